@@ -1,0 +1,77 @@
+"""What can go wrong, named by what the caller can do about it, and the exit status of each.
+
+An error carries one sentence for a person and, where there is one, a hint at the way out. No error
+holds a credential or a uid: those would end up in a log.
+"""
+
+from enum import IntEnum
+
+
+class ExitStatus(IntEnum):
+    """What the command's exit status tells a scheduler."""
+
+    ACCEPTED = 0
+    """Everything planned was accepted."""
+    PARTIAL = 1
+    """Finished; some uids were rejected or rows invalid, beyond the tolerance set."""
+    USAGE = 2
+    """Usage, configuration, the source or an unusable ledger: mend it, then run again."""
+    REFUSED = 3
+    """The API refused the run: credentials, the account, or the request itself."""
+    GUARDED = 4
+    """A guard stopped the run before anything was sent."""
+    UNBALANCED = 70
+    """The books do not balance: a bug of ours."""
+    INCOMPLETE = 75
+    """Stopped early with nothing lost: run the same command again to go on."""
+
+
+class CohortSyncError(Exception):
+    """Base of every error that is shown as one line instead of a traceback."""
+
+    exit_status = ExitStatus.USAGE
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(CohortSyncError):
+    """The command line asks for something that cannot be."""
+
+
+class ConfigError(CohortSyncError):
+    """The configuration cannot be used; the message lists every problem found."""
+
+
+class SourceError(CohortSyncError):
+    """An export cannot be read, or holds nothing to send."""
+
+
+class ExportChangedError(SourceError):
+    """The export no longer holds the uids that the ledger knows from an earlier attempt."""
+
+
+class LedgerError(CohortSyncError):
+    """The ledger cannot be used: corrupt, newer than this program, or in an unfit place."""
+
+
+class RefusedError(CohortSyncError):
+    """The API refused the run; sending more would be refused too."""
+
+    exit_status = ExitStatus.REFUSED
+
+
+class IncompleteError(CohortSyncError):
+    """Something outside must change first; running the same command again goes on."""
+
+    exit_status = ExitStatus.INCOMPLETE
+
+
+class StateFullError(IncompleteError):
+    """The disk under the state folder is full."""
+
+
+class LockHeldError(IncompleteError):
+    """Another process works on the same workspace and state folder."""
