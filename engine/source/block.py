@@ -58,6 +58,10 @@ class Source(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What the user should know before the run, such as an option that was ignored."""
 
+    @property
+    def share_read(self) -> float | None:
+        """How much has been read, from 0 to 1, as seen from any thread; None if unknown."""
+
     def blocks(self) -> Iterator[Block]:
         """Read from the start.
 

@@ -1,0 +1,347 @@
+"""Uids into payloads under the byte limit, greedily: one closes when the next uid would not fit.
+
+The cut is vectorised over encoded lengths; a payload is encoded once, when it is cut. Where the
+ledger already knows an export's first batches, the cut follows their uid counts instead of the
+limit, which may have changed since, and proves by digests that the uids are still the same.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+from annotated_types import Ge
+
+from engine.cohort import Envelope
+from engine.errors import ExportChangedError, UsageError
+from engine.source.block import BLANK, Block, Skipped
+
+MEMBER_BYTES = len('{"uid":""},')
+"""What a member adds to the payload besides its encoded uid; the last one has no comma."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackingSettings:
+    """How large a payload may be on the wire, envelope included."""
+
+    payload_bytes: Annotated[int, Ge(1)] = 128_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Uids of one batch that stand in one file, in order."""
+
+    file: str
+    count: int
+    first_record: int
+    """Where the first uid would stand if `gaps` were empty."""
+    gaps: tuple[tuple[int, int], ...]
+    """(i, n): n records without a uid stand before the i-th uid of this stretch."""
+
+    def record(self, index: int) -> int:
+        """Return the record number of the `index`-th uid, from 0."""
+        return self.first_record + index + sum(n for at, n in self.gaps if at <= index)
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRows:
+    """Consecutive records of one file that plan no uid."""
+
+    file: str
+    rows: Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A payload, and what the books must know of it."""
+
+    number: int | None
+    """Its number in the ledger, if that knows it already."""
+    first_uid: int
+    """The place of its first uid among all that the export plans, from 0."""
+    uid_count: int
+    payload: bytes
+    """Over the limit only where it holds a single uid that can never fit."""
+    digest: bytes
+    """SHA-256 of its uids: their byte lengths as little-endian int32, then their bytes."""
+    stretches: tuple[Stretch, ...]
+    skipped: tuple[SkippedRows, ...]
+    """Blank and invalid records since the batch before; the last batch has those at the end too."""
+    records_through: int
+    """Records of the export up to the end of this batch, by the reader's own count."""
+    is_last: bool
+    """Whether the export ends with this batch."""
+
+    @property
+    def blank(self) -> int:
+        """How many of the skipped records are blank."""
+        return sum(s.rows.count for s in self.skipped if s.rows.reason == BLANK)
+
+    @property
+    def invalid(self) -> int:
+        """How many of the skipped records are invalid."""
+        return sum(s.rows.count for s in self.skipped if s.rows.reason != BLANK)
+
+    def place(self, index: int) -> tuple[str, int]:
+        """Return file and record number of the `index`-th uid, from 0."""
+        for stretch in self.stretches:
+            if index < stretch.count:
+                return stretch.file, stretch.record(index)
+            index -= stretch.count
+        raise IndexError(index)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownBatch:
+    """What the ledger holds of a batch from an earlier sitting."""
+
+    number: int
+    uid_count: int
+    digest: bytes
+    is_last: bool
+    is_open: bool
+    """Whether any of its uids is still to be delivered."""
+
+
+def encoded_lengths(uids: pa.StringArray) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the bytes of each uid inside its JSON quotes, as orjson writes them."""
+    offsets, data = _buffers(uids)
+    lengths = np.diff(offsets).astype(np.int64)
+    # Most exports hold none of these bytes, and to look is ten times as fast as the table.
+    if (data <= _QUOTE).any() or (data == _BACKSLASH).any():
+        extra = np.add.reduceat(_ESCAPE_BYTES[data], offsets[:-1] - offsets[0], dtype=np.int64)
+        lengths += extra
+    return lengths
+
+
+_QUOTE, _BACKSLASH = b'"\\'  # All control characters, too, are below the quote.
+
+
+def _escape_bytes() -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+    extra = np.zeros(256, np.uint8)
+    extra[:0x20] = len("\\u0000") - 1
+    for short in b'\b\t\n\f\r"\\':
+        extra[short] = len('\\"') - 1
+    return extra
+
+
+_ESCAPE_BYTES = _escape_bytes()
+
+
+def _buffers(
+    uids: pa.StringArray,
+) -> tuple[
+    np.ndarray[tuple[int], np.dtype[np.int32]],
+    np.ndarray[tuple[int], np.dtype[np.uint8]],
+]:
+    """Return the offsets of a string array and the bytes that they span, without a copy."""
+    _, offset_buffer, data_buffer = uids.buffers()
+    offsets = np.frombuffer(offset_buffer, np.int32)[uids.offset : uids.offset + len(uids) + 1]
+    data = np.frombuffer(data_buffer or b"", np.uint8)[offsets[0] : offsets[-1]]
+    return offsets, data
+
+
+class _BlockCursor:
+    """A block, and how far it has been cut."""
+
+    def __init__(self, block: Block, records_before: int) -> None:
+        self.block = block
+        self.records_before = records_before
+        self.taken = 0
+        self._ends = np.cumsum(encoded_lengths(block.uids) + MEMBER_BYTES)
+        counts = np.array([s.count for s in block.skipped], np.int64)
+        self._skipped_before = np.concatenate(([0], np.cumsum(counts)))
+        records = np.array([s.record for s in block.skipped], np.int64)
+        # How many uids stand before each skipped run: its offset less the runs before it.
+        self._uids_before = records - block.first_record - self._skipped_before[:-1]
+
+    def fitting(self, room: int) -> int:
+        """Return how many of the uids left fit into `room` bytes."""
+        start = int(self._ends[self.taken - 1]) if self.taken else 0
+        return max(0, int(np.searchsorted(self._ends, start + room, side="right")) - self.taken)
+
+    def size(self, count: int) -> int:
+        """Return the bytes that the next `count` uids take as members."""
+        start = int(self._ends[self.taken - 1]) if self.taken else 0
+        return int(self._ends[self.taken + count - 1]) - start
+
+    def take(self, count: int) -> tuple[pa.StringArray, Stretch, Sequence[Skipped]]:
+        """Return the next `count` uids, where they stand, and the skipped runs before each."""
+        start, end = self.taken, self.taken + count
+        self.taken = end
+        first, last = np.searchsorted(self._uids_before, (start, end), side="left")
+        gaps = tuple(
+            (int(self._uids_before[k]) - start, self.block.skipped[k].count)
+            for k in range(first, last)
+        )
+        stretch = Stretch(
+            self.block.file,
+            count,
+            self.block.first_record + start + int(self._skipped_before[first]),
+            gaps,
+        )
+        return self.block.uids.slice(start, count), stretch, self.block.skipped[first:last]
+
+    def rest(self) -> Sequence[Skipped]:
+        """Return the skipped runs behind the last uid."""
+        return self.block.skipped[int(np.searchsorted(self._uids_before, self.taken)) :]
+
+    @property
+    def left(self) -> int:
+        """How many uids have not been taken."""
+        return len(self.block.uids) - self.taken
+
+    @property
+    def records_through(self) -> int:
+        """Records of the export up to the last uid taken."""
+        skipped = int(self._skipped_before[np.searchsorted(self._uids_before, self.taken)])
+        return self.records_before + self.taken + skipped
+
+
+class Cutter:
+    """Cuts an export's blocks into batches, one after the other."""
+
+    def __init__(
+        self, envelope: Envelope, payload_bytes: int, known: Sequence[KnownBatch] = ()
+    ) -> None:
+        """Raise `UsageError` if not even one short uid fits beside the envelope."""
+        self._envelope = envelope
+        self._known = known
+        if payload_bytes < len(envelope) + MEMBER_BYTES:
+            raise UsageError(
+                f"limits.payload_bytes = {payload_bytes} leaves no room for a uid: the request "
+                f"takes {len(envelope)} bytes without members",
+                hint="raise limits.payload_bytes, or shorten the cohort's description",
+            )
+        self.payload_bytes = payload_bytes
+        """The limit in force, which an answer of 413 lowers for the batches to come."""
+        self._arrays: list[pa.StringArray] = []
+        self._stretches: list[Stretch] = []
+        self._skipped: list[SkippedRows] = []
+        self._held: list[SkippedRows] = []
+        self._first_uid = 0
+        self._uid_count = 0
+        self._size = 0
+        self._records_through = 0
+
+    def batches(self, blocks: Iterable[Block]) -> Iterator[Batch]:
+        """Yield the export's batches in order, those that the ledger knows and has open first.
+
+        Raises `ExportChangedError` at the first known batch whose uids are no longer there.
+        """
+        records = 0
+        known = iter(self._known)
+        aim = next(known, None)
+        for block in blocks:
+            cursor = _BlockCursor(block, records)
+            records += block.records
+            while cursor.left:
+                if aim is not None:
+                    self._take(cursor, min(aim.uid_count - self._uid_count, cursor.left))
+                    # The last batch of an export has the rows behind its last uid as well.
+                    if self._uid_count == aim.uid_count and not aim.is_last:
+                        yield from self._close_known(aim)
+                        aim = next(known, None)
+                    elif self._uid_count == aim.uid_count and cursor.left:
+                        raise _changed(aim)
+                    continue
+                room = self.payload_bytes - len(self._envelope) + 1 - self._size
+                count = cursor.fitting(room)
+                if count:
+                    self._take(cursor, count)
+                elif self._uid_count:
+                    yield self._close()
+                else:
+                    # It can never fit: a batch of its own, too large, for the books to reject.
+                    self._take(cursor, 1)
+            self._hold(block.file, cursor.rest())
+        yield from self._finish(records, aim)
+
+    def _finish(self, records: int, aim: KnownBatch | None) -> Iterator[Batch]:
+        if aim is not None and not (aim.is_last and self._uid_count == aim.uid_count):
+            raise _changed(aim)
+        if self._uid_count:
+            self._skipped += self._held
+            self._records_through = records
+            if aim is None:
+                yield self._close(is_last=True)
+            else:
+                yield from self._close_known(aim)
+        elif self._known:
+            # The last known batch was closed because a uid followed it, which is now gone.
+            raise _changed(self._known[-1])
+
+    def _take(self, cursor: _BlockCursor, count: int) -> None:
+        self._size += cursor.size(count)
+        uids, stretch, skipped = cursor.take(count)
+        self._arrays.append(uids)
+        self._stretches.append(stretch)
+        self._uid_count += count
+        self._hold(stretch.file, skipped)
+        self._skipped += self._held
+        self._held = []
+        self._records_through = cursor.records_through
+
+    def _hold(self, file: str, skipped: Sequence[Skipped]) -> None:
+        """Keep skipped runs until the uid behind them tells which batch they ride with."""
+        for run in skipped:
+            if self._held:
+                last = self._held[-1]
+                if (
+                    last.file == file
+                    and last.rows.reason == run.reason
+                    and last.rows.record + last.rows.count == run.record
+                ):
+                    longer = Skipped(last.rows.record, last.rows.count + run.count, run.reason)
+                    self._held[-1] = SkippedRows(file, longer)
+                    continue
+            self._held.append(SkippedRows(file, run))
+
+    def _close_known(self, known: KnownBatch) -> Iterator[Batch]:
+        if _digest(self._arrays) != known.digest:
+            raise _changed(known)
+        if known.is_open:
+            yield self._close(known)
+        else:
+            self._clear()
+
+    def _close(self, known: KnownBatch | None = None, *, is_last: bool = False) -> Batch:
+        uids = [uid for array in self._arrays for uid in array.to_pylist()]
+        batch = Batch(
+            number=known.number if known else None,
+            first_uid=self._first_uid,
+            uid_count=self._uid_count,
+            payload=self._envelope.enclose(uids),
+            digest=known.digest if known else _digest(self._arrays),
+            stretches=tuple(self._stretches),
+            skipped=tuple(self._skipped),
+            records_through=self._records_through,
+            is_last=is_last,
+        )
+        self._clear()
+        return batch
+
+    def _clear(self) -> None:
+        self._arrays, self._stretches, self._skipped = [], [], []
+        self._first_uid += self._uid_count
+        self._uid_count = self._size = 0
+
+
+def _digest(arrays: Sequence[pa.StringArray]) -> bytes:
+    parts = [_buffers(array) for array in arrays]
+    digest = hashlib.sha256()
+    for offsets, _ in parts:
+        digest.update(np.diff(offsets).astype("<i4").tobytes())
+    for _, data in parts:
+        digest.update(data.data)
+    return digest.digest()
+
+
+def _changed(known: KnownBatch) -> ExportChangedError:
+    return ExportChangedError(
+        f"the export has changed since this run began: batch {known.number} no longer holds the "
+        "same uids",
+        hint="put the export back to go on, or pass --on-changed restart to begin a new run",
+    )

@@ -1,0 +1,151 @@
+"""The preflight: what has to be in order before a run, found out without sending a uid.
+
+Each step ends in a `Finding`. A step whose ground is missing is skipped; the first that failed
+gives the exit status. Without `live` nothing is sent, and the key itself stays untested.
+"""
+
+import fcntl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from engine.config import Config, load
+from engine.errors import CohortSyncError, ConfigError, ExitStatus, LedgerError
+from engine.ledger.place import refuse_unfit
+from engine.reach import Inapplicable, Reach
+
+CONNECT_SECONDS = 10.0
+"""How long a step waits for the network, unless `delivery.timeout_seconds` is shorter."""
+
+
+class Verdict(StrEnum):
+    """How a step of the preflight ended."""
+
+    OK = "ok"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one step of the preflight found; holds no credential."""
+
+    name: str
+    """One of `configuration`, `credentials`, `state`, `dns`, `tcp`, `tls`, `key`."""
+    verdict: Verdict
+    detail: str
+    """A line, or one for each problem of the configuration."""
+    hint: str | None = None
+    exit_status: ExitStatus = ExitStatus.ACCEPTED
+    """What this finding alone would make the command exit with."""
+
+
+def exit_status(findings: Iterable[Finding]) -> ExitStatus:
+    """Return the status of the first finding that failed; 0 where none did."""
+    failed = (each.exit_status for each in findings if each.verdict is Verdict.FAILED)
+    return next(failed, ExitStatus.ACCEPTED)
+
+
+async def run_checks(
+    path: Path | None,
+    *,
+    endpoint: str | None = None,
+    state: Path | None = None,
+    live: bool = False,
+) -> AsyncIterator[Finding]:
+    """Yield a finding for each step, in order, as soon as it is known; the arguments are flags."""
+    config, findings = check_settings(path, endpoint=endpoint, state=state)
+    for finding in findings:
+        yield finding
+    if config is None:
+        for name in ("state", "dns", "tcp", "tls", "key"):
+            yield Finding(name, Verdict.SKIPPED, "needs a configuration")
+        return
+    yield check_state(config.state_dir)
+
+    reach = Reach(config.workspace, min(CONNECT_SECONDS, config.delivery.timeout_seconds))
+    reached = True
+    for name, step in (("dns", reach.resolve), ("tcp", reach.connect), ("tls", reach.shake_hands)):
+        if not reached:
+            yield Finding(name, Verdict.SKIPPED, "needs the step before it")
+            continue
+        finding = await _finding(name, step)
+        reached = finding.verdict is not Verdict.FAILED
+        yield finding
+
+    if not live:
+        untested = (
+            "not tested: only sending can; --live sends one request that is invalid on purpose"
+        )
+        yield Finding("key", Verdict.SKIPPED, untested)
+    elif config.workspace.api_key is None or not reached:
+        yield Finding("key", Verdict.SKIPPED, "needs credentials and a way to the endpoint")
+    else:
+        yield await _finding("key", reach.try_key)
+
+
+def check_settings(
+    path: Path | None, *, endpoint: str | None, state: Path | None
+) -> tuple[Config | None, list[Finding]]:
+    """Read the configuration, and tell missing credentials from whatever else is wrong with it."""
+    try:
+        config = load(path, endpoint=endpoint, state=state)
+    except ConfigError as whole:
+        try:
+            config = load(path, endpoint=endpoint, state=state, need_credentials=False)
+        except ConfigError:
+            skipped = Finding("credentials", Verdict.SKIPPED, "needs a configuration")
+            return None, [_failure("configuration", whole), skipped]
+        return config, [_summary(config), _failure("credentials", whole)]
+    key = config.workspace.require_key()
+    return config, [
+        _summary(config),
+        Finding("credentials", Verdict.OK, f"an API key from {key.source}"),
+    ]
+
+
+def check_state(folder: Path) -> Finding:
+    """Try to write and lock a file where the ledger would be; nothing stays behind."""
+    try:
+        refuse_unfit(folder)
+        place = next(each for each in (folder, *folder.parents) if each.exists())
+        with NamedTemporaryFile(dir=place, prefix=".cohortsync-check-") as file:
+            file.write(b"\n")
+            file.flush()
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except CohortSyncError as error:
+        return _failure("state", error)
+    except OSError as error:
+        unfit = LedgerError(
+            f"{folder} cannot be written and locked: {error.strerror}",
+            hint="set [state] dir in the configuration, or pass --state",
+        )
+        return _failure("state", unfit)
+    fit = "writable and lockable"
+    detail = fit if place == folder else f"can be created, since {place} is {fit}"
+    return Finding("state", Verdict.OK, f"{folder}: {detail}")
+
+
+async def _finding(name: str, step: Callable[[], Awaitable[str]]) -> Finding:
+    try:
+        return Finding(name, Verdict.OK, await step())
+    except Inapplicable as reason:
+        return Finding(name, Verdict.SKIPPED, str(reason))
+    except CohortSyncError as error:
+        return _failure(name, error)
+
+
+def _failure(name: str, error: CohortSyncError) -> Finding:
+    return Finding(name, Verdict.FAILED, error.message, error.hint, error.exit_status)
+
+
+def _summary(config: Config) -> Finding:
+    workspace, pacing = config.workspace, config.pacing
+    detail = (
+        f"{config.path or 'flags and environment'}: {workspace.endpoint.label}, "
+        f"workspace {workspace.id}, partner {workspace.partner}, "
+        f"{pacing.requests} requests in {pacing.per_seconds:g} s"
+    )
+    return Finding("configuration", Verdict.OK, detail, "; ".join(config.notes) or None)

@@ -1,0 +1,86 @@
+"""`cohortsync check`: the preflight, shown as text or as one JSON document."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from engine.check import Finding
+
+_COLORS = {"ok": typer.colors.GREEN, "failed": typer.colors.RED, "skipped": typer.colors.YELLOW}
+
+
+def check(
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Configuration file; else COHORTSYNC_CONFIG, else ./config.toml."),
+    ] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="scheme://host:port to try instead of the configured one.")
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="State folder to try instead of the configured one.")
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Test the key by one request that is invalid on purpose.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document instead of text.")
+    ] = False,
+) -> None:
+    """See whether a run could start: configuration, state folder, the way to the endpoint.
+
+    The key can't be tested without sending; with --live one request is sent that names no members:
+    400 means that the key is good, 401 that it is not.
+
+    Exit status: 0 all good; 2 configuration or state folder; 3 the API refuses the key; 75 the
+    endpoint can't be reached.
+    """
+    # The network's libraries cost more than `--help` may.
+    from engine.check import exit_status, run_checks
+
+    findings: list[Finding] = []
+
+    async def collect() -> None:
+        async for finding in run_checks(config, endpoint=endpoint, state=state, live=live):
+            findings.append(finding)
+            if not as_json:
+                _show(finding)
+
+    asyncio.run(collect())
+    status = exit_status(findings)
+    if as_json:
+        typer.echo(_document(findings, status))
+    raise typer.Exit(status)
+
+
+def _show(finding: "Finding") -> None:
+    verdict = typer.style(f"{finding.verdict:<8}", fg=_COLORS[finding.verdict])
+    first, *more = finding.detail.splitlines()
+    typer.echo(f"{verdict} {finding.name:<14} {first}")
+    for line in more:
+        typer.echo(f"{'':<23} {line}")
+    if finding.hint:
+        typer.echo(f"{'':<23} hint: {finding.hint}")
+
+
+def _document(findings: "list[Finding]", status: int) -> str:
+    return json.dumps(
+        {
+            "schema_version": 1,
+            "status": "failed" if status else "ok",
+            "exit_status": status,
+            "findings": [
+                {
+                    "name": each.name,
+                    "status": each.verdict,
+                    "detail": each.detail,
+                    "hint": each.hint,
+                }
+                for each in findings
+            ],
+        }
+    )

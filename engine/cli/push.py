@@ -1,0 +1,210 @@
+"""`cohortsync push` and `cohortsync resume`."""
+
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engine.cohort import Action
+from engine.errors import ExitStatus, UsageError
+
+if TYPE_CHECKING:
+    from engine.cli.view import View
+    from engine.config import Config
+    from engine.push import PushRequest, PushResult
+
+
+class FormatName(StrEnum):
+    """What `--format` takes."""
+
+    AUTO = "auto"
+    TEXT = "text"
+    CSV = "csv"
+    TSV = "tsv"
+    NDJSON = "ndjson"
+    PARQUET = "parquet"
+
+
+class OnChanged(StrEnum):
+    """What to do when the export no longer holds what the ledger knows of it."""
+
+    REFUSE = "refuse"
+    RESTART = "restart"
+
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", help="Configuration file; else COHORTSYNC_CONFIG, else ./config.toml."
+    ),
+]
+EndpointOption = Annotated[
+    str | None, typer.Option(help="scheme://host:port to send to instead of the configured one.")
+]
+StateOption = Annotated[
+    Path | None, typer.Option("--state", help="State folder, instead of the configured one.")
+]
+OnChangedOption = Annotated[
+    OnChanged,
+    typer.Option(help="When an unfinished run's export has changed: refuse, or begin a new run."),
+]
+WaitOption = Annotated[
+    float,
+    typer.Option("--wait", min=0, help="Seconds to wait while another process works on it."),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document instead of text.")
+]
+
+
+def push(
+    exports: Annotated[
+        list[str],
+        typer.Argument(metavar="EXPORT...", help="Files, globs, folders, URLs, or - for stdin."),
+    ],
+    cohort_id: Annotated[str, typer.Option(help="The cohort's id; made up by you, then kept.")],
+    cohort_name: Annotated[str, typer.Option(help="The name that the dashboard shows.")],
+    cohort_description: Annotated[str | None, typer.Option(help="What the cohort is for.")] = None,
+    action: Annotated[Action, typer.Option(help="Add the uids, or remove them.")] = Action.ADD,
+    column: Annotated[
+        str | None,
+        typer.Option(help="Where the uids are: a name, or a dotted path; else the only column."),
+    ] = None,
+    format_name: Annotated[
+        FormatName, typer.Option("--format", help="By default told by suffix, then by content.")
+    ] = FormatName.AUTO,
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="The first record of a csv or tsv is data.")
+    ] = False,
+    strip: Annotated[
+        bool, typer.Option("--strip", help="Take white space around uids off.")
+    ] = False,
+    config: ConfigOption = None,
+    endpoint: EndpointOption = None,
+    state: StateOption = None,
+    on_changed: OnChangedOption = OnChanged.REFUSE,
+    wait: WaitOption = 0.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read and pack everything; send and write nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Push an export's uids into a cohort, at the API's ceiling, and account for every one.
+
+    Run the same command again after a crash, a signal or exit status 75: it goes on where it was.
+    """
+    from engine.cohort import Cohort
+    from engine.config import load
+    from engine.push import PushRequest
+    from engine.source import ReadingOptions, open_source
+
+    cohort = Cohort(cohort_id, cohort_name, cohort_description)
+    settings = load(config, endpoint=endpoint, state=state, need_credentials=not dry_run)
+    options = ReadingOptions(
+        column=column, format=format_name.value, header=not no_header, strip=strip
+    )
+    request = PushRequest(
+        source=open_source(exports, options),
+        exports=exports,
+        reading={
+            "column": column,
+            "format": format_name.value,
+            "header": not no_header,
+            "strip": strip,
+        },
+        cohort=cohort,
+        action=action,
+        restart_if_changed=on_changed is OnChanged.RESTART,
+        wait_seconds=wait,
+    )
+    sys.exit(carry_out(request, settings, dry_run=dry_run, as_json=as_json))
+
+
+def resume(
+    run: Annotated[str | None, typer.Argument(help="By default the latest unfinished run.")] = None,
+    config: ConfigOption = None,
+    endpoint: EndpointOption = None,
+    state: StateOption = None,
+    on_changed: OnChangedOption = OnChanged.REFUSE,
+    wait: WaitOption = 0.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with an unfinished run, as its own command would."""
+    from engine.cohort import Cohort
+    from engine.config import load
+    from engine.push import PushRequest
+    from engine.report.history import find_unfinished
+    from engine.source import ReadingOptions, open_source
+
+    settings = load(config, endpoint=endpoint, state=state)
+    found = find_unfinished(settings.state_dir, run)
+    if found is None:
+        sys.stderr.write("nothing to resume: no run is unfinished\n")
+        return
+    if "-" in found.exports:
+        raise UsageError(
+            f"run {found.name} read from a pipe, which only its own command can repeat",
+            hint="pipe the same data into the same `cohortsync push` again",
+        )
+    workspace = settings.workspace
+    here = (workspace.endpoint.url, workspace.id, workspace.partner)
+    there = (found.endpoint, found.workspace, found.partner)
+    if here != there:
+        raise UsageError(
+            f"run {found.name} belongs to {' / '.join(there)}, and the configuration names "
+            f"{' / '.join(here)}",
+            hint="pass the configuration that the run was begun with, by --config",
+        )
+    request = PushRequest(
+        source=open_source(found.exports, ReadingOptions(**found.reading)),
+        exports=found.exports,
+        reading=found.reading,
+        cohort=Cohort(found.cohort_id, found.cohort_name, found.cohort_description),
+        action=Action(found.action),
+        restart_if_changed=on_changed is OnChanged.RESTART,
+        wait_seconds=wait,
+    )
+    sys.exit(carry_out(request, settings, as_json=as_json))
+
+
+def carry_out(
+    request: "PushRequest", config: "Config", *, dry_run: bool = False, as_json: bool = False
+) -> ExitStatus:
+    """Push, show it on stderr, print the books on stdout; return how it ended."""
+    import uvloop
+
+    from engine.cli.summary import print_result
+    from engine.cli.view import make_view
+    from engine.push import dry_run as push_nothing
+    from engine.push import opening_of
+
+    view = make_view(config.pacing, lambda: request.source.share_read)
+    for note in (*config.notes, *request.source.notes, request.cohort.warning):
+        if note:
+            view.note(f"note: {note}")
+    if dry_run:
+        view.opened(opening_of(request, config))
+        result = push_nothing(request, config)
+    else:
+        with view:
+            result = uvloop.run(_deliver(request, config, view))
+    print_result(result, as_json=as_json)
+    return result.exit_status
+
+
+async def _deliver(request: "PushRequest", config: "Config", view: "View") -> "PushResult":
+    import asyncio
+
+    from engine.push import StopSwitch
+    from engine.push import push as push_export
+
+    switch = StopSwitch()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, switch.pull, f"{number.name} received")
+    return await push_export(
+        request, config, observe=view.observe, opened=view.opened, switch=switch
+    )

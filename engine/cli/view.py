@@ -1,0 +1,231 @@
+"""What a run shows on stderr while it goes on: a bar on a terminal, log lines anywhere else."""
+
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+from engine.delivery.events import Answered, Divided, Event, Settled, Stopping
+from engine.delivery.outcome import (
+    BatchState,
+    NotSent,
+    Throttled,
+    Unconfirmed,
+    kind_of,
+    reason_of,
+)
+from engine.pacing import PacingSettings
+from engine.push import Opening
+from engine.report.tally import Tally
+
+LOG_EVERY_SECONDS = 10.0
+
+ShareRead = Callable[[], float | None]
+"""Tells how much of the export has been read, from 0 to 1; None where that cannot be known."""
+
+
+class View(Protocol):
+    """Shows a run; a context manager around it."""
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+
+    def __exit__(self, *_: object) -> None:
+        """Stop showing."""
+
+    def note(self, text: str) -> None:
+        """Show a remark."""
+
+    def opened(self, opening: Opening) -> None:
+        """Show where the run goes."""
+
+    def observe(self, event: Event) -> None:
+        """Hear what happens."""
+
+
+def make_view(pacing: PacingSettings, share_read: ShareRead) -> View:
+    """Return the view that suits this stderr."""
+    tally = Tally(pacing.requests / pacing.per_seconds, time.monotonic())
+    if sys.stderr.isatty():
+        return TerminalView(tally, share_read)
+    return LogView(tally, share_read)
+
+
+def describe(opening: Opening) -> str:
+    """Return the line that each run opens with."""
+    return (
+        f"target {opening.target} · workspace {opening.workspace} · partner {opening.partner} · "
+        f"cohort {opening.cohort.id} ({opening.cohort.name}) · {opening.action} · "
+        f"ceiling {opening.ceiling.requests} requests / {opening.ceiling.per_seconds:g} s"
+    )
+
+
+def _describe_run(opening: Opening) -> str:
+    if opening.is_resumed:
+        return f"run {opening.run} goes on: {opening.known_uids:,} uids of it are in the ledger"
+    if opening.run is None:
+        return "dry run: nothing is sent, nothing written"
+    return f"run {opening.run} begins"
+
+
+def trouble(event: Event) -> str | None:
+    """Return a sentence for an event that a person should hear of, without uids."""
+    match event:
+        case Answered(batch, attempt, Throttled(wait), _):
+            held = f", as it asks for {wait:g} s" if wait is not None else ""
+            return f"batch {batch}, attempt {attempt}: 429, so everything is held{held}"
+        case Answered(batch, attempt, (NotSent() | Unconfirmed()) as outcome, _):
+            return f"batch {batch}, attempt {attempt}: {kind_of(outcome)}: {reason_of(outcome)}"
+        case Divided(batch, reason):
+            return f"batch {batch}: split in halves: {reason}"
+        case Settled(batch, (BatchState.REJECTED | BatchState.UNCONFIRMED) as state, _, reason):
+            return f"batch {batch}: {state}: {reason}"
+        case Stopping(reason):
+            return f"stopping: {reason}; requests under way are waited for"
+        case _:
+            return None
+
+
+class TerminalView:
+    """A live bar with the rate, the use of the ceiling, the uids accepted and the time left."""
+
+    def __init__(self, tally: Tally, share_read: ShareRead) -> None:
+        self._tally = tally
+        self._share_read = share_read
+        self._console = Console(stderr=True, highlight=False, markup=False)
+        self._progress = Progress(
+            SpinnerColumn(),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[figures]}"),
+            console=self._console,
+            transient=False,
+            refresh_per_second=8,
+        )
+        self._task = self._progress.add_task("push", total=None, figures="")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._refresh()
+        self._progress.stop()
+
+    def note(self, text: str) -> None:
+        """Print a remark above the bar."""
+        self._console.print(text)
+
+    def opened(self, opening: Opening) -> None:
+        """Print the opening lines, and begin the bar."""
+        self._console.print(describe(opening), style="bold")
+        self._console.print(_describe_run(opening))
+        if opening.run is not None:
+            self._progress.start()
+
+    def observe(self, event: Event) -> None:
+        """Move the bar; print what a person should hear of above it."""
+        self._tally.fold(event, time.monotonic())
+        if (sentence := trouble(event)) is not None:
+            self._console.print(sentence, style="yellow")
+        self._refresh()
+
+    def _refresh(self) -> None:
+        tally, now = self._tally, time.monotonic()
+        share = self._share_read()
+        left = tally.seconds_left(now, share)
+        figures = (
+            f"{tally.accepted:,} uids accepted · {tally.uids_per_second(now):,.0f}/s · "
+            f"ceiling {tally.ceiling_use(now):.1%} · {_eta(left)}"
+        )
+        total = tally.planned / share if share else None
+        self._progress.update(self._task, completed=tally.settled, total=total, figures=figures)
+
+
+def _eta(seconds: float | None) -> str:
+    if seconds is None:
+        return "ETA -:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"ETA {hours}:{minutes:02}:{rest:02}" if hours else f"ETA {minutes}:{rest:02}"
+
+
+class LogView:
+    """Structured log lines: a time, a level, an event, and its fields as key=value."""
+
+    def __init__(self, tally: Tally, share_read: ShareRead) -> None:
+        self._tally = tally
+        self._share_read = share_read
+        self._next_line = time.monotonic() + LOG_EVERY_SECONDS
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress_line()
+
+    def note(self, text: str) -> None:
+        """Log a remark."""
+        log("info", "note", text=text)
+
+    def opened(self, opening: Opening) -> None:
+        """Log where the run goes."""
+        log(
+            "info",
+            "opened",
+            target=opening.target,
+            workspace=opening.workspace,
+            partner=opening.partner,
+            cohort_id=opening.cohort.id,
+            cohort_name=opening.cohort.name,
+            action=opening.action.value,
+            ceiling=f"{opening.ceiling.requests}/{opening.ceiling.per_seconds:g}s",
+            run=opening.run,
+            resumed=opening.is_resumed,
+            known_uids=opening.known_uids,
+        )
+
+    def observe(self, event: Event) -> None:
+        """Log trouble as it comes, and progress now and then."""
+        now = time.monotonic()
+        self._tally.fold(event, now)
+        if (sentence := trouble(event)) is not None:
+            log("warning", type(event).__name__.lower(), text=sentence)
+        if now >= self._next_line:
+            self._next_line = now + LOG_EVERY_SECONDS
+            self._progress_line()
+
+    def _progress_line(self) -> None:
+        tally, now = self._tally, time.monotonic()
+        left = tally.seconds_left(now, self._share_read())
+        log(
+            "info",
+            "progress",
+            accepted=tally.accepted,
+            planned=tally.planned,
+            uids_per_second=round(tally.uids_per_second(now)),
+            requests=tally.sent,
+            throttled=tally.throttled,
+            ceiling_use=round(tally.ceiling_use(now), 4),
+            eta_seconds=None if left is None else round(left),
+        )
+
+
+def log(level: str, event: str, **fields: object) -> None:
+    """Write one line to stderr, in logfmt; values with blanks are quoted."""
+    time_text = datetime.now(UTC).isoformat(timespec="milliseconds")
+    pairs = [f"time={time_text}", f"level={level}", f"event={event}"]
+    pairs += [f"{key}={_logfmt(value)}" for key, value in fields.items()]
+    sys.stderr.write(" ".join(pairs) + "\n")
+    sys.stderr.flush()
+
+
+def _logfmt(value: object) -> str:
+    text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    plain = text and all(c > " " and c not in '="' for c in text)
+    if plain:
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

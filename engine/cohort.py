@@ -1,0 +1,92 @@
+"""The API's nouns: a cohort, what is done to it, and the request's envelope."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import orjson
+
+from engine.errors import UsageError
+
+RESTRICTED_NAME_CHARACTERS = '|*?\\:<>=$"'
+"""What the API does not take in a cohort's name."""
+
+
+class Action(StrEnum):
+    """What a run does with its uids, in the command's words."""
+
+    ADD = "add"
+    REMOVE = "remove"
+
+    @property
+    def on_the_wire(self) -> str:
+        """The API's word for it."""
+        return f"{self.value}_members"
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """A custom segment, named by the id that its owner gave it.
+
+    Raises `UsageError` for an id or a name that the API would refuse.
+    """
+
+    id: str
+    name: str
+    description: str | None = None
+
+    def __post_init__(self) -> None:
+        for flag, value in (("--cohort-id", self.id), ("--cohort-name", self.name)):
+            if not value.strip():
+                raise UsageError(f"{flag} is empty")
+        for flag, text in (
+            ("--cohort-id", self.id),
+            ("--cohort-name", self.name),
+            ("--cohort-description", self.description or ""),
+        ):
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                raise UsageError(f"{flag} is not valid UTF-8")
+        found = sorted({c for c in self.name if c in RESTRICTED_NAME_CHARACTERS})
+        if found:
+            raise UsageError(
+                f"--cohort-name holds {' '.join(found)}, which the API refuses",
+                hint=f"leave out any of {' '.join(RESTRICTED_NAME_CHARACTERS)}",
+            )
+
+    @property
+    def warning(self) -> str | None:
+        """What is doubtful about the name: the vendor's two documents disagree on a period."""
+        if self.name.startswith("."):
+            return (
+                "the cohort's name starts with a period, which one of the API's documents forbids"
+            )
+        return None
+
+
+class Envelope:
+    """All of a request but its members."""
+
+    def __init__(self, partner: str, cohort: Cohort, action: Action) -> None:
+        self._partner = partner
+        self._action = action.on_the_wire
+        self._parameters = {"cohort_name": cohort.name, "cohort_id": cohort.id}
+        if cohort.description is not None:
+            self._parameters["cohort_description"] = cohort.description
+
+    def enclose(self, uids: list[str]) -> bytes:
+        """Return the payload that carries `uids`: compact UTF-8 JSON."""
+        return orjson.dumps(
+            {
+                "action": self._action,
+                "partner": self._partner,
+                "parameters": {**self._parameters, "members": [{"uid": uid} for uid in uids]},
+            }
+        )
+
+    @staticmethod
+    def uids_of(payload: bytes) -> list[str]:
+        """Return the uids that a payload of `enclose` carries, in order."""
+        return [member["uid"] for member in orjson.loads(payload)["parameters"]["members"]]
+
+    def __len__(self) -> int:
+        """Bytes of a payload without members."""
+        return len(self.enclose([]))

@@ -1,0 +1,259 @@
+"""config.toml, the environment and the flags, made into one frozen `Config`.
+
+What to set is described beside what it sets (`PacingSettings` in `engine.pacing`, and so on) and in
+config.toml, which equals the defaults. This module only finds, assembles and checks: either a
+`Config` comes out, or a `ConfigError` whose message has a line for every problem.
+
+A flag wins over the file, and the file over the environment: the environment fills in what the file
+leaves out, so that a variable left over from another shell never redirects a run.
+"""
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.batch import PackingSettings
+from engine.delivery.retry import RetrySettings
+from engine.delivery.settings import DeliverySettings
+from engine.endpoint import Endpoint
+from engine.errors import ConfigError
+from engine.pacing import PacingSettings
+from engine.report.settings import AccountingSettings
+from engine.tables import Tables
+from engine.workspace import NO_API_KEY, ApiKey, Workspace, is_workspace_id
+
+CONFIG_VARIABLE = "COHORTSYNC_CONFIG"
+ID_VARIABLE = "MOENGAGE_WORKSPACE_ID"
+KEY_VARIABLE = "MOENGAGE_API_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that a run is told, apart from what it sends."""
+
+    path: Path | None
+    """The file that it was read from; None where there was none."""
+    workspace: Workspace
+    pacing: PacingSettings
+    packing: PackingSettings
+    delivery: DeliverySettings
+    retry: RetrySettings
+    accounting: AccountingSettings
+    state_dir: Path
+    """Where the ledger lives, absolute; it need not exist yet."""
+    notes: tuple[str, ...]
+    """What is allowed but deserves a look; a sentence each."""
+
+
+@dataclass(frozen=True, slots=True)
+class _WorkspaceTable:
+    id: str | None = None
+    api_key_file: str | None = None
+    data_center: str | None = None
+    endpoint: str | None = None
+    partner: str = "cohortsync"
+
+
+@dataclass(frozen=True, slots=True)
+class _StateTable:
+    dir: str = "state"
+
+
+def load(
+    path: Path | None = None,
+    *,
+    endpoint: str | None = None,
+    state: Path | None = None,
+    need_credentials: bool = True,
+    environ: Mapping[str, str] = os.environ,
+) -> Config:
+    """Find and read the configuration; `path`, `endpoint` and `state` are flags, None if not given.
+
+    Without `need_credentials` the API key is not looked for and `workspace.api_key` is None. Raises
+    `ConfigError` with one line a problem, each naming the file or variable, and the key.
+    """
+    assembly = _Assembly(_find(path, environ), environ)
+    tables = assembly.tables
+    table = tables.read("workspace", _WorkspaceTable)
+    pacing = tables.read("limits", PacingSettings)
+    packing = tables.read("limits", PackingSettings)
+    delivery = tables.read("delivery", DeliverySettings)
+    retry = tables.read("retry", RetrySettings)
+    accounting = tables.read("accounting", AccountingSettings)
+    state_dir = assembly.state_dir(tables.read("state", _StateTable), state)
+    workspace_id = assembly.workspace_id(table)
+    api_key = assembly.api_key(table) if need_credentials else None
+    target = assembly.endpoint(table, endpoint)
+    assembly.check_partner(table)
+    problems = [*assembly.in_file(tables.unfit + tables.unknown), *assembly.problems]
+    if problems or workspace_id is None or target is None or state_dir is None:
+        raise ConfigError("\n".join(problems))
+    return Config(
+        path=assembly.path,
+        workspace=Workspace(workspace_id, api_key, target, table.partner),
+        pacing=pacing,
+        packing=packing,
+        delivery=delivery,
+        retry=retry,
+        accounting=accounting,
+        state_dir=state_dir,
+        notes=tuple(assembly.notes),
+    )
+
+
+def locate_state(
+    path: Path | None = None,
+    *,
+    state: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Path:
+    """Return the state folder alone, for commands that only read the ledger.
+
+    The rest of the file is not judged, so that the books can be read whatever is wrong with it.
+    """
+    if state is not None:
+        return state.absolute()
+    assembly = _Assembly(_find(path, environ), environ)
+    state_dir = assembly.state_dir(assembly.tables.read("state", _StateTable), None)
+    problems = [*assembly.in_file(assembly.tables.unfit), *assembly.problems]
+    if problems or state_dir is None:
+        raise ConfigError("\n".join(problems))
+    return state_dir
+
+
+def _find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the file to read; a file that was asked for by name has to be there."""
+    named = environ.get(CONFIG_VARIABLE)
+    if path is None and not named:
+        default = Path("config.toml")
+        return default if default.exists() else None
+    found = path or Path(named or "")
+    try:
+        found.stat()
+    except OSError as error:
+        asked_by = "--config" if path else CONFIG_VARIABLE
+        raise ConfigError(f"{found}, named by `{asked_by}`: {error.strerror}") from None
+    return found
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8, at byte {error.start}") from None
+    except ValueError as error:  # TOMLDecodeError, or an integer of thousands of digits
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+
+
+class _Assembly:
+    """One reading of file and environment, with the problems and notes met on the way."""
+
+    def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
+        self.path = path
+        self.tables = Tables(_parse(path) if path else {})
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self._folder = path.absolute().parent if path else Path.cwd()
+        self._environ = environ
+
+    def in_file(self, sentences: list[str]) -> list[str]:
+        """Begin sentences about keys with the name of the file that they stand in."""
+        return [f"{self.path}: {sentence}" for sentence in sentences]
+
+    def workspace_id(self, table: _WorkspaceTable) -> str | None:
+        in_environment = self._environ.get(ID_VARIABLE)
+        if table.id is not None:
+            found, place = table.id, f"{self.path}: `workspace.id`"
+            if in_environment and in_environment != found:
+                self.notes.append(f"`workspace.id` in {self.path} wins over `{ID_VARIABLE}`")
+        elif in_environment:
+            found, place = in_environment, f"environment: `{ID_VARIABLE}`"
+        else:
+            self._miss(f"no workspace: set `workspace.id` or `{ID_VARIABLE}`", "id")
+            return None
+        if not is_workspace_id(found):
+            self.problems.append(f"{place} should be printable ASCII without blanks and colons")
+            return None
+        return found
+
+    def api_key(self, table: _WorkspaceTable) -> ApiKey | None:
+        in_environment = self._environ.get(KEY_VARIABLE)
+        if table.api_key_file is not None:
+            if in_environment:
+                self.notes.append(
+                    f"`workspace.api_key_file` in {self.path} wins over `{KEY_VARIABLE}`"
+                )
+            return self._key_in_file(table.api_key_file)
+        if not in_environment:
+            self._miss(NO_API_KEY, "api_key_file")
+            return None
+        try:
+            return ApiKey.parse(in_environment, KEY_VARIABLE)
+        except ValueError as error:
+            self.problems.append(f"environment: `{KEY_VARIABLE}` {error}")
+            return None
+
+    def endpoint(self, table: _WorkspaceTable, flag: str | None) -> Endpoint | None:
+        by_data_center = self._target(
+            f"{self.path}: `workspace.data_center`", Endpoint.of_data_center, table.data_center
+        )
+        by_file = self._target(f"{self.path}: `workspace.endpoint`", Endpoint.parse, table.endpoint)
+        by_flag = self._target("command line: `--endpoint`", Endpoint.parse, flag)
+        if flag is None:
+            self._miss(
+                "no target: set `workspace.data_center` or `workspace.endpoint`, or give"
+                " `--endpoint`; where to send is never guessed",
+                "data_center",
+                "endpoint",
+            )
+        return by_flag or by_file or by_data_center
+
+    def check_partner(self, table: _WorkspaceTable) -> None:
+        if not table.partner.strip():
+            self.problems.append(f"{self.path}: `workspace.partner` should not be empty")
+
+    def state_dir(self, table: _StateTable, flag: Path | None) -> Path | None:
+        return flag.absolute() if flag else self._beside_file("state.dir", table.dir)
+
+    def _miss(self, sentence: str, *keys: str) -> None:
+        """Tell that nothing was given, unless one of `keys` was and is a problem already."""
+        if not any(self.tables.holds("workspace", key) for key in keys):
+            self.problems.append(f"{self.path or 'no config.toml here'}: {sentence}")
+
+    def _target(
+        self, place: str, make: Callable[[str], Endpoint], text: str | None
+    ) -> Endpoint | None:
+        try:
+            return None if text is None else make(text)
+        except ValueError as error:
+            self.problems.append(f"{place} {error}")
+            return None
+
+    def _beside_file(self, key: str, text: str) -> Path | None:
+        """Return the path that `text` means in the file; relative ones start at its folder."""
+        try:
+            if text.strip() and "\0" not in text:
+                return self._folder / Path(text).expanduser()
+        except RuntimeError:
+            pass  # `~somebody` without a home is no path either
+        self.problems.append(f"{self.path}: `{key}` should be a path")
+        return None
+
+    def _key_in_file(self, text: str) -> ApiKey | None:
+        place = f"{self.path}: `workspace.api_key_file`"
+        path = self._beside_file("workspace.api_key_file", text)
+        if path is None:
+            return None
+        try:
+            key = ApiKey.read(path)
+        except ValueError as error:
+            self.problems.append(f"{place} {error}")
+            return None
+        if key.readable_by_others:
+            self.notes.append(f"{place}: other users can read the key; make the file's mode 0600")
+        return key

@@ -1,0 +1,1 @@
+"""From a payload to an outcome in the ledger: answers, retries, splits and the way through them."""

@@ -1,0 +1,62 @@
+"""What happens during a delivery, as values for those who show it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.delivery.outcome import BatchState, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A batch was cut from the export, or found open in the ledger."""
+
+    uid_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request's head left."""
+
+    batch: int
+    attempt: int
+    payload_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An attempt came to an outcome."""
+
+    batch: int
+    attempt: int
+    outcome: Outcome
+    seconds: float
+    """From the head to the outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A batch is done with, for this sitting."""
+
+    batch: int
+    state: BatchState
+    uid_count: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """A batch was replaced by its halves."""
+
+    batch: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """Intake has stopped; requests under way are waited for."""
+
+    reason: str
+
+
+Event = Planned | Sent | Answered | Settled | Divided | Stopping
+Observer = Callable[[Event], None]

@@ -1,0 +1,46 @@
+"""The search for the uids that the API rejects, and its end where the request itself is wrong."""
+
+from engine.delivery.outcome import Abort, Decision, Rejected
+
+ALIKE_QUARTERS = 4
+"""Quarters of one batch that fail like the whole before the request is held to be wrong."""
+
+
+class Isolation:
+    """Bounds the search, and tells bad uids from a bad request; pure bookkeeping.
+
+    A 400 that names nothing, before anything has been accepted, may mean either. The batch is
+    halved and halved again; if all four quarters fail too, no uid is to blame.
+    """
+
+    def __init__(self, max_requests: int, *, requests: int = 0, proven: bool = False) -> None:
+        self._max_requests = max_requests
+        self._requests = requests
+        self._quarters_failed = 0
+        self.proven = proven
+        """Whether the API has accepted any batch of this run: the request as such is right."""
+
+    def count_request(self) -> None:
+        """Hear that a request was spent on the search."""
+        self._requests += 1
+
+    def judge(self, outcome: Rejected, decision: Decision, depth: int) -> Decision:
+        """Return `decision`, or an end to the search; `depth` is how often it was halved."""
+        if not outcome.names_members and not self.proven and depth == 2:  # noqa: PLR2004 - quarters
+            self._quarters_failed += 1
+            if self._quarters_failed >= ALIKE_QUARTERS:
+                return self.request_is_wrong(outcome.reason)
+        if self._requests >= self._max_requests:
+            return Abort(
+                f"{self._requests} requests went into finding rejected uids, and there are more",
+                "see `cohortsync rejects`; mend the export, or raise retry.max_isolation_requests",
+            )
+        return decision
+
+    @staticmethod
+    def request_is_wrong(reason: str) -> Abort:
+        """Say that no uid is to blame."""
+        return Abort(
+            f"the API refuses whatever uids are sent: {reason}",
+            "nothing was written off; check partner, cohort id and name",
+        )

@@ -1,0 +1,137 @@
+"""What one attempt came to, and what to do about it: two closed sets of values."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class BatchState(StrEnum):
+    """Where a batch stands in the books."""
+
+    PENDING = "pending"
+    """Not delivered, and certainly not applied."""
+    UNCONFIRMED = "unconfirmed"
+    """Not accepted, but may have been applied."""
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    SPLIT = "split"
+    """Replaced by its parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """200 with the API's own success body: accepted, which is all that the API ever claims."""
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """429: the ceiling as the API sees it."""
+
+    retry_after: float | None
+    """Seconds that the answer asks to wait; None when it does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """The request failed before its first byte left: nothing can have been applied."""
+
+    reason: str
+    nobody_listens: bool = False
+    """Whether the connection was refused: no server is there at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """No answer that counts: the request may have been applied."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """400 that concerns the members: this payload will never be accepted."""
+
+    reason: str
+    names_members: bool
+    """Whether the answer names the uid or the members; if not, the whole request is suspect."""
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """413: this payload is over the limit that the API goes by."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fatal:
+    """The API refuses the run: more requests would meet the same answer."""
+
+    reason: str
+    hint: str
+    may_have_been_applied: bool = False
+
+
+Outcome = Accepted | Throttled | NotSent | Unconfirmed | Rejected | TooLarge | Fatal
+
+
+def kind_of(outcome: Outcome) -> str:
+    """Return the outcome's name as the ledger and reports have it: `accepted`, `too_large`, …."""
+    return _KINDS[type(outcome)]
+
+
+_KINDS: dict[type[Outcome], str] = {
+    Accepted: "accepted",
+    Throttled: "throttled",
+    NotSent: "not_sent",
+    Unconfirmed: "unconfirmed",
+    Rejected: "rejected",
+    TooLarge: "too_large",
+    Fatal: "fatal",
+}
+
+
+def reason_of(outcome: Outcome) -> str | None:
+    """Return what the outcome says of its cause."""
+    return getattr(outcome, "reason", None)
+
+
+def may_have_been_applied(outcome: Outcome) -> bool:
+    """Tell whether the far side may hold this attempt's uids without having said so."""
+    match outcome:
+        case Unconfirmed():
+            return True
+        case Fatal():
+            return outcome.may_have_been_applied
+        case _:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """The batch is done with, for this run."""
+
+    state: BatchState
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAfter:
+    """Send the same payload again, no sooner than after `seconds`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Replace the batch by its halves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Stop the run: the API refuses it."""
+
+    reason: str
+    hint: str
+
+
+Decision = Settle | RetryAfter | Split | Abort

@@ -1,0 +1,508 @@
+"""The way from batches to outcomes: what is sent next, and what becomes of it.
+
+One coroutine picks the work; a task carries each request. Every stop is a drain: intake stops,
+requests under way end or time out, their outcomes are recorded; a second stop cancels them.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from engine.batch import Batch
+from engine.clock import Clock, Stamp
+from engine.cohort import Envelope
+from engine.delivery.events import Answered, Divided, Observer, Planned, Sent, Settled, Stopping
+from engine.delivery.isolation import Isolation
+from engine.delivery.outcome import (
+    Abort,
+    BatchState,
+    Decision,
+    NotSent,
+    Rejected,
+    RetryAfter,
+    Settle,
+    Split,
+    Throttled,
+    TooLarge,
+    Unconfirmed,
+    kind_of,
+    may_have_been_applied,
+    reason_of,
+)
+from engine.delivery.read_ahead import ReadAhead
+from engine.delivery.retry import RetrySettings, decide
+from engine.delivery.settings import DeliverySettings
+from engine.delivery.transport import Exchange, TakeTurn
+from engine.delivery.work import Work, divide, reopen
+from engine.errors import CohortSyncError, ExitStatus
+from engine.ledger.records import (
+    Division,
+    OpenBatch,
+    Registration,
+    RunState,
+    Settlement,
+    Verdict,
+)
+from engine.pacing import Pacer, Turn
+
+LINE = 2
+"""Requests that may stand in line for a turn: while one waits for its slot, the next connects."""
+
+
+class Ledger(Protocol):
+    """What a delivery asks of the record; each call is durable when it returns."""
+
+    async def intend(
+        self, state: RunState, batches: Sequence[Registration], number: int, attempt: int
+    ) -> None:
+        """Enter `batches`, and the intent to send batch `number`."""
+
+    async def conclude(
+        self,
+        state: RunState,
+        number: int,
+        attempt: int,
+        verdict: Verdict,
+        change: Settlement | Division | None,
+    ) -> None:
+        """Enter how an attempt ended, and what becomes of its batch."""
+
+    async def change(
+        self,
+        state: RunState,
+        batches: Sequence[Registration],
+        number: int,
+        change: Settlement | Division,
+    ) -> None:
+        """Enter `batches`, and what becomes of batch `number` without an attempt."""
+
+
+class Transport(Protocol):
+    """Carries a payload to the API."""
+
+    async def send(self, payload: bytes, take_turn: TakeTurn) -> Exchange:
+        """Send a payload, after `take_turn`, and read the answer."""
+
+
+class PayloadLimit(Protocol):
+    """Whoever cuts the batches to come."""
+
+    payload_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a delivery ended before its export did."""
+
+    exit_status: ExitStatus
+    reason: str
+    hint: str | None = None
+    error: CohortSyncError | None = None
+    """The error behind it, if that is what it was."""
+
+    @classmethod
+    def of(cls, error: CohortSyncError) -> "Stop":
+        """Make an error the reason."""
+        return cls(error.exit_status, error.message, error.hint, error)
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """One attempt, from its place in line to its outcome."""
+
+    work: Work
+    began: float
+    in_line: bool = True
+    is_intended: bool = False
+    turn: Turn | None = None
+    sent: Stamp | None = None
+
+
+class Delivery:
+    """Delivers one run's batches; made and run inside one event loop."""
+
+    def __init__(  # noqa: PLR0913 - the parts of the pipeline, each used as it is
+        self,
+        state: RunState,
+        open_batches: Sequence[OpenBatch],
+        batches: Callable[[Callable[[], None]], ReadAhead],
+        envelope: Envelope,
+        limit: PayloadLimit,
+        *,
+        transport: Transport,
+        pacer: Pacer,
+        ledger: Ledger,
+        clock: Clock,
+        settings: DeliverySettings,
+        retry: RetrySettings,
+        jitter: Callable[[], float],
+        observe: Observer,
+        nobody_listens_hint: str | None = None,
+    ) -> None:
+        """Take the parts: `batches` makes the reader, given what wakes this delivery.
+
+        With `nobody_listens_hint`, a connection refused before any answer ends the run at once.
+        """
+        self._state = state
+        self._left_open = list(open_batches)
+        self._envelope = envelope
+        self._limit = limit
+        self._largest_payload = limit.payload_bytes
+        self._largest_accepted = 0
+        self._transport = transport
+        self._pacer = pacer
+        self._ledger = ledger
+        self._clock = clock
+        self._settings = settings
+        self._retry = retry
+        self._jitter = jitter
+        self._observe = observe
+        self._nobody_listens_hint = nobody_listens_hint
+        self._isolation = Isolation(
+            retry.max_isolation_requests,
+            requests=state.isolation_requests,
+            proven=state.accepted_before,
+        )
+        self._next_number = state.next_batch
+        self._wake = asyncio.Event()
+        self._reader = batches(self._wake.set)
+        self._unregistered: list[Registration] = []
+        self._again: list[tuple[float, int, Work]] = []
+        self._flights: dict[asyncio.Task[None], _Flight] = {}
+        self._line = asyncio.Semaphore(LINE)
+        self._unsettled = 0
+        self._suspects: list[tuple[Work, Settlement]] = []
+        self._down_since: float | None = None
+        self._was_answered = False
+        self._stop: Stop | None = None
+        self._bug: BaseException | None = None
+
+    async def run(self) -> Stop | None:
+        """Deliver until everything is settled, or something stops it; return what did."""
+        self._reader.start()
+        try:
+            while (work := await self._next_work()) is not None:
+                await self._line.acquire()
+                self._launch(work)
+        except CohortSyncError as error:
+            self.stop(Stop.of(error))
+        finally:
+            self._reader.stop()
+        await self._drain()
+        if self._bug is not None:
+            raise self._bug
+        return self._stop
+
+    def stop(self, stop: Stop) -> None:
+        """Stop intake and let requests under way end; if that was done already, cancel them."""
+        if self._stop is None:
+            self._stop = stop
+            self._observe(Stopping(stop.reason))
+            self._cancel(lambda flight: flight.turn is None)
+        else:
+            self._cancel(lambda _: True)
+        self._wake.set()
+
+    def _cancel(self, which: Callable[[_Flight], bool]) -> None:
+        for task, flight in self._flights.items():
+            if which(flight):
+                task.cancel()
+
+    async def _drain(self) -> None:
+        if not self._flights:
+            return
+        _, late = await asyncio.wait(
+            self._flights, timeout=self._settings.drain_seconds if self._stop else None
+        )
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+
+    # What is sent next.
+
+    async def _next_work(self) -> Work | None:
+        while self._stop is None:
+            self._wake.clear()
+            now = self._clock.now()
+            # Until the API has accepted something, requests go one by one: a wrong key costs one.
+            may_send = self._isolation.proven or not self._flights
+            if may_send and self._again and self._again[0][0] <= now:
+                return heapq.heappop(self._again)[2]
+            if self._may_admit() and (batch := self._reader.take()) is not None:
+                await self._admit(batch)
+                continue
+            if self._reader.is_dry and self._unsettled == 0:
+                self._end_of_export()
+                return None
+            await self._sleep(self._again[0][0] - now if may_send and self._again else None)
+        return None
+
+    def _may_admit(self) -> bool:
+        most = self._settings.max_in_flight if self._isolation.proven else 1
+        return self._unsettled < most
+
+    async def _sleep(self, seconds: float | None) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    def _end_of_export(self) -> None:
+        if isinstance(self._reader.failure, CohortSyncError):
+            raise self._reader.failure
+        if self._reader.failure is not None:
+            self._bug = self._reader.failure
+        elif self._suspects:
+            abort = Isolation.request_is_wrong(self._suspects[0][1].reason or "")
+            self.stop(Stop(ExitStatus.REFUSED, abort.reason, abort.hint))
+
+    async def _admit(self, batch: Batch) -> None:
+        if batch.number is not None:
+            for left in self._left_open:
+                if batch.first_uid <= left.first_uid < batch.first_uid + batch.uid_count:
+                    self._enqueue(reopen(batch, left, self._envelope))
+                    self._observe(Planned(left.uid_count))
+            return
+        work = Work(self._next_number, batch, 0, batch.uid_count, batch.payload)
+        self._next_number += 1
+        self._unregistered.append(work.registration)
+        self._observe(Planned(batch.uid_count))
+        if len(batch.payload) > self._limit.payload_bytes:
+            await self._cut_down(work)
+        else:
+            self._enqueue(work)
+
+    async def _cut_down(self, work: Work) -> None:
+        """Deal with a batch that is known to be too large without asking the API."""
+        if work.uid_count > 1:
+            reason = f"larger than the {self._limit.payload_bytes} bytes that the API takes"
+            halves, division = self._divide(work, isolated=False, reason=reason)
+            await self._ledger.change(self._state, self._registrations(), work.number, division)
+            self._replace(work, halves, reason)
+        elif len(work.payload) > self._largest_payload:
+            reason = f"fits into no payload of {self._largest_payload} bytes"
+            settlement = Settlement(BatchState.REJECTED, reason, work.rejection(reason, None))
+            await self._ledger.change(self._state, self._registrations(), work.number, settlement)
+            self._observe(Settled(work.number, BatchState.REJECTED, 1, reason))
+        else:
+            self._enqueue(work)
+
+    def _registrations(self) -> list[Registration]:
+        # The ledger hears of batches in the order of the export, whichever is sent first: a run
+        # is resumed after the last one that it knows.
+        batches, self._unregistered = self._unregistered, []
+        return batches
+
+    def _enqueue(self, work: Work, delay: float = 0.0) -> None:
+        self._unsettled += 1
+        self._retry_later(work, delay)
+
+    def _retry_later(self, work: Work, delay: float) -> None:
+        heapq.heappush(self._again, (self._clock.now() + delay, work.number, work))
+        self._wake.set()
+
+    # One attempt.
+
+    def _launch(self, work: Work) -> None:
+        if self._stop is not None:
+            self._line.release()
+            return
+        flight = _Flight(work, self._clock.now())
+        task = asyncio.create_task(self._fly(flight))
+        self._flights[task] = flight
+        task.add_done_callback(self._land)
+
+    def _land(self, task: asyncio.Task[None]) -> None:
+        self._leave_line(self._flights.pop(task))
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if not isinstance(error, CohortSyncError):
+                self._bug = error
+                error = CohortSyncError("an unforeseen error")
+            self.stop(Stop.of(error))
+
+    async def _fly(self, flight: _Flight) -> None:
+        work = flight.work
+        try:
+            await self._pacer.approach()
+            exchange = await self._transport.send(work.payload, lambda: self._leave(flight))
+        except asyncio.CancelledError:
+            if not flight.is_intended:
+                raise
+            exchange = Exchange(
+                Unconfirmed("stopped while under way")
+                if flight.turn
+                else NotSent("stopped before its turn")
+            )
+        self._tell_pacer(flight, exchange)
+        await self._conclude(flight, exchange)
+
+    async def _leave(self, flight: _Flight) -> None:
+        """Make the intent durable, wait for the turn: the last steps before the first byte."""
+        work = flight.work
+        work.attempts += 1
+        flight.is_intended = True
+        await self._ledger.intend(self._state, self._registrations(), work.number, work.attempts)
+        flight.turn = await self._pacer.take_turn()
+        flight.sent = self._clock.stamp()
+        if work.isolated:
+            self._isolation.count_request()
+        self._leave_line(flight)
+        self._observe(Sent(work.number, work.attempts, len(work.payload)))
+
+    def _leave_line(self, flight: _Flight) -> None:
+        if flight.in_line:
+            flight.in_line = False
+            self._line.release()
+
+    def _tell_pacer(self, flight: _Flight, exchange: Exchange) -> None:
+        if flight.turn is None:
+            return
+        if isinstance(exchange.outcome, Throttled):
+            self._pacer.throttled(flight.turn, exchange.outcome.retry_after)
+        elif exchange.http_status is not None:
+            self._pacer.answered(flight.turn)
+        else:
+            self._pacer.unanswered(flight.turn)
+
+    # What becomes of it.
+
+    async def _conclude(self, flight: _Flight, exchange: Exchange) -> None:
+        work, outcome = flight.work, exchange.outcome
+        self._watch_for_outage(flight, exchange)
+        if isinstance(outcome, NotSent | Unconfirmed):
+            work.failures += 1
+        decision = decide(
+            outcome,
+            uid_count=work.uid_count,
+            failures=max(work.failures, 1),
+            jitter=self._jitter(),
+            settings=self._retry,
+        )
+        if isinstance(outcome, Rejected):
+            decision = self._isolation.judge(outcome, decision, work.depth)
+        change, halves = self._change(work, exchange, decision)
+        is_suspect = (
+            isinstance(outcome, Rejected)
+            and isinstance(change, Settlement)
+            and not (outcome.names_members or self._isolation.proven)
+        )
+        if flight.is_intended:
+            verdict = Verdict(
+                outcome=kind_of(outcome),
+                may_have_been_applied=may_have_been_applied(outcome),
+                sent=flight.sent,
+                ended_utc_ns=self._clock.stamp().utc_ns,
+                http_status=exchange.http_status,
+                request_id=exchange.request_id,
+                reason=reason_of(outcome),
+            )
+            await self._ledger.conclude(
+                self._state, work.number, work.attempts, verdict, None if is_suspect else change
+            )
+        self._observe(
+            Answered(work.number, work.attempts, outcome, self._clock.now() - flight.began)
+        )
+        if is_suspect and isinstance(change, Settlement):
+            # Whether this uid or the whole request is wrong, the next acceptance tells.
+            self._unsettled -= 1
+            self._suspects.append((work, change))
+            return
+        await self._act(work, decision, halves)
+
+    def _change(
+        self, work: Work, exchange: Exchange, decision: Decision
+    ) -> tuple[Settlement | Division | None, Sequence[Work]]:
+        match decision:
+            case Settle(BatchState.REJECTED, reason):
+                rejection = work.rejection(reason or "", exchange.request_id)
+                return Settlement(BatchState.REJECTED, reason, rejection), ()
+            case Settle(state, reason):
+                return Settlement(state, reason), ()
+            case Split():
+                if isinstance(exchange.outcome, TooLarge):
+                    self._lower_limit(len(work.payload))
+                halves, division = self._divide(
+                    work,
+                    isolated=isinstance(exchange.outcome, Rejected),
+                    reason=reason_of(exchange.outcome) or "",
+                )
+                return division, halves
+            case RetryAfter() | Abort():
+                return None, ()
+
+    async def _act(self, work: Work, decision: Decision, halves: Sequence[Work]) -> None:
+        match decision:
+            case Settle(state, reason):
+                self._unsettled -= 1
+                if state is BatchState.ACCEPTED:
+                    self._largest_accepted = max(self._largest_accepted, len(work.payload))
+                    await self._trust_request()
+                self._observe(Settled(work.number, state, work.uid_count, reason))
+            case RetryAfter(seconds):
+                self._retry_later(work, seconds)
+            case Split():
+                self._replace(work, halves, "the API refused it as a whole")
+            case Abort(reason, hint):
+                if self._stop is None:
+                    self.stop(Stop(ExitStatus.REFUSED, reason, hint))
+
+    async def _trust_request(self) -> None:
+        """After an acceptance the request is known to be right: the suspects are to blame."""
+        self._isolation.proven = True
+        suspects, self._suspects = self._suspects, []
+        for work, settlement in suspects:
+            await self._ledger.change(self._state, (), work.number, settlement)
+            self._observe(Settled(work.number, settlement.state, 1, settlement.reason))
+
+    def _divide(
+        self, work: Work, *, isolated: bool, reason: str
+    ) -> tuple[Sequence[Work], Division]:
+        halves, division = divide(
+            work, self._envelope, self._next_number, isolated=isolated, reason=reason
+        )
+        self._next_number += len(halves)
+        return halves, division
+
+    def _replace(self, work: Work, halves: Sequence[Work], reason: str) -> None:
+        self._unsettled -= 1
+        for half in halves:
+            self._enqueue(half)
+        self._observe(Divided(work.number, reason))
+
+    def _lower_limit(self, size: int) -> None:
+        # A 413 for what was accepted before is a whim of the far side, and no news of its limit.
+        if size > self._largest_accepted:
+            self._limit.payload_bytes = min(
+                self._limit.payload_bytes, max(self._largest_accepted, size // 2)
+            )
+
+    def _watch_for_outage(self, flight: _Flight, exchange: Exchange) -> None:
+        outcome = exchange.outcome
+        self._was_answered = self._was_answered or exchange.http_status is not None
+        if not isinstance(outcome, NotSent | Unconfirmed):
+            self._down_since = None
+            return
+        hint = self._nobody_listens_hint
+        if (
+            hint
+            and not self._was_answered
+            and isinstance(outcome, NotSent)
+            and outcome.nobody_listens
+        ):
+            self._give_up("nothing listens there: the connection was refused", hint)
+        if self._down_since is None:
+            self._down_since = flight.began
+        elif (down := self._clock.now() - self._down_since) >= self._retry.give_up_after_seconds:
+            self._give_up(
+                f"the API has not answered for {down:.0f} s; last: {outcome.reason}",
+                "run the same command again to go on",
+            )
+
+    def _give_up(self, reason: str, hint: str) -> None:
+        if self._stop is None:
+            self.stop(Stop(ExitStatus.INCOMPLETE, reason, hint))

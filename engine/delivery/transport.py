@@ -1,0 +1,123 @@
+"""One payload to the API and back, over aiohttp."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from types import SimpleNamespace, TracebackType
+from typing import Self
+
+import aiohttp
+
+from engine.clock import Clock
+from engine.delivery.outcome import Outcome
+from engine.delivery.response import Answer, read_answer, read_failure
+from engine.delivery.settings import DeliverySettings
+from engine.endpoint import COHORT_SYNC_PATH
+from engine.session import open_session, proxy_for
+from engine.workspace import Workspace
+
+LONGEST_ANSWER = 65_536
+"""Bytes of an answer that are read; the API's own take a few hundred."""
+
+TakeTurn = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What one request came to."""
+
+    outcome: Outcome
+    http_status: int | None = None
+    """None if no answer came."""
+    request_id: str | None = None
+
+
+class _Request:
+    """A request's way to the wire: its turn is taken when the connection stands."""
+
+    def __init__(
+        self, take_turn: TakeTurn, deadline: asyncio.Timeout, timeout_seconds: float
+    ) -> None:
+        self._take_turn = take_turn
+        self._deadline = deadline
+        self._timeout_seconds = timeout_seconds
+        self.head_left = False
+
+    async def leave(self) -> None:
+        await self._take_turn()
+        # From here on bytes may be on the wire, and the API has so long to answer.
+        self.head_left = True
+        loop = asyncio.get_running_loop()
+        self._deadline.reschedule(loop.time() + self._timeout_seconds)
+
+
+class Transport:
+    """A pool of connections to one endpoint, for one workspace; an async context manager."""
+
+    def __init__(self, workspace: Workspace, settings: DeliverySettings, clock: Clock) -> None:
+        self._url = f"{workspace.endpoint.url}{COHORT_SYNC_PATH}"
+        self._proxy = proxy_for(workspace.endpoint)
+        self._timeout_seconds = settings.timeout_seconds
+        self._clock = clock
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(_on_head)
+        self._session = open_session(
+            workspace,
+            # The deadline of the exchange itself starts when the head has left.
+            aiohttp.ClientTimeout(total=None, connect=settings.timeout_seconds),
+            connections=settings.max_in_flight,
+            traces=[trace],
+        )
+
+    async def __aenter__(self) -> Self:
+        """Return the transport; connections are opened as they are needed."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def send(self, payload: bytes, take_turn: TakeTurn) -> Exchange:
+        """Send a payload and read the answer.
+
+        `take_turn` is awaited when the connection stands and nothing has left yet; what it raises
+        comes through as it is. Everything that the network does is an outcome, not an exception.
+        """
+        deadline = asyncio.timeout(None)
+        request = _Request(take_turn, deadline, self._timeout_seconds)
+        try:
+            async with deadline:
+                answer = await self._exchange(payload, request)
+        except (aiohttp.ClientError, OSError) as error:  # A TimeoutError is an OSError.
+            return Exchange(read_failure(error, head_left=request.head_left))
+        reading = read_answer(answer, self._clock.stamp().utc_ns / 1e9)
+        return Exchange(reading.outcome, answer.status, reading.request_id)
+
+    async def _exchange(self, payload: bytes, request: _Request) -> Answer:
+        async with self._session.post(
+            self._url,
+            data=payload,
+            proxy=self._proxy,
+            allow_redirects=False,
+            trace_request_ctx=request,
+        ) as response:
+            body = bytearray()
+            async for part in response.content.iter_any():
+                body += part
+                if len(body) > LONGEST_ANSWER:
+                    response.close()
+                    break
+            return Answer(response.status, response.headers, bytes(body))
+
+
+async def _on_head(
+    _session: aiohttp.ClientSession,
+    context: SimpleNamespace,
+    _parameters: aiohttp.TraceRequestHeadersSentParams,
+) -> None:
+    await context.trace_request_ctx.leave()

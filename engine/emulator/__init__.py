@@ -1,0 +1,34 @@
+"""The Cohort Sync API on loopback: its contract, its limits, and its bad days on request.
+
+It stands apart from the engine, imports nothing of it and counts for itself, so that what it says
+of a run is a second opinion. `running` puts it into a test, `serve` behind the command.
+"""
+
+from engine.emulator.application import Emulator
+from engine.emulator.errors import EmulatorError
+from engine.emulator.faults import Fault, FaultKind, FaultSettings, FaultShare, PlannedFault
+from engine.emulator.files import read_plan, read_range, read_uids
+from engine.emulator.limiters import LimiterModel, LimitSettings, RetryAfter
+from engine.emulator.server import RunningEmulator, running, serve
+from engine.emulator.settings import DEMO_WORKSPACES, EmulatorSettings
+
+__all__ = [
+    "DEMO_WORKSPACES",
+    "Emulator",
+    "EmulatorError",
+    "EmulatorSettings",
+    "Fault",
+    "FaultKind",
+    "FaultSettings",
+    "FaultShare",
+    "LimitSettings",
+    "LimiterModel",
+    "PlannedFault",
+    "RetryAfter",
+    "RunningEmulator",
+    "read_plan",
+    "read_range",
+    "read_uids",
+    "running",
+    "serve",
+]

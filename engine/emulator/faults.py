@@ -1,0 +1,167 @@
+"""What goes wrong on purpose, and when: by plan, else by chance from a seed.
+
+Requests are numbered from 1 as they arrive. A fault befalls only a request that gets past
+authentication and the rate limit, and each that does is counted in the report.
+"""
+
+import math
+import random
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from engine.emulator.errors import EmulatorError
+
+
+class FaultKind(StrEnum):
+    """How a request can fail; the values are the words of plan files and reports."""
+
+    SERVER_ERROR = "500"
+    BAD_GATEWAY = "502"
+    UNAVAILABLE = "503"
+    GATEWAY_TIMEOUT = "504"
+    RESET = "reset"
+    """The connection is torn down, no byte is answered."""
+    HANG = "hang"
+    """Nothing for `seconds`, then a reset."""
+    TRUNCATED = "truncated"
+    """The acceptance, cut off by the end of the connection."""
+    PARTIAL = "partial"
+    """A whole 200 whose JSON ends halfway."""
+    HTML = "html"
+    """A 200 that is somebody's web page."""
+    LIE = "lie"
+    """A 200 that says `"status":"fail"`."""
+    SLOW = "slow"
+    """The right answer, `seconds` late."""
+    THROTTLED = "429"
+    """Out of turn; Retry-After, when it is on, asks for `seconds`."""
+    TOO_LARGE = "413"
+    UNAUTHORIZED = "401"
+
+
+_NEVER_APPLIED: Final = frozenset(
+    {FaultKind.THROTTLED, FaultKind.TOO_LARGE, FaultKind.UNAUTHORIZED}
+)
+_SECONDS: Final = {FaultKind.HANG: 600.0, FaultKind.SLOW: 1.0, FaultKind.THROTTLED: 1.0}
+
+
+class Fault(NamedTuple):
+    """What befalls one request."""
+
+    kind: FaultKind
+    applied: bool
+    """Whether the request is applied first."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FaultShare:
+    """A kind of fault that befalls a share of all requests."""
+
+    kind: FaultKind
+    share: float
+    """From 0 to 1."""
+    applied_share: float = 0.0
+    """How many of them are applied first, from 0 to 1."""
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for share in (self.share, self.applied_share):
+            if not 0 <= share <= 1:
+                raise EmulatorError(f"A share of '{self.kind}' is {share}, not from 0 to 1.")
+        _check(self.kind, self.seconds, applied=self.applied_share > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFault:
+    """A fault of certain requests; where two are planned for one, the first in the plan wins."""
+
+    kind: FaultKind
+    first: int
+    last: int | None
+    """The last request, inclusive; None for no end."""
+    applied: bool = False
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.first < 1 or (self.last is not None and self.last < self.first):
+            raise EmulatorError(f"Requests {self.first} to {self.last} are no range from 1 on.")
+        _check(self.kind, self.seconds, applied=self.applied)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultSettings:
+    """All that goes wrong; nothing unless set."""
+
+    seed: int = 0
+    jitter_ms: float = 0.0
+    """The most that a request is held up before it is counted and limited; even from 0."""
+    latency_ms: float = 0.0
+    """How long each answer is held back after the work is done."""
+    shares: tuple[FaultShare, ...] = ()
+    plan: tuple[PlannedFault, ...] = ()
+    """Comes before chance."""
+    poison_uids: frozenset[str] = field(default=frozenset(), repr=False)
+    """Uids that make the API refuse the whole request."""
+    name_poison: bool = True
+    """Whether that refusal names the uid field."""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.jitter_ms < math.inf and 0 <= self.latency_ms < math.inf):
+            raise EmulatorError("Jitter and latency must be 0 milliseconds or more.")
+        total = sum(share.share for share in self.shares)
+        if total > 1 + 1e-9:
+            raise EmulatorError(f"The shares of all faults add up to {total:g}, more than 1.")
+
+
+class Turn(NamedTuple):
+    """What was drawn for one request as it arrived."""
+
+    jitter: float
+    """Seconds."""
+    fault: Fault | None
+
+
+class Faults:
+    """Draws for each request in turn; the same seed draws the same, whatever the timing."""
+
+    def __init__(self, settings: FaultSettings) -> None:
+        self._settings = settings
+        self._random = random.Random(settings.seed)  # noqa: S311  a test double, not a secret
+        self._arrived = 0
+
+    def next(self) -> Turn:
+        """Draw for the next request; every request takes the same number of draws."""
+        self._arrived += 1
+        jitter, chance, applied = (self._random.random() for _ in range(3))
+        fault = self._planned(self._arrived) or self._drawn(chance, applied)
+        return Turn(jitter * self._settings.jitter_ms / 1000, fault)
+
+    def _planned(self, number: int) -> Fault | None:
+        for planned in self._settings.plan:
+            if planned.first <= number and (planned.last is None or number <= planned.last):
+                return Fault(planned.kind, planned.applied, _seconds(planned))
+        return None
+
+    def _drawn(self, chance: float, applied: float) -> Fault | None:
+        for share in self._settings.shares:
+            if chance < share.share:
+                return Fault(share.kind, applied < share.applied_share, _seconds(share))
+            chance -= share.share
+        return None
+
+
+def _seconds(fault: FaultShare | PlannedFault) -> float:
+    return _SECONDS.get(fault.kind, 0.0) if fault.seconds is None else fault.seconds
+
+
+def _check(kind: FaultKind, seconds: float | None, *, applied: bool) -> None:
+    if applied and kind in _NEVER_APPLIED:
+        raise EmulatorError(f"A request that is answered '{kind}' is never applied.")
+    if seconds is None:
+        return
+    if kind not in _SECONDS:
+        raise EmulatorError(f"A '{kind}' takes no seconds; {', '.join(_SECONDS)} do.")
+    if not 0 <= seconds < math.inf:
+        raise EmulatorError(f"The seconds of a '{kind}' must be 0 or more.")

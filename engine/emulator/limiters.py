@@ -1,0 +1,203 @@
+"""Models of a rate limit, pure: time is passed in, in seconds, and never runs backwards.
+
+The API says "300 requests a minute" and nothing about the kind of window, so each kind that such
+a limit can be is here. A request takes up room when it is admitted and, with `count_throttled`,
+when it is refused too.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from engine.emulator.errors import EmulatorError
+
+
+class LimiterModel(StrEnum):
+    """The kinds of limit that can stand behind "requests per window"."""
+
+    NONE = "none"
+    """No limit at all."""
+    FIXED = "fixed"
+    """A counter that starts again at every window's start."""
+    SLIDING = "sliding"
+    """At most so many in any stretch of a window's length."""
+    BUCKET = "bucket"
+    """A token bucket, full at first, refilled steadily; it holds `burst` or a window's requests."""
+    GCRA = "gcra"
+    """Evenly spaced arrivals, of which `burst` may come early; 1, so none, unless set."""
+
+
+class RetryAfter(StrEnum):
+    """How a 429 says when to come back."""
+
+    SECONDS = "seconds"
+    DATE = "date"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """The rate limit of each workspace; the API's own figures unless set."""
+
+    model: LimiterModel = LimiterModel.SLIDING
+    requests: int = 300
+    per_seconds: float = 60.0
+    burst: int | None = None
+    """Requests that may come at once; for `bucket` and `gcra` only."""
+    phase_seconds: float = 0.0
+    """Where windows start, after the emulator's own start; for `fixed` only."""
+    count_throttled: bool = True
+    """Whether a request that is answered 429 takes up room as well."""
+    retry_after: RetryAfter = RetryAfter.NONE
+    """The Retry-After header of a 429: the API documents none."""
+    rate_headers: bool = False
+    """Whether answers carry X-RateLimit-Limit, -Remaining and -Reset (seconds from now)."""
+
+    def __post_init__(self) -> None:
+        if self.requests < 1:
+            raise EmulatorError("The limit needs at least 1 request in a window.")
+        if not 0 < self.per_seconds < math.inf:
+            raise EmulatorError("The limit's window must be longer than 0 seconds.")
+        if not 0 <= self.phase_seconds < math.inf:
+            raise EmulatorError("The phase must be 0 seconds or more.")
+        if self.burst is not None and self.model not in {LimiterModel.BUCKET, LimiterModel.GCRA}:
+            raise EmulatorError(f"The limiter '{self.model}' has no burst; bucket and gcra have.")
+        if self.burst is not None and self.burst < 1:
+            raise EmulatorError("The burst must be at least 1 request.")
+
+
+class Verdict(NamedTuple):
+    """What a limiter says of one request."""
+
+    admitted: bool
+    remaining: int
+    """How many more would be admitted right now."""
+    wait: float
+    """Seconds until a request can be admitted again, if none comes before; 0 with room left."""
+
+
+class Limiter(Protocol):
+    """A rate limit of one workspace."""
+
+    def arrive(self, now: float) -> Verdict:
+        """Judge the request that arrives at `now` and remember it."""
+
+
+class Unlimited:
+    """Admits everything."""
+
+    def __init__(self, settings: LimitSettings) -> None:
+        self._requests = settings.requests
+
+    def arrive(self, now: float) -> Verdict:
+        """Admit; the remainder shown is a whole window's."""
+        del now
+        return Verdict(admitted=True, remaining=self._requests, wait=0.0)
+
+
+class FixedWindow:
+    """Counts from the start of each window, whatever the window before held."""
+
+    def __init__(self, settings: LimitSettings) -> None:
+        self._requests = settings.requests
+        self._window = settings.per_seconds
+        self._phase = settings.phase_seconds
+        self._current = -math.inf
+        self._used = 0
+
+    def arrive(self, now: float) -> Verdict:
+        """Admit while this window has room; refused requests change nothing, counted or not."""
+        index = math.floor((now - self._phase) / self._window)
+        if index != self._current:
+            self._current, self._used = index, 0
+        admitted = self._used < self._requests
+        self._used += admitted
+        remaining = self._requests - self._used
+        end = self._phase + (index + 1) * self._window
+        return Verdict(admitted, remaining, 0.0 if remaining else end - now)
+
+
+class SlidingWindow:
+    """Looks back one window from each request; one exactly a window old is out of it."""
+
+    def __init__(self, settings: LimitSettings) -> None:
+        self._window = settings.per_seconds
+        self._count_throttled = settings.count_throttled
+        self._requests = settings.requests
+        self._times: deque[float] = deque(maxlen=settings.requests)
+
+    def arrive(self, now: float) -> Verdict:
+        """Admit when the `requests`-th counted one before lies a window back or more."""
+        times = self._times
+        while times and now - times[0] >= self._window:
+            times.popleft()
+        admitted = len(times) < self._requests
+        if admitted or self._count_throttled:
+            times.append(now)  # a full deque drops its oldest: only the last `requests` matter
+        remaining = self._requests - len(times)
+        wait = 0.0 if remaining else times[0] + self._window - now
+        return Verdict(admitted, remaining, wait)
+
+
+class TokenBucket:
+    """Holds `burst` tokens at most and gains `requests` of them evenly over each window."""
+
+    def __init__(self, settings: LimitSettings) -> None:
+        self._rate = settings.requests / settings.per_seconds
+        self._burst = float(settings.burst or settings.requests)
+        self._count_throttled = settings.count_throttled
+        self._tokens = self._burst
+        self._seen = -math.inf
+
+    def arrive(self, now: float) -> Verdict:
+        """Admit for one token; a refused request that counts takes the fraction that is there."""
+        gained = (now - self._seen) * self._rate
+        self._tokens = min(self._burst, self._tokens + gained)
+        self._seen = now
+        admitted = self._tokens >= 1
+        if admitted:
+            self._tokens -= 1
+        elif self._count_throttled:
+            self._tokens = 0.0
+        wait = max(0.0, (1 - self._tokens) / self._rate)
+        return Verdict(admitted, int(self._tokens), wait)
+
+
+class GenericCellRate:
+    """Keeps the time at which the next request would be due, were they evenly spaced."""
+
+    def __init__(self, settings: LimitSettings) -> None:
+        self._spacing = settings.per_seconds / settings.requests
+        self._tolerance = ((settings.burst or 1) - 1) * self._spacing
+        self._count_throttled = settings.count_throttled
+        self._due = -math.inf
+
+    def arrive(self, now: float) -> Verdict:
+        """Admit what is early by no more than the burst; a refused one that counts uses it up."""
+        due = max(self._due, now)
+        admitted = due - now <= self._tolerance
+        if admitted:
+            due += self._spacing
+        elif self._count_throttled:
+            due = now + self._tolerance + self._spacing
+        self._due = due
+        early = due - now - self._tolerance
+        remaining = 0 if early > 0 else int(-early / self._spacing) + 1
+        return Verdict(admitted, remaining, max(0.0, early))
+
+
+_MODELS: dict[LimiterModel, Callable[[LimitSettings], Limiter]] = {
+    LimiterModel.NONE: Unlimited,
+    LimiterModel.FIXED: FixedWindow,
+    LimiterModel.SLIDING: SlidingWindow,
+    LimiterModel.BUCKET: TokenBucket,
+    LimiterModel.GCRA: GenericCellRate,
+}
+
+
+def limiter(settings: LimitSettings) -> Limiter:
+    """Make a limiter of the model set, with all its room."""
+    return _MODELS[settings.model](settings)

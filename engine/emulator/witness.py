@@ -1,0 +1,79 @@
+"""What the emulator tells of itself, under `/_emulator/`."""
+
+from typing import Final
+
+import orjson
+from aiohttp import web
+
+from engine.emulator.application import Emulator
+
+_MEMBERS_A_WRITE: Final = 10_000
+
+
+class Witness:
+    """Answers about one emulator; none of it counts as a request to the API."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+
+    def routes(self) -> list[web.RouteDef]:
+        """Give what is answered where."""
+        return [
+            web.get("/_emulator/health", self.health),
+            web.get("/_emulator/report", self.report),
+            web.post("/_emulator/reset", self.reset),
+            web.get("/_emulator/cohorts/{cohort_id}/members", self.members),
+        ]
+
+    async def health(self, request: web.Request) -> web.Response:
+        """Say that this is the emulator, not the API."""
+        del request
+        return _json({"emulator": "cohortsync"})
+
+    async def report(self, request: web.Request) -> web.Response:
+        """Give the report."""
+        del request
+        return _json(self._emulator.report())
+
+    async def reset(self, request: web.Request) -> web.Response:
+        """Forget everything."""
+        del request
+        self._emulator.reset()
+        return _json({"emulator": "cohortsync"})
+
+    async def members(self, request: web.Request) -> web.StreamResponse:
+        """Stream a cohort's members, a JSON string a line, in no order.
+
+        `?workspace=` and `?partner=` choose where several cohorts have the id; 404 when none has,
+        409 when more than one still fits or when the emulator keeps no members.
+        """
+        emulator = self._emulator
+        found = emulator.cohorts.find(
+            request.match_info["cohort_id"],
+            workspace=request.query.get("workspace"),
+            partner=request.query.get("partner"),
+        )
+        if not found:
+            return _json({"error": "No cohort has this id."}, status=404)
+        if len(found) > 1:
+            choices = [key._asdict() for key, _ in found]
+            error = "Several cohorts have this id: choose by ?workspace= and ?partner=."
+            return _json({"error": error, "cohorts": choices}, status=409)
+        if emulator.settings.count_only:
+            return _json({"error": "This emulator only counts: no members are kept."}, status=409)
+        members = list(found[0][1].members)  # the set may change while this is on its way
+        response = web.StreamResponse()
+        response.content_type = "application/x-ndjson"
+        await response.prepare(request)
+        for start in range(0, len(members), _MEMBERS_A_WRITE):
+            lines = map(orjson.dumps, members[start : start + _MEMBERS_A_WRITE])
+            await response.write(b"\n".join(lines) + b"\n")
+        return response
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
+        status=status,
+        content_type="application/json",
+    )

@@ -1,0 +1,111 @@
+"""Where requests go: scheme, host and port of the API, or of what plays it on loopback."""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import SplitResult, urlsplit
+
+COHORT_SYNC_PATH = "/v1/integrations/cohortsync"
+"""What the API's one address is below an endpoint."""
+DATA_CENTERS = ("01", "02", "03", "04", "05", "06", "101")
+"""The vendor's data centers; a workspace lives in one of them."""
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A scheme, host and port that stand for themselves: no path, no query, no credentials.
+
+    Make one by `parse` or `of_data_center`; equal endpoints have equal `url`s.
+    """
+
+    scheme: str
+    """`http` or `https`."""
+    host: str
+    """A name in lower case or an IP address in its canonical form, without brackets."""
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `scheme://host:port`; the port may be left out where it is the scheme's own.
+
+        Raises `ValueError` with a clause that says what is wrong. The clause never repeats `text`,
+        which may hold credentials.
+        """
+        try:
+            parts = urlsplit(text)
+            port = parts.port
+        except ValueError:
+            raise ValueError("should be scheme://host:port with a port from 1 to 65535") from None
+        if parts.scheme not in _DEFAULT_PORTS:
+            raise ValueError("should begin with https:// (or http:// on loopback)")
+        if "@" in parts.netloc:
+            raise ValueError("may not hold a user or password")
+        if parts.path not in {"", "/"} or "?" in text or "#" in text:
+            raise ValueError("should end after the port: the path is appended to it")
+        if port == 0:
+            raise ValueError("should be scheme://host:port with a port from 1 to 65535")
+        endpoint = cls(parts.scheme, _host(parts), port or _DEFAULT_PORTS[parts.scheme])
+        if endpoint.scheme == "http" and not endpoint.is_loopback:
+            raise ValueError(
+                "should begin with https://: over http, anyone on the way could read the key"
+            )
+        return endpoint
+
+    @classmethod
+    def of_data_center(cls, data_center: str) -> Self:
+        """Return the endpoint of one of `DATA_CENTERS`; raises `ValueError` for others."""
+        if data_center not in DATA_CENTERS:
+            raise ValueError(f"should be one of {', '.join(DATA_CENTERS)}, not {data_center!r}")
+        return cls("https", f"api-{data_center}.moengage.com", _DEFAULT_PORTS["https"])
+
+    @property
+    def url(self) -> str:
+        """`scheme://host:port` without a trailing slash, the port left out where it is implied."""
+        return f"{self.scheme}://{self._authority}"
+
+    @property
+    def label(self) -> str:
+        """The target as a person should see it; whatever is on loopback is no production."""
+        if self.is_loopback:
+            return f"EMULATOR {self._bracketed}:{self.port}"
+        return self._authority
+
+    @property
+    def address(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+        """The host as an IP address; None where it is a name."""
+        try:
+            return ipaddress.ip_address(self.host)
+        except ValueError:
+            return None
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether requests stay on this machine: 127.0.0.0/8, ::1 or localhost."""
+        return self.host == "localhost" or (self.address is not None and self.address.is_loopback)
+
+    @property
+    def _bracketed(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
+    def _authority(self) -> str:
+        if self.port == _DEFAULT_PORTS[self.scheme]:
+            return self._bracketed
+        return f"{self._bracketed}:{self.port}"
+
+
+def _host(parts: SplitResult) -> str:
+    host = parts.hostname or ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        if not _HOST_NAME.fullmatch(host):
+            raise ValueError("should name a host, in ASCII") from None
+        return host
+    if isinstance(address, ipaddress.IPv6Address) and address.scope_id:
+        raise ValueError("may not hold a zone")
+    return str(address)

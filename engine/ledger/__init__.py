@@ -1,0 +1,1 @@
+"""The record of what was planned, attempted and accepted: one SQLite file a workspace."""

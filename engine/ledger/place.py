@@ -1,0 +1,166 @@
+"""Where a ledger lives, whether that place is fit for one, and who may write there."""
+
+import asyncio
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from engine.errors import LedgerError, LockHeldError, StateFullError
+
+LEDGER_NAME = "ledger.sqlite"
+LOCK_NAME = "lock"
+_LOCK_POLL_SECONDS = 0.2
+
+# SQLite's WAL needs memory shared between processes, and flock a kernel that both ask: network file
+# systems promise neither.
+_NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        "9p",
+        "afs",
+        "ceph",
+        "cifs",
+        "fuse.gcsfuse",
+        "fuse.glusterfs",
+        "fuse.s3fs",
+        "fuse.sshfs",
+        "glusterfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "smb3",
+        "smbfs",
+    }
+)
+
+
+def ledger_folder(state: Path, endpoint_url: str, workspace: str) -> Path:
+    """Return the folder for one workspace at one endpoint, so that a trial stays a trial."""
+    return state / quote(endpoint_url, safe="") / quote(workspace, safe="")
+
+
+def ledgers(state: Path) -> list[Path]:
+    """Return every ledger file below a state folder."""
+    return sorted(state.glob(f"*/*/{LEDGER_NAME}"))
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder for a ledger, readable by its owner only, and refuse unfit places.
+
+    Raises `LedgerError` where it cannot be written or lies on a network file system.
+    """
+    refuse_unfit(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe = folder / f".write-test-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        if error.errno in {28, 122}:  # ENOSPC, EDQUOT
+            raise StateFullError(f"the disk under the state folder {folder} is full") from error
+        raise LedgerError(
+            f"the state folder {folder} cannot be written: {error.strerror}",
+            hint="set [state] dir in the configuration, or pass --state",
+        ) from error
+
+
+def refuse_unfit(folder: Path) -> None:
+    """Raise `LedgerError` if the folder lies on a file system that cannot keep a ledger."""
+    kind = file_system(folder, _mounts())
+    if kind in _NETWORK_FILE_SYSTEMS:
+        raise LedgerError(
+            f"the state folder {folder} lies on a network file system ({kind}), where a ledger "
+            "can be neither locked nor shared",
+            hint="set [state] dir to a folder on a local disk",
+        )
+
+
+def file_system(folder: Path, mounts: str) -> str | None:
+    """Return the kind of file system that holds `folder`, by Linux' table of mounts.
+
+    `mounts` is the text of /proc/self/mountinfo; a folder need not exist yet. None if unknown.
+    """
+    wanted = str(folder.resolve())
+    best, kind = "", None
+    for line in mounts.splitlines():
+        fields, _, tail = line.partition(" - ")
+        point = fields.split(" ")[4].encode().decode("unicode_escape")
+        inside = wanted == point or wanted.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, tail.split(" ")[0]
+    return kind
+
+
+def _mounts() -> str:
+    try:
+        return Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return ""
+
+
+@asynccontextmanager
+async def sole_writer(
+    folder: Path, wait_seconds: float, is_stopped: Callable[[], bool] = lambda: False
+) -> AsyncIterator[None]:
+    """Hold the workspace's lock: one process a workspace and state folder at a time.
+
+    The kernel frees it when its holder dies, however that comes about. Raises `LockHeldError`,
+    naming the holder, when it is not free within `wait_seconds`, or the wait is stopped.
+    """
+    path = folder / LOCK_NAME
+    deadline = time.monotonic() + wait_seconds
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while not _lock(descriptor, fcntl.LOCK_EX):
+            if time.monotonic() >= deadline or is_stopped():
+                raise _held(path)
+            await asyncio.sleep(_LOCK_POLL_SECONDS)
+        holder = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_held(folder: Path) -> bool:
+    """Say whether a living process works in this folder."""
+    try:
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not _lock(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _held(lock: Path) -> LockHeldError:
+    try:
+        holder = json.loads(lock.read_bytes())
+        who = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        who = "another process"
+    return LockHeldError(
+        f"this workspace's ledger is in use by {who}",
+        hint="pass --wait SECONDS to wait for it, or run the command again later",
+    )

@@ -1,0 +1,138 @@
+"""What is written into a ledger, and what is read back to go on where a run was."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.batch import SkippedRows
+from engine.clock import Stamp
+from engine.cohort import Action, Cohort
+from engine.delivery.outcome import BatchState
+
+
+@dataclass(frozen=True, slots=True)
+class RunKey:
+    """What makes two commands the same run: where to, what, and from which files, read how."""
+
+    endpoint: str
+    workspace: str
+    partner: str
+    cohort: Cohort
+    action: Action
+    source_identity: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How a run was asked for, so that it can be resumed by its name alone."""
+
+    exports: Sequence[str]
+    reading: Mapping[str, Any]
+    sizes: Mapping[str, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class SittingSettings:
+    """The limits that one process works under."""
+
+    requests: int
+    per_seconds: float
+    payload_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One half of a batch that is split."""
+
+    number: int
+    first_uid: int
+    uid_count: int
+    payload_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A batch as cut from the export, entered before its first attempt."""
+
+    number: int
+    first_uid: int
+    uid_count: int
+    blank: int
+    invalid: int
+    records_through: int
+    is_last: bool
+    payload_bytes: int
+    digest: bytes
+    skipped: Sequence[SkippedRows]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How an attempt ended."""
+
+    outcome: str
+    """The outcome's name, such as `accepted` or `too_large`."""
+    may_have_been_applied: bool
+    sent: Stamp | None
+    """When the request's head left; None if it never did."""
+    ended_utc_ns: int
+    http_status: int | None = None
+    request_id: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedUid:
+    """A uid written off, and where it stands in the export."""
+
+    file: str
+    record: int
+    uid: str
+    reason: str
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """A batch is done with: accepted, rejected, or left open for a later sitting."""
+
+    state: BatchState
+    reason: str | None = None
+    rejected: RejectedUid | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """A batch is replaced by its halves."""
+
+    parts: tuple[Part, Part]
+    isolated: bool
+    """Whether the halves are part of a search for rejected uids."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBatch:
+    """A batch that an earlier sitting left neither accepted nor rejected."""
+
+    number: int
+    first_uid: int
+    uid_count: int
+    attempts: int
+    isolated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """A run to work on: begun just now, or found half done."""
+
+    run: int
+    name: str
+    sitting: int
+    is_resumed: bool
+    next_batch: int
+    """The number of the next batch to be registered."""
+    accepted_before: bool
+    """Whether any batch of the run has been accepted."""
+    isolation_requests: int
+    """Requests spent so far on finding rejected uids."""

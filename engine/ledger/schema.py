@@ -1,0 +1,245 @@
+"""The ledger's tables, their version, and the way from an older version to this one.
+
+Times are nanoseconds since 1970, UTC. Digests are SHA-256. `PRAGMA user_version` is the number of
+migrations that a file has been through, `PRAGMA application_id` says that it is a ledger at all.
+"""
+
+import shutil
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from engine.errors import CohortSyncError, LedgerError, StateFullError
+
+APPLICATION_ID = 0x436F5379  # "CoSy"
+
+_TABLES = """
+-- One execution of a push for one cohort, over all its restarts.
+CREATE TABLE run (
+    run             INTEGER PRIMARY KEY,
+    name            TEXT    NOT NULL UNIQUE,  -- what people call it: 20261123-020000-3f9a
+    identity        BLOB    NOT NULL,         -- digest of target, cohort, action, files, options
+    endpoint        TEXT    NOT NULL,
+    workspace       TEXT    NOT NULL,
+    partner         TEXT    NOT NULL,
+    cohort_id       TEXT    NOT NULL,
+    cohort_name     TEXT    NOT NULL,
+    cohort_description TEXT,
+    action          TEXT    NOT NULL CHECK (action IN ('add', 'remove')),
+    exports         TEXT    NOT NULL,         -- JSON: the exports as named on the command line
+    reading         TEXT    NOT NULL,         -- JSON: the reading options
+    sizes           TEXT    NOT NULL,         -- JSON: bytes of each file, null where unknown
+    status          TEXT    NOT NULL,
+    exit_status     INTEGER,
+    reason          TEXT,
+    source_complete INTEGER NOT NULL DEFAULT 0, -- 1 once the export's last batch is registered
+    started_utc_ns  INTEGER NOT NULL,
+    finished_utc_ns INTEGER
+) STRICT;
+CREATE INDEX run_by_identity ON run (identity, run);
+CREATE INDEX run_by_cohort ON run (partner, cohort_id, run);
+
+-- One process that worked on a run, from its start to its end, or to its last attempt if it died.
+CREATE TABLE sitting (
+    run             INTEGER NOT NULL REFERENCES run,
+    sitting         INTEGER NOT NULL,         -- from 1
+    requests        INTEGER NOT NULL,         -- the ceiling it was given
+    per_seconds     REAL    NOT NULL,
+    payload_bytes   INTEGER NOT NULL,
+    host            TEXT    NOT NULL,
+    pid             INTEGER NOT NULL,
+    started_utc_ns  INTEGER NOT NULL,
+    ended_utc_ns    INTEGER,
+    PRIMARY KEY (run, sitting)
+) STRICT, WITHOUT ROWID;
+
+-- A payload. A batch that was split is replaced by its parts, which name it as their parent.
+CREATE TABLE batch (
+    run             INTEGER NOT NULL REFERENCES run,
+    batch           INTEGER NOT NULL,         -- from 1, in the order of registration
+    parent          INTEGER,
+    first_uid       INTEGER NOT NULL,         -- place of its first uid among all planned, from 0
+    uid_count       INTEGER NOT NULL CHECK (uid_count > 0),
+    blank           INTEGER NOT NULL,         -- blank rows of its span; 0 for parts
+    invalid         INTEGER NOT NULL,         -- invalid rows of its span; 0 for parts
+    records_through INTEGER,                  -- records read up to its end, by the reader's count
+    is_last         INTEGER NOT NULL,         -- 1 if the export ends with it
+    payload_bytes   INTEGER NOT NULL,
+    digest          BLOB,                     -- of its uids; null for parts
+    state           TEXT    NOT NULL CHECK (state IN ('open', 'accepted', 'rejected', 'split')),
+    may_have_been_applied INTEGER NOT NULL DEFAULT 0,
+    isolated        INTEGER NOT NULL DEFAULT 0, -- 1 if it is part of a search for rejected uids
+    reason          TEXT,
+    PRIMARY KEY (run, batch)
+) STRICT, WITHOUT ROWID;
+
+-- A request, written before its first byte leaves. No outcome: the process died, or still waits.
+CREATE TABLE attempt (
+    id              INTEGER PRIMARY KEY,      -- in the order of the intents
+    run             INTEGER NOT NULL,
+    batch           INTEGER NOT NULL,
+    attempt         INTEGER NOT NULL,         -- from 1
+    sitting         INTEGER NOT NULL,
+    intended_utc_ns INTEGER NOT NULL,
+    sent_boot_id    TEXT,                     -- null until the outcome is known, or never sent
+    sent_boot_ns    INTEGER,
+    sent_utc_ns     INTEGER,
+    ended_utc_ns    INTEGER,
+    outcome         TEXT,
+    http_status     INTEGER,
+    request_id      TEXT,
+    reason          TEXT,
+    UNIQUE (run, batch, attempt),
+    FOREIGN KEY (run, batch) REFERENCES batch
+) STRICT;
+
+-- Consecutive rows of an export that plan no uid, for one reason; blank rows too.
+CREATE TABLE skipped (
+    run             INTEGER NOT NULL,
+    batch           INTEGER NOT NULL,
+    file            TEXT    NOT NULL,
+    record          INTEGER NOT NULL,         -- of the first, from 1
+    count           INTEGER NOT NULL,
+    reason          TEXT    NOT NULL,
+    PRIMARY KEY (run, batch, file, record)
+) STRICT, WITHOUT ROWID;
+
+-- A uid that the API refused, or that fits into no payload.
+CREATE TABLE rejected (
+    run             INTEGER NOT NULL,
+    batch           INTEGER NOT NULL,
+    file            TEXT    NOT NULL,
+    record          INTEGER NOT NULL,
+    uid             TEXT    NOT NULL,
+    reason          TEXT    NOT NULL,
+    request_id      TEXT,
+    PRIMARY KEY (run, batch)
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES,)
+"""Scripts that lead from an empty file to the present version, in order."""
+
+
+def open_ledger(path: Path, migrations: Sequence[str] = MIGRATIONS) -> sqlite3.Connection:
+    """Open a ledger for writing; create it, or back it up and migrate it, as needed.
+
+    Raises `LedgerError` for a file that is corrupt, no ledger, or newer than this program.
+    """
+    with readable_errors(path):
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        with readable_errors(path):
+            connection.execute("PRAGMA busy_timeout = 10000")
+            _check(connection, path, migrations)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            _migrate(connection, path, migrations)
+        path.chmod(0o600)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Open a ledger that may be in use by a run.
+
+    Raises `LedgerError` for one that cannot be read, or has another version.
+    """
+    with readable_errors(path):
+        uri = f"file:{quote(str(path.resolve()))}?mode=ro"
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+    try:
+        with readable_errors(path):
+            connection.execute("PRAGMA busy_timeout = 10000")
+            _check(connection, path, MIGRATIONS)
+            _refuse_older(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _check(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
+    version = _version(connection)
+    is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+    if is_empty and version == 0:
+        return
+    if connection.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
+        raise LedgerError(f"{path} is not a ledger of cohortsync", hint=_MOVE_AWAY)
+    if version > len(migrations):
+        raise LedgerError(
+            f"the ledger {path} has version {version}; this program knows up to {len(migrations)}",
+            hint="upgrade cohortsync, or use another state folder",
+        )
+    findings = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if findings != "ok":
+        raise LedgerError(f"the ledger {path} is corrupt: {findings}", hint=_MOVE_AWAY)
+
+
+def _refuse_older(connection: sqlite3.Connection, path: Path) -> None:
+    if _version(connection) != len(MIGRATIONS):
+        raise LedgerError(
+            f"the ledger {path} was written by an older version",
+            hint="the next push migrates it",
+        )
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
+    version = _version(connection)
+    if version == len(migrations):
+        return
+    if version:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        shutil.copy2(path, path.with_name(f"{path.name}.v{version}.bak"))
+    steps = "".join(migrations[version:])
+    connection.executescript(
+        f"BEGIN IMMEDIATE; {steps}"
+        f"PRAGMA application_id = {APPLICATION_ID};"
+        f"PRAGMA user_version = {len(migrations)}; COMMIT;"
+    )
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+_MOVE_AWAY = (
+    "move it away to start afresh; what it knew of unfinished runs is lost, so push those exports "
+    "again in full"
+)
+
+
+class readable_errors:  # noqa: N801 - it is used as a function is
+    """Turns SQLite's errors into ours, named by what can be done about them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Watch the block."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Raise the readable error in place of SQLite's."""
+        if isinstance(error, sqlite3.Error):
+            raise translate(error, self._path) from error
+
+
+def translate(error: sqlite3.Error, path: Path) -> CohortSyncError:
+    """Name an SQLite error by what the user can do."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
+        return StateFullError(
+            f"the ledger {path} cannot be written: {error}",
+            hint="make room on that disk, then run the same command again",
+        )
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return LedgerError(f"the ledger {path} is corrupt: {error}", hint=_MOVE_AWAY)
+    return LedgerError(
+        f"the ledger {path} cannot be used: {error}",
+        hint="check the permissions of the state folder",
+    )

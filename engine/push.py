@@ -1,0 +1,336 @@
+"""A push from its command to its books: the parts are assembled here, and nowhere else.
+
+`push` is what the command line calls, and what a program may call instead.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from engine.batch import Cutter
+from engine.clock import Clock, SystemClock
+from engine.cohort import Action, Cohort, Envelope
+from engine.config import Config
+from engine.delivery.events import Observer
+from engine.delivery.pipeline import Delivery, Stop
+from engine.delivery.read_ahead import ReadAhead
+from engine.delivery.transport import Transport
+from engine.errors import (
+    ExitStatus,
+    ExportChangedError,
+    IncompleteError,
+)
+from engine.ledger.ledger import Ledger
+from engine.ledger.place import LEDGER_NAME, ledger_folder, make_folder, sole_writer
+from engine.ledger.records import Command, RunKey, RunState, SittingSettings
+from engine.ledger.schema import open_for_reading
+from engine.pacing import Pacer
+from engine.report.accounts import (
+    Accounts,
+    Ceiling,
+    Requests,
+    Rows,
+    Standing,
+    account,
+    exit_status_of,
+)
+from engine.source.block import Source
+
+EMULATOR_HINT = (
+    "nothing starts an emulator by itself: `cohortsync emulator` does, and `cohortsync demo` "
+    "shows a whole run; to send to the real API see config.toml"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PushRequest:
+    """What is to be pushed, and how to deal with what an earlier run left."""
+
+    source: Source
+    exports: Sequence[str]
+    """The exports as they were named."""
+    reading: dict[str, Any]
+    """The reading options as they were named."""
+    cohort: Cohort
+    action: Action
+    restart_if_changed: bool = False
+    wait_seconds: float = 0.0
+    """How long to wait for another process to let go of the workspace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Where a run goes and what it does: the line that each run opens with."""
+
+    target: str
+    workspace: str
+    partner: str
+    cohort: Cohort
+    action: Action
+    ceiling: Ceiling
+    run: str | None
+    is_resumed: bool
+    known_uids: int
+    """Uids that the ledger already knows from earlier sittings."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult:
+    """A run's books, and what to do about it if it did not finish."""
+
+    accounts: Accounts
+    exit_status: ExitStatus
+    hint: str | None = None
+
+
+class StopSwitch:
+    """Passes a stop from whoever hears of it to the delivery under way, if there is one."""
+
+    def __init__(self) -> None:
+        self._stop: Callable[[Stop], None] | None = None
+        self._pending: Stop | None = None
+
+    @property
+    def is_pulled(self) -> bool:
+        """Whether a stop waits for a delivery to reach."""
+        return self._pending is not None
+
+    def pull(self, reason: str) -> None:
+        """Stop intake; pulled again, cancel what is under way."""
+        stop = Stop(ExitStatus.INCOMPLETE, reason, "run the same command again to go on")
+        if self._stop is None:
+            self._pending = stop
+        else:
+            self._stop(stop)
+
+    def connect(self, stop: Callable[[Stop], None]) -> None:
+        """Name what is to be stopped; a stop that came before reaches it now."""
+        self._stop = stop
+        if self._pending is not None:
+            stop(self._pending)
+
+
+async def push(  # noqa: PLR0913 - what and how, then who looks on
+    request: PushRequest,
+    config: Config,
+    *,
+    observe: Observer = lambda _: None,
+    opened: Callable[[Opening], None] = lambda _: None,
+    switch: StopSwitch | None = None,
+    clock: Clock | None = None,
+) -> PushResult:
+    """Push an export into a cohort, or go on with the push that an earlier command left.
+
+    Returns the books of the run, however it ended. Raises a `CohortSyncError` for what keeps it
+    from beginning: the configuration, the state folder, an export that changed.
+    """
+    clock = clock or SystemClock()
+    switch = switch or StopSwitch()
+    workspace = config.workspace
+    envelope = Envelope(workspace.partner, request.cohort, request.action)
+    Cutter(envelope, config.packing.payload_bytes)  # Refuses a limit that leaves no room, early.
+    folder = ledger_folder(config.state_dir, workspace.endpoint.url, workspace.id)
+    make_folder(folder)
+    async with sole_writer(folder, request.wait_seconds, lambda: switch.is_pulled):
+        ledger = Ledger.open(folder / LEDGER_NAME, clock)
+        try:
+            await ledger.recover()
+            sitting = _Sitting(request, config, envelope, ledger, clock)
+            stop = await sitting.run(observe, opened, switch, restart=False)
+            if _has_changed(stop) and request.restart_if_changed:
+                stop = await sitting.run(observe, opened, switch, restart=True)
+            return await sitting.close(stop)
+        finally:
+            await ledger.close()
+
+
+def opening_of(
+    request: PushRequest, config: Config, state: RunState | None = None, known_uids: int = 0
+) -> Opening:
+    """Say where a run goes; without `state` it is a dry run."""
+    workspace = config.workspace
+    return Opening(
+        workspace.endpoint.label,
+        workspace.id,
+        workspace.partner,
+        request.cohort,
+        request.action,
+        Ceiling(config.pacing.requests, config.pacing.per_seconds),
+        state.name if state else None,
+        state is not None and state.is_resumed,
+        known_uids,
+    )
+
+
+def _has_changed(stop: Stop | None) -> bool:
+    return stop is not None and isinstance(stop.error, ExportChangedError)
+
+
+class _Sitting:
+    """One process's work on one run."""
+
+    def __init__(
+        self,
+        request: PushRequest,
+        config: Config,
+        envelope: Envelope,
+        ledger: Ledger,
+        clock: Clock,
+    ) -> None:
+        self._request = request
+        self._config = config
+        self._envelope = envelope
+        self._ledger = ledger
+        self._clock = clock
+        self._state: RunState | None = None
+
+    async def run(
+        self,
+        observe: Observer,
+        opened: Callable[[Opening], None],
+        switch: StopSwitch,
+        *,
+        restart: bool,
+    ) -> Stop | None:
+        """Begin or resume the run, and deliver what there is."""
+        request, config = self._request, self._config
+        workspace, pacing = config.workspace, config.pacing
+        settings = SittingSettings(
+            pacing.requests, pacing.per_seconds, config.packing.payload_bytes
+        )
+        state = await self._ledger.begin(
+            RunKey(
+                workspace.endpoint.url,
+                workspace.id,
+                workspace.partner,
+                request.cohort,
+                request.action,
+                request.source.identity,
+            ),
+            Command(request.exports, request.reading, request.source.sizes),
+            settings,
+            restart=restart,
+            restart_if_overtaken=request.restart_if_changed,
+        )
+        self._state = state
+        known = await self._ledger.known_batches(state.run)
+        opened(opening_of(request, config, state, sum(batch.uid_count for batch in known)))
+        cutter = Cutter(self._envelope, config.packing.payload_bytes, known)
+        batches = cutter.batches(request.source.blocks())
+        sent_ago = await self._ledger.recent_sends(pacing.requests)
+        now = self._clock.now()
+        transport = Transport(workspace, config.delivery, self._clock)
+        async with transport:
+            delivery = Delivery(
+                state,
+                await self._ledger.open_batches(state.run),
+                lambda wake: ReadAhead(batches, wake),
+                self._envelope,
+                cutter,
+                transport=transport,
+                pacer=Pacer(pacing, self._clock, [now - ago for ago in sent_ago]),
+                ledger=self._ledger,
+                clock=self._clock,
+                settings=config.delivery,
+                retry=config.retry,
+                jitter=random.random,
+                observe=observe,
+                nobody_listens_hint=EMULATOR_HINT if workspace.endpoint.is_loopback else None,
+            )
+            switch.connect(delivery.stop)
+            return await delivery.run()
+
+    async def close(self, stop: Stop | None) -> PushResult:
+        """Write down how the run stands, prove that the books balance, and return them."""
+        if self._state is None:
+            raise RuntimeError("a sitting is closed after it was run")
+        accounts = self._read_accounts()
+        if stop is None:
+            exit_status = exit_status_of(accounts.uids, accounts.rows, self._config.accounting)
+        else:
+            exit_status = stop.exit_status
+        reason, hint = (stop.reason, stop.hint) if stop else (None, None)
+        if exit_status is ExitStatus.INCOMPLETE and stop is None:
+            reason = "some uids are not confirmed"
+            hint = "run the same command again: it sends them once more, which does no harm"
+        if accounts.imbalance:
+            exit_status, reason = ExitStatus.UNBALANCED, f"the books: {accounts.imbalance}"
+            hint = "this is a bug in cohortsync; keep the state folder and report it"
+        with suppress(IncompleteError):  # A full disk: the next command finds the run as it is.
+            await self._ledger.finish(self._state, _STATUS[exit_status], exit_status, reason)
+            accounts = self._read_accounts()
+        accounts = replace(
+            accounts, status=_STATUS[exit_status], exit_status=int(exit_status), reason=reason
+        )
+        return PushResult(accounts, exit_status, hint)
+
+    def _read_accounts(self) -> Accounts:
+        if self._state is None:
+            raise RuntimeError("a sitting has books after it was run")
+        ledger = open_for_reading(self._ledger.path)
+        try:
+            return account(ledger, self._state.name)
+        finally:
+            ledger.close()
+
+
+_STATUS = {
+    ExitStatus.ACCEPTED: "finished",
+    ExitStatus.PARTIAL: "finished",
+    ExitStatus.USAGE: "source_failed",
+    ExitStatus.REFUSED: "refused",
+    ExitStatus.UNBALANCED: "unbalanced",
+    ExitStatus.INCOMPLETE: "incomplete",
+}
+
+
+def dry_run(request: PushRequest, config: Config) -> PushResult:
+    """Read and pack everything, open no connection, write no ledger; return what would be planned.
+
+    Raises `SourceError` where the export cannot be read.
+    """
+    workspace = config.workspace
+    limit = config.packing.payload_bytes
+    cutter = Cutter(Envelope(workspace.partner, request.cohort, request.action), limit)
+    started = datetime.now(UTC)
+    uids = batches = too_large = blank = invalid = size = through = 0
+    for batch in cutter.batches(request.source.blocks()):
+        fits = len(batch.payload) <= limit
+        too_large += not fits
+        uids += batch.uid_count
+        batches += 1
+        blank += batch.blank
+        invalid += batch.invalid
+        size += len(batch.payload) if fits else 0
+        through = batch.records_through
+    finished = datetime.now(UTC)
+    rows = Rows(through, blank, invalid)
+    would_finish = exit_status_of(Standing(rejected=too_large), rows, config.accounting)
+    accounts = Accounts(
+        run=None,
+        status="dry_run",
+        exit_status=int(would_finish),
+        reason=None,
+        target=workspace.endpoint.label,
+        workspace=workspace.id,
+        partner=workspace.partner,
+        cohort_id=request.cohort.id,
+        cohort_name=request.cohort.name,
+        action=request.action.value,
+        ceiling=Ceiling(config.pacing.requests, config.pacing.per_seconds),
+        source_complete=True,
+        rows=rows,
+        uids=Standing(planned=uids, pending=uids),
+        batches=Standing(planned=batches, pending=batches),
+        requests=Requests(),
+        bytes_sent=0,
+        payload_fill=round(size / (limit * max(batches - too_large, 1)), 6),
+        ceiling_use=0.0,
+        started_at=started.isoformat(timespec="milliseconds"),
+        finished_at=finished.isoformat(timespec="milliseconds"),
+        elapsed_seconds=round((finished - started).total_seconds(), 3),
+    )
+    return PushResult(accounts, would_finish)

@@ -1,0 +1,258 @@
+"""The books of one run: counts over all its restarts, and whether they balance.
+
+The API answers only that it has accepted a request, never that it applied it: it gives no counts,
+no job to ask after, and ignores uids that it does not know. So every word here says "accepted".
+"""
+
+import sqlite3
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from engine.endpoint import Endpoint
+from engine.errors import ExitStatus
+from engine.report.settings import AccountingSettings
+
+SCHEMA_VERSION = 1
+"""Version of the JSON document; it grows by keys, and changes number when one changes meaning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What was read of the export."""
+
+    read: int = 0
+    """By the reader's own count."""
+    blank: int = 0
+    invalid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How many of something stand where; the parts are counted each by itself."""
+
+    planned: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    unconfirmed: int = 0
+    pending: int = 0
+
+    @property
+    def balances(self) -> bool:
+        """Whether nothing is missing and nothing counted twice."""
+        parts = self.accepted + self.rejected + self.unconfirmed + self.pending
+        return self.planned == parts
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """What was sent, and how the API took it."""
+
+    sent: int = 0
+    accepted: int = 0
+    throttled: int = 0
+    """Answered by a 429."""
+    retried: int = 0
+    """Sent for a batch that had been sent before."""
+    split: int = 0
+    """Answered so that the batch was halved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """What the API allows: requests in any window of so many seconds."""
+
+    requests: int
+    per_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """Everything that is told of a run; the fields are the keys of the JSON document."""
+
+    run: str | None
+    """None for a dry run, which the ledger does not know."""
+    status: str
+    """finished, incomplete, refused, source_failed, unbalanced, abandoned, running or dry_run."""
+    exit_status: int | None
+    reason: str | None
+    """Why the run is not finished; None if it is."""
+    target: str
+    workspace: str
+    partner: str
+    cohort_id: str
+    cohort_name: str
+    action: str
+    ceiling: Ceiling
+    source_complete: bool
+    rows: Rows
+    uids: Standing
+    batches: Standing
+    """Leaves only: a batch that was split is replaced by its parts."""
+    requests: Requests
+    bytes_sent: int
+    payload_fill: float
+    """Bytes of the payloads sent, as a share of what the limit would have let them hold."""
+    ceiling_use: float
+    """Requests sent, as a share of what the ceiling allowed from the first to the last."""
+    started_at: str
+    finished_at: str | None
+    elapsed_seconds: float
+    """Time at work, over all restarts."""
+    schema_version: int = field(default=SCHEMA_VERSION)
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON document, as plain values."""
+        return asdict(self)
+
+    @property
+    def imbalance(self) -> str | None:
+        """Say which law of conservation does not hold; None if all do."""
+        rows = self.rows
+        if rows.read != rows.blank + rows.invalid + self.uids.planned:
+            return (
+                f"{rows.read} rows read, but {rows.blank} blank, {rows.invalid} invalid and "
+                f"{self.uids.planned} planned"
+            )
+        for name, standing in (("uids", self.uids), ("batches", self.batches)):
+            if not standing.balances:
+                return f"the {name} do not add up: {standing}"
+        return None
+
+
+def account(ledger: sqlite3.Connection, name: str) -> Accounts:
+    """Fold the ledger's rows of run `name`; `ledger` gives rows by name."""
+    run = ledger.execute("SELECT * FROM run WHERE name = ?", (name,)).fetchone()
+    key = (run["run"],)
+    sittings = ledger.execute(
+        "SELECT * FROM sitting WHERE run = ? ORDER BY sitting", key
+    ).fetchall()
+    attempts = ledger.execute(_REQUESTS, key).fetchone()
+    uids, batches = _standings(ledger, key)
+    last = sittings[-1]
+    return Accounts(
+        run=run["name"],
+        status=run["status"],
+        exit_status=run["exit_status"],
+        reason=run["reason"],
+        target=target_label(run["endpoint"]),
+        workspace=run["workspace"],
+        partner=run["partner"],
+        cohort_id=run["cohort_id"],
+        cohort_name=run["cohort_name"],
+        action=run["action"],
+        ceiling=Ceiling(last["requests"], last["per_seconds"]),
+        source_complete=bool(run["source_complete"]),
+        rows=Rows(*ledger.execute(_ROWS, key).fetchone()),
+        uids=uids,
+        batches=batches,
+        requests=Requests(
+            attempts["sent"],
+            attempts["accepted"],
+            attempts["throttled"],
+            attempts["retried"],
+            attempts["split"],
+        ),
+        bytes_sent=attempts["bytes"],
+        payload_fill=round(_share(attempts["bytes"], attempts["room"]), 6),
+        ceiling_use=round(_ceiling_use(ledger, key), 6),
+        started_at=timestamp(run["started_utc_ns"]),
+        finished_at=run["finished_utc_ns"] and timestamp(run["finished_utc_ns"]),
+        elapsed_seconds=round(sum(_seconds_at_work(sitting) for sitting in sittings), 3),
+    )
+
+
+# Blank and invalid rows are counted by batch and once more by place: both must agree, or the rows
+# will not add up.
+_ROWS = """
+SELECT coalesce(max(records_through), 0),
+       coalesce((SELECT sum(count) FROM skipped WHERE run = ?1 AND reason = 'blank'), 0),
+       coalesce(sum(invalid), 0)
+FROM batch WHERE run = ?1
+"""
+
+_STANDINGS = """
+SELECT CASE
+         WHEN state <> 'open' THEN state
+         WHEN may_have_been_applied OR EXISTS (
+           SELECT 1 FROM attempt AS a
+           WHERE a.run = b.run AND a.batch = b.batch AND a.outcome IS NULL
+         ) THEN 'unconfirmed'
+         ELSE 'pending'
+       END AS standing,
+       count(*) AS batches, sum(uid_count) AS uids
+FROM batch AS b WHERE run = ? AND state <> 'split' GROUP BY standing
+"""
+
+_REQUESTS = """
+SELECT count(*) AS sent,
+       coalesce(sum(a.outcome = 'accepted'), 0) AS accepted,
+       coalesce(sum(a.outcome = 'throttled'), 0) AS throttled,
+       coalesce(sum(a.attempt > 1), 0) AS retried,
+       coalesce(sum(a.outcome IN ('rejected', 'too_large') AND b.state = 'split'), 0) AS split,
+       coalesce(sum(b.payload_bytes), 0) AS bytes,
+       coalesce(sum(s.payload_bytes), 0) AS room
+FROM attempt AS a JOIN batch AS b USING (run, batch) JOIN sitting AS s USING (run, sitting)
+WHERE run = ? AND (a.outcome IS NULL OR a.sent_utc_ns IS NOT NULL)
+"""
+
+
+def _standings(ledger: sqlite3.Connection, key: tuple[int]) -> tuple[Standing, Standing]:
+    uids: dict[str, int] = {}
+    batches: dict[str, int] = {}
+    for row in ledger.execute(_STANDINGS, key):
+        uids[row["standing"]] = row["uids"]
+        batches[row["standing"]] = row["batches"]
+    # What was planned is what was cut from the export, whatever it was split into since.
+    (planned,) = ledger.execute(
+        "SELECT coalesce(sum(uid_count), 0) FROM batch WHERE run = ? AND parent IS NULL", key
+    ).fetchone()
+    (roots, splits) = ledger.execute(
+        "SELECT coalesce(sum(parent IS NULL), 0), coalesce(sum(state = 'split'), 0) "
+        "FROM batch WHERE run = ?",
+        key,
+    ).fetchone()
+    # Each split puts two parts in the place of one batch.
+    return Standing(planned, **uids), Standing(roots + splits, **batches)
+
+
+def _ceiling_use(ledger: sqlite3.Connection, key: tuple[int]) -> float:
+    sent = allowed = 0.0
+    for row in ledger.execute(
+        "SELECT count(*) AS sent, max(sent_utc_ns) - min(sent_utc_ns) AS span, requests, "
+        "per_seconds FROM attempt JOIN sitting USING (run, sitting) "
+        "WHERE run = ? AND sent_utc_ns IS NOT NULL GROUP BY sitting",
+        key,
+    ):
+        sent += row["sent"]
+        # n requests at the ceiling's pace have n - 1 gaps between them.
+        allowed += 1 + row["span"] / 1e9 * row["requests"] / row["per_seconds"]
+    return _share(sent, allowed)
+
+
+def _seconds_at_work(sitting: sqlite3.Row) -> float:
+    ended: int = sitting["ended_utc_ns"] or sitting["started_utc_ns"]
+    return max(0.0, (ended - int(sitting["started_utc_ns"])) / 1e9)
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def target_label(endpoint_url: str) -> str:
+    """Return an endpoint as people should see it."""
+    return Endpoint.parse(endpoint_url).label
+
+
+def timestamp(utc_ns: int) -> str:
+    """Return a moment as ISO 8601, in UTC."""
+    return datetime.fromtimestamp(utc_ns / 1e9, UTC).isoformat(timespec="milliseconds")
+
+
+def exit_status_of(uids: Standing, rows: Rows, settings: AccountingSettings) -> ExitStatus:
+    """Say how a run that nothing stopped has ended."""
+    if uids.unconfirmed or uids.pending:
+        return ExitStatus.INCOMPLETE
+    if not settings.tolerates(uids.rejected + rows.invalid, rows.read):
+        return ExitStatus.PARTIAL
+    return ExitStatus.ACCEPTED

@@ -1,0 +1,151 @@
+"""The runs that the ledgers of a state folder know, and what is kept of each."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import UsageError
+from engine.ledger.ledger import RESUMABLE
+from engine.ledger.place import is_held, ledgers
+from engine.ledger.schema import open_for_reading, readable_errors
+from engine.report.accounts import Accounts, account, timestamp
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedRun:
+    """How an unfinished run was asked for."""
+
+    name: str
+    endpoint: str
+    workspace: str
+    partner: str
+    cohort_id: str
+    cohort_name: str
+    cohort_description: str | None
+    action: str
+    exports: list[str]
+    reading: dict[str, Any]
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a ledger to read from, and close it; raises `LedgerError` as its reader does."""
+    connection = open_for_reading(path)
+    try:
+        with readable_errors(path):
+            yield connection
+    finally:
+        connection.close()
+
+
+def all_runs(state: Path) -> list[Accounts]:
+    """Return the books of every run, the latest first."""
+    found: list[Accounts] = []
+    for path in ledgers(state):
+        with reading(path) as ledger:
+            found += [account(ledger, name) for (name,) in ledger.execute("SELECT name FROM run")]
+    return sorted(found, key=lambda accounts: accounts.started_at, reverse=True)
+
+
+def find_ledger(state: Path, run: str) -> Path:
+    """Return the ledger that knows `run`; raises `UsageError` if none does."""
+    for path in ledgers(state):
+        with reading(path) as ledger:
+            if ledger.execute("SELECT 1 FROM run WHERE name = ?", (run,)).fetchone():
+                return path
+    raise UsageError(
+        f"no run {run} in the state folder {state}", hint="`cohortsync runs` lists them"
+    )
+
+
+def find_unfinished(state: Path, run: str | None) -> UnfinishedRun | None:
+    """Return run `run`, or the latest unfinished one, or None if there is none.
+
+    Raises `UsageError` if `run` is unknown or finished.
+    """
+    if run is None:
+        rows = [row for path in ledgers(state) if not is_held(path.parent) for row in _open(path)]
+        latest = max(rows, key=lambda row: int(row["started_utc_ns"]), default=None)
+        return None if latest is None else _unfinished(latest)
+    for row in _open(find_ledger(state, run)):
+        if row["name"] == run:
+            return _unfinished(row)
+    raise UsageError(
+        f"run {run} is finished: there is nothing to resume",
+        hint="the command that it was begun with starts a new run",
+    )
+
+
+def _open(path: Path) -> list[sqlite3.Row]:
+    marks = ", ".join("?" for _ in RESUMABLE)
+    with reading(path) as ledger:
+        return ledger.execute(
+            f"SELECT * FROM run WHERE status IN ({marks})",  # noqa: S608 - marks are question marks
+            RESUMABLE,
+        ).fetchall()
+
+
+def _unfinished(row: sqlite3.Row) -> UnfinishedRun:
+    return UnfinishedRun(
+        row["name"],
+        row["endpoint"],
+        row["workspace"],
+        row["partner"],
+        row["cohort_id"],
+        row["cohort_name"],
+        row["cohort_description"],
+        row["action"],
+        json.loads(row["exports"]),
+        json.loads(row["reading"]),
+    )
+
+
+def attempts_of(ledger: sqlite3.Connection, run: str) -> Iterator[Mapping[str, Any]]:
+    """Yield every attempt of a run beside its batch, batches without an attempt too."""
+    for row in ledger.execute(_ATTEMPTS, (run,)):
+        record = dict(row)
+        for key in ("intended_at", "sent_at", "ended_at"):
+            record[key] = None if record[key] is None else timestamp(record[key])
+        record["may_have_been_applied"] = bool(record["may_have_been_applied"])
+        yield record
+
+
+_ATTEMPTS = """
+SELECT batch, parent, first_uid, uid_count, payload_bytes, state, may_have_been_applied,
+       attempt, intended_utc_ns AS intended_at, sent_utc_ns AS sent_at, ended_utc_ns AS ended_at,
+       outcome, http_status, request_id, coalesce(a.reason, b.reason) AS reason
+FROM run JOIN batch AS b USING (run) LEFT JOIN attempt AS a USING (run, batch)
+WHERE name = ? ORDER BY batch, attempt
+"""
+
+
+def rejects_of(ledger: sqlite3.Connection, run: str) -> Iterator[Mapping[str, Any]]:
+    """Yield every uid rejected and every row that planned none, one by one, in export order.
+
+    `kind` is `rejected`, `invalid` or `blank`; `uid` and `request_id` are of rejected uids only.
+    """
+    for row in ledger.execute(_REJECTS, (run, run)):
+        for record in range(row["record"], row["record"] + row["count"]):
+            yield {
+                "kind": row["kind"],
+                "file": row["file"],
+                "record": record,
+                "reason": row["reason"],
+                "uid": row["uid"],
+                "request_id": row["request_id"],
+            }
+
+
+_REJECTS = """
+SELECT CASE reason WHEN 'blank' THEN 'blank' ELSE 'invalid' END AS kind, s.batch AS batch, file,
+       record, count, s.reason AS reason, NULL AS uid, NULL AS request_id
+FROM run JOIN skipped AS s USING (run) WHERE name = ?
+UNION ALL
+SELECT 'rejected', r.batch, file, record, 1, r.reason, uid, request_id
+FROM run JOIN rejected AS r USING (run) WHERE name = ?
+ORDER BY file, record
+"""

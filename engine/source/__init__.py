@@ -1,0 +1,21 @@
+"""Exports, from files, folders, pipes and URLs, as blocks of uids; no record goes unaccounted for.
+
+`open_source` looks at every file before anything is sent, and `ExportSource.blocks` then streams
+them. Each format has a module that yields `Rows`; `rows.settle` makes a `Block` of them.
+"""
+
+from engine.source.block import BLANK, Block, Skipped, Source
+from engine.source.exports import ExportSource
+from engine.source.opening import open_source
+from engine.source.options import Format, ReadingOptions
+
+__all__ = [
+    "BLANK",
+    "Block",
+    "ExportSource",
+    "Format",
+    "ReadingOptions",
+    "Skipped",
+    "Source",
+    "open_source",
+]

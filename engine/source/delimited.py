@@ -1,0 +1,189 @@
+"""Csv and tsv, by PyArrow where that reads what `quoting` would, and by `quoting` where not."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyarrow import csv
+
+from engine.source.block import BLANK
+from engine.source.lines import BOM, Stream, past_line, without_bom
+from engine.source.quoting import Dialect
+from engine.source.rows import READ_SIZE, RECORD_LIMIT, Rows, no_values
+
+_WHITE_SPACE = " \t\n\r\v\f"
+_Bytes = npt.NDArray[np.uint8]
+_Places = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What a file's first record tells about the others."""
+
+    delimiter: bytes
+    count: int
+    chosen: int
+    """Place of the uid's column, from 0."""
+    header: bool
+    """Whether that first record names the columns, and so is none."""
+
+
+def delimited_rows(
+    stream: Stream, columns: Columns, size: int = READ_SIZE, limit: int = RECORD_LIMIT
+) -> Iterator[Rows]:
+    """Yield the records of a csv or tsv file, the header left out."""
+    dialect = Dialect(columns.delimiter, limit)
+    chunks = without_bom(stream, size)
+    buffer = _past_header(chunks, dialect) if columns.header else b""
+    final = False
+    while not final:
+        chunk = next(chunks, b"")
+        final = not chunk
+        buffer += chunk
+        rows, end = _fast(buffer, columns, limit, final=final) or (None, 0)
+        unfinished = False
+        if rows is None:
+            rows, end, unfinished = _careful(buffer, columns, dialect, final=final)
+        if rows.records:
+            yield rows
+        buffer = past_line(chunks) if unfinished else buffer[end:]
+
+
+def _past_header(chunks: Iterator[bytes], dialect: Dialect) -> bytes:
+    """Return what was read after the first record."""
+    buffer = b""
+    for chunk in chunks:
+        buffer += chunk
+        if header := dialect.record(buffer, 0, final=False):
+            return buffer[header.end :]
+    return b""
+
+
+def _careful(
+    buffer: bytes, columns: Columns, dialect: Dialect, *, final: bool
+) -> tuple[Rows, int, bool]:
+    """Read record by record: the rows, where they end, and whether the last line goes on."""
+    values: list[bytes] = []
+    refused: list[tuple[int, str]] = []
+    records = end = 0
+    unfinished = False
+    while end < len(buffer) and (record := dialect.record(buffer, end, final=final)):
+        found = len(record.fields)
+        if found == columns.count:
+            values.append(record.fields[columns.chosen])
+        elif found == 1 and not buffer[end : record.end].strip():
+            refused.append((records, BLANK))
+        else:
+            refused.append((records, record.fault or _miscounted(found, columns.count)))
+        records += 1
+        end, unfinished = record.end, record.unfinished
+    return Rows(pa.array(values, pa.binary()), refused, records), end, unfinished
+
+
+def _miscounted(found: int, expected: int) -> str:
+    return f"too {'few' if found < expected else 'many'} columns ({found}, not {expected})"
+
+
+def _fast(buffer: bytes, columns: Columns, limit: int, *, final: bool) -> tuple[Rows, int] | None:
+    """Read the buffer's whole records with PyArrow, unless it would read them differently."""
+    cut = _clean_cut(buffer, columns.delimiter, final=final)
+    if cut is None or cut > limit or (not cut and len(buffer) > limit):
+        return None
+    if not cut:
+        return Rows(no_values()), 0
+    data = buffer[:cut]
+    refused: list[tuple[int, str]] = []
+
+    def refuse(row: csv.InvalidRow) -> str:
+        blank = row.actual_columns == 1 and not row.text.strip(_WHITE_SPACE)
+        reason = BLANK if blank else _miscounted(row.actual_columns, columns.count)
+        refused.append((row.number - 1, reason))
+        return "skip"
+
+    names = [str(number) for number in range(columns.count)]
+    chosen = names[columns.chosen]
+    try:
+        table = csv.read_csv(
+            pa.BufferReader(data),
+            csv.ReadOptions(use_threads=False, block_size=cut + 1, column_names=names),
+            csv.ParseOptions(
+                delimiter=columns.delimiter.decode(),
+                newlines_in_values=True,
+                ignore_empty_lines=False,
+                # PyArrow hands a bad row over as text, which only UTF-8 can be; without the
+                # handler such a block ends in ArrowInvalid.
+                invalid_row_handler=refuse if _is_utf8(data) else None,
+            ),
+            csv.ConvertOptions(
+                check_utf8=False,
+                column_types={chosen: pa.binary()},
+                include_columns=[chosen],
+                null_values=[],
+                strings_can_be_null=False,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowInvalid:
+        return None
+    values = table.column(0).combine_chunks()
+    return Rows(values, refused, table.num_rows + len(refused)), cut
+
+
+def _clean_cut(buffer: bytes, delimiter: bytes, *, final: bool) -> int | None:
+    """Return where the buffer's last whole record ends, or None where PyArrow would misread it.
+
+    That is the case where a quote stands elsewhere than around a field, a bare carriage return
+    outside quotes (PyArrow ends a record there), or a BOM at the start (PyArrow drops it).
+    """
+    if buffer.startswith(BOM):
+        return None
+    data = np.frombuffer(buffer, np.uint8)
+    quotes = np.flatnonzero(data == ord('"')) if b'"' in buffer else np.zeros(0, np.intp)
+    cut = len(buffer) if final else _last_line_feed_outside(buffer, quotes) + 1
+    quotes = quotes[: np.searchsorted(quotes, cut)]
+    if len(quotes) % 2 or not _stand_around_fields(data[:cut], quotes, delimiter):
+        return None
+    if buffer.count(b"\r", 0, cut) > buffer.count(b"\r\n", 0, cut):
+        returns = np.flatnonzero(data[:cut] == ord("\r"))
+        followers = data[np.minimum(returns + 1, cut - 1)]
+        bare = returns[followers != ord("\n")]
+        if not np.all(np.searchsorted(quotes, bare) % 2):
+            return None
+    return cut
+
+
+def _last_line_feed_outside(buffer: bytes, quotes: _Places) -> int:
+    """Return the place of the last line feed with an even number of quotes before it, or -1."""
+    end = len(buffer)
+    for before in range(len(quotes), -1, -1):
+        start = int(quotes[before - 1]) + 1 if before else 0
+        if before % 2 == 0 and (place := buffer.rfind(b"\n", start, end)) >= 0:
+            return place
+        end = start
+    return -1
+
+
+def _stand_around_fields(data: _Bytes, quotes: _Places, delimiter: bytes) -> bool:
+    """Tell whether each quote begins or ends a field, or is one of two inside a quoted one."""
+    if not len(quotes):
+        return True
+    opening, closing = quotes[0::2], quotes[1::2]
+    before = data[opening[opening > 0] - 1]
+    after = data[closing[closing < len(data) - 1] + 1]
+    after_next = data[np.minimum(closing[closing < len(data) - 1] + 2, len(data) - 1)]
+    begins = np.isin(before, np.frombuffer(delimiter + b'\n"', np.uint8))
+    ends = np.isin(after, np.frombuffer(delimiter + b'\n"', np.uint8))
+    ends |= (after == ord("\r")) & (after_next == ord("\n"))
+    return bool(begins.all() and ends.all())
+
+
+def _is_utf8(data: bytes) -> bool:
+    offsets = pa.py_buffer(np.array([0, len(data)], np.int32))
+    one = pa.StringArray.from_buffers(1, offsets, pa.py_buffer(data))
+    try:
+        one.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True

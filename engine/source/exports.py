@@ -1,0 +1,77 @@
+"""The files of an export, read one after the other."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from engine.errors import SourceError
+from engine.source.block import Block
+from engine.source.lines import OpenFile
+from engine.source.places import Place
+from engine.source.rows import Rows, settle
+
+READ_ERRORS = (OSError, pa.ArrowException)
+"""What a file that cannot be read on raises: the file system's errors, and PyArrow's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """One file, and how it is read."""
+
+    place: Place
+    reading: Mapping[str, Any]
+    """The options in effect, found or given: equal where the reading is."""
+    read: Callable[[OpenFile], Iterator[Rows]]
+
+
+class ExportSource:
+    """The files of an export as one source. Fulfils `Source`."""
+
+    def __init__(self, exports: Sequence[Export], *, strip: bool, notes: tuple[str, ...]) -> None:
+        self._exports = exports
+        self._strip = strip
+        self.notes = notes
+        self.sizes: Mapping[str, int | None] = {
+            export.place.name: export.place.size for export in exports
+        }
+        files = [{"file": export.place.address, **export.reading} for export in exports]
+        self.identity: Mapping[str, Any] = {"files": files, "strip": strip}
+
+    def blocks(self) -> Iterator[Block]:
+        """Read every file from its start, in order. See `Source.blocks`."""
+        planned = 0
+        for export in self._exports:
+            for block in self._read(export):
+                planned += len(block.uids)
+                yield block
+        if not planned:
+            raise empty(list(self.sizes))
+
+    def _read(self, export: Export) -> Iterator[Block]:
+        name = export.place.name
+        first_record = 1
+        try:
+            with closing(export.place.open()) as file:
+                for rows in export.read(file):
+                    block = settle(rows, file=name, first_record=first_record, strip=self._strip)
+                    first_record += block.records
+                    yield block
+        except READ_ERRORS as error:
+            raise unreadable(name, error) from error
+
+
+def unreadable(name: str, error: Exception) -> SourceError:
+    """Say why a file cannot be read."""
+    if isinstance(error, FileNotFoundError):
+        return SourceError(f"{name}: no such file")
+    reason = (isinstance(error, OSError) and error.strerror) or str(error).partition("\n")[0]
+    return SourceError(f"{name}: cannot be read ({reason})")
+
+
+def empty(names: Sequence[str]) -> SourceError:
+    """Say that an export holds nothing to send."""
+    where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more files"
+    return SourceError(f"{where}: nothing to send, no row holds a uid")

@@ -1,0 +1,36 @@
+"""The start of a file, decompressed: as much as it takes to know what the file is."""
+
+from engine.source.lines import BOM, Stream
+from engine.source.rows import RECORD_LIMIT
+
+_STEP = 1 << 16
+
+
+class Head:
+    """The first bytes of a stream, read on demand up to the record limit."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.data = b""
+        """What was read so far, a BOM included."""
+        self.complete = False
+        """Whether that is the whole file."""
+
+    @property
+    def text(self) -> bytes:
+        """What was read so far without a BOM."""
+        return self.data.removeprefix(BOM)
+
+    def extend(self) -> bool:
+        """Read on; False where the file or the record limit has been reached."""
+        if self.complete or len(self.data) > RECORD_LIMIT:
+            return False
+        chunk = self._stream.read(_STEP)
+        self.data += chunk
+        self.complete = not chunk
+        return not self.complete
+
+    def read_first_line(self) -> None:
+        """Read at least the first line that holds something, and 16 bytes, if the file has them."""
+        while (len(self.data) < 16 or b"\n" not in self.text.lstrip()) and self.extend():  # noqa: PLR2004 - see above
+            pass

@@ -1,0 +1,86 @@
+"""Which column of a csv or tsv file holds the uids."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from engine.errors import SourceError, UsageError
+from engine.source.delimited import Columns
+from engine.source.head import Head
+from engine.source.options import ReadingOptions
+from engine.source.quoting import Dialect, Record
+from engine.source.rows import RECORD_LIMIT
+
+_SHOWN = 20
+
+
+def columns_of(
+    name: str, head: Head, delimiter: bytes, options: ReadingOptions
+) -> tuple[Columns, str]:
+    """Read the first record of a file that has one: its columns, and the name of the uids'.
+
+    Raises `SourceError` where it cannot be read or lacks the column, `UsageError` where the
+    column has to be named.
+    """
+    record = _first_record(head, delimiter)
+    if record is None or record.fault:
+        reason = record.fault if record else "no end"
+        raise SourceError(f"{name}: the first record cannot be read ({reason})")
+    if options.header:
+        names = [field.decode(errors="replace") for field in record.fields]
+    else:
+        names = [str(number) for number in range(1, len(record.fields) + 1)]
+    chosen = choose(name, names, options.column)
+    if options.header and options.column is None:
+        _refuse_other_delimiter(name, record.fields[0], delimiter)
+    return Columns(delimiter, len(names), chosen, options.header), names[chosen]
+
+
+def _first_record(head: Head, delimiter: bytes) -> Record | None:
+    dialect = Dialect(delimiter, RECORD_LIMIT)
+    while (record := dialect.record(head.text, 0, final=head.complete)) is None:
+        if not head.extend() and not head.complete:
+            return None
+    return record
+
+
+def choose(file: str, names: Sequence[str], wanted: str | None) -> int:
+    """Return the place of the wanted column: by its exact name, else by its trimmed one."""
+    if wanted is None:
+        if len(names) == 1:
+            return 0
+        raise UsageError(
+            f"{file}: has {len(names)} columns; which one holds the uids?",
+            hint=f"--column NAME, one of {listed(names)}",
+        )
+    for candidates in (list(names), [name.strip() for name in names]):
+        if candidates.count(wanted) == 1:
+            return candidates.index(wanted)
+        if wanted in candidates:
+            raise SourceError(f"{file}: has {candidates.count(wanted)} columns named {wanted!r}")
+    raise missing(file, names, wanted)
+
+
+def missing(file: str, names: Sequence[str], wanted: str, kind: str = "column") -> SourceError:
+    """Say that a column or field is not there, and which one may have been meant."""
+    near = get_close_matches(wanted, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"it has {listed(names)}"
+    return SourceError(f"{file}: has no {kind} {wanted!r}", hint=hint)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names as one line."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(repr(name) for name in names[:_SHOWN]) + more
+
+
+def _refuse_other_delimiter(file: str, field: bytes, delimiter: bytes) -> None:
+    """Refuse to take `uid;name` for the name of an only column."""
+    for other in (b",", b";", b"\t", b"|"):
+        if other != delimiter and other in field:
+            hint = (
+                "--format csv for commas, tsv for tabs; --column if it is one column all the same"
+            )
+            raise UsageError(
+                f"{file}: its one column seems to be several, parted by {other.decode()!r}",
+                hint=hint,
+            )

@@ -1,0 +1,92 @@
+"""A stream cut at line ends, for the formats in which a line is a record."""
+
+import io
+from collections.abc import Iterator
+from typing import Protocol
+
+from engine.source.rows import READ_SIZE, RECORD_LIMIT
+
+BOM = b"\xef\xbb\xbf"
+
+
+class Stream(Protocol):
+    """Bytes from the start of a file on, decompressed."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, fewer where no more are ready, and none at the end."""
+
+
+class OpenFile(Stream, Protocol):
+    """A file as it is stored, open for reading."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+class Replay(io.RawIOBase):
+    """Bytes that were read before, then the rest of their file; `seen` takes what is new."""
+
+    def __init__(self, start: bytes, file: OpenFile, seen: bytearray | None = None) -> None:
+        super().__init__()
+        self._start = start
+        self._file = file
+        self._seen = seen
+
+    def readable(self) -> bool:
+        """Say yes, for PyArrow."""
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return bytes of one of the two."""
+        if self._start:
+            chunk, self._start = self._start[:size], self._start[size:]
+            return chunk
+        chunk = self._file.read(size)
+        if self._seen is not None:
+            self._seen += chunk
+        return chunk
+
+
+def without_bom(stream: Stream, size: int) -> Iterator[bytes]:
+    """Yield what the stream holds but for a BOM at its very start; nothing yielded is empty."""
+    start = b""
+    while len(start) < len(BOM) and (chunk := stream.read(size)):
+        start += chunk
+    if start := start.removeprefix(BOM):
+        yield start
+    while chunk := stream.read(size):
+        yield chunk
+
+
+def whole_lines(
+    stream: Stream, size: int = READ_SIZE, limit: int = RECORD_LIMIT
+) -> Iterator[bytes | None]:
+    """Yield runs of whole lines with their line feeds, which the file's last line may lack.
+
+    None stands for one line of more than `limit` bytes, which is passed over without holding it.
+    `limit` is at least twice `size`, so that only a run's first line can be too long.
+    """
+    chunks = without_bom(stream, size)
+    rest = b""
+    for chunk in chunks:
+        buffer = rest + chunk
+        cut = buffer.rfind(b"\n") + 1
+        lines, rest = buffer[:cut], buffer[cut:]
+        if cut > limit and (end := lines.index(b"\n") + 1) > limit:
+            yield None
+            lines = lines[end:]
+        if lines:
+            yield lines
+        if len(rest) > limit:
+            yield None
+            rest = past_line(chunks)
+    if rest:
+        yield rest
+
+
+def past_line(chunks: Iterator[bytes]) -> bytes:
+    """Pass over chunks up to the next line feed; return what was read after it."""
+    for chunk in chunks:
+        if end := chunk.find(b"\n") + 1:
+            return chunk[end:]
+    return b""

@@ -1,0 +1,105 @@
+"""From what the command line names to a source, with a look at every file before any request."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from engine.errors import SourceError
+from engine.source.compression import MAGIC_SIZE, compression_of, decompressed
+from engine.source.delimited import delimited_rows
+from engine.source.exports import READ_ERRORS, Export, ExportSource, empty, unreadable
+from engine.source.fields import field_of
+from engine.source.formats import format_of
+from engine.source.head import Head
+from engine.source.header import columns_of
+from engine.source.lines import OpenFile, Replay, Stream
+from engine.source.ndjson import ndjson_rows
+from engine.source.options import Format, ReadingOptions
+from engine.source.parquet import parquet_column, parquet_rows
+from engine.source.places import Pipe, Place, find_places
+from engine.source.rows import Rows
+from engine.source.text import text_rows
+
+_DELIMITERS: Mapping[str, bytes] = {"csv": b",", "tsv": b"\t"}
+
+
+def open_source(exports: Sequence[str], options: ReadingOptions) -> ExportSource:
+    """Find the files of an export and see that they can be read, from the start of each.
+
+    `exports` are files, globs, folders, URLs or `-`. Raises `SourceError` for what is missing,
+    unreadable, empty or in no format known, for a missing column and for one that cannot hold
+    uids; `UsageError` for what only the user can decide, such as which of several columns.
+    """
+    places, notes = find_places(exports)
+    found = [_look_at(place, options) for place in places]
+    if all(export is None for export in found):
+        raise empty([place.name for place in places])
+    readable = [export for export in found if export is not None]
+    formats = {export.reading["format"] for export in readable}
+    if options.column is not None and "text" in formats:
+        notes += ("--column is ignored for text, which has no columns",)
+    if not options.header and not formats & {"csv", "tsv"}:
+        notes += ("--no-header is ignored: only csv and tsv have a header",)
+    return ExportSource(readable, strip=options.strip, notes=notes)
+
+
+def _look_at(place: Place, options: ReadingOptions) -> Export | None:
+    """Find out how one file is read; None where it holds no byte."""
+    try:
+        with closing(place.open()) as file:
+            start = b""
+            while len(start) < MAGIC_SIZE and (chunk := file.read(MAGIC_SIZE - len(start))):
+                start += chunk
+            codec = compression_of(start)
+            head = Head(decompressed(Replay(start, file), codec))
+            head.read_first_line()
+            format_ = format_of(place.name, head, options.format)
+            if format_ == "parquet":
+                return _parquet(place, codec, options)
+            if head.complete and not head.text:
+                return None
+            reading, read = _layout(place.name, head, format_, options)
+    except READ_ERRORS as error:
+        raise unreadable(place.name, error) from error
+    return Export(place, {"format": format_, **reading}, _Decompressing(read, codec))
+
+
+@dataclass(frozen=True, slots=True)
+class _Decompressing:
+    """A reader of plain bytes as one of a stored file."""
+
+    read: Callable[[Stream], Iterator[Rows]]
+    codec: str | None
+
+    def __call__(self, file: OpenFile) -> Iterator[Rows]:
+        return self.read(decompressed(file, self.codec))
+
+
+def _layout(
+    name: str, head: Head, format_: Format, options: ReadingOptions
+) -> tuple[Mapping[str, Any], Callable[[Stream], Iterator[Rows]]]:
+    """Return the options in effect for a file that is read as a stream, and its reader."""
+    if format_ == "text":
+        return {}, text_rows
+    if format_ == "ndjson":
+        field = field_of(name, head, options.column)
+        return {"column": field}, partial(ndjson_rows, column=field)
+    columns, column = columns_of(name, head, _DELIMITERS[format_], options)
+    reading = {"column": column, "header": columns.header}
+    return reading, partial(delimited_rows, columns=columns)
+
+
+def _parquet(place: Place, codec: str | None, options: ReadingOptions) -> Export:
+    """Look at a Parquet file, which is read from its end and so has to be one that can seek."""
+    if codec:
+        hint = "decompress it: Parquet compresses its own pages"
+        raise SourceError(f"{place.name}: compressed Parquet cannot be read", hint=hint)
+    if isinstance(place, Pipe):
+        hint = "write it to a file"
+        raise SourceError(f"{place.name}: Parquet cannot be read from a pipe", hint=hint)
+    with closing(place.open()) as file:
+        column = parquet_column(place.name, file, options.column)
+    reading = {"format": "parquet", "column": column}
+    return Export(place, reading, partial(parquet_rows, column=column))

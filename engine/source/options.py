@@ -1,0 +1,26 @@
+"""How an export is to be read, as the command line asks for it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Format = Literal["text", "csv", "tsv", "ndjson", "parquet"]
+"""What a file can hold once it is decompressed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingOptions:
+    """What the user says about the files; everything else is found in them."""
+
+    column: str | None = None
+    """Where the uids stand; None takes the only column there is.
+
+    A header's name (csv, tsv), a number from 1 where there is no header, a field or a dotted path
+    to one (`user._id.$oid` in ndjson and Parquet). A name that exists as it is written wins over
+    the path. Text has no columns.
+    """
+    format: Literal["auto"] | Format = "auto"
+    """`auto` goes by the file's suffix, then by its content."""
+    header: bool = True
+    """Whether the first record of a csv or tsv file names the columns."""
+    strip: bool = False
+    """Whether ASCII white space around a uid is taken off."""

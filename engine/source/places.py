@@ -1,0 +1,158 @@
+"""Where exports stand: files, globs, folders and pipes on this machine."""
+
+import glob
+import io
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from engine.errors import SourceError, UsageError
+from engine.source.lines import OpenFile, Replay
+from engine.source.remote import find_remote, is_url
+
+
+class Place(Protocol):
+    """One file of an export."""
+
+    @property
+    def name(self) -> str:
+        """How the file is shown to people, with no credential in it."""
+
+    @property
+    def address(self) -> str:
+        """What tells the file from every other."""
+
+    @property
+    def size(self) -> int | None:
+        """Bytes as stored; None where unknown."""
+
+    def open(self) -> OpenFile:
+        """Open the file at its start, unbuffered. Raises what the file system raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A regular file."""
+
+    name: str
+    address: str
+    size: int | None
+
+    def open(self) -> OpenFile:
+        """Open the file."""
+        return Path(self.address).open("rb", buffering=0)
+
+
+class Pipe:
+    """Standard input, or a named pipe: bytes that pass once.
+
+    The first `open` is for a look at the start; the second one sees that start again and goes on.
+    """
+
+    def __init__(self, name: str, address: str) -> None:
+        self.name = name
+        self.address = address
+        self.size = None
+        self._file: OpenFile | None = None
+        self._seen = bytearray()
+        self._opened = 0
+
+    def open(self) -> OpenFile:
+        """Open the pipe for the look or for the reading. Raises `SourceError` after that."""
+        self._opened += 1
+        if self._file is None:
+            self._file = _standard_input() if self.address == "-" else _unbuffered(self.address)
+        if self._opened == 1:
+            return Replay(b"", self._file, self._seen)
+        if self._opened == 2:  # noqa: PLR2004 - the look was the first
+            return Replay(bytes(self._seen), self._file, None)
+        raise SourceError(f"{self.name}: a pipe can be read only once")
+
+
+def _unbuffered(path: str) -> OpenFile:
+    return Path(path).open("rb", buffering=0)
+
+
+def _standard_input() -> OpenFile:
+    """Return standard input, unbuffered: a thread stuck in a buffered read blocks the exit."""
+    try:
+        os.set_blocking(sys.stdin.fileno(), True)  # else a pause would look like the end
+        return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
+    except io.UnsupportedOperation:  # a test's stand-in
+        return sys.stdin.buffer
+    except (AttributeError, ValueError):  # None or closed, when started without one
+        raise SourceError("standard input is closed") from None
+
+
+def find_places(exports: Iterable[str]) -> tuple[list[Place], tuple[str, ...]]:
+    """Expand what the command line names into files, in that order, and notes on it.
+
+    A folder stands for the regular files in it and in its subfolders, by name; names that begin
+    with `.` or `_` are passed over, as they hold markers (`_SUCCESS`) and checksums by custom.
+    Raises `SourceError` where something is not there, `UsageError` for a file named twice.
+    """
+    places: list[Place] = []
+    notes: list[str] = []
+    for export in exports:
+        places += _find(export, notes)
+    named: set[str] = set()
+    for place in places:
+        if place.address in named:
+            raise UsageError(f"{place.name}: named twice")
+        named.add(place.address)
+    return places, tuple(notes)
+
+
+def _find(export: str, notes: list[str]) -> Iterator[Place]:
+    if export == "-":
+        yield Pipe("stdin", "-")
+    elif is_url(export):
+        yield from find_remote(export)
+    elif os.path.lexists(export) or not glob.has_magic(export):
+        yield from _find_path(export, notes)
+    elif matches := sorted(glob.glob(export, recursive=True)):  # noqa: PTH207 - takes absolute patterns too
+        for match in matches:
+            yield from _find_path(match, notes)
+    else:
+        raise SourceError(f"{export}: no file matches")
+
+
+def _find_path(path: str, notes: list[str]) -> Iterator[Place]:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - keeps the path as it was written
+    except FileNotFoundError:
+        raise SourceError(f"{path}: no such file") from None
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
+    address = os.path.abspath(path)  # noqa: PTH100 - leaves symbolic links alone
+    if stat.S_ISDIR(status.st_mode):
+        yield from _find_in_folder(path, notes)
+    elif stat.S_ISREG(status.st_mode):
+        yield LocalFile(path, address, status.st_size)
+    else:
+        yield Pipe(path, address)
+
+
+def _find_in_folder(folder: str, notes: list[str]) -> Iterator[Place]:
+    """Yield the files of a folder and its subfolders."""
+
+    def unreadable(error: OSError) -> None:
+        raise SourceError(f"{error.filename}: cannot be read ({error.strerror})") from None
+
+    found: list[str] = []
+    passed_over = 0
+    for parent, folders, files in os.walk(folder, onerror=unreadable):
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        shown = [name for name in files if not name.startswith((".", "_"))]
+        passed_over += len(files) - len(shown)
+        found += [os.path.join(parent, name) for name in shown]  # noqa: PTH118 - as written
+    if not found:
+        raise SourceError(f"{folder}: the folder holds no files")
+    if passed_over:
+        notes.append(f"{folder}: passed over {passed_over} files named .* or _*")
+    for path in sorted(found):
+        yield from _find_path(path, notes)

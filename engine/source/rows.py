@@ -1,0 +1,107 @@
+"""From the values that a reader took out of a file to planned uids and skipped records."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.source.block import BLANK, Block, Skipped
+
+READ_SIZE = 1 << 20
+"""Bytes that are read and parsed at a time. A block holds a few times as many at the most."""
+
+RECORD_LIMIT = 4 << 20
+"""Bytes that one record may have, its line end included; a longer one is invalid.
+
+It bounds what an unclosed quote or a file without line ends can make us hold. A payload, and so
+the longest uid that can ever be sent, is a thirtieth of it.
+"""
+
+NOT_UTF8 = "invalid UTF-8"
+OVER_LONG = f"longer than {RECORD_LIMIT:,} bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Consecutive records of a file as its reader found them, before a look at the values."""
+
+    values: pa.Array
+    """The column's values in order: binary or string, null where a record has none."""
+    refused: Sequence[tuple[int, str]] = ()
+    """Records without a value: offset from the first record of these, and why; ascending."""
+    records: int = 0
+    """How many records the reader counted, which is not how many the two above add up to."""
+
+
+def no_values() -> pa.Array:
+    """Return the values of rows that were all refused."""
+    return pa.array([], pa.binary())
+
+
+def settle(rows: Rows, *, file: str, first_record: int, strip: bool) -> Block:
+    """Check UTF-8, drop blank rows, and say of each record what became of it."""
+    text, broken = _as_text(rows.values)
+    if strip:
+        text = pc.ascii_trim_whitespace(text)
+    unusable = pc.or_kleene(pc.equal(pc.binary_length(text), 0), pc.ascii_is_space(text))
+    unusable = pc.fill_null(unusable, fill_value=True)
+    if not rows.refused and not pc.any(unusable).as_py():
+        return Block(file, first_record, rows.records, text, ())
+    reasons = ["", BLANK, NOT_UTF8]
+    codes = unusable.to_numpy(zero_copy_only=False).astype(np.int32)
+    codes[broken] = reasons.index(NOT_UTF8)
+    uids = text.filter(pa.array(codes == 0))
+    if rows.refused:
+        codes = _with_refused(codes, rows.refused, reasons)
+    return Block(file, first_record, rows.records, uids, _runs(codes, reasons, first_record))
+
+
+def _as_text(values: pa.Array) -> tuple[pa.StringArray, list[int]]:
+    """Return the values as strings, and which of them are not UTF-8; those become null."""
+    try:
+        return values.cast(pa.string()), []
+    except pa.ArrowInvalid:
+        texts = [_decoded(value) for value in values.to_pylist()]
+    broken = [index for index, text in enumerate(texts) if text is _BROKEN]
+    for index in broken:
+        texts[index] = None
+    return pa.array(texts, pa.string()), broken
+
+
+_BROKEN = object()
+
+
+def _decoded(value: bytes | None) -> object:
+    try:
+        return value.decode() if value is not None else None
+    except UnicodeDecodeError:
+        return _BROKEN
+
+
+def _with_refused(
+    codes: npt.NDArray[np.int32], refused: Sequence[tuple[int, str]], reasons: list[str]
+) -> npt.NDArray[np.int32]:
+    """Put the refused records between the others; their reasons join the list."""
+    numbers = {reason: number for number, reason in enumerate(reasons)}
+    merged = np.full(len(codes) + len(refused), -1, np.int32)
+    for offset, reason in refused:
+        merged[offset] = numbers.setdefault(reason, len(numbers))
+    merged[merged < 0] = codes
+    reasons[:] = numbers
+    return merged
+
+
+def _runs(
+    codes: npt.NDArray[np.int32], reasons: Sequence[str], first_record: int
+) -> tuple[Skipped, ...]:
+    """Fold neighbours with the same reason into one `Skipped`."""
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    counts = np.diff(starts, append=len(codes))
+    skipped = np.flatnonzero(codes[starts])
+    return tuple(
+        Skipped(first_record + int(starts[run]), int(counts[run]), reasons[codes[starts[run]]])
+        for run in skipped
+    )

@@ -1,0 +1,36 @@
+"""Text: a uid a line, no header.
+
+A line ends with LF or CRLF; a bare carriage return belongs to the uid, and an empty line is a
+blank row.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from engine.source.lines import Stream, whole_lines
+from engine.source.rows import OVER_LONG, READ_SIZE, RECORD_LIMIT, Rows, no_values
+
+
+def text_rows(stream: Stream, size: int = READ_SIZE, limit: int = RECORD_LIMIT) -> Iterator[Rows]:
+    """Yield the lines of a text file."""
+    for lines in whole_lines(stream, size, limit):
+        if lines is None:
+            yield Rows(no_values(), ((0, OVER_LONG),), records=1)
+        else:
+            yield Rows(_split(lines), records=lines.count(b"\n") + (not lines.endswith(b"\n")))
+
+
+def _split(lines: bytes) -> pa.BinaryArray:
+    """Return lines without their ends: one pass for the ends, one to close the gaps."""
+    if b"\r\n" in lines:
+        lines = lines.replace(b"\r\n", b"\n")
+    if not lines.endswith(b"\n"):
+        lines += b"\n"
+    ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == ord("\n"))
+    offsets = np.zeros(len(ends) + 1, np.int32)
+    offsets[1:] = ends - np.arange(len(ends))
+    values = lines.translate(None, b"\n")
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(values)]
+    return pa.BinaryArray.from_buffers(pa.binary(), len(ends), buffers)

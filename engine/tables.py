@@ -1,0 +1,101 @@
+"""The tables of a TOML file, read into the settings classes that they set."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from reprlib import repr as shortened
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Settings = TypeVar("Settings", bound="DataclassInstance")
+
+NO_KEY_IN_FILE = (
+    "does not belong in a file that is copied, shared and versioned: put the key into a file of its"
+    " own (mode 0600) and name that as `workspace.api_key_file`, or set `MOENGAGE_API_KEY`"
+)
+
+
+class Tables:
+    """Reads settings classes from a TOML document, and tells what is wrong with it.
+
+    No sentence about a key shows a value that may be secret.
+    """
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._document = document
+        self._known: dict[str, set[str]] = {}
+        self.unfit: list[str] = []
+        """A sentence for each key whose value cannot be, so far."""
+
+    def read(self, table: str, settings: type[Settings]) -> Settings:
+        """Return `settings` as its keys in `table` set it; a value that is unfit stays default."""
+        # pydantic costs a tenth of a second, which `--help` need not spend.
+        from pydantic import ConfigDict, TypeAdapter, ValidationError  # noqa: PLC0415 - see above
+
+        strict = ConfigDict(strict=True, allow_inf_nan=False)
+        hints = get_type_hints(settings, include_extras=True)
+        values = self._table(table)
+        known = [field.name for field in fields(settings)]
+        self._known.setdefault(table, set()).update(known)
+        fit: dict[str, Any] = {}
+        for key in known:
+            if key not in values:
+                continue
+            try:
+                fit[key] = TypeAdapter(hints[key], config=strict).validate_python(values[key])
+            except ValidationError as error:
+                reasons = [each["msg"] for each in error.errors()]
+                self.unfit.append(f"`{table}.{key}` {_clause(reasons)}, {_not(values[key])}")
+        return settings(**fit)
+
+    def holds(self, table: str, key: str) -> bool:
+        """Say whether the document sets `key` in `table`, to whatever value."""
+        return key in self._table(table)
+
+    @property
+    def unknown(self) -> list[str]:
+        """A sentence for each key that no class read so far has, with the nearest that one has."""
+        found = []
+        for name, table in self._document.items():
+            if name in self._known and isinstance(table, dict):
+                unknown = [key for key in table if key not in self._known[name]]
+                found += [self._misnamed(f"{name}.{key}") for key in unknown]
+            elif name in self._known:
+                found.append(f"`{name}` should be a table, {_not(table)}")
+            elif isinstance(table, dict):
+                found.append(
+                    f"unknown table `{name}`; did you mean `{_nearest(name, self._known)}`?"
+                )
+            else:
+                found.append(self._misnamed(name))
+        return found
+
+    def _table(self, name: str) -> Mapping[str, Any]:
+        table = self._document.get(name, {})
+        return table if isinstance(table, dict) else {}
+
+    def _misnamed(self, name: str) -> str:
+        last = name.rpartition(".")[2]
+        if last == "api_key":
+            return f"`{name}` {NO_KEY_IN_FILE}"
+        keys = {f"{table}.{key}": key for table, keys in self._known.items() for key in keys}
+        in_another_table = [full for full, key in keys.items() if key == last]
+        meant = _nearest(name, in_another_table or keys)
+        return f"unknown key `{name}`; did you mean `{meant}`?"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    # Sorted, since sets have no order and ties should not change from run to run.
+    return get_close_matches(name, sorted(known), n=1, cutoff=0.0)[0]
+
+
+def _clause(reasons: list[str]) -> str:
+    """Join pydantic's reasons, one for each member of a union, into one clause."""
+    stems = dict.fromkeys(reason.removeprefix("Input should be ") for reason in reasons)
+    return f"should be {' or '.join(stems)}"
+
+
+def _not(value: object) -> str:
+    return f"not {shortened(value)}"

@@ -1,0 +1,99 @@
+"""The MoEngage workspace that a run writes to, and the key that lets it."""
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from engine.endpoint import Endpoint
+from engine.errors import ConfigError
+
+NO_API_KEY = (
+    "no API key: name a file that holds it as `workspace.api_key_file`, or set `MOENGAGE_API_KEY`"
+)
+
+_KEY_FILE_BYTES = 4096
+"""What is read of a key file: a longer one is not one that holds a key."""
+_PRINTABLE = re.compile(r"[!-~]+")
+"""What basic authentication and headers carry unharmed: ASCII without blanks and controls."""
+
+
+class ApiKey:
+    """A Data API key that shows itself only when asked to by name.
+
+    It is no dataclass, so that neither `repr` nor `dataclasses.asdict` of what holds it spells it
+    out.
+    """
+
+    __slots__ = ("_value", "readable_by_others", "source")
+
+    def __init__(self, value: str, source: str, *, readable_by_others: bool = False) -> None:
+        self._value = value
+        self.source = source
+        """Where it was found, fit to be shown."""
+        self.readable_by_others = readable_by_others
+        """Whether it came from a file whose mode lets other users of the machine read it."""
+
+    @classmethod
+    def parse(cls, text: str, source: str, *, readable_by_others: bool = False) -> Self:
+        """Make a key of `text`, whose trailing newline is not part of it.
+
+        Raises `ValueError` with a clause that says what is wrong and never repeats `text`.
+        """
+        value = text.rstrip("\r\n")
+        if not value:
+            raise ValueError("holds nothing")
+        if not _PRINTABLE.fullmatch(value):
+            raise ValueError("should hold an API key: printable ASCII without blanks")
+        return cls(value, source, readable_by_others=readable_by_others)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the key from a file that holds nothing else.
+
+        Raises `ValueError` as `parse` does. The clause does not repeat the path either, for that
+        may be the key itself, put in its place by mistake.
+        """
+        try:
+            with path.open("rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                content = file.read(_KEY_FILE_BYTES)
+        except OSError as error:
+            raise ValueError(f"names a file that cannot be read: {error.strerror}") from None
+        return cls.parse(
+            content.decode("latin-1"),
+            "api_key_file",
+            readable_by_others=bool(mode & (stat.S_IRGRP | stat.S_IROTH)),
+        )
+
+    def reveal(self) -> str:
+        """Return the key itself, for the Authorization header and nothing else."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"ApiKey(***, from {self.source})"
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Whose cohorts are written, where, and in which partner's name."""
+
+    id: str
+    """The workspace id, once called app id; see `is_workspace_id`."""
+    api_key: ApiKey | None
+    """None only where the configuration was loaded without credentials."""
+    endpoint: Endpoint
+    partner: str
+
+    def require_key(self) -> ApiKey:
+        """Return the key; raises `ConfigError` where the configuration was loaded without it."""
+        if self.api_key is None:
+            raise ConfigError(NO_API_KEY)
+        return self.api_key
+
+
+def is_workspace_id(text: str) -> bool:
+    """Say whether `text` can be one: printable ASCII, and no colon, which ends a user's name."""
+    return _PRINTABLE.fullmatch(text) is not None and ":" not in text
