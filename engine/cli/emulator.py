@@ -1,199 +1,151 @@
 """`cohortsync emulator`: the flags, read as the emulator's settings."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from engine.errors import UsageError
 
-if TYPE_CHECKING:  # the emulator brings a web server along, which no other command's start needs
-    from engine.emulator import FaultKind, FaultShare
-
-_LIMITS = "The rate limit of each workspace"
-_FAULTS = "Faults"
-_SHARE = "SHARE[:APPLIED]"
+_Choice = TypeVar("_Choice", bound=StrEnum)
 
 
-def emulator(  # noqa: PLR0913  one parameter for each flag
+def _limit(*names: str, **more: Any) -> Any:  # noqa: ANN401  what typer.Option takes and gives
+    return typer.Option(*names, rich_help_panel="The rate limit of each workspace", **more)
+
+
+def _fault(*names: str, **more: Any) -> Any:  # noqa: ANN401  what typer.Option takes and gives
+    return typer.Option(*names, rich_help_panel="What goes wrong", **more)
+
+
+def emulator(
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free one.")] = 8765,
     port_file: Annotated[
-        Path | None, typer.Option(help="File that holds the port while it listens.")
+        Path | None, typer.Option(metavar="FILE", help="Holds the port while it listens.")
     ] = None,
     allow_remote: Annotated[
-        bool, typer.Option("--allow-remote", help="Let HOST be reachable from other machines.")
+        bool, typer.Option("--allow-remote", help="Let other machines reach HOST.")
     ] = False,
     workspace: Annotated[
         list[str], typer.Option(metavar="ID:KEY", help="A workspace and its key; repeatable.")
-    ] = ["DEMO:demo-key"],  # noqa: B006  typer shows it and hands out a new list
+    ] = ["DEMO:demo-key"],  # noqa: B006  typer shows it and hands out a list of its own
     blocked: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="A suspended workspace; repeatable.")
     ] = None,
     max_bytes: Annotated[int, typer.Option(help="The largest body taken.")] = 131_072,
     known_users: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="The users that exist, a uid a line; others are ignored."
-        ),
+        typer.Option(metavar="FILE", help="The users that exist, a uid a line; others do nothing."),
     ] = None,
     count_only: Annotated[
         bool, typer.Option("--count-only", help="Keep no members, so that memory stays flat.")
     ] = False,
     limiter: Annotated[
-        str, typer.Option(metavar="none|fixed|sliding|bucket|gcra", rich_help_panel=_LIMITS)
+        str, _limit(metavar="MODEL", help="none, fixed, sliding, bucket or gcra.")
     ] = "sliding",
-    requests: Annotated[
-        int, typer.Option(help="Requests in a window.", rich_help_panel=_LIMITS)
-    ] = 300,
-    per_seconds: Annotated[
-        float, typer.Option(help="Length of the window.", rich_help_panel=_LIMITS)
-    ] = 60.0,
+    requests: Annotated[int, _limit(help="Requests in a window.")] = 300,
+    per_seconds: Annotated[float, _limit(help="The window's length.")] = 60.0,
     burst: Annotated[
-        int | None,
-        typer.Option(
-            help="Requests at once: bucket (a window's unless set), gcra (1 unless set).",
-            rich_help_panel=_LIMITS,
-        ),
+        int | None, _limit(help="Requests at once: a bucket's (a window's), gcra's (1).")
     ] = None,
-    phase_seconds: Annotated[
-        float, typer.Option(help="When fixed windows start.", rich_help_panel=_LIMITS)
-    ] = 0.0,
-    count_throttled: Annotated[
-        bool, typer.Option(help="Whether a 429 takes up room too.", rich_help_panel=_LIMITS)
-    ] = True,
+    phase_seconds: Annotated[float, _limit(help="When fixed windows start.")] = 0.0,
+    count_throttled: Annotated[bool, _limit(help="Whether a 429 takes up room.")] = True,
     retry_after: Annotated[
-        str,
-        typer.Option(
-            metavar="seconds|date|none", help="Retry-After of a 429.", rich_help_panel=_LIMITS
-        ),
+        str, _limit(metavar="FORM", help="Of a 429's header: seconds, date or none.")
     ] = "none",
-    rate_headers: Annotated[
-        bool,
-        typer.Option("--rate-headers", help="Send X-RateLimit headers.", rich_help_panel=_LIMITS),
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Same seed, same faults.", rich_help_panel=_FAULTS)] = 0,
-    jitter_ms: Annotated[
-        float, typer.Option(help="Most delay on the way in.", rich_help_panel=_FAULTS)
-    ] = 0.0,
-    latency_ms: Annotated[
-        float, typer.Option(help="Delay of each answer.", rich_help_panel=_FAULTS)
-    ] = 0.0,
-    error_share: Annotated[
-        str | None,
-        typer.Option(
-            metavar=_SHARE,
-            help="Share answered ERROR-STATUS: 0.03, or 0.03:0.5 where half are applied first.",
-            rich_help_panel=_FAULTS,
-        ),
-    ] = None,
-    error_status: Annotated[
-        list[str],
-        typer.Option(
-            metavar="500|502|503|504", help="Repeatable; in equal parts.", rich_help_panel=_FAULTS
-        ),
-    ] = ["500"],  # noqa: B006  typer shows it and hands out a new list
-    reset_share: Annotated[
-        str | None,
-        typer.Option(metavar=_SHARE, help="Share reset unanswered.", rich_help_panel=_FAULTS),
-    ] = None,
-    hang_share: Annotated[
-        str | None,
-        typer.Option(metavar=_SHARE, help="Share never answered.", rich_help_panel=_FAULTS),
-    ] = None,
-    hang_seconds: Annotated[
-        float, typer.Option(help="When a hanging request is reset.", rich_help_panel=_FAULTS)
-    ] = 600.0,
-    slow_share: Annotated[
-        str | None,
-        typer.Option(metavar=_SHARE, help="Share answered late.", rich_help_panel=_FAULTS),
-    ] = None,
-    slow_seconds: Annotated[
-        float, typer.Option(help="How late that is.", rich_help_panel=_FAULTS)
-    ] = 1.0,
-    truncated_share: Annotated[
-        str | None,
-        typer.Option(
-            metavar=_SHARE,
-            help="Share whose 200 is cut off in its middle.",
-            rich_help_panel=_FAULTS,
-        ),
-    ] = None,
-    partial_share: Annotated[
-        str | None,
-        typer.Option(
-            metavar=_SHARE, help="Share whose 200 is half the JSON.", rich_help_panel=_FAULTS
-        ),
-    ] = None,
-    html_share: Annotated[
-        str | None,
-        typer.Option(
-            metavar=_SHARE, help="Share whose 200 is a web page.", rich_help_panel=_FAULTS
-        ),
-    ] = None,
-    lie_share: Annotated[
-        str | None,
-        typer.Option(
-            metavar=_SHARE, help="Share whose 200 says that it failed.", rich_help_panel=_FAULTS
-        ),
-    ] = None,
-    applied_share: Annotated[
-        float,
-        typer.Option(
-            help="How many of the shares above are applied first, where they do not say.",
-            rich_help_panel=_FAULTS,
-        ),
-    ] = 0.0,
-    poison: Annotated[
+    rate_headers: Annotated[bool, _limit("--rate-headers", help="Send X-RateLimit-*.")] = False,
+    seed: Annotated[int, _fault(help="The same seed draws the same faults.")] = 0,
+    jitter_ms: Annotated[float, _fault(help="Most delay before a request counts.")] = 0.0,
+    latency_ms: Annotated[float, _fault(help="Delay of each answer.")] = 0.0,
+    fault: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="UID", help="A uid refused with a 400; repeatable.", rich_help_panel=_FAULTS
+        _fault(
+            metavar="KIND=SHARE",
+            help="A fault of a share of the requests: reset=0.01; with the share that is applied "
+            "first: 500=0.03:0.5; with seconds too: hang=0.01:0:30. Kinds: 500, 502, 503, 504, "
+            "reset, hang, truncated, partial, html, lie, slow, 429, 413, 401; repeatable.",
         ),
     ] = None,
-    poison_file: Annotated[
-        Path | None, typer.Option(help="More of them, a uid a line.", rich_help_panel=_FAULTS)
-    ] = None,
-    name_poison: Annotated[
-        bool,
-        typer.Option(help="Whether that 400 names the uid field.", rich_help_panel=_FAULTS),
-    ] = True,
-    unauthorized_after: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Answer 401 after request N.", rich_help_panel=_FAULTS),
-    ] = None,
-    too_large_at: Annotated[
+    fault_at: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="N", help="Answer 413 at request N or N-M; repeatable.", rich_help_panel=_FAULTS
-        ),
-    ] = None,
-    storm: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="N-M",
-            help="Answer 429 from request N to M; repeatable.",
-            rich_help_panel=_FAULTS,
+        _fault(
+            metavar="KIND=N",
+            help="A fault of certain requests, the first being 1: 413=70, 429=100-150, 401=500-; "
+            "repeatable.",
         ),
     ] = None,
     plan: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Faults of certain requests, as JSON or TOML: request, fault, applied, seconds.",
-            rich_help_panel=_FAULTS,
-        ),
+        _fault(metavar="FILE", help="The same, as JSON or TOML: request, fault, applied, seconds."),
     ] = None,
+    poison: Annotated[
+        list[str] | None, _fault(metavar="UID", help="A uid that earns a 400; repeatable.")
+    ] = None,
+    poison_file: Annotated[
+        Path | None, _fault(metavar="FILE", help="More of them, a uid a line.")
+    ] = None,
+    name_poison: Annotated[bool, _fault(help="Whether that 400 names the uid field.")] = True,
 ) -> None:
-    """Stand in for the Cohort Sync API on this machine, until SIGTERM or Ctrl-C."""
-    from engine import emulator as api  # noqa: PLC0415  only this command needs a web server
+    """Stand in for the Cohort Sync API on this machine, until SIGTERM or Ctrl-C.
 
-    shares = {
-        api.FaultKind.RESET: reset_share,
-        api.FaultKind.HANG: hang_share,
-        api.FaultKind.SLOW: slow_share,
-        api.FaultKind.TRUNCATED: truncated_share,
-        api.FaultKind.PARTIAL: partial_share,
-        api.FaultKind.HTML: html_share,
-        api.FaultKind.LIE: lie_share,
-    }
+    Its own count is at /_emulator/report, members at /_emulator/cohorts/COHORT_ID/members.
+    """
+    from engine import emulator as api
+
+    try:
+        limits = api.LimitSettings(
+            model=_choose(api.LimiterModel, limiter, "--limiter"),
+            requests=requests,
+            per_seconds=per_seconds,
+            burst=burst,
+            phase_seconds=phase_seconds,
+            count_throttled=count_throttled,
+            retry_after=_choose(api.RetryAfter, retry_after, "--retry-after"),
+            rate_headers=rate_headers,
+        )
+        planned = tuple(api.parse_planned(text) for text in fault_at or ())
+        poison_uids = frozenset(poison or ())
+        faults = api.FaultSettings(
+            seed=seed,
+            jitter_ms=jitter_ms,
+            latency_ms=latency_ms,
+            shares=tuple(api.parse_share(text) for text in fault or ()),
+            plan=planned + (api.read_plan(plan) if plan else ()),
+            poison_uids=poison_uids | (api.read_uids(poison_file) if poison_file else frozenset()),
+            name_poison=name_poison,
+        )
+        settings = api.EmulatorSettings(
+            host=host,
+            port=port,
+            allow_remote=allow_remote,
+            workspaces=_split_workspaces(workspace),
+            blocked=frozenset(blocked or ()),
+            max_bytes=max_bytes,
+            known_users=api.read_uids(known_users) if known_users else None,
+            count_only=count_only,
+            limits=limits,
+            faults=faults,
+        )
+        api.serve(settings, port_file=port_file)
+    except api.EmulatorError as error:
+        raise UsageError(error.message, hint=error.hint) from None
+
+
+def _choose(choices: type[_Choice], value: str, flag: str) -> _Choice:
+    try:
+        return choices(value)
+    except ValueError:
+        raise UsageError(f"'{value}' is none of {flag}'s {', '.join(choices)}.") from None
+
+
+def _split_workspaces(texts: list[str]) -> dict[str, str]:
+    workspaces = {}
+    for text in texts:
+        workspace, colon, key = text.partition(":")
+        if not colon:  # and do not repeat it: it may be a key
+            raise UsageError("A workspace is given as ID:KEY.")
+        workspaces[workspace] = key
+    return workspaces

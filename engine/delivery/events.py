@@ -30,7 +30,7 @@ class Answered:
     attempt: int
     outcome: Outcome
     seconds: float
-    """From the head to the outcome."""
+    """From the head to the outcome; from the start of the attempt if no head left."""
 
 
 @dataclass(frozen=True, slots=True)

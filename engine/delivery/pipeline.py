@@ -404,9 +404,8 @@ class Delivery:
             await self._ledger.conclude(
                 self._state, work.number, work.attempts, verdict, None if is_suspect else change
             )
-        self._observe(
-            Answered(work.number, work.attempts, outcome, self._clock.now() - flight.began)
-        )
+        since = flight.turn.sent_at if flight.turn else flight.began
+        self._observe(Answered(work.number, work.attempts, outcome, self._clock.now() - since))
         if is_suspect and isinstance(change, Settlement):
             # Whether this uid or the whole request is wrong, the next acceptance tells.
             self._unsettled -= 1

@@ -6,9 +6,10 @@ of a run is a second opinion. `running` puts it into a test, `serve` behind the 
 
 from engine.emulator.application import Emulator
 from engine.emulator.errors import EmulatorError
-from engine.emulator.faults import Fault, FaultKind, FaultSettings, FaultShare, PlannedFault
-from engine.emulator.files import read_plan, read_range, read_uids
+from engine.emulator.faults import FaultKind, FaultSettings, FaultShare, PlannedFault
+from engine.emulator.files import read_plan, read_uids
 from engine.emulator.limiters import LimiterModel, LimitSettings, RetryAfter
+from engine.emulator.notation import parse_planned, parse_share
 from engine.emulator.server import RunningEmulator, running, serve
 from engine.emulator.settings import DEMO_WORKSPACES, EmulatorSettings
 
@@ -17,7 +18,6 @@ __all__ = [
     "Emulator",
     "EmulatorError",
     "EmulatorSettings",
-    "Fault",
     "FaultKind",
     "FaultSettings",
     "FaultShare",
@@ -26,8 +26,9 @@ __all__ = [
     "PlannedFault",
     "RetryAfter",
     "RunningEmulator",
+    "parse_planned",
+    "parse_share",
     "read_plan",
-    "read_range",
     "read_uids",
     "running",
     "serve",

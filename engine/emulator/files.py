@@ -1,37 +1,23 @@
 """What the emulator reads from disk: lists of uids, and plans of faults."""
 
-import re
 import tomllib
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
 from engine.emulator.errors import EmulatorError
-from engine.emulator.faults import FaultKind, PlannedFault
-
-_RANGE: Final = re.compile(r"(\d+)(?:(-)(\d*))?")
-_FIELDS: Final = frozenset({"request", "fault", "applied", "seconds"})
+from engine.emulator.faults import PlannedFault
+from engine.emulator.notation import parse_item
 
 
 def read_uids(path: Path) -> frozenset[str]:
     """Read a uid a line, empty lines aside."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise EmulatorError(f"Cannot read {path}: {error.strerror}.") from None
+        text = _read(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise EmulatorError(f"{path} is not UTF-8 text.") from None
     return frozenset(line.removesuffix("\r") for line in text.split("\n")) - {""}
-
-
-def read_range(text: str) -> tuple[int, int | None]:
-    """Read `7`, `7-9` or `7-` as the first and the last request, None for no end."""
-    match = _RANGE.fullmatch(text)
-    if match is None:
-        raise EmulatorError(f"'{text}' is no request or range of them such as 7, 7-9 or 7-.")
-    first, dash, last = match.groups()
-    return int(first), (int(last) if last else None) if dash else int(first)
 
 
 def read_plan(path: Path) -> tuple[PlannedFault, ...]:
@@ -40,13 +26,11 @@ def read_plan(path: Path) -> tuple[PlannedFault, ...]:
     `{"request": 7 or "7-9" or "7-", "fault": "500", "applied": true, "seconds": 2}`, the last two
     only where they are wanted.
     """
+    content = _read(path)
     try:
-        content = path.read_bytes()
         plan: Any = (
             tomllib.loads(content.decode()) if path.suffix == ".toml" else orjson.loads(content)
         )
-    except OSError as error:
-        raise EmulatorError(f"Cannot read {path}: {error.strerror}.") from None
     except ValueError as error:  # of either parser, or of the decoding
         raise EmulatorError(f"{path} cannot be parsed: {error}.") from None
     if isinstance(plan, dict):
@@ -56,25 +40,14 @@ def read_plan(path: Path) -> tuple[PlannedFault, ...]:
     faults = []
     for number, item in enumerate(plan, 1):
         try:
-            faults.append(_read_fault(item))
+            faults.append(parse_item(item))
         except EmulatorError as error:
             raise EmulatorError(f"{path}, fault {number}: {error.message}") from None
     return tuple(faults)
 
 
-def _read_fault(item: object) -> PlannedFault:
-    if not isinstance(item, dict) or not {"request", "fault"} <= item.keys() <= _FIELDS:
-        raise EmulatorError("A fault has 'request', 'fault' and maybe 'applied' and 'seconds'.")
+def _read(path: Path) -> bytes:
     try:
-        kind = FaultKind(str(item["fault"]))
-    except ValueError:
-        raise EmulatorError(
-            f"'{item['fault']}' is none of the faults {', '.join(FaultKind)}."
-        ) from None
-    first, last = read_range(str(item["request"]))
-    applied, seconds = item.get("applied", False), item.get("seconds")
-    if not isinstance(applied, bool):
-        raise EmulatorError("'applied' is true or false.")
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float | None):
-        raise EmulatorError("'seconds' is a number.")
-    return PlannedFault(kind, first, last, applied, seconds)
+        return path.read_bytes()
+    except OSError as error:
+        raise EmulatorError(f"Cannot read {path}: {error.strerror}.") from None

@@ -37,20 +37,30 @@ class ExportSource:
         self.sizes: Mapping[str, int | None] = {
             export.place.name: export.place.size for export in exports
         }
+        sizes = [export.place.size for export in exports]
+        self._bytes = None if None in sizes else sum(size or 0 for size in sizes)
+        self._bytes_read = 0
         files = [{"file": export.place.address, **export.reading} for export in exports]
         self.identity: Mapping[str, Any] = {"files": files, "strip": strip}
 
+    @property
+    def share_read(self) -> float | None:
+        """How far into the stored bytes reading has come. See `Source.share_read`."""
+        return min(1.0, self._bytes_read / self._bytes) if self._bytes else None
+
     def blocks(self) -> Iterator[Block]:
         """Read every file from its start, in order. See `Source.blocks`."""
-        planned = 0
+        planned = bytes_before = 0
         for export in self._exports:
-            for block in self._read(export):
+            for block in self._read(export, bytes_before):
                 planned += len(block.uids)
                 yield block
+            bytes_before += export.place.size or 0
+            self._bytes_read = bytes_before
         if not planned:
             raise empty(list(self.sizes))
 
-    def _read(self, export: Export) -> Iterator[Block]:
+    def _read(self, export: Export, bytes_before: int) -> Iterator[Block]:
         name = export.place.name
         first_record = 1
         try:
@@ -58,6 +68,8 @@ class ExportSource:
                 for rows in export.read(file):
                     block = settle(rows, file=name, first_record=first_record, strip=self._strip)
                     first_record += block.records
+                    if export.place.size is not None:
+                        self._bytes_read = bytes_before + file.tell()
                     yield block
         except READ_ERRORS as error:
             raise unreadable(name, error) from error

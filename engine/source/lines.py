@@ -19,6 +19,9 @@ class Stream(Protocol):
 class OpenFile(Stream, Protocol):
     """A file as it is stored, open for reading."""
 
+    def tell(self) -> int:
+        """Return how many bytes lie behind; only asked of what has a size."""
+
     def close(self) -> None:
         """Free what it holds."""
 

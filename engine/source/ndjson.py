@@ -1,7 +1,8 @@
 """Ndjson: a JSON object a line.
 
-A string is a uid as it stands; an integer, of any size, is its decimal text. A missing field, null
-and an empty line are blank; everything else is invalid.
+A string is a uid as it stands; an integer is its decimal text, beyond 64 bits too (orjson calls a
+line with one of more than 308 digits malformed). A missing field, null and an empty line are
+blank; everything else is invalid.
 """
 
 import json
@@ -38,9 +39,9 @@ def finder(column: str) -> Callable[[dict[str, Any]], Any]:
     path = column.split(".")
 
     def find(record: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON holds anything
-        if column in record or len(path) == 1:
-            return record.get(column)
-        value: Any = record
+        value = record.get(column, record)
+        if value is not record:
+            return value
         for step in path:
             if not isinstance(value, dict):
                 return None

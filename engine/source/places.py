@@ -91,8 +91,9 @@ def _standard_input() -> OpenFile:
 def find_places(exports: Iterable[str]) -> tuple[list[Place], tuple[str, ...]]:
     """Expand what the command line names into files, in that order, and notes on it.
 
-    A folder stands for the regular files in it and in its subfolders, by name; names that begin
-    with `.` or `_` are passed over, as they hold markers (`_SUCCESS`) and checksums by custom.
+    A folder stands for the regular files in it and in its subfolders, by name. Names that begin
+    with `.` or `_` are passed over, as by custom they hold markers (`_SUCCESS`) and checksums, and
+    so are links to folders, which may lead in circles; a note tells how many.
     Raises `SourceError` where something is not there, `UsageError` for a file named twice.
     """
     places: list[Place] = []
@@ -146,13 +147,20 @@ def _find_in_folder(folder: str, notes: list[str]) -> Iterator[Place]:
     found: list[str] = []
     passed_over = 0
     for parent, folders, files in os.walk(folder, onerror=unreadable):
-        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
-        shown = [name for name in files if not name.startswith((".", "_"))]
-        passed_over += len(files) - len(shown)
-        found += [os.path.join(parent, name) for name in shown]  # noqa: PTH118 - as written
+        hidden = [name for name in folders + files if name.startswith((".", "_"))]
+        linked = [name for name in folders if os.path.islink(os.path.join(parent, name))]  # noqa: PTH114, PTH118 - as written
+        folders[:] = [name for name in folders if name not in hidden]
+        passed_over += len({*hidden, *linked})
+        paths = [os.path.join(parent, name) for name in files if name not in hidden]  # noqa: PTH118 - as written
+        found += [path for path in paths if not _is_special(path)]
     if not found:
         raise SourceError(f"{folder}: the folder holds no files")
     if passed_over:
-        notes.append(f"{folder}: passed over {passed_over} files named .* or _*")
+        notes.append(f"{folder}: passed over {passed_over} names (.*, _* and linked folders)")
     for path in sorted(found):
         yield from _find_path(path, notes)
+
+
+def _is_special(path: str) -> bool:
+    """Tell a pipe or a device; a link that leads nowhere is none, and an error later on."""
+    return os.path.exists(path) and not os.path.isfile(path)  # noqa: PTH110, PTH113 - as written

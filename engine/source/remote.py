@@ -132,7 +132,9 @@ def _expand(files: Any, path: str, shown: str) -> list[str]:  # noqa: ANN401 - f
     except Exception as error:  # noqa: BLE001 - each backend raises its own
         raise _fault(shown, error) from None
     return sorted(
-        found for found, parts in inside.items() if not any(p.startswith((".", "_")) for p in parts)
+        found
+        for found, parts in inside.items()
+        if parts[-1] and not any(part.startswith((".", "_")) for part in parts)
     )
 
 

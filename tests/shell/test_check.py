@@ -298,10 +298,10 @@ async def test_a_server_that_never_answers_is_given_up(configure: Configure) -> 
     ("endpoint", "proxy", "except_for", "found"),
     [
         ("https://example.com", "", "", None),
-        ("https://example.com", "http://proxy.corp:3128", "", ("proxy.corp", 3128)),
-        ("https://example.com", "http://u:p@proxy.corp", "", ("proxy.corp", 80)),
-        ("https://example.com", "https://proxy.corp", "", ("proxy.corp", 443)),
-        ("https://example.com", "proxy.corp:3128", "", ("proxy.corp", 3128)),
+        ("https://example.com", "http://proxy.corp:3128", "", "http://proxy.corp:3128"),
+        ("https://example.com", "http://u:p@proxy.corp", "", "http://u:p@proxy.corp"),
+        ("https://example.com", "https://proxy.corp", "", "https://proxy.corp"),
+        ("https://example.com", "proxy.corp:3128", "", "http://proxy.corp:3128"),
         ("https://example.com", "http://proxy.corp:3128", "example.com", None),
         ("https://127.0.0.1:1", "http://proxy.corp:3128", "", None),
     ],
@@ -311,7 +311,7 @@ def test_the_environment_names_the_proxy(
     endpoint: str,
     proxy: str,
     except_for: str,
-    found: tuple[str, int] | None,
+    found: str | None,
 ) -> None:
     monkeypatch.setenv("https_proxy", proxy)
     monkeypatch.setenv("no_proxy", except_for)

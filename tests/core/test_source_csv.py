@@ -1,0 +1,190 @@
+"""Csv and tsv: PyArrow, the careful reader and a third one written here agree on every byte."""
+
+import io
+from unittest.mock import patch
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from source_outcomes import Outcome, outcomes
+
+from engine.source import delimited
+from engine.source.block import BLANK
+from engine.source.delimited import Columns, delimited_rows
+from engine.source.quoting import BROKEN_QUOTE, Dialect
+from engine.source.rows import NOT_UTF8, OVER_LONG
+
+PIECES = [b'"', b'""', b",", b"\n", b"\r", b"\r\n", b"a", b"bc", b" ", b"\x00", b"\xff", b"\t"]
+PIECES += [b"\xc3\xa9", b"\xef\xbb\xbf", b'"x",y\n', b'"p""q\r\n,",z\r\n', b"u,v\n", b"NULL,\n"]
+ONE = Columns(b",", count=1, chosen=0, header=False)
+TWO = Columns(b",", count=2, chosen=0, header=False)
+HEADED = Columns(b",", count=2, chosen=1, header=True)
+TABBED = Columns(b"\t", count=2, chosen=0, header=False)
+
+
+def read(data: bytes, columns: Columns, size: int = 1 << 20, limit: int = 4 << 20) -> list[Outcome]:
+    return outcomes(delimited_rows(io.BytesIO(data), columns, size, limit))
+
+
+def carefully(data: bytes, columns: Columns, size: int, limit: int) -> list[Outcome]:
+    with patch.object(delimited, "_fast", return_value=None):
+        return read(data, columns, size, limit)
+
+
+def expected(data: bytes, columns: Columns, limit: int) -> list[Outcome]:
+    """Read as the documentation says, one byte after the other."""
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    found: list[Outcome] = []
+    start = 0
+    while start < len(data):
+        fields, end = _record(data, start, columns.delimiter)
+        line_end = (data.find(b"\n", start) + 1) or len(data)
+        if end is None or end - start > limit:
+            end = line_end
+            found.append((OVER_LONG if line_end - start > limit else BROKEN_QUOTE,))
+        elif len(fields) != columns.count:
+            more = "few" if len(fields) < columns.count else "many"
+            blank = len(fields) == 1 and not data[start:end].strip()
+            reason = f"too {more} columns ({len(fields)}, not {columns.count})"
+            found.append((BLANK if blank else reason,))
+        else:
+            found.append(_uid(fields[columns.chosen]))
+        start = end
+    return found[1:] if columns.header else found
+
+
+def _record(data: bytes, at: int, delimiter: bytes) -> tuple[list[bytes], int | None]:
+    """Return the fields of a record and its end; None where a quote in it is broken."""
+    fields = []
+    while True:
+        field, at = (_quoted if data[at : at + 1] == b'"' else _bare)(data, at, delimiter)
+        fields.append(field)
+        if at >= len(data):
+            return fields, at if at == len(data) else None
+        if data[at : at + 1] == delimiter:
+            at += 1
+        elif data[at : at + 1] == b"\n":
+            return fields, at + 1
+        elif data[at : at + 2] == b"\r\n":
+            return fields, at + 2
+        else:
+            return fields, None
+
+
+def _quoted(data: bytes, at: int, _delimiter: bytes) -> tuple[bytes, int]:
+    """Return a quoted field and its end, which lies beyond the data if nothing closes it."""
+    field = b""
+    at += 1
+    while at < len(data):
+        if data[at : at + 2] == b'""':
+            at += 1
+        elif data[at : at + 1] == b'"':
+            return field, at + 1
+        field += data[at : at + 1]
+        at += 1
+    return field, at + 1
+
+
+def _bare(data: bytes, at: int, delimiter: bytes) -> tuple[bytes, int]:
+    field = b""
+    ends = (delimiter, b"\n")
+    while at < len(data) and data[at : at + 1] not in ends and data[at : at + 2] != b"\r\n":
+        field += data[at : at + 1]
+        at += 1
+    return field, at
+
+
+def _uid(field: bytes) -> Outcome:
+    if not field.strip():
+        return (BLANK,)
+    try:
+        return field.decode()
+    except UnicodeDecodeError:
+        return (NOT_UTF8,)
+
+
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=40).map(b"".join),
+    st.sampled_from([ONE, TWO, HEADED, TABBED]),
+    st.integers(1, 20),
+    st.integers(40, 60),
+)
+@example(b'a,b\n"broken,c\nd,e\n', TWO, 3, 40)
+@example(b'"' + b"x\n" * 40, ONE, 7, 40)
+@example(b"a,b\n" + b"y" * 99 + b"\nc,d\n", TWO, 9, 40)
+def test_the_fast_path_is_the_law_wherever_the_blocks_are_cut(
+    data: bytes, columns: Columns, size: int, limit: int
+) -> None:
+    law = expected(data, columns, limit)
+    assert carefully(data, columns, size, limit) == law
+    assert read(data, columns, size, limit) == law
+    assert read(data, columns, 20, limit) == law
+
+
+def test_a_clean_file_never_leaves_the_fast_path() -> None:
+    lines = b'a,1\n"b, ""c""\r\nd",2\r\n\n too few\na,b,c\nNULL,\n'
+    with patch.object(Dialect, "record", side_effect=AssertionError):
+        found = read(lines * 3, TWO)
+    few, many = ("too few columns (1, not 2)",), ("too many columns (3, not 2)",)
+    assert found == ["a", 'b, "c"\r\nd', (BLANK,), few, many, "NULL"] * 3
+
+
+def test_a_block_that_pyarrow_refuses_is_read_row_by_row() -> None:
+    assert read(b"a,1\n\xff\nb\xff,2\nc,\xff\n", TWO) == [
+        "a",
+        ("too few columns (1, not 2)",),
+        (NOT_UTF8,),
+        "c",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "uid"),
+    [
+        ("007", "007"),
+        ("1e5", "1e5"),
+        ("NULL", "NULL"),
+        ("nan", "nan"),
+        ("true", "true"),
+        ("2024-01-01", "2024-01-01"),
+        (" a ", " a "),
+        ('"a""b"', 'a"b'),
+        ('a"b', 'a"b'),
+        ('"a\nb"', "a\nb"),
+        ('"a\r\nb"', "a\r\nb"),
+        ('"a\rb"', "a\rb"),
+        ("a\rb", "a\rb"),
+        ('"a,b"', "a,b"),
+        ("\x00", "\x00"),
+        ("😀", "😀"),
+        ("\ufeff", "\ufeff"),
+        ("", (BLANK,)),
+        ('""', (BLANK,)),
+        (" \t\v\f", (BLANK,)),
+        ('" \r\n"', (BLANK,)),
+        ("\u00a0", "\u00a0"),
+        ('"a"b', (BROKEN_QUOTE,)),
+    ],
+)
+def test_a_uid_is_the_bytes_of_its_field(field: str, uid: Outcome) -> None:
+    data = f"\ufeffuid,n\r\nx,1\r\n{field},2\r\ny,3".encode()
+    chosen_first = Columns(b",", count=2, chosen=0, header=True)
+    assert read(data, chosen_first) == ["x", uid, "y"]
+
+
+def test_a_broken_quote_costs_its_line_and_not_the_rest_of_the_file() -> None:
+    lines = b"".join(b"u%d,n\n" % n for n in range(100_000))
+    found = read(b'u,n\n"broken,n\n' + lines, TWO, size=1 << 16, limit=1 << 18)
+    assert found == ["u", (BROKEN_QUOTE,), *(f"u{n}" for n in range(100_000))]
+
+
+def test_a_quoted_record_beyond_the_limit_is_a_broken_quote() -> None:
+    assert read(b'"' + b"x\n" * 30 + b'"\nb\n', ONE, 10, 40)[0] == (BROKEN_QUOTE,)
+
+
+def test_an_over_long_line_is_one_record() -> None:
+    assert read(b"a\n" + b"x" * 500 + b"\nb\n", ONE, 10, 40) == ["a", (OVER_LONG,), "b"]
+
+
+def test_a_tsv_field_may_hold_commas() -> None:
+    assert read(b'a,b\t1\n"c\td"\t2\n', TABBED) == ["a,b", "c\td"]
