@@ -1,3 +1,25 @@
-"""Bulk audience sync for the MoEngage Cohort Sync API."""
+"""Bulk audience sync for the MoEngage Cohort Sync API: every uid sent once, paced, accounted for.
+
+    export ──► source ──► batch ──► pacing ──► delivery ──► ledger ──► report
+               uids       payloads  turns      outcomes     the record
+
+Values flow left to right; nothing flows back but a decision ("again, after 4 s", "split", "stop").
+
+    cli/        arguments into parts, parts into an exit status
+    push        a push from its command to its books; what a program calls instead of the command
+    config      config.toml and environment into one frozen Config, or every problem at once
+    source/     an export into Arrow arrays of uids, with their place in it
+    batch       uids into payloads under the byte limit
+    pacing      the ceiling: its arithmetic and the waiting
+    delivery/   answers into outcomes, outcomes into decisions, and the way of a batch through them
+    ledger/     SQLite: runs, batches, attempts; intent before action
+    report/     the ledger's rows into what people and programs read
+    check       the preflight, without sending
+    emulator/   the API itself, on loopback; shares nothing with the rest and counts for itself
+
+The promise, kept by tests: rows read = blank + invalid + planned; planned = accepted + rejected +
+unconfirmed + pending; an attempt is durable before its first byte leaves; never more requests in
+any window than the ceiling allows; memory that settings bound, and not the export.
+"""
 
 __version__ = "0.1.0"

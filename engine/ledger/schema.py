@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from engine.errors import CohortSyncError, LedgerError, StateFullError
+from engine.errors import LedgerError, StateFullError
 
 APPLICATION_ID = 0x436F5379  # "CoSy"
 
@@ -226,11 +226,25 @@ class readable_errors:  # noqa: N801 - it is used as a function is
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Raise the readable error in place of SQLite's."""
         if isinstance(error, sqlite3.Error):
-            raise translate(error, self._path) from error
+            translated = translate(error, self._path)
+            if translated is not error:
+                raise translated from error
 
 
-def translate(error: sqlite3.Error, path: Path) -> CohortSyncError:
-    """Name an SQLite error by what the user can do."""
+_OUTSIDE_CAUSES = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOLFS,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+
+def translate(error: sqlite3.Error, path: Path) -> Exception:
+    """Name an SQLite error by what the user can do; one that is our own mistake stays as it is."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
         return StateFullError(
@@ -239,7 +253,9 @@ def translate(error: sqlite3.Error, path: Path) -> CohortSyncError:
         )
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return LedgerError(f"the ledger {path} is corrupt: {error}", hint=_MOVE_AWAY)
-    return LedgerError(
-        f"the ledger {path} cannot be used: {error}",
-        hint="check the permissions of the state folder",
-    )
+    if code in _OUTSIDE_CAUSES:
+        return LedgerError(
+            f"the ledger {path} cannot be used: {error}",
+            hint="check the permissions of the state folder",
+        )
+    return error

@@ -141,7 +141,7 @@ def rejects_of(ledger: sqlite3.Connection, run: str) -> Iterator[Mapping[str, An
 
 
 _REJECTS = """
-SELECT CASE reason WHEN 'blank' THEN 'blank' ELSE 'invalid' END AS kind, s.batch AS batch, file,
+SELECT CASE s.reason WHEN 'blank' THEN 'blank' ELSE 'invalid' END AS kind, s.batch AS batch, file,
        record, count, s.reason AS reason, NULL AS uid, NULL AS request_id
 FROM run JOIN skipped AS s USING (run) WHERE name = ?
 UNION ALL

@@ -85,5 +85,5 @@ def unreadable(name: str, error: Exception) -> SourceError:
 
 def empty(names: Sequence[str]) -> SourceError:
     """Say that an export holds nothing to send."""
-    where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more files"
+    where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
     return SourceError(f"{where}: nothing to send, no row holds a uid")

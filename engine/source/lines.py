@@ -27,13 +27,22 @@ class OpenFile(Stream, Protocol):
 
 
 class Replay(io.RawIOBase):
-    """Bytes that were read before, then the rest of their file; `seen` takes what is new."""
+    """Bytes that were read before, then the rest of their file.
+
+    With `seen`, which takes what is new, the file is to be read on later, and is left open.
+    """
 
     def __init__(self, start: bytes, file: OpenFile, seen: bytearray | None = None) -> None:
         super().__init__()
         self._start = start
         self._file = file
         self._seen = seen
+
+    def close(self) -> None:
+        """Close the file, if nobody else is to read it."""
+        if self._seen is None:
+            self._file.close()
+        super().close()
 
     def readable(self) -> bool:
         """Say yes, for PyArrow."""

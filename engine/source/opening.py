@@ -37,6 +37,9 @@ def open_source(exports: Sequence[str], options: ReadingOptions) -> ExportSource
     if all(export is None for export in found):
         raise empty([place.name for place in places])
     readable = [export for export in found if export is not None]
+    notes += tuple(
+        f"{place.name}: is empty" for place, export in zip(places, found, strict=True) if not export
+    )
     formats = {export.reading["format"] for export in readable}
     if options.column is not None and "text" in formats:
         notes += ("--column is ignored for text, which has no columns",)

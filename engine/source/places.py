@@ -69,7 +69,7 @@ class Pipe:
         if self._opened == 1:
             return Replay(b"", self._file, self._seen)
         if self._opened == 2:  # noqa: PLR2004 - the look was the first
-            return Replay(bytes(self._seen), self._file, None)
+            return Replay(bytes(self._seen), self._file)
         raise SourceError(f"{self.name}: a pipe can be read only once")
 
 

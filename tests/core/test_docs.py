@@ -1,0 +1,69 @@
+"""The README says what the code does: its keys, statuses, commands and documents."""
+
+import json
+import re
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.cli import app
+from engine.errors import ExitStatus
+from engine.report.accounts import Accounts
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def shipped_keys() -> dict[str, Any]:
+    text = (ROOT / "config.toml").read_text(encoding="utf-8")
+    uncommented = re.sub(r"(?m)^# (\w+ = .+)$", r"\1", text)
+    tables = tomllib.loads(uncommented)
+    return {
+        f"{table}.{key}": value for table, keys in tables.items() for key, value in keys.items()
+    }
+
+
+def documented_keys() -> dict[str, str]:
+    return dict(re.findall(r"(?m)^\| `(\w+\.\w+)` \| (?:`([^`]*)`)? *\|", README))
+
+
+def test_every_configuration_key_stands_in_the_readme_and_no_other() -> None:
+    assert set(documented_keys()) == set(shipped_keys())
+
+
+@pytest.mark.parametrize("key", [key for key, default in documented_keys().items() if default])
+def test_the_readme_tells_the_default(key: str) -> None:
+    assert tomllib.loads(f"x = {documented_keys()[key]}")["x"] == shipped_keys()[key]
+
+
+def test_every_exit_status_stands_in_the_readme_and_no_other() -> None:
+    assert {int(n) for n in re.findall(r"(?m)^\| (\d+) \|", README)} == {*ExitStatus}
+
+
+def test_every_command_stands_in_the_readme_and_no_other() -> None:
+    documented = re.findall(r"(?m)^\| `cohortsync (\w+)", README)
+    registered = [
+        command.callback.__name__ for command in app.registered_commands if command.callback
+    ]
+    assert sorted(documented) == sorted(registered)
+
+
+def test_the_json_document_in_the_readme_has_the_keys_of_a_real_one() -> None:
+    [text] = re.findall(r"```json\n(.*?)```", README, flags=re.DOTALL)
+    document = json.loads(text)
+    assert list(document) == [field.name for field in fields(Accounts)]
+    for name in ("rows", "uids", "batches", "requests", "ceiling"):
+        inner = next(field.type for field in fields(Accounts) if field.name == name)
+        assert list(document[name]) == [field.name for field in fields(inner)]  # type: ignore[arg-type] # a dataclass
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    for target in ("demo", "test", "slow", "lint", "bench"):
+        assert re.search(rf"(?m)^{target}:", makefile)
+        assert f"make {target}" in README
+    assert "make test" in ci

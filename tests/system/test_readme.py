@@ -1,0 +1,143 @@
+"""Every command in the README runs, against the emulator, with the files that it names."""
+
+import gzip
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def shell_commands() -> list[str]:
+    """Return the lines of the README's shell blocks, comments taken off."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    lines = [line.split("   #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def recipe_commands() -> list[str]:
+    """Return what the nightly recipes start: cron, systemd, Kubernetes, Airflow."""
+    cron = re.findall(r"(?m)^\d.*&& (cohortsync .*?) >>", README)
+    systemd = re.findall(r"(?m)^ExecStart=(.*)$", README)
+    kubernetes = [
+        shlex.join(words.split(", ")) for words in re.findall(r"(?m)command: \[(.*)\]$", README)
+    ]
+    airflow = [
+        shlex.join(re.findall(r'"([^"]+)"', block))
+        for block in re.findall(r"command = \[(.*?)\]\n", README, flags=re.DOTALL)
+    ]
+    assert [len(found) for found in (cron, systemd, kubernetes, airflow)] == [2, 1, 1, 1]
+    return cron + systemd + kubernetes + airflow
+
+
+@dataclass
+class Place:
+    """A folder as the README supposes it, and an environment with `cohortsync` on its PATH."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def run(self, command: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def serve(self, command: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            shlex.split(command),
+            cwd=self.folder,
+            env=self.environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("readme")
+    binaries = tmp_path_factory.mktemp("bin")
+    shim = binaries / "cohortsync"
+    shim.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m engine "$@"\n')
+    shim.chmod(0o755)
+    environment = {
+        "PATH": f"{binaries}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(folder),
+    }
+    where = Place(folder, environment)
+    write_exports(folder)
+    emulator = where.serve("cohortsync emulator --port 0 --limiter none")
+    assert emulator.stderr is not None
+    [url] = re.findall(r"http://\S+", emulator.stderr.readline())
+    shipped = (ROOT / "config.toml").read_text(encoding="utf-8")
+    (folder / "config.toml").write_text(shipped.replace("http://127.0.0.1:8765", url))
+    yield where
+    emulator.terminate()
+    emulator.communicate(timeout=20)
+
+
+def write_exports(folder: Path) -> None:
+    rows = "user_id,country\n" + "".join(f"{n:06},IN\n" for n in range(500))
+    (folder / "exports").mkdir()
+    for name in ("export.csv", "churned.csv", "exports/a.csv"):
+        (folder / name).write_text(rows)
+    records = [json.dumps({"user": {"_id": {"$oid": f"{n:024x}"}}}) for n in range(500)]
+    (folder / "users.ndjson.gz").write_bytes(gzip.compress("\n".join(records).encode()))
+    (folder / "ids.txt.gz").write_bytes(gzip.compress(rows.partition("\n")[2].encode()))
+
+
+@pytest.mark.parametrize("command", [c for c in shell_commands() if c.startswith("make ")])
+def test_a_make_target_exists(command: str) -> None:
+    subprocess.run(["make", "-n", *command.split()[1:]], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_the_commands_run_in_the_order_in_which_they_stand(place: Place) -> None:
+    ran = 0
+    for command in shell_commands():
+        if command.startswith(("make ", "cohortsync emulator")):
+            continue
+        if command.startswith("export "):
+            name, _, value = command.removeprefix("export ").partition("=")
+            place.environment[name] = value
+            continue
+        if "RUN" in command:
+            [latest, *_] = json.loads(place.run("cohortsync runs --json"))
+            place.run(command.replace("RUN", latest["run"]))
+        else:
+            place.run(command)
+        ran += 1
+    assert ran > 8
+
+
+@pytest.mark.parametrize("command", recipe_commands())
+def test_a_nightly_recipe_runs(place: Place, command: str) -> None:
+    place.environment["MOENGAGE_API_KEY"] = "demo-key"
+    place.run(command)
+
+
+@pytest.mark.parametrize("command", [c for c in shell_commands() if "cohortsync emulator" in c])
+def test_an_emulator_starts_and_ends_at_a_signal(place: Place, command: str) -> None:
+    # Any free port: the one that the README names may be taken on the machine that runs this.
+    with place.serve(f"{command} --port 0") as emulator:
+        assert emulator.stderr is not None
+        assert "listening on http://127.0.0.1:" in emulator.stderr.readline()
+        emulator.send_signal(signal.SIGTERM)
+        assert emulator.wait(timeout=20) == 0
