@@ -4,7 +4,10 @@ Heavy imports wait until a command needs them: `--help` has to be quick.
 """
 
 import json
+import signal
 import sys
+import traceback
+from types import FrameType
 from typing import NoReturn
 
 import typer
@@ -14,7 +17,7 @@ from engine.cli.demo import demo
 from engine.cli.emulator import emulator
 from engine.cli.push import push, resume
 from engine.cli.runs import rejects, runs, show
-from engine.errors import CohortSyncError, ExitStatus
+from engine.errors import CohortSyncError, ExitStatus, IncompleteError
 
 app = typer.Typer(
     name="cohortsync",
@@ -29,14 +32,22 @@ for command in (push, resume, runs, show, rejects, check, emulator, demo):
 
 def main() -> NoReturn:
     """Run the command line; every error a user can cause becomes one line and an exit status."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         app(standalone_mode=True)
     except CohortSyncError as error:
         fail(error)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted before anything was under way\n")
-        sys.exit(ExitStatus.INCOMPLETE)
+    except Exception:  # noqa: BLE001 - a bug must not pass for an exit status that means another thing
+        traceback.print_exc()
+        sys.stderr.write("error: this is a bug in cohortsync; please report what stands above\n")
+        sys.exit(ExitStatus.UNBALANCED)
     sys.exit(ExitStatus.ACCEPTED)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    """Stop a command that is not under way yet; a run has its own way to stop."""
+    raise IncompleteError(f"{signal.Signals(number).name} received before anything was under way")
 
 
 def fail(error: CohortSyncError) -> NoReturn:

@@ -54,12 +54,12 @@ def show(
 ) -> None:
     """Show a run's books, its batches and their attempts."""
     from engine.cli.summary import print_accounts
-    from engine.report.accounts import account
-    from engine.report.history import attempts_of, find_ledger, reading
+    from engine.report.history import attempts_of, books_of, find_ledger, reading
 
     _refuse_both(as_json=as_json, as_csv=as_csv)
-    with reading(find_ledger(_state(config, state), run)) as ledger:
-        accounts = account(ledger, run)
+    path = find_ledger(_state(config, state), run)
+    with reading(path) as ledger:
+        accounts = books_of(path, ledger, run)
         attempts = attempts_of(ledger, run)
         if as_csv:
             _print_csv(attempts)

@@ -116,11 +116,11 @@ class TerminalView:
 
     def note(self, text: str) -> None:
         """Print a remark above the bar."""
-        self._console.print(text)
+        self._console.print(text, soft_wrap=True)
 
     def opened(self, opening: Opening) -> None:
         """Print the opening lines, and begin the bar."""
-        self._console.print(describe(opening), style="bold")
+        self._console.print(describe(opening), style="bold", soft_wrap=True)
         self._console.print(_describe_run(opening))
         if opening.run is not None:
             self._progress.start()
@@ -129,7 +129,7 @@ class TerminalView:
         """Move the bar; print what a person should hear of above it."""
         self._tally.fold(event, time.monotonic())
         if (sentence := trouble(event)) is not None:
-            self._console.print(sentence, style="yellow")
+            self._console.print(sentence, style="yellow", soft_wrap=True)
         self._refresh()
 
     def _refresh(self) -> None:

@@ -120,7 +120,7 @@ class Emulator:
         self.counts.requests += 1
         jitter, fault = self._faults.next()
         if jitter:
-            await asyncio.sleep(jitter)
+            await self._wait(jitter)
         caller, headers = self._admit(request)
         try:
             body = await read_body(request, self.settings.max_bytes)

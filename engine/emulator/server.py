@@ -95,14 +95,14 @@ async def _serve(settings: EmulatorSettings, port_file: Path | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with running(settings) as listening:
-        sys.stderr.write(f"emulator listening on {listening.url}\n")
-        sys.stderr.flush()
-        with _announced(listening.port, port_file):
+        with _port_in(port_file, listening.port):
+            sys.stderr.write(f"emulator listening on {listening.url}\n")
+            sys.stderr.flush()
             await stopped.wait()
 
 
 @contextmanager
-def _announced(port: int, port_file: Path | None) -> Iterator[None]:
+def _port_in(port_file: Path | None, port: int) -> Iterator[None]:
     """Keep the port in a file, written so that a script that waits for it never reads half."""
     if port_file is None:
         yield

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +42,21 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
+def books_of(path: Path, ledger: sqlite3.Connection, run: str) -> Accounts:
+    """Return the books of one run; one whose process has died is not taken for running."""
+    accounts = account(ledger, run)
+    if accounts.status == "running" and not is_held(path.parent):
+        return replace(accounts, status="incomplete", reason="the process died")
+    return accounts
+
+
 def all_runs(state: Path) -> list[Accounts]:
     """Return the books of every run, the latest first."""
     found: list[Accounts] = []
     for path in ledgers(state):
         with reading(path) as ledger:
-            found += [account(ledger, name) for (name,) in ledger.execute("SELECT name FROM run")]
+            names = [name for (name,) in ledger.execute("SELECT name FROM run")]
+            found += [books_of(path, ledger, name) for name in names]
     return sorted(found, key=lambda accounts: accounts.started_at, reverse=True)
 
 
