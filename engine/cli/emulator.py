@@ -138,7 +138,7 @@ def _choose(choices: type[_Choice], value: str, flag: str) -> _Choice:
     try:
         return choices(value)
     except ValueError:
-        raise UsageError(f"'{value}' is none of {flag}'s {', '.join(choices)}.") from None
+        raise UsageError(f"'{value}' is none of {flag}'s {', '.join(choices)}") from None
 
 
 def _split_workspaces(texts: list[str]) -> dict[str, str]:
@@ -146,6 +146,6 @@ def _split_workspaces(texts: list[str]) -> dict[str, str]:
     for text in texts:
         workspace, colon, key = text.partition(":")
         if not colon:  # and do not repeat it: it may be a key
-            raise UsageError("A workspace is given as ID:KEY.")
+            raise UsageError("a workspace is given as ID:KEY")
         workspaces[workspace] = key
     return workspaces

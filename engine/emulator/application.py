@@ -167,7 +167,8 @@ class Emulator:
         if body is None:
             return TOO_LARGE
         encoded = request.headers.get("Content-Encoding", "identity") != "identity"
-        if encoded or request.content_type != JSON or (request.charset or "utf-8") != "utf-8":
+        charset = (request.charset or "utf-8").lower()
+        if encoded or request.content_type != JSON or charset != "utf-8":
             return WRONG_MEDIA_TYPE
         payload = read_payload(body)
         faults = self.settings.faults

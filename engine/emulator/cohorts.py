@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from engine.emulator.payload import Action, Payload
 
-_MOST_PENDING_UIDS = 8_000_000
-"""Beyond it each request also applies what is oldest, so that memory holds sets, not payloads."""
+_MOST_PENDING_UIDS = 20_000_000
+"""Beyond it each request also applies what is oldest, lest retries pile up without end."""
 
 
 class CohortKey(NamedTuple):

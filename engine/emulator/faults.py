@@ -69,7 +69,7 @@ class FaultShare:
     def __post_init__(self) -> None:
         for share in (self.share, self.applied_share):
             if not 0 <= share <= 1:
-                raise EmulatorError(f"A share of '{self.kind}' is {share}, not from 0 to 1.")
+                raise EmulatorError(f"a share of '{self.kind}' is {share}, not from 0 to 1")
         _check(self.kind, self.seconds, applied=self.applied_share > 0)
 
 
@@ -86,7 +86,7 @@ class PlannedFault:
 
     def __post_init__(self) -> None:
         if self.first < 1 or (self.last is not None and self.last < self.first):
-            raise EmulatorError(f"Requests {self.first} to {self.last} are no range from 1 on.")
+            raise EmulatorError(f"requests {self.first} to {self.last} are no range from 1 on")
         _check(self.kind, self.seconds, applied=self.applied)
 
 
@@ -109,10 +109,10 @@ class FaultSettings:
 
     def __post_init__(self) -> None:
         if not (0 <= self.jitter_ms < math.inf and 0 <= self.latency_ms < math.inf):
-            raise EmulatorError("Jitter and latency must be 0 milliseconds or more.")
+            raise EmulatorError("jitter and latency must be 0 milliseconds or more")
         total = sum(share.share for share in self.shares)
         if total > 1 + 1e-9:
-            raise EmulatorError(f"The shares of all faults add up to {total:g}, more than 1.")
+            raise EmulatorError(f"the shares of all faults add up to {total:g}, more than 1")
 
 
 class Turn(NamedTuple):
@@ -158,10 +158,10 @@ def _seconds(fault: FaultShare | PlannedFault) -> float:
 
 def _check(kind: FaultKind, seconds: float | None, *, applied: bool) -> None:
     if applied and kind in _NEVER_APPLIED:
-        raise EmulatorError(f"A request that is answered '{kind}' is never applied.")
+        raise EmulatorError(f"a request that is answered '{kind}' is never applied")
     if seconds is None:
         return
     if kind not in _SECONDS:
-        raise EmulatorError(f"A '{kind}' takes no seconds; {', '.join(_SECONDS)} do.")
+        raise EmulatorError(f"a '{kind}' takes no seconds; {', '.join(_SECONDS)} do")
     if not 0 <= seconds < math.inf:
-        raise EmulatorError(f"The seconds of a '{kind}' must be 0 or more.")
+        raise EmulatorError(f"the seconds of a '{kind}' must be 0 or more")

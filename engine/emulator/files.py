@@ -16,7 +16,7 @@ def read_uids(path: Path) -> frozenset[str]:
     try:
         text = _read(path).decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise EmulatorError(f"{path} is not UTF-8 text.") from None
+        raise EmulatorError(f"{path}: not UTF-8 text") from None
     return frozenset(line.removesuffix("\r") for line in text.split("\n")) - {""}
 
 
@@ -32,11 +32,11 @@ def read_plan(path: Path) -> tuple[PlannedFault, ...]:
             tomllib.loads(content.decode()) if path.suffix == ".toml" else orjson.loads(content)
         )
     except ValueError as error:  # of either parser, or of the decoding
-        raise EmulatorError(f"{path} cannot be parsed: {error}.") from None
+        raise EmulatorError(f"{path}: cannot be parsed ({error})") from None
     if isinstance(plan, dict):
         plan = plan.get("faults")
     if not isinstance(plan, list):
-        raise EmulatorError(f"{path} holds no list of faults.")
+        raise EmulatorError(f"{path}: holds no list of faults")
     faults = []
     for number, item in enumerate(plan, 1):
         try:
@@ -50,4 +50,4 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise EmulatorError(f"Cannot read {path}: {error.strerror}.") from None
+        raise EmulatorError(f"{path}: cannot be read ({error.strerror})") from None

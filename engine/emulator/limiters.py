@@ -58,15 +58,15 @@ class LimitSettings:
 
     def __post_init__(self) -> None:
         if self.requests < 1:
-            raise EmulatorError("The limit needs at least 1 request in a window.")
+            raise EmulatorError("the limit needs at least 1 request in a window")
         if not 0 < self.per_seconds < math.inf:
-            raise EmulatorError("The limit's window must be longer than 0 seconds.")
+            raise EmulatorError("the limit's window must be longer than 0 seconds")
         if not 0 <= self.phase_seconds < math.inf:
-            raise EmulatorError("The phase must be 0 seconds or more.")
+            raise EmulatorError("the phase must be 0 seconds or more")
         if self.burst is not None and self.model not in {LimiterModel.BUCKET, LimiterModel.GCRA}:
-            raise EmulatorError(f"The limiter '{self.model}' has no burst; bucket and gcra have.")
+            raise EmulatorError(f"the limiter '{self.model}' has no burst; bucket and gcra have")
         if self.burst is not None and self.burst < 1:
-            raise EmulatorError("The burst must be at least 1 request.")
+            raise EmulatorError("the burst must be at least 1 request")
 
 
 class Verdict(NamedTuple):

@@ -17,7 +17,7 @@ def parse_share(text: str) -> FaultShare:
     match = _SHARE.fullmatch(text)
     if match is None:
         raise EmulatorError(
-            f"'{text}' is no fault and its share such as 500=0.03, 500=0.03:0.5 or hang=0.01:0:30."
+            f"'{text}' is no fault and its share such as 500=0.03, 500=0.03:0.5 or hang=0.01:0:30"
         )
     kind, share, applied, seconds = match.groups()
     return FaultShare(
@@ -38,14 +38,14 @@ def parse_planned(text: str) -> PlannedFault:
 def parse_item(item: object) -> PlannedFault:
     """Read an item of a plan file; `read_plan` says what it holds."""
     if not isinstance(item, dict) or not {"request", "fault"} <= item.keys() <= _FIELDS:
-        raise EmulatorError("A fault has 'request', 'fault' and maybe 'applied' and 'seconds'.")
+        raise EmulatorError("a fault has 'request', 'fault' and maybe 'applied' and 'seconds'")
     kind = parse_kind(str(item["fault"]))
     first, last = parse_range(str(item["request"]))
     applied, seconds = item.get("applied", False), item.get("seconds")
     if not isinstance(applied, bool):
-        raise EmulatorError("'applied' is true or false.")
+        raise EmulatorError("'applied' is true or false")
     if isinstance(seconds, bool) or not isinstance(seconds, int | float | None):
-        raise EmulatorError("'seconds' is a number.")
+        raise EmulatorError("'seconds' is a number")
     return PlannedFault(kind, first, last, applied, seconds)
 
 
@@ -54,14 +54,14 @@ def parse_kind(text: str) -> FaultKind:
     try:
         return FaultKind(text)
     except ValueError:
-        raise EmulatorError(f"'{text}' is none of the faults {', '.join(FaultKind)}.") from None
+        raise EmulatorError(f"'{text}' is none of the faults {', '.join(FaultKind)}") from None
 
 
 def parse_range(text: str) -> tuple[int, int | None]:
     """Read `7`, `7-9` or `7-` as the first and the last request, None for no end."""
     match = _RANGE.fullmatch(text)
     if match is None:
-        raise EmulatorError(f"'{text}' is no request or range of them such as 7, 7-9 or 7-.")
+        raise EmulatorError(f"'{text}' is no request or range of them such as 7, 7-9 or 7-")
     first, dash, last = match.groups()
     if not dash:
         return int(first), int(first)

@@ -72,8 +72,8 @@ async def running(settings: EmulatorSettings) -> AsyncIterator[RunningEmulator]:
             await site.start()
         except OSError as error:
             raise EmulatorError(
-                f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.",
-                hint="Pass --port 0 for any free port.",
+                f"cannot listen on {settings.host}:{settings.port}: {error.strerror}",
+                hint="pass --port 0 for any free port",
             ) from None
         host, port = runner.addresses[0][:2]
         yield RunningEmulator(emulator, host, port)
@@ -112,7 +112,7 @@ def _port_in(port_file: Path | None, port: int) -> Iterator[None]:
         draft.write_text(f"{port}\n")
         draft.replace(port_file)
     except OSError as error:
-        raise EmulatorError(f"Cannot write {port_file}: {error.strerror}.") from None
+        raise EmulatorError(f"{port_file}: cannot be written ({error.strerror})") from None
     try:
         yield
     finally:

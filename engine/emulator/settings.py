@@ -40,20 +40,20 @@ class EmulatorSettings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= _LARGEST_PORT:
-            raise EmulatorError(f"Port {self.port} is not from 0 to {_LARGEST_PORT}.")
+            raise EmulatorError(f"port {self.port} is not from 0 to {_LARGEST_PORT}")
         if not self.workspaces:
-            raise EmulatorError("The emulator needs at least one workspace.")
+            raise EmulatorError("the emulator needs at least one workspace")
         if self.max_bytes < 1:
-            raise EmulatorError("The largest body must have at least 1 byte.")
+            raise EmulatorError("the largest body must have at least 1 byte")
         for workspace in self.workspaces:
             if not workspace or ":" in workspace:
-                raise EmulatorError("A workspace's id is not empty and has no colon.")
+                raise EmulatorError("a workspace's id is not empty and has no colon")
         for workspace in self.blocked - set(self.workspaces):
-            raise EmulatorError(f"The blocked workspace '{workspace}' is not one of those known.")
+            raise EmulatorError(f"the blocked workspace '{workspace}' is not one of those known")
         if not (self.allow_remote or _is_loopback(self.host)):
             raise EmulatorError(
-                f"'{self.host}' can be reached from other machines.",
-                hint="The emulator guards nothing; pass --allow-remote if that is meant.",
+                f"'{self.host}' can be reached from other machines",
+                hint="the emulator guards nothing; pass --allow-remote if that is meant",
             )
 
 
