@@ -88,8 +88,8 @@ def _miscounted(found: int, expected: int) -> str:
 
 def _fast(buffer: bytes, columns: Columns, limit: int, *, final: bool) -> tuple[Rows, int] | None:
     """Read the buffer's whole records with PyArrow, unless it would read them differently."""
-    cut = _clean_cut(buffer, columns.delimiter, final=final)
-    if cut is None or cut > limit or (not cut and len(buffer) > limit):
+    cut, records = _clean_records(buffer, columns.delimiter, final=final)
+    if not 0 <= cut <= limit or (not cut and len(buffer) > limit):
         return None
     if not cut:
         return Rows(no_values()), 0
@@ -127,31 +127,43 @@ def _fast(buffer: bytes, columns: Columns, limit: int, *, final: bool) -> tuple[
         )
     except pa.ArrowInvalid:
         return None
-    values = table.column(0).combine_chunks()
-    return Rows(values, refused, table.num_rows + len(refused)), cut
+    if table.num_rows + len(refused) != records:
+        return None
+    return Rows(table.column(0).combine_chunks(), refused, records), cut
 
 
-def _clean_cut(buffer: bytes, delimiter: bytes, *, final: bool) -> int | None:
-    """Return where the buffer's last whole record ends, or None where PyArrow would misread it.
+_MISREAD = (-1, 0)
 
-    That is the case where a quote stands elsewhere than around a field, a bare carriage return
-    outside quotes (PyArrow ends a record there), or a BOM at the start (PyArrow drops it).
+
+def _clean_records(buffer: bytes, delimiter: bytes, *, final: bool) -> tuple[int, int]:
+    """Return where the buffer's last whole record ends, and how many there are up to that place.
+
+    `_MISREAD` is for what PyArrow reads differently: a quote that stands elsewhere than around a
+    field, a bare carriage return outside quotes (it ends a record there), or a BOM at the start
+    (it drops it).
     """
     if buffer.startswith(BOM):
-        return None
+        return _MISREAD
     data = np.frombuffer(buffer, np.uint8)
     quotes = np.flatnonzero(data == ord('"')) if b'"' in buffer else np.zeros(0, np.intp)
     cut = len(buffer) if final else _last_line_feed_outside(buffer, quotes) + 1
     quotes = quotes[: np.searchsorted(quotes, cut)]
     if len(quotes) % 2 or not _stand_around_fields(data[:cut], quotes, delimiter):
-        return None
+        return _MISREAD
     if buffer.count(b"\r", 0, cut) > buffer.count(b"\r\n", 0, cut):
         returns = np.flatnonzero(data[:cut] == ord("\r"))
-        followers = data[np.minimum(returns + 1, cut - 1)]
-        bare = returns[followers != ord("\n")]
-        if not np.all(np.searchsorted(quotes, bare) % 2):
-            return None
-    return cut
+        bare = returns[data[np.minimum(returns + 1, cut - 1)] != ord("\n")]
+        if _outside(bare, quotes) != 0:
+            return _MISREAD
+    records = buffer.count(b"\n", 0, cut)
+    if len(quotes):
+        records = _outside(np.flatnonzero(data[:cut] == ord("\n")), quotes)
+    return cut, records + (cut > 0 and buffer[cut - 1] != ord("\n"))
+
+
+def _outside(places: _Places, quotes: _Places) -> int:
+    """Count the places with an even number of quotes before them."""
+    return len(places) - int(np.count_nonzero(np.searchsorted(quotes, places) % 2))
 
 
 def _last_line_feed_outside(buffer: bytes, quotes: _Places) -> int:

@@ -102,6 +102,9 @@ def find_places(exports: Iterable[str]) -> tuple[list[Place], tuple[str, ...]]:
         places += _find(export, notes)
     named: set[str] = set()
     for place in places:
+        shown = place.name.encode(errors="backslashreplace").decode()
+        if shown != place.name:
+            raise SourceError(f"{shown}: the name is not UTF-8", hint="rename it")
         if place.address in named:
             raise UsageError(f"{place.name}: named twice")
         named.add(place.address)

@@ -43,7 +43,10 @@ def expected(data: bytes, limit: int, *, strip: bool) -> Iterator[Outcome]:
     st.booleans(),
 )
 def test_every_line_is_one_record_wherever_the_blocks_are_cut(
-    data: bytes, size: int, limit: int, *, strip: bool
+    data: bytes,
+    size: int,
+    limit: int,
+    strip: bool,  # noqa: FBT001 - hypothesis passes by place
 ) -> None:
     found = outcomes(text_rows(io.BytesIO(data), size, limit), strip=strip)
     assert found == list(expected(data, limit, strip=strip))

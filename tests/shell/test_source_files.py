@@ -1,0 +1,321 @@
+"""Files, globs, folders, pipes and compression: what `open_source` finds, says and refuses."""
+
+import bz2
+import gzip
+import io
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+import pytest
+
+from engine.errors import CohortSyncError, ExitStatus, SourceError, UsageError
+from engine.source import Block, ReadingOptions, Source, open_source
+
+PLAIN = ReadingOptions()
+
+
+@pytest.fixture(autouse=True)
+def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write(name: str, data: bytes | str) -> str:
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return name
+
+
+def uids(source: Source) -> list[str]:
+    return [uid for block in source.blocks() for uid in block.uids.to_pylist()]
+
+
+def read(*exports: str, options: ReadingOptions = PLAIN) -> list[str]:
+    return uids(open_source(exports, options))
+
+
+def refused(*exports: str, options: ReadingOptions = PLAIN) -> CohortSyncError:
+    with pytest.raises((SourceError, UsageError)) as caught:
+        read(*exports, options=options)
+    assert caught.value.exit_status is ExitStatus.USAGE
+    return caught.value
+
+
+def test_a_source_tells_what_it_reads() -> None:
+    source: Source = open_source([write("a.csv", "uid\nx\n"), write("b.txt", "y\n")], PLAIN)
+    assert source.sizes == {"a.csv": 6, "b.txt": 2}
+    assert source.notes == ()
+    assert source.identity == {
+        "files": [
+            {
+                "file": str(Path("a.csv").absolute()),
+                "format": "csv",
+                "column": "uid",
+                "header": True,
+            },
+            {"file": str(Path("b.txt").absolute()), "format": "text"},
+        ],
+        "strip": False,
+    }
+    assert orjson.loads(orjson.dumps(source.identity)) == source.identity
+
+
+def test_blocks_can_be_read_again_and_number_the_records_of_each_file() -> None:
+    source = open_source([write("a.txt", "x\ny\n"), write("b.txt", "\nz\n")], PLAIN)
+    first, second = ([*source.blocks()], [*source.blocks()])
+    assert [(b.file, b.first_record, b.records) for b in first] == [
+        ("a.txt", 1, 2),
+        ("b.txt", 1, 2),
+    ]
+    assert [block.uids for block in first] == [block.uids for block in second]
+
+
+def test_records_are_numbered_on_from_block_to_block() -> None:
+    source = open_source([write("a.txt", "".join(f"{n:030}\n" for n in range(100_000)))], PLAIN)
+    blocks: list[Block] = list(source.blocks())
+    assert len(blocks) > 2
+    ends = [block.first_record + block.records for block in blocks]
+    assert [block.first_record for block in blocks] == [1, *ends[:-1]]
+    assert ends[-1] == 100_001
+
+
+@pytest.mark.parametrize(
+    ("options", "same"),
+    [
+        (ReadingOptions(column="uid"), True),
+        (ReadingOptions(format="csv"), True),
+        (ReadingOptions(strip=True), False),
+        (ReadingOptions(header=False), False),
+        (ReadingOptions(format="text"), False),
+    ],
+)
+def test_identity_is_equal_exactly_when_the_reading_is(options: ReadingOptions, same: bool) -> None:  # noqa: FBT001 - a table's column
+    write("a.csv", "uid\nx\n")
+    plain = open_source(["a.csv"], PLAIN).identity
+    assert (open_source(["./a.csv"], options).identity == plain) is same
+
+
+# Where exports stand
+
+
+def test_a_glob_is_expanded_in_order_and_reads_subfolders() -> None:
+    for name in ("d/2.txt", "d/10.txt", "d/e/1.txt", "d/x.csv"):
+        write(name, name + "\n")
+    assert read("d/*.txt") == ["d/10.txt", "d/2.txt"]
+    assert read("d/**/*.txt") == ["d/10.txt", "d/2.txt", "d/e/1.txt"]
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_that_file() -> None:
+    write("a1.txt", "no\n")
+    assert read(write("a[1].txt", "yes\n")) == ["yes"]
+
+
+def test_a_folder_stands_for_its_files_and_those_below_by_name() -> None:
+    for name in ("d/b.txt", "d/a/2.txt", "d/_SUCCESS", "d/.b.txt.crc", "d/.git/x.txt"):
+        write(name, name + "\n")
+    os.mkfifo("d/pipe")
+    Path("d/link").symlink_to("a")
+    source = open_source(["d"], PLAIN)
+    assert uids(source) == ["d/a/2.txt", "d/b.txt"]
+    assert source.notes == ("d: passed over 4 names (.*, _* and linked folders)",)
+
+
+def test_a_link_to_a_file_is_read_and_one_that_leads_nowhere_is_refused() -> None:
+    write("data.txt", "x\n")
+    Path("d").mkdir()
+    Path("d/good.txt").symlink_to("../data.txt")
+    assert read("d") == ["x"]
+    Path("d/bad.txt").symlink_to("../nothing")
+    assert refused("d").message == "d/bad.txt: no such file"
+
+
+def test_a_file_named_twice_is_refused() -> None:
+    write("d/a.txt", "x\n")
+    assert refused("d", "d/../d/a.txt").message == "d/../d/a.txt: named twice"
+
+
+def test_a_name_that_no_ledger_can_hold_is_refused() -> None:
+    Path(os.fsdecode(b"d\xff.txt")).write_text("x\n")
+    assert refused("*.txt").message == "d\\udcff.txt: the name is not UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("export", "message"),
+    [
+        ("nothing.csv", "nothing.csv: no such file"),
+        ("no*.csv", "no*.csv: no file matches"),
+        ("folder", "folder: the folder holds no files"),
+        ("a.txt/b.txt", "a.txt/b.txt: cannot be read (Not a directory)"),
+    ],
+)
+def test_what_is_not_there_is_named(export: str, message: str) -> None:
+    Path("folder").mkdir()
+    write("a.txt", "x\n")
+    assert refused(export).message == message
+
+
+def test_an_unreadable_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("a.txt", "x\n")
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", denied)
+    assert refused("a.txt").message == "a.txt: cannot be read (Permission denied)"
+
+
+def test_a_file_that_goes_away_is_named() -> None:
+    source = open_source([write("a.txt", "x\n")], PLAIN)
+    Path("a.txt").unlink()
+    with pytest.raises(SourceError, match=r"a\.txt: no such file"):
+        list(source.blocks())
+
+
+# Pipes
+
+
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes], None]]:
+    """Feed standard input from a real pipe, in pieces of a few bytes."""
+    reading, writing = os.pipe()
+    threads: list[threading.Thread] = []
+
+    def feed(data: bytes) -> None:
+        def write_all() -> None:
+            with os.fdopen(writing, "wb", buffering=0) as file:
+                for start in range(0, len(data), 7):
+                    file.write(data[start : start + 7])
+
+        threads.append(threading.Thread(target=write_all))
+        threads[0].start()
+
+    with os.fdopen(reading) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        yield feed
+        threads[0].join()
+
+
+def test_standard_input_is_read_once(pipe: Callable[[bytes], None]) -> None:
+    pipe(b"uid\n" + b"".join(b"u%d\n" % n for n in range(2000)))
+    source = open_source(["-"], ReadingOptions(format="csv"))
+    assert source.sizes == {"stdin": None}
+    assert source.identity["files"][0]["file"] == "-"
+    assert uids(source) == [f"u{n}" for n in range(2000)]
+    with pytest.raises(SourceError, match="can be read only once"):
+        list(source.blocks())
+
+
+def test_standard_input_may_be_compressed(pipe: Callable[[bytes], None]) -> None:
+    pipe(gzip.compress(b"a\nb\n"))
+    assert read("-") == ["a", "b"]
+
+
+def test_standard_input_may_be_a_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\nb\n")))
+    assert read("-") == ["a", "b"]
+
+
+def test_closed_standard_input_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert refused("-").message == "standard input is closed"
+
+
+def test_a_named_pipe_is_read_once() -> None:
+    os.mkfifo("pipe")
+    writer = threading.Thread(target=Path("pipe").write_bytes, args=(b"a\nb\n",))
+    writer.start()
+    assert read("pipe") == ["a", "b"]
+    writer.join()
+
+
+def test_parquet_from_a_pipe_is_refused_with_a_way_out(pipe: Callable[[bytes], None]) -> None:
+    pipe(b"PAR1\x15\x04" + b"\0" * 40)
+    assert refused("-").hint == "write it to a file"
+
+
+# Compression
+
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "zst": lambda data: pa.compress(data, codec="zstd", asbytes=True),
+}
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_compressed_files_are_read_through_all_their_members(suffix: str) -> None:
+    compress = COMPRESS[suffix]
+    assert read(write(f"a.csv.{suffix}", compress(b"uid\na\n") + compress(b"b\n"))) == ["a", "b"]
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_compression_is_known_by_content_when_the_suffix_lies(suffix: str) -> None:
+    assert read(write("a.csv", COMPRESS[suffix](b"uid\na\n"))) == ["a"]
+    assert read(write(f"b.CSV.{suffix}", b"uid\na\n")) == ["a"]
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_truncated_file_is_an_error_and_never_an_early_end(suffix: str, members: int) -> None:
+    data = os.urandom(1_500_000).hex().encode()
+    lines = b"".join(data[at : at + 24] + b"\n" for at in range(0, len(data), 24))
+    whole = COMPRESS[suffix](lines)
+    write(f"a.txt.{suffix}", whole * (members - 1) + whole[:-20])
+    source = open_source([f"a.txt.{suffix}"], PLAIN)
+    blocks = source.blocks()
+    assert len(next(blocks).uids) > 10_000
+    with pytest.raises(SourceError) as caught:
+        list(blocks)
+    assert caught.value.message == f"a.txt.{suffix}: cannot be read (Truncated compressed stream)"
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_a_short_truncated_file_is_known_before_the_first_block(suffix: str) -> None:
+    write("a.txt", COMPRESS[suffix](b"abc\n" * 5)[:-6])
+    with pytest.raises(SourceError, match="Truncated"):
+        open_source(["a.txt"], PLAIN)
+
+
+def test_a_damaged_file_is_named() -> None:
+    write("a.txt.gz", gzip.compress(b"abc\n") + b"what is this?")
+    assert refused("a.txt.gz").message.startswith("a.txt.gz: cannot be read (zlib inflate failed")
+
+
+# Nothing to send
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.txt", "a", "a.ndjson", "a.tsv"])
+@pytest.mark.parametrize("data", [b"", b"\xef\xbb\xbf"])
+def test_an_empty_file_is_known_before_the_first_block(name: str, data: bytes) -> None:
+    write(name, data)
+    with pytest.raises(SourceError, match="nothing to send"):
+        open_source([name], PLAIN)
+
+
+@pytest.mark.parametrize("data", ["uid\n", "uid", "uid\n\n  \n", 'uid\n"x\n'])
+def test_an_export_without_a_uid_is_known_at_its_end(data: str) -> None:
+    source = open_source([write("a.csv", data)], PLAIN)
+    with pytest.raises(SourceError) as caught:
+        list(source.blocks())
+    assert caught.value.message == "a.csv: nothing to send, no row holds a uid"
+
+
+def test_one_empty_file_among_others_does_not_matter() -> None:
+    write("a.csv", "")
+    write("b.txt", "x\n")
+    write("c.csv.gz", gzip.compress(b""))
+    source = open_source(["a.csv", "b.txt", "c.csv.gz"], PLAIN)
+    assert uids(source) == ["x"]
+    assert source.notes == ("a.csv: is empty", "c.csv.gz: is empty")
+    assert refused("a.csv", "c.csv.gz").message.startswith("a.csv and 1 more: nothing to send")
+
+
+def test_strip_takes_ascii_white_space_off() -> None:
+    write("a.txt", " a \n\t\v\f\nb\u00a0\n")
+    assert read("a.txt", options=ReadingOptions(strip=True)) == ["a", "b\u00a0"]
+    assert read("a.txt") == [" a ", "b\u00a0"]

@@ -1,0 +1,237 @@
+"""Formats and columns: found by suffix, then content; refused with a way out where in doubt."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.errors import SourceError, UsageError
+from engine.source import ReadingOptions, open_source
+
+PLAIN = ReadingOptions()
+
+
+@pytest.fixture(autouse=True)
+def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write(name: str, data: bytes | str) -> str:
+    Path(name).write_bytes(data.encode() if isinstance(data, str) else data)
+    return name
+
+
+def read(name: str, data: bytes | str, options: ReadingOptions = PLAIN) -> list[str]:
+    source = open_source([write(name, data)], options)
+    return [uid for block in source.blocks() for uid in block.uids.to_pylist()]
+
+
+def refused(
+    name: str, data: bytes | str, options: ReadingOptions = PLAIN
+) -> tuple[str, str | None]:
+    write(name, data)
+    with pytest.raises((SourceError, UsageError)) as caught:
+        open_source([name], options)
+    assert caught.value.message.startswith(f"{name}: ")
+    return caught.value.message.removeprefix(f"{name}: "), caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.txt", "uid,n\n"),
+        ("A.TXT", "uid,n\n"),
+        ("a.list", '{"uid": 1}\n'),
+    ],
+)
+def test_the_suffix_of_text_wins_over_its_content(name: str, data: str) -> None:
+    assert read(name, data) == [data.strip()]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.CSV", "a.b.csv"])
+def test_csv_by_suffix(name: str) -> None:
+    assert read(name, "uid\na\n") == ["a"]
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.tab"])
+def test_tsv_by_suffix(name: str) -> None:
+    assert read(name, "n\tuid\n1\ta,b\n", ReadingOptions(column="uid")) == ["a,b"]
+
+
+@pytest.mark.parametrize("name", ["a.ndjson", "a.jsonl", "a.json", "a", "a.dat", "a#1.log"])
+def test_ndjson_by_suffix_or_content(name: str) -> None:
+    assert read(name, '{"uid": "a"}\n') == ["a"]
+
+
+@pytest.mark.parametrize("name", ["a", "a.dat", "2024.06"])
+def test_text_by_content(name: str) -> None:
+    assert read(name, "\na b\nc,d\n") == ["a b", "c,d"]
+
+
+@pytest.mark.parametrize("line", ["a,b", "a;b", "a\tb", "a|b", '"a"'])
+def test_content_that_may_be_several_formats_is_refused(line: str) -> None:
+    message, hint = refused("a", line + "\n")
+    assert message == "neither name nor content tells the format"
+    assert hint == "--format text|csv|tsv|ndjson|parquet"
+    assert read("a", line + "\n", ReadingOptions(format="text")) == [line]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a"])
+@pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_utf16_is_refused_with_or_without_a_bom(name: str, codec: str) -> None:
+    message, hint = refused(name, "uid\nabcdef\n".encode(codec))
+    assert message == "is UTF-16, not UTF-8"
+    assert hint == "convert it: iconv -f UTF-16 -t UTF-8"
+
+
+def test_a_nul_is_no_sign_of_utf16() -> None:
+    assert read("a.txt", "a\0b\0\0\n") == ["a\0b\0\0"]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"PK\x03\x04....", "is a zip archive or an Excel workbook"),
+        (b"ORC\x0a....", "is an ORC file"),
+        (b"Obj\x01....", "is an Avro file"),
+    ],
+)
+def test_foreign_formats_are_named(data: bytes, words: str) -> None:
+    assert refused("users.csv", data)[0] == f"{words}, which cannot be read"
+
+
+def test_a_json_array_is_refused_with_a_way_out() -> None:
+    assert refused("a.json", '[{"uid": "a"}]')[1] == "one object a line is: jq -c '.[]'"
+
+
+# Columns of csv and tsv
+
+
+@pytest.mark.parametrize(
+    ("header", "wanted"),
+    [
+        ("n,uid", "uid"),
+        ('"n","uid"', "uid"),
+        ("n, uid ", "uid"),
+        ("n, uid ", " uid "),
+        ('n,"user ""id"",\nnew"', 'user "id",\nnew'),
+        ("n,Größe", "Größe"),
+        ("uid ,uid", "uid"),
+        ("n,n,uid", "uid"),
+    ],
+)
+def test_a_column_is_found_by_its_name(header: str, wanted: str) -> None:
+    row = "x," * header.count("n,n") + "x,a"
+    options = ReadingOptions(column=wanted)
+    assert read("a.csv", f"\ufeff{header}\r\n{row}\r\n", options) == ["a"]
+
+
+def test_the_only_column_needs_no_name() -> None:
+    assert read("a.csv", "whatever\na\n") == ["a"]
+
+
+def test_of_several_columns_one_has_to_be_named() -> None:
+    message, hint = refused("a.csv", "n,uid\n1,a\n")
+    assert message == "has 2 columns; which one holds the uids?"
+    assert hint == "--column NAME, one of 'n', 'uid'"
+
+
+def test_a_long_list_of_columns_is_cut() -> None:
+    _, hint = refused("a.csv", ",".join(f"c{n}" for n in range(50)))
+    assert hint is not None
+    assert hint.endswith("'c19' and 30 more")
+
+
+def test_a_missing_column_names_the_nearest() -> None:
+    message, hint = refused("a.csv", "n,user_id\n", ReadingOptions(column="userid"))
+    assert (message, hint) == ("has no column 'userid'", "did you mean 'user_id'?")
+    assert refused("a.csv", "n,uid\n", ReadingOptions(column="xyz"))[1] == "it has 'n', 'uid'"
+
+
+def test_a_column_missing_in_any_file_is_known_before_the_first_block() -> None:
+    write("a.csv", "uid,n\na,1\n")
+    write("b.csv", "id,n\nb,1\n")
+    with pytest.raises(SourceError, match=r"b\.csv: has no column 'uid'"):
+        open_source(["a.csv", "b.csv"], ReadingOptions(column="uid"))
+
+
+def test_the_place_of_a_column_may_differ_between_files() -> None:
+    write("a.csv", "uid,n\na,1\n")
+    write("b.csv", "n,uid\n1,b\n")
+    source = open_source(["a.csv", "b.csv"], ReadingOptions(column="uid"))
+    assert [block.uids.to_pylist() for block in source.blocks()] == [["a"], ["b"]]
+
+
+@pytest.mark.parametrize("header", ["uid,uid", " uid,uid "])
+def test_a_column_that_stands_twice_is_refused(header: str) -> None:
+    message, _ = refused("a.csv", f"{header}\n", ReadingOptions(column="uid"))
+    assert message == "has 2 columns named 'uid'"
+
+
+def test_an_only_column_that_looks_like_several_is_refused() -> None:
+    message, _ = refused("a.csv", "uid;name\n1;a\n")
+    assert message == "its one column seems to be several, parted by ';'"
+    assert read("a.csv", "uid;name\n1;a\n", ReadingOptions(column="uid;name")) == ["1;a"]
+
+
+@pytest.mark.parametrize("header", ['"uid,n\n', '"uid"x\na\n', "x" * (5 << 20)])
+def test_a_header_that_cannot_be_read_is_refused(header: str) -> None:
+    assert refused("a.csv", header)[0].startswith("the first record cannot be read")
+
+
+def test_without_a_header_the_first_record_counts_and_columns_have_numbers() -> None:
+    bare = ReadingOptions(header=False)
+    assert read("a.csv", "auth0|1\nb\n", bare) == ["auth0|1", "b"]
+    assert read("a.csv", "1,a\n2,b\n", ReadingOptions(header=False, column="2")) == ["a", "b"]
+    assert refused("a.csv", "1,a\n", bare)[1] == "--column NAME, one of '1', '2'"
+    assert refused("a.csv", "a\n", ReadingOptions(header=False, column="uid"))[1] == "it has '1'"
+
+
+def test_options_that_do_not_apply_are_noted() -> None:
+    write("a.txt", "a\n")
+    source = open_source(["a.txt"], ReadingOptions(column="uid", header=False))
+    assert source.notes == (
+        "--column is ignored for text, which has no columns",
+        "--no-header is ignored: only csv and tsv have a header",
+    )
+    assert "column" not in source.identity["files"][0]
+
+
+# Fields of ndjson
+
+
+def test_the_only_field_needs_no_name_however_deep() -> None:
+    assert read("a.ndjson", '{"_id": {"$oid": "a"}}\n{}\n{"_id": {"$oid": "b"}}') == ["a", "b"]
+
+
+def test_of_several_fields_one_has_to_be_named() -> None:
+    message, hint = refused("a.ndjson", '{"uid": "a"}\n{"uid": "b", "user": {"n": 1}}\n')
+    assert message == "has 2 fields; which one holds the uids?"
+    assert hint == "--column NAME, one of 'uid', 'user.n'"
+
+
+def test_a_field_that_no_record_of_the_start_has_is_missing() -> None:
+    options = ReadingOptions(column="user.idd")
+    message, hint = refused("a.ndjson", '{"user": {"id": 1}}\n{"x": 1}\n', options)
+    assert (message, hint) == ("has no field 'user.idd'", "did you mean 'user.id'?")
+
+
+@pytest.mark.parametrize("first", ["{}", "", "{", '{"user": null}', '{"user": 1}', "[]"])
+def test_a_field_may_be_absent_from_the_first_records(first: str) -> None:
+    options = ReadingOptions(column="user.id")
+    assert read("a.ndjson", f'{first}\n{{"user": {{"id": "a"}}}}\n', options) == ["a"]
+
+
+def test_a_field_may_come_late() -> None:
+    lines = '{"n": 1}\n' * 50_000 + '{"uid": "a"}\n'
+    assert read("a.ndjson", lines, ReadingOptions(column="uid")) == ["a"]
+
+
+def test_an_ndjson_file_without_an_object_needs_help() -> None:
+    message, hint = refused("a.ndjson", "what\nis\nthis\n")
+    assert message == "starts with no JSON object that has a field"
+    assert hint == "--column NAME, or --format if the file is no ndjson"
+
+
+def test_a_long_first_line_is_read_to_its_end() -> None:
+    line = '{"n": "' + "x" * 300_000 + '", "uid": "a"}\n'
+    assert read("a.ndjson", line, ReadingOptions(column="uid")) == ["a"]
