@@ -8,13 +8,14 @@ import asyncio
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from engine.batch import Batch
 from engine.clock import Clock, Stamp
 from engine.cohort import Envelope
 from engine.delivery.events import Answered, Divided, Observer, Planned, Sent, Settled, Stopping
+from engine.delivery.intake import Intake
 from engine.delivery.isolation import Isolation
+from engine.delivery.outage import Outage
 from engine.delivery.outcome import (
     Abort,
     BatchState,
@@ -31,16 +32,16 @@ from engine.delivery.outcome import (
     may_have_been_applied,
     reason_of,
 )
+from engine.delivery.ports import Ledger, PayloadLimit, Transport
 from engine.delivery.read_ahead import ReadAhead
 from engine.delivery.retry import RetrySettings, decide
 from engine.delivery.settings import DeliverySettings
-from engine.delivery.transport import Exchange, TakeTurn
-from engine.delivery.work import Work, divide, reopen
+from engine.delivery.transport import Exchange
+from engine.delivery.work import Work
 from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.records import (
     Division,
     OpenBatch,
-    Registration,
     RunState,
     Settlement,
     Verdict,
@@ -49,47 +50,6 @@ from engine.pacing import Pacer, Turn
 
 LINE = 2
 """Requests that may stand in line for a turn: while one waits for its slot, the next connects."""
-
-
-class Ledger(Protocol):
-    """What a delivery asks of the record; each call is durable when it returns."""
-
-    async def intend(
-        self, state: RunState, batches: Sequence[Registration], number: int, attempt: int
-    ) -> None:
-        """Enter `batches`, and the intent to send batch `number`."""
-
-    async def conclude(
-        self,
-        state: RunState,
-        number: int,
-        attempt: int,
-        verdict: Verdict,
-        change: Settlement | Division | None,
-    ) -> None:
-        """Enter how an attempt ended, and what becomes of its batch."""
-
-    async def change(
-        self,
-        state: RunState,
-        batches: Sequence[Registration],
-        number: int,
-        change: Settlement | Division,
-    ) -> None:
-        """Enter `batches`, and what becomes of batch `number` without an attempt."""
-
-
-class Transport(Protocol):
-    """Carries a payload to the API."""
-
-    async def send(self, payload: bytes, take_turn: TakeTurn) -> Exchange:
-        """Send a payload, after `take_turn`, and read the answer."""
-
-
-class PayloadLimit(Protocol):
-    """Whoever cuts the batches to come."""
-
-    payload_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +106,7 @@ class Delivery:
         With `nobody_listens_hint`, a connection refused before any answer ends the run at once.
         """
         self._state = state
-        self._left_open = list(open_batches)
-        self._envelope = envelope
-        self._limit = limit
-        self._largest_payload = limit.payload_bytes
-        self._largest_accepted = 0
+        self._intake = Intake(state.next_batch, open_batches, envelope, limit)
         self._transport = transport
         self._pacer = pacer
         self._ledger = ledger
@@ -159,23 +115,19 @@ class Delivery:
         self._retry = retry
         self._jitter = jitter
         self._observe = observe
-        self._nobody_listens_hint = nobody_listens_hint
+        self._outage = Outage(retry.give_up_after_seconds, nobody_listens_hint)
         self._isolation = Isolation(
             retry.max_isolation_requests,
             requests=state.isolation_requests,
             proven=state.accepted_before,
         )
-        self._next_number = state.next_batch
         self._wake = asyncio.Event()
         self._reader = batches(self._wake.set)
-        self._unregistered: list[Registration] = []
         self._again: list[tuple[float, int, Work]] = []
         self._flights: dict[asyncio.Task[None], _Flight] = {}
         self._line = asyncio.Semaphore(LINE)
         self._unsettled = 0
         self._suspects: list[tuple[Work, Settlement]] = []
-        self._down_since: float | None = None
-        self._was_answered = False
         self._stop: Stop | None = None
         self._bug: BaseException | None = None
 
@@ -261,41 +213,27 @@ class Delivery:
             self.stop(Stop(ExitStatus.REFUSED, abort.reason, abort.hint))
 
     async def _admit(self, batch: Batch) -> None:
-        if batch.number is not None:
-            for left in self._left_open:
-                if batch.first_uid <= left.first_uid < batch.first_uid + batch.uid_count:
-                    self._enqueue(reopen(batch, left, self._envelope))
-                    self._observe(Planned(left.uid_count))
-            return
-        work = Work(self._next_number, batch, 0, batch.uid_count, batch.payload)
-        self._next_number += 1
-        self._unregistered.append(work.registration)
-        self._observe(Planned(batch.uid_count))
-        if len(batch.payload) > self._limit.payload_bytes:
-            await self._cut_down(work)
-        else:
-            self._enqueue(work)
+        for work in self._intake.works_of(batch):
+            self._observe(Planned(work.uid_count))
+            if self._intake.is_too_large(work):
+                await self._cut_down(work)
+            else:
+                self._enqueue(work)
 
     async def _cut_down(self, work: Work) -> None:
         """Deal with a batch that is known to be too large without asking the API."""
+        registrations = self._intake.registrations()
         if work.uid_count > 1:
-            reason = f"larger than the {self._limit.payload_bytes} bytes that the API takes"
-            halves, division = self._divide(work, isolated=False, reason=reason)
-            await self._ledger.change(self._state, self._registrations(), work.number, division)
+            reason = "larger than what the API was found to take"
+            halves, division = self._intake.divide(work, isolated=False, reason=reason)
+            await self._ledger.change(self._state, registrations, work.number, division)
+            self._unsettled += 1
             self._replace(work, halves, reason)
-        elif len(work.payload) > self._largest_payload:
-            reason = f"fits into no payload of {self._largest_payload} bytes"
-            settlement = Settlement(BatchState.REJECTED, reason, work.rejection(reason, None))
-            await self._ledger.change(self._state, self._registrations(), work.number, settlement)
-            self._observe(Settled(work.number, BatchState.REJECTED, 1, reason))
         else:
-            self._enqueue(work)
-
-    def _registrations(self) -> list[Registration]:
-        # The ledger hears of batches in the order of the export, whichever is sent first: a run
-        # is resumed after the last one that it knows.
-        batches, self._unregistered = self._unregistered, []
-        return batches
+            reason = f"fits into no payload of {self._intake.configured_bytes} bytes"
+            settlement = Settlement(BatchState.REJECTED, reason, work.rejection(reason, None))
+            await self._ledger.change(self._state, registrations, work.number, settlement)
+            self._observe(Settled(work.number, BatchState.REJECTED, 1, reason))
 
     def _enqueue(self, work: Work, delay: float = 0.0) -> None:
         self._unsettled += 1
@@ -346,7 +284,9 @@ class Delivery:
         work = flight.work
         work.attempts += 1
         flight.is_intended = True
-        await self._ledger.intend(self._state, self._registrations(), work.number, work.attempts)
+        await self._ledger.intend(
+            self._state, self._intake.registrations(), work.number, work.attempts
+        )
         flight.turn = await self._pacer.take_turn()
         flight.sent = self._clock.stamp()
         if work.isolated:
@@ -373,7 +313,9 @@ class Delivery:
 
     async def _conclude(self, flight: _Flight, exchange: Exchange) -> None:
         work, outcome = flight.work, exchange.outcome
-        self._watch_for_outage(flight, exchange)
+        gone = self._outage.judge(exchange, flight.began, self._clock.now())
+        if gone is not None and self._stop is None:
+            self.stop(Stop(ExitStatus.INCOMPLETE, gone.reason, gone.hint))
         if isinstance(outcome, NotSent | Unconfirmed):
             work.failures += 1
         decision = decide(
@@ -424,8 +366,8 @@ class Delivery:
                 return Settlement(state, reason), ()
             case Split():
                 if isinstance(exchange.outcome, TooLarge):
-                    self._lower_limit(len(work.payload))
-                halves, division = self._divide(
+                    self._intake.lower_limit(len(work.payload))
+                halves, division = self._intake.divide(
                     work,
                     isolated=isinstance(exchange.outcome, Rejected),
                     reason=reason_of(exchange.outcome) or "",
@@ -439,7 +381,7 @@ class Delivery:
             case Settle(state, reason):
                 self._unsettled -= 1
                 if state is BatchState.ACCEPTED:
-                    self._largest_accepted = max(self._largest_accepted, len(work.payload))
+                    self._intake.note_accepted(len(work.payload))
                     await self._trust_request()
                 self._observe(Settled(work.number, state, work.uid_count, reason))
             case RetryAfter(seconds):
@@ -458,50 +400,8 @@ class Delivery:
             await self._ledger.change(self._state, (), work.number, settlement)
             self._observe(Settled(work.number, settlement.state, 1, settlement.reason))
 
-    def _divide(
-        self, work: Work, *, isolated: bool, reason: str
-    ) -> tuple[Sequence[Work], Division]:
-        halves, division = divide(
-            work, self._envelope, self._next_number, isolated=isolated, reason=reason
-        )
-        self._next_number += len(halves)
-        return halves, division
-
     def _replace(self, work: Work, halves: Sequence[Work], reason: str) -> None:
         self._unsettled -= 1
         for half in halves:
             self._enqueue(half)
         self._observe(Divided(work.number, reason))
-
-    def _lower_limit(self, size: int) -> None:
-        # A 413 for what was accepted before is a whim of the far side, and no news of its limit.
-        if size > self._largest_accepted:
-            self._limit.payload_bytes = min(
-                self._limit.payload_bytes, max(self._largest_accepted, size // 2)
-            )
-
-    def _watch_for_outage(self, flight: _Flight, exchange: Exchange) -> None:
-        outcome = exchange.outcome
-        self._was_answered = self._was_answered or exchange.http_status is not None
-        if not isinstance(outcome, NotSent | Unconfirmed):
-            self._down_since = None
-            return
-        hint = self._nobody_listens_hint
-        if (
-            hint
-            and not self._was_answered
-            and isinstance(outcome, NotSent)
-            and outcome.nobody_listens
-        ):
-            self._give_up("nothing listens there: the connection was refused", hint)
-        if self._down_since is None:
-            self._down_since = flight.began
-        elif (down := self._clock.now() - self._down_since) >= self._retry.give_up_after_seconds:
-            self._give_up(
-                f"the API has not answered for {down:.0f} s; last: {outcome.reason}",
-                "run the same command again to go on",
-            )
-
-    def _give_up(self, reason: str, hint: str) -> None:
-        if self._stop is None:
-            self.stop(Stop(ExitStatus.INCOMPLETE, reason, hint))

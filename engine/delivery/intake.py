@@ -1,0 +1,79 @@
+"""Batches from the export made into work: numbered, entered in order, and halved where need be."""
+
+from collections.abc import Iterator, Sequence
+
+from engine.batch import Batch
+from engine.cohort import Envelope
+from engine.delivery.ports import PayloadLimit
+from engine.delivery.work import Work, divide, reopen
+from engine.ledger.records import Division, OpenBatch, Registration
+
+
+class Intake:
+    """Gives each batch its number, and keeps what the ledger has yet to hear of it."""
+
+    def __init__(
+        self,
+        next_number: int,
+        left_open: Sequence[OpenBatch],
+        envelope: Envelope,
+        limit: PayloadLimit,
+    ) -> None:
+        self._next_number = next_number
+        self._left_open = left_open
+        self._envelope = envelope
+        self._limit = limit
+        self.configured_bytes = limit.payload_bytes
+        """The limit before any answer of 413 lowered it."""
+        self._largest_accepted = 0
+        self._unregistered: list[Registration] = []
+
+    def works_of(self, batch: Batch) -> Iterator[Work]:
+        """Yield what is to be done for a batch: all of it, or what an earlier sitting left open."""
+        if batch.number is None:
+            work = Work(self._next_number, batch, 0, batch.uid_count, batch.payload)
+            self._next_number += 1
+            self._unregistered.append(work.registration)
+            yield work
+            return
+        for left in self._left_open:
+            if batch.first_uid <= left.first_uid < batch.first_uid + batch.uid_count:
+                yield reopen(batch, left, self._envelope)
+
+    def registrations(self) -> list[Registration]:
+        """Return, once, the batches that the ledger has not heard of, in the export's order.
+
+        It has to hear of them in that order, whichever is sent first: a run is resumed after the
+        last one that it knows.
+        """
+        batches, self._unregistered = self._unregistered, []
+        return batches
+
+    def is_too_large(self, work: Work) -> bool:
+        """Say whether a batch need not be sent to know that the API will not take it.
+
+        A single uid can't be cut down: it is tried up to the limit that was configured.
+        """
+        limit = self.configured_bytes if work.uid_count == 1 else self._limit.payload_bytes
+        return len(work.payload) > limit
+
+    def divide(self, work: Work, *, isolated: bool, reason: str) -> tuple[Sequence[Work], Division]:
+        """Return both halves of a work of two uids or more, and what the ledger enters."""
+        halves, division = divide(
+            work, self._envelope, self._next_number, isolated=isolated, reason=reason
+        )
+        self._next_number += len(halves)
+        return halves, division
+
+    def note_accepted(self, size: int) -> None:
+        """Hear of a payload of `size` bytes that the API took."""
+        self._largest_accepted = max(self._largest_accepted, size)
+
+    def lower_limit(self, size: int) -> None:
+        """Cut the batches to come smaller, after a 413 for a payload of `size` bytes.
+
+        A 413 for what was accepted before is a whim of the far side, and no news of its limit.
+        """
+        if size > self._largest_accepted:
+            smaller = max(self._largest_accepted, size // 2)
+            self._limit.payload_bytes = min(self._limit.payload_bytes, smaller)

@@ -1,0 +1,54 @@
+"""What a delivery asks of those it works with; each is declared here, and made elsewhere."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from engine.delivery.transport import Exchange, TakeTurn
+from engine.ledger.records import (
+    Division,
+    Registration,
+    RunState,
+    Settlement,
+    Verdict,
+)
+
+
+class Ledger(Protocol):
+    """What a delivery asks of the record; each call is durable when it returns."""
+
+    async def intend(
+        self, state: RunState, batches: Sequence[Registration], number: int, attempt: int
+    ) -> None:
+        """Enter `batches`, and the intent to send batch `number`."""
+
+    async def conclude(
+        self,
+        state: RunState,
+        number: int,
+        attempt: int,
+        verdict: Verdict,
+        change: Settlement | Division | None,
+    ) -> None:
+        """Enter how an attempt ended, and what becomes of its batch."""
+
+    async def change(
+        self,
+        state: RunState,
+        batches: Sequence[Registration],
+        number: int,
+        change: Settlement | Division,
+    ) -> None:
+        """Enter `batches`, and what becomes of batch `number` without an attempt."""
+
+
+class Transport(Protocol):
+    """Carries a payload to the API."""
+
+    async def send(self, payload: bytes, take_turn: TakeTurn) -> Exchange:
+        """Send a payload, after `take_turn`, and read the answer."""
+
+
+class PayloadLimit(Protocol):
+    """Whoever cuts the batches to come."""
+
+    payload_bytes: int
