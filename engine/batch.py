@@ -102,6 +102,7 @@ class KnownBatch:
 
     number: int
     uid_count: int
+    records_through: int
     digest: bytes
     is_last: bool
     is_open: bool
@@ -319,10 +320,10 @@ class Cutter:
             self._held.append(SkippedRows(file, run))
 
     def _close_known(self, known: KnownBatch) -> Iterator[Batch]:
-        if _digest(self._parts) != known.digest:
+        if (self._records_through, _digest(self._parts)) != (known.records_through, known.digest):
             raise _changed(known)
         if known.is_open:
-            yield self._close(known)
+            yield self._close(known, is_last=known.is_last)
         else:
             self._clear()
 
@@ -365,6 +366,6 @@ def _digest(parts: Sequence[_Part]) -> bytes:
 def _changed(known: KnownBatch) -> ExportChangedError:
     return ExportChangedError(
         f"the export has changed since this run began: batch {known.number} no longer holds the "
-        "same uids",
+        "same rows",
         hint="put the export back to go on, or pass --on-changed restart to begin a new run",
     )

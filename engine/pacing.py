@@ -124,7 +124,7 @@ class Gate:
         if is_news:
             self._strikes += 1
             self._closed_at = now
-        backoff = min(self._per_seconds, 2.0 ** min(self._strikes - 1, 30))
+        backoff = min(self._per_seconds, 2.0 ** min(max(self._strikes - 1, 0), 30))
         hold = backoff if retry_after is None else min(retry_after, LONGEST_HOLD_SECONDS)
         self._opens_at = max(self._opens_at, now + hold)
         self._probe_due, self._probe_out = True, False
@@ -181,11 +181,13 @@ class Pacer:
                 self._spare = 0
             await self._pass_gate()
             await self._bucket.acquire()
-            while (wait := self.schedule.earliest() - self._clock.now()) > 0:  # noqa: ASYNC110 - it waits for a time
+            while True:
+                # A 429 may close the gate during either wait, and the margin may grow.
+                await self._pass_gate()
+                now = self._clock.now()
+                if (wait := self.schedule.earliest() - now) <= 0:
+                    break
                 await asyncio.sleep(wait)
-            # A 429 may have come in while this turn waited: a slot is no use behind a closed gate.
-            await self._pass_gate()
-            now = self._clock.now()
             self.schedule.record_send(now)
             return Turn(now, self.gate.let_pass())
 

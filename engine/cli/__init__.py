@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -17,17 +17,19 @@ from engine.cli.demo import demo
 from engine.cli.emulator import emulator
 from engine.cli.push import push, resume
 from engine.cli.runs import rejects, runs, show
-from engine.errors import CohortSyncError, ExitStatus, IncompleteError
+from engine.errors import CohortSyncError, ExitStatus, IncompleteError, UsageError
 
 app = typer.Typer(
     name="cohortsync",
     help="Push large exports of user ids into MoEngage cohorts, and account for every one.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 for command in (push, resume, runs, show, rejects, check, emulator, demo):
     app.command()(command)
+
+_UnreadableCommand: type[Exception] = typer.BadParameter.__bases__[0]
+"""What typer raises for a command line that it cannot read; it exports no name for it."""
 
 
 def main() -> NoReturn:
@@ -35,14 +37,21 @@ def main() -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        app(standalone_mode=True)
+        status = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
     except CohortSyncError as error:
         fail(error)
+    except _UnreadableCommand as error:
+        fail(_usage_error(error))
     except Exception:  # noqa: BLE001 - a bug must not pass for an exit status that means another thing
         traceback.print_exc()
         sys.stderr.write("error: this is a bug in cohortsync; please report what stands above\n")
         sys.exit(ExitStatus.UNBALANCED)
-    sys.exit(ExitStatus.ACCEPTED)
+    sys.exit(status)
+
+
+def _usage_error(error: Any) -> UsageError:  # noqa: ANN401 - see _UnreadableCommand
+    command = error.ctx.command_path if error.ctx else "cohortsync"
+    return UsageError(error.format_message(), hint=f"`{command} --help` tells what there is")
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:

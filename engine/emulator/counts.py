@@ -57,8 +57,8 @@ class Counts:
             "requests": {
                 "received": self.requests,
                 "accepted": self.accepted,
-                "by_status": dict(sorted(self.statuses.items())),
-                "unanswered": dict(sorted(self.unanswered.items())),
+                "by_status": _in_order(self.statuses),
+                "unanswered": _in_order(self.unanswered),
             },
             "bytes_received": self.bytes_received,
             "uids": {"received": self.uids_received, "applied": self.uids_applied},
@@ -70,6 +70,11 @@ class Counts:
                 }
                 for name, arrivals in self._workspaces.items()
             },
-            "breaches": dict(sorted(self.breaches.items())),
-            "faults": dict(sorted(self.faults.items())),
+            "breaches": _in_order(self.breaches),
+            "faults": _in_order(self.faults),
         }
+
+
+def _in_order(counter: Counter[str]) -> dict[str, int]:
+    """Sort by key; a key that is a member of an enum becomes the plain string that JSON takes."""
+    return {str(key): counter[key] for key in sorted(counter)}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
-from engine.ledger.ledger import RESUMABLE
+from engine.ledger.changes import RESUMABLE
 from engine.ledger.place import is_held, ledgers
 from engine.ledger.schema import open_for_reading, readable_errors
 from engine.report.accounts import Accounts, account, timestamp

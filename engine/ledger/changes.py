@@ -1,0 +1,290 @@
+"""The ledger's changes as SQL: each a function on a connection, inside its caller's transaction."""
+
+import hashlib
+import json
+import os
+import secrets
+import socket
+import sqlite3
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import orjson
+
+from engine.clock import Stamp
+from engine.delivery.outcome import BatchState
+from engine.ledger.records import (
+    Command,
+    Division,
+    Registration,
+    RejectedUid,
+    RunKey,
+    RunState,
+    Settlement,
+    SittingSettings,
+)
+
+RESUMABLE = ("running", "incomplete", "refused", "source_failed")
+"""The states of a run that the same command goes on with."""
+
+
+def identity_of(key: RunKey) -> bytes:
+    """Return the digest that two runs share when one goes on with the other."""
+    fields = [
+        key.endpoint,
+        key.workspace,
+        key.partner,
+        key.cohort.id,
+        key.action.value,
+        dict(key.source_identity),
+    ]
+    return hashlib.sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def bury_dead(connection: sqlite3.Connection, now: Stamp) -> None:
+    """Settle what a process that died left without an outcome; see `Ledger.recover`."""
+    connection.execute(
+        "UPDATE batch SET may_have_been_applied = 1 WHERE (run, batch) IN "
+        "(SELECT run, batch FROM attempt WHERE outcome IS NULL)"
+    )
+    connection.execute(
+        "UPDATE attempt SET outcome = 'unconfirmed', sent_boot_id = ?, sent_boot_ns = ?, "
+        "sent_utc_ns = ?, reason = 'the process died before it knew the outcome' "
+        "WHERE outcome IS NULL",
+        (now.boot_id, now.boot_ns, now.utc_ns),
+    )
+    connection.execute(
+        "UPDATE sitting SET ended_utc_ns = (SELECT max(intended_utc_ns) FROM attempt "
+        "WHERE attempt.run = sitting.run AND attempt.sitting = sitting.sitting) "
+        "WHERE ended_utc_ns IS NULL"
+    )
+    connection.execute(
+        "UPDATE run SET status = 'incomplete', reason = 'the process died' WHERE status = 'running'"
+    )
+
+
+def unfinished(connection: sqlite3.Connection, identity: bytes) -> tuple[int, str] | None:
+    """Return number and name of the latest unfinished run with this identity."""
+    marks = ", ".join("?" for _ in RESUMABLE)
+    found: tuple[int, str] | None = connection.execute(
+        f"SELECT run, name FROM run WHERE identity = ? AND status IN ({marks}) "  # noqa: S608 - marks are question marks
+        "ORDER BY run DESC LIMIT 1",
+        (identity, *RESUMABLE),
+    ).fetchone()
+    return found
+
+
+def later_run(connection: sqlite3.Connection, run: int, key: RunKey) -> str | None:
+    """Return the name of a later run that has sent anything to the same cohort."""
+    later = connection.execute(
+        "SELECT name FROM run WHERE partner = ? AND cohort_id = ? AND run > ? AND EXISTS "
+        "(SELECT 1 FROM attempt WHERE attempt.run = run.run) ORDER BY run DESC LIMIT 1",
+        (key.partner, key.cohort.id, run),
+    ).fetchone()
+    return later and str(later[0])
+
+
+def abandon(connection: sqlite3.Connection, run: int, now: int) -> None:
+    """Close a run for good; its books stay."""
+    reason = "a new run of the same command took its place"
+    close_run(connection, run, "abandoned", now, None, reason)
+
+
+def close_run(  # noqa: PLR0913, PLR0917 - one column each
+    connection: sqlite3.Connection,
+    run: int,
+    status: str,
+    now: int,
+    exit_status: int | None,
+    reason: str | None,
+) -> None:
+    """Write down how a run stands."""
+    connection.execute(
+        "UPDATE run SET status = ?, exit_status = ?, reason = ?, finished_utc_ns = ? WHERE run = ?",
+        (status, exit_status, reason, now, run),
+    )
+
+
+def insert_run(
+    connection: sqlite3.Connection,
+    key: RunKey,
+    command: Command,
+    settings: SittingSettings,
+    now: int,
+) -> RunState:
+    """Enter a run, and the process that begins it."""
+    started = datetime.fromtimestamp(now / 1e9, UTC)
+    name = f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    cursor = connection.execute(
+        "INSERT INTO run (name, identity, endpoint, workspace, partner, cohort_id, cohort_name, "
+        "cohort_description, action, exports, reading, sizes, status, started_utc_ns) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'running', ?)",
+        (
+            name,
+            identity_of(key),
+            key.endpoint,
+            key.workspace,
+            key.partner,
+            key.cohort.id,
+            key.cohort.name,
+            key.cohort.description,
+            key.action.value,
+            json.dumps(list(command.exports)),
+            json.dumps(dict(command.reading)),
+            json.dumps(dict(command.sizes)),
+            now,
+        ),
+    )
+    run = cursor.lastrowid or 0
+    _sit_down(connection, run, 1, settings, now)
+    return RunState(
+        run,
+        name,
+        1,
+        is_resumed=False,
+        next_batch=1,
+        accepted_before=False,
+        isolation_requests=0,
+    )
+
+
+def resume_run(  # noqa: PLR0913, PLR0917 - the row found, and what a run is begun with
+    connection: sqlite3.Connection,
+    run: int,
+    name: str,
+    key: RunKey,
+    settings: SittingSettings,
+    now: int,
+) -> RunState:
+    """Enter another process that works on a run, and say where it goes on."""
+    (sittings,) = connection.execute(
+        "SELECT max(sitting) FROM sitting WHERE run = ?", (run,)
+    ).fetchone()
+    sitting = sittings + 1
+    connection.execute(
+        "UPDATE run SET status = 'running', exit_status = NULL, reason = NULL, "
+        "finished_utc_ns = NULL, cohort_name = ?, cohort_description = ? WHERE run = ?",
+        (key.cohort.name, key.cohort.description, run),
+    )
+    _sit_down(connection, run, sitting, settings, now)
+    batches, accepted = connection.execute(
+        "SELECT coalesce(max(batch), 0), coalesce(max(state = 'accepted'), 0) "
+        "FROM batch WHERE run = ?",
+        (run,),
+    ).fetchone()
+    (isolation_requests,) = connection.execute(
+        "SELECT count(*) FROM attempt JOIN batch USING (run, batch) WHERE run = ? AND isolated",
+        (run,),
+    ).fetchone()
+    return RunState(
+        run,
+        name,
+        sitting,
+        is_resumed=True,
+        next_batch=batches + 1,
+        accepted_before=bool(accepted),
+        isolation_requests=isolation_requests,
+    )
+
+
+def _sit_down(
+    connection: sqlite3.Connection, run: int, sitting: int, settings: SittingSettings, now: int
+) -> None:
+    connection.execute(
+        "INSERT INTO sitting (run, sitting, requests, per_seconds, payload_bytes, host, pid, "
+        "started_utc_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            run,
+            sitting,
+            settings.requests,
+            settings.per_seconds,
+            settings.payload_bytes,
+            socket.gethostname(),
+            os.getpid(),
+            now,
+        ),
+    )
+
+
+def register(connection: sqlite3.Connection, run: int, batches: Sequence[Registration]) -> None:
+    """Enter batches as they were cut, with the rows that ride with them."""
+    for batch in batches:
+        connection.execute(
+            "INSERT INTO batch (run, batch, first_uid, uid_count, blank, invalid, "
+            "records_through, is_last, payload_bytes, digest, state) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open')",
+            (
+                run,
+                batch.number,
+                batch.first_uid,
+                batch.uid_count,
+                batch.blank,
+                batch.invalid,
+                batch.records_through,
+                batch.is_last,
+                batch.payload_bytes,
+                batch.digest,
+            ),
+        )
+        connection.executemany(
+            "INSERT INTO skipped (run, batch, file, record, count, reason) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (run, batch.number, s.file, s.rows.record, s.rows.count, s.rows.reason)
+                for s in batch.skipped
+            ],
+        )
+        if batch.is_last:
+            connection.execute("UPDATE run SET source_complete = 1 WHERE run = ?", (run,))
+
+
+def apply(
+    connection: sqlite3.Connection, run: int, number: int, change: Settlement | Division | None
+) -> None:
+    """Enter what becomes of a batch."""
+    match change:
+        case None:
+            return
+        case Settlement(state, reason, rejected):
+            connection.execute(
+                "UPDATE batch SET state = ?, reason = ? WHERE run = ? AND batch = ?",
+                (_stored(state), reason, run, number),
+            )
+            if rejected is not None:
+                _reject(connection, run, number, rejected)
+        case Division(parts, isolated, reason):
+            connection.execute(
+                "UPDATE batch SET state = 'split', reason = ? WHERE run = ? AND batch = ?",
+                (reason, run, number),
+            )
+            connection.executemany(
+                "INSERT INTO batch (run, batch, parent, first_uid, uid_count, blank, invalid, "
+                "is_last, payload_bytes, state, may_have_been_applied, isolated) "
+                "SELECT run, ?, batch, ?, ?, 0, 0, 0, ?, 'open', may_have_been_applied, ? "
+                "FROM batch WHERE run = ? AND batch = ?",
+                [
+                    (p.number, p.first_uid, p.uid_count, p.payload_bytes, isolated, run, number)
+                    for p in parts
+                ],
+            )
+
+
+def _stored(state: BatchState) -> str:
+    # Whether an open batch is pending or unconfirmed follows from what may have been applied.
+    return state.value if state in {BatchState.ACCEPTED, BatchState.REJECTED} else "open"
+
+
+def _reject(connection: sqlite3.Connection, run: int, number: int, rejected: RejectedUid) -> None:
+    connection.execute(
+        "INSERT INTO rejected (run, batch, file, record, uid, reason, request_id) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            run,
+            number,
+            rejected.file,
+            rejected.record,
+            rejected.uid,
+            rejected.reason,
+            rejected.request_id,
+        ),
+    )
