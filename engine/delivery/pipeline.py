@@ -18,6 +18,7 @@ from engine.delivery.isolation import Isolation
 from engine.delivery.outage import Outage
 from engine.delivery.outcome import (
     Abort,
+    Accepted,
     BatchState,
     Decision,
     NotSent,
@@ -46,7 +47,7 @@ from engine.ledger.records import (
     Settlement,
     Verdict,
 )
-from engine.pacing import Pacer, Turn
+from engine.pacing import Cause, Pacer, Turn
 
 LINE = 2
 """Requests that may stand in line for a turn: while one waits for its slot, the next connects."""
@@ -189,7 +190,9 @@ class Delivery:
             if self._reader.is_dry and self._unsettled == 0:
                 self._end_of_export()
                 return None
+            idle = Cause.INPUT if self._may_admit() and not self._reader.is_dry else Cause.IN_FLIGHT
             await self._sleep(self._again[0][0] - now if may_send and self._again else None)
+            self._pacer.budget.wait(idle, self._clock.now() - now)
         return None
 
     def _may_admit(self) -> bool:
@@ -305,7 +308,7 @@ class Delivery:
         if isinstance(exchange.outcome, Throttled):
             self._pacer.throttled(flight.turn, exchange.outcome.retry_after)
         elif exchange.http_status is not None:
-            self._pacer.answered(flight.turn)
+            self._pacer.answered(flight.turn, accepted=isinstance(exchange.outcome, Accepted))
         else:
             self._pacer.unanswered(flight.turn)
 

@@ -1,0 +1,68 @@
+"""Where the ceiling went, to the request: what was used, and what each cause of waiting cost."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from engine.pacing.settings import PacingSettings
+
+
+class Cause(StrEnum):
+    """Why a request that the ceiling allowed was not sent."""
+
+    HELD = "held"
+    """A 429 had closed the gate."""
+    INPUT = "input"
+    """The export was slower than the ceiling."""
+    IN_FLIGHT = "in_flight"
+    """All batches under way waited for slow answers or for their backoff."""
+    MARGIN = "margin"
+    """The window was stretched, for jitter on the way in."""
+    LATE = "late"
+    """The rest: late wake-ups, connecting, and a pace below the ceiling."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """From the first request to the last: `allowed` is `used` and all of `lost` together."""
+
+    allowed: float
+    used: int
+    lost: dict[Cause, float]
+
+
+@dataclass(slots=True)
+class Budget:
+    """Follows the sends and the waits between them; pure, times are seconds of one clock."""
+
+    settings: PacingSettings
+    _used: int = 0
+    _last: float = 0.0
+    _lost: dict[Cause, float] = field(default_factory=lambda: dict.fromkeys(Cause, 0.0))
+    _waited: dict[Cause, float] = field(default_factory=lambda: dict.fromkeys(Cause, 0.0))
+
+    def wait(self, cause: Cause, seconds: float) -> None:
+        """Hear that the next request was kept waiting; it counts as far as it cost a slot."""
+        self._waited[cause] += seconds
+
+    def send(self, at: float, margin_seconds: float) -> None:
+        """Hear of a send; `margin_seconds` is 0 unless it waited for the window law."""
+        per_second = self.settings.requests / self.settings.per_seconds
+        if self._used:
+            missed = (at - self._last) * per_second - 1
+            for cause in (Cause.HELD, Cause.INPUT, Cause.IN_FLIGHT):
+                cost = max(0.0, min(missed, self._waited[cause] * per_second))
+                self._lost[cause] += cost
+                missed -= cost
+            # A window that is stretched costs its margin once, spread over the requests in it.
+            cost = margin_seconds / self.settings.per_seconds
+            self._lost[Cause.MARGIN] += cost
+            # What is left may be negative: a request that catches up gives back what was late.
+            self._lost[Cause.LATE] += missed - cost
+        self._used += 1
+        self._last = at
+        self._waited = dict.fromkeys(Cause, 0.0)
+
+    @property
+    def spending(self) -> Spending:
+        """What became of the ceiling so far."""
+        return Spending(self._used + sum(self._lost.values()), self._used, dict(self._lost))

@@ -1,0 +1,55 @@
+"""The gate that a 429 closes for everyone; times are seconds of one clock."""
+
+LONGEST_HOLD_SECONDS = 600.0
+"""A Retry-After beyond this is cut to it: a probe then asks again, at the price of one request."""
+
+
+class Gate:
+    """Whether anyone may send: closed by a 429 for a while, then ajar for one probe, then open."""
+
+    def __init__(self, per_seconds: float) -> None:
+        self._per_seconds = per_seconds
+        self._closed_at = float("-inf")
+        self._opens_at = float("-inf")
+        self._probe_due = False
+        self._probe_out = False
+        self._strikes = 0
+
+    @property
+    def probe_is_out(self) -> bool:
+        """Whether a probe is on its way; until it is answered nobody else may send."""
+        return self._probe_out
+
+    @property
+    def opens_at(self) -> float:
+        """From when on a send may pass, unless a probe is out."""
+        return self._opens_at
+
+    def let_pass(self) -> bool:
+        """Let one send through; true if it is the probe."""
+        self._probe_out = self._probe_due
+        self._probe_due = False
+        return self._probe_out
+
+    def throttle(self, now: float, sent_at: float, retry_after: float | None) -> bool:
+        """Close after a 429 for `retry_after` seconds, or for as long as backoff says.
+
+        Returns whether this 429 is news: requests that left before the gate closed were bound to
+        meet the same answer, and neither raise the backoff nor tell anything about the margin.
+        """
+        is_news = sent_at >= self._closed_at
+        if is_news:
+            self._strikes += 1
+            self._closed_at = now
+        backoff = min(self._per_seconds, 2.0 ** min(max(self._strikes - 1, 0), 30))
+        hold = backoff if retry_after is None else min(retry_after, LONGEST_HOLD_SECONDS)
+        self._opens_at = max(self._opens_at, now + hold)
+        self._probe_due, self._probe_out = True, False
+        return is_news
+
+    def settle_probe(self, *, answered: bool) -> None:
+        """Open after a probe that was answered with anything but a 429; else send another one."""
+        self._probe_out = False
+        self._probe_due = not answered
+        if answered:
+            self._strikes = 0

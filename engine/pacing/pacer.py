@@ -1,0 +1,112 @@
+"""The waiting: turns to send, given one at a time."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aiolimiter import AsyncLimiter
+
+from engine.clock import Clock
+from engine.pacing.budget import Budget, Cause
+from engine.pacing.gate import Gate
+from engine.pacing.schedule import Schedule
+from engine.pacing.settings import PacingSettings
+
+CATCH_UP = 4
+"""Sends that may follow each other at once after a late wake-up: the one due and three missed."""
+NEAR_SECONDS = 1.0
+"""How long before its turn a request may take its connection from the pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The leave to send one request, and when it was given."""
+
+    sent_at: float
+    is_probe: bool
+
+
+class Pacer:
+    """Gives turns, one at a time, in the order in which they are asked for.
+
+    Made inside a running event loop, whose time is the clock's. A caller that is cancelled while it
+    waits leaves no trace in the log.
+    """
+
+    def __init__(self, settings: PacingSettings, clock: Clock, log: Iterable[float] = ()) -> None:
+        self._clock = clock
+        self.schedule = Schedule(settings, log)
+        self.gate = Gate(settings.per_seconds)
+        self.budget = Budget(settings)
+        burst = min(CATCH_UP, settings.requests)
+        self._bucket = AsyncLimiter(burst, burst * settings.per_seconds / settings.requests)
+        self._spare = burst - 1
+        self._turn = asyncio.Lock()
+        self._gate_moved = asyncio.Event()
+
+    async def approach(self) -> None:
+        """Wait until a turn is near: an idle connection is not held through a long wait."""
+        while True:
+            await self._pass_gate()
+            wait = self.schedule.earliest() - self._clock.now() - NEAR_SECONDS
+            if wait <= 0:
+                return
+            await asyncio.sleep(wait)
+
+    async def take_turn(self) -> Turn:
+        """Wait until the gate, the bucket and the window law all agree; the send is logged."""
+        async with self._turn:
+            if self._spare:
+                # Nothing was missed before the first turn, so there is nothing to catch up.
+                await self._bucket.acquire(self._spare)
+                self._spare = 0
+            await self._pass_gate()
+            await self._bucket.acquire()
+            margin = 0.0
+            while True:
+                # A 429 may close the gate during either wait, and the margin may grow.
+                await self._pass_gate()
+                now = self._clock.now()
+                if (wait := self.schedule.earliest() - now) <= 0:
+                    break
+                margin = self.schedule.margin
+                await asyncio.sleep(wait)
+            self.schedule.record_send(now)
+            self.budget.send(now, margin)
+            return Turn(now, self.gate.let_pass())
+
+    async def _pass_gate(self) -> None:
+        began = self._clock.now()
+        while True:
+            self._gate_moved.clear()
+            if self.gate.probe_is_out:
+                await self._gate_moved.wait()
+            elif (wait := self.gate.opens_at - self._clock.now()) > 0:
+                await asyncio.sleep(wait)
+            else:
+                break
+        self.budget.wait(Cause.HELD, self._clock.now() - began)
+
+    def throttled(self, turn: Turn, retry_after: float | None) -> None:
+        """Hear of a 429: the gate closes for everyone."""
+        now = self._clock.now()
+        if self.gate.throttle(now, turn.sent_at, retry_after):
+            self.schedule.strike(now)
+        self._gate_moved.set()
+
+    def answered(self, turn: Turn, *, accepted: bool = False) -> None:
+        """Hear of any other answer, an acceptance perhaps."""
+        now = self._clock.now()
+        self.schedule.record_round_trip(now - turn.sent_at)
+        if accepted:
+            self.schedule.record_acceptance(turn.sent_at, now)
+        self._end_probe(turn, answered=True)
+
+    def unanswered(self, turn: Turn) -> None:
+        """Hear that no answer came."""
+        self._end_probe(turn, answered=False)
+
+    def _end_probe(self, turn: Turn, *, answered: bool) -> None:
+        if turn.is_probe and self.gate.probe_is_out:
+            self.gate.settle_probe(answered=answered)
+            self._gate_moved.set()

@@ -1,0 +1,14 @@
+"""The ceiling as it is configured."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le
+
+
+@dataclass(frozen=True, slots=True)
+class PacingSettings:
+    """The API's ceiling: `requests` in any `per_seconds`, for the whole workspace."""
+
+    requests: Annotated[int, Ge(1), Le(10_000_000)] = 300
+    per_seconds: Annotated[float, Gt(0)] = 60.0
