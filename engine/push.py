@@ -31,6 +31,7 @@ from engine.pacing import Pacer
 from engine.report.accounts import (
     Accounts,
     Ceiling,
+    CeilingSpending,
     Requests,
     Rows,
     Standing,
@@ -165,6 +166,19 @@ def opening_of(
     )
 
 
+def key_of(request: PushRequest, config: Config) -> RunKey:
+    """Return what makes this request the same run as an earlier one."""
+    workspace = config.workspace
+    return RunKey(
+        workspace.endpoint.url,
+        workspace.id,
+        workspace.partner,
+        request.cohort,
+        request.action,
+        request.source.identity,
+    )
+
+
 def _has_changed(stop: Stop | None) -> bool:
     return stop is not None and isinstance(stop.error, ExportChangedError)
 
@@ -186,6 +200,7 @@ class _Sitting:
         self._ledger = ledger
         self._clock = clock
         self._state: RunState | None = None
+        self._pacer: Pacer | None = None
 
     async def run(
         self,
@@ -202,14 +217,7 @@ class _Sitting:
             pacing.requests, pacing.per_seconds, config.packing.payload_bytes
         )
         state = await self._ledger.begin(
-            RunKey(
-                workspace.endpoint.url,
-                workspace.id,
-                workspace.partner,
-                request.cohort,
-                request.action,
-                request.source.identity,
-            ),
+            key_of(request, config),
             Command(request.exports, request.reading, request.source.sizes),
             settings,
             restart=restart,
@@ -222,6 +230,7 @@ class _Sitting:
         batches = cutter.batches(request.source.blocks())
         sent_ago = await self._ledger.recent_sends(pacing.requests)
         now = self._clock.now()
+        self._pacer = Pacer(pacing, self._clock, [now - ago for ago in sent_ago])
         transport = Transport(workspace, config.delivery, self._clock)
         async with transport:
             delivery = Delivery(
@@ -231,7 +240,7 @@ class _Sitting:
                 self._envelope,
                 cutter,
                 transport=transport,
-                pacer=Pacer(pacing, self._clock, [now - ago for ago in sent_ago]),
+                pacer=self._pacer,
                 ledger=self._ledger,
                 clock=self._clock,
                 settings=config.delivery,
@@ -245,8 +254,9 @@ class _Sitting:
 
     async def close(self, stop: Stop | None) -> PushResult:
         """Write down how the run stands, prove that the books balance, and return them."""
-        if self._state is None:
+        if self._state is None or self._pacer is None:
             raise RuntimeError("a sitting is closed after it was run")
+        pace = self._pacer.record()
         accounts = self._read_accounts()
         if stop is None:
             exit_status = exit_status_of(accounts.uids, accounts.rows, self._config.accounting)
@@ -260,7 +270,7 @@ class _Sitting:
             exit_status, reason = ExitStatus.UNBALANCED, f"the books: {accounts.imbalance}"
             hint = "this is a bug in cohortsync; keep the state folder and report it"
         with suppress(IncompleteError):  # A full disk: the next command finds the run as it is.
-            await self._ledger.finish(self._state, _STATUS[exit_status], exit_status, reason)
+            await self._ledger.finish(self._state, _STATUS[exit_status], exit_status, reason, pace)
             accounts = self._read_accounts()
         accounts = replace(
             accounts, status=_STATUS[exit_status], exit_status=int(exit_status), reason=reason
@@ -329,6 +339,9 @@ def dry_run(request: PushRequest, config: Config) -> PushResult:
         bytes_sent=0,
         payload_fill=round(size / (limit * max(batches - too_large, 1)), 6),
         ceiling_use=0.0,
+        ceiling_spending=CeilingSpending(),
+        ceiling_found=None,
+        margin_seconds=0.0,
         started_at=started.isoformat(timespec="milliseconds"),
         finished_at=finished.isoformat(timespec="milliseconds"),
         elapsed_seconds=round((finished - started).total_seconds(), 3),

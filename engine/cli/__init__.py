@@ -4,6 +4,7 @@ Heavy imports wait until a command needs them: `--help` has to be quick.
 """
 
 import json
+import os
 import signal
 import sys
 import traceback
@@ -44,14 +45,25 @@ def main() -> NoReturn:
         fail(_usage_error(error))
     except Exception:  # noqa: BLE001 - a bug must not pass for an exit status that means another thing
         traceback.print_exc()
-        sys.stderr.write("error: this is a bug in cohortsync; please report what stands above\n")
-        sys.exit(ExitStatus.UNBALANCED)
+        bug = CohortSyncError("this is a bug in cohortsync; please report what stands above")
+        bug.exit_status = ExitStatus.UNBALANCED
+        fail(bug)
+    finally:
+        _flush()
     sys.exit(status)
 
 
 def _usage_error(error: Any) -> UsageError:  # noqa: ANN401 - see _UnreadableCommand
     command = error.ctx.command_path if error.ctx else "cohortsync"
     return UsageError(error.format_message(), hint=f"`{command} --help` tells what there is")
+
+
+def _flush() -> None:
+    """Write what stdout still holds; that its reader may have gone, as `head` does, is no error."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:

@@ -43,6 +43,10 @@ def emulator(
     count_only: Annotated[
         bool, typer.Option("--count-only", help="Keep no members, so that memory stays flat.")
     ] = False,
+    log: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Gets a line a request: seconds since start, status."),
+    ] = None,
     limiter: Annotated[
         str, _limit(metavar="MODEL", help="none, fixed, sliding, bucket or gcra.")
     ] = "sliding",
@@ -126,6 +130,7 @@ def emulator(
             max_bytes=max_bytes,
             known_users=api.read_uids(known_users) if known_users else None,
             count_only=count_only,
+            log=log,
             limits=limits,
             faults=faults,
         )

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -133,9 +134,11 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Go on with an unfinished run, as its own command would."""
+    from engine.cli.summary import print_nothing
     from engine.cohort import Cohort
     from engine.config import load
-    from engine.push import PushRequest
+    from engine.ledger.changes import identity_of
+    from engine.push import PushRequest, key_of
     from engine.report.history import find_unfinished
     from engine.source import ReadingOptions, open_source
 
@@ -143,6 +146,8 @@ def resume(
     found = find_unfinished(settings.state_dir, run)
     if found is None:
         sys.stderr.write("nothing to resume: no run is unfinished\n")
+        if as_json:
+            print_nothing("nothing_to_resume")
         return
     if "-" in found.exports:
         raise UsageError(
@@ -167,6 +172,12 @@ def resume(
         restart_if_changed=on_changed is OnChanged.RESTART,
         wait_seconds=wait,
     )
+    if identity_of(key_of(request, settings)) != found.identity:
+        raise UsageError(
+            f"run {found.name} began with other files than {', '.join(found.exports)} stands for "
+            "here and now",
+            hint="resume it in the folder that it was begun in, with the same files in place",
+        )
     sys.exit(carry_out(request, settings, as_json=as_json))
 
 
@@ -191,7 +202,9 @@ def carry_out(
     else:
         with view:
             result = uvloop.run(_deliver(request, config, view))
-    print_result(result, as_json=as_json)
+    # Whoever read stdout may have gone; rich makes an exit of it. How the run ended stands.
+    with suppress(BrokenPipeError, SystemExit):
+        print_result(result, as_json=as_json)
     return result.exit_status
 
 

@@ -125,7 +125,13 @@ def _print_table(headings: Iterable[str], rows: Iterable[Iterable[Any]]) -> None
 
     table = Table(box=None, pad_edge=False)
     for heading in headings:
-        table.add_column(heading, overflow="fold")
+        # The first column names what one may want to copy; off a terminal nothing is folded.
+        table.add_column(heading, overflow="fold", no_wrap=not table.columns)
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row))
-    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+    width = None if sys.stdout.isatty() else _WIDE
+    Console(highlight=False, markup=False, soft_wrap=True, width=width).print(table)
+
+
+_WIDE = 1000
+"""Columns of a file or a pipe: more than any table takes."""

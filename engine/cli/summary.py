@@ -6,8 +6,9 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+from engine.errors import ExitStatus
 from engine.push import PushResult
-from engine.report.accounts import Accounts
+from engine.report.accounts import SCHEMA_VERSION, Accounts
 
 
 def print_result(result: PushResult, *, as_json: bool) -> None:
@@ -21,6 +22,18 @@ def print_result(result: PushResult, *, as_json: bool) -> None:
         sys.stderr.write(f"{result.accounts.status}: {result.accounts.reason}\n")
     if result.hint:
         sys.stderr.write(f"hint: {result.hint}\n")
+
+
+def print_nothing(status: str) -> None:
+    """Print the JSON document of a command that found no run to work on."""
+    document = {
+        "run": None,
+        "status": status,
+        "exit_status": int(ExitStatus.ACCEPTED),
+        "reason": None,
+        "schema_version": SCHEMA_VERSION,
+    }
+    sys.stdout.write(json.dumps(document) + "\n")
 
 
 def print_accounts(accounts: Accounts) -> None:
@@ -65,3 +78,23 @@ def print_accounts(accounts: Accounts) -> None:
         f"payloads  {accounts.bytes_sent:,} bytes, {accounts.payload_fill:.2%} full · "
         f"ceiling {accounts.ceiling_use:.2%} used · {accounts.elapsed_seconds:,.1f} s"
     )
+    spent = accounts.ceiling_spending
+    lost = {
+        "held by 429s": spent.held,
+        "waiting for input": spent.input,
+        "waiting for answers": spent.in_flight,
+        "margin": spent.margin,
+        "late": spent.late,
+        "unrecorded": spent.unrecorded,
+    }
+    # Adding 0 makes a 0 of the -0.0 that rounding may leave.
+    parts = [f"{round(count, 1) + 0:,.1f} {cause}" for cause, count in lost.items()]
+    console.print(
+        f"ceiling   {spent.allowed:,.1f} requests allowed = {spent.used:,} used + lost: "
+        f"{', '.join(parts)}"
+    )
+    if accounts.ceiling_found is not None:
+        console.print(
+            f"          the API was found to take {accounts.ceiling_found:,} requests / "
+            f"{accounts.ceiling.per_seconds:g} s, fewer than configured"
+        )

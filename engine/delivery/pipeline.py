@@ -33,8 +33,7 @@ from engine.delivery.outcome import (
     may_have_been_applied,
     reason_of,
 )
-from engine.delivery.ports import Ledger, PayloadLimit, Transport
-from engine.delivery.read_ahead import ReadAhead
+from engine.delivery.ports import Ledger, PayloadLimit, Reader, Transport
 from engine.delivery.retry import RetrySettings, decide
 from engine.delivery.settings import DeliverySettings
 from engine.delivery.transport import Exchange
@@ -88,7 +87,7 @@ class Delivery:
         self,
         state: RunState,
         open_batches: Sequence[OpenBatch],
-        batches: Callable[[Callable[[], None]], ReadAhead],
+        reader: Callable[[Callable[[], None]], Reader],
         envelope: Envelope,
         limit: PayloadLimit,
         *,
@@ -102,7 +101,7 @@ class Delivery:
         observe: Observer,
         nobody_listens_hint: str | None = None,
     ) -> None:
-        """Take the parts: `batches` makes the reader, given what wakes this delivery.
+        """Take the parts: `reader` makes one, given what wakes this delivery.
 
         With `nobody_listens_hint`, a connection refused before any answer ends the run at once.
         """
@@ -123,7 +122,7 @@ class Delivery:
             proven=state.accepted_before,
         )
         self._wake = asyncio.Event()
-        self._reader = batches(self._wake.set)
+        self._reader = reader(self._wake.set)
         self._again: list[tuple[float, int, Work]] = []
         self._flights: dict[asyncio.Task[None], _Flight] = {}
         self._line = asyncio.Semaphore(LINE)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from engine.batch import Batch
 from engine.delivery.transport import Exchange, TakeTurn
 from engine.ledger.records import (
     Division,
@@ -46,6 +47,27 @@ class Transport(Protocol):
 
     async def send(self, payload: bytes, take_turn: TakeTurn) -> Exchange:
         """Send a payload, after `take_turn`, and read the answer."""
+
+
+class Reader(Protocol):
+    """Reads and packs the export while requests are sent."""
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What reading failed with."""
+
+    @property
+    def is_dry(self) -> bool:
+        """Whether nothing is left to take, now or later."""
+
+    def start(self) -> None:
+        """Begin to read."""
+
+    def take(self) -> Batch | None:
+        """Return the next batch in export order, or None if none is ready."""
+
+    def stop(self) -> None:
+        """Read no further."""
 
 
 class PayloadLimit(Protocol):

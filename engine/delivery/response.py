@@ -5,6 +5,7 @@ import math
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 import aiohttp
@@ -152,9 +153,11 @@ def _decimal(text: str) -> float | None:
 
 def _seconds_until(date: str, utc_now: float) -> float | None:
     try:
-        return email.utils.parsedate_to_datetime(date).timestamp() - utc_now
+        moment = email.utils.parsedate_to_datetime(date)
     except (ValueError, OverflowError):
         return None
+    # HTTP knows no local time; one of its forms of a date names no zone.
+    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - utc_now
 
 
 def read_failure(error: BaseException, *, head_left: bool) -> NotSent | Unconfirmed:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+import orjson
+
 from engine.batch import KnownBatch
 from engine.clock import Clock, Stamp
 from engine.errors import ExitStatus, UsageError
@@ -22,6 +24,7 @@ from engine.ledger.records import (
 )
 from engine.ledger.schema import open_ledger
 from engine.ledger.writer import LedgerWriter
+from engine.pacing import PaceRecord
 
 
 class Ledger:
@@ -205,16 +208,25 @@ class Ledger:
         await self._writer.write(work)
 
     async def finish(
-        self, state: RunState, status: str, exit_status: ExitStatus, reason: str | None
+        self,
+        state: RunState,
+        status: str,
+        exit_status: ExitStatus,
+        reason: str | None,
+        pace: PaceRecord,
     ) -> None:
         """Close this sitting, and write down how the run stands."""
         now = self._clock.stamp().utc_ns
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "UPDATE sitting SET ended_utc_ns = ? WHERE run = ? AND sitting = ?",
-                (now, state.run, state.sitting),
+                "UPDATE sitting SET ended_utc_ns = ?, pace = ? WHERE run = ? AND sitting = ?",
+                (now, _json(pace), state.run, state.sitting),
             )
             changes.close_run(connection, state.run, status, now, exit_status, reason)
 
         await self._writer.write(work)
+
+
+def _json(pace: PaceRecord) -> str:
+    return orjson.dumps(pace, option=orjson.OPT_NON_STR_KEYS).decode()

@@ -1,13 +1,15 @@
 """Where a ledger lives, whether that place is fit for one, and who may write there."""
 
 import asyncio
+import errno
 import fcntl
 import json
 import os
+import re
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -40,6 +42,9 @@ _NETWORK_FILE_SYSTEMS = frozenset(
     }
 )
 
+_OCTAL = re.compile(r"\\([0-7]{3})")
+"""How the table of mounts writes blanks and backslashes."""
+
 
 def ledger_folder(state: Path, endpoint_url: str, workspace: str) -> Path:
     """Return the folder for one workspace at one endpoint, so that a trial stays a trial."""
@@ -57,14 +62,24 @@ def make_folder(folder: Path) -> None:
     Raises `LedgerError` where it cannot be written or lies on a network file system.
     """
     refuse_unfit(folder)
-    try:
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         probe = folder / f".write-test-{os.getpid()}"
         probe.write_bytes(b"")
         probe.unlink()
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Raise the file system's errors as ours."""
+    try:
+        yield
     except OSError as error:
-        if error.errno in {28, 122}:  # ENOSPC, EDQUOT
-            raise StateFullError(f"the disk under the state folder {folder} is full") from error
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise StateFullError(
+                f"the disk under the state folder {folder} is full",
+                hint="make room on that disk, then run the same command again",
+            ) from error
         raise LedgerError(
             f"the state folder {folder} cannot be written: {error.strerror}",
             hint="set [state] dir in the configuration, or pass --state",
@@ -91,7 +106,7 @@ def file_system(folder: Path, mounts: str) -> str | None:
     best, kind = "", None
     for line in mounts.splitlines():
         fields, _, tail = line.partition(" - ")
-        point = fields.split(" ")[4].encode().decode("unicode_escape")
+        point = _OCTAL.sub(lambda octal: chr(int(octal[1], 8)), fields.split(" ")[4])
         inside = wanted == point or wanted.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):
             best, kind = point, tail.split(" ")[0]
@@ -112,11 +127,13 @@ async def sole_writer(
     """Hold the workspace's lock: one process a workspace and state folder at a time.
 
     The kernel frees it when its holder dies, however that comes about. Raises `LockHeldError`,
-    naming the holder, when it is not free within `wait_seconds`, or the wait is stopped.
+    naming the holder, when it is not free within `wait_seconds`, or the wait is stopped, and
+    `LedgerError` where the folder cannot be written.
     """
     path = folder / LOCK_NAME
     deadline = time.monotonic() + wait_seconds
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with _writing(folder):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         while not _lock(descriptor, fcntl.LOCK_EX):
             if time.monotonic() >= deadline or is_stopped():
@@ -127,8 +144,9 @@ async def sole_writer(
             "host": socket.gethostname(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        with _writing(folder):
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         yield
     finally:
         os.close(descriptor)

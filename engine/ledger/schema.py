@@ -4,6 +4,7 @@ Times are nanoseconds since 1970, UTC. Digests are SHA-256. `PRAGMA user_version
 migrations that a file has been through, `PRAGMA application_id` says that it is a ledger at all.
 """
 
+import errno
 import shutil
 import sqlite3
 from collections.abc import Sequence
@@ -51,6 +52,7 @@ CREATE TABLE sitting (
     pid             INTEGER NOT NULL,
     started_utc_ns  INTEGER NOT NULL,
     ended_utc_ns    INTEGER,
+    pace            TEXT,                     -- JSON: how the ceiling was kept; null if it died
     PRIMARY KEY (run, sitting)
 ) STRICT, WITHOUT ROWID;
 
@@ -127,6 +129,12 @@ def open_ledger(path: Path, migrations: Sequence[str] = MIGRATIONS) -> sqlite3.C
 
     Raises `LedgerError` for a file that is corrupt, no ledger, or newer than this program.
     """
+    try:
+        # Before SQLite opens it: the files beside it, which hold uids too, take their mode from it.
+        path.touch(mode=0o600)
+        path.chmod(0o600)
+    except OSError as error:
+        raise translate(error, path) from error
     with readable_errors(path):
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
@@ -137,7 +145,6 @@ def open_ledger(path: Path, migrations: Sequence[str] = MIGRATIONS) -> sqlite3.C
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
             _migrate(connection, path, migrations)
-        path.chmod(0o600)
     except BaseException:
         connection.close()
         raise
@@ -195,7 +202,10 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[st
         return
     if version:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        shutil.copy2(path, path.with_name(f"{path.name}.v{version}.bak"))
+        try:
+            shutil.copy2(path, path.with_name(f"{path.name}.v{version}.bak"))
+        except OSError as error:
+            raise translate(error, path) from error
     steps = "".join(migrations[version:])
     connection.executescript(
         f"BEGIN IMMEDIATE; {steps}"
@@ -243,9 +253,13 @@ _OUTSIDE_CAUSES = frozenset(
 )
 
 
-def translate(error: sqlite3.Error, path: Path) -> Exception:
-    """Name an SQLite error by what the user can do; one that is our own mistake stays as it is."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+def translate(error: sqlite3.Error | OSError, path: Path) -> Exception:
+    """Name an error by what the user can do; one of SQLite's that is our mistake stays as it is."""
+    if isinstance(error, OSError):
+        is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        code = sqlite3.SQLITE_FULL if is_full else sqlite3.SQLITE_CANTOPEN
+    else:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
         return StateFullError(
             f"the ledger {path} cannot be written: {error}",
@@ -255,7 +269,7 @@ def translate(error: sqlite3.Error, path: Path) -> Exception:
         return LedgerError(f"the ledger {path} is corrupt: {error}", hint=_MOVE_AWAY)
     if code in _OUTSIDE_CAUSES:
         return LedgerError(
-            f"the ledger {path} cannot be used: {error}",
+            f"the ledger {path} cannot be used: {getattr(error, 'strerror', error)}",
             hint="check the permissions of the state folder",
         )
     return error

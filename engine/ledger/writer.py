@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -66,8 +67,10 @@ class LedgerWriter:
             values = [function(self._connection) for function, _ in jobs]
             self._connection.execute("COMMIT")
         except BaseException as error:  # noqa: BLE001 - handed to those who wait, whatever it is
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            # A disk that fails may take no rollback; SQLite undoes it when it opens the file.
+            with suppress(sqlite3.Error):
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
             failure = translate(error, self._path) if isinstance(error, sqlite3.Error) else error
             self._reply([(future, None, failure) for _, future in jobs])
         else:

@@ -14,7 +14,7 @@ lower than configured: the pace steps down to what was let through, and feels it
 
 from engine.pacing.budget import Budget, Cause, Spending
 from engine.pacing.gate import LONGEST_HOLD_SECONDS, Gate
-from engine.pacing.pacer import CATCH_UP, NEAR_SECONDS, Pacer, Turn
+from engine.pacing.pacer import CATCH_UP, NEAR_SECONDS, Pacer, PaceRecord, Turn
 from engine.pacing.schedule import (
     LARGEST_MARGIN,
     SMALLEST_MARGIN,
@@ -35,6 +35,7 @@ __all__ = [
     "Budget",
     "Cause",
     "Gate",
+    "PaceRecord",
     "Pacer",
     "PacingSettings",
     "Schedule",

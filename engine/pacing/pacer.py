@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from aiolimiter import AsyncLimiter
 
 from engine.clock import Clock
-from engine.pacing.budget import Budget, Cause
+from engine.pacing.budget import Budget, Cause, Spending
 from engine.pacing.gate import Gate
 from engine.pacing.schedule import Schedule
 from engine.pacing.settings import PacingSettings
@@ -24,6 +24,17 @@ class Turn:
 
     sent_at: float
     is_probe: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PaceRecord:
+    """How the ceiling was kept, for the books."""
+
+    spending: Spending
+    found: int | None
+    """The ceiling that 429s made the pace step down to last; None if they never did."""
+    margin_seconds: float
+    """The margin at the end."""
 
 
 class Pacer:
@@ -86,6 +97,10 @@ class Pacer:
             else:
                 break
         self.budget.wait(Cause.HELD, self._clock.now() - began)
+
+    def record(self) -> PaceRecord:
+        """Return what became of the ceiling so far."""
+        return PaceRecord(self.budget.spending, self.schedule.found, self.schedule.margin)
 
     def throttled(self, turn: Turn, retry_after: float | None) -> None:
         """Hear of a 429: the gate closes for everyone."""

@@ -4,8 +4,9 @@ The API answers only that it has accepted a request, never that it applied it: i
 no job to ask after, and ignores uids that it does not know. So every word here says "accepted".
 """
 
+import json
 import sqlite3
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -67,6 +68,29 @@ class Ceiling:
 
 
 @dataclass(frozen=True, slots=True)
+class CeilingSpending:
+    """Where the ceiling went, in requests: `allowed` is all the others together.
+
+    From each process's first request to its last, summed over all restarts.
+    """
+
+    allowed: float = 0.0
+    used: int = 0
+    held: float = 0.0
+    """A 429 had closed the gate."""
+    input: float = 0.0
+    """The export was slower than the ceiling."""
+    in_flight: float = 0.0
+    """Everything under way waited for slow answers or for its backoff."""
+    margin: float = 0.0
+    """The window was stretched, for jitter on the way in."""
+    late: float = 0.0
+    """Late wake-ups and connecting; below 0 where more was caught up than was late."""
+    unrecorded: float = 0.0
+    """Lost by processes that died before they could say."""
+
+
+@dataclass(frozen=True, slots=True)
 class Accounts:
     """Everything that is told of a run; the fields are the keys of the JSON document."""
 
@@ -95,6 +119,11 @@ class Accounts:
     """Bytes of the payloads sent, as a share of what the limit would have let them hold."""
     ceiling_use: float
     """Requests sent, as a share of what the ceiling allowed from the first to the last."""
+    ceiling_spending: CeilingSpending
+    ceiling_found: int | None
+    """The lower ceiling that 429s made the last process step down to; None if they never did."""
+    margin_seconds: float
+    """By how much the last process stretched the window in the end."""
     started_at: str
     finished_at: str | None
     elapsed_seconds: float
@@ -130,6 +159,8 @@ def account(ledger: sqlite3.Connection, name: str) -> Accounts:
     attempts = ledger.execute(_REQUESTS, key).fetchone()
     uids, batches = _standings(ledger, key)
     last = sittings[-1]
+    pace = json.loads(last["pace"] or "{}")
+    spending = _spending(ledger, key)
     return Accounts(
         run=run["name"],
         status=run["status"],
@@ -155,7 +186,10 @@ def account(ledger: sqlite3.Connection, name: str) -> Accounts:
         ),
         bytes_sent=attempts["bytes"],
         payload_fill=round(_share(attempts["bytes"], attempts["room"]), 6),
-        ceiling_use=round(_ceiling_use(ledger, key), 6),
+        ceiling_use=round(_share(spending.used, spending.allowed), 6),
+        ceiling_spending=spending,
+        ceiling_found=pace.get("found"),
+        margin_seconds=round(pace.get("margin_seconds", 0.0), 6),
         started_at=timestamp(run["started_utc_ns"]),
         finished_at=run["finished_utc_ns"] and timestamp(run["finished_utc_ns"]),
         elapsed_seconds=round(sum(_seconds_at_work(sitting) for sitting in sittings), 3),
@@ -188,7 +222,10 @@ _REQUESTS = """
 SELECT count(*) AS sent,
        coalesce(sum(a.outcome = 'accepted'), 0) AS accepted,
        coalesce(sum(a.outcome = 'throttled'), 0) AS throttled,
-       coalesce(sum(a.attempt > 1), 0) AS retried,
+       coalesce(sum(EXISTS (
+         SELECT 1 FROM attempt AS e WHERE e.run = a.run AND e.batch = a.batch
+         AND e.attempt < a.attempt AND e.sent_utc_ns IS NOT NULL
+       )), 0) AS retried,
        coalesce(sum(a.outcome IN ('rejected', 'too_large') AND b.state = 'split'), 0) AS split,
        coalesce(sum(b.payload_bytes), 0) AS bytes,
        coalesce(sum(s.payload_bytes), 0) AS room
@@ -216,18 +253,31 @@ def _standings(ledger: sqlite3.Connection, key: tuple[int]) -> tuple[Standing, S
     return Standing(planned, **uids), Standing(roots + splits, **batches)
 
 
-def _ceiling_use(ledger: sqlite3.Connection, key: tuple[int]) -> float:
-    sent = allowed = 0.0
-    for row in ledger.execute(
-        "SELECT count(*) AS sent, max(sent_utc_ns) - min(sent_utc_ns) AS span, requests, "
-        "per_seconds FROM attempt JOIN sitting USING (run, sitting) "
-        "WHERE run = ? AND sent_utc_ns IS NOT NULL GROUP BY sitting",
-        key,
-    ):
-        sent += row["sent"]
-        # n requests at the ceiling's pace have n - 1 gaps between them.
-        allowed += 1 + row["span"] / 1e9 * row["requests"] / row["per_seconds"]
-    return _share(sent, allowed)
+_SPANS = """
+SELECT sitting, count(*) AS sent, max(sent_utc_ns) - min(sent_utc_ns) AS span, requests,
+       per_seconds, pace
+FROM attempt JOIN sitting USING (run, sitting)
+WHERE run = ? AND sent_utc_ns IS NOT NULL GROUP BY sitting
+"""
+
+
+def _spending(ledger: sqlite3.Connection, key: tuple[int]) -> CeilingSpending:
+    total = CeilingSpending()
+    for row in ledger.execute(_SPANS, key):
+        if row["pace"] is None:
+            # n requests at the ceiling's pace have n - 1 gaps between them.
+            allowed = 1 + row["span"] / 1e9 * row["requests"] / row["per_seconds"]
+            part = CeilingSpending(allowed, row["sent"], unrecorded=allowed - row["sent"])
+        else:
+            spending = json.loads(row["pace"])["spending"]
+            part = CeilingSpending(spending["allowed"], spending["used"], **spending["lost"])
+        total = CeilingSpending(
+            *(
+                round(getattr(total, each.name) + getattr(part, each.name), 3)
+                for each in fields(CeilingSpending)
+            )
+        )
+    return total
 
 
 def _seconds_at_work(sitting: sqlite3.Row) -> float:

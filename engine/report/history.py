@@ -20,6 +20,8 @@ class UnfinishedRun:
     """How an unfinished run was asked for."""
 
     name: str
+    identity: bytes
+    """What the command that goes on with it has to share; see `identity_of`."""
     endpoint: str
     workspace: str
     partner: str
@@ -101,6 +103,7 @@ def _open(path: Path) -> list[sqlite3.Row]:
 def _unfinished(row: sqlite3.Row) -> UnfinishedRun:
     return UnfinishedRun(
         row["name"],
+        row["identity"],
         row["endpoint"],
         row["workspace"],
         row["partner"],

@@ -1,0 +1,84 @@
+"""A batch comes apart and back together without losing a uid or its place."""
+
+from exports import Export, Row, exports, plain_uids
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from engine.batch import Batch, Cutter
+from engine.cohort import Action, Cohort, Envelope
+from engine.delivery.work import Work, divide, reopen
+from engine.ledger.records import OpenBatch
+from engine.source.block import BLANK
+
+ENVELOPE = Envelope("partner", Cohort("id", "name"), Action.ADD)
+
+
+def work_of(export: Export, *, number: int = 1) -> Work:
+    """Put all of an export into one batch."""
+    [batch] = Cutter(ENVELOPE, 128_000).batches(export.blocks(3))
+    return Work(number, batch, 0, batch.uid_count, batch.payload)
+
+
+def uids_of(work: Work) -> list[str]:
+    return Envelope.uids_of(work.payload)
+
+
+@given(exports(), st.booleans())
+def test_halves_down_to_single_uids_hold_every_uid_in_its_place(export, isolated) -> None:
+    assume(export.uids)
+    whole = work_of(export)
+    parts, numbers = [whole], {whole.number}
+    while divisible := [work for work in parts if work.uid_count > 1]:
+        work = divisible[0]
+        halves, division = divide(
+            work, ENVELOPE, max(numbers) + 1, isolated=isolated, reason="too large"
+        )
+        assert [uid for half in halves for uid in uids_of(half)] == uids_of(work)
+        assert abs(halves[0].uid_count - halves[1].uid_count) <= 1
+        assert [half.depth for half in halves] == [work.depth + 1] * 2
+        assert all(half.isolated == isolated for half in halves)
+        for half, part in zip(halves, division.parts, strict=True):
+            assert (part.number, part.uid_count) == (half.number, half.uid_count)
+            assert part.first_uid == whole.root.first_uid + half.offset
+            assert part.payload_bytes == len(half.payload)
+            assert part.number not in numbers
+            numbers.add(part.number)
+        at = parts.index(work)
+        parts[at : at + 1] = halves
+    assert [uid for work in parts for uid in uids_of(work)] == export.uids
+    rejections = [work.rejection("why", "id") for work in parts]
+    assert [(r.file, r.record) for r in rejections] == export.places
+    assert [r.uid for r in rejections] == export.uids
+
+
+def test_halves_of_a_search_belong_to_it_whatever_splits_them() -> None:
+    whole = work_of(Export([[Row("a"), Row("b"), Row("c"), Row("d")]]))
+    (half, _), _ = divide(whole, ENVELOPE, 2, isolated=True, reason="400")
+    (quarter, _), _ = divide(half, ENVELOPE, 4, isolated=False, reason="413")
+    assert quarter.isolated
+
+
+@given(exports(plain_uids), st.data())
+def test_what_was_left_open_is_found_again(export, data) -> None:
+    assume(export.uids)
+    batch: Batch = work_of(export).root
+    start = data.draw(st.integers(0, batch.uid_count - 1))
+    count = data.draw(st.integers(1, batch.uid_count - start))
+    left = OpenBatch(
+        number=9, first_uid=batch.first_uid + start, uid_count=count, attempts=3, isolated=True
+    )
+    work = reopen(batch, left, ENVELOPE)
+    assert uids_of(work) == export.uids[start : start + count]
+    assert (work.number, work.offset, work.uid_count) == (9, start, count)
+    assert (work.attempts, work.failures, work.isolated) == (3, 0, True)
+    for single in range(count):
+        assert work.root.place(work.offset + single) == export.places[start + single]
+
+
+def test_a_registration_tells_the_books_what_the_batch_holds() -> None:
+    rows = [Row(reason=BLANK), Row("a"), Row(reason="bad"), Row("b"), Row(reason=BLANK)]
+    entry = work_of(Export([rows]), number=7).registration
+    assert (entry.number, entry.first_uid, entry.uid_count) == (7, 0, 2)
+    assert (entry.blank, entry.invalid, entry.records_through) == (2, 1, 5)
+    assert entry.is_last
+    assert entry.payload_bytes == len(ENVELOPE.enclose(["a", "b"]))
