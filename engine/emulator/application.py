@@ -38,6 +38,7 @@ from engine.emulator.answers import (
 from engine.emulator.cohorts import Cohorts
 from engine.emulator.counts import Counts
 from engine.emulator.faults import Fault, FaultKind, Faults
+from engine.emulator.journal import Journal
 from engine.emulator.limiters import Limiter, RetryAfter, Verdict, limiter
 from engine.emulator.payload import Payload, read_payload
 from engine.emulator.settings import EmulatorSettings
@@ -65,9 +66,14 @@ class Emulator:
     """The API's one endpoint and its state; `server` puts it on a socket."""
 
     def __init__(
-        self, settings: EmulatorSettings, *, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: EmulatorSettings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        journal: Journal | None = None,
     ) -> None:
         self.settings = settings
+        self._journal = journal
         self._clock = clock
         self._closing = asyncio.Event()
         self._names = random.Random(settings.faults.seed)  # noqa: S311  request ids, not secrets
@@ -121,7 +127,21 @@ class Emulator:
         jitter, fault = self._faults.next()
         if jitter:
             await self._wait(jitter)
-        caller, headers = self._admit(request)
+        arrived = self._clock() - self._started
+        caller, headers = self._admit(request, arrived)
+        response = await self._handle(request, caller, headers, fault)
+        if self._journal is not None and (isinstance(caller, str) or caller is THROTTLED):
+            torn = request.transport is None or request.transport.is_closing()
+            self._journal.note(arrived, None if torn else response.status)
+        return response
+
+    async def _handle(
+        self,
+        request: web.Request,
+        caller: str | Refusal,
+        headers: dict[str, str],
+        fault: Fault | None,
+    ) -> web.StreamResponse:
         try:
             body = await read_body(request, self.settings.max_bytes)
         except (ConnectionError, web.RequestPayloadError):
@@ -144,7 +164,7 @@ class Emulator:
         self.counts.requests += 1
         return await self._refuse(NOT_FOUND, {})
 
-    def _admit(self, request: web.Request) -> tuple[str | Refusal, dict[str, str]]:
+    def _admit(self, request: web.Request, now: float) -> tuple[str | Refusal, dict[str, str]]:
         """Let a workspace in, or refuse; and give the headers that the answer is to carry."""
         for name in SINGLE_HEADERS:
             if len(request.headers.getall(name, [])) > 1:
@@ -153,7 +173,6 @@ class Emulator:
         caller = identify(request.headers, settings.workspaces, settings.blocked)
         if isinstance(caller, Refusal):
             return caller, {}
-        now = self._clock() - self._started
         self.counts.arrive(caller, now)
         if caller not in self._limiters:
             self._limiters[caller] = limiter(settings.limits)

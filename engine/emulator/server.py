@@ -15,6 +15,7 @@ from aiohttp import web
 
 from engine.emulator.application import Emulator
 from engine.emulator.errors import EmulatorError
+from engine.emulator.journal import journal_in
 from engine.emulator.settings import EmulatorSettings
 from engine.emulator.witness import Witness
 
@@ -46,9 +47,16 @@ class RunningEmulator:
 async def running(settings: EmulatorSettings) -> AsyncIterator[RunningEmulator]:
     """Run an emulator for the length of the block, on the loop that is there.
 
-    Raises `EmulatorError` when it cannot listen.
+    Raises `EmulatorError` when it cannot listen, or cannot write its log.
     """
-    emulator = Emulator(settings)
+    with journal_in(settings.log) as journal:
+        async with _listening(Emulator(settings, journal=journal)) as listening:
+            yield listening
+
+
+@asynccontextmanager
+async def _listening(emulator: Emulator) -> AsyncIterator[RunningEmulator]:
+    settings = emulator.settings
     application = web.Application()
     application.add_routes(Witness(emulator).routes())
     application.router.add_post(PATH, emulator.cohort_sync)

@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -35,6 +36,8 @@ class EmulatorSettings:
     """The users that exist; None when every uid is one."""
     count_only: bool = False
     """Keep no members, only counts, so that memory stays flat."""
+    log: Path | None = None
+    """A file that gets a line an authenticated request: when it came, what it was answered."""
     limits: LimitSettings = field(default_factory=LimitSettings)
     faults: FaultSettings = field(default_factory=FaultSettings)
 

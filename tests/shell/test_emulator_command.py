@@ -8,7 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ def test_every_flag_becomes_its_setting(monkeypatch: pytest.MonkeyPatch, tmp_pat
     line = (
         f"--host localhost --port 0 --workspace A:x:y --workspace B:z --blocked B --max-bytes 99 "
         f"--known-users {tmp_path}/users --count-only --allow-remote "
+        f"--log {tmp_path}/log "
         "--limiter gcra --requests 5 --per-seconds 2.5 --burst 3 --phase-seconds 1 "
         "--no-count-throttled --retry-after date --rate-headers "
         "--seed 7 --jitter-ms 30 --latency-ms 4 --fault 500=0.03:0.5 --fault hang=0.01:0:9 "
@@ -74,6 +75,7 @@ def test_every_flag_becomes_its_setting(monkeypatch: pytest.MonkeyPatch, tmp_pat
         max_bytes=99,
         known_users=frozenset({"a", "b"}),
         count_only=True,
+        log=tmp_path / "log",
         limits=LimitSettings(
             model=LimiterModel.GCRA,
             requests=5,
@@ -161,23 +163,49 @@ def test_the_port_file_holds_the_port(tmp_path: Path) -> None:
         assert int((tmp_path / "port").read_text()) == port
 
 
-def test_a_reset_is_one_on_the_wire(tmp_path: Path) -> None:
+def request(key: str = "demo-key") -> bytes:
+    """Return a whole request, valid if the key is."""
     body = (
         b'{"action":"add_members","partner":"p",'
         b'"parameters":{"cohort_name":"n","cohort_id":"c","members":[{"uid":"a"}]}}'
     )
     head = (
         "POST /v1/integrations/cohortsync HTTP/1.1\r\nHost: x\r\nMOE-APPKEY: DEMO\r\n"
-        f"Authorization: Basic {base64.b64encode(b'DEMO:demo-key').decode()}\r\n"
+        f"Authorization: Basic {base64.b64encode(f'DEMO:{key}'.encode()).decode()}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
+    return head.encode() + body
+
+
+def test_a_reset_is_one_on_the_wire(tmp_path: Path) -> None:
     with (
         process(tmp_path, "--fault", "reset=1") as (_, port),
         socket.create_connection(("127.0.0.1", port)) as connection,
     ):
-        connection.sendall(head.encode() + body)
+        connection.sendall(request())
         with pytest.raises(ConnectionResetError):
             connection.recv(1)
+
+
+def test_the_log_tells_when_each_request_came_and_what_it_was_answered(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    flags = ("--limiter", "fixed", "--requests", "4", "--fault-at", "reset=2", "--fault-at")
+    with process(tmp_path, "--log", str(log), *flags, "truncated=3") as (_, port):
+        for key in ("demo-key", "demo-key", "demo-key", "wrong-key", "demo-key", "demo-key"):
+            with socket.create_connection(("127.0.0.1", port)) as connection, suppress(OSError):
+                connection.sendall(request(key))
+                connection.recv(1)
+    lines = [line.split() for line in log.read_text().splitlines()]
+    times = [float(seconds) for seconds, _ in lines]
+    assert [status for _, status in lines] == ["200", "-", "-", "200", "429"]
+    assert times == sorted(times)
+
+
+def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    arguments = ["--port", "0", "--log", str(tmp_path / "none" / "log")]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, UsageError)
+    assert "cannot be written" in result.exception.message
 
 
 def test_a_port_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

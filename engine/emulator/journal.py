@@ -1,0 +1,37 @@
+"""A line a request in a file, for whoever wants to see when requests came, not just how many."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from engine.emulator.errors import EmulatorError
+
+
+class Journal:
+    """Writes one line an authenticated request, once it is known how it ends.
+
+    A line holds the seconds from the emulator's start to the arrival, and the status answered, `-`
+    where no whole answer was given: `12.345678 200`. Lines stand in the order of the answers.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def note(self, arrived: float, status: int | None) -> None:
+        """Write a line."""
+        self._file.write(f"{arrived:.6f} {status or '-'}\n")
+
+
+@contextmanager
+def journal_in(path: Path | None) -> Iterator[Journal | None]:
+    """Append to a file for the length of the block; `EmulatorError` when it cannot be opened."""
+    if path is None:
+        yield None
+        return
+    try:
+        file = path.open("a", buffering=1, encoding="ascii")
+    except OSError as error:
+        raise EmulatorError(f"{path}: cannot be written ({error.strerror})") from None
+    with file:
+        yield Journal(file)
