@@ -1,8 +1,8 @@
 """Uids into payloads under the byte limit, greedily: one closes when the next uid would not fit.
 
 The cut is vectorised over encoded lengths, and no uid becomes a Python object but the rare one that
-JSON has to escape: payloads are joined by Arrow, byte for byte what orjson would write. Where the
-ledger already knows an export's first batches, the cut follows their uid counts instead of the
+JSON has to escape, which orjson encodes. Arrow joins the members, byte for byte what orjson would
+write, and one call of orjson puts them into their envelope. Where the ledger already knows an export's first batches, the cut follows their uid counts instead of the
 limit, which may have changed since, and proves by digests that the uids are still the same.
 """
 
@@ -236,7 +236,6 @@ class Cutter:
         self.payload_bytes = payload_bytes
         """The limit in force, which an answer of 413 lowers for the batches to come."""
         # The members come last in a payload.
-        self._before, _, self._after = envelope.enclose([]).rpartition(b"[]")
         self._parts: list[_Part] = []
         self._stretches: list[Stretch] = []
         self._skipped: list[SkippedRows] = []
@@ -344,8 +343,7 @@ class Cutter:
 
     def _payload(self) -> bytes:
         members = _BETWEEN_UIDS.join([part.members for part in self._parts])
-        start, end = b"[" + _MEMBER_START, _MEMBER_END + b"]"
-        return b"".join((self._before, start, members, end, self._after))
+        return self._envelope.enclose_encoded(b"[" + _MEMBER_START + members + _MEMBER_END + b"]")
 
     def _clear(self) -> None:
         self._parts, self._stretches, self._skipped = [], [], []

@@ -74,11 +74,18 @@ class Envelope:
 
     def enclose(self, uids: list[str]) -> bytes:
         """Return the payload that carries `uids`: compact UTF-8 JSON."""
+        return self._encode([{"uid": uid} for uid in uids])
+
+    def enclose_encoded(self, members: bytes) -> bytes:
+        """Return the payload around `members`, the JSON array of them."""
+        return self._encode(orjson.Fragment(members))
+
+    def _encode(self, members: list[dict[str, str]] | orjson.Fragment) -> bytes:
         return orjson.dumps(
             {
                 "action": self._action,
                 "partner": self._partner,
-                "parameters": {**self._parameters, "members": [{"uid": uid} for uid in uids]},
+                "parameters": {**self._parameters, "members": members},
             }
         )
 

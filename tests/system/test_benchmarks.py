@@ -1,0 +1,43 @@
+"""Every benchmark runs, small: what it measures here means nothing, and that it prints does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SMALL = {
+    "packing": ["--rows", "20000", "--repeats", "1"],
+    "engine_speed": ["--rows", "20000", "--repeats", "1", "--seconds", "0.1"],
+    "memory": ["--rows", "20000"],
+    "first_request": ["--rows", "20000", "--repeats", "1"],
+    "cpu": ["--rows", "10000", "20000", "--repeats", "1"],
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_benchmark_prints_its_figures_and_how_it_measured(name: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / f"{name}.py", *SMALL[name]],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\nGoal: " in done.stdout or " Goal: " in done.stdout
+    assert "\nMeasured: " in done.stdout
+    assert not list(tmp_path.iterdir()), "an export or a state folder was left behind"
+
+
+def test_every_benchmark_is_tried_here() -> None:
+    programs = {
+        path.stem
+        for path in (ROOT / "benchmarks").glob("*.py")
+        if "\nGOAL" in path.read_text(encoding="utf-8")
+    }
+    assert programs == set(SMALL)
