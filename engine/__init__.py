@@ -10,11 +10,12 @@ Values flow left to right; nothing flows back but a decision ("again, after 4 s"
     config      config.toml and environment into one frozen Config, or every problem at once
     source/     an export into Arrow arrays of uids, with their place in it
     batch       uids into payloads under the byte limit
-    pacing      the ceiling: its arithmetic and the waiting
+    pacing/     the ceiling: its arithmetic and the waiting
     delivery/   answers into outcomes, outcomes into decisions, and the way of a batch through them
     ledger/     SQLite: runs, batches, attempts; intent before action
     report/     the ledger's rows into what people and programs read
     check       the preflight, without sending
+    simulator/  a night in virtual time: the same pacing and delivery against a model of the API
     emulator/   the API itself, on loopback; shares nothing with the rest and counts for itself
 
 The promise, kept by tests: rows read = blank + invalid + planned; planned = accepted + rejected +

@@ -2,6 +2,8 @@
 
 LONGEST_HOLD_SECONDS = 600.0
 """A Retry-After beyond this is cut to it: a probe then asks again, at the price of one request."""
+PROBES_ON_TRUST = 3
+"""Refusals in a row after which a Retry-After that was not true may be waited out for longer."""
 
 
 class Gate:
@@ -43,6 +45,8 @@ class Gate:
             self._closed_at = now
         backoff = min(self._per_seconds, 2.0 ** min(max(self._strikes - 1, 0), 30))
         hold = backoff if retry_after is None else min(retry_after, LONGEST_HOLD_SECONDS)
+        if self._strikes > PROBES_ON_TRUST:
+            hold = max(hold, backoff)
         self._opens_at = max(self._opens_at, now + hold)
         self._probe_due, self._probe_out = True, False
         return is_news

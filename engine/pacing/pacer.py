@@ -12,8 +12,11 @@ from engine.pacing.gate import Gate
 from engine.pacing.schedule import Schedule
 from engine.pacing.settings import PacingSettings
 
-CATCH_UP = 4
-"""Sends that may follow each other at once after a late wake-up: the one due and three missed."""
+CATCH_UP = 3
+"""Sends that may follow each other at once after a late wake-up: the one due and two missed.
+
+A limit of evenly spaced arrivals with a burst of 5 then still bears jitter of two slots.
+"""
 NEAR_SECONDS = 1.0
 """How long before its turn a request may take its connection from the pool."""
 
@@ -71,20 +74,27 @@ class Pacer:
                 # Nothing was missed before the first turn, so there is nothing to catch up.
                 await self._bucket.acquire(self._spare)
                 self._spare = 0
-            await self._pass_gate()
+            margin = await self._keep_law()
+            # The bucket comes last: what it lets go leaves at once, or a wait for the law would
+            # add one to what it holds.
             await self._bucket.acquire()
-            margin = 0.0
-            while True:
-                # A 429 may close the gate during either wait, and the margin may grow.
-                await self._pass_gate()
-                now = self._clock.now()
-                if (wait := self.schedule.earliest() - now) <= 0:
-                    break
-                margin = self.schedule.margin
-                await asyncio.sleep(wait)
+            # A 429 may have closed the gate meanwhile, and the margin may have grown.
+            margin = max(margin, await self._keep_law())
+            now = self._clock.now()
             self.schedule.record_send(now)
             self.budget.send(now, margin)
             return Turn(now, self.gate.let_pass())
+
+    async def _keep_law(self) -> float:
+        """Wait for gate and window law; return the margin that was waited for, or 0."""
+        margin = 0.0
+        while True:
+            await self._pass_gate()
+            wait = self.schedule.earliest() - self._clock.now()
+            if wait <= 0:
+                return margin
+            margin = self.schedule.margin
+            await asyncio.sleep(wait)
 
     async def _pass_gate(self) -> None:
         began = self._clock.now()

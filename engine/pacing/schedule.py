@@ -11,12 +11,18 @@ SMALLEST_MARGIN = 1 / 1200
 """What the margin never falls below, as a share of the window: 50 ms of a minute."""
 WIDEST_MARGIN = 2 / 100
 """The margin's bound after any number of 429s, as a share of the window."""
+SPREAD_COVER = 1.5
+"""The margin as a multiple of the spread seen: the widest pair of trips is yet to come."""
 TRUSTED_ROUND_TRIPS = 20
 """Round trips to be seen before their spread is believed; until then the largest margin holds."""
 STEP_DOWN = 0.9
 """What one 429 too many takes the pace down to, where the log can't tell what was let through."""
 STEP_UP = 0.02
 """What a window without a 429 gives back, as a share of the ceiling that is configured."""
+WIDENING = 1 / 200
+"""What each 429 adds to the margin, as a share of the window."""
+FORGIVING_WINDOWS = 10
+"""Windows without a 429 after which the margin gives back what one of them added."""
 QUIET_WINDOWS = 3
 """Windows without a 429 after which the next one counts as the first again."""
 
@@ -31,6 +37,7 @@ class Schedule:
         self._accepted: deque[float] = deque(maxlen=settings.requests)
         self._round_trips: deque[float] = deque(maxlen=max(settings.requests, TRUSTED_ROUND_TRIPS))
         self._widened = 0.0
+        self._forgive_at = float("inf")
         self._allowed = float(settings.requests)
         self._struck_at = float("-inf")
         self._flows = False
@@ -45,7 +52,7 @@ class Schedule:
         if len(self._round_trips) < TRUSTED_ROUND_TRIPS:
             spread = largest
         else:
-            spread = max(self._round_trips) - min(self._round_trips)
+            spread = SPREAD_COVER * (max(self._round_trips) - min(self._round_trips))
         return min(max(spread, self._window * SMALLEST_MARGIN), largest) + self._widened
 
     @property
@@ -77,6 +84,9 @@ class Schedule:
         """Learn that the API let a request through; after a quiet window, try a little more."""
         self._accepted.append(sent_at)
         self._flows = True
+        if now >= self._forgive_at:
+            self._widened = max(0.0, self._widened - self._window * WIDENING)
+            self._forgive_at = now + FORGIVING_WINDOWS * self._window
         if now >= self._raise_at:
             most = self._settings.requests
             self._allowed = min(most, self._allowed + max(1.0, most * STEP_UP))
@@ -88,8 +98,9 @@ class Schedule:
         The first one stretches the window. The next takes the pace down, if it comes soon and
         requests went through in between: a storm that refuses everything tells of no ceiling.
         """
-        step = self._window * LARGEST_MARGIN / 2
-        self._widened = min(self._widened + step, self._window * (WIDEST_MARGIN - LARGEST_MARGIN))
+        widest = self._window * (WIDEST_MARGIN - LARGEST_MARGIN)
+        self._widened = min(self._widened + self._window * WIDENING, widest)
+        self._forgive_at = now + FORGIVING_WINDOWS * self._window
         if self._flows and now - self._struck_at < QUIET_WINDOWS * self._window:
             let_through = sum(1 for sent_at in self._accepted if sent_at > now - self._window)
             # A window that was barely used says nothing about how much it may hold.

@@ -1,0 +1,221 @@
+"""Hours of delivery in virtual time: the ceiling is used, and never passed."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from engine.delivery.settings import DeliverySettings
+from engine.pacing import PacingSettings
+from engine.simulator.api import Api, every_limiter
+from engine.simulator.forecast import forecast
+from engine.simulator.latency import Latency, drifting, jittered, slow_between, steady
+from engine.simulator.loop import Neighbour
+from engine.simulator.simulation import Scenario, Sitting, simulate
+
+MINUTE = PacingSettings(300, 60)
+OTHERS = [PacingSettings(10, 1), PacingSettings(300, 6), PacingSettings(5, 3600)]
+every_other_ceiling = pytest.mark.parametrize(
+    "ceiling", OTHERS, ids=[f"{c.requests}-per-{c.per_seconds:g}" for c in OTHERS]
+)
+seeds = pytest.mark.parametrize("seed", range(2))
+SMALL_JITTER = 1 / 3000
+"""As a share of the window: 20 ms of a minute."""
+WIDE_JITTER = 1 / 200
+"""As a share of the window: 300 ms of a minute."""
+HOUR = 18_000
+"""Requests that an hour takes at the API's own ceiling."""
+
+UIDS_A_REQUEST = Scenario(uids=1).full_batch.uid_count
+
+
+def sat(
+    requests: int,
+    latency: Latency,
+    ceiling: PacingSettings = MINUTE,
+    *,
+    phase: float = 0.0,
+    **how: Any,  # noqa: ANN401 - fields of a Scenario
+) -> tuple[Sitting, Api]:
+    """Deliver that many requests' worth of uids to an API that has every kind of limit at once."""
+    api = Api(ceiling, every_limiter(ceiling, phase), latency)
+    sitting = simulate(Scenario(uids=requests * UIDS_A_REQUEST, pacing=ceiling, **how), api)
+    return sitting, api
+
+
+def assert_never_over(sitting: Sitting, api: Api) -> None:
+    """No window above the ceiling by our log, none as the API counts, and nothing left undone."""
+    assert sitting.stop is None
+    assert sitting.sends.most_in_window <= sitting.pacing.requests
+    assert api.most_in_window <= sitting.pacing.requests
+    assert set(api.refused.values()) == {0}
+    assert set(api.answers) == {200}
+    assert api.answers[200] == sitting.books.batches.total() == sitting.sends.count
+
+
+def steady_use(sitting: Sitting, after: float | None = None) -> float:
+    """Return the ceiling's use from two windows after the start, or `after`, to the last send."""
+    start = 2 * sitting.pacing.per_seconds if after is None else after
+    return sitting.ceiling_use(start, sitting.sends.accepted[-1])
+
+
+@pytest.mark.parametrize(
+    "requests", [HOUR // 2, pytest.param(10 * HOUR, marks=pytest.mark.slow)], ids=["half", "ten"]
+)
+@pytest.mark.parametrize(
+    ("jitter", "use"), [(SMALL_JITTER, 0.998), (WIDE_JITTER, 0.990)], ids=["small", "wide"]
+)
+def test_hours_at_the_ceiling(requests, jitter, use) -> None:
+    dice = random.Random(requests)
+    phase = dice.uniform(0, 60)
+    sitting, api = sat(requests, jittered(dice, jitter * 60), phase=phase)
+    assert_never_over(sitting, api)
+    assert steady_use(sitting) >= use
+    # It does not drift: the last ten minutes are as good as all of them.
+    assert steady_use(sitting, sitting.ended - 600) >= use
+
+
+@seeds
+def test_jitter_on_the_way_in_meets_no_refusal_whatever_the_round_trip(seed) -> None:
+    dice = random.Random(seed)
+    latency = jittered(dice, WIDE_JITTER * 60, seconds=dice.uniform(0.05, 2))
+    sitting, api = sat(HOUR // 6, latency, phase=dice.uniform(0, 60))
+    assert_never_over(sitting, api)
+    assert steady_use(sitting) >= 0.990
+
+
+@seeds
+@every_other_ceiling
+def test_another_ceiling_is_used_as_well(ceiling, seed) -> None:
+    dice = random.Random(seed)
+    for jitter, use in ((SMALL_JITTER, 0.998), (WIDE_JITTER, 0.990)):
+        spread = jitter * ceiling.per_seconds
+        latency = jittered(dice, spread)
+        phase = dice.uniform(0, ceiling.per_seconds)
+        # What waits longer for its answer than a minute is timed out.
+        patient = DeliverySettings(timeout_seconds=60 + 2 * spread)
+        sitting, api = sat(1500, latency, ceiling, phase=phase, delivery=patient)
+        assert_never_over(sitting, api)
+        assert steady_use(sitting) >= use
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "use"),
+    # 20 ms are a third of a thousandth of a minute, but two hundredths of a second: half of the
+    # wake-ups are late by half of that, and each waits a whole window from a send that was late.
+    [(MINUTE, 0.995), (PacingSettings(300, 6), 0.990), (PacingSettings(10, 1), 0.980)],
+    ids=["300-per-60", "300-per-6", "10-per-1"],
+)
+def test_a_neighbour_that_blocks_half_of_the_time(ceiling, use) -> None:
+    latency = jittered(random.Random(1), SMALL_JITTER * ceiling.per_seconds)
+    sitting, api = sat(HOUR // 6, latency, ceiling, wakes=Neighbour(random.Random(2)))
+    assert_never_over(sitting, api)
+    assert steady_use(sitting) >= use
+
+
+def test_latency_that_drifts_by_seconds() -> None:
+    latency = drifting(random.Random(1), least=0.05, most=2.0, period=600, spread=0.02)
+    sitting, api = sat(HOUR // 2, latency)
+    assert_never_over(sitting, api)
+    assert steady_use(sitting) >= 0.990
+
+
+def test_a_slow_api_is_waited_for_and_then_the_ceiling_is_used_again() -> None:
+    brisk = jittered(random.Random(1), SMALL_JITTER * 60)
+    settings = DeliverySettings(max_in_flight=64)
+    latency = slow_between(120, 420, steady(30), brisk)
+    sitting, api = sat(HOUR // 4, latency, delivery=settings)
+    assert_never_over(sitting, api)
+    # Full is full: 64 under way for 30 s each.
+    assert sitting.sends.most_under_way == sitting.books.most_open == settings.max_in_flight
+    assert sitting.ceiling_use(180, 420) == pytest.approx(64 / 30 / 5, rel=0.05)
+    # A window's round trips later, those of the slow hour are forgotten.
+    assert steady_use(sitting, 600) >= 0.998
+
+
+@seeds
+@pytest.mark.parametrize("seconds", [15.0, 60.0, 300.0])
+def test_a_pause_of_the_source_is_never_made_up_for(seconds, seed) -> None:
+    dice = random.Random(seed)
+    stalls = {dice.randrange(300, 1200): seconds for _ in range(2)}
+    latency = jittered(dice, WIDE_JITTER * 60)
+    sitting, api = sat(1800, latency, pause_before=lambda batch: stalls.get(batch, 0.0))
+    assert_never_over(sitting, api)
+    assert sitting.seconds >= (1800 - 300) / 5 + seconds * len(stalls) - 60
+
+
+def test_a_source_that_is_too_slow_is_waited_for_with_nothing_piling_up() -> None:
+    sitting, api = sat(600, steady(0.1), pause_before=lambda _: 0.5)
+    assert_never_over(sitting, api)
+    assert sitting.books.most_open <= 2
+    assert sitting.seconds == pytest.approx(300, rel=0.01)
+
+
+def sends_under(wall_clock_error: Callable[[float], float]) -> list[float]:
+    latency = jittered(random.Random(1), SMALL_JITTER * 60)
+    sitting, _ = sat(1200, latency, wall_clock_error=wall_clock_error)
+    return list(sitting.sends.accepted)
+
+
+def test_steps_of_the_wall_clock_change_nothing() -> None:
+    def stepping(now: float) -> float:
+        return random.Random(int(now / 20)).uniform(-86_400, 86_400)
+
+    assert sends_under(stepping) == sends_under(lambda _: 0.0)
+
+
+@pytest.mark.parametrize(("pause", "step"), [(0.0, -3600.0), (15.0, 3600.0), (59.0, 0.0)])
+def test_a_restart_goes_on_inside_the_window_whatever_the_wall_clock_says(pause, step) -> None:
+    api = Api(MINUTE, every_limiter(MINUTE, 7.0), jittered(random.Random(1), WIDE_JITTER * 60))
+    scenario = Scenario(uids=450 * UIDS_A_REQUEST)
+    before = simulate(scenario, api)
+    stepped = Scenario(uids=scenario.uids, wall_clock_error=lambda _: step)
+    after = simulate(stepped, api, start=before.ended + pause, sent_before=tuple(before.books.sent))
+    assert api.answers == {200: 900}
+    assert api.most_in_window <= 300
+    # Nothing was held back for longer than the window asks, either.
+    assert after.ended - before.began <= 900 / 5 * 1.01 + pause + 1
+
+
+def test_the_same_dice_give_the_same_night() -> None:
+    def night() -> list[float]:
+        dice = random.Random(5)
+        latency = jittered(dice, WIDE_JITTER * 60)
+        sitting, _ = sat(900, latency, wakes=Neighbour(dice))
+        return list(sitting.sends.accepted)
+
+    assert night() == night()
+
+
+@pytest.mark.parametrize("uids", [1, UIDS_A_REQUEST, UIDS_A_REQUEST + 1, 5_000_000])
+def test_the_forecast_agrees_with_the_simulation(uids) -> None:
+    sitting = simulate(Scenario(uids=uids), Api(MINUTE, every_limiter(MINUTE), steady(0.1)))
+    told = forecast(uids, UIDS_A_REQUEST, MINUTE)
+    assert sitting.sends.count == told.requests
+    assert sum(sitting.books.uids.values()) == uids
+    assert told.least_seconds <= sitting.seconds <= told.most_seconds + 0.5
+
+
+def test_an_answer_that_is_too_late_is_none() -> None:
+    impatient = DeliverySettings(timeout_seconds=1.0)
+    late = slow_between(60, 90, steady(2.0), steady(0.1))
+    sitting, api = sat(600, late, delivery=impatient)
+    assert sitting.stop is None
+    assert sitting.books.outcomes["unconfirmed"] >= 100
+    assert sitting.books.outcomes["accepted"] == 600
+    assert sitting.sends.most_in_window <= 300
+    # The far side took each of them, and most of the late ones twice.
+    assert api.answers[200] == 600 + sitting.books.outcomes["unconfirmed"]
+
+
+@pytest.mark.slow
+def test_a_night_of_100_million_uids() -> None:
+    latency = jittered(random.Random(1), SMALL_JITTER * 60)
+    api = Api(MINUTE, every_limiter(MINUTE, 17.0), latency)
+    sitting = simulate(Scenario(uids=100_000_000), api)
+    assert_never_over(sitting, api)
+    assert sum(sitting.books.uids.values()) == 100_000_000
+    told = forecast(100_000_000, UIDS_A_REQUEST, MINUTE)
+    assert sitting.seconds == pytest.approx(told.least_seconds, rel=0.001)
+    assert sitting.seconds < 92 * 60
