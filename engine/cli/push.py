@@ -143,7 +143,9 @@ def resume(
     from engine.source import ReadingOptions, open_source
 
     settings = load(config, endpoint=endpoint, state=state)
-    found = find_unfinished(settings.state_dir, run)
+    workspace = settings.workspace
+    here = (workspace.endpoint.url, workspace.id, workspace.partner)
+    found = find_unfinished(settings.state_dir, run, here)
     if found is None:
         sys.stderr.write("nothing to resume: no run is unfinished\n")
         if as_json:
@@ -154,12 +156,9 @@ def resume(
             f"run {found.name} read from a pipe, which only its own command can repeat",
             hint="pipe the same data into the same `cohortsync push` again",
         )
-    workspace = settings.workspace
-    here = (workspace.endpoint.url, workspace.id, workspace.partner)
-    there = (found.endpoint, found.workspace, found.partner)
-    if here != there:
+    if here != found.target:
         raise UsageError(
-            f"run {found.name} belongs to {' / '.join(there)}, and the configuration names "
+            f"run {found.name} belongs to {' / '.join(found.target)}, and the configuration names "
             f"{' / '.join(here)}",
             hint="pass the configuration that the run was begun with, by --config",
         )

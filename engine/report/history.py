@@ -32,6 +32,11 @@ class UnfinishedRun:
     exports: list[str]
     reading: dict[str, Any]
 
+    @property
+    def target(self) -> tuple[str, str, str]:
+        """Endpoint, workspace and partner."""
+        return self.endpoint, self.workspace, self.partner
+
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
@@ -73,15 +78,19 @@ def find_ledger(state: Path, run: str) -> Path:
     )
 
 
-def find_unfinished(state: Path, run: str | None) -> UnfinishedRun | None:
+def find_unfinished(
+    state: Path, run: str | None, target: tuple[str, str, str] | None = None
+) -> UnfinishedRun | None:
     """Return run `run`, or the latest unfinished one, or None if there is none.
 
+    The latest is looked for among those of `target` (endpoint, workspace and partner), if given.
     Raises `UsageError` if `run` is unknown or finished.
     """
     if run is None:
         rows = [row for path in ledgers(state) if not is_held(path.parent) for row in _open(path)]
-        latest = max(rows, key=lambda row: int(row["started_utc_ns"]), default=None)
-        return None if latest is None else _unfinished(latest)
+        found = [_unfinished(row) for row in sorted(rows, key=lambda row: row["started_utc_ns"])]
+        fitting = [each for each in found if target in {None, each.target}]
+        return fitting[-1] if fitting else None
     for row in _open(find_ledger(state, run)):
         if row["name"] == run:
             return _unfinished(row)

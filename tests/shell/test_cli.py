@@ -1,0 +1,66 @@
+"""The command line's own frame: help, imports, and what becomes of a bug."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from engine.cli import app, main
+
+COMMANDS = ("push", "resume", "runs", "show", "rejects", "check", "emulator", "demo")
+HEAVY = {"aiohttp", "numpy", "pyarrow", "pydantic", "sqlite3", "uvloop"}
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage:" in result.stdout
+    assert "--help" in result.stdout
+
+
+def test_the_list_of_commands_is_complete() -> None:
+    result = CliRunner().invoke(app, ["--help"])
+    assert result.exit_code == 0
+    assert all(f" {command} " in result.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("words", [["--help"], []])
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    program = (
+        f"import sys; sys.argv = ['cohortsync', *{words!r}]\n"
+        "from engine.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as leaving: assert not leaving.code\n"
+        "print(*sys.modules, sep='\\n', file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert "Usage:" in done.stdout
+    imported = {name.partition(".")[0] for name in done.stderr.splitlines()}
+    assert "typer" in imported
+    assert not imported & HEAVY
+
+
+def test_a_bug_is_told_as_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stumble(_: Path) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("engine.report.history.all_runs", stumble)
+    monkeypatch.setattr("sys.argv", ["cohortsync", "runs", "--json", "--state", str(tmp_path)])
+    # It sets handlers for signals, which are this process's own to keep.
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit) as leaving:
+        main()
+    told = capsys.readouterr()
+    assert leaving.value.code == 70
+    assert "ZeroDivisionError" in told.err
+    assert "this is a bug in cohortsync" in told.err
+    assert json.loads(told.out)["exit_status"] == 70

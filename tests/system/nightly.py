@@ -1,0 +1,208 @@
+"""A night as a scheduler sees it: a folder, a configuration, and the commands run there."""
+
+import io
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import chdir, closing, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+from urllib.parse import quote
+
+from clean_room import API_KEY, ENGINE, PATIENCE_SECONDS, WORKSPACE, environment
+from emulated_api import COHORT
+
+from engine.cli import main
+
+TARGET = ("--cohort-id", COHORT, "--cohort-name", "Night")
+
+
+def _full_disk(kib: int) -> list[str]:
+    return ["bash", "-c", f'ulimit -f {kib}; exec "$@"', "bash"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A command that has ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The JSON document on stdout, where nothing else may stand."""
+        document: dict[str, Any] = json.loads(self.stdout)
+        assert self.stdout.count("\n") == 1
+        assert document["exit_status"] == self.status
+        return document
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A command under way; left alone, it is killed when the test ends."""
+
+    process: subprocess.Popen[bytes]
+    output: Path
+    log: Path
+
+    @property
+    def stderr(self) -> str:
+        """What it has written to stderr so far."""
+        return self.log.read_text()
+
+    def wait(self) -> Ended:
+        self.process.wait(PATIENCE_SECONDS)
+        return _ended(self.process.returncode, self.output.read_text(), self.stderr)
+
+    def kill(self) -> Ended:
+        self.process.kill()
+        return self.wait()
+
+
+def _ended(status: int, stdout: str, stderr: str) -> Ended:
+    ended = Ended(status, stdout, stderr)
+    # Whatever a command is used for, these never show.
+    assert "Traceback" not in ended.stderr, ended.stderr
+    assert API_KEY not in ended.stdout + ended.stderr
+    return ended
+
+
+@dataclass(slots=True)
+class Night:
+    """A folder with a configuration, and the commands run in it."""
+
+    folder: Path
+    url: str
+    variables: dict[str, str] = field(default_factory=dict)
+    _started: list[Running] = field(default_factory=list)
+
+    def configure(self, **tables: Mapping[str, object]) -> None:
+        """Write config.toml: light payloads and a short window unless `tables` say otherwise."""
+        merged: dict[str, dict[str, object]] = {
+            "workspace": {"id": WORKSPACE, "endpoint": self.url},
+            "limits": {"requests": 300, "per_seconds": 2.0, "payload_bytes": 2000},
+            "retry": {"backoff_seconds": 0.05},
+        }
+        for name, table in tables.items():
+            merged.setdefault(name, {}).update(table)
+        lines = []
+        for name, table in merged.items():
+            lines.append(f"[{name}]")
+            lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+        (self.folder / "config.toml").write_text("\n".join(lines) + "\n")
+
+    def write(self, name: str, uids: int = 300) -> set[str]:
+        """Write a text export of made-up uids, and return them."""
+        found = [f"{name}-uid-{number:06}" for number in range(uids)]
+        (self.folder / name).write_text("\n".join(found) + "\n")
+        return set(found)
+
+    def spawn(
+        self,
+        *arguments: str,
+        stdin: bytes = b"",
+        largest_file_kib: int | None = None,
+    ) -> Ended:
+        """Run a command as a process; `largest_file_kib` plays a disk with little room."""
+        limit = [] if largest_file_kib is None else _full_disk(largest_file_kib)
+        done = subprocess.run(
+            [*limit, *ENGINE, *arguments],
+            input=stdin,
+            capture_output=True,
+            env=environment(self.folder, **self.variables),
+            cwd=self.folder,
+            check=False,
+            timeout=PATIENCE_SECONDS,
+        )
+        return _ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def run(self, *arguments: str, folder: Path | None = None) -> Ended:
+        """Run a command inside this process, which is quicker."""
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        stdout, stderr = io.StringIO(), io.StringIO()
+        with (
+            patch.dict(os.environ, environment(self.folder, **self.variables), clear=True),
+            patch.object(sys, "argv", ["cohortsync", *arguments]),
+            chdir(folder or self.folder),
+            redirect_stdout(stdout),
+            redirect_stderr(stderr),
+        ):
+            try:
+                main()
+            except SystemExit as leaving:
+                status = leaving.code or 0
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+        assert isinstance(status, int)
+        return _ended(status, stdout.getvalue(), stderr.getvalue())
+
+    def push(self, *arguments: str) -> Ended:
+        return self.run("push", *arguments, *TARGET, "--json")
+
+    def spawn_push(
+        self, *arguments: str, stdin: bytes = b"", largest_file_kib: int | None = None
+    ) -> Ended:
+        command = ("push", *arguments, *TARGET, "--json")
+        return self.spawn(*command, stdin=stdin, largest_file_kib=largest_file_kib)
+
+    def start(
+        self, *arguments: str, stdin: int = subprocess.DEVNULL, stdout: int | None = None
+    ) -> Running:
+        """Begin a command; its stdout is kept in a file unless it is to go elsewhere."""
+        number = len(self._started)
+        output, log = self.folder / f"{number}.stdout", self.folder / f"{number}.stderr"
+        with output.open("wb") as kept, log.open("wb") as stderr:
+            process = subprocess.Popen(
+                [*ENGINE, *arguments],
+                stdin=stdin,
+                stdout=kept if stdout is None else stdout,
+                stderr=stderr,
+                env=environment(self.folder, **self.variables),
+                cwd=self.folder,
+            )
+        self._started.append(Running(process, output, log))
+        return self._started[-1]
+
+    def start_push(self, *arguments: str) -> Running:
+        return self.start("push", *arguments, *TARGET, "--json")
+
+    def end(self) -> None:
+        """Leave nothing running behind."""
+        for running in self._started:
+            if running.process.poll() is None:
+                running.kill()
+
+    def rejects(self, run: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.run("rejects", run).stdout.splitlines()]
+
+    def ledger_files(self) -> list[Path]:
+        return sorted(self.folder.glob("state/*/*/ledger.sqlite"))
+
+    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Ask the only ledger of the state folder."""
+        [path] = self.ledger_files()
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as ledger:
+            return ledger.execute(sql, values).fetchall()
+
+    def change(self, sql: str) -> None:
+        """Tamper with that ledger."""
+        [path] = self.ledger_files()
+        with closing(sqlite3.connect(path)) as ledger, ledger:
+            ledger.execute(sql)
+
+
+def assert_balanced(document: Mapping[str, Any]) -> None:
+    """Check the laws of conservation in a run's JSON document."""
+    rows, uids, batches = document["rows"], document["uids"], document["batches"]
+    assert rows["read"] == rows["blank"] + rows["invalid"] + uids["planned"]
+    for standing in (uids, batches):
+        parts = ("accepted", "rejected", "unconfirmed", "pending")
+        assert standing["planned"] == sum(standing[part] for part in parts)

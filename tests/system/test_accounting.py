@@ -1,0 +1,161 @@
+"""A run's books: what the JSON document says, and that it is so."""
+
+import csv
+import io
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from emulated_api import Emulator
+from nasty_export import write_nasty_export
+from nightly import TARGET, Night, assert_balanced
+
+STANDING = {"planned": int, "accepted": int, "rejected": int, "unconfirmed": int, "pending": int}
+# The document may grow by keys.
+DOCUMENT = {
+    "run": str,
+    "status": str,
+    "exit_status": int,
+    "reason": type(None),
+    "target": str,
+    "workspace": str,
+    "partner": str,
+    "cohort_id": str,
+    "cohort_name": str,
+    "action": str,
+    "ceiling": {"requests": int, "per_seconds": float},
+    "source_complete": bool,
+    "rows": {"read": int, "blank": int, "invalid": int},
+    "uids": STANDING,
+    "batches": STANDING,
+    "requests": {"sent": int, "accepted": int, "throttled": int, "retried": int, "split": int},
+    "bytes_sent": int,
+    "payload_fill": float,
+    "ceiling_use": float,
+    "started_at": str,
+    "finished_at": str,
+    "elapsed_seconds": float,
+    "schema_version": int,
+}
+
+
+def types_of(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: types_of(inner) for key, inner in value.items()}
+    return type(value)
+
+
+def test_a_finished_run_tells_everything(night: Night, api: Emulator) -> None:
+    planned = night.write("export.txt")
+    ended = night.spawn_push("export.txt")
+    books, report = ended.document, api.report()
+    assert types_of({key: books[key] for key in DOCUMENT}) == DOCUMENT
+    assert (ended.status, books["status"]) == (0, "finished")
+    assert api.members() == planned
+    assert books["uids"]["accepted"] == len(planned)
+    assert_balanced(books)
+    assert books["requests"]["sent"] == report["requests"]["received"] > 1
+    assert books["bytes_sent"] == report["bytes_received"]
+    assert not report["breaches"]
+    began, finished = (datetime.fromisoformat(books[key]) for key in ("started_at", "finished_at"))
+    assert began <= finished
+
+
+def test_a_run_opens_with_where_it_goes(night: Night) -> None:
+    night.write("export.txt", 1)
+    first = night.spawn_push("export.txt").stderr.splitlines()[0]
+    address = night.url.removeprefix("http://")
+    for said in (
+        f'target="EMULATOR {address}"',
+        "workspace=NIGHTLY",
+        "partner=cohortsync",
+        "cohort_id=night",
+        "action=add",
+        "ceiling=300/2s",
+    ):
+        assert said in first
+
+
+def test_books_for_people_say_accepted_and_never_applied(night: Night) -> None:
+    night.write("export.txt", 3)
+    ended = night.run("push", "export.txt", *TARGET)
+    assert ended.status == 0
+    assert "accepted" in ended.stdout
+    assert "3 read = 0 blank + 0 invalid + 3 planned" in ended.stdout
+    assert "applied" not in ended.stdout + ended.stderr
+
+
+def test_every_nasty_row_is_accounted_for(night: Night, api: Emulator, tmp_path: Path) -> None:
+    night.configure(limits={"payload_bytes": 20_000})
+    expected = write_nasty_export(tmp_path / "nasty.csv.gz", 6_000, payload_bytes=20_000)
+    ended = night.push("nasty.csv.gz", "--column", "uid")
+    books = ended.document
+    assert ended.status == 1
+    assert books["rows"] == {
+        "read": expected.rows,
+        "blank": len(expected.blank),
+        "invalid": len(expected.invalid),
+    }
+    assert books["uids"]["planned"] == expected.planned
+    assert books["uids"]["rejected"] == len(expected.rejected)
+    assert_balanced(books)
+    assert api.members() == expected.members
+    rejects = night.rejects(books["run"])
+    assert [(reject["kind"], reject["record"]) for reject in rejects] == expected.rejects
+    assert {reject["file"] for reject in rejects} == {"nasty.csv.gz"}
+    as_csv = csv.DictReader(io.StringIO(night.run("rejects", books["run"], "--csv").stdout))
+    assert [(reject["kind"], int(reject["record"])) for reject in as_csv] == expected.rejects
+
+
+@pytest.mark.parametrize(("tolerated", "status"), [(1, 1), (2, 0), (0.4, 1), (0.5, 0)])
+def test_tolerated_rows_still_count_as_success(night: Night, tolerated: float, status: int) -> None:
+    night.configure(accounting={"tolerate_invalid": tolerated})
+    (night.folder / "export.csv").write_bytes(b"uid,x\na,1\nb,1,1\nc\nd,1\n")
+    ended = night.push("export.csv", "--column", "uid")
+    assert ended.status == status
+    assert ended.document["rows"] == {"read": 4, "blank": 0, "invalid": 2}
+
+
+def test_faults_of_every_kind_lose_nothing(
+    night: Night, emulate: Callable[..., Emulator], tmp_path: Path
+) -> None:
+    poison = ("poison-1", "poison-2")
+    api = emulate(
+        *("--fault", "500=0.1:0.5", "--fault", "reset=0.06:1", "--fault", "hang=0.04:0.5"),
+        *("--fault", "html=0.03", "--fault", "lie=0.03", "--fault", "truncated=0.03"),
+        *("--fault-at", "413=7", "--poison", poison[0], "--poison", poison[1]),
+    )
+    night.url = api.url
+    night.configure(delivery={"timeout_seconds": 0.6})
+    expected = write_nasty_export(
+        tmp_path / "nasty.csv.gz", 4_000, payload_bytes=2_000, poison=poison
+    )
+    ended = night.push("nasty.csv.gz", "--column", "uid")
+    books, report = ended.document, api.report()
+    assert ended.status == 1
+    assert_balanced(books)
+    assert books["uids"]["unconfirmed"] == books["uids"]["pending"] == 0
+    assert api.members() == expected.members
+    rejects = night.rejects(books["run"])
+    assert [(reject["kind"], reject["record"]) for reject in rejects] == expected.rejects
+    refused = [reject for reject in rejects if reject["request_id"]]
+    assert [reject["uid"] for reject in refused] == list(poison)
+    assert all("400" in reject["reason"] for reject in refused)
+    assert books["requests"]["sent"] == report["requests"]["received"]
+    assert books["requests"]["retried"] > 0
+    assert books["requests"]["split"] > 2
+    assert not report["breaches"]
+
+
+def test_books_that_do_not_balance_are_reported(night: Night, api: Emulator) -> None:
+    night.write("export.txt")
+    books = night.push("export.txt").document
+    night.change("UPDATE batch SET invalid = invalid + 1 WHERE batch = 1")
+    night.change("UPDATE run SET status = 'incomplete'")
+    ended = night.push("export.txt")
+    assert ended.status == 70
+    assert ended.document["run"] == books["run"]
+    assert ended.document["status"] == "unbalanced"
+    assert "bug" in ended.stderr
+    assert api.received() == books["requests"]["sent"], "nothing was sent again"

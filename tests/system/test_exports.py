@@ -1,0 +1,95 @@
+"""Exports of every format and compression, through the command."""
+
+import bz2
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from emulated_api import Emulator
+from nightly import Night
+
+UIDS = ["007", "1e5", "NULL", "ünï🦄", "a b"]
+
+
+def write_text(path: Path) -> None:
+    path.write_text("\n".join(UIDS))
+
+
+def write_csv_gz(path: Path) -> None:
+    rows = "".join(f"{uid},x\r\n" for uid in UIDS)
+    path.write_bytes(gzip.compress(f"\ufeffuid,other\r\n{rows}".encode()))
+
+
+def write_tsv_zst(path: Path) -> None:
+    rows = "other\tuid\n" + "".join(f"x\t{uid}\n" for uid in UIDS)
+    with pa.CompressedOutputStream(str(path), "zstd") as file:
+        file.write(rows.encode())
+
+
+def write_ndjson_bz2(path: Path) -> None:
+    rows = [json.dumps({"user": {"_id": {"$oid": uid}}}) for uid in UIDS]
+    path.write_bytes(bz2.compress("\n".join(rows).encode()))
+
+
+def write_parquet(path: Path) -> None:
+    pq.write_table(pa.table({"other": [1] * len(UIDS), "uid": UIDS}), path)
+
+
+def write_headless_csv(path: Path) -> None:
+    path.write_text("".join(f"x, {uid}\t\n" for uid in UIDS))
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "options"),
+    [
+        ("uids.txt", write_text, ()),
+        ("uids", write_text, ()),
+        ("uids.csv.gz", write_csv_gz, ("--column", "uid")),
+        ("uids.tsv.zst", write_tsv_zst, ("--column", "uid")),
+        ("uids.jsonl.bz2", write_ndjson_bz2, ("--column", "user._id.$oid")),
+        ("uids.parquet", write_parquet, ("--column", "uid")),
+        ("uids.dat", write_headless_csv, ("--format=csv", "--no-header", "--column=2", "--strip")),
+    ],
+)
+def test_every_format_arrives_byte_for_byte(
+    night: Night,
+    api: Emulator,
+    name: str,
+    write: Callable[[Path], None],
+    options: tuple[str, ...],
+) -> None:
+    write(night.folder / name)
+    ended = night.push(name, *options)
+    assert ended.status == 0, ended.stderr
+    assert api.members() == set(UIDS)
+    assert ended.document["rows"] == {"read": len(UIDS), "blank": 0, "invalid": 0}
+
+
+def test_a_pipe_is_an_export(night: Night, api: Emulator) -> None:
+    ended = night.spawn_push("-", "--column", "uid", stdin=b'{"uid":"a"}\n{"uid":1}\n{"uid":1.5}\n')
+    assert ended.status == 1
+    assert api.members() == {"a", "1"}
+    [invalid] = night.rejects(ended.document["run"])
+    assert (invalid["file"], invalid["record"]) == ("stdin", 3)
+
+
+def test_several_files_globs_and_a_folder_are_one_export(night: Night, api: Emulator) -> None:
+    (night.folder / "part").mkdir()
+    names = ("part/a.txt", "part/b.txt", "c1.txt", "c2.txt", "d.txt")
+    planned = set.union(*(night.write(name, 30) for name in names))
+    ended = night.push("part", "c*.txt", "d.txt")
+    assert ended.status == 0
+    assert api.members() == planned
+    assert ended.document["rows"]["read"] == len(planned)
+
+
+def test_options_that_do_not_apply_are_noted(night: Night) -> None:
+    night.write("export.txt", 3)
+    ended = night.push("export.txt", "--column", "uid", "--no-header")
+    assert ended.status == 0
+    assert "--column is ignored" in ended.stderr
+    assert "--no-header is ignored" in ended.stderr

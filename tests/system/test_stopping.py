@@ -1,0 +1,104 @@
+"""Every stop is a drain; a second one cancels."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+from clean_room import until
+from emulated_api import Emulator
+from nightly import TARGET, Night, assert_balanced
+
+UIDS = 1_000
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_the_next_command_finishes(
+    night: Night, emulate: Callable[..., Emulator], number: signal.Signals
+) -> None:
+    api = emulate("--latency-ms", "300")
+    night.url = api.url
+    night.configure()
+    planned = night.write("export.txt", UIDS)
+    running = night.start_push("export.txt")
+    until(lambda: api.received() >= 3, "several requests are under way")
+    running.process.send_signal(number)
+    ended = running.wait()
+    books = ended.document
+    assert ended.status == 75
+    assert books["status"] == "incomplete"
+    assert f"{number.name} received" in books["reason"]
+    assert books["uids"]["unconfirmed"] == 0, "what was under way was waited for"
+    assert books["requests"]["sent"] == books["requests"]["accepted"] == api.received()
+    assert_balanced(books)
+    assert "hint: run the same command again" in ended.stderr
+    last = night.push("export.txt")
+    assert (last.status, last.document["run"]) == (0, books["run"])
+    assert api.members() == planned
+    assert last.document["requests"]["retried"] == 0
+
+
+def test_a_second_signal_cancels_what_is_under_way(
+    night: Night, emulate: Callable[..., Emulator]
+) -> None:
+    api = emulate("--fault-at", "hang=2-3")
+    night.url = api.url
+    night.configure()
+    planned = night.write("export.txt", UIDS)
+    running = night.start_push("export.txt")
+    until(lambda: api.received() >= 3, "two requests hang")
+    running.process.send_signal(signal.SIGTERM)
+    until(lambda: "event=stopping" in running.stderr, "it drains")
+    running.process.send_signal(signal.SIGTERM)
+    ended = running.wait()
+    books = ended.document
+    assert ended.status == 75
+    assert books["batches"]["unconfirmed"] >= 2
+    assert_balanced(books)
+    last = night.push("export.txt")
+    assert last.status == 0
+    assert last.document["requests"]["retried"] == books["batches"]["unconfirmed"]
+    assert api.members() == planned
+
+
+def test_a_drain_ends_at_its_deadline(night: Night, emulate: Callable[..., Emulator]) -> None:
+    api = emulate("--fault-at", "hang=2")
+    night.url = api.url
+    night.configure(delivery={"drain_seconds": 0.2})
+    night.write("export.txt", UIDS)
+    running = night.start_push("export.txt")
+    until(lambda: api.received() >= 2, "a request hangs")
+    running.process.send_signal(signal.SIGTERM)
+    ended = running.wait()
+    assert ended.status == 75
+    assert ended.document["batches"]["unconfirmed"] >= 1
+    assert_balanced(ended.document)
+
+
+@pytest.mark.parametrize("sent", [b"", b"a-uid\nanother\n" * 500])
+def test_a_signal_ends_the_wait_for_a_pipe_that_says_nothing_more(
+    night: Night, api: Emulator, sent: bytes
+) -> None:
+    running = night.start("push", "-", *TARGET, "--format", "text", "--json", stdin=PIPE)
+    pipe = running.process.stdin
+    assert pipe is not None
+    with pipe:
+        pipe.write(sent)
+        pipe.flush()
+        if sent:
+            until(lambda: api.received() >= 1, "what was piped so far is on its way")
+        else:
+            until(lambda: is_waiting(running.process.pid), "it waits for the pipe")
+        running.process.send_signal(signal.SIGTERM)
+        ended = running.wait()
+    assert ended.status == 75
+    assert "SIGTERM received" in ended.document["reason"]
+
+
+def is_waiting(pid: int) -> bool:
+    """Tell whether a process hears SIGTERM, and sleeps."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    heard = int(status["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1
+    return bool(heard) and status["State"].startswith("S")

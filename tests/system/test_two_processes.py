@@ -1,0 +1,80 @@
+"""One process a workspace and state folder at a time."""
+
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from clean_room import until
+from emulated_api import Emulator
+from nightly import TARGET, Night, Running
+
+
+@pytest.fixture
+def holder(night: Night, api: Emulator) -> Running:
+    """Start a push that takes its time."""
+    night.configure(limits={"requests": 2, "per_seconds": 2.0})
+    night.write("export.txt", 2_000)
+    night.write("other.txt", 100)
+    running = night.start_push("export.txt")
+    until(lambda: api.received() >= 1, "it sends")
+    return running
+
+
+def test_the_second_names_the_holder_and_goes(night: Night, holder: Running) -> None:
+    ended = night.push("other.txt")
+    assert ended.status == 75
+    assert ended.document["status"] == "failed"
+    assert f"process {holder.process.pid} " in ended.document["reason"]
+    assert "--wait" in ended.document["hint"]
+
+
+def test_the_second_waits_until_the_holder_is_gone(
+    night: Night, api: Emulator, holder: Running
+) -> None:
+    night.configure()
+    waiting = night.start("push", "other.txt", *TARGET, "--wait", "60", "--json")
+    until(lambda: holds_open(waiting.process.pid, "lock"), "it waits")
+    holder.kill()
+    ended = waiting.wait()
+    assert ended.status == 0, ended.stderr
+    assert ended.document["uids"]["accepted"] == 100
+    assert len(api.members()) >= 100
+
+
+def test_the_wait_is_bounded(night: Night, holder: Running) -> None:
+    ended = night.push("other.txt", "--wait", "0.3")
+    assert ended.status == 75
+    assert str(holder.process.pid) in ended.stderr
+
+
+def test_a_signal_ends_the_wait(night: Night, holder: Running) -> None:
+    waiting = night.start("push", "other.txt", *TARGET, "--wait", "60", "--json")
+    until(lambda: holds_open(waiting.process.pid, "lock"), "it waits")
+    waiting.process.send_signal(signal.SIGTERM)
+    ended = waiting.wait()
+    assert ended.status == 75
+    assert str(holder.process.pid) in ended.document["reason"]
+
+
+def test_another_state_folder_is_free(night: Night, holder: Running) -> None:
+    del holder
+    night.configure()
+    ended = night.push("other.txt", "--state", "elsewhere")
+    assert ended.status == 0
+
+
+def test_what_is_under_way_can_be_looked_at(night: Night, holder: Running) -> None:
+    listed = night.run("runs", "--json")
+    assert '"status": "running"' in listed.stdout
+    assert night.run("resume").stderr.startswith("nothing to resume")
+    assert holder.process.poll() is None
+
+
+def holds_open(pid: int, name: str) -> bool:
+    """Tell whether a process has a file of that name open."""
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            if descriptor.readlink().name == name:
+                return True
+    return False
