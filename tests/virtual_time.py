@@ -10,7 +10,7 @@ from engine.clock import Stamp
 T = TypeVar("T")
 
 START = 1000.0
-"""What the loop's clock shows at first, in seconds."""
+"""What the loop's clock shows at first unless told otherwise, in seconds."""
 TICK = 1e-7
 """Seconds that a turn of the loop takes: time never stands still, whatever rounding does."""
 BOOT_UTC_NS = 1_700_000_000_000_000_000
@@ -19,8 +19,8 @@ BOOT_UTC_NS = 1_700_000_000_000_000_000
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """Jumps to the next timer instead of waiting for it, and `lateness()` seconds beyond it."""
 
-    def __init__(self, lateness: Callable[[], float] = lambda: 0.0) -> None:
-        self._now = START
+    def __init__(self, lateness: Callable[[], float] = lambda: 0.0, start: float = START) -> None:
+        self._now = start
         selector = selectors.DefaultSelector()
         select = selector.select
 
@@ -52,8 +52,10 @@ class VirtualClock:
 
 
 def run_virtually(
-    main: Callable[[], Coroutine[Any, Any, T]], lateness: Callable[[], float] = lambda: 0.0
+    main: Callable[[], Coroutine[Any, Any, T]],
+    lateness: Callable[[], float] = lambda: 0.0,
+    start: float = START,
 ) -> T:
     """Run `main()` in virtual time, to its end."""
-    with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(lateness)) as runner:
+    with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(lateness, start)) as runner:
         return runner.run(main())

@@ -2,21 +2,22 @@
 
 from engine.delivery.outcome import Abort, Decision, Rejected
 
-ALIKE_QUARTERS = 4
-"""Quarters of one batch that fail like the whole before the request is held to be wrong."""
+ALIKE_REFUSALS = 7
+"""Refusals before any acceptance that prove the request wrong: a batch, its halves and quarters."""
 
 
 class Isolation:
     """Bounds the search, and tells bad uids from a bad request; pure bookkeeping.
 
     A 400 that names nothing, before anything has been accepted, may mean either. The batch is
-    halved and halved again; if all four quarters fail too, no uid is to blame.
+    halved and halved again; if all four quarters fail too, no uid is to blame. Batches that are
+    too small for that are counted one after the other.
     """
 
     def __init__(self, max_requests: int, *, requests: int = 0, proven: bool = False) -> None:
         self._max_requests = max_requests
         self._requests = requests
-        self._quarters_failed = 0
+        self._refusals = 0
         self.proven = proven
         """Whether the API has accepted any batch of this run: the request as such is right."""
 
@@ -24,11 +25,11 @@ class Isolation:
         """Hear that a request was spent on the search."""
         self._requests += 1
 
-    def judge(self, outcome: Rejected, decision: Decision, depth: int) -> Decision:
-        """Return `decision`, or an end to the search; `depth` is how often it was halved."""
-        if not outcome.names_members and not self.proven and depth == 2:  # noqa: PLR2004 - quarters
-            self._quarters_failed += 1
-            if self._quarters_failed >= ALIKE_QUARTERS:
+    def judge(self, outcome: Rejected, decision: Decision) -> Decision:
+        """Return `decision`, or an end to the search."""
+        if not outcome.names_members and not self.proven:
+            self._refusals += 1
+            if self._refusals >= ALIKE_REFUSALS:
                 return self.request_is_wrong(outcome.reason)
         if self._requests >= self._max_requests:
             return Abort(

@@ -182,9 +182,13 @@ class Delivery:
             # Until the API has accepted something, requests go one by one: a wrong key costs one.
             may_send = self._isolation.proven or not self._flights
             if may_send and self._again and self._again[0][0] <= now:
-                return heapq.heappop(self._again)[2]
+                work = heapq.heappop(self._again)[2]
+                if not self._intake.is_too_large(work):
+                    return work
+                await self._cut_down(work)
+                continue
             if self._may_admit() and (batch := self._reader.take()) is not None:
-                await self._admit(batch)
+                self._admit(batch)
                 continue
             if self._reader.is_dry and self._unsettled == 0:
                 self._end_of_export()
@@ -214,13 +218,10 @@ class Delivery:
             abort = Isolation.request_is_wrong(self._suspects[0][1].reason or "")
             self.stop(Stop(ExitStatus.REFUSED, abort.reason, abort.hint))
 
-    async def _admit(self, batch: Batch) -> None:
+    def _admit(self, batch: Batch) -> None:
         for work in self._intake.works_of(batch):
             self._observe(Planned(work.uid_count))
-            if self._intake.is_too_large(work):
-                await self._cut_down(work)
-            else:
-                self._enqueue(work)
+            self._enqueue(work)
 
     async def _cut_down(self, work: Work) -> None:
         """Deal with a batch that is known to be too large without asking the API."""
@@ -229,12 +230,12 @@ class Delivery:
             reason = "larger than what the API was found to take"
             halves, division = self._intake.divide(work, isolated=False, reason=reason)
             await self._ledger.change(self._state, registrations, work.number, division)
-            self._unsettled += 1
             self._replace(work, halves, reason)
         else:
             reason = f"fits into no payload of {self._intake.configured_bytes} bytes"
             settlement = Settlement(BatchState.REJECTED, reason, work.rejection(reason, None))
             await self._ledger.change(self._state, registrations, work.number, settlement)
+            self._unsettled -= 1
             self._observe(Settled(work.number, BatchState.REJECTED, 1, reason))
 
     def _enqueue(self, work: Work, delay: float = 0.0) -> None:
@@ -269,6 +270,7 @@ class Delivery:
         work = flight.work
         try:
             await self._pacer.approach()
+            flight.began = self._clock.now()  # A wait behind the gate is no outage.
             exchange = await self._transport.send(work.payload, lambda: self._leave(flight))
         except asyncio.CancelledError:
             if not flight.is_intended:
@@ -315,7 +317,9 @@ class Delivery:
 
     async def _conclude(self, flight: _Flight, exchange: Exchange) -> None:
         work, outcome = flight.work, exchange.outcome
-        gone = self._outage.judge(exchange, flight.began, self._clock.now())
+        now = self._clock.now()
+        began = flight.turn.sent_at if flight.turn else flight.began
+        gone = self._outage.judge(exchange, began, now)
         if gone is not None and self._stop is None:
             self.stop(Stop(ExitStatus.INCOMPLETE, gone.reason, gone.hint))
         if isinstance(outcome, NotSent | Unconfirmed):
@@ -328,7 +332,7 @@ class Delivery:
             settings=self._retry,
         )
         if isinstance(outcome, Rejected):
-            decision = self._isolation.judge(outcome, decision, work.depth)
+            decision = self._isolation.judge(outcome, decision)
         change, halves = self._change(work, exchange, decision)
         is_suspect = (
             isinstance(outcome, Rejected)
@@ -348,8 +352,7 @@ class Delivery:
             await self._ledger.conclude(
                 self._state, work.number, work.attempts, verdict, None if is_suspect else change
             )
-        since = flight.turn.sent_at if flight.turn else flight.began
-        self._observe(Answered(work.number, work.attempts, outcome, self._clock.now() - since))
+        self._observe(Answered(work.number, work.attempts, outcome, now - began))
         if is_suspect and isinstance(change, Settlement):
             # Whether this uid or the whole request is wrong, the next acceptance tells.
             self._unsettled -= 1

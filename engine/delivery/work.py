@@ -18,8 +18,6 @@ class Work:
     """Place of the first uid in `root`."""
     uid_count: int
     payload: bytes
-    depth: int = 0
-    """How often it was halved."""
     isolated: bool = False
     """Whether it is part of a search for rejected uids."""
     attempts: int = 0
@@ -93,6 +91,5 @@ def _part(  # noqa: PLR0913 - what makes a half differ from its whole
         offset=work.offset + start,
         uid_count=len(uids),
         payload=envelope.enclose(uids),
-        depth=work.depth + 1,
         isolated=work.isolated or isolated,
     )

@@ -2,11 +2,11 @@
 
 import hashlib
 import struct
+from itertools import pairwise
 
 import orjson
 import pyarrow as pa
 import pytest
-from exports import Export, Row, exports, uids
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +14,7 @@ from engine.batch import MEMBER_BYTES, Batch, Cutter, encoded
 from engine.cohort import Action, Cohort, Envelope
 from engine.errors import UsageError
 from engine.source.block import BLANK
+from exports import Export, Row, exports, uids
 
 ENVELOPE = Envelope("partner", Cohort("id", "name"), Action.ADD)
 
@@ -47,7 +48,7 @@ def test_only_a_uid_that_never_fits_makes_a_payload_over_the_limit(export, limit
 @given(exports(), limits, block_sizes)
 def test_a_payload_is_closed_only_when_the_next_uid_would_not_fit(export, limit, size) -> None:
     batches = cut(export, limit, size)
-    for batch, following in zip(batches, batches[1:], strict=False):
+    for batch, following in pairwise(batches):
         [first, *_] = uids_of(following)
         assert len(ENVELOPE.enclose([*uids_of(batch), first])) > limit
 

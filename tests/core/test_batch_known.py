@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from exports import Export, Row, exports, plain_uids
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -11,6 +10,7 @@ from engine.batch import MEMBER_BYTES, Batch, Cutter, KnownBatch
 from engine.cohort import Action, Cohort, Envelope
 from engine.errors import ExportChangedError
 from engine.source.block import BLANK
+from exports import Export, Row, exports, plain_uids
 
 ENVELOPE = Envelope("partner", Cohort("id", "name"), Action.ADD)
 
@@ -51,10 +51,11 @@ def truncated(export: Export, count: int) -> Export:
     )
 
 
-@given(exports(), limits, limits, block_sizes, flags, st.data())
+@given(exports(), st.tuples(limits, limits), block_sizes, flags, st.data())
 def test_open_batches_come_back_and_packing_goes_on_after_the_last(
-    export, limit, other_limit, size, is_open, data
+    export, before_and_now, size, is_open, data
 ) -> None:
+    limit, other_limit = before_and_now
     first = cut(export, limit)
     known = know(first[: data.draw(st.integers(0, len(first)))], is_open)
     again = cut(export, other_limit, known, size)

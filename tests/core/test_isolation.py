@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.delivery.isolation import ALIKE_QUARTERS, Isolation
+from engine.delivery.isolation import ALIKE_REFUSALS, Isolation
 from engine.delivery.outcome import Abort, BatchState, Rejected, Settle, Split
 
 NAMED = Rejected("400: uid", names_members=True)
@@ -12,42 +12,42 @@ ALONE = Settle(BatchState.REJECTED, "400")
 
 def test_a_refusal_is_searched_as_decided() -> None:
     isolation = Isolation(10)
-    assert isolation.judge(NAMED, Split(), depth=0) == Split()
-    assert isolation.judge(NAMED, ALONE, depth=9) == ALONE
+    assert isolation.judge(NAMED, Split()) == Split()
+    assert isolation.judge(NAMED, ALONE) == ALONE
 
 
-def test_four_quarters_refused_alike_mean_that_the_request_is_wrong() -> None:
+def test_a_batch_refused_like_its_halves_and_quarters_means_that_the_request_is_wrong() -> None:
     isolation = Isolation(100)
-    verdicts = [isolation.judge(UNNAMED, Split(), depth) for depth in (0, 1, 1, 2, 2, 2, 2)]
+    verdicts = [isolation.judge(UNNAMED, Split()) for _ in range(1 + 2 + 4)]
     assert verdicts[:-1] == [Split()] * 6
     assert isinstance(verdicts[-1], Abort)
-    assert len(verdicts) == 3 + ALIKE_QUARTERS <= 8
+    assert len(verdicts) == ALIKE_REFUSALS <= 8
     assert "nothing was written off" in verdicts[-1].hint
 
 
 @pytest.mark.parametrize(
     ("outcome", "proven"), [(NAMED, False), (UNNAMED, True)], ids=["named", "proven"]
 )
-def test_quarters_prove_nothing_where_the_uids_are_known_to_be_wrong(outcome, proven) -> None:
+def test_refusals_prove_nothing_where_the_uids_are_known_to_be_wrong(outcome, proven) -> None:
     isolation = Isolation(100, proven=proven)
-    assert [isolation.judge(outcome, Split(), depth=2) for _ in range(9)] == [Split()] * 9
+    assert [isolation.judge(outcome, Split()) for _ in range(9)] == [Split()] * 9
 
 
 def test_an_acceptance_clears_the_request() -> None:
     isolation = Isolation(100)
-    for _ in range(ALIKE_QUARTERS - 1):
-        isolation.judge(UNNAMED, Split(), depth=2)
+    for _ in range(ALIKE_REFUSALS - 1):
+        isolation.judge(UNNAMED, Split())
     isolation.proven = True
-    assert isolation.judge(UNNAMED, Split(), depth=2) == Split()
+    assert isolation.judge(UNNAMED, Split()) == Split()
 
 
 @pytest.mark.parametrize("already", [0, 2])
 def test_the_search_is_bounded_over_all_sittings(already) -> None:
     isolation = Isolation(5, requests=already, proven=True)
     for _ in range(5 - already):
-        assert isolation.judge(NAMED, Split(), depth=3) == Split()
+        assert isolation.judge(NAMED, Split()) == Split()
         isolation.count_request()
-    verdict = isolation.judge(NAMED, Split(), depth=3)
+    verdict = isolation.judge(NAMED, Split())
     assert isinstance(verdict, Abort)
     assert verdict.reason.startswith("5 requests")
     assert "max_isolation_requests" in verdict.hint

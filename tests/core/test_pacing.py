@@ -7,7 +7,6 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from virtual_time import START, VirtualClock, run_virtually
 
 from engine.pacing import (
     CATCH_UP,
@@ -17,6 +16,7 @@ from engine.pacing import (
     PacingSettings,
     Turn,
 )
+from virtual_time import START, VirtualClock, run_virtually
 
 SETTINGS = [
     PacingSettings(300, 60),
@@ -245,9 +245,10 @@ def test_a_long_wait_is_waited_out_before_a_connection_is_taken() -> None:
     run_virtually(main)
 
 
-def outcomes_of(
-    api: "Api", seconds: float, settings: PacingSettings = PacingSettings(10, 10)
-) -> list[float]:
+TEN_IN_TEN = PacingSettings(10, 10)
+
+
+def outcomes_of(api: "Api", seconds: float, settings: PacingSettings = TEN_IN_TEN) -> list[float]:
     """Let four callers send for so long to an API that may throttle; return when they sent."""
 
     async def main() -> list[float]:

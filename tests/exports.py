@@ -24,7 +24,7 @@ skipped_rows = st.sampled_from([Row(reason=BLANK), Row(reason="bad"), Row(reason
 
 
 def rows(of: st.SearchStrategy[str] = uids) -> st.SearchStrategy[list[Row]]:
-    """Records with runs of skipped ones anywhere among them."""
+    """Make records, with runs of skipped ones anywhere among them."""
     some = st.lists(st.one_of(of.map(Row), skipped_rows), max_size=8)
     return st.lists(some, max_size=5).map(lambda runs: [row for run in runs for row in run])
 
@@ -73,7 +73,7 @@ class Export:
 
 
 def exports(of: st.SearchStrategy[str] = uids) -> st.SearchStrategy[Export]:
-    """Up to three files."""
+    """Make up to three files."""
     return st.lists(rows(of), min_size=1, max_size=3).map(Export)
 
 

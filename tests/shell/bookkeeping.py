@@ -1,0 +1,148 @@
+"""What tests of the ledger enter into one."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from engine.batch import SkippedRows
+from engine.clock import Stamp
+from engine.cohort import Action, Cohort
+from engine.delivery.outcome import BatchState
+from engine.errors import ExitStatus
+from engine.ledger.ledger import Ledger
+from engine.ledger.records import (
+    Command,
+    Division,
+    Part,
+    Registration,
+    RunKey,
+    RunState,
+    Settlement,
+    SittingSettings,
+    Verdict,
+)
+from engine.pacing import Cause, PaceRecord, Spending
+from engine.report.accounts import Accounts
+from engine.report.history import books_of, reading
+
+KEY = RunKey(
+    "http://127.0.0.1:8765",
+    "WS",
+    "partner",
+    Cohort("cohort-1", "Buyers"),
+    Action.ADD,
+    {"files": ["/data/export.csv"], "strip": False},
+)
+COMMAND = Command(["export.csv"], {"column": "uid"}, {"export.csv": 1000})
+SETTINGS = SittingSettings(requests=300, per_seconds=60.0, payload_bytes=128_000)
+PACE = PaceRecord(Spending(10.0, 8, {Cause.HELD: 1.5, Cause.LATE: 0.5}), None, 0.6)
+ACCEPTED = Settlement(BatchState.ACCEPTED)
+SECOND = 1_000_000_000
+
+
+class HandClock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.boot_id = "boot-1"
+        self.boot_ns = 1000 * SECOND
+        self.utc_ns = 1_700_000_000 * SECOND
+
+    def now(self) -> float:
+        return self.boot_ns / SECOND
+
+    def stamp(self) -> Stamp:
+        return Stamp(self.boot_id, self.boot_ns, self.utc_ns)
+
+    def advance(self, seconds: float) -> None:
+        self.boot_ns += round(seconds * SECOND)
+        self.utc_ns += round(seconds * SECOND)
+
+    def reboot(self, seconds: float) -> None:
+        """Let so many seconds pass, a reboot among them."""
+        self.boot_id += "'"
+        self.boot_ns = 10 * SECOND
+        self.utc_ns += round(seconds * SECOND)
+
+
+def registration(  # noqa: PLR0913 - one a column
+    number: int,
+    first_uid: int,
+    uid_count: int,
+    skipped: tuple[SkippedRows, ...] = (),
+    *,
+    records_through: int | None = None,
+    is_last: bool = False,
+) -> Registration:
+    blank = sum(s.rows.count for s in skipped if s.rows.reason == "blank")
+    rows = sum(s.rows.count for s in skipped)
+    return Registration(
+        number=number,
+        first_uid=first_uid,
+        uid_count=uid_count,
+        blank=blank,
+        invalid=rows - blank,
+        records_through=first_uid + uid_count if records_through is None else records_through,
+        is_last=is_last,
+        payload_bytes=100 + 20 * uid_count,
+        digest=bytes([number]) * 32,
+        skipped=skipped,
+    )
+
+
+def verdict(
+    clock: HandClock, outcome: str = "accepted", *, applied: bool = False, sent: bool = True
+) -> Verdict:
+    """How an attempt ended that was sent just now."""
+    return Verdict(outcome, applied, clock.stamp() if sent else None, clock.utc_ns, 200, "req-1")
+
+
+async def begin(ledger: Ledger, key: RunKey = KEY, **options: bool) -> RunState:
+    return await ledger.begin(key, COMMAND, SETTINGS, **options)
+
+
+async def finish(ledger: Ledger, state: RunState, status: str = "incomplete") -> None:
+    await ledger.finish(state, status, ExitStatus.INCOMPLETE, "stopped", PACE)
+
+
+async def send(
+    ledger: Ledger,
+    state: RunState,
+    number: int,
+    clock: HandClock,
+    batches: Sequence[Registration] = (),
+) -> None:
+    """Enter `batches`, send batch `number`, and have it accepted."""
+    await ledger.intend(state, batches, number, 1)
+    await ledger.conclude(state, number, 1, verdict(clock), ACCEPTED)
+
+
+def halves(number: int, first_uid: int, uid_count: int, *, isolated: bool = False) -> Division:
+    """Split `uid_count` uids into batches `number` and `number + 1`."""
+    left = uid_count // 2
+    parts = (
+        Part(number, first_uid, left, 100 + 20 * left),
+        Part(number + 1, first_uid + left, uid_count - left, 100 + 20 * (uid_count - left)),
+    )
+    return Division(parts, isolated, "413: too large")
+
+
+def rows(path: Path, query: str, *values: object) -> list[Any]:
+    """Read with a connection of one's own, as another process would."""
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
+        return connection.execute(query, values).fetchall()
+
+
+@contextmanager
+def tampering(path: Path) -> Iterator[sqlite3.Connection]:
+    """Write past the ledger, as a bug of ours or a meddler would."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        yield connection
+
+
+def books(ledger: Ledger, state: RunState) -> Accounts:
+    with reading(ledger.path) as connection:
+        return books_of(ledger.path, connection, state.name)

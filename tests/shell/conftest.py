@@ -1,0 +1,34 @@
+"""What tests of this folder share: event loops, and a ledger whose clock is set by hand."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+import pytest
+import uvloop
+from bookkeeping import HandClock
+
+from engine.ledger.ledger import Ledger
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run the tests of the transport on the command's own loop too, whose errors differ."""
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if item.path.name == "test_transport.py":
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+async def ledger(tmp_path: Path, clock: HandClock) -> AsyncIterator[Ledger]:
+    ledger = Ledger.open(tmp_path / "ledger.sqlite", clock)
+    yield ledger
+    await ledger.close()

@@ -1,0 +1,172 @@
+"""What a state folder tells of its runs: all of them, the unfinished one, attempts and rejects."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from bookkeeping import COMMAND, KEY, PACE, SETTINGS, HandClock, halves, registration, verdict
+
+from engine.batch import SkippedRows
+from engine.delivery.outcome import BatchState
+from engine.errors import ExitStatus, UsageError
+from engine.ledger.ledger import Ledger
+from engine.ledger.place import LEDGER_NAME, ledger_folder, make_folder, sole_writer
+from engine.ledger.records import RejectedUid, RunState, Settlement
+from engine.report.history import (
+    all_runs,
+    attempts_of,
+    find_ledger,
+    find_unfinished,
+    reading,
+    rejects_of,
+)
+from engine.source.block import Skipped
+
+
+@asynccontextmanager
+async def open_ledger_of(state: Path, clock: HandClock, workspace: str) -> AsyncIterator[Ledger]:
+    folder = ledger_folder(state, KEY.endpoint, workspace)
+    make_folder(folder)
+    ledger = Ledger.open(folder / LEDGER_NAME, clock)
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+async def live(
+    state: Path, clock: HandClock, workspace: str, status: str = "incomplete"
+) -> RunState:
+    """Begin a run, let it end in `status`, and let a minute pass."""
+    async with open_ledger_of(state, clock, workspace) as ledger:
+        run = await ledger.begin(replace(KEY, workspace=workspace), COMMAND, SETTINGS)
+        if status != "running":
+            await ledger.finish(run, status, ExitStatus.INCOMPLETE, "why", PACE)
+    clock.advance(60)
+    return run
+
+
+async def test_runs_of_all_workspaces_are_told_the_latest_first(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    names = [
+        (await live(tmp_path, clock, workspace, "finished")).name for workspace in ("B", "A", "B")
+    ]
+    told = all_runs(tmp_path)
+    assert [accounts.run for accounts in told] == names[::-1]
+    assert [accounts.workspace for accounts in told] == ["B", "A", "B"]
+
+
+def test_a_state_folder_may_be_empty(tmp_path: Path) -> None:
+    assert all_runs(tmp_path / "nowhere") == []
+    assert find_unfinished(tmp_path, None) is None
+
+
+async def test_a_run_is_found_by_its_name(tmp_path: Path, clock: HandClock) -> None:
+    first, second = await live(tmp_path, clock, "A"), await live(tmp_path, clock, "B")
+    for run, workspace in ((first, "A"), (second, "B")):
+        folder = ledger_folder(tmp_path, KEY.endpoint, workspace)
+        assert find_ledger(tmp_path, run.name) == folder / LEDGER_NAME
+    with pytest.raises(UsageError, match="no run 20260101-000000-abcd") as caught:
+        find_ledger(tmp_path, "20260101-000000-abcd")
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("status", ["incomplete", "refused", "source_failed", "running"])
+async def test_an_unfinished_run_is_found_with_its_command(
+    tmp_path: Path, clock: HandClock, status: str
+) -> None:
+    run = await live(tmp_path, clock, "A", status)
+    await live(tmp_path, clock, "B", "finished")
+    found = find_unfinished(tmp_path, None)
+    assert found is not None
+    assert found == find_unfinished(tmp_path, run.name)
+    assert found.name == run.name
+    assert (found.endpoint, found.workspace, found.partner) == (KEY.endpoint, "A", KEY.partner)
+    cohort = (found.cohort_id, found.cohort_name, found.cohort_description, found.action)
+    assert cohort == ("cohort-1", "Buyers", None, "add")
+    assert (found.exports, found.reading) == (["export.csv"], {"column": "uid"})
+
+
+async def test_of_several_unfinished_runs_the_latest_is_meant(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    earlier, later = await live(tmp_path, clock, "B"), await live(tmp_path, clock, "A")
+    found = find_unfinished(tmp_path, None)
+    assert found is not None
+    assert found.name == later.name
+    named = find_unfinished(tmp_path, earlier.name)
+    assert named is not None
+    assert named.name == earlier.name
+
+
+@pytest.mark.parametrize("status", ["finished", "abandoned", "unbalanced"])
+async def test_a_finished_run_cannot_be_resumed(
+    tmp_path: Path, clock: HandClock, status: str
+) -> None:
+    run = await live(tmp_path, clock, "A", status)
+    assert find_unfinished(tmp_path, None) is None
+    with pytest.raises(UsageError, match=f"run {run.name} is finished"):
+        find_unfinished(tmp_path, run.name)
+
+
+async def test_a_run_whose_process_died_is_not_taken_for_running(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    await live(tmp_path, clock, "A", "running")
+    [told] = all_runs(tmp_path)
+    assert (told.status, told.reason) == ("incomplete", "the process died")
+    async with sole_writer(ledger_folder(tmp_path, KEY.endpoint, "A"), 0):
+        [told] = all_runs(tmp_path)
+        assert told.status == "running"
+        assert find_unfinished(tmp_path, None) is None  # someone is at it
+
+
+async def test_every_attempt_is_told_and_every_batch_without_one(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    async with open_ledger_of(tmp_path, clock, "A") as ledger:
+        run = await ledger.begin(KEY, COMMAND, SETTINGS)
+        entries = [registration(1, 0, 10), registration(2, 10, 10)]
+        await ledger.intend(run, entries, 1, 1)
+        await ledger.conclude(run, 1, 1, verdict(clock, "unconfirmed", applied=True), None)
+        await ledger.intend(run, (), 1, 2)
+        await ledger.conclude(run, 1, 2, verdict(clock, "too_large"), halves(3, 0, 10))
+        await ledger.intend(run, (), 3, 1)
+        with reading(ledger.path) as connection:
+            told = list(attempts_of(connection, run.name))
+    assert [(a["batch"], a["parent"], a["attempt"], a["outcome"]) for a in told] == [
+        (1, None, 1, "unconfirmed"),
+        (1, None, 2, "too_large"),
+        (2, None, None, None),
+        (3, 1, 1, None),
+        (4, 1, None, None),
+    ]
+    assert [a["may_have_been_applied"] for a in told] == [True, True, False, True, True]
+    assert told[0]["sent_at"] == "2023-11-14T22:13:20.000+00:00"
+    assert told[3]["sent_at"] is None
+
+
+async def test_every_uid_and_row_that_was_not_taken_is_told_one_by_one(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    async with open_ledger_of(tmp_path, clock, "A") as ledger:
+        run = await ledger.begin(KEY, COMMAND, SETTINGS)
+        skipped = (
+            SkippedRows("a.csv", Skipped(2, 3, "invalid UTF-8")),
+            SkippedRows("a.csv", Skipped(9, 1, "blank")),
+        )
+        uid = RejectedUid("a.csv", 5, "u1", "400: uid", "req-7")
+        entry = registration(1, 0, 1, skipped, records_through=9, is_last=True)
+        await ledger.change(run, [entry], 1, Settlement(BatchState.REJECTED, "400: uid", uid))
+        other = await ledger.begin(replace(KEY, partner="other"), COMMAND, SETTINGS)
+        with reading(ledger.path) as connection:
+            assert list(rejects_of(connection, other.name)) == []
+            told = [tuple(reject.values()) for reject in rejects_of(connection, run.name)]
+    assert told == [
+        *[("invalid", "a.csv", record, "invalid UTF-8", None, None) for record in (2, 3, 4)],
+        ("rejected", "a.csv", 5, "400: uid", "u1", "req-7"),
+        ("blank", "a.csv", 9, "blank", None, None),
+    ]

@@ -1,0 +1,404 @@
+"""A delivery in virtual time: what is sent again, what is not, and how it stops."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from bookkeeping import rows
+from stage import (
+    OK,
+    REFUSED,
+    RESET,
+    SERVER_ERROR,
+    THROTTLED,
+    UNAUTHORIZED,
+    UNREACHABLE,
+    Answer,
+    Api,
+    Killed,
+    Request,
+    Stage,
+    accept,
+    failing,
+    numbered,
+)
+
+from engine.delivery.events import Answered, Planned, Sent, Settled, Stopping
+from engine.delivery.outcome import Throttled
+from engine.delivery.retry import RetrySettings
+from engine.delivery.settings import DeliverySettings
+from engine.delivery.transport import Exchange, TakeTurn
+from engine.errors import ExitStatus, SourceError, StateFullError
+from engine.pacing import PacingSettings
+from engine.report.accounts import Rows, Standing
+
+ALWAYS = lambda _: True  # noqa: E731 - a predicate with a name
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    """Return a hundred uids in ten batches, and an API that accepts them."""
+    return Stage(tmp_path, numbered(100), Api())
+
+
+def test_every_uid_is_accepted_once(stage: Stage) -> None:
+    sitting = stage.sit()
+    assert sitting.stop is None
+    assert stage.api.acknowledged == dict.fromkeys(stage.export.uids, 1)
+    assert stage.api.sizes == [10] * 10
+    assert sitting.accounts.uids == Standing(100, accepted=100)
+    assert sitting.accounts.batches == Standing(10, accepted=10)
+    assert sitting.accounts.rows == Rows(100)
+    assert sitting.accounts.source_complete
+    assert sitting.accounts.imbalance is None
+
+
+def test_what_happens_is_told(stage: Stage) -> None:
+    events = stage.sit().events
+    assert sum(e.uid_count for e in events if isinstance(e, Planned)) == 100
+    assert [e.batch for e in events if isinstance(e, Sent)] == list(range(1, 11))
+    assert all(e.seconds == pytest.approx(0.1) for e in events if isinstance(e, Answered))
+    assert sum(e.uid_count for e in events if isinstance(e, Settled)) == 100
+
+
+def test_requests_keep_the_pace(stage: Stage) -> None:
+    stage.pacing = PacingSettings(5, 10)
+    stage.sit()
+    times = [request.at for request in stage.api.requests]
+    assert all(late - early > 10 for early, late in zip(times, times[5:], strict=False))
+
+
+def test_until_something_is_accepted_requests_go_one_by_one(stage: Stage) -> None:
+    stage.api.script = failing(lambda request: request.number <= 3, SERVER_ERROR, seconds=30)
+    stage.sit()
+    firsts = stage.api.requests[:4]
+    assert [request.uids for request in firsts] == [firsts[0].uids] * 4
+    assert all(b.at - a.at >= 30 for a, b in pairwise(firsts))
+
+
+def test_a_slow_api_has_many_requests_under_way_but_no_more_than_set(stage: Stage) -> None:
+    under_way = most = 0
+
+    class Slow(Api):
+        async def send(self, payload: bytes, take_turn: TakeTurn) -> Exchange:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            try:
+                return await super().send(payload, take_turn)
+            finally:
+                under_way -= 1
+
+    stage.api = Slow(lambda _: Answer(OK, applies=True, seconds=30))
+    stage.delivery = DeliverySettings(max_in_flight=4)
+    stage.sit()
+    assert most == 4
+
+
+@pytest.mark.parametrize("exchange", [SERVER_ERROR, RESET, UNREACHABLE])
+def test_a_failure_is_sent_again_until_it_is_accepted(stage: Stage, exchange: Exchange) -> None:
+    stage.api.script = failing(lambda request: request.number in {3, 4, 7}, exchange)
+    sitting = stage.sit()
+    assert sitting.stop is None
+    assert stage.api.acknowledged == dict.fromkeys(stage.export.uids, 1)
+    assert sitting.accounts.uids == Standing(100, accepted=100)
+    assert sitting.accounts.requests.retried == (0 if exchange is UNREACHABLE else 3)
+
+
+def test_waits_between_attempts_grow(stage: Stage) -> None:
+    stage.export = numbered(10)
+    stage.api.script = failing(lambda request: request.number <= 5, SERVER_ERROR)
+    stage.retry = RetrySettings(backoff_seconds=2, backoff_cap_seconds=10)
+    stage.sit()
+    times = [request.at for request in stage.api.requests]
+    waits = [b - a - 0.1 for a, b in pairwise(times)]
+    # Half of 2, 4, 8 and twice the cap, and up to a slot and some milliseconds.
+    assert waits == [pytest.approx(wait, abs=0.25) for wait in (1, 2, 4, 5, 5)]
+
+
+def test_after_the_last_attempt_a_batch_is_left_unconfirmed(stage: Stage) -> None:
+    stage.api.script = failing(lambda request: "u0035" in request.uids, SERVER_ERROR, applies=True)
+    stage.retry = RetrySettings(max_attempts=4)
+    sitting = stage.sit()
+    assert sitting.stop is None
+    assert sitting.accounts.uids == Standing(100, accepted=90, unconfirmed=10)
+    assert sum("u0035" in request.uids for request in stage.api.requests) == 4
+    # The same command sends it again, and nothing else.
+    stage.api.script = accept
+    sent_before = len(stage.api.requests)
+    assert stage.sit().accounts.uids == Standing(100, accepted=100)
+    assert [list(r.uids) for r in stage.api.requests[sent_before:]] == [stage.export.uids[30:40]]
+
+
+def test_a_429_closes_the_gate_and_uses_up_no_attempt(stage: Stage) -> None:
+    wait = Exchange(Throttled(50.0), 429)
+    stage.api.script = failing(lambda request: request.number in {3, 4, 5, 6}, wait)
+    stage.retry = RetrySettings(max_attempts=1)
+    sitting = stage.sit()
+    assert sitting.stop is None
+    assert stage.api.acknowledged == dict.fromkeys(stage.export.uids, 1)
+    throttled = [request.at for request in stage.api.requests if request.number in {3, 4, 5, 6}]
+    for at in throttled:
+        assert not [r for r in stage.api.requests if at + 0.11 < r.at < at + 50]
+
+
+def test_an_hour_of_429s_is_waited_out(stage: Stage) -> None:
+    stage.api.script = failing(lambda request: 0.3 < request.at < 3600, THROTTLED)
+    sitting = stage.sit()
+    assert sitting.stop is None
+    assert stage.api.acknowledged == dict.fromkeys(stage.export.uids, 1)
+
+
+def test_429s_are_no_failures_of_their_batch(stage: Stage) -> None:
+    def script(request: Request) -> Answer:
+        if request.number <= 6:
+            return Answer(SERVER_ERROR if request.number == 6 else THROTTLED)
+        return accept(request)
+
+    stage.api.script = script
+    stage.retry = RetrySettings(max_attempts=2)
+    assert stage.sit().accounts.uids == Standing(100, accepted=100)
+
+
+@pytest.mark.parametrize("exchange", [SERVER_ERROR, UNREACHABLE])
+def test_429s_do_not_count_towards_giving_up(stage: Stage, exchange: Exchange) -> None:
+    # Batches wait behind the gate for 1,000 s; when it opens at last, a request fails.
+    def script(request: Request) -> Answer:
+        if 0.3 < request.at < 600:
+            return Answer(Exchange(Throttled(500.0), 429))
+        late.update({request.number} if request.at > 900 else ())
+        return Answer(exchange) if request.number in sorted(late)[:2] else accept(request)
+
+    late: set[int] = set()
+    stage.api.script = script
+    sitting = stage.sit()
+    assert sitting.stop is None
+    assert stage.api.acknowledged == dict.fromkeys(stage.export.uids, 1)
+
+
+def test_a_wrong_key_costs_one_request(stage: Stage) -> None:
+    stage.api.script = failing(ALWAYS, UNAUTHORIZED, seconds=20)
+    sitting = stage.sit()
+    assert sitting.exit_status is ExitStatus.REFUSED
+    assert sitting.stop is not None
+    assert (sitting.stop.reason, sitting.stop.hint) == ("401", "check the key")
+    assert len(stage.api.requests) == 1
+    assert sitting.accounts.uids.pending == sitting.accounts.uids.planned > 0
+    assert sitting.accounts.imbalance is None
+    # With the right key, the same command goes on.
+    stage.api.script = accept
+    assert stage.sit().accounts.uids == Standing(100, accepted=100)
+
+
+def test_a_key_that_is_withdrawn_stops_the_run_and_what_was_under_way_is_kept(
+    stage: Stage,
+) -> None:
+    stage.api.script = failing(lambda request: request.number == 5, UNAUTHORIZED, seconds=0.05)
+    sitting = stage.sit()
+    assert sitting.exit_status is ExitStatus.REFUSED
+    assert len(stage.api.requests) <= 7
+    accepted = len(stage.api.requests) - 1
+    assert sitting.accounts.uids.accepted == 10 * accepted
+    assert sitting.accounts.imbalance is None
+
+
+def test_an_api_that_is_down_for_long_ends_the_run(stage: Stage) -> None:
+    stage.api.script = failing(lambda request: request.at > 1, SERVER_ERROR)
+    stage.retry = RetrySettings(max_attempts=1000, give_up_after_seconds=300)
+    sitting = stage.sit()
+    assert sitting.exit_status is ExitStatus.INCOMPLETE
+    assert sitting.stop is not None
+    assert "500" in sitting.stop.reason
+    assert 300 <= stage.api.requests[-1].at < 420
+    accounts = sitting.accounts
+    assert accounts.imbalance is None
+    assert accounts.uids.unconfirmed > 0
+    assert accounts.uids.accepted + accounts.uids.unconfirmed + accounts.uids.pending == 100
+    stage.api.script = accept
+    assert stage.sit().accounts.uids == Standing(100, accepted=100)
+
+
+def test_an_api_that_cannot_be_reached_ends_the_run_with_nothing_sent(stage: Stage) -> None:
+    stage.api.script = failing(ALWAYS, UNREACHABLE)
+    sitting = stage.sit()
+    assert sitting.exit_status is ExitStatus.INCOMPLETE
+    assert stage.api.requests == []
+    assert sitting.accounts.requests.sent == 0
+    assert sitting.accounts.uids == Standing()  # nothing was on its way, so nothing is on record
+
+
+def test_an_answer_now_and_then_keeps_the_run_going(stage: Stage) -> None:
+    stage.api.script = failing(lambda request: request.number % 5 != 0, SERVER_ERROR)
+    stage.retry = RetrySettings(max_attempts=1000, give_up_after_seconds=150)
+    sitting = stage.sit()
+    assert sitting.stop is None
+    assert stage.api.acknowledged == dict.fromkeys(stage.export.uids, 1)
+
+
+def test_nobody_there_ends_the_run_at_once_where_there_is_a_hint(stage: Stage) -> None:
+    stage.hint = "start an emulator"
+    stage.api.script = failing(ALWAYS, REFUSED)
+    sitting = stage.sit()
+    assert sitting.exit_status is ExitStatus.INCOMPLETE
+    assert sitting.stop is not None
+    assert sitting.stop.hint == "start an emulator"
+    assert stage.api.tried == 1
+
+
+def test_nobody_there_any_more_may_be_a_restart(stage: Stage) -> None:
+    stage.hint = "start an emulator"
+    stage.api.script = failing(lambda request: 3 <= request.number <= 6, REFUSED)
+    assert stage.sit().stop is None
+    assert stage.api.acknowledged == dict.fromkeys(stage.export.uids, 1)
+
+
+# Stopping.
+
+
+def test_a_stop_waits_for_what_is_under_way_and_sends_nothing_more(stage: Stage) -> None:
+    stage.api.script = lambda _: Answer(OK, applies=True, seconds=5)
+    sitting = stage.sit(stops_at=[6])
+    sent = len(stage.api.requests)
+    assert sent > 2
+    assert all(request.at <= 6.1 for request in stage.api.requests)
+    assert sitting.exit_status is ExitStatus.INCOMPLETE
+    assert sitting.accounts.uids.accepted == 10 * sent
+    assert sitting.accounts.uids.unconfirmed == 0
+    assert sitting.accounts.imbalance is None
+    assert [e.reason for e in sitting.events if isinstance(e, Stopping)] == ["a signal"]
+
+
+def test_an_intent_that_was_not_sent_is_known_not_to_be(stage: Stage) -> None:
+    stage.pacing = PacingSettings(1, 100)
+    sitting = stage.sit(stops_at=[100.5])
+    assert len(stage.api.requests) == 1
+    assert sitting.accounts.uids.accepted == 10
+    assert sitting.accounts.uids.unconfirmed == 0
+    assert sitting.accounts.uids.pending == sitting.accounts.uids.planned - 10
+    assert sitting.accounts.requests.sent == 1
+    (first, *others) = rows(stage.path, "SELECT outcome FROM attempt ORDER BY id")
+    assert first == ("accepted",)
+    assert others
+    assert set(others) == {("not_sent",)}
+
+
+@pytest.mark.parametrize("stops_at", [[6, 7], [6, 6], [6, 6.05, 6.1]])
+def test_a_second_stop_cancels_what_is_under_way(stage: Stage, stops_at: list[float]) -> None:
+    stage.api.script = lambda request: Answer(
+        OK, applies=True, seconds=0.1 if request.number == 1 else 3600
+    )
+    stage.delivery = DeliverySettings(drain_seconds=1_000_000)
+    sitting = stage.sit(stops_at=stops_at)
+    cancelled = len(stage.api.requests) - 1
+    assert cancelled > 2
+    assert sitting.accounts.uids.accepted == 10
+    assert sitting.accounts.uids.unconfirmed == 10 * cancelled
+    assert sitting.accounts.imbalance is None
+    stage.api.script = accept
+    assert stage.sit().accounts.uids == Standing(100, accepted=100)
+
+
+def test_a_drain_does_not_last_forever(stage: Stage) -> None:
+    stage.api.script = lambda request: Answer(
+        OK, applies=True, seconds=0.1 if request.number == 1 else 3600
+    )
+    stage.delivery = DeliverySettings(drain_seconds=20)
+    sitting = stage.sit(stops_at=[6])
+    assert sitting.accounts.uids.unconfirmed == 10 * (len(stage.api.requests) - 1) > 0
+    assert sitting.accounts.imbalance is None
+
+
+@pytest.mark.parametrize("at", [0, 0.001, 0.012, 0.1, 0.2, 0.4, 1.0, 1.9])
+@pytest.mark.parametrize("stops", [1, 2, 3])
+def test_a_stop_at_any_moment_leaves_books_that_balance(
+    stage: Stage, at: float, stops: int
+) -> None:
+    sitting = stage.sit(stops_at=[at] * stops)
+    assert sitting.accounts.imbalance is None
+    assert len(stage.api.acknowledged) <= sitting.accounts.uids.accepted + (
+        sitting.accounts.uids.unconfirmed
+    )
+    assert stage.sit().accounts.uids == Standing(100, accepted=100)
+    assert stage.api.members == set(stage.export.uids)
+
+
+# What fails around it.
+
+
+@pytest.mark.parametrize("write", [1, 2, 3, 8, 15])
+def test_a_full_disk_stops_the_run_and_nothing_is_lost(stage: Stage, write: int) -> None:
+    sitting = stage.sit(fails_at=write, error=StateFullError("full", hint="make room"))
+    assert sitting.exit_status is ExitStatus.INCOMPLETE
+    assert sitting.stop is not None
+    assert sitting.stop.hint == "make room"
+    assert sitting.accounts.imbalance is None
+    # Nothing leaves without an intent on the disk.
+    assert len(stage.api.requests) <= write
+    assert stage.sit().accounts.uids == Standing(100, accepted=100)
+    assert stage.api.members == set(stage.export.uids)
+
+
+def test_a_source_that_fails_midway_ends_the_run_when_what_was_cut_is_settled(
+    stage: Stage,
+) -> None:
+    stage.source_error = SourceError("truncated", hint="get it whole")
+    sitting = stage.sit()
+    assert sitting.exit_status is ExitStatus.USAGE
+    assert sitting.stop is not None
+    assert (sitting.stop.reason, sitting.stop.hint) == ("truncated", "get it whole")
+    # The last batch may not be the last, so it was never closed.
+    assert sitting.accounts.uids == Standing(90, accepted=90)
+    assert sitting.accounts.imbalance is None
+    assert not sitting.accounts.source_complete
+    stage.source_error = None
+    assert stage.sit().accounts.uids == Standing(100, accepted=100)
+    assert stage.api.acknowledged == dict.fromkeys(stage.export.uids, 1)
+
+
+def test_a_bug_in_the_reader_is_no_users_mistake(stage: Stage) -> None:
+    stage.source_error = ZeroDivisionError("a bug")
+    with pytest.raises(ZeroDivisionError):
+        stage.sit()
+
+
+def test_a_bug_in_a_request_stops_the_run_and_shows(stage: Stage) -> None:
+    def script(request: Request) -> Answer:
+        if request.number == 4:
+            raise ZeroDivisionError("a bug")
+        return accept(request)
+
+    stage.api.script = script
+    with pytest.raises(ZeroDivisionError):
+        stage.sit()
+    stage.api.script = accept
+    assert stage.sit().accounts.uids == Standing(100, accepted=100)
+
+
+def test_a_resumed_run_sends_only_what_is_left(stage: Stage) -> None:
+    stage.sit(stops_at=[1])
+    before = set(stage.api.acknowledged)
+    assert 0 < len(before) < 100
+    sent_before = len(stage.api.requests)
+    sitting = stage.sit()
+    again = [uid for request in stage.api.requests[sent_before:] for uid in request.uids]
+    assert not before & set(again)
+    assert sum(e.uid_count for e in sitting.events if isinstance(e, Planned)) == 100 - len(before)
+    assert stage.api.acknowledged == dict.fromkeys(stage.export.uids, 1)
+
+
+def test_a_resumed_run_is_not_slowed_by_a_first_request_that_goes_alone(stage: Stage) -> None:
+    stage.sit(stops_at=[1])
+    stage.api.script = lambda _: Answer(OK, applies=True, seconds=50)
+    sent_before = len(stage.api.requests)
+    stage.sit()
+    first, second = stage.api.requests[sent_before : sent_before + 2]
+    assert second.at - first.at < 50
+
+
+def test_a_process_that_is_killed_leaves_what_was_under_way_unconfirmed(stage: Stage) -> None:
+    sitting = stage.sit(fails_at=7, error=Killed())
+    assert sitting.killed
+    assert sitting.accounts.imbalance is None
+    assert sitting.accounts.status == "incomplete"
+    assert stage.sit().accounts.uids == Standing(100, accepted=100)
+    assert stage.api.members == set(stage.export.uids)

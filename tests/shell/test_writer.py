@@ -1,0 +1,196 @@
+"""The one thread that writes: order, shared commits, and what a failure takes with it."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from bookkeeping import rows
+
+from engine.errors import StateFullError
+from engine.ledger.writer import LedgerWriter
+
+Write = Callable[[sqlite3.Connection], None]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.sqlite"
+
+
+@pytest.fixture
+def connection(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("CREATE TABLE entry (entry PRIMARY KEY)")
+    return connection
+
+
+@pytest.fixture
+async def writer(connection: sqlite3.Connection, path: Path) -> AsyncIterator[LedgerWriter]:
+    writer = LedgerWriter(connection, path)
+    yield writer
+    await writer.close()
+
+
+class Door:
+    """Holds the writer's thread up in a commit, so that what is asked meanwhile has to wait."""
+
+    def __init__(self, writer: LedgerWriter) -> None:
+        self._open = threading.Event()
+        reached = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def stand(_: sqlite3.Connection) -> None:
+            loop.call_soon_threadsafe(reached.set)
+            self._open.wait()
+
+        self._standing = asyncio.create_task(writer.write(stand))
+        self.reached = reached.wait
+
+    async def open(self) -> None:
+        self._open.set()
+        await self._standing
+
+
+def entering(entry: int) -> Write:
+    def write(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO entry VALUES (?)", (entry,))
+
+    return write
+
+
+def failing(error: Exception) -> Write:
+    def write(_: sqlite3.Connection) -> None:
+        raise error
+
+    return write
+
+
+async def asked(*calls: asyncio.Task[None]) -> None:
+    """Let tasks get as far as to ask."""
+    for _ in range(len(calls) + 1):
+        await asyncio.sleep(0)
+
+
+async def test_a_write_is_on_the_disk_when_it_returns(writer: LedgerWriter, path: Path) -> None:
+    for entry in range(5):
+        await writer.write(entering(entry))
+        assert rows(path, "SELECT count(*) FROM entry") == [(entry + 1,)]
+
+
+async def test_a_write_returns_what_its_function_does(writer: LedgerWriter) -> None:
+    assert await writer.write(lambda c: c.execute("SELECT 6 * 7").fetchone()) == (42,)
+
+
+async def test_writes_asked_meanwhile_share_a_commit_and_keep_their_order(
+    writer: LedgerWriter, connection: sqlite3.Connection, path: Path
+) -> None:
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    door = Door(writer)
+    await door.reached()
+    calls = [asyncio.create_task(writer.write(entering(entry))) for entry in range(20)]
+    await asked(*calls)
+    await door.open()
+    await asyncio.gather(*calls)
+    connection.set_trace_callback(None)
+    assert [s for s in statements if not s.startswith("INSERT")] == [
+        "BEGIN IMMEDIATE",
+        "COMMIT",
+    ] * 2
+    assert rows(path, "SELECT entry FROM entry ORDER BY rowid") == [(n,) for n in range(20)]
+
+
+async def test_a_failure_reaches_all_who_share_the_commit_and_leaves_nothing(
+    writer: LedgerWriter, path: Path
+) -> None:
+    door = Door(writer)
+    await door.reached()
+    functions = [entering(1), failing(ValueError("no")), entering(2)]
+    calls = [asyncio.create_task(writer.write(function)) for function in functions]
+    await asked(*calls)
+    await door.open()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ValueError] * 3
+    assert rows(path, "SELECT * FROM entry") == []
+    await writer.write(entering(3))  # and it goes on
+    assert rows(path, "SELECT * FROM entry") == [(3,)]
+
+
+async def test_a_full_disk_is_named_and_leaves_nothing_half_done(
+    writer: LedgerWriter, path: Path
+) -> None:
+    await writer.write(lambda c: c.execute("CREATE TABLE load (bytes)") and None)
+
+    def limit(connection: sqlite3.Connection) -> None:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+
+    def overfill(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO entry VALUES (1)")
+        connection.execute("INSERT INTO load VALUES (zeroblob(100000))")
+
+    await writer.write(limit)
+    with pytest.raises(StateFullError) as caught:
+        await writer.write(overfill)
+    assert str(path) in caught.value.message
+    assert caught.value.hint
+    assert rows(path, "SELECT * FROM entry") == []
+    await writer.write(entering(2))
+    assert rows(path, "SELECT * FROM entry") == [(2,)]
+
+
+async def test_our_own_mistake_stays_a_bug(writer: LedgerWriter) -> None:
+    await writer.write(entering(1))
+    with pytest.raises(sqlite3.IntegrityError):
+        await writer.write(entering(1))
+
+
+async def test_a_write_stands_though_whoever_waited_was_cancelled(
+    writer: LedgerWriter, path: Path
+) -> None:
+    door = Door(writer)
+    await door.reached()
+    call = asyncio.create_task(writer.write(entering(1)))
+    await asked(call)
+    call.cancel()
+    await door.open()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await writer.write(entering(2))
+    assert rows(path, "SELECT * FROM entry") == [(1,), (2,)]
+
+
+async def test_closing_finishes_what_was_asked(connection: sqlite3.Connection, path: Path) -> None:
+    writer = LedgerWriter(connection, path)
+    calls = [asyncio.create_task(writer.write(entering(entry))) for entry in range(20)]
+    await asked(*calls)
+    await writer.close()
+    await asyncio.gather(*calls)
+    assert rows(path, "SELECT count(*) FROM entry") == [(20,)]
+
+
+class BrokenConnection:
+    """A disk that takes neither a commit nor its undoing."""
+
+    in_transaction = True
+
+    def execute(self, statement: str) -> None:
+        if statement != "BEGIN IMMEDIATE":
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            raise error
+
+    def close(self) -> None:
+        """Nothing is left to close."""
+
+
+async def test_a_disk_that_fails_altogether_keeps_nobody_waiting(path: Path) -> None:
+    writer = LedgerWriter(BrokenConnection(), path)
+    for _ in range(2):
+        with pytest.raises(StateFullError):
+            await writer.write(lambda _: None)
+    await writer.close()

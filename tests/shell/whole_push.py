@@ -1,0 +1,337 @@
+"""Whole pushes in virtual time: the engine as the command line calls it, on a real ledger.
+
+Only the network, the clock and the two threads are played. A push may die at any point, as by
+kill -9: from there on nothing that it does has an effect, its connection commits no more, and the
+files stay as they are at that moment, log and all.
+"""
+
+import asyncio
+import inspect
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+from far_side import FarSide, Request
+from stage import ReaderOnStage
+
+from engine.batch import PackingSettings
+from engine.clock import Stamp
+from engine.cohort import Action, Cohort, Envelope
+from engine.config import Config
+from engine.delivery.events import Event
+from engine.delivery.retry import RetrySettings
+from engine.delivery.settings import DeliverySettings
+from engine.endpoint import Endpoint
+from engine.errors import CohortSyncError, ExitStatus
+from engine.ledger.place import LEDGER_NAME, ledger_folder
+from engine.ledger.records import Division
+from engine.ledger.schema import open_ledger, translate
+from engine.pacing import PacingSettings
+from engine.push import PushRequest, PushResult, StopSwitch, push
+from engine.report.settings import AccountingSettings
+from engine.source.block import Block
+from engine.workspace import ApiKey, Workspace
+from exports import Export
+from virtual_time import BOOT_UTC_NS, START, run_virtually
+
+T = TypeVar("T")
+
+PARTNER = "partner"
+COHORT = Cohort("cohort-1", "Buyers")
+ENDPOINT = Endpoint.parse("https://api.invalid")
+"""Not loopback, where a refused connection has a meaning of its own; and it can't be reached."""
+COMMIT_SECONDS = 0.005
+
+
+def payload_bytes_for(uids: int) -> int:
+    """Return the limit under which so many uids of five characters fit into a payload."""
+    return len(Envelope(PARTNER, COHORT, Action.REMOVE).enclose(["u0000"] * uids))
+
+
+@dataclass(frozen=True)
+class Death:
+    """The process dies when it gets to `point` for the `nth` time, or after so many `seconds`."""
+
+    point: str = ""
+    nth: int = 1
+    seconds: float | None = None
+
+
+class Life:
+    """One process: whether it still lives, and what it has passed through."""
+
+    def __init__(self, death: Death | None, on_death: Callable[[], None]) -> None:
+        self._death = death
+        self._on_death = on_death
+        self.passed = Counter[str]()
+        self.over = asyncio.Event()
+        if death is not None and death.seconds is not None:
+            asyncio.get_running_loop().call_later(death.seconds, self.end)
+
+    def end(self) -> None:
+        """Die, unless it is over already."""
+        if not self.over.is_set():
+            self.over.set()
+            self._on_death()
+
+    def reach(self, point: str) -> None:
+        """Get to a point; past its death a process gets nowhere."""
+        if not self.over.is_set():
+            self.passed[point] += 1
+            if self._death == Death(point, self.passed[point]):
+                self.end()
+        if self.over.is_set():
+            raise asyncio.CancelledError
+
+
+class Writer:
+    """Writes as the ledger's thread does, in the loop, and dies before, in or behind a commit."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, life: Life, pragmas: tuple[str, ...]
+    ) -> None:
+        self._connection = connection
+        self._path = path
+        self._life = life
+        # Nobody pulls the plug here: a process that dies takes nothing from the system's cache.
+        for pragma in ("synchronous = OFF", *pragmas):
+            connection.execute(f"PRAGMA {pragma}")
+
+    async def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        name = _name_of(function)
+        self._life.reach(f"before {name}")
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            value = function(self._connection)
+            self._life.reach(f"inside {name}")
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise translate(error, self._path) from error
+        except CohortSyncError:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._life.reach(f"after {name}")
+        await asyncio.sleep(COMMIT_SECONDS)
+        return value
+
+    async def close(self) -> None:
+        self._connection.close()
+
+
+def _name_of(function: Callable[..., object]) -> str:
+    """Name a write by the ledger's method; one that splits a batch is a `split`."""
+    if isinstance(inspect.getclosurevars(function).nonlocals.get("change"), Division):
+        return "split"
+    return function.__qualname__.split(".")[1]
+
+
+@cache
+def _empty_ledger() -> bytes:
+    """Return the file of a ledger without runs; to make one waits for the disk each time."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, LEDGER_NAME)
+        open_ledger(path).close()
+        return path.read_bytes()
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """Reads an export that is made up."""
+
+    export: Export
+    name: str = "export.csv"
+    notes: tuple[str, ...] = ()
+    share_read: float | None = None
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {"files": [self.name]}
+
+    @property
+    def sizes(self) -> Mapping[str, int | None]:
+        return {self.name: None}
+
+    def blocks(self) -> Iterator[Block]:
+        yield from self.export.blocks(7)
+
+
+@dataclass
+class Machine:
+    """Its clocks: one that only grows, one since its boot, and one on the wall."""
+
+    now_at_rest: float = START
+    boots: int = 0
+    booted_at: float = 0.0
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def stamp(self) -> Stamp:
+        now = self.now()
+        boot_ns = round((now - self.booted_at) * 1e9)
+        return Stamp(f"boot-{self.boots}", boot_ns, BOOT_UTC_NS + round(now * 1e9))
+
+    def pause(self, seconds: float, *, reboot: bool = False) -> None:
+        """Let time pass between two processes."""
+        self.now_at_rest += seconds
+        if reboot:
+            self.boots += 1
+            self.booted_at = self.now_at_rest
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a push ended; one that died has neither a result nor an error."""
+
+    passed: Counter[str]
+    events: list[Event]
+    result: PushResult | None = None
+    error: CohortSyncError | None = None
+
+    @property
+    def died(self) -> bool:
+        return self.result is None and self.error is None
+
+    @property
+    def exit_status(self) -> ExitStatus | None:
+        """What the command would exit with; None if it died."""
+        if self.result is not None:
+            return self.result.exit_status
+        return None if self.error is None else ExitStatus(self.error.exit_status)
+
+
+@dataclass
+class Pushes:
+    """A state folder, and the commands that are run on it one after the other."""
+
+    folder: Path
+    far_side: FarSide
+    uids_per_payload: int = 4
+    pacing: PacingSettings = field(default_factory=lambda: PacingSettings(300, 60))
+    delivery: DeliverySettings = field(default_factory=DeliverySettings)
+    retry: RetrySettings = field(default_factory=RetrySettings)
+    machine: Machine = field(default_factory=Machine)
+    watch: Callable[[str, Request], None] = lambda _stage, _request: None
+    """Called as `FarSide.watch` is."""
+    pragmas: tuple[str, ...] = ()
+    """Set on the connection that writes."""
+    _lives: int = 0
+
+    def __post_init__(self) -> None:
+        self.ledger.parent.mkdir(parents=True)
+        self.ledger.write_bytes(_empty_ledger())
+
+    @property
+    def state(self) -> Path:
+        return self.folder / f"state-{self._lives}"
+
+    @property
+    def ledger(self) -> Path:
+        return ledger_folder(self.state, ENDPOINT.url, "WS") / LEDGER_NAME
+
+    def push(
+        self,
+        export: Export,
+        action: Action = Action.ADD,
+        *,
+        death: Death | None = None,
+        stops_at: tuple[float, ...] = (),
+        observe: Callable[[Event], None] = lambda _: None,
+        name: str = "export.csv",
+    ) -> Ended:
+        """Run the command; it dies where `death` says, and is told to stop at these seconds."""
+        source = ExportSource(export, name)
+        request = PushRequest(source, [name], {}, COHORT, action)
+        ended = run_virtually(
+            lambda: self._push(request, death, stops_at, observe), start=self.machine.now_at_rest
+        )
+        if ended.died:
+            shutil.rmtree(self.state)
+            self._lives += 1
+        return ended
+
+    def _leave_files(self) -> None:
+        """Keep the files as they are now: closing the connection would put them in order."""
+        shutil.copytree(self.state, self.folder / f"state-{self._lives + 1}")
+
+    async def _push(
+        self,
+        request: PushRequest,
+        death: Death | None,
+        stops_at: tuple[float, ...],
+        observe: Callable[[Event], None],
+    ) -> Ended:
+        life = Life(death, self._leave_files)
+
+        def watch(stage: str, request: Request) -> None:
+            self.watch(stage, request)
+            life.reach(stage)
+
+        self.far_side.watch = watch
+        events: list[Event] = []
+
+        def note(event: Event) -> None:
+            events.append(event)
+            observe(event)
+
+        switch = StopSwitch()
+        for seconds in stops_at:
+            asyncio.get_running_loop().call_later(seconds, switch.pull, "a signal")
+        with self._played(life):
+            command = asyncio.create_task(
+                push(request, self._config(), observe=note, switch=switch, clock=self.machine)
+            )
+            dying = asyncio.create_task(life.over.wait())
+            await asyncio.wait({command, dying}, return_when=asyncio.FIRST_COMPLETED)
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+        self.machine.now_at_rest = self.machine.now()
+        if life.over.is_set():
+            return Ended(life.passed, events)
+        try:
+            return Ended(life.passed, events, result=command.result())
+        except CohortSyncError as error:
+            return Ended(life.passed, events, error=error)
+
+    def _played(self, life: Life) -> ExitStack:
+        """Put what is played in the place of the real."""
+        stack = ExitStack()
+        parts = {
+            "engine.ledger.ledger.LedgerWriter": lambda connection, path: Writer(
+                connection, path, life, self.pragmas
+            ),
+            "engine.push.ReadAhead": ReaderOnStage,
+            "engine.push.random": SimpleNamespace(random=lambda: 0.5),
+            "engine.delivery.transport.open_session": lambda _workspace, timeout, **_: (
+                self.far_side.session(timeout)
+            ),
+        }
+        for place, part in parts.items():
+            stack.enter_context(patch(place, part))
+        return stack
+
+    def _config(self) -> Config:
+        return Config(
+            path=None,
+            workspace=Workspace("WS", ApiKey("key", "test"), ENDPOINT, PARTNER),
+            pacing=self.pacing,
+            packing=PackingSettings(payload_bytes_for(self.uids_per_payload)),
+            delivery=self.delivery,
+            retry=self.retry,
+            accounting=AccountingSettings(),
+            state_dir=self.state,
+            notes=(),
+        )
