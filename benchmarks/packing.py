@@ -17,12 +17,12 @@ from tempfile import TemporaryDirectory
 
 import orjson
 import pyarrow as pa
-from exports import hex_uids, mixed_uids, string_array
-from table import print_table
 
 from engine.batch import Batch, Cutter, PackingSettings
 from engine.cohort import Action, Cohort, Envelope
 from engine.source import Block, ReadingOptions, open_source
+from exports import hex_uids, mixed_uids, string_array
+from table import print_table
 
 GOAL = 5_000_000
 LIMIT = PackingSettings().payload_bytes

@@ -2,8 +2,9 @@
 
 The cut is vectorised over encoded lengths, and no uid becomes a Python object but the rare one that
 JSON has to escape, which orjson encodes. Arrow joins the members, byte for byte what orjson would
-write, and one call of orjson puts them into their envelope. Where the ledger already knows an export's first batches, the cut follows their uid counts instead of the
-limit, which may have changed since, and proves by digests that the uids are still the same.
+write, and one call of orjson puts them into their envelope. Where the ledger already knows an
+export's first batches, the cut follows their uid counts instead of the limit, which may have
+changed since, and proves by digests that the uids are still the same.
 """
 
 import hashlib

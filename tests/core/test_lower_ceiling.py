@@ -5,9 +5,9 @@ from collections import deque
 from dataclasses import dataclass, field
 
 import pytest
-from virtual_time import START, VirtualClock, run_virtually
 
 from engine.pacing import Pacer, PacingSettings, Turn
+from virtual_time import START, VirtualClock, run_virtually
 
 SETTINGS = PacingSettings(300, 60)
 
