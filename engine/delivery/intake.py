@@ -41,13 +41,19 @@ class Intake:
                 yield reopen(batch, left, self._envelope)
 
     def registrations(self) -> list[Registration]:
-        """Return, once, the batches that the ledger has not heard of, in the export's order.
+        """Return the batches that the ledger may not have heard of, in the export's order.
 
         It has to hear of them in that order, whichever is sent first: a run is resumed after the
-        last one that it knows.
+        last one that it knows. So they are told again until `note_registered` says that they are
+        on the disk: where an entry fails, none behind it may leave a gap.
         """
-        batches, self._unregistered = self._unregistered, []
-        return batches
+        return list(self._unregistered)
+
+    def note_registered(self, batches: Sequence[Registration]) -> None:
+        """Hear that these are on the disk, and with them all before."""
+        if batches:
+            last = batches[-1].number
+            self._unregistered = [batch for batch in self._unregistered if batch.number > last]
 
     def is_too_large(self, work: Work) -> bool:
         """Say whether a batch need not be sent to know that the API will not take it.
@@ -69,11 +75,15 @@ class Intake:
         """Hear of a payload of `size` bytes that the API took."""
         self._largest_accepted = max(self._largest_accepted, size)
 
-    def lower_limit(self, size: int) -> None:
-        """Cut the batches to come smaller, after a 413 for a payload of `size` bytes.
+    def is_whim(self, work: Work) -> bool:
+        """Say whether a 413 for a single uid is not about its size: as much was accepted before."""
+        return work.uid_count == 1 and len(work.payload) <= self._largest_accepted
+
+    def lower_limit(self, size: int, half: int) -> None:
+        """Cut the batches to come as small as `half`, after a 413 for one of `size` bytes.
 
         A 413 for what was accepted before is a whim of the far side, and no news of its limit.
         """
         if size > self._largest_accepted:
-            smaller = max(self._largest_accepted, size // 2)
+            smaller = max(self._largest_accepted, half)
             self._limit.payload_bytes = min(self._limit.payload_bytes, smaller)

@@ -1,6 +1,6 @@
 """The search for the uids that the API rejects, and its end where the request itself is wrong."""
 
-from engine.delivery.outcome import Abort, Decision, Rejected
+from engine.delivery.outcome import Abort, Decision, Outcome, Rejected, TooLarge
 
 ALIKE_REFUSALS = 7
 """Refusals before any acceptance that prove the request wrong: a batch, its halves and quarters."""
@@ -38,10 +38,21 @@ class Isolation:
             )
         return decision
 
+    def is_in_doubt(self, outcome: Outcome) -> bool:
+        """Say whether a single uid's refusal may be the request's own fault, or a proxy's."""
+        match outcome:
+            case Rejected(names_members=names_members):
+                return not (names_members or self.proven)
+            case TooLarge():
+                return not self.proven
+            case _:
+                return False
+
     @staticmethod
     def request_is_wrong(reason: str) -> Abort:
         """Say that no uid is to blame."""
         return Abort(
             f"the API refuses whatever uids are sent: {reason}",
-            "nothing was written off; check partner, cohort id and name",
+            "nothing was written off; check partner, cohort id and name; if the first uids may be "
+            "bad ones, running the same command again searches on",
         )

@@ -51,8 +51,11 @@ class Rejected:
     """400 that concerns the members: this payload will never be accepted."""
 
     reason: str
+    """Without the API's own message, which may quote a uid."""
     names_members: bool
     """Whether the answer names the uid or the members; if not, the whole request is suspect."""
+    detail: str = ""
+    """The reason with that message, if there is one: for where uids are kept, and nowhere else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ requests under way end or time out, their outcomes are recorded; a second stop c
 import asyncio
 import heapq
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from engine.batch import Batch
@@ -14,7 +15,7 @@ from engine.clock import Clock, Stamp
 from engine.cohort import Envelope
 from engine.delivery.events import Answered, Divided, Observer, Planned, Sent, Settled, Stopping
 from engine.delivery.intake import Intake
-from engine.delivery.isolation import Isolation
+from engine.delivery.isolation import ALIKE_REFUSALS, Isolation
 from engine.delivery.outage import Outage
 from engine.delivery.outcome import (
     Abort,
@@ -36,6 +37,7 @@ from engine.delivery.outcome import (
 from engine.delivery.ports import Ledger, PayloadLimit, Reader, Transport
 from engine.delivery.retry import RetrySettings, decide
 from engine.delivery.settings import DeliverySettings
+from engine.delivery.stop import Stop
 from engine.delivery.transport import Exchange
 from engine.delivery.work import Work
 from engine.errors import CohortSyncError, ExitStatus
@@ -50,22 +52,6 @@ from engine.pacing import Cause, Pacer, Turn
 
 LINE = 2
 """Requests that may stand in line for a turn: while one waits for its slot, the next connects."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why a delivery ended before its export did."""
-
-    exit_status: ExitStatus
-    reason: str
-    hint: str | None = None
-    error: CohortSyncError | None = None
-    """The error behind it, if that is what it was."""
-
-    @classmethod
-    def of(cls, error: CohortSyncError) -> "Stop":
-        """Make an error the reason."""
-        return cls(error.exit_status, error.message, error.hint, error)
 
 
 @dataclass(slots=True, eq=False)
@@ -203,11 +189,9 @@ class Delivery:
         return self._unsettled < most
 
     async def _sleep(self, seconds: float | None) -> None:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
-        except TimeoutError:
-            return
 
     def _end_of_export(self) -> None:
         if isinstance(self._reader.failure, CohortSyncError):
@@ -230,11 +214,13 @@ class Delivery:
             reason = "larger than what the API was found to take"
             halves, division = self._intake.divide(work, isolated=False, reason=reason)
             await self._ledger.change(self._state, registrations, work.number, division)
+            self._intake.note_registered(registrations)
             self._replace(work, halves, reason)
         else:
             reason = f"fits into no payload of {self._intake.configured_bytes} bytes"
             settlement = Settlement(BatchState.REJECTED, reason, work.rejection(reason, None))
             await self._ledger.change(self._state, registrations, work.number, settlement)
+            self._intake.note_registered(registrations)
             self._unsettled -= 1
             self._observe(Settled(work.number, BatchState.REJECTED, 1, reason))
 
@@ -288,9 +274,9 @@ class Delivery:
         work = flight.work
         work.attempts += 1
         flight.is_intended = True
-        await self._ledger.intend(
-            self._state, self._intake.registrations(), work.number, work.attempts
-        )
+        registrations = self._intake.registrations()
+        await self._ledger.intend(self._state, registrations, work.number, work.attempts)
+        self._intake.note_registered(registrations)
         flight.turn = await self._pacer.take_turn()
         flight.sent = self._clock.stamp()
         if work.isolated:
@@ -322,7 +308,8 @@ class Delivery:
         gone = self._outage.judge(exchange, began, now)
         if gone is not None and self._stop is None:
             self.stop(Stop(ExitStatus.INCOMPLETE, gone.reason, gone.hint))
-        if isinstance(outcome, NotSent | Unconfirmed):
+        is_whim = isinstance(outcome, TooLarge) and self._intake.is_whim(work)
+        if is_whim or isinstance(outcome, NotSent | Unconfirmed):
             work.failures += 1
         decision = decide(
             outcome,
@@ -330,15 +317,12 @@ class Delivery:
             failures=max(work.failures, 1),
             jitter=self._jitter(),
             settings=self._retry,
+            is_whim=is_whim,
         )
         if isinstance(outcome, Rejected):
             decision = self._isolation.judge(outcome, decision)
         change, halves = self._change(work, exchange, decision)
-        is_suspect = (
-            isinstance(outcome, Rejected)
-            and isinstance(change, Settlement)
-            and not (outcome.names_members or self._isolation.proven)
-        )
+        is_suspect = isinstance(change, Settlement) and self._isolation.is_in_doubt(outcome)
         if flight.is_intended:
             verdict = Verdict(
                 outcome=kind_of(outcome),
@@ -357,6 +341,8 @@ class Delivery:
             # Whether this uid or the whole request is wrong, the next acceptance tells.
             self._unsettled -= 1
             self._suspects.append((work, change))
+            if len(self._suspects) >= ALIKE_REFUSALS:
+                await self._act(work, Isolation.request_is_wrong(change.reason or ""), ())
             return
         await self._act(work, decision, halves)
 
@@ -365,18 +351,20 @@ class Delivery:
     ) -> tuple[Settlement | Division | None, Sequence[Work]]:
         match decision:
             case Settle(BatchState.REJECTED, reason):
-                rejection = work.rejection(reason or "", exchange.request_id)
+                detail = exchange.outcome.detail if isinstance(exchange.outcome, Rejected) else None
+                rejection = work.rejection(detail or reason or "", exchange.request_id)
                 return Settlement(BatchState.REJECTED, reason, rejection), ()
             case Settle(state, reason):
                 return Settlement(state, reason), ()
             case Split():
-                if isinstance(exchange.outcome, TooLarge):
-                    self._intake.lower_limit(len(work.payload))
                 halves, division = self._intake.divide(
                     work,
                     isolated=isinstance(exchange.outcome, Rejected),
                     reason=reason_of(exchange.outcome) or "",
                 )
+                if isinstance(exchange.outcome, TooLarge):
+                    larger = max(len(half.payload) for half in halves)
+                    self._intake.lower_limit(len(work.payload), larger)
                 return division, halves
             case RetryAfter() | Abort():
                 return None, ()

@@ -2,6 +2,7 @@
 
 import email.utils
 import math
+import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,37 +70,38 @@ def _outcome(
     answer: Answer, document: dict[str, Any], details: dict[str, Any], utc_now: float
 ) -> Outcome:
     status = answer.status
-    reason = _reason(status, details)
+    reason = _reason(status, details, ("type", "attribute"))
+    detail = _reason(status, details, ("type", "attribute", "message"))
     match status:
         case 200 if document.get("status") == "success":
             return Accepted()
         case 429:
             return Throttled(retry_after(answer.headers, utc_now))
         case 400:
-            return _bad_request(details, reason)
+            return _bad_request(details, reason, detail)
         case 413:
             return TooLarge(reason)
         case _ if 300 <= status < 500:  # noqa: PLR2004 - the classes of HTTP's statuses
             hint = _HINTS.get(
                 status, f"so the API does not answer: is the endpoint right? {_CHECK_HINT}"
             )
-            return Fatal(reason, hint, may_have_been_applied=status < 400)  # noqa: PLR2004 - as above
+            return Fatal(detail, hint, may_have_been_applied=status < 400)  # noqa: PLR2004 - as above
         case 200:
             return Unconfirmed("200 without the API's success body")
         case _:
             return Unconfirmed(reason)
 
 
-def _bad_request(details: dict[str, Any], reason: str) -> Outcome:
+def _bad_request(details: dict[str, Any], reason: str, detail: str) -> Outcome:
     attribute = details.get("attribute")
     named = _names(attribute)
     if named & _MEMBER_ATTRIBUTES:
-        return Rejected(reason, names_members=True)
+        return Rejected(reason, names_members=True, detail=detail)
     if named & _REQUEST_ATTRIBUTES or "malformed json" in str(details.get("type", "")).lower():
         return Fatal(
             reason, f"the request itself is wrong: check partner and cohort; {_CHECK_HINT}"
         )
-    return Rejected(reason, names_members=False)
+    return Rejected(reason, names_members=False, detail=detail)
 
 
 def _names(attribute: object) -> set[str]:
@@ -110,9 +112,10 @@ def _names(attribute: object) -> set[str]:
     return set(names)
 
 
-def _reason(status: int, details: dict[str, Any]) -> str:
-    said = [str(details[key]) for key in ("type", "attribute", "message") if details.get(key)]
-    return ": ".join([str(status), *said])[:_LONGEST_REASON]
+def _reason(status: int, details: dict[str, Any], keys: tuple[str, ...]) -> str:
+    said = [str(details[key]) for key in keys if details.get(key)]
+    text = ": ".join([str(status), *said])[:_LONGEST_REASON]
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
@@ -127,7 +130,8 @@ def retry_after(headers: Mapping[str, str], utc_now: float) -> float | None:
     """Return the seconds that an answer asks to wait, or None if it says nothing legible.
 
     Retry-After wins over x-ratelimit-reset; both may be seconds, with decimals, and the former a
-    date. x-ratelimit-reset may also be a time since 1970. Never negative.
+    date. x-ratelimit-reset may also be a time since 1970. Never negative; a negative number of
+    seconds is malformed, and a date in the past means now.
     """
     said = headers.get("Retry-After")
     if said is not None:
@@ -148,7 +152,7 @@ def _decimal(text: str) -> float | None:
         seconds = float(text)
     except ValueError:
         return None
-    return seconds if math.isfinite(seconds) else None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
 def _seconds_until(date: str, utc_now: float) -> float | None:
@@ -184,6 +188,8 @@ def _describe(error: BaseException) -> str:
             return "the answer was cut off"
         case aiohttp.ClientHttpProxyError(status=status):
             return f"the proxy answered {status}"
+        case aiohttp.ClientConnectorError(os_error=OSError(errno=int(number))):
+            return f"no connection: {os.strerror(number).lower()}"
         case OSError(strerror=str(text)) if text:
             return f"{type(error).__name__}: {text}"
         case _:

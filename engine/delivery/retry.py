@@ -49,13 +49,20 @@ def backoff(failures: int, jitter: float, settings: RetrySettings) -> float:
     return jitter * min(doubled, settings.backoff_cap_seconds)
 
 
-def decide(
-    outcome: Outcome, *, uid_count: int, failures: int, jitter: float, settings: RetrySettings
+def decide(  # noqa: PLR0913 - what a decision depends on
+    outcome: Outcome,
+    *,
+    uid_count: int,
+    failures: int,
+    jitter: float,
+    settings: RetrySettings,
+    is_whim: bool = False,
 ) -> Decision:
     """Say what becomes of a batch of `uid_count` uids after `failures` failures in this sitting.
 
     `failures` counts this outcome too, if it is one. Throttled attempts are never failures: the
-    gate, not the batch, waits them out.
+    gate, not the batch, waits them out. `is_whim` says that a 413 can't be about the size, so that
+    no uid is written off for a single one.
     """
     match outcome:
         case Accepted():
@@ -67,6 +74,8 @@ def decide(
         case Unconfirmed(reason):
             if failures >= settings.max_attempts:
                 return Settle(BatchState.UNCONFIRMED, reason)
+            return RetryAfter(backoff(failures, jitter, settings))
+        case TooLarge() if is_whim and failures < settings.max_attempts:
             return RetryAfter(backoff(failures, jitter, settings))
         case Rejected(reason) | TooLarge(reason):
             return Settle(BatchState.REJECTED, reason) if uid_count == 1 else Split()

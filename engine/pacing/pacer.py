@@ -97,16 +97,16 @@ class Pacer:
             await asyncio.sleep(wait)
 
     async def _pass_gate(self) -> None:
-        began = self._clock.now()
         while True:
+            began = self._clock.now()
             self._gate_moved.clear()
             if self.gate.probe_is_out:
                 await self._gate_moved.wait()
-            elif (wait := self.gate.opens_at - self._clock.now()) > 0:
+            elif (wait := self.gate.opens_at - began) > 0:
                 await asyncio.sleep(wait)
             else:
-                break
-        self.budget.wait(Cause.HELD, self._clock.now() - began)
+                return
+            self.budget.wait(Cause.HELD, self._clock.now() - began)
 
     def record(self) -> PaceRecord:
         """Return what became of the ceiling so far."""

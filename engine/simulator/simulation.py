@@ -11,10 +11,11 @@ from engine.batch import Batch, Cutter, PackingSettings
 from engine.clock import Clock, Stamp
 from engine.cohort import Action, Cohort, Envelope
 from engine.delivery.outcome import Accepted
-from engine.delivery.pipeline import Delivery, Stop
+from engine.delivery.pipeline import Delivery
 from engine.delivery.response import read_answer, read_failure
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
+from engine.delivery.stop import Stop
 from engine.delivery.transport import Exchange, TakeTurn
 from engine.ledger.records import RunState
 from engine.pacing import Pacer, PacingSettings

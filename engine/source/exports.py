@@ -1,8 +1,10 @@
 """The files of an export, read one after the other."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -51,14 +53,18 @@ class ExportSource:
     def blocks(self) -> Iterator[Block]:
         """Read every file from its start, in order. See `Source.blocks`."""
         planned = bytes_before = 0
+        skipped: Counter[str] = Counter()
         for export in self._exports:
             for block in self._read(export, bytes_before):
                 planned += len(block.uids)
+                if not planned:
+                    for rows in block.skipped:
+                        skipped[rows.reason] += rows.count
                 yield block
             bytes_before += export.place.size or 0
             self._bytes_read = bytes_before
         if not planned:
-            raise empty(list(self.sizes))
+            raise empty(list(self.sizes), skipped)
 
     def _read(self, export: Export, bytes_before: int) -> Iterator[Block]:
         name = export.place.name
@@ -83,7 +89,9 @@ def unreadable(name: str, error: Exception) -> SourceError:
     return SourceError(f"{name}: cannot be read ({reason})")
 
 
-def empty(names: Sequence[str]) -> SourceError:
-    """Say that an export holds nothing to send."""
+def empty(names: Sequence[str], skipped: Mapping[str, int] = MappingProxyType({})) -> SourceError:
+    """Say that an export holds nothing to send, and why its rows did not count."""
     where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-    return SourceError(f"{where}: nothing to send, no row holds a uid")
+    rows = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items())
+    found = f" ({sum(skipped.values()):,} rows read: {rows})" if rows else ""
+    return SourceError(f"{where}: nothing to send, no row holds a uid{found}")

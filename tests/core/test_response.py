@@ -159,8 +159,20 @@ def test_fields_of_any_type_are_taken(status, document) -> None:
 )
 def test_a_400_that_names_the_members_is_theirs(attribute) -> None:
     body = failure("InvalidAttributeError", "uid is not valid", attribute)
-    reason = f"400: InvalidAttributeError: {attribute}: uid is not valid"
-    assert read(400, body) == Rejected(reason, names_members=True)
+    reason = f"400: InvalidAttributeError: {attribute}"
+    detail = f"{reason}: uid is not valid"
+    assert read(400, body) == Rejected(reason, names_members=True, detail=detail)
+
+
+@pytest.mark.parametrize("status", [400, 413, 500])
+@pytest.mark.parametrize("attribute", ["uid", None])
+def test_a_message_that_quotes_a_uid_is_no_reason(status, attribute) -> None:
+    outcome = read(status, failure("InvalidAttributeError", "uid ada@x is not valid", attribute))
+    assert "ada@x" not in (reason_of(outcome) or "")
+
+
+def test_a_reason_holds_no_control_characters() -> None:
+    assert "\x1b" not in (reason_of(read(401, failure("a\x1b[31m", "b\nc"))) or "")
 
 
 @pytest.mark.parametrize(
@@ -234,7 +246,7 @@ def date_in(seconds: float) -> str:
         # The two obsolete forms of a date; neither is local time.
         ({"Retry-After": "Tuesday, 14-Nov-23 22:13:50 GMT"}, 30),
         ({"Retry-After": "Tue Nov 14 22:13:50 2023"}, 30),
-        ({"Retry-After": "-5"}, 0),
+        ({"Retry-After": "-5"}, None),
         ({"x-ratelimit-reset": "12"}, 12),
         ({"X-RateLimit-Reset": "1700000020"}, 20),
         ({"x-ratelimit-reset": "1600000000"}, 0),
@@ -368,7 +380,7 @@ def test_a_refused_connection_means_that_nobody_listens(error, nobody) -> None:
         (aiohttp.ServerDisconnectedError(), "closed the connection"),
         (aiohttp.ClientPayloadError(), "cut off"),
         (made(aiohttp.ClientHttpProxyError), "the proxy answered 407"),
-        (made(aiohttp.ClientConnectorError), "No route to host"),
+        (made(aiohttp.ClientConnectorError), "no connection: no route to host"),
     ],
 )
 def test_a_reason_says_what_went_wrong(error, said) -> None:

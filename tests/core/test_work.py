@@ -1,10 +1,13 @@
 """A batch comes apart and back together without losing a uid or its place."""
 
+from dataclasses import dataclass
+
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from engine.batch import Batch, Cutter
 from engine.cohort import Action, Cohort, Envelope
+from engine.delivery.intake import Intake
 from engine.delivery.work import Work, divide, reopen
 from engine.ledger.records import OpenBatch
 from engine.source.block import BLANK
@@ -81,3 +84,66 @@ def test_a_registration_tells_the_books_what_the_batch_holds() -> None:
     assert (entry.blank, entry.invalid, entry.records_through) == (2, 1, 5)
     assert entry.is_last
     assert entry.payload_bytes == len(ENVELOPE.enclose(["a", "b"]))
+
+
+@dataclass
+class Limit:
+    """Whoever cuts the batches to come."""
+
+    payload_bytes: int = 1000
+
+
+def test_a_413_lowers_the_limit_to_what_the_halves_take() -> None:
+    limit = Limit()
+    intake = Intake(1, (), ENVELOPE, limit)
+    intake.lower_limit(990, 520)
+    assert limit.payload_bytes == 520
+    intake.lower_limit(980, 515)  # one that was under way already
+    assert limit.payload_bytes == 515
+    intake.lower_limit(510, 300)
+    assert limit.payload_bytes == 300
+    intake.lower_limit(980, 515)
+    assert limit.payload_bytes == 300
+
+
+def test_a_413_never_lowers_the_limit_below_what_was_accepted() -> None:
+    limit = Limit()
+    intake = Intake(1, (), ENVELOPE, limit)
+    intake.note_accepted(700)
+    intake.note_accepted(100)
+    for size in (50, 699, 700):
+        intake.lower_limit(size, size // 2)
+        assert limit.payload_bytes == 1000
+    intake.lower_limit(990, 520)
+    assert limit.payload_bytes == 700
+
+
+def test_a_single_uid_is_tried_up_to_the_limit_that_was_configured() -> None:
+    single = work_of(Export([[Row("x" * 100)]]))
+    pair = work_of(Export([[Row("x" * 50), Row("y" * 50)]]))
+    limit = Limit(len(pair.payload))
+    intake = Intake(1, (), ENVELOPE, limit)
+    assert not intake.is_too_large(pair)
+    intake.lower_limit(len(pair.payload), 10)
+    assert intake.is_too_large(pair)
+    assert not intake.is_too_large(single)
+    assert Intake(1, (), ENVELOPE, Limit(len(single.payload) - 1)).is_too_large(single)
+
+
+def test_the_ledger_hears_of_each_new_batch_in_order_until_it_has_it() -> None:
+    export = Export([[Row(f"u{number}") for number in range(9)]])
+    batches = Cutter(ENVELOPE, len(ENVELOPE) + 50).batches(export.blocks(4))
+    intake = Intake(7, (), ENVELOPE, Limit())
+    works = [work for batch in batches for work in intake.works_of(batch)]
+    assert [work.number for work in works] == list(range(7, 7 + len(works)))
+    told = intake.registrations()
+    assert [entry.number for entry in told] == [w.number for w in works]
+    # What is not known to be on the disk is told again, or what follows would leave a gap.
+    assert intake.registrations() == told
+    intake.note_registered(told[:1])
+    assert intake.registrations() == told[1:]
+    intake.note_registered(told)
+    assert intake.registrations() == []
+    halves, _ = intake.divide(works[0], isolated=False, reason="413")
+    assert [half.number for half in halves] == [7 + len(works), 8 + len(works)]
+    assert intake.registrations() == []

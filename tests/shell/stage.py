@@ -28,9 +28,10 @@ from engine.delivery.outcome import (
     TooLarge,
     Unconfirmed,
 )
-from engine.delivery.pipeline import Delivery, Stop
+from engine.delivery.pipeline import Delivery
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
+from engine.delivery.stop import Stop
 from engine.delivery.transport import Exchange, TakeTurn
 from engine.errors import ExitStatus
 from engine.ledger.ledger import Ledger

@@ -106,6 +106,16 @@ def test_a_uid_that_is_too_large_by_itself_is_rejected_and_the_rest_delivered(
     ]
 
 
+def test_a_413_for_whatever_is_sent_writes_nothing_off(tmp_path: Path) -> None:
+    api = Api(failing(lambda _: True, TOO_LARGE))
+    sitting = Stage(tmp_path, numbered(600), api, uids_per_payload=64).sit()
+    assert sitting.stop is not None
+    assert sitting.stop.exit_status is ExitStatus.REFUSED
+    assert sitting.accounts.uids.rejected == 0
+    # Down to single uids, then seven of those.
+    assert len(api.requests) <= math.log2(64) + 1 + 7
+
+
 def test_a_uid_that_can_never_fit_is_rejected_without_a_request(tmp_path: Path) -> None:
     long = "x" * 1000
     export = Export([[Row("u0001"), Row(long), Row("u0002"), Row(long + "y")]])

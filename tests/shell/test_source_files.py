@@ -297,12 +297,20 @@ def test_an_empty_file_is_known_before_the_first_block(name: str, data: bytes) -
         open_source([name], PLAIN)
 
 
-@pytest.mark.parametrize("data", ["uid\n", "uid", "uid\n\n  \n", 'uid\n"x\n'])
-def test_an_export_without_a_uid_is_known_at_its_end(data: str) -> None:
+@pytest.mark.parametrize(
+    ("data", "rows"),
+    [
+        ("uid\n", ""),
+        ("uid", ""),
+        ("uid\n\n  \n", " (2 rows read: 2 blank)"),
+        ('uid\n"x\n\n', " (2 rows read: 1 broken quote, 1 blank)"),
+    ],
+)
+def test_an_export_without_a_uid_is_known_at_its_end(data: str, rows: str) -> None:
     source = open_source([write("a.csv", data)], PLAIN)
     with pytest.raises(SourceError) as caught:
         list(source.blocks())
-    assert caught.value.message == "a.csv: nothing to send, no row holds a uid"
+    assert caught.value.message == f"a.csv: nothing to send, no row holds a uid{rows}"
 
 
 def test_one_empty_file_among_others_does_not_matter() -> None:
