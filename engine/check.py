@@ -6,14 +6,17 @@ gives the exit status. Without `live` nothing is sent, and the key itself stays 
 
 import fcntl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+from engine.batch import Cutter
+from engine.cohort import Action, Cohort, Envelope
 from engine.config import Config, load
-from engine.errors import CohortSyncError, ConfigError, ExitStatus, LedgerError
-from engine.ledger.place import refuse_unfit
+from engine.errors import CohortSyncError, ConfigError, ExitStatus, LedgerError, UsageError
+from engine.ledger.place import LEDGER_NAME, holder_of, ledger_folder, refuse_unfit
+from engine.ledger.schema import open_for_reading
 from engine.reach import Inapplicable, Reach
 
 CONNECT_SECONDS = 10.0
@@ -63,7 +66,8 @@ async def run_checks(
         for name in ("state", "dns", "tcp", "tls", "key"):
             yield Finding(name, Verdict.SKIPPED, "needs a configuration")
         return
-    yield check_state(config.state_dir)
+    at = ledger_folder(config.state_dir, config.workspace.endpoint.url, config.workspace.id)
+    yield check_ledger(at, check_state(config.state_dir))
 
     reach = Reach(config.workspace, min(CONNECT_SECONDS, config.delivery.timeout_seconds))
     reached = True
@@ -128,6 +132,22 @@ def check_state(folder: Path) -> Finding:
     return Finding("state", Verdict.OK, f"{folder}: {detail}")
 
 
+def check_ledger(folder: Path, state: Finding) -> Finding:
+    """Open the ledger in `folder`, if there is one, and add what is found to `state`."""
+    path = folder / LEDGER_NAME
+    if state.verdict is Verdict.FAILED:
+        return state
+    try:
+        if path.exists() and path.stat().st_size:
+            open_for_reading(path).close()
+    except LedgerError as error:
+        return _failure("state", error)
+    if holder := holder_of(folder):
+        hint = "a push has to wait for it, by --wait, or be run later"
+        return replace(state, detail=f"{state.detail}; in use by {holder}", hint=hint)
+    return state
+
+
 async def _finding(name: str, step: Callable[[], Awaitable[str]]) -> Finding:
     try:
         return Finding(name, Verdict.OK, await step())
@@ -143,6 +163,11 @@ def _failure(name: str, error: CohortSyncError) -> Finding:
 
 def _summary(config: Config) -> Finding:
     workspace, pacing = config.workspace, config.pacing
+    try:
+        shortest = Envelope(workspace.partner, Cohort("i", "n"), Action.ADD)
+        Cutter(shortest, config.packing.payload_bytes)
+    except UsageError as error:
+        return _failure("configuration", error)
     detail = (
         f"{config.path or 'flags and environment'}: {workspace.endpoint.label}, "
         f"workspace {workspace.id}, partner {workspace.partner}, "

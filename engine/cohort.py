@@ -1,5 +1,6 @@
 """The API's nouns: a cohort, what is done to it, and the request's envelope."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -9,6 +10,9 @@ from engine.errors import UsageError
 
 RESTRICTED_NAME_CHARACTERS = '|*?\\:<>=$"'
 """What the API does not take in a cohort's name."""
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Action(StrEnum):
@@ -45,6 +49,8 @@ class Cohort:
         ):
             if any("\ud800" <= character <= "\udfff" for character in text):
                 raise UsageError(f"{flag} is not valid UTF-8")
+            if _CONTROL.search(text):
+                raise UsageError(f"{flag} holds a control character", hint="leave it out")
         found = sorted({c for c in self.name if c in RESTRICTED_NAME_CHARACTERS})
         if found:
             raise UsageError(

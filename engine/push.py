@@ -15,8 +15,9 @@ from engine.clock import Clock, SystemClock
 from engine.cohort import Action, Cohort, Envelope
 from engine.config import Config
 from engine.delivery.events import Observer
-from engine.delivery.pipeline import Delivery, Stop
+from engine.delivery.pipeline import Delivery
 from engine.delivery.read_ahead import ReadAhead
+from engine.delivery.stop import Stop
 from engine.delivery.transport import Transport
 from engine.errors import (
     ExitStatus,
@@ -26,7 +27,6 @@ from engine.errors import (
 from engine.ledger.ledger import Ledger
 from engine.ledger.place import LEDGER_NAME, ledger_folder, make_folder, sole_writer
 from engine.ledger.records import Command, RunKey, RunState, SittingSettings
-from engine.ledger.schema import open_for_reading
 from engine.pacing import Pacer
 from engine.report.accounts import (
     Accounts,
@@ -38,6 +38,7 @@ from engine.report.accounts import (
     account,
     exit_status_of,
 )
+from engine.report.history import reading
 from engine.source.block import Source
 
 EMULATOR_HINT = (
@@ -120,6 +121,7 @@ async def push(  # noqa: PLR0913 - what and how, then who looks on
     *,
     observe: Observer = lambda _: None,
     opened: Callable[[Opening], None] = lambda _: None,
+    waiting: Callable[[str], None] = lambda _: None,
     switch: StopSwitch | None = None,
     clock: Clock | None = None,
 ) -> PushResult:
@@ -135,7 +137,7 @@ async def push(  # noqa: PLR0913 - what and how, then who looks on
     Cutter(envelope, config.packing.payload_bytes)  # Refuses a limit that leaves no room, early.
     folder = ledger_folder(config.state_dir, workspace.endpoint.url, workspace.id)
     make_folder(folder)
-    async with sole_writer(folder, request.wait_seconds, lambda: switch.is_pulled):
+    async with sole_writer(folder, request.wait_seconds, lambda: switch.is_pulled, waiting):
         ledger = Ledger.open(folder / LEDGER_NAME, clock)
         try:
             await ledger.recover()
@@ -280,11 +282,8 @@ class _Sitting:
     def _read_accounts(self) -> Accounts:
         if self._state is None:
             raise RuntimeError("a sitting has books after it was run")
-        ledger = open_for_reading(self._ledger.path)
-        try:
+        with reading(self._ledger.path) as ledger:
             return account(ledger, self._state.name)
-        finally:
-            ledger.close()
 
 
 _STATUS = {

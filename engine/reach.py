@@ -17,12 +17,8 @@ import orjson
 
 from engine.endpoint import COHORT_SYNC_PATH
 from engine.errors import IncompleteError, RefusedError
-from engine.session import open_session, proxy_for
+from engine.session import open_session, proxy_for, read_bounded
 from engine.workspace import Workspace
-
-_ANSWER_BYTES = 65_536
-"""What is read of an answer: the API's own errors are far shorter."""
-
 
 _PROXY_PORTS = {"http": 80, "https": 443}
 
@@ -98,7 +94,7 @@ class Reach:
         )
         try:
             async with session, post as response:
-                answer = await response.content.read(_ANSWER_BYTES)
+                answer = await read_bounded(response)
         except (aiohttp.ClientError, OSError) as error:
             raise self._unreachable(self._endpoint.label, error) from None
         return read_verdict(response.status, answer)

@@ -12,6 +12,9 @@ from engine.endpoint import Endpoint
 from engine.errors import ConfigError
 from engine.workspace import Workspace
 
+LONGEST_ANSWER = 65_536
+"""Bytes of an answer that are read; the API's own take a few hundred."""
+
 
 def open_session(
     workspace: Workspace,
@@ -40,6 +43,20 @@ def open_session(
         trace_configs=list(traces),
         trust_env=False,
     )
+
+
+async def read_bounded(response: aiohttp.ClientResponse) -> bytes:
+    """Read an answer's body; one that is too long is cut off, and its connection closed.
+
+    Raises what reading it raises.
+    """
+    body = bytearray()
+    async for part in response.content.iter_any():
+        body += part
+        if len(body) > LONGEST_ANSWER:
+            response.close()
+            break
+    return bytes(body)
 
 
 def proxy_for(endpoint: Endpoint) -> str | None:

@@ -4,20 +4,22 @@ Heavy imports wait until a command needs them: `--help` has to be quick.
 """
 
 import json
-import os
 import signal
 import sys
 import traceback
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from engine import __version__
 from engine.cli.check import check
 from engine.cli.demo import demo
 from engine.cli.emulator import emulator
 from engine.cli.push import push, resume
 from engine.cli.runs import rejects, runs, show
+from engine.cli.stdout import printing
+from engine.cli.text import printable
 from engine.errors import CohortSyncError, ExitStatus, IncompleteError, UsageError
 
 app = typer.Typer(
@@ -28,6 +30,25 @@ app = typer.Typer(
 )
 for command in (push, resume, runs, show, rejects, check, emulator, demo):
     app.command()(command)
+
+
+def _tell_version(asked: bool) -> None:  # noqa: FBT001 - typer passes it by place
+    if asked:
+        with printing():
+            sys.stdout.write(f"cohortsync {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _before_any_command(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_tell_version, help="Print the version."),
+    ] = False,
+) -> None:
+    del version
+
 
 _UnreadableCommand: type[Exception] = typer.BadParameter.__bases__[0]
 """What typer raises for a command line that it cannot read; it exports no name for it."""
@@ -59,24 +80,22 @@ def _usage_error(error: Any) -> UsageError:  # noqa: ANN401 - see _UnreadableCom
 
 
 def _flush() -> None:
-    """Write what stdout still holds; that its reader may have gone, as `head` does, is no error."""
+    """Write what stdout still holds; how the command ended stands, read or not."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with printing():
+            pass
+    except IncompleteError as error:
+        _tell(error)
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    """Stop a command that is not under way yet; a run has its own way to stop."""
-    raise IncompleteError(f"{signal.Signals(number).name} received before anything was under way")
+    """Stop a command; a run under way has its own way to stop."""
+    raise IncompleteError(f"{signal.Signals(number).name} received while no run was under way")
 
 
 def fail(error: CohortSyncError) -> NoReturn:
     """Show an error on stderr, as a document on stdout too where one was asked for, and exit."""
-    for line in error.message.splitlines():
-        sys.stderr.write(f"error: {line}\n")
-    if error.hint:
-        sys.stderr.write(f"hint: {error.hint}\n")
+    _tell(error)
     if "--json" in sys.argv:
         document = {
             "run": None,
@@ -88,3 +107,10 @@ def fail(error: CohortSyncError) -> NoReturn:
         }
         sys.stdout.write(json.dumps(document) + "\n")
     sys.exit(error.exit_status)
+
+
+def _tell(error: CohortSyncError) -> None:
+    for line in error.message.splitlines():
+        sys.stderr.write(f"error: {printable(line)}\n")
+    if error.hint:
+        sys.stderr.write(f"hint: {printable(error.hint)}\n")

@@ -2,10 +2,13 @@
 
 import asyncio
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from engine.cli.options import ConfigOption, EndpointOption, JsonOption, StateOption
+from engine.cli.stdout import printing
+from engine.cli.text import printable
 
 if TYPE_CHECKING:
     from engine.check import Finding
@@ -14,22 +17,13 @@ _COLORS = {"ok": typer.colors.GREEN, "failed": typer.colors.RED, "skipped": type
 
 
 def check(
-    config: Annotated[
-        Path | None,
-        typer.Option(help="Configuration file; else COHORTSYNC_CONFIG, else ./config.toml."),
-    ] = None,
-    endpoint: Annotated[
-        str | None, typer.Option(help="scheme://host:port to try instead of the configured one.")
-    ] = None,
-    state: Annotated[
-        Path | None, typer.Option(help="State folder to try instead of the configured one.")
-    ] = None,
+    config: ConfigOption = None,
+    endpoint: EndpointOption = None,
+    state: StateOption = None,
     live: Annotated[
         bool, typer.Option("--live", help="Test the key by one request that is invalid on purpose.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document instead of text.")
-    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """See whether a run could start: configuration, state folder, the way to the endpoint.
 
@@ -48,23 +42,25 @@ def check(
         async for finding in run_checks(config, endpoint=endpoint, state=state, live=live):
             findings.append(finding)
             if not as_json:
-                _show(finding)
+                with printing():
+                    _show(finding)
 
     asyncio.run(collect())
     status = exit_status(findings)
     if as_json:
-        typer.echo(_document(findings, status))
+        with printing():
+            typer.echo(_document(findings, status))
     raise typer.Exit(status)
 
 
 def _show(finding: "Finding") -> None:
     verdict = typer.style(f"{finding.verdict:<8}", fg=_COLORS[finding.verdict])
-    first, *more = finding.detail.splitlines()
+    first, *more = map(printable, finding.detail.splitlines())
     typer.echo(f"{verdict} {finding.name:<14} {first}")
     for line in more:
         typer.echo(f"{'':<23} {line}")
     if finding.hint:
-        typer.echo(f"{'':<23} hint: {finding.hint}")
+        typer.echo(f"{'':<23} hint: {printable(finding.hint)}")
 
 
 def _document(findings: "list[Finding]", status: int) -> str:

@@ -2,20 +2,23 @@
 
 import signal
 import sys
-from contextlib import suppress
+from dataclasses import asdict
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.cohort import Action
+from engine.cli.options import ConfigOption, EndpointOption, JsonOption, StateOption
+from engine.cohort import Action, Cohort
 from engine.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from engine.cli.view import View
     from engine.config import Config
     from engine.push import PushRequest, PushResult
+    from engine.source import ReadingOptions
 
 
 class FormatName(StrEnum):
@@ -36,18 +39,6 @@ class OnChanged(StrEnum):
     RESTART = "restart"
 
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", help="Configuration file; else COHORTSYNC_CONFIG, else ./config.toml."
-    ),
-]
-EndpointOption = Annotated[
-    str | None, typer.Option(help="scheme://host:port to send to instead of the configured one.")
-]
-StateOption = Annotated[
-    Path | None, typer.Option("--state", help="State folder, instead of the configured one.")
-]
 OnChangedOption = Annotated[
     OnChanged,
     typer.Option(help="When an unfinished run's export has changed: refuse, or begin a new run."),
@@ -55,9 +46,6 @@ OnChangedOption = Annotated[
 WaitOption = Annotated[
     float,
     typer.Option("--wait", min=0, help="Seconds to wait while another process works on it."),
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document instead of text.")
 ]
 
 
@@ -97,30 +85,15 @@ def push(
 
     Run the same command again after a crash, a signal or exit status 75: it goes on where it was.
     """
-    from engine.cohort import Cohort
     from engine.config import load
-    from engine.push import PushRequest
-    from engine.source import ReadingOptions, open_source
+    from engine.source import ReadingOptions
 
     cohort = Cohort(cohort_id, cohort_name, cohort_description)
     settings = load(config, endpoint=endpoint, state=state, need_credentials=not dry_run)
     options = ReadingOptions(
         column=column, format=format_name.value, header=not no_header, strip=strip
     )
-    request = PushRequest(
-        source=open_source(exports, options),
-        exports=exports,
-        reading={
-            "column": column,
-            "format": format_name.value,
-            "header": not no_header,
-            "strip": strip,
-        },
-        cohort=cohort,
-        action=action,
-        restart_if_changed=on_changed is OnChanged.RESTART,
-        wait_seconds=wait,
-    )
+    request = make_request(exports, options, cohort, action, on_changed=on_changed, wait=wait)
     sys.exit(carry_out(request, settings, dry_run=dry_run, as_json=as_json))
 
 
@@ -134,20 +107,33 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Go on with an unfinished run, as its own command would."""
+    import asyncio
+
     from engine.cli.summary import print_nothing
-    from engine.cohort import Cohort
     from engine.config import load
     from engine.ledger.changes import identity_of
-    from engine.push import PushRequest, key_of
+    from engine.ledger.place import is_held, ledger_folder
+    from engine.push import key_of
     from engine.report.history import find_unfinished
-    from engine.source import ReadingOptions, open_source
+    from engine.source import ReadingOptions
 
     settings = load(config, endpoint=endpoint, state=state)
     workspace = settings.workspace
     here = (workspace.endpoint.url, workspace.id, workspace.partner)
     found = find_unfinished(settings.state_dir, run, here)
+    folder = ledger_folder(settings.state_dir, workspace.endpoint.url, workspace.id)
+    if found is not None and found.target == here and is_held(folder):
+        # Whoever works on it may finish it: then it is not to be begun anew.
+        asyncio.run(_wait_until_free(folder, wait, settings))
+        found = find_unfinished(settings.state_dir, run, here)
     if found is None:
-        sys.stderr.write("nothing to resume: no run is unfinished\n")
+        why = "no run is unfinished"
+        if (other := find_unfinished(settings.state_dir, None)) is not None:
+            why = (
+                f"no run for {' / '.join(here)} is unfinished; run {other.name} belongs to "
+                f"{' / '.join(other.target)}"
+            )
+        sys.stderr.write(f"nothing to resume: {why}\n")
         if as_json:
             print_nothing("nothing_to_resume")
         return
@@ -162,14 +148,13 @@ def resume(
             f"{' / '.join(here)}",
             hint="pass the configuration that the run was begun with, by --config",
         )
-    request = PushRequest(
-        source=open_source(found.exports, ReadingOptions(**found.reading)),
-        exports=found.exports,
-        reading=found.reading,
-        cohort=Cohort(found.cohort_id, found.cohort_name, found.cohort_description),
-        action=Action(found.action),
-        restart_if_changed=on_changed is OnChanged.RESTART,
-        wait_seconds=wait,
+    request = make_request(
+        found.exports,
+        ReadingOptions(**found.reading),
+        Cohort(found.cohort_id, found.cohort_name, found.cohort_description),
+        Action(found.action),
+        on_changed=on_changed,
+        wait=wait,
     )
     if identity_of(key_of(request, settings)) != found.identity:
         raise UsageError(
@@ -178,6 +163,39 @@ def resume(
             hint="resume it in the folder that it was begun in, with the same files in place",
         )
     sys.exit(carry_out(request, settings, as_json=as_json))
+
+
+def make_request(
+    exports: list[str],
+    options: "ReadingOptions",
+    cohort: Cohort,
+    action: Action,
+    *,
+    on_changed: OnChanged = OnChanged.REFUSE,
+    wait: float = 0.0,
+) -> "PushRequest":
+    """Open the exports, and return what is to be pushed; raises as `open_source` does."""
+    from engine.push import PushRequest
+    from engine.source import open_source
+
+    return PushRequest(
+        source=open_source(exports, options),
+        exports=exports,
+        reading=asdict(options),
+        cohort=cohort,
+        action=action,
+        restart_if_changed=on_changed is OnChanged.RESTART,
+        wait_seconds=wait,
+    )
+
+
+async def _wait_until_free(folder: "Path", wait: float, config: "Config") -> None:
+    from engine.cli.view import make_view
+    from engine.ledger.place import sole_writer
+
+    view = make_view(config.pacing, lambda: None)
+    async with sole_writer(folder, wait, waiting=lambda who: view.note(f"waiting for {who}")):
+        pass
 
 
 def carry_out(
@@ -199,11 +217,14 @@ def carry_out(
         view.opened(opening_of(request, config))
         result = push_nothing(request, config)
     else:
-        with view:
-            result = uvloop.run(_deliver(request, config, view))
-    # Whoever read stdout may have gone; rich makes an exit of it. How the run ended stands.
-    with suppress(BrokenPipeError, SystemExit):
-        print_result(result, as_json=as_json)
+        handlers = {number: signal.getsignal(number) for number in _STOPS}
+        try:
+            with view:
+                result = uvloop.run(_deliver(request, config, view))
+        finally:  # The loop has put the interpreter's own in their place.
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    print_result(result, as_json=as_json)
     return result.exit_status
 
 
@@ -215,8 +236,17 @@ async def _deliver(request: "PushRequest", config: "Config", view: "View") -> "P
 
     switch = StopSwitch()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOPS:
         loop.add_signal_handler(number, switch.pull, f"{number.name} received")
     return await push_export(
-        request, config, observe=view.observe, opened=view.opened, switch=switch
+        request,
+        config,
+        observe=view.observe,
+        opened=view.opened,
+        waiting=lambda who: view.note(f"waiting for {who}"),
+        switch=switch,
     )
+
+
+_STOPS = (signal.SIGINT, signal.SIGTERM)
+"""The signals that stop a run."""

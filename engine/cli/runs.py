@@ -3,13 +3,15 @@
 import csv
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from engine.cli.push import ConfigOption, JsonOption, StateOption
+from engine.cli.options import ConfigOption, JsonOption, StateOption
+from engine.cli.stdout import printing
+from engine.cli.text import table_lines
 from engine.errors import UsageError
 
 RunArgument = Annotated[str, typer.Argument(help="A run's name, as `cohortsync runs` lists it.")]
@@ -25,7 +27,8 @@ def runs(
     found = all_runs(_state(config, state))
     if as_json:
         documents = [accounts.document() for accounts in found]
-        sys.stdout.write(json.dumps(documents, ensure_ascii=False) + "\n")
+        with printing():
+            sys.stdout.write(json.dumps(documents, ensure_ascii=False) + "\n")
         return
     rows = [
         (
@@ -40,9 +43,9 @@ def runs(
         )
         for a in found
     ]
-    _print_table(
-        ("run", "status", "exit", "action", "cohort", "target", "planned", "accepted"), rows
-    )
+    headings = ("run", "status", "exit", "action", "cohort", "target", "planned", "accepted")
+    with printing():
+        _print_table(headings, rows, numbers=("exit", "planned", "accepted"))
 
 
 def show(
@@ -58,7 +61,7 @@ def show(
 
     _refuse_both(as_json=as_json, as_csv=as_csv)
     path = find_ledger(_state(config, state), run)
-    with reading(path) as ledger:
+    with reading(path) as ledger, printing():
         accounts = books_of(path, ledger, run)
         attempts = attempts_of(ledger, run)
         if as_csv:
@@ -68,19 +71,29 @@ def show(
             sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
         else:
             print_accounts(accounts)
-            _print_table(_COLUMNS, [[record[c] for c in _COLUMNS] for record in attempts])
+            rows = ({**record, "sent_at": _shortened(record["sent_at"])} for record in attempts)
+            _print_table(_COLUMNS, [[row[c] for c in _COLUMNS] for row in rows], _NUMBERS)
 
 
+_NUMBERS = ("batch", "parent", "uid_count", "attempt", "http_status")
 _COLUMNS = (
     *("batch", "parent", "uid_count", "state"),
     *("attempt", "sent_at", "outcome", "http_status", "reason"),
 )
 
 
+def _shortened(timestamp: str | None) -> str | None:
+    """Return an ISO timestamp, which is UTC, without letters and offset."""
+    return timestamp and timestamp.partition("+")[0].replace("T", " ")
+
+
 def rejects(
     run: RunArgument,
     config: ConfigOption = None,
     state: StateOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print ndjson, as is done without it.")
+    ] = False,
     as_csv: CsvOption = False,
 ) -> None:
     """List every uid rejected and every row that planned none, as ndjson or csv.
@@ -90,7 +103,8 @@ def rejects(
     """
     from engine.report.history import find_ledger, reading, rejects_of
 
-    with reading(find_ledger(_state(config, state), run)) as ledger:
+    _refuse_both(as_json=as_json, as_csv=as_csv)
+    with reading(find_ledger(_state(config, state), run)) as ledger, printing():
         records = rejects_of(ledger, run)
         if as_csv:
             _print_csv(records)
@@ -119,19 +133,8 @@ def _print_csv(records: Iterable[Mapping[str, Any]]) -> None:
         writer.writerow(record)
 
 
-def _print_table(headings: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        # The first column names what one may want to copy; off a terminal nothing is folded.
-        table.add_column(heading, overflow="fold", no_wrap=not table.columns)
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row))
-    width = None if sys.stdout.isatty() else _WIDE
-    Console(highlight=False, markup=False, soft_wrap=True, width=width).print(table)
-
-
-_WIDE = 1000
-"""Columns of a file or a pipe: more than any table takes."""
+def _print_table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], numbers: Collection[str]
+) -> None:
+    for line in table_lines(headings, rows, numbers):
+        sys.stdout.write(line + "\n")

@@ -9,14 +9,13 @@ from typing import Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
+from engine.cli.text import printable
 from engine.delivery.events import Answered, Divided, Event, Settled, Stopping
 from engine.delivery.outcome import (
     BatchState,
     NotSent,
     Throttled,
     Unconfirmed,
-    kind_of,
-    reason_of,
 )
 from engine.pacing import PacingSettings
 from engine.push import Opening
@@ -78,8 +77,11 @@ def trouble(event: Event) -> str | None:
         case Answered(batch, attempt, Throttled(wait), _):
             held = f", as it asks for {wait:g} s" if wait is not None else ""
             return f"batch {batch}, attempt {attempt}: 429, so everything is held{held}"
-        case Answered(batch, attempt, (NotSent() | Unconfirmed()) as outcome, _):
-            return f"batch {batch}, attempt {attempt}: {kind_of(outcome)}: {reason_of(outcome)}"
+        case Answered(batch, _, NotSent(reason), _):
+            # No attempt was made; and that a stop keeps batches back is told by the stop itself.
+            return None if reason == _KEPT_BACK else f"batch {batch}: not sent: {reason}"
+        case Answered(batch, attempt, Unconfirmed(reason), _):
+            return f"batch {batch}, attempt {attempt}: unconfirmed: {reason}"
         case Divided(batch, reason):
             return f"batch {batch}: split in halves: {reason}"
         case Settled(batch, (BatchState.REJECTED | BatchState.UNCONFIRMED) as state, _, reason):
@@ -88,6 +90,10 @@ def trouble(event: Event) -> str | None:
             return f"stopping: {reason}; requests under way are waited for"
         case _:
             return None
+
+
+_KEPT_BACK = "stopped before its turn"
+"""What the pipeline gives as the reason for a batch that a stop keeps back."""
 
 
 class TerminalView:
@@ -106,30 +112,33 @@ class TerminalView:
             refresh_per_second=8,
         )
         self._task = self._progress.add_task("push", total=None, figures="")
+        self._is_opened = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._refresh()
-        self._progress.stop()
+        if self._is_opened:
+            self._refresh()
+            self._progress.stop()
 
     def note(self, text: str) -> None:
         """Print a remark above the bar."""
-        self._console.print(text, soft_wrap=True)
+        self._console.print(printable(text), soft_wrap=True)
 
     def opened(self, opening: Opening) -> None:
         """Print the opening lines, and begin the bar."""
-        self._console.print(describe(opening), style="bold", soft_wrap=True)
+        self._console.print(printable(describe(opening)), style="bold", soft_wrap=True)
         self._console.print(_describe_run(opening))
         if opening.run is not None:
+            self._is_opened = True
             self._progress.start()
 
     def observe(self, event: Event) -> None:
         """Move the bar; print what a person should hear of above it."""
         self._tally.fold(event, time.monotonic())
         if (sentence := trouble(event)) is not None:
-            self._console.print(sentence, style="yellow", soft_wrap=True)
+            self._console.print(printable(sentence), style="yellow", soft_wrap=True)
         self._refresh()
 
     def _refresh(self) -> None:
@@ -138,7 +147,7 @@ class TerminalView:
         left = tally.seconds_left(now, share)
         figures = (
             f"{tally.accepted:,} uids accepted · {tally.uids_per_second(now):,.0f}/s · "
-            f"ceiling {tally.ceiling_use(now):.1%} · {_eta(left)}"
+            f"ceiling {tally.ceiling_use:.1%} · {_eta(left)}"
         )
         total = tally.planned / share if share else None
         self._progress.update(self._task, completed=tally.settled, total=total, figures=figures)
@@ -159,12 +168,14 @@ class LogView:
         self._tally = tally
         self._share_read = share_read
         self._next_line = time.monotonic() + LOG_EVERY_SECONDS
+        self._is_opened = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress_line()
+        if self._is_opened:
+            self._progress_line()
 
     def note(self, text: str) -> None:
         """Log a remark."""
@@ -172,6 +183,7 @@ class LogView:
 
     def opened(self, opening: Opening) -> None:
         """Log where the run goes."""
+        self._is_opened = True
         log(
             "info",
             "opened",
@@ -208,7 +220,7 @@ class LogView:
             uids_per_second=round(tally.uids_per_second(now)),
             requests=tally.sent,
             throttled=tally.throttled,
-            ceiling_use=round(tally.ceiling_use(now), 4),
+            ceiling_use=round(tally.ceiling_use, 4),
             eta_seconds=None if left is None else round(left),
         )
 
@@ -224,8 +236,8 @@ def log(level: str, event: str, **fields: object) -> None:
 
 def _logfmt(value: object) -> str:
     text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    plain = text and all(c > " " and c not in '="' for c in text)
+    plain = text and all(c > " " and c not in '="' for c in text) and text == printable(text)
     if plain:
         return text
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{printable(escaped)}"'

@@ -207,12 +207,12 @@ def _sit_down(
 
 
 def register(connection: sqlite3.Connection, run: int, batches: Sequence[Registration]) -> None:
-    """Enter batches as they were cut, with the rows that ride with them."""
+    """Enter batches as they were cut, with the rows that ride with them, unless they are known."""
     for batch in batches:
-        connection.execute(
+        entered = connection.execute(
             "INSERT INTO batch (run, batch, first_uid, uid_count, blank, invalid, "
             "records_through, is_last, payload_bytes, digest, state) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open')",
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open') ON CONFLICT DO NOTHING",
             (
                 run,
                 batch.number,
@@ -225,7 +225,9 @@ def register(connection: sqlite3.Connection, run: int, batches: Sequence[Registr
                 batch.payload_bytes,
                 batch.digest,
             ),
-        )
+        ).rowcount
+        if not entered:
+            continue
         connection.executemany(
             "INSERT INTO skipped (run, batch, file, record, count, reason) "
             "VALUES (?, ?, ?, ?, ?, ?)",

@@ -18,7 +18,9 @@ from engine.errors import LedgerError, LockHeldError, StateFullError
 
 LEDGER_NAME = "ledger.sqlite"
 LOCK_NAME = "lock"
-_LOCK_POLL_SECONDS = 0.2
+_LOCK_POLL_SECONDS = 0.1
+_GRACE_SECONDS = 0.3
+"""How long a command tries that does not wait: a look at who holds the lock takes it, too."""
 
 # SQLite's WAL needs memory shared between processes, and flock a kernel that both ask: network file
 # systems promise neither.
@@ -122,22 +124,34 @@ def _mounts() -> str:
 
 @asynccontextmanager
 async def sole_writer(
-    folder: Path, wait_seconds: float, is_stopped: Callable[[], bool] = lambda: False
+    folder: Path,
+    wait_seconds: float,
+    is_stopped: Callable[[], bool] = lambda: False,
+    waiting: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[None]:
     """Hold the workspace's lock: one process a workspace and state folder at a time.
 
-    The kernel frees it when its holder dies, however that comes about. Raises `LockHeldError`,
-    naming the holder, when it is not free within `wait_seconds`, or the wait is stopped, and
-    `LedgerError` where the folder cannot be written.
+    The kernel frees it when its holder dies, however that comes about. `waiting` is called when a
+    wait has begun, with the words for the holder: "process 7 on HOST since …". Raises
+    `LockHeldError`, naming the holder, when it is not free within `wait_seconds`, or the wait is
+    stopped, and `LedgerError` where the folder cannot be written.
     """
     path = folder / LOCK_NAME
-    deadline = time.monotonic() + wait_seconds
+    begun = time.monotonic()
+    is_told = False
     with _writing(folder):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         while not _lock(descriptor, fcntl.LOCK_EX):
-            if time.monotonic() >= deadline or is_stopped():
-                raise _held(path)
+            waited = time.monotonic() - begun
+            if waited >= max(wait_seconds, _GRACE_SECONDS) or is_stopped():
+                raise LockHeldError(
+                    f"this workspace's ledger is in use by {_words_for_holder(path)}",
+                    hint="pass --wait SECONDS to wait for it, or run the command again later",
+                )
+            if waited >= _GRACE_SECONDS and not is_told:
+                waiting(_words_for_holder(path))
+                is_told = True
             await asyncio.sleep(_LOCK_POLL_SECONDS)
         holder = {
             "pid": os.getpid(),
@@ -154,14 +168,20 @@ async def sole_writer(
 
 def is_held(folder: Path) -> bool:
     """Say whether a living process works in this folder."""
+    return holder_of(folder) is not None
+
+
+def holder_of(folder: Path) -> str | None:
+    """Return words for the living process that works in this folder, if there is one."""
     try:
         descriptor = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return False
+        return None
     try:
-        return not _lock(descriptor, fcntl.LOCK_SH)
+        is_free = _lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
+    return None if is_free else _words_for_holder(folder / LOCK_NAME)
 
 
 def _lock(descriptor: int, kind: int) -> bool:
@@ -172,13 +192,9 @@ def _lock(descriptor: int, kind: int) -> bool:
     return True
 
 
-def _held(lock: Path) -> LockHeldError:
+def _words_for_holder(lock: Path) -> str:
     try:
         holder = json.loads(lock.read_bytes())
-        who = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
     except (OSError, ValueError, KeyError, TypeError):
-        who = "another process"
-    return LockHeldError(
-        f"this workspace's ledger is in use by {who}",
-        hint="pass --wait SECONDS to wait for it, or run the command again later",
-    )
+        return "another process"

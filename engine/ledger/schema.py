@@ -5,9 +5,11 @@ migrations that a file has been through, `PRAGMA application_id` says that it is
 """
 
 import errno
+import re
 import shutil
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -177,15 +179,34 @@ def _check(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]
     if is_empty and version == 0:
         return
     if connection.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
-        raise LedgerError(f"{path} is not a ledger of cohortsync", hint=_MOVE_AWAY)
+        raise LedgerError(f"{path} is not a ledger of cohortsync", hint=MOVE_AWAY)
     if version > len(migrations):
         raise LedgerError(
             f"the ledger {path} has version {version}; this program knows up to {len(migrations)}",
             hint="upgrade cohortsync, or use another state folder",
         )
-    findings = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    findings = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    # What SQLite can't know: which tables there should be.
+    is_known = version > 0 and _tables_made_by(migrations[:version]) <= _tables(connection)
+    if findings == "ok" and not is_known:
+        findings = "its tables are not those of its version"
     if findings != "ok":
-        raise LedgerError(f"the ledger {path} is corrupt: {findings}", hint=_MOVE_AWAY)
+        raise LedgerError(f"the ledger {path} is corrupt: {findings}", hint=MOVE_AWAY)
+
+
+_COMMENT_OR_BLANK = re.compile(r"--[^\n]*|\s+")
+
+
+def _tables(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    """Return how tables and indexes were made; comments, which may be reworded, do not count."""
+    rows = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+    return {(name, _COMMENT_OR_BLANK.sub("", sql)) for name, sql in rows}
+
+
+def _tables_made_by(migrations: Sequence[str]) -> set[tuple[str, str]]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript("".join(migrations))
+        return _tables(connection)
 
 
 def _refuse_older(connection: sqlite3.Connection, path: Path) -> None:
@@ -218,10 +239,14 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-_MOVE_AWAY = (
+MOVE_AWAY = (
     "move it away to start afresh; what it knew of unfinished runs is lost, so push those exports "
     "again in full"
 )
+
+
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+"""What reading a ledger may fail with; where SQLite quotes broken text, Python can't decode it."""
 
 
 class readable_errors:  # noqa: N801 - it is used as a function is
@@ -235,7 +260,7 @@ class readable_errors:  # noqa: N801 - it is used as a function is
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Raise the readable error in place of SQLite's."""
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, UNREADABLE):
             translated = translate(error, self._path)
             if translated is not error:
                 raise translated from error
@@ -253,8 +278,11 @@ _OUTSIDE_CAUSES = frozenset(
 )
 
 
-def translate(error: sqlite3.Error | OSError, path: Path) -> Exception:
+def translate(error: sqlite3.Error | UnicodeDecodeError | OSError, path: Path) -> Exception:
     """Name an error by what the user can do; one of SQLite's that is our mistake stays as it is."""
+    if isinstance(error, UnicodeDecodeError) or str(error).startswith("Could not decode"):
+        # It would quote what it found, which may be a uid.
+        return LedgerError(f"the ledger {path} is corrupt: broken text", hint=MOVE_AWAY)
     if isinstance(error, OSError):
         is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         code = sqlite3.SQLITE_FULL if is_full else sqlite3.SQLITE_CANTOPEN
@@ -266,7 +294,7 @@ def translate(error: sqlite3.Error | OSError, path: Path) -> Exception:
             hint="make room on that disk, then run the same command again",
         )
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-        return LedgerError(f"the ledger {path} is corrupt: {error}", hint=_MOVE_AWAY)
+        return LedgerError(f"the ledger {path} is corrupt: {error}", hint=MOVE_AWAY)
     if code in _OUTSIDE_CAUSES:
         return LedgerError(
             f"the ledger {path} cannot be used: {getattr(error, 'strerror', error)}",

@@ -9,7 +9,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from engine.ledger.schema import translate
+from engine.ledger.schema import UNREADABLE, translate
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ class LedgerWriter:
             with suppress(sqlite3.Error):
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-            failure = translate(error, self._path) if isinstance(error, sqlite3.Error) else error
+            failure = translate(error, self._path) if isinstance(error, UNREADABLE) else error
             self._reply([(future, None, failure) for _, future in jobs])
         else:
             self._reply(

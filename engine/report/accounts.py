@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from engine.endpoint import Endpoint
-from engine.errors import ExitStatus
+from engine.errors import ExitStatus, LedgerError
+from engine.ledger.schema import MOVE_AWAY
 from engine.report.settings import AccountingSettings
 
 SCHEMA_VERSION = 1
@@ -159,7 +160,7 @@ def account(ledger: sqlite3.Connection, name: str) -> Accounts:
     attempts = ledger.execute(_REQUESTS, key).fetchone()
     uids, batches = _standings(ledger, key)
     last = sittings[-1]
-    pace = json.loads(last["pace"] or "{}")
+    pace = _pace(last)
     spending = _spending(ledger, key)
     return Accounts(
         run=run["name"],
@@ -188,8 +189,8 @@ def account(ledger: sqlite3.Connection, name: str) -> Accounts:
         payload_fill=round(_share(attempts["bytes"], attempts["room"]), 6),
         ceiling_use=round(_share(spending.used, spending.allowed), 6),
         ceiling_spending=spending,
-        ceiling_found=pace.get("found"),
-        margin_seconds=round(pace.get("margin_seconds", 0.0), 6),
+        ceiling_found=pace.found if pace else None,
+        margin_seconds=round(pace.margin_seconds, 6) if pace else 0.0,
         started_at=timestamp(run["started_utc_ns"]),
         finished_at=run["finished_utc_ns"] and timestamp(run["finished_utc_ns"]),
         elapsed_seconds=round(sum(_seconds_at_work(sitting) for sitting in sittings), 3),
@@ -261,16 +262,39 @@ WHERE run = ? AND sent_utc_ns IS NOT NULL GROUP BY sitting
 """
 
 
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """What a process that ended by itself has recorded of its pace."""
+
+    spending: CeilingSpending
+    found: int | None
+    margin_seconds: float
+
+
+def _pace(sitting: sqlite3.Row) -> _Pace | None:
+    if sitting["pace"] is None:
+        return None
+    try:
+        record = json.loads(sitting["pace"])
+        said = record["spending"]
+        spending = CeilingSpending(said["allowed"], said["used"], **said["lost"])
+        return _Pace(spending, record["found"], record["margin_seconds"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise LedgerError(
+            "the ledger is corrupt: a process's record of its pace is broken", hint=MOVE_AWAY
+        ) from error
+
+
 def _spending(ledger: sqlite3.Connection, key: tuple[int]) -> CeilingSpending:
     total = CeilingSpending()
     for row in ledger.execute(_SPANS, key):
-        if row["pace"] is None:
+        pace = _pace(row)
+        if pace is None:
             # n requests at the ceiling's pace have n - 1 gaps between them.
             allowed = 1 + row["span"] / 1e9 * row["requests"] / row["per_seconds"]
             part = CeilingSpending(allowed, row["sent"], unrecorded=allowed - row["sent"])
         else:
-            spending = json.loads(row["pace"])["spending"]
-            part = CeilingSpending(spending["allowed"], spending["used"], **spending["lost"])
+            part = pace.spending
         total = CeilingSpending(
             *(
                 round(getattr(total, each.name) + getattr(part, each.name), 3)
@@ -290,8 +314,13 @@ def _share(part: float, whole: float) -> float:
 
 
 def target_label(endpoint_url: str) -> str:
-    """Return an endpoint as people should see it."""
-    return Endpoint.parse(endpoint_url).label
+    """Return an endpoint as people should see it; `LedgerError` if it is none."""
+    try:
+        return Endpoint.parse(endpoint_url).label
+    except ValueError as error:
+        raise LedgerError(
+            "the ledger is corrupt: it names an endpoint that is none", hint=MOVE_AWAY
+        ) from error
 
 
 def timestamp(utc_ns: int) -> str:

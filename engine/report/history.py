@@ -84,20 +84,29 @@ def find_unfinished(
     """Return run `run`, or the latest unfinished one, or None if there is none.
 
     The latest is looked for among those of `target` (endpoint, workspace and partner), if given.
-    Raises `UsageError` if `run` is unknown or finished.
+    A run that a process works on is unfinished, too. Raises `UsageError` if `run` is unknown or has
+    ended for good.
     """
     if run is None:
-        rows = [row for path in ledgers(state) if not is_held(path.parent) for row in _open(path)]
+        rows = [row for path in ledgers(state) for row in _open(path)]
         found = [_unfinished(row) for row in sorted(rows, key=lambda row: row["started_utc_ns"])]
         fitting = [each for each in found if target in {None, each.target}]
         return fitting[-1] if fitting else None
-    for row in _open(find_ledger(state, run)):
-        if row["name"] == run:
-            return _unfinished(row)
+    with reading(find_ledger(state, run)) as ledger:
+        row = ledger.execute("SELECT * FROM run WHERE name = ?", (run,)).fetchone()
+    if row["status"] in RESUMABLE:
+        return _unfinished(row)
     raise UsageError(
-        f"run {run} is finished: there is nothing to resume",
-        hint="the command that it was begun with starts a new run",
+        f"run {run} is {row['status']}: there is nothing to resume", hint=_HINTS.get(row["status"])
     )
+
+
+_HINTS = {
+    "finished": "the command that it was begun with starts a new run",
+    "abandoned": "a new run of the same command took its place: `cohortsync runs` lists it",
+    "unbalanced": "this is a bug in cohortsync; keep the state folder and report it",
+}
+"""What to do about a run that has ended for good, by its status."""
 
 
 def _open(path: Path) -> list[sqlite3.Row]:
@@ -149,7 +158,7 @@ def rejects_of(ledger: sqlite3.Connection, run: str) -> Iterator[Mapping[str, An
 
     `kind` is `rejected`, `invalid` or `blank`; `uid` and `request_id` are of rejected uids only.
     """
-    for row in ledger.execute(_REJECTS, (run, run)):
+    for row in ledger.execute(_REJECTS, (run,)):
         for record in range(row["record"], row["record"] + row["count"]):
             yield {
                 "kind": row["kind"],
@@ -161,12 +170,14 @@ def rejects_of(ledger: sqlite3.Connection, run: str) -> Iterator[Mapping[str, An
             }
 
 
+# The sizes name a run's files in the order in which they are read.
 _REJECTS = """
-SELECT CASE s.reason WHEN 'blank' THEN 'blank' ELSE 'invalid' END AS kind, s.batch AS batch, file,
-       record, count, s.reason AS reason, NULL AS uid, NULL AS request_id
-FROM run JOIN skipped AS s USING (run) WHERE name = ?
+WITH files AS (SELECT key AS file, id AS place FROM run, json_each(sizes) WHERE name = ?1)
+SELECT CASE s.reason WHEN 'blank' THEN 'blank' ELSE 'invalid' END AS kind, file, place, record,
+       count, s.reason AS reason, NULL AS uid, NULL AS request_id
+FROM run JOIN skipped AS s USING (run) LEFT JOIN files USING (file) WHERE name = ?1
 UNION ALL
-SELECT 'rejected', r.batch, file, record, 1, r.reason, uid, request_id
-FROM run JOIN rejected AS r USING (run) WHERE name = ?
-ORDER BY file, record
+SELECT 'rejected', file, place, record, 1, r.reason, uid, request_id
+FROM run JOIN rejected AS r USING (run) LEFT JOIN files USING (file) WHERE name = ?1
+ORDER BY place, record
 """

@@ -1,6 +1,6 @@
 """What a finished run may have lost and still count as a success."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from annotated_types import Ge, Le
@@ -13,7 +13,10 @@ Share = Annotated[float, Ge(0), Le(1)]
 class AccountingSettings:
     """Where exit status 0 ends and 1 begins."""
 
-    tolerate_invalid: Rows | Share = 0
+    tolerate_invalid: Rows | Share = field(
+        default=0,
+        metadata={"should_be": "a whole number of rows, or a share from 0.0 to 1.0"},
+    )
     """Uids rejected and rows invalid that still count as success.
 
     An integer is a number of rows, a float a share of the rows read: 1 is one row, 1.0 all of them.

@@ -18,6 +18,7 @@ class Tally:
     throttled: int = 0
     uids: dict[BatchState, int] = field(default_factory=lambda: dict.fromkeys(BatchState, 0))
     first_sent: float | None = None
+    last_sent: float | None = None
 
     def fold(self, event: Event, now: float) -> None:
         """Count an event."""
@@ -27,6 +28,7 @@ class Tally:
             case Sent():
                 self.sent += 1
                 self.first_sent = now if self.first_sent is None else self.first_sent
+                self.last_sent = now
             case Answered(outcome=Throttled()):
                 self.throttled += 1
             case Settled(_, state, uid_count):
@@ -49,11 +51,12 @@ class Tally:
         seconds = now - (self.began if self.first_sent is None else self.first_sent)
         return self.accepted / seconds if seconds > 0 else 0.0
 
-    def ceiling_use(self, now: float) -> float:
-        """Return the share of the ceiling used since the first request."""
-        if self.first_sent is None:
+    @property
+    def ceiling_use(self) -> float:
+        """The share of the ceiling used from the first request to the last, as the books say it."""
+        if self.first_sent is None or self.last_sent is None:
             return 0.0
-        allowed = 1 + (now - self.first_sent) * self.requests_allowed_per_second
+        allowed = 1 + (self.last_sent - self.first_sent) * self.requests_allowed_per_second
         return self.sent / allowed
 
     def seconds_left(self, now: float, share_read: float | None) -> float | None:

@@ -29,9 +29,9 @@ def columns_of(
         names = [field.decode(errors="replace") for field in record.fields]
     else:
         names = [str(number) for number in range(1, len(record.fields) + 1)]
-    chosen = choose(name, names, options.column)
-    if options.header and options.column is None:
+    if options.header and len(names) == 1 and names[0].strip() != (options.column or "").strip():
         _refuse_other_delimiter(name, record.fields[0], delimiter)
+    chosen = choose(name, names, options.column)
     return Columns(delimiter, len(names), chosen, options.header), names[chosen]
 
 
@@ -56,7 +56,11 @@ def choose(file: str, names: Sequence[str], wanted: str | None) -> int:
         if candidates.count(wanted) == 1:
             return candidates.index(wanted)
         if wanted in candidates:
-            raise SourceError(f"{file}: has {candidates.count(wanted)} columns named {wanted!r}")
+            raise SourceError(
+                f"{file}: has {candidates.count(wanted)} columns named {wanted!r}",
+                hint="names repeat: --no-header --column N takes the Nth column, and its name as a "
+                "uid",
+            )
     raise missing(file, names, wanted)
 
 
@@ -75,12 +79,18 @@ def listed(names: Sequence[str]) -> str:
 
 def _refuse_other_delimiter(file: str, field: bytes, delimiter: bytes) -> None:
     """Refuse to take `uid;name` for the name of an only column."""
-    for other in (b",", b";", b"\t", b"|"):
+    for other, remedy in _DELIMITERS.items():
         if other != delimiter and other in field:
-            hint = (
-                "--format csv for commas, tsv for tabs; --column if it is one column all the same"
-            )
             raise UsageError(
                 f"{file}: its one column seems to be several, parted by {other.decode()!r}",
-                hint=hint,
+                hint=f"{remedy}; --column if it is one column all the same",
             )
+
+
+_DELIMITERS = {
+    b",": "--format csv reads commas",
+    b";": "';' is not read as a delimiter: export with commas or tabs",
+    b"\t": "--format tsv reads tabs",
+    b"|": "'|' is not read as a delimiter: export with commas or tabs",
+}
+"""What to do about each character that parts columns elsewhere."""

@@ -129,6 +129,8 @@ def _find_path(path: str, notes: list[str]) -> Iterator[Place]:
     try:
         status = os.stat(path)  # noqa: PTH116 - keeps the path as it was written
     except FileNotFoundError:
+        if os.path.islink(path):  # noqa: PTH114 - as written
+            raise SourceError(f"{path}: a link that leads nowhere") from None
         raise SourceError(f"{path}: no such file") from None
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from None

@@ -100,16 +100,7 @@ def find_remote(url: str) -> Iterator[RemoteFile]:
     """
     scheme = url.partition("://")[0].lower()
     shown = _without_credentials(url)
-    try:
-        from fsspec.core import url_to_fs  # noqa: PLC0415 - an extra, and only URLs need it
-
-        files, path = url_to_fs(url)
-    except ImportError:
-        hint = f"pip install 'cohortsync[{_EXTRAS[scheme]}]'" if scheme in _EXTRAS else None
-        raise UsageError(f"{shown}: {scheme}:// needs an extra package", hint=hint) from None
-    except ValueError:
-        hint = "s3://, gs://, abfs:// and https:// are; everything else is a path"
-        raise UsageError(f"{shown}: {scheme}:// is not known", hint=hint) from None
+    files, path = _file_system(url, scheme, shown)
     if scheme in _HTTP:
         yield RemoteFile(shown, _size(files, path, shown), path, files)
         return
@@ -120,6 +111,24 @@ def find_remote(url: str) -> Iterator[RemoteFile]:
     for found in paths:
         name = shown if found == path else root + found
         yield RemoteFile(name, _size(files, found, name), found, files)
+
+
+def _file_system(url: str, scheme: str, shown: str) -> tuple[Any, str]:
+    hint = "s3://, gs://, abfs:// and https:// are; everything else is a path"
+    unknown = UsageError(f"{shown}: {scheme}:// is not known", hint=hint)
+    extra = f"pip install 'cohortsync[{_EXTRAS[scheme]}]'" if scheme in _EXTRAS else None
+    lacking = UsageError(f"{shown}: {scheme}:// needs an extra package", hint=extra)
+    try:
+        from fsspec.core import url_to_fs  # noqa: PLC0415 - an extra, and only URLs need it
+    except ImportError:
+        raise (lacking if extra else unknown) from None
+    try:
+        files, path = url_to_fs(url)
+    except ImportError:
+        raise lacking from None
+    except ValueError:
+        raise unknown from None
+    return files, path
 
 
 def _expand(files: Any, path: str, shown: str) -> list[str]:  # noqa: ANN401 - fsspec has no types

@@ -33,20 +33,29 @@ def test_events_are_counted() -> None:
 def test_rates_are_counted_from_the_first_request_on() -> None:
     tally = Tally(requests_allowed_per_second=5, began=0)
     assert tally.uids_per_second(10) == 0
-    assert tally.ceiling_use(10) == 0
+    assert tally.ceiling_use == 0
     tally.fold(Sent(1, 1, 100), 20)
     tally.fold(Settled(1, BatchState.ACCEPTED, 300, None), 21)
     assert tally.uids_per_second(20) == 0  # no time has passed
     assert tally.uids_per_second(30) == 30
+
+
+def test_the_ceiling_is_measured_to_the_last_request_as_in_the_books() -> None:
+    tally = Tally(requests_allowed_per_second=5, began=0)
+    tally.fold(Sent(1, 1, 100), 20)
+    assert tally.ceiling_use == 1
+    tally.fold(Sent(2, 1, 100), 30)
     # The first request is allowed at once, fifty more in ten seconds.
-    assert tally.ceiling_use(30) == pytest.approx(1 / 51)
+    assert tally.ceiling_use == pytest.approx(2 / 51)
+    tally.fold(Settled(1, BatchState.ACCEPTED, 300, None), 40)
+    assert tally.ceiling_use == pytest.approx(2 / 51)
 
 
 def test_the_ceiling_in_full_use_is_one() -> None:
     tally = Tally(requests_allowed_per_second=5, began=0)
     for number in range(11):
         tally.fold(Sent(number, 1, 100), number / 5)
-    assert tally.ceiling_use(2) == pytest.approx(1)
+    assert tally.ceiling_use == pytest.approx(1)
 
 
 def test_the_time_left_is_estimated_by_the_share_read() -> None:

@@ -91,6 +91,8 @@ class FarSide:
     most_uids: int = 10**9
     """A request with more is too large."""
     arrived: list[Request] = field(default_factory=list)
+    taken: set[str] = field(default_factory=set)
+    """Uids of requests by which the cohort has changed, or is going to."""
     watch: Callable[[str, Request], None] = lambda _stage, _request: None
     """Called when a request is begun, `sent`, `arrived` and `answered`, before the next step."""
     _begun: int = 0
@@ -126,6 +128,7 @@ class FarSide:
         """Let a request reach the API."""
         self.arrived.append(request)
         if play.applied_after is not None:
+            self.taken.update(request.uids)
             self._late.append((request.at + play.applied_after, request))
         self.catch_up(request.at)
 

@@ -396,6 +396,26 @@ async def test_an_answer_is_read_as_a_verdict_on_the_key(
     assert exit_status(found.values()) is code
 
 
+async def test_an_answer_in_pieces_is_read_to_its_end(configure: Configure) -> None:
+    body = json.dumps(REFUSAL).encode()
+    served = asyncio.Event()
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = f"HTTP/1.1 400 Bad Request\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body[:9])
+        await writer.drain()
+        await asyncio.sleep(0.05)  # so that the rest comes by itself
+        writer.write(body[9:])
+        writer.close()
+        served.set()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        found = await findings_of(configure(f"http://127.0.0.1:{port}"), live=True)
+    assert served.is_set()
+    assert found["key"].verdict is Verdict.OK
+
+
 async def test_a_redirect_is_not_followed(configure: Configure) -> None:
     elsewhere = Api(400, REFUSAL)
     async with (

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from engine import __version__
 from engine.cli import app, main
 
 COMMANDS = ("push", "resume", "runs", "show", "rejects", "check", "emulator", "demo")
@@ -27,6 +28,11 @@ def test_the_list_of_commands_is_complete() -> None:
     result = CliRunner().invoke(app, ["--help"])
     assert result.exit_code == 0
     assert all(f" {command} " in result.stdout for command in COMMANDS)
+
+
+def test_the_version_is_told() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"cohortsync {__version__}\n")
 
 
 @pytest.mark.parametrize("words", [["--help"], []])

@@ -102,26 +102,36 @@ async def test_of_several_unfinished_runs_the_latest_is_meant(
     assert named.name == earlier.name
 
 
-@pytest.mark.parametrize("status", ["finished", "abandoned", "unbalanced"])
-async def test_a_finished_run_cannot_be_resumed(
-    tmp_path: Path, clock: HandClock, status: str
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [
+        ("finished", "starts a new run"),
+        ("abandoned", "a new run of the same command took its place"),
+        ("unbalanced", "report it"),
+    ],
+)
+async def test_a_run_that_ended_for_good_cannot_be_resumed(
+    tmp_path: Path, clock: HandClock, status: str, hint: str
 ) -> None:
     run = await live(tmp_path, clock, "A", status)
     assert find_unfinished(tmp_path, None) is None
-    with pytest.raises(UsageError, match=f"run {run.name} is finished"):
+    with pytest.raises(UsageError, match=f"run {run.name} is {status}") as caught:
         find_unfinished(tmp_path, run.name)
+    assert hint in (caught.value.hint or "")
 
 
 async def test_a_run_whose_process_died_is_not_taken_for_running(
     tmp_path: Path, clock: HandClock
 ) -> None:
-    await live(tmp_path, clock, "A", "running")
+    run = await live(tmp_path, clock, "A", "running")
     [told] = all_runs(tmp_path)
     assert (told.status, told.reason) == ("incomplete", "the process died")
     async with sole_writer(ledger_folder(tmp_path, KEY.endpoint, "A"), 0):
         [told] = all_runs(tmp_path)
         assert told.status == "running"
-        assert find_unfinished(tmp_path, None) is None  # someone is at it
+        found = find_unfinished(tmp_path, None)  # someone is at it, which the lock will tell
+        assert found is not None
+        assert found.name == run.name
 
 
 async def test_every_attempt_is_told_and_every_batch_without_one(

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import fcntl
 import os
 import signal
 import stat
@@ -19,6 +20,7 @@ from engine.ledger.place import (
     LEDGER_NAME,
     LOCK_NAME,
     file_system,
+    holder_of,
     is_held,
     ledger_folder,
     ledgers,
@@ -228,6 +230,26 @@ async def test_a_wait_ends_when_it_is_stopped(tmp_path: Path) -> None:
             async with sole_writer(tmp_path, 3600, is_stopped):
                 pytest.fail("two hold the lock")
     assert asked == 3
+
+
+async def test_a_wait_is_told_once_and_names_the_holder(tmp_path: Path) -> None:
+    told: list[str] = []
+    with holder(tmp_path) as process:
+        with pytest.raises(LockHeldError):
+            async with sole_writer(tmp_path, 0.7, waiting=told.append):
+                pytest.fail("two hold the lock")
+        assert [words.partition(" on ")[0] for words in told] == [f"process {process.pid}"]
+        assert holder_of(tmp_path) == told[0]
+
+
+async def test_a_command_that_does_not_wait_outlasts_a_look_at_the_lock(tmp_path: Path) -> None:
+    await hold_once(tmp_path)
+    told: list[str] = []
+    with (tmp_path / LOCK_NAME).open() as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        asyncio.get_running_loop().call_later(0.01, fcntl.flock, look, fcntl.LOCK_UN)
+        async with sole_writer(tmp_path, 0, waiting=told.append):
+            assert told == []
 
 
 async def test_a_wait_ends_when_the_first_is_done(tmp_path: Path) -> None:

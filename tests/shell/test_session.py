@@ -2,10 +2,12 @@
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from engine.endpoint import Endpoint
 from engine.errors import ConfigError
-from engine.session import open_session, proxy_for
+from engine.session import LONGEST_ANSWER, open_session, proxy_for, read_bounded
 from engine.workspace import ApiKey, Workspace
 
 API = Endpoint.parse("https://api-01.moengage.com")
@@ -67,3 +69,29 @@ async def test_a_session_does_not_show_its_key() -> None:
     async with open_session(workspace, aiohttp.ClientTimeout()) as session:
         assert session.headers["Authorization"] == "Basic V1M6czNjcjN0"
         assert "s3cr3t" not in f"{workspace!r} {session!r}"
+
+
+@pytest.mark.parametrize("length", [0, 1_000, LONGEST_ANSWER, 40 * LONGEST_ANSWER])
+async def test_a_body_is_read_to_its_end_or_to_the_bound(length: int) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            for _ in range(0, length, 500):
+                await response.write(b"x" * min(500, length))
+        except ConnectionError:
+            pass
+        return response
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    async with (
+        TestServer(app) as server,
+        aiohttp.ClientSession() as session,
+        session.get(server.make_url("/")) as response,
+    ):
+        body = await read_bounded(response)
+    if length <= LONGEST_ANSWER:
+        assert len(body) == -(-length // 500) * 500
+    else:
+        assert LONGEST_ANSWER < len(body) < length

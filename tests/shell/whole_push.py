@@ -34,7 +34,7 @@ from engine.endpoint import Endpoint
 from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.place import LEDGER_NAME, ledger_folder
 from engine.ledger.records import Division
-from engine.ledger.schema import open_ledger, translate
+from engine.ledger.schema import UNREADABLE, open_ledger, translate
 from engine.pacing import PacingSettings
 from engine.push import PushRequest, PushResult, StopSwitch, push
 from engine.report.settings import AccountingSettings
@@ -114,7 +114,7 @@ class Writer:
             value = function(self._connection)
             self._life.reach(f"inside {name}")
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except UNREADABLE as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise translate(error, self._path) from error
@@ -130,10 +130,10 @@ class Writer:
 
 
 def _name_of(function: Callable[..., object]) -> str:
-    """Name a write by the ledger's method; one that splits a batch is a `split`."""
-    if isinstance(inspect.getclosurevars(function).nonlocals.get("change"), Division):
-        return "split"
-    return function.__qualname__.split(".")[1]
+    """Name a write by the ledger's method, and whether it splits a batch."""
+    name = function.__qualname__.split(".")[1]
+    change = inspect.getclosurevars(function).nonlocals.get("change")
+    return f"{name} split" if isinstance(change, Division) else name
 
 
 @cache
@@ -224,6 +224,7 @@ class Pushes:
     machine: Machine = field(default_factory=Machine)
     watch: Callable[[str, Request], None] = lambda _stage, _request: None
     """Called as `FarSide.watch` is."""
+    observe: Callable[[Event], None] = lambda _: None
     pragmas: tuple[str, ...] = ()
     """Set on the connection that writes."""
     _lives: int = 0
@@ -247,14 +248,13 @@ class Pushes:
         *,
         death: Death | None = None,
         stops_at: tuple[float, ...] = (),
-        observe: Callable[[Event], None] = lambda _: None,
         name: str = "export.csv",
     ) -> Ended:
         """Run the command; it dies where `death` says, and is told to stop at these seconds."""
         source = ExportSource(export, name)
         request = PushRequest(source, [name], {}, COHORT, action)
         ended = run_virtually(
-            lambda: self._push(request, death, stops_at, observe), start=self.machine.now_at_rest
+            lambda: self._push(request, death, stops_at), start=self.machine.now_at_rest
         )
         if ended.died:
             shutil.rmtree(self.state)
@@ -270,7 +270,6 @@ class Pushes:
         request: PushRequest,
         death: Death | None,
         stops_at: tuple[float, ...],
-        observe: Callable[[Event], None],
     ) -> Ended:
         life = Life(death, self._leave_files)
 
@@ -283,7 +282,7 @@ class Pushes:
 
         def note(event: Event) -> None:
             events.append(event)
-            observe(event)
+            self.observe(event)
 
         switch = StopSwitch()
         for seconds in stops_at:

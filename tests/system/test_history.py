@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from subprocess import PIPE
 
 import pytest
@@ -80,6 +82,50 @@ def test_a_run_whose_books_nobody_reads_keeps_its_exit_status(night: Night, run:
         ended = running.wait()
         assert ended.status == 1, ended.stderr
         assert "BrokenPipe" not in ended.stderr
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_stdout_that_cannot_be_written_is_told(
+    night: Night, run: str, form: tuple[str, ...]
+) -> None:
+    commands = {
+        ("push", "export.csv", *TARGET, "--column", "uid"): 1,  # how the run ended stands
+        ("runs",): 75,
+        ("show", run): 75,
+        ("rejects", run): 75,
+        ("check",): 75,
+    }
+    for command, status in commands.items():
+        with Path("/dev/full").open("wb") as full:
+            ended = night.start(*command, *form, stdout=full.fileno()).wait()
+        assert ended.status == status, ended.stderr
+        assert "error: stdout cannot be written: No space left on device\n" in ended.stderr
+        assert "Exception ignored" not in ended.stderr
+
+
+def test_rejects_are_listed_in_the_order_of_the_export(night: Night) -> None:
+    for name in ("a", "b"):
+        (night.folder / f"{name}.txt").write_bytes(f"{name}\n".encode() * 9 + b"\xff\n\xff\n")
+    books = night.push("b.txt", "a.txt").document
+    listed = night.rejects(books["run"])
+    places = [(each["file"], each["record"]) for each in listed]
+    assert places == [("b.txt", 10), ("b.txt", 11), ("a.txt", 10), ("a.txt", 11)]
+    assert night.run("rejects", books["run"], "--json").stdout.count("\n") == 4
+
+
+def test_a_narrow_terminal_breaks_no_table(night: Night, run: str) -> None:
+    night.variables["COLUMNS"] = "40"
+    for command in (("runs",), ("show", run)):
+        lines = night.run(*command).stdout.splitlines()
+        assert all(line == line.rstrip() for line in lines)
+    [first] = [number for number, line in enumerate(lines) if line.startswith("batch  parent")]
+    heading, *attempts = lines[first:]
+    assert len(attempts) > 10
+    right = heading.index("uid_count") + len("uid_count")
+    for line in attempts:
+        assert line[right - 1].isdigit()
+        assert line[right] == " "
+        assert re.search(r" \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} ", line)
 
 
 @pytest.mark.parametrize("command", ["show", "rejects"])

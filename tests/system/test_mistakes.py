@@ -30,6 +30,8 @@ def exports(night: Night) -> Path:
     (folder / "array.json").write_bytes(b'[{"uid":"1"}]')
     (folder / "hollow").mkdir()
     (folder / "loop.txt").symlink_to("loop.txt")
+    (folder / "linked").mkdir()
+    (folder / "linked" / "gone.txt").symlink_to("nowhere.txt")
     with zipfile.ZipFile(folder / "book.xlsx", "w") as archive:
         archive.writestr("sheet", "1")
     pq.write_table(pa.table({"uid": [1.5, 2.5]}), folder / "floats.parquet")
@@ -57,12 +59,16 @@ def refused(night: Night, api: Emulator, ended: Ended, said: str) -> None:
         ("*.nope", "*.nope: no file matches"),
         ("hollow", "hollow: the folder holds no files"),
         ("loop.txt", "loop.txt: cannot be read"),
+        ("linked", "gone.txt: a link that leads nowhere"),
         ("empty.txt", "empty.txt: nothing to send"),
         ("header.csv", "header.csv: nothing to send"),
         ("two.csv", "two.csv: has 2 columns; which one holds the uids?"),
         ("two.csv --column userid", "hint: did you mean 'user_id'?"),
         ("twice.csv --column uid", "2 columns named 'uid'"),
+        ("twice.csv --column uid", "--no-header --column N"),
         ("semicolons.csv", "seems to be several"),
+        ("semicolons.csv", "';' is not read as a delimiter"),
+        ("semicolons.csv --column uid", "';' is not read as a delimiter"),
         ("utf16.txt", "utf16.txt: is UTF-16"),
         ("unknown.dat", "neither name nor content tells the format"),
         ("array.json", "a JSON array cannot be read"),
@@ -197,6 +203,7 @@ def test_what_only_reading_can_tell_ends_the_run(night: Night, api: Emulator, na
     ("words", "said"),
     [
         ("show x --json --csv", "exclude each other"),
+        ("rejects x --json --csv", "exclude each other"),
         ("show x --json", "no run x"),
         ("resume x --json", "no run x"),
         ("runs --json --config nowhere.toml", "nowhere.toml"),

@@ -97,7 +97,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def write_exports(folder: Path) -> None:
     rows = "user_id,country\n" + "".join(f"{n:06},IN\n" for n in range(500))
     (folder / "exports").mkdir()
-    for name in ("export.csv", "churned.csv", "exports/a.csv"):
+    for name in ("churned.csv", "exports/a.csv"):
         (folder / name).write_text(rows)
     records = [json.dumps({"user": {"_id": {"$oid": f"{n:024x}"}}}) for n in range(500)]
     (folder / "users.ndjson.gz").write_bytes(gzip.compress("\n".join(records).encode()))
@@ -112,7 +112,8 @@ def test_a_make_target_exists(command: str) -> None:
 def test_the_commands_run_in_the_order_in_which_they_stand(place: Place) -> None:
     ran = 0
     for command in shell_commands():
-        if command.startswith(("make ", "cohortsync emulator")):
+        # The shim on the PATH stands for what the virtual environment has there.
+        if command.startswith(("make ", "cohortsync emulator", ". .venv/bin/activate")):
             continue
         if command.startswith("export "):
             name, _, value = command.removeprefix("export ").partition("=")

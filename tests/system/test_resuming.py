@@ -260,6 +260,13 @@ def test_resume_never_takes_other_files_for_the_run_s_own(
     assert api.received() == received
 
 
+def test_resume_names_the_run_of_another_target(night: Night, half_done: str) -> None:
+    ended = night.run("resume", "--endpoint", "http://127.0.0.1:9")
+    assert ended.status == 0
+    assert ended.stderr.startswith("nothing to resume: no run for http://127.0.0.1:9")
+    assert f"run {half_done} belongs to {night.url}" in ended.stderr
+
+
 def test_resume_passes_over_runs_of_other_targets(
     night: Night, emulate: Callable[..., Emulator], half_done: str
 ) -> None:

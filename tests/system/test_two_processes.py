@@ -34,10 +34,11 @@ def test_the_second_waits_until_the_holder_is_gone(
 ) -> None:
     night.configure()
     waiting = night.start("push", "other.txt", *TARGET, "--wait", "60", "--json")
-    until(lambda: holds_open(waiting.process.pid, "lock"), "it waits")
+    until(lambda: "waiting for process" in waiting.stderr, "it waits")
     holder.kill()
     ended = waiting.wait()
     assert ended.status == 0, ended.stderr
+    assert f'text="waiting for process {holder.process.pid} on ' in ended.stderr
     assert ended.document["uids"]["accepted"] == 100
     assert len(api.members()) >= 100
 
@@ -46,6 +47,7 @@ def test_the_wait_is_bounded(night: Night, holder: Running) -> None:
     ended = night.push("other.txt", "--wait", "0.3")
     assert ended.status == 75
     assert str(holder.process.pid) in ended.stderr
+    assert "event=progress" not in ended.stderr
 
 
 def test_a_signal_ends_the_wait(night: Night, holder: Running) -> None:
@@ -67,8 +69,38 @@ def test_another_state_folder_is_free(night: Night, holder: Running) -> None:
 def test_what_is_under_way_can_be_looked_at(night: Night, holder: Running) -> None:
     listed = night.run("runs", "--json")
     assert '"status": "running"' in listed.stdout
-    assert night.run("resume").stderr.startswith("nothing to resume")
+    checked = night.run("check")
+    assert f"in use by process {holder.process.pid} " in checked.stdout
     assert holder.process.poll() is None
+
+
+def test_resume_waits_for_whoever_works_on_it(night: Night, api: Emulator, holder: Running) -> None:
+    refused = night.run("resume", "--json")
+    assert refused.status == 75
+    assert f"process {holder.process.pid} " in refused.document["reason"]
+    night.configure()
+    waiting = night.start("resume", "--wait", "60", "--json")
+    until(lambda: "waiting for process" in waiting.stderr, "it waits")
+    holder.kill()
+    ended = waiting.wait()
+    assert ended.status == 0, ended.stderr
+    assert ended.document["uids"]["accepted"] == 2_000
+    assert len(api.members()) == 2_000
+
+
+def test_resume_begins_nothing_anew_when_what_it_waited_for_finished(
+    night: Night, api: Emulator
+) -> None:
+    night.configure(limits={"requests": 4, "per_seconds": 2.0})
+    night.write("export.txt", 300)
+    running = night.start_push("export.txt")
+    until(lambda: api.received() >= 1, "it sends")
+    waiting = night.start("resume", "--wait", "60", "--json")
+    assert running.wait().status == 0
+    ended = waiting.wait()
+    assert ended.status == 0, ended.stderr
+    assert ended.document["status"] == "nothing_to_resume"
+    assert night.query("SELECT count(*) FROM run") == [(1,)]
 
 
 def holds_open(pid: int, name: str) -> bool:

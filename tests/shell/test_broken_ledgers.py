@@ -1,0 +1,214 @@
+"""Ledgers that a disk or another version has harmed: exact recovery or a loud refusal."""
+
+import random
+import resource
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from bookkeeping import rows, tampering
+from far_side import FarSide
+from stage import numbered
+from whole_push import Pushes
+from wreck import POISON, WAL_NAME, WANTED, Wreck, fate_of, make_wreck
+
+from engine.ledger.place import LEDGER_NAME
+from engine.ledger.schema import MIGRATIONS, open_ledger
+
+SHM_NAME = f"{LEDGER_NAME}-shm"
+REFUSED = {"LedgerError", "USAGE"}
+"""The file is unusable, or what it knows is not what the export holds."""
+OUT_OF_ROOM = {"StateFullError", "INCOMPLETE"}
+NEXT = "ALTER TABLE run ADD COLUMN note TEXT; UPDATE run SET note = 'migrated';"
+
+
+@pytest.fixture(scope="module")
+def wreck() -> Wreck:
+    return make_wreck()
+
+
+def flipped(content: bytes, at: int, bit: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ (1 << bit)]) + content[at + 1 :]
+
+
+def test_a_wreck_is_recovered_as_it_lies(wreck: Wreck, tmp_path: Path) -> None:
+    assert fate_of(wreck.afloat(tmp_path)) == "exact"
+
+
+# The log beside the file: what is torn off is as if it had never been.
+
+
+def test_a_log_torn_at_every_so_many_bytes_is_recovered(wreck: Wreck, tmp_path: Path) -> None:
+    log = wreck.files[WAL_NAME]
+    for size in range(0, len(log), 1777):  # within headers, within pages, between them
+        torn = wreck.with_file(WAL_NAME, log[:size])
+        assert fate_of(wreck.afloat(tmp_path / str(size), torn)) == "exact"
+
+
+def test_a_bit_flipped_anywhere_in_the_log_ends_it_there(wreck: Wreck, tmp_path: Path) -> None:
+    log = wreck.files[WAL_NAME]
+    for at in range(0, len(log), 1777):
+        harmed = wreck.with_file(WAL_NAME, flipped(log, at, at % 8))
+        assert fate_of(wreck.afloat(tmp_path / str(at), harmed)) == "exact"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xa5" * 32768, b"\xff" * 100], ids=["empty", "garbage", "short"]
+)
+def test_the_index_of_the_log_is_made_anew(wreck: Wreck, tmp_path: Path, content: bytes) -> None:
+    assert fate_of(wreck.afloat(tmp_path, wreck.with_file(SHM_NAME, content))) == "exact"
+
+
+@pytest.mark.parametrize("gone", [WAL_NAME, SHM_NAME, LEDGER_NAME])
+def test_a_file_that_is_gone(wreck: Wreck, tmp_path: Path, gone: str) -> None:
+    pushes = wreck.afloat(tmp_path)
+    pushes.ledger.with_name(gone).unlink()
+    assert fate_of(pushes) == "exact"
+
+
+# The file itself.
+
+
+@pytest.mark.parametrize("with_log", [True, False])
+def test_a_file_truncated_anywhere_is_recovered_or_refused(
+    wreck: Wreck, tmp_path: Path, *, with_log: bool
+) -> None:
+    content = wreck.files[LEDGER_NAME]
+    others = wreck.files if with_log else {}
+    for size in range(0, len(content), 1024):
+        pushes = wreck.afloat(tmp_path / str(size), {**others, LEDGER_NAME: content[:size]})
+        fate = fate_of(pushes)
+        # A file of no length is a ledger that was never begun; nothing else may pass for that.
+        assert fate in {"LedgerError", "exact"}
+        if fate == "LedgerError":
+            # To close it is to put into the file what the log holds.
+            assert with_log or pushes.ledger.read_bytes() == content[:size]
+            assert not pushes.far_side.arrived
+        elif 0 < size < len(content) - 4096:
+            pytest.fail(f"{size} of {len(content)} bytes pass for a ledger")
+
+
+def fates_of_flips(
+    wreck: Wreck, folder: Path, places: list[int], chance: random.Random
+) -> Counter[str]:
+    """Flip one bit at each of these places, without a log to cover it up."""
+    content = wreck.files[LEDGER_NAME]
+    fates = Counter[str]()
+    for at in places:
+        harmed = {LEDGER_NAME: flipped(content, at, chance.randrange(8))}
+        fates[fate_of(wreck.afloat(folder / str(at), harmed))] += 1
+    return fates
+
+
+def live_bytes(content: bytes) -> list[int]:
+    """Return where a file holds anything; the rest is room."""
+    return [at for at, byte in enumerate(content) if byte]
+
+
+def test_a_bit_flipped_in_the_file_gives_no_wrong_answer(wreck: Wreck, tmp_path: Path) -> None:
+    chance = random.Random(4)
+    places = chance.sample(live_bytes(wreck.files[LEDGER_NAME]), 300)
+    fates = fates_of_flips(wreck, tmp_path, places, chance)
+    # Where SQLite can't tell, the digests or the balance of the books do.
+    assert set(fates) <= {"exact", "UNBALANCED", *REFUSED}
+    assert fates["LedgerError"] > fates["exact"]
+
+
+@pytest.mark.slow
+def test_each_bit_of_the_file_flipped_gives_no_wrong_answer(
+    wreck: Wreck, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = live_bytes(wreck.files[LEDGER_NAME])
+    fates = fates_of_flips(wreck, tmp_path, places, random.Random(5))
+    with capsys.disabled():
+        print(f"\n{len(places)} bytes flipped: {dict(fates)}")  # noqa: T201 - the test's figures
+    assert set(fates) <= {"exact", "UNBALANCED", *REFUSED}
+
+
+# Other versions.
+
+
+@contextmanager
+def program_of_version(migrations: tuple[str, ...]) -> Iterator[None]:
+    with (
+        patch("engine.ledger.ledger.open_ledger", partial(open_ledger, migrations=migrations)),
+        patch("engine.ledger.schema.MIGRATIONS", migrations),
+    ):
+        yield
+
+
+def test_a_run_that_an_older_program_began_goes_on(wreck: Wreck, tmp_path: Path) -> None:
+    pushes = wreck.afloat(tmp_path)
+    with program_of_version((*MIGRATIONS, NEXT)):
+        assert fate_of(pushes) == "exact"
+    assert rows(pushes.ledger, "SELECT note FROM run") == [("migrated",)]
+    backup = pushes.ledger.with_name("ledger.sqlite.v1.bak")
+    # The run as it was, with all that the log held.
+    [(status, accepted)] = rows(
+        backup,
+        "SELECT status, sum(uid_count) FROM run JOIN batch USING (run) WHERE state = 'accepted'",
+    )
+    assert (status, 0 < accepted < len(WANTED)) == ("running", True)
+
+
+def test_a_run_that_a_newer_program_began_is_left_to_it(wreck: Wreck, tmp_path: Path) -> None:
+    newer = wreck.afloat(tmp_path)
+    with tampering(newer.ledger) as connection:
+        connection.execute("PRAGMA user_version = 2")
+        connection.executescript(NEXT)
+    before = newer.ledger.read_bytes()
+    assert fate_of(newer) == "LedgerError"
+    assert newer.ledger.read_bytes() == before
+    assert not newer.far_side.arrived
+    with program_of_version((*MIGRATIONS, NEXT)):
+        assert fate_of(newer) == "exact"
+
+
+# Room that runs out.
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    assert signal.getsignal(signal.SIGXFSZ) is signal.SIG_IGN  # Python's own doing.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_at_any_byte_loses_nothing(tmp_path: Path) -> None:
+    fates = Counter[str]()
+    for size in range(0, 1 << 20, 4096):
+        pushes = Pushes(tmp_path / str(size), FarSide(poison=POISON))
+        with largest_file(size):
+            fate = fate_of(pushes)
+        if fate == "exact":
+            break
+        fates[fate] += 1
+        assert fate in {"LedgerError", *OUT_OF_ROOM}
+        assert fate_of(pushes) == "exact"
+    assert fate == "exact"
+    assert fates["INCOMPLETE"] > 5, "it was hardly ever full amid a run"
+
+
+def test_a_ledger_that_may_not_grow_at_any_page_loses_nothing(tmp_path: Path) -> None:
+    export = numbered(150)
+    fates = Counter[str]()
+    for pages in range(13, 1000):  # An empty one has as many.
+        pushes = Pushes(tmp_path / str(pages), FarSide(poison=POISON), uids_per_payload=1)
+        pushes.pragmas = (f"max_page_count = {pages}",)
+        fate = fate_of(pushes, export)
+        if fate == "exact":
+            break
+        fates[fate] += 1
+        pushes.pragmas = ()
+        assert fate_of(pushes, export) == "exact"
+    assert set(fates) == {"INCOMPLETE"}

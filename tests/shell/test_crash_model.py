@@ -1,0 +1,97 @@
+"""Processes that die anywhere, as often as you like: the cohort ends exactly as it should."""
+
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from night_of_crashes import WEATHER, Night, Process, Run
+from whole_push import Death
+
+from engine.cohort import Action
+
+WRITES = ("recover", "begin", "known_batches", "recent_sends", "open_batches")
+WRITES += ("intend", "conclude", "conclude split", "change", "change split", "finish")
+REQUESTS = ("begun", "sent", "arrived", "answered")
+POINTS = [*(f"{when} {write}" for write in WRITES for when in ("before", "inside", "after"))]
+POINTS += REQUESTS
+"""Everywhere that a process may die: around each write, and along the way of each request."""
+
+ROUGH = ("fine", "500 applied", "fine", "reset applied late", "429", "413", "lie", "hang", "fine")
+POISON = frozenset({"u0009"})
+UIDS = range(15)
+
+
+@pytest.mark.parametrize("action", Action)
+@pytest.mark.parametrize("point", POINTS)
+def test_a_process_that_dies_at_each_point_each_time_it_gets_there(
+    tmp_path: Path, point: str, action: Action
+) -> None:
+    for nth in count(1):
+        night = Night(tmp_path / str(nth), POISON, most_uids=3)
+        if action is Action.REMOVE:
+            night.fill(UIDS)
+        # The second process recovers, and is told to stop before it sends anything.
+        processes = (Process(ROUGH, Death(point, nth)), Process(signals=(0.0,)))
+        night.carry_out(Run(action, UIDS, processes, misfit=True))
+        if not night.deaths:
+            break
+        assert night.lost_answers or point != "arrived", "it was to die before the answer"
+    assert nth > 1, "no process ever gets there"
+
+
+seconds = st.floats(0.0, 12.0, allow_nan=False)
+often = [point for point in POINTS if point in REQUESTS or point.endswith(("intend", "conclude"))]
+deaths = st.one_of(
+    st.builds(Death, st.sampled_from(often), st.integers(1, 12)),
+    st.builds(Death, st.sampled_from(POINTS)),
+    st.builds(Death, seconds=seconds),
+)
+processes = st.builds(
+    Process,
+    weather=st.lists(st.sampled_from(sorted(WEATHER)), max_size=12).map(tuple),
+    death=deaths | st.none(),
+    signals=st.just(()) | st.lists(seconds, max_size=2).map(sorted).map(tuple),
+    reboots=st.booleans(),
+    pause=st.sampled_from([0.0, 0.5, 2.9, 3.1, 60.0]),
+    uids_per_payload=st.integers(2, 6),
+)
+spans = st.tuples(st.integers(0, 12), st.integers(1, 16)).map(lambda s: range(s[0], s[0] + s[1]))
+runs = st.builds(
+    Run,
+    st.sampled_from(Action),
+    spans,
+    st.lists(processes, min_size=1, max_size=4).map(tuple),
+    misfit=st.booleans(),
+)
+
+
+def assert_night_ends_well(plan: list[Run], poison: frozenset[str], most_uids: int) -> None:
+    with TemporaryDirectory() as folder:
+        night = Night(Path(folder), poison, most_uids)
+        for run in plan:
+            night.carry_out(run)
+        event(f"{min(night.deaths, 5)} deaths")
+        event(f"{min(night.lost_answers, 3)} answers lost with a process")
+
+
+nights = given(
+    st.lists(runs, min_size=1, max_size=3),
+    st.sets(st.sampled_from(["u0003", "u0009", "u0010"])).map(frozenset),
+    st.integers(1, 6),
+)
+
+
+@nights
+@settings(max_examples=100)
+def test_a_night_of_crashes(plan: list[Run], poison: frozenset[str], most_uids: int) -> None:
+    assert_night_ends_well(plan, poison, most_uids)
+
+
+@pytest.mark.slow
+@nights
+@settings(max_examples=3000)
+def test_a_year_of_crashes(plan: list[Run], poison: frozenset[str], most_uids: int) -> None:
+    assert_night_ends_well(plan, poison, most_uids)

@@ -1,0 +1,237 @@
+"""Every fault, at the first, a middle and the last attempt and batch, and where it leads to."""
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from client_errors import CLIENT_ERRORS
+from far_side import ACCEPT, ANSWER_SECONDS, FarSide, Play, Request, Stage
+from fault_table import (
+    DONE,
+    FAULTS,
+    HOLDS,
+    HOLDS_UNTIL,
+    ONE_OF_EACH,
+    PARTIAL,
+    THROTTLED,
+    answer,
+)
+from stage import numbered
+from whole_push import Pushes
+
+from engine.cohort import Action
+from engine.delivery.events import Answered, Divided, Event, Sent, Settled, Stopping
+from engine.delivery.retry import RetrySettings
+from engine.report.accounts import Standing
+
+BATCHES, UIDS_A_BATCH, ATTEMPTS = 5, 4, 3
+EXPORT = numbered(BATCHES * UIDS_A_BATCH)
+BYSTANDER = "somebody else"
+EARLIER = answer(500)
+"""What the attempts before the one in question meet."""
+
+
+def far_side_before(action: Action) -> FarSide:
+    """Return a cohort that `action` has yet to change."""
+    inside = EXPORT.uids if action is Action.REMOVE else []
+    return FarSide({BYSTANDER, *inside})
+
+
+def is_delivered(far_side: FarSide, action: Action) -> bool:
+    """Say whether the cohort is what it should be, once late effects have set in."""
+    far_side.catch_up()
+    wanted = EXPORT.uids if action is Action.ADD else []
+    return far_side.members == {BYSTANDER, *wanted}
+
+
+def prepare(folder: Path, action: Action) -> Pushes:
+    patience = RetrySettings(max_attempts=ATTEMPTS, give_up_after_seconds=3600)
+    return Pushes(folder, far_side_before(action), UIDS_A_BATCH, retry=patience)
+
+
+class Scene:
+    """A push in which one attempt of one batch meets a fault, and what the ledger then holds."""
+
+    def __init__(self, pushes: Pushes, play: Play, batch: int, attempt: int) -> None:
+        self.pushes = pushes
+        self.batch = batch
+        self.attempt = attempt
+        self.requests = Counter[tuple[str, ...]]()
+        self.pinned: tuple[Any, ...] | None = None
+        """State, whether it may have been applied, attempts, and the last one's outcome."""
+        self.followed_by: list[Event] = []
+        self._play = play
+        self._tries = 0
+        self._answers = 0
+        first = (batch - 1) * UIDS_A_BATCH
+        self._uids = tuple(EXPORT.uids[first : first + UIDS_A_BATCH])
+
+    def script(self, request: Request) -> Play:
+        self.requests[request.uids] += 1
+        if request.uids != self._uids:
+            return ACCEPT
+        self._tries += 1
+        if self._tries < self.attempt:
+            return EARLIER
+        return self._play if self._tries == self.attempt else ACCEPT
+
+    def observe(self, event: Event) -> None:
+        """Look into the ledger once the outcome is in it; then note what follows."""
+        if self.pinned is not None:
+            self.followed_by.append(event)
+        elif isinstance(event, Answered) and event.batch == self.batch:
+            self._answers += 1
+            if self._answers == self.attempt:
+                self.pinned = self._ask()
+
+    def _ask(self) -> tuple[Any, ...]:
+        with closing(sqlite3.connect(self.pushes.ledger)) as ledger:
+            found = ledger.execute(
+                "SELECT state, may_have_been_applied, max(attempt), outcome "
+                "FROM batch LEFT JOIN attempt USING (run, batch) WHERE batch = ? GROUP BY batch",
+                (self.batch,),
+            ).fetchone()
+        return found or ("open", 0, None, None)
+
+    @property
+    def decision(self) -> str:
+        """Tell by the first event that follows what was decided."""
+        for event in self.followed_by:
+            match event:
+                case Settled(batch=self.batch):
+                    return "settled"
+                case Divided(batch=self.batch):
+                    return "split"
+                case Stopping():
+                    return "stopped"
+                case Sent(batch=self.batch):
+                    return "retried"
+        return "forgotten"
+
+    @property
+    def sent_to_others(self) -> set[int]:
+        """How often batches were tried that the fault did not concern."""
+        mine = set(self._uids)
+        return {count for uids, count in self.requests.items() if not mine.intersection(uids)}
+
+
+def assert_fate(folder: Path, fault: str, action: Action, batch: int, attempt: int) -> None:
+    play, fate = FAULTS[fault]
+    pushes = prepare(folder, action)
+    scene = Scene(pushes, play, batch, attempt)
+    pushes.far_side.script, pushes.observe = scene.script, scene.observe
+    ended = pushes.push(EXPORT, action)
+    is_last = attempt == ATTEMPTS
+    # What the ledger holds, and what is decided.
+    entered = attempt if fate.outcome else attempt - 1
+    state_before = attempt > 1 and fate.outcome is None
+    outcome = "unconfirmed" if state_before else fate.outcome
+    sticks = fate.applied or attempt > 1
+    assert scene.pinned == (fate.state, sticks, entered or None, outcome)
+    assert scene.decision == (fate.at_last if is_last else fate.decision)
+    assert scene.sent_to_others <= {1}
+    # How it ends, and how the next command goes on.
+    assert ended.exit_status == (fate.once_at_last if is_last else fate.once)
+    assert ended.result
+    assert ended.result.accounts.imbalance is None
+    if ended.exit_status is not DONE:
+        assert ended.result.hint
+        pushes.far_side.script = lambda _: ACCEPT
+        ended = pushes.push(EXPORT, action)
+        assert ended.exit_status is DONE
+    assert ended.result
+    assert ended.result.accounts.uids == Standing(len(EXPORT.uids), accepted=len(EXPORT.uids))
+    assert is_delivered(pushes.far_side, action)
+
+
+@pytest.mark.parametrize(
+    ("batch", "attempt"), [(1, 1), (3, 2), (BATCHES, ATTEMPTS)], ids=["first", "middle", "last"]
+)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_meets_its_fate(tmp_path: Path, fault: str, batch: int, attempt: int) -> None:
+    for action in Action:
+        assert_fate(tmp_path / action, fault, action, batch, attempt)
+
+
+@pytest.mark.parametrize("batch", [1, 3, BATCHES])
+@pytest.mark.parametrize("fault", ONE_OF_EACH)
+def test_whichever_attempt_of_whichever_batch(tmp_path: Path, fault: str, batch: int) -> None:
+    for attempt in range(1, ATTEMPTS + 1):
+        assert_fate(tmp_path / str(attempt), fault, Action.ADD, batch, attempt)
+
+
+@pytest.mark.parametrize(
+    "fault", [*ONE_OF_EACH, *(fault for fault in FAULTS if fault[0].isdigit())]
+)
+def test_a_fault_that_never_ends(tmp_path: Path, fault: str) -> None:
+    play, fate = FAULTS[fault]
+    for action in Action:
+        pushes = prepare(tmp_path / action, action)
+        pushes.far_side.script = lambda _: play
+        # An hour of it is given up; what is waited out without end is ended by a signal.
+        ended = pushes.push(EXPORT, action, stops_at=(4 * 3600,))
+        assert ended.exit_status is fate.always
+        assert ended.result
+        assert ended.result.accounts.imbalance is None
+        planned = ended.result.accounts.uids.planned
+        assert ended.result.accounts.uids == Standing(planned, **{fate.standing: planned})
+        if fate.always in {DONE, PARTIAL}:
+            assert planned == len(EXPORT.uids)
+            continue
+        assert ended.result.hint
+        pushes.far_side.script = lambda _: ACCEPT
+        assert pushes.push(EXPORT, action).exit_status is DONE
+        assert is_delivered(pushes.far_side, action)
+
+
+@pytest.mark.parametrize("fault", HOLDS | HOLDS_UNTIL)
+def test_how_long_a_429_closes_the_gate(tmp_path: Path, fault: str) -> None:
+    play, _ = FAULTS[fault]
+    pushes = prepare(tmp_path, Action.ADD)
+    pushes.far_side.script = lambda request: play if request.number == 3 else ACCEPT
+    assert pushes.push(EXPORT).exit_status is DONE
+    sent = [request.at for request in pushes.far_side.arrived]
+    told = sent[2] + ANSWER_SECONDS
+    opens = HOLDS_UNTIL.get(fault) or told + HOLDS[fault]
+    after = min(at for at in sent if at > told)
+    # A slot of the pace, a connection and a commit come on top.
+    assert opens - 0.001 <= after <= opens + 0.5
+
+
+def test_every_429_of_the_matrix_is_timed() -> None:
+    assert {*HOLDS, *HOLDS_UNTIL} == {
+        fault for fault, (_, fate) in FAULTS.items() if fate is THROTTLED
+    }
+
+
+def test_the_matrix_knows_every_documented_status_and_every_error() -> None:
+    documented = {"200", "400", "401", "403", "413", "415", "429", "500", "502", "503", "504"}
+    assert documented <= {fault.split()[0] for fault in FAULTS}
+    assert len(CLIENT_ERRORS) > 25
+    assert {play.stage for play, _ in FAULTS.values()} == {None, *Stage}
+
+
+@pytest.mark.parametrize(("whims", "rejected"), [(1, 1), (ATTEMPTS - 1, 1), (ATTEMPTS, 2)])
+def test_a_413_that_cannot_be_about_the_size_writes_no_uid_off_at_once(
+    tmp_path: Path, whims: int, rejected: int
+) -> None:
+    pushes = prepare(tmp_path, Action.ADD)
+    # The search for one uid takes its neighbour apart from the others.
+    pushes.far_side.poison = frozenset({"u0009"})
+    alone = Counter[str]()
+
+    def script(request: Request) -> Play:
+        alone.update(request.uids[:1] if len(request.uids) == 1 else ())
+        return (
+            FAULTS["413"][0] if request.uids == ("u0008",) and alone["u0008"] <= whims else ACCEPT
+        )
+
+    pushes.far_side.script = script
+    ended = pushes.push(EXPORT)
+    assert ended.exit_status is PARTIAL
+    assert ended.result
+    planned = len(EXPORT.uids)
+    assert ended.result.accounts.uids == Standing(planned, planned - rejected, rejected)

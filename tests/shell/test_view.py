@@ -1,0 +1,143 @@
+"""What is shown while a run goes on, and of its books afterwards."""
+
+from dataclasses import replace
+
+import pytest
+
+from engine.cli.summary import print_accounts
+from engine.cli.text import printable, table_lines
+from engine.cli.view import LogView, TerminalView, describe, log, trouble
+from engine.cohort import Action, Cohort
+from engine.delivery.events import Answered, Stopping
+from engine.delivery.outcome import NotSent, Unconfirmed
+from engine.push import Opening
+from engine.report.accounts import Accounts, Ceiling, CeilingSpending, Requests, Rows, Standing
+from engine.report.tally import Tally
+
+OPENING = Opening(
+    target="EMULATOR 127.0.0.1:1",
+    workspace="W",
+    partner="p",
+    cohort=Cohort("c", "C"),
+    action=Action.ADD,
+    ceiling=Ceiling(300, 60.0),
+    run="run-1",
+    is_resumed=False,
+    known_uids=0,
+)
+BOOKS = Accounts(
+    run="run-1",
+    status="finished",
+    exit_status=0,
+    reason=None,
+    target="EMULATOR 127.0.0.1:1",
+    workspace="W",
+    partner="p",
+    cohort_id="c",
+    cohort_name="C",
+    action="add",
+    ceiling=Ceiling(300, 60.0),
+    source_complete=True,
+    rows=Rows(12_345),
+    uids=Standing(12_345, 12_345),
+    batches=Standing(3, 3),
+    requests=Requests(3, 3),
+    bytes_sent=400_000,
+    payload_fill=0.99,
+    ceiling_use=1.0,
+    ceiling_spending=CeilingSpending(3.0, 3),
+    ceiling_found=None,
+    margin_seconds=0.0,
+    started_at="2026-11-23T02:00:00.000+00:00",
+    finished_at=None,
+    elapsed_seconds=1.0,
+)
+
+
+@pytest.mark.parametrize("view_of", [LogView, TerminalView])
+def test_what_never_opened_shows_no_progress(
+    view_of: type[LogView | TerminalView], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with view_of(Tally(5, 0), lambda: None):
+        pass
+    assert capsys.readouterr().err == ""
+    with view_of(Tally(5, 0), lambda: None) as view:
+        view.opened(OPENING)
+    assert "run-1" in capsys.readouterr().err
+
+
+def test_a_request_that_did_not_leave_is_no_attempt() -> None:
+    told = trouble(Answered(1, 0, NotSent("cannot connect: refused"), 0.1))
+    assert told == "batch 1: not sent: cannot connect: refused"
+    told = trouble(Answered(1, 2, Unconfirmed("no answer within 30 s"), 0.1))
+    assert told == "batch 1, attempt 2: unconfirmed: no answer within 30 s"
+
+
+def test_what_a_stop_keeps_back_is_told_by_the_stop() -> None:
+    assert trouble(Answered(1, 0, NotSent("stopped before its turn"), 0.1)) is None
+    assert "SIGTERM" in (trouble(Stopping("SIGTERM received")) or "")
+
+
+CONTROLS = "\x1b[2J\r\n\t\x7f\x9b"
+
+
+def test_control_characters_reach_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printable(CONTROLS) == r"\x1b[2J\r\n\t\x7f\x9b"
+    assert printable("naïve ∑ 🦄") == "naïve ∑ 🦄"
+    log("info", "note", text=CONTROLS, file="plain", other="\x9b")
+    TerminalView(Tally(5, 0), lambda: None).note(CONTROLS)
+    TerminalView(Tally(5, 0), lambda: None).opened(replace(OPENING, run=None, target=CONTROLS))
+    print_accounts(replace(BOOKS, cohort_name=CONTROLS))
+    told = capsys.readouterr()
+    assert "file=plain" in told.err
+    assert r'text="\x1b[2J\r\n\t\x7f\x9b"' in told.err
+    assert r'other="\x9b"' in told.err
+    assert not set(CONTROLS) - {"\n", "[", "2", "J"} & set(told.out + told.err)
+    assert CONTROLS in describe(replace(OPENING, target=CONTROLS))  # escaped where it is shown
+
+
+def shown(books: Accounts, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    print_accounts(books)
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("status", ["running", "abandoned"])
+def test_a_run_without_an_exit_status_shows_none(
+    status: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert shown(BOOKS, capsys)[0] == "run run-1: finished, exit status 0"
+    first = shown(replace(BOOKS, status=status, exit_status=None), capsys)[0]
+    assert first == f"run run-1: {status}"
+
+
+@pytest.mark.parametrize(
+    ("spent", "told"),
+    [
+        (CeilingSpending(3.0, 3), "3.0 requests allowed = 3 used + nothing lost"),
+        (CeilingSpending(3.0, 3, margin=0.04, late=-0.04), "3 used + nothing lost"),
+        (CeilingSpending(5.0, 3, margin=1.5, late=0.5), "3 used + lost: 1.5 margin, 0.5 late"),
+        (
+            CeilingSpending(5.0, 3, held=0.04, margin=2.5, input=0.2, late=-0.7),
+            "3 used + lost: 0.2 waiting for input, 1.8 margin",
+        ),
+    ],
+)
+def test_only_causes_that_count_are_shown(
+    spent: CeilingSpending, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [line] = [
+        line
+        for line in shown(replace(BOOKS, ceiling_spending=spent), capsys)
+        if line.startswith("ceiling")
+    ]
+    assert line.endswith(told)
+
+
+def test_a_table_aligns_what_it_shows() -> None:
+    rows = [("a", 1, None), ("ünï", 1_000, "x"), ("日本", None, "")]
+    assert list(table_lines(("name", "count", "note"), rows, numbers=("count",))) == [
+        "name  count  note",
+        "a         1",
+        "ünï    1000  x",
+        "日本",
+    ]

@@ -1,0 +1,100 @@
+"""A proof in the making: two million uids, faults, and what has to be true in the end."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from emulated_api import Emulator
+from nasty_export import Expected
+from nightly import Ended, Night, assert_balanced
+
+UIDS = 2_000_000
+PAYLOAD_BYTES = 128_000
+LIMITS = ("--requests", "300", "--per-seconds", "6", "--limiter", "sliding")
+POISON = ("poison-a3f", "poison-9c1")
+FAULTS = (
+    *("--fault", "500=0.03:0.5", "--fault", "reset=0.01:1", "--fault", "hang=0.01:0.5"),
+    *("--fault-at", "413=70", "--poison", POISON[0], "--poison", POISON[1]),
+)
+DIED = "the process died before it knew the outcome"
+
+
+def prepare(folder: Path, api: Emulator) -> Night:
+    night = Night(folder, api.url)
+    night.configure(
+        limits={"per_seconds": 6.0, "payload_bytes": PAYLOAD_BYTES},
+        delivery={"timeout_seconds": 2.0},
+    )
+    return night
+
+
+def push(night: Night) -> Ended:
+    return night.spawn_push("export.csv.gz", "--column", "uid")
+
+
+def prove(night: Night, api: Emulator, expected: Expected, last: Ended) -> dict[str, Any]:
+    """Compare what the emulator, the books and the generator say; return the emulator's report."""
+    books, report = last.document, api.report()
+    assert last.status == 1, last.stderr
+    assert (books["status"], books["source_complete"]) == ("finished", True)
+    assert_balanced(books)
+    assert books["rows"] == {
+        "read": expected.rows,
+        "blank": len(expected.blank),
+        "invalid": len(expected.invalid),
+    }
+    assert books["uids"] == {
+        "planned": expected.planned,
+        "accepted": expected.planned - len(expected.rejected),
+        "rejected": len(expected.rejected),
+        "unconfirmed": 0,
+        "pending": 0,
+    }
+    members = api.members()
+    assert not members - expected.members, "the cohort has members that it should not"
+    assert not expected.members - members, "the cohort lacks members"
+    rejects = night.rejects(books["run"])
+    assert [(reject["kind"], reject["record"]) for reject in rejects] == expected.rejects
+    refused = [reject for reject in rejects if reject["uid"] in POISON]
+    assert all(reject["request_id"] for reject in refused)
+    assert_ceiling_kept(night, report)
+    return report
+
+
+def assert_ceiling_kept(night: Night, report: dict[str, Any]) -> None:
+    """Never over it by our own log; as the emulator counts, while jitter stays within the margin.
+
+    This window is a tenth of the API's, and so is the margin: 60 ms, for which a busy machine may
+    well stall. Only then may the emulator have seen too many.
+    """
+    sent = [
+        boot_ns / 1e9
+        for (boot_ns,) in night.query(
+            "SELECT sent_boot_ns FROM attempt WHERE sent_boot_ns IS NOT NULL AND "
+            "reason IS NOT ? ORDER BY 1",
+            DIED,
+        )
+    ]
+    assert all(later - sooner >= 6.0 for sooner, later in zip(sent, sent[300:], strict=False))
+    [(jitter_ns,)] = night.query(
+        "SELECT max(ended_utc_ns - sent_utc_ns) - min(ended_utc_ns - sent_utc_ns) "
+        "FROM attempt WHERE http_status IS NOT NULL"
+    )
+    is_quiet = jitter_ns / 1e9 <= 0.06
+    assert set(report["breaches"]) <= (set() if is_quiet else {"over_ceiling"})
+    assert report["requests"]["by_status"].get("429", 0) <= (0 if is_quiet else 5)
+
+
+def tell(
+    capsys: pytest.CaptureFixture[str], title: str, last: Ended, report: dict[str, Any]
+) -> None:
+    """Print the figures, captured or not."""
+    books = last.document
+    with capsys.disabled():
+        print(  # noqa: T201 - the proof's figures
+            f"\n{title}: {books['rows']} {books['uids']} {books['requests']}\n"
+            f"  fill {books['payload_fill']}, ceiling use {books['ceiling_use']}, "
+            f"{books['elapsed_seconds']} s; emulator: {report['requests']}, "
+            f"faults {report['faults']}, breaches {report['breaches'] or 'none'}, "
+            f"most in a window {report['workspaces']['NIGHTLY']['most_in_window']}"
+        )
