@@ -77,9 +77,9 @@ def trouble(event: Event) -> str | None:
         case Answered(batch, attempt, Throttled(wait), _):
             held = f", as it asks for {wait:g} s" if wait is not None else ""
             return f"batch {batch}, attempt {attempt}: 429, so everything is held{held}"
-        case Answered(batch, _, NotSent(reason), _):
+        case Answered(batch, _, NotSent(reason, is_kept_back=is_kept_back), _):
             # No attempt was made; and that a stop keeps batches back is told by the stop itself.
-            return None if reason == _KEPT_BACK else f"batch {batch}: not sent: {reason}"
+            return None if is_kept_back else f"batch {batch}: not sent: {reason}"
         case Answered(batch, attempt, Unconfirmed(reason), _):
             return f"batch {batch}, attempt {attempt}: unconfirmed: {reason}"
         case Divided(batch, reason):
@@ -90,10 +90,6 @@ def trouble(event: Event) -> str | None:
             return f"stopping: {reason}; requests under way are waited for"
         case _:
             return None
-
-
-_KEPT_BACK = "stopped before its turn"
-"""What the pipeline gives as the reason for a batch that a stop keeps back."""
 
 
 class TerminalView:

@@ -37,6 +37,8 @@ class NotSent:
     reason: str
     nobody_listens: bool = False
     """Whether the connection was refused: no server is there at all."""
+    is_kept_back: bool = False
+    """Whether nothing went wrong, and a stop kept it back before its turn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -264,7 +264,7 @@ class Delivery:
             exchange = Exchange(
                 Unconfirmed("stopped while under way")
                 if flight.turn
-                else NotSent("stopped before its turn")
+                else NotSent("stopped before its turn", is_kept_back=True)
             )
         self._tell_pacer(flight, exchange)
         await self._conclude(flight, exchange)

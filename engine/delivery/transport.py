@@ -13,11 +13,8 @@ from engine.delivery.outcome import Outcome
 from engine.delivery.response import Answer, read_answer, read_failure
 from engine.delivery.settings import DeliverySettings
 from engine.endpoint import COHORT_SYNC_PATH
-from engine.session import open_session, proxy_for
+from engine.session import open_session, proxy_for, read_bounded
 from engine.workspace import Workspace
-
-LONGEST_ANSWER = 65_536
-"""Bytes of an answer that are read; the API's own take a few hundred."""
 
 TakeTurn = Callable[[], Awaitable[None]]
 
@@ -106,13 +103,7 @@ class Transport:
             allow_redirects=False,
             trace_request_ctx=request,
         ) as response:
-            body = bytearray()
-            async for part in response.content.iter_any():
-                body += part
-                if len(body) > LONGEST_ANSWER:
-                    response.close()
-                    break
-            return Answer(response.status, response.headers, bytes(body))
+            return Answer(response.status, response.headers, await read_bounded(response))
 
 
 async def _on_head(

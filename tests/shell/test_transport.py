@@ -14,9 +14,10 @@ from engine import __version__
 from engine.clock import SystemClock
 from engine.delivery.outcome import Accepted, Fatal, NotSent, Throttled, Unconfirmed
 from engine.delivery.settings import DeliverySettings
-from engine.delivery.transport import LONGEST_ANSWER, Exchange, Transport
+from engine.delivery.transport import Exchange, Transport
 from engine.endpoint import Endpoint
 from engine.errors import StateFullError
+from engine.session import LONGEST_ANSWER
 from engine.workspace import ApiKey, Workspace
 
 PAYLOAD = b'{"action":"add_members"}'

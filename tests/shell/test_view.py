@@ -74,7 +74,7 @@ def test_a_request_that_did_not_leave_is_no_attempt() -> None:
 
 
 def test_what_a_stop_keeps_back_is_told_by_the_stop() -> None:
-    assert trouble(Answered(1, 0, NotSent("stopped before its turn"), 0.1)) is None
+    assert trouble(Answered(1, 0, NotSent("stopped", is_kept_back=True), 0.1)) is None
     assert "SIGTERM" in (trouble(Stopping("SIGTERM received")) or "")
 
 
