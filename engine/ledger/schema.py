@@ -185,10 +185,10 @@ def _check(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]
             f"the ledger {path} has version {version}; this program knows up to {len(migrations)}",
             hint="upgrade cohortsync, or use another state folder",
         )
-    findings = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    # What SQLite can't know: which tables there should be.
-    is_known = version > 0 and _tables_made_by(migrations[:version]) <= _tables(connection)
-    if findings == "ok" and not is_known:
+    # What SQLite can't know is which tables there should be; its own check runs what they say.
+    if version > 0 and _tables_made_by(migrations[:version]) <= _tables(connection):
+        findings = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    else:
         findings = "its tables are not those of its version"
     if findings != "ok":
         raise LedgerError(f"the ledger {path} is corrupt: {findings}", hint=MOVE_AWAY)
@@ -199,7 +199,9 @@ _COMMENT_OR_BLANK = re.compile(r"--[^\n]*|\s+")
 
 def _tables(connection: sqlite3.Connection) -> set[tuple[str, str]]:
     """Return how tables and indexes were made; comments, which may be reworded, do not count."""
-    rows = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+    rows = connection.execute(
+        "SELECT name, CAST(sql AS TEXT) FROM sqlite_schema WHERE sql IS NOT NULL"
+    )
     return {(name, _COMMENT_OR_BLANK.sub("", sql)) for name, sql in rows}
 
 

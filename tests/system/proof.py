@@ -14,7 +14,7 @@ LIMITS = ("--requests", "300", "--per-seconds", "6", "--limiter", "sliding")
 POISON = ("poison-a3f", "poison-9c1")
 FAULTS = (
     *("--fault", "500=0.03:0.5", "--fault", "reset=0.01:1", "--fault", "hang=0.01:0.5"),
-    *("--fault-at", "413=70", "--poison", POISON[0], "--poison", POISON[1]),
+    *("--fault-at", "413=400", "--poison", POISON[0], "--poison", POISON[1]),
 )
 DIED = "the process died before it knew the outcome"
 
