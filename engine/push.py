@@ -282,7 +282,7 @@ class _Sitting:
     def _read_accounts(self) -> Accounts:
         if self._state is None:
             raise RuntimeError("a sitting has books after it was run")
-        with reading(self._ledger.path) as ledger:
+        with reading(self._ledger.path, is_verified=True) as ledger:
             return account(ledger, self._state.name)
 
 

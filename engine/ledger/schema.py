@@ -153,10 +153,12 @@ def open_ledger(path: Path, migrations: Sequence[str] = MIGRATIONS) -> sqlite3.C
     return connection
 
 
-def open_for_reading(path: Path) -> sqlite3.Connection:
+def open_for_reading(path: Path, *, is_verified: bool = False) -> sqlite3.Connection:
     """Open a ledger that may be in use by a run.
 
-    Raises `LedgerError` for one that cannot be read, or has another version.
+    A file that this process has verified already, as `open_ledger` does, need not be read in full
+    again: that takes seconds for a million attempts. Raises `LedgerError` for one that cannot be
+    read, or has another version.
     """
     with readable_errors(path):
         uri = f"file:{quote(str(path.resolve()))}?mode=ro"
@@ -164,7 +166,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     try:
         with readable_errors(path):
             connection.execute("PRAGMA busy_timeout = 10000")
-            _check(connection, path, MIGRATIONS)
+            _check(connection, path, MIGRATIONS, is_verified=is_verified)
             _refuse_older(connection, path)
     except BaseException:
         connection.close()
@@ -173,7 +175,13 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _check(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
+def _check(
+    connection: sqlite3.Connection,
+    path: Path,
+    migrations: Sequence[str],
+    *,
+    is_verified: bool = False,
+) -> None:
     version = _version(connection)
     is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
     if is_empty and version == 0:
@@ -185,6 +193,8 @@ def _check(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]
             f"the ledger {path} has version {version}; this program knows up to {len(migrations)}",
             hint="upgrade cohortsync, or use another state folder",
         )
+    if is_verified:
+        return
     # What SQLite can't know is which tables there should be; its own check runs what they say.
     if version > 0 and _tables_made_by(migrations[:version]) <= _tables(connection):
         findings = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]

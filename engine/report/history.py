@@ -39,9 +39,9 @@ class UnfinishedRun:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a ledger to read from, and close it; raises `LedgerError` as its reader does."""
-    connection = open_for_reading(path)
+def reading(path: Path, *, is_verified: bool = False) -> Iterator[sqlite3.Connection]:
+    """Open a ledger to read from, and close it; see `open_for_reading`."""
+    connection = open_for_reading(path, is_verified=is_verified)
     try:
         with readable_errors(path):
             yield connection
