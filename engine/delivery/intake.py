@@ -18,6 +18,7 @@ class Intake:
         left_open: Sequence[OpenBatch],
         envelope: Envelope,
         limit: PayloadLimit,
+        largest_accepted: int = 0,
     ) -> None:
         self._next_number = next_number
         self._left_open = left_open
@@ -25,7 +26,7 @@ class Intake:
         self._limit = limit
         self.configured_bytes = limit.payload_bytes
         """The limit before any answer of 413 lowered it."""
-        self._largest_accepted = 0
+        self._largest_accepted = largest_accepted
         self._unregistered: list[Registration] = []
 
     def works_of(self, batch: Batch) -> Iterator[Work]:

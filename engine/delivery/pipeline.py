@@ -92,7 +92,9 @@ class Delivery:
         With `nobody_listens_hint`, a connection refused before any answer ends the run at once.
         """
         self._state = state
-        self._intake = Intake(state.next_batch, open_batches, envelope, limit)
+        self._intake = Intake(
+            state.next_batch, open_batches, envelope, limit, state.largest_accepted
+        )
         self._transport = transport
         self._pacer = pacer
         self._ledger = ledger
@@ -105,7 +107,7 @@ class Delivery:
         self._isolation = Isolation(
             retry.max_isolation_requests,
             requests=state.isolation_requests,
-            proven=state.accepted_before,
+            proven=state.largest_accepted > 0,
         )
         self._wake = asyncio.Event()
         self._reader = reader(self._wake.set)
@@ -158,8 +160,6 @@ class Delivery:
             task.cancel()
         if late:
             await asyncio.wait(late)
-
-    # What is sent next.
 
     async def _next_work(self) -> Work | None:
         while self._stop is None:

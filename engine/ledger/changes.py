@@ -143,7 +143,7 @@ def insert_run(
         1,
         is_resumed=False,
         next_batch=1,
-        accepted_before=False,
+        largest_accepted=0,
         isolation_requests=0,
     )
 
@@ -167,9 +167,9 @@ def resume_run(  # noqa: PLR0913, PLR0917 - the row found, and what a run is beg
         (key.cohort.name, key.cohort.description, run),
     )
     _sit_down(connection, run, sitting, settings, now)
-    batches, accepted = connection.execute(
-        "SELECT coalesce(max(batch), 0), coalesce(max(state = 'accepted'), 0) "
-        "FROM batch WHERE run = ?",
+    batches, largest_accepted = connection.execute(
+        "SELECT coalesce(max(batch), 0), "
+        "coalesce(max(iif(state = 'accepted', payload_bytes, 0)), 0) FROM batch WHERE run = ?",
         (run,),
     ).fetchone()
     (isolation_requests,) = connection.execute(
@@ -182,7 +182,7 @@ def resume_run(  # noqa: PLR0913, PLR0917 - the row found, and what a run is beg
         sitting,
         is_resumed=True,
         next_batch=batches + 1,
-        accepted_before=bool(accepted),
+        largest_accepted=largest_accepted,
         isolation_requests=isolation_requests,
     )
 

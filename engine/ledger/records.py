@@ -132,7 +132,7 @@ class RunState:
     is_resumed: bool
     next_batch: int
     """The number of the next batch to be registered."""
-    accepted_before: bool
-    """Whether any batch of the run has been accepted."""
+    largest_accepted: int
+    """Bytes of the largest payload accepted so far; 0 if none has been."""
     isolation_requests: int
     """Requests spent so far on finding rejected uids."""

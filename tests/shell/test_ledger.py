@@ -201,7 +201,7 @@ async def test_a_resumed_run_knows_its_batches_and_which_are_open(
     await ledger.conclude(state, 4, 1, verdict(clock, "unconfirmed", applied=True), None)
 
     state = await resumed(ledger, state)
-    assert (state.next_batch, state.accepted_before) == (10, True)
+    assert (state.next_batch, state.largest_accepted > 0) == (10, True)
     known = await ledger.known_batches(state.run)
     assert [(k.number, k.uid_count, k.records_through, k.is_last) for k in known] == [
         (n, 10, 10 * n, n == 5) for n in range(1, 6)
@@ -228,7 +228,7 @@ async def test_a_resumed_run_knows_what_the_search_for_bad_uids_has_cost(
         await ledger.intend(state, (), number, 1)
         await ledger.conclude(state, number, 1, verdict(clock, "rejected"), None)
     state = await resumed(ledger, state)
-    assert (state.isolation_requests, state.accepted_before) == (2, False)
+    assert (state.isolation_requests, state.largest_accepted) == (2, 0)
     assert all(batch.isolated for batch in await ledger.open_batches(state.run))
 
 

@@ -24,7 +24,7 @@ from engine.ledger.records import RunKey, RunState
 async def test_a_first_run_begins_at_the_start(ledger: Ledger) -> None:
     state = await begin(ledger)
     assert (state.sitting, state.next_batch, state.is_resumed) == (1, 1, False)
-    assert (state.accepted_before, state.isolation_requests) == (False, 0)
+    assert (state.largest_accepted, state.isolation_requests) == (0, 0)
     assert rows(ledger.path, "SELECT name, status FROM run") == [(state.name, "running")]
 
 

@@ -90,6 +90,14 @@ def test_a_413_for_what_was_accepted_before_is_a_whim(tmp_path: Path) -> None:
     assert sitting.accounts.uids == Standing(100, accepted=100)
 
 
+def test_a_413_for_one_uid_is_a_whim_after_a_restart_too(tmp_path: Path) -> None:
+    api = Api(failing(lambda request: request.uids == ["u0020"] and request.number < 5, TOO_LARGE))
+    stage = Stage(tmp_path, numbered(21), api)
+    stage.sit(stops_at=[0.25])
+    assert 0 < len(api.acknowledged) < 21
+    assert stage.sit().accounts.uids == Standing(21, accepted=21)
+
+
 def test_a_uid_that_is_too_large_by_itself_is_rejected_and_the_rest_delivered(
     tmp_path: Path,
 ) -> None:
