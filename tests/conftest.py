@@ -1,9 +1,19 @@
 """What all tests share: hypothesis without a stopwatch."""
 
-from hypothesis import HealthCheck, settings
+from pathlib import Path
 
+from hypothesis import HealthCheck, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
+
+# A failing example is kept, on CI too, and is the first to be tried the next time.
+EXAMPLES = Path(__file__).parents[1] / ".hypothesis" / "examples"
 # How long an example takes tells about the machine, not about the code.
-untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+untimed = settings(
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    database=DirectoryBasedExampleDatabase(EXAMPLES),
+    print_blob=True,
+)
 settings.register_profile("brief", untimed, max_examples=50)
 # The same laws, searched harder: pytest --hypothesis-profile=thorough
 settings.register_profile("thorough", untimed, max_examples=2000)
