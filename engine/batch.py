@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from annotated_types import Ge
 
-from engine.cohort import Envelope
+from engine.cohort import Action, Envelope
 from engine.errors import ExportChangedError, UsageError
 from engine.source.block import BLANK, Block, Skipped
 
@@ -57,14 +57,34 @@ class SkippedRows:
     rows: Skipped
 
 
+def blank_among(skipped: Iterable[SkippedRows]) -> int:
+    """How many of the records are blank."""
+    return sum(each.rows.count for each in skipped if each.rows.reason == BLANK)
+
+
+def invalid_among(skipped: Iterable[SkippedRows]) -> int:
+    """How many of the records are invalid."""
+    return sum(each.rows.count for each in skipped if each.rows.reason != BLANK)
+
+
+@dataclass(frozen=True, slots=True)
+class UidlessRows:
+    """Rows of which none holds a uid, so that no batch can carry them into the books."""
+
+    records: int
+    """By the reader's own count."""
+    skipped: tuple[SkippedRows, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A payload, and what the books must know of it."""
 
     number: int | None
     """Its number in the ledger, if that knows it already."""
+    action: Action
     first_uid: int
-    """The place of its first uid among all that the export plans, from 0."""
+    """The place of its first uid among all that are planned for this action, from 0."""
     uid_count: int
     payload: bytes
     """Over the limit only where it holds a single uid that can never fit."""
@@ -81,12 +101,12 @@ class Batch:
     @property
     def blank(self) -> int:
         """How many of the skipped records are blank."""
-        return sum(s.rows.count for s in self.skipped if s.rows.reason == BLANK)
+        return blank_among(self.skipped)
 
     @property
     def invalid(self) -> int:
         """How many of the skipped records are invalid."""
-        return sum(s.rows.count for s in self.skipped if s.rows.reason != BLANK)
+        return invalid_among(self.skipped)
 
     def place(self, index: int) -> tuple[str, int]:
         """Return file and record number of the `index`-th uid, from 0."""
@@ -223,9 +243,17 @@ class Cutter:
     """Cuts an export's blocks into batches, one after the other."""
 
     def __init__(
-        self, envelope: Envelope, payload_bytes: int, known: Sequence[KnownBatch] = ()
+        self,
+        envelope: Envelope,
+        payload_bytes: int,
+        known: Sequence[KnownBatch] = (),
+        *,
+        first_uid: int = 0,
     ) -> None:
-        """Raise `UsageError` if not even one short uid fits beside the envelope."""
+        """Count uids from `first_uid`.
+
+        Raises `UsageError` if not even one short uid fits beside the envelope.
+        """
         self._envelope = envelope
         self._known = known
         if payload_bytes < len(envelope) + MEMBER_BYTES:
@@ -241,9 +269,10 @@ class Cutter:
         self._stretches: list[Stretch] = []
         self._skipped: list[SkippedRows] = []
         self._held: list[SkippedRows] = []
-        self._first_uid = 0
+        self._first_uid = first_uid
         self._uid_count = 0
         self._size = 0
+        self._records = 0
         self._records_through = 0
 
     def batches(self, blocks: Iterable[Block]) -> Iterator[Batch]:
@@ -251,12 +280,11 @@ class Cutter:
 
         Raises `ExportChangedError` at the first known batch whose uids are no longer there.
         """
-        records = 0
         known = iter(self._known)
         aim = next(known, None)
         for block in blocks:
-            cursor = _BlockCursor(block, records)
-            records += block.records
+            cursor = _BlockCursor(block, self._records)
+            self._records += block.records
             while cursor.left:
                 if aim is not None:
                     self._take(cursor, min(aim.uid_count - self._uid_count, cursor.left))
@@ -277,14 +305,21 @@ class Cutter:
                     # It can never fit: a batch of its own, too large, for the books to reject.
                     self._take(cursor, 1)
             self._hold(block.file, cursor.rest())
-        yield from self._finish(records, aim)
+        yield from self._finish(aim)
 
-    def _finish(self, records: int, aim: KnownBatch | None) -> Iterator[Batch]:
+    @property
+    def uidless(self) -> UidlessRows | None:
+        """The rows read so far, as long as none of them holds a uid; None once one has."""
+        if self._first_uid or self._uid_count or not self._records:
+            return None
+        return UidlessRows(self._records, tuple(self._held))
+
+    def _finish(self, aim: KnownBatch | None) -> Iterator[Batch]:
         if aim is not None and not (aim.is_last and self._uid_count == aim.uid_count):
             raise _changed(aim)
         if self._uid_count:
             self._skipped += self._held
-            self._records_through = records
+            self._records_through = self._records
             if aim is None:
                 yield self._close(is_last=True)
             else:
@@ -330,6 +365,7 @@ class Cutter:
     def _close(self, known: KnownBatch | None = None, *, is_last: bool = False) -> Batch:
         batch = Batch(
             number=known.number if known else None,
+            action=self._envelope.action,
             first_uid=self._first_uid,
             uid_count=self._uid_count,
             payload=self._payload(),

@@ -73,7 +73,7 @@ class Envelope:
 
     def __init__(self, partner: str, cohort: Cohort, action: Action) -> None:
         self._partner = partner
-        self._action = action.on_the_wire
+        self.action = action
         self._parameters = {"cohort_name": cohort.name, "cohort_id": cohort.id}
         if cohort.description is not None:
             self._parameters["cohort_description"] = cohort.description
@@ -89,7 +89,7 @@ class Envelope:
     def _encode(self, members: list[dict[str, str]] | orjson.Fragment) -> bytes:
         return orjson.dumps(
             {
-                "action": self._action,
+                "action": self.action.on_the_wire,
                 "partner": self._partner,
                 "parameters": {**self._parameters, "members": members},
             }

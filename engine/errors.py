@@ -49,6 +49,10 @@ class SourceError(CohortSyncError):
     """An export cannot be read, or holds nothing to send."""
 
 
+class EmptyExportError(SourceError):
+    """An export was read to its end, and no row of it holds a uid."""
+
+
 class ExportChangedError(SourceError):
     """The export no longer holds the uids that the ledger knows from an earlier attempt."""
 

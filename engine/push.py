@@ -20,9 +20,11 @@ from engine.delivery.read_ahead import ReadAhead
 from engine.delivery.stop import Stop
 from engine.delivery.transport import Transport
 from engine.errors import (
+    EmptyExportError,
     ExitStatus,
     ExportChangedError,
     IncompleteError,
+    SourceError,
 )
 from engine.ledger.ledger import Ledger
 from engine.ledger.place import LEDGER_NAME, ledger_folder, make_folder, sole_writer
@@ -252,7 +254,13 @@ class _Sitting:
                 nobody_listens_hint=EMULATOR_HINT if workspace.endpoint.is_loopback else None,
             )
             switch.connect(delivery.stop)
-            return await delivery.run()
+            stop = await delivery.run()
+        # After an error of the source nobody reads on, so that the cutter stands still.
+        if stop is not None and isinstance(stop.error, SourceError) and cutter.uidless:
+            is_complete = isinstance(stop.error, EmptyExportError)
+            with suppress(IncompleteError):  # A full disk: the export's error is what to tell.
+                await self._ledger.enter_reading(state, cutter.uidless, is_complete=is_complete)
+        return stop
 
     async def close(self, stop: Stop | None) -> PushResult:
         """Write down how the run stands, prove that the books balance, and return them."""

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import orjson
 
+from engine.batch import SkippedRows, UidlessRows, blank_among, invalid_among
 from engine.clock import Stamp
 from engine.delivery.outcome import BatchState
 from engine.ledger.records import (
@@ -167,6 +168,7 @@ def resume_run(  # noqa: PLR0913, PLR0917 - the row found, and what a run is beg
         (key.cohort.name, key.cohort.description, run),
     )
     _sit_down(connection, run, sitting, settings, now)
+    _forget_reading(connection, run)
     batches, largest_accepted = connection.execute(
         "SELECT coalesce(max(batch), 0), "
         "coalesce(max(iif(state = 'accepted', payload_bytes, 0)), 0) FROM batch WHERE run = ?",
@@ -210,12 +212,13 @@ def register(connection: sqlite3.Connection, run: int, batches: Sequence[Registr
     """Enter batches as they were cut, with the rows that ride with them, unless they are known."""
     for batch in batches:
         entered = connection.execute(
-            "INSERT INTO batch (run, batch, first_uid, uid_count, blank, invalid, "
+            "INSERT INTO batch (run, batch, action, first_uid, uid_count, blank, invalid, "
             "records_through, is_last, payload_bytes, digest, state) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open') ON CONFLICT DO NOTHING",
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open') ON CONFLICT DO NOTHING",
             (
                 run,
                 batch.number,
+                batch.action.value,
                 batch.first_uid,
                 batch.uid_count,
                 batch.blank,
@@ -228,16 +231,45 @@ def register(connection: sqlite3.Connection, run: int, batches: Sequence[Registr
         ).rowcount
         if not entered:
             continue
-        connection.executemany(
-            "INSERT INTO skipped (run, batch, file, record, count, reason) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (run, batch.number, s.file, s.rows.record, s.rows.count, s.rows.reason)
-                for s in batch.skipped
-            ],
-        )
+        _skip(connection, run, batch.number, batch.skipped)
         if batch.is_last:
             connection.execute("UPDATE run SET source_complete = 1 WHERE run = ?", (run,))
+
+
+NO_BATCH = 0
+"""The batch number of skipped rows that ride with none."""
+
+
+def enter_reading(
+    connection: sqlite3.Connection, run: int, rows: UidlessRows, *, is_complete: bool
+) -> None:
+    """Enter what was read of an export so far, of which no batch can tell."""
+    connection.execute(
+        "INSERT INTO reading (run, records, blank, invalid) VALUES (?, ?, ?, ?)",
+        (run, rows.records, blank_among(rows.skipped), invalid_among(rows.skipped)),
+    )
+    _skip(connection, run, NO_BATCH, rows.skipped)
+    connection.execute("UPDATE run SET source_complete = ? WHERE run = ?", (is_complete, run))
+
+
+def _forget_reading(connection: sqlite3.Connection, run: int) -> None:
+    """Take back what `enter_reading` has entered: the export is read again."""
+    connection.execute("DELETE FROM reading WHERE run = ?", (run,))
+    connection.execute("DELETE FROM skipped WHERE run = ? AND batch = ?", (run, NO_BATCH))
+    connection.execute(
+        "UPDATE run SET source_complete = EXISTS "
+        "(SELECT 1 FROM batch WHERE batch.run = run.run AND is_last) WHERE run = ?",
+        (run,),
+    )
+
+
+def _skip(
+    connection: sqlite3.Connection, run: int, number: int, skipped: Sequence[SkippedRows]
+) -> None:
+    connection.executemany(
+        "INSERT INTO skipped (run, batch, file, record, count, reason) VALUES (?, ?, ?, ?, ?, ?)",
+        [(run, number, s.file, s.rows.record, s.rows.count, s.rows.reason) for s in skipped],
+    )
 
 
 def apply(
@@ -260,9 +292,9 @@ def apply(
                 (reason, run, number),
             )
             connection.executemany(
-                "INSERT INTO batch (run, batch, parent, first_uid, uid_count, blank, invalid, "
-                "is_last, payload_bytes, state, may_have_been_applied, isolated) "
-                "SELECT run, ?, batch, ?, ?, 0, 0, 0, ?, 'open', may_have_been_applied, ? "
+                "INSERT INTO batch (run, batch, parent, action, first_uid, uid_count, blank, "
+                "invalid, is_last, payload_bytes, state, may_have_been_applied, isolated) "
+                "SELECT run, ?, batch, action, ?, ?, 0, 0, 0, ?, 'open', may_have_been_applied, ? "
                 "FROM batch WHERE run = ? AND batch = ?",
                 [
                     (p.number, p.first_uid, p.uid_count, p.payload_bytes, isolated, run, number)

@@ -7,7 +7,7 @@ from typing import Self
 
 import orjson
 
-from engine.batch import KnownBatch
+from engine.batch import KnownBatch, UidlessRows
 from engine.clock import Clock, Stamp
 from engine.errors import ExitStatus, UsageError
 from engine.ledger import changes
@@ -206,6 +206,14 @@ class Ledger:
             changes.apply(connection, state.run, number, change)
 
         await self._writer.write(work)
+
+    async def enter_reading(self, state: RunState, rows: UidlessRows, *, is_complete: bool) -> None:
+        """Enter rows that ride with no batch, and whether they are all of the export."""
+        await self._writer.write(
+            lambda connection: changes.enter_reading(
+                connection, state.run, rows, is_complete=is_complete
+            )
+        )
 
     async def finish(
         self,

@@ -55,6 +55,7 @@ class Registration:
     """A batch as cut from the export, entered before its first attempt."""
 
     number: int
+    action: Action
     first_uid: int
     uid_count: int
     blank: int

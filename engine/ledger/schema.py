@@ -122,7 +122,88 @@ CREATE TABLE rejected (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES,)
+_MIRRORS = """
+-- A run may be a mirror now: one plan of removes and adds, so that each batch says what it does.
+CREATE TABLE run_anew (
+    run             INTEGER PRIMARY KEY,
+    name            TEXT    NOT NULL UNIQUE,
+    identity        BLOB    NOT NULL,
+    endpoint        TEXT    NOT NULL,
+    workspace       TEXT    NOT NULL,
+    partner         TEXT    NOT NULL,
+    cohort_id       TEXT    NOT NULL,
+    cohort_name     TEXT    NOT NULL,
+    cohort_description TEXT,
+    action          TEXT    NOT NULL CHECK (action IN ('add', 'remove', 'mirror')),
+    exports         TEXT    NOT NULL,
+    reading         TEXT    NOT NULL,
+    sizes           TEXT    NOT NULL,
+    status          TEXT    NOT NULL,
+    exit_status     INTEGER,
+    reason          TEXT,
+    source_complete INTEGER NOT NULL DEFAULT 0, -- 1 once all of the export is in the books
+    started_utc_ns  INTEGER NOT NULL,
+    finished_utc_ns INTEGER
+) STRICT;
+INSERT INTO run_anew SELECT * FROM run;
+DROP TABLE run;
+ALTER TABLE run_anew RENAME TO run;
+CREATE INDEX run_by_identity ON run (identity, run);
+CREATE INDEX run_by_cohort ON run (partner, cohort_id, run);
+
+ALTER TABLE batch ADD COLUMN action TEXT NOT NULL DEFAULT 'add'
+    CHECK (action IN ('add', 'remove'));  -- first_uid counts the uids of this action
+UPDATE batch SET action = (SELECT action FROM run WHERE run.run = batch.run);
+
+-- Rows of an export that were read before any batch was cut: all of a mirror's, and those of an
+-- export that holds no uid. The skipped ones among them stand under batch 0.
+CREATE TABLE reading (
+    run             INTEGER PRIMARY KEY REFERENCES run,
+    records         INTEGER NOT NULL,         -- by the reader's count
+    blank           INTEGER NOT NULL,
+    invalid         INTEGER NOT NULL
+) STRICT;
+
+-- What a mirror plans; its uids stand in two files in the folder plans/NAME beside the ledger.
+CREATE TABLE plan (
+    run             INTEGER PRIMARY KEY REFERENCES run,
+    generation      INTEGER,                  -- of the snapshot that it goes on from; null: none
+    first_action    TEXT    NOT NULL CHECK (first_action IN ('add', 'remove')),
+    duplicate       INTEGER NOT NULL,         -- rows whose uid stood in an earlier row
+    unchanged       INTEGER NOT NULL,
+    known_rejects   INTEGER NOT NULL,         -- wanted, but rejected lately: not sent
+    add_plain       INTEGER NOT NULL,
+    add_suspect     INTEGER NOT NULL,         -- rejected before, tried again, behind the plain
+    add_held        INTEGER NOT NULL,         -- wait for a recent change to settle; the last
+    remove_plain    INTEGER NOT NULL,
+    remove_suspect  INTEGER NOT NULL,
+    remove_held     INTEGER NOT NULL,
+    exported_utc_ns INTEGER,                  -- when the export was last written; null: unknown
+    profile         TEXT    NOT NULL,         -- JSON: what the uids look like
+    verdicts        TEXT    NOT NULL,         -- JSON: what each guard said
+    allowances      TEXT    NOT NULL,         -- JSON: guards that were lifted, by whom and why
+    folded_attempt  INTEGER NOT NULL DEFAULT 0, -- the last attempt that the snapshot knows of
+    is_closed       INTEGER NOT NULL DEFAULT 0  -- 1 once nothing more of it is sent
+) STRICT;
+
+-- What the API acknowledged: a file in the folder snapshots beside the ledger. The last counts.
+CREATE TABLE generation (
+    partner         TEXT    NOT NULL,
+    cohort_id       TEXT    NOT NULL,
+    generation      INTEGER NOT NULL,         -- from 1
+    run             INTEGER REFERENCES run,   -- the run that led to it; null: it was adopted
+    file            TEXT,                     -- its name; null once it has been dropped
+    digest          BLOB    NOT NULL,         -- of the file
+    members         INTEGER NOT NULL,
+    unknown         INTEGER NOT NULL,
+    out             INTEGER NOT NULL,         -- removed so lately that it may not have settled
+    origin          TEXT    NOT NULL,         -- mirror, or the command that made it
+    made_utc_ns     INTEGER NOT NULL,
+    PRIMARY KEY (partner, cohort_id, generation)
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS)
 """Scripts that lead from an empty file to the present version, in order."""
 
 
@@ -145,8 +226,9 @@ def open_ledger(path: Path, migrations: Sequence[str] = MIGRATIONS) -> sqlite3.C
             _check(connection, path, migrations)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
             _migrate(connection, path, migrations)
+            # Only now: a migration that makes a table anew drops one that others refer to.
+            connection.execute("PRAGMA foreign_keys = ON")
     except BaseException:
         connection.close()
         raise

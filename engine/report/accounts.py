@@ -200,9 +200,9 @@ def account(ledger: sqlite3.Connection, name: str) -> Accounts:
 # Blank and invalid rows are counted by batch and once more by place: both must agree, or the rows
 # will not add up.
 _ROWS = """
-SELECT coalesce(max(records_through), 0),
+SELECT coalesce((SELECT records FROM reading WHERE run = ?1), max(records_through), 0),
        coalesce((SELECT sum(count) FROM skipped WHERE run = ?1 AND reason = 'blank'), 0),
-       coalesce(sum(invalid), 0)
+       coalesce((SELECT invalid FROM reading WHERE run = ?1), 0) + coalesce(sum(invalid), 0)
 FROM batch WHERE run = ?1
 """
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.errors import SourceError
+from engine.errors import EmptyExportError, SourceError
 from engine.source.block import Block
 from engine.source.lines import OpenFile
 from engine.source.places import Place
@@ -89,9 +89,11 @@ def unreadable(name: str, error: Exception) -> SourceError:
     return SourceError(f"{name}: cannot be read ({reason})")
 
 
-def empty(names: Sequence[str], skipped: Mapping[str, int] = MappingProxyType({})) -> SourceError:
+def empty(
+    names: Sequence[str], skipped: Mapping[str, int] = MappingProxyType({})
+) -> EmptyExportError:
     """Say that an export holds nothing to send, and why its rows did not count."""
     where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
     rows = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items())
     found = f" ({sum(skipped.values()):,} rows read: {rows})" if rows else ""
-    return SourceError(f"{where}: nothing to send, no row holds a uid{found}")
+    return EmptyExportError(f"{where}: nothing to send, no row holds a uid{found}")

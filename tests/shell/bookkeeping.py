@@ -81,6 +81,7 @@ def registration(  # noqa: PLR0913 - one a column
     rows = sum(s.rows.count for s in skipped)
     return Registration(
         number=number,
+        action=Action.ADD,
         first_uid=first_uid,
         uid_count=uid_count,
         blank=blank,

@@ -146,7 +146,7 @@ def test_a_run_that_an_older_program_began_goes_on(wreck: Wreck, tmp_path: Path)
     with program_of_version((*MIGRATIONS, NEXT)):
         assert fate_of(pushes) == "exact"
     assert rows(pushes.ledger, "SELECT note FROM run") == [("migrated",)]
-    backup = pushes.ledger.with_name("ledger.sqlite.v1.bak")
+    backup = pushes.ledger.with_name(f"ledger.sqlite.v{len(MIGRATIONS)}.bak")
     # The run as it was, with all that the log held.
     [(status, accepted)] = rows(
         backup,
@@ -158,7 +158,7 @@ def test_a_run_that_an_older_program_began_goes_on(wreck: Wreck, tmp_path: Path)
 def test_a_run_that_a_newer_program_began_is_left_to_it(wreck: Wreck, tmp_path: Path) -> None:
     newer = wreck.afloat(tmp_path)
     with tampering(newer.ledger) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
         connection.executescript(NEXT)
     before = newer.ledger.read_bytes()
     assert fate_of(newer) == "LedgerError"

@@ -110,13 +110,37 @@ def test_an_older_ledger_is_backed_up_and_migrated(old: Path) -> None:
         shutil.copytree(old.parent, old.parent.with_name("crashed"))
     crashed = old.parent.with_name("crashed") / old.name
     with closing(open_ledger(crashed, (*MIGRATIONS, NEXT))) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
         assert connection.execute("SELECT DISTINCT note FROM run").fetchall() == [("migrated",)]
-    backup = crashed.with_name("ledger.sqlite.v1.bak")
+    backup = crashed.with_name("ledger.sqlite.v2.bak")
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     with closing(open_ledger(backup)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
         assert connection.execute("SELECT count(*) FROM run").fetchone() == (1001,)
+
+
+def test_a_ledger_of_the_first_version_keeps_all_it_knows(path: Path) -> None:
+    path.parent.mkdir()
+    with closing(open_ledger(path, MIGRATIONS[:1])) as connection:
+        connection.execute(RUN, ("run-1",))
+        connection.execute("UPDATE run SET action = 'remove'")
+        connection.execute(
+            "INSERT INTO batch (run, batch, first_uid, uid_count, blank, invalid, is_last, "
+            "payload_bytes, state) VALUES (1, 1, 0, 3, 0, 0, 1, 99, 'accepted')"
+        )
+        connection.execute(
+            "INSERT INTO attempt (run, batch, attempt, sitting, intended_utc_ns) "
+            "VALUES (1, 1, 1, 1, 7)"
+        )
+    with closing(open_ledger(path)) as connection:
+        assert connection.execute("SELECT run, name, action FROM run").fetchall() == [
+            (1, "run-1", "remove")
+        ]
+        assert connection.execute("SELECT action, uid_count FROM batch").fetchall() == [
+            ("remove", 3)
+        ]
+        assert connection.execute("SELECT intended_utc_ns FROM attempt").fetchall() == [(7,)]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
 def test_a_migration_that_fails_leaves_the_ledger_as_it_was(old: Path) -> None:
@@ -138,7 +162,7 @@ def test_a_backup_that_finds_no_room_stops_the_migration(
     with pytest.raises(StateFullError) as caught:
         open_ledger(old, (*MIGRATIONS, NEXT))
     assert caught.value.hint
-    assert rows(old, "PRAGMA user_version") == [(1,)]
+    assert rows(old, "PRAGMA user_version") == [(2,)]
 
 
 def test_a_reader_does_not_migrate(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,6 +108,31 @@ def test_every_nasty_row_is_accounted_for(night: Night, api: Emulator, tmp_path:
     assert [(reject["kind"], int(reject["record"])) for reject in as_csv] == expected.rejects
 
 
+def test_an_export_without_a_uid_is_accounted_for_too(night: Night, api: Emulator) -> None:
+    export = night.folder / "export.csv"
+    export.write_bytes(b"uid,x\n,1\n ,2\n\xff,3\nb,1,1\n")
+    for _ in range(2):  # The second time it is read, and counted, anew.
+        ended = night.push("export.csv", "--column", "uid")
+        books = ended.document
+        assert ended.status == 2
+        assert "4 rows read" in books["reason"]
+        assert books["rows"] == {"read": 4, "blank": 2, "invalid": 2}
+        assert books["source_complete"]
+        assert_balanced(books)
+        rejects = night.rejects(books["run"])
+        assert [(reject["kind"], reject["record"]) for reject in rejects] == [
+            *(("blank", 1), ("blank", 2)),
+            *(("invalid", 3), ("invalid", 4)),
+        ]
+    assert api.received() == 0
+    export.write_bytes(b"uid,x\n,1\na,2\n")
+    ended = night.push("export.csv", "--column", "uid")
+    assert ended.status == 0
+    assert ended.document["rows"] == {"read": 2, "blank": 1, "invalid": 0}
+    assert_balanced(ended.document)
+    assert api.members() == {"a"}
+
+
 @pytest.mark.parametrize(("tolerated", "status"), [(1, 1), (2, 0), (0.4, 1), (0.5, 0)])
 def test_tolerated_rows_still_count_as_success(night: Night, tolerated: float, status: int) -> None:
     night.configure(accounting={"tolerate_invalid": tolerated})
