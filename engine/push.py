@@ -3,7 +3,6 @@
 `push` is what the command line calls, and what a program may call instead.
 """
 
-import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,10 +14,7 @@ from engine.clock import Clock, SystemClock
 from engine.cohort import Action, Cohort, Envelope
 from engine.config import Config
 from engine.delivery.events import Observer
-from engine.delivery.pipeline import Delivery
-from engine.delivery.read_ahead import ReadAhead
 from engine.delivery.stop import Stop
-from engine.delivery.transport import Transport
 from engine.errors import (
     EmptyExportError,
     ExitStatus,
@@ -29,7 +25,6 @@ from engine.errors import (
 from engine.ledger.ledger import Ledger
 from engine.ledger.place import LEDGER_NAME, ledger_folder, make_folder, sole_writer
 from engine.ledger.records import Command, RunKey, RunState, SittingSettings
-from engine.pacing import Pacer
 from engine.report.accounts import (
     Accounts,
     Ceiling,
@@ -41,12 +36,8 @@ from engine.report.accounts import (
     exit_status_of,
 )
 from engine.report.history import reading
+from engine.sending import Sender, StopSwitch
 from engine.source.block import Source
-
-EMULATOR_HINT = (
-    "nothing starts an emulator by itself: `cohortsync emulator` does, and `cohortsync demo` "
-    "shows a whole run; to send to the real API see config.toml"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,33 +79,6 @@ class PushResult:
     accounts: Accounts
     exit_status: ExitStatus
     hint: str | None = None
-
-
-class StopSwitch:
-    """Passes a stop from whoever hears of it to the delivery under way, if there is one."""
-
-    def __init__(self) -> None:
-        self._stop: Callable[[Stop], None] | None = None
-        self._pending: Stop | None = None
-
-    @property
-    def is_pulled(self) -> bool:
-        """Whether a stop waits for a delivery to reach."""
-        return self._pending is not None
-
-    def pull(self, reason: str) -> None:
-        """Stop intake; pulled again, cancel what is under way."""
-        stop = Stop(ExitStatus.INCOMPLETE, reason, "run the same command again to go on")
-        if self._stop is None:
-            self._pending = stop
-        else:
-            self._stop(stop)
-
-    def connect(self, stop: Callable[[Stop], None]) -> None:
-        """Name what is to be stopped; a stop that came before reaches it now."""
-        self._stop = stop
-        if self._pending is not None:
-            stop(self._pending)
 
 
 async def push(  # noqa: PLR0913 - what and how, then who looks on
@@ -204,7 +168,7 @@ class _Sitting:
         self._ledger = ledger
         self._clock = clock
         self._state: RunState | None = None
-        self._pacer: Pacer | None = None
+        self._sender: Sender | None = None
 
     async def run(
         self,
@@ -216,7 +180,7 @@ class _Sitting:
     ) -> Stop | None:
         """Begin or resume the run, and deliver what there is."""
         request, config = self._request, self._config
-        workspace, pacing = config.workspace, config.pacing
+        pacing = config.pacing
         settings = SittingSettings(
             pacing.requests, pacing.per_seconds, config.packing.payload_bytes
         )
@@ -232,29 +196,10 @@ class _Sitting:
         opened(opening_of(request, config, state, sum(batch.uid_count for batch in known)))
         cutter = Cutter(self._envelope, config.packing.payload_bytes, known)
         batches = cutter.batches(request.source.blocks())
-        sent_ago = await self._ledger.recent_sends(pacing.requests)
-        now = self._clock.now()
-        self._pacer = Pacer(pacing, self._clock, [now - ago for ago in sent_ago])
-        transport = Transport(workspace, config.delivery, self._clock)
-        async with transport:
-            delivery = Delivery(
-                state,
-                await self._ledger.open_batches(state.run),
-                lambda wake: ReadAhead(batches, wake),
-                self._envelope,
-                cutter,
-                transport=transport,
-                pacer=self._pacer,
-                ledger=self._ledger,
-                clock=self._clock,
-                settings=config.delivery,
-                retry=config.retry,
-                jitter=random.random,
-                observe=observe,
-                nobody_listens_hint=EMULATOR_HINT if workspace.endpoint.is_loopback else None,
-            )
-            switch.connect(delivery.stop)
-            stop = await delivery.run()
+        async with Sender.open(config, self._ledger, self._clock, observe, switch) as sender:
+            self._sender = sender
+            left_open = await self._ledger.open_batches(state.run)
+            stop = await sender.deliver(state, self._envelope, cutter, batches, left_open)
         # After an error of the source nobody reads on, so that the cutter stands still.
         if stop is not None and isinstance(stop.error, SourceError) and cutter.uidless:
             is_complete = isinstance(stop.error, EmptyExportError)
@@ -264,9 +209,9 @@ class _Sitting:
 
     async def close(self, stop: Stop | None) -> PushResult:
         """Write down how the run stands, prove that the books balance, and return them."""
-        if self._state is None or self._pacer is None:
+        if self._state is None or self._sender is None:
             raise RuntimeError("a sitting is closed after it was run")
-        pace = self._pacer.record()
+        pace = self._sender.pacer.record()
         accounts = self._read_accounts()
         if stop is None:
             exit_status = exit_status_of(accounts.uids, accounts.rows, self._config.accounting)

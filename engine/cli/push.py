@@ -231,8 +231,8 @@ def carry_out(
 async def _deliver(request: "PushRequest", config: "Config", view: "View") -> "PushResult":
     import asyncio
 
-    from engine.push import StopSwitch
     from engine.push import push as push_export
+    from engine.sending import StopSwitch
 
     switch = StopSwitch()
     loop = asyncio.get_running_loop()

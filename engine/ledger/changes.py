@@ -13,6 +13,7 @@ import orjson
 
 from engine.batch import SkippedRows, UidlessRows, blank_among, invalid_among
 from engine.clock import Stamp
+from engine.cohort import Action
 from engine.delivery.outcome import BatchState
 from engine.ledger.records import (
     Command,
@@ -29,6 +30,15 @@ RESUMABLE = ("running", "incomplete", "refused", "source_failed")
 """The states of a run that the same command goes on with."""
 
 
+MIRROR = "mirror"
+"""The action of a run that plans adds and removes."""
+
+
+def action_name(action: Action | None) -> str:
+    """Return what the ledger calls a run that does this; None is a mirror."""
+    return MIRROR if action is None else action.value
+
+
 def identity_of(key: RunKey) -> bytes:
     """Return the digest that two runs share when one goes on with the other."""
     fields = [
@@ -36,7 +46,7 @@ def identity_of(key: RunKey) -> bytes:
         key.workspace,
         key.partner,
         key.cohort.id,
-        key.action.value,
+        action_name(key.action),
         dict(key.source_identity),
     ]
     return hashlib.sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).digest()
@@ -129,7 +139,7 @@ def insert_run(
             key.cohort.id,
             key.cohort.name,
             key.cohort.description,
-            key.action.value,
+            action_name(key.action),
             json.dumps(list(command.exports)),
             json.dumps(dict(command.reading)),
             json.dumps(dict(command.sizes)),
@@ -169,6 +179,11 @@ def resume_run(  # noqa: PLR0913, PLR0917 - the row found, and what a run is beg
     )
     _sit_down(connection, run, sitting, settings, now)
     _forget_reading(connection, run)
+    return progress(connection, run, name, sitting)
+
+
+def progress(connection: sqlite3.Connection, run: int, name: str, sitting: int) -> RunState:
+    """Say how far a run has come, so that its next request can go on from there."""
     batches, largest_accepted = connection.execute(
         "SELECT coalesce(max(batch), 0), "
         "coalesce(max(iif(state = 'accepted', payload_bytes, 0)), 0) FROM batch WHERE run = ?",

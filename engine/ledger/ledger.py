@@ -32,6 +32,8 @@ class Ledger:
 
     def __init__(self, connection: sqlite3.Connection, path: Path, clock: Clock) -> None:
         self._writer = LedgerWriter(connection, path)
+        self.write = self._writer.write
+        """Runs a function on the connection, in a transaction; see `LedgerWriter.write`."""
         self._clock = clock
         self.path = path
 

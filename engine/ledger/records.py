@@ -18,7 +18,8 @@ class RunKey:
     workspace: str
     partner: str
     cohort: Cohort
-    action: Action
+    action: Action | None
+    """None for a mirror, which plans adds and removes."""
     source_identity: Mapping[str, Any]
 
 

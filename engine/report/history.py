@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
-from engine.ledger.changes import RESUMABLE
+from engine.ledger.changes import MIRROR, RESUMABLE
 from engine.ledger.place import is_held, ledgers
 from engine.ledger.schema import open_for_reading, readable_errors
 from engine.report.accounts import Accounts, account, timestamp
@@ -94,6 +94,11 @@ def find_unfinished(
         return fitting[-1] if fitting else None
     with reading(find_ledger(state, run)) as ledger:
         row = ledger.execute("SELECT * FROM run WHERE name = ?", (run,)).fetchone()
+    if row["action"] == MIRROR:
+        raise UsageError(
+            f"run {run} is a mirror, which is not resumed",
+            hint="run the same mirror again: it plans anew, from what the API has acknowledged",
+        )
     if row["status"] in RESUMABLE:
         return _unfinished(row)
     raise UsageError(
@@ -113,7 +118,7 @@ def _open(path: Path) -> list[sqlite3.Row]:
     marks = ", ".join("?" for _ in RESUMABLE)
     with reading(path) as ledger:
         return ledger.execute(
-            f"SELECT * FROM run WHERE status IN ({marks})",  # noqa: S608 - marks are question marks
+            f"SELECT * FROM run WHERE status IN ({marks}) AND action <> '{MIRROR}'",  # noqa: S608 - marks are question marks
             RESUMABLE,
         ).fetchall()
 

@@ -36,8 +36,9 @@ from engine.ledger.place import LEDGER_NAME, ledger_folder
 from engine.ledger.records import Division
 from engine.ledger.schema import UNREADABLE, open_ledger, translate
 from engine.pacing import PacingSettings
-from engine.push import PushRequest, PushResult, StopSwitch, push
+from engine.push import PushRequest, PushResult, push
 from engine.report.settings import AccountingSettings
+from engine.sending import StopSwitch
 from engine.source.block import Block
 from engine.workspace import ApiKey, Workspace
 from exports import Export
@@ -312,8 +313,8 @@ class Pushes:
             "engine.ledger.ledger.LedgerWriter": lambda connection, path: Writer(
                 connection, path, life, self.pragmas
             ),
-            "engine.push.ReadAhead": ReaderOnStage,
-            "engine.push.random": SimpleNamespace(random=lambda: 0.5),
+            "engine.sending.ReadAhead": ReaderOnStage,
+            "engine.sending.random": SimpleNamespace(random=lambda: 0.5),
             "engine.delivery.transport.open_session": lambda _workspace, timeout, **_: (
                 self.far_side.session(timeout)
             ),

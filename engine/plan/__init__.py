@@ -1,0 +1,1 @@
+"""What changes tonight: the export against what the API acknowledged, and the guards before it."""

@@ -1,0 +1,96 @@
+"""The nouns of a mirror: what was acknowledged, what the export wants, and what lies between."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+
+class UidState(IntEnum):
+    """What is known of one uid's membership, as a snapshot file holds it."""
+
+    IN = 1
+    """Its add was accepted, and no remove may have been applied since."""
+    MAY_BE_IN = 2
+    """Unknown: it was not in for certain, and an add may have been applied last."""
+    OUT = 3
+    """Its remove was accepted a short while ago; kept until the far side has settled."""
+    MAY_BE_OUT = 4
+    """Unknown: it was in, or might have been, and a remove may have been applied last."""
+
+
+UNKNOWN = (UidState.MAY_BE_IN, UidState.MAY_BE_OUT)
+"""Wanted, such a uid is added; not wanted, it is removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """How many uids a snapshot holds in each state."""
+
+    members: int = 0
+    """In state `IN`."""
+    unknown: int = 0
+    """In one of the states `UNKNOWN`."""
+    out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One generation of what the API acknowledged, in a Parquet file.
+
+    Columns: `uid` binary, unique; `state` uint8, a `UidState`; `run` int32, the ledger's number of
+    the run in which the uid last changed or may have changed.
+    """
+
+    path: Path
+    census: Census
+    digest: bytes
+    """SHA-256 of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """An export that has been read to its end, its uids in a Parquet file with one column `uid`."""
+
+    path: Path
+    rows_read: int
+    """By the reader's own count."""
+    blank: int
+    invalid: int
+    uids: int
+    """Rows that hold a uid, duplicates included: rows of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """The uids of a plan that are added, or those that are removed, in the order of sending."""
+
+    path: Path
+    """Parquet: `uid` binary, unique; a row's number is the uid's place in the leg."""
+    plain: int = 0
+    """Uids that may be sent at once; they come first."""
+    suspect: int = 0
+    """Uids that the API rejected before, tried again; they come behind the plain ones."""
+    held: int = 0
+    """Uids whose change reverses a recent one, and waits until that has settled; they come last."""
+
+    @property
+    def planned(self) -> int:
+        """All uids to be sent."""
+        return self.plain + self.suspect + self.held
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Tonight's export against the snapshot.
+
+    `staged.uids == duplicate + unchanged + adds.planned + known_rejects`.
+    """
+
+    adds: Leg
+    removes: Leg
+    unchanged: int
+    """Uids wanted that are in already."""
+    duplicate: int
+    """Rows whose uid stood in an earlier row."""
+    known_rejects: int
+    """Uids wanted that the API rejected lately; they are not sent tonight."""

@@ -1,0 +1,118 @@
+"""One process's way to the API: its pace and its connections, for as many deliveries as a run has.
+
+`push` makes one delivery of it, `mirror` one for each stretch of its plan.
+"""
+
+import random
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Self
+
+from engine.batch import Batch, Cutter
+from engine.clock import Clock
+from engine.cohort import Envelope
+from engine.config import Config
+from engine.delivery.events import Observer
+from engine.delivery.pipeline import Delivery
+from engine.delivery.read_ahead import ReadAhead
+from engine.delivery.stop import Stop
+from engine.delivery.transport import Transport
+from engine.errors import ExitStatus
+from engine.ledger.ledger import Ledger
+from engine.ledger.records import OpenBatch, RunState
+from engine.pacing import Pacer
+
+EMULATOR_HINT = (
+    "nothing starts an emulator by itself: `cohortsync emulator` does, and `cohortsync demo` "
+    "shows a whole run; to send to the real API see config.toml"
+)
+
+
+class StopSwitch:
+    """Passes a stop from whoever hears of it to the work under way, if there is any."""
+
+    def __init__(self) -> None:
+        self._stop: Callable[[Stop], None] | None = None
+        self._pending: Stop | None = None
+
+    @property
+    def is_pulled(self) -> bool:
+        """Whether a stop waits for work to reach."""
+        return self._pending is not None
+
+    def pull(self, reason: str) -> None:
+        """Stop intake; pulled again, cancel what is under way."""
+        stop = Stop(ExitStatus.INCOMPLETE, reason, "run the same command again to go on")
+        if self._stop is None:
+            self._pending = stop
+        else:
+            self._stop(stop)
+
+    def connect(self, stop: Callable[[Stop], None]) -> None:
+        """Name what is to be stopped; a stop that came before reaches it now."""
+        self._stop = stop
+        if self._pending is not None:
+            stop(self._pending)
+
+
+class Sender:
+    """Delivers batches, one delivery after the other, inside one window law."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts, each used as it is
+        self,
+        config: Config,
+        ledger: Ledger,
+        clock: Clock,
+        pacer: Pacer,
+        transport: Transport,
+        observe: Observer,
+        switch: StopSwitch,
+    ) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._clock = clock
+        self.pacer = pacer
+        self._transport = transport
+        self._observe = observe
+        self._switch = switch
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, config: Config, ledger: Ledger, clock: Clock, observe: Observer, switch: StopSwitch
+    ) -> AsyncIterator[Self]:
+        """Go on inside the window that earlier processes have left, over one pool."""
+        sent_ago = await ledger.recent_sends(config.pacing.requests)
+        now = clock.now()
+        pacer = Pacer(config.pacing, clock, [now - ago for ago in sent_ago])
+        async with Transport(config.workspace, config.delivery, clock) as transport:
+            yield cls(config, ledger, clock, pacer, transport, observe, switch)
+
+    async def deliver(
+        self,
+        state: RunState,
+        envelope: Envelope,
+        cutter: Cutter,
+        batches: Iterator[Batch],
+        open_batches: Sequence[OpenBatch] = (),
+    ) -> Stop | None:
+        """Deliver what `cutter` cuts, and what is open; return what stopped it, if anything did."""
+        is_loopback = self._config.workspace.endpoint.is_loopback
+        delivery = Delivery(
+            state,
+            open_batches,
+            lambda wake: ReadAhead(batches, wake),
+            envelope,
+            cutter,
+            transport=self._transport,
+            pacer=self.pacer,
+            ledger=self._ledger,
+            clock=self._clock,
+            settings=self._config.delivery,
+            retry=self._config.retry,
+            jitter=random.random,
+            observe=self._observe,
+            nobody_listens_hint=EMULATOR_HINT if is_loopback else None,
+        )
+        self._switch.connect(delivery.stop)
+        return await delivery.run()
