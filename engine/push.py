@@ -25,16 +25,8 @@ from engine.errors import (
 from engine.ledger.ledger import Ledger
 from engine.ledger.place import LEDGER_NAME, ledger_folder, make_folder, sole_writer
 from engine.ledger.records import Command, RunKey, RunState, SittingSettings
-from engine.report.accounts import (
-    Accounts,
-    Ceiling,
-    CeilingSpending,
-    Requests,
-    Rows,
-    Standing,
-    account,
-    exit_status_of,
-)
+from engine.report.accounts import Accounts, account, exit_status_of
+from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
 from engine.report.history import reading
 from engine.sending import Sender, StopSwitch
 from engine.source.block import Source

@@ -8,7 +8,8 @@ from engine.cli.stdout import printing
 from engine.cli.text import printable, table_lines
 from engine.errors import ExitStatus, IncompleteError
 from engine.push import PushResult
-from engine.report.accounts import SCHEMA_VERSION, Accounts, CeilingSpending
+from engine.report.accounts import SCHEMA_VERSION, Accounts
+from engine.report.figures import CeilingSpending
 
 
 def print_result(result: PushResult, *, as_json: bool) -> None:

@@ -6,89 +6,29 @@ no job to ask after, and ignores uids that it does not know. So every word here 
 
 import json
 import sqlite3
-from dataclasses import asdict, dataclass, field, fields
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from engine.cohort import Action
 from engine.endpoint import Endpoint
 from engine.errors import ExitStatus, LedgerError
+from engine.ledger.changes import MIRROR
 from engine.ledger.schema import MOVE_AWAY
+from engine.report.figures import (
+    Ceiling,
+    CeilingSpending,
+    MirrorFigures,
+    Requests,
+    Rows,
+    Standing,
+)
 from engine.report.settings import AccountingSettings
 
 SCHEMA_VERSION = 1
 """Version of the JSON document; it grows by keys, and changes number when one changes meaning."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """What was read of the export."""
-
-    read: int = 0
-    """By the reader's own count."""
-    blank: int = 0
-    invalid: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How many of something stand where; the parts are counted each by itself."""
-
-    planned: int = 0
-    accepted: int = 0
-    rejected: int = 0
-    unconfirmed: int = 0
-    pending: int = 0
-
-    @property
-    def balances(self) -> bool:
-        """Whether nothing is missing and nothing counted twice."""
-        parts = self.accepted + self.rejected + self.unconfirmed + self.pending
-        return self.planned == parts
-
-
-@dataclass(frozen=True, slots=True)
-class Requests:
-    """What was sent, and how the API took it."""
-
-    sent: int = 0
-    accepted: int = 0
-    throttled: int = 0
-    """Answered by a 429."""
-    retried: int = 0
-    """Sent for a batch that had been sent before."""
-    split: int = 0
-    """Answered so that the batch was halved."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ceiling:
-    """What the API allows: requests in any window of so many seconds."""
-
-    requests: int
-    per_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class CeilingSpending:
-    """Where the ceiling went, in requests: `allowed` is all the others together.
-
-    From each process's first request to its last, summed over all restarts.
-    """
-
-    allowed: float = 0.0
-    used: int = 0
-    held: float = 0.0
-    """A 429 had closed the gate."""
-    input: float = 0.0
-    """The export was slower than the ceiling."""
-    in_flight: float = 0.0
-    """Everything under way waited for slow answers or for its backoff."""
-    margin: float = 0.0
-    """The window was stretched, for jitter on the way in."""
-    late: float = 0.0
-    """Late wake-ups and connecting; below 0 where more was caught up than was late."""
-    unrecorded: float = 0.0
-    """Lost by processes that died before they could say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +52,7 @@ class Accounts:
     source_complete: bool
     rows: Rows
     uids: Standing
+    """Adds and removes together, where both are planned."""
     batches: Standing
     """Leaves only: a batch that was split is replaced by its parts."""
     requests: Requests
@@ -129,22 +70,42 @@ class Accounts:
     finished_at: str | None
     elapsed_seconds: float
     """Time at work, over all restarts."""
+    mirror: MirrorFigures | None = None
+    """None for a push."""
     schema_version: int = field(default=SCHEMA_VERSION)
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON document, as plain values."""
-        return asdict(self)
+        """Return the JSON document, as plain values; a mirror's has two keys in place of `uids`."""
+        document = asdict(self)
+        del document["mirror"]
+        if self.mirror is None:
+            return document
+        figures = asdict(self.mirror)
+        document["rows"] |= {name: figures[name] for name in ("duplicate", "unchanged")}
+        told: dict[str, Any] = {}
+        for key, value in document.items():
+            if key == "uids":
+                told |= {name: figures[name] for name in ("add", "remove", "known_rejects")}
+            else:
+                told[key] = value
+        return told
 
     @property
     def imbalance(self) -> str | None:
         """Say which law of conservation does not hold; None if all do."""
-        rows = self.rows
-        if rows.read != rows.blank + rows.invalid + self.uids.planned:
-            return (
-                f"{rows.read} rows read, but {rows.blank} blank, {rows.invalid} invalid and "
-                f"{self.uids.planned} planned"
-            )
-        for name, standing in (("uids", self.uids), ("batches", self.batches)):
+        rows, mirror = self.rows, self.mirror
+        parts = {"blank": rows.blank, "invalid": rows.invalid}
+        if mirror is None:
+            parts["planned"] = self.uids.planned
+            standings = {"uids": self.uids, "batches": self.batches}
+        else:
+            parts |= {"duplicate": mirror.duplicate, "unchanged": mirror.unchanged}
+            parts["planned"] = mirror.add.planned
+            standings = {"adds": mirror.add, "removes": mirror.remove, "batches": self.batches}
+        if rows.read != sum(parts.values()):
+            counts = [f"{count} {name}" for name, count in parts.items()]
+            return f"{rows.read} rows read, but {', '.join(counts[:-1])} and {counts[-1]}"
+        for name, standing in standings.items():
             if not standing.balances:
                 return f"the {name} do not add up: {standing}"
         return None
@@ -158,7 +119,10 @@ def account(ledger: sqlite3.Connection, name: str) -> Accounts:
         "SELECT * FROM sitting WHERE run = ? ORDER BY sitting", key
     ).fetchall()
     attempts = ledger.execute(_REQUESTS, key).fetchone()
-    uids, batches = _standings(ledger, key)
+    standings, batches = _standings(ledger, key)
+    mirror = _mirrored(ledger, key, standings) if run["action"] == MIRROR else None
+    if mirror is not None:
+        standings = {Action.ADD: mirror.add, Action.REMOVE: mirror.remove}
     last = sittings[-1]
     pace = _pace(last)
     spending = _spending(ledger, key)
@@ -176,8 +140,9 @@ def account(ledger: sqlite3.Connection, name: str) -> Accounts:
         ceiling=Ceiling(last["requests"], last["per_seconds"]),
         source_complete=bool(run["source_complete"]),
         rows=Rows(*ledger.execute(_ROWS, key).fetchone()),
-        uids=uids,
+        uids=standings[Action.ADD] + standings[Action.REMOVE],
         batches=batches,
+        mirror=mirror,
         requests=Requests(
             attempts["sent"],
             attempts["accepted"],
@@ -215,8 +180,8 @@ SELECT CASE
          ) THEN 'unconfirmed'
          ELSE 'pending'
        END AS standing,
-       count(*) AS batches, sum(uid_count) AS uids
-FROM batch AS b WHERE run = ? AND state <> 'split' GROUP BY standing
+       action, count(*) AS batches, sum(uid_count) AS uids
+FROM batch AS b WHERE run = ? AND state <> 'split' GROUP BY standing, action
 """
 
 _REQUESTS = """
@@ -235,23 +200,67 @@ WHERE run = ? AND (a.outcome IS NULL OR a.sent_utc_ns IS NOT NULL)
 """
 
 
-def _standings(ledger: sqlite3.Connection, key: tuple[int]) -> tuple[Standing, Standing]:
-    uids: dict[str, int] = {}
-    batches: dict[str, int] = {}
+def _standings(
+    ledger: sqlite3.Connection, key: tuple[int]
+) -> tuple[Mapping[Action, Standing], Standing]:
+    """Return how the uids of each action stand, and how the batches do."""
+    uids: dict[Action, Counter[str]] = {action: Counter() for action in Action}
+    batches: Counter[str] = Counter()
     for row in ledger.execute(_STANDINGS, key):
-        uids[row["standing"]] = row["uids"]
-        batches[row["standing"]] = row["batches"]
+        uids[Action(row["action"])][row["standing"]] += row["uids"]
+        batches[row["standing"]] += row["batches"]
     # What was planned is what was cut from the export, whatever it was split into since.
-    (planned,) = ledger.execute(
-        "SELECT coalesce(sum(uid_count), 0) FROM batch WHERE run = ? AND parent IS NULL", key
-    ).fetchone()
+    for row in ledger.execute(_PLANNED, key):
+        uids[Action(row["action"])]["planned"] = row["uids"]
     (roots, splits) = ledger.execute(
         "SELECT coalesce(sum(parent IS NULL), 0), coalesce(sum(state = 'split'), 0) "
         "FROM batch WHERE run = ?",
         key,
     ).fetchone()
     # Each split puts two parts in the place of one batch.
-    return Standing(planned, **uids), Standing(roots + splits, **batches)
+    standings = {action: Standing(**counts) for action, counts in uids.items()}
+    return standings, Standing(roots + splits, **batches)
+
+
+def _mirrored(
+    ledger: sqlite3.Connection, key: tuple[int], cut: Mapping[Action, Standing]
+) -> MirrorFigures:
+    """Complete what was cut from a plan by what was not: pending, or rejected on another night."""
+    plan = ledger.execute("SELECT * FROM plan WHERE run = ?", key).fetchone()
+    if plan is None:
+        return MirrorFigures()
+    add, remove = (
+        _whole_leg(
+            sum(plan[f"{action}_{part}"] for part in ("plain", "suspect", "held")), cut[action]
+        )
+        for action in (Action.ADD, Action.REMOVE)
+    )
+    unsent: int = plan["known_rejects"]
+    (again,) = ledger.execute(_REJECTED_AGAIN, key).fetchone()
+    return MirrorFigures(
+        plan["duplicate"],
+        plan["unchanged"],
+        replace(add, planned=add.planned + unsent, rejected=add.rejected + unsent),
+        remove,
+        unsent + again,
+    )
+
+
+def _whole_leg(planned: int, cut: Standing) -> Standing:
+    return replace(cut, planned=planned, pending=cut.pending + planned - cut.planned)
+
+
+_PLANNED = """
+SELECT action, sum(uid_count) AS uids FROM batch WHERE run = ? AND parent IS NULL GROUP BY action
+"""
+
+# The uids that were rejected before stand behind the plain ones of their leg.
+_REJECTED_AGAIN = """
+SELECT coalesce(sum(uid_count), 0) FROM batch JOIN plan USING (run)
+WHERE run = ? AND state = 'rejected'
+AND first_uid >= iif(action = 'add', add_plain, remove_plain)
+AND first_uid < iif(action = 'add', add_plain + add_suspect, remove_plain + remove_suspect)
+"""
 
 
 _SPANS = """
@@ -328,10 +337,12 @@ def timestamp(utc_ns: int) -> str:
     return datetime.fromtimestamp(utc_ns / 1e9, UTC).isoformat(timespec="milliseconds")
 
 
-def exit_status_of(uids: Standing, rows: Rows, settings: AccountingSettings) -> ExitStatus:
-    """Say how a run that nothing stopped has ended."""
+def exit_status_of(
+    uids: Standing, rows: Rows, settings: AccountingSettings, known_rejects: int = 0
+) -> ExitStatus:
+    """Say how a run that nothing stopped has ended; known rejects don't count against it."""
     if uids.unconfirmed or uids.pending:
         return ExitStatus.INCOMPLETE
-    if not settings.tolerates(uids.rejected + rows.invalid, rows.read):
+    if not settings.tolerates(uids.rejected - known_rejects + rows.invalid, rows.read):
         return ExitStatus.PARTIAL
     return ExitStatus.ACCEPTED

@@ -21,7 +21,7 @@ from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.errors import ExitStatus
 from engine.pacing import PacingSettings
-from engine.report.accounts import Standing
+from engine.report.figures import Standing
 from engine.report.history import books_of, reading
 from engine.source.block import BLANK
 from exports import Export, Row

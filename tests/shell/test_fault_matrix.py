@@ -25,7 +25,7 @@ from whole_push import Pushes
 from engine.cohort import Action
 from engine.delivery.events import Answered, Divided, Event, Sent, Settled, Stopping
 from engine.delivery.retry import RetrySettings
-from engine.report.accounts import Standing
+from engine.report.figures import Standing
 
 BATCHES, UIDS_A_BATCH, ATTEMPTS = 5, 4, 3
 EXPORT = numbered(BATCHES * UIDS_A_BATCH)

@@ -25,7 +25,8 @@ from engine.ledger.records import (
     Settlement,
     SittingSettings,
 )
-from engine.report.accounts import Accounts, CeilingSpending, Requests, Rows, Standing
+from engine.report.accounts import Accounts
+from engine.report.figures import CeilingSpending, Requests, Rows, Standing
 from engine.source.block import Skipped
 
 ACCEPTED = Settlement(BatchState.ACCEPTED)

@@ -29,7 +29,7 @@ from engine.delivery.settings import DeliverySettings
 from engine.delivery.transport import Exchange, TakeTurn
 from engine.errors import ExitStatus, SourceError, StateFullError
 from engine.pacing import PacingSettings
-from engine.report.accounts import Rows, Standing
+from engine.report.figures import Rows, Standing
 
 ALWAYS = lambda _: True  # noqa: E731 - a predicate with a name
 

@@ -33,7 +33,7 @@ from engine.delivery.retry import RetrySettings
 from engine.delivery.transport import Exchange
 from engine.errors import StateFullError
 from engine.pacing import PacingSettings
-from engine.report.accounts import Standing
+from engine.report.figures import Standing
 
 TIMED_OUT = Exchange(Unconfirmed("timed out"))
 KINDS = {

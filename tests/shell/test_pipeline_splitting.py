@@ -29,7 +29,7 @@ from stage import (
 from engine.delivery.retry import RetrySettings
 from engine.delivery.transport import Exchange
 from engine.errors import ExitStatus
-from engine.report.accounts import Standing
+from engine.report.figures import Standing
 from engine.source.block import BLANK
 from exports import Export, Row
 

@@ -11,7 +11,8 @@ from engine.cohort import Action, Cohort
 from engine.delivery.events import Answered, Stopping
 from engine.delivery.outcome import NotSent, Unconfirmed
 from engine.push import Opening
-from engine.report.accounts import Accounts, Ceiling, CeilingSpending, Requests, Rows, Standing
+from engine.report.accounts import Accounts
+from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
 from engine.report.tally import Tally
 
 OPENING = Opening(

@@ -1,0 +1,99 @@
+"""The numbers that a run's books are made of."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What was read of the export."""
+
+    read: int = 0
+    """By the reader's own count."""
+    blank: int = 0
+    invalid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How many of something stand where; the parts are counted each by itself."""
+
+    planned: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    unconfirmed: int = 0
+    pending: int = 0
+
+    def __add__(self, other: "Standing") -> "Standing":
+        return Standing(
+            self.planned + other.planned,
+            self.accepted + other.accepted,
+            self.rejected + other.rejected,
+            self.unconfirmed + other.unconfirmed,
+            self.pending + other.pending,
+        )
+
+    @property
+    def balances(self) -> bool:
+        """Whether nothing is missing and nothing counted twice."""
+        parts = self.accepted + self.rejected + self.unconfirmed + self.pending
+        return self.planned == parts
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """What was sent, and how the API took it."""
+
+    sent: int = 0
+    accepted: int = 0
+    throttled: int = 0
+    """Answered by a 429."""
+    retried: int = 0
+    """Sent for a batch that had been sent before."""
+    split: int = 0
+    """Answered so that the batch was halved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """What the API allows: requests in any window of so many seconds."""
+
+    requests: int
+    per_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CeilingSpending:
+    """Where the ceiling went, in requests: `allowed` is all the others together.
+
+    From each process's first request to its last, summed over all restarts.
+    """
+
+    allowed: float = 0.0
+    used: int = 0
+    held: float = 0.0
+    """A 429 had closed the gate."""
+    input: float = 0.0
+    """The export was slower than the ceiling."""
+    in_flight: float = 0.0
+    """Everything under way waited for slow answers or for its backoff."""
+    margin: float = 0.0
+    """The window was stretched, for jitter on the way in."""
+    late: float = 0.0
+    """Late wake-ups and connecting; below 0 where more was caught up than was late."""
+    unrecorded: float = 0.0
+    """Lost by processes that died before they could say."""
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorFigures:
+    """What a mirror's books have besides a push's."""
+
+    duplicate: int = 0
+    """Rows whose uid stood in an earlier row."""
+    unchanged: int = 0
+    """Uids wanted that were in already."""
+    add: Standing = Standing()
+    remove: Standing = Standing()
+    known_rejects: int = 0
+    """Uids rejected tonight, or left alone tonight, that the API had rejected on an earlier night:
+    they are told, but don't count against the exit status."""
