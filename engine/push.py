@@ -196,7 +196,7 @@ class _Sitting:
         if stop is not None and isinstance(stop.error, SourceError) and cutter.uidless:
             is_complete = isinstance(stop.error, EmptyExportError)
             with suppress(IncompleteError):  # A full disk: the export's error is what to tell.
-                await self._ledger.enter_reading(state, cutter.uidless, is_complete=is_complete)
+                await self._ledger.enter_uidless(state, cutter.uidless, is_complete=is_complete)
         return stop
 
     async def close(self, stop: Stop | None) -> PushResult:

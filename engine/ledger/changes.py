@@ -246,7 +246,7 @@ def register(connection: sqlite3.Connection, run: int, batches: Sequence[Registr
         ).rowcount
         if not entered:
             continue
-        _skip(connection, run, batch.number, batch.skipped)
+        skip(connection, run, batch.number, batch.skipped)
         if batch.is_last:
             connection.execute("UPDATE run SET source_complete = 1 WHERE run = ?", (run,))
 
@@ -255,20 +255,34 @@ NO_BATCH = 0
 """The batch number of skipped rows that ride with none."""
 
 
-def enter_reading(
+def enter_uidless(
     connection: sqlite3.Connection, run: int, rows: UidlessRows, *, is_complete: bool
 ) -> None:
     """Enter what was read of an export so far, of which no batch can tell."""
+    skip(connection, run, NO_BATCH, rows.skipped)
+    counts = (rows.records, blank_among(rows.skipped), invalid_among(rows.skipped))
+    enter_reading(connection, run, *counts, is_complete=is_complete)
+
+
+def enter_reading(  # noqa: PLR0913 - one a column
+    connection: sqlite3.Connection,
+    run: int,
+    records: int,
+    blank: int,
+    invalid: int,
+    *,
+    is_complete: bool,
+) -> None:
+    """Enter the counts of an export that was read before any batch was cut."""
     connection.execute(
         "INSERT INTO reading (run, records, blank, invalid) VALUES (?, ?, ?, ?)",
-        (run, rows.records, blank_among(rows.skipped), invalid_among(rows.skipped)),
+        (run, records, blank, invalid),
     )
-    _skip(connection, run, NO_BATCH, rows.skipped)
     connection.execute("UPDATE run SET source_complete = ? WHERE run = ?", (is_complete, run))
 
 
 def _forget_reading(connection: sqlite3.Connection, run: int) -> None:
-    """Take back what `enter_reading` has entered: the export is read again."""
+    """Take back what `enter_uidless` has entered: the export is read again."""
     connection.execute("DELETE FROM reading WHERE run = ?", (run,))
     connection.execute("DELETE FROM skipped WHERE run = ? AND batch = ?", (run, NO_BATCH))
     connection.execute(
@@ -278,9 +292,10 @@ def _forget_reading(connection: sqlite3.Connection, run: int) -> None:
     )
 
 
-def _skip(
+def skip(
     connection: sqlite3.Connection, run: int, number: int, skipped: Sequence[SkippedRows]
 ) -> None:
+    """Enter rows that plan no uid, and the batch that they ride with."""
     connection.executemany(
         "INSERT INTO skipped (run, batch, file, record, count, reason) VALUES (?, ?, ?, ?, ?, ?)",
         [(run, number, s.file, s.rows.record, s.rows.count, s.rows.reason) for s in skipped],

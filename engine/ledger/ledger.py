@@ -209,10 +209,10 @@ class Ledger:
 
         await self._writer.write(work)
 
-    async def enter_reading(self, state: RunState, rows: UidlessRows, *, is_complete: bool) -> None:
+    async def enter_uidless(self, state: RunState, rows: UidlessRows, *, is_complete: bool) -> None:
         """Enter rows that ride with no batch, and whether they are all of the export."""
         await self._writer.write(
-            lambda connection: changes.enter_reading(
+            lambda connection: changes.enter_uidless(
                 connection, state.run, rows, is_complete=is_complete
             )
         )

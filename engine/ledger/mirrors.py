@@ -215,12 +215,24 @@ def enter_generation(
     )
 
 
-def drop_generation(connection: sqlite3.Connection, key: CohortKey, number: int) -> None:
-    """Write down that a snapshot's file is there no longer."""
-    connection.execute(
+def drop_generations(
+    connection: sqlite3.Connection, key: CohortKey, numbers: Sequence[int]
+) -> list[str]:
+    """Write down that these snapshots' files are no longer kept.
+
+    Returns the names of the runs whose plans none of the snapshots left can need.
+    """
+    connection.executemany(
         "UPDATE generation SET file = NULL WHERE partner = ? AND cohort_id = ? AND generation = ?",
-        (key.partner, key.cohort_id, number),
+        [(key.partner, key.cohort_id, number) for number in numbers],
     )
+    rows = connection.execute(
+        "SELECT name FROM run JOIN plan USING (run) WHERE partner = ?1 AND cohort_id = ?2 "
+        "AND run < (SELECT min(run) FROM generation "
+        "WHERE partner = ?1 AND cohort_id = ?2 AND file IS NOT NULL)",
+        (key.partner, key.cohort_id),
+    )
+    return [name for (name,) in rows]
 
 
 def unfolded(connection: sqlite3.Connection, key: CohortKey) -> list[Unfolded]:

@@ -58,6 +58,8 @@ class Staged:
     invalid: int
     uids: int
     """Rows that hold a uid, duplicates included: rows of the file."""
+    uid_bytes: int
+    """Bytes of those uids together."""
 
 
 @dataclass(frozen=True, slots=True)

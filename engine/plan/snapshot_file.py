@@ -1,0 +1,70 @@
+"""A snapshot's file: what it holds, and whether it still does."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.errors import LedgerError
+from engine.plan.files import digest_of
+from engine.plan.records import UNKNOWN, Census, Snapshot, UidState
+from engine.plan.staging import read_batches
+
+SNAPSHOT = pa.schema(
+    [
+        pa.field("uid", pa.binary(), nullable=False),
+        pa.field("state", pa.uint8(), nullable=False),
+        pa.field("run", pa.int32(), nullable=False),
+    ]
+)
+"""`state` is a `UidState`, `run` the ledger's number of the run in which it last changed."""
+
+
+def describe(path: Path) -> Snapshot:
+    """Return a file that was just made as the snapshot that it is."""
+    counts = np.zeros(max(UidState) + 1, np.int64)
+    for batch in read_batches(path, ["state"]):
+        counts += np.bincount(batch["state"].to_numpy(), minlength=len(counts))
+    unknown = sum(int(counts[state]) for state in UNKNOWN)
+    census = Census(int(counts[UidState.IN]), unknown, int(counts[UidState.OUT]))
+    return Snapshot(path, census, digest_of(path))
+
+
+def verify(snapshot: Snapshot) -> None:
+    """Raise `LedgerError` unless the file is there, and is what it was when it was made."""
+    try:
+        digest = digest_of(snapshot.path)
+    except OSError as error:
+        raise LedgerError(
+            f"the snapshot {snapshot.path} cannot be read: {error.strerror}", hint=LOST
+        ) from error
+    if digest != snapshot.digest:
+        raise LedgerError(
+            f"the snapshot {snapshot.path} is corrupt: it is not what the ledger knows", hint=LOST
+        )
+
+
+LOST = (
+    "put the file back; or pass --trust GENERATION to go on from an older one (`cohortsync "
+    "snapshot list` lists them), or --assume-empty to add everything anew and remove nothing"
+)
+"""What to do about a snapshot that is lost or corrupt."""
+
+
+def look_up(path: Path, uid: str) -> tuple[UidState, int] | None:
+    """Return a uid's state, and the run of its last change; None if it is not in the file."""
+    wanted = pa.scalar(uid.encode(), pa.binary())
+    for batch in read_batches(path, SNAPSHOT.names):
+        place = pc.index(batch["uid"], wanted).as_py()
+        if place >= 0:
+            return UidState(batch["state"][place].as_py()), batch["run"][place].as_py()
+    return None
+
+
+def uids_in(path: Path, states: tuple[UidState, ...]) -> Iterator[pa.BinaryArray]:
+    """Yield the uids that are in one of `states`, block by block."""
+    wanted = pa.array([int(state) for state in states], pa.uint8())
+    for batch in read_batches(path, ["uid", "state"]):
+        yield batch["uid"].filter(pc.is_in(batch["state"], value_set=wanted))

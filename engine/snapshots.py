@@ -1,0 +1,189 @@
+"""One cohort's snapshots: which one counts, and how it comes to know what a mirror has sent.
+
+A snapshot moves in one step: its file is on the disk, fsynced, before one transaction of the ledger
+names it. A process that dies in between leaves a file that nobody names, and the next one folds
+the same attempts again.
+"""
+
+import asyncio
+import hashlib
+import shutil
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+import pyarrow as pa
+
+from engine.clock import Clock
+from engine.errors import LedgerError
+from engine.ledger import mirrors
+from engine.ledger.ledger import Ledger
+from engine.ledger.mirrors import CohortKey, Fate, Generation, Unfolded
+from engine.ledger.place import make_folder
+from engine.plan.fold import fold
+from engine.plan.planning import PlanningSettings
+from engine.plan.records import Census, Snapshot
+from engine.plan.settings import MirrorSettings
+from engine.plan.snapshot_file import verify
+
+_LONGEST_NAME = 100
+ADDS, REMOVES = "adds.parquet", "removes.parquet"
+
+
+class SnapshotStore:
+    """The snapshots of one cohort, beside the ledger that names them."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - where, whose, and the two tables of settings
+        self,
+        folder: Path,
+        ledger: Ledger,
+        key: CohortKey,
+        settings: MirrorSettings,
+        planning: PlanningSettings,
+        clock: Clock,
+    ) -> None:
+        self._plans = folder / "plans"
+        self._folder = folder / "snapshots" / quote(key.partner, safe="") / _name(key.cohort_id)
+        self._ledger = ledger
+        self._key = key
+        self._settings = settings
+        self._planning = planning
+        self._clock = clock
+
+    def plan_folder(self, run: str) -> Path:
+        """Return the folder that holds the uids of a plan, by the name of its run."""
+        return self._plans / run
+
+    async def current(self) -> tuple[Generation, Snapshot] | None:
+        """Return the snapshot that counts; None if the cohort was never mirrored.
+
+        Raises `LedgerError` if its file is lost, or is not what the ledger says that it is.
+        """
+        generation = await self._ledger.write(lambda c: mirrors.current(c, self._key))
+        if generation is None:
+            return None
+        snapshot = self.snapshot_of(generation)
+        await asyncio.to_thread(verify, snapshot)
+        return generation, snapshot
+
+    def snapshot_of(self, generation: Generation) -> Snapshot:
+        """Return where a generation stands; raises `LedgerError` for one that was dropped."""
+        if generation.file is None:
+            raise LedgerError(
+                f"generation {generation.number} of cohort {self._key.cohort_id} was dropped",
+                hint="`mirror.keep_generations` says how many are kept",
+            )
+        census = Census(generation.members, generation.unknown, generation.out)
+        return Snapshot(self._folder / generation.file, census, generation.digest)
+
+    async def recent(self) -> tuple[list[int], float]:
+        """Return the runs whose requests may not have settled, and the seconds until they have."""
+        now = self._clock.stamp()
+        touches = await self._ledger.write(lambda c: mirrors.touches(c, self._key))
+        left = {
+            touch.run: self._settings.settle_seconds - touch.sent.age_at(now) for touch in touches
+        }
+        recent = [run for run, seconds in left.items() if seconds > 0]
+        return recent, max((left[run] for run in recent), default=0.0)
+
+    async def catch_up(self) -> None:
+        """Let the snapshot know of all that mirrors have sent, and close those."""
+        for mirror in await self._ledger.write(lambda c: mirrors.unfolded(c, self._key)):
+            await self.fold(mirror, is_closed=True)
+
+    async def fold(self, mirror: Unfolded, *, is_closed: bool) -> None:
+        """Let the snapshot know of what became of a mirror's attempts so far."""
+        base = await self.current()
+        number = base[0].number if base else 0
+        fates = await self._ledger.write(lambda c: mirrors.fates(c, mirror.run))
+        generation = None
+        if fates:
+            recent, _ = await self.recent()
+            generation = await asyncio.to_thread(
+                self._make, base and base[1], number + 1, mirror, fates, [*recent, mirror.run]
+            )
+
+        def work(connection: sqlite3.Connection) -> None:
+            if generation is not None:
+                mirrors.enter_generation(connection, self._key, generation)
+            reached = generation.number if generation else number
+            mirrors.note_folded(
+                connection, mirror.run, mirror.last_attempt, reached, is_closed=is_closed
+            )
+
+        await self._ledger.write(work)
+        await self._drop_old()
+
+    def _make(
+        self,
+        base: Snapshot | None,
+        number: int,
+        mirror: Unfolded,
+        fates: list[Fate],
+        recent: list[int],
+    ) -> Generation:
+        make_folder(self._folder)
+        target = self._folder / f"{number:06}.parquet"
+        plan = self.plan_folder(mirror.name)
+        made = fold(
+            base,
+            plan / ADDS,
+            plan / REMOVES,
+            _table(fates),
+            run=mirror.run,
+            recent_runs=recent,
+            target=target,
+            settings=self._planning,
+        )
+        return self.generation_of(made, number, mirror.run, "mirror")
+
+    def generation_of(
+        self, made: Snapshot, number: int, run: int | None, origin: str
+    ) -> Generation:
+        """Return the ledger's entry for a snapshot whose file was just made."""
+        census, now = made.census, self._clock.stamp().utc_ns
+        return Generation(
+            number,
+            run,
+            made.path.name,
+            made.digest,
+            census.members,
+            census.unknown,
+            census.out,
+            origin,
+            now,
+        )
+
+    async def _drop_old(self) -> None:
+        """Drop what the retention no longer keeps: the ledger first, then the files."""
+        kept = self._settings.keep_generations
+        known = await self._ledger.write(lambda c: mirrors.generations(c, self._key))
+        old = [generation for generation in known[kept:] if generation.file is not None]
+        if not old:
+            return
+        names = await self._ledger.write(
+            lambda c: mirrors.drop_generations(c, self._key, [each.number for each in old])
+        )
+        for generation in old:
+            (self._folder / str(generation.file)).unlink(missing_ok=True)
+        for name in names:
+            shutil.rmtree(self.plan_folder(name), ignore_errors=True)
+
+
+def _name(cohort_id: str) -> str:
+    # A cohort's id may be longer than a folder's name may be, and may be a dot.
+    name = quote(cohort_id, safe="").replace(".", "%2E")
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(cohort_id.encode()).hexdigest()[:16]}"
+
+
+def _table(fates: list[Fate]) -> pa.Table:
+    return pa.table(
+        {
+            "action": pa.array([fate.action.value for fate in fates], pa.string()),
+            "first_uid": pa.array([fate.first_uid for fate in fates], pa.int64()),
+            "uid_count": pa.array([fate.uid_count for fate in fates], pa.int64()),
+            "is_accepted": pa.array([fate.is_accepted for fate in fates], pa.bool_()),
+        }
+    )
