@@ -11,7 +11,7 @@ leaves out, so that a variable left over from another shell never redirects a ru
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from engine.delivery.settings import DeliverySettings
 from engine.endpoint import Endpoint
 from engine.errors import ConfigError
 from engine.pacing import PacingSettings
+from engine.plan.guards import GuardSettings
+from engine.plan.settings import MirrorSettings, PlanningSettings
 from engine.report.settings import AccountingSettings
 from engine.tables import Tables
 from engine.workspace import NO_API_KEY, ApiKey, Workspace, is_workspace_id
@@ -46,6 +48,9 @@ class Config:
     """Where the ledger lives, absolute; it need not exist yet."""
     notes: tuple[str, ...]
     """What is allowed but deserves a look; a sentence each."""
+    mirror: MirrorSettings = MirrorSettings()
+    planning: PlanningSettings = PlanningSettings()
+    guards: GuardSettings = GuardSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,9 @@ def load(
     delivery = tables.read("delivery", DeliverySettings)
     retry = tables.read("retry", RetrySettings)
     accounting = tables.read("accounting", AccountingSettings)
+    mirror = tables.read("mirror", MirrorSettings)
+    planning = assembly.planning(tables.read("plan", PlanningSettings))
+    guards = assembly.guards(tables.read("guards", GuardSettings))
     state_dir = assembly.state_dir(tables.read("state", _StateTable), state)
     workspace_id = assembly.workspace_id(table)
     api_key = assembly.api_key(table) if need_credentials else None
@@ -99,6 +107,9 @@ def load(
         delivery=delivery,
         retry=retry,
         accounting=accounting,
+        mirror=mirror,
+        planning=planning,
+        guards=guards,
         state_dir=state_dir,
         notes=tuple(assembly.notes),
     )
@@ -216,6 +227,17 @@ class _Assembly:
     def check_partner(self, table: _WorkspaceTable) -> None:
         if not table.partner.strip():
             self.problems.append(f"{self.path}: `workspace.partner` should not be empty")
+
+    def planning(self, table: PlanningSettings) -> PlanningSettings:
+        if table.spill_dir is None:
+            return table
+        spill = self._beside_file("plan.spill_dir", table.spill_dir)
+        return replace(table, spill_dir=str(spill) if spill else None)
+
+    def guards(self, table: GuardSettings) -> GuardSettings:
+        if (problem := table.problem) is not None:
+            self.problems.append(f"{self.path}: {problem}")
+        return table
 
     def state_dir(self, table: _StateTable, flag: Path | None) -> Path | None:
         return flag.absolute() if flag else self._beside_file("state.dir", table.dir)

@@ -28,6 +28,7 @@ from engine.ledger.records import Command, RunKey, RunState, SittingSettings
 from engine.report.accounts import Accounts, account, exit_status_of
 from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
 from engine.report.history import reading
+from engine.report.result import Opening, RunResult
 from engine.sending import Sender, StopSwitch
 from engine.source.block import Source
 
@@ -48,31 +49,6 @@ class PushRequest:
     """How long to wait for another process to let go of the workspace."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """Where a run goes and what it does: the line that each run opens with."""
-
-    target: str
-    workspace: str
-    partner: str
-    cohort: Cohort
-    action: Action
-    ceiling: Ceiling
-    run: str | None
-    is_resumed: bool
-    known_uids: int
-    """Uids that the ledger already knows from earlier sittings."""
-
-
-@dataclass(frozen=True, slots=True)
-class PushResult:
-    """A run's books, and what to do about it if it did not finish."""
-
-    accounts: Accounts
-    exit_status: ExitStatus
-    hint: str | None = None
-
-
 async def push(  # noqa: PLR0913 - what and how, then who looks on
     request: PushRequest,
     config: Config,
@@ -82,7 +58,7 @@ async def push(  # noqa: PLR0913 - what and how, then who looks on
     waiting: Callable[[str], None] = lambda _: None,
     switch: StopSwitch | None = None,
     clock: Clock | None = None,
-) -> PushResult:
+) -> RunResult:
     """Push an export into a cohort, or go on with the push that an earlier command left.
 
     Returns the books of the run, however it ended. Raises a `CohortSyncError` for what keeps it
@@ -118,7 +94,7 @@ def opening_of(
         workspace.id,
         workspace.partner,
         request.cohort,
-        request.action,
+        request.action.value,
         Ceiling(config.pacing.requests, config.pacing.per_seconds),
         state.name if state else None,
         state is not None and state.is_resumed,
@@ -199,7 +175,7 @@ class _Sitting:
                 await self._ledger.enter_uidless(state, cutter.uidless, is_complete=is_complete)
         return stop
 
-    async def close(self, stop: Stop | None) -> PushResult:
+    async def close(self, stop: Stop | None) -> RunResult:
         """Write down how the run stands, prove that the books balance, and return them."""
         if self._state is None or self._sender is None:
             raise RuntimeError("a sitting is closed after it was run")
@@ -222,7 +198,7 @@ class _Sitting:
         accounts = replace(
             accounts, status=_STATUS[exit_status], exit_status=int(exit_status), reason=reason
         )
-        return PushResult(accounts, exit_status, hint)
+        return RunResult(accounts, exit_status, hint)
 
     def _read_accounts(self) -> Accounts:
         if self._state is None:
@@ -241,7 +217,7 @@ _STATUS = {
 }
 
 
-def dry_run(request: PushRequest, config: Config) -> PushResult:
+def dry_run(request: PushRequest, config: Config) -> RunResult:
     """Read and pack everything, open no connection, write no ledger; return what would be planned.
 
     Raises `SourceError` where the export cannot be read.
@@ -290,4 +266,4 @@ def dry_run(request: PushRequest, config: Config) -> PushResult:
         finished_at=finished.isoformat(timespec="milliseconds"),
         elapsed_seconds=round((finished - started).total_seconds(), 3),
     )
-    return PushResult(accounts, would_finish)
+    return RunResult(accounts, would_finish)

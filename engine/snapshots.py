@@ -21,9 +21,8 @@ from engine.ledger.ledger import Ledger
 from engine.ledger.mirrors import CohortKey, Fate, Generation, Unfolded
 from engine.ledger.place import make_folder
 from engine.plan.fold import fold
-from engine.plan.planning import PlanningSettings
 from engine.plan.records import Census, Snapshot
-from engine.plan.settings import MirrorSettings
+from engine.plan.settings import MirrorSettings, PlanningSettings
 from engine.plan.snapshot_file import verify
 
 _LONGEST_NAME = 100

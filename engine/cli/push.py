@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from engine.cli.view import View
     from engine.config import Config
-    from engine.push import PushRequest, PushResult
+    from engine.push import PushRequest
+    from engine.report.result import RunResult
     from engine.source import ReadingOptions
 
 
@@ -228,7 +229,7 @@ def carry_out(
     return result.exit_status
 
 
-async def _deliver(request: "PushRequest", config: "Config", view: "View") -> "PushResult":
+async def _deliver(request: "PushRequest", config: "Config", view: "View") -> "RunResult":
     import asyncio
 
     from engine.push import push as push_export

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from engine.cli.stdout import printing
 from engine.cli.text import printable, table_lines
 from engine.errors import ExitStatus, IncompleteError
-from engine.push import PushResult
 from engine.report.accounts import SCHEMA_VERSION, Accounts
 from engine.report.figures import CeilingSpending
+from engine.report.result import RunResult
 
 
-def print_result(result: PushResult, *, as_json: bool) -> None:
+def print_result(result: RunResult, *, as_json: bool) -> None:
     """Print the books on stdout, and on stderr what to do if the run did not finish."""
     try:
         with printing():

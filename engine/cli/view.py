@@ -18,7 +18,7 @@ from engine.delivery.outcome import (
     Unconfirmed,
 )
 from engine.pacing import PacingSettings
-from engine.push import Opening
+from engine.report.result import Opening
 from engine.report.tally import Tally
 
 LOG_EVERY_SECONDS = 10.0
@@ -188,7 +188,7 @@ class LogView:
             partner=opening.partner,
             cohort_id=opening.cohort.id,
             cohort_name=opening.cohort.name,
-            action=opening.action.value,
+            action=opening.action,
             ceiling=f"{opening.ceiling.requests}/{opening.ceiling.per_seconds:g}s",
             run=opening.run,
             resumed=opening.is_resumed,

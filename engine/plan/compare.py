@@ -12,8 +12,9 @@ import duckdb
 import pyarrow as pa
 
 from engine.cohort import Action
-from engine.plan.planning import PlanningSettings, literal, planner
+from engine.plan.planning import literal, planner
 from engine.plan.records import Comparison, Leg, Snapshot, Staged, UidState
+from engine.plan.settings import PlanningSettings
 from engine.plan.staging import write_batches
 
 LEG = pa.schema(

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from engine.cohort import Action
 from engine.plan.files import put_in_place
-from engine.plan.planning import PlanningSettings, literal, planner
+from engine.plan.planning import literal, planner
 from engine.plan.records import Snapshot, UidState
+from engine.plan.settings import PlanningSettings
 from engine.plan.snapshot_file import SNAPSHOT, describe
 from engine.plan.staging import read_batches, write_batches
 

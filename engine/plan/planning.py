@@ -4,30 +4,16 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import duckdb
-from annotated_types import Ge
 
 from engine.errors import IncompleteError, StateFullError
+from engine.plan.settings import PlanningSettings
 
 MEGABYTE = 1_000_000
 _SPILL_FACTOR = 1.3
 """Spilled bytes for each byte of uids on both sides, 8 bytes a row included; measured 1.15."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlanningSettings:
-    """The memory, threads and disk that comparing an export with a snapshot may take."""
-
-    memory_megabytes: Annotated[int, Ge(64)] = 2000
-    """DuckDB's limit; beyond it, it spills to disk. The process takes up to half as much again."""
-    threads: Annotated[int, Ge(0)] = 0
-    """0: as many as there are cores."""
-    spill_dir: str | None = None
-    """Where to spill, absolute; None: beside the plan."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How a mirror behaves besides what its guards allow."""
+"""How a mirror behaves besides what its guards allow, and how much of the machine it takes."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -17,3 +17,15 @@ class MirrorSettings:
     """Snapshots kept, the one that counts included."""
     retry_rejected_days: Annotated[float, Ge(0)] = 7.0
     """How long a uid that the API rejected is left alone before it is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanningSettings:
+    """The memory, threads and disk that comparing an export with a snapshot may take."""
+
+    memory_megabytes: Annotated[int, Ge(64)] = 2000
+    """DuckDB's limit; beyond it, it spills to disk. The process takes up to half as much again."""
+    threads: Annotated[int, Ge(0)] = 0
+    """0: as many as there are cores."""
+    spill_dir: str | None = None
+    """Where to spill, absolute; None: beside the plan."""

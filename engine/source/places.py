@@ -30,6 +30,10 @@ class Place(Protocol):
     def size(self) -> int | None:
         """Bytes as stored; None where unknown."""
 
+    @property
+    def written_utc_ns(self) -> int | None:
+        """When it was last written, in ns since 1970; None where unknown."""
+
     def open(self) -> OpenFile:
         """Open the file at its start, unbuffered. Raises what the file system raises."""
 
@@ -41,6 +45,7 @@ class LocalFile:
     name: str
     address: str
     size: int | None
+    written_utc_ns: int | None
 
     def open(self) -> OpenFile:
         """Open the file."""
@@ -57,6 +62,7 @@ class Pipe:
         self.name = name
         self.address = address
         self.size = None
+        self.written_utc_ns = None
         self._file: OpenFile | None = None
         self._seen = bytearray()
         self._opened = 0
@@ -138,7 +144,7 @@ def _find_path(path: str, notes: list[str]) -> Iterator[Place]:
     if stat.S_ISDIR(status.st_mode):
         yield from _find_in_folder(path, notes)
     elif stat.S_ISREG(status.st_mode):
-        yield LocalFile(path, address, status.st_size)
+        yield LocalFile(path, address, status.st_size, status.st_mtime_ns)
     else:
         yield Pipe(path, address)
 

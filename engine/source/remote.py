@@ -34,6 +34,8 @@ class RemoteFile:
     path: str = field(repr=False)
     """What the file system calls it; a signed link is a credential."""
     files: Any = field(repr=False)
+    written_utc_ns: None = None
+    """Each file system tells it in another way, and some not at all."""
 
     @property
     def address(self) -> str:

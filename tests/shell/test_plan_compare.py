@@ -15,8 +15,9 @@ from engine.cohort import Action
 from engine.errors import IncompleteError, LedgerError
 from engine.plan.compare import REJECTIONS, compare
 from engine.plan.fold import FATES, fold
-from engine.plan.planning import PlanningSettings, check_disk
+from engine.plan.planning import check_disk
 from engine.plan.records import Comparison, Leg, Snapshot, UidState
+from engine.plan.settings import PlanningSettings
 from engine.plan.snapshot_file import SNAPSHOT, describe, look_up, verify
 from engine.plan.staging import read_batches, stage, write_batches
 from engine.source.block import Block, Skipped

@@ -7,12 +7,12 @@ import pytest
 from engine.cli.summary import print_accounts
 from engine.cli.text import printable, table_lines
 from engine.cli.view import LogView, TerminalView, describe, log, trouble
-from engine.cohort import Action, Cohort
+from engine.cohort import Cohort
 from engine.delivery.events import Answered, Stopping
 from engine.delivery.outcome import NotSent, Unconfirmed
-from engine.push import Opening
 from engine.report.accounts import Accounts
 from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
+from engine.report.result import Opening
 from engine.report.tally import Tally
 
 OPENING = Opening(
@@ -20,7 +20,7 @@ OPENING = Opening(
     workspace="W",
     partner="p",
     cohort=Cohort("c", "C"),
-    action=Action.ADD,
+    action="add",
     ceiling=Ceiling(300, 60.0),
     run="run-1",
     is_resumed=False,

@@ -36,7 +36,8 @@ from engine.ledger.place import LEDGER_NAME, ledger_folder
 from engine.ledger.records import Division
 from engine.ledger.schema import UNREADABLE, open_ledger, translate
 from engine.pacing import PacingSettings
-from engine.push import PushRequest, PushResult, push
+from engine.push import PushRequest, push
+from engine.report.result import RunResult
 from engine.report.settings import AccountingSettings
 from engine.sending import StopSwitch
 from engine.source.block import Block
@@ -197,7 +198,7 @@ class Ended:
 
     passed: Counter[str]
     events: list[Event]
-    result: PushResult | None = None
+    result: RunResult | None = None
     error: CohortSyncError | None = None
 
     @property

@@ -1,0 +1,116 @@
+"""What uids look like: lengths and alphabets, counted so that tonight can be laid beside last time.
+
+A profile holds no uid.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_SAMPLE = 2_048
+"""Uids looked at of each block, at even distances: a profile is about shares, not about counts."""
+
+ALPHABETS = ("digits", "hex", "letters and digits", "with @", "other ASCII", "beyond ASCII")
+"""Each uid counts for the first that holds all of it."""
+_PATTERNS = (
+    r"^[0-9]+$",
+    r"^[0-9a-fA-F-]+$",
+    r"^[0-9A-Za-z_-]+$",
+    r"^[\x00-\x7f]*@[\x00-\x7f]*$",
+    r"^[\x00-\x7f]+$",
+)
+_LONGEST = 64
+"""Longer uids count as this long."""
+
+
+class Profile:
+    """Counts of looks, fed block by block."""
+
+    def __init__(self, counts: Mapping[str, int] | None = None) -> None:
+        """Take the counts that `document` gave, or begin without any."""
+        self._counts = dict(counts or {})
+
+    def look(self, uids: pa.StringArray) -> None:
+        """Count the looks of a block's uids; of many, a sample."""
+        if not len(uids):
+            return
+        places = np.linspace(0, len(uids) - 1, min(len(uids), _SAMPLE)).astype(np.int64)
+        sample = uids.take(pa.array(places))
+        alphabets = np.full(len(sample), len(_PATTERNS), np.int64)
+        for alphabet in reversed(range(len(_PATTERNS))):
+            fits = pc.match_substring_regex(sample, _PATTERNS[alphabet]).to_numpy(
+                zero_copy_only=False
+            )
+            alphabets[fits] = alphabet
+        lengths = np.minimum(pc.binary_length(sample).to_numpy(zero_copy_only=False), _LONGEST)
+        # Each uid stands for as many as were passed over.
+        weight = len(uids) / len(sample)
+        looks, counts = np.unique(alphabets * (_LONGEST + 1) + lengths, return_counts=True)
+        for look, count in zip(looks.tolist(), counts.tolist(), strict=True):
+            alphabet, length = divmod(look, _LONGEST + 1)
+            key = f"{ALPHABETS[alphabet]} of {length}"
+            self._counts[key] = self._counts.get(key, 0) + round(count * weight)
+
+    def document(self) -> dict[str, Any]:
+        """Return the counts as plain values, for the ledger."""
+        return dict(self._counts)
+
+    @property
+    def usual(self) -> str | None:
+        """The commonest look, in words; None without uids."""
+        return max(self._counts, key=self._counts.__getitem__) if self._counts else None
+
+    def distance(self, other: "Profile") -> float:
+        """Return the share of uids that would have to look otherwise, from 0 to 1.
+
+        Lengths may drift where they vary, as e-mail addresses and counters do: only alphabets count
+        there. Where nearly all uids had one length, another length is another look.
+        """
+        with_length = self.is_uniform and other.is_uniform
+        mine, theirs = self.shares(with_length=with_length), other.shares(with_length=with_length)
+        if not mine or not theirs:
+            return 0.0
+        looks = mine.keys() | theirs.keys()
+        return sum(abs(mine.get(look, 0.0) - theirs.get(look, 0.0)) for look in looks) / 2
+
+    def shares(self, *, with_length: bool) -> dict[str, float]:
+        """Return the share of the uids that have each look."""
+        total = sum(self._counts.values())
+        shares: dict[str, float] = {}
+        for look, count in self._counts.items():
+            name = look if with_length else look.rpartition(" of ")[0]
+            shares[name] = shares.get(name, 0.0) + count / total
+        return shares
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether nearly all uids have one length."""
+        lengths: dict[str, int] = {}
+        for look, count in self._counts.items():
+            length = look.rpartition(" of ")[2]
+            lengths[length] = lengths.get(length, 0) + count
+        return bool(lengths) and max(lengths.values()) >= _NEARLY_ALL * sum(lengths.values())
+
+
+_NEARLY_ALL = 0.9
+
+
+class Inspection:
+    """Looks at each uid of an export while it is staged."""
+
+    def __init__(self, uid_pattern: str | None) -> None:
+        """Take the regular expression (RE2) that the whole of each uid should match."""
+        self._pattern = None if uid_pattern is None else rf"\A(?:{uid_pattern})\z"
+        self.profile = Profile()
+        self.misfits = 0
+        """Uids that the pattern does not match."""
+
+    def look(self, uids: pa.StringArray) -> None:
+        """Look at a block's uids."""
+        self.profile.look(uids)
+        if self._pattern is not None:
+            fits = pc.match_substring_regex(uids, self._pattern)
+            self.misfits += len(uids) - (pc.sum(fits).as_py() or 0)

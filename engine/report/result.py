@@ -1,0 +1,34 @@
+"""How a run begins and ends, for those who show it."""
+
+from dataclasses import dataclass
+
+from engine.cohort import Cohort
+from engine.errors import ExitStatus
+from engine.report.accounts import Accounts
+from engine.report.figures import Ceiling
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Where a run goes and what it does: the line that each run opens with."""
+
+    target: str
+    workspace: str
+    partner: str
+    cohort: Cohort
+    action: str
+    """add, remove or mirror."""
+    ceiling: Ceiling
+    run: str | None
+    is_resumed: bool
+    known_uids: int
+    """Uids that the ledger already knows from earlier sittings."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A run's books, and what to do about it if it did not finish."""
+
+    accounts: Accounts
+    exit_status: ExitStatus
+    hint: str | None = None
