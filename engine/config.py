@@ -11,7 +11,7 @@ leaves out, so that a variable left over from another shell never redirects a ru
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,9 @@ class Config:
     """Where the ledger lives, absolute; it need not exist yet."""
     notes: tuple[str, ...]
     """What is allowed but deserves a look; a sentence each."""
-    mirror: MirrorSettings = MirrorSettings()
-    planning: PlanningSettings = PlanningSettings()
-    guards: GuardSettings = GuardSettings()
+    mirror: MirrorSettings = field(default_factory=MirrorSettings)
+    planning: PlanningSettings = field(default_factory=PlanningSettings)
+    guards: GuardSettings = field(default_factory=GuardSettings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,12 @@ class LedgerError(CohortSyncError):
     """The ledger cannot be used: corrupt, newer than this program, or in an unfit place."""
 
 
+class GuardError(CohortSyncError):
+    """A guard stops the run before anything is sent."""
+
+    exit_status = ExitStatus.GUARDED
+
+
 class RefusedError(CohortSyncError):
     """The API refused the run; sending more would be refused too."""
 

@@ -5,7 +5,7 @@
 
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Self
 
 from engine.batch import Batch, Cutter
@@ -48,11 +48,16 @@ class StopSwitch:
         else:
             self._stop(stop)
 
-    def connect(self, stop: Callable[[Stop], None]) -> None:
-        """Name what is to be stopped; a stop that came before reaches it now."""
+    @contextmanager
+    def connected(self, stop: Callable[[Stop], None]) -> Iterator[None]:
+        """Say what is to be stopped during the block; a stop that came before reaches it now."""
         self._stop = stop
         if self._pending is not None:
             stop(self._pending)
+        try:
+            yield
+        finally:
+            self._stop = None
 
 
 class Sender:
@@ -114,5 +119,5 @@ class Sender:
             observe=self._observe,
             nobody_listens_hint=EMULATOR_HINT if is_loopback else None,
         )
-        self._switch.connect(delivery.stop)
-        return await delivery.run()
+        with self._switch.connected(delivery.stop):
+            return await delivery.run()

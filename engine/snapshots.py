@@ -9,21 +9,24 @@ import asyncio
 import hashlib
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 import pyarrow as pa
 
 from engine.clock import Clock
-from engine.errors import LedgerError
+from engine.errors import LedgerError, UsageError
 from engine.ledger import mirrors
 from engine.ledger.ledger import Ledger
 from engine.ledger.mirrors import CohortKey, Fate, Generation, Unfolded
 from engine.ledger.place import make_folder
+from engine.plan.files import new_file
 from engine.plan.fold import fold
 from engine.plan.records import Census, Snapshot
 from engine.plan.settings import MirrorSettings, PlanningSettings
-from engine.plan.snapshot_file import verify
+from engine.plan.snapshot_file import SNAPSHOT, describe, verify
+from engine.plan.staging import write_batches
 
 _LONGEST_NAME = 100
 ADDS, REMOVES = "adds.parquet", "removes.parquet"
@@ -53,6 +56,12 @@ class SnapshotStore:
         """Return the folder that holds the uids of a plan, by the name of its run."""
         return self._plans / run
 
+    def make_plan_folder(self, run: str) -> Path:
+        """Make that folder; raises as `make_folder` does."""
+        folder = self.plan_folder(run)
+        make_folder(folder)
+        return folder
+
     async def current(self) -> tuple[Generation, Snapshot] | None:
         """Return the snapshot that counts; None if the cohort was never mirrored.
 
@@ -75,54 +84,112 @@ class SnapshotStore:
         census = Census(generation.members, generation.unknown, generation.out)
         return Snapshot(self._folder / generation.file, census, generation.digest)
 
-    async def recent(self) -> tuple[list[int], float]:
-        """Return the runs whose requests may not have settled, and the seconds until they have."""
+    async def recent(self, but: int | None = None) -> tuple[list[int], float]:
+        """Return the runs whose requests may not have settled, and the seconds until they have.
+
+        Run `but` is left out: a run does not wait for itself.
+        """
         now = self._clock.stamp()
         touches = await self._ledger.write(lambda c: mirrors.touches(c, self._key))
-        left = {
-            touch.run: self._settings.settle_seconds - touch.sent.age_at(now) for touch in touches
-        }
-        recent = [run for run, seconds in left.items() if seconds > 0]
+        settle = self._settings.settle_seconds
+        left = {touch.run: settle - touch.sent.age_at(now) for touch in touches}
+        recent = [run for run, seconds in left.items() if seconds > 0 and run != but]
         return recent, max((left[run] for run in recent), default=0.0)
 
-    async def catch_up(self) -> None:
-        """Let the snapshot know of all that mirrors have sent, and close those."""
+    async def catch_up(self, stays_open: int | None = None) -> None:
+        """Let the snapshot know of all that mirrors have sent; each but `stays_open` is closed."""
         for mirror in await self._ledger.write(lambda c: mirrors.unfolded(c, self._key)):
-            await self.fold(mirror, is_closed=True)
+            fates = await self._fates(mirror)
+            await self._fold(mirror, fates, "mirror", is_closed=mirror.run != stays_open)
+        await self._drop_old()
 
-    async def fold(self, mirror: Unfolded, *, is_closed: bool) -> None:
+    async def assume_empty(self) -> None:
+        """Begin again with a snapshot that holds nothing, whatever became of the last."""
+        number = await self._last_number() + 1
+        made = await asyncio.to_thread(self._make_empty, number)
+        unfolded = await self._ledger.write(lambda c: mirrors.unfolded(c, self._key))
+
+        def work(connection: sqlite3.Connection) -> None:
+            for mirror in unfolded:
+                mirrors.note_folded(
+                    connection, mirror.run, mirror.last_attempt, number, is_closed=True
+                )
+            mirrors.enter_generation(connection, self._key, made)
+
+        await self._ledger.write(work)
+
+    async def trust(self, number: int) -> None:
+        """Go on from an older snapshot; every uid that was touched since is unknown."""
+        known = await self._ledger.write(lambda c: mirrors.generations(c, self._key))
+        trusted = next((each for each in known if each.number == number), None)
+        if trusted is None:
+            raise UsageError(
+                f"cohort {self._key.cohort_id} has no generation {number}",
+                hint="`cohortsync snapshot list` lists them",
+            )
+        base = self.snapshot_of(trusted)
+        await asyncio.to_thread(verify, base)
+        since = await self._ledger.write(
+            lambda c: mirrors.sent_since(c, self._key, trusted.made_utc_ns)
+        )
+        for mirror in since:
+            if not self.plan_folder(mirror.name).exists():
+                raise LedgerError(
+                    f"what run {mirror.name} has sent since generation {number} is not kept",
+                    hint="pass --assume-empty, or trust a later generation",
+                )
+        again = await asyncio.to_thread(self._copy, base, await self._last_number() + 1)
+        await self._ledger.write(lambda c: mirrors.enter_generation(c, self._key, again))
+        for mirror in since:
+            doubted = [replace(fate, is_accepted=False) for fate in await self._fates(mirror)]
+            await self._fold(mirror, doubted, "trust", is_closed=True)
+
+    async def _fates(self, mirror: Unfolded) -> list[Fate]:
+        return await self._ledger.write(lambda c: mirrors.fates(c, mirror.run))
+
+    async def _last_number(self) -> int:
+        last = await self._ledger.write(lambda c: mirrors.current(c, self._key))
+        return last.number if last else 0
+
+    async def _fold(
+        self, mirror: Unfolded, fates: list[Fate], origin: str, *, is_closed: bool
+    ) -> None:
         """Let the snapshot know of what became of a mirror's attempts so far."""
         base = await self.current()
         number = base[0].number if base else 0
-        fates = await self._ledger.write(lambda c: mirrors.fates(c, mirror.run))
         generation = None
         if fates:
             recent, _ = await self.recent()
             generation = await asyncio.to_thread(
-                self._make, base and base[1], number + 1, mirror, fates, [*recent, mirror.run]
+                self._make,
+                base[1] if base else None,
+                number + 1,
+                mirror,
+                fates,
+                [*recent, mirror.run],
+                origin,
             )
 
         def work(connection: sqlite3.Connection) -> None:
             if generation is not None:
                 mirrors.enter_generation(connection, self._key, generation)
-            reached = generation.number if generation else number
+            reached = generation.number if generation else number or None
             mirrors.note_folded(
                 connection, mirror.run, mirror.last_attempt, reached, is_closed=is_closed
             )
 
         await self._ledger.write(work)
-        await self._drop_old()
 
-    def _make(
+    def _make(  # noqa: PLR0913, PLR0917 - what was, what happened, and what it is called
         self,
         base: Snapshot | None,
         number: int,
         mirror: Unfolded,
         fates: list[Fate],
         recent: list[int],
+        origin: str,
     ) -> Generation:
-        make_folder(self._folder)
-        target = self._folder / f"{number:06}.parquet"
+        target = self._target(number)
         plan = self.plan_folder(mirror.name)
         made = fold(
             base,
@@ -134,12 +201,24 @@ class SnapshotStore:
             target=target,
             settings=self._planning,
         )
-        return self.generation_of(made, number, mirror.run, "mirror")
+        return self._generation(made, number, mirror.run, origin)
 
-    def generation_of(
-        self, made: Snapshot, number: int, run: int | None, origin: str
-    ) -> Generation:
-        """Return the ledger's entry for a snapshot whose file was just made."""
+    def _make_empty(self, number: int) -> Generation:
+        target = self._target(number)
+        write_batches(target, SNAPSHOT, [])
+        return self._generation(describe(target), number, None, "assume-empty")
+
+    def _copy(self, base: Snapshot, number: int) -> Generation:
+        target = self._target(number)
+        with base.path.open("rb") as old, new_file(target) as new:
+            shutil.copyfileobj(old, new)
+        return self._generation(describe(target), number, None, "trust")
+
+    def _target(self, number: int) -> Path:
+        make_folder(self._folder)
+        return self._folder / f"{number:06}.parquet"
+
+    def _generation(self, made: Snapshot, number: int, run: int | None, origin: str) -> Generation:
         census, now = made.census, self._clock.stamp().utc_ns
         return Generation(
             number,

@@ -16,6 +16,7 @@ from engine import __version__
 from engine.cli.check import check
 from engine.cli.demo import demo
 from engine.cli.emulator import emulator
+from engine.cli.mirror import apply, mirror, plan
 from engine.cli.push import push, resume
 from engine.cli.runs import rejects, runs, show
 from engine.cli.stdout import printing
@@ -28,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (push, resume, runs, show, rejects, check, emulator, demo):
+for command in (push, resume, mirror, plan, apply, runs, show, rejects, check, emulator, demo):
     app.command()(command)
 
 

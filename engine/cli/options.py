@@ -1,5 +1,6 @@
-"""Options that several commands share."""
+"""Arguments and options that several commands share."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,4 +20,40 @@ StateOption = Annotated[
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document instead of text.")
+]
+
+WaitOption = Annotated[
+    float,
+    typer.Option("--wait", min=0, help="Seconds to wait while another process works on it."),
+]
+ExportsArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="EXPORT...", help="Files, globs, folders, URLs, or - for stdin."),
+]
+CohortIdOption = Annotated[str, typer.Option(help="The cohort's id; made up by you, then kept.")]
+CohortNameOption = Annotated[str, typer.Option(help="The name that the dashboard shows.")]
+CohortDescriptionOption = Annotated[str | None, typer.Option(help="What the cohort is for.")]
+ColumnOption = Annotated[
+    str | None,
+    typer.Option(help="Where the uids are: a name, or a dotted path; else the only column."),
+]
+NoHeaderOption = Annotated[
+    bool, typer.Option("--no-header", help="The first record of a csv or tsv is data.")
+]
+StripOption = Annotated[bool, typer.Option("--strip", help="Take white space around uids off.")]
+
+
+class FormatName(StrEnum):
+    """What `--format` takes."""
+
+    AUTO = "auto"
+    TEXT = "text"
+    CSV = "csv"
+    TSV = "tsv"
+    NDJSON = "ndjson"
+    PARQUET = "parquet"
+
+
+FormatOption = Annotated[
+    FormatName, typer.Option("--format", help="By default told by suffix, then by content.")
 ]

@@ -1,6 +1,5 @@
 """`cohortsync push` and `cohortsync resume`."""
 
-import signal
 import sys
 from dataclasses import asdict
 from enum import StrEnum
@@ -8,29 +7,31 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.cli.options import ConfigOption, EndpointOption, JsonOption, StateOption
+from engine.cli.options import (
+    CohortDescriptionOption,
+    CohortIdOption,
+    CohortNameOption,
+    ColumnOption,
+    ConfigOption,
+    EndpointOption,
+    ExportsArgument,
+    FormatName,
+    FormatOption,
+    JsonOption,
+    NoHeaderOption,
+    StateOption,
+    StripOption,
+    WaitOption,
+)
 from engine.cohort import Action, Cohort
 from engine.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from engine.cli.view import View
     from engine.config import Config
     from engine.push import PushRequest
-    from engine.report.result import RunResult
     from engine.source import ReadingOptions
-
-
-class FormatName(StrEnum):
-    """What `--format` takes."""
-
-    AUTO = "auto"
-    TEXT = "text"
-    CSV = "csv"
-    TSV = "tsv"
-    NDJSON = "ndjson"
-    PARQUET = "parquet"
 
 
 class OnChanged(StrEnum):
@@ -44,34 +45,18 @@ OnChangedOption = Annotated[
     OnChanged,
     typer.Option(help="When an unfinished run's export has changed: refuse, or begin a new run."),
 ]
-WaitOption = Annotated[
-    float,
-    typer.Option("--wait", min=0, help="Seconds to wait while another process works on it."),
-]
 
 
 def push(
-    exports: Annotated[
-        list[str],
-        typer.Argument(metavar="EXPORT...", help="Files, globs, folders, URLs, or - for stdin."),
-    ],
-    cohort_id: Annotated[str, typer.Option(help="The cohort's id; made up by you, then kept.")],
-    cohort_name: Annotated[str, typer.Option(help="The name that the dashboard shows.")],
-    cohort_description: Annotated[str | None, typer.Option(help="What the cohort is for.")] = None,
+    exports: ExportsArgument,
+    cohort_id: CohortIdOption,
+    cohort_name: CohortNameOption,
+    cohort_description: CohortDescriptionOption = None,
     action: Annotated[Action, typer.Option(help="Add the uids, or remove them.")] = Action.ADD,
-    column: Annotated[
-        str | None,
-        typer.Option(help="Where the uids are: a name, or a dotted path; else the only column."),
-    ] = None,
-    format_name: Annotated[
-        FormatName, typer.Option("--format", help="By default told by suffix, then by content.")
-    ] = FormatName.AUTO,
-    no_header: Annotated[
-        bool, typer.Option("--no-header", help="The first record of a csv or tsv is data.")
-    ] = False,
-    strip: Annotated[
-        bool, typer.Option("--strip", help="Take white space around uids off.")
-    ] = False,
+    column: ColumnOption = None,
+    format_name: FormatOption = FormatName.AUTO,
+    no_header: NoHeaderOption = False,
+    strip: StripOption = False,
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
     state: StateOption = None,
@@ -203,51 +188,19 @@ def carry_out(
     request: "PushRequest", config: "Config", *, dry_run: bool = False, as_json: bool = False
 ) -> ExitStatus:
     """Push, show it on stderr, print the books on stdout; return how it ended."""
-    import uvloop
-
+    from engine.cli.running import run_shown, tell
     from engine.cli.summary import print_result
     from engine.cli.view import make_view
     from engine.push import dry_run as push_nothing
     from engine.push import opening_of
+    from engine.push import push as push_export
 
     view = make_view(config.pacing, lambda: request.source.share_read)
-    for note in (*config.notes, *request.source.notes, request.cohort.warning):
-        if note:
-            view.note(f"note: {note}")
+    tell(view, *config.notes, *request.source.notes, request.cohort.warning)
     if dry_run:
         view.opened(opening_of(request, config))
         result = push_nothing(request, config)
     else:
-        handlers = {number: signal.getsignal(number) for number in _STOPS}
-        try:
-            with view:
-                result = uvloop.run(_deliver(request, config, view))
-        finally:  # The loop has put the interpreter's own in their place.
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        result = run_shown(view, lambda **parts: push_export(request, config, **parts))
     print_result(result, as_json=as_json)
     return result.exit_status
-
-
-async def _deliver(request: "PushRequest", config: "Config", view: "View") -> "RunResult":
-    import asyncio
-
-    from engine.push import push as push_export
-    from engine.sending import StopSwitch
-
-    switch = StopSwitch()
-    loop = asyncio.get_running_loop()
-    for number in _STOPS:
-        loop.add_signal_handler(number, switch.pull, f"{number.name} received")
-    return await push_export(
-        request,
-        config,
-        observe=view.observe,
-        opened=view.opened,
-        waiting=lambda who: view.note(f"waiting for {who}"),
-        switch=switch,
-    )
-
-
-_STOPS = (signal.SIGINT, signal.SIGTERM)
-"""The signals that stop a run."""

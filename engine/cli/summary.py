@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from engine.cli.stdout import printing
 from engine.cli.text import printable, table_lines
@@ -12,15 +13,21 @@ from engine.report.figures import CeilingSpending
 from engine.report.result import RunResult
 
 
-def print_result(result: RunResult, *, as_json: bool) -> None:
-    """Print the books on stdout, and on stderr what to do if the run did not finish."""
+def print_result(
+    result: RunResult, *, as_json: bool, plan: Mapping[str, Any] | None = None
+) -> None:
+    """Print the books on stdout, and a plan with them, and on stderr what is left to do."""
     try:
         with printing():
             if as_json:
                 document = result.accounts.document()
+                if plan is not None:
+                    document["plan"] = plan or None
                 sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
             else:
                 print_accounts(result.accounts)
+                if plan:
+                    print_plan(plan)
     except IncompleteError as error:  # How the run ended stands all the same.
         sys.stderr.write(f"error: {error.message}\n")
     if result.accounts.reason:
@@ -48,6 +55,28 @@ def print_accounts(accounts: Accounts) -> None:
         sys.stdout.write(printable(line) + "\n")
 
 
+def print_plan(plan: Mapping[str, Any]) -> None:
+    """Print what a plan comes to, and what the guards say of it."""
+    for line in _plan_lines(plan):
+        sys.stdout.write(printable(line) + "\n")
+
+
+def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
+    held = f" · {plan['held']:,} wait for earlier changes to settle" if plan["held"] else ""
+    yield (
+        f"plan      about {plan['requests']:,} requests, {plan['bytes']:,} bytes · "
+        f"{plan['seconds_at_ceiling']:,.1f} s at the ceiling, done at {plan['done_at']}{held}"
+    )
+    for action, uids in plan["sample"].items():
+        if uids:
+            more = ", …" if plan[action] > len(uids) else ""
+            yield f"{action:<9} {', '.join(uids)}{more}"
+    for told in plan["guards"]:
+        yield f"guard     {told['guard']:<10} {told['verdict']:<7} {told['sentence']}"
+        if told["override"]:
+            yield f"          {'':<10} lifted by {told['override']}"
+
+
 def _lines(accounts: Accounts) -> Iterator[str]:
     rows, uids, requests = accounts.rows, accounts.uids, accounts.requests
     is_dry = accounts.run is None
@@ -59,20 +88,29 @@ def _lines(accounts: Accounts) -> Iterator[str]:
         f"{accounts.target} · workspace {accounts.workspace} · partner {accounts.partner}"
     )
     counts = ("planned", "accepted", "rejected", "unconfirmed", "pending")
+    mirror = accounts.mirror
+    legs = (("adds", mirror.add), ("removes", mirror.remove)) if mirror else (("uids", uids),)
+    standings = (*legs, ("batches", accounts.batches))
     yield from table_lines(
         ("", *counts),
-        [
-            (name, *(f"{getattr(parts, count):,}" for count in counts))
-            for name, parts in (("uids", uids), ("batches", accounts.batches))
-        ],
+        [(name, *(f"{getattr(parts, count):,}" for count in counts)) for name, parts in standings],
         numbers=counts,
     )
     complete = "" if accounts.source_complete else " (the export was not read to its end)"
+    mirrored = (
+        f"{mirror.duplicate:,} duplicate + {mirror.unchanged:,} unchanged + " if mirror else ""
+    )
+    mirrored, planned = "", f"{uids.planned:,} planned"
+    if mirror:
+        mirrored = f"{mirror.duplicate:,} duplicate + {mirror.unchanged:,} unchanged + "
+        planned = f"{mirror.add.planned:,} to add"
     yield (
         f"rows      {rows.read:,} read = {rows.blank:,} blank + {rows.invalid:,} invalid + "
-        f"{uids.planned:,} planned{complete}"
+        f"{mirrored}{planned}{complete}"
     )
-    if is_dry:
+    if mirror and mirror.known_rejects:
+        yield f"rejects   {mirror.known_rejects:,} of the rejected were known from earlier nights"
+    if is_dry or accounts.status in {"planned", "guarded"}:
         return
     yield (
         f"requests  {requests.sent:,} sent, {requests.accepted:,} accepted, "

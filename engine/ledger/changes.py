@@ -168,18 +168,28 @@ def resume_run(  # noqa: PLR0913, PLR0917 - the row found, and what a run is beg
     now: int,
 ) -> RunState:
     """Enter another process that works on a run, and say where it goes on."""
+    connection.execute(
+        "UPDATE run SET cohort_name = ?, cohort_description = ? WHERE run = ?",
+        (key.cohort.name, key.cohort.description, run),
+    )
+    _forget_reading(connection, run)
+    return sit_down_again(connection, run, name, settings, now)
+
+
+def sit_down_again(
+    connection: sqlite3.Connection, run: int, name: str, settings: SittingSettings, now: int
+) -> RunState:
+    """Enter another process that works on a run that stands still."""
     (sittings,) = connection.execute(
         "SELECT max(sitting) FROM sitting WHERE run = ?", (run,)
     ).fetchone()
-    sitting = sittings + 1
     connection.execute(
         "UPDATE run SET status = 'running', exit_status = NULL, reason = NULL, "
-        "finished_utc_ns = NULL, cohort_name = ?, cohort_description = ? WHERE run = ?",
-        (key.cohort.name, key.cohort.description, run),
+        "finished_utc_ns = NULL WHERE run = ?",
+        (run,),
     )
-    _sit_down(connection, run, sitting, settings, now)
-    _forget_reading(connection, run)
-    return progress(connection, run, name, sitting)
+    _sit_down(connection, run, sittings + 1, settings, now)
+    return progress(connection, run, name, sittings + 1)
 
 
 def progress(connection: sqlite3.Connection, run: int, name: str, sitting: int) -> RunState:

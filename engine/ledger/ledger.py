@@ -223,15 +223,15 @@ class Ledger:
         status: str,
         exit_status: ExitStatus,
         reason: str | None,
-        pace: PaceRecord,
+        pace: PaceRecord | None,
     ) -> None:
-        """Close this sitting, and write down how the run stands."""
+        """Close this sitting, which sent nothing if it has no pace, and say how the run stands."""
         now = self._clock.stamp().utc_ns
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "UPDATE sitting SET ended_utc_ns = ?, pace = ? WHERE run = ? AND sitting = ?",
-                (now, _json(pace), state.run, state.sitting),
+                (now, pace and _json(pace), state.run, state.sitting),
             )
             changes.close_run(connection, state.run, status, now, exit_status, reason)
 

@@ -247,6 +247,28 @@ def unfolded(connection: sqlite3.Connection, key: CohortKey) -> list[Unfolded]:
     return [Unfolded(*row) for row in rows]
 
 
+def sent_since(connection: sqlite3.Connection, key: CohortKey, utc_ns: int) -> list[Unfolded]:
+    """Return the mirrors that have sent anything since then, in the order of their runs."""
+    rows = connection.execute(
+        "SELECT run, name, max(id) FROM run JOIN plan USING (run) JOIN attempt USING (run) "
+        "WHERE partner = ? AND cohort_id = ? GROUP BY run HAVING max(intended_utc_ns) >= ? "
+        "ORDER BY run",
+        (key.partner, key.cohort_id, utc_ns),
+    )
+    return [Unfolded(*row) for row in rows]
+
+
+def open_plan(connection: sqlite3.Connection, run: int) -> PlanRecord | None:
+    """Return a plan that may still be sent; None once it is closed."""
+    row = connection.execute("SELECT is_closed FROM plan WHERE run = ?", (run,)).fetchone()
+    return None if row is None or row[0] else plan_of(connection, run)
+
+
+def close_plan(connection: sqlite3.Connection, run: int) -> None:
+    """Send nothing more of a plan."""
+    connection.execute("UPDATE plan SET is_closed = 1 WHERE run = ?", (run,))
+
+
 def fates(connection: sqlite3.Connection, run: int) -> list[Fate]:
     """Return all of a mirror's places that may have changed the cohort, disjoint."""
     rows = connection.execute(
@@ -263,7 +285,12 @@ def fates(connection: sqlite3.Connection, run: int) -> list[Fate]:
 
 
 def note_folded(
-    connection: sqlite3.Connection, run: int, last_attempt: int, generation: int, *, is_closed: bool
+    connection: sqlite3.Connection,
+    run: int,
+    last_attempt: int,
+    generation: int | None,
+    *,
+    is_closed: bool,
 ) -> None:
     """Write down that the snapshot knows of a mirror's attempts up to this one."""
     connection.execute(

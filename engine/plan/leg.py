@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.cohort import Envelope
 from engine.batch import MEMBER_BYTES
+from engine.cohort import Envelope
 from engine.plan.staging import read_batches
 from engine.source.block import Block
 

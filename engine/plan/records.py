@@ -32,6 +32,11 @@ class Census:
     """In one of the states `UNKNOWN`."""
     out: int = 0
 
+    @property
+    def total(self) -> int:
+        """Rows of the file."""
+        return self.members + self.unknown + self.out
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:

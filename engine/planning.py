@@ -1,0 +1,214 @@
+"""A mirror's plan: the export is staged, compared with the snapshot, and judged by the guards."""
+
+import asyncio
+import getpass
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from engine.batch import SkippedRows
+from engine.clock import Clock
+from engine.cohort import Action, Cohort
+from engine.config import Config
+from engine.errors import EmptyExportError, IncompleteError
+from engine.ledger import changes, mirrors
+from engine.ledger.ledger import Ledger
+from engine.ledger.mirrors import CohortKey, LegCounts, PlanRecord
+from engine.ledger.records import RunState
+from engine.plan.compare import REJECTIONS, compare
+from engine.plan.guards import Allowance, Facts, Verdict, judge
+from engine.plan.planning import check_disk, disk_needed
+from engine.plan.profile import Inspection, Profile
+from engine.plan.records import Comparison, Leg, Snapshot, Staged
+from engine.plan.staging import stage
+from engine.sending import StopSwitch
+from engine.snapshots import SnapshotStore
+from engine.source.block import Block, Source
+
+_STAGED = "export.parquet"
+_DAY_NS = 86_400_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorRequest:
+    """What a cohort is to be made equal to, and what may be done for it tonight."""
+
+    source: Source
+    exports: Sequence[str]
+    """The exports as they were named."""
+    reading: dict[str, Any]
+    """The reading options as they were named."""
+    cohort: Cohort
+    exported_utc_ns: int | None = None
+    """When the export was last written; None if nobody knows."""
+    first_action: Action = Action.REMOVE
+    allowances: Sequence[Allowance] = ()
+    reason: str | None = None
+    """Why guards are lifted, in the words of whoever does it."""
+    assume_empty: bool = False
+    """Whether to begin with an empty snapshot: everything is an add, nothing is removed."""
+    trust: int | None = None
+    """The generation to go on from, in place of one that was lost."""
+    wait_seconds: float = 0.0
+    """How long to wait for another process to let go of the workspace."""
+
+
+class Planner:
+    """Plans one run."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what to plan, and with what
+        self,
+        request: MirrorRequest,
+        config: Config,
+        key: CohortKey,
+        store: SnapshotStore,
+        ledger: Ledger,
+        clock: Clock,
+        switch: StopSwitch,
+    ) -> None:
+        self._request = request
+        self._config = config
+        self._key = key
+        self._store = store
+        self._ledger = ledger
+        self._clock = clock
+        self._switch = switch
+
+    async def plan(self, state: RunState) -> tuple[PlanRecord, list[Verdict]]:
+        """Stage, compare and judge; the plan is in the ledger when this returns.
+
+        Raises what reading the export raises, and `IncompleteError` where memory or disk does not
+        do, or a stop came meanwhile.
+        """
+        request = self._request
+        folder = self._store.make_plan_folder(state.name)
+        base = await self._store.current()
+        inspection = Inspection(self._config.guards.uid_pattern)
+        loop = asyncio.get_running_loop()
+
+        def keep(skipped: Sequence[SkippedRows]) -> None:
+            entry = self._ledger.write(
+                lambda c: changes.skip(c, state.run, changes.NO_BATCH, skipped)
+            )
+            asyncio.run_coroutine_threadsafe(entry, loop).result()
+
+        staged = await asyncio.to_thread(
+            stage, self._blocks(), folder / _STAGED, keep=keep, look=inspection.look
+        )
+        await self._ledger.write(
+            lambda c: changes.enter_reading(
+                c, state.run, staged.rows_read, staged.blank, staged.invalid, is_complete=True
+            )
+        )
+        found = await self._compare(staged, base[1] if base else None, folder)
+        staged.path.unlink()
+        self._refuse_if_stopped()
+        verdicts = judge(
+            await self._facts(staged, found, base[1] if base else None, inspection),
+            self._config.guards,
+            request.allowances,
+        )
+        record = PlanRecord(
+            base[0].number if base else None,
+            request.first_action,
+            found.duplicate,
+            found.unchanged,
+            found.known_rejects,
+            _counts(found.adds),
+            _counts(found.removes),
+            request.exported_utc_ns,
+            inspection.profile.document(),
+            [_told(verdict) for verdict in verdicts],
+            self._allowed(),
+        )
+        await self._ledger.write(lambda c: mirrors.enter_plan(c, state.run, record))
+        return record, verdicts
+
+    def _blocks(self) -> Iterator[Block]:
+        try:
+            for block in self._request.source.blocks():
+                self._refuse_if_stopped()
+                yield block
+        except EmptyExportError:
+            return  # A guard has the word for it.
+
+    def _refuse_if_stopped(self) -> None:
+        if self._switch.is_pulled:
+            raise IncompleteError("stopped while it was planned", hint="run the same command again")
+
+    async def _compare(self, staged: Staged, base: Snapshot | None, folder: Path) -> Comparison:
+        recent, _ = await self._store.recent()
+        settings = self._config.planning
+        known = base.census.total if base else 0
+        known_bytes = base.path.stat().st_size if base else 0
+        needed = disk_needed(staged.uids, staged.uid_bytes, known, known_bytes)
+        check_disk(Path(settings.spill_dir) if settings.spill_dir else folder, needed)
+        return await asyncio.to_thread(
+            compare,
+            staged,
+            base,
+            folder,
+            settings,
+            recent_runs=recent,
+            rejections=await self._rejections(),
+        )
+
+    async def _rejections(self) -> pa.Table:
+        known = await self._ledger.write(lambda c: mirrors.rejections(c, self._key))
+        days = self._config.mirror.retry_rejected_days
+        due = self._clock.stamp().utc_ns - round(days * _DAY_NS)
+        return pa.table(
+            {
+                "uid": [each.uid.encode() for each in known],
+                "run": [each.run for each in known],
+                "is_due": [each.utc_ns <= due for each in known],
+            },
+            schema=REJECTIONS,
+        )
+
+    async def _facts(
+        self, staged: Staged, found: Comparison, base: Snapshot | None, inspection: Inspection
+    ) -> Facts:
+        last = await self._ledger.write(lambda c: mirrors.last_plan(c, self._key))
+        return Facts(
+            members=base.census.members + base.census.unknown if base else 0,
+            adds=found.adds.planned,
+            removes=found.removes.planned,
+            desired=staged.uids - found.duplicate,
+            rows_read=staged.rows_read,
+            invalid=staged.invalid,
+            duplicates=found.duplicate,
+            misfits=inspection.misfits,
+            profile=inspection.profile,
+            last_profile=Profile(last[1].profile) if last else None,
+            exported_utc_ns=self._request.exported_utc_ns,
+            last_exported_utc_ns=last[1].exported_utc_ns if last else None,
+            now_utc_ns=self._clock.stamp().utc_ns,
+            name=self._request.cohort.name,
+            last_name=last[0] if last else None,
+        )
+
+    def _allowed(self) -> list[dict[str, Any]]:
+        """Say which guards are lifted, by whom and why."""
+        who = {"user": getpass.getuser(), "host": socket.gethostname()}
+        return [
+            {"guard": each.guard.value, "bound": each.bound, **who, "reason": self._request.reason}
+            for each in self._request.allowances
+        ]
+
+
+def _counts(leg: Leg) -> LegCounts:
+    return LegCounts(leg.plain, leg.suspect, leg.held)
+
+
+def _told(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "guard": verdict.guard.value,
+        "verdict": "blocks" if verdict.blocks else "lifted" if verdict.is_lifted else "passes",
+        "sentence": verdict.sentence,
+        "override": verdict.override,
+    }
