@@ -21,8 +21,11 @@ from engine.errors import (
     ExportChangedError,
     IncompleteError,
     SourceError,
+    UsageError,
 )
+from engine.ledger import mirrors
 from engine.ledger.ledger import Ledger
+from engine.ledger.mirrors import CohortKey
 from engine.ledger.place import LEDGER_NAME, ledger_folder, make_folder, sole_writer
 from engine.ledger.records import Command, RunKey, RunState, SittingSettings
 from engine.report.accounts import Accounts, account, exit_status_of
@@ -75,6 +78,7 @@ async def push(  # noqa: PLR0913 - what and how, then who looks on
         ledger = Ledger.open(folder / LEDGER_NAME, clock)
         try:
             await ledger.recover()
+            await _refuse_mirrored(ledger, workspace.partner, request.cohort)
             sitting = _Sitting(request, config, envelope, ledger, clock)
             stop = await sitting.run(observe, opened, switch, restart=False)
             if _has_changed(stop) and request.restart_if_changed:
@@ -82,6 +86,16 @@ async def push(  # noqa: PLR0913 - what and how, then who looks on
             return await sitting.close(stop)
         finally:
             await ledger.close()
+
+
+async def _refuse_mirrored(ledger: Ledger, partner: str, cohort: Cohort) -> None:
+    """Keep a push from changing a mirrored cohort behind its snapshot's back."""
+    key = CohortKey(partner, cohort.id)
+    if await ledger.write(lambda c: mirrors.current(c, key)) is not None:
+        raise UsageError(
+            f"cohort {cohort.id} is mirrored: a push would change what its snapshot knows",
+            hint="mirror the export that it should be equal to, or push to another cohort",
+        )
 
 
 def opening_of(

@@ -12,6 +12,8 @@ from engine.config import Config, load
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.pacing import PacingSettings
+from engine.plan.guards import GuardSettings
+from engine.plan.settings import MirrorSettings, PlanningSettings
 from engine.report.settings import AccountingSettings
 
 SHIPPED = Path(__file__).parents[2] / "config.toml"
@@ -21,6 +23,9 @@ SETTINGS = {
     "delivery": ("delivery", DeliverySettings),
     "retry": ("retry", RetrySettings),
     "accounting": ("accounting", AccountingSettings),
+    "mirror": ("mirror", MirrorSettings),
+    "planning": ("plan", PlanningSettings),
+    "guards": ("guards", GuardSettings),
 }
 
 

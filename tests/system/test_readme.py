@@ -97,7 +97,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def write_exports(folder: Path) -> None:
     rows = "user_id,country\n" + "".join(f"{n:06},IN\n" for n in range(500))
     (folder / "exports").mkdir()
-    for name in ("churned.csv", "exports/a.csv"):
+    for name in ("churned.csv", "vips.csv", "exports/a.csv"):
         (folder / name).write_text(rows)
     records = [json.dumps({"user": {"_id": {"$oid": f"{n:024x}"}}}) for n in range(500)]
     (folder / "users.ndjson.gz").write_bytes(gzip.compress("\n".join(records).encode()))
