@@ -62,12 +62,13 @@ async def mirror(  # noqa: PLR0913 - what and how, then who looks on
         elif request.trust is not None:
             await store.trust(request.trust)
         await store.catch_up()
+        base = await store.current()
         state = await desk.begin(ledger, request)
         night = _Night(desk, ledger, store, state, request.cohort)
         opened(desk.opening(state, request.cohort))
         try:
             planner = Planner(request, config, key, store, ledger, desk.clock, desk.switch)
-            record, verdicts = await planner.plan(state)
+            record, verdicts = await planner.plan(state, base)
         except CohortSyncError as error:
             return await night.close(Stop.of(error))
         planned(night.forecast(record))

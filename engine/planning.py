@@ -17,7 +17,7 @@ from engine.config import Config
 from engine.errors import EmptyExportError, IncompleteError
 from engine.ledger import changes, mirrors
 from engine.ledger.ledger import Ledger
-from engine.ledger.mirrors import CohortKey, LegCounts, PlanRecord
+from engine.ledger.mirrors import CohortKey, Generation, LegCounts, PlanRecord
 from engine.ledger.records import RunState
 from engine.plan.compare import REJECTIONS, compare
 from engine.plan.guards import Allowance, Facts, Verdict, judge
@@ -78,15 +78,16 @@ class Planner:
         self._clock = clock
         self._switch = switch
 
-    async def plan(self, state: RunState) -> tuple[PlanRecord, list[Verdict]]:
-        """Stage, compare and judge; the plan is in the ledger when this returns.
+    async def plan(
+        self, state: RunState, base: tuple[Generation, Snapshot] | None
+    ) -> tuple[PlanRecord, list[Verdict]]:
+        """Stage, compare with `base`, and judge; the plan is in the ledger when this returns.
 
         Raises what reading the export raises, and `IncompleteError` where memory or disk does not
         do, or a stop came meanwhile.
         """
         request = self._request
         folder = self._store.make_plan_folder(state.name)
-        base = await self._store.current()
         inspection = Inspection(self._config.guards.uid_pattern)
         loop = asyncio.get_running_loop()
 

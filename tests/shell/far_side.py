@@ -49,6 +49,8 @@ class Play:
     """What is raised at `stage`; silence if None."""
     applied_after: float | None = 0.0
     """Seconds after its arrival when the cohort has changed; None if it never does."""
+    again_after: float | None = None
+    """Seconds after its arrival when it is applied once more; None if it is not."""
     seconds: float = ANSWER_SECONDS
     """Until the answer, or the error that comes in its place."""
 
@@ -130,6 +132,8 @@ class FarSide:
         if play.applied_after is not None:
             self.taken.update(request.uids)
             self._late.append((request.at + play.applied_after, request))
+            if play.again_after is not None:
+                self._late.append((request.at + play.again_after, request))
         self.catch_up(request.at)
 
     def catch_up(self, until: float = float("inf")) -> None:

@@ -10,7 +10,7 @@ import inspect
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
@@ -35,17 +35,23 @@ from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.place import LEDGER_NAME, ledger_folder
 from engine.ledger.records import Division
 from engine.ledger.schema import UNREADABLE, open_ledger, translate
+from engine.mirror import apply, mirror
 from engine.pacing import PacingSettings
+from engine.plan.guards import GuardSettings
+from engine.plan.settings import MirrorSettings, PlanningSettings
+from engine.planning import MirrorRequest
 from engine.push import PushRequest, push
 from engine.report.result import RunResult
 from engine.report.settings import AccountingSettings
 from engine.sending import StopSwitch
 from engine.source.block import Block
 from engine.workspace import ApiKey, Workspace
-from exports import Export
+from exports import Export, Row
 from virtual_time import BOOT_UTC_NS, START, run_virtually
 
 T = TypeVar("T")
+Start = Callable[..., Coroutine[Any, Any, RunResult]]
+"""Begins a command, given `observe`, `switch` and `clock`."""
 
 PARTNER = "partner"
 COHORT = Cohort("cohort-1", "Buyers")
@@ -138,6 +144,11 @@ def _name_of(function: Callable[..., object]) -> str:
     return f"{name} split" if isinstance(change, Division) else name
 
 
+async def _at_once(function: Callable[..., T], *arguments: Any, **named: Any) -> T:  # noqa: ANN401 - whatever it takes
+    """Stand in for a thread, which virtual time would not wait for."""
+    return function(*arguments, **named)
+
+
 @cache
 def _empty_ledger() -> bytes:
     """Return the file of a ledger without runs; to make one waits for the disk each time."""
@@ -223,6 +234,8 @@ class Pushes:
     pacing: PacingSettings = field(default_factory=lambda: PacingSettings(300, 60))
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
+    mirroring: MirrorSettings = field(default_factory=MirrorSettings)
+    guards: GuardSettings = field(default_factory=GuardSettings)
     machine: Machine = field(default_factory=Machine)
     watch: Callable[[str, Request], None] = lambda _stage, _request: None
     """Called as `FarSide.watch` is."""
@@ -255,8 +268,33 @@ class Pushes:
         """Run the command; it dies where `death` says, and is told to stop at these seconds."""
         source = ExportSource(export, name)
         request = PushRequest(source, [name], {}, COHORT, action)
+        return self._run(lambda **parts: push(request, self._config(), **parts), death, stops_at)
+
+    def mirror(
+        self,
+        wanted: Sequence[str],
+        *,
+        death: Death | None = None,
+        stops_at: tuple[float, ...] = (),
+        sends: bool = True,
+        **how: Any,  # noqa: ANN401 - what a request takes besides
+    ) -> Ended:
+        """Run the command on an export of these uids, as `push` does."""
+        source = ExportSource(Export([[Row(uid) for uid in wanted]]), "export.csv")
+        request = MirrorRequest(source, ["export.csv"], {}, COHORT, **how)
+        return self._run(
+            lambda **parts: mirror(request, self._config(), sends=sends, **parts), death, stops_at
+        )
+
+    def apply(self, plan: str, first: int | None = None) -> Ended:
+        """Run the command on a plan."""
+        return self._run(
+            lambda **parts: apply(plan, self._config(), first=first, **parts), None, ()
+        )
+
+    def _run(self, start: Start, death: Death | None, stops_at: tuple[float, ...]) -> Ended:
         ended = run_virtually(
-            lambda: self._push(request, death, stops_at), start=self.machine.now_at_rest
+            lambda: self._live(start, death, stops_at), start=self.machine.now_at_rest
         )
         if ended.died:
             shutil.rmtree(self.state)
@@ -267,12 +305,7 @@ class Pushes:
         """Keep the files as they are now: closing the connection would put them in order."""
         shutil.copytree(self.state, self.folder / f"state-{self._lives + 1}")
 
-    async def _push(
-        self,
-        request: PushRequest,
-        death: Death | None,
-        stops_at: tuple[float, ...],
-    ) -> Ended:
+    async def _live(self, start: Start, death: Death | None, stops_at: tuple[float, ...]) -> Ended:
         life = Life(death, self._leave_files)
 
         def watch(stage: str, request: Request) -> None:
@@ -290,9 +323,7 @@ class Pushes:
         for seconds in stops_at:
             asyncio.get_running_loop().call_later(seconds, switch.pull, "a signal")
         with self._played(life):
-            command = asyncio.create_task(
-                push(request, self._config(), observe=note, switch=switch, clock=self.machine)
-            )
+            command = asyncio.create_task(start(observe=note, switch=switch, clock=self.machine))
             dying = asyncio.create_task(life.over.wait())
             await asyncio.wait({command, dying}, return_when=asyncio.FIRST_COMPLETED)
             others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -320,6 +351,7 @@ class Pushes:
                 self.far_side.session(timeout)
             ),
         }
+        stack.enter_context(patch("asyncio.to_thread", _at_once))
         for place, part in parts.items():
             stack.enter_context(patch(place, part))
         return stack
@@ -335,4 +367,7 @@ class Pushes:
             accounting=AccountingSettings(),
             state_dir=self.state,
             notes=(),
+            mirror=self.mirroring,
+            planning=PlanningSettings(memory_megabytes=64, threads=1),
+            guards=self.guards,
         )

@@ -1,0 +1,341 @@
+"""Nights of mirrors in virtual time: faults, crashes, drains, and an API that applies late.
+
+The far side keeps its own members. After any night without faults, and once everything is applied,
+they are what that night's export wanted: no older decision survives a newer one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from far_side import FarSide, Play, Request
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from night_of_crashes import WEATHER
+from whole_push import Death, Ended, Pushes
+
+from engine.cohort import Action
+from engine.delivery.retry import RetrySettings
+from engine.errors import ExitStatus
+from engine.plan.guards import Allowance, GuardSettings
+from engine.plan.settings import MirrorSettings
+from exports import Export, Row
+
+SETTLE = 900.0
+UIDS = [f"u{number:04}" for number in range(14)]
+TROUBLE = sorted(WEATHER.keys() - {"500 applied much later"})
+
+
+@dataclass(frozen=True)
+class Lateness:
+    """How long after its arrival a request is applied, and perhaps again."""
+
+    seconds: float
+    again: float | None = None
+
+
+@dataclass(frozen=True)
+class Night:
+    """One start of the command, and what becomes of it."""
+
+    wanted: frozenset[str]
+    weather: tuple[str, ...] = ()
+    """What each of its requests meets, in their order; fine thereafter."""
+    lateness: tuple[Lateness, ...] = ()
+    """Of each of its requests, in their order; none thereafter."""
+    death: Death | None = None
+    signals: tuple[float, ...] = ()
+    pause: float = 60.0
+    """Seconds since the last one ended."""
+    reboots: bool = False
+    first_action: Action = Action.REMOVE
+
+
+latenesses = st.builds(
+    Lateness,
+    st.sampled_from([0.0, 5.0, 400.0, 899.0]),
+    st.sampled_from([None, None, 300.0, 899.0]),
+)
+deaths = st.one_of(
+    st.none(),
+    st.builds(
+        Death,
+        st.sampled_from(
+            [
+                *("begun", "sent", "arrived", "answered"),
+                *(f"{when} intend" for when in ("before", "inside", "after")),
+                *(f"{when} conclude" for when in ("before", "inside", "after")),
+                *(f"{when} {step}" for when in ("inside", "after") for step in ("plan", "_fold")),
+                *("before close", "inside finish", "after finish"),
+            ]
+        ),
+        st.integers(1, 4),
+    ),
+    st.builds(Death, seconds=st.floats(0.01, 30)),
+)
+nights = st.builds(
+    Night,
+    wanted=st.frozensets(st.sampled_from(UIDS), min_size=1),
+    weather=st.lists(st.sampled_from(TROUBLE), max_size=5).map(tuple),
+    lateness=st.lists(latenesses, max_size=6).map(tuple),
+    death=deaths,
+    signals=st.lists(st.floats(0.01, 20), max_size=2).map(lambda at: tuple(sorted(at))),
+    pause=st.sampled_from([0.0, 60.0, 2_000.0, 90_000.0]),
+    reboots=st.booleans(),
+    first_action=st.sampled_from(Action),
+)
+fine_nights = st.builds(
+    Night,
+    wanted=st.frozensets(st.sampled_from(UIDS), min_size=1),
+    lateness=st.lists(latenesses, max_size=6).map(tuple),
+    pause=st.sampled_from([0.0, 60.0, 2_000.0, 90_000.0]),
+    first_action=st.sampled_from(Action),
+)
+
+
+class Cohort:
+    """A cohort that is mirrored night after night."""
+
+    def __init__(self, folder: Path, poison: frozenset[str] = frozenset()) -> None:
+        self.far_side = FarSide(poison=poison)
+        self.commands = Pushes(
+            folder,
+            self.far_side,
+            uids_per_payload=3,
+            retry=RetrySettings(max_attempts=3),
+            mirroring=MirrorSettings(settle_seconds=SETTLE),
+        )
+
+    def spend(self, night: Night) -> Ended:
+        """Run the command, and hold the laws."""
+        self.commands.machine.pause(night.pause, reboot=night.reboots)
+        self.far_side.catch_up(self.commands.machine.now_at_rest)
+        self.far_side.script = _script(night)
+        ended = self.commands.mirror(
+            sorted(night.wanted),
+            death=night.death,
+            stops_at=night.signals,
+            first_action=night.first_action,
+        )
+        assert ended.error is None, ended.error
+        if ended.result is not None:
+            accounts = ended.result.accounts
+            assert accounts.imbalance is None
+            assert ended.exit_status is not ExitStatus.UNBALANCED
+            assert accounts.mirror is not None
+            if accounts.source_complete and accounts.mirror.unchanged + accounts.mirror.add.planned:
+                wanted = accounts.mirror.unchanged + accounts.mirror.add.planned
+                assert wanted == len(night.wanted)
+        return ended
+
+    def members(self) -> set[str]:
+        """Return who is in once everything is applied, and nothing later."""
+        self.far_side.catch_up()
+        return set(self.far_side.members)
+
+
+def _script(night: Night) -> Callable[[Request], Play]:
+    weather, lateness = iter(night.weather), iter(night.lateness)
+
+    def script(_: Request) -> Play:
+        play = WEATHER[next(weather, "fine")]
+        late = next(lateness, None)
+        if late is None or play.applied_after is None:
+            return play
+        return Play(
+            play.status,
+            play.body,
+            play.headers,
+            play.stage,
+            play.error,
+            applied_after=late.seconds,
+            again_after=late.again,
+            seconds=play.seconds,
+        )
+
+    return script
+
+
+@given(st.lists(st.one_of(nights, fine_nights), max_size=4), fine_nights)
+@settings(max_examples=settings().max_examples // 2)
+def test_after_a_fault_free_night_the_members_are_the_export(
+    troubled: list[Night], last: Night
+) -> None:
+    with TemporaryDirectory() as name:
+        cohort = Cohort(Path(name))
+        for night in troubled:
+            ended = cohort.spend(night)
+            event("died" if ended.died else f"exit {int(ended.exit_status or 0)}")
+        ended = cohort.spend(last)
+        assert ended.exit_status is ExitStatus.ACCEPTED
+        assert cohort.members() == last.wanted
+
+
+@given(st.lists(nights, max_size=3), fine_nights, st.sampled_from(UIDS))
+@settings(max_examples=settings().max_examples // 4)
+def test_a_rejected_uid_costs_nobody_else(troubled: list[Night], last: Night, poison: str) -> None:
+    with TemporaryDirectory() as name:
+        cohort = Cohort(Path(name), frozenset({poison}))
+        for night in (*troubled, last):
+            ended = cohort.spend(night)
+        assert ended.exit_status in {ExitStatus.ACCEPTED, ExitStatus.PARTIAL}
+        assert cohort.members() == last.wanted - {poison}
+        again = cohort.spend(last)  # It is known by now, and turns no night into a failure.
+        assert again.exit_status is ExitStatus.ACCEPTED
+        assert again.result is not None
+        accounts = again.result.accounts
+        assert accounts.requests.sent == 0
+        assert accounts.uids.rejected == (poison in last.wanted)
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Cohort:
+    return Cohort(tmp_path)
+
+
+def books(ended: Ended) -> dict[str, object]:
+    assert ended.result is not None
+    return ended.result.accounts.document()
+
+
+def test_a_second_night_sends_only_what_changed(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset(UIDS[:10])))
+    cohort.commands.machine.pause(SETTLE)
+    before = len(cohort.far_side.arrived)
+    document = books(cohort.spend(Night(frozenset(UIDS[1:11]))))
+    sent = cohort.far_side.arrived[before:]
+    assert [(request.action, request.uids) for request in sent] == [
+        ("remove_members", (UIDS[0],)),
+        ("add_members", (UIDS[10],)),
+    ]
+    assert document["rows"] == {
+        "read": 10,
+        "blank": 0,
+        "invalid": 0,
+        "duplicate": 0,
+        "unchanged": 9,
+    }
+    assert "uids" not in document
+    assert document["add"] == {
+        "planned": 1,
+        "accepted": 1,
+        "rejected": 0,
+        "unconfirmed": 0,
+        "pending": 0,
+    }
+
+
+def test_a_reversal_waits_until_the_earlier_change_has_settled(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset(UIDS[:4])))
+    first = cohort.far_side.arrived[0].at
+    before = len(cohort.far_side.arrived)
+    cohort.spend(Night(frozenset([*UIDS[1:4], UIDS[9]])))
+    added, removed = cohort.far_side.arrived[before:]
+    assert (added.action, removed.action) == ("add_members", "remove_members")
+    assert added.at < first + SETTLE <= removed.at
+
+
+def test_nothing_is_sent_when_a_guard_blocks(cohort: Cohort) -> None:
+    cohort.commands.guards = GuardSettings(max_removals=2)
+    cohort.spend(Night(frozenset(UIDS)))
+    before = len(cohort.far_side.arrived)
+    blocked = cohort.commands.mirror(UIDS[3:])
+    assert blocked.exit_status is ExitStatus.GUARDED
+    assert blocked.result is not None
+    assert "removals: 3 removals" in str(blocked.result.accounts.reason)
+    assert "--allow removals=3" in str(blocked.result.hint)
+    assert len(cohort.far_side.arrived) == before
+    assert cohort.members() == set(UIDS)
+    lifted = cohort.commands.mirror(
+        UIDS[3:], allowances=[Allowance.parse("removals=3")], reason="spring"
+    )
+    assert lifted.exit_status is ExitStatus.ACCEPTED
+    assert cohort.members() == set(UIDS[3:])
+
+
+def test_a_plan_is_sent_in_parts_as_it_was_made(cohort: Cohort) -> None:
+    planned = cohort.commands.mirror(UIDS, sends=False)
+    assert planned.exit_status is ExitStatus.ACCEPTED
+    assert not cohort.far_side.arrived
+    document = books(planned)
+    assert document["status"] == "planned"
+    plan = str(document["run"])
+    canary = cohort.commands.apply(plan, first=4)
+    assert books(canary)["status"] == "canary"
+    assert len(cohort.members()) == 4
+    rest = cohort.commands.apply(plan)
+    assert books(rest)["status"] == "finished"
+    assert rest.exit_status is ExitStatus.ACCEPTED
+    assert cohort.members() == set(UIDS)
+    sent = [uid for request in cohort.far_side.arrived for uid in request.uids]
+    assert sorted(sent) == UIDS
+    done = cohort.commands.apply(plan)
+    assert done.exit_status is ExitStatus.USAGE
+
+
+def test_a_plan_is_refused_once_the_snapshot_has_moved(cohort: Cohort) -> None:
+    plan = str(books(cohort.commands.mirror(UIDS, sends=False))["run"])
+    cohort.spend(Night(frozenset(UIDS[:5])))
+    before = len(cohort.far_side.arrived)
+    refused = cohort.commands.apply(plan)
+    assert refused.exit_status is ExitStatus.USAGE
+    assert refused.error is not None
+    assert "out of date" in refused.error.message
+    assert len(cohort.far_side.arrived) == before
+
+
+def snapshots(cohort: Cohort) -> list[Path]:
+    return sorted((cohort.commands.ledger.parent / "snapshots").glob("*/*/*.parquet"))
+
+
+@pytest.mark.parametrize("harm", ["lost", "corrupt"])
+def test_a_snapshot_that_is_lost_is_noticed_before_anything_is_sent(
+    cohort: Cohort, harm: str
+) -> None:
+    cohort.spend(Night(frozenset(UIDS[:6])))
+    cohort.commands.machine.pause(SETTLE)
+    cohort.spend(Night(frozenset(UIDS[2:8])))
+    cohort.commands.machine.pause(SETTLE)
+    _, last = snapshots(cohort)
+    if harm == "lost":
+        last.unlink()
+    else:
+        last.write_bytes(last.read_bytes()[:-9])
+    before = len(cohort.far_side.arrived)
+    noticed = cohort.commands.mirror(UIDS[3:9])
+    assert noticed.exit_status is ExitStatus.USAGE
+    assert noticed.error is not None
+    assert "--trust" in str(noticed.error.hint)
+    assert len(cohort.far_side.arrived) == before
+    trusted = cohort.commands.mirror(UIDS[3:9], trust=1)
+    assert trusted.exit_status is ExitStatus.ACCEPTED
+    assert cohort.members() == set(UIDS[3:9])
+
+
+def test_an_empty_snapshot_adds_everything_and_removes_nothing(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset(UIDS[:6])))
+    snapshots(cohort)[-1].unlink()
+    again = cohort.commands.mirror(UIDS[3:9], assume_empty=True)
+    assert again.exit_status is ExitStatus.ACCEPTED
+    assert cohort.members() == set(UIDS[:9])
+
+
+def test_a_push_to_a_mirrored_cohort_is_refused(cohort: Cohort) -> None:
+
+    cohort.spend(Night(frozenset(UIDS[:6])))
+    before = len(cohort.far_side.arrived)
+    refused = cohort.commands.push(Export([[Row("u9999")]]))
+    assert refused.exit_status is ExitStatus.USAGE
+    assert len(cohort.far_side.arrived) == before
+
+
+def test_old_snapshots_and_plans_are_dropped(tmp_path: Path) -> None:
+    cohort = Cohort(tmp_path)
+    cohort.commands.mirroring = MirrorSettings(settle_seconds=1.0, keep_generations=2)
+    for start in range(5):
+        cohort.spend(Night(frozenset(UIDS[start : start + 5])))
+    assert [path.stem for path in snapshots(cohort)] == ["000004", "000005"]
+    assert len(list((cohort.commands.ledger.parent / "plans").iterdir())) == 2
+    assert cohort.members() == set(UIDS[4:9])
