@@ -249,8 +249,9 @@ class Cutter:
         known: Sequence[KnownBatch] = (),
         *,
         first_uid: int = 0,
+        found_bytes: int | None = None,
     ) -> None:
-        """Count uids from `first_uid`.
+        """Count uids from `first_uid`; `found_bytes` is what an API was found to take before.
 
         Raises `UsageError` if not even one short uid fits beside the envelope.
         """
@@ -262,7 +263,9 @@ class Cutter:
                 f"takes {len(envelope)} bytes without members",
                 hint="raise limits.payload_bytes, or shorten the cohort's description",
             )
-        self.payload_bytes = payload_bytes
+        self.configured_bytes = payload_bytes
+        """The limit that was configured: what is larger can never be sent."""
+        self.payload_bytes = min(payload_bytes, found_bytes or payload_bytes)
         """The limit in force, which an answer of 413 lowers for the batches to come."""
         # The members come last in a payload.
         self._parts: list[_Part] = []

@@ -24,7 +24,7 @@ class Intake:
         self._left_open = left_open
         self._envelope = envelope
         self._limit = limit
-        self.configured_bytes = limit.payload_bytes
+        self.configured_bytes = limit.configured_bytes
         """The limit before any answer of 413 lowered it."""
         self._largest_accepted = largest_accepted
         self._unregistered: list[Registration] = []

@@ -73,4 +73,8 @@ class Reader(Protocol):
 class PayloadLimit(Protocol):
     """Whoever cuts the batches to come."""
 
+    @property
+    def configured_bytes(self) -> int:
+        """The limit before any answer of 413 lowered it."""
+
     payload_bytes: int

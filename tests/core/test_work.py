@@ -91,6 +91,10 @@ class Limit:
     """Whoever cuts the batches to come."""
 
     payload_bytes: int = 1000
+    configured_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self.configured_bytes = self.payload_bytes
 
 
 def test_a_413_lowers_the_limit_to_what_the_halves_take() -> None:

@@ -25,7 +25,9 @@ from exports import Export, Row
 
 SETTLE = 900.0
 UIDS = [f"u{number:04}" for number in range(14)]
-TROUBLE = sorted(WEATHER.keys() - {"500 applied much later"})
+# A 413 that has nothing to do with the size may hit a uid that stands alone, and write it off for
+# days; those that tell the truth are the far side's own, by `most_uids`.
+TROUBLE = sorted(WEATHER.keys() - {"500 applied much later", "413"})
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,10 @@ fine_nights = st.builds(
 class Cohort:
     """A cohort that is mirrored night after night."""
 
-    def __init__(self, folder: Path, poison: frozenset[str] = frozenset()) -> None:
-        self.far_side = FarSide(poison=poison)
+    def __init__(
+        self, folder: Path, poison: frozenset[str] = frozenset(), most_uids: int = 10**9
+    ) -> None:
+        self.far_side = FarSide(poison=poison, most_uids=most_uids)
         self.commands = Pushes(
             folder,
             self.far_side,
@@ -158,13 +162,17 @@ def _script(night: Night) -> Callable[[Request], Play]:
     return script
 
 
-@given(st.lists(st.one_of(nights, fine_nights), max_size=4), fine_nights)
+@given(
+    st.lists(st.one_of(nights, fine_nights), max_size=4),
+    fine_nights,
+    st.sampled_from([10**9, 2, 1]),
+)
 @settings(max_examples=settings().max_examples // 2)
 def test_after_a_fault_free_night_the_members_are_the_export(
-    troubled: list[Night], last: Night
+    troubled: list[Night], last: Night, most_uids: int
 ) -> None:
     with TemporaryDirectory() as name:
-        cohort = Cohort(Path(name))
+        cohort = Cohort(Path(name), most_uids=most_uids)
         for night in troubled:
             ended = cohort.spend(night)
             event("died" if ended.died else f"exit {int(ended.exit_status or 0)}")
