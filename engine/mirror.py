@@ -6,9 +6,9 @@ folded into the snapshot, and a new plan begins from there.
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,16 @@ from engine.cohort import Action, Cohort, Envelope
 from engine.config import Config
 from engine.delivery.events import Observer
 from engine.delivery.stop import Stop
+from engine.desk import Desk
 from engine.errors import CohortSyncError, ExitStatus, IncompleteError, UsageError
 from engine.ledger import changes, mirrors
 from engine.ledger.ledger import Ledger
 from engine.ledger.mirrors import CohortKey, PlanRecord
-from engine.ledger.place import LEDGER_NAME, ledger_folder, make_folder, sole_writer
-from engine.ledger.records import Command, RunKey, RunState, SittingSettings
+from engine.ledger.place import LEDGER_NAME, ledger_folder
+from engine.ledger.records import RunState
 from engine.plan.leg import leg_blocks, sample, weigh
 from engine.planning import MirrorRequest, Planner
 from engine.report.accounts import Accounts, account, exit_status_of, timestamp
-from engine.report.figures import Ceiling
 from engine.report.history import reading
 from engine.report.result import Opening, RunResult
 from engine.sending import Sender, StopSwitch
@@ -55,7 +55,7 @@ async def mirror(  # noqa: PLR0913 - what and how, then who looks on
     what keeps it from beginning: the configuration, the state folder, a snapshot that is lost.
     """
     key = CohortKey(config.workspace.partner, request.cohort.id)
-    desk = _Desk(config, key, observe, waiting, switch or StopSwitch(), clock or SystemClock())
+    desk = Desk(config, key, observe, waiting, switch or StopSwitch(), clock or SystemClock())
     async with desk.open(request.wait_seconds) as (ledger, store):
         if request.assume_empty:
             await store.assume_empty()
@@ -110,7 +110,7 @@ async def apply(  # noqa: PLR0913 - what and how, then who looks on
         )
     cohort = Cohort(row["cohort_id"], row["cohort_name"], row["cohort_description"])
     key = CohortKey(row["partner"], row["cohort_id"])
-    desk = _Desk(config, key, observe, waiting, switch or StopSwitch(), clock or SystemClock())
+    desk = Desk(config, key, observe, waiting, switch or StopSwitch(), clock or SystemClock())
     async with desk.open(wait_seconds) as (ledger, store):
         await store.catch_up()
         record = await ledger.write(lambda c: mirrors.open_plan(c, row["run"]))
@@ -146,85 +146,11 @@ def _guarded(record: PlanRecord) -> Stop:
     return Stop(ExitStatus.GUARDED, reason, hint)
 
 
-@dataclass(frozen=True, slots=True)
-class _Desk:
-    """What all work on one cohort shares."""
-
-    config: Config
-    key: CohortKey
-    observe: Observer
-    waiting: Callable[[str], None]
-    switch: StopSwitch
-    clock: Clock
-
-    @asynccontextmanager
-    async def open(self, wait_seconds: float) -> AsyncIterator[tuple[Ledger, SnapshotStore]]:
-        """Hold the workspace's lock and its ledger, put in order."""
-        workspace, config = self.config.workspace, self.config
-        folder = ledger_folder(config.state_dir, workspace.endpoint.url, workspace.id)
-        make_folder(folder)
-        async with sole_writer(folder, wait_seconds, lambda: self.switch.is_pulled, self.waiting):
-            ledger = Ledger.open(folder / LEDGER_NAME, self.clock)
-            try:
-                await ledger.recover()
-                yield (
-                    ledger,
-                    SnapshotStore(
-                        folder, ledger, self.key, config.mirror, config.planning, self.clock
-                    ),
-                )
-            finally:
-                await ledger.close()
-
-    @property
-    def _sitting(self) -> SittingSettings:
-        pacing = self.config.pacing
-        return SittingSettings(
-            pacing.requests, pacing.per_seconds, self.config.packing.payload_bytes
-        )
-
-    async def begin(self, ledger: Ledger, request: MirrorRequest) -> RunState:
-        """Enter a new run; an unfinished one of the same command is not gone on with."""
-        workspace, now = self.config.workspace, self.clock.stamp().utc_ns
-        key = RunKey(
-            workspace.endpoint.url,
-            workspace.id,
-            workspace.partner,
-            request.cohort,
-            None,
-            request.source.identity,
-        )
-        command = Command(request.exports, request.reading, request.source.sizes)
-        return await ledger.write(lambda c: changes.insert_run(c, key, command, self._sitting, now))
-
-    async def sit_down(self, ledger: Ledger, run: int, name: str) -> RunState:
-        """Enter another process that works on a plan."""
-        now = self.clock.stamp().utc_ns
-        return await ledger.write(
-            lambda c: changes.sit_down_again(c, run, name, self._sitting, now)
-        )
-
-    def opening(self, state: RunState, cohort: Cohort) -> Opening:
-        """Say where a run goes."""
-        workspace, pacing = self.config.workspace, self.config.pacing
-        return Opening(
-            workspace.endpoint.label,
-            workspace.id,
-            workspace.partner,
-            cohort,
-            changes.MIRROR,
-            Ceiling(pacing.requests, pacing.per_seconds),
-            state.name,
-            state.is_resumed,
-            0,
-        )
-
-
 class _Night:
     """One process's work on one plan."""
 
     def __init__(
-        self, desk: _Desk, ledger: Ledger, store: SnapshotStore, state: RunState, cohort: Cohort
+        self, desk: Desk, ledger: Ledger, store: SnapshotStore, state: RunState, cohort: Cohort
     ) -> None:
         self._desk = desk
         self._ledger = ledger
@@ -233,6 +159,7 @@ class _Night:
         self._cohort = cohort
         self._sender: Sender | None = None
         self._payload_bytes = desk.config.packing.payload_bytes
+        self._found_bytes = self._payload_bytes
 
     def _leg(self, action: Action) -> Path:
         return self._store.plan_folder(self._state.name) / f"{action.value}s.parquet"
@@ -301,10 +228,12 @@ class _Night:
         run, name, sitting = self._state.run, self._state.name, self._state.sitting
         state = await self._ledger.write(lambda c: changes.progress(c, run, name, sitting))
         envelope = self._envelope(action)
-        cutter = Cutter(envelope, self._payload_bytes, first_uid=start)
+        cutter = Cutter(
+            envelope, self._payload_bytes, first_uid=start, found_bytes=self._found_bytes
+        )
         batches = cutter.batches(leg_blocks(self._leg(action), start, end))
         stop = await sender.deliver(state, envelope, cutter, batches)
-        self._payload_bytes = cutter.payload_bytes
+        self._found_bytes = cutter.payload_bytes
         return stop
 
     async def _wait_to_settle(self) -> Stop | None:

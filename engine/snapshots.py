@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import shutil
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -22,11 +23,12 @@ from engine.ledger.ledger import Ledger
 from engine.ledger.mirrors import CohortKey, Fate, Generation, Unfolded
 from engine.ledger.place import make_folder
 from engine.plan.files import new_file
-from engine.plan.fold import fold
-from engine.plan.records import Census, Snapshot
+from engine.plan.fold import adopt, fold
+from engine.plan.records import Census, Snapshot, UidState
 from engine.plan.settings import MirrorSettings, PlanningSettings
-from engine.plan.snapshot_file import SNAPSHOT, describe, verify
-from engine.plan.staging import write_batches
+from engine.plan.snapshot_file import SNAPSHOT, check_snapshot, describe, verify
+from engine.plan.staging import stage, write_batches
+from engine.source.block import Block
 
 _LONGEST_NAME = 100
 ADDS, REMOVES = "adds.parquet", "removes.parquet"
@@ -120,13 +122,7 @@ class SnapshotStore:
 
     async def trust(self, number: int) -> None:
         """Go on from an older snapshot; every uid that was touched since is unknown."""
-        known = await self._ledger.write(lambda c: mirrors.generations(c, self._key))
-        trusted = next((each for each in known if each.number == number), None)
-        if trusted is None:
-            raise UsageError(
-                f"cohort {self._key.cohort_id} has no generation {number}",
-                hint="`cohortsync snapshot list` lists them",
-            )
+        trusted = await self.find(number)
         base = self.snapshot_of(trusted)
         await asyncio.to_thread(verify, base)
         since = await self._ledger.write(
@@ -138,11 +134,86 @@ class SnapshotStore:
                     f"what run {mirror.name} has sent since generation {number} is not kept",
                     hint="pass --assume-empty, or trust a later generation",
                 )
-        again = await asyncio.to_thread(self._copy, base, await self._last_number() + 1)
+        again = await asyncio.to_thread(self._copy, base, await self._last_number() + 1, "trust")
         await self._ledger.write(lambda c: mirrors.enter_generation(c, self._key, again))
         for mirror in since:
             doubted = [replace(fate, is_accepted=False) for fate in await self._fates(mirror)]
             await self._fold(mirror, doubted, "trust", is_closed=True)
+
+    async def adopt(self, blocks: Iterable[Block], origin: str) -> Generation:
+        """Let the uids of `blocks` be known: the cohort's members, or perhaps members.
+
+        With the origin `reconcile` they are all of the members, whatever was known before; with
+        `adopt` each that is not known yet is unknown from now on.
+        """
+        base = await self.current()
+        number = await self._last_number() + 1
+        is_all = origin == "reconcile"
+        generation = await asyncio.to_thread(
+            self._adopt,
+            None if is_all or base is None else base[1],
+            blocks,
+            UidState.IN if is_all else UidState.MAY_BE_IN,
+            number,
+            origin,
+        )
+        await self._ledger.write(lambda c: mirrors.enter_generation(c, self._key, generation))
+        await self._drop_old()
+        return generation
+
+    def _adopt(
+        self,
+        base: Snapshot | None,
+        blocks: Iterable[Block],
+        state: UidState,
+        number: int,
+        origin: str,
+    ) -> Generation:
+        target = self._target(number)
+        staged = target.with_name("adopted.parquet")
+        try:
+            stage(blocks, staged)
+            made = adopt(base, staged, state, target=target, settings=self._planning)
+        finally:
+            staged.unlink(missing_ok=True)
+        return self._generation(made, number, None, origin)
+
+    async def generations(self) -> list[Generation]:
+        """Return every snapshot there was, the one that counts first."""
+        return await self._ledger.write(lambda c: mirrors.generations(c, self._key))
+
+    async def verify_all(self) -> list[Generation]:
+        """Return those that are kept; raises `LedgerError` for the first that is not whole."""
+        kept = [each for each in await self.generations() if each.file is not None]
+        for generation in kept:
+            await asyncio.to_thread(verify, self.snapshot_of(generation))
+        return kept
+
+    async def find(self, number: int | None) -> Generation:
+        """Return a generation, by default the one that counts; `UsageError` if there is none."""
+        for generation in await self.generations():
+            if number in {None, generation.number}:
+                return generation
+        named = "snapshot" if number is None else f"generation {number}"
+        raise UsageError(
+            f"cohort {self._key.cohort_id} has no {named}",
+            hint="`cohortsync snapshot list` lists them",
+        )
+
+    async def export(self, path: Path, number: int | None) -> None:
+        """Copy a snapshot to `path`; raises `UsageError` if something is there already."""
+        snapshot = self.snapshot_of(await self.find(number))
+        await asyncio.to_thread(verify, snapshot)
+        await asyncio.to_thread(_copy_out, snapshot.path, path)
+
+    async def bring(self, path: Path) -> Generation:
+        """Make a copy of a file that `export` wrote the snapshot that counts."""
+        await asyncio.to_thread(check_snapshot, path, self._planning)
+        number = await self._last_number() + 1
+        empty = Snapshot(path, Census(), b"")
+        made = await asyncio.to_thread(self._copy, empty, number, "import")
+        await self._ledger.write(lambda c: mirrors.enter_generation(c, self._key, made))
+        return made
 
     async def _fates(self, mirror: Unfolded) -> list[Fate]:
         return await self._ledger.write(lambda c: mirrors.fates(c, mirror.run))
@@ -208,11 +279,11 @@ class SnapshotStore:
         write_batches(target, SNAPSHOT, [])
         return self._generation(describe(target), number, None, "assume-empty")
 
-    def _copy(self, base: Snapshot, number: int) -> Generation:
+    def _copy(self, base: Snapshot, number: int, origin: str) -> Generation:
         target = self._target(number)
         with base.path.open("rb") as old, new_file(target) as new:
             shutil.copyfileobj(old, new)
-        return self._generation(describe(target), number, None, "trust")
+        return self._generation(describe(target), number, None, origin)
 
     def _target(self, number: int) -> Path:
         make_folder(self._folder)
@@ -246,6 +317,16 @@ class SnapshotStore:
             (self._folder / str(generation.file)).unlink(missing_ok=True)
         for name in names:
             shutil.rmtree(self.plan_folder(name), ignore_errors=True)
+
+
+def _copy_out(snapshot: Path, path: Path) -> None:
+    if path.exists():
+        raise UsageError(f"{path} exists already")
+    try:
+        with snapshot.open("rb") as old, new_file(path) as new:
+            shutil.copyfileobj(old, new)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def _name(cohort_id: str) -> str:

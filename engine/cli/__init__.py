@@ -19,6 +19,7 @@ from engine.cli.emulator import emulator
 from engine.cli.mirror import apply, mirror, plan
 from engine.cli.push import push, resume
 from engine.cli.runs import rejects, runs, show
+from engine.cli.snapshot import snapshot
 from engine.cli.stdout import printing
 from engine.cli.text import printable
 from engine.errors import CohortSyncError, ExitStatus, IncompleteError, UsageError
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 for command in (push, resume, mirror, plan, apply, runs, show, rejects, check, emulator, demo):
     app.command()(command)
+app.add_typer(snapshot, name="snapshot")
 
 
 def _tell_version(asked: bool) -> None:  # noqa: FBT001 - typer passes it by place

@@ -44,6 +44,17 @@ COPY (
 """
 
 
+_ADOPTED = """
+COPY (
+  SELECT coalesce(b.uid, s.uid) AS uid,
+         (CASE WHEN b.uid IS NULL THEN {state}
+               WHEN b.state = {out} AND s.uid IS NOT NULL THEN {may_be_out}
+               ELSE b.state END)::UTINYINT AS state,
+         coalesce(b.run, 0)::INTEGER AS run
+  FROM {base} AS b FULL OUTER JOIN (SELECT DISTINCT uid FROM read_parquet({staged})) AS s
+  ON b.uid = s.uid
+) TO {target} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)
+"""
 _NO_ROWS = "(SELECT ''::BLOB AS uid, 0::UTINYINT AS state, 0::INTEGER AS run WHERE false)"
 
 
@@ -72,23 +83,59 @@ def fold(  # noqa: PLR0913 - what was, what happened, and where to
             SNAPSHOT,
             (batch for action, leg in legs.items() for batch in _changed(action, leg, fates, run)),
         )
+        query = _NEXT.format(
+            base=_rows_of(base),
+            changed=literal(changed),
+            target=literal(part),
+            out=int(UidState.OUT),
+            recent=", ".join(str(each) for each in (-1, *recent_runs)),
+        )
+        _copy(query, part, target, settings)
+    finally:
+        changed.unlink(missing_ok=True)
+    return describe(target)
+
+
+def adopt(
+    base: Snapshot | None,
+    staged: Path,
+    state: UidState,
+    *,
+    target: Path,
+    settings: PlanningSettings,
+) -> Snapshot:
+    """Write `base` and, in `state`, each uid of a staged file that it does not hold.
+
+    One that was out is unknown from now on, and keeps its run: a late remove may still come.
+
+    Raises as `planner` does.
+    """
+    part = target.with_name(f"{target.name}.part")
+    query = _ADOPTED.format(
+        base=_rows_of(base),
+        staged=literal(staged),
+        state=int(state),
+        out=int(UidState.OUT),
+        may_be_out=int(UidState.MAY_BE_OUT),
+        target=literal(part),
+    )
+    _copy(query, part, target, settings)
+    return describe(target)
+
+
+def _rows_of(base: Snapshot | None) -> str:
+    return f"read_parquet({literal(base.path)})" if base else _NO_ROWS
+
+
+def _copy(query: str, part: Path, target: Path, settings: PlanningSettings) -> None:
+    try:
         # Made by us, so that nobody else ever may read it.
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
         with planner(settings, target.parent) as connection:
-            connection.execute(
-                _NEXT.format(
-                    base=f"read_parquet({literal(base.path)})" if base else _NO_ROWS,
-                    changed=literal(changed),
-                    target=literal(part),
-                    out=int(UidState.OUT),
-                    recent=", ".join(str(each) for each in (-1, *recent_runs)),
-                )
-            )
+            connection.execute(query)
         put_in_place(part, target)
     finally:
-        changed.unlink(missing_ok=True)
         part.unlink(missing_ok=True)
-    return describe(target)
 
 
 def _changed(action: Action, leg: Path, fates: pa.Table, run: int) -> Iterator[pa.RecordBatch]:

@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from engine.errors import LedgerError
+from engine.errors import LedgerError, UsageError
 from engine.plan.files import digest_of
+from engine.plan.planning import planner
 from engine.plan.records import UNKNOWN, Census, Snapshot, UidState
+from engine.plan.settings import PlanningSettings
 from engine.plan.staging import read_batches
 
 SNAPSHOT = pa.schema(
@@ -51,6 +54,25 @@ LOST = (
     "snapshot list` lists them), or --assume-empty to add everything anew and remove nothing"
 )
 """What to do about a snapshot that is lost or corrupt."""
+
+
+def check_snapshot(path: Path, settings: PlanningSettings) -> None:
+    """Raise `UsageError` unless a file from elsewhere is a snapshot, with each uid once."""
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from error
+    if not schema.equals(SNAPSHOT) and schema.names != SNAPSHOT.names:
+        raise UsageError(f"{path}: is no snapshot", hint="`cohortsync snapshot export` writes one")
+    with planner(settings, path.parent) as connection:
+        bad = connection.execute(
+            "SELECT (SELECT count(*) FROM read_parquet(?) WHERE uid IS NULL "
+            "OR state NOT IN (1, 2, 3, 4)), "
+            "(SELECT count(*) - count(DISTINCT uid) FROM read_parquet(?))",
+            [str(path), str(path)],
+        ).fetchone()
+    if bad != (0, 0):
+        raise UsageError(f"{path}: is no snapshot: uids stand in it twice, or without a state")
 
 
 def look_up(path: Path, uid: str) -> tuple[UidState, int] | None:

@@ -1,0 +1,94 @@
+"""What all work on one mirrored cohort shares: its lock, its ledger and its snapshots."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from engine.clock import Clock
+from engine.cohort import Cohort
+from engine.config import Config
+from engine.delivery.events import Observer
+from engine.ledger import changes
+from engine.ledger.ledger import Ledger
+from engine.ledger.mirrors import CohortKey
+from engine.ledger.place import LEDGER_NAME, ledger_folder, make_folder, sole_writer
+from engine.ledger.records import Command, RunKey, RunState, SittingSettings
+from engine.planning import MirrorRequest
+from engine.report.figures import Ceiling
+from engine.report.result import Opening
+from engine.sending import StopSwitch
+from engine.snapshots import SnapshotStore
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """One cohort's, for one process."""
+
+    config: Config
+    key: CohortKey
+    observe: Observer
+    waiting: Callable[[str], None]
+    switch: StopSwitch
+    clock: Clock
+
+    @asynccontextmanager
+    async def open(self, wait_seconds: float) -> AsyncIterator[tuple[Ledger, SnapshotStore]]:
+        """Hold the workspace's lock and its ledger, put in order."""
+        workspace, config = self.config.workspace, self.config
+        folder = ledger_folder(config.state_dir, workspace.endpoint.url, workspace.id)
+        make_folder(folder)
+        async with sole_writer(folder, wait_seconds, lambda: self.switch.is_pulled, self.waiting):
+            ledger = Ledger.open(folder / LEDGER_NAME, self.clock)
+            try:
+                await ledger.recover()
+                yield (
+                    ledger,
+                    SnapshotStore(
+                        folder, ledger, self.key, config.mirror, config.planning, self.clock
+                    ),
+                )
+            finally:
+                await ledger.close()
+
+    @property
+    def _sitting(self) -> SittingSettings:
+        pacing = self.config.pacing
+        return SittingSettings(
+            pacing.requests, pacing.per_seconds, self.config.packing.payload_bytes
+        )
+
+    async def begin(self, ledger: Ledger, request: MirrorRequest) -> RunState:
+        """Enter a new run; an unfinished one of the same command is not gone on with."""
+        workspace, now = self.config.workspace, self.clock.stamp().utc_ns
+        key = RunKey(
+            workspace.endpoint.url,
+            workspace.id,
+            workspace.partner,
+            request.cohort,
+            None,
+            request.source.identity,
+        )
+        command = Command(request.exports, request.reading, request.source.sizes)
+        return await ledger.write(lambda c: changes.insert_run(c, key, command, self._sitting, now))
+
+    async def sit_down(self, ledger: Ledger, run: int, name: str) -> RunState:
+        """Enter another process that works on a plan."""
+        now = self.clock.stamp().utc_ns
+        return await ledger.write(
+            lambda c: changes.sit_down_again(c, run, name, self._sitting, now)
+        )
+
+    def opening(self, state: RunState, cohort: Cohort) -> Opening:
+        """Say where a run goes."""
+        workspace, pacing = self.config.workspace, self.config.pacing
+        return Opening(
+            workspace.endpoint.label,
+            workspace.id,
+            workspace.partner,
+            cohort,
+            changes.MIRROR,
+            Ceiling(pacing.requests, pacing.per_seconds),
+            state.name,
+            state.is_resumed,
+            0,
+        )
