@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from annotated_types import Ge
 
-from engine.cohort import Action, Envelope
+from engine.cohort import Envelope, Leg
 from engine.errors import ExportChangedError, UsageError
 from engine.source.block import BLANK, Block, Skipped
 
@@ -82,9 +82,9 @@ class Batch:
 
     number: int | None
     """Its number in the ledger, if that knows it already."""
-    action: Action
+    leg: Leg
     first_uid: int
-    """The place of its first uid among all that are planned for this action, from 0."""
+    """The place of its first uid in its leg, from 0."""
     uid_count: int
     payload: bytes
     """Over the limit only where it holds a single uid that can never fit."""
@@ -242,20 +242,24 @@ class _BlockCursor:
 class Cutter:
     """Cuts an export's blocks into batches, one after the other."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is cut, how small, and where the cut goes on
         self,
         envelope: Envelope,
         payload_bytes: int,
         known: Sequence[KnownBatch] = (),
         *,
+        leg: Leg | None = None,
         first_uid: int = 0,
         found_bytes: int | None = None,
     ) -> None:
-        """Count uids from `first_uid`; `found_bytes` is what an API was found to take before.
+        """Count the uids of `leg`, by default the envelope's action, from `first_uid`.
+
+        `found_bytes` is what the API was found to take before.
 
         Raises `UsageError` if not even one short uid fits beside the envelope.
         """
         self._envelope = envelope
+        self._leg = leg or Leg(envelope.action)
         self._known = known
         if payload_bytes < len(envelope) + MEMBER_BYTES:
             raise UsageError(
@@ -368,7 +372,7 @@ class Cutter:
     def _close(self, known: KnownBatch | None = None, *, is_last: bool = False) -> Batch:
         batch = Batch(
             number=known.number if known else None,
-            action=self._envelope.action,
+            leg=self._leg,
             first_uid=self._first_uid,
             uid_count=self._uid_count,
             payload=self._payload(),

@@ -27,6 +27,20 @@ class Action(StrEnum):
         return f"{self.value}_members"
 
 
+class Leg(StrEnum):
+    """A part of a run that does one thing: a push has one leg, a mirror up to three."""
+
+    ADD = "add"
+    REMOVE = "remove"
+    RESEND = "resend"
+    """Members that are in already, added once more."""
+
+    @property
+    def action(self) -> Action:
+        """What it asks of the API."""
+        return Action.REMOVE if self is Leg.REMOVE else Action.ADD
+
+
 @dataclass(frozen=True, slots=True)
 class Cohort:
     """A custom segment, named by the id that its owner gave it.

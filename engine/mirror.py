@@ -4,17 +4,15 @@ Where a push goes on with what an earlier one left, a mirror never does: what th
 folded into the snapshot, and a new plan begins from there.
 """
 
-import asyncio
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict, Unpack
 
 from engine.batch import Cutter
 from engine.clock import Clock, SystemClock
-from engine.cohort import Action, Cohort, Envelope
+from engine.cohort import Cohort, Envelope, Leg
 from engine.config import Config
 from engine.delivery.events import Observer
 from engine.delivery.stop import Stop
@@ -22,80 +20,159 @@ from engine.desk import Desk
 from engine.errors import CohortSyncError, ExitStatus, IncompleteError, UsageError
 from engine.ledger import changes, mirrors
 from engine.ledger.ledger import Ledger
-from engine.ledger.mirrors import CohortKey, PlanRecord
+from engine.ledger.mirrors import CohortKey, PlanRecord, Stretch
 from engine.ledger.place import LEDGER_NAME, ledger_folder
 from engine.ledger.records import RunState
-from engine.plan.leg import leg_blocks, sample, weigh
+from engine.plan.compare import leg_path
+from engine.plan.generation_source import GenerationSource
+from engine.plan.leg import leg_blocks
 from engine.planning import MirrorRequest, Planner
-from engine.report.accounts import Accounts, account, exit_status_of, timestamp
+from engine.report.accounts import Accounts, account, exit_status_of
 from engine.report.history import reading
+from engine.report.planned import plan_document
 from engine.report.result import Opening, RunResult
-from engine.sending import Sender, StopSwitch
+from engine.sending import Sender, StopSwitch, wait_or_stop
 from engine.snapshots import SnapshotStore
 
 Planned = Callable[[dict[str, Any]], None]
 
 
-async def mirror(  # noqa: PLR0913 - what and how, then who looks on
-    request: MirrorRequest,
-    config: Config,
-    *,
-    sends: bool = True,
-    observe: Observer = lambda _: None,
-    opened: Callable[[Opening], None] = lambda _: None,
-    planned: Planned = lambda _: None,
-    waiting: Callable[[str], None] = lambda _: None,
-    switch: StopSwitch | None = None,
-    clock: Clock | None = None,
+class Watching(TypedDict, total=False):
+    """The arguments of `Watch`."""
+
+    observe: Observer
+    opened: Callable[[Opening], None]
+    planned: Planned
+    waiting: Callable[[str], None]
+    switch: StopSwitch | None
+    clock: Clock | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Who looks on while a mirror works, and what it takes from outside."""
+
+    observe: Observer = lambda _: None
+    opened: Callable[[Opening], None] = lambda _: None
+    planned: Planned = lambda _: None
+    """Hears of the plan before anything is sent."""
+    waiting: Callable[[str], None] = lambda _: None
+    switch: StopSwitch | None = None
+    clock: Clock | None = None
+
+    def desk(self, config: Config, key: CohortKey) -> Desk:
+        """Return the desk at which they look on."""
+        return Desk(
+            config,
+            key,
+            self.observe,
+            self.waiting,
+            self.switch or StopSwitch(),
+            self.clock or SystemClock(),
+        )
+
+
+async def mirror(
+    request: MirrorRequest, config: Config, *, sends: bool = True, **watch: Unpack[Watching]
 ) -> RunResult:
     """Make a cohort equal to an export by sending what differs from what was acknowledged.
 
-    `planned` hears of the plan before anything is sent; without `sends` nothing is, and the plan is
-    kept for `apply`. Returns the books of the run, however it ended. Raises a `CohortSyncError` for
-    what keeps it from beginning: the configuration, the state folder, a snapshot that is lost.
+    Without `sends` nothing is sent, and the plan is kept for `apply`. The other arguments are those
+    of `Watch`. Returns the books of the run, however it ended. Raises a `CohortSyncError` for what
+    keeps it from beginning: the configuration, the state folder, a snapshot that is lost.
     """
-    key = CohortKey(config.workspace.partner, request.cohort.id)
-    desk = Desk(config, key, observe, waiting, switch or StopSwitch(), clock or SystemClock())
+    looking = Watch(**watch)
+    key = CohortKey(config.workspace.partner, request.cohort.id, request.is_shadow)
+    desk = looking.desk(config, key)
     async with desk.open(request.wait_seconds) as (ledger, store):
         if request.assume_empty:
             await store.assume_empty()
         elif request.trust is not None:
             await store.trust(request.trust)
         await store.catch_up()
-        base = await store.current()
-        state = await desk.begin(ledger, request)
-        night = _Night(desk, ledger, store, state, request.cohort)
-        opened(desk.opening(state, request.cohort))
-        try:
-            planner = Planner(request, config, key, store, ledger, desk.clock, desk.switch)
-            record, verdicts = await planner.plan(state, base)
-        except CohortSyncError as error:
-            return await night.close(Stop.of(error))
-        planned(night.forecast(record))
-        if any(verdict.blocks for verdict in verdicts):
-            return await night.close(_guarded(record))
-        if not sends:
-            return await night.close(None, is_plan=True)
-        return await night.close(await night.send(record))
+        return await _plan_and_send(request, desk, ledger, store, looking, sends=sends)
 
 
-async def apply(  # noqa: PLR0913 - what and how, then who looks on
+async def rollback(  # noqa: PLR0913 - what to make of which cohort, and how
+    request: Callable[[GenerationSource, Cohort], MirrorRequest],
+    cohort_id: str,
+    generation: int,
+    config: Config,
+    *,
+    name: str | None = None,
+    wait_seconds: float = 0.0,
+    sends: bool = True,
+    **watch: Unpack[Watching],
+) -> RunResult:
+    """Make a cohort what it was at an earlier generation, by a mirror of that.
+
+    `request` is given that generation as a source, and the cohort, which keeps its name unless
+    another is given. Raises as `mirror` does, and `UsageError` where nobody knows the name.
+    """
+    looking = Watch(**watch)
+    key = CohortKey(config.workspace.partner, cohort_id)
+    desk = looking.desk(config, key)
+    async with desk.open(wait_seconds) as (ledger, store):
+        await store.catch_up()
+        snapshot = await store.verified(generation)
+        last = await ledger.write(lambda c: mirrors.last_mirror(c, key))
+        if name is None and last is None:
+            raise UsageError(
+                f"cohort {cohort_id} was never mirrored, so that its name is not known",
+                hint="pass --cohort-name",
+            )
+        known = (last.cohort_name, last.cohort_description) if last else ("", None)
+        cohort = Cohort(cohort_id, name or known[0], known[1])
+        source = GenerationSource(snapshot.path, generation)
+        asked = request(source, cohort)
+        return await _plan_and_send(asked, desk, ledger, store, looking, sends=sends)
+
+
+async def _plan_and_send(  # noqa: PLR0913 - what to do, and where
+    request: MirrorRequest,
+    desk: Desk,
+    ledger: Ledger,
+    store: SnapshotStore,
+    looking: Watch,
+    *,
+    sends: bool,
+) -> RunResult:
+    base = await store.current()
+    state = await desk.begin(ledger, request)
+    night = _Night(desk, ledger, store, state, request.cohort)
+    looking.opened(desk.opening(state, request.cohort))
+    try:
+        planner = Planner(request, desk.config, desk.key, store, ledger, desk.clock, desk.switch)
+        record = await planner.plan(state, base)
+    except CohortSyncError as error:
+        return await night.close(Stop.of(error))
+    looking.planned(plan_document(record, store.plan_folder(state.name)))
+    if record.is_blocked:
+        return await night.close(_guarded(record))
+    if request.is_shadow:
+        planned = {leg: counts.planned for leg, counts in record.legs.items()}
+        await store.move_shadow(state.run, state.name, planned)
+        return await night.close(None, is_open="shadow")
+    if not sends:
+        return await night.close(None, is_open="planned")
+    return await night.close(await night.send(record))
+
+
+async def apply(
     plan: str,
     config: Config,
     *,
     first: int | None = None,
     wait_seconds: float = 0.0,
-    observe: Observer = lambda _: None,
-    opened: Callable[[Opening], None] = lambda _: None,
-    waiting: Callable[[str], None] = lambda _: None,
-    switch: StopSwitch | None = None,
-    clock: Clock | None = None,
+    **watch: Unpack[Watching],
 ) -> RunResult:
     """Send a plan as it was made, or its `first` uids that are not sent yet.
 
-    Raises `UsageError` if there is no such plan, if a guard blocks it, if all of it is sent, or if
-    the snapshot has moved since by anything but this plan.
+    The other arguments are those of `Watch`. Raises `UsageError` if there is no such plan, if a
+    guard blocks it, if all of it is sent, or if the snapshot has moved since by anything but this
+    plan.
     """
+    looking = Watch(**watch)
     folder = ledger_folder(config.state_dir, config.workspace.endpoint.url, config.workspace.id)
     if not (folder / LEDGER_NAME).exists():
         raise _no_plan(plan)
@@ -109,13 +186,12 @@ async def apply(  # noqa: PLR0913 - what and how, then who looks on
             f"it is {config.workspace.partner} now"
         )
     cohort = Cohort(row["cohort_id"], row["cohort_name"], row["cohort_description"])
-    key = CohortKey(row["partner"], row["cohort_id"])
-    desk = Desk(config, key, observe, waiting, switch or StopSwitch(), clock or SystemClock())
+    desk = looking.desk(config, CohortKey(row["partner"], row["cohort_id"]))
     async with desk.open(wait_seconds) as (ledger, store):
         await store.catch_up()
         record = await ledger.write(lambda c: mirrors.open_plan(c, row["run"]))
         current = await store.current()
-        if record is None or any(told["verdict"] == "blocks" for told in record.verdicts):
+        if record is None or record.is_blocked:
             raise UsageError(
                 f"plan {plan} cannot be sent: it is done with, or a guard blocks it",
                 hint=f"`cohortsync show {plan}` tells; mirror again for a new plan",
@@ -127,8 +203,10 @@ async def apply(  # noqa: PLR0913 - what and how, then who looks on
             )
         state = await desk.sit_down(ledger, row["run"], plan)
         night = _Night(desk, ledger, store, state, cohort)
-        opened(desk.opening(state, cohort))
-        return await night.close(await night.send(record, first), is_canary=first is not None)
+        looking.opened(desk.opening(state, cohort))
+        looking.planned(plan_document(record, store.plan_folder(plan)))
+        stop = await night.send(record, first)
+        return await night.close(stop, is_open=None if first is None else "canary")
 
 
 def _no_plan(plan: str) -> UsageError:
@@ -158,125 +236,67 @@ class _Night:
         self._state = state
         self._cohort = cohort
         self._sender: Sender | None = None
-        self._payload_bytes = desk.config.packing.payload_bytes
-        self._found_bytes = self._payload_bytes
-
-    def _leg(self, action: Action) -> Path:
-        return self._store.plan_folder(self._state.name) / f"{action.value}s.parquet"
-
-    def _envelope(self, action: Action) -> Envelope:
-        return Envelope(self._desk.config.workspace.partner, self._cohort, action)
-
-    def forecast(self, record: PlanRecord) -> dict[str, Any]:
-        """Say what the plan comes to, as plain values for people and programs."""
-        weights = [
-            weigh(self._leg(action), self._envelope(action), self._payload_bytes)
-            for action in Action
-        ]
-        requests = sum(weight[0] for weight in weights)
-        pacing = self._desk.config.pacing
-        seconds = max(0, requests - 1) * pacing.per_seconds / pacing.requests
-        if record.adds.held or record.removes.held:
-            seconds += self._desk.config.mirror.settle_seconds
-        now = self._desk.clock.stamp().utc_ns
-        return {
-            "generation": record.generation,
-            "first_action": record.first_action.value,
-            "add": record.adds.planned,
-            "remove": record.removes.planned,
-            "requests": requests,
-            "bytes": sum(weight[1] for weight in weights),
-            "seconds_at_ceiling": round(seconds, 1),
-            "done_at": timestamp(now + round(seconds * 1e9)),
-            "held": record.adds.held + record.removes.held,
-            "guards": list(record.verdicts),
-            "sample": {action.value: sample(self._leg(action), _SAMPLE) for action in Action},
-        }
+        self._found_bytes = desk.config.packing.payload_bytes
+        """The limit that the API was found to have, on one leg as on the next."""
 
     async def send(self, record: PlanRecord, first: int | None = None) -> Stop | None:
         """Send what is left of the plan, or the `first` uids of that; return what stopped it."""
         desk = self._desk
         left = math.inf if first is None else first
-        other = Action.ADD if record.first_action is Action.REMOVE else Action.REMOVE
         async with Sender.open(
             desk.config, self._ledger, desk.clock, desk.observe, desk.switch
         ) as sender:
             self._sender = sender
-            for is_held in (False, True):
-                for action in (record.first_action, other):
-                    leg = record.leg(action)
-                    unheld = leg.plain + leg.suspect
-                    ends = (leg.planned,) if is_held else (leg.plain, unheld)
-                    for end in ends:
-                        start = await self._done(action)
-                        end_here = int(min(end, start + left))
-                        if end_here <= start:
-                            continue
-                        stop = await self._wait_to_settle() if is_held else None
-                        stop = stop or await self._send_stretch(sender, action, start, end_here)
-                        if stop is not None:
-                            return stop
-                        left -= end_here - start
+            for stretch in record.stretches:
+                start = await self._done(stretch.leg)
+                end = int(min(stretch.end, start + left))
+                if end <= start:
+                    continue
+                stop = await self._wait_to_settle() if stretch.is_held else None
+                stop = stop or await self._send_stretch(sender, replace(stretch, end=end), start)
+                if stop is not None:
+                    return stop
+                left -= end - start
         return None
 
-    async def _done(self, action: Action) -> int:
-        return await self._ledger.write(lambda c: mirrors.next_place(c, self._state.run, action))
+    async def _done(self, leg: Leg) -> int:
+        return await self._ledger.write(lambda c: mirrors.next_place(c, self._state.run, leg))
 
-    async def _send_stretch(
-        self, sender: Sender, action: Action, start: int, end: int
-    ) -> Stop | None:
+    async def _send_stretch(self, sender: Sender, stretch: Stretch, start: int) -> Stop | None:
         run, name, sitting = self._state.run, self._state.name, self._state.sitting
         state = await self._ledger.write(lambda c: changes.progress(c, run, name, sitting))
-        envelope = self._envelope(action)
+        config = self._desk.config
+        envelope = Envelope(config.workspace.partner, self._cohort, stretch.leg.action)
         cutter = Cutter(
-            envelope, self._payload_bytes, first_uid=start, found_bytes=self._found_bytes
+            envelope,
+            config.packing.payload_bytes,
+            leg=stretch.leg,
+            first_uid=start,
+            found_bytes=self._found_bytes,
         )
-        batches = cutter.batches(leg_blocks(self._leg(action), start, end))
+        path = leg_path(self._store.plan_folder(name), stretch.leg)
+        batches = cutter.batches(leg_blocks(path, start, stretch.end))
         stop = await sender.deliver(state, envelope, cutter, batches)
         self._found_bytes = cutter.payload_bytes
         return stop
 
     async def _wait_to_settle(self) -> Stop | None:
         """Wait until the far side has applied what earlier runs have sent."""
-        _, seconds = await self._store.recent(but=self._state.run)
-        if seconds > 0:
-            self._desk.waiting(f"earlier changes to settle, {seconds:,.0f} s")
-        stopped: asyncio.Queue[Stop] = asyncio.Queue()
-        with self._desk.switch.connected(stopped.put_nowait), suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                return await stopped.get()
-        return None
+        recent = await self._store.recent(but=self._state.run)
+        return await wait_or_stop(recent.seconds, self._desk.switch, self._desk.waiting)
 
-    async def close(
-        self, stop: Stop | None, *, is_plan: bool = False, is_canary: bool = False
-    ) -> RunResult:
-        """Fold what was sent into the snapshot, and write down and prove how the run stands."""
-        is_open = stop is None and (is_plan or is_canary)
-        await self._store.catch_up(stays_open=self._state.run if is_open else None)
+    async def close(self, stop: Stop | None, *, is_open: str | None = None) -> RunResult:
+        """Fold what was sent into the snapshot, and write down and prove how the run stands.
+
+        `is_open` is the status of a run of which not all was to be sent, if nothing stopped it.
+        """
+        is_open = is_open if stop is None else None
+        run = self._state.run
+        await self._store.catch_up(stays_open=run if is_open else None)
         if not is_open:
-            await self._ledger.write(lambda c: mirrors.close_plan(c, self._state.run))
+            await self._ledger.write(lambda c: mirrors.close_plan(c, run))
         accounts = self._accounts()
-        mirrored = accounts.mirror
-        known = mirrored.known_rejects if mirrored else 0
-        hint = stop.hint if stop else None
-        reason = stop.reason if stop else None
-        if stop is not None:
-            status = stop.exit_status
-        elif is_open and accounts.uids.pending:
-            status = ExitStatus.ACCEPTED
-            hint = f"`cohortsync apply {self._state.name}` sends " + (
-                "it" if is_plan else "the rest"
-            )
-        else:
-            status = exit_status_of(
-                accounts.uids, accounts.rows, self._desk.config.accounting, known
-            )
-        if status is ExitStatus.INCOMPLETE and stop is None:
-            reason = "some uids are not confirmed"
-            hint = "mirror again: the next plan settles them"
-        word = _STATUS[status]
-        if is_open and accounts.uids.pending:
-            word = "planned" if is_plan else "canary"
+        word, status, reason, hint = self._standing(accounts, stop, is_open)
         if accounts.imbalance:
             status, reason = ExitStatus.UNBALANCED, f"the books: {accounts.imbalance}"
             hint = "this is a bug in cohortsync; keep the state folder and report it"
@@ -288,13 +308,30 @@ class _Night:
         accounts = replace(accounts, status=word, exit_status=int(status), reason=reason)
         return RunResult(accounts, status, hint)
 
+    def _standing(
+        self, accounts: Accounts, stop: Stop | None, is_open: str | None
+    ) -> tuple[str, ExitStatus, str | None, str | None]:
+        """Return the run's status, its exit status, the reason, and a hint."""
+        if stop is not None:
+            return _STATUS[stop.exit_status], stop.exit_status, stop.reason, stop.hint
+        if is_open and accounts.uids.pending:
+            hint = f"`cohortsync apply {self._state.name}` sends {_LEFT[is_open]}"
+            return is_open, ExitStatus.ACCEPTED, None, None if is_open == "shadow" else hint
+        known = accounts.mirror.known_rejects if accounts.mirror else 0
+        settings = self._desk.config.accounting
+        status = exit_status_of(accounts.uids, accounts.rows, settings, known)
+        if status is ExitStatus.INCOMPLETE:
+            reason = "some uids are not confirmed"
+            return _STATUS[status], status, reason, "mirror again: the next plan settles them"
+        return is_open if is_open == "shadow" else _STATUS[status], status, None, None
+
     def _accounts(self) -> Accounts:
         with reading(self._ledger.path, is_verified=True) as ledger:
             return account(ledger, self._state.name)
 
 
-_SAMPLE = 5
-"""Uids of each leg that a plan shows."""
+_LEFT = {"planned": "it", "canary": "the rest", "shadow": "nothing"}
+"""What is left to be sent of a run that stays open, by its status."""
 
 _STATUS = {
     ExitStatus.ACCEPTED: "finished",

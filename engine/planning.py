@@ -2,6 +2,7 @@
 
 import asyncio
 import getpass
+import json
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,21 +11,23 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.batch import SkippedRows
+from engine.batch import MEMBER_BYTES, SkippedRows
 from engine.clock import Clock
-from engine.cohort import Action, Cohort
+from engine.cohort import Action, Cohort, Envelope, Leg
 from engine.config import Config
 from engine.errors import EmptyExportError, IncompleteError
 from engine.ledger import changes, mirrors
 from engine.ledger.ledger import Ledger
 from engine.ledger.mirrors import CohortKey, Generation, LegCounts, PlanRecord
 from engine.ledger.records import RunState
-from engine.plan.compare import REJECTIONS, compare
+from engine.plan.compare import REJECTIONS, Resend, compare
 from engine.plan.guards import Allowance, Facts, Verdict, judge
+from engine.plan.leg import Weight, weigh
 from engine.plan.planning import check_disk, disk_needed
 from engine.plan.profile import Inspection, Profile
-from engine.plan.records import Comparison, Leg, Snapshot, Staged
+from engine.plan.records import Comparison, Member, PlannedLeg, Snapshot, Staged
 from engine.plan.staging import stage
+from engine.report.accounts import timestamp
 from engine.sending import StopSwitch
 from engine.snapshots import SnapshotStore
 from engine.source.block import Block, Source
@@ -53,6 +56,8 @@ class MirrorRequest:
     """Whether to begin with an empty snapshot: everything is an add, nothing is removed."""
     trust: int | None = None
     """The generation to go on from, in place of one that was lost."""
+    is_shadow: bool = False
+    """Whether nothing is ever sent, and a snapshot in the shadow moves as if all had been."""
     wait_seconds: float = 0.0
     """How long to wait for another process to let go of the workspace."""
 
@@ -78,9 +83,7 @@ class Planner:
         self._clock = clock
         self._switch = switch
 
-    async def plan(
-        self, state: RunState, base: tuple[Generation, Snapshot] | None
-    ) -> tuple[PlanRecord, list[Verdict]]:
+    async def plan(self, state: RunState, base: tuple[Generation, Snapshot] | None) -> PlanRecord:
         """Stage, compare with `base`, and judge; the plan is in the ledger when this returns.
 
         Raises what reading the export raises, and `IncompleteError` where memory or disk does not
@@ -105,29 +108,34 @@ class Planner:
                 c, state.run, staged.rows_read, staged.blank, staged.invalid, is_complete=True
             )
         )
-        found = await self._compare(staged, base[1] if base else None, folder)
+        snapshot = base[1] if base else None
+        found = await self._compare(staged, snapshot, folder)
         staged.path.unlink()
         self._refuse_if_stopped()
-        verdicts = judge(
-            await self._facts(staged, found, base[1] if base else None, inspection),
-            self._config.guards,
-            request.allowances,
-        )
+        facts = await self._facts(staged, found, snapshot, inspection)
+        verdicts = judge(facts, self._config.guards, request.allowances)
         record = PlanRecord(
             base[0].number if base else None,
             request.first_action,
             found.duplicate,
             found.unchanged,
             found.known_rejects,
-            _counts(found.adds),
-            _counts(found.removes),
+            {
+                Leg.ADD: _counts(found.adds),
+                Leg.REMOVE: _counts(found.removes),
+                Leg.RESEND: _counts(found.resends),
+            },
+            _kept(found.resent_through),
             request.exported_utc_ns,
             inspection.profile.document(),
             [_told(verdict) for verdict in verdicts],
             self._allowed(),
+            self._forecast(found, snapshot),
         )
-        await self._ledger.write(lambda c: mirrors.enter_plan(c, state.run, record))
-        return record, verdicts
+        await self._ledger.write(
+            lambda c: mirrors.enter_plan(c, state.run, record, is_shadow=request.is_shadow)
+        )
+        return record
 
     def _blocks(self) -> Iterator[Block]:
         try:
@@ -142,21 +150,61 @@ class Planner:
             raise IncompleteError("stopped while it was planned", hint="run the same command again")
 
     async def _compare(self, staged: Staged, base: Snapshot | None, folder: Path) -> Comparison:
-        recent, _ = await self._store.recent()
+        recent = await self._store.recent()
         settings = self._config.planning
         known = base.census.total if base else 0
-        known_bytes = base.path.stat().st_size if base else 0
-        needed = disk_needed(staged.uids, staged.uid_bytes, known, known_bytes)
-        check_disk(Path(settings.spill_dir) if settings.spill_dir else folder, needed)
+        check_disk(folder, disk_needed(staged.uids, staged.uid_bytes, known))
         return await asyncio.to_thread(
             compare,
             staged,
             base,
             folder,
             settings,
-            recent_runs=recent,
+            recent_runs=recent.runs,
             rejections=await self._rejections(),
+            resend=await self._slice(staged, base),
+            all_removes_wait=recent.has_resent,
         )
+
+    async def _slice(self, staged: Staged, base: Snapshot | None) -> Resend | None:
+        """Return the slice of the members that are to be sent again tonight."""
+        settings = self._config.mirror
+        if not settings.resend_over_nights or base is None or not staged.uids:
+            return None
+        room = self._config.packing.payload_bytes - len(self._envelope(Leg.RESEND))
+        uids_a_request = max(1, int(room / (staged.uid_bytes / staged.uids + MEMBER_BYTES)))
+        a_night = -(-base.census.members // settings.resend_over_nights)
+        most = min(a_night, settings.resend_requests * uids_a_request)
+        after = await self._ledger.write(lambda c: mirrors.resent_through(c, self._key))
+        return Resend(most, _member(after)) if most else None
+
+    def _envelope(self, leg: Leg) -> Envelope:
+        return Envelope(self._key.partner, self._request.cohort, leg.action)
+
+    def _forecast(self, found: Comparison, base: Snapshot | None) -> dict[str, Any]:
+        """Say what the plan comes to, and when it would be done if it were sent now."""
+        config = self._config
+        limit = config.packing.payload_bytes
+        legs = {Leg.ADD: found.adds, Leg.REMOVE: found.removes, Leg.RESEND: found.resends}
+        weights = {leg: weigh(each, self._envelope(leg), limit) for leg, each in legs.items()}
+        whole = sum(weights.values(), Weight())
+        seconds = max(0, whole.requests - 1) * config.pacing.per_seconds / config.pacing.requests
+        held = found.adds.held + found.removes.held
+        if held:
+            seconds += config.mirror.settle_seconds
+        resent = found.resends.planned
+        return {
+            "add": found.adds.planned,
+            "remove": found.removes.planned,
+            "resend": resent,
+            "held": held,
+            "requests": whole.requests,
+            "bytes": whole.bytes,
+            "seconds_at_ceiling": round(seconds, 1),
+            "done_at": timestamp(self._clock.stamp().utc_ns + round(seconds * 1e9)),
+            "resend_requests": weights[Leg.RESEND].requests,
+            "resend_nights": -(-base.census.members // resent) if resent and base else None,
+        }
 
     async def _rejections(self) -> pa.Table:
         known = await self._ledger.write(lambda c: mirrors.rejections(c, self._key))
@@ -174,7 +222,7 @@ class Planner:
     async def _facts(
         self, staged: Staged, found: Comparison, base: Snapshot | None, inspection: Inspection
     ) -> Facts:
-        last = await self._ledger.write(lambda c: mirrors.last_plan(c, self._key))
+        last = await self._ledger.write(lambda c: mirrors.last_mirror(c, self._key))
         return Facts(
             members=base.census.members + base.census.unknown if base else 0,
             adds=found.adds.planned,
@@ -185,12 +233,12 @@ class Planner:
             duplicates=found.duplicate,
             misfits=inspection.misfits,
             profile=inspection.profile,
-            last_profile=Profile(last[1].profile) if last else None,
+            last_profile=Profile(last.profile) if last else None,
             exported_utc_ns=self._request.exported_utc_ns,
-            last_exported_utc_ns=last[1].exported_utc_ns if last else None,
+            last_exported_utc_ns=last.exported_utc_ns if last else None,
             now_utc_ns=self._clock.stamp().utc_ns,
             name=self._request.cohort.name,
-            last_name=last[0] if last else None,
+            last_name=last.cohort_name if last else None,
         )
 
     def _allowed(self) -> list[dict[str, Any]]:
@@ -202,8 +250,20 @@ class Planner:
         ]
 
 
-def _counts(leg: Leg) -> LegCounts:
+def _counts(leg: PlannedLeg) -> LegCounts:
     return LegCounts(leg.plain, leg.suspect, leg.held)
+
+
+def _kept(member: Member | None) -> str | None:
+    """Write a member as the ledger keeps it."""
+    return None if member is None else json.dumps({"run": member.run, "uid": member.uid.hex()})
+
+
+def _member(kept: str | None) -> Member | None:
+    if kept is None:
+        return None
+    fields = json.loads(kept)
+    return Member(fields["run"], bytes.fromhex(fields["uid"]))
 
 
 def _told(verdict: Verdict) -> dict[str, Any]:

@@ -3,18 +3,20 @@
 `push` is what the command line calls, and what a program may call instead.
 """
 
-from collections.abc import Callable, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.batch import Cutter
+from engine.batch import Batch, Cutter
 from engine.clock import Clock, SystemClock
-from engine.cohort import Action, Cohort, Envelope
+from engine.cohort import Action, Cohort, Envelope, Leg
 from engine.config import Config
 from engine.delivery.events import Observer
 from engine.delivery.stop import Stop
+from engine.desk import Desk
 from engine.errors import (
     EmptyExportError,
     ExitStatus,
@@ -23,16 +25,17 @@ from engine.errors import (
     SourceError,
     UsageError,
 )
-from engine.ledger import mirrors
+from engine.ledger import changes, mirrors
 from engine.ledger.ledger import Ledger
 from engine.ledger.mirrors import CohortKey
-from engine.ledger.place import LEDGER_NAME, ledger_folder, make_folder, sole_writer
 from engine.ledger.records import Command, RunKey, RunState, SittingSettings
+from engine.plan.recording import recording
 from engine.report.accounts import Accounts, account, exit_status_of
 from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
 from engine.report.history import reading
 from engine.report.result import Opening, RunResult
-from engine.sending import Sender, StopSwitch
+from engine.sending import Sender, StopSwitch, wait_or_stop
+from engine.snapshots import SnapshotStore
 from engine.source.block import Source
 
 
@@ -48,6 +51,8 @@ class PushRequest:
     cohort: Cohort
     action: Action
     restart_if_changed: bool = False
+    records: bool = False
+    """Whether the cohort's snapshot follows what is sent, as it does a mirror."""
     wait_seconds: float = 0.0
     """How long to wait for another process to let go of the workspace."""
 
@@ -72,30 +77,43 @@ async def push(  # noqa: PLR0913 - what and how, then who looks on
     workspace = config.workspace
     envelope = Envelope(workspace.partner, request.cohort, request.action)
     Cutter(envelope, config.packing.payload_bytes)  # Refuses a limit that leaves no room, early.
-    folder = ledger_folder(config.state_dir, workspace.endpoint.url, workspace.id)
-    make_folder(folder)
-    async with sole_writer(folder, request.wait_seconds, lambda: switch.is_pulled, waiting):
-        ledger = Ledger.open(folder / LEDGER_NAME, clock)
-        try:
-            await ledger.recover()
-            await _refuse_mirrored(ledger, workspace.partner, request.cohort)
-            sitting = _Sitting(request, config, envelope, ledger, clock)
-            stop = await sitting.run(observe, opened, switch, restart=False)
-            if _has_changed(stop) and request.restart_if_changed:
-                stop = await sitting.run(observe, opened, switch, restart=True)
-            return await sitting.close(stop)
-        finally:
-            await ledger.close()
+    key = CohortKey(workspace.partner, request.cohort.id)
+    desk = Desk(config, key, observe, waiting, switch, clock)
+    async with desk.open(request.wait_seconds) as (ledger, store):
+        records = await ledger.write(lambda c: _is_recorded(c, request, config))
+        if records:
+            await store.catch_up()
+        sitting = _Sitting(request, desk, envelope, ledger, store if records else None)
+        stop = await sitting.run(opened, restart=False)
+        if _has_changed(stop) and request.restart_if_changed:
+            stop = await sitting.run(opened, restart=True)
+        return await sitting.close(stop)
 
 
-async def _refuse_mirrored(ledger: Ledger, partner: str, cohort: Cohort) -> None:
-    """Keep a push from changing a mirrored cohort behind its snapshot's back."""
-    key = CohortKey(partner, cohort.id)
-    if await ledger.write(lambda c: mirrors.current(c, key)) is not None:
+def _is_recorded(connection: sqlite3.Connection, request: PushRequest, config: Config) -> bool:
+    """Say whether the snapshot is to follow this push, or the one that it goes on with.
+
+    Raises `UsageError` for a push that would change a cohort behind its snapshot's back.
+    """
+    found = changes.unfinished(connection, changes.identity_of(key_of(request, config)))
+    if found is not None:
+        number, name = found
+        is_unrecorded = mirrors.is_unrecorded(connection, number)
+        if request.records and is_unrecorded and not request.restart_if_changed:
+            raise UsageError(
+                f"run {name} was begun without --record: what it has sent so far is not recorded",
+                hint="go on with it as it was begun, or pass --on-changed restart to begin anew",
+            )
+        if mirrors.is_followed(connection, number):
+            return True
+    key = CohortKey(config.workspace.partner, request.cohort.id)
+    if not request.records and mirrors.current(connection, key) is not None:
         raise UsageError(
-            f"cohort {cohort.id} is mirrored: a push would change what its snapshot knows",
-            hint="mirror the export that it should be equal to, or push to another cohort",
+            f"cohort {request.cohort.id} is mirrored: a push would change what its snapshot knows",
+            hint="mirror the export that it should be equal to, or pass --record, and the snapshot "
+            "follows the push",
         )
+    return request.records
 
 
 def opening_of(
@@ -139,29 +157,24 @@ class _Sitting:
     def __init__(
         self,
         request: PushRequest,
-        config: Config,
+        desk: Desk,
         envelope: Envelope,
         ledger: Ledger,
-        clock: Clock,
+        store: SnapshotStore | None,
     ) -> None:
+        """With a `store`, its snapshot follows what is sent."""
         self._request = request
-        self._config = config
+        self._desk = desk
+        self._config = desk.config
         self._envelope = envelope
         self._ledger = ledger
-        self._clock = clock
+        self._store = store
         self._state: RunState | None = None
         self._sender: Sender | None = None
 
-    async def run(
-        self,
-        observe: Observer,
-        opened: Callable[[Opening], None],
-        switch: StopSwitch,
-        *,
-        restart: bool,
-    ) -> Stop | None:
+    async def run(self, opened: Callable[[Opening], None], *, restart: bool) -> Stop | None:
         """Begin or resume the run, and deliver what there is."""
-        request, config = self._request, self._config
+        request, config, desk = self._request, self._config, self._desk
         pacing = config.pacing
         settings = SittingSettings(
             pacing.requests, pacing.per_seconds, config.packing.payload_bytes
@@ -170,18 +183,26 @@ class _Sitting:
             key_of(request, config),
             Command(request.exports, request.reading, request.source.sizes),
             settings,
-            restart=restart,
+            restart=restart or await self._begins_to_record(),
             restart_if_overtaken=request.restart_if_changed,
         )
         self._state = state
         known = await self._ledger.known_batches(state.run)
-        opened(opening_of(request, config, state, sum(batch.uid_count for batch in known)))
+        known_uids = sum(batch.uid_count for batch in known)
+        opened(opening_of(request, config, state, known_uids))
         cutter = Cutter(self._envelope, config.packing.payload_bytes, known)
         batches = cutter.batches(request.source.blocks())
-        async with Sender.open(config, self._ledger, self._clock, observe, switch) as sender:
+        stop = None
+        if self._store is not None:
+            batches = await self._record(self._store, batches, state, known_uids)
+            recent = await self._store.recent(but=state.run)
+            stop = await wait_or_stop(recent.seconds, desk.switch, desk.waiting)
+        async with Sender.open(
+            config, self._ledger, desk.clock, desk.observe, desk.switch
+        ) as sender:
             self._sender = sender
             left_open = await self._ledger.open_batches(state.run)
-            stop = await sender.deliver(state, self._envelope, cutter, batches, left_open)
+            stop = stop or await sender.deliver(state, self._envelope, cutter, batches, left_open)
         # After an error of the source nobody reads on, so that the cutter stands still.
         if stop is not None and isinstance(stop.error, SourceError) and cutter.uidless:
             is_complete = isinstance(stop.error, EmptyExportError)
@@ -189,10 +210,32 @@ class _Sitting:
                 await self._ledger.enter_uidless(state, cutter.uidless, is_complete=is_complete)
         return stop
 
+    async def _begins_to_record(self) -> bool:
+        """Whether an unfinished run has sent what was not recorded: that is not gone on with."""
+        if self._store is None:
+            return False
+        identity = changes.identity_of(key_of(self._request, self._config))
+
+        def work(connection: sqlite3.Connection) -> bool:
+            found = changes.unfinished(connection, identity)
+            return found is not None and mirrors.is_unrecorded(connection, found[0])
+
+        return await self._ledger.write(work)
+
+    async def _record(
+        self, store: SnapshotStore, batches: Iterator[Batch], state: RunState, known_uids: int
+    ) -> Iterator[Batch]:
+        """Return the batches, each once its uids are kept for the snapshot."""
+        await self._ledger.write(lambda c: mirrors.follow(c, state.run))
+        folder = store.make_plan_folder(state.name)
+        return recording(batches, folder, Leg(self._request.action), known_uids)
+
     async def close(self, stop: Stop | None) -> RunResult:
         """Write down how the run stands, prove that the books balance, and return them."""
         if self._state is None or self._sender is None:
             raise RuntimeError("a sitting is closed after it was run")
+        if self._store is not None:
+            await self._store.catch_up()
         pace = self._sender.pacer.record()
         accounts = self._read_accounts()
         if stop is None:

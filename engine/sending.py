@@ -3,9 +3,10 @@
 `push` makes one delivery of it, `mirror` one for each stretch of its plan.
 """
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Self
 
 from engine.batch import Batch, Cutter
@@ -58,6 +59,19 @@ class StopSwitch:
             yield
         finally:
             self._stop = None
+
+
+async def wait_or_stop(
+    seconds: float, switch: StopSwitch, waiting: Callable[[str], None]
+) -> Stop | None:
+    """Wait until earlier changes have settled; return the stop that came meanwhile, if one did."""
+    if seconds > 0:
+        waiting(f"earlier changes to settle, {seconds:,.0f} s")
+    stopped: asyncio.Queue[Stop] = asyncio.Queue()
+    with switch.connected(stopped.put_nowait), suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            return await stopped.get()
+    return None
 
 
 class Sender:

@@ -6,32 +6,51 @@ the same attempts again.
 """
 
 import asyncio
-import hashlib
 import shutil
 import sqlite3
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import quote
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pyarrow as pa
 
 from engine.clock import Clock
-from engine.errors import LedgerError, UsageError
+from engine.cohort import Leg
+from engine.errors import IncompleteError, LedgerError, UsageError
 from engine.ledger import mirrors
+from engine.ledger.beside import plan_folder, snapshot_folder
 from engine.ledger.ledger import Ledger
 from engine.ledger.mirrors import CohortKey, Fate, Generation, Unfolded
 from engine.ledger.place import make_folder
+from engine.plan.compare import compare, leg_path
 from engine.plan.files import new_file
-from engine.plan.fold import adopt, fold
+from engine.plan.fold import FATES, LegFiles, adopt, fold
+from engine.plan.leg import sample
+from engine.plan.recording import recorded
 from engine.plan.records import Census, Snapshot, UidState
 from engine.plan.settings import MirrorSettings, PlanningSettings
 from engine.plan.snapshot_file import SNAPSHOT, check_snapshot, describe, verify
-from engine.plan.staging import stage, write_batches
+from engine.plan.staging import read_batches, stage, write_batches
 from engine.source.block import Block
 
-_LONGEST_NAME = 100
-ADDS, REMOVES = "adds.parquet", "removes.parquet"
+_SHOWN = 10
+"""Uids of each kind that a comparison shows."""
+_FROM_ELSEWHERE = ("adopt", "import")
+"""Origins of snapshots whose uids another program may have sent a moment ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """What the far side may not have applied yet."""
+
+    runs: list[int]
+    """The runs that sent it; 0 stands for whatever another program has sent."""
+    seconds: float
+    """Until it has; 0 where there is nothing."""
+    has_resent: bool
+    """Whether members that were in already are among it."""
 
 
 class SnapshotStore:
@@ -46,8 +65,8 @@ class SnapshotStore:
         planning: PlanningSettings,
         clock: Clock,
     ) -> None:
-        self._plans = folder / "plans"
-        self._folder = folder / "snapshots" / quote(key.partner, safe="") / _name(key.cohort_id)
+        self._root = folder
+        self._folder = snapshot_folder(folder, key)
         self._ledger = ledger
         self._key = key
         self._settings = settings
@@ -56,7 +75,7 @@ class SnapshotStore:
 
     def plan_folder(self, run: str) -> Path:
         """Return the folder that holds the uids of a plan, by the name of its run."""
-        return self._plans / run
+        return plan_folder(self._root, run)
 
     def make_plan_folder(self, run: str) -> Path:
         """Make that folder; raises as `make_folder` does."""
@@ -86,20 +105,26 @@ class SnapshotStore:
         census = Census(generation.members, generation.unknown, generation.out)
         return Snapshot(self._folder / generation.file, census, generation.digest)
 
-    async def recent(self, but: int | None = None) -> tuple[list[int], float]:
-        """Return the runs whose requests may not have settled, and the seconds until they have.
-
-        Run `but` is left out: a run does not wait for itself.
-        """
+    async def recent(self, but: int | None = None) -> Recent:
+        """Return what may not have settled; run `but` is left out, which can't wait for itself."""
+        if self._key.is_shadow:
+            return Recent([], 0.0, has_resent=False)
         now = self._clock.stamp()
         touches = await self._ledger.write(lambda c: mirrors.touches(c, self._key))
         settle = self._settings.settle_seconds
         left = {touch.run: settle - touch.sent.age_at(now) for touch in touches}
-        recent = [run for run, seconds in left.items() if seconds > 0 and run != but]
-        return recent, max((left[run] for run in recent), default=0.0)
+        brought = [g.made_utc_ns for g in await self.generations() if g.origin in _FROM_ELSEWHERE]
+        left[0] = settle - max(0, now.utc_ns - max(brought, default=0)) / 1e9
+        runs = [run for run, seconds in left.items() if seconds > 0 and run != but]
+        return Recent(
+            runs,
+            max((left[run] for run in runs), default=0.0),
+            any(touch.has_resent and touch.run in runs for touch in touches),
+        )
 
     async def catch_up(self, stays_open: int | None = None) -> None:
         """Let the snapshot know of all that mirrors have sent; each but `stays_open` is closed."""
+        await asyncio.to_thread(self._sweep)
         for mirror in await self._ledger.write(lambda c: mirrors.unfolded(c, self._key)):
             fates = await self._fates(mirror)
             await self._fold(mirror, fates, "mirror", is_closed=mirror.run != stays_open)
@@ -123,8 +148,7 @@ class SnapshotStore:
     async def trust(self, number: int) -> None:
         """Go on from an older snapshot; every uid that was touched since is unknown."""
         trusted = await self.find(number)
-        base = self.snapshot_of(trusted)
-        await asyncio.to_thread(verify, base)
+        base = await self.verified(number)
         since = await self._ledger.write(
             lambda c: mirrors.sent_since(c, self._key, trusted.made_utc_ns)
         )
@@ -140,23 +164,33 @@ class SnapshotStore:
             doubted = [replace(fate, is_accepted=False) for fate in await self._fates(mirror)]
             await self._fold(mirror, doubted, "trust", is_closed=True)
 
-    async def adopt(self, blocks: Iterable[Block], origin: str) -> Generation:
-        """Let the uids of `blocks` be known: the cohort's members, or perhaps members.
-
-        With the origin `reconcile` they are all of the members, whatever was known before; with
-        `adopt` each that is not known yet is unknown from now on.
-        """
+    async def adopt(self, blocks: Iterable[Block]) -> Generation:
+        """Let each uid of `blocks` that is not known yet be unknown: perhaps it is a member."""
         base = await self.current()
+        return await self._take_over(base[1] if base else None, blocks, UidState.MAY_BE_IN, "adopt")
+
+    async def reconcile(self, blocks: Iterable[Block]) -> Generation:
+        """Let the uids of `blocks` be all members, whatever was known before.
+
+        Raises `IncompleteError` while the far side may not have applied what was sent: no list can
+        tell of that.
+        """
+        recent = await self.recent()
+        if recent.seconds:
+            raise IncompleteError(
+                f"what was sent to cohort {self._key.cohort_id} may not have been applied yet",
+                hint=f"reconcile it with a list that is taken in {recent.seconds:,.0f} s or later",
+            )
+        return await self._take_over(None, blocks, UidState.IN, "reconcile")
+
+    async def _take_over(
+        self, base: Snapshot | None, blocks: Iterable[Block], state: UidState, origin: str
+    ) -> Generation:
         number = await self._last_number() + 1
-        is_all = origin == "reconcile"
-        generation = await asyncio.to_thread(
-            self._adopt,
-            None if is_all or base is None else base[1],
-            blocks,
-            UidState.IN if is_all else UidState.MAY_BE_IN,
-            number,
-            origin,
-        )
+        made = await asyncio.to_thread(self._adopt, base, blocks, state, number, origin)
+        return await self._enter(made)
+
+    async def _enter(self, generation: Generation) -> Generation:
         await self._ledger.write(lambda c: mirrors.enter_generation(c, self._key, generation))
         await self._drop_old()
         return generation
@@ -172,11 +206,17 @@ class SnapshotStore:
         target = self._target(number)
         staged = target.with_name("adopted.parquet")
         try:
-            stage(blocks, staged)
-            made = adopt(base, staged, state, target=target, settings=self._planning)
+            uids = stage(blocks, staged).uids
+            made = adopt(base, staged, uids, state, target=target, settings=self._planning)
         finally:
             staged.unlink(missing_ok=True)
         return self._generation(made, number, None, origin)
+
+    async def move_shadow(self, run: int, name: str, planned: Mapping[Leg, int]) -> None:
+        """Let the snapshot move as if all of a plan had been accepted; nothing of it was sent."""
+        fates = [Fate(leg, 0, count, is_accepted=True) for leg, count in planned.items() if count]
+        await self._fold(Unfolded(run, name, 0), fates, "shadow", is_closed=True)
+        await self._drop_old()
 
     async def generations(self) -> list[Generation]:
         """Return every snapshot there was, the one that counts first."""
@@ -200,20 +240,54 @@ class SnapshotStore:
             hint="`cohortsync snapshot list` lists them",
         )
 
-    async def export(self, path: Path, number: int | None) -> None:
-        """Copy a snapshot to `path`; raises `UsageError` if something is there already."""
+    async def lay_beside(self, blocks: Iterable[Block]) -> dict[str, Any]:
+        """Compare a list with the snapshot that counts; return counts, and some uids of each."""
+        base = await self.current()
+        return await asyncio.to_thread(self._lay_beside, blocks, base[1] if base else None)
+
+    def _lay_beside(self, blocks: Iterable[Block], base: Snapshot | None) -> dict[str, Any]:
+        make_folder(self._folder)
+        with TemporaryDirectory(dir=self._folder) as name:
+            folder = Path(name)
+            staged = stage(blocks, folder / "listed.parquet")
+            found = compare(staged, base, folder, self._planning)
+            return {
+                "in_both": found.unchanged,
+                "only_in_the_list": found.adds.planned,
+                "only_in_the_snapshot": found.removes.planned,
+                "duplicate_rows": found.duplicate,
+                "unknown_in_the_snapshot": base.census.unknown if base else 0,
+                "some_only_in_the_list": sample(found.adds.path, _SHOWN),
+                "some_only_in_the_snapshot": sample(found.removes.path, _SHOWN),
+            }
+
+    async def verified(self, number: int | None) -> Snapshot:
+        """Return where a generation stands; `LedgerError` if it is not what it was."""
         snapshot = self.snapshot_of(await self.find(number))
         await asyncio.to_thread(verify, snapshot)
+        return snapshot
+
+    async def export(self, path: Path, number: int | None) -> None:
+        """Copy a snapshot to `path`; raises `UsageError` if something is there already."""
+        snapshot = await self.verified(number)
         await asyncio.to_thread(_copy_out, snapshot.path, path)
 
     async def bring(self, path: Path) -> Generation:
-        """Make a copy of a file that `export` wrote the snapshot that counts."""
-        await asyncio.to_thread(check_snapshot, path, self._planning)
+        """Make what `export` wrote, perhaps elsewhere, the snapshot that counts."""
+        make_folder(self._folder)
+        await asyncio.to_thread(check_snapshot, path, self._folder, self._planning)
         number = await self._last_number() + 1
-        empty = Snapshot(path, Census(), b"")
-        made = await asyncio.to_thread(self._copy, empty, number, "import")
-        await self._ledger.write(lambda c: mirrors.enter_generation(c, self._key, made))
-        return made
+        return await self._enter(await asyncio.to_thread(self._import, path, number))
+
+    def _import(self, path: Path, number: int) -> Generation:
+        target = self._target(number)
+        # The runs of another ledger mean nothing in this one.
+        rows = (
+            rows.set_column(2, SNAPSHOT.field("run"), pa.array([0] * len(rows), pa.int32()))
+            for rows in read_batches(path, SNAPSHOT.names)
+        )
+        write_batches(target, SNAPSHOT, (batch.cast(SNAPSHOT) for batch in rows))
+        return self._generation(describe(target), number, None, "import")
 
     async def _fates(self, mirror: Unfolded) -> list[Fate]:
         return await self._ledger.write(lambda c: mirrors.fates(c, mirror.run))
@@ -230,14 +304,14 @@ class SnapshotStore:
         number = base[0].number if base else 0
         generation = None
         if fates:
-            recent, _ = await self.recent()
+            recent = await self.recent()
             generation = await asyncio.to_thread(
                 self._make,
                 base[1] if base else None,
                 number + 1,
                 mirror,
                 fates,
-                [*recent, mirror.run],
+                [*recent.runs, mirror.run],
                 origin,
             )
 
@@ -261,11 +335,9 @@ class SnapshotStore:
         origin: str,
     ) -> Generation:
         target = self._target(number)
-        plan = self.plan_folder(mirror.name)
         made = fold(
             base,
-            plan / ADDS,
-            plan / REMOVES,
+            {leg: self._leg_files(mirror.name, leg) for leg in (Leg.ADD, Leg.REMOVE)},
             _table(fates),
             run=mirror.run,
             recent_runs=recent,
@@ -273,6 +345,13 @@ class SnapshotStore:
             settings=self._planning,
         )
         return self._generation(made, number, mirror.run, origin)
+
+    def _leg_files(self, run: str, leg: Leg) -> LegFiles:
+        """Return the files that hold a leg's uids: one of a plan, many of a push."""
+        whole = leg_path(self.plan_folder(run), leg)
+        if whole.exists():
+            return {0: whole}
+        return recorded(self.plan_folder(run), leg)
 
     def _make_empty(self, number: int) -> Generation:
         target = self._target(number)
@@ -303,6 +382,15 @@ class SnapshotStore:
             now,
         )
 
+    def _sweep(self) -> None:
+        """Delete what processes that died were about to make: large files, and of no use."""
+        for pattern in ("*/export.parquet", "*/spill-*/*", "*/*.part"):
+            for path in plan_folder(self._root, "").glob(pattern):
+                path.unlink(missing_ok=True)
+        for pattern in ("*.part", "*.changed", "adopted.parquet", "spill-*/*"):
+            for path in self._folder.glob(pattern):
+                path.unlink(missing_ok=True)
+
     async def _drop_old(self) -> None:
         """Drop what the retention no longer keeps: the ledger first, then the files."""
         kept = self._settings.keep_generations
@@ -322,27 +410,17 @@ class SnapshotStore:
 def _copy_out(snapshot: Path, path: Path) -> None:
     if path.exists():
         raise UsageError(f"{path} exists already")
-    try:
-        with snapshot.open("rb") as old, new_file(path) as new:
-            shutil.copyfileobj(old, new)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror})") from error
-
-
-def _name(cohort_id: str) -> str:
-    # A cohort's id may be longer than a folder's name may be, and may be a dot.
-    name = quote(cohort_id, safe="").replace(".", "%2E")
-    if len(name) <= _LONGEST_NAME:
-        return name
-    return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(cohort_id.encode()).hexdigest()[:16]}"
+    with snapshot.open("rb") as old, new_file(path) as new:
+        shutil.copyfileobj(old, new)
 
 
 def _table(fates: list[Fate]) -> pa.Table:
     return pa.table(
         {
-            "action": pa.array([fate.action.value for fate in fates], pa.string()),
-            "first_uid": pa.array([fate.first_uid for fate in fates], pa.int64()),
-            "uid_count": pa.array([fate.uid_count for fate in fates], pa.int64()),
-            "is_accepted": pa.array([fate.is_accepted for fate in fates], pa.bool_()),
-        }
+            "leg": [fate.leg.value for fate in fates],
+            "first_uid": [fate.first_uid for fate in fates],
+            "uid_count": [fate.uid_count for fate in fates],
+            "is_accepted": [fate.is_accepted for fate in fates],
+        },
+        schema=FATES,
     )

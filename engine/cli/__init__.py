@@ -16,12 +16,13 @@ from engine import __version__
 from engine.cli.check import check
 from engine.cli.demo import demo
 from engine.cli.emulator import emulator
-from engine.cli.mirror import apply, mirror, plan
+from engine.cli.mirror import apply, mirror, plan, rollback
 from engine.cli.push import push, resume
 from engine.cli.runs import rejects, runs, show
 from engine.cli.snapshot import snapshot
 from engine.cli.stdout import printing
 from engine.cli.text import printable
+from engine.cli.why import why
 from engine.errors import CohortSyncError, ExitStatus, IncompleteError, UsageError
 
 app = typer.Typer(
@@ -30,7 +31,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (push, resume, mirror, plan, apply, runs, show, rejects, check, emulator, demo):
+for command in (
+    *(push, resume, mirror, plan, apply, rollback, why),
+    *(runs, show, rejects, check, emulator, demo),
+):
     app.command()(command)
 app.add_typer(snapshot, name="snapshot")
 

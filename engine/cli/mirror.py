@@ -1,4 +1,4 @@
-"""`cohortsync mirror`, `cohortsync plan` and `cohortsync apply`."""
+"""`cohortsync mirror`, `plan`, `apply` and `rollback`."""
 
 import sys
 from dataclasses import asdict, dataclass
@@ -27,9 +27,14 @@ from engine.cohort import Action, Cohort
 from engine.errors import EmptyExportError, ExitStatus, GuardError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from engine.cli.view import View
+    from engine.config import Config
     from engine.delivery.events import Event
     from engine.planning import MirrorRequest
+    from engine.report.result import RunResult
+    from engine.source.block import Source
 
 FirstOption = Annotated[
     Action, typer.Option("--first-action", help="What is sent first: removes, or adds.")
@@ -81,17 +86,27 @@ def mirror(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan, and send nothing: what `plan` does.")
     ] = False,
+    shadow: Annotated[
+        bool,
+        typer.Option(
+            "--shadow",
+            help="Send nothing, ever, and move a snapshot in the shadow as if all had been sent.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a cohort equal to an export, by sending only what changed since the last time.
 
     Guards look at the plan before anything is sent; exit status 4 says that one of them blocks.
     """
+    if dry_run and shadow:
+        raise UsageError("--dry-run and --shadow exclude each other")
     cohort = Cohort(cohort_id, cohort_name, cohort_description)
     reading = _Reading(exports, column, format_name, not no_header, strip)
-    permits = _Permits(first_action, allow or [], reason, assume_empty, trust, wait)
+    permits = _Permits(first_action, allow or [], reason, assume_empty, trust, wait, shadow)
     place = (config, endpoint, state)
-    sys.exit(_carry_out(reading, cohort, permits, place, sends=not dry_run, as_json=as_json))
+    sends = not (dry_run or shadow)
+    sys.exit(_mirror(reading, cohort, permits, place, sends=sends, as_json=as_json))
 
 
 def plan(
@@ -119,7 +134,47 @@ def plan(
     reading = _Reading(exports, column, format_name, not no_header, strip)
     permits = _Permits(first_action, allow or [], reason, assume_empty, trust, wait)
     place = (config, endpoint, state)
-    sys.exit(_carry_out(reading, cohort, permits, place, sends=False, as_json=as_json))
+    sys.exit(_mirror(reading, cohort, permits, place, sends=False, as_json=as_json))
+
+
+def rollback(
+    cohort_id: CohortIdOption,
+    to: Annotated[
+        int,
+        typer.Option(
+            "--to", metavar="GENERATION", min=1, help="As `cohortsync snapshot list` numbers them."
+        ),
+    ],
+    cohort_name: Annotated[
+        str | None, typer.Option(help="By default the name that it was mirrored by last.")
+    ] = None,
+    first_action: FirstOption = Action.REMOVE,
+    allow: AllowOption = None,
+    reason: ReasonOption = None,
+    config: ConfigOption = None,
+    endpoint: EndpointOption = None,
+    state: StateOption = None,
+    wait: WaitOption = 0.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Plan, for `apply`, and send nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a cohort what it was at an earlier generation, guards and all."""
+    from engine.mirror import rollback as roll_back
+
+    permits = _Permits(first_action, allow or [], reason, wait=wait)
+    permits.check()
+    settings = _load((config, endpoint, state), sends=not dry_run)
+
+    def request(source: "Source", cohort: Cohort) -> "MirrorRequest":
+        return permits.request(source, [f"generation {to}"], {}, cohort, None)
+
+    def start(**parts: Any) -> "Coroutine[Any, Any, RunResult]":  # noqa: ANN401 - as `Watch` has them
+        asked = (request, cohort_id, to, settings)
+        return roll_back(*asked, name=cohort_name, wait_seconds=wait, sends=not dry_run, **parts)
+
+    sys.exit(_carry_out(start, settings, (), sends=not dry_run, as_json=as_json))
 
 
 def apply(
@@ -135,20 +190,14 @@ def apply(
     as_json: JsonOption = False,
 ) -> None:
     """Send exactly what a plan says, unless the snapshot has moved since."""
-    from engine.cli.running import run_shown, tell
-    from engine.cli.summary import print_result
-    from engine.cli.view import make_view
-    from engine.config import load
     from engine.mirror import apply as apply_plan
 
-    settings = load(config, endpoint=endpoint, state=state)
-    view = make_view(settings.pacing, lambda: None)
-    tell(view, *settings.notes)
-    result = run_shown(
-        view, lambda **parts: apply_plan(plan, settings, first=first, wait_seconds=wait, **parts)
-    )
-    print_result(result, as_json=as_json)
-    sys.exit(result.exit_status)
+    settings = _load((config, endpoint, state), sends=True)
+
+    def start(**parts: Any) -> "Coroutine[Any, Any, RunResult]":  # noqa: ANN401 - as `Watch` has them
+        return apply_plan(plan, settings, first=first, wait_seconds=wait, **parts)
+
+    sys.exit(_carry_out(start, settings, (), sends=True, as_json=as_json))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,16 +218,58 @@ class _Permits:
     first_action: Action
     allow: list[str]
     reason: str | None
-    assume_empty: bool
-    trust: int | None
-    wait: float
+    assume_empty: bool = False
+    trust: int | None = None
+    wait: float = 0.0
+    shadow: bool = False
+
+    def check(self) -> None:
+        """Raise `UsageError` for flags that exclude each other, or lack one."""
+        if self.assume_empty and self.trust is not None:
+            raise UsageError("--assume-empty and --trust exclude each other")
+        if self.allow and not (self.reason or "").strip():
+            raise UsageError("--allow wants a --reason", hint='--reason "why"; it is kept')
+
+    def request(
+        self,
+        source: "Source",
+        exports: list[str],
+        reading: dict[str, Any],
+        cohort: Cohort,
+        written_utc_ns: int | None,
+    ) -> "MirrorRequest":
+        """Return what is asked for."""
+        from engine.plan.guards import Allowance
+        from engine.planning import MirrorRequest
+
+        return MirrorRequest(
+            source=source,
+            exports=exports,
+            reading=reading,
+            cohort=cohort,
+            exported_utc_ns=written_utc_ns,
+            first_action=self.first_action,
+            allowances=[Allowance.parse(text) for text in self.allow],
+            reason=self.reason,
+            assume_empty=self.assume_empty,
+            trust=self.trust,
+            is_shadow=self.shadow,
+            wait_seconds=self.wait,
+        )
 
 
 _Place = tuple[Path | None, str | None, Path | None]
 """Configuration file, endpoint and state folder, as the flags name them."""
 
 
-def _carry_out(
+def _load(place: _Place, *, sends: bool) -> "Config":
+    from engine.config import load
+
+    config, endpoint, state = place
+    return load(config, endpoint=endpoint, state=state, need_credentials=sends)
+
+
+def _mirror(
     reading: _Reading,
     cohort: Cohort,
     permits: _Permits,
@@ -187,46 +278,11 @@ def _carry_out(
     sends: bool,
     as_json: bool,
 ) -> ExitStatus:
-    from engine.cli.running import run_shown, tell
-    from engine.cli.summary import print_result
-    from engine.cli.view import make_view
-    from engine.config import load
     from engine.mirror import mirror as mirror_export
-
-    config, endpoint, state = place
-    settings = load(config, endpoint=endpoint, state=state, need_credentials=sends)
-    request, notes = _request(reading, cohort, permits)
-    planned: dict[str, Any] = {}
-    share = _Share()
-    view = make_view(settings.pacing, share.read)
-    tell(view, *settings.notes, *notes, cohort.warning)
-
-    def hear(forecast: dict[str, Any]) -> None:
-        planned.update(forecast)
-        share.whole = forecast["add"] + forecast["remove"]
-
-    result = run_shown(
-        view,
-        lambda **parts: mirror_export(
-            request, settings, sends=sends, planned=hear, **share.counting(parts, view)
-        ),
-    )
-    print_result(result, as_json=as_json, plan=None if sends else planned)
-    return result.exit_status
-
-
-def _request(
-    reading: _Reading, cohort: Cohort, permits: _Permits
-) -> "tuple[MirrorRequest, tuple[str, ...]]":
-    from engine.plan.guards import Allowance
-    from engine.planning import MirrorRequest
     from engine.source import ReadingOptions, open_source
 
-    if permits.assume_empty and permits.trust is not None:
-        raise UsageError("--assume-empty and --trust exclude each other")
-    allowances = [Allowance.parse(text) for text in permits.allow]
-    if allowances and not (permits.reason or "").strip():
-        raise UsageError("--allow wants a --reason", hint='--reason "why"; it is kept')
+    permits.check()
+    settings = _load(place, sends=sends)
     options = ReadingOptions(
         column=reading.column,
         format=reading.format_name.value,
@@ -239,20 +295,43 @@ def _request(
         raise GuardError(
             f"empty: {error.message}", hint="an empty export would empty the cohort"
         ) from error
-    request = MirrorRequest(
-        source=source,
-        exports=reading.exports,
-        reading=asdict(options),
-        cohort=cohort,
-        exported_utc_ns=source.written_utc_ns,
-        first_action=permits.first_action,
-        allowances=allowances,
-        reason=permits.reason,
-        assume_empty=permits.assume_empty,
-        trust=permits.trust,
-        wait_seconds=permits.wait,
+    request = permits.request(
+        source, reading.exports, asdict(options), cohort, source.written_utc_ns
     )
-    return request, source.notes
+    return _carry_out(
+        lambda **parts: mirror_export(request, settings, sends=sends, **parts),
+        settings,
+        (*source.notes, cohort.warning),
+        sends=sends,
+        as_json=as_json,
+    )
+
+
+def _carry_out(
+    start: "Callable[..., Coroutine[Any, Any, RunResult]]",
+    settings: "Config",
+    notes: tuple[str | None, ...],
+    *,
+    sends: bool,
+    as_json: bool,
+) -> ExitStatus:
+    """Run, show it on stderr, and print the books, with the plan where nothing was sent."""
+    from engine.cli.running import run_shown, tell
+    from engine.cli.summary import print_result
+    from engine.cli.view import make_view
+
+    planned: dict[str, Any] = {}
+    share = _Share()
+    view = make_view(settings.pacing, share.read)
+    tell(view, *settings.notes, *notes)
+
+    def hear(forecast: dict[str, Any]) -> None:
+        planned.update(forecast)
+        share.whole = forecast["add"] + forecast["remove"] + forecast["resend"]
+
+    result = run_shown(view, lambda **parts: start(planned=hear, **share.counting(parts, view)))
+    print_result(result, as_json=as_json, plan=None if sends else planned)
+    return result.exit_status
 
 
 class _Share:

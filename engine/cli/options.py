@@ -43,6 +43,9 @@ NoHeaderOption = Annotated[
 StripOption = Annotated[bool, typer.Option("--strip", help="Take white space around uids off.")]
 
 
+ShadowOption = Annotated[bool, typer.Option("--shadow", help="The snapshots of `mirror --shadow`.")]
+
+
 class FormatName(StrEnum):
     """What `--format` takes."""
 

@@ -1,7 +1,7 @@
 """`cohortsync push` and `cohortsync resume`."""
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,6 +62,10 @@ def push(
     state: StateOption = None,
     on_changed: OnChangedOption = OnChanged.REFUSE,
     wait: WaitOption = 0.0,
+    record: Annotated[
+        bool,
+        typer.Option("--record", help="Let the snapshot of a mirrored cohort follow this push."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read and pack everything; send and write nothing.")
     ] = False,
@@ -80,6 +84,7 @@ def push(
         column=column, format=format_name.value, header=not no_header, strip=strip
     )
     request = make_request(exports, options, cohort, action, on_changed=on_changed, wait=wait)
+    request = replace(request, records=record)
     sys.exit(carry_out(request, settings, dry_run=dry_run, as_json=as_json))
 
 

@@ -56,8 +56,8 @@ def show(
     as_csv: CsvOption = False,
 ) -> None:
     """Show a run's books, its batches and their attempts."""
-    from engine.cli.summary import print_accounts
-    from engine.report.history import attempts_of, books_of, find_ledger, reading
+    from engine.cli.summary import print_accounts, print_plan
+    from engine.report.history import attempts_of, books_of, find_ledger, plan_shown, reading
 
     _refuse_both(as_json=as_json, as_csv=as_csv)
     path = find_ledger(_state(config, state), run)
@@ -67,10 +67,15 @@ def show(
         if as_csv:
             _print_csv(attempts)
         elif as_json:
-            document = {**accounts.document(), "attempts": list(attempts)}
+            document = accounts.document()
+            if accounts.mirror is not None:
+                document["plan"] = plan_shown(path, ledger, run)
+            document["attempts"] = list(attempts)
             sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
         else:
             print_accounts(accounts)
+            if (plan := plan_shown(path, ledger, run)) is not None:
+                print_plan(plan)
             rows = ({**record, "sent_at": _shortened(record["sent_at"])} for record in attempts)
             _print_table(_COLUMNS, [[row[c] for c in _COLUMNS] for row in rows], _NUMBERS)
 

@@ -18,6 +18,7 @@ from engine.cli.options import (
     FormatOption,
     JsonOption,
     NoHeaderOption,
+    ShadowOption,
     StateOption,
     StripOption,
 )
@@ -41,11 +42,12 @@ def list_(
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
     state: StateOption = None,
+    shadow: ShadowOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the snapshots of a cohort, the one that counts first."""
     settings = _load(config, endpoint, state)
-    found = _at_desk(settings, cohort_id, lambda store: store.generations())
+    found = _at_desk(settings, cohort_id, shadow, lambda store: store.generations())
     _print(found, as_json=as_json)
 
 
@@ -55,11 +57,12 @@ def verify(
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
     state: StateOption = None,
+    shadow: ShadowOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read every snapshot that is kept, and say whether it is what it was when it was made."""
     settings = _load(config, endpoint, state)
-    found = _at_desk(settings, cohort_id, lambda store: store.verify_all())
+    found = _at_desk(settings, cohort_id, shadow, lambda store: store.verify_all())
     _print(found, as_json=as_json)
 
 
@@ -73,10 +76,11 @@ def export(
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
     state: StateOption = None,
+    shadow: ShadowOption = False,
 ) -> None:
     """Copy a snapshot to a file: uid, state and run of each, for `import` or other programs."""
     settings = _load(config, endpoint, state)
-    _at_desk(settings, cohort_id, lambda store: store.export(path, generation))
+    _at_desk(settings, cohort_id, shadow, lambda store: store.export(path, generation))
 
 
 @snapshot.command("import")
@@ -86,11 +90,12 @@ def import_(
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
     state: StateOption = None,
+    shadow: ShadowOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make an exported snapshot the one that counts, as when moving to another machine."""
     settings = _load(config, endpoint, state)
-    made = _at_desk(settings, cohort_id, lambda store: store.bring(path))
+    made = _at_desk(settings, cohort_id, shadow, lambda store: store.bring(path))
     _print([made], as_json=as_json)
 
 
@@ -105,6 +110,7 @@ def adopt(
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
     state: StateOption = None,
+    shadow: ShadowOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Take over lists that another script has pushed: their uids may be in the cohort.
@@ -113,7 +119,7 @@ def adopt(
     """
     settings = _load(config, endpoint, state)
     blocks = _blocks(exports, column, format_name, header=not no_header, strip=strip)
-    made = _at_desk(settings, cohort_id, lambda store: store.adopt(blocks, "adopt"))
+    made = _at_desk(settings, cohort_id, shadow, lambda store: store.adopt(blocks))
     _print([made], as_json=as_json)
 
 
@@ -128,13 +134,41 @@ def reconcile(
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
     state: StateOption = None,
+    shadow: ShadowOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Take a list of the cohort's real members, from elsewhere, for all that is known."""
     settings = _load(config, endpoint, state)
     blocks = _blocks(exports, column, format_name, header=not no_header, strip=strip)
-    made = _at_desk(settings, cohort_id, lambda store: store.adopt(blocks, "reconcile"))
+    made = _at_desk(settings, cohort_id, shadow, lambda store: store.reconcile(blocks))
     _print([made], as_json=as_json)
+
+
+@snapshot.command()
+def compare(
+    exports: ExportsArgument,
+    cohort_id: CohortIdOption,
+    column: ColumnOption = None,
+    format_name: FormatOption = FormatName.AUTO,
+    no_header: NoHeaderOption = False,
+    strip: StripOption = False,
+    config: ConfigOption = None,
+    endpoint: EndpointOption = None,
+    state: StateOption = None,
+    shadow: ShadowOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Lay a list from elsewhere beside a snapshot: who is in both, and who in one of them only."""
+    settings = _load(config, endpoint, state)
+    blocks = _blocks(exports, column, format_name, header=not no_header, strip=strip)
+    found = _at_desk(settings, cohort_id, shadow, lambda store: store.lay_beside(blocks))
+    with printing():
+        if as_json:
+            sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+            return
+        for name, value in found.items():
+            shown = ", ".join(value) if isinstance(value, list) else f"{value:,}"
+            sys.stdout.write(printable(f"{name.replace('_', ' '):<24} {shown}") + "\n")
 
 
 def _load(config: Path | None, endpoint: str | None, state: Path | None) -> "Config":
@@ -155,7 +189,10 @@ def _blocks(
 
 
 def _at_desk(
-    config: "Config", cohort_id: str, work: "Callable[[SnapshotStore], Awaitable[Any]]"
+    config: "Config",
+    cohort_id: str,
+    shadow: bool,  # noqa: FBT001 - which snapshots, said by name at the command line
+    work: "Callable[[SnapshotStore], Awaitable[Any]]",
 ) -> Any:  # noqa: ANN401 - whatever `work` returns
     """Do something with a cohort's snapshots, once they know of all that was sent."""
     import uvloop
@@ -167,7 +204,7 @@ def _at_desk(
 
     if not cohort_id.strip():
         raise UsageError("--cohort-id is empty")
-    key = CohortKey(config.workspace.partner, cohort_id)
+    key = CohortKey(config.workspace.partner, cohort_id, shadow)
     desk = Desk(config, key, lambda _: None, lambda _: None, StopSwitch(), SystemClock())
 
     async def at_desk() -> Any:  # noqa: ANN401 - see above

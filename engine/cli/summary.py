@@ -9,7 +9,7 @@ from engine.cli.stdout import printing
 from engine.cli.text import printable, table_lines
 from engine.errors import ExitStatus, IncompleteError
 from engine.report.accounts import SCHEMA_VERSION, Accounts
-from engine.report.figures import CeilingSpending
+from engine.report.figures import CeilingSpending, Standing
 from engine.report.result import RunResult
 
 
@@ -67,10 +67,15 @@ def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
         f"plan      about {plan['requests']:,} requests, {plan['bytes']:,} bytes · "
         f"{plan['seconds_at_ceiling']:,.1f} s at the ceiling, done at {plan['done_at']}{held}"
     )
-    for action, uids in plan["sample"].items():
+    if plan["resend"]:
+        yield (
+            f"resend    {plan['resend_requests']:,} of the requests add {plan['resend']:,} members "
+            f"once more; at that rate, all have been after {plan['resend_nights']:,} nights"
+        )
+    for leg, uids in plan["sample"].items():
         if uids:
-            more = ", …" if plan[action] > len(uids) else ""
-            yield f"{action:<9} {', '.join(uids)}{more}"
+            more = ", …" if plan[leg] > len(uids) else ""
+            yield f"{leg:<9} {', '.join(uids)}{more}"
     for told in plan["guards"]:
         yield f"guard     {told['guard']:<10} {told['verdict']:<7} {told['sentence']}"
         if told["override"]:
@@ -89,7 +94,10 @@ def _lines(accounts: Accounts) -> Iterator[str]:
     )
     counts = ("planned", "accepted", "rejected", "unconfirmed", "pending")
     mirror = accounts.mirror
-    legs = (("adds", mirror.add), ("removes", mirror.remove)) if mirror else (("uids", uids),)
+    legs: tuple[tuple[str, Standing], ...] = (("uids", uids),)
+    if mirror:
+        resent = (("resends", mirror.resend),) if mirror.resend.planned else ()
+        legs = (("adds", mirror.add), ("removes", mirror.remove), *resent)
     standings = (*legs, ("batches", accounts.batches))
     yield from table_lines(
         ("", *counts),
@@ -97,9 +105,6 @@ def _lines(accounts: Accounts) -> Iterator[str]:
         numbers=counts,
     )
     complete = "" if accounts.source_complete else " (the export was not read to its end)"
-    mirrored = (
-        f"{mirror.duplicate:,} duplicate + {mirror.unchanged:,} unchanged + " if mirror else ""
-    )
     mirrored, planned = "", f"{uids.planned:,} planned"
     if mirror:
         mirrored = f"{mirror.duplicate:,} duplicate + {mirror.unchanged:,} unchanged + "
@@ -110,7 +115,7 @@ def _lines(accounts: Accounts) -> Iterator[str]:
     )
     if mirror and mirror.known_rejects:
         yield f"rejects   {mirror.known_rejects:,} of the rejected were known from earlier nights"
-    if is_dry or accounts.status in {"planned", "guarded"}:
+    if is_dry or accounts.status in {"planned", "guarded", "shadow"}:
         return
     yield (
         f"requests  {requests.sent:,} sent, {requests.accepted:,} accepted, "

@@ -31,7 +31,7 @@ class Work:
         root = self.root
         return Registration(
             number=self.number,
-            action=root.action,
+            leg=root.leg,
             first_uid=root.first_uid,
             uid_count=root.uid_count,
             blank=root.blank,

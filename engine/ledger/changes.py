@@ -237,13 +237,13 @@ def register(connection: sqlite3.Connection, run: int, batches: Sequence[Registr
     """Enter batches as they were cut, with the rows that ride with them, unless they are known."""
     for batch in batches:
         entered = connection.execute(
-            "INSERT INTO batch (run, batch, action, first_uid, uid_count, blank, invalid, "
+            "INSERT INTO batch (run, batch, leg, first_uid, uid_count, blank, invalid, "
             "records_through, is_last, payload_bytes, digest, state) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open') ON CONFLICT DO NOTHING",
             (
                 run,
                 batch.number,
-                batch.action.value,
+                batch.leg.value,
                 batch.first_uid,
                 batch.uid_count,
                 batch.blank,
@@ -332,9 +332,9 @@ def apply(
                 (reason, run, number),
             )
             connection.executemany(
-                "INSERT INTO batch (run, batch, parent, action, first_uid, uid_count, blank, "
+                "INSERT INTO batch (run, batch, parent, leg, first_uid, uid_count, blank, "
                 "invalid, is_last, payload_bytes, state, may_have_been_applied, isolated) "
-                "SELECT run, ?, batch, action, ?, ?, 0, 0, 0, ?, 'open', may_have_been_applied, ? "
+                "SELECT run, ?, batch, leg, ?, ?, 0, 0, 0, ?, 'open', may_have_been_applied, ? "
                 "FROM batch WHERE run = ? AND batch = ?",
                 [
                     (p.number, p.first_uid, p.uid_count, p.payload_bytes, isolated, run, number)

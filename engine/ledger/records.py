@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.batch import SkippedRows
 from engine.clock import Stamp
-from engine.cohort import Action, Cohort
+from engine.cohort import Action, Cohort, Leg
 from engine.delivery.outcome import BatchState
 
 
@@ -56,7 +56,7 @@ class Registration:
     """A batch as cut from the export, entered before its first attempt."""
 
     number: int
-    action: Action
+    leg: Leg
     first_uid: int
     uid_count: int
     blank: int

@@ -151,9 +151,9 @@ ALTER TABLE run_anew RENAME TO run;
 CREATE INDEX run_by_identity ON run (identity, run);
 CREATE INDEX run_by_cohort ON run (partner, cohort_id, run);
 
-ALTER TABLE batch ADD COLUMN action TEXT NOT NULL DEFAULT 'add'
-    CHECK (action IN ('add', 'remove'));  -- first_uid counts the uids of this action
-UPDATE batch SET action = (SELECT action FROM run WHERE run.run = batch.run);
+ALTER TABLE batch ADD COLUMN leg TEXT NOT NULL DEFAULT 'add'
+    CHECK (leg IN ('add', 'remove', 'resend'));  -- first_uid counts the uids of this leg
+UPDATE batch SET leg = (SELECT action FROM run WHERE run.run = batch.run);
 
 -- Rows of an export that were read before any batch was cut: all of a mirror's, and those of an
 -- export that holds no uid. The skipped ones among them stand under batch 0.
@@ -167,6 +167,7 @@ CREATE TABLE reading (
 -- What a mirror plans; its uids stand in two files in the folder plans/NAME beside the ledger.
 CREATE TABLE plan (
     run             INTEGER PRIMARY KEY REFERENCES run,
+    is_shadow       INTEGER NOT NULL,         -- 1 if nothing of it is ever sent
     generation      INTEGER,                  -- of the snapshot that it goes on from; null: none
     first_action    TEXT    NOT NULL CHECK (first_action IN ('add', 'remove')),
     duplicate       INTEGER NOT NULL,         -- rows whose uid stood in an earlier row
@@ -178,18 +179,27 @@ CREATE TABLE plan (
     remove_plain    INTEGER NOT NULL,
     remove_suspect  INTEGER NOT NULL,
     remove_held     INTEGER NOT NULL,
+    resend          INTEGER NOT NULL,         -- members that are in, added once more
+    resent_through  TEXT,                     -- JSON: run and uid (hex) of the last; null: the end
     exported_utc_ns INTEGER,                  -- when the export was last written; null: unknown
     profile         TEXT    NOT NULL,         -- JSON: what the uids look like
     verdicts        TEXT    NOT NULL,         -- JSON: what each guard said
     allowances      TEXT    NOT NULL,         -- JSON: guards that were lifted, by whom and why
-    folded_attempt  INTEGER NOT NULL DEFAULT 0, -- the last attempt that the snapshot knows of
+    forecast        TEXT    NOT NULL,         -- JSON: what it comes to
     is_closed       INTEGER NOT NULL DEFAULT 0  -- 1 once nothing more of it is sent
+) STRICT;
+
+-- Runs whose outcomes the cohort's snapshot follows: mirrors, and pushes that are recorded.
+CREATE TABLE followed (
+    run             INTEGER PRIMARY KEY REFERENCES run,
+    attempt         INTEGER NOT NULL DEFAULT 0 -- the last that the snapshot knows of
 ) STRICT;
 
 -- What the API acknowledged: a file in the folder snapshots beside the ledger. The last counts.
 CREATE TABLE generation (
     partner         TEXT    NOT NULL,
     cohort_id       TEXT    NOT NULL,
+    is_shadow       INTEGER NOT NULL,         -- 1 if nothing of it was ever sent
     generation      INTEGER NOT NULL,         -- from 1
     run             INTEGER REFERENCES run,   -- the run that led to it; null: it was adopted
     file            TEXT,                     -- its name; null once it has been dropped
@@ -199,7 +209,7 @@ CREATE TABLE generation (
     out             INTEGER NOT NULL,         -- removed so lately that it may not have settled
     origin          TEXT    NOT NULL,         -- mirror, or the command that made it
     made_utc_ns     INTEGER NOT NULL,
-    PRIMARY KEY (partner, cohort_id, generation)
+    PRIMARY KEY (partner, cohort_id, is_shadow, generation)
 ) STRICT, WITHOUT ROWID;
 """
 

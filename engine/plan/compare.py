@@ -1,21 +1,24 @@
-"""Tonight's export against what the API acknowledged, out of core: DuckDB joins, and spills.
+"""Tonight's export against what the API acknowledged, out of core: DuckDB joins, share by share.
 
-Uids are compared as bytes. One outer join yields what differs; how many uids are unchanged, and how
-many rows are duplicates among them, follows from the counts, so that no night but the first pays
-for finding all duplicates.
+Uids are compared as bytes. One outer join a share of the uids yields what differs; how many are
+unchanged, and how many rows are duplicates among them, follows from the counts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from engine.cohort import Action
-from engine.plan.planning import literal, planner
-from engine.plan.records import Comparison, Leg, Snapshot, Staged, UidState
+from engine.cohort import Leg
+from engine.plan.planning import literal, planner, share, shares_for
+from engine.plan.records import Comparison, Member, PlannedLeg, Snapshot, Staged, UidState
 from engine.plan.settings import PlanningSettings
-from engine.plan.staging import write_batches
+from engine.plan.staging import BATCH_ROWS, UidWriter, open_writer, read_batches
 
 LEG = pa.schema(
     [
@@ -34,36 +37,50 @@ REJECTIONS = pa.schema(
 )
 """Uids that the API rejected, in which run last, and whether it is time to try them again."""
 
-_PLAIN, _SUSPECT, _HELD, _KNOWN = range(4)
+_KINDS = ("plain", "suspect", "held", "known")
+"""The parts of a leg, in the order in which they stand in its file."""
 
-# A rejection is past once the snapshot knows of a later change.
-_LEGS = """
-CREATE TEMP TABLE {action} AS
-SELECT uid, was, was_run,
-  CASE WHEN r.run >= was_run AND NOT r.is_due THEN {known}
-       WHEN was IN ({reversed}) AND was_run IN (SELECT run FROM recent) THEN {held}
-       WHEN r.run >= was_run THEN {suspect}
-       ELSE {plain} END AS kind
-FROM ({rows}) LEFT JOIN rejections AS r USING (uid)
-"""
+# The export's rows are grouped before the join: one uid a million times over would else meet itself
+# in the join's table. A rejection is past once the snapshot knows of a later change.
+_DIFFERENT = f"""
+WITH e AS (SELECT uid, count(*) AS n FROM {{staged}} GROUP BY uid),
+     b AS (SELECT uid, state, run FROM {{base}}),
+     d AS (
+       SELECT coalesce(e.uid, b.uid) AS uid, coalesce(e.n, 0) AS n, e.uid IS NOT NULL AS wanted,
+              coalesce(b.state, 0)::UTINYINT AS was, coalesce(b.run, 0)::INTEGER AS was_run
+       FROM e FULL OUTER JOIN b ON e.uid = b.uid
+       WHERE CASE WHEN e.uid IS NULL THEN b.state <> {UidState.OUT:d}
+                  ELSE b.state IS DISTINCT FROM {UidState.IN:d} END
+     )
+SELECT uid, was, was_run, n, wanted,
+       CASE WHEN r.run >= was_run AND NOT r.is_due THEN {_KINDS.index("known")}
+            WHEN was_run IN (SELECT run FROM recent) AND (
+              wanted AND was IN ({UidState.OUT:d}, {UidState.MAY_BE_OUT:d})
+              OR NOT wanted AND was IN ({UidState.IN:d}, {UidState.MAY_BE_IN:d})
+            ) OR {{all_removes_wait}} AND NOT wanted THEN {_KINDS.index("held")}
+            WHEN r.run >= was_run THEN {_KINDS.index("suspect")}
+            ELSE {_KINDS.index("plain")} END::UTINYINT AS kind
+FROM d LEFT JOIN rejections AS r USING (uid)
+"""  # noqa: S608 - our own words
+_NOBODY = "(SELECT ''::BLOB AS uid, 0::UTINYINT AS state, 0::INTEGER AS run WHERE false)"
 
-_DIFFERENT = """
-CREATE TEMP TABLE different AS
-SELECT coalesce(e.uid, b.uid) AS uid, e.uid IS NOT NULL AS wanted,
-       coalesce(b.state, 0)::UTINYINT AS was, coalesce(b.run, 0)::INTEGER AS was_run
-FROM read_parquet(?) AS e FULL OUTER JOIN read_parquet(?) AS b ON e.uid = b.uid
-WHERE CASE WHEN e.uid IS NULL THEN b.state <> {out} ELSE b.state IS DISTINCT FROM {inside} END
-"""
+_RESENT = f"""
+SELECT uid, state AS was, run AS was_run FROM {{base}} AS b
+ANTI JOIN {{removes}} AS r USING (uid)
+ANTI JOIN (SELECT uid FROM rejections WHERE NOT is_due) AS j USING (uid)
+WHERE state = {UidState.IN:d} AND (run < ?1 OR run = ?1 AND uid > ?2)
+ORDER BY run DESC, uid LIMIT ?3
+"""  # noqa: S608 - our own words
+_NEWEST = Member(2**31 - 1, b"")
 
-_WANTED = """
-SELECT uid, min(was) AS was, min(was_run) AS was_run FROM different WHERE wanted GROUP BY uid
-"""
-_UNWANTED = "SELECT uid, was, was_run FROM different WHERE NOT wanted"
-_LOST = "SELECT count(*) FROM remove WHERE was = {inside}"
-_ALL_DIFFERENT = "CREATE TEMP VIEW different AS SELECT uid FROM read_parquet({staged})"
-_FIRST_NIGHT = """
-SELECT DISTINCT uid, 0::UTINYINT AS was, 0::INTEGER AS was_run FROM different
-"""
+
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """Which of the members that are in already are to be added once more."""
+
+    most: int
+    after: Member | None = None
+    """The member resent last, from which a round goes on; None: a round begins."""
 
 
 def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the order
@@ -74,44 +91,90 @@ def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the orde
     *,
     recent_runs: Sequence[int] = (),
     rejections: pa.Table | None = None,
+    resend: Resend | None = None,
+    all_removes_wait: bool = False,
 ) -> Comparison:
-    """Write the legs `adds.parquet` and `removes.parquet`, of schema `LEG`, into `folder`.
+    """Write the legs `adds.parquet`, `removes.parquet` and `resends.parquet` into `folder`.
 
-    `recent_runs` are those whose requests the far side may not have applied yet; a change that
-    reverses one of theirs is held. `rejections` has the schema `REJECTIONS`. Raises as `planner`.
+    Their schema is `LEG`; uids that are wanted and known to be rejected stand behind the others
+    of `adds`. `recent_runs` are those whose requests the far side may not have applied yet; a
+    change that reverses one of theirs is held, and with `all_removes_wait` each remove is.
+    `rejections` has the schema `REJECTIONS`. Raises as `planner`.
     """
     with planner(settings, folder) as connection:
         _load(connection, recent_runs, rejections)
-        if base is None:
-            connection.execute(_ALL_DIFFERENT.format(staged=literal(staged.path)))
-            differing, wanted, unwanted = staged.uids, _FIRST_NIGHT, _NOTHING
-        else:
-            connection.execute(
-                _DIFFERENT.format(out=int(UidState.OUT), inside=int(UidState.IN)),
-                [str(staged.path), str(base.path)],
-            )
-            differing = _count(connection, "SELECT count(*) FROM different WHERE wanted")
-            wanted, unwanted = _WANTED, _UNWANTED
-        adds, known = _leg(
-            connection, folder, Action.ADD, wanted, (UidState.OUT, UidState.MAY_BE_OUT)
-        )
-        removes, _ = _leg(
-            connection, folder, Action.REMOVE, unwanted, (UidState.IN, UidState.MAY_BE_IN)
-        )
-        lost = _count(connection, _LOST.format(inside=int(UidState.IN)))
+        with ExitStack() as files:
+            to_add = _LegWriter(leg_path(folder, Leg.ADD), files)
+            to_remove = _LegWriter(leg_path(folder, Leg.REMOVE), files)
+            differing = lost = 0
+            for rows in _different(
+                connection, staged, base, settings, all_removes_wait=all_removes_wait
+            ):
+                differing += pc.sum(rows["n"]).as_py() or 0
+                to_add.write(rows.filter(rows["wanted"]))
+                gone = rows.filter(pc.invert(rows["wanted"]))
+                to_remove.write(gone)
+                lost += pc.sum(pc.equal(gone["was"], int(UidState.IN))).as_py() or 0
+            adds, removes = to_add.finish(), to_remove.finish()
+            known = to_add.counts["known"]
+        resent, through = _resend(connection, base, folder, resend)
     unchanged = (base.census.members if base else 0) - lost
-    distinct = adds.planned + known + unchanged
-    duplicate = staged.uids - distinct
+    duplicate = staged.uids - adds.planned - known - unchanged
     matched = staged.uids - differing
     if not 0 <= matched - unchanged <= duplicate:
         raise RuntimeError(
             f"the comparison does not add up: {staged.uids} uids, {differing} differing, "
             f"{unchanged} unchanged, {duplicate} duplicate"
         )
-    return Comparison(adds, removes, unchanged, duplicate, known)
+    return Comparison(adds, removes, unchanged, duplicate, known, resent, through)
 
 
-_NOTHING = "SELECT ''::BLOB AS uid, 0::UTINYINT AS was, 0::INTEGER AS was_run WHERE false"
+def leg_path(folder: Path, leg: Leg) -> Path:
+    """Return where a plan keeps the uids of a leg."""
+    return folder / f"{leg.value}s.parquet"
+
+
+class _LegWriter:
+    """Writes one leg as its rows come: the plain ones at once, the others when all are known."""
+
+    def __init__(self, path: Path, files: ExitStack) -> None:
+        """Write to `path`, which has its name once `files` is closed."""
+        self._path = path
+        self._plain = files.enter_context(open_writer(path, LEG))
+        self._asides = files.enter_context(ExitStack())
+        self._aside: dict[str, UidWriter] = {}
+        self.counts = dict.fromkeys(_KINDS, 0)
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Write rows, which have a kind each."""
+        kinds = rows["kind"].to_numpy()
+        for place in np.unique(kinds):
+            kind = _KINDS[place]
+            chosen = rows.filter(pa.array(kinds == place)).select(LEG.names).cast(LEG)
+            self._writer(kind).write(chosen)
+            self.counts[kind] += len(chosen)
+
+    def _writer(self, kind: str) -> UidWriter:
+        if kind == "plain":
+            return self._plain
+        if kind not in self._aside:
+            writer = open_writer(self._aside_path(kind), LEG)
+            self._aside[kind] = self._asides.enter_context(writer)
+        return self._aside[kind]
+
+    def _aside_path(self, kind: str) -> Path:
+        return self._path.with_name(f"{self._path.stem}-{kind}.parquet")
+
+    def finish(self) -> PlannedLeg:
+        """Put the others behind the plain ones, and say what the leg came to."""
+        self._asides.close()
+        for kind in _KINDS:
+            if kind in self._aside:
+                for rows in read_batches(self._aside_path(kind), LEG.names):
+                    self._plain.write(rows.cast(LEG))
+                self._aside_path(kind).unlink()
+        counts = self.counts
+        return PlannedLeg(self._path, counts["plain"], counts["suspect"], counts["held"])
 
 
 def _load(
@@ -128,45 +191,46 @@ def _load(
     connection.unregister("given")
 
 
-def _leg(
+def _different(
     connection: duckdb.DuckDBPyConnection,
-    folder: Path,
-    action: Action,
-    rows: str,
-    reversed_states: Sequence[UidState],
-) -> tuple[Leg, int]:
-    """Write one leg; return it, and how many uids were left out as known rejects."""
-    connection.execute(
-        _LEGS.format(
-            action=action.value,
-            rows=rows,
-            reversed=", ".join(str(int(state)) for state in reversed_states),
-            plain=_PLAIN,
-            suspect=_SUSPECT,
-            held=_HELD,
-            known=_KNOWN,
+    staged: Staged,
+    base: Snapshot | None,
+    settings: PlanningSettings,
+    *,
+    all_removes_wait: bool,
+) -> Iterator[pa.RecordBatch]:
+    """Yield what differs: uid, was, was_run, its rows `n`, whether it is wanted, and its kind."""
+    census, size = (base.census.total, base.path.stat().st_size) if base else (0, 0)
+    shares = shares_for(staged.uids + census, staged.uid_bytes + size, settings)
+    for which in range(shares):
+        query = _DIFFERENT.format(
+            staged=share(staged.path, shares, which),
+            base=share(base.path, shares, which) if base else _NOBODY,
+            all_removes_wait=str(all_removes_wait).lower(),
         )
-    )
-    counts = dict(
-        connection.execute(f"SELECT kind, count(*) FROM {action.value} GROUP BY kind").fetchall()  # noqa: S608 - our own name
-    )
-    path = folder / f"{action.value}s.parquet"
-    write_batches(
-        path,
-        LEG,
-        (
-            batch.cast(LEG)
-            for kind in (_PLAIN, _SUSPECT, _HELD)
-            if counts.get(kind)
-            for batch in connection.sql(
-                f"SELECT uid, was, was_run FROM {action.value} WHERE kind = {kind}"  # noqa: S608 - our own name
-            ).to_arrow_reader(65_536)
-        ),
-    )
-    leg = Leg(path, *(counts.get(kind, 0) for kind in (_PLAIN, _SUSPECT, _HELD)))
-    return leg, counts.get(_KNOWN, 0)
+        yield from connection.sql(query).to_arrow_reader(BATCH_ROWS)
 
 
-def _count(connection: duckdb.DuckDBPyConnection, query: str) -> int:
-    row = connection.execute(query).fetchone()
-    return int(row[0]) if row else 0
+def _resend(
+    connection: duckdb.DuckDBPyConnection,
+    base: Snapshot | None,
+    folder: Path,
+    resend: Resend | None,
+) -> tuple[PlannedLeg, Member | None]:
+    """Write the leg of what is sent again; return it, and the member that the round has come to."""
+    path = leg_path(folder, Leg.RESEND)
+    after = (resend and resend.after) or _NEWEST
+    count, last = 0, None
+    with open_writer(path, LEG) as writer:
+        if base is not None and resend is not None:
+            query = _RESENT.format(
+                base=f"read_parquet({literal(base.path)})",
+                removes=f"read_parquet({literal(leg_path(folder, Leg.REMOVE))})",
+            )
+            found = connection.sql(query, params=[after.run, after.uid, resend.most])
+            for rows in found.to_arrow_reader(BATCH_ROWS):
+                writer.write(rows.cast(LEG))
+                count += len(rows)
+                last = Member(rows["was_run"][-1].as_py(), rows["uid"][-1].as_py())
+    is_cut = resend is not None and count == resend.most
+    return PlannedLeg(path, count), last if is_cut else None

@@ -1,5 +1,6 @@
 """Files that hold uids: written whole or not at all, and for their owner's eyes only."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -7,23 +8,43 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from engine.errors import CohortSyncError, LedgerError, StateFullError
+
 
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Write a file that is there, on the disk, once the block ends well, and not before."""
+    """Write a file that is there, on the disk, once the block ends well, and not before.
+
+    Raises `StateFullError` where the disk is full, `LedgerError` where it can't be written.
+    """
     part = path.with_name(f"{path.name}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        yield file
-    put_in_place(part, path)
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+            _sync(part)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        _sync(path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
-def put_in_place(part: Path, path: Path) -> None:
-    """Give a complete file its name, durably: the file first, then its folder."""
-    part.chmod(0o600)
-    _sync(part)
-    part.replace(path)
-    _sync(path.parent)
+def _unwritable(path: Path, error: OSError) -> CohortSyncError:
+    if error.errno in _FULL:
+        return StateFullError(
+            f"{path} cannot be written: the disk is full",
+            hint="make room on that disk, then run the same command again",
+        )
+    return LedgerError(
+        f"{path} cannot be written: {error.strerror or error}",
+        hint="check the permissions of that folder",
+    )
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def digest_of(path: Path) -> bytes:

@@ -1,24 +1,22 @@
-"""The next snapshot: the last one, and what became of a mirror's batches since."""
+"""The next snapshot: the last one, and what became of a run's batches since."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.cohort import Action
-from engine.plan.files import put_in_place
-from engine.plan.planning import literal, planner
+from engine.cohort import Leg
+from engine.plan.planning import planner, share, shares_for
 from engine.plan.records import Snapshot, UidState
 from engine.plan.settings import PlanningSettings
 from engine.plan.snapshot_file import SNAPSHOT, describe
-from engine.plan.staging import read_batches, write_batches
+from engine.plan.staging import BATCH_ROWS, open_writer, read_batches, write_batches
 
 FATES = pa.schema(
     [
-        pa.field("action", pa.string(), nullable=False),
+        pa.field("leg", pa.string(), nullable=False),
         pa.field("first_uid", pa.int64(), nullable=False),
         pa.field("uid_count", pa.int64(), nullable=False),
         pa.field("is_accepted", pa.bool_(), nullable=False),
@@ -26,42 +24,54 @@ FATES = pa.schema(
 )
 """Places of a leg that follow each other: accepted, or perhaps applied. Ascending, disjoint."""
 
+LegFiles = Mapping[int, Path]
+"""The files that hold a leg's uids, by the place of the first uid of each."""
+
 _STATES = {
-    (Action.ADD, True): UidState.IN,
-    (Action.ADD, False): UidState.MAY_BE_IN,
-    (Action.REMOVE, True): UidState.OUT,
-    (Action.REMOVE, False): UidState.MAY_BE_OUT,
+    (Leg.ADD, True): UidState.IN,
+    (Leg.ADD, False): UidState.MAY_BE_IN,
+    (Leg.REMOVE, True): UidState.OUT,
+    (Leg.REMOVE, False): UidState.MAY_BE_OUT,
 }
+"""A leg that is sent again changes nothing: who was in stays in."""
 
-# The rows that changed are the few; they are what the join holds in memory.
-_NEXT = """
-COPY (
-  SELECT b.uid, b.state, b.run FROM {base} AS b ANTI JOIN read_parquet({changed}) AS c
-  ON b.uid = c.uid WHERE b.state <> {out} OR b.run IN ({recent})
-  UNION ALL
-  SELECT uid, state, run FROM read_parquet({changed})
-) TO {target} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)
-"""
+_CHANGED = pa.schema([pa.field("uid", pa.binary(), nullable=False), pa.field("state", pa.uint8())])
 
+# A uid may stand in an export twice: of two fates the certain one counts. What may have been
+# applied to a uid that was there already, or was not, has changed nothing.
+_NEXT = f"""
+WITH b AS (SELECT uid, state, run FROM {{base}}),
+     c AS (SELECT uid, min(state) AS state FROM {{changed}} GROUP BY uid),
+     n AS (
+       SELECT coalesce(c.uid, b.uid) AS uid, b.state AS was, b.run AS was_run, c.state AS becomes,
+              c.uid IS NULL
+              OR c.state = {UidState.MAY_BE_IN:d} AND b.state IS NOT DISTINCT FROM {UidState.IN:d}
+              OR c.state = {UidState.MAY_BE_OUT:d} AND coalesce(b.state, {UidState.OUT:d})
+                 = {UidState.OUT:d} AS stays
+       FROM b FULL OUTER JOIN c ON b.uid = c.uid
+     )
+SELECT uid, (CASE WHEN stays THEN was ELSE becomes END)::UTINYINT AS state,
+       (CASE WHEN stays THEN was_run ELSE {{run}} END)::INTEGER AS run FROM n
+WHERE NOT (stays AND was IS NULL)
+AND (state <> {UidState.OUT:d} OR run IN ({{recent}}))
+"""  # noqa: S608 - our own words
 
-_ADOPTED = """
-COPY (
-  SELECT coalesce(b.uid, s.uid) AS uid,
-         (CASE WHEN b.uid IS NULL THEN {state}
-               WHEN b.state = {out} AND s.uid IS NOT NULL THEN {may_be_out}
-               ELSE b.state END)::UTINYINT AS state,
-         coalesce(b.run, 0)::INTEGER AS run
-  FROM {base} AS b FULL OUTER JOIN (SELECT DISTINCT uid FROM read_parquet({staged})) AS s
-  ON b.uid = s.uid
-) TO {target} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)
-"""
+_ADOPTED = f"""
+WITH b AS (SELECT uid, state, run FROM {{base}}),
+     s AS (SELECT DISTINCT uid FROM {{staged}})
+SELECT coalesce(b.uid, s.uid) AS uid,
+       (CASE WHEN b.uid IS NULL THEN {{state}}
+             WHEN b.state = {UidState.OUT:d} AND s.uid IS NOT NULL THEN {UidState.MAY_BE_OUT:d}
+             ELSE b.state END)::UTINYINT AS state,
+       coalesce(b.run, 0)::INTEGER AS run
+FROM b FULL OUTER JOIN s ON b.uid = s.uid
+"""  # noqa: S608 - our own words
 _NO_ROWS = "(SELECT ''::BLOB AS uid, 0::UTINYINT AS state, 0::INTEGER AS run WHERE false)"
 
 
 def fold(  # noqa: PLR0913 - what was, what happened, and where to
     base: Snapshot | None,
-    adds: Path,
-    removes: Path,
+    legs: Mapping[Leg, LegFiles],
     fates: pa.Table,
     *,
     run: int,
@@ -75,88 +85,88 @@ def fold(  # noqa: PLR0913 - what was, what happened, and where to
     `recent_runs`. The same arguments give the same rows. Raises as `planner` does.
     """
     changed = target.with_name(f"{target.name}.changed")
-    part = target.with_name(f"{target.name}.part")
-    legs = {Action.ADD: adds, Action.REMOVE: removes}
     try:
         write_batches(
             changed,
-            SNAPSHOT,
-            (batch for action, leg in legs.items() for batch in _changed(action, leg, fates, run)),
+            _CHANGED,
+            (rows for leg, files in legs.items() for rows in _changed(leg, files, fates)),
         )
-        query = _NEXT.format(
-            base=_rows_of(base),
-            changed=literal(changed),
-            target=literal(part),
-            out=int(UidState.OUT),
-            recent=", ".join(str(each) for each in (-1, *recent_runs)),
+        recent = ", ".join(str(each) for each in (-1, *recent_runs))
+        changes = sum(fates["uid_count"].to_pylist())
+        return _write(
+            target,
+            settings,
+            shares_for(changes, changed.stat().st_size, settings),
+            lambda shares, which: _NEXT.format(
+                base=share(base.path, shares, which) if base else _NO_ROWS,
+                changed=share(changed, shares, which),
+                run=run,
+                recent=recent,
+            ),
         )
-        _copy(query, part, target, settings)
     finally:
         changed.unlink(missing_ok=True)
-    return describe(target)
 
 
-def adopt(
+def adopt(  # noqa: PLR0913 - both sides, what becomes of the new ones, and where to
     base: Snapshot | None,
     staged: Path,
+    uids: int,
     state: UidState,
     *,
     target: Path,
     settings: PlanningSettings,
 ) -> Snapshot:
-    """Write `base` and, in `state`, each uid of a staged file that it does not hold.
+    """Write `base` and, in `state`, each of a staged file's `uids` that it does not hold.
 
-    One that was out is unknown from now on, and keeps its run: a late remove may still come.
-
+    Those have the run 0. One that was out is unknown from now on, and keeps its run: a late remove
+    may still come.
     Raises as `planner` does.
     """
-    part = target.with_name(f"{target.name}.part")
-    query = _ADOPTED.format(
-        base=_rows_of(base),
-        staged=literal(staged),
-        state=int(state),
-        out=int(UidState.OUT),
-        may_be_out=int(UidState.MAY_BE_OUT),
-        target=literal(part),
+    return _write(
+        target,
+        settings,
+        shares_for(uids, staged.stat().st_size, settings),
+        lambda shares, which: _ADOPTED.format(
+            base=share(base.path, shares, which) if base else _NO_ROWS,
+            staged=share(staged, shares, which),
+            state=int(state),
+        ),
     )
-    _copy(query, part, target, settings)
+
+
+def _write(
+    target: Path, settings: PlanningSettings, shares: int, query: Callable[[int, int], str]
+) -> Snapshot:
+    """Write what the query gives for each share of the uids, which no other share gives."""
+    with (
+        planner(settings, target.parent) as connection,
+        open_writer(target, SNAPSHOT, compression="zstd") as writer,
+    ):
+        for which in range(shares):
+            for rows in connection.sql(query(shares, which)).to_arrow_reader(BATCH_ROWS):
+                writer.write(rows.cast(SNAPSHOT))
     return describe(target)
 
 
-def _rows_of(base: Snapshot | None) -> str:
-    return f"read_parquet({literal(base.path)})" if base else _NO_ROWS
-
-
-def _copy(query: str, part: Path, target: Path, settings: PlanningSettings) -> None:
-    try:
-        # Made by us, so that nobody else ever may read it.
-        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
-        with planner(settings, target.parent) as connection:
-            connection.execute(query)
-        put_in_place(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _changed(action: Action, leg: Path, fates: pa.Table, run: int) -> Iterator[pa.RecordBatch]:
+def _changed(leg: Leg, files: LegFiles, fates: pa.Table) -> Iterator[pa.RecordBatch]:
     """Yield the uids of a leg that may have changed, in the state that they are in now."""
-    mine = fates.filter(pc.equal(fates["action"], action.value)).sort_by("first_uid")
+    mine = fates.filter(pc.equal(fates["leg"], leg.value)).sort_by("first_uid")
     firsts = mine["first_uid"].to_numpy()
     ends = firsts + mine["uid_count"].to_numpy()
     states = np.where(
-        mine["is_accepted"].to_numpy(), _STATES[action, True], _STATES[action, False]
+        mine["is_accepted"].to_numpy(), _STATES[leg, True], _STATES[leg, False]
     ).astype(np.uint8)
     if not len(firsts):
         return
-    start = 0
-    for batch in read_batches(leg, ["uid"]):
-        places = np.arange(start, start + len(batch))
-        start += len(batch)
-        which = np.searchsorted(firsts, places, side="right") - 1
-        has_fate = (which >= 0) & (places < ends[which])
-        if not has_fate.any():
-            continue
-        uids = batch["uid"].filter(pa.array(has_fate))
-        state = pa.array(states[which[has_fate]])
-        runs = pa.array(np.full(len(uids), run, np.int32))
-        yield pa.record_batch([uids, state, runs], schema=SNAPSHOT)
+    for first, path in files.items():
+        start = first
+        for batch in read_batches(path, ["uid"]):
+            places = np.arange(start, start + len(batch))
+            start += len(batch)
+            which = np.searchsorted(firsts, places, side="right") - 1
+            has_fate = (which >= 0) & (places < ends[which])
+            if not has_fate.any():
+                continue
+            uids = batch["uid"].filter(pa.array(has_fate))
+            yield pa.record_batch([uids, pa.array(states[which[has_fate]])], schema=_CHANGED)

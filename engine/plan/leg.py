@@ -1,6 +1,7 @@
 """A stretch of a plan's leg, as blocks that can be cut into batches."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,6 +9,7 @@ import pyarrow.compute as pc
 
 from engine.batch import MEMBER_BYTES
 from engine.cohort import Envelope
+from engine.plan.records import PlannedLeg
 from engine.plan.staging import read_batches
 from engine.source.block import Block
 
@@ -30,21 +32,44 @@ def leg_blocks(path: Path, start: int, stop: int) -> Iterator[Block]:
 
 
 def sample(path: Path, count: int) -> list[str]:
-    """Return the first uids of a leg."""
+    """Return the first `count` uids of a leg."""
     found: list[str] = []
     for block in leg_blocks(path, 0, count):
         found += block.uids.to_pylist()
     return found
 
 
-def weigh(path: Path, envelope: Envelope, payload_bytes: int) -> tuple[int, int]:
-    """Return about how many requests a leg takes, and how many bytes; escapes are left out."""
-    uids = size = 0
+def place_of(path: Path, uid: str) -> int | None:
+    """Return the place of a uid in a leg's file; None if it is not there."""
+    wanted = pa.scalar(uid.encode(), pa.binary())
+    start = 0
     for batch in read_batches(path, ["uid"]):
-        uids += len(batch)
-        size += pc.sum(pc.binary_length(batch["uid"])).as_py() or 0
-    if not uids:
-        return 0, 0
-    members = size + uids * MEMBER_BYTES
+        place: int = pc.index(batch["uid"], wanted).as_py()
+        if place >= 0:
+            return start + place
+        start += len(batch)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """About what it takes to send something."""
+
+    requests: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: "Weight") -> "Weight":
+        return Weight(self.requests + other.requests, self.bytes + other.bytes)
+
+
+def weigh(leg: PlannedLeg, envelope: Envelope, payload_bytes: int) -> Weight:
+    """Return about what a leg takes; escapes are left out."""
+    if not leg.planned:
+        return Weight()
+    size = sum(
+        pc.sum(pc.binary_length(block.uids)).as_py() or 0
+        for block in leg_blocks(leg.path, 0, leg.planned)
+    )
+    members = size + leg.planned * MEMBER_BYTES
     requests = max(1, -(-members // (payload_bytes - len(envelope))))
-    return requests, members + requests * len(envelope)
+    return Weight(requests, members + requests * len(envelope))

@@ -12,8 +12,10 @@ from engine.errors import IncompleteError, StateFullError
 from engine.plan.settings import PlanningSettings
 
 MEGABYTE = 1_000_000
-_SPILL_FACTOR = 1.3
-"""Spilled bytes for each byte of uids on both sides, 8 bytes a row included; measured 1.15."""
+_BYTES_A_ROW = 48
+"""What a row of a join takes besides its uid, as its memory limit counts; beyond it, it spills."""
+_BYTES_A_STORED_ROW = 9
+"""What a row of a leg or a snapshot takes besides its uid, at most."""
 
 
 @contextmanager
@@ -57,14 +59,30 @@ def planner(settings: PlanningSettings, folder: Path) -> Iterator[duckdb.DuckDBP
         shutil.rmtree(spill, ignore_errors=True)
 
 
-def disk_needed(uids: int, uid_bytes: int, known: int, known_bytes: int) -> int:
-    """Return the bytes of disk that a plan takes at most, its legs and the new snapshot included.
+def shares_for(rows: int, uid_bytes: int, settings: PlanningSettings) -> int:
+    """Return into how many shares uids are parted, so that a join of one share fits into memory.
 
-    `uids` are the export's rows with a uid, `known` those of the snapshot.
+    `rows` and `uid_bytes` are of both sides together.
     """
-    both = uid_bytes + known_bytes
-    spill = _SPILL_FACTOR * (both + 8 * (uids + known))
-    return round(spill + 2 * both)
+    needed = uid_bytes + rows * _BYTES_A_ROW
+    return max(1, -(-needed // (settings.memory_megabytes * MEGABYTE)))
+
+
+def share(path: Path, shares: int, which: int) -> str:
+    """Return, as SQL reads it, the part of a Parquet file whose uids fall to one of the shares."""
+    part = f" WHERE hash(uid) % {shares} = {which}" if shares > 1 else ""
+    return f"(FROM read_parquet({literal(path)}){part})"
+
+
+def disk_needed(uids: int, uid_bytes: int, known: int) -> int:
+    """Return about how many bytes of disk a plan takes on top of the staged export.
+
+    `uids` are the export's rows with a uid, of `uid_bytes` together, `known` the snapshot's rows.
+    It does for the first night, when everything is added, and for any night that changes no more
+    than the larger side holds.
+    """
+    a_row = uid_bytes / max(uids, 1) + _BYTES_A_STORED_ROW
+    return round(a_row * (uids + known + max(uids, known)))
 
 
 def check_disk(folder: Path, needed: int) -> None:

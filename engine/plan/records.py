@@ -22,6 +22,14 @@ UNKNOWN = (UidState.MAY_BE_IN, UidState.MAY_BE_OUT)
 """Wanted, such a uid is added; not wanted, it is removed."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Member:
+    """A uid that is in, and the run since which it is."""
+
+    run: int
+    uid: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Census:
     """How many uids a snapshot holds in each state."""
@@ -68,8 +76,8 @@ class Staged:
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
-    """The uids of a plan that are added, or those that are removed, in the order of sending."""
+class PlannedLeg:
+    """The uids of one leg of a plan, in the order of sending."""
 
     path: Path
     """Parquet: `uid` binary, unique; a row's number is the uid's place in the leg."""
@@ -93,11 +101,15 @@ class Comparison:
     `staged.uids == duplicate + unchanged + adds.planned + known_rejects`.
     """
 
-    adds: Leg
-    removes: Leg
+    adds: PlannedLeg
+    removes: PlannedLeg
     unchanged: int
     """Uids wanted that are in already."""
     duplicate: int
     """Rows whose uid stood in an earlier row."""
     known_rejects: int
     """Uids wanted that the API rejected lately; they are not sent tonight."""
+    resends: PlannedLeg
+    """Some of the unchanged, added once more."""
+    resent_through: Member | None
+    """The last of those; None where the round ends with them."""

@@ -17,6 +17,11 @@ class MirrorSettings:
     """Snapshots kept, the one that counts included."""
     retry_rejected_days: Annotated[float, Ge(0)] = 7.0
     """How long a uid that the API rejected is left alone before it is tried again."""
+    resend_over_nights: Annotated[int, Ge(0)] = 0
+    """Nights over which all members are added once more, a slice a night, newest first: the API
+    ignores uids that it does not know yet, and they may have signed up since. 0: never."""
+    resend_requests: Annotated[int, Ge(1)] = 3000
+    """The most requests that a slice may take; the round then takes more nights."""
 
 
 @dataclass(frozen=True, slots=True)

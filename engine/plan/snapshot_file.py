@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,10 +11,10 @@ import pyarrow.parquet as pq
 
 from engine.errors import LedgerError, UsageError
 from engine.plan.files import digest_of
-from engine.plan.planning import planner
+from engine.plan.planning import planner, share, shares_for
 from engine.plan.records import UNKNOWN, Census, Snapshot, UidState
 from engine.plan.settings import PlanningSettings
-from engine.plan.staging import read_batches
+from engine.plan.staging import LOST, read_batches
 
 SNAPSHOT = pa.schema(
     [
@@ -49,30 +50,38 @@ def verify(snapshot: Snapshot) -> None:
         )
 
 
-LOST = (
-    "put the file back; or pass --trust GENERATION to go on from an older one (`cohortsync "
-    "snapshot list` lists them), or --assume-empty to add everything anew and remove nothing"
+_UNFIT = """
+SELECT count(*) FROM (
+  SELECT uid FROM {rows} GROUP BY uid
+  HAVING count(*) > 1 OR uid IS NULL OR count_if(state IN (1, 2, 3, 4)) = 0
 )
-"""What to do about a snapshot that is lost or corrupt."""
+"""
 
 
-def check_snapshot(path: Path, settings: PlanningSettings) -> None:
-    """Raise `UsageError` unless a file from elsewhere is a snapshot, with each uid once."""
+def check_snapshot(path: Path, folder: Path, settings: PlanningSettings) -> None:
+    """Raise `UsageError` unless a file from elsewhere is a snapshot, with each uid once.
+
+    What does not fit into memory is put into `folder` meanwhile.
+    """
     try:
         schema = pq.read_schema(path)
     except (OSError, pa.ArrowException) as error:
         raise UsageError(f"{path}: cannot be read ({error})") from error
     if not schema.equals(SNAPSHOT) and schema.names != SNAPSHOT.names:
         raise UsageError(f"{path}: is no snapshot", hint="`cohortsync snapshot export` writes one")
-    with planner(settings, path.parent) as connection:
-        bad = connection.execute(
-            "SELECT (SELECT count(*) FROM read_parquet(?) WHERE uid IS NULL "
-            "OR state NOT IN (1, 2, 3, 4)), "
-            "(SELECT count(*) - count(DISTINCT uid) FROM read_parquet(?))",
-            [str(path), str(path)],
-        ).fetchone()
-    if bad != (0, 0):
-        raise UsageError(f"{path}: is no snapshot: uids stand in it twice, or without a state")
+    shares = shares_for(pq.read_metadata(path).num_rows, path.stat().st_size, settings)
+    with planner(settings, folder) as connection:
+        for which in range(shares):
+            query = _UNFIT.format(rows=share(path, shares, which))
+            try:
+                unfit = connection.execute(query).fetchone()
+            except (duckdb.IOException, duckdb.InvalidInputException) as error:
+                reason = str(error).partition("\n")[0]
+                raise UsageError(f"{path}: cannot be read ({reason})") from error
+            if unfit != (0,):
+                raise UsageError(
+                    f"{path}: is no snapshot: uids stand in it twice, or without a state"
+                )
 
 
 def look_up(path: Path, uid: str) -> tuple[UidState, int] | None:

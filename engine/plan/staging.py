@@ -1,6 +1,7 @@
 """An export read to its end, once, into a file that can be compared."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,12 +9,39 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.batch import SkippedRows, blank_among, invalid_among
+from engine.errors import LedgerError
 from engine.plan.files import new_file
 from engine.plan.records import Staged
 from engine.source.block import Block
 
 UIDS = pa.schema([pa.field("uid", pa.binary(), nullable=False)])
-_ROWS_A_GROUP = 1_000_000
+_GROUP_ROWS, _GROUP_BYTES = 250_000, 16_000_000
+"""A row group is written once it has so many of either."""
+
+
+class UidWriter:
+    """Writes rows that come in small batches to a Parquet file, in groups worth their name."""
+
+    def __init__(self, writer: pq.ParquetWriter) -> None:
+        self._writer = writer
+        self._waiting: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Write rows of the file's schema."""
+        if not rows.num_rows:
+            return
+        self._waiting.append(rows)
+        self._rows += len(rows)
+        self._bytes += rows.nbytes
+        if self._rows >= _GROUP_ROWS or self._bytes >= _GROUP_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand what is waiting to the file."""
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_batches(self._waiting))
+        self._waiting, self._rows, self._bytes = [], 0, 0
 
 
 def stage(
@@ -26,10 +54,10 @@ def stage(
     """Write the uids of `blocks` to `path`, duplicates and all, in the export's order.
 
     `keep` gets the rows that plan no uid, block by block; `look` gets the uids of each block.
-    Raises `SourceError` as reading does, and `OSError`.
+    Raises `SourceError` as reading does, and what `new_file` raises.
     """
     rows_read = blank = invalid = uids = uid_bytes = 0
-    with new_file(path) as file, _writer(file, UIDS) as writer:
+    with open_writer(path, UIDS) as writer:
         for block in blocks:
             skipped = [SkippedRows(block.file, rows) for rows in block.skipped]
             if skipped:
@@ -40,25 +68,57 @@ def stage(
             invalid += invalid_among(skipped)
             uids += len(block.uids)
             uid_bytes += pc.sum(pc.binary_length(block.uids)).as_py() or 0
-            writer.write_batch(pa.record_batch([block.uids.cast(pa.binary())], schema=UIDS))
+            writer.write(pa.record_batch([block.uids.cast(pa.binary())], schema=UIDS))
     return Staged(path, rows_read, blank, invalid, uids, uid_bytes)
 
 
 def write_batches(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     """Write a Parquet file, durably."""
-    with new_file(path) as file, _writer(file, schema) as writer:
+    with open_writer(path, schema) as writer:
         for batch in batches:
-            writer.write_batch(batch, row_group_size=_ROWS_A_GROUP)
+            writer.write(batch)
 
 
-def _writer(file: object, schema: pa.Schema) -> pq.ParquetWriter:
-    # Uids hardly ever repeat, nor do hex digits compress well at speed.
-    return pq.ParquetWriter(
-        file, schema, compression="lz4", use_dictionary=False, write_statistics=False
-    )
+@contextmanager
+def open_writer(path: Path, schema: pa.Schema, compression: str = "lz4") -> Iterator[UidWriter]:
+    """Open a Parquet file to write, which is there, durably, once the block ends well."""
+    # Uids hardly ever repeat: a dictionary of them is in vain. Statistics would show them.
+    dictionary = [name for name in schema.names if name != "uid"]
+    with (
+        new_file(path) as file,
+        pq.ParquetWriter(
+            file,
+            schema,
+            compression=compression,
+            compression_level=1 if compression == "zstd" else None,
+            use_dictionary=dictionary,
+            write_statistics=False,
+            write_page_checksum=True,
+        ) as writer,
+    ):
+        rows = UidWriter(writer)
+        yield rows
+        rows.flush()
 
 
 def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yield a file's rows, in order, a few megabytes at a time."""
-    with pq.ParquetFile(path, memory_map=False) as file:
-        yield from file.iter_batches(batch_size=65_536, columns=list(columns))
+    """Yield a file's rows, in order, a few megabytes at a time.
+
+    Raises `LedgerError` for one that is lost or damaged: each page has a checksum.
+    """
+    try:
+        with pq.ParquetFile(path, memory_map=False, page_checksum_verification=True) as file:
+            yield from file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns))
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]
+        raise LedgerError(f"{path} cannot be read: {reason}", hint=LOST) from error
+
+
+BATCH_ROWS = 16_384
+"""Rows that are handled together, however long their uids are."""
+
+LOST = (
+    "put the file back; or pass --trust GENERATION to go on from an older snapshot (`cohortsync "
+    "snapshot list` lists them), or --assume-empty to add everything anew and remove nothing"
+)
+"""What to do about a file without which nobody can say what is in the cohort."""

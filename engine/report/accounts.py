@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.cohort import Action
+from engine.cohort import Leg
 from engine.endpoint import Endpoint
 from engine.errors import ExitStatus, LedgerError
 from engine.ledger.changes import MIRROR
@@ -52,7 +52,7 @@ class Accounts:
     source_complete: bool
     rows: Rows
     uids: Standing
-    """Adds and removes together, where both are planned."""
+    """Of all legs together, where there are several."""
     batches: Standing
     """Leaves only: a batch that was split is replaced by its parts."""
     requests: Requests
@@ -85,7 +85,9 @@ class Accounts:
         told: dict[str, Any] = {}
         for key, value in document.items():
             if key == "uids":
-                told |= {name: figures[name] for name in ("add", "remove", "known_rejects")}
+                told |= {
+                    name: figures[name] for name in ("add", "remove", "resend", "known_rejects")
+                }
             else:
                 told[key] = value
         return told
@@ -101,7 +103,7 @@ class Accounts:
         else:
             parts |= {"duplicate": mirror.duplicate, "unchanged": mirror.unchanged}
             parts["planned"] = mirror.add.planned
-            standings = {"adds": mirror.add, "removes": mirror.remove, "batches": self.batches}
+            standings = {leg: getattr(mirror, leg) for leg in Leg} | {"batches": self.batches}
         if rows.read != sum(parts.values()):
             counts = [f"{count} {name}" for name, count in parts.items()]
             return f"{rows.read} rows read, but {', '.join(counts[:-1])} and {counts[-1]}"
@@ -122,7 +124,7 @@ def account(ledger: sqlite3.Connection, name: str) -> Accounts:
     standings, batches = _standings(ledger, key)
     mirror = _mirrored(ledger, key, standings) if run["action"] == MIRROR else None
     if mirror is not None:
-        standings = {Action.ADD: mirror.add, Action.REMOVE: mirror.remove}
+        standings = {leg: getattr(mirror, leg) for leg in Leg}
     last = sittings[-1]
     pace = _pace(last)
     spending = _spending(ledger, key)
@@ -140,7 +142,7 @@ def account(ledger: sqlite3.Connection, name: str) -> Accounts:
         ceiling=Ceiling(last["requests"], last["per_seconds"]),
         source_complete=bool(run["source_complete"]),
         rows=Rows(*ledger.execute(_ROWS, key).fetchone()),
-        uids=standings[Action.ADD] + standings[Action.REMOVE],
+        uids=sum(standings.values(), Standing()),
         batches=batches,
         mirror=mirror,
         requests=Requests(
@@ -180,8 +182,8 @@ SELECT CASE
          ) THEN 'unconfirmed'
          ELSE 'pending'
        END AS standing,
-       action, count(*) AS batches, sum(uid_count) AS uids
-FROM batch AS b WHERE run = ? AND state <> 'split' GROUP BY standing, action
+       leg, count(*) AS batches, sum(uid_count) AS uids
+FROM batch AS b WHERE run = ? AND state <> 'split' GROUP BY standing, leg
 """
 
 _REQUESTS = """
@@ -202,38 +204,36 @@ WHERE run = ? AND (a.outcome IS NULL OR a.sent_utc_ns IS NOT NULL)
 
 def _standings(
     ledger: sqlite3.Connection, key: tuple[int]
-) -> tuple[Mapping[Action, Standing], Standing]:
-    """Return how the uids of each action stand, and how the batches do."""
-    uids: dict[Action, Counter[str]] = {action: Counter() for action in Action}
+) -> tuple[Mapping[Leg, Standing], Standing]:
+    """Return how the uids of each leg stand, and how the batches do."""
+    uids: dict[Leg, Counter[str]] = {leg: Counter() for leg in Leg}
     batches: Counter[str] = Counter()
     for row in ledger.execute(_STANDINGS, key):
-        uids[Action(row["action"])][row["standing"]] += row["uids"]
+        uids[Leg(row["leg"])][row["standing"]] += row["uids"]
         batches[row["standing"]] += row["batches"]
     # What was planned is what was cut from the export, whatever it was split into since.
     for row in ledger.execute(_PLANNED, key):
-        uids[Action(row["action"])]["planned"] = row["uids"]
+        uids[Leg(row["leg"])]["planned"] = row["uids"]
     (roots, splits) = ledger.execute(
         "SELECT coalesce(sum(parent IS NULL), 0), coalesce(sum(state = 'split'), 0) "
         "FROM batch WHERE run = ?",
         key,
     ).fetchone()
     # Each split puts two parts in the place of one batch.
-    standings = {action: Standing(**counts) for action, counts in uids.items()}
+    standings = {leg: Standing(**counts) for leg, counts in uids.items()}
     return standings, Standing(roots + splits, **batches)
 
 
 def _mirrored(
-    ledger: sqlite3.Connection, key: tuple[int], cut: Mapping[Action, Standing]
+    ledger: sqlite3.Connection, key: tuple[int], cut: Mapping[Leg, Standing]
 ) -> MirrorFigures:
     """Complete what was cut from a plan by what was not: pending, or rejected on another night."""
     plan = ledger.execute("SELECT * FROM plan WHERE run = ?", key).fetchone()
     if plan is None:
         return MirrorFigures()
     add, remove = (
-        _whole_leg(
-            sum(plan[f"{action}_{part}"] for part in ("plain", "suspect", "held")), cut[action]
-        )
-        for action in (Action.ADD, Action.REMOVE)
+        _whole_leg(sum(plan[f"{leg}_{part}"] for part in ("plain", "suspect", "held")), cut[leg])
+        for leg in (Leg.ADD, Leg.REMOVE)
     )
     unsent: int = plan["known_rejects"]
     (again,) = ledger.execute(_REJECTED_AGAIN, key).fetchone()
@@ -242,6 +242,7 @@ def _mirrored(
         plan["unchanged"],
         replace(add, planned=add.planned + unsent, rejected=add.rejected + unsent),
         remove,
+        _whole_leg(plan["resend"], cut[Leg.RESEND]),
         unsent + again,
     )
 
@@ -251,15 +252,16 @@ def _whole_leg(planned: int, cut: Standing) -> Standing:
 
 
 _PLANNED = """
-SELECT action, sum(uid_count) AS uids FROM batch WHERE run = ? AND parent IS NULL GROUP BY action
+SELECT leg, sum(uid_count) AS uids FROM batch WHERE run = ? AND parent IS NULL GROUP BY leg
 """
 
 # The uids that were rejected before stand behind the plain ones of their leg.
 _REJECTED_AGAIN = """
 SELECT coalesce(sum(uid_count), 0) FROM batch JOIN plan USING (run)
 WHERE run = ? AND state = 'rejected'
-AND first_uid >= iif(action = 'add', add_plain, remove_plain)
-AND first_uid < iif(action = 'add', add_plain + add_suspect, remove_plain + remove_suspect)
+AND first_uid >= iif(leg = 'add', add_plain, remove_plain)
+AND first_uid < iif(leg = 'add', add_plain + add_suspect, remove_plain + remove_suspect)
+AND leg <> 'resend'
 """
 
 

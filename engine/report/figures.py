@@ -94,6 +94,8 @@ class MirrorFigures:
     """Uids wanted that were in already."""
     add: Standing = Standing()
     remove: Standing = Standing()
+    resend: Standing = Standing()
+    """Of the unchanged, those that are added once more."""
     known_rejects: int = 0
     """Uids rejected tonight, or left alone tonight, that the API had rejected on an earlier night:
     they are told, but don't count against the exit status."""

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
+from engine.ledger.beside import plan_folder
 from engine.ledger.changes import MIRROR, RESUMABLE
+from engine.ledger.mirrors import plan_of
 from engine.ledger.place import is_held, ledgers
 from engine.ledger.schema import open_for_reading, readable_errors
 from engine.report.accounts import Accounts, account, timestamp
+from engine.report.planned import plan_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,13 @@ def _unfinished(row: sqlite3.Row) -> UnfinishedRun:
         json.loads(row["exports"]),
         json.loads(row["reading"]),
     )
+
+
+def plan_shown(path: Path, ledger: sqlite3.Connection, run: str) -> dict[str, Any] | None:
+    """Return what a mirror plans, as plain values; None for a push, or if it never knew."""
+    (number,) = ledger.execute("SELECT run FROM run WHERE name = ?", (run,)).fetchone()
+    record = plan_of(ledger, number)
+    return None if record is None else plan_document(record, plan_folder(path.parent, run))
 
 
 def attempts_of(ledger: sqlite3.Connection, run: str) -> Iterator[Mapping[str, Any]]:

@@ -44,10 +44,16 @@ def test_every_exit_status_stands_in_the_readme_and_no_other() -> None:
 
 
 def test_every_command_stands_in_the_readme_and_no_other() -> None:
-    documented = re.findall(r"(?m)^\| `cohortsync (\w+)", README)
+    documented = re.findall(r"(?m)^\| `cohortsync (snapshot \w+|\w+)", README)
     registered = [
         command.callback.__name__ for command in app.registered_commands if command.callback
     ]
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        registered += [
+            f"{group.name} {command.name or (command.callback and command.callback.__name__)}"
+            for command in group.typer_instance.registered_commands
+        ]
     assert sorted(documented) == sorted(registered)
 
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from engine.batch import SkippedRows
 from engine.clock import Stamp
-from engine.cohort import Action, Cohort
+from engine.cohort import Action, Cohort, Leg
 from engine.delivery.outcome import BatchState
 from engine.errors import ExitStatus
 from engine.ledger.ledger import Ledger
@@ -81,7 +81,7 @@ def registration(  # noqa: PLR0913 - one a column
     rows = sum(s.rows.count for s in skipped)
     return Registration(
         number=number,
-        action=Action.ADD,
+        leg=Leg.ADD,
         first_uid=first_uid,
         uid_count=uid_count,
         blank=blank,

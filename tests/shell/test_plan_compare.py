@@ -1,9 +1,11 @@
 """What a plan compares and folds, against a model of a few lines of Python."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,20 +13,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.cohort import Action
+from engine.cohort import Leg
 from engine.errors import IncompleteError, LedgerError
-from engine.plan.compare import REJECTIONS, compare
-from engine.plan.fold import FATES, fold
+from engine.plan.compare import REJECTIONS, Resend, compare
+from engine.plan.fold import FATES, adopt, fold
 from engine.plan.planning import check_disk
-from engine.plan.records import Comparison, Leg, Snapshot, UidState
+from engine.plan.records import Comparison, Member, PlannedLeg, Snapshot, UidState
 from engine.plan.settings import PlanningSettings
 from engine.plan.snapshot_file import SNAPSHOT, describe, look_up, verify
+from engine.plan.staging import UIDS as UID_COLUMN
 from engine.plan.staging import read_batches, stage, write_batches
 from engine.source.block import Block, Skipped
 
 SETTINGS = PlanningSettings(memory_megabytes=64, threads=1)
 UIDS = ["007", "7", "1e5", "NULL", "nan", 'a"b', "a\\b", "é", "😀", "a\0b", "A", "a", "a ", " "]
 THIS_RUN = 9
+
+BECOMES = {
+    (Leg.ADD, True): UidState.IN,
+    (Leg.ADD, False): UidState.MAY_BE_IN,
+    (Leg.REMOVE, True): UidState.OUT,
+    (Leg.REMOVE, False): UidState.MAY_BE_OUT,
+}
 
 Known = Mapping[str, tuple[UidState, int]]
 
@@ -37,31 +47,52 @@ class Night:
     known: Known
     recent: frozenset[int]
     rejected: Mapping[str, tuple[int, bool]]
+    all_removes_wait: bool = False
+    resend: Resend | None = None
+    shares: int = 1
 
-    def kind(self, uid: str, action: Action) -> str:
+    def kind(self, uid: str, leg: Leg) -> str:
         state, run = self.known.get(uid, (0, 0))
         rejecting, is_due = self.rejected.get(uid, (-1, False))
         reversed_states = {
-            Action.ADD: (UidState.OUT, UidState.MAY_BE_OUT),
-            Action.REMOVE: (UidState.IN, UidState.MAY_BE_IN),
-        }[action]
+            Leg.ADD: (UidState.OUT, UidState.MAY_BE_OUT),
+            Leg.REMOVE: (UidState.IN, UidState.MAY_BE_IN),
+        }[leg]
         if rejecting >= run and not is_due:
             return "known"
         if state in reversed_states and run in self.recent:
             return "held"
+        if leg is Leg.REMOVE and self.all_removes_wait:
+            return "held"
         return "suspect" if rejecting >= run else "plain"
 
-    def legs(self) -> dict[Action, dict[str, set[str]]]:
+    def resent(self) -> list[Member]:
+        """All that a round of resending has to come, in order: the newest first."""
+        wanted = set(self.export)
+        members = sorted(
+            (
+                Member(run, uid.encode())
+                for uid, (state, run) in self.known.items()
+                if state is UidState.IN and uid in wanted and self.rejected.get(uid, (0, True))[1]
+            ),
+            key=lambda member: (-member.run, member.uid),
+        )
+        after = self.resend and self.resend.after
+        if after is None:
+            return members
+        return [m for m in members if (-m.run, m.uid) > (-after.run, after.uid)]
+
+    def legs(self) -> dict[Leg, dict[str, set[str]]]:
         wanted = set(self.export)
         inside = {uid for uid, (state, _) in self.known.items() if state is UidState.IN}
         away = {uid for uid, (state, _) in self.known.items() if state is UidState.OUT}
-        changes = {Action.ADD: wanted - inside, Action.REMOVE: set(self.known) - wanted - away}
+        changes = {Leg.ADD: wanted - inside, Leg.REMOVE: set(self.known) - wanted - away}
         return {
-            action: {
-                kind: {uid for uid in uids if self.kind(uid, action) == kind}
+            leg: {
+                kind: {uid for uid in uids if self.kind(uid, leg) == kind}
                 for kind in ("plain", "suspect", "held", "known")
             }
-            for action, uids in changes.items()
+            for leg, uids in changes.items()
         }
 
 
@@ -73,6 +104,14 @@ nights = st.builds(
     st.dictionaries(uids, st.tuples(st.sampled_from(UidState), runs), max_size=14),
     st.frozensets(runs, max_size=2),
     st.dictionaries(uids, st.tuples(runs, st.booleans()), max_size=4),
+    st.booleans(),
+    st.none()
+    | st.builds(
+        Resend,
+        st.integers(1, 8),
+        st.none() | st.builds(Member, runs, uids.map(str.encode)),
+    ),
+    st.integers(1, 3),
 )
 
 
@@ -110,13 +149,31 @@ def compared(night: Night, folder: Path) -> tuple[Comparison, Snapshot | None]:
         },
         schema=REJECTIONS,
     )
-    found = compare(
-        staged, base, folder, SETTINGS, recent_runs=sorted(night.recent), rejections=rejections
-    )
+    with parted(night.shares):
+        found = compare(
+            staged,
+            base,
+            folder,
+            SETTINGS,
+            recent_runs=sorted(night.recent),
+            rejections=rejections,
+            resend=night.resend,
+            all_removes_wait=night.all_removes_wait,
+        )
     return found, base
 
 
-def uids_of(leg: Leg) -> list[str]:
+@contextmanager
+def parted(shares: int) -> Iterator[None]:
+    """Part uids into so many shares, as if they did not fit into memory."""
+    with ExitStack() as stack:
+        for module in ("compare", "fold"):
+            place = f"engine.plan.{module}.shares_for"
+            stack.enter_context(patch(place, lambda *_: shares))
+        yield
+
+
+def uids_of(leg: PlannedLeg) -> list[str]:
     return [
         uid.decode()
         for batch in read_batches(leg.path, ["uid"])
@@ -129,13 +186,19 @@ def test_a_comparison_is_what_the_model_says(night: Night) -> None:
     with TemporaryDirectory() as name:
         found, _ = compared(night, Path(name))
         legs = night.legs()
-        for leg, kinds in ((found.adds, legs[Action.ADD]), (found.removes, legs[Action.REMOVE])):
-            planned = uids_of(leg)
+        for leg, kinds in ((found.adds, legs[Leg.ADD]), (found.removes, legs[Leg.REMOVE])):
+            listed = uids_of(leg)
             first, second = leg.plain, leg.plain + leg.suspect
-            assert sorted(planned[:first]) == sorted(kinds["plain"])
-            assert sorted(planned[first:second]) == sorted(kinds["suspect"])
-            assert sorted(planned[second:]) == sorted(kinds["held"])
-        assert found.known_rejects == len(legs[Action.ADD]["known"])
+            assert sorted(listed[:first]) == sorted(kinds["plain"])
+            assert sorted(listed[first:second]) == sorted(kinds["suspect"])
+            assert sorted(listed[second : leg.planned]) == sorted(kinds["held"])
+            assert sorted(listed[leg.planned :]) == sorted(kinds["known"])
+        assert found.known_rejects == len(legs[Leg.ADD]["known"])
+        resent = night.resent() if night.resend else []
+        cut = resent[: night.resend.most] if night.resend else []
+        assert uids_of(found.resends) == [member.uid.decode() for member in cut]
+        is_cut = night.resend is not None and len(cut) == night.resend.most
+        assert found.resent_through == (cut[-1] if is_cut else None)
         wanted = set(night.export)
         assert found.duplicate == len(night.export) - len(wanted)
         assert found.unchanged == sum(
@@ -144,7 +207,7 @@ def test_a_comparison_is_what_the_model_says(night: Night) -> None:
         parts = (found.duplicate, found.unchanged, found.adds.planned, found.known_rejects)
         assert sum(parts) == len(night.export)
         left = {path.name for path in Path(name).iterdir()} - {"base.parquet", "staged.parquet"}
-        assert left == {"adds.parquet", "removes.parquet"}
+        assert left == {"adds.parquet", "removes.parquet", "resends.parquet"}
 
 
 @given(nights, st.data())
@@ -158,40 +221,32 @@ def test_a_fold_moves_only_what_may_have_changed(night: Night, data: st.DataObje
             if was[0] is not UidState.OUT or was[1] in night.recent
         }
         fates = []
-        for action, leg in ((Action.ADD, found.adds), (Action.REMOVE, found.removes)):
-            planned = uids_of(leg)
+        for leg, file in ((Leg.ADD, found.adds), (Leg.REMOVE, found.removes)):
+            planned = uids_of(file)[: file.planned]
             cuts = data.draw(st.lists(st.integers(0, len(planned)), max_size=4).map(sorted))
             for start, end in zip([0, *cuts], [*cuts, len(planned)], strict=True):
                 fate = data.draw(st.sampled_from([True, False, None]))
                 if fate is None or start == end:
                     continue
-                fates.append((action.value, start, end - start, fate))
+                fates.append((leg.value, start, end - start, fate))
                 for uid in planned[start:end]:
-                    expected[uid] = (
-                        {
-                            (Action.ADD, True): UidState.IN,
-                            (Action.ADD, False): UidState.MAY_BE_IN,
-                            (Action.REMOVE, True): UidState.OUT,
-                            (Action.REMOVE, False): UidState.MAY_BE_OUT,
-                        }[action, fate],
-                        THIS_RUN,
-                    )
+                    expected[uid] = (BECOMES[leg, fate], THIS_RUN)
         table = (
             pa.table(dict(zip(FATES.names, zip(*fates, strict=True), strict=True)), schema=FATES)
             if fates
             else FATES.empty_table()
         )
         for _ in range(2):  # Done again after a crash, it comes to the same.
-            after = fold(
-                base,
-                found.adds.path,
-                found.removes.path,
-                table,
-                run=THIS_RUN,
-                recent_runs=[*night.recent, THIS_RUN],
-                target=folder / "next.parquet",
-                settings=SETTINGS,
-            )
+            with parted(night.shares):
+                after = fold(
+                    base,
+                    {Leg.ADD: {0: found.adds.path}, Leg.REMOVE: {0: found.removes.path}},
+                    table,
+                    run=THIS_RUN,
+                    recent_runs=[*night.recent, THIS_RUN],
+                    target=folder / "next.parquet",
+                    settings=SETTINGS,
+                )
             assert known_in(after.path) == expected
         states = [state for state, _ in expected.values()]
         assert after.census.members == states.count(UidState.IN)
@@ -201,6 +256,79 @@ def test_a_fold_moves_only_what_may_have_changed(night: Night, data: st.DataObje
         verify(after)
         for uid in UIDS:
             assert look_up(after.path, uid) == expected.get(uid)
+
+
+@given(
+    nights,
+    st.sampled_from([Leg.ADD, Leg.REMOVE]),
+    st.lists(
+        st.tuples(st.lists(uids, min_size=1, max_size=6), st.sampled_from([True, False, None])),
+        max_size=5,
+    ),
+)
+def test_a_fold_of_a_push_knows_who_was_there_and_that_rows_repeat(
+    night: Night, leg: Leg, batches: list[tuple[list[str], bool | None]]
+) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        base = snapshot_of(night.known, folder / "base.parquet") if night.known else None
+        expected = dict(night.known)
+        files, fates, place = {}, [], 0
+        for batch, fate in batches:
+            files[place] = folder / f"{leg}-{place}.parquet"
+            rows = pa.record_batch([[uid.encode() for uid in batch]], schema=UID_COLUMN)
+            write_batches(files[place], UID_COLUMN, [rows])
+            if fate is not None:
+                fates.append((leg.value, place, len(batch), fate))
+            place += len(batch)
+        for is_accepted in (False, True):
+            for uid in {uid for batch, fate in batches if fate is is_accepted for uid in batch}:
+                state, _ = night.known.get(uid, (None, 0))
+                if not is_accepted and (
+                    (leg is Leg.ADD and state is UidState.IN)
+                    or (leg is Leg.REMOVE and state in {None, UidState.OUT})
+                ):
+                    continue  # Whatever became of it, nothing has changed.
+                expected[uid] = (BECOMES[leg, is_accepted], THIS_RUN)
+        columns = zip(FATES.names, zip(*fates, strict=True), strict=True) if fates else ()
+        table = pa.table(dict(columns), schema=FATES) if fates else FATES.empty_table()
+        with parted(night.shares):
+            after = fold(
+                base,
+                {leg: files},
+                table,
+                run=THIS_RUN,
+                recent_runs=[*night.recent, THIS_RUN],
+                target=folder / "next.parquet",
+                settings=SETTINGS,
+            )
+        assert known_in(after.path) == {
+            uid: (state, run)
+            for uid, (state, run) in expected.items()
+            if state is not UidState.OUT or run in {*night.recent, THIS_RUN}
+        }
+
+
+@given(nights)
+def test_an_adoption_adds_what_is_not_known_yet(night: Night) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        base = snapshot_of(night.known, folder / "base.parquet") if night.known else None
+        staged = stage(blocks_of(night.export), folder / "staged.parquet")
+        with parted(night.shares):
+            made = adopt(
+                base,
+                staged.path,
+                staged.uids,
+                UidState.MAY_BE_IN,
+                target=folder / "next.parquet",
+                settings=SETTINGS,
+            )
+        expected = dict(night.known)
+        for uid in night.export:
+            state, run = night.known.get(uid, (UidState.MAY_BE_IN, 0))
+            expected[uid] = (UidState.MAY_BE_OUT if state is UidState.OUT else state, run)
+        assert known_in(made.path) == expected
 
 
 def test_a_stage_counts_every_row_and_hands_on_the_skipped(tmp_path: Path) -> None:

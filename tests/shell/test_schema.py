@@ -136,9 +136,7 @@ def test_a_ledger_of_the_first_version_keeps_all_it_knows(path: Path) -> None:
         assert connection.execute("SELECT run, name, action FROM run").fetchall() == [
             (1, "run-1", "remove")
         ]
-        assert connection.execute("SELECT action, uid_count FROM batch").fetchall() == [
-            ("remove", 3)
-        ]
+        assert connection.execute("SELECT leg, uid_count FROM batch").fetchall() == [("remove", 3)]
         assert connection.execute("SELECT intended_utc_ns FROM attempt").fetchall() == [(7,)]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
 

@@ -1,0 +1,83 @@
+"""`cohortsync why`: what is known of one uid."""
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from engine.cli.options import CohortIdOption, ConfigOption, EndpointOption, JsonOption, StateOption
+from engine.cli.stdout import printing
+from engine.cli.text import printable
+from engine.errors import UsageError
+
+
+def why(
+    uid: Annotated[str, typer.Argument(help="The uid, byte for byte.")],
+    cohort_id: CohortIdOption,
+    config: ConfigOption = None,
+    endpoint: EndpointOption = None,
+    state: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether a uid is in a mirrored cohort, since when, and by which request."""
+    from engine.config import load
+    from engine.ledger.mirrors import CohortKey
+    from engine.ledger.place import LEDGER_NAME, ledger_folder
+    from engine.report.history import reading
+    from engine.report.why import Inquiry
+
+    try:
+        uid.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("the uid is not valid UTF-8") from error
+    settings = load(config, endpoint=endpoint, state=state, need_credentials=False)
+    workspace = settings.workspace
+    folder = ledger_folder(settings.state_dir, workspace.endpoint.url, workspace.id)
+    if not (folder / LEDGER_NAME).exists():
+        raise UsageError(
+            f"nothing was ever sent to workspace {workspace.id} at {workspace.endpoint.label} from "
+            f"the state folder {settings.state_dir}",
+            hint="`cohortsync runs` lists what it knows; --endpoint and --state look elsewhere",
+        )
+    key = CohortKey(workspace.partner, cohort_id)
+    with reading(folder / LEDGER_NAME) as ledger:
+        answer = Inquiry(ledger, folder, key, uid).answer()
+    with printing():
+        if as_json:
+            sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+            return
+        for line in _lines(answer):
+            sys.stdout.write(printable(line) + "\n")
+
+
+def _lines(answer: dict[str, Any]) -> Iterator[str]:
+    known = f", by generation {answer['generation']}" if answer["generation"] else ""
+    yield f"{answer['uid']}: {_WORDS[answer['membership']]} {answer['cohort_id']}{known}"
+    since = answer["since"]
+    if since and "batch" in since:
+        status = f" ({since['http_status']})" if since["http_status"] else ""
+        yield (
+            f"since    {since['at']}: {since['action']} in run {since['run']}, batch "
+            f"{since['batch']}, attempt {since['attempt']}: {since['outcome'] or 'under way'}"
+            f"{status}"
+        )
+    elif since:
+        yield f"since    {since['at']}: run {since['run']}, whose batches are no longer kept"
+    if last := answer["last_export"]:
+        had = {True: "had it", False: "did not have it", None: "is no longer known"}
+        yield f"export   {last['at']}: that of run {last['run']} {had[last['had_it']]}"
+    for rejection in answer["rejections"]:
+        yield (
+            f"rejected {rejection['at']}: run {rejection['run']}, {rejection['reason']}, "
+            f"request {rejection['request_id'] or '-'}"
+        )
+
+
+_WORDS = {
+    "in": "in cohort",
+    "out": "not in cohort",
+    "unknown": "nobody can know whether it is in cohort",
+    "not mirrored": "there is no snapshot of cohort",
+}

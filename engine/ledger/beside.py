@@ -1,0 +1,28 @@
+"""The folders beside a ledger: they hold the uids of plans and snapshots."""
+
+import hashlib
+from pathlib import Path
+from urllib.parse import quote
+
+from engine.ledger.mirrors import CohortKey
+
+_LONGEST_NAME = 100
+
+
+def plan_folder(root: Path, run: str) -> Path:
+    """Return the folder that holds the uids of a run, by its name; `root` is the ledger's."""
+    return root / "plans" / run
+
+
+def snapshot_folder(root: Path, key: CohortKey) -> Path:
+    """Return the folder that holds a cohort's snapshots; `root` is the ledger's."""
+    kind = "shadows" if key.is_shadow else "snapshots"
+    return root / kind / quote(key.partner, safe="") / _name(key.cohort_id)
+
+
+def _name(cohort_id: str) -> str:
+    # A cohort's id may be longer than a folder's name may be, and may be a dot.
+    name = quote(cohort_id, safe="").replace(".", "%2E")
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(cohort_id.encode()).hexdigest()[:16]}"

@@ -1,0 +1,39 @@
+"""The uids of a recorded push, kept batch by batch, so that the snapshot can follow what it sends.
+
+A batch's file is on the disk before the batch can be sent, and its name tells the place of its
+first uid: cut again after a crash, the same batch takes the same place.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from engine.batch import Batch
+from engine.cohort import Envelope, Leg
+from engine.plan.staging import UIDS, write_batches
+
+
+def recording(batches: Iterable[Batch], folder: Path, leg: Leg, known: int) -> Iterator[Batch]:
+    """Yield batches, each once its uids are kept in `folder`.
+
+    The ledger knows of the first `known` uids: those are kept already, and what was kept behind
+    them belongs to batches that a process that died had cut, but not entered.
+    """
+    for first_uid, path in recorded(folder, leg).items():
+        if first_uid >= known:
+            path.unlink()
+    for batch in batches:
+        if batch.first_uid >= known:
+            uids = pa.array(Envelope.uids_of(batch.payload), pa.string()).cast(pa.binary())
+            path = folder / f"{leg.value}-{batch.first_uid:012}.parquet"
+            write_batches(path, UIDS, [pa.record_batch([uids], schema=UIDS)])
+        yield batch
+
+
+def recorded(folder: Path, leg: Leg) -> dict[int, Path]:
+    """Return the files that are kept of a leg, by the place of the first uid of each, ascending."""
+    found = {
+        int(path.stem.rpartition("-")[2]): path for path in folder.glob(f"{leg.value}-*.parquet")
+    }
+    return dict(sorted(found.items()))

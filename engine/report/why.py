@@ -1,0 +1,182 @@
+"""Why one uid is in a mirrored cohort, or is not: what was sent of it last, and what came back."""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.cohort import Leg
+from engine.errors import LedgerError
+from engine.ledger.beside import plan_folder, snapshot_folder
+from engine.ledger.mirrors import CohortKey
+from engine.plan.compare import leg_path
+from engine.plan.leg import place_of
+from engine.plan.recording import recorded
+from engine.plan.records import UidState
+from engine.plan.snapshot_file import look_up
+from engine.report.accounts import timestamp
+
+_MEMBERSHIP = {
+    UidState.IN: "in",
+    UidState.MAY_BE_IN: "unknown",
+    UidState.OUT: "out",
+    UidState.MAY_BE_OUT: "unknown",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    number: int
+    name: str
+    started_utc_ns: int
+
+
+class Inquiry:
+    """Looks one uid up; the ledger is only read, so that a run under way is not disturbed."""
+
+    def __init__(self, ledger: sqlite3.Connection, folder: Path, key: CohortKey, uid: str) -> None:
+        """`ledger` gives rows by name; `folder` is where it stands."""
+        self._ledger = ledger
+        self._folder = folder
+        self._key = key
+        self._uid = uid
+        self._names = (key.partner, key.cohort_id)
+
+    def answer(self) -> dict[str, Any]:
+        """Return all that is known, as plain values."""
+        generation = self._ledger.execute(
+            "SELECT generation, file FROM generation WHERE partner = ? AND cohort_id = ? "
+            "AND NOT is_shadow ORDER BY generation DESC LIMIT 1",
+            self._names,
+        ).fetchone()
+        known = self._look_up(generation) if generation else None
+        state, run = known or (None, None)
+        # What the snapshot has not heard of yet was sent later than all that it knows.
+        since = next(self._traces(self._unfolded()), None)
+        is_folded = since is None
+        if since is None and state is not None:
+            since = next(self._traces(self._runs("run.run = ?", run)), None)
+        elif since is None and generation:
+            since = next(self._traces(self._runs("1")), None)
+        membership = _MEMBERSHIP[state] if state else "out" if generation else "not mirrored"
+        return {
+            "uid": self._uid,
+            "cohort_id": self._key.cohort_id,
+            "membership": membership if is_folded else "unknown",
+            "state": state.name.lower() if state else None,
+            "generation": generation["generation"] if generation else None,
+            "since": since or (self._since_run(run) if run else None),
+            "last_export": self._last_export(),
+            "rejections": self._rejections(),
+        }
+
+    def _look_up(self, generation: sqlite3.Row) -> tuple[UidState, int] | None:
+        if generation["file"] is None:
+            raise LedgerError(f"generation {generation['generation']} is no longer kept")
+        return look_up(snapshot_folder(self._folder, self._key) / generation["file"], self._uid)
+
+    def _runs(self, condition: str, *values: object) -> Iterator[_Run]:
+        """Yield the followed runs of the cohort that have sent something, the latest first."""
+        rows = self._ledger.execute(
+            "SELECT run.run, name, started_utc_ns FROM run JOIN followed USING (run) "  # noqa: S608 - our own words
+            "LEFT JOIN plan USING (run) WHERE partner = ? AND cohort_id = ? "
+            f"AND coalesce(is_shadow, 0) = 0 AND {condition} ORDER BY run.run DESC",
+            (*self._names, *values),
+        ).fetchall()
+        for row in rows:
+            yield _Run(*row)
+
+    def _unfolded(self) -> Iterator[_Run]:
+        return self._runs("attempt < (SELECT max(id) FROM attempt AS a WHERE a.run = run.run)")
+
+    def _traces(self, runs: Iterator[_Run]) -> Iterator[dict[str, Any]]:
+        """Yield what was sent of the uid, by the first of `runs` that sent anything of it."""
+        for run in runs:
+            folder = plan_folder(self._folder, run.name)
+            for leg in Leg:
+                whole = leg_path(folder, leg)
+                files = {0: whole} if whole.exists() else recorded(folder, leg)
+                for first, path in files.items():
+                    place = place_of(path, self._uid)
+                    sent = None if place is None else self._sent(run, leg, first + place)
+                    if sent is not None:
+                        yield sent
+
+    def _sent(self, run: _Run, leg: Leg, place: int) -> dict[str, Any] | None:
+        """Return the last attempt of the batch that held this place; None if there was none."""
+        row = self._ledger.execute(
+            "SELECT batch, state, attempt, outcome, http_status, request_id, "
+            "coalesce(sent_utc_ns, intended_utc_ns) AS at, "
+            "coalesce(a.reason, b.reason) AS reason FROM batch AS b JOIN attempt AS a "
+            "USING (run, batch) WHERE run = ? AND leg = ? AND first_uid <= ? "
+            "AND first_uid + uid_count > ? AND state <> 'split' ORDER BY attempt DESC LIMIT 1",
+            (run.number, leg.value, place, place),
+        ).fetchone()
+        if row is None:
+            return None
+        return {
+            "run": run.name,
+            "action": leg.action.value,
+            "batch": row["batch"],
+            "attempt": row["attempt"],
+            "outcome": row["outcome"],
+            "at": timestamp(row["at"]),
+            "http_status": row["http_status"],
+            "request_id": row["request_id"],
+            "reason": row["reason"],
+        }
+
+    def _since_run(self, run: int) -> dict[str, Any] | None:
+        """Return what is left to say where a run's uids are no longer kept."""
+        for found in self._runs("run.run = ?", run):
+            return {"run": found.name, "at": timestamp(found.started_utc_ns)}
+        return None
+
+    def _last_export(self) -> dict[str, Any] | None:
+        """Say whether the last export that was planned had the uid; None if none is known."""
+        for run in self._runs("plan.run IS NOT NULL"):
+            folder = plan_folder(self._folder, run.name)
+            told = {"run": run.name, "at": timestamp(run.started_utc_ns)}
+            adds, removes = leg_path(folder, Leg.ADD), leg_path(folder, Leg.REMOVE)
+            if not (adds.exists() and removes.exists()):
+                return {**told, "had_it": None}
+            if place_of(adds, self._uid) is not None:
+                return {**told, "had_it": True}
+            if place_of(removes, self._uid) is not None:
+                return {**told, "had_it": False}
+            return {**told, "had_it": self._was_unchanged(run)}
+        return None
+
+    def _was_unchanged(self, run: _Run) -> bool | None:
+        """Say whether a uid that a plan leaves alone was in: then the export had it."""
+        row = self._ledger.execute(
+            "SELECT plan.generation, file FROM plan LEFT JOIN generation AS g "
+            "ON g.generation = plan.generation AND partner = ? AND cohort_id = ? "
+            "AND NOT g.is_shadow WHERE plan.run = ?",
+            (*self._names, run.number),
+        ).fetchone()
+        if row["generation"] is None:
+            return False
+        if row["file"] is None:
+            return None
+        known = self._look_up(row)
+        return known is not None and known[0] is UidState.IN
+
+    def _rejections(self) -> list[dict[str, Any]]:
+        rows = self._ledger.execute(
+            "SELECT name, rejected.reason, rejected.request_id, "
+            "coalesce(max(ended_utc_ns), started_utc_ns) AS at FROM rejected "
+            "JOIN run USING (run) LEFT JOIN attempt USING (run, batch) "
+            "WHERE partner = ? AND cohort_id = ? AND uid = ? GROUP BY run, batch ORDER BY at",
+            (*self._names, self._uid),
+        )
+        return [
+            {
+                "run": row["name"],
+                "at": timestamp(row["at"]),
+                "reason": row["reason"],
+                "request_id": row["request_id"],
+            }
+            for row in rows
+        ]
