@@ -150,7 +150,8 @@ def _clean_records(buffer: bytes, delimiter: bytes, *, final: bool) -> tuple[int
     quotes = quotes[: np.searchsorted(quotes, cut)]
     if len(quotes) % 2 or not _stand_around_fields(data[:cut], quotes, delimiter):
         return _MISREAD
-    if buffer.count(b"\r", 0, cut) > buffer.count(b"\r\n", 0, cut):
+    has_returns = buffer.find(b"\r", 0, cut) >= 0
+    if has_returns and buffer.count(b"\r", 0, cut) > buffer.count(b"\r\n", 0, cut):
         returns = np.flatnonzero(data[:cut] == ord("\r"))
         bare = returns[data[np.minimum(returns + 1, cut - 1)] != ord("\n")]
         if _outside(bare, quotes) != 0:
