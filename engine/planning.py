@@ -130,12 +130,24 @@ class Planner:
             inspection.profile.document(),
             [_told(verdict) for verdict in verdicts],
             self._allowed(),
-            self._forecast(found, snapshot),
+            {**self._forecast(found, snapshot), "notes": await self._notes(snapshot)},
         )
         await self._ledger.write(
             lambda c: mirrors.enter_plan(c, state.run, record, is_shadow=request.is_shadow)
         )
         return record
+
+    async def _notes(self, base: Snapshot | None) -> list[str]:
+        """Return what else should be known before anything is sent."""
+        pushed = await self._ledger.write(lambda c: mirrors.pushed_before(c, self._key))
+        if base is not None or not pushed:
+            return []
+        others = f" and {len(pushed) - 1} more" if len(pushed) > 1 else ""
+        note = (
+            f"run {pushed[0]}{others} pushed into this cohort, of which no snapshot knows: "
+            "`cohortsync snapshot adopt` takes over what was pushed"
+        )
+        return [note]
 
     def _blocks(self) -> Iterator[Block]:
         try:

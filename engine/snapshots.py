@@ -31,8 +31,8 @@ from engine.plan.leg import sample
 from engine.plan.recording import recorded
 from engine.plan.records import Census, Snapshot, UidState
 from engine.plan.settings import MirrorSettings, PlanningSettings
-from engine.plan.snapshot_file import SNAPSHOT, check_snapshot, describe, verify
-from engine.plan.staging import read_batches, stage, write_batches
+from engine.plan.snapshot_file import SNAPSHOT, check_snapshot, describe, uids_in, verify
+from engine.plan.staging import UIDS, read_batches, stage, write_batches
 from engine.source.block import Block
 
 _SHOWN = 10
@@ -267,10 +267,13 @@ class SnapshotStore:
         await asyncio.to_thread(verify, snapshot)
         return snapshot
 
-    async def export(self, path: Path, number: int | None) -> None:
-        """Copy a snapshot to `path`; raises `UsageError` if something is there already."""
+    async def export(self, path: Path, number: int | None, *, members_only: bool = False) -> None:
+        """Copy a snapshot to `path`, or the uids alone of those that are in.
+
+        Raises `UsageError` if something is there already.
+        """
         snapshot = await self.verified(number)
-        await asyncio.to_thread(_copy_out, snapshot.path, path)
+        await asyncio.to_thread(_copy_out, snapshot.path, path, members_only=members_only)
 
     async def bring(self, path: Path) -> Generation:
         """Make what `export` wrote, perhaps elsewhere, the snapshot that counts."""
@@ -407,9 +410,13 @@ class SnapshotStore:
             shutil.rmtree(self.plan_folder(name), ignore_errors=True)
 
 
-def _copy_out(snapshot: Path, path: Path) -> None:
+def _copy_out(snapshot: Path, path: Path, *, members_only: bool) -> None:
     if path.exists():
         raise UsageError(f"{path} exists already")
+    if members_only:
+        members = uids_in(snapshot, (UidState.IN,))
+        write_batches(path, UIDS, (pa.record_batch([uids], schema=UIDS) for uids in members))
+        return
     with snapshot.open("rb") as old, new_file(path) as new:
         shutil.copyfileobj(old, new)
 

@@ -327,6 +327,7 @@ def _carry_out(
 
     def hear(forecast: dict[str, Any]) -> None:
         planned.update(forecast)
+        tell(view, *forecast["notes"])
         share.whole = forecast["add"] + forecast["remove"] + forecast["resend"]
 
     result = run_shown(view, lambda **parts: start(planned=hear, **share.counting(parts, view)))

@@ -28,8 +28,8 @@ def run_shown(view: View, start: Start) -> RunResult:
 
 
 async def _run(view: View, start: Start) -> RunResult:
-    # What was imported stays: walking through all of it again and again, as the collector would,
-    # takes a third of the CPU time of a night at the ceiling.
+    # What was imported stays. The collector would walk through all of it again and again, which
+    # took 0.2 CPU seconds a million uids.
     gc.freeze()
     switch = StopSwitch()
     loop = asyncio.get_running_loop()

@@ -73,6 +73,10 @@ def export(
     generation: Annotated[
         int | None, typer.Option(min=1, help="By default the one that counts.")
     ] = None,
+    members: Annotated[
+        bool,
+        typer.Option("--members", help="Only the uids that are in: an export like any other."),
+    ] = False,
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
     state: StateOption = None,
@@ -80,7 +84,12 @@ def export(
 ) -> None:
     """Copy a snapshot to a file: uid, state and run of each, for `import` or other programs."""
     settings = _load(config, endpoint, state)
-    _at_desk(settings, cohort_id, shadow, lambda store: store.export(path, generation))
+    _at_desk(
+        settings,
+        cohort_id,
+        shadow,
+        lambda store: store.export(path, generation, members_only=members),
+    )
 
 
 @snapshot.command("import")

@@ -4,55 +4,25 @@ The far side keeps its own members. After any night without faults, and once eve
 they are what that night's export wanted: no older decision survives a newer one.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from far_side import FarSide, Play, Request
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from mirrored_cohort import SETTLE, UIDS, Cohort, Lateness, Night
 from night_of_crashes import WEATHER
-from whole_push import Death, Ended, Pushes
+from whole_push import Death, Ended
 
 from engine.cohort import Action
-from engine.delivery.retry import RetrySettings
 from engine.errors import ExitStatus
 from engine.plan.guards import Allowance, GuardSettings
 from engine.plan.settings import MirrorSettings
 from exports import Export, Row
 
-SETTLE = 900.0
-UIDS = [f"u{number:04}" for number in range(14)]
 # A 413 that has nothing to do with the size may hit a uid that stands alone, and write it off for
 # days; those that tell the truth are the far side's own, by `most_uids`.
 TROUBLE = sorted(WEATHER.keys() - {"500 applied much later", "413"})
-
-
-@dataclass(frozen=True)
-class Lateness:
-    """How long after its arrival a request is applied, and perhaps again."""
-
-    seconds: float
-    again: float | None = None
-
-
-@dataclass(frozen=True)
-class Night:
-    """One start of the command, and what becomes of it."""
-
-    wanted: frozenset[str]
-    weather: tuple[str, ...] = ()
-    """What each of its requests meets, in their order; fine thereafter."""
-    lateness: tuple[Lateness, ...] = ()
-    """Of each of its requests, in their order; none thereafter."""
-    death: Death | None = None
-    signals: tuple[float, ...] = ()
-    pause: float = 60.0
-    """Seconds since the last one ended."""
-    reboots: bool = False
-    first_action: Action = Action.REMOVE
 
 
 latenesses = st.builds(
@@ -87,6 +57,7 @@ nights = st.builds(
     pause=st.sampled_from([0.0, 60.0, 2_000.0, 90_000.0]),
     reboots=st.booleans(),
     first_action=st.sampled_from(Action),
+    push=st.sampled_from([None, None, *Action]),
 )
 fine_nights = st.builds(
     Night,
@@ -97,82 +68,18 @@ fine_nights = st.builds(
 )
 
 
-class Cohort:
-    """A cohort that is mirrored night after night."""
-
-    def __init__(
-        self, folder: Path, poison: frozenset[str] = frozenset(), most_uids: int = 10**9
-    ) -> None:
-        self.far_side = FarSide(poison=poison, most_uids=most_uids)
-        self.commands = Pushes(
-            folder,
-            self.far_side,
-            uids_per_payload=3,
-            retry=RetrySettings(max_attempts=3),
-            mirroring=MirrorSettings(settle_seconds=SETTLE),
-        )
-
-    def spend(self, night: Night) -> Ended:
-        """Run the command, and hold the laws."""
-        self.commands.machine.pause(night.pause, reboot=night.reboots)
-        self.far_side.catch_up(self.commands.machine.now_at_rest)
-        self.far_side.script = _script(night)
-        ended = self.commands.mirror(
-            sorted(night.wanted),
-            death=night.death,
-            stops_at=night.signals,
-            first_action=night.first_action,
-        )
-        assert ended.error is None, ended.error
-        if ended.result is not None:
-            accounts = ended.result.accounts
-            assert accounts.imbalance is None
-            assert ended.exit_status is not ExitStatus.UNBALANCED
-            assert accounts.mirror is not None
-            if accounts.source_complete and accounts.mirror.unchanged + accounts.mirror.add.planned:
-                wanted = accounts.mirror.unchanged + accounts.mirror.add.planned
-                assert wanted == len(night.wanted)
-        return ended
-
-    def members(self) -> set[str]:
-        """Return who is in once everything is applied, and nothing later."""
-        self.far_side.catch_up()
-        return set(self.far_side.members)
-
-
-def _script(night: Night) -> Callable[[Request], Play]:
-    weather, lateness = iter(night.weather), iter(night.lateness)
-
-    def script(_: Request) -> Play:
-        play = WEATHER[next(weather, "fine")]
-        late = next(lateness, None)
-        if late is None or play.applied_after is None:
-            return play
-        return Play(
-            play.status,
-            play.body,
-            play.headers,
-            play.stage,
-            play.error,
-            applied_after=late.seconds,
-            again_after=late.again,
-            seconds=play.seconds,
-        )
-
-    return script
-
-
 @given(
     st.lists(st.one_of(nights, fine_nights), max_size=4),
     fine_nights,
     st.sampled_from([10**9, 2, 1]),
+    st.sampled_from([0, 0, 1, 3]),
 )
 @settings(max_examples=settings().max_examples // 2)
 def test_after_a_fault_free_night_the_members_are_the_export(
-    troubled: list[Night], last: Night, most_uids: int
+    troubled: list[Night], last: Night, most_uids: int, resend_over_nights: int
 ) -> None:
     with TemporaryDirectory() as name:
-        cohort = Cohort(Path(name), most_uids=most_uids)
+        cohort = Cohort(Path(name), most_uids=most_uids, resend_over_nights=resend_over_nights)
         for night in troubled:
             ended = cohort.spend(night)
             event("died" if ended.died else f"exit {int(ended.exit_status or 0)}")

@@ -10,7 +10,7 @@ import inspect
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,18 +24,20 @@ from far_side import FarSide, Request
 from stage import ReaderOnStage
 
 from engine.batch import PackingSettings
-from engine.clock import Stamp
+from engine.clock import Clock, Stamp
 from engine.cohort import Action, Cohort, Envelope
 from engine.config import Config
-from engine.delivery.events import Event
+from engine.delivery.events import Event, Observer
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
+from engine.desk import Desk
 from engine.endpoint import Endpoint
 from engine.errors import CohortSyncError, ExitStatus
+from engine.ledger.mirrors import CohortKey
 from engine.ledger.place import LEDGER_NAME, ledger_folder
 from engine.ledger.records import Division
 from engine.ledger.schema import UNREADABLE, open_ledger, translate
-from engine.mirror import apply, mirror
+from engine.mirror import apply, mirror, rollback
 from engine.pacing import PacingSettings
 from engine.plan.guards import GuardSettings
 from engine.plan.settings import MirrorSettings, PlanningSettings
@@ -44,7 +46,8 @@ from engine.push import PushRequest, push
 from engine.report.result import RunResult
 from engine.report.settings import AccountingSettings
 from engine.sending import StopSwitch
-from engine.source.block import Block
+from engine.snapshots import SnapshotStore
+from engine.source.block import Block, Source
 from engine.workspace import ApiKey, Workspace
 from exports import Export, Row
 from virtual_time import BOOT_UTC_NS, START, run_virtually
@@ -224,6 +227,13 @@ class Ended:
         return None if self.error is None else ExitStatus(self.error.exit_status)
 
 
+class _DoneError(CohortSyncError):
+    """Work on snapshots is done, which has no result of a run."""
+
+    def __init__(self) -> None:
+        super().__init__("done")
+
+
 @dataclass
 class Pushes:
     """A state folder, and the commands that are run on it one after the other."""
@@ -264,10 +274,11 @@ class Pushes:
         death: Death | None = None,
         stops_at: tuple[float, ...] = (),
         name: str = "export.csv",
+        **how: Any,  # noqa: ANN401 - what a request takes besides
     ) -> Ended:
         """Run the command; it dies where `death` says, and is told to stop at these seconds."""
         source = ExportSource(export, name)
-        request = PushRequest(source, [name], {}, COHORT, action)
+        request = PushRequest(source, [name], {}, COHORT, action, **how)
         return self._run(lambda **parts: push(request, self._config(), **parts), death, stops_at)
 
     def mirror(
@@ -277,14 +288,53 @@ class Pushes:
         death: Death | None = None,
         stops_at: tuple[float, ...] = (),
         sends: bool = True,
+        planned: Callable[[dict[str, Any]], None] = lambda _: None,
         **how: Any,  # noqa: ANN401 - what a request takes besides
     ) -> Ended:
         """Run the command on an export of these uids, as `push` does."""
         source = ExportSource(Export([[Row(uid) for uid in wanted]]), "export.csv")
         request = MirrorRequest(source, ["export.csv"], {}, COHORT, **how)
         return self._run(
-            lambda **parts: mirror(request, self._config(), sends=sends, **parts), death, stops_at
+            lambda **parts: mirror(request, self._config(), sends=sends, planned=planned, **parts),
+            death,
+            stops_at,
         )
+
+    def rollback(self, generation: int, **how: Any) -> Ended:  # noqa: ANN401 - as above
+        """Run the command that makes the cohort what it was."""
+
+        def request(source: Source, cohort: Cohort) -> MirrorRequest:
+            return MirrorRequest(source, [f"generation {generation}"], {}, cohort, **how)
+
+        return self._run(
+            lambda **parts: rollback(request, COHORT.id, generation, self._config(), **parts),
+            None,
+            (),
+        )
+
+    def at_desk(self, work: Callable[[SnapshotStore], Awaitable[T]], *, shadow: bool = False) -> T:
+        """Do something with the cohort's snapshots, as the commands of `snapshot` do."""
+        found: list[T] = []
+
+        async def start(*, observe: Observer, switch: StopSwitch, clock: Clock) -> RunResult:
+            desk = Desk(
+                self._config(),
+                CohortKey(PARTNER, COHORT.id, shadow),
+                observe,
+                lambda _: None,
+                switch,
+                clock,
+            )
+            async with desk.open(0.0) as (_, store):
+                await store.catch_up()
+                found.append(await work(store))
+            raise _DoneError
+
+        ended = self._run(start, None, ())
+        if isinstance(ended.error, _DoneError):
+            return found[0]
+        assert ended.error is not None
+        raise ended.error
 
     def apply(self, plan: str, first: int | None = None) -> Ended:
         """Run the command on a plan."""

@@ -1,0 +1,124 @@
+"""What is told of one uid: where it is, since when, by which request."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from far_side import Play, Stage
+from mirrored_cohort import SETTLE, UIDS, Cohort, Night
+from whole_push import COHORT, PARTNER, Death
+
+from engine.cohort import Action
+from engine.ledger.mirrors import CohortKey
+from engine.plan.settings import MirrorSettings
+from engine.report.history import reading
+from engine.report.why import Inquiry
+from exports import Export, Row
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Cohort:
+    return Cohort(tmp_path)
+
+
+def why(cohort: Cohort, uid: str) -> dict[str, Any]:
+    path = cohort.commands.ledger
+    with reading(path) as ledger:
+        return Inquiry(ledger, path.parent, CohortKey(PARTNER, COHORT.id), uid).answer()
+
+
+def runs(cohort: Cohort) -> list[str]:
+    with reading(cohort.commands.ledger) as ledger:
+        return [name for (name,) in ledger.execute("SELECT name FROM run ORDER BY run")]
+
+
+def test_a_cohort_that_was_never_mirrored_has_no_answer(cohort: Cohort) -> None:
+    cohort.commands.push(Export([[Row(UIDS[0])]]))
+    answer = why(cohort, UIDS[0])
+    assert (answer["membership"], answer["since"], answer["last_export"]) == (
+        "not mirrored",
+        None,
+        None,
+    )
+
+
+def test_it_tells_since_which_request_a_uid_is_in_or_out(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset(UIDS[:6])))
+    cohort.spend(Night(frozenset(UIDS[1:7]), pause=SETTLE))
+    first, second = runs(cohort)
+    stayed, came, left, never = (why(cohort, UIDS[n]) for n in (3, 6, 0, 9))
+    assert (stayed["membership"], stayed["since"]["run"]) == ("in", first)
+    assert stayed["last_export"] == {**stayed["last_export"], "run": second, "had_it": True}
+    assert (came["membership"], came["since"]["run"], came["since"]["action"]) == (
+        "in",
+        second,
+        "add",
+    )
+    assert came["last_export"]["had_it"] is True
+    assert (left["membership"], left["state"], left["since"]["action"]) == ("out", "out", "remove")
+    assert (left["since"]["outcome"], left["since"]["attempt"]) == ("accepted", 1)
+    assert left["last_export"]["had_it"] is False
+    assert (never["membership"], never["state"], never["since"]) == ("out", None, None)
+    assert never["last_export"]["had_it"] is False
+    # Once the remove has settled, the snapshot no longer holds it; the plan still does.
+    cohort.spend(Night(frozenset(UIDS[1:8]), pause=SETTLE + 1))
+    again = why(cohort, UIDS[0])
+    assert (again["membership"], again["state"]) == ("out", None)
+    assert again["since"]["run"] == second
+
+
+def test_it_tells_of_a_uid_of_which_nobody_can_know(cohort: Cohort) -> None:
+    reset = Play(stage=Stage.WAITING, error=ConnectionResetError)
+    cohort.far_side.script = lambda _: reset
+    cohort.commands.mirror(UIDS[:3])
+    answer = why(cohort, UIDS[1])
+    assert (answer["membership"], answer["state"]) == ("unknown", "may_be_in")
+    assert (answer["since"]["outcome"], answer["since"]["attempt"]) == ("unconfirmed", 3)
+
+
+def test_what_a_process_that_died_has_sent_is_told_before_it_is_folded(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset(UIDS[:3])))
+    cohort.spend(Night(frozenset(UIDS[:5]), pause=SETTLE, death=Death("arrived", 1)))
+    answer = why(cohort, UIDS[4])
+    assert answer["membership"] == "unknown"
+    assert (answer["since"]["run"], answer["since"]["outcome"]) == (runs(cohort)[1], None)
+    assert why(cohort, UIDS[0])["membership"] == "in"
+
+
+def test_every_rejection_is_told_with_its_request(tmp_path: Path) -> None:
+    cohort = Cohort(tmp_path, frozenset({UIDS[1]}))
+    cohort.commands.mirroring = MirrorSettings(settle_seconds=SETTLE, retry_rejected_days=0.0)
+    for _ in range(2):
+        cohort.spend(Night(frozenset(UIDS[:3]), pause=SETTLE))
+    answer = why(cohort, UIDS[1])
+    assert answer["membership"] == "out"
+    assert [rejection["run"] for rejection in answer["rejections"]] == runs(cohort)
+    assert {rejection["request_id"] for rejection in answer["rejections"]} == {"req-1"}
+    assert answer["last_export"]["had_it"] is True
+
+
+def test_a_known_reject_that_is_left_alone_was_in_the_export(tmp_path: Path) -> None:
+    cohort = Cohort(tmp_path, frozenset({UIDS[1]}))
+    for _ in range(2):
+        cohort.spend(Night(frozenset(UIDS[:3]), pause=SETTLE))
+    assert why(cohort, UIDS[1])["last_export"]["had_it"] is True
+
+
+def test_a_recorded_push_is_told_too(cohort: Cohort) -> None:
+    rows = [Row(uid) for uid in UIDS[:9]]
+    cohort.commands.push(Export([rows]), Action.ADD, records=True)
+    answer = why(cohort, UIDS[7])
+    assert (answer["membership"], answer["since"]["batch"]) == ("in", 3)
+    assert answer["last_export"] is None
+
+
+def test_where_the_plan_is_no_longer_kept_the_run_is(cohort: Cohort) -> None:
+    cohort.commands.mirroring = MirrorSettings(settle_seconds=1.0, keep_generations=1)
+    cohort.spend(Night(frozenset(UIDS[:3])))
+    for more in range(4, 7):
+        cohort.spend(Night(frozenset(UIDS[:more]), pause=SETTLE))
+    answer = why(cohort, UIDS[0])
+    assert answer["membership"] == "in"
+    assert answer["since"]["run"] == runs(cohort)[0]
+    assert "batch" not in answer["since"]
+    assert answer["last_export"]["had_it"] is True

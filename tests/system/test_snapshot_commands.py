@@ -1,0 +1,177 @@
+"""The commands about what is known of a mirrored cohort, as they are typed."""
+
+import json
+import random
+from typing import Any
+
+import pytest
+from emulated_api import COHORT, Emulator
+from nightly import TARGET, Ended, Night
+
+COHORT_ID = ("--cohort-id", COHORT)
+
+
+@pytest.fixture
+def mirrored(night: Night, api: Emulator) -> Night:
+    """Mirror a cohort twice; it settles at once."""
+    night.configure(mirror={"settle_seconds": 0.0}, guards={"max_removals": 1.0})
+    night.write("first.txt")
+    night.write("second.txt", 200)
+    for export in ("first.txt", "second.txt"):
+        mirrored = night.run(
+            "mirror", export, *TARGET, "--allow", "shape", "--reason", "another list", "--json"
+        )
+        assert mirrored.status == 0, mirrored.stderr
+    assert len(api.members()) == 200
+    return night
+
+
+def ask(night: Night, *arguments: str) -> Any:  # noqa: ANN401 - what the command prints
+    ended = night.run(*arguments, *COHORT_ID, "--json")
+    assert ended.status == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def test_generations_are_listed_and_verified(mirrored: Night) -> None:
+    listed = ask(mirrored, "snapshot", "list")
+    assert [(row["generation"], row["members"]) for row in listed] == [(2, 200), (1, 300)]
+    assert ask(mirrored, "snapshot", "verify") == listed
+    told = mirrored.run("snapshot", "list", *COHORT_ID)
+    assert told.stdout.splitlines()[0].startswith("generation")
+    assert ask(mirrored, "snapshot", "list", "--shadow") == []
+    [oldest] = mirrored.folder.glob("state/*/*/snapshots/*/*/000001.parquet")
+    oldest.write_bytes(oldest.read_bytes()[:-1])
+    broken = mirrored.run("snapshot", "verify", *COHORT_ID)
+    assert (broken.status, "corrupt" in broken.stderr) == (2, True)
+
+
+def test_a_snapshot_is_exported_imported_and_compared(mirrored: Night, api: Emulator) -> None:
+    file = str(mirrored.folder / "carried.parquet")
+    assert mirrored.run("snapshot", "export", file, *COHORT_ID).status == 0
+    assert mirrored.run("snapshot", "export", file, *COHORT_ID).status == 2
+    [made] = ask(mirrored, "snapshot", "import", file)
+    assert (made["generation"], made["members"], made["origin"]) == (3, 200, "import")
+    # It also holds whom the far side may still be removing; the members alone are an export.
+    members = str(mirrored.folder / "members.parquet")
+    assert mirrored.run("snapshot", "export", members, "--members", *COHORT_ID).status == 0
+    found = ask(mirrored, "snapshot", "compare", members)
+    assert (found["in_both"], found["only_in_the_list"]) == (200, 0)
+    assert mirrored.run("snapshot", "compare", "second.txt", *COHORT_ID).status == 0
+    before = api.received()
+    again = mirrored.run("mirror", "second.txt", *TARGET, "--json")
+    assert again.status == 0, again.stderr
+    assert api.received() == before
+
+
+def test_lists_are_adopted_and_reconciled(mirrored: Night, api: Emulator) -> None:
+    [made] = ask(mirrored, "snapshot", "adopt", "first.txt")
+    assert (made["members"], made["unknown"]) == (200, 300)
+    [made] = ask(mirrored, "snapshot", "reconcile", "second.txt")
+    assert (made["members"], made["unknown"]) == (200, 0)
+    before = api.received()
+    assert mirrored.run("mirror", "second.txt", *TARGET, "--json").status == 0
+    assert api.received() == before
+    assert mirrored.run("snapshot", "adopt", "no-such.txt", *COHORT_ID).status == 2
+
+
+def test_a_rollback_undoes_a_night(mirrored: Night, api: Emulator) -> None:
+    planned = mirrored.run(
+        "rollback",
+        *COHORT_ID,
+        "--to",
+        "1",
+        "--allow",
+        "shape",
+        "--reason",
+        "r",
+        "--dry-run",
+    )
+    assert (planned.status, len(api.members())) == (0, 200), planned.stderr
+    assert "guard     additions" in planned.stdout
+    rolled = mirrored.run(
+        *("rollback", *COHORT_ID, "--to", "1", "--allow", "shape", "--reason", "a bad export"),
+        "--json",
+    )
+    assert rolled.status == 0, rolled.stderr
+    assert {uid.partition("-")[0] for uid in api.members()} == {"first.txt"}
+    assert rolled.document["cohort_name"] == "Night"
+    assert mirrored.run("rollback", *COHORT_ID, "--to", "9").status == 2
+
+
+def test_a_uid_is_asked_after(mirrored: Night) -> None:
+    answer = ask(mirrored, "why", "second.txt-uid-000007")
+    assert answer["membership"] == "in"
+    told = mirrored.run("why", "second.txt-uid-000007", *COHORT_ID)
+    assert "in cohort night, by generation 2" in told.stdout
+    assert f"run {answer['since']['run']}" in told.stdout
+    assert "had it" in told.stdout
+    assert ask(mirrored, "why", "first.txt-uid-000007")["membership"] == "out"
+    assert mirrored.run("why", "x", *COHORT_ID, "--state", "elsewhere").status == 2
+
+
+def test_a_shadow_sends_nothing_and_needs_no_key(night: Night, api: Emulator) -> None:
+    night.configure()
+    night.write("first.txt")
+    before = api.received()
+    ended = run_without_key(night, "mirror", "first.txt", *TARGET, "--shadow", "--json")
+    assert ended.status == 0, ended.stderr
+    assert ended.document["status"] == "shadow"
+    assert ended.document["plan"]["add"] == 300
+    assert api.received() == before
+    assert [row["members"] for row in ask(night, "snapshot", "list", "--shadow")] == [300]
+    found = ask(night, "snapshot", "compare", "first.txt", "--shadow")
+    assert (found["in_both"], found["only_in_the_list"]) == (300, 0)
+    both = night.run("mirror", "first.txt", *TARGET, "--shadow", "--dry-run")
+    assert both.status == 2
+
+
+def run_without_key(night: Night, *arguments: str) -> Ended:
+    night.variables["MOENGAGE_API_KEY"] = ""
+    try:
+        return night.run(*arguments)
+    finally:
+        del night.variables["MOENGAGE_API_KEY"]
+
+
+def test_a_push_to_a_mirrored_cohort_is_recorded(mirrored: Night, api: Emulator) -> None:
+    refused = mirrored.push("first.txt")
+    assert refused.status == 2
+    assert "--record" in refused.stderr
+    recorded = mirrored.push("first.txt", "--record")
+    assert recorded.status == 0, recorded.stderr
+    assert len(api.members()) == 500
+    assert ask(mirrored, "snapshot", "list")[0]["members"] == 500
+
+
+def test_a_mirror_says_that_earlier_pushes_are_not_known(night: Night, api: Emulator) -> None:
+    night.configure(mirror={"settle_seconds": 0.0})
+    night.write("first.txt")
+    assert night.push("first.txt").status == 0
+    night.write("second.txt", 200)
+    told = night.run("mirror", "second.txt", *TARGET)
+    assert told.status == 0
+    assert "snapshot adopt" in told.stderr
+    assert len(api.members()) == 500
+
+
+def test_a_mirror_is_shown_with_its_plan(mirrored: Night) -> None:
+    [latest, *_] = json.loads(mirrored.run("runs", "--json").stdout)
+    shown = mirrored.run("show", latest["run"], "--json")
+    plan = json.loads(shown.stdout)["plan"]
+    assert (plan["add"], plan["remove"]) == (200, 300)
+    assert len(plan["sample"]["add"]) == 5
+    assert [each["guard"] for each in plan["allowed"]] == ["shape"]
+    assert "guard     removals" in mirrored.run("show", latest["run"]).stdout
+
+
+def test_the_full_disk_under_a_plan_is_told(night: Night, api: Emulator) -> None:
+    night.configure(limits={"payload_bytes": 128_000})
+    chance = random.Random(1)
+    uids = {chance.randbytes(50).hex() for _ in range(50_000)}
+    (night.folder / "large.txt").write_text("".join(f"{uid}\n" for uid in uids))
+    ended = night.spawn("mirror", "large.txt", *TARGET, "--json", largest_file_kib=2_000)
+    assert ended.status == 75, ended.stderr
+    assert "disk is full" in ended.document["reason"], ended.stderr
+    assert api.received() == 0
+    assert night.run("mirror", "large.txt", *TARGET, "--json").status == 0
+    assert api.members() == uids
