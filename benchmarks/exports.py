@@ -21,9 +21,9 @@ HEX_DIGITS = 24
 _ROWS_A_WRITE = 1_000_000
 
 
-def hex_uids(rows: int) -> Iterator[npt.NDArray[np.uint8]]:
+def hex_uids(rows: int, seed: int = 24) -> Iterator[npt.NDArray[np.uint8]]:
     """Yield `rows` random uids of 24 hex digits, as the bytes of matrices with a uid a row."""
-    generator = np.random.default_rng(24)
+    generator = np.random.default_rng(seed)
     for start in range(0, rows, _ROWS_A_WRITE):
         count = min(_ROWS_A_WRITE, rows - start)
         digits = generator.bytes(count * HEX_DIGITS // 2).hex().encode()

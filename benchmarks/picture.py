@@ -10,7 +10,7 @@ COLOURS = ("#e5484d", "#2a8fd0", "#e08c00", "#9467d8", "#12a594", "#9c6b3f", "#8
 """Of middling lightness, to be seen on white and on black."""
 TICK_SECONDS = 30
 WIDTH, LEFT, RIGHT = 920, 52, 210
-_STYLE = """
+STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #24292f }
   .grid { stroke: #24292f; stroke-opacity: .15 }
   .ceiling { stroke: #24292f; stroke-dasharray: 6 4 }
@@ -121,6 +121,6 @@ def draw(clients: Mapping[str, Sequence[float]], requests: int, window: float) -
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">\n'
-        f"<title>Requests in a rolling window, by client</title>\n<style>{_STYLE}</style>\n"
+        f"<title>Requests in a rolling window, by client</title>\n<style>{STYLE}</style>\n"
         f"{body}\n</svg>\n"
     )

@@ -14,6 +14,9 @@ SMALL = {
     "memory": ["--rows", "20000"],
     "first_request": ["--rows", "20000", "--repeats", "1"],
     "cpu": ["--rows", "10000", "20000", "--repeats", "1"],
+    "plan": ["--uids", "10000", "--memory", "512"],
+    "simple": ["--uids", "10000"],
+    "churn": ["--uids", "100000"],
 }
 
 

@@ -1,0 +1,168 @@
+"""The steps of a mirror's plan, each as a process that can be measured.
+
+    python benchmarks/planning_steps.py STEP FOLDER NUMBER
+
+This module loads nothing heavy by itself: the peak memory that the system reports of a child begins
+with what its parent held when it was started.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+CHURN = 100
+"""One uid in so many goes, and as many come."""
+INPUTS = ("known.parquet", "wanted.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one process took."""
+
+    seconds: float
+    peak_mb: float
+    disk_gb: float = 0.0
+    """The most that lay in the folder besides the inputs."""
+    spilled_gb: float = 0.0
+
+
+def measure(step: str, folder: Path, number: int) -> Step:
+    """Run one step as a process, and watch the folder meanwhile."""
+    disk = spilled = 0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal disk, spilled
+        while not done.wait(0.1):
+            sizes = {path: _size(path) for path in folder.rglob("*") if path.name not in INPUTS}
+            disk = max(disk, sum(sizes.values()))
+            spills = (size for path, size in sizes.items() if "spill-" in path.parent.name)
+            spilled = max(spilled, sum(spills))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    began = time.monotonic()
+    try:
+        process = subprocess.Popen([sys.executable, __file__, step, str(folder), str(number)])
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    finally:
+        done.set()
+        watcher.join()
+    if process.returncode:
+        raise SystemExit(f"{step} failed")
+    seconds = time.monotonic() - began
+    return Step(seconds, usage.ru_maxrss / 1000, disk / 1e9, spilled / 1e9)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_blocks * 512 if path.is_file() else 0
+    except FileNotFoundError:
+        return 0
+
+
+def write(folder: Path, uids: int) -> None:
+    """Write what was acknowledged, as a snapshot, and the export, in another order."""
+    import numpy as np  # noqa: PLC0415 - only in the process that needs it
+    import pyarrow as pa  # noqa: PLC0415 - see above
+
+    from engine.plan.snapshot_file import SNAPSHOT  # noqa: PLC0415 - see above
+    from engine.plan.staging import UIDS, open_writer  # noqa: PLC0415 - see above
+    from exports import hex_uids, string_array  # noqa: PLC0415 - see above
+
+    known, wanted = (folder / name for name in INPUTS)
+    newcomers = hex_uids(uids, seed=25)
+    with open_writer(known, SNAPSHOT, "zstd") as old, open_writer(wanted, UIDS) as new:
+        for matrix in hex_uids(uids):
+            count, gone = len(matrix), len(matrix) // CHURN
+            column = string_array(matrix).cast(pa.binary())
+            ones = np.ones(count, np.int32)
+            state, run = pa.array(ones.astype(np.uint8)), pa.array(ones)
+            old.write(pa.record_batch([column, state, run], schema=SNAPSHOT))
+            come = string_array(next(newcomers)[:gone]).cast(pa.binary())
+            for part in (come, column.slice(gone)[::-1]):
+                new.write(pa.record_batch([part], schema=UIDS))
+
+
+def stage(folder: Path, _: int) -> None:
+    """Read the export, look at it, and keep its uids."""
+    from engine.plan.profile import Inspection  # noqa: PLC0415 - each process loads what it needs
+    from engine.plan.staging import stage as stage_export  # noqa: PLC0415 - see above
+    from engine.source import ReadingOptions, open_source  # noqa: PLC0415 - see above
+
+    source = open_source([str(folder / "wanted.parquet")], ReadingOptions())
+    stage_export(source.blocks(), folder / "staged.parquet", look=Inspection(None).look)
+
+
+def compare(folder: Path, memory: int) -> None:
+    """Compare it with what was acknowledged."""
+    from pyarrow import parquet  # noqa: PLC0415 - see above
+
+    from engine.plan.compare import compare as compare_both  # noqa: PLC0415 - see above
+    from engine.plan.records import Census, Snapshot, Staged  # noqa: PLC0415 - see above
+    from engine.plan.settings import PlanningSettings  # noqa: PLC0415 - see above
+
+    uids = parquet.read_metadata(folder / "known.parquet").num_rows
+    found = compare_both(
+        Staged(folder / "staged.parquet", uids, 0, 0, uids, 24 * uids),
+        Snapshot(folder / "known.parquet", Census(uids), b""),
+        folder,
+        PlanningSettings(memory_megabytes=memory),
+    )
+    if not uids // CHURN * 0.9 <= found.adds.planned == found.removes.planned <= uids // CHURN:
+        raise SystemExit("the plan is wrong")
+
+
+def fold(folder: Path, memory: int) -> None:
+    """Write the next snapshot, as if all of the plan had been accepted."""
+    import pyarrow as pa  # noqa: PLC0415 - see above
+    from pyarrow import parquet  # noqa: PLC0415 - see above
+
+    from engine.cohort import Leg  # noqa: PLC0415 - see above
+    from engine.plan.compare import leg_path  # noqa: PLC0415 - see above
+    from engine.plan.fold import FATES  # noqa: PLC0415 - see above
+    from engine.plan.fold import fold as fold_plan  # noqa: PLC0415 - see above
+    from engine.plan.records import Census, Snapshot  # noqa: PLC0415 - see above
+    from engine.plan.settings import PlanningSettings  # noqa: PLC0415 - see above
+
+    legs = {leg: leg_path(folder, leg) for leg in (Leg.ADD, Leg.REMOVE)}
+    rows = [
+        (leg.value, 0, parquet.read_metadata(path).num_rows, True) for leg, path in legs.items()
+    ]
+    fates = pa.table(dict(zip(FATES.names, zip(*rows, strict=True), strict=True)), schema=FATES)
+    fold_plan(
+        Snapshot(folder / "known.parquet", Census(), b""),
+        {leg: {0: path} for leg, path in legs.items()},
+        fates,
+        run=2,
+        recent_runs=[2],
+        target=folder / "next.parquet",
+        settings=PlanningSettings(memory_megabytes=memory),
+    )
+
+
+def sets(folder: Path, _: int) -> None:
+    """Do the same the simple way: both sides as sets in memory."""
+    from pyarrow import parquet  # noqa: PLC0415 - see above
+
+    known, wanted = (
+        set(parquet.read_table(folder / name, columns=["uid"])["uid"].to_pylist())
+        for name in INPUTS
+    )
+    for name, uids in (("adds", wanted - known), ("removes", known - wanted)):
+        (folder / f"{name}.txt").write_bytes(b"\n".join(uids))
+
+
+STEPS: dict[str, Callable[[Path, int], None]] = {
+    step.__name__: step for step in (write, stage, compare, fold, sets)
+}
+
+
+if __name__ == "__main__":
+    STEPS[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
