@@ -27,7 +27,8 @@ class Desk:
     config: Config
     key: CohortKey
     observe: Observer
-    waiting: Callable[[str], None]
+    note: Callable[[str], None]
+    """Hears, in words for people, what the work is at."""
     switch: StopSwitch
     clock: Clock
 
@@ -37,7 +38,12 @@ class Desk:
         workspace, config = self.config.workspace, self.config
         folder = ledger_folder(config.state_dir, workspace.endpoint.url, workspace.id)
         make_folder(folder)
-        async with sole_writer(folder, wait_seconds, lambda: self.switch.is_pulled, self.waiting):
+        async with sole_writer(
+            folder,
+            wait_seconds,
+            lambda: self.switch.is_pulled,
+            lambda who: self.note(f"waiting for {who}"),
+        ):
             ledger = Ledger.open(folder / LEDGER_NAME, self.clock)
             try:
                 await ledger.recover()

@@ -43,7 +43,7 @@ class Watching(TypedDict, total=False):
     observe: Observer
     opened: Callable[[Opening], None]
     planned: Planned
-    waiting: Callable[[str], None]
+    note: Callable[[str], None]
     switch: StopSwitch | None
     clock: Clock | None
 
@@ -56,7 +56,8 @@ class Watch:
     opened: Callable[[Opening], None] = lambda _: None
     planned: Planned = lambda _: None
     """Hears of the plan before anything is sent."""
-    waiting: Callable[[str], None] = lambda _: None
+    note: Callable[[str], None] = lambda _: None
+    """Hears, in words for people, what it is at."""
     switch: StopSwitch | None = None
     clock: Clock | None = None
 
@@ -66,7 +67,7 @@ class Watch:
             config,
             key,
             self.observe,
-            self.waiting,
+            self.note,
             self.switch or StopSwitch(),
             self.clock or SystemClock(),
         )
@@ -142,7 +143,9 @@ async def _plan_and_send(  # noqa: PLR0913 - what to do, and where
     night = _Night(desk, ledger, store, state, request.cohort)
     looking.opened(desk.opening(state, request.cohort))
     try:
-        planner = Planner(request, desk.config, desk.key, store, ledger, desk.clock, desk.switch)
+        planner = Planner(
+            *(request, desk.config, desk.key, store, ledger, desk.clock, desk.switch, desk.note)
+        )
         record = await planner.plan(state, base)
     except CohortSyncError as error:
         return await night.close(Stop.of(error))
@@ -283,7 +286,7 @@ class _Night:
     async def _wait_to_settle(self) -> Stop | None:
         """Wait until the far side has applied what earlier runs have sent."""
         recent = await self._store.recent(but=self._state.run)
-        return await wait_or_stop(recent.seconds, self._desk.switch, self._desk.waiting)
+        return await wait_or_stop(recent.seconds, self._desk.switch, self._desk.note)
 
     async def close(self, stop: Stop | None, *, is_open: str | None = None) -> RunResult:
         """Fold what was sent into the snapshot, and write down and prove how the run stands.
@@ -314,23 +317,27 @@ class _Night:
         """Return the run's status, its exit status, the reason, and a hint."""
         if stop is not None:
             return _STATUS[stop.exit_status], stop.exit_status, stop.reason, stop.hint
+        if is_open == "shadow":
+            return is_open, ExitStatus.ACCEPTED, None, None
         if is_open and accounts.uids.pending:
             hint = f"`cohortsync apply {self._state.name}` sends {_LEFT[is_open]}"
-            return is_open, ExitStatus.ACCEPTED, None, None if is_open == "shadow" else hint
+            return is_open, ExitStatus.ACCEPTED, None, hint
+        if is_open == "planned":
+            return is_open, ExitStatus.ACCEPTED, None, None
         known = accounts.mirror.known_rejects if accounts.mirror else 0
         settings = self._desk.config.accounting
         status = exit_status_of(accounts.uids, accounts.rows, settings, known)
         if status is ExitStatus.INCOMPLETE:
             reason = "some uids are not confirmed"
             return _STATUS[status], status, reason, "mirror again: the next plan settles them"
-        return is_open if is_open == "shadow" else _STATUS[status], status, None, None
+        return _STATUS[status], status, None, None
 
     def _accounts(self) -> Accounts:
         with reading(self._ledger.path, is_verified=True) as ledger:
             return account(ledger, self._state.name)
 
 
-_LEFT = {"planned": "it", "canary": "the rest", "shadow": "nothing"}
+_LEFT = {"planned": "it", "canary": "the rest"}
 """What is left to be sent of a run that stays open, by its status."""
 
 _STATUS = {

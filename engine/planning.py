@@ -3,8 +3,9 @@
 import asyncio
 import getpass
 import json
+import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ class Planner:
         ledger: Ledger,
         clock: Clock,
         switch: StopSwitch,
+        note: Callable[[str], None],
     ) -> None:
         self._request = request
         self._config = config
@@ -82,6 +84,7 @@ class Planner:
         self._ledger = ledger
         self._clock = clock
         self._switch = switch
+        self._note = note
 
     async def plan(self, state: RunState, base: tuple[Generation, Snapshot] | None) -> PlanRecord:
         """Stage, compare with `base`, and judge; the plan is in the ledger when this returns.
@@ -100,6 +103,7 @@ class Planner:
             )
             asyncio.run_coroutine_threadsafe(entry, loop).result()
 
+        self._note("reading the export")
         staged = await asyncio.to_thread(
             stage, self._blocks(), folder / _STAGED, keep=keep, look=inspection.look
         )
@@ -166,6 +170,7 @@ class Planner:
         settings = self._config.planning
         known = base.census.total if base else 0
         check_disk(folder, disk_needed(staged.uids, staged.uid_bytes, known))
+        self._note(f"comparing {staged.uids:,} uids with the {known:,} of the last snapshot")
         return await asyncio.to_thread(
             compare,
             staged,
@@ -255,11 +260,18 @@ class Planner:
 
     def _allowed(self) -> list[dict[str, Any]]:
         """Say which guards are lifted, by whom and why."""
-        who = {"user": getpass.getuser(), "host": socket.gethostname()}
+        who = {"user": _user(), "host": socket.gethostname()}
         return [
             {"guard": each.guard.value, "bound": each.bound, **who, "reason": self._request.reason}
             for each in self._request.allowances
         ]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # A container may run as a number that nobody has named.
+        return str(os.getuid())
 
 
 def _counts(leg: PlannedLeg) -> LegCounts:

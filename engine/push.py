@@ -63,7 +63,7 @@ async def push(  # noqa: PLR0913 - what and how, then who looks on
     *,
     observe: Observer = lambda _: None,
     opened: Callable[[Opening], None] = lambda _: None,
-    waiting: Callable[[str], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
     switch: StopSwitch | None = None,
     clock: Clock | None = None,
 ) -> RunResult:
@@ -78,7 +78,7 @@ async def push(  # noqa: PLR0913 - what and how, then who looks on
     envelope = Envelope(workspace.partner, request.cohort, request.action)
     Cutter(envelope, config.packing.payload_bytes)  # Refuses a limit that leaves no room, early.
     key = CohortKey(workspace.partner, request.cohort.id)
-    desk = Desk(config, key, observe, waiting, switch, clock)
+    desk = Desk(config, key, observe, note, switch, clock)
     async with desk.open(request.wait_seconds) as (ledger, store):
         records = await ledger.write(lambda c: _is_recorded(c, request, config))
         if records:
@@ -196,7 +196,7 @@ class _Sitting:
         if self._store is not None:
             batches = await self._record(self._store, batches, state, known_uids)
             recent = await self._store.recent(but=state.run)
-            stop = await wait_or_stop(recent.seconds, desk.switch, desk.waiting)
+            stop = await wait_or_stop(recent.seconds, desk.switch, desk.note)
         async with Sender.open(
             config, self._ledger, desk.clock, desk.observe, desk.switch
         ) as sender:

@@ -62,11 +62,11 @@ class StopSwitch:
 
 
 async def wait_or_stop(
-    seconds: float, switch: StopSwitch, waiting: Callable[[str], None]
+    seconds: float, switch: StopSwitch, note: Callable[[str], None]
 ) -> Stop | None:
     """Wait until earlier changes have settled; return the stop that came meanwhile, if one did."""
     if seconds > 0:
-        waiting(f"earlier changes to settle, {seconds:,.0f} s")
+        note(f"waiting for earlier changes to settle, {seconds:,.0f} s")
     stopped: asyncio.Queue[Stop] = asyncio.Queue()
     with switch.connected(stopped.put_nowait), suppress(TimeoutError):
         async with asyncio.timeout(seconds):

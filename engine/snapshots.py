@@ -141,7 +141,7 @@ class SnapshotStore:
                 mirrors.note_folded(
                     connection, mirror.run, mirror.last_attempt, number, is_closed=True
                 )
-            mirrors.enter_generation(connection, self._key, made)
+            mirrors.enter_generation(connection, self._key, _informed(connection, made))
 
         await self._ledger.write(work)
 
@@ -150,7 +150,7 @@ class SnapshotStore:
         trusted = await self.find(number)
         base = await self.verified(number)
         since = await self._ledger.write(
-            lambda c: mirrors.sent_since(c, self._key, trusted.made_utc_ns)
+            lambda c: mirrors.sent_since(c, self._key, trusted.last_attempt)
         )
         for mirror in since:
             if not self.plan_folder(mirror.name).exists():
@@ -158,7 +158,10 @@ class SnapshotStore:
                     f"what run {mirror.name} has sent since generation {number} is not kept",
                     hint="pass --assume-empty, or trust a later generation",
                 )
-        again = await asyncio.to_thread(self._copy, base, await self._last_number() + 1, "trust")
+        again = replace(
+            await asyncio.to_thread(self._copy, base, await self._last_number() + 1, "trust"),
+            last_attempt=trusted.last_attempt,
+        )
         await self._ledger.write(lambda c: mirrors.enter_generation(c, self._key, again))
         for mirror in since:
             doubted = [replace(fate, is_accepted=False) for fate in await self._fates(mirror)]
@@ -191,7 +194,9 @@ class SnapshotStore:
         return await self._enter(made)
 
     async def _enter(self, generation: Generation) -> Generation:
-        await self._ledger.write(lambda c: mirrors.enter_generation(c, self._key, generation))
+        await self._ledger.write(
+            lambda c: mirrors.enter_generation(c, self._key, _informed(c, generation))
+        )
         await self._drop_old()
         return generation
 
@@ -347,7 +352,8 @@ class SnapshotStore:
             target=target,
             settings=self._planning,
         )
-        return self._generation(made, number, mirror.run, origin)
+        made_of_run = self._generation(made, number, mirror.run, origin)
+        return replace(made_of_run, last_attempt=mirror.last_attempt)
 
     def _leg_files(self, run: str, leg: Leg) -> LegFiles:
         """Return the files that hold a leg's uids: one of a plan, many of a push."""
@@ -383,6 +389,7 @@ class SnapshotStore:
             census.out,
             origin,
             now,
+            last_attempt=0,
         )
 
     def _sweep(self) -> None:
@@ -408,6 +415,11 @@ class SnapshotStore:
             (self._folder / str(generation.file)).unlink(missing_ok=True)
         for name in names:
             shutil.rmtree(self.plan_folder(name), ignore_errors=True)
+
+
+def _informed(connection: sqlite3.Connection, generation: Generation) -> Generation:
+    """Return a generation that takes all that was sent so far into account."""
+    return replace(generation, last_attempt=mirrors.last_attempt(connection))
 
 
 def _copy_out(snapshot: Path, path: Path, *, members_only: bool) -> None:

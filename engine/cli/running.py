@@ -13,7 +13,7 @@ from engine.report.result import RunResult
 from engine.sending import StopSwitch
 
 Start = Callable[..., Coroutine[Any, Any, RunResult]]
-"""Begins a run; takes `observe`, `opened`, `waiting` and `switch` by name, as `push` does."""
+"""Begins a run; takes `observe`, `opened`, `note` and `switch` by name, as `push` does."""
 
 
 def run_shown(view: View, start: Start) -> RunResult:
@@ -38,7 +38,7 @@ async def _run(view: View, start: Start) -> RunResult:
     return await start(
         observe=view.observe,
         opened=view.opened,
-        waiting=lambda who: view.note(f"waiting for {who}"),
+        note=view.note,
         switch=switch,
     )
 

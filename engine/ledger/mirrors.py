@@ -102,6 +102,8 @@ class Generation:
     out: int
     origin: str
     made_utc_ns: int
+    last_attempt: int
+    """The last attempt of the ledger that it knows of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +287,8 @@ def current(connection: sqlite3.Connection, key: CohortKey) -> Generation | None
 def generations(connection: sqlite3.Connection, key: CohortKey) -> list[Generation]:
     """Return every snapshot there was, the latest first."""
     rows = connection.execute(
-        "SELECT generation, run, file, digest, members, unknown, out, origin, made_utc_ns "
+        "SELECT generation, run, file, digest, members, unknown, out, origin, made_utc_ns, "
+        "last_attempt "
         "FROM generation WHERE partner = ? AND cohort_id = ? AND is_shadow = ? "
         "ORDER BY generation DESC",
         _values(key),
@@ -299,7 +302,8 @@ def enter_generation(
     """Make a snapshot, whose file is on the disk, the one that counts."""
     connection.execute(
         "INSERT INTO generation (partner, cohort_id, is_shadow, generation, run, file, digest, "
-        "members, unknown, out, origin, made_utc_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "members, unknown, out, origin, made_utc_ns, last_attempt) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *_values(key),
             generation.number,
@@ -311,6 +315,7 @@ def enter_generation(
             generation.out,
             generation.origin,
             generation.made_utc_ns,
+            generation.last_attempt,
         ),
     )
 
@@ -352,15 +357,21 @@ def unfolded(connection: sqlite3.Connection, key: CohortKey) -> list[Unfolded]:
     return [Unfolded(*row) for row in rows]
 
 
-def sent_since(connection: sqlite3.Connection, key: CohortKey, utc_ns: int) -> list[Unfolded]:
-    """Return the followed runs that have sent anything since then, in their order."""
+def sent_since(connection: sqlite3.Connection, key: CohortKey, attempt: int) -> list[Unfolded]:
+    """Return the followed runs that have sent anything after an attempt, in their order."""
     rows = connection.execute(
         "SELECT run, name, max(id) FROM run JOIN followed USING (run) "
         "JOIN attempt AS a USING (run) WHERE partner = ? AND cohort_id = ? "
-        "GROUP BY run HAVING max(intended_utc_ns) >= ? ORDER BY run",
-        (key.partner, key.cohort_id, utc_ns),
+        "GROUP BY run HAVING max(id) > ? ORDER BY run",
+        (key.partner, key.cohort_id, attempt),
     )
     return [] if key.is_shadow else [Unfolded(*row) for row in rows]
+
+
+def last_attempt(connection: sqlite3.Connection) -> int:
+    """Return the number of the last attempt of all."""
+    (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()
+    return int(last)
 
 
 def open_plan(connection: sqlite3.Connection, run: int) -> PlanRecord | None:

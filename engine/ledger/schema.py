@@ -209,6 +209,7 @@ CREATE TABLE generation (
     out             INTEGER NOT NULL,         -- removed so lately that it may not have settled
     origin          TEXT    NOT NULL,         -- mirror, or the command that made it
     made_utc_ns     INTEGER NOT NULL,
+    last_attempt    INTEGER NOT NULL,         -- the last that it knows of; 0 in the shadow
     PRIMARY KEY (partner, cohort_id, is_shadow, generation)
 ) STRICT, WITHOUT ROWID;
 """
