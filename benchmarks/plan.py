@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from planning_steps import Step, measure
+from planning_steps import Step, clear, measure
 from table import print_table
 
 GOAL = "plan of 100 M uids: 90 s at 2,000 MB, 270 s at 512 MB; snapshot: 60 s; memory: 1.5 x limit"
@@ -51,6 +51,7 @@ def main() -> None:
             folder = Path(name)
             measure("write", folder, uids)
             for memory in arguments.memory:
+                clear(folder)
                 steps = [measure(step, folder, memory) for step in ("stage", "compare", "fold")]
                 rows.append(row(uids, memory, *steps))
     print_table("A mirror's plan, 1 % adds and 1 % removes, uids of 24 hex digits", HEADINGS, rows)

@@ -60,6 +60,13 @@ def measure(step: str, folder: Path, number: int) -> Step:
     return Step(seconds, usage.ru_maxrss / 1000, disk / 1e9, spilled / 1e9)
 
 
+def clear(folder: Path) -> None:
+    """Delete what earlier steps have left, but for the inputs."""
+    for path in folder.iterdir():
+        if path.name not in INPUTS:
+            path.unlink()
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_blocks * 512 if path.is_file() else 0

@@ -9,11 +9,12 @@ Values flow left to right; nothing flows back but a decision ("again, after 4 s"
     push        a push from its command to its books; what a program calls instead of the command
     mirror      a mirror from its command to its books: only what changed is sent
     planning    a mirror's plan: stage the export, compare, ask the guards
+    desk        the lock, the ledger and the snapshots, for all work on one cohort
     snapshots   what the API acknowledged, generation by generation
     sending     one process's way to the API: pace and connections for all its deliveries
     config      config.toml and environment into one frozen Config, or every problem at once
     source/     an export into Arrow arrays of uids, with their place in it
-    plan/       the comparison out of core, the fold, the guards
+    plan/       the comparison out of core, the fold into the next snapshot, the guards
     batch       uids into payloads under the byte limit
     pacing/     the ceiling: its arithmetic and the waiting
     delivery/   answers into outcomes, outcomes into decisions, and the way of a batch through them

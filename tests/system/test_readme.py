@@ -36,7 +36,7 @@ def recipe_commands() -> list[str]:
         shlex.join(re.findall(r'"([^"]+)"', block))
         for block in re.findall(r"command = \[(.*?)\]\n", README, flags=re.DOTALL)
     ]
-    assert [len(found) for found in (cron, systemd, kubernetes, airflow)] == [2, 1, 1, 1]
+    assert [len(found) for found in (cron, systemd, kubernetes, airflow)] == [3, 1, 1, 1]
     return cron + systemd + kubernetes + airflow
 
 
