@@ -11,11 +11,12 @@ Values flow left to right; nothing flows back but a decision ("again, after 4 s"
     planning    a mirror's plan: stage the export, compare, ask the guards
     desk        the lock, the ledger and the snapshots, for all work on one cohort
     snapshots   what the API acknowledged, generation by generation
+    moving      what is known of a cohort, from and to elsewhere
     sending     one process's way to the API: pace and connections for all its deliveries
     config      config.toml and environment into one frozen Config, or every problem at once
     source/     an export into Arrow arrays of uids, with their place in it
     plan/       the comparison out of core, the fold into the next snapshot, the guards
-    batch       uids into payloads under the byte limit
+    batch       uids into payloads under the byte limit; members: how JSON writes them
     pacing/     the ceiling: its arithmetic and the waiting
     delivery/   answers into outcomes, outcomes into decisions, and the way of a batch through them
     ledger/     SQLite: runs, batches, attempts; intent before action

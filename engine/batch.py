@@ -7,23 +7,26 @@ export's first batches, the cut follows their uid counts instead of the limit, w
 changed since, and proves by digests that the uids are still the same.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-import orjson
-import pyarrow as pa
-import pyarrow.compute as pc
 from annotated_types import Ge
 
 from engine.cohort import Envelope, Leg
 from engine.errors import ExportChangedError, UsageError
+from engine.members import (
+    BETWEEN_UIDS,
+    MEMBER_BYTES,
+    MEMBER_END,
+    MEMBER_START,
+    Part,
+    buffers,
+    digest_of,
+    encoded,
+)
 from engine.source.block import BLANK, Block, Skipped
-
-MEMBER_BYTES = len('{"uid":""},')
-"""What a member adds to the payload besides its encoded uid; the last one has no comma."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,55 +133,6 @@ class KnownBatch:
     """Whether any of its uids is still to be delivered."""
 
 
-_MEMBER_START, _MEMBER_END = b'{"uid":"', b'"}'
-_BETWEEN_UIDS = _MEMBER_END + b"," + _MEMBER_START
-_SPACE, _QUOTE, _BACKSLASH = b' "\\'
-
-
-def encoded(uids: pa.StringArray) -> pa.StringArray:
-    """Return each uid as orjson writes it inside its quotes."""
-    offsets, data = _buffers(uids)
-    places = np.flatnonzero((data < _SPACE) | (data == _QUOTE) | (data == _BACKSLASH))
-    if not len(places):
-        return uids
-    to_escape = np.zeros(len(uids), np.bool_)
-    to_escape[np.searchsorted(offsets, places + offsets[0], side="right") - 1] = True
-    escaped = [orjson.dumps(uid)[1:-1] for uid in uids.filter(pa.array(to_escape)).to_pylist()]
-    return pc.replace_with_mask(
-        uids, pa.array(to_escape), pa.array(escaped, pa.binary()).cast(pa.string())
-    )
-
-
-def _buffers(
-    uids: pa.StringArray,
-) -> tuple[
-    np.ndarray[tuple[int], np.dtype[np.int32]],
-    np.ndarray[tuple[int], np.dtype[np.uint8]],
-]:
-    """Return the offsets of a string array and the bytes that they span, without a copy."""
-    _, offset_buffer, data_buffer = uids.buffers()
-    offsets = np.frombuffer(offset_buffer, np.int32)[uids.offset : uids.offset + len(uids) + 1]
-    data = np.frombuffer(data_buffer or b"", np.uint8)[offsets[0] : offsets[-1]]
-    return offsets, data
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Uids that follow each other in one block, as they are and as a payload holds them."""
-
-    uids: pa.StringArray
-    encoded: pa.StringArray
-
-    @property
-    def members(self) -> bytes:
-        """The uids with what stands between two of them."""
-        together = pa.ListArray.from_arrays(
-            pa.array([0, len(self.encoded)], pa.int32()), self.encoded
-        )
-        joined: bytes = pc.binary_join(together, _BETWEEN_UIDS.decode())[0].as_buffer().to_pybytes()
-        return joined
-
-
 class _BlockCursor:
     """A block, and how far it has been cut."""
 
@@ -187,7 +141,7 @@ class _BlockCursor:
         self.records_before = records_before
         self.taken = 0
         self._encoded = encoded(block.uids)
-        lengths = np.diff(_buffers(self._encoded)[0]).astype(np.int64)
+        lengths = np.diff(buffers(self._encoded)[0]).astype(np.int64)
         self._ends = np.cumsum(lengths + MEMBER_BYTES)
         counts = np.array([s.count for s in block.skipped], np.int64)
         self._skipped_before = np.concatenate(([0], np.cumsum(counts)))
@@ -205,7 +159,7 @@ class _BlockCursor:
         start = int(self._ends[self.taken - 1]) if self.taken else 0
         return int(self._ends[self.taken + count - 1]) - start
 
-    def take(self, count: int) -> tuple[_Part, Stretch, Sequence[Skipped]]:
+    def take(self, count: int) -> tuple[Part, Stretch, Sequence[Skipped]]:
         """Return the next `count` uids, where they stand, and the skipped runs before each."""
         start, end = self.taken, self.taken + count
         self.taken = end
@@ -220,7 +174,7 @@ class _BlockCursor:
             self.block.first_record + start + int(self._skipped_before[first]),
             gaps,
         )
-        part = _Part(self.block.uids.slice(start, count), self._encoded.slice(start, count))
+        part = Part(self.block.uids.slice(start, count), self._encoded.slice(start, count))
         return part, stretch, self.block.skipped[first:last]
 
     def rest(self) -> Sequence[Skipped]:
@@ -272,7 +226,7 @@ class Cutter:
         self.payload_bytes = min(payload_bytes, found_bytes or payload_bytes)
         """The limit in force, which an answer of 413 lowers for the batches to come."""
         # The members come last in a payload.
-        self._parts: list[_Part] = []
+        self._parts: list[Part] = []
         self._stretches: list[Stretch] = []
         self._skipped: list[SkippedRows] = []
         self._held: list[SkippedRows] = []
@@ -362,7 +316,7 @@ class Cutter:
             self._held.append(SkippedRows(file, run))
 
     def _close_known(self, known: KnownBatch) -> Iterator[Batch]:
-        if (self._records_through, _digest(self._parts)) != (known.records_through, known.digest):
+        if (self._records_through, digest_of(self._parts)) != (known.records_through, known.digest):
             raise _changed(known)
         if known.is_open:
             yield self._close(known, is_last=known.is_last)
@@ -376,7 +330,7 @@ class Cutter:
             first_uid=self._first_uid,
             uid_count=self._uid_count,
             payload=self._payload(),
-            digest=known.digest if known else _digest(self._parts),
+            digest=known.digest if known else digest_of(self._parts),
             stretches=tuple(self._stretches),
             skipped=tuple(self._skipped),
             records_through=self._records_through,
@@ -386,23 +340,13 @@ class Cutter:
         return batch
 
     def _payload(self) -> bytes:
-        members = _BETWEEN_UIDS.join([part.members for part in self._parts])
-        return self._envelope.enclose_encoded(b"[" + _MEMBER_START + members + _MEMBER_END + b"]")
+        members = BETWEEN_UIDS.join([part.members for part in self._parts])
+        return self._envelope.enclose_encoded(b"[" + MEMBER_START + members + MEMBER_END + b"]")
 
     def _clear(self) -> None:
         self._parts, self._stretches, self._skipped = [], [], []
         self._first_uid += self._uid_count
         self._uid_count = self._size = 0
-
-
-def _digest(parts: Sequence[_Part]) -> bytes:
-    buffers = [_buffers(part.uids) for part in parts]
-    digest = hashlib.sha256()
-    for offsets, _ in buffers:
-        digest.update(np.diff(offsets).astype("<i4").tobytes())
-    for _, data in buffers:
-        digest.update(data.data)
-    return digest.digest()
 
 
 def _changed(known: KnownBatch) -> ExportChangedError:

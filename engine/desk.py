@@ -10,9 +10,8 @@ from engine.config import Config
 from engine.delivery.events import Observer
 from engine.ledger import changes
 from engine.ledger.ledger import Ledger
-from engine.ledger.mirrors import CohortKey
 from engine.ledger.place import LEDGER_NAME, ledger_folder, make_folder, sole_writer
-from engine.ledger.records import Command, RunKey, RunState, SittingSettings
+from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingSettings
 from engine.planning import MirrorRequest
 from engine.report.figures import Ceiling
 from engine.report.result import Opening

@@ -18,11 +18,11 @@ from engine.delivery.events import Observer
 from engine.delivery.stop import Stop
 from engine.desk import Desk
 from engine.errors import CohortSyncError, ExitStatus, IncompleteError, UsageError
-from engine.ledger import changes, mirrors
+from engine.ledger import changes, plans
 from engine.ledger.ledger import Ledger
-from engine.ledger.mirrors import CohortKey, PlanRecord, Stretch
 from engine.ledger.place import LEDGER_NAME, ledger_folder
-from engine.ledger.records import RunState
+from engine.ledger.plans import PlanRecord, Stretch
+from engine.ledger.records import CohortKey, RunState
 from engine.plan.compare import leg_path
 from engine.plan.generation_source import GenerationSource
 from engine.plan.leg import leg_blocks
@@ -116,7 +116,7 @@ async def rollback(  # noqa: PLR0913 - what to make of which cohort, and how
     async with desk.open(wait_seconds) as (ledger, store):
         await store.catch_up()
         snapshot = await store.verified(generation)
-        last = await ledger.write(lambda c: mirrors.last_mirror(c, key))
+        last = await ledger.write(lambda c: plans.last_mirror(c, key))
         if name is None and last is None:
             raise UsageError(
                 f"cohort {cohort_id} was never mirrored, so that its name is not known",
@@ -192,7 +192,7 @@ async def apply(
     desk = looking.desk(config, CohortKey(row["partner"], row["cohort_id"]))
     async with desk.open(wait_seconds) as (ledger, store):
         await store.catch_up()
-        record = await ledger.write(lambda c: mirrors.open_plan(c, row["run"]))
+        record = await ledger.write(lambda c: plans.open_plan(c, row["run"]))
         current = await store.current()
         if record is None or record.is_blocked:
             raise UsageError(
@@ -263,7 +263,7 @@ class _Night:
         return None
 
     async def _done(self, leg: Leg) -> int:
-        return await self._ledger.write(lambda c: mirrors.next_place(c, self._state.run, leg))
+        return await self._ledger.write(lambda c: plans.next_place(c, self._state.run, leg))
 
     async def _send_stretch(self, sender: Sender, stretch: Stretch, start: int) -> Stop | None:
         run, name, sitting = self._state.run, self._state.name, self._state.sitting
@@ -297,7 +297,7 @@ class _Night:
         run = self._state.run
         await self._store.catch_up(stays_open=run if is_open else None)
         if not is_open:
-            await self._ledger.write(lambda c: mirrors.close_plan(c, run))
+            await self._ledger.write(lambda c: plans.close_plan(c, run))
         accounts = self._accounts()
         word, status, reason, hint = self._standing(accounts, stop, is_open)
         if accounts.imbalance:

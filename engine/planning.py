@@ -12,15 +12,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.batch import MEMBER_BYTES, SkippedRows
+from engine.batch import SkippedRows
 from engine.clock import Clock
 from engine.cohort import Action, Cohort, Envelope, Leg
 from engine.config import Config
 from engine.errors import EmptyExportError, IncompleteError
-from engine.ledger import changes, mirrors
+from engine.ledger import changes, following, plans
+from engine.ledger.generations import Generation
 from engine.ledger.ledger import Ledger
-from engine.ledger.mirrors import CohortKey, Generation, LegCounts, PlanRecord
-from engine.ledger.records import RunState
+from engine.ledger.plans import LegCounts, PlanRecord
+from engine.ledger.records import CohortKey, RunState
+from engine.members import MEMBER_BYTES
 from engine.plan.compare import REJECTIONS, Resend, compare
 from engine.plan.guards import Allowance, Facts, Verdict, judge
 from engine.plan.leg import Weight, weigh
@@ -137,13 +139,13 @@ class Planner:
             {**self._forecast(found, snapshot), "notes": await self._notes(snapshot)},
         )
         await self._ledger.write(
-            lambda c: mirrors.enter_plan(c, state.run, record, is_shadow=request.is_shadow)
+            lambda c: plans.enter_plan(c, state.run, record, is_shadow=request.is_shadow)
         )
         return record
 
     async def _notes(self, base: Snapshot | None) -> list[str]:
         """Return what else should be known before anything is sent."""
-        pushed = await self._ledger.write(lambda c: mirrors.pushed_before(c, self._key))
+        pushed = await self._ledger.write(lambda c: following.pushed_before(c, self._key))
         if base is not None or not pushed:
             return []
         others = f" and {len(pushed) - 1} more" if len(pushed) > 1 else ""
@@ -192,7 +194,7 @@ class Planner:
         uids_a_request = max(1, int(room / (staged.uid_bytes / staged.uids + MEMBER_BYTES)))
         a_night = -(-base.census.members // settings.resend_over_nights)
         most = min(a_night, settings.resend_requests * uids_a_request)
-        after = await self._ledger.write(lambda c: mirrors.resent_through(c, self._key))
+        after = await self._ledger.write(lambda c: plans.resent_through(c, self._key))
         return Resend(most, _member(after)) if most else None
 
     def _envelope(self, leg: Leg) -> Envelope:
@@ -224,7 +226,7 @@ class Planner:
         }
 
     async def _rejections(self) -> pa.Table:
-        known = await self._ledger.write(lambda c: mirrors.rejections(c, self._key))
+        known = await self._ledger.write(lambda c: plans.rejections(c, self._key))
         days = self._config.mirror.retry_rejected_days
         due = self._clock.stamp().utc_ns - round(days * _DAY_NS)
         return pa.table(
@@ -239,7 +241,7 @@ class Planner:
     async def _facts(
         self, staged: Staged, found: Comparison, base: Snapshot | None, inspection: Inspection
     ) -> Facts:
-        last = await self._ledger.write(lambda c: mirrors.last_mirror(c, self._key))
+        last = await self._ledger.write(lambda c: plans.last_mirror(c, self._key))
         return Facts(
             members=base.census.members + base.census.unknown if base else 0,
             adds=found.adds.planned,

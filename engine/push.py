@@ -25,10 +25,9 @@ from engine.errors import (
     SourceError,
     UsageError,
 )
-from engine.ledger import changes, mirrors
+from engine.ledger import changes, following, generations
 from engine.ledger.ledger import Ledger
-from engine.ledger.mirrors import CohortKey
-from engine.ledger.records import Command, RunKey, RunState, SittingSettings
+from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingSettings
 from engine.plan.recording import recording
 from engine.report.accounts import Accounts, account, exit_status_of
 from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
@@ -98,16 +97,16 @@ def _is_recorded(connection: sqlite3.Connection, request: PushRequest, config: C
     found = changes.unfinished(connection, changes.identity_of(key_of(request, config)))
     if found is not None:
         number, name = found
-        is_unrecorded = mirrors.is_unrecorded(connection, number)
+        is_unrecorded = following.is_unrecorded(connection, number)
         if request.records and is_unrecorded and not request.restart_if_changed:
             raise UsageError(
                 f"run {name} was begun without --record: what it has sent so far is not recorded",
                 hint="go on with it as it was begun, or pass --on-changed restart to begin anew",
             )
-        if mirrors.is_followed(connection, number):
+        if following.is_followed(connection, number):
             return True
     key = CohortKey(config.workspace.partner, request.cohort.id)
-    if not request.records and mirrors.current(connection, key) is not None:
+    if not request.records and generations.current(connection, key) is not None:
         raise UsageError(
             f"cohort {request.cohort.id} is mirrored: a push would change what its snapshot knows",
             hint="mirror the export that it should be equal to, or pass --record, and the snapshot "
@@ -218,7 +217,7 @@ class _Sitting:
 
         def work(connection: sqlite3.Connection) -> bool:
             found = changes.unfinished(connection, identity)
-            return found is not None and mirrors.is_unrecorded(connection, found[0])
+            return found is not None and following.is_unrecorded(connection, found[0])
 
         return await self._ledger.write(work)
 
@@ -226,7 +225,7 @@ class _Sitting:
         self, store: SnapshotStore, batches: Iterator[Batch], state: RunState, known_uids: int
     ) -> Iterator[Batch]:
         """Return the batches, each once its uids are kept for the snapshot."""
-        await self._ledger.write(lambda c: mirrors.follow(c, state.run))
+        await self._ledger.write(lambda c: following.follow(c, state.run))
         folder = store.make_plan_folder(state.name)
         return recording(batches, folder, Leg(self._request.action), known_uids)
 

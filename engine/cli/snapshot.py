@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from engine.config import Config
-    from engine.ledger.mirrors import Generation
+    from engine.ledger.generations import Generation
     from engine.snapshots import SnapshotStore
 
 snapshot = typer.Typer(help="What is known of a mirrored cohort.", no_args_is_help=True)
@@ -83,12 +83,14 @@ def export(
     shadow: ShadowOption = False,
 ) -> None:
     """Copy a snapshot to a file: uid, state and run of each, for `import` or other programs."""
+    from engine import moving
+
     settings = _load(config, endpoint, state)
     _at_desk(
         settings,
         cohort_id,
         shadow,
-        lambda store: store.export(path, generation, members_only=members),
+        lambda store: moving.export(store, path, generation, members_only=members),
     )
 
 
@@ -103,81 +105,60 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:
     """Make an exported snapshot the one that counts, as when moving to another machine."""
+    from engine import moving
+
     settings = _load(config, endpoint, state)
-    made = _at_desk(settings, cohort_id, shadow, lambda store: store.bring(path))
+    made = _at_desk(settings, cohort_id, shadow, lambda store: moving.bring(store, path))
     _print([made], as_json=as_json)
 
 
-@snapshot.command()
-def adopt(
-    exports: ExportsArgument,
-    cohort_id: CohortIdOption,
-    column: ColumnOption = None,
-    format_name: FormatOption = FormatName.AUTO,
-    no_header: NoHeaderOption = False,
-    strip: StripOption = False,
-    config: ConfigOption = None,
-    endpoint: EndpointOption = None,
-    state: StateOption = None,
-    shadow: ShadowOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Take over lists that another script has pushed: their uids may be in the cohort.
+def _takes_a_list(name: str, words: str, show: "Callable[[Any, bool], None]") -> None:
+    """Register a command that reads a list of uids, as an export, and works on it at the desk."""
 
-    The next mirror adds those that it wants, and removes those that it does not.
-    """
-    settings = _load(config, endpoint, state)
-    blocks = _blocks(exports, column, format_name, header=not no_header, strip=strip)
-    made = _at_desk(settings, cohort_id, shadow, lambda store: store.adopt(blocks))
-    _print([made], as_json=as_json)
+    def command(
+        exports: ExportsArgument,
+        cohort_id: CohortIdOption,
+        column: ColumnOption = None,
+        format_name: FormatOption = FormatName.AUTO,
+        no_header: NoHeaderOption = False,
+        strip: StripOption = False,
+        config: ConfigOption = None,
+        endpoint: EndpointOption = None,
+        state: StateOption = None,
+        shadow: ShadowOption = False,
+        as_json: JsonOption = False,
+    ) -> None:
+        from engine import moving
 
+        works = {
+            "adopt": moving.adopt,
+            "reconcile": moving.reconcile,
+            "compare": moving.lay_beside,
+        }
+        settings = _load(config, endpoint, state)
+        blocks = _blocks(exports, column, format_name, header=not no_header, strip=strip)
+        found = _at_desk(settings, cohort_id, shadow, lambda store: works[name](store, blocks))
+        show(found, as_json)
 
-@snapshot.command()
-def reconcile(
-    exports: ExportsArgument,
-    cohort_id: CohortIdOption,
-    column: ColumnOption = None,
-    format_name: FormatOption = FormatName.AUTO,
-    no_header: NoHeaderOption = False,
-    strip: StripOption = False,
-    config: ConfigOption = None,
-    endpoint: EndpointOption = None,
-    state: StateOption = None,
-    shadow: ShadowOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Take a list of the cohort's real members, from elsewhere, for all that is known."""
-    settings = _load(config, endpoint, state)
-    blocks = _blocks(exports, column, format_name, header=not no_header, strip=strip)
-    made = _at_desk(settings, cohort_id, shadow, lambda store: store.reconcile(blocks))
-    _print([made], as_json=as_json)
+    snapshot.command(name, help=words)(command)
 
 
-@snapshot.command()
-def compare(
-    exports: ExportsArgument,
-    cohort_id: CohortIdOption,
-    column: ColumnOption = None,
-    format_name: FormatOption = FormatName.AUTO,
-    no_header: NoHeaderOption = False,
-    strip: StripOption = False,
-    config: ConfigOption = None,
-    endpoint: EndpointOption = None,
-    state: StateOption = None,
-    shadow: ShadowOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Lay a list from elsewhere beside a snapshot: who is in both, and who in one of them only."""
-    settings = _load(config, endpoint, state)
-    blocks = _blocks(exports, column, format_name, header=not no_header, strip=strip)
-    found = _at_desk(settings, cohort_id, shadow, lambda store: store.lay_beside(blocks))
-    with printing():
-        if as_json:
-            sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
-            return
-        for name, value in found.items():
-            shown = ", ".join(value) if isinstance(value, list) else f"{value:,}"
-            sys.stdout.write(printable(f"{name.replace('_', ' '):<24} {shown}") + "\n")
+_takes_a_list(
+    "adopt",
+    "Take over lists that another script has pushed: their uids may be in the cohort. The next "
+    "mirror adds those that it wants, and removes those that it does not.",
+    lambda made, as_json: _print([made], as_json=as_json),
+)
+_takes_a_list(
+    "reconcile",
+    "Take a list of the cohort's real members, from elsewhere, for all that is known.",
+    lambda made, as_json: _print([made], as_json=as_json),
+)
+_takes_a_list(
+    "compare",
+    "Lay a list from elsewhere beside a snapshot: who is in both, and who in one of them only.",
+    lambda found, as_json: _print_comparison(found, as_json=as_json),
+)
 
 
 def _load(config: Path | None, endpoint: str | None, state: Path | None) -> "Config":
@@ -208,7 +189,7 @@ def _at_desk(
 
     from engine.clock import SystemClock
     from engine.desk import Desk
-    from engine.ledger.mirrors import CohortKey
+    from engine.ledger.records import CohortKey
     from engine.sending import StopSwitch
 
     if not cohort_id.strip():
@@ -222,6 +203,16 @@ def _at_desk(
             return await work(store)
 
     return uvloop.run(at_desk())
+
+
+def _print_comparison(found: dict[str, Any], *, as_json: bool) -> None:
+    with printing():
+        if as_json:
+            sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+            return
+        for name, value in found.items():
+            shown = ", ".join(value) if isinstance(value, list) else f"{value:,}"
+            sys.stdout.write(printable(f"{name.replace('_', ' '):<26} {shown}") + "\n")
 
 
 def _print(found: "list[Generation]", *, as_json: bool) -> None:

@@ -23,8 +23,8 @@ def why(
 ) -> None:
     """Say whether a uid is in a mirrored cohort, since when, and by which request."""
     from engine.config import load
-    from engine.ledger.mirrors import CohortKey
     from engine.ledger.place import LEDGER_NAME, ledger_folder
+    from engine.ledger.records import CohortKey
     from engine.report.history import reading
     from engine.report.why import Inquiry
 

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from urllib.parse import quote
 
-from engine.ledger.mirrors import CohortKey
+from engine.ledger.records import CohortKey
 
 _LONGEST_NAME = 100
 

@@ -24,6 +24,21 @@ class RunKey:
 
 
 @dataclass(frozen=True, slots=True)
+class CohortKey:
+    """What makes a cohort that cohort, within one ledger."""
+
+    partner: str
+    cohort_id: str
+    is_shadow: bool = False
+    """Whether it is the cohort as it would be, had all been sent that nobody ever sends."""
+
+    @property
+    def values(self) -> tuple[str, str, bool]:
+        """As queries take it."""
+        return self.partner, self.cohort_id, self.is_shadow
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """How a run was asked for, so that it can be resumed by its name alone."""
 

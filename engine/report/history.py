@@ -11,8 +11,8 @@ from typing import Any
 from engine.errors import UsageError
 from engine.ledger.beside import plan_folder
 from engine.ledger.changes import MIRROR, RESUMABLE
-from engine.ledger.mirrors import plan_of
 from engine.ledger.place import is_held, ledgers
+from engine.ledger.plans import plan_of
 from engine.ledger.schema import open_for_reading, readable_errors
 from engine.report.accounts import Accounts, account, timestamp
 from engine.report.planned import plan_document

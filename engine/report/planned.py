@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from engine.ledger.mirrors import PlanRecord
+from engine.ledger.plans import PlanRecord
 from engine.plan.compare import leg_path
 from engine.plan.leg import sample
 

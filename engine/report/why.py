@@ -9,7 +9,7 @@ from typing import Any
 from engine.cohort import Leg
 from engine.errors import LedgerError
 from engine.ledger.beside import plan_folder, snapshot_folder
-from engine.ledger.mirrors import CohortKey
+from engine.ledger.records import CohortKey
 from engine.plan.compare import leg_path
 from engine.plan.leg import place_of
 from engine.plan.recording import recorded

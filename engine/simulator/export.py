@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from engine.batch import MEMBER_BYTES, Batch, Cutter
+from engine.batch import Batch, Cutter
 from engine.cohort import Envelope
+from engine.members import MEMBER_BYTES
 from engine.source.block import Block
 
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.batch import MEMBER_BYTES, Batch, Cutter, encoded
+from engine.batch import Batch, Cutter
 from engine.cohort import Action, Cohort, Envelope
 from engine.errors import UsageError
+from engine.members import MEMBER_BYTES, encoded
 from engine.source.block import BLANK
 from exports import Export, Row, exports, uids
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from engine.batch import MEMBER_BYTES, Batch, Cutter, KnownBatch
+from engine.batch import Batch, Cutter, KnownBatch
 from engine.cohort import Action, Cohort, Envelope
 from engine.errors import ExportChangedError
+from engine.members import MEMBER_BYTES
 from engine.source.block import BLANK
 from exports import Export, Row, exports, plain_uids
 

@@ -17,8 +17,9 @@ from stage import numbered
 from whole_push import Pushes
 from wreck import POISON, WAL_NAME, WANTED, Wreck, fate_of, make_wreck
 
+from engine.ledger.migrations import MIGRATIONS
 from engine.ledger.place import LEDGER_NAME
-from engine.ledger.schema import MIGRATIONS, open_ledger
+from engine.ledger.schema import open_ledger
 
 SHM_NAME = f"{LEDGER_NAME}-shm"
 NO_WRONG_ANSWER = {"exact", "LedgerError", "USAGE", "INCOMPLETE", "UNBALANCED"}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 
+from engine import moving
 from engine.errors import ExitStatus, IncompleteError, UsageError
 from engine.plan.guards import Allowance, GuardSettings
 from engine.plan.records import UidState
@@ -29,7 +30,7 @@ def cohort(tmp_path: Path) -> Cohort:
 
 def test_adopted_uids_are_added_where_wanted_and_removed_where_not(cohort: Cohort) -> None:
     cohort.far_side.members = set(UIDS[:4])
-    adopted = cohort.commands.at_desk(lambda store: store.adopt(listed(UIDS[:3])))
+    adopted = cohort.commands.at_desk(lambda store: moving.adopt(store, listed(UIDS[:3])))
     assert (adopted.members, adopted.unknown, adopted.origin) == (0, 3, "adopt")
     began = cohort.commands.machine.now_at_rest
     ended = cohort.spend(Night(frozenset([UIDS[1], UIDS[9]]), pause=0.0))
@@ -44,17 +45,17 @@ def test_adopted_uids_are_added_where_wanted_and_removed_where_not(cohort: Cohor
 
 def test_an_adoption_leaves_what_is_known(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset(UIDS[:2])))
-    adopted = cohort.commands.at_desk(lambda store: store.adopt(listed(UIDS[1:4])))
+    adopted = cohort.commands.at_desk(lambda store: moving.adopt(store, listed(UIDS[1:4])))
     assert (adopted.members, adopted.unknown) == (2, 2)
 
 
 def test_a_reconciled_list_takes_the_place_of_what_was_known(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset(UIDS[:4])))
     with pytest.raises(IncompleteError, match="not have been applied"):
-        cohort.commands.at_desk(lambda store: store.reconcile(listed(UIDS[2:6])))
+        cohort.commands.at_desk(lambda store: moving.reconcile(store, listed(UIDS[2:6])))
     cohort.commands.machine.pause(SETTLE)
     cohort.far_side.members = set(UIDS[2:6])  # Somebody has been at it by hand.
-    made = cohort.commands.at_desk(lambda store: store.reconcile(listed(UIDS[2:6])))
+    made = cohort.commands.at_desk(lambda store: moving.reconcile(store, listed(UIDS[2:6])))
     assert (made.members, made.unknown) == (4, 0)
     before = len(cohort.far_side.arrived)
     cohort.spend(Night(frozenset(UIDS[3:7])))
@@ -69,12 +70,12 @@ def test_a_snapshot_moves_to_another_machine(cohort: Cohort, tmp_path: Path) -> 
     cohort.spend(Night(frozenset(UIDS[:5])))
     cohort.spend(Night(frozenset(UIDS[1:5])))
     carried = tmp_path / "carried.parquet"
-    cohort.commands.at_desk(lambda store: store.export(carried, None))
+    cohort.commands.at_desk(lambda store: moving.export(store, carried, None))
     assert carried.stat().st_mode & 0o777 == 0o600
     (tmp_path / "other").mkdir()
     other = Cohort(tmp_path / "other")
     other.far_side.members = set(UIDS[1:5])
-    brought = other.commands.at_desk(lambda store: store.bring(carried))
+    brought = other.commands.at_desk(lambda store: moving.bring(store, carried))
     assert (brought.members, brought.out, brought.origin) == (4, 1, "import")
     [file] = (other.commands.ledger.parent / "snapshots").glob("*/*/*.parquet")
     assert look_up(file, UIDS[1]) == (UidState.IN, 0)
@@ -93,16 +94,18 @@ def test_what_is_no_snapshot_is_not_taken_for_one(cohort: Cohort, tmp_path: Path
     [leg] = (cohort.commands.ledger.parent / "plans").glob("*/adds.parquet")
     for path in (broken, leg, tmp_path / "missing.parquet"):
         with pytest.raises(UsageError, match=path.name):
-            cohort.commands.at_desk(lambda store, path=path: store.bring(path))  # type: ignore[misc] # a default is bound
+            cohort.commands.at_desk(lambda store, path=path: moving.bring(store, path))  # type: ignore[misc] # a default is bound
     with pytest.raises(UsageError, match="exists already"):
-        cohort.commands.at_desk(lambda store: store.export(broken, None))
+        cohort.commands.at_desk(lambda store: moving.export(store, broken, None))
     with pytest.raises(UsageError, match="no generation 7"):
-        cohort.commands.at_desk(lambda store: store.export(tmp_path / "new", 7))
+        cohort.commands.at_desk(lambda store: moving.export(store, tmp_path / "new", 7))
 
 
 def test_a_list_is_laid_beside_a_snapshot(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset(UIDS[:5])))
-    found = cohort.commands.at_desk(lambda store: store.lay_beside(listed([*UIDS[3:7], UIDS[3]])))
+    found = cohort.commands.at_desk(
+        lambda store: moving.lay_beside(store, listed([*UIDS[3:7], UIDS[3]]))
+    )
     assert found == {
         "in_both": 2,
         "only_in_the_list": 2,
@@ -195,7 +198,7 @@ def test_a_rollback_is_guarded(cohort: Cohort) -> None:
 
 def test_a_rollback_to_nowhere_is_told(cohort: Cohort) -> None:
     assert cohort.commands.rollback(1).exit_status is ExitStatus.USAGE
-    cohort.commands.at_desk(lambda store: store.adopt(listed(UIDS[:3])))
+    cohort.commands.at_desk(lambda store: moving.adopt(store, listed(UIDS[:3])))
     nameless = cohort.commands.rollback(1)
     assert nameless.exit_status is ExitStatus.USAGE
     assert nameless.error is not None

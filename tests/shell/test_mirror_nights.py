@@ -39,7 +39,11 @@ deaths = st.one_of(
                 *("begun", "sent", "arrived", "answered"),
                 *(f"{when} intend" for when in ("before", "inside", "after")),
                 *(f"{when} conclude" for when in ("before", "inside", "after")),
-                *(f"{when} {step}" for when in ("inside", "after") for step in ("plan", "_fold")),
+                *(
+                    f"{when} {step}"
+                    for when in ("inside", "after")
+                    for step in ("plan", "_fold", "make")
+                ),
                 *("before close", "inside finish", "after finish"),
             ]
         ),
@@ -227,6 +231,21 @@ def test_a_snapshot_that_is_lost_is_noticed_before_anything_is_sent(
     trusted = cohort.commands.mirror(UIDS[3:9], trust=1)
     assert trusted.exit_status is ExitStatus.ACCEPTED
     assert cohort.members() == set(UIDS[3:9])
+
+
+@pytest.mark.parametrize("point", ["before make", "inside make", "after make"])
+def test_a_death_while_an_older_snapshot_is_trusted_trusts_all_or_nothing(
+    cohort: Cohort, point: str
+) -> None:
+    for wanted in (UIDS[:6], UIDS[2:8], UIDS[4:9]):
+        cohort.spend(Night(frozenset(wanted), pause=SETTLE))
+    snapshots(cohort)[-1].unlink()
+    died = cohort.commands.mirror(UIDS[5:11], trust=1, death=Death(point, 2))
+    assert died.died
+    goes_on = {} if point == "after make" else {"trust": 1}
+    again = cohort.commands.mirror(UIDS[5:11], **goes_on)
+    assert again.exit_status is ExitStatus.ACCEPTED
+    assert cohort.members() == set(UIDS[5:11])
 
 
 def test_an_empty_snapshot_adds_everything_and_removes_nothing(cohort: Cohort) -> None:

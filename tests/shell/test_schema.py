@@ -13,9 +13,9 @@ import pytest
 from bookkeeping import rows, tampering
 
 from engine.errors import CohortSyncError, LedgerError, StateFullError
+from engine.ledger.migrations import MIGRATIONS
 from engine.ledger.schema import (
     APPLICATION_ID,
-    MIGRATIONS,
     open_for_reading,
     open_ledger,
     translate,

@@ -9,7 +9,7 @@ from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 from whole_push import COHORT, PARTNER, Death
 
 from engine.cohort import Action
-from engine.ledger.mirrors import CohortKey
+from engine.ledger.records import CohortKey
 from engine.plan.settings import MirrorSettings
 from engine.report.history import reading
 from engine.report.why import Inquiry

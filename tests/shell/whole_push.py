@@ -33,9 +33,8 @@ from engine.delivery.settings import DeliverySettings
 from engine.desk import Desk
 from engine.endpoint import Endpoint
 from engine.errors import CohortSyncError, ExitStatus
-from engine.ledger.mirrors import CohortKey
 from engine.ledger.place import LEDGER_NAME, ledger_folder
-from engine.ledger.records import Division
+from engine.ledger.records import CohortKey, Division
 from engine.ledger.schema import UNREADABLE, open_ledger, translate
 from engine.mirror import apply, mirror, rollback
 from engine.pacing import PacingSettings

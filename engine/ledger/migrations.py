@@ -1,0 +1,204 @@
+"""The ledger's tables, as scripts that lead from each version to the next.
+
+Times are nanoseconds since 1970, UTC. Digests are SHA-256.
+"""
+
+_TABLES = """
+-- One execution of a push for one cohort, over all its restarts.
+CREATE TABLE run (
+    run             INTEGER PRIMARY KEY,
+    name            TEXT    NOT NULL UNIQUE,  -- what people call it: 20261123-020000-3f9a
+    identity        BLOB    NOT NULL,         -- digest of target, cohort, action, files, options
+    endpoint        TEXT    NOT NULL,
+    workspace       TEXT    NOT NULL,
+    partner         TEXT    NOT NULL,
+    cohort_id       TEXT    NOT NULL,
+    cohort_name     TEXT    NOT NULL,
+    cohort_description TEXT,
+    action          TEXT    NOT NULL CHECK (action IN ('add', 'remove')),
+    exports         TEXT    NOT NULL,         -- JSON: the exports as named on the command line
+    reading         TEXT    NOT NULL,         -- JSON: the reading options
+    sizes           TEXT    NOT NULL,         -- JSON: bytes of each file, null where unknown
+    status          TEXT    NOT NULL,
+    exit_status     INTEGER,
+    reason          TEXT,
+    source_complete INTEGER NOT NULL DEFAULT 0, -- 1 once the export's last batch is registered
+    started_utc_ns  INTEGER NOT NULL,
+    finished_utc_ns INTEGER
+) STRICT;
+CREATE INDEX run_by_identity ON run (identity, run);
+CREATE INDEX run_by_cohort ON run (partner, cohort_id, run);
+
+-- One process that worked on a run, from its start to its end, or to its last attempt if it died.
+CREATE TABLE sitting (
+    run             INTEGER NOT NULL REFERENCES run,
+    sitting         INTEGER NOT NULL,         -- from 1
+    requests        INTEGER NOT NULL,         -- the ceiling it was given
+    per_seconds     REAL    NOT NULL,
+    payload_bytes   INTEGER NOT NULL,
+    host            TEXT    NOT NULL,
+    pid             INTEGER NOT NULL,
+    started_utc_ns  INTEGER NOT NULL,
+    ended_utc_ns    INTEGER,
+    pace            TEXT,                     -- JSON: how the ceiling was kept; null if it died
+    PRIMARY KEY (run, sitting)
+) STRICT, WITHOUT ROWID;
+
+-- A payload. A batch that was split is replaced by its parts, which name it as their parent.
+CREATE TABLE batch (
+    run             INTEGER NOT NULL REFERENCES run,
+    batch           INTEGER NOT NULL,         -- from 1, in the order of registration
+    parent          INTEGER,
+    first_uid       INTEGER NOT NULL,         -- place of its first uid among all planned, from 0
+    uid_count       INTEGER NOT NULL CHECK (uid_count > 0),
+    blank           INTEGER NOT NULL,         -- blank rows of its span; 0 for parts
+    invalid         INTEGER NOT NULL,         -- invalid rows of its span; 0 for parts
+    records_through INTEGER,                  -- records read up to its end, by the reader's count
+    is_last         INTEGER NOT NULL,         -- 1 if the export ends with it
+    payload_bytes   INTEGER NOT NULL,
+    digest          BLOB,                     -- of its uids; null for parts
+    state           TEXT    NOT NULL CHECK (state IN ('open', 'accepted', 'rejected', 'split')),
+    may_have_been_applied INTEGER NOT NULL DEFAULT 0,
+    isolated        INTEGER NOT NULL DEFAULT 0, -- 1 if it is part of a search for rejected uids
+    reason          TEXT,
+    PRIMARY KEY (run, batch)
+) STRICT, WITHOUT ROWID;
+
+-- A request, written before its first byte leaves. No outcome: the process died, or still waits.
+CREATE TABLE attempt (
+    id              INTEGER PRIMARY KEY,      -- in the order of the intents
+    run             INTEGER NOT NULL,
+    batch           INTEGER NOT NULL,
+    attempt         INTEGER NOT NULL,         -- from 1
+    sitting         INTEGER NOT NULL,
+    intended_utc_ns INTEGER NOT NULL,
+    sent_boot_id    TEXT,                     -- null until the outcome is known, or never sent
+    sent_boot_ns    INTEGER,
+    sent_utc_ns     INTEGER,
+    ended_utc_ns    INTEGER,
+    outcome         TEXT,
+    http_status     INTEGER,
+    request_id      TEXT,
+    reason          TEXT,
+    UNIQUE (run, batch, attempt),
+    FOREIGN KEY (run, batch) REFERENCES batch
+) STRICT;
+
+-- Consecutive rows of an export that plan no uid, for one reason; blank rows too.
+CREATE TABLE skipped (
+    run             INTEGER NOT NULL,
+    batch           INTEGER NOT NULL,
+    file            TEXT    NOT NULL,
+    record          INTEGER NOT NULL,         -- of the first, from 1
+    count           INTEGER NOT NULL,
+    reason          TEXT    NOT NULL,
+    PRIMARY KEY (run, batch, file, record)
+) STRICT, WITHOUT ROWID;
+
+-- A uid that the API refused, or that fits into no payload.
+CREATE TABLE rejected (
+    run             INTEGER NOT NULL,
+    batch           INTEGER NOT NULL,
+    file            TEXT    NOT NULL,
+    record          INTEGER NOT NULL,
+    uid             TEXT    NOT NULL,
+    reason          TEXT    NOT NULL,
+    request_id      TEXT,
+    PRIMARY KEY (run, batch)
+) STRICT, WITHOUT ROWID;
+"""
+
+_MIRRORS = """
+-- A run may be a mirror now: one plan of removes and adds, so that each batch says what it does.
+CREATE TABLE run_anew (
+    run             INTEGER PRIMARY KEY,
+    name            TEXT    NOT NULL UNIQUE,
+    identity        BLOB    NOT NULL,
+    endpoint        TEXT    NOT NULL,
+    workspace       TEXT    NOT NULL,
+    partner         TEXT    NOT NULL,
+    cohort_id       TEXT    NOT NULL,
+    cohort_name     TEXT    NOT NULL,
+    cohort_description TEXT,
+    action          TEXT    NOT NULL CHECK (action IN ('add', 'remove', 'mirror')),
+    exports         TEXT    NOT NULL,
+    reading         TEXT    NOT NULL,
+    sizes           TEXT    NOT NULL,
+    status          TEXT    NOT NULL,
+    exit_status     INTEGER,
+    reason          TEXT,
+    source_complete INTEGER NOT NULL DEFAULT 0, -- 1 once all of the export is in the books
+    started_utc_ns  INTEGER NOT NULL,
+    finished_utc_ns INTEGER
+) STRICT;
+INSERT INTO run_anew SELECT * FROM run;
+DROP TABLE run;
+ALTER TABLE run_anew RENAME TO run;
+CREATE INDEX run_by_identity ON run (identity, run);
+CREATE INDEX run_by_cohort ON run (partner, cohort_id, run);
+
+ALTER TABLE batch ADD COLUMN leg TEXT NOT NULL DEFAULT 'add'
+    CHECK (leg IN ('add', 'remove', 'resend'));  -- first_uid counts the uids of this leg
+UPDATE batch SET leg = (SELECT action FROM run WHERE run.run = batch.run);
+
+-- Rows of an export that were read before any batch was cut: all of a mirror's, and those of an
+-- export that holds no uid. The skipped ones among them stand under batch 0.
+CREATE TABLE reading (
+    run             INTEGER PRIMARY KEY REFERENCES run,
+    records         INTEGER NOT NULL,         -- by the reader's count
+    blank           INTEGER NOT NULL,
+    invalid         INTEGER NOT NULL
+) STRICT;
+
+-- What a mirror plans; its uids stand in two files in the folder plans/NAME beside the ledger.
+CREATE TABLE plan (
+    run             INTEGER PRIMARY KEY REFERENCES run,
+    is_shadow       INTEGER NOT NULL,         -- 1 if nothing of it is ever sent
+    generation      INTEGER,                  -- of the snapshot that it goes on from; null: none
+    first_action    TEXT    NOT NULL CHECK (first_action IN ('add', 'remove')),
+    duplicate       INTEGER NOT NULL,         -- rows whose uid stood in an earlier row
+    unchanged       INTEGER NOT NULL,
+    known_rejects   INTEGER NOT NULL,         -- wanted, but rejected lately: not sent
+    add_plain       INTEGER NOT NULL,
+    add_suspect     INTEGER NOT NULL,         -- rejected before, tried again, behind the plain
+    add_held        INTEGER NOT NULL,         -- wait for a recent change to settle; the last
+    remove_plain    INTEGER NOT NULL,
+    remove_suspect  INTEGER NOT NULL,
+    remove_held     INTEGER NOT NULL,
+    resend          INTEGER NOT NULL,         -- members that are in, added once more
+    resent_through  TEXT,                     -- JSON: run and uid (hex) of the last; null: the end
+    exported_utc_ns INTEGER,                  -- when the export was last written; null: unknown
+    profile         TEXT    NOT NULL,         -- JSON: what the uids look like
+    verdicts        TEXT    NOT NULL,         -- JSON: what each guard said
+    allowances      TEXT    NOT NULL,         -- JSON: guards that were lifted, by whom and why
+    forecast        TEXT    NOT NULL,         -- JSON: what it comes to
+    is_closed       INTEGER NOT NULL DEFAULT 0  -- 1 once nothing more of it is sent
+) STRICT;
+
+-- Runs whose outcomes the cohort's snapshot follows: mirrors, and pushes that are recorded.
+CREATE TABLE followed (
+    run             INTEGER PRIMARY KEY REFERENCES run,
+    attempt         INTEGER NOT NULL DEFAULT 0 -- the last that the snapshot knows of
+) STRICT;
+
+-- What the API acknowledged: a file in the folder snapshots beside the ledger. The last counts.
+CREATE TABLE generation (
+    partner         TEXT    NOT NULL,
+    cohort_id       TEXT    NOT NULL,
+    is_shadow       INTEGER NOT NULL,         -- 1 if nothing of it was ever sent
+    generation      INTEGER NOT NULL,         -- from 1
+    run             INTEGER REFERENCES run,   -- the run that led to it; null: it was adopted
+    file            TEXT,                     -- its name; null once it has been dropped
+    digest          BLOB    NOT NULL,         -- of the file
+    members         INTEGER NOT NULL,
+    unknown         INTEGER NOT NULL,
+    out             INTEGER NOT NULL,         -- removed so lately that it may not have settled
+    origin          TEXT    NOT NULL,         -- mirror, or the command that made it
+    made_utc_ns     INTEGER NOT NULL,
+    last_attempt    INTEGER NOT NULL,         -- the last that it knows of; 0 in the shadow
+    PRIMARY KEY (partner, cohort_id, is_shadow, generation)
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS)
+"""Scripts that lead from an empty file to the present version, in order."""
