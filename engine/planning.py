@@ -32,7 +32,7 @@ from engine.plan.records import Comparison, Member, PlannedLeg, Snapshot, Staged
 from engine.plan.staging import stage
 from engine.report.accounts import timestamp
 from engine.sending import StopSwitch
-from engine.snapshots import SnapshotStore
+from engine.snapshots import Recent, SnapshotStore
 from engine.source.block import Block, Source
 
 _STAGED = "export.parquet"
@@ -115,7 +115,8 @@ class Planner:
             )
         )
         snapshot = base[1] if base else None
-        found = await self._compare(staged, snapshot, folder)
+        recent = await self._store.recent()
+        found = await self._compare(staged, snapshot, folder, recent)
         staged.path.unlink()
         self._refuse_if_stopped()
         facts = await self._facts(staged, found, snapshot, inspection)
@@ -136,7 +137,7 @@ class Planner:
             inspection.profile.document(),
             [_told(verdict) for verdict in verdicts],
             self._allowed(),
-            {**self._forecast(found, snapshot), "notes": await self._notes(snapshot)},
+            {**self._forecast(found, snapshot, recent), "notes": await self._notes(snapshot)},
         )
         await self._ledger.write(
             lambda c: plans.enter_plan(c, state.run, record, is_shadow=request.is_shadow)
@@ -167,8 +168,9 @@ class Planner:
         if self._switch.is_pulled:
             raise IncompleteError("stopped while it was planned", hint="run the same command again")
 
-    async def _compare(self, staged: Staged, base: Snapshot | None, folder: Path) -> Comparison:
-        recent = await self._store.recent()
+    async def _compare(
+        self, staged: Staged, base: Snapshot | None, folder: Path, recent: Recent
+    ) -> Comparison:
         settings = self._config.planning
         known = base.census.total if base else 0
         check_disk(folder, disk_needed(staged.uids, staged.uid_bytes, known))
@@ -200,7 +202,7 @@ class Planner:
     def _envelope(self, leg: Leg) -> Envelope:
         return Envelope(self._key.partner, self._request.cohort, leg.action)
 
-    def _forecast(self, found: Comparison, base: Snapshot | None) -> dict[str, Any]:
+    def _forecast(self, found: Comparison, base: Snapshot | None, recent: Recent) -> dict[str, Any]:
         """Say what the plan comes to, and when it would be done if it were sent now."""
         config = self._config
         limit = config.packing.payload_bytes
@@ -210,7 +212,7 @@ class Planner:
         seconds = max(0, whole.requests - 1) * config.pacing.per_seconds / config.pacing.requests
         held = found.adds.held + found.removes.held
         if held:
-            seconds += config.mirror.settle_seconds
+            seconds = max(seconds, recent.seconds)
         resent = found.resends.planned
         return {
             "add": found.adds.planned,

@@ -235,7 +235,10 @@ def _print(found: "list[Generation]", *, as_json: bool) -> None:
         if as_json:
             sys.stdout.write(json.dumps(rows) + "\n")
             return
-        shown = [(*(str(value) for value in row.values()),) for row in rows]
+        shown = [
+            tuple(f"{cell:,}" if type(cell) is int else str(cell) for cell in row.values())
+            for row in rows
+        ]
         heads = ("generation", "made at", "origin", "members", "unknown", "out", "kept", "sha256")
         numbers = ("generation", "members", "unknown", "out")
         for line in table_lines(heads, shown, numbers=numbers):
