@@ -31,7 +31,7 @@ from engine.plan.profile import Inspection, Profile
 from engine.plan.records import Comparison, Member, PlannedLeg, Snapshot, Staged
 from engine.plan.staging import stage
 from engine.report.accounts import timestamp
-from engine.sending import StopSwitch
+from engine.sending import StopSwitch, read_or_stop
 from engine.snapshots import Recent, SnapshotStore
 from engine.source.block import Block, Source
 
@@ -106,8 +106,9 @@ class Planner:
             asyncio.run_coroutine_threadsafe(entry, loop).result()
 
         self._note("reading the export")
-        staged = await asyncio.to_thread(
-            stage, self._blocks(), folder / _STAGED, keep=keep, look=inspection.look
+        staged = await read_or_stop(
+            lambda: stage(self._blocks(), folder / _STAGED, keep=keep, look=inspection.look),
+            self._switch,
         )
         await self._ledger.write(
             lambda c: changes.enter_reading(
@@ -185,6 +186,7 @@ class Planner:
             rejections=await self._rejections(),
             resend=await self._slice(staged, base),
             all_removes_wait=recent.has_resent,
+            look_up_from_work=self._refuse_if_stopped,
         )
 
     async def _slice(self, staged: Staged, base: Snapshot | None) -> Resend | None:

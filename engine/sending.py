@@ -5,9 +5,10 @@
 
 import asyncio
 import random
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Self
+from typing import Self, TypeVar, cast
 
 from engine.batch import Batch, Cutter
 from engine.clock import Clock
@@ -18,10 +19,12 @@ from engine.delivery.pipeline import Delivery
 from engine.delivery.read_ahead import ReadAhead
 from engine.delivery.stop import Stop
 from engine.delivery.transport import Transport
-from engine.errors import ExitStatus
+from engine.errors import ExitStatus, IncompleteError
 from engine.ledger.ledger import Ledger
 from engine.ledger.records import OpenBatch, RunState
 from engine.pacing import Pacer
+
+T = TypeVar("T")
 
 EMULATOR_HINT = (
     "nothing starts an emulator by itself: `cohortsync emulator` does, and `cohortsync demo` "
@@ -38,16 +41,14 @@ class StopSwitch:
 
     @property
     def is_pulled(self) -> bool:
-        """Whether a stop waits for work to reach."""
+        """Whether a stop has come."""
         return self._pending is not None
 
     def pull(self, reason: str) -> None:
         """Stop intake; pulled again, cancel what is under way."""
-        stop = Stop(ExitStatus.INCOMPLETE, reason, "run the same command again to go on")
-        if self._stop is None:
-            self._pending = stop
-        else:
-            self._stop(stop)
+        self._pending = Stop(ExitStatus.INCOMPLETE, reason, "run the same command again to go on")
+        if self._stop is not None:
+            self._stop(self._pending)
 
     @contextmanager
     def connected(self, stop: Callable[[Stop], None]) -> Iterator[None]:
@@ -59,6 +60,37 @@ class StopSwitch:
             yield
         finally:
             self._stop = None
+
+
+async def read_or_stop(read: Callable[[], T], switch: StopSwitch) -> T:
+    """Run `read` in a thread; raise `IncompleteError` as soon as a stop comes.
+
+    The thread is left behind then: a pipe that never ends must not keep a process alive.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[T] = loop.create_future()
+
+    def end(value: T | None, error: BaseException | None) -> None:
+        if ended.done():
+            return
+        if error is not None:
+            ended.set_exception(error)
+        else:
+            ended.set_result(cast("T", value))
+
+    def work() -> None:
+        value, failure = None, None
+        try:
+            value = read()
+        except BaseException as error:  # noqa: BLE001 - handed to the loop, whatever it is
+            failure = error
+        # A stop may have closed the loop meanwhile.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(end, value, failure)
+
+    with switch.connected(lambda stop: end(None, IncompleteError(stop.reason, hint=stop.hint))):
+        threading.Thread(target=work, name="read", daemon=True).start()
+        return await ended
 
 
 async def wait_or_stop(

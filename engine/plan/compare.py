@@ -4,7 +4,7 @@ Uids are compared as bytes. One outer join a share of the uids yields what diffe
 unchanged, and how many rows are duplicates among them, follows from the counts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,13 +93,15 @@ def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the orde
     rejections: pa.Table | None = None,
     resend: Resend | None = None,
     all_removes_wait: bool = False,
+    look_up_from_work: Callable[[], None] = lambda: None,
 ) -> Comparison:
     """Write the legs `adds.parquet`, `removes.parquet` and `resends.parquet` into `folder`.
 
     Their schema is `LEG`; uids that are wanted and known to be rejected stand behind the others
     of `adds`. `recent_runs` are those whose requests the far side may not have applied yet; a
     change that reverses one of theirs is held, and with `all_removes_wait` each remove is.
-    `rejections` has the schema `REJECTIONS`. Raises as `planner`.
+    `rejections` has the schema `REJECTIONS`. `look_up_from_work` is called every few seconds, and
+    may raise to stop. Raises as `planner`.
     """
     with planner(settings, folder) as connection:
         _load(connection, recent_runs, rejections)
@@ -110,6 +112,7 @@ def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the orde
             for rows in _different(
                 connection, staged, base, settings, all_removes_wait=all_removes_wait
             ):
+                look_up_from_work()
                 differing += pc.sum(rows["n"]).as_py() or 0
                 to_add.write(rows.filter(rows["wanted"]))
                 gone = rows.filter(pc.invert(rows["wanted"]))

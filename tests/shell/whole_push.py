@@ -401,6 +401,7 @@ class Pushes:
             ),
         }
         stack.enter_context(patch("asyncio.to_thread", _at_once))
+        stack.enter_context(patch("engine.planning.read_or_stop", lambda read, _: _at_once(read)))
         for place, part in parts.items():
             stack.enter_context(patch(place, part))
         return stack

@@ -1,6 +1,7 @@
 """Where a process of ours runs: a clean environment, and patience with an end."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -26,3 +27,11 @@ def until(condition: Callable[[], bool], what: str) -> None:
         if time.monotonic() > deadline:
             raise AssertionError(f"waited in vain until {what}")
         time.sleep(0.01)
+
+
+def is_waiting(pid: int) -> bool:
+    """Tell whether a process hears SIGTERM, and sleeps."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    heard = int(status["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1
+    return bool(heard) and status["State"].startswith("S")

@@ -1,10 +1,13 @@
 """Whole mirrors: the command, the emulator, and what each guard lets through to it."""
 
 import os
+import signal
 from collections.abc import Mapping, Sequence
+from subprocess import PIPE
 from typing import Any
 
 import pytest
+from clean_room import is_waiting, until
 from emulated_api import Emulator
 from nightly import TARGET, Ended, Night
 
@@ -196,3 +199,39 @@ def test_files_that_hold_uids_are_their_owners_alone(night: Night, api: Emulator
     files = [path for path in (night.folder / "state").rglob("*") if path.is_file()]
     assert {path.suffix for path in files} >= {".parquet", ".sqlite"}
     assert {path.stat().st_mode & 0o077 for path in files} == {0}
+
+
+@pytest.mark.parametrize("sent", [b"", b"a-uid\nanother\n" * 500])
+def test_a_signal_ends_a_mirror_that_waits_for_a_pipe(
+    night: Night, api: Emulator, sent: bytes
+) -> None:
+    running = night.start("mirror", "-", *TARGET, "--format", "text", "--json", stdin=PIPE)
+    pipe = running.process.stdin
+    assert pipe is not None
+    with pipe:
+        pipe.write(sent)
+        pipe.flush()
+        if sent:
+            until(lambda: "reading the export" in running.stderr, "it reads")
+        else:
+            until(lambda: is_waiting(running.process.pid), "it waits for the pipe")
+        running.process.send_signal(signal.SIGTERM)
+        ended = running.wait()
+    assert ended.status == 75
+    assert "SIGTERM received" in ended.document["reason"]
+    assert api.received() == 0
+
+
+def test_a_signal_ends_the_wait_for_earlier_changes(night: Night, api: Emulator) -> None:
+    write(night, GOOD)
+    assert mirror(night, "export.txt").status == 0
+    write(night, GOOD[10:])
+    running = night.start("mirror", "export.txt", *TARGET, "--json")
+    until(lambda: "waiting for earlier changes" in running.stderr, "it waits")
+    running.process.send_signal(signal.SIGINT)
+    ended = running.wait()
+    assert ended.status == 75
+    assert ended.document["remove"]["pending"] == 10
+    night.configure(mirror=NO_WAIT)
+    assert mirror(night, "export.txt").status == 0
+    assert api.members() == set(GOOD[10:])

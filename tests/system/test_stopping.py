@@ -2,11 +2,10 @@
 
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from subprocess import PIPE
 
 import pytest
-from clean_room import until
+from clean_room import is_waiting, until
 from emulated_api import Emulator
 from nightly import TARGET, Night, assert_balanced
 
@@ -94,11 +93,3 @@ def test_a_signal_ends_the_wait_for_a_pipe_that_says_nothing_more(
         ended = running.wait()
     assert ended.status == 75
     assert "SIGTERM received" in ended.document["reason"]
-
-
-def is_waiting(pid: int) -> bool:
-    """Tell whether a process hears SIGTERM, and sleeps."""
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-    heard = int(status["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1
-    return bool(heard) and status["State"].startswith("S")
