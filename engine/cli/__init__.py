@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import traceback
+from contextlib import nullcontext
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -65,8 +66,10 @@ def main() -> NoReturn:
     """Run the command line; every error a user can cause becomes one line and an exit status."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    arguments = sys.argv[1:] or ["--help"]
     try:
-        status = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
+        with printing() if "--help" in arguments else nullcontext():
+            status = app(args=arguments, standalone_mode=False)
     except CohortSyncError as error:
         fail(error)
     except _UnreadableCommand as error:

@@ -41,7 +41,9 @@ def demo(
             )
             status = _push(export, config)
             has_finished = status in {ExitStatus.ACCEPTED, ExitStatus.PARTIAL}
-            if has_finished and not _prove(export, url, requests, per_seconds):
+            if not has_finished:
+                sys.stderr.write("note: a demo keeps nothing: `cohortsync demo` begins anew\n")
+            elif not _prove(export, url, requests, per_seconds):
                 status = ExitStatus.UNBALANCED
     sys.exit(status)
 

@@ -128,6 +128,11 @@ class Delivery:
                 self._launch(work)
         except CohortSyncError as error:
             self.stop(Stop.of(error))
+        except BaseException:  # Whoever calls has cancelled it, or it is our bug.
+            self.stop(Stop(ExitStatus.INCOMPLETE, "cancelled"))
+            self._cancel(lambda _: True)
+            await self._drain()
+            raise
         finally:
             self._reader.stop()
         await self._drain()

@@ -196,7 +196,7 @@ def translate(error: sqlite3.Error | UnicodeDecodeError | OSError, path: Path) -
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
         return StateFullError(
-            f"the ledger {path} cannot be written: {error}",
+            f"the ledger {path} cannot be read or written: {error}",
             hint="make room on that disk, then run the same command again",
         )
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:

@@ -28,6 +28,7 @@ class LedgerWriter:
         self._path = path
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._is_closed = False
         self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
         self._thread.start()
 
@@ -35,14 +36,17 @@ class LedgerWriter:
         """Run `function` in a transaction; return its value once that is on the disk.
 
         Raises what `function` raises, and a `CohortSyncError` where the disk or the file fails;
-        in either case nothing of that transaction remains.
+        in either case nothing of that transaction remains. `RuntimeError` after `close`.
         """
+        if self._is_closed:
+            raise RuntimeError("the ledger has been closed")
         future: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put((function, future))
         return await future
 
     async def close(self) -> None:
         """Finish what is queued, then close the connection."""
+        self._is_closed = True
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
         self._connection.close()

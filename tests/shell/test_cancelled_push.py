@@ -1,0 +1,39 @@
+"""A program that calls the engine may cancel it: outcomes are recorded all the same."""
+
+import asyncio
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+from far_side import FarSide, Play
+from whole_push import COHORT, ExportSource, Pushes
+
+from engine.cohort import Action
+from engine.errors import ExitStatus, IncompleteError
+from engine.push import PushRequest, push
+from engine.report.result import RunResult
+from exports import Export, Row
+
+
+def test_what_is_under_way_is_recorded_as_unconfirmed(tmp_path: Path) -> None:
+    far_side = FarSide(script=lambda request: Play(seconds=0.1 if request.number == 1 else 3600))
+    pushes = Pushes(tmp_path, far_side)
+    source = ExportSource(Export([[Row(f"u{number:04}") for number in range(40)]]))
+    request = PushRequest(source, [source.name], {}, COHORT, Action.ADD)
+
+    async def start(**parts: Any) -> RunResult:  # noqa: ANN401 - as `push` takes them
+        task = asyncio.create_task(push(request, pushes._config(), **parts))
+        await asyncio.sleep(5)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        assert task.cancelled()
+        raise IncompleteError("it was cancelled")
+
+    assert pushes._run(start, None, ()).exit_status is ExitStatus.INCOMPLETE
+    with closing(sqlite3.connect(pushes.ledger)) as ledger:
+        outcomes = [outcome for (outcome,) in ledger.execute("SELECT outcome FROM attempt")]
+    assert outcomes.count("accepted") == 1
+    assert outcomes.count("unconfirmed") == len(far_side.arrived) - 1
+    assert None not in outcomes
