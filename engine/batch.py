@@ -85,6 +85,8 @@ class Batch:
 
     number: int | None
     """Its number in the ledger, if that knows it already."""
+    envelope: Envelope
+    """What its payload is made of besides its uids."""
     leg: Leg
     first_uid: int
     """The place of its first uid in its leg, from 0."""
@@ -100,6 +102,8 @@ class Batch:
     """Records of the export up to the end of this batch, by the reader's own count."""
     is_last: bool
     """Whether the export ends with this batch."""
+    were_rejected: bool = False
+    """Whether the API would not take any of its uids on an earlier night."""
 
     @property
     def blank(self) -> int:
@@ -193,6 +197,16 @@ class _BlockCursor:
         return self.records_before + self.taken + skipped
 
 
+@dataclass(slots=True)
+class Limit:
+    """How large a payload may be: one limit for all that is cut for one API."""
+
+    configured_bytes: int
+    """The limit that was configured: what is larger can never be sent."""
+    payload_bytes: int
+    """The limit in force, which an answer of 413 lowers for the batches to come."""
+
+
 class Cutter:
     """Cuts an export's blocks into batches, one after the other."""
 
@@ -204,11 +218,12 @@ class Cutter:
         *,
         leg: Leg | None = None,
         first_uid: int = 0,
-        found_bytes: int | None = None,
+        limit: Limit | None = None,
+        were_rejected: bool = False,
     ) -> None:
         """Count the uids of `leg`, by default the envelope's action, from `first_uid`.
 
-        `found_bytes` is what the API was found to take before.
+        `limit` is shared with others that cut for the same API.
 
         Raises `UsageError` if not even one short uid fits beside the envelope.
         """
@@ -221,10 +236,8 @@ class Cutter:
                 f"takes {len(envelope)} bytes without members",
                 hint="raise limits.payload_bytes, or shorten the cohort's description",
             )
-        self.configured_bytes = payload_bytes
-        """The limit that was configured: what is larger can never be sent."""
-        self.payload_bytes = min(payload_bytes, found_bytes or payload_bytes)
-        """The limit in force, which an answer of 413 lowers for the batches to come."""
+        self.limit = limit or Limit(payload_bytes, payload_bytes)
+        self._were_rejected = were_rejected
         # The members come last in a payload.
         self._parts: list[Part] = []
         self._stretches: list[Stretch] = []
@@ -256,7 +269,7 @@ class Cutter:
                     elif self._uid_count == aim.uid_count and cursor.left:
                         raise _changed(aim)
                     continue
-                room = self.payload_bytes - len(self._envelope) + 1 - self._size
+                room = self.limit.payload_bytes - len(self._envelope) + 1 - self._size
                 count = cursor.fitting(room)
                 if count:
                     self._take(cursor, count)
@@ -326,6 +339,7 @@ class Cutter:
     def _close(self, known: KnownBatch | None = None, *, is_last: bool = False) -> Batch:
         batch = Batch(
             number=known.number if known else None,
+            envelope=self._envelope,
             leg=self._leg,
             first_uid=self._first_uid,
             uid_count=self._uid_count,
@@ -335,6 +349,7 @@ class Cutter:
             skipped=tuple(self._skipped),
             records_through=self._records_through,
             is_last=is_last,
+            were_rejected=self._were_rejected,
         )
         self._clear()
         return batch

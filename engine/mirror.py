@@ -5,14 +5,14 @@ folded into the snapshot, and a new plan begins from there.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict, Unpack
 
-from engine.batch import Cutter
+from engine.batch import Batch, Cutter, Limit
 from engine.clock import Clock, SystemClock
-from engine.cohort import Cohort, Envelope, Leg
+from engine.cohort import Action, Cohort, Envelope, Leg
 from engine.config import Config
 from engine.delivery.events import Observer
 from engine.delivery.stop import Stop
@@ -32,7 +32,7 @@ from engine.report.history import reading
 from engine.report.planned import plan_document
 from engine.report.result import Opening, RunResult
 from engine.sending import Sender, StopSwitch, wait_or_stop
-from engine.snapshots import SnapshotStore
+from engine.snapshots import Base, SnapshotStore
 
 Planned = Callable[[dict[str, Any]], None]
 
@@ -85,13 +85,10 @@ async def mirror(
     looking = Watch(**watch)
     key = CohortKey(config.workspace.partner, request.cohort.id, request.is_shadow)
     desk = looking.desk(config, key)
+    _refuse_narrow(config, request.cohort)
     async with desk.open(request.wait_seconds) as (ledger, store):
-        if request.assume_empty:
-            await store.assume_empty()
-        elif request.trust is not None:
-            await store.trust(request.trust)
-        await store.catch_up()
-        return await _plan_and_send(request, desk, ledger, store, looking, sends=sends)
+        base = await store.base(assume_empty=request.assume_empty, trust=request.trust)
+        return await _plan_and_send(request, desk, ledger, store, base, looking, sends=sends)
 
 
 async def rollback(  # noqa: PLR0913 - what to make of which cohort, and how
@@ -114,7 +111,7 @@ async def rollback(  # noqa: PLR0913 - what to make of which cohort, and how
     key = CohortKey(config.workspace.partner, cohort_id)
     desk = looking.desk(config, key)
     async with desk.open(wait_seconds) as (ledger, store):
-        await store.catch_up()
+        base = await store.base()
         snapshot = await store.verified(generation)
         last = await ledger.write(lambda c: plans.last_mirror(c, key))
         if name is None and last is None:
@@ -124,21 +121,28 @@ async def rollback(  # noqa: PLR0913 - what to make of which cohort, and how
             )
         known = (last.cohort_name, last.cohort_description) if last else ("", None)
         cohort = Cohort(cohort_id, name or known[0], known[1])
-        source = GenerationSource(snapshot.path, generation)
-        asked = request(source, cohort)
-        return await _plan_and_send(asked, desk, ledger, store, looking, sends=sends)
+        _refuse_narrow(config, cohort)
+        asked = request(GenerationSource(snapshot.path, generation), cohort)
+        return await _plan_and_send(asked, desk, ledger, store, base, looking, sends=sends)
 
 
-async def _plan_and_send(  # noqa: PLR0913 - what to do, and where
+def _refuse_narrow(config: Config, cohort: Cohort) -> None:
+    """Raise `UsageError` for a limit that leaves no room for a uid, before anything is done."""
+    for action in Action:
+        envelope = Envelope(config.workspace.partner, cohort, action)
+        Cutter(envelope, config.packing.payload_bytes)
+
+
+async def _plan_and_send(  # noqa: PLR0913, PLR0917 - what to do, and where
     request: MirrorRequest,
     desk: Desk,
     ledger: Ledger,
     store: SnapshotStore,
+    base: Base,
     looking: Watch,
     *,
     sends: bool,
 ) -> RunResult:
-    base = await store.current()
     state = await desk.begin(ledger, request)
     night = _Night(desk, ledger, store, state, request.cohort)
     looking.opened(desk.opening(state, request.cohort))
@@ -147,18 +151,21 @@ async def _plan_and_send(  # noqa: PLR0913 - what to do, and where
             *(request, desk.config, desk.key, store, ledger, desk.clock, desk.switch, desk.note)
         )
         record = await planner.plan(state, base)
+        looking.planned(plan_document(record))
+        if record.is_blocked:
+            return await night.close(_guarded(record))
+        if not (sends or request.is_shadow):
+            return await night.close(None, is_open=_LASTING if base.origin is None else _SHOWN)
+        number = await store.install(base)
+        if number is not None:
+            await ledger.write(lambda c: plans.rebase(c, state.run, number))
+        if request.is_shadow:
+            planned = {leg: counts.planned for leg, counts in record.legs.items()}
+            await store.move_shadow(state.run, state.name, planned)
+            return await night.close(None, is_open=_SHADOW)
+        return await night.close(await night.send(record))
     except CohortSyncError as error:
         return await night.close(Stop.of(error))
-    looking.planned(plan_document(record, store.plan_folder(state.name)))
-    if record.is_blocked:
-        return await night.close(_guarded(record))
-    if request.is_shadow:
-        planned = {leg: counts.planned for leg, counts in record.legs.items()}
-        await store.move_shadow(state.run, state.name, planned)
-        return await night.close(None, is_open="shadow")
-    if not sends:
-        return await night.close(None, is_open="planned")
-    return await night.close(await night.send(record))
 
 
 async def apply(
@@ -194,22 +201,32 @@ async def apply(
         await store.catch_up()
         record = await ledger.write(lambda c: plans.open_plan(c, row["run"]))
         current = await store.current()
-        if record is None or record.is_blocked:
+        if record is None:
             raise UsageError(
-                f"plan {plan} cannot be sent: it is done with, or a guard blocks it",
-                hint=f"`cohortsync show {plan}` tells; mirror again for a new plan",
+                f"plan {plan} is done with: nothing more of it is to be sent",
+                hint=f"`cohortsync show {plan}` tells what became of it; make a new plan",
             )
         if (current[0].number if current else None) != record.generation:
             raise UsageError(
                 f"plan {plan} is out of date: the snapshot of cohort {cohort.id} has moved since",
                 hint="make a new plan",
             )
+        later = await ledger.write(lambda c: plans.overtaken_by(c, row["run"], desk.key))
+        if later is not None:
+            raise UsageError(
+                f"plan {plan} is out of date: run {later} has mirrored the cohort since",
+                hint="make a new plan",
+            )
         state = await desk.sit_down(ledger, row["run"], plan)
         night = _Night(desk, ledger, store, state, cohort)
         looking.opened(desk.opening(state, cohort))
-        looking.planned(plan_document(record, store.plan_folder(plan)))
-        stop = await night.send(record, first)
-        return await night.close(stop, is_open=None if first is None else "canary")
+        looking.planned(plan_document(record))
+        try:
+            # What was sent since the plan was made is not among what it lets wait.
+            stop = await night.wait_to_settle(since=row["run"]) or await night.send(record, first)
+        except CohortSyncError as error:
+            stop = Stop.of(error)
+        return await night.close(stop, is_open=_APPLIED if first is None else _CANARY)
 
 
 def _no_plan(plan: str) -> UsageError:
@@ -239,66 +256,77 @@ class _Night:
         self._state = state
         self._cohort = cohort
         self._sender: Sender | None = None
-        self._found_bytes = desk.config.packing.payload_bytes
-        """The limit that the API was found to have, on one leg as on the next."""
+        limit = desk.config.packing.payload_bytes
+        self._limit = Limit(limit, limit)
+        """What a 413 on one leg tells of the limit, it tells of the next."""
 
     async def send(self, record: PlanRecord, first: int | None = None) -> Stop | None:
         """Send what is left of the plan, or the `first` uids of that; return what stopped it."""
         desk = self._desk
         left = math.inf if first is None else first
+        places = {leg: await self._done(leg) for leg in Leg}
         async with Sender.open(
             desk.config, self._ledger, desk.clock, desk.observe, desk.switch
         ) as sender:
             self._sender = sender
-            for stretch in record.stretches:
-                start = await self._done(stretch.leg)
-                end = int(min(stretch.end, start + left))
-                if end <= start:
+            for is_held in (False, True):
+                parts = []
+                for stretch in record.stretches:
+                    start = places[stretch.leg]
+                    end = int(min(stretch.end, start + left))
+                    if stretch.is_held is is_held and start < end:
+                        parts.append((replace(stretch, end=end), start))
+                        places[stretch.leg] = end
+                        left -= end - start
+                if not parts:
                     continue
-                stop = await self._wait_to_settle() if stretch.is_held else None
-                stop = stop or await self._send_stretch(sender, replace(stretch, end=end), start)
+                stop = await self.wait_to_settle() if is_held else None
+                stop = stop or await self._deliver(sender, parts)
                 if stop is not None:
                     return stop
-                left -= end - start
         return None
 
     async def _done(self, leg: Leg) -> int:
         return await self._ledger.write(lambda c: plans.next_place(c, self._state.run, leg))
 
-    async def _send_stretch(self, sender: Sender, stretch: Stretch, start: int) -> Stop | None:
+    async def _deliver(self, sender: Sender, parts: Sequence[tuple[Stretch, int]]) -> Stop | None:
+        """Deliver stretches, each from its place on, as one: an acceptance of any proves them."""
         run, name, sitting = self._state.run, self._state.name, self._state.sitting
         state = await self._ledger.write(lambda c: changes.progress(c, run, name, sitting))
-        config = self._desk.config
-        envelope = Envelope(config.workspace.partner, self._cohort, stretch.leg.action)
-        cutter = Cutter(
-            envelope,
-            config.packing.payload_bytes,
-            leg=stretch.leg,
-            first_uid=start,
-            found_bytes=self._found_bytes,
-        )
-        path = leg_path(self._store.plan_folder(name), stretch.leg)
-        batches = cutter.batches(leg_blocks(path, start, stretch.end))
-        stop = await sender.deliver(state, envelope, cutter, batches)
-        self._found_bytes = cutter.payload_bytes
-        return stop
+        return await sender.deliver(state, self._limit, self._batches(parts))
 
-    async def _wait_to_settle(self) -> Stop | None:
-        """Wait until the far side has applied what earlier runs have sent."""
+    def _batches(self, parts: Sequence[tuple[Stretch, int]]) -> Iterator[Batch]:
+        config = self._desk.config
+        for stretch, start in parts:
+            cutter = Cutter(
+                Envelope(config.workspace.partner, self._cohort, stretch.leg.action),
+                config.packing.payload_bytes,
+                leg=stretch.leg,
+                first_uid=start,
+                limit=self._limit,
+                were_rejected=stretch.were_rejected,
+            )
+            path = leg_path(self._store.plan_folder(self._state.name), stretch.leg)
+            yield from cutter.batches(leg_blocks(path, start, stretch.end))
+
+    async def wait_to_settle(self, since: int | None = None) -> Stop | None:
+        """Wait until the far side has applied what other runs have sent, or those after `since`."""
         recent = await self._store.recent(but=self._state.run)
-        return await wait_or_stop(recent.seconds, self._desk.switch, self._desk.note)
+        is_concerned = since is None or any(run > since for run in recent.runs)
+        seconds = recent.seconds if is_concerned else 0.0
+        return await wait_or_stop(seconds, self._desk.switch, self._desk.note)
 
     async def close(self, stop: Stop | None, *, is_open: str | None = None) -> RunResult:
         """Fold what was sent into the snapshot, and write down and prove how the run stands.
 
         `is_open` is the status of a run of which not all was to be sent, if nothing stopped it.
         """
-        is_open = is_open if stop is None else None
         run = self._state.run
-        await self._store.catch_up(stays_open=run if is_open else None)
-        if not is_open:
-            await self._ledger.write(lambda c: plans.close_plan(c, run))
+        stays_open = stop is None and is_open in {_LASTING, _CANARY}
+        await self._store.catch_up(stays_open=run if stays_open else None)
         accounts = self._accounts()
+        if not (stays_open and accounts.uids.pending):
+            await self._ledger.write(lambda c: plans.close_plan(c, run))
         word, status, reason, hint = self._standing(accounts, stop, is_open)
         if accounts.imbalance:
             status, reason = ExitStatus.UNBALANCED, f"the books: {accounts.imbalance}"
@@ -316,29 +344,38 @@ class _Night:
     ) -> tuple[str, ExitStatus, str | None, str | None]:
         """Return the run's status, its exit status, the reason, and a hint."""
         if stop is not None:
-            return _STATUS[stop.exit_status], stop.exit_status, stop.reason, stop.hint
-        if is_open == "shadow":
-            return is_open, ExitStatus.ACCEPTED, None, None
-        if is_open and accounts.uids.pending:
-            hint = f"`cohortsync apply {self._state.name}` sends {_LEFT[is_open]}"
-            return is_open, ExitStatus.ACCEPTED, None, hint
-        if is_open == "planned":
-            return is_open, ExitStatus.ACCEPTED, None, None
+            hint = stop.hint
+            if is_open in {_APPLIED, _CANARY}:
+                hint = "make a new plan: it goes on from what was acknowledged"
+            return _STATUS[stop.exit_status], stop.exit_status, stop.reason, hint
+        uids = accounts.uids
+        apply_rest = f"`cohortsync apply {self._state.name}` sends "
+        if is_open in {_LASTING, _SHOWN, _SHADOW}:
+            hint = f"{apply_rest}it" if is_open == _LASTING and uids.pending else None
+            word = _LASTING if is_open == _SHOWN else is_open
+            return word, ExitStatus.ACCEPTED, None, hint
         known = accounts.mirror.known_rejects if accounts.mirror else 0
         settings = self._desk.config.accounting
-        status = exit_status_of(accounts.uids, accounts.rows, settings, known)
+        is_part = is_open == _CANARY and uids.pending > 0
+        judged = replace(uids, pending=0) if is_part else uids
+        status = exit_status_of(judged, accounts.rows, settings, known)
+        word = _CANARY if is_part else _STATUS[status]
         if status is ExitStatus.INCOMPLETE:
             reason = "some uids are not confirmed"
-            return _STATUS[status], status, reason, "mirror again: the next plan settles them"
-        return _STATUS[status], status, None, None
+            return word, status, reason, "mirror again: the next plan settles them"
+        return word, status, None, f"{apply_rest}the rest" if is_part else None
 
     def _accounts(self) -> Accounts:
         with reading(self._ledger.path, is_verified=True) as ledger:
             return account(ledger, self._state.name)
 
 
-_LEFT = {"planned": "it", "canary": "the rest"}
-"""What is left to be sent of a run that stays open, by its status."""
+_LASTING, _CANARY, _SHADOW = "planned", "canary", "shadow"
+"""The status of a run of which nothing, a part, or never anything is sent."""
+_APPLIED = "applied"
+"""All that is left of a plan is sent."""
+_SHOWN = "shown"
+"""Like a plan, but one that goes on from a snapshot that does not count yet: not to be applied."""
 
 _STATUS = {
     ExitStatus.ACCEPTED: "finished",

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +16,24 @@ from engine.batch import SkippedRows
 from engine.clock import Clock
 from engine.cohort import Action, Cohort, Envelope, Leg
 from engine.config import Config
-from engine.errors import EmptyExportError, IncompleteError
+from engine.errors import CohortSyncError, EmptyExportError, IncompleteError
 from engine.ledger import changes, following, plans
-from engine.ledger.generations import Generation
 from engine.ledger.ledger import Ledger
+from engine.ledger.place import make_folder
 from engine.ledger.plans import LegCounts, PlanRecord
 from engine.ledger.records import CohortKey, RunState
 from engine.members import MEMBER_BYTES
-from engine.plan.compare import REJECTIONS, Resend, compare
+from engine.plan.compare import REJECTIONS, Resend, Waiting, compare
 from engine.plan.guards import Allowance, Facts, Verdict, judge
-from engine.plan.leg import Weight, weigh
+from engine.plan.leg import Weight, sample, weigh
 from engine.plan.planning import check_disk, disk_needed
 from engine.plan.profile import Inspection, Profile
 from engine.plan.records import Comparison, Member, PlannedLeg, Snapshot, Staged
 from engine.plan.staging import stage
 from engine.report.accounts import timestamp
 from engine.sending import StopSwitch, read_or_stop
-from engine.snapshots import Recent, SnapshotStore
-from engine.source.block import Block, Source
+from engine.snapshots import Base, Recent, SnapshotStore
+from engine.source.block import BLANK, Block, Source
 
 _STAGED = "export.parquet"
 _DAY_NS = 86_400_000_000_000
@@ -87,8 +87,11 @@ class Planner:
         self._clock = clock
         self._switch = switch
         self._note = note
+        self._records = 0
+        self._skipped = {True: 0, False: 0}
+        """Blank rows, and invalid ones."""
 
-    async def plan(self, state: RunState, base: tuple[Generation, Snapshot] | None) -> PlanRecord:
+    async def plan(self, state: RunState, base: Base) -> PlanRecord:
         """Stage, compare with `base`, and judge; the plan is in the ledger when this returns.
 
         Raises what reading the export raises, and `IncompleteError` where memory or disk does not
@@ -96,6 +99,7 @@ class Planner:
         """
         request = self._request
         folder = self._store.make_plan_folder(state.name)
+        make_folder(self._store.folder)
         inspection = Inspection(self._config.guards.uid_pattern)
         loop = asyncio.get_running_loop()
 
@@ -106,39 +110,44 @@ class Planner:
             asyncio.run_coroutine_threadsafe(entry, loop).result()
 
         self._note("reading the export")
-        staged = await read_or_stop(
-            lambda: stage(self._blocks(), folder / _STAGED, keep=keep, look=inspection.look),
-            self._switch,
-        )
-        await self._ledger.write(
-            lambda c: changes.enter_reading(
-                c, state.run, staged.rows_read, staged.blank, staged.invalid, is_complete=True
+        try:
+            staged = await read_or_stop(
+                lambda: stage(self._blocks(), folder / _STAGED, keep=keep, look=inspection.look),
+                self._switch,
             )
-        )
-        snapshot = base[1] if base else None
+        except CohortSyncError:
+            await self._enter_reading(state, is_complete=False)
+            raise
+        await self._enter_reading(state, is_complete=True)
+        snapshot = base.snapshot
         recent = await self._store.recent()
+        if base.is_blank and recent.seconds:
+            recent = replace(recent, waiting=Waiting(adds=True, removes=True))
         found = await self._compare(staged, snapshot, folder, recent)
         staged.path.unlink()
         self._refuse_if_stopped()
         facts = await self._facts(staged, found, snapshot, inspection)
         verdicts = judge(facts, self._config.guards, request.allowances)
         record = PlanRecord(
-            base[0].number if base else None,
+            base.number,
             request.first_action,
             found.duplicate,
             found.unchanged,
-            found.known_rejects,
             {
                 Leg.ADD: _counts(found.adds),
                 Leg.REMOVE: _counts(found.removes),
                 Leg.RESEND: _counts(found.resends),
             },
             _kept(found.resent_through),
-            request.exported_utc_ns,
+            self._exported_utc_ns,
             inspection.profile.document(),
             [_told(verdict) for verdict in verdicts],
             self._allowed(),
-            {**self._forecast(found, snapshot, recent), "notes": await self._notes(snapshot)},
+            {
+                **self._forecast(found, snapshot, recent),
+                "sample": _samples(found),
+                "notes": [*base.notes, *await self._notes(snapshot)],
+            },
         )
         await self._ledger.write(
             lambda c: plans.enter_plan(c, state.run, record, is_shadow=request.is_shadow)
@@ -161,9 +170,25 @@ class Planner:
         try:
             for block in self._request.source.blocks():
                 self._refuse_if_stopped()
+                self._records += block.records
+                for rows in block.skipped:
+                    self._skipped[rows.reason == BLANK] += rows.count
                 yield block
         except EmptyExportError:
             return  # A guard has the word for it.
+
+    async def _enter_reading(self, state: RunState, *, is_complete: bool) -> None:
+        """Enter how much of the export has been read."""
+        counts = (self._records, self._skipped[True], self._skipped[False])
+        await self._ledger.write(
+            lambda c: changes.enter_reading(c, state.run, *counts, is_complete=is_complete)
+        )
+
+    @property
+    def _exported_utc_ns(self) -> int | None:
+        """When the export was written: now, where a clock ran ahead, or it would bar later nights."""
+        written = self._request.exported_utc_ns
+        return None if written is None else min(written, self._clock.stamp().utc_ns)
 
     def _refuse_if_stopped(self) -> None:
         if self._switch.is_pulled:
@@ -185,7 +210,7 @@ class Planner:
             recent_runs=recent.runs,
             rejections=await self._rejections(),
             resend=await self._slice(staged, base),
-            all_removes_wait=recent.has_resent,
+            waiting=recent.waiting,
             look_up_from_work=self._refuse_if_stopped,
         )
 
@@ -236,6 +261,7 @@ class Planner:
         return pa.table(
             {
                 "uid": [each.uid.encode() for each in known],
+                "wanted": [each.action is Action.ADD for each in known],
                 "run": [each.run for each in known],
                 "is_due": [each.utc_ns <= due for each in known],
             },
@@ -248,7 +274,8 @@ class Planner:
         last = await self._ledger.write(lambda c: plans.last_mirror(c, self._key))
         return Facts(
             members=base.census.members + base.census.unknown if base else 0,
-            adds=found.adds.planned,
+            adds=found.adds.planned - found.adds.doubtful,
+            adds_left=last.additions_left if last else 0,
             removes=found.removes.planned,
             desired=staged.uids - found.duplicate,
             rows_read=staged.rows_read,
@@ -257,7 +284,7 @@ class Planner:
             misfits=inspection.misfits,
             profile=inspection.profile,
             last_profile=Profile(last.profile) if last else None,
-            exported_utc_ns=self._request.exported_utc_ns,
+            exported_utc_ns=self._exported_utc_ns,
             last_exported_utc_ns=last.exported_utc_ns if last else None,
             now_utc_ns=self._clock.stamp().utc_ns,
             name=self._request.cohort.name,
@@ -281,7 +308,16 @@ def _user() -> str:
 
 
 def _counts(leg: PlannedLeg) -> LegCounts:
-    return LegCounts(leg.plain, leg.suspect, leg.held)
+    return LegCounts(leg.plain, leg.suspect, leg.held, leg.known)
+
+
+_SAMPLE = 5
+"""Uids of each leg that are shown."""
+
+
+def _samples(found: Comparison) -> dict[str, list[str]]:
+    legs = {Leg.ADD: found.adds, Leg.REMOVE: found.removes, Leg.RESEND: found.resends}
+    return {leg.value: sample(each.path, min(_SAMPLE, each.planned)) for leg, each in legs.items()}
 
 
 def _kept(member: Member | None) -> str | None:

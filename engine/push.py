@@ -25,7 +25,7 @@ from engine.errors import (
     SourceError,
     UsageError,
 )
-from engine.ledger import changes, following, generations
+from engine.ledger import changes, following
 from engine.ledger.ledger import Ledger
 from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingSettings
 from engine.plan.recording import recording
@@ -82,6 +82,7 @@ async def push(  # noqa: PLR0913 - what and how, then who looks on
         records = await ledger.write(lambda c: _is_recorded(c, request, config))
         if records:
             await store.catch_up()
+            await store.current()  # A lost snapshot is noticed before anything is sent.
         sitting = _Sitting(request, desk, envelope, ledger, store if records else None)
         stop = await sitting.run(opened, restart=False)
         if _has_changed(stop) and request.restart_if_changed:
@@ -106,7 +107,7 @@ def _is_recorded(connection: sqlite3.Connection, request: PushRequest, config: C
         if following.is_followed(connection, number):
             return True
     key = CohortKey(config.workspace.partner, request.cohort.id)
-    if not request.records and generations.current(connection, key) is not None:
+    if not request.records and following.is_mirrored(connection, key):
         raise UsageError(
             f"cohort {request.cohort.id} is mirrored: a push would change what its snapshot knows",
             hint="mirror the export that it should be equal to, or pass --record, and the snapshot "
@@ -201,7 +202,7 @@ class _Sitting:
         ) as sender:
             self._sender = sender
             left_open = await self._ledger.open_batches(state.run)
-            stop = stop or await sender.deliver(state, self._envelope, cutter, batches, left_open)
+            stop = stop or await sender.deliver(state, cutter.limit, batches, left_open)
         # After an error of the source nobody reads on, so that the cutter stands still.
         if stop is not None and isinstance(stop.error, SourceError) and cutter.uidless:
             is_complete = isinstance(stop.error, EmptyExportError)

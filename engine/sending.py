@@ -10,9 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Self, TypeVar, cast
 
-from engine.batch import Batch, Cutter
+from engine.batch import Batch, Limit
 from engine.clock import Clock
-from engine.cohort import Envelope
 from engine.config import Config
 from engine.delivery.events import Observer
 from engine.delivery.pipeline import Delivery
@@ -142,19 +141,17 @@ class Sender:
     async def deliver(
         self,
         state: RunState,
-        envelope: Envelope,
-        cutter: Cutter,
+        limit: Limit,
         batches: Iterator[Batch],
         open_batches: Sequence[OpenBatch] = (),
     ) -> Stop | None:
-        """Deliver what `cutter` cuts, and what is open; return what stopped it, if anything did."""
+        """Deliver batches cut under `limit`, and what is open of them; return what stopped it."""
         is_loopback = self._config.workspace.endpoint.is_loopback
         delivery = Delivery(
             state,
             open_batches,
             lambda wake: ReadAhead(batches, wake),
-            envelope,
-            cutter,
+            limit,
             transport=self._transport,
             pacer=self.pacer,
             ledger=self._ledger,

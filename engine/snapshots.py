@@ -24,17 +24,21 @@ from engine.ledger.generations import Generation
 from engine.ledger.ledger import Ledger
 from engine.ledger.place import make_folder
 from engine.ledger.records import CohortKey
-from engine.plan.compare import leg_path
+from engine.plan.compare import Waiting, leg_path
 from engine.plan.files import new_file
 from engine.plan.fold import FATES, LegFiles, fold
+from engine.plan.planning import abandoned_spills
 from engine.plan.recording import recorded
 from engine.plan.records import Census, Snapshot
 from engine.plan.settings import MirrorSettings, PlanningSettings
 from engine.plan.snapshot_file import SNAPSHOT, describe, verify
 from engine.plan.staging import write_batches
 
-ADOPTED, IMPORTED = "adopt", "import"
-"""Origins of snapshots whose uids another program may have sent a moment ago."""
+ADOPTED, IMPORTED, RECONCILED = "adopt", "import", "reconcile"
+"""Origins of snapshots that were brought from elsewhere; of the first two, another program may have
+sent the uids a moment ago."""
+ASSUMED_EMPTY, TRUSTED = "assume-empty", "trust"
+"""Origins of snapshots that take the place of one that was lost."""
 
 Maker = Callable[[Path], Snapshot]
 """Writes a snapshot to a path."""
@@ -48,8 +52,31 @@ class Recent:
     """The runs that sent it; 0 stands for whatever another program has sent."""
     seconds: float
     """Until it has; 0 where there is nothing."""
-    has_resent: bool
-    """Whether members that were in already are among it."""
+    waiting: Waiting
+    """What waits for it as a whole, since nobody can say what it might reverse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What a plan goes on from: the snapshot that counts, or one that is to count once it is sent.
+
+    A snapshot that was lost is replaced only when something is sent: what a plan alone shows, or a
+    guard stops, leaves all as it was.
+    """
+
+    number: int | None
+    """Of the generation; None where there is none, or none yet."""
+    snapshot: Snapshot | None
+    origin: str | None = None
+    """By what command it is to count; None for the one that counts."""
+    folds: Sequence[Unfolded] = ()
+    """Runs that it takes into account."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether it holds nothing although something may have been sent lately."""
+        return self.origin == ASSUMED_EMPTY
 
 
 class SnapshotStore:
@@ -101,10 +128,53 @@ class SnapshotStore:
     async def current(self) -> tuple[Generation, Snapshot] | None:
         """Return the snapshot that counts; None if the cohort was never mirrored.
 
-        Raises `LedgerError` if its file is lost, or is not what the ledger says that it is.
+        Raises `LedgerError` if its file is lost, or is not what the ledger says that it is, and
+        where files tell that the ledger itself was lost, or is an old copy.
         """
         generation = await self._ledger.write(lambda c: generations.current(c, self.key))
+        if unknown := await self._unknown_files(generation):
+            raise LedgerError(
+                f"the ledger does not know of the snapshot {max(unknown)}: it was lost, or is an "
+                "old copy",
+                hint="put the ledger back; or `cohortsync snapshot import` that file, or pass "
+                "--assume-empty to add everything anew and remove nothing",
+            )
         return None if generation is None else (generation, await self._verified(generation))
+
+    async def _unknown_files(self, last: Generation | None) -> list[Path]:
+        """Return files that no process of this ledger can have made."""
+        known = last.number if last else 0
+        is_mirrored = await self._ledger.write(lambda c: following.is_mirrored(c, self.key))
+        # A process that died may have left the file behind the last, which nobody has named.
+        most = known + (1 if is_mirrored or self.key.is_shadow else 0)
+        return [path for path in self.folder.glob("[0-9]*.parquet") if int(path.stem) > most]
+
+    async def base(self, *, assume_empty: bool = False, trust: int | None = None) -> Base:
+        """Return what a plan goes on from.
+
+        With a flag it is a file that nobody has named yet: see `install`. Raises as `current`, and
+        `UsageError` for a generation that there is not.
+        """
+        if assume_empty:
+            return await self._empty_base()
+        if trust is not None:
+            return await self._trusted_base(trust)
+        await self.catch_up()
+        current = await self.current()
+        return Base(current[0].number, current[1]) if current else Base(None, None)
+
+    async def install(self, base: Base) -> int | None:
+        """Let a base count from now on, if it does not yet; return its number."""
+        snapshot = base.snapshot
+        if base.origin is None or snapshot is None:
+            return base.number
+
+        def put(target: Path) -> Snapshot:
+            with new_file(target) as copy, snapshot.path.open("rb") as candidate:
+                shutil.copyfileobj(candidate, copy)
+            return describe(target)
+
+        return (await self.make(base.origin, put, folds=base.folds)).number
 
     async def verified(self, number: int | None) -> Snapshot:
         """Return where a generation stands; `LedgerError` if it is not what it was."""
@@ -131,80 +201,89 @@ class SnapshotStore:
     async def recent(self, but: int | None = None) -> Recent:
         """Return what may not have settled; run `but` is left out, which can't wait for itself."""
         if self.key.is_shadow:
-            return Recent([], 0.0, has_resent=False)
+            return Recent([], 0.0, Waiting())
         now = self._clock.stamp()
-        touches = await self._ledger.write(lambda c: following.touches(c, self.key))
         settle = self._settings.settle_seconds
+        touches = await self._ledger.write(lambda c: following.touches(c, self.key))
         left = {touch.run: settle - touch.sent.age_at(now) for touch in touches}
-        brought = [
-            each.made_utc_ns
-            for each in await self.generations()
-            if each.origin in {ADOPTED, IMPORTED}
-        ]
-        left[0] = settle - max(0, now.utc_ns - max(brought, default=0)) / 1e9
+        brought = [each for each in await self.generations() if each.origin in {ADOPTED, IMPORTED}]
+        if brought:
+            left[0] = settle - brought[0].made.age_at(now)
         runs = [run for run, seconds in left.items() if seconds > 0 and run != but]
+        recent = [touch for touch in touches if touch.run in runs]
+        unknown = any(not touch.is_followed for touch in recent)
         return Recent(
             runs,
             max((left[run] for run in runs), default=0.0),
-            any(touch.has_resent and touch.run in runs for touch in touches),
+            Waiting(
+                adds=unknown,
+                removes=unknown or 0 in runs or any(touch.has_resent for touch in recent),
+            ),
         )
 
     async def catch_up(self, stays_open: int | None = None) -> None:
         """Let the snapshot know of all that was sent; each run but `stays_open` is closed."""
         await asyncio.to_thread(self._sweep)
+        await self._drop_old()
         for run in await self._ledger.write(lambda c: following.unfolded(c, self.key)):
             await self._fold(run, "mirror", is_closed=run.run != stays_open)
 
     async def move_shadow(self, run: int, name: str, planned: Mapping[Leg, int]) -> None:
         """Let the snapshot move as if all of a plan had been accepted; nothing of it was sent."""
         fates = [Fate(leg, 0, count, is_accepted=True) for leg, count in planned.items() if count]
-        await self._fold(Unfolded(run, name, 0), "shadow", is_closed=True, fates=fates)
+        await self._fold(Unfolded(run, name, 0, 0), "shadow", is_closed=True, fates=fates)
 
-    async def assume_empty(self) -> None:
-        """Begin again with a snapshot that holds nothing, whatever became of the last."""
-
-        def nobody(target: Path) -> Snapshot:
-            write_batches(target, SNAPSHOT, [])
-            return describe(target)
-
+    async def _empty_base(self) -> Base:
+        candidate = self._candidate()
+        await asyncio.to_thread(write_batches, candidate, SNAPSHOT, [])
         unfolded = await self._ledger.write(lambda c: following.unfolded(c, self.key))
-        await self.make("assume-empty", nobody, folds=unfolded)
+        snapshot = await asyncio.to_thread(describe, candidate)
+        return Base(None, snapshot, ASSUMED_EMPTY, unfolded)
 
-    async def trust(self, number: int) -> None:
-        """Go on from an older snapshot; every uid that was touched since is unknown."""
+    async def _trusted_base(self, number: int) -> Base:
+        """Return an older snapshot in which every uid that was touched since is unknown."""
         trusted = await self.find(number)
-        base = await self.verified(number)
+        old = await self._verified(trusted)
         since = await self._ledger.write(
             lambda c: following.sent_since(c, self.key, trusted.last_attempt)
         )
-        for run in since:
-            if not self.plan_folder(run.name).exists():
-                raise LedgerError(
-                    f"what run {run.name} has sent since generation {number} is not kept",
-                    hint="pass --assume-empty, or trust a later generation",
-                )
         doubts = [
-            (run, [replace(fate, is_accepted=False) for fate in await self._fates(run)])
+            (run, [replace(fate, is_accepted=False) for fate in fates])
             for run in since
+            for fates in [await self._fates(run, trusted.last_attempt)]
         ]
         recent = await self.recent()
+        candidate = self._candidate()
 
-        def doubted(target: Path) -> Snapshot:
-            """Fold one run after the other; only the last file is to be named."""
-            with new_file(target) as copy, base.path.open("rb") as old:
-                shutil.copyfileobj(old, copy)
-            snapshot = describe(target)
+        def doubted() -> Snapshot:
+            """Fold one run after the other into a copy."""
+            with new_file(candidate) as copy, old.path.open("rb") as file:
+                shutil.copyfileobj(file, copy)
+            snapshot = describe(candidate)
+            earlier = candidate.with_name("trusted.parquet")
             for run, fates in doubts:
-                earlier = target.with_name("trusted.parquet")
-                target.replace(earlier)
-                try:
-                    old_one = replace(snapshot, path=earlier)
-                    snapshot = self._folded(old_one, run, fates, recent.runs, target)
-                finally:
-                    earlier.unlink()
+                candidate.replace(earlier)
+                snapshot = replace(snapshot, path=earlier)
+                snapshot = self._folded(snapshot, run, fates, recent.runs, candidate)
+            earlier.unlink(missing_ok=True)
             return snapshot
 
-        await self.make("trust", doubted, folds=since)
+        snapshot = await asyncio.to_thread(doubted)
+        return Base(None, snapshot, TRUSTED, since, await self._forgotten(number))
+
+    async def _forgotten(self, number: int) -> tuple[str, ...]:
+        """Say what was brought from elsewhere since a generation, and is not in it."""
+        brought = (ADOPTED, IMPORTED, RECONCILED)
+        return tuple(
+            f"generation {each.number}, by {each.origin}, is not in generation {number}: "
+            f"`cohortsync snapshot {each.origin}` its list again"
+            for each in await self.generations()
+            if each.number > number and each.origin in brought
+        )
+
+    def _candidate(self) -> Path:
+        make_folder(self.folder)
+        return self.folder / "candidate.parquet"
 
     async def make(  # noqa: PLR0913 - how, and what the ledger is to know of it
         self,
@@ -222,10 +301,11 @@ class SnapshotStore:
         `folds` into account, which are closed but for run `stays_open`. Raises what `maker` does.
         """
         last = await self._ledger.write(lambda c: generations.current(c, self.key))
-        number = last.number + 1 if last else 1
+        unknown = [int(path.stem) for path in await self._unknown_files(last)]
+        number = 1 + max([last.number if last else 0, *unknown])
         make_folder(self.folder)
         made = await asyncio.to_thread(maker, self.folder / f"{number:06}.parquet")
-        census, now = made.census, self._clock.stamp().utc_ns
+        census = made.census
         generation = Generation(
             number,
             run,
@@ -235,7 +315,7 @@ class SnapshotStore:
             census.unknown,
             census.out,
             origin,
-            now,
+            self._clock.stamp(),
             last_attempt or 0,
         )
 
@@ -254,15 +334,16 @@ class SnapshotStore:
         await self._drop_old()
         return entered
 
-    async def _fates(self, run: Unfolded) -> list[Fate]:
-        return await self._ledger.write(lambda c: following.fates(c, run.run))
+    async def _fates(self, run: Unfolded, after: int) -> list[Fate]:
+        return await self._ledger.write(lambda c: following.fates(c, run.run, after))
 
     async def _fold(
         self, run: Unfolded, origin: str, *, is_closed: bool, fates: list[Fate] | None = None
     ) -> None:
         """Let the snapshot know of what became of a run's attempts so far."""
         base = await self.current()
-        fates = await self._fates(run) if fates is None else fates
+        if fates is None:
+            fates = await self._fates(run, run.folded_attempt)
         if not fates:
             number = base[0].number if base else None
             await self._ledger.write(
@@ -306,27 +387,39 @@ class SnapshotStore:
 
     def _sweep(self) -> None:
         """Delete what processes that died were about to make: large files, and of no use."""
-        for pattern in ("*/export.parquet", "*/spill-*/*", "*/*.part"):
+        for pattern in ("*/export.parquet", "*/*.part", "*/spill-*"):
             for path in plan_folder(self._root, "").glob(pattern):
-                path.unlink(missing_ok=True)
-        for pattern in ("*.part", "*.changed", "adopted.parquet", "trusted.parquet", "spill-*/*"):
+                _delete(path)
+        for pattern in ("*.part", "*.changed", *_PASSING, "tmp*", "spill-*"):
             for path in self.folder.glob(pattern):
-                path.unlink(missing_ok=True)
+                _delete(path)
+        if self.planning.spill_dir is not None:
+            for path in abandoned_spills(Path(self.planning.spill_dir)):
+                _delete(path)
 
     async def _drop_old(self) -> None:
-        """Drop what the retention no longer keeps: the ledger first, then the files."""
-        kept = self._settings.keep_generations
-        known = await self._ledger.write(lambda c: generations.generations(c, self.key))
-        old = [generation for generation in known[kept:] if generation.file is not None]
-        if not old:
-            return
-        names = await self._ledger.write(
-            lambda c: generations.drop(c, self.key, [each.number for each in old])
-        )
+        """Drop what nobody can need any more: the ledger first, then the files."""
+        known = await self.generations()
+        old = [each for each in known[self._settings.keep_generations :] if each.file is not None]
+        if old:
+            numbers = [each.number for each in old]
+            await self._ledger.write(lambda c: generations.drop(c, self.key, numbers))
         for generation in old:
-            (self.folder / str(generation.file)).unlink(missing_ok=True)
-        for name in names:
-            shutil.rmtree(self.plan_folder(name), ignore_errors=True)
+            _delete(self.folder / str(generation.file))
+        for run in await self._ledger.write(lambda c: following.kept(c, self.key)):
+            if not run.is_needed:
+                _delete(self.plan_folder(run.name))
+
+
+_PASSING = ("adopted.parquet", "trusted.parquet", "candidate.parquet")
+"""Files that live no longer than the command that makes them."""
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _table(fates: list[Fate]) -> pa.Table:

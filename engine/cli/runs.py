@@ -69,12 +69,12 @@ def show(
         elif as_json:
             document = accounts.document()
             if accounts.mirror is not None:
-                document["plan"] = plan_shown(path, ledger, run)
+                document["plan"] = plan_shown(ledger, run)
             document["attempts"] = list(attempts)
             sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
         else:
             print_accounts(accounts)
-            if (plan := plan_shown(path, ledger, run)) is not None:
+            if (plan := plan_shown(ledger, run)) is not None:
                 print_plan(plan)
             rows = ({**record, "sent_at": _shortened(record["sent_at"])} for record in attempts)
             _print_table(_COLUMNS, [[row[c] for c in _COLUMNS] for row in rows], _NUMBERS)

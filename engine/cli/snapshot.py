@@ -221,7 +221,7 @@ def _print(found: "list[Generation]", *, as_json: bool) -> None:
     rows = [
         {
             "generation": each.number,
-            "made_at": timestamp(each.made_utc_ns),
+            "made_at": timestamp(each.made.utc_ns),
             "origin": each.origin,
             "members": each.members,
             "unknown": each.unknown,

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from engine.batch import Batch
-from engine.cohort import Envelope
-from engine.delivery.ports import PayloadLimit
+from engine.batch import Batch, Limit
 from engine.delivery.work import Work, divide, reopen
 from engine.ledger.records import Division, OpenBatch, Registration
 
@@ -16,16 +14,12 @@ class Intake:
         self,
         next_number: int,
         left_open: Sequence[OpenBatch],
-        envelope: Envelope,
-        limit: PayloadLimit,
+        limit: Limit,
         largest_accepted: int = 0,
     ) -> None:
         self._next_number = next_number
         self._left_open = left_open
-        self._envelope = envelope
         self._limit = limit
-        self.configured_bytes = limit.configured_bytes
-        """The limit before any answer of 413 lowered it."""
         self._largest_accepted = largest_accepted
         self._unregistered: list[Registration] = []
 
@@ -39,7 +33,7 @@ class Intake:
             return
         for left in self._left_open:
             if batch.first_uid <= left.first_uid < batch.first_uid + batch.uid_count:
-                yield reopen(batch, left, self._envelope)
+                yield reopen(batch, left)
 
     def registrations(self) -> list[Registration]:
         """Return the batches that the ledger may not have heard of, in the export's order.
@@ -61,14 +55,12 @@ class Intake:
 
         A single uid can't be cut down: it is tried up to the limit that was configured.
         """
-        limit = self.configured_bytes if work.uid_count == 1 else self._limit.payload_bytes
+        limit = self._limit.configured_bytes if work.uid_count == 1 else self._limit.payload_bytes
         return len(work.payload) > limit
 
     def divide(self, work: Work, *, isolated: bool, reason: str) -> tuple[Sequence[Work], Division]:
         """Return both halves of a work of two uids or more, and what the ledger enters."""
-        halves, division = divide(
-            work, self._envelope, self._next_number, isolated=isolated, reason=reason
-        )
+        halves, division = divide(work, self._next_number, isolated=isolated, reason=reason)
         self._next_number += len(halves)
         return halves, division
 

@@ -25,9 +25,12 @@ class Isolation:
         """Hear that a request was spent on the search."""
         self._requests += 1
 
-    def judge(self, outcome: Rejected, decision: Decision) -> Decision:
-        """Return `decision`, or an end to the search."""
-        if not outcome.names_members and not self.proven:
+    def judge(self, outcome: Rejected, decision: Decision, *, is_news: bool = True) -> Decision:
+        """Return `decision`, or an end to the search.
+
+        A refusal of uids that were rejected on an earlier night is no news, and proves nothing.
+        """
+        if is_news and not outcome.names_members and not self.proven:
             self._refusals += 1
             if self._refusals >= ALIKE_REFUSALS:
                 return self.request_is_wrong(outcome.reason)

@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from engine.batch import Batch
+from engine.batch import Batch, Limit
 from engine.clock import Clock, Stamp
-from engine.cohort import Envelope
 from engine.delivery.events import Answered, Divided, Observer, Planned, Sent, Settled, Stopping
 from engine.delivery.intake import Intake
 from engine.delivery.isolation import ALIKE_REFUSALS, Isolation
@@ -34,7 +33,7 @@ from engine.delivery.outcome import (
     may_have_been_applied,
     reason_of,
 )
-from engine.delivery.ports import Ledger, PayloadLimit, Reader, Transport
+from engine.delivery.ports import Ledger, Reader, Transport
 from engine.delivery.retry import RetrySettings, decide
 from engine.delivery.settings import DeliverySettings
 from engine.delivery.stop import Stop
@@ -74,8 +73,7 @@ class Delivery:
         state: RunState,
         open_batches: Sequence[OpenBatch],
         reader: Callable[[Callable[[], None]], Reader],
-        envelope: Envelope,
-        limit: PayloadLimit,
+        limit: Limit,
         *,
         transport: Transport,
         pacer: Pacer,
@@ -92,9 +90,8 @@ class Delivery:
         With `nobody_listens_hint`, a connection refused before any answer ends the run at once.
         """
         self._state = state
-        self._intake = Intake(
-            state.next_batch, open_batches, envelope, limit, state.largest_accepted
-        )
+        self._intake = Intake(state.next_batch, open_batches, limit, state.largest_accepted)
+        self._limit = limit
         self._transport = transport
         self._pacer = pacer
         self._ledger = ledger
@@ -222,7 +219,7 @@ class Delivery:
             self._intake.note_registered(registrations)
             self._replace(work, halves, reason)
         else:
-            reason = f"fits into no payload of {self._intake.configured_bytes} bytes"
+            reason = f"fits into no payload of {self._limit.configured_bytes} bytes"
             settlement = Settlement(BatchState.REJECTED, reason, work.rejection(reason, None))
             await self._ledger.change(self._state, registrations, work.number, settlement)
             self._intake.note_registered(registrations)
@@ -325,9 +322,13 @@ class Delivery:
             is_whim=is_whim,
         )
         if isinstance(outcome, Rejected):
-            decision = self._isolation.judge(outcome, decision)
+            decision = self._isolation.judge(outcome, decision, is_news=not work.root.were_rejected)
         change, halves = self._change(work, exchange, decision)
-        is_suspect = isinstance(change, Settlement) and self._isolation.is_in_doubt(outcome)
+        is_suspect = (
+            isinstance(change, Settlement)
+            and not work.root.were_rejected
+            and self._isolation.is_in_doubt(outcome)
+        )
         if flight.is_intended:
             verdict = Verdict(
                 outcome=kind_of(outcome),

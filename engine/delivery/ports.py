@@ -68,13 +68,3 @@ class Reader(Protocol):
 
     def stop(self) -> None:
         """Read no further."""
-
-
-class PayloadLimit(Protocol):
-    """Whoever cuts the batches to come."""
-
-    @property
-    def configured_bytes(self) -> int:
-        """The limit before any answer of 413 lowered it."""
-
-    payload_bytes: int

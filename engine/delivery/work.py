@@ -51,14 +51,14 @@ class Work:
 
 
 def divide(
-    work: Work, envelope: Envelope, next_number: int, *, isolated: bool, reason: str
+    work: Work, next_number: int, *, isolated: bool, reason: str
 ) -> tuple[tuple[Work, Work], Division]:
     """Return both halves of a work of two uids or more, numbered from `next_number`."""
     uids = Envelope.uids_of(work.payload)
     middle = len(uids) // 2
     halves = (
-        _part(work, envelope, next_number, 0, uids[:middle], isolated=isolated),
-        _part(work, envelope, next_number + 1, middle, uids[middle:], isolated=isolated),
+        _part(work, next_number, 0, uids[:middle], isolated=isolated),
+        _part(work, next_number + 1, middle, uids[middle:], isolated=isolated),
     )
     first, second = (
         Part(half.number, work.root.first_uid + half.offset, half.uid_count, len(half.payload))
@@ -67,7 +67,7 @@ def divide(
     return halves, Division((first, second), isolated, reason)
 
 
-def reopen(batch: Batch, left: OpenBatch, envelope: Envelope) -> Work:
+def reopen(batch: Batch, left: OpenBatch) -> Work:
     """Return the work that an earlier sitting left open of a batch, which is cut again."""
     offset = left.first_uid - batch.first_uid
     whole = left.uid_count == batch.uid_count
@@ -77,20 +77,18 @@ def reopen(batch: Batch, left: OpenBatch, envelope: Envelope) -> Work:
         root=batch,
         offset=offset,
         uid_count=left.uid_count,
-        payload=batch.payload if whole else envelope.enclose(uids),
+        payload=batch.payload if whole else batch.envelope.enclose(uids),
         isolated=left.isolated,
         attempts=left.attempts,
     )
 
 
-def _part(  # noqa: PLR0913 - what makes a half differ from its whole
-    work: Work, envelope: Envelope, number: int, start: int, uids: list[str], *, isolated: bool
-) -> Work:
+def _part(work: Work, number: int, start: int, uids: list[str], *, isolated: bool) -> Work:
     return Work(
         number=number,
         root=work.root,
         offset=work.offset + start,
         uid_count=len(uids),
-        payload=envelope.enclose(uids),
+        payload=work.root.envelope.enclose(uids),
         isolated=work.isolated or isolated,
     )

@@ -17,12 +17,12 @@ def plan_folder(root: Path, run: str) -> Path:
 def snapshot_folder(root: Path, key: CohortKey) -> Path:
     """Return the folder that holds a cohort's snapshots; `root` is the ledger's."""
     kind = "shadows" if key.is_shadow else "snapshots"
-    return root / kind / quote(key.partner, safe="") / _name(key.cohort_id)
+    return root / kind / _name(key.partner) / _name(key.cohort_id)
 
 
-def _name(cohort_id: str) -> str:
-    # A cohort's id may be longer than a folder's name may be, and may be a dot.
-    name = quote(cohort_id, safe="").replace(".", "%2E")
+def _name(text: str) -> str:
+    # It may be longer than a folder's name may be, and may be a dot.
+    name = quote(text, safe="").replace(".", "%2E")
     if len(name) <= _LONGEST_NAME:
         return name
-    return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(cohort_id.encode()).hexdigest()[:16]}"
+    return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

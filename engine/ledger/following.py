@@ -29,6 +29,8 @@ class Unfolded:
     run: int
     name: str
     last_attempt: int
+    folded_attempt: int
+    """The last attempt that the snapshot knows of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,17 @@ class Touch:
     sent: Stamp
     has_resent: bool
     """Whether members that were in already were among it."""
+    is_followed: bool
+    """Whether the cohort's snapshot knows of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A run whose uids may be kept beside the ledger."""
+
+    name: str
+    is_needed: bool
+    """Whether anything may still ask for them."""
 
 
 def follow(connection: sqlite3.Connection, run: int) -> None:
@@ -70,7 +83,7 @@ def unfolded(connection: sqlite3.Connection, key: CohortKey) -> list[Unfolded]:
     if key.is_shadow:
         return []
     rows = connection.execute(
-        f"SELECT run, name, {_LAST_ATTEMPT} AS last FROM run JOIN followed USING (run) "  # noqa: S608 - our own words
+        f"SELECT run, name, {_LAST_ATTEMPT} AS last, attempt FROM run JOIN followed USING (run) "  # noqa: S608 - our own words
         "WHERE partner = ? AND cohort_id = ? AND last > attempt ORDER BY run",
         (key.partner, key.cohort_id),
     )
@@ -80,7 +93,7 @@ def unfolded(connection: sqlite3.Connection, key: CohortKey) -> list[Unfolded]:
 def sent_since(connection: sqlite3.Connection, key: CohortKey, attempt: int) -> list[Unfolded]:
     """Return the followed runs that have sent anything after an attempt, in their order."""
     rows = connection.execute(
-        "SELECT run, name, max(id) FROM run JOIN followed USING (run) "
+        "SELECT run, name, max(id), followed.attempt FROM run JOIN followed USING (run) "
         "JOIN attempt AS a USING (run) WHERE partner = ? AND cohort_id = ? "
         "GROUP BY run HAVING max(id) > ? ORDER BY run",
         (key.partner, key.cohort_id, attempt),
@@ -94,19 +107,31 @@ def last_attempt(connection: sqlite3.Connection) -> int:
     return int(last)
 
 
-def fates(connection: sqlite3.Connection, run: int) -> list[Fate]:
-    """Return all of a run's places that may have changed the cohort, disjoint.
+# A part of a batch that was split has had its parent's attempts, too.
+_FATES = """
+WITH RECURSIVE tried (batch, leaf) AS (
+  SELECT batch, batch FROM batch WHERE run = ?1 AND state <> 'split'
+  UNION ALL
+  SELECT b.parent, leaf FROM tried JOIN batch AS b ON b.run = ?1 AND b.batch = tried.batch
+  WHERE b.parent IS NOT NULL
+)
+SELECT leg, first_uid, uid_count, state = 'accepted' FROM batch AS b
+WHERE run = ?1 AND leg <> 'resend' AND (
+  state = 'accepted' OR state <> 'split' AND (may_have_been_applied OR EXISTS (
+    SELECT 1 FROM attempt AS a WHERE a.run = ?1 AND a.batch = b.batch AND a.outcome IS NULL))
+) AND batch IN (
+  SELECT leaf FROM tried JOIN attempt AS a ON a.run = ?1 AND a.batch = tried.batch WHERE a.id > ?2
+)
+ORDER BY leg, first_uid
+"""
 
-    What is sent again is not among them: who was in stays in.
+
+def fates(connection: sqlite3.Connection, run: int, after: int) -> list[Fate]:
+    """Return the places of a run that may have changed the cohort by attempts after `after`.
+
+    They are disjoint. What is sent again is not among them: who was in stays in.
     """
-    rows = connection.execute(
-        "SELECT leg, first_uid, uid_count, state = 'accepted' FROM batch AS b WHERE run = ? "
-        "AND leg <> 'resend' AND (state = 'accepted' OR state <> 'split' "
-        "AND (may_have_been_applied OR EXISTS (SELECT 1 FROM attempt AS a "
-        "WHERE a.run = b.run AND a.batch = b.batch AND a.outcome IS NULL))) "
-        "ORDER BY leg, first_uid",
-        (run,),
-    )
+    rows = connection.execute(_FATES, (run, after))
     return [
         Fate(Leg(leg), first_uid, uid_count, bool(is_accepted))
         for leg, first_uid, uid_count, is_accepted in rows
@@ -128,14 +153,62 @@ def touches(connection: sqlite3.Connection, key: CohortKey) -> list[Touch]:
     """Return each run that sent anything to the cohort, with its last request."""
     rows = connection.execute(
         "SELECT run, sent_boot_id, sent_boot_ns, sent_utc_ns, EXISTS "
-        "(SELECT 1 FROM batch WHERE batch.run = run.run AND leg = 'resend') "
+        "(SELECT 1 FROM batch WHERE batch.run = run.run AND leg = 'resend'), EXISTS "
+        "(SELECT 1 FROM followed WHERE followed.run = run.run) "
         "FROM run JOIN attempt USING (run) "
         "WHERE partner = ? AND cohort_id = ? AND sent_utc_ns IS NOT NULL "
         "AND id = (SELECT max(id) FROM attempt AS a WHERE a.run = run.run "
         "AND a.sent_utc_ns IS NOT NULL)",
         (key.partner, key.cohort_id),
     )
-    return [Touch(run, Stamp(*stamp), bool(has_resent)) for run, *stamp, has_resent in rows]
+    return [
+        Touch(run, Stamp(*stamp), bool(has_resent), bool(is_followed))
+        for run, *stamp, has_resent, is_followed in rows
+    ]
+
+
+_KEPT = """
+WITH oldest AS (
+  SELECT min(last_attempt) AS attempt, min(run) AS run, max(generation) AS generation
+  FROM generation WHERE partner = ?1 AND cohort_id = ?2 AND is_shadow = ?3 AND file IS NOT NULL
+)
+SELECT name,
+  status = 'running'
+  OR run.run = (SELECT max(run) FROM run JOIN plan USING (run)
+                WHERE partner = ?1 AND cohort_id = ?2 AND is_shadow = ?3)
+  OR f.run IS NOT NULL AND (
+    coalesce((SELECT max(id) FROM attempt AS a WHERE a.run = run.run), 0)
+      > min(f.attempt, coalesce((SELECT attempt FROM oldest), 0))
+    OR EXISTS (SELECT 1 FROM attempt AS a WHERE a.run = run.run)
+      AND run.run >= (SELECT run FROM oldest)
+    OR plan.run IS NULL AND status IN ('incomplete', 'refused', 'source_failed')
+    OR NOT is_closed AND plan.generation IS (SELECT generation FROM oldest)
+  )
+FROM run LEFT JOIN plan USING (run) LEFT JOIN followed AS f USING (run)
+WHERE partner = ?1 AND cohort_id = ?2 AND coalesce(is_shadow, 0) = ?3
+AND (action = 'mirror' OR f.run IS NOT NULL)
+"""
+
+
+def kept(connection: sqlite3.Connection, key: CohortKey) -> list[Kept]:
+    """Return the runs that may have uids beside the ledger, and whether any of them is needed.
+
+    To be folded, to be trusted from the oldest snapshot on, to be asked after, gone on with or
+    applied.
+    """
+    rows = connection.execute(_KEPT, key.values)
+    return [Kept(name, bool(is_needed)) for name, is_needed in rows]
+
+
+def is_mirrored(connection: sqlite3.Connection, key: CohortKey) -> bool:
+    """Say whether a snapshot follows what is sent to the cohort, or is about to."""
+    found = connection.execute(
+        "SELECT 1 FROM generation WHERE partner = ?1 AND cohort_id = ?2 AND NOT is_shadow "
+        "UNION ALL SELECT 1 FROM followed JOIN run USING (run) JOIN attempt USING (run) "
+        "WHERE partner = ?1 AND cohort_id = ?2 LIMIT 1",
+        (key.partner, key.cohort_id),
+    ).fetchone()
+    return found is not None
 
 
 def pushed_before(connection: sqlite3.Connection, key: CohortKey) -> list[str]:

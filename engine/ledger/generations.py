@@ -6,7 +6,9 @@ Each is a function on a connection, inside its caller's transaction.
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from engine.clock import Stamp
 from engine.ledger.records import CohortKey
 
 
@@ -24,7 +26,7 @@ class Generation:
     unknown: int
     out: int
     origin: str
-    made_utc_ns: int
+    made: Stamp
     last_attempt: int
     """The last attempt of the ledger that it knows of."""
 
@@ -37,21 +39,27 @@ def current(connection: sqlite3.Connection, key: CohortKey) -> Generation | None
 def generations(connection: sqlite3.Connection, key: CohortKey) -> list[Generation]:
     """Return every snapshot there was, the latest first."""
     rows = connection.execute(
-        "SELECT generation, run, file, digest, members, unknown, out, origin, made_utc_ns, "
-        "last_attempt "
+        "SELECT generation, run, file, digest, members, unknown, out, origin, made_boot_id, "
+        "made_boot_ns, made_utc_ns, last_attempt "
         "FROM generation WHERE partner = ? AND cohort_id = ? AND is_shadow = ? "
         "ORDER BY generation DESC",
         key.values,
     )
-    return [Generation(*row) for row in rows]
+    return [_generation(*row) for row in rows]
+
+
+def _generation(*row: Any) -> Generation:  # noqa: ANN401 - columns, as `generations` asks for them
+    number, run, file, digest, members, unknown, out, origin, *made, last_attempt = row
+    census = (members, unknown, out)
+    return Generation(number, run, file, digest, *census, origin, Stamp(*made), last_attempt)
 
 
 def enter(connection: sqlite3.Connection, key: CohortKey, generation: Generation) -> None:
     """Make a snapshot, whose file is on the disk, the one that counts."""
     connection.execute(
         "INSERT INTO generation (partner, cohort_id, is_shadow, generation, run, file, digest, "
-        "members, unknown, out, origin, made_utc_ns, last_attempt) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "members, unknown, out, origin, made_boot_id, made_boot_ns, made_utc_ns, last_attempt) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *key.values,
             generation.number,
@@ -62,27 +70,16 @@ def enter(connection: sqlite3.Connection, key: CohortKey, generation: Generation
             generation.unknown,
             generation.out,
             generation.origin,
-            generation.made_utc_ns,
+            *(generation.made.boot_id, generation.made.boot_ns, generation.made.utc_ns),
             generation.last_attempt,
         ),
     )
 
 
-def drop(connection: sqlite3.Connection, key: CohortKey, numbers: Sequence[int]) -> list[str]:
-    """Write down that these snapshots' files are no longer kept.
-
-    Returns the names of the runs whose plans none of the snapshots left can need.
-    """
+def drop(connection: sqlite3.Connection, key: CohortKey, numbers: Sequence[int]) -> None:
+    """Write down that these snapshots' files are no longer kept."""
     connection.executemany(
         "UPDATE generation SET file = NULL WHERE partner = ? AND cohort_id = ? AND is_shadow = ? "
         "AND generation = ?",
         [(*key.values, number) for number in numbers],
     )
-    rows = connection.execute(
-        "SELECT name FROM run JOIN followed USING (run) LEFT JOIN plan USING (run) "
-        "WHERE partner = ?1 AND cohort_id = ?2 AND coalesce(is_shadow, 0) = ?3 "
-        "AND run < (SELECT min(run) FROM generation "
-        "WHERE partner = ?1 AND cohort_id = ?2 AND is_shadow = ?3 AND file IS NOT NULL)",
-        key.values,
-    )
-    return [name for (name,) in rows]

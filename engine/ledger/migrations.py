@@ -158,13 +158,14 @@ CREATE TABLE plan (
     first_action    TEXT    NOT NULL CHECK (first_action IN ('add', 'remove')),
     duplicate       INTEGER NOT NULL,         -- rows whose uid stood in an earlier row
     unchanged       INTEGER NOT NULL,
-    known_rejects   INTEGER NOT NULL,         -- wanted, but rejected lately: not sent
     add_plain       INTEGER NOT NULL,
     add_suspect     INTEGER NOT NULL,         -- rejected before, tried again, behind the plain
     add_held        INTEGER NOT NULL,         -- wait for a recent change to settle; the last
+    add_known       INTEGER NOT NULL,         -- rejected lately: not sent
     remove_plain    INTEGER NOT NULL,
     remove_suspect  INTEGER NOT NULL,
     remove_held     INTEGER NOT NULL,
+    remove_known    INTEGER NOT NULL,
     resend          INTEGER NOT NULL,         -- members that are in, added once more
     resent_through  TEXT,                     -- JSON: run and uid (hex) of the last; null: the end
     exported_utc_ns INTEGER,                  -- when the export was last written; null: unknown
@@ -194,6 +195,8 @@ CREATE TABLE generation (
     unknown         INTEGER NOT NULL,
     out             INTEGER NOT NULL,         -- removed so lately that it may not have settled
     origin          TEXT    NOT NULL,         -- mirror, or the command that made it
+    made_boot_id    TEXT    NOT NULL,
+    made_boot_ns    INTEGER NOT NULL,
     made_utc_ns     INTEGER NOT NULL,
     last_attempt    INTEGER NOT NULL,         -- the last that it knows of; 0 in the shadow
     PRIMARY KEY (partner, cohort_id, is_shadow, generation)

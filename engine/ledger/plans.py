@@ -21,10 +21,12 @@ class LegCounts:
     plain: int = 0
     suspect: int = 0
     held: int = 0
+    known: int = 0
+    """Rejected lately, so that they are not sent."""
 
     @property
     def planned(self) -> int:
-        """All of them."""
+        """All that is to be sent."""
         return self.plain + self.suspect + self.held
 
 
@@ -35,8 +37,10 @@ class Stretch:
     leg: Leg
     end: int
     """The place behind the last; they begin where the leg has come to."""
-    is_held: bool
+    is_held: bool = False
     """Whether they wait until earlier changes have settled."""
+    were_rejected: bool = False
+    """Whether the API would not take them on an earlier night."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,6 @@ class PlanRecord:
     first_action: Action
     duplicate: int
     unchanged: int
-    known_rejects: int
     legs: Mapping[Leg, LegCounts]
     resent_through: str | None
     """The member that the round of resending has come to, as the ledger keeps it."""
@@ -71,16 +74,20 @@ class PlanRecord:
         order = (first, Leg.ADD if first is Leg.REMOVE else Leg.REMOVE, Leg.RESEND)
         counts = [(leg, self.legs[leg]) for leg in order]
         at_once = [
-            Stretch(leg, end, is_held=False)
+            stretch
             for leg, count in counts
-            for end in (count.plain, count.plain + count.suspect)
+            for stretch in (
+                Stretch(leg, count.plain),
+                Stretch(leg, count.plain + count.suspect, were_rejected=True),
+            )
         ]
         return at_once + [Stretch(leg, count.planned, is_held=True) for leg, count in counts]
 
 
 _PLAN_COLUMNS = (
-    *("is_shadow", "generation", "first_action", "duplicate", "unchanged", "known_rejects"),
-    *("add_plain", "add_suspect", "add_held", "remove_plain", "remove_suspect", "remove_held"),
+    *("is_shadow", "generation", "first_action", "duplicate", "unchanged"),
+    *("add_plain", "add_suspect", "add_held", "add_known"),
+    *("remove_plain", "remove_suspect", "remove_held", "remove_known"),
     *("resend", "resent_through", "exported_utc_ns", "profile", "verdicts", "allowances"),
     "forecast",
 )
@@ -89,7 +96,7 @@ _PLAN_COLUMNS = (
 def enter_plan(
     connection: sqlite3.Connection, run: int, plan: PlanRecord, *, is_shadow: bool
 ) -> None:
-    """Enter what a mirror plans; its snapshot is to follow what becomes of it."""
+    """Enter what a mirror plans; unless it is blocked, the snapshot follows what becomes of it."""
     add, remove = plan.legs[Leg.ADD], plan.legs[Leg.REMOVE]
     marks = ", ".join("?" for _ in _PLAN_COLUMNS)
     connection.execute(
@@ -99,9 +106,9 @@ def enter_plan(
             is_shadow,
             plan.generation,
             plan.first_action.value,
-            *(plan.duplicate, plan.unchanged, plan.known_rejects),
-            *(add.plain, add.suspect, add.held),
-            *(remove.plain, remove.suspect, remove.held),
+            *(plan.duplicate, plan.unchanged),
+            *(add.plain, add.suspect, add.held, add.known),
+            *(remove.plain, remove.suspect, remove.held, remove.known),
             plan.legs[Leg.RESEND].plain,
             plan.resent_through,
             plan.exported_utc_ns,
@@ -111,7 +118,8 @@ def enter_plan(
             json.dumps(plan.forecast),
         ),
     )
-    follow(connection, run)
+    if not plan.is_blocked:
+        follow(connection, run)
 
 
 def plan_of(connection: sqlite3.Connection, run: int) -> PlanRecord | None:
@@ -124,7 +132,7 @@ def plan_of(connection: sqlite3.Connection, run: int) -> PlanRecord | None:
         return None
     kept = dict(zip(_PLAN_COLUMNS, row, strict=True))
     legs = {
-        leg: LegCounts(*(kept[f"{leg}_{part}"] for part in ("plain", "suspect", "held")))
+        leg: LegCounts(*(kept[f"{leg}_{part}"] for part in ("plain", "suspect", "held", "known")))
         for leg in (Leg.ADD, Leg.REMOVE)
     }
     return PlanRecord(
@@ -132,7 +140,6 @@ def plan_of(connection: sqlite3.Connection, run: int) -> PlanRecord | None:
         Action(kept["first_action"]),
         kept["duplicate"],
         kept["unchanged"],
-        kept["known_rejects"],
         legs | {Leg.RESEND: LegCounts(kept["resend"])},
         kept["resent_through"],
         kept["exported_utc_ns"],
@@ -148,6 +155,22 @@ def open_plan(connection: sqlite3.Connection, run: int) -> PlanRecord | None:
     return row and plan_of(connection, run)
 
 
+def overtaken_by(connection: sqlite3.Connection, run: int, key: CohortKey) -> str | None:
+    """Return the name of a mirror of the cohort that was carried out after a plan was made."""
+    found: tuple[str] | None = connection.execute(
+        "SELECT name FROM run JOIN plan USING (run) WHERE partner = ? AND cohort_id = ? "
+        "AND is_shadow = ? AND run > ? AND (status = 'finished' OR EXISTS "
+        "(SELECT 1 FROM attempt AS a WHERE a.run = run.run)) ORDER BY run DESC LIMIT 1",
+        (*key.values, run),
+    ).fetchone()
+    return found and found[0]
+
+
+def rebase(connection: sqlite3.Connection, run: int, generation: int) -> None:
+    """Write down which generation a plan goes on from, now that it has a number."""
+    connection.execute("UPDATE plan SET generation = ? WHERE run = ?", (generation, run))
+
+
 def close_plan(connection: sqlite3.Connection, run: int) -> None:
     """Send nothing more of a plan."""
     connection.execute("UPDATE plan SET is_closed = 1 WHERE run = ?", (run,))
@@ -161,28 +184,47 @@ class LastMirror:
     cohort_description: str | None
     profile: Mapping[str, Any]
     exported_utc_ns: int | None
-    """When the latest export was written of all that were mirrored; None if nobody knows."""
+    """When the last export of which that is known was written; None if nobody knows."""
+    additions_left: int
+    """Additions that the guards let pass, and that were not sent to their end."""
 
 
 def last_mirror(connection: sqlite3.Connection, key: CohortKey) -> LastMirror | None:
     """Return what the guards hold tonight's export against."""
+    # A run that the API refused altogether has mirrored nothing.
     counting = (
-        "FROM run JOIN plan USING (run) LEFT JOIN followed USING (run) "
-        "WHERE partner = ? AND cohort_id = ? AND is_shadow = ? "
-        "AND (status IN ('finished', 'shadow') OR attempt > 0)"
+        "FROM run JOIN plan USING (run) WHERE partner = ? AND cohort_id = ? AND is_shadow = ? "
+        "AND (status IN ('finished', 'shadow') OR EXISTS (SELECT 1 FROM batch "
+        "WHERE batch.run = run.run AND (state = 'accepted' OR may_have_been_applied)))"
     )
     found = connection.execute(
-        f"SELECT cohort_name, cohort_description, profile {counting} ORDER BY run DESC LIMIT 1",
+        f"SELECT run, status, cohort_name, cohort_description, profile {counting} "
+        "ORDER BY run DESC LIMIT 1",
         key.values,
     ).fetchone()
     if found is None:
         return None
-    (exported,) = connection.execute(
-        f"SELECT max(exported_utc_ns) {counting}",
+    exported = connection.execute(
+        f"SELECT exported_utc_ns {counting} AND exported_utc_ns IS NOT NULL "
+        "ORDER BY run DESC LIMIT 1",
         key.values,
     ).fetchone()
-    name, description, profile = found
-    return LastMirror(name, description, json.loads(profile), exported)
+    run, status, name, description, profile = found
+    left = 0 if status in {"finished", "shadow"} else _additions_left(connection, run)
+    return LastMirror(name, description, json.loads(profile), exported and exported[0], left)
+
+
+def _additions_left(connection: sqlite3.Connection, run: int) -> int:
+    plan = plan_of(connection, run)
+    told = {each["guard"]: each["verdict"] for each in plan.verdicts} if plan else {}
+    if plan is None or told.get("additions") != "passes":  # What was lifted was for one run.
+        return 0
+    (settled,) = connection.execute(
+        "SELECT coalesce(sum(uid_count), 0) FROM batch "
+        "WHERE run = ? AND leg = 'add' AND state IN ('accepted', 'rejected')",
+        (run,),
+    ).fetchone()
+    return plan.legs[Leg.ADD].planned - int(settled)
 
 
 def resent_through(connection: sqlite3.Connection, key: CohortKey) -> str | None:
@@ -205,19 +247,22 @@ class Rejection:
     """A uid that the API would not take, and when it last said so."""
 
     uid: str
+    action: Action
+    """What it would not do with it."""
     run: int
     utc_ns: int
 
 
 def rejections(connection: sqlite3.Connection, key: CohortKey) -> list[Rejection]:
-    """Return each uid that the API rejected, by its latest rejection."""
+    """Return each uid that the API rejected, by the latest rejection of each action."""
     rows = connection.execute(
-        "SELECT uid, run, max(coalesce(ended_utc_ns, run.started_utc_ns)) FROM rejected "
-        "JOIN run USING (run) LEFT JOIN attempt USING (run, batch) "
-        "WHERE partner = ? AND cohort_id = ? GROUP BY uid ORDER BY uid",
+        "SELECT uid, iif(leg = 'remove', 'remove', 'add') AS asked, run, "
+        "max(coalesce(ended_utc_ns, run.started_utc_ns)) FROM rejected "
+        "JOIN run USING (run) JOIN batch USING (run, batch) LEFT JOIN attempt USING (run, batch) "
+        "WHERE partner = ? AND cohort_id = ? GROUP BY uid, asked ORDER BY uid, asked",
         (key.partner, key.cohort_id),
     )
-    return [Rejection(*row) for row in rows]
+    return [Rejection(uid, Action(action), run, utc_ns) for uid, action, run, utc_ns in rows]
 
 
 def next_place(connection: sqlite3.Connection, run: int, leg: Leg) -> int:

@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 
 from engine.cohort import Leg
 from engine.plan.planning import literal, planner, share, shares_for
-from engine.plan.records import Comparison, Member, PlannedLeg, Snapshot, Staged, UidState
+from engine.plan.records import UNKNOWN, Comparison, Member, PlannedLeg, Snapshot, Staged, UidState
 from engine.plan.settings import PlanningSettings
-from engine.plan.staging import BATCH_ROWS, UidWriter, open_writer, read_batches
+from engine.plan.staging import BATCH_ROWS, UidWriter, open_writer, read_batches, write_batches
 
 LEG = pa.schema(
     [
@@ -31,12 +31,15 @@ LEG = pa.schema(
 REJECTIONS = pa.schema(
     [
         pa.field("uid", pa.binary(), nullable=False),
+        pa.field("wanted", pa.bool_(), nullable=False),
         pa.field("run", pa.int32(), nullable=False),
         pa.field("is_due", pa.bool_(), nullable=False),
     ]
 )
-"""Uids that the API rejected, in which run last, and whether it is time to try them again."""
+"""Uids that the API would not add (`wanted`) or not remove, in which run last, and whether it is
+time to try again."""
 
+_DOUBTFUL = pa.array([int(state) for state in UNKNOWN], pa.uint8())
 _KINDS = ("plain", "suspect", "held", "known")
 """The parts of a leg, in the order in which they stand in its file."""
 
@@ -57,17 +60,18 @@ SELECT uid, was, was_run, n, wanted,
             WHEN was_run IN (SELECT run FROM recent) AND (
               wanted AND was IN ({UidState.OUT:d}, {UidState.MAY_BE_OUT:d})
               OR NOT wanted AND was IN ({UidState.IN:d}, {UidState.MAY_BE_IN:d})
-            ) OR {{all_removes_wait}} AND NOT wanted THEN {_KINDS.index("held")}
+            ) OR CASE WHEN wanted THEN {{all_adds_wait}} ELSE {{all_removes_wait}} END
+            THEN {_KINDS.index("held")}
             WHEN r.run >= was_run THEN {_KINDS.index("suspect")}
             ELSE {_KINDS.index("plain")} END::UTINYINT AS kind
-FROM d LEFT JOIN rejections AS r USING (uid)
+FROM d LEFT JOIN rejections AS r USING (uid, wanted)
 """  # noqa: S608 - our own words
 _NOBODY = "(SELECT ''::BLOB AS uid, 0::UTINYINT AS state, 0::INTEGER AS run WHERE false)"
 
 _RESENT = f"""
 SELECT uid, state AS was, run AS was_run FROM {{base}} AS b
 ANTI JOIN {{removes}} AS r USING (uid)
-ANTI JOIN (SELECT uid FROM rejections WHERE NOT is_due) AS j USING (uid)
+ANTI JOIN (SELECT uid FROM rejections WHERE wanted AND NOT is_due) AS j USING (uid)
 WHERE state = {UidState.IN:d} AND (run < ?1 OR run = ?1 AND uid > ?2)
 ORDER BY run DESC, uid LIMIT ?3
 """  # noqa: S608 - our own words
@@ -83,6 +87,14 @@ class Resend:
     """The member resent last, from which a round goes on; None: a round begins."""
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Whether all that is added, or removed, waits: nobody can say what it might reverse."""
+
+    adds: bool = False
+    removes: bool = False
+
+
 def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the order
     staged: Staged,
     base: Snapshot | None,
@@ -92,16 +104,15 @@ def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the orde
     recent_runs: Sequence[int] = (),
     rejections: pa.Table | None = None,
     resend: Resend | None = None,
-    all_removes_wait: bool = False,
+    waiting: Waiting = Waiting(),
     look_up_from_work: Callable[[], None] = lambda: None,
 ) -> Comparison:
     """Write the legs `adds.parquet`, `removes.parquet` and `resends.parquet` into `folder`.
 
-    Their schema is `LEG`; uids that are wanted and known to be rejected stand behind the others
-    of `adds`. `recent_runs` are those whose requests the far side may not have applied yet; a
-    change that reverses one of theirs is held, and with `all_removes_wait` each remove is.
-    `rejections` has the schema `REJECTIONS`. `look_up_from_work` is called every few seconds, and
-    may raise to stop. Raises as `planner`.
+    Their schema is `LEG`; uids that are known to be rejected stand behind the others. `recent_runs`
+    are those whose requests the far side may not have applied yet; a change that reverses one of
+    theirs is held, and so is what is `waiting`. `rejections` has the schema `REJECTIONS`.
+    `look_up_from_work` is called every few seconds, and may raise to stop. Raises as `planner`.
     """
     with planner(settings, folder) as connection:
         _load(connection, recent_runs, rejections)
@@ -109,9 +120,7 @@ def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the orde
             to_add = _LegWriter(leg_path(folder, Leg.ADD), files)
             to_remove = _LegWriter(leg_path(folder, Leg.REMOVE), files)
             differing = lost = 0
-            for rows in _different(
-                connection, staged, base, settings, all_removes_wait=all_removes_wait
-            ):
+            for rows in _different(connection, staged, base, settings, waiting):
                 look_up_from_work()
                 differing += pc.sum(rows["n"]).as_py() or 0
                 to_add.write(rows.filter(rows["wanted"]))
@@ -119,17 +128,16 @@ def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the orde
                 to_remove.write(gone)
                 lost += pc.sum(pc.equal(gone["was"], int(UidState.IN))).as_py() or 0
             adds, removes = to_add.finish(), to_remove.finish()
-            known = to_add.counts["known"]
         resent, through = _resend(connection, base, folder, resend)
     unchanged = (base.census.members if base else 0) - lost
-    duplicate = staged.uids - adds.planned - known - unchanged
+    duplicate = staged.uids - adds.planned - adds.known - unchanged
     matched = staged.uids - differing
     if not 0 <= matched - unchanged <= duplicate:
         raise RuntimeError(
             f"the comparison does not add up: {staged.uids} uids, {differing} differing, "
             f"{unchanged} unchanged, {duplicate} duplicate"
         )
-    return Comparison(adds, removes, unchanged, duplicate, known, resent, through)
+    return Comparison(adds, removes, unchanged, duplicate, resent, through)
 
 
 def leg_path(folder: Path, leg: Leg) -> Path:
@@ -147,6 +155,7 @@ class _LegWriter:
         self._asides = files.enter_context(ExitStack())
         self._aside: dict[str, UidWriter] = {}
         self.counts = dict.fromkeys(_KINDS, 0)
+        self._doubtful = 0
 
     def write(self, rows: pa.RecordBatch) -> None:
         """Write rows, which have a kind each."""
@@ -156,6 +165,8 @@ class _LegWriter:
             chosen = rows.filter(pa.array(kinds == place)).select(LEG.names).cast(LEG)
             self._writer(kind).write(chosen)
             self.counts[kind] += len(chosen)
+            if kind != "known":
+                self._doubtful += pc.sum(pc.is_in(chosen["was"], value_set=_DOUBTFUL)).as_py() or 0
 
     def _writer(self, kind: str) -> UidWriter:
         if kind == "plain":
@@ -177,7 +188,8 @@ class _LegWriter:
                     self._plain.write(rows.cast(LEG))
                 self._aside_path(kind).unlink()
         counts = self.counts
-        return PlannedLeg(self._path, counts["plain"], counts["suspect"], counts["held"])
+        plain, suspect, held, known = (counts[kind] for kind in _KINDS)
+        return PlannedLeg(self._path, plain, suspect, held, known, self._doubtful)
 
 
 def _load(
@@ -190,7 +202,7 @@ def _load(
         connection.executemany("INSERT INTO recent VALUES (?)", [[run] for run in recent_runs])
     given = REJECTIONS.empty_table() if rejections is None else rejections
     connection.register("given", given)
-    connection.execute("CREATE TEMP TABLE rejections AS SELECT uid, run, is_due FROM given")
+    connection.execute("CREATE TEMP TABLE rejections AS SELECT uid, wanted, run, is_due FROM given")
     connection.unregister("given")
 
 
@@ -199,8 +211,7 @@ def _different(
     staged: Staged,
     base: Snapshot | None,
     settings: PlanningSettings,
-    *,
-    all_removes_wait: bool,
+    waiting: Waiting,
 ) -> Iterator[pa.RecordBatch]:
     """Yield what differs: uid, was, was_run, its rows `n`, whether it is wanted, and its kind."""
     census, size = (base.census.total, base.path.stat().st_size) if base else (0, 0)
@@ -209,7 +220,8 @@ def _different(
         query = _DIFFERENT.format(
             staged=share(staged.path, shares, which),
             base=share(base.path, shares, which) if base else _NOBODY,
-            all_removes_wait=str(all_removes_wait).lower(),
+            all_adds_wait=str(waiting.adds).lower(),
+            all_removes_wait=str(waiting.removes).lower(),
         )
         yield from connection.sql(query).to_arrow_reader(BATCH_ROWS)
 
@@ -222,18 +234,22 @@ def _resend(
 ) -> tuple[PlannedLeg, Member | None]:
     """Write the leg of what is sent again; return it, and the member that the round has come to."""
     path = leg_path(folder, Leg.RESEND)
-    after = (resend and resend.after) or _NEWEST
-    count, last = 0, None
-    with open_writer(path, LEG) as writer:
-        if base is not None and resend is not None:
-            query = _RESENT.format(
-                base=f"read_parquet({literal(base.path)})",
-                removes=f"read_parquet({literal(leg_path(folder, Leg.REMOVE))})",
-            )
-            found = connection.sql(query, params=[after.run, after.uid, resend.most])
+    if base is None or resend is None:
+        write_batches(path, LEG, [])
+        return PlannedLeg(path), None
+    query = _RESENT.format(
+        base=f"read_parquet({literal(base.path)})",
+        removes=f"read_parquet({literal(leg_path(folder, Leg.REMOVE))})",
+    )
+    # A round that ended exactly with the last member leaves none behind it: the next one begins.
+    for after in dict.fromkeys((resend.after or _NEWEST, _NEWEST)):
+        count, last = 0, None
+        found = connection.sql(query, params=[after.run, after.uid, resend.most])
+        with open_writer(path, LEG) as writer:
             for rows in found.to_arrow_reader(BATCH_ROWS):
                 writer.write(rows.cast(LEG))
                 count += len(rows)
                 last = Member(rows["was_run"][-1].as_py(), rows["uid"][-1].as_py())
-    is_cut = resend is not None and count == resend.most
-    return PlannedLeg(path, count), last if is_cut else None
+        if count:
+            break
+    return PlannedLeg(path, count), last if count == resend.most else None

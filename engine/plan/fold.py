@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.cohort import Leg
+from engine.errors import LedgerError
 from engine.plan.planning import planner, share, shares_for
 from engine.plan.records import Snapshot, UidState
 from engine.plan.settings import PlanningSettings
 from engine.plan.snapshot_file import SNAPSHOT, describe
-from engine.plan.staging import BATCH_ROWS, open_writer, read_batches, write_batches
+from engine.plan.staging import BATCH_ROWS, LOST, open_writer, read_batches, write_batches
 
 FATES = pa.schema(
     [
@@ -38,22 +39,23 @@ _STATES = {
 _CHANGED = pa.schema([pa.field("uid", pa.binary(), nullable=False), pa.field("state", pa.uint8())])
 
 # A uid may stand in an export twice: of two fates the certain one counts. What may have been
-# applied to a uid that was there already, or was not, has changed nothing.
+# applied to a uid that was in already, or out, has changed nothing; that it was sent counts all the
+# same, since what reverses it has to wait.
 _NEXT = f"""
 WITH b AS (SELECT uid, state, run FROM {{base}}),
      c AS (SELECT uid, min(state) AS state FROM {{changed}} GROUP BY uid),
      n AS (
-       SELECT coalesce(c.uid, b.uid) AS uid, b.state AS was, b.run AS was_run, c.state AS becomes,
-              c.uid IS NULL
-              OR c.state = {UidState.MAY_BE_IN:d} AND b.state IS NOT DISTINCT FROM {UidState.IN:d}
-              OR c.state = {UidState.MAY_BE_OUT:d} AND coalesce(b.state, {UidState.OUT:d})
-                 = {UidState.OUT:d} AS stays
+       SELECT coalesce(c.uid, b.uid) AS uid, b.state AS was, b.run AS was_run, c.state AS becomes
        FROM b FULL OUTER JOIN c ON b.uid = c.uid
      )
-SELECT uid, (CASE WHEN stays THEN was ELSE becomes END)::UTINYINT AS state,
-       (CASE WHEN stays THEN was_run ELSE {{run}} END)::INTEGER AS run FROM n
-WHERE NOT (stays AND was IS NULL)
-AND (state <> {UidState.OUT:d} OR run IN ({{recent}}))
+SELECT uid, (CASE
+         WHEN becomes IS NULL THEN was
+         WHEN becomes = {UidState.MAY_BE_IN:d} AND was = {UidState.IN:d} THEN was
+         WHEN becomes = {UidState.MAY_BE_OUT:d} AND coalesce(was, {UidState.OUT:d})
+           = {UidState.OUT:d} THEN {UidState.OUT:d}
+         ELSE becomes END)::UTINYINT AS state,
+       (CASE WHEN becomes IS NULL THEN was_run ELSE {{run}} END)::INTEGER AS run FROM n
+WHERE state <> {UidState.OUT:d} OR run IN ({{recent}})
 """  # noqa: S608 - our own words
 
 _ADOPTED = f"""
@@ -159,6 +161,7 @@ def _changed(leg: Leg, files: LegFiles, fates: pa.Table) -> Iterator[pa.RecordBa
     ).astype(np.uint8)
     if not len(firsts):
         return
+    found = 0
     for first, path in files.items():
         start = first
         for batch in read_batches(path, ["uid"]):
@@ -169,4 +172,9 @@ def _changed(leg: Leg, files: LegFiles, fates: pa.Table) -> Iterator[pa.RecordBa
             if not has_fate.any():
                 continue
             uids = batch["uid"].filter(pa.array(has_fate))
+            found += len(uids)
             yield pa.record_batch([uids, pa.array(states[which[has_fate]])], schema=_CHANGED)
+    if found != sum(mine["uid_count"].to_pylist()):
+        raise LedgerError(
+            f"the uids that a run has sent ({leg.value}) are not all kept any more", hint=LOST
+        )

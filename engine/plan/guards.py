@@ -5,7 +5,7 @@ bound and for one run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from enum import StrEnum
@@ -13,14 +13,14 @@ from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, Len
 
 from engine.errors import UsageError
 from engine.plan.profile import Profile
 
 Count = Annotated[int, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
-Bound = Count | Share | list[Count | Share]
+Bound = Count | Share | Annotated[list[Count | Share], Len(1, 2)]
 """An integer is a number, a float a share; of a list, whatever is least."""
 
 _BOUND = "a whole number, a share from 0.0 to 1.0, or a list of both"
@@ -44,7 +44,7 @@ class GuardSettings:
     """A regular expression (RE2) that the whole of each uid matches."""
     same_shape: bool = True
     """Whether uids have to look as they did last time."""
-    max_age_hours: Annotated[float, Ge(0)] | None = None
+    max_age_hours: Annotated[float, Ge(0), Le(1_000_000)] | None = None
     """How long ago the export may have been written."""
 
     @property
@@ -137,6 +137,9 @@ class Facts:
     members: int
     """Uids that the snapshot has in, or perhaps in."""
     adds: int
+    """Uids to be added that are not in for certain: what may be in already grows no audience."""
+    adds_left: int
+    """How many of those the guards let pass on an earlier night that was not sent to its end."""
     removes: int
     desired: int
     """Uids of the export, duplicates counted once."""
@@ -208,7 +211,7 @@ def _verdict(guard: Guard, found: _Finding, bounds: Mapping[Guard, int | None]) 
     return Verdict(guard, blocks=True, sentence=found.sentence, override=override)
 
 
-def _limit(bound: Bound, whole: int, *, shares: bool = True) -> float:
+def limit_of(bound: Bound, whole: int, *, shares: bool = True) -> float:
     """Return the most that a bound lets pass, of `whole`; infinity if it says nothing."""
     each = bound if isinstance(bound, list) else [bound]
     found = [
@@ -220,7 +223,7 @@ def _limit(bound: Bound, whole: int, *, shares: bool = True) -> float:
 
 
 def _changes(what: str, count: int, bound: Bound, facts: Facts, small: int) -> _Finding:
-    limit = _limit(bound, facts.members, shares=facts.members >= small)
+    limit = limit_of(bound, facts.members, shares=facts.members >= small)
     share = f" ({count / facts.members:.1%})" if facts.members else ""
     of = f"{count:,} {what} of a cohort of {facts.members:,}{share}"
     if count <= limit:
@@ -233,7 +236,13 @@ def _removals(facts: Facts, settings: GuardSettings) -> _Finding:
 
 
 def _additions(facts: Facts, settings: GuardSettings) -> _Finding:
-    return _changes("additions", facts.adds, settings.max_additions, facts, settings.small_cohort)
+    # What a night has left over was judged when that night began, by what the cohort was then.
+    count = max(0, facts.adds - facts.adds_left)
+    found = _changes("additions", count, settings.max_additions, facts, settings.small_cohort)
+    if not facts.adds_left or facts.adds == count:
+        return found
+    left = f"{facts.adds - count:,} more were let pass on a night that was not sent to its end"
+    return replace(found, sentence=f"{found.sentence}; {left}")
 
 
 def _size(facts: Facts, settings: GuardSettings) -> _Finding:
@@ -253,7 +262,7 @@ def _empty(facts: Facts, _: GuardSettings) -> _Finding:
 
 
 def _of_rows(what: str, count: int, bound: Bound, facts: Facts) -> _Finding:
-    limit = _limit(bound, facts.rows_read)
+    limit = limit_of(bound, facts.rows_read)
     of = f"{count:,} {what} rows of {facts.rows_read:,}"
     if count <= limit:
         return _Finding(is_bad=False, sentence=of, count=count)
@@ -295,7 +304,7 @@ def _shape(facts: Facts, settings: GuardSettings) -> _Finding:
 def _older(facts: Facts, _: GuardSettings) -> _Finding:
     now, last = facts.exported_utc_ns, facts.last_exported_utc_ns
     if now is None or last is None:
-        return _Finding(is_bad=False, sentence="the export's time is not known here and last time")
+        return _Finding(is_bad=False, sentence="no earlier export to compare its time with")
     sentence = f"the export is of {_moment(now)}, the one mirrored last of {_moment(last)}"
     return _Finding(now < last, sentence)
 
@@ -309,7 +318,9 @@ def _age(facts: Facts, settings: GuardSettings) -> _Finding:
 
 
 def _name(facts: Facts, _: GuardSettings) -> _Finding:
-    if facts.last_name is None or facts.last_name == facts.name:
+    if facts.last_name is None:
+        return _Finding(is_bad=False, sentence="it was not mirrored before")
+    if facts.last_name == facts.name:
         return _Finding(is_bad=False, sentence="the cohort is called as before")
     return _Finding(
         is_bad=True,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from engine.errors import IncompleteError, StateFullError
+from engine.errors import ConfigError, IncompleteError, StateFullError
 from engine.plan.settings import PlanningSettings
 
 MEGABYTE = 1_000_000
@@ -22,9 +22,10 @@ _BYTES_A_STORED_ROW = 9
 def planner(settings: PlanningSettings, folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open DuckDB within the limits; it spills below `folder` unless told otherwise.
 
-    Raises `StateFullError` where the disk is full, `IncompleteError` where memory does not do.
+    Raises `StateFullError` where the disk is full, `IncompleteError` where memory does not do,
+    `ConfigError` where it can't spill.
     """
-    spill = (Path(settings.spill_dir) if settings.spill_dir else folder) / f"spill-{os.getpid()}"
+    spill = _make_spill_folder(Path(settings.spill_dir) if settings.spill_dir else folder)
     connection = duckdb.connect(
         ":memory:",
         config={
@@ -57,6 +58,34 @@ def planner(settings: PlanningSettings, folder: Path) -> Iterator[duckdb.DuckDBP
     finally:
         connection.close()
         shutil.rmtree(spill, ignore_errors=True)
+
+
+def _make_spill_folder(folder: Path) -> Path:
+    """Make the folder for this process, for its owner's eyes only: uids are spilled into it."""
+    spill = folder / f"{_SPILL}{os.getpid()}"
+    try:
+        spill.mkdir(mode=0o700, parents=True, exist_ok=True)
+        spill.chmod(0o700)
+    except OSError as error:
+        raise ConfigError(
+            f"`plan.spill_dir`: {folder} cannot be written ({error.strerror})",
+            hint="name a folder on a disk with room",
+        ) from error
+    return spill
+
+
+_SPILL = "spill-"
+
+
+def abandoned_spills(folder: Path) -> list[Path]:
+    """Return the folders there of processes that are no more."""
+    return [
+        path
+        for path in folder.glob(f"{_SPILL}*")
+        if (number := path.name.removeprefix(_SPILL)).isdigit()
+        and not Path("/proc", number).exists()
+        and Path("/proc/self").exists()
+    ]
 
 
 def shares_for(rows: int, uid_bytes: int, settings: PlanningSettings) -> int:
@@ -92,7 +121,7 @@ def check_disk(folder: Path, needed: int) -> None:
         raise IncompleteError(
             f"the plan may need {needed / 1e9:,.1f} GB below {folder}, and {free / 1e9:,.1f} GB "
             "are free",
-            hint="make room there, or name another disk by `plan.spill_dir`",
+            hint="make room there, or put the state folder on another disk",
         )
 
 

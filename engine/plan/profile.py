@@ -95,7 +95,7 @@ class Profile:
         return bool(lengths) and max(lengths.values()) >= _NEARLY_ALL * sum(lengths.values())
 
 
-_NEARLY_ALL = 0.9
+_NEARLY_ALL = 0.98
 
 
 class Inspection:

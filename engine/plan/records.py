@@ -87,6 +87,10 @@ class PlannedLeg:
     """Uids that the API rejected before, tried again; they come behind the plain ones."""
     held: int = 0
     """Uids whose change reverses a recent one, and waits until that has settled; they come last."""
+    known: int = 0
+    """Uids that the API rejected lately, behind all others in the file; they are not sent."""
+    doubtful: int = 0
+    """Those to be sent of which nobody knows whether they are in already."""
 
     @property
     def planned(self) -> int:
@@ -98,7 +102,7 @@ class PlannedLeg:
 class Comparison:
     """Tonight's export against the snapshot.
 
-    `staged.uids == duplicate + unchanged + adds.planned + known_rejects`.
+    `staged.uids == duplicate + unchanged + adds.planned + adds.known`.
     """
 
     adds: PlannedLeg
@@ -107,8 +111,6 @@ class Comparison:
     """Uids wanted that are in already."""
     duplicate: int
     """Rows whose uid stood in an earlier row."""
-    known_rejects: int
-    """Uids wanted that the API rejected lately; they are not sent tonight."""
     resends: PlannedLeg
     """Some of the unchanged, added once more."""
     resent_through: Member | None

@@ -96,6 +96,8 @@ class Accounts:
     def imbalance(self) -> str | None:
         """Say which law of conservation does not hold; None if all do."""
         rows, mirror = self.rows, self.mirror
+        if mirror is not None and not mirror.is_planned:
+            return None
         parts = {"blank": rows.blank, "invalid": rows.invalid}
         if mirror is None:
             parts["planned"] = self.uids.planned
@@ -230,21 +232,25 @@ def _mirrored(
     """Complete what was cut from a plan by what was not: pending, or rejected on another night."""
     plan = ledger.execute("SELECT * FROM plan WHERE run = ?", key).fetchone()
     if plan is None:
-        return MirrorFigures()
+        return MirrorFigures(is_planned=False)
     add, remove = (
         _whole_leg(sum(plan[f"{leg}_{part}"] for part in ("plain", "suspect", "held")), cut[leg])
         for leg in (Leg.ADD, Leg.REMOVE)
     )
-    unsent: int = plan["known_rejects"]
     (again,) = ledger.execute(_REJECTED_AGAIN, key).fetchone()
     return MirrorFigures(
         plan["duplicate"],
         plan["unchanged"],
-        replace(add, planned=add.planned + unsent, rejected=add.rejected + unsent),
-        remove,
+        _with_known(add, plan["add_known"]),
+        _with_known(remove, plan["remove_known"]),
         _whole_leg(plan["resend"], cut[Leg.RESEND]),
-        unsent + again,
+        plan["add_known"] + plan["remove_known"] + again,
     )
+
+
+def _with_known(leg: Standing, known: int) -> Standing:
+    """Count those that were rejected lately as planned, and rejected again."""
+    return replace(leg, planned=leg.planned + known, rejected=leg.rejected + known)
 
 
 def _whole_leg(planned: int, cut: Standing) -> Standing:

@@ -99,3 +99,5 @@ class MirrorFigures:
     known_rejects: int = 0
     """Uids rejected tonight, or left alone tonight, that the API had rejected on an earlier night:
     they are told, but don't count against the exit status."""
+    is_planned: bool = True
+    """Whether there is a plan at all; without one no equation can hold."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
-from engine.ledger.beside import plan_folder
 from engine.ledger.changes import MIRROR, RESUMABLE
 from engine.ledger.place import is_held, ledgers
 from engine.ledger.plans import plan_of
@@ -142,11 +141,11 @@ def _unfinished(row: sqlite3.Row) -> UnfinishedRun:
     )
 
 
-def plan_shown(path: Path, ledger: sqlite3.Connection, run: str) -> dict[str, Any] | None:
+def plan_shown(ledger: sqlite3.Connection, run: str) -> dict[str, Any] | None:
     """Return what a mirror plans, as plain values; None for a push, or if it never knew."""
     (number,) = ledger.execute("SELECT run FROM run WHERE name = ?", (run,)).fetchone()
     record = plan_of(ledger, number)
-    return None if record is None else plan_document(record, plan_folder(path.parent, run))
+    return None if record is None else plan_document(record)
 
 
 def attempts_of(ledger: sqlite3.Connection, run: str) -> Iterator[Mapping[str, Any]]:

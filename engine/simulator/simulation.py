@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from engine.batch import Batch, Cutter, PackingSettings
+from engine.batch import Batch, Limit, PackingSettings
 from engine.clock import Clock, Stamp
 from engine.cohort import Action, Cohort, Envelope
 from engine.delivery.outcome import Accepted
@@ -159,8 +159,7 @@ async def _sit(scenario: Scenario, api: Api, sent_before: Sequence[Stamp]) -> Si
         RunState(1, "simulated", 1, bool(sent_before), 1, bool(sent_before), 0),
         (),
         lambda wake: Reader(export, wake),
-        ENVELOPE,
-        Cutter(ENVELOPE, limit),
+        Limit(limit, limit),
         transport=sends,
         pacer=pacer,
         ledger=books,

@@ -161,7 +161,7 @@ def test_a_lower_limit_holds_for_the_batches_to_come() -> None:
     cutter = Cutter(ENVELOPE, len(ENVELOPE) + 20 * (MEMBER_BYTES + 4))
     batches = cutter.batches(export.blocks(30))
     counts = [next(batches).uid_count]
-    cutter.payload_bytes = len(ENVELOPE) + 10 * (MEMBER_BYTES + 4)
+    cutter.limit.payload_bytes = len(ENVELOPE) + 10 * (MEMBER_BYTES + 4)
     counts += [batch.uid_count for batch in batches]
     assert counts == [20] + [10] * 8
 

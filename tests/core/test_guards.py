@@ -22,6 +22,7 @@ def profile(*uids: str) -> Profile:
 HEX = profile(*(f"{number:024x}" for number in range(500)))
 QUIET = Facts(
     members=10_000,
+    adds_left=0,
     adds=100,
     removes=100,
     desired=10_000,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from engine.batch import Batch, Cutter
+from engine.batch import Batch, Cutter, Limit
 from engine.cohort import Action, Cohort, Envelope
 from engine.delivery.intake import Intake
 from engine.delivery.work import Work, divide, reopen
@@ -69,7 +69,7 @@ def test_what_was_left_open_is_found_again(export, data) -> None:
     left = OpenBatch(
         number=9, first_uid=batch.first_uid + start, uid_count=count, attempts=3, isolated=True
     )
-    work = reopen(batch, left, ENVELOPE)
+    work = reopen(batch, left)
     assert uids_of(work) == export.uids[start : start + count]
     assert (work.number, work.offset, work.uid_count) == (9, start, count)
     assert (work.attempts, work.failures, work.isolated) == (3, 0, True)
@@ -86,20 +86,9 @@ def test_a_registration_tells_the_books_what_the_batch_holds() -> None:
     assert entry.payload_bytes == len(ENVELOPE.enclose(["a", "b"]))
 
 
-@dataclass
-class Limit:
-    """Whoever cuts the batches to come."""
-
-    payload_bytes: int = 1000
-    configured_bytes: int = 0
-
-    def __post_init__(self) -> None:
-        self.configured_bytes = self.payload_bytes
-
-
 def test_a_413_lowers_the_limit_to_what_the_halves_take() -> None:
-    limit = Limit()
-    intake = Intake(1, (), ENVELOPE, limit)
+    limit = Limit(1000, 1000)
+    intake = Intake(1, (), limit)
     intake.lower_limit(990, 520)
     assert limit.payload_bytes == 520
     intake.lower_limit(980, 515)  # one that was under way already
@@ -111,8 +100,8 @@ def test_a_413_lowers_the_limit_to_what_the_halves_take() -> None:
 
 
 def test_a_413_never_lowers_the_limit_below_what_was_accepted() -> None:
-    limit = Limit()
-    intake = Intake(1, (), ENVELOPE, limit)
+    limit = Limit(1000, 1000)
+    intake = Intake(1, (), limit)
     intake.note_accepted(700)
     intake.note_accepted(100)
     for size in (50, 699, 700):
@@ -125,19 +114,20 @@ def test_a_413_never_lowers_the_limit_below_what_was_accepted() -> None:
 def test_a_single_uid_is_tried_up_to_the_limit_that_was_configured() -> None:
     single = work_of(Export([[Row("x" * 100)]]))
     pair = work_of(Export([[Row("x" * 50), Row("y" * 50)]]))
-    limit = Limit(len(pair.payload))
-    intake = Intake(1, (), ENVELOPE, limit)
+    limit = Limit(len(pair.payload), len(pair.payload))
+    intake = Intake(1, (), limit)
     assert not intake.is_too_large(pair)
     intake.lower_limit(len(pair.payload), 10)
     assert intake.is_too_large(pair)
     assert not intake.is_too_large(single)
-    assert Intake(1, (), ENVELOPE, Limit(len(single.payload) - 1)).is_too_large(single)
+    too_small = len(single.payload) - 1
+    assert Intake(1, (), Limit(too_small, too_small)).is_too_large(single)
 
 
 def test_the_ledger_hears_of_each_new_batch_in_order_until_it_has_it() -> None:
     export = Export([[Row(f"u{number}") for number in range(9)]])
     batches = Cutter(ENVELOPE, len(ENVELOPE) + 50).batches(export.blocks(4))
-    intake = Intake(7, (), ENVELOPE, Limit())
+    intake = Intake(7, (), Limit(1000, 1000))
     works = [work for batch in batches for work in intake.works_of(batch)]
     assert [work.number for work in works] == list(range(7, 7 + len(works)))
     told = intake.registrations()

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from engine.cohort import Leg
 from engine.errors import IncompleteError, LedgerError
-from engine.plan.compare import REJECTIONS, Resend, compare
+from engine.plan.compare import REJECTIONS, Resend, Waiting, compare
 from engine.plan.fold import FATES, adopt, fold
 from engine.plan.planning import check_disk
-from engine.plan.records import Comparison, Member, PlannedLeg, Snapshot, UidState
+from engine.plan.records import UNKNOWN, Comparison, Member, PlannedLeg, Snapshot, UidState
 from engine.plan.settings import PlanningSettings
 from engine.plan.snapshot_file import SNAPSHOT, describe, look_up, verify
 from engine.plan.staging import UIDS as UID_COLUMN
@@ -46,14 +46,14 @@ class Night:
     export: Sequence[str]
     known: Known
     recent: frozenset[int]
-    rejected: Mapping[str, tuple[int, bool]]
-    all_removes_wait: bool = False
+    rejected: Mapping[tuple[str, Leg], tuple[int, bool]]
+    waiting: Waiting = Waiting()
     resend: Resend | None = None
     shares: int = 1
 
     def kind(self, uid: str, leg: Leg) -> str:
         state, run = self.known.get(uid, (0, 0))
-        rejecting, is_due = self.rejected.get(uid, (-1, False))
+        rejecting, is_due = self.rejected.get((uid, leg), (-1, False))
         reversed_states = {
             Leg.ADD: (UidState.OUT, UidState.MAY_BE_OUT),
             Leg.REMOVE: (UidState.IN, UidState.MAY_BE_IN),
@@ -62,7 +62,7 @@ class Night:
             return "known"
         if state in reversed_states and run in self.recent:
             return "held"
-        if leg is Leg.REMOVE and self.all_removes_wait:
+        if self.waiting.adds if leg is Leg.ADD else self.waiting.removes:
             return "held"
         return "suspect" if rejecting >= run else "plain"
 
@@ -73,14 +73,17 @@ class Night:
             (
                 Member(run, uid.encode())
                 for uid, (state, run) in self.known.items()
-                if state is UidState.IN and uid in wanted and self.rejected.get(uid, (0, True))[1]
+                if state is UidState.IN
+                and uid in wanted
+                and self.rejected.get((uid, Leg.ADD), (0, True))[1]
             ),
             key=lambda member: (-member.run, member.uid),
         )
         after = self.resend and self.resend.after
         if after is None:
             return members
-        return [m for m in members if (-m.run, m.uid) > (-after.run, after.uid)]
+        left = [m for m in members if (-m.run, m.uid) > (-after.run, after.uid)]
+        return left or members
 
     def legs(self) -> dict[Leg, dict[str, set[str]]]:
         wanted = set(self.export)
@@ -103,8 +106,12 @@ nights = st.builds(
     st.lists(uids, max_size=30),
     st.dictionaries(uids, st.tuples(st.sampled_from(UidState), runs), max_size=14),
     st.frozensets(runs, max_size=2),
-    st.dictionaries(uids, st.tuples(runs, st.booleans()), max_size=4),
-    st.booleans(),
+    st.dictionaries(
+        st.tuples(uids, st.sampled_from([Leg.ADD, Leg.REMOVE])),
+        st.tuples(runs, st.booleans()),
+        max_size=4,
+    ),
+    st.builds(Waiting, st.booleans(), st.booleans()),
     st.none()
     | st.builds(
         Resend,
@@ -143,7 +150,8 @@ def compared(night: Night, folder: Path) -> tuple[Comparison, Snapshot | None]:
     staged = stage(blocks_of(night.export), folder / "staged.parquet")
     rejections = pa.table(
         {
-            "uid": [uid.encode() for uid in night.rejected],
+            "uid": [uid.encode() for uid, _ in night.rejected],
+            "wanted": [leg is Leg.ADD for _, leg in night.rejected],
             "run": [run for run, _ in night.rejected.values()],
             "is_due": [is_due for _, is_due in night.rejected.values()],
         },
@@ -158,7 +166,7 @@ def compared(night: Night, folder: Path) -> tuple[Comparison, Snapshot | None]:
             recent_runs=sorted(night.recent),
             rejections=rejections,
             resend=night.resend,
-            all_removes_wait=night.all_removes_wait,
+            waiting=night.waiting,
         )
     return found, base
 
@@ -193,7 +201,10 @@ def test_a_comparison_is_what_the_model_says(night: Night) -> None:
             assert sorted(listed[first:second]) == sorted(kinds["suspect"])
             assert sorted(listed[second : leg.planned]) == sorted(kinds["held"])
             assert sorted(listed[leg.planned :]) == sorted(kinds["known"])
-        assert found.known_rejects == len(legs[Leg.ADD]["known"])
+        for leg, file in ((Leg.ADD, found.adds), (Leg.REMOVE, found.removes)):
+            assert file.known == len(legs[leg]["known"])
+            sent = set().union(*(legs[leg][kind] for kind in ("plain", "suspect", "held")))
+            assert file.doubtful == sum(night.known.get(u, (0, 0))[0] in UNKNOWN for u in sent)
         resent = night.resent() if night.resend else []
         cut = resent[: night.resend.most] if night.resend else []
         assert uids_of(found.resends) == [member.uid.decode() for member in cut]
@@ -204,7 +215,7 @@ def test_a_comparison_is_what_the_model_says(night: Night) -> None:
         assert found.unchanged == sum(
             night.known.get(uid, (None, 0))[0] is UidState.IN for uid in wanted
         )
-        parts = (found.duplicate, found.unchanged, found.adds.planned, found.known_rejects)
+        parts = (found.duplicate, found.unchanged, found.adds.planned, found.adds.known)
         assert sum(parts) == len(night.export)
         left = {path.name for path in Path(name).iterdir()} - {"base.parquet", "staged.parquet"}
         assert left == {"adds.parquet", "removes.parquet", "resends.parquet"}
@@ -283,13 +294,11 @@ def test_a_fold_of_a_push_knows_who_was_there_and_that_rows_repeat(
             place += len(batch)
         for is_accepted in (False, True):
             for uid in {uid for batch, fate in batches if fate is is_accepted for uid in batch}:
-                state, _ = night.known.get(uid, (None, 0))
-                if not is_accepted and (
-                    (leg is Leg.ADD and state is UidState.IN)
-                    or (leg is Leg.REMOVE and state in {None, UidState.OUT})
-                ):
-                    continue  # Whatever became of it, nothing has changed.
-                expected[uid] = (BECOMES[leg, is_accepted], THIS_RUN)
+                state, _ = night.known.get(uid, (UidState.OUT, 0))
+                unchanged = UidState.IN if leg is Leg.ADD else UidState.OUT
+                # Whatever became of it, it is where it was, but what reverses it has to wait.
+                is_certain = is_accepted or state is unchanged
+                expected[uid] = (BECOMES[leg, is_certain], THIS_RUN)
         columns = zip(FATES.names, zip(*fates, strict=True), strict=True) if fates else ()
         table = pa.table(dict(columns), schema=FATES) if fates else FATES.empty_table()
         with parted(night.shares):
