@@ -41,6 +41,20 @@ class Leg(StrEnum):
         return Action.REMOVE if self is Leg.REMOVE else Action.ADD
 
 
+def check_id(cohort_id: str) -> None:
+    """Raise `UsageError` for an id that no cohort has."""
+    _check_text("--cohort-id", cohort_id)
+    if not cohort_id.strip():
+        raise UsageError("--cohort-id is empty")
+
+
+def _check_text(flag: str, text: str) -> None:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise UsageError(f"{flag} is not valid UTF-8")
+    if _CONTROL.search(text):
+        raise UsageError(f"{flag} holds a control character", hint="leave it out")
+
+
 @dataclass(frozen=True, slots=True)
 class Cohort:
     """A custom segment, named by the id that its owner gave it.
@@ -53,18 +67,11 @@ class Cohort:
     description: str | None = None
 
     def __post_init__(self) -> None:
-        for flag, value in (("--cohort-id", self.id), ("--cohort-name", self.name)):
-            if not value.strip():
-                raise UsageError(f"{flag} is empty")
-        for flag, text in (
-            ("--cohort-id", self.id),
-            ("--cohort-name", self.name),
-            ("--cohort-description", self.description or ""),
-        ):
-            if any("\ud800" <= character <= "\udfff" for character in text):
-                raise UsageError(f"{flag} is not valid UTF-8")
-            if _CONTROL.search(text):
-                raise UsageError(f"{flag} holds a control character", hint="leave it out")
+        check_id(self.id)
+        if not self.name.strip():
+            raise UsageError("--cohort-name is empty")
+        _check_text("--cohort-name", self.name)
+        _check_text("--cohort-description", self.description or "")
         found = sorted({c for c in self.name if c in RESTRICTED_NAME_CHARACTERS})
         if found:
             raise UsageError(

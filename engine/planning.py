@@ -186,7 +186,7 @@ class Planner:
 
     @property
     def _exported_utc_ns(self) -> int | None:
-        """When the export was written: now, where a clock ran ahead, or it would bar later nights."""
+        """When the export was written: now, if a clock ran ahead, or it would bar later nights."""
         written = self._request.exported_utc_ns
         return None if written is None else min(written, self._clock.stamp().utc_ns)
 
@@ -238,8 +238,7 @@ class Planner:
         whole = sum(weights.values(), Weight())
         seconds = max(0, whole.requests - 1) * config.pacing.per_seconds / config.pacing.requests
         held = found.adds.held + found.removes.held
-        if held:
-            seconds = max(seconds, recent.seconds)
+        settle = recent.seconds if held else 0.0
         resent = found.resends.planned
         return {
             "add": found.adds.planned,
@@ -249,7 +248,8 @@ class Planner:
             "requests": whole.requests,
             "bytes": whole.bytes,
             "seconds_at_ceiling": round(seconds, 1),
-            "done_at": timestamp(self._clock.stamp().utc_ns + round(seconds * 1e9)),
+            "settle_seconds": round(settle, 1),
+            "done_at": timestamp(self._clock.stamp().utc_ns + round(max(seconds, settle) * 1e9)),
             "resend_requests": weights[Leg.RESEND].requests,
             "resend_nights": -(-base.census.members // resent) if resent and base else None,
         }

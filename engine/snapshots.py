@@ -23,11 +23,12 @@ from engine.ledger.following import Fate, Unfolded
 from engine.ledger.generations import Generation
 from engine.ledger.ledger import Ledger
 from engine.ledger.place import make_folder
+from engine.ledger.reader import LedgerReader
 from engine.ledger.records import CohortKey
 from engine.plan.compare import Waiting, leg_path
 from engine.plan.files import new_file
 from engine.plan.fold import FATES, LegFiles, fold
-from engine.plan.planning import abandoned_spills
+from engine.plan.planning import abandoned
 from engine.plan.recording import recorded
 from engine.plan.records import Census, Snapshot
 from engine.plan.settings import MirrorSettings, PlanningSettings
@@ -85,7 +86,7 @@ class SnapshotStore:
     def __init__(  # noqa: PLR0913, PLR0917 - where, whose, and the two tables of settings
         self,
         folder: Path,
-        ledger: Ledger,
+        ledger: Ledger | LedgerReader,
         key: CohortKey,
         settings: MirrorSettings,
         planning: PlanningSettings,
@@ -180,12 +181,19 @@ class SnapshotStore:
         """Return where a generation stands; `LedgerError` if it is not what it was."""
         return await self._verified(await self.find(number))
 
-    async def verify_all(self) -> list[Generation]:
-        """Return those that are kept; raises `LedgerError` for the first that is not whole."""
-        kept = [each for each in await self.generations() if each.file is not None]
-        for generation in kept:
-            await self._verified(generation)
-        return kept
+    async def verify_all(self) -> list[tuple[Generation, str | None]]:
+        """Return those that are kept, and what is wrong with each; None if nothing is."""
+        found: list[tuple[Generation, str | None]] = []
+        for generation in await self.generations():
+            if generation.file is None:
+                continue
+            try:
+                await self._verified(generation)
+            except LedgerError as error:
+                found.append((generation, error.message))
+            else:
+                found.append((generation, None))
+        return found
 
     async def _verified(self, generation: Generation) -> Snapshot:
         if generation.file is None:
@@ -390,11 +398,11 @@ class SnapshotStore:
         for pattern in ("*/export.parquet", "*/*.part", "*/spill-*"):
             for path in plan_folder(self._root, "").glob(pattern):
                 _delete(path)
-        for pattern in ("*.part", "*.changed", *_PASSING, "tmp*", "spill-*"):
+        for pattern in ("*.part", "*.changed", *_PASSING):
             for path in self.folder.glob(pattern):
                 _delete(path)
-        if self.planning.spill_dir is not None:
-            for path in abandoned_spills(Path(self.planning.spill_dir)):
+        for folder in (self.folder, self.planning.spill_dir):
+            for path in abandoned(Path(folder)) if folder else ():
                 _delete(path)
 
     async def _drop_old(self) -> None:

@@ -21,7 +21,7 @@ from engine.cli.mirror import apply, mirror, plan, rollback
 from engine.cli.push import push, resume
 from engine.cli.runs import rejects, runs, show
 from engine.cli.snapshot import snapshot
-from engine.cli.stdout import printing
+from engine.cli.streams import printing, settle_streams
 from engine.cli.text import printable
 from engine.cli.why import why
 from engine.errors import CohortSyncError, ExitStatus, IncompleteError, UsageError
@@ -64,8 +64,10 @@ _UnreadableCommand: type[Exception] = typer.BadParameter.__bases__[0]
 
 def main() -> NoReturn:
     """Run the command line; every error a user can cause becomes one line and an exit status."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    settle_streams()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _interrupt)
     arguments = sys.argv[1:] or ["--help"]
     try:
         with printing() if "--help" in arguments else nullcontext():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.cli.options import ConfigOption, EndpointOption, JsonOption, StateOption
-from engine.cli.stdout import printing
+from engine.cli.streams import printing
 from engine.cli.text import printable
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from engine.cli.stdout import printing
+from engine.cli.streams import printing
 from engine.errors import ExitStatus, IncompleteError
 
 WORKSPACE, API_KEY = "DEMO", "demo-key"

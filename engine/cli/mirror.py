@@ -23,7 +23,7 @@ from engine.cli.options import (
     StripOption,
     WaitOption,
 )
-from engine.cohort import Action, Cohort
+from engine.cohort import Action, Cohort, check_id
 from engine.errors import EmptyExportError, ExitStatus, GuardError, UsageError
 
 if TYPE_CHECKING:
@@ -163,6 +163,7 @@ def rollback(
     """Make a cohort what it was at an earlier generation, guards and all."""
     from engine.mirror import rollback as roll_back
 
+    check_id(cohort_id)
     permits = _Permits(first_action, allow or [], reason, wait=wait)
     permits.check()
     settings = _load((config, endpoint, state), sends=not dry_run)

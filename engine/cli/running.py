@@ -4,7 +4,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import uvloop
 
@@ -12,38 +12,45 @@ from engine.cli.view import View
 from engine.report.result import RunResult
 from engine.sending import StopSwitch
 
+T = TypeVar("T")
 Start = Callable[..., Coroutine[Any, Any, RunResult]]
 """Begins a run; takes `observe`, `opened`, `note` and `switch` by name, as `push` does."""
 
 
 def run_shown(view: View, start: Start) -> RunResult:
     """Run to the end; the first signal drains, the second cancels."""
-    handlers = {number: signal.getsignal(number) for number in _STOPS}
+
+    async def run(switch: StopSwitch) -> RunResult:
+        # What was imported stays. The collector would walk through all of it again and again,
+        # which took 0.2 CPU seconds a million uids.
+        gc.freeze()
+        return await start(observe=view.observe, opened=view.opened, note=view.note, switch=switch)
+
+    with view:
+        return stoppable(run)
+
+
+def stoppable(work: Callable[[StopSwitch], Coroutine[Any, Any, T]]) -> T:
+    """Run to the end in an event loop; `work` is given the switch that signals pull."""
+    # A process that was started to outlive its terminal goes on ignoring its end.
+    stops = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
+    handlers = {number: signal.getsignal(number) for number in stops}
+
+    async def run() -> T:
+        switch = StopSwitch()
+        loop = asyncio.get_running_loop()
+        for number in stops:
+            loop.add_signal_handler(number, switch.pull, f"{number.name} received")
+        return await work(switch)
+
     try:
-        with view:
-            return uvloop.run(_run(view, start))
+        return uvloop.run(run())
     finally:  # The loop has put the interpreter's own in their place.
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-async def _run(view: View, start: Start) -> RunResult:
-    # What was imported stays. The collector would walk through all of it again and again, which
-    # took 0.2 CPU seconds a million uids.
-    gc.freeze()
-    switch = StopSwitch()
-    loop = asyncio.get_running_loop()
-    for number in _STOPS:
-        loop.add_signal_handler(number, switch.pull, f"{number.name} received")
-    return await start(
-        observe=view.observe,
-        opened=view.opened,
-        note=view.note,
-        switch=switch,
-    )
-
-
-_STOPS = (signal.SIGINT, signal.SIGTERM)
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that stop a run."""
 
 

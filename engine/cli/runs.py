@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from engine.cli.options import ConfigOption, JsonOption, StateOption
-from engine.cli.stdout import printing
+from engine.cli.streams import printing
 from engine.cli.text import table_lines
 from engine.errors import UsageError
 
@@ -109,8 +109,9 @@ def rejects(
     from engine.report.history import find_ledger, reading, rejects_of
 
     _refuse_both(as_json=as_json, as_csv=as_csv)
-    with reading(find_ledger(_state(config, state), run)) as ledger, printing():
-        records = rejects_of(ledger, run)
+    path = find_ledger(_state(config, state), run)
+    with reading(path) as ledger, printing():
+        records = rejects_of(path, ledger, run)
         if as_csv:
             _print_csv(records)
             return

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,19 +21,35 @@ from engine.cli.options import (
     ShadowOption,
     StateOption,
     StripOption,
+    WaitOption,
 )
-from engine.cli.stdout import printing
+from engine.cli.streams import printing
 from engine.cli.text import printable, table_lines
-from engine.errors import EmptyExportError, UsageError
+from engine.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from engine.config import Config
     from engine.ledger.generations import Generation
+    from engine.moving import Brought
+    from engine.sending import StopSwitch
     from engine.snapshots import SnapshotStore
+    from engine.source import ExportSource
 
 snapshot = typer.Typer(help="What is known of a mirrored cohort.", no_args_is_help=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """Whose snapshots, and where they stand."""
+
+    cohort_id: str
+    config: Path | None
+    endpoint: str | None
+    state: Path | None
+    shadow: bool
+    wait: float = 0.0
 
 
 @snapshot.command("list")
@@ -46,9 +62,9 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """List the snapshots of a cohort, the one that counts first."""
-    settings = _load(config, endpoint, state)
-    found = _at_desk(settings, cohort_id, shadow, lambda store: store.generations())
-    _print(found, as_json=as_json)
+    where = _Where(cohort_id, config, endpoint, state, shadow)
+    found = _look(where, lambda store, _: store.generations())
+    _print([_row(each) for each in found], as_json=as_json)
 
 
 @snapshot.command()
@@ -60,10 +76,16 @@ def verify(
     shadow: ShadowOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Read every snapshot that is kept, and say whether it is what it was when it was made."""
-    settings = _load(config, endpoint, state)
-    found = _at_desk(settings, cohort_id, shadow, lambda store: store.verify_all())
-    _print(found, as_json=as_json)
+    """Read every snapshot that is kept, and say whether it is what it was when it was made.
+
+    Exit status 2 says that one of them is not.
+    """
+    where = _Where(cohort_id, config, endpoint, state, shadow)
+    found = _look(where, lambda store, _: store.verify_all())
+    rows = [_row(each) | {"verdict": wrong or "whole"} for each, wrong in found]
+    _print(rows, as_json=as_json)
+    if any(wrong for _, wrong in found):
+        sys.exit(ExitStatus.USAGE)
 
 
 @snapshot.command()
@@ -82,16 +104,13 @@ def export(
     state: StateOption = None,
     shadow: ShadowOption = False,
 ) -> None:
-    """Copy a snapshot to a file: uid, state and run of each, for `import` or other programs."""
+    """Copy a snapshot to a Parquet file: uid, state (1 in, 2 and 4 unknown, 3 out) and run."""
     from engine import moving
 
-    settings = _load(config, endpoint, state)
-    _at_desk(
-        settings,
-        cohort_id,
-        shadow,
-        lambda store: moving.export(store, path, generation, members_only=members),
-    )
+    if str(path) == "-":
+        raise UsageError("a snapshot can't be written to stdout", hint="name a file")
+    where = _Where(cohort_id, config, endpoint, state, shadow)
+    _look(where, lambda store, _: moving.export(store, path, generation, members_only=members))
 
 
 @snapshot.command("import")
@@ -102,110 +121,37 @@ def import_(
     endpoint: EndpointOption = None,
     state: StateOption = None,
     shadow: ShadowOption = False,
+    wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Make an exported snapshot the one that counts, as when moving to another machine."""
     from engine import moving
 
-    settings = _load(config, endpoint, state)
-    made = _at_desk(settings, cohort_id, shadow, lambda store: moving.bring(store, path))
-    _print([made], as_json=as_json)
+    where = _Where(cohort_id, config, endpoint, state, shadow, wait)
+    made = _work(where, lambda store, _, __: moving.bring(store, path), catches_up=False)
+    _print([_row(made)], as_json=as_json)
 
 
-def _takes_a_list(name: str, words: str, show: "Callable[[Any, bool], None]") -> None:
-    """Register a command that reads a list of uids, as an export, and works on it at the desk."""
+@snapshot.command()
+def compare(
+    exports: ExportsArgument,
+    cohort_id: CohortIdOption,
+    column: ColumnOption = None,
+    format_name: FormatOption = FormatName.AUTO,
+    no_header: NoHeaderOption = False,
+    strip: StripOption = False,
+    config: ConfigOption = None,
+    endpoint: EndpointOption = None,
+    state: StateOption = None,
+    shadow: ShadowOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Lay a list from elsewhere beside a snapshot: who is in both, and who in one of them only."""
+    from engine import moving
 
-    def command(
-        exports: ExportsArgument,
-        cohort_id: CohortIdOption,
-        column: ColumnOption = None,
-        format_name: FormatOption = FormatName.AUTO,
-        no_header: NoHeaderOption = False,
-        strip: StripOption = False,
-        config: ConfigOption = None,
-        endpoint: EndpointOption = None,
-        state: StateOption = None,
-        shadow: ShadowOption = False,
-        as_json: JsonOption = False,
-    ) -> None:
-        from engine import moving
-
-        works = {
-            "adopt": moving.adopt,
-            "reconcile": moving.reconcile,
-            "compare": moving.lay_beside,
-        }
-        settings = _load(config, endpoint, state)
-        blocks = _blocks(exports, column, format_name, header=not no_header, strip=strip)
-        found = _at_desk(settings, cohort_id, shadow, lambda store: works[name](store, blocks))
-        show(found, as_json)
-
-    snapshot.command(name, help=words)(command)
-
-
-_takes_a_list(
-    "adopt",
-    "Take over lists that another script has pushed: their uids may be in the cohort. The next "
-    "mirror adds those that it wants, and removes those that it does not.",
-    lambda made, as_json: _print([made], as_json=as_json),
-)
-_takes_a_list(
-    "reconcile",
-    "Take a list of the cohort's real members, from elsewhere, for all that is known.",
-    lambda made, as_json: _print([made], as_json=as_json),
-)
-_takes_a_list(
-    "compare",
-    "Lay a list from elsewhere beside a snapshot: who is in both, and who in one of them only.",
-    lambda found, as_json: _print_comparison(found, as_json=as_json),
-)
-
-
-def _load(config: Path | None, endpoint: str | None, state: Path | None) -> "Config":
-    from engine.config import load
-
-    return load(config, endpoint=endpoint, state=state, need_credentials=False)
-
-
-def _blocks(
-    exports: list[str], column: str | None, format_name: FormatName, *, header: bool, strip: bool
-) -> Any:  # noqa: ANN401 - an iterator of blocks, a type that is heavy to load
-    from engine.source import ReadingOptions, open_source
-
-    options = ReadingOptions(column=column, format=format_name.value, header=header, strip=strip)
-    source = open_source(exports, options)
-    with suppress(EmptyExportError):
-        yield from source.blocks()
-
-
-def _at_desk(
-    config: "Config",
-    cohort_id: str,
-    shadow: bool,  # noqa: FBT001 - which snapshots, said by name at the command line
-    work: "Callable[[SnapshotStore], Awaitable[Any]]",
-) -> Any:  # noqa: ANN401 - whatever `work` returns
-    """Do something with a cohort's snapshots, once they know of all that was sent."""
-    import uvloop
-
-    from engine.clock import SystemClock
-    from engine.desk import Desk
-    from engine.ledger.records import CohortKey
-    from engine.sending import StopSwitch
-
-    if not cohort_id.strip():
-        raise UsageError("--cohort-id is empty")
-    key = CohortKey(config.workspace.partner, cohort_id, shadow)
-    desk = Desk(config, key, lambda _: None, lambda _: None, StopSwitch(), SystemClock())
-
-    async def at_desk() -> Any:  # noqa: ANN401 - see above
-        async with desk.open(0.0) as (_, store):
-            await store.catch_up()
-            return await work(store)
-
-    return uvloop.run(at_desk())
-
-
-def _print_comparison(found: dict[str, Any], *, as_json: bool) -> None:
+    where = _Where(cohort_id, config, endpoint, state, shadow)
+    source = _open(exports, column, format_name, header=not no_header, strip=strip)
+    found = _look(where, lambda store, switch: moving.lay_beside(store, source.blocks(), switch))
     with printing():
         if as_json:
             sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
@@ -215,31 +161,184 @@ def _print_comparison(found: dict[str, Any], *, as_json: bool) -> None:
             sys.stdout.write(printable(f"{name.replace('_', ' '):<26} {shown}") + "\n")
 
 
-def _print(found: "list[Generation]", *, as_json: bool) -> None:
+@snapshot.command()
+def adopt(
+    exports: ExportsArgument,
+    cohort_id: CohortIdOption,
+    column: ColumnOption = None,
+    format_name: FormatOption = FormatName.AUTO,
+    no_header: NoHeaderOption = False,
+    strip: StripOption = False,
+    config: ConfigOption = None,
+    endpoint: EndpointOption = None,
+    state: StateOption = None,
+    shadow: ShadowOption = False,
+    wait: WaitOption = 0.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Take over lists that another script has pushed: their uids may be in the cohort.
+
+    The next mirror adds those that it wants, and removes those that it does not.
+    """
+    from engine import moving
+
+    where = _Where(cohort_id, config, endpoint, state, shadow, wait)
+    source = _open(exports, column, format_name, header=not no_header, strip=strip)
+    brought = _work(where, lambda store, switch, _: moving.adopt(store, source.blocks(), switch))
+    _print_brought(brought, as_json=as_json)
+
+
+@snapshot.command()
+def reconcile(
+    exports: ExportsArgument,
+    cohort_id: CohortIdOption,
+    column: ColumnOption = None,
+    format_name: FormatOption = FormatName.AUTO,
+    no_header: NoHeaderOption = False,
+    strip: StripOption = False,
+    config: ConfigOption = None,
+    endpoint: EndpointOption = None,
+    state: StateOption = None,
+    shadow: ShadowOption = False,
+    wait: WaitOption = 0.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a list of the cohort's real members, from elsewhere, for all that is known."""
+    from engine import moving
+
+    where = _Where(cohort_id, config, endpoint, state, shadow, wait)
+    source = _open(exports, column, format_name, header=not no_header, strip=strip)
+    brought = _work(
+        where,
+        lambda store, switch, settings: moving.reconcile(
+            store, source.blocks(), switch, settings.guards.max_invalid
+        ),
+    )
+    _print_brought(brought, as_json=as_json)
+
+
+def _open(
+    exports: list[str], column: str | None, format_name: FormatName, *, header: bool, strip: bool
+) -> "ExportSource":
+    from engine.source import ReadingOptions, open_source
+
+    options = ReadingOptions(column=column, format=format_name.value, header=header, strip=strip)
+    return open_source(exports, options)
+
+
+def _load(where: _Where) -> "Config":
+    from engine.cohort import check_id
+    from engine.config import load
+
+    check_id(where.cohort_id)
+    return load(where.config, endpoint=where.endpoint, state=where.state, need_credentials=False)
+
+
+def _look(where: _Where, look: "Callable[[SnapshotStore, StopSwitch], Awaitable[Any]]") -> Any:  # noqa: ANN401 - whatever `look` returns
+    """Look at a cohort's snapshots; whoever works on them goes on meanwhile."""
+    from engine.cli.running import stoppable
+    from engine.clock import SystemClock
+    from engine.ledger.place import LEDGER_NAME, ledger_folder
+    from engine.ledger.reader import LedgerReader
+    from engine.ledger.records import CohortKey
+    from engine.report.history import reading
+    from engine.snapshots import SnapshotStore
+
+    config = _load(where)
+    workspace = config.workspace
+    folder = ledger_folder(config.state_dir, workspace.endpoint.url, workspace.id)
+    key = CohortKey(workspace.partner, where.cohort_id, where.shadow)
+    unknown = UsageError(
+        f"there is no {'shadow ' if where.shadow else ''}snapshot of cohort {where.cohort_id} of "
+        f"partner {workspace.partner}, workspace {workspace.id} at {workspace.endpoint.label}",
+        hint="`cohortsync runs` lists the cohorts that were mirrored",
+    )
+    if not (folder / LEDGER_NAME).exists():
+        raise unknown
+
+    async def work(switch: "StopSwitch") -> Any:  # noqa: ANN401 - see above
+        with reading(folder / LEDGER_NAME) as ledger:
+            store = SnapshotStore(
+                *(folder, LedgerReader(ledger), key, config.mirror, config.planning),
+                SystemClock(),
+            )
+            if not await store.generations():
+                raise unknown
+            return await look(store, switch)
+
+    return stoppable(work)
+
+
+def _work(
+    where: _Where,
+    work: "Callable[[SnapshotStore, StopSwitch, Config], Awaitable[Any]]",
+    *,
+    catches_up: bool = True,
+) -> Any:  # noqa: ANN401 - whatever `work` returns
+    """Change a cohort's snapshots, once they know of all that was sent."""
+    from engine.cli.running import stoppable, tell
+    from engine.cli.view import make_view
+    from engine.clock import SystemClock
+    from engine.desk import Desk
+    from engine.ledger.records import CohortKey
+
+    config = _load(where)
+    key = CohortKey(config.workspace.partner, where.cohort_id, where.shadow)
+    view = make_view(config.pacing, lambda: None)
+    tell(view, *config.notes)
+
+    async def at_desk(switch: "StopSwitch") -> Any:  # noqa: ANN401 - see above
+        desk = Desk(config, key, lambda _: None, view.note, switch, SystemClock())
+        async with desk.open(where.wait) as (_, store):
+            if catches_up:
+                await store.catch_up()
+            return await work(store, switch, config)
+
+    return stoppable(at_desk)
+
+
+def _row(generation: "Generation") -> dict[str, Any]:
     from engine.report.accounts import timestamp
 
-    rows = [
-        {
-            "generation": each.number,
-            "made_at": timestamp(each.made.utc_ns),
-            "origin": each.origin,
-            "members": each.members,
-            "unknown": each.unknown,
-            "out": each.out,
-            "is_kept": each.file is not None,
-            "sha256": each.digest.hex(),
-        }
-        for each in found
-    ]
+    return {
+        "generation": generation.number,
+        "made_at": timestamp(generation.made.utc_ns),
+        "origin": generation.origin,
+        "members": generation.members,
+        "unknown": generation.unknown,
+        "out": generation.out,
+        "is_kept": generation.file is not None,
+        "sha256": generation.digest.hex(),
+    }
+
+
+def _print_brought(brought: "Brought", *, as_json: bool) -> None:
+    rows = brought.rows
+    read = {"read": rows.rows_read, "blank": rows.blank, "invalid": rows.invalid}
+    if as_json:
+        _print([_row(brought.generation) | {"rows": read}], as_json=True)
+        return
+    _print([_row(brought.generation)], as_json=False)
+    with printing():
+        sys.stdout.write(
+            f"rows      {rows.rows_read:,} read = {rows.blank:,} blank + {rows.invalid:,} invalid "
+            f"+ {rows.uids:,} with a uid\n"
+        )
+
+
+def _print(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     with printing():
         if as_json:
             sys.stdout.write(json.dumps(rows) + "\n")
             return
-        shown = [
-            tuple(f"{cell:,}" if type(cell) is int else str(cell) for cell in row.values())
-            for row in rows
-        ]
-        heads = ("generation", "made at", "origin", "members", "unknown", "out", "kept", "sha256")
+        headings = [name.removeprefix("is_").replace("_", " ") for name in rows[0]]
+        shown = [tuple(map(_cell, row.values())) for row in rows]
         numbers = ("generation", "members", "unknown", "out")
-        for line in table_lines(heads, shown, numbers=numbers):
+        for line in table_lines(headings, shown, numbers=numbers):
             sys.stdout.write(printable(line) + "\n")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)

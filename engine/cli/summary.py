@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from engine.cli.stdout import printing
+from engine.cli.streams import printing
 from engine.cli.text import printable, table_lines
 from engine.errors import ExitStatus, IncompleteError
 from engine.report.accounts import SCHEMA_VERSION, Accounts
@@ -62,11 +62,15 @@ def print_plan(plan: Mapping[str, Any]) -> None:
 
 
 def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
-    held = f" · {plan['held']:,} wait for earlier changes to settle" if plan["held"] else ""
     yield (
         f"plan      about {plan['requests']:,} requests, {plan['bytes']:,} bytes · "
-        f"{plan['seconds_at_ceiling']:,.1f} s at the ceiling, done at {plan['done_at']}{held}"
+        f"{plan['seconds_at_ceiling']:,.1f} s at the ceiling, done at {plan['done_at']}"
     )
+    if plan["held"]:
+        yield (
+            f"          {plan['held']:,} wait up to {plan['settle_seconds']:,.0f} s for earlier "
+            "changes to settle"
+        )
     if plan["resend"]:
         yield (
             f"resend    {plan['resend_requests']:,} of the requests add {plan['resend']:,} members "
@@ -76,6 +80,12 @@ def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
         if uids:
             more = ", …" if plan[leg] > len(uids) else ""
             yield f"{leg:<9} {', '.join(uids)}{more}"
+    for lifted in plan["allowed"]:
+        bound = "" if lifted["bound"] is None else f"={lifted['bound']:,}"
+        yield (
+            f"lifted    {lifted['guard']}{bound} by {lifted['user']} on {lifted['host']}: "
+            f"{lifted['reason']}"
+        )
     for told in plan["guards"]:
         yield f"guard     {told['guard']:<10} {told['verdict']:<7} {told['sentence']}"
         if told["override"]:

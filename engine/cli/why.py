@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from engine.cli.options import CohortIdOption, ConfigOption, EndpointOption, JsonOption, StateOption
-from engine.cli.stdout import printing
+from engine.cli.streams import printing
 from engine.cli.text import printable
 from engine.errors import UsageError
 
@@ -22,6 +22,7 @@ def why(
     as_json: JsonOption = False,
 ) -> None:
     """Say whether a uid is in a mirrored cohort, since when, and by which request."""
+    from engine.cohort import check_id
     from engine.config import load
     from engine.ledger.place import LEDGER_NAME, ledger_folder
     from engine.ledger.records import CohortKey
@@ -32,6 +33,7 @@ def why(
         uid.encode()
     except UnicodeEncodeError as error:
         raise UsageError("the uid is not valid UTF-8") from error
+    check_id(cohort_id)
     settings = load(config, endpoint=endpoint, state=state, need_credentials=False)
     workspace = settings.workspace
     folder = ledger_folder(settings.state_dir, workspace.endpoint.url, workspace.id)
@@ -43,7 +45,13 @@ def why(
         )
     key = CohortKey(workspace.partner, cohort_id)
     with reading(folder / LEDGER_NAME) as ledger:
-        answer = Inquiry(ledger, folder, key, uid).answer()
+        inquiry = Inquiry(ledger, folder, key, uid)
+        if not inquiry.knows_cohort:
+            raise UsageError(
+                f"nothing is known of cohort {cohort_id} of partner {workspace.partner}",
+                hint="`cohortsync runs` lists the cohorts that something was sent to",
+            )
+        answer = inquiry.answer()
     with printing():
         if as_json:
             sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")

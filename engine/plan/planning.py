@@ -25,7 +25,14 @@ def planner(settings: PlanningSettings, folder: Path) -> Iterator[duckdb.DuckDBP
     Raises `StateFullError` where the disk is full, `IncompleteError` where memory does not do,
     `ConfigError` where it can't spill.
     """
-    spill = _make_spill_folder(Path(settings.spill_dir) if settings.spill_dir else folder)
+    where = Path(settings.spill_dir) if settings.spill_dir else folder
+    try:
+        spill = passing_folder(where, "spill")
+    except OSError as error:
+        raise ConfigError(
+            f"`plan.spill_dir`: {where} cannot be written ({error.strerror})",
+            hint="name a folder on a disk with room",
+        ) from error
     connection = duckdb.connect(
         ":memory:",
         config={
@@ -60,31 +67,26 @@ def planner(settings: PlanningSettings, folder: Path) -> Iterator[duckdb.DuckDBP
         shutil.rmtree(spill, ignore_errors=True)
 
 
-def _make_spill_folder(folder: Path) -> Path:
-    """Make the folder for this process, for its owner's eyes only: uids are spilled into it."""
-    spill = folder / f"{_SPILL}{os.getpid()}"
-    try:
-        spill.mkdir(mode=0o700, parents=True, exist_ok=True)
-        spill.chmod(0o700)
-    except OSError as error:
-        raise ConfigError(
-            f"`plan.spill_dir`: {folder} cannot be written ({error.strerror})",
-            hint="name a folder on a disk with room",
-        ) from error
-    return spill
+def passing_folder(folder: Path, purpose: str) -> Path:
+    """Make a folder for this process, for its owner's eyes only, that is deleted when it is done.
+
+    What a process that died has left is found by `abandoned`. Raises `OSError`.
+    """
+    made = folder / f"{purpose}-{os.getpid()}"
+    made.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made.chmod(0o700)
+    return made
 
 
-_SPILL = "spill-"
-
-
-def abandoned_spills(folder: Path) -> list[Path]:
-    """Return the folders there of processes that are no more."""
+def abandoned(folder: Path) -> list[Path]:
+    """Return the folders that processes which are no more have left in `folder`."""
+    if not Path("/proc/self").exists():
+        return []
+    found = ((path, path.name.rpartition("-")[2]) for path in folder.glob("*-*"))
     return [
         path
-        for path in folder.glob(f"{_SPILL}*")
-        if (number := path.name.removeprefix(_SPILL)).isdigit()
-        and not Path("/proc", number).exists()
-        and Path("/proc/self").exists()
+        for path, pid in found
+        if pid.isdigit() and path.is_dir() and not Path("/proc", pid).exists()
     ]
 
 

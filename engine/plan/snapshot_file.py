@@ -50,6 +50,7 @@ def verify(snapshot: Snapshot) -> None:
         )
 
 
+_WRITES_ONE = "`cohortsync snapshot export` writes one"
 _UNFIT = """
 SELECT count(*) FROM (
   SELECT uid FROM {rows} GROUP BY uid
@@ -65,10 +66,12 @@ def check_snapshot(path: Path, folder: Path, settings: PlanningSettings) -> None
     """
     try:
         schema = pq.read_schema(path)
-    except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"{path}: cannot be read ({error})") from error
-    if not schema.equals(SNAPSHOT) and schema.names != SNAPSHOT.names:
-        raise UsageError(f"{path}: is no snapshot", hint="`cohortsync snapshot export` writes one")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except pa.ArrowException as error:
+        raise UsageError(f"{path}: is no Parquet file", hint=_WRITES_ONE) from error
+    if not schema.equals(SNAPSHOT):
+        raise UsageError(f"{path}: is no snapshot", hint=_WRITES_ONE)
     shares = shares_for(pq.read_metadata(path).num_rows, path.stat().st_size, settings)
     with planner(settings, folder) as connection:
         for which in range(shares):
@@ -80,8 +83,14 @@ def check_snapshot(path: Path, folder: Path, settings: PlanningSettings) -> None
                 raise UsageError(f"{path}: cannot be read ({reason})") from error
             if unfit != (0,):
                 raise UsageError(
-                    f"{path}: is no snapshot: uids stand in it twice, or without a state"
+                    f"{path}: is no snapshot: uids stand in it twice, or without a state",
+                    hint=_WRITES_ONE,
                 )
+    for rows in read_batches(path, ["uid"]):
+        try:
+            rows["uid"].cast(pa.string()).validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise UsageError(f"{path}: is no snapshot: a uid is not UTF-8") from error
 
 
 def look_up(path: Path, uid: str) -> tuple[UidState, int] | None:

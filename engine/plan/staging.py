@@ -72,9 +72,11 @@ def stage(
     return Staged(path, rows_read, blank, invalid, uids, uid_bytes)
 
 
-def write_batches(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+def write_batches(
+    path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], compression: str = "lz4"
+) -> None:
     """Write a Parquet file, durably."""
-    with open_writer(path, schema) as writer:
+    with open_writer(path, schema, compression) as writer:
         for batch in batches:
             writer.write(batch)
 

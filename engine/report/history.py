@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
+from engine.ledger.beside import plan_folder
 from engine.ledger.changes import MIRROR, RESUMABLE
 from engine.ledger.place import is_held, ledgers
 from engine.ledger.plans import plan_of
 from engine.ledger.schema import open_for_reading, readable_errors
+from engine.plan.compare import leg_path
+from engine.plan.leg import leg_blocks
 from engine.report.accounts import Accounts, account, timestamp
 from engine.report.planned import plan_document
 
@@ -167,11 +170,13 @@ WHERE name = ? ORDER BY batch, attempt
 """
 
 
-def rejects_of(ledger: sqlite3.Connection, run: str) -> Iterator[Mapping[str, Any]]:
+def rejects_of(path: Path, ledger: sqlite3.Connection, run: str) -> Iterator[Mapping[str, Any]]:
     """Yield every uid rejected and every row that planned none, one by one, in export order.
 
     `kind` is `rejected`, `invalid` or `blank`; `uid` and `request_id` are of rejected uids only.
+    A mirror's uids that were rejected on an earlier night come first, as long as its plan is kept.
     """
+    yield from _left_alone(path, ledger, run)
     for row in ledger.execute(_REJECTS, (run,)):
         for record in range(row["record"], row["record"] + row["count"]):
             yield {
@@ -183,6 +188,36 @@ def rejects_of(ledger: sqlite3.Connection, run: str) -> Iterator[Mapping[str, An
                 "request_id": row["request_id"],
             }
 
+
+def _left_alone(path: Path, ledger: sqlite3.Connection, run: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the uids that a mirror has left alone, with why they were rejected before."""
+    (number,) = ledger.execute("SELECT run FROM run WHERE name = ?", (run,)).fetchone()
+    plan = plan_of(ledger, number)
+    for leg, counts in plan.legs.items() if plan else ():
+        leg_file = leg_path(plan_folder(path.parent, run), leg)
+        if not (counts.known and leg_file.exists()):
+            continue
+        record = counts.planned
+        for block in leg_blocks(leg_file, record, record + counts.known):
+            for uid in block.uids.to_pylist():
+                record += 1
+                earlier = ledger.execute(_EARLIER, (uid, number, number)).fetchone()
+                yield {
+                    "kind": "rejected",
+                    "file": leg_file.stem,
+                    "record": record,
+                    "reason": f"left alone, as run {earlier['name']} has it: {earlier['reason']}",
+                    "uid": uid,
+                    "request_id": earlier["request_id"],
+                }
+
+
+_EARLIER = """
+SELECT name, rejected.reason AS reason, request_id FROM rejected JOIN run USING (run)
+WHERE uid = ? AND run < ? AND (partner, cohort_id) =
+  (SELECT partner, cohort_id FROM run WHERE run = ?)
+ORDER BY run DESC LIMIT 1
+"""
 
 # The sizes name a run's files in the order in which they are read.
 _REJECTS = """

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.cohort import Leg
+from engine.cohort import Action, Leg
 from engine.errors import LedgerError
 from engine.ledger.beside import plan_folder, snapshot_folder
+from engine.ledger.following import pushed_before
 from engine.ledger.records import CohortKey
 from engine.plan.compare import leg_path
 from engine.plan.leg import place_of
 from engine.plan.recording import recorded
 from engine.plan.records import UidState
 from engine.plan.snapshot_file import look_up
-from engine.report.accounts import timestamp
+from engine.report.accounts import SCHEMA_VERSION, timestamp
 
 _MEMBERSHIP = {
     UidState.IN: "in",
@@ -23,6 +24,13 @@ _MEMBERSHIP = {
     UidState.OUT: "out",
     UidState.MAY_BE_OUT: "unknown",
 }
+
+
+def _membership_by(attempt: dict[str, Any]) -> str:
+    """Say what the last attempt has led to."""
+    if attempt["outcome"] != "accepted":
+        return "unknown"
+    return "in" if attempt["action"] == Action.ADD.value else "out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,16 @@ class Inquiry:
         self._uid = uid
         self._names = (key.partner, key.cohort_id)
 
+    @property
+    def knows_cohort(self) -> bool:
+        """Whether the ledger has heard of the cohort."""
+        found = self._ledger.execute(
+            "SELECT 1 FROM run WHERE partner = ?1 AND cohort_id = ?2 UNION ALL "
+            "SELECT 1 FROM generation WHERE partner = ?1 AND cohort_id = ?2 LIMIT 1",
+            self._names,
+        ).fetchone()
+        return found is not None
+
     def answer(self) -> dict[str, Any]:
         """Return all that is known, as plain values."""
         generation = self._ledger.execute(
@@ -54,22 +72,38 @@ class Inquiry:
         state, run = known or (None, None)
         # What the snapshot has not heard of yet was sent later than all that it knows.
         since = next(self._traces(self._unfolded()), None)
-        is_folded = since is None
-        if since is None and state is not None:
+        if since is not None:
+            membership = _membership_by(since)
+        elif state is not None:
+            membership = _MEMBERSHIP[state]
             since = next(self._traces(self._runs("run.run = ?", run)), None)
-        elif since is None and generation:
-            since = next(self._traces(self._runs("1")), None)
-        membership = _MEMBERSHIP[state] if state else "out" if generation else "not mirrored"
+        elif generation:
+            traces = list(self._traces(self._runs("1")))
+            since = next(iter(traces), None)
+            membership = self._membership_of_absent(traces)
+        else:
+            membership = "not mirrored"
         return {
+            "schema_version": SCHEMA_VERSION,
             "uid": self._uid,
             "cohort_id": self._key.cohort_id,
-            "membership": membership if is_folded else "unknown",
+            "membership": membership,
             "state": state.name.lower() if state else None,
             "generation": generation["generation"] if generation else None,
             "since": since or (self._since_run(run) if run else None),
             "last_export": self._last_export(),
             "rejections": self._rejections(),
         }
+
+    def _membership_of_absent(self, traces: list[dict[str, Any]]) -> str:
+        """Say where a uid is that no snapshot holds."""
+        for trace in traces:
+            if trace["outcome"] in {"accepted", "unconfirmed", None}:
+                # It was added last, and what was known of that has been forgotten.
+                return "unknown" if trace["action"] == Action.ADD.value else "out"
+        if pushed_before(self._ledger, self._key):
+            return "unknown"  # A push that was not recorded may have added it.
+        return "out"
 
     def _look_up(self, generation: sqlite3.Row) -> tuple[UidState, int] | None:
         if generation["file"] is None:

@@ -1,7 +1,5 @@
 """A batch comes apart and back together without losing a uid or its place."""
 
-from dataclasses import dataclass
-
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -33,9 +31,7 @@ def test_halves_down_to_single_uids_hold_every_uid_in_its_place(export, isolated
     parts, numbers = [whole], {whole.number}
     while divisible := [work for work in parts if work.uid_count > 1]:
         work = divisible[0]
-        halves, division = divide(
-            work, ENVELOPE, max(numbers) + 1, isolated=isolated, reason="too large"
-        )
+        halves, division = divide(work, max(numbers) + 1, isolated=isolated, reason="too large")
         assert [uid for half in halves for uid in uids_of(half)] == uids_of(work)
         assert abs(halves[0].uid_count - halves[1].uid_count) <= 1
         assert all(half.isolated == isolated for half in halves)
@@ -55,8 +51,8 @@ def test_halves_down_to_single_uids_hold_every_uid_in_its_place(export, isolated
 
 def test_halves_of_a_search_belong_to_it_whatever_splits_them() -> None:
     whole = work_of(Export([[Row("a"), Row("b"), Row("c"), Row("d")]]))
-    (half, _), _ = divide(whole, ENVELOPE, 2, isolated=True, reason="400")
-    (quarter, _), _ = divide(half, ENVELOPE, 4, isolated=False, reason="413")
+    (half, _), _ = divide(whole, 2, isolated=True, reason="400")
+    (quarter, _), _ = divide(half, 4, isolated=False, reason="413")
     assert quarter.isolated
 
 

@@ -173,8 +173,10 @@ async def test_every_uid_and_row_that_was_not_taken_is_told_one_by_one(
         await ledger.change(run, [entry], 1, Settlement(BatchState.REJECTED, "400: uid", uid))
         other = await ledger.begin(replace(KEY, partner="other"), COMMAND, SETTINGS)
         with reading(ledger.path) as connection:
-            assert list(rejects_of(connection, other.name)) == []
-            told = [tuple(reject.values()) for reject in rejects_of(connection, run.name)]
+            assert list(rejects_of(ledger.path, connection, other.name)) == []
+            told = [
+                tuple(reject.values()) for reject in rejects_of(ledger.path, connection, run.name)
+            ]
     assert told == [
         *[("invalid", "a.csv", record, "invalid UTF-8", None, None) for record in (2, 3, 4)],
         ("rejected", "a.csv", 5, "400: uid", "u1", "req-7"),

@@ -1,6 +1,6 @@
 """Snapshots that come from elsewhere, shadows, and the way back."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,15 +8,27 @@ from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 
 from engine import moving
 from engine.errors import ExitStatus, IncompleteError, UsageError
+from engine.ledger.generations import Generation
 from engine.plan.guards import Allowance, GuardSettings
 from engine.plan.records import UidState
 from engine.plan.snapshot_file import look_up
+from engine.sending import StopSwitch
+from engine.snapshots import SnapshotStore
 from engine.source.block import Block
 from exports import Export, Row
 
 
 def listed(uids: Iterable[str]) -> Iterator[Block]:
     return Export([[Row(uid) for uid in uids]]).blocks(7)
+
+
+async def adopt(store: SnapshotStore, uids: Sequence[str]) -> Generation:
+    return (await moving.adopt(store, listed(uids), StopSwitch())).generation
+
+
+async def reconcile(store: SnapshotStore, uids: Sequence[str]) -> Generation:
+    brought = await moving.reconcile(store, listed(uids), StopSwitch(), 0.05)
+    return brought.generation
 
 
 def sent_since(cohort: Cohort, before: int) -> list[tuple[str, set[str]]]:
@@ -30,7 +42,7 @@ def cohort(tmp_path: Path) -> Cohort:
 
 def test_adopted_uids_are_added_where_wanted_and_removed_where_not(cohort: Cohort) -> None:
     cohort.far_side.members = set(UIDS[:4])
-    adopted = cohort.commands.at_desk(lambda store: moving.adopt(store, listed(UIDS[:3])))
+    adopted = cohort.commands.at_desk(lambda store: adopt(store, UIDS[:3]))
     assert (adopted.members, adopted.unknown, adopted.origin) == (0, 3, "adopt")
     began = cohort.commands.machine.now_at_rest
     ended = cohort.spend(Night(frozenset([UIDS[1], UIDS[9]]), pause=0.0))
@@ -45,17 +57,17 @@ def test_adopted_uids_are_added_where_wanted_and_removed_where_not(cohort: Cohor
 
 def test_an_adoption_leaves_what_is_known(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset(UIDS[:2])))
-    adopted = cohort.commands.at_desk(lambda store: moving.adopt(store, listed(UIDS[1:4])))
+    adopted = cohort.commands.at_desk(lambda store: adopt(store, UIDS[1:4]))
     assert (adopted.members, adopted.unknown) == (2, 2)
 
 
 def test_a_reconciled_list_takes_the_place_of_what_was_known(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset(UIDS[:4])))
     with pytest.raises(IncompleteError, match="not have been applied"):
-        cohort.commands.at_desk(lambda store: moving.reconcile(store, listed(UIDS[2:6])))
+        cohort.commands.at_desk(lambda store: reconcile(store, UIDS[2:6]))
     cohort.commands.machine.pause(SETTLE)
     cohort.far_side.members = set(UIDS[2:6])  # Somebody has been at it by hand.
-    made = cohort.commands.at_desk(lambda store: moving.reconcile(store, listed(UIDS[2:6])))
+    made = cohort.commands.at_desk(lambda store: reconcile(store, UIDS[2:6]))
     assert (made.members, made.unknown) == (4, 0)
     before = len(cohort.far_side.arrived)
     cohort.spend(Night(frozenset(UIDS[3:7])))
@@ -89,6 +101,7 @@ def test_a_snapshot_moves_to_another_machine(cohort: Cohort, tmp_path: Path) -> 
 def test_what_is_no_snapshot_is_not_taken_for_one(cohort: Cohort, tmp_path: Path) -> None:
     cohort.spend(Night(frozenset(UIDS[:5])))
     [file] = (cohort.commands.ledger.parent / "snapshots").glob("*/*/*.parquet")
+    cohort.commands.machine.pause(SETTLE)
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(file.read_bytes()[:-20])
     [leg] = (cohort.commands.ledger.parent / "plans").glob("*/adds.parquet")
@@ -104,13 +117,15 @@ def test_what_is_no_snapshot_is_not_taken_for_one(cohort: Cohort, tmp_path: Path
 def test_a_list_is_laid_beside_a_snapshot(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset(UIDS[:5])))
     found = cohort.commands.at_desk(
-        lambda store: moving.lay_beside(store, listed([*UIDS[3:7], UIDS[3]]))
+        lambda store: moving.lay_beside(store, listed([*UIDS[3:7], UIDS[3]]), StopSwitch())
     )
     assert found == {
         "in_both": 2,
         "only_in_the_list": 2,
         "only_in_the_snapshot": 3,
         "duplicate_rows": 1,
+        "blank_rows": 0,
+        "invalid_rows": 0,
         "unknown_in_the_snapshot": 0,
         "some_only_in_the_list": sorted(found["some_only_in_the_list"], key=UIDS.index),
         "some_only_in_the_snapshot": found["some_only_in_the_snapshot"],
@@ -198,7 +213,7 @@ def test_a_rollback_is_guarded(cohort: Cohort) -> None:
 
 def test_a_rollback_to_nowhere_is_told(cohort: Cohort) -> None:
     assert cohort.commands.rollback(1).exit_status is ExitStatus.USAGE
-    cohort.commands.at_desk(lambda store: moving.adopt(store, listed(UIDS[:3])))
+    cohort.commands.at_desk(lambda store: adopt(store, UIDS[:3]))
     nameless = cohort.commands.rollback(1)
     assert nameless.exit_status is ExitStatus.USAGE
     assert nameless.error is not None

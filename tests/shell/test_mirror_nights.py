@@ -106,7 +106,10 @@ def test_a_rejected_uid_costs_nobody_else(troubled: list[Night], last: Night, po
         assert again.result is not None
         accounts = again.result.accounts
         assert accounts.requests.sent == 0
-        assert accounts.uids.rejected == (poison in last.wanted)
+        assert accounts.mirror is not None
+        assert accounts.uids.rejected == accounts.mirror.known_rejects
+        # After a 500 and a 400 nobody can know: where it is not wanted, it is removed, in vain.
+        assert accounts.mirror.add.rejected == (poison in last.wanted)
 
 
 @pytest.fixture

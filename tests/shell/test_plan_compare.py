@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
@@ -47,7 +47,7 @@ class Night:
     known: Known
     recent: frozenset[int]
     rejected: Mapping[tuple[str, Leg], tuple[int, bool]]
-    waiting: Waiting = Waiting()
+    waiting: Waiting = field(default_factory=Waiting)
     resend: Resend | None = None
     shares: int = 1
 

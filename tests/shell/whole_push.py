@@ -34,6 +34,7 @@ from engine.desk import Desk
 from engine.endpoint import Endpoint
 from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.place import LEDGER_NAME, ledger_folder
+from engine.ledger.reader import LedgerReader
 from engine.ledger.records import CohortKey, Division
 from engine.ledger.schema import UNREADABLE, open_ledger, translate
 from engine.mirror import apply, mirror, rollback
@@ -42,6 +43,7 @@ from engine.plan.guards import GuardSettings
 from engine.plan.settings import MirrorSettings, PlanningSettings
 from engine.planning import MirrorRequest
 from engine.push import PushRequest, push
+from engine.report.history import reading
 from engine.report.result import RunResult
 from engine.report.settings import AccountingSettings
 from engine.sending import StopSwitch
@@ -335,10 +337,20 @@ class Pushes:
         assert ended.error is not None
         raise ended.error
 
-    def apply(self, plan: str, first: int | None = None) -> Ended:
+    def look(self, work: Callable[[SnapshotStore], Awaitable[T]]) -> T:
+        """Look at the cohort's snapshots beside whoever works on them."""
+        folder, config = self.ledger.parent, self._config()
+        key = CohortKey(PARTNER, COHORT.id)
+        with reading(self.ledger) as ledger:
+            store = SnapshotStore(
+                folder, LedgerReader(ledger), key, config.mirror, config.planning, self.machine
+            )
+            return asyncio.run(work(store))  # type: ignore[arg-type] # a coroutine, in truth
+
+    def apply(self, plan: str, first: int | None = None, stops_at: tuple[float, ...] = ()) -> Ended:
         """Run the command on a plan."""
         return self._run(
-            lambda **parts: apply(plan, self._config(), first=first, **parts), None, ()
+            lambda **parts: apply(plan, self._config(), first=first, **parts), None, stops_at
         )
 
     def _run(self, start: Start, death: Death | None, stops_at: tuple[float, ...]) -> Ended:
@@ -401,7 +413,8 @@ class Pushes:
             ),
         }
         stack.enter_context(patch("asyncio.to_thread", _at_once))
-        stack.enter_context(patch("engine.planning.read_or_stop", lambda read, _: _at_once(read)))
+        for place in ("engine.planning", "engine.moving"):
+            stack.enter_context(patch(f"{place}.read_or_stop", lambda read, _: _at_once(read)))
         for place, part in parts.items():
             stack.enter_context(patch(place, part))
         return stack

@@ -35,14 +35,20 @@ def ask(night: Night, *arguments: str) -> Any:  # noqa: ANN401 - what the comman
 def test_generations_are_listed_and_verified(mirrored: Night) -> None:
     listed = ask(mirrored, "snapshot", "list")
     assert [(row["generation"], row["members"]) for row in listed] == [(2, 200), (1, 300)]
-    assert ask(mirrored, "snapshot", "verify") == listed
+    whole = [row | {"verdict": "whole"} for row in listed]
+    assert ask(mirrored, "snapshot", "verify") == whole
     told = mirrored.run("snapshot", "list", *COHORT_ID)
     assert told.stdout.splitlines()[0].startswith("generation")
-    assert ask(mirrored, "snapshot", "list", "--shadow") == []
+    for wrong in (("--shadow",), ("--partner",)):
+        assert mirrored.run("snapshot", "list", *COHORT_ID, *wrong).status == 2
+    assert mirrored.run("snapshot", "list", "--cohort-id", "knight").status == 2
     [oldest] = mirrored.folder.glob("state/*/*/snapshots/*/*/000001.parquet")
     oldest.write_bytes(oldest.read_bytes()[:-1])
-    broken = mirrored.run("snapshot", "verify", *COHORT_ID)
-    assert (broken.status, "corrupt" in broken.stderr) == (2, True)
+    broken = mirrored.run("snapshot", "verify", *COHORT_ID, "--json")
+    assert broken.status == 2
+    verdicts = [row["verdict"] for row in json.loads(broken.stdout)]
+    assert verdicts[0] == "whole"
+    assert "corrupt" in verdicts[1]
 
 
 def test_a_snapshot_is_exported_imported_and_compared(mirrored: Night, api: Emulator) -> None:

@@ -1,0 +1,72 @@
+"""stdout and stderr, which may be gone or full."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+from engine.errors import IncompleteError
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """Print on stdout, to the last byte.
+
+    That its reader may have gone, as `head` does, is no error. Raises `IncompleteError` where it
+    cannot be written otherwise.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _let_go()
+    except OSError as error:
+        _let_go()
+        raise IncompleteError(f"stdout cannot be written: {error.strerror}") from None
+
+
+def _let_go() -> None:
+    """Send what stdout still holds nowhere, or the interpreter would stumble over it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def settle_streams() -> None:
+    """Make sure of both before anything is written, or any file opened.
+
+    A stream that was closed must not have its number taken by a ledger. And that nobody can read
+    what is told on stderr ends no run.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(_STDOUT, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process lives
+    told = sys.stderr or open(_STDERR, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - see above
+    sys.stderr = _Unheard(told)
+
+
+_STDOUT, _STDERR = 1, 2
+
+
+class _Unheard:
+    """A stream that takes what is written, whether it can be written or not."""
+
+    def __init__(self, stream: "TextIO") -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as the stream has it
+        return getattr(self._stream, name)

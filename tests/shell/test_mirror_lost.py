@@ -1,0 +1,245 @@
+"""Files that are lost, and flags that forget: noticed before anything is sent."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from far_side import Play
+from mirrored_cohort import SETTLE, UIDS, Cohort, Night
+from test_mirror_moving import adopt, reconcile
+from test_mirror_order import snapshots
+from whole_push import Death
+
+from engine import moving
+from engine.cohort import Action
+from engine.errors import ExitStatus, SourceError
+from engine.plan.guards import Allowance, GuardSettings
+from engine.plan.settings import MirrorSettings
+from exports import Export, Row
+from virtual_time import BOOT_UTC_NS
+
+A, B, C, D, E, F = UIDS[:6]
+DAY_NS = 86_400 * 10**9
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Cohort:
+    return Cohort(tmp_path)
+
+
+@pytest.mark.parametrize("flag", [{"assume_empty": True}, {"trust": 1}])
+@pytest.mark.parametrize("how", ["planned", "blocked"])
+def test_what_is_not_sent_forgets_nothing(
+    cohort: Cohort, flag: dict[str, object], how: str
+) -> None:
+    for wanted in ([A, B], [B, C]):
+        cohort.spend(Night(frozenset(wanted), pause=SETTLE))
+    if how == "blocked":
+        cohort.commands.guards = GuardSettings(expected_size=[5, 9])
+    ended = cohort.commands.mirror([C], sends=how == "blocked", **flag)
+    assert ended.exit_status is (ExitStatus.GUARDED if how == "blocked" else ExitStatus.ACCEPTED)
+    if ended.result is not None and ended.result.accounts.run is not None:
+        assert cohort.commands.apply(ended.result.accounts.run).exit_status is ExitStatus.USAGE
+    cohort.commands.guards = GuardSettings()
+    cohort.spend(Night(frozenset([C, D]), pause=SETTLE))
+    assert cohort.members() == {C, D}
+
+
+def test_a_ledger_that_was_moved_away_is_noticed_by_the_snapshots(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
+    cohort.commands.machine.pause(SETTLE)
+    [file] = snapshots(cohort)
+    before, content = len(cohort.far_side.arrived), file.read_bytes()
+    for path in cohort.commands.ledger.parent.glob("ledger.sqlite*"):
+        path.unlink()
+    noticed = cohort.commands.mirror([B])
+    assert noticed.exit_status is ExitStatus.USAGE
+    assert noticed.error is not None
+    assert "snapshot import" in str(noticed.error.hint)
+    assert len(cohort.far_side.arrived) == before
+    assert file.read_bytes() == content
+    cohort.commands.at_desk(lambda store: moving.bring(store, file))
+    cohort.spend(Night(frozenset([B]), pause=SETTLE))
+    assert cohort.members() == {B}
+
+
+def test_uids_of_a_plan_that_are_lost_are_noticed(cohort: Cohort) -> None:
+    assert cohort.commands.mirror([A, B], death=Death("arrived", 1)).died
+    for folder in (cohort.commands.ledger.parent / "plans").iterdir():
+        shutil.rmtree(folder)
+    cohort.commands.machine.pause(SETTLE)
+    noticed = cohort.commands.mirror([C])
+    assert noticed.exit_status is ExitStatus.USAGE
+    assert noticed.error is not None
+    assert "--assume-empty" in str(noticed.error.hint)
+    assert cohort.members() == {A, B}
+
+
+def test_a_push_on_a_lost_snapshot_sends_nothing(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
+    cohort.commands.machine.pause(SETTLE)
+    snapshots(cohort)[-1].unlink()
+    before = len(cohort.far_side.arrived)
+    refused = cohort.commands.push(Export([[Row(C)]]), records=True)
+    assert refused.exit_status is ExitStatus.USAGE
+    assert len(cohort.far_side.arrived) == before
+
+
+def test_a_first_night_that_died_makes_the_cohort_a_mirrored_one(cohort: Cohort) -> None:
+    assert cohort.commands.mirror([A], death=Death("arrived", 1)).died
+    assert cohort.commands.push(Export([[Row(C)]])).exit_status is ExitStatus.USAGE
+
+
+def test_the_snapshots_are_listed_though_the_last_is_lost(cohort: Cohort) -> None:
+    for wanted in ([A, B], [A, C]):
+        cohort.spend(Night(frozenset(wanted), pause=SETTLE))
+    assert cohort.commands.mirror([A, D], death=Death("arrived", 1)).died
+    snapshots(cohort)[-1].unlink()
+    [(last, wrong), (first, whole)] = cohort.commands.look(lambda store: store.verify_all())
+    assert (last.number, first.number) == (2, 1)
+    assert wrong is not None
+    assert "cannot be read" in wrong
+    assert whole is None
+
+
+def test_trust_tells_what_was_brought_since(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset([A]), pause=SETTLE))
+    cohort.commands.at_desk(lambda store: adopt(store, [F]))
+    snapshots(cohort)[-1].unlink()
+    plans: list[dict[str, list[str]]] = []
+    cohort.commands.machine.pause(SETTLE)
+    cohort.commands.mirror([A, B], trust=1, planned=plans.append)
+    [note] = plans[0]["notes"]
+    assert "generation 2, by adopt, is not in generation 1" in note
+
+
+def test_going_on_with_a_push_undoes_no_reconciliation(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset([A]), pause=SETTLE))
+    cohort.commands.machine.pause(SETTLE)
+    export = Export([[Row(uid) for uid in UIDS[1:10]]])
+    assert cohort.commands.push(export, records=True, death=Death("begun", 3)).died
+    cohort.commands.machine.pause(SETTLE)
+    cohort.far_side.members -= {B}  # by hand
+    real = sorted(cohort.far_side.members)
+    cohort.commands.at_desk(lambda store: reconcile(store, real))
+    cohort.commands.push(export, records=True)
+    cohort.spend(Night(frozenset(UIDS[:10]), pause=SETTLE))
+    assert cohort.members() == set(UIDS[:10])
+
+
+def test_a_list_of_nobody_is_not_taken(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
+    cohort.commands.machine.pause(SETTLE)
+    for take in (adopt, reconcile):
+        with pytest.raises(SourceError, match="no uid"):
+            cohort.commands.at_desk(lambda store, take=take: take(store, []))  # type: ignore[misc] # a default is bound
+
+
+@pytest.mark.parametrize("how", ["signal", "death", "canary"])
+def test_a_first_night_that_stopped_halfway_goes_on(cohort: Cohort, how: str) -> None:
+    cohort.commands.guards = GuardSettings(small_cohort=3)
+    if how == "signal":
+        assert cohort.commands.mirror(UIDS, stops_at=(0.25,)).exit_status is ExitStatus.INCOMPLETE
+    elif how == "death":
+        assert cohort.commands.mirror(UIDS, death=Death("begun", 3)).died
+    else:
+        planned = cohort.commands.mirror(UIDS, sends=False)
+        assert planned.result is not None
+        assert planned.result.accounts.run is not None
+        cohort.commands.apply(planned.result.accounts.run, first=4)
+    again = cohort.commands.mirror(UIDS)
+    assert again.exit_status is ExitStatus.ACCEPTED
+    assert cohort.members() == set(UIDS)
+
+
+def test_what_was_let_pass_once_is_no_leave_for_more(cohort: Cohort) -> None:
+    cohort.commands.guards = GuardSettings(small_cohort=3)
+    cohort.commands.mirror(UIDS[:8], stops_at=(0.25,))
+    blocked = cohort.commands.mirror([f"x{number:04}" for number in range(30)])
+    assert blocked.exit_status is ExitStatus.GUARDED
+    assert blocked.result is not None
+    assert "were let pass on a night" in str(blocked.result.accounts.reason)
+
+
+def test_a_clock_that_ran_ahead_bars_no_later_night(cohort: Cohort) -> None:
+    cohort.commands.mirror([A, B], exported_utc_ns=BOOT_UTC_NS + 365 * DAY_NS)
+    for day in range(1, 4):
+        cohort.commands.machine.pause(86_400)
+        night = cohort.commands.mirror([A, B], exported_utc_ns=BOOT_UTC_NS + day * DAY_NS)
+        assert night.exit_status is ExitStatus.ACCEPTED
+
+
+def test_an_older_export_that_was_let_through_sets_the_mark(cohort: Cohort) -> None:
+    lifted = {"allowances": [Allowance.parse("older")], "reason": "the right one"}
+    cohort.commands.mirror([A, B], exported_utc_ns=BOOT_UTC_NS + 9)
+    cohort.commands.mirror([A, B], exported_utc_ns=BOOT_UTC_NS + 5, **lifted)
+    again = cohort.commands.mirror([A, B], exported_utc_ns=BOOT_UTC_NS + 6)
+    assert again.exit_status is ExitStatus.ACCEPTED
+
+
+def test_a_night_that_the_api_refused_is_no_measure(cohort: Cohort) -> None:
+    cohort.far_side.script = lambda _: Play(401, applied_after=None)
+    refused = cohort.commands.mirror([A, B], exported_utc_ns=BOOT_UTC_NS + 9)
+    assert refused.exit_status is ExitStatus.REFUSED
+    cohort.far_side.script = lambda _: Play()
+    right = cohort.commands.mirror(["1", "2", "3"], exported_utc_ns=BOOT_UTC_NS + 5)
+    assert right.exit_status is ExitStatus.ACCEPTED
+
+
+def test_plans_that_nobody_can_need_are_dropped(cohort: Cohort) -> None:
+    cohort.commands.mirroring = MirrorSettings(settle_seconds=0.0, keep_generations=2)
+    cohort.spend(Night(frozenset(UIDS)))
+    cohort.commands.guards = GuardSettings(max_removals=2)
+    for _ in range(6):
+        cohort.commands.mirror(UIDS[4:])
+        cohort.commands.mirror(UIDS, is_shadow=True)
+        cohort.commands.mirror(UIDS[1:], sends=False, death=Death("before enter_reading"))
+    cohort.commands.guards = GuardSettings()
+    cohort.commands.mirror(UIDS[1:])
+    left = list((cohort.commands.ledger.parent / "plans").iterdir())
+    assert len(left) <= 4
+
+
+@pytest.mark.parametrize("trouble", ["rejected", "unconfirmed"])
+def test_a_part_of_a_plan_ends_as_it_went(cohort: Cohort, trouble: str) -> None:
+    planned = cohort.commands.mirror(UIDS, sends=False)
+    assert planned.result is not None
+    assert planned.result.accounts.run is not None
+    plan = planned.result.accounts.run
+    if trouble == "rejected":
+        cohort.far_side.poison = frozenset(UIDS)
+        ended = cohort.commands.apply(plan, first=2)
+        assert ended.exit_status is ExitStatus.PARTIAL
+    else:
+        cohort.far_side.script = lambda _: Play(500, applied_after=None)
+        ended = cohort.commands.apply(plan, first=3)
+        assert ended.exit_status is ExitStatus.INCOMPLETE
+    assert ended.result is not None
+    assert ended.result.accounts.status == "canary"
+
+
+def test_a_plan_that_was_stopped_is_made_anew(cohort: Cohort) -> None:
+    planned = cohort.commands.mirror(UIDS, sends=False)
+    assert planned.result is not None
+    assert planned.result.accounts.run is not None
+    stopped = cohort.commands.apply(planned.result.accounts.run, stops_at=(0.25,))
+    assert stopped.exit_status is ExitStatus.INCOMPLETE
+    assert stopped.result is not None
+    assert "make a new plan" in str(stopped.result.hint)
+    again = cohort.commands.apply(planned.result.accounts.run)
+    assert again.error is not None
+    assert "done with" in again.error.message
+
+
+def test_an_adopted_list_is_no_growth_of_the_audience(cohort: Cohort) -> None:
+    cohort.commands.guards = GuardSettings(small_cohort=3)
+    cohort.commands.at_desk(lambda store: adopt(store, UIDS))
+    cohort.commands.machine.pause(SETTLE)
+    assert cohort.commands.mirror(UIDS).exit_status is ExitStatus.ACCEPTED
+    cohort.commands.guards = GuardSettings(small_cohort=3, max_removals=0.5)
+    assert cohort.commands.mirror(UIDS[8:]).exit_status is ExitStatus.GUARDED
+
+
+def test_a_part_is_removed_by_a_push(cohort: Cohort) -> None:
+    push = cohort.commands.push(Export([[Row(A)]]), Action.REMOVE, records=True)
+    assert push.exit_status is ExitStatus.ACCEPTED

@@ -1,0 +1,93 @@
+"""Uids that the API would not take: what they keep from being sent, and what not."""
+
+from pathlib import Path
+
+import pytest
+from far_side import Play, Request, failure
+from mirrored_cohort import SETTLE, UIDS, Cohort, Night
+
+from engine.errors import ExitStatus
+from engine.plan.settings import MirrorSettings
+
+A, B, C, D, E = UIDS[:5]
+NAMELESS = Play(400, failure("bad"), applied_after=None)
+NAMED = Play(400, failure("uid is not valid", "uid"), applied_after=None)
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Cohort:
+    return Cohort(tmp_path)
+
+
+def test_a_refused_resend_keeps_no_remove_from_being_sent(cohort: Cohort) -> None:
+    cohort.commands.mirroring = MirrorSettings(settle_seconds=SETTLE, resend_over_nights=1)
+    cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
+    cohort.far_side.poison = frozenset([A])
+    assert cohort.spend(Night(frozenset([A, B]), pause=SETTLE)).exit_status is ExitStatus.PARTIAL
+    cohort.far_side.poison = frozenset()
+    cohort.spend(Night(frozenset([B]), pause=SETTLE))
+    assert cohort.members() == {B}
+
+
+def test_an_add_that_was_applied_before_it_was_refused_is_removed(cohort: Cohort) -> None:
+    plays = iter([Play(500), NAMED])
+    cohort.far_side.script = lambda _: next(plays, Play())
+    assert cohort.commands.mirror([A]).exit_status is ExitStatus.PARTIAL
+    cohort.spend(Night(frozenset([B]), pause=SETTLE))
+    assert cohort.members() == {B}
+
+
+def test_a_remove_that_was_applied_before_it_was_refused_is_added(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
+    cohort.commands.machine.pause(SETTLE)
+    plays = iter([Play(500), NAMED])
+    cohort.far_side.script = lambda _: next(plays, Play())
+    cohort.commands.mirror([B])
+    cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
+    assert cohort.members() == {A, B}
+
+
+def test_a_remove_that_was_refused_is_told_each_night(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
+    cohort.far_side.poison = frozenset([A])
+    assert cohort.spend(Night(frozenset([B]), pause=SETTLE)).exit_status is ExitStatus.PARTIAL
+    again = cohort.spend(Night(frozenset([B]), pause=SETTLE))
+    assert again.exit_status is ExitStatus.ACCEPTED
+    assert again.result is not None
+    document = again.result.accounts.document()
+    assert (document["remove"]["planned"], document["remove"]["rejected"]) == (1, 1)
+    assert document["known_rejects"] == 1
+
+
+def test_a_lone_refusal_that_names_nothing_stops_no_other_leg(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset([A, B, C]), pause=SETTLE))
+
+    def script(request: Request) -> Play:
+        return NAMELESS if A in request.uids else Play()
+
+    cohort.far_side.script = script
+    cohort.commands.machine.pause(SETTLE)
+    night = cohort.commands.mirror([B, C, D, E])
+    assert night.exit_status is ExitStatus.PARTIAL
+    assert cohort.members() == set(UIDS[:5])
+    cohort.commands.machine.pause(SETTLE)
+    assert cohort.commands.mirror([B, C, D, E]).exit_status is ExitStatus.ACCEPTED
+
+
+def test_a_reject_that_is_tried_again_alone_is_no_failure(cohort: Cohort) -> None:
+    cohort.far_side.script = lambda request: NAMELESS if A in request.uids else Play()
+    assert cohort.commands.mirror([A, B, C]).exit_status is ExitStatus.PARTIAL
+    for _ in range(3):
+        cohort.commands.machine.pause(8 * 86_400)
+        before = len(cohort.far_side.arrived)
+        night = cohort.commands.mirror([A, B, C])
+        assert night.exit_status is ExitStatus.ACCEPTED
+        assert [request.uids for request in cohort.far_side.arrived[before:]] == [(A,)]
+
+
+def test_a_lone_refusal_with_nothing_accepted_is_not_written_off(cohort: Cohort) -> None:
+    cohort.far_side.script = lambda _: NAMELESS
+    night = cohort.commands.mirror([A])
+    assert night.exit_status is ExitStatus.REFUSED
+    assert night.result is not None
+    assert night.result.accounts.document()["add"]["rejected"] == 0
