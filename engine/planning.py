@@ -16,7 +16,7 @@ from engine.batch import SkippedRows
 from engine.clock import Clock
 from engine.cohort import Action, Cohort, Envelope, Leg
 from engine.config import Config
-from engine.errors import CohortSyncError, EmptyExportError, IncompleteError
+from engine.errors import CohortSyncError, EmptyExportError
 from engine.ledger import changes, following, plans
 from engine.ledger.ledger import Ledger
 from engine.ledger.place import make_folder
@@ -125,7 +125,7 @@ class Planner:
             recent = replace(recent, waiting=Waiting(adds=True, removes=True))
         found = await self._compare(staged, snapshot, folder, recent)
         staged.path.unlink()
-        self._refuse_if_stopped()
+        self._switch.refuse_if_pulled()
         facts = await self._facts(staged, found, snapshot, inspection)
         verdicts = judge(facts, self._config.guards, request.allowances)
         record = PlanRecord(
@@ -169,7 +169,7 @@ class Planner:
     def _blocks(self) -> Iterator[Block]:
         try:
             for block in self._request.source.blocks():
-                self._refuse_if_stopped()
+                self._switch.refuse_if_pulled()
                 self._records += block.records
                 for rows in block.skipped:
                     self._skipped[rows.reason == BLANK] += rows.count
@@ -190,10 +190,6 @@ class Planner:
         written = self._request.exported_utc_ns
         return None if written is None else min(written, self._clock.stamp().utc_ns)
 
-    def _refuse_if_stopped(self) -> None:
-        if self._switch.is_pulled:
-            raise IncompleteError("stopped while it was planned", hint="run the same command again")
-
     async def _compare(
         self, staged: Staged, base: Snapshot | None, folder: Path, recent: Recent
     ) -> Comparison:
@@ -211,7 +207,7 @@ class Planner:
             rejections=await self._rejections(),
             resend=await self._slice(staged, base),
             waiting=recent.waiting,
-            look_up_from_work=self._refuse_if_stopped,
+            look_up_from_work=self._switch.refuse_if_pulled,
         )
 
     async def _slice(self, staged: Staged, base: Snapshot | None) -> Resend | None:

@@ -43,6 +43,11 @@ class StopSwitch:
         """Whether a stop has come."""
         return self._pending is not None
 
+    def refuse_if_pulled(self) -> None:
+        """Raise `IncompleteError` if a stop has come."""
+        if self._pending is not None:
+            raise IncompleteError(self._pending.reason, hint=self._pending.hint)
+
     def pull(self, reason: str) -> None:
         """Stop intake; pulled again, cancel what is under way."""
         self._pending = Stop(ExitStatus.INCOMPLETE, reason, "run the same command again to go on")
