@@ -169,13 +169,14 @@ def make_request(
     from engine.push import PushRequest
     from engine.source import open_source
 
+    restarts = on_changed is OnChanged.RESTART
     return PushRequest(
-        source=open_source(exports, options),
+        source=open_source(exports, options, keeps_pipes=restarts),
         exports=exports,
         reading=asdict(options),
         cohort=cohort,
         action=action,
-        restart_if_changed=on_changed is OnChanged.RESTART,
+        restart_if_changed=restarts,
         wait_seconds=wait,
     )
 

@@ -1,12 +1,14 @@
 """What a file holds: by its suffix, then by its content."""
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from engine.errors import SourceError, UsageError
 from engine.source.compression import SUFFIXES as COMPRESSED
 from engine.source.head import Head
-from engine.source.options import Format
+from engine.source.header import has_column
+from engine.source.options import Format, ReadingOptions
 from engine.source.remote import is_url
 
 _BY_SUFFIX: dict[str, Format] = {
@@ -16,6 +18,7 @@ _BY_SUFFIX: dict[str, Format] = {
     **dict.fromkeys((".ndjson", ".jsonl", ".ldjson"), "ndjson"),
     **dict.fromkeys((".parquet", ".parq", ".pq"), "parquet"),
 }
+DELIMITERS: Mapping[Format, bytes] = {"csv": b",", "tsv": b"\t"}
 _PARQUET = b"PAR1"
 _FOREIGN = {
     b"PK\x03\x04": "a zip archive or an Excel workbook",
@@ -24,13 +27,15 @@ _FOREIGN = {
 }
 
 
-def format_of(name: str, head: Head, wanted: str) -> Format:
+def format_of(name: str, head: Head, options: ReadingOptions) -> Format:
     """Return the format of the file whose start is in `head`.
 
     Content decides for a suffix that tells nothing: Parquet by its magic, ndjson by a first `{`,
-    text by a first line without a comma, semicolon, tab, bar or quote. Raises `UsageError` where
+    csv and tsv by a first line that names the column asked for, text by one without a comma,
+    semicolon, tab, bar or quote. Raises `UsageError` where
     that leaves it open, `SourceError` for content that is none of the formats.
     """
+    wanted = options.format
     chosen = _BY_SUFFIX.get(_suffix(name)) if wanted == "auto" else wanted
     looks_parquet = head.data.startswith(_PARQUET) and b"\0" in head.data[:64]
     if chosen == "parquet" or (looks_parquet and chosen is None):
@@ -39,7 +44,7 @@ def format_of(name: str, head: Head, wanted: str) -> Format:
         hint = "--format parquet" if wanted == "auto" else "leave --format out"
         raise SourceError(f"{name}: holds Parquet, not {chosen}", hint=hint)
     _refuse_foreign(name, head.data)
-    return chosen or _by_content(name, head.text)  # type: ignore[return-value]
+    return chosen or _by_content(name, head, options)
 
 
 def _suffix(name: str) -> str:
@@ -64,14 +69,19 @@ def _is_utf16(data: bytes) -> bool:
     return data.startswith((b"\xff\xfe", b"\xfe\xff")) or (len(start) > 2 and halves)  # noqa: PLR2004 - one NUL proves nothing
 
 
-def _by_content(name: str, text: bytes) -> Format:
-    start = text.lstrip()
+def _by_content(name: str, head: Head, options: ReadingOptions) -> Format:
+    start = head.text.lstrip()
     if start.startswith(b"{"):
         return "ndjson"
     if start.startswith(b"["):
         hint = "one object a line is: jq -c '.[]'"
         raise SourceError(f"{name}: a JSON array cannot be read", hint=hint)
-    if any(mark in start.partition(b"\n")[0] for mark in b',;\t|"'):
+    first_line = start.partition(b"\n")[0]
+    if options.column is not None and options.header:
+        for format_, delimiter in DELIMITERS.items():
+            if has_column(head, delimiter, options.column):
+                return format_
+    if any(mark in first_line for mark in b',;\t|"'):
         hint = "--format text|csv|tsv|ndjson|parquet"
         raise UsageError(f"{name}: neither name nor content tells the format", hint=hint)
     return "text"

@@ -35,6 +35,12 @@ def columns_of(
     return Columns(delimiter, len(names), chosen, options.header), names[chosen]
 
 
+def has_column(head: Head, delimiter: bytes, wanted: str) -> bool:
+    """Say whether the first record of a file names a column so."""
+    record = _first_record(head, delimiter)
+    return record is not None and wanted.encode() in map(bytes.strip, record.fields)
+
+
 def _first_record(head: Head, delimiter: bytes) -> Record | None:
     dialect = Dialect(delimiter, RECORD_LIMIT)
     while (record := dialect.record(head.text, 0, final=head.complete)) is None:

@@ -27,21 +27,16 @@ class OpenFile(Stream, Protocol):
 
 
 class Replay(io.RawIOBase):
-    """Bytes that were read before, then the rest of their file.
+    """Bytes that were read before, then the rest of their file."""
 
-    With `seen`, which takes what is new, the file is to be read on later, and is left open.
-    """
-
-    def __init__(self, start: bytes, file: OpenFile, seen: bytearray | None = None) -> None:
+    def __init__(self, start: bytes, file: OpenFile) -> None:
         super().__init__()
         self._start = start
         self._file = file
-        self._seen = seen
 
     def close(self) -> None:
-        """Close the file, if nobody else is to read it."""
-        if self._seen is None:
-            self._file.close()
+        """Close the file."""
+        self._file.close()
         super().close()
 
     def readable(self) -> bool:
@@ -53,10 +48,7 @@ class Replay(io.RawIOBase):
         if self._start:
             chunk, self._start = self._start[:size], self._start[size:]
             return chunk
-        chunk = self._file.read(size)
-        if self._seen is not None:
-            self._seen += chunk
-        return chunk
+        return self._file.read(size)
 
 
 def without_bom(stream: Stream, size: int) -> Iterator[bytes]:

@@ -1,17 +1,17 @@
 """From what the command line names to a source, with a look at every file before any request."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from tempfile import TemporaryFile
 from typing import Any
 
-from engine.errors import SourceError
 from engine.source.compression import MAGIC_SIZE, compression_of, decompressed
 from engine.source.delimited import delimited_rows
 from engine.source.exports import READ_ERRORS, Export, ExportSource, empty, unreadable
 from engine.source.fields import field_of
-from engine.source.formats import format_of
+from engine.source.formats import DELIMITERS, format_of
 from engine.source.head import Head
 from engine.source.header import columns_of
 from engine.source.lines import OpenFile, Replay, Stream
@@ -19,20 +19,26 @@ from engine.source.ndjson import ndjson_rows
 from engine.source.options import Format, ReadingOptions
 from engine.source.parquet import parquet_column, parquet_rows
 from engine.source.places import Pipe, Place, find_places
-from engine.source.rows import Rows
+from engine.source.rows import READ_SIZE, Rows
 from engine.source.text import text_rows
 
-_DELIMITERS: Mapping[str, bytes] = {"csv": b",", "tsv": b"\t"}
 
-
-def open_source(exports: Sequence[str], options: ReadingOptions) -> ExportSource:
+def open_source(
+    exports: Sequence[str], options: ReadingOptions, *, keeps_pipes: bool = False
+) -> ExportSource:
     """Find the files of an export and see that they can be read, from the start of each.
 
-    `exports` are files, globs, folders, URLs or `-`. Raises `SourceError` for what is missing,
-    unreadable, empty or in no format known, for a missing column and for one that cannot hold
-    uids; `UsageError` for what only the user can decide, such as which of several columns.
+    `exports` are files, globs, folders, URLs or `-`. A pipe can be read once, or again and again
+    with `keeps_pipes`, for which it is copied, beyond a few megabytes to a temporary file.
+
+    Raises `SourceError` for what is missing, unreadable, empty or in no format known, for a missing
+    column and for one that cannot hold uids; `UsageError` for what only the user can decide, such
+    as which of several columns.
     """
     places, notes = find_places(exports)
+    for place in places:
+        if isinstance(place, Pipe):
+            place.is_kept = keeps_pipes
     found = [_look_at(place, options) for place in places]
     if all(export is None for export in found):
         raise empty([place.name for place in places])
@@ -58,7 +64,7 @@ def _look_at(place: Place, options: ReadingOptions) -> Export | None:
             codec = compression_of(start)
             head = Head(decompressed(Replay(start, file), codec))
             head.read_first_line()
-            format_ = format_of(place.name, head, options.format)
+            format_ = format_of(place.name, head, options)
             if format_ == "parquet":
                 return _parquet(place, codec, options)
             if head.complete and not head.text:
@@ -89,20 +95,39 @@ def _layout(
     if format_ == "ndjson":
         field = field_of(name, head, options.column)
         return {"column": field}, partial(ndjson_rows, column=field)
-    columns, column = columns_of(name, head, _DELIMITERS[format_], options)
+    columns, column = columns_of(name, head, DELIMITERS[format_], options)
     reading = {"column": column, "header": columns.header}
     return reading, partial(delimited_rows, columns=columns)
 
 
 def _parquet(place: Place, codec: str | None, options: ReadingOptions) -> Export:
-    """Look at a Parquet file, which is read from its end and so has to be one that can seek."""
-    if codec:
-        hint = "decompress it: Parquet compresses its own pages"
-        raise SourceError(f"{place.name}: compressed Parquet cannot be read", hint=hint)
+    """Look at a Parquet file, which is read from its end, and so copied where it cannot seek."""
+    is_copied = codec is not None or isinstance(place, Pipe)
     if isinstance(place, Pipe):
-        hint = "write it to a file"
-        raise SourceError(f"{place.name}: Parquet cannot be read from a pipe", hint=hint)
-    with closing(place.open()) as file:
-        column = parquet_column(place.name, file, options.column)
+        place.is_kept = True  # This look goes through all of it.
+    with closing(place.open()) as file, _seekable(file, codec, is_copied=is_copied) as whole:
+        column = parquet_column(place.name, whole, options.column)
     reading = {"format": "parquet", "column": column}
-    return Export(place, reading, partial(parquet_rows, column=column))
+    read = partial(_parquet_rows, column=column, codec=codec, is_copied=is_copied)
+    return Export(place, reading, read)
+
+
+def _parquet_rows(
+    file: OpenFile, *, column: str, codec: str | None, is_copied: bool
+) -> Iterator[Rows]:
+    with _seekable(file, codec, is_copied=is_copied) as whole:
+        yield from parquet_rows(whole, column)
+
+
+@contextmanager
+def _seekable(file: OpenFile, codec: str | None, *, is_copied: bool) -> Iterator[OpenFile]:
+    """Lend the file itself, or a copy of its plain bytes in a temporary file."""
+    if not is_copied:
+        yield file
+        return
+    stream = decompressed(file, codec)
+    with TemporaryFile() as copy:
+        while chunk := stream.read(READ_SIZE):
+            copy.write(chunk)
+        copy.seek(0)
+        yield copy

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.errors import SourceError, UsageError
-from engine.source.lines import OpenFile, Replay
+from engine.source.lines import OpenFile
 from engine.source.remote import find_remote, is_url
+from engine.source.tape import Tape
+
+_FILE_URL = "file://"
 
 
 class Place(Protocol):
@@ -56,6 +59,7 @@ class Pipe:
     """Standard input, or a named pipe: bytes that pass once.
 
     The first `open` is for a look at the start; the second one sees that start again and goes on.
+    Once `is_kept` is set, all that passes is kept, and it can be opened ever again.
     """
 
     def __init__(self, name: str, address: str) -> None:
@@ -63,19 +67,20 @@ class Pipe:
         self.address = address
         self.size = None
         self.written_utc_ns = None
-        self._file: OpenFile | None = None
-        self._seen = bytearray()
+        self.is_kept = False
+        self._tape: Tape | None = None
         self._opened = 0
 
     def open(self) -> OpenFile:
-        """Open the pipe for the look or for the reading. Raises `SourceError` after that."""
+        """Open the pipe. Raises `SourceError` if what has passed was not kept."""
         self._opened += 1
-        if self._file is None:
-            self._file = _standard_input() if self.address == "-" else _unbuffered(self.address)
-        if self._opened == 1:
-            return Replay(b"", self._file, self._seen)
+        if self._tape is None:
+            is_stdin = self.address == "-"
+            self._tape = Tape(_standard_input() if is_stdin else _unbuffered(self.address))
+        if self.is_kept or self._opened == 1:
+            return self._tape.played(is_taping=True)
         if self._opened == 2:  # noqa: PLR2004 - the look was the first
-            return Replay(bytes(self._seen), self._file)
+            return self._tape.played(is_taping=False)
         raise SourceError(f"{self.name}: a pipe can be read only once")
 
 
@@ -120,6 +125,8 @@ def find_places(exports: Iterable[str]) -> tuple[list[Place], tuple[str, ...]]:
 def _find(export: str, notes: list[str]) -> Iterator[Place]:
     if export == "-":
         yield Pipe("stdin", "-")
+    elif export.startswith(_FILE_URL):
+        yield from _find(export.removeprefix(_FILE_URL), notes)
     elif is_url(export):
         yield from find_remote(export)
     elif os.path.lexists(export) or not glob.has_magic(export):

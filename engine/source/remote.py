@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from engine.errors import SourceError, UsageError
 from engine.source.lines import OpenFile
@@ -116,7 +116,7 @@ def find_remote(url: str) -> Iterator[RemoteFile]:
 
 
 def _file_system(url: str, scheme: str, shown: str) -> tuple[Any, str]:
-    hint = "s3://, gs://, abfs:// and https:// are; everything else is a path"
+    hint = "s3://, gs://, abfs:// and https:// are extras; others need fsspec and its backend"
     unknown = UsageError(f"{shown}: {scheme}:// is not known", hint=hint)
     extra = f"pip install 'cohortsync[{_EXTRAS[scheme]}]'" if scheme in _EXTRAS else None
     lacking = UsageError(f"{shown}: {scheme}:// needs an extra package", hint=extra)
@@ -126,7 +126,9 @@ def _file_system(url: str, scheme: str, shown: str) -> tuple[Any, str]:
         raise (lacking if extra else unknown) from None
     try:
         files, path = url_to_fs(url)
-    except ImportError:
+    except ImportError as error:
+        # fsspec names the package of a backend that is no extra of ours.
+        lacking.hint = lacking.hint or str(error) or None
         raise lacking from None
     except ValueError:
         raise unknown from None
@@ -173,4 +175,4 @@ def _without_credentials(url: str) -> str:
     query = parts.query
     if query and parts.scheme in _HTTP:  # elsewhere a question mark is part of the name
         query = sha256(query.encode()).hexdigest()[:12]
-    return urlunsplit((parts.scheme, host, parts.path, query, ""))
+    return f"{parts.scheme}://{host}{parts.path}{'?' if query else ''}{query}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import CohortSyncError, ExitStatus, SourceError, UsageError
@@ -233,9 +234,28 @@ def test_a_named_pipe_is_read_once() -> None:
     writer.join()
 
 
-def test_parquet_from_a_pipe_is_refused_with_a_way_out(pipe: Callable[[bytes], None]) -> None:
+@pytest.mark.parametrize("size", [3, 50_000])
+def test_parquet_from_a_pipe_is_read_from_a_copy(pipe: Callable[[bytes], None], size: int) -> None:
+    written = io.BytesIO()
+    pq.write_table(pa.table({"uid": [f"u{n:024}" for n in range(size)]}), written)
+    pipe(written.getvalue())
+    assert read("-") == [f"u{n:024}" for n in range(size)]
+
+
+def test_a_pipe_that_holds_broken_parquet_is_named(pipe: Callable[[bytes], None]) -> None:
     pipe(b"PAR1\x15\x04" + b"\0" * 40)
-    assert refused("-").hint == "write it to a file"
+    assert refused("-").message.startswith("stdin: cannot be read (")
+
+
+@pytest.mark.parametrize("rows", [1000, 900_000])
+def test_a_pipe_that_is_kept_is_read_again(pipe: Callable[[bytes], None], rows: int) -> None:
+    pipe(b"uid\n" + b"".join(b"u%09d\n" % n for n in range(rows)))
+    source = open_source(["-"], ReadingOptions(format="csv"), keeps_pipes=True)
+    half_read = source.blocks()
+    next(half_read)
+    expected = [f"u{n:09}" for n in range(rows)]
+    assert uids(source) == expected
+    assert uids(source) == expected
 
 
 # Compression

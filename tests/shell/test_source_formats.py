@@ -75,6 +75,24 @@ def test_content_that_may_be_several_formats_is_refused(line: str) -> None:
     assert read("a", line + "\n", ReadingOptions(format="text")) == [line]
 
 
+@pytest.mark.parametrize(
+    ("data", "uid"),
+    [
+        ("uid,n\na,1\n", "a"),
+        ('"n"," uid "\n1,a\n', "a"),
+        ("n\tuid\n1\ta,b\n", "a,b"),
+        ("uid\na\n", "a"),
+    ],
+)
+def test_a_first_line_that_names_the_column_tells_the_format(data: str, uid: str) -> None:
+    assert read("a", data, ReadingOptions(column="uid")) == [uid]
+
+
+def test_a_first_line_without_the_column_asked_for_leaves_the_format_open() -> None:
+    message, _ = refused("a", "id,n\n", ReadingOptions(column="uid"))
+    assert message == "neither name nor content tells the format"
+
+
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a"])
 @pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_utf16_is_refused_with_or_without_a_bom(name: str, codec: str) -> None:

@@ -164,14 +164,14 @@ def test_a_damaged_page_is_an_error() -> None:
         list(open_source(["a.parquet"], PLAIN).blocks())
 
 
-def test_compressed_parquet_is_refused_with_a_way_out() -> None:
-    pq.write_table(pa.table({"uid": ["a"]}), "a.parquet")
-    Path("a.parquet.zst").write_bytes(
-        pa.compress(Path("a.parquet").read_bytes(), codec="zstd", asbytes=True)
-    )
-    with pytest.raises(SourceError, match="compressed Parquet") as caught:
-        open_source(["a.parquet.zst"], PLAIN)
-    assert caught.value.hint == "decompress it: Parquet compresses its own pages"
+@pytest.mark.parametrize("name", ["a.parquet.zst", "part-0"])
+def test_compressed_parquet_is_read_from_a_copy(name: str) -> None:
+    pq.write_table(pa.table({"uid": ["a", "b"]}), "a.parquet")
+    plain = Path("a.parquet").read_bytes()
+    Path(name).write_bytes(pa.compress(plain, codec="zstd", asbytes=True))
+    source = open_source([name], PLAIN)
+    assert [block.uids.to_pylist() for block in source.blocks()] == [["a", "b"]]
+    assert source.identity["files"][0]["format"] == "parquet"
 
 
 def test_parquet_is_known_by_content_and_a_suffix_that_lies_is_told() -> None:

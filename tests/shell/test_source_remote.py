@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -171,6 +172,33 @@ def test_a_missing_package_is_named_with_its_extra(
     assert caught.value.hint == (extra and f"pip install 'cohortsync[{extra}]'")
 
 
+def test_what_a_backend_of_fsspec_lacks_is_told_in_its_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def absent(*_: object, **__: object) -> None:
+        raise ImportError("install paramiko")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", absent)
+    with pytest.raises(UsageError) as caught:
+        open_source(["sftp://host/a.csv"], PLAIN)
+    assert caught.value.hint == "install paramiko"
+
+
+def test_whatever_fsspec_opens_is_read() -> None:
+    fsspec.filesystem("memory").pipe({"/exports/a.csv": b"uid\na\n", "/exports/b.txt": b"b\n"})
+    assert uids(open_source(["memory://exports"], PLAIN)) == ["a", "b"]
+
+
+def test_a_file_url_is_the_path_in_it_and_needs_no_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.source.places.find_remote", None)
+    (tmp_path / "a b.txt").write_text("a\n")
+    source = open_source([f"file://{tmp_path}/*.txt"], PLAIN)
+    assert uids(source) == ["a"]
+    assert source.identity == open_source([str(tmp_path / "a b.txt")], PLAIN).identity
+
+
 def test_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(UsageError, match=r"gopher://x/y: gopher:// is not known"):
         open_source(["gopher://x/y"], PLAIN)
@@ -180,7 +208,7 @@ def test_a_backend_that_breaks_off_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.txt").write_text("a\n")
-    source = open_source([f"file://{tmp_path}/a.txt"], PLAIN)
+    source = open_source([f"local://{tmp_path}/a.txt"], PLAIN)
 
     def broken(*_: object) -> bytes:
         raise RuntimeError("key=secret")
@@ -188,4 +216,4 @@ def test_a_backend_that_breaks_off_is_named(
     monkeypatch.setattr("fsspec.implementations.local.LocalFileOpener.read", broken)
     with pytest.raises(SourceError) as caught:
         list(source.blocks())
-    assert caught.value.message == f"file://{tmp_path}/a.txt: cannot be read (RuntimeError)"
+    assert caught.value.message == f"local://{tmp_path}/a.txt: cannot be read (RuntimeError)"
