@@ -83,6 +83,12 @@ async def push(  # noqa: PLR0913 - what and how, then who looks on
         if records:
             await store.catch_up()
             await store.current()  # A lost snapshot is noticed before anything is sent.
+        behind = await ledger.write(lambda c: changes.left_behind(c, key_of(request, config)))
+        if behind is not None:
+            note(
+                f"run {behind} of this cohort is unfinished, and stays so: this command names "
+                "other files, reading options or another action, and begins a run of its own"
+            )
         sitting = _Sitting(request, desk, envelope, ledger, store if records else None)
         stop = await sitting.run(opened, restart=False)
         if _has_changed(stop) and request.restart_if_changed:

@@ -24,7 +24,7 @@ from engine.cli.options import (
     WaitOption,
 )
 from engine.cohort import Action, Cohort
-from engine.errors import ExitStatus, UsageError
+from engine.errors import ExitStatus, SourceError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,10 +118,10 @@ def resume(
         asyncio.run(_wait_until_free(folder, wait, settings))
         found = find_unfinished(settings.state_dir, run, here)
     if found is None:
-        why = "no run is unfinished"
+        why = "no run is left to go on with"
         if (other := find_unfinished(settings.state_dir, None)) is not None:
             why = (
-                f"no run for {' / '.join(here)} is unfinished; run {other.name} belongs to "
+                f"no run for {' / '.join(here)} is left to go on with; run {other.name} belongs to "
                 f"{' / '.join(other.target)}"
             )
         sys.stderr.write(f"nothing to resume: {why}\n")
@@ -139,21 +139,28 @@ def resume(
             f"{' / '.join(here)}",
             hint="pass the configuration that the run was begun with, by --config",
         )
-    request = make_request(
-        found.exports,
-        ReadingOptions(**found.reading),
-        Cohort(found.cohort_id, found.cohort_name, found.cohort_description),
-        Action(found.action),
-        on_changed=on_changed,
-        wait=wait,
-    )
+    try:
+        request = make_request(
+            found.exports,
+            ReadingOptions(**found.reading),
+            Cohort(found.cohort_id, found.cohort_name, found.cohort_description),
+            Action(found.action),
+            on_changed=on_changed,
+            wait=wait,
+        )
+    except SourceError as error:
+        error.hint = error.hint or _WHERE_HINT
+        raise
     if identity_of(key_of(request, settings)) != found.identity:
         raise UsageError(
             f"run {found.name} began with other files than {', '.join(found.exports)} stands for "
             "here and now",
-            hint="resume it in the folder that it was begun in, with the same files in place",
+            hint=_WHERE_HINT,
         )
     sys.exit(carry_out(request, settings, as_json=as_json))
+
+
+_WHERE_HINT = "resume it in the folder that it was begun in, with the same files in place"
 
 
 def make_request(

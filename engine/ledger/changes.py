@@ -85,14 +85,29 @@ def unfinished(connection: sqlite3.Connection, identity: bytes) -> tuple[int, st
     return found
 
 
-def later_run(connection: sqlite3.Connection, run: int, key: RunKey) -> str | None:
-    """Return the name of a later run that has sent anything to the same cohort."""
+def later_run(connection: sqlite3.Connection, run: int, partner: str, cohort_id: str) -> str | None:
+    """Return the name of a later run than `run` that has sent anything to the same cohort."""
     later = connection.execute(
         "SELECT name FROM run WHERE partner = ? AND cohort_id = ? AND run > ? AND EXISTS "
         "(SELECT 1 FROM attempt WHERE attempt.run = run.run) ORDER BY run DESC LIMIT 1",
-        (key.partner, key.cohort.id, run),
+        (partner, cohort_id, run),
     ).fetchone()
     return later and str(later[0])
+
+
+def left_behind(connection: sqlite3.Connection, key: RunKey) -> str | None:
+    """Return the name of an unfinished push of the same cohort that `key` does not go on with."""
+    if unfinished(connection, identity_of(key)) is not None:
+        return None
+    marks = ", ".join("?" for _ in RESUMABLE)
+    for run, name in connection.execute(
+        f"SELECT run, name FROM run WHERE partner = ? AND cohort_id = ? AND action <> '{MIRROR}' "  # noqa: S608 - marks are question marks
+        f"AND status IN ({marks}) ORDER BY run DESC",
+        (key.partner, key.cohort.id, *RESUMABLE),
+    ):
+        if later_run(connection, run, key.partner, key.cohort.id) is None:
+            return str(name)
+    return None
 
 
 def abandon(connection: sqlite3.Connection, run: int, now: int) -> None:

@@ -65,7 +65,7 @@ class Ledger:
 
         def work(connection: sqlite3.Connection) -> RunState:
             found = changes.unfinished(connection, changes.identity_of(key))
-            later = found and changes.later_run(connection, found[0], key)
+            later = found and changes.later_run(connection, found[0], key.partner, key.cohort.id)
             if later and not restart_if_overtaken and found:
                 raise UsageError(
                     f"run {found[1]} cannot go on: run {later} has touched cohort "

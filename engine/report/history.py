@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.errors import UsageError
 from engine.ledger.beside import plan_folder
-from engine.ledger.changes import MIRROR, RESUMABLE
+from engine.ledger.changes import MIRROR, RESUMABLE, later_run
 from engine.ledger.place import is_held, ledgers
 from engine.ledger.plans import plan_of
 from engine.ledger.schema import open_for_reading, readable_errors
@@ -88,8 +88,9 @@ def find_unfinished(
 ) -> UnfinishedRun | None:
     """Return run `run`, or the latest unfinished one, or None if there is none.
 
-    The latest is looked for among those of `target` (endpoint, workspace and partner), if given.
-    A run that a process works on is unfinished, too. Raises `UsageError` if `run` is unknown or has
+    The latest is looked for among those of `target` (endpoint, workspace and partner), if given,
+    and that no later run of the same cohort has overtaken. A run that a process works on is
+    unfinished, too. Raises `UsageError` if `run` is unknown or has
     ended for good.
     """
     if run is None:
@@ -122,10 +123,15 @@ _HINTS = {
 def _open(path: Path) -> list[sqlite3.Row]:
     marks = ", ".join("?" for _ in RESUMABLE)
     with reading(path) as ledger:
-        return ledger.execute(
+        rows = ledger.execute(
             f"SELECT * FROM run WHERE status IN ({marks}) AND action <> '{MIRROR}'",  # noqa: S608 - marks are question marks
             RESUMABLE,
         ).fetchall()
+        return [
+            row
+            for row in rows
+            if later_run(ledger, row["run"], row["partner"], row["cohort_id"]) is None
+        ]
 
 
 def _unfinished(row: sqlite3.Row) -> UnfinishedRun:

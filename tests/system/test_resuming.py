@@ -259,6 +259,29 @@ def test_resume_never_takes_other_files_for_the_run_s_own(
     assert api.received() == received
 
 
+def test_resume_elsewhere_says_where_the_files_were(night: Night, half_done: str) -> None:
+    elsewhere = night.folder / "elsewhere"
+    elsewhere.mkdir()
+    ended = night.run("resume", half_done, "--config", "../config.toml", folder=elsewhere)
+    assert ended.status == 2
+    assert "export.txt: no such file" in ended.stderr
+    assert "hint: resume it in the folder" in ended.stderr
+
+
+def test_a_run_that_another_command_overtakes_is_named_and_then_left_alone(
+    night: Night, half_done: str
+) -> None:
+    night.write("more.txt", 5)
+    other = night.push("export.txt", "more.txt")
+    assert (other.status, other.document["run"] == half_done) == (0, False)
+    assert f"run {half_done} of this cohort is unfinished" in other.stderr
+    nothing_left = night.run("resume", "--json")
+    assert (nothing_left.status, nothing_left.document["run"]) == (0, None)
+    by_name = night.run("resume", half_done)
+    assert by_name.status == 2
+    assert "has touched cohort" in by_name.stderr
+
+
 def test_resume_names_the_run_of_another_target(night: Night, half_done: str) -> None:
     ended = night.run("resume", "--endpoint", "http://127.0.0.1:9")
     assert ended.status == 0
