@@ -12,12 +12,23 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from engine.batch import Cutter
+from engine.clock import SystemClock
 from engine.cohort import Action, Cohort, Envelope
 from engine.config import Config, load
-from engine.errors import CohortSyncError, ConfigError, ExitStatus, LedgerError, UsageError
+from engine.errors import (
+    CohortSyncError,
+    ConfigError,
+    ExitStatus,
+    LedgerError,
+    LockHeldError,
+    OlderLedgerError,
+    UsageError,
+)
+from engine.ledger.ledger import sole_ledger
 from engine.ledger.place import LEDGER_NAME, holder_of, ledger_folder, refuse_unfit
 from engine.ledger.schema import open_for_reading
 from engine.reach import Inapplicable, Reach
+from engine.sending import resumed_pacer
 
 CONNECT_SECONDS = 10.0
 """How long a step waits for the network, unless `delivery.timeout_seconds` is shorter."""
@@ -67,7 +78,8 @@ async def run_checks(
             yield Finding(name, Verdict.SKIPPED, "needs a configuration")
         return
     at = ledger_folder(config.state_dir, config.workspace.endpoint.url, config.workspace.id)
-    yield check_ledger(at, check_state(config.state_dir))
+    ledger = check_ledger(at, check_state(config.state_dir))
+    yield ledger
 
     reach = Reach(config.workspace, min(CONNECT_SECONDS, config.delivery.timeout_seconds))
     reached = True
@@ -84,10 +96,11 @@ async def run_checks(
             "not tested: only sending can; --live sends one request that is invalid on purpose"
         )
         yield Finding("key", Verdict.SKIPPED, untested)
-    elif config.workspace.api_key is None or not reached:
-        yield Finding("key", Verdict.SKIPPED, "needs credentials and a way to the endpoint")
+    elif config.workspace.api_key is None or not reached or ledger.verdict is Verdict.FAILED:
+        needed = "needs credentials, a state folder and a way to the endpoint"
+        yield Finding("key", Verdict.SKIPPED, needed)
     else:
-        yield await _finding("key", reach.try_key)
+        yield await _finding("key", lambda: _try_key(config, at, reach))
 
 
 def check_settings(
@@ -140,12 +153,28 @@ def check_ledger(folder: Path, state: Finding) -> Finding:
     try:
         if path.exists() and path.stat().st_size:
             open_for_reading(path).close()
+    except OlderLedgerError as older:
+        state = replace(state, detail=f"{state.detail}; {older.message}", hint=older.hint)
     except LedgerError as error:
         return _failure("state", error)
     if holder := holder_of(folder):
         hint = "a push has to wait for it, by --wait, or be run later"
         return replace(state, detail=f"{state.detail}; in use by {holder}", hint=hint)
     return state
+
+
+async def _try_key(config: Config, folder: Path, reach: Reach) -> str:
+    """Try the key by a request that keeps to the ceiling, and that later ones keep clear of."""
+    clock = SystemClock()
+    try:
+        async with sole_ledger(folder, clock) as ledger:
+            pacer = await resumed_pacer(config.pacing, ledger, clock)
+            async with ledger.probing():
+                await pacer.take_turn()
+                return await reach.try_key()
+    except LockHeldError as error:
+        error.hint = "run it again when that process has ended"
+        raise
 
 
 async def _finding(name: str, step: Callable[[], Awaitable[str]]) -> Finding:

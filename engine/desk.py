@@ -9,8 +9,8 @@ from engine.cohort import Cohort
 from engine.config import Config
 from engine.delivery.events import Observer
 from engine.ledger import changes
-from engine.ledger.ledger import Ledger
-from engine.ledger.place import LEDGER_NAME, ledger_folder, make_folder, sole_writer
+from engine.ledger.ledger import Ledger, sole_ledger
+from engine.ledger.place import ledger_folder
 from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingSettings
 from engine.planning import MirrorRequest
 from engine.report.figures import Ceiling
@@ -36,24 +36,17 @@ class Desk:
         """Hold the workspace's lock and its ledger, put in order."""
         workspace, config = self.config.workspace, self.config
         folder = ledger_folder(config.state_dir, workspace.endpoint.url, workspace.id)
-        make_folder(folder)
-        async with sole_writer(
+        async with sole_ledger(
             folder,
+            self.clock,
             wait_seconds,
             lambda: self.switch.is_pulled,
             lambda who: self.note(f"waiting for {who}"),
-        ):
-            ledger = Ledger.open(folder / LEDGER_NAME, self.clock)
-            try:
-                await ledger.recover()
-                yield (
-                    ledger,
-                    SnapshotStore(
-                        folder, ledger, self.key, config.mirror, config.planning, self.clock
-                    ),
-                )
-            finally:
-                await ledger.close()
+        ) as ledger:
+            store = SnapshotStore(
+                folder, ledger, self.key, config.mirror, config.planning, self.clock
+            )
+            yield ledger, store
 
     @property
     def _sitting(self) -> SittingSettings:

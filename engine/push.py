@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.batch import Batch, Cutter
+from engine.batch import Batch, Cutter, blank_among, invalid_among
 from engine.clock import Clock, SystemClock
 from engine.cohort import Action, Cohort, Envelope, Leg
 from engine.config import Config
@@ -283,30 +283,42 @@ _STATUS = {
 def dry_run(request: PushRequest, config: Config) -> RunResult:
     """Read and pack everything, open no connection, write no ledger; return what would be planned.
 
-    Raises `SourceError` where the export cannot be read.
+    An export without a uid is told in the books. Raises `SourceError` where it cannot be read.
     """
     workspace = config.workspace
     limit = config.packing.payload_bytes
     cutter = Cutter(Envelope(workspace.partner, request.cohort, request.action), limit)
     started = datetime.now(UTC)
     uids = batches = too_large = blank = invalid = size = through = 0
-    for batch in cutter.batches(request.source.blocks()):
-        fits = len(batch.payload) <= limit
-        too_large += not fits
-        uids += batch.uid_count
-        batches += 1
-        blank += batch.blank
-        invalid += batch.invalid
-        size += len(batch.payload) if fits else 0
-        through = batch.records_through
+    reason = None
+    try:
+        for batch in cutter.batches(request.source.blocks()):
+            fits = len(batch.payload) <= limit
+            too_large += not fits
+            uids += batch.uid_count
+            batches += 1
+            blank += batch.blank
+            invalid += batch.invalid
+            size += len(batch.payload) if fits else 0
+            through = batch.records_through
+    except EmptyExportError as error:
+        reason = error.message
+        if cutter.uidless is not None:
+            through = cutter.uidless.records
+            blank = blank_among(cutter.uidless.skipped)
+            invalid = invalid_among(cutter.uidless.skipped)
     finished = datetime.now(UTC)
     rows = Rows(through, blank, invalid)
-    would_finish = exit_status_of(Standing(rejected=too_large), rows, config.accounting)
+    would_finish = (
+        exit_status_of(Standing(rejected=too_large), rows, config.accounting)
+        if reason is None
+        else EmptyExportError.exit_status
+    )
     accounts = Accounts(
         run=None,
         status="dry_run",
         exit_status=int(would_finish),
-        reason=None,
+        reason=reason,
         target=workspace.endpoint.label,
         workspace=workspace.id,
         partner=workspace.partner,

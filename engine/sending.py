@@ -21,7 +21,7 @@ from engine.delivery.transport import Transport
 from engine.errors import ExitStatus, IncompleteError
 from engine.ledger.ledger import Ledger
 from engine.ledger.records import OpenBatch, RunState
-from engine.pacing import Pacer
+from engine.pacing import Pacer, PacingSettings
 
 T = TypeVar("T")
 
@@ -110,6 +110,13 @@ async def wait_or_stop(
     return None
 
 
+async def resumed_pacer(settings: PacingSettings, ledger: Ledger, clock: Clock) -> Pacer:
+    """Return a pacer that goes on inside the window that earlier processes have left."""
+    sent_ago = await ledger.recent_sends(settings.requests)
+    now = clock.now()
+    return Pacer(settings, clock, [now - ago for ago in sent_ago])
+
+
 class Sender:
     """Delivers batches, one delivery after the other, inside one window law."""
 
@@ -137,9 +144,7 @@ class Sender:
         cls, config: Config, ledger: Ledger, clock: Clock, observe: Observer, switch: StopSwitch
     ) -> AsyncIterator[Self]:
         """Go on inside the window that earlier processes have left, over one pool."""
-        sent_ago = await ledger.recent_sends(config.pacing.requests)
-        now = clock.now()
-        pacer = Pacer(config.pacing, clock, [now - ago for ago in sent_ago])
+        pacer = await resumed_pacer(config.pacing, ledger, clock)
         async with Transport(config.workspace, config.delivery, clock) as transport:
             yield cls(config, ledger, clock, pacer, transport, observe, switch)
 

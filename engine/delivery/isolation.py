@@ -33,7 +33,7 @@ class Isolation:
         if is_news and not outcome.names_members and not self.proven:
             self._refusals += 1
             if self._refusals >= ALIKE_REFUSALS:
-                return self.request_is_wrong(outcome.reason)
+                return self.request_is_wrong(outcome)
         if self._requests >= self._max_requests:
             return Abort(
                 f"{self._requests} requests went into finding rejected uids, and there are more",
@@ -52,10 +52,15 @@ class Isolation:
                 return False
 
     @staticmethod
-    def request_is_wrong(reason: str) -> Abort:
+    def request_is_wrong(refusal: Rejected | TooLarge) -> Abort:
         """Say that no uid is to blame."""
-        return Abort(
-            f"the API refuses whatever uids are sent: {reason}",
-            "nothing was written off; check partner, cohort id and name; if the first uids may be "
-            "bad ones, running the same command again searches on",
-        )
+        if isinstance(refusal, TooLarge):
+            reason = f"the API takes not even a single uid: {refusal.reason}"
+            remedy = "look for a proxy on the way that limits the size of requests"
+        else:
+            reason = f"the API refuses whatever uids are sent: {refusal.reason}"
+            remedy = (
+                "check partner, cohort id and name; if the first uids may be bad ones, running the "
+                "same command again searches on"
+            )
+        return Abort(reason, f"nothing was written off; {remedy}")

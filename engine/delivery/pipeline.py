@@ -22,6 +22,7 @@ from engine.delivery.outcome import (
     BatchState,
     Decision,
     NotSent,
+    Outcome,
     Rejected,
     RetryAfter,
     Settle,
@@ -63,6 +64,15 @@ class _Flight:
     is_intended: bool = False
     turn: Turn | None = None
     sent: Stamp | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Suspect:
+    """A single uid refused before anything was accepted: it may be bad, or the request."""
+
+    work: Work
+    settlement: Settlement
+    refusal: Rejected | TooLarge
 
 
 class Delivery:
@@ -112,7 +122,7 @@ class Delivery:
         self._flights: dict[asyncio.Task[None], _Flight] = {}
         self._line = asyncio.Semaphore(LINE)
         self._unsettled = 0
-        self._suspects: list[tuple[Work, Settlement]] = []
+        self._suspects: list[_Suspect] = []
         self._stop: Stop | None = None
         self._bug: BaseException | None = None
 
@@ -201,7 +211,7 @@ class Delivery:
         if self._reader.failure is not None:
             self._bug = self._reader.failure
         elif self._suspects:
-            abort = Isolation.request_is_wrong(self._suspects[0][1].reason or "")
+            abort = Isolation.request_is_wrong(self._suspects[0].refusal)
             self.stop(Stop(ExitStatus.REFUSED, abort.reason, abort.hint))
 
     def _admit(self, batch: Batch) -> None:
@@ -324,11 +334,7 @@ class Delivery:
         if isinstance(outcome, Rejected):
             decision = self._isolation.judge(outcome, decision, is_news=not work.root.were_rejected)
         change, halves = self._change(work, exchange, decision)
-        is_suspect = (
-            isinstance(change, Settlement)
-            and not work.root.were_rejected
-            and self._isolation.is_in_doubt(outcome)
-        )
+        suspect = self._suspect_of(work, change, outcome)
         if flight.is_intended:
             verdict = Verdict(
                 outcome=kind_of(outcome),
@@ -340,17 +346,29 @@ class Delivery:
                 reason=reason_of(outcome),
             )
             await self._ledger.conclude(
-                self._state, work.number, work.attempts, verdict, None if is_suspect else change
+                self._state, work.number, work.attempts, verdict, None if suspect else change
             )
         self._observe(Answered(work.number, work.attempts, outcome, now - began))
-        if is_suspect and isinstance(change, Settlement):
+        if suspect is not None:
             # Whether this uid or the whole request is wrong, the next acceptance tells.
             self._unsettled -= 1
-            self._suspects.append((work, change))
+            self._suspects.append(suspect)
             if len(self._suspects) >= ALIKE_REFUSALS:
-                await self._act(work, Isolation.request_is_wrong(change.reason or ""), ())
+                await self._act(work, Isolation.request_is_wrong(suspect.refusal), ())
             return
         await self._act(work, decision, halves)
+
+    def _suspect_of(
+        self, work: Work, change: Settlement | Division | None, outcome: Outcome
+    ) -> _Suspect | None:
+        if (
+            isinstance(change, Settlement)
+            and isinstance(outcome, Rejected | TooLarge)
+            and not work.root.were_rejected
+            and self._isolation.is_in_doubt(outcome)
+        ):
+            return _Suspect(work, change, outcome)
+        return None
 
     def _change(
         self, work: Work, exchange: Exchange, decision: Decision
@@ -395,9 +413,10 @@ class Delivery:
         """After an acceptance the request is known to be right: the suspects are to blame."""
         self._isolation.proven = True
         suspects, self._suspects = self._suspects, []
-        for work, settlement in suspects:
-            await self._ledger.change(self._state, (), work.number, settlement)
-            self._observe(Settled(work.number, settlement.state, 1, settlement.reason))
+        for suspect in suspects:
+            number, settlement = suspect.work.number, suspect.settlement
+            await self._ledger.change(self._state, (), number, settlement)
+            self._observe(Settled(number, settlement.state, 1, settlement.reason))
 
     def _replace(self, work: Work, halves: Sequence[Work], reason: str) -> None:
         self._unsettled -= 1

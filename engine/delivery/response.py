@@ -85,7 +85,7 @@ def _outcome(
             hint = _HINTS.get(
                 status, f"so the API does not answer: is the endpoint right? {_CHECK_HINT}"
             )
-            return Fatal(detail, hint, may_have_been_applied=status < 400)  # noqa: PLR2004 - as above
+            return Fatal(reason, hint, may_have_been_applied=status < 400)  # noqa: PLR2004 - as above
         case 200:
             return Unconfirmed("200 without the API's success body")
         case _:

@@ -64,6 +64,7 @@ def bury_dead(connection: sqlite3.Connection, now: Stamp) -> None:
         "WHERE outcome IS NULL",
         (now.boot_id, now.boot_ns, now.utc_ns),
     )
+    conclude_probes(connection, now)
     connection.execute(
         "UPDATE sitting SET ended_utc_ns = (SELECT max(intended_utc_ns) FROM attempt "
         "WHERE attempt.run = sitting.run AND attempt.sitting = sitting.sitting) "
@@ -71,6 +72,15 @@ def bury_dead(connection: sqlite3.Connection, now: Stamp) -> None:
     )
     connection.execute(
         "UPDATE run SET status = 'incomplete', reason = 'the process died' WHERE status = 'running'"
+    )
+
+
+def conclude_probes(connection: sqlite3.Connection, now: Stamp) -> None:
+    """Enter that the probes under way have ended; they were sent now, at the latest."""
+    connection.execute(
+        "UPDATE probe SET sent_boot_id = ?, sent_boot_ns = ?, sent_utc_ns = ? "
+        "WHERE sent_utc_ns IS NULL",
+        (now.boot_id, now.boot_ns, now.utc_ns),
     )
 
 

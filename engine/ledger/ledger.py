@@ -1,7 +1,8 @@
 """The ledger's writing side: runs, batches and attempts, each change one durable step."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
 
@@ -11,6 +12,7 @@ from engine.batch import KnownBatch, UidlessRows
 from engine.clock import Clock, Stamp
 from engine.errors import ExitStatus, UsageError
 from engine.ledger import changes
+from engine.ledger.place import LEDGER_NAME, make_folder, sole_writer
 from engine.ledger.records import (
     Command,
     Division,
@@ -126,18 +128,34 @@ class Ledger:
         await self._writer.write(lambda connection: changes.bury_dead(connection, now))
 
     async def recent_sends(self, count: int) -> list[float]:
-        """Return how many seconds ago each of the workspace's last `count` requests was sent."""
+        """Return how many seconds ago each of the workspace's last requests was sent.
+
+        These are `count` attempts and `count` probes, in no order.
+        """
         now = self._clock.stamp()
 
         def work(connection: sqlite3.Connection) -> list[float]:
-            rows = connection.execute(
-                "SELECT sent_boot_id, sent_boot_ns, sent_utc_ns FROM attempt "
-                "WHERE sent_utc_ns IS NOT NULL ORDER BY id DESC LIMIT ?",
-                (count,),
-            )
-            return [Stamp(*row).age_at(now) for row in rows]
+            return [
+                Stamp(*row).age_at(now)
+                for table in ("attempt", "probe")
+                for row in connection.execute(
+                    f"SELECT sent_boot_id, sent_boot_ns, sent_utc_ns FROM {table} "  # noqa: S608 - ours
+                    "WHERE sent_utc_ns IS NOT NULL ORDER BY id DESC LIMIT ?",
+                    (count,),
+                )
+            ]
 
         return await self._writer.write(work)
+
+    @asynccontextmanager
+    async def probing(self) -> AsyncIterator[None]:
+        """Count the request of the block, which carries no uid, against the ceiling."""
+        await self._writer.write(lambda c: c.execute("INSERT INTO probe DEFAULT VALUES"))
+        try:
+            yield
+        finally:
+            now = self._clock.stamp()
+            await self._writer.write(lambda c: changes.conclude_probes(c, now))
 
     async def intend(
         self, state: RunState, batches: Sequence[Registration], number: int, attempt: int
@@ -236,6 +254,25 @@ class Ledger:
             changes.close_run(connection, state.run, status, now, exit_status, reason)
 
         await self._writer.write(work)
+
+
+@asynccontextmanager
+async def sole_ledger(
+    folder: Path,
+    clock: Clock,
+    wait_seconds: float = 0.0,
+    is_stopped: Callable[[], bool] = lambda: False,
+    waiting: Callable[[str], None] = lambda _: None,
+) -> AsyncIterator[Ledger]:
+    """Hold the lock and the ledger in `folder`, which is made, put in order; see `sole_writer`."""
+    make_folder(folder)
+    async with sole_writer(folder, wait_seconds, is_stopped, waiting):
+        ledger = Ledger.open(folder / LEDGER_NAME, clock)
+        try:
+            await ledger.recover()
+            yield ledger
+        finally:
+            await ledger.close()
 
 
 def _json(pace: PaceRecord) -> str:

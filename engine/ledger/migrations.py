@@ -182,6 +182,14 @@ CREATE TABLE followed (
     attempt         INTEGER NOT NULL DEFAULT 0 -- the last that the snapshot knows of
 ) STRICT;
 
+-- Requests that carry no uid, such as those of `cohortsync check --live`: the ceiling counts them.
+CREATE TABLE probe (
+    id              INTEGER PRIMARY KEY,
+    sent_boot_id    TEXT,                     -- null until it has ended
+    sent_boot_ns    INTEGER,
+    sent_utc_ns     INTEGER
+) STRICT;
+
 -- What the API acknowledged: a file in the folder snapshots beside the ledger. The last counts.
 CREATE TABLE generation (
     partner         TEXT    NOT NULL,

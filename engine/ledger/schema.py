@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-from engine.errors import LedgerError, StateFullError
+from engine.errors import LedgerError, OlderLedgerError, StateFullError
 from engine.ledger.migrations import MIGRATIONS
 
 APPLICATION_ID = 0x436F5379  # "CoSy"
@@ -52,7 +52,7 @@ def open_for_reading(path: Path, *, is_verified: bool = False) -> sqlite3.Connec
 
     A file that this process has verified already, as `open_ledger` does, need not be read in full
     again: that takes seconds for a million attempts. Raises `LedgerError` for one that cannot be
-    read, or has another version.
+    read, or is newer, `OlderLedgerError` for one that is whole and waits to be migrated.
     """
     with readable_errors(path):
         uri = f"file:{quote(str(path.resolve()))}?mode=ro"
@@ -117,7 +117,7 @@ def _tables_made_by(migrations: Sequence[str]) -> set[tuple[str, str]]:
 
 def _refuse_older(connection: sqlite3.Connection, path: Path) -> None:
     if _version(connection) != len(MIGRATIONS):
-        raise LedgerError(
+        raise OlderLedgerError(
             f"the ledger {path} was written by an older version",
             hint="the next push migrates it",
         )

@@ -3,7 +3,7 @@
 import pytest
 
 from engine.delivery.isolation import ALIKE_REFUSALS, Isolation
-from engine.delivery.outcome import Abort, BatchState, Rejected, Settle, Split
+from engine.delivery.outcome import Abort, BatchState, Rejected, Settle, Split, TooLarge
 
 NAMED = Rejected("400: uid", names_members=True)
 UNNAMED = Rejected("400", names_members=False)
@@ -23,6 +23,12 @@ def test_a_batch_refused_like_its_halves_and_quarters_means_that_the_request_is_
     assert isinstance(verdicts[-1], Abort)
     assert len(verdicts) == ALIKE_REFUSALS <= 8
     assert "nothing was written off" in verdicts[-1].hint
+
+
+def test_a_413_for_single_uids_points_at_what_limits_the_size() -> None:
+    abort = Isolation.request_is_wrong(TooLarge("413"))
+    assert abort.reason == "the API takes not even a single uid: 413"
+    assert "a proxy" in abort.hint
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_a_400_that_names_the_members_is_theirs(attribute) -> None:
     assert read(400, body) == Rejected(reason, names_members=True, detail=detail)
 
 
-@pytest.mark.parametrize("status", [400, 413, 500])
+@pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 413, 415, 422, 500])
 @pytest.mark.parametrize("attribute", ["uid", None])
 def test_a_message_that_quotes_a_uid_is_no_reason(status, attribute) -> None:
     outcome = read(status, failure("InvalidAttributeError", "uid ada@x is not valid", attribute))

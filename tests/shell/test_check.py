@@ -26,6 +26,9 @@ from engine.check import Finding, Verdict, check_state, exit_status, run_checks
 from engine.cli.check import check
 from engine.endpoint import Endpoint
 from engine.errors import ExitStatus
+from engine.ledger.migrations import MIGRATIONS
+from engine.ledger.place import LEDGER_NAME, ledger_folder
+from engine.ledger.schema import open_ledger
 from engine.session import proxy_for
 
 KEY = "s3cr3t-key"
@@ -349,6 +352,18 @@ async def test_a_proxy_that_is_no_url_is_the_configurations_fault(
     found = await findings_of(configure("https://example.com"))
     assert found["dns"].detail == "environment: `HTTPS_PROXY` should be a URL"
     assert exit_status(found.values()) is ExitStatus.USAGE
+
+
+async def test_a_ledger_of_an_older_version_is_in_order(configure: Configure) -> None:
+    url = "http://127.0.0.1:9"
+    path = configure(url)
+    folder = ledger_folder(path.parent / "state", url, "DEMO")
+    folder.mkdir(parents=True)
+    open_ledger(folder / LEDGER_NAME, MIGRATIONS[:1]).close()
+    state = (await findings_of(path))["state"]
+    assert state.verdict is Verdict.OK
+    assert state.detail.endswith("was written by an older version")
+    assert state.hint == "the next push migrates it"
 
 
 # The live request

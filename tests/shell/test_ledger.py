@@ -173,6 +173,23 @@ async def test_attempts_that_never_left_are_no_sends(ledger: Ledger, clock: Hand
     assert await ledger.recent_sends(10) == []
 
 
+async def test_probes_are_sends_and_one_that_died_was_sent_at_the_latest(
+    ledger: Ledger, clock: HandClock
+) -> None:
+    state = await begin(ledger)
+    await send(ledger, state, 1, clock, [registration(1, 0, 1)])
+    async with ledger.probing():
+        clock.advance(3)
+    clock.advance(4)
+    assert sorted(await ledger.recent_sends(10)) == [4, 7]
+    dying = ledger.probing()
+    await dying.__aenter__()
+    assert sorted(await ledger.recent_sends(10)) == [4, 7]
+    clock.advance(1)
+    await ledger.recover()
+    assert sorted(await ledger.recent_sends(10)) == [0, 5, 8]
+
+
 async def test_sends_of_all_the_workspaces_runs_count(ledger: Ledger, clock: HandClock) -> None:
     for number in range(3):
         key = replace(KEY, cohort=Cohort(f"cohort-{number}", "Buyers"))

@@ -47,6 +47,17 @@ def test_the_books_are_those_of_the_real_run(night: Night, api: Emulator) -> Non
     assert api.received() == books["requests"]["sent"]
 
 
+def test_an_export_without_a_uid_is_told_in_the_books(night: Night, api: Emulator) -> None:
+    (night.folder / "export.csv").write_bytes(b"uid,x\n,1\nbad\n,2\n")
+    dry = night.push("export.csv", "--column", "uid", "--dry-run")
+    real = night.push("export.csv", "--column", "uid")
+    assert dry.status == real.status == 2
+    assert dry.document["rows"] == real.document["rows"] == {"read": 3, "blank": 2, "invalid": 1}
+    assert dry.document["reason"] == real.document["reason"]
+    assert (dry.document["status"], dry.document["exit_status"]) == ("dry_run", 2)
+    assert api.received() == 0
+
+
 def test_no_credentials_are_needed(night: Night, listener: socket.socket) -> None:
     del listener
     night.write("export.txt")
