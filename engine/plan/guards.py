@@ -80,7 +80,7 @@ class Guard(StrEnum):
     NAME = "name"
 
 
-_COUNTED = frozenset(
+COUNTED = frozenset(
     {
         Guard.REMOVALS,
         Guard.ADDITIONS,
@@ -118,7 +118,7 @@ class Allowance:
                 hint=f"did you mean '{near}'? There are: {', '.join(known)}",
             )
         guard = Guard(name)
-        if guard not in _COUNTED:
+        if guard not in COUNTED:
             if equals:
                 raise UsageError(f"--allow {text}: '{name}' takes no number")
             return cls(guard)
@@ -206,7 +206,7 @@ def _verdict(guard: Guard, found: _Finding, bounds: Mapping[Guard, int | None]) 
         return Verdict(guard, blocks=False, sentence=found.sentence, is_lifted=True)
     if guard is Guard.EMPTY:
         return Verdict(guard, blocks=True, sentence=found.sentence)
-    number = f"={found.count}" if guard in _COUNTED else ""
+    number = f"={found.count}" if guard in COUNTED else ""
     override = f'--allow {guard.value}{number} --reason "…"'
     return Verdict(guard, blocks=True, sentence=found.sentence, override=override)
 

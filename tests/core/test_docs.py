@@ -11,6 +11,7 @@ import pytest
 
 from engine.cli import app
 from engine.errors import ExitStatus
+from engine.plan.guards import COUNTED, Guard
 from engine.report.accounts import Accounts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +42,15 @@ def test_the_readme_tells_the_default(key: str) -> None:
 
 def test_every_exit_status_stands_in_the_readme_and_no_other() -> None:
     assert {int(n) for n in re.findall(r"(?m)^\| (\d+) \|", README)} == {*ExitStatus}
+
+
+def test_every_guard_stands_in_the_readme_and_no_other() -> None:
+    documented = re.findall(r"(?m)^\| `(\w+)` \| .* \| (a number|its name|nothing) \|$", README)
+    lifted = {Guard.EMPTY: "nothing"}
+    assert documented == [
+        (guard, lifted.get(guard, "a number" if guard in COUNTED else "its name"))
+        for guard in Guard
+    ]
 
 
 def test_every_command_stands_in_the_readme_and_no_other() -> None:
