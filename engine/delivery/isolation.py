@@ -1,9 +1,24 @@
 """The search for the uids that the API rejects, and its end where the request itself is wrong."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from engine.delivery.outcome import Abort, Decision, Outcome, Rejected, TooLarge
+from engine.ledger.records import Settlement
 
 ALIKE_REFUSALS = 7
 """Refusals before any acceptance that prove the request wrong: a batch, its halves and quarters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A single uid refused before anything was accepted: it may be bad, or the request."""
+
+    number: int
+    """Of its batch."""
+    settlement: Settlement
+    """What it comes to if the uid is to blame."""
+    refusal: Rejected | TooLarge
 
 
 class Isolation:
@@ -18,6 +33,7 @@ class Isolation:
         self._max_requests = max_requests
         self._requests = requests
         self._refusals = 0
+        self._suspects: list[Suspect] = []
         self.proven = proven
         """Whether the API has accepted any batch of this run: the request as such is right."""
 
@@ -50,6 +66,22 @@ class Isolation:
                 return not self.proven
             case _:
                 return False
+
+    def suspect(self, suspect: Suspect) -> Abort | None:
+        """Hold a uid in doubt until the next acceptance; return an end if there are too many."""
+        self._suspects.append(suspect)
+        is_too_many = len(self._suspects) >= ALIKE_REFUSALS
+        return self.request_is_wrong(suspect.refusal) if is_too_many else None
+
+    def end(self) -> Abort | None:
+        """Hear that nothing is left to send; with uids in doubt, nothing was ever accepted."""
+        return self.request_is_wrong(self._suspects[0].refusal) if self._suspects else None
+
+    def prove(self) -> Sequence[Suspect]:
+        """Hear of an acceptance: the request is right, and the suspects, returned, are to blame."""
+        self.proven = True
+        suspects, self._suspects = self._suspects, []
+        return suspects
 
     @staticmethod
     def request_is_wrong(refusal: Rejected | TooLarge) -> Abort:

@@ -14,7 +14,7 @@ from engine.batch import Batch, Limit
 from engine.clock import Clock, Stamp
 from engine.delivery.events import Answered, Divided, Observer, Planned, Sent, Settled, Stopping
 from engine.delivery.intake import Intake
-from engine.delivery.isolation import ALIKE_REFUSALS, Isolation
+from engine.delivery.isolation import Isolation, Suspect
 from engine.delivery.outage import Outage
 from engine.delivery.outcome import (
     Abort,
@@ -66,15 +66,6 @@ class _Flight:
     sent: Stamp | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Suspect:
-    """A single uid refused before anything was accepted: it may be bad, or the request."""
-
-    work: Work
-    settlement: Settlement
-    refusal: Rejected | TooLarge
-
-
 class Delivery:
     """Delivers one run's batches; made and run inside one event loop."""
 
@@ -122,7 +113,6 @@ class Delivery:
         self._flights: dict[asyncio.Task[None], _Flight] = {}
         self._line = asyncio.Semaphore(LINE)
         self._unsettled = 0
-        self._suspects: list[_Suspect] = []
         self._stop: Stop | None = None
         self._bug: BaseException | None = None
 
@@ -210,8 +200,7 @@ class Delivery:
             raise self._reader.failure
         if self._reader.failure is not None:
             self._bug = self._reader.failure
-        elif self._suspects:
-            abort = Isolation.request_is_wrong(self._suspects[0].refusal)
+        elif (abort := self._isolation.end()) is not None:
             self.stop(Stop(ExitStatus.REFUSED, abort.reason, abort.hint))
 
     def _admit(self, batch: Batch) -> None:
@@ -349,25 +338,24 @@ class Delivery:
                 self._state, work.number, work.attempts, verdict, None if suspect else change
             )
         self._observe(Answered(work.number, work.attempts, outcome, now - began))
-        if suspect is not None:
-            # Whether this uid or the whole request is wrong, the next acceptance tells.
-            self._unsettled -= 1
-            self._suspects.append(suspect)
-            if len(self._suspects) >= ALIKE_REFUSALS:
-                await self._act(work, Isolation.request_is_wrong(suspect.refusal), ())
+        if suspect is None:
+            await self._act(work, decision, halves)
             return
-        await self._act(work, decision, halves)
+        # Whether this uid or the whole request is wrong, the next acceptance tells.
+        self._unsettled -= 1
+        if (abort := self._isolation.suspect(suspect)) is not None:
+            await self._act(work, abort, ())
 
     def _suspect_of(
         self, work: Work, change: Settlement | Division | None, outcome: Outcome
-    ) -> _Suspect | None:
+    ) -> Suspect | None:
         if (
             isinstance(change, Settlement)
             and isinstance(outcome, Rejected | TooLarge)
             and not work.root.were_rejected
             and self._isolation.is_in_doubt(outcome)
         ):
-            return _Suspect(work, change, outcome)
+            return Suspect(work.number, change, outcome)
         return None
 
     def _change(
@@ -411,12 +399,10 @@ class Delivery:
 
     async def _trust_request(self) -> None:
         """After an acceptance the request is known to be right: the suspects are to blame."""
-        self._isolation.proven = True
-        suspects, self._suspects = self._suspects, []
-        for suspect in suspects:
-            number, settlement = suspect.work.number, suspect.settlement
-            await self._ledger.change(self._state, (), number, settlement)
-            self._observe(Settled(number, settlement.state, 1, settlement.reason))
+        for suspect in self._isolation.prove():
+            settlement = suspect.settlement
+            await self._ledger.change(self._state, (), suspect.number, settlement)
+            self._observe(Settled(suspect.number, settlement.state, 1, settlement.reason))
 
     def _replace(self, work: Work, halves: Sequence[Work], reason: str) -> None:
         self._unsettled -= 1
