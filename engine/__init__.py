@@ -10,6 +10,7 @@ Values flow left to right; nothing flows back but a decision ("again, after 4 s"
     mirror      a mirror from its command to its books: only what changed is sent
     planning    a mirror's plan: stage the export, compare, ask the guards
     desk        the lock, the ledger and the snapshots, for all work on one cohort
+    bases       what a plan goes on from
     snapshots   what the API acknowledged, generation by generation
     moving      what is known of a cohort, from and to elsewhere
     sending     one process's way to the API: pace and connections for all its deliveries

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict, Unpack
 
+from engine.bases import Base, find_base, install
 from engine.batch import Batch, Cutter, Limit
 from engine.clock import Clock, SystemClock
 from engine.cohort import Action, Cohort, Envelope, Leg
@@ -32,7 +33,7 @@ from engine.report.history import reading
 from engine.report.planned import plan_document
 from engine.report.result import Opening, RunResult
 from engine.sending import Sender, StopSwitch, wait_or_stop
-from engine.snapshots import Base, SnapshotStore
+from engine.snapshots import SnapshotStore
 
 Planned = Callable[[dict[str, Any]], None]
 
@@ -87,7 +88,7 @@ async def mirror(
     desk = looking.desk(config, key)
     _refuse_narrow(config, request.cohort)
     async with desk.open(request.wait_seconds) as (ledger, store):
-        base = await store.base(assume_empty=request.assume_empty, trust=request.trust)
+        base = await find_base(store, assume_empty=request.assume_empty, trust=request.trust)
         return await _plan_and_send(request, desk, ledger, store, base, looking, sends=sends)
 
 
@@ -111,7 +112,7 @@ async def rollback(  # noqa: PLR0913 - what to make of which cohort, and how
     key = CohortKey(config.workspace.partner, cohort_id)
     desk = looking.desk(config, key)
     async with desk.open(wait_seconds) as (ledger, store):
-        base = await store.base()
+        base = await find_base(store)
         snapshot = await store.verified(generation)
         last = await ledger.write(lambda c: plans.last_mirror(c, key))
         if name is None and last is None:
@@ -156,7 +157,7 @@ async def _plan_and_send(  # noqa: PLR0913, PLR0917 - what to do, and where
             return await night.close(_guarded(record))
         if not (sends or request.is_shadow):
             return await night.close(None, is_open=_LASTING if base.origin is None else _SHOWN)
-        number = await store.install(base)
+        number = await install(store, base)
         if number is not None:
             await ledger.write(lambda c: plans.rebase(c, state.run, number))
         if request.is_shadow:

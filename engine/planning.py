@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from engine.bases import Base
 from engine.batch import SkippedRows
 from engine.clock import Clock
 from engine.cohort import Action, Cohort, Envelope, Leg
@@ -32,7 +33,7 @@ from engine.plan.records import Comparison, Member, PlannedLeg, Snapshot, Staged
 from engine.plan.staging import stage
 from engine.report.accounts import timestamp
 from engine.sending import StopSwitch, read_or_stop
-from engine.snapshots import Base, Recent, SnapshotStore
+from engine.snapshots import Recent, SnapshotStore
 from engine.source.block import BLANK, Block, Source
 
 _STAGED = "export.parquet"

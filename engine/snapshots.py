@@ -26,20 +26,21 @@ from engine.ledger.place import make_folder
 from engine.ledger.reader import LedgerReader
 from engine.ledger.records import CohortKey
 from engine.plan.compare import Waiting, leg_path
-from engine.plan.files import new_file
 from engine.plan.fold import FATES, LegFiles, fold
 from engine.plan.planning import abandoned
 from engine.plan.recording import recorded
 from engine.plan.records import Census, Snapshot
 from engine.plan.settings import MirrorSettings, PlanningSettings
-from engine.plan.snapshot_file import SNAPSHOT, describe, verify
-from engine.plan.staging import write_batches
+from engine.plan.snapshot_file import verify
 
 ADOPTED, IMPORTED, RECONCILED = "adopt", "import", "reconcile"
 """Origins of snapshots that were brought from elsewhere; of the first two, another program may have
 sent the uids a moment ago."""
 ASSUMED_EMPTY, TRUSTED = "assume-empty", "trust"
 """Origins of snapshots that take the place of one that was lost."""
+
+CANDIDATE, EARLIER_CANDIDATE = "candidate.parquet", "trusted.parquet"
+"""Files of a snapshot that nobody has named yet, in the folder of those that count."""
 
 Maker = Callable[[Path], Snapshot]
 """Writes a snapshot to a path."""
@@ -55,29 +56,6 @@ class Recent:
     """Until it has; 0 where there is nothing."""
     waiting: Waiting
     """What waits for it as a whole, since nobody can say what it might reverse."""
-
-
-@dataclass(frozen=True, slots=True)
-class Base:
-    """What a plan goes on from: the snapshot that counts, or one that is to count once it is sent.
-
-    A snapshot that was lost is replaced only when something is sent: what a plan alone shows, or a
-    guard stops, leaves all as it was.
-    """
-
-    number: int | None
-    """Of the generation; None where there is none, or none yet."""
-    snapshot: Snapshot | None
-    origin: str | None = None
-    """By what command it is to count; None for the one that counts."""
-    folds: Sequence[Unfolded] = ()
-    """Runs that it takes into account."""
-    notes: tuple[str, ...] = ()
-
-    @property
-    def is_blank(self) -> bool:
-        """Whether it holds nothing although something may have been sent lately."""
-        return self.origin == ASSUMED_EMPTY
 
 
 class SnapshotStore:
@@ -150,33 +128,6 @@ class SnapshotStore:
         most = known + (1 if is_mirrored or self.key.is_shadow else 0)
         return [path for path in self.folder.glob("[0-9]*.parquet") if int(path.stem) > most]
 
-    async def base(self, *, assume_empty: bool = False, trust: int | None = None) -> Base:
-        """Return what a plan goes on from.
-
-        With a flag it is a file that nobody has named yet: see `install`. Raises as `current`, and
-        `UsageError` for a generation that there is not.
-        """
-        if assume_empty:
-            return await self._empty_base()
-        if trust is not None:
-            return await self._trusted_base(trust)
-        await self.catch_up()
-        current = await self.current()
-        return Base(current[0].number, current[1]) if current else Base(None, None)
-
-    async def install(self, base: Base) -> int | None:
-        """Let a base count from now on, if it does not yet; return its number."""
-        snapshot = base.snapshot
-        if base.origin is None or snapshot is None:
-            return base.number
-
-        def put(target: Path) -> Snapshot:
-            with new_file(target) as copy, snapshot.path.open("rb") as candidate:
-                shutil.copyfileobj(candidate, copy)
-            return describe(target)
-
-        return (await self.make(base.origin, put, folds=base.folds)).number
-
     async def verified(self, number: int | None) -> Snapshot:
         """Return where a generation stands; `LedgerError` if it is not what it was."""
         return await self._verified(await self.find(number))
@@ -233,65 +184,13 @@ class SnapshotStore:
         """Let the snapshot know of all that was sent; each run but `stays_open` is closed."""
         await asyncio.to_thread(self._sweep)
         await self._drop_old()
-        for run in await self._ledger.write(lambda c: following.unfolded(c, self.key)):
+        for run in await self.unfolded():
             await self._fold(run, "mirror", is_closed=run.run != stays_open)
 
     async def move_shadow(self, run: int, name: str, planned: Mapping[Leg, int]) -> None:
         """Let the snapshot move as if all of a plan had been accepted; nothing of it was sent."""
         fates = [Fate(leg, 0, count, is_accepted=True) for leg, count in planned.items() if count]
         await self._fold(Unfolded(run, name, 0, 0), "shadow", is_closed=True, fates=fates)
-
-    async def _empty_base(self) -> Base:
-        candidate = self._candidate()
-        await asyncio.to_thread(write_batches, candidate, SNAPSHOT, [])
-        unfolded = await self._ledger.write(lambda c: following.unfolded(c, self.key))
-        snapshot = await asyncio.to_thread(describe, candidate)
-        return Base(None, snapshot, ASSUMED_EMPTY, unfolded)
-
-    async def _trusted_base(self, number: int) -> Base:
-        """Return an older snapshot in which every uid that was touched since is unknown."""
-        trusted = await self.find(number)
-        old = await self._verified(trusted)
-        since = await self._ledger.write(
-            lambda c: following.sent_since(c, self.key, trusted.last_attempt)
-        )
-        doubts = [
-            (run, [replace(fate, is_accepted=False) for fate in fates])
-            for run in since
-            for fates in [await self._fates(run, trusted.last_attempt)]
-        ]
-        recent = await self.recent()
-        candidate = self._candidate()
-
-        def doubted() -> Snapshot:
-            """Fold one run after the other into a copy."""
-            with new_file(candidate) as copy, old.path.open("rb") as file:
-                shutil.copyfileobj(file, copy)
-            snapshot = describe(candidate)
-            earlier = candidate.with_name("trusted.parquet")
-            for run, fates in doubts:
-                candidate.replace(earlier)
-                snapshot = replace(snapshot, path=earlier)
-                snapshot = self._folded(snapshot, run, fates, recent.runs, candidate)
-            earlier.unlink(missing_ok=True)
-            return snapshot
-
-        snapshot = await asyncio.to_thread(doubted)
-        return Base(None, snapshot, TRUSTED, since, await self._forgotten(number))
-
-    async def _forgotten(self, number: int) -> tuple[str, ...]:
-        """Say what was brought from elsewhere since a generation, and is not in it."""
-        brought = (ADOPTED, IMPORTED, RECONCILED)
-        return tuple(
-            f"generation {each.number}, by {each.origin}, is not in generation {number}: "
-            f"`cohortsync snapshot {each.origin}` its list again"
-            for each in await self.generations()
-            if each.number > number and each.origin in brought
-        )
-
-    def _candidate(self) -> Path:
-        make_folder(self.folder)
-        return self.folder / "candidate.parquet"
 
     async def make(  # noqa: PLR0913 - how, and what the ledger is to know of it
         self,
@@ -342,7 +241,16 @@ class SnapshotStore:
         await self._drop_old()
         return entered
 
-    async def _fates(self, run: Unfolded, after: int) -> list[Fate]:
+    async def unfolded(self) -> list[Unfolded]:
+        """Return the runs of which the snapshot does not know everything yet."""
+        return await self._ledger.write(lambda c: following.unfolded(c, self.key))
+
+    async def sent_since(self, attempt: int) -> list[Unfolded]:
+        """Return the runs that sent something behind attempt `attempt`."""
+        return await self._ledger.write(lambda c: following.sent_since(c, self.key, attempt))
+
+    async def fates(self, run: Unfolded, after: int) -> list[Fate]:
+        """Return what became of a run's attempts behind attempt `after`."""
         return await self._ledger.write(lambda c: following.fates(c, run.run, after))
 
     async def _fold(
@@ -351,7 +259,7 @@ class SnapshotStore:
         """Let the snapshot know of what became of a run's attempts so far."""
         base = await self.current()
         if fates is None:
-            fates = await self._fates(run, run.folded_attempt)
+            fates = await self.fates(run, run.folded_attempt)
         if not fates:
             number = base[0].number if base else None
             await self._ledger.write(
@@ -361,14 +269,14 @@ class SnapshotStore:
         recent = await self.recent()
         await self.make(
             origin,
-            lambda target: self._folded(base and base[1], run, fates, recent.runs, target),
+            lambda target: self.folded(base and base[1], run, fates, recent.runs, target),
             run=run.run,
             last_attempt=run.last_attempt,
             folds=[run],
             stays_open=None if is_closed else run.run,
         )
 
-    def _folded(
+    def folded(
         self,
         base: Snapshot | None,
         run: Unfolded,
@@ -376,6 +284,7 @@ class SnapshotStore:
         recent: list[int],
         target: Path,
     ) -> Snapshot:
+        """Write `base` with what became of a run's uids to `target`; `recent` have not settled."""
         return fold(
             base,
             {leg: self._leg_files(run.name, leg) for leg in (Leg.ADD, Leg.REMOVE)},
@@ -419,7 +328,7 @@ class SnapshotStore:
                 _delete(self.plan_folder(run.name))
 
 
-_PASSING = ("adopted.parquet", "trusted.parquet", "candidate.parquet")
+_PASSING = ("adopted.parquet", EARLIER_CANDIDATE, CANDIDATE)
 """Files that live no longer than the command that makes them."""
 
 

@@ -1,0 +1,131 @@
+"""What a plan goes on from: the snapshot that counts, or one in the place of one that was lost."""
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engine.ledger.following import Unfolded
+from engine.ledger.place import make_folder
+from engine.plan.files import new_file
+from engine.plan.records import Snapshot
+from engine.plan.snapshot_file import SNAPSHOT, describe
+from engine.plan.staging import write_batches
+from engine.snapshots import (
+    ADOPTED,
+    ASSUMED_EMPTY,
+    CANDIDATE,
+    EARLIER_CANDIDATE,
+    IMPORTED,
+    RECONCILED,
+    TRUSTED,
+    SnapshotStore,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What a plan goes on from: the snapshot that counts, or one that is to count once it is sent.
+
+    A snapshot that was lost is replaced only when something is sent: what a plan alone shows, or a
+    guard stops, leaves all as it was.
+    """
+
+    number: int | None
+    """Of the generation; None where there is none, or none yet."""
+    snapshot: Snapshot | None
+    origin: str | None = None
+    """By what command it is to count; None for the one that counts."""
+    folds: Sequence[Unfolded] = ()
+    """Runs that it takes into account."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether it holds nothing although something may have been sent lately."""
+        return self.origin == ASSUMED_EMPTY
+
+
+async def find_base(
+    store: SnapshotStore, *, assume_empty: bool = False, trust: int | None = None
+) -> Base:
+    """Return what a plan goes on from.
+
+    With a flag it is a file that nobody has named yet: see `install`. Raises as
+    `SnapshotStore.current`, and `UsageError` for a generation that there is not.
+    """
+    if assume_empty:
+        return await _empty_base(store)
+    if trust is not None:
+        return await _trusted_base(store, trust)
+    await store.catch_up()
+    current = await store.current()
+    return Base(current[0].number, current[1]) if current else Base(None, None)
+
+
+async def install(store: SnapshotStore, base: Base) -> int | None:
+    """Let a base count from now on, if it does not yet; return its number."""
+    snapshot = base.snapshot
+    if base.origin is None or snapshot is None:
+        return base.number
+
+    def put(target: Path) -> Snapshot:
+        _copy(snapshot, target)
+        return describe(target)
+
+    return (await store.make(base.origin, put, folds=base.folds)).number
+
+
+async def _empty_base(store: SnapshotStore) -> Base:
+    make_folder(store.folder)
+    candidate = store.folder / CANDIDATE
+    await asyncio.to_thread(write_batches, candidate, SNAPSHOT, [])
+    unfolded = await store.unfolded()
+    snapshot = await asyncio.to_thread(describe, candidate)
+    return Base(None, snapshot, ASSUMED_EMPTY, unfolded)
+
+
+async def _trusted_base(store: SnapshotStore, number: int) -> Base:
+    """Return an older snapshot in which every uid that was touched since is unknown."""
+    trusted = await store.find(number)
+    old = await store.verified(number)
+    since = await store.sent_since(trusted.last_attempt)
+    doubts = [
+        (run, [replace(fate, is_accepted=False) for fate in fates])
+        for run in since
+        for fates in [await store.fates(run, trusted.last_attempt)]
+    ]
+    recent = await store.recent()
+    make_folder(store.folder)
+    candidate, earlier = store.folder / CANDIDATE, store.folder / EARLIER_CANDIDATE
+
+    def doubted() -> Snapshot:
+        """Fold one run after the other into a copy."""
+        _copy(old, candidate)
+        snapshot = describe(candidate)
+        for run, fates in doubts:
+            candidate.replace(earlier)
+            snapshot = replace(snapshot, path=earlier)
+            snapshot = store.folded(snapshot, run, fates, recent.runs, candidate)
+        earlier.unlink(missing_ok=True)
+        return snapshot
+
+    snapshot = await asyncio.to_thread(doubted)
+    return Base(None, snapshot, TRUSTED, since, await _forgotten(store, number))
+
+
+async def _forgotten(store: SnapshotStore, number: int) -> tuple[str, ...]:
+    """Say what was brought from elsewhere since a generation, and is not in it."""
+    brought = (ADOPTED, IMPORTED, RECONCILED)
+    return tuple(
+        f"generation {each.number}, by {each.origin}, is not in generation {number}: "
+        f"`cohortsync snapshot {each.origin}` its list again"
+        for each in await store.generations()
+        if each.number > number and each.origin in brought
+    )
+
+
+def _copy(snapshot: Snapshot, target: Path) -> None:
+    with new_file(target) as copy, snapshot.path.open("rb") as file:
+        shutil.copyfileobj(file, copy)
