@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -91,28 +91,43 @@ async def _trusted_base(store: SnapshotStore, number: int) -> Base:
     trusted = await store.find(number)
     old = await store.verified(number)
     since = await store.sent_since(trusted.last_attempt)
-    doubts = [
-        (run, [replace(fate, is_accepted=False) for fate in fates])
-        for run in since
-        for fates in [await store.fates(run, trusted.last_attempt)]
-    ]
-    recent = await store.recent()
+    doubt = await doubting(store, [(run, trusted.last_attempt) for run in since])
     make_folder(store.folder)
-    candidate, earlier = store.folder / CANDIDATE, store.folder / EARLIER_CANDIDATE
+    candidate = store.folder / CANDIDATE
 
     def doubted() -> Snapshot:
-        """Fold one run after the other into a copy."""
         _copy(old, candidate)
-        snapshot = describe(candidate)
-        for run, fates in doubts:
-            candidate.replace(earlier)
-            snapshot = replace(snapshot, path=earlier)
-            snapshot = store.folded(snapshot, run, fates, recent.runs, candidate)
-        earlier.unlink(missing_ok=True)
-        return snapshot
+        return doubt(describe(candidate))
 
     snapshot = await asyncio.to_thread(doubted)
     return Base(None, snapshot, TRUSTED, since, await _forgotten(store, number))
+
+
+async def doubting(
+    store: SnapshotStore, runs: Sequence[tuple[Unfolded, int]]
+) -> Callable[[Snapshot], Snapshot]:
+    """Return what lets each uid that `runs` touched be unknown in a snapshot, in its place.
+
+    With each run comes the attempt behind which what it sent counts.
+    """
+    doubts = [
+        (run, [replace(fate, is_accepted=False) for fate in await store.fates(run, after)])
+        for run, after in runs
+    ]
+    recent = await store.recent()
+
+    def doubt(snapshot: Snapshot) -> Snapshot:
+        """Fold one run after the other."""
+        path = snapshot.path
+        earlier = path.with_name(EARLIER_CANDIDATE)
+        for run, fates in doubts:
+            path.replace(earlier)
+            snapshot = replace(snapshot, path=earlier)
+            snapshot = store.folded(snapshot, run, fates, recent.runs, path)
+        earlier.unlink(missing_ok=True)
+        return snapshot
+
+    return doubt
 
 
 async def _forgotten(store: SnapshotStore, number: int) -> tuple[str, ...]:

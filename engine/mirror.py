@@ -145,7 +145,7 @@ async def _plan_and_send(  # noqa: PLR0913, PLR0917 - what to do, and where
     sends: bool,
 ) -> RunResult:
     state = await desk.begin(ledger, request)
-    night = _Night(desk, ledger, store, state, request.cohort)
+    night = _Night(desk, ledger, store, state, request.cohort, is_placed=base.origin is None)
     looking.opened(desk.opening(state, request.cohort))
     try:
         planner = Planner(
@@ -158,6 +158,7 @@ async def _plan_and_send(  # noqa: PLR0913, PLR0917 - what to do, and where
         if not (sends or request.is_shadow):
             return await night.close(None, is_open=_LASTING if base.origin is None else _SHOWN)
         number = await install(store, base)
+        night.is_placed = True
         if number is not None:
             await ledger.write(lambda c: plans.rebase(c, state.run, number))
         if request.is_shadow:
@@ -215,11 +216,12 @@ async def apply(
         later = await ledger.write(lambda c: plans.overtaken_by(c, row["run"], desk.key))
         if later is not None:
             raise UsageError(
-                f"plan {plan} is out of date: run {later} has mirrored the cohort since",
+                f"plan {plan} is out of date: run {later} has sent to the cohort since, or found "
+                "nothing to send",
                 hint="make a new plan",
             )
         state = await desk.sit_down(ledger, row["run"], plan)
-        night = _Night(desk, ledger, store, state, cohort)
+        night = _Night(desk, ledger, store, state, cohort, is_placed=True)
         looking.opened(desk.opening(state, cohort))
         looking.planned(plan_document(record))
         try:
@@ -248,9 +250,18 @@ def _guarded(record: PlanRecord) -> Stop:
 class _Night:
     """One process's work on one plan."""
 
-    def __init__(
-        self, desk: Desk, ledger: Ledger, store: SnapshotStore, state: RunState, cohort: Cohort
+    def __init__(  # noqa: PLR0913 - where, what, and on what ground
+        self,
+        desk: Desk,
+        ledger: Ledger,
+        store: SnapshotStore,
+        state: RunState,
+        cohort: Cohort,
+        *,
+        is_placed: bool,
     ) -> None:
+        self.is_placed = is_placed
+        """Whether the snapshot that the plan goes on from counts: one that was lost may not yet."""
         self._desk = desk
         self._ledger = ledger
         self._store = store
@@ -324,7 +335,8 @@ class _Night:
         """
         run = self._state.run
         stays_open = stop is None and is_open in {_LASTING, _CANARY}
-        await self._store.catch_up(stays_open=run if stays_open else None)
+        if self.is_placed:
+            await self._store.catch_up(stays_open=run if stays_open else None)
         accounts = self._accounts()
         if not (stays_open and accounts.uids.pending):
             await self._ledger.write(lambda c: plans.close_plan(c, run))

@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +11,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.errors import GuardError, IncompleteError, SourceError, UsageError
+from engine.bases import doubting
+from engine.errors import GuardError, IncompleteError, LedgerError, SourceError, UsageError
 from engine.ledger.generations import Generation
 from engine.ledger.place import make_folder
+from engine.ledger.records import CohortKey
 from engine.plan.compare import compare
 from engine.plan.fold import adopt as adopt_staged
-from engine.plan.guards import Bound, limit_of
+from engine.plan.guards import Allowance, Facts, GuardSettings, judge
 from engine.plan.leg import sample
 from engine.plan.planning import passing_folder
+from engine.plan.profile import Inspection
 from engine.plan.records import Snapshot, Staged, UidState
 from engine.plan.snapshot_file import SNAPSHOT, check_snapshot, describe, uids_in
 from engine.plan.staging import UIDS, read_batches, stage, write_batches
@@ -51,12 +54,17 @@ async def adopt(store: SnapshotStore, blocks: Iterable[Block], switch: StopSwitc
 
 
 async def reconcile(
-    store: SnapshotStore, blocks: Iterable[Block], switch: StopSwitch, max_invalid: Bound
+    store: SnapshotStore,
+    blocks: Iterable[Block],
+    switch: StopSwitch,
+    guards: GuardSettings,
+    allowances: Sequence[Allowance] = (),
 ) -> Brought:
     """Let the uids of `blocks` be all members, whatever was known before.
 
-    Raises as `adopt`, `GuardError` for a list with too many invalid rows, and `IncompleteError`
-    while the far side may not have applied what was sent: no list can tell of that.
+    Raises as `adopt`, `GuardError` for a list that the guards would not take for an export, and
+    `IncompleteError` while the far side may not have applied what was sent: no list can tell of
+    that.
     """
     recent = await store.recent()
     if recent.seconds:
@@ -65,15 +73,48 @@ async def reconcile(
             hint=f"reconcile it with a list that is taken in {recent.seconds:,.0f} s or later",
         )
     with _list_of(store) as path:
-        staged = await _read(blocks, path, switch)
-        if staged.invalid > (limit := limit_of(max_invalid, staged.rows_read)):
+        inspection = Inspection(guards.uid_pattern)
+        staged = await _read(blocks, path, switch, inspection.look)
+        base = await _known(store)
+        found = await asyncio.to_thread(compare, staged, base, path.parent, store.planning)
+        facts = Facts(
+            members=base.census.members + base.census.unknown if base else 0,
+            adds=0,
+            adds_left=0,
+            removes=found.removes.planned,
+            desired=staged.uids - found.duplicate,
+            rows_read=staged.rows_read,
+            invalid=staged.invalid,
+            duplicates=found.duplicate,
+            misfits=inspection.misfits,
+            profile=inspection.profile,
+            last_profile=None,
+            exported_utc_ns=None,
+            oldest_utc_ns=None,
+            last_exported_utc_ns=None,
+            now_utc_ns=0,
+            name="",
+            last_name=None,
+        )
+        blocking = [each for each in judge(facts, guards, allowances) if each.blocks]
+        if blocking:
+            flags = " ".join((each.override or "").partition(" --reason")[0] for each in blocking)
             raise GuardError(
-                f"{staged.invalid:,} invalid rows of {staged.rows_read:,}; at most {int(limit):,} "
-                "are allowed (`guards.max_invalid`)",
-                hint="look at the list: who is missing from it counts as not in",
+                "; ".join(f"{each.guard}: {each.sentence}" for each in blocking),
+                hint="look at the list: who is missing from it counts as not in; if it is right: "
+                + flags,
             )
         made = await _take_over(store, None, staged, UidState.IN, RECONCILED)
     return Brought(made, staged)
+
+
+async def _known(store: SnapshotStore) -> Snapshot | None:
+    """Return what is known; None where that is lost, which a list of the members makes good."""
+    try:
+        current = await store.current()
+    except LedgerError:
+        return None
+    return current and current[1]
 
 
 @contextmanager
@@ -87,9 +128,14 @@ def _list_of(store: SnapshotStore) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _read(blocks: Iterable[Block], path: Path, switch: StopSwitch) -> Staged:
+async def _read(
+    blocks: Iterable[Block],
+    path: Path,
+    switch: StopSwitch,
+    look: Callable[[pa.StringArray], None] = lambda _: None,
+) -> Staged:
     """Read a list to its end; raises `SourceError` if it holds no uid."""
-    staged = await read_or_stop(lambda: stage(blocks, path), switch)
+    staged = await read_or_stop(lambda: stage(blocks, path, look=look), switch)
     if not staged.uids:
         raise SourceError("the list holds no uid", hint="look at the list")
     return staged
@@ -106,11 +152,15 @@ async def _take_over(
     return await store.make(origin, maker)
 
 
-async def bring(store: SnapshotStore, path: Path) -> Generation:
-    """Make what `export` wrote, perhaps elsewhere, the snapshot that counts.
+async def bring(
+    store: SnapshotStore, path: Path, target: str, *, from_elsewhere: bool = False
+) -> Generation:
+    """Make what `export` wrote, perhaps on another machine, the snapshot that counts.
 
-    Raises `UsageError` for what it did not write, or for another cohort, and `IncompleteError`
-    while the far side may not have applied what was sent from here.
+    `target` names endpoint, workspace and partner.
+    Raises `UsageError` for what it did not write, for another cohort or, unless it is
+    `from_elsewhere`, another target, and `IncompleteError` while the far side may not have applied
+    what was sent from here.
     """
     recent = await store.recent()
     if any(recent.runs):
@@ -120,41 +170,58 @@ async def bring(store: SnapshotStore, path: Path) -> Generation:
             hint=f"import it in {recent.seconds:,.0f} s or later",
         )
 
-    def maker(target: Path) -> Snapshot:
-        check_snapshot(path, target.parent, store.planning)
-        _refuse_other_cohort(path, store)
+    # Nobody can say whether the file knows of what was sent from here and is not folded yet.
+    unfolded = await store.unfolded()
+    doubt = await doubting(store, [(run, run.folded_attempt) for run in unfolded])
+
+    def maker(made: Path) -> Snapshot:
+        check_snapshot(path, made.parent, store.planning)
+        _refuse_other(path, store.key, None if from_elsewhere else target)
         # The runs of another ledger mean nothing in this one.
         rows = (
             rows.set_column(2, SNAPSHOT.field("run"), pa.array([0] * len(rows), pa.int32()))
             for rows in read_batches(path, SNAPSHOT.names)
         )
-        write_batches(target, SNAPSHOT, (batch.cast(SNAPSHOT) for batch in rows))
-        return describe(target)
+        write_batches(made, SNAPSHOT, (batch.cast(SNAPSHOT) for batch in rows))
+        return doubt(describe(made))
 
-    return await store.make(IMPORTED, maker)
+    return await store.make(IMPORTED, maker, folds=unfolded)
 
 
 _COHORT = b"cohortsync.cohort"
+_TARGET = b"cohortsync.target"
 
 
-def _refuse_other_cohort(path: Path, store: SnapshotStore) -> None:
-    named = (pq.read_schema(path).metadata or {}).get(_COHORT)
-    if named is not None and named != store.key.cohort_id.encode():
+def _refuse_other(path: Path, key: CohortKey, target: str | None) -> None:
+    """Raise `UsageError` for a snapshot of another cohort or, if there is one, target."""
+    metadata = pq.read_schema(path).metadata or {}
+    named = metadata.get(_COHORT, b"").decode(errors="replace")
+    if named and named != key.cohort_id:
+        raise UsageError(f"{path} is a snapshot of cohort {named}", hint="pass that as --cohort-id")
+    where = metadata.get(_TARGET, b"").decode(errors="replace")
+    if target is not None and where and where != target:
         raise UsageError(
-            f"{path} is a snapshot of cohort {named.decode(errors='replace')}",
-            hint="pass that as --cohort-id",
+            f"{path} tells of {where}, not of {target}",
+            hint="who is in a cohort there need not be in it here; if it is the same cohort by "
+            "another address: --from-elsewhere",
         )
 
 
 async def export(
-    store: SnapshotStore, path: Path, number: int | None, *, members_only: bool = False
+    store: SnapshotStore,
+    path: Path,
+    number: int | None,
+    target: str,
+    *,
+    members_only: bool = False,
 ) -> None:
-    """Copy a snapshot to `path`, or the uids alone of those that are in.
+    """Copy a snapshot of `target` to `path`, or the uids alone of those that are in.
 
     Raises `UsageError` if something is there already.
     """
     snapshot = await store.verified(number)
-    schema = SNAPSHOT.with_metadata({_COHORT: store.key.cohort_id.encode()})
+    named = {_COHORT: store.key.cohort_id.encode(), _TARGET: target.encode()}
+    schema = SNAPSHOT.with_metadata(named)
 
     def copy_out() -> None:
         try:

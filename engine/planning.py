@@ -51,7 +51,9 @@ class MirrorRequest:
     """The reading options as they were named."""
     cohort: Cohort
     exported_utc_ns: int | None = None
-    """When the export was last written; None if nobody knows."""
+    """When the last of its files was written; None if nobody knows."""
+    oldest_utc_ns: int | None = None
+    """The same of the first of them."""
     first_action: Action = Action.REMOVE
     allowances: Sequence[Allowance] = ()
     reason: str | None = None
@@ -147,7 +149,7 @@ class Planner:
             {
                 **self._forecast(found, snapshot, recent),
                 "sample": _samples(found),
-                "notes": [*base.notes, *await self._notes(snapshot)],
+                "notes": [*base.notes, *await self._notes()],
             },
         )
         await self._ledger.write(
@@ -155,10 +157,10 @@ class Planner:
         )
         return record
 
-    async def _notes(self, base: Snapshot | None) -> list[str]:
+    async def _notes(self) -> list[str]:
         """Return what else should be known before anything is sent."""
-        pushed = await self._ledger.write(lambda c: following.pushed_before(c, self._key))
-        if base is not None or not pushed:
+        pushed = await self._ledger.write(lambda c: following.pushed_behind(c, self._key))
+        if not pushed:
             return []
         others = f" and {len(pushed) - 1} more" if len(pushed) > 1 else ""
         note = (
@@ -268,6 +270,7 @@ class Planner:
     async def _facts(
         self, staged: Staged, found: Comparison, base: Snapshot | None, inspection: Inspection
     ) -> Facts:
+        request = self._request
         last = await self._ledger.write(lambda c: plans.last_mirror(c, self._key))
         return Facts(
             members=base.census.members + base.census.unknown if base else 0,
@@ -282,9 +285,10 @@ class Planner:
             profile=inspection.profile,
             last_profile=Profile(last.profile) if last else None,
             exported_utc_ns=self._exported_utc_ns,
+            oldest_utc_ns=request.oldest_utc_ns,
             last_exported_utc_ns=last.exported_utc_ns if last else None,
             now_utc_ns=self._clock.stamp().utc_ns,
-            name=self._request.cohort.name,
+            name=request.cohort.name,
             last_name=last.cohort_name if last else None,
         )
 

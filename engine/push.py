@@ -83,6 +83,8 @@ async def push(  # noqa: PLR0913 - what and how, then who looks on
         if records:
             await store.catch_up()
             await store.current()  # A lost snapshot is noticed before anything is sent.
+        else:
+            await store.refuse_lost_ledger()  # Else nobody knows that the cohort is mirrored.
         behind = await ledger.write(lambda c: changes.left_behind(c, key_of(request, config)))
         if behind is not None:
             note(

@@ -6,9 +6,11 @@ the same attempts again.
 """
 
 import asyncio
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -110,23 +112,32 @@ class SnapshotStore:
         Raises `LedgerError` if its file is lost, or is not what the ledger says that it is, and
         where files tell that the ledger itself was lost, or is an old copy.
         """
+        await self.refuse_lost_ledger()
         generation = await self._ledger.write(lambda c: generations.current(c, self.key))
-        if unknown := await self._unknown_files(generation):
-            raise LedgerError(
-                f"the ledger does not know of the snapshot {max(unknown)}: it was lost, or is an "
-                "old copy",
-                hint="put the ledger back; or `cohortsync snapshot import` that file, or pass "
-                "--assume-empty to add everything anew and remove nothing",
-            )
         return None if generation is None else (generation, await self._verified(generation))
 
-    async def _unknown_files(self, last: Generation | None) -> list[Path]:
-        """Return files that no process of this ledger can have made."""
+    async def refuse_lost_ledger(self) -> None:
+        """Raise `LedgerError` where files tell that the ledger was lost, or is an old copy."""
+        if unknown := await self._unknown_files():
+            raise LedgerError(
+                f"the ledger does not know of the snapshot {self._file(max(unknown))}: it was "
+                "lost, or is an old copy",
+                hint="put the ledger back; or `cohortsync snapshot import` that file, or mirror "
+                "with --assume-empty to add everything anew and remove nothing",
+            )
+
+    async def _unknown_files(self) -> list[int]:
+        """Return the numbers of files that no process of this ledger can have made."""
+        last = await self._ledger.write(lambda c: generations.current(c, self.key))
+        # A process that died may have left its file behind, which nobody has named.
+        making = await self._ledger.write(lambda c: generations.intended(c, self.key))
         known = last.number if last else 0
-        is_mirrored = await self._ledger.write(lambda c: following.is_mirrored(c, self.key))
-        # A process that died may have left the file behind the last, which nobody has named.
-        most = known + (1 if is_mirrored or self.key.is_shadow else 0)
-        return [path for path in self.folder.glob("[0-9]*.parquet") if int(path.stem) > most]
+        found = (_NUMBERED.fullmatch(path.name) for path in self.folder.glob("*.parquet"))
+        numbers = (int(match[1]) for match in found if match)
+        return [number for number in numbers if number > known and number != making]
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"{number:06}.parquet"
 
     async def verified(self, number: int | None) -> Snapshot:
         """Return where a generation stands; `LedgerError` if it is not what it was."""
@@ -208,10 +219,10 @@ class SnapshotStore:
         `folds` into account, which are closed but for run `stays_open`. Raises what `maker` does.
         """
         last = await self._ledger.write(lambda c: generations.current(c, self.key))
-        unknown = [int(path.stem) for path in await self._unknown_files(last)]
-        number = 1 + max([last.number if last else 0, *unknown])
+        number = 1 + max([last.number if last else 0, *await self._unknown_files()])
         make_folder(self.folder)
-        made = await asyncio.to_thread(maker, self.folder / f"{number:06}.parquet")
+        await self._ledger.write(lambda c: generations.intend(c, self.key, number))
+        made = await asyncio.to_thread(maker, self._file(number))
         census = made.census
         generation = Generation(
             number,
@@ -328,15 +339,18 @@ class SnapshotStore:
                 _delete(self.plan_folder(run.name))
 
 
+_NUMBERED = re.compile(r"([0-9]{6,})\.parquet")
 _PASSING = ("adopted.parquet", EARLIER_CANDIDATE, CANDIDATE)
 """Files that live no longer than the command that makes them."""
 
 
 def _delete(path: Path) -> None:
+    """Delete what is of no use; another user's, which we may not, stays."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
 
 
 def _table(fates: list[Fate]) -> pa.Table:

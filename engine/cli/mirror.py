@@ -169,7 +169,7 @@ def rollback(
     settings = _load((config, endpoint, state), sends=not dry_run)
 
     def request(source: "Source", cohort: Cohort) -> "MirrorRequest":
-        return permits.request(source, [f"generation {to}"], {}, cohort, None)
+        return permits.request(source, [f"generation {to}"], {}, cohort)
 
     def start(**parts: Any) -> "Coroutine[Any, Any, RunResult]":  # noqa: ANN401 - as `Watch` has them
         asked = (request, cohort_id, to, settings)
@@ -237,9 +237,9 @@ class _Permits:
         exports: list[str],
         reading: dict[str, Any],
         cohort: Cohort,
-        written_utc_ns: int | None,
+        written_utc_ns: tuple[int | None, int | None] = (None, None),
     ) -> "MirrorRequest":
-        """Return what is asked for."""
+        """Return what is asked for; `written_utc_ns`: its first file and its last."""
         from engine.plan.guards import Allowance
         from engine.planning import MirrorRequest
 
@@ -248,7 +248,8 @@ class _Permits:
             exports=exports,
             reading=reading,
             cohort=cohort,
-            exported_utc_ns=written_utc_ns,
+            exported_utc_ns=written_utc_ns[1],
+            oldest_utc_ns=written_utc_ns[0],
             first_action=self.first_action,
             allowances=[Allowance.parse(text) for text in self.allow],
             reason=self.reason,
@@ -296,9 +297,8 @@ def _mirror(
         raise GuardError(
             f"empty: {error.message}", hint="an empty export would empty the cohort"
         ) from error
-    request = permits.request(
-        source, reading.exports, asdict(options), cohort, source.written_utc_ns
-    )
+    written = (source.oldest_utc_ns, source.written_utc_ns)
+    request = permits.request(source, reading.exports, asdict(options), cohort, written)
     return _carry_out(
         lambda **parts: mirror_export(request, settings, sends=sends, **parts),
         settings,

@@ -110,7 +110,11 @@ def export(
     if str(path) == "-":
         raise UsageError("a snapshot can't be written to stdout", hint="name a file")
     where = _Where(cohort_id, config, endpoint, state, shadow)
-    _look(where, lambda store, _: moving.export(store, path, generation, members_only=members))
+    target = _target(where)
+    _look(
+        where,
+        lambda store, _: moving.export(store, path, generation, target, members_only=members),
+    )
 
 
 @snapshot.command("import")
@@ -122,13 +126,24 @@ def import_(
     state: StateOption = None,
     shadow: ShadowOption = False,
     wait: WaitOption = 0.0,
+    from_elsewhere: Annotated[
+        bool,
+        typer.Option(
+            "--from-elsewhere", help="Though it tells of another endpoint, workspace or partner."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make an exported snapshot the one that counts, as when moving to another machine."""
     from engine import moving
 
     where = _Where(cohort_id, config, endpoint, state, shadow, wait)
-    made = _work(where, lambda store, _, __: moving.bring(store, path), catches_up=False)
+    target = _target(where)
+    made = _work(
+        where,
+        lambda store, _, __: moving.bring(store, path, target, from_elsewhere=from_elsewhere),
+        catches_up=False,
+    )
     _print([_row(made)], as_json=as_json)
 
 
@@ -201,17 +216,23 @@ def reconcile(
     state: StateOption = None,
     shadow: ShadowOption = False,
     wait: WaitOption = 0.0,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow", metavar="GUARD[=BOUND]", help="Lift a guard, to a bound."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Take a list of the cohort's real members, from elsewhere, for all that is known."""
     from engine import moving
+    from engine.plan.guards import Allowance
 
+    allowances = [Allowance.parse(text) for text in allow or []]
     where = _Where(cohort_id, config, endpoint, state, shadow, wait)
     source = _open(exports, column, format_name, header=not no_header, strip=strip)
     brought = _work(
         where,
         lambda store, switch, settings: moving.reconcile(
-            store, source.blocks(), switch, settings.guards.max_invalid
+            store, source.blocks(), switch, settings.guards, allowances
         ),
     )
     _print_brought(brought, as_json=as_json)
@@ -232,6 +253,12 @@ def _load(where: _Where) -> "Config":
 
     check_id(where.cohort_id)
     return load(where.config, endpoint=where.endpoint, state=where.state, need_credentials=False)
+
+
+def _target(where: _Where) -> str:
+    """Name what a snapshot is of besides a cohort."""
+    workspace = _load(where).workspace
+    return f"{workspace.endpoint.url} / {workspace.id} / {workspace.partner}"
 
 
 def _look(where: _Where, look: "Callable[[SnapshotStore, StopSwitch], Awaitable[Any]]") -> Any:  # noqa: ANN401 - whatever `look` returns

@@ -181,7 +181,9 @@ SELECT name,
       > min(f.attempt, coalesce((SELECT attempt FROM oldest), 0))
     OR EXISTS (SELECT 1 FROM attempt AS a WHERE a.run = run.run)
       AND run.run >= (SELECT run FROM oldest)
-    OR plan.run IS NULL AND status IN ('incomplete', 'refused', 'source_failed')
+    OR plan.run IS NULL AND status IN ('incomplete', 'refused', 'source_failed') AND NOT EXISTS
+      (SELECT 1 FROM run AS later JOIN attempt USING (run)
+       WHERE later.partner = ?1 AND later.cohort_id = ?2 AND later.run > run.run)
     OR NOT is_closed AND plan.generation IS (SELECT generation FROM oldest)
   )
 FROM run LEFT JOIN plan USING (run) LEFT JOIN followed AS f USING (run)
@@ -211,11 +213,16 @@ def is_mirrored(connection: sqlite3.Connection, key: CohortKey) -> bool:
     return found is not None
 
 
-def pushed_before(connection: sqlite3.Connection, key: CohortKey) -> list[str]:
-    """Return the runs that sent something to the cohort which no snapshot follows."""
+def pushed_behind(connection: sqlite3.Connection, key: CohortKey) -> list[str]:
+    """Return the runs that sent something to the cohort which no snapshot follows, or has taken.
+
+    A list that was adopted or reconciled later is taken for what they sent.
+    """
     rows = connection.execute(
-        "SELECT name FROM run WHERE partner = ? AND cohort_id = ? "
-        "AND EXISTS (SELECT 1 FROM attempt AS a WHERE a.run = run.run) "
+        "SELECT name FROM run WHERE partner = ?1 AND cohort_id = ?2 "
+        "AND EXISTS (SELECT 1 FROM attempt AS a WHERE a.run = run.run AND a.id > "
+        "coalesce((SELECT max(last_attempt) FROM generation WHERE partner = ?1 "
+        "AND cohort_id = ?2 AND NOT is_shadow AND origin IN ('adopt', 'reconcile')), 0)) "
         "AND run NOT IN (SELECT run FROM followed) ORDER BY run",
         (key.partner, key.cohort_id),
     )

@@ -54,8 +54,29 @@ def _generation(*row: Any) -> Generation:  # noqa: ANN401 - columns, as `generat
     return Generation(number, run, file, digest, *census, origin, Stamp(*made), last_attempt)
 
 
+def intend(connection: sqlite3.Connection, key: CohortKey, number: int) -> None:
+    """Write down that a snapshot's file is about to be made."""
+    connection.execute(
+        "INSERT INTO making (partner, cohort_id, is_shadow, generation) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT DO UPDATE SET generation = excluded.generation",
+        (*key.values, number),
+    )
+
+
+def intended(connection: sqlite3.Connection, key: CohortKey) -> int | None:
+    """Return the number of a snapshot whose maker has not come to name it; None if all did."""
+    found: tuple[int] | None = connection.execute(
+        "SELECT generation FROM making WHERE partner = ? AND cohort_id = ? AND is_shadow = ?",
+        key.values,
+    ).fetchone()
+    return found and found[0]
+
+
 def enter(connection: sqlite3.Connection, key: CohortKey, generation: Generation) -> None:
     """Make a snapshot, whose file is on the disk, the one that counts."""
+    connection.execute(
+        "DELETE FROM making WHERE partner = ? AND cohort_id = ? AND is_shadow = ?", key.values
+    )
     connection.execute(
         "INSERT INTO generation (partner, cohort_id, is_shadow, generation, run, file, digest, "
         "members, unknown, out, origin, made_boot_id, made_boot_ns, made_utc_ns, last_attempt) "

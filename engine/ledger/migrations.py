@@ -209,6 +209,15 @@ CREATE TABLE generation (
     last_attempt    INTEGER NOT NULL,         -- the last that it knows of; 0 in the shadow
     PRIMARY KEY (partner, cohort_id, is_shadow, generation)
 ) STRICT, WITHOUT ROWID;
+
+-- The snapshot that is being made: its file may be on the disk before its generation is named.
+CREATE TABLE making (
+    partner         TEXT    NOT NULL,
+    cohort_id       TEXT    NOT NULL,
+    is_shadow       INTEGER NOT NULL,
+    generation      INTEGER NOT NULL,
+    PRIMARY KEY (partner, cohort_id, is_shadow)
+) STRICT, WITHOUT ROWID;
 """
 
 MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS)

@@ -85,7 +85,7 @@ class PlanRecord:
 
 
 _PLAN_COLUMNS = (
-    *("is_shadow", "generation", "first_action", "duplicate", "unchanged"),
+    *("is_shadow", "is_closed", "generation", "first_action", "duplicate", "unchanged"),
     *("add_plain", "add_suspect", "add_held", "add_known"),
     *("remove_plain", "remove_suspect", "remove_held", "remove_known"),
     *("resend", "resent_through", "exported_utc_ns", "profile", "verdicts", "allowances"),
@@ -96,7 +96,10 @@ _PLAN_COLUMNS = (
 def enter_plan(
     connection: sqlite3.Connection, run: int, plan: PlanRecord, *, is_shadow: bool
 ) -> None:
-    """Enter what a mirror plans; unless it is blocked, the snapshot follows what becomes of it."""
+    """Enter what a mirror plans; the snapshot follows what becomes of it.
+
+    One that a guard blocks is closed from the first, whatever becomes of the process.
+    """
     add, remove = plan.legs[Leg.ADD], plan.legs[Leg.REMOVE]
     marks = ", ".join("?" for _ in _PLAN_COLUMNS)
     connection.execute(
@@ -104,6 +107,7 @@ def enter_plan(
         (
             run,
             is_shadow,
+            plan.is_blocked,
             plan.generation,
             plan.first_action.value,
             *(plan.duplicate, plan.unchanged),
@@ -118,8 +122,7 @@ def enter_plan(
             json.dumps(plan.forecast),
         ),
     )
-    if not plan.is_blocked:
-        follow(connection, run)
+    follow(connection, run)
 
 
 def plan_of(connection: sqlite3.Connection, run: int) -> PlanRecord | None:
@@ -156,10 +159,10 @@ def open_plan(connection: sqlite3.Connection, run: int) -> PlanRecord | None:
 
 
 def overtaken_by(connection: sqlite3.Connection, run: int, key: CohortKey) -> str | None:
-    """Return the name of a mirror of the cohort that was carried out after a plan was made."""
+    """Return the name of a run that has mirrored the cohort, or pushed into it, after a plan."""
     found: tuple[str] | None = connection.execute(
-        "SELECT name FROM run JOIN plan USING (run) WHERE partner = ? AND cohort_id = ? "
-        "AND is_shadow = ? AND run > ? AND (status = 'finished' OR EXISTS "
+        "SELECT name FROM run LEFT JOIN plan USING (run) WHERE partner = ? AND cohort_id = ? "
+        "AND coalesce(is_shadow, 0) = ? AND run > ? AND (status = 'finished' OR EXISTS "
         "(SELECT 1 FROM attempt AS a WHERE a.run = run.run)) ORDER BY run DESC LIMIT 1",
         (*key.values, run),
     ).fetchone()
@@ -219,9 +222,10 @@ def _additions_left(connection: sqlite3.Connection, run: int) -> int:
     told = {each["guard"]: each["verdict"] for each in plan.verdicts} if plan else {}
     if plan is None or told.get("additions") != "passes":  # What was lifted was for one run.
         return 0
+    # What may have been applied is doubtful, and so not counted among tonight's additions either.
     (settled,) = connection.execute(
-        "SELECT coalesce(sum(uid_count), 0) FROM batch "
-        "WHERE run = ? AND leg = 'add' AND state IN ('accepted', 'rejected')",
+        "SELECT coalesce(sum(uid_count), 0) FROM batch WHERE run = ? AND leg = 'add' "
+        "AND (state IN ('accepted', 'rejected') OR state = 'open' AND may_have_been_applied)",
         (run,),
     ).fetchone()
     return plan.legs[Leg.ADD].planned - int(settled)

@@ -152,7 +152,9 @@ class Facts:
     last_profile: Profile | None
     """Of the export mirrored last; None the first time."""
     exported_utc_ns: int | None
-    """When the export was last written; None where nobody knows."""
+    """When the last of the export's files was written; None where nobody knows."""
+    oldest_utc_ns: int | None
+    """When the first of them was: one that was not written anew tonight is as old as the export."""
     last_exported_utc_ns: int | None
     now_utc_ns: int
     name: str
@@ -310,10 +312,13 @@ def _older(facts: Facts, _: GuardSettings) -> _Finding:
 
 
 def _age(facts: Facts, settings: GuardSettings) -> _Finding:
-    if settings.max_age_hours is None or facts.exported_utc_ns is None:
+    if settings.max_age_hours is None or facts.oldest_utc_ns is None:
         return _Finding(is_bad=False, sentence="no age is asked for, or none known")
-    hours = (facts.now_utc_ns - facts.exported_utc_ns) / 3.6e12
-    sentence = f"the export is {hours:,.1f} h old, and {settings.max_age_hours:g} h are allowed"
+    hours = (facts.now_utc_ns - facts.oldest_utc_ns) / 3.6e12
+    sentence = (
+        f"the oldest of the export's files is {hours:,.1f} h old, and {settings.max_age_hours:g} h "
+        "are allowed"
+    )
     return _Finding(hours > settings.max_age_hours, sentence)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from engine.cohort import Action, Leg
 from engine.errors import LedgerError
 from engine.ledger.beside import plan_folder, snapshot_folder
-from engine.ledger.following import pushed_before
+from engine.ledger.following import pushed_behind
 from engine.ledger.records import CohortKey
 from engine.plan.compare import leg_path
 from engine.plan.leg import place_of
@@ -101,7 +101,7 @@ class Inquiry:
             if trace["outcome"] in {"accepted", "unconfirmed", None}:
                 # It was added last, and what was known of that has been forgotten.
                 return "unknown" if trace["action"] == Action.ADD.value else "out"
-        if pushed_before(self._ledger, self._key):
+        if pushed_behind(self._ledger, self._key):
             return "unknown"  # A push that was not recorded may have added it.
         return "out"
 

@@ -39,11 +39,12 @@ class ExportSource:
         self.sizes: Mapping[str, int | None] = {
             export.place.name: export.place.size for export in exports
         }
-        written = [export.place.written_utc_ns for export in exports]
-        self.written_utc_ns = (
-            None if None in written else max((each or 0 for each in written), default=None)
-        )
+        written = [export.place.written_utc_ns or 0 for export in exports]
+        is_known = all(written)
+        self.written_utc_ns = max(written) if is_known else None
         """When the last of the files was written, in ns since 1970; None where unknown."""
+        self.oldest_utc_ns = min(written) if is_known else None
+        """The same of the first of them."""
         sizes = [export.place.size for export in exports]
         self._bytes = None if None in sizes else sum(size or 0 for size in sizes)
         self._bytes_read = 0

@@ -33,6 +33,7 @@ QUIET = Facts(
     profile=HEX,
     last_profile=HEX,
     exported_utc_ns=50 * HOUR_NS,
+    oldest_utc_ns=50 * HOUR_NS,
     last_exported_utc_ns=26 * HOUR_NS,
     now_utc_ns=51 * HOUR_NS,
     name="VIPs",
@@ -84,8 +85,8 @@ def test_a_quiet_night_passes_every_guard() -> None:
         ),
         (
             "age",
-            {"exported_utc_ns": 27 * HOUR_NS},
-            {"exported_utc_ns": 27 * HOUR_NS - 1},
+            {"oldest_utc_ns": 27 * HOUR_NS},
+            {"oldest_utc_ns": 27 * HOUR_NS - 1},
             "age",
             None,
         ),

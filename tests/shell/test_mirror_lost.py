@@ -4,11 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from bookkeeping import rows
 from far_side import Play
 from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 from test_mirror_moving import adopt, reconcile
 from test_mirror_order import snapshots
-from whole_push import Death
+from whole_push import Death, DiedError
 
 from engine import moving
 from engine.cohort import Action
@@ -58,9 +59,147 @@ def test_a_ledger_that_was_moved_away_is_noticed_by_the_snapshots(cohort: Cohort
     assert "snapshot import" in str(noticed.error.hint)
     assert len(cohort.far_side.arrived) == before
     assert file.read_bytes() == content
-    cohort.commands.at_desk(lambda store: moving.bring(store, file))
+    cohort.commands.at_desk(lambda store: moving.bring(store, file, "here"))
     cohort.spend(Night(frozenset([B]), pause=SETTLE))
     assert cohort.members() == {B}
+
+
+def test_a_ledger_that_is_one_night_old_is_noticed_by_the_snapshots(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
+    backup = cohort.commands.ledger.read_bytes()
+    cohort.spend(Night(frozenset([A, B, C]), pause=SETTLE))
+    for path in cohort.commands.ledger.parent.glob("ledger.sqlite*"):
+        path.unlink()
+    cohort.commands.ledger.write_bytes(backup)
+    cohort.commands.machine.pause(SETTLE)
+    before = len(cohort.far_side.arrived)
+    for command in (cohort.commands.mirror([A, B]), cohort.commands.push(Export([[Row(D)]]))):
+        assert command.exit_status is ExitStatus.USAGE
+    assert len(cohort.far_side.arrived) == before
+    cohort.commands.at_desk(
+        lambda store: moving.bring(store, snapshots(cohort)[-1], "here"), catches_up=False
+    )
+    cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
+    assert cohort.members() == {A, B}
+
+
+def test_a_push_does_not_take_a_lost_ledger_for_a_cohort_that_was_never_mirrored(
+    cohort: Cohort,
+) -> None:
+    cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
+    for path in cohort.commands.ledger.parent.glob("ledger.sqlite*"):
+        path.unlink()
+    before = len(cohort.far_side.arrived)
+    assert cohort.commands.push(Export([[Row(C)]])).exit_status is ExitStatus.USAGE
+    assert len(cohort.far_side.arrived) == before
+
+
+@pytest.mark.parametrize("point", ["before make", "inside make", "after make"])
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_death_while_a_list_is_adopted_is_no_lost_ledger(
+    cohort: Cohort, point: str, nth: int
+) -> None:
+    with pytest.raises(DiedError):
+        cohort.commands.at_desk(lambda store: adopt(store, [A, B]), death=Death(point, nth))
+    cohort.commands.at_desk(lambda store: adopt(store, [A, B]))
+    cohort.spend(Night(frozenset([B, C]), pause=SETTLE))
+    assert cohort.members() == {B, C}
+
+
+def test_a_plan_that_a_guard_blocks_cannot_be_applied_though_its_process_died(
+    cohort: Cohort,
+) -> None:
+    cohort.commands.guards = GuardSettings(small_cohort=3)
+    cohort.spend(Night(frozenset(UIDS[:10]), pause=SETTLE))
+    cohort.commands.machine.pause(SETTLE)
+    assert cohort.commands.mirror(UIDS[:2], death=Death("after plan", 1)).died
+    [(run,)] = rows(cohort.commands.ledger, "SELECT name FROM run ORDER BY run DESC LIMIT 1")
+    before = len(cohort.far_side.arrived)
+    assert cohort.commands.apply(run).exit_status is ExitStatus.USAGE
+    assert len(cohort.far_side.arrived) == before
+
+
+def test_an_imported_snapshot_is_not_overruled_by_what_was_sent_before_it(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
+    file = snapshots(cohort)[-1]
+    elsewhere = cohort.commands.folder / "elsewhere.parquet"
+    elsewhere.write_bytes(file.read_bytes())
+    cohort.commands.machine.pause(SETTLE)
+    # Dead before its fold; then another machine takes C out, and its snapshot is brought back.
+    assert cohort.commands.mirror([A, B, C], death=Death("before unfolded", 2)).died
+    assert cohort.members() == {A, B, C}
+    cohort.far_side.members -= {C}
+    cohort.commands.machine.pause(SETTLE)
+    cohort.commands.at_desk(lambda store: moving.bring(store, elsewhere, "here"), catches_up=False)
+    cohort.commands.mirror([A, B, C])
+    assert cohort.members() == {A, B, C}
+
+
+def test_a_plan_on_an_assumed_snapshot_ends_well_though_the_last_is_lost(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
+    assert cohort.commands.mirror([A, C], death=Death("arrived", 1)).died
+    snapshots(cohort)[-1].unlink()
+    planned = cohort.commands.mirror([A, C], sends=False, assume_empty=True)
+    assert planned.exit_status is ExitStatus.ACCEPTED
+
+
+def test_a_stray_file_among_the_snapshots_is_none(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
+    [file] = snapshots(cohort)
+    file.with_name("000001-backup.parquet").write_bytes(file.read_bytes())
+    cohort.spend(Night(frozenset([B]), pause=SETTLE))
+    assert cohort.members() == {B}
+
+
+def test_a_leftover_that_may_not_be_deleted_stops_nobody(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.unlink
+
+    def unlink(path: Path, *, missing_ok: bool = False) -> None:
+        if path.parent.name == "someone":
+            raise PermissionError
+        real(path, missing_ok=missing_ok)
+
+    left = cohort.commands.ledger.parent / "plans" / "someone"
+    left.mkdir(parents=True)
+    (left / "export.parquet").touch()
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert cohort.commands.mirror([A], sends=False).error is None
+
+
+def test_what_may_have_been_added_is_not_let_pass_twice(cohort: Cohort) -> None:
+    cohort.commands.guards = GuardSettings(small_cohort=3)
+    cohort.spend(Night(frozenset(UIDS[:6]), pause=SETTLE))
+    answers = ("500 applied",) * 9
+    half = cohort.spend(Night(frozenset(UIDS[:9]), weather=answers, pause=SETTLE))
+    assert half.exit_status is ExitStatus.INCOMPLETE
+    # Three may be in, and count as members; five more are more than half of nine.
+    more = cohort.spend(Night(frozenset(UIDS), pause=SETTLE))
+    assert more.exit_status is ExitStatus.GUARDED
+
+
+def test_a_plan_is_out_of_date_once_a_push_has_been_at_the_cohort(cohort: Cohort) -> None:
+    planned = cohort.commands.mirror([A, B], sends=False)
+    assert planned.result is not None
+    cohort.commands.push(Export([[Row(C)]]))
+    before = len(cohort.far_side.arrived)
+    refused = cohort.commands.apply(str(planned.result.accounts.run))
+    assert refused.exit_status is ExitStatus.USAGE
+    assert len(cohort.far_side.arrived) == before
+
+
+def test_a_push_that_no_snapshot_knows_of_is_told_until_it_is_adopted(cohort: Cohort) -> None:
+    cohort.commands.push(Export([[Row(C)]]))
+    told: list[int] = []
+    for wanted in ([A], [A, B]):
+        cohort.commands.machine.pause(SETTLE)
+        cohort.commands.mirror(wanted, planned=lambda plan: told.append(len(plan["notes"])))
+    cohort.commands.at_desk(lambda store: adopt(store, [C]))
+    cohort.commands.machine.pause(SETTLE)
+    cohort.commands.mirror([A], planned=lambda plan: told.append(len(plan["notes"])))
+    assert told == [1, 1, 0]
+    assert cohort.members() == {A}
 
 
 def test_uids_of_a_plan_that_are_lost_are_noticed(cohort: Cohort) -> None:

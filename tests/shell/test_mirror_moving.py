@@ -7,7 +7,7 @@ import pytest
 from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 
 from engine import moving
-from engine.errors import ExitStatus, IncompleteError, UsageError
+from engine.errors import ExitStatus, GuardError, IncompleteError, UsageError
 from engine.ledger.generations import Generation
 from engine.plan.guards import Allowance, GuardSettings
 from engine.plan.records import UidState
@@ -26,8 +26,13 @@ async def adopt(store: SnapshotStore, uids: Sequence[str]) -> Generation:
     return (await moving.adopt(store, listed(uids), StopSwitch())).generation
 
 
-async def reconcile(store: SnapshotStore, uids: Sequence[str]) -> Generation:
-    brought = await moving.reconcile(store, listed(uids), StopSwitch(), 0.05)
+async def reconcile(
+    store: SnapshotStore,
+    uids: Sequence[str],
+    guards: GuardSettings = GuardSettings(),  # noqa: B008 - it is frozen
+    allowances: Sequence[Allowance] = (),
+) -> Generation:
+    brought = await moving.reconcile(store, listed(uids), StopSwitch(), guards, allowances)
     return brought.generation
 
 
@@ -61,6 +66,20 @@ def test_an_adoption_leaves_what_is_known(cohort: Cohort) -> None:
     assert (adopted.members, adopted.unknown) == (2, 2)
 
 
+def test_a_list_that_lacks_most_of_what_is_known_reconciles_nothing(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset(UIDS[:10])))
+    cohort.commands.machine.pause(SETTLE)
+    guards = GuardSettings(small_cohort=3)
+    with pytest.raises(GuardError, match="removals: 7 removals of a cohort of 10") as caught:
+        cohort.commands.at_desk(lambda store: reconcile(store, UIDS[7:12], guards))
+    assert str(caught.value.hint).endswith("--allow removals=7")
+    [(known, _)] = cohort.commands.look(lambda store: store.verify_all())
+    assert known.members == 10
+    lifted = [Allowance.parse("removals=7")]
+    made = cohort.commands.at_desk(lambda store: reconcile(store, UIDS[7:12], guards, lifted))
+    assert made.members == 5
+
+
 def test_a_reconciled_list_takes_the_place_of_what_was_known(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset(UIDS[:4])))
     with pytest.raises(IncompleteError, match="not have been applied"):
@@ -82,12 +101,12 @@ def test_a_snapshot_moves_to_another_machine(cohort: Cohort, tmp_path: Path) -> 
     cohort.spend(Night(frozenset(UIDS[:5])))
     cohort.spend(Night(frozenset(UIDS[1:5])))
     carried = tmp_path / "carried.parquet"
-    cohort.commands.at_desk(lambda store: moving.export(store, carried, None))
+    cohort.commands.at_desk(lambda store: moving.export(store, carried, None, "here"))
     assert carried.stat().st_mode & 0o777 == 0o600
     (tmp_path / "other").mkdir()
     other = Cohort(tmp_path / "other")
     other.far_side.members = set(UIDS[1:5])
-    brought = other.commands.at_desk(lambda store: moving.bring(store, carried))
+    brought = other.commands.at_desk(lambda store: moving.bring(store, carried, "here"))
     assert (brought.members, brought.out, brought.origin) == (4, 1, "import")
     [file] = (other.commands.ledger.parent / "snapshots").glob("*/*/*.parquet")
     assert look_up(file, UIDS[1]) == (UidState.IN, 0)
@@ -96,6 +115,21 @@ def test_a_snapshot_moves_to_another_machine(cohort: Cohort, tmp_path: Path) -> 
     assert other.members() == {*UIDS[1:4], UIDS[0]}
     # Both undo what the other machine may have sent a moment ago.
     assert all(request.at >= began + SETTLE for request in other.far_side.arrived)
+
+
+def test_a_snapshot_of_another_target_is_taken_only_when_that_is_meant(
+    cohort: Cohort, tmp_path: Path
+) -> None:
+    cohort.spend(Night(frozenset(UIDS[:5])))
+    cohort.commands.machine.pause(SETTLE)
+    trial = tmp_path / "trial.parquet"
+    cohort.commands.at_desk(lambda store: moving.export(store, trial, None, "the emulator"))
+    with pytest.raises(UsageError, match="tells of the emulator, not of the API"):
+        cohort.commands.at_desk(lambda store: moving.bring(store, trial, "the API"))
+    brought = cohort.commands.at_desk(
+        lambda store: moving.bring(store, trial, "the API", from_elsewhere=True)
+    )
+    assert brought.members == 5
 
 
 def test_what_is_no_snapshot_is_not_taken_for_one(cohort: Cohort, tmp_path: Path) -> None:
@@ -107,11 +141,11 @@ def test_what_is_no_snapshot_is_not_taken_for_one(cohort: Cohort, tmp_path: Path
     [leg] = (cohort.commands.ledger.parent / "plans").glob("*/adds.parquet")
     for path in (broken, leg, tmp_path / "missing.parquet"):
         with pytest.raises(UsageError, match=path.name):
-            cohort.commands.at_desk(lambda store, path=path: moving.bring(store, path))  # type: ignore[misc] # a default is bound
+            cohort.commands.at_desk(lambda store, path=path: moving.bring(store, path, "here"))  # type: ignore[misc] # a default is bound
     with pytest.raises(UsageError, match="exists already"):
-        cohort.commands.at_desk(lambda store: moving.export(store, broken, None))
+        cohort.commands.at_desk(lambda store: moving.export(store, broken, None, "here"))
     with pytest.raises(UsageError, match="no generation 7"):
-        cohort.commands.at_desk(lambda store: moving.export(store, tmp_path / "new", 7))
+        cohort.commands.at_desk(lambda store: moving.export(store, tmp_path / "new", 7, "here"))
 
 
 def test_a_list_is_laid_beside_a_snapshot(cohort: Cohort) -> None:

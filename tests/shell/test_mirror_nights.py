@@ -236,16 +236,18 @@ def test_a_snapshot_that_is_lost_is_noticed_before_anything_is_sent(
     assert cohort.members() == set(UIDS[3:9])
 
 
+@pytest.mark.parametrize("nth", [2, 3])
 @pytest.mark.parametrize("point", ["before make", "inside make", "after make"])
 def test_a_death_while_an_older_snapshot_is_trusted_trusts_all_or_nothing(
-    cohort: Cohort, point: str
+    cohort: Cohort, point: str, nth: int
 ) -> None:
     for wanted in (UIDS[:6], UIDS[2:8], UIDS[4:9]):
         cohort.spend(Night(frozenset(wanted), pause=SETTLE))
     snapshots(cohort)[-1].unlink()
-    died = cohort.commands.mirror(UIDS[5:11], trust=1, death=Death(point, 2))
+    died = cohort.commands.mirror(UIDS[5:11], trust=1, death=Death(point, nth))
     assert died.died
-    goes_on = {} if point == "after make" else {"trust": 1}
+    # The second is the intent to make it, the third its name.
+    goes_on = {} if (point, nth) == ("after make", 3) else {"trust": 1}
     again = cohort.commands.mirror(UIDS[5:11], **goes_on)
     assert again.exit_status is ExitStatus.ACCEPTED
     assert cohort.members() == set(UIDS[5:11])

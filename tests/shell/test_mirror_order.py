@@ -112,10 +112,10 @@ def test_nothing_is_imported_over_what_was_sent_lately(cohort: Cohort, tmp_path:
     cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
     cohort.commands.machine.pause(SETTLE)
     file = tmp_path / "carried.parquet"
-    cohort.commands.at_desk(lambda store: moving.export(store, file, None))
+    cohort.commands.at_desk(lambda store: moving.export(store, file, None, "here"))
     mirror_late(cohort, B)
     with pytest.raises(IncompleteError, match="not have been applied"):
-        cohort.commands.at_desk(lambda store: moving.bring(store, file))
+        cohort.commands.at_desk(lambda store: moving.bring(store, file, "here"))
 
 
 def test_a_plan_waits_for_what_was_sent_since_it_was_made(cohort: Cohort) -> None:

@@ -228,6 +228,10 @@ class Ended:
         return None if self.error is None else ExitStatus(self.error.exit_status)
 
 
+class DiedError(Exception):
+    """The process that was to change the snapshots has died."""
+
+
 class _DoneError(CohortSyncError):
     """Work on snapshots is done, which has no result of a run."""
 
@@ -313,8 +317,18 @@ class Pushes:
             (),
         )
 
-    def at_desk(self, work: Callable[[SnapshotStore], Awaitable[T]], *, shadow: bool = False) -> T:
-        """Do something with the cohort's snapshots, as the commands of `snapshot` do."""
+    def at_desk(
+        self,
+        work: Callable[[SnapshotStore], Awaitable[T]],
+        *,
+        shadow: bool = False,
+        catches_up: bool = True,
+        death: Death | None = None,
+    ) -> T:
+        """Do something with the cohort's snapshots, as the commands of `snapshot` do.
+
+        Raises `DiedError` where the process dies.
+        """
         found: list[T] = []
 
         async def start(*, observe: Observer, switch: StopSwitch, clock: Clock) -> RunResult:
@@ -327,11 +341,14 @@ class Pushes:
                 clock,
             )
             async with desk.open(0.0) as (_, store):
-                await store.catch_up()
+                if catches_up:
+                    await store.catch_up()
                 found.append(await work(store))
             raise _DoneError
 
-        ended = self._run(start, None, ())
+        ended = self._run(start, death, ())
+        if ended.died:
+            raise DiedError
         if isinstance(ended.error, _DoneError):
             return found[0]
         assert ended.error is not None
