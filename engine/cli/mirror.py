@@ -328,7 +328,8 @@ def _carry_out(
 
     def hear(forecast: dict[str, Any]) -> None:
         planned.update(forecast)
-        tell(view, *forecast["notes"])
+        for note in forecast["notes"]:
+            view.note(f"warning: {note}", is_warning=True)
         share.whole = forecast["add"] + forecast["remove"] + forecast["resend"]
 
     result = run_shown(view, lambda **parts: start(planned=hear, **share.counting(parts, view)))

@@ -119,10 +119,14 @@ def _lines(accounts: Accounts) -> Iterator[str]:
     if mirror:
         mirrored = f"{mirror.duplicate:,} duplicate + {mirror.unchanged:,} unchanged + "
         planned = f"{mirror.add.planned:,} to add"
+        if mirror.undecided:
+            planned += f" + {mirror.undecided:,} not compared"
     yield (
         f"rows      {rows.read:,} read = {rows.blank:,} blank + {rows.invalid:,} invalid + "
         f"{mirrored}{planned}{complete}"
     )
+    for note in mirror.notes if mirror else ():
+        yield f"note      {note}"
     if mirror and mirror.known_rejects:
         yield f"rejects   {mirror.known_rejects:,} of the rejected were known from earlier nights"
     if is_dry or accounts.status in {"planned", "guarded", "shadow"}:

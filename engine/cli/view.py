@@ -36,7 +36,7 @@ class View(Protocol):
     def __exit__(self, *_: object) -> None:
         """Stop showing."""
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, is_warning: bool = False) -> None:
         """Show a remark."""
 
     def opened(self, opening: Opening) -> None:
@@ -118,8 +118,9 @@ class TerminalView:
             self._refresh()
             self._progress.stop()
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, is_warning: bool = False) -> None:
         """Print a remark above the bar."""
+        del is_warning  # Its words say so.
         self._console.print(printable(text), soft_wrap=True)
 
     def opened(self, opening: Opening) -> None:
@@ -173,9 +174,9 @@ class LogView:
         if self._is_opened:
             self._progress_line()
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, is_warning: bool = False) -> None:
         """Log a remark."""
-        log("info", "note", text=text)
+        log("warning" if is_warning else "info", "note", text=text)
 
     def opened(self, opening: Opening) -> None:
         """Log where the run goes."""

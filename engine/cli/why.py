@@ -71,6 +71,8 @@ def _lines(answer: dict[str, Any]) -> Iterator[str]:
             f"{since['batch']}, attempt {since['attempt']}: {since['outcome'] or 'under way'}"
             f"{status}"
         )
+    elif since and "origin" in since:
+        yield f"since    {since['at']}: by generation {since['generation']}, {since['origin']}"
     elif since:
         yield f"since    {since['at']}: run {since['run']}, whose batches are no longer kept"
     if last := answer["last_export"]:

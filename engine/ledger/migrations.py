@@ -173,7 +173,8 @@ CREATE TABLE plan (
     verdicts        TEXT    NOT NULL,         -- JSON: what each guard said
     allowances      TEXT    NOT NULL,         -- JSON: guards that were lifted, by whom and why
     forecast        TEXT    NOT NULL,         -- JSON: what it comes to
-    is_closed       INTEGER NOT NULL DEFAULT 0  -- 1 once nothing more of it is sent
+    is_closed       INTEGER NOT NULL DEFAULT 0, -- 1 once nothing more of it is sent
+    digests         TEXT                      -- JSON: hex, of its legs' files; null: sent at once
 ) STRICT;
 
 -- Runs whose outcomes the cohort's snapshot follows: mirrors, and pushes that are recorded.

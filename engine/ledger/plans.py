@@ -174,6 +174,18 @@ def rebase(connection: sqlite3.Connection, run: int, generation: int) -> None:
     connection.execute("UPDATE plan SET generation = ? WHERE run = ?", (generation, run))
 
 
+def seal(connection: sqlite3.Connection, run: int, digests: Mapping[Leg, bytes]) -> None:
+    """Write down what the files of a plan hold that is kept for `apply`."""
+    kept = {leg.value: digest.hex() for leg, digest in digests.items()}
+    connection.execute("UPDATE plan SET digests = ? WHERE run = ?", (json.dumps(kept), run))
+
+
+def seals(connection: sqlite3.Connection, run: int) -> Mapping[Leg, bytes]:
+    """Return what the files of a kept plan have to hold."""
+    (kept,) = connection.execute("SELECT digests FROM plan WHERE run = ?", (run,)).fetchone()
+    return {Leg(leg): bytes.fromhex(digest) for leg, digest in json.loads(kept or "{}").items()}
+
+
 def close_plan(connection: sqlite3.Connection, run: int) -> None:
     """Send nothing more of a plan."""
     connection.execute("UPDATE plan SET is_closed = 1 WHERE run = ?", (run,))

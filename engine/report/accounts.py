@@ -31,6 +31,10 @@ SCHEMA_VERSION = 1
 """Version of the JSON document; it grows by keys, and changes number when one changes meaning."""
 
 
+_MIRRORED_ROWS = ("duplicate", "unchanged", "undecided")
+"""What becomes of a mirror's rows besides what becomes of a push's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Accounts:
     """Everything that is told of a run; the fields are the keys of the JSON document."""
@@ -81,13 +85,12 @@ class Accounts:
         if self.mirror is None:
             return document
         figures = asdict(self.mirror)
-        document["rows"] |= {name: figures[name] for name in ("duplicate", "unchanged")}
+        document["rows"] |= {name: figures[name] for name in _MIRRORED_ROWS}
         told: dict[str, Any] = {}
         for key, value in document.items():
             if key == "uids":
-                told |= {
-                    name: figures[name] for name in ("add", "remove", "resend", "known_rejects")
-                }
+                names = ("add", "remove", "resend", "known_rejects", "notes")
+                told |= {name: figures[name] for name in names}
             else:
                 told[key] = value
         return told
@@ -96,14 +99,12 @@ class Accounts:
     def imbalance(self) -> str | None:
         """Say which law of conservation does not hold; None if all do."""
         rows, mirror = self.rows, self.mirror
-        if mirror is not None and not mirror.is_planned:
-            return None
         parts = {"blank": rows.blank, "invalid": rows.invalid}
         if mirror is None:
             parts["planned"] = self.uids.planned
             standings = {"uids": self.uids, "batches": self.batches}
         else:
-            parts |= {"duplicate": mirror.duplicate, "unchanged": mirror.unchanged}
+            parts |= {name: getattr(mirror, name) for name in _MIRRORED_ROWS}
             parts["planned"] = mirror.add.planned
             standings = {leg: getattr(mirror, leg) for leg in Leg} | {"batches": self.batches}
         if rows.read != sum(parts.values()):
@@ -124,7 +125,8 @@ def account(ledger: sqlite3.Connection, name: str) -> Accounts:
     ).fetchall()
     attempts = ledger.execute(_REQUESTS, key).fetchone()
     standings, batches = _standings(ledger, key)
-    mirror = _mirrored(ledger, key, standings) if run["action"] == MIRROR else None
+    rows = Rows(*ledger.execute(_ROWS, key).fetchone())
+    mirror = _mirrored(ledger, key, rows, standings) if run["action"] == MIRROR else None
     if mirror is not None:
         standings = {leg: getattr(mirror, leg) for leg in Leg}
     last = sittings[-1]
@@ -143,7 +145,7 @@ def account(ledger: sqlite3.Connection, name: str) -> Accounts:
         action=run["action"],
         ceiling=Ceiling(last["requests"], last["per_seconds"]),
         source_complete=bool(run["source_complete"]),
-        rows=Rows(*ledger.execute(_ROWS, key).fetchone()),
+        rows=rows,
         uids=sum(standings.values(), Standing()),
         batches=batches,
         mirror=mirror,
@@ -227,12 +229,12 @@ def _standings(
 
 
 def _mirrored(
-    ledger: sqlite3.Connection, key: tuple[int], cut: Mapping[Leg, Standing]
+    ledger: sqlite3.Connection, key: tuple[int], rows: Rows, cut: Mapping[Leg, Standing]
 ) -> MirrorFigures:
     """Complete what was cut from a plan by what was not: pending, or rejected on another night."""
     plan = ledger.execute("SELECT * FROM plan WHERE run = ?", key).fetchone()
     if plan is None:
-        return MirrorFigures(is_planned=False)
+        return MirrorFigures(undecided=rows.read - rows.blank - rows.invalid)
     add, remove = (
         _whole_leg(sum(plan[f"{leg}_{part}"] for part in ("plain", "suspect", "held")), cut[leg])
         for leg in (Leg.ADD, Leg.REMOVE)
@@ -245,6 +247,7 @@ def _mirrored(
         _with_known(remove, plan["remove_known"]),
         _whole_leg(plan["resend"], cut[Leg.RESEND]),
         plan["add_known"] + plan["remove_known"] + again,
+        notes=tuple(json.loads(plan["forecast"]).get("notes", ())),
     )
 
 

@@ -99,5 +99,7 @@ class MirrorFigures:
     known_rejects: int = 0
     """Uids rejected tonight, or left alone tonight, that the API had rejected on an earlier night:
     they are told, but don't count against the exit status."""
-    is_planned: bool = True
-    """Whether there is a plan at all; without one no equation can hold."""
+    undecided: int = 0
+    """Rows with a uid that were read and not compared, since the run was stopped before."""
+    notes: tuple[str, ...] = ()
+    """What else should be known of the plan, in words for people."""

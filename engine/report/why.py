@@ -40,6 +40,9 @@ class _Run:
     started_utc_ns: int
 
 
+_SENT_AFTER = "EXISTS (SELECT 1 FROM attempt AS a WHERE a.run = run.run AND a.id > ?)"
+
+
 class Inquiry:
     """Looks one uid up; the ledger is only read, so that a run under way is not disturbed."""
 
@@ -78,7 +81,7 @@ class Inquiry:
             membership = _MEMBERSHIP[state]
             since = next(self._traces(self._runs("run.run = ?", run)), None)
         elif generation:
-            traces = list(self._traces(self._runs("1")))
+            traces = list(self._traces(self._runs(_SENT_AFTER, self._told_through())))
             since = next(iter(traces), None)
             membership = self._membership_of_absent(traces)
         else:
@@ -90,10 +93,19 @@ class Inquiry:
             "membership": membership,
             "state": state.name.lower() if state else None,
             "generation": generation["generation"] if generation else None,
-            "since": since or (self._since_run(run) if run else None),
+            "since": since or self._since(generation, run),
             "last_export": self._last_export(),
             "rejections": self._rejections(),
         }
+
+    def _told_through(self) -> int:
+        """Return the last attempt before a list of the members was taken for all that is known."""
+        (last,) = self._ledger.execute(
+            "SELECT coalesce(max(last_attempt), 0) FROM generation WHERE partner = ? "
+            "AND cohort_id = ? AND NOT is_shadow AND origin IN ('reconcile', 'import')",
+            self._names,
+        ).fetchone()
+        return int(last)
 
     def _membership_of_absent(self, traces: list[dict[str, Any]]) -> str:
         """Say where a uid is that no snapshot holds."""
@@ -161,11 +173,25 @@ class Inquiry:
             "reason": row["reason"],
         }
 
-    def _since_run(self, run: int) -> dict[str, Any] | None:
-        """Return what is left to say where a run's uids are no longer kept."""
-        for found in self._runs("run.run = ?", run):
+    def _since(self, generation: sqlite3.Row | None, run: int | None) -> dict[str, Any] | None:
+        """Return what is left to say where the uid stands in no run's files.
+
+        They are no longer kept, or it was told by a list from elsewhere.
+        """
+        for found in self._runs("run.run = ?", run) if run else ():
             return {"run": found.name, "at": timestamp(found.started_utc_ns)}
-        return None
+        if generation is None or (run is not None and run > 0):
+            return None
+        told = self._ledger.execute(
+            "SELECT generation, origin, made_utc_ns FROM generation WHERE partner = ? "
+            "AND cohort_id = ? AND NOT is_shadow AND run IS NULL ORDER BY generation DESC LIMIT 1",
+            self._names,
+        ).fetchone()
+        return told and {
+            "generation": told["generation"],
+            "origin": told["origin"],
+            "at": timestamp(told["made_utc_ns"]),
+        }
 
     def _last_export(self) -> dict[str, Any] | None:
         """Say whether the last export that was planned had the uid; None if none is known."""

@@ -119,6 +119,22 @@ def test_a_plan_that_a_guard_blocks_cannot_be_applied_though_its_process_died(
     assert len(cohort.far_side.arrived) == before
 
 
+def test_a_plan_whose_files_are_no_longer_what_they_were_sends_nothing(cohort: Cohort) -> None:
+    plans = [cohort.commands.mirror(wanted, sends=False) for wanted in ([A, B], [C, D])]
+    runs = [str(plan.result.accounts.run) for plan in plans if plan.result]
+    [theirs, ours] = [
+        cohort.commands.ledger.parent / "plans" / run / "adds.parquet" for run in runs
+    ]
+    if theirs.exists():
+        shutil.copyfile(theirs, ours)
+    else:  # Only the latest plan is kept.
+        ours.write_bytes(ours.read_bytes()[:-1])
+    refused = cohort.commands.apply(runs[1])
+    assert refused.exit_status is ExitStatus.USAGE
+    assert "are not what they were" in str(refused.error)
+    assert not cohort.far_side.arrived
+
+
 def test_an_imported_snapshot_is_not_overruled_by_what_was_sent_before_it(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
     file = snapshots(cohort)[-1]

@@ -18,6 +18,8 @@ from engine.cohort import Action
 from engine.errors import ExitStatus
 from engine.plan.guards import Allowance, GuardSettings
 from engine.plan.settings import MirrorSettings
+from engine.report.accounts import account
+from engine.report.history import reading
 from exports import Export, Row
 
 # A 413 that has nothing to do with the size may hit a uid that stands alone, and write it off for
@@ -122,6 +124,16 @@ def books(ended: Ended) -> dict[str, object]:
     return ended.result.accounts.document()
 
 
+def test_the_books_of_a_mirror_that_died_before_its_plan_balance(cohort: Cohort) -> None:
+    assert cohort.commands.mirror(UIDS, death=Death("before plan", 1)).died
+    with reading(cohort.commands.ledger) as ledger:
+        [(name,)] = ledger.execute("SELECT name FROM run")
+        accounts = account(ledger, name)
+    rows = accounts.document()["rows"]
+    assert rows["read"] == rows["undecided"] == len(UIDS)
+    assert accounts.imbalance is None
+
+
 def test_a_second_night_sends_only_what_changed(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset(UIDS[:10])))
     cohort.commands.machine.pause(SETTLE)
@@ -138,6 +150,7 @@ def test_a_second_night_sends_only_what_changed(cohort: Cohort) -> None:
         "invalid": 0,
         "duplicate": 0,
         "unchanged": 9,
+        "undecided": 0,
     }
     assert "uids" not in document
     assert document["add"] == {

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from far_side import Play, Stage
 from mirrored_cohort import SETTLE, UIDS, Cohort, Night
+from test_mirror_moving import reconcile
 from whole_push import COHORT, PARTNER, Death
 
 from engine.cohort import Action
@@ -102,6 +103,21 @@ def test_a_known_reject_that_is_left_alone_was_in_the_export(tmp_path: Path) -> 
     for _ in range(2):
         cohort.spend(Night(frozenset(UIDS[:3]), pause=SETTLE))
     assert why(cohort, UIDS[1])["last_export"]["had_it"] is True
+
+
+def test_a_reconciled_list_is_told_and_what_was_sent_before_it_is_past(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset(UIDS[:6])))
+    cohort.commands.machine.pause(SETTLE)
+    cohort.commands.at_desk(lambda store: reconcile(store, UIDS[2:8]))
+    gone, stayed, came, never = (why(cohort, UIDS[n]) for n in (0, 3, 7, 9))
+    assert [each["membership"] for each in (gone, stayed, came, never)] == [
+        "out",
+        "in",
+        "in",
+        "out",
+    ]
+    for answer in (gone, stayed, came):
+        assert (answer["since"]["generation"], answer["since"]["origin"]) == (2, "reconcile")
 
 
 def test_a_recorded_push_is_told_too(cohort: Cohort) -> None:

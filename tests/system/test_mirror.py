@@ -56,6 +56,7 @@ def test_every_kind_of_row_is_in_a_mirrors_books(night: Night, api: Emulator) ->
         "invalid": 2,
         "duplicate": 1,
         "unchanged": 0,
+        "undecided": 0,
     }
     assert api.members() == {"a", "c"}
     rejects = night.rejects(ended.document["run"])
