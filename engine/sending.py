@@ -113,8 +113,9 @@ async def wait_or_stop(
 async def resumed_pacer(settings: PacingSettings, ledger: Ledger, clock: Clock) -> Pacer:
     """Return a pacer that goes on inside the window that earlier processes have left."""
     sent_ago = await ledger.recent_sends(settings.requests)
+    held_seconds = await ledger.seconds_held()
     now = clock.now()
-    return Pacer(settings, clock, [now - ago for ago in sent_ago])
+    return Pacer(settings, clock, [now - ago for ago in sent_ago], held_seconds)
 
 
 class Sender:

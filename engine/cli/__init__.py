@@ -3,7 +3,6 @@
 Heavy imports wait until a command needs them: `--help` has to be quick.
 """
 
-import json
 import signal
 import sys
 import traceback
@@ -21,7 +20,7 @@ from engine.cli.mirror import apply, mirror, plan, rollback
 from engine.cli.push import push, resume
 from engine.cli.runs import rejects, runs, show
 from engine.cli.snapshot import snapshot
-from engine.cli.streams import printing, settle_streams
+from engine.cli.streams import print_json, printing, settle_streams
 from engine.cli.text import printable
 from engine.cli.why import why
 from engine.errors import CohortSyncError, ExitStatus, IncompleteError, UsageError
@@ -117,7 +116,7 @@ def fail(error: CohortSyncError) -> NoReturn:
             "hint": error.hint,
             "schema_version": 1,
         }
-        sys.stdout.write(json.dumps(document) + "\n")
+        print_json(document)
     sys.exit(error.exit_status)
 
 

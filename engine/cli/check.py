@@ -1,13 +1,12 @@
 """`cohortsync check`: the preflight, shown as text or as one JSON document."""
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from engine.cli.options import ConfigOption, EndpointOption, JsonOption, StateOption
-from engine.cli.streams import printing
+from engine.cli.streams import print_json, printing
 from engine.cli.text import printable
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def check(
     status = exit_status(findings)
     if as_json:
         with printing():
-            typer.echo(_document(findings, status))
+            print_json(_document(findings, status))
     raise typer.Exit(status)
 
 
@@ -63,20 +62,18 @@ def _show(finding: "Finding") -> None:
         typer.echo(f"{'':<23} hint: {printable(finding.hint)}")
 
 
-def _document(findings: "list[Finding]", status: int) -> str:
-    return json.dumps(
-        {
-            "schema_version": 1,
-            "status": "failed" if status else "ok",
-            "exit_status": status,
-            "findings": [
-                {
-                    "name": each.name,
-                    "status": each.verdict,
-                    "detail": each.detail,
-                    "hint": each.hint,
-                }
-                for each in findings
-            ],
-        }
-    )
+def _document(findings: "list[Finding]", status: int) -> dict[str, object]:
+    return {
+        "schema_version": 1,
+        "status": "failed" if status else "ok",
+        "exit_status": status,
+        "findings": [
+            {
+                "name": each.name,
+                "status": each.verdict,
+                "detail": each.detail,
+                "hint": each.hint,
+            }
+            for each in findings
+        ],
+    }

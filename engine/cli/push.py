@@ -128,10 +128,11 @@ def resume(
         if as_json:
             print_nothing("nothing_to_resume")
         return
-    if "-" in found.exports:
+    if found.is_piped:
         raise UsageError(
             f"run {found.name} read from a pipe, which only its own command can repeat",
-            hint="pipe the same data into the same `cohortsync push` again",
+            hint="pipe the same data into the same `cohortsync push` again, or other data with "
+            "--on-changed restart",
         )
     if here != found.target:
         raise UsageError(

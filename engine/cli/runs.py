@@ -1,7 +1,6 @@
 """`cohortsync runs`, `show` and `rejects`: what the ledger knows."""
 
 import csv
-import json
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from engine.cli.options import ConfigOption, JsonOption, StateOption
-from engine.cli.streams import printing
+from engine.cli.streams import print_json, printing
 from engine.cli.text import table_lines
 from engine.errors import UsageError
 
@@ -24,11 +23,14 @@ def runs(
     """List all runs in the state folder, the latest first."""
     from engine.report.history import all_runs
 
-    found = all_runs(_state(config, state))
+    folder = _state(config, state)
+    if not folder.is_dir():
+        sys.stderr.write(f"no runs: the state folder {folder} is not there\n")
+    found = all_runs(folder)
     if as_json:
         documents = [accounts.document() for accounts in found]
         with printing():
-            sys.stdout.write(json.dumps(documents, ensure_ascii=False) + "\n")
+            print_json(documents)
         return
     rows = [
         (
@@ -57,7 +59,14 @@ def show(
 ) -> None:
     """Show a run's books, its batches and their attempts."""
     from engine.cli.summary import print_accounts, print_plan
-    from engine.report.history import attempts_of, books_of, find_ledger, plan_shown, reading
+    from engine.report.history import (
+        ATTEMPT_COLUMNS,
+        attempts_of,
+        books_of,
+        find_ledger,
+        plan_shown,
+        reading,
+    )
 
     _refuse_both(as_json=as_json, as_csv=as_csv)
     path = find_ledger(_state(config, state), run)
@@ -65,13 +74,13 @@ def show(
         accounts = books_of(path, ledger, run)
         attempts = attempts_of(ledger, run)
         if as_csv:
-            _print_csv(attempts)
+            _print_csv(ATTEMPT_COLUMNS, attempts)
         elif as_json:
             document = accounts.document()
             if accounts.mirror is not None:
                 document["plan"] = plan_shown(ledger, run)
             document["attempts"] = list(attempts)
-            sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+            print_json(document)
         else:
             print_accounts(accounts)
             if (plan := plan_shown(ledger, run)) is not None:
@@ -106,17 +115,17 @@ def rejects(
     Each has its file, record number (from 1, a header not counted) and reason; a rejected uid also
     the API's request id.
     """
-    from engine.report.history import find_ledger, reading, rejects_of
+    from engine.report.history import REJECT_COLUMNS, find_ledger, reading, rejects_of
 
     _refuse_both(as_json=as_json, as_csv=as_csv)
     path = find_ledger(_state(config, state), run)
     with reading(path) as ledger, printing():
         records = rejects_of(path, ledger, run)
         if as_csv:
-            _print_csv(records)
+            _print_csv(REJECT_COLUMNS, records)
             return
         for record in records:
-            sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+            print_json(record)
 
 
 def _state(config: Path | None, state: Path | None) -> Path:
@@ -130,13 +139,10 @@ def _refuse_both(*, as_json: bool, as_csv: bool) -> None:
         raise UsageError("--json and --csv exclude each other")
 
 
-def _print_csv(records: Iterable[Mapping[str, Any]]) -> None:
-    writer = None
-    for record in records:
-        if writer is None:
-            writer = csv.DictWriter(sys.stdout, list(record), lineterminator="\n")
-            writer.writeheader()
-        writer.writerow(record)
+def _print_csv(columns: Sequence[str], records: Iterable[Mapping[str, Any]]) -> None:
+    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
 
 
 def _print_table(

@@ -1,6 +1,5 @@
 """`cohortsync snapshot …`: what is known of a cohort, looked at and brought from elsewhere."""
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from engine.cli.options import (
     StripOption,
     WaitOption,
 )
-from engine.cli.streams import printing
+from engine.cli.streams import print_json, printing
 from engine.cli.text import printable, table_lines
 from engine.errors import ExitStatus, UsageError
 
@@ -169,7 +168,7 @@ def compare(
     found = _look(where, lambda store, switch: moving.lay_beside(store, source.blocks(), switch))
     with printing():
         if as_json:
-            sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+            print_json(found)
             return
         for name, value in found.items():
             shown = ", ".join(value) if isinstance(value, list) else f"{value:,}"
@@ -356,7 +355,7 @@ def _print_brought(brought: "Brought", *, as_json: bool) -> None:
 def _print(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     with printing():
         if as_json:
-            sys.stdout.write(json.dumps(rows) + "\n")
+            print_json(rows)
             return
         headings = [name.removeprefix("is_").replace("_", " ") for name in rows[0]]
         shown = [tuple(map(_cell, row.values())) for row in rows]

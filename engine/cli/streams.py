@@ -1,5 +1,7 @@
 """stdout and stderr, which may be gone or full."""
 
+import io
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -29,6 +31,12 @@ def printing() -> Iterator[None]:
         raise IncompleteError(f"stdout cannot be written: {error.strerror}") from None
 
 
+def print_json(value: Any) -> None:  # noqa: ANN401 - whatever JSON can say
+    """Print a document on one line; what stdout's encoding lacks is escaped."""
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    sys.stdout.write(json.dumps(value, ensure_ascii=not is_utf8) + "\n")
+
+
 def _let_go() -> None:
     """Send what stdout still holds nowhere, or the interpreter would stumble over it at its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -47,6 +55,9 @@ def settle_streams() -> None:
     os.close(descriptor)
     sys.stdout = sys.stdout or open(_STDOUT, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process lives
     told = sys.stderr or open(_STDERR, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - see above
+    for stream in (sys.stdout, told):
+        if isinstance(stream, io.TextIOWrapper):  # A locale without a character is no error.
+            stream.reconfigure(errors="backslashreplace")
     sys.stderr = _Unheard(told)
 
 

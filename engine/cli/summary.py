@@ -1,11 +1,10 @@
 """A run's books on stdout: a table for people, or one JSON document."""
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from engine.cli.streams import printing
+from engine.cli.streams import print_json, printing
 from engine.cli.text import printable, table_lines
 from engine.errors import ExitStatus, IncompleteError
 from engine.report.accounts import SCHEMA_VERSION, Accounts
@@ -23,7 +22,7 @@ def print_result(
                 document = result.accounts.document()
                 if plan is not None:
                     document["plan"] = plan or None
-                sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+                print_json(document)
             else:
                 print_accounts(result.accounts)
                 if plan:
@@ -46,7 +45,7 @@ def print_nothing(status: str) -> None:
         "schema_version": SCHEMA_VERSION,
     }
     with printing():
-        sys.stdout.write(json.dumps(document) + "\n")
+        print_json(document)
 
 
 def print_accounts(accounts: Accounts) -> None:

@@ -17,7 +17,7 @@ from engine.delivery.outcome import (
     Throttled,
     Unconfirmed,
 )
-from engine.pacing import PacingSettings
+from engine.pacing import LONGEST_HOLD_SECONDS, PacingSettings
 from engine.report.result import Opening
 from engine.report.tally import Tally
 
@@ -76,6 +76,8 @@ def trouble(event: Event) -> str | None:
     match event:
         case Answered(batch, attempt, Throttled(wait), _):
             held = f", as it asks for {wait:g} s" if wait is not None else ""
+            if wait is not None and wait > LONGEST_HOLD_SECONDS:
+                held += f", for {LONGEST_HOLD_SECONDS:g} s at the most"
             return f"batch {batch}, attempt {attempt}: 429, so everything is held{held}"
         case Answered(batch, _, NotSent(reason, is_kept_back=is_kept_back), _):
             # No attempt was made; and that a stop keeps batches back is told by the stop itself.

@@ -1,6 +1,5 @@
 """`cohortsync why`: what is known of one uid."""
 
-import json
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -8,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from engine.cli.options import CohortIdOption, ConfigOption, EndpointOption, JsonOption, StateOption
-from engine.cli.streams import printing
+from engine.cli.streams import print_json, printing
 from engine.cli.text import printable
 from engine.errors import UsageError
 
@@ -54,7 +53,7 @@ def why(
         answer = inquiry.answer()
     with printing():
         if as_json:
-            sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+            print_json(answer)
             return
         for line in _lines(answer):
             sys.stdout.write(printable(line) + "\n")

@@ -37,5 +37,6 @@ class Outage:
             return None
         return Abort(
             f"the API has not answered usefully for {down:.0f} s; last: {outcome.reason}",
-            "run the same command again to go on",
+            "`cohortsync check` tells what is in the way, if anything is; then run the same "
+            "command again to go on",
         )

@@ -212,7 +212,7 @@ class Delivery:
         """Deal with a batch that is known to be too large without asking the API."""
         registrations = self._intake.registrations()
         if work.uid_count > 1:
-            reason = "larger than what the API was found to take"
+            reason = "larger than the limit in force"
             halves, division = self._intake.divide(work, isolated=False, reason=reason)
             await self._ledger.change(self._state, registrations, work.number, division)
             self._intake.note_registered(registrations)
@@ -333,6 +333,7 @@ class Delivery:
                 http_status=exchange.http_status,
                 request_id=exchange.request_id,
                 reason=reason_of(outcome),
+                retry_after=outcome.retry_after if isinstance(outcome, Throttled) else None,
             )
             await self._ledger.conclude(
                 self._state, work.number, work.attempts, verdict, None if suspect else change

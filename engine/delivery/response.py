@@ -3,6 +3,7 @@
 import email.utils
 import math
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,11 +29,13 @@ _REQUEST_ATTRIBUTES = frozenset(
     {"action", "partner", "parameters", "cohort_id", "cohort_name", "cohort_description"}
 )
 _LONGEST_REASON = 200
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?", re.ASCII)
 
 _CHECK_HINT = "`cohortsync check` shows what is configured; then run the same command again"
 _HINTS = {
     401: f"workspace id and API key do not belong together, or one is wrong; {_CHECK_HINT}",
-    403: "the vendor has suspended or blocked the account: only they can lift that",
+    403: "the vendor has suspended or blocked the account, which only they can lift; or a gateway "
+    "on the way refuses the request",
     415: "something on the way changed the request's Content-Type: look for a proxy",
 }
 
@@ -148,11 +151,9 @@ def retry_after(headers: Mapping[str, str], utc_now: float) -> float | None:
 
 
 def _decimal(text: str) -> float | None:
-    try:
-        seconds = float(text)
-    except ValueError:
-        return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+    digits = text.strip()
+    seconds = float(digits) if _SECONDS.fullmatch(digits) else math.inf
+    return seconds if math.isfinite(seconds) else None
 
 
 def _seconds_until(date: str, utc_now: float) -> float | None:
@@ -180,6 +181,8 @@ def _describe(error: BaseException) -> str:
             return "timed out"
         case aiohttp.ClientConnectorCertificateError() | ssl.SSLCertVerificationError():
             return "the server's certificate is not trusted"
+        case aiohttp.ClientConnectorSSLError(os_error=ssl.SSLError(reason=reason)):
+            return f"TLS failed: {reason}"
         case aiohttp.ClientConnectorDNSError():
             return "the host's name cannot be resolved"
         case aiohttp.ServerDisconnectedError():

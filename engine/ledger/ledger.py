@@ -147,6 +147,25 @@ class Ledger:
 
         return await self._writer.write(work)
 
+    async def seconds_held(self) -> float:
+        """Return how much longer the last answer, if it was a 429, has asked to wait."""
+        now = self._clock.stamp()
+
+        def work(connection: sqlite3.Connection) -> float:
+            found = connection.execute(
+                "SELECT outcome, retry_after, ended_utc_ns, sent_boot_id, sent_boot_ns, "
+                "sent_utc_ns FROM attempt WHERE ended_utc_ns IS NOT NULL "
+                "AND sent_utc_ns IS NOT NULL ORDER BY ended_utc_ns DESC LIMIT 1"
+            ).fetchone()
+            if found is None or found[0] != "throttled" or found[1] is None:
+                return 0.0
+            _, retry_after, ended_utc_ns, *sent = found
+            sent_at = Stamp(*sent)
+            under_way = (int(ended_utc_ns) - sent_at.utc_ns) / 1e9
+            return max(0.0, float(retry_after) - (sent_at.age_at(now) - under_way))
+
+        return await self._writer.write(work)
+
     @asynccontextmanager
     async def probing(self) -> AsyncIterator[None]:
         """Count the request of the block, which carries no uid, against the ceiling."""
@@ -187,7 +206,8 @@ class Ledger:
             sent = verdict.sent
             connection.execute(
                 "UPDATE attempt SET sent_boot_id = ?, sent_boot_ns = ?, sent_utc_ns = ?, "
-                "ended_utc_ns = ?, outcome = ?, http_status = ?, request_id = ?, reason = ? "
+                "ended_utc_ns = ?, outcome = ?, http_status = ?, request_id = ?, reason = ?, "
+                "retry_after = ? "
                 "WHERE run = ? AND batch = ? AND attempt = ?",
                 (
                     sent and sent.boot_id,
@@ -198,6 +218,7 @@ class Ledger:
                     verdict.http_status,
                     verdict.request_id,
                     verdict.reason,
+                    verdict.retry_after,
                     state.run,
                     number,
                     attempt,

@@ -141,6 +141,8 @@ ALTER TABLE batch ADD COLUMN leg TEXT NOT NULL DEFAULT 'add'
     CHECK (leg IN ('add', 'remove', 'resend'));  -- first_uid counts the uids of this leg
 UPDATE batch SET leg = (SELECT action FROM run WHERE run.run = batch.run);
 
+ALTER TABLE attempt ADD COLUMN retry_after REAL;  -- seconds that a 429 has asked to wait
+
 -- Rows of an export that were read before any batch was cut: all of a mirror's, and those of an
 -- export that holds no uid. The skipped ones among them stand under batch 0.
 CREATE TABLE reading (

@@ -166,6 +166,16 @@ async def sole_writer(
         os.close(descriptor)
 
 
+@contextmanager
+def sole_writer_at_once(folder: Path) -> Iterator[bool]:
+    """Hold the workspace's lock, if it is free; say whether it is held."""
+    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield _lock(descriptor, fcntl.LOCK_EX)
+    finally:
+        os.close(descriptor)
+
+
 def is_held(folder: Path) -> bool:
     """Say whether a living process works in this folder."""
     return holder_of(folder) is not None

@@ -96,6 +96,8 @@ class Verdict:
     http_status: int | None = None
     request_id: str | None = None
     reason: str | None = None
+    retry_after: float | None = None
+    """Seconds that a 429 has asked to wait."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,10 +47,19 @@ class Pacer:
     waits leaves no trace in the log.
     """
 
-    def __init__(self, settings: PacingSettings, clock: Clock, log: Iterable[float] = ()) -> None:
+    def __init__(
+        self,
+        settings: PacingSettings,
+        clock: Clock,
+        log: Iterable[float] = (),
+        held_seconds: float = 0.0,
+    ) -> None:
+        """Go on after the sends in `log`, and where a 429 has closed the gate for so long yet."""
         self._clock = clock
         self.schedule = Schedule(settings, log)
         self.gate = Gate(settings.per_seconds)
+        if held_seconds > 0:
+            self.gate.throttle(clock.now(), clock.now(), held_seconds)
         self.budget = Budget(settings)
         burst = min(CATCH_UP, settings.requests)
         self._bucket = AsyncLimiter(burst, burst * settings.per_seconds / settings.requests)

@@ -3,17 +3,17 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.errors import UsageError
+from engine.errors import OlderLedgerError, UsageError
 from engine.ledger.beside import plan_folder
 from engine.ledger.changes import MIRROR, RESUMABLE, later_run
-from engine.ledger.place import is_held, ledgers
+from engine.ledger.place import is_held, ledgers, sole_writer_at_once
 from engine.ledger.plans import plan_of
-from engine.ledger.schema import open_for_reading, readable_errors
+from engine.ledger.schema import open_for_reading, open_ledger, readable_errors
 from engine.plan.compare import leg_path
 from engine.plan.leg import leg_blocks
 from engine.report.accounts import Accounts, account, timestamp
@@ -38,6 +38,11 @@ class UnfinishedRun:
     reading: dict[str, Any]
 
     @property
+    def is_piped(self) -> bool:
+        """Whether it read from a pipe."""
+        return "-" in self.exports
+
+    @property
     def target(self) -> tuple[str, str, str]:
         """Endpoint, workspace and partner."""
         return self.endpoint, self.workspace, self.partner
@@ -45,13 +50,26 @@ class UnfinishedRun:
 
 @contextmanager
 def reading(path: Path, *, is_verified: bool = False) -> Iterator[sqlite3.Connection]:
-    """Open a ledger to read from, and close it; see `open_for_reading`."""
-    connection = open_for_reading(path, is_verified=is_verified)
+    """Open a ledger to read from, and close it; see `open_for_reading`.
+
+    One of an older version is backed up and migrated first, unless a process works on it.
+    """
+    try:
+        connection = open_for_reading(path, is_verified=is_verified)
+    except OlderLedgerError:
+        _migrate(path)
+        connection = open_for_reading(path)
     try:
         with readable_errors(path):
             yield connection
     finally:
         connection.close()
+
+
+def _migrate(path: Path) -> None:
+    with suppress(OSError), sole_writer_at_once(path.parent) as is_ours:
+        if is_ours:
+            open_ledger(path).close()
 
 
 def books_of(path: Path, ledger: sqlite3.Connection, run: str) -> Accounts:
@@ -97,7 +115,9 @@ def find_unfinished(
         rows = [row for path in ledgers(state) for row in _open(path)]
         found = [_unfinished(row) for row in sorted(rows, key=lambda row: row["started_utc_ns"])]
         fitting = [each for each in found if target in {None, each.target}]
-        return fitting[-1] if fitting else None
+        # A pipe's run only its own command can go on with.
+        files = [each for each in fitting if not each.is_piped]
+        return next(reversed(files or fitting), None)
     with reading(find_ledger(state, run)) as ledger:
         row = ledger.execute("SELECT * FROM run WHERE name = ?", (run,)).fetchone()
     if row["action"] == MIRROR:
@@ -166,6 +186,15 @@ def attempts_of(ledger: sqlite3.Connection, run: str) -> Iterator[Mapping[str, A
         record["may_have_been_applied"] = bool(record["may_have_been_applied"])
         yield record
 
+
+ATTEMPT_COLUMNS = (
+    *("batch", "parent", "first_uid", "uid_count", "payload_bytes", "state"),
+    *("may_have_been_applied", "attempt", "intended_at", "sent_at", "ended_at", "outcome"),
+    *("http_status", "request_id", "reason"),
+)
+"""The keys of `attempts_of`."""
+REJECT_COLUMNS = ("kind", "file", "record", "reason", "uid", "request_id")
+"""The keys of `rejects_of`."""
 
 _ATTEMPTS = """
 SELECT batch, parent, first_uid, uid_count, payload_bytes, state, may_have_been_applied,

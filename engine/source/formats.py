@@ -47,6 +47,11 @@ def format_of(name: str, head: Head, options: ReadingOptions) -> Format:
     return chosen or _by_content(name, head, options)
 
 
+def is_guess(name: str, options: ReadingOptions) -> bool:
+    """Say whether nothing but the content of a file tells its format."""
+    return options.format == "auto" and _suffix(name) not in _BY_SUFFIX
+
+
 def _suffix(name: str) -> str:
     path = PurePosixPath((urlsplit(name).path if is_url(name) else name).lower())
     return path.with_suffix("").suffix if path.suffix in COMPRESSED else path.suffix

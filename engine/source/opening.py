@@ -11,7 +11,7 @@ from engine.source.compression import MAGIC_SIZE, compression_of, decompressed
 from engine.source.delimited import delimited_rows
 from engine.source.exports import READ_ERRORS, Export, ExportSource, empty, unreadable
 from engine.source.fields import field_of
-from engine.source.formats import DELIMITERS, format_of
+from engine.source.formats import DELIMITERS, format_of, is_guess
 from engine.source.head import Head
 from engine.source.header import columns_of
 from engine.source.lines import OpenFile, Replay, Stream
@@ -48,7 +48,15 @@ def open_source(
     )
     formats = {export.reading["format"] for export in readable}
     if options.column is not None and "text" in formats:
-        notes += ("--column is ignored for text, which has no columns",)
+        text = [e.place.name for e in readable if e.reading["format"] == "text"]
+        more = f" and {len(text) - 1} more files" if len(text) > 1 else ""
+        notes += (f"--column is ignored for text, which has no columns: {text[0]}{more}",)
+    notes += tuple(
+        f"{export.place.name}: read as text, a uid a line, its first line too; --format csv if "
+        "that is a header"
+        for export in readable
+        if export.reading["format"] == "text" and is_guess(export.place.name, options)
+    )[:1]
     if not options.header and not formats & {"csv", "tsv"}:
         notes += ("--no-header is ignored: only csv and tsv have a header",)
     return ExportSource(readable, strip=options.strip, notes=notes)

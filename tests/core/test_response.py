@@ -285,6 +285,8 @@ KEY = ConnectionKey(
 )
 REQUEST = SimpleNamespace(real_url=f"https://user:{PASSWORD}@proxy", headers={"A": PASSWORD})
 UNREACHABLE = OSError(errno.EHOSTUNREACH, "No route to host")
+PLAIN = ssl.SSLError(1, f"plain {PASSWORD}")
+PLAIN.reason = "WRONG_VERSION_NUMBER"
 UNTRUSTED = ssl.SSLCertVerificationError(1, f"self-signed {PASSWORD}")
 
 
@@ -381,6 +383,7 @@ def test_a_refused_connection_means_that_nobody_listens(error, nobody) -> None:
         (aiohttp.ClientPayloadError(), "cut off"),
         (made(aiohttp.ClientHttpProxyError), "the proxy answered 407"),
         (made(aiohttp.ClientConnectorError), "no connection: no route to host"),
+        (aiohttp.ClientConnectorSSLError(KEY, PLAIN), "TLS failed: WRONG_VERSION_NUMBER"),
     ],
 )
 def test_a_reason_says_what_went_wrong(error, said) -> None:

@@ -25,6 +25,7 @@ from whole_push import Pushes
 from engine.cohort import Action
 from engine.delivery.events import Answered, Divided, Event, Sent, Settled, Stopping
 from engine.delivery.retry import RetrySettings
+from engine.errors import ExitStatus
 from engine.report.figures import Standing
 
 BATCHES, UIDS_A_BATCH, ATTEMPTS = 5, 4, 3
@@ -205,6 +206,17 @@ def test_every_429_of_the_matrix_is_timed() -> None:
     assert {*HOLDS, *HOLDS_UNTIL} == {
         fault for fault, (_, fate) in FAULTS.items() if fate is THROTTLED
     }
+
+
+def test_a_hold_outlives_the_process_that_was_told_of_it(tmp_path: Path) -> None:
+    pushes = prepare(tmp_path, Action.ADD)
+    hold = Play(429, headers={"Retry-After": "20"}, applied_after=None)
+    pushes.far_side.script = lambda request: hold if request.number == 1 else ACCEPT
+    assert pushes.push(EXPORT, stops_at=(1.0,)).exit_status is ExitStatus.INCOMPLETE
+    pushes.push(EXPORT)
+    throttled, *others = [request.at for request in pushes.far_side.arrived]
+    assert min(others) >= throttled + 20
+    assert min(others) <= throttled + 21
 
 
 def test_the_matrix_knows_every_documented_status_and_every_error() -> None:

@@ -173,6 +173,26 @@ async def test_attempts_that_never_left_are_no_sends(ledger: Ledger, clock: Hand
     assert await ledger.recent_sends(10) == []
 
 
+async def test_a_hold_outlives_the_process_until_it_is_over_or_an_answer_ends_it(
+    ledger: Ledger, clock: HandClock
+) -> None:
+    state = await begin(ledger)
+    assert await ledger.seconds_held() == 0
+    await ledger.intend(state, [registration(n, n, 1) for n in (1, 2)], 1, 1)
+    throttled = replace(verdict(clock, "throttled"), retry_after=20.0)
+    await ledger.conclude(state, 1, 1, throttled, None)
+    clock.advance(5)
+    assert await ledger.seconds_held() == 15
+    clock.reboot(5)
+    assert await ledger.seconds_held() == 10
+    await send(ledger, state, 2, clock)
+    assert await ledger.seconds_held() == 0
+    await ledger.intend(state, [], 1, 2)
+    await ledger.conclude(state, 1, 2, replace(verdict(clock, "throttled"), retry_after=3.0), None)
+    clock.advance(4)
+    assert await ledger.seconds_held() == 0
+
+
 async def test_probes_are_sends_and_one_that_died_was_sent_at_the_latest(
     ledger: Ledger, clock: HandClock
 ) -> None:

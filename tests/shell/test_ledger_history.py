@@ -10,10 +10,18 @@ from bookkeeping import COMMAND, KEY, PACE, SETTINGS, HandClock, halves, registr
 
 from engine.batch import SkippedRows
 from engine.delivery.outcome import BatchState
-from engine.errors import ExitStatus, UsageError
+from engine.errors import ExitStatus, OlderLedgerError, UsageError
 from engine.ledger.ledger import Ledger
-from engine.ledger.place import LEDGER_NAME, ledger_folder, make_folder, sole_writer
+from engine.ledger.migrations import MIGRATIONS
+from engine.ledger.place import (
+    LEDGER_NAME,
+    ledger_folder,
+    make_folder,
+    sole_writer,
+    sole_writer_at_once,
+)
 from engine.ledger.records import RejectedUid, RunState, Settlement
+from engine.ledger.schema import open_ledger
 from engine.report.history import (
     all_runs,
     attempts_of,
@@ -57,6 +65,20 @@ async def test_runs_of_all_workspaces_are_told_the_latest_first(
     told = all_runs(tmp_path)
     assert [accounts.run for accounts in told] == names[::-1]
     assert [accounts.workspace for accounts in told] == ["B", "A", "B"]
+
+
+def test_a_ledger_of_an_older_version_is_migrated_before_it_is_read_unless_it_is_in_use(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / LEDGER_NAME
+    open_ledger(path, MIGRATIONS[:1]).close()
+    with sole_writer_at_once(tmp_path) as is_ours:
+        assert is_ours
+        with pytest.raises(OlderLedgerError), reading(path):
+            pass
+    with reading(path) as ledger:
+        assert ledger.execute("SELECT * FROM plan").fetchall() == []
+    assert (tmp_path / f"{LEDGER_NAME}.v1.bak").exists()
 
 
 def test_a_state_folder_may_be_empty(tmp_path: Path) -> None:

@@ -208,10 +208,18 @@ def test_options_that_do_not_apply_are_noted() -> None:
     write("a.txt", "a\n")
     source = open_source(["a.txt"], ReadingOptions(column="uid", header=False))
     assert source.notes == (
-        "--column is ignored for text, which has no columns",
+        "--column is ignored for text, which has no columns: a.txt",
         "--no-header is ignored: only csv and tsv have a header",
     )
     assert "column" not in source.identity["files"][0]
+
+
+def test_text_that_nothing_but_its_content_tells_is_noted() -> None:
+    write("a", "user_id\na\n")
+    write("b", "b\n")
+    [note] = open_source(["a", "b"], PLAIN).notes
+    assert note.startswith("a: read as text, a uid a line, its first line too")
+    assert open_source(["a"], ReadingOptions(format="text")).notes == ()
 
 
 # Fields of ndjson

@@ -104,6 +104,8 @@ def test_every_nasty_row_is_accounted_for(night: Night, api: Emulator, tmp_path:
     rejects = night.rejects(books["run"])
     assert [(reject["kind"], reject["record"]) for reject in rejects] == expected.rejects
     assert {reject["file"] for reject in rejects} == {"nasty.csv.gz"}
+    fine = night.write("fine.txt", 3) and night.push("fine.txt").document["run"]
+    assert night.run("rejects", fine, "--csv").stdout == "kind,file,record,reason,uid,request_id\n"
     as_csv = csv.DictReader(io.StringIO(night.run("rejects", books["run"], "--csv").stdout))
     assert [(reject["kind"], int(reject["record"])) for reject in as_csv] == expected.rejects
 

@@ -134,3 +134,21 @@ def test_an_unknown_run_is_told(night: Night, command: str) -> None:
     assert ended.status == 2
     assert ended.stderr.startswith("error: no run 20260101-000000-0000")
     assert ended.stdout == ""
+
+
+def test_a_locale_without_a_character_costs_no_run_its_status(night: Night, api: Emulator) -> None:
+    night.write("export.txt", 3)
+    night.variables = {"PYTHONIOENCODING": "ascii"}
+    name = ("--cohort-id", "c", "--cohort-name", "Zoé")
+    pushed = night.spawn("push", "export.txt", *name, "--json")
+    assert (pushed.status, pushed.document["status"]) == (0, "finished")
+    shown = night.spawn("show", pushed.document["run"])
+    assert shown.status == 0
+    assert "Zo\\xe9" in shown.stdout
+    assert api.received() == 1
+
+
+def test_a_state_folder_that_is_not_there_is_told(night: Night) -> None:
+    ended = night.run("runs", "--state", "nowhere")
+    assert ended.status == 0
+    assert "nowhere is not there" in ended.stderr

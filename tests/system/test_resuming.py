@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from subprocess import PIPE
 
 import pytest
 from clean_room import until
@@ -9,6 +10,7 @@ from emulated_api import Emulator
 from nightly import Ended, Night, assert_balanced
 
 UIDS = 1_000
+OTHER = ("--cohort-id", "other", "--cohort-name", "Other")
 SLOW = {"requests": 10, "per_seconds": 2.0}
 
 
@@ -257,6 +259,27 @@ def test_resume_never_takes_other_files_for_the_run_s_own(
     assert half_done in ended.stderr
     assert "resume it in the folder" in ended.stderr
     assert api.received() == received
+
+
+def test_resume_passes_over_a_run_that_read_a_pipe(
+    night: Night, api: Emulator, half_done: str
+) -> None:
+    night.configure(limits=SLOW)
+    piped = night.start("push", "-", *OTHER, "--format", "text", "--json", stdin=PIPE)
+    assert piped.process.stdin is not None
+    with piped.process.stdin as pipe:
+        pipe.write(b"a-uid\nanother\n" * 500)
+        pipe.flush()
+        received = api.received()
+        until(lambda: api.received() > received, "what was piped is on its way")
+        piped.process.send_signal(signal.SIGTERM)
+        assert piped.wait().status == 75
+    night.configure()
+    ended = night.run("resume", "--json")
+    assert (ended.status, ended.document["run"]) == (0, half_done)
+    only_piped = night.run("resume")
+    assert only_piped.status == 2
+    assert "pipe the same data" in only_piped.stderr
 
 
 def test_resume_elsewhere_says_where_the_files_were(night: Night, half_done: str) -> None:
