@@ -28,6 +28,9 @@ from engine.ledger.schema import open_ledger
 from engine.ledger.writer import LedgerWriter
 from engine.pacing import PaceRecord
 
+_LATE_ANSWERS = 300
+"""Answers among which the last 429 is looked for: far more than one waits for at once."""
+
 
 class Ledger:
     """One workspace's record, written by this process alone. Use it within its event loop."""
@@ -148,21 +151,27 @@ class Ledger:
         return await self._writer.write(work)
 
     async def seconds_held(self) -> float:
-        """Return how much longer the last answer, if it was a 429, has asked to wait."""
+        """Return how much longer the last 429 has asked to wait; 0 once another answer came since.
+
+        Requests that were under way beside it say nothing: only one that left after it does.
+        """
         now = self._clock.stamp()
 
         def work(connection: sqlite3.Connection) -> float:
-            found = connection.execute(
+            answers = connection.execute(
                 "SELECT outcome, retry_after, ended_utc_ns, sent_boot_id, sent_boot_ns, "
-                "sent_utc_ns FROM attempt WHERE ended_utc_ns IS NOT NULL "
-                "AND sent_utc_ns IS NOT NULL ORDER BY ended_utc_ns DESC LIMIT 1"
-            ).fetchone()
-            if found is None or found[0] != "throttled" or found[1] is None:
-                return 0.0
-            _, retry_after, ended_utc_ns, *sent = found
-            sent_at = Stamp(*sent)
-            under_way = (int(ended_utc_ns) - sent_at.utc_ns) / 1e9
-            return max(0.0, float(retry_after) - (sent_at.age_at(now) - under_way))
+                "sent_utc_ns FROM attempt WHERE http_status IS NOT NULL ORDER BY id DESC LIMIT ?",
+                (_LATE_ANSWERS,),
+            ).fetchall()
+            others = [sent_utc_ns for outcome, *_, sent_utc_ns in answers if outcome != "throttled"]
+            held = 0.0
+            for outcome, retry_after, ended_utc_ns, *sent in answers:
+                sent_at = Stamp(*sent)
+                if outcome == "throttled" and max(others, default=0) <= ended_utc_ns:
+                    under_way = (ended_utc_ns - sent_at.utc_ns) / 1e9
+                    left = float(retry_after or 0.0) - (sent_at.age_at(now) - under_way)
+                    held = max(held, left)
+            return held
 
         return await self._writer.write(work)
 

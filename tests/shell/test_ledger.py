@@ -178,13 +178,19 @@ async def test_a_hold_outlives_the_process_until_it_is_over_or_an_answer_ends_it
 ) -> None:
     state = await begin(ledger)
     assert await ledger.seconds_held() == 0
-    await ledger.intend(state, [registration(n, n, 1) for n in (1, 2)], 1, 1)
+    await ledger.intend(state, [registration(n, n, 1) for n in (1, 2, 3)], 1, 1)
     throttled = replace(verdict(clock, "throttled"), retry_after=20.0)
     await ledger.conclude(state, 1, 1, throttled, None)
     clock.advance(5)
     assert await ledger.seconds_held() == 15
     clock.reboot(5)
     assert await ledger.seconds_held() == 10
+    # What was under way beside it is answered later, and ends no hold.
+    beside = replace(verdict(clock), sent=throttled.sent)
+    await ledger.intend(state, [], 3, 1)
+    await ledger.conclude(state, 3, 1, beside, None)
+    assert await ledger.seconds_held() == 10
+    clock.advance(1)
     await send(ledger, state, 2, clock)
     assert await ledger.seconds_held() == 0
     await ledger.intend(state, [], 1, 2)
