@@ -80,6 +80,33 @@ def test_lists_are_adopted_and_reconciled(mirrored: Night, api: Emulator) -> Non
     assert mirrored.run("snapshot", "adopt", "no-such.txt", *COHORT_ID).status == 2
 
 
+def test_a_short_list_reconciles_nothing_unless_it_is_allowed(mirrored: Night) -> None:
+    mirrored.configure(
+        mirror={"settle_seconds": 0.0}, guards={"max_removals": 0.1, "small_cohort": 1}
+    )
+    mirrored.write("short.txt", 20)
+    reconcile = ("snapshot", "reconcile", "short.txt", *COHORT_ID, "--json")
+    blocked = mirrored.run(*reconcile)
+    assert blocked.status == 4
+    assert "removals: 200 removals of a cohort of 200" in blocked.document["reason"]
+    assert blocked.document["hint"].endswith("--allow removals=200")
+    assert mirrored.run(*reconcile, "--allow", "removals=199").status == 4
+    assert mirrored.run(*reconcile, "--allow", "removal=200").status == 2
+    [made] = ask(mirrored, "snapshot", "reconcile", "short.txt", "--allow", "removals=200")
+    assert made["members"] == 20
+
+
+def test_a_snapshot_of_another_target_is_imported_only_when_that_is_meant(mirrored: Night) -> None:
+    file = str(mirrored.folder / "carried.parquet")
+    assert mirrored.run("snapshot", "export", file, *COHORT_ID).status == 0
+    elsewhere = ("--endpoint", "http://127.0.0.1:9")
+    refused = mirrored.run("snapshot", "import", file, *COHORT_ID, *elsewhere)
+    assert refused.status == 2
+    assert f"tells of {mirrored.url}" in refused.stderr
+    [made] = ask(mirrored, "snapshot", "import", file, *elsewhere, "--from-elsewhere")
+    assert made["members"] == 200
+
+
 def test_a_rollback_undoes_a_night(mirrored: Night, api: Emulator) -> None:
     planned = mirrored.run(
         "rollback",
