@@ -201,6 +201,13 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes], None]]:
         threads[0].join()
 
 
+def test_a_source_tells_when_the_first_and_the_last_of_its_files_were_written() -> None:
+    for name, seconds in (("a.txt", 20), ("b.txt", 10), ("c.txt", 30)):
+        os.utime(write(name, "a\n"), (seconds, seconds))
+    source = open_source(["a.txt", "b.txt", "c.txt"], PLAIN)
+    assert (source.oldest_utc_ns, source.written_utc_ns) == (10 * 10**9, 30 * 10**9)
+
+
 def test_standard_input_is_read_once(pipe: Callable[[bytes], None]) -> None:
     pipe(b"uid\n" + b"".join(b"u%d\n" % n for n in range(2000)))
     source = open_source(["-"], ReadingOptions(format="csv"))
