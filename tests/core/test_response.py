@@ -255,7 +255,19 @@ def date_in(seconds: float) -> str:
         ({"Retry-After": "soon", "x-ratelimit-reset": "50"}, 50),
         *[
             ({"Retry-After": garbage}, None)
-            for garbage in ("", "soon", "nan", "inf", "-inf", "1e999", "5 s", "0x10", "٣ days")
+            for garbage in (
+                "",
+                "soon",
+                "nan",
+                "inf",
+                "-inf",
+                "1e999",
+                "1e3",
+                "1_0",
+                "5 s",
+                "0x10",
+                "٣ days",
+            )
         ],
         ({"Retry-After": "Tue, 99 Nov 2023 22:13:50 GMT"}, None),
         ({"Retry-After": "Tue, 14 Nul 2023 22:13:50 GMT"}, None),

@@ -9,7 +9,7 @@ from engine.cli.text import printable, table_lines
 from engine.cli.view import LogView, TerminalView, describe, log, trouble
 from engine.cohort import Cohort
 from engine.delivery.events import Answered, Stopping
-from engine.delivery.outcome import NotSent, Unconfirmed
+from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
 from engine.report.accounts import Accounts
 from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
 from engine.report.result import Opening
@@ -53,6 +53,20 @@ BOOKS = Accounts(
     finished_at=None,
     elapsed_seconds=1.0,
 )
+
+
+@pytest.mark.parametrize(
+    ("wait", "said"),
+    [
+        (None, "so everything is held"),
+        (7.0, "as it asks for 7 s"),
+        (99_999_999.0, "for 600 s at the most"),
+    ],
+)
+def test_a_hold_says_how_long(wait: float | None, said: str) -> None:
+    told = trouble(Answered(3, 1, Throttled(wait), 0.1))
+    assert told is not None
+    assert told.endswith(said)
 
 
 @pytest.mark.parametrize("view_of", [LogView, TerminalView])
