@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+import pyarrow as pa
 import uvloop
 
 from engine.cli.view import View
@@ -24,6 +25,8 @@ def run_shown(view: View, start: Start) -> RunResult:
         # What was imported stays. The collector would walk through all of it again and again,
         # which took 0.2 CPU seconds a million uids.
         gc.freeze()
+        # Arrow's own allocator gives its pages back between two reads, and takes them again.
+        pa.set_memory_pool(pa.system_memory_pool())
         return await start(observe=view.observe, opened=view.opened, note=view.note, switch=switch)
 
     with view:

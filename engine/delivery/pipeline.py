@@ -276,7 +276,9 @@ class Delivery:
         work.attempts += 1
         flight.is_intended = True
         registrations = self._intake.registrations()
-        await self._ledger.intend(self._state, registrations, work.number, work.attempts)
+        # Who stands behind another has time until that one has left, to share a commit.
+        patience = self._pacer.slot_seconds / 2 if self._line.locked() else 0.0
+        await self._ledger.intend(self._state, registrations, work.number, work.attempts, patience)
         self._intake.note_registered(registrations)
         flight.turn = await self._pacer.take_turn()
         flight.sent = self._clock.stamp()

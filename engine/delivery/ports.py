@@ -18,9 +18,17 @@ class Ledger(Protocol):
     """What a delivery asks of the record; each call is durable when it returns."""
 
     async def intend(
-        self, state: RunState, batches: Sequence[Registration], number: int, attempt: int
+        self,
+        state: RunState,
+        batches: Sequence[Registration],
+        number: int,
+        attempt: int,
+        patience_seconds: float = 0.0,
     ) -> None:
-        """Enter `batches`, and the intent to send batch `number`."""
+        """Enter `batches`, and the intent to send batch `number`.
+
+        For up to `patience_seconds` it may wait for another entry to share its commit with.
+        """
 
     async def conclude(
         self,

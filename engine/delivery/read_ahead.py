@@ -15,8 +15,9 @@ class ReadAhead:
     The next ones are packed when the last is taken, at a stretch: at the API's ceiling a thread
     that wakes for each finds cold caches, and takes twice the CPU time.
 
-    `wake` is called in the loop whenever there is something new to look at. The thread is a daemon:
-    a pipe that never ends must not keep a process alive that has been told to stop.
+    `wake` is called in the loop when there is something to look at and the last look found nothing:
+    a loop that has enough to do is left alone. The thread is a daemon: a pipe that never ends must
+    not keep a process alive that has been told to stop.
     """
 
     def __init__(self, batches: Iterator[Batch], wake: Callable[[], None], depth: int = 8) -> None:
@@ -26,6 +27,7 @@ class ReadAhead:
         self._ready: deque[Batch] = deque()
         self._room = threading.Semaphore(depth)
         self._taken = 0
+        self._is_missed = True
         self._stopped = False
         self.ended = False
         """Whether the export has been read to its end, or reading has failed."""
@@ -39,8 +41,10 @@ class ReadAhead:
 
     def take(self) -> Batch | None:
         """Return the next batch in export order, or None if none is ready."""
+        self._is_missed = True  # Before the look: of what comes after it the thread tells.
         if not self._ready:
             return None
+        self._is_missed = False
         batch = self._ready.popleft()
         self._taken += 1
         if not self._ready:
@@ -68,16 +72,15 @@ class ReadAhead:
                 batch = next(self._batches, None)
                 if batch is None:
                     break
-                self._loop.call_soon_threadsafe(self._put, batch)
+                self._ready.append(batch)
+                if self._is_missed:
+                    self._is_missed = False
+                    self._loop.call_soon_threadsafe(self._wake)
         except BaseException as error:  # noqa: BLE001 - handed to the loop, whatever it is
             failure = error
         # A stop may have closed the loop while the last record was still being read.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._end, failure)
-
-    def _put(self, batch: Batch) -> None:
-        self._ready.append(batch)
-        self._wake()
 
     def _end(self, failure: BaseException | None) -> None:
         self.ended = True

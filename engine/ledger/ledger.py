@@ -186,9 +186,17 @@ class Ledger:
             await self._writer.write(lambda c: changes.conclude_probes(c, now))
 
     async def intend(
-        self, state: RunState, batches: Sequence[Registration], number: int, attempt: int
+        self,
+        state: RunState,
+        batches: Sequence[Registration],
+        number: int,
+        attempt: int,
+        patience_seconds: float = 0.0,
     ) -> None:
-        """Enter `batches`, and the intent to send batch `number` for the `attempt`-th time."""
+        """Enter `batches`, and the intent to send batch `number` for the `attempt`-th time.
+
+        For up to `patience_seconds` it may wait for another entry to share its commit with.
+        """
         now = self._clock.stamp().utc_ns
 
         def work(connection: sqlite3.Connection) -> None:
@@ -199,7 +207,7 @@ class Ledger:
                 (state.run, number, attempt, state.sitting, now),
             )
 
-        await self._writer.write(work)
+        await self._writer.write(work, patience_seconds)
 
     async def conclude(
         self,

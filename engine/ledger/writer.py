@@ -19,21 +19,29 @@ _Job = tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]
 class LedgerWriter:
     """Runs functions on a ledger's connection, in the order given, each durable when it returns.
 
-    Belongs to the event loop it is made in. Functions that wait while a commit is under way share
-    the next one: a commit costs an fsync however much it holds.
+    Belongs to the event loop it is made in. Functions that wait while a commit is under way, or
+    that are asked for in one turn of the loop, share the next one: a commit costs an fsync and two
+    threads' waking however much it holds.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
         self._path = path
         self._loop = asyncio.get_running_loop()
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._asked: list[_Job] = []
+        self._due = 0.0
+        self._passing_on: asyncio.Handle | None = None
+        self._jobs: SimpleQueue[list[_Job] | None] = SimpleQueue()
         self._is_closed = False
         self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
         self._thread.start()
 
-    async def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(
+        self, function: Callable[[sqlite3.Connection], T], patience_seconds: float = 0.0
+    ) -> T:
         """Run `function` in a transaction; return its value once that is on the disk.
+
+        For up to `patience_seconds` it may wait for another one to share its commit with.
 
         Raises what `function` raises, and a `CohortSyncError` where the disk or the file fails;
         in either case nothing of that transaction remains. `RuntimeError` after `close`.
@@ -41,23 +49,40 @@ class LedgerWriter:
         if self._is_closed:
             raise RuntimeError("the ledger has been closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put((function, future))
+        self._ask((function, future), patience_seconds)
         return await future
+
+    def _ask(self, job: _Job, patience_seconds: float) -> None:
+        self._asked.append(job)
+        due = self._loop.time() + patience_seconds
+        if self._passing_on is not None:
+            if self._due <= due:
+                return
+            self._passing_on.cancel()
+        self._due = due
+        self._passing_on = self._loop.call_later(patience_seconds, self._pass_on)
+
+    def _pass_on(self) -> None:
+        self._passing_on = None
+        jobs, self._asked = self._asked, []
+        self._jobs.put(jobs)
 
     async def close(self) -> None:
         """Finish what is queued, then close the connection."""
         self._is_closed = True
+        if self._passing_on is not None:
+            self._passing_on.cancel()
+            self._pass_on()
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
         self._connection.close()
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            jobs = [job]
+        while (jobs := self._jobs.get()) is not None:
             is_last = False
             try:
                 while (more := self._jobs.get_nowait()) is not None:
-                    jobs.append(more)
+                    jobs += more
                 is_last = True
             except Empty:
                 pass

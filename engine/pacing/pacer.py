@@ -20,6 +20,20 @@ A limit of evenly spaced arrivals with a burst of 5 then still bears jitter of t
 NEAR_SECONDS = 1.0
 """How long before its turn a request may take its connection from the pool."""
 
+_HAIR = 1e-9
+"""By how much the bucket leaks faster than the ceiling, which the window law keeps.
+
+Rounding else leaves a trace of a request in it when its time has come, and uvloop, whose clock
+ticks in whole milliseconds, spins through the rest of one to let that go too.
+"""
+_LATE_SECONDS = 0.0015
+_LATE_SHARE = 1 / 10_000
+"""How late a turn may be that waits for the window law, in seconds and as a share of the window.
+
+uvloop's timers may go off 1.5 ms too early: half a tick of rounding, and one that has begun. The
+rest would be rounded to nothing, and spun through.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -62,8 +76,11 @@ class Pacer:
             self.gate.throttle(clock.now(), clock.now(), held_seconds)
         self.budget = Budget(settings)
         burst = min(CATCH_UP, settings.requests)
-        self._bucket = AsyncLimiter(burst, burst * settings.per_seconds / settings.requests)
+        self.slot_seconds = settings.per_seconds / settings.requests
+        """Seconds from one turn to the next at the full pace."""
+        self._bucket = AsyncLimiter(burst, burst * self.slot_seconds * (1 - _HAIR))
         self._spare = burst - 1
+        self._late_seconds = min(_LATE_SECONDS, settings.per_seconds * _LATE_SHARE)
         self._turn = asyncio.Lock()
         self._gate_moved = asyncio.Event()
 
@@ -103,7 +120,7 @@ class Pacer:
             if wait <= 0:
                 return margin
             margin = self.schedule.margin
-            await asyncio.sleep(wait)
+            await asyncio.sleep(wait + self._late_seconds)
 
     async def _pass_gate(self) -> None:
         while True:

@@ -26,13 +26,18 @@ class Books:
         """The latest sends that an outcome is known of, for the next sitting's log."""
 
     async def intend(
-        self, state: RunState, batches: Sequence[Registration], number: int, attempt: int
+        self,
+        state: RunState,
+        batches: Sequence[Registration],
+        number: int,
+        attempt: int,
+        patience_seconds: float = 0.0,
     ) -> None:
-        """Enter `batches`, and an intent."""
+        """Enter `batches`, and an intent, which finds nobody to share its commit with."""
         del state, number, attempt
         self._enter(batches)
         self.intents += 1
-        await asyncio.sleep(self._commit_seconds)
+        await asyncio.sleep(patience_seconds + self._commit_seconds)
 
     async def conclude(
         self,

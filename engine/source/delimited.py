@@ -156,9 +156,10 @@ def _clean_records(buffer: bytes, delimiter: bytes, *, final: bool) -> tuple[int
         bare = returns[data[np.minimum(returns + 1, cut - 1)] != ord("\n")]
         if _outside(bare, quotes) != 0:
             return _MISREAD
-    records = buffer.count(b"\n", 0, cut)
+    is_line_feed = data[:cut] == ord("\n")
+    records = int(np.count_nonzero(is_line_feed))
     if len(quotes):
-        records = _outside(np.flatnonzero(data[:cut] == ord("\n")), quotes)
+        records = _outside(np.flatnonzero(is_line_feed), quotes)
     return cut, records + (cut > 0 and buffer[cut - 1] != ord("\n"))
 
 

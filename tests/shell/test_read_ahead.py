@@ -33,6 +33,12 @@ async def woken(event: asyncio.Event, until: Callable[[], bool]) -> None:
             event.clear()
 
 
+async def soon(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not is_so():
+            await asyncio.sleep(0.001)
+
+
 async def take_all(reader: ReadAhead, wake: asyncio.Event) -> list[Any]:
     taken: list[Any] = []
 
@@ -55,11 +61,10 @@ async def test_batches_come_in_order_and_then_it_is_dry() -> None:
 
 
 async def test_no_more_is_read_than_there_is_room_for_until_all_of_it_is_taken() -> None:
-    wake = asyncio.Event()
     reading = Reading(100)
-    reader = ReadAhead(reading.batches(), wake.set, depth=3)
+    reader = ReadAhead(reading.batches(), lambda: None, depth=3)
     reader.start()
-    await woken(wake, lambda: reading.read == 3)
+    await soon(lambda: reading.read == 3)
     await asyncio.sleep(0.05)
     assert reading.read == 3
     for _ in range(2):
@@ -67,8 +72,37 @@ async def test_no_more_is_read_than_there_is_room_for_until_all_of_it_is_taken()
     await asyncio.sleep(0.05)
     assert reading.read == 3
     assert reader.take() is not None
-    await woken(wake, lambda: reading.read == 6)
+    await soon(lambda: reading.read == 6)
     assert not reader.is_dry
+    reader.stop()
+
+
+async def test_only_a_loop_that_found_nothing_is_woken() -> None:
+    woken_so_often = 0
+    wake = asyncio.Event()
+
+    def count() -> None:
+        nonlocal woken_so_often
+        woken_so_often += 1
+        wake.set()
+
+    reading = Reading(100)
+    reader = ReadAhead(reading.batches(), count, depth=5)
+    reader.start()
+    await soon(lambda: reading.read == 5)
+    await asyncio.sleep(0)
+    assert woken_so_often == 1
+    for _ in range(5):  # The last makes room for five more.
+        assert reader.take() is not None
+    await soon(lambda: reading.read == 10)
+    await asyncio.sleep(0.05)
+    assert woken_so_often == 1
+    for _ in range(5):
+        assert reader.take() is not None
+    wake.clear()
+    while reader.take() is not None:
+        pass
+    await asyncio.wait_for(wake.wait(), 30)
     reader.stop()
 
 
@@ -90,11 +124,10 @@ async def test_an_empty_export_is_dry_at_once() -> None:
 
 
 async def test_a_stop_ends_the_reading_while_it_waits_for_room() -> None:
-    wake = asyncio.Event()
     reading = Reading(100)
-    reader = ReadAhead(reading.batches(), wake.set, depth=2)
+    reader = ReadAhead(reading.batches(), lambda: None, depth=2)
     reader.start()
-    await woken(wake, lambda: reading.read == 2)
+    await soon(lambda: reading.read == 2)
     reader.stop()
     await asyncio.to_thread(reader._thread.join, 30)
     assert not reader._thread.is_alive()
