@@ -52,6 +52,8 @@ from engine.pacing import Cause, Pacer, Turn
 
 LINE = 2
 """Requests that may stand in line for a turn: while one waits for its slot, the next connects."""
+MOST_PATIENCE_SECONDS = 0.1
+"""How long an intent may wait for another entry at the most, to share its commit."""
 
 
 @dataclass(slots=True, eq=False)
@@ -276,8 +278,9 @@ class Delivery:
         work.attempts += 1
         flight.is_intended = True
         registrations = self._intake.registrations()
-        # Who stands behind another has time until that one has left, to share a commit.
-        patience = self._pacer.slot_seconds / 2 if self._line.locked() else 0.0
+        # Who stands behind another has time until that one has left.
+        slack = self._pacer.slot_seconds / 2 if self._line.locked() else 0.0
+        patience = min(slack, MOST_PATIENCE_SECONDS)
         await self._ledger.intend(self._state, registrations, work.number, work.attempts, patience)
         self._intake.note_registered(registrations)
         flight.turn = await self._pacer.take_turn()

@@ -199,14 +199,17 @@ def test_the_forecast_agrees_with_the_simulation(uids) -> None:
 
 def test_an_answer_that_is_too_late_is_none() -> None:
     impatient = DeliverySettings(timeout_seconds=1.0)
-    late = slow_between(60, 90, steady(2.0), steady(0.1))
+    late = slow_between(60, 90, steady(1.8), steady(0.1))
     sitting, api = sat(600, late, delivery=impatient)
     assert sitting.stop is None
     assert sitting.books.outcomes["unconfirmed"] >= 100
     assert sitting.books.outcomes["accepted"] == 600
     assert sitting.sends.most_in_window <= 300
-    # The far side took each of them, and most of the late ones twice.
-    assert api.answers[200] == 600 + sitting.books.outcomes["unconfirmed"]
+    # The far side answered each of them. It took most of the late ones twice; where the way in
+    # becomes shorter again, a few meet a 429, and may be too late for that as well.
+    assert api.answers.total() == sitting.books.outcomes.total()
+    assert api.answers[429] <= 3
+    assert set(api.answers) == {200, 429}
 
 
 @pytest.mark.slow

@@ -142,7 +142,9 @@ class InlineWriter:
         self.fails_at = math.inf
         self._error = error
 
-    async def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(
+        self, function: Callable[[sqlite3.Connection], T], patience_seconds: float = 0.0
+    ) -> T:
         self.writes += 1
         is_late = self.writes > self.fails_at
         # A full disk takes nothing; a process dies right behind the commit.
@@ -157,7 +159,7 @@ class InlineWriter:
         self.connection.execute("COMMIT")
         if self.writes == self.fails_at:
             raise self._error
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(patience_seconds + 0.005)
         return value
 
 

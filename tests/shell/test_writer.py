@@ -104,6 +104,46 @@ async def test_writes_asked_meanwhile_share_a_commit_and_keep_their_order(
     assert rows(path, "SELECT entry FROM entry ORDER BY rowid") == [(n,) for n in range(20)]
 
 
+AGES = 3600.0
+"""A patience that outlasts the test."""
+
+
+async def test_who_is_patient_shares_the_commit_of_who_comes_next(
+    writer: LedgerWriter, connection: sqlite3.Connection, path: Path
+) -> None:
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    patient = [asyncio.create_task(writer.write(entering(entry), AGES)) for entry in range(2)]
+    await asked(*patient)
+    await asyncio.sleep(0.05)
+    assert statements == []
+    await writer.write(entering(2))
+    await asyncio.gather(*patient)
+    connection.set_trace_callback(None)
+    assert [s for s in statements if not s.startswith("INSERT")] == ["BEGIN IMMEDIATE", "COMMIT"]
+    assert rows(path, "SELECT entry FROM entry ORDER BY rowid") == [(0,), (1,), (2,)]
+
+
+async def test_patience_ends(writer: LedgerWriter, path: Path) -> None:
+    await asyncio.wait_for(writer.write(entering(1), 0.02), 30)
+    assert rows(path, "SELECT * FROM entry") == [(1,)]
+
+
+async def test_the_less_patient_of_two_says_when(writer: LedgerWriter) -> None:
+    calls = [writer.write(entering(1), AGES), writer.write(entering(2), 0.02)]
+    calls.append(writer.write(entering(3), AGES))
+    await asyncio.wait_for(asyncio.gather(*calls), 30)
+
+
+async def test_closing_waits_for_no_patience(connection: sqlite3.Connection, path: Path) -> None:
+    writer = LedgerWriter(connection, path)
+    call = asyncio.create_task(writer.write(entering(1), AGES))
+    await asked(call)
+    await asyncio.wait_for(writer.close(), 30)
+    await call
+    assert rows(path, "SELECT * FROM entry") == [(1,)]
+
+
 async def test_a_failure_reaches_all_who_share_the_commit_and_leaves_nothing(
     writer: LedgerWriter, path: Path
 ) -> None:

@@ -118,7 +118,9 @@ class Writer:
         for pragma in ("synchronous = OFF", *pragmas):
             connection.execute(f"PRAGMA {pragma}")
 
-    async def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(
+        self, function: Callable[[sqlite3.Connection], T], patience_seconds: float = 0.0
+    ) -> T:
         name = _name_of(function)
         self._life.reach(f"before {name}")
         try:
@@ -134,7 +136,7 @@ class Writer:
             self._connection.execute("ROLLBACK")
             raise
         self._life.reach(f"after {name}")
-        await asyncio.sleep(COMMIT_SECONDS)
+        await asyncio.sleep(patience_seconds + COMMIT_SECONDS)
         return value
 
     async def close(self) -> None:
