@@ -20,9 +20,10 @@ _SPACE, _QUOTE, _BACKSLASH = b' "\\'
 def encoded(uids: pa.StringArray) -> pa.StringArray:
     """Return each uid as orjson writes it inside its quotes."""
     offsets, data = buffers(uids)
-    places = np.flatnonzero((data < _SPACE) | (data == _QUOTE) | (data == _BACKSLASH))
-    if not len(places):
+    is_plain = data.min(initial=_SPACE) >= _SPACE
+    if is_plain and not np.any(data == _QUOTE) and not np.any(data == _BACKSLASH):
         return uids
+    places = np.flatnonzero((data < _SPACE) | (data == _QUOTE) | (data == _BACKSLASH))
     to_escape = np.zeros(len(uids), np.bool_)
     to_escape[np.searchsorted(offsets, places + offsets[0], side="right") - 1] = True
     escaped = [orjson.dumps(uid)[1:-1] for uid in uids.filter(pa.array(to_escape)).to_pylist()]
@@ -32,14 +33,16 @@ def encoded(uids: pa.StringArray) -> pa.StringArray:
 
 
 def buffers(
-    uids: pa.StringArray,
+    values: pa.StringArray | pa.BinaryArray,
 ) -> tuple[
     np.ndarray[tuple[int], np.dtype[np.int32]],
     np.ndarray[tuple[int], np.dtype[np.uint8]],
 ]:
-    """Return the offsets of a string array and the bytes that they span, without a copy."""
-    _, offset_buffer, data_buffer = uids.buffers()
-    offsets = np.frombuffer(offset_buffer, np.int32)[uids.offset : uids.offset + len(uids) + 1]
+    """Return an array's offsets and the bytes that they span, without a copy."""
+    _, offset_buffer, data_buffer = values.buffers()
+    offsets = np.frombuffer(offset_buffer, np.int32)[
+        values.offset : values.offset + len(values) + 1
+    ]
     data = np.frombuffer(data_buffer or b"", np.uint8)[offsets[0] : offsets[-1]]
     return offsets, data
 

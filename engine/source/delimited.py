@@ -129,7 +129,8 @@ def _fast(buffer: bytes, columns: Columns, limit: int, *, final: bool) -> tuple[
         return None
     if table.num_rows + len(refused) != records:
         return None
-    return Rows(table.column(0).combine_chunks(), refused, records), cut
+    [values] = table.column(0).chunks  # Of the one block.
+    return Rows(values, refused, records), cut
 
 
 _MISREAD = (-1, 0)

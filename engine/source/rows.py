@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engine.members import buffers
 from engine.source.block import BLANK, Block, Skipped
 
 READ_SIZE = 1 << 20
@@ -21,6 +22,7 @@ the longest uid that can ever be sent, is a thirtieth of it.
 """
 
 NOT_UTF8 = "invalid UTF-8"
+_BEYOND_ASCII = 0x80
 OVER_LONG = f"longer than {RECORD_LIMIT:,} bytes"
 
 
@@ -61,6 +63,8 @@ def settle(rows: Rows, *, file: str, first_record: int, strip: bool) -> Block:
 
 def _as_text(values: pa.Array) -> tuple[pa.StringArray, list[int]]:
     """Return the values as strings, and which of them are not UTF-8; those become null."""
+    if values.type == pa.binary() and buffers(values)[1].max(initial=0) < _BEYOND_ASCII:
+        return values.view(pa.string()), []
     try:
         return values.cast(pa.string()), []
     except pa.ArrowInvalid:

@@ -24,7 +24,7 @@ def text_rows(stream: Stream, size: int = READ_SIZE, limit: int = RECORD_LIMIT) 
 
 def _split(lines: bytes) -> pa.BinaryArray:
     """Return lines without their ends: one pass for the ends, one to close the gaps."""
-    if b"\r\n" in lines:
+    if b"\r" in lines:  # One byte is found far sooner than two.
         lines = lines.replace(b"\r\n", b"\n")
     if not lines.endswith(b"\n"):
         lines += b"\n"
