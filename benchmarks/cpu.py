@@ -19,7 +19,7 @@ from workload import LIFTED, Push, emulator, export, push, rows_text
 
 GOAL = 0.7
 CEILING = (300, 60.0)
-YARDSTICK_UIDS = 300_000
+YARDSTICK_UIDS = 100_000
 
 
 def plain_packing(uids: Sequence[str]) -> float:

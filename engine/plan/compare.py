@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +19,9 @@ from engine.plan.planning import literal, planner, share, shares_for
 from engine.plan.records import UNKNOWN, Comparison, Member, PlannedLeg, Snapshot, Staged, UidState
 from engine.plan.settings import PlanningSettings
 from engine.plan.staging import BATCH_ROWS, UidWriter, open_writer, read_batches, write_batches
+
+if TYPE_CHECKING:
+    import duckdb
 
 LEG = pa.schema(
     [
@@ -193,7 +196,7 @@ class _LegWriter:
 
 
 def _load(
-    connection: duckdb.DuckDBPyConnection,
+    connection: "duckdb.DuckDBPyConnection",
     recent_runs: Sequence[int],
     rejections: pa.Table | None,
 ) -> None:
@@ -207,7 +210,7 @@ def _load(
 
 
 def _different(
-    connection: duckdb.DuckDBPyConnection,
+    connection: "duckdb.DuckDBPyConnection",
     staged: Staged,
     base: Snapshot | None,
     settings: PlanningSettings,
@@ -227,7 +230,7 @@ def _different(
 
 
 def _resend(
-    connection: duckdb.DuckDBPyConnection,
+    connection: "duckdb.DuckDBPyConnection",
     base: Snapshot | None,
     folder: Path,
     resend: Resend | None,

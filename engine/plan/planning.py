@@ -5,11 +5,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import duckdb
+from typing import TYPE_CHECKING
 
 from engine.errors import ConfigError, IncompleteError, StateFullError
 from engine.plan.settings import PlanningSettings
+
+if TYPE_CHECKING:
+    import duckdb
 
 MEGABYTE = 1_000_000
 _BYTES_A_ROW = 48
@@ -19,12 +21,14 @@ _BYTES_A_STORED_ROW = 9
 
 
 @contextmanager
-def planner(settings: PlanningSettings, folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def planner(settings: PlanningSettings, folder: Path) -> Iterator["duckdb.DuckDBPyConnection"]:
     """Open DuckDB within the limits; it spills below `folder` unless told otherwise.
 
     Raises `StateFullError` where the disk is full, `IncompleteError` where memory does not do,
     `ConfigError` where it can't spill.
     """
+    import duckdb  # noqa: PLC0415 - large, and only plans need it
+
     where = Path(settings.spill_dir) if settings.spill_dir else folder
     try:
         spill = passing_folder(where, "spill")

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -64,6 +63,8 @@ def check_snapshot(path: Path, folder: Path, settings: PlanningSettings) -> None
 
     What does not fit into memory is put into `folder` meanwhile.
     """
+    import duckdb  # noqa: PLC0415 - large, and only plans need it
+
     try:
         schema = pq.read_schema(path)
     except OSError as error:

@@ -12,7 +12,7 @@ from engine import __version__
 from engine.cli import app, main
 
 COMMANDS = ("push", "resume", "runs", "show", "rejects", "check", "emulator", "demo")
-HEAVY = {"aiohttp", "numpy", "pyarrow", "pydantic", "sqlite3", "uvloop"}
+HEAVY = {"aiohttp", "duckdb", "numpy", "pyarrow", "pydantic", "sqlite3", "uvloop"}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -35,8 +35,8 @@ def test_the_version_is_told() -> None:
     assert (result.exit_code, result.stdout) == (0, f"cohortsync {__version__}\n")
 
 
-@pytest.mark.parametrize("words", [["--help"], []])
-def test_help_imports_nothing_heavy(words: list[str]) -> None:
+def run_and_list_imports(words: list[str]) -> tuple[str, set[str]]:
+    """Run `cohortsync` with these words; return its stdout, and what packages it imported."""
     program = (
         f"import sys; sys.argv = ['cohortsync', *{words!r}]\n"
         "from engine.cli import main\n"
@@ -47,10 +47,25 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    assert "Usage:" in done.stdout
-    imported = {name.partition(".")[0] for name in done.stderr.splitlines()}
+    return done.stdout, {name.partition(".")[0] for name in done.stderr.splitlines()}
+
+
+@pytest.mark.parametrize("words", [["--help"], []])
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    stdout, imported = run_and_list_imports(words)
+    assert "Usage:" in stdout
     assert "typer" in imported
     assert not imported & HEAVY
+
+
+def test_a_push_imports_nothing_that_only_plans_need(tmp_path: Path) -> None:
+    export = tmp_path / "export.txt"
+    export.write_text("a\n", encoding="utf-8")
+    cohort = ["--cohort-id", "c", "--cohort-name", "C"]
+    stdout, imported = run_and_list_imports(["push", str(export), *cohort, "--dry-run", "--json"])
+    assert json.loads(stdout)["uids"]["planned"] == 1
+    assert "aiohttp" in imported
+    assert "duckdb" not in imported
 
 
 def test_a_bug_is_told_as_one(

@@ -24,7 +24,9 @@ POISON = frozenset({"u0009"})
 UIDS = range(15)
 
 
-@pytest.mark.parametrize("action", Action)
+@pytest.mark.parametrize(
+    "action", [Action.ADD, pytest.param(Action.REMOVE, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("point", POINTS)
 def test_a_process_that_dies_at_each_point_each_time_it_gets_there(
     tmp_path: Path, point: str, action: Action
