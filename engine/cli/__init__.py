@@ -3,6 +3,7 @@
 Heavy imports wait until a command needs them: `--help` has to be quick.
 """
 
+import os
 import signal
 import sys
 import traceback
@@ -63,6 +64,8 @@ _UnreadableCommand: type[Exception] = typer.BadParameter.__bases__[0]
 
 def main() -> NoReturn:
     """Run the command line; every error a user can cause becomes one line and an exit status."""
+    # numpy's BLAS starts a thread a core as it is imported, and nothing here multiplies matrices.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     settle_streams()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it

@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -90,7 +91,7 @@ def _check(
     if is_verified:
         return
     # What SQLite can't know is which tables there should be; its own check runs what they say.
-    if version > 0 and _tables_made_by(migrations[:version]) <= _tables(connection):
+    if version > 0 and _tables_made_by(tuple(migrations[:version])) <= _tables(connection):
         findings = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     else:
         findings = "its tables are not those of its version"
@@ -101,15 +102,16 @@ def _check(
 _COMMENT_OR_BLANK = re.compile(r"--[^\n]*|\s+")
 
 
-def _tables(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+def _tables(connection: sqlite3.Connection) -> frozenset[tuple[str, str]]:
     """Return how tables and indexes were made; comments, which may be reworded, do not count."""
     rows = connection.execute(
         "SELECT name, CAST(sql AS TEXT) FROM sqlite_schema WHERE sql IS NOT NULL"
     )
-    return {(name, _COMMENT_OR_BLANK.sub("", sql)) for name, sql in rows}
+    return frozenset((name, _COMMENT_OR_BLANK.sub("", sql)) for name, sql in rows)
 
 
-def _tables_made_by(migrations: Sequence[str]) -> set[tuple[str, str]]:
+@cache  # One command opens its ledger many times over.
+def _tables_made_by(migrations: tuple[str, ...]) -> frozenset[tuple[str, str]]:
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript("".join(migrations))
         return _tables(connection)

@@ -1,6 +1,7 @@
 """The command line's own frame: help, imports, and what becomes of a bug."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,14 +59,30 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
     assert not imported & HEAVY
 
 
-def test_a_push_imports_nothing_that_only_plans_need(tmp_path: Path) -> None:
+def test_a_nightly_push_imports_nothing_that_only_plans_or_terminals_need(tmp_path: Path) -> None:
     export = tmp_path / "export.txt"
     export.write_text("a\n", encoding="utf-8")
     cohort = ["--cohort-id", "c", "--cohort-name", "C"]
     stdout, imported = run_and_list_imports(["push", str(export), *cohort, "--dry-run", "--json"])
     assert json.loads(stdout)["uids"]["planned"] == 1
     assert "aiohttp" in imported
-    assert "duckdb" not in imported
+    assert not imported & {"duckdb", "rich"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts the threads in /proc")
+def test_a_command_has_no_threads_that_numpy_started() -> None:
+    threads = (
+        "import os, sys; sys.argv = ['cohortsync', '--version']\n"
+        "from engine.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: import numpy\n"
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+    clean = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", threads], capture_output=True, cwd=ROOT, env=clean, check=True
+    )
+    assert done.stdout.split()[-1] == b"1"
 
 
 def test_a_bug_is_told_as_one(

@@ -87,7 +87,6 @@ nights = given(
 
 
 @nights
-@settings(max_examples=100)
 def test_a_night_of_crashes(plan: list[Run], poison: frozenset[str], most_uids: int) -> None:
     assert_night_ends_well(plan, poison, most_uids)
 

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.cohort import Leg
@@ -222,6 +222,7 @@ def test_a_comparison_is_what_the_model_says(night: Night) -> None:
 
 
 @given(nights, st.data())
+@settings(max_examples=settings().max_examples // 2)
 def test_a_fold_moves_only_what_may_have_changed(night: Night, data: st.DataObject) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)

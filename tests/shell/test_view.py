@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from engine.cli.summary import print_accounts
+from engine.cli.terminal import TerminalView
 from engine.cli.text import printable, table_lines
-from engine.cli.view import LogView, TerminalView, describe, log, trouble
+from engine.cli.view import LogView, describe, log, trouble
 from engine.cohort import Cohort
 from engine.delivery.events import Answered, Stopping
 from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
