@@ -61,7 +61,7 @@ def steady_use(sitting: Sitting, after: float | None = None) -> float:
 
 
 @pytest.mark.parametrize(
-    "requests", [HOUR // 2, pytest.param(10 * HOUR, marks=pytest.mark.slow)], ids=["half", "ten"]
+    "requests", [HOUR // 3, pytest.param(10 * HOUR, marks=pytest.mark.slow)], ids=["third", "ten"]
 )
 @pytest.mark.parametrize(
     ("jitter", "use"), [(SMALL_JITTER, 0.998), (WIDE_JITTER, 0.990)], ids=["small", "wide"]

@@ -206,17 +206,14 @@ def test_names_of_files_that_cannot_be_are_told(night: Night, api: Emulator) -> 
 )
 def test_a_cohort_id_that_none_can_have_is_told(night: Night, command: tuple[str, ...]) -> None:
     write(night, 0, 10)
-    for bad in (os.fsdecode(b"\xff"), " ", "a\nb"):
-        done = subprocess.run(
-            [*ENGINE, *command, "--cohort-id", bad],
-            capture_output=True,
-            env=environment(night.folder),
-            cwd=night.folder,
-            check=False,
-            timeout=PATIENCE_SECONDS,
-        )
-        assert done.returncode == 2
-        assert b"error: --cohort-id" in done.stderr
+    for bad in (" ", "a\nb"):
+        ended = night.run(*command, "--cohort-id", bad)
+        assert ended.status == 2
+        assert "error: --cohort-id" in ended.stderr
+    # Only a stderr of its own refuses what is no text.
+    ended = night.spawn(*command, "--cohort-id", os.fsdecode(b"\xff"))
+    assert ended.status == 2
+    assert "error: --cohort-id" in ended.stderr
 
 
 @pytest.mark.parametrize("partner", ["中" * 29, "..", "."])
