@@ -18,9 +18,14 @@ SMALL = {
     "simple": ["--uids", "10000"],
     "churn": ["--uids", "100000"],
 }
+STARTING = {"engine_speed", "memory", "cpu"}
+"""Those that start a dozen processes, which is most of what they take."""
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in STARTING else ()) for name in SMALL],
+)
 def test_a_benchmark_prints_its_figures_and_how_it_measured(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / f"{name}.py", *SMALL[name]],
