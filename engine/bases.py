@@ -8,8 +8,8 @@ from pathlib import Path
 
 from engine.ledger.following import Unfolded
 from engine.ledger.place import make_folder
-from engine.plan.files import new_file
 from engine.plan.records import Snapshot
+from engine.plan.session import Interruption
 from engine.plan.snapshot_file import SNAPSHOT, describe
 from engine.plan.staging import write_batches
 from engine.snapshots import (
@@ -22,6 +22,7 @@ from engine.snapshots import (
     TRUSTED,
     SnapshotStore,
 )
+from engine.storage.files import new_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ async def install(store: SnapshotStore, base: Base) -> int | None:
     if base.origin is None or snapshot is None:
         return base.number
 
-    def put(target: Path) -> Snapshot:
+    def put(target: Path, _: Interruption) -> Snapshot:
         _copy(snapshot, target)
         return describe(target)
 
@@ -95,17 +96,17 @@ async def _trusted_base(store: SnapshotStore, number: int) -> Base:
     make_folder(store.folder)
     candidate = store.folder / CANDIDATE
 
-    def doubted() -> Snapshot:
+    def doubted(interruption: Interruption) -> Snapshot:
         _copy(old, candidate)
-        return doubt(describe(candidate))
+        return doubt(describe(candidate), interruption)
 
-    snapshot = await asyncio.to_thread(doubted)
+    snapshot = await store.compute(doubted)
     return Base(None, snapshot, TRUSTED, since, await _forgotten(store, number))
 
 
 async def doubting(
     store: SnapshotStore, runs: Sequence[tuple[Unfolded, int]]
-) -> Callable[[Snapshot], Snapshot]:
+) -> Callable[[Snapshot, Interruption], Snapshot]:
     """Return what lets each uid that `runs` touched be unknown in a snapshot, in its place.
 
     With each run comes the attempt behind which what it sent counts.
@@ -116,14 +117,14 @@ async def doubting(
     ]
     recent = await store.recent()
 
-    def doubt(snapshot: Snapshot) -> Snapshot:
+    def doubt(snapshot: Snapshot, interruption: Interruption) -> Snapshot:
         """Fold one run after the other."""
         path = snapshot.path
         earlier = path.with_name(EARLIER_CANDIDATE)
         for run, fates in doubts:
             path.replace(earlier)
             snapshot = replace(snapshot, path=earlier)
-            snapshot = store.folded(snapshot, run, fates, recent.runs, path)
+            snapshot = store.folded(snapshot, run, fates, recent.runs, path, interruption)
         earlier.unlink(missing_ok=True)
         return snapshot
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from engine.clock import Clock
 from engine.cohort import Cohort
@@ -12,11 +13,14 @@ from engine.ledger import changes
 from engine.ledger.ledger import Ledger, sole_ledger
 from engine.ledger.place import ledger_folder
 from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingSettings
+from engine.plan.session import Interruption
 from engine.planning import MirrorRequest
 from engine.report.figures import Ceiling
 from engine.report.result import Opening
-from engine.sending import StopSwitch
+from engine.sending import StopSwitch, compute_or_stop
 from engine.snapshots import SnapshotStore
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +48,13 @@ class Desk:
             lambda who: self.note(f"waiting for {who}"),
         ) as ledger:
             store = SnapshotStore(
-                folder, ledger, self.key, config.mirror, config.planning, self.clock
+                *(folder, ledger, self.key, config.mirror, config.planning, self.clock),
+                compute=self._compute,
             )
             yield ledger, store
+
+    async def _compute(self, work: Callable[[Interruption], T]) -> T:
+        return await compute_or_stop(work, self.switch, minds_earlier=False)
 
     @property
     def _sitting(self) -> SittingSettings:

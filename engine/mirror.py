@@ -25,7 +25,6 @@ from engine.ledger.plans import PlanRecord
 from engine.ledger.records import CohortKey
 from engine.night import APPLIED, CANARY, LASTING, SHADOW, SHOWN, Night
 from engine.plan.compare import leg_path
-from engine.plan.files import digest_of
 from engine.plan.generation_source import GenerationSource
 from engine.planning import MirrorRequest, Planner
 from engine.report.history import reading
@@ -33,6 +32,7 @@ from engine.report.planned import plan_document
 from engine.report.result import Opening, RunResult
 from engine.sending import StopSwitch
 from engine.snapshots import SnapshotStore
+from engine.storage.files import digest_of
 
 Planned = Callable[[dict[str, Any]], None]
 

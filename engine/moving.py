@@ -1,15 +1,14 @@
 """What is known of a cohort, from and to elsewhere."""
 
 import asyncio
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from engine.bases import doubting
 from engine.errors import GuardError, IncompleteError, LedgerError, SourceError, UsageError
@@ -20,14 +19,15 @@ from engine.plan.compare import compare
 from engine.plan.fold import adopt as adopt_staged
 from engine.plan.guards import Allowance, Facts, GuardSettings, judge
 from engine.plan.leg import sample
-from engine.plan.planning import passing_folder
 from engine.plan.profile import Inspection
-from engine.plan.records import Snapshot, Staged, UidState
-from engine.plan.snapshot_file import SNAPSHOT, check_snapshot, describe, uids_in
+from engine.plan.records import Comparison, Snapshot, Staged, UidState
+from engine.plan.session import Interruption
+from engine.plan.snapshot_file import SNAPSHOT, describe, refuse_twice, take_over, uids_in
 from engine.plan.staging import UIDS, read_batches, stage, write_batches
-from engine.sending import StopSwitch, read_or_stop
+from engine.sending import StopSwitch, compute_or_stop, read_or_stop
 from engine.snapshots import ADOPTED, IMPORTED, RECONCILED, SnapshotStore
 from engine.source.block import Block
+from engine.storage.files import rename_durably, work_folder
 
 _SHOWN = 10
 """Uids of each kind that a comparison shows."""
@@ -76,7 +76,7 @@ async def reconcile(
         inspection = Inspection(guards.uid_pattern)
         staged = await _read(blocks, path, switch, inspection.look)
         base = await _known(store)
-        found = await asyncio.to_thread(compare, staged, base, path.parent, store.planning)
+        found = await _compare(store, staged, base, switch)
         facts = Facts(
             members=base.census.members + base.census.unknown if base else 0,
             adds=0,
@@ -121,11 +121,8 @@ async def _known(store: SnapshotStore) -> Snapshot | None:
 def _list_of(store: SnapshotStore) -> Iterator[Path]:
     """Give room for a list while it is worked on."""
     make_folder(store.folder)
-    folder = passing_folder(store.folder, "list")
-    try:
+    with store.work_folder("list") as folder:
         yield folder / "listed.parquet"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _read(
@@ -141,12 +138,31 @@ async def _read(
     return staged
 
 
+async def _compare(
+    store: SnapshotStore, staged: Staged, base: Snapshot | None, switch: StopSwitch
+) -> Comparison:
+    """Compare a list with a snapshot; what differs is written beside the staged list."""
+    folder = staged.path.parent
+    return await compute_or_stop(
+        lambda interruption: compare(
+            *(staged, base, folder, store.planning), interruption=interruption
+        ),
+        switch,
+    )
+
+
 async def _take_over(
     store: SnapshotStore, base: Snapshot | None, staged: Staged, state: UidState, origin: str
 ) -> Generation:
-    def maker(target: Path) -> Snapshot:
+    def maker(target: Path, interruption: Interruption) -> Snapshot:
         return adopt_staged(
-            base, staged.path, staged.uids, state, target=target, settings=store.planning
+            base,
+            staged.path,
+            staged.uids,
+            state,
+            target=target,
+            settings=store.planning,
+            interruption=interruption,
         )
 
     return await store.make(origin, maker)
@@ -174,16 +190,14 @@ async def bring(
     unfolded = await store.unfolded()
     doubt = await doubting(store, [(run, run.folded_attempt) for run in unfolded])
 
-    def maker(made: Path) -> Snapshot:
-        check_snapshot(path, made.parent, store.planning)
-        _refuse_other(path, store.key, None if from_elsewhere else target)
-        # The runs of another ledger mean nothing in this one.
-        rows = (
-            rows.set_column(2, SNAPSHOT.field("run"), pa.array([0] * len(rows), pa.int32()))
-            for rows in read_batches(path, SNAPSHOT.names)
-        )
-        write_batches(made, SNAPSHOT, (batch.cast(SNAPSHOT) for batch in rows))
-        return doubt(describe(made))
+    def maker(made: Path, interruption: Interruption) -> Snapshot:
+        with work_folder(made.parent, "import") as folder:
+            copy = folder / "copy.parquet"
+            said = take_over(path, copy)
+            _refuse_other(path, said, store.key, None if from_elsewhere else target)
+            refuse_twice(path, copy, store.planning, interruption)
+            rename_durably(copy, made)
+        return doubt(describe(made), interruption)
 
     return await store.make(IMPORTED, maker, folds=unfolded)
 
@@ -192,13 +206,14 @@ _COHORT = b"cohortsync.cohort"
 _TARGET = b"cohortsync.target"
 
 
-def _refuse_other(path: Path, key: CohortKey, target: str | None) -> None:
-    """Raise `UsageError` for a snapshot of another cohort or, if there is one, target."""
-    metadata = pq.read_schema(path).metadata or {}
-    named = metadata.get(_COHORT, b"").decode(errors="replace")
+def _refuse_other(
+    path: Path, said: Mapping[bytes, bytes], key: CohortKey, target: str | None
+) -> None:
+    """Raise `UsageError` for what is said to be of another cohort or, if there is one, target."""
+    named = said.get(_COHORT, b"").decode(errors="replace")
     if named and named != key.cohort_id:
         raise UsageError(f"{path} is a snapshot of cohort {named}", hint="pass that as --cohort-id")
-    where = metadata.get(_TARGET, b"").decode(errors="replace")
+    where = said.get(_TARGET, b"").decode(errors="replace")
     if target is not None and where and where != target:
         raise UsageError(
             f"{path} tells of {where}, not of {target}",
@@ -224,18 +239,16 @@ async def export(
     schema = SNAPSHOT.with_metadata(named)
 
     def copy_out() -> None:
-        try:
-            exists = path.exists()
-        except OSError as error:
-            raise UsageError(f"{path}: {error.strerror}") from error
-        if exists:
+        if os.path.lexists(path):  # Told before the work is done; it may be made meanwhile.
             raise UsageError(f"{path} exists already", hint="name a new file")
         if members_only:
             members = uids_in(snapshot.path, (UidState.IN,))
-            write_batches(path, UIDS, (pa.record_batch([uids], schema=UIDS) for uids in members))
+            uids = (pa.record_batch([uids], schema=UIDS) for uids in members)
+            write_batches(path, UIDS, uids, replaces=False)
         else:
             rows = read_batches(snapshot.path, SNAPSHOT.names)
-            write_batches(path, schema, (batch.cast(schema) for batch in rows), "zstd")
+            copied = (batch.cast(schema) for batch in rows)
+            write_batches(path, schema, copied, "zstd", replaces=False)
 
     await asyncio.to_thread(copy_out)
 
@@ -250,7 +263,7 @@ async def lay_beside(
     base = await store.verified(None)
     with _list_of(store) as path:
         staged = await _read(blocks, path, switch)
-        found = await asyncio.to_thread(compare, staged, base, path.parent, store.planning)
+        found = await _compare(store, staged, base, switch)
         return {
             "in_both": found.unchanged,
             "only_in_the_list": found.adds.planned,

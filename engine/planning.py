@@ -32,7 +32,7 @@ from engine.plan.profile import Inspection, Profile
 from engine.plan.records import Comparison, Member, PlannedLeg, Snapshot, Staged
 from engine.plan.staging import stage
 from engine.report.accounts import timestamp
-from engine.sending import StopSwitch, read_or_stop
+from engine.sending import StopSwitch, compute_or_stop, read_or_stop
 from engine.snapshots import Recent, SnapshotStore
 from engine.source.block import BLANK, Block, Source
 
@@ -100,9 +100,14 @@ class Planner:
         Raises what reading the export raises, and `IncompleteError` where memory or disk does not
         do, or a stop came meanwhile.
         """
+        make_folder(self._store.folder)
+        with self._store.work_folder("plan") as passing:
+            return await self._plan(state, base, passing)
+
+    async def _plan(self, state: RunState, base: Base, passing: Path) -> PlanRecord:
+        """Do so; `passing` is a folder for what is not part of the plan."""
         request = self._request
         folder = self._store.make_plan_folder(state.name)
-        make_folder(self._store.folder)
         inspection = Inspection(self._config.guards.uid_pattern)
         loop = asyncio.get_running_loop()
 
@@ -115,7 +120,7 @@ class Planner:
         self._note("reading the export")
         try:
             staged = await read_or_stop(
-                lambda: stage(self._blocks(), folder / _STAGED, keep=keep, look=inspection.look),
+                lambda: stage(self._blocks(), passing / _STAGED, keep=keep, look=inspection.look),
                 self._switch,
             )
         except CohortSyncError:
@@ -127,7 +132,6 @@ class Planner:
         if base.is_blank and recent.seconds:
             recent = replace(recent, waiting=Waiting(adds=True, removes=True))
         found = await self._compare(staged, snapshot, folder, recent)
-        staged.path.unlink()
         self._switch.refuse_if_pulled()
         facts = await self._facts(staged, found, snapshot, inspection)
         verdicts = judge(facts, self._config.guards, request.allowances)
@@ -200,17 +204,21 @@ class Planner:
         known = base.census.total if base else 0
         check_disk(folder, disk_needed(staged.uids, staged.uid_bytes, known))
         self._note(f"comparing {staged.uids:,} uids with the {known:,} of the last snapshot")
-        return await asyncio.to_thread(
-            compare,
-            staged,
-            base,
-            folder,
-            settings,
-            recent_runs=recent.runs,
-            rejections=await self._rejections(),
-            resend=await self._slice(staged, base),
-            waiting=recent.waiting,
-            look_up_from_work=self._switch.refuse_if_pulled,
+        rejections = await self._rejections()
+        resend = await self._slice(staged, base)
+        return await compute_or_stop(
+            lambda interruption: compare(
+                staged,
+                base,
+                folder,
+                settings,
+                recent_runs=recent.runs,
+                rejections=rejections,
+                resend=resend,
+                waiting=recent.waiting,
+                interruption=interruption,
+            ),
+            self._switch,
         )
 
     async def _slice(self, staged: Staged, base: Snapshot | None) -> Resend | None:

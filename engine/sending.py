@@ -22,6 +22,7 @@ from engine.errors import ExitStatus, IncompleteError
 from engine.ledger.ledger import Ledger
 from engine.ledger.records import OpenBatch, RunState
 from engine.pacing import Pacer, PacingSettings
+from engine.plan.session import Interruption
 
 T = TypeVar("T")
 
@@ -55,10 +56,15 @@ class StopSwitch:
             self._stop(self._pending)
 
     @contextmanager
-    def connected(self, stop: Callable[[Stop], None]) -> Iterator[None]:
-        """Say what is to be stopped during the block; a stop that came before reaches it now."""
+    def connected(
+        self, stop: Callable[[Stop], None], *, minds_earlier: bool = True
+    ) -> Iterator[None]:
+        """Say what is to be stopped during the block.
+
+        A stop that came before reaches it now, if it `minds_earlier` ones.
+        """
         self._stop = stop
-        if self._pending is not None:
+        if self._pending is not None and minds_earlier:
             stop(self._pending)
         try:
             yield
@@ -95,6 +101,22 @@ async def read_or_stop(read: Callable[[], T], switch: StopSwitch) -> T:
     with switch.connected(lambda stop: end(None, IncompleteError(stop.reason, hint=stop.hint))):
         threading.Thread(target=work, name="read", daemon=True).start()
         return await ended
+
+
+async def compute_or_stop(
+    work: Callable[[Interruption], T], switch: StopSwitch, *, minds_earlier: bool = True
+) -> T:
+    """Run `work` in a thread; a stop interrupts the query in which it is, if it is in one.
+
+    What ends a run is still done after a stop: it minds no stop that came earlier.
+    """
+    interruption = Interruption()
+
+    def stop(stop: Stop) -> None:
+        interruption.trip(IncompleteError(stop.reason, hint=stop.hint))
+
+    with switch.connected(stop, minds_earlier=minds_earlier):
+        return await asyncio.to_thread(work, interruption)
 
 
 async def wait_or_stop(

@@ -10,9 +10,10 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -29,11 +30,13 @@ from engine.ledger.reader import LedgerReader
 from engine.ledger.records import CohortKey
 from engine.plan.compare import Waiting, leg_path
 from engine.plan.fold import FATES, LegFiles, fold
-from engine.plan.planning import abandoned
 from engine.plan.recording import recorded
 from engine.plan.records import Census, Snapshot
+from engine.plan.session import Interruption
 from engine.plan.settings import MirrorSettings, PlanningSettings
 from engine.plan.snapshot_file import verify
+from engine.storage.files import work_folder
+from engine.storage.temporary import remove_abandoned
 
 ADOPTED, IMPORTED, RECONCILED = "adopt", "import", "reconcile"
 """Origins of snapshots that were brought from elsewhere; of the first two, another program may have
@@ -44,8 +47,21 @@ ASSUMED_EMPTY, TRUSTED = "assume-empty", "trust"
 CANDIDATE, EARLIER_CANDIDATE = "candidate.parquet", "trusted.parquet"
 """Files of a snapshot that nobody has named yet, in the folder of those that count."""
 
-Maker = Callable[[Path], Snapshot]
+Maker = Callable[[Path, Interruption], Snapshot]
 """Writes a snapshot to a path."""
+T = TypeVar("T")
+
+
+class Compute(Protocol):
+    """Runs what takes long in a thread, where a stop can interrupt it."""
+
+    async def __call__(self, work: Callable[[Interruption], T]) -> T:
+        """Return what `work` returns."""
+
+
+async def compute_to_end(work: Callable[[Interruption], T]) -> T:
+    """Run `work` in a thread, whatever comes meanwhile."""
+    return await asyncio.to_thread(work, Interruption())
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +87,9 @@ class SnapshotStore:
         settings: MirrorSettings,
         planning: PlanningSettings,
         clock: Clock,
+        compute: Compute = compute_to_end,
     ) -> None:
+        self.compute = compute
         self._root = folder
         self.folder = snapshot_folder(folder, key)
         """Where the files stand; it need not exist yet."""
@@ -222,7 +240,7 @@ class SnapshotStore:
         number = 1 + max([last.number if last else 0, *await self._unknown_files()])
         make_folder(self.folder)
         await self._ledger.write(lambda c: generations.intend(c, self.key, number))
-        made = await asyncio.to_thread(maker, self._file(number))
+        made = await self.compute(lambda interruption: maker(self._file(number), interruption))
         census = made.census
         generation = Generation(
             number,
@@ -280,20 +298,23 @@ class SnapshotStore:
         recent = await self.recent()
         await self.make(
             origin,
-            lambda target: self.folded(base and base[1], run, fates, recent.runs, target),
+            lambda target, interruption: self.folded(
+                *(base and base[1], run, fates, recent.runs, target), interruption
+            ),
             run=run.run,
             last_attempt=run.last_attempt,
             folds=[run],
             stays_open=None if is_closed else run.run,
         )
 
-    def folded(
+    def folded(  # noqa: PLR0913, PLR0917 - what was, what happened, and where to
         self,
         base: Snapshot | None,
         run: Unfolded,
         fates: list[Fate],
         recent: list[int],
         target: Path,
+        interruption: Interruption,
     ) -> Snapshot:
         """Write `base` with what became of a run's uids to `target`; `recent` have not settled."""
         return fold(
@@ -304,6 +325,7 @@ class SnapshotStore:
             recent_runs=[*recent, run.run],
             target=target,
             settings=self.planning,
+            interruption=interruption,
         )
 
     def _leg_files(self, run: str, leg: Leg) -> LegFiles:
@@ -313,17 +335,19 @@ class SnapshotStore:
             return {0: whole}
         return recorded(self.plan_folder(run), leg)
 
+    def work_folder(self, purpose: str) -> AbstractContextManager[Path]:
+        """Make a folder for files that live no longer than the block; raises as `new_file` does."""
+        return work_folder(self.folder, purpose)
+
     def _sweep(self) -> None:
         """Delete what processes that died were about to make: large files, and of no use."""
-        for pattern in ("*/export.parquet", "*/*.part", "*/spill-*"):
-            for path in plan_folder(self._root, "").glob(pattern):
-                _delete(path)
-        for pattern in ("*.part", "*.changed", *_PASSING):
-            for path in self.folder.glob(pattern):
-                _delete(path)
-        for folder in (self.folder, self.planning.spill_dir):
-            for path in abandoned(Path(folder)) if folder else ():
-                _delete(path)
+        for name in _PASSING:
+            _delete(self.folder / name)
+        remove_abandoned(self.folder)
+        if self.planning.spill_dir:
+            remove_abandoned(Path(self.planning.spill_dir))
+        for folder in plan_folder(self._root, "").glob("*/"):
+            remove_abandoned(folder)
 
     async def _drop_old(self) -> None:
         """Drop what nobody can need any more: the ledger first, then the files."""
@@ -340,7 +364,7 @@ class SnapshotStore:
 
 
 _NUMBERED = re.compile(r"([0-9]{6,})\.parquet")
-_PASSING = ("adopted.parquet", EARLIER_CANDIDATE, CANDIDATE)
+_PASSING = (EARLIER_CANDIDATE, CANDIDATE)
 """Files that live no longer than the command that makes them."""
 
 

@@ -4,24 +4,21 @@ Uids are compared as bytes. One outer join a share of the uids yields what diffe
 unchanged, and how many rows are duplicates among them, follows from the counts.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.cohort import Leg
-from engine.plan.planning import literal, planner, share, shares_for
+from engine.plan.planning import shares_for
 from engine.plan.records import UNKNOWN, Comparison, Member, PlannedLeg, Snapshot, Staged, UidState
+from engine.plan.session import Interruption, Session, open_session
 from engine.plan.settings import PlanningSettings
-from engine.plan.staging import BATCH_ROWS, UidWriter, open_writer, read_batches, write_batches
-
-if TYPE_CHECKING:
-    import duckdb
+from engine.plan.staging import UidWriter, open_writer, read_batches, write_batches
 
 LEG = pa.schema(
     [
@@ -108,30 +105,31 @@ def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the orde
     rejections: pa.Table | None = None,
     resend: Resend | None = None,
     waiting: Waiting = Waiting(),
-    look_up_from_work: Callable[[], None] = lambda: None,
+    interruption: Interruption | None = None,
 ) -> Comparison:
     """Write the legs `adds.parquet`, `removes.parquet` and `resends.parquet` into `folder`.
 
     Their schema is `LEG`; uids that are known to be rejected stand behind the others. `recent_runs`
     are those whose requests the far side may not have applied yet; a change that reverses one of
     theirs is held, and so is what is `waiting`. `rejections` has the schema `REJECTIONS`.
-    `look_up_from_work` is called every few seconds, and may raise to stop. Raises as `planner`.
+    What does not fit into memory is spilled beside the staged export. Raises as `open_session`.
     """
-    with planner(settings, folder) as connection:
-        _load(connection, recent_runs, rejections)
+    with open_session(settings, staged.path.parent, interruption or Interruption()) as session:
+        recent = pa.table({"run": pa.array(recent_runs, pa.int32())})
+        session.put("recent", recent)
+        session.put("rejections", REJECTIONS.empty_table() if rejections is None else rejections)
         with ExitStack() as files:
             to_add = _LegWriter(leg_path(folder, Leg.ADD), files)
             to_remove = _LegWriter(leg_path(folder, Leg.REMOVE), files)
             differing = lost = 0
-            for rows in _different(connection, staged, base, settings, waiting):
-                look_up_from_work()
+            for rows in _different(session, staged, base, settings, waiting):
                 differing += pc.sum(rows["n"]).as_py() or 0
                 to_add.write(rows.filter(rows["wanted"]))
                 gone = rows.filter(pc.invert(rows["wanted"]))
                 to_remove.write(gone)
                 lost += pc.sum(pc.equal(gone["was"], int(UidState.IN))).as_py() or 0
             adds, removes = to_add.finish(), to_remove.finish()
-        resent, through = _resend(connection, base, folder, resend)
+        resent, through = _resend(session, base, folder, resend)
     unchanged = (base.census.members if base else 0) - lost
     duplicate = staged.uids - adds.planned - adds.known - unchanged
     matched = staged.uids - differing
@@ -195,22 +193,8 @@ class _LegWriter:
         return PlannedLeg(self._path, plain, suspect, held, known, self._doubtful)
 
 
-def _load(
-    connection: "duckdb.DuckDBPyConnection",
-    recent_runs: Sequence[int],
-    rejections: pa.Table | None,
-) -> None:
-    connection.execute("CREATE TEMP TABLE recent (run INTEGER)")
-    if recent_runs:
-        connection.executemany("INSERT INTO recent VALUES (?)", [[run] for run in recent_runs])
-    given = REJECTIONS.empty_table() if rejections is None else rejections
-    connection.register("given", given)
-    connection.execute("CREATE TEMP TABLE rejections AS SELECT uid, wanted, run, is_due FROM given")
-    connection.unregister("given")
-
-
 def _different(
-    connection: "duckdb.DuckDBPyConnection",
+    session: Session,
     staged: Staged,
     base: Snapshot | None,
     settings: PlanningSettings,
@@ -221,16 +205,16 @@ def _different(
     shares = shares_for(staged.uids + census, staged.uid_bytes + size, settings)
     for which in range(shares):
         query = _DIFFERENT.format(
-            staged=share(staged.path, shares, which),
-            base=share(base.path, shares, which) if base else _NOBODY,
+            staged=session.share(staged.path, shares, which),
+            base=session.share(base.path, shares, which) if base else _NOBODY,
             all_adds_wait=str(waiting.adds).lower(),
             all_removes_wait=str(waiting.removes).lower(),
         )
-        yield from connection.sql(query).to_arrow_reader(BATCH_ROWS)
+        yield from session.rows(query)
 
 
 def _resend(
-    connection: "duckdb.DuckDBPyConnection",
+    session: Session,
     base: Snapshot | None,
     folder: Path,
     resend: Resend | None,
@@ -241,15 +225,13 @@ def _resend(
         write_batches(path, LEG, [])
         return PlannedLeg(path), None
     query = _RESENT.format(
-        base=f"read_parquet({literal(base.path)})",
-        removes=f"read_parquet({literal(leg_path(folder, Leg.REMOVE))})",
+        base=session.table(base.path), removes=session.table(leg_path(folder, Leg.REMOVE))
     )
     # A round that ended exactly with the last member leaves none behind it: the next one begins.
     for after in dict.fromkeys((resend.after or _NEWEST, _NEWEST)):
         count, last = 0, None
-        found = connection.sql(query, params=[after.run, after.uid, resend.most])
         with open_writer(path, LEG) as writer:
-            for rows in found.to_arrow_reader(BATCH_ROWS):
+            for rows in session.rows(query, [after.run, after.uid, resend.most]):
                 writer.write(rows.cast(LEG))
                 count += len(rows)
                 last = Member(rows["was_run"][-1].as_py(), rows["uid"][-1].as_py())

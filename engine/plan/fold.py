@@ -1,6 +1,6 @@
 """The next snapshot: the last one, and what became of a run's batches since."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +9,13 @@ import pyarrow.compute as pc
 
 from engine.cohort import Leg
 from engine.errors import LedgerError
-from engine.plan.planning import planner, share, shares_for
+from engine.plan.planning import shares_for
 from engine.plan.records import Snapshot, UidState
+from engine.plan.session import Interruption, Session, open_session
 from engine.plan.settings import PlanningSettings
 from engine.plan.snapshot_file import SNAPSHOT, describe
-from engine.plan.staging import BATCH_ROWS, LOST, open_writer, read_batches, write_batches
+from engine.plan.staging import LOST, open_writer, read_batches, write_batches
+from engine.storage.files import work_folder
 
 FATES = pa.schema(
     [
@@ -80,14 +82,15 @@ def fold(  # noqa: PLR0913 - what was, what happened, and where to
     recent_runs: Sequence[int],
     target: Path,
     settings: PlanningSettings,
+    interruption: Interruption | None = None,
 ) -> Snapshot:
     """Write the generation after `base` to `target`; `fates` has the schema `FATES`.
 
     Places without a fate stay as they were. A uid that is out is kept as long as its run is among
-    `recent_runs`. The same arguments give the same rows. Raises as `planner` does.
+    `recent_runs`. The same arguments give the same rows. Raises as `open_session` does.
     """
-    changed = target.with_name(f"{target.name}.changed")
-    try:
+    with work_folder(target.parent, "fold") as folder:
+        changed = folder / "changed.parquet"
         write_batches(
             changed,
             _CHANGED,
@@ -95,19 +98,19 @@ def fold(  # noqa: PLR0913 - what was, what happened, and where to
         )
         recent = ", ".join(str(each) for each in (-1, *recent_runs))
         changes = sum(fates["uid_count"].to_pylist())
-        return _write(
-            target,
-            settings,
-            shares_for(changes, changed.stat().st_size, settings),
-            lambda shares, which: _NEXT.format(
-                base=share(base.path, shares, which) if base else _NO_ROWS,
-                changed=share(changed, shares, which),
+        shares = shares_for(changes, changed.stat().st_size, settings)
+
+        def query(session: Session, which: int) -> str:
+            return _NEXT.format(
+                base=session.share(base.path, shares, which) if base else _NO_ROWS,
+                changed=session.share(changed, shares, which),
                 run=run,
                 recent=recent,
-            ),
-        )
-    finally:
-        changed.unlink(missing_ok=True)
+            )
+
+        with open_session(settings, folder, interruption or Interruption()) as session:
+            _write(target, session, [query(session, which) for which in range(shares)])
+    return describe(target)
 
 
 def adopt(  # noqa: PLR0913 - both sides, what becomes of the new ones, and where to
@@ -118,37 +121,34 @@ def adopt(  # noqa: PLR0913 - both sides, what becomes of the new ones, and wher
     *,
     target: Path,
     settings: PlanningSettings,
+    interruption: Interruption | None = None,
 ) -> Snapshot:
     """Write `base` and, in `state`, each of a staged file's `uids` that it does not hold.
 
     Those have the run 0. One that was out is unknown from now on, and keeps its run: a late remove
     may still come.
-    Raises as `planner` does.
+    Raises as `open_session` does.
     """
-    return _write(
-        target,
-        settings,
-        shares_for(uids, staged.stat().st_size, settings),
-        lambda shares, which: _ADOPTED.format(
-            base=share(base.path, shares, which) if base else _NO_ROWS,
-            staged=share(staged, shares, which),
+    shares = shares_for(uids, staged.stat().st_size, settings)
+
+    def query(session: Session, which: int) -> str:
+        return _ADOPTED.format(
+            base=session.share(base.path, shares, which) if base else _NO_ROWS,
+            staged=session.share(staged, shares, which),
             state=int(state),
-        ),
-    )
+        )
 
-
-def _write(
-    target: Path, settings: PlanningSettings, shares: int, query: Callable[[int, int], str]
-) -> Snapshot:
-    """Write what the query gives for each share of the uids, which no other share gives."""
-    with (
-        planner(settings, target.parent) as connection,
-        open_writer(target, SNAPSHOT, compression="zstd") as writer,
-    ):
-        for which in range(shares):
-            for rows in connection.sql(query(shares, which)).to_arrow_reader(BATCH_ROWS):
-                writer.write(rows.cast(SNAPSHOT))
+    with open_session(settings, staged.parent, interruption or Interruption()) as session:
+        _write(target, session, [query(session, which) for which in range(shares)])
     return describe(target)
+
+
+def _write(target: Path, session: Session, queries: Sequence[str]) -> None:
+    """Write what each query gives, one for each share of the uids."""
+    with open_writer(target, SNAPSHOT, compression="zstd") as writer:
+        for query in queries:
+            for rows in session.rows(query):
+                writer.write(rows.cast(SNAPSHOT))
 
 
 def _changed(leg: Leg, files: LegFiles, fates: pa.Table) -> Iterator[pa.RecordBatch]:

@@ -9,11 +9,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.errors import LedgerError, UsageError
-from engine.plan.files import digest_of
-from engine.plan.planning import planner, share, shares_for
+from engine.plan.planning import shares_for
 from engine.plan.records import UNKNOWN, Census, Snapshot, UidState
+from engine.plan.session import Interruption, open_session
 from engine.plan.settings import PlanningSettings
-from engine.plan.staging import LOST, read_batches
+from engine.plan.staging import (
+    LOST,
+    checked_batches,
+    open_parquet,
+    read_batches,
+    reason_of,
+    said_by,
+    write_batches,
+)
+from engine.storage.files import digest_of
 
 SNAPSHOT = pa.schema(
     [
@@ -50,48 +59,77 @@ def verify(snapshot: Snapshot) -> None:
 
 
 _WRITES_ONE = "`cohortsync snapshot export` writes one"
-_UNFIT = """
-SELECT count(*) FROM (
-  SELECT uid FROM {rows} GROUP BY uid
-  HAVING count(*) > 1 OR uid IS NULL OR count_if(state IN (1, 2, 3, 4)) = 0
-)
-"""
 
 
-def check_snapshot(path: Path, folder: Path, settings: PlanningSettings) -> None:
-    """Raise `UsageError` unless a file from elsewhere is a snapshot, with each uid once.
+def take_over(path: Path, target: Path) -> dict[bytes, bytes]:
+    """Copy a snapshot from elsewhere to `target`; return what it says of itself.
 
-    What does not fit into memory is put into `folder` meanwhile.
+    Its runs become 0: those of another ledger mean nothing here. Raises `UsageError` unless it is
+    whole, each uid is UTF-8 and each state is one.
     """
-    import duckdb  # noqa: PLC0415 - large, and only plans need it
+    said: dict[bytes, bytes] = {}
+    write_batches(target, SNAPSHOT, _rows_from(path, said), "zstd")
+    return said
 
+
+def _rows_from(path: Path, said: dict[bytes, bytes]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a snapshot from elsewhere; put into `said` what it says of itself."""
     try:
-        schema = pq.read_schema(path)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except pa.ArrowException as error:
-        raise UsageError(f"{path}: is no Parquet file", hint=_WRITES_ONE) from error
-    if not schema.equals(SNAPSHOT):
-        raise UsageError(f"{path}: is no snapshot", hint=_WRITES_ONE)
-    shares = shares_for(pq.read_metadata(path).num_rows, path.stat().st_size, settings)
-    with planner(settings, folder) as connection:
+        with open_parquet(path) as file:
+            said.update(said_by(file))
+            for rows in checked_batches(file, _columns_of(file)):
+                _refuse_unfit(rows)
+                runs = pa.array(np.zeros(len(rows), np.int32))
+                yield pa.record_batch([rows["uid"], rows["state"], runs], schema=SNAPSHOT)
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UsageError(
+            f"{path}: is no whole snapshot: {reason_of(error)}", hint=_WRITES_ONE
+        ) from error
+
+
+def _columns_of(file: pq.ParquetFile) -> list[str]:
+    """Return a snapshot's columns; raises `ValueError` for a file that has others."""
+    if not file.schema_arrow.equals(SNAPSHOT):
+        raise ValueError("it has other columns")
+    return list(SNAPSHOT.names)
+
+
+_STATES = pa.array([int(state) for state in UidState], pa.uint8())
+
+
+def _refuse_unfit(rows: pa.RecordBatch) -> None:
+    """Raise `ValueError` for rows that no snapshot holds."""
+    if not pc.all(pc.is_in(rows["state"], value_set=_STATES), min_count=0).as_py():
+        raise ValueError("a uid has no state")
+    try:
+        rows["uid"].cast(pa.string()).validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise ValueError("a uid is not UTF-8") from error  # Arrow's words may quote it.
+
+
+def refuse_twice(
+    path: Path, snapshot: Path, settings: PlanningSettings, interruption: Interruption
+) -> None:
+    """Raise `UsageError`, naming `path`, if a uid stands twice in its copy `snapshot`.
+
+    What does not fit into memory is spilled beside that.
+    """
+    with open_parquet(snapshot) as file:
+        rows = file.metadata.num_rows
+    shares = shares_for(rows, snapshot.stat().st_size, settings)
+    with open_session(settings, snapshot.parent, interruption) as session:
         for which in range(shares):
-            query = _UNFIT.format(rows=share(path, shares, which))
-            try:
-                unfit = connection.execute(query).fetchone()
-            except (duckdb.IOException, duckdb.InvalidInputException) as error:
-                reason = str(error).partition("\n")[0]
-                raise UsageError(f"{path}: cannot be read ({reason})") from error
-            if unfit != (0,):
-                raise UsageError(
-                    f"{path}: is no snapshot: uids stand in it twice, or without a state",
-                    hint=_WRITES_ONE,
-                )
-    for rows in read_batches(path, ["uid"]):
-        try:
-            rows["uid"].cast(pa.string()).validate(full=True)
-        except pa.ArrowInvalid as error:
-            raise UsageError(f"{path}: is no snapshot: a uid is not UTF-8") from error
+            query = _TWICE.format(rows=session.share(snapshot, shares, which))
+            for found in session.rows(query):
+                if len(found):
+                    raise UsageError(
+                        f"{path}: is no snapshot: a uid stands in it twice", hint=_WRITES_ONE
+                    )
+
+
+_TWICE = "SELECT 1 FROM (SELECT uid FROM {rows} GROUP BY uid HAVING count(*) > 1) LIMIT 1"
 
 
 def look_up(path: Path, uid: str) -> tuple[UidState, int] | None:

@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 
 from engine.batch import SkippedRows, blank_among, invalid_among
 from engine.errors import LedgerError
-from engine.plan.files import new_file
 from engine.plan.records import Staged
 from engine.source.block import Block
+from engine.storage.checksum import KEY, RowChecksum
+from engine.storage.files import name_of, new_file, reading_file
 
 UIDS = pa.schema([pa.field("uid", pa.binary(), nullable=False)])
 _GROUP_ROWS, _GROUP_BYTES = 250_000, 16_000_000
@@ -22,8 +23,9 @@ _GROUP_ROWS, _GROUP_BYTES = 250_000, 16_000_000
 class UidWriter:
     """Writes rows that come in small batches to a Parquet file, in groups worth their name."""
 
-    def __init__(self, writer: pq.ParquetWriter) -> None:
+    def __init__(self, writer: pq.ParquetWriter, checksum: RowChecksum) -> None:
         self._writer = writer
+        self._checksum = checksum
         self._waiting: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
 
@@ -31,6 +33,7 @@ class UidWriter:
         """Write rows of the file's schema."""
         if not rows.num_rows:
             return
+        self._checksum.add(rows)
         self._waiting.append(rows)
         self._rows += len(rows)
         self._bytes += rows.nbytes
@@ -73,21 +76,31 @@ def stage(
 
 
 def write_batches(
-    path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], compression: str = "lz4"
+    path: Path,
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+    compression: str = "lz4",
+    *,
+    replaces: bool = True,
 ) -> None:
-    """Write a Parquet file, durably."""
-    with open_writer(path, schema, compression) as writer:
+    """Write a Parquet file, durably; raises as `new_file` does."""
+    with open_writer(path, schema, compression, replaces=replaces) as writer:
         for batch in batches:
             writer.write(batch)
 
 
 @contextmanager
-def open_writer(path: Path, schema: pa.Schema, compression: str = "lz4") -> Iterator[UidWriter]:
-    """Open a Parquet file to write, which is there, durably, once the block ends well."""
+def open_writer(
+    path: Path, schema: pa.Schema, compression: str = "lz4", *, replaces: bool = True
+) -> Iterator[UidWriter]:
+    """Open a Parquet file to write, which is there, durably, once the block ends well.
+
+    It keeps a checksum of its rows. Raises as `new_file` does.
+    """
     # Uids hardly ever repeat: a dictionary of them is in vain. Statistics would show them.
     dictionary = [name for name in schema.names if name != "uid"]
     with (
-        new_file(path) as file,
+        new_file(path, replaces=replaces) as file,
         pq.ParquetWriter(
             file,
             schema,
@@ -98,22 +111,65 @@ def open_writer(path: Path, schema: pa.Schema, compression: str = "lz4") -> Iter
             write_page_checksum=True,
         ) as writer,
     ):
-        rows = UidWriter(writer)
+        checksum = RowChecksum(schema.names, schema.metadata)
+        rows = UidWriter(writer, checksum)
         yield rows
         rows.flush()
+        writer.add_key_value_metadata({KEY: checksum.text})
 
 
 def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Yield a file's rows, in order, a few megabytes at a time.
 
-    Raises `LedgerError` for one that is lost or damaged: each page has a checksum.
+    Raises `LedgerError` for one that is lost or damaged: each page has a checksum, and so have the
+    rows as a whole, which can be wrong only once the last of them is read.
     """
     try:
-        with pq.ParquetFile(path, memory_map=False, page_checksum_verification=True) as file:
-            yield from file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns))
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).partition("\n")[0]
-        raise LedgerError(f"{path} cannot be read: {reason}", hint=LOST) from error
+        with open_parquet(path) as file:
+            yield from checked_batches(file, columns)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise LedgerError(f"{path} cannot be read: {reason_of(error)}", hint=LOST) from error
+
+
+@contextmanager
+def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file to read; raises `OSError`, and what PyArrow does for a damaged one."""
+    with (
+        reading_file(path) as descriptor,
+        pa.OSFile(name_of(descriptor)) as opened,
+        pq.ParquetFile(opened, page_checksum_verification=True) as file,
+    ):
+        yield file
+
+
+def checked_batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of an open file; raises `ValueError` if they are not those that were written.
+
+    What PyArrow raises for a damaged file is no closed set.
+    """
+    said = said_by(file)
+    kept = said.pop(KEY, None)
+    checksum = RowChecksum(columns, said)
+    for rows in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns)):
+        checksum.add(rows)
+        yield rows
+    if kept is not None and not checksum.fits(kept):
+        raise ValueError("its rows are not those that were written")
+
+
+def said_by(file: pq.ParquetFile) -> dict[bytes, bytes]:
+    """Return what a file says of itself; how Arrow wrote its schema is left out."""
+    metadata: dict[bytes, bytes] = dict(file.metadata.metadata or {})
+    metadata.pop(b"ARROW:schema", None)
+    return metadata
+
+
+def reason_of(error: Exception) -> str:
+    """Return in one line why a file could not be read."""
+    reason = isinstance(error, OSError) and error.strerror
+    return reason or str(error).partition("\n")[0] or "it is damaged"
 
 
 BATCH_ROWS = 16_384

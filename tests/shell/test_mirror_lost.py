@@ -112,7 +112,7 @@ def test_a_plan_that_a_guard_blocks_cannot_be_applied_though_its_process_died(
     cohort.commands.guards = GuardSettings(small_cohort=3)
     cohort.spend(Night(frozenset(UIDS[:10]), pause=SETTLE))
     cohort.commands.machine.pause(SETTLE)
-    assert cohort.commands.mirror(UIDS[:2], death=Death("after plan", 1)).died
+    assert cohort.commands.mirror(UIDS[:2], death=Death("after _plan", 1)).died
     [(run,)] = rows(cohort.commands.ledger, "SELECT name FROM run ORDER BY run DESC LIMIT 1")
     before = len(cohort.far_side.arrived)
     assert cohort.commands.apply(run).exit_status is ExitStatus.USAGE

@@ -125,7 +125,7 @@ def books(ended: Ended) -> dict[str, object]:
 
 
 def test_the_books_of_a_mirror_that_died_before_its_plan_balance(cohort: Cohort) -> None:
-    assert cohort.commands.mirror(UIDS, death=Death("before plan", 1)).died
+    assert cohort.commands.mirror(UIDS, death=Death("before _plan", 1)).died
     with reading(cohort.commands.ledger) as ledger:
         [(name,)] = ledger.execute("SELECT name FROM run")
         accounts = account(ledger, name)

@@ -1,0 +1,223 @@
+"""DuckDB for the length of a comparison: within its limits, stoppable, and never given a path."""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from engine.errors import CohortSyncError, ConfigError, IncompleteError, LedgerError, StateFullError
+from engine.plan.settings import PlanningSettings
+from engine.plan.staging import BATCH_ROWS, LOST
+from engine.storage.files import DESCRIPTORS, name_of, reading_file
+from engine.storage.temporary import temporary_folder
+
+if TYPE_CHECKING:
+    import duckdb
+
+_REPEAT_SECONDS = 0.05
+
+
+class Interruption:
+    """Lets one thread stop the query in which another one is."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._error: CohortSyncError | None = None
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._is_idle = threading.Event()
+
+    def trip(self, error: CohortSyncError) -> None:
+        """Let the query end, and let it and all later ones raise `error`."""
+        with self._lock:
+            if self._error is not None:
+                return
+            self._error = error
+            is_busy = self._connection is not None
+        if is_busy:
+            threading.Thread(target=self._interrupt, name="interrupt", daemon=True).start()
+
+    def check(self) -> None:
+        """Raise the error that a stop has given, if one came."""
+        if self._error is not None:
+            raise self._error
+
+    @contextmanager
+    def watch(self, connection: "duckdb.DuckDBPyConnection") -> Iterator[None]:
+        """Say which connection is to be interrupted during the block."""
+        with self._lock:
+            self._connection = connection
+            self._is_idle.clear()
+        try:
+            self.check()
+            yield
+        finally:
+            with self._lock:
+                self._connection = None
+                self._is_idle.set()
+
+    def _interrupt(self) -> None:
+        # A query that begins at this moment forgets the interrupt: it is given again.
+        while True:
+            with self._lock:
+                if self._connection is None:
+                    return
+                self._connection.interrupt()
+            if self._is_idle.wait(_REPEAT_SECONDS):
+                return
+
+
+class Session:
+    """An open DuckDB."""
+
+    def __init__(
+        self,
+        connection: "duckdb.DuckDBPyConnection",
+        interruption: Interruption,
+        files: ExitStack,
+        spill: tuple[str, Path],
+        settings: PlanningSettings,
+    ) -> None:
+        """Keep each file open until `files` is closed: its number must not be given to another.
+
+        `spill` is the folder to spill into, by the name that DuckDB has for it, and the one in
+        which it was made.
+        """
+        self._connection = connection
+        self._interruption = interruption
+        self._files = files
+        self._opened: dict[Path, int] = {}
+        self._spill, self._where = spill
+        self._settings = settings
+
+    def table(self, path: Path) -> str:
+        """Return a Parquet file as SQL reads it; raises `LedgerError` if it can't be opened."""
+        return f"read_parquet('{name_of(self._descriptor(path))}')"
+
+    def share(self, path: Path, shares: int, which: int) -> str:
+        """Return, as SQL reads it, the part of a file whose uids fall to one of the shares."""
+        part = f" WHERE hash(uid) % {shares} = {which}" if shares > 1 else ""
+        return f"(FROM {self.table(path)}{part})"
+
+    def put(self, name: str, rows: pa.Table) -> None:
+        """Make a table of rows that are in memory."""
+        with self._readable_errors():
+            self._connection.register("given", rows)
+            self._connection.execute(f'CREATE TEMP TABLE "{name}" AS FROM given')
+            self._connection.unregister("given")
+
+    def rows(self, query: str, parameters: Sequence[object] = ()) -> Iterator[pa.RecordBatch]:
+        """Yield what a query gives, in batches of `BATCH_ROWS` at most.
+
+        Raises the error of a stop, `StateFullError` where the disk is full, `IncompleteError` if
+        the memory limit is too small, `LedgerError` for a file that can't be read.
+        """
+        with self._readable_errors():
+            # With parameters, all of the result is kept in memory.
+            found = self._connection.sql(query, params=parameters or None)
+            batches = iter(found.to_arrow_reader(BATCH_ROWS))
+        while True:
+            self._interruption.check()
+            with self._readable_errors():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    def _descriptor(self, path: Path) -> int:
+        if path not in self._opened:
+            try:
+                self._opened[path] = self._files.enter_context(reading_file(path))
+            except OSError as error:
+                raise LedgerError(f"{path} cannot be read: {error.strerror}", hint=LOST) from error
+        return self._opened[path]
+
+    @contextmanager
+    def _readable_errors(self) -> Iterator[None]:
+        """Raise DuckDB's errors as ours; while rows are fetched, it raises them as Arrow's."""
+        import duckdb  # noqa: PLC0415 - large, and only plans need it
+
+        try:
+            yield
+        except (duckdb.Error, pa.ArrowException, OSError, MemoryError) as error:
+            self._interruption.check()
+            translated = self._translated(error)
+            if translated is None:
+                raise
+            raise translated from error
+
+    def _translated(self, error: Exception) -> CohortSyncError | None:
+        """Name an error by what the user can do; None for a mistake of ours."""
+        text = str(error)
+        # DuckDB tells of a full disk as it does of too little memory, but names this setting.
+        if self._spill in text or "max_temp_directory_size" in text:
+            return StateFullError(
+                f"the plan cannot be spilled into {self._where}: {_reason(text)}",
+                hint="make room there, or name another disk by `plan.spill_dir`",
+            )
+        if isinstance(error, MemoryError) or text.startswith("Out of Memory Error"):
+            return IncompleteError(
+                f"the plan does not fit into {self._settings.memory_megabytes} MB",
+                hint="raise `plan.memory_megabytes`, or lower `plan.threads`",
+            )
+        for path, descriptor in self._opened.items():
+            if name_of(descriptor) in text:
+                return LedgerError(f"{path} cannot be read: it is damaged", hint=LOST)
+        return None
+
+
+def _reason(text: str) -> str:
+    """Return what the system said about a file, which stands at the end of DuckDB's sentence."""
+    is_limit = "max_temp_directory_size" in text
+    return "the disk is full" if is_limit else text.partition("\n")[0].rpartition(": ")[2]
+
+
+@contextmanager
+def open_session(
+    settings: PlanningSettings, folder: Path, interruption: Interruption
+) -> Iterator[Session]:
+    """Open DuckDB within the limits; it spills below `folder` unless told otherwise.
+
+    Raises `ConfigError` where it can't spill, the error of a stop that came, and what the methods
+    of `Session` raise.
+    """
+    import duckdb  # noqa: PLC0415 - large, and only plans need it
+
+    where = Path(settings.spill_dir) if settings.spill_dir else folder
+    with ExitStack() as files:
+        try:
+            spill = files.enter_context(temporary_folder(where, "spill"))
+            descriptor = os.open(spill, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ConfigError(
+                f"`plan.spill_dir`: {where} cannot be written ({error.strerror})",
+                hint="name a folder on a disk with room",
+            ) from error
+        files.callback(os.close, descriptor)
+        # Where the system has no names for what is in an open folder, its own name must do.
+        spill_name = name_of(descriptor) if DESCRIPTORS.startswith("/proc") else str(spill)
+        opened = files.enter_context(ExitStack())
+        try:
+            connection = duckdb.connect(
+                ":memory:",
+                config={
+                    "memory_limit": f"{settings.memory_megabytes}MB",
+                    "threads": settings.threads or os.cpu_count() or 1,
+                    "temp_directory": spill_name,
+                    "preserve_insertion_order": "false",
+                    "autoinstall_known_extensions": "false",
+                    "autoload_known_extensions": "false",
+                },
+            )
+        except duckdb.OutOfMemoryException as error:
+            raise IncompleteError(
+                "there is not enough memory to compare with",
+                hint="raise the limit of the process or the container (`ulimit -v`), or lower "
+                "`plan.threads`",
+            ) from error
+        files.callback(connection.close)
+        files.enter_context(interruption.watch(connection))
+        yield Session(connection, interruption, opened, (spill_name, where), settings)

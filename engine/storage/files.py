@@ -1,0 +1,129 @@
+"""Files that are written whole or not at all, readable by their owner only."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from stat import S_ISREG
+from typing import BinaryIO
+
+from engine.errors import CohortSyncError, LedgerError, StateFullError, UsageError
+from engine.storage.temporary import part_file, temporary_folder
+
+
+@contextmanager
+def new_file(path: Path, *, replaces: bool = True) -> Iterator[BinaryIO]:
+    """Write a file that is there, on the disk, once the block ends well, and not before.
+
+    Until then it has another name, which nobody can guess, in the same folder. A file or link that
+    is at `path` already is replaced, or left alone unless the new file `replaces` it.
+
+    Raises `StateFullError` where the disk is full, `LedgerError` where it can't be written,
+    `UsageError` if it replaces nothing and something is there.
+    """
+    try:
+        with part_file(path.parent) as (descriptor, part):
+            with os.fdopen(descriptor, "wb", closefd=False) as file:
+                yield file
+            os.fsync(descriptor)
+            if replaces:
+                part.replace(path)
+            else:
+                _put(part, path)
+        _sync(path.parent)
+    except FileExistsError as error:
+        raise UsageError(f"{path} exists already", hint="name a new file") from error
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+@contextmanager
+def work_folder(parent: Path, purpose: str) -> Iterator[Path]:
+    """Make a temporary folder in `parent`; see `temporary_folder`. Raises as `new_file` does."""
+    with ExitStack() as made:
+        try:
+            folder = made.enter_context(temporary_folder(parent, purpose))
+        except OSError as error:
+            raise _unwritable(parent, error) from error
+        yield folder
+
+
+def rename_durably(path: Path, target: Path) -> None:
+    """Give a file that was written durably another name; raises as `new_file` does."""
+    try:
+        path.replace(target)
+        _sync(target.parent)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+
+
+def _put(part: Path, path: Path) -> None:
+    """Give a file its name; raises `FileExistsError` if that is taken."""
+    try:
+        os.link(part, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError from error
+        part.rename(path)
+
+
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
+"""What file systems without hard links answer."""
+
+
+def _unwritable(path: Path, error: OSError) -> CohortSyncError:
+    if error.errno in _FULL:
+        return StateFullError(
+            f"{path} cannot be written: the disk is full",
+            hint="make room on that disk, then run the same command again",
+        )
+    return LedgerError(
+        f"{path} cannot be written: {error.strerror or error}",
+        hint="check that its folder is there and may be written",
+    )
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@contextmanager
+def reading_file(path: Path) -> Iterator[int]:
+    """Open a regular file to read; yield its descriptor. Raises `OSError`."""
+    # Without O_NONBLOCK, opening a pipe waits for whoever writes to it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        if not S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "no regular file")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def name_of(descriptor: int) -> str:
+    """Return the name that the system has for an open file, which no reader can take for a pattern.
+
+    Paths are not given to readers: to DuckDB `*`, `?` and brackets stand for other files and a
+    folder `state=3` for a column; to PyArrow `s3:` stands for a server.
+    """
+    return f"{DESCRIPTORS}/{descriptor}"
+
+
+DESCRIPTORS = "/proc/self/fd" if Path("/proc/self/fd").exists() else "/dev/fd"
+
+
+def digest_of(path: Path) -> bytes:
+    """Return the SHA-256 of a file. Raises `OSError`."""
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,140 @@
+"""Temporary folders and files that know their owner, and the removal of those that have none.
+
+A name says nothing about who made a file, and a process id nothing about who lives: two containers
+have the same ids. So a temporary folder holds a file with a known text on which its owner keeps a
+lock, which the kernel releases when the owner dies. Only what bears that mark and is free is
+removed. No link is followed.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from stat import S_ISDIR, S_ISREG
+from tempfile import mkdtemp, mkstemp
+
+PREFIX = "cohortsync-"
+"""Begins the name of each temporary folder."""
+PART_PREFIX, PART_SUFFIX = ".cohortsync-", ".part"
+"""Begin and end the name of each file that is being written."""
+MARK = "owner.lock"
+"""The file in a temporary folder on which its owner keeps a lock."""
+MARK_TEXT = b"temporary folder of cohortsync, deleted when nobody holds the lock on this file\n"
+_DRAFT = "owner.draft"
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextmanager
+def temporary_folder(parent: Path, purpose: str) -> Iterator[Path]:
+    """Make a folder in `parent`, readable by its owner only, and delete it when the block ends.
+
+    `parent` is made if it is not there. Raises `OSError` if the folder can't be made.
+    """
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = Path(mkdtemp(prefix=f"{PREFIX}{purpose}-", dir=parent))
+    descriptor = os.open(folder, _FOLDER)
+    try:
+        lock = _mark(descriptor)
+        try:
+            yield folder
+        finally:
+            with suppress(OSError):
+                _remove(folder, descriptor)
+            os.close(lock)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def part_file(folder: Path) -> Iterator[tuple[int, Path]]:
+    """Make a file in `folder` to write to; yield its descriptor, and its path until it is renamed.
+
+    It is deleted when the block ends, if it still has that path. Raises `OSError`.
+    """
+    descriptor, name = mkstemp(prefix=PART_PREFIX, suffix=PART_SUFFIX, dir=folder)
+    path = Path(name)
+    try:
+        with suppress(OSError):  # Where the file system has no locks, nobody else deletes it.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield descriptor, path
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Delete the temporary folders and files in `parent` whose owners are gone; never raises.
+
+    Those of other users are left alone, and so is everything that bears no mark.
+    """
+    with suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                if entry.name.startswith(PREFIX):
+                    _remove_free_folder(Path(entry.path))
+                elif entry.name.startswith(PART_PREFIX) and entry.name.endswith(PART_SUFFIX):
+                    _remove_free_part(Path(entry.path))
+
+
+def _mark(folder: int) -> int:
+    """Put the locked mark into a folder, given its descriptor; return that of the mark."""
+    descriptor = os.open(_DRAFT, _NEW, 0o600, dir_fd=folder)
+    try:
+        os.write(descriptor, MARK_TEXT)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        # A full disk, or a file system without locks: without the mark, nobody else deletes it.
+        return descriptor
+    # Renamed once it is locked: at no moment is there a mark that is free while its owner lives.
+    os.rename(_DRAFT, MARK, src_dir_fd=folder, dst_dir_fd=folder)
+    return descriptor
+
+
+def _remove_free_folder(folder: Path) -> None:
+    """Delete a folder if it is ours, marked and free; raises `OSError` otherwise."""
+    descriptor = os.open(folder, _FOLDER)
+    try:
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        mark = os.open(MARK, flags, dir_fd=descriptor)
+        try:
+            is_mark = _is_own_file(mark) and os.pread(mark, 1024, 0) == MARK_TEXT
+            if is_mark and os.fstat(descriptor).st_uid == os.geteuid():
+                fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(folder, descriptor)
+        finally:
+            os.close(mark)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_free_part(path: Path) -> None:
+    """Delete a file that was being written, if it is ours and free; else raises `OSError`."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    descriptor = os.open(path, flags)
+    try:
+        if _is_own_file(descriptor):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _is_own_file(descriptor: int) -> bool:
+    found = os.fstat(descriptor)
+    return S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+
+
+def _remove(folder: Path, descriptor: int) -> None:
+    """Delete an open folder and all that is in it, the mark last: until then it can be found."""
+    for _, folders, files, inside in os.fwalk(".", topdown=False, dir_fd=descriptor):
+        for name in folders:
+            is_folder = S_ISDIR(os.lstat(name, dir_fd=inside).st_mode)
+            (os.rmdir if is_folder else os.unlink)(name, dir_fd=inside)
+        for name in files:
+            if name != MARK or not os.path.samestat(os.fstat(inside), os.fstat(descriptor)):
+                os.unlink(name, dir_fd=inside)
+    with suppress(FileNotFoundError):
+        os.unlink(MARK, dir_fd=descriptor)
+    folder.rmdir()
