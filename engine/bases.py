@@ -15,14 +15,15 @@ from engine.plan.staging import write_batches
 from engine.snapshots import (
     ADOPTED,
     ASSUMED_EMPTY,
-    CANDIDATE,
-    EARLIER_CANDIDATE,
     IMPORTED,
     RECONCILED,
     TRUSTED,
     SnapshotStore,
 )
 from engine.storage.files import new_file
+
+_CANDIDATE = "candidate.parquet"
+"""The file of a snapshot that is to count once something is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ async def install(store: SnapshotStore, base: Base) -> int | None:
 
 async def _empty_base(store: SnapshotStore) -> Base:
     make_folder(store.folder)
-    candidate = store.folder / CANDIDATE
+    candidate = store.session_folder() / _CANDIDATE
     await asyncio.to_thread(write_batches, candidate, SNAPSHOT, [])
     unfolded = await store.unfolded()
     snapshot = await asyncio.to_thread(describe, candidate)
@@ -94,7 +95,7 @@ async def _trusted_base(store: SnapshotStore, number: int) -> Base:
     since = await store.sent_since(trusted.last_attempt)
     doubt = await doubting(store, [(run, trusted.last_attempt) for run in since])
     make_folder(store.folder)
-    candidate = store.folder / CANDIDATE
+    candidate = store.session_folder() / _CANDIDATE
 
     def doubted(interruption: Interruption) -> Snapshot:
         _copy(old, candidate)
@@ -109,6 +110,7 @@ async def doubting(
 ) -> Callable[[Snapshot, Interruption], Snapshot]:
     """Return what lets each uid that `runs` touched be unknown in a snapshot, in its place.
 
+    That has to be in a temporary folder, where earlier versions of it are put as well.
     With each run comes the attempt behind which what it sent counts.
     """
     doubts = [
@@ -120,7 +122,7 @@ async def doubting(
     def doubt(snapshot: Snapshot, interruption: Interruption) -> Snapshot:
         """Fold one run after the other."""
         path = snapshot.path
-        earlier = path.with_name(EARLIER_CANDIDATE)
+        earlier = path.with_name(f"earlier-{path.name}")
         for run, fates in doubts:
             path.replace(earlier)
             snapshot = replace(snapshot, path=earlier)

@@ -51,7 +51,10 @@ class Desk:
                 *(folder, ledger, self.key, config.mirror, config.planning, self.clock),
                 compute=self._compute,
             )
-            yield ledger, store
+            try:
+                yield ledger, store
+            finally:
+                store.close()
 
     async def _compute(self, work: Callable[[Interruption], T]) -> T:
         return await compute_or_stop(work, self.switch, minds_earlier=False)

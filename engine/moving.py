@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -196,8 +196,9 @@ async def bring(
             said = take_over(path, copy)
             _refuse_other(path, said, store.key, None if from_elsewhere else target)
             refuse_twice(path, copy, store.planning, interruption)
+            snapshot = doubt(describe(copy), interruption)
             rename_durably(copy, made)
-        return doubt(describe(made), interruption)
+        return replace(snapshot, path=made)
 
     return await store.make(IMPORTED, maker, folds=unfolded)
 

@@ -10,10 +10,9 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -32,11 +31,11 @@ from engine.plan.compare import Waiting, leg_path
 from engine.plan.fold import FATES, LegFiles, fold
 from engine.plan.recording import recorded
 from engine.plan.records import Census, Snapshot
-from engine.plan.session import Interruption
+from engine.plan.session import Compute, Interruption, compute_to_end
 from engine.plan.settings import MirrorSettings, PlanningSettings
 from engine.plan.snapshot_file import verify
 from engine.storage.files import work_folder
-from engine.storage.temporary import remove_abandoned
+from engine.storage.temporary import remove_abandoned_folders, remove_abandoned_parts
 
 ADOPTED, IMPORTED, RECONCILED = "adopt", "import", "reconcile"
 """Origins of snapshots that were brought from elsewhere; of the first two, another program may have
@@ -44,24 +43,8 @@ sent the uids a moment ago."""
 ASSUMED_EMPTY, TRUSTED = "assume-empty", "trust"
 """Origins of snapshots that take the place of one that was lost."""
 
-CANDIDATE, EARLIER_CANDIDATE = "candidate.parquet", "trusted.parquet"
-"""Files of a snapshot that nobody has named yet, in the folder of those that count."""
-
 Maker = Callable[[Path, Interruption], Snapshot]
 """Writes a snapshot to a path."""
-T = TypeVar("T")
-
-
-class Compute(Protocol):
-    """Runs what takes long in a thread, where a stop can interrupt it."""
-
-    async def __call__(self, work: Callable[[Interruption], T]) -> T:
-        """Return what `work` returns."""
-
-
-async def compute_to_end(work: Callable[[Interruption], T]) -> T:
-    """Run `work` in a thread, whatever comes meanwhile."""
-    return await asyncio.to_thread(work, Interruption())
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +73,8 @@ class SnapshotStore:
         compute: Compute = compute_to_end,
     ) -> None:
         self.compute = compute
+        self._files = ExitStack()
+        self._session_folder: Path | None = None
         self._root = folder
         self.folder = snapshot_folder(folder, key)
         """Where the files stand; it need not exist yet."""
@@ -339,15 +324,23 @@ class SnapshotStore:
         """Make a folder for files that live no longer than the block; raises as `new_file` does."""
         return work_folder(self.folder, purpose)
 
+    def session_folder(self) -> Path:
+        """Return a folder for files that live no longer than this; raises as `new_file` does."""
+        if self._session_folder is None:
+            self._session_folder = self._files.enter_context(self.work_folder("session"))
+        return self._session_folder
+
+    def close(self) -> None:
+        """Delete the files of the session."""
+        self._files.close()
+
     def _sweep(self) -> None:
         """Delete what processes that died were about to make: large files, and of no use."""
-        for name in _PASSING:
-            _delete(self.folder / name)
-        remove_abandoned(self.folder)
         if self.planning.spill_dir:
-            remove_abandoned(Path(self.planning.spill_dir))
-        for folder in plan_folder(self._root, "").glob("*/"):
-            remove_abandoned(folder)
+            remove_abandoned_folders(Path(self.planning.spill_dir))
+        remove_abandoned_folders(self.folder)
+        for folder in (self.folder, *plan_folder(self._root, "").glob("*/")):
+            remove_abandoned_parts(folder)
 
     async def _drop_old(self) -> None:
         """Drop what nobody can need any more: the ledger first, then the files."""
@@ -364,8 +357,6 @@ class SnapshotStore:
 
 
 _NUMBERED = re.compile(r"([0-9]{6,})\.parquet")
-_PASSING = (EARLIER_CANDIDATE, CANDIDATE)
-"""Files that live no longer than the command that makes them."""
 
 
 def _delete(path: Path) -> None:

@@ -2,12 +2,15 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
+from tempfile import mkstemp
 from typing import Final
 
 import uvloop
@@ -115,13 +118,42 @@ def _port_in(port_file: Path | None, port: int) -> Iterator[None]:
     if port_file is None:
         yield
         return
-    draft = port_file.with_name(f"{port_file.name}.{os.getpid()}")
     try:
-        draft.write_text(f"{port}\n")
-        draft.replace(port_file)
+        _refuse_other_file(port_file)
+        made = _write_port(port_file, port)
     except OSError as error:
         raise EmulatorError(f"{port_file}: cannot be written ({error.strerror})") from None
     try:
         yield
     finally:
-        port_file.unlink(missing_ok=True)
+        with suppress(OSError):
+            if os.path.samestat(port_file.lstat(), made):  # Another emulator may have it by now.
+                port_file.unlink()
+
+
+def _write_port(port_file: Path, port: int) -> os.stat_result:
+    """Put a port into a file by way of one with a name that nobody can guess."""
+    descriptor, name = mkstemp(prefix=".cohortsync-", suffix=".port", dir=port_file.parent)
+    draft = Path(name)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"{port}\n")
+        draft.chmod(0o644)
+        draft.replace(port_file)
+        return port_file.lstat()
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _refuse_other_file(path: Path) -> None:
+    """Raise `EmulatorError` if something is there that no emulator has left."""
+    try:
+        is_file = S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return
+    if not is_file or not _PORT.fullmatch(path.read_bytes()[:_LONGEST_PORT_FILE]):
+        raise EmulatorError(f"{path}: is there already, and holds no port", hint="name a new file")
+
+
+_PORT = re.compile(rb"([0-9]{1,5}\n)?")
+_LONGEST_PORT_FILE = 16

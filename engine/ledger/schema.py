@@ -6,7 +6,6 @@ application_id` says that it is a ledger at all.
 
 import errno
 import re
-import shutil
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -16,6 +15,7 @@ from urllib.parse import quote
 
 from engine.errors import LedgerError, OlderLedgerError, StateFullError
 from engine.ledger.migrations import MIGRATIONS
+from engine.storage.files import keep_copy
 
 APPLICATION_ID = 0x436F5379  # "CoSy"
 
@@ -132,7 +132,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[st
     if version:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         try:
-            shutil.copy2(path, path.with_name(f"{path.name}.v{version}.bak"))
+            keep_copy(path, f"{path.name}.v{version}.bak")
         except OSError as error:
             raise translate(error, path) from error
     steps = "".join(migrations[version:])

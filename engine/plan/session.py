@@ -1,23 +1,26 @@
 """DuckDB for the length of a comparison: within its limits, stoppable, and never given a path."""
 
+import asyncio
 import os
+import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pyarrow as pa
 
 from engine.errors import CohortSyncError, ConfigError, IncompleteError, LedgerError, StateFullError
 from engine.plan.settings import PlanningSettings
 from engine.plan.staging import BATCH_ROWS, LOST
-from engine.storage.files import DESCRIPTORS, name_of, reading_file
+from engine.storage.files import DESCRIPTORS, is_full, name_of, reading_file, unwritable
 from engine.storage.temporary import temporary_folder
 
 if TYPE_CHECKING:
     import duckdb
 
+T = TypeVar("T")
 _REPEAT_SECONDS = 0.05
 
 
@@ -68,6 +71,18 @@ class Interruption:
                 self._connection.interrupt()
             if self._is_idle.wait(_REPEAT_SECONDS):
                 return
+
+
+class Compute(Protocol):
+    """Runs what takes long in a thread, where a stop can interrupt it."""
+
+    async def __call__(self, work: Callable[[Interruption], T]) -> T:
+        """Return what `work` returns."""
+
+
+async def compute_to_end(work: Callable[[Interruption], T]) -> T:
+    """Run `work` in a thread, whatever comes meanwhile."""
+    return await asyncio.to_thread(work, Interruption())
 
 
 class Session:
@@ -153,7 +168,7 @@ class Session:
         """Name an error by what the user can do; None for a mistake of ours."""
         text = str(error)
         # DuckDB tells of a full disk as it does of too little memory, but names this setting.
-        if self._spill in text or "max_temp_directory_size" in text:
+        if f"{self._spill}/" in text or "max_temp_directory_size" in text:
             return StateFullError(
                 f"the plan cannot be spilled into {self._where}: {_reason(text)}",
                 hint="make room there, or name another disk by `plan.spill_dir`",
@@ -164,7 +179,7 @@ class Session:
                 hint="raise `plan.memory_megabytes`, or lower `plan.threads`",
             )
         for path, descriptor in self._opened.items():
-            if name_of(descriptor) in text:
+            if re.search(rf"{name_of(descriptor)}\b", text):
                 return LedgerError(f"{path} cannot be read: it is damaged", hint=LOST)
         return None
 
@@ -192,6 +207,8 @@ def open_session(
             spill = files.enter_context(temporary_folder(where, "spill"))
             descriptor = os.open(spill, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
+            if is_full(error):
+                raise unwritable(where, error) from error
             raise ConfigError(
                 f"`plan.spill_dir`: {where} cannot be written ({error.strerror})",
                 hint="name a folder on a disk with room",

@@ -3,8 +3,9 @@
 import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
 from typing import BinaryIO
@@ -36,7 +37,7 @@ def new_file(path: Path, *, replaces: bool = True) -> Iterator[BinaryIO]:
     except FileExistsError as error:
         raise UsageError(f"{path} exists already", hint="name a new file") from error
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
 @contextmanager
@@ -46,8 +47,28 @@ def work_folder(parent: Path, purpose: str) -> Iterator[Path]:
         try:
             folder = made.enter_context(temporary_folder(parent, purpose))
         except OSError as error:
-            raise _unwritable(parent, error) from error
+            raise unwritable(parent, error) from error
         yield folder
+
+
+def keep_copy(path: Path, name: str) -> None:
+    """Copy a file to `name` in its folder, or to the first of `name.1`, `name.2` … that is free.
+
+    Nothing is overwritten, and what a copy holds already is not copied again. Raises `OSError`.
+    """
+    target, number = path.with_name(name), 0
+    while os.path.lexists(target):
+        with suppress(OSError):
+            if digest_of(target) == digest_of(path):
+                return
+        number += 1
+        target = path.with_name(f"{name}.{number}")
+    with part_file(path.parent) as (descriptor, part):
+        with path.open("rb") as file, os.fdopen(descriptor, "wb", closefd=False) as copy:
+            shutil.copyfileobj(file, copy)
+        os.fsync(descriptor)
+        _put(part, target)
+    _sync(path.parent)
 
 
 def rename_durably(path: Path, target: Path) -> None:
@@ -56,7 +77,7 @@ def rename_durably(path: Path, target: Path) -> None:
         path.replace(target)
         _sync(target.parent)
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise unwritable(target, error) from error
 
 
 def _put(part: Path, path: Path) -> None:
@@ -75,8 +96,9 @@ _NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK
 """What file systems without hard links answer."""
 
 
-def _unwritable(path: Path, error: OSError) -> CohortSyncError:
-    if error.errno in _FULL:
+def unwritable(path: Path, error: OSError) -> CohortSyncError:
+    """Say that a file or folder can't be written, and what to do about it."""
+    if is_full(error):
         return StateFullError(
             f"{path} cannot be written: the disk is full",
             hint="make room on that disk, then run the same command again",
@@ -87,7 +109,9 @@ def _unwritable(path: Path, error: OSError) -> CohortSyncError:
     )
 
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+def is_full(error: OSError) -> bool:
+    """Say whether an error tells of a full disk, or of a limit on files."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ removed. No link is followed.
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,8 +17,9 @@ from tempfile import mkdtemp, mkstemp
 
 PREFIX = "cohortsync-"
 """Begins the name of each temporary folder."""
-PART_PREFIX, PART_SUFFIX = ".cohortsync-", ".part"
+_PART_PREFIX, _PART_SUFFIX = ".cohortsync-", ".part"
 """Begin and end the name of each file that is being written."""
+_PART = re.compile(r"\.cohortsync-[a-z0-9_]{8}\.part")
 MARK = "owner.lock"
 """The file in a temporary folder on which its owner keeps a lock."""
 MARK_TEXT = b"temporary folder of cohortsync, deleted when nobody holds the lock on this file\n"
@@ -53,7 +55,7 @@ def part_file(folder: Path) -> Iterator[tuple[int, Path]]:
 
     It is deleted when the block ends, if it still has that path. Raises `OSError`.
     """
-    descriptor, name = mkstemp(prefix=PART_PREFIX, suffix=PART_SUFFIX, dir=folder)
+    descriptor, name = mkstemp(prefix=_PART_PREFIX, suffix=_PART_SUFFIX, dir=folder)
     path = Path(name)
     try:
         with suppress(OSError):  # Where the file system has no locks, nobody else deletes it.
@@ -64,17 +66,24 @@ def part_file(folder: Path) -> Iterator[tuple[int, Path]]:
         os.close(descriptor)
 
 
-def remove_abandoned(parent: Path) -> None:
-    """Delete the temporary folders and files in `parent` whose owners are gone; never raises.
+def remove_abandoned_folders(parent: Path) -> None:
+    """Delete the temporary folders in `parent` whose owners are gone; never raises.
 
     Those of other users are left alone, and so is everything that bears no mark.
     """
     with suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:
-            with suppress(OSError):
-                if entry.name.startswith(PREFIX):
+            if entry.name.startswith(PREFIX):
+                with suppress(OSError):
                     _remove_free_folder(Path(entry.path))
-                elif entry.name.startswith(PART_PREFIX) and entry.name.endswith(PART_SUFFIX):
+
+
+def remove_abandoned_parts(folder: Path) -> None:
+    """Delete what `part_file` has left in a folder of the program's own; never raises."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _PART.fullmatch(entry.name):
+                with suppress(OSError):
                     _remove_free_part(Path(entry.path))
 
 
