@@ -339,7 +339,7 @@ class SnapshotStore:
         if self.planning.spill_dir:
             remove_abandoned_folders(Path(self.planning.spill_dir))
         remove_abandoned_folders(self.folder)
-        for folder in (self.folder, *plan_folder(self._root, "").glob("*/")):
+        for folder in (self._root, self.folder, *plan_folder(self._root, "").glob("*/")):
             remove_abandoned_parts(folder)
 
     async def _drop_old(self) -> None:

@@ -156,7 +156,7 @@ def test_a_backup_that_finds_no_room_stops_the_migration(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(shutil, "copy2", full)
+    monkeypatch.setattr(shutil, "copyfileobj", full)
     with pytest.raises(StateFullError) as caught:
         open_ledger(old, (*MIGRATIONS, NEXT))
     assert caught.value.hint

@@ -252,6 +252,9 @@ class Pushes:
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
     mirroring: MirrorSettings = field(default_factory=MirrorSettings)
+    planning: PlanningSettings = field(
+        default_factory=lambda: PlanningSettings(memory_megabytes=64, threads=1)
+    )
     guards: GuardSettings = field(default_factory=GuardSettings)
     machine: Machine = field(default_factory=Machine)
     watch: Callable[[str, Request], None] = lambda _stage, _request: None
@@ -450,6 +453,6 @@ class Pushes:
             state_dir=self.state,
             notes=(),
             mirror=self.mirroring,
-            planning=PlanningSettings(memory_megabytes=64, threads=1),
+            planning=self.planning,
             guards=self.guards,
         )
