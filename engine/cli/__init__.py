@@ -17,6 +17,7 @@ from engine import __version__
 from engine.cli.check import check
 from engine.cli.demo import demo
 from engine.cli.emulator import emulator
+from engine.cli.memory import lack_of_memory, refuse_narrow_address_space
 from engine.cli.mirror import apply, mirror, plan, rollback
 from engine.cli.push import push, resume
 from engine.cli.runs import rejects, runs, show
@@ -66,6 +67,8 @@ def main() -> NoReturn:
     """Run the command line; every error a user can cause becomes one line and an exit status."""
     # numpy's BLAS starts a thread a core as it is imported, and nothing here multiplies matrices.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Arrow's own allocator takes 1 GB of address space at once; a run does not use it either.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     settle_streams()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
@@ -73,12 +76,15 @@ def main() -> NoReturn:
     arguments = sys.argv[1:] or ["--help"]
     try:
         with printing() if "--help" in arguments else nullcontext():
+            refuse_narrow_address_space()
             status = app(args=arguments, standalone_mode=False)
     except CohortSyncError as error:
         fail(error)
     except _UnreadableCommand as error:
         fail(_usage_error(error))
-    except Exception:  # noqa: BLE001 - a bug must not pass for an exit status that means another thing
+    except Exception as error:  # noqa: BLE001 - a bug must not pass for an exit status that means another thing
+        if lack := lack_of_memory(error):
+            fail(lack)
         traceback.print_exc()
         bug = CohortSyncError("this is a bug in cohortsync; please report what stands above")
         bug.exit_status = ExitStatus.UNBALANCED

@@ -5,6 +5,7 @@ application_id` says that it is a ledger at all.
 """
 
 import errno
+import os
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -56,7 +57,7 @@ def open_for_reading(path: Path, *, is_verified: bool = False) -> sqlite3.Connec
     read, or is newer, `OlderLedgerError` for one that is whole and waits to be migrated.
     """
     with readable_errors(path):
-        uri = f"file:{quote(str(path.resolve()))}?mode=ro"
+        uri = f"file:{quote(os.fsencode(path.resolve()))}?mode=ro"
         connection = sqlite3.connect(uri, uri=True, isolation_level=None)
     try:
         with readable_errors(path):

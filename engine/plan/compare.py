@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.cohort import Leg
-from engine.plan.planning import shares_for
+from engine.plan.planning import affordable, shares_for
 from engine.plan.records import UNKNOWN, Comparison, Member, PlannedLeg, Snapshot, Staged, UidState
 from engine.plan.session import Interruption, Session, open_session
 from engine.plan.settings import PlanningSettings
@@ -114,6 +114,7 @@ def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the orde
     theirs is held, and so is what is `waiting`. `rejections` has the schema `REJECTIONS`.
     What does not fit into memory is spilled beside the staged export. Raises as `open_session`.
     """
+    settings = affordable(settings)
     with open_session(settings, staged.path.parent, interruption or Interruption()) as session:
         recent = pa.table({"run": pa.array(recent_runs, pa.int32())})
         session.put("recent", recent)

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from engine.cohort import Leg
 from engine.errors import LedgerError
-from engine.plan.planning import shares_for
+from engine.plan.planning import affordable, shares_for
 from engine.plan.records import Snapshot, UidState
 from engine.plan.session import Interruption, Session, open_session
 from engine.plan.settings import PlanningSettings
@@ -89,6 +89,7 @@ def fold(  # noqa: PLR0913 - what was, what happened, and where to
     Places without a fate stay as they were. A uid that is out is kept as long as its run is among
     `recent_runs`. The same arguments give the same rows. Raises as `open_session` does.
     """
+    settings = affordable(settings)
     with work_folder(target.parent, "fold") as folder:
         changed = folder / "changed.parquet"
         write_batches(
@@ -129,6 +130,7 @@ def adopt(  # noqa: PLR0913 - both sides, what becomes of the new ones, and wher
     may still come.
     Raises as `open_session` does.
     """
+    settings = affordable(settings)
     shares = shares_for(uids, staged.stat().st_size, settings)
 
     def query(session: Session, which: int) -> str:

@@ -176,7 +176,8 @@ class Session:
         if isinstance(error, MemoryError) or text.startswith("Out of Memory Error"):
             return IncompleteError(
                 f"the plan does not fit into {self._settings.memory_megabytes} MB",
-                hint="raise `plan.memory_megabytes`, or lower `plan.threads`",
+                hint="raise `plan.memory_megabytes` and the limits on memory (`ulimit -v`), or "
+                "lower `plan.threads`",
             )
         for path, descriptor in self._opened.items():
             if re.search(rf"{name_of(descriptor)}\b", text):

@@ -1,5 +1,6 @@
 """A snapshot's file: what it holds, and whether it still does."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.errors import LedgerError, UsageError
-from engine.plan.planning import shares_for
+from engine.plan.planning import affordable, shares_for
 from engine.plan.records import UNKNOWN, Census, Snapshot, UidState
 from engine.plan.session import Interruption, open_session
 from engine.plan.settings import PlanningSettings
@@ -82,11 +83,22 @@ def _rows_from(path: Path, said: dict[bytes, bytes]) -> Iterator[pa.RecordBatch]
                 runs = pa.array(np.zeros(len(rows), np.int32))
                 yield pa.record_batch([rows["uid"], rows["state"], runs], schema=SNAPSHOT)
     except Exception as error:
+        if isinstance(error, MemoryError) and not _is_absurd(error):
+            raise
         if isinstance(error, OSError) and error.strerror:
             raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
         raise UsageError(
             f"{path}: is no whole snapshot: {reason_of(error)}", hint=_WRITES_ONE
         ) from error
+
+
+def _is_absurd(error: MemoryError) -> bool:
+    """Say whether so much was asked for that only a damaged file can have asked for it."""
+    asked = re.search(r"size (\d+)", str(error))
+    return asked is not None and int(asked[1]) > _LARGEST_ALLOCATION
+
+
+_LARGEST_ALLOCATION = 2**32
 
 
 def _columns_of(file: pq.ParquetFile) -> list[str]:
@@ -118,6 +130,7 @@ def refuse_twice(
     """
     with open_parquet(snapshot) as file:
         rows = file.metadata.num_rows
+    settings = affordable(settings)
     shares = shares_for(rows, snapshot.stat().st_size, settings)
     with open_session(settings, snapshot.parent, interruption) as session:
         for which in range(shares):

@@ -149,21 +149,27 @@ def checked_batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa
 
     What PyArrow raises for a damaged file is no closed set.
     """
+    if _SCHEMA_KEY not in (file.metadata.metadata or {}):
+        raise ValueError("it has lost what it says of itself")
     said = said_by(file)
     kept = said.pop(KEY, None)
     checksum = RowChecksum(columns, said)
     for rows in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns)):
         checksum.add(rows)
         yield rows
-    if kept is not None and not checksum.fits(kept):
+    if checksum.rows != file.metadata.num_rows or not (kept is None or checksum.fits(kept)):
         raise ValueError("its rows are not those that were written")
 
 
 def said_by(file: pq.ParquetFile) -> dict[bytes, bytes]:
     """Return what a file says of itself; how Arrow wrote its schema is left out."""
     metadata: dict[bytes, bytes] = dict(file.metadata.metadata or {})
-    metadata.pop(b"ARROW:schema", None)
+    metadata.pop(_SCHEMA_KEY, None)
     return metadata
+
+
+_SCHEMA_KEY = b"ARROW:schema"
+"""Under this key, PyArrow writes the schema into every file."""
 
 
 def reason_of(error: Exception) -> str:

@@ -24,13 +24,14 @@ class RowChecksum:
     def __init__(self, columns: Iterable[str], metadata: Mapping[bytes, bytes] | None) -> None:
         """Sum up these columns; `metadata` is what else the file says of itself."""
         self._file = zlib.crc32(repr(sorted((metadata or {}).items())).encode())
-        self._rows = 0
+        self.rows = 0
+        """Rows counted so far."""
         self._columns = list(columns)
         self._sums: dict[str, int] = {}
 
     def add(self, rows: pa.RecordBatch) -> None:
         """Count the rows of a batch that has these columns."""
-        self._rows += len(rows)
+        self.rows += len(rows)
         for name in self._columns:
             for part, content in _parts_of(rows[name]).items():
                 key = f"{name} {part}"
@@ -51,7 +52,7 @@ class RowChecksum:
 
     @property
     def _fields(self) -> dict[str, int]:
-        return {"rows": self._rows, "file": self._file} | self._sums
+        return {"rows": self.rows, "file": self._file} | self._sums
 
 
 def _parts_of(column: pa.Array) -> dict[str, memoryview]:

@@ -1,6 +1,7 @@
 """No reader takes a path for a pattern, a partition or a URL, whatever the folders are called."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,23 @@ def test_the_names_of_all_folders_above_are_only_names(night: Night, api: Emulat
 @pytest.mark.parametrize("name", NAMES)
 def test_the_name_of_a_folder_is_only_a_name(night: Night, api: Emulator, name: str) -> None:
     walk(night, api, (name,))
+
+
+def test_a_state_folder_need_not_be_utf_8(night: Night, api: Emulator) -> None:
+    state = ("--state", os.fsdecode(os.fsencode(night.folder) + b"/st\xffte"))
+    for bounds in ((0, 10), (5, 15)):
+        uids = write(night, "ids.txt", *bounds)
+        night.configure(mirror={"settle_seconds": 0.0})
+        succeed(night, "mirror", "ids.txt", *TARGET, *state)
+        assert set(api.members()) == uids
+    file = os.fsdecode(b"carri\xffd.parquet")
+    for command in (
+        *(("snapshot", "list"), ("snapshot", "verify"), ("snapshot", "export", file)),
+        *(("snapshot", "import", file), ("why", "u003")),
+    ):
+        succeed(night, *command, *COHORT_ID, *state)
+    for command in (("runs",), ("resume",), ("check",)):
+        succeed(night, *command, *state)
 
 
 def walk(night: Night, api: Emulator, names: tuple[str, ...]) -> None:
