@@ -1,0 +1,137 @@
+"""A stop ends the query in which a comparison or a fold is, and does not wait for it."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from unittest.mock import patch
+
+import pyarrow as pa
+import pytest
+from test_plan_compare import SETTINGS, snapshot_of
+
+from engine.cohort import Leg
+from engine.errors import IncompleteError
+from engine.plan.compare import compare
+from engine.plan.fold import FATES, adopt, fold
+from engine.plan.records import Snapshot, Staged, UidState
+from engine.plan.session import Interruption, Session, open_session
+from engine.plan.snapshot_file import refuse_twice
+from engine.plan.staging import UIDS, write_batches
+from engine.sending import StopSwitch, compute_or_stop
+
+ENDLESS = {
+    "before its first row": "SELECT count(*) FROM range(1000000000000) AS r(i) WHERE hash(i) = 1",
+    "between its rows": "SELECT i FROM range(1000000000000) AS r(i)",
+}
+
+
+def staged_in(folder: Path) -> Staged:
+    uids = pa.array([b"a", b"b"])
+    write_batches(folder / "staged.parquet", UIDS, [pa.record_batch([uids], schema=UIDS)])
+    return Staged(folder / "staged.parquet", 2, 0, 0, 2, 2)
+
+
+def base_in(folder: Path) -> Snapshot:
+    return snapshot_of({"a": (UidState.IN, 1)}, folder / "base.parquet")
+
+
+def folding(folder: Path, interruption: Interruption) -> object:
+    fates = pa.table({"leg": ["add"], "first_uid": [0], "uid_count": [2], "is_accepted": [True]})
+    return fold(
+        base_in(folder),
+        {Leg.ADD: {0: staged_in(folder).path}},
+        fates.cast(FATES),
+        run=2,
+        recent_runs=[],
+        target=folder / "next.parquet",
+        settings=SETTINGS,
+        interruption=interruption,
+    )
+
+
+def adopting(folder: Path, interruption: Interruption) -> object:
+    return adopt(
+        *(base_in(folder), staged_in(folder).path, 2, UidState.MAY_BE_IN),
+        target=folder / "next.parquet",
+        settings=SETTINGS,
+        interruption=interruption,
+    )
+
+
+WORK: dict[str, Callable[[Path, Interruption], object]] = {
+    "a comparison": lambda folder, interruption: compare(
+        *(staged_in(folder), base_in(folder), folder, SETTINGS), interruption=interruption
+    ),
+    "a fold": folding,
+    "an adoption": adopting,
+    "an import": lambda folder, interruption: refuse_twice(
+        *(Path("theirs"), base_in(folder).path, SETTINGS, interruption)
+    ),
+}
+
+
+@pytest.mark.parametrize("query", ENDLESS.values(), ids=ENDLESS.keys())
+@pytest.mark.parametrize("work", WORK.values(), ids=WORK.keys())
+async def test_a_stop_ends_the_query(
+    tmp_path: Path, work: Callable[[Path, Interruption], object], query: str
+) -> None:
+    switch, begun = StopSwitch(), threading.Event()
+    real = Session.rows
+
+    def endless(self: Session, _: str, __: Sequence[object] = ()) -> Iterator[pa.RecordBatch]:
+        begun.set()
+        for _ in real(self, query):
+            yield from ()  # The caller's rows have other columns.
+
+    with patch.object(Session, "rows", endless):
+        working = asyncio.create_task(
+            compute_or_stop(lambda interruption: work(tmp_path, interruption), switch)
+        )
+        await asyncio.to_thread(begun.wait)
+        switch.pull("a signal")
+        with pytest.raises(IncompleteError, match="a signal"):
+            await working
+    assert not (tmp_path / "next.parquet").exists()
+
+
+async def test_a_stop_that_came_before_keeps_the_query_from_beginning(tmp_path: Path) -> None:
+    switch = StopSwitch()
+    switch.pull("a signal")
+    with pytest.raises(IncompleteError, match="a signal"):
+        await compute_or_stop(lambda each: WORK["a fold"](tmp_path, each), switch)
+    assert not (tmp_path / "next.parquet").exists()
+
+
+async def test_what_ends_a_run_minds_only_a_further_stop(tmp_path: Path) -> None:
+    switch = StopSwitch()
+    switch.pull("a signal")
+    await compute_or_stop(
+        lambda interruption: WORK["a fold"](tmp_path, interruption), switch, minds_earlier=False
+    )
+    assert (tmp_path / "next.parquet").exists()
+    begun = threading.Event()
+
+    def work(interruption: Interruption) -> None:
+        with open_session(SETTINGS, tmp_path, interruption) as session:
+            begun.set()
+            for _ in session.rows(ENDLESS["before its first row"]):
+                raise AssertionError
+
+    working = asyncio.create_task(compute_or_stop(work, switch, minds_earlier=False))
+    await asyncio.to_thread(begun.wait)
+    switch.pull("another signal")
+    with pytest.raises(IncompleteError, match="another signal"):
+        await working
+
+
+def test_an_interruption_holds_for_whatever_is_begun_later(tmp_path: Path) -> None:
+    interruption = Interruption()
+    for reason in ("first", "second"):
+        interruption.trip(IncompleteError(reason))
+    with (
+        pytest.raises(IncompleteError, match="first"),
+        open_session(SETTINGS, tmp_path, interruption),
+    ):
+        raise AssertionError
+    assert list(tmp_path.iterdir()) == []
