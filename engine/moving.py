@@ -24,6 +24,7 @@ from engine.plan.records import Comparison, Snapshot, Staged, UidState
 from engine.plan.session import Interruption
 from engine.plan.snapshot_file import SNAPSHOT, describe, refuse_twice, take_over, uids_in
 from engine.plan.staging import UIDS, read_batches, stage, write_batches
+from engine.planning import attributed
 from engine.sending import StopSwitch, compute_or_stop, read_or_stop
 from engine.snapshots import ADOPTED, IMPORTED, RECONCILED, SnapshotStore
 from engine.source.block import Block
@@ -53,14 +54,18 @@ async def adopt(store: SnapshotStore, blocks: Iterable[Block], switch: StopSwitc
     return Brought(made, staged)
 
 
-async def reconcile(
+async def reconcile(  # noqa: PLR0913 - the list, what judges it, and why guards are lifted
     store: SnapshotStore,
     blocks: Iterable[Block],
     switch: StopSwitch,
     guards: GuardSettings,
     allowances: Sequence[Allowance] = (),
+    *,
+    reason: str | None = None,
 ) -> Brought:
     """Let the uids of `blocks` be all members, whatever was known before.
+
+    Why guards are lifted is kept with the snapshot, and by whom.
 
     Raises as `adopt`, `GuardError` for a list that the guards would not take for an export, and
     `IncompleteError` while the far side may not have applied what was sent: no list can tell of
@@ -98,13 +103,14 @@ async def reconcile(
         )
         blocking = [each for each in judge(facts, guards, allowances) if each.blocks]
         if blocking:
-            flags = " ".join((each.override or "").partition(" --reason")[0] for each in blocking)
+            flags = [(each.override or "").partition(" --reason")[0] for each in blocking]
             raise GuardError(
                 "; ".join(f"{each.guard}: {each.sentence}" for each in blocking),
                 hint="look at the list: who is missing from it counts as not in; if it is right: "
-                + flags,
+                + " ".join([*flags, '--reason "why"']),
             )
-        made = await _take_over(store, None, staged, UidState.IN, RECONCILED)
+        lifted = attributed(allowances, reason)
+        made = await _take_over(store, None, staged, UidState.IN, RECONCILED, lifted)
     return Brought(made, staged)
 
 
@@ -151,8 +157,13 @@ async def _compare(
     )
 
 
-async def _take_over(
-    store: SnapshotStore, base: Snapshot | None, staged: Staged, state: UidState, origin: str
+async def _take_over(  # noqa: PLR0913, PLR0917 - what is known, and what becomes of it
+    store: SnapshotStore,
+    base: Snapshot | None,
+    staged: Staged,
+    state: UidState,
+    origin: str,
+    lifted: Sequence[Mapping[str, Any]] = (),
 ) -> Generation:
     def maker(target: Path, interruption: Interruption) -> Snapshot:
         return adopt_staged(
@@ -165,7 +176,7 @@ async def _take_over(
             interruption=interruption,
         )
 
-    return await store.make(origin, maker)
+    return await store.make(origin, maker, lifted=lifted)
 
 
 async def bring(

@@ -149,7 +149,7 @@ class Planner:
             self._exported_utc_ns,
             inspection.profile.document(),
             [_told(verdict) for verdict in verdicts],
-            self._allowed(),
+            attributed(request.allowances, request.reason),
             {
                 **self._forecast(found, snapshot, recent),
                 "sample": _samples(found),
@@ -300,13 +300,14 @@ class Planner:
             last_name=last.cohort_name if last else None,
         )
 
-    def _allowed(self) -> list[dict[str, Any]]:
-        """Say which guards are lifted, by whom and why."""
-        who = {"user": _user(), "host": socket.gethostname()}
-        return [
-            {"guard": each.guard.value, "bound": each.bound, **who, "reason": self._request.reason}
-            for each in self._request.allowances
-        ]
+
+def attributed(allowances: Sequence[Allowance], reason: str | None) -> list[dict[str, Any]]:
+    """Say which guards are lifted, by whom and why, as the ledger keeps it."""
+    who = {"user": _user(), "host": socket.gethostname()}
+    return [
+        {"guard": each.guard.value, "bound": each.bound, **who, "reason": reason}
+        for each in allowances
+    ]
 
 
 def _user() -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -215,11 +216,13 @@ class SnapshotStore:
         last_attempt: int | None = None,
         folds: Sequence[Unfolded] = (),
         stays_open: int | None = None,
+        lifted: Sequence[Mapping[str, Any]] = (),
     ) -> Generation:
         """Make the snapshot that counts from now on, and drop what is no longer kept.
 
         It knows of everything up to `last_attempt`, by default of all that was sent, and takes
-        `folds` into account, which are closed but for run `stays_open`. Raises what `maker` does.
+        `folds` into account, which are closed but for run `stays_open`. `lifted` says which guards
+        were lifted for it, by whom and why. Raises what `maker` does.
         """
         last = await self._ledger.write(lambda c: generations.current(c, self.key))
         number = 1 + max([last.number if last else 0, *await self._unknown_files()])
@@ -238,6 +241,7 @@ class SnapshotStore:
             origin,
             self._clock.stamp(),
             last_attempt or 0,
+            lifted,
         )
 
         def work(connection: sqlite3.Connection) -> Generation:

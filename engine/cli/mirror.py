@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.options import (
+    AllowOption,
     CohortDescriptionOption,
     CohortIdOption,
     CohortNameOption,
@@ -19,9 +20,11 @@ from engine.cli.options import (
     FormatOption,
     JsonOption,
     NoHeaderOption,
+    ReasonOption,
     StateOption,
     StripOption,
     WaitOption,
+    require_reason,
 )
 from engine.cohort import Action, Cohort, check_id
 from engine.errors import EmptyExportError, ExitStatus, GuardError, UsageError
@@ -38,15 +41,6 @@ if TYPE_CHECKING:
 
 FirstOption = Annotated[
     Action, typer.Option("--first-action", help="What is sent first: removes, or adds.")
-]
-AllowOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--allow", metavar="GUARD[=BOUND]", help="Lift a guard, to a bound, for this run."
-    ),
-]
-ReasonOption = Annotated[
-    str | None, typer.Option("--reason", help="Why a guard is lifted; kept in the ledger.")
 ]
 AssumeEmptyOption = Annotated[
     bool,
@@ -228,8 +222,7 @@ class _Permits:
         """Raise `UsageError` for flags that exclude each other, or lack one."""
         if self.assume_empty and self.trust is not None:
             raise UsageError("--assume-empty and --trust exclude each other")
-        if self.allow and not (self.reason or "").strip():
-            raise UsageError("--allow wants a --reason", hint='--reason "why"; it is kept')
+        require_reason(self.allow, self.reason)
 
     def request(
         self,

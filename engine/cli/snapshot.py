@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.options import (
+    AllowOption,
     CohortIdOption,
     ColumnOption,
     ConfigOption,
@@ -17,10 +18,12 @@ from engine.cli.options import (
     FormatOption,
     JsonOption,
     NoHeaderOption,
+    ReasonOption,
     ShadowOption,
     StateOption,
     StripOption,
     WaitOption,
+    require_reason,
 )
 from engine.cli.streams import print_json, printing
 from engine.cli.text import printable, table_lines
@@ -215,23 +218,22 @@ def reconcile(
     state: StateOption = None,
     shadow: ShadowOption = False,
     wait: WaitOption = 0.0,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option("--allow", metavar="GUARD[=BOUND]", help="Lift a guard, to a bound."),
-    ] = None,
+    allow: AllowOption = None,
+    reason: ReasonOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Take a list of the cohort's real members, from elsewhere, for all that is known."""
     from engine import moving
     from engine.plan.guards import Allowance
 
+    require_reason(allow, reason)
     allowances = [Allowance.parse(text) for text in allow or []]
     where = _Where(cohort_id, config, endpoint, state, shadow, wait)
     source = _open(exports, column, format_name, header=not no_header, strip=strip)
     brought = _work(
         where,
         lambda store, switch, settings: moving.reconcile(
-            store, source.blocks(), switch, settings.guards, allowances
+            *(store, source.blocks(), switch, settings.guards, allowances), reason=reason
         ),
     )
     _print_brought(brought, as_json=as_json)
@@ -335,6 +337,7 @@ def _row(generation: "Generation") -> dict[str, Any]:
         "out": generation.out,
         "is_kept": generation.file is not None,
         "sha256": generation.digest.hex(),
+        "lifted": list(generation.lifted),
     }
 
 
@@ -357,11 +360,15 @@ def _print(rows: list[dict[str, Any]], *, as_json: bool) -> None:
         if as_json:
             print_json(rows)
             return
-        headings = [name.removeprefix("is_").replace("_", " ") for name in rows[0]]
-        shown = [tuple(map(_cell, row.values())) for row in rows]
+        names = [name for name in rows[0] if name not in _ONLY_IN_JSON]
+        headings = [name.removeprefix("is_").replace("_", " ") for name in names]
+        shown = [tuple(_cell(row[name]) for name in names) for row in rows]
         numbers = ("generation", "members", "unknown", "out")
         for line in table_lines(headings, shown, numbers=numbers):
             sys.stdout.write(printable(line) + "\n")
+
+
+_ONLY_IN_JSON = ("lifted",)
 
 
 def _cell(value: object) -> str:

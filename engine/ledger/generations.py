@@ -3,8 +3,9 @@
 Each is a function on a connection, inside its caller's transaction.
 """
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,8 @@ class Generation:
     made: Stamp
     last_attempt: int
     """The last attempt of the ledger that it knows of."""
+    lifted: Sequence[Mapping[str, Any]] = ()
+    """The guards that were lifted to take it from a list, by whom and why."""
 
 
 def current(connection: sqlite3.Connection, key: CohortKey) -> Generation | None:
@@ -40,7 +43,7 @@ def generations(connection: sqlite3.Connection, key: CohortKey) -> list[Generati
     """Return every snapshot there was, the latest first."""
     rows = connection.execute(
         "SELECT generation, run, file, digest, members, unknown, out, origin, made_boot_id, "
-        "made_boot_ns, made_utc_ns, last_attempt "
+        "made_boot_ns, made_utc_ns, last_attempt, lifted "
         "FROM generation WHERE partner = ? AND cohort_id = ? AND is_shadow = ? "
         "ORDER BY generation DESC",
         key.values,
@@ -49,9 +52,11 @@ def generations(connection: sqlite3.Connection, key: CohortKey) -> list[Generati
 
 
 def _generation(*row: Any) -> Generation:  # noqa: ANN401 - columns, as `generations` asks for them
-    number, run, file, digest, members, unknown, out, origin, *made, last_attempt = row
-    census = (members, unknown, out)
-    return Generation(number, run, file, digest, *census, origin, Stamp(*made), last_attempt)
+    number, run, file, digest, members, unknown, out, origin, *made, last_attempt, lifted = row
+    return Generation(
+        *(number, run, file, digest, members, unknown, out, origin, Stamp(*made), last_attempt),
+        lifted=json.loads(lifted),
+    )
 
 
 def intend(connection: sqlite3.Connection, key: CohortKey, number: int) -> None:
@@ -79,8 +84,8 @@ def enter(connection: sqlite3.Connection, key: CohortKey, generation: Generation
     )
     connection.execute(
         "INSERT INTO generation (partner, cohort_id, is_shadow, generation, run, file, digest, "
-        "members, unknown, out, origin, made_boot_id, made_boot_ns, made_utc_ns, last_attempt) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "members, unknown, out, origin, made_boot_id, made_boot_ns, made_utc_ns, last_attempt, "
+        "lifted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *key.values,
             generation.number,
@@ -93,6 +98,7 @@ def enter(connection: sqlite3.Connection, key: CohortKey, generation: Generation
             generation.origin,
             *(generation.made.boot_id, generation.made.boot_ns, generation.made.utc_ns),
             generation.last_attempt,
+            json.dumps(list(generation.lifted)),
         ),
     )
 

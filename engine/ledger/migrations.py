@@ -223,5 +223,11 @@ CREATE TABLE making (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS)
+_VERSION_3 = """
+-- Guards that were lifted to take a snapshot from a list, by whom and why: JSON. Those of a mirror
+-- stand in its plan.
+ALTER TABLE generation ADD COLUMN lifted TEXT NOT NULL DEFAULT '[]';
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS, _VERSION_3)
 """Scripts that lead from an empty file to the present version, in order."""

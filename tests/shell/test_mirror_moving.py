@@ -72,7 +72,7 @@ def test_a_list_that_lacks_most_of_what_is_known_reconciles_nothing(cohort: Coho
     guards = GuardSettings(small_cohort=3)
     with pytest.raises(GuardError, match="removals: 7 removals of a cohort of 10") as caught:
         cohort.commands.at_desk(lambda store: reconcile(store, UIDS[7:12], guards))
-    assert str(caught.value.hint).endswith("--allow removals=7")
+    assert str(caught.value.hint).endswith('--allow removals=7 --reason "why"')
     [(known, _)] = cohort.commands.look(lambda store: store.verify_all())
     assert known.members == 10
     lifted = [Allowance.parse("removals=7")]

@@ -89,11 +89,24 @@ def test_a_short_list_reconciles_nothing_unless_it_is_allowed(mirrored: Night) -
     blocked = mirrored.run(*reconcile)
     assert blocked.status == 4
     assert "removals: 200 removals of a cohort of 200" in blocked.document["reason"]
-    assert blocked.document["hint"].endswith("--allow removals=200")
-    assert mirrored.run(*reconcile, "--allow", "removals=199").status == 4
-    assert mirrored.run(*reconcile, "--allow", "removal=200").status == 2
-    [made] = ask(mirrored, "snapshot", "reconcile", "short.txt", "--allow", "removals=200")
+    assert blocked.document["hint"].endswith('--allow removals=200 --reason "why"')
+    why = ("--reason", "they were counted")
+    assert mirrored.run(*reconcile, "--allow", "removals=199", *why).status == 4
+    assert mirrored.run(*reconcile, "--allow", "removal=200", *why).status == 2
+    for reason in ((), ("--reason", ""), ("--reason", " ")):
+        refused = mirrored.run(*reconcile, "--allow", "removals=200", *reason)
+        assert refused.status == 2
+        assert "--reason" in refused.document["reason"]
+    [made] = ask(mirrored, "snapshot", "reconcile", "short.txt", "--allow", "removals=200", *why)
     assert made["members"] == 20
+    [latest, *earlier] = ask(mirrored, "snapshot", "list")
+    [lifted] = latest["lifted"]
+    assert lifted.keys() == {"guard", "bound", "user", "host", "reason"}
+    assert (lifted["guard"], lifted["bound"]) == ("removals", 200)
+    assert lifted["reason"] == "they were counted"
+    assert all(each["lifted"] == [] for each in earlier)
+    told = mirrored.run("snapshot", "list", *COHORT_ID)
+    assert "lifted" not in told.stdout.splitlines()[0]
 
 
 def test_a_snapshot_of_another_target_is_imported_only_when_that_is_meant(mirrored: Night) -> None:
