@@ -1,6 +1,5 @@
 """A snapshot's file: what it holds, and whether it still does."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from engine.plan.settings import PlanningSettings
 from engine.plan.staging import (
     LOST,
     checked_batches,
+    is_damage,
     open_parquet,
     read_batches,
     reason_of,
@@ -83,22 +83,13 @@ def _rows_from(path: Path, said: dict[bytes, bytes]) -> Iterator[pa.RecordBatch]
                 runs = pa.array(np.zeros(len(rows), np.int32))
                 yield pa.record_batch([rows["uid"], rows["state"], runs], schema=SNAPSHOT)
     except Exception as error:
-        if isinstance(error, MemoryError) and not _is_absurd(error):
+        if not is_damage(error):
             raise
         if isinstance(error, OSError) and error.strerror:
             raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
         raise UsageError(
             f"{path}: is no whole snapshot: {reason_of(error)}", hint=_WRITES_ONE
         ) from error
-
-
-def _is_absurd(error: MemoryError) -> bool:
-    """Say whether so much was asked for that only a damaged file can have asked for it."""
-    asked = re.search(r"size (\d+)", str(error))
-    return asked is not None and int(asked[1]) > _LARGEST_ALLOCATION
-
-
-_LARGEST_ALLOCATION = 2**32
 
 
 def _columns_of(file: pq.ParquetFile) -> list[str]:

@@ -1,5 +1,6 @@
 """An export read to its end, once, into a file that can be compared."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,9 +128,9 @@ def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
     try:
         with open_parquet(path) as file:
             yield from checked_batches(file, columns)
-    except MemoryError:
-        raise
     except Exception as error:
+        if not is_damage(error):
+            raise
         raise LedgerError(f"{path} cannot be read: {reason_of(error)}", hint=LOST) from error
 
 
@@ -170,6 +171,18 @@ def said_by(file: pq.ParquetFile) -> dict[bytes, bytes]:
 
 _SCHEMA_KEY = b"ARROW:schema"
 """Under this key, PyArrow writes the schema into every file."""
+
+
+def is_damage(error: Exception) -> bool:
+    """Say whether an error of reading tells of the file, and not of too little memory."""
+    if not isinstance(error, MemoryError):
+        return True
+    asked = re.search(r"size (\d+)", str(error))
+    return asked is not None and int(asked[1]) > _LARGEST_ALLOCATION
+
+
+_LARGEST_ALLOCATION = 2**32
+"""Only a damaged file asks for more bytes at once."""
 
 
 def reason_of(error: Exception) -> str:

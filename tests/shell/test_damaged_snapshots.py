@@ -1,0 +1,355 @@
+"""A damaged file of uids is refused or read right, never read wrong, and never a bug."""
+
+import os
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from mirrored_cohort import SETTLE, UIDS, Cohort, Night
+from test_mirror_moving import adopt, listed, reconcile
+from whole_push import Death
+
+from engine import moving
+from engine.errors import CohortSyncError, IncompleteError, LedgerError, UsageError
+from engine.plan.compare import LEG
+from engine.plan.planning import affordable
+from engine.plan.records import UidState
+from engine.plan.session import Interruption, open_session
+from engine.plan.settings import PlanningSettings
+from engine.plan.snapshot_file import SNAPSHOT, describe, look_up, refuse_twice, take_over
+from engine.plan.staging import read_batches, write_batches
+from engine.sending import StopSwitch
+
+SETTINGS = PlanningSettings(memory_megabytes=64, threads=1)
+COUNT = 40
+
+
+def rows_of(schema: pa.Schema, first: int = 0, count: int = COUNT) -> pa.RecordBatch:
+    numbers = range(first, first + count)
+    return pa.record_batch(
+        [
+            pa.array([f"u{number:04}".encode() for number in numbers]),
+            pa.array([1 + number % 4 for number in numbers], pa.uint8()),
+            pa.array([7] * count, pa.int32()),
+        ],
+        schema=schema,
+    )
+
+
+def exported(path: Path) -> None:
+    """Write a file as `snapshot export` does."""
+    schema = SNAPSHOT.with_metadata({b"cohortsync.cohort": b"c", b"cohortsync.target": b"t"})
+    write_batches(path, schema, [rows_of(schema)], "zstd")
+
+
+def from_folder_of_snapshots(path: Path) -> None:
+    write_batches(path, SNAPSHOT, [rows_of(SNAPSHOT)], "zstd")
+
+
+def from_plan(path: Path) -> None:
+    write_batches(path, LEG, [rows_of(LEG)])
+
+
+def brought_in(path: Path) -> pa.Table:
+    copy = path.with_name("copy.parquet")
+    take_over(path, copy)
+    with copy.open("rb") as file:
+        return pq.read_table(file)
+
+
+FILES: dict[str, tuple[Callable[[Path], None], Callable[[Path], pa.Table], pa.Schema]] = {
+    "an exported snapshot that is imported": (exported, brought_in, SNAPSHOT),
+    "a snapshot's own file that is imported": (from_folder_of_snapshots, brought_in, SNAPSHOT),
+    "the uids of a plan": (
+        from_plan,
+        lambda path: pa.Table.from_batches(read_batches(path, LEG.names), LEG),
+        LEG,
+    ),
+}
+
+
+def walk_flips(folder: Path, name: str, flips: Callable[[int], Iterator[int]]) -> Counter[str]:
+    """Read a file with one bit of it flipped, for each of `flips`; count how that ended."""
+    make, read, schema = FILES[name]
+    path = folder / "file.parquet"
+    make(path)
+    content = path.read_bytes()
+    wanted = rows_of(schema)
+    ended: Counter[str] = Counter()
+    for flip in flips(len(content) * 8):
+        flipped = bytearray(content)
+        flipped[flip // 8] ^= 1 << flip % 8
+        path.write_bytes(flipped)
+        found = read_or_refused(read, path)
+        if isinstance(found, CohortSyncError):
+            assert isinstance(found, (UsageError, LedgerError)), flip
+            assert found.hint
+            assert "\n" not in found.message
+            ended["refused"] += 1
+        else:
+            assert found["uid"].combine_chunks() == wanted["uid"], flip
+            assert found[1].combine_chunks() == wanted[1], flip
+            ended["right"] += 1
+    return ended
+
+
+def read_or_refused(read: Callable[[Path], pa.Table], path: Path) -> pa.Table | CohortSyncError:
+    try:
+        return read(path)
+    except CohortSyncError as error:
+        return error
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_is_noticed_or_does_no_harm(tmp_path: Path, name: str) -> None:
+    chance = random.Random(name)
+    ended = walk_flips(tmp_path, name, lambda bits: iter(sorted(chance.sample(range(bits), 60))))
+    assert ended["refused"] > ended["right"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+def test_any_flipped_bit_is_noticed_or_does_no_harm(tmp_path: Path, name: str) -> None:
+    ended = walk_flips(tmp_path, name, lambda bits: iter(range(bits)))
+    assert ended["refused"] > ended["right"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_cut_off_or_goes_on_is_refused(tmp_path: Path, name: str) -> None:
+    make, read, _ = FILES[name]
+    path = tmp_path / "file.parquet"
+    make(path)
+    content = path.read_bytes()
+    cut = [content[:end] for end in range(0, len(content), 61)]
+    for changed in (
+        *cut,
+        content[:-1],
+        content[1:],
+        content + b"\0",
+        content[:700] + content[701:],
+    ):
+        path.write_bytes(changed)
+        with pytest.raises((UsageError, LedgerError)):
+            read(path)
+
+
+def table(**columns: pa.Array) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            pq.write_table(pa.table(columns), file)
+
+    return write
+
+
+def snapshot(uids: list[bytes], states: list[int]) -> Callable[[Path], None]:
+    columns = [pa.array(uids), pa.array(states, pa.uint8()), pa.array([1] * len(uids), pa.int32())]
+    return lambda path: write_batches(path, SNAPSHOT, [pa.record_batch(columns, schema=SNAPSHOT)])
+
+
+def encrypted(path: Path) -> None:
+    exported(path)
+    path.write_bytes(path.read_bytes()[:-4] + b"PARE")
+
+
+UNFIT: dict[str, Callable[[Path], object]] = {
+    "nothing there": lambda _: None,
+    "an empty file": Path.touch,
+    "a folder": Path.mkdir,
+    "a pipe": os.mkfifo,
+    "a link to nothing": lambda path: path.symlink_to("nowhere"),
+    "text": lambda path: path.write_text("uid\na\n"),
+    "other columns": table(user_id=pa.array(["a"])),
+    "uids that are text": table(
+        uid=pa.array(["a"]), state=pa.array([1], pa.uint8()), run=pa.array([1], pa.int32())
+    ),
+    "columns that may hold nulls": table(
+        uid=pa.array([b"a"]), state=pa.array([1], pa.uint8()), run=pa.array([1], pa.int32())
+    ),
+    "the uids of a plan": from_plan,
+    "no such state": snapshot([b"a", b"b"], [1, 5]),
+    "a state of nothing": snapshot([b"a", b"b"], [0, 1]),
+    "a uid that is not UTF-8": snapshot([b"\xff"], [1]),
+    "a uid twice": snapshot([b"a", b"b", b"a"], [1, 1, 2]),
+    "an encrypted file": encrypted,
+}
+
+
+@pytest.mark.parametrize("make", UNFIT.values(), ids=UNFIT.keys())
+def test_what_is_no_snapshot_is_refused_by_name(
+    tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    path, copy = tmp_path / "theirs.parquet", tmp_path / "copy.parquet"
+    make(path)
+
+    def bring() -> None:
+        take_over(path, copy)
+        refuse_twice(path, copy, SETTINGS, Interruption())
+
+    with pytest.raises(UsageError, match=r"theirs\.parquet") as caught:
+        bring()
+    assert "copy.parquet" not in caught.value.message
+
+
+def test_a_snapshot_of_nobody_is_brought_in(tmp_path: Path) -> None:
+    path = tmp_path / "empty.parquet"
+    snapshot([], [])(path)
+    assert brought_in(path).num_rows == 0
+
+
+def harmed(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0x10
+    path.write_bytes(content)
+
+
+COMMANDS: dict[str, Callable[[Cohort], object]] = {
+    "mirror": lambda cohort: cohort.commands.mirror(UIDS[:3]).error,
+    "adopt": lambda cohort: cohort.commands.at_desk(lambda store: adopt(store, UIDS[:3])),
+    "compare": lambda cohort: cohort.commands.look(
+        lambda store: moving.lay_beside(store, listed(UIDS[:3]), StopSwitch())
+    ),
+    "export": lambda cohort: cohort.commands.look(
+        lambda store: moving.export(store, store.folder / "copy", None, "t")
+    ),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_goes_on_from_a_damaged_snapshot(tmp_path: Path, command: str) -> None:
+    cohort = Cohort(tmp_path)
+    cohort.spend(Night(frozenset(UIDS[:5])))
+    cohort.commands.machine.pause(SETTLE)
+    [file] = cohort.commands.ledger.parent.glob("snapshots/*/*/000001.parquet")
+    whole = file.read_bytes()
+    for place in (0, 40, len(whole) // 2, len(whole) - 1):
+        harmed(file, place)
+        try:
+            error = COMMANDS[command](cohort)
+        except CohortSyncError as raised:
+            error = raised
+        assert isinstance(error, LedgerError), place
+        assert "corrupt" in error.message
+        file.write_bytes(whole)
+    # A list of the real members needs nothing of it.
+    harmed(file, 40)
+    assert cohort.commands.at_desk(lambda store: reconcile(store, UIDS[:3])).members == 3
+
+
+def test_uids_that_were_sent_and_are_damaged_move_no_snapshot(tmp_path: Path) -> None:
+    cohort = Cohort(tmp_path)
+    died = cohort.commands.mirror(UIDS[:9], death=Death("arrived", 2))
+    assert died.died
+    [sent] = cohort.commands.ledger.parent.glob("plans/*/adds.parquet")
+    whole = sent.read_bytes()
+    for place in range(4, len(whole), len(whole) // 9):
+        harmed(sent, place)
+        ended = cohort.commands.mirror(UIDS[:9], sends=False)
+        if ended.error is not None:
+            assert isinstance(ended.error, LedgerError)
+            assert cohort.commands.look(lambda store: store.generations()) == []
+            sent.write_bytes(whole)
+            continue
+        [file] = cohort.commands.ledger.parent.glob("snapshots/*/*/000001.parquet")
+        assert look_up(file, UIDS[0]) is not None
+        return
+    cohort.commands.mirror(UIDS[:9], sends=False)
+    [file] = cohort.commands.ledger.parent.glob("snapshots/*/*/000001.parquet")
+    assert {look_up(file, uid) for uid in UIDS[:3]} == {(UidState.IN, 1)}
+
+
+# What DuckDB says, in the words of what a user can do about it.
+
+
+def ask(session: object, query: str) -> None:
+    for _ in session.rows(query):  # type: ignore[attr-defined] # a session
+        pass
+
+
+MANY = "SELECT hash(i)::VARCHAR || repeat('x', 40) AS s FROM range(3000000) AS r(i)"
+
+
+def test_a_plan_that_needs_more_memory_or_disk_than_there_is(tmp_path: Path) -> None:
+    grouped = f"SELECT s, count(*) FROM ({MANY}) GROUP BY s"  # noqa: S608 - made up here
+    with open_session(SETTINGS, tmp_path, Interruption()) as session:
+        ask(session, "SET max_temp_directory_size = '1MB'")
+        full = f"cannot be spilled into {tmp_path}: the disk is full"
+        with pytest.raises(IncompleteError, match=full):
+            ask(session, grouped)
+    with (
+        pytest.raises(IncompleteError, match="does not fit into 64 MB") as caught,
+        open_session(SETTINGS, tmp_path, Interruption()) as session,
+    ):
+        ask(session, f"SELECT list(s) FROM ({MANY})")  # noqa: S608 - made up here
+    assert "plan.memory_megabytes" in str(caught.value.hint)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_is_named_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "state=3" / "000001.parquet"
+    path.parent.mkdir()
+    from_folder_of_snapshots(path)
+    harmed(path, 40)
+    path.write_bytes(path.read_bytes()[:-30])
+    with (
+        pytest.raises(LedgerError, match=f"{path} cannot be read"),
+        open_session(SETTINGS, tmp_path, Interruption()) as session,
+    ):
+        ask(session, f"FROM {session.table(path)}")
+    with (
+        pytest.raises(LedgerError, match="nowhere cannot be read: No such file"),
+        open_session(SETTINGS, tmp_path, Interruption()) as session,
+    ):
+        session.table(tmp_path / "nowhere")
+
+
+def test_a_mistake_in_a_query_stays_a_bug(tmp_path: Path) -> None:
+    with open_session(SETTINGS, tmp_path, Interruption()) as session:
+        with pytest.raises(Exception, match="Parser Error") as caught:
+            ask(session, "SELEKT 1")
+        assert not isinstance(caught.value, CohortSyncError)
+
+
+LIMITS = {
+    "no limit": (-1, 1000, 8, (1000, 8)),
+    "room enough": (4000, 1000, 8, (1000, 8)),
+    "less room than the threads take": (2000, 1000, 8, (825, 1)),
+    "little room": (500, 1000, 8, (75, 1)),
+    "no room": (400, 1000, 8, None),
+    "less than is taken": (100, 64, 1, None),
+}
+"""Address space in MB, of which 200 are taken; the settings; what is left of them."""
+
+
+@pytest.mark.parametrize("case", LIMITS.values(), ids=LIMITS.keys())
+def test_a_plan_takes_no_more_address_space_than_there_is(
+    monkeypatch: pytest.MonkeyPatch, case: tuple[int, int, int, tuple[int, int] | None]
+) -> None:
+    limit, memory, threads, expected = case
+    monkeypatch.setattr(
+        "engine.plan.planning.resource.getrlimit",
+        lambda _: (limit * 1_000_000 if limit > 0 else limit,) * 2,
+    )
+    monkeypatch.setattr("engine.plan.planning._address_space", lambda: 200_000_000)
+    settings = PlanningSettings(memory_megabytes=memory, threads=threads)
+    if expected is None:
+        with pytest.raises(IncompleteError, match="address space"):
+            affordable(settings)
+        return
+    found = affordable(settings)
+    assert (found.memory_megabytes, found.threads) == expected
+
+
+def test_the_checksum_of_rows_does_not_depend_on_how_they_come(tmp_path: Path) -> None:
+    rows, sizes = rows_of(SNAPSHOT), (1, 3, 17, COUNT)
+    kept = set()
+    for size in sizes:
+        path = tmp_path / f"{size}.parquet"
+        write_batches(path, SNAPSHOT, [rows.slice(at, size) for at in range(0, COUNT, size)])
+        assert describe(path).census.total == COUNT
+        with path.open("rb") as file:
+            kept.add(pq.read_metadata(file).metadata[b"cohortsync.rows"])
+    assert len(kept) == 1
