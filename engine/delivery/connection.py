@@ -13,7 +13,7 @@ import termios
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -138,7 +138,8 @@ class WatchedConnector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - those of its base
         super().__init__(**options)
-        self._factory: partial[ResponseHandler] = partial(WatchedConnection, loop=self._loop)
+        watched = partial(WatchedConnection, loop=self._loop)
+        self._factory = cast("partial[ResponseHandler]", watched)
 
     async def connect(self, *arguments: Any, **named: Any) -> aiohttp.connector.Connection:  # noqa: ANN401 - those of its base
         """Return a connection on which nothing has arrived yet.
