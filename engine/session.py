@@ -10,7 +10,7 @@ from engine import __version__
 from engine.delivery.connection import WatchedConnector
 from engine.delivery.secrets import Secrets
 from engine.endpoint import Endpoint
-from engine.proxy import Proxy
+from engine.proxy import Proxy, proxy_for
 from engine.workspace import Workspace
 
 LONGEST_ANSWER = 65_536
@@ -52,6 +52,12 @@ def api_headers(workspace: Workspace) -> Mapping[str, str]:
         "Accept": "application/json",
         "User-Agent": f"cohortsync/{__version__}",
     }
+
+
+def refuse_unfit(workspace: Workspace) -> None:
+    """Raise `ConfigError` for what no request could be sent with, before a run is entered."""
+    workspace.require_key()
+    proxy_for(workspace.endpoint)
 
 
 def secrets_of(workspace: Workspace, proxy: Proxy | None) -> Secrets:

@@ -125,16 +125,10 @@ FAULTS: dict[str, tuple[Play, Fate]] = {
     "202 success": (answer(202, SUCCESS), UNCONFIRMED),
     "302": (answer(302, b"", Location="https://api.invalid/elsewhere"), ELSEWHERE),
     "308": (answer(308, b"", Location="https://api.invalid/elsewhere"), ELSEWHERE),
-    **{
-        f"{status} {form}": (Play(status, body), ELSEWHERE)
-        for status in (404, 405, 407, 409)
-        for form, body in (("html", HTML), ("in form", failure("no")))
-    },
-    **{
-        f"{status} {form}": (Play(status, body), UNCONFIRMED)
-        for status in (408, 421, 425, 499)
-        for form, body in (("html", HTML), ("in form", failure("no")))
-    },
+    **{f"{status} html": (Play(status, HTML), ELSEWHERE) for status in (404, 405, 407, 409)},
+    **{f"{status} html": (Play(status, HTML), UNCONFIRMED) for status in (408, 421, 425, 499)},
+    "404 in form": (Play(404, failure("no")), ELSEWHERE),
+    "408 in form": (Play(408, failure("no")), UNCONFIRMED),
     **{f"{status} html": (Play(status, HTML), ELSEWHERE) for status in (401, 403, 415)},
     "413 html": (answer(413, HTML), TOO_LARGE_BEFORE_IT),
     "429 html": (answer(429, HTML), THROTTLED_BEFORE_IT),
