@@ -12,7 +12,9 @@ DATA_CENTERS = ("01", "02", "03", "04", "05", "06", "101")
 """The vendor's data centers; a workspace lives in one of them."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
+_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
+"""What the resolver takes: it fails with an error of its own on an empty or a longer label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Endpoint:
             raise ValueError("should end after the port: the path is appended to it")
         if port == 0:
             raise ValueError("should be scheme://host:port with a port from 1 to 65535")
-        endpoint = cls(parts.scheme, _host(parts), port or _DEFAULT_PORTS[parts.scheme])
+        endpoint = cls(parts.scheme, host_of(parts), port or _DEFAULT_PORTS[parts.scheme])
         if endpoint.scheme == "http" and not endpoint.is_loopback:
             raise ValueError(
                 "should begin with https://: over http, anyone on the way could read the key"
@@ -98,7 +100,11 @@ class Endpoint:
         return f"{self._bracketed}:{self.port}"
 
 
-def _host(parts: SplitResult) -> str:
+def host_of(parts: SplitResult) -> str:
+    """Return a URL's host: a name in ASCII and lower case, or an address in canonical form.
+
+    Raises `ValueError` with a clause that says what is wrong.
+    """
     host = parts.hostname or ""
     try:
         address = ipaddress.ip_address(host)

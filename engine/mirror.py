@@ -31,6 +31,7 @@ from engine.report.history import reading
 from engine.report.planned import plan_document
 from engine.report.result import Opening, RunResult
 from engine.sending import StopSwitch
+from engine.session import refuse_unfit
 from engine.snapshots import SnapshotStore
 from engine.storage.files import digest_of
 
@@ -86,6 +87,8 @@ async def mirror(
     key = CohortKey(config.workspace.partner, request.cohort.id, request.is_shadow)
     desk = looking.desk(config, key)
     _refuse_narrow(config, request.cohort)
+    if sends:
+        refuse_unfit(config.workspace)
     async with desk.open(request.wait_seconds) as (ledger, store):
         base = await find_base(store, assume_empty=request.assume_empty, trust=request.trust)
         return await _plan_and_send(request, desk, ledger, store, base, looking, sends=sends)
@@ -110,6 +113,8 @@ async def rollback(  # noqa: PLR0913 - what to make of which cohort, and how
     looking = Watch(**watch)
     key = CohortKey(config.workspace.partner, cohort_id)
     desk = looking.desk(config, key)
+    if sends:
+        refuse_unfit(config.workspace)
     async with desk.open(wait_seconds) as (ledger, store):
         base = await find_base(store)
         snapshot = await store.verified(generation)
@@ -198,6 +203,7 @@ async def apply(
             f"plan {plan} is of partner {row['partner']}, by the configuration "
             f"it is {config.workspace.partner} now"
         )
+    refuse_unfit(config.workspace)
     cohort = Cohort(row["cohort_id"], row["cohort_name"], row["cohort_description"])
     desk = looking.desk(config, CohortKey(row["partner"], row["cohort_id"]))
     async with desk.open(wait_seconds) as (ledger, store):

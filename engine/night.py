@@ -13,7 +13,7 @@ from engine.errors import ExitStatus, IncompleteError
 from engine.ledger import changes, plans
 from engine.ledger.ledger import Ledger
 from engine.ledger.plans import PlanRecord, Stretch
-from engine.ledger.records import RunState
+from engine.ledger.records import FAILED, RunState
 from engine.plan.compare import leg_path
 from engine.plan.leg import leg_blocks
 from engine.report.accounts import Accounts, account, exit_status_of
@@ -153,7 +153,8 @@ class Night:
             hint = stop.hint
             if is_open in {APPLIED, CANARY}:
                 hint = "make a new plan: it goes on from what was acknowledged"
-            return _STATUS[stop.exit_status], stop.exit_status, stop.reason, hint
+            word = FAILED if stop.is_misconfigured else _STATUS[stop.exit_status]
+            return word, stop.exit_status, stop.reason, hint
         uids = accounts.uids
         apply_rest = f"`cohortsync apply {self._state.name}` sends "
         if is_open in {LASTING, SHOWN, SHADOW}:

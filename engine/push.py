@@ -27,13 +27,14 @@ from engine.errors import (
 )
 from engine.ledger import changes, following
 from engine.ledger.ledger import Ledger
-from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingSettings
+from engine.ledger.records import FAILED, CohortKey, Command, RunKey, RunState, SittingSettings
 from engine.plan.recording import recording
 from engine.report.accounts import Accounts, account, exit_status_of
 from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
 from engine.report.history import reading
 from engine.report.result import Opening, RunResult
 from engine.sending import Sender, StopSwitch, wait_or_stop
+from engine.session import refuse_unfit
 from engine.snapshots import SnapshotStore
 from engine.source.block import Source
 
@@ -76,6 +77,7 @@ async def push(  # noqa: PLR0913 - what and how, then who looks on
     workspace = config.workspace
     envelope = Envelope(workspace.partner, request.cohort, request.action)
     Cutter(envelope, config.packing.payload_bytes)  # Refuses a limit that leaves no room, early.
+    refuse_unfit(workspace)
     key = CohortKey(workspace.partner, request.cohort.id)
     desk = Desk(config, key, observe, note, switch, clock)
     async with desk.open(request.wait_seconds) as (ledger, store):
@@ -257,12 +259,12 @@ class _Sitting:
         if accounts.imbalance:
             exit_status, reason = ExitStatus.UNBALANCED, f"the books: {accounts.imbalance}"
             hint = "this is a bug in cohortsync; keep the state folder and report it"
+        is_misconfigured = stop is not None and stop.is_misconfigured and not accounts.imbalance
+        status = FAILED if is_misconfigured else _STATUS[exit_status]
         with suppress(IncompleteError):  # A full disk: the next command finds the run as it is.
-            await self._ledger.finish(self._state, _STATUS[exit_status], exit_status, reason, pace)
+            await self._ledger.finish(self._state, status, exit_status, reason, pace)
             accounts = self._read_accounts()
-        accounts = replace(
-            accounts, status=_STATUS[exit_status], exit_status=int(exit_status), reason=reason
-        )
+        accounts = replace(accounts, status=status, exit_status=int(exit_status), reason=reason)
         return RunResult(accounts, exit_status, hint)
 
     def _read_accounts(self) -> Accounts:

@@ -1,7 +1,7 @@
 """The way to the endpoint, tried step by step: name, connection, encryption and, if asked, key.
 
 A step returns what it found in words, raises `Inapplicable` where there is nothing to try, and
-`IncompleteError` or `RefusedError` where it failed.
+`ConfigError`, `IncompleteError` or `RefusedError` where it failed, as a run's first request would.
 """
 
 import asyncio
@@ -9,18 +9,23 @@ import os
 import socket
 import ssl
 from http import HTTPStatus
-from typing import Any
-from urllib.parse import urlsplit
 
-import aiohttp
 import orjson
 
-from engine.endpoint import COHORT_SYNC_PATH
-from engine.errors import IncompleteError, RefusedError
-from engine.session import open_session, proxy_for, read_bounded
+from engine.clock import SystemClock
+from engine.delivery.failure import TIMED_OUT, certificate_hint
+from engine.delivery.outcome import (
+    Fatal,
+    Throttled,
+    Unconfirmed,
+    may_have_been_applied,
+    reason_of,
+)
+from engine.delivery.settings import DeliverySettings
+from engine.delivery.transport import Exchange, Transport
+from engine.errors import ConfigError, ExitStatus, IncompleteError, RefusedError
+from engine.proxy import proxy_for
 from engine.workspace import Workspace
-
-_PROXY_PORTS = {"http": 80, "https": 443}
 
 
 class Inapplicable(Exception):  # noqa: N818 - it says that a step is not needed, not that it failed
@@ -60,10 +65,8 @@ class Reach:
     async def connect(self) -> str:
         """Open a connection, to the proxy where there is one, and close it."""
         if proxy := proxy_for(self._endpoint):
-            parts = urlsplit(proxy)
-            host, port = parts.hostname or "", parts.port or _PROXY_PORTS[parts.scheme]
-            await self._open(host, port)
-            return f"via proxy {host}:{port}, which takes connections"
+            await self._open(proxy.host, proxy.port)
+            return f"via proxy {proxy.host}:{proxy.port}, which takes connections"
         await self._open(self._endpoint.host, self._endpoint.port)
         return f"{self._endpoint.label} takes connections"
 
@@ -85,19 +88,44 @@ class Reach:
             "partner": workspace.partner,
             "parameters": {"cohort_id": "cohortsync-check", "cohort_name": "cohortsync check"},
         }
-        session = open_session(workspace, aiohttp.ClientTimeout(total=self._seconds))
-        post = session.post(
-            self._endpoint.url + COHORT_SYNC_PATH,
-            data=orjson.dumps(request),
-            proxy=proxy_for(self._endpoint),
-            allow_redirects=False,
+        settings = DeliverySettings(max_in_flight=1, timeout_seconds=self._seconds)
+        async with Transport(workspace, settings, SystemClock()) as transport:
+            exchange = await transport.send(orjson.dumps(request), _at_once)
+        return self._read_verdict(exchange)
+
+    def _read_verdict(self, exchange: Exchange) -> str:
+        """Read what came of the request without members as a verdict on the key."""
+        status, outcome = exchange.http_status, exchange.outcome
+        if isinstance(outcome, Fatal) and outcome.exit_status is ExitStatus.USAGE:
+            raise ConfigError(f"{self._endpoint.label}: {outcome.reason}", hint=outcome.hint)
+        if status is None:
+            reason = reason_of(outcome) or "no answer"
+            if reason == TIMED_OUT:
+                reason = f"no answer within {self._seconds:g} s"
+            raise IncompleteError(f"{self._endpoint.label}: {reason}", hint=self._network_hint())
+        is_the_apis = not may_have_been_applied(outcome)
+        if status == HTTPStatus.BAD_REQUEST and is_the_apis:
+            return (
+                "the key is good: a request without members got past it, and was refused with 400"
+            )
+        if status == HTTPStatus.UNAUTHORIZED and is_the_apis:
+            raise RefusedError(
+                "the API answers 401: the key is not good for this workspace",
+                hint="compare workspace id, Data API key and data center with the dashboard",
+            )
+        if status == HTTPStatus.FORBIDDEN and is_the_apis:
+            raise RefusedError(
+                "the API answers 403: the account is blocked or suspended",
+                hint="ask MoEngage's support",
+            )
+        unsaid = f"the answer is {status}, which says nothing about the key"
+        is_a_page = HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
+        if isinstance(outcome, Throttled | Unconfirmed) and not is_a_page:
+            raise IncompleteError(unsaid, hint="try again in a minute")
+        hint = (
+            outcome.hint if isinstance(outcome, Fatal) else "see whether the endpoint is the API's"
         )
-        try:
-            async with session, post as response:
-                answer = await read_bounded(response)
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._unreachable(self._endpoint.label, error) from None
-        return read_verdict(response.status, answer)
+        raise RefusedError(unsaid, hint=hint)
 
     async def _open(self, host: str, port: int, context: ssl.SSLContext | None = None) -> None:
         try:
@@ -109,50 +137,23 @@ class Reach:
         except OSError as error:
             raise self._unreachable(f"{host}:{port}", error) from None
 
-    def _unreachable(self, place: str, error: Exception) -> IncompleteError:
-        if isinstance(error, ssl.SSLError):
-            hint = "SSL_CERT_FILE names the CA bundle where a company has its own"
-        elif self._endpoint.is_loopback:
-            hint = "`cohortsync emulator` starts an emulator on this machine"
-        else:
-            hint = "see whether a firewall stands between, or a proxy is needed (HTTPS_PROXY)"
-        return IncompleteError(f"{place}: {_reason(error, self._seconds)}", hint=hint)
+    def _unreachable(self, place: str, error: OSError) -> ConfigError | IncompleteError:
+        message = f"{place}: {_reason(error, self._seconds)}"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return ConfigError(message, hint=certificate_hint(error))
+        return IncompleteError(message, hint=self._network_hint())
+
+    def _network_hint(self) -> str:
+        if self._endpoint.is_loopback:
+            return "`cohortsync emulator` starts an emulator on this machine"
+        return "see whether a firewall stands between, or a proxy is needed (HTTPS_PROXY)"
 
 
-def read_verdict(status: int, body: bytes) -> str:
-    """Read an answer to the request without members as a verdict on the key.
-
-    Returns the words for a good key; raises `RefusedError` where the API refuses the key or is not
-    the API, and `IncompleteError` where it does not get as far as to say.
-    """
-    if status == HTTPStatus.BAD_REQUEST and _is_refusal(body):
-        return "the key is good: a request without members got past it, and was refused with 400"
-    if status == HTTPStatus.UNAUTHORIZED:
-        raise RefusedError(
-            "the API answers 401: the key is not good for this workspace",
-            hint="compare workspace id, Data API key and data center with the dashboard",
-        )
-    if status == HTTPStatus.FORBIDDEN:
-        raise RefusedError(
-            "the API answers 403: the account is blocked or suspended",
-            hint="ask MoEngage's support",
-        )
-    unsaid = f"the answer is {status}, which says nothing about the key"
-    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise IncompleteError(unsaid, hint="try again in a minute")
-    raise RefusedError(unsaid, hint="see whether the endpoint is the API's")
+async def _at_once() -> None:
+    """Take a turn without a wait: whoever asks has waited for it."""
 
 
-def _is_refusal(body: bytes) -> bool:
-    """Say whether a body is the API's own way to refuse, and not a gateway's."""
-    try:
-        answer: Any = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return False
-    return isinstance(answer, dict) and isinstance(answer.get("error"), dict)
-
-
-def _reason(error: Exception, seconds: float) -> str:
+def _reason(error: OSError | UnicodeError, seconds: float) -> str:
     match error:
         case TimeoutError():
             return f"no answer within {seconds:g} s"
@@ -167,4 +168,4 @@ def _reason(error: Exception, seconds: float) -> str:
         case OSError():  # several addresses, each with a reason of its own
             return "none of its addresses takes connections"
         case _:
-            return type(error).__name__
+            return "the name is malformed"

@@ -1,15 +1,16 @@
-"""What every request to the API has in common: the session that knows the key, and the proxy."""
+"""What every request to the API has in common: the pool, the credentials, a bound on answers."""
 
 import base64
-from collections.abc import Sequence
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+import ssl
+from collections.abc import Mapping, Sequence
 
 import aiohttp
 
 from engine import __version__
+from engine.delivery.connection import WatchedConnector
+from engine.delivery.secrets import Secrets
 from engine.endpoint import Endpoint
-from engine.errors import ConfigError
+from engine.proxy import Proxy, proxy_for
 from engine.workspace import Workspace
 
 LONGEST_ANSWER = 65_536
@@ -23,26 +24,57 @@ def open_session(
     connections: int = 1,
     traces: Sequence[aiohttp.TraceConfig] = (),
 ) -> aiohttp.ClientSession:
-    """Open a pool of connections whose requests carry the workspace's credentials.
+    """Open a pool of connections to the workspace's endpoint.
 
-    The session takes no credentials from elsewhere, such as ~/.netrc, and keeps no cookies. Raises
-    `ConfigError` where the workspace was loaded without its key.
+    The session knows no credentials: whatever were its default would go to a proxy too, in clear,
+    with the CONNECT that opens a tunnel. It takes none from elsewhere, such as ~/.netrc, and keeps
+    no cookies.
     """
-    pair = f"{workspace.id}:{workspace.require_key().reveal()}"
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections),
-        headers={
-            "Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}",
-            "MOE-APPKEY": workspace.id,
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "User-Agent": f"cohortsync/{__version__}",
-        },
+        connector=WatchedConnector(limit=connections, ssl=_tls(workspace.endpoint)),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=timeout,
         trace_configs=list(traces),
         trust_env=False,
     )
+
+
+def api_headers(workspace: Workspace) -> Mapping[str, str]:
+    """Return the headers of the API's requests, which nothing else may carry.
+
+    Raises `ConfigError` where the workspace was loaded without its key.
+    """
+    pair = f"{workspace.id}:{workspace.require_key().reveal()}"
+    return {
+        "Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}",
+        "MOE-APPKEY": workspace.id,
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+        "User-Agent": f"cohortsync/{__version__}",
+    }
+
+
+def refuse_unfit(workspace: Workspace) -> None:
+    """Raise `ConfigError` for what no request could be sent with, before a run is entered."""
+    workspace.require_key()
+    proxy_for(workspace.endpoint)
+
+
+def secrets_of(workspace: Workspace, proxy: Proxy | None) -> Secrets:
+    """Return what must never be kept of an answer that repeats it."""
+    pairs = [(workspace.id, workspace.require_key().reveal())]
+    if proxy is not None and proxy.credentials is not None:
+        pairs.append(proxy.credentials)
+    return Secrets.of(*pairs)
+
+
+def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
+    """Return what verifies certificates, made now: SSL_CERT_FILE may be newer than the import."""
+    if endpoint.scheme == "http":
+        return True
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 async def read_bounded(response: aiohttp.ClientResponse) -> bytes:
@@ -57,24 +89,3 @@ async def read_bounded(response: aiohttp.ClientResponse) -> bytes:
             response.close()
             break
     return bytes(body)
-
-
-def proxy_for(endpoint: Endpoint) -> str | None:
-    """Return the URL of the proxy that the environment names for an endpoint, if any.
-
-    HTTPS_PROXY, NO_PROXY and so on are read. Loopback never has one: a proxy on the way there would
-    see the credentials over plain http. Raises `ConfigError` for a value that is no URL.
-    """
-    proxy = getproxies().get(endpoint.scheme)
-    if endpoint.is_loopback or not proxy or proxy_bypass(endpoint.host):
-        return None
-    url = proxy if "://" in proxy else f"http://{proxy}"
-    try:
-        parts = urlsplit(url)
-        is_url = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_url = False
-    if not is_url:
-        # The value is not repeated: a proxy's URL may hold a password.
-        raise ConfigError(f"environment: `{endpoint.scheme.upper()}_PROXY` should be a URL")
-    return url

@@ -29,8 +29,8 @@ def check(
     The key can't be tested without sending; with --live one request is sent that names no members:
     400 means that the key is good, 401 that it is not.
 
-    Exit status: 0 all good; 2 configuration or state folder; 3 the API refuses the key; 75 the
-    endpoint can't be reached.
+    Exit status: 0 all good; 2 configuration, state folder, proxy or certificate; 3 the API refuses
+    the key; 75 the endpoint can't be reached.
     """
     # The network's libraries cost more than `--help` may.
     from engine.check import exit_status, run_checks

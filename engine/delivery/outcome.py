@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from engine.errors import ExitStatus
+
 
 class BatchState(StrEnum):
     """Where a batch stands in the books."""
@@ -28,6 +30,8 @@ class Throttled:
 
     retry_after: float | None
     """Seconds that the answer asks to wait; None when it does not say."""
+    may_have_been_applied: bool = False
+    """Whether the answer is not the API's own: what gave it may have passed the request on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +66,21 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
-    """413: this payload is over the limit that the API goes by."""
+    """413: this payload is over the limit that the API goes by, or something before it."""
 
     reason: str
+    may_have_been_applied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Fatal:
-    """The API refuses the run: more requests would meet the same answer."""
+    """The run can't go on: more requests would meet the same."""
 
     reason: str
     hint: str
     may_have_been_applied: bool = False
+    exit_status: ExitStatus = ExitStatus.REFUSED
+    """`USAGE` where this machine's configuration is to blame, and nothing reached the API."""
 
 
 Outcome = Accepted | Throttled | NotSent | Unconfirmed | Rejected | TooLarge | Fatal
@@ -105,7 +112,7 @@ def may_have_been_applied(outcome: Outcome) -> bool:
     match outcome:
         case Unconfirmed():
             return True
-        case Fatal():
+        case Throttled() | TooLarge() | Fatal():
             return outcome.may_have_been_applied
         case _:
             return False
@@ -133,10 +140,11 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """Stop the run: the API refuses it."""
+    """Stop the run."""
 
     reason: str
     hint: str
+    exit_status: ExitStatus = ExitStatus.REFUSED
 
 
 Decision = Settle | RetryAfter | Split | Abort

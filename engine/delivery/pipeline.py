@@ -103,7 +103,7 @@ class Delivery:
         self._retry = retry
         self._jitter = jitter
         self._observe = observe
-        self._outage = Outage(retry.give_up_after_seconds, nobody_listens_hint)
+        self._outage = Outage(retry, nobody_listens_hint)
         self._isolation = Isolation(
             retry.max_isolation_requests,
             requests=state.isolation_requests,
@@ -313,7 +313,7 @@ class Delivery:
         began = flight.turn.sent_at if flight.turn else flight.began
         gone = self._outage.judge(exchange, began, now)
         if gone is not None and self._stop is None:
-            self.stop(Stop(ExitStatus.INCOMPLETE, gone.reason, gone.hint))
+            self.stop(Stop(gone.exit_status, gone.reason, gone.hint))
         is_whim = isinstance(outcome, TooLarge) and self._intake.is_whim(work)
         if is_whim or isinstance(outcome, NotSent | Unconfirmed):
             work.failures += 1
@@ -399,9 +399,9 @@ class Delivery:
                 self._retry_later(work, seconds)
             case Split():
                 self._replace(work, halves, "the API refused it as a whole")
-            case Abort(reason, hint):
+            case Abort(reason, hint, exit_status):
                 if self._stop is None:
-                    self.stop(Stop(ExitStatus.REFUSED, reason, hint))
+                    self.stop(Stop(exit_status, reason, hint))
 
     async def _trust_request(self) -> None:
         """After an acceptance the request is known to be right: the suspects are to blame."""

@@ -1,28 +1,29 @@
-"""One table reads every answer, and every error of the client, as an outcome."""
+"""One table reads every answer as an outcome.
+
+Six refusals in the API's own form are known: the request was not applied. Any other answer may come
+from something before the API, after that has taken the request: it may have been applied.
+"""
 
 import email.utils
 import math
-import os
 import re
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 
-import aiohttp
 import orjson
 
 from engine.delivery.outcome import (
     Accepted,
     Fatal,
-    NotSent,
     Outcome,
     Rejected,
     Throttled,
     TooLarge,
     Unconfirmed,
 )
+from engine.delivery.secrets import Secrets
 
 _MEMBER_ATTRIBUTES = frozenset({"uid", "uids", "member", "members"})
 _REQUEST_ATTRIBUTES = frozenset(
@@ -31,13 +32,23 @@ _REQUEST_ATTRIBUTES = frozenset(
 _LONGEST_REASON = 200
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?", re.ASCII)
 
+_TRIED_AGAIN = frozenset({408, 421, 425, 499})
+"""Those below 500 that speak of this one exchange: too slow, too early, on a wrong connection."""
+
 _CHECK_HINT = "`cohortsync check` shows what is configured; then run the same command again"
 _HINTS = {
     401: f"workspace id and API key do not belong together, or one is wrong; {_CHECK_HINT}",
-    403: "the vendor has suspended or blocked the account, which only they can lift; or a gateway "
-    "on the way refuses the request",
+    403: "the vendor has suspended or blocked the account, which only they can lift",
     415: "something on the way changed the request's Content-Type: look for a proxy",
 }
+_GATEWAY_HINT = (
+    "this is not the API's own answer: a gateway or proxy before it refuses the request; see what "
+    "it wants, then run the same command again"
+)
+_ELSEWHERE_HINT = f"so the API does not answer: is the endpoint right? {_CHECK_HINT}"
+_OF_GATEWAYS = frozenset({400, 401, 402, 403, 407, 414, 415, 431, 451})
+"""Statuses by which what is on the way, rather than a wrong address, refuses a request."""
+_NONE = Secrets()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,10 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    is_early: bool = False
+    """Whether it began before the other side had received the whole request."""
+    has_more: bool = False
+    """Whether more came behind it, so that it may not be the answer to this request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,47 +70,76 @@ class Reading:
 
     outcome: Outcome
     request_id: str | None = None
+    is_regular: bool = True
+    """Whether it is the API's own, in its place: the connection may carry another request."""
 
 
-def read_answer(answer: Answer, utc_now: float) -> Reading:
-    """Read an answer; `utc_now`, in seconds since 1970, places a Retry-After that is a date."""
+def read_answer(answer: Answer, utc_now: float, secrets: Secrets = _NONE) -> Reading:
+    """Read an answer; `utc_now`, in seconds since 1970, places a Retry-After that is a date.
+
+    Credentials that it repeats are masked in whatever is kept of it.
+    """
     document = _json_object(answer.body)
     error = document.get("error")
-    details = error if isinstance(error, dict) else {}
+    is_refusal = document.get("status") == "fail" and isinstance(error, dict)
+    details = error if isinstance(error, dict) and is_refusal else {}
+    is_in_place = not (answer.is_early or answer.has_more)
+    is_success = answer.status == 200 and document.get("status") == "success"  # noqa: PLR2004 - HTTP's OK
     request_id = details.get("request_id")
+    if answer.has_more:
+        outcome: Outcome = Unconfirmed(f"{answer.status}, with more behind it than one answer")
+    elif is_success:
+        early = Unconfirmed("200 before the request was received")
+        outcome = Accepted() if is_in_place else early
+    else:
+        is_known = is_refusal and is_in_place
+        outcome = _outcome(answer, _Details(details, secrets), utc_now, is_known=is_known)
     return Reading(
-        _outcome(answer, document, details, utc_now),
-        request_id if isinstance(request_id, str) else None,
+        outcome,
+        _kept(secrets.mask(request_id)) if isinstance(request_id, str) else None,
+        is_regular=is_in_place and (is_success or is_refusal),
     )
 
 
-def _outcome(
-    answer: Answer, document: dict[str, Any], details: dict[str, Any], utc_now: float
-) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class _Details:
+    """What the API says of an error, and what of it may be kept."""
+
+    error: Mapping[str, Any]
+    secrets: Secrets
+
+    def reason(self, status: int, *keys: str) -> str:
+        """Join the status and those of the fields that are text to a reason."""
+        fields = [self.error.get(key) for key in keys]
+        told = [self.secrets.mask(field) for field in fields if isinstance(field, str) and field]
+        return _kept(": ".join([str(status), *told]))
+
+
+def _outcome(answer: Answer, details: _Details, utc_now: float, *, is_known: bool) -> Outcome:
+    """Read what is no acceptance; `is_known` says that the API itself refuses the request."""
     status = answer.status
-    reason = _reason(status, details, ("type", "attribute"))
-    detail = _reason(status, details, ("type", "attribute", "message"))
+    reason = details.reason(status, "type", "attribute")
     match status:
-        case 200 if document.get("status") == "success":
-            return Accepted()
-        case 429:
-            return Throttled(retry_after(answer.headers, utc_now))
-        case 400:
-            return _bad_request(details, reason, detail)
-        case 413:
-            return TooLarge(reason)
-        case _ if 300 <= status < 500:  # noqa: PLR2004 - the classes of HTTP's statuses
-            hint = _HINTS.get(
-                status, f"so the API does not answer: is the endpoint right? {_CHECK_HINT}"
-            )
-            return Fatal(reason, hint, may_have_been_applied=status < 400)  # noqa: PLR2004 - as above
         case 200:
             return Unconfirmed("200 without the API's success body")
+        case 429:
+            wait = retry_after(answer.headers, utc_now)
+            return Throttled(wait, may_have_been_applied=not is_known)
+        case 413:
+            return TooLarge(reason, may_have_been_applied=not is_known)
+        case 400 if is_known:
+            detail = details.reason(status, "type", "attribute", "message")
+            return _bad_request(details.error, reason, detail)
+        case 401 | 403 | 415 if is_known:
+            return Fatal(reason, _HINTS[status])
+        case _ if 300 <= status < 500 and status not in _TRIED_AGAIN:  # noqa: PLR2004 - HTTP's classes
+            hint = _GATEWAY_HINT if status in _OF_GATEWAYS else _ELSEWHERE_HINT
+            return Fatal(reason, hint, may_have_been_applied=True)
         case _:
             return Unconfirmed(reason)
 
 
-def _bad_request(details: dict[str, Any], reason: str, detail: str) -> Outcome:
+def _bad_request(details: Mapping[str, Any], reason: str, detail: str) -> Outcome:
     attribute = details.get("attribute")
     named = _names(attribute)
     if named & _MEMBER_ATTRIBUTES:
@@ -115,10 +159,10 @@ def _names(attribute: object) -> set[str]:
     return set(names)
 
 
-def _reason(status: int, details: dict[str, Any], keys: tuple[str, ...]) -> str:
-    said = [str(details[key]) for key in keys if details.get(key)]
-    text = ": ".join([str(status), *said])[:_LONGEST_REASON]
-    return "".join(character if character.isprintable() else "?" for character in text)
+def _kept(text: str) -> str:
+    """Return foreign text as it may be kept: one short line without control characters."""
+    short = text[:_LONGEST_REASON]
+    return "".join(character if character.isprintable() else "?" for character in short)
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
@@ -163,37 +207,3 @@ def _seconds_until(date: str, utc_now: float) -> float | None:
         return None
     # HTTP knows no local time; one of its forms of a date names no zone.
     return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - utc_now
-
-
-def read_failure(error: BaseException, *, head_left: bool) -> NotSent | Unconfirmed:
-    """Read an error of the client; before the head left, nothing can have been applied."""
-    reason = _describe(error)
-    if head_left:
-        return Unconfirmed(reason)
-    cause = getattr(error, "os_error", error)
-    return NotSent(reason, nobody_listens=isinstance(cause, ConnectionRefusedError))
-
-
-def _describe(error: BaseException) -> str:
-    """Say what went wrong without the error's own text, which may quote a proxy's password."""
-    match error:
-        case TimeoutError():
-            return "timed out"
-        case aiohttp.ClientConnectorCertificateError() | ssl.SSLCertVerificationError():
-            return "the server's certificate is not trusted"
-        case aiohttp.ClientConnectorSSLError(os_error=ssl.SSLError(reason=reason)):
-            return f"TLS failed: {reason}"
-        case aiohttp.ClientConnectorDNSError():
-            return "the host's name cannot be resolved"
-        case aiohttp.ServerDisconnectedError():
-            return "the server closed the connection"
-        case aiohttp.ClientPayloadError():
-            return "the answer was cut off"
-        case aiohttp.ClientHttpProxyError(status=status):
-            return f"the proxy answered {status}"
-        case aiohttp.ClientConnectorError(os_error=OSError(errno=int(number))):
-            return f"no connection: {os.strerror(number).lower()}"
-        case OSError(strerror=str(text)) if text:
-            return f"{type(error).__name__}: {text}"
-        case _:
-            return type(error).__name__

@@ -35,6 +35,8 @@ class RetrySettings:
     """What a wait never exceeds."""
     give_up_after_seconds: Annotated[float, Gt(0)] = 900.0
     """An API that answers nothing useful for this long is down: the run stops, to go on later."""
+    give_up_throttled_after_seconds: Annotated[float, Gt(0)] = 7200.0
+    """An API that answers nothing but 429s for this long is given up too."""
     max_isolation_requests: Annotated[int, Ge(1)] = 1000
     """Requests a run may spend on finding the uids that the API rejects."""
 
@@ -79,7 +81,7 @@ def decide(  # noqa: PLR0913 - what a decision depends on
             return RetryAfter(backoff(failures, jitter, settings))
         case Rejected(reason) | TooLarge(reason):
             return Settle(BatchState.REJECTED, reason) if uid_count == 1 else Split()
-        case Fatal(reason, hint):
-            return Abort(reason, hint)
+        case Fatal(reason, hint, exit_status=exit_status):
+            return Abort(reason, hint, exit_status)
         case _:
             assert_never(outcome)

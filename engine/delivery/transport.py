@@ -9,12 +9,18 @@ from typing import Self
 import aiohttp
 
 from engine.clock import Clock
+from engine.delivery.connection import RECEPTION, Reception
+from engine.delivery.failure import read_failure
 from engine.delivery.outcome import Outcome
-from engine.delivery.response import Answer, read_answer, read_failure
+from engine.delivery.response import Answer, read_answer
 from engine.delivery.settings import DeliverySettings
 from engine.endpoint import COHORT_SYNC_PATH
-from engine.session import open_session, proxy_for, read_bounded
+from engine.proxy import proxy_for
+from engine.session import api_headers, open_session, read_bounded, secrets_of
 from engine.workspace import Workspace
+
+_ROUNDS = 2
+"""Of the event loop: one to ask the system what can be read, one to read it."""
 
 TakeTurn = Callable[[], Awaitable[None]]
 
@@ -38,10 +44,15 @@ class _Request:
         self._take_turn = take_turn
         self._deadline = deadline
         self._timeout_seconds = timeout_seconds
+        self.reception = Reception()
         self.head_left = False
 
     async def leave(self) -> None:
         await self._take_turn()
+        # What has come meanwhile, the loop hands over in its next rounds.
+        for _ in range(_ROUNDS):
+            await asyncio.sleep(0)
+        self.reception.refuse_spoiled()
         # From here on bytes may be on the wire, and the API has so long to answer.
         self.head_left = True
         loop = asyncio.get_running_loop()
@@ -54,10 +65,13 @@ class Transport:
     def __init__(self, workspace: Workspace, settings: DeliverySettings, clock: Clock) -> None:
         self._url = f"{workspace.endpoint.url}{COHORT_SYNC_PATH}"
         self._proxy = proxy_for(workspace.endpoint)
+        self._headers = api_headers(workspace)
+        self._secrets = secrets_of(workspace, self._proxy)
         self._timeout_seconds = settings.timeout_seconds
         self._clock = clock
         trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(_on_head)
+        trace.on_request_headers_sent.append(_before_head)
+        trace.on_request_chunk_sent.append(_before_body)
         self._session = open_session(
             workspace,
             # The deadline of the exchange itself starts when the head has left.
@@ -87,28 +101,51 @@ class Transport:
         """
         deadline = asyncio.timeout(None)
         request = _Request(take_turn, deadline, self._timeout_seconds)
+        RECEPTION.set(request.reception)
         try:
             async with deadline:
                 answer = await self._exchange(payload, request)
-        except (aiohttp.ClientError, OSError) as error:  # A TimeoutError is an OSError.
+        except (
+            aiohttp.ClientError,
+            OSError,
+            UnicodeError,
+        ) as error:  # A TimeoutError is an OSError.
             return Exchange(read_failure(error, head_left=request.head_left))
-        reading = read_answer(answer, self._clock.stamp().utc_ns / 1e9)
+        reading = read_answer(answer, self._clock.stamp().utc_ns / 1e9, self._secrets)
+        if not reading.is_regular:
+            request.reception.close()
         return Exchange(reading.outcome, answer.status, reading.request_id)
 
     async def _exchange(self, payload: bytes, request: _Request) -> Answer:
+        proxy = self._proxy
         async with self._session.post(
             self._url,
             data=payload,
-            proxy=self._proxy,
+            headers=self._headers,
+            proxy=proxy.url if proxy else None,
+            proxy_headers=proxy.headers if proxy else None,
             allow_redirects=False,
             trace_request_ctx=request,
         ) as response:
-            return Answer(response.status, response.headers, await read_bounded(response))
+            body = await read_bounded(response)
+            reception = request.reception
+            return Answer(
+                response.status, response.headers, body, reception.is_early, reception.has_more
+            )
 
 
-async def _on_head(
+async def _before_head(
     _session: aiohttp.ClientSession,
     context: SimpleNamespace,
     _parameters: aiohttp.TraceRequestHeadersSentParams,
 ) -> None:
     await context.trace_request_ctx.leave()
+
+
+async def _before_body(
+    _session: aiohttp.ClientSession,
+    context: SimpleNamespace,
+    _parameters: aiohttp.TraceRequestChunkSentParams,
+) -> None:
+    # aiohttp writes the head together with the body, right after this.
+    context.trace_request_ctx.reception.begin()

@@ -23,6 +23,10 @@ class RunKey:
     source_identity: Mapping[str, Any]
 
 
+FAILED = "failed"
+"""The status of a run that what runs here ended, such as a proxy's password: not the export."""
+
+
 @dataclass(frozen=True, slots=True)
 class CohortKey:
     """What makes a cohort that cohort, within one ledger."""

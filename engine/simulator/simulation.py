@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from engine.batch import Batch, Limit, PackingSettings
 from engine.clock import Clock, Stamp
 from engine.cohort import Action, Cohort, Envelope
+from engine.delivery.failure import read_failure
 from engine.delivery.outcome import Accepted
 from engine.delivery.pipeline import Delivery
-from engine.delivery.response import read_answer, read_failure
+from engine.delivery.response import read_answer
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.delivery.stop import Stop

@@ -24,17 +24,24 @@ from engine.delivery.outcome import (
     reason_of,
 )
 from engine.delivery.retry import RetrySettings, backoff, decide
+from engine.errors import ExitStatus
 
 SETTINGS = RetrySettings(max_attempts=3, backoff_seconds=2, backoff_cap_seconds=10)
 
 outcomes = st.one_of(
     st.builds(Accepted),
-    st.builds(Throttled, st.none() | st.floats(0, 1e9)),
+    st.builds(Throttled, st.none() | st.floats(0, 1e9), st.booleans()),
     st.builds(NotSent, st.just("why"), st.booleans()),
     st.builds(Unconfirmed, st.just("why")),
     st.builds(Rejected, st.just("why"), st.booleans()),
-    st.builds(TooLarge, st.just("why")),
-    st.builds(Fatal, st.just("why"), st.just("how"), st.booleans()),
+    st.builds(TooLarge, st.just("why"), st.booleans()),
+    st.builds(
+        Fatal,
+        st.just("why"),
+        st.just("how"),
+        st.booleans(),
+        st.sampled_from([ExitStatus.REFUSED, ExitStatus.USAGE]),
+    ),
 )
 
 
@@ -68,6 +75,7 @@ def decided(
         (TooLarge("x"), 1, 1, Settle(BatchState.REJECTED, "x")),
         (Fatal("x", "y"), 100, 1, Abort("x", "y")),
         (Fatal("x", "y", may_have_been_applied=True), 1, 99, Abort("x", "y")),
+        (Fatal("x", "y", exit_status=ExitStatus.USAGE), 9, 1, Abort("x", "y", ExitStatus.USAGE)),
     ],
 )
 def test_what_an_outcome_leads_to(outcome, uid_count, failures, decision) -> None:
@@ -109,5 +117,5 @@ def test_outcomes_have_a_name_a_reason_and_tell_what_may_have_been_applied(outco
     assert (reason_of(outcome) is None) == isinstance(outcome, Accepted | Throttled)
     assert may_have_been_applied(outcome) == (
         isinstance(outcome, Unconfirmed)
-        or (isinstance(outcome, Fatal) and outcome.may_have_been_applied)
+        or (isinstance(outcome, Fatal | Throttled | TooLarge) and outcome.may_have_been_applied)
     )

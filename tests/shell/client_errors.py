@@ -23,6 +23,9 @@ _KEY = ConnectionKey(
 _REQUEST = SimpleNamespace(real_url="https://api.invalid", headers={})
 _NO_ROUTE = OSError(errno.EHOSTUNREACH, "No route to host")
 
+MISTAKES_OF_CONFIGURATION = (ssl.SSLCertVerificationError, aiohttp.ClientResponseError)
+"""What no other try mends, before a request has left."""
+
 _ARGUMENTS: tuple[tuple[type[Exception], tuple[Any, ...]], ...] = (
     (UnixClientConnectorError, ("/socket", _KEY, _NO_ROUTE)),
     (aiohttp.ClientConnectorCertificateError, (_KEY, ssl.SSLCertVerificationError(1, "why"))),
@@ -37,7 +40,8 @@ _ARGUMENTS: tuple[tuple[type[Exception], tuple[Any, ...]], ...] = (
 
 def _made(kind: type[Exception]) -> Exception:
     [arguments, *_] = [given for base, given in _ARGUMENTS if issubclass(kind, base)]
-    return kind(*arguments)
+    named = {"status": 407} if issubclass(kind, aiohttp.ClientResponseError) else {}
+    return kind(*arguments, **named)
 
 
 def _kinds(base: type[Exception]) -> set[type[Exception]]:

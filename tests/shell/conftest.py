@@ -17,7 +17,9 @@ def pytest_asyncio_loop_factories(
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run the tests of the transport on the command's own loop too, whose errors differ."""
     loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-    if item.path.name == "test_transport.py":
+    if item.path.name == "test_proxies.py":
+        return {"uvloop": uvloop.new_event_loop}
+    if item.path.name in {"test_transport.py", "test_desync.py"}:
         loops["uvloop"] = uvloop.new_event_loop
     return loops
 

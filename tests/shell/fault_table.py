@@ -7,7 +7,7 @@ import email.utils
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from client_errors import CLIENT_ERRORS, SYSTEM_ERRORS
+from client_errors import CLIENT_ERRORS, MISTAKES_OF_CONFIGURATION, SYSTEM_ERRORS
 from far_side import ACCEPT, SUCCESS, Play, Stage, failure
 
 from engine.errors import ExitStatus
@@ -40,11 +40,12 @@ class Fate:
     always: ExitStatus = AGAIN
     """What the command exits with if every request meets this fault."""
     standing: str | None = "pending"
-    """Where every uid that was planned then stands."""
+    """Where every uid that was planned then stands; None if some of them were never sent."""
 
 
 ACCEPTED = Fate("accepted", "settled", "settled", "accepted", always=DONE, standing="accepted")
 THROTTLED = Fate("throttled", "retried", "retried")
+THROTTLED_BEFORE_IT = replace(THROTTLED, applied=True, standing="unconfirmed")
 NOT_SENT = Fate(None, "retried", "retried")
 UNCONFIRMED = Fate(
     "unconfirmed",
@@ -55,16 +56,26 @@ UNCONFIRMED = Fate(
     standing="unconfirmed",
 )
 TOO_LARGE = Fate("too_large", "split", "split", "split", always=REFUSED)
+TOO_LARGE_BEFORE_IT = replace(TOO_LARGE, applied=True, standing=None)
 BAD_UID_OR_REQUEST = replace(TOO_LARGE, outcome="rejected")
 BAD_UID = replace(BAD_UID_OR_REQUEST, always=PARTIAL, standing="rejected")
 BAD_REQUEST = Fate(
     "fatal", "stopped", "stopped", once=REFUSED, once_at_last=REFUSED, always=REFUSED
 )
 ELSEWHERE = replace(BAD_REQUEST, applied=True, standing="unconfirmed")
+MISCONFIGURED = Fate(
+    None,
+    "stopped",
+    "stopped",
+    once=ExitStatus.USAGE,
+    once_at_last=ExitStatus.USAGE,
+    always=ExitStatus.USAGE,
+)
 
 
 def answer(status: int, body: bytes = b"", **headers: str) -> Play:
-    """Return an answer by which nothing has been applied."""
+    """Return an answer by which nothing has been applied; a 429 is in the API's form."""
+    body = body or (failure("Rate Limits Exceeded") if status == 429 else b"")
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Play(status, body, named, applied_after=None)
 
@@ -81,6 +92,10 @@ def date(seconds: float) -> str:
 
 HTML = b"<html><body>It works!</body></html>"
 ERRORS = CLIENT_ERRORS | SYSTEM_ERRORS
+LASTING_ERRORS = {
+    name for name, make in ERRORS.items() if isinstance(make(), MISTAKES_OF_CONFIGURATION)
+}
+"""Those of a proxy that answers no CONNECT, and of a certificate that is not trusted."""
 
 FAULTS: dict[str, tuple[Play, Fate]] = {
     # The documented answers.
@@ -88,7 +103,7 @@ FAULTS: dict[str, tuple[Play, Fate]] = {
     "400 uid": (answer(400, failure("not valid", "uid")), BAD_UID),
     "400 members": (answer(400, failure("missing", "parameters.members")), BAD_UID),
     "400 unnamed": (answer(400, failure("not valid")), BAD_UID_OR_REQUEST),
-    "400 html": (answer(400, HTML), BAD_UID_OR_REQUEST),
+    "400 html": (answer(400, HTML), ELSEWHERE),
     "400 action": (answer(400, failure("not valid", "action")), BAD_REQUEST),
     "400 partner": (answer(400, failure("not valid", "partner")), BAD_REQUEST),
     "400 parameters": (answer(400, failure("missing", "parameters")), BAD_REQUEST),
@@ -110,11 +125,13 @@ FAULTS: dict[str, tuple[Play, Fate]] = {
     "202 success": (answer(202, SUCCESS), UNCONFIRMED),
     "302": (answer(302, b"", Location="https://api.invalid/elsewhere"), ELSEWHERE),
     "308": (answer(308, b"", Location="https://api.invalid/elsewhere"), ELSEWHERE),
-    "404": (answer(404, HTML), BAD_REQUEST),
-    "405": (answer(405), BAD_REQUEST),
-    "407": (answer(407, HTML), BAD_REQUEST),
-    "413 html": (answer(413, HTML), TOO_LARGE),
-    "429 html": (answer(429, HTML), THROTTLED),
+    **{f"{status} html": (Play(status, HTML), ELSEWHERE) for status in (404, 405, 407, 409)},
+    **{f"{status} html": (Play(status, HTML), UNCONFIRMED) for status in (408, 421, 425, 499)},
+    "404 in form": (Play(404, failure("no")), ELSEWHERE),
+    "408 in form": (Play(408, failure("no")), UNCONFIRMED),
+    **{f"{status} html": (Play(status, HTML), ELSEWHERE) for status in (401, 403, 415)},
+    "413 html": (answer(413, HTML), TOO_LARGE_BEFORE_IT),
+    "429 html": (answer(429, HTML), THROTTLED_BEFORE_IT),
     # 200s that lie.
     "200 html": (answer(200, HTML), UNCONFIRMED),
     "200 empty": (answer(200), UNCONFIRMED),
@@ -146,7 +163,13 @@ FAULTS: dict[str, tuple[Play, Fate]] = {
     "no answer in time, applied": (Play(stage=Stage.WAITING), UNCONFIRMED),
     "too late": (Play(seconds=90.0), UNCONFIRMED),
     # Every error of the client, at every stage.
-    **{f"{e} before": (breaks(Stage.CONNECTING, ERRORS[e]), NOT_SENT) for e in ERRORS},
+    **{
+        f"{e} before": (
+            breaks(Stage.CONNECTING, ERRORS[e]),
+            MISCONFIGURED if e in LASTING_ERRORS else NOT_SENT,
+        )
+        for e in ERRORS
+    },
     **{f"{e} after": (breaks(Stage.WAITING, ERRORS[e]), UNCONFIRMED) for e in ERRORS},
     **{f"{e} within": (breaks(Stage.READING, ERRORS[e]), UNCONFIRMED) for e in ERRORS},
     "applied, then reset": (
@@ -157,6 +180,7 @@ FAULTS: dict[str, tuple[Play, Fate]] = {
 
 ONE_OF_EACH = [
     *("200", "400 uid", "400 unnamed", "401", "413", "429", "500", "302", "200 html"),
+    *("404 html", "408 html", "413 html", "429 html", "ClientHttpProxyError before"),
     *("no connection in time", "no answer in time", "no end in time"),
     *("EPIPE before", "EPIPE after"),
 ]

@@ -35,6 +35,8 @@ WEATHER: dict[str, Play] = {
     "500 applied much later": Play(500, applied_after=1e6),
     "429": Play(429, failure("Rate Limits Exceeded"), applied_after=None),
     "413": Play(413, applied_after=None),
+    "408 applied": Play(408, b"<html>"),
+    "429 applied": Play(429, b"<html>"),
     "lie": Play(200, b"<html>"),
     "reset": Play(stage=Stage.WAITING, error=ConnectionResetError, applied_after=None),
     "reset applied": Play(stage=Stage.WAITING, error=ConnectionResetError),

@@ -29,7 +29,7 @@ from engine.errors import ExitStatus
 from engine.ledger.migrations import MIGRATIONS
 from engine.ledger.place import LEDGER_NAME, ledger_folder
 from engine.ledger.schema import open_ledger
-from engine.session import proxy_for
+from engine.proxy import proxy_for
 
 KEY = "s3cr3t-key"
 REFUSAL = {"status": "fail", "error": {"attribute": "members", "message": "required"}}
@@ -278,7 +278,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(
     assert "the certificate is not valid: self-signed" in found["tls"].detail
     assert "SSL_CERT_FILE" in (found["tls"].hint or "")
     assert found["key"].verdict is Verdict.SKIPPED
-    assert exit_status(found.values()) is ExitStatus.INCOMPLETE
+    assert exit_status(found.values()) is ExitStatus.USAGE
 
 
 async def test_a_server_that_does_not_speak_tls_is_told(configure: Configure) -> None:
@@ -302,8 +302,8 @@ async def test_a_server_that_never_answers_is_given_up(configure: Configure) -> 
     [
         ("https://example.com", "", "", None),
         ("https://example.com", "http://proxy.corp:3128", "", "http://proxy.corp:3128"),
-        ("https://example.com", "http://u:p@proxy.corp", "", "http://u:p@proxy.corp"),
-        ("https://example.com", "https://proxy.corp", "", "https://proxy.corp"),
+        ("https://example.com", "http://u:p@proxy.corp", "", "http://proxy.corp:80"),
+        ("https://example.com", "https://proxy.corp", "", "https://proxy.corp:443"),
         ("https://example.com", "proxy.corp:3128", "", "http://proxy.corp:3128"),
         ("https://example.com", "http://proxy.corp:3128", "example.com", None),
         ("https://127.0.0.1:1", "http://proxy.corp:3128", "", None),
@@ -318,7 +318,8 @@ def test_the_environment_names_the_proxy(
 ) -> None:
     monkeypatch.setenv("https_proxy", proxy)
     monkeypatch.setenv("no_proxy", except_for)
-    assert proxy_for(Endpoint.parse(endpoint)) == found
+    proxy = proxy_for(Endpoint.parse(endpoint))
+    assert (proxy and proxy.url) == found
 
 
 async def test_behind_a_proxy_only_the_way_to_it_is_tried(
@@ -350,7 +351,7 @@ async def test_a_proxy_that_is_no_url_is_the_configurations_fault(
 ) -> None:
     monkeypatch.setenv("https_proxy", f"http://{KEY}:notaport")
     found = await findings_of(configure("https://example.com"))
-    assert found["dns"].detail == "environment: `HTTPS_PROXY` should be a URL"
+    assert found["dns"].detail == "environment: `HTTPS_PROXY` should be a URL: http://host:port"
     assert exit_status(found.values()) is ExitStatus.USAGE
 
 
@@ -415,7 +416,8 @@ async def test_an_answer_in_pieces_is_read_to_its_end(configure: Configure) -> N
     body = json.dumps(REFUSAL).encode()
     served = asyncio.Event()
 
-    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}}")
         head = f"HTTP/1.1 400 Bad Request\r\nContent-Length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body[:9])
         await writer.drain()

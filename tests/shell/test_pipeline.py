@@ -148,6 +148,19 @@ def test_an_hour_of_429s_is_waited_out(stage: Stage) -> None:
     assert stage.api.acknowledged == dict.fromkeys(stage.export.uids, 1)
 
 
+def test_429s_for_ever_end_the_run(stage: Stage) -> None:
+    stage.api.script = failing(lambda request: request.at > 1, THROTTLED)
+    sitting = stage.sit()
+    assert sitting.exit_status is ExitStatus.INCOMPLETE
+    assert sitting.stop is not None
+    assert "throttled all requests" in sitting.stop.reason
+    assert 7200 <= stage.api.requests[-1].at <= 7300
+    accounts = sitting.accounts
+    assert accounts.uids.accepted + accounts.uids.pending == accounts.uids.planned
+    stage.api.script = accept
+    assert stage.sit().accounts.uids == Standing(100, accepted=100)
+
+
 def test_429s_are_no_failures_of_their_batch(stage: Stage) -> None:
     def script(request: Request) -> Answer:
         if request.number <= 6:

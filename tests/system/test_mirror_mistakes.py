@@ -235,13 +235,14 @@ def test_an_envelope_that_leaves_no_room_is_told_before_it_reads(night: Night) -
     assert not night.ledger_files()
 
 
-def test_a_proxy_that_is_none_leaves_no_run_behind_as_running(night: Night) -> None:
+def test_a_malformed_proxy_is_told_before_a_run_is_entered(night: Night) -> None:
     night.configure(workspace={"endpoint": "https://api.invalid"})
     night.variables["HTTPS_PROXY"] = "http://[bad"
     write(night, 0, 10)
     ended = mirror(night, "export.txt")
     assert ended.status == 2
-    assert night.query("SELECT status, exit_status FROM run") == [("source_failed", 2)]
+    assert "HTTPS_PROXY" in ended.document["reason"]
+    assert not night.ledger_files()
 
 
 def test_a_list_without_uids_reconciles_nothing(night: Night, api: Emulator) -> None:

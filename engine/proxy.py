@@ -1,0 +1,103 @@
+"""The proxy on the way to the API, as the environment names it."""
+
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from engine.endpoint import Endpoint, host_of
+from engine.errors import ConfigError
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy that takes CONNECT, by plain http or by https; `repr` shows no credentials."""
+
+    scheme: str
+    host: str
+    port: int
+    credentials: tuple[str, str] | None = field(default=None, repr=False)
+    """User and password, decoded."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `http://user:password@host:port`; scheme, credentials and port may be left out.
+
+        Raises `ValueError` with a clause that says what is wrong. The clause never repeats `text`,
+        which may hold a password.
+        """
+        named = _SCHEME.match(text)
+        url = text if named else f"http://{text}"
+        scheme = named[1].lower() if named else "http"
+        if scheme not in _DEFAULT_PORTS:
+            kind = "a SOCKS proxy, which is not supported" if scheme.startswith("socks") else scheme
+            raise ValueError(f"should begin with http:// or https://, and names {kind}")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise ValueError("should be a URL: http://host:port") from None
+        if parts.path not in {"", "/"} or parts.query or parts.fragment or port == 0:
+            raise ValueError("should be a URL that ends after its port: http://host:port")
+        try:
+            host = host_of(parts)
+        except ValueError:
+            raise ValueError("should be a URL: http://host:port") from None
+        return cls(scheme, host, port or _DEFAULT_PORTS[scheme], _credentials(parts))
+
+    @property
+    def url(self) -> str:
+        """Return where it is, without credentials."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Return what a CONNECT carries besides its host: the proxy's own credentials."""
+        if self.credentials is None:
+            return {}
+        pair = ":".join(self.credentials).encode("utf-8", "surrogateescape")
+        return {"Proxy-Authorization": f"Basic {b64encode(pair).decode()}"}
+
+
+def proxy_for(endpoint: Endpoint) -> Proxy | None:
+    """Return the proxy that the environment names for an endpoint, if any.
+
+    HTTPS_PROXY and NO_PROXY are read, in lower case too. Loopback never has one: a proxy on the way
+    there would see the credentials over plain http. Raises `ConfigError` for a value that names
+    none.
+    """
+    value = (getproxies().get(endpoint.scheme) or "").strip()
+    if not value or endpoint.is_loopback or _is_bypassed(endpoint):
+        return None
+    try:
+        return Proxy.parse(value)
+    except ValueError as problem:
+        raise ConfigError(
+            f"environment: `{endpoint.scheme.upper()}_PROXY` {problem}",
+            hint="special characters of a user or password are written as %40 for @, %23 for #, "
+            "%2F for /; NO_PROXY names hosts that need no proxy",
+        ) from None
+
+
+def _is_bypassed(endpoint: Endpoint) -> bool:
+    # A name in NO_PROXY may have a port.
+    return bool(proxy_bypass(f"{endpoint.host}:{endpoint.port}"))
+
+
+def _credentials(parts: SplitResult) -> tuple[str, str] | None:
+    if "@" not in parts.netloc:
+        return None
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    return _decoded(user), _decoded(password)
+
+
+def _decoded(text: str) -> str:
+    raw = unquote_to_bytes(text.encode("utf-8", "surrogateescape"))
+    return raw.decode("utf-8", "surrogateescape")
