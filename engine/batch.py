@@ -7,7 +7,8 @@ export's first batches, the cut follows their uid counts instead of the limit, w
 changed since, and proves by digests that the uids are still the same.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -114,6 +115,14 @@ class Batch:
     def invalid(self) -> int:
         """How many of the skipped records are invalid."""
         return invalid_among(self.skipped)
+
+    @property
+    def file_uids(self) -> Mapping[str, int]:
+        """How many of the uids come from each file, by the file's name."""
+        uids: Counter[str] = Counter()
+        for stretch in self.stretches:
+            uids[stretch.file] += stretch.count
+        return uids
 
     def place(self, index: int) -> tuple[str, int]:
         """Return file and record number of the `index`-th uid, from 0."""

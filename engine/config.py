@@ -115,6 +115,15 @@ def load(
     )
 
 
+def credentials_problem(
+    path: Path | None = None, *, environ: Mapping[str, str] = os.environ
+) -> str | None:
+    """Say why there is no API key, for a command that does not need it; None if there is one."""
+    assembly = _Assembly(_find(path, environ), environ)
+    assembly.api_key(assembly.tables.read("workspace", _WorkspaceTable))
+    return next(iter(assembly.problems), None)
+
+
 def locate_state(
     path: Path | None = None,
     *,

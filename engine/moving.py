@@ -16,9 +16,10 @@ from engine.errors import GuardError, IncompleteError, LedgerError, SourceError,
 from engine.ledger.generations import Generation
 from engine.ledger.place import make_folder
 from engine.ledger.records import CohortKey
+from engine.plan.allowances import Allowance, flags_to_lift
 from engine.plan.compare import compare
 from engine.plan.fold import adopt as adopt_staged
-from engine.plan.guards import Allowance, Facts, GuardSettings, judge
+from engine.plan.guards import Facts, GuardSettings, judge
 from engine.plan.leg import sample
 from engine.plan.planning import passing_folder
 from engine.plan.profile import Inspection
@@ -28,6 +29,7 @@ from engine.plan.staging import UIDS, read_batches, stage, write_batches
 from engine.sending import StopSwitch, read_or_stop
 from engine.snapshots import ADOPTED, IMPORTED, RECONCILED, SnapshotStore
 from engine.source.block import Block
+from engine.source.files import SourceFile
 
 _SHOWN = 10
 """Uids of each kind that a comparison shows."""
@@ -53,14 +55,15 @@ async def adopt(store: SnapshotStore, blocks: Iterable[Block], switch: StopSwitc
     return Brought(made, staged)
 
 
-async def reconcile(
+async def reconcile(  # noqa: PLR0913, PLR0917 - the list, and what judges it
     store: SnapshotStore,
     blocks: Iterable[Block],
     switch: StopSwitch,
     guards: GuardSettings,
     allowances: Sequence[Allowance] = (),
+    files: Sequence[SourceFile] = (),
 ) -> Brought:
-    """Let the uids of `blocks` be all members, whatever was known before.
+    """Let the uids of `blocks`, read from `files`, be all members, whatever was known before.
 
     Raises as `adopt`, `GuardError` for a list that the guards would not take for an export, and
     `IncompleteError` while the far side may not have applied what was sent: no list can tell of
@@ -89,20 +92,24 @@ async def reconcile(
             misfits=inspection.misfits,
             profile=inspection.profile,
             last_profile=None,
+            files=files,
             exported_utc_ns=None,
-            oldest_utc_ns=None,
             last_exported_utc_ns=None,
-            now_utc_ns=0,
+            now_utc_ns=store.now_utc_ns,
             name="",
             last_name=None,
         )
         blocking = [each for each in judge(facts, guards, allowances) if each.blocks]
         if blocking:
-            flags = " ".join((each.override or "").partition(" --reason")[0] for each in blocking)
+            overrides = [each.override or "" for each in blocking]
+            flags = flags_to_lift(overrides, allowances, None).partition(" --reason")[0]
+            hints = [each.hint for each in blocking if each.hint]
             raise GuardError(
                 "; ".join(f"{each.guard}: {each.sentence}" for each in blocking),
-                hint="look at the list: who is missing from it counts as not in; if it is right: "
-                + flags,
+                hint="; ".join(
+                    [*hints, "look at the list: who is missing from it counts as not in"]
+                )
+                + f"; if it is right: {flags}",
             )
         made = await _take_over(store, None, staged, UidState.IN, RECONCILED)
     return Brought(made, staged)

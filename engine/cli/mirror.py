@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.options import (
+    AllowOption,
     CohortDescriptionOption,
     CohortIdOption,
     CohortNameOption,
@@ -19,9 +20,11 @@ from engine.cli.options import (
     FormatOption,
     JsonOption,
     NoHeaderOption,
+    ReasonOption,
     StateOption,
     StripOption,
     WaitOption,
+    require_reason,
 )
 from engine.cohort import Action, Cohort, check_id
 from engine.errors import EmptyExportError, ExitStatus, GuardError, UsageError
@@ -38,15 +41,6 @@ if TYPE_CHECKING:
 
 FirstOption = Annotated[
     Action, typer.Option("--first-action", help="What is sent first: removes, or adds.")
-]
-AllowOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--allow", metavar="GUARD[=BOUND]", help="Lift a guard, to a bound, for this run."
-    ),
-]
-ReasonOption = Annotated[
-    str | None, typer.Option("--reason", help="Why a guard is lifted; kept in the ledger.")
 ]
 AssumeEmptyOption = Annotated[
     bool,
@@ -228,8 +222,7 @@ class _Permits:
         """Raise `UsageError` for flags that exclude each other, or lack one."""
         if self.assume_empty and self.trust is not None:
             raise UsageError("--assume-empty and --trust exclude each other")
-        if self.allow and not (self.reason or "").strip():
-            raise UsageError("--allow wants a --reason", hint='--reason "why"; it is kept')
+        require_reason(self.allow, self.reason)
 
     def request(
         self,
@@ -237,10 +230,9 @@ class _Permits:
         exports: list[str],
         reading: dict[str, Any],
         cohort: Cohort,
-        written_utc_ns: tuple[int | None, int | None] = (None, None),
     ) -> "MirrorRequest":
-        """Return what is asked for; `written_utc_ns`: its first file and its last."""
-        from engine.plan.guards import Allowance
+        """Return what is asked for."""
+        from engine.plan.allowances import Allowance
         from engine.planning import MirrorRequest
 
         return MirrorRequest(
@@ -248,10 +240,8 @@ class _Permits:
             exports=exports,
             reading=reading,
             cohort=cohort,
-            exported_utc_ns=written_utc_ns[1],
-            oldest_utc_ns=written_utc_ns[0],
             first_action=self.first_action,
-            allowances=[Allowance.parse(text) for text in self.allow],
+            allowances=Allowance.parse_all(self.allow),
             reason=self.reason,
             assume_empty=self.assume_empty,
             trust=self.trust,
@@ -297,8 +287,7 @@ def _mirror(
         raise GuardError(
             f"empty: {error.message}", hint="an empty export would empty the cohort"
         ) from error
-    written = (source.oldest_utc_ns, source.written_utc_ns)
-    request = permits.request(source, reading.exports, asdict(options), cohort, written)
+    request = permits.request(source, reading.exports, asdict(options), cohort)
     return _carry_out(
         lambda **parts: mirror_export(request, settings, sends=sends, **parts),
         settings,

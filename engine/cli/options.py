@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from engine.errors import UsageError
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -26,6 +28,23 @@ WaitOption = Annotated[
     float,
     typer.Option("--wait", min=0, help="Seconds to wait while another process works on it."),
 ]
+AllowOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow", metavar="GUARD[=BOUND]", help="Lift a guard, to a bound, for this run."
+    ),
+]
+ReasonOption = Annotated[
+    str | None, typer.Option("--reason", help="Why a guard is lifted; kept in the ledger.")
+]
+
+
+def require_reason(allow: list[str] | None, reason: str | None) -> None:
+    """Raise `UsageError` for a guard that is lifted without a reason."""
+    if allow and not (reason or "").strip():
+        raise UsageError("--allow needs a --reason", hint='--reason "why"; it is kept')
+
+
 ExportsArgument = Annotated[
     list[str],
     typer.Argument(metavar="EXPORT...", help="Files, globs, folders, URLs, or - for stdin."),

@@ -223,5 +223,21 @@ CREATE TABLE making (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS)
+_VERSION_3 = """
+-- A file that a run read, as it was when it was opened.
+CREATE TABLE file (
+    run             INTEGER NOT NULL REFERENCES run,
+    name            TEXT    NOT NULL,
+    place           INTEGER NOT NULL,         -- from 0, in the order in which they are read
+    bytes           INTEGER,                  -- null where unknown
+    written_utc_ns  INTEGER,                  -- null where unknown
+    uids            INTEGER,                  -- planned (push) or read (mirror); null: unknown
+    PRIMARY KEY (run, name)
+) STRICT, WITHOUT ROWID;
+
+-- Guards that were lifted for a push, by whom and why: JSON. Those of a mirror stand in its plan.
+ALTER TABLE run ADD COLUMN lifted TEXT NOT NULL DEFAULT '[]';
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS, _VERSION_3)
 """Scripts that lead from an empty file to the present version, in order."""
