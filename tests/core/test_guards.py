@@ -245,8 +245,6 @@ def test_a_guard_that_cannot_be_evaluated_blocks_or_says_so(
     assert (found.blocks, found.is_unknown) == (verdict == "blocks", verdict == "unknown")
     if verdict == "unknown" or any(file.written_utc_ns is None for file in facts.get("files", ())):
         assert verdict == "passes" or "written" in found.sentence
-    lifted = verdicts(replace(QUIET, **facts), settings, guard) if found.override == "age" else None
-    assert lifted is None or not lifted[Guard(guard)].blocks
 
 
 @pytest.mark.parametrize("guard", ["age", "spread"])
@@ -263,7 +261,8 @@ def test_what_cannot_be_evaluated_is_lifted_by_its_name(guard: str) -> None:
     [
         (["x/2026-11-25.csv", "x/2026-11-26.csv"], "x/2026-11-26.csv"),
         (["x/25-a.csv", "x/26-a.csv", "x/26-b.csv"], "'x/26-*.csv'"),
-        (["x/a-25.csv", "x/a-26.csv", "x/b-26.csv"], "x/a-26.csv and 1 more"),
+        (["x/a-25.csv", "x/a-26.csv", "x/b-26.csv"], "'x/*-26.csv'"),
+        (["x/a-25.csv", "x/a.csv", "x/a-26.csv"], "x/a.csv and 1 more"),
     ],
 )
 def test_the_spread_guard_names_the_files_and_a_glob_that_picks_the_newest(
@@ -274,10 +273,9 @@ def test_the_spread_guard_names_the_files_and_a_glob_that_picks_the_newest(
         for number, name in enumerate(names)
     ]
     found = verdicts(replace(QUIET, files=gathered), GuardSettings())[Guard.SPREAD]
-    assert found.sentence.endswith(
-        f"written 30.0 h apart, and 12 h are allowed: from {names[0]} of 1 Jan 20:00 to "
-        f"{sorted(names)[-1] if len(names) == 2 else found.sentence.split(' to ')[1].split()[0]} "
-        "of 3 Jan 02:00 UTC"
+    assert found.sentence == (
+        f"{len(names)} files, written 30.0 h apart, and 12 h are allowed: from {names[0]} of "
+        f"1 Jan 20:00 to {names[-1]} of 3 Jan 02:00 UTC"
     )
     assert found.hint == f"name only what was written last: {glob}"
 
