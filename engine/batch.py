@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from engine.cohort import Envelope, Leg
 from engine.errors import ExportChangedError, UsageError
@@ -34,7 +34,7 @@ from engine.source.block import BLANK, Block, Skipped
 class PackingSettings:
     """How large a payload may be on the wire, envelope included."""
 
-    payload_bytes: Annotated[int, Ge(1)] = 128_000
+    payload_bytes: Annotated[int, Ge(1), Le(1_048_576)] = 128_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ Bound = Count | Share | Annotated[list[Count | Share], Len(1, 2)]
 DEFAULT_SPREAD_HOURS = 12.0
 """How far apart the files of an export may have been written, unless the configuration says."""
 
-_BOUND = "a whole number, a share from 0.0 to 1.0, or a list of both"
+_BOUND = "a whole number up to 1,000,000,000,000, a share from 0.0 to 1.0, or a list of both"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,8 @@ class GuardSettings:
     small_cohort: Count = 1000
     """Below so many members a share of additions or removals says nothing, and blocks nothing."""
     expected_size: list[Count] | None = field(
-        default=None, metadata={"should_be": "[least, most], two whole numbers"}
+        default=None,
+        metadata={"should_be": "[least, most], two whole numbers up to 1,000,000,000,000"},
     )
     """Uids that the export may hold, duplicates counted once; on the first run too."""
     max_invalid: Bound = field(default=0.05, metadata={"should_be": _BOUND})
@@ -64,7 +65,7 @@ class GuardSettings:
                 pc.match_substring_regex(pa.array(["x"]), self.uid_pattern)
             except pa.ArrowInvalid as error:
                 reason = str(error).removeprefix(_ARROW_WORDS).partition("\n")[0]
-                return f"`guards.uid_pattern` is no regular expression: {reason[:80]}"
+                return f"`guards.uid_pattern` is no regular expression: {repr(reason[:80])[1:-1]}"
         return None
 
 

@@ -294,7 +294,7 @@ class Pushes:
         request = PushRequest(source, [name], {}, COHORT, action, **how)
         return self._run(lambda **parts: push(request, self._config(), **parts), death, stops_at)
 
-    def mirror(
+    def mirror(  # noqa: PLR0913 - what to make of the cohort, and what becomes of the process
         self,
         wanted: Sequence[str],
         *,
