@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.options import (
+    LARGEST_COUNT,
+    LARGEST_GENERATION,
     AllowOption,
     CohortDescriptionOption,
     CohortIdOption,
@@ -54,6 +56,7 @@ TrustOption = Annotated[
         "--trust",
         metavar="GENERATION",
         min=1,
+        max=LARGEST_GENERATION,
         help="Go on from this snapshot; what was touched since is sent again.",
     ),
 ]
@@ -136,7 +139,11 @@ def rollback(
     to: Annotated[
         int,
         typer.Option(
-            "--to", metavar="GENERATION", min=1, help="As `cohortsync snapshot list` numbers them."
+            "--to",
+            metavar="GENERATION",
+            min=1,
+            max=LARGEST_GENERATION,
+            help="As `cohortsync snapshot list` numbers them.",
         ),
     ],
     cohort_name: Annotated[
@@ -176,7 +183,9 @@ def apply(
     plan: Annotated[str, typer.Argument(help="A plan's name, as `plan` has told it.")],
     first: Annotated[
         int | None,
-        typer.Option("--first", min=1, help="Send so many uids, then stop: a canary."),
+        typer.Option(
+            "--first", min=1, max=LARGEST_COUNT, help="Send so many uids, then stop: a canary."
+        ),
     ] = None,
     config: ConfigOption = None,
     endpoint: EndpointOption = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.options import (
+    LARGEST_GENERATION,
     CohortIdOption,
     ColumnOption,
     ConfigOption,
@@ -92,7 +93,8 @@ def export(
     path: Annotated[Path, typer.Argument(help="Where to; a Parquet file.")],
     cohort_id: CohortIdOption,
     generation: Annotated[
-        int | None, typer.Option(min=1, help="By default the one that counts.")
+        int | None,
+        typer.Option(min=1, max=LARGEST_GENERATION, help="By default the one that counts."),
     ] = None,
     members: Annotated[
         bool,
