@@ -97,7 +97,7 @@ def test_an_emulator_takes_no_number_that_it_cannot_use(
     told = capsys.readouterr().err
     if ended.value.code in {0, None}:
         assert serve.called
-        assert text in {"-1", "9223372036854775807", "1" + "0" * 400}
+        assert option == "--seed"
         return
     assert ended.value.code == 2
     assert re.fullmatch(r"error: [^\n]+\n(hint: [^\n]+\n)?", told)
