@@ -1,6 +1,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -395,6 +396,61 @@ def test_a_state_folder_that_is_none_is_told_even_so(write: Write) -> None:
     path = write("[state]\ndir = 5\n")
     with pytest.raises(ConfigError, match=r"`state\.dir` should be text in quotes, not 5$"):
         locate_state(path, environ={})
+
+
+# What wins over what
+
+CENTER = 'data_center = "01"\n'
+STATE = f'{TARGET}[state]\ndir = "a"\n'
+FLAG = {"endpoint": "http://127.0.0.1:9"}
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "variables", "winner", "other"),
+    [
+        (CENTER + TARGET, {}, {}, "workspace.endpoint", "workspace.data_center"),
+        (TARGET, FLAG, {}, "--endpoint", "workspace.endpoint"),
+        (CENTER, FLAG, {}, "--endpoint", "workspace.data_center"),
+        (STATE, {"state": Path("b")}, {}, "--state", "state.dir"),
+        (TARGET + 'id = "DEMO"\n', {}, {}, "workspace.id", "MOENGAGE_WORKSPACE_ID"),
+        (TARGET, {}, {"COHORTSYNC_CONFIG": "x.toml"}, "--config", "COHORTSYNC_CONFIG"),
+        # What says the same, or is not set at all, loses nothing.
+        (TARGET, {"endpoint": "http://127.0.0.1:8765"}, {}, None, ""),
+        (TARGET, {"state": Path("b")}, {}, None, ""),
+        (TARGET + 'id = "ENV"\n', {}, {}, None, ""),
+        (TARGET, {}, {"COHORTSYNC_CONFIG": ""}, None, ""),
+    ],
+)
+def test_what_wins_over_another_setting_is_noted(  # noqa: PLR0913 - a table of cases
+    write: Write,
+    text: str,
+    flags: dict[str, Any],
+    variables: dict[str, str],
+    winner: str | None,
+    other: str,
+) -> None:
+    path = write(f"[workspace]\n{text}")
+    config = load(path, **flags, environ=ENVIRONMENT | variables)
+    told = [f"`{name}` in {path}" if "." in name else f"`{name}`" for name in (winner or "", other)]
+    assert config.notes == (() if winner is None else (f"{told[0]} wins over {told[1]}",))
+
+
+def test_a_key_file_wins_over_the_variable_and_says_so(write: Write) -> None:
+    path = write(f'{WORKSPACE}api_key_file = "moengage.key"\n')
+    write_key(path.parent, b"another-key")
+    notes = load(path, environ={"MOENGAGE_API_KEY": KEY}).notes
+    assert notes == (f"`workspace.api_key_file` in {path} wins over `MOENGAGE_API_KEY`",)
+
+
+def test_a_configuration_that_the_variable_names_wins_over_the_folder_s(
+    write: Write, elsewhere: Path
+) -> None:
+    path = write(WORKSPACE)
+    (elsewhere / "config.toml").write_text(WORKSPACE, encoding="utf-8")
+    notes = load(
+        environ={**ENVIRONMENT, "MOENGAGE_WORKSPACE_ID": "", "COHORTSYNC_CONFIG": str(path)}
+    ).notes
+    assert notes == ("`COHORTSYNC_CONFIG` wins over ./config.toml",)
 
 
 # What is tolerated
