@@ -7,6 +7,7 @@ Values flow left to right; nothing flows back but a decision ("again, after 4 s"
 
     cli/        arguments into parts, parts into an exit status
     push        a push from its command to its books; what a program calls instead of the command
+    rehearsal   a dry run of a push: all its checks, and nothing sent or written
     mirror      a mirror from its command to its books: only what changed is sent
     night       what is planned is sent, folded into the snapshot, and accounted for
     planning    a mirror's plan: stage the export, compare, ask the guards

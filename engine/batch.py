@@ -7,12 +7,13 @@ export's first batches, the cut follows their uid counts instead of the limit, w
 changed since, and proves by digests that the uids are still the same.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from engine.cohort import Envelope, Leg
 from engine.errors import ExportChangedError, UsageError
@@ -33,7 +34,7 @@ from engine.source.block import BLANK, Block, Skipped
 class PackingSettings:
     """How large a payload may be on the wire, envelope included."""
 
-    payload_bytes: Annotated[int, Ge(1)] = 128_000
+    payload_bytes: Annotated[int, Ge(1), Le(1_048_576)] = 128_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,14 @@ class Batch:
     def invalid(self) -> int:
         """How many of the skipped records are invalid."""
         return invalid_among(self.skipped)
+
+    @property
+    def file_uids(self) -> Mapping[str, int]:
+        """How many of the uids come from each file, by the file's name."""
+        uids: Counter[str] = Counter()
+        for stretch in self.stretches:
+            uids[stretch.file] += stretch.count
+        return uids
 
     def place(self, index: int) -> tuple[str, int]:
         """Return file and record number of the `index`-th uid, from 0."""

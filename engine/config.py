@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.batch import PackingSettings
 from engine.delivery.retry import RetrySettings
@@ -27,9 +27,12 @@ from engine.report.settings import AccountingSettings
 from engine.tables import Tables
 from engine.workspace import NO_API_KEY, ApiKey, Workspace, is_workspace_id
 
+T = TypeVar("T")
+
 CONFIG_VARIABLE = "COHORTSYNC_CONFIG"
 ID_VARIABLE = "MOENGAGE_WORKSPACE_ID"
 KEY_VARIABLE = "MOENGAGE_API_KEY"
+_LONGEST_PARTNER = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ def load(
     `ConfigError` with one line a problem, each naming the file or variable, and the key.
     """
     assembly = _Assembly(_find(path, environ), environ)
+    assembly.notes += [note] if (note := _passed_over(path, environ)) else []
     tables = assembly.tables
     table = tables.read("workspace", _WorkspaceTable)
     pacing = tables.read("limits", PacingSettings)
@@ -115,6 +119,15 @@ def load(
     )
 
 
+def credentials_problem(
+    path: Path | None = None, *, environ: Mapping[str, str] = os.environ
+) -> str | None:
+    """Say why there is no API key, for a command that does not need it; None if there is one."""
+    assembly = _Assembly(_find(path, environ), environ)
+    assembly.api_key(assembly.tables.read("workspace", _WorkspaceTable))
+    return next(iter(assembly.problems), None)
+
+
 def locate_state(
     path: Path | None = None,
     *,
@@ -133,6 +146,16 @@ def locate_state(
     if problems or state_dir is None:
         raise ConfigError("\n".join(problems))
     return state_dir
+
+
+def _passed_over(path: Path | None, environ: Mapping[str, str]) -> str | None:
+    """Say which configuration file wins over another that is there, where the flag does not."""
+    named, default = environ.get(CONFIG_VARIABLE), Path("config.toml")
+    if path is not None and named and path.absolute() != Path(named).absolute():
+        return f"`--config` wins over `{CONFIG_VARIABLE}`"
+    if path is None and named and default.exists() and not default.samefile(named):
+        return f"`{CONFIG_VARIABLE}` wins over ./{default}"
+    return None
 
 
 def _find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -222,11 +245,31 @@ class _Assembly:
                 "data_center",
                 "endpoint",
             )
-        return by_flag or by_file or by_data_center
+        given = {
+            "`--endpoint`": by_flag,
+            f"`workspace.endpoint` in {self.path}": by_file,
+            f"`workspace.data_center` in {self.path}": by_data_center,
+        }
+        return self._winner(given)
+
+    def _winner(self, given: Mapping[str, T | None]) -> T | None:
+        """Return the first that is given, and note which others it wins over."""
+        found = {name: value for name, value in given.items() if value is not None}
+        if not found:
+            return None
+        (winner, value), *others = found.items()
+        self.notes += [f"{winner} wins over {name}" for name, other in others if other != value]
+        return value
 
     def check_partner(self, table: _WorkspaceTable) -> None:
-        if not table.partner.strip():
+        partner = table.partner
+        if not partner.strip():
             self.problems.append(f"{self.path}: `workspace.partner` should not be empty")
+        elif len(partner) > _LONGEST_PARTNER or not partner.isprintable():
+            self.problems.append(
+                f"{self.path}: `workspace.partner` should be at most {_LONGEST_PARTNER} characters "
+                "without control characters"
+            )
 
     def planning(self, table: PlanningSettings) -> PlanningSettings:
         if table.spill_dir is None:
@@ -240,7 +283,13 @@ class _Assembly:
         return table
 
     def state_dir(self, table: _StateTable, flag: Path | None) -> Path | None:
-        return flag.absolute() if flag else self._beside_file("state.dir", table.dir)
+        by_file = self._beside_file("state.dir", table.dir)
+        is_set = self.tables.holds("state", "dir")
+        given = {
+            "`--state`": flag.absolute() if flag else None,
+            f"`state.dir` in {self.path}": by_file if is_set or flag is None else None,
+        }
+        return self._winner(given)
 
     def _miss(self, sentence: str, *keys: str) -> None:
         """Tell that nothing was given, unless one of `keys` was and is a problem already."""

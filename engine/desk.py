@@ -77,7 +77,8 @@ class Desk:
             None,
             request.source.identity,
         )
-        command = Command(request.exports, request.reading, request.source.sizes)
+        source = request.source
+        command = Command(request.exports, request.reading, source.sizes, source.files)
         return await ledger.write(lambda c: changes.insert_run(c, key, command, self._sitting, now))
 
     async def sit_down(self, ledger: Ledger, run: int, name: str) -> RunState:

@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from dataclasses import dataclass
+from reprlib import repr as shortened
 from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
@@ -61,7 +62,8 @@ class Endpoint:
     def of_data_center(cls, data_center: str) -> Self:
         """Return the endpoint of one of `DATA_CENTERS`; raises `ValueError` for others."""
         if data_center not in DATA_CENTERS:
-            raise ValueError(f"should be one of {', '.join(DATA_CENTERS)}, not {data_center!r}")
+            found = shortened(data_center)
+            raise ValueError(f"should be one of {', '.join(DATA_CENTERS)}, not {found}")
         return cls("https", f"api-{data_center}.moengage.com", _DEFAULT_PORTS["https"])
 
     @property

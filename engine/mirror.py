@@ -24,6 +24,7 @@ from engine.ledger.place import LEDGER_NAME, ledger_folder
 from engine.ledger.plans import PlanRecord
 from engine.ledger.records import CohortKey
 from engine.night import APPLIED, CANARY, LASTING, SHADOW, SHOWN, Night
+from engine.plan.allowances import Allowance, Guard, flags_to_lift
 from engine.plan.compare import leg_path
 from engine.plan.generation_source import GenerationSource
 from engine.planning import MirrorRequest, Planner
@@ -271,8 +272,9 @@ def _guarded(record: PlanRecord) -> Stop:
     blocking = [told for told in record.verdicts if told["verdict"] == "blocks"]
     reason = "; ".join(f"{told['guard']}: {told['sentence']}" for told in blocking)
     overrides = [told["override"] for told in blocking if told["override"]]
-    hint = "look at the export"
+    hint = "; ".join(told["hint"] for told in blocking if told["hint"]) or "look at the export"
     if len(overrides) == len(blocking):
-        flags = " ".join(override.partition(" --reason")[0] for override in overrides)
-        hint += f'; if it is right: {flags} --reason "why"'
+        given = [Allowance(Guard(told["guard"]), told["bound"]) for told in record.allowances]
+        why = next((told["reason"] for told in record.allowances), None)
+        hint += f"; if it is right: {flags_to_lift(overrides, given, why)}"
     return Stop(ExitStatus.GUARDED, reason, hint)

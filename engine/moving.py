@@ -15,19 +15,20 @@ from engine.errors import GuardError, IncompleteError, LedgerError, SourceError,
 from engine.ledger.generations import Generation
 from engine.ledger.place import make_folder
 from engine.ledger.records import CohortKey
+from engine.plan.allowances import Allowance, attributed, flags_to_lift
 from engine.plan.compare import compare
 from engine.plan.fold import adopt as adopt_staged
-from engine.plan.guards import Allowance, Facts, GuardSettings, judge
+from engine.plan.guards import Facts, GuardSettings, judge
 from engine.plan.leg import sample
 from engine.plan.profile import Inspection
 from engine.plan.records import Comparison, Snapshot, Staged, UidState
 from engine.plan.session import Interruption
 from engine.plan.snapshot_file import SNAPSHOT, describe, refuse_twice, take_over, uids_in
 from engine.plan.staging import UIDS, read_batches, stage, write_batches
-from engine.planning import attributed
 from engine.sending import StopSwitch, compute_or_stop, read_or_stop
 from engine.snapshots import ADOPTED, IMPORTED, RECONCILED, SnapshotStore
 from engine.source.block import Block
+from engine.source.files import SourceFile
 from engine.storage.files import rename_durably, work_folder
 
 _SHOWN = 10
@@ -54,16 +55,17 @@ async def adopt(store: SnapshotStore, blocks: Iterable[Block], switch: StopSwitc
     return Brought(made, staged)
 
 
-async def reconcile(  # noqa: PLR0913 - the list, what judges it, and why guards are lifted
+async def reconcile(  # noqa: PLR0913, PLR0917 - the list, what judges it, and why guards are lifted
     store: SnapshotStore,
     blocks: Iterable[Block],
     switch: StopSwitch,
     guards: GuardSettings,
     allowances: Sequence[Allowance] = (),
+    files: Sequence[SourceFile] = (),
     *,
     reason: str | None = None,
 ) -> Brought:
-    """Let the uids of `blocks` be all members, whatever was known before.
+    """Let the uids of `blocks`, read from `files`, be all members, whatever was known before.
 
     Why guards are lifted is kept with the snapshot, and by whom.
 
@@ -94,20 +96,24 @@ async def reconcile(  # noqa: PLR0913 - the list, what judges it, and why guards
             misfits=inspection.misfits,
             profile=inspection.profile,
             last_profile=None,
+            files=files,
             exported_utc_ns=None,
-            oldest_utc_ns=None,
             last_exported_utc_ns=None,
-            now_utc_ns=0,
+            now_utc_ns=store.now_utc_ns,
             name="",
             last_name=None,
         )
         blocking = [each for each in judge(facts, guards, allowances) if each.blocks]
         if blocking:
-            flags = [(each.override or "").partition(" --reason")[0] for each in blocking]
+            overrides = [each.override or "" for each in blocking]
+            flags = flags_to_lift(overrides, allowances, reason)
+            hints = [each.hint for each in blocking if each.hint]
             raise GuardError(
                 "; ".join(f"{each.guard}: {each.sentence}" for each in blocking),
-                hint="look at the list: who is missing from it counts as not in; if it is right: "
-                + " ".join([*flags, '--reason "why"']),
+                hint="; ".join(
+                    [*hints, "look at the list: who is missing from it counts as not in"]
+                )
+                + f"; if it is right: {flags}",
             )
         lifted = attributed(allowances, reason)
         made = await _take_over(store, None, staged, UidState.IN, RECONCILED, lifted)

@@ -11,6 +11,7 @@ from engine.delivery.stop import Stop
 from engine.desk import Desk
 from engine.errors import ExitStatus, IncompleteError
 from engine.ledger import changes, plans
+from engine.ledger.files import files_of
 from engine.ledger.ledger import Ledger
 from engine.ledger.plans import PlanRecord, Stretch
 from engine.ledger.records import FAILED, RunState
@@ -143,7 +144,9 @@ class Night:
             await self._ledger.finish(self._state, word, status, reason, pace)
             accounts = self._accounts()
         accounts = replace(accounts, status=word, exit_status=int(status), reason=reason)
-        return RunResult(accounts, status, hint)
+        with reading(self._ledger.path, is_verified=True) as ledger:
+            files = files_of(ledger, self._state.name)
+        return RunResult(accounts, status, hint, files)
 
     def _standing(
         self, accounts: Accounts, stop: Stop | None, is_open: str | None

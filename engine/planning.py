@@ -1,10 +1,8 @@
 """A mirror's plan: the export is staged, compared with the snapshot, and judged by the guards."""
 
 import asyncio
-import getpass
 import json
-import os
-import socket
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,14 +16,15 @@ from engine.clock import Clock
 from engine.cohort import Action, Cohort, Envelope, Leg
 from engine.config import Config
 from engine.errors import CohortSyncError, EmptyExportError
-from engine.ledger import changes, following, plans
+from engine.ledger import changes, files, following, plans
 from engine.ledger.ledger import Ledger
 from engine.ledger.place import make_folder
 from engine.ledger.plans import LegCounts, PlanRecord
 from engine.ledger.records import CohortKey, RunState
 from engine.members import MEMBER_BYTES
+from engine.plan.allowances import Allowance, attributed
 from engine.plan.compare import REJECTIONS, Resend, Waiting, compare
-from engine.plan.guards import Allowance, Facts, Verdict, judge
+from engine.plan.guards import Facts, Verdict, judge
 from engine.plan.leg import Weight, sample, weigh
 from engine.plan.planning import check_disk, disk_needed
 from engine.plan.profile import Inspection, Profile
@@ -35,6 +34,7 @@ from engine.report.accounts import timestamp
 from engine.sending import StopSwitch, compute_or_stop, read_or_stop
 from engine.snapshots import Recent, SnapshotStore
 from engine.source.block import BLANK, Block, Source
+from engine.source.files import describe, newest_utc_ns
 
 _STAGED = "export.parquet"
 _DAY_NS = 86_400_000_000_000
@@ -50,10 +50,6 @@ class MirrorRequest:
     reading: dict[str, Any]
     """The reading options as they were named."""
     cohort: Cohort
-    exported_utc_ns: int | None = None
-    """When the last of its files was written; None if nobody knows."""
-    oldest_utc_ns: int | None = None
-    """The same of the first of them."""
     first_action: Action = Action.REMOVE
     allowances: Sequence[Allowance] = ()
     reason: str | None = None
@@ -117,7 +113,9 @@ class Planner:
             )
             asyncio.run_coroutine_threadsafe(entry, loop).result()
 
-        self._note("reading the export")
+        read = request.source.files
+        what = describe(read) if read else ", ".join(request.exports)
+        self._note(f"reading the export: {what}")
         try:
             staged = await read_or_stop(
                 lambda: stage(self._blocks(), passing / _STAGED, keep=keep, look=inspection.look),
@@ -153,7 +151,7 @@ class Planner:
             {
                 **self._forecast(found, snapshot, recent),
                 "sample": _samples(found),
-                "notes": [*base.notes, *await self._notes()],
+                "notes": [*base.notes, *await self._notes(), *_unchecked(verdicts)],
             },
         )
         await self._ledger.write(
@@ -187,14 +185,17 @@ class Planner:
     async def _enter_reading(self, state: RunState, *, is_complete: bool) -> None:
         """Enter how much of the export has been read."""
         counts = (self._records, self._skipped[True], self._skipped[False])
-        await self._ledger.write(
-            lambda c: changes.enter_reading(c, state.run, *counts, is_complete=is_complete)
-        )
+
+        def work(connection: sqlite3.Connection) -> None:
+            changes.enter_reading(connection, state.run, *counts, is_complete=is_complete)
+            files.set_uids(connection, state.run, self._request.source.files)
+
+        await self._ledger.write(work)
 
     @property
     def _exported_utc_ns(self) -> int | None:
         """When the export was written: now, if a clock ran ahead, or it would bar later nights."""
-        written = self._request.exported_utc_ns
+        written = newest_utc_ns(self._request.source.files)
         return None if written is None else min(written, self._clock.stamp().utc_ns)
 
     async def _compare(
@@ -280,6 +281,7 @@ class Planner:
     ) -> Facts:
         request = self._request
         last = await self._ledger.write(lambda c: plans.last_mirror(c, self._key))
+        last_name = await self._ledger.write(lambda c: following.last_name(c, self._key))
         return Facts(
             members=base.census.members + base.census.unknown if base else 0,
             adds=found.adds.planned - found.adds.doubtful,
@@ -292,29 +294,13 @@ class Planner:
             misfits=inspection.misfits,
             profile=inspection.profile,
             last_profile=Profile(last.profile) if last else None,
+            files=request.source.files,
             exported_utc_ns=self._exported_utc_ns,
-            oldest_utc_ns=request.oldest_utc_ns,
             last_exported_utc_ns=last.exported_utc_ns if last else None,
             now_utc_ns=self._clock.stamp().utc_ns,
             name=request.cohort.name,
-            last_name=last.cohort_name if last else None,
+            last_name=last_name,
         )
-
-
-def attributed(allowances: Sequence[Allowance], reason: str | None) -> list[dict[str, Any]]:
-    """Say which guards are lifted, by whom and why, as the ledger keeps it."""
-    who = {"user": _user(), "host": socket.gethostname()}
-    return [
-        {"guard": each.guard.value, "bound": each.bound, **who, "reason": reason}
-        for each in allowances
-    ]
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # A container may run as a number that nobody has named.
-        return str(os.getuid())
 
 
 def _counts(leg: PlannedLeg) -> LegCounts:
@@ -343,9 +329,20 @@ def _member(kept: str | None) -> Member | None:
 
 
 def _told(verdict: Verdict) -> dict[str, Any]:
+    found = "blocks" if verdict.blocks else "lifted" if verdict.is_lifted else "passes"
     return {
         "guard": verdict.guard.value,
-        "verdict": "blocks" if verdict.blocks else "lifted" if verdict.is_lifted else "passes",
+        "verdict": "unknown" if verdict.is_unknown else found,
         "sentence": verdict.sentence,
         "override": verdict.override,
+        "hint": verdict.hint,
     }
+
+
+def _unchecked(verdicts: Sequence[Verdict]) -> list[str]:
+    """Say which guards were not checked, and why."""
+    return [
+        f"the guard `{each.guard}` was not checked: {each.sentence}"
+        for each in verdicts
+        if each.is_unknown
+    ]

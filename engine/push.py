@@ -7,10 +7,9 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
-from engine.batch import Batch, Cutter, blank_among, invalid_among
+from engine.batch import Batch, Cutter
 from engine.clock import Clock, SystemClock
 from engine.cohort import Action, Cohort, Envelope, Leg
 from engine.config import Config
@@ -21,22 +20,27 @@ from engine.errors import (
     EmptyExportError,
     ExitStatus,
     ExportChangedError,
+    GuardError,
     IncompleteError,
     SourceError,
     UsageError,
 )
 from engine.ledger import changes, following
-from engine.ledger.ledger import Ledger
+from engine.ledger.files import files_of
+from engine.ledger.ledger import Ledger, overtaken
 from engine.ledger.records import FAILED, CohortKey, Command, RunKey, RunState, SittingSettings
+from engine.plan.allowances import Allowance, Guard, attributed, flags_to_lift
+from engine.plan.guards import spread_of
 from engine.plan.recording import recording
 from engine.report.accounts import Accounts, account, exit_status_of
-from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
+from engine.report.figures import Ceiling
 from engine.report.history import reading
 from engine.report.result import Opening, RunResult
 from engine.sending import Sender, StopSwitch, wait_or_stop
 from engine.session import refuse_unfit
 from engine.snapshots import SnapshotStore
 from engine.source.block import Source
+from engine.source.files import SourceFile, describe
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,10 @@ class PushRequest:
     cohort: Cohort
     action: Action
     restart_if_changed: bool = False
+    allowances: Sequence[Allowance] = ()
+    """Only the guard `name` judges a push."""
+    reason: str | None = None
+    """Why it is lifted, in the words of whoever does it."""
     records: bool = False
     """Whether the cohort's snapshot follows what is sent, as it does a mirror."""
     wait_seconds: float = 0.0
@@ -81,7 +89,7 @@ async def push(  # noqa: PLR0913 - what and how, then who looks on
     key = CohortKey(workspace.partner, request.cohort.id)
     desk = Desk(config, key, observe, note, switch, clock)
     async with desk.open(request.wait_seconds) as (ledger, store):
-        records = await ledger.write(lambda c: _is_recorded(c, request, config))
+        records = await ledger.write(lambda c: admit(c, request, config))
         if records:
             await store.catch_up()
             await store.current()  # A lost snapshot is noticed before anything is sent.
@@ -89,10 +97,7 @@ async def push(  # noqa: PLR0913 - what and how, then who looks on
             await store.refuse_lost_ledger()  # Else nobody knows that the cohort is mirrored.
         behind = await ledger.write(lambda c: changes.left_behind(c, key_of(request, config)))
         if behind is not None:
-            note(
-                f"run {behind} of this cohort is unfinished, and stays so: this command names "
-                "other files, reading options or another action, and begins a run of its own"
-            )
+            note(stays_unfinished(behind))
         sitting = _Sitting(request, desk, envelope, ledger, store if records else None)
         stop = await sitting.run(opened, restart=False)
         if _has_changed(stop) and request.restart_if_changed:
@@ -100,12 +105,37 @@ async def push(  # noqa: PLR0913 - what and how, then who looks on
         return await sitting.close(stop)
 
 
-def _is_recorded(connection: sqlite3.Connection, request: PushRequest, config: Config) -> bool:
+def stays_unfinished(run: str) -> str:
+    """Say that this command does not go on with an unfinished run of its cohort."""
+    return (
+        f"run {run} of this cohort is unfinished, and stays so: this command names other files, "
+        "reading options or another action, and begins a run of its own"
+    )
+
+
+def admit(connection: sqlite3.Connection, request: PushRequest, config: Config) -> bool:
     """Say whether the snapshot is to follow this push, or the one that it goes on with.
 
-    Raises `UsageError` for a push that would change a cohort behind its snapshot's back.
+    Raises `UsageError` for a push that would change a cohort behind its snapshot's back, or that
+    cannot go on where it was, and `GuardError` for one that would rename the cohort.
     """
+    key = CohortKey(config.workspace.partner, request.cohort.id)
     found = changes.unfinished(connection, changes.identity_of(key_of(request, config)))
+    is_recorded = _is_recorded(connection, request, key, found)
+    _refuse_other_name(connection, request, key)
+    if found is not None and not request.restart_if_changed:
+        later = changes.later_run(connection, found[0], key.partner, key.cohort_id)
+        if later is not None:
+            raise overtaken(found[1], later, key.cohort_id)
+    return is_recorded
+
+
+def _is_recorded(
+    connection: sqlite3.Connection,
+    request: PushRequest,
+    key: CohortKey,
+    found: tuple[int, str] | None,
+) -> bool:
     if found is not None:
         number, name = found
         is_unrecorded = following.is_unrecorded(connection, number)
@@ -116,7 +146,6 @@ def _is_recorded(connection: sqlite3.Connection, request: PushRequest, config: C
             )
         if following.is_followed(connection, number):
             return True
-    key = CohortKey(config.workspace.partner, request.cohort.id)
     if not request.records and following.is_mirrored(connection, key):
         raise UsageError(
             f"cohort {request.cohort.id} is mirrored: a push would change what its snapshot knows",
@@ -124,6 +153,39 @@ def _is_recorded(connection: sqlite3.Connection, request: PushRequest, config: C
             "follows the push",
         )
     return request.records
+
+
+def _refuse_other_name(
+    connection: sqlite3.Connection, request: PushRequest, key: CohortKey
+) -> None:
+    """Raise `GuardError` if the cohort is known by another name: its id may be wrong."""
+    last = following.last_name(connection, key)
+    is_lifted = any(each.guard is Guard.NAME for each in request.allowances)
+    if last is None or last == request.cohort.name or is_lifted:
+        return
+    flags = flags_to_lift([Allowance(Guard.NAME).flag], request.allowances, request.reason)
+    raise GuardError(
+        f"name: cohort {key.cohort_id} was called '{last}' and is '{request.cohort.name}' now: is "
+        "the id right?",
+        hint=f"if it is: {flags}",
+    )
+
+
+def tell_files(
+    request: PushRequest, config: Config, now_utc_ns: int, note: Callable[[str], None]
+) -> None:
+    """Say which files are read, and whether they look like exports of several days.
+
+    A push sends what it is given: only a mirror would take an old file's uids for wanted.
+    """
+    files = request.source.files
+    if not files:
+        return
+    note(f"reading the export: {describe(files)}")
+    spread = spread_of(files, now_utc_ns, config.guards)
+    if spread.is_bad or spread.is_unknown:
+        hint = f"; {spread.hint}" if spread.hint else ""
+        note(f"warning: {spread.sentence}{hint}")
 
 
 def opening_of(
@@ -185,13 +247,14 @@ class _Sitting:
     async def run(self, opened: Callable[[Opening], None], *, restart: bool) -> Stop | None:
         """Begin or resume the run, and deliver what there is."""
         request, config, desk = self._request, self._config, self._desk
+        source = request.source
         pacing = config.pacing
         settings = SittingSettings(
             pacing.requests, pacing.per_seconds, config.packing.payload_bytes
         )
         state = await self._ledger.begin(
             key_of(request, config),
-            Command(request.exports, request.reading, request.source.sizes),
+            Command(request.exports, request.reading, source.sizes, source.files),
             settings,
             restart=restart or await self._begins_to_record(),
             restart_if_overtaken=request.restart_if_changed,
@@ -200,6 +263,10 @@ class _Sitting:
         known = await self._ledger.known_batches(state.run)
         known_uids = sum(batch.uid_count for batch in known)
         opened(opening_of(request, config, state, known_uids))
+        if request.allowances:
+            lifts = attributed(request.allowances, request.reason)
+            await self._ledger.write(lambda c: following.keep_lifts(c, state.run, lifts))
+        tell_files(request, config, desk.clock.stamp().utc_ns, desk.note)
         cutter = Cutter(self._envelope, config.packing.payload_bytes, known)
         batches = cutter.batches(request.source.blocks())
         stop = None
@@ -265,7 +332,13 @@ class _Sitting:
             await self._ledger.finish(self._state, status, exit_status, reason, pace)
             accounts = self._read_accounts()
         accounts = replace(accounts, status=status, exit_status=int(exit_status), reason=reason)
-        return RunResult(accounts, exit_status, hint)
+        return RunResult(accounts, exit_status, hint, self._read_files())
+
+    def _read_files(self) -> list[SourceFile]:
+        if self._state is None:
+            return []
+        with reading(self._ledger.path, is_verified=True) as ledger:
+            return files_of(ledger, self._state.name)
 
     def _read_accounts(self) -> Accounts:
         if self._state is None:
@@ -282,67 +355,3 @@ _STATUS = {
     ExitStatus.UNBALANCED: "unbalanced",
     ExitStatus.INCOMPLETE: "incomplete",
 }
-
-
-def dry_run(request: PushRequest, config: Config) -> RunResult:
-    """Read and pack everything, open no connection, write no ledger; return what would be planned.
-
-    An export without a uid is told in the books. Raises `SourceError` where it cannot be read.
-    """
-    workspace = config.workspace
-    limit = config.packing.payload_bytes
-    cutter = Cutter(Envelope(workspace.partner, request.cohort, request.action), limit)
-    started = datetime.now(UTC)
-    uids = batches = too_large = blank = invalid = size = through = 0
-    reason = None
-    try:
-        for batch in cutter.batches(request.source.blocks()):
-            fits = len(batch.payload) <= limit
-            too_large += not fits
-            uids += batch.uid_count
-            batches += 1
-            blank += batch.blank
-            invalid += batch.invalid
-            size += len(batch.payload) if fits else 0
-            through = batch.records_through
-    except EmptyExportError as error:
-        reason = error.message
-        if cutter.uidless is not None:
-            through = cutter.uidless.records
-            blank = blank_among(cutter.uidless.skipped)
-            invalid = invalid_among(cutter.uidless.skipped)
-    finished = datetime.now(UTC)
-    rows = Rows(through, blank, invalid)
-    would_finish = (
-        exit_status_of(Standing(rejected=too_large), rows, config.accounting)
-        if reason is None
-        else EmptyExportError.exit_status
-    )
-    accounts = Accounts(
-        run=None,
-        status="dry_run",
-        exit_status=int(would_finish),
-        reason=reason,
-        target=workspace.endpoint.label,
-        workspace=workspace.id,
-        partner=workspace.partner,
-        cohort_id=request.cohort.id,
-        cohort_name=request.cohort.name,
-        action=request.action.value,
-        ceiling=Ceiling(config.pacing.requests, config.pacing.per_seconds),
-        source_complete=True,
-        rows=rows,
-        uids=Standing(planned=uids, pending=uids),
-        batches=Standing(planned=batches, pending=batches),
-        requests=Requests(),
-        bytes_sent=0,
-        payload_fill=round(size / (limit * max(batches - too_large, 1)), 6),
-        ceiling_use=0.0,
-        ceiling_spending=CeilingSpending(),
-        ceiling_found=None,
-        margin_seconds=0.0,
-        started_at=started.isoformat(timespec="milliseconds"),
-        finished_at=finished.isoformat(timespec="milliseconds"),
-        elapsed_seconds=round((finished - started).total_seconds(), 3),
-    )
-    return RunResult(accounts, would_finish)

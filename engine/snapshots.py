@@ -85,6 +85,11 @@ class SnapshotStore:
         self.planning = planning
         self._clock = clock
 
+    @property
+    def now_utc_ns(self) -> int:
+        """The time, in ns since 1970."""
+        return self._clock.stamp().utc_ns
+
     def plan_folder(self, run: str) -> Path:
         """Return the folder that holds the uids of a plan, by the name of its run."""
         return plan_folder(self._root, run)

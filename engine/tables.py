@@ -4,7 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from reprlib import repr as shortened
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Le
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -32,7 +35,7 @@ class Tables:
     def read(self, table: str, settings: type[Settings]) -> Settings:
         """Return `settings` as its keys in `table` set it; a value that is unfit stays default.
 
-        What a value should be is told by `should_be` in its field's metadata, else by pydantic.
+        What a value should be is told by `should_be` in its field's metadata, else by its type.
         """
         # pydantic costs a tenth of a second, which `--help` need not spend.
         from pydantic import ConfigDict, TypeAdapter, ValidationError  # noqa: PLC0415 - see above
@@ -48,10 +51,9 @@ class Tables:
                 continue
             try:
                 fit[key] = TypeAdapter(hints[key], config=strict).validate_python(values[key])
-            except ValidationError as error:
-                told = [each["msg"] for each in error.errors()]
-                reasons = [should_be] if should_be else told
-                self.unfit.append(f"`{table}.{key}` {_clause(reasons)}, {_not(values[key])}")
+            except ValidationError:
+                told = should_be or _described(hints[key])
+                self.unfit.append(f"`{table}.{key}` should be {told}, {_not(values[key])}")
         return settings(**fit)
 
     def holds(self, table: str, key: str) -> bool:
@@ -95,11 +97,25 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return get_close_matches(name, sorted(known), n=1, cutoff=0.0)[0]
 
 
-def _clause(reasons: list[str]) -> str:
-    """Join pydantic's reasons, one for each member of a union, into one clause."""
-    stems = dict.fromkeys(reason.removeprefix("Input should be ") for reason in reasons)
-    return f"should be {' or '.join(stems)}"
+_NOUNS = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
+
+
+def _described(hint: Any) -> str:  # noqa: ANN401 - a type, as it is written beside a field
+    """Say what a value of this type is, in words: `a whole number from 1 to 10,000`."""
+    kinds = (
+        [kind for kind in get_args(hint) if kind is not NoneType]
+        if get_origin(hint) in {Union, UnionType}
+        else [hint]
+    )
+    kind = kinds[0]
+    bounds = getattr(kind, "__metadata__", ())
+    noun = _NOUNS[get_args(kind)[0] if bounds else kind]
+    least = next((bound.ge for bound in bounds if isinstance(bound, Ge)), None)
+    most = next((bound.le for bound in bounds if isinstance(bound, Le)), None)
+    return noun if least is None or most is None else f"{noun} from {least:,} to {most:,}"
 
 
 def _not(value: object) -> str:
+    if isinstance(value, bool):
+        return f"not {str(value).lower()}"
     return f"not {shortened(value)}"

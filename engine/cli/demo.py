@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from engine.cli.options import refuse_nan
 from engine.cli.streams import printing
 from engine.errors import ExitStatus, IncompleteError
 
@@ -17,9 +18,16 @@ _START_SECONDS = 20.0
 
 
 def demo(
-    uids: Annotated[int, typer.Option(min=1, help="How many uids to push.")] = 250_000,
-    requests: Annotated[int, typer.Option(min=1, help="The ceiling: requests in a window.")] = 300,
-    per_seconds: Annotated[float, typer.Option(min=0.1, help="The window's seconds.")] = 60.0,
+    uids: Annotated[
+        int, typer.Option(min=1, max=1_000_000_000, help="How many uids to push.")
+    ] = 250_000,
+    requests: Annotated[
+        int, typer.Option(min=1, max=10_000_000, help="The ceiling: requests in a window.")
+    ] = 300,
+    per_seconds: Annotated[
+        float,
+        typer.Option(min=0.1, max=86_400, callback=refuse_nan, help="The window's seconds."),
+    ] = 60.0,
 ) -> None:
     """Push a made-up export into the emulator, and compare its members with the export.
 

@@ -35,7 +35,9 @@ def emulator(
     blocked: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="A suspended workspace; repeatable.")
     ] = None,
-    max_bytes: Annotated[int, typer.Option(help="The largest body taken.")] = 131_072,
+    max_bytes: Annotated[
+        int, typer.Option(max=1_073_741_824, help="The largest body taken.")
+    ] = 131_072,
     known_users: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The users that exist, a uid a line; others do nothing."),
@@ -50,20 +52,23 @@ def emulator(
     limiter: Annotated[
         str, _limit(metavar="MODEL", help="none, fixed, sliding, bucket or gcra.")
     ] = "sliding",
-    requests: Annotated[int, _limit(help="Requests in a window.")] = 300,
-    per_seconds: Annotated[float, _limit(help="The window's length.")] = 60.0,
+    requests: Annotated[int, _limit(max=10_000_000, help="Requests in a window.")] = 300,
+    per_seconds: Annotated[float, _limit(max=86_400, help="The window's length.")] = 60.0,
     burst: Annotated[
-        int | None, _limit(help="Requests at once: a bucket's (a window's), gcra's (1).")
+        int | None,
+        _limit(max=10_000_000, help="Requests at once: a bucket's (a window's), gcra's (1)."),
     ] = None,
-    phase_seconds: Annotated[float, _limit(help="When fixed windows start.")] = 0.0,
+    phase_seconds: Annotated[float, _limit(max=86_400, help="When fixed windows start.")] = 0.0,
     count_throttled: Annotated[bool, _limit(help="Whether a 429 takes up room.")] = True,
     retry_after: Annotated[
         str, _limit(metavar="FORM", help="Of a 429's header: seconds, date or none.")
     ] = "none",
     rate_headers: Annotated[bool, _limit("--rate-headers", help="Send X-RateLimit-*.")] = False,
-    seed: Annotated[int, _fault(help="The same seed draws the same faults.")] = 0,
-    jitter_ms: Annotated[float, _fault(help="Most delay before a request counts.")] = 0.0,
-    latency_ms: Annotated[float, _fault(help="Delay of each answer.")] = 0.0,
+    seed: Annotated[int, _fault(max=2**63, help="The same seed draws the same faults.")] = 0,
+    jitter_ms: Annotated[
+        float, _fault(max=86_400_000, help="Most delay before a request counts.")
+    ] = 0.0,
+    latency_ms: Annotated[float, _fault(max=86_400_000, help="Delay of each answer.")] = 0.0,
     fault: Annotated[
         list[str] | None,
         _fault(

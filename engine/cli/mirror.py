@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.options import (
+    LARGEST_COUNT,
+    LARGEST_GENERATION,
     AllowOption,
     CohortDescriptionOption,
     CohortIdOption,
@@ -54,6 +56,7 @@ TrustOption = Annotated[
         "--trust",
         metavar="GENERATION",
         min=1,
+        max=LARGEST_GENERATION,
         help="Go on from this snapshot; what was touched since is sent again.",
     ),
 ]
@@ -136,7 +139,11 @@ def rollback(
     to: Annotated[
         int,
         typer.Option(
-            "--to", metavar="GENERATION", min=1, help="As `cohortsync snapshot list` numbers them."
+            "--to",
+            metavar="GENERATION",
+            min=1,
+            max=LARGEST_GENERATION,
+            help="As `cohortsync snapshot list` numbers them.",
         ),
     ],
     cohort_name: Annotated[
@@ -176,7 +183,9 @@ def apply(
     plan: Annotated[str, typer.Argument(help="A plan's name, as `plan` has told it.")],
     first: Annotated[
         int | None,
-        typer.Option("--first", min=1, help="Send so many uids, then stop: a canary."),
+        typer.Option(
+            "--first", min=1, max=LARGEST_COUNT, help="Send so many uids, then stop: a canary."
+        ),
     ] = None,
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
@@ -230,10 +239,9 @@ class _Permits:
         exports: list[str],
         reading: dict[str, Any],
         cohort: Cohort,
-        written_utc_ns: tuple[int | None, int | None] = (None, None),
     ) -> "MirrorRequest":
-        """Return what is asked for; `written_utc_ns`: its first file and its last."""
-        from engine.plan.guards import Allowance
+        """Return what is asked for."""
+        from engine.plan.allowances import Allowance
         from engine.planning import MirrorRequest
 
         return MirrorRequest(
@@ -241,10 +249,8 @@ class _Permits:
             exports=exports,
             reading=reading,
             cohort=cohort,
-            exported_utc_ns=written_utc_ns[1],
-            oldest_utc_ns=written_utc_ns[0],
             first_action=self.first_action,
-            allowances=[Allowance.parse(text) for text in self.allow],
+            allowances=Allowance.parse_all(self.allow),
             reason=self.reason,
             assume_empty=self.assume_empty,
             trust=self.trust,
@@ -290,8 +296,7 @@ def _mirror(
         raise GuardError(
             f"empty: {error.message}", hint="an empty export would empty the cohort"
         ) from error
-    written = (source.oldest_utc_ns, source.written_utc_ns)
-    request = permits.request(source, reading.exports, asdict(options), cohort, written)
+    request = permits.request(source, reading.exports, asdict(options), cohort)
     return _carry_out(
         lambda **parts: mirror_export(request, settings, sends=sends, **parts),
         settings,

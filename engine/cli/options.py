@@ -1,5 +1,6 @@
 """Arguments and options that several commands share."""
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,19 @@ from typing import Annotated
 import typer
 
 from engine.errors import UsageError
+
+LARGEST_COUNT = 1_000_000_000_000
+"""What a number of uids may be on the command line."""
+LARGEST_GENERATION = 2_147_483_647
+_YEAR_SECONDS = 31_536_000
+
+
+def refuse_nan(param: typer.CallbackParam, value: float | None) -> float | None:
+    """Raise `UsageError` for what is no number, and so within no bounds."""
+    if value is not None and math.isnan(value):
+        raise UsageError(f"{param.opts[0]} should be a number, not {value}")
+    return value
+
 
 ConfigOption = Annotated[
     Path | None,
@@ -26,7 +40,13 @@ JsonOption = Annotated[
 
 WaitOption = Annotated[
     float,
-    typer.Option("--wait", min=0, help="Seconds to wait while another process works on it."),
+    typer.Option(
+        "--wait",
+        min=0,
+        max=_YEAR_SECONDS,
+        callback=refuse_nan,
+        help="Seconds to wait while another process works on it.",
+    ),
 ]
 AllowOption = Annotated[
     list[str] | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.cli.options import (
+    AllowOption,
     CohortDescriptionOption,
     CohortIdOption,
     CohortNameOption,
@@ -19,9 +20,11 @@ from engine.cli.options import (
     FormatOption,
     JsonOption,
     NoHeaderOption,
+    ReasonOption,
     StateOption,
     StripOption,
     WaitOption,
+    require_reason,
 )
 from engine.cohort import Action, Cohort
 from engine.errors import ExitStatus, SourceError, UsageError
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.config import Config
+    from engine.plan.allowances import Allowance
     from engine.push import PushRequest
     from engine.source import ReadingOptions
 
@@ -62,6 +66,8 @@ def push(
     state: StateOption = None,
     on_changed: OnChangedOption = OnChanged.REFUSE,
     wait: WaitOption = 0.0,
+    allow: AllowOption = None,
+    reason: ReasonOption = None,
     record: Annotated[
         bool,
         typer.Option("--record", help="Let the snapshot of a mirrored cohort follow this push."),
@@ -75,7 +81,7 @@ def push(
 
     Run the same command again after a crash, a signal or exit status 75: it goes on where it was.
     """
-    from engine.config import load
+    from engine.config import credentials_problem, load
     from engine.source import ReadingOptions
 
     cohort = Cohort(cohort_id, cohort_name, cohort_description)
@@ -83,9 +89,11 @@ def push(
     options = ReadingOptions(
         column=column, format=format_name.value, header=not no_header, strip=strip
     )
+    allowances = _allowances(allow, reason)
     request = make_request(exports, options, cohort, action, on_changed=on_changed, wait=wait)
-    request = replace(request, records=record)
-    sys.exit(carry_out(request, settings, dry_run=dry_run, as_json=as_json))
+    request = replace(request, allowances=allowances, reason=reason, records=record)
+    lacking = credentials_problem(config) if dry_run else None
+    sys.exit(carry_out(request, settings, dry_run=dry_run, lacking=lacking, as_json=as_json))
 
 
 def resume(
@@ -198,22 +206,47 @@ async def _wait_until_free(folder: "Path", wait: float, config: "Config") -> Non
         pass
 
 
+def _allowances(allow: list[str] | None, reason: str | None) -> "list[Allowance]":
+    from engine.plan.allowances import Allowance, Guard
+
+    require_reason(allow, reason)
+    allowances = Allowance.parse_all(allow or [])
+    for each in allowances:
+        if each.guard is not Guard.NAME:
+            raise UsageError(
+                f"{each.flag}: this guard judges no push", hint="a push has the guard 'name' alone"
+            )
+    return allowances
+
+
 def carry_out(
-    request: "PushRequest", config: "Config", *, dry_run: bool = False, as_json: bool = False
+    request: "PushRequest",
+    config: "Config",
+    *,
+    dry_run: bool = False,
+    lacking: str | None = None,
+    as_json: bool = False,
 ) -> ExitStatus:
-    """Push, show it on stderr, print the books on stdout; return how it ended."""
-    from engine.cli.running import run_shown, tell
+    """Push, show it on stderr, print the books on stdout; return how it ended.
+
+    `lacking` is what a dry run may do without, and a push may not.
+    """
+    from engine.cli.running import run_shown, stoppable, tell
     from engine.cli.summary import print_result
     from engine.cli.view import make_view
-    from engine.push import dry_run as push_nothing
     from engine.push import opening_of
     from engine.push import push as push_export
+    from engine.rehearsal import dry_run as push_nothing
 
     view = make_view(config.pacing, lambda: request.source.share_read)
     tell(view, *config.notes, *request.source.notes, request.cohort.warning)
     if dry_run:
         view.opened(opening_of(request, config))
-        result = push_nothing(request, config)
+        if lacking is not None:
+            view.note(f"warning: {lacking}", is_warning=True)
+        result = stoppable(
+            lambda switch: push_nothing(request, config, note=view.note, switch=switch)
+        )
     else:
         result = run_shown(view, lambda **parts: push_export(request, config, **parts))
     print_result(result, as_json=as_json)

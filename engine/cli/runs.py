@@ -58,7 +58,10 @@ def show(
     as_csv: CsvOption = False,
 ) -> None:
     """Show a run's books, its batches and their attempts."""
-    from engine.cli.summary import print_accounts, print_plan
+    from engine.cli.summary import print_accounts, print_lifts, print_plan
+    from engine.ledger.files import files_of
+    from engine.ledger.following import lifts_of
+    from engine.report.files import FILE_COLUMNS, file_rows, files_document
     from engine.report.history import (
         ATTEMPT_COLUMNS,
         attempts_of,
@@ -72,19 +75,24 @@ def show(
     path = find_ledger(_state(config, state), run)
     with reading(path) as ledger, printing():
         accounts = books_of(path, ledger, run)
+        files = files_of(ledger, run)
         attempts = attempts_of(ledger, run)
         if as_csv:
             _print_csv(ATTEMPT_COLUMNS, attempts)
         elif as_json:
-            document = accounts.document()
+            document = accounts.document() | files_document(files, most_listed=None)
             if accounts.mirror is not None:
                 document["plan"] = plan_shown(ledger, run)
+            else:
+                document["allowed"] = lifts_of(ledger, run)
             document["attempts"] = list(attempts)
             print_json(document)
         else:
-            print_accounts(accounts)
+            print_accounts(accounts, files)
+            print_lifts(lifts_of(ledger, run))
             if (plan := plan_shown(ledger, run)) is not None:
                 print_plan(plan)
+            _print_table(FILE_COLUMNS, file_rows(files), ("bytes", "uids"))
             rows = ({**record, "sent_at": _shortened(record["sent_at"])} for record in attempts)
             _print_table(_COLUMNS, [[row[c] for c in _COLUMNS] for row in rows], _NUMBERS)
 

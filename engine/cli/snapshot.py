@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.options import (
+    LARGEST_GENERATION,
     AllowOption,
     CohortIdOption,
     ColumnOption,
@@ -95,7 +96,8 @@ def export(
     path: Annotated[Path, typer.Argument(help="Where to; a Parquet file.")],
     cohort_id: CohortIdOption,
     generation: Annotated[
-        int | None, typer.Option(min=1, help="By default the one that counts.")
+        int | None,
+        typer.Option(min=1, max=LARGEST_GENERATION, help="By default the one that counts."),
     ] = None,
     members: Annotated[
         bool,
@@ -165,14 +167,16 @@ def compare(
 ) -> None:
     """Lay a list from elsewhere beside a snapshot: who is in both, and who in one of them only."""
     from engine import moving
+    from engine.report.files import files_document, files_line
 
     where = _Where(cohort_id, config, endpoint, state, shadow)
     source = _open(exports, column, format_name, header=not no_header, strip=strip)
     found = _look(where, lambda store, switch: moving.lay_beside(store, source.blocks(), switch))
     with printing():
         if as_json:
-            print_json(found)
+            print_json(found | files_document(source.files))
             return
+        sys.stdout.write(files_line(source.files) + "\n")
         for name, value in found.items():
             shown = ", ".join(value) if isinstance(value, list) else f"{value:,}"
             sys.stdout.write(printable(f"{name.replace('_', ' '):<26} {shown}") + "\n")
@@ -202,7 +206,7 @@ def adopt(
     where = _Where(cohort_id, config, endpoint, state, shadow, wait)
     source = _open(exports, column, format_name, header=not no_header, strip=strip)
     brought = _work(where, lambda store, switch, _: moving.adopt(store, source.blocks(), switch))
-    _print_brought(brought, as_json=as_json)
+    _print_brought(brought, source, as_json=as_json)
 
 
 @snapshot.command()
@@ -224,19 +228,20 @@ def reconcile(
 ) -> None:
     """Take a list of the cohort's real members, from elsewhere, for all that is known."""
     from engine import moving
-    from engine.plan.guards import Allowance
+    from engine.plan.allowances import Allowance
 
     require_reason(allow, reason)
-    allowances = [Allowance.parse(text) for text in allow or []]
+    allowances = Allowance.parse_all(allow or [])
     where = _Where(cohort_id, config, endpoint, state, shadow, wait)
     source = _open(exports, column, format_name, header=not no_header, strip=strip)
     brought = _work(
         where,
         lambda store, switch, settings: moving.reconcile(
-            *(store, source.blocks(), switch, settings.guards, allowances), reason=reason
+            *(store, source.blocks(), switch, settings.guards, allowances, source.files),
+            reason=reason,
         ),
     )
-    _print_brought(brought, as_json=as_json)
+    _print_brought(brought, source, as_json=as_json)
 
 
 def _open(
@@ -341,14 +346,18 @@ def _row(generation: "Generation") -> dict[str, Any]:
     }
 
 
-def _print_brought(brought: "Brought", *, as_json: bool) -> None:
+def _print_brought(brought: "Brought", source: "ExportSource", *, as_json: bool) -> None:
+    from engine.report.files import files_document, files_line
+
     rows = brought.rows
     read = {"read": rows.rows_read, "blank": rows.blank, "invalid": rows.invalid}
     if as_json:
-        _print([_row(brought.generation) | {"rows": read}], as_json=True)
+        files = files_document(source.files)
+        _print([_row(brought.generation) | {"rows": read} | files], as_json=True)
         return
     _print([_row(brought.generation)], as_json=False)
     with printing():
+        sys.stdout.write(files_line(source.files) + "\n")
         sys.stdout.write(
             f"rows      {rows.rows_read:,} read = {rows.blank:,} blank + {rows.invalid:,} invalid "
             f"+ {rows.uids:,} with a uid\n"

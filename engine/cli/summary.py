@@ -1,7 +1,7 @@
 """A run's books on stdout: a table for people, or one JSON document."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from engine.cli.streams import print_json, printing
@@ -9,7 +9,9 @@ from engine.cli.text import printable, table_lines
 from engine.errors import ExitStatus, IncompleteError
 from engine.report.accounts import SCHEMA_VERSION, Accounts
 from engine.report.figures import CeilingSpending, Standing
+from engine.report.files import files_document, files_line
 from engine.report.result import RunResult
+from engine.source.files import SourceFile
 
 
 def print_result(
@@ -19,12 +21,12 @@ def print_result(
     try:
         with printing():
             if as_json:
-                document = result.accounts.document()
+                document = result.accounts.document() | files_document(result.files)
                 if plan is not None:
                     document["plan"] = plan or None
                 print_json(document)
             else:
-                print_accounts(result.accounts)
+                print_accounts(result.accounts, result.files)
                 if plan:
                     print_plan(plan)
     except IncompleteError as error:  # How the run ended stands all the same.
@@ -48,9 +50,9 @@ def print_nothing(status: str) -> None:
         print_json(document)
 
 
-def print_accounts(accounts: Accounts) -> None:
+def print_accounts(accounts: Accounts, files: Sequence[SourceFile]) -> None:
     """Print the books as a table: what was read, and where every uid stands."""
-    for line in _lines(accounts):
+    for line in _lines(accounts, files):
         sys.stdout.write(printable(line) + "\n")
 
 
@@ -58,6 +60,21 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     """Print what a plan comes to, and what the guards say of it."""
     for line in _plan_lines(plan):
         sys.stdout.write(printable(line) + "\n")
+
+
+def print_lifts(lifts: Sequence[Mapping[str, Any]]) -> None:
+    """Print which guards were lifted, by whom and why."""
+    for line in _lift_lines(lifts):
+        sys.stdout.write(printable(line) + "\n")
+
+
+def _lift_lines(lifts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for lifted in lifts:
+        bound = "" if lifted["bound"] is None else f"={lifted['bound']:,}"
+        yield (
+            f"lifted    {lifted['guard']}{bound} by {lifted['user']} on {lifted['host']}: "
+            f"{lifted['reason']}"
+        )
 
 
 def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
@@ -79,19 +96,14 @@ def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
         if uids:
             more = ", …" if plan[leg] > len(uids) else ""
             yield f"{leg:<9} {', '.join(uids)}{more}"
-    for lifted in plan["allowed"]:
-        bound = "" if lifted["bound"] is None else f"={lifted['bound']:,}"
-        yield (
-            f"lifted    {lifted['guard']}{bound} by {lifted['user']} on {lifted['host']}: "
-            f"{lifted['reason']}"
-        )
+    yield from _lift_lines(plan["allowed"])
     for told in plan["guards"]:
         yield f"guard     {told['guard']:<10} {told['verdict']:<7} {told['sentence']}"
         if told["override"]:
             yield f"          {'':<10} lifted by {told['override']}"
 
 
-def _lines(accounts: Accounts) -> Iterator[str]:
+def _lines(accounts: Accounts, files: Sequence[SourceFile]) -> Iterator[str]:
     rows, uids, requests = accounts.rows, accounts.uids, accounts.requests
     is_dry = accounts.run is None
     standing = "dry run" if is_dry else f"run {accounts.run}: {accounts.status}"
@@ -124,6 +136,8 @@ def _lines(accounts: Accounts) -> Iterator[str]:
         f"rows      {rows.read:,} read = {rows.blank:,} blank + {rows.invalid:,} invalid + "
         f"{mirrored}{planned}{complete}"
     )
+    if files:
+        yield files_line(files)
     for note in mirror.notes if mirror else ():
         yield f"note      {note}"
     if mirror and mirror.known_rejects:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, assert_never
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Le
 
 from engine.delivery.outcome import (
     Abort,
@@ -27,17 +27,17 @@ from engine.delivery.outcome import (
 class RetrySettings:
     """How often, how fast and how long failed requests are tried again."""
 
-    max_attempts: Annotated[int, Ge(1)] = 10
+    max_attempts: Annotated[int, Ge(1), Le(1_000_000)] = 10
     """Failed attempts of one batch in one sitting; after that it is left unconfirmed."""
-    backoff_seconds: Annotated[float, Gt(0)] = 1.0
+    backoff_seconds: Annotated[float, Ge(0.001), Le(86_400)] = 1.0
     """The longest wait before the second attempt; it doubles with each further one."""
-    backoff_cap_seconds: Annotated[float, Gt(0)] = 60.0
+    backoff_cap_seconds: Annotated[float, Ge(0.001), Le(86_400)] = 60.0
     """What a wait never exceeds."""
-    give_up_after_seconds: Annotated[float, Gt(0)] = 900.0
+    give_up_after_seconds: Annotated[float, Ge(0.001), Le(31_536_000)] = 900.0
     """An API that answers nothing useful for this long is down: the run stops, to go on later."""
-    give_up_throttled_after_seconds: Annotated[float, Gt(0)] = 7200.0
+    give_up_throttled_after_seconds: Annotated[float, Ge(0.001), Le(31_536_000)] = 7200.0
     """An API that answers nothing but 429s for this long is given up too."""
-    max_isolation_requests: Annotated[int, Ge(1)] = 1000
+    max_isolation_requests: Annotated[int, Ge(1), Le(10_000_000)] = 1000
     """Requests a run may spend on finding the uids that the API rejects."""
 
 

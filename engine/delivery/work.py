@@ -41,6 +41,7 @@ class Work:
             payload_bytes=len(root.payload),
             digest=root.digest,
             skipped=root.skipped,
+            file_uids=root.file_uids,
         )
 
     def rejection(self, reason: str, request_id: str | None) -> RejectedUid:

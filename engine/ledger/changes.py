@@ -15,6 +15,7 @@ from engine.batch import SkippedRows, UidlessRows, blank_among, invalid_among
 from engine.clock import Stamp
 from engine.cohort import Action
 from engine.delivery.outcome import BatchState
+from engine.ledger import files
 from engine.ledger.records import (
     Command,
     Division,
@@ -172,6 +173,7 @@ def insert_run(
         ),
     )
     run = cursor.lastrowid or 0
+    files.enter(connection, run, command.files)
     _sit_down(connection, run, 1, settings, now)
     return RunState(
         run,
@@ -282,6 +284,7 @@ def register(connection: sqlite3.Connection, run: int, batches: Sequence[Registr
         if not entered:
             continue
         skip(connection, run, batch.number, batch.skipped)
+        files.add_uids(connection, run, batch.file_uids)
         if batch.is_last:
             connection.execute("UPDATE run SET source_complete = 1 WHERE run = ?", (run,))
 

@@ -3,8 +3,11 @@
 Each is a function on a connection, inside its caller's transaction.
 """
 
+import json
 import sqlite3
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from engine.clock import Stamp
 from engine.cohort import Leg
@@ -213,6 +216,20 @@ def is_mirrored(connection: sqlite3.Connection, key: CohortKey) -> bool:
     return found is not None
 
 
+def last_name(connection: sqlite3.Connection, key: CohortKey) -> str | None:
+    """Return the name by which something was last sent to the cohort; None if nothing was."""
+    found: tuple[str] | None = connection.execute(
+        "SELECT cohort_name FROM run LEFT JOIN plan USING (run) "
+        "WHERE partner = ? AND cohort_id = ? AND coalesce(is_shadow, 0) = ? "
+        "AND (status IN ('finished', 'shadow') OR EXISTS (SELECT 1 FROM batch AS b "
+        "WHERE b.run = run.run AND (state = 'accepted' OR may_have_been_applied OR EXISTS "
+        "(SELECT 1 FROM attempt AS a WHERE a.run = b.run AND a.batch = b.batch "
+        "AND outcome IS NULL)))) ORDER BY run DESC LIMIT 1",
+        key.values,
+    ).fetchone()
+    return found and found[0]
+
+
 def pushed_behind(connection: sqlite3.Connection, key: CohortKey) -> list[str]:
     """Return the runs that sent something to the cohort which no snapshot follows, or has taken.
 
@@ -227,3 +244,17 @@ def pushed_behind(connection: sqlite3.Connection, key: CohortKey) -> list[str]:
         (key.partner, key.cohort_id),
     )
     return [name for (name,) in rows]
+
+
+def keep_lifts(
+    connection: sqlite3.Connection, run: int, lifts: Sequence[Mapping[str, Any]]
+) -> None:
+    """Enter which guards were lifted for a push, by whom and why."""
+    connection.execute("UPDATE run SET lifted = ? WHERE run = ?", (json.dumps(lifts), run))
+
+
+def lifts_of(connection: sqlite3.Connection, run: str) -> list[dict[str, Any]]:
+    """Return which guards were lifted for a push, by the name of its run."""
+    (kept,) = connection.execute("SELECT lifted FROM run WHERE name = ?", (run,)).fetchone()
+    lifts: list[dict[str, Any]] = json.loads(kept)
+    return lifts

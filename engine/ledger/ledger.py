@@ -11,7 +11,8 @@ import orjson
 from engine.batch import KnownBatch, UidlessRows
 from engine.clock import Clock, Stamp
 from engine.errors import ExitStatus, UsageError
-from engine.ledger import changes
+from engine.ledger import changes, files
+from engine.ledger.batches import known_batches
 from engine.ledger.place import LEDGER_NAME, make_folder, sole_writer
 from engine.ledger.records import (
     Command,
@@ -72,38 +73,20 @@ class Ledger:
             found = changes.unfinished(connection, changes.identity_of(key))
             later = found and changes.later_run(connection, found[0], key.partner, key.cohort.id)
             if later and not restart_if_overtaken and found:
-                raise UsageError(
-                    f"run {found[1]} cannot go on: run {later} has touched cohort "
-                    f"{key.cohort.id} since",
-                    hint="pass --on-changed restart to send this export from its start",
-                )
+                raise overtaken(found[1], later, key.cohort.id)
             if found is not None and (restart or later):
                 changes.abandon(connection, found[0], now)
                 found = None
             if found is None:
                 return changes.insert_run(connection, key, command, settings, now)
+            files.enter(connection, found[0], command.files)
             return changes.resume_run(connection, *found, key, settings, now)
 
         return await self._writer.write(work)
 
     async def known_batches(self, run: int) -> list[KnownBatch]:
         """Return the batches cut from the export so far, in its order."""
-
-        def work(connection: sqlite3.Connection) -> list[KnownBatch]:
-            return [
-                KnownBatch(number, uid_count, through, digest, bool(is_last), bool(is_open))
-                for number, uid_count, through, digest, is_last, is_open in connection.execute(
-                    "SELECT batch, uid_count, records_through, digest, is_last, "
-                    "state = 'open' OR state = 'split' "
-                    "AND EXISTS (SELECT 1 FROM batch AS part WHERE part.run = root.run "
-                    "AND part.state = 'open' AND part.first_uid >= root.first_uid "
-                    "AND part.first_uid < root.first_uid + root.uid_count) "
-                    "FROM batch AS root WHERE run = ? AND parent IS NULL ORDER BY first_uid",
-                    (run,),
-                )
-            ]
-
-        return await self._writer.write(work)
+        return await self._writer.write(lambda connection: known_batches(connection, run))
 
     async def open_batches(self, run: int) -> list[OpenBatch]:
         """Return what earlier sittings left neither accepted nor rejected, in export order."""
@@ -292,6 +275,14 @@ class Ledger:
             changes.close_run(connection, state.run, status, now, exit_status, reason)
 
         await self._writer.write(work)
+
+
+def overtaken(run: str, later: str, cohort_id: str) -> UsageError:
+    """Say that a run can't go on, since a later one has sent something to its cohort."""
+    return UsageError(
+        f"run {run} cannot go on: run {later} has touched cohort {cohort_id} since",
+        hint="pass --on-changed restart to send this export from its start",
+    )
 
 
 @asynccontextmanager

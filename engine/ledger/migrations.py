@@ -227,6 +227,19 @@ _VERSION_3 = """
 -- Guards that were lifted to take a snapshot from a list, by whom and why: JSON. Those of a mirror
 -- stand in its plan.
 ALTER TABLE generation ADD COLUMN lifted TEXT NOT NULL DEFAULT '[]';
+-- A file that a run read, as it was when it was opened.
+CREATE TABLE file (
+    run             INTEGER NOT NULL REFERENCES run,
+    name            TEXT    NOT NULL,
+    place           INTEGER NOT NULL,         -- from 0, in the order in which they are read
+    bytes           INTEGER,                  -- null where unknown
+    written_utc_ns  INTEGER,                  -- null where unknown
+    uids            INTEGER,                  -- planned (push) or read (mirror); null: unknown
+    PRIMARY KEY (run, name)
+) STRICT, WITHOUT ROWID;
+
+-- Guards that were lifted for a push, by whom and why: JSON. Those of a mirror stand in its plan.
+ALTER TABLE run ADD COLUMN lifted TEXT NOT NULL DEFAULT '[]';
 """
 
 MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS, _VERSION_3)

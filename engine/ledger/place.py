@@ -88,6 +88,17 @@ def _writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def refuse_unwritable(folder: Path) -> None:
+    """Raise `LedgerError` as `make_folder` would, and make nothing."""
+    refuse_unfit(folder)
+    with _writing(folder):
+        place = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+        if not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def refuse_unfit(folder: Path) -> None:
     """Raise `LedgerError` if the folder lies on a file system that cannot keep a ledger."""
     kind = file_system(folder, _mounts())

@@ -1,13 +1,14 @@
 """What is written into a ledger, and what is read back to go on where a run was."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine.batch import SkippedRows
 from engine.clock import Stamp
 from engine.cohort import Action, Cohort, Leg
 from engine.delivery.outcome import BatchState
+from engine.source.files import SourceFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Command:
     exports: Sequence[str]
     reading: Mapping[str, Any]
     sizes: Mapping[str, int | None]
+    files: Sequence[SourceFile] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class Registration:
     payload_bytes: int
     digest: bytes
     skipped: Sequence[SkippedRows]
+    file_uids: Mapping[str, int] = field(default_factory=dict)
+    """Uids from each file of the export, by the file's name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,14 @@ def open_for_reading(path: Path, *, is_verified: bool = False) -> sqlite3.Connec
     return connection
 
 
+def open_blank() -> sqlite3.Connection:
+    """Return a ledger without runs, in memory, to ask in the place of one that is not there."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.executescript("".join(MIGRATIONS))
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
 def _check(
     connection: sqlite3.Connection,
     path: Path,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,4 +11,4 @@ class PacingSettings:
     """The API's ceiling: `requests` in any `per_seconds`, for the whole workspace."""
 
     requests: Annotated[int, Ge(1), Le(10_000_000)] = 300
-    per_seconds: Annotated[float, Gt(0)] = 60.0
+    per_seconds: Annotated[float, Ge(0.001), Le(86_400)] = 60.0

@@ -9,6 +9,7 @@ import pyarrow as pa
 from engine.plan.records import UidState
 from engine.plan.snapshot_file import uids_in
 from engine.source.block import Block
+from engine.source.files import SourceFile
 
 WANTED_THEN = (UidState.IN, UidState.MAY_BE_IN)
 """Who was in, and who was to be: of those whose add may have been applied nobody could know."""
@@ -17,6 +18,7 @@ WANTED_THEN = (UidState.IN, UidState.MAY_BE_IN)
 class GenerationSource:
     """Fulfils `Source`."""
 
+    files: tuple[SourceFile, ...] = ()
     notes: tuple[str, ...] = ()
     share_read: float | None = None
 

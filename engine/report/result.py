@@ -1,11 +1,13 @@
 """How a run begins and ends, for those who show it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.cohort import Cohort
 from engine.errors import ExitStatus
 from engine.report.accounts import Accounts
 from engine.report.figures import Ceiling
+from engine.source.files import SourceFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +34,5 @@ class RunResult:
     accounts: Accounts
     exit_status: ExitStatus
     hint: str | None = None
+    files: Sequence[SourceFile] = ()
+    """The files that were read; none if it is not known, or nothing is read from files."""

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-Rows = Annotated[int, Ge(0)]
+Rows = Annotated[int, Ge(0), Le(1_000_000_000_000)]
 Share = Annotated[float, Ge(0), Le(1)]
 
 
@@ -15,7 +15,10 @@ class AccountingSettings:
 
     tolerate_invalid: Rows | Share = field(
         default=0,
-        metadata={"should_be": "a whole number of rows, or a share from 0.0 to 1.0"},
+        metadata={
+            "should_be": "a whole number of rows up to 1,000,000,000,000, or a share from 0.0 to "
+            "1.0"
+        },
     )
     """Uids rejected and rows invalid that still count as success.
 

@@ -1,10 +1,12 @@
 """What every reader yields: consecutive records of one export file, with the uids they plan."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
+
+from engine.source.files import SourceFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,13 @@ class Source(Protocol):
     @property
     def sizes(self) -> Mapping[str, int | None]:
         """Bytes of each file by the name that `Block.file` shows; None where unknown."""
+
+    @property
+    def files(self) -> Sequence[SourceFile]:
+        """The files, in the order in which they are read; empty if it is not made of files.
+
+        Their `uids` are those of the latest reading, as far as it has come.
+        """
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from engine.errors import EmptyExportError, SourceError
 from engine.source.block import Block
+from engine.source.files import SourceFile
 from engine.source.lines import OpenFile
 from engine.source.places import Place
 from engine.source.rows import Rows, settle
@@ -32,24 +33,37 @@ class Export:
 class ExportSource:
     """The files of an export as one source. Fulfils `Source`."""
 
-    def __init__(self, exports: Sequence[Export], *, strip: bool, notes: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        exports: Sequence[Export],
+        *,
+        strip: bool,
+        notes: tuple[str, ...],
+        places: Sequence[Place] | None = None,
+    ) -> None:
+        """Read `exports`; `places` are their files and those that hold no byte, by default none."""
         self._exports = exports
+        self._places = [export.place for export in exports] if places is None else places
+        self._uids: Counter[str] = Counter()
         self._strip = strip
         self.notes = notes
         self.sizes: Mapping[str, int | None] = {
             export.place.name: export.place.size for export in exports
         }
-        written = [export.place.written_utc_ns or 0 for export in exports]
-        is_known = all(written)
-        self.written_utc_ns = max(written) if is_known else None
-        """When the last of the files was written, in ns since 1970; None where unknown."""
-        self.oldest_utc_ns = min(written) if is_known else None
-        """The same of the first of them."""
         sizes = [export.place.size for export in exports]
         self._bytes = None if None in sizes else sum(size or 0 for size in sizes)
         self._bytes_read = 0
         files = [{"file": export.place.address, **export.reading} for export in exports]
         self.identity: Mapping[str, Any] = {"files": files, "strip": strip}
+
+    @property
+    def files(self) -> tuple[SourceFile, ...]:
+        """What each file is, those without a byte too. See `Source.files`."""
+        return tuple(
+            # A store that does not know a time gives the first moment of 1970.
+            SourceFile(place.name, place.size, place.written_utc_ns or None, self._uids[place.name])
+            for place in self._places
+        )
 
     @property
     def share_read(self) -> float | None:
@@ -59,10 +73,12 @@ class ExportSource:
     def blocks(self) -> Iterator[Block]:
         """Read every file from its start, in order. See `Source.blocks`."""
         planned = bytes_before = 0
+        self._uids.clear()
         skipped: Counter[str] = Counter()
         for export in self._exports:
             for block in self._read(export, bytes_before):
                 planned += len(block.uids)
+                self._uids[block.file] += len(block.uids)
                 if not planned:
                     for rows in block.skipped:
                         skipped[rows.reason] += rows.count

@@ -59,7 +59,7 @@ def open_source(
     )[:1]
     if not options.header and not formats & {"csv", "tsv"}:
         notes += ("--no-header is ignored: only csv and tsv have a header",)
-    return ExportSource(readable, strip=options.strip, notes=notes)
+    return ExportSource(readable, strip=options.strip, notes=notes, places=places)
 
 
 def _look_at(place: Place, options: ReadingOptions) -> Export | None:

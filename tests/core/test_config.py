@@ -1,6 +1,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -146,23 +147,26 @@ def test_the_file_sets_what_it_names_and_leaves_the_rest(write: Write) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("limits.requests", "0", "should be greater than or equal to 1, not 0"),
-        ("limits.requests", "-3", "should be greater than or equal to 1, not -3"),
-        ("limits.requests", "300.0", "should be a valid integer, not 300.0"),
-        ("limits.requests", "true", "should be a valid integer, not True"),
-        ("limits.requests", '"300"', "should be a valid integer, not '300'"),
-        ("limits.per_seconds", "0", "should be greater than 0, not 0"),
-        ("limits.per_seconds", "true", "should be a valid number, not True"),
-        ("limits.per_seconds", "inf", "should be a finite number, not inf"),
-        ("limits.per_seconds", "nan", "should be a finite number, not nan"),
-        ("limits.payload_bytes", "[]", "should be a valid integer, not []"),
+        ("limits.requests", "0", "should be a whole number from 1 to 10,000,000, not 0"),
+        ("limits.requests", "-3", "should be a whole number from 1 to 10,000,000, not -3"),
+        ("limits.requests", "300.0", "should be a whole number from 1 to 10,000,000, not 300.0"),
+        ("limits.requests", "true", "should be a whole number from 1 to 10,000,000, not true"),
+        ("limits.requests", '"300"', "should be a whole number from 1 to 10,000,000, not '300'"),
+        ("limits.per_seconds", "0", "should be a number from 0.001 to 86,400, not 0"),
+        ("limits.per_seconds", "true", "should be a number from 0.001 to 86,400, not true"),
+        ("limits.per_seconds", "inf", "should be a number from 0.001 to 86,400, not inf"),
+        ("limits.per_seconds", "nan", "should be a number from 0.001 to 86,400, not nan"),
+        ("limits.payload_bytes", "[]", "should be a whole number from 1 to 1,048,576, not []"),
         *(
             (
                 "accounting.tolerate_invalid",
                 value,
-                f"should be a whole number of rows, or a share from 0.0 to 1.0, not {told}",
+                (
+                    f"should be a whole number of rows up to 1,000,000,000,000, "
+                    f"or a share from 0.0 to 1.0, not {told}"
+                ),
             )
-            for value, told in (("-1", "-1"), ("1.5", "1.5"), ("true", "True"))
+            for value, told in (("-1", "-1"), ("1.5", "1.5"), ("true", "true"))
         ),
         ("state.dir", '""', "should be a path"),
         ("state.dir", r'"a\u0000b"', "should be a path"),
@@ -170,7 +174,7 @@ def test_the_file_sets_what_it_names_and_leaves_the_rest(write: Write) -> None:
         ("workspace.api_key_file", '""', "should be a path"),
         ("workspace.partner", '" "', "should not be empty"),
         ("workspace.data_center", '"7"', "should be one of 01, 02, 03, 04, 05, 06, 101, not '7'"),
-        ("workspace.data_center", "101", "should be a valid string, not 101"),
+        ("workspace.data_center", "101", "should be text in quotes, not 101"),
     ],
 )
 def test_an_unfit_value_is_told_with_its_key(write: Write, key: str, value: str, says: str) -> None:
@@ -213,8 +217,8 @@ def test_all_problems_of_file_and_environment_are_told_at_once(write: Write) -> 
     )
     environ = {**ENVIRONMENT, "MOENGAGE_API_KEY": f"{KEY} {KEY}"}
     assert problems_of(path, environ) == [
-        f"{path}: `workspace.id` should be a valid string, not 5",
-        f"{path}: `limits.requests` should be greater than or equal to 1, not 0",
+        f"{path}: `workspace.id` should be text in quotes, not 5",
+        f"{path}: `limits.requests` should be a whole number from 1 to 10,000,000, not 0",
         f"{path}: unknown key `limits.per_second`; did you mean `limits.per_seconds`?",
         f"{path}: unknown table `retries`; did you mean `retry`?",
         "environment: `MOENGAGE_API_KEY` should hold an API key: printable ASCII without blanks",
@@ -390,8 +394,63 @@ def test_the_state_folder_is_found_whatever_is_wrong_with_the_rest(
 
 def test_a_state_folder_that_is_none_is_told_even_so(write: Write) -> None:
     path = write("[state]\ndir = 5\n")
-    with pytest.raises(ConfigError, match=r"`state\.dir` should be a valid string, not 5$"):
+    with pytest.raises(ConfigError, match=r"`state\.dir` should be text in quotes, not 5$"):
         locate_state(path, environ={})
+
+
+# What wins over what
+
+CENTER = 'data_center = "01"\n'
+STATE = f'{TARGET}[state]\ndir = "a"\n'
+FLAG = {"endpoint": "http://127.0.0.1:9"}
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "variables", "winner", "other"),
+    [
+        (CENTER + TARGET, {}, {}, "workspace.endpoint", "workspace.data_center"),
+        (TARGET, FLAG, {}, "--endpoint", "workspace.endpoint"),
+        (CENTER, FLAG, {}, "--endpoint", "workspace.data_center"),
+        (STATE, {"state": Path("b")}, {}, "--state", "state.dir"),
+        (TARGET + 'id = "DEMO"\n', {}, {}, "workspace.id", "MOENGAGE_WORKSPACE_ID"),
+        (TARGET, {}, {"COHORTSYNC_CONFIG": "x.toml"}, "--config", "COHORTSYNC_CONFIG"),
+        # What says the same, or is not set at all, loses nothing.
+        (TARGET, {"endpoint": "http://127.0.0.1:8765"}, {}, None, ""),
+        (TARGET, {"state": Path("b")}, {}, None, ""),
+        (TARGET + 'id = "ENV"\n', {}, {}, None, ""),
+        (TARGET, {}, {"COHORTSYNC_CONFIG": ""}, None, ""),
+    ],
+)
+def test_what_wins_over_another_setting_is_noted(  # noqa: PLR0913, PLR0917 - a table of cases
+    write: Write,
+    text: str,
+    flags: dict[str, Any],
+    variables: dict[str, str],
+    winner: str | None,
+    other: str,
+) -> None:
+    path = write(f"[workspace]\n{text}")
+    config = load(path, **flags, environ=ENVIRONMENT | variables)
+    told = [f"`{name}` in {path}" if "." in name else f"`{name}`" for name in (winner or "", other)]
+    assert config.notes == (() if winner is None else (f"{told[0]} wins over {told[1]}",))
+
+
+def test_a_key_file_wins_over_the_variable_and_says_so(write: Write) -> None:
+    path = write(f'{WORKSPACE}api_key_file = "moengage.key"\n')
+    write_key(path.parent, b"another-key")
+    notes = load(path, environ={"MOENGAGE_API_KEY": KEY}).notes
+    assert notes == (f"`workspace.api_key_file` in {path} wins over `MOENGAGE_API_KEY`",)
+
+
+def test_a_configuration_that_the_variable_names_wins_over_the_folder_s(
+    write: Write, elsewhere: Path
+) -> None:
+    path = write(WORKSPACE)
+    (elsewhere / "config.toml").write_text(WORKSPACE, encoding="utf-8")
+    notes = load(
+        environ={**ENVIRONMENT, "MOENGAGE_WORKSPACE_ID": "", "COHORTSYNC_CONFIG": str(path)}
+    ).notes
+    assert notes == ("`COHORTSYNC_CONFIG` wins over ./config.toml",)
 
 
 # What is tolerated

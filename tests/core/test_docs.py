@@ -11,8 +11,10 @@ import pytest
 
 from engine.cli import app
 from engine.errors import ExitStatus
-from engine.plan.guards import COUNTED, Guard
+from engine.plan.allowances import COUNTED, Guard
 from engine.report.accounts import Accounts
+from engine.report.files import files_document
+from engine.source.files import SourceFile
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -70,7 +72,11 @@ def test_every_command_stands_in_the_readme_and_no_other() -> None:
 def test_the_json_document_in_the_readme_has_the_keys_of_a_real_one() -> None:
     [text] = re.findall(r"```json\n(.*?)```", README, flags=re.DOTALL)
     document = json.loads(text)
-    assert list(document) == [f.name for f in fields(Accounts) if f.name != "mirror"]
+    accounts = [f.name for f in fields(Accounts) if f.name != "mirror"]
+    assert list(document) == [*accounts, *files_document([])]
+    [file] = files_document([SourceFile("export.csv", 1, 1)])["files"]
+    assert list(document["files"][0]) == list(file)
+    assert list(document["files_total"]) == list(files_document([])["files_total"])
     for name in ("rows", "uids", "batches", "requests", "ceiling", "ceiling_spending"):
         inner = next(field.type for field in fields(Accounts) if field.name == name)
         assert list(document[name]) == [field.name for field in fields(inner)]  # type: ignore[arg-type] # a dataclass

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import UsageError
-from engine.plan.guards import Allowance, Facts, Guard, GuardSettings, Verdict, judge
+from engine.plan.allowances import COUNTED, Allowance, Guard, flags_to_lift
+from engine.plan.guards import Facts, GuardSettings, Verdict, judge
 from engine.plan.profile import Profile
+from engine.source.files import SourceFile
 
 HOUR_NS = 3_600_000_000_000
 
@@ -17,6 +19,14 @@ def profile(*uids: str) -> Profile:
     found = Profile()
     found.look(pa.array(uids, pa.string()))
     return found
+
+
+def files(*hours: float | None) -> list[SourceFile]:
+    """Make files that were written in these hours."""
+    return [
+        SourceFile(f"exports/{number}.csv", 100, None if hour is None else round(hour * HOUR_NS))
+        for number, hour in enumerate(hours)
+    ]
 
 
 HEX = profile(*(f"{number:024x}" for number in range(500)))
@@ -32,8 +42,8 @@ QUIET = Facts(
     misfits=0,
     profile=HEX,
     last_profile=HEX,
+    files=files(50, 50.5),
     exported_utc_ns=50 * HOUR_NS,
-    oldest_utc_ns=50 * HOUR_NS,
     last_exported_utc_ns=26 * HOUR_NS,
     now_utc_ns=51 * HOUR_NS,
     name="VIPs",
@@ -85,11 +95,12 @@ def test_a_quiet_night_passes_every_guard() -> None:
         ),
         (
             "age",
-            {"oldest_utc_ns": 27 * HOUR_NS},
-            {"oldest_utc_ns": 27 * HOUR_NS - 1},
+            {"files": files(27, 30)},
+            {"files": files(30, 27 - 1e-6)},
             "age",
             None,
         ),
+        ("spread", {"files": files(50, 38)}, {"files": files(50, 38 - 1e-6)}, "spread", None),
         ("name", {"last_name": None}, {"last_name": "Lapsed"}, "name", None),
     ],
 )
@@ -115,7 +126,7 @@ def test_each_guard_blocks_beyond_its_bound_and_can_be_lifted_so_far(
 
 
 def _whole(guard: str) -> str:
-    return guard if guard in {"shape", "older", "age", "name"} else f"{guard}=999999999"
+    return guard if Guard(guard) not in COUNTED else f"{guard}=999999999"
 
 
 def test_an_empty_export_blocks_whatever_is_allowed() -> None:
@@ -191,3 +202,136 @@ def test_a_profile_of_many_is_a_sample_and_holds_no_uid() -> None:
         many.look(pa.array([f"{n:024x}" for n in range(start, start + 50_000)], pa.string()))
     assert abs(sum(many.document().values()) - 100_000) <= 2
     assert not any("0000000" in look for look in many.document())
+
+
+ONE_DAY = GuardSettings(max_age_hours=24.0)
+HALF_DAY = GuardSettings(max_spread_hours=12.0)
+
+
+@pytest.mark.parametrize(
+    ("guard", "facts", "settings", "verdict"),
+    [
+        # Files whose times nobody tells: a guard that is asked for blocks, others are told.
+        ("age", {"files": files(None)}, GuardSettings(), "passes"),
+        ("age", {"files": files(None)}, ONE_DAY, "blocks"),
+        ("age", {"files": files(50, None)}, ONE_DAY, "blocks"),
+        ("age", {"files": files(50, 60)}, ONE_DAY, "blocks"),
+        ("age", {"files": ()}, ONE_DAY, "passes"),
+        ("spread", {"files": files(None)}, HALF_DAY, "passes"),
+        ("spread", {"files": files(None, None)}, GuardSettings(), "unknown"),
+        ("spread", {"files": files(50, None)}, GuardSettings(), "unknown"),
+        ("spread", {"files": files(50, None)}, HALF_DAY, "blocks"),
+        ("spread", {"files": files(20, 50, None)}, GuardSettings(), "blocks"),
+        ("spread", {"files": ()}, HALF_DAY, "passes"),
+        ("older", {"files": files(None), "exported_utc_ns": None}, GuardSettings(), "unknown"),
+        ("older", {"last_exported_utc_ns": None}, GuardSettings(), "unknown"),
+        ("older", {"last_exported_utc_ns": None, "last_profile": None}, GuardSettings(), "passes"),
+        ("older", {"files": (), "exported_utc_ns": None}, GuardSettings(), "passes"),
+        # What is missing the first time is no fact: there is nothing to compare with.
+        ("shape", {"last_profile": None}, GuardSettings(), "passes"),
+        ("name", {"last_name": None}, GuardSettings(), "passes"),
+        ("removals", {"members": 0}, GuardSettings(), "passes"),
+        ("additions", {"members": 0}, GuardSettings(), "passes"),
+        # What is not asked for.
+        ("size", {}, GuardSettings(), "passes"),
+        ("pattern", {"misfits": 7}, GuardSettings(), "passes"),
+        ("shape", {"profile": profile("a@b.c")}, GuardSettings(same_shape=False), "passes"),
+    ],
+)
+def test_a_guard_that_cannot_be_evaluated_blocks_or_says_so(
+    guard: str, facts: dict[str, Any], settings: GuardSettings, verdict: str
+) -> None:
+    found = verdicts(replace(QUIET, **facts), settings)[Guard(guard)]
+    assert (found.blocks, found.is_unknown) == (verdict == "blocks", verdict == "unknown")
+    if verdict == "unknown" or any(file.written_utc_ns is None for file in facts.get("files", ())):
+        assert verdict == "passes" or "written" in found.sentence
+
+
+@pytest.mark.parametrize("guard", ["age", "spread"])
+def test_what_cannot_be_evaluated_is_lifted_by_its_name(guard: str) -> None:
+    settings = GuardSettings(max_age_hours=24.0, max_spread_hours=12.0)
+    unknown = replace(QUIET, files=files(50, None))
+    assert blocking(unknown, settings) == {"age", "spread"}
+    assert guard not in blocking(unknown, settings, guard)
+    assert verdicts(unknown, settings, guard)[Guard(guard)].is_lifted
+
+
+@pytest.mark.parametrize(
+    ("names", "glob"),
+    [
+        (["x/2026-11-25.csv", "x/2026-11-26.csv"], "x/2026-11-26.csv"),
+        (["x/25-a.csv", "x/26-a.csv", "x/26-b.csv"], "'x/26-*.csv'"),
+        (["x/a-25.csv", "x/a-26.csv", "x/b-26.csv"], "'x/*-26.csv'"),
+        (["x/a-25.csv", "x/a.csv", "x/a-26.csv"], "x/a.csv and 1 more"),
+    ],
+)
+def test_the_spread_guard_names_the_files_and_a_glob_that_picks_the_newest(
+    names: list[str], glob: str
+) -> None:
+    gathered = [
+        SourceFile(name, 9, (20 if number == 0 else 50) * HOUR_NS)
+        for number, name in enumerate(names)
+    ]
+    found = verdicts(replace(QUIET, files=gathered), GuardSettings())[Guard.SPREAD]
+    assert found.sentence == (
+        f"{len(names)} files, written 30.0 h apart, and 12 h are allowed: from {names[0]} of "
+        f"1 Jan 20:00 to {names[-1]} of 3 Jan 02:00 UTC"
+    )
+    assert found.hint == f"name only what was written last: {glob}"
+
+
+TOO_MUCH: dict[str, tuple[dict[str, Any], int, str]] = {
+    "removals": ({"removes": 1_205, "members": 2_050}, 1_205, "at most 205"),
+    "additions": ({"adds": 1_205, "members": 2_050}, 1_205, "at most 1,025"),
+    "size": ({"desired": 20_001}, 20_001, ""),
+    "invalid": ({"invalid": 900}, 900, "at most 505"),
+    "duplicates": ({"duplicates": 6_000}, 6_000, "at most 5,050"),
+    "pattern": ({"misfits": 30}, 30, ""),
+}
+"""Facts that one guard blocks, how much of it there is, and what the configuration allows."""
+LIFTED = GuardSettings(expected_size=[5_000, 20_000], uid_pattern="[0-9a-f]{24}")
+
+
+@pytest.mark.parametrize("guard", sorted(COUNTED))
+def test_the_allowance_in_effect_is_told_and_the_hint_repeats_all_that_is_lifted(
+    guard: Guard,
+) -> None:
+    changed, count, configured = TOO_MUCH[guard]
+    facts = replace(QUIET, last_name="Lapsed", **changed)
+    none = verdicts(facts, LIFTED, "name")[guard]
+    assert none.sentence.endswith(f"; {configured} are allowed" if configured else none.sentence)
+    assert none.override == f'--allow {guard}={count} --reason "…"'
+
+    few = verdicts(facts, LIFTED, "name", f"{guard}={count - 1}")[guard]
+    assert few.blocks
+    assert few.sentence.endswith(
+        f"; at most {count - 1:,} are allowed by --allow {guard}={count - 1}"
+    )
+    if configured:
+        fewer = verdicts(facts, LIFTED, f"{guard}=3")[guard]
+        assert fewer.sentence.endswith(
+            f"; {configured} are allowed, which is more than --allow {guard}=3"
+        )
+    given = [Allowance.parse("name"), Allowance.parse(f"{guard}={count - 1}")]
+    assert few.override is not None
+    flags = flags_to_lift([few.override], given, "it's right")
+    assert flags == f"--allow name --allow {guard}={count} --reason 'it'\"'\"'s right'"
+
+    enough = verdicts(facts, LIFTED, "name", f"{guard}={count}")[guard]
+    assert (enough.blocks, enough.is_lifted) == (False, True)
+    assert enough.sentence.endswith(f"; at most {count:,} are allowed by --allow {guard}={count}")
+
+
+def test_too_few_uids_are_lifted_to_a_least_number() -> None:
+    few = verdicts(replace(QUIET, desired=4_000), LIFTED, "size=4500")[Guard.SIZE]
+    assert few.sentence.endswith("; at least 4,500 are allowed by --allow size=4500")
+
+
+def test_a_guard_that_is_lifted_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="--allow removals is given 2 times"):
+        Allowance.parse_all(["removals=5", "name", "removals=7"])
+
+
+def test_an_allowance_beyond_all_bounds_is_refused() -> None:
+    with pytest.raises(UsageError, match="at most 1,000,000,000,000"):
+        Allowance.parse("removals=" + "9" * 30)

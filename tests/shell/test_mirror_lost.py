@@ -317,27 +317,27 @@ def test_what_was_let_pass_once_is_no_leave_for_more(cohort: Cohort) -> None:
 
 
 def test_a_clock_that_ran_ahead_bars_no_later_night(cohort: Cohort) -> None:
-    cohort.commands.mirror([A, B], exported_utc_ns=BOOT_UTC_NS + 365 * DAY_NS)
+    cohort.commands.mirror([A, B], written_utc_ns=BOOT_UTC_NS + 365 * DAY_NS)
     for day in range(1, 4):
         cohort.commands.machine.pause(86_400)
-        night = cohort.commands.mirror([A, B], exported_utc_ns=BOOT_UTC_NS + day * DAY_NS)
+        night = cohort.commands.mirror([A, B], written_utc_ns=BOOT_UTC_NS + day * DAY_NS)
         assert night.exit_status is ExitStatus.ACCEPTED
 
 
 def test_an_older_export_that_was_let_through_sets_the_mark(cohort: Cohort) -> None:
     lifted = {"allowances": [Allowance.parse("older")], "reason": "the right one"}
-    cohort.commands.mirror([A, B], exported_utc_ns=BOOT_UTC_NS + 9)
-    cohort.commands.mirror([A, B], exported_utc_ns=BOOT_UTC_NS + 5, **lifted)
-    again = cohort.commands.mirror([A, B], exported_utc_ns=BOOT_UTC_NS + 6)
+    cohort.commands.mirror([A, B], written_utc_ns=BOOT_UTC_NS + 9)
+    cohort.commands.mirror([A, B], written_utc_ns=BOOT_UTC_NS + 5, **lifted)
+    again = cohort.commands.mirror([A, B], written_utc_ns=BOOT_UTC_NS + 6)
     assert again.exit_status is ExitStatus.ACCEPTED
 
 
 def test_a_night_that_the_api_refused_is_no_measure(cohort: Cohort) -> None:
     cohort.far_side.script = lambda _: Play(401, applied_after=None)
-    refused = cohort.commands.mirror([A, B], exported_utc_ns=BOOT_UTC_NS + 9)
+    refused = cohort.commands.mirror([A, B], written_utc_ns=BOOT_UTC_NS + 9)
     assert refused.exit_status is ExitStatus.REFUSED
     cohort.far_side.script = lambda _: Play()
-    right = cohort.commands.mirror(["1", "2", "3"], exported_utc_ns=BOOT_UTC_NS + 5)
+    right = cohort.commands.mirror(["1", "2", "3"], written_utc_ns=BOOT_UTC_NS + 5)
     assert right.exit_status is ExitStatus.ACCEPTED
 
 

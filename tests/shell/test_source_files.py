@@ -201,11 +201,20 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes], None]]:
         threads[0].join()
 
 
-def test_a_source_tells_when_the_first_and_the_last_of_its_files_were_written() -> None:
+def test_a_source_tells_what_each_of_its_files_is() -> None:
     for name, seconds in (("a.txt", 20), ("b.txt", 10), ("c.txt", 30)):
         os.utime(write(name, "a\n"), (seconds, seconds))
-    source = open_source(["a.txt", "b.txt", "c.txt"], PLAIN)
-    assert (source.oldest_utc_ns, source.written_utc_ns) == (10 * 10**9, 30 * 10**9)
+    write("d.txt", "")
+    os.utime("d.txt", (40, 40))
+    source = open_source(["a.txt", "b.txt", "c.txt", "d.txt"], PLAIN)
+    list(source.blocks())
+    found = [(file.name, file.bytes, file.written_utc_ns, file.uids) for file in source.files]
+    assert found == [
+        ("a.txt", 2, 20 * 10**9, 1),
+        ("b.txt", 2, 10 * 10**9, 1),
+        ("c.txt", 2, 30 * 10**9, 1),
+        ("d.txt", 0, 40 * 10**9, 0),
+    ]
 
 
 def test_standard_input_is_read_once(pipe: Callable[[bytes], None]) -> None:

@@ -49,6 +49,7 @@ from engine.report.settings import AccountingSettings
 from engine.sending import StopSwitch
 from engine.snapshots import SnapshotStore
 from engine.source.block import Block, Source
+from engine.source.files import SourceFile
 from engine.workspace import ApiKey, Workspace
 from exports import Export, Row
 from virtual_time import BOOT_UTC_NS, START, run_virtually
@@ -172,6 +173,11 @@ class ExportSource:
     name: str = "export.csv"
     notes: tuple[str, ...] = ()
     share_read: float | None = None
+    written_utc_ns: int | None = BOOT_UTC_NS
+
+    @property
+    def files(self) -> list[SourceFile]:
+        return [SourceFile(self.name, None, self.written_utc_ns)]
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -291,7 +297,7 @@ class Pushes:
         request = PushRequest(source, [name], {}, COHORT, action, **how)
         return self._run(lambda **parts: push(request, self._config(), **parts), death, stops_at)
 
-    def mirror(
+    def mirror(  # noqa: PLR0913 - what to make of the cohort, and what becomes of the process
         self,
         wanted: Sequence[str],
         *,
@@ -299,10 +305,12 @@ class Pushes:
         stops_at: tuple[float, ...] = (),
         sends: bool = True,
         planned: Callable[[dict[str, Any]], None] = lambda _: None,
+        written_utc_ns: int | None = BOOT_UTC_NS,
         **how: Any,  # noqa: ANN401 - what a request takes besides
     ) -> Ended:
         """Run the command on an export of these uids, as `push` does."""
-        source = ExportSource(Export([[Row(uid) for uid in wanted]]), "export.csv")
+        export = Export([[Row(uid) for uid in wanted]])
+        source = ExportSource(export, written_utc_ns=written_utc_ns)
         request = MirrorRequest(source, ["export.csv"], {}, COHORT, **how)
         return self._run(
             lambda **parts: mirror(request, self._config(), sends=sends, planned=planned, **parts),

@@ -1,0 +1,54 @@
+"""The files that a run read, as the ledger knows them.
+
+Each is a function on a connection, inside its caller's transaction.
+"""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+from engine.source.files import SourceFile
+
+
+def enter(connection: sqlite3.Connection, run: int, files: Sequence[SourceFile]) -> None:
+    """Enter the files of a run, or how they are now that it goes on; their uids stay counted.
+
+    A run that a version before this one began has no files, and so nobody knows their uids.
+    """
+    known = dict(connection.execute("SELECT place, uids FROM file WHERE run = ?", (run,)))
+    begun = connection.execute("SELECT 1 FROM batch WHERE run = ? LIMIT 1", (run,)).fetchone()
+    connection.execute("DELETE FROM file WHERE run = ?", (run,))
+    connection.executemany(
+        "INSERT INTO file (run, place, name, bytes, written_utc_ns, uids) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (run, n, file.name, file.bytes, file.written_utc_ns, known.get(n, None if begun else 0))
+            for n, file in enumerate(files)
+        ],
+    )
+
+
+def add_uids(connection: sqlite3.Connection, run: int, uids: Mapping[str, int]) -> None:
+    """Count the uids that were planned of each file, by its name; those of a plan are read."""
+    connection.executemany(
+        "UPDATE file SET uids = uids + ? WHERE run = ? AND name = ? "
+        "AND NOT EXISTS (SELECT 1 FROM plan WHERE plan.run = file.run)",
+        [(count, run, name) for name, count in uids.items()],
+    )
+
+
+def set_uids(connection: sqlite3.Connection, run: int, files: Sequence[SourceFile]) -> None:
+    """Enter how many uids were read of each file."""
+    connection.executemany(
+        "UPDATE file SET uids = ? WHERE run = ? AND name = ?",
+        [(file.uids, run, file.name) for file in files],
+    )
+
+
+def files_of(connection: sqlite3.Connection, run: str) -> list[SourceFile]:
+    """Return the files of a run, by its name, in the order in which they are read."""
+    rows = connection.execute(
+        "SELECT file.name, bytes, written_utc_ns, uids FROM file JOIN run USING (run) "
+        "WHERE run.name = ? ORDER BY place",
+        (run,),
+    )
+    return [SourceFile(*row) for row in rows]

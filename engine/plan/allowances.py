@@ -1,0 +1,127 @@
+"""The guards by their names, and what lifts each for one run."""
+
+import getpass
+import os
+import shlex
+import socket
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import Any
+
+from engine.errors import UsageError
+
+
+class Guard(StrEnum):
+    """Each guard, by the name that `--allow` takes."""
+
+    REMOVALS = "removals"
+    ADDITIONS = "additions"
+    SIZE = "size"
+    EMPTY = "empty"
+    INVALID = "invalid"
+    DUPLICATES = "duplicates"
+    PATTERN = "pattern"
+    SHAPE = "shape"
+    OLDER = "older"
+    AGE = "age"
+    SPREAD = "spread"
+    NAME = "name"
+
+
+COUNTED = frozenset(
+    {
+        Guard.REMOVALS,
+        Guard.ADDITIONS,
+        Guard.SIZE,
+        Guard.INVALID,
+        Guard.DUPLICATES,
+        Guard.PATTERN,
+    }
+)
+"""Guards that are lifted to a number; the others as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """A guard lifted for one run, up to a bound."""
+
+    guard: Guard
+    bound: int | None = None
+    """None where the guard has no number."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Allowance":
+        """Read what `--allow` takes: `removals=1200000`, or `shape`. Raises `UsageError`."""
+        name, equals, number = text.partition("=")
+        known = [guard.value for guard in Guard if guard is not Guard.EMPTY]
+        if name == Guard.EMPTY:
+            raise UsageError(
+                "--allow empty: an empty export is never sent",
+                hint="to empty a cohort, push what it holds with --action remove",
+            )
+        if name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise UsageError(
+                f"--allow {text}: no guard is called '{name}'",
+                hint=f"did you mean '{near}'? There are: {', '.join(known)}",
+            )
+        guard = Guard(name)
+        if guard not in COUNTED:
+            if equals:
+                raise UsageError(f"--allow {text}: '{name}' takes no number")
+            return cls(guard)
+        digits = number.replace("_", "").replace(",", "")
+        if not (digits.isascii() and digits.isdigit()):
+            raise UsageError(
+                f"--allow {text}: how many?", hint=f"--allow {name}=1200000 lifts it so far"
+            )
+        if int(digits) > _LARGEST_BOUND:
+            raise UsageError(f"--allow {name}: at most {_LARGEST_BOUND:,} can be allowed")
+        return cls(guard, int(digits))
+
+    @classmethod
+    def parse_all(cls, texts: Iterable[str]) -> "list[Allowance]":
+        """Read what every `--allow` takes. Raises `UsageError` for a guard that is lifted twice."""
+        found = [cls.parse(text) for text in texts]
+        for guard, times in Counter(each.guard for each in found).items():
+            if times > 1:
+                raise UsageError(f"--allow {guard.value} is given {times} times")
+        return found
+
+    @property
+    def flag(self) -> str:
+        """What gives this allowance on the command line."""
+        return f"--allow {self.guard.value}{'' if self.bound is None else f'={self.bound}'}"
+
+
+_LARGEST_BOUND = 1_000_000_000_000
+
+
+def flags_to_lift(
+    overrides: Sequence[str], allowances: Sequence[Allowance], reason: str | None
+) -> str:
+    """Return the flags that lift what blocks, by the `override` of each, and what was lifted."""
+    flags = [override.partition(" --reason")[0] for override in overrides]
+    raised = {Allowance.parse(flag.removeprefix("--allow ")).guard for flag in flags}
+    given = [each.flag for each in allowances if each.guard not in raised]
+    why = shlex.quote(reason) if reason else '"why"'
+    return " ".join([*given, *flags, f"--reason {why}"])
+
+
+def attributed(allowances: Sequence[Allowance], reason: str | None) -> list[dict[str, Any]]:
+    """Say which guards are lifted, by whom and why, as the ledger keeps it."""
+    who = {"user": _user(), "host": socket.gethostname()}
+    return [
+        {"guard": each.guard.value, "bound": each.bound, **who, "reason": reason}
+        for each in allowances
+    ]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # A container may run as a number that nobody has named.
+        return str(os.getuid())

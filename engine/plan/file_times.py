@@ -1,0 +1,109 @@
+"""What the times at which an export's files were written say of it.
+
+A time is unknown where the store or the pipe tells none, or where it lies in the future. A guard
+that the configuration asks for then blocks; one that is on by default says that it was not checked.
+"""
+
+import os.path
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from engine.plan.finding import Finding, passes
+from engine.source.files import SourceFile, moment
+
+_HOUR_NS = 3_600_000_000_000
+_CLOCK_SKEW_NS = _HOUR_NS
+"""How far ahead of this machine's clock a file's time may be."""
+_NO_FILES = "it is not read from files"
+
+
+def judge_age(files: Sequence[SourceFile], now_utc_ns: int, most_hours: float | None) -> Finding:
+    """Say whether any of the files is older than `most_hours`; None allows any age."""
+    if most_hours is None:
+        return passes("no age is set")
+    if not files:
+        return passes(_NO_FILES)
+    dated = _dated(files, now_utc_ns)
+    if dated:
+        hours = (now_utc_ns - _written(dated[0])) / _HOUR_NS
+        sentence = (
+            f"the oldest of the export's files is {hours:,.1f} h old, and {most_hours:g} h are "
+            "allowed"
+        )
+        if hours > most_hours:
+            return Finding(is_bad=True, sentence=sentence)
+    if len(dated) < len(files):
+        return _unknown(files, now_utc_ns, "guards.max_age_hours", is_configured=True)
+    return passes(sentence)
+
+
+def judge_spread(
+    files: Sequence[SourceFile], now_utc_ns: int, most_hours: float, *, is_configured: bool
+) -> Finding:
+    """Say whether the files were written more than `most_hours` apart."""
+    if not files:
+        return passes(_NO_FILES)
+    if len(files) == 1:
+        return passes("it is one file")
+    dated = sorted((f for f in files if f.written_utc_ns is not None), key=_written)
+    if dated:
+        oldest, newest = dated[0], dated[-1]
+        hours = (_written(newest) - _written(oldest)) / _HOUR_NS
+        sentence = (
+            f"{len(files):,} files, written {hours:,.1f} h apart, and {most_hours:g} h are allowed"
+        )
+        if hours > most_hours:
+            ends = [
+                f"{each.name} of {moment(_written(each), _written(other))}"
+                for each, other in ((oldest, newest), (newest, oldest))
+            ]
+            return Finding(
+                is_bad=True,
+                sentence=f"{sentence}: from {ends[0]} to {ends[1]} UTC",
+                hint=f"name only what was written last: {_newest_glob(dated, most_hours)}",
+            )
+    if len(dated) < len(files):
+        return _unknown(files, now_utc_ns, "guards.max_spread_hours", is_configured=is_configured)
+    return passes(sentence)
+
+
+def _written(file: SourceFile) -> int:
+    return file.written_utc_ns or 0
+
+
+def _dated(files: Sequence[SourceFile], now_utc_ns: int) -> list[SourceFile]:
+    """Return the files whose time can be believed, the oldest first."""
+    latest = now_utc_ns + _CLOCK_SKEW_NS
+    found = [f for f in files if f.written_utc_ns is not None and f.written_utc_ns <= latest]
+    return sorted(found, key=_written)
+
+
+def _unknown(
+    files: Sequence[SourceFile], now_utc_ns: int, key: str, *, is_configured: bool
+) -> Finding:
+    dated = {file.name for file in _dated(files, now_utc_ns)}
+    names = [file.name for file in files if file.name not in dated] or [files[0].name]
+    more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+    is_set = f", and {key} is set" if is_configured else ""
+    return Finding(
+        is_bad=is_configured,
+        sentence=f"nobody can say when {names[0]}{more} was written{is_set}",
+        is_unknown=True,
+        hint="name files whose time of writing is known" if is_configured else None,
+    )
+
+
+def _newest_glob(dated: Sequence[SourceFile], most_hours: float) -> str:
+    """Return a name or a glob that picks the files written last, and none of the older ones."""
+    since = _written(dated[-1]) - most_hours * _HOUR_NS
+    newest = [file.name for file in dated if _written(file) >= since]
+    older = [file.name for file in dated if _written(file) < since]
+    if len(newest) == 1:
+        return newest[0]
+    start = os.path.commonprefix(newest)  # noqa: RUF071 - character by character, as a glob has it
+    tails = [name[len(start) :][::-1] for name in newest]
+    end = os.path.commonprefix(tails)[::-1]  # noqa: RUF071 - as above
+    glob = f"'{start}*{end}'"
+    if any(fnmatchcase(name, glob[1:-1]) for name in older):
+        return f"{newest[0]} and {len(newest) - 1:,} more"
+    return glob

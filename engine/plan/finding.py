@@ -1,0 +1,33 @@
+"""What a guard found out about a plan, before anything that is allowed counts."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Whether a guard would block, and why."""
+
+    is_bad: bool
+    """Whether it blocks unless it is lifted."""
+    sentence: str
+    count: int = 0
+    """What an allowance is about."""
+    limit: int | None = None
+    """What the configuration allows of it; None where the sentence says so."""
+    is_too_few: bool = False
+    """Whether an allowance names the least, and not the most."""
+    is_unknown: bool = False
+    """Whether a fact is missing, so that nobody can say whether the export is right."""
+    hint: str | None = None
+    """What to do, other than to lift the guard."""
+
+    def is_within(self, bound: int | None) -> bool:
+        """Say whether an allowance goes so far; None goes any way."""
+        if bound is None:
+            return True
+        return self.count >= bound if self.is_too_few else self.count <= bound
+
+
+def passes(sentence: str, count: int = 0) -> Finding:
+    """Return what a guard says that has nothing against the plan."""
+    return Finding(is_bad=False, sentence=sentence, count=count)

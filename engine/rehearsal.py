@@ -1,0 +1,206 @@
+"""A dry run of a push: it checks all that a push checks, and sends and writes nothing.
+
+It reads the ledger if there is one, and the export to its end.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from sqlite3 import Connection
+
+from engine.batch import Cutter, KnownBatch, SkippedRows, blank_among, invalid_among
+from engine.clock import Clock, SystemClock
+from engine.cohort import Envelope
+from engine.config import Config
+from engine.errors import EmptyExportError, ExportChangedError
+from engine.ledger import changes, following
+from engine.ledger.batches import known_batches
+from engine.ledger.place import LEDGER_NAME, holder_of, ledger_folder, refuse_unwritable
+from engine.ledger.reader import LedgerReader
+from engine.ledger.records import CohortKey
+from engine.ledger.schema import open_blank
+from engine.push import PushRequest, admit, key_of, stays_unfinished, tell_files
+from engine.report.accounts import Accounts, exit_status_of
+from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
+from engine.report.history import reading
+from engine.report.result import RunResult
+from engine.sending import StopSwitch, read_or_stop
+from engine.snapshots import SnapshotStore
+from engine.source.block import Block
+
+Note = Callable[[str], None]
+
+
+async def dry_run(
+    request: PushRequest,
+    config: Config,
+    *,
+    note: Note = lambda _: None,
+    switch: StopSwitch | None = None,
+    clock: Clock | None = None,
+) -> RunResult:
+    """Check what `push` checks, read and pack everything; return what would be planned.
+
+    An export without a uid is told in the accounts. Raises as `push` does, but for a workspace that
+    is in use, which `note` hears; `SourceError` where the export cannot be read.
+    """
+    clock = clock or SystemClock()
+    started = datetime.now(UTC)
+    cutting = _Cutting(request, config)
+    known = await _check_state(request, config, note, clock)
+    tell_files(request, config, clock.stamp().utc_ns, note)
+    try:
+        await read_or_stop(lambda: cutting.cut(known), switch or StopSwitch())
+    except ExportChangedError:
+        if not request.restart_if_changed:
+            raise
+        cutting = _Cutting(request, config)
+        await read_or_stop(lambda: cutting.cut(()), switch or StopSwitch())
+    return cutting.result(started)
+
+
+async def _check_state(
+    request: PushRequest, config: Config, note: Note, clock: Clock
+) -> Sequence[KnownBatch]:
+    """Ask the ledger what a push asks; return the batches of the run that it would go on with."""
+    workspace = config.workspace
+    folder = ledger_folder(config.state_dir, workspace.endpoint.url, workspace.id)
+    refuse_unwritable(folder)
+    if holder := holder_of(folder):
+        note(f"warning: the workspace is in use by {holder}: a push has to wait for it (--wait)")
+    with _ledger_in(folder) as ledger:
+        key = CohortKey(workspace.partner, request.cohort.id)
+        store = SnapshotStore(
+            *(folder, LedgerReader(ledger), key, config.mirror, config.planning), clock
+        )
+        if admit(ledger, request, config):
+            await store.current()
+        else:
+            await store.refuse_lost_ledger()
+        run_key = key_of(request, config)
+        if (behind := changes.left_behind(ledger, run_key)) is not None:
+            note(stays_unfinished(behind))
+        found = changes.unfinished(ledger, changes.identity_of(run_key))
+        if found is None or _begins_anew(ledger, request, key, found[0]):
+            return ()
+        known = known_batches(ledger, found[0])
+        uids = sum(batch.uid_count for batch in known)
+        note(
+            f"run {found[1]} is unfinished: a push goes on with it, and knows {uids:,} of its uids"
+        )
+        return known
+
+
+@contextmanager
+def _ledger_in(folder: Path) -> Iterator[Connection]:
+    """Lend the ledger to read from, or a blank one where there is none."""
+    path = folder / LEDGER_NAME
+    if path.exists() and path.stat().st_size:
+        with reading(path) as ledger:
+            yield ledger
+        return
+    blank = open_blank()
+    try:
+        yield blank
+    finally:
+        blank.close()
+
+
+def _begins_anew(ledger: Connection, request: PushRequest, key: CohortKey, run: int) -> bool:
+    """Whether a push would close the unfinished run, and begin one in its place."""
+    if not request.restart_if_changed:
+        return False
+    later = changes.later_run(ledger, run, key.partner, key.cohort_id)
+    return later is not None or (request.records and following.is_unrecorded(ledger, run))
+
+
+@dataclass(slots=True)
+class _Cutting:
+    """An export cut into batches that nobody sends, and what they come to."""
+
+    request: PushRequest
+    config: Config
+    rows: int = 0
+    uids: int = 0
+    blank: int = 0
+    invalid: int = 0
+    batches: int = 0
+    too_large: int = 0
+    packed: int = 0
+    """Batches that fit, of those that are cut anew or still open."""
+    bytes: int = 0
+    reason: str | None = None
+    _limit: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._limit = self.config.packing.payload_bytes
+        self._cutter(())
+
+    def _cutter(self, known: Sequence[KnownBatch]) -> Cutter:
+        """Return what cuts; raises `UsageError` for a limit that leaves no room for a uid."""
+        request = self.request
+        envelope = Envelope(self.config.workspace.partner, request.cohort, request.action)
+        return Cutter(envelope, self._limit, known)
+
+    def cut(self, known: Sequence[KnownBatch]) -> None:
+        """Read the export to its end; raises as `Cutter.batches` does."""
+        self.batches = len(known)
+        try:
+            for batch in self._cutter(known).batches(self._blocks()):
+                self.batches += batch.number is None
+                fits = len(batch.payload) <= self._limit
+                self.too_large += not fits
+                self.packed += fits
+                self.bytes += len(batch.payload) if fits else 0
+        except EmptyExportError as error:
+            self.reason = error.message
+
+    def _blocks(self) -> Iterator[Block]:
+        for block in self.request.source.blocks():
+            skipped = [SkippedRows(block.file, rows) for rows in block.skipped]
+            self.rows += block.records
+            self.uids += len(block.uids)
+            self.blank += blank_among(skipped)
+            self.invalid += invalid_among(skipped)
+            yield block
+
+    def result(self, started: datetime) -> RunResult:
+        """Return the accounts: everything that is planned is pending."""
+        request, config = self.request, self.config
+        workspace, finished = config.workspace, datetime.now(UTC)
+        rows = Rows(self.rows, self.blank, self.invalid)
+        would_finish = (
+            exit_status_of(Standing(rejected=self.too_large), rows, config.accounting)
+            if self.reason is None
+            else EmptyExportError.exit_status
+        )
+        accounts = Accounts(
+            run=None,
+            status="dry_run",
+            exit_status=int(would_finish),
+            reason=self.reason,
+            target=workspace.endpoint.label,
+            workspace=workspace.id,
+            partner=workspace.partner,
+            cohort_id=request.cohort.id,
+            cohort_name=request.cohort.name,
+            action=request.action.value,
+            ceiling=Ceiling(config.pacing.requests, config.pacing.per_seconds),
+            source_complete=True,
+            rows=rows,
+            uids=Standing(planned=self.uids, pending=self.uids),
+            batches=Standing(planned=self.batches, pending=self.batches),
+            requests=Requests(),
+            bytes_sent=0,
+            payload_fill=round(self.bytes / (self._limit * max(self.packed, 1)), 6),
+            ceiling_use=0.0,
+            ceiling_spending=CeilingSpending(),
+            ceiling_found=None,
+            margin_seconds=0.0,
+            started_at=started.isoformat(timespec="milliseconds"),
+            finished_at=finished.isoformat(timespec="milliseconds"),
+            elapsed_seconds=round((finished - started).total_seconds(), 3),
+        )
+        return RunResult(accounts, would_finish, files=request.source.files)

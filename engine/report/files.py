@@ -1,0 +1,58 @@
+"""The files that a run read, as people and programs read them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from engine.report.accounts import timestamp
+from engine.source.files import SourceFile, describe
+
+MOST_LISTED = 1000
+"""Files that a run's own document lists; `cohortsync show --json` lists all."""
+
+
+def files_document(
+    files: Sequence[SourceFile], most_listed: int | None = MOST_LISTED
+) -> dict[str, Any]:
+    """Return the keys `files_total` and `files` of a JSON document; None lists every file."""
+    written = [file.written_utc_ns for file in files if file.written_utc_ns is not None]
+    sizes = [file.bytes for file in files if file.bytes is not None]
+    return {
+        "files_total": {
+            "count": len(files),
+            "bytes": sum(sizes) if len(sizes) == len(files) else None,
+            "first_written_at": timestamp(min(written)) if written else None,
+            "last_written_at": timestamp(max(written)) if written else None,
+        },
+        "files": [
+            {
+                "name": file.name,
+                "bytes": file.bytes,
+                "written_at": file.written_utc_ns and timestamp(file.written_utc_ns),
+                "uids": file.uids,
+            }
+            for file in files[:most_listed]
+        ],
+    }
+
+
+FILE_COLUMNS = ("file", "bytes", "written", "uids")
+_MOST_SHOWN = 20
+
+
+def files_line(files: Sequence[SourceFile]) -> str:
+    """Return the line of a summary that tells of the files."""
+    return f"files     {describe(files)}"
+
+
+def file_rows(files: Sequence[SourceFile]) -> Iterator[tuple[str, ...]]:
+    """Yield a row of `FILE_COLUMNS` for each file; of many the first, and how many there are."""
+    for file in files[:_MOST_SHOWN]:
+        written = file.written_utc_ns and timestamp(file.written_utc_ns)
+        yield (
+            file.name,
+            "" if file.bytes is None else f"{file.bytes:,}",
+            (written or "").partition(".")[0].replace("T", " "),
+            "" if file.uids is None else f"{file.uids:,}",
+        )
+    if len(files) > _MOST_SHOWN:
+        yield (f"and {len(files) - _MOST_SHOWN:,} more: --json lists them", "", "", "")

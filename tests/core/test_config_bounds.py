@@ -1,0 +1,77 @@
+"""Every value of the configuration has bounds; a value beyond them is one clear line."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from test_config_shipped import SETTINGS
+
+from engine.config import Config, load
+from engine.errors import ConfigError
+
+KEYS = [
+    *((table, each.name) for table, settings in SETTINGS.values() for each in fields(settings)),
+    *(("workspace", key) for key in ("id", "api_key_file", "data_center", "endpoint", "partner")),
+    ("state", "dir"),
+]
+VALUES = {
+    "zero": "0",
+    "below zero": "-1",
+    "2**63 - 1": "9223372036854775807",
+    "2**63": "9223372036854775808",
+    "400 digits": "1" + "0" * 400,
+    "1e308": "1e308",
+    "1e-308": "1e-308",
+    "below zero, not whole": "-0.5",
+    "nan": "nan",
+    "inf": "inf",
+    "-inf": "-inf",
+    "true": "true",
+    "empty": '""',
+    "blank": '" "',
+    "long": '"' + "x" * 100_000 + '"',
+    "NUL": r'"a\u0000b"',
+    "control characters": r'"a\u001b[31m\u0085b"',
+    "list": "[]",
+    "long list": "[" + "1, " * 1000 + "1]",
+    "list of texts": '["a", "b"]',
+    "table": "{}",
+    "date": "2026-11-27",
+}
+PYDANTIC = re.compile(r"(?i)input should|value error|valid (integer|number|string)|pydantic|finite")
+ENVIRONMENT = {"MOENGAGE_API_KEY": "k"}
+
+
+def loaded(folder: Path, table: str, key: str, value: str) -> Config | list[str]:
+    """Read a configuration that sets one key, and return it or its problems."""
+    workspace = {"id": '"DEMO"', "endpoint": '"http://127.0.0.1:9"'}
+    tables: dict[str, dict[str, str]] = {"workspace": workspace}
+    tables.setdefault(table, {})[key] = value
+    lines = [
+        f"[{name}]\n" + "".join(f"{k} = {v}\n" for k, v in t.items()) for name, t in tables.items()
+    ]
+    path = folder / "config.toml"
+    path.write_text("".join(lines), encoding="utf-8")
+    try:
+        return load(path, environ=ENVIRONMENT)
+    except ConfigError as error:
+        return error.message.splitlines()
+
+
+BEYOND = {"2**63 - 1", "2**63", "400 digits", "1e308", "nan", "inf", "-inf", "NUL"}
+"""What no key takes; a pattern of uids may hold any character."""
+
+
+@pytest.mark.parametrize(("table", "key"), KEYS)
+def test_a_value_beyond_all_bounds_is_one_clear_line(tmp_path: Path, table: str, key: str) -> None:
+    for name, value in VALUES.items():
+        found = loaded(tmp_path, table, key, value)
+        if isinstance(found, Config):
+            assert name not in BEYOND or (name, key) == ("NUL", "uid_pattern")
+            continue
+        [line] = found
+        assert line.startswith(f"{tmp_path / 'config.toml'}: `{table}.{key}` "), name
+        assert not PYDANTIC.search(line)
+        assert len(line) - len(str(tmp_path)) < 250
+        assert line.isprintable()
