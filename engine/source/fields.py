@@ -1,11 +1,12 @@
 """Which field of an ndjson file holds the uids."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
 
-from engine.errors import UsageError
+from engine.errors import SourceError, UsageError
 from engine.source.head import Head
 from engine.source.header import listed, missing
 
@@ -17,8 +18,10 @@ def field_of(name: str, head: Head, wanted: str | None) -> str:
     """Return the wanted field, or the only one there is.
 
     Fields may be absent from a record, so one is missing only where none of the first megabyte's
-    records has it: then `SourceError` is raised. `UsageError` where the field has to be named.
+    records has it: then `SourceError` is raised, as for JSON that is no object a line.
+    `UsageError` where the field has to be named.
     """
+    _refuse_document(name, head)
     while True:
         records = list(_objects(head))
         if wanted is not None and any(_has(record, wanted) for record in records):
@@ -43,18 +46,46 @@ def field_of(name: str, head: Head, wanted: str | None) -> str:
     )
 
 
+def has_field(head: Head, wanted: str) -> bool:
+    """Tell whether the first line that holds something is an object with that field."""
+    line = head.text.lstrip().partition(b"\n")[0]
+    record = _object(line)
+    return record is not None and _has(record, wanted)
+
+
+def _refuse_document(name: str, head: Head) -> None:
+    """Refuse an array, or objects that span lines: of those only what stands alone would count."""
+    start = head.text.lstrip()
+    first_line, _, rest = start.partition(b"\n")
+    hint = "one object a line is: jq -c '.[]'"
+    if first_line.startswith(b"[") and first_line.strip() != b"[]":
+        raise SourceError(f"{name}: a JSON array cannot be read", hint=hint)
+    for line in start[:_COMMA_BYTES].split(b"\n"):
+        if line.rstrip().endswith(b",") and _object(line.rstrip()[:-1]) is not None:
+            raise SourceError(f"{name}: a JSON array cannot be read", hint=hint)
+    if first_line.strip() == b"{" and re.match(rb'\s*["}]', rest):
+        hint = "one object a line is: jq -c ."
+        raise SourceError(f"{name}: holds JSON objects that span lines", hint=hint)
+
+
+_COMMA_BYTES = 8000
+"""How much of a file is searched for objects that a comma parts."""
+
+
 def _objects(head: Head) -> Iterator[dict[str, Any]]:
     """Yield the objects among the lines that were read whole."""
     lines = head.text.split(b"\n")
     if not head.complete:
         lines.pop()
-    for line in lines:
-        try:
-            record = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            continue
-        if isinstance(record, dict):
-            yield record
+    yield from (record for line in lines if (record := _object(line)) is not None)
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _has(record: Mapping[str, Any], wanted: str) -> bool:

@@ -21,8 +21,8 @@ LOOK_BYTES = 8000
 class Foreign:
     """What a file is, and what to do about it."""
 
-    what: str
-    """Follows "is"."""
+    fault: str
+    """Follows the file's name."""
     hint: str | None = None
 
 
@@ -31,7 +31,7 @@ _COMPRESSED = "decompress it first; gz, zst and bz2 are read as they are"
 _TABLES = "export the column as csv, Parquet or ndjson"
 _SPREADSHEET = "save the sheet as csv (UTF-8)"
 _SECRET = "nothing of it was sent; is it the wrong file?"  # noqa: S105 - words for people
-_PAGE = "look at it: an error or a sign-in page may have been saved in place of the export"
+SAVED_PAGE = "look at it: an error or a sign-in page may have been saved in place of the export"
 _DUMP = "export the column itself: \\copy (SELECT …) TO 'uids.csv' CSV HEADER, or mysql --batch"
 _POINTER = "fetch the file that it stands for: git lfs pull, git annex get, or dvc pull"
 
@@ -112,13 +112,13 @@ _CERTAIN: Mapping[bytes, tuple[str, str | None]] = {
     rb"%PDF-\d": ("a PDF document", None),
     rb"%!PS-Adobe": ("a PostScript document", None),
     rb"\{\\rtf\d": ("an RTF document", None),
-    rb"<\?xml[\s?]": ("an XML document", _PAGE),
-    rb"(?i:<!doctype\s+(?!html)\w)": ("an XML document", _PAGE),
-    rb"(?i:<!doctype\s+html|<(html|head|body)[\s>])": ("an HTML page", _PAGE),
-    rb"<(\?php|script[\s>]|%@)": ("a web page's source", _PAGE),
+    rb"<\?xml[\s?]": ("an XML document", SAVED_PAGE),
+    rb"(?i:<!doctype\s+(?!html)\w)": ("an XML document", SAVED_PAGE),
+    rb"(?i:<!doctype\s+html|<(html|head|body)[\s>])": ("an HTML page", SAVED_PAGE),
+    rb"<(\?php|script[\s>]|%@)": ("a web page's source", SAVED_PAGE),
     rb"(?s:<([\w.:-]+)(\s[^<>]*)?>(?=\s*<)(?!.*</\1>.*</\1>).*</\1>\s*\Z)": (
         "an XML document",
-        _PAGE,
+        SAVED_PAGE,
     ),
     rb"(?ms:.*?^-----BEGIN [A-Z0-9 ]+-----\s*$)": ("a key, a certificate or PGP armour", _SECRET),
     rb"---- BEGIN SSH2 PUBLIC KEY": ("an SSH key", _SECRET),
@@ -127,15 +127,21 @@ _CERTAIN: Mapping[bytes, tuple[str, str | None]] = {
         "an SSH key",
         _SECRET,
     ),
-    rb"(?s:(#[^\n]*\n\s*)*AGE-SECRET-KEY-1|age-encryption\.org/v1\s)": ("an age key or an encrypted file", _SECRET),
+    rb"(?s:(#[^\n]*\n\s*)*AGE-SECRET-KEY-1|age-encryption\.org/v1\s)": (
+        "an age key or an encrypted file",
+        _SECRET,
+    ),
     rb"\$ANSIBLE_VAULT;": ("an encrypted file of Ansible", _SECRET),
     rb"version https?://\S+/spec/v\d+\s*\n(ext-|oid |size )": ("a Git LFS pointer", _POINTER),
     rb"(?s:(\S*/)?(\.git/)?annex/objects/\S+\s*\Z)": ("a git-annex pointer", _POINTER),
     rb"(outs|deps):\s*\n\s*- (md5|etag|path|size|hash):": ("a DVC pointer", _POINTER),
-    rb"(?ms:.*?^<{7} .*?^={7}\s*?$.*?^>{7} )": ("a file with a Git merge conflict", "resolve it first"),
+    rb"(?ms:.*?^<{7} .*?^={7}\s*?$.*?^>{7} )": (
+        "a file with a Git merge conflict",
+        "resolve it first",
+    ),
     rb"diff --git a/|(?m:--- \S.*\n\+\+\+ \S)": ("a patch", None),
     rb"#![ \t]*/": ("a script", None),
-    rb"HTTP/\d(\.\d)? \d{3}[ \r\n]": ("an HTTP response with its headers", _PAGE),
+    rb"HTTP/\d(\.\d)? \d{3}[ \r\n]": ("an HTTP response with its headers", SAVED_PAGE),
     rb"(?s:(--[^\n]*\n\s*)*-- ?(PostgreSQL|MySQL|MariaDB|SQLite|phpMyAdmin|Dump\b|Host:))": (
         "an SQL dump",
         _DUMP,
@@ -147,28 +153,41 @@ _CERTAIN: Mapping[bytes, tuple[str, str | None]] = {
         "an SQL script",
         _DUMP,
     ),
-    rb"COPY \d+\s*\Z": ("what psql says after COPY, not the copied rows", _DUMP),
-    rb"Traceback \(most recent call last\):": ("an error message of Python", _PAGE),
-    rb"curl: \(\d+\) |psql: (error|FATAL)|(ERROR|FATAL):  \w|ERROR \d{4} \(": ("an error message", _PAGE),
-    rb"(?i:error:? |http[/\d.]* )?(\d{3}:? )?(?i:access denied|forbidden|unauthorized|not found|bad request|bad gateway|"
+    rb"COPY \d+\s*\Z": ("what psql says after COPY", _DUMP),
+    rb"Traceback \(most recent call last\):": ("an error message of Python", SAVED_PAGE),
+    rb"curl: \(\d+\) |psql: (error|FATAL)|(ERROR|FATAL):  \w|ERROR \d{4} \(": (
+        "an error message",
+        SAVED_PAGE,
+    ),
+    rb"(?i:error:? |http[/\d.]* )?(\d{3}:? )?(?i:access denied|forbidden|"
+    rb"unauthorized|not found|bad request|bad gateway|"
     rb"internal server error|service unavailable|gateway time-?out|too many requests|"
-    rb"no healthy upstream|upstream connect error[^\n]*)[.!]?\s*\Z": ("an error message", _PAGE),
+    rb"no healthy upstream|upstream connect error[^\n]*)[.!]?\s*\Z": (
+        "an error message",
+        SAVED_PAGE,
+    ),
     rb"[^\n]{1,300}: (command not found|No such file or directory|Permission denied)\s*\Z": (
         "an error message",
-        _PAGE,
+        SAVED_PAGE,
     ),
 }
 """How text begins that is no list."""
 
 _LIKELY: Mapping[bytes, tuple[str, str | None]] = {
-    rb"(?s:<!--|<[A-Za-z][\w.:-]*(\s[^<>]*)?/?>.*</[A-Za-z][\w.:-]*\s*>)": ("markup", _PAGE),
+    rb"(?s:<!--|<[A-Za-z][\w.:-]*(\s[^<>]*)?/?>.*</[A-Za-z][\w.:-]*\s*>)": ("markup", SAVED_PAGE),
     rb"\{\s*[\"}]|\[\s*[\[{\"]": ("JSON", "--format ndjson reads a JSON object a line"),
     rb"\+(-+\+)+\s*\n": ("a table drawn with lines", "use mysql --batch, or export as csv"),
-    rb"[^\n]*\n-{2,}([ +]-+)*[ ]*\r?\n": ("a table drawn with lines", "use psql --csv"),
+    rb"[^\n]*\n-{3,}([ +]-+)*[ ]*\r?\n|[^\n]*\n-+([ +]-+)+[ ]*\r?\n": (
+        "a table drawn with lines",
+        "use psql --csv",
+    ),
     rb"\|[^\n]*\|\s*\n\|[ :|-]+\|\s*\n": ("a table drawn with lines", _TABLES),
     "[┌┏╔╭][─━═]".encode(): ("a table drawn with lines", "export it as csv"),
     rb"(?i:SELECT\s[^\n]*\sFROM\s)": ("an SQL query", "run it, and push what it returns"),
-    rb"([0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{128}) [ *]\S": ("a list of checksums", None),
+    rb"([0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{128}) [ *]\S": (
+        "a list of checksums",
+        None,
+    ),
     rb"\w+ ?\([^)\n]+\) = [0-9a-f]{32,}\s*$": ("a list of checksums", None),
     rb"(?:From \S+ +\w{3} \w{3} +\d|(?i:(return-path|received|delivered-to|mime-version|"
     rb"message-id|from|to|subject|date|content-type): [^\n]*\n([ \t][^\n]*\n)*){2})": (
@@ -206,29 +225,32 @@ def certainly_foreign(data: bytes) -> Foreign | None:
     """Return what the start of a decompressed file is, if no list of uids begins so."""
     data = data[:LOOK_BYTES]
     if compression_of(data):
-        return Foreign("compressed twice", "decompress it once")
+        return Foreign("is compressed twice", "decompress it once")
     if bom := next((bom for bom in _BOMS if data.startswith(bom)), None):
         return _encoded(_BOMS[bom])
     binary = is_binary(data)
     for (offset, magic), found in _MAGIC.items():
         if data.startswith(magic, offset) and (binary or _has_controls(magic)):
-            return Foreign(*found)
+            what, hint = found
+            return Foreign(f"is {what}, which cannot be read", hint)
     return _first(_CERTAIN, data) or (_binary(data) if binary else None)
 
 
 def _binary(data: bytes) -> Foreign:
     """Say what kind of binary content it is that no first bytes name."""
     if _is_tar(data):
-        return Foreign("a tar archive", _ARCHIVE)
+        return Foreign("is a tar archive, which cannot be read", _ARCHIVE)
     for codec, name in _CODECS.items():
         text = _decoded(data, codec)
         if text and _is_readable(text):
             return _encoded(name)
     if not data.strip(b"\0"):
-        return Foreign("nothing but zero bytes", "write the export anew")
+        return Foreign("holds nothing but zero bytes", "write the export anew")
     if 0 in data or _decoded(data, "utf-8") is None:
-        return Foreign("binary content", "a list of uids is text in UTF-8, or Parquet")
-    return Foreign("full of control characters", "export the column as csv")
+        return Foreign(
+            "is binary, not a list of uids", "a list of uids is text in UTF-8, or Parquet"
+        )
+    return Foreign("is full of control characters", "export the column as csv")
 
 
 def likely_foreign(data: bytes) -> Foreign | None:
@@ -237,9 +259,12 @@ def likely_foreign(data: bytes) -> Foreign | None:
 
 
 def _first(signs: Mapping[bytes, tuple[str, str | None]], data: bytes) -> Foreign | None:
-    start = data[_BEFORE.match(data).end() :]
-    found = (found for sign, found in signs.items() if re.match(sign, start))
-    return next((Foreign(*each) for each in found), None)
+    before = _BEFORE.match(data)
+    start = data[before.end() :] if before else data
+    for sign, (what, hint) in signs.items():
+        if re.match(sign, start):
+            return Foreign(f"is {what}, not a list of uids", hint)
+    return None
 
 
 _BEFORE = re.compile(rb"(?s:(?:\xef\xbb\xbf|\s|<!--.*?-->\s*(?=<))*)")
@@ -261,7 +286,7 @@ def _is_tar(data: bytes) -> bool:
 
 
 def _encoded(encoding: str) -> Foreign:
-    return Foreign(f"{encoding}, not UTF-8", f"convert it: iconv -f {encoding} -t UTF-8")
+    return Foreign(f"is {encoding}, not UTF-8", f"convert it: iconv -f {encoding} -t UTF-8")
 
 
 def _decoded(data: bytes, codec: str) -> str | None:
@@ -273,6 +298,6 @@ def _decoded(data: bytes, codec: str) -> str | None:
 
 
 def _is_readable(text: str) -> bool:
-    """Tell whether text holds assigned characters only, and no control characters but white space."""
+    """Tell whether text holds assigned characters, and of controls only white space."""
     kinds = {unicodedata.category(char) for char in set(text) if not char.isspace()}
     return not kinds & {"Cc", "Cn", "Co", "Cs"}

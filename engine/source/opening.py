@@ -7,10 +7,12 @@ from functools import partial
 from tempfile import TemporaryFile
 from typing import Any
 
+from engine.errors import SourceError, UsageError
 from engine.source.compression import MAGIC_SIZE, compression_of, decompressed
 from engine.source.delimited import delimited_rows
 from engine.source.exports import READ_ERRORS, Export, ExportSource, empty, unreadable
 from engine.source.fields import field_of
+from engine.source.folders import GUESSED, UNKNOWN, kind_by_name, refuse_mixture
 from engine.source.formats import DELIMITERS, format_of, is_guess
 from engine.source.head import Head
 from engine.source.header import columns_of
@@ -35,11 +37,14 @@ def open_source(
     column and for one that cannot hold uids; `UsageError` for what only the user can decide, such
     as which of several columns.
     """
-    places, notes = find_places(exports)
+    places, notes, counts = find_places(exports)
     for place in places:
         if isinstance(place, Pipe):
             place.is_kept = keeps_pipes
-    found = [_look_at(place, options) for place in places]
+    found: list[Export | None] = []
+    for export, count in zip(exports, counts, strict=True):
+        files = places[len(found) : len(found) + count]
+        found += _look_at_all(export, files, options)
     if all(export is None for export in found):
         raise empty([place.name for place in places])
     readable = [export for export in found if export is not None]
@@ -47,10 +52,6 @@ def open_source(
         f"{place.name}: is empty" for place, export in zip(places, found, strict=True) if not export
     )
     formats = {export.reading["format"] for export in readable}
-    if options.column is not None and "text" in formats:
-        text = [e.place.name for e in readable if e.reading["format"] == "text"]
-        more = f" and {len(text) - 1} more files" if len(text) > 1 else ""
-        notes += (f"--column is ignored for text, which has no columns: {text[0]}{more}",)
     notes += tuple(
         f"{export.place.name}: read as text, a uid a line, its first line too; --format csv if "
         "that is a header"
@@ -60,6 +61,39 @@ def open_source(
     if not options.header and not formats & {"csv", "tsv"}:
         notes += ("--no-header is ignored: only csv and tsv have a header",)
     return ExportSource(readable, strip=options.strip, notes=notes)
+
+
+def _look_at_all(
+    argument: str, places: Sequence[Place], options: ReadingOptions
+) -> list[Export | None]:
+    """Find out how the files of one folder or glob are read, which are of one kind."""
+    kinds = {
+        place.name: kind
+        for place in places
+        if place.size != 0 and (kind := kind_by_name(place.name))
+    }
+    refuse_mixture(argument, kinds)
+    found: list[Export | None] = []
+    for place in places:
+        try:
+            export = _look_at(place, options)
+        except (SourceError, UsageError):
+            if place.name not in kinds:
+                refuse_mixture(argument, {**kinds, place.name: UNKNOWN})
+            raise
+        found.append(export)
+        if export is not None and place.name not in kinds:
+            kinds[place.name] = _kind(export, options)
+    refuse_mixture(argument, kinds)
+    return found
+
+
+def _kind(export: Export, options: ReadingOptions) -> str:
+    """Return what kind of file one is whose name does not tell."""
+    if options.format != "auto":
+        return UNKNOWN
+    format_: str = export.reading["format"]
+    return GUESSED if format_ == "text" else format_
 
 
 def _look_at(place: Place, options: ReadingOptions) -> Export | None:
