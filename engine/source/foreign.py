@@ -177,7 +177,7 @@ _LIKELY: Mapping[bytes, tuple[str, str | None]] = {
     rb"(?s:<!--|<[A-Za-z][\w.:-]*(\s[^<>]*)?/?>.*</[A-Za-z][\w.:-]*\s*>)": ("markup", SAVED_PAGE),
     rb"\{\s*[\"}]|\[\s*[\[{\"]": ("JSON", "--format ndjson reads a JSON object a line"),
     rb"\+(-+\+)+\s*\n": ("a table drawn with lines", "use mysql --batch, or export as csv"),
-    rb"[^\n]*\n-{3,}([ +]-+)*[ ]*\r?\n|[^\n]*\n-+([ +]-+)+[ ]*\r?\n": (
+    rb"[^\n]*\w[^\n]*\n(-{3,}|-+([ +]-+)+)[ ]*\r?\n": (
         "a table drawn with lines",
         "use psql --csv",
     ),
@@ -202,6 +202,8 @@ _CODECS |= {"utf-16-be": "UTF-16BE"}
 _BOMS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32"}
 _BOMS |= {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _CONTROLS = bytes({*range(32), 127} - set(b"\t\n\v\f\r"))
+_ALPHABETS_END = "\u0800"
+"""Where no byte is zero, other characters would be seen in text that only has separators."""
 _MANY_CONTROLS = 0.05
 _SOME_CONTROLS = 0.01
 
@@ -242,7 +244,7 @@ def _binary(data: bytes) -> Foreign:
         return Foreign("is a tar archive, which cannot be read", _ARCHIVE)
     for codec, name in _CODECS.items():
         text = _decoded(data, codec)
-        if text and _is_readable(text):
+        if text and _is_readable(text) and (0 in data or max(text) < _ALPHABETS_END):
             return _encoded(name)
     if not data.strip(b"\0"):
         return Foreign("holds nothing but zero bytes", "write the export anew")

@@ -47,6 +47,16 @@ def has_column(head: Head, delimiter: bytes, wanted: str) -> bool:
     return record is not None and wanted.encode() in map(bytes.strip, record.fields)
 
 
+def is_header_only(head: Head, delimiter: bytes, options: ReadingOptions) -> bool:
+    """Say whether nothing follows the header."""
+    record = _first_record(head, delimiter) if options.header else None
+    if record is None:
+        return False
+    while record.end == len(head.text) and head.extend():
+        pass
+    return record.end == len(head.text)
+
+
 def _first_record(head: Head, delimiter: bytes) -> Record | None:
     dialect = Dialect(delimiter, RECORD_LIMIT)
     sep = SEP_LINE.match(head.text)

@@ -15,7 +15,7 @@ from engine.source.fields import field_of
 from engine.source.folders import GUESSED, UNKNOWN, kind_by_name, refuse_mixture
 from engine.source.formats import DELIMITERS, format_of, is_guess
 from engine.source.head import Head
-from engine.source.header import columns_of
+from engine.source.header import columns_of, is_header_only
 from engine.source.lines import OpenFile, Replay, Stream
 from engine.source.ndjson import ndjson_rows
 from engine.source.options import Format, ReadingOptions
@@ -45,7 +45,7 @@ def open_source(
     for export, count in zip(exports, counts, strict=True):
         files = places[len(found) : len(found) + count]
         found += _look_at_all(export, files, options)
-    if all(export is None for export in found):
+    if all(export is None or export.is_empty for export in found):
         raise empty([place.name for place in places])
     readable = [export for export in found if export is not None]
     notes += tuple(
@@ -112,9 +112,11 @@ def _look_at(place: Place, options: ReadingOptions) -> Export | None:
             if head.complete and not head.text:
                 return None
             reading, read = _layout(place.name, head, format_, options)
+            is_empty = format_ in DELIMITERS and is_header_only(head, DELIMITERS[format_], options)
     except READ_ERRORS as error:
         raise unreadable(place.name, error) from error
-    return Export(place, {"format": format_, **reading}, _Decompressing(read, codec))
+    reading = {"format": format_, **reading}
+    return Export(place, reading, _Decompressing(read, codec), is_empty=is_empty)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +150,10 @@ def _parquet(place: Place, codec: str | None, options: ReadingOptions) -> Export
     if isinstance(place, Pipe):
         place.is_kept = True  # This look goes through all of it.
     with closing(place.open()) as file, _seekable(file, codec, is_copied=is_copied) as whole:
-        column = parquet_column(place.name, whole, options.column)
+        column, rows = parquet_column(place.name, whole, options.column)
     reading = {"format": "parquet", "column": column}
     read = partial(_parquet_rows, column=column, codec=codec, is_copied=is_copied)
-    return Export(place, reading, read)
+    return Export(place, reading, read, is_empty=not rows)
 
 
 def _parquet_rows(
