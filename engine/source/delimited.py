@@ -1,7 +1,8 @@
 """Csv and tsv, by PyArrow where that reads what `quoting` would, and by `quoting` where not.
 
 Where files were put together, what begins each of them is no uid: a byte order mark at the start
-of a record is left out, and a record that equals the header is invalid, with that reason.
+of a record is left out, inside an only column it makes the record invalid, and so does equality
+with the header.
 """
 
 import re
@@ -99,7 +100,8 @@ def _careful(
         end, unfinished = record.end, record.unfinished
         while buffer.startswith(BOM, end):
             end += len(BOM)
-    rows = Rows(pa.array(values, pa.binary()), refused, records, holds_bom(buffer))
+    has_inner_bom = columns.count == 1 and holds_bom(buffer)
+    rows = Rows(pa.array(values, pa.binary()), refused, records, has_inner_bom)
     return rows, end, unfinished
 
 
@@ -155,7 +157,7 @@ def _fast(
     [values] = table.column(0).chunks  # Of the one block.
     if header and pc.index(values, pa.scalar(header[columns.chosen], pa.binary())).as_py() >= 0:
         return None  # It may be the header again.
-    return Rows(values, refused, records, holds_bom(data)), cut
+    return Rows(values, refused, records, columns.count == 1 and holds_bom(data)), cut
 
 
 _MISREAD = (-1, 0)

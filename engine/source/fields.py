@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from engine.errors import SourceError, UsageError
+from engine.source.foreign import LOOK_BYTES
 from engine.source.head import Head
 from engine.source.header import listed, missing
 
@@ -24,7 +25,7 @@ def field_of(name: str, head: Head, wanted: str | None) -> str:
     _refuse_document(name, head)
     while True:
         records = list(_objects(head))
-        if wanted is not None and any(_has(record, wanted) for record in records):
+        if wanted is not None and any(has_field(record, wanted) for record in records):
             return wanted
         if records and wanted is None:
             break
@@ -46,11 +47,9 @@ def field_of(name: str, head: Head, wanted: str | None) -> str:
     )
 
 
-def has_field(head: Head, wanted: str) -> bool:
-    """Tell whether the first line that holds something is an object with that field."""
-    line = head.text.lstrip().partition(b"\n")[0]
-    record = _object(line)
-    return record is not None and _has(record, wanted)
+def first_object(head: Head) -> dict[str, Any] | None:
+    """Return the object on the first line that holds something, None where that is no object."""
+    return object_in(head.text.lstrip().partition(b"\n")[0])
 
 
 def _refuse_document(name: str, head: Head) -> None:
@@ -60,16 +59,12 @@ def _refuse_document(name: str, head: Head) -> None:
     hint = "one object a line is: jq -c '.[]'"
     if first_line.startswith(b"[") and first_line.strip() != b"[]":
         raise SourceError(f"{name}: a JSON array cannot be read", hint=hint)
-    for line in start[:_COMMA_BYTES].split(b"\n"):
-        if line.rstrip().endswith(b",") and _object(line.rstrip()[:-1]) is not None:
+    for line in start[:LOOK_BYTES].split(b"\n"):
+        if line.rstrip().endswith(b",") and object_in(line.rstrip()[:-1]) is not None:
             raise SourceError(f"{name}: a JSON array cannot be read", hint=hint)
     if first_line.strip() == b"{" and re.match(rb'\s*["}]', rest):
         hint = "one object a line is: jq -c ."
         raise SourceError(f"{name}: holds JSON objects that span lines", hint=hint)
-
-
-_COMMA_BYTES = 8000
-"""How much of a file is searched for objects that a comma parts."""
 
 
 def _objects(head: Head) -> Iterator[dict[str, Any]]:
@@ -77,10 +72,11 @@ def _objects(head: Head) -> Iterator[dict[str, Any]]:
     lines = head.text.split(b"\n")
     if not head.complete:
         lines.pop()
-    yield from (record for line in lines if (record := _object(line)) is not None)
+    yield from (record for line in lines if (record := object_in(line)) is not None)
 
 
-def _object(line: bytes) -> dict[str, Any] | None:
+def object_in(line: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that some bytes are, None where they are none."""
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -88,7 +84,7 @@ def _object(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _has(record: Mapping[str, Any], wanted: str) -> bool:
+def has_field(record: Mapping[str, Any], wanted: str) -> bool:
     """Tell whether a record has the field, be it null or inside of something null."""
     if wanted in record:
         return True

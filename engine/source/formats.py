@@ -3,14 +3,19 @@
 import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit
-
-import orjson
 
 from engine.errors import SourceError, UsageError
 from engine.source.compression import SUFFIXES as COMPRESSED
-from engine.source.fields import has_field
-from engine.source.foreign import SAVED_PAGE, certainly_foreign, is_binary, likely_foreign
+from engine.source.fields import first_object, has_field, object_in
+from engine.source.foreign import (
+    LOOK_BYTES,
+    SAVED_PAGE,
+    certainly_foreign,
+    is_binary,
+    likely_foreign,
+)
 from engine.source.head import Head
 from engine.source.header import has_column
 from engine.source.options import Format, ReadingOptions
@@ -92,7 +97,8 @@ def _by_column(head: Head, options: ReadingOptions) -> Format | None:
     for format_, delimiter in DELIMITERS.items():
         if options.header and has_column(head, delimiter, options.column):
             return format_
-    return "ndjson" if has_field(head, options.column) else None
+    found = first_object(head)
+    return "ndjson" if found is not None and has_field(found, options.column) else None
 
 
 def _by_start(head: Head) -> Format | None:
@@ -133,18 +139,23 @@ def _refuse_likely(name: str, head: Head, format_: Format | None) -> None:
 
 def _refuse_error_message(name: str, head: Head, options: ReadingOptions) -> None:
     """Refuse a file that is nothing but an error that some service answered in JSON."""
-    start = head.text.lstrip()
-    if not (head.complete and start.startswith(b"{")):
+    if not head.text.lstrip().startswith(b"{") or _is_record(first_object(head), options):
         return
-    try:
-        found = orjson.loads(start)
-    except orjson.JSONDecodeError:
-        return
-    if not isinstance(found, dict) or (options.column and has_field(head, options.column)):
-        return
-    fields = {key.lower() for key, value in found.items() if value}
-    if fields & _ERROR_FIELDS or ("message" in fields and fields & _STATUS_FIELDS):
+    while len(head.data) < LOOK_BYTES and head.extend():
+        pass
+    found = object_in(head.text) if head.complete else None
+    if found is not None and not _is_record(found, options):
         raise SourceError(f"{name}: is an error message in JSON, not an export", hint=SAVED_PAGE)
+
+
+def _is_record(found: Mapping[str, Any] | None, options: ReadingOptions) -> bool:
+    """Tell an object of an export from one that tells of an error."""
+    if found is None:
+        return False
+    if options.column is not None and has_field(found, options.column):
+        return True
+    fields = {key.lower() for key, value in found.items() if value}
+    return not fields & _ERROR_FIELDS and not ("message" in fields and fields & _STATUS_FIELDS)
 
 
 def _refuse_bare_returns(name: str, text: bytes, format_: Format) -> None:

@@ -1,10 +1,10 @@
 """The start of a file, decompressed: as much as it takes to know what the file is."""
 
-from engine.source.foreign import LOOK_BYTES
 from engine.source.lines import Stream, past_boms
 from engine.source.rows import RECORD_LIMIT
 
 _STEP = 1 << 16
+_TELLING_BYTES = 512
 
 
 class Head:
@@ -32,7 +32,10 @@ class Head:
         return not self.complete
 
     def read_first_line(self) -> None:
-        """Read at least the first line that holds something, and what `foreign` looks at."""
-        while len(self.data) < LOOK_BYTES or b"\n" not in self.text.lstrip():
+        """Read at least the first line that holds something, and as much as tells a tar archive.
+
+        A pipe may not have more for a long time; a file's first 64 KiB are read at once.
+        """
+        while len(self.data) < _TELLING_BYTES or b"\n" not in self.text.lstrip():
             if not self.extend():
                 return

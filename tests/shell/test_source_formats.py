@@ -40,7 +40,7 @@ def refused(
     [
         ("a.txt", "uid,n\n"),
         ("A.TXT", "uid,n\n"),
-        ("a.list", '{"uid": 1}\n'),
+        ("a.list", "'uid'\n"),
     ],
 )
 def test_the_suffix_of_text_wins_over_its_content(name: str, data: str) -> None:
@@ -94,27 +94,11 @@ def test_a_first_line_without_the_column_asked_for_leaves_the_format_open() -> N
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a"])
-@pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-def test_utf16_is_refused_with_or_without_a_bom(name: str, codec: str) -> None:
+@pytest.mark.parametrize("codec", ["utf-16", "utf-16le", "utf-16be", "utf-32", "utf-32le"])
+def test_utf16_and_utf32_are_refused_with_or_without_a_bom(name: str, codec: str) -> None:
     message, hint = refused(name, "uid\nabcdef\n".encode(codec))
-    assert message == "is UTF-16, not UTF-8"
-    assert hint == "convert it: iconv -f UTF-16 -t UTF-8"
-
-
-def test_a_nul_is_no_sign_of_utf16() -> None:
-    assert read("a.txt", "a\0b\0\0\n") == ["a\0b\0\0"]
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b"PK\x03\x04....", "is a zip archive or an Excel workbook"),
-        (b"ORC\x0a....", "is an ORC file"),
-        (b"Obj\x01....", "is an Avro file"),
-    ],
-)
-def test_foreign_formats_are_named(data: bytes, words: str) -> None:
-    assert refused("users.csv", data)[0] == f"{words}, which cannot be read"
+    assert message == f"is {codec.upper()}, not UTF-8"
+    assert hint == f"convert it: iconv -f {codec.upper()} -t UTF-8"
 
 
 def test_a_json_array_is_refused_with_a_way_out() -> None:
@@ -206,12 +190,8 @@ def test_without_a_header_the_first_record_counts_and_columns_have_numbers() -> 
 
 def test_options_that_do_not_apply_are_noted() -> None:
     write("a.txt", "a\n")
-    source = open_source(["a.txt"], ReadingOptions(column="uid", header=False))
-    assert source.notes == (
-        "--column is ignored for text, which has no columns: a.txt",
-        "--no-header is ignored: only csv and tsv have a header",
-    )
-    assert "column" not in source.identity["files"][0]
+    source = open_source(["a.txt"], ReadingOptions(header=False))
+    assert source.notes == ("--no-header is ignored: only csv and tsv have a header",)
 
 
 def test_text_that_nothing_but_its_content_tells_is_noted() -> None:
