@@ -11,7 +11,7 @@ from engine.source.formats import suffix, suffix_format
 
 _ONE_KIND = "a folder or glob yields one kind of file"
 _BELONGS = re.compile(
-    r"(?i)(?P<file>.+)(?:\.(?:md5|sha1|sha224|sha256|sha384|sha512|b2|b3)(?:sum)?"
+    r"(?i)(?P<file>.+?)(?:\.(?:md5|sha1|sha224|sha256|sha384|sha512|b2|b3)(?:sum)?"
     r"|\.(?:crc|crc32|sfv|asc|sig|sign|p7s|minisig)"
     r"|\.(?:bak|old|orig|swp)|~|\.~\d+~)|\#(?P<saved>.+)\#"
 )

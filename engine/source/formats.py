@@ -48,7 +48,7 @@ def format_of(name: str, head: Head, options: ReadingOptions) -> Format:
     """
     wanted = options.format
     format_: Format | None
-    chosen = suffix_format(name) if wanted == "auto" else wanted
+    chosen = told_format(name, options)
     if head.data.startswith(_PARQUET) and is_binary(head.data):
         if chosen in {"parquet", None}:
             return "parquet"
@@ -74,9 +74,9 @@ def format_of(name: str, head: Head, options: ReadingOptions) -> Format:
     return format_
 
 
-def is_guess(name: str, options: ReadingOptions) -> bool:
-    """Say whether nothing but the content of a file tells its format."""
-    return options.format == "auto" and suffix_format(name) is None
+def told_format(name: str, options: ReadingOptions) -> Format | None:
+    """Return the format that `--format` or a file's suffix tells; None leaves it to content."""
+    return suffix_format(name) if options.format == "auto" else options.format
 
 
 def suffix_format(name: str) -> Format | None:

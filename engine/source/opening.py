@@ -13,7 +13,7 @@ from engine.source.delimited import delimited_rows
 from engine.source.exports import READ_ERRORS, Export, ExportSource, empty, unreadable
 from engine.source.fields import field_of
 from engine.source.folders import GUESSED, UNKNOWN, kind_by_name, refuse_mixture
-from engine.source.formats import DELIMITERS, format_of, is_guess
+from engine.source.formats import DELIMITERS, format_of, told_format
 from engine.source.head import Head
 from engine.source.header import columns_of, is_header_only
 from engine.source.lines import OpenFile, Replay, Stream
@@ -56,7 +56,7 @@ def open_source(
         f"{export.place.name}: read as text, a uid a line, its first line too; --format csv if "
         "that is a header"
         for export in readable
-        if export.reading["format"] == "text" and is_guess(export.place.name, options)
+        if export.reading["format"] == "text" and told_format(export.place.name, options) is None
     )[:1]
     if not options.header and not formats & {"csv", "tsv"}:
         notes += ("--no-header is ignored: only csv and tsv have a header",)
@@ -106,11 +106,11 @@ def _look_at(place: Place, options: ReadingOptions) -> Export | None:
             codec = compression_of(start)
             head = Head(decompressed(Replay(start, file), codec))
             head.read_first_line()
+            if head.complete and not head.text and told_format(place.name, options) != "parquet":
+                return None
             format_ = format_of(place.name, head, options)
             if format_ == "parquet":
                 return _parquet(place, codec, options)
-            if head.complete and not head.text:
-                return None
             reading, read = _layout(place.name, head, format_, options)
             is_empty = format_ in DELIMITERS and is_header_only(head, DELIMITERS[format_], options)
     except READ_ERRORS as error:
