@@ -22,7 +22,7 @@ class Skipped:
 
 
 BLANK = "blank"
-"""The reason of a record whose uid is missing, null or nothing but ASCII white space."""
+"""The reason of a record whose uid is missing, null or nothing but white space (`str.isspace`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,28 @@
-"""Csv and tsv, by PyArrow where that reads what `quoting` would, and by `quoting` where not."""
+"""Csv and tsv, by PyArrow where that reads what `quoting` would, and by `quoting` where not.
 
-from collections.abc import Iterator
+Where files were put together, what begins each of them is no uid: a byte order mark at the start
+of a record is left out, inside an only column it makes the record invalid, and so does equality
+with the header.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv
 
 from engine.source.block import BLANK
-from engine.source.lines import BOM, Stream, past_line, without_bom
+from engine.source.lines import BOM, Stream, holds_bom, past_boms, past_line
 from engine.source.quoting import Dialect
-from engine.source.rows import READ_SIZE, RECORD_LIMIT, Rows, no_values
+from engine.source.rows import READ_SIZE, RECORD_LIMIT, Rows, is_blank, no_values
 
-_WHITE_SPACE = " \t\n\r\v\f"
+HEADER_AGAIN = "the header again"
+SEP_LINE = re.compile(rb'"?sep=([^\r\n])"?\r?\n')
+"""The line by which Excel tells the delimiter."""
 _Bytes = npt.NDArray[np.uint8]
 _Places = npt.NDArray[np.intp]
 
@@ -28,6 +37,8 @@ class Columns:
     """Place of the uid's column, from 0."""
     header: bool
     """Whether that first record names the columns, and so is none."""
+    has_sep_line: bool = False
+    """Whether a `SEP_LINE`, which is no record either, stands before it."""
 
 
 def delimited_rows(
@@ -35,34 +46,40 @@ def delimited_rows(
 ) -> Iterator[Rows]:
     """Yield the records of a csv or tsv file, the header left out."""
     dialect = Dialect(columns.delimiter, limit)
-    chunks = without_bom(stream, size)
-    buffer = _past_header(chunks, dialect) if columns.header else b""
+    chunks = iter(lambda: stream.read(size), b"")
+    buffer = b""
+    header: Sequence[bytes] = ()
+    if columns.has_sep_line:
+        _, buffer = _first_record(chunks, buffer, dialect)
+    if columns.header:
+        header, buffer = _first_record(chunks, buffer, dialect)
     final = False
     while not final:
         chunk = next(chunks, b"")
         final = not chunk
-        buffer += chunk
-        rows, end = _fast(buffer, columns, limit, final=final) or (None, 0)
+        buffer = past_boms(buffer + chunk)
+        rows, end = _fast(buffer, columns, header, limit, final=final) or (None, 0)
         unfinished = False
         if rows is None:
-            rows, end, unfinished = _careful(buffer, columns, dialect, final=final)
+            rows, end, unfinished = _careful(buffer, columns, header, dialect, final=final)
         if rows.records:
             yield rows
         buffer = past_line(chunks) if unfinished else buffer[end:]
 
 
-def _past_header(chunks: Iterator[bytes], dialect: Dialect) -> bytes:
-    """Return what was read after the first record."""
-    buffer = b""
-    for chunk in chunks:
+def _first_record(
+    chunks: Iterator[bytes], buffer: bytes, dialect: Dialect
+) -> tuple[Sequence[bytes], bytes]:
+    """Return the fields of the first record, and what was read after it."""
+    while (record := dialect.record(past_boms(buffer), 0, final=False)) is None:
+        if not (chunk := next(chunks, b"")):
+            return (), b""
         buffer += chunk
-        if header := dialect.record(buffer, 0, final=False):
-            return buffer[header.end :]
-    return b""
+    return record.fields, past_boms(buffer)[record.end :]
 
 
 def _careful(
-    buffer: bytes, columns: Columns, dialect: Dialect, *, final: bool
+    buffer: bytes, columns: Columns, header: Sequence[bytes], dialect: Dialect, *, final: bool
 ) -> tuple[Rows, int, bool]:
     """Read record by record: the rows, where they end, and whether the last line goes on."""
     values: list[bytes] = []
@@ -71,22 +88,30 @@ def _careful(
     unfinished = False
     while end < len(buffer) and (record := dialect.record(buffer, end, final=final)):
         found = len(record.fields)
-        if found == columns.count:
+        if header and record.fields == header:
+            refused.append((records, HEADER_AGAIN))
+        elif found == columns.count:
             values.append(record.fields[columns.chosen])
-        elif found == 1 and not buffer[end : record.end].strip():
+        elif found == 1 and is_blank(buffer[end : record.end]):
             refused.append((records, BLANK))
         else:
             refused.append((records, record.fault or _miscounted(found, columns.count)))
         records += 1
         end, unfinished = record.end, record.unfinished
-    return Rows(pa.array(values, pa.binary()), refused, records), end, unfinished
+        while buffer.startswith(BOM, end):
+            end += len(BOM)
+    has_inner_bom = columns.count == 1 and holds_bom(buffer)
+    rows = Rows(pa.array(values, pa.binary()), refused, records, has_inner_bom)
+    return rows, end, unfinished
 
 
 def _miscounted(found: int, expected: int) -> str:
     return f"too {'few' if found < expected else 'many'} columns ({found}, not {expected})"
 
 
-def _fast(buffer: bytes, columns: Columns, limit: int, *, final: bool) -> tuple[Rows, int] | None:
+def _fast(
+    buffer: bytes, columns: Columns, header: Sequence[bytes], limit: int, *, final: bool
+) -> tuple[Rows, int] | None:
     """Read the buffer's whole records with PyArrow, unless it would read them differently."""
     cut, records = _clean_records(buffer, columns.delimiter, final=final)
     if not 0 <= cut <= limit or (not cut and len(buffer) > limit):
@@ -97,7 +122,7 @@ def _fast(buffer: bytes, columns: Columns, limit: int, *, final: bool) -> tuple[
     refused: list[tuple[int, str]] = []
 
     def refuse(row: csv.InvalidRow) -> str:
-        blank = row.actual_columns == 1 and not row.text.strip(_WHITE_SPACE)
+        blank = row.actual_columns == 1 and not row.text.strip()
         reason = BLANK if blank else _miscounted(row.actual_columns, columns.count)
         refused.append((row.number - 1, reason))
         return "skip"
@@ -130,7 +155,9 @@ def _fast(buffer: bytes, columns: Columns, limit: int, *, final: bool) -> tuple[
     if table.num_rows + len(refused) != records:
         return None
     [values] = table.column(0).chunks  # Of the one block.
-    return Rows(values, refused, records), cut
+    if header and pc.index(values, pa.scalar(header[columns.chosen], pa.binary())).as_py() >= 0:
+        return None  # It may be the header again.
+    return Rows(values, refused, records, columns.count == 1 and holds_bom(data)), cut
 
 
 _MISREAD = (-1, 0)
@@ -140,10 +167,10 @@ def _clean_records(buffer: bytes, delimiter: bytes, *, final: bool) -> tuple[int
     """Return where the buffer's last whole record ends, and how many there are up to that place.
 
     `_MISREAD` is for what PyArrow reads differently: a quote that stands elsewhere than around a
-    field, a bare carriage return outside quotes (it ends a record there), or a BOM at the start
-    (it drops it).
+    field, a bare carriage return outside quotes (it ends a record there), or a BOM at the start of
+    a record.
     """
-    if buffer.startswith(BOM):
+    if holds_bom(buffer) and b"\n" + BOM in buffer:
         return _MISREAD
     data = np.frombuffer(buffer, np.uint8)
     quotes = np.flatnonzero(data == ord('"')) if b'"' in buffer else np.zeros(0, np.intp)

@@ -14,7 +14,7 @@ from engine.source.block import Block
 from engine.source.files import SourceFile
 from engine.source.lines import OpenFile
 from engine.source.places import Place
-from engine.source.rows import Rows, settle
+from engine.source.rows import NOT_UTF8, Rows, settle
 
 READ_ERRORS = (OSError, pa.ArrowException)
 """What a file that cannot be read on raises: the file system's errors, and PyArrow's."""
@@ -28,6 +28,8 @@ class Export:
     reading: Mapping[str, Any]
     """The options in effect, found or given: equal where the reading is."""
     read: Callable[[OpenFile], Iterator[Rows]]
+    is_empty: bool = False
+    """Whether it holds no record, be it that it has a header or a schema."""
 
 
 class ExportSource:
@@ -118,4 +120,7 @@ def empty(
     where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
     rows = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items())
     found = f" ({sum(skipped.values()):,} rows read: {rows})" if rows else ""
-    return EmptyExportError(f"{where}: nothing to send, no row holds a uid{found}")
+    hint = "look at what writes the export"
+    if NOT_UTF8 in skipped:
+        hint = "is it in another encoding? iconv -f latin1 -t UTF-8 converts Latin-1"
+    return EmptyExportError(f"{where}: nothing to send, no row holds a uid{found}", hint=hint)

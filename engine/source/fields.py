@@ -1,11 +1,13 @@
 """Which field of an ndjson file holds the uids."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
 
-from engine.errors import UsageError
+from engine.errors import SourceError, UsageError
+from engine.source.foreign import LOOK_BYTES
 from engine.source.head import Head
 from engine.source.header import listed, missing
 
@@ -17,11 +19,13 @@ def field_of(name: str, head: Head, wanted: str | None) -> str:
     """Return the wanted field, or the only one there is.
 
     Fields may be absent from a record, so one is missing only where none of the first megabyte's
-    records has it: then `SourceError` is raised. `UsageError` where the field has to be named.
+    records has it: then `SourceError` is raised, as for JSON that is no object a line.
+    `UsageError` where the field has to be named.
     """
+    _refuse_document(name, head)
     while True:
         records = list(_objects(head))
-        if wanted is not None and any(_has(record, wanted) for record in records):
+        if wanted is not None and any(has_field(record, wanted) for record in records):
             return wanted
         if records and wanted is None:
             break
@@ -43,21 +47,44 @@ def field_of(name: str, head: Head, wanted: str | None) -> str:
     )
 
 
+def first_object(head: Head) -> dict[str, Any] | None:
+    """Return the object on the first line that holds something, None where that is no object."""
+    return object_in(head.text.lstrip().partition(b"\n")[0])
+
+
+def _refuse_document(name: str, head: Head) -> None:
+    """Refuse an array, or objects that span lines: of those only what stands alone would count."""
+    start = head.text.lstrip()
+    first_line, _, rest = start.partition(b"\n")
+    hint = "one object a line is: jq -c '.[]'"
+    if first_line.startswith(b"[") and first_line.strip() != b"[]":
+        raise SourceError(f"{name}: a JSON array cannot be read", hint=hint)
+    for line in start[:LOOK_BYTES].split(b"\n"):
+        if line.rstrip().endswith(b",") and object_in(line.rstrip()[:-1]) is not None:
+            raise SourceError(f"{name}: a JSON array cannot be read", hint=hint)
+    if first_line.strip() == b"{" and re.match(rb'\s*["}]', rest):
+        hint = "one object a line is: jq -c ."
+        raise SourceError(f"{name}: holds JSON objects that span lines", hint=hint)
+
+
 def _objects(head: Head) -> Iterator[dict[str, Any]]:
     """Yield the objects among the lines that were read whole."""
     lines = head.text.split(b"\n")
     if not head.complete:
         lines.pop()
-    for line in lines:
-        try:
-            record = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            continue
-        if isinstance(record, dict):
-            yield record
+    yield from (record for line in lines if (record := object_in(line)) is not None)
 
 
-def _has(record: Mapping[str, Any], wanted: str) -> bool:
+def object_in(line: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that some bytes are, None where they are none."""
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def has_field(record: Mapping[str, Any], wanted: str) -> bool:
     """Tell whether a record has the field, be it null or inside of something null."""
     if wanted in record:
         return True

@@ -1,9 +1,10 @@
 """The start of a file, decompressed: as much as it takes to know what the file is."""
 
-from engine.source.lines import BOM, Stream
+from engine.source.lines import Stream, past_boms
 from engine.source.rows import RECORD_LIMIT
 
 _STEP = 1 << 16
+_TELLING_BYTES = 512
 
 
 class Head:
@@ -19,7 +20,7 @@ class Head:
     @property
     def text(self) -> bytes:
         """What was read so far without a BOM."""
-        return self.data.removeprefix(BOM)
+        return past_boms(self.data)
 
     def extend(self) -> bool:
         """Read on; False where the file or the record limit has been reached."""
@@ -31,6 +32,10 @@ class Head:
         return not self.complete
 
     def read_first_line(self) -> None:
-        """Read at least the first line that holds something, and 16 bytes, if the file has them."""
-        while (len(self.data) < 16 or b"\n" not in self.text.lstrip()) and self.extend():  # noqa: PLR2004 - see above
-            pass
+        """Read at least the first line that holds something, and as much as tells a tar archive.
+
+        A pipe may not have more for a long time; a file's first 64 KiB are read at once.
+        """
+        while len(self.data) < _TELLING_BYTES or b"\n" not in self.text.lstrip():
+            if not self.extend():
+                return

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from engine.errors import SourceError, UsageError
-from engine.source.delimited import Columns
+from engine.source.delimited import SEP_LINE, Columns
 from engine.source.head import Head
 from engine.source.options import ReadingOptions
 from engine.source.quoting import Dialect, Record
@@ -21,6 +21,11 @@ def columns_of(
     Raises `SourceError` where it cannot be read or lacks the column, `UsageError` where the
     column has to be named.
     """
+    sep = SEP_LINE.match(head.text)
+    if sep is not None and sep[1] != delimiter:
+        said = sep[1].decode(errors="replace")
+        hint = _DELIMITERS.get(sep[1], f"{said!r} is not read as a delimiter")
+        raise UsageError(f"{name}: its first line says sep={said}", hint=hint)
     record = _first_record(head, delimiter)
     if record is None or record.fault:
         reason = record.fault if record else "no end"
@@ -32,7 +37,8 @@ def columns_of(
     if options.header and len(names) == 1 and names[0].strip() != (options.column or "").strip():
         _refuse_other_delimiter(name, record.fields[0], delimiter)
     chosen = choose(name, names, options.column)
-    return Columns(delimiter, len(names), chosen, options.header), names[chosen]
+    columns = Columns(delimiter, len(names), chosen, options.header, has_sep_line=sep is not None)
+    return columns, names[chosen]
 
 
 def has_column(head: Head, delimiter: bytes, wanted: str) -> bool:
@@ -41,9 +47,21 @@ def has_column(head: Head, delimiter: bytes, wanted: str) -> bool:
     return record is not None and wanted.encode() in map(bytes.strip, record.fields)
 
 
+def is_header_only(head: Head, delimiter: bytes, options: ReadingOptions) -> bool:
+    """Say whether nothing follows the header."""
+    record = _first_record(head, delimiter) if options.header else None
+    if record is None:
+        return False
+    while record.end == len(head.text) and head.extend():
+        pass
+    return record.end == len(head.text)
+
+
 def _first_record(head: Head, delimiter: bytes) -> Record | None:
     dialect = Dialect(delimiter, RECORD_LIMIT)
-    while (record := dialect.record(head.text, 0, final=head.complete)) is None:
+    sep = SEP_LINE.match(head.text)
+    start = sep.end() if sep else 0
+    while (record := dialect.record(head.text, start, final=head.complete)) is None:
         if not head.extend() and not head.complete:
             return None
     return record

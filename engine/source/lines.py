@@ -51,15 +51,16 @@ class Replay(io.RawIOBase):
         return self._file.read(size)
 
 
-def without_bom(stream: Stream, size: int) -> Iterator[bytes]:
-    """Yield what the stream holds but for a BOM at its very start; nothing yielded is empty."""
-    start = b""
-    while len(start) < len(BOM) and (chunk := stream.read(size)):
-        start += chunk
-    if start := start.removeprefix(BOM):
-        yield start
-    while chunk := stream.read(size):
-        yield chunk
+def holds_bom(data: bytes) -> bool:
+    """Tell whether a byte order mark is anywhere in some bytes."""
+    return b"\xef" in data and BOM in data  # One byte is found far sooner than three.
+
+
+def past_boms(data: bytes) -> bytes:
+    """Return the bytes without the byte order marks at their start."""
+    while data.startswith(BOM):
+        data = data.removeprefix(BOM)
+    return data
 
 
 def whole_lines(
@@ -68,10 +69,11 @@ def whole_lines(
     """Yield runs of whole lines with their line feeds, which the file's last line may lack.
 
     None stands for one line of more than `limit` bytes, which is passed over without holding it.
-    `limit` is at least twice `size`, so that only a run's first line can be too long.
+    `limit` is at least twice `size`, so that only a run's first line can be too long. Byte order
+    marks at the start of a line are left out: files that begin with one were put together.
     """
-    chunks = without_bom(stream, size)
     rest = b""
+    chunks = iter(lambda: stream.read(size), b"")
     for chunk in chunks:
         buffer = rest + chunk
         cut = buffer.rfind(b"\n") + 1
@@ -79,13 +81,21 @@ def whole_lines(
         if cut > limit and (end := lines.index(b"\n") + 1) > limit:
             yield None
             lines = lines[end:]
-        if lines:
+        if lines := _without_boms(lines):
             yield lines
         if len(rest) > limit:
             yield None
             rest = past_line(chunks)
-    if rest:
+    if rest := past_boms(rest):
         yield rest
+
+
+def _without_boms(lines: bytes) -> bytes:
+    if not holds_bom(lines):
+        return lines
+    while (cleaned := past_boms(lines).replace(b"\n" + BOM, b"\n")) != lines:
+        lines = cleaned
+    return lines
 
 
 def past_line(chunks: Iterator[bytes]) -> bytes:

@@ -2,7 +2,7 @@
 
 A string is a uid as it stands; an integer is its decimal text, beyond 64 bits too (orjson calls a
 line with one of more than 308 digits malformed). A missing field, null and an empty line are
-blank; everything else is invalid.
+blank; everything else is invalid, NaN and Infinity anywhere in a line too, as JSON has none.
 """
 
 import json
@@ -13,7 +13,15 @@ import orjson
 import pyarrow as pa
 
 from engine.source.lines import Stream, whole_lines
-from engine.source.rows import NOT_UTF8, OVER_LONG, READ_SIZE, RECORD_LIMIT, Rows, no_values
+from engine.source.rows import (
+    NOT_UTF8,
+    OVER_LONG,
+    READ_SIZE,
+    RECORD_LIMIT,
+    Rows,
+    is_blank,
+    no_values,
+)
 
 _NOT_JSON = "malformed JSON"
 _NOT_AN_OBJECT = "not a JSON object"
@@ -80,12 +88,12 @@ def _careful(lines: list[bytes], column: str) -> Rows:
 
 def _uid(line: bytes, find: Callable[[dict[str, Any]], Any]) -> str | None:
     """Return a line's uid, None where it is blank. Raises `ValueError` with the reason."""
-    if not line.strip():
+    if is_blank(line):
         return None
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
-        raise ValueError(_NOT_JSON if _is_utf8(line) else NOT_UTF8) from None
+        raise ValueError(_fault(line)) from None
     if not isinstance(record, dict):
         raise ValueError(_NOT_AN_OBJECT)  # noqa: TRY004 - the line's fault, not the caller's
     value = find(record)
@@ -106,9 +114,13 @@ def _with_integers_as_text(line: bytes) -> dict[str, Any]:
     return record
 
 
-def _is_utf8(line: bytes) -> bool:
+def _fault(line: bytes) -> str:
+    """Say why orjson does not take a line, by what Python's own reader makes of it."""
+    constants: list[str] = []
     try:
-        line.decode()
+        json.loads(line.decode(), parse_constant=constants.append)
     except UnicodeDecodeError:
-        return False
-    return True
+        return NOT_UTF8
+    except (ValueError, RecursionError):
+        return _NOT_JSON
+    return f"{_NOT_JSON} ({constants[0]} is not JSON)" if constants else _NOT_JSON

@@ -7,13 +7,15 @@ from functools import partial
 from tempfile import TemporaryFile
 from typing import Any
 
+from engine.errors import SourceError, UsageError
 from engine.source.compression import MAGIC_SIZE, compression_of, decompressed
 from engine.source.delimited import delimited_rows
 from engine.source.exports import READ_ERRORS, Export, ExportSource, empty, unreadable
 from engine.source.fields import field_of
-from engine.source.formats import DELIMITERS, format_of, is_guess
+from engine.source.folders import GUESSED, UNKNOWN, kind_by_name, refuse_mixture
+from engine.source.formats import DELIMITERS, format_of, told_format
 from engine.source.head import Head
-from engine.source.header import columns_of
+from engine.source.header import columns_of, is_header_only
 from engine.source.lines import OpenFile, Replay, Stream
 from engine.source.ndjson import ndjson_rows
 from engine.source.options import Format, ReadingOptions
@@ -35,31 +37,63 @@ def open_source(
     column and for one that cannot hold uids; `UsageError` for what only the user can decide, such
     as which of several columns.
     """
-    places, notes = find_places(exports)
+    places, notes, counts = find_places(exports)
     for place in places:
         if isinstance(place, Pipe):
             place.is_kept = keeps_pipes
-    found = [_look_at(place, options) for place in places]
-    if all(export is None for export in found):
+    found: list[Export | None] = []
+    for export, count in zip(exports, counts, strict=True):
+        files = places[len(found) : len(found) + count]
+        found += _look_at_all(export, files, options)
+    if all(export is None or export.is_empty for export in found):
         raise empty([place.name for place in places])
     readable = [export for export in found if export is not None]
     notes += tuple(
         f"{place.name}: is empty" for place, export in zip(places, found, strict=True) if not export
     )
     formats = {export.reading["format"] for export in readable}
-    if options.column is not None and "text" in formats:
-        text = [e.place.name for e in readable if e.reading["format"] == "text"]
-        more = f" and {len(text) - 1} more files" if len(text) > 1 else ""
-        notes += (f"--column is ignored for text, which has no columns: {text[0]}{more}",)
     notes += tuple(
         f"{export.place.name}: read as text, a uid a line, its first line too; --format csv if "
         "that is a header"
         for export in readable
-        if export.reading["format"] == "text" and is_guess(export.place.name, options)
+        if export.reading["format"] == "text" and told_format(export.place.name, options) is None
     )[:1]
     if not options.header and not formats & {"csv", "tsv"}:
         notes += ("--no-header is ignored: only csv and tsv have a header",)
     return ExportSource(readable, strip=options.strip, notes=notes, places=places)
+
+
+def _look_at_all(
+    argument: str, places: Sequence[Place], options: ReadingOptions
+) -> list[Export | None]:
+    """Find out how the files of one folder or glob are read, which are of one kind."""
+    kinds = {
+        place.name: kind
+        for place in places
+        if place.size != 0 and (kind := kind_by_name(place.name))
+    }
+    refuse_mixture(argument, kinds)
+    found: list[Export | None] = []
+    for place in places:
+        try:
+            export = _look_at(place, options)
+        except (SourceError, UsageError):
+            if place.name not in kinds:
+                refuse_mixture(argument, {**kinds, place.name: UNKNOWN})
+            raise
+        found.append(export)
+        if export is not None and place.name not in kinds:
+            kinds[place.name] = _kind(export, options)
+    refuse_mixture(argument, kinds)
+    return found
+
+
+def _kind(export: Export, options: ReadingOptions) -> str:
+    """Return what kind of file one is whose name does not tell."""
+    if options.format != "auto":
+        return UNKNOWN
+    format_: str = export.reading["format"]
+    return GUESSED if format_ == "text" else format_
 
 
 def _look_at(place: Place, options: ReadingOptions) -> Export | None:
@@ -72,15 +106,17 @@ def _look_at(place: Place, options: ReadingOptions) -> Export | None:
             codec = compression_of(start)
             head = Head(decompressed(Replay(start, file), codec))
             head.read_first_line()
+            if head.complete and not head.text and told_format(place.name, options) != "parquet":
+                return None
             format_ = format_of(place.name, head, options)
             if format_ == "parquet":
                 return _parquet(place, codec, options)
-            if head.complete and not head.text:
-                return None
             reading, read = _layout(place.name, head, format_, options)
+            is_empty = format_ in DELIMITERS and is_header_only(head, DELIMITERS[format_], options)
     except READ_ERRORS as error:
         raise unreadable(place.name, error) from error
-    return Export(place, {"format": format_, **reading}, _Decompressing(read, codec))
+    reading = {"format": format_, **reading}
+    return Export(place, reading, _Decompressing(read, codec), is_empty=is_empty)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +150,10 @@ def _parquet(place: Place, codec: str | None, options: ReadingOptions) -> Export
     if isinstance(place, Pipe):
         place.is_kept = True  # This look goes through all of it.
     with closing(place.open()) as file, _seekable(file, codec, is_copied=is_copied) as whole:
-        column = parquet_column(place.name, whole, options.column)
+        column, rows = parquet_column(place.name, whole, options.column)
     reading = {"format": "parquet", "column": column}
     read = partial(_parquet_rows, column=column, codec=codec, is_copied=is_copied)
-    return Export(place, reading, read)
+    return Export(place, reading, read, is_empty=not rows)
 
 
 def _parquet_rows(

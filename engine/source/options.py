@@ -23,4 +23,4 @@ class ReadingOptions:
     header: bool = True
     """Whether the first record of a csv or tsv file names the columns."""
     strip: bool = False
-    """Whether ASCII white space around a uid is taken off."""
+    """Whether white space around a uid, as `str.strip` knows it, is taken off."""

@@ -1,10 +1,11 @@
 """Parquet: one column, page by page, so that the size of a row group does not matter.
 
 Strings and binary are uids as they stand, integers and decimals without a fraction their decimal
-text. A column of any other type is refused as a whole.
+text. A column of any other type is refused as a whole. Pages that have a checksum are verified.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -24,12 +25,15 @@ _BUFFER_BYTES = 1 << 18
 """Read ahead within a column; without it PyArrow reads a row group's whole column at once."""
 
 
-def parquet_column(name: str, file: OpenFile, wanted: str | None) -> str:
-    """Return the path of the uids' column. Raises `SourceError` or `UsageError` on its own terms.
+def parquet_column(name: str, file: OpenFile, wanted: str | None) -> tuple[str, int]:
+    """Return the path of the uids' column, and how many rows the file says that it has.
 
-    A file that is no Parquet, or a truncated one, raises PyArrow's error.
+    Raises `SourceError` or `UsageError` for the column; a file that is no Parquet, or a truncated
+    one, raises PyArrow's error.
     """
-    schema = _opened(file).schema_arrow
+    with _footer_errors():
+        opened = _opened(file)
+        schema = opened.schema_arrow
     paths = [path for field in schema for path in _paths(field)]
     if wanted is None:
         if len(paths) != 1:
@@ -50,21 +54,35 @@ def parquet_column(name: str, file: OpenFile, wanted: str | None) -> str:
             f"{name}: column {wanted!r} is {type_}, which cannot be a uid",
             hint=f"{advice}write the column as text or as an integer",
         )
-    return wanted
+    return wanted, opened.metadata.num_rows
 
 
 def parquet_rows(file: OpenFile, column: str) -> Iterator[Rows]:
-    """Yield the rows of a Parquet file. Raises PyArrow's errors where a page is damaged."""
-    opened = _opened(file)
-    batches = opened.iter_batches(
-        _batch_rows(opened.metadata, column), columns=[column], use_threads=False
-    )
-    for batch in batches:
+    """Yield the rows of a Parquet file. Raises PyArrow's errors where it is damaged."""
+    with _footer_errors():
+        opened = _opened(file)
+        batch_rows = _batch_rows(opened.metadata)
+    rows = 0
+    for batch in opened.iter_batches(batch_rows, columns=[column], use_threads=False):
+        rows += batch.num_rows
         yield Rows(_texts(_values(batch, column)), records=batch.num_rows)
+    if rows != opened.metadata.num_rows:
+        raise pa.ArrowInvalid(f"{rows:,} rows read of {opened.metadata.num_rows:,}")
 
 
 def _opened(file: OpenFile) -> parquet.ParquetFile:
-    return parquet.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+    return parquet.ParquetFile(
+        file, pre_buffer=False, buffer_size=_BUFFER_BYTES, page_checksum_verification=True
+    )
+
+
+@contextmanager
+def _footer_errors() -> Iterator[None]:
+    """Raise PyArrow's own error for a damaged name, where it lets Python's through."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise pa.ArrowInvalid("a name in its footer is not UTF-8") from error
 
 
 def _paths(field: pa.Field) -> list[str]:
@@ -124,14 +142,12 @@ def _texts(array: pa.Array) -> pa.Array:
     return array.cast(pa.binary() if _is_text(array.type) else pa.string())
 
 
-def _batch_rows(metadata: Any, column: str) -> int:  # noqa: ANN401 - PyArrow has no types
-    """Return how many rows make a batch, by the widest row group's uncompressed size."""
-    widest = 1.0
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        chunks = (group.column(place) for place in range(group.num_columns))
-        size = sum(
-            chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == column
-        )
-        widest = max(widest, size / max(group.num_rows, 1))
-    return min(max(int(_BATCH_BYTES / widest), _BATCH_ROWS.start), _BATCH_ROWS.stop)
+def _batch_rows(metadata: Any) -> int:  # noqa: ANN401 - PyArrow has no types
+    """Return how many rows make a batch, by the widest row group's uncompressed size.
+
+    That is the size of all columns: PyArrow ends the process where it is asked for the metadata of
+    one that is damaged in certain ways.
+    """
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    widest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=0)
+    return min(max(int(_BATCH_BYTES / max(widest, 1)), _BATCH_ROWS.start), _BATCH_ROWS.stop)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.errors import SourceError, UsageError
+from engine.source.folders import belongings
 from engine.source.lines import OpenFile
 from engine.source.remote import find_remote, is_url
 from engine.source.tape import Tape
@@ -99,18 +100,24 @@ def _standard_input() -> OpenFile:
         raise SourceError("standard input is closed") from None
 
 
-def find_places(exports: Iterable[str]) -> tuple[list[Place], tuple[str, ...]]:
-    """Expand what the command line names into files, in that order, and notes on it.
+def find_places(exports: Iterable[str]) -> tuple[list[Place], tuple[str, ...], list[int]]:
+    """Expand what the command line names into files, in that order.
+
+    Returns the files, notes on them, and how many each of `exports` stands for.
 
     A folder stands for the regular files in it and in its subfolders, by name. Names that begin
     with `.` or `_` are passed over, as by custom they hold markers (`_SUCCESS`) and checksums, and
-    so are links to folders, which may lead in circles; a note tells how many.
+    so are links to folders, which may lead in circles; a note tells how many. What belongs to a
+    file that was found with it, such as its checksum, is passed over too.
     Raises `SourceError` where something is not there, `UsageError` for a file named twice.
     """
     places: list[Place] = []
     notes: list[str] = []
+    counts: list[int] = []
     for export in exports:
-        places += _find(export, notes)
+        found = _without_belongings(export, list(_find(export, notes)), notes)
+        counts.append(len(found))
+        places += found
     named: set[str] = set()
     for place in places:
         shown = place.name.encode(errors="backslashreplace").decode()
@@ -119,7 +126,18 @@ def find_places(exports: Iterable[str]) -> tuple[list[Place], tuple[str, ...]]:
         if place.address in named:
             raise UsageError(f"{place.name}: named twice")
         named.add(place.address)
-    return places, tuple(notes)
+    return places, tuple(notes), counts
+
+
+def _without_belongings(export: str, found: list[Place], notes: list[str]) -> list[Place]:
+    belonging = belongings([place.name for place in found])
+    if belonging:
+        more = f" and {len(belonging) - 1} more" if len(belonging) > 1 else ""
+        notes.append(
+            f"{export}: passed over {min(belonging)}{more}: checksums, signatures or backups of "
+            "files beside them"
+        )
+    return [place for place in found if place.name not in belonging]
 
 
 def _find(export: str, notes: list[str]) -> Iterator[Place]:

@@ -22,6 +22,7 @@ the longest uid that can ever be sent, is a thirtieth of it.
 """
 
 NOT_UTF8 = "invalid UTF-8"
+INNER_BOM = "a byte order mark inside: files put together without a line end"
 _BEYOND_ASCII = 0x80
 OVER_LONG = f"longer than {RECORD_LIMIT:,} bytes"
 
@@ -36,6 +37,8 @@ class Rows:
     """Records without a value: offset from the first record of these, and why; ascending."""
     records: int = 0
     """How many records the reader counted, which is not how many the two above add up to."""
+    refuses_bom: bool = False
+    """Whether a byte order mark in a value makes its record invalid."""
 
 
 def no_values() -> pa.Array:
@@ -44,21 +47,33 @@ def no_values() -> pa.Array:
 
 
 def settle(rows: Rows, *, file: str, first_record: int, strip: bool) -> Block:
-    """Check UTF-8, drop blank rows, and say of each record what became of it."""
+    """Check UTF-8, drop blank rows, and say of each record what became of it.
+
+    White space, for `strip` and for what is blank, is what `str.isspace` says: no-break spaces and
+    the ideographic space too, the zero-width space not.
+    """
     text, broken = _as_text(rows.values)
     if strip:
-        text = pc.ascii_trim_whitespace(text)
-    unusable = pc.or_kleene(pc.equal(pc.binary_length(text), 0), pc.ascii_is_space(text))
+        text = pc.utf8_trim_whitespace(text)
+    unusable = pc.or_kleene(pc.equal(pc.binary_length(text), 0), pc.utf8_is_space(text))
     unusable = pc.fill_null(unusable, fill_value=True)
-    if not rows.refused and not pc.any(unusable).as_py():
+    if not (rows.refused or rows.refuses_bom) and not pc.any(unusable).as_py():
         return Block(file, first_record, rows.records, text, ())
-    reasons = ["", BLANK, NOT_UTF8]
+    reasons = ["", BLANK, NOT_UTF8, INNER_BOM]
     codes = unusable.to_numpy(zero_copy_only=False).astype(np.int32)
     codes[broken] = reasons.index(NOT_UTF8)
+    if rows.refuses_bom:
+        marked = pc.fill_null(pc.match_substring(text, "\ufeff"), fill_value=False)
+        codes[marked.to_numpy(zero_copy_only=False)] = reasons.index(INNER_BOM)
     uids = text.filter(pa.array(codes == 0))
     if rows.refused:
         codes = _with_refused(codes, rows.refused, reasons)
     return Block(file, first_record, rows.records, uids, _runs(codes, reasons, first_record))
+
+
+def is_blank(line: bytes) -> bool:
+    """Tell whether a line holds nothing but white space."""
+    return not line.strip() or (not line.isascii() and not line.decode(errors="replace").strip())
 
 
 def _as_text(values: pa.Array) -> tuple[pa.StringArray, list[int]]:

@@ -1,7 +1,7 @@
 """Text: a uid a line, no header.
 
 A line ends with LF or CRLF; a bare carriage return belongs to the uid, and an empty line is a
-blank row.
+blank row. A byte order mark at the start of a line is left out, elsewhere it makes the row invalid.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from engine.source.lines import Stream, whole_lines
+from engine.source.lines import Stream, holds_bom, whole_lines
 from engine.source.rows import OVER_LONG, READ_SIZE, RECORD_LIMIT, Rows, no_values
 
 
@@ -19,7 +19,8 @@ def text_rows(stream: Stream, size: int = READ_SIZE, limit: int = RECORD_LIMIT) 
         if lines is None:
             yield Rows(no_values(), ((0, OVER_LONG),), records=1)
         else:
-            yield Rows(_split(lines), records=lines.count(b"\n") + (not lines.endswith(b"\n")))
+            count = lines.count(b"\n") + (not lines.endswith(b"\n"))
+            yield Rows(_split(lines), records=count, refuses_bom=holds_bom(lines))
 
 
 def _split(lines: bytes) -> pa.BinaryArray:

@@ -11,12 +11,14 @@ from source_outcomes import Outcome, outcomes
 
 from engine.source import delimited
 from engine.source.block import BLANK
-from engine.source.delimited import Columns, delimited_rows
+from engine.source.delimited import HEADER_AGAIN, Columns, delimited_rows
 from engine.source.quoting import BROKEN_QUOTE, Dialect
-from engine.source.rows import NOT_UTF8, OVER_LONG
+from engine.source.rows import INNER_BOM, NOT_UTF8, OVER_LONG
 
 PIECES = [b'"', b'""', b",", b"\n", b"\r", b"\r\n", b"a", b"bc", b" ", b"\x00", b"\xff", b"\t"]
 PIECES += [b"\xc3\xa9", b"\xef\xbb\xbf", b'"x",y\n', b'"p""q\r\n,",z\r\n', b"u,v\n", b"NULL,\n"]
+PIECES += [b'n,"u""\nid"\n', b"\n\xef\xbb\xbf", b"\xc2\xa0"]
+BOM = b"\xef\xbb\xbf"
 ONE = Columns(b",", count=1, chosen=0, header=False)
 TWO = Columns(b",", count=2, chosen=0, header=False)
 HEADED = Columns(b",", count=2, chosen=1, header=True)
@@ -34,24 +36,31 @@ def carefully(data: bytes, columns: Columns, size: int, limit: int) -> list[Outc
 
 def expected(data: bytes, columns: Columns, limit: int) -> list[Outcome]:
     """Read as the documentation says, one byte after the other."""
-    data = data.removeprefix(b"\xef\xbb\xbf")
     found: list[Outcome] = []
     start = 0
-    while start < len(data):
+    header: list[bytes] | None = None
+    while True:
+        while data.startswith(BOM, start):
+            start += len(BOM)
+        if start >= len(data):
+            return found[1:] if columns.header else found
         fields, end = _record(data, start, columns.delimiter)
         line_end = (data.find(b"\n", start) + 1) or len(data)
         if end is None or end - start > limit:
             end = line_end
             found.append((OVER_LONG if line_end - start > limit else BROKEN_QUOTE,))
+        elif fields == header:
+            found.append((HEADER_AGAIN,))
         elif len(fields) != columns.count:
             more = "few" if len(fields) < columns.count else "many"
-            blank = len(fields) == 1 and not data[start:end].strip()
+            blank = len(fields) == 1 and not data[start:end].decode(errors="replace").strip()
             reason = f"too {more} columns ({len(fields)}, not {columns.count})"
             found.append((BLANK if blank else reason,))
         else:
-            found.append(_uid(fields[columns.chosen]))
+            found.append(_uid(fields[columns.chosen], columns))
+        if columns.header and header is None:
+            header = fields
         start = end
-    return found[1:] if columns.header else found
 
 
 def _record(data: bytes, at: int, delimiter: bytes) -> tuple[list[bytes], int | None]:
@@ -95,13 +104,14 @@ def _bare(data: bytes, at: int, delimiter: bytes) -> tuple[bytes, int]:
     return field, at
 
 
-def _uid(field: bytes) -> Outcome:
-    if not field.strip():
-        return (BLANK,)
+def _uid(field: bytes, columns: Columns) -> Outcome:
     try:
-        return field.decode()
+        uid = field.decode()
     except UnicodeDecodeError:
         return (NOT_UTF8,)
+    if columns.count == 1 and BOM in field:
+        return (INNER_BOM,)
+    return uid if uid.strip() else (BLANK,)
 
 
 @given(
@@ -169,12 +179,15 @@ def test_a_block_whose_records_pyarrow_counts_otherwise_is_read_row_by_row() -> 
         ('"a,b"', "a,b"),
         ("\x00", "\x00"),
         ("😀", "😀"),
-        ("\ufeff", "\ufeff"),
+        ("\ufeff", (BLANK,)),
+        ("\ufeffa", "a"),
+        ("a\ufeff", "a\ufeff"),
         ("", (BLANK,)),
         ('""', (BLANK,)),
         (" \t\v\f", (BLANK,)),
         ('" \r\n"', (BLANK,)),
-        ("\u00a0", "\u00a0"),
+        ("\u00a0", (BLANK,)),
+        ("\u200b", "\u200b"),
         ('"a"b', (BROKEN_QUOTE,)),
     ],
 )
@@ -200,3 +213,46 @@ def test_an_over_long_line_is_one_record() -> None:
 
 def test_a_tsv_field_may_hold_commas() -> None:
     assert read(b'a,b\t1\n"c\td"\t2\n', TABBED) == ["a,b", "c\td"]
+
+
+# Files that were put together
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b"u,n\na,1\nu,n\nb,2\n", ["a", (HEADER_AGAIN,), "b"]),
+        (b"\xef\xbb\xbfu,n\r\na,1\r\n\xef\xbb\xbfu,n\r\nb,2", ["a", (HEADER_AGAIN,), "b"]),
+        (b'u,n\na,1\n"u","n"\nb,2\n', ["a", (HEADER_AGAIN,), "b"]),
+        (b"u,n\nu,n\nu,n", [(HEADER_AGAIN,), (HEADER_AGAIN,)]),
+        (b"u,n\nu,1\nn,u\n", ["u", "n"]),
+        (b"\xef\xbb\xbf\xef\xbb\xbfu,n\na,1\n", ["a"]),
+        (b'u,n\na,1\n\xef\xbb\xbf"b",2\n', ["a", "b"]),
+        (b"u,n\na,1\n\xef\xbb\xbf", ["a"]),
+        (b"u,n\na,1\xef\xbb\xbfu,n\nb,2\n", [("too many columns (3, not 2)",), "b"]),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3, 1 << 20])
+def test_what_begins_each_of_several_files_is_no_uid(
+    data: bytes, found: list[Outcome], size: int
+) -> None:
+    assert read(data, Columns(b",", count=2, chosen=0, header=True), size) == found
+
+
+def test_without_a_header_no_record_is_the_header_again() -> None:
+    assert read(b"u,n\na,1\nu,n\n", TWO) == ["u", "a", "u"]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1 << 20])
+def test_an_only_column_tells_of_a_line_end_that_was_lost(size: int) -> None:
+    one = Columns(b",", count=1, chosen=0, header=True)
+    assert read(b"u\na\xef\xbb\xbfu\nb\n", one, size) == [(INNER_BOM,), "b"]
+
+
+@pytest.mark.parametrize("line", [b"sep=,\r\n", b'"sep=,"\n', b"\xef\xbb\xbfsep=,\n"])
+@pytest.mark.parametrize("size", [1, 3, 1 << 20])
+def test_the_line_that_names_the_delimiter_is_no_record(line: bytes, size: int) -> None:
+    headed = Columns(b",", count=2, chosen=0, header=True, has_sep_line=True)
+    assert read(line + b"u,n\r\na,1\r\n", headed, size) == ["a"]
+    bare = Columns(b",", count=2, chosen=0, header=False, has_sep_line=True)
+    assert read(line + b"a,1\n", bare, size) == ["a"]

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from source_outcomes import Outcome, outcomes
 
 from engine.source.block import BLANK
-from engine.source.rows import NOT_UTF8, OVER_LONG, settle
+from engine.source.rows import INNER_BOM, NOT_UTF8, OVER_LONG, settle
 from engine.source.text import text_rows
 
 PIECES = [b"a", b"bc", b" ", b"\t", b"\n", b"\r", b"\r\n", b"\x00", b"\xff", b"\xc3\xa9", b'"']
 PIECES += [b"\xef\xbb\xbf", "😀".encode(), b"\xed\xa0\x80", b",", b"long" * 4]
+PIECES += [b"\n\xef\xbb\xbf", b"\xc2\xa0", b"\xe3\x80\x80", b"\x1f", b"\xe2\x80\x8b"]
 
 
 def lines(data: bytes, size: int = 1 << 20, limit: int = 4 << 20) -> list[Outcome]:
@@ -22,18 +23,25 @@ def lines(data: bytes, size: int = 1 << 20, limit: int = 4 << 20) -> list[Outcom
 
 def expected(data: bytes, limit: int, *, strip: bool) -> Iterator[Outcome]:
     """Read as the documentation says, one line after the other."""
-    *ended, last = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    for line in [line + b"\n" for line in ended] + [last] * bool(last):
-        uid = line[:-2] if line.endswith(b"\r\n") else line.removesuffix(b"\n")
+    *ended, last = data.split(b"\n")
+    for line in [line + b"\n" for line in ended] + [last]:
+        cut = line[:-2] if line.endswith(b"\r\n") else line.removesuffix(b"\n")
+        while cut.startswith(b"\xef\xbb\xbf"):
+            cut = cut.removeprefix(b"\xef\xbb\xbf")
         if len(line) > limit:
             yield (OVER_LONG,)
-        elif not uid.strip(b" \t\n\r\v\f"):
-            yield (BLANK,)
-        else:
-            try:
-                yield (uid.strip(b" \t\n\r\v\f") if strip else uid).decode()
-            except UnicodeDecodeError:
-                yield (NOT_UTF8,)
+        elif cut or line.endswith(b"\n"):
+            yield _outcome(cut, strip=strip)
+
+
+def _outcome(line: bytes, *, strip: bool) -> Outcome:
+    try:
+        uid = line.decode()
+    except UnicodeDecodeError:
+        return (NOT_UTF8,)
+    if "\ufeff" in (uid.strip() if strip else uid):
+        return (INNER_BOM,)
+    return (uid.strip() if strip else uid) if uid.strip() else (BLANK,)
 
 
 @given(
@@ -64,8 +72,10 @@ def test_a_bom_and_crlf_are_no_part_of_a_uid() -> None:
     assert lines(b"\xef\xbb\xbfa\r\nb\r\n") == ["a", "b"]
 
 
-def test_a_second_bom_is_part_of_a_uid() -> None:
-    assert lines(b"\xef\xbb\xbf\xef\xbb\xbfa\n") == ["\ufeffa"]
+def test_files_that_each_begin_with_a_bom_may_be_put_together() -> None:
+    assert lines(b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n\xef\xbb\xbf") == ["a", "b"]
+    assert lines(b"\xef\xbb\xbf\xef\xbb\xbfa\n") == ["a"]
+    assert lines(b"a\xef\xbb\xbfb\nc\n") == [(INNER_BOM,), "c"]
 
 
 def test_a_carriage_return_at_the_end_of_the_file_is_part_of_a_uid() -> None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.errors import CohortSyncError, ExitStatus, SourceError, UsageError
+from engine.errors import CohortSyncError, EmptyExportError, ExitStatus, SourceError, UsageError
 from engine.source import Block, ReadingOptions, Source, open_source
 
 PLAIN = ReadingOptions()
@@ -317,9 +317,38 @@ def test_a_short_truncated_file_is_known_before_the_first_block(suffix: str) -> 
         open_source(["a.txt"], PLAIN)
 
 
+@pytest.mark.parametrize("suffix", ["gz", "bz2"])
+@pytest.mark.parametrize("zeros", [1, 9, 512, 300_000])
+def test_zero_bytes_behind_compressed_data_are_padding(suffix: str, zeros: int) -> None:
+    member = COMPRESS[suffix](b"a\n")
+    assert read(write(f"a.txt.{suffix}", member + bytes(zeros))) == ["a"]
+    assert read(write(f"b.txt.{suffix}", member + bytes(zeros) + member)) == ["a", "a"]
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+@pytest.mark.parametrize("behind", [b"what is this?", b"x", bytes(600) + b"x"])
+def test_other_bytes_behind_compressed_data_are_an_error(suffix: str, behind: bytes) -> None:
+    write(f"a.txt.{suffix}", COMPRESS[suffix](b"abc\n") + behind)
+    assert refused(f"a.txt.{suffix}").message.startswith(f"a.txt.{suffix}: cannot be read (")
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_zero_bytes_in_the_place_of_the_end_are_no_padding(suffix: str) -> None:
+    data = COMPRESS[suffix](b"abc\n" * 1000)
+    write(f"a.txt.{suffix}", data[:-5] + bytes(600))
+    assert refused(f"a.txt.{suffix}").message.startswith(f"a.txt.{suffix}: cannot be read (")
+
+
+def test_a_frame_to_be_passed_over_begins_zstd_too() -> None:
+    frame = b"\x50\x2a\x4d\x18\x04\0\0\0abcd"
+    assert read(write("a.txt.zst", frame + COMPRESS["zst"](b"a\n"))) == ["a"]
+
+
 def test_a_damaged_file_is_named() -> None:
-    write("a.txt.gz", gzip.compress(b"abc\n") + b"what is this?")
-    assert refused("a.txt.gz").message.startswith("a.txt.gz: cannot be read (zlib inflate failed")
+    data = bytearray(gzip.compress(b"abc\n" * 99))
+    data[20] ^= 255
+    write("a.txt.gz", bytes(data))
+    assert refused("a.txt.gz").message.startswith("a.txt.gz: cannot be read (Error -3")
 
 
 # Nothing to send
@@ -336,8 +365,6 @@ def test_an_empty_file_is_known_before_the_first_block(name: str, data: bytes) -
 @pytest.mark.parametrize(
     ("data", "rows"),
     [
-        ("uid\n", ""),
-        ("uid", ""),
         ("uid\n\n  \n", " (2 rows read: 2 blank)"),
         ('uid\n"x\n\n', " (2 rows read: 1 broken quote, 1 blank)"),
     ],
@@ -347,6 +374,32 @@ def test_an_export_without_a_uid_is_known_at_its_end(data: str, rows: str) -> No
     with pytest.raises(SourceError) as caught:
         list(source.blocks())
     assert caught.value.message == f"a.csv: nothing to send, no row holds a uid{rows}"
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xef\xbb\xbf", b"uid\n", b"uid", b"sep=,\r\nuid\r\n", b"x" * 9000 + b"\n"]
+)
+def test_a_header_without_a_row_is_as_empty_as_no_byte(data: bytes) -> None:
+    write("a.csv", data)
+    write("b.csv.gz", gzip.compress(data))
+    for name in ("a.csv", "b.csv.gz"):
+        with pytest.raises(EmptyExportError) as caught:
+            open_source([name], PLAIN)
+        assert caught.value.message == f"{name}: nothing to send, no row holds a uid"
+        assert caught.value.hint == "look at what writes the export"
+    write("c.csv", "uid\nc\n")
+    assert read("a.csv", "b.csv.gz", "c.csv") == ["c"]
+
+
+def test_a_schema_without_a_row_is_as_empty_as_no_byte() -> None:
+    pq.write_table(pa.table({"uid": pa.array([], pa.string())}), "a.parquet")
+    with pytest.raises(EmptyExportError):
+        open_source(["a.parquet"], PLAIN)
+
+
+def test_an_export_in_another_encoding_has_a_hint_at_it() -> None:
+    write("a.txt", "Jürgen\nJosé\n".encode("latin-1"))
+    assert "iconv" in (refused("a.txt").hint or "")
 
 
 def test_one_empty_file_among_others_does_not_matter() -> None:
@@ -359,7 +412,23 @@ def test_one_empty_file_among_others_does_not_matter() -> None:
     assert refused("a.csv", "c.csv.gz").message.startswith("a.csv and 1 more: nothing to send")
 
 
-def test_strip_takes_ascii_white_space_off() -> None:
-    write("a.txt", " a \n\t\v\f\nb\u00a0\n")
-    assert read("a.txt", options=ReadingOptions(strip=True)) == ["a", "b\u00a0"]
-    assert read("a.txt") == [" a ", "b\u00a0"]
+WHITE_SPACE = [
+    chr(code) for code in range(0x110000) if chr(code).isspace() and code not in {10, 13}
+]
+INVISIBLE = ["\u200b", "\u2060", "\u180e", "\u200d", "\u2800"]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.ndjson", "a.parquet"])
+def test_white_space_is_what_python_strips(name: str) -> None:
+    """A uid of nothing else is blank; what only looks so is part of a uid."""
+    given = [*WHITE_SPACE, *(f"{space}a{space}" for space in WHITE_SPACE), *INVISIBLE]
+    if name == "a.parquet":
+        pq.write_table(pa.table({"uid": given}), name)
+    elif name == "a.ndjson":
+        write(name, "".join(orjson.dumps({"uid": uid}).decode() + "\n" for uid in given))
+    else:
+        header = "uid\n" if name == "a.csv" else ""
+        write(name, header + "".join(f"{uid}\n" for uid in given).replace("\0", ""))
+    kept = given[len(WHITE_SPACE) :]
+    assert read(name) == kept
+    assert read(name, options=ReadingOptions(strip=True)) == [uid.strip() for uid in kept]

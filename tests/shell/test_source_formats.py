@@ -1,5 +1,6 @@
 """Formats and columns: found by suffix, then content; refused with a way out where in doubt."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def refused(
     [
         ("a.txt", "uid,n\n"),
         ("A.TXT", "uid,n\n"),
-        ("a.list", '{"uid": 1}\n'),
+        ("a.list", "'uid'\n"),
     ],
 )
 def test_the_suffix_of_text_wins_over_its_content(name: str, data: str) -> None:
@@ -94,27 +95,11 @@ def test_a_first_line_without_the_column_asked_for_leaves_the_format_open() -> N
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a"])
-@pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-def test_utf16_is_refused_with_or_without_a_bom(name: str, codec: str) -> None:
+@pytest.mark.parametrize("codec", ["utf-16", "utf-16le", "utf-16be", "utf-32", "utf-32le"])
+def test_utf16_and_utf32_are_refused_with_or_without_a_bom(name: str, codec: str) -> None:
     message, hint = refused(name, "uid\nabcdef\n".encode(codec))
-    assert message == "is UTF-16, not UTF-8"
-    assert hint == "convert it: iconv -f UTF-16 -t UTF-8"
-
-
-def test_a_nul_is_no_sign_of_utf16() -> None:
-    assert read("a.txt", "a\0b\0\0\n") == ["a\0b\0\0"]
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b"PK\x03\x04....", "is a zip archive or an Excel workbook"),
-        (b"ORC\x0a....", "is an ORC file"),
-        (b"Obj\x01....", "is an Avro file"),
-    ],
-)
-def test_foreign_formats_are_named(data: bytes, words: str) -> None:
-    assert refused("users.csv", data)[0] == f"{words}, which cannot be read"
+    assert message == f"is {codec.upper()}, not UTF-8"
+    assert hint == f"convert it: iconv -f {codec.upper()} -t UTF-8"
 
 
 def test_a_json_array_is_refused_with_a_way_out() -> None:
@@ -206,12 +191,8 @@ def test_without_a_header_the_first_record_counts_and_columns_have_numbers() -> 
 
 def test_options_that_do_not_apply_are_noted() -> None:
     write("a.txt", "a\n")
-    source = open_source(["a.txt"], ReadingOptions(column="uid", header=False))
-    assert source.notes == (
-        "--column is ignored for text, which has no columns: a.txt",
-        "--no-header is ignored: only csv and tsv have a header",
-    )
-    assert "column" not in source.identity["files"][0]
+    source = open_source(["a.txt"], ReadingOptions(header=False))
+    assert source.notes == ("--no-header is ignored: only csv and tsv have a header",)
 
 
 def test_text_that_nothing_but_its_content_tells_is_noted() -> None:
@@ -261,3 +242,122 @@ def test_an_ndjson_file_without_an_object_needs_help() -> None:
 def test_a_long_first_line_is_read_to_its_end() -> None:
     line = '{"n": "' + "x" * 300_000 + '", "uid": "a"}\n'
     assert read("a.ndjson", line, ReadingOptions(column="uid")) == ["a"]
+
+
+# Text has no columns
+
+BY_COLUMN = ReadingOptions(column="user_id")
+
+
+@pytest.mark.parametrize("name", ["e.txt", "e.list", "e", "e.dat"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        "user_id\tcountry\na1\tIN\n",
+        "country\tuser_id\r\nIN\ta1\r\n",
+        "user_id,country\na1,IN\n",
+        '"country","user_id"\n"x, y","a1"\n',
+        "user_id\na1\n",
+        "\ufeffuser_id,c\na1,x\n",
+        "sep=,\nuser_id,c\na1,x\n",
+        '{"user_id":"a1"}\n',
+        '{"c":"x","user_id":"a1"}\n',
+    ],
+)
+def test_with_a_column_the_first_line_tells_how_text_is_read(name: str, data: str) -> None:
+    assert read(name, data, BY_COLUMN) == ["a1"]
+
+
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [
+        ("userid\tcountry\na1\tIN\n", "--format tsv if it has"),
+        ("id,country\na1,IN\n", "--format csv if it has"),
+        ("user_id;country\na1;IN\n", "';' is not read as a delimiter"),
+        ("user_id|country\na1|IN\n", "'|' is not read as a delimiter"),
+        ("a1\na2\n", "--format csv|tsv|ndjson if it has; without --column each line is a uid"),
+    ],
+)
+def test_a_column_that_the_first_line_does_not_name_is_never_thrown_away(
+    data: str, hint: str
+) -> None:
+    message, found = refused("e.txt", data, BY_COLUMN)
+    assert message == "text has no columns, and so no 'user_id'"
+    assert (found or "").startswith(hint)
+    message, found = refused("e.txt", data, ReadingOptions(column="2", header=False))
+    assert message == "text has no columns, and so no '2'"
+    message, found = refused("e.csv", data, ReadingOptions(column="user_id", format="text"))
+    assert message == "text has no columns, and so no 'user_id'"
+
+
+# Line ends, and the line that Excel writes first
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.tsv", "a.ndjson", "a", "a.txt.gz"])
+@pytest.mark.parametrize(
+    "data",
+    ["a1\ra2\ra3\r", "a1\ra2\ra3", "a1\ra2\ra3\n", "user_id\r", "x\r" * 90_000, "a\n" + "b\r" * 9],
+)
+def test_lines_that_end_with_a_carriage_return_alone_are_refused(name: str, data: str) -> None:
+    written = gzip.compress(data.encode()) if name.endswith(".gz") else data
+    message, hint = refused(name, written)
+    assert message == "its lines end with a carriage return alone"
+    assert hint == "convert it: tr '\\r' '\\n' < FILE"
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv"])
+def test_two_carriage_returns_before_each_line_feed_are_refused(name: str) -> None:
+    assert "two carriage returns" in refused(name, "a1\r\r\na2\r\r\n")[0]
+
+
+def test_carriage_returns_within_fields_are_no_line_ends() -> None:
+    assert read("a.txt", "x\ry\na1\r\n") == ["x\ry", "a1"]
+    rows = 'user_id,note\na1,"one\rtwo\rthree\rfour"\na2,"five\rsix\rseven"\n'
+    assert read("a.csv", rows, BY_COLUMN) == ["a1", "a2"]
+
+
+@pytest.mark.parametrize("line", ["sep=,\r\n", '"sep=,"\r\n', "\ufeffsep=,\n"])
+def test_the_line_by_which_excel_tells_the_delimiter_is_passed_over(line: str) -> None:
+    assert read("a.csv", line + "user_id,c\r\na1,x\r\n", BY_COLUMN) == ["a1"]
+    assert read("b.csv", line + "a1\n", ReadingOptions(header=False)) == ["a1"]
+    assert read("c.tsv", "sep=\t\nuser_id\tc\na1\tx\n", BY_COLUMN) == ["a1"]
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("sep=;", "';' is not read"),
+        ("sep=\t", "--format tsv"),
+        ('"sep=|"', "'|'"),
+        ("sep=#", "'#'"),
+    ],
+)
+def test_a_delimiter_told_by_excel_that_is_not_read_is_named(line: str, hint: str) -> None:
+    message, found = refused("a.csv", f"{line}\r\nuser_id;c\r\na1;x\r\n", BY_COLUMN)
+    assert message.startswith("its first line says sep=")
+    assert hint in (found or "")
+
+
+# JSON that is no object a line
+
+
+@pytest.mark.parametrize("name", ["a.ndjson", "a.json", "a.jsonl", "a"])
+@pytest.mark.parametrize("options", [PLAIN, BY_COLUMN])
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [
+        ('[\n{"user_id":"a1"},\n{"user_id":"a2"}\n]\n', "jq -c '.[]'"),
+        ('[{"user_id":"a1"},\n{"user_id":"a2"}]\n', "jq -c '.[]'"),
+        ('[{"user_id":"a1"},{"user_id":"a2"}]\n', "jq -c '.[]'"),
+        ('[ {"user_id":"a1"}\n, {"user_id":"a2"}\n]\n', "jq -c '.[]'"),
+        ('\n\ufeff[\n  {\n    "user_id": "a1"\n  }\n]\n'[1:], "jq -c '.[]'"),
+        ('["a1","a2"]\n', "jq -c '.[]'"),
+        ('{"user_id":"a1"},\n{"user_id":"a2"}\n', "jq -c '.[]'"),
+        ('{"users":[\n{"user_id":"a1"},\n{"user_id":"a2"}\n]}\n', "jq -c '.[]'"),
+        ('{\n  "user_id": "a1"\n}\n{\n  "user_id": "a2"\n}\n', "jq -c ."),
+    ],
+)
+def test_an_array_or_objects_that_span_lines_are_refused(
+    name: str, options: ReadingOptions, data: str, hint: str
+) -> None:
+    assert refused(name, data, options)[1] == f"one object a line is: {hint}"

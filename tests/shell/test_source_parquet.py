@@ -1,5 +1,6 @@
 """Parquet: every type that can hold uids, and clear words for those that cannot."""
 
+import random
 from decimal import Decimal
 from pathlib import Path
 
@@ -162,6 +163,47 @@ def test_a_damaged_page_is_an_error() -> None:
     Path("a.parquet").write_bytes(data)
     with pytest.raises(SourceError, match=r"a\.parquet: cannot be read"):
         list(open_source(["a.parquet"], PLAIN).blocks())
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "zstd"])
+@pytest.mark.parametrize("use_dictionary", [True, False])
+def test_a_page_that_is_not_what_its_checksum_says_is_an_error(
+    compression: str,
+    use_dictionary: bool,  # noqa: FBT001 - a table's column
+) -> None:
+    table = pa.table({"uid": [f"u{n:06}" for n in range(50_000)]})
+    pq.write_table(
+        table,
+        "a.parquet",
+        compression=compression,
+        use_dictionary=use_dictionary,
+        write_page_checksum=True,
+    )
+    whole = Path("a.parquet").read_bytes()
+    assert len(list(open_source(["a.parquet"], PLAIN).blocks())) > 1
+    for place in range(200, len(whole) - 2000, len(whole) // 9):
+        Path("a.parquet").write_bytes(
+            whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+        )
+        with pytest.raises(SourceError, match=r"a\.parquet: cannot be read"):
+            list(open_source(["a.parquet"], PLAIN).blocks())
+
+
+def test_a_damaged_file_is_an_error_or_is_read_and_never_anything_else() -> None:
+    columns = {"uid": [f"u{n}" for n in range(300)], "n": list(range(300))}
+    pq.write_table(pa.table(columns), "a.parquet", write_page_checksum=True)
+    whole = Path("a.parquet").read_bytes()
+    rng = random.Random(13)
+    for _ in range(400):
+        damaged = bytearray(whole)
+        place = rng.randrange(len(whole) - 700, len(whole))
+        damaged[place] = rng.randrange(256)
+        Path("a.parquet").write_bytes(damaged)
+        try:
+            read = list(open_source(["a.parquet"], ReadingOptions(column="uid")).blocks())
+        except SourceError:
+            continue
+        assert sum(block.records for block in read) == 300
 
 
 @pytest.mark.parametrize("name", ["a.parquet.zst", "part-0"])

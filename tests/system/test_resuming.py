@@ -212,7 +212,7 @@ def test_resume_goes_on_with_the_latest_unfinished_run(
 def test_resume_goes_on_with_a_run_by_its_name(
     night: Night, api: Emulator, planned: set[str]
 ) -> None:
-    options = ("--cohort-description", "Kept", "--column", "ignored", "--strip")
+    options = ("--cohort-description", "Kept", "--strip")
     run = leave_half_done(night, api, *options).document["run"]
     ended = night.run("resume", run, "--json")
     assert (ended.status, ended.document["run"]) == (0, run)
