@@ -35,6 +35,8 @@ class CohortSyncError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.run: str | None = None
+        """The run that it ended, where that is known and its accounts are not."""
 
 
 class UsageError(CohortSyncError):

@@ -32,3 +32,5 @@ class RunResult:
     accounts: Accounts
     exit_status: ExitStatus
     hint: str | None = None
+    bug: Exception | None = None
+    """The error that only a mistake in this program explains, if one ended the run."""
