@@ -29,6 +29,7 @@ from engine.errors import ExitStatus, SourceError, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from engine.cli.running import StopSignals
     from engine.config import Config
     from engine.push import PushRequest
     from engine.source import ReadingOptions
@@ -199,7 +200,12 @@ async def _wait_until_free(folder: "Path", wait: float, config: "Config") -> Non
 
 
 def carry_out(
-    request: "PushRequest", config: "Config", *, dry_run: bool = False, as_json: bool = False
+    request: "PushRequest",
+    config: "Config",
+    *,
+    dry_run: bool = False,
+    as_json: bool = False,
+    signalled: "StopSignals | None" = None,
 ) -> ExitStatus:
     """Push, show it on stderr, print the books on stdout; return how it ended."""
     from engine.cli.running import run_shown, tell
@@ -215,6 +221,6 @@ def carry_out(
         view.opened(opening_of(request, config))
         result = push_nothing(request, config)
     else:
-        result = run_shown(view, lambda **parts: push_export(request, config, **parts))
+        result = run_shown(view, lambda **parts: push_export(request, config, **parts), signalled)
     print_result(result, as_json=as_json)
     return result.exit_status
