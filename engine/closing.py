@@ -116,7 +116,10 @@ async def run_to_end(run: OpenRun, work: Callable[[], Awaitable[Stop | None]]) -
     accounts = await ending.attempt(ending.accounts)
     await ending.attempt(lambda: run.fold(accounts, ending.stop), "the snapshot was not moved: ")
     end = await ending.finish(accounts)
-    accounts = await ending.attempt(ending.accounts) or accounts
+    final = await ending.attempt(ending.accounts)
+    if final is None:
+        end = await ending.amend(end)
+    accounts = final or accounts
     if ending.interruption is not None:
         raise ending.interruption
     if accounts is None:
@@ -138,11 +141,13 @@ class _Ending:
         self.stop: Stop | None = None
         """What ends the run early: the first thing that did, unless a bug came later."""
         self.first: BaseException | None = None
-        """The first exception."""
+        self.last: BaseException | None = None
+        """The first exception, and the last."""
         self.bug: Exception | None = None
         """The first exception that only a mistake of ours explains."""
         self.interruption: BaseException | None = None
-        """The first cancellation or `KeyboardInterrupt`, which the caller waits for."""
+        """The last cancellation or `KeyboardInterrupt`, which the caller waits for."""
+        self._pace: PaceRecord | None = None
 
     async def attempt(self, step: Callable[[], Awaitable[T]], prefix: str = "") -> T | None:
         """Return what a step returns; note what it raises, and return None."""
@@ -154,7 +159,7 @@ class _Ending:
             self._note(error, prefix)
         except BaseException as error:  # noqa: BLE001 - raised again once the run has ended
             self.first = self.first or error
-            self.interruption = self.interruption or error
+            self.last = self.interruption = error
             self.stop = self.stop or Stop(
                 ExitStatus.INCOMPLETE, "cancelled", "run the same command again to go on"
             )
@@ -162,6 +167,7 @@ class _Ending:
 
     def _note(self, error: Exception, prefix: str) -> None:
         self.first = self.first or error
+        self.last = error
         named = error if isinstance(error, CohortSyncError) else _outside_cause(error, self._ledger)
         if named is not None:
             stop = Stop.of(named)
@@ -195,15 +201,25 @@ class _Ending:
 
     async def finish(self, accounts: Accounts | None) -> End:
         """Write down how the run stands, and return that."""
+        self._pace = await self.attempt(self._read_pace)
         end = await self.attempt(lambda: self._judged(accounts)) or self._stopped()
-        before = self.stop, self.interruption
-        await self.attempt(lambda: self._enter(end, self._run.pace), "the end was not written: ")
-        if self.stop is before[0] or self.interruption is not before[1]:
-            return end  # Whoever waited may have been cancelled; the write stands all the same.
-        # Whatever was wrong with the pace or the end, the run must not be left as running.
-        end = self._stopped()
-        await self.attempt(lambda: self._enter(end, None))
+        if not await self.attempt(lambda: self._enter(end), "the end was not written: "):
+            end = await self.amend(end)
         return end
+
+    async def amend(self, end: End) -> End:
+        """Write the end once more after a failure: the run must not be left as running.
+
+        Returns the end that the failure makes of it. An interruption makes none: what was to be
+        written stands.
+        """
+        if self.last is not self.interruption:
+            end = self._stopped()
+        await self.attempt(lambda: self._enter(end))
+        return end
+
+    async def _read_pace(self) -> PaceRecord | None:
+        return self._run.pace
 
     async def _judged(self, accounts: Accounts | None) -> End:
         if accounts is None:
@@ -218,11 +234,12 @@ class _Ending:
         status = status_of(stop.exit_status, stop.error)
         return End(status, stop.exit_status, stop.reason, stop.hint)
 
-    async def _enter(self, end: End, pace: PaceRecord | None) -> None:
+    async def _enter(self, end: End) -> bool:
         state = self._run.state
         if state is None:
             raise RuntimeError("a run is finished once it is entered")
-        await self._ledger.finish(state, end.status, end.exit_status, end.reason, pace)
+        await self._ledger.finish(state, end.status, end.exit_status, end.reason, self._pace)
+        return True
 
     def unaccounted(self) -> CohortSyncError:
         """Return the error of a run whose accounts cannot be read."""

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -310,7 +310,9 @@ async def sole_ledger(
             await ledger.recover()
             yield ledger
         finally:
-            await ledger.close()
+            # All that was written is durable. What fails here must not hide how a run has ended.
+            with suppress(Exception):
+                await ledger.close()
 
 
 def _json(pace: PaceRecord) -> str:
