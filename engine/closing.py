@@ -113,8 +113,14 @@ async def run_to_end(run: OpenRun, work: Callable[[], Awaitable[Stop | None]]) -
     if run.state is None:
         raise ending.first or RuntimeError("work ends before it enters its run")
     ending.stop = ending.stop or stop
+    gone = run.ledger.gone
+    if gone is not None and ending.bug is None:  # Whatever failed besides followed from that.
+        ending.stop = Stop.of(gone)
     accounts = await ending.attempt(ending.accounts)
-    await ending.attempt(lambda: run.fold(accounts, ending.stop), "the snapshot was not moved: ")
+    if gone is None:
+        await ending.attempt(
+            lambda: run.fold(accounts, ending.stop), "the snapshot was not moved: "
+        )
     end = await ending.finish(accounts)
     final = await ending.attempt(ending.accounts)
     if final is None:

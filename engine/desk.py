@@ -10,7 +10,7 @@ from engine.config import Config
 from engine.delivery.events import Observer
 from engine.ledger import changes
 from engine.ledger.ledger import Ledger, sole_ledger
-from engine.ledger.place import ledger_folder
+from engine.ledger.neighbors import announced
 from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingSettings
 from engine.planning import MirrorRequest
 from engine.report.figures import Ceiling
@@ -34,8 +34,9 @@ class Desk:
     @asynccontextmanager
     async def open(self, wait_seconds: float) -> AsyncIterator[tuple[Ledger, SnapshotStore]]:
         """Hold the workspace's lock and its ledger, put in order."""
-        workspace, config = self.config.workspace, self.config
-        folder = ledger_folder(config.state_dir, workspace.endpoint.url, workspace.id)
+        config = self.config
+        place = config.place
+        folder = place.folder
         async with sole_ledger(
             folder,
             self.clock,
@@ -46,7 +47,14 @@ class Desk:
             store = SnapshotStore(
                 folder, ledger, self.key, config.mirror, config.planning, self.clock
             )
-            yield ledger, store
+            workspace = config.workspace
+            with announced(workspace.endpoint.identity, workspace.id, config.state_dir) as others:
+                for other in others:
+                    self.note(
+                        f"warning: {other}: the two do not share the ceiling; give both the same "
+                        "state folder"
+                    )
+                yield ledger, store
 
     @property
     def _sitting(self) -> SittingSettings:
@@ -59,7 +67,7 @@ class Desk:
         """Enter a new run; an unfinished one of the same command is not gone on with."""
         workspace, now = self.config.workspace, self.clock.stamp().utc_ns
         key = RunKey(
-            workspace.endpoint.url,
+            self.config.place.endpoint,
             workspace.id,
             workspace.partner,
             request.cohort,

@@ -89,5 +89,9 @@ class StateFullError(IncompleteError):
     """The disk under the state folder is full."""
 
 
+class StateGoneError(IncompleteError):
+    """The state folder was removed or replaced while it was in use."""
+
+
 class LockHeldError(IncompleteError):
     """Another process works on the same workspace and state folder."""

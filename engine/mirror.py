@@ -21,7 +21,7 @@ from engine.desk import Desk
 from engine.errors import ExitStatus, LedgerError, UsageError
 from engine.ledger import changes, plans
 from engine.ledger.ledger import Ledger
-from engine.ledger.place import LEDGER_NAME, ledger_folder
+from engine.ledger.place import LEDGER_NAME
 from engine.ledger.plans import PlanRecord
 from engine.ledger.records import CohortKey
 from engine.night import APPLIED, CANARY, LASTING, SHADOW, SHOWN, Night
@@ -190,7 +190,7 @@ async def apply(
     plan.
     """
     looking = Watch(**watch)
-    folder = ledger_folder(config.state_dir, config.workspace.endpoint.url, config.workspace.id)
+    folder = config.place.folder
     if not (folder / LEDGER_NAME).exists():
         raise _no_plan(plan)
     with reading(folder / LEDGER_NAME) as connection:

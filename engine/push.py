@@ -144,7 +144,7 @@ def key_of(request: PushRequest, config: Config) -> RunKey:
     """Return what makes this request the same run as an earlier one."""
     workspace = config.workspace
     return RunKey(
-        workspace.endpoint.url,
+        config.place.endpoint,
         workspace.id,
         workspace.partner,
         request.cohort,

@@ -104,16 +104,16 @@ def resume(
     from engine.cli.summary import print_nothing
     from engine.config import load
     from engine.ledger.changes import identity_of
-    from engine.ledger.place import is_held, ledger_folder
+    from engine.ledger.place import is_held
     from engine.push import key_of
     from engine.report.history import find_unfinished
     from engine.source import ReadingOptions
 
     settings = load(config, endpoint=endpoint, state=state)
     workspace = settings.workspace
-    here = (workspace.endpoint.url, workspace.id, workspace.partner)
+    here = (settings.place.endpoint, workspace.id, workspace.partner)
     found = find_unfinished(settings.state_dir, run, here)
-    folder = ledger_folder(settings.state_dir, workspace.endpoint.url, workspace.id)
+    folder = settings.place.folder
     if found is not None and found.target == here and is_held(folder):
         # Whoever works on it may finish it: then it is not to be begun anew.
         asyncio.run(_wait_until_free(folder, wait, settings))
