@@ -1,6 +1,20 @@
 """`python -m engine` is `cohortsync`."""
 
-from engine.cli import main
+from typing import NoReturn
+
+from engine import signals
+
+
+def main() -> NoReturn:
+    """Run the command line; a signal that comes while it is imported is heard, too."""
+    signals.leave_at_once()
+    from engine.cli import main as run  # noqa: PLC0415 - takes as long as a signal may come
+
+    try:
+        run()
+    finally:
+        signals.ignore()  # The interpreter takes a moment to end.
+
 
 if __name__ == "__main__":
     main()

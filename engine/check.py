@@ -4,12 +4,10 @@ Each step ends in a `Finding`. A step whose ground is missing is skipped; the fi
 gives the exit status. Without `live` nothing is sent, and the key itself stays untested.
 """
 
-import fcntl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from engine.batch import Cutter
 from engine.clock import SystemClock
@@ -25,7 +23,7 @@ from engine.errors import (
     UsageError,
 )
 from engine.ledger.ledger import sole_ledger
-from engine.ledger.place import LEDGER_NAME, holder_of, ledger_folder, refuse_unfit
+from engine.ledger.place import LEDGER_NAME, holder_of, refuse_unfit, try_writing
 from engine.ledger.schema import open_for_reading
 from engine.reach import Inapplicable, Reach
 from engine.sending import resumed_pacer
@@ -77,7 +75,7 @@ async def run_checks(
         for name in ("state", "dns", "tcp", "tls", "key"):
             yield Finding(name, Verdict.SKIPPED, "needs a configuration")
         return
-    at = ledger_folder(config.state_dir, config.workspace.endpoint.url, config.workspace.id)
+    at = config.place.folder
     ledger = check_ledger(at, check_state(config.state_dir))
     yield ledger
 
@@ -128,10 +126,7 @@ def check_state(folder: Path) -> Finding:
     try:
         refuse_unfit(folder)
         place = next(each for each in (folder, *folder.parents) if each.exists())
-        with NamedTemporaryFile(dir=place, prefix=".cohortsync-check-") as file:
-            file.write(b"\n")
-            file.flush()
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try_writing(place)
     except CohortSyncError as error:
         return _failure("state", error)
     except OSError as error:

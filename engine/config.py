@@ -20,6 +20,7 @@ from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.endpoint import Endpoint
 from engine.errors import ConfigError
+from engine.ledger.place import Place
 from engine.pacing import PacingSettings
 from engine.plan.guards import GuardSettings
 from engine.plan.settings import MirrorSettings, PlanningSettings
@@ -54,6 +55,11 @@ class Config:
     mirror: MirrorSettings = field(default_factory=MirrorSettings)
     planning: PlanningSettings = field(default_factory=PlanningSettings)
     guards: GuardSettings = field(default_factory=GuardSettings)
+
+    @property
+    def place(self) -> Place:
+        """Where the workspace's ledger stands, or is to stand."""
+        return Place.of(self.state_dir, self.workspace.endpoint, self.workspace.id)
 
 
 @dataclass(frozen=True, slots=True)

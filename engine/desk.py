@@ -1,7 +1,7 @@
 """What all work on one mirrored cohort shares: its lock, its ledger and its snapshots."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from engine.config import Config
 from engine.delivery.events import Observer
 from engine.ledger import changes
 from engine.ledger.ledger import Ledger, sole_ledger
-from engine.ledger.place import ledger_folder
+from engine.ledger.neighbors import announced
 from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingSettings
 from engine.plan.session import Interruption
 from engine.planning import MirrorRequest
@@ -38,8 +38,9 @@ class Desk:
     @asynccontextmanager
     async def open(self, wait_seconds: float) -> AsyncIterator[tuple[Ledger, SnapshotStore]]:
         """Hold the workspace's lock and its ledger, put in order."""
-        workspace, config = self.config.workspace, self.config
-        folder = ledger_folder(config.state_dir, workspace.endpoint.url, workspace.id)
+        config = self.config
+        place = config.place
+        folder = place.folder
         async with sole_ledger(
             folder,
             self.clock,
@@ -51,10 +52,17 @@ class Desk:
                 *(folder, ledger, self.key, config.mirror, config.planning, self.clock),
                 compute=self._compute,
             )
-            try:
+            workspace = config.workspace
+            with (
+                closing(store),
+                announced(workspace.endpoint.identity, workspace.id, config.state_dir) as others,
+            ):
+                for other in others:
+                    self.note(
+                        f"warning: {other}: the two do not share the ceiling; give both the same "
+                        "state folder"
+                    )
                 yield ledger, store
-            finally:
-                store.close()
 
     async def _compute(self, work: Callable[[Interruption], T]) -> T:
         return await compute_or_stop(work, self.switch, minds_earlier=False)
@@ -70,7 +78,7 @@ class Desk:
         """Enter a new run; an unfinished one of the same command is not gone on with."""
         workspace, now = self.config.workspace, self.clock.stamp().utc_ns
         key = RunKey(
-            workspace.endpoint.url,
+            self.config.place.endpoint,
             workspace.id,
             workspace.partner,
             request.cohort,

@@ -13,6 +13,8 @@ DATA_CENTERS = ("01", "02", "03", "04", "05", "06", "101")
 """The vendor's data centers; a workspace lives in one of them."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+"""Spellings of the address at which a server on this machine listens; the first is the identity."""
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
 """What the resolver takes: it fails with an error of its own on an empty or a longer label."""
@@ -72,6 +74,19 @@ class Endpoint:
         return f"{self.scheme}://{self._authority}"
 
     @property
+    def identity(self) -> str:
+        """`url`, the same for each spelling of one address; it names the endpoint's ledger."""
+        return Endpoint(self.scheme, _identity_of(self.host), self.port).url
+
+    @property
+    def other_spellings(self) -> tuple[str, ...]:
+        """The `url`s of other endpoints of the same `identity`."""
+        if self.identity != Endpoint(self.scheme, _THIS_MACHINE[0], self.port).url:
+            return ()
+        urls = (Endpoint(self.scheme, host, self.port).url for host in _THIS_MACHINE)
+        return tuple(url for url in urls if url != self.url)
+
+    @property
     def label(self) -> str:
         """The target as a person should see it; whatever is on loopback is no production."""
         if self.is_loopback:
@@ -102,12 +117,17 @@ class Endpoint:
         return f"{self._bracketed}:{self.port}"
 
 
+def _identity_of(host: str) -> str:
+    return _THIS_MACHINE[0] if host in _THIS_MACHINE else host
+
+
 def host_of(parts: SplitResult) -> str:
     """Return a URL's host: a name in ASCII and lower case, or an address in canonical form.
 
     Raises `ValueError` with a clause that says what is wrong.
     """
-    host = parts.hostname or ""
+    # A name with a period at its end is the same name.
+    host = (parts.hostname or "").removesuffix(".")
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -116,4 +136,6 @@ def host_of(parts: SplitResult) -> str:
         return host
     if isinstance(address, ipaddress.IPv6Address) and address.scope_id:
         raise ValueError("may not hold a zone")
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
     return str(address)

@@ -35,6 +35,8 @@ class CohortSyncError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.run: str | None = None
+        """The run that it ended, where that is known and its accounts are not."""
 
 
 class UsageError(CohortSyncError):
@@ -85,6 +87,10 @@ class IncompleteError(CohortSyncError):
 
 class StateFullError(IncompleteError):
     """The disk under the state folder is full."""
+
+
+class StateGoneError(IncompleteError):
+    """The state folder was removed or replaced while it was in use."""
 
 
 class LockHeldError(IncompleteError):

@@ -12,15 +12,16 @@ from typing import Any, TypedDict, Unpack
 from engine.bases import Base, find_base, install
 from engine.batch import Cutter
 from engine.clock import Clock, SystemClock
+from engine.closing import enter, run_to_end
 from engine.cohort import Action, Cohort, Envelope, Leg
 from engine.config import Config
 from engine.delivery.events import Observer
 from engine.delivery.stop import Stop
 from engine.desk import Desk
-from engine.errors import CohortSyncError, ExitStatus, LedgerError, UsageError
+from engine.errors import ExitStatus, LedgerError, UsageError
 from engine.ledger import changes, plans
 from engine.ledger.ledger import Ledger
-from engine.ledger.place import LEDGER_NAME, ledger_folder
+from engine.ledger.place import LEDGER_NAME
 from engine.ledger.plans import PlanRecord
 from engine.ledger.records import CohortKey
 from engine.night import APPLIED, CANARY, LASTING, SHADOW, SHOWN, Night
@@ -149,21 +150,23 @@ async def _plan_and_send(  # noqa: PLR0913, PLR0917 - what to do, and where
     *,
     sends: bool,
 ) -> RunResult:
-    state = await desk.begin(ledger, request)
-    night = Night(desk, ledger, store, state, request.cohort, is_placed=base.origin is None)
-    looking.opened(desk.opening(state, request.cohort))
-    try:
+    night = Night(desk, ledger, store, request.cohort, is_placed=base.origin is None)
+
+    async def work() -> Stop | None:
+        state = await enter(night, desk.begin(ledger, request))
+        looking.opened(desk.opening(state, request.cohort))
         planner = Planner(
             *(request, desk.config, desk.key, store, ledger, desk.clock, desk.switch, desk.note)
         )
         record = await planner.plan(state, base)
         looking.planned(plan_document(record))
         if record.is_blocked:
-            return await night.close(_guarded(record))
+            return _guarded(record)
         if not (sends or request.is_shadow):
             digests = await asyncio.to_thread(_digests, store, state.name, record)
             await ledger.write(lambda c: plans.seal(c, state.run, digests))
-            return await night.close(None, is_open=LASTING if base.origin is None else SHOWN)
+            night.is_open = LASTING if base.origin is None else SHOWN
+            return None
         number = await install(store, base)
         night.is_placed = True
         if number is not None:
@@ -171,10 +174,11 @@ async def _plan_and_send(  # noqa: PLR0913, PLR0917 - what to do, and where
         if request.is_shadow:
             planned = {leg: counts.planned for leg, counts in record.legs.items()}
             await store.move_shadow(state.run, state.name, planned)
-            return await night.close(None, is_open=SHADOW)
-        return await night.close(await night.send(record))
-    except CohortSyncError as error:
-        return await night.close(Stop.of(error))
+            night.is_open = SHADOW
+            return None
+        return await night.send(record)
+
+    return await run_to_end(night, work)
 
 
 async def apply(
@@ -192,7 +196,7 @@ async def apply(
     plan.
     """
     looking = Watch(**watch)
-    folder = ledger_folder(config.state_dir, config.workspace.endpoint.url, config.workspace.id)
+    folder = config.place.folder
     if not (folder / LEDGER_NAME).exists():
         raise _no_plan(plan)
     with reading(folder / LEDGER_NAME) as connection:
@@ -231,16 +235,18 @@ async def apply(
                 f"the uids of plan {plan} are not what they were when it was made",
                 hint="make a new plan",
             )
-        state = await desk.sit_down(ledger, row["run"], plan)
-        night = Night(desk, ledger, store, state, cohort, is_placed=True)
-        looking.opened(desk.opening(state, cohort))
-        looking.planned(plan_document(record))
-        try:
+        is_open = APPLIED if first is None else CANARY
+        night = Night(desk, ledger, store, cohort, is_placed=True, is_open=is_open)
+
+        async def work() -> Stop | None:
+            state = await enter(night, desk.sit_down(ledger, row["run"], plan))
+            looking.opened(desk.opening(state, cohort))
+            looking.planned(plan_document(record))
             # What was sent since the plan was made is not among what it lets wait.
-            stop = await night.wait_to_settle(since=row["run"]) or await night.send(record, first)
-        except CohortSyncError as error:
-            stop = Stop.of(error)
-        return await night.close(stop, is_open=APPLIED if first is None else CANARY)
+            stop = await night.wait_to_settle(since=row["run"])
+            return stop or await night.send(record, first)
+
+        return await run_to_end(night, work)
 
 
 def _digests(store: SnapshotStore, plan: str, record: PlanRecord) -> dict[Leg, bytes]:

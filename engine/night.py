@@ -2,24 +2,22 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 from engine.batch import Batch, Cutter, Limit
+from engine.closing import End, status_of
 from engine.cohort import Cohort, Envelope, Leg
 from engine.delivery.stop import Stop
 from engine.desk import Desk
-from engine.errors import ExitStatus, IncompleteError
+from engine.errors import ExitStatus
 from engine.ledger import changes, plans
-from engine.ledger.files import files_of
 from engine.ledger.ledger import Ledger
 from engine.ledger.plans import PlanRecord, Stretch
-from engine.ledger.records import FAILED, RunState
+from engine.ledger.records import RunState
+from engine.pacing import PaceRecord
 from engine.plan.compare import leg_path
 from engine.plan.leg import leg_blocks
-from engine.report.accounts import Accounts, account, exit_status_of
-from engine.report.history import reading
-from engine.report.result import RunResult
+from engine.report.accounts import Accounts, exit_status_of
 from engine.sending import Sender, wait_or_stop
 from engine.snapshots import SnapshotStore
 
@@ -30,16 +28,6 @@ APPLIED = "applied"
 SHOWN = "shown"
 """Like a plan, but one that goes on from a snapshot that does not count yet: not to be applied."""
 
-_STATUS = {
-    ExitStatus.ACCEPTED: "finished",
-    ExitStatus.PARTIAL: "finished",
-    ExitStatus.USAGE: "source_failed",
-    ExitStatus.REFUSED: "refused",
-    ExitStatus.GUARDED: "guarded",
-    ExitStatus.UNBALANCED: "unbalanced",
-    ExitStatus.INCOMPLETE: "incomplete",
-}
-
 
 class Night:
     """One process's work on one plan."""
@@ -49,22 +37,31 @@ class Night:
         desk: Desk,
         ledger: Ledger,
         store: SnapshotStore,
-        state: RunState,
         cohort: Cohort,
         *,
         is_placed: bool,
+        is_open: str | None = None,
     ) -> None:
+        self.ledger = ledger
+        self.state: RunState | None = None
         self.is_placed = is_placed
         """Whether the snapshot that the plan goes on from counts: one that was lost may not yet."""
+        self.is_open = is_open
+        """The status of a run of which not all is to be sent, if nothing stops it."""
         self._desk = desk
-        self._ledger = ledger
         self._store = store
-        self._state = state
         self._cohort = cohort
         self._sender: Sender | None = None
         limit = desk.config.packing.payload_bytes
         self._limit = Limit(limit, limit)
         """What a 413 on one leg tells of the limit, it tells of the next."""
+
+    @property
+    def run(self) -> RunState:
+        """Its run, which is entered."""
+        if self.state is None:
+            raise RuntimeError("a plan is worked on once its run is entered")
+        return self.state
 
     async def send(self, record: PlanRecord, first: int | None = None) -> Stop | None:
         """Send what is left of the plan, or the `first` uids of that; return what stopped it."""
@@ -72,7 +69,7 @@ class Night:
         left = math.inf if first is None else first
         places = {leg: await self._done(leg) for leg in Leg}
         async with Sender.open(
-            desk.config, self._ledger, desk.clock, desk.observe, desk.switch
+            desk.config, self.ledger, desk.clock, desk.observe, desk.switch
         ) as sender:
             self._sender = sender
             for is_held in (False, True):
@@ -93,12 +90,12 @@ class Night:
         return None
 
     async def _done(self, leg: Leg) -> int:
-        return await self._ledger.write(lambda c: plans.next_place(c, self._state.run, leg))
+        return await self.ledger.write(lambda c: plans.next_place(c, self.run.run, leg))
 
     async def _deliver(self, sender: Sender, parts: Sequence[tuple[Stretch, int]]) -> Stop | None:
         """Deliver stretches, each from its place on, as one: an acceptance of any proves them."""
-        run, name, sitting = self._state.run, self._state.name, self._state.sitting
-        state = await self._ledger.write(lambda c: changes.progress(c, run, name, sitting))
+        run, name, sitting = self.run.run, self.run.name, self.run.sitting
+        state = await self.ledger.write(lambda c: changes.progress(c, run, name, sitting))
         return await sender.deliver(state, self._limit, self._batches(parts))
 
     def _batches(self, parts: Sequence[tuple[Stretch, int]]) -> Iterator[Batch]:
@@ -112,69 +109,53 @@ class Night:
                 limit=self._limit,
                 were_rejected=stretch.were_rejected,
             )
-            path = leg_path(self._store.plan_folder(self._state.name), stretch.leg)
+            path = leg_path(self._store.plan_folder(self.run.name), stretch.leg)
             yield from cutter.batches(leg_blocks(path, start, stretch.end))
 
     async def wait_to_settle(self, since: int | None = None) -> Stop | None:
         """Wait until the far side has applied what other runs have sent, or those after `since`."""
-        recent = await self._store.recent(but=self._state.run)
+        recent = await self._store.recent(but=self.run.run)
         is_concerned = since is None or any(run > since for run in recent.runs)
         seconds = recent.seconds if is_concerned else 0.0
         return await wait_or_stop(seconds, self._desk.switch, self._desk.note)
 
-    async def close(self, stop: Stop | None, *, is_open: str | None = None) -> RunResult:
-        """Fold what was sent into the snapshot, and write down and prove how the run stands.
+    @property
+    def pace(self) -> PaceRecord | None:
+        """How this process kept to the ceiling; None if it never came to sending."""
+        return self._sender.pacer.record() if self._sender else None
 
-        `is_open` is the status of a run of which not all was to be sent, if nothing stopped it.
-        """
-        run = self._state.run
-        stays_open = stop is None and is_open in {LASTING, CANARY}
+    async def fold(self, accounts: Accounts | None, stop: Stop | None) -> None:
+        """Fold what was sent into the snapshot; close the plan unless it is still to be applied."""
+        run = self.run.run
+        stays_open = stop is None and self.is_open in {LASTING, CANARY}
         if self.is_placed:
             await self._store.catch_up(stays_open=run if stays_open else None)
-        accounts = self._accounts()
-        if not (stays_open and accounts.uids.pending):
-            await self._ledger.write(lambda c: plans.close_plan(c, run))
-        word, status, reason, hint = self._standing(accounts, stop, is_open)
-        if accounts.imbalance:
-            status, reason = ExitStatus.UNBALANCED, f"the books: {accounts.imbalance}"
-            hint = "this is a bug in cohortsync; keep the state folder and report it"
-            word = _STATUS[status]
-        pace = self._sender.pacer.record() if self._sender else None
-        with suppress(IncompleteError):  # A full disk: the next command finds the run as it is.
-            await self._ledger.finish(self._state, word, status, reason, pace)
-            accounts = self._accounts()
-        accounts = replace(accounts, status=word, exit_status=int(status), reason=reason)
-        with reading(self._ledger.path, is_verified=True) as ledger:
-            files = files_of(ledger, self._state.name)
-        return RunResult(accounts, status, hint, files)
+        if not (stays_open and accounts and accounts.uids.pending):
+            await self.ledger.write(lambda c: plans.close_plan(c, run))
 
-    def _standing(
-        self, accounts: Accounts, stop: Stop | None, is_open: str | None
-    ) -> tuple[str, ExitStatus, str | None, str | None]:
-        """Return the run's status, its exit status, the reason, and a hint."""
+    def end(self, accounts: Accounts, stop: Stop | None) -> End:
+        """Say how the run stands."""
+        is_open = self.is_open
         if stop is not None:
             hint = stop.hint
-            if is_open in {APPLIED, CANARY}:
+            if is_open in {APPLIED, CANARY} and stop.exit_status is not ExitStatus.UNBALANCED:
                 hint = "make a new plan: it goes on from what was acknowledged"
-            word = FAILED if stop.is_misconfigured else _STATUS[stop.exit_status]
-            return word, stop.exit_status, stop.reason, hint
+            status = status_of(stop.exit_status, stop.error)
+            return End(status, stop.exit_status, stop.reason, hint)
         uids = accounts.uids
-        apply_rest = f"`cohortsync apply {self._state.name}` sends "
+        apply_rest = f"`cohortsync apply {self.run.name}` sends "
         if is_open in {LASTING, SHOWN, SHADOW}:
             hint = f"{apply_rest}it" if is_open == LASTING and uids.pending else None
-            word = LASTING if is_open == SHOWN else is_open
-            return word, ExitStatus.ACCEPTED, None, hint
+            status = LASTING if is_open == SHOWN else is_open
+            return End(status, ExitStatus.ACCEPTED, hint=hint)
         known = accounts.mirror.known_rejects if accounts.mirror else 0
         settings = self._desk.config.accounting
         is_part = is_open == CANARY and uids.pending > 0
         judged = replace(uids, pending=0) if is_part else uids
-        status = exit_status_of(judged, accounts.rows, settings, known)
-        word = CANARY if is_part else _STATUS[status]
-        if status is ExitStatus.INCOMPLETE:
+        exit_status = exit_status_of(judged, accounts.rows, settings, known)
+        status = CANARY if is_part else status_of(exit_status)
+        if exit_status is ExitStatus.INCOMPLETE:
             reason = "some uids are not confirmed"
-            return word, status, reason, "mirror again: the next plan settles them"
-        return word, status, None, f"{apply_rest}the rest" if is_part else None
-
-    def _accounts(self) -> Accounts:
-        with reading(self._ledger.path, is_verified=True) as ledger:
-            return account(ledger, self._state.name)
+            hint = "mirror again: the next plan settles them"
+            return End(status, exit_status, reason, hint)
+        return End(status, exit_status, hint=f"{apply_rest}the rest" if is_part else None)

@@ -6,11 +6,12 @@
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from engine.batch import Batch, Cutter
 from engine.clock import Clock, SystemClock
+from engine.closing import End, enter, run_to_end, status_of
 from engine.cohort import Action, Cohort, Envelope, Leg
 from engine.config import Config
 from engine.delivery.events import Observer
@@ -26,21 +27,20 @@ from engine.errors import (
     UsageError,
 )
 from engine.ledger import changes, following
-from engine.ledger.files import files_of
 from engine.ledger.ledger import Ledger, overtaken
-from engine.ledger.records import FAILED, CohortKey, Command, RunKey, RunState, SittingSettings
+from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingSettings
+from engine.pacing import PaceRecord
 from engine.plan.allowances import Allowance, Guard, attributed, flags_to_lift
 from engine.plan.guards import spread_of
 from engine.plan.recording import recording
-from engine.report.accounts import Accounts, account, exit_status_of
+from engine.report.accounts import Accounts, exit_status_of
 from engine.report.figures import Ceiling
-from engine.report.history import reading
 from engine.report.result import Opening, RunResult
 from engine.sending import Sender, StopSwitch, wait_or_stop
 from engine.session import refuse_unfit
 from engine.snapshots import SnapshotStore
 from engine.source.block import Source
-from engine.source.files import SourceFile, describe
+from engine.source.files import describe
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +99,7 @@ async def push(  # noqa: PLR0913 - what and how, then who looks on
         if behind is not None:
             note(stays_unfinished(behind))
         sitting = _Sitting(request, desk, envelope, ledger, store if records else None)
-        stop = await sitting.run(opened, restart=False)
-        if _has_changed(stop) and request.restart_if_changed:
-            stop = await sitting.run(opened, restart=True)
-        return await sitting.close(stop)
+        return await run_to_end(sitting, lambda: sitting.work(opened))
 
 
 def stays_unfinished(run: str) -> str:
@@ -210,7 +207,7 @@ def key_of(request: PushRequest, config: Config) -> RunKey:
     """Return what makes this request the same run as an earlier one."""
     workspace = config.workspace
     return RunKey(
-        workspace.endpoint.url,
+        config.place.endpoint,
         workspace.id,
         workspace.partner,
         request.cohort,
@@ -235,37 +232,46 @@ class _Sitting:
         store: SnapshotStore | None,
     ) -> None:
         """With a `store`, its snapshot follows what is sent."""
+        self.ledger = ledger
+        self.state: RunState | None = None
         self._request = request
         self._desk = desk
         self._config = desk.config
         self._envelope = envelope
-        self._ledger = ledger
         self._store = store
-        self._state: RunState | None = None
         self._sender: Sender | None = None
 
-    async def run(self, opened: Callable[[Opening], None], *, restart: bool) -> Stop | None:
-        """Begin or resume the run, and deliver what there is."""
+    async def work(self, opened: Callable[[Opening], None]) -> Stop | None:
+        """Begin or resume the run, and deliver what there is; begin anew where that is asked for.
+
+        Raises what keeps it from beginning, and what stops it.
+        """
+        stop = await self._run(opened, restart=False)
+        if _has_changed(stop) and self._request.restart_if_changed:
+            stop = await self._run(opened, restart=True)
+        return stop
+
+    async def _run(self, opened: Callable[[Opening], None], *, restart: bool) -> Stop | None:
         request, config, desk = self._request, self._config, self._desk
         source = request.source
         pacing = config.pacing
         settings = SittingSettings(
             pacing.requests, pacing.per_seconds, config.packing.payload_bytes
         )
-        state = await self._ledger.begin(
+        begin = self.ledger.begin(
             key_of(request, config),
             Command(request.exports, request.reading, source.sizes, source.files),
             settings,
             restart=restart or await self._begins_to_record(),
             restart_if_overtaken=request.restart_if_changed,
         )
-        self._state = state
-        known = await self._ledger.known_batches(state.run)
+        state = await enter(self, begin)
+        known = await self.ledger.known_batches(state.run)
         known_uids = sum(batch.uid_count for batch in known)
         opened(opening_of(request, config, state, known_uids))
         if request.allowances:
             lifts = attributed(request.allowances, request.reason)
-            await self._ledger.write(lambda c: following.keep_lifts(c, state.run, lifts))
+            await self.ledger.write(lambda c: following.keep_lifts(c, state.run, lifts))
         tell_files(request, config, desk.clock.stamp().utc_ns, desk.note)
         cutter = Cutter(self._envelope, config.packing.payload_bytes, known)
         batches = cutter.batches(request.source.blocks())
@@ -275,16 +281,16 @@ class _Sitting:
             recent = await self._store.recent(but=state.run)
             stop = await wait_or_stop(recent.seconds, desk.switch, desk.note)
         async with Sender.open(
-            config, self._ledger, desk.clock, desk.observe, desk.switch
+            config, self.ledger, desk.clock, desk.observe, desk.switch
         ) as sender:
             self._sender = sender
-            left_open = await self._ledger.open_batches(state.run)
+            left_open = await self.ledger.open_batches(state.run)
             stop = stop or await sender.deliver(state, cutter.limit, batches, left_open)
         # After an error of the source nobody reads on, so that the cutter stands still.
         if stop is not None and isinstance(stop.error, SourceError) and cutter.uidless:
             is_complete = isinstance(stop.error, EmptyExportError)
             with suppress(IncompleteError):  # A full disk: the export's error is what to tell.
-                await self._ledger.enter_uidless(state, cutter.uidless, is_complete=is_complete)
+                await self.ledger.enter_uidless(state, cutter.uidless, is_complete=is_complete)
         return stop
 
     async def _begins_to_record(self) -> bool:
@@ -297,61 +303,35 @@ class _Sitting:
             found = changes.unfinished(connection, identity)
             return found is not None and following.is_unrecorded(connection, found[0])
 
-        return await self._ledger.write(work)
+        return await self.ledger.write(work)
 
     async def _record(
         self, store: SnapshotStore, batches: Iterator[Batch], state: RunState, known_uids: int
     ) -> Iterator[Batch]:
         """Return the batches, each once its uids are kept for the snapshot."""
-        await self._ledger.write(lambda c: following.follow(c, state.run))
+        await self.ledger.write(lambda c: following.follow(c, state.run))
         folder = store.make_plan_folder(state.name)
         return recording(batches, folder, Leg(self._request.action), known_uids)
 
-    async def close(self, stop: Stop | None) -> RunResult:
-        """Write down how the run stands, prove that the books balance, and return them."""
-        if self._state is None or self._sender is None:
-            raise RuntimeError("a sitting is closed after it was run")
+    @property
+    def pace(self) -> PaceRecord | None:
+        """How this process kept to the ceiling; None if it never came to sending."""
+        return self._sender.pacer.record() if self._sender else None
+
+    async def fold(self, accounts: Accounts | None, stop: Stop | None) -> None:
+        """Let the snapshot know of what was sent, if it follows this push."""
+        del accounts, stop
         if self._store is not None:
             await self._store.catch_up()
-        pace = self._sender.pacer.record()
-        accounts = self._read_accounts()
-        if stop is None:
-            exit_status = exit_status_of(accounts.uids, accounts.rows, self._config.accounting)
-        else:
-            exit_status = stop.exit_status
-        reason, hint = (stop.reason, stop.hint) if stop else (None, None)
-        if exit_status is ExitStatus.INCOMPLETE and stop is None:
+
+    def end(self, accounts: Accounts, stop: Stop | None) -> End:
+        """Say how the run stands."""
+        if stop is not None:
+            status = status_of(stop.exit_status, stop.error)
+            return End(status, stop.exit_status, stop.reason, stop.hint)
+        exit_status = exit_status_of(accounts.uids, accounts.rows, self._config.accounting)
+        reason = hint = None
+        if exit_status is ExitStatus.INCOMPLETE:
             reason = "some uids are not confirmed"
             hint = "run the same command again: it sends them once more, which does no harm"
-        if accounts.imbalance:
-            exit_status, reason = ExitStatus.UNBALANCED, f"the books: {accounts.imbalance}"
-            hint = "this is a bug in cohortsync; keep the state folder and report it"
-        is_misconfigured = stop is not None and stop.is_misconfigured and not accounts.imbalance
-        status = FAILED if is_misconfigured else _STATUS[exit_status]
-        with suppress(IncompleteError):  # A full disk: the next command finds the run as it is.
-            await self._ledger.finish(self._state, status, exit_status, reason, pace)
-            accounts = self._read_accounts()
-        accounts = replace(accounts, status=status, exit_status=int(exit_status), reason=reason)
-        return RunResult(accounts, exit_status, hint, self._read_files())
-
-    def _read_files(self) -> list[SourceFile]:
-        if self._state is None:
-            return []
-        with reading(self._ledger.path, is_verified=True) as ledger:
-            return files_of(ledger, self._state.name)
-
-    def _read_accounts(self) -> Accounts:
-        if self._state is None:
-            raise RuntimeError("a sitting has books after it was run")
-        with reading(self._ledger.path, is_verified=True) as ledger:
-            return account(ledger, self._state.name)
-
-
-_STATUS = {
-    ExitStatus.ACCEPTED: "finished",
-    ExitStatus.PARTIAL: "finished",
-    ExitStatus.USAGE: "source_failed",
-    ExitStatus.REFUSED: "refused",
-    ExitStatus.UNBALANCED: "unbalanced",
-    ExitStatus.INCOMPLETE: "incomplete",
-}
+        return End(status_of(exit_status), exit_status, reason, hint)

@@ -2,8 +2,16 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
+
+
+@pytest.fixture(autouse=True)
+def _no_neighbors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the tests that run at the same time from being told of each other."""
+    monkeypatch.setattr("engine.ledger.neighbors.runtime_folders", list)
+
 
 # A failing example is kept, on CI too, and is the first to be tried the next time.
 EXAMPLES = Path(__file__).parents[1] / ".hypothesis" / "examples"

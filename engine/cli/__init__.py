@@ -4,16 +4,14 @@ Heavy imports wait until a command needs them: `--help` has to be quick.
 """
 
 import os
-import signal
 import sys
 import traceback
 from contextlib import nullcontext
-from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from engine import __version__
+from engine import __version__, signals
 from engine.cli.check import check
 from engine.cli.demo import demo
 from engine.cli.emulator import emulator
@@ -70,15 +68,15 @@ def main() -> NoReturn:
     # Arrow's own allocator takes 1 GB of address space at once; a run does not use it either.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     settle_streams()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, _interrupt)
+    signals.leave_at_once()
     arguments = sys.argv[1:] or ["--help"]
     try:
         with printing() if "--help" in arguments else nullcontext():
             refuse_narrow_address_space()
             status = app(args=arguments, standalone_mode=False)
     except CohortSyncError as error:
+        if error.exit_status is ExitStatus.UNBALANCED:
+            traceback.print_exc()
         fail(error)
     except _UnreadableCommand as error:
         fail(_usage_error(error))
@@ -108,17 +106,12 @@ def _flush() -> None:
         _tell(error)
 
 
-def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    """Stop a command; a run under way has its own way to stop."""
-    raise IncompleteError(f"{signal.Signals(number).name} received while no run was under way")
-
-
 def fail(error: CohortSyncError) -> NoReturn:
     """Show an error on stderr, as a document on stdout too where one was asked for, and exit."""
     _tell(error)
     if "--json" in sys.argv:
         document = {
-            "run": None,
+            "run": error.run,
             "status": "failed",
             "exit_status": int(error.exit_status),
             "reason": error.message,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from engine import signals
 from engine.cli.options import refuse_nan
 from engine.cli.streams import printing
 from engine.errors import ExitStatus, IncompleteError
@@ -33,6 +34,15 @@ def demo(
 
     Everything happens in a temporary folder and on loopback; nothing is left behind.
     """
+    try:
+        with signals.raised():
+            status = _play(uids, requests, per_seconds)
+    except signals.InterruptedCommandError as interruption:
+        raise IncompleteError(str(interruption)) from None
+    sys.exit(status)
+
+
+def _play(uids: int, requests: int, per_seconds: float) -> ExitStatus:
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="cohortsync-demo-") as name:
@@ -53,7 +63,7 @@ def demo(
                 sys.stderr.write("note: a demo keeps nothing: `cohortsync demo` begins anew\n")
             elif not _prove(export, url, requests, per_seconds):
                 status = ExitStatus.UNBALANCED
-    sys.exit(status)
+    return status
 
 
 def _write_export(path: Path, uids: int) -> None:
@@ -86,19 +96,23 @@ def _emulator(folder: Path, requests: int, per_seconds: float) -> Iterator[str]:
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port_file.read_text(encoding='ascii').strip()}"
     finally:
-        process.terminate()
-        process.wait()
+        with signals.passed_to(lambda _: None):  # One more must not leave it behind.
+            process.terminate()
+            process.wait()
 
 
 def _push(export: Path, config: Path) -> ExitStatus:
     from engine.cli.push import carry_out, make_request
+    from engine.cli.running import StopSignals
     from engine.cohort import Action, Cohort
     from engine.config import KEY_VARIABLE, load
     from engine.source import ReadingOptions
 
     cohort = Cohort(_COHORT, "Demo cohort")
     request = make_request([str(export)], ReadingOptions(column="uid"), cohort, Action.ADD)
-    return carry_out(request, load(config, environ={KEY_VARIABLE: API_KEY}))
+    settings = load(config, environ={KEY_VARIABLE: API_KEY})
+    with StopSignals() as signalled:
+        return carry_out(request, settings, signalled=signalled)
 
 
 def _prove(export: Path, url: str, requests: int, per_seconds: float) -> bool:

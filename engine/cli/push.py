@@ -3,6 +3,7 @@
 import sys
 from dataclasses import asdict, replace
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,11 +31,12 @@ from engine.cohort import Action, Cohort
 from engine.errors import ExitStatus, SourceError, UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from engine.cli.running import StopSignals
     from engine.config import Config
     from engine.plan.allowances import Allowance
     from engine.push import PushRequest
+    from engine.report.history import UnfinishedRun
+    from engine.report.result import RunResult
     from engine.source import ReadingOptions
 
 
@@ -98,6 +100,9 @@ def push(
 
 def resume(
     run: Annotated[str | None, typer.Argument(help="By default the latest unfinished run.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Go on with each unfinished run, the earliest first.")
+    ] = False,
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
     state: StateOption = None,
@@ -105,25 +110,23 @@ def resume(
     wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with an unfinished run, as its own command would."""
-    import asyncio
+    """Go on with an unfinished run, as its own command would.
 
+    With --all the exit status is the worst of them, and --json prints one document with all.
+    """
+    from engine.cli.resuming import resume_all, wait_until_free
     from engine.cli.summary import print_nothing
     from engine.config import load
-    from engine.ledger.changes import identity_of
-    from engine.ledger.place import is_held, ledger_folder
-    from engine.push import key_of
-    from engine.report.history import find_unfinished
-    from engine.source import ReadingOptions
+    from engine.report.history import find_unfinished, unfinished_runs
 
+    if run is not None and every:
+        raise UsageError("--all and the name of a run exclude each other")
     settings = load(config, endpoint=endpoint, state=state)
     workspace = settings.workspace
-    here = (workspace.endpoint.url, workspace.id, workspace.partner)
+    here = (settings.place.endpoint, workspace.id, workspace.partner)
     found = find_unfinished(settings.state_dir, run, here)
-    folder = ledger_folder(settings.state_dir, workspace.endpoint.url, workspace.id)
-    if found is not None and found.target == here and is_held(folder):
-        # Whoever works on it may finish it: then it is not to be begun anew.
-        asyncio.run(_wait_until_free(folder, wait, settings))
+    if found is not None and found.target == here and wait_until_free(settings, wait):
+        # Whoever worked on it may have finished it: then it is not to be begun anew.
         found = find_unfinished(settings.state_dir, run, here)
     if found is None:
         why = "no run is left to go on with"
@@ -136,6 +139,30 @@ def resume(
         if as_json:
             print_nothing("nothing_to_resume")
         return
+    if every:
+        runs = unfinished_runs(settings.state_dir, here)
+        request_of = partial(_request_of, config=settings, on_changed=on_changed, wait=wait)
+        sys.exit(resume_all(runs, request_of, settings, as_json=as_json))
+    request = _request_of(found, settings, on_changed, wait)
+    others = [each.name for each in unfinished_runs(settings.state_dir, here)]
+    if others := [name for name in others if name != found.name]:
+        sys.stderr.write(
+            f"note: also unfinished: {', '.join(others)}; `cohortsync resume --all` goes on with "
+            "each\n"
+        )
+    sys.exit(carry_out(request, settings, as_json=as_json))
+
+
+def _request_of(
+    found: "UnfinishedRun", config: "Config", on_changed: OnChanged, wait: float
+) -> "PushRequest":
+    """Return the request that goes on with a run; raises what keeps it from going on."""
+    from engine.ledger.changes import identity_of
+    from engine.push import key_of
+    from engine.source import ReadingOptions
+
+    workspace = config.workspace
+    here = (config.place.endpoint, workspace.id, workspace.partner)
     if found.is_piped:
         raise UsageError(
             f"run {found.name} read from a pipe, which only its own command can repeat",
@@ -160,13 +187,13 @@ def resume(
     except SourceError as error:
         error.hint = error.hint or _WHERE_HINT
         raise
-    if identity_of(key_of(request, settings)) != found.identity:
+    if identity_of(key_of(request, config)) != found.identity:
         raise UsageError(
             f"run {found.name} began with other files than {', '.join(found.exports)} stands for "
             "here and now",
             hint=_WHERE_HINT,
         )
-    sys.exit(carry_out(request, settings, as_json=as_json))
+    return request
 
 
 _WHERE_HINT = "resume it in the folder that it was begun in, with the same files in place"
@@ -197,15 +224,6 @@ def make_request(
     )
 
 
-async def _wait_until_free(folder: "Path", wait: float, config: "Config") -> None:
-    from engine.cli.view import make_view
-    from engine.ledger.place import sole_writer
-
-    view = make_view(config.pacing, lambda: None)
-    async with sole_writer(folder, wait, waiting=lambda who: view.note(f"waiting for {who}")):
-        pass
-
-
 def _allowances(allow: list[str] | None, reason: str | None) -> "list[Allowance]":
     from engine.plan.allowances import Allowance, Guard
 
@@ -226,13 +244,29 @@ def carry_out(
     dry_run: bool = False,
     lacking: str | None = None,
     as_json: bool = False,
+    signalled: "StopSignals | None" = None,
 ) -> ExitStatus:
-    """Push, show it on stderr, print the books on stdout; return how it ended.
+    """Push, show it on stderr, print the accounts on stdout; return how it ended.
 
     `lacking` is what a dry run may do without, and a push may not.
     """
-    from engine.cli.running import run_shown, stoppable, tell
     from engine.cli.summary import print_result
+
+    result = push_shown(request, config, dry_run=dry_run, lacking=lacking, signalled=signalled)
+    print_result(result, as_json=as_json)
+    return result.exit_status
+
+
+def push_shown(
+    request: "PushRequest",
+    config: "Config",
+    *,
+    dry_run: bool = False,
+    lacking: str | None = None,
+    signalled: "StopSignals | None" = None,
+) -> "RunResult":
+    """Push, and show it on stderr while it goes on."""
+    from engine.cli.running import run_shown, stoppable, tell
     from engine.cli.view import make_view
     from engine.push import opening_of
     from engine.push import push as push_export
@@ -244,10 +278,7 @@ def carry_out(
         view.opened(opening_of(request, config))
         if lacking is not None:
             view.note(f"warning: {lacking}", is_warning=True)
-        result = stoppable(
+        return stoppable(
             lambda switch: push_nothing(request, config, note=view.note, switch=switch)
         )
-    else:
-        result = run_shown(view, lambda **parts: push_export(request, config, **parts))
-    print_result(result, as_json=as_json)
-    return result.exit_status
+    return run_shown(view, lambda **parts: push_export(request, config, **parts), signalled)

@@ -2,13 +2,15 @@
 
 import asyncio
 import gc
-import signal
+import traceback
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from contextlib import ExitStack
+from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 import uvloop
 
+from engine import signals
 from engine.cli.view import View
 from engine.report.result import RunResult
 from engine.sending import StopSwitch
@@ -18,8 +20,13 @@ Start = Callable[..., Coroutine[Any, Any, RunResult]]
 """Begins a run; takes `observe`, `opened`, `note` and `switch` by name, as `push` does."""
 
 
-def run_shown(view: View, start: Start) -> RunResult:
-    """Run to the end; the first signal drains, the second cancels."""
+def run_shown(view: View, start: Start, signalled: "StopSignals | None" = None) -> RunResult:
+    """Run to the end; the first signal drains, the second cancels.
+
+    With `signalled`, whose block the caller is in, further runs can follow. Without it the process
+    is about to end with the run's exit status: one more signal does not keep the accounts from
+    being shown. A bug is shown by its traceback.
+    """
 
     async def run(switch: StopSwitch) -> RunResult:
         # What was imported stays. The collector would walk through all of it again and again,
@@ -29,32 +36,71 @@ def run_shown(view: View, start: Start) -> RunResult:
         pa.set_memory_pool(pa.system_memory_pool())
         return await start(observe=view.observe, opened=view.opened, note=view.note, switch=switch)
 
-    with view:
-        return stoppable(run)
+    if signalled is not None:
+        with view:
+            result = signalled.run(run)
+    else:
+        with StopSignals() as stops:
+            with view:
+                result = stops.run(run)
+            stops.end(result.exit_status)
+    if result.bug is not None:
+        traceback.print_exception(result.bug)
+    return result
 
 
 def stoppable(work: Callable[[StopSwitch], Coroutine[Any, Any, T]]) -> T:
     """Run to the end in an event loop; `work` is given the switch that signals pull."""
-    # A process that was started to outlive its terminal goes on ignoring its end.
-    stops = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
-    handlers = {number: signal.getsignal(number) for number in stops}
+    with StopSignals() as stops:
+        return stops.run(work)
 
-    async def run() -> T:
-        switch = StopSwitch()
-        loop = asyncio.get_running_loop()
-        for number in stops:
-            loop.add_signal_handler(number, switch.pull, f"{number.name} received")
-        return await work(switch)
 
-    try:
+class StopSignals:
+    """Signals that stop the work of a block: one piece after the other, each in a loop of its own.
+
+    A signal that comes between two pieces stops the next one.
+    """
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._switch = StopSwitch()
+        self._restored: ExitStack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._restored.enter_context(signals.passed_to(self._hear))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restored.close()
+
+    @property
+    def has_come(self) -> bool:
+        """Whether a signal has come: then nothing more should begin."""
+        return self._switch.is_pulled
+
+    def run(self, work: Callable[[StopSwitch], Coroutine[Any, Any, T]]) -> T:
+        """Run a piece of work to its end, and return what it returns."""
+
+        async def run() -> T:
+            self._loop = asyncio.get_running_loop()
+            try:
+                return await work(self._switch)
+            finally:
+                self._loop = None
+
         return uvloop.run(run())
-    finally:  # The loop has put the interpreter's own in their place.
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
+    def end(self, exit_status: int) -> None:
+        """Leave the block with no more work to come, and the process's exit status known."""
+        self._restored.pop_all()
+        signals.leave_with(exit_status)
 
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""The signals that stop a run."""
+    def _hear(self, name: str) -> None:
+        reason = f"{name} received"
+        if self._loop is None:
+            self._switch.pull(reason)
+        else:  # The loop may be amid a step of its own.
+            self._loop.call_soon_threadsafe(self._switch.pull, reason)
 
 
 def tell(view: View, *notes: str | None) -> None:

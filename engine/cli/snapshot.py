@@ -271,7 +271,7 @@ def _look(where: _Where, look: "Callable[[SnapshotStore, StopSwitch], Awaitable[
     """Look at a cohort's snapshots; whoever works on them goes on meanwhile."""
     from engine.cli.running import stoppable
     from engine.clock import SystemClock
-    from engine.ledger.place import LEDGER_NAME, ledger_folder
+    from engine.ledger.place import LEDGER_NAME
     from engine.ledger.reader import LedgerReader
     from engine.ledger.records import CohortKey
     from engine.report.history import reading
@@ -279,7 +279,7 @@ def _look(where: _Where, look: "Callable[[SnapshotStore, StopSwitch], Awaitable[
 
     config = _load(where)
     workspace = config.workspace
-    folder = ledger_folder(config.state_dir, workspace.endpoint.url, workspace.id)
+    folder = config.place.folder
     key = CohortKey(workspace.partner, where.cohort_id, where.shadow)
     unknown = UsageError(
         f"there is no {'shadow ' if where.shadow else ''}snapshot of cohort {where.cohort_id} of "

@@ -31,6 +31,11 @@ def print_result(
                     print_plan(plan)
     except IncompleteError as error:  # How the run ended stands all the same.
         sys.stderr.write(f"error: {error.message}\n")
+    print_end(result)
+
+
+def print_end(result: RunResult) -> None:
+    """Print on stderr why a run is not finished, and what is left to do."""
     if result.accounts.reason:
         sys.stderr.write(f"{result.accounts.status}: {printable(result.accounts.reason)}\n")
     if result.hint:

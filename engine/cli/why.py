@@ -23,7 +23,7 @@ def why(
     """Say whether a uid is in a mirrored cohort, since when, and by which request."""
     from engine.cohort import check_id
     from engine.config import load
-    from engine.ledger.place import LEDGER_NAME, ledger_folder
+    from engine.ledger.place import LEDGER_NAME
     from engine.ledger.records import CohortKey
     from engine.report.history import reading
     from engine.report.why import Inquiry
@@ -35,7 +35,7 @@ def why(
     check_id(cohort_id)
     settings = load(config, endpoint=endpoint, state=state, need_credentials=False)
     workspace = settings.workspace
-    folder = ledger_folder(settings.state_dir, workspace.endpoint.url, workspace.id)
+    folder = settings.place.folder
     if not (folder / LEDGER_NAME).exists():
         raise UsageError(
             f"nothing was ever sent to workspace {workspace.id} at {workspace.endpoint.label} from "

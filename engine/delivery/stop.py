@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engine.errors import CohortSyncError, ExitStatus, SourceError
+from engine.errors import CohortSyncError, ExitStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,11 +14,6 @@ class Stop:
     hint: str | None = None
     error: CohortSyncError | None = None
     """The error behind it, if that is what it was."""
-
-    @property
-    def is_misconfigured(self) -> bool:
-        """Whether what runs here is to blame, such as a proxy's password, and not the export."""
-        return self.exit_status is ExitStatus.USAGE and not isinstance(self.error, SourceError)
 
     @classmethod
     def of(cls, error: CohortSyncError) -> "Stop":

@@ -71,6 +71,9 @@ BLOCKED = Refusal(
     None,
 )
 NOT_FOUND = Refusal(404, "Not Found", "There is nothing at this address.", "wrong_address")
+WRONG_METHOD = Refusal(
+    405, "Method Not Allowed", "Only POST is allowed at this address.", "wrong_method"
+)
 TOO_LARGE = Refusal(413, "Payload too large", "Payload can not exceed 128KB", "over_size")
 WRONG_MEDIA_TYPE = Refusal(
     415, "Unsupported media type", "Content type is not supported", "media_type"

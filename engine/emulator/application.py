@@ -31,6 +31,7 @@ from engine.emulator.answers import (
     TOO_LARGE,
     WEB_PAGE,
     WRONG_MEDIA_TYPE,
+    WRONG_METHOD,
     Answer,
     Refusal,
     gateway_page,
@@ -158,8 +159,14 @@ class Emulator:
         self._apply(caller, payload)
         return await self._answer(ACCEPTED, headers)
 
+    async def wrong_method(self, request: web.Request) -> web.StreamResponse:
+        """Handle what is no POST at the API's address."""
+        del request
+        self.counts.requests += 1
+        return await self._refuse(WRONG_METHOD, {"Allow": "POST"})
+
     async def not_found(self, request: web.Request) -> web.StreamResponse:
-        """Handle whatever is not the API's: the wrong address, or the wrong method at it."""
+        """Handle whatever is at another address."""
         del request
         self.counts.requests += 1
         return await self._refuse(NOT_FOUND, {})

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 from tempfile import mkstemp
+from types import FrameType
 from typing import Final
 
 import uvloop
@@ -23,6 +24,9 @@ from engine.emulator.settings import EmulatorSettings
 from engine.emulator.witness import Witness
 
 PATH: Final = "/v1/integrations/cohortsync"
+
+STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""The signals that end an emulator: the end of its terminal, too."""
 
 _READ_BUFFER_BYTES: Final = 262_144
 """A whole payload fits, so that reading one never pauses its connection."""
@@ -63,6 +67,7 @@ async def _listening(emulator: Emulator) -> AsyncIterator[RunningEmulator]:
     application = web.Application()
     application.add_routes(Witness(emulator).routes())
     application.router.add_post(PATH, emulator.cohort_sync)
+    application.router.add_route("*", PATH, emulator.wrong_method)
     application.router.add_route("*", "/{address:.*}", emulator.not_found)
 
     async def close(_: web.Application) -> None:
@@ -93,7 +98,7 @@ async def _listening(emulator: Emulator) -> AsyncIterator[RunningEmulator]:
 
 
 def serve(settings: EmulatorSettings, *, port_file: Path | None = None) -> None:
-    """Run an emulator until SIGTERM or SIGINT, and say on stderr where it listens.
+    """Run an emulator until a signal of `STOPS`, and say on stderr where it listens.
 
     `port_file` holds the port for as long as it listens. Raises `EmulatorError`.
     """
@@ -103,8 +108,16 @@ def serve(settings: EmulatorSettings, *, port_file: Path | None = None) -> None:
 async def _serve(settings: EmulatorSettings, port_file: Path | None) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        with suppress(RuntimeError):  # One more, when the loop has been closed.
+            loop.call_soon_threadsafe(stopped.set)
+
+    for number in STOPS:
+        # Whoever started it to outlive its terminal, as nohup does, ignores the terminal's end.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            # Not the loop's own handlers: closing it would put the system's in their place.
+            signal.signal(number, stop)
     async with running(settings) as listening:
         with _port_in(port_file, listening.port):
             sys.stderr.write(f"emulator listening on {listening.url}\n")

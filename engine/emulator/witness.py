@@ -1,5 +1,6 @@
 """What the emulator tells of itself, under `/_emulator/`."""
 
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import orjson
@@ -17,13 +18,14 @@ class Witness:
         self._emulator = emulator
 
     def routes(self) -> list[web.RouteDef]:
-        """Give what is answered where."""
-        return [
+        """Give what is answered where; another method than the one listed is answered by 405."""
+        listed = [
             web.get("/_emulator/health", self.health),
             web.get("/_emulator/report", self.report),
             web.post("/_emulator/reset", self.reset),
             web.get("/_emulator/cohorts/{cohort_id}/members", self.members),
         ]
+        return listed + [web.route("*", each.path, _refuse_method(each.method)) for each in listed]
 
     async def health(self, request: web.Request) -> web.Response:
         """Say that this is the emulator, not the API."""
@@ -71,9 +73,20 @@ class Witness:
         return response
 
 
-def _json(value: object, status: int = 200) -> web.Response:
+def _refuse_method(allowed: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def refuse(request: web.Request) -> web.Response:
+        error = {"error": f"{request.method} is not allowed here, {allowed} is."}
+        return _json(error, status=405, headers={"Allow": allowed})
+
+    return refuse
+
+
+def _json(
+    value: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
     return web.Response(
         body=orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
         status=status,
+        headers=headers,
         content_type="application/json",
     )

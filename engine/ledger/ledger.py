@@ -1,8 +1,9 @@
 """The ledger's writing side: runs, batches and attempts, each change one durable step."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -10,10 +11,17 @@ import orjson
 
 from engine.batch import KnownBatch, UidlessRows
 from engine.clock import Clock, Stamp
-from engine.errors import ExitStatus, UsageError
+from engine.errors import ExitStatus, StateGoneError, UsageError
 from engine.ledger import changes, files
 from engine.ledger.batches import known_batches
-from engine.ledger.place import LEDGER_NAME, make_folder, sole_writer
+from engine.ledger.place import (
+    LEDGER_NAME,
+    close_to_others,
+    is_still,
+    make_folder,
+    sole_writer,
+    state_gone,
+)
 from engine.ledger.records import (
     Command,
     Division,
@@ -25,6 +33,7 @@ from engine.ledger.records import (
     SittingSettings,
     Verdict,
 )
+from engine.ledger.rescue import copy_beside, put_back
 from engine.ledger.schema import open_ledger
 from engine.ledger.writer import LedgerWriter
 from engine.pacing import PaceRecord
@@ -37,6 +46,8 @@ class Ledger:
     """One workspace's record, written by this process alone. Use it within its event loop."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path, clock: Clock) -> None:
+        self._connection = connection
+        self._found = path.stat()
         self._writer = LedgerWriter(connection, path)
         self.write = self._writer.write
         """Runs a function on the connection, in a transaction; see `LedgerWriter.write`."""
@@ -49,8 +60,19 @@ class Ledger:
         return cls(open_ledger(path), path, clock)
 
     async def close(self) -> None:
-        """Finish all writes and close the file."""
+        """Finish all writes and close the file; one that was removed is written anew."""
+        copy = None
+        if self.gone is not None:
+            await self._writer.write(lambda _: None)  # Nothing else is under way any more.
+            copy = await asyncio.to_thread(copy_beside, self._connection, self.path)
         await self._writer.close()
+        if copy is not None:
+            put_back(copy, self.path)
+
+    @property
+    def gone(self) -> StateGoneError | None:
+        """An error if the file was removed or replaced while it was in use; else None."""
+        return None if is_still(self.path, self._found) else state_gone(self.path.parent)
 
     async def begin(
         self,
@@ -178,8 +200,11 @@ class Ledger:
     ) -> None:
         """Enter `batches`, and the intent to send batch `number` for the `attempt`-th time.
 
-        For up to `patience_seconds` it may wait for another entry to share its commit with.
+        For up to `patience_seconds` it may wait for another entry to share its commit with. Raises
+        `StateGoneError` where nobody could read what it writes.
         """
+        if (gone := self.gone) is not None:
+            raise gone
         now = self._clock.stamp().utc_ns
 
         def work(connection: sqlite3.Connection) -> None:
@@ -295,13 +320,16 @@ async def sole_ledger(
 ) -> AsyncIterator[Ledger]:
     """Hold the lock and the ledger in `folder`, which is made, put in order; see `sole_writer`."""
     make_folder(folder)
+    close_to_others(folder)
     async with sole_writer(folder, wait_seconds, is_stopped, waiting):
         ledger = Ledger.open(folder / LEDGER_NAME, clock)
         try:
             await ledger.recover()
             yield ledger
         finally:
-            await ledger.close()
+            # All that was written is durable. What fails here must not hide how a run has ended.
+            with suppress(Exception):
+                await ledger.close()
 
 
 def _json(pace: PaceRecord) -> str:

@@ -3,18 +3,22 @@
 import asyncio
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Self
 from urllib.parse import quote
 
-from engine.errors import LedgerError, LockHeldError, StateFullError
+from engine.endpoint import Endpoint
+from engine.errors import LedgerError, LockHeldError, StateFullError, StateGoneError
 
 LEDGER_NAME = "ledger.sqlite"
 LOCK_NAME = "lock"
@@ -50,7 +54,43 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 def ledger_folder(state: Path, endpoint_url: str, workspace: str) -> Path:
     """Return the folder for one workspace at one endpoint, so that a trial stays a trial."""
-    return state / quote(endpoint_url, safe="") / quote(workspace, safe="")
+    return state / _folder_name(endpoint_url) / _folder_name(workspace)
+
+
+_LONGEST_NAME = 255
+"""Bytes that a file system takes as a name."""
+_DIGEST_CHARACTERS = 16
+
+
+def _folder_name(text: str) -> str:
+    """Return a name for a folder below another one: no path, no `..`, and not too long."""
+    name = quote(text, safe="")
+    if name in {".", ".."}:
+        return name.replace(".", "%2E")
+    if len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_CHARACTERS]
+    return f"{name[: _LONGEST_NAME - 1 - len(digest)]}-{digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a ledger stands, and how it spells its endpoint."""
+
+    folder: Path
+    endpoint: str
+
+    @classmethod
+    def of(cls, state: Path, endpoint: Endpoint, workspace: str) -> Self:
+        """Return the place for a workspace at an endpoint, one for all spellings of that.
+
+        A ledger of an older version may stand under another spelling, and stays there.
+        """
+        for spelling in (endpoint.url, endpoint.identity, *endpoint.other_spellings):
+            folder = ledger_folder(state, spelling, workspace)
+            if os.path.exists(folder / LEDGER_NAME):  # noqa: PTH110 - no error where it is unreadable
+                return cls(folder, spelling)
+        return cls(ledger_folder(state, endpoint.identity, workspace), endpoint.identity)
 
 
 def ledgers(state: Path) -> list[Path]:
@@ -59,16 +99,51 @@ def ledgers(state: Path) -> list[Path]:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder for a ledger, readable by its owner only, and refuse unfit places.
+    """Create a folder for a ledger or beside one, and refuse unfit places.
 
-    Raises `LedgerError` where it cannot be written or lies on a network file system.
+    It is its owner's only, as is each folder above it that is made with it; those that exist keep
+    their mode. Nothing is left behind where this is killed. Raises `LedgerError` where it cannot be
+    written or lies on a network file system.
     """
     refuse_unfit(folder)
     with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        probe = folder / f".write-test-{os.getpid()}"
-        probe.write_bytes(b"")
-        probe.unlink()
+        missing = [each for each in (folder, *folder.parents) if not each.exists()]
+        for each in reversed(missing):
+            with suppress(FileExistsError):
+                each.mkdir(mode=0o700)
+                each.chmod(0o700)  # whatever the umask has taken
+        try_writing(folder)
+
+
+def close_to_others(folder: Path) -> None:
+    """Let a workspace's folder be its owner's only: older versions left that to the umask.
+
+    The state folder itself keeps its mode: it may have been there before.
+    """
+    for each in (folder, folder.parent):
+        with suppress(OSError):  # It may be another user's.
+            each.chmod(0o700)
+
+
+def try_writing(folder: Path) -> None:
+    """Write and lock a file without a name in a folder; raises `OSError` where that fails."""
+    try:
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in _NO_NAMELESS_FILES:
+            raise
+        # What cannot be tried without a trace is told by the file system.
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder)) from None
+        return
+    try:
+        os.write(descriptor, b"\n")
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(descriptor)
+
+
+_NO_NAMELESS_FILES = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
 
 
 @contextmanager
@@ -142,49 +217,68 @@ async def sole_writer(
 ) -> AsyncIterator[None]:
     """Hold the workspace's lock: one process a workspace and state folder at a time.
 
-    The kernel frees it when its holder dies, however that comes about. `waiting` is called when a
-    wait has begun, with the words for the holder: "process 7 on HOST since …". Raises
-    `LockHeldError`, naming the holder, when it is not free within `wait_seconds`, or the wait is
-    stopped, and `LedgerError` where the folder cannot be written.
+    The folder itself is locked, and the file `lock` in it, which names the holder: whoever deletes
+    or replaces that file lets nobody in. The kernel frees both when their holder dies, however that
+    comes about. `waiting` is called when a wait has begun, with the words for the holder: "process
+    7 on HOST since …". Raises `LockHeldError`, naming the holder, when it is not free within
+    `wait_seconds`, or the wait is stopped, and `LedgerError` where the folder cannot be written.
     """
-    path = folder / LOCK_NAME
     begun = time.monotonic()
     is_told = False
-    with _writing(folder):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        while not _lock(descriptor, fcntl.LOCK_EX):
+    with ExitStack() as held:
+        with _writing(folder):
+            descriptors = _open_locks(folder, held, os.O_RDWR | os.O_CREAT)
+        while not _lock_all(descriptors, fcntl.LOCK_EX, folder):
             waited = time.monotonic() - begun
             if waited >= max(wait_seconds, _GRACE_SECONDS) or is_stopped():
                 raise LockHeldError(
-                    f"this workspace's ledger is in use by {_words_for_holder(path)}",
+                    f"this workspace's ledger is in use by {_words_for_holder(folder / LOCK_NAME)}",
                     hint="pass --wait SECONDS to wait for it, or run the command again later",
                 )
             if waited >= _GRACE_SECONDS and not is_told:
-                waiting(_words_for_holder(path))
+                waiting(_words_for_holder(folder / LOCK_NAME))
                 is_told = True
             await asyncio.sleep(_LOCK_POLL_SECONDS)
-        holder = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        if not is_still(folder, os.fstat(descriptors[0])):
+            raise state_gone(folder)
         with _writing(folder):
-            os.truncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+            os.truncate(descriptors[-1], 0)
+            os.pwrite(descriptors[-1], json.dumps(this_process()).encode(), 0)
         yield
-    finally:
-        os.close(descriptor)
+
+
+def is_still(path: Path, found: os.stat_result) -> bool:
+    """Say whether a path still leads to the file that `found` was told of."""
+    try:
+        return os.path.samestat(path.stat(), found)
+    except OSError:
+        return False
+
+
+def state_gone(folder: Path) -> StateGoneError:
+    """Return the error for a folder that was removed or replaced while it was in use."""
+    return StateGoneError(
+        f"the state folder {folder} was removed or replaced while it was in use",
+        hint="put back what it held, if you can; its ledger is written anew where nothing stands "
+        "in its place. Then run the same command again",
+    )
+
+
+def this_process() -> dict[str, Any]:
+    """Return what names this process to others, as plain values."""
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 @contextmanager
 def sole_writer_at_once(folder: Path) -> Iterator[bool]:
     """Hold the workspace's lock, if it is free; say whether it is held."""
-    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        yield _lock(descriptor, fcntl.LOCK_EX)
-    finally:
-        os.close(descriptor)
+    with ExitStack() as held:
+        descriptors = _open_locks(folder, held, os.O_RDWR | os.O_CREAT)
+        yield _lock_all(descriptors, fcntl.LOCK_EX, folder)
 
 
 def is_held(folder: Path) -> bool:
@@ -194,15 +288,40 @@ def is_held(folder: Path) -> bool:
 
 def holder_of(folder: Path) -> str | None:
     """Return words for the living process that works in this folder, if there is one."""
-    try:
-        descriptor = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        is_free = _lock(descriptor, fcntl.LOCK_SH)
-    finally:
-        os.close(descriptor)
+    with ExitStack() as held:
+        try:
+            descriptors = [_open_folder(folder, held)]
+            with suppress(FileNotFoundError):  # It may have been deleted.
+                descriptors.append(_open(folder / LOCK_NAME, held, os.O_RDONLY))
+            is_free = all(_lock(each, fcntl.LOCK_SH) for each in descriptors)
+        except OSError:
+            return None
     return None if is_free else _words_for_holder(folder / LOCK_NAME)
+
+
+def _open_locks(folder: Path, held: ExitStack, flags: int) -> list[int]:
+    """Open what is locked: the folder, and the file that older versions lock alone."""
+    return [_open_folder(folder, held), _open(folder / LOCK_NAME, held, flags)]
+
+
+def _open_folder(folder: Path, held: ExitStack) -> int:
+    return _open(folder, held, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _open(path: Path, held: ExitStack, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    held.callback(os.close, descriptor)
+    return descriptor
+
+
+def _lock_all(descriptors: Sequence[int], kind: int, folder: Path) -> bool:
+    """Lock all or none of them; say whether they are locked."""
+    with _writing(folder):
+        if all(_lock(each, kind) for each in descriptors):
+            return True
+        for each in descriptors:
+            fcntl.flock(each, fcntl.LOCK_UN)
+    return False
 
 
 def _lock(descriptor: int, kind: int) -> bool:
@@ -215,7 +334,11 @@ def _lock(descriptor: int, kind: int) -> bool:
 
 def _words_for_holder(lock: Path) -> str:
     try:
-        holder = json.loads(lock.read_bytes())
-        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
+        return words_for(json.loads(lock.read_bytes()))
+    except (OSError, ValueError, LookupError, TypeError):
         return "another process"
+
+
+def words_for(process: Mapping[str, Any]) -> str:
+    """Return words for what `this_process` has returned in another process."""
+    return f"process {process['pid']} on {process['host']} since {process['since']}"

@@ -112,12 +112,10 @@ def find_unfinished(
     ended for good.
     """
     if run is None:
-        rows = [row for path in ledgers(state) for row in _open(path)]
-        found = [_unfinished(row) for row in sorted(rows, key=lambda row: row["started_utc_ns"])]
-        fitting = [each for each in found if target in {None, each.target}]
+        found = unfinished_runs(state, target)
         # A pipe's run only its own command can go on with.
-        files = [each for each in fitting if not each.is_piped]
-        return next(reversed(files or fitting), None)
+        files = [each for each in found if not each.is_piped]
+        return next(reversed(files or found), None)
     with reading(find_ledger(state, run)) as ledger:
         row = ledger.execute("SELECT * FROM run WHERE name = ?", (run,)).fetchone()
     if row["action"] == MIRROR:
@@ -130,6 +128,13 @@ def find_unfinished(
     raise UsageError(
         f"run {run} is {row['status']}: there is nothing to resume", hint=_HINTS.get(row["status"])
     )
+
+
+def unfinished_runs(state: Path, target: tuple[str, str, str] | None) -> list[UnfinishedRun]:
+    """Return the pushes that can be gone on with, the earliest first; see `find_unfinished`."""
+    rows = [row for path in ledgers(state) for row in _open(path)]
+    found = [_unfinished(row) for row in sorted(rows, key=lambda row: row["started_utc_ns"])]
+    return [each for each in found if target in {None, each.target}]
 
 
 _HINTS = {

@@ -36,3 +36,5 @@ class RunResult:
     hint: str | None = None
     files: Sequence[SourceFile] = ()
     """The files that were read; none if it is not known, or nothing is read from files."""
+    bug: Exception | None = None
+    """The error that only a mistake in this program explains, if one ended the run."""

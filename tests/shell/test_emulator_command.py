@@ -144,7 +144,7 @@ def process(tmp_path: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[
             running.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_it_says_where_it_listens_and_a_signal_ends_it_well(
     tmp_path: Path, number: signal.Signals
 ) -> None:

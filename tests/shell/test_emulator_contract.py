@@ -149,6 +149,41 @@ async def test_a_refusal_has_the_api_s_error_body_and_is_counted(
     assert report["uids"] == {"received": 0, "applied": 0}
 
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY", "PURGE")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("address", "allowed", "breach"),
+    [
+        (ADDRESS, "POST", "wrong_method"),
+        ("/_emulator/health", "GET", None),
+        ("/_emulator/report", "GET", None),
+        ("/_emulator/reset", "POST", None),
+        ("/_emulator/cohorts/c/members", "GET", None),
+        ("/", None, "wrong_address"),
+        (ADDRESS + "/", None, "wrong_address"),
+        ("/_emulator/nowhere", None, "wrong_address"),
+    ],
+)
+async def test_each_method_at_each_address_is_allowed_or_405_and_404_is_of_addresses_alone(
+    method: str, address: str, allowed: str | None, breach: str | None
+) -> None:
+    async with (
+        calling() as caller,
+        caller.session.request(method, caller.running.url + address, data=b"{}") as response,
+    ):
+        answered, headers = response.status, response.headers
+        report = await caller.report()
+    if method == allowed or (method, allowed) == ("HEAD", "GET"):
+        assert answered not in {404, 405} or address.endswith("members")
+    elif allowed is None:
+        assert (answered, report["breaches"]) == (404, {breach: 1})
+    else:
+        assert (answered, headers["Allow"]) == (405, allowed)
+        assert report["breaches"] == ({breach: 1} if breach else {})
+
+
 @pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf-8"'])
 async def test_a_media_type_may_say_utf_8(charset: str) -> None:
     async with calling() as caller:

@@ -131,7 +131,7 @@ def test_a_folder_that_takes_no_file_is_refused(
     def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(Path, "write_bytes", fail)
+    monkeypatch.setattr(os, "write", fail)
     with pytest.raises(kind) as caught:
         make_folder(tmp_path / "state")
     assert str(tmp_path) in caught.value.message

@@ -129,12 +129,11 @@ class Writer:
             value = function(self._connection)
             self._life.reach(f"inside {name}")
             self._connection.execute("COMMIT")
-        except UNREADABLE as error:
+        except BaseException as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            raise translate(error, self._path) from error
-        except CohortSyncError:
-            self._connection.execute("ROLLBACK")
+            if isinstance(error, UNREADABLE):
+                raise translate(error, self._path) from error
             raise
         self._life.reach(f"after {name}")
         await asyncio.sleep(patience_seconds + COMMIT_SECONDS)

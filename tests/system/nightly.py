@@ -18,6 +18,7 @@ from urllib.parse import quote
 from clean_room import API_KEY, ENGINE, PATIENCE_SECONDS, WORKSPACE, environment
 from emulated_api import COHORT
 
+from engine import signals
 from engine.cli import main
 
 TARGET = ("--cohort-id", COHORT, "--cohort-name", "Night")
@@ -125,7 +126,7 @@ class Night:
 
     def run(self, *arguments: str, folder: Path | None = None) -> Ended:
         """Run a command inside this process, which is quicker."""
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.getsignal(number) for number in signals.STOPS}
         stdout, stderr = io.StringIO(), io.StringIO()
         with (
             patch.dict(os.environ, environment(self.folder, **self.variables), clear=True),

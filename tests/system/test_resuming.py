@@ -320,3 +320,82 @@ def test_resume_passes_over_runs_of_other_targets(
     assert later.status == 3
     ended = night.run("resume", "--json")
     assert (ended.status, ended.document["run"]) == (0, half_done)
+
+
+@pytest.fixture
+def unfinished(night: Night, emulate: Callable[..., Emulator]) -> list[str]:
+    """Leave three cohorts' runs unfinished, and return their names, the earliest first."""
+    night.url = emulate("--fault-at", "401=2", "--fault-at", "401=4", "--fault-at", "401=6").url
+    night.configure()
+    names = []
+    for cohort in ("a", "b", "c"):
+        night.write(f"{cohort}.txt", 300)
+        ended = night.run("push", f"{cohort}.txt", *cohort_options(cohort), "--json")
+        assert ended.status == 3
+        names.append(ended.document["run"])
+    return names
+
+
+def cohort_options(cohort: str) -> tuple[str, ...]:
+    return ("--cohort-id", cohort, "--cohort-name", cohort.upper())
+
+
+def unfinished_now(night: Night) -> list[str]:
+    return [name for (name,) in night.query("SELECT name FROM run WHERE status <> 'finished'")]
+
+
+def test_resume_names_the_unfinished_runs_that_it_does_not_go_on_with(
+    night: Night, unfinished: list[str]
+) -> None:
+    ended = night.run("resume", "--json")
+    assert (ended.status, ended.document["run"]) == (0, unfinished[-1])
+    assert f"{unfinished[0]}, {unfinished[1]}; `cohortsync resume --all`" in ended.stderr
+    assert unfinished_now(night) == unfinished[:-1]
+
+
+def test_resume_all_goes_on_with_each_unfinished_run(night: Night, unfinished: list[str]) -> None:
+    ended = night.run("resume", "--all", "--json")
+    document = ended.document
+    assert (ended.status, document["status"]) == (0, "finished")
+    assert [each["run"] for each in document["runs"]] == unfinished
+    assert {each["uids"]["accepted"] for each in document["runs"]} == {300}
+    assert unfinished_now(night) == []
+    nothing = night.run("resume", "--all", "--json")
+    assert (nothing.status, nothing.document["status"]) == (0, "nothing_to_resume")
+
+
+def test_resume_all_goes_on_past_a_run_that_fails_and_exits_with_the_worst(
+    night: Night, unfinished: list[str]
+) -> None:
+    (night.folder / "b.txt").unlink()
+    ended = night.run("resume", "--all", "--json")
+    document = ended.document
+    assert ended.status == 2
+    assert [each["exit_status"] for each in document["runs"]] == [0, 2, 0]
+    assert [each["run"] for each in document["runs"]] == unfinished
+    assert document["runs"][1]["status"] == document["status"] == "failed"
+    assert "b.txt" in document["reason"]
+    assert unfinished_now(night) == [unfinished[1]]
+    shown = night.run("resume", "--all")
+    assert shown.status == 2
+    assert unfinished[1] in shown.stderr
+
+
+def test_resume_all_ends_at_a_signal_and_names_what_is_left(
+    night: Night, unfinished: list[str]
+) -> None:
+    night.configure(limits={"requests": 1, "per_seconds": 2.0})
+    running = night.start("resume", "--all", "--json")
+    until(lambda: "event=opened" in running.stderr, "the first run goes on")
+    running.process.send_signal(signal.SIGTERM)
+    document = running.wait().document
+    assert document["exit_status"] == 75
+    assert [each["run"] for each in document["runs"]] == unfinished
+    assert "SIGTERM" in document["runs"][0]["reason"]
+    assert "a signal came" in document["runs"][1]["reason"]
+
+
+def test_resume_takes_a_name_or_all(night: Night, unfinished: list[str]) -> None:
+    ended = night.run("resume", unfinished[0], "--all", "--json")
+    assert ended.status == 2
+    assert "--all" in ended.document["reason"]

@@ -1,0 +1,286 @@
+"""The one way in which a run ends: folded, accounted for, written down and returned.
+
+Each step is tried whatever became of the one before it. So the accounts are written and returned
+when the work fails, when the snapshot cannot be moved, and when the program itself is wrong.
+"""
+
+import asyncio
+import errno
+import sqlite3
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
+
+from engine.delivery.stop import Stop
+from engine.errors import (
+    CohortSyncError,
+    ExitStatus,
+    IncompleteError,
+    LedgerError,
+    SourceError,
+    StateFullError,
+)
+from engine.ledger.files import files_of
+from engine.ledger.ledger import Ledger
+from engine.ledger.records import FAILED, RunState
+from engine.ledger.schema import translate
+from engine.pacing import PaceRecord
+from engine.report.accounts import Accounts, account
+from engine.report.result import RunResult
+from engine.source.files import SourceFile
+
+T = TypeVar("T")
+
+BUG_HINT = "this is a bug in cohortsync; keep the state folder and report it"
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a run stands when this process ends its work on it."""
+
+    status: str
+    exit_status: ExitStatus
+    reason: str | None = None
+    hint: str | None = None
+
+
+class OpenRun(Protocol):
+    """A run that this process works on, as its end needs it."""
+
+    state: RunState | None
+    """None until the run is in the ledger."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where it is recorded."""
+
+    @property
+    def pace(self) -> PaceRecord | None:
+        """How it kept to the ceiling; None if it never came to sending."""
+
+    async def fold(self, accounts: Accounts | None, stop: Stop | None) -> None:
+        """Let the snapshot know of what was sent. `accounts` are None where they are unreadable."""
+
+    def end(self, accounts: Accounts, stop: Stop | None) -> End:
+        """Say how the run stands; `stop` is what ended it early."""
+
+
+def status_of(exit_status: ExitStatus, error: CohortSyncError | None = None) -> str:
+    """Return the status of a run that ended so; `error` is what stopped it, if an error did."""
+    if exit_status is ExitStatus.USAGE and isinstance(error, SourceError):
+        return "source_failed"
+    return _STATUS[exit_status]
+
+
+_STATUS = {
+    ExitStatus.ACCEPTED: "finished",
+    ExitStatus.PARTIAL: "finished",
+    # What runs here is to blame, such as a proxy's password, and not the export.
+    ExitStatus.USAGE: FAILED,
+    ExitStatus.REFUSED: "refused",
+    ExitStatus.GUARDED: "guarded",
+    # What a bug has left can be gone on with; a run that does not balance is closed for good.
+    ExitStatus.UNBALANCED: "incomplete",
+    ExitStatus.INCOMPLETE: "incomplete",
+}
+
+
+async def enter(run: OpenRun, entry: Awaitable[RunState]) -> RunState:
+    """Await `entry`, which puts the run into the ledger; note its state, and return it.
+
+    A cancellation meanwhile is raised once the state is known: else nobody would end the run.
+    """
+    task = asyncio.ensure_future(entry)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.cancelled():
+            run.state = await task
+        raise
+    state = run.state = task.result()
+    return state
+
+
+async def run_to_end(run: OpenRun, work: Callable[[], Awaitable[Stop | None]]) -> RunResult:
+    """Do `work`, which enters the run and returns what stopped it, and end the run.
+
+    Returns the accounts however the run ended. What the work raises before the run is entered comes
+    through as it is. A cancellation is raised again once the accounts are written. Raises a
+    `CohortSyncError` that names the run where its accounts cannot be read at all.
+    """
+    ending = _Ending(run)
+    stop = await ending.attempt(work)
+    if run.state is None:
+        raise ending.first or RuntimeError("work ends before it enters its run")
+    ending.stop = ending.stop or stop
+    gone = run.ledger.gone
+    if gone is not None and ending.bug is None:  # Whatever failed besides followed from that.
+        ending.stop = Stop.of(gone)
+    accounts = await ending.attempt(ending.accounts)
+    if gone is None:
+        await ending.attempt(
+            lambda: run.fold(accounts, ending.stop), "the snapshot was not moved: "
+        )
+    end = await ending.finish(accounts)
+    final = await ending.attempt(ending.accounts)
+    if final is None:
+        end = await ending.amend(end)
+    accounts = final or accounts
+    files = await ending.attempt(ending.files) or ()
+    if ending.interruption is not None:
+        raise ending.interruption
+    if accounts is None:
+        raise ending.unaccounted()
+    accounts = replace(
+        accounts,
+        status=end.status,
+        exit_status=int(end.exit_status),
+        reason=end.reason,
+    )
+    return RunResult(accounts, end.exit_status, end.hint, files, ending.bug)
+
+
+class _Ending:
+    """The end of one run, and what has gone wrong on the way to it."""
+
+    def __init__(self, run: OpenRun) -> None:
+        self._run = run
+        self.stop: Stop | None = None
+        """What ends the run early: the first thing that did, unless a bug came later."""
+        self.first: BaseException | None = None
+        self.last: BaseException | None = None
+        """The first exception, and the last."""
+        self.bug: Exception | None = None
+        """The first exception that only a mistake of ours explains."""
+        self.interruption: BaseException | None = None
+        """The last cancellation or `KeyboardInterrupt`, which the caller waits for."""
+        self._pace: PaceRecord | None = None
+
+    async def attempt(self, step: Callable[[], Awaitable[T]], prefix: str = "") -> T | None:
+        """Return what a step returns; note what it raises, and return None."""
+        try:
+            return await step()
+        except GeneratorExit:  # Nobody awaits this run any more: no step of it can wait.
+            raise
+        except Exception as error:  # noqa: BLE001 - the run ends whatever it is
+            self._note(error, prefix)
+        except BaseException as error:  # noqa: BLE001 - raised again once the run has ended
+            self.first = self.first or error
+            self.last = self.interruption = error
+            self.stop = self.stop or Stop(
+                ExitStatus.INCOMPLETE, "cancelled", "run the same command again to go on"
+            )
+        return None
+
+    def _note(self, error: Exception, prefix: str) -> None:
+        self.first = self.first or error
+        self.last = error
+        named = error if isinstance(error, CohortSyncError) else _outside_cause(error, self._ledger)
+        if named is not None:
+            stop = Stop.of(named)
+            self.stop = self.stop or replace(stop, reason=prefix + stop.reason)
+            return
+        self.bug = self.bug or error
+        if self.stop is None or self.stop.exit_status is not ExitStatus.UNBALANCED:
+            before = f", after: {self.stop.reason}" if self.stop else ""
+            kind = type(error).__name__
+            self.stop = Stop(ExitStatus.UNBALANCED, f"{prefix}a bug, {kind}{before}", BUG_HINT)
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self._run.ledger
+
+    async def accounts(self) -> Accounts:
+        """Read the accounts by the connection that wrote them, which nothing can take away."""
+        state = self._run.state
+        if state is None:
+            raise RuntimeError("a run has accounts once it is entered")
+        name = state.name
+
+        def read(connection: sqlite3.Connection) -> Accounts:
+            connection.row_factory = sqlite3.Row
+            try:
+                return account(connection, name)
+            finally:
+                connection.row_factory = None
+
+        return await self._ledger.write(read)
+
+    async def files(self) -> list[SourceFile]:
+        """Read which files the run has read."""
+        state = self._run.state
+        if state is None:
+            raise RuntimeError("a run has files once it is entered")
+        return await self._ledger.write(lambda c: files_of(c, state.name))
+
+    async def finish(self, accounts: Accounts | None) -> End:
+        """Write down how the run stands, and return that."""
+        self._pace = await self.attempt(self._read_pace)
+        end = await self.attempt(lambda: self._judged(accounts)) or self._stopped()
+        if not await self.attempt(lambda: self._enter(end), "the end was not written: "):
+            end = await self.amend(end)
+        return end
+
+    async def amend(self, end: End) -> End:
+        """Write the end once more after a failure: the run must not be left as running.
+
+        Returns the end that the failure makes of it. An interruption makes none: what was to be
+        written stands.
+        """
+        if self.last is not self.interruption:
+            end = self._stopped()
+        await self.attempt(lambda: self._enter(end))
+        return end
+
+    async def _read_pace(self) -> PaceRecord | None:
+        return self._run.pace
+
+    async def _judged(self, accounts: Accounts | None) -> End:
+        if accounts is None:
+            return self._stopped()
+        if accounts.imbalance:
+            reason = f"accounting mismatch: {accounts.imbalance}"
+            return End("unbalanced", ExitStatus.UNBALANCED, reason, BUG_HINT)
+        return self._run.end(accounts, self.stop)
+
+    def _stopped(self) -> End:
+        stop = self.stop or Stop(ExitStatus.UNBALANCED, "a bug: the run has no end", BUG_HINT)
+        status = status_of(stop.exit_status, stop.error)
+        return End(status, stop.exit_status, stop.reason, stop.hint)
+
+    async def _enter(self, end: End) -> bool:
+        state = self._run.state
+        if state is None:
+            raise RuntimeError("a run is finished once it is entered")
+        await self._ledger.finish(state, end.status, end.exit_status, end.reason, self._pace)
+        return True
+
+    def unaccounted(self) -> CohortSyncError:
+        """Return the error of a run whose accounts cannot be read."""
+        stop = self._stopped()
+        error = CohortSyncError(stop.reason or "the accounts cannot be read", hint=stop.hint)
+        error.exit_status = stop.exit_status
+        error.run = self._run.state.name if self._run.state else None
+        error.__cause__ = self.bug or self.first
+        return error
+
+
+def _outside_cause(error: Exception, ledger: Ledger) -> CohortSyncError | None:
+    """Name an error that comes from outside the program; None where it is a mistake of ours."""
+    if isinstance(error, sqlite3.Error):
+        translated = translate(error, ledger.path)
+        return translated if isinstance(translated, CohortSyncError) else None
+    if isinstance(error, MemoryError):
+        return IncompleteError("there is not enough memory", hint="run the same command again")
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    place = "a file" if error.filename is None else str(error.filename)
+    told = f"{place} cannot be read or written: {error.strerror}"
+    if error.errno in _FULL:
+        return StateFullError(told, hint="make room on that disk, then run the same command again")
+    if error.errno in _SCARCE:
+        return IncompleteError(told, hint="run the same command again")
+    return LedgerError(told, hint="check the permissions of that folder")

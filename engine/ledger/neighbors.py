@@ -1,0 +1,100 @@
+"""Processes that work on one workspace from several state folders: each is told of the others.
+
+They do not share a ledger, so each keeps to the ceiling by itself, and together they may exceed it.
+Each announces itself by a file that it locks, in folders that only this user can write to.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from engine.ledger.place import is_still, this_process, words_for
+
+_DIGEST_CHARACTERS = 32
+
+
+def runtime_folders() -> list[Path]:
+    """Return the folders in which processes of this user can find each other.
+
+    There may be several: cron has no `XDG_RUNTIME_DIR` where a login has one.
+    """
+    user = os.getuid()
+    named = os.environ.get("XDG_RUNTIME_DIR")
+    roots = [Path(named)] if named else []
+    roots.append(Path("/run/user", str(user)))
+    folders = [root / "cohortsync" for root in roots if root.is_absolute() and root.is_dir()]
+    return list(dict.fromkeys([*folders, Path(tempfile.gettempdir(), f"cohortsync-{user}")]))
+
+
+@contextmanager
+def announced(endpoint: str, workspace: str, state: Path) -> Iterator[list[str]]:
+    """Announce this process during the block; yield a sentence for each other one of the workspace.
+
+    `endpoint` is the endpoint's identity. Nothing is raised where nothing can be announced.
+    """
+    name = hashlib.sha256(f"{endpoint}\n{workspace}".encode()).hexdigest()[:_DIGEST_CHARACTERS]
+    found: list[str] = []
+    with ExitStack() as held:
+        for folder in runtime_folders():
+            with suppress(OSError):
+                if _is_ours(folder):
+                    own = _announce(folder, name, state, held)
+                    found += _others(folder, name, own)
+        yield list(dict.fromkeys(found))
+
+
+def _is_ours(folder: Path) -> bool:
+    """Make a folder if need be; say whether only this user can write to it."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+
+
+def _announce(folder: Path, name: str, state: Path, held: ExitStack) -> Path:
+    path = folder / f"{name}-{secrets.token_hex(8)}"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    held.callback(os.close, descriptor)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    held.callback(_withdraw, path)
+    os.write(descriptor, json.dumps(this_process() | {"state": str(state)}).encode())
+    return path
+
+
+def _withdraw(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
+
+
+def _others(folder: Path, name: str, own: Path) -> Iterator[str]:
+    """Yield a sentence for each file that a living process holds; delete those of dead ones."""
+    for path in sorted(folder.glob(f"{name}-*")):
+        if path == own:
+            continue
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                if _is_free(descriptor):
+                    # An empty one may be about to be locked.
+                    if os.fstat(descriptor).st_size and is_still(path, os.fstat(descriptor)):
+                        path.unlink()
+                    continue
+                told = json.loads(path.read_bytes())
+                yield f"{words_for(told)} works on this workspace too, from {told['state']}"
+            finally:
+                os.close(descriptor)
+
+
+def _is_free(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,50 @@
+"""A ledger whose file was removed while it was in use: written anew from the open connection."""
+
+import json
+import os
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+
+from engine.errors import CohortSyncError
+from engine.ledger.place import LOCK_NAME, make_folder, sole_writer_at_once, this_process
+
+_WHATEVER_FAILS = (OSError, sqlite3.Error, CohortSyncError)
+"""Nothing is raised where a ledger cannot be put back: the run has its reason already."""
+
+
+def copy_beside(connection: sqlite3.Connection, path: Path) -> Path | None:
+    """Copy what `connection` reads to a file beside `path`; return that, or None if it fails.
+
+    The pace of the requests that were sent is in it, so that a new run keeps to the ceiling, and
+    which snapshot counts, so that its loss is noticed.
+    """
+    draft = path.with_name(f"{path.name}.put-back-{os.getpid()}")
+    with suppress(*_WHATEVER_FAILS):
+        make_folder(path.parent)
+        draft.touch(mode=0o600)
+        with closing(sqlite3.connect(draft)) as copy:
+            connection.backup(copy)
+        return draft
+    return None
+
+
+def put_back(draft: Path, path: Path) -> None:
+    """Let the copy take the place of the ledger, unless there is another; else delete it.
+
+    The connection that it was copied from is closed by now, and has taken its other files along.
+    """
+    with suppress(*_WHATEVER_FAILS), sole_writer_at_once(path.parent) as is_free:
+        if (is_free or _is_held_here(path.parent)) and not path.exists():
+            draft.replace(path)
+    with suppress(OSError):
+        draft.unlink(missing_ok=True)
+
+
+def _is_held_here(folder: Path) -> bool:
+    """Say whether this process holds the folder's lock: then only the file was removed."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        holder = json.loads((folder / LOCK_NAME).read_bytes())
+        here = this_process()
+        return all(holder[key] == here[key] for key in ("pid", "host"))
+    return False

@@ -1,0 +1,122 @@
+"""The signals that stop the command, from its first line to its last.
+
+This module is imported before all others, so that a signal during the imports ends the process like
+any later one. It imports nothing that takes time.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+from engine.errors import ExitStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals that stop a run."""
+
+_Handler = Callable[[int, FrameType | None], None]
+
+
+class InterruptedCommandError(KeyboardInterrupt):
+    """A signal came while a command had something to clean up; see `raised`."""
+
+
+def leave_at_once() -> None:
+    """From now on a signal ends the process with one line and exit status 75.
+
+    Nothing is cleaned up: outside a run nothing is under way that needs it.
+    """
+    _install(_leave)
+
+
+def leave_with(status: int) -> None:
+    """From now on a first signal is ignored, and a second ends the process with `status`.
+
+    This is for a command that knows how it ended and has yet to show it.
+    """
+    heard: list[int] = []
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        heard.append(number)
+        if len(heard) > 1:
+            os._exit(status)
+
+    _install(leave)
+
+
+def ignore() -> None:
+    """From now on ignore them: how the command ended is known and shown."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def passed_to(hear: Callable[[str], None]) -> "Iterator[None]":
+    """Call `hear` with the name of each signal that comes during the block.
+
+    It is called in the main thread, between two instructions of whatever runs there.
+    """
+    with _installed(lambda number, _: hear(_name(number))):
+        yield
+
+
+@contextmanager
+def raised() -> "Iterator[None]":
+    """Raise `InterruptedCommandError` where the block is when a signal comes."""
+    with _installed(_raise):
+        yield
+
+
+def interruption(number: int) -> str:
+    """Return the sentence for a signal outside a run."""
+    return f"{_name(number)} received while no run was under way"
+
+
+def _install(handler: _Handler) -> None:
+    for number in STOPS:
+        # A process that was started to outlive its terminal goes on ignoring its end.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _installed(handler: _Handler) -> "Iterator[None]":
+    before = {number: signal.getsignal(number) for number in STOPS}
+    _install(handler)
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def _name(number: int) -> str:
+    return signal.Signals(number).name
+
+
+def _raise(number: int, _frame: FrameType | None) -> NoReturn:
+    raise InterruptedCommandError(interruption(number))
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    # An exception would be swallowed by some imports and printed as a traceback by others.
+    reason = interruption(number)
+    _write(2, f"error: {reason}\n")
+    if "--json" in sys.argv:
+        _write(
+            1,
+            f'{{"run": null, "status": "failed", "exit_status": {ExitStatus.INCOMPLETE:d}, '
+            f'"reason": "{reason}", "hint": null, "schema_version": 1}}\n',
+        )
+    os._exit(ExitStatus.INCOMPLETE)
+
+
+def _write(descriptor: int, text: str) -> None:
+    with suppress(OSError):
+        os.write(descriptor, text.encode())

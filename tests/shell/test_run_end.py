@@ -1,0 +1,280 @@
+"""However a run ends, its accounts are written, returned and true.
+
+A failure is raised at each step of ours after the run was entered, wherever that step is: the first
+time that it is taken, and the last.
+"""
+
+import asyncio
+import errno
+import sqlite3
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from far_side import FarSide
+from whole_push import Ended, Pushes
+
+import engine
+from engine import closing as run_closing
+from engine.errors import ExitStatus, LedgerError
+from engine.plan.settings import MirrorSettings
+from engine.report.result import RunResult
+from exports import Export, Row
+
+OLD = [f"u{number:04}" for number in range(12)]
+NEW = [f"u{number:04}" for number in range(6, 18)]
+
+
+class SQLiteFullError(sqlite3.OperationalError):
+    """What SQLite raises on a full disk."""
+
+    sqlite_errorcode = sqlite3.SQLITE_FULL
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of failure, and the exit status that it leads to; None where it is raised again."""
+
+    make: Callable[[], BaseException]
+    exit_status: ExitStatus | None
+
+
+KINDS = {
+    "ours": Kind(lambda: LedgerError("no"), ExitStatus.USAGE),
+    "full disk": Kind(lambda: OSError(errno.ENOSPC, "no space", "file"), ExitStatus.INCOMPLETE),
+    "no permission": Kind(lambda: OSError(errno.EACCES, "no", "file"), ExitStatus.USAGE),
+    "full ledger": Kind(lambda: SQLiteFullError("full"), ExitStatus.INCOMPLETE),
+    "no memory": Kind(MemoryError, ExitStatus.INCOMPLETE),
+    "bug": Kind(lambda: RuntimeError("a mistake of ours"), ExitStatus.UNBALANCED),
+    "bug of a library": Kind(lambda: KeyError("x"), ExitStatus.UNBALANCED),
+    "interrupt": Kind(KeyboardInterrupt, None),
+    "cancellation": Kind(asyncio.CancelledError, None),
+}
+
+OUTSIDE = (ExitStatus.USAGE, ExitStatus.INCOMPLETE)
+STEPS = tuple(
+    f"{Path(engine.__file__).parent}/{name}"
+    for name in (
+        *("push.py", "night.py", "mirror.py", "desk.py", "sending.py", "snapshots.py", "bases.py"),
+        *("planning.py", "session.py", "ledger/", "report/accounts.py", "plan/"),
+        *("delivery/transport.py",),
+    )
+)
+"""What a run is made of. What ends it is not among them: it has nobody to catch it."""
+NO_STEPS = ("ledger/writer.py", "ledger/place.py", "ledger/schema.py")
+"""Played, or at work before a run is entered and after it has ended."""
+
+AROUND = (
+    *("push", "mirror", "rollback", "apply", "_plan_and_send", "Desk.open", "sole_ledger"),
+    *("Ledger.close", "genexpr>"),
+)
+"""What holds a run, and what follows when it has ended."""
+
+Point = tuple[str, int]
+"""A function, and the how many-th call of it once the run is entered."""
+
+
+@dataclass
+class Tripwire:
+    """Raises at one point; without one, counts the calls."""
+
+    point: Point | None = None
+    error: BaseException | None = None
+    is_armed: bool = False
+    calls: Counter[str] = field(default_factory=Counter)
+    has_fired: bool = False
+    command: "asyncio.Task[Any] | None" = None
+
+    def trace(self, frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if not self.is_armed or event != "call" or self.has_fired or not _is_step(code):
+            return
+        name = f"{Path(code.co_filename).stem}.{code.co_qualname}"
+        self.calls[name] += 1
+        if self.point != (name, self.calls[name]) or self.error is None:
+            return
+        # An interrupt reaches the command itself, not one of its requests.
+        if isinstance(self.error, Exception) or asyncio.current_task() is self.command:
+            self.has_fired = True
+            raise self.error
+
+    @contextmanager
+    def stretched(self) -> Iterator[None]:
+        enter = run_closing.enter
+
+        async def entered(*arguments: Any) -> Any:  # noqa: ANN401 - as `enter` has it
+            self.command = asyncio.current_task()
+            state = await enter(*arguments)
+            self.is_armed = True
+            return state
+
+        before = sys.gettrace()
+        with patch("engine.push.enter", entered), patch("engine.mirror.enter", entered):
+            sys.settrace(self.trace)
+            try:
+                yield
+            finally:
+                sys.settrace(before)
+                self.is_armed = False
+
+
+def _is_step(code: CodeType) -> bool:
+    path = code.co_filename
+    if not path.startswith(STEPS) or path.endswith(NO_STEPS):
+        return False
+    # Making a value is no step; nor is what goes on around all of a run.
+    return not code.co_qualname.endswith(("comp>", "<lambda>", "__init__", *AROUND))
+
+
+class Case:
+    """A cohort and a command that is run on it."""
+
+    def __init__(self, folder: Path, command: str) -> None:
+        self.far_side = FarSide()
+        self.pushes = Pushes(folder, self.far_side, mirroring=MirrorSettings(settle_seconds=1.0))
+        self.command = command
+        self.plan = ""
+        if command in {"mirror", "rollback", "apply"}:
+            self._settle(self.pushes.mirror(OLD))
+        if command == "rollback":
+            self._settle(self.pushes.mirror(NEW))
+        if command == "apply":
+            planned = self.pushes.mirror(NEW, sends=False)
+            assert planned.result is not None
+            self.plan = planned.result.accounts.run or ""
+            self.pushes.machine.pause(10)
+        if command == "resume":
+            self.pushes.push(Export([[Row(uid) for uid in NEW]]), stops_at=(0.3,))
+            self.pushes.machine.pause(10)
+
+    def _settle(self, ended: Ended) -> None:
+        assert ended.exit_status is ExitStatus.ACCEPTED
+        self.pushes.machine.pause(100)
+
+    def run(self) -> Ended:
+        match self.command:
+            case "push" | "resume":
+                return self.pushes.push(Export([[Row(uid) for uid in NEW]]))
+            case "recorded push":
+                return self.pushes.push(Export([[Row(uid) for uid in NEW]]), records=True)
+            case "mirror":
+                return self.pushes.mirror(NEW)
+            case "plan":
+                return self.pushes.mirror(NEW, sends=False)
+            case "rollback":
+                return self.pushes.rollback(1)
+            case "apply":
+                return self.pushes.apply(self.plan)
+        raise AssertionError(self.command)
+
+    def finish(self) -> None:
+        """Run what makes the cohort right, whatever has become of the first try."""
+        self.pushes.machine.pause(100)
+        if self.command == "apply":
+            self.command = "mirror"
+        again = self.run()
+        assert again.exit_status is ExitStatus.ACCEPTED, (again.error, again.result)
+        self.far_side.catch_up()
+        if self.command != "plan":
+            wanted = OLD if self.command == "rollback" else NEW
+            assert self.far_side.members == set(wanted)
+
+    def statuses(self) -> list[tuple[str, int | None]]:
+        with closing(sqlite3.connect(self.pushes.ledger)) as ledger:
+            return ledger.execute("SELECT status, exit_status FROM run ORDER BY run").fetchall()
+
+
+COMMANDS = ("push", "recorded push", "resume", "mirror", "plan", "apply", "rollback")
+
+
+def points_of(folder: Path, command: str) -> list[Point]:
+    case = Case(folder, command)
+    wire = Tripwire()
+    with wire.stretched():
+        ended = case.run()
+    assert ended.exit_status is ExitStatus.ACCEPTED, ended
+    counts = wire.calls
+    return [*((name, 1) for name in counts), *((name, n) for name, n in counts.items() if n > 1)]
+
+
+def check(folder: Path, command: str, point: Point, kind: Kind) -> None:
+    case = Case(folder, command)
+    wire = Tripwire(point, kind.make())
+    told = f"{command}, {point}, {wire.error!r}"
+    interrupted = False
+    with wire.stretched():
+        try:
+            ended = case.run()
+        except KeyboardInterrupt:
+            interrupted = True
+        except asyncio.CancelledError:
+            interrupted = True
+    if not wire.has_fired:
+        return  # Another task had taken that step.
+    if kind.exit_status is None:
+        assert interrupted, told
+        assert case.statuses()[-1][0] != "running", told
+    else:
+        result = ended.result
+        assert result is not None, (told, ended.error)
+        assert result.accounts.run, told
+        assert result.accounts.imbalance is None, told
+        assert result.exit_status == result.accounts.exit_status, told
+        if isinstance(wire.error, OSError):  # On the way to the API it is an outcome like others.
+            assert result.exit_status in {ExitStatus.ACCEPTED, *OUTSIDE}, (told, result)
+        else:
+            assert result.exit_status == kind.exit_status, (told, result)
+        assert result.accounts.reason or not result.exit_status, told
+        assert (result.bug is wire.error) is (kind.exit_status is ExitStatus.UNBALANCED), told
+        _check_truth(case, result, told)
+    case.finish()
+
+
+def _check_truth(case: Case, result: RunResult, told: str) -> None:
+    """Compare the accounts with what the far side was asked, and with what the ledger says."""
+    accounts = result.accounts
+    with closing(sqlite3.connect(case.pushes.ledger)) as ledger:
+        [(status, exit_status, accepted)] = ledger.execute(
+            "SELECT status, exit_status, (SELECT coalesce(sum(uid_count), 0) FROM batch "
+            "WHERE batch.run = run.run AND state = 'accepted') FROM run WHERE name = ?",
+            (accounts.run,),
+        ).fetchall()
+    assert (status, exit_status) == (accounts.status, accounts.exit_status), told
+    known = accounts.mirror.known_rejects if accounts.mirror else 0
+    assert accounts.uids.accepted == accepted, told
+    assert known == 0, told
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_failure_at_a_step_leaves_accounts_that_are_written_returned_and_true(
+    tmp_path: Path, command: str
+) -> None:
+    """Every sixteenth step meets one kind; all steps are for `-m slow`."""
+    kinds = cycle(KINDS.values())
+    for number, point in enumerate(points_of(tmp_path / "dry", command)[len(command) :: 16]):
+        check(tmp_path / str(number), command, point, next(kinds))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_failure_at_each_step_leaves_accounts_that_are_written_returned_and_true(
+    tmp_path: Path, command: str
+) -> None:
+    kinds = cycle(KINDS.values())
+    for number, point in enumerate(points_of(tmp_path / "dry", command)):
+        check(tmp_path / str(number), command, point, next(kinds))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_failure_at_each_step_of_a_push(tmp_path: Path, kind: str) -> None:
+    for number, point in enumerate(points_of(tmp_path / "dry", "push")):
+        check(tmp_path / str(number), "push", point, KINDS[kind])
