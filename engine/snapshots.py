@@ -28,6 +28,7 @@ from engine.ledger.place import make_folder
 from engine.ledger.reader import LedgerReader
 from engine.ledger.records import CohortKey
 from engine.plan.compare import Waiting, leg_path
+from engine.plan.files import names_in
 from engine.plan.fold import FATES, LegFiles, fold
 from engine.plan.planning import abandoned
 from engine.plan.recording import recorded
@@ -132,7 +133,7 @@ class SnapshotStore:
         # A process that died may have left its file behind, which nobody has named.
         making = await self._ledger.write(lambda c: generations.intended(c, self.key))
         known = last.number if last else 0
-        found = (_NUMBERED.fullmatch(path.name) for path in self.folder.glob("*.parquet"))
+        found = (_NUMBERED.fullmatch(name) for name in names_in(self.folder))
         numbers = (int(match[1]) for match in found if match)
         return [number for number in numbers if number > known and number != making]
 

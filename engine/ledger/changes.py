@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 import orjson
 
 from engine.batch import SkippedRows, UidlessRows, blank_among, invalid_among
-from engine.clock import Stamp
 from engine.cohort import Action
 from engine.delivery.outcome import BatchState
 from engine.ledger.records import (
@@ -25,6 +24,7 @@ from engine.ledger.records import (
     Settlement,
     SittingSettings,
 )
+from engine.ledger.totals import store
 
 RESUMABLE = ("running", "incomplete", "refused", "source_failed")
 """The states of a run that the same command goes on with."""
@@ -50,38 +50,6 @@ def identity_of(key: RunKey) -> bytes:
         dict(key.source_identity),
     ]
     return hashlib.sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).digest()
-
-
-def bury_dead(connection: sqlite3.Connection, now: Stamp) -> None:
-    """Settle what a process that died left without an outcome; see `Ledger.recover`."""
-    connection.execute(
-        "UPDATE batch SET may_have_been_applied = 1 WHERE (run, batch) IN "
-        "(SELECT run, batch FROM attempt WHERE outcome IS NULL)"
-    )
-    connection.execute(
-        "UPDATE attempt SET outcome = 'unconfirmed', sent_boot_id = ?, sent_boot_ns = ?, "
-        "sent_utc_ns = ?, reason = 'the process died before it knew the outcome' "
-        "WHERE outcome IS NULL",
-        (now.boot_id, now.boot_ns, now.utc_ns),
-    )
-    conclude_probes(connection, now)
-    connection.execute(
-        "UPDATE sitting SET ended_utc_ns = (SELECT max(intended_utc_ns) FROM attempt "
-        "WHERE attempt.run = sitting.run AND attempt.sitting = sitting.sitting) "
-        "WHERE ended_utc_ns IS NULL"
-    )
-    connection.execute(
-        "UPDATE run SET status = 'incomplete', reason = 'the process died' WHERE status = 'running'"
-    )
-
-
-def conclude_probes(connection: sqlite3.Connection, now: Stamp) -> None:
-    """Enter that the probes under way have ended; they were sent now, at the latest."""
-    connection.execute(
-        "UPDATE probe SET sent_boot_id = ?, sent_boot_ns = ?, sent_utc_ns = ? "
-        "WHERE sent_utc_ns IS NULL",
-        (now.boot_id, now.boot_ns, now.utc_ns),
-    )
 
 
 def unfinished(connection: sqlite3.Connection, identity: bytes) -> tuple[int, str] | None:
@@ -134,11 +102,12 @@ def close_run(  # noqa: PLR0913, PLR0917 - one column each
     exit_status: int | None,
     reason: str | None,
 ) -> None:
-    """Write down how a run stands."""
+    """Write down how a run stands, and what its batches and attempts add up to."""
     connection.execute(
         "UPDATE run SET status = ?, exit_status = ?, reason = ?, finished_utc_ns = ? WHERE run = ?",
         (status, exit_status, reason, now, run),
     )
+    store(connection, run)
 
 
 def insert_run(
@@ -213,6 +182,7 @@ def sit_down_again(
         "finished_utc_ns = NULL WHERE run = ?",
         (run,),
     )
+    connection.execute("DELETE FROM run_totals WHERE run = ?", (run,))
     _sit_down(connection, run, sittings + 1, settings, now)
     return progress(connection, run, name, sittings + 1)
 

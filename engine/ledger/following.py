@@ -93,9 +93,8 @@ def unfolded(connection: sqlite3.Connection, key: CohortKey) -> list[Unfolded]:
 def sent_since(connection: sqlite3.Connection, key: CohortKey, attempt: int) -> list[Unfolded]:
     """Return the followed runs that have sent anything after an attempt, in their order."""
     rows = connection.execute(
-        "SELECT run, name, max(id), followed.attempt FROM run JOIN followed USING (run) "
-        "JOIN attempt AS a USING (run) WHERE partner = ? AND cohort_id = ? "
-        "GROUP BY run HAVING max(id) > ? ORDER BY run",
+        f"SELECT run, name, {_LAST_ATTEMPT} AS last, attempt FROM run JOIN followed USING (run) "  # noqa: S608 - our own words
+        "WHERE partner = ? AND cohort_id = ? AND last > ? ORDER BY run",
         (key.partner, key.cohort_id, attempt),
     )
     return [] if key.is_shadow else [Unfolded(*row) for row in rows]
@@ -155,10 +154,9 @@ def touches(connection: sqlite3.Connection, key: CohortKey) -> list[Touch]:
         "SELECT run, sent_boot_id, sent_boot_ns, sent_utc_ns, EXISTS "
         "(SELECT 1 FROM batch WHERE batch.run = run.run AND leg = 'resend'), EXISTS "
         "(SELECT 1 FROM followed WHERE followed.run = run.run) "
-        "FROM run JOIN attempt USING (run) "
-        "WHERE partner = ? AND cohort_id = ? AND sent_utc_ns IS NOT NULL "
-        "AND id = (SELECT max(id) FROM attempt AS a WHERE a.run = run.run "
-        "AND a.sent_utc_ns IS NOT NULL)",
+        "FROM run JOIN attempt USING (run) WHERE partner = ? AND cohort_id = ? "
+        "AND id = (SELECT id FROM attempt AS a WHERE a.run = run.run "
+        "AND a.sent_utc_ns IS NOT NULL ORDER BY id DESC LIMIT 1)",
         (key.partner, key.cohort_id),
     )
     return [

@@ -11,7 +11,8 @@ import orjson
 from engine.batch import KnownBatch, UidlessRows
 from engine.clock import Clock, Stamp
 from engine.errors import ExitStatus, UsageError
-from engine.ledger import changes
+from engine.ledger import changes, recovery
+from engine.ledger.access import readable_files
 from engine.ledger.place import LEDGER_NAME, make_folder, sole_writer
 from engine.ledger.records import (
     Command,
@@ -45,7 +46,7 @@ class Ledger:
     @classmethod
     def open(cls, path: Path, clock: Clock) -> Self:
         """Open or create the file; `LedgerError` says why it cannot be used."""
-        return cls(open_ledger(path), path, clock)
+        return cls(open_ledger(path, now_utc_ns=clock.stamp().utc_ns), path, clock)
 
     async def close(self) -> None:
         """Finish all writes and close the file."""
@@ -128,7 +129,7 @@ class Ledger:
         sent now, which is the latest that it can have been.
         """
         now = self._clock.stamp()
-        await self._writer.write(lambda connection: changes.bury_dead(connection, now))
+        await self._writer.write(lambda connection: recovery.recover(connection, now))
 
     async def recent_sends(self, count: int) -> list[float]:
         """Return how many seconds ago each of the workspace's last requests was sent.
@@ -183,7 +184,7 @@ class Ledger:
             yield
         finally:
             now = self._clock.stamp()
-            await self._writer.write(lambda c: changes.conclude_probes(c, now))
+            await self._writer.write(lambda c: recovery.conclude_probes(c, now))
 
     async def intend(
         self,
@@ -304,13 +305,14 @@ async def sole_ledger(
 ) -> AsyncIterator[Ledger]:
     """Hold the lock and the ledger in `folder`, which is made, put in order; see `sole_writer`."""
     make_folder(folder)
-    async with sole_writer(folder, wait_seconds, is_stopped, waiting):
-        ledger = Ledger.open(folder / LEDGER_NAME, clock)
-        try:
-            await ledger.recover()
-            yield ledger
-        finally:
-            await ledger.close()
+    with readable_files(folder):
+        async with sole_writer(folder, wait_seconds, is_stopped, waiting):
+            ledger = Ledger.open(folder / LEDGER_NAME, clock)
+            try:
+                await ledger.recover()
+                yield ledger
+            finally:
+                await ledger.close()
 
 
 def _json(pace: PaceRecord) -> str:

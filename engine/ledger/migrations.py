@@ -223,5 +223,26 @@ CREATE TABLE making (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS)
+_VERSION_3 = """
+-- What the batches and attempts of a closed run add up to, so that no reader counts them again.
+CREATE TABLE run_totals (
+    run             INTEGER PRIMARY KEY REFERENCES run,
+    totals          TEXT    NOT NULL,         -- JSON
+    checksum        INTEGER NOT NULL          -- CRC-32 of that
+) STRICT;
+
+-- When the whole file was last checked for damage, in its only row.
+CREATE TABLE integrity_check (
+    id              INTEGER PRIMARY KEY CHECK (id = 1),
+    checked_utc_ns  INTEGER NOT NULL
+) STRICT;
+
+-- So that a query visits the rows that it asks for, however many others there are.
+CREATE INDEX attempt_by_run ON attempt (run, id);
+CREATE INDEX attempt_without_outcome ON attempt (run, batch) WHERE outcome IS NULL;
+CREATE INDEX batch_resent ON batch (run) WHERE leg = 'resend';
+CREATE INDEX rejected_by_uid ON rejected (uid, run);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS, _VERSION_3)
 """Scripts that lead from an empty file to the present version, in order."""

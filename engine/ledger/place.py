@@ -53,11 +53,6 @@ def ledger_folder(state: Path, endpoint_url: str, workspace: str) -> Path:
     return state / quote(endpoint_url, safe="") / quote(workspace, safe="")
 
 
-def ledgers(state: Path) -> list[Path]:
-    """Return every ledger file below a state folder."""
-    return sorted(state.glob(f"*/*/{LEDGER_NAME}"))
-
-
 def make_folder(folder: Path) -> None:
     """Create a folder for a ledger, readable by its owner only, and refuse unfit places.
 
@@ -166,32 +161,31 @@ async def sole_writer(
         os.close(descriptor)
 
 
-@contextmanager
-def sole_writer_at_once(folder: Path) -> Iterator[bool]:
-    """Hold the workspace's lock, if it is free; say whether it is held."""
-    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        yield _lock(descriptor, fcntl.LOCK_EX)
-    finally:
-        os.close(descriptor)
-
-
 def is_held(folder: Path) -> bool:
     """Say whether a living process works in this folder."""
     return holder_of(folder) is not None
 
 
 def holder_of(folder: Path) -> str | None:
-    """Return words for the living process that works in this folder, if there is one."""
+    """Return words for the living process that works in this folder, if there is one.
+
+    Raises `LedgerError` where the lock may not be read, so that nobody can know.
+    """
+    path = folder / LOCK_NAME
     try:
-        descriptor = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise LedgerError(
+            f"{path} cannot be used: {error.strerror}",
+            hint="run it as the user who owns the state folder, or pass --state to use another",
+        ) from error
     try:
         is_free = _lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
-    return None if is_free else _words_for_holder(folder / LOCK_NAME)
+    return None if is_free else _words_for_holder(path)
 
 
 def _lock(descriptor: int, kind: int) -> bool:

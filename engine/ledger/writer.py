@@ -9,7 +9,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from engine.ledger.schema import UNREADABLE, translate
+from engine.ledger.failures import UNREADABLE, translate
 
 T = TypeVar("T")
 

@@ -11,6 +11,17 @@ from typing import BinaryIO
 from engine.errors import CohortSyncError, LedgerError, StateFullError
 
 
+def names_in(folder: Path) -> list[str]:
+    """Return the names in a folder, in no order; none if it is not there.
+
+    Raises `OSError` where it may not be read: `Path.glob` would yield nothing.
+    """
+    try:
+        return [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        return []
+
+
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """Write a file that is there, on the disk, once the block ends well, and not before.

@@ -4,6 +4,7 @@ A batch's file is on the disk before the batch can be sent, and its name tells t
 first uid: cut again after a crash, the same batch takes the same place.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 
 from engine.batch import Batch
 from engine.cohort import Envelope, Leg
+from engine.plan.files import names_in
 from engine.plan.staging import UIDS, write_batches
 
 
@@ -33,7 +35,6 @@ def recording(batches: Iterable[Batch], folder: Path, leg: Leg, known: int) -> I
 
 def recorded(folder: Path, leg: Leg) -> dict[int, Path]:
     """Return the files that are kept of a leg, by the place of the first uid of each, ascending."""
-    found = {
-        int(path.stem.rpartition("-")[2]): path for path in folder.glob(f"{leg.value}-*.parquet")
-    }
-    return dict(sorted(found.items()))
+    wanted = re.compile(rf"{leg.value}-([0-9]+)\.parquet")
+    matches = filter(None, map(wanted.fullmatch, names_in(folder)))
+    return dict(sorted((int(match[1]), folder / match[0]) for match in matches))

@@ -3,17 +3,19 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.errors import OlderLedgerError, UsageError
+from engine.errors import UsageError
+from engine.ledger.access import ledgers, readable_files
 from engine.ledger.beside import plan_folder
 from engine.ledger.changes import MIRROR, RESUMABLE, later_run
-from engine.ledger.place import is_held, ledgers, sole_writer_at_once
+from engine.ledger.failures import readable_errors
+from engine.ledger.place import is_held
 from engine.ledger.plans import plan_of
-from engine.ledger.schema import open_for_reading, open_ledger, readable_errors
+from engine.ledger.schema import check_content, open_for_reading
 from engine.plan.compare import leg_path
 from engine.plan.leg import leg_blocks
 from engine.report.accounts import Accounts, account, timestamp
@@ -52,29 +54,26 @@ class UnfinishedRun:
 def reading(path: Path, *, is_verified: bool = False) -> Iterator[sqlite3.Connection]:
     """Open a ledger to read from, and close it; see `open_for_reading`.
 
-    One of an older version is backed up and migrated first, unless a process works on it.
+    Where what it holds makes no sense to the block, damage that SQLite finds is what is raised.
     """
-    try:
-        connection = open_for_reading(path, is_verified=is_verified)
-    except OlderLedgerError:
-        _migrate(path)
-        connection = open_for_reading(path)
-    try:
-        with readable_errors(path):
-            yield connection
-    finally:
-        connection.close()
+    with closing(open_for_reading(path, is_verified=is_verified)) as connection:
+        try:
+            with readable_errors(path), readable_files(path.parent):
+                yield connection
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            with readable_errors(path):
+                check_content(connection, path)
+            raise
 
 
-def _migrate(path: Path) -> None:
-    with suppress(OSError), sole_writer_at_once(path.parent) as is_ours:
-        if is_ours:
-            open_ledger(path).close()
+def books_of(
+    path: Path, ledger: sqlite3.Connection, run: str, *, is_recounted: bool = False
+) -> Accounts:
+    """Return the accounts of one run; one whose process has died is not taken for running.
 
-
-def books_of(path: Path, ledger: sqlite3.Connection, run: str) -> Accounts:
-    """Return the books of one run; one whose process has died is not taken for running."""
-    accounts = account(ledger, run)
+    See `account` for `is_recounted`.
+    """
+    accounts = account(ledger, run, is_recounted=is_recounted)
     if accounts.status == "running" and not is_held(path.parent):
         return replace(accounts, status="incomplete", reason="the process died")
     return accounts

@@ -33,10 +33,11 @@ from engine.delivery.settings import DeliverySettings
 from engine.desk import Desk
 from engine.endpoint import Endpoint
 from engine.errors import CohortSyncError, ExitStatus
+from engine.ledger.failures import UNREADABLE, translate
 from engine.ledger.place import LEDGER_NAME, ledger_folder
 from engine.ledger.reader import LedgerReader
 from engine.ledger.records import CohortKey, Division
-from engine.ledger.schema import UNREADABLE, open_ledger, translate
+from engine.ledger.schema import open_ledger
 from engine.mirror import apply, mirror, rollback
 from engine.pacing import PacingSettings
 from engine.plan.guards import GuardSettings
