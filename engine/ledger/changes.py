@@ -8,10 +8,10 @@ import socket
 import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import orjson
 
-from engine.batch import SkippedRows, UidlessRows, blank_among, invalid_among
 from engine.cohort import Action
 from engine.delivery.outcome import BatchState
 from engine.ledger.records import (
@@ -25,6 +25,9 @@ from engine.ledger.records import (
     SittingSettings,
 )
 from engine.ledger.totals import store
+
+if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
+    from engine.batch import SkippedRows, UidlessRows
 
 RESUMABLE = ("running", "incomplete", "refused", "source_failed")
 """The states of a run that the same command goes on with."""
@@ -261,9 +264,11 @@ NO_BATCH = 0
 
 
 def enter_uidless(
-    connection: sqlite3.Connection, run: int, rows: UidlessRows, *, is_complete: bool
+    connection: sqlite3.Connection, run: int, rows: "UidlessRows", *, is_complete: bool
 ) -> None:
     """Enter what was read of an export so far, of which no batch can tell."""
+    from engine.batch import blank_among, invalid_among  # noqa: PLC0415 - large; see above
+
     skip(connection, run, NO_BATCH, rows.skipped)
     counts = (rows.records, blank_among(rows.skipped), invalid_among(rows.skipped))
     enter_reading(connection, run, *counts, is_complete=is_complete)
@@ -298,7 +303,7 @@ def _forget_reading(connection: sqlite3.Connection, run: int) -> None:
 
 
 def skip(
-    connection: sqlite3.Connection, run: int, number: int, skipped: Sequence[SkippedRows]
+    connection: sqlite3.Connection, run: int, number: int, skipped: "Sequence[SkippedRows]"
 ) -> None:
     """Enter rows that plan no uid, and the batch that they ride with."""
     connection.executemany(

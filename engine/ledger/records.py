@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.batch import SkippedRows
 from engine.clock import Stamp
 from engine.cohort import Action, Cohort, Leg
 from engine.delivery.outcome import BatchState
+
+if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
+    from engine.batch import SkippedRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class Registration:
     is_last: bool
     payload_bytes: int
     digest: bytes
-    skipped: Sequence[SkippedRows]
+    skipped: "Sequence[SkippedRows]"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from engine.cohort import Leg
@@ -171,7 +172,7 @@ def account(ledger: sqlite3.Connection, name: str, *, is_recounted: bool = False
 
 def _recounted(ledger: sqlite3.Connection, run: sqlite3.Row) -> Totals:
     found, counted = stored(ledger, run["run"]), count(ledger, run["run"])
-    if found not in {None, counted}:
+    if found is not None and found != counted:
         raise LedgerError(
             f"the ledger is corrupt: the totals stored with run {run['name']} are not those of its "
             "batches and attempts",
@@ -286,6 +287,7 @@ def _share(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
+@cache  # A list of runs names few targets.
 def target_label(endpoint_url: str) -> str:
     """Return an endpoint as people should see it; `LedgerError` if it is none."""
     try:

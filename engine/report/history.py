@@ -16,8 +16,6 @@ from engine.ledger.failures import readable_errors
 from engine.ledger.place import is_held
 from engine.ledger.plans import plan_of
 from engine.ledger.schema import check_content, open_for_reading
-from engine.plan.compare import leg_path
-from engine.plan.leg import leg_blocks
 from engine.report.accounts import Accounts, account, timestamp
 from engine.report.planned import plan_document
 
@@ -227,9 +225,16 @@ def _left_alone(path: Path, ledger: sqlite3.Connection, run: str) -> Iterator[Ma
     """Yield the uids that a mirror has left alone, with why they were rejected before."""
     (number,) = ledger.execute("SELECT run FROM run WHERE name = ?", (run,)).fetchone()
     plan = plan_of(ledger, number)
-    for leg, counts in plan.legs.items() if plan else ():
+    known = {leg: each for leg, each in plan.legs.items() if each.known} if plan else {}
+    if not known:
+        return
+    # These read Parquet, whose library is large.
+    from engine.plan.compare import leg_path  # noqa: PLC0415 - see above
+    from engine.plan.leg import leg_blocks  # noqa: PLC0415 - see above
+
+    for leg, counts in known.items():
         leg_file = leg_path(plan_folder(path.parent, run), leg)
-        if not (counts.known and leg_file.exists()):
+        if not leg_file.exists():
             continue
         record = counts.planned
         for block in leg_blocks(leg_file, record, record + counts.known):
