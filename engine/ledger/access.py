@@ -119,11 +119,14 @@ def refuse_emptied(path: Path) -> None:
     A ledger that is not there was moved away; one of no bytes was lost.
     """
     if file_size(path) == 0 and (file_size(log_of(path)) or traces_beside(path)):
-        raise emptied(path)
+        raise LedgerError(
+            f"the ledger {path} is empty, although earlier runs have left files beside it",
+            hint=f"put the ledger back; or {MOVE_AWAY}",
+        )
 
 
 def traces_beside(path: Path) -> list[str]:
-    """Return the names of what runs of this ledger have left in its folder."""
+    """Return the names of what runs of a ledger have left in its folder."""
     folder = path.parent
     try:
         names = sorted(each.name for each in folder.iterdir())
@@ -137,14 +140,6 @@ def traces_beside(path: Path) -> list[str]:
         return []
     except OSError as error:
         raise unreadable(Path(error.filename or folder), error.strerror) from error
-
-
-def emptied(path: Path) -> LedgerError:
-    """Return the error for a ledger that has lost all that it held."""
-    return LedgerError(
-        f"the ledger {path} is empty, although earlier runs have left files beside it",
-        hint=f"put the ledger back; or {MOVE_AWAY}",
-    )
 
 
 class _Immutable(sqlite3.Connection):

@@ -13,13 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from engine.errors import LedgerError
-from engine.ledger.access import (
-    connect_to_read,
-    emptied,
-    refuse_emptied,
-    refuse_unreadable,
-    traces_beside,
-)
+from engine.ledger.access import connect_to_read, refuse_emptied, refuse_unreadable
 from engine.ledger.failures import MOVE_AWAY, readable_errors, translate
 from engine.ledger.migrations import MIGRATIONS
 from engine.ledger.older import show_as_present
@@ -137,8 +131,6 @@ def _check(
     version = _version(connection)
     is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
     if is_empty and version == 0:
-        if traces_beside(path):
-            raise emptied(path)
         return
     if connection.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
         raise LedgerError(f"{path} is not a ledger of cohortsync", hint=MOVE_AWAY)
