@@ -183,12 +183,15 @@ class SnapshotStore:
         runs = [run for run, seconds in left.items() if seconds > 0 and run != but]
         recent = [touch for touch in touches if touch.run in runs]
         unknown = any(not touch.is_followed for touch in recent)
+        has_resent = await self._ledger.write(
+            lambda c: any(following.has_resent(c, touch.run) for touch in recent)
+        )
         return Recent(
             runs,
             max((left[run] for run in runs), default=0.0),
             Waiting(
                 adds=unknown,
-                removes=unknown or 0 in runs or any(touch.has_resent for touch in recent),
+                removes=unknown or 0 in runs or has_resent,
             ),
         )
 

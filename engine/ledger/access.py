@@ -68,7 +68,7 @@ def readable_files(folder: Path) -> Iterator[None]:
         name = error.filename
         if not (isinstance(name, str) and Path(name).is_relative_to(folder)):
             raise
-        raise unreadable(Path(name), error.strerror) from error
+        raise unreadable(Path(name), error.strerror, "read or written") from error
 
 
 def refuse_unreadable(path: Path) -> None:
@@ -105,10 +105,10 @@ def file_size(path: Path) -> int | None:
         raise unreadable(path, error.strerror) from error
 
 
-def unreadable(path: Path, why: str | None) -> LedgerError:
+def unreadable(path: Path, why: str | None, what: str = "read") -> LedgerError:
     """Return the error for a part of the state folder that cannot be read."""
     return LedgerError(
-        f"{path} cannot be used: {why}",
+        f"{path} cannot be {what}: {why}",
         hint="run it as the user who owns the state folder, or pass --state to use another",
     )
 

@@ -39,8 +39,6 @@ class Touch:
 
     run: int
     sent: Stamp
-    has_resent: bool
-    """Whether members that were in already were among it."""
     is_followed: bool
     """Whether the cohort's snapshot knows of it."""
 
@@ -152,17 +150,21 @@ def touches(connection: sqlite3.Connection, key: CohortKey) -> list[Touch]:
     """Return each run that sent anything to the cohort, with its last request."""
     rows = connection.execute(
         "SELECT run, sent_boot_id, sent_boot_ns, sent_utc_ns, EXISTS "
-        "(SELECT 1 FROM batch WHERE batch.run = run.run AND leg = 'resend'), EXISTS "
         "(SELECT 1 FROM followed WHERE followed.run = run.run) "
         "FROM run JOIN attempt USING (run) WHERE partner = ? AND cohort_id = ? "
         "AND id = (SELECT id FROM attempt AS a WHERE a.run = run.run "
         "AND a.sent_utc_ns IS NOT NULL ORDER BY id DESC LIMIT 1)",
         (key.partner, key.cohort_id),
     )
-    return [
-        Touch(run, Stamp(*stamp), bool(has_resent), bool(is_followed))
-        for run, *stamp, has_resent, is_followed in rows
-    ]
+    return [Touch(run, Stamp(*stamp), bool(is_followed)) for run, *stamp, is_followed in rows]
+
+
+def has_resent(connection: sqlite3.Connection, run: int) -> bool:
+    """Say whether members that were in already were among what a run has sent."""
+    found = connection.execute(
+        "SELECT 1 FROM batch WHERE run = ? AND leg = 'resend' LIMIT 1", (run,)
+    ).fetchone()
+    return found is not None
 
 
 _KEPT = """

@@ -240,7 +240,6 @@ CREATE TABLE integrity_check (
 -- So that a query visits the rows that it asks for, however many others there are.
 CREATE INDEX attempt_by_run ON attempt (run, id);
 CREATE INDEX attempt_without_outcome ON attempt (run, batch) WHERE outcome IS NULL;
-CREATE INDEX batch_resent ON batch (run) WHERE leg = 'resend';
 CREATE INDEX rejected_by_uid ON rejected (uid, run);
 """
 

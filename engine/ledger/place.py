@@ -178,7 +178,7 @@ def holder_of(folder: Path) -> str | None:
         return None
     except OSError as error:
         raise LedgerError(
-            f"{path} cannot be used: {error.strerror}",
+            f"{path} cannot be read: {error.strerror}",
             hint="run it as the user who owns the state folder, or pass --state to use another",
         ) from error
     try:
