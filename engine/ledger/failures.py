@@ -2,6 +2,7 @@
 
 import errno
 import sqlite3
+from json import JSONDecodeError
 from pathlib import Path
 
 from engine.errors import LedgerError, StateFullError
@@ -12,8 +13,9 @@ MOVE_AWAY = (
 )
 
 
-UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError, JSONDecodeError)
 """What reading a ledger may fail with; where SQLite quotes broken text, Python can't decode it."""
+_BROKEN_TEXT = ("Could not decode", "malformed JSON")
 
 
 class readable_errors:  # noqa: N801 - it is used as a function is
@@ -45,9 +47,12 @@ _OUTSIDE_CAUSES = frozenset(
 )
 
 
-def translate(error: sqlite3.Error | UnicodeDecodeError | OSError, path: Path) -> Exception:
+def translate(
+    error: sqlite3.Error | UnicodeDecodeError | JSONDecodeError | OSError, path: Path
+) -> Exception:
     """Name an error by what the user can do; one of SQLite's that is our mistake stays as it is."""
-    if isinstance(error, UnicodeDecodeError) or str(error).startswith("Could not decode"):
+    is_text = isinstance(error, UnicodeDecodeError | JSONDecodeError)
+    if is_text or str(error).startswith(_BROKEN_TEXT):
         # It would quote what it found, which may be a uid.
         return LedgerError(f"the ledger {path} is corrupt: broken text", hint=MOVE_AWAY)
     if isinstance(error, OSError):

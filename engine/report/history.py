@@ -109,21 +109,22 @@ def find_unfinished(
     ended for good.
     """
     if run is None:
-        rows = [row for path in ledgers(state) for row in _open(path)]
-        found = [_unfinished(row) for row in sorted(rows, key=lambda row: row["started_utc_ns"])]
+        runs = [run for path in ledgers(state) for run in _open(path)]
+        found = [run for _, run in sorted(runs, key=lambda each: each[0])]
         fitting = [each for each in found if target in {None, each.target}]
         # A pipe's run only its own command can go on with.
         files = [each for each in fitting if not each.is_piped]
         return next(reversed(files or fitting), None)
     with reading(find_ledger(state, run)) as ledger:
         row = ledger.execute("SELECT * FROM run WHERE name = ?", (run,)).fetchone()
+        found_by_name = _unfinished(row)
     if row["action"] == MIRROR:
         raise UsageError(
             f"run {run} is a mirror, which is not resumed",
             hint="run the same mirror again: it plans anew, from what the API has acknowledged",
         )
     if row["status"] in RESUMABLE:
-        return _unfinished(row)
+        return found_by_name
     raise UsageError(
         f"run {run} is {row['status']}: there is nothing to resume", hint=_HINTS.get(row["status"])
     )
@@ -137,7 +138,8 @@ _HINTS = {
 """What to do about a run that has ended for good, by its status."""
 
 
-def _open(path: Path) -> list[sqlite3.Row]:
+def _open(path: Path) -> list[tuple[int, UnfinishedRun]]:
+    """Return the unfinished runs of a ledger, each with when it was started."""
     marks = ", ".join("?" for _ in RESUMABLE)
     with reading(path) as ledger:
         rows = ledger.execute(
@@ -145,7 +147,7 @@ def _open(path: Path) -> list[sqlite3.Row]:
             RESUMABLE,
         ).fetchall()
         return [
-            row
+            (row["started_utc_ns"], _unfinished(row))
             for row in rows
             if later_run(ledger, row["run"], row["partner"], row["cohort_id"]) is None
         ]

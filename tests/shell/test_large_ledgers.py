@@ -54,6 +54,10 @@ def show(state: Path) -> object:
         )
 
 
+def resume(state: Path) -> object:
+    return find_unfinished(state, RUN)
+
+
 ABOUT_ALL: dict[str, Look] = {
     "runs": all_runs,
     "find a run": lambda state: find_ledger(state, RUN),
@@ -284,6 +288,18 @@ def test_a_reader_finds_values_that_a_column_may_not_hold(tmp_path: Path) -> Non
         ledger.execute("UPDATE batch SET leg = 'odd'")
     with pytest.raises(LedgerError, match="corrupt"):
         open_for_reading(path)
+
+
+@pytest.mark.parametrize("column", ["sizes", "exports", "reading"])
+@pytest.mark.parametrize("text", ["{not JSON", "[1, 2"])
+def test_json_that_is_none_is_damage(tmp_path: Path, column: str, text: str) -> None:
+    path = make_large_ledger(tmp_path, runs=6, each=1)
+    with tampering(path) as ledger:
+        ledger.execute(f"UPDATE run SET status = 'incomplete', {column} = ?", (text,))  # noqa: S608 - our own words
+    looks: list[Look] = [show] if column == "sizes" else [ABOUT_ALL["what is unfinished"], resume]
+    for look in looks:
+        with pytest.raises(LedgerError, match="corrupt"):
+            look(tmp_path)
 
 
 @pytest.mark.slow
