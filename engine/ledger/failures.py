@@ -16,6 +16,8 @@ MOVE_AWAY = (
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError, JSONDecodeError)
 """What reading a ledger may fail with; where SQLite quotes broken text, Python can't decode it."""
 _BROKEN_TEXT = ("Could not decode", "malformed JSON")
+_ODD_HEADER = "unsupported file format"
+"""SQLite's words, under no code of its own, for a number in the file's header."""
 
 
 class readable_errors:  # noqa: N801 - it is used as a function is
@@ -65,7 +67,7 @@ def translate(
             f"the ledger {path} cannot be read or written: {error}",
             hint="make room on that disk, then run the same command again",
         )
-    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} or str(error) == _ODD_HEADER:
         return LedgerError(f"the ledger {path} is corrupt: {error}", hint=MOVE_AWAY)
     if code in _OUTSIDE_CAUSES:
         return LedgerError(

@@ -25,7 +25,7 @@ from engine.ledger.records import (
     SittingSettings,
     Verdict,
 )
-from engine.ledger.schema import open_ledger
+from engine.ledger.schema import NONSENSE, check_content, open_ledger
 from engine.ledger.writer import LedgerWriter
 from engine.pacing import PaceRecord
 
@@ -311,6 +311,10 @@ async def sole_ledger(
             try:
                 await ledger.recover()
                 yield ledger
+            except NONSENSE:
+                # Not all of a large file was checked. If it is damaged, that is what to tell.
+                await ledger.write(lambda connection: check_content(connection, ledger.path))
+                raise
             finally:
                 await ledger.close()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from engine.errors import LedgerError
 from engine.ledger.access import connect_to_read, refuse_emptied, refuse_unreadable
-from engine.ledger.failures import MOVE_AWAY, readable_errors, translate
+from engine.ledger.failures import MOVE_AWAY, UNREADABLE, readable_errors, translate
 from engine.ledger.migrations import MIGRATIONS
 from engine.ledger.older import show_as_present
 
@@ -110,7 +110,7 @@ def open_for_reading(
                     check_content(connection, path, None if is_whole else _SUMMARIES)
                 else:
                     _check_copy(connection, path)
-            if is_older(connection):
+            if _version(connection) < len(MIGRATIONS):
                 show_as_present(connection, MIGRATIONS)
     except BaseException:
         connection.close()
@@ -121,7 +121,7 @@ def open_for_reading(
 
 def is_older(connection: sqlite3.Connection) -> bool:
     """Say whether a ledger is of an older version, which the next run migrates."""
-    return _version(connection) < len(MIGRATIONS)
+    return 0 < _version(connection) < len(MIGRATIONS)
 
 
 def _check(
@@ -155,6 +155,26 @@ def check_content(
         findings = connection.execute(f"PRAGMA integrity_check({what})").fetchone()[0]
         if findings != "ok":
             raise LedgerError(f"the ledger {path} is corrupt: {findings}", hint=MOVE_AWAY)
+
+
+NONSENSE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, sqlite3.Error)
+"""What code fails with that is given values that a column may not hold, or rows that are lost."""
+
+
+def failure_of(error: BaseException, connection: sqlite3.Connection, path: Path) -> BaseException:
+    """Return what a failure over a ledger is to be told as; a mistake of ours stays as it is.
+
+    Where values made no sense, it looks for damage: of a large file, not all is checked before.
+    """
+    if isinstance(error, UNREADABLE) and (told := translate(error, path)) is not error:
+        return told
+    if isinstance(error, NONSENSE):
+        try:
+            with readable_errors(path):
+                check_content(connection, path)
+        except LedgerError as damage:
+            return damage
+    return error
 
 
 def _check_copy(connection: sqlite3.Connection, path: Path) -> None:

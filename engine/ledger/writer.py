@@ -9,7 +9,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from engine.ledger.failures import UNREADABLE, translate
+from engine.ledger.schema import failure_of
 
 T = TypeVar("T")
 
@@ -107,7 +107,7 @@ class LedgerWriter:
                 self._connection.execute("COMMIT")
             except BaseException as error:  # noqa: BLE001 - handed to those who wait, whatever it is
                 self._roll_back()
-                failure = translate(error, self._path) if isinstance(error, UNREADABLE) else error
+                failure = failure_of(error, self._connection, self._path)
                 # What the file or the commit itself fails with concerns all of them.
                 is_own = is_begun and len(values) < len(jobs) and failure is error
                 failed = [jobs.pop(len(values))] if is_own else jobs

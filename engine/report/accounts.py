@@ -185,14 +185,20 @@ def _standings(totals: Totals) -> tuple[Mapping[Leg, Standing], Standing]:
     """Return how the uids of each leg stand, and how the batches do."""
     uids: dict[Leg, Counter[str]] = {leg: Counter() for leg in Leg}
     batches: Counter[str] = Counter()
-    for standing, leg, batch_count, uid_count in totals.standings:
-        uids[Leg(leg)][standing] += uid_count
-        batches[standing] += batch_count
-    for leg, uid_count in totals.planned:
-        uids[Leg(leg)]["planned"] = uid_count
-    # Each split puts two parts in the place of one batch.
-    standings = {leg: Standing(**counts) for leg, counts in uids.items()}
-    return standings, Standing(totals.roots + totals.splits, **batches)
+    try:
+        for standing, leg, batch_count, uid_count in totals.standings:
+            uids[Leg(leg)][standing] += uid_count
+            batches[standing] += batch_count
+        for leg, uid_count in totals.planned:
+            uids[Leg(leg)]["planned"] = uid_count
+        # Each split puts two parts in the place of one batch.
+        standings = {leg: Standing(**counts) for leg, counts in uids.items()}
+        return standings, Standing(totals.roots + totals.splits, **batches)
+    except (TypeError, ValueError) as error:
+        raise LedgerError(
+            "the ledger is corrupt: a batch has a state or an operation that is none",
+            hint=MOVE_AWAY,
+        ) from error
 
 
 def _mirrored(

@@ -12,10 +12,9 @@ from engine.errors import UsageError
 from engine.ledger.access import ledgers, readable_files
 from engine.ledger.beside import plan_folder
 from engine.ledger.changes import MIRROR, RESUMABLE, later_run
-from engine.ledger.failures import readable_errors
 from engine.ledger.place import is_held
 from engine.ledger.plans import plan_of
-from engine.ledger.schema import check_content, open_for_reading
+from engine.ledger.schema import failure_of, open_for_reading
 from engine.report.accounts import Accounts, account, timestamp
 from engine.report.planned import plan_document
 
@@ -56,12 +55,13 @@ def reading(path: Path, *, is_verified: bool = False) -> Iterator[sqlite3.Connec
     """
     with closing(open_for_reading(path, is_verified=is_verified)) as connection:
         try:
-            with readable_errors(path), readable_files(path.parent):
+            with readable_files(path.parent):
                 yield connection
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-            with readable_errors(path):
-                check_content(connection, path)
-            raise
+        except Exception as error:
+            failure = failure_of(error, connection, path)
+            if failure is error:
+                raise
+            raise failure from error
 
 
 def books_of(
