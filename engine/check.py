@@ -5,6 +5,7 @@ gives the exit status. Without `live` nothing is sent, and the key itself stays 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -19,12 +20,12 @@ from engine.errors import (
     ExitStatus,
     LedgerError,
     LockHeldError,
-    OlderLedgerError,
     UsageError,
 )
+from engine.ledger.access import ledger_in
 from engine.ledger.ledger import sole_ledger
-from engine.ledger.place import LEDGER_NAME, holder_of, refuse_unfit, try_writing
-from engine.ledger.schema import open_for_reading
+from engine.ledger.place import holder_of, refuse_unfit, try_writing
+from engine.ledger.schema import is_older, open_for_reading
 from engine.reach import Inapplicable, Reach
 from engine.sending import resumed_pacer
 
@@ -141,18 +142,19 @@ def check_state(folder: Path) -> Finding:
 
 
 def check_ledger(folder: Path, state: Finding) -> Finding:
-    """Open the ledger in `folder`, if there is one, and add what is found to `state`."""
-    path = folder / LEDGER_NAME
+    """Check the whole ledger in `folder`, if there is one, and add what is found to `state`."""
     if state.verdict is Verdict.FAILED:
         return state
     try:
-        if path.exists() and path.stat().st_size:
-            open_for_reading(path).close()
-    except OlderLedgerError as older:
-        state = replace(state, detail=f"{state.detail}; {older.message}", hint=older.hint)
-    except LedgerError as error:
+        if (path := ledger_in(folder)) is not None:
+            with closing(open_for_reading(path, is_whole=True)) as ledger:
+                if is_older(ledger):
+                    older = f"{state.detail}; the ledger {path} was written by an older version"
+                    state = replace(state, detail=older, hint="the next push migrates it")
+        holder = holder_of(folder)
+    except CohortSyncError as error:
         return _failure("state", error)
-    if holder := holder_of(folder):
+    if holder:
         hint = "a push has to wait for it, by --wait, or be run later"
         return replace(state, detail=f"{state.detail}; in use by {holder}", hint=hint)
     return state

@@ -20,10 +20,11 @@ from engine.errors import (
     SourceError,
     StateFullError,
 )
+from engine.ledger.failures import translate
 from engine.ledger.files import files_of
 from engine.ledger.ledger import Ledger
 from engine.ledger.records import FAILED, RunState
-from engine.ledger.schema import translate
+from engine.ledger.schema import NONSENSE, check_content
 from engine.pacing import PaceRecord
 from engine.report.accounts import Accounts, account
 from engine.report.result import RunResult
@@ -116,6 +117,8 @@ async def run_to_end(run: OpenRun, work: Callable[[], Awaitable[Stop | None]]) -
     if run.state is None:
         raise ending.first or RuntimeError("work ends before it enters its run")
     ending.stop = ending.stop or stop
+    if isinstance(ending.bug, NONSENSE):
+        await ending.look_for_damage()
     gone = run.ledger.gone
     if gone is not None and ending.bug is None:  # Whatever failed besides followed from that.
         ending.stop = Stop.of(gone)
@@ -188,6 +191,13 @@ class _Ending:
             before = f", after: {self.stop.reason}" if self.stop else ""
             kind = type(error).__name__
             self.stop = Stop(ExitStatus.UNBALANCED, f"{prefix}a bug, {kind}{before}", BUG_HINT)
+
+    async def look_for_damage(self) -> None:
+        """Blame the ledger for a bug if it is damaged: of a large one, not all was checked."""
+        try:
+            await self._ledger.write(lambda c: check_content(c, self._ledger.path))
+        except CohortSyncError as damage:
+            self.bug, self.stop = None, Stop.of(damage)
 
     @property
     def _ledger(self) -> Ledger:

@@ -13,20 +13,22 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from engine.batch import PackingSettings
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.endpoint import Endpoint
 from engine.errors import ConfigError
 from engine.ledger.place import Place
 from engine.pacing import PacingSettings
-from engine.plan.guards import GuardSettings
 from engine.plan.settings import MirrorSettings, PlanningSettings
 from engine.report.settings import AccountingSettings
 from engine.tables import Tables
 from engine.workspace import NO_API_KEY, ApiKey, Workspace, is_workspace_id
+
+if TYPE_CHECKING:  # Beside these stands what reads Arrow: large, and of no use to who only looks.
+    from engine.batch import PackingSettings
+    from engine.plan.guards import GuardSettings
 
 T = TypeVar("T")
 
@@ -44,7 +46,7 @@ class Config:
     """The file that it was read from; None where there was none."""
     workspace: Workspace
     pacing: PacingSettings
-    packing: PackingSettings
+    packing: "PackingSettings"
     delivery: DeliverySettings
     retry: RetrySettings
     accounting: AccountingSettings
@@ -54,12 +56,18 @@ class Config:
     """What is allowed but deserves a look; a sentence each."""
     mirror: MirrorSettings = field(default_factory=MirrorSettings)
     planning: PlanningSettings = field(default_factory=PlanningSettings)
-    guards: GuardSettings = field(default_factory=GuardSettings)
+    guards: "GuardSettings" = field(default_factory=lambda: _default_guards())  # noqa: PLW0108 - defined below
 
     @property
     def place(self) -> Place:
         """Where the workspace's ledger stands, or is to stand."""
         return Place.of(self.state_dir, self.workspace.endpoint, self.workspace.id)
+
+
+def _default_guards() -> "GuardSettings":
+    from engine.plan.guards import GuardSettings  # noqa: PLC0415 - large; see above
+
+    return GuardSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,9 @@ def load(
     Without `need_credentials` the API key is not looked for and `workspace.api_key` is None. Raises
     `ConfigError` with one line a problem, each naming the file or variable, and the key.
     """
+    from engine.batch import PackingSettings  # noqa: PLC0415 - large; see above
+    from engine.plan.guards import GuardSettings  # noqa: PLC0415 - large; see above
+
     assembly = _Assembly(_find(path, environ), environ)
     assembly.notes += [note] if (note := _passed_over(path, environ)) else []
     tables = assembly.tables
@@ -283,7 +294,7 @@ class _Assembly:
         spill = self._beside_file("plan.spill_dir", table.spill_dir)
         return replace(table, spill_dir=str(spill) if spill else None)
 
-    def guards(self, table: GuardSettings) -> GuardSettings:
+    def guards(self, table: "GuardSettings") -> "GuardSettings":
         if (problem := table.problem) is not None:
             self.problems.append(f"{self.path}: {problem}")
         return table

@@ -63,10 +63,6 @@ class LedgerError(CohortSyncError):
     """The ledger cannot be used: corrupt, newer than this program, or in an unfit place."""
 
 
-class OlderLedgerError(LedgerError):
-    """The ledger is of an older version, which the next run brings up to date."""
-
-
 class GuardError(CohortSyncError):
     """A guard stops the run before anything is sent."""
 

@@ -20,8 +20,8 @@ from engine.delivery.stop import Stop
 from engine.desk import Desk
 from engine.errors import ExitStatus, LedgerError, UsageError
 from engine.ledger import changes, plans
+from engine.ledger.access import ledger_in
 from engine.ledger.ledger import Ledger
-from engine.ledger.place import LEDGER_NAME
 from engine.ledger.plans import PlanRecord
 from engine.ledger.records import CohortKey
 from engine.night import APPLIED, CANARY, LASTING, SHADOW, SHOWN, Night
@@ -197,9 +197,9 @@ async def apply(
     """
     looking = Watch(**watch)
     folder = config.place.folder
-    if not (folder / LEDGER_NAME).exists():
+    if (path := ledger_in(folder)) is None:
         raise _no_plan(plan)
-    with reading(folder / LEDGER_NAME) as connection:
+    with reading(path) as connection:
         row = connection.execute("SELECT * FROM run WHERE name = ?", (plan,)).fetchone()
     if row is None or row["action"] != changes.MIRROR:
         raise _no_plan(plan)

@@ -35,7 +35,7 @@ from engine.plan.records import Census, Snapshot
 from engine.plan.session import Compute, Interruption, compute_to_end
 from engine.plan.settings import MirrorSettings, PlanningSettings
 from engine.plan.snapshot_file import verify
-from engine.storage.files import work_folder
+from engine.storage.files import names_in, work_folder
 from engine.storage.temporary import remove_abandoned_folders, remove_abandoned_parts
 
 ADOPTED, IMPORTED, RECONCILED = "adopt", "import", "reconcile"
@@ -141,7 +141,7 @@ class SnapshotStore:
         # A process that died may have left its file behind, which nobody has named.
         making = await self._ledger.write(lambda c: generations.intended(c, self.key))
         known = last.number if last else 0
-        found = (_NUMBERED.fullmatch(path.name) for path in self.folder.glob("*.parquet"))
+        found = (_NUMBERED.fullmatch(name) for name in names_in(self.folder))
         numbers = (int(match[1]) for match in found if match)
         return [number for number in numbers if number > known and number != making]
 
@@ -191,12 +191,15 @@ class SnapshotStore:
         runs = [run for run, seconds in left.items() if seconds > 0 and run != but]
         recent = [touch for touch in touches if touch.run in runs]
         unknown = any(not touch.is_followed for touch in recent)
+        has_resent = await self._ledger.write(
+            lambda c: any(following.has_resent(c, touch.run) for touch in recent)
+        )
         return Recent(
             runs,
             max((left[run] for run in runs), default=0.0),
             Waiting(
                 adds=unknown,
-                removes=unknown or 0 in runs or any(touch.has_resent for touch in recent),
+                removes=unknown or 0 in runs or has_resent,
             ),
         )
 

@@ -23,10 +23,7 @@ def runs(
     """List all runs in the state folder, the latest first."""
     from engine.report.history import all_runs
 
-    folder = _state(config, state)
-    if not folder.is_dir():
-        sys.stderr.write(f"no runs: the state folder {folder} is not there\n")
-    found = all_runs(folder)
+    found = all_runs(_state(config, state))
     if as_json:
         documents = [accounts.document() for accounts in found]
         with printing():
@@ -74,7 +71,7 @@ def show(
     _refuse_both(as_json=as_json, as_csv=as_csv)
     path = find_ledger(_state(config, state), run)
     with reading(path) as ledger, printing():
-        accounts = books_of(path, ledger, run)
+        accounts = books_of(path, ledger, run, is_recounted=True)
         files = files_of(ledger, run)
         attempts = attempts_of(ledger, run)
         if as_csv:

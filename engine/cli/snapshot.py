@@ -271,7 +271,7 @@ def _look(where: _Where, look: "Callable[[SnapshotStore, StopSwitch], Awaitable[
     """Look at a cohort's snapshots; whoever works on them goes on meanwhile."""
     from engine.cli.running import stoppable
     from engine.clock import SystemClock
-    from engine.ledger.place import LEDGER_NAME
+    from engine.ledger.access import ledger_in
     from engine.ledger.reader import LedgerReader
     from engine.ledger.records import CohortKey
     from engine.report.history import reading
@@ -286,11 +286,11 @@ def _look(where: _Where, look: "Callable[[SnapshotStore, StopSwitch], Awaitable[
         f"partner {workspace.partner}, workspace {workspace.id} at {workspace.endpoint.label}",
         hint="`cohortsync runs` lists the cohorts that were mirrored",
     )
-    if not (folder / LEDGER_NAME).exists():
+    if (path := ledger_in(folder)) is None:
         raise unknown
 
     async def work(switch: "StopSwitch") -> Any:  # noqa: ANN401 - see above
-        with reading(folder / LEDGER_NAME) as ledger:
+        with reading(path) as ledger:
             store = SnapshotStore(
                 *(folder, LedgerReader(ledger), key, config.mirror, config.planning),
                 SystemClock(),

@@ -23,7 +23,7 @@ def why(
     """Say whether a uid is in a mirrored cohort, since when, and by which request."""
     from engine.cohort import check_id
     from engine.config import load
-    from engine.ledger.place import LEDGER_NAME
+    from engine.ledger.access import ledger_in
     from engine.ledger.records import CohortKey
     from engine.report.history import reading
     from engine.report.why import Inquiry
@@ -36,14 +36,14 @@ def why(
     settings = load(config, endpoint=endpoint, state=state, need_credentials=False)
     workspace = settings.workspace
     folder = settings.place.folder
-    if not (folder / LEDGER_NAME).exists():
+    if (path := ledger_in(folder)) is None:
         raise UsageError(
             f"nothing was ever sent to workspace {workspace.id} at {workspace.endpoint.label} from "
             f"the state folder {settings.state_dir}",
             hint="`cohortsync runs` lists what it knows; --endpoint and --state look elsewhere",
         )
     key = CohortKey(workspace.partner, cohort_id)
-    with reading(folder / LEDGER_NAME) as ledger:
+    with reading(path) as ledger:
         inquiry = Inquiry(ledger, folder, key, uid)
         if not inquiry.knows_cohort:
             raise UsageError(

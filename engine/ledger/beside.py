@@ -7,16 +7,17 @@ from urllib.parse import quote
 from engine.ledger.records import CohortKey
 
 _LONGEST_NAME = 100
+_PLANS, _SNAPSHOTS, _SHADOWS = FOLDERS_BESIDE = ("plans", "snapshots", "shadows")
 
 
 def plan_folder(root: Path, run: str) -> Path:
     """Return the folder that holds the uids of a run, by its name; `root` is the ledger's."""
-    return root / "plans" / run
+    return root / _PLANS / run
 
 
 def snapshot_folder(root: Path, key: CohortKey) -> Path:
     """Return the folder that holds a cohort's snapshots; `root` is the ledger's."""
-    kind = "shadows" if key.is_shadow else "snapshots"
+    kind = _SHADOWS if key.is_shadow else _SNAPSHOTS
     return root / kind / _name(key.partner) / _name(key.cohort_id)
 
 

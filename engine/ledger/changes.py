@@ -8,11 +8,10 @@ import socket
 import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import orjson
 
-from engine.batch import SkippedRows, UidlessRows, blank_among, invalid_among
-from engine.clock import Stamp
 from engine.cohort import Action
 from engine.delivery.outcome import BatchState
 from engine.ledger import files
@@ -26,6 +25,10 @@ from engine.ledger.records import (
     Settlement,
     SittingSettings,
 )
+from engine.ledger.totals import store
+
+if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
+    from engine.batch import SkippedRows, UidlessRows
 
 RESUMABLE = ("running", "incomplete", "refused", "source_failed", "failed")
 """The states of a run that the same command goes on with."""
@@ -51,38 +54,6 @@ def identity_of(key: RunKey) -> bytes:
         dict(key.source_identity),
     ]
     return hashlib.sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).digest()
-
-
-def bury_dead(connection: sqlite3.Connection, now: Stamp) -> None:
-    """Settle what a process that died left without an outcome; see `Ledger.recover`."""
-    connection.execute(
-        "UPDATE batch SET may_have_been_applied = 1 WHERE (run, batch) IN "
-        "(SELECT run, batch FROM attempt WHERE outcome IS NULL)"
-    )
-    connection.execute(
-        "UPDATE attempt SET outcome = 'unconfirmed', sent_boot_id = ?, sent_boot_ns = ?, "
-        "sent_utc_ns = ?, reason = 'the process died before it knew the outcome' "
-        "WHERE outcome IS NULL",
-        (now.boot_id, now.boot_ns, now.utc_ns),
-    )
-    conclude_probes(connection, now)
-    connection.execute(
-        "UPDATE sitting SET ended_utc_ns = (SELECT max(intended_utc_ns) FROM attempt "
-        "WHERE attempt.run = sitting.run AND attempt.sitting = sitting.sitting) "
-        "WHERE ended_utc_ns IS NULL"
-    )
-    connection.execute(
-        "UPDATE run SET status = 'incomplete', reason = 'the process died' WHERE status = 'running'"
-    )
-
-
-def conclude_probes(connection: sqlite3.Connection, now: Stamp) -> None:
-    """Enter that the probes under way have ended; they were sent now, at the latest."""
-    connection.execute(
-        "UPDATE probe SET sent_boot_id = ?, sent_boot_ns = ?, sent_utc_ns = ? "
-        "WHERE sent_utc_ns IS NULL",
-        (now.boot_id, now.boot_ns, now.utc_ns),
-    )
 
 
 def unfinished(connection: sqlite3.Connection, identity: bytes) -> tuple[int, str] | None:
@@ -135,11 +106,12 @@ def close_run(  # noqa: PLR0913, PLR0917 - one column each
     exit_status: int | None,
     reason: str | None,
 ) -> None:
-    """Write down how a run stands."""
+    """Write down how a run stands, and what its batches and attempts add up to."""
     connection.execute(
         "UPDATE run SET status = ?, exit_status = ?, reason = ?, finished_utc_ns = ? WHERE run = ?",
         (status, exit_status, reason, now, run),
     )
+    store(connection, run)
 
 
 def insert_run(
@@ -215,6 +187,7 @@ def sit_down_again(
         "finished_utc_ns = NULL WHERE run = ?",
         (run,),
     )
+    connection.execute("DELETE FROM run_totals WHERE run = ?", (run,))
     _sit_down(connection, run, sittings + 1, settings, now)
     return progress(connection, run, name, sittings + 1)
 
@@ -294,9 +267,11 @@ NO_BATCH = 0
 
 
 def enter_uidless(
-    connection: sqlite3.Connection, run: int, rows: UidlessRows, *, is_complete: bool
+    connection: sqlite3.Connection, run: int, rows: "UidlessRows", *, is_complete: bool
 ) -> None:
     """Enter what was read of an export so far, of which no batch can tell."""
+    from engine.batch import blank_among, invalid_among  # noqa: PLC0415 - large; see above
+
     skip(connection, run, NO_BATCH, rows.skipped)
     counts = (rows.records, blank_among(rows.skipped), invalid_among(rows.skipped))
     enter_reading(connection, run, *counts, is_complete=is_complete)
@@ -331,7 +306,7 @@ def _forget_reading(connection: sqlite3.Connection, run: int) -> None:
 
 
 def skip(
-    connection: sqlite3.Connection, run: int, number: int, skipped: Sequence[SkippedRows]
+    connection: sqlite3.Connection, run: int, number: int, skipped: "Sequence[SkippedRows]"
 ) -> None:
     """Enter rows that plan no uid, and the batch that they ride with."""
     connection.executemany(

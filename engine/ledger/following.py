@@ -42,8 +42,6 @@ class Touch:
 
     run: int
     sent: Stamp
-    has_resent: bool
-    """Whether members that were in already were among it."""
     is_followed: bool
     """Whether the cohort's snapshot knows of it."""
 
@@ -96,9 +94,8 @@ def unfolded(connection: sqlite3.Connection, key: CohortKey) -> list[Unfolded]:
 def sent_since(connection: sqlite3.Connection, key: CohortKey, attempt: int) -> list[Unfolded]:
     """Return the followed runs that have sent anything after an attempt, in their order."""
     rows = connection.execute(
-        "SELECT run, name, max(id), followed.attempt FROM run JOIN followed USING (run) "
-        "JOIN attempt AS a USING (run) WHERE partner = ? AND cohort_id = ? "
-        "GROUP BY run HAVING max(id) > ? ORDER BY run",
+        f"SELECT run, name, {_LAST_ATTEMPT} AS last, attempt FROM run JOIN followed USING (run) "  # noqa: S608 - our own words
+        "WHERE partner = ? AND cohort_id = ? AND last > ? ORDER BY run",
         (key.partner, key.cohort_id, attempt),
     )
     return [] if key.is_shadow else [Unfolded(*row) for row in rows]
@@ -156,18 +153,21 @@ def touches(connection: sqlite3.Connection, key: CohortKey) -> list[Touch]:
     """Return each run that sent anything to the cohort, with its last request."""
     rows = connection.execute(
         "SELECT run, sent_boot_id, sent_boot_ns, sent_utc_ns, EXISTS "
-        "(SELECT 1 FROM batch WHERE batch.run = run.run AND leg = 'resend'), EXISTS "
         "(SELECT 1 FROM followed WHERE followed.run = run.run) "
-        "FROM run JOIN attempt USING (run) "
-        "WHERE partner = ? AND cohort_id = ? AND sent_utc_ns IS NOT NULL "
-        "AND id = (SELECT max(id) FROM attempt AS a WHERE a.run = run.run "
-        "AND a.sent_utc_ns IS NOT NULL)",
+        "FROM run JOIN attempt USING (run) WHERE partner = ? AND cohort_id = ? "
+        "AND id = (SELECT id FROM attempt AS a WHERE a.run = run.run "
+        "AND a.sent_utc_ns IS NOT NULL ORDER BY id DESC LIMIT 1)",
         (key.partner, key.cohort_id),
     )
-    return [
-        Touch(run, Stamp(*stamp), bool(has_resent), bool(is_followed))
-        for run, *stamp, has_resent, is_followed in rows
-    ]
+    return [Touch(run, Stamp(*stamp), bool(is_followed)) for run, *stamp, is_followed in rows]
+
+
+def has_resent(connection: sqlite3.Connection, run: int) -> bool:
+    """Say whether members that were in already were among what a run has sent."""
+    found = connection.execute(
+        "SELECT 1 FROM batch WHERE run = ? AND leg = 'resend' LIMIT 1", (run,)
+    ).fetchone()
+    return found is not None
 
 
 _KEPT = """

@@ -12,7 +12,8 @@ import orjson
 from engine.batch import KnownBatch, UidlessRows
 from engine.clock import Clock, Stamp
 from engine.errors import ExitStatus, StateGoneError, UsageError
-from engine.ledger import changes, files
+from engine.ledger import changes, files, recovery
+from engine.ledger.access import readable_files
 from engine.ledger.batches import known_batches
 from engine.ledger.place import (
     LEDGER_NAME,
@@ -34,7 +35,7 @@ from engine.ledger.records import (
     Verdict,
 )
 from engine.ledger.rescue import copy_beside, put_back
-from engine.ledger.schema import open_ledger
+from engine.ledger.schema import NONSENSE, check_content, open_ledger
 from engine.ledger.writer import LedgerWriter
 from engine.pacing import PaceRecord
 
@@ -57,7 +58,7 @@ class Ledger:
     @classmethod
     def open(cls, path: Path, clock: Clock) -> Self:
         """Open or create the file; `LedgerError` says why it cannot be used."""
-        return cls(open_ledger(path), path, clock)
+        return cls(open_ledger(path, now_utc_ns=clock.stamp().utc_ns), path, clock)
 
     async def close(self) -> None:
         """Finish all writes and close the file; one that was removed is written anew."""
@@ -133,7 +134,7 @@ class Ledger:
         sent now, which is the latest that it can have been.
         """
         now = self._clock.stamp()
-        await self._writer.write(lambda connection: changes.bury_dead(connection, now))
+        await self._writer.write(lambda connection: recovery.recover(connection, now))
 
     async def recent_sends(self, count: int) -> list[float]:
         """Return how many seconds ago each of the workspace's last requests was sent.
@@ -188,7 +189,7 @@ class Ledger:
             yield
         finally:
             now = self._clock.stamp()
-            await self._writer.write(lambda c: changes.conclude_probes(c, now))
+            await self._writer.write(lambda c: recovery.conclude_probes(c, now))
 
     async def intend(
         self,
@@ -321,15 +322,20 @@ async def sole_ledger(
     """Hold the lock and the ledger in `folder`, which is made, put in order; see `sole_writer`."""
     make_folder(folder)
     close_to_others(folder)
-    async with sole_writer(folder, wait_seconds, is_stopped, waiting):
-        ledger = Ledger.open(folder / LEDGER_NAME, clock)
-        try:
-            await ledger.recover()
-            yield ledger
-        finally:
-            # All that was written is durable. What fails here must not hide how a run has ended.
-            with suppress(Exception):
-                await ledger.close()
+    with readable_files(folder):
+        async with sole_writer(folder, wait_seconds, is_stopped, waiting):
+            ledger = Ledger.open(folder / LEDGER_NAME, clock)
+            try:
+                await ledger.recover()
+                yield ledger
+            except NONSENSE:
+                # Not all of a large file was checked. If it is damaged, that is what to tell.
+                await ledger.write(lambda connection: check_content(connection, ledger.path))
+                raise
+            finally:
+                # All that was written is durable. What fails here must not hide how a run ended.
+                with suppress(Exception):
+                    await ledger.close()
 
 
 def _json(pace: PaceRecord) -> str:

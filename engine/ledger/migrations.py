@@ -240,6 +240,23 @@ CREATE TABLE file (
 
 -- Guards that were lifted for a push, by whom and why: JSON. Those of a mirror stand in its plan.
 ALTER TABLE run ADD COLUMN lifted TEXT NOT NULL DEFAULT '[]';
+-- What the batches and attempts of a closed run add up to, so that no reader counts them again.
+CREATE TABLE run_totals (
+    run             INTEGER PRIMARY KEY REFERENCES run,
+    totals          TEXT    NOT NULL,         -- JSON
+    checksum        INTEGER NOT NULL          -- CRC-32 of that
+) STRICT;
+
+-- When the whole file was last checked for damage, in its only row.
+CREATE TABLE integrity_check (
+    id              INTEGER PRIMARY KEY CHECK (id = 1),
+    checked_utc_ns  INTEGER NOT NULL
+) STRICT;
+
+-- So that a query visits the rows that it asks for, however many others there are.
+CREATE INDEX attempt_by_run ON attempt (run, id);
+CREATE INDEX attempt_without_outcome ON attempt (run, batch) WHERE outcome IS NULL;
+CREATE INDEX rejected_by_uid ON rejected (uid, run);
 """
 
 MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS, _VERSION_3)

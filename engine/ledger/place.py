@@ -93,11 +93,6 @@ class Place:
         return cls(ledger_folder(state, endpoint.identity, workspace), endpoint.identity)
 
 
-def ledgers(state: Path) -> list[Path]:
-    """Return every ledger file below a state folder."""
-    return sorted(state.glob(f"*/*/{LEDGER_NAME}"))
-
-
 def make_folder(folder: Path) -> None:
     """Create a folder for a ledger or beside one, and refuse unfit places.
 
@@ -287,15 +282,23 @@ def is_held(folder: Path) -> bool:
 
 
 def holder_of(folder: Path) -> str | None:
-    """Return words for the living process that works in this folder, if there is one."""
+    """Return words for the living process that works in this folder, if there is one.
+
+    Raises `LedgerError` where the folder or its lock may not be read, so that nobody can know.
+    """
     with ExitStack() as held:
         try:
             descriptors = [_open_folder(folder, held)]
             with suppress(FileNotFoundError):  # It may have been deleted.
                 descriptors.append(_open(folder / LOCK_NAME, held, os.O_RDONLY))
-            is_free = all(_lock(each, fcntl.LOCK_SH) for each in descriptors)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise LedgerError(
+                f"{error.filename} cannot be read: {error.strerror}",
+                hint="run it as the user who owns the state folder, or pass --state to use another",
+            ) from error
+        is_free = all(_lock(each, fcntl.LOCK_SH) for each in descriptors)
     return None if is_free else _words_for_holder(folder / LOCK_NAME)
 
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.batch import SkippedRows
 from engine.clock import Stamp
 from engine.cohort import Action, Cohort, Leg
 from engine.delivery.outcome import BatchState
 from engine.source.files import SourceFile
+
+if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
+    from engine.batch import SkippedRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Registration:
     is_last: bool
     payload_bytes: int
     digest: bytes
-    skipped: Sequence[SkippedRows]
+    skipped: "Sequence[SkippedRows]"
     file_uids: Mapping[str, int] = field(default_factory=dict)
     """Uids from each file of the export, by the file's name."""
 

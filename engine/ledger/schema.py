@@ -4,28 +4,43 @@
 application_id` says that it is a ledger at all.
 """
 
-import errno
-import os
 import re
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
-from urllib.parse import quote
 
-from engine.errors import LedgerError, OlderLedgerError, StateFullError
+from engine.errors import LedgerError
+from engine.ledger.access import connect_to_read, refuse_emptied, refuse_unreadable
+from engine.ledger.failures import MOVE_AWAY, UNREADABLE, readable_errors, translate
 from engine.ledger.migrations import MIGRATIONS
+from engine.ledger.older import show_as_present
 from engine.storage.files import keep_copy
 
 APPLICATION_ID = 0x436F5379  # "CoSy"
 
 
-def open_ledger(path: Path, migrations: Sequence[str] = MIGRATIONS) -> sqlite3.Connection:
+_CHECKED_AT_ONCE_BYTES = 16 << 20
+"""Up to this size every command checks the whole file, which takes up to 0.1 s."""
+_CHECK_INTERVAL_NS = 24 * 3600 * 1_000_000_000
+"""How often a writer checks the whole of a larger file, which takes 4 s for 5 million attempts."""
+_SUMMARIES = ("run", "sitting", "run_totals", "plan", "followed", "generation", "making")
+"""Tables that are small, and that every list of runs and every plan rests on."""
+_FIRST_TO_REMEMBER = 3
+"""The first version that keeps when its file was checked."""
+
+
+def open_ledger(
+    path: Path, migrations: Sequence[str] = MIGRATIONS, *, now_utc_ns: int | None = None
+) -> sqlite3.Connection:
     """Open a ledger for writing; create it, or back it up and migrate it, as needed.
 
-    Raises `LedgerError` for a file that is corrupt, no ledger, or newer than this program.
+    A large file that was checked in full within a day, by `now_utc_ns`, is not checked in full
+    again. Raises `LedgerError` for a file that is corrupt, emptied, no ledger, or newer than this
+    program.
     """
+    refuse_emptied(path)
     try:
         # Before SQLite opens it: the files beside it, which hold uids too, take their mode from it.
         path.touch(mode=0o600)
@@ -38,9 +53,17 @@ def open_ledger(path: Path, migrations: Sequence[str] = MIGRATIONS) -> sqlite3.C
         with readable_errors(path):
             connection.execute("PRAGMA busy_timeout = 10000")
             _check(connection, path, migrations)
+            is_large = _is_large(connection)
+            is_due = not is_large or _is_check_due(connection, now_utc_ns)
+            check_content(connection, path, None if is_due else _SUMMARIES)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             _migrate(connection, path, migrations)
+            if is_large and is_due and now_utc_ns and len(migrations) >= _FIRST_TO_REMEMBER:
+                connection.execute(
+                    "INSERT OR REPLACE INTO integrity_check (id, checked_utc_ns) VALUES (1, ?)",
+                    (now_utc_ns,),
+                )
             # Only now: a migration that makes a table anew drops one that others refer to.
             connection.execute("PRAGMA foreign_keys = ON")
     except BaseException:
@@ -49,21 +72,46 @@ def open_ledger(path: Path, migrations: Sequence[str] = MIGRATIONS) -> sqlite3.C
     return connection
 
 
-def open_for_reading(path: Path, *, is_verified: bool = False) -> sqlite3.Connection:
-    """Open a ledger that may be in use by a run.
+def _is_large(connection: sqlite3.Connection) -> bool:
+    pages, bytes_each = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")
+    )
+    return bool(pages * bytes_each > _CHECKED_AT_ONCE_BYTES)
 
-    A file that this process has verified already, as `open_ledger` does, need not be read in full
-    again: that takes seconds for a million attempts. Raises `LedgerError` for one that cannot be
-    read, or is newer, `OlderLedgerError` for one that is whole and waits to be migrated.
+
+def _is_check_due(connection: sqlite3.Connection, now_utc_ns: int | None) -> bool:
+    """Say whether a writer is to check the whole of a large file."""
+    if now_utc_ns is None or _version(connection) < _FIRST_TO_REMEMBER:
+        return True
+    found = connection.execute("SELECT checked_utc_ns FROM integrity_check").fetchone()
+    # A clock that was set back does not put the check off.
+    return found is None or not 0 <= now_utc_ns - found[0] < _CHECK_INTERVAL_NS
+
+
+def open_for_reading(
+    path: Path, *, is_verified: bool = False, is_whole: bool = False
+) -> sqlite3.Connection:
+    """Open a ledger that may be in use by a run; nothing of it is changed.
+
+    One of an older version is shown as if it were migrated; see `engine.ledger.older`. Of a large
+    file only the tables that sum up the others are checked, unless the `is_whole` file is to be;
+    of one that this process has verified already, as `open_ledger` does, nothing.
+
+    Raises `LedgerError` for a file that cannot be read, is corrupt, emptied, or newer.
     """
-    with readable_errors(path):
-        uri = f"file:{quote(os.fsencode(path.resolve()))}?mode=ro"
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+    refuse_unreadable(path)
+    refuse_emptied(path)
+    connection = connect_to_read(path)
     try:
         with readable_errors(path):
-            connection.execute("PRAGMA busy_timeout = 10000")
-            _check(connection, path, MIGRATIONS, is_verified=is_verified)
-            _refuse_older(connection, path)
+            _check(connection, path, MIGRATIONS)
+            if not is_verified:
+                if _is_large(connection):
+                    check_content(connection, path, None if is_whole else _SUMMARIES)
+                else:
+                    _check_copy(connection, path)
+            if _version(connection) < len(MIGRATIONS):
+                show_as_present(connection, MIGRATIONS)
     except BaseException:
         connection.close()
         raise
@@ -79,13 +127,17 @@ def open_blank() -> sqlite3.Connection:
     return connection
 
 
+def is_older(connection: sqlite3.Connection) -> bool:
+    """Say whether a ledger is of an older version, which the next run migrates."""
+    return 0 < _version(connection) < len(MIGRATIONS)
+
+
 def _check(
     connection: sqlite3.Connection,
     path: Path,
     migrations: Sequence[str],
-    *,
-    is_verified: bool = False,
 ) -> None:
+    """Refuse what is no ledger, a newer one, and one whose tables are not those of its version."""
     version = _version(connection)
     is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
     if is_empty and version == 0:
@@ -97,15 +149,50 @@ def _check(
             f"the ledger {path} has version {version}; this program knows up to {len(migrations)}",
             hint="upgrade cohortsync, or use another state folder",
         )
-    if is_verified:
-        return
-    # What SQLite can't know is which tables there should be; its own check runs what they say.
-    if version > 0 and _tables_made_by(tuple(migrations[:version])) <= _tables(connection):
-        findings = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    else:
+    if version == 0 or not _tables_made_by(tuple(migrations[:version])) <= _tables(connection):
         findings = "its tables are not those of its version"
-    if findings != "ok":
         raise LedgerError(f"the ledger {path} is corrupt: {findings}", hint=MOVE_AWAY)
+
+
+def check_content(
+    connection: sqlite3.Connection, path: Path, tables: Sequence[str] | None = None
+) -> None:
+    """Raise `LedgerError` unless some tables and their indexes, or the whole file, are whole."""
+    there = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}
+    for what in [1] if tables is None else [table for table in tables if table in there]:
+        findings = connection.execute(f"PRAGMA integrity_check({what})").fetchone()[0]
+        if findings != "ok":
+            raise LedgerError(f"the ledger {path} is corrupt: {findings}", hint=MOVE_AWAY)
+
+
+NONSENSE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, sqlite3.Error)
+"""What code fails with that is given values that a column may not hold, or rows that are lost."""
+
+
+def failure_of(error: BaseException, connection: sqlite3.Connection, path: Path) -> BaseException:
+    """Return what a failure over a ledger is to be told as; a mistake of ours stays as it is.
+
+    Where values made no sense, it looks for damage: of a large file, not all is checked before.
+    """
+    if isinstance(error, UNREADABLE) and (told := translate(error, path)) is not error:
+        return told
+    if isinstance(error, NONSENSE):
+        try:
+            with readable_errors(path):
+                check_content(connection, path)
+        except LedgerError as damage:
+            return damage
+    return error
+
+
+def _check_copy(connection: sqlite3.Connection, path: Path) -> None:
+    """Check the whole of a small file by a copy in memory: SQLite ignores what columns may hold.
+
+    It does so for every file that it may only read.
+    """
+    with closing(sqlite3.connect(":memory:")) as copy:
+        connection.backup(copy)
+        check_content(copy, path)
 
 
 _COMMENT_OR_BLANK = re.compile(r"--[^\n]*|\s+")
@@ -124,14 +211,6 @@ def _tables_made_by(migrations: tuple[str, ...]) -> frozenset[tuple[str, str]]:
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript("".join(migrations))
         return _tables(connection)
-
-
-def _refuse_older(connection: sqlite3.Connection, path: Path) -> None:
-    if _version(connection) != len(MIGRATIONS):
-        raise OlderLedgerError(
-            f"the ledger {path} was written by an older version",
-            hint="the next push migrates it",
-        )
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
@@ -154,67 +233,3 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[st
 
 def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-MOVE_AWAY = (
-    "move it away to start afresh; what it knew of unfinished runs is lost, so push those exports "
-    "again in full"
-)
-
-
-UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
-"""What reading a ledger may fail with; where SQLite quotes broken text, Python can't decode it."""
-
-
-class readable_errors:  # noqa: N801 - it is used as a function is
-    """Turns SQLite's errors into ours, named by what can be done about them."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        """Watch the block."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Raise the readable error in place of SQLite's."""
-        if isinstance(error, UNREADABLE):
-            translated = translate(error, self._path)
-            if translated is not error:
-                raise translated from error
-
-
-_OUTSIDE_CAUSES = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOLFS,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_READONLY,
-    }
-)
-
-
-def translate(error: sqlite3.Error | UnicodeDecodeError | OSError, path: Path) -> Exception:
-    """Name an error by what the user can do; one of SQLite's that is our mistake stays as it is."""
-    if isinstance(error, UnicodeDecodeError) or str(error).startswith("Could not decode"):
-        # It would quote what it found, which may be a uid.
-        return LedgerError(f"the ledger {path} is corrupt: broken text", hint=MOVE_AWAY)
-    if isinstance(error, OSError):
-        is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        code = sqlite3.SQLITE_FULL if is_full else sqlite3.SQLITE_CANTOPEN
-    else:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
-        return StateFullError(
-            f"the ledger {path} cannot be read or written: {error}",
-            hint="make room on that disk, then run the same command again",
-        )
-    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-        return LedgerError(f"the ledger {path} is corrupt: {error}", hint=MOVE_AWAY)
-    if code in _OUTSIDE_CAUSES:
-        return LedgerError(
-            f"the ledger {path} cannot be used: {getattr(error, 'strerror', error)}",
-            hint="check the permissions of the state folder",
-        )
-    return error

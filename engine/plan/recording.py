@@ -13,6 +13,7 @@ import pyarrow as pa
 from engine.batch import Batch
 from engine.cohort import Envelope, Leg
 from engine.plan.staging import UIDS, write_batches
+from engine.storage.files import names_in
 
 
 def recording(batches: Iterable[Batch], folder: Path, leg: Leg, known: int) -> Iterator[Batch]:
@@ -35,9 +36,9 @@ def recording(batches: Iterable[Batch], folder: Path, leg: Leg, known: int) -> I
 def recorded(folder: Path, leg: Leg) -> dict[int, Path]:
     """Return the files that are kept of a leg, by the place of the first uid of each, ascending."""
     found = {}
-    for path in folder.glob("*.parquet"):
-        if (match := _NAME.fullmatch(path.name)) and match[1] == leg.value:
-            found[int(match[2])] = path
+    for name in names_in(folder):
+        if (match := _NAME.fullmatch(name)) and match[1] == leg.value:
+            found[int(match[2])] = folder / name
     return dict(sorted(found.items()))
 
 

@@ -7,16 +7,18 @@ no job to ask after, and ignores uids that it does not know. So every word here 
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from engine.cohort import Leg
 from engine.endpoint import Endpoint
 from engine.errors import ExitStatus, LedgerError
 from engine.ledger.changes import MIRROR
-from engine.ledger.schema import MOVE_AWAY
+from engine.ledger.failures import MOVE_AWAY
+from engine.ledger.totals import Totals, count, stored, totals_of
 from engine.report.figures import (
     Ceiling,
     CeilingSpending,
@@ -117,22 +119,26 @@ class Accounts:
         return None
 
 
-def account(ledger: sqlite3.Connection, name: str) -> Accounts:
-    """Fold the ledger's rows of run `name`; `ledger` gives rows by name."""
+def account(ledger: sqlite3.Connection, name: str, *, is_recounted: bool = False) -> Accounts:
+    """Fold the ledger's rows of run `name`; `ledger` gives rows by name.
+
+    Totals that are stored with the run are taken for what they say, unless they are to be
+    recounted: then `LedgerError` says that they are not what its batches and attempts add up to.
+    """
     run = ledger.execute("SELECT * FROM run WHERE name = ?", (name,)).fetchone()
     key = (run["run"],)
+    totals = _recounted(ledger, run) if is_recounted else totals_of(ledger, run["run"])
     sittings = ledger.execute(
         "SELECT * FROM sitting WHERE run = ? ORDER BY sitting", key
     ).fetchall()
-    attempts = ledger.execute(_REQUESTS, key).fetchone()
-    standings, batches = _standings(ledger, key)
-    rows = Rows(*ledger.execute(_ROWS, key).fetchone())
-    mirror = _mirrored(ledger, key, rows, standings) if run["action"] == MIRROR else None
+    standings, batches = _standings(totals)
+    rows = Rows(totals.records, totals.blank, totals.invalid)
+    mirror = _mirrored(ledger, key, totals, rows, standings) if run["action"] == MIRROR else None
     if mirror is not None:
         standings = {leg: getattr(mirror, leg) for leg in Leg}
     last = sittings[-1]
     pace = _pace(last)
-    spending = _spending(ledger, key)
+    spending = _spending(sittings, totals)
     return Accounts(
         run=run["name"],
         status=run["status"],
@@ -151,14 +157,10 @@ def account(ledger: sqlite3.Connection, name: str) -> Accounts:
         batches=batches,
         mirror=mirror,
         requests=Requests(
-            attempts["sent"],
-            attempts["accepted"],
-            attempts["throttled"],
-            attempts["retried"],
-            attempts["split"],
+            totals.sent, totals.accepted, totals.throttled, totals.retried, totals.split
         ),
-        bytes_sent=attempts["bytes"],
-        payload_fill=round(_share(attempts["bytes"], attempts["room"]), 6),
+        bytes_sent=totals.bytes,
+        payload_fill=round(_share(totals.bytes, totals.room), 6),
         ceiling_use=round(_share(spending.used, spending.allowed), 6),
         ceiling_spending=spending,
         ceiling_found=pace.found if pace else None,
@@ -169,68 +171,43 @@ def account(ledger: sqlite3.Connection, name: str) -> Accounts:
     )
 
 
-# Blank and invalid rows are counted by batch and once more by place: both must agree, or the rows
-# will not add up.
-_ROWS = """
-SELECT coalesce((SELECT records FROM reading WHERE run = ?1), max(records_through), 0),
-       coalesce((SELECT sum(count) FROM skipped WHERE run = ?1 AND reason = 'blank'), 0),
-       coalesce((SELECT invalid FROM reading WHERE run = ?1), 0) + coalesce(sum(invalid), 0)
-FROM batch WHERE run = ?1
-"""
-
-_STANDINGS = """
-SELECT CASE
-         WHEN state <> 'open' THEN state
-         WHEN may_have_been_applied OR EXISTS (
-           SELECT 1 FROM attempt AS a
-           WHERE a.run = b.run AND a.batch = b.batch AND a.outcome IS NULL
-         ) THEN 'unconfirmed'
-         ELSE 'pending'
-       END AS standing,
-       leg, count(*) AS batches, sum(uid_count) AS uids
-FROM batch AS b WHERE run = ? AND state <> 'split' GROUP BY standing, leg
-"""
-
-_REQUESTS = """
-SELECT count(*) AS sent,
-       coalesce(sum(a.outcome = 'accepted'), 0) AS accepted,
-       coalesce(sum(a.outcome = 'throttled'), 0) AS throttled,
-       coalesce(sum(EXISTS (
-         SELECT 1 FROM attempt AS e WHERE e.run = a.run AND e.batch = a.batch
-         AND e.attempt < a.attempt AND e.sent_utc_ns IS NOT NULL
-       )), 0) AS retried,
-       coalesce(sum(a.outcome IN ('rejected', 'too_large') AND b.state = 'split'), 0) AS split,
-       coalesce(sum(b.payload_bytes), 0) AS bytes,
-       coalesce(sum(s.payload_bytes), 0) AS room
-FROM attempt AS a JOIN batch AS b USING (run, batch) JOIN sitting AS s USING (run, sitting)
-WHERE run = ? AND (a.outcome IS NULL OR a.sent_utc_ns IS NOT NULL)
-"""
+def _recounted(ledger: sqlite3.Connection, run: sqlite3.Row) -> Totals:
+    found, counted = stored(ledger, run["run"]), count(ledger, run["run"])
+    if found is not None and found != counted:
+        raise LedgerError(
+            f"the ledger is corrupt: the totals stored with run {run['name']} are not those of its "
+            "batches and attempts",
+            hint=MOVE_AWAY,
+        )
+    return counted
 
 
-def _standings(
-    ledger: sqlite3.Connection, key: tuple[int]
-) -> tuple[Mapping[Leg, Standing], Standing]:
+def _standings(totals: Totals) -> tuple[Mapping[Leg, Standing], Standing]:
     """Return how the uids of each leg stand, and how the batches do."""
     uids: dict[Leg, Counter[str]] = {leg: Counter() for leg in Leg}
     batches: Counter[str] = Counter()
-    for row in ledger.execute(_STANDINGS, key):
-        uids[Leg(row["leg"])][row["standing"]] += row["uids"]
-        batches[row["standing"]] += row["batches"]
-    # What was planned is what was cut from the export, whatever it was split into since.
-    for row in ledger.execute(_PLANNED, key):
-        uids[Leg(row["leg"])]["planned"] = row["uids"]
-    (roots, splits) = ledger.execute(
-        "SELECT coalesce(sum(parent IS NULL), 0), coalesce(sum(state = 'split'), 0) "
-        "FROM batch WHERE run = ?",
-        key,
-    ).fetchone()
-    # Each split puts two parts in the place of one batch.
-    standings = {leg: Standing(**counts) for leg, counts in uids.items()}
-    return standings, Standing(roots + splits, **batches)
+    try:
+        for standing, leg, batch_count, uid_count in totals.standings:
+            uids[Leg(leg)][standing] += uid_count
+            batches[standing] += batch_count
+        for leg, uid_count in totals.planned:
+            uids[Leg(leg)]["planned"] = uid_count
+        # Each split puts two parts in the place of one batch.
+        standings = {leg: Standing(**counts) for leg, counts in uids.items()}
+        return standings, Standing(totals.roots + totals.splits, **batches)
+    except (TypeError, ValueError) as error:
+        raise LedgerError(
+            "the ledger is corrupt: a batch has a state or an operation that is none",
+            hint=MOVE_AWAY,
+        ) from error
 
 
 def _mirrored(
-    ledger: sqlite3.Connection, key: tuple[int], rows: Rows, cut: Mapping[Leg, Standing]
+    ledger: sqlite3.Connection,
+    key: tuple[int],
+    totals: Totals,
+    rows: Rows,
+    cut: Mapping[Leg, Standing],
 ) -> MirrorFigures:
     """Complete what was cut from a plan by what was not: pending, or rejected on another night."""
     plan = ledger.execute("SELECT * FROM plan WHERE run = ?", key).fetchone()
@@ -240,14 +217,13 @@ def _mirrored(
         _whole_leg(sum(plan[f"{leg}_{part}"] for part in ("plain", "suspect", "held")), cut[leg])
         for leg in (Leg.ADD, Leg.REMOVE)
     )
-    (again,) = ledger.execute(_REJECTED_AGAIN, key).fetchone()
     return MirrorFigures(
         plan["duplicate"],
         plan["unchanged"],
         _with_known(add, plan["add_known"]),
         _with_known(remove, plan["remove_known"]),
         _whole_leg(plan["resend"], cut[Leg.RESEND]),
-        plan["add_known"] + plan["remove_known"] + again,
+        plan["add_known"] + plan["remove_known"] + totals.rejected_again,
         notes=tuple(json.loads(plan["forecast"]).get("notes", ())),
     )
 
@@ -259,28 +235,6 @@ def _with_known(leg: Standing, known: int) -> Standing:
 
 def _whole_leg(planned: int, cut: Standing) -> Standing:
     return replace(cut, planned=planned, pending=cut.pending + planned - cut.planned)
-
-
-_PLANNED = """
-SELECT leg, sum(uid_count) AS uids FROM batch WHERE run = ? AND parent IS NULL GROUP BY leg
-"""
-
-# The uids that were rejected before stand behind the plain ones of their leg.
-_REJECTED_AGAIN = """
-SELECT coalesce(sum(uid_count), 0) FROM batch JOIN plan USING (run)
-WHERE run = ? AND state = 'rejected'
-AND first_uid >= iif(leg = 'add', add_plain, remove_plain)
-AND first_uid < iif(leg = 'add', add_plain + add_suspect, remove_plain + remove_suspect)
-AND leg <> 'resend'
-"""
-
-
-_SPANS = """
-SELECT sitting, count(*) AS sent, max(sent_utc_ns) - min(sent_utc_ns) AS span, requests,
-       per_seconds, pace
-FROM attempt JOIN sitting USING (run, sitting)
-WHERE run = ? AND sent_utc_ns IS NOT NULL GROUP BY sitting
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,14 +260,20 @@ def _pace(sitting: sqlite3.Row) -> _Pace | None:
         ) from error
 
 
-def _spending(ledger: sqlite3.Connection, key: tuple[int]) -> CeilingSpending:
+def _spending(sittings: Sequence[sqlite3.Row], totals: Totals) -> CeilingSpending:
     total = CeilingSpending()
-    for row in ledger.execute(_SPANS, key):
-        pace = _pace(row)
+    by_number = {sitting["sitting"]: sitting for sitting in sittings}
+    for number, sent, span in totals.spans:
+        sitting = by_number.get(number)
+        if sitting is None:
+            raise LedgerError(
+                "the ledger is corrupt: requests belong to no process", hint=MOVE_AWAY
+            )
+        pace = _pace(sitting)
         if pace is None:
             # n requests at the ceiling's pace have n - 1 gaps between them.
-            allowed = 1 + row["span"] / 1e9 * row["requests"] / row["per_seconds"]
-            part = CeilingSpending(allowed, row["sent"], unrecorded=allowed - row["sent"])
+            allowed = 1 + span / 1e9 * sitting["requests"] / sitting["per_seconds"]
+            part = CeilingSpending(allowed, sent, unrecorded=allowed - sent)
         else:
             part = pace.spending
         total = CeilingSpending(
@@ -334,6 +294,7 @@ def _share(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
+@cache  # A list of runs names few targets.
 def target_label(endpoint_url: str) -> str:
     """Return an endpoint as people should see it; `LedgerError` if it is none."""
     try:

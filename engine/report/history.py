@@ -3,19 +3,18 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.errors import OlderLedgerError, UsageError
+from engine.errors import UsageError
+from engine.ledger.access import ledgers, readable_files
 from engine.ledger.beside import plan_folder
 from engine.ledger.changes import MIRROR, RESUMABLE, later_run
-from engine.ledger.place import is_held, ledgers, sole_writer_at_once
+from engine.ledger.place import is_held
 from engine.ledger.plans import plan_of
-from engine.ledger.schema import open_for_reading, open_ledger, readable_errors
-from engine.plan.compare import leg_path
-from engine.plan.leg import leg_blocks
+from engine.ledger.schema import failure_of, open_for_reading
 from engine.report.accounts import Accounts, account, timestamp
 from engine.report.planned import plan_document
 
@@ -52,29 +51,27 @@ class UnfinishedRun:
 def reading(path: Path, *, is_verified: bool = False) -> Iterator[sqlite3.Connection]:
     """Open a ledger to read from, and close it; see `open_for_reading`.
 
-    One of an older version is backed up and migrated first, unless a process works on it.
+    Where what it holds makes no sense to the block, damage that SQLite finds is what is raised.
     """
-    try:
-        connection = open_for_reading(path, is_verified=is_verified)
-    except OlderLedgerError:
-        _migrate(path)
-        connection = open_for_reading(path)
-    try:
-        with readable_errors(path):
-            yield connection
-    finally:
-        connection.close()
+    with closing(open_for_reading(path, is_verified=is_verified)) as connection:
+        try:
+            with readable_files(path.parent):
+                yield connection
+        except Exception as error:
+            failure = failure_of(error, connection, path)
+            if failure is error:
+                raise
+            raise failure from error
 
 
-def _migrate(path: Path) -> None:
-    with suppress(OSError), sole_writer_at_once(path.parent) as is_ours:
-        if is_ours:
-            open_ledger(path).close()
+def books_of(
+    path: Path, ledger: sqlite3.Connection, run: str, *, is_recounted: bool = False
+) -> Accounts:
+    """Return the accounts of one run; one whose process has died is not taken for running.
 
-
-def books_of(path: Path, ledger: sqlite3.Connection, run: str) -> Accounts:
-    """Return the books of one run; one whose process has died is not taken for running."""
-    accounts = account(ledger, run)
+    See `account` for `is_recounted`.
+    """
+    accounts = account(ledger, run, is_recounted=is_recounted)
     if accounts.status == "running" and not is_held(path.parent):
         return replace(accounts, status="incomplete", reason="the process died")
     return accounts
@@ -118,13 +115,14 @@ def find_unfinished(
         return next(reversed(files or found), None)
     with reading(find_ledger(state, run)) as ledger:
         row = ledger.execute("SELECT * FROM run WHERE name = ?", (run,)).fetchone()
+        found_by_name = _unfinished(row)
     if row["action"] == MIRROR:
         raise UsageError(
             f"run {run} is a mirror, which is not resumed",
             hint="run the same mirror again: it plans anew, from what the API has acknowledged",
         )
     if row["status"] in RESUMABLE:
-        return _unfinished(row)
+        return found_by_name
     raise UsageError(
         f"run {run} is {row['status']}: there is nothing to resume", hint=_HINTS.get(row["status"])
     )
@@ -132,8 +130,8 @@ def find_unfinished(
 
 def unfinished_runs(state: Path, target: tuple[str, str, str] | None) -> list[UnfinishedRun]:
     """Return the pushes that can be gone on with, the earliest first; see `find_unfinished`."""
-    rows = [row for path in ledgers(state) for row in _open(path)]
-    found = [_unfinished(row) for row in sorted(rows, key=lambda row: row["started_utc_ns"])]
+    runs = [run for path in ledgers(state) for run in _open(path)]
+    found = [run for _, run in sorted(runs, key=lambda each: each[0])]
     return [each for each in found if target in {None, each.target}]
 
 
@@ -145,7 +143,8 @@ _HINTS = {
 """What to do about a run that has ended for good, by its status."""
 
 
-def _open(path: Path) -> list[sqlite3.Row]:
+def _open(path: Path) -> list[tuple[int, UnfinishedRun]]:
+    """Return the unfinished runs of a ledger, each with when it was started."""
     marks = ", ".join("?" for _ in RESUMABLE)
     with reading(path) as ledger:
         rows = ledger.execute(
@@ -153,7 +152,7 @@ def _open(path: Path) -> list[sqlite3.Row]:
             RESUMABLE,
         ).fetchall()
         return [
-            row
+            (row["started_utc_ns"], _unfinished(row))
             for row in rows
             if later_run(ledger, row["run"], row["partner"], row["cohort_id"]) is None
         ]
@@ -233,9 +232,16 @@ def _left_alone(path: Path, ledger: sqlite3.Connection, run: str) -> Iterator[Ma
     """Yield the uids that a mirror has left alone, with why they were rejected before."""
     (number,) = ledger.execute("SELECT run FROM run WHERE name = ?", (run,)).fetchone()
     plan = plan_of(ledger, number)
-    for leg, counts in plan.legs.items() if plan else ():
+    known = {leg: each for leg, each in plan.legs.items() if each.known} if plan else {}
+    if not known:
+        return
+    # These read Parquet, whose library is large.
+    from engine.plan.compare import leg_path  # noqa: PLC0415 - see above
+    from engine.plan.leg import leg_blocks  # noqa: PLC0415 - see above
+
+    for leg, counts in known.items():
         leg_file = leg_path(plan_folder(path.parent, run), leg)
-        if not (counts.known and leg_file.exists()):
+        if not leg_file.exists():
             continue
         record = counts.planned
         for block in leg_blocks(leg_file, record, record + counts.known):

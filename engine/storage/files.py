@@ -40,6 +40,17 @@ def new_file(path: Path, *, replaces: bool = True) -> Iterator[BinaryIO]:
         raise unwritable(path, error) from error
 
 
+def names_in(folder: Path) -> list[str]:
+    """Return the names in a folder, in no order; none if it is not there.
+
+    Raises `OSError` where it may not be read: `Path.glob` would yield nothing.
+    """
+    try:
+        return [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        return []
+
+
 @contextmanager
 def work_folder(parent: Path, purpose: str) -> Iterator[Path]:
     """Make a temporary folder in `parent`; see `temporary_folder`. Raises as `new_file` does."""

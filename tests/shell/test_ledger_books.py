@@ -149,6 +149,7 @@ async def test_an_intent_whose_outcome_is_unknown_is_unconfirmed(
     assert under_way.requests.sent == 1
     await ledger.recover()
     assert books(ledger, state).uids == under_way.uids
+    state = await ledger.begin(KEY, COMMAND, SETTINGS)
     await ledger.intend(state, (), 1, 2)
     await ledger.conclude(state, 1, 2, verdict(clock), ACCEPTED)
     assert books(ledger, state).uids == Standing(15, accepted=10, pending=5)

@@ -1,6 +1,6 @@
 """What a state folder tells of its runs: all of them, the unfinished one, attempts and rejects."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,18 +10,15 @@ from bookkeeping import COMMAND, KEY, PACE, SETTINGS, HandClock, halves, registr
 
 from engine.batch import SkippedRows
 from engine.delivery.outcome import BatchState
-from engine.errors import ExitStatus, OlderLedgerError, UsageError
+from engine.errors import ExitStatus, LedgerError, UsageError
 from engine.ledger.ledger import Ledger
-from engine.ledger.migrations import MIGRATIONS
 from engine.ledger.place import (
     LEDGER_NAME,
     ledger_folder,
     make_folder,
     sole_writer,
-    sole_writer_at_once,
 )
 from engine.ledger.records import RejectedUid, RunState, Settlement
-from engine.ledger.schema import open_ledger
 from engine.report.history import (
     all_runs,
     attempts_of,
@@ -67,23 +64,16 @@ async def test_runs_of_all_workspaces_are_told_the_latest_first(
     assert [accounts.workspace for accounts in told] == ["B", "A", "B"]
 
 
-def test_a_ledger_of_an_older_version_is_migrated_before_it_is_read_unless_it_is_in_use(
-    tmp_path: Path,
+@pytest.mark.parametrize("look", [all_runs, lambda state: find_unfinished(state, None)])
+def test_a_state_folder_that_is_not_there_is_refused_and_an_empty_one_is_not(
+    tmp_path: Path, look: Callable[[Path], object]
 ) -> None:
-    path = tmp_path / LEDGER_NAME
-    open_ledger(path, MIGRATIONS[:1]).close()
-    with sole_writer_at_once(tmp_path) as is_ours:
-        assert is_ours
-        with pytest.raises(OlderLedgerError), reading(path):
-            pass
-    with reading(path) as ledger:
-        assert ledger.execute("SELECT * FROM plan").fetchall() == []
-    assert (tmp_path / f"{LEDGER_NAME}.v1.bak").exists()
-
-
-def test_a_state_folder_may_be_empty(tmp_path: Path) -> None:
-    assert all_runs(tmp_path / "nowhere") == []
-    assert find_unfinished(tmp_path, None) is None
+    assert not look(tmp_path)
+    (tmp_path / "file").touch()
+    for name in ("nowhere", "file"):
+        with pytest.raises(LedgerError, match="is not there") as caught:
+            look(tmp_path / name)
+        assert caught.value.hint
 
 
 async def test_a_run_is_found_by_its_name(tmp_path: Path, clock: HandClock) -> None:

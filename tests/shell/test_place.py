@@ -16,6 +16,7 @@ import pytest
 
 from engine.errors import CohortSyncError, LedgerError, LockHeldError, StateFullError
 from engine.ledger import place
+from engine.ledger.access import ledgers
 from engine.ledger.place import (
     LEDGER_NAME,
     LOCK_NAME,
@@ -23,7 +24,6 @@ from engine.ledger.place import (
     holder_of,
     is_held,
     ledger_folder,
-    ledgers,
     make_folder,
     refuse_unfit,
     sole_writer,

@@ -3,13 +3,14 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 from bookkeeping import rows
 
-from engine.errors import StateFullError
+from engine.errors import LedgerError, StateFullError, UsageError
 from engine.ledger.writer import LedgerWriter
 
 Write = Callable[[sqlite3.Connection], None]
@@ -144,20 +145,144 @@ async def test_closing_waits_for_no_patience(connection: sqlite3.Connection, pat
     assert rows(path, "SELECT * FROM entry") == [(1,)]
 
 
-async def test_a_failure_reaches_all_who_share_the_commit_and_leaves_nothing(
-    writer: LedgerWriter, path: Path
-) -> None:
+async def outcomes_of(writer: LedgerWriter, functions: Sequence[Write]) -> list[object]:
+    """Let the functions share one transaction, and return what each of them ends in."""
     door = Door(writer)
     await door.reached()
-    functions = [entering(1), failing(ValueError("no")), entering(2)]
     calls = [asyncio.create_task(writer.write(function)) for function in functions]
     await asked(*calls)
     await door.open()
-    outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [ValueError] * 3
+    return await asyncio.gather(*calls, return_exceptions=True)
+
+
+def half_done(connection: sqlite3.Connection) -> None:
+    """Enter something, then fail."""
+    connection.execute("INSERT INTO entry VALUES (99)")
+    raise ValueError("no")
+
+
+def rolled_back(connection: sqlite3.Connection) -> None:
+    """Fail as SQLite does where it undoes the whole transaction by itself."""
+    connection.execute("INSERT OR ROLLBACK INTO entry VALUES (1), (1)")
+
+
+FAILURES_OF_A_JOB: dict[str, tuple[Write, type[Exception]]] = {
+    "our own error": (failing(ValueError("no")), ValueError),
+    "an error for the user": (failing(UsageError("no")), UsageError),
+    "after a change": (half_done, ValueError),
+    "a constraint": (lambda c: entering(1)(c) or entering(1)(c), sqlite3.IntegrityError),
+    "a constraint that undoes all": (rolled_back, sqlite3.IntegrityError),
+    "a statement that is wrong": (
+        lambda c: c.execute("SELECT nothing") and None,
+        sqlite3.OperationalError,
+    ),
+    "a number that is too large": (entering(1 << 80), OverflowError),
+    "text that is not UTF-8": (
+        lambda c: c.execute("INSERT INTO entry VALUES (?)", ("\udc80",)) and None,
+        UnicodeEncodeError,
+    ),
+}
+
+
+@pytest.mark.parametrize("where", [0, 1, 2])
+@pytest.mark.parametrize("kind", FAILURES_OF_A_JOB)
+async def test_a_job_that_fails_by_itself_fails_alone(
+    writer: LedgerWriter, path: Path, kind: str, where: int
+) -> None:
+    function, error = FAILURES_OF_A_JOB[kind]
+    others = [entering(11), entering(12)]
+    outcomes = await outcomes_of(writer, [*others[:where], function, *others[where:]])
+    assert [type(outcome) for outcome in outcomes].index(error) == where
+    assert outcomes.count(None) == 2
+    assert rows(path, "SELECT * FROM entry ORDER BY rowid") == [(11,), (12,)]
+    await writer.write(entering(13))  # and it goes on
+    assert rows(path, "SELECT count(*) FROM entry") == [(3,)]
+
+
+async def test_several_jobs_fail_each_with_its_own_error(writer: LedgerWriter, path: Path) -> None:
+    functions = [failing(ValueError("a")), entering(1), failing(KeyError("b")), half_done]
+    outcomes = await outcomes_of(writer, functions)
+    assert [type(outcome) for outcome in outcomes] == [
+        ValueError,
+        type(None),
+        KeyError,
+        ValueError,
+    ]
+    assert rows(path, "SELECT * FROM entry") == [(1,)]
+
+
+def sqlite_error(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("as SQLite says")
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (sqlite3.SQLITE_FULL, StateFullError),
+        (sqlite3.SQLITE_IOERR_WRITE, StateFullError),
+        (sqlite3.SQLITE_CORRUPT, LedgerError),
+        (sqlite3.SQLITE_READONLY, LedgerError),
+    ],
+)
+async def test_a_failure_of_the_file_reaches_all_who_share_the_commit(
+    writer: LedgerWriter, path: Path, code: int, kind: type[Exception]
+) -> None:
+    functions = [entering(1), failing(sqlite_error(code)), entering(2)]
+    outcomes = await outcomes_of(writer, functions)
+    assert [type(outcome) for outcome in outcomes] == [kind] * 3
     assert rows(path, "SELECT * FROM entry") == []
-    await writer.write(entering(3))  # and it goes on
+    await writer.write(entering(3))
     assert rows(path, "SELECT * FROM entry") == [(3,)]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(sqlite3.SQLITE_FULL, StateFullError), (sqlite3.SQLITE_ERROR, sqlite3.OperationalError)],
+)
+@pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "COMMIT"])
+async def test_a_transaction_that_fails_as_a_whole_reaches_all_who_share_it(
+    connection: sqlite3.Connection, path: Path, statement: str, code: int, kind: type[Exception]
+) -> None:
+    failing_connection = FailingConnection(connection, statement, sqlite_error(code))
+    writer = LedgerWriter(cast("sqlite3.Connection", failing_connection), path)
+    outcomes = await outcomes_of(writer, [failing_connection.arm, entering(1), entering(2)])
+    if statement == "BEGIN IMMEDIATE":  # Those three have begun already.
+        assert outcomes == [None] * 3
+        outcomes = await asyncio.gather(writer.write(entering(3)), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [kind] * len(outcomes)
+    survivors = rows(path, "SELECT * FROM entry ORDER BY rowid")
+    assert survivors == ([(1,), (2,)] if statement == "BEGIN IMMEDIATE" else [])
+    await writer.write(entering(4))
+    await writer.close()
+
+
+class FailingConnection:
+    """A connection of which one statement fails once."""
+
+    def __init__(self, connection: sqlite3.Connection, statement: str, error: Exception) -> None:
+        self._connection = connection
+        self._statement: str | None = None
+        self._fails = statement
+        self._error = error
+
+    def arm(self, _: sqlite3.Connection) -> None:
+        """Let the statement fail the next time."""
+        self._statement = self._fails
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._connection.in_transaction
+
+    def execute(self, statement: str, *values: object) -> object:
+        if statement == self._statement:
+            self._statement = None
+            raise self._error
+        return self._connection.execute(statement, *values)
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 async def test_a_full_disk_is_named_and_leaves_nothing_half_done(

@@ -36,7 +36,7 @@ from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.place import LEDGER_NAME, ledger_folder
 from engine.ledger.reader import LedgerReader
 from engine.ledger.records import CohortKey, Division
-from engine.ledger.schema import UNREADABLE, open_ledger, translate
+from engine.ledger.schema import failure_of, open_ledger
 from engine.mirror import apply, mirror, rollback
 from engine.pacing import PacingSettings
 from engine.plan.guards import GuardSettings
@@ -129,12 +129,13 @@ class Writer:
             value = function(self._connection)
             self._life.reach(f"inside {name}")
             self._connection.execute("COMMIT")
-        except BaseException as error:
+        except Exception as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            if isinstance(error, UNREADABLE):
-                raise translate(error, self._path) from error
-            raise
+            failure = failure_of(error, self._connection, self._path)
+            if failure is error:
+                raise
+            raise failure from error
         self._life.reach(f"after {name}")
         await asyncio.sleep(patience_seconds + COMMIT_SECONDS)
         return value

@@ -130,6 +130,7 @@ def test_a_narrow_terminal_breaks_no_table(night: Night, run: str) -> None:
 
 @pytest.mark.parametrize("command", ["show", "rejects"])
 def test_an_unknown_run_is_told(night: Night, command: str) -> None:
+    (night.folder / "state").mkdir()
     ended = night.run(command, "20260101-000000-0000")
     assert ended.status == 2
     assert ended.stderr.startswith("error: no run 20260101-000000-0000")
@@ -146,9 +147,3 @@ def test_a_locale_without_a_character_costs_no_run_its_status(night: Night, api:
     assert shown.status == 0
     assert "Zo\\xe9" in shown.stdout
     assert api.received() == 1
-
-
-def test_a_state_folder_that_is_not_there_is_told(night: Night) -> None:
-    ended = night.run("runs", "--state", "nowhere")
-    assert ended.status == 0
-    assert "nowhere is not there" in ended.stderr

@@ -226,6 +226,7 @@ def test_resume_refuses_what_it_cannot_do(
 ) -> None:
     night.url = emulate("--fault-at", "401=2").url
     night.configure()
+    (night.folder / "state").mkdir()
     unknown = night.run("resume", "20260101-000000-0000")
     assert unknown.status == 2
     assert "`cohortsync runs` lists them" in unknown.stderr

@@ -1,0 +1,206 @@
+"""A ledger's files on the disk: whether they are there, may be read, and how they are connected to.
+
+SQLite takes some files that it may not read for files that are not there, and never says which.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from engine.errors import IncompleteError, LedgerError
+from engine.ledger.beside import FOLDERS_BESIDE
+from engine.ledger.failures import MOVE_AWAY, readable_errors
+from engine.ledger.place import LEDGER_NAME, holder_of
+
+
+def ledgers(state: Path) -> list[Path]:
+    """Return every ledger file below a state folder.
+
+    Raises `LedgerError` if the folder is not there, if a part of it may not be read, and if a
+    ledger is missing that earlier runs have written.
+    """
+    try:
+        endpoints = _folders_in(state)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise LedgerError(
+            f"the state folder {state} is not there",
+            hint="--state or the configuration names it; the first push or mirror makes it",
+        ) from error
+    # Other folders than ours, such as lost+found, may stand there and may not be read.
+    ours = [endpoint for endpoint in endpoints if endpoint.name.startswith("http")]
+    found = (ledger_in(workspace) for endpoint in ours for workspace in _folders_in(endpoint))
+    return sorted(path for path in found if path is not None)
+
+
+def ledger_in(folder: Path) -> Path | None:
+    """Return the ledger file in a workspace's folder; None if nothing was ever sent from there.
+
+    Raises `LedgerError` as `ledgers` does.
+    """
+    path = folder / LEDGER_NAME
+    if file_size(path) is not None:
+        return path
+    if file_size(log_of(path)) or traces_beside(path):
+        raise LedgerError(
+            f"the ledger {path} is not there, although earlier runs have left files beside it",
+            hint="put the ledger back; or run again what it was used for, to start afresh",
+        )
+    return None
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return [folder / entry.name for entry in entries if entry.is_dir()]
+    except PermissionError as error:
+        raise unreadable(folder, error.strerror) from error
+
+
+@contextmanager
+def readable_files(folder: Path) -> Iterator[None]:
+    """Raise `LedgerError` where the block may not read or write a file in `folder`."""
+    try:
+        yield
+    except PermissionError as error:
+        name = error.filename
+        if not (isinstance(name, str) and Path(name).is_relative_to(folder)):
+            raise
+        raise unreadable(Path(name), error.strerror, "read or written") from error
+
+
+def refuse_unreadable(path: Path) -> None:
+    """Raise `LedgerError` if a file of the ledger may not be read by this user.
+
+    SQLite would not say which, and take some for files that are not there.
+    """
+    # It is not opened to find out: to close it again would release the locks of this process.
+    by_effective_user = os.access in os.supports_effective_ids
+    for file in (path, log_of(path), index_of(path)):
+        with readable_errors(path):
+            is_there = file_size(file) is not None
+        if is_there and not os.access(file, os.R_OK, effective_ids=by_effective_user):
+            raise unreadable(file, "Permission denied")
+
+
+def log_of(path: Path) -> Path:
+    """Return the file of changes that are not in the ledger's own file yet."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def index_of(path: Path) -> Path:
+    """Return the file that SQLite's processes share to find their way in the log."""
+    return path.with_name(f"{path.name}-shm")
+
+
+def file_size(path: Path) -> int | None:
+    """Return the bytes of a file; None if it is not there, `LedgerError` if nobody may know."""
+    try:
+        return path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise unreadable(path, error.strerror) from error
+
+
+def unreadable(path: Path, why: str | None, what: str = "read") -> LedgerError:
+    """Return the error for a part of the state folder that cannot be read."""
+    return LedgerError(
+        f"{path} cannot be {what}: {why}",
+        hint="run it as the user who owns the state folder, or pass --state to use another",
+    )
+
+
+def refuse_emptied(path: Path) -> None:
+    """Raise `LedgerError` for a file of no bytes beside what a ledger has led to.
+
+    A ledger that is not there was moved away; one of no bytes was lost.
+    """
+    if file_size(path) == 0 and (file_size(log_of(path)) or traces_beside(path)):
+        raise LedgerError(
+            f"the ledger {path} is empty, although earlier runs have left files beside it",
+            hint=f"put the ledger back; or {MOVE_AWAY}",
+        )
+
+
+def traces_beside(path: Path) -> list[str]:
+    """Return the names of what runs of a ledger have left in its folder."""
+    folder = path.parent
+    try:
+        names = sorted(each.name for each in folder.iterdir())
+        return [
+            name
+            for name in names
+            if (name in FOLDERS_BESIDE and any((folder / name).iterdir()))
+            or (name.startswith(f"{path.name}.v") and name.endswith(".bak"))
+        ]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise unreadable(Path(error.filename or folder), error.strerror) from error
+
+
+class _Immutable(sqlite3.Connection):
+    """Reads a file as if nobody could write to it, and proves in the end that nobody did."""
+
+    path: Path
+    before: os.stat_result
+
+    def close(self) -> None:
+        """Close it; raises `IncompleteError` if the file is not what it was."""
+        super().close()
+        now = self.path.stat()
+        if _identity(now) != _identity(self.before) or file_size(log_of(self.path)):
+            raise IncompleteError(
+                f"the ledger {self.path} was written to while it was read",
+                hint="run the same command again",
+            )
+
+
+def _identity(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """Connect to a ledger; where SQLite may not make the files that it shares, without them."""
+    uri = f"file:{quote(os.fsencode(path.resolve()))}?mode=ro"
+    with readable_errors(path):
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+        try:
+            connection.execute("PRAGMA busy_timeout = 10000")
+            connection.execute("PRAGMA user_version").fetchone()
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if error.sqlite_errorcode & 0xFF not in _NO_SHARED_FILES or not file_size(path):
+                raise
+            return _connect_to_copy(path, uri)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+_NO_SHARED_FILES = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
+
+
+def _connect_to_copy(path: Path, uri: str) -> sqlite3.Connection:
+    """Connect to a ledger in a folder that this user may not write to, such as a copy."""
+    if holder := holder_of(path.parent):
+        raise LedgerError(
+            f"the ledger {path} is in use by {holder}, and its folder cannot be written",
+            hint="run it as the user who owns the state folder",
+        )
+    if file_size(log_of(path)):
+        raise LedgerError(
+            f"the ledger {path} has changes in {log_of(path).name}, which cannot be read in a "
+            "folder that cannot be written",
+            hint="copy the state folder to where you may write, and pass it by --state",
+        )
+    before = path.stat()
+    connection = sqlite3.connect(
+        f"{uri}&immutable=1", uri=True, isolation_level=None, factory=_Immutable
+    )
+    connection.path, connection.before = path, before
+    return connection

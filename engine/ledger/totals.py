@@ -1,0 +1,174 @@
+"""What a run's batches and attempts add up to: counted, and stored with each run that is closed.
+
+Counting visits every batch and attempt of the run. What is stored is used as long as the run stays
+closed, so that a list of runs costs no more with millions of attempts.
+"""
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over the batches and attempts of one run."""
+
+    records: int
+    """Rows read of the export, by the reader's count."""
+    blank: int
+    invalid: int
+    standings: Sequence[Sequence[Any]]
+    """Standing, leg, batches and uids, for each standing and leg; split batches left out."""
+    planned: Sequence[Sequence[Any]]
+    """Leg, and uids cut from the export, for each leg."""
+    roots: int
+    """Batches cut from the export."""
+    splits: int
+    """Batches that were split in two."""
+    sent: int
+    accepted: int
+    throttled: int
+    retried: int
+    split: int
+    """Attempts that were answered so that the batch was split."""
+    bytes: int
+    """Of the payloads sent."""
+    room: int
+    """Bytes that the payload limit would have let them hold."""
+    rejected_again: int
+    """Uids of a mirror that were rejected, and had been rejected by an earlier run."""
+    spans: Sequence[Sequence[int]]
+    """Sitting, requests sent, and nanoseconds from the first to the last, for each sitting."""
+
+
+def totals_of(connection: sqlite3.Connection, run: int) -> Totals:
+    """Return the totals that are stored with a closed run; count them if there are none."""
+    return stored(connection, run) or count(connection, run)
+
+
+def stored(connection: sqlite3.Connection, run: int) -> Totals | None:
+    """Return the totals stored with a closed run; None if there are none that can be trusted."""
+    found = connection.execute(
+        "SELECT totals, checksum FROM run_totals JOIN run USING (run) "
+        "WHERE run = ? AND status <> 'running'",
+        (run,),
+    ).fetchone()
+    if found is None or zlib.crc32(found[0].encode()) != found[1]:
+        return None
+    with suppress(TypeError, ValueError):  # Another version counted something else.
+        return Totals(**json.loads(found[0]))
+    return None
+
+
+def store(connection: sqlite3.Connection, run: int) -> None:
+    """Count the totals of a run that is closed now, and store them."""
+    text = json.dumps(asdict(count(connection, run)), separators=(",", ":"))
+    connection.execute(
+        "INSERT OR REPLACE INTO run_totals (run, totals, checksum) VALUES (?, ?, ?)",
+        (run, text, zlib.crc32(text.encode())),
+    )
+
+
+def store_missing(connection: sqlite3.Connection) -> None:
+    """Store the totals of each closed run that has none, such as one of an older version."""
+    rows = connection.execute(
+        "SELECT run FROM run WHERE status <> 'running' AND run NOT IN (SELECT run FROM run_totals)"
+    ).fetchall()
+    for (run,) in rows:
+        store(connection, run)
+
+
+def count(connection: sqlite3.Connection, run: int) -> Totals:
+    """Count the totals of a run from its batches and attempts."""
+
+    def rows(query: str) -> list[list[Any]]:
+        return [list(row) for row in connection.execute(query, (run,))]
+
+    [[records, blank, invalid]] = rows(_ROWS)
+    [[roots, splits]] = rows(_BATCHES)
+    [[sent, accepted, throttled, retried, split, size, room]] = rows(_REQUESTS)
+    [[rejected_again]] = rows(_REJECTED_AGAIN)
+    return Totals(
+        records=records,
+        blank=blank,
+        invalid=invalid,
+        standings=rows(_STANDINGS),
+        planned=rows(_PLANNED),
+        roots=roots,
+        splits=splits,
+        sent=sent,
+        accepted=accepted,
+        throttled=throttled,
+        retried=retried,
+        split=split,
+        bytes=size,
+        room=room,
+        rejected_again=rejected_again,
+        spans=rows(_SPANS),
+    )
+
+
+# Blank and invalid rows are counted by batch and once more by place: both must agree, or the rows
+# will not add up.
+_ROWS = """
+SELECT coalesce((SELECT records FROM reading WHERE run = ?1), max(records_through), 0),
+       coalesce((SELECT sum(count) FROM skipped WHERE run = ?1 AND reason = 'blank'), 0),
+       coalesce((SELECT invalid FROM reading WHERE run = ?1), 0) + coalesce(sum(invalid), 0)
+FROM batch WHERE run = ?1
+"""
+
+_STANDINGS = """
+SELECT CASE
+         WHEN state <> 'open' THEN state
+         WHEN may_have_been_applied OR EXISTS (
+           SELECT 1 FROM attempt AS a
+           WHERE a.run = b.run AND a.batch = b.batch AND a.outcome IS NULL
+         ) THEN 'unconfirmed'
+         ELSE 'pending'
+       END AS standing,
+       leg, count(*), sum(uid_count)
+FROM batch AS b WHERE run = ?1 AND state <> 'split' GROUP BY standing, leg
+"""
+
+# What was planned is what was cut from the export, whatever it was split into since.
+_PLANNED = """
+SELECT leg, sum(uid_count) FROM batch WHERE run = ?1 AND parent IS NULL GROUP BY leg
+"""
+
+_BATCHES = """
+SELECT coalesce(sum(parent IS NULL), 0), coalesce(sum(state = 'split'), 0)
+FROM batch WHERE run = ?1
+"""
+
+_REQUESTS = """
+SELECT count(*),
+       coalesce(sum(a.outcome = 'accepted'), 0),
+       coalesce(sum(a.outcome = 'throttled'), 0),
+       coalesce(sum(EXISTS (
+         SELECT 1 FROM attempt AS e WHERE e.run = a.run AND e.batch = a.batch
+         AND e.attempt < a.attempt AND e.sent_utc_ns IS NOT NULL
+       )), 0),
+       coalesce(sum(a.outcome IN ('rejected', 'too_large') AND b.state = 'split'), 0),
+       coalesce(sum(b.payload_bytes), 0),
+       coalesce(sum(s.payload_bytes), 0)
+FROM attempt AS a JOIN batch AS b USING (run, batch) JOIN sitting AS s USING (run, sitting)
+WHERE run = ?1 AND (a.outcome IS NULL OR a.sent_utc_ns IS NOT NULL)
+"""
+
+# The uids that were rejected before stand behind the plain ones of their leg.
+_REJECTED_AGAIN = """
+SELECT coalesce(sum(uid_count), 0) FROM batch JOIN plan USING (run)
+WHERE run = ?1 AND state = 'rejected'
+AND first_uid >= iif(leg = 'add', add_plain, remove_plain)
+AND first_uid < iif(leg = 'add', add_plain + add_suspect, remove_plain + remove_suspect)
+AND leg <> 'resend'
+"""
+
+_SPANS = """
+SELECT sitting, count(*), max(sent_utc_ns) - min(sent_utc_ns)
+FROM attempt WHERE run = ?1 AND sent_utc_ns IS NOT NULL GROUP BY sitting
+"""

@@ -1,0 +1,102 @@
+"""A ledger of an older version: whoever looks at it gets the right answer and changes nothing."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from nightly import Night
+from past_runs import contents, live, looks
+
+from engine.ledger.migrations import MIGRATIONS
+from engine.ledger.schema import open_for_reading, open_ledger
+
+
+def downgrade(path: Path, version: int) -> None:
+    """Make a ledger one of an older version, with all that such a one can hold."""
+    older = path.with_name("older")
+    with closing(open_ledger(older, MIGRATIONS[:version])) as ledger:
+        ledger.execute("PRAGMA foreign_keys = OFF")
+        ledger.execute("ATTACH ? AS newer", (str(path),))
+        tables = [
+            name
+            for (name,) in ledger.execute(
+                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+            )
+        ]
+        for table in tables:
+            columns = ", ".join(
+                row[1] for row in ledger.execute(f"PRAGMA main.table_info({table})")
+            )
+            ledger.execute(
+                f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}"  # noqa: S608 - our own names
+            )
+    for suffix in ("-wal", "-shm"):
+        path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
+    older.replace(path)
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+def test_every_look_at_an_older_ledger_is_right_and_changes_nothing(
+    night: Night, version: int
+) -> None:
+    # Version 1 knows of no mirror.
+    run = live(night, with_mirror=version > 1)
+    commands = looks(run)
+    told = {name: night.run(*command) for name, command in commands.items()}
+    assert {told[name].status for name in ("runs", "show", "rejects", "resume")} == {0}
+    [path] = night.ledger_files()
+    downgrade(path, version)
+    before = contents(night.folder / "state")
+    for name, command in commands.items():
+        assert night.run(*command) == told[name], name
+        assert contents(night.folder / "state") == before, name
+    checked = night.run("check", "--json")
+    assert checked.status == 0
+    assert "written by an older version" in checked.stdout
+    assert contents(night.folder / "state") == before
+
+
+def test_the_next_run_migrates_it_and_keeps_a_copy(night: Night) -> None:
+    live(night)
+    [path] = night.ledger_files()
+    downgrade(path, 2)
+    assert night.run("runs").status == 0
+    assert not path.with_name("ledger.sqlite.v2.bak").exists()
+    listed = night.run("runs", "--json").stdout
+    assert night.push("first.txt").status in {
+        0,
+        2,
+    }  # The cohort is mirrored: it is opened, at least.
+    assert path.with_name("ledger.sqlite.v2.bak").exists()
+    assert night.run("runs", "--json").stdout == listed
+
+
+@pytest.mark.parametrize("version", range(len(MIGRATIONS)))
+def test_each_table_of_an_older_ledger_is_read_as_it_will_be_once_migrated(
+    night: Night, version: int
+) -> None:
+    live(night, with_mirror=version > 1)
+    [path] = night.ledger_files()
+    downgrade(path, version)
+    with closing(open_for_reading(path)) as connection:
+        shown = _tables(connection)
+    with closing(open_ledger(path)) as connection:
+        connection.row_factory = sqlite3.Row
+        assert shown == _tables(connection)
+
+
+def _tables(connection: sqlite3.Connection) -> dict[str, list[list[tuple[str, object]]]]:
+    names = [
+        name
+        for (name,) in sqlite3.connect(":memory:")
+        .executescript("".join(MIGRATIONS))
+        .execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+    ]
+    return {
+        name: sorted(
+            sorted(zip(row.keys(), map(repr, row), strict=True))
+            for row in connection.execute(f"SELECT * FROM {name}")  # noqa: S608 - our own names
+        )
+        for name in names
+    }
