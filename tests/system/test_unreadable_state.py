@@ -218,7 +218,21 @@ def empty_the_ledger(state: Path) -> None:
     path.write_bytes(b"")
 
 
-LOSSES = [lose_all, put_a_file_in_its_place, lose_the_ledger, empty_the_ledger]
+def empty_the_ledger_of_pushes(state: Path) -> None:
+    """Leave nothing beside it that tells of earlier runs."""
+    empty_the_ledger(state)
+    [folder] = state.glob("*/*")
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "ledger.sqlite":
+            path.unlink()
+
+
+LOSSES = [
+    *(lose_all, put_a_file_in_its_place, lose_the_ledger),
+    *(empty_the_ledger, empty_the_ledger_of_pushes),
+]
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
