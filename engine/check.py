@@ -22,7 +22,7 @@ from engine.errors import (
     LockHeldError,
     UsageError,
 )
-from engine.ledger.access import ledger_in
+from engine.ledger.access import file_size, ledger_in, refuse_emptied
 from engine.ledger.ledger import sole_ledger
 from engine.ledger.place import holder_of, refuse_unfit, try_writing
 from engine.ledger.schema import is_older, open_for_reading
@@ -146,7 +146,10 @@ def check_ledger(folder: Path, state: Finding) -> Finding:
     if state.verdict is Verdict.FAILED:
         return state
     try:
-        if (path := ledger_in(folder)) is not None:
+        path = ledger_in(folder)
+        if path is not None:
+            refuse_emptied(path)
+        if path is not None and file_size(path):  # One that was never begun is no obstacle.
             with closing(open_for_reading(path, is_whole=True)) as ledger:
                 if is_older(ledger):
                     older = f"{state.detail}; the ledger {path} was written by an older version"

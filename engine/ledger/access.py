@@ -43,7 +43,8 @@ def ledger_in(folder: Path) -> Path | None:
     path = folder / LEDGER_NAME
     if file_size(path) is not None:
         return path
-    if file_size(log_of(path)) or traces_beside(path):
+    companions = (log_of(path), index_of(path))
+    if any(file_size(file) is not None for file in companions) or traces_beside(path):
         raise LedgerError(
             f"the ledger {path} is not there, although earlier runs have left files beside it",
             hint="put the ledger back; or run again what it was used for, to start afresh",
@@ -55,7 +56,9 @@ def _folders_in(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
             return [folder / entry.name for entry in entries if entry.is_dir()]
-    except PermissionError as error:
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
         raise unreadable(folder, error.strerror) from error
 
 
@@ -79,8 +82,7 @@ def refuse_unreadable(path: Path) -> None:
     # It is not opened to find out: to close it again would release the locks of this process.
     by_effective_user = os.access in os.supports_effective_ids
     for file in (path, log_of(path), index_of(path)):
-        with readable_errors(path):
-            is_there = file_size(file) is not None
+        is_there = file_size(file) is not None
         if is_there and not os.access(file, os.R_OK, effective_ids=by_effective_user):
             raise unreadable(file, "Permission denied")
 
@@ -116,13 +118,19 @@ def unreadable(path: Path, why: str | None, what: str = "read") -> LedgerError:
 def refuse_emptied(path: Path) -> None:
     """Raise `LedgerError` for a file of no bytes beside what a ledger has led to.
 
-    A ledger that is not there was moved away; one of no bytes was lost.
+    A ledger that is not there was moved away; one of no bytes was lost. Alone it may be one that a
+    process that died was about to begin.
     """
     if file_size(path) == 0 and (file_size(log_of(path)) or traces_beside(path)):
-        raise LedgerError(
-            f"the ledger {path} is empty, although earlier runs have left files beside it",
-            hint=f"put the ledger back; or {MOVE_AWAY}",
-        )
+        raise emptied(path)
+
+
+def emptied(path: Path) -> LedgerError:
+    """Return the error for a ledger that has lost all that it held."""
+    return LedgerError(
+        f"the ledger {path} is empty: whatever it knew was lost",
+        hint=f"put the ledger back; or {MOVE_AWAY}",
+    )
 
 
 def traces_beside(path: Path) -> list[str]:
@@ -146,20 +154,23 @@ class _Immutable(sqlite3.Connection):
     """Reads a file as if nobody could write to it, and proves in the end that nobody did."""
 
     path: Path
-    before: os.stat_result
+    before: tuple[int, ...] | None
 
     def close(self) -> None:
         """Close it; raises `IncompleteError` if the file is not what it was."""
         super().close()
-        now = self.path.stat()
-        if _identity(now) != _identity(self.before) or file_size(log_of(self.path)):
+        if _identity(self.path) != self.before or file_size(log_of(self.path)):
             raise IncompleteError(
                 f"the ledger {self.path} was written to while it was read",
                 hint="run the same command again",
             )
 
 
-def _identity(found: os.stat_result) -> tuple[int, int, int]:
+def _identity(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
@@ -198,7 +209,7 @@ def _connect_to_copy(path: Path, uri: str) -> sqlite3.Connection:
             "folder that cannot be written",
             hint="copy the state folder to where you may write, and pass it by --state",
         )
-    before = path.stat()
+    before = _identity(path)
     connection = sqlite3.connect(
         f"{uri}&immutable=1", uri=True, isolation_level=None, factory=_Immutable
     )

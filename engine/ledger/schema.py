@@ -12,7 +12,13 @@ from functools import cache
 from pathlib import Path
 
 from engine.errors import LedgerError
-from engine.ledger.access import connect_to_read, refuse_emptied, refuse_unreadable
+from engine.ledger.access import (
+    connect_to_read,
+    emptied,
+    file_size,
+    refuse_emptied,
+    refuse_unreadable,
+)
 from engine.ledger.failures import MOVE_AWAY, UNREADABLE, readable_errors, translate
 from engine.ledger.migrations import MIGRATIONS
 from engine.ledger.older import show_as_present
@@ -100,7 +106,8 @@ def open_for_reading(
     Raises `LedgerError` for a file that cannot be read, is corrupt, emptied, or newer.
     """
     refuse_unreadable(path)
-    refuse_emptied(path)
+    if file_size(path) == 0:
+        raise emptied(path)
     connection = connect_to_read(path)
     try:
         with readable_errors(path):

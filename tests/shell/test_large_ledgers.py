@@ -303,6 +303,7 @@ def test_json_that_is_none_is_damage(tmp_path: Path, column: str, text: str) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("treated_as_large")
 def test_five_million_attempts_are_looked_at_as_quickly_as_few(
     tmp_path: Path, clock: HandClock, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,7 @@
 """State that cannot be read, or is not there: every command says so, and none looks healthy."""
 
+import fcntl
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +20,9 @@ from past_runs import (
     target,
     works,
 )
+
+from engine.errors import IncompleteError
+from engine.ledger.schema import open_for_reading
 
 
 class Past:
@@ -161,6 +166,36 @@ def test_a_copy_with_changes_beside_it_is_read_or_refused(past: Past) -> None:
             assert_refused(past.night.run(*command), name)
 
 
+@pytest.mark.parametrize("change", ["the file", "a log beside it"])
+def test_a_copy_that_is_written_to_while_it_is_read_is_told(past: Past, change: str) -> None:
+    """Another user may write where this one may not."""
+    ledger, log = past.ledger, past.ledger.with_name("ledger.sqlite-wal")
+    for path in (log, ledger.with_name("ledger.sqlite-shm")):
+        path.unlink()
+    make_read_only(past.night.folder / "state")
+    with another_user():
+        connection = open_for_reading(ledger)
+    if change == "the file":
+        os.utime(ledger)
+    else:
+        log.write_bytes(b"something")
+    with pytest.raises(IncompleteError, match="was written to while it was read") as caught:
+        connection.close()
+    assert caught.value.hint
+
+
+def test_a_ledger_in_use_in_a_folder_that_may_not_be_written_is_not_read(past: Past) -> None:
+    for name in ("ledger.sqlite-wal", "ledger.sqlite-shm"):
+        past.ledger.with_name(name).unlink()
+    make_read_only(past.night.folder / "state")
+    with past.ledger.with_name("lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with another_user():
+            ended = past.night.run("runs")
+    assert_refused(ended, "runs")
+    assert "in use by" in ended.stderr
+
+
 # What is not there.
 
 
@@ -183,7 +218,21 @@ def empty_the_ledger(state: Path) -> None:
     path.write_bytes(b"")
 
 
-LOSSES = [lose_all, put_a_file_in_its_place, lose_the_ledger, empty_the_ledger]
+def empty_the_ledger_of_pushes(state: Path) -> None:
+    """Leave nothing beside it that tells of earlier runs."""
+    empty_the_ledger(state)
+    [folder] = state.glob("*/*")
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "ledger.sqlite":
+            path.unlink()
+
+
+LOSSES = [
+    *(lose_all, put_a_file_in_its_place, lose_the_ledger),
+    *(empty_the_ledger, empty_the_ledger_of_pushes),
+]
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
