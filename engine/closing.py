@@ -19,6 +19,7 @@ from engine.errors import (
     LedgerError,
     SourceError,
     StateFullError,
+    StateGoneError,
 )
 from engine.ledger.ledger import Ledger
 from engine.ledger.records import RunState
@@ -113,7 +114,7 @@ async def run_to_end(run: OpenRun, work: Callable[[], Awaitable[Stop | None]]) -
     if run.state is None:
         raise ending.first or RuntimeError("work ends before it enters its run")
     ending.stop = ending.stop or stop
-    gone = run.ledger.gone
+    gone = await ending.attempt(ending.gone)
     if gone is not None and ending.bug is None:  # Whatever failed besides followed from that.
         ending.stop = Stop.of(gone)
     accounts = await ending.attempt(ending.accounts)
@@ -188,6 +189,10 @@ class _Ending:
     @property
     def _ledger(self) -> Ledger:
         return self._run.ledger
+
+    async def gone(self) -> StateGoneError | None:
+        """Return an error if the state folder was removed or replaced meanwhile."""
+        return self._ledger.gone
 
     async def accounts(self) -> Accounts:
         """Read the accounts by the connection that wrote them, which nothing can take away."""
