@@ -20,11 +20,11 @@ from unittest.mock import patch
 
 import pytest
 from far_side import FarSide
-from whole_push import Ended, Pushes
+from whole_push import Death, Ended, Pushes, Start
 
 import engine
 from engine import closing as run_closing
-from engine.errors import ExitStatus, LedgerError
+from engine.errors import CohortSyncError, ExitStatus, LedgerError
 from engine.plan.settings import MirrorSettings
 from engine.report.result import RunResult
 from exports import Export, Row
@@ -134,12 +134,31 @@ def _is_step(code: CodeType) -> bool:
     return not code.co_qualname.endswith(("comp>", "<lambda>", "__init__", *AROUND))
 
 
+class RaisedAgainError(CohortSyncError):
+    """An interrupt came through to whoever awaits the command."""
+
+
+class Interruptible(Pushes):
+    """Takes what a program that awaits the command would be told of an interrupt."""
+
+    def _run(self, start: Start, death: Death | None, stops_at: tuple[float, ...]) -> Ended:
+        async def caught(**parts: Any) -> RunResult:  # noqa: ANN401 - as the command takes them
+            try:
+                return await start(**parts)
+            except (KeyboardInterrupt, asyncio.CancelledError) as error:
+                raise RaisedAgainError(repr(error)) from error
+
+        return super()._run(caught, death, stops_at)
+
+
 class Case:
     """A cohort and a command that is run on it."""
 
     def __init__(self, folder: Path, command: str) -> None:
         self.far_side = FarSide()
-        self.pushes = Pushes(folder, self.far_side, mirroring=MirrorSettings(settle_seconds=1.0))
+        self.pushes = Interruptible(
+            folder, self.far_side, mirroring=MirrorSettings(settle_seconds=1.0)
+        )
         self.command = command
         self.plan = ""
         if command in {"mirror", "rollback", "apply"}:
@@ -209,18 +228,12 @@ def check(folder: Path, command: str, point: Point, kind: Kind) -> None:
     case = Case(folder, command)
     wire = Tripwire(point, kind.make())
     told = f"{command}, {point}, {wire.error!r}"
-    interrupted = False
     with wire.stretched():
-        try:
-            ended = case.run()
-        except KeyboardInterrupt:
-            interrupted = True
-        except asyncio.CancelledError:
-            interrupted = True
+        ended = case.run()
     if not wire.has_fired:
         return  # Another task had taken that step.
     if kind.exit_status is None:
-        assert interrupted, told
+        assert isinstance(ended.error, RaisedAgainError), told
         assert case.statuses()[-1][0] != "running", told
     else:
         result = ended.result
