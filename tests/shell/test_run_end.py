@@ -24,7 +24,7 @@ from whole_push import Death, Ended, Pushes, Start
 
 import engine
 from engine import closing as run_closing
-from engine.errors import CohortSyncError, ExitStatus, LedgerError
+from engine.errors import CohortSyncError, ConfigError, ExitStatus, LedgerError, StateFullError
 from engine.plan.settings import MirrorSettings
 from engine.report.result import RunResult
 from exports import Export, Row
@@ -293,3 +293,77 @@ def test_a_failure_at_each_step_leaves_accounts_that_are_written_returned_and_tr
 def test_every_kind_of_failure_at_each_step_of_a_push(tmp_path: Path, kind: str) -> None:
     for number, point in enumerate(points_of(tmp_path / "dry", "push")):
         check(tmp_path / str(number), "push", point, KINDS[kind])
+
+
+# Failures that stay.
+
+
+def test_what_fails_before_the_first_request_leaves_a_run_that_has_ended(tmp_path: Path) -> None:
+    case = Case(tmp_path, "push")
+    error = ConfigError("environment: `HTTPS_PROXY` should be a URL")
+    with patch("engine.sending.Transport", side_effect=error):
+        ended = case.run()
+    assert ended.result is not None
+    accounts = ended.result.accounts
+    assert (ended.exit_status, accounts.status) == (ExitStatus.USAGE, "incomplete")
+    assert accounts.reason == error.message
+    assert case.statuses() == [("incomplete", 2)]
+    case.finish()
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_status"),
+    [
+        (LedgerError("a snapshot is lost"), ExitStatus.USAGE),
+        (StateFullError("the disk is full"), ExitStatus.INCOMPLETE),
+        (OSError(errno.ENOSPC, "no space", "file"), ExitStatus.INCOMPLETE),
+        (RuntimeError("a mistake of ours"), ExitStatus.UNBALANCED),
+    ],
+)
+@pytest.mark.parametrize("command", ["recorded push", "mirror"])
+def test_a_fold_that_fails_when_everything_was_accepted_hides_no_acceptance(
+    tmp_path: Path, command: str, error: Exception, exit_status: ExitStatus
+) -> None:
+    case = Case(tmp_path, command)
+    with patch("engine.snapshots.SnapshotStore._fold", side_effect=error):
+        ended = case.run()
+    assert ended.result is not None
+    accounts = ended.result.accounts
+    assert ended.exit_status is exit_status
+    assert (accounts.reason or "").startswith("the snapshot was not moved: ")
+    assert accounts.uids.accepted == accounts.uids.planned > 0
+    assert case.statuses()[-1] == ("incomplete", exit_status)
+    case.finish()
+
+
+@pytest.mark.parametrize("command", ["push", "mirror"])
+def test_an_end_that_cannot_be_written_is_returned_as_incomplete(
+    tmp_path: Path, command: str
+) -> None:
+    case = Case(tmp_path, command)
+    error = StateFullError("the disk is full")
+    with patch("engine.ledger.ledger.Ledger.finish", side_effect=error):
+        ended = case.run()
+    assert ended.result is not None
+    accounts = ended.result.accounts
+    assert (ended.exit_status, accounts.status) == (ExitStatus.INCOMPLETE, "incomplete")
+    assert accounts.reason == "the end was not written: the disk is full"
+    assert accounts.uids.accepted == accounts.uids.planned > 0
+    case.finish()
+
+
+def test_accounts_that_cannot_be_read_are_an_error_that_names_the_run(tmp_path: Path) -> None:
+    case = Case(tmp_path, "push")
+    with patch("engine.closing.account", side_effect=RuntimeError("a mistake of ours")):
+        ended = case.run()
+    assert ended.error is not None
+    assert ended.error.exit_status is ExitStatus.UNBALANCED
+    assert isinstance(ended.error.__cause__, RuntimeError)
+    [(name, status)] = _runs(case)
+    assert (ended.error.run, status) == (name, "incomplete")
+    case.finish()
+
+
+def _runs(case: Case) -> list[tuple[str, str]]:
+    with closing(sqlite3.connect(case.pushes.ledger)) as ledger:
+        return ledger.execute("SELECT name, status FROM run").fetchall()
