@@ -22,7 +22,7 @@ from engine.errors import (
     StateGoneError,
 )
 from engine.ledger.ledger import Ledger
-from engine.ledger.records import RunState
+from engine.ledger.records import FAILED, RunState
 from engine.ledger.schema import translate
 from engine.pacing import PaceRecord
 from engine.report.accounts import Accounts, account
@@ -70,18 +70,21 @@ class OpenRun(Protocol):
 def status_of(exit_status: ExitStatus, error: CohortSyncError | None = None) -> str:
     """Return the status of a run that ended so; `error` is what stopped it, if an error did."""
     if exit_status is ExitStatus.USAGE and isinstance(error, SourceError):
-        return "source_failed"
+        return SOURCE_FAILED
     return _STATUS[exit_status]
+
+
+SOURCE_FAILED = "source_failed"
 
 
 _STATUS = {
     ExitStatus.ACCEPTED: "finished",
     ExitStatus.PARTIAL: "finished",
-    ExitStatus.USAGE: "incomplete",
+    ExitStatus.USAGE: FAILED,
     ExitStatus.REFUSED: "refused",
     ExitStatus.GUARDED: "guarded",
     # What a bug has left can be gone on with; a run that does not balance is closed for good.
-    ExitStatus.UNBALANCED: "incomplete",
+    ExitStatus.UNBALANCED: FAILED,
     ExitStatus.INCOMPLETE: "incomplete",
 }
 

@@ -26,7 +26,7 @@ from engine.ledger.records import (
     SittingSettings,
 )
 
-RESUMABLE = ("running", "incomplete", "refused", "source_failed")
+RESUMABLE = ("running", "incomplete", "refused", "source_failed", "failed")
 """The states of a run that the same command goes on with."""
 
 

@@ -181,8 +181,8 @@ SELECT name,
       > min(f.attempt, coalesce((SELECT attempt FROM oldest), 0))
     OR EXISTS (SELECT 1 FROM attempt AS a WHERE a.run = run.run)
       AND run.run >= (SELECT run FROM oldest)
-    OR plan.run IS NULL AND status IN ('incomplete', 'refused', 'source_failed') AND NOT EXISTS
-      (SELECT 1 FROM run AS later JOIN attempt USING (run)
+    OR plan.run IS NULL AND status IN ('incomplete', 'refused', 'source_failed', 'failed')
+      AND NOT EXISTS (SELECT 1 FROM run AS later JOIN attempt USING (run)
        WHERE later.partner = ?1 AND later.cohort_id = ?2 AND later.run > run.run)
     OR NOT is_closed AND plan.generation IS (SELECT generation FROM oldest)
   )

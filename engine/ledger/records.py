@@ -23,6 +23,10 @@ class RunKey:
     source_identity: Mapping[str, Any]
 
 
+FAILED = "failed"
+"""The status of a run that what runs here ended: a proxy's password, a lost snapshot, a bug."""
+
+
 @dataclass(frozen=True, slots=True)
 class CohortKey:
     """What makes a cohort that cohort, within one ledger."""

@@ -42,7 +42,8 @@ class Accounts:
     run: str | None
     """None for a dry run, which the ledger does not know."""
     status: str
-    """finished, incomplete, refused, source_failed, unbalanced, abandoned, running or dry_run."""
+    """finished, incomplete, refused, source_failed, failed, unbalanced, abandoned, running or
+    dry_run."""
     exit_status: int | None
     reason: str | None
     """Why the run is not finished; None if it is."""

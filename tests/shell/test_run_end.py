@@ -74,7 +74,7 @@ NO_STEPS = ("ledger/writer.py", "ledger/place.py", "ledger/schema.py")
 
 AROUND = (
     *("push", "mirror", "rollback", "apply", "_plan_and_send", "Desk.open", "sole_ledger"),
-    *("Ledger.close", "Ledger.gone", "genexpr>"),
+    *("Ledger.close", "Ledger.gone", "announced", "genexpr>"),
 )
 """What holds a run, and what follows when it has ended."""
 
@@ -305,9 +305,9 @@ def test_what_fails_before_the_first_request_leaves_a_run_that_has_ended(tmp_pat
         ended = case.run()
     assert ended.result is not None
     accounts = ended.result.accounts
-    assert (ended.exit_status, accounts.status) == (ExitStatus.USAGE, "incomplete")
+    assert (ended.exit_status, accounts.status) == (ExitStatus.USAGE, "failed")
     assert accounts.reason == error.message
-    assert case.statuses() == [("incomplete", 2)]
+    assert case.statuses() == [("failed", 2)]
     case.finish()
 
 
@@ -332,7 +332,8 @@ def test_a_fold_that_fails_when_everything_was_accepted_hides_no_acceptance(
     assert ended.exit_status is exit_status
     assert (accounts.reason or "").startswith("the snapshot was not moved: ")
     assert accounts.uids.accepted == accounts.uids.planned > 0
-    assert case.statuses()[-1] == ("incomplete", exit_status)
+    status = "incomplete" if exit_status is ExitStatus.INCOMPLETE else "failed"
+    assert case.statuses()[-1] == (status, exit_status)
     case.finish()
 
 
@@ -360,7 +361,7 @@ def test_accounts_that_cannot_be_read_are_an_error_that_names_the_run(tmp_path: 
     assert ended.error.exit_status is ExitStatus.UNBALANCED
     assert isinstance(ended.error.__cause__, RuntimeError)
     [(name, status)] = _runs(case)
-    assert (ended.error.run, status) == (name, "incomplete")
+    assert (ended.error.run, status) == (name, "failed")
     case.finish()
 
 

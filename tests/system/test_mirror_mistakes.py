@@ -241,7 +241,7 @@ def test_a_proxy_that_is_none_leaves_no_run_behind_as_running(night: Night) -> N
     write(night, 0, 10)
     ended = mirror(night, "export.txt")
     assert ended.status == 2
-    assert night.query("SELECT status, exit_status FROM run") == [("source_failed", 2)]
+    assert night.query("SELECT status, exit_status FROM run") == [("failed", 2)]
 
 
 def test_a_list_without_uids_reconciles_nothing(night: Night, api: Emulator) -> None:
