@@ -5,11 +5,13 @@
 
 Values flow left to right; nothing flows back but a decision ("again, after 4 s", "split", "stop").
 
+    signals     what SIGINT, SIGTERM and SIGHUP do, from the first line of the program on
     cli/        arguments into parts, parts into an exit status
     push        a push from its command to its books; what a program calls instead of the command
     rehearsal   a dry run of a push: all its checks, and nothing sent or written
     mirror      a mirror from its command to its books: only what changed is sent
-    night       what is planned is sent, folded into the snapshot, and accounted for
+    night       what is planned is sent
+    closing     the one way in which a run ends: folded, accounted for, written down, returned
     planning    a mirror's plan: stage the export, compare, ask the guards
     desk        the lock, the ledger and the snapshots, for all work on one cohort
     bases       what a plan goes on from

@@ -19,6 +19,7 @@ from engine.errors import (
     LedgerError,
     SourceError,
     StateFullError,
+    StateGoneError,
 )
 from engine.ledger.failures import translate
 from engine.ledger.files import files_of
@@ -72,19 +73,21 @@ class OpenRun(Protocol):
 def status_of(exit_status: ExitStatus, error: CohortSyncError | None = None) -> str:
     """Return the status of a run that ended so; `error` is what stopped it, if an error did."""
     if exit_status is ExitStatus.USAGE and isinstance(error, SourceError):
-        return "source_failed"
+        return SOURCE_FAILED
     return _STATUS[exit_status]
+
+
+SOURCE_FAILED = "source_failed"
 
 
 _STATUS = {
     ExitStatus.ACCEPTED: "finished",
     ExitStatus.PARTIAL: "finished",
-    # What runs here is to blame, such as a proxy's password, and not the export.
     ExitStatus.USAGE: FAILED,
     ExitStatus.REFUSED: "refused",
     ExitStatus.GUARDED: "guarded",
     # What a bug has left can be gone on with; a run that does not balance is closed for good.
-    ExitStatus.UNBALANCED: "incomplete",
+    ExitStatus.UNBALANCED: FAILED,
     ExitStatus.INCOMPLETE: "incomplete",
 }
 
@@ -119,7 +122,7 @@ async def run_to_end(run: OpenRun, work: Callable[[], Awaitable[Stop | None]]) -
     ending.stop = ending.stop or stop
     if isinstance(ending.bug, NONSENSE):
         await ending.look_for_damage()
-    gone = run.ledger.gone
+    gone = await ending.attempt(ending.gone)
     if gone is not None and ending.bug is None:  # Whatever failed besides followed from that.
         ending.stop = Stop.of(gone)
     accounts = await ending.attempt(ending.accounts)
@@ -202,6 +205,10 @@ class _Ending:
     @property
     def _ledger(self) -> Ledger:
         return self._run.ledger
+
+    async def gone(self) -> StateGoneError | None:
+        """Return an error if the state folder was removed or replaced meanwhile."""
+        return self._ledger.gone
 
     async def accounts(self) -> Accounts:
         """Read the accounts by the connection that wrote them, which nothing can take away."""

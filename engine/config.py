@@ -156,6 +156,8 @@ def locate_state(
     The rest of the file is not judged, so that the books can be read whatever is wrong with it.
     """
     if state is not None:
+        if (problem := _unfit_state(state.absolute())) is not None:
+            raise ConfigError(problem)
         return state.absolute()
     assembly = _Assembly(_find(path, environ), environ)
     state_dir = assembly.state_dir(assembly.tables.read("state", _StateTable), None)
@@ -199,6 +201,17 @@ def _parse(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not UTF-8, at byte {error.start}") from None
     except ValueError as error:  # TOMLDecodeError, or an integer of thousands of digits
         raise ConfigError(f"{path}: not TOML: {error}") from None
+
+
+def _unfit_state(folder: Path) -> str | None:
+    """Say what is wrong with the path of a state folder; None if nothing is."""
+    if "\0" in str(folder):
+        return "the state folder's path holds a NUL"
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:  # What compares and what reads Parquet take no other path.
+        return f"the state folder's path is not valid UTF-8: {folder}"
+    return None
 
 
 class _Assembly:
@@ -306,7 +319,10 @@ class _Assembly:
             "`--state`": flag.absolute() if flag else None,
             f"`state.dir` in {self.path}": by_file if is_set or flag is None else None,
         }
-        return self._winner(given)
+        found = self._winner(given)
+        if found is not None and (problem := _unfit_state(found)) is not None:
+            self.problems.append(problem)
+        return found
 
     def _miss(self, sentence: str, *keys: str) -> None:
         """Tell that nothing was given, unless one of `keys` was and is a problem already."""

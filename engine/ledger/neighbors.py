@@ -41,13 +41,18 @@ def announced(endpoint: str, workspace: str, state: Path) -> Iterator[list[str]]
     """
     name = hashlib.sha256(f"{endpoint}\n{workspace}".encode()).hexdigest()[:_DIGEST_CHARACTERS]
     found: list[str] = []
-    with ExitStack() as held:
+    held = ExitStack()
+    try:
         for folder in runtime_folders():
             with suppress(OSError):
                 if _is_ours(folder):
                     own = _announce(folder, name, state, held)
                     found += _others(folder, name, own)
         yield list(dict.fromkeys(found))
+    finally:
+        # What fails here must not hide how a run has ended.
+        with suppress(Exception):
+            held.close()
 
 
 def _is_ours(folder: Path) -> bool:
@@ -63,14 +68,9 @@ def _announce(folder: Path, name: str, state: Path, held: ExitStack) -> Path:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     held.callback(os.close, descriptor)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    held.callback(_withdraw, path)
+    held.callback(path.unlink, missing_ok=True)
     os.write(descriptor, json.dumps(this_process() | {"state": str(state)}).encode())
     return path
-
-
-def _withdraw(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink()
 
 
 def _others(folder: Path, name: str, own: Path) -> Iterator[str]:

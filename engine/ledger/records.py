@@ -27,7 +27,7 @@ class RunKey:
 
 
 FAILED = "failed"
-"""The status of a run that what runs here ended, such as a proxy's password: not the export."""
+"""The status of a run that what runs here ended: a proxy's password, a lost snapshot, a bug."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -392,6 +392,17 @@ def test_the_state_folder_is_found_whatever_is_wrong_with_the_rest(
     assert locate_state(path, environ={}) == tmp_path / "etc" / "books"
 
 
+@pytest.mark.parametrize("name", ["\udcff", "a\udc80b"])
+def test_a_state_folder_whose_path_is_not_utf_8_is_refused(write: Write, name: str) -> None:
+    path = write('[workspace]\nid = "W"\ndata_center = "01"\n')
+    for find in (
+        lambda: locate_state(path, state=Path(name)),
+        lambda: load(path, state=Path(name), need_credentials=False),
+    ):
+        with pytest.raises(ConfigError, match="not valid UTF-8"):
+            find()
+
+
 def test_a_state_folder_that_is_none_is_told_even_so(write: Write) -> None:
     path = write("[state]\ndir = 5\n")
     with pytest.raises(ConfigError, match=r"`state\.dir` should be text in quotes, not 5$"):

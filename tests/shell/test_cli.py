@@ -109,3 +109,30 @@ def test_a_bug_is_told_as_one(
     assert "ZeroDivisionError" in told.err
     assert "this is a bug in cohortsync" in told.err
     assert json.loads(told.out)["exit_status"] == 70
+
+
+def test_a_bug_in_a_run_is_told_as_one_and_the_accounts_are_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stumble(*_: object) -> None:
+        raise ZeroDivisionError
+
+    (tmp_path / "e.txt").write_text("u1\n")
+    (tmp_path / "config.toml").write_text(
+        '[workspace]\nid = "W"\nendpoint = "http://127.0.0.1:9"\n', encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MOENGAGE_API_KEY", "key")
+    monkeypatch.setattr("engine.push.opening_of", stumble)
+    cohort = ["--cohort-id", "c", "--cohort-name", "C"]
+    monkeypatch.setattr("sys.argv", ["cohortsync", "push", "e.txt", *cohort, "--json"])
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit) as leaving:
+        main()
+    told = capsys.readouterr()
+    document = json.loads(told.out)
+    assert leaving.value.code == document["exit_status"] == 70
+    assert document["run"]
+    assert "ZeroDivisionError" in document["reason"]
+    assert "Traceback" in told.err
+    assert "bug" in told.err

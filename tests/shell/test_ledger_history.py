@@ -86,7 +86,7 @@ async def test_a_run_is_found_by_its_name(tmp_path: Path, clock: HandClock) -> N
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("status", ["incomplete", "refused", "source_failed", "running"])
+@pytest.mark.parametrize("status", ["incomplete", "refused", "source_failed", "failed", "running"])
 async def test_an_unfinished_run_is_found_with_its_command(
     tmp_path: Path, clock: HandClock, status: str
 ) -> None:

@@ -28,7 +28,7 @@ async def test_a_first_run_begins_at_the_start(ledger: Ledger) -> None:
     assert rows(ledger.path, "SELECT name, status FROM run") == [(state.name, "running")]
 
 
-@pytest.mark.parametrize("status", ["incomplete", "refused", "source_failed"])
+@pytest.mark.parametrize("status", ["incomplete", "refused", "source_failed", "failed"])
 async def test_an_unfinished_run_goes_on(ledger: Ledger, status: str) -> None:
     first = await begin(ledger)
     await finish(ledger, first, status)

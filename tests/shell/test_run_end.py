@@ -20,11 +20,11 @@ from unittest.mock import patch
 
 import pytest
 from far_side import FarSide
-from whole_push import Ended, Pushes
+from whole_push import Death, Ended, Pushes, Start
 
 import engine
 from engine import closing as run_closing
-from engine.errors import ExitStatus, LedgerError
+from engine.errors import CohortSyncError, ConfigError, ExitStatus, LedgerError, StateFullError
 from engine.plan.settings import MirrorSettings
 from engine.report.result import RunResult
 from exports import Export, Row
@@ -74,7 +74,7 @@ NO_STEPS = ("ledger/writer.py", "ledger/place.py", "ledger/schema.py")
 
 AROUND = (
     *("push", "mirror", "rollback", "apply", "_plan_and_send", "Desk.open", "sole_ledger"),
-    *("Ledger.close", "genexpr>"),
+    *("Ledger.close", "Ledger.gone", "announced", "genexpr>"),
 )
 """What holds a run, and what follows when it has ended."""
 
@@ -134,12 +134,31 @@ def _is_step(code: CodeType) -> bool:
     return not code.co_qualname.endswith(("comp>", "<lambda>", "__init__", *AROUND))
 
 
+class RaisedAgainError(CohortSyncError):
+    """An interrupt came through to whoever awaits the command."""
+
+
+class Interruptible(Pushes):
+    """Takes what a program that awaits the command would be told of an interrupt."""
+
+    def _run(self, start: Start, death: Death | None, stops_at: tuple[float, ...]) -> Ended:
+        async def caught(**parts: Any) -> RunResult:  # noqa: ANN401 - as the command takes them
+            try:
+                return await start(**parts)
+            except (KeyboardInterrupt, asyncio.CancelledError) as error:
+                raise RaisedAgainError(repr(error)) from error
+
+        return super()._run(caught, death, stops_at)
+
+
 class Case:
     """A cohort and a command that is run on it."""
 
     def __init__(self, folder: Path, command: str) -> None:
         self.far_side = FarSide()
-        self.pushes = Pushes(folder, self.far_side, mirroring=MirrorSettings(settle_seconds=1.0))
+        self.pushes = Interruptible(
+            folder, self.far_side, mirroring=MirrorSettings(settle_seconds=1.0)
+        )
         self.command = command
         self.plan = ""
         if command in {"mirror", "rollback", "apply"}:
@@ -209,18 +228,12 @@ def check(folder: Path, command: str, point: Point, kind: Kind) -> None:
     case = Case(folder, command)
     wire = Tripwire(point, kind.make())
     told = f"{command}, {point}, {wire.error!r}"
-    interrupted = False
     with wire.stretched():
-        try:
-            ended = case.run()
-        except KeyboardInterrupt:
-            interrupted = True
-        except asyncio.CancelledError:
-            interrupted = True
+        ended = case.run()
     if not wire.has_fired:
         return  # Another task had taken that step.
     if kind.exit_status is None:
-        assert interrupted, told
+        assert isinstance(ended.error, RaisedAgainError), told
         assert case.statuses()[-1][0] != "running", told
     else:
         result = ended.result
@@ -253,13 +266,15 @@ def _check_truth(case: Case, result: RunResult, told: str) -> None:
     assert known == 0, told
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("command", "stride"), [("push", 6), ("recorded push", 24), ("mirror", 72)]
+)
 def test_a_failure_at_a_step_leaves_accounts_that_are_written_returned_and_true(
-    tmp_path: Path, command: str
+    tmp_path: Path, command: str, stride: int
 ) -> None:
-    """Every sixteenth step meets one kind; all steps are for `-m slow`."""
+    """Some steps meet one kind each; all steps are for `-m slow`."""
     kinds = cycle(KINDS.values())
-    for number, point in enumerate(points_of(tmp_path / "dry", command)[len(command) :: 16]):
+    for number, point in enumerate(points_of(tmp_path / "dry", command)[::stride]):
         check(tmp_path / str(number), command, point, next(kinds))
 
 
@@ -278,3 +293,78 @@ def test_a_failure_at_each_step_leaves_accounts_that_are_written_returned_and_tr
 def test_every_kind_of_failure_at_each_step_of_a_push(tmp_path: Path, kind: str) -> None:
     for number, point in enumerate(points_of(tmp_path / "dry", "push")):
         check(tmp_path / str(number), "push", point, KINDS[kind])
+
+
+# Failures that stay.
+
+
+def test_what_fails_before_the_first_request_leaves_a_run_that_has_ended(tmp_path: Path) -> None:
+    case = Case(tmp_path, "push")
+    error = ConfigError("environment: `HTTPS_PROXY` should be a URL")
+    with patch("engine.sending.Transport", side_effect=error):
+        ended = case.run()
+    assert ended.result is not None
+    accounts = ended.result.accounts
+    assert (ended.exit_status, accounts.status) == (ExitStatus.USAGE, "failed")
+    assert accounts.reason == error.message
+    assert case.statuses() == [("failed", 2)]
+    case.finish()
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_status"),
+    [
+        (LedgerError("a snapshot is lost"), ExitStatus.USAGE),
+        (StateFullError("the disk is full"), ExitStatus.INCOMPLETE),
+        (OSError(errno.ENOSPC, "no space", "file"), ExitStatus.INCOMPLETE),
+        (RuntimeError("a mistake of ours"), ExitStatus.UNBALANCED),
+    ],
+)
+@pytest.mark.parametrize("command", ["recorded push", "mirror"])
+def test_a_fold_that_fails_when_everything_was_accepted_hides_no_acceptance(
+    tmp_path: Path, command: str, error: Exception, exit_status: ExitStatus
+) -> None:
+    case = Case(tmp_path, command)
+    with patch("engine.snapshots.SnapshotStore._fold", side_effect=error):
+        ended = case.run()
+    assert ended.result is not None
+    accounts = ended.result.accounts
+    assert ended.exit_status is exit_status
+    assert (accounts.reason or "").startswith("the snapshot was not moved: ")
+    assert accounts.uids.accepted == accounts.uids.planned > 0
+    status = "incomplete" if exit_status is ExitStatus.INCOMPLETE else "failed"
+    assert case.statuses()[-1] == (status, exit_status)
+    case.finish()
+
+
+@pytest.mark.parametrize("command", ["push", "mirror"])
+def test_an_end_that_cannot_be_written_is_returned_as_incomplete(
+    tmp_path: Path, command: str
+) -> None:
+    case = Case(tmp_path, command)
+    error = StateFullError("the disk is full")
+    with patch("engine.ledger.ledger.Ledger.finish", side_effect=error):
+        ended = case.run()
+    assert ended.result is not None
+    accounts = ended.result.accounts
+    assert (ended.exit_status, accounts.status) == (ExitStatus.INCOMPLETE, "incomplete")
+    assert accounts.reason == "the end was not written: the disk is full"
+    assert accounts.uids.accepted == accounts.uids.planned > 0
+    case.finish()
+
+
+def test_accounts_that_cannot_be_read_are_an_error_that_names_the_run(tmp_path: Path) -> None:
+    case = Case(tmp_path, "push")
+    with patch("engine.closing.account", side_effect=RuntimeError("a mistake of ours")):
+        ended = case.run()
+    assert ended.error is not None
+    assert ended.error.exit_status is ExitStatus.UNBALANCED
+    assert isinstance(ended.error.__cause__, RuntimeError)
+    [(name, status)] = _runs(case)
+    assert (ended.error.run, status) == (name, "failed")
+    case.finish()
+
+
+def _runs(case: Case) -> list[tuple[str, str]]:
+    with closing(sqlite3.connect(case.pushes.ledger)) as ledger:
+        return ledger.execute("SELECT name, status FROM run").fetchall()

@@ -293,7 +293,7 @@ def test_trying_a_folder_leaves_nothing_behind_whenever_it_is_killed(
     assert all(not names for names in seen)
 
 
-ODD = ["a b", "a#b?c=1", "100%41", "it's", 'quo"te', "new\nline", "[x]*?", "-dash", "ü", "\udcff"]
+ODD = ["a b", "a#b?c=1", "100%41", "it's", 'quo"te', "new\nline", "[x]*?", "-dash", "ü", "state=3"]
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -366,3 +366,32 @@ def test_where_nothing_can_be_announced_the_work_goes_on(
         assert told == []
     if runtime.is_dir():
         assert list(runtime.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_mirror_whose_state_folder_went_away_begins_nothing_anew_in_silence(
+    tmp_path: Path, *, is_first: bool
+) -> None:
+    pushes = Pushes(tmp_path, FarSide())
+    if not is_first:
+        assert pushes.mirror(UIDS[:20]).exit_status is ExitStatus.ACCEPTED
+        pushes.machine.pause(1000)
+    count = len(pushes.far_side.arrived)
+
+    def watch(stage: str, request: Request) -> None:
+        if (stage, request.number) == ("arrived", count + 2):
+            removed(pushes)
+
+    pushes.watch = watch
+    ended = pushes.mirror(UIDS[10:])
+    assert ended.result is not None, ended.error
+    assert ended.exit_status is ExitStatus.INCOMPLETE
+    assert ended.result.accounts.imbalance is None
+    assert "was removed or replaced" in (ended.result.accounts.reason or "")
+    pushes.watch = lambda _stage, _request: None
+    pushes.machine.pause(1000)
+    again = pushes.mirror(UIDS[10:])
+    assert again.error is not None
+    assert again.error.exit_status is ExitStatus.USAGE
+    assert again.error.hint
+    assert len(pushes.far_side.arrived) <= count + 3

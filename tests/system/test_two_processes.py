@@ -59,11 +59,14 @@ def test_a_signal_ends_the_wait(night: Night, holder: Running) -> None:
     assert str(holder.process.pid) in ended.document["reason"]
 
 
-def test_another_state_folder_is_free(night: Night, holder: Running) -> None:
-    del holder
+def test_another_state_folder_is_free_and_each_is_told_of_the_other(
+    night: Night, holder: Running
+) -> None:
     night.configure()
-    ended = night.push("other.txt", "--state", "elsewhere")
+    ended = night.spawn_push("other.txt", "--state", "elsewhere")
     assert ended.status == 0
+    assert f"warning: process {holder.process.pid} on " in ended.stderr
+    assert str(night.folder / "state") in ended.stderr
 
 
 def test_what_is_under_way_can_be_looked_at(night: Night, holder: Running) -> None:
