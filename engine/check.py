@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryFile
 
 from engine.batch import Cutter
 from engine.clock import SystemClock
@@ -128,7 +128,7 @@ def check_state(folder: Path) -> Finding:
     try:
         refuse_unfit(folder)
         place = next(each for each in (folder, *folder.parents) if each.exists())
-        with NamedTemporaryFile(dir=place, prefix=".cohortsync-check-") as file:
+        with TemporaryFile(dir=place) as file:  # It has no name that could stay behind.
             file.write(b"\n")
             file.flush()
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
