@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import NamedTemporaryFile
 
 from engine.batch import Cutter
 from engine.clock import SystemClock
@@ -128,7 +128,7 @@ def check_state(folder: Path) -> Finding:
     try:
         refuse_unfit(folder)
         place = next(each for each in (folder, *folder.parents) if each.exists())
-        with TemporaryFile(dir=place) as file:  # It has no name that could stay behind.
+        with NamedTemporaryFile(dir=place, prefix=".cohortsync-check-") as file:
             file.write(b"\n")
             file.flush()
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

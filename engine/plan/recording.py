@@ -4,7 +4,6 @@ A batch's file is on the disk before the batch can be sent, and its name tells t
 first uid: cut again after a crash, the same batch takes the same place.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -34,11 +33,7 @@ def recording(batches: Iterable[Batch], folder: Path, leg: Leg, known: int) -> I
 
 def recorded(folder: Path, leg: Leg) -> dict[int, Path]:
     """Return the files that are kept of a leg, by the place of the first uid of each, ascending."""
-    found = {}
-    for path in folder.glob("*.parquet"):
-        if (match := _NAME.fullmatch(path.name)) and match[1] == leg.value:
-            found[int(match[2])] = path
+    found = {
+        int(path.stem.rpartition("-")[2]): path for path in folder.glob(f"{leg.value}-*.parquet")
+    }
     return dict(sorted(found.items()))
-
-
-_NAME = re.compile(r"([a-z]+)-([0-9]{12,})\.parquet")
