@@ -21,6 +21,7 @@ Values flow left to right; nothing flows back but a decision ("again, after 4 s"
     config      config.toml and environment into one frozen Config, or every problem at once
     source/     an export into Arrow arrays of uids, with their place in it
     plan/       the comparison out of core, the fold into the next snapshot, the guards
+    storage/    files written whole or not at all, temporary folders that know their owner
     batch       uids into payloads under the byte limit; members: how JSON writes them
     pacing/     the ceiling: its arithmetic and the waiting
     delivery/   answers into outcomes, outcomes into decisions, and the way of a batch through them

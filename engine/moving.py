@@ -3,9 +3,10 @@
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import pyarrow as pa
@@ -135,6 +136,18 @@ def _list_of(store: SnapshotStore) -> Iterator[Path]:
     make_folder(store.folder)
     with store.work_folder("list") as folder:
         yield folder / "listed.parquet"
+
+
+@contextmanager
+def _list_to_look_at(store: SnapshotStore) -> Iterator[Path]:
+    """Give room for a list that changes nothing: elsewhere, if the state can only be read."""
+    with ExitStack() as made:
+        try:
+            path = made.enter_context(_list_of(store))
+        except LedgerError:
+            elsewhere = Path(store.planning.spill_dir or gettempdir())
+            path = made.enter_context(work_folder(elsewhere, "list")) / "listed.parquet"
+        yield path
 
 
 async def _read(
@@ -279,7 +292,7 @@ async def lay_beside(
     Raises `UsageError` where there is no snapshot, and as `adopt`.
     """
     base = await store.verified(None)
-    with _list_of(store) as path:
+    with _list_to_look_at(store) as path:
         staged = await _read(blocks, path, switch)
         found = await _compare(store, staged, base, switch)
         return {

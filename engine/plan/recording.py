@@ -4,7 +4,6 @@ A batch's file is on the disk before the batch can be sent, and its name tells t
 first uid: cut again after a crash, the same batch takes the same place.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -40,6 +39,3 @@ def recorded(folder: Path, leg: Leg) -> dict[int, Path]:
         if (match := _NAME.fullmatch(name)) and match[1] == leg.value:
             found[int(match[2])] = folder / name
     return dict(sorted(found.items()))
-
-
-_NAME = re.compile(r"([a-z]+)-([0-9]{12,})\.parquet")

@@ -10,7 +10,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from tempfile import mkdtemp, mkstemp
@@ -36,17 +36,16 @@ def temporary_folder(parent: Path, purpose: str) -> Iterator[Path]:
     """
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = Path(mkdtemp(prefix=f"{PREFIX}{purpose}-", dir=parent))
-    descriptor = os.open(folder, _FOLDER)
-    try:
-        lock = _mark(descriptor)
+    with ExitStack() as opened:
+        opened.callback(_remove_empty, folder)
+        descriptor = os.open(folder, _FOLDER)
+        opened.callback(os.close, descriptor)
+        opened.callback(os.close, _mark(descriptor))
         try:
             yield folder
         finally:
             with suppress(OSError):
                 _remove(folder, descriptor)
-            os.close(lock)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -85,6 +84,12 @@ def remove_abandoned_parts(folder: Path) -> None:
             if _PART.fullmatch(entry.name):
                 with suppress(OSError):
                     _remove_free_part(Path(entry.path))
+
+
+def _remove_empty(folder: Path) -> None:
+    """Delete what is left of a folder that could not be marked."""
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _mark(folder: int) -> int:

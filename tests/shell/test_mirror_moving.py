@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 
 from engine import moving
-from engine.errors import ExitStatus, GuardError, IncompleteError, UsageError
+from engine.errors import ExitStatus, GuardError, IncompleteError, LedgerError, UsageError
 from engine.ledger.generations import Generation
 from engine.plan.guards import Allowance, GuardSettings
 from engine.plan.records import UidState
@@ -167,6 +168,23 @@ def test_a_list_is_laid_beside_a_snapshot(cohort: Cohort) -> None:
     assert set(found["some_only_in_the_list"]) == set(UIDS[5:7])
     assert set(found["some_only_in_the_snapshot"]) == set(UIDS[:3])
     assert {path.name for path in snapshot_folder(cohort).iterdir()} == {"000001.parquet"}
+
+
+def test_a_list_is_laid_beside_a_snapshot_that_can_only_be_read(
+    cohort: Cohort, tmp_path: Path
+) -> None:
+    cohort.spend(Night(frozenset(UIDS[:5])))
+    before = {path: path.stat().st_mtime_ns for path in snapshot_folder(cohort).iterdir()}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    read_only = patch("engine.moving.make_folder", side_effect=LedgerError("cannot be written"))
+    with read_only, patch("engine.moving.gettempdir", lambda: str(elsewhere)):
+        found = cohort.commands.look(
+            lambda store: moving.lay_beside(store, listed(UIDS[3:7]), StopSwitch())
+        )
+    assert (found["in_both"], found["only_in_the_list"]) == (2, 2)
+    assert {path: path.stat().st_mtime_ns for path in snapshot_folder(cohort).iterdir()} == before
+    assert not list(elsewhere.iterdir())
 
 
 def snapshot_folder(cohort: Cohort) -> Path:

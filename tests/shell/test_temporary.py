@@ -206,6 +206,17 @@ def test_a_folder_for_temporary_files_that_cannot_be_made_is_told(tmp_path: Path
         pass
 
 
+def test_a_folder_that_cannot_be_marked_does_not_stay(tmp_path: Path) -> None:
+    too_many = OSError(errno.EMFILE, "Too many open files")
+    with (
+        patch("engine.storage.temporary._mark", side_effect=too_many),
+        pytest.raises(OSError, match="Too many"),
+        temporary_folder(tmp_path, "spill"),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 # Files that are written to a name that a user, or somebody else, may have used.
 
 

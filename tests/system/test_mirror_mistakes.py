@@ -85,6 +85,31 @@ def test_a_disk_with_too_little_room_is_told_before_it_compares(
     assert api.received() == 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("megabytes", [50, 300, 700, 1000, 1100, 1400, 1700, 2000, 2500, 4000])
+def test_too_little_address_space_is_told(night: Night, megabytes: int) -> None:
+    night.configure(mirror=AT_ONCE)
+    write(night, 0, 50_000)
+    assert mirror(night, "export.txt").status == 0
+    assert night.run("snapshot", "export", "x.parquet", *COHORT_ID).status == 0
+    limited = ("bash", "-c", f'ulimit -v {megabytes * 1000}; exec "$@"', "bash", *ENGINE)
+    for command in (
+        ("plan", "export.txt", *TARGET),
+        ("snapshot", "import", "x.parquet", *COHORT_ID),
+    ):
+        ended = subprocess.run(
+            [*limited, *command, "--json"],
+            capture_output=True,
+            env=environment(night.folder),
+            cwd=night.folder,
+            check=False,
+            timeout=PATIENCE_SECONDS,
+        )
+        stderr = ended.stderr.decode()
+        assert "Traceback" not in stderr
+        assert ended.returncode == 0 or (ended.returncode == 75 and "hint" in stderr), stderr
+
+
 def test_a_folder_that_cannot_be_spilled_into_is_told(night: Night) -> None:
     (night.folder / "a-file").write_text("x")
     night.configure(plan={"spill_dir": str(night.folder / "a-file" / "spill")})
@@ -273,7 +298,7 @@ def test_a_signal_ends_the_reading_of_a_list(night: Night) -> None:
         with running.process.stdin as pipe:
             pipe.write(b"a-uid\n" * 100_000)
             pipe.flush()
-            until(lambda: any(night.folder.rglob("list-*/*")), "it reads")
+            until(lambda: any(night.folder.rglob("*-list-*/*")), "it reads")
             running.process.send_signal(signal.SIGINT)
             assert running.wait().status == 75
         assert not list(night.folder.rglob("snapshots/*/*/*"))
