@@ -223,10 +223,16 @@ def _duplicates(facts: Facts, settings: GuardSettings) -> Finding:
     return _of_rows("duplicate", facts.duplicates, settings.max_duplicates, facts)
 
 
+_SHOWN_PATTERN = 80
+"""Characters of a pattern that are shown."""
+
+
 def _pattern(facts: Facts, settings: GuardSettings) -> Finding:
     if settings.uid_pattern is None:
         return passes("no pattern is set")
-    sentence = f"{facts.misfits:,} uids do not match the pattern {settings.uid_pattern}"
+    pattern = settings.uid_pattern
+    shown = pattern if len(pattern) <= _SHOWN_PATTERN else f"{pattern[:_SHOWN_PATTERN]}…"
+    sentence = f"{facts.misfits:,} uids do not match the pattern {shown}"
     return Finding(facts.misfits > 0, sentence, count=facts.misfits)
 
 
