@@ -86,10 +86,10 @@ def _unknown(
     more = f" and {len(undated) - 1:,} more" if len(undated) > 1 else ""
     is_set = f", and {key} is set" if is_configured else ""
     is_ahead = undated[0].written_utc_ns is not None
-    why = f": the time of {undated[0].name} lies in the future" if is_ahead else ""
+    why = f": {undated[0].name} is dated in the future" if is_ahead else ""
     return Finding(
         is_bad=is_configured,
-        sentence=f"nobody can say when {undated[0].name}{more} was written{is_set}{why}",
+        sentence=f"the time of writing of {undated[0].name}{more} is unknown{is_set}{why}",
         is_unknown=True,
         hint="name files whose time of writing is known" if is_configured else None,
     )

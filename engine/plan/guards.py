@@ -260,10 +260,9 @@ def _older(facts: Facts, _: GuardSettings) -> Finding:
     if last is None and facts.last_profile is None:
         return passes("no earlier export was mirrored")
     if now is None or last is None:
-        which = "the export" if now is None else "the one mirrored last"
-        return Finding(
-            is_bad=False, sentence=f"nobody can say when {which} was written", is_unknown=True
-        )
+        which = "the export" if now is None else "the export mirrored last"
+        sentence = f"the time of writing of {which} is unknown"
+        return Finding(is_bad=False, sentence=sentence, is_unknown=True)
     times = f"{moment(now, last)}, the one mirrored last of {moment(last, now)} UTC"
     return Finding(now < last, f"the export is of {times}")
 
