@@ -36,6 +36,9 @@ CONFIG_VARIABLE = "COHORTSYNC_CONFIG"
 ID_VARIABLE = "MOENGAGE_WORKSPACE_ID"
 KEY_VARIABLE = "MOENGAGE_API_KEY"
 _LONGEST_PARTNER = 200
+_LONGEST_NAME = 255
+_LONGEST_PATH = 3000
+"""Bytes of a name, on the usual file systems, and of a path, to which more names are added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +345,15 @@ class _Assembly:
         """Return the path that `text` means in the file; relative ones start at its folder."""
         try:
             if text.strip() and "\0" not in text:
-                return self._folder / Path(text).expanduser()
+                path = self._folder / Path(text).expanduser()
+                names = [len(os.fsencode(part)) for part in path.parts]
+                if max(names) <= _LONGEST_NAME and sum(names) + len(names) <= _LONGEST_PATH:
+                    return path
+                self.problems.append(
+                    f"{self.path}: `{key}` should be a path of at most {_LONGEST_PATH:,} bytes, "
+                    f"and each name in it of at most {_LONGEST_NAME}"
+                )
+                return None
         except RuntimeError:
             pass  # `~somebody` without a home is no path either
         self.problems.append(f"{self.path}: `{key}` should be a path")

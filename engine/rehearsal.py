@@ -118,7 +118,7 @@ def _begins_anew(ledger: Connection, request: PushRequest, key: CohortKey, run: 
 
 @dataclass(slots=True)
 class _Cutting:
-    """An export cut into batches that nobody sends, and what they come to."""
+    """An export cut into batches that are not sent, and their totals."""
 
     request: PushRequest
     config: Config

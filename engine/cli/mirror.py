@@ -176,7 +176,8 @@ def rollback(
         asked = (request, cohort_id, to, settings)
         return roll_back(*asked, name=cohort_name, wait_seconds=wait, sends=not dry_run, **parts)
 
-    sys.exit(_carry_out(start, settings, (), sends=not dry_run, as_json=as_json))
+    lacking = _lacking((config, endpoint, state), permits, sends=not dry_run)
+    sys.exit(_carry_out(start, settings, (lacking,), sends=not dry_run, as_json=as_json))
 
 
 def apply(
@@ -270,6 +271,13 @@ def _load(place: _Place, *, sends: bool) -> "Config":
     return load(config, endpoint=endpoint, state=state, need_credentials=sends)
 
 
+def _lacking(place: _Place, permits: _Permits, *, sends: bool) -> str | None:
+    """Say what a plan may do without, and the run that it prepares may not."""
+    from engine.config import credentials_problem
+
+    return None if sends or permits.shadow else credentials_problem(place[0])
+
+
 def _mirror(
     reading: _Reading,
     cohort: Cohort,
@@ -300,7 +308,7 @@ def _mirror(
     return _carry_out(
         lambda **parts: mirror_export(request, settings, sends=sends, **parts),
         settings,
-        (*source.notes, cohort.warning),
+        (*source.notes, cohort.warning, _lacking(place, permits, sends=sends)),
         sends=sends,
         as_json=as_json,
     )

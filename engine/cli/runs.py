@@ -89,7 +89,8 @@ def show(
             print_lifts(lifts_of(ledger, run))
             if (plan := plan_shown(ledger, run)) is not None:
                 print_plan(plan)
-            _print_table(FILE_COLUMNS, file_rows(files), ("bytes", "uids"))
+            if files:
+                _print_table(FILE_COLUMNS, file_rows(files), ("bytes", "uids"))
             rows = ({**record, "sent_at": _shortened(record["sent_at"])} for record in attempts)
             _print_table(_COLUMNS, [[row[c] for c in _COLUMNS] for row in rows], _NUMBERS)
 

@@ -55,7 +55,7 @@ def print_nothing(status: str) -> None:
         print_json(document)
 
 
-def print_accounts(accounts: Accounts, files: Sequence[SourceFile]) -> None:
+def print_accounts(accounts: Accounts, files: Sequence[SourceFile] = ()) -> None:
     """Print the books as a table: what was read, and where every uid stands."""
     for line in _lines(accounts, files):
         sys.stdout.write(printable(line) + "\n")

@@ -12,7 +12,7 @@ from engine.source.files import SourceFile
 def enter(connection: sqlite3.Connection, run: int, files: Sequence[SourceFile]) -> None:
     """Enter the files of a run, or how they are now that it goes on; their uids stay counted.
 
-    A run that a version before this one began has no files, and so nobody knows their uids.
+    A run that a version before this one began has no files here, and so their uids are unknown.
     """
     known = dict(connection.execute("SELECT place, uids FROM file WHERE run = ?", (run,)))
     begun = connection.execute("SELECT 1 FROM batch WHERE run = ? LIMIT 1", (run,)).fetchone()

@@ -62,7 +62,7 @@ def judge_spread(
                 sentence=f"{sentence}: from {ends[0]} to {ends[1]} UTC",
                 hint=f"name only what was written last: {_newest_glob(dated, most_hours)}",
             )
-    if len(dated) < len(files):
+    if len(_dated(files, now_utc_ns)) < len(files):
         return _unknown(files, now_utc_ns, "guards.max_spread_hours", is_configured=is_configured)
     return passes(sentence)
 
@@ -82,12 +82,14 @@ def _unknown(
     files: Sequence[SourceFile], now_utc_ns: int, key: str, *, is_configured: bool
 ) -> Finding:
     dated = {file.name for file in _dated(files, now_utc_ns)}
-    names = [file.name for file in files if file.name not in dated] or [files[0].name]
-    more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+    undated = [file for file in files if file.name not in dated]
+    more = f" and {len(undated) - 1:,} more" if len(undated) > 1 else ""
     is_set = f", and {key} is set" if is_configured else ""
+    is_ahead = undated[0].written_utc_ns is not None
+    why = f": {undated[0].name} is dated in the future" if is_ahead else ""
     return Finding(
         is_bad=is_configured,
-        sentence=f"nobody can say when {names[0]}{more} was written{is_set}",
+        sentence=f"the time of writing of {undated[0].name}{more} is unknown{is_set}{why}",
         is_unknown=True,
         hint="name files whose time of writing is known" if is_configured else None,
     )

@@ -17,7 +17,7 @@ class Finding:
     is_too_few: bool = False
     """Whether an allowance names the least, and not the most."""
     is_unknown: bool = False
-    """Whether a fact is missing, so that nobody can say whether the export is right."""
+    """Whether a fact is missing, so that the guard cannot be evaluated."""
     hint: str | None = None
     """What to do, other than to lift the guard."""
 

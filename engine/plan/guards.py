@@ -223,10 +223,16 @@ def _duplicates(facts: Facts, settings: GuardSettings) -> Finding:
     return _of_rows("duplicate", facts.duplicates, settings.max_duplicates, facts)
 
 
+_SHOWN_PATTERN = 80
+"""Characters of a pattern that are shown."""
+
+
 def _pattern(facts: Facts, settings: GuardSettings) -> Finding:
     if settings.uid_pattern is None:
         return passes("no pattern is set")
-    sentence = f"{facts.misfits:,} uids do not match the pattern {settings.uid_pattern}"
+    pattern = settings.uid_pattern
+    shown = pattern if len(pattern) <= _SHOWN_PATTERN else f"{pattern[:_SHOWN_PATTERN]}…"
+    sentence = f"{facts.misfits:,} uids do not match the pattern {shown}"
     return Finding(facts.misfits > 0, sentence, count=facts.misfits)
 
 
@@ -254,10 +260,9 @@ def _older(facts: Facts, _: GuardSettings) -> Finding:
     if last is None and facts.last_profile is None:
         return passes("no earlier export was mirrored")
     if now is None or last is None:
-        which = "the export" if now is None else "the one mirrored last"
-        return Finding(
-            is_bad=False, sentence=f"nobody can say when {which} was written", is_unknown=True
-        )
+        which = "the export" if now is None else "the export mirrored last"
+        sentence = f"the time of writing of {which} is unknown"
+        return Finding(is_bad=False, sentence=sentence, is_unknown=True)
     times = f"{moment(now, last)}, the one mirrored last of {moment(last, now)} UTC"
     return Finding(now < last, f"the export is of {times}")
 

@@ -177,7 +177,11 @@ class ExportSource:
 
     @property
     def files(self) -> list[SourceFile]:
-        return [SourceFile(self.name, None, self.written_utc_ns)]
+        uids = [sum(row.uid is not None for row in rows) for rows in self.export.files]
+        return [
+            SourceFile(f"file-{number}", None, self.written_utc_ns, count)
+            for number, count in enumerate(uids)
+        ]
 
     @property
     def identity(self) -> Mapping[str, Any]:

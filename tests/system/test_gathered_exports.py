@@ -115,6 +115,21 @@ def test_a_command_that_reads_a_list_says_which_files(night: Night, command: str
         assert "spread: 2 files" in refused.stderr
 
 
+def test_a_pipe_is_told_or_stopped_by_a_guard_that_is_configured(night: Night) -> None:
+    command = ("mirror", "-", "--format", "text", *TARGET, "--json")
+    uids = "".join(f"{number}\n" for number in range(300)).encode()
+    told = night.spawn(*command, stdin=uids)
+    assert told.status == 0
+    assert "`older` was not checked: the time of writing of the export is unknown" in told.stderr
+    assert "1 file, time of writing unknown, size unknown" in told.stderr
+    assert any("`older` was not checked" in note for note in told.document["notes"])
+    configure(night, max_age_hours=24)
+    stopped = night.spawn(*command, stdin=uids)
+    assert stopped.status == 4
+    assert "the time of writing of stdin is unknown" in stopped.document["reason"]
+    assert "--allow age" in stopped.stderr
+
+
 def test_a_resumed_run_lists_its_files_with_all_their_uids(night: Night, api: Emulator) -> None:
     target = ("--cohort-id", "resumed", "--cohort-name", "R", "--json")
     night.variables["MOENGAGE_API_KEY"] = "wrong-key"
