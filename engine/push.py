@@ -29,6 +29,7 @@ from engine.ledger import changes, following
 from engine.ledger.ledger import Ledger
 from engine.ledger.records import FAILED, CohortKey, Command, RunKey, RunState, SittingSettings
 from engine.plan.recording import recording
+from engine.proxy import proxy_for
 from engine.report.accounts import Accounts, account, exit_status_of
 from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
 from engine.report.history import reading
@@ -290,6 +291,7 @@ def dry_run(request: PushRequest, config: Config) -> RunResult:
     An export without a uid is told in the books. Raises `SourceError` where it cannot be read.
     """
     workspace = config.workspace
+    proxy_for(workspace.endpoint)  # One that is malformed would stop the push, too.
     limit = config.packing.payload_bytes
     cutter = Cutter(Envelope(workspace.partner, request.cohort, request.action), limit)
     started = datetime.now(UTC)

@@ -276,6 +276,41 @@ async def test_a_connection_with_an_answer_that_is_not_the_apis_is_not_used_agai
         assert len(server.connections) == 2
 
 
+async def test_after_anything_unasked_a_connection_carries_one_request_only() -> None:
+    async def handle(connection: Connection) -> None:
+        while True:
+            await connection.read_request()
+            is_first = len(server.connections) == 1
+            connection.writer.write(answer() * 2 if is_first else answer())
+
+    async with serving(handle) as server, transport_to(server) as transport:
+        assert isinstance((await send(transport)).outcome, Unconfirmed)
+        for _ in range(3):
+            assert (await send(transport)).outcome == Accepted()
+        assert len(server.connections) == 4
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_a_408_before_an_idle_connection_is_closed_is_no_cause_for_distrust(
+    version: str,
+) -> None:
+    async def handle(connection: Connection) -> None:
+        while True:
+            await connection.read_request()
+            connection.writer.write(answer())
+            if len(server.connections) == 1:
+                await asyncio.sleep(0.01)
+                connection.writer.write(f"HTTP/{version} 408 Request Time-out\r\n\r\n".encode())
+                connection.writer.close()
+
+    async with serving(handle) as server, transport_to(server) as transport:
+        assert (await send(transport)).outcome == Accepted()
+        await asyncio.sleep(0.05)
+        for _ in range(3):
+            assert (await send(transport)).outcome == Accepted()
+        assert len(server.connections) == 2
+
+
 async def test_no_uid_is_lost_to_a_server_that_answers_each_request_twice() -> None:
     applied: list[bytes] = []
 
