@@ -12,6 +12,8 @@ from engine.endpoint import Endpoint, host_of
 from engine.errors import ConfigError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_PROXY_HINT = "name an HTTP proxy, as in http://proxy:3128, or unset it if none is needed"
+_ENCODING_HINT = "in user and password write %40 for @, %23 for #, %2F for / and %3A for :"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -36,8 +38,8 @@ class Proxy:
         url = text if named else f"http://{text}"
         scheme = named[1].lower() if named else "http"
         if scheme not in _DEFAULT_PORTS:
-            kind = "a SOCKS proxy, which is not supported" if scheme.startswith("socks") else scheme
-            raise ValueError(f"should begin with http:// or https://, and names {kind}")
+            kind = "SOCKS proxies are" if scheme.startswith("socks") else f"{scheme}:// is"
+            raise ValueError(f"should begin with http:// or https://: {kind} not supported")
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -79,11 +81,9 @@ def proxy_for(endpoint: Endpoint) -> Proxy | None:
     try:
         return Proxy.parse(value)
     except ValueError as problem:
-        raise ConfigError(
-            f"environment: `{endpoint.scheme.upper()}_PROXY` {problem}",
-            hint="special characters of a user or password are written as %40 for @, %23 for #, "
-            "%2F for /; NO_PROXY names hosts that need no proxy",
-        ) from None
+        name = f"{endpoint.scheme.upper()}_PROXY"
+        hint = _ENCODING_HINT if "@" in value else _PROXY_HINT
+        raise ConfigError(f"environment: `{name}` {problem}", hint=hint) from None
 
 
 def _is_bypassed(endpoint: Endpoint) -> bool:

@@ -16,11 +16,13 @@ from engine.cohort import Envelope
 from engine.config import Config
 from engine.errors import EmptyExportError, ExportChangedError
 from engine.ledger import changes, following
+from engine.ledger.access import ledger_in
 from engine.ledger.batches import known_batches
-from engine.ledger.place import LEDGER_NAME, holder_of, ledger_folder, refuse_unwritable
+from engine.ledger.place import holder_of, refuse_unwritable
 from engine.ledger.reader import LedgerReader
 from engine.ledger.records import CohortKey
 from engine.ledger.schema import open_blank
+from engine.proxy import proxy_for
 from engine.push import PushRequest, admit, key_of, stays_unfinished, tell_files
 from engine.report.accounts import Accounts, exit_status_of
 from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
@@ -48,6 +50,7 @@ async def dry_run(
     """
     clock = clock or SystemClock()
     started = datetime.now(UTC)
+    proxy_for(config.workspace.endpoint)  # One that is malformed would stop the push, too.
     cutting = _Cutting(request, config)
     known = await _check_state(request, config, note, clock)
     tell_files(request, config, clock.stamp().utc_ns, note)
@@ -66,7 +69,7 @@ async def _check_state(
 ) -> Sequence[KnownBatch]:
     """Ask the ledger what a push asks; return the batches of the run that it would go on with."""
     workspace = config.workspace
-    folder = ledger_folder(config.state_dir, workspace.endpoint.url, workspace.id)
+    folder = config.place.folder
     refuse_unwritable(folder)
     if holder := holder_of(folder):
         note(f"warning: the workspace is in use by {holder}: a push has to wait for it (--wait)")
@@ -96,8 +99,7 @@ async def _check_state(
 @contextmanager
 def _ledger_in(folder: Path) -> Iterator[Connection]:
     """Lend the ledger to read from, or a blank one where there is none."""
-    path = folder / LEDGER_NAME
-    if path.exists() and path.stat().st_size:
+    if (path := ledger_in(folder)) is not None:
         with reading(path) as ledger:
             yield ledger
         return

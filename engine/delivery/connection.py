@@ -4,12 +4,16 @@ HTTP/1.1 tells an answer's request by its place in the stream alone. A server or
 a byte too many makes the next request's answer that of another. So whatever arrives on a connection
 outside the time from a request to the end of its answer closes it, and an answer is marked that
 came before its request was received, or with more behind it.
+
+What is sent unasked after the next request has been received can't be told from its answer. So once
+anything has come unasked, each connection of the pool carries one request only.
 """
 
 import asyncio
 import fcntl
 import struct
 import termios
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 
 _SWITCHING_PROTOCOLS = 101
 _FIRST_FINAL_STATUS = 200
+_FAREWELLS = (b"HTTP/1.1 408", b"HTTP/1.0 408")
+"""What servers send before they close a connection that has been idle for long, as HTTP allows."""
 
 
 class UnaskedBytesError(aiohttp.ClientConnectionError):
@@ -67,8 +73,9 @@ RECEPTION: ContextVar[Reception | None] = ContextVar("RECEPTION", default=None)
 class WatchedConnection(ResponseHandler):
     """One connection of the pool."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, note_unasked: Callable[[], None]) -> None:
         super().__init__(loop)
+        self._note_unasked = note_unasked
         self.is_watched = False
         """Whether it is the pool's; until then, it may still be on its way through a proxy."""
         self.is_spoiled = False
@@ -99,7 +106,7 @@ class WatchedConnection(ResponseHandler):
             return
         # Without data it only goes on with what it has read.
         if data and not self._is_answer_due:
-            self._note_more()
+            self._note_more(is_farewell=data.startswith(_FAREWELLS))
             return
         super().data_received(data)
         if self._is_answer_due and self._body is not None and self._body.is_eof():
@@ -127,9 +134,11 @@ class WatchedConnection(ResponseHandler):
         except Exception:  # noqa: BLE001 - whatever the parser finds wrong is left over
             return True
 
-    def _note_more(self) -> None:
-        if self._reception is not None:
-            self._reception.has_more = True
+    def _note_more(self, *, is_farewell: bool = False) -> None:
+        if not is_farewell:
+            if self._reception is not None:
+                self._reception.has_more = True
+            self._note_unasked()
         self.spoil()
 
 
@@ -138,8 +147,12 @@ class WatchedConnector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - those of its base
         super().__init__(**options)
-        watched = partial(WatchedConnection, loop=self._loop)
+        self._is_distrusted = False
+        watched = partial(WatchedConnection, self._loop, self._distrust)
         self._factory = cast("partial[ResponseHandler]", watched)
+
+    def _distrust(self) -> None:
+        self._is_distrusted = True
 
     async def connect(self, *arguments: Any, **named: Any) -> aiohttp.connector.Connection:  # noqa: ANN401 - those of its base
         """Return a connection on which nothing has arrived yet.
@@ -152,7 +165,8 @@ class WatchedConnector(aiohttp.TCPConnector):
             if not isinstance(protocol, WatchedConnection):
                 raise TypeError(protocol)
             was_used, protocol.is_watched = protocol.is_watched, True
-            if not protocol.should_close and not protocol.is_spoiled:
+            is_clean = not protocol.should_close and not protocol.is_spoiled
+            if is_clean and not (was_used and self._is_distrusted):
                 break
             connection.close()
             if not was_used:

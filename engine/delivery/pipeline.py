@@ -333,7 +333,7 @@ class Delivery:
             verdict = Verdict(
                 outcome=kind_of(outcome),
                 may_have_been_applied=may_have_been_applied(outcome),
-                sent=flight.sent,
+                sent=None if isinstance(outcome, NotSent) else flight.sent,
                 ended_utc_ns=self._clock.stamp().utc_ns,
                 http_status=exchange.http_status,
                 request_id=exchange.request_id,

@@ -134,7 +134,8 @@ def _outcome(answer: Answer, details: _Details, utc_now: float, *, is_known: boo
             return Fatal(reason, _HINTS[status])
         case _ if 300 <= status < 500 and status not in _TRIED_AGAIN:  # noqa: PLR2004 - HTTP's classes
             hint = _GATEWAY_HINT if status in _OF_GATEWAYS else _ELSEWHERE_HINT
-            return Fatal(reason, hint, may_have_been_applied=True)
+            told = reason if details.error else f"{reason}, not in the API's own form"
+            return Fatal(told, hint, may_have_been_applied=True)
         case _:
             return Unconfirmed(reason)
 

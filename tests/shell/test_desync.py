@@ -5,9 +5,11 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import orjson
 import pytest
+from tunnel import certificate, tls
 
 from engine.clock import SystemClock
 from engine.delivery.outcome import (
@@ -73,6 +75,7 @@ class Server:
     connections: list[Connection] = field(default_factory=list)
     connected: asyncio.Event = field(default_factory=asyncio.Event)
     port: int = 0
+    scheme: str = "http"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(reader, writer)
@@ -83,13 +86,17 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(handle: Callable[[Connection], Awaitable[None]]) -> AsyncIterator[Server]:
-    server = Server(handle)
+async def serving(
+    handle: Callable[[Connection], Awaitable[None]], pem: Path | None = None
+) -> AsyncIterator[Server]:
+    """Serve on loopback; over TLS with that certificate."""
+    server = Server(handle, scheme="https" if pem else "http")
     listening = socket.socket()
     # What it does not read, the client's system has to keep.
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_WINDOW)
     listening.bind(("127.0.0.1", 0))
-    listener = await asyncio.start_server(server.serve, sock=listening)
+    context = tls(pem) if pem else None
+    listener = await asyncio.start_server(server.serve, sock=listening, ssl=context)
     server.port = listening.getsockname()[1]
     try:
         yield server
@@ -102,7 +109,7 @@ async def serving(handle: Callable[[Connection], Awaitable[None]]) -> AsyncItera
 
 @asynccontextmanager
 async def transport_to(server: Server) -> AsyncIterator[Transport]:
-    endpoint = Endpoint.parse(f"http://127.0.0.1:{server.port}")
+    endpoint = Endpoint.parse(f"{server.scheme}://127.0.0.1:{server.port}")
     workspace = Workspace("WS", ApiKey("s3cr3t", "test"), endpoint, "partner")
     settings = DeliverySettings(max_in_flight=4, timeout_seconds=10)
     async with Transport(workspace, settings, SystemClock()) as transport:
@@ -273,6 +280,76 @@ async def test_a_connection_with_an_answer_that_is_not_the_apis_is_not_used_agai
         assert isinstance((await send(transport)).outcome, Unconfirmed)
         assert (await send(transport)).outcome == Accepted()
         assert (await send(transport)).outcome == Accepted()
+        assert len(server.connections) == 2
+
+
+async def test_after_anything_unasked_a_connection_carries_one_request_only() -> None:
+    async def handle(connection: Connection) -> None:
+        while True:
+            await connection.read_request()
+            is_first = len(server.connections) == 1
+            connection.writer.write(answer() * 2 if is_first else answer())
+
+    async with serving(handle) as server, transport_to(server) as transport:
+        assert isinstance((await send(transport)).outcome, Unconfirmed)
+        for _ in range(3):
+            assert (await send(transport)).outcome == Accepted()
+        assert len(server.connections) == 4
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_a_408_before_an_idle_connection_is_closed_is_no_cause_for_distrust(
+    version: str,
+) -> None:
+    async def handle(connection: Connection) -> None:
+        while True:
+            await connection.read_request()
+            connection.writer.write(answer())
+            if len(server.connections) == 1:
+                await asyncio.sleep(0.01)
+                connection.writer.write(f"HTTP/{version} 408 Request Time-out\r\n\r\n".encode())
+                connection.writer.close()
+
+    async with serving(handle) as server, transport_to(server) as transport:
+        assert (await send(transport)).outcome == Accepted()
+        await asyncio.sleep(0.05)
+        for _ in range(3):
+            assert (await send(transport)).outcome == Accepted()
+        assert len(server.connections) == 2
+
+
+@pytest.mark.parametrize("place", ["idle", "early", "behind", "first"])
+async def test_over_tls_no_answer_is_taken_out_of_its_place_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    pem = certificate(tmp_path / "api.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+
+    async def handle(connection: Connection) -> None:
+        if len(server.connections) > 1:
+            await connection.read_request()
+            connection.writer.write(answer())
+            return
+        if place == "first":
+            connection.writer.write(answer())
+        length = await connection.read_head()
+        if place != "early":
+            await connection.reader.readexactly(length)
+        connection.writer.write(answer() * (2 if place == "behind" else 1))
+        if place == "idle":
+            await asyncio.sleep(0.01)
+            connection.writer.write(answer())
+        await asyncio.sleep(5)
+
+    async def take_turn() -> None:
+        await asyncio.sleep(0.05)
+
+    async with serving(handle, pem) as server, transport_to(server) as transport:
+        first = (await transport.send(LARGE, take_turn)).outcome
+        kinds = {"idle": Accepted, "early": Unconfirmed, "behind": Unconfirmed, "first": NotSent}
+        assert isinstance(first, kinds[place])
+        await take_turn()
+        assert (await send(transport, LARGE)).outcome == Accepted()
         assert len(server.connections) == 2
 
 

@@ -120,6 +120,17 @@ async def test_a_proxy_is_told_the_host_and_its_own_credentials_alone(
         assert secret not in proxy.received
 
 
+async def test_requests_share_a_tunnel(scene: Scene) -> None:
+    with scene.path.open("a", encoding="utf-8") as file:
+        file.write("[limits]\npayload_bytes = 150\n")
+    api, proxy = Api(), ProxyServer()
+    async with tunnel(api, proxy, scene.pem) as port:
+        scene.through(f"http://ada:{PASSWORD}@127.0.0.1:{port}")
+        assert (await run_push(scene.config)).exit_status is ExitStatus.ACCEPTED
+    assert len(api.requests) >= 5
+    assert len(proxy.heads) < len(api.requests)
+
+
 @pytest.mark.parametrize("command", RUNS)
 async def test_an_https_proxy_is_spoken_to_over_tls(scene: Scene, command: str) -> None:
     api, proxy = Api(), ProxyServer()

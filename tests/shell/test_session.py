@@ -94,8 +94,8 @@ def test_a_proxy_with_or_without_scheme_port_and_credentials(
             (f"{scheme}://secret:1080", "SOCKS")
             for scheme in ("socks", "socks4", "socks4a", "socks5", "socks5h", "SOCKS5")
         ],
-        ("ftp://u:secret@proxy", "names ftp"),
-        ("file:///etc/secret.pac", "names file"),
+        ("ftp://u:secret@proxy", "ftp:// is not"),
+        ("file:///etc/secret.pac", "file:// is not"),
         ("http://", "http://host:port"),
         ("://secret", "http://host:port"),
         ("//secret:3128", "http://host:port"),
