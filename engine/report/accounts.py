@@ -172,7 +172,7 @@ def account(ledger: sqlite3.Connection, name: str) -> Accounts:
 # will not add up.
 _ROWS = """
 SELECT coalesce((SELECT records FROM reading WHERE run = ?1), max(records_through), 0),
-       coalesce((SELECT sum(count) FROM skipped WHERE run = ?1 AND reason = 'blank'), 0),
+       coalesce((SELECT sum(count) FROM skipped WHERE run = ?1 AND reason LIKE 'blank%'), 0),
        coalesce((SELECT invalid FROM reading WHERE run = ?1), 0) + coalesce(sum(invalid), 0)
 FROM batch WHERE run = ?1
 """
