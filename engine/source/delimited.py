@@ -154,7 +154,7 @@ def _fast(
     if table.num_rows + len(refused) != records:
         return None
     [values] = table.column(0).chunks  # Of the one block.
-    if header and pc.index(values, pa.scalar(header[columns.chosen], pa.binary())).as_py() >= 0:
+    if header and pc.any(pc.equal(values, header[columns.chosen])).as_py():
         return None  # It may be the header again.
     return Rows(values, refused, records, columns.count == 1 and holds_bom(data)), cut
 
