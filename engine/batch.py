@@ -27,7 +27,7 @@ from engine.members import (
     digest_of,
     encoded,
 )
-from engine.source.block import BLANK, Block, Skipped
+from engine.source.block import Block, Skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,12 @@ class SkippedRows:
 
 def blank_among(skipped: Iterable[SkippedRows]) -> int:
     """How many of the records are blank."""
-    return sum(each.rows.count for each in skipped if each.rows.reason == BLANK)
+    return sum(each.rows.count for each in skipped if each.rows.is_blank)
 
 
 def invalid_among(skipped: Iterable[SkippedRows]) -> int:
     """How many of the records are invalid."""
-    return sum(each.rows.count for each in skipped if each.rows.reason != BLANK)
+    return sum(each.rows.count for each in skipped if not each.rows.is_blank)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from engine.plan.staging import stage
 from engine.report.accounts import timestamp
 from engine.sending import StopSwitch, compute_or_stop, read_or_stop
 from engine.snapshots import Recent, SnapshotStore
-from engine.source.block import BLANK, Block, Source
+from engine.source.block import Block, Source
 from engine.source.files import describe, newest_utc_ns
 
 _STAGED = "export.parquet"
@@ -177,7 +177,7 @@ class Planner:
                 self._switch.refuse_if_pulled()
                 self._records += block.records
                 for rows in block.skipped:
-                    self._skipped[rows.reason == BLANK] += rows.count
+                    self._skipped[rows.is_blank] += rows.count
                 yield block
         except EmptyExportError:
             return  # A guard has the word for it.

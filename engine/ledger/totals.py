@@ -116,7 +116,7 @@ def count(connection: sqlite3.Connection, run: int) -> Totals:
 # will not add up.
 _ROWS = """
 SELECT coalesce((SELECT records FROM reading WHERE run = ?1), max(records_through), 0),
-       coalesce((SELECT sum(count) FROM skipped WHERE run = ?1 AND reason = 'blank'), 0),
+       coalesce((SELECT sum(count) FROM skipped WHERE run = ?1 AND reason LIKE 'blank%'), 0),
        coalesce((SELECT invalid FROM reading WHERE run = ?1), 0) + coalesce(sum(invalid), 0)
 FROM batch WHERE run = ?1
 """

@@ -4,6 +4,7 @@ A batch's file is on the disk before the batch can be sent, and its name tells t
 first uid: cut again after a crash, the same batch takes the same place.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -34,8 +35,6 @@ def recording(batches: Iterable[Batch], folder: Path, leg: Leg, known: int) -> I
 
 def recorded(folder: Path, leg: Leg) -> dict[int, Path]:
     """Return the files that are kept of a leg, by the place of the first uid of each, ascending."""
-    found = {}
-    for name in names_in(folder):
-        if (match := _NAME.fullmatch(name)) and match[1] == leg.value:
-            found[int(match[2])] = folder / name
-    return dict(sorted(found.items()))
+    wanted = re.compile(rf"{leg.value}-([0-9]+)\.parquet")
+    found = filter(None, map(wanted.fullmatch, names_in(folder)))
+    return dict(sorted((int(match[1]), folder / match[0]) for match in found))

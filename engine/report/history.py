@@ -268,8 +268,8 @@ ORDER BY run DESC LIMIT 1
 # The sizes name a run's files in the order in which they are read.
 _REJECTS = """
 WITH files AS (SELECT key AS file, id AS place FROM run, json_each(sizes) WHERE name = ?1)
-SELECT CASE s.reason WHEN 'blank' THEN 'blank' ELSE 'invalid' END AS kind, file, place, record,
-       count, s.reason AS reason, NULL AS uid, NULL AS request_id
+SELECT CASE WHEN s.reason LIKE 'blank%' THEN 'blank' ELSE 'invalid' END AS kind, file, place,
+       record, count, s.reason AS reason, NULL AS uid, NULL AS request_id
 FROM run JOIN skipped AS s USING (run) LEFT JOIN files USING (file) WHERE name = ?1
 UNION ALL
 SELECT 'rejected', file, place, record, 1, r.reason, uid, request_id

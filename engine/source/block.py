@@ -18,11 +18,19 @@ class Skipped:
     count: int
     """How many follow each other."""
     reason: str
-    """`BLANK`, or what makes them invalid, in words fit for `cohortsync rejects`."""
+    """Why, in words fit for `cohortsync rejects`; one that begins with `BLANK` is not a fault."""
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether the records just hold no uid; otherwise they are invalid."""
+        return self.reason.startswith(BLANK)
 
 
 BLANK = "blank"
 """The reason of a record whose uid is missing, null or nothing but white space (`str.isspace`)."""
+
+HEADER_AGAIN = f"{BLANK} (the header again)"
+"""The reason of a record that equals the header, as where files were put together."""
 
 
 @dataclass(frozen=True, slots=True)

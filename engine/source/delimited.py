@@ -1,8 +1,8 @@
 """Csv and tsv, by PyArrow where that reads what `quoting` would, and by `quoting` where not.
 
 Where files were put together, what begins each of them is no uid: a byte order mark at the start
-of a record is left out, inside an only column it makes the record invalid, and so does equality
-with the header.
+of a record is left out, and a record that equals the header is blank. In an only column a byte
+order mark elsewhere makes the record invalid: a line end was lost.
 """
 
 import re
@@ -15,12 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from engine.source.block import BLANK
+from engine.source.block import BLANK, HEADER_AGAIN
 from engine.source.lines import BOM, Stream, holds_bom, past_boms, past_line
 from engine.source.quoting import Dialect
 from engine.source.rows import READ_SIZE, RECORD_LIMIT, Rows, is_blank, no_values
 
-HEADER_AGAIN = "the header again"
 SEP_LINE = re.compile(rb'"?sep=([^\r\n])"?\r?\n')
 """The line by which Excel tells the delimiter."""
 _Bytes = npt.NDArray[np.uint8]
@@ -155,7 +154,7 @@ def _fast(
     if table.num_rows + len(refused) != records:
         return None
     [values] = table.column(0).chunks  # Of the one block.
-    if header and pc.index(values, pa.scalar(header[columns.chosen], pa.binary())).as_py() >= 0:
+    if header and pc.any(pc.equal(values, header[columns.chosen])).as_py():
         return None  # It may be the header again.
     return Rows(values, refused, records, columns.count == 1 and holds_bom(data)), cut
 

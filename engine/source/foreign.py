@@ -120,7 +120,7 @@ _CERTAIN: Mapping[bytes, tuple[str, str | None]] = {
         "an XML document",
         SAVED_PAGE,
     ),
-    rb"(?ms:.*?^-----BEGIN [A-Z0-9 ]+-----\s*$)": ("a key, a certificate or PGP armour", _SECRET),
+    rb"(?ms:.*?^-----BEGIN [A-Z0-9 ]+-----[ \r]*$)": ("a key, a certificate or PGP text", _SECRET),
     rb"---- BEGIN SSH2 PUBLIC KEY": ("an SSH key", _SECRET),
     rb"PuTTY-User-Key-File-\d": ("an SSH key", _SECRET),
     rb"(ssh-(rsa|dss|ed25519)|ecdsa-sha2-nistp\d+|sk-[\w-]+@openssh\.com) AAAA": (
@@ -135,7 +135,7 @@ _CERTAIN: Mapping[bytes, tuple[str, str | None]] = {
     rb"version https?://\S+/spec/v\d+\s*\n(ext-|oid |size )": ("a Git LFS pointer", _POINTER),
     rb"(?s:(\S*/)?(\.git/)?annex/objects/\S+\s*\Z)": ("a git-annex pointer", _POINTER),
     rb"(outs|deps):\s*\n\s*- (md5|etag|path|size|hash):": ("a DVC pointer", _POINTER),
-    rb"(?ms:.*?^<{7} .*?^={7}\s*?$.*?^>{7} )": (
+    rb"(?ms:(?>.*?^<{7} )(?>.*?^={7}[ \r]*$)(?>.*?^>{7} ))": (
         "a file with a Git merge conflict",
         "resolve it first",
     ),
@@ -148,7 +148,7 @@ _CERTAIN: Mapping[bytes, tuple[str, str | None]] = {
     ),
     rb"/\*(!\d{5}|M!)": ("an SQL dump", _DUMP),
     rb"(?si:(--[^\n]*\n\s*)*(INSERT\s+INTO\s+\S+\s*(\(|VALUES|SELECT)|CREATE\s+(TABLE|DATABASE|SCHEMA)\s|"
-    rb"DROP\s+TABLE\s|COPY\s+\S+\s*(\([^)]*\)\s*)?FROM\s+stdin|PRAGMA\s+\w+\s*=|"
+    rb"DROP\s+TABLE\s|COPY\s+\S+\s*(\([^)]*+\)\s*)?FROM\s+stdin|PRAGMA\s+\w+\s*=|"
     rb"BEGIN\s+TRANSACTION;|SET\s+\w+\s*=\s*[^\n]*;|LOCK\s+TABLES\s|USE\s+\S+;\s))": (
         "an SQL script",
         _DUMP,
@@ -177,7 +177,7 @@ _LIKELY: Mapping[bytes, tuple[str, str | None]] = {
     rb"(?s:<!--|<[A-Za-z][\w.:-]*(\s[^<>]*)?/?>.*</[A-Za-z][\w.:-]*\s*>)": ("markup", SAVED_PAGE),
     rb"\{\s*[\"}]|\[\s*[\[{\"]": ("JSON", "--format ndjson reads a JSON object a line"),
     rb"\+(-+\+)+\s*\n": ("a table drawn with lines", "use mysql --batch, or export as csv"),
-    rb"[^\n]*\w[^\n]*\n(-{3,}|-+([ +]-+)+)[ ]*\r?\n": (
+    rb"(?=[^\n]*\w)[^\n]*+\n(-{3,}|-+([ +]-+)+)[ ]*\r?\n": (
         "a table drawn with lines",
         "use psql --csv",
     ),

@@ -44,7 +44,8 @@ def columns_of(
 def has_column(head: Head, delimiter: bytes, wanted: str) -> bool:
     """Say whether the first record of a file names a column so."""
     record = _first_record(head, delimiter)
-    return record is not None and wanted.encode() in map(bytes.strip, record.fields)
+    names = [field.decode(errors="replace") for field in record.fields] if record else []
+    return wanted in names or wanted in map(str.strip, names)
 
 
 def is_header_only(head: Head, delimiter: bytes, options: ReadingOptions) -> bool:

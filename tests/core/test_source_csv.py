@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from source_outcomes import Outcome, outcomes
 
 from engine.source import delimited
-from engine.source.block import BLANK
-from engine.source.delimited import HEADER_AGAIN, Columns, delimited_rows
+from engine.source.block import BLANK, HEADER_AGAIN
+from engine.source.delimited import Columns, delimited_rows
 from engine.source.quoting import BROKEN_QUOTE, Dialect
 from engine.source.rows import INNER_BOM, NOT_UTF8, OVER_LONG
 

@@ -260,15 +260,15 @@ LISTS: Mapping[str, bytes] = {
 TEXT_FORMATS: tuple[Format, ...] = ("text", "csv", "tsv", "ndjson")
 
 
-@pytest.mark.parametrize("name", ["ids.txt", "ids.csv", "ids", "ids.txt.gz"])
 @pytest.mark.parametrize("words", BINARY)
-def test_binary_content_is_named(words: str, name: str) -> None:
+def test_binary_content_is_named(words: str) -> None:
     data = BINARY[words]()
-    if name.endswith(".gz") and "twice" not in words:
-        data = gzip.compress(data)
-    assert words.strip() in refused(name, data, ReadingOptions())
-    assert words.strip() in refused(name, data, ReadingOptions(format="text"))
-    assert words.strip() in refused(name, data, ReadingOptions(column="user_id"))
+    for name in ("ids.txt", "ids.csv", "ids"):
+        assert words.strip() in refused(name, data, ReadingOptions())
+    assert words.strip() in refused("ids.txt", data, ReadingOptions(format="text"))
+    assert words.strip() in refused("ids.txt", data, ReadingOptions(column="user_id"))
+    if "twice" not in words:
+        assert words.strip() in refused("ids.txt.gz", gzip.compress(data), ReadingOptions())
 
 
 @pytest.mark.parametrize("words", ["a zip archive", "an ORC file", "an XML document", "a script"])

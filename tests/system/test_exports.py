@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from emulated_api import Emulator
-from nightly import Night
+from nightly import TARGET, Night
 
 UIDS = ["007", "1e5", "NULL", "ünï🦄", "a b"]
 
@@ -92,3 +92,36 @@ def test_options_that_do_not_apply_are_noted(night: Night) -> None:
     ended = night.push("export.txt", "--no-header")
     assert ended.status == 0
     assert "--no-header is ignored" in ended.stderr
+
+
+def test_files_that_were_put_together_are_read_and_their_headers_are_told(
+    night: Night, api: Emulator
+) -> None:
+    one, two = b"\xef\xbb\xbfuid,n\na,1\n", b"\xef\xbb\xbfuid,n\nb,2\n"
+    (night.folder / "both.csv").write_bytes(one + two)
+    ended = night.push("both.csv", "--column", "uid")
+    assert ended.status == 0
+    assert api.members() == {"a", "b"}
+    assert ended.document["rows"] == {"read": 3, "blank": 1, "invalid": 0}
+    [reject] = night.rejects(ended.document["run"])
+    assert (reject["kind"], reject["record"]) == ("blank", 2)
+    assert reject["reason"] == "blank (the header again)"
+
+
+@pytest.mark.parametrize("data", [b"", b"uid\n"])
+def test_an_export_without_a_row_is_one_mistake_with_one_message(
+    night: Night, api: Emulator, data: bytes
+) -> None:
+    (night.folder / "e.csv").write_bytes(data)
+    message = "e.csv: nothing to send, no row holds a uid"
+    for command, status, said in (
+        (("push",), 2, message),
+        (("push", "--dry-run"), 2, message),
+        (("mirror",), 4, f"empty: {message}"),
+        (("mirror", "--dry-run"), 4, f"empty: {message}"),
+        (("plan",), 4, f"empty: {message}"),
+    ):
+        ended = night.run(*command, "e.csv", *TARGET, "--json")
+        assert (ended.status, ended.document["reason"]) == (status, said)
+        assert ended.document["hint"]
+    assert api.received() == 0
