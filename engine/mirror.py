@@ -226,7 +226,8 @@ async def apply(
             )
         state = await desk.sit_down(ledger, row["run"], plan)
         night = Night(desk, ledger, store, state, cohort, is_placed=True)
-        looking.opened(desk.opening(state, cohort))
+        settled = await ledger.uids_settled(state.run)
+        looking.opened(desk.opening(state, cohort, settled))
         looking.planned(plan_document(record))
         try:
             # What was sent since the plan was made is not among what it lets wait.

@@ -119,7 +119,7 @@ class Night:
         recent = await self._store.recent(but=self._state.run)
         is_concerned = since is None or any(run > since for run in recent.runs)
         seconds = recent.seconds if is_concerned else 0.0
-        return await wait_or_stop(seconds, self._desk.switch, self._desk.note)
+        return await wait_or_stop(seconds, self._desk.switch, self._desk.observe)
 
     async def close(self, stop: Stop | None, *, is_open: str | None = None) -> RunResult:
         """Fold what was sent into the snapshot, and write down and prove how the run stands.

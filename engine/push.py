@@ -125,9 +125,16 @@ def _is_recorded(connection: sqlite3.Connection, request: PushRequest, config: C
 
 
 def opening_of(
-    request: PushRequest, config: Config, state: RunState | None = None, known_uids: int = 0
+    request: PushRequest,
+    config: Config,
+    state: RunState | None = None,
+    known_uids: int = 0,
+    settled: tuple[int, int] = (0, 0),
 ) -> Opening:
-    """Say where a run goes; without `state` it is a dry run."""
+    """Say where a run goes; without `state` it is a dry run.
+
+    `settled`: how many of the `known_uids` are accepted, and how many rejected.
+    """
     workspace = config.workspace
     return Opening(
         workspace.endpoint.label,
@@ -139,6 +146,7 @@ def opening_of(
         state.name if state else None,
         state is not None and state.is_resumed,
         known_uids,
+        *settled,
     )
 
 
@@ -197,14 +205,15 @@ class _Sitting:
         self._state = state
         known = await self._ledger.known_batches(state.run)
         known_uids = sum(batch.uid_count for batch in known)
-        opened(opening_of(request, config, state, known_uids))
+        settled = await self._ledger.uids_settled(state.run)
+        opened(opening_of(request, config, state, known_uids, settled))
         cutter = Cutter(self._envelope, config.packing.payload_bytes, known)
         batches = cutter.batches(request.source.blocks())
         stop = None
         if self._store is not None:
             batches = await self._record(self._store, batches, state, known_uids)
             recent = await self._store.recent(but=state.run)
-            stop = await wait_or_stop(recent.seconds, desk.switch, desk.note)
+            stop = await wait_or_stop(recent.seconds, desk.switch, desk.observe)
         async with Sender.open(
             config, self._ledger, desk.clock, desk.observe, desk.switch
         ) as sender:

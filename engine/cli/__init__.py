@@ -6,10 +6,9 @@ Heavy imports wait until a command needs them: `--help` has to be quick.
 import os
 import signal
 import sys
-import traceback
 from contextlib import nullcontext
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -17,14 +16,15 @@ from engine import __version__
 from engine.cli.check import check
 from engine.cli.demo import demo
 from engine.cli.emulator import emulator
+from engine.cli.messages import tell_error, tell_traceback
 from engine.cli.mirror import apply, mirror, plan, rollback
 from engine.cli.push import push, resume
 from engine.cli.runs import rejects, runs, show
 from engine.cli.snapshot import snapshot
 from engine.cli.streams import print_json, printing, settle_streams
-from engine.cli.text import printable
+from engine.cli.usage import UnreadableCommand, usage_error
 from engine.cli.why import why
-from engine.errors import CohortSyncError, ExitStatus, IncompleteError, UsageError
+from engine.errors import CohortSyncError, ExitStatus, IncompleteError
 
 app = typer.Typer(
     name="cohortsync",
@@ -58,10 +58,6 @@ def _before_any_command(
     del version
 
 
-_UnreadableCommand: type[Exception] = typer.BadParameter.__bases__[0]
-"""What typer raises for a command line that it cannot read; it exports no name for it."""
-
-
 def main() -> NoReturn:
     """Run the command line; every error a user can cause becomes one line and an exit status."""
     # numpy's BLAS starts a thread a core as it is imported, and nothing here multiplies matrices.
@@ -76,10 +72,10 @@ def main() -> NoReturn:
             status = app(args=arguments, standalone_mode=False)
     except CohortSyncError as error:
         fail(error)
-    except _UnreadableCommand as error:
-        fail(_usage_error(error))
+    except UnreadableCommand as error:
+        fail(usage_error(error))
     except Exception:  # noqa: BLE001 - a bug must not pass for an exit status that means another thing
-        traceback.print_exc()
+        tell_traceback()
         bug = CohortSyncError("this is a bug in cohortsync; please report what stands above")
         bug.exit_status = ExitStatus.UNBALANCED
         fail(bug)
@@ -88,18 +84,13 @@ def main() -> NoReturn:
     sys.exit(status)
 
 
-def _usage_error(error: Any) -> UsageError:  # noqa: ANN401 - see _UnreadableCommand
-    command = error.ctx.command_path if error.ctx else "cohortsync"
-    return UsageError(error.format_message(), hint=f"`{command} --help` tells what there is")
-
-
 def _flush() -> None:
     """Write what stdout still holds; how the command ended stands, read or not."""
     try:
         with printing():
             pass
     except IncompleteError as error:
-        _tell(error)
+        tell_error(error)
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
@@ -109,7 +100,7 @@ def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
 
 def fail(error: CohortSyncError) -> NoReturn:
     """Show an error on stderr, as a document on stdout too where one was asked for, and exit."""
-    _tell(error)
+    tell_error(error)
     if "--json" in sys.argv:
         document = {
             "run": None,
@@ -121,10 +112,3 @@ def fail(error: CohortSyncError) -> NoReturn:
         }
         print_json(document)
     sys.exit(error.exit_status)
-
-
-def _tell(error: CohortSyncError) -> None:
-    for line in error.message.splitlines():
-        sys.stderr.write(f"error: {printable(line)}\n")
-    if error.hint:
-        sys.stderr.write(f"hint: {printable(error.hint)}\n")

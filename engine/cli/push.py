@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from engine.config import Config
     from engine.push import PushRequest
     from engine.source import ReadingOptions
+    from engine.source.block import Source
 
 
 class OnChanged(StrEnum):
@@ -100,6 +101,7 @@ def resume(
     """Go on with an unfinished run, as its own command would."""
     import asyncio
 
+    from engine.cli.messages import tell
     from engine.cli.summary import print_nothing
     from engine.config import load
     from engine.ledger.changes import identity_of
@@ -124,7 +126,7 @@ def resume(
                 f"no run for {' / '.join(here)} is left to go on with; run {other.name} belongs to "
                 f"{' / '.join(other.target)}"
             )
-        sys.stderr.write(f"nothing to resume: {why}\n")
+        tell(f"nothing to resume: {why}")
         if as_json:
             print_nothing("nothing_to_resume")
         return
@@ -189,6 +191,11 @@ def make_request(
     )
 
 
+def uids_expected(source: "Source") -> float | None:
+    """Estimate how many uids a source has, by the share that was read; None where none is known."""
+    return source.uids_read / source.share_read if source.share_read else None
+
+
 async def _wait_until_free(folder: "Path", wait: float, config: "Config") -> None:
     from engine.cli.view import make_view
     from engine.ledger.place import sole_writer
@@ -202,15 +209,15 @@ def carry_out(
     request: "PushRequest", config: "Config", *, dry_run: bool = False, as_json: bool = False
 ) -> ExitStatus:
     """Push, show it on stderr, print the books on stdout; return how it ended."""
-    from engine.cli.running import run_shown, tell
+    from engine.cli.running import run_shown, show_notes
     from engine.cli.summary import print_result
     from engine.cli.view import make_view
     from engine.push import dry_run as push_nothing
     from engine.push import opening_of
     from engine.push import push as push_export
 
-    view = make_view(config.pacing, lambda: request.source.share_read)
-    tell(view, *config.notes, *request.source.notes, request.cohort.warning)
+    view = make_view(config.pacing, lambda: uids_expected(request.source))
+    show_notes(view, *config.notes, *request.source.notes, request.cohort.warning)
     if dry_run:
         view.opened(opening_of(request, config))
         result = push_nothing(request, config)

@@ -57,8 +57,8 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that stop a run."""
 
 
-def tell(view: View, *notes: str | None) -> None:
+def show_notes(view: View, *notes: str | None) -> None:
     """Show what the user should know before a run."""
     for note in notes:
         if note:
-            view.note(f"note: {note}")
+            view.note(note, label="note")

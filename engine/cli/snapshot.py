@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from engine.snapshots import SnapshotStore
     from engine.source import ExportSource
 
-snapshot = typer.Typer(help="What is known of a mirrored cohort.", no_args_is_help=True)
+snapshot = typer.Typer(help="What is known of a mirrored cohort.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +302,7 @@ def _work(
     catches_up: bool = True,
 ) -> Any:  # noqa: ANN401 - whatever `work` returns
     """Change a cohort's snapshots, once they know of all that was sent."""
-    from engine.cli.running import stoppable, tell
+    from engine.cli.running import show_notes, stoppable
     from engine.cli.view import make_view
     from engine.clock import SystemClock
     from engine.desk import Desk
@@ -311,7 +311,7 @@ def _work(
     config = _load(where)
     key = CohortKey(config.workspace.partner, where.cohort_id, where.shadow)
     view = make_view(config.pacing, lambda: None)
-    tell(view, *config.notes)
+    show_notes(view, *config.notes)
 
     async def at_desk(switch: "StopSwitch") -> Any:  # noqa: ANN401 - see above
         desk = Desk(config, key, lambda _: None, view.note, switch, SystemClock())

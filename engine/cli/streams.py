@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from typing import TextIO
 
+from engine.cli.text import json_safe
 from engine.errors import IncompleteError
 
 
@@ -32,9 +33,9 @@ def printing() -> Iterator[None]:
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - whatever JSON can say
-    """Print a document on one line; what stdout's encoding lacks is escaped."""
+    """Print a document on one line; unsafe characters, and what stdout lacks, are escaped."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    sys.stdout.write(json.dumps(value, ensure_ascii=not is_utf8) + "\n")
+    sys.stdout.write(json_safe(json.dumps(value, ensure_ascii=not is_utf8)) + "\n")
 
 
 def _let_go() -> None:

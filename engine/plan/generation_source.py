@@ -19,6 +19,7 @@ class GenerationSource:
 
     notes: tuple[str, ...] = ()
     share_read: float | None = None
+    uids_read: int = 0
 
     def __init__(self, path: Path, number: int) -> None:
         """Read the snapshot at `path`, which has been verified."""

@@ -47,7 +47,7 @@ class ExportSource:
         """The same of the first of them."""
         sizes = [export.place.size for export in exports]
         self._bytes = None if None in sizes else sum(size or 0 for size in sizes)
-        self._bytes_read = 0
+        self._bytes_read = self.uids_read = 0
         files = [{"file": export.place.address, **export.reading} for export in exports]
         self.identity: Mapping[str, Any] = {"files": files, "strip": strip}
 
@@ -58,18 +58,18 @@ class ExportSource:
 
     def blocks(self) -> Iterator[Block]:
         """Read every file from its start, in order. See `Source.blocks`."""
-        planned = bytes_before = 0
+        self.uids_read = bytes_before = 0
         skipped: Counter[str] = Counter()
         for export in self._exports:
             for block in self._read(export, bytes_before):
-                planned += len(block.uids)
-                if not planned:
+                self.uids_read += len(block.uids)
+                if not self.uids_read:
                     for rows in block.skipped:
                         skipped[rows.reason] += rows.count
                 yield block
             bytes_before += export.place.size or 0
             self._bytes_read = bytes_before
-        if not planned:
+        if not self.uids_read:
             raise empty(list(self.sizes), skipped)
 
     def _read(self, export: Export, bytes_before: int) -> Iterator[Block]:
