@@ -79,7 +79,7 @@ class Desk:
     def opening(
         self, state: RunState, cohort: Cohort, settled: tuple[int, int] = (0, 0)
     ) -> Opening:
-        """Say where a run goes; `settled`: how many uids of it are accepted, and how many rejected."""
+        """Say where a run goes; `settled`: how many of its uids are accepted, and rejected."""
         workspace, pacing = self.config.workspace, self.config.pacing
         return Opening(
             workspace.endpoint.label,

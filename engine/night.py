@@ -16,7 +16,7 @@ from engine.ledger.plans import PlanRecord, Stretch
 from engine.ledger.records import RunState
 from engine.plan.compare import leg_path
 from engine.plan.leg import leg_blocks
-from engine.report.accounts import Accounts, account, exit_status_of
+from engine.report.accounts import Accounts, account, exit_status_of, partial_reason
 from engine.report.history import reading
 from engine.report.result import RunResult
 from engine.sending import Sender, wait_or_stop
@@ -169,7 +169,10 @@ class Night:
         if status is ExitStatus.INCOMPLETE:
             reason = "some uids are not confirmed"
             return word, status, reason, "mirror again: the next plan settles them"
-        return word, status, None, f"{apply_rest}the rest" if is_part else None
+        reason, hint = None, f"{apply_rest}the rest" if is_part else None
+        if status is ExitStatus.PARTIAL:
+            reason, hint = partial_reason(uids, accounts.rows, accounts.run, known)
+        return word, status, reason, hint
 
     def _accounts(self) -> Accounts:
         with reading(self._ledger.path, is_verified=True) as ledger:

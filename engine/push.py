@@ -29,7 +29,7 @@ from engine.ledger import changes, following
 from engine.ledger.ledger import Ledger
 from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingSettings
 from engine.plan.recording import recording
-from engine.report.accounts import Accounts, account, exit_status_of
+from engine.report.accounts import Accounts, account, exit_status_of, partial_reason
 from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
 from engine.report.history import reading
 from engine.report.result import Opening, RunResult
@@ -263,6 +263,8 @@ class _Sitting:
         if exit_status is ExitStatus.INCOMPLETE and stop is None:
             reason = "some uids are not confirmed"
             hint = "run the same command again: it sends them once more, which does no harm"
+        if exit_status is ExitStatus.PARTIAL:
+            reason, hint = partial_reason(accounts.uids, accounts.rows, accounts.run)
         if accounts.imbalance:
             exit_status, reason = ExitStatus.UNBALANCED, f"the books: {accounts.imbalance}"
             hint = "this is a bug in cohortsync; keep the state folder and report it"
@@ -325,6 +327,9 @@ def dry_run(request: PushRequest, config: Config) -> RunResult:
         if reason is None
         else EmptyExportError.exit_status
     )
+    hint = None
+    if would_finish is ExitStatus.PARTIAL:
+        reason, hint = partial_reason(Standing(rejected=too_large), rows, None)
     accounts = Accounts(
         run=None,
         status="dry_run",
@@ -352,4 +357,4 @@ def dry_run(request: PushRequest, config: Config) -> RunResult:
         finished_at=finished.isoformat(timespec="milliseconds"),
         elapsed_seconds=round((finished - started).total_seconds(), 3),
     )
-    return RunResult(accounts, would_finish)
+    return RunResult(accounts, would_finish, hint)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from engine.cli.messages import tell
 from engine.cli.streams import printing
 from engine.errors import ExitStatus, IncompleteError
 
@@ -30,7 +31,7 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="cohortsync-demo-") as name:
         folder = Path(name)
         export = folder / "export.csv"
-        sys.stderr.write(f"writing an export of {uids:,} uids\n")
+        tell(f"writing an export of {uids:,} uids")
         _write_export(export, uids)
         with _emulator(folder, requests, per_seconds) as url:
             config = folder / "config.toml"
@@ -42,7 +43,7 @@ def demo(
             status = _push(export, config)
             has_finished = status in {ExitStatus.ACCEPTED, ExitStatus.PARTIAL}
             if not has_finished:
-                sys.stderr.write("note: a demo keeps nothing: `cohortsync demo` begins anew\n")
+                tell("a demo keeps nothing: `cohortsync demo` begins anew", label="note")
             elif not _prove(export, url, requests, per_seconds):
                 status = ExitStatus.UNBALANCED
     sys.exit(status)

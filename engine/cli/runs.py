@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from engine.cli.messages import columns_of, tell
 from engine.cli.options import ConfigOption, JsonOption, StateOption
 from engine.cli.streams import print_json, printing
-from engine.cli.text import table_lines
+from engine.cli.text import csv_cell, table_lines
 from engine.errors import UsageError
 
 RunArgument = Annotated[str, typer.Argument(help="A run's name, as `cohortsync runs` lists it.")]
@@ -25,7 +26,7 @@ def runs(
 
     folder = _state(config, state)
     if not folder.is_dir():
-        sys.stderr.write(f"no runs: the state folder {folder} is not there\n")
+        tell(f"no runs: the state folder {folder} is not there")
     found = all_runs(folder)
     if as_json:
         documents = [accounts.document() for accounts in found]
@@ -39,13 +40,13 @@ def runs(
             a.exit_status,
             a.action,
             a.cohort_id,
-            a.target,
             f"{a.uids.planned:,}",
             f"{a.uids.accepted:,}",
+            a.target,
         )
         for a in found
     ]
-    headings = ("run", "status", "exit", "action", "cohort", "target", "planned", "accepted")
+    headings = ("run", "status", "exit", "action", "cohort", "planned", "accepted", "target")
     with printing():
         _print_table(headings, rows, numbers=("exit", "planned", "accepted"))
 
@@ -142,11 +143,12 @@ def _refuse_both(*, as_json: bool, as_csv: bool) -> None:
 def _print_csv(columns: Sequence[str], records: Iterable[Mapping[str, Any]]) -> None:
     writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    for record in records:
+        writer.writerow({name: csv_cell(value) for name, value in record.items()})
 
 
 def _print_table(
     headings: Sequence[str], rows: Iterable[Sequence[object]], numbers: Collection[str]
 ) -> None:
-    for line in table_lines(headings, rows, numbers):
+    for line in table_lines(headings, rows, numbers, columns_of(sys.stdout)):
         sys.stdout.write(line + "\n")

@@ -1,11 +1,13 @@
-"""A run's books on stdout: a table for people, or one JSON document."""
+"""How a run stands, on stdout: a table for people, or one JSON document; and its end on stderr."""
 
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
+from engine.cli.messages import columns_of, level_of, log, tell
 from engine.cli.streams import print_json, printing
-from engine.cli.text import printable, table_lines
+from engine.cli.text import printable, table_lines, wrapped
 from engine.errors import ExitStatus, IncompleteError
 from engine.report.accounts import SCHEMA_VERSION, Accounts
 from engine.report.figures import CeilingSpending, Standing
@@ -15,7 +17,10 @@ from engine.report.result import RunResult
 def print_result(
     result: RunResult, *, as_json: bool, plan: Mapping[str, Any] | None = None
 ) -> None:
-    """Print the books on stdout, and a plan with them, and on stderr what is left to do."""
+    """Print the accounts on stdout, and a plan with them, and on stderr how the run has ended.
+
+    Off a terminal that end is one record: status, reason, hint and counts.
+    """
     try:
         with printing():
             if as_json:
@@ -28,11 +33,36 @@ def print_result(
                 if plan:
                     print_plan(plan)
     except IncompleteError as error:  # How the run ended stands all the same.
-        sys.stderr.write(f"error: {error.message}\n")
-    if result.accounts.reason:
-        sys.stderr.write(f"{result.accounts.status}: {printable(result.accounts.reason)}\n")
-    if result.hint:
-        sys.stderr.write(f"hint: {printable(result.hint)}\n")
+        tell(error.message, label="error", level="error", event="error")
+    _tell_end(result, is_shown=sys.stdout.isatty() and not as_json)
+
+
+def _tell_end(result: RunResult, *, is_shown: bool) -> None:
+    """Tell how a run has ended; `is_shown`: its accounts stand on this terminal already."""
+    accounts, uids = result.accounts, result.accounts.uids
+    if sys.stderr.isatty():
+        if accounts.reason and not is_shown:
+            tell(accounts.reason, label=accounts.status)
+        if result.hint:
+            tell(result.hint, label="hint")
+        return
+    hint = {"hint": result.hint} if result.hint else {}
+    log(
+        level_of(result.exit_status),
+        "ended",
+        run=accounts.run,
+        status=accounts.status,
+        exit_status=int(result.exit_status),
+        reason=accounts.reason,
+        **hint,
+        action=accounts.action,
+        cohort_id=accounts.cohort_id,
+        **{f"rows_{name}": count for name, count in asdict(accounts.rows).items()},
+        **asdict(uids),
+        requests=accounts.requests.sent,
+        throttled=accounts.requests.throttled,
+        elapsed_seconds=accounts.elapsed_seconds,
+    )
 
 
 def print_nothing(status: str) -> None:
@@ -49,15 +79,20 @@ def print_nothing(status: str) -> None:
 
 
 def print_accounts(accounts: Accounts) -> None:
-    """Print the books as a table: what was read, and where every uid stands."""
-    for line in _lines(accounts):
-        sys.stdout.write(printable(line) + "\n")
+    """Print the accounts as a table: what was read, and where every uid stands."""
+    _print_lines(_lines(accounts, columns_of(sys.stdout)))
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
     """Print what a plan comes to, and what the guards say of it."""
-    for line in _plan_lines(plan):
-        sys.stdout.write(printable(line) + "\n")
+    _print_lines(_plan_lines(plan))
+
+
+def _print_lines(lines: Iterator[str]) -> None:
+    width = columns_of(sys.stdout)
+    for line in lines:
+        for piece in wrapped(printable(line), width, " " * 10):
+            sys.stdout.write(f"{piece}\n")
 
 
 def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
@@ -91,7 +126,7 @@ def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
             yield f"          {'':<10} lifted by {told['override']}"
 
 
-def _lines(accounts: Accounts) -> Iterator[str]:
+def _lines(accounts: Accounts, width: int | None) -> Iterator[str]:
     rows, uids, requests = accounts.rows, accounts.uids, accounts.requests
     is_dry = accounts.run is None
     standing = "dry run" if is_dry else f"run {accounts.run}: {accounts.status}"
@@ -108,11 +143,22 @@ def _lines(accounts: Accounts) -> Iterator[str]:
         resent = (("resends", mirror.resend),) if mirror.resend.planned else ()
         legs = (("adds", mirror.add), ("removes", mirror.remove), *resent)
     standings = (*legs, ("batches", accounts.batches))
-    yield from table_lines(
-        ("", *counts),
-        [(name, *(f"{getattr(parts, count):,}" for count in counts)) for name, parts in standings],
-        numbers=counts,
-    )
+    if (
+        is_unchanged := mirror is not None
+        and accounts.status != "guarded"
+        and (accounts.source_complete and not mirror.undecided and not uids.planned)
+    ):
+        yield "nothing to change: the cohort is what the export says, as far as the API accepted"
+    else:
+        yield from table_lines(
+            ("", *counts),
+            [
+                (name, *(f"{getattr(parts, count):,}" for count in counts))
+                for name, parts in standings
+            ],
+            numbers=counts,
+            width=width,
+        )
     complete = "" if accounts.source_complete else " (the export was not read to its end)"
     mirrored, planned = "", f"{uids.planned:,} planned"
     if mirror:
@@ -128,17 +174,20 @@ def _lines(accounts: Accounts) -> Iterator[str]:
         yield f"note      {note}"
     if mirror and mirror.known_rejects:
         yield f"rejects   {mirror.known_rejects:,} of the rejected were known from earlier nights"
-    if is_dry or accounts.status in {"planned", "guarded", "shadow"}:
+    if accounts.reason:
+        yield f"reason    {accounts.reason}"
+    if is_dry or is_unchanged or accounts.status in {"planned", "guarded", "shadow"}:
         return
     yield (
         f"requests  {requests.sent:,} sent, {requests.accepted:,} accepted, "
         f"{requests.throttled:,} throttled, {requests.retried:,} retried, {requests.split:,} split"
     )
+    spent = accounts.ceiling_spending
     yield (
         f"payloads  {accounts.bytes_sent:,} bytes, {accounts.payload_fill:.2%} full · "
-        f"ceiling {accounts.ceiling_use:.2%} used · {accounts.elapsed_seconds:,.1f} s"
+        f"ceiling {_share(requests.accepted, spent.allowed):.2%} accepted, "
+        f"{accounts.ceiling_use:.2%} attempted · {accounts.elapsed_seconds:,.1f} s"
     )
-    spent = accounts.ceiling_spending
     yield (
         f"ceiling   {spent.allowed:,.1f} requests allowed = {spent.used:,} used + {_losses(spent)}"
     )
@@ -147,6 +196,10 @@ def _lines(accounts: Accounts) -> Iterator[str]:
             f"          the API was found to take {accounts.ceiling_found:,} requests / "
             f"{accounts.ceiling.per_seconds:g} s, fewer than configured"
         )
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
 
 
 def _losses(spent: CeilingSpending) -> str:

@@ -41,9 +41,7 @@ def usage_error(error: Any) -> UsageError:  # noqa: ANN401 - see UnreadableComma
         return UsageError(f"`{command}` has no command {found[1]}", hint=hint)
     if message.startswith("Missing command"):
         return UsageError(f"`{command}` needs a command", hint=hint)
-    if found := re.match(
-        r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)$", message, re.DOTALL
-    ):
+    if found := re.search(r"unexpected extra argument(?:s|\(s\))? \((.*)\)", message, re.DOTALL):
         return UsageError(f"`{command}` takes no further argument: {found[1]}", hint=hint)
     return UsageError(error.format_message(), hint=hint)
 
