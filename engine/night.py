@@ -167,12 +167,12 @@ class Night:
         status = exit_status_of(judged, accounts.rows, settings, known)
         word = CANARY if is_part else _STATUS[status]
         if status is ExitStatus.INCOMPLETE:
-            reason = "some uids are not confirmed"
-            return word, status, reason, "mirror again: the next plan settles them"
-        reason, hint = None, f"{apply_rest}the rest" if is_part else None
+            hint = "mirror again: the next plan settles them"
+            return word, status, "some uids are not confirmed", hint
+        reason = None
         if status is ExitStatus.PARTIAL:
-            reason, hint = partial_reason(uids, accounts.rows, accounts.run, known)
-        return word, status, reason, hint
+            reason = partial_reason(uids, accounts.rows, accounts.run, known)
+        return word, status, reason, f"{apply_rest}the rest" if is_part else None
 
     def _accounts(self) -> Accounts:
         with reading(self._ledger.path, is_verified=True) as ledger:

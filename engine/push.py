@@ -264,7 +264,7 @@ class _Sitting:
             reason = "some uids are not confirmed"
             hint = "run the same command again: it sends them once more, which does no harm"
         if exit_status is ExitStatus.PARTIAL:
-            reason, hint = partial_reason(accounts.uids, accounts.rows, accounts.run)
+            reason = partial_reason(accounts.uids, accounts.rows, accounts.run)
         if accounts.imbalance:
             exit_status, reason = ExitStatus.UNBALANCED, f"the books: {accounts.imbalance}"
             hint = "this is a bug in cohortsync; keep the state folder and report it"
@@ -327,9 +327,8 @@ def dry_run(request: PushRequest, config: Config) -> RunResult:
         if reason is None
         else EmptyExportError.exit_status
     )
-    hint = None
     if would_finish is ExitStatus.PARTIAL:
-        reason, hint = partial_reason(Standing(rejected=too_large), rows, None)
+        reason = partial_reason(Standing(rejected=too_large), rows, None)
     accounts = Accounts(
         run=None,
         status="dry_run",
@@ -357,4 +356,4 @@ def dry_run(request: PushRequest, config: Config) -> RunResult:
         finished_at=finished.isoformat(timespec="milliseconds"),
         elapsed_seconds=round((finished - started).total_seconds(), 3),
     )
-    return RunResult(accounts, would_finish, hint)
+    return RunResult(accounts, would_finish)

@@ -11,7 +11,7 @@ import typer
 from engine.cli.messages import columns_of, tell
 from engine.cli.options import ConfigOption, JsonOption, StateOption
 from engine.cli.streams import print_json, printing
-from engine.cli.text import csv_cell, table_lines
+from engine.cli.text import csv_cell, printable, table_lines
 from engine.errors import UsageError
 
 RunArgument = Annotated[str, typer.Argument(help="A run's name, as `cohortsync runs` lists it.")]
@@ -33,7 +33,7 @@ def runs(
         with printing():
             print_json(documents)
         return
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (
             a.run,
             a.status,
@@ -46,8 +46,13 @@ def runs(
         )
         for a in found
     ]
+    headings: tuple[str, ...]
     headings = ("run", "status", "exit", "action", "cohort", "planned", "accepted", "target")
     with printing():
+        if sys.stdout.isatty() and len({accounts.target for accounts in found}) == 1:
+            # One line instead of a column, so that a run fits on a line of 80 columns.
+            sys.stdout.write(f"target {printable(found[0].target)}\n")
+            headings, rows = headings[:-1], [row[:-1] for row in rows]
         _print_table(headings, rows, numbers=("exit", "planned", "accepted"))
 
 

@@ -143,12 +143,14 @@ def _lines(accounts: Accounts, width: int | None) -> Iterator[str]:
         resent = (("resends", mirror.resend),) if mirror.resend.planned else ()
         legs = (("adds", mirror.add), ("removes", mirror.remove), *resent)
     standings = (*legs, ("batches", accounts.batches))
-    if (
-        is_unchanged := mirror is not None
-        and accounts.status != "guarded"
-        and (accounts.source_complete and not mirror.undecided and not uids.planned)
-    ):
-        yield "nothing to change: the cohort is what the export says, as far as the API accepted"
+    is_unchanged = (
+        mirror is not None
+        and accounts.status in {"finished", "planned", "shadow"}
+        and not requests.sent
+        and uids.planned == uids.rejected
+    )
+    if is_unchanged:
+        yield "nothing to change: the API has accepted all that the export says"
     else:
         yield from table_lines(
             ("", *counts),

@@ -1,6 +1,7 @@
 """What a run shows on a terminal: a live bar, and above it what a person should hear of."""
 
 import time
+from math import ceil
 from typing import Self
 
 from rich.console import Console, Group
@@ -59,9 +60,9 @@ class TerminalView:
         if isinstance(event, Planned | Waiting) and not self._live.is_started:
             self._live.start()
 
-    def _print(self, text: str, style: str | None = None) -> None:
+    def _print(self, text: str, style: str = "") -> None:
         for piece in wrapped(printable(text), self._console.width, "  "):
-            self._console.print(piece, style=style, soft_wrap=True)
+            self._console.print(Text(piece, style), soft_wrap=True)
 
     def _picture(self) -> Group:
         """Return the bar as of now; called at each refresh, so that times go on in a lull."""
@@ -85,6 +86,6 @@ class TerminalView:
 def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "-:--"
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    minutes, rest = divmod(ceil(max(0.0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

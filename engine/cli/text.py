@@ -102,7 +102,8 @@ def _line_starts(widths: Sequence[int], width: int | None) -> list[int]:
 def wrapped(line: str, width: int | None, indent: str = "") -> Iterator[str]:
     """Yield a line in pieces of at most `width` columns, the further ones after `indent`.
 
-    It is broken at spaces alone: a path that is longer stays in one piece, to be copied.
+    It is broken at spaces alone, and not within `backticks`: a path or a command that is longer
+    stays in one piece, to be copied.
     """
     if width is None or len(line) <= width // 2:  # No character takes more than two columns.
         yield line
@@ -110,10 +111,14 @@ def wrapped(line: str, width: int | None, indent: str = "") -> Iterator[str]:
     from rich.cells import cell_len
 
     piece = ""
-    for word in re.split(r"(?<=\S) ", line):
+    for word in _WORD.split(line):
         longer = f"{piece} {word}" if piece else word
         if piece.strip() and cell_len(longer) > width:
             yield piece.rstrip()
             longer = indent + word.lstrip()
         piece = longer
     yield piece.rstrip()
+
+
+_WORD = re.compile(r"(?<=\S) (?=[^`]*(?:`[^`]*`[^`]*)*$)")
+"""The space before a word: an even number of backticks follows."""

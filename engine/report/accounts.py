@@ -359,15 +359,12 @@ def exit_status_of(
     return ExitStatus.ACCEPTED
 
 
-def partial_reason(
-    uids: Standing, rows: Rows, run: str | None, known_rejects: int = 0
-) -> tuple[str, str]:
+def partial_reason(uids: Standing, rows: Rows, run: str | None, known_rejects: int = 0) -> str:
     """Say why a run ends with exit status 1, and what shows the uids and rows concerned."""
     parts = []
     if rejected := uids.rejected - known_rejects:
         parts.append(f"{rejected:,} {'uid' if rejected == 1 else 'uids'} rejected")
     if rows.invalid:
         parts.append(f"{rows.invalid:,} {'row' if rows.invalid == 1 else 'rows'} invalid")
-    reason = f"{' and '.join(parts)}: more than `accounting.tolerate_invalid`"
-    shows = f"`cohortsync rejects {run}` lists" if run else "`cohortsync rejects` of the run lists"
-    return reason, f"{shows} each with its place and reason"
+    shown = f"; `cohortsync rejects {run}` lists them" if run else ""
+    return f"{', '.join(parts)}: more than `accounting.tolerate_invalid`{shown}"
