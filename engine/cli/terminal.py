@@ -1,6 +1,7 @@
 """What a run shows on a terminal: a live bar, and above it what a person should hear of."""
 
 import time
+from collections.abc import Callable
 from math import ceil
 from typing import Self
 
@@ -22,11 +23,15 @@ _BAR_WIDTH = 20
 class TerminalView:
     """A live bar with the uids accepted, the time left, the rate and the use of the ceiling."""
 
-    def __init__(self, tally: Tally, estimate: Estimate) -> None:
+    def __init__(
+        self, tally: Tally, estimate: Estimate, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`now` tells seconds of the clock that the tally goes by."""
         self._tally = tally
         self._estimate = estimate
+        self._now = now
         self._console = Console(stderr=True, highlight=False, markup=False)
-        self._live = Live(console=self._console, get_renderable=self._picture, refresh_per_second=8)
+        self._live = Live(console=self._console, get_renderable=self.picture, refresh_per_second=8)
 
     def __enter__(self) -> Self:
         return self
@@ -49,12 +54,12 @@ class TerminalView:
         self, whole: int, *, first: int | None = None, held: int = 0, settle_seconds: float = 0.0
     ) -> None:
         """Take over what a plan tells. See `Tally.expect`."""
-        now = time.monotonic()
+        now = self._now()
         self._tally.expect(whole, now, first=first, held=held, settle_seconds=settle_seconds)
 
     def observe(self, event: Event) -> None:
         """Count; show the bar once something is sent; print what a person should hear of."""
-        self._tally.fold(event, time.monotonic())
+        self._tally.fold(event, self._now())
         if (sentence := trouble(event)) is not None:
             self._print(sentence, style="yellow")
         if isinstance(event, Planned | Waiting) and not self._live.is_started:
@@ -64,9 +69,9 @@ class TerminalView:
         for piece in wrapped(printable(text), self._console.width, "  "):
             self._console.print(Text(piece, style), soft_wrap=True)
 
-    def _picture(self) -> Group:
+    def picture(self) -> Group:
         """Return the bar as of now; called at each refresh, so that times go on in a lull."""
-        tally, now = self._tally, time.monotonic()
+        tally, now = self._tally, self._now()
         whole = self._estimate() if tally.whole is None else tally.whole
         left = tally.seconds_left(now, whole)
         about = "~" if tally.whole is None and whole != tally.settled else ""

@@ -121,7 +121,7 @@ class Tally:
         """
         if total is None:
             return None
-        left = max(0.0, total - self.settled)
+        left = max(0.0, total, self.planned) - self.settled
         rate = self.uids_per_second(now)
         if not rate:
             return None if left else 0.0

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from clean_room import API_KEY, ENGINE, PATIENCE_SECONDS, WORKSPACE, environment
 from emulated_api import COHORT
+from records import in_words, records
 
 from engine.cli import main
 
@@ -33,7 +34,17 @@ class Ended:
 
     status: int
     stdout: str
-    stderr: str
+    log: str
+    """What it wrote to stderr: records, or words on a terminal."""
+
+    @property
+    def stderr(self) -> str:
+        """The log, with errors, ends and hints in the words that a terminal shows."""
+        return in_words(self.log)
+
+    @property
+    def records(self) -> list[dict[str, str]]:
+        return records(self.log)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -66,11 +77,20 @@ class Running:
         return self.wait()
 
 
-def _ended(status: int, stdout: str, stderr: str) -> Ended:
-    ended = Ended(status, stdout, stderr)
+class _Terminal(io.StringIO):
+    """A terminal of 80 columns."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def _ended(status: int, stdout: str, log: str, *, on_terminal: bool = False) -> Ended:
+    ended = Ended(status, stdout, log)
+    if not on_terminal:
+        assert ended.records is not None  # Every line is a record.
     # Whatever a command is used for, these never show.
-    assert "Traceback" not in ended.stderr, ended.stderr
-    assert API_KEY not in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.log, ended.log
+    assert API_KEY not in ended.stdout + ended.log
     return ended
 
 
@@ -123,10 +143,10 @@ class Night:
         )
         return _ended(done.returncode, done.stdout.decode(), done.stderr.decode())
 
-    def run(self, *arguments: str, folder: Path | None = None) -> Ended:
+    def run(self, *arguments: str, folder: Path | None = None, on_terminal: bool = False) -> Ended:
         """Run a command inside this process, which is quicker."""
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        stdout, stderr = io.StringIO(), io.StringIO()
+        stdout, stderr = (_Terminal() if on_terminal else io.StringIO() for _ in range(2))
         with (
             patch.dict(os.environ, environment(self.folder, **self.variables), clear=True),
             patch.object(sys, "argv", ["cohortsync", *arguments]),
@@ -142,7 +162,7 @@ class Night:
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
         assert isinstance(status, int)
-        return _ended(status, stdout.getvalue(), stderr.getvalue())
+        return _ended(status, stdout.getvalue(), stderr.getvalue(), on_terminal=on_terminal)
 
     def push(self, *arguments: str) -> Ended:
         return self.run("push", *arguments, *TARGET, "--json")
