@@ -18,6 +18,7 @@ from engine.cli.demo import demo
 from engine.cli.emulator import emulator
 from engine.cli.messages import tell_error, tell_traceback
 from engine.cli.mirror import apply, mirror, plan, rollback
+from engine.cli.options import Command, Group
 from engine.cli.push import push, resume
 from engine.cli.runs import rejects, runs, show
 from engine.cli.snapshot import snapshot
@@ -31,12 +32,13 @@ app = typer.Typer(
     help="Push large exports of user ids into MoEngage cohorts, and account for every one.",
     add_completion=False,
     pretty_exceptions_enable=False,
+    cls=Group,
 )
 for command in (
     *(push, resume, mirror, plan, apply, rollback, why),
     *(runs, show, rejects, check, emulator, demo),
 ):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(snapshot, name="snapshot")
 
 

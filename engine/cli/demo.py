@@ -18,9 +18,13 @@ _START_SECONDS = 20.0
 
 
 def demo(
-    uids: Annotated[int, typer.Option(min=1, help="How many uids to push.")] = 250_000,
-    requests: Annotated[int, typer.Option(min=1, help="The ceiling: requests in a window.")] = 300,
-    per_seconds: Annotated[float, typer.Option(min=0.1, help="The window's seconds.")] = 60.0,
+    uids: Annotated[int, typer.Option(metavar="N", min=1, help="How many uids to push.")] = 250_000,
+    requests: Annotated[
+        int, typer.Option(metavar="N", min=1, help="The ceiling: requests in a window.")
+    ] = 300,
+    per_seconds: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.1, help="The window's length.")
+    ] = 60.0,
 ) -> None:
     """Push a made-up export into the emulator, and compare its members with the export.
 

@@ -18,6 +18,7 @@ from engine.cli.options import (
     FormatName,
     FormatOption,
     JsonOption,
+    KnownCohortIdOption,
     NoHeaderOption,
     StateOption,
     StripOption,
@@ -40,11 +41,14 @@ FirstOption = Annotated[
 AllowOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--allow", metavar="GUARD[=BOUND]", help="Lift a guard, to a bound, for this run."
+        "--allow",
+        metavar="GUARD[=BOUND]",
+        help="Lift a guard, to a bound, for this run; wants a --reason; repeatable.",
     ),
 ]
 ReasonOption = Annotated[
-    str | None, typer.Option("--reason", help="Why a guard is lifted; kept in the ledger.")
+    str | None,
+    typer.Option("--reason", metavar="TEXT", help="Why --allow lifts a guard; kept in the ledger."),
 ]
 AssumeEmptyOption = Annotated[
     bool,
@@ -136,7 +140,7 @@ def plan(
 
 
 def rollback(
-    cohort_id: CohortIdOption,
+    cohort_id: KnownCohortIdOption,
     to: Annotated[
         int,
         typer.Option(
@@ -144,7 +148,8 @@ def rollback(
         ),
     ],
     cohort_name: Annotated[
-        str | None, typer.Option(help="By default the name that it was mirrored by last.")
+        str | None,
+        typer.Option(metavar="NAME", help="By default the name that it was mirrored by last."),
     ] = None,
     first_action: FirstOption = Action.REMOVE,
     allow: AllowOption = None,
@@ -180,7 +185,12 @@ def apply(
     plan: Annotated[str, typer.Argument(help="A plan's name, as `plan` has told it.")],
     first: Annotated[
         int | None,
-        typer.Option("--first", min=1, help="Send so many uids, then stop: a canary."),
+        typer.Option(
+            "--first",
+            metavar="N",
+            min=1,
+            help="Send so many of the uids that are left, then stop: a canary.",
+        ),
     ] = None,
     config: ConfigOption = None,
     endpoint: EndpointOption = None,

@@ -2,40 +2,93 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+
+class Command(TyperCommand):
+    """A command whose help shows no type beside a switch: it takes no value."""
+
+    def get_params(self, ctx: "Any") -> "list[Any]":  # noqa: ANN401 - typer's, which differ by version
+        """Return the parameters, switches without a placeholder."""
+        return _without_types(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    """The same for a command that has commands."""
+
+    def get_params(self, ctx: "Any") -> "list[Any]":  # noqa: ANN401 - see above
+        """Return the parameters, switches without a placeholder."""
+        return _without_types(super().get_params(ctx))
+
+
+def _without_types(parameters: "Sequence[Any]") -> "list[Any]":
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return list(parameters)
+
 
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
-        "--config", help="Configuration file; else COHORTSYNC_CONFIG, else ./config.toml."
+        "--config",
+        metavar="FILE",
+        help="Configuration file; else COHORTSYNC_CONFIG, else ./config.toml.",
     ),
 ]
 EndpointOption = Annotated[
-    str | None, typer.Option(help="scheme://host:port, instead of the configured one.")
+    str | None,
+    typer.Option(metavar="URL", help="scheme://host:port of the API; else the configured one."),
 ]
 StateOption = Annotated[
-    Path | None, typer.Option("--state", help="State folder, instead of the configured one.")
+    Path | None,
+    typer.Option("--state", metavar="FOLDER", help="State folder, instead of the configured one."),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document instead of text.")
+    bool, typer.Option("--json", help="Print one JSON document on stdout instead of text.")
 ]
 
 WaitOption = Annotated[
     float,
-    typer.Option("--wait", min=0, help="Seconds to wait while another process works on it."),
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        min=0,
+        help="How long to wait for another process that holds the workspace; with 0 that is exit "
+        "status 75 at once.",
+    ),
 ]
 ExportsArgument = Annotated[
     list[str],
     typer.Argument(metavar="EXPORT...", help="Files, globs, folders, URLs, or - for stdin."),
 ]
-CohortIdOption = Annotated[str, typer.Option(help="The cohort's id; made up by you, then kept.")]
-CohortNameOption = Annotated[str, typer.Option(help="The name that the dashboard shows.")]
-CohortDescriptionOption = Annotated[str | None, typer.Option(help="What the cohort is for.")]
+CohortIdOption = Annotated[
+    str, typer.Option(metavar="ID", help="The cohort's id; made up by you, then kept.")
+]
+KnownCohortIdOption = Annotated[
+    str,
+    typer.Option("--cohort-id", metavar="ID", help="The cohort's id, as mirrored or pushed."),
+]
+CohortNameOption = Annotated[
+    str, typer.Option(metavar="NAME", help="The name that the dashboard shows.")
+]
+CohortDescriptionOption = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="What the cohort is for.")
+]
 ColumnOption = Annotated[
     str | None,
-    typer.Option(help="Where the uids are: a name, or a dotted path; else the only column."),
+    typer.Option(
+        metavar="NAME",
+        help="Where the uids are: a column's name (with --no-header its number, from 1), or the "
+        "dotted path of a field; else the only column.",
+    ),
 ]
 NoHeaderOption = Annotated[
     bool, typer.Option("--no-header", help="The first record of a csv or tsv is data.")

@@ -44,7 +44,10 @@ class OnChanged(StrEnum):
 
 OnChangedOption = Annotated[
     OnChanged,
-    typer.Option(help="When an unfinished run's export has changed: refuse, or begin a new run."),
+    typer.Option(
+        help="Where an unfinished run can't go on, as its export has changed or a later run has "
+        "touched the cohort: refuse, or begin a new run."
+    ),
 ]
 
 

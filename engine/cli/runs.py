@@ -15,7 +15,10 @@ from engine.cli.text import csv_cell, printable, table_lines
 from engine.errors import UsageError
 
 RunArgument = Annotated[str, typer.Argument(help="A run's name, as `cohortsync runs` lists it.")]
-CsvOption = Annotated[bool, typer.Option("--csv", help="Print csv.")]
+CsvOption = Annotated[
+    bool,
+    typer.Option("--csv", help="Print csv, made safe for spreadsheets: --json has the exact text."),
+]
 
 
 def runs(

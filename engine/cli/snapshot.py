@@ -10,12 +10,15 @@ import typer
 from engine.cli.options import (
     CohortIdOption,
     ColumnOption,
+    Command,
     ConfigOption,
     EndpointOption,
     ExportsArgument,
     FormatName,
     FormatOption,
+    Group,
     JsonOption,
+    KnownCohortIdOption,
     NoHeaderOption,
     ShadowOption,
     StateOption,
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from engine.snapshots import SnapshotStore
     from engine.source import ExportSource
 
-snapshot = typer.Typer(help="What is known of a mirrored cohort.")
+snapshot = typer.Typer(help="What is known of a mirrored cohort.", cls=Group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,9 @@ class _Where:
     wait: float = 0.0
 
 
-@snapshot.command("list")
+@snapshot.command("list", cls=Command)
 def list_(
-    cohort_id: CohortIdOption,
+    cohort_id: KnownCohortIdOption,
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
     state: StateOption = None,
@@ -66,9 +69,9 @@ def list_(
     _print([_row(each) for each in found], as_json=as_json)
 
 
-@snapshot.command()
+@snapshot.command(cls=Command)
 def verify(
-    cohort_id: CohortIdOption,
+    cohort_id: KnownCohortIdOption,
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
     state: StateOption = None,
@@ -87,12 +90,13 @@ def verify(
         sys.exit(ExitStatus.USAGE)
 
 
-@snapshot.command()
+@snapshot.command(cls=Command)
 def export(
     path: Annotated[Path, typer.Argument(help="Where to; a Parquet file.")],
-    cohort_id: CohortIdOption,
+    cohort_id: KnownCohortIdOption,
     generation: Annotated[
-        int | None, typer.Option(min=1, help="By default the one that counts.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Its number; by default the one that counts."),
     ] = None,
     members: Annotated[
         bool,
@@ -116,7 +120,7 @@ def export(
     )
 
 
-@snapshot.command("import")
+@snapshot.command("import", cls=Command)
 def import_(
     path: Annotated[Path, typer.Argument(help="A file that `snapshot export` wrote.")],
     cohort_id: CohortIdOption,
@@ -146,10 +150,10 @@ def import_(
     _print([_row(made)], as_json=as_json)
 
 
-@snapshot.command()
+@snapshot.command(cls=Command)
 def compare(
     exports: ExportsArgument,
-    cohort_id: CohortIdOption,
+    cohort_id: KnownCohortIdOption,
     column: ColumnOption = None,
     format_name: FormatOption = FormatName.AUTO,
     no_header: NoHeaderOption = False,
@@ -175,7 +179,7 @@ def compare(
             sys.stdout.write(printable(f"{name.replace('_', ' '):<26} {shown}") + "\n")
 
 
-@snapshot.command()
+@snapshot.command(cls=Command)
 def adopt(
     exports: ExportsArgument,
     cohort_id: CohortIdOption,
@@ -202,7 +206,7 @@ def adopt(
     _print_brought(brought, as_json=as_json)
 
 
-@snapshot.command()
+@snapshot.command(cls=Command)
 def reconcile(
     exports: ExportsArgument,
     cohort_id: CohortIdOption,

@@ -40,7 +40,8 @@ def usage_error(error: Any) -> UsageError:  # noqa: ANN401 - see UnreadableComma
             hint = f"did you mean `{command} {found[2]}`? {hint}"
         return UsageError(f"`{command}` has no command {found[1]}", hint=hint)
     if message.startswith("Missing command"):
-        return UsageError(f"`{command}` needs a command", hint=hint)
+        names = ", ".join(context.command.list_commands(context))
+        return UsageError(f"`{command}` needs a command: {names}", hint=hint)
     if found := re.search(r"unexpected extra argument(?:s|\(s\))? \((.*)\)", message, re.DOTALL):
         return UsageError(f"`{command}` takes no further argument: {found[1]}", hint=hint)
     return UsageError(error.format_message(), hint=hint)

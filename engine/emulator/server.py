@@ -3,8 +3,7 @@
 import asyncio
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,23 +88,29 @@ async def _listening(emulator: Emulator) -> AsyncIterator[RunningEmulator]:
         await runner.cleanup()
 
 
-def serve(settings: EmulatorSettings, *, port_file: Path | None = None) -> None:
-    """Run an emulator until SIGTERM or SIGINT, and say on stderr where it listens.
+def serve(
+    settings: EmulatorSettings,
+    *,
+    port_file: Path | None = None,
+    listens: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Run an emulator until SIGTERM or SIGINT; `listens` is called with its URL once it listens.
 
     `port_file` holds the port for as long as it listens. Raises `EmulatorError`.
     """
-    uvloop.run(_serve(settings, port_file))
+    uvloop.run(_serve(settings, port_file, listens))
 
 
-async def _serve(settings: EmulatorSettings, port_file: Path | None) -> None:
+async def _serve(
+    settings: EmulatorSettings, port_file: Path | None, listens: Callable[[str], None]
+) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with running(settings) as listening:
         with _port_in(port_file, listening.port):
-            sys.stderr.write(f"emulator listening on {listening.url}\n")
-            sys.stderr.flush()
+            listens(listening.url)
             await stopped.wait()
 
 

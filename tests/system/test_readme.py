@@ -140,6 +140,6 @@ def test_an_emulator_starts_and_ends_at_a_signal(place: Place, command: str) -> 
     # Any free port: the one that the README names may be taken on the machine that runs this.
     with place.serve(f"{command} --port 0") as emulator:
         assert emulator.stderr is not None
-        assert "listening on http://127.0.0.1:" in emulator.stderr.readline()
+        assert "event=listening url=http://127.0.0.1:" in emulator.stderr.readline()
         emulator.send_signal(signal.SIGTERM)
         assert emulator.wait(timeout=20) == 0
