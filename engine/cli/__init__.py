@@ -71,7 +71,7 @@ def main() -> NoReturn:
     arguments = sys.argv[1:] or ["--help"]
     try:
         with printing() if "--help" in arguments else nullcontext():
-            status = app(args=arguments, standalone_mode=False)
+            status = app(args=arguments, prog_name="cohortsync", standalone_mode=False)
     except CohortSyncError as error:
         fail(error)
     except UnreadableCommand as error:

@@ -38,7 +38,7 @@ def settings_of(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> EmulatorSet
     served: list[EmulatorSettings] = []
 
     def serve(settings: EmulatorSettings, *, port_file: Path | None, listens: object) -> None:
-        del port_file
+        del port_file, listens
         served.append(settings)
 
     monkeypatch.setattr(api, "serve", serve)
