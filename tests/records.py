@@ -38,3 +38,8 @@ def in_words(log: str) -> str:
             if found.get("hint"):
                 told.append(f"hint: {found['hint']}")
     return "\n".join(told)
+
+
+def plain(text: str) -> str:
+    """Return what a terminal was told, without colours and the moves that redraw the bar."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from engine.cli.messages import columns_of, tell_error
 from engine.cli.options import (
     CohortIdOption,
     ColumnOption,
@@ -27,7 +28,7 @@ from engine.cli.options import (
 )
 from engine.cli.streams import print_json, printing
 from engine.cli.text import printable, table_lines
-from engine.errors import ExitStatus, UsageError
+from engine.errors import ExitStatus, LedgerError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -86,7 +87,14 @@ def verify(
     found = _look(where, lambda store, _: store.verify_all())
     rows = [_row(each) | {"verdict": wrong or "whole"} for each, wrong in found]
     _print(rows, as_json=as_json)
-    if any(wrong for _, wrong in found):
+    if broken := [each.number for each, wrong in found if wrong]:
+        generations = ", ".join(map(str, broken))
+        tell_error(
+            LedgerError(
+                f"not what it was when it was made: generation {generations}",
+                hint="`cohortsync mirror` with --trust goes on from one that is whole",
+            )
+        )
         sys.exit(ExitStatus.USAGE)
 
 
@@ -364,7 +372,7 @@ def _print(rows: list[dict[str, Any]], *, as_json: bool) -> None:
         headings = [name.removeprefix("is_").replace("_", " ") for name in rows[0]]
         shown = [tuple(map(_cell, row.values())) for row in rows]
         numbers = ("generation", "members", "unknown", "out")
-        for line in table_lines(headings, shown, numbers=numbers):
+        for line in table_lines(headings, shown, numbers, columns_of(sys.stdout)):
             sys.stdout.write(printable(line) + "\n")
 
 

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from emulated_api import Emulator
 from nightly import Ended, Night
 
 from engine.cli.text import UNSAFE
+from records import plain
 
 HOSTILE = "\u202e\u2028\u200b\ufeff"
 CONTROLS = "\x1b[2J\x9b\x85\t\x7f"
@@ -20,8 +19,6 @@ UIDS = [
     *("-5", "+49", "@home", "=1+1", "'quoted", "a\\b", 'q"r,s', "plain"),
 ]
 NAME = f"n{HOSTILE}ame"
-# What rich draws on a terminal: colours, and the moves that redraw the bar.
-DRAWN = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
 @pytest.fixture
@@ -41,11 +38,11 @@ def night(tmp_path: Path, emulate: Callable[..., Emulator]) -> Iterator[Night]:
 def check(ended: Ended, *, on_terminal: bool) -> None:
     told = ended.stdout + ended.log
     if on_terminal:
-        told = DRAWN.sub("", told)
+        told = plain(told)
     assert set(UNSAFE.findall(told)) <= {"\n"}, ascii(told)
 
 
-@pytest.mark.parametrize("on_terminal", [False, True])
+@pytest.mark.parametrize("on_terminal", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_no_command_shows_what_a_terminal_obeys(night: Night, *, on_terminal: bool) -> None:
     [export] = [path.name for path in night.folder.glob("*.ndjson")]
     cohort = ("--cohort-id", f"c{HOSTILE}")
