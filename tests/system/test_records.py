@@ -1,9 +1,17 @@
 """Off a terminal each line on stderr is a record, and the last tells how the command ended."""
 
+import fcntl
 import json
+import os
+import pty
+import struct
+import subprocess
+import termios
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
+from clean_room import ENGINE, environment
 from emulated_api import Emulator
 from nightly import TARGET, Ended, Night
 from rich.cells import cell_len
@@ -133,5 +141,61 @@ def test_what_a_terminal_shows_fits_80_columns(night: Night) -> None:
     run("check")
     run("snapshot", "list", "--cohort-id", "m")
     run("resume", "lost", status=2)
-    wide = [line for line in lines if cell_len(line) > 80]
-    assert not wide
+    # A path stays in one piece, so that it can be copied.
+    assert not [
+        line for line in lines if cell_len(line) > 80 and len(max(line.split(), key=len)) < 50
+    ]
+
+
+def bars(ended: Ended) -> list[str]:
+    """Return what the bar said, one after the other."""
+    lines = plain(ended.log).split("\n")
+    return [line.lstrip("━╸╺ ") for line in lines if "uids accepted" in line]
+
+
+def test_the_bar_counts_the_whole_run_after_a_resume(
+    night: Night, emulate: Callable[..., Emulator]
+) -> None:
+    night.url = emulate("--fault-at", "500=2-3").url
+    night.configure(retry={"max_attempts": 1, "backoff_seconds": 0.05})
+    night.write("export.txt", 300)
+    first = last(night.push("export.txt"))
+    assert (first["exit_status"], first["event"]) == ("75", "ended")
+    assert 0 < int(first["accepted"]) < 300
+    again = night.run("push", "export.txt", *TARGET, on_terminal=True)
+    assert again.status == 0
+    known = f"goes on: 300 uids of it are in the ledger, {first['accepted']} of them accepted"
+    assert known in plain(again.log).replace("\n  ", " ")
+    assert bars(again)[-1] == "300 of 300 uids accepted · ETA 0:00"
+
+
+def test_the_bar_of_an_apply_after_a_canary_ends_full(night: Night) -> None:
+    night.configure(mirror={"settle_seconds": 0})
+    night.write("export.txt", 300)
+    planned = last(night.run("plan", "export.txt", *TARGET))
+    canary = night.run("apply", planned["run"], "--first", "100", on_terminal=True)
+    assert bars(canary)[-1] == "100 of 100 uids accepted · ETA 0:00"
+    rest = night.run("apply", planned["run"], on_terminal=True)
+    assert bars(rest)[-1] == "300 of 300 uids accepted · ETA 0:00"
+
+
+def test_a_real_terminal_shows_the_bar_and_then_the_summary(night: Night) -> None:
+    night.write("export.txt", 300)
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [*ENGINE, "push", "export.txt", *TARGET]
+    variables = environment(night.folder, TERM="xterm")
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=variables, cwd=night.folder
+    ) as process:
+        os.close(theirs)
+        told = b""
+        with suppress(OSError):  # Linux tells so that nobody holds the terminal any more.
+            while chunk := os.read(ours, 65536):
+                told += chunk
+        os.close(ours)
+    assert process.returncode == 0
+    lines = [line for line in plain(told.decode()).split("\n") if line]
+    assert "300 of 300 uids accepted · ETA 0:00" in "\n".join(lines)
+    assert lines[-1].startswith("ceiling ")
+    assert max(map(cell_len, lines)) <= 80
