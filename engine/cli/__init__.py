@@ -16,7 +16,7 @@ from engine import __version__
 from engine.cli.check import check
 from engine.cli.demo import demo
 from engine.cli.emulator import emulator
-from engine.cli.messages import tell_error, tell_traceback
+from engine.cli.messages import record_libraries, tell_error, tell_traceback
 from engine.cli.mirror import apply, mirror, plan, rollback
 from engine.cli.options import Command, Group
 from engine.cli.push import push, resume
@@ -65,6 +65,7 @@ def main() -> NoReturn:
     # numpy's BLAS starts a thread a core as it is imported, and nothing here multiplies matrices.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     settle_streams()
+    record_libraries()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _interrupt)

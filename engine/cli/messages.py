@@ -1,8 +1,10 @@
 """Messages on stderr: words on a terminal, a logfmt record a line anywhere else."""
 
+import logging
 import os
 import sys
 import traceback
+import warnings
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -61,6 +63,37 @@ def tell_traceback() -> None:
         sys.stderr.writelines(f"{printable(line)}\n" for line in lines)
     else:
         log("error", "traceback", text="\n".join(lines))
+
+
+def record_libraries() -> None:
+    """Make messages of what libraries log, of warnings, and of errors that nobody can catch."""
+    logging.lastResort = _Libraries(logging.WARNING)
+    warnings.showwarning = _show_warning
+    if sys.unraisablehook is sys.__unraisablehook__:  # A test runner has its own.
+        sys.unraisablehook = lambda lost: _tell_lost(lost.exc_value or lost.exc_type)
+
+
+class _Libraries(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "error" if record.levelno >= logging.ERROR else "warning"
+        tell(f"{record.name}: {self.format(record)}", label=level, level=level, event="library")
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    del filename, lineno, file, line  # Of a library: nothing that its user could look at.
+    text = f"{category.__name__}: {message}"
+    tell(text, label="warning", level="warning", event="library")
+
+
+def _tell_lost(error: object) -> None:
+    tell(f"ignored: {error!r}", label="warning", level="warning", event="library")
 
 
 def level_of(status: ExitStatus) -> str:
