@@ -1,4 +1,4 @@
-"""Characters from outside that a terminal obeys or nobody sees are escaped, and can be read back."""
+"""Characters that a terminal obeys or nobody sees are escaped, and can be read back."""
 
 import json
 import sys

@@ -17,9 +17,9 @@ from urllib.parse import quote
 
 from clean_room import API_KEY, ENGINE, PATIENCE_SECONDS, WORKSPACE, environment
 from emulated_api import COHORT
-from records import in_words, records
 
 from engine.cli import main
+from records import in_words, records
 
 TARGET = ("--cohort-id", COHORT, "--cohort-name", "Night")
 
@@ -77,7 +77,13 @@ class Running:
         return self.wait()
 
 
-class _Terminal(io.StringIO):
+class _Stream(io.StringIO):
+    """A file or a pipe, in UTF-8."""
+
+    encoding = "utf-8"
+
+
+class _Terminal(_Stream):
     """A terminal of 80 columns."""
 
     def isatty(self) -> bool:
@@ -146,7 +152,7 @@ class Night:
     def run(self, *arguments: str, folder: Path | None = None, on_terminal: bool = False) -> Ended:
         """Run a command inside this process, which is quicker."""
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        stdout, stderr = (_Terminal() if on_terminal else io.StringIO() for _ in range(2))
+        stdout, stderr = (_Terminal() if on_terminal else _Stream() for _ in range(2))
         with (
             patch.dict(os.environ, environment(self.folder, **self.variables), clear=True),
             patch.object(sys, "argv", ["cohortsync", *arguments]),
