@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.cli.messages import columns_of, log
+from engine.cli.messages import columns_of, level_of, log
 from engine.cli.options import ConfigOption, EndpointOption, JsonOption, StateOption
 from engine.cli.streams import print_json, printing
 from engine.cli.text import printable, wrapped
@@ -54,7 +54,7 @@ def check(
     if status and not sys.stderr.isatty():
         failed = [each for each in findings if each.verdict == "failed"]
         reason = "; ".join(f"{each.name}: {each.detail}" for each in failed)
-        log("error", "ended", status="failed", exit_status=int(status), reason=reason)
+        log(level_of(status), "ended", status="failed", exit_status=int(status), reason=reason)
     raise typer.Exit(status)
 
 

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from math import ceil
 from typing import Protocol, Self
 
 from engine.cli.messages import log
@@ -96,7 +97,7 @@ def trouble(event: Event) -> str | None:
         case Settled(batch, (BatchState.REJECTED | BatchState.UNCONFIRMED) as state, _, reason):
             return f"batch {batch}: {state}: {reason}"
         case Waiting(seconds):
-            return f"waiting for earlier changes to settle, {seconds:,.0f} s"
+            return f"waiting for earlier changes to settle, {ceil(seconds):,} s"
         case Stopping(reason):
             return f"stopping: {reason}; requests under way are waited for"
         case _:

@@ -63,12 +63,13 @@ def why(
             print_json(answer)
             return
         width = columns_of(sys.stdout)
-        for line in _lines(answer):
+        for line in lines_of(answer):
             for piece in wrapped(printable(line), width, " " * 9):
                 sys.stdout.write(f"{piece}\n")
 
 
-def _lines(answer: dict[str, Any]) -> Iterator[str]:
+def lines_of(answer: dict[str, Any]) -> Iterator[str]:
+    """Yield an answer in words."""
     known = f", by generation {answer['generation']}" if answer["generation"] else ""
     cohort, pushed = answer["cohort_id"], answer["pushed"]
     if pushed and answer["membership"] == "not mirrored":
@@ -76,7 +77,7 @@ def _lines(answer: dict[str, Any]) -> Iterator[str]:
     else:
         yield f"{answer['uid']}: {_WORDS[answer['membership']]} {cohort}{known}"
     if pushed:
-        earlier = f", after {pushed['runs'] - 1:,} others" if pushed["runs"] > 1 else ""
+        earlier = f", the last of {pushed['runs']:,} such runs" if pushed["runs"] > 1 else ""
         yield (
             f"pushed   {pushed['at']}: {pushed['action']} in run {pushed['run']} "
             f"({pushed['status']}){earlier}; a push with --record keeps its uids"

@@ -32,6 +32,8 @@ class Tally:
     """Uids that are sent only then."""
     waits_until: float | None = None
     """Until when nothing is sent, as earlier changes have to settle."""
+    _sending_since: float | None = None
+    """When the first request was sent, after a wait the first since."""
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
     """When batches were accepted in the last `RATE_SECONDS`, and how many uids they had."""
 
@@ -61,6 +63,7 @@ class Tally:
                 self.sent += 1
                 self.first_sent = now if self.first_sent is None else self.first_sent
                 self.last_sent = now
+                self._sending_since = now if self._sending_since is None else self._sending_since
                 self.waits_until = None
             case Answered(outcome=Accepted()):
                 self.accepted_requests += 1
@@ -73,6 +76,8 @@ class Tally:
                     self._forget(now)
             case Waiting(seconds):
                 self.settled_at = self.waits_until = now + seconds
+                self._sending_since = None
+                self._recent.clear()
             case _:
                 pass
 
@@ -87,11 +92,14 @@ class Tally:
         return sum(self.uids.values())
 
     def uids_per_second(self, now: float) -> float:
-        """Return the rate of acceptance in the last minute, or since the first request."""
-        if self.first_sent is None:
+        """Return the rate of acceptance in the last minute, or since the first request.
+
+        A wait for earlier changes does not count.
+        """
+        if self._sending_since is None:
             return 0.0
         self._forget(now)
-        seconds = min(RATE_SECONDS, now - self.first_sent)
+        seconds = min(RATE_SECONDS, now - self._sending_since)
         return sum(uids for _, uids in tuple(self._recent)) / seconds if seconds > 0 else 0.0
 
     def _forget(self, now: float) -> None:

@@ -102,10 +102,12 @@ def test_the_time_left_counts_what_waits_for_earlier_changes() -> None:
     tally.fold(Settled(2, BatchState.ACCEPTED, 800, None), 20)
     tally.fold(Waiting(600), 20)
     assert tally.waits_until == 620
-    tally.fold(Settled(3, BatchState.ACCEPTED, 10, None), 615)
-    assert tally.seconds_left(620, 1000) == pytest.approx(90 * 6)
+    assert tally.seconds_left(610, 1000) is None  # nothing tells a rate
     tally.fold(Sent(3, 1, 100), 621)
     assert tally.waits_until is None
+    tally.fold(Settled(3, BatchState.ACCEPTED, 10, None), 622)
+    assert tally.uids_per_second(622) == 10
+    assert tally.seconds_left(622, 1000) == pytest.approx(9)
 
 
 def test_a_part_of_a_plan_ends_full() -> None:

@@ -87,6 +87,10 @@ def test_other_commands_end_with_a_record_where_they_fail(night: Night) -> None:
     check = night.run("check")
     assert check.status == 0
     assert check.log == ""
+    (night.folder / "empty").mkdir()
+    lost = night.run("push", "x", *TARGET, folder=night.folder / "empty")
+    assert "no workspace" in lost.stderr
+    assert "--config FILE" in last(lost)["hint"]
     (night.folder / "config.toml").write_text("[limits]\nrequests = 0\nwrong = 1\n")
     for words in (("check",), ("push", "x", *TARGET), ("why", "u", *TARGET[:2])):
         told = last(night.run(*words))
