@@ -38,6 +38,8 @@ class TerminalView:
 
     def __exit__(self, *_: object) -> None:
         if self._live.is_started:
+            if self._tally.whole is None and self._estimate() is None:
+                self._tally.whole = self._tally.planned  # Of a pipe, that is known at its end.
             self._live.stop()
 
     def note(self, text: str, *, label: str | None = None) -> None:

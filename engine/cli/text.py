@@ -79,10 +79,8 @@ def table_lines(
             padded.append(blanks + cell if heading in numbers else cell + blanks)
         for first, end in zip(starts, [*starts[1:], len(row)], strict=True):
             line = "  ".join(padded[first:end]).rstrip()
-            if first:
-                yield from wrapped(f"{_INDENT}{line}", width, _INDENT) if line else ()
-            else:
-                yield line
+            if line or not first:
+                yield from wrapped(f"{_INDENT}{line}" if first else line, width, _INDENT)
 
 
 _INDENT = " " * 4
@@ -102,8 +100,8 @@ def _line_starts(widths: Sequence[int], width: int | None) -> list[int]:
 def wrapped(line: str, width: int | None, indent: str = "") -> Iterator[str]:
     """Yield a line in pieces of at most `width` columns, the further ones after `indent`.
 
-    It is broken at spaces alone, and not within `backticks`: a path or a command that is longer
-    stays in one piece, to be copied.
+    It is broken at spaces, within `backticks` only where a command is longer than a line, and in a
+    word, after a slash where there is one, only where that is.
     """
     if width is None or len(line) <= width // 2:  # No character takes more than two columns.
         yield line
@@ -111,14 +109,31 @@ def wrapped(line: str, width: int | None, indent: str = "") -> Iterator[str]:
     from rich.cells import cell_len
 
     piece = ""
-    for word in _WORD.split(line):
-        longer = f"{piece} {word}" if piece else word
-        if piece.strip() and cell_len(longer) > width:
-            yield piece.rstrip()
-            longer = indent + word.lstrip()
-        piece = longer
+    for words in _WORD.split(line):
+        is_long = len(indent) + cell_len(words) > width
+        for word in words.split(" ") if is_long else (words,):
+            longer = f"{piece} {word}" if piece else word
+            if piece.strip() and cell_len(longer) > width:
+                yield piece.rstrip()
+                longer = indent + word.lstrip()
+            while cell_len(longer) > width:
+                end = _break_of(longer, width, least=len(indent))
+                yield longer[:end]
+                longer = indent + longer[end:]
+            piece = longer
     yield piece.rstrip()
 
 
 _WORD = re.compile(r"(?<=\S) (?=[^`]*(?:`[^`]*`[^`]*)*$)")
 """The space before a word: an even number of backticks follows."""
+
+
+def _break_of(text: str, width: int, least: int) -> int:
+    """Return where to break a text without spaces that is wider than `width` columns."""
+    from rich.cells import cell_len
+
+    end = width
+    while cell_len(text[:end]) > width:
+        end -= 1
+    slash = text.rfind("/", least + 1, end) + 1
+    return slash or max(end, least + 1)

@@ -69,6 +69,8 @@ def describe(opening: Opening) -> str:
 
 def describe_run(opening: Opening) -> str:
     """Return the line that tells which run this is, and whether it goes on."""
+    if opening.is_resumed and not opening.known_uids:
+        return f"run {opening.run} goes on: nothing of it is sent yet"
     if opening.is_resumed:
         return (
             f"run {opening.run} goes on: {opening.known_uids:,} uids of it are in the ledger, "
