@@ -116,7 +116,7 @@ def test_no_bar_is_drawn_where_nothing_is_sent(night: Night) -> None:
     assert not drawn("mirror", "few.txt", "--shadow", "--allow", "removals=9000", "--reason", "x")
 
 
-@pytest.mark.usefixtures("api")
+@pytest.mark.slow
 def test_what_a_terminal_shows_fits_80_columns(night: Night) -> None:
     night.configure(
         mirror={"settle_seconds": 0}, workspace={"partner": "a-partner-of-30-characters-00"}
@@ -154,6 +154,7 @@ def bars(ended: Ended) -> list[str]:
     return [line.lstrip("━╸╺ ") for line in lines if "uids accepted" in line]
 
 
+@pytest.mark.slow
 def test_the_bar_counts_the_whole_run_after_a_resume(
     night: Night, emulate: Callable[..., Emulator]
 ) -> None:
