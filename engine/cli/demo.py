@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from engine.cli.messages import tell
-from engine.cli.streams import printing
+from engine.cli.streams import print_lines, printing
 from engine.errors import ExitStatus, IncompleteError
 
 WORKSPACE, API_KEY = "DEMO", "demo-key"
@@ -110,11 +110,13 @@ def _prove(export: Path, url: str, requests: int, per_seconds: float) -> bool:
     missing, extra = len(planned - members), len(members - planned)
     most, breaches = report["workspaces"][WORKSPACE]["most_in_window"], report["breaches"]
     with printing():
-        sys.stdout.write(
-            f"proof     the emulator's cohort has {len(members):,} members, the export "
-            f"{len(planned):,} uids: {missing} missing, {extra} extra\n"
-            f"          most requests in any {per_seconds:g} s, as the emulator counted: {most} of "
-            f"{requests}; breaches of the contract: {breaches or 'none'}\n"
+        print_lines(
+            (
+                f"proof     the emulator's cohort has {len(members):,} members, the export "
+                f"{len(planned):,} uids: {missing} missing, {extra} extra\n"
+                f"          most requests in any {per_seconds:g} s, as the emulator counted: "
+                f"{most} of {requests}; breaches of the contract: {breaches or 'none'}"
+            ).split("\n")
         )
     return not (missing or extra or breaches)
 

@@ -26,8 +26,8 @@ from engine.cli.options import (
     StripOption,
     WaitOption,
 )
-from engine.cli.streams import print_json, printing
-from engine.cli.text import printable, table_lines
+from engine.cli.streams import print_json, print_lines, printing
+from engine.cli.text import table_lines
 from engine.errors import ExitStatus, LedgerError, UsageError
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def compare(
             return
         for name, value in found.items():
             shown = ", ".join(value) if isinstance(value, list) else f"{value:,}"
-            sys.stdout.write(printable(f"{name.replace('_', ' '):<26} {shown}") + "\n")
+            print_lines([f"{name.replace('_', ' '):<26} {shown}"], indent=27)
 
 
 @snapshot.command(cls=Command)
@@ -358,10 +358,8 @@ def _print_brought(brought: "Brought", *, as_json: bool) -> None:
         return
     _print([_row(brought.generation)], as_json=False)
     with printing():
-        sys.stdout.write(
-            f"rows      {rows.rows_read:,} read = {rows.blank:,} blank + {rows.invalid:,} invalid "
-            f"+ {rows.uids:,} with a uid\n"
-        )
+        counts = f"{rows.rows_read:,} read = {rows.blank:,} blank + {rows.invalid:,} invalid"
+        print_lines([f"rows      {counts} + {rows.uids:,} with a uid"])
 
 
 def _print(rows: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -373,7 +371,7 @@ def _print(rows: list[dict[str, Any]], *, as_json: bool) -> None:
         shown = [tuple(map(_cell, row.values())) for row in rows]
         numbers = ("generation", "members", "unknown", "out")
         for line in table_lines(headings, shown, numbers, columns_of(sys.stdout)):
-            sys.stdout.write(printable(line) + "\n")
+            sys.stdout.write(f"{line}\n")
 
 
 def _cell(value: object) -> str:

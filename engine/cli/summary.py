@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from engine.cli.messages import columns_of, level_of, log, tell
-from engine.cli.streams import print_json, printing
-from engine.cli.text import printable, table_lines, wrapped
+from engine.cli.streams import print_json, print_lines, printing
+from engine.cli.text import table_lines
 from engine.errors import ExitStatus, IncompleteError
 from engine.report.accounts import SCHEMA_VERSION, Accounts
 from engine.report.figures import CeilingSpending, Standing
@@ -80,19 +80,12 @@ def print_nothing(status: str) -> None:
 
 def print_accounts(accounts: Accounts) -> None:
     """Print the accounts as a table: what was read, and where every uid stands."""
-    _print_lines(_lines(accounts, columns_of(sys.stdout)))
+    print_lines(_lines(accounts, columns_of(sys.stdout)))
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
     """Print what a plan comes to, and what the guards say of it."""
-    _print_lines(_plan_lines(plan))
-
-
-def _print_lines(lines: Iterator[str]) -> None:
-    width = columns_of(sys.stdout)
-    for line in lines:
-        for piece in wrapped(printable(line), width, " " * 10):
-            sys.stdout.write(f"{piece}\n")
+    print_lines(_plan_lines(plan))
 
 
 def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:

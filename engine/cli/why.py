@@ -1,12 +1,10 @@
 """`cohortsync why`: what is known of one uid."""
 
-import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
-from engine.cli.messages import columns_of
 from engine.cli.options import (
     ConfigOption,
     EndpointOption,
@@ -14,8 +12,7 @@ from engine.cli.options import (
     KnownCohortIdOption,
     StateOption,
 )
-from engine.cli.streams import print_json, printing
-from engine.cli.text import printable, wrapped
+from engine.cli.streams import print_json, print_lines, printing
 from engine.errors import UsageError
 
 
@@ -62,10 +59,7 @@ def why(
         if as_json:
             print_json(answer)
             return
-        width = columns_of(sys.stdout)
-        for line in lines_of(answer):
-            for piece in wrapped(printable(line), width, " " * 9):
-                sys.stdout.write(f"{piece}\n")
+        print_lines(lines_of(answer), indent=9)
 
 
 def lines_of(answer: dict[str, Any]) -> Iterator[str]:
