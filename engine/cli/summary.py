@@ -40,6 +40,8 @@ def print_result(
 def _tell_end(result: RunResult, *, is_shown: bool) -> None:
     """Tell how a run has ended; `is_shown`: its accounts stand on this terminal already."""
     accounts, uids = result.accounts, result.accounts.uids
+    if _is_unchanged(accounts) and not is_shown:
+        tell(_UNCHANGED)
     if sys.stderr.isatty():
         if accounts.reason and not is_shown:
             tell(accounts.reason, label=accounts.status)
@@ -136,14 +138,9 @@ def _lines(accounts: Accounts, width: int | None) -> Iterator[str]:
         resent = (("resends", mirror.resend),) if mirror.resend.planned else ()
         legs = (("adds", mirror.add), ("removes", mirror.remove), *resent)
     standings = (*legs, ("batches", accounts.batches))
-    is_unchanged = (
-        mirror is not None
-        and accounts.status in {"finished", "planned", "shadow"}
-        and not requests.sent
-        and uids.planned == uids.rejected
-    )
+    is_unchanged = _is_unchanged(accounts)
     if is_unchanged:
-        yield "nothing to change: the API has accepted all that the export says"
+        yield _UNCHANGED
     else:
         yield from table_lines(
             ("", *counts),
@@ -191,6 +188,19 @@ def _lines(accounts: Accounts, width: int | None) -> Iterator[str]:
             f"          the API was found to take {accounts.ceiling_found:,} requests / "
             f"{accounts.ceiling.per_seconds:g} s, fewer than configured"
         )
+
+
+def _is_unchanged(accounts: Accounts) -> bool:
+    """Say whether a mirror has found nothing to send."""
+    return (
+        accounts.mirror is not None
+        and accounts.status in {"finished", "planned", "shadow"}
+        and not accounts.requests.sent
+        and accounts.uids.planned == accounts.uids.rejected
+    )
+
+
+_UNCHANGED = "nothing to change: the API has accepted all that the export says"
 
 
 def _share(part: float, whole: float) -> float:

@@ -80,6 +80,7 @@ def test_the_end_of_a_mirror_is_a_record(night: Night, api: Emulator) -> None:
     same = night.run("mirror", "many.txt", *target[:-1])
     assert last(same)["planned"] == "0"
     assert "nothing to change" in same.stdout
+    assert same.records[-2]["text"].startswith("nothing to change")
     assert "requests" not in same.stdout
 
 
