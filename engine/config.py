@@ -122,7 +122,7 @@ def load(
     assembly.check_partner(table)
     problems = [*assembly.in_file(tables.unfit + tables.unknown), *assembly.problems]
     if problems or workspace_id is None or target is None or state_dir is None:
-        raise ConfigError("\n".join(problems))
+        raise ConfigError("\n".join(problems), hint=assembly.hint)
     return Config(
         path=assembly.path,
         workspace=Workspace(workspace_id, api_key, target, table.partner),
@@ -217,6 +217,13 @@ def _unfit_state(folder: Path) -> str | None:
     return None
 
 
+_HINT_NO_FILE = (
+    "run it in the folder of your config.toml, or name that by --config FILE; a copy of the one "
+    "that is shipped is a start, and `cohortsync demo` needs none"
+)
+_HINT_IN_FILE = "the steps at the top of the shipped config.toml say where each value comes from"
+
+
 class _Assembly:
     """One reading of file and environment, with the problems and notes met on the way."""
 
@@ -225,6 +232,7 @@ class _Assembly:
         self.tables = Tables(_parse(path) if path else {})
         self.problems: list[str] = []
         self.notes: list[str] = []
+        self.hint: str | None = None
         self._folder = path.absolute().parent if path else Path.cwd()
         self._environ = environ
 
@@ -331,6 +339,7 @@ class _Assembly:
         """Tell that nothing was given, unless one of `keys` was and is a problem already."""
         if not any(self.tables.holds("workspace", key) for key in keys):
             self.problems.append(f"{self.path or 'no config.toml here'}: {sentence}")
+            self.hint = _HINT_IN_FILE if self.path else _HINT_NO_FILE
 
     def _target(
         self, place: str, make: Callable[[str], Endpoint], text: str | None

@@ -96,8 +96,10 @@ class Desk:
             lambda c: changes.sit_down_again(c, run, name, self._sitting, now)
         )
 
-    def opening(self, state: RunState, cohort: Cohort) -> Opening:
-        """Say where a run goes."""
+    def opening(
+        self, state: RunState, cohort: Cohort, settled: tuple[int, int] = (0, 0)
+    ) -> Opening:
+        """Say where a run goes; `settled`: how many of its uids are accepted, and rejected."""
         workspace, pacing = self.config.workspace, self.config.pacing
         return Opening(
             workspace.endpoint.label,
@@ -108,5 +110,6 @@ class Desk:
             Ceiling(pacing.requests, pacing.per_seconds),
             state.name,
             state.is_resumed,
-            0,
+            sum(settled),
+            *settled,
         )

@@ -240,7 +240,8 @@ async def apply(
 
         async def work() -> Stop | None:
             state = await enter(night, desk.sit_down(ledger, row["run"], plan))
-            looking.opened(desk.opening(state, cohort))
+            settled = await ledger.uids_settled(state.run)
+            looking.opened(desk.opening(state, cohort, settled))
             looking.planned(plan_document(record))
             # What was sent since the plan was made is not among what it lets wait.
             stop = await night.wait_to_settle(since=row["run"])

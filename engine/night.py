@@ -17,7 +17,7 @@ from engine.ledger.records import RunState
 from engine.pacing import PaceRecord
 from engine.plan.compare import leg_path
 from engine.plan.leg import leg_blocks
-from engine.report.accounts import Accounts, exit_status_of
+from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.sending import Sender, wait_or_stop
 from engine.snapshots import SnapshotStore
 
@@ -117,7 +117,7 @@ class Night:
         recent = await self._store.recent(but=self.run.run)
         is_concerned = since is None or any(run > since for run in recent.runs)
         seconds = recent.seconds if is_concerned else 0.0
-        return await wait_or_stop(seconds, self._desk.switch, self._desk.note)
+        return await wait_or_stop(seconds, self._desk.switch, self._desk.observe)
 
     @property
     def pace(self) -> PaceRecord | None:
@@ -155,7 +155,9 @@ class Night:
         exit_status = exit_status_of(judged, accounts.rows, settings, known)
         status = CANARY if is_part else status_of(exit_status)
         if exit_status is ExitStatus.INCOMPLETE:
-            reason = "some uids are not confirmed"
             hint = "mirror again: the next plan settles them"
-            return End(status, exit_status, reason, hint)
-        return End(status, exit_status, hint=f"{apply_rest}the rest" if is_part else None)
+            return End(status, exit_status, "some uids are not confirmed", hint)
+        reason = None
+        if exit_status is ExitStatus.PARTIAL:
+            reason = partial_reason(uids, accounts.rows, accounts.run, known)
+        return End(status, exit_status, reason, f"{apply_rest}the rest" if is_part else None)

@@ -33,7 +33,7 @@ from engine.pacing import PaceRecord
 from engine.plan.allowances import Allowance, Guard, attributed, flags_to_lift
 from engine.plan.guards import spread_of
 from engine.plan.recording import recording
-from engine.report.accounts import Accounts, exit_status_of
+from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.figures import Ceiling
 from engine.report.result import Opening, RunResult
 from engine.sending import Sender, StopSwitch, wait_or_stop
@@ -186,9 +186,16 @@ def tell_files(
 
 
 def opening_of(
-    request: PushRequest, config: Config, state: RunState | None = None, known_uids: int = 0
+    request: PushRequest,
+    config: Config,
+    state: RunState | None = None,
+    known_uids: int = 0,
+    settled: tuple[int, int] = (0, 0),
 ) -> Opening:
-    """Say where a run goes; without `state` it is a dry run."""
+    """Say where a run goes; without `state` it is a dry run.
+
+    `settled`: how many of the `known_uids` are accepted, and how many rejected.
+    """
     workspace = config.workspace
     return Opening(
         workspace.endpoint.label,
@@ -200,6 +207,7 @@ def opening_of(
         state.name if state else None,
         state is not None and state.is_resumed,
         known_uids,
+        *settled,
     )
 
 
@@ -268,7 +276,8 @@ class _Sitting:
         state = await enter(self, begin)
         known = await self.ledger.known_batches(state.run)
         known_uids = sum(batch.uid_count for batch in known)
-        opened(opening_of(request, config, state, known_uids))
+        settled = await self.ledger.uids_settled(state.run)
+        opened(opening_of(request, config, state, known_uids, settled))
         if request.allowances:
             lifts = attributed(request.allowances, request.reason)
             await self.ledger.write(lambda c: following.keep_lifts(c, state.run, lifts))
@@ -279,7 +288,7 @@ class _Sitting:
         if self._store is not None:
             batches = await self._record(self._store, batches, state, known_uids)
             recent = await self._store.recent(but=state.run)
-            stop = await wait_or_stop(recent.seconds, desk.switch, desk.note)
+            stop = await wait_or_stop(recent.seconds, desk.switch, desk.observe)
         async with Sender.open(
             config, self.ledger, desk.clock, desk.observe, desk.switch
         ) as sender:
@@ -334,4 +343,6 @@ class _Sitting:
         if exit_status is ExitStatus.INCOMPLETE:
             reason = "some uids are not confirmed"
             hint = "run the same command again: it sends them once more, which does no harm"
+        if exit_status is ExitStatus.PARTIAL:
+            reason = partial_reason(accounts.uids, accounts.rows, accounts.run)
         return End(status_of(exit_status), exit_status, reason, hint)

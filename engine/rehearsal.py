@@ -14,7 +14,7 @@ from engine.batch import Cutter, KnownBatch, SkippedRows, blank_among, invalid_a
 from engine.clock import Clock, SystemClock
 from engine.cohort import Envelope
 from engine.config import Config
-from engine.errors import EmptyExportError, ExportChangedError
+from engine.errors import EmptyExportError, ExitStatus, ExportChangedError
 from engine.ledger import changes, following
 from engine.ledger.access import ledger_in
 from engine.ledger.batches import known_batches
@@ -24,7 +24,7 @@ from engine.ledger.records import CohortKey
 from engine.ledger.schema import open_blank
 from engine.proxy import proxy_for
 from engine.push import PushRequest, admit, key_of, stays_unfinished, tell_files
-from engine.report.accounts import Accounts, exit_status_of
+from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
 from engine.report.history import reading
 from engine.report.result import RunResult
@@ -178,11 +178,14 @@ class _Cutting:
             if self.reason is None
             else EmptyExportError.exit_status
         )
+        reason = self.reason
+        if would_finish is ExitStatus.PARTIAL:
+            reason = partial_reason(Standing(rejected=self.too_large), rows, None)
         accounts = Accounts(
             run=None,
             status="dry_run",
             exit_status=int(would_finish),
-            reason=self.reason,
+            reason=reason,
             target=workspace.endpoint.label,
             workspace=workspace.id,
             partner=workspace.partner,

@@ -13,7 +13,7 @@ from typing import Self, TypeVar, cast
 from engine.batch import Batch, Limit
 from engine.clock import Clock
 from engine.config import Config
-from engine.delivery.events import Observer
+from engine.delivery.events import Observer, Waiting
 from engine.delivery.pipeline import Delivery
 from engine.delivery.read_ahead import ReadAhead
 from engine.delivery.stop import Stop
@@ -119,12 +119,10 @@ async def compute_or_stop(
         return await asyncio.to_thread(work, interruption)
 
 
-async def wait_or_stop(
-    seconds: float, switch: StopSwitch, note: Callable[[str], None]
-) -> Stop | None:
+async def wait_or_stop(seconds: float, switch: StopSwitch, observe: Observer) -> Stop | None:
     """Wait until earlier changes have settled; return the stop that came meanwhile, if one did."""
     if seconds > 0:
-        note(f"waiting for earlier changes to settle, {seconds:,.0f} s")
+        observe(Waiting(seconds))
     stopped: asyncio.Queue[Stop] = asyncio.Queue()
     with switch.connected(stopped.put_nowait), suppress(TimeoutError):
         async with asyncio.timeout(seconds):

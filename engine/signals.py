@@ -7,6 +7,7 @@ any later one. It imports nothing that takes time.
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -107,7 +108,15 @@ def _raise(number: int, _frame: FrameType | None) -> NoReturn:
 def _leave(number: int, _frame: FrameType | None) -> None:
     # An exception would be swallowed by some imports and printed as a traceback by others.
     reason = interruption(number)
-    _write(2, f"error: {reason}\n")
+    if os.isatty(2):
+        _write(2, f"error: {reason}\n")
+    else:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
+        _write(
+            2,
+            f"time={moment} level=error event=error "
+            f'text="{reason}" exit_status={ExitStatus.INCOMPLETE:d}\n',
+        )
     if "--json" in sys.argv:
         _write(
             1,

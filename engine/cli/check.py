@@ -1,13 +1,15 @@
 """`cohortsync check`: the preflight, shown as text or as one JSON document."""
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.cli.messages import columns_of, level_of, log
 from engine.cli.options import ConfigOption, EndpointOption, JsonOption, StateOption
 from engine.cli.streams import print_json, printing
-from engine.cli.text import printable
+from engine.cli.text import printable, wrapped
 
 if TYPE_CHECKING:
     from engine.check import Finding
@@ -49,17 +51,28 @@ def check(
     if as_json:
         with printing():
             print_json(_document(findings, status))
+    if status and not sys.stderr.isatty():
+        failed = [each for each in findings if each.verdict == "failed"]
+        reason = "; ".join(f"{each.name}: {each.detail}" for each in failed)
+        log(level_of(status), "ended", status="failed", exit_status=int(status), reason=reason)
     raise typer.Exit(status)
 
 
 def _show(finding: "Finding") -> None:
     verdict = typer.style(f"{finding.verdict:<8}", fg=_COLORS[finding.verdict])
-    first, *more = map(printable, finding.detail.splitlines())
+    lines = finding.detail.split("\n")
+    if finding.hint:
+        lines.append(f"hint: {finding.hint}")
+    width = columns_of(sys.stdout)
+    room = None if width is None else max(1, width - _INDENT)
+    first, *more = (piece for line in lines for piece in wrapped(printable(line), room))
     typer.echo(f"{verdict} {finding.name:<14} {first}")
     for line in more:
-        typer.echo(f"{'':<23} {line}")
-    if finding.hint:
-        typer.echo(f"{'':<23} hint: {printable(finding.hint)}")
+        typer.echo(f"{'':<{_INDENT}}{line}")
+
+
+_INDENT = 24
+"""Columns before a finding's detail."""
 
 
 def _document(findings: "list[Finding]", status: int) -> dict[str, object]:

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from engine import signals
+from engine.cli.messages import tell
 from engine.cli.options import refuse_nan
-from engine.cli.streams import printing
+from engine.cli.streams import print_lines, printing
 from engine.errors import ExitStatus, IncompleteError
 
 WORKSPACE, API_KEY = "DEMO", "demo-key"
@@ -20,14 +21,21 @@ _START_SECONDS = 20.0
 
 def demo(
     uids: Annotated[
-        int, typer.Option(min=1, max=1_000_000_000, help="How many uids to push.")
+        int, typer.Option(metavar="N", min=1, max=1_000_000_000, help="How many uids to push.")
     ] = 250_000,
     requests: Annotated[
-        int, typer.Option(min=1, max=10_000_000, help="The ceiling: requests in a window.")
+        int,
+        typer.Option(metavar="N", min=1, max=10_000_000, help="The ceiling: requests in a window."),
     ] = 300,
     per_seconds: Annotated[
         float,
-        typer.Option(min=0.1, max=86_400, callback=refuse_nan, help="The window's seconds."),
+        typer.Option(
+            metavar="SECONDS",
+            min=0.1,
+            max=86_400,
+            callback=refuse_nan,
+            help="The window's length.",
+        ),
     ] = 60.0,
 ) -> None:
     """Push a made-up export into the emulator, and compare its members with the export.
@@ -48,7 +56,7 @@ def _play(uids: int, requests: int, per_seconds: float) -> ExitStatus:
     with tempfile.TemporaryDirectory(prefix="cohortsync-demo-") as name:
         folder = Path(name)
         export = folder / "export.csv"
-        sys.stderr.write(f"writing an export of {uids:,} uids\n")
+        tell(f"writing an export of {uids:,} uids")
         _write_export(export, uids)
         with _emulator(folder, requests, per_seconds) as url:
             config = folder / "config.toml"
@@ -60,7 +68,7 @@ def _play(uids: int, requests: int, per_seconds: float) -> ExitStatus:
             status = _push(export, config)
             has_finished = status in {ExitStatus.ACCEPTED, ExitStatus.PARTIAL}
             if not has_finished:
-                sys.stderr.write("note: a demo keeps nothing: `cohortsync demo` begins anew\n")
+                tell("a demo keeps nothing: `cohortsync demo` begins anew", label="note")
             elif not _prove(export, url, requests, per_seconds):
                 status = ExitStatus.UNBALANCED
     return status
@@ -127,11 +135,13 @@ def _prove(export: Path, url: str, requests: int, per_seconds: float) -> bool:
     missing, extra = len(planned - members), len(members - planned)
     most, breaches = report["workspaces"][WORKSPACE]["most_in_window"], report["breaches"]
     with printing():
-        sys.stdout.write(
-            f"proof     the emulator's cohort has {len(members):,} members, the export "
-            f"{len(planned):,} uids: {missing} missing, {extra} extra\n"
-            f"          most requests in any {per_seconds:g} s, as the emulator counted: {most} of "
-            f"{requests}; breaches of the contract: {breaches or 'none'}\n"
+        print_lines(
+            (
+                f"proof     the emulator's cohort has {len(members):,} members, the export "
+                f"{len(planned):,} uids: {missing} missing, {extra} extra\n"
+                f"          most requests in any {per_seconds:g} s, as the emulator counted: "
+                f"{most} of {requests}; breaches of the contract: {breaches or 'none'}"
+            ).split("\n")
         )
     return not (missing or extra or breaches)
 

@@ -1,11 +1,13 @@
 """`cohortsync emulator`: the flags, read as the emulator's settings."""
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
+from engine.cli.messages import log, tell
 from engine.errors import UsageError
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -139,9 +141,16 @@ def emulator(
             limits=limits,
             faults=faults,
         )
-        api.serve(settings, port_file=port_file)
+        api.serve(settings, port_file=port_file, listens=_tell_url)
     except api.EmulatorError as error:
         raise UsageError(error.message, hint=error.hint) from None
+
+
+def _tell_url(url: str) -> None:
+    if sys.stderr.isatty():
+        tell(f"emulator listening on {url}")
+    else:
+        log("info", "listening", url=url)
 
 
 def _choose(choices: type[_Choice], value: str, flag: str) -> _Choice:

@@ -21,6 +21,7 @@ from engine.cli.options import (
     FormatName,
     FormatOption,
     JsonOption,
+    KnownCohortIdOption,
     NoHeaderOption,
     ReasonOption,
     StateOption,
@@ -34,9 +35,7 @@ from engine.errors import EmptyExportError, ExitStatus, GuardError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from engine.cli.view import View
     from engine.config import Config
-    from engine.delivery.events import Event
     from engine.planning import MirrorRequest
     from engine.report.result import RunResult
     from engine.source.block import Source
@@ -135,7 +134,7 @@ def plan(
 
 
 def rollback(
-    cohort_id: CohortIdOption,
+    cohort_id: KnownCohortIdOption,
     to: Annotated[
         int,
         typer.Option(
@@ -147,7 +146,8 @@ def rollback(
         ),
     ],
     cohort_name: Annotated[
-        str | None, typer.Option(help="By default the name that it was mirrored by last.")
+        str | None,
+        typer.Option(metavar="NAME", help="By default the name that it was mirrored by last."),
     ] = None,
     first_action: FirstOption = Action.REMOVE,
     allow: AllowOption = None,
@@ -185,7 +185,11 @@ def apply(
     first: Annotated[
         int | None,
         typer.Option(
-            "--first", min=1, max=LARGEST_COUNT, help="Send so many uids, then stop: a canary."
+            "--first",
+            metavar="N",
+            min=1,
+            max=LARGEST_COUNT,
+            help="Send so many of the uids that are left, then stop: a canary.",
         ),
     ] = None,
     config: ConfigOption = None,
@@ -202,7 +206,9 @@ def apply(
     def start(**parts: Any) -> "Coroutine[Any, Any, RunResult]":  # noqa: ANN401 - as `Watch` has them
         return apply_plan(plan, settings, first=first, wait_seconds=wait, **parts)
 
-    sys.exit(_carry_out(start, settings, (), sends=True, as_json=as_json))
+    sys.exit(
+        _carry_out(start, settings, (), sends=True, as_json=as_json, is_new=False, first=first)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,46 +327,32 @@ def _carry_out(
     *,
     sends: bool,
     as_json: bool,
+    is_new: bool = True,
+    first: int | None = None,
 ) -> ExitStatus:
-    """Run, show it on stderr, and print the books, with the plan where nothing was sent."""
-    from engine.cli.running import run_shown, tell
+    """Run, show it on stderr, and print the books, with the plan where nothing was sent.
+
+    `is_new` is False for a plan made earlier, of which the `first` uids are sent, or all.
+    """
+    from engine.cli.running import run_shown, show_notes
     from engine.cli.summary import print_result
     from engine.cli.view import make_view
 
     planned: dict[str, Any] = {}
-    share = _Share()
-    view = make_view(settings.pacing, share.read)
-    tell(view, *settings.notes, *notes)
+    view = make_view(settings.pacing, lambda: None)
+    show_notes(view, *settings.notes, *notes)
 
     def hear(forecast: dict[str, Any]) -> None:
         planned.update(forecast)
         for note in forecast["notes"]:
-            view.note(f"warning: {note}", is_warning=True)
-        share.whole = forecast["add"] + forecast["remove"] + forecast["resend"]
+            view.note(note, label="warning")
+        view.expect(
+            forecast["add"] + forecast["remove"] + forecast["resend"],
+            first=first,
+            held=forecast["held"] if is_new else 0,
+            settle_seconds=forecast["settle_seconds"],
+        )
 
-    result = run_shown(view, lambda **parts: start(planned=hear, **share.counting(parts, view)))
+    result = run_shown(view, lambda **parts: start(planned=hear, **parts))
     print_result(result, as_json=as_json, plan=None if sends else planned)
     return result.exit_status
-
-
-class _Share:
-    """How much of a plan has been cut into batches, for the time left."""
-
-    def __init__(self) -> None:
-        self.whole: int | None = None
-        self._cut = 0
-
-    def read(self) -> float | None:
-        """Return the share, from 0 to 1; None before there is a plan."""
-        return self._cut / self.whole if self.whole else None
-
-    def counting(self, parts: dict[str, Any], view: "View") -> dict[str, Any]:
-        """Return `parts` with an observer that counts as well."""
-        from engine.delivery.events import Planned
-
-        def observe(event: "Event") -> None:
-            if isinstance(event, Planned):
-                self._cut += event.uid_count
-            view.observe(event)
-
-        return parts | {"observe": observe}

@@ -3,16 +3,44 @@
 import math
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 LARGEST_COUNT = 1_000_000_000_000
 """What a number of uids may be on the command line."""
 LARGEST_GENERATION = 2_147_483_647
 _YEAR_SECONDS = 31_536_000
+
+
+class Command(TyperCommand):
+    """A command whose help shows no type beside a switch: it takes no value."""
+
+    def get_params(self, ctx: "Any") -> "list[Any]":  # noqa: ANN401 - typer's, which differ by version
+        """Return the parameters, switches without a placeholder."""
+        return _without_types(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    """The same for a command that has commands."""
+
+    def get_params(self, ctx: "Any") -> "list[Any]":  # noqa: ANN401 - see above
+        """Return the parameters, switches without a placeholder."""
+        return _without_types(super().get_params(ctx))
+
+
+def _without_types(parameters: "Sequence[Any]") -> "list[Any]":
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return list(parameters)
 
 
 def refuse_nan(param: typer.CallbackParam, value: float | None) -> float | None:
@@ -25,37 +53,46 @@ def refuse_nan(param: typer.CallbackParam, value: float | None) -> float | None:
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
-        "--config", help="Configuration file; else COHORTSYNC_CONFIG, else ./config.toml."
+        "--config",
+        metavar="FILE",
+        help="Configuration file; else COHORTSYNC_CONFIG, else ./config.toml.",
     ),
 ]
 EndpointOption = Annotated[
-    str | None, typer.Option(help="scheme://host:port, instead of the configured one.")
+    str | None,
+    typer.Option(metavar="URL", help="scheme://host:port of the API; else the configured one."),
 ]
 StateOption = Annotated[
-    Path | None, typer.Option("--state", help="State folder, instead of the configured one.")
+    Path | None,
+    typer.Option("--state", metavar="FOLDER", help="State folder, instead of the configured one."),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document instead of text.")
+    bool, typer.Option("--json", help="Print one JSON document on stdout instead of text.")
 ]
 
 WaitOption = Annotated[
     float,
     typer.Option(
         "--wait",
+        metavar="SECONDS",
         min=0,
         max=_YEAR_SECONDS,
         callback=refuse_nan,
-        help="Seconds to wait while another process works on it.",
+        help="How long to wait for another process that holds the workspace; with 0 that is exit "
+        "status 75 at once.",
     ),
 ]
 AllowOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--allow", metavar="GUARD[=BOUND]", help="Lift a guard, to a bound, for this run."
+        "--allow",
+        metavar="GUARD[=BOUND]",
+        help="Lift a guard, to a bound, for this run; wants a --reason; repeatable.",
     ),
 ]
 ReasonOption = Annotated[
-    str | None, typer.Option("--reason", help="Why a guard is lifted; kept in the ledger.")
+    str | None,
+    typer.Option("--reason", metavar="TEXT", help="Why --allow lifts a guard; kept in the ledger."),
 ]
 
 
@@ -69,12 +106,26 @@ ExportsArgument = Annotated[
     list[str],
     typer.Argument(metavar="EXPORT...", help="Files, globs, folders, URLs, or - for stdin."),
 ]
-CohortIdOption = Annotated[str, typer.Option(help="The cohort's id; made up by you, then kept.")]
-CohortNameOption = Annotated[str, typer.Option(help="The name that the dashboard shows.")]
-CohortDescriptionOption = Annotated[str | None, typer.Option(help="What the cohort is for.")]
+CohortIdOption = Annotated[
+    str, typer.Option(metavar="ID", help="The cohort's id; made up by you, then kept.")
+]
+KnownCohortIdOption = Annotated[
+    str,
+    typer.Option("--cohort-id", metavar="ID", help="The cohort's id, as mirrored or pushed."),
+]
+CohortNameOption = Annotated[
+    str, typer.Option(metavar="NAME", help="The name that the dashboard shows.")
+]
+CohortDescriptionOption = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="What the cohort is for.")
+]
 ColumnOption = Annotated[
     str | None,
-    typer.Option(help="Where the uids are: a name, or a dotted path; else the only column."),
+    typer.Option(
+        metavar="NAME",
+        help="Where the uids are: a column's name (with --no-header its number, from 1), or the "
+        "dotted path of a field; else the only column.",
+    ),
 ]
 NoHeaderOption = Annotated[
     bool, typer.Option("--no-header", help="The first record of a csv or tsv is data.")

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from engine.report.history import UnfinishedRun
     from engine.report.result import RunResult
     from engine.source import ReadingOptions
+    from engine.source.block import Source
 
 
 class OnChanged(StrEnum):
@@ -49,7 +50,10 @@ class OnChanged(StrEnum):
 
 OnChangedOption = Annotated[
     OnChanged,
-    typer.Option(help="When an unfinished run's export has changed: refuse, or begin a new run."),
+    typer.Option(
+        help="Where an unfinished run can't go on, as its export has changed or a later run has "
+        "touched the cohort: refuse, or begin a new run."
+    ),
 ]
 
 
@@ -114,6 +118,7 @@ def resume(
 
     With --all the exit status is the worst of them, and --json prints one document with all.
     """
+    from engine.cli.messages import tell
     from engine.cli.resuming import resume_all, wait_until_free
     from engine.cli.summary import print_nothing
     from engine.config import load
@@ -135,7 +140,7 @@ def resume(
                 f"no run for {' / '.join(here)} is left to go on with; run {other.name} belongs to "
                 f"{' / '.join(other.target)}"
             )
-        sys.stderr.write(f"nothing to resume: {why}\n")
+        tell(f"nothing to resume: {why}")
         if as_json:
             print_nothing("nothing_to_resume")
         return
@@ -146,9 +151,9 @@ def resume(
     request = _request_of(found, settings, on_changed, wait)
     others = [each.name for each in unfinished_runs(settings.state_dir, here)]
     if others := [name for name in others if name != found.name]:
-        sys.stderr.write(
-            f"note: also unfinished: {', '.join(others)}; `cohortsync resume --all` goes on with "
-            "each\n"
+        tell(
+            f"also unfinished: {', '.join(others)}; `cohortsync resume --all` goes on with each",
+            label="note",
         )
     sys.exit(carry_out(request, settings, as_json=as_json))
 
@@ -224,6 +229,11 @@ def make_request(
     )
 
 
+def uids_expected(source: "Source") -> float | None:
+    """Estimate how many uids a source has, by the share that was read; None where none is known."""
+    return source.uids_read / source.share_read if source.share_read else None
+
+
 def _allowances(allow: list[str] | None, reason: str | None) -> "list[Allowance]":
     from engine.plan.allowances import Allowance, Guard
 
@@ -266,18 +276,18 @@ def push_shown(
     signalled: "StopSignals | None" = None,
 ) -> "RunResult":
     """Push, and show it on stderr while it goes on."""
-    from engine.cli.running import run_shown, stoppable, tell
+    from engine.cli.running import run_shown, show_notes, stoppable
     from engine.cli.view import make_view
     from engine.push import opening_of
     from engine.push import push as push_export
     from engine.rehearsal import dry_run as push_nothing
 
-    view = make_view(config.pacing, lambda: request.source.share_read)
-    tell(view, *config.notes, *request.source.notes, request.cohort.warning)
+    view = make_view(config.pacing, lambda: uids_expected(request.source))
+    show_notes(view, *config.notes, *request.source.notes, request.cohort.warning)
     if dry_run:
         view.opened(opening_of(request, config))
         if lacking is not None:
-            view.note(f"warning: {lacking}", is_warning=True)
+            view.note(lacking, label="warning")
         return stoppable(
             lambda switch: push_nothing(request, config, note=view.note, switch=switch)
         )

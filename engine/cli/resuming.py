@@ -1,15 +1,14 @@
 """What `cohortsync resume` does besides a push: it waits for others, and goes on with all."""
 
 import asyncio
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from engine.cli.messages import tell_error
 from engine.cli.push import push_shown
 from engine.cli.running import StopSignals
 from engine.cli.streams import print_json, printing
-from engine.cli.summary import print_end, print_result
-from engine.cli.text import printable
+from engine.cli.summary import document_of, print_result, tell_end
 from engine.cli.view import make_view
 from engine.config import Config
 from engine.errors import CohortSyncError, ExitStatus
@@ -66,14 +65,13 @@ def resume_all(
             try:
                 result = push_shown(request_of(run), config, signalled=signalled)
             except CohortSyncError as error:
-                sys.stderr.write(f"error: run {run.name}: {printable(error.message)}\n")
-                if error.hint:
-                    sys.stderr.write(f"hint: {printable(error.hint)}\n")
+                error.message = f"run {run.name}: {error.message}"
+                tell_error(error)
                 documents.append(_failed(run, error, error.exit_status))
                 continue
-            documents.append(result.accounts.document())
+            documents.append(document_of(result))
             if as_json:
-                print_end(result)
+                tell_end(result)
             else:
                 print_result(result, as_json=False)
         worst = max(documents, key=lambda document: _WORSE.index(document["exit_status"]))

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import traceback
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from typing import Any, Self, TypeVar
@@ -11,6 +10,7 @@ import pyarrow as pa
 import uvloop
 
 from engine import signals
+from engine.cli.messages import tell_traceback
 from engine.cli.view import View
 from engine.report.result import RunResult
 from engine.sending import StopSwitch
@@ -45,7 +45,7 @@ def run_shown(view: View, start: Start, signalled: "StopSignals | None" = None) 
                 result = stops.run(run)
             stops.end(result.exit_status)
     if result.bug is not None:
-        traceback.print_exception(result.bug)
+        tell_traceback(result.bug)
     return result
 
 
@@ -103,8 +103,8 @@ class StopSignals:
             self._loop.call_soon_threadsafe(self._switch.pull, reason)
 
 
-def tell(view: View, *notes: str | None) -> None:
+def show_notes(view: View, *notes: str | None) -> None:
     """Show what the user should know before a run."""
     for note in notes:
         if note:
-            view.note(f"note: {note}")
+            view.note(note, label="note")

@@ -8,13 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
+from engine.cli.messages import columns_of
 from engine.cli.options import ConfigOption, JsonOption, StateOption
 from engine.cli.streams import print_json, printing
-from engine.cli.text import table_lines
+from engine.cli.text import csv_cell, printable, table_lines
 from engine.errors import UsageError
 
 RunArgument = Annotated[str, typer.Argument(help="A run's name, as `cohortsync runs` lists it.")]
-CsvOption = Annotated[bool, typer.Option("--csv", help="Print csv.")]
+CsvOption = Annotated[
+    bool,
+    typer.Option("--csv", help="Print csv, made safe for spreadsheets: --json has the exact text."),
+]
 
 
 def runs(
@@ -29,21 +33,26 @@ def runs(
         with printing():
             print_json(documents)
         return
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (
             a.run,
             a.status,
             a.exit_status,
             a.action,
             a.cohort_id,
-            a.target,
             f"{a.uids.planned:,}",
             f"{a.uids.accepted:,}",
+            a.target,
         )
         for a in found
     ]
-    headings = ("run", "status", "exit", "action", "cohort", "target", "planned", "accepted")
+    headings: tuple[str, ...]
+    headings = ("run", "status", "exit", "action", "cohort", "planned", "accepted", "target")
     with printing():
+        if sys.stdout.isatty() and len({accounts.target for accounts in found}) == 1:
+            # One line instead of a column, so that a run fits on a line of 80 columns.
+            sys.stdout.write(f"target {printable(found[0].target)}\n")
+            headings, rows = headings[:-1], [row[:-1] for row in rows]
         _print_table(headings, rows, numbers=("exit", "planned", "accepted"))
 
 
@@ -148,11 +157,12 @@ def _refuse_both(*, as_json: bool, as_csv: bool) -> None:
 def _print_csv(columns: Sequence[str], records: Iterable[Mapping[str, Any]]) -> None:
     writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    for record in records:
+        writer.writerow({name: csv_cell(value) for name, value in record.items()})
 
 
 def _print_table(
     headings: Sequence[str], rows: Iterable[Sequence[object]], numbers: Collection[str]
 ) -> None:
-    for line in table_lines(headings, rows, numbers):
+    for line in table_lines(headings, rows, numbers, columns_of(sys.stdout)):
         sys.stdout.write(line + "\n")

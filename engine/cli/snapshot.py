@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from engine.cli.messages import columns_of, tell_error
 from engine.cli.options import (
     LARGEST_GENERATION,
     AllowOption,
     CohortIdOption,
     ColumnOption,
+    Command,
     ConfigOption,
     EndpointOption,
     ExportsArgument,
     FormatName,
     FormatOption,
+    Group,
     JsonOption,
+    KnownCohortIdOption,
     NoHeaderOption,
     ReasonOption,
     ShadowOption,
@@ -26,9 +30,9 @@ from engine.cli.options import (
     WaitOption,
     require_reason,
 )
-from engine.cli.streams import print_json, printing
-from engine.cli.text import printable, table_lines
-from engine.errors import ExitStatus, UsageError
+from engine.cli.streams import print_json, print_lines, printing
+from engine.cli.text import table_lines
+from engine.errors import ExitStatus, LedgerError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -40,7 +44,7 @@ if TYPE_CHECKING:
     from engine.snapshots import SnapshotStore
     from engine.source import ExportSource
 
-snapshot = typer.Typer(help="What is known of a mirrored cohort.", no_args_is_help=True)
+snapshot = typer.Typer(help="What is known of a mirrored cohort.", cls=Group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +59,9 @@ class _Where:
     wait: float = 0.0
 
 
-@snapshot.command("list")
+@snapshot.command("list", cls=Command)
 def list_(
-    cohort_id: CohortIdOption,
+    cohort_id: KnownCohortIdOption,
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
     state: StateOption = None,
@@ -70,9 +74,9 @@ def list_(
     _print([_row(each) for each in found], as_json=as_json)
 
 
-@snapshot.command()
+@snapshot.command(cls=Command)
 def verify(
-    cohort_id: CohortIdOption,
+    cohort_id: KnownCohortIdOption,
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
     state: StateOption = None,
@@ -87,17 +91,29 @@ def verify(
     found = _look(where, lambda store, _: store.verify_all())
     rows = [_row(each) | {"verdict": wrong or "whole"} for each, wrong in found]
     _print(rows, as_json=as_json)
-    if any(wrong for _, wrong in found):
+    if broken := [each.number for each, wrong in found if wrong]:
+        generations = ", ".join(map(str, broken))
+        tell_error(
+            LedgerError(
+                f"not what it was when it was made: generation {generations}",
+                hint="`cohortsync mirror` with --trust goes on from one that is whole",
+            )
+        )
         sys.exit(ExitStatus.USAGE)
 
 
-@snapshot.command()
+@snapshot.command(cls=Command)
 def export(
     path: Annotated[Path, typer.Argument(help="Where to; a Parquet file.")],
-    cohort_id: CohortIdOption,
+    cohort_id: KnownCohortIdOption,
     generation: Annotated[
         int | None,
-        typer.Option(min=1, max=LARGEST_GENERATION, help="By default the one that counts."),
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=LARGEST_GENERATION,
+            help="Its number; by default the one that counts.",
+        ),
     ] = None,
     members: Annotated[
         bool,
@@ -121,7 +137,7 @@ def export(
     )
 
 
-@snapshot.command("import")
+@snapshot.command("import", cls=Command)
 def import_(
     path: Annotated[Path, typer.Argument(help="A file that `snapshot export` wrote.")],
     cohort_id: CohortIdOption,
@@ -151,10 +167,10 @@ def import_(
     _print([_row(made)], as_json=as_json)
 
 
-@snapshot.command()
+@snapshot.command(cls=Command)
 def compare(
     exports: ExportsArgument,
-    cohort_id: CohortIdOption,
+    cohort_id: KnownCohortIdOption,
     column: ColumnOption = None,
     format_name: FormatOption = FormatName.AUTO,
     no_header: NoHeaderOption = False,
@@ -179,10 +195,10 @@ def compare(
         sys.stdout.write(files_line(source.files) + "\n")
         for name, value in found.items():
             shown = ", ".join(value) if isinstance(value, list) else f"{value:,}"
-            sys.stdout.write(printable(f"{name.replace('_', ' '):<26} {shown}") + "\n")
+            print_lines([f"{name.replace('_', ' '):<26} {shown}"], indent=27)
 
 
-@snapshot.command()
+@snapshot.command(cls=Command)
 def adopt(
     exports: ExportsArgument,
     cohort_id: CohortIdOption,
@@ -209,7 +225,7 @@ def adopt(
     _print_brought(brought, source, as_json=as_json)
 
 
-@snapshot.command()
+@snapshot.command(cls=Command)
 def reconcile(
     exports: ExportsArgument,
     cohort_id: CohortIdOption,
@@ -309,7 +325,7 @@ def _work(
     catches_up: bool = True,
 ) -> Any:  # noqa: ANN401 - whatever `work` returns
     """Change a cohort's snapshots, once they know of all that was sent."""
-    from engine.cli.running import stoppable, tell
+    from engine.cli.running import show_notes, stoppable
     from engine.cli.view import make_view
     from engine.clock import SystemClock
     from engine.desk import Desk
@@ -318,7 +334,7 @@ def _work(
     config = _load(where)
     key = CohortKey(config.workspace.partner, where.cohort_id, where.shadow)
     view = make_view(config.pacing, lambda: None)
-    tell(view, *config.notes)
+    show_notes(view, *config.notes)
 
     async def at_desk(switch: "StopSwitch") -> Any:  # noqa: ANN401 - see above
         desk = Desk(config, key, lambda _: None, view.note, switch, SystemClock())
@@ -357,11 +373,8 @@ def _print_brought(brought: "Brought", source: "ExportSource", *, as_json: bool)
         return
     _print([_row(brought.generation)], as_json=False)
     with printing():
-        sys.stdout.write(files_line(source.files) + "\n")
-        sys.stdout.write(
-            f"rows      {rows.rows_read:,} read = {rows.blank:,} blank + {rows.invalid:,} invalid "
-            f"+ {rows.uids:,} with a uid\n"
-        )
+        counts = f"{rows.rows_read:,} read = {rows.blank:,} blank + {rows.invalid:,} invalid"
+        print_lines([files_line(source.files), f"rows      {counts} + {rows.uids:,} with a uid"])
 
 
 def _print(rows: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -373,8 +386,8 @@ def _print(rows: list[dict[str, Any]], *, as_json: bool) -> None:
         headings = [name.removeprefix("is_").replace("_", " ") for name in names]
         shown = [tuple(_cell(row[name]) for name in names) for row in rows]
         numbers = ("generation", "members", "unknown", "out")
-        for line in table_lines(headings, shown, numbers=numbers):
-            sys.stdout.write(printable(line) + "\n")
+        for line in table_lines(headings, shown, numbers, columns_of(sys.stdout)):
+            sys.stdout.write(f"{line}\n")
 
 
 _ONLY_IN_JSON = ("lifted",)

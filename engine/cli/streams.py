@@ -4,13 +4,15 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing import TextIO
 
+from engine.cli.messages import columns_of
+from engine.cli.text import json_safe, printable, wrapped
 from engine.errors import IncompleteError
 
 
@@ -32,9 +34,20 @@ def printing() -> Iterator[None]:
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - whatever JSON can say
-    """Print a document on one line; what stdout's encoding lacks is escaped."""
+    """Print a document on one line; unsafe characters, and what stdout lacks, are escaped."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    sys.stdout.write(json.dumps(value, ensure_ascii=not is_utf8) + "\n")
+    sys.stdout.write(json_safe(json.dumps(value, ensure_ascii=not is_utf8)) + "\n")
+
+
+def print_lines(lines: Iterable[str], indent: int = 10) -> None:
+    """Print lines for people: nothing in them is obeyed by a terminal, and they fit it.
+
+    What does not fit goes on below, after `indent` blanks.
+    """
+    width = columns_of(sys.stdout)
+    for line in lines:
+        for piece in wrapped(printable(line), width, " " * indent):
+            sys.stdout.write(f"{piece}\n")
 
 
 def _let_go() -> None:

@@ -1,11 +1,13 @@
-"""A run's books on stdout: a table for people, or one JSON document."""
+"""How a run stands, on stdout: a table for people, or one JSON document; and its end on stderr."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from engine.cli.streams import print_json, printing
-from engine.cli.text import printable, table_lines
+from engine.cli.messages import columns_of, level_of, log, tell
+from engine.cli.streams import print_json, print_lines, printing
+from engine.cli.text import table_lines
 from engine.errors import ExitStatus, IncompleteError
 from engine.report.accounts import SCHEMA_VERSION, Accounts
 from engine.report.figures import CeilingSpending, Standing
@@ -17,11 +19,14 @@ from engine.source.files import SourceFile
 def print_result(
     result: RunResult, *, as_json: bool, plan: Mapping[str, Any] | None = None
 ) -> None:
-    """Print the books on stdout, and a plan with them, and on stderr what is left to do."""
+    """Print the accounts on stdout, and a plan with them, and on stderr how the run has ended.
+
+    Off a terminal that end is one record: status, reason, hint and counts.
+    """
     try:
         with printing():
             if as_json:
-                document = result.accounts.document() | files_document(result.files)
+                document = document_of(result)
                 if plan is not None:
                     document["plan"] = plan or None
                 print_json(document)
@@ -30,16 +35,43 @@ def print_result(
                 if plan:
                     print_plan(plan)
     except IncompleteError as error:  # How the run ended stands all the same.
-        sys.stderr.write(f"error: {error.message}\n")
-    print_end(result)
+        tell(error.message, label="error", level="error", event="error")
+    tell_end(result, is_shown=sys.stdout.isatty() and not as_json)
 
 
-def print_end(result: RunResult) -> None:
-    """Print on stderr why a run is not finished, and what is left to do."""
-    if result.accounts.reason:
-        sys.stderr.write(f"{result.accounts.status}: {printable(result.accounts.reason)}\n")
-    if result.hint:
-        sys.stderr.write(f"hint: {printable(result.hint)}\n")
+def tell_end(result: RunResult, *, is_shown: bool = False) -> None:
+    """Tell how a run has ended; `is_shown`: its accounts stand on this terminal already."""
+    accounts, uids = result.accounts, result.accounts.uids
+    if _is_unchanged(accounts) and not is_shown:
+        tell(_UNCHANGED)
+    if sys.stderr.isatty():
+        if accounts.reason and not is_shown:
+            tell(accounts.reason, label=accounts.status)
+        if result.hint:
+            tell(result.hint, label="hint")
+        return
+    hint = {"hint": result.hint} if result.hint else {}
+    log(
+        level_of(result.exit_status),
+        "ended",
+        run=accounts.run,
+        status=accounts.status,
+        exit_status=int(result.exit_status),
+        reason=accounts.reason,
+        **hint,
+        action=accounts.action,
+        cohort_id=accounts.cohort_id,
+        **{f"rows_{name}": count for name, count in asdict(accounts.rows).items()},
+        **asdict(uids),
+        requests=accounts.requests.sent,
+        throttled=accounts.requests.throttled,
+        elapsed_seconds=accounts.elapsed_seconds,
+    )
+
+
+def document_of(result: RunResult) -> dict[str, Any]:
+    """Return a run's accounts and the files that it read, as the JSON document has them."""
+    return result.accounts.document() | files_document(result.files)
 
 
 def print_nothing(status: str) -> None:
@@ -56,21 +88,18 @@ def print_nothing(status: str) -> None:
 
 
 def print_accounts(accounts: Accounts, files: Sequence[SourceFile] = ()) -> None:
-    """Print the books as a table: what was read, and where every uid stands."""
-    for line in _lines(accounts, files):
-        sys.stdout.write(printable(line) + "\n")
+    """Print the accounts as a table: what was read, and where every uid stands."""
+    print_lines(_lines(accounts, files, columns_of(sys.stdout)))
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
     """Print what a plan comes to, and what the guards say of it."""
-    for line in _plan_lines(plan):
-        sys.stdout.write(printable(line) + "\n")
+    print_lines(_plan_lines(plan))
 
 
 def print_lifts(lifts: Sequence[Mapping[str, Any]]) -> None:
     """Print which guards were lifted, by whom and why."""
-    for line in _lift_lines(lifts):
-        sys.stdout.write(printable(line) + "\n")
+    print_lines(_lift_lines(lifts))
 
 
 def _lift_lines(lifts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -108,7 +137,7 @@ def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
             yield f"          {'':<10} lifted by {told['override']}"
 
 
-def _lines(accounts: Accounts, files: Sequence[SourceFile]) -> Iterator[str]:
+def _lines(accounts: Accounts, files: Sequence[SourceFile], width: int | None) -> Iterator[str]:
     rows, uids, requests = accounts.rows, accounts.uids, accounts.requests
     is_dry = accounts.run is None
     standing = "dry run" if is_dry else f"run {accounts.run}: {accounts.status}"
@@ -118,18 +147,12 @@ def _lines(accounts: Accounts, files: Sequence[SourceFile]) -> Iterator[str]:
         f"{accounts.action} · cohort {accounts.cohort_id} ({accounts.cohort_name}) · "
         f"{accounts.target} · workspace {accounts.workspace} · partner {accounts.partner}"
     )
-    counts = ("planned", "accepted", "rejected", "unconfirmed", "pending")
     mirror = accounts.mirror
-    legs: tuple[tuple[str, Standing], ...] = (("uids", uids),)
-    if mirror:
-        resent = (("resends", mirror.resend),) if mirror.resend.planned else ()
-        legs = (("adds", mirror.add), ("removes", mirror.remove), *resent)
-    standings = (*legs, ("batches", accounts.batches))
-    yield from table_lines(
-        ("", *counts),
-        [(name, *(f"{getattr(parts, count):,}" for count in counts)) for name, parts in standings],
-        numbers=counts,
-    )
+    is_unchanged = _is_unchanged(accounts)
+    if is_unchanged:
+        yield _UNCHANGED
+    else:
+        yield from _standing_lines(accounts, width)
     complete = "" if accounts.source_complete else " (the export was not read to its end)"
     mirrored, planned = "", f"{uids.planned:,} planned"
     if mirror:
@@ -147,17 +170,20 @@ def _lines(accounts: Accounts, files: Sequence[SourceFile]) -> Iterator[str]:
         yield f"note      {note}"
     if mirror and mirror.known_rejects:
         yield f"rejects   {mirror.known_rejects:,} of the rejected were known from earlier nights"
-    if is_dry or accounts.status in {"planned", "guarded", "shadow"}:
+    if accounts.reason:
+        yield f"reason    {accounts.reason}"
+    if is_dry or is_unchanged or accounts.status in {"planned", "guarded", "shadow"}:
         return
     yield (
         f"requests  {requests.sent:,} sent, {requests.accepted:,} accepted, "
         f"{requests.throttled:,} throttled, {requests.retried:,} retried, {requests.split:,} split"
     )
+    spent = accounts.ceiling_spending
     yield (
         f"payloads  {accounts.bytes_sent:,} bytes, {accounts.payload_fill:.2%} full · "
-        f"ceiling {accounts.ceiling_use:.2%} used · {accounts.elapsed_seconds:,.1f} s"
+        f"ceiling {_share(requests.accepted, spent.allowed):.2%} accepted, "
+        f"{accounts.ceiling_use:.2%} attempted · {accounts.elapsed_seconds:,.1f} s"
     )
-    spent = accounts.ceiling_spending
     yield (
         f"ceiling   {spent.allowed:,.1f} requests allowed = {spent.used:,} used + {_losses(spent)}"
     )
@@ -166,6 +192,41 @@ def _lines(accounts: Accounts, files: Sequence[SourceFile]) -> Iterator[str]:
             f"          the API was found to take {accounts.ceiling_found:,} requests / "
             f"{accounts.ceiling.per_seconds:g} s, fewer than configured"
         )
+
+
+def _standing_lines(accounts: Accounts, width: int | None) -> Iterator[str]:
+    counts = ("planned", "accepted", "rejected", "unconfirmed", "pending")
+    mirror = accounts.mirror
+    standings: tuple[tuple[str, Standing], ...] = (("uids", accounts.uids),)
+    if mirror:
+        resent = (("resends", mirror.resend),) if mirror.resend.planned else ()
+        standings = (("adds", mirror.add), ("removes", mirror.remove), *resent)
+    return table_lines(
+        ("", *counts),
+        [
+            (name, *(f"{getattr(parts, count):,}" for count in counts))
+            for name, parts in (*standings, ("batches", accounts.batches))
+        ],
+        numbers=counts,
+        width=width,
+    )
+
+
+def _is_unchanged(accounts: Accounts) -> bool:
+    """Say whether a mirror has found nothing to send."""
+    return (
+        accounts.mirror is not None
+        and accounts.status in {"finished", "planned", "shadow"}
+        and not accounts.requests.sent
+        and accounts.uids.planned == accounts.uids.rejected
+    )
+
+
+_UNCHANGED = "nothing to change: the API has accepted all that the export says"
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
 
 
 def _losses(spent: CeilingSpending) -> str:

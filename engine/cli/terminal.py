@@ -1,79 +1,98 @@
 """What a run shows on a terminal: a live bar, and above it what a person should hear of."""
 
 import time
+from collections.abc import Callable
+from math import ceil
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
-from engine.cli.text import printable
-from engine.cli.view import ShareRead, describe, describe_run, trouble
-from engine.delivery.events import Event
+from engine.cli.text import printable, wrapped
+from engine.cli.view import Estimate, describe, describe_run, trouble
+from engine.delivery.events import Event, Planned, Waiting
 from engine.report.result import Opening
 from engine.report.tally import Tally
 
+_BAR_WIDTH = 20
+
 
 class TerminalView:
-    """A live bar with the rate, the use of the ceiling, the uids accepted and the time left."""
+    """A live bar with the uids accepted, the time left, the rate and the use of the ceiling."""
 
-    def __init__(self, tally: Tally, share_read: ShareRead) -> None:
+    def __init__(
+        self, tally: Tally, estimate: Estimate, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`now` tells seconds of the clock that the tally goes by."""
         self._tally = tally
-        self._share_read = share_read
+        self._estimate = estimate
+        self._now = now
         self._console = Console(stderr=True, highlight=False, markup=False)
-        self._progress = Progress(
-            SpinnerColumn(),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[figures]}"),
-            console=self._console,
-            transient=False,
-            refresh_per_second=8,
-        )
-        self._task = self._progress.add_task("push", total=None, figures="")
-        self._is_opened = False
+        self._live = Live(console=self._console, get_renderable=self.picture, refresh_per_second=8)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._is_opened:
-            self._refresh()
-            self._progress.stop()
+        if self._live.is_started:
+            if self._tally.whole is None and self._estimate() is None:
+                self._tally.whole = self._tally.planned  # Of a pipe, that is known at its end.
+            self._live.stop()
 
-    def note(self, text: str, *, is_warning: bool = False) -> None:
+    def note(self, text: str, *, label: str | None = None) -> None:
         """Print a remark above the bar."""
-        del is_warning  # Its words say so.
-        self._console.print(printable(text), soft_wrap=True)
+        self._print(f"{label}: {text}" if label else text)
 
     def opened(self, opening: Opening) -> None:
-        """Print the opening lines, and begin the bar."""
-        self._console.print(printable(describe(opening)), style="bold", soft_wrap=True)
-        self._console.print(describe_run(opening))
-        if opening.run is not None:
-            self._is_opened = True
-            self._progress.start()
+        """Print the opening lines."""
+        self._tally.go_on(opening.accepted_before, opening.rejected_before)
+        self._print(describe(opening), style="bold")
+        self._print(describe_run(opening))
+
+    def expect(
+        self, whole: int, *, first: int | None = None, held: int = 0, settle_seconds: float = 0.0
+    ) -> None:
+        """Take over what a plan tells. See `Tally.expect`."""
+        now = self._now()
+        self._tally.expect(whole, now, first=first, held=held, settle_seconds=settle_seconds)
 
     def observe(self, event: Event) -> None:
-        """Move the bar; print what a person should hear of above it."""
-        self._tally.fold(event, time.monotonic())
+        """Count; show the bar once something is sent; print what a person should hear of."""
+        self._tally.fold(event, self._now())
         if (sentence := trouble(event)) is not None:
-            self._console.print(printable(sentence), style="yellow", soft_wrap=True)
-        self._refresh()
+            self._print(sentence, style="yellow")
+        if isinstance(event, Planned | Waiting) and not self._live.is_started:
+            self._live.start()
 
-    def _refresh(self) -> None:
-        tally, now = self._tally, time.monotonic()
-        share = self._share_read()
-        left = tally.seconds_left(now, share)
+    def _print(self, text: str, style: str = "") -> None:
+        for piece in wrapped(printable(text), self._console.width, "  "):
+            self._console.print(Text(piece, style), soft_wrap=True)
+
+    def picture(self) -> Group:
+        """Return the bar as of now; called at each refresh, so that times go on in a lull."""
+        tally, now = self._tally, self._now()
+        whole = self._estimate() if tally.whole is None else tally.whole
+        left = tally.seconds_left(now, whole)
+        about = "~" if tally.whole is None and whole != tally.settled else ""
+        of = "" if whole is None else f" of {about}{max(round(whole), tally.settled):,}"
+        bar = ProgressBar(whole, min(tally.settled, whole or 0), _BAR_WIDTH, pulse=whole is None)
+        head = Table.grid(padding=(0, 1))
+        head.add_row(bar, Text(f"{tally.accepted:,}{of} uids accepted · ETA {_duration(left)}"))
         figures = (
-            f"{tally.accepted:,} uids accepted · {tally.uids_per_second(now):,.0f}/s · "
-            f"ceiling {tally.ceiling_use:.1%} · {_eta(left)}"
+            f"{tally.uids_per_second(now):,.0f} uids/s · ceiling {tally.ceiling_accepted:.1%} "
+            f"accepted, {tally.ceiling_attempted:.1%} attempted"
         )
-        total = tally.planned / share if share else None
-        self._progress.update(self._task, completed=tally.settled, total=total, figures=figures)
+        if tally.waits_until is not None and now < tally.waits_until:
+            figures = f"earlier changes settle in {_duration(tally.waits_until - now)}"
+        return Group(head, Text(figures))
 
 
-def _eta(seconds: float | None) -> str:
+def _duration(seconds: float | None) -> str:
     if seconds is None:
-        return "ETA -:--"
-    minutes, rest = divmod(round(seconds), 60)
+        return "-:--"
+    minutes, rest = divmod(ceil(max(0.0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"ETA {hours}:{minutes:02}:{rest:02}" if hours else f"ETA {minutes}:{rest:02}"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,30 +1,139 @@
-"""Text for people: tables, and control characters made visible."""
+r"""Text from outside made safe to show, on a terminal, in csv and in JSON; tables, wrapped lines.
 
+File names, uids, names and answers may hold characters that steer a terminal, turn the direction of
+a line, or are not seen at all. One set of characters, `UNSAFE`, is escaped everywhere.
+"""
+
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-_CONTROLS = {number: repr(chr(number))[1:-1] for number in (*range(32), *range(127, 160))}
+UNSAFE = re.compile(
+    "["
+    "\x00-\x1f\x7f-\xa0\xad"  # controls, C0 and C1 (with U+0085); no-break space, soft hyphen
+    "\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u1680\u180e"
+    "\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000"  # spaces, zero width, line ends, direction
+    "\ud800-\udfff\ufeff\ufff9-\ufffb"  # surrogates, which are no text; BOM
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0001\U000e0020-\U000e007f"  # tags
+    "]"
+)
+"""Controls, format characters, separators other than the space, and surrogates (categories Cc, Cf,
+Zl, Zp, Zs and Cs of Unicode): what a terminal obeys, or a person cannot see."""
 
 
 def printable(text: str) -> str:
-    r"""Return a line with its control characters as escapes (`\x1b`): a terminal obeys none."""
-    return text.translate(_CONTROLS)
+    r"""Return a line with each unsafe character as Python writes it (`\x1b`, `\u2028`)."""
+    return UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def json_safe(text: str) -> str:
+    r"""Return a JSON text with each unsafe character as JSON's own escape, which means the same.
+
+    `text` has no white space but the space outside its strings.
+    """
+    return UNSAFE.sub(_json_escape, text)
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def csv_cell(value: object) -> object:
+    r"""Return a cell that neither a spreadsheet nor a terminal obeys; numbers stay as they are.
+
+    Unsafe characters and backslashes are escaped as Python writes them. A cell that a spreadsheet
+    would take for a formula, or that begins with an apostrophe, gets an apostrophe in front, so
+    that the text can be told: take one apostrophe off, then read the escapes.
+    """
+    if not isinstance(value, str):
+        return value
+    text = printable(value.replace("\\", "\\\\"))
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+_FORMULA = ("=", "+", "-", "@", "'", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a cell begins with that is obeyed, full width too; and the apostrophe that tells of it."""
 
 
 def table_lines(
-    headings: Sequence[str], rows: Iterable[Sequence[object]], numbers: Collection[str]
+    headings: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    numbers: Collection[str],
+    width: int | None = None,
 ) -> Iterator[str]:
     """Yield the lines of a table, as wide as it has to be; the columns `numbers` align right.
 
-    A terminal that is narrower wraps whole lines, so that what one copies stays in one piece.
+    Where that is wider than `width` columns of a terminal, a row goes on in further lines.
     """
     from rich.cells import cell_len
 
     cells = [list(headings)]
     cells += [["" if value is None else printable(str(value)) for value in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    starts = _line_starts(widths, width)
     for row in cells:
         padded = []
-        for heading, cell, width in zip(headings, row, widths, strict=True):
-            blanks = " " * (width - cell_len(cell))
+        for heading, cell, room in zip(headings, row, widths, strict=True):
+            blanks = " " * (room - cell_len(cell))
             padded.append(blanks + cell if heading in numbers else cell + blanks)
-        yield "  ".join(padded).rstrip()
+        for first, end in zip(starts, [*starts[1:], len(row)], strict=True):
+            line = "  ".join(padded[first:end]).rstrip()
+            if line or not first:
+                yield from wrapped(f"{_INDENT}{line}" if first else line, width, _INDENT)
+
+
+_INDENT = " " * 4
+
+
+def _line_starts(widths: Sequence[int], width: int | None) -> list[int]:
+    """Return the columns that each line of a row begins with."""
+    starts, used = [0], 0
+    for column, room in enumerate(widths):
+        if column and width is not None and used + room > width:
+            starts.append(column)
+            used = len(_INDENT)
+        used += room + 2
+    return starts
+
+
+def wrapped(line: str, width: int | None, indent: str = "") -> Iterator[str]:
+    """Yield a line in pieces of at most `width` columns, the further ones after `indent`.
+
+    It is broken at spaces, within `backticks` only where a command is longer than a line, and in a
+    word, after a slash where there is one, only where that is.
+    """
+    if width is None or len(line) <= width // 2:  # No character takes more than two columns.
+        yield line
+        return
+    from rich.cells import cell_len
+
+    piece = ""
+    for words in _WORD.split(line):
+        is_long = len(indent) + cell_len(words) > width
+        for word in words.split(" ") if is_long else (words,):
+            longer = f"{piece} {word}" if piece else word
+            if piece.strip() and cell_len(longer) > width:
+                yield piece.rstrip()
+                longer = indent + word.lstrip()
+            while cell_len(longer) > width:
+                end = _break_of(longer, width, least=len(indent))
+                yield longer[:end]
+                longer = indent + longer[end:]
+            piece = longer
+    yield piece.rstrip()
+
+
+_WORD = re.compile(r"(?<=\S) (?=[^`]*(?:`[^`]*`[^`]*)*$)")
+"""The space before a word: an even number of backticks follows."""
+
+
+def _break_of(text: str, width: int, least: int) -> int:
+    """Return where to break a text without spaces that is wider than `width` columns."""
+    from rich.cells import cell_len
+
+    end = width
+    while cell_len(text[:end]) > width:
+        end -= 1
+    slash = text.rfind("/", least + 1, end) + 1
+    return slash or max(end, least + 1)

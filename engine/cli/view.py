@@ -3,11 +3,11 @@
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from math import ceil
 from typing import Protocol, Self
 
-from engine.cli.text import printable
-from engine.delivery.events import Answered, Divided, Event, Settled, Stopping
+from engine.cli.messages import log
+from engine.delivery.events import Answered, Divided, Event, Planned, Settled, Stopping, Waiting
 from engine.delivery.outcome import (
     BatchState,
     NotSent,
@@ -20,8 +20,8 @@ from engine.report.tally import Tally
 
 LOG_EVERY_SECONDS = 10.0
 
-ShareRead = Callable[[], float | None]
-"""Tells how much of the export has been read, from 0 to 1; None where that cannot be known."""
+Estimate = Callable[[], float | None]
+"""Tells how many uids the whole run has, by what is known so far; None where nothing is known."""
 
 
 class View(Protocol):
@@ -33,24 +33,29 @@ class View(Protocol):
     def __exit__(self, *_: object) -> None:
         """Stop showing."""
 
-    def note(self, text: str, *, is_warning: bool = False) -> None:
-        """Show a remark."""
+    def note(self, text: str, *, label: str | None = None) -> None:
+        """Show a remark; its label says of what kind it is: `note` or `warning`."""
 
     def opened(self, opening: Opening) -> None:
         """Show where the run goes."""
+
+    def expect(
+        self, whole: int, *, first: int | None = None, held: int = 0, settle_seconds: float = 0.0
+    ) -> None:
+        """Take over what a plan tells. See `Tally.expect`."""
 
     def observe(self, event: Event) -> None:
         """Hear what happens."""
 
 
-def make_view(pacing: PacingSettings, share_read: ShareRead) -> View:
+def make_view(pacing: PacingSettings, estimate: Estimate) -> View:
     """Return the view that suits this stderr."""
     tally = Tally(pacing.requests / pacing.per_seconds, time.monotonic())
     if sys.stderr.isatty():
         from engine.cli.terminal import TerminalView
 
-        return TerminalView(tally, share_read)
-    return LogView(tally, share_read)
+        return TerminalView(tally, estimate)
+    return LogView(tally, estimate)
 
 
 def describe(opening: Opening) -> str:
@@ -64,8 +69,13 @@ def describe(opening: Opening) -> str:
 
 def describe_run(opening: Opening) -> str:
     """Return the line that tells which run this is, and whether it goes on."""
+    if opening.is_resumed and not opening.known_uids:
+        return f"run {opening.run} goes on: nothing of it is sent yet"
     if opening.is_resumed:
-        return f"run {opening.run} goes on: {opening.known_uids:,} uids of it are in the ledger"
+        return (
+            f"run {opening.run} goes on: {opening.known_uids:,} uids of it are in the ledger, "
+            f"{opening.accepted_before:,} of them accepted"
+        )
     if opening.run is None:
         return "dry run: nothing is sent, nothing written"
     return f"run {opening.run} begins"
@@ -88,6 +98,8 @@ def trouble(event: Event) -> str | None:
             return f"batch {batch}: split in halves: {reason}"
         case Settled(batch, (BatchState.REJECTED | BatchState.UNCONFIRMED) as state, _, reason):
             return f"batch {batch}: {state}: {reason}"
+        case Waiting(seconds):
+            return f"waiting for earlier changes to settle, {ceil(seconds):,} s"
         case Stopping(reason):
             return f"stopping: {reason}; requests under way are waited for"
         case _:
@@ -97,26 +109,27 @@ def trouble(event: Event) -> str | None:
 class LogView:
     """Structured log lines: a time, a level, an event, and its fields as key=value."""
 
-    def __init__(self, tally: Tally, share_read: ShareRead) -> None:
+    def __init__(self, tally: Tally, estimate: Estimate) -> None:
         self._tally = tally
-        self._share_read = share_read
+        self._estimate = estimate
         self._next_line = time.monotonic() + LOG_EVERY_SECONDS
-        self._is_opened = False
+        self._is_sending = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._is_opened:
+        if self._is_sending:
             self._progress_line()
 
-    def note(self, text: str, *, is_warning: bool = False) -> None:
+    def note(self, text: str, *, label: str | None = None) -> None:
         """Log a remark."""
+        is_warning = label == "warning" or text.startswith("warning: ")
         log("warning" if is_warning else "info", "note", text=text)
 
     def opened(self, opening: Opening) -> None:
         """Log where the run goes."""
-        self._is_opened = True
+        self._tally.go_on(opening.accepted_before, opening.rejected_before)
         log(
             "info",
             "opened",
@@ -130,21 +143,32 @@ class LogView:
             run=opening.run,
             resumed=opening.is_resumed,
             known_uids=opening.known_uids,
+            accepted_before=opening.accepted_before,
         )
+
+    def expect(
+        self, whole: int, *, first: int | None = None, held: int = 0, settle_seconds: float = 0.0
+    ) -> None:
+        """Take over what a plan tells. See `Tally.expect`."""
+        now = time.monotonic()
+        self._tally.expect(whole, now, first=first, held=held, settle_seconds=settle_seconds)
 
     def observe(self, event: Event) -> None:
         """Log trouble as it comes, and progress now and then."""
         now = time.monotonic()
         self._tally.fold(event, now)
         if (sentence := trouble(event)) is not None:
-            log("warning", type(event).__name__.lower(), text=sentence)
+            level = "info" if isinstance(event, Waiting) else "warning"
+            log(level, type(event).__name__.lower(), text=sentence)
+        self._is_sending = self._is_sending or isinstance(event, Planned)
         if now >= self._next_line:
             self._next_line = now + LOG_EVERY_SECONDS
             self._progress_line()
 
     def _progress_line(self) -> None:
         tally, now = self._tally, time.monotonic()
-        left = tally.seconds_left(now, self._share_read())
+        whole = self._estimate() if tally.whole is None else tally.whole
+        left = tally.seconds_left(now, whole)
         log(
             "info",
             "progress",
@@ -152,25 +176,9 @@ class LogView:
             planned=tally.planned,
             uids_per_second=round(tally.uids_per_second(now)),
             requests=tally.sent,
+            accepted_requests=tally.accepted_requests,
             throttled=tally.throttled,
-            ceiling_use=round(tally.ceiling_use, 4),
+            ceiling_accepted=round(tally.ceiling_accepted, 4),
+            ceiling_attempted=round(tally.ceiling_attempted, 4),
             eta_seconds=None if left is None else round(left),
         )
-
-
-def log(level: str, event: str, **fields: object) -> None:
-    """Write one line to stderr, in logfmt; values with blanks are quoted."""
-    time_text = datetime.now(UTC).isoformat(timespec="milliseconds")
-    pairs = [f"time={time_text}", f"level={level}", f"event={event}"]
-    pairs += [f"{key}={_logfmt(value)}" for key, value in fields.items()]
-    sys.stderr.write(" ".join(pairs) + "\n")
-    sys.stderr.flush()
-
-
-def _logfmt(value: object) -> str:
-    text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    plain = text and all(c > " " and c not in '="' for c in text) and text == printable(text)
-    if plain:
-        return text
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{printable(escaped)}"'

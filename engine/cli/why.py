@@ -1,20 +1,24 @@
 """`cohortsync why`: what is known of one uid."""
 
-import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
-from engine.cli.options import CohortIdOption, ConfigOption, EndpointOption, JsonOption, StateOption
-from engine.cli.streams import print_json, printing
-from engine.cli.text import printable
+from engine.cli.options import (
+    ConfigOption,
+    EndpointOption,
+    JsonOption,
+    KnownCohortIdOption,
+    StateOption,
+)
+from engine.cli.streams import print_json, print_lines, printing
 from engine.errors import UsageError
 
 
 def why(
     uid: Annotated[str, typer.Argument(help="The uid, byte for byte.")],
-    cohort_id: CohortIdOption,
+    cohort_id: KnownCohortIdOption,
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
     state: StateOption = None,
@@ -55,13 +59,23 @@ def why(
         if as_json:
             print_json(answer)
             return
-        for line in _lines(answer):
-            sys.stdout.write(printable(line) + "\n")
+        print_lines(lines_of(answer), indent=9)
 
 
-def _lines(answer: dict[str, Any]) -> Iterator[str]:
+def lines_of(answer: dict[str, Any]) -> Iterator[str]:
+    """Yield an answer in words."""
     known = f", by generation {answer['generation']}" if answer["generation"] else ""
-    yield f"{answer['uid']}: {_WORDS[answer['membership']]} {answer['cohort_id']}{known}"
+    cohort, pushed = answer["cohort_id"], answer["pushed"]
+    if pushed and answer["membership"] == "not mirrored":
+        yield f"{answer['uid']}: cohort {cohort} was pushed, not mirrored: its uids are not kept"
+    else:
+        yield f"{answer['uid']}: {_WORDS[answer['membership']]} {cohort}{known}"
+    if pushed:
+        earlier = f", the last of {pushed['runs']:,} such runs" if pushed["runs"] > 1 else ""
+        yield (
+            f"pushed   {pushed['at']}: {pushed['action']} in run {pushed['run']} "
+            f"({pushed['status']}){earlier}; a push with --record keeps its uids"
+        )
     since = answer["since"]
     if since and "batch" in since:
         status = f" ({since['http_status']})" if since["http_status"] else ""

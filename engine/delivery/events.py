@@ -58,5 +58,12 @@ class Stopping:
     reason: str
 
 
-Event = Planned | Sent | Answered | Settled | Divided | Stopping
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nothing is sent for so long, until earlier changes have settled."""
+
+    seconds: float
+
+
+Event = Planned | Sent | Answered | Settled | Divided | Stopping | Waiting
 Observer = Callable[[Event], None]

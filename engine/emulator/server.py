@@ -4,8 +4,7 @@ import asyncio
 import os
 import re
 import signal
-import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,15 +96,22 @@ async def _listening(emulator: Emulator) -> AsyncIterator[RunningEmulator]:
         await runner.cleanup()
 
 
-def serve(settings: EmulatorSettings, *, port_file: Path | None = None) -> None:
-    """Run an emulator until a signal of `STOPS`, and say on stderr where it listens.
+def serve(
+    settings: EmulatorSettings,
+    *,
+    port_file: Path | None = None,
+    listens: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Run an emulator until a signal of `STOPS`; `listens` is called with its URL once it listens.
 
     `port_file` holds the port for as long as it listens. Raises `EmulatorError`.
     """
-    uvloop.run(_serve(settings, port_file))
+    uvloop.run(_serve(settings, port_file, listens))
 
 
-async def _serve(settings: EmulatorSettings, port_file: Path | None) -> None:
+async def _serve(
+    settings: EmulatorSettings, port_file: Path | None, listens: Callable[[str], None]
+) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -120,8 +126,7 @@ async def _serve(settings: EmulatorSettings, port_file: Path | None) -> None:
             signal.signal(number, stop)
     async with running(settings) as listening:
         with _port_in(port_file, listening.port):
-            sys.stderr.write(f"emulator listening on {listening.url}\n")
-            sys.stderr.flush()
+            listens(listening.url)
             await stopped.wait()
 
 

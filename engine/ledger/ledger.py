@@ -127,6 +127,19 @@ class Ledger:
 
         return await self._writer.write(work)
 
+    async def uids_settled(self, run: int) -> tuple[int, int]:
+        """Return how many uids of a run are accepted, and how many rejected."""
+
+        def work(connection: sqlite3.Connection) -> tuple[int, int]:
+            accepted, rejected = connection.execute(
+                "SELECT coalesce(sum(iif(state = 'accepted', uid_count, 0)), 0), "
+                "coalesce(sum(iif(state = 'rejected', uid_count, 0)), 0) FROM batch WHERE run = ?",
+                (run,),
+            ).fetchone()
+            return accepted, rejected
+
+        return await self._writer.write(work)
+
     async def recover(self) -> None:
         """Put in order what a process that died has left behind; the caller holds the lock.
 

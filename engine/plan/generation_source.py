@@ -21,6 +21,7 @@ class GenerationSource:
     files: tuple[SourceFile, ...] = ()
     notes: tuple[str, ...] = ()
     share_read: float | None = None
+    uids_read: int = 0
 
     def __init__(self, path: Path, number: int) -> None:
         """Read the snapshot at `path`, which has been verified."""

@@ -48,7 +48,7 @@ class Accounts:
     dry_run."""
     exit_status: int | None
     reason: str | None
-    """Why the run is not finished; None if it is."""
+    """Why the exit status is not 0; None if it is, or if there is none yet."""
     target: str
     workspace: str
     partner: str
@@ -319,3 +319,14 @@ def exit_status_of(
     if not settings.tolerates(uids.rejected - known_rejects + rows.invalid, rows.read):
         return ExitStatus.PARTIAL
     return ExitStatus.ACCEPTED
+
+
+def partial_reason(uids: Standing, rows: Rows, run: str | None, known_rejects: int = 0) -> str:
+    """Say why a run ends with exit status 1, and what shows the uids and rows concerned."""
+    parts = []
+    if rejected := uids.rejected - known_rejects:
+        parts.append(f"{rejected:,} {'uid' if rejected == 1 else 'uids'} rejected")
+    if rows.invalid:
+        parts.append(f"{rows.invalid:,} {'row' if rows.invalid == 1 else 'rows'} invalid")
+    shown = f"; `cohortsync rejects {run}` lists them" if run else ""
+    return f"{', '.join(parts)}: more than `accounting.tolerate_invalid`{shown}"

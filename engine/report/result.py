@@ -25,6 +25,9 @@ class Opening:
     is_resumed: bool
     known_uids: int
     """Uids that the ledger already knows from earlier sittings."""
+    accepted_before: int = 0
+    rejected_before: int = 0
+    """How many of them were accepted, and rejected, before this process."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,58 @@
 """A run while it goes on: events folded into the few numbers that a person watches."""
 
+from collections import deque
 from dataclasses import dataclass, field
 
-from engine.delivery.events import Answered, Event, Planned, Sent, Settled
-from engine.delivery.outcome import BatchState, Throttled
+from engine.delivery.events import Answered, Event, Planned, Sent, Settled, Waiting
+from engine.delivery.outcome import Accepted, BatchState, Throttled
+
+RATE_SECONDS = 60.0
+"""How far back the rate looks: the default ceiling's window, so that bursts even out."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one sitting, kept up by `fold`."""
+    """Counts of one run, kept up by `fold`; requests and rates are those of this process."""
 
     requests_allowed_per_second: float
     began: float
     """Seconds of the clock that `now` is told by, too."""
     planned: int = 0
     sent: int = 0
+    accepted_requests: int = 0
     throttled: int = 0
     uids: dict[BatchState, int] = field(default_factory=lambda: dict.fromkeys(BatchState, 0))
     first_sent: float | None = None
     last_sent: float | None = None
+    whole: int | None = None
+    """Uids of the whole run, where a plan tells; None where they are to be estimated."""
+    settled_at: float | None = None
+    """When earlier changes have settled; None if nothing waits for that."""
+    held: int = 0
+    """Uids that are sent only then."""
+    waits_until: float | None = None
+    """Until when nothing is sent, as earlier changes have to settle."""
+    _sending_since: float | None = None
+    """When the first request was sent, after a wait the first since."""
+    _recent: deque[tuple[float, int]] = field(default_factory=deque)
+    """When batches were accepted in the last `RATE_SECONDS`, and how many uids they had."""
+
+    def go_on(self, accepted: int, rejected: int) -> None:
+        """Count the uids that were settled before this process."""
+        self.planned += accepted + rejected
+        self.uids[BatchState.ACCEPTED] += accepted
+        self.uids[BatchState.REJECTED] += rejected
+
+    def expect(
+        self, whole: int, now: float, *, first: int | None, held: int, settle_seconds: float
+    ) -> None:
+        """Take over what a plan tells: its uids, or the `first` of those that are left.
+
+        `held` of them are not sent within `settle_seconds`.
+        """
+        self.whole = whole if first is None else min(whole, self.settled + first)
+        if held and first is None:
+            self.held, self.settled_at = held, now + settle_seconds
 
     def fold(self, event: Event, now: float) -> None:
         """Count an event."""
@@ -29,10 +63,21 @@ class Tally:
                 self.sent += 1
                 self.first_sent = now if self.first_sent is None else self.first_sent
                 self.last_sent = now
+                self._sending_since = now if self._sending_since is None else self._sending_since
+                self.waits_until = None
+            case Answered(outcome=Accepted()):
+                self.accepted_requests += 1
             case Answered(outcome=Throttled()):
                 self.throttled += 1
             case Settled(_, state, uid_count):
                 self.uids[state] += uid_count
+                if state is BatchState.ACCEPTED:
+                    self._recent.append((now, uid_count))
+                    self._forget(now)
+            case Waiting(seconds):
+                self.settled_at = self.waits_until = now + seconds
+                self._sending_since = None
+                self._recent.clear()
             case _:
                 pass
 
@@ -47,24 +92,48 @@ class Tally:
         return sum(self.uids.values())
 
     def uids_per_second(self, now: float) -> float:
-        """Return the rate of acceptance since the first request."""
-        seconds = now - (self.began if self.first_sent is None else self.first_sent)
-        return self.accepted / seconds if seconds > 0 else 0.0
+        """Return the rate of acceptance in the last minute, or since the first request.
+
+        A wait for earlier changes does not count.
+        """
+        if self._sending_since is None:
+            return 0.0
+        self._forget(now)
+        seconds = min(RATE_SECONDS, now - self._sending_since)
+        return sum(uids for _, uids in tuple(self._recent)) / seconds if seconds > 0 else 0.0
+
+    def _forget(self, now: float) -> None:
+        while self._recent and self._recent[0][0] < now - RATE_SECONDS:
+            self._recent.popleft()
 
     @property
-    def ceiling_use(self) -> float:
-        """The share of the ceiling used from the first request to the last, as the books say it."""
+    def ceiling_attempted(self) -> float:
+        """The share of the ceiling that was sent, from the first request to the last."""
+        return self._share(self.sent)
+
+    @property
+    def ceiling_accepted(self) -> float:
+        """The share of the ceiling that was accepted, from the first request to the last."""
+        return self._share(self.accepted_requests)
+
+    def _share(self, requests: int) -> float:
         if self.first_sent is None or self.last_sent is None:
             return 0.0
         allowed = 1 + (self.last_sent - self.first_sent) * self.requests_allowed_per_second
-        return self.sent / allowed
+        return requests / allowed
 
-    def seconds_left(self, now: float, share_read: float | None) -> float | None:
-        """Return when this rate is done with the export, of which `share_read` has been read.
+    def seconds_left(self, now: float, total: float | None) -> float | None:
+        """Return when this rate is done with `total` uids; None as long as that can't be told.
 
-        The uids to come are estimated by those planned so far; None as long as that says nothing.
+        It is not sooner than uids that wait for earlier changes to settle can be sent.
         """
-        rate = self.uids_per_second(now)
-        if not share_read or not rate:
+        if total is None:
             return None
-        return max(0.0, self.planned / share_read - self.settled) / rate
+        left = max(0.0, total, self.planned) - self.settled
+        rate = self.uids_per_second(now)
+        if not rate:
+            return None if left else 0.0
+        waited = 0.0
+        if self.settled_at is not None and now < self.settled_at:
+            waited = self.settled_at - now + min(left, self.held) / rate
+        return max(left / rate, waited)

@@ -95,6 +95,7 @@ class Inquiry:
             "generation": generation["generation"] if generation else None,
             "since": since or self._since(generation, run),
             "last_export": self._last_export(),
+            "pushed": self._pushed(),
             "rejections": self._rejections(),
         }
 
@@ -207,6 +208,22 @@ class Inquiry:
                 return {**told, "had_it": False}
             return {**told, "had_it": self._was_unchanged(run)}
         return None
+
+    def _pushed(self) -> dict[str, Any] | None:
+        """Return the last run that sent uids which nobody has kept, and how many there were."""
+        names = pushed_behind(self._ledger, self._key)
+        if not names:
+            return None
+        row = self._ledger.execute(
+            "SELECT name, action, status, started_utc_ns FROM run WHERE name = ?", (names[-1],)
+        ).fetchone()
+        return {
+            "run": row["name"],
+            "at": timestamp(row["started_utc_ns"]),
+            "action": row["action"],
+            "status": row["status"],
+            "runs": len(names),
+        }
 
     def _was_unchanged(self, run: _Run) -> bool | None:
         """Say whether a uid that a plan leaves alone was in: then the export had it."""

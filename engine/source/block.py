@@ -79,6 +79,10 @@ class Source(Protocol):
     def share_read(self) -> float | None:
         """How much has been read, from 0 to 1, as seen from any thread; None if unknown."""
 
+    @property
+    def uids_read(self) -> int:
+        """How many uids the blocks read so far hold, as seen from any thread."""
+
     def blocks(self) -> Iterator[Block]:
         """Read from the start.
 

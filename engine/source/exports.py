@@ -54,7 +54,7 @@ class ExportSource:
         }
         sizes = [export.place.size for export in exports]
         self._bytes = None if None in sizes else sum(size or 0 for size in sizes)
-        self._bytes_read = 0
+        self._bytes_read = self.uids_read = 0
         files = [{"file": export.place.address, **export.reading} for export in exports]
         self.identity: Mapping[str, Any] = {"files": files, "strip": strip}
 
@@ -74,20 +74,20 @@ class ExportSource:
 
     def blocks(self) -> Iterator[Block]:
         """Read every file from its start, in order. See `Source.blocks`."""
-        planned = bytes_before = 0
+        self.uids_read = bytes_before = 0
         self._uids.clear()
         skipped: Counter[str] = Counter()
         for export in self._exports:
             for block in self._read(export, bytes_before):
-                planned += len(block.uids)
+                self.uids_read += len(block.uids)
                 self._uids[block.file] += len(block.uids)
-                if not planned:
+                if not self.uids_read:
                     for rows in block.skipped:
                         skipped[rows.reason] += rows.count
                 yield block
             bytes_before += export.place.size or 0
             self._bytes_read = bytes_before
-        if not planned:
+        if not self.uids_read:
             raise empty(list(self.sizes), skipped)
 
     def _read(self, export: Export, bytes_before: int) -> Iterator[Block]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.delivery.events import Answered, Divided, Planned, Sent, Settled, Stopping
+from engine.delivery.events import Answered, Divided, Planned, Sent, Settled, Stopping, Waiting
 from engine.delivery.outcome import Accepted, BatchState, Throttled
 from engine.report.tally import Tally
 
@@ -33,40 +33,87 @@ def test_events_are_counted() -> None:
 def test_rates_are_counted_from_the_first_request_on() -> None:
     tally = Tally(requests_allowed_per_second=5, began=0)
     assert tally.uids_per_second(10) == 0
-    assert tally.ceiling_use == 0
+    assert (tally.ceiling_attempted, tally.ceiling_accepted) == (0, 0)
     tally.fold(Sent(1, 1, 100), 20)
     tally.fold(Settled(1, BatchState.ACCEPTED, 300, None), 21)
     assert tally.uids_per_second(20) == 0  # no time has passed
     assert tally.uids_per_second(30) == 30
 
 
+def test_the_rate_is_that_of_the_last_minute() -> None:
+    tally = Tally(requests_allowed_per_second=5, began=0)
+    tally.fold(Sent(1, 1, 100), 0)
+    tally.fold(Settled(1, BatchState.ACCEPTED, 6000, None), 1)
+    assert tally.uids_per_second(60) == 100
+    tally.fold(Settled(2, BatchState.ACCEPTED, 600, None), 600)  # after a long hold
+    assert tally.uids_per_second(600) == 10
+    assert tally.seconds_left(600, 6700) == pytest.approx(10)
+
+
 def test_the_ceiling_is_measured_to_the_last_request_as_in_the_books() -> None:
     tally = Tally(requests_allowed_per_second=5, began=0)
     tally.fold(Sent(1, 1, 100), 20)
-    assert tally.ceiling_use == 1
+    assert tally.ceiling_attempted == 1
     tally.fold(Sent(2, 1, 100), 30)
     # The first request is allowed at once, fifty more in ten seconds.
-    assert tally.ceiling_use == pytest.approx(2 / 51)
+    assert tally.ceiling_attempted == pytest.approx(2 / 51)
+    assert tally.ceiling_accepted == 0
+    tally.fold(Answered(1, 1, Accepted(), 0.1), 40)
     tally.fold(Settled(1, BatchState.ACCEPTED, 300, None), 40)
-    assert tally.ceiling_use == pytest.approx(2 / 51)
+    assert tally.ceiling_attempted == pytest.approx(2 / 51)
+    assert tally.ceiling_accepted == pytest.approx(1 / 51)
 
 
 def test_the_ceiling_in_full_use_is_one() -> None:
     tally = Tally(requests_allowed_per_second=5, began=0)
     for number in range(11):
         tally.fold(Sent(number, 1, 100), number / 5)
-    assert tally.ceiling_use == pytest.approx(1)
+    assert tally.ceiling_attempted == pytest.approx(1)
 
 
-def test_the_time_left_is_estimated_by_the_share_read() -> None:
+def test_the_time_left_is_that_of_the_uids_left() -> None:
     tally = Tally(requests_allowed_per_second=5, began=0)
     tally.fold(Planned(500), 0)
-    assert tally.seconds_left(10, 0.5) is None  # nothing accepted, so no rate
+    assert tally.seconds_left(10, 1000) is None  # nothing accepted, so no rate
     tally.fold(Sent(1, 1, 100), 0)
     tally.fold(Settled(1, BatchState.ACCEPTED, 100, None), 5)
     assert tally.seconds_left(10, None) is None
-    assert tally.seconds_left(10, 0) is None
-    assert tally.seconds_left(10, 0.5) == pytest.approx(
-        90
-    )  # 1,000 in all, 900 to go at 10 a second
-    assert tally.seconds_left(10, 1.0) == pytest.approx(40)
+    assert tally.seconds_left(10, 1000) == pytest.approx(90)  # 900 to go at 10 a second
+    assert tally.seconds_left(10, 0) == pytest.approx(40)  # never fewer than are planned
+
+
+def test_a_run_that_goes_on_counts_what_was_settled_before() -> None:
+    tally = Tally(requests_allowed_per_second=5, began=0)
+    tally.go_on(accepted=700, rejected=1)
+    tally.fold(Planned(100), 0)
+    tally.fold(Sent(1, 1, 100), 0)
+    tally.fold(Settled(1, BatchState.ACCEPTED, 100, None), 10)
+    assert (tally.planned, tally.accepted, tally.settled) == (801, 800, 801)
+    assert tally.uids_per_second(10) == 10  # of this process alone
+    assert tally.seconds_left(10, 1001) == pytest.approx(20)
+
+
+def test_the_time_left_counts_what_waits_for_earlier_changes() -> None:
+    tally = Tally(requests_allowed_per_second=5, began=0)
+    tally.expect(1000, 0, first=None, held=100, settle_seconds=900)
+    tally.fold(Sent(1, 1, 100), 0)
+    tally.fold(Settled(1, BatchState.ACCEPTED, 100, None), 10)
+    assert tally.seconds_left(10, 1000) == pytest.approx(890 + 10)
+    tally.fold(Settled(2, BatchState.ACCEPTED, 800, None), 20)
+    tally.fold(Waiting(600), 20)
+    assert tally.waits_until == 620
+    assert tally.seconds_left(610, 1000) is None  # nothing tells a rate
+    tally.fold(Sent(3, 1, 100), 621)
+    assert tally.waits_until is None
+    tally.fold(Settled(3, BatchState.ACCEPTED, 10, None), 622)
+    assert tally.uids_per_second(622) == 10
+    assert tally.seconds_left(622, 1000) == pytest.approx(9)
+
+
+def test_a_part_of_a_plan_ends_full() -> None:
+    tally = Tally(requests_allowed_per_second=5, began=0)
+    tally.go_on(accepted=50, rejected=0)
+    tally.expect(1000, 0, first=100, held=100, settle_seconds=900)
+    assert (tally.whole, tally.settled_at) == (150, None)
+    tally.expect(1000, 0, first=5000, held=0, settle_seconds=0)
+    assert tally.whole == 1000

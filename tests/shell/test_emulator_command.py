@@ -37,8 +37,8 @@ app.command()(emulator)
 def settings_of(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> EmulatorSettings:
     served: list[EmulatorSettings] = []
 
-    def serve(settings: EmulatorSettings, *, port_file: Path | None) -> None:
-        del port_file
+    def serve(settings: EmulatorSettings, *, port_file: Path | None, listens: object) -> None:
+        del port_file, listens
         served.append(settings)
 
     monkeypatch.setattr(api, "serve", serve)
@@ -138,7 +138,7 @@ def process(tmp_path: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[
         try:
             assert running.stderr is not None
             line = running.stderr.readline()  # comes when it listens, or ends at its end
-            assert line.startswith("emulator listening on http://127.0.0.1:"), line
+            assert "event=listening url=http://127.0.0.1:" in line, line
             yield running, int(line.rsplit(":", 1)[1])
         finally:
             running.kill()

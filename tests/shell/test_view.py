@@ -1,13 +1,16 @@
 """What is shown while a run goes on, and of its books afterwards."""
 
+import logging
+import warnings
 from dataclasses import replace
 
 import pytest
 
+from engine.cli.messages import log, record_libraries
 from engine.cli.summary import print_accounts
 from engine.cli.terminal import TerminalView
 from engine.cli.text import printable, table_lines
-from engine.cli.view import LogView, describe, log, trouble
+from engine.cli.view import LogView, describe, trouble
 from engine.cohort import Cohort
 from engine.delivery.events import Answered, Stopping
 from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
@@ -15,6 +18,7 @@ from engine.report.accounts import Accounts
 from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
 from engine.report.result import Opening
 from engine.report.tally import Tally
+from records import record
 
 OPENING = Opening(
     target="EMULATOR 127.0.0.1:1",
@@ -110,6 +114,24 @@ def test_control_characters_reach_no_terminal(capsys: pytest.CaptureFixture[str]
     assert r'other="\x9b"' in told.err
     assert not set(CONTROLS) - {"\n", "[", "2", "J"} & set(told.out + told.err)
     assert CONTROLS in describe(replace(OPENING, target=CONTROLS))  # escaped where it is shown
+
+
+def test_what_libraries_say_is_a_record_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging, "lastResort", logging.lastResort)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    record_libraries()
+    failure = (ValueError, ValueError(CONTROLS), None)
+    assert logging.lastResort is not None
+    said = logging.LogRecord("aiohttp", logging.ERROR, "", 1, "lost: %s", (CONTROLS,), failure)
+    logging.lastResort.handle(said)
+    warnings.showwarning(CONTROLS, UserWarning, "", 1)
+    lines = capsys.readouterr().err.splitlines()
+    told = [record(line) for line in lines]
+    assert [each["level"] for each in told] == ["error", "warning"]
+    assert told[0]["text"].startswith("aiohttp: lost: ")
+    assert "ValueError: " in told[0]["text"]
 
 
 def shown(books: Accounts, capsys: pytest.CaptureFixture[str]) -> list[str]:

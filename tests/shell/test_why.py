@@ -9,6 +9,7 @@ from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 from test_mirror_moving import reconcile
 from whole_push import COHORT, PARTNER, Death
 
+from engine.cli.why import lines_of
 from engine.cohort import Action
 from engine.ledger.records import CohortKey
 from engine.plan.settings import MirrorSettings
@@ -33,14 +34,32 @@ def runs(cohort: Cohort) -> list[str]:
         return [name for (name,) in ledger.execute("SELECT name FROM run ORDER BY run")]
 
 
-def test_a_cohort_that_was_never_mirrored_has_no_answer(cohort: Cohort) -> None:
+def test_a_cohort_that_was_pushed_is_told_with_the_run_that_did(cohort: Cohort) -> None:
+    cohort.commands.push(Export([[Row(UIDS[1])]]))
     cohort.commands.push(Export([[Row(UIDS[0])]]))
     answer = why(cohort, UIDS[0])
+    pushed = answer["pushed"]
+    assert (pushed["run"], pushed["action"], pushed["status"], pushed["runs"]) == (
+        runs(cohort)[-1],
+        "add",
+        "finished",
+        2,
+    )
+    [told, by] = lines_of(answer)
+    assert told == f"{UIDS[0]}: cohort {COHORT.id} was pushed, not mirrored: its uids are not kept"
+    assert f"add in run {pushed['run']} (finished), the last of 2 such runs; " in by
     assert (answer["membership"], answer["since"], answer["last_export"]) == (
         "not mirrored",
         None,
         None,
     )
+
+
+def test_a_mirrored_cohort_tells_of_no_push(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset(UIDS[:6])))
+    answer = why(cohort, UIDS[0])
+    assert answer["pushed"] is None
+    assert "in cohort" in next(iter(lines_of(answer)))
 
 
 def test_it_tells_since_which_request_a_uid_is_in_or_out(cohort: Cohort) -> None:

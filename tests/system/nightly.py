@@ -20,6 +20,7 @@ from emulated_api import COHORT
 
 from engine import signals
 from engine.cli import main
+from records import in_words, records
 
 TARGET = ("--cohort-id", COHORT, "--cohort-name", "Night")
 
@@ -34,7 +35,17 @@ class Ended:
 
     status: int
     stdout: str
-    stderr: str
+    log: str
+    """What it wrote to stderr: records, or words on a terminal."""
+
+    @property
+    def stderr(self) -> str:
+        """The log, with errors, ends and hints in the words that a terminal shows."""
+        return in_words(self.log)
+
+    @property
+    def records(self) -> list[dict[str, str]]:
+        return records(self.log)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -67,11 +78,26 @@ class Running:
         return self.wait()
 
 
-def _ended(status: int, stdout: str, stderr: str) -> Ended:
-    ended = Ended(status, stdout, stderr)
+class _Stream(io.StringIO):
+    """A file or a pipe, in UTF-8."""
+
+    encoding = "utf-8"
+
+
+class _Terminal(_Stream):
+    """A terminal of 80 columns."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def _ended(status: int, stdout: str, log: str, *, on_terminal: bool = False) -> Ended:
+    ended = Ended(status, stdout, log)
+    if not on_terminal:
+        assert ended.records is not None  # Every line is a record.
     # Whatever a command is used for, these never show.
-    assert "Traceback" not in ended.stderr, ended.stderr
-    assert API_KEY not in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.log, ended.log
+    assert API_KEY not in ended.stdout + ended.log
     return ended
 
 
@@ -124,10 +150,10 @@ class Night:
         )
         return _ended(done.returncode, done.stdout.decode(), done.stderr.decode())
 
-    def run(self, *arguments: str, folder: Path | None = None) -> Ended:
+    def run(self, *arguments: str, folder: Path | None = None, on_terminal: bool = False) -> Ended:
         """Run a command inside this process, which is quicker."""
         handlers = {number: signal.getsignal(number) for number in signals.STOPS}
-        stdout, stderr = io.StringIO(), io.StringIO()
+        stdout, stderr = (_Terminal() if on_terminal else _Stream() for _ in range(2))
         with (
             patch.dict(os.environ, environment(self.folder, **self.variables), clear=True),
             patch.object(sys, "argv", ["cohortsync", *arguments]),
@@ -143,7 +169,7 @@ class Night:
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
         assert isinstance(status, int)
-        return _ended(status, stdout.getvalue(), stderr.getvalue())
+        return _ended(status, stdout.getvalue(), stderr.getvalue(), on_terminal=on_terminal)
 
     def push(self, *arguments: str) -> Ended:
         return self.run("push", *arguments, *TARGET, "--json")

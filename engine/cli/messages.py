@@ -1,0 +1,125 @@
+"""Messages on stderr: words on a terminal, a logfmt record a line anywhere else."""
+
+import logging
+import os
+import sys
+import traceback
+import warnings
+from datetime import UTC, datetime
+from typing import TextIO
+
+from engine.cli.text import printable, wrapped
+from engine.errors import CohortSyncError, ConfigError, ExitStatus
+
+
+def columns_of(stream: TextIO) -> int | None:
+    """Return how many columns the terminal behind a stream has; None where there is no terminal."""
+    if not stream.isatty():
+        return None
+    if (named := os.environ.get("COLUMNS", "")).isascii() and named.isdigit() and int(named):
+        return int(named)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _USUAL_COLUMNS
+    except OSError:
+        return _USUAL_COLUMNS
+
+
+_USUAL_COLUMNS = 80
+
+
+def tell(text: str, *, label: str | None = None, level: str = "info", event: str = "note") -> None:
+    """Write one message: after its label on a terminal, else as a record with level and event."""
+    width = columns_of(sys.stderr)
+    if width is None:
+        log(level, event, text=text)
+        return
+    for piece in wrapped(printable(f"{label}: {text}" if label else text), width):
+        sys.stderr.write(f"{piece}\n")
+
+
+def tell_error(error: CohortSyncError) -> None:
+    """Write what went wrong, and a hint at the way out where there is one.
+
+    Off a terminal that is one record, the last of the command; each problem of a configuration
+    has a record of its own.
+    """
+    problems = error.message.split("\n") if isinstance(error, ConfigError) else [error.message]
+    if sys.stderr.isatty():
+        for problem in problems:
+            tell(problem, label="error")
+        if error.hint:
+            tell(error.hint, label="hint")
+        return
+    for problem in problems[:-1]:
+        log("error", "error", text=problem)
+    hint = {"hint": error.hint} if error.hint else {}
+    log("error", "error", text=problems[-1], exit_status=int(error.exit_status), **hint)
+
+
+def tell_traceback(error: BaseException) -> None:
+    """Write the traceback of an exception: lines on a terminal, else one record."""
+    lines = "".join(traceback.format_exception(error)).rstrip().split("\n")
+    if sys.stderr.isatty():
+        sys.stderr.writelines(f"{printable(line)}\n" for line in lines)
+    else:
+        log("error", "traceback", text="\n".join(lines))
+
+
+def record_libraries() -> None:
+    """Make messages of what libraries log, of warnings, and of errors that nobody can catch."""
+    logging.lastResort = _Libraries(logging.WARNING)
+    warnings.showwarning = _show_warning
+    if sys.unraisablehook is sys.__unraisablehook__:  # A test runner has its own.
+        sys.unraisablehook = lambda lost: _tell_lost(lost.exc_value or lost.exc_type)
+
+
+class _Libraries(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "error" if record.levelno >= logging.ERROR else "warning"
+        tell(f"{record.name}: {self.format(record)}", label=level, level=level, event="library")
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    del filename, lineno, file, line  # Of a library: nothing that its user could look at.
+    text = f"{category.__name__}: {message}"
+    tell(text, label="warning", level="warning", event="library")
+
+
+def _tell_lost(error: object) -> None:
+    tell(f"ignored: {error!r}", label="warning", level="warning", event="library")
+
+
+def level_of(status: ExitStatus) -> str:
+    """Return the level of the record that a command ends with."""
+    match status:
+        case ExitStatus.ACCEPTED:
+            return "info"
+        case ExitStatus.PARTIAL | ExitStatus.INCOMPLETE:
+            return "warning"
+        case _:
+            return "error"
+
+
+def log(level: str, event: str, **fields: object) -> None:
+    """Write one line to stderr, in logfmt; values with blanks are quoted."""
+    time_text = datetime.now(UTC).isoformat(timespec="milliseconds")
+    pairs = [f"time={time_text}", f"level={level}", f"event={event}"]
+    pairs += [f"{key}={_logfmt(value)}" for key, value in fields.items()]
+    sys.stderr.write(" ".join(pairs) + "\n")
+    sys.stderr.flush()
+
+
+def _logfmt(value: object) -> str:
+    text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    plain = text and all(c > " " and c not in '="\\' for c in text) and text == printable(text)
+    if plain:
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{printable(escaped)}"'

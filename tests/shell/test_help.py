@@ -1,0 +1,81 @@
+"""`--help` of each command: each option is explained, and as the command takes it."""
+
+import re
+from typing import Any
+
+import pytest
+import typer
+
+from engine.cli import app
+
+GROUP: Any = typer.main.get_command(app)
+COMMANDS = {
+    **{name: command for name, command in GROUP.commands.items() if name != "snapshot"},
+    **{f"snapshot {name}": each for name, each in GROUP.commands["snapshot"].commands.items()},
+}
+READERS = {
+    *("why", "rollback", "snapshot list", "snapshot verify", "snapshot export"),
+    "snapshot compare",
+}
+"""Commands that need a cohort which is known already."""
+
+
+def options(command: str) -> dict[str, Any]:
+    context = typer.Context(COMMANDS[command])
+    found = COMMANDS[command].get_params(context)
+    return {max(each.opts, key=len): each for each in found}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_option_is_explained_and_none_by_the_framework_s_words(command: str) -> None:
+    for name, option in options(command).items():
+        if name.startswith("--"):
+            assert len((option.help or "").split()) >= 2, name
+            assert option.metavar is not None or command == "emulator" or choices(option), name
+            assert not option.is_flag or option.metavar == "", name
+
+
+def choices(option: Any) -> bool:  # noqa: ANN401 - typer's, which differ by version
+    """Say whether help lists what an option takes."""
+    return bool(re.search(r"\|", str(option.display_type(None))))
+
+
+SAID = {
+    "--cohort-id": lambda command: "as mirrored or pushed" if command in READERS else "made up",
+    "--wait": lambda _: "exit status 75 at once",
+    "--json": lambda command: "ndjson" if command == "rejects" else "one JSON document",
+    "--state": lambda _: "instead of the configured",
+    "--endpoint": lambda _: "else the configured",
+    "--column": lambda _: "with --no-header its number",
+    "--reason": lambda _: "--allow",
+    "--on-changed": lambda _: "or a later run has touched",
+    "--csv": lambda _: "safe for spreadsheets",
+    "--first": lambda _: "left",
+}
+"""What the help of an option says in a command, because the code does so."""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_an_option_is_true_in_each_command(command: str) -> None:
+    for name, option in options(command).items():
+        if name in SAID:
+            assert SAID[name](command) in option.help, name
+    if "--reason" in options(command):
+        assert "--reason" in options(command)["--allow"].help
+
+
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [
+        *((name, {"--cohort-id", "--cohort-name"}) for name in ("push", "mirror", "plan")),
+        *((name, {"--cohort-id"}) for name in COMMANDS if name.startswith("snapshot")),
+        ("why", {"--cohort-id"}),
+        ("rollback", {"--cohort-id", "--to"}),
+        *((name, set()) for name in ("resume", "apply", "runs", "show", "rejects", "check")),
+    ],
+)
+def test_the_options_that_a_command_cannot_do_without_are_marked(
+    command: str, needed: set[str]
+) -> None:
+    required = {name for name, option in options(command).items() if option.required}
+    assert {name for name in required if name.startswith("--")} == needed
