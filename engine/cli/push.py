@@ -107,6 +107,7 @@ def resume(
     from engine.push import key_of
     from engine.report.history import find_unfinished
     from engine.source import ReadingOptions
+    from engine.source.urls import is_redacted, kept
 
     settings = load(config, endpoint=endpoint, state=state)
     workspace = settings.workspace
@@ -134,6 +135,11 @@ def resume(
             hint="pipe the same data into the same `cohortsync push` again, or other data with "
             "--on-changed restart",
         )
+    if any(is_redacted(export) for export in found.exports):
+        raise UsageError(
+            f"run {found.name} read from a URL whose credentials or signature are not kept",
+            hint="run the same `cohortsync push` command again: it goes on with this run",
+        )
     if here != found.target:
         raise UsageError(
             f"run {found.name} belongs to {' / '.join(found.target)}, and the configuration names "
@@ -150,12 +156,13 @@ def resume(
             wait=wait,
         )
     except SourceError as error:
-        error.hint = error.hint or _WHERE_HINT
+        if error.exit_status is ExitStatus.USAGE:
+            error.hint = f"{error.hint}; {_WHERE_HINT}" if error.hint else _WHERE_HINT
         raise
     if identity_of(key_of(request, settings)) != found.identity:
         raise UsageError(
-            f"run {found.name} began with other files than {', '.join(found.exports)} stands for "
-            "here and now",
+            f"run {found.name} began with other files than "
+            f"{', '.join(kept(export) for export in found.exports)} stands for here and now",
             hint=_WHERE_HINT,
         )
     sys.exit(carry_out(request, settings, as_json=as_json))

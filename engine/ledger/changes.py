@@ -25,6 +25,7 @@ from engine.ledger.records import (
     Settlement,
     SittingSettings,
 )
+from engine.source.urls import kept
 
 RESUMABLE = ("running", "incomplete", "refused", "source_failed")
 """The states of a run that the same command goes on with."""
@@ -165,7 +166,7 @@ def insert_run(
             key.cohort.name,
             key.cohort.description,
             action_name(key.action),
-            json.dumps(list(command.exports)),
+            json.dumps([kept(export) for export in command.exports]),
             json.dumps(dict(command.reading)),
             json.dumps(dict(command.sizes)),
             now,

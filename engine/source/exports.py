@@ -1,7 +1,7 @@
 """The files of an export, read one after the other."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -9,11 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.errors import EmptyExportError, SourceError
+from engine.errors import ChangedWhileReadError, EmptyExportError, SourceError
 from engine.source.block import Block
 from engine.source.lines import OpenFile
+from engine.source.local import unreadable
 from engine.source.places import Place
 from engine.source.rows import Rows, settle
+from engine.source.watch import Watch
 
 READ_ERRORS = (OSError, pa.ArrowException)
 """What a file that cannot be read on raises: the file system's errors, and PyArrow's."""
@@ -26,14 +28,19 @@ class Export:
     place: Place
     reading: Mapping[str, Any]
     """The options in effect, found or given: equal where the reading is."""
-    read: Callable[[OpenFile], Iterator[Rows]]
+    read: Callable[[OpenFile], Generator[Rows, None, bool]]
+    """Yields the records; returns whether the last one has its end, such as a line feed."""
 
 
 class ExportSource:
     """The files of an export as one source. Fulfils `Source`."""
 
-    def __init__(self, exports: Sequence[Export], *, strip: bool, notes: tuple[str, ...]) -> None:
+    def __init__(
+        self, exports: Sequence[Export], watch: Watch, *, strip: bool, notes: tuple[str, ...]
+    ) -> None:
+        """`watch` tells whether a file changes while it is read."""
         self._exports = exports
+        self._watch = watch
         self._strip = strip
         self.notes = notes
         self.sizes: Mapping[str, int | None] = {
@@ -57,42 +64,77 @@ class ExportSource:
         return min(1.0, self._bytes_read / self._bytes) if self._bytes else None
 
     def blocks(self) -> Iterator[Block]:
-        """Read every file from its start, in order. See `Source.blocks`."""
-        planned = bytes_before = 0
+        """Read every file from its start, in order. See `Source.blocks`.
+
+        A block is released once the next one has been read, or the end of its file has been
+        checked: of a file that changes meanwhile, the cut-off record at its end is never seen.
+        """
+        held: Block | None = None
+        planned = 0
         skipped: Counter[str] = Counter()
-        for export in self._exports:
-            for block in self._read(export, bytes_before):
+        try:
+            for block in self._read_all():
+                if held is not None:
+                    yield held
+                held = block
                 planned += len(block.uids)
                 if not planned:
                     for rows in block.skipped:
                         skipped[rows.reason] += rows.count
-                yield block
-            bytes_before += export.place.size or 0
-            self._bytes_read = bytes_before
+        except ChangedWhileReadError:
+            raise
+        except SourceError:
+            if held is not None:
+                yield held
+            raise
+        if held is not None:
+            yield held
         if not planned:
             raise empty(list(self.sizes), skipped)
 
+    def _read_all(self) -> Iterator[Block]:
+        bytes_before = 0
+        for export in self._exports:
+            yield from self._read(export, bytes_before)
+            bytes_before += export.place.size or 0
+            self._bytes_read = bytes_before
+        self._watch.check_all()
+
     def _read(self, export: Export, bytes_before: int) -> Iterator[Block]:
-        name = export.place.name
+        place = export.place
         first_record = 1
         try:
-            with closing(export.place.open()) as file:
-                for rows in export.read(file):
-                    block = settle(rows, file=name, first_record=first_record, strip=self._strip)
+            with closing(place.open()) as file:
+                for rows in self._rows(export, file):
+                    block = settle(
+                        rows, file=place.name, first_record=first_record, strip=self._strip
+                    )
                     first_record += block.records
-                    if export.place.size is not None:
+                    if place.size is not None:
                         self._bytes_read = bytes_before + file.tell()
                     yield block
         except READ_ERRORS as error:
-            raise unreadable(name, error) from error
+            if not isinstance(error, FileNotFoundError):
+                self._watch.check(place)  # A file that is cut off cannot be read to its end.
+            raise unreadable(place.name, error) from error
 
+    def _rows(self, export: Export, file: OpenFile) -> Iterator[Rows]:
+        reading = export.read(file)
+        is_ended = yield from self._checked(export.place, reading)
+        self._watch.check_end(export.place, is_ended=is_ended)
 
-def unreadable(name: str, error: Exception) -> SourceError:
-    """Say why a file cannot be read."""
-    if isinstance(error, FileNotFoundError):
-        return SourceError(f"{name}: no such file")
-    reason = (isinstance(error, OSError) and error.strerror) or str(error).partition("\n")[0]
-    return SourceError(f"{name}: cannot be read ({reason})")
+    def _checked(
+        self, place: Place, reading: Generator[Rows, None, bool]
+    ) -> Generator[Rows, None, bool]:
+        """Check the file as it is read, where that takes no time."""
+        while True:
+            try:
+                rows = next(reading)
+            except StopIteration as end:
+                return bool(end.value)
+            if place.is_quick_to_check:
+                self._watch.check(place)
+            yield rows
 
 
 def empty(

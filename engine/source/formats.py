@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from urllib.parse import urlsplit
 
 from engine.errors import SourceError, UsageError
 from engine.source.compression import SUFFIXES as COMPRESSED
 from engine.source.head import Head
 from engine.source.header import has_column
 from engine.source.options import Format, ReadingOptions
-from engine.source.remote import is_url
+from engine.source.urls import path_of
 
 _BY_SUFFIX: dict[str, Format] = {
     **dict.fromkeys((".txt", ".text", ".list", ".uids"), "text"),
@@ -53,7 +52,7 @@ def is_guess(name: str, options: ReadingOptions) -> bool:
 
 
 def _suffix(name: str) -> str:
-    path = PurePosixPath((urlsplit(name).path if is_url(name) else name).lower())
+    path = PurePosixPath(path_of(name).lower())
     return path.with_suffix("").suffix if path.suffix in COMPRESSED else path.suffix
 
 
