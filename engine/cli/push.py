@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from engine.config import Config
     from engine.push import PushRequest
+    from engine.report.history import UnfinishedRun
     from engine.source import ReadingOptions
 
 
@@ -107,7 +108,7 @@ def resume(
     from engine.push import key_of
     from engine.report.history import find_unfinished
     from engine.source import ReadingOptions
-    from engine.source.urls import is_redacted, kept
+    from engine.source.urls import kept
 
     settings = load(config, endpoint=endpoint, state=state)
     workspace = settings.workspace
@@ -135,11 +136,7 @@ def resume(
             hint="pipe the same data into the same `cohortsync push` again, or other data with "
             "--on-changed restart",
         )
-    if any(is_redacted(export) for export in found.exports):
-        raise UsageError(
-            f"run {found.name} read from a URL whose credentials or signature are not kept",
-            hint="run the same `cohortsync push` command again: it goes on with this run",
-        )
+    _refuse_redacted(found)
     if here != found.target:
         raise UsageError(
             f"run {found.name} belongs to {' / '.join(found.target)}, and the configuration names "
@@ -166,6 +163,17 @@ def resume(
             hint=_WHERE_HINT,
         )
     sys.exit(carry_out(request, settings, as_json=as_json))
+
+
+def _refuse_redacted(found: "UnfinishedRun") -> None:
+    """Raise `UsageError` for a run that only its own command can go on with."""
+    from engine.source.urls import is_redacted
+
+    if any(is_redacted(export) for export in found.exports):
+        raise UsageError(
+            f"run {found.name} read from a URL whose credentials or signature are not kept",
+            hint="run the same `cohortsync push` command again: it goes on with this run",
+        )
 
 
 _WHERE_HINT = "resume it in the folder that it was begun in, with the same files in place"

@@ -122,10 +122,7 @@ def _without_credentials(link: str, mark: str) -> str:
     if not found:
         return link
     user, rest = _user_and_rest(scheme, rest)
-    if scheme in HTTP:
-        rest = _http_rest(rest, mark)
-    else:
-        rest = _PARAMETER.sub(_masked, rest)
+    rest = _http_rest(rest, mark) if scheme in HTTP else _PARAMETER.sub(_masked, rest)
     user = f"{mark}@" if user and mark else ""
     return f"{scheme}://{user}{rest}"
 

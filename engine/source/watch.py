@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from engine.clock import Clock, SystemClock
 from engine.errors import ChangedWhileReadError, SourceError
+from engine.source.file_state import FileState
 
 if TYPE_CHECKING:
     from engine.source.places import Place
@@ -15,7 +17,7 @@ YOUNG_SECONDS = 60.0
 LOOK_AGAIN_SECONDS = 3.0
 """For how long such a file is seen unchanged before its last line counts."""
 
-_HINT = (
+WRITTEN_HINT = (
     "run the same command again once it is written; a file that is written elsewhere and then "
     "renamed into place is never seen half-written"
 )
@@ -42,15 +44,12 @@ class Watch:
         """Raise `ChangedWhileReadError` if a file is no longer what it was found as."""
         if place.state is None:
             return
-        try:
-            state = place.look()
-        except FileNotFoundError:
-            change = "it is no longer there"
-        else:
-            change = state and place.state.change(state)
+        change: str | None = "it is no longer there"
+        with suppress(FileNotFoundError):
+            change = _change(place.state, place.look())
         if change:
             raise ChangedWhileReadError(
-                f"{place.name}: changed while it was read ({change})", hint=_HINT
+                f"{place.name}: changed while it was read ({change})", hint=WRITTEN_HINT
             )
 
     def check_end(self, place: "Place", *, is_ended: bool) -> None:
@@ -72,27 +71,30 @@ class Watch:
             if error.exit_status is not SourceError.exit_status:
                 raise
             raise ChangedWhileReadError(
-                f"the export changed while it was read: {error.message}", hint=_HINT
+                f"the export changed while it was read: {error.message}", hint=WRITTEN_HINT
             ) from error
         known = {place.address: place for place in self._places}
         for address, place in known.items():
             now = found.get(address)
-            change = "it is no longer there"
+            change: str | None = "it is no longer there"
             if now is not None:
-                states = place.state, now.state
-                change = "" if None in states else (place.state.change(now.state) or "")
+                change = _change(place.state, now.state)
             if change:
                 raise ChangedWhileReadError(
-                    f"{place.name}: changed while the export was read ({change})", hint=_HINT
+                    f"{place.name}: changed while the export was read ({change})", hint=WRITTEN_HINT
                 )
         added = [place.name for address, place in found.items() if address not in known]
         if added:
             others = f" and {len(added) - 1} more" if len(added) > 1 else ""
             raise ChangedWhileReadError(
-                f"{added[0]}{others}: came to the export while it was read", hint=_HINT
+                f"{added[0]}{others}: came to the export while it was read", hint=WRITTEN_HINT
             )
 
     def _is_young(self, place: "Place") -> bool:
         if place.written_utc_ns is None:
             return False
         return (self._clock.stamp().utc_ns - place.written_utc_ns) / 1e9 < YOUNG_SECONDS
+
+
+def _change(first: FileState | None, later: FileState | None) -> str | None:
+    return None if first is None or later is None else first.change(later)
