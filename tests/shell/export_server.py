@@ -10,6 +10,11 @@ from itertools import count
 MODIFIED = "Tue, 24 Nov 2026 02:10:00 GMT"
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: a client that goes away is no error."""
+
+
 class ExportServer:
     """What is served, and how; every field may be changed between two requests."""
 
@@ -41,7 +46,7 @@ class ExportServer:
     @contextmanager
     def serving(self) -> Iterator[str]:
         """Serve on loopback; yield `host:port`."""
-        server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        server = _Server(("127.0.0.1", 0), self._handler())
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:

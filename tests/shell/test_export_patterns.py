@@ -142,27 +142,21 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """Serve a bucket from moto's own HTTP server."""
+def s3(s3_endpoint: str) -> Iterator[str]:
     s3fs = pytest.importorskip("s3fs")
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - slow, and only needed here
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    endpoint = "http://{}:{}".format(*server.get_host_and_port())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", endpoint)
+        patch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
         patch.setenv("AWS_ACCESS_KEY_ID", "test")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        s3fs.S3FileSystem.clear_instance_cache()
         files = s3fs.S3FileSystem(skip_instance_cache=True)
         files.mkdir("patterns")
-        client = files.s3
         for name in (*MARKERS, *FILES):
             body = b"" if name.endswith(("/", "$")) else f"{name}\n".encode()
-            s3fs.core.sync(files.loop, client.put_object, Bucket="patterns", Key=name, Body=body)
+            files.call_s3("put_object", Bucket="patterns", Key=name, Body=body)
         yield "s3://patterns"
-    server.stop()
+        s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.mark.parametrize("where", ["disk", "s3"])
