@@ -51,6 +51,16 @@ class SourceError(CohortSyncError):
     """An export cannot be read, or holds nothing to send."""
 
 
+class SourceUnavailableError(SourceError):
+    """An export cannot be read now, and may be readable later: run the same command again."""
+
+    exit_status = ExitStatus.INCOMPLETE
+
+
+class ChangedWhileReadError(SourceError):
+    """A file of the export was written, replaced, added or removed while it was read."""
+
+
 class EmptyExportError(SourceError):
     """An export was read to its end, and no row of it holds a uid."""
 

@@ -165,6 +165,7 @@ def _request_of(
     from engine.ledger.changes import identity_of
     from engine.push import key_of
     from engine.source import ReadingOptions
+    from engine.source.urls import kept
 
     workspace = config.workspace
     here = (config.place.endpoint, workspace.id, workspace.partner)
@@ -174,6 +175,7 @@ def _request_of(
             hint="pipe the same data into the same `cohortsync push` again, or other data with "
             "--on-changed restart",
         )
+    _refuse_redacted(found)
     if here != found.target:
         raise UsageError(
             f"run {found.name} belongs to {' / '.join(found.target)}, and the configuration names "
@@ -190,15 +192,27 @@ def _request_of(
             wait=wait,
         )
     except SourceError as error:
-        error.hint = error.hint or _WHERE_HINT
+        if error.exit_status is ExitStatus.USAGE:
+            error.hint = f"{_WHERE_HINT}; {error.hint}" if error.hint else _WHERE_HINT
         raise
     if identity_of(key_of(request, config)) != found.identity:
         raise UsageError(
-            f"run {found.name} began with other files than {', '.join(found.exports)} stands for "
-            "here and now",
+            f"run {found.name} began with other files than "
+            f"{', '.join(kept(export) for export in found.exports)} stands for here and now",
             hint=_WHERE_HINT,
         )
     return request
+
+
+def _refuse_redacted(found: "UnfinishedRun") -> None:
+    """Raise `UsageError` for a run that only its own command can go on with."""
+    from engine.source.urls import is_redacted
+
+    if any(is_redacted(export) for export in found.exports):
+        raise UsageError(
+            f"run {found.name} read from a URL whose credentials or signature are not kept",
+            hint="run the same `cohortsync push` command again: it goes on with this run",
+        )
 
 
 _WHERE_HINT = "resume it in the folder that it was begun in, with the same files in place"

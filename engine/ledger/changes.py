@@ -26,6 +26,7 @@ from engine.ledger.records import (
     SittingSettings,
 )
 from engine.ledger.totals import store
+from engine.source.urls import kept
 
 if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
     from engine.batch import SkippedRows, UidlessRows
@@ -138,7 +139,7 @@ def insert_run(
             key.cohort.name,
             key.cohort.description,
             action_name(key.action),
-            json.dumps(list(command.exports)),
+            json.dumps([kept(export) for export in command.exports]),
             json.dumps(dict(command.reading)),
             json.dumps(dict(command.sizes)),
             now,

@@ -1,7 +1,7 @@
 """The files of an export, read one after the other."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -9,12 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.errors import EmptyExportError, SourceError
+from engine.errors import ChangedWhileReadError, EmptyExportError, SourceError
 from engine.source.block import Block
 from engine.source.files import SourceFile
 from engine.source.lines import OpenFile
+from engine.source.local import unreadable
 from engine.source.places import Place
 from engine.source.rows import NOT_UTF8, Rows, settle
+from engine.source.watch import Watch
 
 READ_ERRORS = (OSError, pa.ArrowException)
 """What a file that cannot be read on raises: the file system's errors, and PyArrow's."""
@@ -27,7 +29,8 @@ class Export:
     place: Place
     reading: Mapping[str, Any]
     """The options in effect, found or given: equal where the reading is."""
-    read: Callable[[OpenFile], Iterator[Rows]]
+    read: Callable[[OpenFile], Generator[Rows, None, bool]]
+    """Yields the records; returns whether the last one has its end, such as a line feed."""
     is_empty: bool = False
     """Whether it holds no record, be it that it has a header or a schema."""
 
@@ -38,13 +41,18 @@ class ExportSource:
     def __init__(
         self,
         exports: Sequence[Export],
+        watch: Watch,
         *,
         strip: bool,
         notes: tuple[str, ...],
         places: Sequence[Place] | None = None,
     ) -> None:
-        """Read `exports`; `places` are their files and those that hold no byte, by default none."""
+        """Read `exports`; `places` are their files and those that hold no byte, by default none.
+
+        `watch` tells whether a file changes while it is read.
+        """
         self._exports = exports
+        self._watch = watch
         self._places = [export.place for export in exports] if places is None else places
         self._uids: Counter[str] = Counter()
         self._strip = strip
@@ -73,44 +81,89 @@ class ExportSource:
         return min(1.0, self._bytes_read / self._bytes) if self._bytes else None
 
     def blocks(self) -> Iterator[Block]:
-        """Read every file from its start, in order. See `Source.blocks`."""
-        self.uids_read = bytes_before = 0
+        """Read every file from its start, in order. See `Source.blocks`.
+
+        A block of files is released once the next one has been read, or the end of its file has
+        been checked: of a file that changes meanwhile, the cut-off record at its end is never seen.
+        What passes through a pipe does not change, and is released at once.
+        """
+        holds_back = any(export.place.state for export in self._exports)
+        held: Block | None = None
+        self.uids_read = 0
         self._uids.clear()
         skipped: Counter[str] = Counter()
-        for export in self._exports:
-            for block in self._read(export, bytes_before):
+        try:
+            for block in self._read_all():
                 self.uids_read += len(block.uids)
                 self._uids[block.file] += len(block.uids)
                 if not self.uids_read:
-                    for rows in block.skipped:
-                        skipped[rows.reason] += rows.count
-                yield block
-            bytes_before += export.place.size or 0
-            self._bytes_read = bytes_before
+                    skipped.update(_reasons(block))
+                if held is not None:
+                    yield held
+                held = block if holds_back else None
+                if not holds_back:
+                    yield block
+        except ChangedWhileReadError:
+            raise
+        except SourceError:
+            if held is not None:
+                yield held
+            raise
+        if held is not None:
+            yield held
         if not self.uids_read:
             raise empty(list(self.sizes), skipped)
 
+    def _read_all(self) -> Iterator[Block]:
+        bytes_before = 0
+        for export in self._exports:
+            yield from self._read(export, bytes_before)
+            bytes_before += export.place.size or 0
+            self._bytes_read = bytes_before
+        self._watch.check_all()
+
     def _read(self, export: Export, bytes_before: int) -> Iterator[Block]:
-        name = export.place.name
+        place = export.place
         first_record = 1
         try:
-            with closing(export.place.open()) as file:
-                for rows in export.read(file):
-                    block = settle(rows, file=name, first_record=first_record, strip=self._strip)
+            with closing(place.open()) as file:
+                for rows in self._rows(export, file):
+                    block = settle(
+                        rows, file=place.name, first_record=first_record, strip=self._strip
+                    )
                     first_record += block.records
-                    if export.place.size is not None:
+                    if place.size is not None:
                         self._bytes_read = bytes_before + file.tell()
                     yield block
         except READ_ERRORS as error:
-            raise unreadable(name, error) from error
+            if not isinstance(error, FileNotFoundError):
+                self._watch.check(place)  # A file that is cut off cannot be read to its end.
+            raise unreadable(place.name, error) from error
+
+    def _rows(self, export: Export, file: OpenFile) -> Iterator[Rows]:
+        reading = export.read(file)
+        is_ended = yield from self._checked(export.place, reading)
+        self._watch.check_end(export.place, is_ended=is_ended)
+
+    def _checked(
+        self, place: Place, reading: Generator[Rows, None, bool]
+    ) -> Generator[Rows, None, bool]:
+        """Check the file as it is read, where that takes no time."""
+        while True:
+            try:
+                rows = next(reading)
+            except StopIteration as end:
+                return bool(end.value)
+            if place.is_quick_to_check:
+                self._watch.check(place)
+            yield rows
 
 
-def unreadable(name: str, error: Exception) -> SourceError:
-    """Say why a file cannot be read."""
-    if isinstance(error, FileNotFoundError):
-        return SourceError(f"{name}: no such file")
-    reason = (isinstance(error, OSError) and error.strerror) or str(error).partition("\n")[0]
-    return SourceError(f"{name}: cannot be read ({reason})")
+def _reasons(block: Block) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for rows in block.skipped:
+        counts[rows.reason] = counts.get(rows.reason, 0) + rows.count
+    return counts
 
 
 def empty(

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 from engine.errors import SourceError, UsageError
 from engine.source.compression import SUFFIXES as COMPRESSED
@@ -19,7 +18,7 @@ from engine.source.foreign import (
 from engine.source.head import Head
 from engine.source.header import has_column
 from engine.source.options import Format, ReadingOptions
-from engine.source.remote import is_url
+from engine.source.urls import path_of
 
 _BY_SUFFIX: dict[str, Format] = {
     **dict.fromkeys((".txt", ".text", ".list", ".uids"), "text"),
@@ -86,7 +85,7 @@ def suffix_format(name: str) -> Format | None:
 
 def suffix(name: str) -> str:
     """Return a file's suffix in lower case, that of compression left out."""
-    path = PurePosixPath((urlsplit(name).path if is_url(name) else name).lower())
+    path = PurePosixPath(path_of(name).lower())
     return path.with_suffix("").suffix if path.suffix in COMPRESSED else path.suffix
 
 

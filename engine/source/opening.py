@@ -1,50 +1,66 @@
 """From what the command line names to a source, with a look at every file before any request."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from tempfile import TemporaryFile
 from typing import Any
 
+from engine.clock import Clock
 from engine.errors import SourceError, UsageError
 from engine.source.compression import MAGIC_SIZE, compression_of, decompressed
 from engine.source.delimited import delimited_rows
-from engine.source.exports import READ_ERRORS, Export, ExportSource, empty, unreadable
+from engine.source.exports import READ_ERRORS, Export, ExportSource, empty
 from engine.source.fields import field_of
 from engine.source.folders import GUESSED, UNKNOWN, kind_by_name, refuse_mixture
 from engine.source.formats import DELIMITERS, format_of, told_format
 from engine.source.head import Head
 from engine.source.header import columns_of, is_header_only
 from engine.source.lines import OpenFile, Replay, Stream
+from engine.source.local import unreadable
 from engine.source.ndjson import ndjson_rows
 from engine.source.options import Format, ReadingOptions
 from engine.source.parquet import parquet_column, parquet_rows
 from engine.source.places import Pipe, Place, find_places
 from engine.source.rows import READ_SIZE, Rows
+from engine.source.temporary import temporary_file, told_of_tmpdir
 from engine.source.text import text_rows
+from engine.source.urls import kept
+from engine.source.watch import Watch
 
 
 def open_source(
-    exports: Sequence[str], options: ReadingOptions, *, keeps_pipes: bool = False
+    exports: Sequence[str],
+    options: ReadingOptions,
+    *,
+    keeps_pipes: bool = False,
+    clock: Clock | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> ExportSource:
     """Find the files of an export and see that they can be read, from the start of each.
 
     `exports` are files, globs, folders, URLs or `-`. A pipe can be read once, or again and again
-    with `keeps_pipes`, for which it is copied, beyond a few megabytes to a temporary file.
+    with `keeps_pipes`, for which it is copied, beyond a few megabytes to a temporary file. The
+    `clock` tells how young a file is, and `sleep` waits: for a young file to grow, and before a
+    remote read is tried again.
 
     Raises `SourceError` for what is missing, unreadable, empty or in no format known, for a missing
     column and for one that cannot hold uids; `UsageError` for what only the user can decide, such
     as which of several columns.
     """
-    places, notes, counts = find_places(exports)
+    places, notes, counts = find_places(exports, sleep)
+    pipes = [place for place in places if isinstance(place, Pipe) and place.state is None]
+    names = {name for pipe in pipes for name in (pipe.name, pipe.address)}
+    files = [export for export in exports if export not in names]
+    watch = Watch(places, lambda: find_places(files)[0], clock, sleep)
     for place in places:
         if isinstance(place, Pipe):
             place.is_kept = keeps_pipes
     found: list[Export | None] = []
     for export, count in zip(exports, counts, strict=True):
-        files = places[len(found) : len(found) + count]
-        found += _look_at_all(export, files, options)
+        among = places[len(found) : len(found) + count]
+        found += _look_at_all(kept(export), among, options, watch)
     if all(export is None or export.is_empty for export in found):
         raise empty([place.name for place in places])
     readable = [export for export in found if export is not None]
@@ -60,11 +76,11 @@ def open_source(
     )[:1]
     if not options.header and not formats & {"csv", "tsv"}:
         notes += ("--no-header is ignored: only csv and tsv have a header",)
-    return ExportSource(readable, strip=options.strip, notes=notes, places=places)
+    return ExportSource(readable, watch, strip=options.strip, notes=notes, places=places)
 
 
 def _look_at_all(
-    argument: str, places: Sequence[Place], options: ReadingOptions
+    argument: str, places: Sequence[Place], options: ReadingOptions, watch: Watch
 ) -> list[Export | None]:
     """Find out how the files of one folder or glob are read, which are of one kind."""
     kinds = {
@@ -76,7 +92,7 @@ def _look_at_all(
     found: list[Export | None] = []
     for place in places:
         try:
-            export = _look_at(place, options)
+            export = _look_at(place, options, watch)
         except (SourceError, UsageError):
             if place.name not in kinds:
                 refuse_mixture(argument, {**kinds, place.name: UNKNOWN})
@@ -96,25 +112,34 @@ def _kind(export: Export, options: ReadingOptions) -> str:
     return GUESSED if format_ == "text" else format_
 
 
-def _look_at(place: Place, options: ReadingOptions) -> Export | None:
+def _look_at(place: Place, options: ReadingOptions, watch: Watch) -> Export | None:
     """Find out how one file is read; None where it holds no byte."""
     try:
-        with closing(place.open()) as file:
-            start = b""
-            while len(start) < MAGIC_SIZE and (chunk := file.read(MAGIC_SIZE - len(start))):
-                start += chunk
-            codec = compression_of(start)
-            head = Head(decompressed(Replay(start, file), codec))
-            head.read_first_line()
-            if head.complete and not head.text and told_format(place.name, options) != "parquet":
-                return None
-            format_ = format_of(place.name, head, options)
-            if format_ == "parquet":
-                return _parquet(place, codec, options)
-            reading, read = _layout(place.name, head, format_, options)
-            is_empty = format_ in DELIMITERS and is_header_only(head, DELIMITERS[format_], options)
+        export = _looked_at(place, options)
     except READ_ERRORS as error:
+        if place.is_quick_to_check and not isinstance(error, FileNotFoundError):
+            watch.check(place)
         raise unreadable(place.name, error) from error
+    if place.is_quick_to_check:
+        watch.check(place)
+    return export
+
+
+def _looked_at(place: Place, options: ReadingOptions) -> Export | None:
+    with closing(place.open()) as file:
+        start = b""
+        while len(start) < MAGIC_SIZE and (chunk := file.read(MAGIC_SIZE - len(start))):
+            start += chunk
+        codec = compression_of(start)
+        head = Head(decompressed(Replay(start, file), codec))
+        head.read_first_line()
+        if head.complete and not head.text and told_format(place.name, options) != "parquet":
+            return None
+        format_ = format_of(place.name, head, options)
+        if format_ == "parquet":
+            return _parquet(place, codec, options)
+        reading, read = _layout(place.name, head, format_, options)
+        is_empty = format_ in DELIMITERS and is_header_only(head, DELIMITERS[format_], options)
     reading = {"format": format_, **reading}
     return Export(place, reading, _Decompressing(read, codec), is_empty=is_empty)
 
@@ -126,8 +151,27 @@ class _Decompressing:
     read: Callable[[Stream], Iterator[Rows]]
     codec: str | None
 
-    def __call__(self, file: OpenFile) -> Iterator[Rows]:
-        return self.read(decompressed(file, self.codec))
+    def __call__(self, file: OpenFile) -> Generator[Rows, None, bool]:
+        stream = _LastByte(decompressed(file, self.codec))
+        yield from self.read(stream)
+        return stream.last_byte in _LINE_ENDS
+
+
+_LINE_ENDS = (b"\n", b"\r", b"")
+
+
+class _LastByte:
+    """A stream that knows what its last byte was."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.last_byte = b""
+
+    def read(self, size: int, /) -> bytes:
+        """Read on."""
+        chunk = self._stream.read(size)
+        self.last_byte = chunk[-1:] or self.last_byte
+        return chunk
 
 
 def _layout(
@@ -146,7 +190,7 @@ def _layout(
 
 def _parquet(place: Place, codec: str | None, options: ReadingOptions) -> Export:
     """Look at a Parquet file, which is read from its end, and so copied where it cannot seek."""
-    is_copied = codec is not None or isinstance(place, Pipe)
+    is_copied = codec is not None or not place.is_seekable
     if isinstance(place, Pipe):
         place.is_kept = True  # This look goes through all of it.
     with closing(place.open()) as file, _seekable(file, codec, is_copied=is_copied) as whole:
@@ -158,9 +202,10 @@ def _parquet(place: Place, codec: str | None, options: ReadingOptions) -> Export
 
 def _parquet_rows(
     file: OpenFile, *, column: str, codec: str | None, is_copied: bool
-) -> Iterator[Rows]:
+) -> Generator[Rows, None, bool]:
     with _seekable(file, codec, is_copied=is_copied) as whole:
         yield from parquet_rows(whole, column)
+    return True
 
 
 @contextmanager
@@ -170,8 +215,10 @@ def _seekable(file: OpenFile, codec: str | None, *, is_copied: bool) -> Iterator
         yield file
         return
     stream = decompressed(file, codec)
-    with TemporaryFile() as copy:
+    with temporary_file() as copy:
         while chunk := stream.read(READ_SIZE):
-            copy.write(chunk)
-        copy.seek(0)
+            with told_of_tmpdir():
+                copy.write(chunk)
+        with told_of_tmpdir():
+            copy.seek(0)
         yield copy

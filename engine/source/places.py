@@ -1,22 +1,24 @@
-"""Where exports stand: files, globs, folders and pipes on this machine."""
+"""Where exports stand: files, globs, folders and pipes on this machine, and URLs."""
 
-import glob
 import io
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from engine.errors import SourceError, UsageError
+from engine.source.file_state import FileState
 from engine.source.folders import belongings
 from engine.source.lines import OpenFile
-from engine.source.remote import find_remote, is_url
+from engine.source.local import LocalTree, nothing_found, unreadable
+from engine.source.patterns import expand
+from engine.source.remote import RemoteFile, find_remote
 from engine.source.tape import Tape
-
-_FILE_URL = "file://"
+from engine.source.urls import file_path, is_url, kept, shown
 
 
 class Place(Protocol):
@@ -38,6 +40,21 @@ class Place(Protocol):
     def written_utc_ns(self) -> int | None:
         """When it was last written, in ns since 1970; None where unknown."""
 
+    @property
+    def state(self) -> FileState | None:
+        """What it was found as; None for a pipe."""
+
+    @property
+    def is_quick_to_check(self) -> bool:
+        """Whether `look` takes no time, so that it can be called while the file is read."""
+
+    @property
+    def is_seekable(self) -> bool:
+        """Whether it can be read from any place in it."""
+
+    def look(self) -> FileState | None:
+        """Return what it is now. Raises `SourceError`, or what the file system raises."""
+
     def open(self) -> OpenFile:
         """Open the file at its start, unbuffered. Raises what the file system raises."""
 
@@ -48,8 +65,23 @@ class LocalFile:
 
     name: str
     address: str
-    size: int | None
-    written_utc_ns: int | None
+    state: FileState
+    is_quick_to_check = True
+    is_seekable = True
+
+    @property
+    def size(self) -> int | None:
+        """Bytes as stored."""
+        return self.state.size
+
+    @property
+    def written_utc_ns(self) -> int | None:
+        """When it was last written, in ns since 1970."""
+        return self.state.written_utc_ns
+
+    def look(self) -> FileState:
+        """Return what the path names now."""
+        return FileState.of_status(os.stat(self.address))  # noqa: PTH116 - as `find_places`
 
     def open(self) -> OpenFile:
         """Open the file."""
@@ -57,20 +89,30 @@ class LocalFile:
 
 
 class Pipe:
-    """Standard input, or a named pipe: bytes that pass once.
+    """Standard input, or a named pipe: bytes that pass once, and so do not change.
+
+    Standard input may be redirected from a file, which can.
 
     The first `open` is for a look at the start; the second one sees that start again and goes on.
     Once `is_kept` is set, all that passes is kept, and it can be opened ever again.
     """
+
+    is_seekable = False
 
     def __init__(self, name: str, address: str) -> None:
         self.name = name
         self.address = address
         self.size = None
         self.written_utc_ns = None
+        self.state = _state_of_redirected() if address == "-" else None
+        self.is_quick_to_check = self.state is not None
         self.is_kept = False
         self._tape: Tape | None = None
         self._opened = 0
+
+    def look(self) -> FileState | None:
+        """Return what a redirected file is now; None for a pipe, as what has passed is past."""
+        return None if self.state is None else _state_of_redirected()
 
     def open(self) -> OpenFile:
         """Open the pipe. Raises `SourceError` if what has passed was not kept."""
@@ -83,6 +125,15 @@ class Pipe:
         if self._opened == 2:  # noqa: PLR2004 - the look was the first
             return self._tape.played(is_taping=False)
         raise SourceError(f"{self.name}: a pipe can be read only once")
+
+
+def _state_of_redirected() -> FileState | None:
+    """Return the state of the file that standard input is redirected from, None for a pipe."""
+    try:
+        status = os.fstat(sys.stdin.fileno())
+    except (AttributeError, ValueError, OSError):  # None, closed, or a test's stand-in
+        return None
+    return FileState.of_status(status) if stat.S_ISREG(status.st_mode) else None
 
 
 def _unbuffered(path: str) -> OpenFile:
@@ -100,36 +151,40 @@ def _standard_input() -> OpenFile:
         raise SourceError("standard input is closed") from None
 
 
-def find_places(exports: Iterable[str]) -> tuple[list[Place], tuple[str, ...], list[int]]:
+def find_places(
+    exports: Iterable[str], sleep: Callable[[float], None] = time.sleep
+) -> tuple[list[Place], tuple[str, ...], list[int]]:
     """Expand what the command line names into files, in that order.
 
     Returns the files, notes on them, and how many each of `exports` stands for.
 
-    A folder stands for the regular files in it and in its subfolders, by name. Names that begin
-    with `.` or `_` are passed over, as by custom they hold markers (`_SUCCESS`) and checksums, and
-    so are links to folders, which may lead in circles; a note tells how many. What belongs to a
-    file that was found with it, such as its checksum, is passed over too.
+    A folder stands for the regular files in it and in its subfolders, by name; see `patterns` for
+    what is passed over. Links to folders, which may lead in circles, are followed only where they
+    are named or matched; a note tells how many names were passed over. What belongs to a file that
+    was found with it, such as its checksum, is passed over too. `sleep` waits between the tries of
+    a remote read.
+
     Raises `SourceError` where something is not there, `UsageError` for a file named twice.
     """
     places: list[Place] = []
     notes: list[str] = []
     counts: list[int] = []
     for export in exports:
-        found = _without_belongings(export, list(_find(export, notes)), notes)
+        found = _without_belongings(kept(export), _find(export, notes, sleep), notes)
         counts.append(len(found))
         places += found
     named: set[str] = set()
     for place in places:
-        shown = place.name.encode(errors="backslashreplace").decode()
-        if shown != place.name:
-            raise SourceError(f"{shown}: the name is not UTF-8", hint="rename it")
+        utf8 = place.name.encode(errors="backslashreplace").decode()
+        if utf8 != place.name:
+            raise SourceError(f"{utf8}: the name is not UTF-8", hint="rename it")
         if place.address in named:
-            raise UsageError(f"{place.name}: named twice")
+            raise UsageError(f"{place.name}: named twice", hint="name each file once")
         named.add(place.address)
     return places, tuple(notes), counts
 
 
-def _without_belongings(export: str, found: list[Place], notes: list[str]) -> list[Place]:
+def _without_belongings(export: str, found: Sequence[Place], notes: list[str]) -> list[Place]:
     belonging = belongings([place.name for place in found])
     if belonging:
         more = f" and {len(belonging) - 1} more" if len(belonging) > 1 else ""
@@ -140,63 +195,42 @@ def _without_belongings(export: str, found: list[Place], notes: list[str]) -> li
     return [place for place in found if place.name not in belonging]
 
 
-def _find(export: str, notes: list[str]) -> Iterator[Place]:
+def _find(export: str, notes: list[str], sleep: Callable[[float], None]) -> Sequence[Place]:
     if export == "-":
-        yield Pipe("stdin", "-")
-    elif export.startswith(_FILE_URL):
-        yield from _find(export.removeprefix(_FILE_URL), notes)
-    elif is_url(export):
-        yield from find_remote(export)
-    elif os.path.lexists(export) or not glob.has_magic(export):
-        yield from _find_path(export, notes)
-    elif matches := sorted(glob.glob(export, recursive=True)):  # noqa: PTH207 - takes absolute patterns too
-        for match in matches:
-            yield from _find_path(match, notes)
-    else:
-        raise SourceError(f"{export}: no file matches")
+        return [Pipe("stdin", "-")]
+    if (path := file_path(export)) is not None:
+        return _find_local(path, notes)
+    if is_url(export):
+        return _find_remote(export, notes, sleep)
+    return _find_local(export, notes)
 
 
-def _find_path(path: str, notes: list[str]) -> Iterator[Place]:
+def _find_remote(url: str, notes: list[str], sleep: Callable[[float], None]) -> list[RemoteFile]:
+    found, passed_over = find_remote(url)
+    for file in found:
+        file.sleep = sleep
+    if passed_over:
+        notes.append(f"{shown(url)}: passed over {passed_over} names (.*, _*)")
+    return found
+
+
+def _find_local(path: str, notes: list[str]) -> list[Place]:
+    entries, passed_over = expand(LocalTree(), path)
+    if passed_over:
+        notes.append(f"{path}: passed over {passed_over} names (.*, _* and linked folders)")
+    if not entries:
+        raise nothing_found(path, passed_over)
+    return [_local(entry.path) for entry in entries]
+
+
+def _local(path: str) -> Place:
     try:
         status = os.stat(path)  # noqa: PTH116 - keeps the path as it was written
     except FileNotFoundError:
-        if os.path.islink(path):  # noqa: PTH114 - as written
-            raise SourceError(f"{path}: a link that leads nowhere") from None
-        raise SourceError(f"{path}: no such file") from None
+        raise SourceError(f"{path}: a link that leads nowhere", hint="mend or remove it") from None
     except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
+        raise unreadable(path, error) from None
     address = os.path.abspath(path)  # noqa: PTH100 - leaves symbolic links alone
-    if stat.S_ISDIR(status.st_mode):
-        yield from _find_in_folder(path, notes)
-    elif stat.S_ISREG(status.st_mode):
-        yield LocalFile(path, address, status.st_size, status.st_mtime_ns)
-    else:
-        yield Pipe(path, address)
-
-
-def _find_in_folder(folder: str, notes: list[str]) -> Iterator[Place]:
-    """Yield the files of a folder and its subfolders."""
-
-    def unreadable(error: OSError) -> None:
-        raise SourceError(f"{error.filename}: cannot be read ({error.strerror})") from None
-
-    found: list[str] = []
-    passed_over = 0
-    for parent, folders, files in os.walk(folder, onerror=unreadable):
-        hidden = [name for name in folders + files if name.startswith((".", "_"))]
-        linked = [name for name in folders if os.path.islink(os.path.join(parent, name))]  # noqa: PTH114, PTH118 - as written
-        folders[:] = [name for name in folders if name not in hidden]
-        passed_over += len({*hidden, *linked})
-        paths = [os.path.join(parent, name) for name in files if name not in hidden]  # noqa: PTH118 - as written
-        found += [path for path in paths if not _is_special(path)]
-    if not found:
-        raise SourceError(f"{folder}: the folder holds no files")
-    if passed_over:
-        notes.append(f"{folder}: passed over {passed_over} names (.*, _* and linked folders)")
-    for path in sorted(found):
-        yield from _find_path(path, notes)
-
-
-def _is_special(path: str) -> bool:
-    """Tell a pipe or a device; a link that leads nowhere is none, and an error later on."""
-    return os.path.exists(path) and not os.path.isfile(path)  # noqa: PTH110, PTH113 - as written
+    if stat.S_ISREG(status.st_mode):
+        return LocalFile(path, address, FileState.of_status(status))
+    return Pipe(path, address)

@@ -1,178 +1,249 @@
-"""Exports behind URLs, opened through fsspec and the backend of the URL's scheme."""
+"""Exports behind URLs: which files they are, and how they are read in spite of breaks."""
 
 import io
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from hashlib import sha256
-from typing import Any
-from urllib.parse import urlsplit
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from typing import Any, TypeVar
 
-from engine.errors import SourceError, UsageError
-from engine.source.lines import OpenFile
+from engine.errors import ChangedWhileReadError, SourceError, SourceUnavailableError
+from engine.source import urls
+from engine.source.backend import Backend
+from engine.source.failures import EndOfFileEarly, source_error
+from engine.source.file_state import FileState
+from engine.source.patterns import expand, has_magic, split_at_magic
+from engine.source.watch import WRITTEN_HINT
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "abfs", "abfs": "abfs"}
-_EXTRAS |= {"abfss": "abfs", "http": "http", "https": "http"}
-_HTTP = ("http", "https")
+T = TypeVar("T")
+
 _READ_AHEAD = 4 << 20
 """Bytes that are fetched at a time, whatever the backend's own default is."""
+_WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0)
+"""How long to wait before each further try of a read that broke off."""
+_STREAMED = "HTTPStreamFile"
+"""The class of fsspec's http files that cannot jump."""
 
 
-def is_url(export: str) -> bool:
-    """Tell a URL from a path."""
-    return _URL.match(export) is not None
-
-
-@dataclass(frozen=True, slots=True)
 class RemoteFile:
     """A file that an fsspec file system opens."""
 
-    name: str
-    size: int | None
-    path: str = field(repr=False)
-    """What the file system calls it; a signed link is a credential."""
-    files: Any = field(repr=False)
-    written_utc_ns: None = None
-    """Each file system tells it in another way, and some not at all."""
+    is_quick_to_check = False
+
+    def __init__(self, name: str, path: str, backend: Backend, info: dict[str, Any] | None) -> None:
+        """Ask for its state, unless a listing's `info` tells. Raises `SourceError`."""
+        self.name = name
+        self.sleep: Callable[[float], None] = time.sleep
+        self._path = path
+        self._backend = backend
+        self.is_streamed = False
+        """Whether the server can only send all of it, from its start."""
+        with backend.translated(name):
+            self.state = self._state(info if info is not None else backend.info(path))
 
     @property
     def address(self) -> str:
         """The URL without credentials."""
         return self.name
 
-    def open(self) -> OpenFile:
-        """Open the file. Raises what the backend raises."""
-        return _Translating(self.name, self.files, self.path)
+    @property
+    def size(self) -> int | None:
+        """Bytes as stored; None where unknown."""
+        return self.state.size
 
+    @property
+    def written_utc_ns(self) -> int | None:
+        """When it was last written, in ns since 1970; None where unknown."""
+        return self.state.written_utc_ns
 
-class _Translating(io.RawIOBase):
-    """A backend's file whose errors are `SourceError`s."""
+    @property
+    def is_seekable(self) -> bool:
+        """Whether parts of it can be asked for; an http server has to be tried."""
+        if self._backend.is_http and not self.is_streamed and self.size:
+            try:
+                with closing(self.opened(self.size - 1)) as file:
+                    file.read(1)
+            except Exception as error:  # noqa: BLE001 - each backend raises its own
+                if not self.refuses_ranges(error):
+                    raise self.fault(error) from None
+        return not self.is_streamed
 
-    def __init__(self, name: str, files: Any, path: str) -> None:  # noqa: ANN401 - fsspec has no types
-        super().__init__()
-        self._name = name
-        with self._translated():
-            self._file = files.open(path, "rb", block_size=_READ_AHEAD, cache_type="readahead")
+    def look(self) -> FileState:
+        """Ask for its state anew. Raises `SourceError`."""
+        with self._backend.translated(self.name):
+            self._backend.forget()
+            return self._state(self._backend.info(self._path))
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def open(self) -> "RemoteReading":
+        """Open the file."""
+        return RemoteReading(self)
+
+    def opened(self, offset: int) -> Any:  # noqa: ANN401 - fsspec has no types
+        """Open the backend's own file at an offset. Raises what the backend raises."""
+        options = {"block_size": 0} if self.is_streamed else {"block_size": _READ_AHEAD}
+        file = self._backend.files.open(self._path, "rb", cache_type="readahead", **options)
+        self.is_streamed = type(file).__name__ == _STREAMED
         try:
-            yield
-        except Exception as error:  # noqa: BLE001 - each backend raises its own
-            raise _fault(self._name, error) from None
+            if not self.is_streamed:
+                file.seek(offset)
+            while self.is_streamed and offset and (skipped := file.read(min(offset, _READ_AHEAD))):
+                offset -= len(skipped)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def refuses_ranges(self, error: Exception) -> bool:
+        """Tell whether an error says that the server sends no ranges; then it is streamed."""
+        is_new = self._backend.is_http and not self.is_streamed
+        if is_new and isinstance(error, ValueError) and "range" in str(error):
+            self.is_streamed = True
+            return True
+        return False
+
+    def fault(self, error: Exception) -> SourceError:
+        """Return what an error of the backend means."""
+        return source_error(self.name, error, self._backend.schemes)
+
+    def _state(self, info: dict[str, Any]) -> FileState:
+        state = FileState.of_info(info)
+        archive = self._backend.archive
+        return state if archive is None else state.within(archive.state_of_file())
+
+
+class RemoteReading(io.RawIOBase):
+    """A remote file while it is read; a read that breaks off goes on at its offset."""
+
+    def __init__(self, place: RemoteFile) -> None:
+        """Open the file. Raises `SourceError`."""
+        super().__init__()
+        self._place = place
+        self._position = 0
+        self._file: Any = None
+        self._was_open = False
+        self._persistently(lambda _: None)
 
     def readable(self) -> bool:
         """Say yes, for PyArrow."""
         return True
 
     def seekable(self) -> bool:
-        """Tell whether the backend can jump."""
-        return bool(self._file.seekable())
+        """Tell whether the server sends parts of it."""
+        return not self._place.is_streamed
 
     def read(self, size: int = -1, /) -> bytes:
         """Read from where the last read or seek ended."""
-        with self._translated():
-            chunk: bytes = self._file.read(size)
-            return chunk
+        chunk = self._persistently(lambda file: self._chunk(file, size))
+        self._position += len(chunk)
+        return chunk
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         """Go to a place in the file."""
-        with self._translated():
-            return int(self._file.seek(offset, whence))
+        self._position = self._persistently(lambda file: int(file.seek(offset, whence)))
+        return self._position
 
     def tell(self) -> int:
         """Return the place in the file."""
-        return int(self._file.tell())
+        return self._position
 
     def close(self) -> None:
         """Close the backend's file."""
         if not self.closed:
-            self._file.close()
+            self._drop()
         super().close()
 
+    def _chunk(self, file: Any, size: int) -> bytes:  # noqa: ANN401 - fsspec has no types
+        chunk: bytes = file.read(size)
+        if not chunk and size and self._position < (self._place.size or 0):
+            raise EndOfFileEarly
+        return chunk
 
-def find_remote(url: str) -> Iterator[RemoteFile]:
-    """Yield the file that a URL names, or the files that its glob or folder stands for.
+    def _persistently(self, work: Callable[[Any], T]) -> T:
+        """Do something with the file; where that may help, open it again and try once more."""
+        waits = iter(_WAITS_SECONDS)
+        while True:
+            try:
+                if self._file is None:
+                    self._file = self._place.opened(self._position)
+                    self._was_open = True
+                return work(self._file)
+            except Exception as error:  # noqa: BLE001 - each backend raises its own
+                self._drop()
+                if self._place.refuses_ranges(error):
+                    continue
+                fault = self._place.fault(error)
+            may_pass = isinstance(fault, SourceUnavailableError) and self._was_open
+            wait = next(waits, None) if may_pass else None
+            if wait is None:
+                raise fault from None
+            self._place.sleep(wait)
+            self._refuse_changed(fault)
 
-    As on this machine, names in a folder that begin with `.` or `_` are passed over. Over http a
-    URL names one file. Raises `UsageError` where its backend is not installed, `SourceError`
-    where nothing is there.
+    def _refuse_changed(self, fault: SourceError) -> None:
+        """Raise `ChangedWhileReadError` if the file is another one by now."""
+        try:
+            change = self._place.state.change(self._place.look())
+        except SourceUnavailableError:
+            return  # The next try tells.
+        except SourceError:
+            raise fault from None
+        if change:
+            raise ChangedWhileReadError(
+                f"{self._place.name}: changed while it was read ({change})",
+                hint=WRITTEN_HINT,
+            )
+
+    def _drop(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(Exception):  # It may be broken; it is only let go.
+                file.close()
+
+
+def find_remote(url: str) -> tuple[list[RemoteFile], int]:
+    """Return the files that a URL stands for, and how many names were passed over.
+
+    See `patterns`. Over http a URL names one file. Raises `UsageError` where its backend is not
+    installed, `SourceError` where nothing is there.
     """
-    scheme = url.partition("://")[0].lower()
-    shown = _without_credentials(url)
-    files, path = _file_system(url, scheme, shown)
-    if scheme in _HTTP:
-        yield RemoteFile(shown, _size(files, path, shown), path, files)
-        return
-    paths = _expand(files, path, shown)
-    if not paths:
-        raise SourceError(f"{shown}: nothing there")
-    root = f"{scheme}://" if scheme in _EXTRAS else shown[: -len(urlsplit(shown).path)]
-    for found in paths:
-        name = shown if found == path else root + found
-        yield RemoteFile(name, _size(files, found, name), found, files)
+    backend = Backend(url)
+    path, shown = backend.path, backend.shown
+    if backend.is_http:
+        return [RemoteFile(shown, path, backend, None)], 0
+    if has_magic(path) and urls.path_of(url).endswith("/"):
+        path += "/"  # Only folders match, which most backends forget.
+    with backend.translated(shown):
+        entries, passed_over = expand(backend, path)
+    if not entries:
+        is_pattern = has_magic(path)
+        hint = "`**/` looks into subfolders too" if is_pattern else "look at the address"
+        if passed_over:
+            hint = f"{passed_over} names that begin with . or _ were passed over"
+        raise SourceError(
+            f"{shown}: {'no file matches' if is_pattern else 'nothing there'}", hint=hint
+        )
+    name_of = _Names(shown, path)
+    return [RemoteFile(name_of(e.path), e.path, backend, e.info) for e in entries], passed_over
 
 
-def _file_system(url: str, scheme: str, shown: str) -> tuple[Any, str]:
-    hint = "s3://, gs://, abfs:// and https:// are extras; others need fsspec and its backend"
-    unknown = UsageError(f"{shown}: {scheme}:// is not known", hint=hint)
-    extra = f"pip install 'cohortsync[{_EXTRAS[scheme]}]'" if scheme in _EXTRAS else None
-    lacking = UsageError(f"{shown}: {scheme}:// needs an extra package", hint=extra)
-    try:
-        from fsspec.core import url_to_fs  # noqa: PLC0415 - an extra, and only URLs need it
-    except ImportError:
-        raise (lacking if extra else unknown) from None
-    try:
-        files, path = url_to_fs(url)
-    except ImportError as error:
-        # fsspec names the package of a backend that is no extra of ours.
-        lacking.hint = lacking.hint or str(error) or None
-        raise lacking from None
-    except ValueError:
-        raise unknown from None
-    return files, path
+class _Names:
+    """Names what is found as the URL would: its path in the place of the URL's own."""
 
+    def __init__(self, shown: str, path: str) -> None:
+        chain = urls.links(shown)
+        carrier = urls.carrier(shown)
+        self._before = "".join(f"{link}::" for link in chain[:carrier])
+        self._link = chain[carrier]
+        self._after = "".join(f"::{link}" for link in chain[carrier + 1 :])
+        self._path = path
 
-def _expand(files: Any, path: str, shown: str) -> list[str]:  # noqa: ANN401 - fsspec has no types
-    try:
-        if files.isfile(path):
-            return [path]
-        if re.search(r"[*?[]", path):
-            return sorted(found for found in files.glob(path) if files.isfile(found))
-        inside = {found: found.removeprefix(path).split("/") for found in files.find(path)}
-    except Exception as error:  # noqa: BLE001 - each backend raises its own
-        raise _fault(shown, error) from None
-    return sorted(
-        found
-        for found, parts in inside.items()
-        if parts[-1] and not any(part.startswith((".", "_")) for part in parts)
-    )
+    def __call__(self, found: str) -> str:
+        return f"{self._before}{self._named(found)}{self._after}"
 
-
-def _size(files: Any, path: str, shown: str) -> int | None:  # noqa: ANN401 - fsspec has no types
-    try:
-        size = files.info(path).get("size")
-    except Exception as error:  # noqa: BLE001 - each backend raises its own
-        raise _fault(shown, error) from None
-    return int(size) if size is not None else None
-
-
-def _fault(name: str, error: Exception) -> SourceError:
-    """Say that a file cannot be read, without a backend's words, which may quote a credential."""
-    if isinstance(error, FileNotFoundError):
-        return SourceError(f"{name}: no such file")
-    return SourceError(f"{name}: cannot be read ({type(error).__name__})")
-
-
-def _without_credentials(url: str) -> str:
-    """Return the URL without user and password, and with a digest in the place of its query."""
-    parts = urlsplit(url, allow_fragments=False)
-    user, _, host = parts.netloc.rpartition("@")
-    if user and ":" not in user:  # a container, as in abfs://container@account
-        host = parts.netloc
-    query = parts.query
-    if query and parts.scheme in _HTTP:  # elsewhere a question mark is part of the name
-        query = sha256(query.encode()).hexdigest()[:12]
-    return f"{parts.scheme}://{host}{parts.path}{'?' if query else ''}{query}"
+    def _named(self, found: str) -> str:
+        if found == self._path:
+            return self._link
+        if has_magic(self._path) and not found.startswith(f"{self._path}/"):
+            base, _ = split_at_magic(self._path)
+            return split_at_magic(self._link)[0] + found[len(base) :]
+        joint = "" if self._link.endswith("/") else "/"
+        return self._link + joint + found[len(self._path) :].lstrip("/")

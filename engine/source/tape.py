@@ -2,10 +2,10 @@
 
 import io
 import os
-import tempfile
 import weakref
 
 from engine.source.lines import OpenFile
+from engine.source.temporary import close_quietly, spooled_file, told_of_tmpdir
 
 _IN_MEMORY = 8 << 20
 """Bytes that are kept in memory; beyond it a temporary file (0600, without a name) takes them."""
@@ -16,8 +16,9 @@ class Tape:
 
     def __init__(self, file: OpenFile) -> None:
         self.file = file
-        self.kept = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - lives as long as we
-        weakref.finalize(self, self.kept.close)
+        self.kept = spooled_file(_IN_MEMORY)
+        weakref.finalize(self, close_quietly, self.kept)
+        weakref.finalize(self, file.close)
 
     def played(self, *, is_taping: bool) -> OpenFile:
         """Return the stream from its start; what it reads on is kept only where `is_taping`."""
@@ -55,7 +56,9 @@ class _Playing(io.RawIOBase):
         if not chunk:
             chunk = self._tape.file.read(size)
             if self._is_taping:
-                kept.seek(0, os.SEEK_END)
-                kept.write(chunk)
+                with told_of_tmpdir():
+                    kept.seek(0, os.SEEK_END)
+                    kept.write(chunk)
+                    kept.flush()
         self._position += len(chunk)
         return chunk
