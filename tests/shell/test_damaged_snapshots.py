@@ -107,7 +107,7 @@ def read_or_refused(read: Callable[[Path], pa.Table], path: Path) -> pa.Table | 
 @pytest.mark.parametrize("name", FILES)
 def test_a_flipped_bit_is_noticed_or_does_no_harm(tmp_path: Path, name: str) -> None:
     chance = random.Random(name)
-    ended = walk_flips(tmp_path, name, lambda bits: iter(sorted(chance.sample(range(bits), 60))))
+    ended = walk_flips(tmp_path, name, lambda bits: iter(sorted(chance.sample(range(bits), 40))))
     assert ended["refused"] > ended["right"]
 
 
@@ -225,7 +225,7 @@ def test_no_command_goes_on_from_a_damaged_snapshot(tmp_path: Path, command: str
     cohort.commands.machine.pause(SETTLE)
     [file] = cohort.commands.ledger.parent.glob("snapshots/*/*/000001.parquet")
     whole = file.read_bytes()
-    for place in (0, 40, len(whole) // 2, len(whole) - 1):
+    for place in (40, len(whole) - 1):
         harmed(file, place)
         try:
             error = COMMANDS[command](cohort)
