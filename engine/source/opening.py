@@ -42,9 +42,9 @@ def open_source(
         if isinstance(place, Pipe):
             place.is_kept = keeps_pipes
     found: list[Export | None] = []
-    for export, count in zip(exports, counts, strict=True):
+    for count in counts:
         files = places[len(found) : len(found) + count]
-        found += _look_at_all(export, files, options)
+        found += _look_at_all(files, options)
     if all(export is None or export.is_empty for export in found):
         raise empty([place.name for place in places])
     readable = [export for export in found if export is not None]
@@ -63,28 +63,26 @@ def open_source(
     return ExportSource(readable, strip=options.strip, notes=notes)
 
 
-def _look_at_all(
-    argument: str, places: Sequence[Place], options: ReadingOptions
-) -> list[Export | None]:
+def _look_at_all(places: Sequence[Place], options: ReadingOptions) -> list[Export | None]:
     """Find out how the files of one folder or glob are read, which are of one kind."""
     kinds = {
         place.name: kind
         for place in places
         if place.size != 0 and (kind := kind_by_name(place.name))
     }
-    refuse_mixture(argument, kinds)
+    refuse_mixture(kinds)
     found: list[Export | None] = []
     for place in places:
         try:
             export = _look_at(place, options)
         except (SourceError, UsageError):
             if place.name not in kinds:
-                refuse_mixture(argument, {**kinds, place.name: UNKNOWN})
+                refuse_mixture({**kinds, place.name: UNKNOWN})
             raise
         found.append(export)
         if export is not None and place.name not in kinds:
             kinds[place.name] = _kind(export, options)
-    refuse_mixture(argument, kinds)
+    refuse_mixture(kinds)
     return found
 
 

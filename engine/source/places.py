@@ -115,7 +115,7 @@ def find_places(exports: Iterable[str]) -> tuple[list[Place], tuple[str, ...], l
     notes: list[str] = []
     counts: list[int] = []
     for export in exports:
-        found = _without_belongings(export, list(_find(export, notes)), notes)
+        found = _without_belongings(list(_find(export, notes)), notes)
         counts.append(len(found))
         places += found
     named: set[str] = set()
@@ -129,13 +129,13 @@ def find_places(exports: Iterable[str]) -> tuple[list[Place], tuple[str, ...], l
     return places, tuple(notes), counts
 
 
-def _without_belongings(export: str, found: list[Place], notes: list[str]) -> list[Place]:
+def _without_belongings(found: list[Place], notes: list[str]) -> list[Place]:
     belonging = belongings([place.name for place in found])
     if belonging:
         more = f" and {len(belonging) - 1} more" if len(belonging) > 1 else ""
         notes.append(
-            f"{export}: passed over {min(belonging)}{more}: checksums, signatures or backups of "
-            "files beside them"
+            f"passed over {min(belonging)}{more}: checksums, signatures or backups of files beside "
+            "them"
         )
     return [place for place in found if place.name not in belonging]
 
