@@ -4,6 +4,7 @@ import glob
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from os.path import commonprefix
 
 from engine.errors import SourceError
 from engine.source.compression import SUFFIXES as COMPRESSED
@@ -54,11 +55,10 @@ def kind_by_name(name: str) -> str | None:
     return format_
 
 
-def refuse_mixture(argument: str, kinds: Mapping[str, str]) -> None:
+def refuse_mixture(kinds: Mapping[str, str]) -> None:
     """Raise `SourceError` for files of several kinds, or one that is there twice.
 
-    `kinds` has each file's kind by its name, and `argument` is the folder or glob that they were
-    found by.
+    `kinds` has the kind of each file of one folder or glob by its name.
     """
     counts = Counter(kinds.values())
     if len(counts) > 1:
@@ -67,13 +67,13 @@ def refuse_mixture(argument: str, kinds: Mapping[str, str]) -> None:
         example = next(name for name, kind in kinds.items() if kind == main)
         raise SourceError(
             f"{odd}: is {kinds[odd]}, beside {main} ({example}); {_ONE_KIND}",
-            hint=_globs(argument, [name for name in kinds if _rank(kinds[name]) > 0]),
+            hint=_globs([name for name in kinds if _rank(kinds[name]) > 0]),
         )
     plain: dict[str, str] = {}
     for name in kinds:
         first = plain.setdefault(_uncompressed(name), name)
         if first != name:
-            hint = _globs(argument, list(kinds))
+            hint = _globs(list(kinds))
             raise SourceError(f"{name}: is {first} once more, by its name", hint=hint)
 
 
@@ -84,23 +84,21 @@ def _rank(kind: str) -> int:
 
 def _uncompressed(name: str) -> str:
     ending = next((ending for ending in COMPRESSED if name.lower().endswith(ending)), "")
-    return name.removesuffix(name[len(name) - len(ending) :]) if ending else name
+    return name[: len(name) - len(ending)]
 
 
-def _globs(argument: str, names: Sequence[str]) -> str | None:
+def _globs(names: Sequence[str]) -> str:
     """Return globs that stand for one kind of file each, the most frequent first."""
-    folders = [name.rpartition("/")[0].split("/") for name in names]
-    base = folders[0]
-    for folder in folders:
-        while folder[: len(base)] != base:
-            base.pop()
-    base = list(base)
-    endings = Counter(_ending(name) for name in names)
+    folders = [name[: name.rfind("/") + 1] for name in names]
+    prefix = commonprefix(folders)  # noqa: RUF071 - cut at a slash below; keeps s3:// as it is
+    base = prefix[: prefix.rfind("/") + 1]
     below = "**/" if any(folder != base for folder in folders) else ""
-    start = glob.escape("/".join(base)) + "/" if base != [""] else ""
-    globs = [f"'{start}{below}*{ending}'" for ending, _ in endings.most_common(3) if ending]
+    endings = Counter(_ending(name) for name in names)
+    globs = [
+        f"'{glob.escape(base)}{below}*{ending}'" for ending, _ in endings.most_common(3) if ending
+    ]
     if not globs:
-        return f"name the files that {argument} is meant to stand for"
+        return "name the files one by one"
     return f"name one kind: {' or '.join(globs)}"
 
 

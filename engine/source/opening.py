@@ -26,7 +26,6 @@ from engine.source.places import Pipe, Place, find_places
 from engine.source.rows import READ_SIZE, Rows
 from engine.source.temporary import temporary_file, told_of_tmpdir
 from engine.source.text import text_rows
-from engine.source.urls import kept
 from engine.source.watch import Watch
 
 
@@ -58,9 +57,9 @@ def open_source(
         if isinstance(place, Pipe):
             place.is_kept = keeps_pipes
     found: list[Export | None] = []
-    for export, count in zip(exports, counts, strict=True):
+    for count in counts:
         among = places[len(found) : len(found) + count]
-        found += _look_at_all(kept(export), among, options, watch)
+        found += _look_at_all(among, options, watch)
     if all(export is None or export.is_empty for export in found):
         raise empty([place.name for place in places])
     readable = [export for export in found if export is not None]
@@ -80,7 +79,7 @@ def open_source(
 
 
 def _look_at_all(
-    argument: str, places: Sequence[Place], options: ReadingOptions, watch: Watch
+    places: Sequence[Place], options: ReadingOptions, watch: Watch
 ) -> list[Export | None]:
     """Find out how the files of one folder or glob are read, which are of one kind."""
     kinds = {
@@ -88,19 +87,19 @@ def _look_at_all(
         for place in places
         if place.size != 0 and (kind := kind_by_name(place.name))
     }
-    refuse_mixture(argument, kinds)
+    refuse_mixture(kinds)
     found: list[Export | None] = []
     for place in places:
         try:
             export = _look_at(place, options, watch)
         except (SourceError, UsageError):
             if place.name not in kinds:
-                refuse_mixture(argument, {**kinds, place.name: UNKNOWN})
+                refuse_mixture({**kinds, place.name: UNKNOWN})
             raise
         found.append(export)
         if export is not None and place.name not in kinds:
             kinds[place.name] = _kind(export, options)
-    refuse_mixture(argument, kinds)
+    refuse_mixture(kinds)
     return found
 
 

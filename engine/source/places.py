@@ -18,7 +18,7 @@ from engine.source.local import LocalTree, nothing_found, unreadable
 from engine.source.patterns import expand
 from engine.source.remote import RemoteFile, find_remote
 from engine.source.tape import Tape
-from engine.source.urls import file_path, is_url, kept, shown
+from engine.source.urls import file_path, is_url, shown
 
 
 class Place(Protocol):
@@ -170,7 +170,7 @@ def find_places(
     notes: list[str] = []
     counts: list[int] = []
     for export in exports:
-        found = _without_belongings(kept(export), _find(export, notes, sleep), notes)
+        found = _without_belongings(_find(export, notes, sleep), notes)
         counts.append(len(found))
         places += found
     named: set[str] = set()
@@ -184,13 +184,13 @@ def find_places(
     return places, tuple(notes), counts
 
 
-def _without_belongings(export: str, found: Sequence[Place], notes: list[str]) -> list[Place]:
+def _without_belongings(found: Sequence[Place], notes: list[str]) -> list[Place]:
     belonging = belongings([place.name for place in found])
     if belonging:
         more = f" and {len(belonging) - 1} more" if len(belonging) > 1 else ""
         notes.append(
-            f"{export}: passed over {min(belonging)}{more}: checksums, signatures or backups of "
-            "files beside them"
+            f"passed over {min(belonging)}{more}: checksums, signatures or backups of files beside "
+            "them"
         )
     return [place for place in found if place.name not in belonging]
 

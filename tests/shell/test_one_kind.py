@@ -10,6 +10,7 @@ import pytest
 
 from engine.errors import SourceError
 from engine.source import ReadingOptions, open_source
+from engine.source.folders import refuse_mixture
 
 CSV = b"user_id,c\na1,x\n"
 STALE = b"user_id,c\nz9,x\n"
@@ -53,7 +54,7 @@ def test_what_belongs_to_a_file_is_passed_over_with_a_note(name: str) -> None:
         source = open_source([export], BY_COLUMN)
         assert [uid for block in source.blocks() for uid in block.uids.to_pylist()] == ["a1"]
         [note] = source.notes
-        assert note.startswith(f"{export}: passed over d/")
+        assert note.startswith("passed over d/")
         assert note.endswith("checksums, signatures or backups of files beside them")
 
 
@@ -175,3 +176,22 @@ def test_files_that_are_named_one_by_one_may_be_of_different_kinds() -> None:
     names = ("d/e.csv", "d/f.ndjson", "d/g.parquet", "d/notes")
     assert read(*names, options=ReadingOptions()) == ["a1", "a1", "p1", "n1"]
     assert read("d/*.csv", "d/*.ndjson", "d/*.parquet") == ["a1", "a1", "p1"]
+
+
+@pytest.mark.parametrize(
+    ("names", "hint"),
+    [
+        (["e.csv", "f.txt"], "'*.csv' or '*.txt'"),
+        (["/e.csv", "/f.txt"], "'/*.csv' or '/*.txt'"),
+        (["a/e.csv", "b/f.txt"], "'**/*.csv' or '**/*.txt'"),
+        (["/a/e.csv", "/b/f.txt"], "'/**/*.csv' or '/**/*.txt'"),
+        (
+            ["s3://b/x/1/e.csv.gz", "s3://b/x/f.txt"],
+            "'s3://b/x/**/*.csv.gz' or 's3://b/x/**/*.txt'",
+        ),
+    ],
+)
+def test_the_glob_to_use_stands_where_the_files_are(names: list[str], hint: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        refuse_mixture(dict(zip(names, ("csv", "text"), strict=True)))
+    assert caught.value.hint == f"name one kind: {hint}"
