@@ -216,8 +216,9 @@ def _denied(name: str, reason: str, scheme: str) -> SourceError:
 
 
 def _hint_of_missing(schemes: Sequence[str]) -> str:
-    where = "the archive's list of files" if schemes[0] in _ARCHIVES else "the address"
-    return f"look at {where}: names in it are matched letter by letter"
+    if schemes[0] in _ARCHIVES:
+        return "look at the archive's own address, and at the names in it"
+    return "look at the address: names in it are matched letter by letter"
 
 
 def _hint_of_backend(scheme: str) -> str | None:

@@ -62,7 +62,11 @@ def unreadable(name: str, error: Exception) -> SourceError:
     if isinstance(error, FileNotFoundError):
         return SourceError(f"{name}: no such file", hint=_hint_of_missing(name))
     reason = (isinstance(error, OSError) and error.strerror) or str(error).partition("\n")[0]
-    hint = _hint_of_denied(name) if isinstance(error, PermissionError) else None
+    hint = None
+    if isinstance(error, PermissionError):
+        hint = _hint_of_denied(name)
+    elif isinstance(error, NotADirectoryError):
+        hint = "what stands before the last slash is a file"
     return SourceError(f"{name}: cannot be read ({reason})", hint=hint)
 
 
@@ -78,7 +82,7 @@ def nothing_found(path: str, passed_over: int) -> SourceError:
     folder, _ = split_at_magic(path)
     hint = f"{_shown(folder)} holds no match; `**/` looks into subfolders too"
     if not os.path.isdir(folder or "."):  # noqa: PTH112 - as written
-        hint = _hint_of_missing(folder)
+        hint = _hint_of_missing(f"{folder}.")
     elif passed_over:
         hint = f"{passed_over} names that begin with . or _ were passed over"
     return SourceError(f"{path}: no file matches", hint=hint)

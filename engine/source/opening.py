@@ -47,7 +47,9 @@ def open_source(
     as which of several columns.
     """
     places, notes = find_places(exports, sleep)
-    watch = Watch(places, lambda: find_places(exports)[0], clock, sleep)
+    pipes = {"-", *(place.name for place in places if isinstance(place, Pipe))}
+    files = [export for export in exports if export not in pipes]
+    watch = Watch(places, lambda: find_places(files)[0], clock, sleep)
     for place in places:
         if isinstance(place, Pipe):
             place.is_kept = keeps_pipes

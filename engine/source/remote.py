@@ -209,6 +209,8 @@ def find_remote(url: str) -> tuple[list[RemoteFile], int]:
     path, shown = backend.path, backend.shown
     if backend.is_http:
         return [RemoteFile(shown, path, backend, None)], 0
+    if has_magic(path) and urls.path_of(url).endswith("/"):
+        path += "/"  # Only folders match, which most backends forget.
     with backend.translated(shown):
         entries, passed_over = expand(backend, path)
     if not entries:

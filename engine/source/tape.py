@@ -5,7 +5,7 @@ import os
 import weakref
 
 from engine.source.lines import OpenFile
-from engine.source.temporary import spooled_file, told_of_tmpdir
+from engine.source.temporary import close_quietly, spooled_file, told_of_tmpdir
 
 _IN_MEMORY = 8 << 20
 """Bytes that are kept in memory; beyond it a temporary file (0600, without a name) takes them."""
@@ -17,7 +17,7 @@ class Tape:
     def __init__(self, file: OpenFile) -> None:
         self.file = file
         self.kept = spooled_file(_IN_MEMORY)
-        weakref.finalize(self, self.kept.close)
+        weakref.finalize(self, close_quietly, self.kept)
 
     def played(self, *, is_taping: bool) -> OpenFile:
         """Return the stream from its start; what it reads on is kept only where `is_taping`."""

@@ -7,7 +7,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO
 
 from engine.errors import SourceUnavailableError
@@ -17,19 +17,30 @@ _NO_FOLDER = "No usable temporary directory"
 """How Python's own message begins where no folder for temporary files is found."""
 
 
-def temporary_file() -> IO[bytes]:
-    """Open a new temporary file in the folder `TMPDIR`, which is not passed over if it is set.
+@contextmanager
+def temporary_file() -> Iterator[IO[bytes]]:
+    """Lend a new temporary file in the folder `TMPDIR`, which is not passed over if it is set.
 
     Raises `SourceUnavailableError`, which names `TMPDIR`.
     """
     with told_of_tmpdir():
-        return tempfile.TemporaryFile(dir=os.environ.get("TMPDIR") or None)
+        file = tempfile.TemporaryFile(dir=os.environ.get("TMPDIR") or None)  # noqa: SIM115 - lent below
+    try:
+        yield file
+    finally:
+        close_quietly(file)
 
 
 def spooled_file(bytes_in_memory: int) -> "tempfile.SpooledTemporaryFile[bytes]":
     """Return a file in memory that becomes a temporary one beyond `bytes_in_memory`."""
     folder = os.environ.get("TMPDIR") or None
     return tempfile.SpooledTemporaryFile(bytes_in_memory, dir=folder)
+
+
+def close_quietly(file: "IO[bytes] | tempfile.SpooledTemporaryFile[bytes]") -> None:
+    """Close a temporary file; what is not written yet is of no use to anybody."""
+    with suppress(OSError):
+        file.close()
 
 
 @contextmanager

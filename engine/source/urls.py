@@ -142,11 +142,11 @@ def _user_and_rest(scheme: str, rest: str) -> tuple[str, str]:
 
 def _http_rest(rest: str, mark: str) -> str:
     """Return host and path, and a digest of the query without signatures."""
-    rest = rest.partition("#")[0]  # It is never sent.
+    rest, _, fragment = rest.partition("#")  # The fragment is never sent.
     place, _, query = rest.partition("?")
     place = _PARAMETER.sub(_masked, place)
     if mark:
-        return f"{place}?{mark}" if query else place
+        return f"{place}?{mark}" if query or fragment else place
     names = [(part, unquote(part.partition("=")[0])) for part in query.split("&")]
     is_signed = any(_CREDENTIAL.search(name) for _, name in names)
     left = "&".join(

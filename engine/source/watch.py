@@ -17,10 +17,7 @@ YOUNG_SECONDS = 60.0
 LOOK_AGAIN_SECONDS = 3.0
 """For how long such a file is seen unchanged before its last line counts."""
 
-WRITTEN_HINT = (
-    "run the same command again once it is written; a file that is written elsewhere and then "
-    "renamed into place is never seen half-written"
-)
+WRITTEN_HINT = "run the same command again once it is written completely"
 
 
 class Watch:
@@ -64,16 +61,19 @@ class Watch:
         self.check(place)
 
     def check_all(self) -> None:
-        """Check all files, and that the export still stands for these and no others."""
+        """Check all files, and that the export still stands for these and no others.
+
+        Pipes are left out: what has passed does not change.
+        """
         try:
-            found = {place.address: place for place in self._find()}
+            found = {place.address: place for place in self._find() if place.state}
         except SourceError as error:
             if error.exit_status is not SourceError.exit_status:
                 raise
             raise ChangedWhileReadError(
                 f"the export changed while it was read: {error.message}", hint=WRITTEN_HINT
             ) from error
-        known = {place.address: place for place in self._places}
+        known = {place.address: place for place in self._places if place.state}
         for address, place in known.items():
             now = found.get(address)
             change: str | None = "it is no longer there"

@@ -1,7 +1,7 @@
 """What tests of this folder share: event loops, and a ledger whose clock is set by hand."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,18 @@ def pytest_asyncio_loop_factories(
     if item.path.name == "test_transport.py":
         loops["uvloop"] = uvloop.new_event_loop
     return loops
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """Serve S3 from moto's own HTTP server; credentials are in the environment meanwhile."""
+    pytest.importorskip("s3fs")
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - slow, and few need it
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
 
 
 @pytest.fixture

@@ -32,18 +32,13 @@ def parquet_bytes() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """Serve a bucket from moto's own HTTP server; return its endpoint."""
+def s3(s3_endpoint: str) -> str:
+    """Fill a bucket; return its server's endpoint."""
     s3fs = pytest.importorskip("s3fs")
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - slow, and only needed here
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    endpoint = "http://{}:{}".format(*server.get_host_and_port())
     files = s3fs.S3FileSystem(
         key="test",
         secret="test",
-        client_kwargs={"endpoint_url": endpoint, "region_name": "eu-west-1"},
+        client_kwargs={"endpoint_url": s3_endpoint, "region_name": "eu-west-1"},
     )
     files.mkdir("exports")
     for name, data in {
@@ -55,8 +50,7 @@ def s3() -> Iterator[str]:
         "what?.txt": b"w\n",
     }.items():
         files.pipe_file(f"exports/{name}", data)
-    yield endpoint
-    server.stop()
+    return s3_endpoint
 
 
 @pytest.fixture
