@@ -221,7 +221,7 @@ def _hint_of_missing(schemes: Sequence[str]) -> str:
     return "look at the address: names in it are matched letter by letter"
 
 
-def _hint_of_backend(scheme: str) -> str | None:
+def _hint_of_backend(scheme: str) -> str:
     if scheme == "hdfs":
         return "hdfs:// needs Java and libhdfs: JAVA_HOME, HADOOP_HOME and CLASSPATH"
-    return None
+    return "look at the address"

@@ -18,6 +18,7 @@ class Tape:
         self.file = file
         self.kept = spooled_file(_IN_MEMORY)
         weakref.finalize(self, close_quietly, self.kept)
+        weakref.finalize(self, file.close)
 
     def played(self, *, is_taping: bool) -> OpenFile:
         """Return the stream from its start; what it reads on is kept only where `is_taping`."""

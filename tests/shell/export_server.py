@@ -73,9 +73,11 @@ class ExportServer:
                 export.ranges.append(asked)
                 status = export.answer or export.answers.get(export.gets, 206 if asked else 200)
                 body, span = export.part(asked)
+                if not body:
+                    status = 416
                 if status >= 400:
                     body, span = b"", ""
-                self._head(status if body or not asked else max(status, 416), len(body), span)
+                self._head(status, len(body), span)
                 kept = export.breaks.get(export.gets)
                 self.wfile.write(body[:kept])
                 self.close_connection = kept is not None
