@@ -17,11 +17,11 @@ import aiohttp
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from export_server import ExportServer
 
 from engine.errors import CohortSyncError, ExitStatus, SourceError, SourceUnavailableError
 from engine.source import ReadingOptions, Source, open_source
 from engine.source.failures import source_error
+from export_server import ExportServer
 
 COLUMN = ReadingOptions(column="uid")
 UIDS = [f"user{number:020}" for number in range(250_000)]
