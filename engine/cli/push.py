@@ -154,7 +154,7 @@ def resume(
         )
     except SourceError as error:
         if error.exit_status is ExitStatus.USAGE:
-            error.hint = f"{error.hint}; {_WHERE_HINT}" if error.hint else _WHERE_HINT
+            error.hint = f"{_WHERE_HINT}; {error.hint}" if error.hint else _WHERE_HINT
         raise
     if identity_of(key_of(request, settings)) != found.identity:
         raise UsageError(

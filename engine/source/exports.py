@@ -66,21 +66,24 @@ class ExportSource:
     def blocks(self) -> Iterator[Block]:
         """Read every file from its start, in order. See `Source.blocks`.
 
-        A block is released once the next one has been read, or the end of its file has been
-        checked: of a file that changes meanwhile, the cut-off record at its end is never seen.
+        A block of files is released once the next one has been read, or the end of its file has
+        been checked: of a file that changes meanwhile, the cut-off record at its end is never seen.
+        What passes through a pipe does not change, and is released at once.
         """
+        holds_back = any(export.place.state for export in self._exports)
         held: Block | None = None
         planned = 0
         skipped: Counter[str] = Counter()
         try:
             for block in self._read_all():
-                if held is not None:
-                    yield held
-                held = block
                 planned += len(block.uids)
                 if not planned:
-                    for rows in block.skipped:
-                        skipped[rows.reason] += rows.count
+                    skipped.update(_reasons(block))
+                if held is not None:
+                    yield held
+                held = block if holds_back else None
+                if not holds_back:
+                    yield block
         except ChangedWhileReadError:
             raise
         except SourceError:
@@ -135,6 +138,13 @@ class ExportSource:
             if place.is_quick_to_check:
                 self._watch.check(place)
             yield rows
+
+
+def _reasons(block: Block) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for rows in block.skipped:
+        counts[rows.reason] = counts.get(rows.reason, 0) + rows.count
+    return counts
 
 
 def empty(

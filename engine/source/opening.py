@@ -47,8 +47,9 @@ def open_source(
     as which of several columns.
     """
     places, notes = find_places(exports, sleep)
-    pipes = {"-", *(place.name for place in places if isinstance(place, Pipe))}
-    files = [export for export in exports if export not in pipes]
+    pipes = [place for place in places if isinstance(place, Pipe) and place.state is None]
+    names = {name for pipe in pipes for name in (pipe.name, pipe.address)}
+    files = [export for export in exports if export not in names]
     watch = Watch(places, lambda: find_places(files)[0], clock, sleep)
     for place in places:
         if isinstance(place, Pipe):

@@ -41,7 +41,7 @@ class Place(Protocol):
 
     @property
     def state(self) -> FileState | None:
-        """What it was found as; None for a pipe, which passes once."""
+        """What it was found as; None for a pipe."""
 
     @property
     def is_quick_to_check(self) -> bool:
@@ -88,13 +88,14 @@ class LocalFile:
 
 
 class Pipe:
-    """Standard input, or a named pipe: bytes that pass once.
+    """Standard input, or a named pipe: bytes that pass once, and so do not change.
+
+    Standard input may be redirected from a file, which can.
 
     The first `open` is for a look at the start; the second one sees that start again and goes on.
     Once `is_kept` is set, all that passes is kept, and it can be opened ever again.
     """
 
-    is_quick_to_check = False
     is_seekable = False
 
     def __init__(self, name: str, address: str) -> None:
@@ -102,13 +103,15 @@ class Pipe:
         self.address = address
         self.size = None
         self.written_utc_ns = None
-        self.state = None
+        self.state = _state_of_redirected() if address == "-" else None
+        self.is_quick_to_check = self.state is not None
         self.is_kept = False
         self._tape: Tape | None = None
         self._opened = 0
 
-    def look(self) -> None:
-        """Return nothing: what has passed does not change."""
+    def look(self) -> FileState | None:
+        """Return what a redirected file is now; None for a pipe, as what has passed is past."""
+        return None if self.state is None else _state_of_redirected()
 
     def open(self) -> OpenFile:
         """Open the pipe. Raises `SourceError` if what has passed was not kept."""
@@ -121,6 +124,15 @@ class Pipe:
         if self._opened == 2:  # noqa: PLR2004 - the look was the first
             return self._tape.played(is_taping=False)
         raise SourceError(f"{self.name}: a pipe can be read only once")
+
+
+def _state_of_redirected() -> FileState | None:
+    """Return the state of the file that standard input is redirected from, None for a pipe."""
+    try:
+        status = os.fstat(sys.stdin.fileno())
+    except (AttributeError, ValueError, OSError):  # None, closed, or a test's stand-in
+        return None
+    return FileState.of_status(status) if stat.S_ISREG(status.st_mode) else None
 
 
 def _unbuffered(path: str) -> OpenFile:

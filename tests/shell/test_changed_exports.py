@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -10,11 +11,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from export_server import ExportServer
 
 from engine.clock import Stamp
 from engine.errors import ChangedWhileReadError, ExitStatus
 from engine.source import ReadingOptions, Source, open_source
+from export_server import ExportServer
 
 UIDS = [f"user{number:09}" for number in range(230_000)]
 COLUMN = ReadingOptions(column="uid")
@@ -166,6 +167,29 @@ def test_a_file_changed_between_two_looks_is_told(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Path, "open", growing)
     with pytest.raises(ChangedWhileReadError):
         open_source(["e.csv"], COLUMN)
+
+
+@pytest.mark.parametrize("change", [truncate, overwrite, append])
+def test_a_file_that_standard_input_is_redirected_from_is_checked_too(
+    change: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write("e.csv", csv(UIDS))
+    with path.open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        source = open_source(["-"], ReadingOptions(format="csv"))
+        drain(source, lambda: change(path), after=1)
+
+
+def test_what_passes_through_a_pipe_is_released_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"a-long-uid-1\na-long-uid-2\n")
+    with os.fdopen(reading) as stdin, os.fdopen(writing, "wb"):
+        monkeypatch.setattr(sys, "stdin", stdin)
+        source = open_source(["-"], ReadingOptions(format="text"))
+        assert next(source.blocks()).uids.to_pylist() == [
+            "a-long-uid-1",
+            "a-long-uid-2",
+        ]
 
 
 # A last line without an end

@@ -69,7 +69,7 @@ def test_an_export_that_changes_while_it_is_read_ends_with_2_and_accounts(
     ended = night.run(command, str(path), *TARGET)
     assert (ended.status, ended.document["status"]) == (2, "source_failed")
     assert "changed while it was read" in ended.document["reason"]
-    assert_balanced(ended.document)
+    assert ended.document["rows"]["read"] == 0
     assert api.received() == 0
 
 
