@@ -17,7 +17,7 @@ _BACKENDS = {
     **dict.fromkeys(("http", "https"), ("'fsspec[http]'", "http")),
 }
 """The package that opens a scheme, and the extra of ours that installs it."""
-_CONNECT_SECONDS, _SILENCE_SECONDS = 30, 60
+_CONNECT_SECONDS, _SILENCE_SECONDS = 10, 30
 
 
 class Backend:

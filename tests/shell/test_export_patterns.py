@@ -170,7 +170,7 @@ def test_what_a_pattern_stands_for(case: Case, where: str, request: pytest.Fixtu
         assert caught.value.exit_status is ExitStatus.USAGE
         assert caught.value.hint
         return
-    places, notes = find_places([export])
+    places, notes, _ = find_places([export])
     assert [place.name for place in places] == [f"{root}/{file}" for file in case.files]
     assert [f"passed over {case.passed_over} names" in note for note in notes] == (
         [True] if case.passed_over else []
