@@ -202,6 +202,7 @@ _CODECS |= {"utf-16-be": "UTF-16BE"}
 _BOMS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32"}
 _BOMS |= {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _CONTROLS = bytes({*range(32), 127} - set(b"\t\n\v\f\r"))
+_NUL_SEPARATED = re.compile(rb"[ -~]{2,}+(\0[ -~]{2,}+)*+\0[ -~]*+")
 _ALPHABETS_END = "\u0800"
 """Where no byte is zero, other characters would be seen in text that only has separators."""
 _MANY_CONTROLS = 0.05
@@ -242,6 +243,8 @@ def _binary(data: bytes) -> Foreign:
     """Say what kind of binary content it is that no first bytes name."""
     if _is_tar(data):
         return Foreign("is a tar archive, which cannot be read", _ARCHIVE)
+    if b"\n" not in data and _NUL_SEPARATED.fullmatch(data):
+        return Foreign("has NUL between its lines", "convert it: tr '\\0' '\\n' < FILE")
     for codec, name in _CODECS.items():
         text = _decoded(data, codec)
         if text and _is_readable(text) and (0 in data or max(text) < _ALPHABETS_END):

@@ -32,8 +32,7 @@ _PARQUET = b"PAR1"
 _TELLING = {b"\t": "tsv", b",": "csv", b"{": "ndjson"}
 _QUOTED = re.compile(rb'"[^"]*"')
 _ERROR_FIELDS = {"error", "errors", "fault", "exception", "errorcode", "errormessage"}
-_ERROR_FIELDS |= {"error_code", "error_message", "error_description"}
-_STATUS_FIELDS = {"code", "status", "statuscode", "documentation_url", "requestid", "__type"}
+_ERROR_FIELDS |= {"error_code", "error_message", "error_description", "message", "detail"}
 
 
 def format_of(name: str, head: Head, options: ReadingOptions) -> Format:
@@ -153,8 +152,7 @@ def _is_record(found: Mapping[str, Any] | None, options: ReadingOptions) -> bool
         return False
     if options.column is not None and has_field(found, options.column):
         return True
-    fields = {key.lower() for key, value in found.items() if value}
-    return not fields & _ERROR_FIELDS and not ("message" in fields and fields & _STATUS_FIELDS)
+    return not _ERROR_FIELDS & {key.lower() for key, value in found.items() if value}
 
 
 def _refuse_bare_returns(name: str, text: bytes, format_: Format) -> None:

@@ -159,6 +159,7 @@ BINARY: Mapping[str, Callable[[], bytes]] = {
     "is binary": lambda: b"a1\na2\0\0\0\0",
     "is binary ": lambda: b"a1\n" * 1000 + b"\0" * 500,
     "is binary  ": lambda: b"\x01\x02\x03\xff\xfe\x80abc\xff",
+    "NUL between its lines": lambda: b"a1\0a2\0a3\0",
     "control characters": lambda: b"a1\x01IN\x012024\na2\x01GB\x012025\n",
     "control characters ": lambda: b"\x1b[32ma1\x1b[0m\n\x1b[32ma2\x1b[0m\n",
 }
@@ -207,6 +208,8 @@ TEXT: Mapping[str, bytes] = {
     "an error message in JSON": b'{"error": {"code": 403, "message": "denied"}}',
     "an error message in JSON ": b'{\n  "error": "access denied"\n}\n',
     "an error message in JSON  ": b'{"message":"Forbidden","status":403}\n',
+    "an error message in JSON    ": b'{"message":"Forbidden"}',
+    "an error message in JSON     ": b'{"detail":"Not Found"}\n',
     "an error message in JSON   ": b'{"errors":[{"message":"no"}],"data":null}\n',
 }
 
