@@ -84,11 +84,12 @@ class Place:
     def of(cls, state: Path, endpoint: Endpoint, workspace: str) -> Self:
         """Return the place for a workspace at an endpoint, one for all spellings of that.
 
-        A ledger of an older version may stand under another spelling, and stays there.
+        The folder of an older version may have another spelling, and keeps it: so a ledger that was
+        lost from it is missed there.
         """
         for spelling in (endpoint.url, endpoint.identity, *endpoint.other_spellings):
             folder = ledger_folder(state, spelling, workspace)
-            if os.path.exists(folder / LEDGER_NAME):  # noqa: PTH110 - no error where it is unreadable
+            if os.path.isdir(folder):  # noqa: PTH112 - no error where it is unreadable
                 return cls(folder, spelling)
         return cls(ledger_folder(state, endpoint.identity, workspace), endpoint.identity)
 
