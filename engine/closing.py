@@ -277,11 +277,13 @@ class _Ending:
 
     def unaccounted(self) -> CohortSyncError:
         """Return the error of a run whose accounts cannot be read."""
-        stop = self._stopped()
-        error = CohortSyncError(stop.reason or "the accounts cannot be read", hint=stop.hint)
-        error.exit_status = stop.exit_status
+        error = self.stop.error if self.stop and not self.bug else None
+        if error is None:
+            end = self._stopped()
+            error = CohortSyncError(end.reason or "the accounts cannot be read", hint=end.hint)
+            error.exit_status = end.exit_status
+            error.__cause__ = self.bug or self.first
         error.run = self._run.state.name if self._run.state else None
-        error.__cause__ = self.bug or self.first
         return error
 
 

@@ -66,7 +66,7 @@ def _expected(command: Callable[..., Any], name: str) -> str:
     noun = {int: "a whole number", float: "a number", Path: "a path"}.get(annotation, "text")
     least, most = getattr(bounds, "min", None), getattr(bounds, "max", None)
     if least is not None and most is not None:
-        return f"{noun} from {least:g} to {most:g}"
+        return f"{noun} from {least:,.15g} to {most:,.15g}"
     if least is not None:
-        return f"{noun} of at least {least:g}"
-    return noun if most is None else f"{noun} of at most {most:g}"
+        return f"{noun} of at least {least:,.15g}"
+    return noun if most is None else f"{noun} of at most {most:,.15g}"

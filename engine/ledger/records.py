@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from engine.clock import Stamp
 from engine.cohort import Action, Cohort, Leg
 from engine.delivery.outcome import BatchState
-from engine.source.files import SourceFile
 
 if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
     from engine.batch import SkippedRows
+    from engine.source.files import SourceFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Command:
     exports: Sequence[str]
     reading: Mapping[str, Any]
     sizes: Mapping[str, int | None]
-    files: Sequence[SourceFile] = ()
+    files: "Sequence[SourceFile]" = ()
 
 
 @dataclass(frozen=True, slots=True)

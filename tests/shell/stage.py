@@ -281,6 +281,7 @@ class Stage:
         connection.execute("PRAGMA synchronous = OFF")  # Nobody pulls the plug on a stage.
         ledger = Ledger.__new__(Ledger)
         ledger._clock, ledger.path = clock, self.path
+        ledger._found = self.path.stat()
         writer = InlineWriter(connection, error)
         ledger._writer = writer  # type: ignore[assignment] - plays the writer's part
         with closing(connection):

@@ -122,7 +122,7 @@ def test_files_in_archives_are_read(zipped: str) -> None:
     source = open_source([f"zip://::{zipped}"], COLUMN)
     assert uids(source) == ["a1", "b1"]
     assert list(source.sizes) == [f"zip://a.csv::{zipped}", f"zip://d/b.csv::{zipped}"]
-    assert abs((source.written_utc_ns or 0) - Path(zipped).stat().st_mtime_ns) < 2000
+    assert abs((source.files[0].written_utc_ns or 0) - Path(zipped).stat().st_mtime_ns) < 2000
 
 
 # Over http
@@ -218,7 +218,7 @@ def test_parquet_is_read_from_any_http_server(
     server.knows_ranges, server.knows_head = ranges, head
     source = open_source([server.url.replace(".csv", ".parquet")], COLUMN)
     assert uids(source) == UIDS
-    assert source.written_utc_ns == 1_795_486_200 * 10**9
+    assert source.files[0].written_utc_ns == 1_795_486_200 * 10**9
 
 
 # Whatever else is raised

@@ -183,8 +183,7 @@ def test_what_a_pattern_stands_for_in_a_store_is_read_with_its_sizes_and_times(s
     read = [uid for block in source.blocks() for uid in block.uids.to_pylist()]
     assert [f"{s3}/{uid}" for uid in read] == names
     assert source.sizes == {f"{s3}/{uid}": len(uid) + 1 for uid in read}
-    assert source.written_utc_ns is not None
-    assert source.oldest_utc_ns is not None
+    assert all(file.written_utc_ns is not None for file in source.files)
 
 
 def test_patterns_of_this_machine_follow_links_that_they_match(tmp_path: Path) -> None:

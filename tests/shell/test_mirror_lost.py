@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from bookkeeping import rows
-from far_side import Play
+from far_side import Play, failure
 from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 from test_mirror_moving import adopt, reconcile
 from test_mirror_order import snapshots
@@ -333,7 +333,9 @@ def test_an_older_export_that_was_let_through_sets_the_mark(cohort: Cohort) -> N
 
 
 def test_a_night_that_the_api_refused_is_no_measure(cohort: Cohort) -> None:
-    cohort.far_side.script = lambda _: Play(401, applied_after=None)
+    cohort.far_side.script = lambda _: Play(
+        401, failure("App Secret key mismatch."), applied_after=None
+    )
     refused = cohort.commands.mirror([A, B], written_utc_ns=BOOT_UTC_NS + 9)
     assert refused.exit_status is ExitStatus.REFUSED
     cohort.far_side.script = lambda _: Play()

@@ -13,6 +13,7 @@ import pytest
 from engine import signals
 from engine.cli.running import StopSignals
 from engine.sending import StopSwitch
+from records import records
 
 ROOT = Path(__file__).resolve().parents[2]
 EACH = pytest.mark.parametrize("number", signals.STOPS)
@@ -53,7 +54,8 @@ def test_outside_a_run_it_ends_the_process_with_a_line_and_75(
         signal.raise_signal(number)
     told = capfd.readouterr()
     reason = f"{number.name} received while no run was under way"
-    assert told.err == f"error: {reason}\n"
+    [said] = records(told.err)
+    assert (said["event"], said["text"], said["exit_status"]) == ("error", reason, "75")
     if as_json:
         document = json.loads(told.out)
         assert (document["exit_status"], document["reason"]) == (75, reason)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -38,7 +39,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     [
         (["push"], "needs EXPORT", "push --help`"),
         (["push", "x"], "needs --cohort-id", "push --help`"),
-        (["push", "x", *COHORT, "--wait", "-1"], "--wait should be a number of at least 0", "push"),
+        (
+            ["push", "x", *COHORT, "--wait", "-1"],
+            "a number from 0 to 31,536,000",
+            "push",
+        ),
         (["push", "x", *COHORT, "--wait", "soon"], "--wait should be a number", "push"),
         (["push", "x", *COHORT, "--wait", "nan"], "--wait should be a number", "push"),
         (["push", "x", *COHORT, "--wait="], "--wait should be a number", "push"),
@@ -53,7 +58,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         (["runs", "more", "words"], "takes no further argument: more words", "runs --help`"),
         (["snapshot"], "needs a command: list, verify, export", "snapshot --help`"),
         (["snapshot", "lost"], "has no command lost", "did you mean `cohortsync snapshot list`?"),
-        (["apply", "p", "--first", "0"], "--first should be a whole number of at least 1", "apply"),
+        (
+            ["apply", "p", "--first", "0"],
+            "from 1 to 1,000,000,000,000",
+            "apply",
+        ),
         (["apply", "p", "--first", "1.5"], "--first should be a whole number", "apply"),
         (["apply"], "needs PLAN", "apply --help`"),
         (["rollback", "--cohort-id", "c"], "needs --to", "rollback --help`"),
@@ -65,7 +74,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         (["why", "--cohort-id", "c"], "needs UID", "why --help`"),
         (["show"], "needs RUN", "show --help`"),
         (["emulator", "--port", "http"], "--port should be a whole number", "emulator --help`"),
-        (["demo", "--uids", "0"], "--uids should be a whole number of at least 1", "demo --help`"),
+        (
+            ["demo", "--uids", "0"],
+            "from 1 to 1,000,000,000",
+            "demo --help`",
+        ),
         (["--flag"], "has no option --flag", "cohortsync --help`"),
     ],
 )
@@ -89,9 +102,14 @@ def test_with_json_it_is_a_document_too(run: Ran) -> None:
     assert record(stderr.removesuffix("\n"))["text"] == document["reason"]
 
 
-def test_words_from_outside_forge_no_line(run: Ran) -> None:
+def test_words_from_outside_forge_no_line(run: Ran, tmp_path: Path) -> None:
     hostile = "x\nerror: \x1b[2J\u2028\u202e\x85y"
-    for words in ([hostile], ["runs", hostile], ["show", hostile], [f"--{hostile}"]):
+    for words in (
+        [hostile],
+        ["runs", hostile],
+        ["show", hostile, "--state", str(tmp_path)],
+        [f"--{hostile}"],
+    ):
         status, _, stderr = run(*words)
         assert status == 2
         [line] = stderr.splitlines()

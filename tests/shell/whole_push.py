@@ -129,7 +129,7 @@ class Writer:
             value = function(self._connection)
             self._life.reach(f"inside {name}")
             self._connection.execute("COMMIT")
-        except Exception as error:
+        except BaseException as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             failure = failure_of(error, self._connection, self._path)
