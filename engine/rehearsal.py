@@ -16,9 +16,9 @@ from engine.cohort import Envelope
 from engine.config import Config
 from engine.errors import EmptyExportError, ExitStatus, ExportChangedError
 from engine.ledger import changes, following
-from engine.ledger.access import ledger_in
+from engine.ledger.access import file_size, refuse_emptied
 from engine.ledger.batches import known_batches
-from engine.ledger.place import holder_of, refuse_unwritable
+from engine.ledger.place import LEDGER_NAME, holder_of, refuse_unwritable
 from engine.ledger.reader import LedgerReader
 from engine.ledger.records import CohortKey
 from engine.ledger.schema import open_blank
@@ -99,7 +99,9 @@ async def _check_state(
 @contextmanager
 def _ledger_in(folder: Path) -> Iterator[Connection]:
     """Lend the ledger to read from, or a blank one where there is none."""
-    if (path := ledger_in(folder)) is not None:
+    path = folder / LEDGER_NAME
+    refuse_emptied(path)
+    if file_size(path):
         with reading(path) as ledger:
             yield ledger
         return

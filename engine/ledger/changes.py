@@ -26,7 +26,6 @@ from engine.ledger.records import (
     SittingSettings,
 )
 from engine.ledger.totals import store
-from engine.source.urls import kept
 
 if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
     from engine.batch import SkippedRows, UidlessRows
@@ -123,6 +122,8 @@ def insert_run(
     now: int,
 ) -> RunState:
     """Enter a run, and the process that begins it."""
+    from engine.source.urls import kept  # noqa: PLC0415 - large; see above
+
     started = datetime.fromtimestamp(now / 1e9, UTC)
     name = f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     cursor = connection.execute(

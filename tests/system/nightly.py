@@ -48,6 +48,12 @@ class Ended:
         return records(self.log)
 
     @property
+    def told(self) -> tuple[int, str, list[dict[str, str]]]:
+        """All that it told, but for the times in its log: equal for the same command."""
+        untimed = [{**record, "time": ""} for record in self.records]
+        return self.status, self.stdout, untimed
+
+    @property
     def document(self) -> dict[str, Any]:
         """The JSON document on stdout, where nothing else may stand."""
         document: dict[str, Any] = json.loads(self.stdout)

@@ -59,21 +59,13 @@ def test_the_name_of_a_folder_is_only_a_name(night: Night, api: Emulator, name: 
     walk(night, api, (name,))
 
 
-def test_a_state_folder_need_not_be_utf_8(night: Night, api: Emulator) -> None:
+def test_a_state_folder_that_is_not_utf_8_is_refused(night: Night) -> None:
+    write(night, "ids.txt", 0, 10)
     state = ("--state", os.fsdecode(os.fsencode(night.folder) + b"/st\xffte"))
-    for bounds in ((0, 10), (5, 15)):
-        uids = write(night, "ids.txt", *bounds)
-        night.configure(mirror={"settle_seconds": 0.0})
-        succeed(night, "mirror", "ids.txt", *TARGET, *state)
-        assert set(api.members()) == uids
-    file = os.fsdecode(b"carri\xffd.parquet")
-    for command in (
-        *(("snapshot", "list"), ("snapshot", "verify"), ("snapshot", "export", file)),
-        *(("snapshot", "import", file), ("why", "u003")),
-    ):
-        succeed(night, *command, *COHORT_ID, *state)
-    for command in (("runs",), ("resume",), ("check",)):
-        succeed(night, *command, *state)
+    for command in (("mirror", "ids.txt", *TARGET), ("push", "ids.txt", *TARGET), ("runs",)):
+        ended = night.run(*command, *state)
+        assert ended.status == 2
+        assert "not valid UTF-8" in ended.stderr
 
 
 def walk(night: Night, api: Emulator, names: tuple[str, ...]) -> None:

@@ -28,7 +28,7 @@ def night(tmp_path: Path, emulate: Callable[..., Emulator]) -> Iterator[Night]:
     folder = tmp_path / f"f{HOSTILE}older"
     folder.mkdir()
     begun = Night(folder, api.url)
-    begun.configure(workspace={"partner": NAME}, mirror={"settle_seconds": 0})
+    begun.configure(mirror={"settle_seconds": 0})
     rows = [json.dumps({"id\u202e": uid}) for uid in UIDS]
     (folder / f"e{HOSTILE}{CONTROLS}\n.ndjson").write_text("\n".join(rows) + "\n{broken\u2028}\n")
     yield begun

@@ -103,8 +103,7 @@ def test_what_was_written_together_is_mirrored_and_lifted_for_one_run(night: Nig
 
 @pytest.mark.parametrize("command", ["compare", "adopt", "reconcile"])
 def test_a_command_that_reads_a_list_says_which_files(night: Night, command: str) -> None:
-    allowed = ("--allow", "spread") if command == "reconcile" else ()
-    # `--reason` belongs to it as soon as the command keeps one.
+    allowed = ("--allow", "spread", "--reason", "tried") if command == "reconcile" else ()
     found = night.run("snapshot", command, "exports/", *COHORT_ID, "--json", *allowed)
     assert found.status == 0, found.stderr
     document = json.loads(found.stdout)

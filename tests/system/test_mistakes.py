@@ -206,8 +206,8 @@ def test_what_only_reading_can_tell_ends_the_run(night: Night, api: Emulator, na
     [
         ("show x --json --csv", "exclude each other"),
         ("rejects x --json --csv", "exclude each other"),
-        ("show x --json", "no run x"),
-        ("resume x --json", "no run x"),
+        ("show x --json", "is not there"),
+        ("resume x --json", "is not there"),
         ("runs --json --config nowhere.toml", "nowhere.toml"),
         ("check --json --state", "--state"),
         ("tidy --json", "tidy"),

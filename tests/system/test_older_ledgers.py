@@ -43,13 +43,15 @@ def test_every_look_at_an_older_ledger_is_right_and_changes_nothing(
     # Version 1 knows of no mirror.
     run = live(night, with_mirror=version > 1)
     commands = looks(run)
-    told = {name: night.run(*command) for name, command in commands.items()}
-    assert {told[name].status for name in ("runs", "show", "rejects", "resume")} == {0}
     [path] = night.ledger_files()
+    with closing(sqlite3.connect(path)) as ledger, ledger:
+        ledger.execute("DELETE FROM file")  # Older versions do not know which files a run read.
+    told = {name: night.run(*command).told for name, command in commands.items()}
+    assert {told[name][0] for name in ("runs", "show", "rejects", "resume")} == {0}
     downgrade(path, version)
     before = contents(night.folder / "state")
     for name, command in commands.items():
-        assert night.run(*command) == told[name], name
+        assert night.run(*command).told == told[name], name
         assert contents(night.folder / "state") == before, name
     checked = night.run("check", "--json")
     assert checked.status == 0

@@ -34,7 +34,7 @@ class Past:
         plan = night.run("plan", "first.txt", *target(COHORT), *LIFT, "--json").document["run"]
         self.looks = looks(run)
         self.works = works(plan)
-        self.said = {name: night.run(*command) for name, command in self.looks.items()}
+        self.said = {name: night.run(*command).told for name, command in self.looks.items()}
 
     @property
     def ledger(self) -> Path:
@@ -111,7 +111,7 @@ def test_a_look_is_right_or_refused_where_a_file_beside_the_ledger_may_not_be_re
     with another_user():
         for name, command in past.looks.items():
             ended = past.night.run(*command)
-            if ended != past.said[name]:
+            if ended.told != past.said[name]:
                 if name == "snapshot verify":  # It lists what is wrong with each.
                     assert ended.status == 2
                     assert "cannot be" in ended.stdout
@@ -149,7 +149,7 @@ def test_a_state_that_may_be_read_but_not_written_can_be_looked_at(past: Past) -
         before = contents(state)
         with another_user():
             for name, command in past.looks.items():
-                assert past.night.run(*command) == past.said[name], name
+                assert past.night.run(*command).told == past.said[name], name
             for name, command in past.works.items():
                 assert_refused(past.night.run(*command), name)
         assert contents(state) == before
