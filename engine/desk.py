@@ -1,7 +1,7 @@
 """What all work on one mirrored cohort shares: its lock, its ledger and its snapshots."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -53,16 +53,20 @@ class Desk:
                 compute=self._compute,
             )
             workspace = config.workspace
-            with (
-                closing(store),
-                announced(workspace.endpoint.identity, workspace.id, config.state_dir) as others,
-            ):
-                for other in others:
-                    self.note(
-                        f"warning: {other}: the two do not share the ceiling; give both the same "
-                        "state folder"
-                    )
-                yield ledger, store
+            try:
+                with announced(
+                    workspace.endpoint.identity, workspace.id, config.state_dir
+                ) as others:
+                    for other in others:
+                        self.note(
+                            f"warning: {other}: the two do not share the ceiling; give both the "
+                            "same state folder"
+                        )
+                    yield ledger, store
+            finally:
+                # What stays behind is removed by a later run. It must not hide how this one ended.
+                with suppress(Exception):
+                    store.close()
 
     async def _compute(self, work: Callable[[Interruption], T]) -> T:
         return await compute_or_stop(work, self.switch, minds_earlier=False)
