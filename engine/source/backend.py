@@ -142,7 +142,8 @@ class Backend:
 
     def _enter(self, folder: str, path: str, info: dict[str, Any]) -> None:
         """Enter a file below a folder, and the folders between them."""
-        *between, _ = _entry(folder, path, info).name.split("/")
+        # A store's key may have two slashes in a row: a folder without a name, as on a disk none.
+        *between, _ = (part for part in _entry(folder, path, info).name.split("/") if part)
         for name in between:
             inner = f"{folder}/{name}" if folder else name
             if inner not in self._deep:

@@ -9,6 +9,7 @@ import socket
 import ssl
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from http import HTTPStatus
@@ -52,6 +53,7 @@ _UNREACHED = frozenset(
     {"EndpointConnectionError", "ClientConnectorDNSError", "ClientConnectorError"}
 )
 """Names of exceptions that mean: no connection; what is behind them tells more, if it is known."""
+_INVALID_URLS = frozenset({"InvalidURL", "InvalidUrlClientError", "NonHttpUrlClientError"})
 _FTP_REPLIES = frozenset({"error_perm", "error_temp", "error_reply", "error_proto"})
 _FTP_NOT_LOGGED_IN, _FTP_NO_FILE, _FTP_FINAL = 530, 550, 500
 _AGAIN = "run the same command again later"
@@ -83,7 +85,7 @@ def source_error(name: str, error: BaseException, schemes: Sequence[str]) -> Sou
     if any(isinstance(cause, PermissionError) for cause in causes):
         return _denied(name, "permission denied", scheme)
     number = next((c.errno for c in causes if isinstance(c, OSError) and c.errno), None)
-    reason = os.strerror(number) if number else type(error).__name__
+    reason = os.strerror(number) if number else f"what opens {scheme}:// cannot open it"
     return SourceError(f"{name}: cannot be read ({reason})", hint=_hint_of_backend(scheme))
 
 
@@ -114,7 +116,7 @@ def _by_kind(name: str, error: BaseException, scheme: str) -> SourceError | None
         return copy_failed(error)
     if type(error).__name__ in _FTP_REPLIES:
         return _by_ftp_reply(name, str(error)[:3])
-    return _by_connection(name, error, scheme) or _by_content(name, error, scheme)
+    return _by_content(name, error, scheme) or _by_connection(name, error, scheme)
 
 
 def _by_ftp_reply(name: str, code: str) -> SourceError:
@@ -174,12 +176,22 @@ def _by_connection(name: str, error: BaseException, scheme: str) -> SourceError 
 
 def _by_content(name: str, error: BaseException, scheme: str) -> SourceError | None:
     if isinstance(error, (zipfile.BadZipFile, tarfile.ReadError, zipfile.LargeZipFile)):
+        return _damaged(name)
+    kind = type(error).__name__
+    is_cut = isinstance(error, EOFError) and scheme == "file"
+    if is_cut or isinstance(error, zlib.error) or kind == "LZMAError":
+        return _damaged(name)
+    if isinstance(error, RuntimeError) and "encrypted" in str(error):
+        return SourceError(f"{name}: the archive is encrypted", hint="decrypt it first")
+    if kind in _INVALID_URLS:
+        return SourceError(f"{name}: is not a valid URL", hint="look at host and port")
+    if kind == "TooManyRedirects":
         return SourceError(
-            f"{name}: the archive is damaged, or none", hint="fetch or make it again"
+            f"{name}: the server redirects without an end", hint="look at the address"
         )
-    if type(error).__name__ in _NO_CREDENTIALS:
+    if kind in _NO_CREDENTIALS:
         return _denied(name, "no credentials for it were found", scheme)
-    if type(error).__name__ == "FileExpired":
+    if kind == "FileExpired":
         return _by_status(name, _CHANGED, scheme)
     return None
 
@@ -196,6 +208,10 @@ def _status_of(error: BaseException) -> int | None:
         if isinstance(status, int) and not isinstance(status, bool) and 300 <= status < 600:  # noqa: PLR2004 - statuses of answers
             return status
     return None
+
+
+def _damaged(name: str) -> SourceError:
+    return SourceError(f"{name}: the archive is damaged, or none", hint="fetch or make it again")
 
 
 def _unavailable(name: str, reason: str) -> SourceUnavailableError:

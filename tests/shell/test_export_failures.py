@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -274,7 +275,7 @@ RAISED: list[tuple[Exception, int, str]] = [
     (Answered(status=429), 75, "429"),
     (Answered(status_code=500), 75, "500"),
     (Answered(code=403), 2, "403"),
-    (Answered(code=7), 2, "Answered"),
+    (Answered(code=7), 2, "what opens"),
     (named("NoCredentialsError"), 2, "no credentials"),
     (named("DefaultCredentialsError"), 2, "no credentials"),
     (CERTIFICATE, 2, "certificate is not trusted"),
@@ -290,9 +291,13 @@ RAISED: list[tuple[Exception, int, str]] = [
     (OSError(errno.EDQUOT, "SECRET"), 75, "TMPDIR"),
     (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in"), 75, "TMPDIR"),
     (OSError(errno.EIO, "SECRET"), 2, "Input/output error"),
-    (OSError("SECRET"), 2, "OSError"),
-    (RuntimeError("SECRET"), 2, "RuntimeError"),
-    (KeyError("SECRET"), 2, "KeyError"),
+    (OSError("SECRET"), 2, "what opens"),
+    (RuntimeError("SECRET"), 2, "what opens"),
+    (KeyError("SECRET"), 2, "what opens"),
+    (RuntimeError("File SECRET is encrypted"), 2, "encrypted"),
+    (zlib.error("SECRET"), 2, "the archive is damaged"),
+    (caused(FileNotFoundError("SECRET"), named("InvalidURL")), 2, "not a valid URL"),
+    (caused(FileNotFoundError("SECRET"), named("TooManyRedirects")), 2, "redirects"),
 ]
 
 

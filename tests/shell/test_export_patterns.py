@@ -200,3 +200,15 @@ def test_patterns_of_this_machine_follow_links_that_they_match(tmp_path: Path) -
     assert found("by/*/a.csv") == [f"{tmp_path}/by/link/a.csv"]
     with pytest.raises(SourceError, match="no file matches"):
         found("by/**")
+
+
+def test_two_slashes_in_a_key_are_a_folder_without_a_name(s3: str) -> None:
+    s3fs = pytest.importorskip("s3fs")
+    files = s3fs.S3FileSystem(skip_instance_cache=True)
+    files.mkdir("slashes")
+    for name in ("a.csv", "d//e.csv", "d/f.csv"):
+        files.call_s3("put_object", Bucket="slashes", Key=name, Body=b"x\n")
+    root = s3.replace("patterns", "slashes")
+    names = [f"{root}/{name}" for name in ("a.csv", "d//e.csv", "d/f.csv")]
+    for pattern in (root, f"{root}/", f"{root}/**", f"{root}/**/*.csv"):
+        assert sorted(place.name for place in find_places([pattern])[0]) == names
