@@ -7,9 +7,9 @@ when the work fails, when the snapshot cannot be moved, and when the program its
 import asyncio
 import errno
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from engine.delivery.stop import Stop
 from engine.errors import (
@@ -29,7 +29,9 @@ from engine.ledger.schema import NONSENSE, check_content
 from engine.pacing import PaceRecord
 from engine.report.accounts import Accounts, account
 from engine.report.result import RunResult
-from engine.source.files import SourceFile
+
+if TYPE_CHECKING:
+    from engine.source.files import SourceFile
 
 T = TypeVar("T")
 
@@ -135,7 +137,6 @@ async def run_to_end(run: OpenRun, work: Callable[[], Awaitable[Stop | None]]) -
     if final is None:
         end = await ending.amend(end)
     accounts = final or accounts
-    files = await ending.attempt(ending.files) or ()
     if ending.interruption is not None:
         raise ending.interruption
     if accounts is None:
@@ -146,7 +147,7 @@ async def run_to_end(run: OpenRun, work: Callable[[], Awaitable[Stop | None]]) -
         exit_status=int(end.exit_status),
         reason=end.reason,
     )
-    return RunResult(accounts, end.exit_status, end.hint, files, ending.bug)
+    return RunResult(accounts, end.exit_status, end.hint, ending.files, ending.bug)
 
 
 class _Ending:
@@ -163,6 +164,8 @@ class _Ending:
         """The first exception that only a mistake of ours explains."""
         self.interruption: BaseException | None = None
         """The last cancellation or `KeyboardInterrupt`, which the caller waits for."""
+        self.files: Sequence[SourceFile] = ()
+        """Which files the run has read, as far as its accounts could be read."""
         self._pace: PaceRecord | None = None
 
     async def attempt(self, step: Callable[[], Awaitable[T]], prefix: str = "") -> T | None:
@@ -220,18 +223,12 @@ class _Ending:
         def read(connection: sqlite3.Connection) -> Accounts:
             connection.row_factory = sqlite3.Row
             try:
+                self.files = files_of(connection, name)
                 return account(connection, name)
             finally:
                 connection.row_factory = None
 
         return await self._ledger.write(read)
-
-    async def files(self) -> list[SourceFile]:
-        """Read which files the run has read."""
-        state = self._run.state
-        if state is None:
-            raise RuntimeError("a run has files once it is entered")
-        return await self._ledger.write(lambda c: files_of(c, state.name))
 
     async def finish(self, accounts: Accounts | None) -> End:
         """Write down how the run stands, and return that."""

@@ -191,7 +191,11 @@ def _find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
         found.stat()
     except OSError as error:
         asked_by = "--config" if path else CONFIG_VARIABLE
-        raise ConfigError(f"{found}, named by `{asked_by}`: {error.strerror}") from None
+        reason = (error.strerror or "cannot be read").lower()
+        raise ConfigError(
+            f"{found}, named by `{asked_by}`: {reason}",
+            hint=f"it was looked for in {found.absolute().parent}",
+        ) from None
     return found
 
 

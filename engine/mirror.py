@@ -20,7 +20,7 @@ from engine.delivery.stop import Stop
 from engine.desk import Desk
 from engine.errors import ExitStatus, LedgerError, UsageError
 from engine.ledger import changes, plans
-from engine.ledger.access import ledger_in
+from engine.ledger.access import ledger_in, refuse_lost
 from engine.ledger.ledger import Ledger
 from engine.ledger.plans import PlanRecord
 from engine.ledger.records import CohortKey
@@ -93,6 +93,8 @@ async def mirror(
         refuse_unfit(config.workspace)
     async with desk.open(request.wait_seconds) as (ledger, store):
         base = await find_base(store, assume_empty=request.assume_empty, trust=request.trust)
+        if not request.assume_empty:
+            await ledger.write(lambda c: refuse_lost(c, ledger.path))
         return await _plan_and_send(request, desk, ledger, store, base, looking, sends=sends)
 
 

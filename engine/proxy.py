@@ -82,7 +82,8 @@ def proxy_for(endpoint: Endpoint) -> Proxy | None:
         return Proxy.parse(value)
     except ValueError as problem:
         name = f"{endpoint.scheme.upper()}_PROXY"
-        hint = _ENCODING_HINT if "@" in value else _PROXY_HINT
+        user = value.partition("://")[2].rpartition("@")[0]
+        hint = _ENCODING_HINT if set(user) & set("@#/?") else _PROXY_HINT
         raise ConfigError(f"environment: `{name}` {problem}", hint=hint) from None
 
 

@@ -27,6 +27,7 @@ from engine.errors import (
     UsageError,
 )
 from engine.ledger import changes, following
+from engine.ledger.access import refuse_lost
 from engine.ledger.ledger import Ledger, overtaken
 from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingSettings
 from engine.pacing import PaceRecord
@@ -95,6 +96,7 @@ async def push(  # noqa: PLR0913 - what and how, then who looks on
             await store.current()  # A lost snapshot is noticed before anything is sent.
         else:
             await store.refuse_lost_ledger()  # Else nobody knows that the cohort is mirrored.
+        await ledger.write(lambda c: refuse_lost(c, ledger.path))
         behind = await ledger.write(lambda c: changes.left_behind(c, key_of(request, config)))
         if behind is not None:
             note(stays_unfinished(behind))

@@ -16,7 +16,7 @@ from engine.cohort import Envelope
 from engine.config import Config
 from engine.errors import EmptyExportError, ExitStatus, ExportChangedError
 from engine.ledger import changes, following
-from engine.ledger.access import file_size, refuse_emptied
+from engine.ledger.access import file_size, refuse_emptied, refuse_lost
 from engine.ledger.batches import known_batches
 from engine.ledger.place import LEDGER_NAME, holder_of, refuse_unwritable
 from engine.ledger.reader import LedgerReader
@@ -82,6 +82,7 @@ async def _check_state(
             await store.current()
         else:
             await store.refuse_lost_ledger()
+        refuse_lost(ledger, folder / LEDGER_NAME)
         run_key = key_of(request, config)
         if (behind := changes.left_behind(ledger, run_key)) is not None:
             note(stays_unfinished(behind))

@@ -87,7 +87,7 @@ async def _listening(emulator: Emulator) -> AsyncIterator[RunningEmulator]:
             await site.start()
         except OSError as error:
             raise EmulatorError(
-                f"cannot listen on {settings.host}:{settings.port}: {error.strerror}",
+                f"cannot listen on {settings.host}:{settings.port}: {_words_for(error)}",
                 hint="pass --port 0 for any free port",
             ) from None
         host, port = runner.addresses[0][:2]
@@ -175,3 +175,8 @@ def _refuse_other_file(path: Path) -> None:
 
 _PORT = re.compile(rb"([0-9]{1,5}\n)?")
 _LONGEST_PORT_FILE = 16
+
+
+def _words_for(error: OSError) -> str:
+    """Return the system's own words: asyncio puts others around them."""
+    return os.strerror(error.errno).lower() if error.errno else "the system refuses"

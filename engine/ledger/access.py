@@ -47,7 +47,7 @@ def ledger_in(folder: Path) -> Path | None:
     if any(file_size(file) is not None for file in companions) or traces_beside(path):
         raise LedgerError(
             f"the ledger {path} is not there, although earlier runs have left files beside it",
-            hint="put the ledger back; or run again what it was used for, to start afresh",
+            hint="put the ledger back; or move its folder away to start afresh",
         )
     return None
 
@@ -131,6 +131,21 @@ def emptied(path: Path) -> LedgerError:
         f"the ledger {path} is empty: whatever it knew was lost",
         hint=f"put the ledger back; or {MOVE_AWAY}",
     )
+
+
+def refuse_lost(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise `LedgerError` if a ledger knows of nothing, and earlier runs have left files beside it.
+
+    It was made in the place of one that was lost.
+    """
+    tables = ("run", "generation", "making")
+    query = " OR ".join(f"EXISTS (SELECT 1 FROM {table})" for table in tables)  # noqa: S608 - ours
+    if not connection.execute(f"SELECT {query}").fetchone()[0] and traces_beside(path):
+        raise LedgerError(
+            f"the ledger {path} knows nothing of the files that earlier runs have left beside it: "
+            "it was lost",
+            hint="put the ledger back; or move its folder away to start afresh",
+        )
 
 
 def traces_beside(path: Path) -> list[str]:

@@ -17,6 +17,7 @@ from engine.ledger.access import (
     emptied,
     file_size,
     refuse_emptied,
+    refuse_lost,
     refuse_unreadable,
 )
 from engine.ledger.failures import MOVE_AWAY, UNREADABLE, readable_errors, translate
@@ -119,6 +120,8 @@ def open_for_reading(
                     _check_copy(connection, path)
             if _version(connection) < len(MIGRATIONS):
                 show_as_present(connection, MIGRATIONS)
+        if not is_verified:
+            refuse_lost(connection, path)
     except BaseException:
         connection.close()
         raise

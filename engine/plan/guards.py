@@ -61,6 +61,8 @@ class GuardSettings:
         if size is not None and (len(size) != _ENDS or size[0] > size[-1]):
             return "`guards.expected_size` should be [least, most], the least first"
         if self.uid_pattern is not None:
+            if not self.uid_pattern or "\0" in self.uid_pattern:
+                return "`guards.uid_pattern` should be a regular expression, not empty or with NUL"
             try:
                 pc.match_substring_regex(pa.array(["x"]), self.uid_pattern)
             except pa.ArrowInvalid as error:

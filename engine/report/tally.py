@@ -38,10 +38,15 @@ class Tally:
     """When batches were accepted in the last `RATE_SECONDS`, and how many uids they had."""
 
     def go_on(self, accepted: int, rejected: int) -> None:
-        """Count the uids that were settled before this process."""
-        self.planned += accepted + rejected
-        self.uids[BatchState.ACCEPTED] += accepted
-        self.uids[BatchState.REJECTED] += rejected
+        """Begin with the uids that were settled before this process.
+
+        A run that takes the place of another in the same process counts its own alone.
+        """
+        self.planned = accepted + rejected
+        self.uids.update(dict.fromkeys(BatchState, 0))
+        self.uids[BatchState.ACCEPTED] = accepted
+        self.uids[BatchState.REJECTED] = rejected
+        self._recent.clear()
 
     def expect(
         self, whole: int, now: float, *, first: int | None, held: int, settle_seconds: float

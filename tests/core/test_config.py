@@ -77,9 +77,9 @@ def test_a_named_file_that_is_missing_is_an_error_and_not_a_reason_to_look_furth
 ) -> None:
     (elsewhere / "config.toml").write_text(WORKSPACE, encoding="utf-8")
     (flag,) = problems_of(Path("nope.toml"))
-    assert flag == "nope.toml, named by `--config`: No such file or directory"
+    assert flag == "nope.toml, named by `--config`: no such file or directory"
     (variable,) = problems_of(None, {**ENVIRONMENT, "COHORTSYNC_CONFIG": "nope.toml"})
-    assert variable == "nope.toml, named by `COHORTSYNC_CONFIG`: No such file or directory"
+    assert variable == "nope.toml, named by `COHORTSYNC_CONFIG`: no such file or directory"
 
 
 def test_no_file_is_needed_when_flags_and_environment_say_it_all(elsewhere: Path) -> None:

@@ -73,7 +73,7 @@ def test_the_json_document_in_the_readme_has_the_keys_of_a_real_one() -> None:
     [text] = re.findall(r"```json\n(.*?)```", README, flags=re.DOTALL)
     document = json.loads(text)
     accounts = [f.name for f in fields(Accounts) if f.name != "mirror"]
-    assert list(document) == [*accounts, *files_document([])]
+    assert list(document) == [*accounts, "hint", *files_document([])]
     [file] = files_document([SourceFile("export.csv", 1, 1)])["files"]
     assert list(document["files"][0]) == list(file)
     assert list(document["files_total"]) == list(files_document([])["files_total"])

@@ -177,6 +177,7 @@ def test_a_leftover_that_may_not_be_deleted_stops_nobody(
             raise PermissionError
         real(path, missing_ok=missing_ok)
 
+    assert cohort.commands.mirror([A], sends=False).error is None
     left = cohort.commands.ledger.parent / "plans" / "someone"
     left.mkdir(parents=True)
     (left / "export.parquet").touch()

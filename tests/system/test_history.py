@@ -36,7 +36,7 @@ def test_runs_lists_the_latest_first(night: Night, run: str) -> None:
     listed = json.loads(night.run("runs", "--json").stdout)
     assert [books["run"] for books in listed] == [again, run]
     one = night.push("export.csv", "--column", "uid").document
-    assert listed[0].keys() == one.keys() - {"files", "files_total"}
+    assert listed[0].keys() == one.keys() - {"files", "files_total", "hint"}
     lines = night.run("runs").stdout.splitlines()
     assert [line.split()[0] for line in lines[2:]] == [again, run]
     assert lines[1].split()[1:4] == ["finished", "1", "add"]

@@ -274,3 +274,25 @@ def test_a_workspace_in_which_nothing_was_sent_has_nothing_to_resume(night: Nigh
     ended: Ended = night.run("resume", "--json")
     assert (ended.status, ended.document["status"]) == (0, "nothing_to_resume")
     assert night.run("runs", "--json").stdout == "[]\n"
+
+
+def test_a_ledger_made_in_the_place_of_a_lost_one_looks_healthy_to_nobody(night: Night) -> None:
+    (night.folder / "ids.txt").write_text("a1\na2\n")
+    mirrored = ("--cohort-id", "m", "--cohort-name", "M")
+    assert night.run("mirror", "ids.txt", *mirrored).status == 0
+    [ledger] = night.ledger_files()
+    for file in ledger.parent.glob(f"{ledger.name}*"):
+        file.unlink()
+    other = ("--cohort-id", "other", "--cohort-name", "Other")
+    for command in (
+        ("mirror", "ids.txt", *mirrored),
+        ("mirror", "ids.txt", *other),
+        ("push", "ids.txt", *other),
+        ("push", "ids.txt", *other, "--dry-run"),
+        *(("resume", "--json"), ("runs",), ("check",), ("snapshot", "list", "--cohort-id", "m")),
+        ("why", "a1", "--cohort-id", "m"),
+    ):
+        ended = night.run(*command)
+        assert (ended.status, "lost" in ended.stdout + ended.stderr) == (2, True), command
+    assert night.run("mirror", "ids.txt", *mirrored, "--assume-empty").status == 0
+    assert night.run("push", "ids.txt", *other).status == 0
