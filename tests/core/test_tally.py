@@ -117,3 +117,16 @@ def test_a_part_of_a_plan_ends_full() -> None:
     assert (tally.whole, tally.settled_at) == (150, None)
     tally.expect(1000, 0, first=5000, held=0, settle_seconds=0)
     assert tally.whole == 1000
+
+
+def test_a_run_that_takes_the_place_of_another_counts_its_own_alone() -> None:
+    tally = Tally(requests_allowed_per_second=5, began=0)
+    tally.go_on(343, 2)
+    assert (tally.planned, tally.accepted, tally.settled) == (345, 343, 345)
+    tally.fold(Planned(10), 1)
+    tally.fold(Settled(1, BatchState.ACCEPTED, 10, None), 2)
+    tally.go_on(0, 0)
+    assert (tally.planned, tally.accepted, tally.settled) == (0, 0, 0)
+    tally.fold(Planned(100), 3)
+    tally.fold(Settled(1, BatchState.ACCEPTED, 100, None), 4)
+    assert (tally.planned, tally.accepted) == (100, 100)
