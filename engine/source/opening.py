@@ -82,7 +82,7 @@ def open_source(
 def _look_at_all(
     places: Sequence[Place], options: ReadingOptions, watch: Watch, *, formats_may_differ: bool
 ) -> list[Export | None]:
-    """Find out how the files of one group are read; see `refuse_mixture`."""
+    """Find out how the files of one group are read, and refuse a mixture of kinds."""
     refuse = partial(refuse_mixture, formats_may_differ=formats_may_differ)
     kinds = {
         place.name: kind

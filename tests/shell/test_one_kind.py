@@ -4,6 +4,7 @@ import gzip
 from collections.abc import Mapping
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -281,3 +282,13 @@ def test_the_glob_to_use_stands_where_the_files_are(names: list[str], hint: str)
     with pytest.raises(SourceError) as caught:
         refuse_mixture(dict(zip(names, ("csv", "text"), strict=True)))
     assert caught.value.hint == f"name one kind: {hint}"
+
+
+def test_remote_files_that_are_named_are_judged_together_too() -> None:
+    files = fsspec.filesystem("memory")
+    for name, data in {"e.csv": CSV, "e.csv.1": STALE, "x.log": b"done\n"}.items():
+        files.pipe(f"/kinds/{name}", data)
+    names = [f"memory://kinds/{name}" for name in ("e.csv", "e.csv.1", "x.log")]
+    assert read(*names[:2]) == ["a1"]
+    with pytest.raises(SourceError, match=r"memory://kinds/x\.log: is .* beside csv"):
+        open_source(names, BY_COLUMN)
