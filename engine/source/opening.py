@@ -48,7 +48,7 @@ def open_source(
     column and for one that cannot hold uids; `UsageError` for what only the user can decide, such
     as which of several columns.
     """
-    places, notes, counts = find_places(exports, sleep)
+    places, notes, groups = find_places(exports, sleep)
     pipes = [place for place in places if isinstance(place, Pipe) and place.state is None]
     names = {name for pipe in pipes for name in (pipe.name, pipe.address)}
     files = [export for export in exports if export not in names]
@@ -56,10 +56,11 @@ def open_source(
     for place in places:
         if isinstance(place, Pipe):
             place.is_kept = keeps_pipes
-    found: list[Export | None] = []
-    for count in counts:
-        among = places[len(found) : len(found) + count]
-        found += _look_at_all(among, options, watch)
+    looked_at: dict[str, Export | None] = {}
+    for number, group in enumerate(groups):
+        looks = _look_at_all(group, options, watch, formats_may_differ=number == 0)
+        looked_at.update(zip((place.address for place in group), looks, strict=True))
+    found = [looked_at[place.address] for place in places]
     if all(export is None or export.is_empty for export in found):
         raise empty([place.name for place in places])
     readable = [export for export in found if export is not None]
@@ -79,27 +80,30 @@ def open_source(
 
 
 def _look_at_all(
-    places: Sequence[Place], options: ReadingOptions, watch: Watch
+    places: Sequence[Place], options: ReadingOptions, watch: Watch, *, formats_may_differ: bool
 ) -> list[Export | None]:
-    """Find out how the files of one folder or glob are read, which are of one kind."""
+    """Find out how the files of one group are read, and refuse a mixture of kinds."""
+    refuse = partial(refuse_mixture, formats_may_differ=formats_may_differ)
     kinds = {
         place.name: kind
         for place in places
         if place.size != 0 and (kind := kind_by_name(place.name))
     }
-    refuse_mixture(kinds)
+    refuse(kinds)
     found: list[Export | None] = []
     for place in places:
         try:
             export = _look_at(place, options, watch)
-        except (SourceError, UsageError):
-            if place.name not in kinds:
-                refuse_mixture({**kinds, place.name: UNKNOWN})
+        except (SourceError, UsageError) as error:
+            is_unreadable = isinstance(error.__cause__, OSError)
+            is_for_good = error.exit_status is SourceError.exit_status
+            if place.name not in kinds and is_for_good and not is_unreadable:
+                refuse({**kinds, place.name: UNKNOWN})
             raise
         found.append(export)
         if export is not None and place.name not in kinds:
             kinds[place.name] = _kind(export, options)
-    refuse_mixture(kinds)
+    refuse(kinds)
     return found
 
 

@@ -153,26 +153,36 @@ def _standard_input() -> OpenFile:
 
 def find_places(
     exports: Iterable[str], sleep: Callable[[float], None] = time.sleep
-) -> tuple[list[Place], tuple[str, ...], list[int]]:
+) -> tuple[list[Place], tuple[str, ...], list[list[Place]]]:
     """Expand what the command line names into files, in that order.
 
-    Returns the files, notes on them, and how many each of `exports` stands for.
+    Returns the files, notes on them, and the same files in groups that are judged together: first
+    the regular files that are named themselves, then those of each folder, glob and pipe. A shell
+    that expands a glob names the files that match.
 
     A folder stands for the regular files in it and in its subfolders, by name; see `patterns` for
     what is passed over. Links to folders, which may lead in circles, are followed only where they
-    are named or matched; a note tells how many names were passed over. What belongs to a file that
-    was found with it, such as its checksum, is passed over too. `sleep` waits between the tries of
+    are named or matched; a note tells how many names were passed over. What belongs to a file of
+    the same group, such as its checksum, is passed over too. `sleep` waits between the tries of
     a remote read.
 
     Raises `SourceError` where something is not there, `UsageError` for a file named twice.
     """
     places: list[Place] = []
     notes: list[str] = []
-    counts: list[int] = []
+    plain: list[Place] = []
+    groups: list[list[Place]] = []
     for export in exports:
-        found = _without_belongings(_find(export, notes, sleep), notes)
-        counts.append(len(found))
+        found = list(_find(export, notes, sleep))
+        if _is_named(export, found):
+            plain += found
+        else:
+            found = _without_belongings(found, notes)
+            groups.append(found)
         places += found
+    kept = _without_belongings(plain, notes)
+    passed_over = {place.address for place in plain} - {place.address for place in kept}
+    places = [place for place in places if place.address not in passed_over]
     named: set[str] = set()
     for place in places:
         utf8 = place.name.encode(errors="backslashreplace").decode()
@@ -181,7 +191,17 @@ def find_places(
         if place.address in named:
             raise UsageError(f"{place.name}: named twice", hint="name each file once")
         named.add(place.address)
-    return places, tuple(notes), counts
+    return places, tuple(notes), [kept, *groups]
+
+
+def _is_named(export: str, found: Sequence[Place]) -> bool:
+    """Tell whether what was found is the regular or remote file that the command line names."""
+    if len(found) != 1 or isinstance(found[0], Pipe):
+        return False
+    path = file_path(export)
+    if path is None:
+        path = shown(export) if is_url(export) else export
+    return found[0].name == path
 
 
 def _without_belongings(found: Sequence[Place], notes: list[str]) -> list[Place]:
