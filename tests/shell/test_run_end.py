@@ -74,9 +74,13 @@ NO_STEPS = ("ledger/writer.py", "ledger/place.py", "ledger/schema.py")
 
 AROUND = (
     *("push", "mirror", "rollback", "apply", "_plan_and_send", "Desk.open", "sole_ledger"),
-    *("Ledger.close", "Ledger.gone", "announced", "genexpr>"),
+    *("Ledger.close", "Ledger.gone", "announced", "genexpr>", "SnapshotStore.close"),
+    "readable_files",
 )
 """What holds a run, and what follows when it has ended."""
+READING = ("open_parquet", "read_batches", "checked_batches", "said_by", "is_damage", "verify")
+"""What reads a file of uids: whatever fails there is told as a damaged file, as Arrow's errors are
+no closed set."""
 
 Point = tuple[str, int]
 """A function, and the how many-th call of it once the run is entered."""
@@ -131,7 +135,7 @@ def _is_step(code: CodeType) -> bool:
     if not path.startswith(STEPS) or path.endswith(NO_STEPS):
         return False
     # Making a value is no step; nor is what goes on around all of a run.
-    return not code.co_qualname.endswith(("comp>", "<lambda>", "__init__", *AROUND))
+    return not code.co_qualname.endswith(("comp>", "<lambda>", "__init__", *AROUND, *READING))
 
 
 class RaisedAgainError(CohortSyncError):
