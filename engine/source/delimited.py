@@ -2,7 +2,8 @@
 
 Where files were put together, what begins each of them is no uid: a byte order mark at the start
 of a record is left out, and a record that equals the header is blank. In an only column a byte
-order mark elsewhere makes the record invalid: a line end was lost.
+order mark elsewhere makes the record invalid: a line end was lost. So does a bare carriage return
+in a uid, be it quoted.
 """
 
 import re
@@ -20,7 +21,7 @@ from engine.source.lines import BOM, Stream, holds_bom, past_boms, past_line
 from engine.source.quoting import Dialect
 from engine.source.rows import READ_SIZE, RECORD_LIMIT, Rows, is_blank, no_values
 
-SEP_LINE = re.compile(rb'"?sep=([^\r\n])"?\r?\n')
+SEP_LINE = re.compile(rb'"?(?i:sep=)([^\r\n])"?\r?\n')
 """The line by which Excel tells the delimiter."""
 _Bytes = npt.NDArray[np.uint8]
 _Places = npt.NDArray[np.intp]
@@ -100,7 +101,8 @@ def _careful(
         while buffer.startswith(BOM, end):
             end += len(BOM)
     has_inner_bom = columns.count == 1 and holds_bom(buffer)
-    rows = Rows(pa.array(values, pa.binary()), refused, records, has_inner_bom)
+    has_return = _holds_bare_return(buffer, len(buffer))
+    rows = Rows(pa.array(values, pa.binary()), refused, records, has_inner_bom, has_return)
     return rows, end, unfinished
 
 
@@ -156,7 +158,9 @@ def _fast(
     [values] = table.column(0).chunks  # Of the one block.
     if header and pc.any(pc.equal(values, header[columns.chosen])).as_py():
         return None  # It may be the header again.
-    return Rows(values, refused, records, columns.count == 1 and holds_bom(data)), cut
+    has_inner_bom = columns.count == 1 and holds_bom(data)
+    has_return = _holds_bare_return(data, cut)
+    return Rows(values, refused, records, has_inner_bom, has_return), cut
 
 
 _MISREAD = (-1, 0)
@@ -177,8 +181,7 @@ def _clean_records(buffer: bytes, delimiter: bytes, *, final: bool) -> tuple[int
     quotes = quotes[: np.searchsorted(quotes, cut)]
     if len(quotes) % 2 or not _stand_around_fields(data[:cut], quotes, delimiter):
         return _MISREAD
-    has_returns = buffer.find(b"\r", 0, cut) >= 0
-    if has_returns and buffer.count(b"\r", 0, cut) > buffer.count(b"\r\n", 0, cut):
+    if _holds_bare_return(buffer, cut):
         returns = np.flatnonzero(data[:cut] == ord("\r"))
         bare = returns[data[np.minimum(returns + 1, cut - 1)] != ord("\n")]
         if _outside(bare, quotes) != 0:
@@ -188,6 +191,13 @@ def _clean_records(buffer: bytes, delimiter: bytes, *, final: bool) -> tuple[int
     if len(quotes):
         records = _outside(np.flatnonzero(is_line_feed), quotes)
     return cut, records + (cut > 0 and buffer[cut - 1] != ord("\n"))
+
+
+def _holds_bare_return(buffer: bytes, end: int) -> bool:
+    """Tell whether a carriage return before `end` has no line feed after it."""
+    if buffer.find(b"\r", 0, end) < 0:
+        return False
+    return buffer.count(b"\r", 0, end) > buffer.count(b"\r\n", 0, end)
 
 
 def _outside(places: _Places, quotes: _Places) -> int:
