@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from engine.members import buffers
 from engine.source.block import BLANK, HEADER_AGAIN
 from engine.source.lines import BOM, Stream, holds_bom, past_boms, past_line
 from engine.source.quoting import Dialect
@@ -101,9 +102,15 @@ def _careful(
         while buffer.startswith(BOM, end):
             end += len(BOM)
     has_inner_bom = columns.count == 1 and holds_bom(buffer)
-    has_return = _holds_bare_return(buffer, len(buffer))
-    rows = Rows(pa.array(values, pa.binary()), refused, records, has_inner_bom, has_return)
-    return rows, end, unfinished
+    array = pa.array(values, pa.binary())
+    return _rows(array, refused, records, refuses_bom=has_inner_bom), end, unfinished
+
+
+def _rows(
+    values: pa.Array, refused: Sequence[tuple[int, str]], records: int, *, refuses_bom: bool
+) -> Rows:
+    has_return = bool((buffers(values)[1] == ord("\r")).any())
+    return Rows(values, refused, records, refuses_bom=refuses_bom, refuses_return=has_return)
 
 
 def _miscounted(found: int, expected: int) -> str:
@@ -159,8 +166,7 @@ def _fast(
     if header and pc.any(pc.equal(values, header[columns.chosen])).as_py():
         return None  # It may be the header again.
     has_inner_bom = columns.count == 1 and holds_bom(data)
-    has_return = _holds_bare_return(data, cut)
-    return Rows(values, refused, records, has_inner_bom, has_return), cut
+    return _rows(values, refused, records, refuses_bom=has_inner_bom), cut
 
 
 _MISREAD = (-1, 0)
@@ -181,7 +187,8 @@ def _clean_records(buffer: bytes, delimiter: bytes, *, final: bool) -> tuple[int
     quotes = quotes[: np.searchsorted(quotes, cut)]
     if len(quotes) % 2 or not _stand_around_fields(data[:cut], quotes, delimiter):
         return _MISREAD
-    if _holds_bare_return(buffer, cut):
+    has_returns = buffer.find(b"\r", 0, cut) >= 0
+    if has_returns and buffer.count(b"\r", 0, cut) > buffer.count(b"\r\n", 0, cut):
         returns = np.flatnonzero(data[:cut] == ord("\r"))
         bare = returns[data[np.minimum(returns + 1, cut - 1)] != ord("\n")]
         if _outside(bare, quotes) != 0:
@@ -191,13 +198,6 @@ def _clean_records(buffer: bytes, delimiter: bytes, *, final: bool) -> tuple[int
     if len(quotes):
         records = _outside(np.flatnonzero(is_line_feed), quotes)
     return cut, records + (cut > 0 and buffer[cut - 1] != ord("\n"))
-
-
-def _holds_bare_return(buffer: bytes, end: int) -> bool:
-    """Tell whether a carriage return before `end` has no line feed after it."""
-    if buffer.find(b"\r", 0, end) < 0:
-        return False
-    return buffer.count(b"\r", 0, end) > buffer.count(b"\r\n", 0, end)
 
 
 def _outside(places: _Places, quotes: _Places) -> int:
