@@ -127,7 +127,7 @@ _CERTAIN: Mapping[bytes, tuple[str, str | None]] = {
     ),
     rb"---- BEGIN SSH2 PUBLIC KEY": ("an SSH key", _SECRET),
     rb"PuTTY-User-Key-File-\d": ("an SSH key", _SECRET),
-    rb"(#[^\n]*\n\s*)*+(([\w-]++(=\"[^\"\n]*\")?,)*+[\w-]++(=\"[^\"\n]*\")? |[^\s\",]+ )?"
+    rb"(#[^\n]*\n\s*)*+(((no-[\w-]+|restrict|cert-authority|[\w-]+=\"[^\"\n]*\"),?)++ |[^\s\",]+ )?"
     rb"(ssh-(rsa|dss|ed25519)|ecdsa-sha2-nistp\d+|sk-[\w-]+@openssh\.com) AAAA": (
         "an SSH key",
         _SECRET,
@@ -212,7 +212,7 @@ _LIKELY: Mapping[bytes, tuple[str, str | None]] = {
         "an e-mail",
         "save its attachment",
     ),
-    rb"begin(-base64)? [0-7]{3,4} \S[^\n]*\n": ("uuencoded", "decode it: uudecode FILE"),
+    rb"begin(-base64)? [0-7]{3,4} \S[^\n]*(\n|\Z)": ("uuencoded", "decode it: uudecode FILE"),
     rb"\([dlt]p\d+\r?\n|\(?V[^\n]*\np0\n|c[\w.]+\n\w+\np\d+\n\(": ("a Python pickle", _TABLES),
     rb"(%(line)s\n\s*){3}|(%(line)s\s*){1,2}\Z" % {b"line": _LOG_LINE}: ("a log", None),
     rb"(?i:fatal|panic|([a-z_.]*(error|exception))): [^\s]+ [^\n]*\s*\Z": (
@@ -232,6 +232,7 @@ _ENCODED = (b"\x1f\x8b\x08", b"PK\x03\x04", b"BZh", b"\x28\xb5\x2f\xfd", b"\xfd7
 _SMALLEST = 18
 """Bytes of a gzip file that holds nothing."""
 _BASE64_WIDTHS = {60, 64, 72, 76}
+_TWO_PAIRS = 4
 _CODECS = {"utf-32-le": "UTF-32LE", "utf-32-be": "UTF-32BE", "utf-16-le": "UTF-16LE"}
 _CODECS |= {"utf-16-be": "UTF-16BE"}
 _BOMS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32"}
@@ -339,7 +340,7 @@ def _has_controls(data: bytes) -> bool:
 def _is_text_with_nul(data: bytes) -> bool:
     """Tell UTF-8 with a few NULs in it, which may pass for UTF-16 where it is short."""
     text = data.replace(b"\0", b"")
-    few = 0 < len(data) - len(text) < len(data) / 3
+    few = 0 < len(data) - len(text) <= len(data) / 3 or len(data) < _TWO_PAIRS
     return few and not _has_controls(text) and _decoded(text, "utf-8") is not None
 
 

@@ -160,6 +160,7 @@ BINARY: Mapping[str, Callable[[], bytes]] = {
     "is binary": lambda: b"a1\na2\0\0\0\0",
     "is binary ": lambda: b"a1\n" * 1000 + b"\0" * 500,
     "is binary    ": lambda: b"a1\0\na2\n",
+    "is binary        ": lambda: b"a\0",
     "is binary     ": lambda: b"\xc3\xa9\0\na2\n",
     "is binary      ": lambda: b"a1\na\0b\n",
     "is binary  ": lambda: b"\x01\x02\x03\xff\xfe\x80abc\xff",
@@ -241,6 +242,7 @@ LIKELY: Mapping[str, bytes] = {
     "markup  ": b'<Error code="AccessDenied" />',
     "an SQL script": b"-- users\nuse it;\nselect 1;\n",
     "uuencoded": b"begin 644 i.txt\n&83$*83(*\n`\nend\n",
+    "uuencoded  ": b"begin 644 i.txt",
     "uuencoded ": b"begin-base64 644 x\nYTEKYTIK\n====\n",
     "base64": b64encode(gzip.compress(FEW)) + b"\n",
     "base64 ": encodebytes(gzip.compress(IDS)),
@@ -296,7 +298,7 @@ LISTS: Mapping[str, bytes] = {
     "words of errors": b"error: one two\na1\nfatal: x\n",
     "one error": b"error:x\n",
     "an element and more": b"<a1/>\n<a2/>\n",
-    "begin": b"begin\nbegin 644\nend\n",
+    "begin": b"begin\nbegin 644 x\nend\n",
     "times": b"2024-01-01 00:00:00\n2024-01-01T00:00:01 a1\n",
     "a log line in the middle": b"2024-01-01 00:00:00 INFO\na1\na2\na3\n",
     "base64 of one width": b"H4sIAAAAAAAAA0vUNuQCAA==\n" * 4,
@@ -387,6 +389,8 @@ def test_a_key_in_a_column_beside_the_uids_is_no_key() -> None:
     for name in ("e.csv", "e.txt", "e"):
         assert read(name, data, named) == ["a1", "a2"]
     assert "a key" in refused("e.csv", data, ReadingOptions())
+    beside = b"a1,my ssh-rsa AAAA\n"
+    assert read("e.csv", beside, ReadingOptions(column="1", header=False)) == ["a1"]
     given = ReadingOptions(column="2", header=False, format="csv")
     assert read("e.csv", data, given)[0] == "cert"
 
