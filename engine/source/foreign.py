@@ -186,8 +186,8 @@ _CERTAIN: Mapping[bytes, tuple[str, str | None]] = {
 """How text begins that is no list."""
 
 _LOG_LINE = (
-    rb"\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[^\n]* "
-    rb"\[?(TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|CRITICAL|FATAL)\b[^\n]*"
+    rb"(?>\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[^\n]*? "
+    rb"\[?(TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|CRITICAL|FATAL)\b[^\n]*+)"
 )
 _LIKELY: Mapping[bytes, tuple[str, str | None]] = {
     rb"(?s:<!--|<[A-Za-z][\w.:-]*(\s[^<>]*)?/?>.*</[A-Za-z][\w.:-]*\s*>|"
@@ -215,7 +215,7 @@ _LIKELY: Mapping[bytes, tuple[str, str | None]] = {
     rb"begin(-base64)? [0-7]{3,4} \S[^\n]*(\n|\Z)": ("uuencoded", "decode it: uudecode FILE"),
     rb"\([dlt]p\d+\r?\n|\(?V[^\n]*\np0\n|c[\w.]+\n\w+\np\d+\n\(": ("a Python pickle", _TABLES),
     rb"(%(line)s\n\s*){3}|(%(line)s\s*){1,2}\Z" % {b"line": _LOG_LINE}: ("a log", None),
-    rb"(?i:fatal|panic|([a-z_.]*(error|exception))): [^\s]+ [^\n]*\s*\Z": (
+    rb"(?i:fatal|panic|([a-z_.]*(error|exception))): \S+ [^\n]*+\s*\Z": (
         "an error message",
         SAVED_PAGE,
     ),
