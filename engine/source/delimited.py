@@ -2,7 +2,8 @@
 
 Where files were put together, what begins each of them is no uid: a byte order mark at the start
 of a record is left out, and a record that equals the header is blank. In an only column a byte
-order mark elsewhere makes the record invalid: a line end was lost.
+order mark elsewhere makes the record invalid: a line end was lost. So does a bare carriage return
+in a uid, be it quoted.
 """
 
 import re
@@ -15,12 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from engine.members import buffers
 from engine.source.block import BLANK, HEADER_AGAIN
 from engine.source.lines import BOM, Stream, holds_bom, past_boms, past_line
 from engine.source.quoting import Dialect
 from engine.source.rows import READ_SIZE, RECORD_LIMIT, Rows, is_blank, no_values
 
-SEP_LINE = re.compile(rb'"?sep=([^\r\n])"?\r?\n')
+SEP_LINE = re.compile(rb'"?(?i:sep=)([^\r\n])"?\r?\n')
 """The line by which Excel tells the delimiter."""
 _Bytes = npt.NDArray[np.uint8]
 _Places = npt.NDArray[np.intp]
@@ -100,8 +102,15 @@ def _careful(
         while buffer.startswith(BOM, end):
             end += len(BOM)
     has_inner_bom = columns.count == 1 and holds_bom(buffer)
-    rows = Rows(pa.array(values, pa.binary()), refused, records, has_inner_bom)
-    return rows, end, unfinished
+    array = pa.array(values, pa.binary())
+    return _rows(array, refused, records, refuses_bom=has_inner_bom), end, unfinished
+
+
+def _rows(
+    values: pa.Array, refused: Sequence[tuple[int, str]], records: int, *, refuses_bom: bool
+) -> Rows:
+    has_return = bool((buffers(values)[1] == ord("\r")).any())
+    return Rows(values, refused, records, refuses_bom=refuses_bom, refuses_return=has_return)
 
 
 def _miscounted(found: int, expected: int) -> str:
@@ -156,7 +165,8 @@ def _fast(
     [values] = table.column(0).chunks  # Of the one block.
     if header and pc.any(pc.equal(values, header[columns.chosen])).as_py():
         return None  # It may be the header again.
-    return Rows(values, refused, records, columns.count == 1 and holds_bom(data)), cut
+    has_inner_bom = columns.count == 1 and holds_bom(data)
+    return _rows(values, refused, records, refuses_bom=has_inner_bom), cut
 
 
 _MISREAD = (-1, 0)

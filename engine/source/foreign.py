@@ -7,6 +7,7 @@ count unless `--format` says how the file is to be read.
 
 import re
 import unicodedata
+from base64 import b64decode
 from codecs import getincrementaldecoder
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -120,9 +121,13 @@ _CERTAIN: Mapping[bytes, tuple[str, str | None]] = {
         "an XML document",
         SAVED_PAGE,
     ),
-    rb"(?ms:.*?^-----BEGIN [A-Z0-9 ]+-----[ \r]*$)": ("a key, a certificate or PGP text", _SECRET),
+    rb"(#[^\n]*\n\s*)*+(?ms:Bag Attributes\s.*?^)?-----BEGIN [A-Z0-9 ]+-----[ \r]*(\n|\Z)": (
+        "a key, a certificate or PGP text",
+        _SECRET,
+    ),
     rb"---- BEGIN SSH2 PUBLIC KEY": ("an SSH key", _SECRET),
     rb"PuTTY-User-Key-File-\d": ("an SSH key", _SECRET),
+    rb"(#[^\n]*\n\s*)*+(((no-[\w-]+|restrict|cert-authority|[\w-]+=\"[^\"\n]*\"),?)++ |[^\s\",]+ )?"
     rb"(ssh-(rsa|dss|ed25519)|ecdsa-sha2-nistp\d+|sk-[\w-]+@openssh\.com) AAAA": (
         "an SSH key",
         _SECRET,
@@ -149,7 +154,7 @@ _CERTAIN: Mapping[bytes, tuple[str, str | None]] = {
     rb"/\*(!\d{5}|M!)": ("an SQL dump", _DUMP),
     rb"(?si:(--[^\n]*\n\s*)*(INSERT\s+INTO\s+\S+\s*(\(|VALUES|SELECT)|CREATE\s+(TABLE|DATABASE|SCHEMA)\s|"
     rb"DROP\s+TABLE\s|COPY\s+\S+\s*(\([^)]*+\)\s*)?FROM\s+stdin|PRAGMA\s+\w+\s*=|"
-    rb"BEGIN\s+TRANSACTION;|SET\s+\w+\s*=\s*[^\n]*;|LOCK\s+TABLES\s|USE\s+\S+;\s))": (
+    rb"BEGIN\s+TRANSACTION;|SET\s+\w+\s*=\s*[^\n]*;|LOCK\s+TABLES\s))": (
         "an SQL script",
         _DUMP,
     ),
@@ -166,15 +171,27 @@ _CERTAIN: Mapping[bytes, tuple[str, str | None]] = {
         "an error message",
         SAVED_PAGE,
     ),
-    rb"[^\n]{1,300}: (command not found|No such file or directory|Permission denied)\s*\Z": (
+    rb"[^\n]{0,300}An error occurred \([\w.]+\) when calling the \w+ operation|"
+    rb"fatal: (could not|unable to|cannot|not a|repository|remote|[Aa]uthentication) ": (
+        "an error message",
+        SAVED_PAGE,
+    ),
+    rb"[^\n]{1,300}: (command not found|No such file or directory|Permission denied|"
+    rb"Connection (refused|reset by peer|timed out)|Name or service not known|"
+    rb"Temporary failure in name resolution|No space left on device)\s*\Z": (
         "an error message",
         SAVED_PAGE,
     ),
 }
 """How text begins that is no list."""
 
+_LOG_LINE = (
+    rb"(?>\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[^\n]*? "
+    rb"\[?(TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|CRITICAL|FATAL)\b[^\n]*+)"
+)
 _LIKELY: Mapping[bytes, tuple[str, str | None]] = {
-    rb"(?s:<!--|<[A-Za-z][\w.:-]*(\s[^<>]*)?/?>.*</[A-Za-z][\w.:-]*\s*>)": ("markup", SAVED_PAGE),
+    rb"(?s:<!--|<[A-Za-z][\w.:-]*(\s[^<>]*)?/?>.*</[A-Za-z][\w.:-]*\s*>|"
+    rb"<[A-Za-z][\w.:-]*(\s[^<>]*)?/>\s*\Z)": ("markup", SAVED_PAGE),
     rb"\{\s*[\"}]|\[\s*[\[{\"]": ("JSON", "--format ndjson reads a JSON object a line"),
     rb"\+(-+\+)+\s*\n": ("a table drawn with lines", "use mysql --batch, or export as csv"),
     rb"(?=[^\n]*\w)[^\n]*+\n(-{3,}|-+([ +]-+)+)[ ]*\r?\n": (
@@ -183,6 +200,7 @@ _LIKELY: Mapping[bytes, tuple[str, str | None]] = {
     ),
     rb"\|[^\n]*\|\s*\n\|[ :|-]+\|\s*\n": ("a table drawn with lines", _TABLES),
     "[┌┏╔╭][─━═]".encode(): ("a table drawn with lines", "export it as csv"),
+    rb"(--[^\n]*\n\s*)*+(?i:USE\s+\S+;\s)": ("an SQL script", _DUMP),
     rb"(?i:SELECT\s[^\n]*\sFROM\s)": ("an SQL query", "run it, and push what it returns"),
     rb"([0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{128}) [ *]\S": (
         "a list of checksums",
@@ -194,9 +212,27 @@ _LIKELY: Mapping[bytes, tuple[str, str | None]] = {
         "an e-mail",
         "save its attachment",
     ),
+    rb"begin(-base64)? [0-7]{3,4} \S[^\n]*(\n|\Z)": ("uuencoded", "decode it: uudecode FILE"),
+    rb"\([dlt]p\d+\r?\n|\(?V[^\n]*\np0\n|c[\w.]+\n\w+\np\d+\n\(": ("a Python pickle", _TABLES),
+    rb"(%(line)s\n\s*){3}|(%(line)s\s*){1,2}\Z" % {b"line": _LOG_LINE}: ("a log", None),
+    rb"(?i:fatal|panic|([a-z_.]*(error|exception))): \S+ [^\n]*+\s*\Z": (
+        "an error message",
+        SAVED_PAGE,
+    ),
 }
 """How text begins that is hardly a list: each line could be a uid all the same."""
 
+_ANYWHERE: Mapping[bytes, tuple[str, str | None]] = {
+    rb"(?ms:.*?^-----BEGIN [A-Z0-9 ]+-----[ \r]*$)": ("a key, a certificate or PGP text", _SECRET),
+}
+"""What text holds that is hardly a list, unless a column beside the uids holds it."""
+
+_ENCODED = (b"\x1f\x8b\x08", b"PK\x03\x04", b"BZh", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\x00", b"PAR1")
+"""First bytes that are looked for behind base64."""
+_SMALLEST = 18
+"""Bytes of a gzip file that holds nothing."""
+_BASE64_WIDTHS = {60, 64, 72, 76}
+_TWO_PAIRS = 4
 _CODECS = {"utf-32-le": "UTF-32LE", "utf-32-be": "UTF-32BE", "utf-16-le": "UTF-16LE"}
 _CODECS |= {"utf-16-be": "UTF-16BE"}
 _BOMS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32"}
@@ -245,7 +281,7 @@ def _binary(data: bytes) -> Foreign:
         return Foreign("is a tar archive, which cannot be read", _ARCHIVE)
     if b"\n" not in data and _NUL_SEPARATED.fullmatch(data):
         return Foreign("has NUL between its lines", "convert it: tr '\\0' '\\n' < FILE")
-    for codec, name in _CODECS.items():
+    for codec, name in _CODECS.items() if not _is_text_with_nul(data) else ():
         text = _decoded(data, codec)
         if text and _is_readable(text) and (0 in data or max(text) < _ALPHABETS_END):
             return _encoded(name)
@@ -258,9 +294,30 @@ def _binary(data: bytes) -> Foreign:
     return Foreign("is full of control characters", "export the column as csv")
 
 
-def likely_foreign(data: bytes) -> Foreign | None:
-    """Return what the start of a file is, if a list of uids hardly begins so."""
-    return _first(_LIKELY, data[:LOOK_BYTES])
+def likely_foreign(data: bytes, *, anywhere: bool = True) -> Foreign | None:
+    """Return what the start of a file is, if a list of uids hardly begins so.
+
+    `anywhere` says whether signs behind the first line count too.
+    """
+    data = data[:LOOK_BYTES]
+    if _is_base64(data):
+        return Foreign("is base64, not a list of uids", "decode it: base64 -d FILE")
+    return _first(_LIKELY, data) or (_first(_ANYWHERE, data) if anywhere else None)
+
+
+def _is_base64(data: bytes) -> bool:
+    """Tell compressed or archived content behind base64, in lines of one width or in one line."""
+    *lines, last = data.split() or [b""]
+    if lines and (
+        len(lines[0]) not in _BASE64_WIDTHS or any(len(line) != len(lines[0]) for line in lines)
+    ):
+        return False
+    text = b"".join(lines) + last
+    try:
+        content = b64decode(text[: len(text) // 4 * 4], validate=True)
+    except ValueError:
+        return False
+    return len(content) >= _SMALLEST and (content.startswith(_ENCODED) or _is_tar(content))
 
 
 def _first(signs: Mapping[bytes, tuple[str, str | None]], data: bytes) -> Foreign | None:
@@ -278,6 +335,13 @@ _BEFORE = re.compile(rb"(?s:(?:\xef\xbb\xbf|\s|<!--.*?-->\s*(?=<))*)")
 
 def _has_controls(data: bytes) -> bool:
     return len(data.translate(None, _CONTROLS)) < len(data)
+
+
+def _is_text_with_nul(data: bytes) -> bool:
+    """Tell UTF-8 with a few NULs in it, which may pass for UTF-16 where it is short."""
+    text = data.replace(b"\0", b"")
+    few = 0 < len(data) - len(text) <= len(data) / 3 or len(data) < _TWO_PAIRS
+    return few and not _has_controls(text) and _decoded(text, "utf-8") is not None
 
 
 def _is_tar(data: bytes) -> bool:

@@ -33,6 +33,8 @@ _TELLING = {b"\t": "tsv", b",": "csv", b"{": "ndjson"}
 _QUOTED = re.compile(rb'"[^"]*"')
 _ERROR_FIELDS = {"error", "errors", "fault", "exception", "errorcode", "errormessage"}
 _ERROR_FIELDS |= {"error_code", "error_message", "error_description", "message", "detail"}
+_REASON_FIELDS = {"reason", "msg"}
+"""Fields that tell of an error where nothing says that the file is ndjson."""
 
 
 def format_of(name: str, head: Head, options: ReadingOptions) -> Format:
@@ -58,10 +60,11 @@ def format_of(name: str, head: Head, options: ReadingOptions) -> Format:
         return chosen
     _refuse_error_message(name, head, options)
     format_ = chosen
+    named = _by_column(head, options) if wanted == "auto" else None
     if wanted == "auto" and chosen in {"text", None}:
-        format_ = _by_column(head, options) or chosen or _by_start(head)
+        format_ = named or chosen or _by_start(head)
     if wanted == "auto" and format_ != "ndjson":
-        _refuse_likely(name, head, format_)
+        _refuse_likely(name, head, format_, anywhere=named is None)
     format_ = format_ or _text_by_content(name, head)
     if format_ == "text" and options.column is not None:
         raise UsageError(
@@ -126,8 +129,8 @@ def _other_format(head: Head, options: ReadingOptions) -> str:
     return f"--format {found} {instead}; without --column each line is a uid"
 
 
-def _refuse_likely(name: str, head: Head, format_: Format | None) -> None:
-    foreign = likely_foreign(head.data)
+def _refuse_likely(name: str, head: Head, format_: Format | None, *, anywhere: bool) -> None:
+    foreign = likely_foreign(head.data, anywhere=anywhere)
     if foreign is None:
         return
     hint = f"--format {format_ or 'text'} reads it all the same"
@@ -137,22 +140,32 @@ def _refuse_likely(name: str, head: Head, format_: Format | None) -> None:
 
 def _refuse_error_message(name: str, head: Head, options: ReadingOptions) -> None:
     """Refuse a file that is nothing but an error that some service answered in JSON."""
-    if not head.text.lstrip().startswith(b"{") or _is_record(first_object(head), options):
+    undeclared = told_format(name, options) is None
+    start = head.text.lstrip()
+    if not start.startswith(b"{") or _is_record(first_object(head), options, undeclared=undeclared):
         return
     while len(head.data) < LOOK_BYTES and head.extend():
         pass
     found = object_in(head.text) if head.complete else None
-    if found is not None and not _is_record(found, options):
+    if found is not None and not _is_record(found, options, undeclared=undeclared):
         raise SourceError(f"{name}: is an error message in JSON, not an export", hint=SAVED_PAGE)
 
 
-def _is_record(found: Mapping[str, Any] | None, options: ReadingOptions) -> bool:
-    """Tell an object of an export from one that tells of an error."""
+def _is_record(
+    found: Mapping[str, Any] | None, options: ReadingOptions, *, undeclared: bool
+) -> bool:
+    """Tell an object of an export from one that tells of an error.
+
+    `undeclared` says that neither suffix nor `--format` tell the format.
+    """
     if found is None:
         return False
     if options.column is not None and has_field(found, options.column):
         return True
-    return not _ERROR_FIELDS & {key.lower() for key, value in found.items() if value}
+    fields = _ERROR_FIELDS
+    if undeclared and options.column is None:
+        fields = fields | _REASON_FIELDS
+    return not fields & {key.lower() for key, value in found.items() if value}
 
 
 def _refuse_bare_returns(name: str, text: bytes, format_: Format) -> None:

@@ -23,6 +23,8 @@ the longest uid that can ever be sent, is a thirtieth of it.
 
 NOT_UTF8 = "invalid UTF-8"
 INNER_BOM = "a byte order mark inside: files put together without a line end"
+INNER_RETURN = "a carriage return inside: line ends of another system"
+_BARE_RETURN = "\r([^\n]|$)"
 _BEYOND_ASCII = 0x80
 OVER_LONG = f"longer than {RECORD_LIMIT:,} bytes"
 
@@ -39,6 +41,8 @@ class Rows:
     """How many records the reader counted, which is not how many the two above add up to."""
     refuses_bom: bool = False
     """Whether a byte order mark in a value makes its record invalid."""
+    refuses_return: bool = False
+    """Whether a carriage return in a value that no line feed follows makes its record invalid."""
 
 
 def no_values() -> pa.Array:
@@ -57,14 +61,16 @@ def settle(rows: Rows, *, file: str, first_record: int, strip: bool) -> Block:
         text = pc.utf8_trim_whitespace(text)
     unusable = pc.or_kleene(pc.equal(pc.binary_length(text), 0), pc.utf8_is_space(text))
     unusable = pc.fill_null(unusable, fill_value=True)
-    if not (rows.refused or rows.refuses_bom) and not pc.any(unusable).as_py():
+    clean = not (rows.refused or rows.refuses_bom or rows.refuses_return)
+    if clean and not pc.any(unusable).as_py():
         return Block(file, first_record, rows.records, text, ())
-    reasons = ["", BLANK, NOT_UTF8, INNER_BOM]
+    reasons = ["", BLANK, NOT_UTF8, INNER_RETURN, INNER_BOM]
     codes = unusable.to_numpy(zero_copy_only=False).astype(np.int32)
     codes[broken] = reasons.index(NOT_UTF8)
+    if rows.refuses_return:
+        codes[(codes == 0) & _found(text, _BARE_RETURN)] = reasons.index(INNER_RETURN)
     if rows.refuses_bom:
-        marked = pc.fill_null(pc.match_substring(text, "\ufeff"), fill_value=False)
-        codes[marked.to_numpy(zero_copy_only=False)] = reasons.index(INNER_BOM)
+        codes[_found(text, "\ufeff")] = reasons.index(INNER_BOM)
     uids = text.filter(pa.array(codes == 0))
     if rows.refused:
         codes = _with_refused(codes, rows.refused, reasons)
@@ -74,6 +80,13 @@ def settle(rows: Rows, *, file: str, first_record: int, strip: bool) -> Block:
 def is_blank(line: bytes) -> bool:
     """Tell whether a line holds nothing but white space."""
     return not line.strip() or (not line.isascii() and not line.decode(errors="replace").strip())
+
+
+def _found(text: pa.StringArray, pattern: str) -> npt.NDArray[np.bool_]:
+    """Tell which of the values a pattern is found in."""
+    found = pc.fill_null(pc.match_substring_regex(text, pattern), fill_value=False)
+    marks: npt.NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
+    return marks
 
 
 def _as_text(values: pa.Array) -> tuple[pa.StringArray, list[int]]:

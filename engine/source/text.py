@@ -1,7 +1,7 @@
 """Text: a uid a line, no header.
 
-A line ends with LF or CRLF; a bare carriage return belongs to the uid, and an empty line is a
-blank row. A byte order mark at the start of a line is left out, elsewhere it makes the row invalid.
+A line ends with LF or CRLF, and an empty line is a blank row. A bare carriage return makes the row
+invalid. A byte order mark at the start of a line is left out, elsewhere it makes the row invalid.
 """
 
 from collections.abc import Iterator
@@ -20,13 +20,18 @@ def text_rows(stream: Stream, size: int = READ_SIZE, limit: int = RECORD_LIMIT) 
             yield Rows(no_values(), ((0, OVER_LONG),), records=1)
         else:
             count = lines.count(b"\n") + (not lines.endswith(b"\n"))
-            yield Rows(_split(lines), records=count, refuses_bom=holds_bom(lines))
+            if b"\r" in lines:  # One byte is found far sooner than two.
+                lines = lines.replace(b"\r\n", b"\n")  # noqa: PLW2901 - the same lines
+            yield Rows(
+                _split(lines),
+                records=count,
+                refuses_bom=holds_bom(lines),
+                refuses_return=b"\r" in lines,
+            )
 
 
 def _split(lines: bytes) -> pa.BinaryArray:
-    """Return lines without their ends: one pass for the ends, one to close the gaps."""
-    if b"\r" in lines:  # One byte is found far sooner than two.
-        lines = lines.replace(b"\r\n", b"\n")
+    """Return lines without their line feeds: one pass for these, one to close the gaps."""
     if not lines.endswith(b"\n"):
         lines += b"\n"
     ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == ord("\n"))

@@ -13,7 +13,7 @@ from engine.source import delimited
 from engine.source.block import BLANK, HEADER_AGAIN
 from engine.source.delimited import Columns, delimited_rows
 from engine.source.quoting import BROKEN_QUOTE, Dialect
-from engine.source.rows import INNER_BOM, NOT_UTF8, OVER_LONG
+from engine.source.rows import INNER_BOM, INNER_RETURN, NOT_UTF8, OVER_LONG
 
 PIECES = [b'"', b'""', b",", b"\n", b"\r", b"\r\n", b"a", b"bc", b" ", b"\x00", b"\xff", b"\t"]
 PIECES += [b"\xc3\xa9", b"\xef\xbb\xbf", b'"x",y\n', b'"p""q\r\n,",z\r\n', b"u,v\n", b"NULL,\n"]
@@ -111,7 +111,9 @@ def _uid(field: bytes, columns: Columns) -> Outcome:
         return (NOT_UTF8,)
     if columns.count == 1 and BOM in field:
         return (INNER_BOM,)
-    return uid if uid.strip() else (BLANK,)
+    if not uid.strip():
+        return (BLANK,)
+    return (INNER_RETURN,) if "\r" in uid.replace("\r\n", "\n") else uid
 
 
 @given(
@@ -174,8 +176,12 @@ def test_a_block_whose_records_pyarrow_counts_otherwise_is_read_row_by_row() -> 
         ('a"b', 'a"b'),
         ('"a\nb"', "a\nb"),
         ('"a\r\nb"', "a\r\nb"),
-        ('"a\rb"', "a\rb"),
-        ("a\rb", "a\rb"),
+        ('"a\rb"', (INNER_RETURN,)),
+        ('"a\r\nb\r"', (INNER_RETURN,)),
+        ("a\rb", (INNER_RETURN,)),
+        ("a\r", (INNER_RETURN,)),
+        ("é\ra", (INNER_RETURN,)),
+        (" \r", (BLANK,)),
         ('"a,b"', "a,b"),
         ("\x00", "\x00"),
         ("😀", "😀"),
@@ -215,6 +221,17 @@ def test_a_tsv_field_may_hold_commas() -> None:
     assert read(b'a,b\t1\n"c\td"\t2\n', TABBED) == ["a,b", "c\td"]
 
 
+@pytest.mark.parametrize("size", [1, 3, 1 << 20])
+def test_a_carriage_return_beside_the_uid_is_no_fault_of_it(size: int) -> None:
+    assert read(b'a1,"x\ry"\nb1,x\ry\r\na2,z\r', TWO, size) == ["a1", "b1", "a2"]
+    assert read(b"a1\r\na2\ra3\nb1\r\nb2\r", ONE, size) == [
+        "a1",
+        (INNER_RETURN,),
+        "b1",
+        (INNER_RETURN,),
+    ]
+
+
 # Files that were put together
 
 
@@ -249,7 +266,7 @@ def test_an_only_column_tells_of_a_line_end_that_was_lost(size: int) -> None:
     assert read(b"u\na\xef\xbb\xbfu\nb\n", one, size) == [(INNER_BOM,), "b"]
 
 
-@pytest.mark.parametrize("line", [b"sep=,\r\n", b'"sep=,"\n', b"\xef\xbb\xbfsep=,\n"])
+@pytest.mark.parametrize("line", [b"sep=,\r\n", b"SEP=,\n", b'"sep=,"\n', b"\xef\xbb\xbfsep=,\n"])
 @pytest.mark.parametrize("size", [1, 3, 1 << 20])
 def test_the_line_that_names_the_delimiter_is_no_record(line: bytes, size: int) -> None:
     headed = Columns(b",", count=2, chosen=0, header=True, has_sep_line=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from source_outcomes import Outcome, outcomes
 
 from engine.source.block import BLANK
-from engine.source.rows import INNER_BOM, NOT_UTF8, OVER_LONG, settle
+from engine.source.rows import INNER_BOM, INNER_RETURN, NOT_UTF8, OVER_LONG, settle
 from engine.source.text import text_rows
 
 PIECES = [b"a", b"bc", b" ", b"\t", b"\n", b"\r", b"\r\n", b"\x00", b"\xff", b"\xc3\xa9", b'"']
@@ -41,7 +41,10 @@ def _outcome(line: bytes, *, strip: bool) -> Outcome:
         return (NOT_UTF8,)
     if "\ufeff" in (uid.strip() if strip else uid):
         return (INNER_BOM,)
-    return (uid.strip() if strip else uid) if uid.strip() else (BLANK,)
+    uid = uid.strip() if strip else uid
+    if not uid.strip():
+        return (BLANK,)
+    return (INNER_RETURN,) if "\r" in uid else uid
 
 
 @given(
@@ -62,7 +65,7 @@ def test_every_line_is_one_record_wherever_the_blocks_are_cut(
 
 @pytest.mark.parametrize(
     "uid",
-    ["007", "1e5", "NULL", "nan", "", '"q"', "a,b", "a\rb", "\x00", "x\x00", "😀", " a ", "-", "#"],
+    ["007", "1e5", "NULL", "nan", "", '"q"', "a,b", "\x00", "x\x00", "😀", " a ", "-", "#"],
 )
 def test_a_uid_is_what_stands_on_its_line(uid: str) -> None:
     assert lines(f"x\n{uid}\ny".encode()) == ["x", uid or (BLANK,), "y"]
@@ -78,8 +81,19 @@ def test_files_that_each_begin_with_a_bom_may_be_put_together() -> None:
     assert lines(b"a\xef\xbb\xbfb\nc\n") == [(INNER_BOM,), "c"]
 
 
-def test_a_carriage_return_at_the_end_of_the_file_is_part_of_a_uid() -> None:
-    assert lines(b"a\nb\r") == ["a", "b\r"]
+@pytest.mark.parametrize("size", [1, 3, 1 << 20])
+@pytest.mark.parametrize("line", ["a\rb", "a\r\r", "\ra", "\r\ra", "é\ra", "a\r\rb\rc"])
+def test_a_carriage_return_without_a_line_feed_makes_a_row_invalid(line: str, size: int) -> None:
+    bad = (INNER_RETURN,)
+    for end in ("\n", "\r\n", ""):
+        assert lines(f"x\r\n{line}{end}".encode(), size) == ["x", bad]
+    assert lines(f"x\n{line}\ny\r\n{line}\r\nz".encode(), size) == ["x", bad, "y", bad, "z"]
+    assert lines(b"x\n\r\r\n\r\ny", size) == ["x", (BLANK,), (BLANK,), "y"]
+    assert lines(b"a\nb\r") == ["a", bad]
+
+
+def test_a_carriage_return_around_a_uid_is_stripped_like_other_white_space() -> None:
+    assert outcomes(text_rows(io.BytesIO(b"a\nb\r")), strip=True) == ["a", "b"]
 
 
 def test_an_over_long_line_is_passed_over_without_being_held() -> None:

@@ -10,6 +10,7 @@ import sqlite3
 import tarfile
 import zipfile
 import zlib
+from base64 import b64encode, encodebytes
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -158,6 +159,10 @@ BINARY: Mapping[str, Callable[[], bytes]] = {
     "nothing but zero bytes": lambda: bytes(5000),
     "is binary": lambda: b"a1\na2\0\0\0\0",
     "is binary ": lambda: b"a1\n" * 1000 + b"\0" * 500,
+    "is binary    ": lambda: b"a1\0\na2\n",
+    "is binary        ": lambda: b"a\0",
+    "is binary     ": lambda: b"\xc3\xa9\0\na2\n",
+    "is binary      ": lambda: b"a1\na\0b\n",
     "is binary  ": lambda: b"\x01\x02\x03\xff\xfe\x80abc\xff",
     "NUL between its lines": lambda: b"a1\0a2\0a3\0",
     "control characters": lambda: b"a1\x01IN\x012024\na2\x01GB\x012025\n",
@@ -179,6 +184,9 @@ TEXT: Mapping[str, bytes] = {
     "a key  ": b"Bag Attributes\n    localKeyID: 01\n-----BEGIN CERTIFICATE-----\nMII\n",
     "an SSH key": b"ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQ joe@host\n",
     "an SSH key ": b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI joe@host\n",
+    "an SSH key   ": b"# joe\n\n# again\nssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQ joe@host\n",
+    "an SSH key    ": b'command="x y",no-pty ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQ joe\n',
+    "an SSH key     ": b"host.invalid ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI\n",
     "an SSH key  ": b"PuTTY-User-Key-File-3: ssh-rsa\n",
     "an age key": b"# created: 2024\n# public key: age1x\nAGE-SECRET-KEY-1ABC\n",
     "an encrypted file of Ansible": b"$ANSIBLE_VAULT;1.1;AES256\n3132\n",
@@ -205,6 +213,13 @@ TEXT: Mapping[str, bytes] = {
     "an error message  ": b"404 Not Found\r\n",
     "an error message   ": b"bash: line 1: psql: command not found\n",
     "an error message    ": b"curl: (22) The requested URL returned error: 404\n",
+    "an error message     ": b"\nAn error occurred (AccessDenied) when calling the GetObject "
+    b"operation: Access Denied\n",
+    "an error message      ": b"fatal error: An error occurred (404) when calling the HeadObject "
+    b"operation: Not Found\n",
+    "an error message       ": b"fatal: could not read Username for 'https://host.invalid'\n",
+    "an error message        ": b"ssh: connect to host x.invalid port 22: Connection refused\n",
+    "a key   ": b"# of joe\n\n-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n",
     "an error message in JSON": b'{"error": {"code": 403, "message": "denied"}}',
     "an error message in JSON ": b'{\n  "error": "access denied"\n}\n',
     "an error message in JSON  ": b'{"message":"Forbidden","status":403}\n',
@@ -223,6 +238,29 @@ LIKELY: Mapping[str, bytes] = {
     "a table drawn with lines  ": b"+----+\n| id |\n+----+\n| a1 |\n+----+\n",
     "a table drawn with lines   ": b"| user_id | n |\n|---------|--:|\n| a1 | 1 |\n",
     "a table drawn with lines    ": "┌─────┐\n│ id  │\n├─────┤\n│ a1  │\n└─────┘\n".encode(),
+    "markup ": b"<Error/>\n",
+    "markup  ": b'<Error code="AccessDenied" />',
+    "an SQL script": b"-- users\nuse it;\nselect 1;\n",
+    "uuencoded": b"begin 644 i.txt\n&83$*83(*\n`\nend\n",
+    "uuencoded  ": b"begin 644 i.txt",
+    "uuencoded ": b"begin-base64 644 x\nYTEKYTIK\n====\n",
+    "base64": b64encode(gzip.compress(FEW)) + b"\n",
+    "base64 ": encodebytes(gzip.compress(IDS)),
+    "base64  ": b64encode(gzip.compress(IDS)),
+    "base64   ": encodebytes(zip_archive()),
+    "base64    ": encodebytes(tar(tarfile.USTAR_FORMAT)),
+    "base64     ": encodebytes(bz2.compress(IDS)),
+    "base64      ": encodebytes(old_tar()).replace(b"\n", b"\r\n"),
+    "a Python pickle": pickle.dumps(["a1", "a2"], protocol=0),
+    "a Python pickle ": pickle.dumps({"a1": 1}, protocol=0),
+    "a Python pickle  ": pickle.dumps({"a1"}, protocol=0),
+    "a Python pickle   ": pickle.dumps(("a1", "a2"), protocol=0),
+    "a log": b"2024-01-01 00:00:00,123 INFO started\n2024-01-01 00:00:01,5 WARN slow\n",
+    "a log ": b"[2024-01-01T00:00:00Z] [x] ERROR no\n" * 3 + b"  at x\n",
+    "a log  ": b"2024-01-01T00:00:00Z FATAL no",
+    "an error message": b"AccessDeniedException: 403 joe does not have access\n",
+    "an error message ": b"error: the table is not there\n",
+    "a key": b"Certificate:\n    Data:\n-----BEGIN CERTIFICATE-----\nMII\n",
     "an SQL query": b"SELECT user_id FROM users WHERE x;\n",
     "a list of checksums": b"d41d8cd98f00b204e9800998ecf8427e  e.csv\n",
     "a list of checksums ": b"SHA256 (e.csv) = " + b"0" * 64 + b"\n",
@@ -257,6 +295,19 @@ LISTS: Mapping[str, bytes] = {
     "Windows quotes": b"a1\n\x84quoted\x93 and \x85\n",
     "a control character among many": b"a1\n" * 100 + b"a\x01b\n",
     "emoji": "😀\n👩‍👩‍👧\n".encode(),
+    "words of errors": b"error: one two\na1\nfatal: x\n",
+    "one error": b"error:x\n",
+    "an element and more": b"<a1/>\n<a2/>\n",
+    "begin": b"begin\nbegin 644 x\nend\n",
+    "times": b"2024-01-01 00:00:00\n2024-01-01T00:00:01 a1\n",
+    "a log line in the middle": b"2024-01-01 00:00:00 INFO\na1\na2\na3\n",
+    "base64 of one width": b"H4sIAAAAAAAAA0vUNuQCAA==\n" * 4,
+    "the start of base64": b"H4sI\n",
+    "one token": b"q83vEjRWeJCrze8SNFZ4kA==\n",
+    "parentheses": b"(lp\n(dpx\nV1\np0x\n",
+    "keys in words": b"ssh-rsa\nssh-rsa BBBB\n# ssh-rsa\n",
+    "use": b"use it\nset x\n",
+    "sep": b"sep=x\nSEP=,\n",
     "a NUL behind the start": b"a1\n" * 4000 + b"a\0b\n",
 }
 
@@ -327,3 +378,28 @@ def test_a_record_that_has_a_field_named_error_is_no_error_message(name: str) ->
     assert read(name, data, ReadingOptions(column="user_id")) == ["a1"]
     two = b'{"error":"x"}\n{"error":"y"}\n'
     assert read(name, two, ReadingOptions()) == ["x", "y"]
+
+
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"
+
+
+def test_a_key_in_a_column_beside_the_uids_is_no_key() -> None:
+    data = f'user_id,cert\na1,"line\n{CERTIFICATE}"\na2,"{CERTIFICATE}"\n'.encode()
+    named = ReadingOptions(column="user_id")
+    for name in ("e.csv", "e.txt", "e"):
+        assert read(name, data, named) == ["a1", "a2"]
+    assert "a key" in refused("e.csv", data, ReadingOptions())
+    beside = b"a1,my ssh-rsa AAAA\n"
+    assert read("e.csv", beside, ReadingOptions(column="1", header=False)) == ["a1"]
+    given = ReadingOptions(column="2", header=False, format="csv")
+    assert read("e.csv", data, given)[0] == "cert"
+
+
+@pytest.mark.parametrize("data", [b'{"reason":"forbidden"}', b'{"msg":"no","code":1}\n'])
+def test_a_reason_alone_is_an_error_message_where_nothing_tells_of_ndjson(data: bytes) -> None:
+    field = next(iter(json.loads(data)))
+    for name in ("e", "e.json", "e.dat"):
+        assert "an error message in JSON" in refused(name, data, ReadingOptions())
+        assert read(name, data, ReadingOptions(column=field))
+        assert read(name, data, ReadingOptions(format="text")) == [data.decode().strip()]
+    assert read("e.ndjson", data, ReadingOptions(column=field))

@@ -7,6 +7,7 @@ import pytest
 
 from engine.errors import SourceError, UsageError
 from engine.source import ReadingOptions, open_source
+from engine.source.rows import INNER_RETURN
 
 PLAIN = ReadingOptions()
 
@@ -310,13 +311,30 @@ def test_two_carriage_returns_before_each_line_feed_are_refused(name: str) -> No
     assert "two carriage returns" in refused(name, "a1\r\r\na2\r\r\n")[0]
 
 
+@pytest.mark.parametrize("data", ["x\ry\na1\r\n", "a1\nx\r", "a1\r\nb1\rb2\r\nc1\rc2"])
+def test_a_few_of_them_make_their_rows_invalid(data: str) -> None:
+    for name, header in (("a.txt", ""), ("a.csv", "uid\n"), ("a.tsv", "uid\r\n"), ("a", "")):
+        source = open_source([write(name, header + data)], PLAIN)
+        blocks = list(source.blocks())
+        assert [uid for block in blocks for uid in block.uids.to_pylist()] == ["a1"]
+        reasons = {skipped.reason for block in blocks for skipped in block.skipped}
+        assert reasons == {INNER_RETURN}
+
+
+def test_a_carriage_return_far_behind_the_start_is_found() -> None:
+    lines = "".join(f"{number}\n" for number in range(20_000))
+    for name in ("a.txt", "a.csv"):
+        assert read(name, f"uid\n{lines}a1\ra2\ra3\n")[-20_000:] == lines.split()
+
+
 def test_carriage_returns_within_fields_are_no_line_ends() -> None:
-    assert read("a.txt", "x\ry\na1\r\n") == ["x\ry", "a1"]
     rows = 'user_id,note\na1,"one\rtwo\rthree\rfour"\na2,"five\rsix\rseven"\n'
     assert read("a.csv", rows, BY_COLUMN) == ["a1", "a2"]
 
 
-@pytest.mark.parametrize("line", ["sep=,\r\n", '"sep=,"\r\n', "\ufeffsep=,\n"])
+@pytest.mark.parametrize(
+    "line", ["sep=,\r\n", "SEP=,\n", "Sep=,\r\n", '"sep=,"\r\n', "\ufeffsep=,\n"]
+)
 def test_the_line_by_which_excel_tells_the_delimiter_is_passed_over(line: str) -> None:
     assert read("a.csv", line + "user_id,c\r\na1,x\r\n", BY_COLUMN) == ["a1"]
     assert read("b.csv", line + "a1\n", ReadingOptions(header=False)) == ["a1"]
