@@ -29,7 +29,7 @@ untimed = settings(
     database=DirectoryBasedExampleDatabase(EXAMPLES),
     print_blob=True,
 )
-settings.register_profile("brief", untimed, max_examples=30)
+settings.register_profile("brief", untimed, max_examples=20)
 # The same laws, searched harder: pytest --hypothesis-profile=thorough
 settings.register_profile("thorough", untimed, max_examples=2000)
 settings.load_profile("brief")

@@ -169,7 +169,15 @@ def test_whichever_attempt_of_whichever_batch(tmp_path: Path, fault: str, batch:
 
 
 @pytest.mark.parametrize(
-    "fault", [*ONE_OF_EACH, *(fault for fault in FAULTS if fault[0].isdigit())]
+    "fault",
+    [
+        *ONE_OF_EACH,
+        *(
+            pytest.param(fault, marks=pytest.mark.slow)
+            for fault in FAULTS
+            if fault[0].isdigit() and fault not in ONE_OF_EACH
+        ),
+    ],
 )
 def test_a_fault_that_never_ends(tmp_path: Path, fault: str) -> None:
     play, fate = FAULTS[fault]

@@ -216,4 +216,7 @@ def test_a_backend_that_breaks_off_is_named(
     monkeypatch.setattr("fsspec.implementations.local.LocalFileOpener.read", broken)
     with pytest.raises(SourceError) as caught:
         list(source.blocks())
-    assert caught.value.message == f"local://{tmp_path}/a.txt: cannot be read (what opens local:// cannot open it)"
+    assert (
+        caught.value.message
+        == f"local://{tmp_path}/a.txt: cannot be read (what opens local:// cannot open it)"
+    )
