@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from engine.config import Config
-    from engine.planning import MirrorRequest
     from engine.report.result import RunResult
+    from engine.runs.planner import MirrorRequest
     from engine.source.block import Source
 
 FirstOption = Annotated[
@@ -162,7 +162,7 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Make a cohort what it was at an earlier generation, guards and all."""
-    from engine.mirror import rollback as roll_back
+    from engine.runs.mirror import rollback as roll_back
 
     check_id(cohort_id)
     permits = _Permits(first_action, allow or [], reason, wait=wait)
@@ -199,7 +199,7 @@ def apply(
     as_json: JsonOption = False,
 ) -> None:
     """Send exactly what a plan says, unless the snapshot has moved since."""
-    from engine.mirror import apply as apply_plan
+    from engine.runs.mirror import apply as apply_plan
 
     settings = _load((config, endpoint, state), sends=True)
 
@@ -249,7 +249,7 @@ class _Permits:
     ) -> "MirrorRequest":
         """Return what is asked for."""
         from engine.plan.allowances import Allowance
-        from engine.planning import MirrorRequest
+        from engine.runs.planner import MirrorRequest
 
         return MirrorRequest(
             source=source,
@@ -293,7 +293,7 @@ def _mirror(
     sends: bool,
     as_json: bool,
 ) -> ExitStatus:
-    from engine.mirror import mirror as mirror_export
+    from engine.runs.mirror import mirror as mirror_export
     from engine.source import ReadingOptions, open_source
 
     permits.check()

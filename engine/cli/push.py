@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from engine.cli.running import StopSignals
     from engine.config import Config
     from engine.plan.allowances import Allowance
-    from engine.push import PushRequest
     from engine.report.history import UnfinishedRun
     from engine.report.result import RunResult
+    from engine.runs.push import PushRequest
     from engine.source import ReadingOptions
     from engine.source.block import Source
 
@@ -163,7 +163,7 @@ def _request_of(
 ) -> "PushRequest":
     """Return the request that goes on with a run; raises what keeps it from going on."""
     from engine.ledger.changes import identity_of
-    from engine.push import key_of
+    from engine.runs.push import key_of
     from engine.source import ReadingOptions
     from engine.source.urls import kept
 
@@ -228,7 +228,7 @@ def make_request(
     wait: float = 0.0,
 ) -> "PushRequest":
     """Open the exports, and return what is to be pushed; raises as `open_source` does."""
-    from engine.push import PushRequest
+    from engine.runs.push import PushRequest
     from engine.source import open_source
 
     restarts = on_changed is OnChanged.RESTART
@@ -292,9 +292,9 @@ def push_shown(
     """Push, and show it on stderr while it goes on."""
     from engine.cli.running import run_shown, show_notes, stoppable
     from engine.cli.view import make_view
-    from engine.push import opening_of
-    from engine.push import push as push_export
-    from engine.rehearsal import dry_run as push_nothing
+    from engine.runs.dry_run import dry_run as push_nothing
+    from engine.runs.push import opening_of
+    from engine.runs.push import push as push_export
 
     view = make_view(config.pacing, lambda: uids_expected(request.source))
     show_notes(view, *config.notes, *request.source.notes, request.cohort.warning)

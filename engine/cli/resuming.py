@@ -13,9 +13,9 @@ from engine.cli.view import make_view
 from engine.config import Config
 from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.place import is_held, sole_writer
-from engine.push import PushRequest
 from engine.report.accounts import SCHEMA_VERSION
 from engine.report.history import UnfinishedRun
+from engine.runs.push import PushRequest
 
 _WORSE = (
     ExitStatus.ACCEPTED,

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from engine.config import Config
     from engine.ledger.generations import Generation
-    from engine.moving import Brought
+    from engine.runs.transfer import Brought
     from engine.sending import StopSwitch
     from engine.snapshots import SnapshotStore
     from engine.source import ExportSource
@@ -125,7 +125,7 @@ def export(
     shadow: ShadowOption = False,
 ) -> None:
     """Copy a snapshot to a Parquet file: uid, state (1 in, 2 and 4 unknown, 3 out) and run."""
-    from engine import moving
+    from engine.runs import transfer as moving
 
     if str(path) == "-":
         raise UsageError("a snapshot can't be written to stdout", hint="name a file")
@@ -155,7 +155,7 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:
     """Make an exported snapshot the one that counts, as when moving to another machine."""
-    from engine import moving
+    from engine.runs import transfer as moving
 
     where = _Where(cohort_id, config, endpoint, state, shadow, wait)
     target = _target(where)
@@ -182,8 +182,8 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Lay a list from elsewhere beside a snapshot: who is in both, and who in one of them only."""
-    from engine import moving
     from engine.report.files import files_document, files_line
+    from engine.runs import transfer as moving
 
     where = _Where(cohort_id, config, endpoint, state, shadow)
     source = _open(exports, column, format_name, header=not no_header, strip=strip)
@@ -217,7 +217,7 @@ def adopt(
 
     The next mirror adds those that it wants, and removes those that it does not.
     """
-    from engine import moving
+    from engine.runs import transfer as moving
 
     where = _Where(cohort_id, config, endpoint, state, shadow, wait)
     source = _open(exports, column, format_name, header=not no_header, strip=strip)
@@ -243,8 +243,8 @@ def reconcile(
     as_json: JsonOption = False,
 ) -> None:
     """Take a list of the cohort's real members, from elsewhere, for all that is known."""
-    from engine import moving
     from engine.plan.allowances import Allowance
+    from engine.runs import transfer as moving
 
     require_reason(allow, reason)
     allowances = Allowance.parse_all(allow or [])
@@ -328,8 +328,8 @@ def _work(
     from engine.cli.running import show_notes, stoppable
     from engine.cli.view import make_view
     from engine.clock import SystemClock
-    from engine.desk import Desk
     from engine.ledger.records import CohortKey
+    from engine.runs.session import Desk
 
     config = _load(where)
     key = CohortKey(config.workspace.partner, where.cohort_id, where.shadow)

@@ -11,8 +11,8 @@ from whole_push import COHORT, ExportSource, Pushes
 
 from engine.cohort import Action
 from engine.errors import ExitStatus, IncompleteError
-from engine.push import PushRequest, push
 from engine.report.result import RunResult
+from engine.runs.push import PushRequest, push
 from exports import Export, Row
 
 

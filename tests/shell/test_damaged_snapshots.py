@@ -13,7 +13,6 @@ from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 from test_mirror_moving import adopt, listed, reconcile
 from whole_push import Death
 
-from engine import moving
 from engine.errors import CohortSyncError, IncompleteError, LedgerError, UsageError
 from engine.plan.compare import LEG
 from engine.plan.planning import affordable
@@ -22,6 +21,7 @@ from engine.plan.session import Interruption, open_session
 from engine.plan.settings import PlanningSettings
 from engine.plan.snapshot_file import SNAPSHOT, describe, look_up, refuse_twice, take_over
 from engine.plan.staging import read_batches, write_batches
+from engine.runs import transfer as moving
 from engine.sending import StopSwitch
 
 SETTINGS = PlanningSettings(memory_megabytes=64, threads=1)

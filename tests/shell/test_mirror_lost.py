@@ -11,11 +11,11 @@ from test_mirror_moving import adopt, reconcile
 from test_mirror_order import snapshots
 from whole_push import Death, DiedError
 
-from engine import moving
 from engine.cohort import Action
 from engine.errors import ExitStatus, SourceError
 from engine.plan.guards import Allowance, GuardSettings
 from engine.plan.settings import MirrorSettings
+from engine.runs import transfer as moving
 from exports import Export, Row
 from virtual_time import BOOT_UTC_NS
 

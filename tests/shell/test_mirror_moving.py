@@ -7,12 +7,12 @@ from unittest.mock import patch
 import pytest
 from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 
-from engine import moving
 from engine.errors import ExitStatus, GuardError, IncompleteError, LedgerError, UsageError
 from engine.ledger.generations import Generation
 from engine.plan.guards import Allowance, GuardSettings
 from engine.plan.records import UidState
 from engine.plan.snapshot_file import look_up
+from engine.runs import transfer as moving
 from engine.sending import StopSwitch
 from engine.snapshots import SnapshotStore
 from engine.source.block import Block
@@ -177,8 +177,10 @@ def test_a_list_is_laid_beside_a_snapshot_that_can_only_be_read(
     before = {path: path.stat().st_mtime_ns for path in snapshot_folder(cohort).iterdir()}
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    read_only = patch("engine.moving.make_folder", side_effect=LedgerError("cannot be written"))
-    with read_only, patch("engine.moving.gettempdir", lambda: str(elsewhere)):
+    read_only = patch(
+        "engine.runs.transfer.make_folder", side_effect=LedgerError("cannot be written")
+    )
+    with read_only, patch("engine.runs.transfer.gettempdir", lambda: str(elsewhere)):
         found = cohort.commands.look(
             lambda store: moving.lay_beside(store, listed(UIDS[3:7]), StopSwitch())
         )

@@ -8,11 +8,11 @@ from far_side import Play, Request
 from mirrored_cohort import SETTLE, UIDS, Cohort, Lateness, Night
 from test_mirror_moving import adopt
 
-from engine import moving
 from engine.clock import Stamp
 from engine.cohort import Action
 from engine.errors import ExitStatus, IncompleteError
 from engine.plan.settings import MirrorSettings
+from engine.runs import transfer as moving
 from exports import Export, Row
 
 A, B, C = UIDS[:3]

@@ -19,10 +19,10 @@ from engine.check import Finding, exit_status, run_checks
 from engine.cohort import Action
 from engine.config import Config, load
 from engine.errors import ConfigError, ExitStatus
-from engine.mirror import mirror
-from engine.planning import MirrorRequest
-from engine.push import PushRequest, push
 from engine.report.result import RunResult
+from engine.runs.mirror import mirror
+from engine.runs.planner import MirrorRequest
+from engine.runs.push import PushRequest, push
 
 KEY, PASSWORD = "s3cr3t-key", "pr0xy-pass"
 PAIR = base64.b64encode(f"DEMO:{KEY}".encode())

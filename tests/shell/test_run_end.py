@@ -23,10 +23,10 @@ from far_side import FarSide
 from whole_push import Death, Ended, Pushes, Start
 
 import engine
-from engine import closing as run_closing
 from engine.errors import CohortSyncError, ConfigError, ExitStatus, LedgerError, StateFullError
 from engine.plan.settings import MirrorSettings
 from engine.report.result import RunResult
+from engine.runs import closing as run_closing
 from exports import Export, Row
 
 OLD = [f"u{number:04}" for number in range(12)]
@@ -121,7 +121,7 @@ class Tripwire:
             return state
 
         before = sys.gettrace()
-        with patch("engine.push.enter", entered), patch("engine.mirror.enter", entered):
+        with patch("engine.runs.push.enter", entered), patch("engine.runs.mirror.enter", entered):
             sys.settrace(self.trace)
             try:
                 yield
@@ -359,7 +359,7 @@ def test_an_end_that_cannot_be_written_is_returned_as_incomplete(
 
 def test_accounts_that_cannot_be_read_are_an_error_that_names_the_run(tmp_path: Path) -> None:
     case = Case(tmp_path, "push")
-    with patch("engine.closing.account", side_effect=RuntimeError("a mistake of ours")):
+    with patch("engine.runs.closing.account", side_effect=RuntimeError("a mistake of ours")):
         ended = case.run()
     assert ended.error is not None
     assert ended.error.exit_status is ExitStatus.UNBALANCED

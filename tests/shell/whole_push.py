@@ -30,22 +30,22 @@ from engine.config import Config
 from engine.delivery.events import Event, Observer
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
-from engine.desk import Desk
 from engine.endpoint import Endpoint
 from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.place import LEDGER_NAME, ledger_folder
 from engine.ledger.reader import LedgerReader
 from engine.ledger.records import CohortKey, Division
 from engine.ledger.schema import failure_of, open_ledger
-from engine.mirror import apply, mirror, rollback
 from engine.pacing import PacingSettings
 from engine.plan.guards import GuardSettings
 from engine.plan.settings import MirrorSettings, PlanningSettings
-from engine.planning import MirrorRequest
-from engine.push import PushRequest, push
 from engine.report.history import reading
 from engine.report.result import RunResult
 from engine.report.settings import AccountingSettings
+from engine.runs.mirror import apply, mirror, rollback
+from engine.runs.planner import MirrorRequest
+from engine.runs.push import PushRequest, push
+from engine.runs.session import Desk
 from engine.sending import StopSwitch
 from engine.snapshots import SnapshotStore
 from engine.source.block import Block, Source
@@ -447,7 +447,7 @@ class Pushes:
             ),
         }
         stack.enter_context(patch("asyncio.to_thread", _at_once))
-        for place in ("engine.planning", "engine.moving"):
+        for place in ("engine.runs.planner", "engine.runs.transfer"):
             stack.enter_context(patch(f"{place}.read_or_stop", lambda read, _: _at_once(read)))
         for place, part in parts.items():
             stack.enter_context(patch(place, part))

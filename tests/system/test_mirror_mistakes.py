@@ -374,7 +374,7 @@ def test_the_folder_of_a_run_that_was_killed_before_its_plan_goes(night: Night) 
     night.configure(mirror={**AT_ONCE, "keep_generations": 1})
     write(night, 0, 3_000)
     die = (
-        "import os, engine.planning as p\n"
+        "import os, engine.runs.planner as p\n"
         "async def die(*a): os.kill(os.getpid(), 9)\n"
         "p.Planner._facts = die\n"
         "from engine.cli import main\n"

@@ -14,9 +14,9 @@ from engine.ledger.ledger import Ledger, sole_ledger
 from engine.ledger.neighbors import announced
 from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingSettings
 from engine.plan.session import Interruption
-from engine.planning import MirrorRequest
 from engine.report.figures import Ceiling
 from engine.report.result import Opening
+from engine.runs.planner import MirrorRequest
 from engine.sending import StopSwitch, compute_or_stop
 from engine.snapshots import SnapshotStore
 

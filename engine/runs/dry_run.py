@@ -23,11 +23,11 @@ from engine.ledger.reader import LedgerReader
 from engine.ledger.records import CohortKey
 from engine.ledger.schema import open_blank
 from engine.proxy import proxy_for
-from engine.push import PushRequest, admit, key_of, stays_unfinished, tell_files
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
 from engine.report.history import reading
 from engine.report.result import RunResult
+from engine.runs.push import PushRequest, admit, key_of, stays_unfinished, tell_files
 from engine.sending import StopSwitch, read_or_stop
 from engine.snapshots import SnapshotStore
 from engine.source.block import Block

@@ -5,10 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from engine.batch import Batch, Cutter, Limit
-from engine.closing import End, status_of
 from engine.cohort import Cohort, Envelope, Leg
 from engine.delivery.stop import Stop
-from engine.desk import Desk
 from engine.errors import ExitStatus
 from engine.ledger import changes, plans
 from engine.ledger.ledger import Ledger
@@ -18,6 +16,8 @@ from engine.pacing import PaceRecord
 from engine.plan.compare import leg_path
 from engine.plan.leg import leg_blocks
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
+from engine.runs.closing import End, status_of
+from engine.runs.session import Desk
 from engine.sending import Sender, wait_or_stop
 from engine.snapshots import SnapshotStore
 

@@ -11,12 +11,10 @@ from typing import Any
 
 from engine.batch import Batch, Cutter
 from engine.clock import Clock, SystemClock
-from engine.closing import End, enter, run_to_end, status_of
 from engine.cohort import Action, Cohort, Envelope, Leg
 from engine.config import Config
 from engine.delivery.events import Observer
 from engine.delivery.stop import Stop
-from engine.desk import Desk
 from engine.errors import (
     EmptyExportError,
     ExitStatus,
@@ -37,6 +35,8 @@ from engine.plan.recording import recording
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.figures import Ceiling
 from engine.report.result import Opening, RunResult
+from engine.runs.closing import End, enter, run_to_end, status_of
+from engine.runs.session import Desk
 from engine.sending import Sender, StopSwitch, wait_or_stop
 from engine.session import refuse_unfit
 from engine.snapshots import SnapshotStore

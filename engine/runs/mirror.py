@@ -12,26 +12,26 @@ from typing import Any, TypedDict, Unpack
 from engine.bases import Base, find_base, install
 from engine.batch import Cutter
 from engine.clock import Clock, SystemClock
-from engine.closing import enter, run_to_end
 from engine.cohort import Action, Cohort, Envelope, Leg
 from engine.config import Config
 from engine.delivery.events import Observer
 from engine.delivery.stop import Stop
-from engine.desk import Desk
 from engine.errors import ExitStatus, LedgerError, UsageError
 from engine.ledger import changes, plans
 from engine.ledger.access import ledger_in, refuse_lost
 from engine.ledger.ledger import Ledger
 from engine.ledger.plans import PlanRecord
 from engine.ledger.records import CohortKey
-from engine.night import APPLIED, CANARY, LASTING, SHADOW, SHOWN, Night
 from engine.plan.allowances import Allowance, Guard, flags_to_lift
 from engine.plan.compare import leg_path
 from engine.plan.generation_source import GenerationSource
-from engine.planning import MirrorRequest, Planner
 from engine.report.history import reading
 from engine.report.planned import plan_document
 from engine.report.result import Opening, RunResult
+from engine.runs.closing import enter, run_to_end
+from engine.runs.plan_execution import APPLIED, CANARY, LASTING, SHADOW, SHOWN, Night
+from engine.runs.planner import MirrorRequest, Planner
+from engine.runs.session import Desk
 from engine.sending import StopSwitch
 from engine.session import refuse_unfit
 from engine.snapshots import SnapshotStore
