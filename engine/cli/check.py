@@ -12,7 +12,7 @@ from engine.cli.streams import print_json, printing
 from engine.cli.text import printable, wrapped
 
 if TYPE_CHECKING:
-    from engine.check import Finding
+    from engine.preflight.check import Finding
 
 _COLORS = {"ok": typer.colors.GREEN, "failed": typer.colors.RED, "skipped": typer.colors.YELLOW}
 
@@ -35,7 +35,7 @@ def check(
     the key; 75 the endpoint can't be reached.
     """
     # The network's libraries cost more than `--help` may.
-    from engine.check import exit_status, run_checks
+    from engine.preflight.check import exit_status, run_checks
 
     findings: list[Finding] = []
 

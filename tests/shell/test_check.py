@@ -22,13 +22,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from typer.testing import CliRunner
 
-from engine.check import Finding, Verdict, check_state, exit_status, run_checks
 from engine.cli.check import check
 from engine.endpoint import Endpoint
 from engine.errors import ExitStatus
 from engine.ledger.migrations import MIGRATIONS
 from engine.ledger.place import LEDGER_NAME, ledger_folder
 from engine.ledger.schema import open_ledger
+from engine.preflight.check import Finding, Verdict, check_state, exit_status, run_checks
 from engine.proxy import proxy_for
 
 KEY = "s3cr3t-key"

@@ -15,10 +15,10 @@ from stage import numbered
 from tunnel import HOST, Api, ProxyServer, certificate, tunnel
 from whole_push import COHORT, ExportSource
 
-from engine.check import Finding, exit_status, run_checks
 from engine.cohort import Action
 from engine.config import Config, load
 from engine.errors import ConfigError, ExitStatus
+from engine.preflight.check import Finding, exit_status, run_checks
 from engine.report.result import RunResult
 from engine.runs.mirror import mirror
 from engine.runs.planner import MirrorRequest

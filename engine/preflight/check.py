@@ -26,7 +26,7 @@ from engine.ledger.access import file_size, ledger_in, refuse_emptied
 from engine.ledger.ledger import sole_ledger
 from engine.ledger.place import holder_of, refuse_unfit, try_writing
 from engine.ledger.schema import is_older, open_for_reading
-from engine.reach import Inapplicable, Reach
+from engine.preflight.connectivity import Inapplicable, Reach
 from engine.sending import resumed_pacer
 
 CONNECT_SECONDS = 10.0
