@@ -12,7 +12,7 @@ from typing import Self, TypeVar, cast
 
 from engine.batch import Batch, Limit
 from engine.clock import Clock
-from engine.config import Config
+from engine.config.loading import Config
 from engine.delivery.events import Observer, Waiting
 from engine.delivery.pipeline import Delivery
 from engine.delivery.read_ahead import ReadAhead

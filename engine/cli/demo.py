@@ -113,7 +113,7 @@ def _push(export: Path, config: Path) -> ExitStatus:
     from engine.cli.push import carry_out, make_request
     from engine.cli.running import StopSignals
     from engine.cohort import Action, Cohort
-    from engine.config import KEY_VARIABLE, load
+    from engine.config.loading import KEY_VARIABLE, load
     from engine.source import ReadingOptions
 
     cohort = Cohort(_COHORT, "Demo cohort")

@@ -35,7 +35,7 @@ from engine.errors import EmptyExportError, ExitStatus, GuardError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from engine.config import Config
+    from engine.config.loading import Config
     from engine.report.result import RunResult
     from engine.runs.planner import MirrorRequest
     from engine.source.block import Source
@@ -271,7 +271,7 @@ _Place = tuple[Path | None, str | None, Path | None]
 
 
 def _load(place: _Place, *, sends: bool) -> "Config":
-    from engine.config import load
+    from engine.config.loading import load
 
     config, endpoint, state = place
     return load(config, endpoint=endpoint, state=state, need_credentials=sends)
@@ -279,7 +279,7 @@ def _load(place: _Place, *, sends: bool) -> "Config":
 
 def _lacking(place: _Place, permits: _Permits, *, sends: bool) -> str | None:
     """Say what a plan may do without, and the run that it prepares may not."""
-    from engine.config import credentials_problem
+    from engine.config.loading import credentials_problem
 
     return None if sends or permits.shadow else credentials_problem(place[0])
 

@@ -32,7 +32,7 @@ from engine.errors import ExitStatus, SourceError, UsageError
 
 if TYPE_CHECKING:
     from engine.cli.running import StopSignals
-    from engine.config import Config
+    from engine.config.loading import Config
     from engine.plan.allowances import Allowance
     from engine.report.history import UnfinishedRun
     from engine.report.result import RunResult
@@ -87,7 +87,7 @@ def push(
 
     Run the same command again after a crash, a signal or exit status 75: it goes on where it was.
     """
-    from engine.config import credentials_problem, load
+    from engine.config.loading import credentials_problem, load
     from engine.source import ReadingOptions
 
     cohort = Cohort(cohort_id, cohort_name, cohort_description)
@@ -121,7 +121,7 @@ def resume(
     from engine.cli.messages import tell
     from engine.cli.resuming import resume_all, wait_until_free
     from engine.cli.summary import print_nothing
-    from engine.config import load
+    from engine.config.loading import load
     from engine.report.history import find_unfinished, unfinished_runs
 
     if run is not None and every:

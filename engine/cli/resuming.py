@@ -10,7 +10,7 @@ from engine.cli.running import StopSignals
 from engine.cli.streams import print_json, printing
 from engine.cli.summary import document_of, print_result, tell_end
 from engine.cli.view import make_view
-from engine.config import Config
+from engine.config.loading import Config
 from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.place import is_held, sole_writer
 from engine.report.accounts import SCHEMA_VERSION

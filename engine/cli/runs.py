@@ -144,7 +144,7 @@ def rejects(
 
 
 def _state(config: Path | None, state: Path | None) -> Path:
-    from engine.config import locate_state
+    from engine.config.loading import locate_state
 
     return locate_state(config, state=state)
 

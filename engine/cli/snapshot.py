@@ -37,7 +37,7 @@ from engine.errors import ExitStatus, LedgerError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from engine.config import Config
+    from engine.config.loading import Config
     from engine.ledger.generations import Generation
     from engine.runs.transfer import Brought
     from engine.sending import StopSwitch
@@ -271,7 +271,7 @@ def _open(
 
 def _load(where: _Where) -> "Config":
     from engine.cohort import check_id
-    from engine.config import load
+    from engine.config.loading import load
 
     check_id(where.cohort_id)
     return load(where.config, endpoint=where.endpoint, state=where.state, need_credentials=False)

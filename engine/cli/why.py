@@ -26,7 +26,7 @@ def why(
 ) -> None:
     """Say whether a uid is in a mirrored cohort, since when, and by which request."""
     from engine.cohort import check_id
-    from engine.config import load
+    from engine.config.loading import load
     from engine.ledger.access import ledger_in
     from engine.ledger.records import CohortKey
     from engine.report.history import reading

@@ -13,7 +13,7 @@ from pathlib import Path
 from engine.batch import Cutter
 from engine.clock import SystemClock
 from engine.cohort import Action, Cohort, Envelope
-from engine.config import Config, load
+from engine.config.loading import Config, load
 from engine.errors import (
     CohortSyncError,
     ConfigError,

@@ -13,7 +13,7 @@ from sqlite3 import Connection
 from engine.batch import Cutter, KnownBatch, SkippedRows, blank_among, invalid_among
 from engine.clock import Clock, SystemClock
 from engine.cohort import Envelope
-from engine.config import Config
+from engine.config.loading import Config
 from engine.errors import EmptyExportError, ExitStatus, ExportChangedError
 from engine.ledger import changes, following
 from engine.ledger.access import file_size, refuse_emptied, refuse_lost

@@ -13,7 +13,7 @@ from engine.bases import Base, find_base, install
 from engine.batch import Cutter
 from engine.clock import Clock, SystemClock
 from engine.cohort import Action, Cohort, Envelope, Leg
-from engine.config import Config
+from engine.config.loading import Config
 from engine.delivery.events import Observer
 from engine.delivery.stop import Stop
 from engine.errors import ExitStatus, LedgerError, UsageError

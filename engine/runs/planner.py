@@ -14,7 +14,7 @@ from engine.bases import Base
 from engine.batch import SkippedRows
 from engine.clock import Clock
 from engine.cohort import Action, Cohort, Envelope, Leg
-from engine.config import Config
+from engine.config.loading import Config
 from engine.errors import CohortSyncError, EmptyExportError
 from engine.ledger import changes, files, following, plans
 from engine.ledger.ledger import Ledger

@@ -12,7 +12,7 @@ from typing import Any
 from engine.batch import Batch, Cutter
 from engine.clock import Clock, SystemClock
 from engine.cohort import Action, Cohort, Envelope, Leg
-from engine.config import Config
+from engine.config.loading import Config
 from engine.delivery.events import Observer
 from engine.delivery.stop import Stop
 from engine.errors import (

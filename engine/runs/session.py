@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from engine.clock import Clock
 from engine.cohort import Cohort
-from engine.config import Config
+from engine.config.loading import Config
 from engine.delivery.events import Observer
 from engine.ledger import changes
 from engine.ledger.ledger import Ledger, sole_ledger

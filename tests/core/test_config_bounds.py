@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_config_shipped import SETTINGS
 
-from engine.config import Config, load
+from engine.config.loading import Config, load
 from engine.errors import ConfigError
 
 KEYS = [

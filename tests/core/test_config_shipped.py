@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.batch import PackingSettings
-from engine.config import Config, load
+from engine.config.loading import Config, load
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.pacing import PacingSettings

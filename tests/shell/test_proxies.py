@@ -16,7 +16,7 @@ from tunnel import HOST, Api, ProxyServer, certificate, tunnel
 from whole_push import COHORT, ExportSource
 
 from engine.cohort import Action
-from engine.config import Config, load
+from engine.config.loading import Config, load
 from engine.errors import ConfigError, ExitStatus
 from engine.preflight.check import Finding, exit_status, run_checks
 from engine.report.result import RunResult

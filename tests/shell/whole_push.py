@@ -26,7 +26,7 @@ from stage import ReaderOnStage
 from engine.batch import PackingSettings
 from engine.clock import Clock, Stamp
 from engine.cohort import Action, Cohort, Envelope
-from engine.config import Config
+from engine.config.loading import Config
 from engine.delivery.events import Event, Observer
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings

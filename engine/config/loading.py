@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from engine.config.toml_settings import Tables
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.endpoint import Endpoint
@@ -23,7 +24,6 @@ from engine.ledger.place import Place
 from engine.pacing import PacingSettings
 from engine.plan.settings import MirrorSettings, PlanningSettings
 from engine.report.settings import AccountingSettings
-from engine.tables import Tables
 from engine.workspace import NO_API_KEY, ApiKey, Workspace, is_workspace_id
 
 if TYPE_CHECKING:  # Beside these stands what reads Arrow: large, and of no use to who only looks.
