@@ -19,7 +19,7 @@ import orjson
 import pyarrow as pa
 
 from engine.batch import Batch, Cutter, PackingSettings
-from engine.cohort import Action, Cohort, Envelope
+from engine.model.cohort import Action, Cohort, Envelope
 from engine.source import Block, ReadingOptions, open_source
 from exports import hex_uids, mixed_uids, string_array
 from table import print_table

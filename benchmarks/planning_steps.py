@@ -131,7 +131,7 @@ def fold(folder: Path, memory: int) -> None:
     import pyarrow as pa  # noqa: PLC0415 - see above
     from pyarrow import parquet  # noqa: PLC0415 - see above
 
-    from engine.cohort import Leg  # noqa: PLC0415 - see above
+    from engine.model.cohort import Leg  # noqa: PLC0415 - see above
     from engine.plan.compare import leg_path  # noqa: PLC0415 - see above
     from engine.plan.fold import FATES  # noqa: PLC0415 - see above
     from engine.plan.fold import fold as fold_plan  # noqa: PLC0415 - see above

@@ -15,7 +15,6 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Le
 
-from engine.cohort import Envelope, Leg
 from engine.errors import ExportChangedError, UsageError
 from engine.members import (
     BETWEEN_UIDS,
@@ -27,6 +26,7 @@ from engine.members import (
     digest_of,
     encoded,
 )
+from engine.model.cohort import Envelope, Leg
 from engine.source.block import Block, Skipped
 
 

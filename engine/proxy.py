@@ -8,8 +8,8 @@ from typing import Self
 from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from engine.endpoint import Endpoint, host_of
 from engine.errors import ConfigError
+from engine.model.endpoint import Endpoint, host_of
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PROXY_HINT = "name an HTTP proxy, as in http://proxy:3128, or unset it if none is needed"

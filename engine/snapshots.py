@@ -18,7 +18,6 @@ from typing import Any
 import pyarrow as pa
 
 from engine.clock import Clock
-from engine.cohort import Leg
 from engine.errors import LedgerError, UsageError
 from engine.ledger import following, generations
 from engine.ledger.beside import plan_folder, snapshot_folder
@@ -28,6 +27,7 @@ from engine.ledger.ledger import Ledger
 from engine.ledger.place import make_folder
 from engine.ledger.reader import LedgerReader
 from engine.ledger.records import CohortKey
+from engine.model.cohort import Leg
 from engine.plan.compare import Waiting, leg_path
 from engine.plan.fold import FATES, LegFiles, fold
 from engine.plan.recording import recorded

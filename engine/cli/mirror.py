@@ -29,8 +29,8 @@ from engine.cli.options import (
     WaitOption,
     require_reason,
 )
-from engine.cohort import Action, Cohort, check_id
 from engine.errors import EmptyExportError, ExitStatus, GuardError, UsageError
+from engine.model.cohort import Action, Cohort, check_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -27,8 +27,8 @@ from engine.cli.options import (
     WaitOption,
     require_reason,
 )
-from engine.cohort import Action, Cohort
 from engine.errors import ExitStatus, SourceError, UsageError
+from engine.model.cohort import Action, Cohort
 
 if TYPE_CHECKING:
     from engine.cli.running import StopSignals

@@ -270,8 +270,8 @@ def _open(
 
 
 def _load(where: _Where) -> "Config":
-    from engine.cohort import check_id
     from engine.config.loading import load
+    from engine.model.cohort import check_id
 
     check_id(where.cohort_id)
     return load(where.config, endpoint=where.endpoint, state=where.state, need_credentials=False)

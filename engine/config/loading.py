@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from engine.config.toml_settings import Tables
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
-from engine.endpoint import Endpoint
 from engine.errors import ConfigError
 from engine.ledger.place import Place
+from engine.model.endpoint import Endpoint
+from engine.model.workspace import NO_API_KEY, ApiKey, Workspace, is_workspace_id
 from engine.pacing import PacingSettings
 from engine.plan.settings import MirrorSettings, PlanningSettings
 from engine.report.settings import AccountingSettings
-from engine.workspace import NO_API_KEY, ApiKey, Workspace, is_workspace_id
 
 if TYPE_CHECKING:  # Beside these stands what reads Arrow: large, and of no use to who only looks.
     from engine.batch import PackingSettings

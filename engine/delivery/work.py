@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from engine.batch import Batch
-from engine.cohort import Envelope
 from engine.ledger.records import Division, OpenBatch, Part, Registration, RejectedUid
+from engine.model.cohort import Envelope
 
 
 @dataclass(slots=True)

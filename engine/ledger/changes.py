@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from engine.cohort import Action
 from engine.delivery.outcome import BatchState
 from engine.ledger import files
 from engine.ledger.records import (
@@ -26,6 +25,7 @@ from engine.ledger.records import (
     SittingSettings,
 )
 from engine.ledger.totals import store
+from engine.model.cohort import Action
 
 if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
     from engine.batch import SkippedRows, UidlessRows

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.clock import Stamp
-from engine.cohort import Leg
 from engine.ledger.records import CohortKey
+from engine.model.cohort import Leg
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-from engine.endpoint import Endpoint
 from engine.errors import LedgerError, LockHeldError, StateFullError, StateGoneError
+from engine.model.endpoint import Endpoint
 
 LEDGER_NAME = "ledger.sqlite"
 LOCK_NAME = "lock"

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.cohort import Action, Leg
 from engine.ledger.following import follow
 from engine.ledger.records import CohortKey
+from engine.model.cohort import Action, Leg
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from engine.clock import Stamp
-from engine.cohort import Action, Cohort, Leg
 from engine.delivery.outcome import BatchState
+from engine.model.cohort import Action, Cohort, Leg
 
 if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
     from engine.batch import SkippedRows

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.cohort import Leg
 from engine.errors import LedgerError
+from engine.model.cohort import Leg
 from engine.plan.planning import affordable, shares_for
 from engine.plan.records import Snapshot, UidState
 from engine.plan.session import Interruption, Session, open_session

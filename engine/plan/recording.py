@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from engine.batch import Batch
-from engine.cohort import Envelope, Leg
+from engine.model.cohort import Envelope, Leg
 from engine.plan.staging import UIDS, write_batches
 from engine.storage.files import names_in
 

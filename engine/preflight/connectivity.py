@@ -24,8 +24,8 @@ from engine.delivery.outcome import (
 from engine.delivery.settings import DeliverySettings
 from engine.delivery.transport import Exchange, Transport
 from engine.errors import ConfigError, ExitStatus, IncompleteError, RefusedError
+from engine.model.workspace import Workspace
 from engine.proxy import proxy_for
-from engine.workspace import Workspace
 
 
 class Inapplicable(Exception):  # noqa: N818 - it says that a step is not needed, not that it failed

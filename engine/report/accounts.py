@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from engine.cohort import Leg
-from engine.endpoint import Endpoint
 from engine.errors import ExitStatus, LedgerError
 from engine.ledger.changes import MIRROR
 from engine.ledger.failures import MOVE_AWAY
 from engine.ledger.totals import Totals, count, stored, totals_of
+from engine.model.cohort import Leg
+from engine.model.endpoint import Endpoint
 from engine.report.figures import (
     Ceiling,
     CeilingSpending,

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.cohort import Cohort
 from engine.errors import ExitStatus
+from engine.model.cohort import Cohort
 from engine.report.accounts import Accounts
 from engine.report.figures import Ceiling
 from engine.source.files import SourceFile

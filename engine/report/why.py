@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.cohort import Action, Leg
 from engine.errors import LedgerError
 from engine.ledger.beside import plan_folder, snapshot_folder
 from engine.ledger.following import pushed_behind
 from engine.ledger.records import CohortKey
+from engine.model.cohort import Action, Leg
 from engine.plan.compare import leg_path
 from engine.plan.leg import place_of
 from engine.plan.recording import recorded

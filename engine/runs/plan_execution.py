@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from engine.batch import Batch, Cutter, Limit
-from engine.cohort import Cohort, Envelope, Leg
 from engine.delivery.stop import Stop
 from engine.errors import ExitStatus
 from engine.ledger import changes, plans
 from engine.ledger.ledger import Ledger
 from engine.ledger.plans import PlanRecord, Stretch
 from engine.ledger.records import RunState
+from engine.model.cohort import Cohort, Envelope, Leg
 from engine.pacing import PaceRecord
 from engine.plan.compare import leg_path
 from engine.plan.leg import leg_blocks

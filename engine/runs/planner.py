@@ -13,7 +13,6 @@ import pyarrow as pa
 from engine.bases import Base
 from engine.batch import SkippedRows
 from engine.clock import Clock
-from engine.cohort import Action, Cohort, Envelope, Leg
 from engine.config.loading import Config
 from engine.errors import CohortSyncError, EmptyExportError
 from engine.ledger import changes, files, following, plans
@@ -22,6 +21,7 @@ from engine.ledger.place import make_folder
 from engine.ledger.plans import LegCounts, PlanRecord
 from engine.ledger.records import CohortKey, RunState
 from engine.members import MEMBER_BYTES
+from engine.model.cohort import Action, Cohort, Envelope, Leg
 from engine.plan.allowances import Allowance, attributed
 from engine.plan.compare import REJECTIONS, Resend, Waiting, compare
 from engine.plan.guards import Facts, Verdict, judge

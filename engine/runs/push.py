@@ -11,7 +11,6 @@ from typing import Any
 
 from engine.batch import Batch, Cutter
 from engine.clock import Clock, SystemClock
-from engine.cohort import Action, Cohort, Envelope, Leg
 from engine.config.loading import Config
 from engine.delivery.events import Observer
 from engine.delivery.stop import Stop
@@ -28,6 +27,7 @@ from engine.ledger import changes, following
 from engine.ledger.access import refuse_lost
 from engine.ledger.ledger import Ledger, overtaken
 from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingSettings
+from engine.model.cohort import Action, Cohort, Envelope, Leg
 from engine.pacing import PaceRecord
 from engine.plan.allowances import Allowance, Guard, attributed, flags_to_lift
 from engine.plan.guards import spread_of

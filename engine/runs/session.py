@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from engine.clock import Clock
-from engine.cohort import Cohort
 from engine.config.loading import Config
 from engine.delivery.events import Observer
 from engine.ledger import changes
 from engine.ledger.ledger import Ledger, sole_ledger
 from engine.ledger.neighbors import announced
 from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingSettings
+from engine.model.cohort import Cohort
 from engine.plan.session import Interruption
 from engine.report.figures import Ceiling
 from engine.report.result import Opening

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from engine.batch import Batch, Cutter
-from engine.cohort import Envelope
 from engine.members import MEMBER_BYTES
+from engine.model.cohort import Envelope
 from engine.source.block import Block
 
 

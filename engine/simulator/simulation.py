@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from engine.batch import Batch, Limit, PackingSettings
 from engine.clock import Clock, Stamp
-from engine.cohort import Action, Cohort, Envelope
 from engine.delivery.failure import read_failure
 from engine.delivery.outcome import Accepted
 from engine.delivery.pipeline import Delivery
@@ -19,6 +18,7 @@ from engine.delivery.settings import DeliverySettings
 from engine.delivery.stop import Stop
 from engine.delivery.transport import Exchange, TakeTurn
 from engine.ledger.records import RunState
+from engine.model.cohort import Action, Cohort, Envelope
 from engine.pacing import Pacer, PacingSettings
 from engine.simulator.api import Api, MostInWindow
 from engine.simulator.books import Books

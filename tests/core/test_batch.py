@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.batch import Batch, Cutter
-from engine.cohort import Action, Cohort, Envelope
 from engine.errors import UsageError
 from engine.members import MEMBER_BYTES, encoded
+from engine.model.cohort import Action, Cohort, Envelope
 from engine.source.block import BLANK
 from exports import Export, Row, exports, uids
 

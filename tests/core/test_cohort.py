@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.cohort import RESTRICTED_NAME_CHARACTERS, Action, Cohort, Envelope
 from engine.errors import UsageError
+from engine.model.cohort import RESTRICTED_NAME_CHARACTERS, Action, Cohort, Envelope
 
 names = st.text(
     st.characters(

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.endpoint import DATA_CENTERS, Endpoint
+from engine.model.endpoint import DATA_CENTERS, Endpoint
 
 
 @pytest.mark.parametrize(

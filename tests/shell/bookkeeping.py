@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 from engine.batch import SkippedRows
 from engine.clock import Stamp
-from engine.cohort import Action, Cohort, Leg
 from engine.delivery.outcome import BatchState
 from engine.errors import ExitStatus
 from engine.ledger.ledger import Ledger
@@ -24,6 +23,7 @@ from engine.ledger.records import (
     SittingSettings,
     Verdict,
 )
+from engine.model.cohort import Action, Cohort, Leg
 from engine.pacing import Cause, PaceRecord, Spending
 from engine.report.accounts import Accounts
 from engine.report.history import books_of, reading

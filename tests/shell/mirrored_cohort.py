@@ -8,9 +8,9 @@ from far_side import FarSide, Play, Request
 from night_of_crashes import WEATHER
 from whole_push import Death, Ended, Pushes
 
-from engine.cohort import Action
 from engine.delivery.retry import RetrySettings
 from engine.errors import ExitStatus
+from engine.model.cohort import Action
 from engine.plan.settings import MirrorSettings
 from exports import Export, Row
 

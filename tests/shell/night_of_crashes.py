@@ -16,10 +16,10 @@ from typing import Any
 from far_side import ACCEPT, FarSide, Play, Request, Stage, failure
 from whole_push import Death, Pushes
 
-from engine.cohort import Action
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.errors import ExitStatus
+from engine.model.cohort import Action
 from engine.pacing import PacingSettings
 from engine.report.figures import Standing
 from engine.report.history import books_of, reading

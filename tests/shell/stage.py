@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 from bookkeeping import COMMAND, KEY, books
 
 from engine.batch import Batch, Cutter
-from engine.cohort import Envelope
 from engine.delivery.events import Event
 from engine.delivery.outcome import (
     Accepted,
@@ -37,6 +36,7 @@ from engine.errors import ExitStatus
 from engine.ledger.ledger import Ledger
 from engine.ledger.records import SittingSettings
 from engine.ledger.schema import open_ledger
+from engine.model.cohort import Envelope
 from engine.pacing import Pacer, PacingSettings
 from engine.report.accounts import Accounts
 from exports import Export, Row

@@ -9,8 +9,8 @@ from typing import Any
 from far_side import FarSide, Play
 from whole_push import COHORT, ExportSource, Pushes
 
-from engine.cohort import Action
 from engine.errors import ExitStatus, IncompleteError
+from engine.model.cohort import Action
 from engine.report.result import RunResult
 from engine.runs.push import PushRequest, push
 from exports import Export, Row

@@ -23,11 +23,11 @@ from cryptography.x509.oid import NameOID
 from typer.testing import CliRunner
 
 from engine.cli.check import check
-from engine.endpoint import Endpoint
 from engine.errors import ExitStatus
 from engine.ledger.migrations import MIGRATIONS
 from engine.ledger.place import LEDGER_NAME, ledger_folder
 from engine.ledger.schema import open_ledger
+from engine.model.endpoint import Endpoint
 from engine.preflight.check import Finding, Verdict, check_state, exit_status, run_checks
 from engine.proxy import proxy_for
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from night_of_crashes import WEATHER, Night, Process, Run
 from whole_push import Death
 
-from engine.cohort import Action
+from engine.model.cohort import Action
 
 WRITES = ("recover", "begin", "known_batches", "recent_sends", "open_batches")
 WRITES += ("intend", "conclude", "conclude split", "change", "change split", "finish")

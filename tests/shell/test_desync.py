@@ -24,8 +24,8 @@ from engine.delivery.outcome import (
 )
 from engine.delivery.settings import DeliverySettings
 from engine.delivery.transport import Exchange, Transport
-from engine.endpoint import Endpoint
-from engine.workspace import ApiKey, Workspace
+from engine.model.endpoint import Endpoint
+from engine.model.workspace import ApiKey, Workspace
 
 SUCCESS = b'{"status":"success","message":"accepted"}'
 LARGE = b"x" * 128_000

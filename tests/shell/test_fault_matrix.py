@@ -23,10 +23,10 @@ from fault_table import (
 from stage import numbered
 from whole_push import Pushes
 
-from engine.cohort import Action
 from engine.delivery.events import Answered, Divided, Event, Sent, Settled, Stopping
 from engine.delivery.retry import RetrySettings
 from engine.errors import ExitStatus
+from engine.model.cohort import Action
 from engine.report.figures import Standing
 
 BATCHES, UIDS_A_BATCH, ATTEMPTS = 5, 4, 3

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from test_plan_compare import SETTINGS, snapshot_of
 
-from engine.cohort import Leg
 from engine.errors import IncompleteError
+from engine.model.cohort import Leg
 from engine.plan.compare import compare
 from engine.plan.fold import FATES, adopt, fold
 from engine.plan.records import Snapshot, Staged, UidState

@@ -18,10 +18,10 @@ from bookkeeping import (
 )
 
 from engine.batch import SkippedRows
-from engine.cohort import Cohort
 from engine.delivery.outcome import BatchState
 from engine.ledger.ledger import Ledger
 from engine.ledger.records import RejectedUid, RunState, Settlement
+from engine.model.cohort import Cohort
 from engine.source.block import Skipped
 
 

@@ -15,10 +15,10 @@ from bookkeeping import (
     send,
 )
 
-from engine.cohort import Action, Cohort
 from engine.errors import ExitStatus, UsageError
 from engine.ledger.ledger import Ledger
 from engine.ledger.records import RunKey, RunState
+from engine.model.cohort import Action, Cohort
 
 
 async def test_a_first_run_begins_at_the_start(ledger: Ledger) -> None:

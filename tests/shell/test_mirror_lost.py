@@ -11,8 +11,8 @@ from test_mirror_moving import adopt, reconcile
 from test_mirror_order import snapshots
 from whole_push import Death, DiedError
 
-from engine.cohort import Action
 from engine.errors import ExitStatus, SourceError
+from engine.model.cohort import Action
 from engine.plan.guards import Allowance, GuardSettings
 from engine.plan.settings import MirrorSettings
 from engine.runs import transfer as moving

@@ -14,8 +14,8 @@ from mirrored_cohort import SETTLE, UIDS, Cohort, Lateness, Night
 from night_of_crashes import WEATHER
 from whole_push import Death, Ended
 
-from engine.cohort import Action
 from engine.errors import ExitStatus
+from engine.model.cohort import Action
 from engine.plan.guards import Allowance, GuardSettings
 from engine.plan.settings import MirrorSettings
 from engine.report.accounts import account

@@ -9,8 +9,8 @@ from mirrored_cohort import SETTLE, UIDS, Cohort, Lateness, Night
 from test_mirror_moving import adopt
 
 from engine.clock import Stamp
-from engine.cohort import Action
 from engine.errors import ExitStatus, IncompleteError
+from engine.model.cohort import Action
 from engine.plan.settings import MirrorSettings
 from engine.runs import transfer as moving
 from exports import Export, Row

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.cohort import Leg
 from engine.errors import IncompleteError, LedgerError
+from engine.model.cohort import Leg
 from engine.plan.compare import REJECTIONS, Resend, Waiting, compare
 from engine.plan.fold import FATES, adopt, fold
 from engine.plan.planning import check_disk

@@ -15,9 +15,9 @@ from stage import numbered
 from tunnel import HOST, Api, ProxyServer, certificate, tunnel
 from whole_push import COHORT, ExportSource
 
-from engine.cohort import Action
 from engine.config.loading import Config, load
 from engine.errors import ConfigError, ExitStatus
+from engine.model.cohort import Action
 from engine.preflight.check import Finding, exit_status, run_checks
 from engine.report.result import RunResult
 from engine.runs.mirror import mirror

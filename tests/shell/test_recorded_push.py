@@ -8,8 +8,8 @@ from far_side import Play, Stage
 from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 from whole_push import Death, Ended
 
-from engine.cohort import Action
 from engine.errors import ExitStatus
+from engine.model.cohort import Action
 from exports import Export, Row
 
 

@@ -170,7 +170,7 @@ MORE_INSTANTS = [
         "rich",
         "engine.config.loading",
         "pydantic",
-        "engine.cohort",
+        "engine.model.cohort",
     )
 ]
 

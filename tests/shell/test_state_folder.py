@@ -15,7 +15,6 @@ from far_side import FarSide, Request
 from whole_push import Pushes
 
 from engine.clock import SystemClock
-from engine.endpoint import Endpoint
 from engine.errors import ExitStatus, LockHeldError
 from engine.ledger import neighbors
 from engine.ledger.ledger import sole_ledger
@@ -32,6 +31,7 @@ from engine.ledger.place import (
     sole_writer,
     try_writing,
 )
+from engine.model.endpoint import Endpoint
 from exports import Export, Row
 
 UIDS = [f"u{number:04}" for number in range(40)]

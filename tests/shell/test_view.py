@@ -11,9 +11,9 @@ from engine.cli.summary import print_accounts
 from engine.cli.terminal import TerminalView
 from engine.cli.text import printable, table_lines
 from engine.cli.view import LogView, describe, trouble
-from engine.cohort import Cohort
 from engine.delivery.events import Answered, Stopping
 from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
+from engine.model.cohort import Cohort
 from engine.report.accounts import Accounts
 from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
 from engine.report.result import Opening

@@ -10,8 +10,8 @@ from test_mirror_moving import reconcile
 from whole_push import COHORT, PARTNER, Death
 
 from engine.cli.why import lines_of
-from engine.cohort import Action
 from engine.ledger.records import CohortKey
+from engine.model.cohort import Action
 from engine.plan.settings import MirrorSettings
 from engine.report.history import reading
 from engine.report.why import Inquiry

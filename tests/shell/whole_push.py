@@ -25,17 +25,18 @@ from stage import ReaderOnStage
 
 from engine.batch import PackingSettings
 from engine.clock import Clock, Stamp
-from engine.cohort import Action, Cohort, Envelope
 from engine.config.loading import Config
 from engine.delivery.events import Event, Observer
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
-from engine.endpoint import Endpoint
 from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.place import LEDGER_NAME, ledger_folder
 from engine.ledger.reader import LedgerReader
 from engine.ledger.records import CohortKey, Division
 from engine.ledger.schema import failure_of, open_ledger
+from engine.model.cohort import Action, Cohort, Envelope
+from engine.model.endpoint import Endpoint
+from engine.model.workspace import ApiKey, Workspace
 from engine.pacing import PacingSettings
 from engine.plan.guards import GuardSettings
 from engine.plan.settings import MirrorSettings, PlanningSettings
@@ -50,7 +51,6 @@ from engine.sending import StopSwitch
 from engine.snapshots import SnapshotStore
 from engine.source.block import Block, Source
 from engine.source.files import SourceFile
-from engine.workspace import ApiKey, Workspace
 from exports import Export, Row
 from virtual_time import BOOT_UTC_NS, START, run_virtually
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from engine.endpoint import Endpoint
 from engine.errors import ConfigError
+from engine.model.endpoint import Endpoint
 
 NO_API_KEY = (
     "no API key: name a file that holds it as `workspace.api_key_file`, or set `MOENGAGE_API_KEY`"
