@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 import orjson
 import pyarrow as pa
 
-from engine.batch import Batch, Cutter, PackingSettings
 from engine.model.cohort import Action, Cohort, Envelope
+from engine.payload.batch import Batch, Cutter, PackingSettings
 from engine.source import Block, ReadingOptions, open_source
 from exports import hex_uids, mixed_uids, string_array
 from table import print_table
@@ -117,8 +117,8 @@ def compare(kind: str, uids: pa.StringArray, repeats: int) -> list[list[str]]:
         ways = [
             Way("json.dumps a uid", partial(naive, strings)),
             Way("orjson.dumps a uid", partial(by_the_uid, strings)),
-            Way("engine.batch", partial(cut, blocks)),
-            Way("engine.batch, text read too", partial(read_and_cut, path)),
+            Way("engine.payload.batch", partial(cut, blocks)),
+            Way("engine.payload.batch, text read too", partial(read_and_cut, path)),
         ]
         for _ in range(repeats):
             for way in ways:
@@ -155,7 +155,7 @@ def main() -> None:
         table,
     )
     print(
-        f"Goal: engine.batch at {GOAL / 1e6:g} M uids/s or more, payloads 0.999 full or more.\n"
+        f"Goal: engine.payload.batch at {GOAL / 1e6:g} M uids/s or more, payloads 0.999 full or more.\n"
         f"Measured: CPU time of this process, the best of {arguments.repeats} runs of each way in "
         "turn, garbage collector on. The fill\nleaves the last payload out. Mixed, of 1,000: 400 "
         "decimal ids, 300 UUIDs, 250 e-mail addresses, 49 beyond\nASCII, 1 with a backslash."

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Self, TypeVar, cast
 
-from engine.batch import Batch, Limit
 from engine.clock import Clock
 from engine.config.loading import Config
 from engine.delivery.events import Observer, Waiting
@@ -22,6 +21,7 @@ from engine.errors import ExitStatus, IncompleteError
 from engine.ledger.ledger import Ledger
 from engine.ledger.records import OpenBatch, RunState
 from engine.pacing import Pacer, PacingSettings
+from engine.payload.batch import Batch, Limit
 from engine.plan.session import Interruption
 
 T = TypeVar("T")

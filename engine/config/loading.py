@@ -27,7 +27,7 @@ from engine.plan.settings import MirrorSettings, PlanningSettings
 from engine.report.settings import AccountingSettings
 
 if TYPE_CHECKING:  # Beside these stands what reads Arrow: large, and of no use to who only looks.
-    from engine.batch import PackingSettings
+    from engine.payload.batch import PackingSettings
     from engine.plan.guards import GuardSettings
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ def load(
     Without `need_credentials` the API key is not looked for and `workspace.api_key` is None. Raises
     `ConfigError` with one line a problem, each naming the file or variable, and the key.
     """
-    from engine.batch import PackingSettings  # noqa: PLC0415 - large; see above
+    from engine.payload.batch import PackingSettings  # noqa: PLC0415 - large; see above
     from engine.plan.guards import GuardSettings  # noqa: PLC0415 - large; see above
 
     assembly = _Assembly(_find(path, environ), environ)

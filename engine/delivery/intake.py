@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from engine.batch import Batch, Limit
 from engine.delivery.work import Work, divide, reopen
 from engine.ledger.records import Division, OpenBatch, Registration
+from engine.payload.batch import Batch, Limit
 
 
 class Intake:

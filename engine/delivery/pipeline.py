@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from engine.batch import Batch, Limit
 from engine.clock import Clock, Stamp
 from engine.delivery.events import Answered, Divided, Observer, Planned, Sent, Settled, Stopping
 from engine.delivery.intake import Intake
@@ -49,6 +48,7 @@ from engine.ledger.records import (
     Verdict,
 )
 from engine.pacing import Cause, Pacer, Turn
+from engine.payload.batch import Batch, Limit
 
 LINE = 2
 """Requests that may stand in line for a turn: while one waits for its slot, the next connects."""

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from engine.batch import Batch
 from engine.delivery.transport import Exchange, TakeTurn
 from engine.ledger.records import (
     Division,
@@ -12,6 +11,7 @@ from engine.ledger.records import (
     Settlement,
     Verdict,
 )
+from engine.payload.batch import Batch
 
 
 class Ledger(Protocol):

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from engine.batch import Batch
+from engine.payload.batch import Batch
 
 
 class ReadAhead:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from engine.batch import Batch
 from engine.ledger.records import Division, OpenBatch, Part, Registration, RejectedUid
 from engine.model.cohort import Envelope
+from engine.payload.batch import Batch
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from engine.batch import KnownBatch
+from engine.payload.batch import KnownBatch
 
 _ROOTS = """
 SELECT batch, uid_count, records_through, digest, is_last,

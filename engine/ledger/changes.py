@@ -28,7 +28,7 @@ from engine.ledger.totals import store
 from engine.model.cohort import Action
 
 if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
-    from engine.batch import SkippedRows, UidlessRows
+    from engine.payload.batch import SkippedRows, UidlessRows
 
 RESUMABLE = ("running", "incomplete", "refused", "source_failed", "failed")
 """The states of a run that the same command goes on with."""
@@ -272,7 +272,7 @@ def enter_uidless(
     connection: sqlite3.Connection, run: int, rows: "UidlessRows", *, is_complete: bool
 ) -> None:
     """Enter what was read of an export so far, of which no batch can tell."""
-    from engine.batch import blank_among, invalid_among  # noqa: PLC0415 - large; see above
+    from engine.payload.batch import blank_among, invalid_among  # noqa: PLC0415 - large; see above
 
     skip(connection, run, NO_BATCH, rows.skipped)
     counts = (rows.records, blank_among(rows.skipped), invalid_among(rows.skipped))

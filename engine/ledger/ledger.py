@@ -9,7 +9,6 @@ from typing import Self
 
 import orjson
 
-from engine.batch import KnownBatch, UidlessRows
 from engine.clock import Clock, Stamp
 from engine.errors import ExitStatus, StateGoneError, UsageError
 from engine.ledger import changes, files, recovery
@@ -38,6 +37,7 @@ from engine.ledger.rescue import copy_beside, put_back
 from engine.ledger.schema import NONSENSE, check_content, open_ledger
 from engine.ledger.writer import LedgerWriter
 from engine.pacing import PaceRecord
+from engine.payload.batch import KnownBatch, UidlessRows
 
 _LATE_ANSWERS = 300
 """Answers among which the last 429 is looked for: far more than one waits for at once."""

@@ -9,7 +9,7 @@ from engine.delivery.outcome import BatchState
 from engine.model.cohort import Action, Cohort, Leg
 
 if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
-    from engine.batch import SkippedRows
+    from engine.payload.batch import SkippedRows
     from engine.source.files import SourceFile
 
 

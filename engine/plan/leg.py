@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.members import MEMBER_BYTES
 from engine.model.cohort import Envelope
+from engine.payload.member_json import MEMBER_BYTES
 from engine.plan.records import PlannedLeg
 from engine.plan.staging import read_batches
 from engine.source.block import Block

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from engine.batch import Batch
 from engine.model.cohort import Envelope, Leg
+from engine.payload.batch import Batch
 from engine.plan.staging import UIDS, write_batches
 from engine.storage.files import names_in
 

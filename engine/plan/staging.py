@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from engine.batch import SkippedRows, blank_among, invalid_among
 from engine.errors import LedgerError
+from engine.payload.batch import SkippedRows, blank_among, invalid_among
 from engine.plan.records import Staged
 from engine.source.block import Block
 from engine.storage.checksum import KEY, RowChecksum

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from engine.batch import Cutter
 from engine.clock import SystemClock
 from engine.config.loading import Config, load
 from engine.errors import (
@@ -26,6 +25,7 @@ from engine.ledger.ledger import sole_ledger
 from engine.ledger.place import holder_of, refuse_unfit, try_writing
 from engine.ledger.schema import is_older, open_for_reading
 from engine.model.cohort import Action, Cohort, Envelope
+from engine.payload.batch import Cutter
 from engine.preflight.connectivity import Inapplicable, Reach
 from engine.sending import resumed_pacer
 

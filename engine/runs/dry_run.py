@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from sqlite3 import Connection
 
-from engine.batch import Cutter, KnownBatch, SkippedRows, blank_among, invalid_among
 from engine.clock import Clock, SystemClock
 from engine.config.loading import Config
 from engine.errors import EmptyExportError, ExitStatus, ExportChangedError
@@ -22,6 +21,7 @@ from engine.ledger.reader import LedgerReader
 from engine.ledger.records import CohortKey
 from engine.ledger.schema import open_blank
 from engine.model.cohort import Envelope
+from engine.payload.batch import Cutter, KnownBatch, SkippedRows, blank_among, invalid_among
 from engine.proxy import proxy_for
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing

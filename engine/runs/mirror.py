@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
 from engine.bases import Base, find_base, install
-from engine.batch import Cutter
 from engine.clock import Clock, SystemClock
 from engine.config.loading import Config
 from engine.delivery.events import Observer
@@ -22,6 +21,7 @@ from engine.ledger.ledger import Ledger
 from engine.ledger.plans import PlanRecord
 from engine.ledger.records import CohortKey
 from engine.model.cohort import Action, Cohort, Envelope, Leg
+from engine.payload.batch import Cutter
 from engine.plan.allowances import Allowance, Guard, flags_to_lift
 from engine.plan.compare import leg_path
 from engine.plan.generation_source import GenerationSource

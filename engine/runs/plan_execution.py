@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from engine.batch import Batch, Cutter, Limit
 from engine.delivery.stop import Stop
 from engine.errors import ExitStatus
 from engine.ledger import changes, plans
@@ -13,6 +12,7 @@ from engine.ledger.plans import PlanRecord, Stretch
 from engine.ledger.records import RunState
 from engine.model.cohort import Cohort, Envelope, Leg
 from engine.pacing import PaceRecord
+from engine.payload.batch import Batch, Cutter, Limit
 from engine.plan.compare import leg_path
 from engine.plan.leg import leg_blocks
 from engine.report.accounts import Accounts, exit_status_of, partial_reason

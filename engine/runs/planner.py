@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 
 from engine.bases import Base
-from engine.batch import SkippedRows
 from engine.clock import Clock
 from engine.config.loading import Config
 from engine.errors import CohortSyncError, EmptyExportError
@@ -20,8 +19,9 @@ from engine.ledger.ledger import Ledger
 from engine.ledger.place import make_folder
 from engine.ledger.plans import LegCounts, PlanRecord
 from engine.ledger.records import CohortKey, RunState
-from engine.members import MEMBER_BYTES
 from engine.model.cohort import Action, Cohort, Envelope, Leg
+from engine.payload.batch import SkippedRows
+from engine.payload.member_json import MEMBER_BYTES
 from engine.plan.allowances import Allowance, attributed
 from engine.plan.compare import REJECTIONS, Resend, Waiting, compare
 from engine.plan.guards import Facts, Verdict, judge

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from engine.batch import Batch, Cutter
 from engine.clock import Clock, SystemClock
 from engine.config.loading import Config
 from engine.delivery.events import Observer
@@ -29,6 +28,7 @@ from engine.ledger.ledger import Ledger, overtaken
 from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingSettings
 from engine.model.cohort import Action, Cohort, Envelope, Leg
 from engine.pacing import PaceRecord
+from engine.payload.batch import Batch, Cutter
 from engine.plan.allowances import Allowance, Guard, attributed, flags_to_lift
 from engine.plan.guards import spread_of
 from engine.plan.recording import recording

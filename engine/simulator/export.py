@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from engine.batch import Batch, Cutter
-from engine.members import MEMBER_BYTES
 from engine.model.cohort import Envelope
+from engine.payload.batch import Batch, Cutter
+from engine.payload.member_json import MEMBER_BYTES
 from engine.source.block import Block
 
 

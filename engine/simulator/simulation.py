@@ -7,7 +7,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from engine.batch import Batch, Limit, PackingSettings
 from engine.clock import Clock, Stamp
 from engine.delivery.failure import read_failure
 from engine.delivery.outcome import Accepted
@@ -20,6 +19,7 @@ from engine.delivery.transport import Exchange, TakeTurn
 from engine.ledger.records import RunState
 from engine.model.cohort import Action, Cohort, Envelope
 from engine.pacing import Pacer, PacingSettings
+from engine.payload.batch import Batch, Limit, PackingSettings
 from engine.simulator.api import Api, MostInWindow
 from engine.simulator.books import Books
 from engine.simulator.export import Export, Reader, full_batch

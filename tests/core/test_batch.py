@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.batch import Batch, Cutter
 from engine.errors import UsageError
-from engine.members import MEMBER_BYTES, encoded
 from engine.model.cohort import Action, Cohort, Envelope
+from engine.payload.batch import Batch, Cutter
+from engine.payload.member_json import MEMBER_BYTES, encoded
 from engine.source.block import BLANK
 from exports import Export, Row, exports, uids
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from engine.batch import Batch, Cutter, KnownBatch
 from engine.errors import ExportChangedError
-from engine.members import MEMBER_BYTES
 from engine.model.cohort import Action, Cohort, Envelope
+from engine.payload.batch import Batch, Cutter, KnownBatch
+from engine.payload.member_json import MEMBER_BYTES
 from engine.source.block import BLANK
 from exports import Export, Row, exports, plain_uids
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.batch import PackingSettings
 from engine.config.loading import Config, load
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.pacing import PacingSettings
+from engine.payload.batch import PackingSettings
 from engine.plan.guards import GuardSettings
 from engine.plan.settings import MirrorSettings, PlanningSettings
 from engine.report.settings import AccountingSettings

@@ -3,11 +3,11 @@
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from engine.batch import Batch, Cutter, Limit
 from engine.delivery.intake import Intake
 from engine.delivery.work import Work, divide, reopen
 from engine.ledger.records import OpenBatch
 from engine.model.cohort import Action, Cohort, Envelope
+from engine.payload.batch import Batch, Cutter, Limit
 from engine.source.block import BLANK
 from exports import Export, Row, exports, plain_uids
 

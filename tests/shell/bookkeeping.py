@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from engine.batch import SkippedRows
 from engine.clock import Stamp
 from engine.delivery.outcome import BatchState
 from engine.errors import ExitStatus
@@ -25,6 +24,7 @@ from engine.ledger.records import (
 )
 from engine.model.cohort import Action, Cohort, Leg
 from engine.pacing import Cause, PaceRecord, Spending
+from engine.payload.batch import SkippedRows
 from engine.report.accounts import Accounts
 from engine.report.history import books_of, reading
 

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 from bookkeeping import COMMAND, KEY, books
 
-from engine.batch import Batch, Cutter
 from engine.delivery.events import Event
 from engine.delivery.outcome import (
     Accepted,
@@ -38,6 +37,7 @@ from engine.ledger.records import SittingSettings
 from engine.ledger.schema import open_ledger
 from engine.model.cohort import Envelope
 from engine.pacing import Pacer, PacingSettings
+from engine.payload.batch import Batch, Cutter
 from engine.report.accounts import Accounts
 from exports import Export, Row
 from virtual_time import START, VirtualClock, run_virtually

@@ -17,11 +17,11 @@ from bookkeeping import (
     verdict,
 )
 
-from engine.batch import SkippedRows
 from engine.delivery.outcome import BatchState
 from engine.ledger.ledger import Ledger
 from engine.ledger.records import RejectedUid, RunState, Settlement
 from engine.model.cohort import Cohort
+from engine.payload.batch import SkippedRows
 from engine.source.block import Skipped
 
 

@@ -14,7 +14,6 @@ from bookkeeping import (
     verdict,
 )
 
-from engine.batch import SkippedRows
 from engine.delivery.outcome import BatchState
 from engine.errors import ExitStatus
 from engine.ledger.ledger import Ledger
@@ -25,6 +24,7 @@ from engine.ledger.records import (
     Settlement,
     SittingSettings,
 )
+from engine.payload.batch import SkippedRows
 from engine.report.accounts import Accounts
 from engine.report.figures import CeilingSpending, Requests, Rows, Standing
 from engine.source.block import Skipped

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from bookkeeping import COMMAND, KEY, PACE, SETTINGS, HandClock, halves, registration, verdict
 
-from engine.batch import SkippedRows
 from engine.delivery.outcome import BatchState
 from engine.errors import ExitStatus, LedgerError, UsageError
 from engine.ledger.ledger import Ledger
@@ -19,6 +18,7 @@ from engine.ledger.place import (
     sole_writer,
 )
 from engine.ledger.records import RejectedUid, RunState, Settlement
+from engine.payload.batch import SkippedRows
 from engine.report.history import (
     all_runs,
     attempts_of,

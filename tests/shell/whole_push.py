@@ -23,7 +23,6 @@ from unittest.mock import patch
 from far_side import FarSide, Request
 from stage import ReaderOnStage
 
-from engine.batch import PackingSettings
 from engine.clock import Clock, Stamp
 from engine.config.loading import Config
 from engine.delivery.events import Event, Observer
@@ -38,6 +37,7 @@ from engine.model.cohort import Action, Cohort, Envelope
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import ApiKey, Workspace
 from engine.pacing import PacingSettings
+from engine.payload.batch import PackingSettings
 from engine.plan.guards import GuardSettings
 from engine.plan.settings import MirrorSettings, PlanningSettings
 from engine.report.history import reading

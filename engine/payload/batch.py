@@ -16,7 +16,8 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from engine.errors import ExportChangedError, UsageError
-from engine.members import (
+from engine.model.cohort import Envelope, Leg
+from engine.payload.member_json import (
     BETWEEN_UIDS,
     MEMBER_BYTES,
     MEMBER_END,
@@ -26,7 +27,6 @@ from engine.members import (
     digest_of,
     encoded,
 )
-from engine.model.cohort import Envelope, Leg
 from engine.source.block import Block, Skipped
 
 

@@ -1,0 +1,1 @@
+"""Uids into request bodies under the limit."""
