@@ -12,8 +12,8 @@ import uvloop
 from engine import signals
 from engine.cli.messages import tell_traceback
 from engine.cli.view import View
+from engine.delivery.sender import StopSwitch
 from engine.report.result import RunResult
-from engine.sending import StopSwitch
 
 T = TypeVar("T")
 Start = Callable[..., Coroutine[Any, Any, RunResult]]

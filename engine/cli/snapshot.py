@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from engine.config.loading import Config
+    from engine.delivery.sender import StopSwitch
     from engine.ledger.generations import Generation
     from engine.runs.transfer import Brought
-    from engine.sending import StopSwitch
     from engine.snapshots import SnapshotStore
     from engine.source import ExportSource
 

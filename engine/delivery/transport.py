@@ -11,13 +11,13 @@ import aiohttp
 from engine.clock import Clock
 from engine.delivery.connection import RECEPTION, Reception
 from engine.delivery.failure import read_failure
+from engine.delivery.http import api_headers, open_session, read_bounded, secrets_of
 from engine.delivery.outcome import Outcome
+from engine.delivery.proxy import proxy_for
 from engine.delivery.response import Answer, read_answer
 from engine.delivery.settings import DeliverySettings
 from engine.model.endpoint import COHORT_SYNC_PATH
 from engine.model.workspace import Workspace
-from engine.proxy import proxy_for
-from engine.session import api_headers, open_session, read_bounded, secrets_of
 
 _ROUNDS = 2
 """Of the event loop: one to ask the system what can be read, one to read it."""

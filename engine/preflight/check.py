@@ -12,6 +12,7 @@ from pathlib import Path
 
 from engine.clock import SystemClock
 from engine.config.loading import Config, load
+from engine.delivery.sender import resumed_pacer
 from engine.errors import (
     CohortSyncError,
     ConfigError,
@@ -27,7 +28,6 @@ from engine.ledger.schema import is_older, open_for_reading
 from engine.model.cohort import Action, Cohort, Envelope
 from engine.payload.batch import Cutter
 from engine.preflight.connectivity import Inapplicable, Reach
-from engine.sending import resumed_pacer
 
 CONNECT_SECONDS = 10.0
 """How long a step waits for the network, unless `delivery.timeout_seconds` is shorter."""

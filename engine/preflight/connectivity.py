@@ -21,11 +21,11 @@ from engine.delivery.outcome import (
     may_have_been_applied,
     reason_of,
 )
+from engine.delivery.proxy import proxy_for
 from engine.delivery.settings import DeliverySettings
 from engine.delivery.transport import Exchange, Transport
 from engine.errors import ConfigError, ExitStatus, IncompleteError, RefusedError
 from engine.model.workspace import Workspace
-from engine.proxy import proxy_for
 
 
 class Inapplicable(Exception):  # noqa: N818 - it says that a step is not needed, not that it failed

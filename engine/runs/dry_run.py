@@ -12,6 +12,8 @@ from sqlite3 import Connection
 
 from engine.clock import Clock, SystemClock
 from engine.config.loading import Config
+from engine.delivery.proxy import proxy_for
+from engine.delivery.sender import StopSwitch, read_or_stop
 from engine.errors import EmptyExportError, ExitStatus, ExportChangedError
 from engine.ledger import changes, following
 from engine.ledger.access import file_size, refuse_emptied, refuse_lost
@@ -22,13 +24,11 @@ from engine.ledger.records import CohortKey
 from engine.ledger.schema import open_blank
 from engine.model.cohort import Envelope
 from engine.payload.batch import Cutter, KnownBatch, SkippedRows, blank_among, invalid_among
-from engine.proxy import proxy_for
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
 from engine.report.history import reading
 from engine.report.result import RunResult
 from engine.runs.push import PushRequest, admit, key_of, stays_unfinished, tell_files
-from engine.sending import StopSwitch, read_or_stop
 from engine.snapshots import SnapshotStore
 from engine.source.block import Block
 

@@ -13,6 +13,8 @@ from engine.bases import Base, find_base, install
 from engine.clock import Clock, SystemClock
 from engine.config.loading import Config
 from engine.delivery.events import Observer
+from engine.delivery.http import refuse_unfit
+from engine.delivery.sender import StopSwitch
 from engine.delivery.stop import Stop
 from engine.errors import ExitStatus, LedgerError, UsageError
 from engine.ledger import changes, plans
@@ -32,8 +34,6 @@ from engine.runs.closing import enter, run_to_end
 from engine.runs.plan_execution import APPLIED, CANARY, LASTING, SHADOW, SHOWN, Night
 from engine.runs.planner import MirrorRequest, Planner
 from engine.runs.session import Desk
-from engine.sending import StopSwitch
-from engine.session import refuse_unfit
 from engine.snapshots import SnapshotStore
 from engine.storage.files import digest_of
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from engine.delivery.sender import Sender, wait_or_stop
 from engine.delivery.stop import Stop
 from engine.errors import ExitStatus
 from engine.ledger import changes, plans
@@ -18,7 +19,6 @@ from engine.plan.leg import leg_blocks
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.runs.closing import End, status_of
 from engine.runs.session import Desk
-from engine.sending import Sender, wait_or_stop
 from engine.snapshots import SnapshotStore
 
 LASTING, CANARY, SHADOW = "planned", "canary", "shadow"

@@ -13,6 +13,7 @@ import pyarrow as pa
 from engine.bases import Base
 from engine.clock import Clock
 from engine.config.loading import Config
+from engine.delivery.sender import StopSwitch, compute_or_stop, read_or_stop
 from engine.errors import CohortSyncError, EmptyExportError
 from engine.ledger import changes, files, following, plans
 from engine.ledger.ledger import Ledger
@@ -31,7 +32,6 @@ from engine.plan.profile import Inspection, Profile
 from engine.plan.records import Comparison, Member, PlannedLeg, Snapshot, Staged
 from engine.plan.staging import stage
 from engine.report.accounts import timestamp
-from engine.sending import StopSwitch, compute_or_stop, read_or_stop
 from engine.snapshots import Recent, SnapshotStore
 from engine.source.block import Block, Source
 from engine.source.files import describe, newest_utc_ns

@@ -12,6 +12,8 @@ from typing import Any
 from engine.clock import Clock, SystemClock
 from engine.config.loading import Config
 from engine.delivery.events import Observer
+from engine.delivery.http import refuse_unfit
+from engine.delivery.sender import Sender, StopSwitch, wait_or_stop
 from engine.delivery.stop import Stop
 from engine.errors import (
     EmptyExportError,
@@ -37,8 +39,6 @@ from engine.report.figures import Ceiling
 from engine.report.result import Opening, RunResult
 from engine.runs.closing import End, enter, run_to_end, status_of
 from engine.runs.session import Desk
-from engine.sending import Sender, StopSwitch, wait_or_stop
-from engine.session import refuse_unfit
 from engine.snapshots import SnapshotStore
 from engine.source.block import Source
 from engine.source.files import describe

@@ -8,6 +8,7 @@ from typing import TypeVar
 from engine.clock import Clock
 from engine.config.loading import Config
 from engine.delivery.events import Observer
+from engine.delivery.sender import StopSwitch, compute_or_stop
 from engine.ledger import changes
 from engine.ledger.ledger import Ledger, sole_ledger
 from engine.ledger.neighbors import announced
@@ -17,7 +18,6 @@ from engine.plan.session import Interruption
 from engine.report.figures import Ceiling
 from engine.report.result import Opening
 from engine.runs.planner import MirrorRequest
-from engine.sending import StopSwitch, compute_or_stop
 from engine.snapshots import SnapshotStore
 
 T = TypeVar("T")

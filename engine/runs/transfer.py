@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from engine.bases import doubting
+from engine.delivery.sender import StopSwitch, compute_or_stop, read_or_stop
 from engine.errors import GuardError, IncompleteError, LedgerError, SourceError, UsageError
 from engine.ledger.generations import Generation
 from engine.ledger.place import make_folder
@@ -26,7 +27,6 @@ from engine.plan.records import Comparison, Snapshot, Staged, UidState
 from engine.plan.session import Interruption
 from engine.plan.snapshot_file import SNAPSHOT, describe, refuse_twice, take_over, uids_in
 from engine.plan.staging import UIDS, read_batches, stage, write_batches
-from engine.sending import StopSwitch, compute_or_stop, read_or_stop
 from engine.snapshots import ADOPTED, IMPORTED, RECONCILED, SnapshotStore
 from engine.source.block import Block
 from engine.source.files import SourceFile

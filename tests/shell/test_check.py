@@ -23,13 +23,13 @@ from cryptography.x509.oid import NameOID
 from typer.testing import CliRunner
 
 from engine.cli.check import check
+from engine.delivery.proxy import proxy_for
 from engine.errors import ExitStatus
 from engine.ledger.migrations import MIGRATIONS
 from engine.ledger.place import LEDGER_NAME, ledger_folder
 from engine.ledger.schema import open_ledger
 from engine.model.endpoint import Endpoint
 from engine.preflight.check import Finding, Verdict, check_state, exit_status, run_checks
-from engine.proxy import proxy_for
 
 KEY = "s3cr3t-key"
 REFUSAL = {"status": "fail", "error": {"attribute": "members", "message": "required"}}

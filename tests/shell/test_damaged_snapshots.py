@@ -13,6 +13,7 @@ from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 from test_mirror_moving import adopt, listed, reconcile
 from whole_push import Death
 
+from engine.delivery.sender import StopSwitch
 from engine.errors import CohortSyncError, IncompleteError, LedgerError, UsageError
 from engine.plan.compare import LEG
 from engine.plan.planning import affordable
@@ -22,7 +23,6 @@ from engine.plan.settings import PlanningSettings
 from engine.plan.snapshot_file import SNAPSHOT, describe, look_up, refuse_twice, take_over
 from engine.plan.staging import read_batches, write_batches
 from engine.runs import transfer as moving
-from engine.sending import StopSwitch
 
 SETTINGS = PlanningSettings(memory_megabytes=64, threads=1)
 COUNT = 40

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from test_plan_compare import SETTINGS, snapshot_of
 
+from engine.delivery.sender import StopSwitch, compute_or_stop
 from engine.errors import IncompleteError
 from engine.model.cohort import Leg
 from engine.plan.compare import compare
@@ -18,7 +19,6 @@ from engine.plan.records import Snapshot, Staged, UidState
 from engine.plan.session import Interruption, Session, open_session
 from engine.plan.snapshot_file import refuse_twice
 from engine.plan.staging import UIDS, write_batches
-from engine.sending import StopSwitch, compute_or_stop
 
 ENDLESS = {
     "before its first row": "SELECT count(*) FROM range(1000000000000) AS r(i) WHERE hash(i) = 1",

@@ -7,13 +7,13 @@ from unittest.mock import patch
 import pytest
 from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 
+from engine.delivery.sender import StopSwitch
 from engine.errors import ExitStatus, GuardError, IncompleteError, LedgerError, UsageError
 from engine.ledger.generations import Generation
 from engine.plan.guards import Allowance, GuardSettings
 from engine.plan.records import UidState
 from engine.plan.snapshot_file import look_up
 from engine.runs import transfer as moving
-from engine.sending import StopSwitch
 from engine.snapshots import SnapshotStore
 from engine.source.block import Block
 from exports import Export, Row

@@ -305,7 +305,7 @@ def test_every_kind_of_failure_at_each_step_of_a_push(tmp_path: Path, kind: str)
 def test_what_fails_before_the_first_request_leaves_a_run_that_has_ended(tmp_path: Path) -> None:
     case = Case(tmp_path, "push")
     error = ConfigError("environment: `HTTPS_PROXY` should be a URL")
-    with patch("engine.sending.Transport", side_effect=error):
+    with patch("engine.delivery.sender.Transport", side_effect=error):
         ended = case.run()
     assert ended.result is not None
     accounts = ended.result.accounts

@@ -5,11 +5,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from engine.delivery.http import LONGEST_ANSWER, api_headers, open_session, read_bounded, secrets_of
+from engine.delivery.proxy import Proxy, proxy_for
 from engine.errors import ConfigError
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import ApiKey, Workspace
-from engine.proxy import Proxy, proxy_for
-from engine.session import LONGEST_ANSWER, api_headers, open_session, read_bounded, secrets_of
 
 API = Endpoint.parse("https://api-01.moengage.com")
 

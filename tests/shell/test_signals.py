@@ -12,7 +12,7 @@ import pytest
 
 from engine import signals
 from engine.cli.running import StopSignals
-from engine.sending import StopSwitch
+from engine.delivery.sender import StopSwitch
 from records import records
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,13 +12,13 @@ import pytest
 
 from engine import __version__
 from engine.clock import SystemClock
+from engine.delivery.http import LONGEST_ANSWER
 from engine.delivery.outcome import Accepted, Fatal, NotSent, Throttled, Unconfirmed
 from engine.delivery.settings import DeliverySettings
 from engine.delivery.transport import Exchange, Transport
 from engine.errors import StateFullError
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import ApiKey, Workspace
-from engine.session import LONGEST_ANSWER
 
 PAYLOAD = b'{"action":"add_members"}'
 SUCCESS = b'{"status":"success","message":"accepted"}'

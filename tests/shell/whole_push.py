@@ -27,6 +27,7 @@ from engine.clock import Clock, Stamp
 from engine.config.loading import Config
 from engine.delivery.events import Event, Observer
 from engine.delivery.retry import RetrySettings
+from engine.delivery.sender import StopSwitch
 from engine.delivery.settings import DeliverySettings
 from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.place import LEDGER_NAME, ledger_folder
@@ -47,7 +48,6 @@ from engine.runs.mirror import apply, mirror, rollback
 from engine.runs.planner import MirrorRequest
 from engine.runs.push import PushRequest, push
 from engine.runs.session import Desk
-from engine.sending import StopSwitch
 from engine.snapshots import SnapshotStore
 from engine.source.block import Block, Source
 from engine.source.files import SourceFile
@@ -440,8 +440,8 @@ class Pushes:
             "engine.ledger.ledger.LedgerWriter": lambda connection, path: Writer(
                 connection, path, life, self.pragmas
             ),
-            "engine.sending.ReadAhead": ReaderOnStage,
-            "engine.sending.random": SimpleNamespace(random=lambda: 0.5),
+            "engine.delivery.sender.ReadAhead": ReaderOnStage,
+            "engine.delivery.sender.random": SimpleNamespace(random=lambda: 0.5),
             "engine.delivery.transport.open_session": lambda _workspace, timeout, **_: (
                 self.far_side.session(timeout)
             ),

@@ -8,10 +8,10 @@ import aiohttp
 
 from engine import __version__
 from engine.delivery.connection import WatchedConnector
+from engine.delivery.proxy import Proxy, proxy_for
 from engine.delivery.secrets import Secrets
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import Workspace
-from engine.proxy import Proxy, proxy_for
 
 LONGEST_ANSWER = 65_536
 """Bytes of an answer that are read; the API's own take a few hundred."""
