@@ -80,7 +80,7 @@ def write(folder: Path, uids: int) -> None:
     import pyarrow as pa  # noqa: PLC0415 - see above
 
     from engine.plan.snapshot_file import SNAPSHOT  # noqa: PLC0415 - see above
-    from engine.plan.staging import UIDS, open_writer  # noqa: PLC0415 - see above
+    from engine.storage.uid_parquet import UIDS, open_writer  # noqa: PLC0415 - see above
     from exports import hex_uids, string_array  # noqa: PLC0415 - see above
 
     known, wanted = (folder / name for name in INPUTS)
@@ -100,8 +100,8 @@ def write(folder: Path, uids: int) -> None:
 def stage(folder: Path, _: int) -> None:
     """Read the export, look at it, and keep its uids."""
     from engine.plan.profile import Inspection  # noqa: PLC0415 - each process loads what it needs
-    from engine.plan.staging import stage as stage_export  # noqa: PLC0415 - see above
     from engine.source import ReadingOptions, open_source  # noqa: PLC0415 - see above
+    from engine.storage.uid_parquet import stage as stage_export  # noqa: PLC0415 - see above
 
     source = open_source([str(folder / "wanted.parquet")], ReadingOptions())
     stage_export(source.blocks(), folder / "staged.parquet", look=Inspection(None).look)
@@ -113,7 +113,7 @@ def compare(folder: Path, memory: int) -> None:
 
     from engine.plan.compare import compare as compare_both  # noqa: PLC0415 - see above
     from engine.plan.records import Census, Snapshot, Staged  # noqa: PLC0415 - see above
-    from engine.plan.settings import PlanningSettings  # noqa: PLC0415 - see above
+    from engine.storage.settings import PlanningSettings  # noqa: PLC0415 - see above
 
     uids = parquet.read_metadata(folder / "known.parquet").num_rows
     found = compare_both(
@@ -136,7 +136,7 @@ def fold(folder: Path, memory: int) -> None:
     from engine.plan.fold import FATES  # noqa: PLC0415 - see above
     from engine.plan.fold import fold as fold_plan  # noqa: PLC0415 - see above
     from engine.plan.records import Census, Snapshot  # noqa: PLC0415 - see above
-    from engine.plan.settings import PlanningSettings  # noqa: PLC0415 - see above
+    from engine.storage.settings import PlanningSettings  # noqa: PLC0415 - see above
 
     legs = {leg: leg_path(folder, leg) for leg in (Leg.ADD, Leg.REMOVE)}
     rows = [

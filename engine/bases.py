@@ -9,9 +9,7 @@ from pathlib import Path
 from engine.ledger.following import Unfolded
 from engine.ledger.place import make_folder
 from engine.plan.records import Snapshot
-from engine.plan.session import Interruption
 from engine.plan.snapshot_file import SNAPSHOT, describe
-from engine.plan.staging import write_batches
 from engine.snapshots import (
     ADOPTED,
     ASSUMED_EMPTY,
@@ -20,7 +18,9 @@ from engine.snapshots import (
     TRUSTED,
     SnapshotStore,
 )
+from engine.storage.duckdb_session import Interruption
 from engine.storage.files import new_file
+from engine.storage.uid_parquet import write_batches
 
 _CANDIDATE = "candidate.parquet"
 """The file of a snapshot that is to count once something is sent."""

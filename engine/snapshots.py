@@ -20,7 +20,6 @@ import pyarrow as pa
 from engine.clock import Clock
 from engine.errors import LedgerError, UsageError
 from engine.ledger import following, generations
-from engine.ledger.beside import plan_folder, snapshot_folder
 from engine.ledger.following import Fate, Unfolded
 from engine.ledger.generations import Generation
 from engine.ledger.ledger import Ledger
@@ -32,10 +31,11 @@ from engine.plan.compare import Waiting, leg_path
 from engine.plan.fold import FATES, LegFiles, fold
 from engine.plan.recording import recorded
 from engine.plan.records import Census, Snapshot
-from engine.plan.session import Compute, Interruption, compute_to_end
-from engine.plan.settings import MirrorSettings, PlanningSettings
 from engine.plan.snapshot_file import verify
+from engine.storage.duckdb_session import Compute, Interruption, compute_to_end
 from engine.storage.files import names_in, work_folder
+from engine.storage.paths import plan_folder, snapshot_folder
+from engine.storage.settings import MirrorSettings, PlanningSettings
 from engine.storage.temporary import remove_abandoned_folders, remove_abandoned_parts
 
 ADOPTED, IMPORTED, RECONCILED = "adopt", "import", "reconcile"

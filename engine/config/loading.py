@@ -23,8 +23,8 @@ from engine.ledger.place import Place
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import NO_API_KEY, ApiKey, Workspace, is_workspace_id
 from engine.pacing import PacingSettings
-from engine.plan.settings import MirrorSettings, PlanningSettings
 from engine.report.settings import AccountingSettings
+from engine.storage.settings import MirrorSettings, PlanningSettings
 
 if TYPE_CHECKING:  # Beside these stands what reads Arrow: large, and of no use to who only looks.
     from engine.payload.batch import PackingSettings

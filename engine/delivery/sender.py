@@ -22,7 +22,7 @@ from engine.ledger.ledger import Ledger
 from engine.ledger.records import OpenBatch, RunState
 from engine.pacing import Pacer, PacingSettings
 from engine.payload.batch import Batch, Limit
-from engine.plan.session import Interruption
+from engine.storage.duckdb_session import Interruption
 
 T = TypeVar("T")
 

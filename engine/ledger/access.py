@@ -11,9 +11,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from engine.errors import IncompleteError, LedgerError
-from engine.ledger.beside import FOLDERS_BESIDE
 from engine.ledger.failures import MOVE_AWAY, readable_errors
 from engine.ledger.place import LEDGER_NAME, holder_of
+from engine.storage.paths import FOLDERS_BESIDE
 
 
 def ledgers(state: Path) -> list[Path]:

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.model.cohort import Leg
-from engine.plan.planning import affordable, shares_for
 from engine.plan.records import UNKNOWN, Comparison, Member, PlannedLeg, Snapshot, Staged, UidState
-from engine.plan.session import Interruption, Session, open_session
-from engine.plan.settings import PlanningSettings
-from engine.plan.staging import UidWriter, open_writer, read_batches, write_batches
+from engine.storage.capacity import affordable, shares_for
+from engine.storage.duckdb_session import Interruption, Session, open_session
+from engine.storage.settings import PlanningSettings
+from engine.storage.uid_parquet import UidWriter, open_writer, read_batches, write_batches
 
 LEG = pa.schema(
     [

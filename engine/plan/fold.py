@@ -9,13 +9,13 @@ import pyarrow.compute as pc
 
 from engine.errors import LedgerError
 from engine.model.cohort import Leg
-from engine.plan.planning import affordable, shares_for
 from engine.plan.records import Snapshot, UidState
-from engine.plan.session import Interruption, Session, open_session
-from engine.plan.settings import PlanningSettings
 from engine.plan.snapshot_file import SNAPSHOT, describe
-from engine.plan.staging import LOST, open_writer, read_batches, write_batches
+from engine.storage.capacity import affordable, shares_for
+from engine.storage.duckdb_session import Interruption, Session, open_session
 from engine.storage.files import work_folder
+from engine.storage.settings import PlanningSettings
+from engine.storage.uid_parquet import LOST, open_writer, read_batches, write_batches
 
 FATES = pa.schema(
     [

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from engine.model.cohort import Envelope
 from engine.payload.member_json import MEMBER_BYTES
 from engine.plan.records import PlannedLeg
-from engine.plan.staging import read_batches
 from engine.source.block import Block
+from engine.storage.uid_parquet import read_batches
 
 
 def leg_blocks(path: Path, start: int, stop: int) -> Iterator[Block]:

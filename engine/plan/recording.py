@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from engine.model.cohort import Envelope, Leg
 from engine.payload.batch import Batch
-from engine.plan.staging import UIDS, write_batches
 from engine.storage.files import names_in
+from engine.storage.uid_parquet import UIDS, write_batches
 
 
 def recording(batches: Iterable[Batch], folder: Path, leg: Leg, known: int) -> Iterator[Batch]:

@@ -9,11 +9,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.errors import LedgerError, UsageError
-from engine.plan.planning import affordable, shares_for
 from engine.plan.records import UNKNOWN, Census, Snapshot, UidState
-from engine.plan.session import Interruption, open_session
-from engine.plan.settings import PlanningSettings
-from engine.plan.staging import (
+from engine.storage.capacity import affordable, shares_for
+from engine.storage.duckdb_session import Interruption, open_session
+from engine.storage.files import digest_of
+from engine.storage.settings import PlanningSettings
+from engine.storage.uid_parquet import (
     LOST,
     checked_batches,
     is_damage,
@@ -23,7 +24,6 @@ from engine.plan.staging import (
     said_by,
     write_batches,
 )
-from engine.storage.files import digest_of
 
 SNAPSHOT = pa.schema(
     [

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import LedgerError
-from engine.ledger.beside import plan_folder, snapshot_folder
 from engine.ledger.following import pushed_behind
 from engine.ledger.records import CohortKey
 from engine.model.cohort import Action, Leg
@@ -17,6 +16,7 @@ from engine.plan.recording import recorded
 from engine.plan.records import UidState
 from engine.plan.snapshot_file import look_up
 from engine.report.accounts import SCHEMA_VERSION, timestamp
+from engine.storage.paths import plan_folder, snapshot_folder
 
 _MEMBERSHIP = {
     UidState.IN: "in",

@@ -27,14 +27,14 @@ from engine.plan.allowances import Allowance, attributed
 from engine.plan.compare import REJECTIONS, Resend, Waiting, compare
 from engine.plan.guards import Facts, Verdict, judge
 from engine.plan.leg import Weight, sample, weigh
-from engine.plan.planning import check_disk, disk_needed
 from engine.plan.profile import Inspection, Profile
 from engine.plan.records import Comparison, Member, PlannedLeg, Snapshot, Staged
-from engine.plan.staging import stage
 from engine.report.accounts import timestamp
 from engine.snapshots import Recent, SnapshotStore
 from engine.source.block import Block, Source
 from engine.source.files import describe, newest_utc_ns
+from engine.storage.capacity import check_disk, disk_needed
+from engine.storage.uid_parquet import stage
 
 _STAGED = "export.parquet"
 _DAY_NS = 86_400_000_000_000

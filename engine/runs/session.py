@@ -14,11 +14,11 @@ from engine.ledger.ledger import Ledger, sole_ledger
 from engine.ledger.neighbors import announced
 from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingSettings
 from engine.model.cohort import Cohort
-from engine.plan.session import Interruption
 from engine.report.figures import Ceiling
 from engine.report.result import Opening
 from engine.runs.planner import MirrorRequest
 from engine.snapshots import SnapshotStore
+from engine.storage.duckdb_session import Interruption
 
 T = TypeVar("T")
 

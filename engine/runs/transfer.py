@@ -24,13 +24,13 @@ from engine.plan.guards import Facts, GuardSettings, judge
 from engine.plan.leg import sample
 from engine.plan.profile import Inspection
 from engine.plan.records import Comparison, Snapshot, Staged, UidState
-from engine.plan.session import Interruption
 from engine.plan.snapshot_file import SNAPSHOT, describe, refuse_twice, take_over, uids_in
-from engine.plan.staging import UIDS, read_batches, stage, write_batches
 from engine.snapshots import ADOPTED, IMPORTED, RECONCILED, SnapshotStore
 from engine.source.block import Block
 from engine.source.files import SourceFile
+from engine.storage.duckdb_session import Interruption
 from engine.storage.files import rename_durably, work_folder
+from engine.storage.uid_parquet import UIDS, read_batches, stage, write_batches
 
 _SHOWN = 10
 """Uids of each kind that a comparison shows."""

@@ -13,8 +13,8 @@ from engine.delivery.settings import DeliverySettings
 from engine.pacing import PacingSettings
 from engine.payload.batch import PackingSettings
 from engine.plan.guards import GuardSettings
-from engine.plan.settings import MirrorSettings, PlanningSettings
 from engine.report.settings import AccountingSettings
+from engine.storage.settings import MirrorSettings, PlanningSettings
 
 SHIPPED = Path(__file__).parents[2] / "config.toml"
 SETTINGS = {

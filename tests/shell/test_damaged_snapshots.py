@@ -16,13 +16,13 @@ from whole_push import Death
 from engine.delivery.sender import StopSwitch
 from engine.errors import CohortSyncError, IncompleteError, LedgerError, UsageError
 from engine.plan.compare import LEG
-from engine.plan.planning import affordable
 from engine.plan.records import UidState
-from engine.plan.session import Interruption, open_session
-from engine.plan.settings import PlanningSettings
 from engine.plan.snapshot_file import SNAPSHOT, describe, look_up, refuse_twice, take_over
-from engine.plan.staging import read_batches, write_batches
 from engine.runs import transfer as moving
+from engine.storage.capacity import affordable
+from engine.storage.duckdb_session import Interruption, open_session
+from engine.storage.settings import PlanningSettings
+from engine.storage.uid_parquet import read_batches, write_batches
 
 SETTINGS = PlanningSettings(memory_megabytes=64, threads=1)
 COUNT = 40
@@ -330,10 +330,10 @@ def test_a_plan_takes_no_more_address_space_than_there_is(
 ) -> None:
     limit, memory, threads, expected = case
     monkeypatch.setattr(
-        "engine.plan.planning.resource.getrlimit",
+        "engine.storage.capacity.resource.getrlimit",
         lambda _: (limit * 1_000_000 if limit > 0 else limit,) * 2,
     )
-    monkeypatch.setattr("engine.plan.planning._address_space", lambda: 200_000_000)
+    monkeypatch.setattr("engine.storage.capacity._address_space", lambda: 200_000_000)
     settings = PlanningSettings(memory_megabytes=memory, threads=threads)
     if expected is None:
         with pytest.raises(IncompleteError, match="address space"):

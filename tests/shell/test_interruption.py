@@ -16,9 +16,9 @@ from engine.model.cohort import Leg
 from engine.plan.compare import compare
 from engine.plan.fold import FATES, adopt, fold
 from engine.plan.records import Snapshot, Staged, UidState
-from engine.plan.session import Interruption, Session, open_session
 from engine.plan.snapshot_file import refuse_twice
-from engine.plan.staging import UIDS, write_batches
+from engine.storage.duckdb_session import Interruption, Session, open_session
+from engine.storage.uid_parquet import UIDS, write_batches
 
 ENDLESS = {
     "before its first row": "SELECT count(*) FROM range(1000000000000) AS r(i) WHERE hash(i) = 1",

@@ -14,8 +14,8 @@ from whole_push import Death, DiedError
 from engine.errors import ExitStatus, SourceError
 from engine.model.cohort import Action
 from engine.plan.guards import Allowance, GuardSettings
-from engine.plan.settings import MirrorSettings
 from engine.runs import transfer as moving
+from engine.storage.settings import MirrorSettings
 from exports import Export, Row
 from virtual_time import BOOT_UTC_NS
 

@@ -17,9 +17,9 @@ from whole_push import Death, Ended
 from engine.errors import ExitStatus
 from engine.model.cohort import Action
 from engine.plan.guards import Allowance, GuardSettings
-from engine.plan.settings import MirrorSettings
 from engine.report.accounts import account
 from engine.report.history import reading
+from engine.storage.settings import MirrorSettings
 from exports import Export, Row
 
 # A 413 that has nothing to do with the size may hit a uid that stands alone, and write it off for

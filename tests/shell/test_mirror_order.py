@@ -11,8 +11,8 @@ from test_mirror_moving import adopt
 from engine.clock import Stamp
 from engine.errors import ExitStatus, IncompleteError
 from engine.model.cohort import Action
-from engine.plan.settings import MirrorSettings
 from engine.runs import transfer as moving
+from engine.storage.settings import MirrorSettings
 from exports import Export, Row
 
 A, B, C = UIDS[:3]

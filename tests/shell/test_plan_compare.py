@@ -17,13 +17,13 @@ from engine.errors import IncompleteError, LedgerError
 from engine.model.cohort import Leg
 from engine.plan.compare import REJECTIONS, Resend, Waiting, compare
 from engine.plan.fold import FATES, adopt, fold
-from engine.plan.planning import check_disk
 from engine.plan.records import UNKNOWN, Comparison, Member, PlannedLeg, Snapshot, UidState
-from engine.plan.settings import PlanningSettings
 from engine.plan.snapshot_file import SNAPSHOT, describe, look_up, verify
-from engine.plan.staging import UIDS as UID_COLUMN
-from engine.plan.staging import read_batches, stage, write_batches
 from engine.source.block import Block, Skipped
+from engine.storage.capacity import check_disk
+from engine.storage.settings import PlanningSettings
+from engine.storage.uid_parquet import UIDS as UID_COLUMN
+from engine.storage.uid_parquet import read_batches, stage, write_batches
 
 SETTINGS = PlanningSettings(memory_megabytes=64, threads=1)
 UIDS = ["007", "7", "1e5", "NULL", "nan", 'a"b', "a\\b", "é", "😀", "a\0b", "A", "a", "a ", " "]

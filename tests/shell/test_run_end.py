@@ -24,9 +24,9 @@ from whole_push import Death, Ended, Pushes, Start
 
 import engine
 from engine.errors import CohortSyncError, ConfigError, ExitStatus, LedgerError, StateFullError
-from engine.plan.settings import MirrorSettings
 from engine.report.result import RunResult
 from engine.runs import closing as run_closing
+from engine.storage.settings import MirrorSettings
 from exports import Export, Row
 
 OLD = [f"u{number:04}" for number in range(12)]

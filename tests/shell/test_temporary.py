@@ -16,8 +16,8 @@ from whole_push import FarSide, Pushes
 from engine.emulator import server
 from engine.emulator.errors import EmulatorError
 from engine.errors import ExitStatus, LedgerError, StateFullError, UsageError
-from engine.plan.settings import PlanningSettings
 from engine.storage.files import keep_copy, new_file, work_folder
+from engine.storage.settings import PlanningSettings
 from engine.storage.temporary import (
     MARK,
     MARK_TEXT,

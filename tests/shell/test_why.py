@@ -12,9 +12,9 @@ from whole_push import COHORT, PARTNER, Death
 from engine.cli.why import lines_of
 from engine.ledger.records import CohortKey
 from engine.model.cohort import Action
-from engine.plan.settings import MirrorSettings
 from engine.report.history import reading
 from engine.report.why import Inquiry
+from engine.storage.settings import MirrorSettings
 from exports import Export, Row
 
 

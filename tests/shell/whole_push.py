@@ -40,7 +40,6 @@ from engine.model.workspace import ApiKey, Workspace
 from engine.pacing import PacingSettings
 from engine.payload.batch import PackingSettings
 from engine.plan.guards import GuardSettings
-from engine.plan.settings import MirrorSettings, PlanningSettings
 from engine.report.history import reading
 from engine.report.result import RunResult
 from engine.report.settings import AccountingSettings
@@ -51,6 +50,7 @@ from engine.runs.session import Desk
 from engine.snapshots import SnapshotStore
 from engine.source.block import Block, Source
 from engine.source.files import SourceFile
+from engine.storage.settings import MirrorSettings, PlanningSettings
 from exports import Export, Row
 from virtual_time import BOOT_UTC_NS, START, run_virtually
 

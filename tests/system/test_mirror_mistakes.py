@@ -77,7 +77,7 @@ def test_a_disk_with_too_little_room_is_told_before_it_compares(
     night: Night, api: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")  # noqa: PYI024 - what shutil returns
-    monkeypatch.setattr("engine.plan.planning.shutil.disk_usage", lambda _: usage(1, 1, 1))
+    monkeypatch.setattr("engine.storage.capacity.shutil.disk_usage", lambda _: usage(1, 1, 1))
     write(night, 0, 10)
     ended = mirror(night, "export.txt")
     assert ended.status == 75

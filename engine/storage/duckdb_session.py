@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import pyarrow as pa
 
 from engine.errors import CohortSyncError, ConfigError, IncompleteError, LedgerError, StateFullError
-from engine.plan.settings import PlanningSettings
-from engine.plan.staging import BATCH_ROWS, LOST
 from engine.storage.files import DESCRIPTORS, is_full, name_of, reading_file, unwritable
+from engine.storage.settings import PlanningSettings
 from engine.storage.temporary import temporary_folder
+from engine.storage.uid_parquet import BATCH_ROWS, LOST
 
 if TYPE_CHECKING:
     import duckdb

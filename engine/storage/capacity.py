@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.errors import IncompleteError
-from engine.plan.settings import PlanningSettings
+from engine.storage.settings import PlanningSettings
 
 MEGABYTE = 1_000_000
 _LEAST_MEGABYTES = 64
