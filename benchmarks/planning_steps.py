@@ -79,7 +79,7 @@ def write(folder: Path, uids: int) -> None:
     import numpy as np  # noqa: PLC0415 - only in the process that needs it
     import pyarrow as pa  # noqa: PLC0415 - see above
 
-    from engine.plan.snapshot_file import SNAPSHOT  # noqa: PLC0415 - see above
+    from engine.snapshot.file_format import SNAPSHOT  # noqa: PLC0415 - see above
     from engine.storage.uid_parquet import UIDS, open_writer  # noqa: PLC0415 - see above
     from exports import hex_uids, string_array  # noqa: PLC0415 - see above
 
@@ -112,7 +112,7 @@ def compare(folder: Path, memory: int) -> None:
     from pyarrow import parquet  # noqa: PLC0415 - see above
 
     from engine.plan.compare import compare as compare_both  # noqa: PLC0415 - see above
-    from engine.plan.records import Census, Snapshot, Staged  # noqa: PLC0415 - see above
+    from engine.snapshot.records import Census, Snapshot, Staged  # noqa: PLC0415 - see above
     from engine.storage.settings import PlanningSettings  # noqa: PLC0415 - see above
 
     uids = parquet.read_metadata(folder / "known.parquet").num_rows
@@ -133,9 +133,9 @@ def fold(folder: Path, memory: int) -> None:
 
     from engine.model.cohort import Leg  # noqa: PLC0415 - see above
     from engine.plan.compare import leg_path  # noqa: PLC0415 - see above
-    from engine.plan.fold import FATES  # noqa: PLC0415 - see above
-    from engine.plan.fold import fold as fold_plan  # noqa: PLC0415 - see above
-    from engine.plan.records import Census, Snapshot  # noqa: PLC0415 - see above
+    from engine.snapshot.fold import FATES  # noqa: PLC0415 - see above
+    from engine.snapshot.fold import fold as fold_plan  # noqa: PLC0415 - see above
+    from engine.snapshot.records import Census, Snapshot  # noqa: PLC0415 - see above
     from engine.storage.settings import PlanningSettings  # noqa: PLC0415 - see above
 
     legs = {leg: leg_path(folder, leg) for leg in (Leg.ADD, Leg.REMOVE)}

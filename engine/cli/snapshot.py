@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from engine.delivery.sender import StopSwitch
     from engine.ledger.generations import Generation
     from engine.runs.transfer import Brought
-    from engine.snapshots import SnapshotStore
+    from engine.snapshot.store import SnapshotStore
     from engine.source import ExportSource
 
 snapshot = typer.Typer(help="What is known of a mirrored cohort.", cls=Group)
@@ -291,7 +291,7 @@ def _look(where: _Where, look: "Callable[[SnapshotStore, StopSwitch], Awaitable[
     from engine.ledger.reader import LedgerReader
     from engine.ledger.records import CohortKey
     from engine.report.history import reading
-    from engine.snapshots import SnapshotStore
+    from engine.snapshot.store import SnapshotStore
 
     config = _load(where)
     workspace = config.workspace

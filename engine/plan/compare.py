@@ -14,7 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.model.cohort import Leg
-from engine.plan.records import UNKNOWN, Comparison, Member, PlannedLeg, Snapshot, Staged, UidState
+from engine.snapshot.records import (
+    UNKNOWN,
+    Comparison,
+    Member,
+    PlannedLeg,
+    Snapshot,
+    Staged,
+    UidState,
+)
 from engine.storage.capacity import affordable, shares_for
 from engine.storage.duckdb_session import Interruption, Session, open_session
 from engine.storage.settings import PlanningSettings

@@ -11,11 +11,11 @@ from engine.ledger.following import pushed_behind
 from engine.ledger.records import CohortKey
 from engine.model.cohort import Action, Leg
 from engine.plan.compare import leg_path
-from engine.plan.leg import place_of
-from engine.plan.recording import recorded
-from engine.plan.records import UidState
-from engine.plan.snapshot_file import look_up
 from engine.report.accounts import SCHEMA_VERSION, timestamp
+from engine.snapshot.file_format import look_up
+from engine.snapshot.operation_file import place_of
+from engine.snapshot.recording import recorded
+from engine.snapshot.records import UidState
 from engine.storage.paths import plan_folder, snapshot_folder
 
 _MEMBERSHIP = {

@@ -29,7 +29,7 @@ from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Stan
 from engine.report.history import reading
 from engine.report.result import RunResult
 from engine.runs.push import PushRequest, admit, key_of, stays_unfinished, tell_files
-from engine.snapshots import SnapshotStore
+from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block
 
 Note = Callable[[str], None]

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
-from engine.bases import Base, find_base, install
 from engine.clock import Clock, SystemClock
 from engine.config.loading import Config
 from engine.delivery.events import Observer
@@ -26,7 +25,6 @@ from engine.model.cohort import Action, Cohort, Envelope, Leg
 from engine.payload.batch import Cutter
 from engine.plan.allowances import Allowance, Guard, flags_to_lift
 from engine.plan.compare import leg_path
-from engine.plan.generation_source import GenerationSource
 from engine.report.history import reading
 from engine.report.planned import plan_document
 from engine.report.result import Opening, RunResult
@@ -34,7 +32,9 @@ from engine.runs.closing import enter, run_to_end
 from engine.runs.plan_execution import APPLIED, CANARY, LASTING, SHADOW, SHOWN, Night
 from engine.runs.planner import MirrorRequest, Planner
 from engine.runs.session import Desk
-from engine.snapshots import SnapshotStore
+from engine.snapshot.baseline import Base, find_base, install
+from engine.snapshot.generation_source import GenerationSource
+from engine.snapshot.store import SnapshotStore
 from engine.storage.files import digest_of
 
 Planned = Callable[[dict[str, Any]], None]

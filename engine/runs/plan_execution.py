@@ -15,11 +15,11 @@ from engine.model.cohort import Cohort, Envelope, Leg
 from engine.pacing import PaceRecord
 from engine.payload.batch import Batch, Cutter, Limit
 from engine.plan.compare import leg_path
-from engine.plan.leg import leg_blocks
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.runs.closing import End, status_of
 from engine.runs.session import Desk
-from engine.snapshots import SnapshotStore
+from engine.snapshot.operation_file import leg_blocks
+from engine.snapshot.store import SnapshotStore
 
 LASTING, CANARY, SHADOW = "planned", "canary", "shadow"
 """The status of a run of which nothing, a part, or never anything is sent."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.bases import Base
 from engine.clock import Clock
 from engine.config.loading import Config
 from engine.delivery.sender import StopSwitch, compute_or_stop, read_or_stop
@@ -26,11 +25,12 @@ from engine.payload.member_json import MEMBER_BYTES
 from engine.plan.allowances import Allowance, attributed
 from engine.plan.compare import REJECTIONS, Resend, Waiting, compare
 from engine.plan.guards import Facts, Verdict, judge
-from engine.plan.leg import Weight, sample, weigh
 from engine.plan.profile import Inspection, Profile
-from engine.plan.records import Comparison, Member, PlannedLeg, Snapshot, Staged
 from engine.report.accounts import timestamp
-from engine.snapshots import Recent, SnapshotStore
+from engine.snapshot.baseline import Base
+from engine.snapshot.operation_file import Weight, sample, weigh
+from engine.snapshot.records import Comparison, Member, PlannedLeg, Snapshot, Staged
+from engine.snapshot.store import Recent, SnapshotStore
 from engine.source.block import Block, Source
 from engine.source.files import describe, newest_utc_ns
 from engine.storage.capacity import check_disk, disk_needed

@@ -33,13 +33,13 @@ from engine.pacing import PaceRecord
 from engine.payload.batch import Batch, Cutter
 from engine.plan.allowances import Allowance, Guard, attributed, flags_to_lift
 from engine.plan.guards import spread_of
-from engine.plan.recording import recording
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.figures import Ceiling
 from engine.report.result import Opening, RunResult
 from engine.runs.closing import End, enter, run_to_end, status_of
 from engine.runs.session import Desk
-from engine.snapshots import SnapshotStore
+from engine.snapshot.recording import recording
+from engine.snapshot.store import SnapshotStore
 from engine.source.block import Source
 from engine.source.files import describe
 

@@ -17,7 +17,7 @@ from engine.model.cohort import Cohort
 from engine.report.figures import Ceiling
 from engine.report.result import Opening
 from engine.runs.planner import MirrorRequest
-from engine.snapshots import SnapshotStore
+from engine.snapshot.store import SnapshotStore
 from engine.storage.duckdb_session import Interruption
 
 T = TypeVar("T")

@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.bases import doubting
 from engine.delivery.sender import StopSwitch, compute_or_stop, read_or_stop
 from engine.errors import GuardError, IncompleteError, LedgerError, SourceError, UsageError
 from engine.ledger.generations import Generation
@@ -19,13 +18,14 @@ from engine.ledger.place import make_folder
 from engine.ledger.records import CohortKey
 from engine.plan.allowances import Allowance, attributed, flags_to_lift
 from engine.plan.compare import compare
-from engine.plan.fold import adopt as adopt_staged
 from engine.plan.guards import Facts, GuardSettings, judge
-from engine.plan.leg import sample
 from engine.plan.profile import Inspection
-from engine.plan.records import Comparison, Snapshot, Staged, UidState
-from engine.plan.snapshot_file import SNAPSHOT, describe, refuse_twice, take_over, uids_in
-from engine.snapshots import ADOPTED, IMPORTED, RECONCILED, SnapshotStore
+from engine.snapshot.baseline import doubting
+from engine.snapshot.file_format import SNAPSHOT, describe, refuse_twice, take_over, uids_in
+from engine.snapshot.fold import adopt as adopt_staged
+from engine.snapshot.operation_file import sample
+from engine.snapshot.records import Comparison, Snapshot, Staged, UidState
+from engine.snapshot.store import ADOPTED, IMPORTED, RECONCILED, SnapshotStore
 from engine.source.block import Block
 from engine.source.files import SourceFile
 from engine.storage.duckdb_session import Interruption

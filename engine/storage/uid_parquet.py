@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from engine.errors import LedgerError
 from engine.payload.batch import SkippedRows, blank_among, invalid_among
-from engine.plan.records import Staged
+from engine.snapshot.records import Staged
 from engine.source.block import Block
 from engine.storage.checksum import KEY, RowChecksum
 from engine.storage.files import name_of, new_file, reading_file

@@ -16,9 +16,9 @@ from whole_push import Death
 from engine.delivery.sender import StopSwitch
 from engine.errors import CohortSyncError, IncompleteError, LedgerError, UsageError
 from engine.plan.compare import LEG
-from engine.plan.records import UidState
-from engine.plan.snapshot_file import SNAPSHOT, describe, look_up, refuse_twice, take_over
 from engine.runs import transfer as moving
+from engine.snapshot.file_format import SNAPSHOT, describe, look_up, refuse_twice, take_over
+from engine.snapshot.records import UidState
 from engine.storage.capacity import affordable
 from engine.storage.duckdb_session import Interruption, open_session
 from engine.storage.settings import PlanningSettings

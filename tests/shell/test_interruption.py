@@ -14,9 +14,9 @@ from engine.delivery.sender import StopSwitch, compute_or_stop
 from engine.errors import IncompleteError
 from engine.model.cohort import Leg
 from engine.plan.compare import compare
-from engine.plan.fold import FATES, adopt, fold
-from engine.plan.records import Snapshot, Staged, UidState
-from engine.plan.snapshot_file import refuse_twice
+from engine.snapshot.file_format import refuse_twice
+from engine.snapshot.fold import FATES, adopt, fold
+from engine.snapshot.records import Snapshot, Staged, UidState
 from engine.storage.duckdb_session import Interruption, Session, open_session
 from engine.storage.uid_parquet import UIDS, write_batches
 

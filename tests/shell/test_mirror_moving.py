@@ -11,10 +11,10 @@ from engine.delivery.sender import StopSwitch
 from engine.errors import ExitStatus, GuardError, IncompleteError, LedgerError, UsageError
 from engine.ledger.generations import Generation
 from engine.plan.guards import Allowance, GuardSettings
-from engine.plan.records import UidState
-from engine.plan.snapshot_file import look_up
 from engine.runs import transfer as moving
-from engine.snapshots import SnapshotStore
+from engine.snapshot.file_format import look_up
+from engine.snapshot.records import UidState
+from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block
 from exports import Export, Row
 

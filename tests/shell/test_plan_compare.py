@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from engine.errors import IncompleteError, LedgerError
 from engine.model.cohort import Leg
 from engine.plan.compare import REJECTIONS, Resend, Waiting, compare
-from engine.plan.fold import FATES, adopt, fold
-from engine.plan.records import UNKNOWN, Comparison, Member, PlannedLeg, Snapshot, UidState
-from engine.plan.snapshot_file import SNAPSHOT, describe, look_up, verify
+from engine.snapshot.file_format import SNAPSHOT, describe, look_up, verify
+from engine.snapshot.fold import FATES, adopt, fold
+from engine.snapshot.records import UNKNOWN, Comparison, Member, PlannedLeg, Snapshot, UidState
 from engine.source.block import Block, Skipped
 from engine.storage.capacity import check_disk
 from engine.storage.settings import PlanningSettings

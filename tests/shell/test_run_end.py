@@ -329,7 +329,7 @@ def test_a_fold_that_fails_when_everything_was_accepted_hides_no_acceptance(
     tmp_path: Path, command: str, error: Exception, exit_status: ExitStatus
 ) -> None:
     case = Case(tmp_path, command)
-    with patch("engine.snapshots.SnapshotStore._fold", side_effect=error):
+    with patch("engine.snapshot.store.SnapshotStore._fold", side_effect=error):
         ended = case.run()
     assert ended.result is not None
     accounts = ended.result.accounts

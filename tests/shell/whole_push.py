@@ -47,7 +47,7 @@ from engine.runs.mirror import apply, mirror, rollback
 from engine.runs.planner import MirrorRequest
 from engine.runs.push import PushRequest, push
 from engine.runs.session import Desk
-from engine.snapshots import SnapshotStore
+from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block, Source
 from engine.source.files import SourceFile
 from engine.storage.settings import MirrorSettings, PlanningSettings

@@ -12,7 +12,7 @@ import pytest
 from emulated_api import COHORT, Emulator
 from nightly import TARGET, Ended, Night
 
-from engine.plan.snapshot_file import SNAPSHOT
+from engine.snapshot.file_format import SNAPSHOT
 
 COHORT_ID = ("--cohort-id", COHORT)
 LIFTED = ("--allow", "shape", "--allow", "older", "--reason", "a trial")

@@ -28,10 +28,10 @@ from engine.ledger.reader import LedgerReader
 from engine.ledger.records import CohortKey
 from engine.model.cohort import Leg
 from engine.plan.compare import Waiting, leg_path
-from engine.plan.fold import FATES, LegFiles, fold
-from engine.plan.recording import recorded
-from engine.plan.records import Census, Snapshot
-from engine.plan.snapshot_file import verify
+from engine.snapshot.file_format import verify
+from engine.snapshot.fold import FATES, LegFiles, fold
+from engine.snapshot.recording import recorded
+from engine.snapshot.records import Census, Snapshot
 from engine.storage.duckdb_session import Compute, Interruption, compute_to_end
 from engine.storage.files import names_in, work_folder
 from engine.storage.paths import plan_folder, snapshot_folder

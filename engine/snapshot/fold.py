@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 
 from engine.errors import LedgerError
 from engine.model.cohort import Leg
-from engine.plan.records import Snapshot, UidState
-from engine.plan.snapshot_file import SNAPSHOT, describe
+from engine.snapshot.file_format import SNAPSHOT, describe
+from engine.snapshot.records import Snapshot, UidState
 from engine.storage.capacity import affordable, shares_for
 from engine.storage.duckdb_session import Interruption, Session, open_session
 from engine.storage.files import work_folder

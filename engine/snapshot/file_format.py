@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.errors import LedgerError, UsageError
-from engine.plan.records import UNKNOWN, Census, Snapshot, UidState
+from engine.snapshot.records import UNKNOWN, Census, Snapshot, UidState
 from engine.storage.capacity import affordable, shares_for
 from engine.storage.duckdb_session import Interruption, open_session
 from engine.storage.files import digest_of

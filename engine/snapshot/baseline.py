@@ -8,9 +8,9 @@ from pathlib import Path
 
 from engine.ledger.following import Unfolded
 from engine.ledger.place import make_folder
-from engine.plan.records import Snapshot
-from engine.plan.snapshot_file import SNAPSHOT, describe
-from engine.snapshots import (
+from engine.snapshot.file_format import SNAPSHOT, describe
+from engine.snapshot.records import Snapshot
+from engine.snapshot.store import (
     ADOPTED,
     ASSUMED_EMPTY,
     IMPORTED,

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from engine.model.cohort import Envelope
 from engine.payload.member_json import MEMBER_BYTES
-from engine.plan.records import PlannedLeg
+from engine.snapshot.records import PlannedLeg
 from engine.source.block import Block
 from engine.storage.uid_parquet import read_batches
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.plan.records import UidState
-from engine.plan.snapshot_file import uids_in
+from engine.snapshot.file_format import uids_in
+from engine.snapshot.records import UidState
 from engine.source.block import Block
 from engine.source.files import SourceFile
 

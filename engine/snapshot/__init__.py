@@ -1,0 +1,1 @@
+"""What the API has acknowledged of each cohort."""
