@@ -99,7 +99,7 @@ def write(folder: Path, uids: int) -> None:
 
 def stage(folder: Path, _: int) -> None:
     """Read the export, look at it, and keep its uids."""
-    from engine.plan.profile import Inspection  # noqa: PLC0415 - each process loads what it needs
+    from engine.planning.profile import Inspection  # noqa: PLC0415 - each process loads what it needs
     from engine.source import ReadingOptions, open_source  # noqa: PLC0415 - see above
     from engine.storage.uid_parquet import stage as stage_export  # noqa: PLC0415 - see above
 
@@ -111,7 +111,7 @@ def compare(folder: Path, memory: int) -> None:
     """Compare it with what was acknowledged."""
     from pyarrow import parquet  # noqa: PLC0415 - see above
 
-    from engine.plan.compare import compare as compare_both  # noqa: PLC0415 - see above
+    from engine.planning.comparison import compare as compare_both  # noqa: PLC0415 - see above
     from engine.snapshot.records import Census, Snapshot, Staged  # noqa: PLC0415 - see above
     from engine.storage.settings import PlanningSettings  # noqa: PLC0415 - see above
 
@@ -132,7 +132,7 @@ def fold(folder: Path, memory: int) -> None:
     from pyarrow import parquet  # noqa: PLC0415 - see above
 
     from engine.model.cohort import Leg  # noqa: PLC0415 - see above
-    from engine.plan.compare import leg_path  # noqa: PLC0415 - see above
+    from engine.planning.comparison import leg_path  # noqa: PLC0415 - see above
     from engine.snapshot.fold import FATES  # noqa: PLC0415 - see above
     from engine.snapshot.fold import fold as fold_plan  # noqa: PLC0415 - see above
     from engine.snapshot.records import Census, Snapshot  # noqa: PLC0415 - see above

@@ -248,7 +248,7 @@ class _Permits:
         cohort: Cohort,
     ) -> "MirrorRequest":
         """Return what is asked for."""
-        from engine.plan.allowances import Allowance
+        from engine.planning.allowances import Allowance
         from engine.runs.planner import MirrorRequest
 
         return MirrorRequest(

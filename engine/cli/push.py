@@ -33,7 +33,7 @@ from engine.model.cohort import Action, Cohort
 if TYPE_CHECKING:
     from engine.cli.running import StopSignals
     from engine.config.loading import Config
-    from engine.plan.allowances import Allowance
+    from engine.planning.allowances import Allowance
     from engine.report.history import UnfinishedRun
     from engine.report.result import RunResult
     from engine.runs.push import PushRequest
@@ -249,7 +249,7 @@ def uids_expected(source: "Source") -> float | None:
 
 
 def _allowances(allow: list[str] | None, reason: str | None) -> "list[Allowance]":
-    from engine.plan.allowances import Allowance, Guard
+    from engine.planning.allowances import Allowance, Guard
 
     require_reason(allow, reason)
     allowances = Allowance.parse_all(allow or [])

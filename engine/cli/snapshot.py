@@ -243,7 +243,7 @@ def reconcile(
     as_json: JsonOption = False,
 ) -> None:
     """Take a list of the cohort's real members, from elsewhere, for all that is known."""
-    from engine.plan.allowances import Allowance
+    from engine.planning.allowances import Allowance
     from engine.runs import transfer as moving
 
     require_reason(allow, reason)

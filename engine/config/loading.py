@@ -28,7 +28,7 @@ from engine.storage.settings import MirrorSettings, PlanningSettings
 
 if TYPE_CHECKING:  # Beside these stands what reads Arrow: large, and of no use to who only looks.
     from engine.payload.batch import PackingSettings
-    from engine.plan.guards import GuardSettings
+    from engine.planning.guards import GuardSettings
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ class Config:
 
 
 def _default_guards() -> "GuardSettings":
-    from engine.plan.guards import GuardSettings  # noqa: PLC0415 - large; see above
+    from engine.planning.guards import GuardSettings  # noqa: PLC0415 - large; see above
 
     return GuardSettings()
 
@@ -101,7 +101,7 @@ def load(
     `ConfigError` with one line a problem, each naming the file or variable, and the key.
     """
     from engine.payload.batch import PackingSettings  # noqa: PLC0415 - large; see above
-    from engine.plan.guards import GuardSettings  # noqa: PLC0415 - large; see above
+    from engine.planning.guards import GuardSettings  # noqa: PLC0415 - large; see above
 
     assembly = _Assembly(_find(path, environ), environ)
     assembly.notes += [note] if (note := _passed_over(path, environ)) else []

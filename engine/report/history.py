@@ -236,7 +236,7 @@ def _left_alone(path: Path, ledger: sqlite3.Connection, run: str) -> Iterator[Ma
     if not known:
         return
     # These read Parquet, whose library is large.
-    from engine.plan.compare import leg_path  # noqa: PLC0415 - see above
+    from engine.planning.comparison import leg_path  # noqa: PLC0415 - see above
     from engine.snapshot.operation_file import leg_blocks  # noqa: PLC0415 - see above
 
     for leg, counts in known.items():

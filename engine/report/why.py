@@ -10,7 +10,7 @@ from engine.errors import LedgerError
 from engine.ledger.following import pushed_behind
 from engine.ledger.records import CohortKey
 from engine.model.cohort import Action, Leg
-from engine.plan.compare import leg_path
+from engine.planning.comparison import leg_path
 from engine.report.accounts import SCHEMA_VERSION, timestamp
 from engine.snapshot.file_format import look_up
 from engine.snapshot.operation_file import place_of

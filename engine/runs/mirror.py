@@ -23,8 +23,8 @@ from engine.ledger.plans import PlanRecord
 from engine.ledger.records import CohortKey
 from engine.model.cohort import Action, Cohort, Envelope, Leg
 from engine.payload.batch import Cutter
-from engine.plan.allowances import Allowance, Guard, flags_to_lift
-from engine.plan.compare import leg_path
+from engine.planning.allowances import Allowance, Guard, flags_to_lift
+from engine.planning.comparison import leg_path
 from engine.report.history import reading
 from engine.report.planned import plan_document
 from engine.report.result import Opening, RunResult

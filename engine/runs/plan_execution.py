@@ -14,7 +14,7 @@ from engine.ledger.records import RunState
 from engine.model.cohort import Cohort, Envelope, Leg
 from engine.pacing import PaceRecord
 from engine.payload.batch import Batch, Cutter, Limit
-from engine.plan.compare import leg_path
+from engine.planning.comparison import leg_path
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.runs.closing import End, status_of
 from engine.runs.session import Desk

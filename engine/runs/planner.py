@@ -22,10 +22,10 @@ from engine.ledger.records import CohortKey, RunState
 from engine.model.cohort import Action, Cohort, Envelope, Leg
 from engine.payload.batch import SkippedRows
 from engine.payload.member_json import MEMBER_BYTES
-from engine.plan.allowances import Allowance, attributed
-from engine.plan.compare import REJECTIONS, Resend, Waiting, compare
-from engine.plan.guards import Facts, Verdict, judge
-from engine.plan.profile import Inspection, Profile
+from engine.planning.allowances import Allowance, attributed
+from engine.planning.comparison import REJECTIONS, Resend, Waiting, compare
+from engine.planning.guards import Facts, Verdict, judge
+from engine.planning.profile import Inspection, Profile
 from engine.report.accounts import timestamp
 from engine.snapshot.baseline import Base
 from engine.snapshot.operation_file import Weight, sample, weigh

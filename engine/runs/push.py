@@ -31,8 +31,8 @@ from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingS
 from engine.model.cohort import Action, Cohort, Envelope, Leg
 from engine.pacing import PaceRecord
 from engine.payload.batch import Batch, Cutter
-from engine.plan.allowances import Allowance, Guard, attributed, flags_to_lift
-from engine.plan.guards import spread_of
+from engine.planning.allowances import Allowance, Guard, attributed, flags_to_lift
+from engine.planning.guards import spread_of
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.figures import Ceiling
 from engine.report.result import Opening, RunResult

@@ -16,10 +16,10 @@ from engine.errors import GuardError, IncompleteError, LedgerError, SourceError,
 from engine.ledger.generations import Generation
 from engine.ledger.place import make_folder
 from engine.ledger.records import CohortKey
-from engine.plan.allowances import Allowance, attributed, flags_to_lift
-from engine.plan.compare import compare
-from engine.plan.guards import Facts, GuardSettings, judge
-from engine.plan.profile import Inspection
+from engine.planning.allowances import Allowance, attributed, flags_to_lift
+from engine.planning.comparison import compare
+from engine.planning.guards import Facts, GuardSettings, judge
+from engine.planning.profile import Inspection
 from engine.snapshot.baseline import doubting
 from engine.snapshot.file_format import SNAPSHOT, describe, refuse_twice, take_over, uids_in
 from engine.snapshot.fold import adopt as adopt_staged

@@ -27,7 +27,7 @@ from engine.ledger.place import make_folder
 from engine.ledger.reader import LedgerReader
 from engine.ledger.records import CohortKey
 from engine.model.cohort import Leg
-from engine.plan.compare import Waiting, leg_path
+from engine.planning.comparison import Waiting, leg_path
 from engine.snapshot.file_format import verify
 from engine.snapshot.fold import FATES, LegFiles, fold
 from engine.snapshot.recording import recorded

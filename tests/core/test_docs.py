@@ -11,7 +11,7 @@ import pytest
 
 from engine.cli import app
 from engine.errors import ExitStatus
-from engine.plan.allowances import COUNTED, Guard
+from engine.planning.allowances import COUNTED, Guard
 from engine.report.accounts import Accounts
 from engine.report.files import files_document
 from engine.source.files import SourceFile

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import UsageError
-from engine.plan.allowances import COUNTED, Allowance, Guard, flags_to_lift
-from engine.plan.guards import Facts, GuardSettings, Verdict, judge
-from engine.plan.profile import Profile
+from engine.planning.allowances import COUNTED, Allowance, Guard, flags_to_lift
+from engine.planning.guards import Facts, GuardSettings, Verdict, judge
+from engine.planning.profile import Profile
 from engine.source.files import SourceFile
 
 HOUR_NS = 3_600_000_000_000

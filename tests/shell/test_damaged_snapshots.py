@@ -15,7 +15,7 @@ from whole_push import Death
 
 from engine.delivery.sender import StopSwitch
 from engine.errors import CohortSyncError, IncompleteError, LedgerError, UsageError
-from engine.plan.compare import LEG
+from engine.planning.comparison import LEG
 from engine.runs import transfer as moving
 from engine.snapshot.file_format import SNAPSHOT, describe, look_up, refuse_twice, take_over
 from engine.snapshot.records import UidState

@@ -13,7 +13,7 @@ from test_plan_compare import SETTINGS, snapshot_of
 from engine.delivery.sender import StopSwitch, compute_or_stop
 from engine.errors import IncompleteError
 from engine.model.cohort import Leg
-from engine.plan.compare import compare
+from engine.planning.comparison import compare
 from engine.snapshot.file_format import refuse_twice
 from engine.snapshot.fold import FATES, adopt, fold
 from engine.snapshot.records import Snapshot, Staged, UidState

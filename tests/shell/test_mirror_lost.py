@@ -13,7 +13,7 @@ from whole_push import Death, DiedError
 
 from engine.errors import ExitStatus, SourceError
 from engine.model.cohort import Action
-from engine.plan.guards import Allowance, GuardSettings
+from engine.planning.guards import Allowance, GuardSettings
 from engine.runs import transfer as moving
 from engine.storage.settings import MirrorSettings
 from exports import Export, Row

@@ -16,7 +16,7 @@ from whole_push import Death, Ended
 
 from engine.errors import ExitStatus
 from engine.model.cohort import Action
-from engine.plan.guards import Allowance, GuardSettings
+from engine.planning.guards import Allowance, GuardSettings
 from engine.report.accounts import account
 from engine.report.history import reading
 from engine.storage.settings import MirrorSettings

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from engine.errors import IncompleteError, LedgerError
 from engine.model.cohort import Leg
-from engine.plan.compare import REJECTIONS, Resend, Waiting, compare
+from engine.planning.comparison import REJECTIONS, Resend, Waiting, compare
 from engine.snapshot.file_format import SNAPSHOT, describe, look_up, verify
 from engine.snapshot.fold import FATES, adopt, fold
 from engine.snapshot.records import UNKNOWN, Comparison, Member, PlannedLeg, Snapshot, UidState
@@ -176,7 +176,7 @@ def parted(shares: int) -> Iterator[None]:
     """Part uids into so many shares, as if they did not fit into memory."""
     with ExitStack() as stack:
         for module in ("compare", "fold"):
-            place = f"engine.plan.{module}.shares_for"
+            place = f"engine.planning.{module}.shares_for"
             stack.enter_context(patch(place, lambda *_: shares))
         yield
 

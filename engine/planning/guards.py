@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from annotated_types import Ge, Le, Len
 
-from engine.plan.allowances import COUNTED, Allowance, Guard
-from engine.plan.file_times import judge_age, judge_spread
-from engine.plan.finding import Finding, passes
-from engine.plan.profile import Profile
+from engine.planning.allowances import COUNTED, Allowance, Guard
+from engine.planning.file_times import judge_age, judge_spread
+from engine.planning.finding import Finding, passes
+from engine.planning.profile import Profile
 from engine.source.files import SourceFile, moment
 
 Count = Annotated[int, Ge(0), Le(1_000_000_000_000)]

@@ -8,7 +8,7 @@ import os.path
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from engine.plan.finding import Finding, passes
+from engine.planning.finding import Finding, passes
 from engine.source.files import SourceFile, moment
 
 _HOUR_NS = 3_600_000_000_000
