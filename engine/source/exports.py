@@ -14,7 +14,7 @@ from engine.source.block import Block
 from engine.source.files import SourceFile
 from engine.source.lines import OpenFile
 from engine.source.local import unreadable
-from engine.source.places import Place
+from engine.source.locations import Place
 from engine.source.rows import NOT_UTF8, Rows, settle
 from engine.source.watch import Watch
 

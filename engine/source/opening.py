@@ -19,10 +19,10 @@ from engine.source.head import Head
 from engine.source.header import columns_of, is_header_only
 from engine.source.lines import OpenFile, Replay, Stream
 from engine.source.local import unreadable
+from engine.source.locations import Pipe, Place, find_places
 from engine.source.ndjson import ndjson_rows
 from engine.source.options import Format, ReadingOptions
 from engine.source.parquet import parquet_column, parquet_rows
-from engine.source.places import Pipe, Place, find_places
 from engine.source.rows import READ_SIZE, Rows
 from engine.source.temporary import temporary_file, told_of_tmpdir
 from engine.source.text import text_rows

@@ -10,7 +10,7 @@ from engine.errors import ChangedWhileReadError, SourceError
 from engine.source.file_state import FileState
 
 if TYPE_CHECKING:
-    from engine.source.places import Place
+    from engine.source.locations import Place
 
 YOUNG_SECONDS = 60.0
 """A file written so recently, whose last line has no end, may be still being written."""

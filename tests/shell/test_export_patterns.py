@@ -8,7 +8,7 @@ import pytest
 
 from engine.errors import ExitStatus, SourceError
 from engine.source import ReadingOptions, open_source
-from engine.source.places import find_places
+from engine.source.locations import find_places
 
 FILES = (
     "x/2026-11.csv",

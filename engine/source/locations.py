@@ -17,7 +17,7 @@ from engine.source.lines import OpenFile
 from engine.source.local import LocalTree, nothing_found, unreadable
 from engine.source.patterns import expand
 from engine.source.remote import RemoteFile, find_remote
-from engine.source.tape import Tape
+from engine.source.replay_buffer import Tape
 from engine.source.urls import file_path, is_url, shown
 
 
