@@ -162,7 +162,7 @@ def _request_of(
     found: "UnfinishedRun", config: "Config", on_changed: OnChanged, wait: float
 ) -> "PushRequest":
     """Return the request that goes on with a run; raises what keeps it from going on."""
-    from engine.ledger.changes import identity_of
+    from engine.ledger.sqlite.changes import identity_of
     from engine.runs.push import key_of
     from engine.source import ReadingOptions
     from engine.source.urls import kept

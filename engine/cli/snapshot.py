@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from engine.config.loading import Config
     from engine.delivery.sender import StopSwitch
-    from engine.ledger.generations import Generation
+    from engine.ledger.sqlite.generations import Generation
     from engine.runs.transfer import Brought
     from engine.snapshot.store import SnapshotStore
     from engine.source import ExportSource
@@ -287,9 +287,9 @@ def _look(where: _Where, look: "Callable[[SnapshotStore, StopSwitch], Awaitable[
     """Look at a cohort's snapshots; whoever works on them goes on meanwhile."""
     from engine.cli.running import stoppable
     from engine.clock import SystemClock
-    from engine.ledger.access import ledger_in
-    from engine.ledger.reader import LedgerReader
     from engine.ledger.records import CohortKey
+    from engine.ledger.sqlite.access import ledger_in
+    from engine.ledger.sqlite.reader import LedgerReader
     from engine.report.history import reading
     from engine.snapshot.store import SnapshotStore
 

@@ -18,8 +18,8 @@ from engine.delivery.read_ahead import ReadAhead
 from engine.delivery.stop import Stop
 from engine.delivery.transport import Transport
 from engine.errors import ExitStatus, IncompleteError
-from engine.ledger.ledger import Ledger
 from engine.ledger.records import OpenBatch, RunState
+from engine.ledger.sqlite.ledger import Ledger
 from engine.pacing import Pacer, PacingSettings
 from engine.payload.batch import Batch, Limit
 from engine.storage.duckdb_session import Interruption

@@ -21,10 +21,10 @@ from engine.errors import (
     LockHeldError,
     UsageError,
 )
-from engine.ledger.access import file_size, ledger_in, refuse_emptied
-from engine.ledger.ledger import sole_ledger
 from engine.ledger.place import holder_of, refuse_unfit, try_writing
-from engine.ledger.schema import is_older, open_for_reading
+from engine.ledger.sqlite.access import file_size, ledger_in, refuse_emptied
+from engine.ledger.sqlite.ledger import sole_ledger
+from engine.ledger.sqlite.schema import is_older, open_for_reading
 from engine.model.cohort import Action, Cohort, Envelope
 from engine.payload.batch import Cutter
 from engine.preflight.connectivity import Inapplicable, Reach

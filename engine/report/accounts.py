@@ -14,9 +14,9 @@ from functools import cache
 from typing import Any
 
 from engine.errors import ExitStatus, LedgerError
-from engine.ledger.changes import MIRROR
-from engine.ledger.failures import MOVE_AWAY
-from engine.ledger.totals import Totals, count, stored, totals_of
+from engine.ledger.sqlite.changes import MIRROR
+from engine.ledger.sqlite.failures import MOVE_AWAY
+from engine.ledger.sqlite.totals import Totals, count, stored, totals_of
 from engine.model.cohort import Leg
 from engine.model.endpoint import Endpoint
 from engine.report.figures import (

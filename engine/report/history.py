@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
-from engine.ledger.access import ledgers, readable_files
-from engine.ledger.changes import MIRROR, RESUMABLE, later_run
 from engine.ledger.place import is_held
-from engine.ledger.plans import plan_of
-from engine.ledger.schema import failure_of, open_for_reading
+from engine.ledger.sqlite.access import ledgers, readable_files
+from engine.ledger.sqlite.changes import MIRROR, RESUMABLE, later_run
+from engine.ledger.sqlite.plans import plan_of
+from engine.ledger.sqlite.schema import failure_of, open_for_reading
 from engine.report.accounts import Accounts, account, timestamp
 from engine.report.planned import plan_document
 from engine.storage.paths import plan_folder

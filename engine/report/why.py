@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import LedgerError
-from engine.ledger.following import pushed_behind
 from engine.ledger.records import CohortKey
+from engine.ledger.sqlite.following import pushed_behind
 from engine.model.cohort import Action, Leg
 from engine.planning.comparison import leg_path
 from engine.report.accounts import SCHEMA_VERSION, timestamp

@@ -21,11 +21,11 @@ from engine.errors import (
     StateFullError,
     StateGoneError,
 )
-from engine.ledger.failures import translate
-from engine.ledger.files import files_of
-from engine.ledger.ledger import Ledger
 from engine.ledger.records import FAILED, RunState
-from engine.ledger.schema import NONSENSE, check_content
+from engine.ledger.sqlite.failures import translate
+from engine.ledger.sqlite.files import files_of
+from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.schema import NONSENSE, check_content
 from engine.pacing import PaceRecord
 from engine.report.accounts import Accounts, account
 from engine.report.result import RunResult

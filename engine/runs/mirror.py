@@ -16,11 +16,11 @@ from engine.delivery.http import refuse_unfit
 from engine.delivery.sender import StopSwitch
 from engine.delivery.stop import Stop
 from engine.errors import ExitStatus, LedgerError, UsageError
-from engine.ledger import changes, plans
-from engine.ledger.access import ledger_in, refuse_lost
-from engine.ledger.ledger import Ledger
-from engine.ledger.plans import PlanRecord
 from engine.ledger.records import CohortKey
+from engine.ledger.sqlite import changes, plans
+from engine.ledger.sqlite.access import ledger_in, refuse_lost
+from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.plans import PlanRecord
 from engine.model.cohort import Action, Cohort, Envelope, Leg
 from engine.payload.batch import Cutter
 from engine.planning.allowances import Allowance, Guard, flags_to_lift

@@ -7,10 +7,10 @@ from dataclasses import replace
 from engine.delivery.sender import Sender, wait_or_stop
 from engine.delivery.stop import Stop
 from engine.errors import ExitStatus
-from engine.ledger import changes, plans
-from engine.ledger.ledger import Ledger
-from engine.ledger.plans import PlanRecord, Stretch
 from engine.ledger.records import RunState
+from engine.ledger.sqlite import changes, plans
+from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.plans import PlanRecord, Stretch
 from engine.model.cohort import Cohort, Envelope, Leg
 from engine.pacing import PaceRecord
 from engine.payload.batch import Batch, Cutter, Limit

@@ -14,11 +14,11 @@ from engine.clock import Clock
 from engine.config.loading import Config
 from engine.delivery.sender import StopSwitch, compute_or_stop, read_or_stop
 from engine.errors import CohortSyncError, EmptyExportError
-from engine.ledger import changes, files, following, plans
-from engine.ledger.ledger import Ledger
 from engine.ledger.place import make_folder
-from engine.ledger.plans import LegCounts, PlanRecord
 from engine.ledger.records import CohortKey, RunState
+from engine.ledger.sqlite import changes, files, following, plans
+from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.plans import LegCounts, PlanRecord
 from engine.model.cohort import Action, Cohort, Envelope, Leg
 from engine.payload.batch import SkippedRows
 from engine.payload.member_json import MEMBER_BYTES

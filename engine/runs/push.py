@@ -24,10 +24,10 @@ from engine.errors import (
     SourceError,
     UsageError,
 )
-from engine.ledger import changes, following
-from engine.ledger.access import refuse_lost
-from engine.ledger.ledger import Ledger, overtaken
 from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingSettings
+from engine.ledger.sqlite import changes, following
+from engine.ledger.sqlite.access import refuse_lost
+from engine.ledger.sqlite.ledger import Ledger, overtaken
 from engine.model.cohort import Action, Cohort, Envelope, Leg
 from engine.pacing import PaceRecord
 from engine.payload.batch import Batch, Cutter

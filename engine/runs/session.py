@@ -9,10 +9,10 @@ from engine.clock import Clock
 from engine.config.loading import Config
 from engine.delivery.events import Observer
 from engine.delivery.sender import StopSwitch, compute_or_stop
-from engine.ledger import changes
-from engine.ledger.ledger import Ledger, sole_ledger
 from engine.ledger.neighbors import announced
 from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingSettings
+from engine.ledger.sqlite import changes
+from engine.ledger.sqlite.ledger import Ledger, sole_ledger
 from engine.model.cohort import Cohort
 from engine.report.figures import Ceiling
 from engine.report.result import Opening

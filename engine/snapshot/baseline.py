@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engine.ledger.following import Unfolded
 from engine.ledger.place import make_folder
+from engine.ledger.sqlite.following import Unfolded
 from engine.snapshot.file_format import SNAPSHOT, describe
 from engine.snapshot.records import Snapshot
 from engine.snapshot.store import (

@@ -19,13 +19,13 @@ import pyarrow as pa
 
 from engine.clock import Clock
 from engine.errors import LedgerError, UsageError
-from engine.ledger import following, generations
-from engine.ledger.following import Fate, Unfolded
-from engine.ledger.generations import Generation
-from engine.ledger.ledger import Ledger
 from engine.ledger.place import make_folder
-from engine.ledger.reader import LedgerReader
 from engine.ledger.records import CohortKey
+from engine.ledger.sqlite import following, generations
+from engine.ledger.sqlite.following import Fate, Unfolded
+from engine.ledger.sqlite.generations import Generation
+from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.reader import LedgerReader
 from engine.model.cohort import Leg
 from engine.planning.comparison import Waiting, leg_path
 from engine.snapshot.file_format import verify

@@ -10,7 +10,6 @@ from urllib.parse import quote
 from engine.clock import Stamp
 from engine.delivery.outcome import BatchState
 from engine.errors import ExitStatus
-from engine.ledger.ledger import Ledger
 from engine.ledger.records import (
     Command,
     Division,
@@ -22,6 +21,7 @@ from engine.ledger.records import (
     SittingSettings,
     Verdict,
 )
+from engine.ledger.sqlite.ledger import Ledger
 from engine.model.cohort import Action, Cohort, Leg
 from engine.pacing import Cause, PaceRecord, Spending
 from engine.payload.batch import SkippedRows

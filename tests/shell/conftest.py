@@ -8,7 +8,7 @@ import pytest
 import uvloop
 from bookkeeping import HandClock
 
-from engine.ledger.ledger import Ledger
+from engine.ledger.sqlite.ledger import Ledger
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from engine.ledger.place import LEDGER_NAME, ledger_folder
-from engine.ledger.schema import open_ledger
+from engine.ledger.sqlite.schema import open_ledger
 
 ENDPOINT = "http://127.0.0.1:1"
 PARTNER = "partner"

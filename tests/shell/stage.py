@@ -32,9 +32,9 @@ from engine.delivery.settings import DeliverySettings
 from engine.delivery.stop import Stop
 from engine.delivery.transport import Exchange, TakeTurn
 from engine.errors import ExitStatus
-from engine.ledger.ledger import Ledger
 from engine.ledger.records import SittingSettings
-from engine.ledger.schema import open_ledger
+from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.schema import open_ledger
 from engine.model.cohort import Envelope
 from engine.pacing import Pacer, PacingSettings
 from engine.payload.batch import Batch, Cutter

@@ -19,9 +19,9 @@ from whole_push import Pushes
 from wreck import POISON, WAL_NAME, WANTED, Wreck, fate_of, make_wreck
 
 from engine.errors import LedgerError
-from engine.ledger.migrations import MIGRATIONS
 from engine.ledger.place import LEDGER_NAME
-from engine.ledger.schema import NONSENSE, open_ledger
+from engine.ledger.sqlite.migrations import MIGRATIONS
+from engine.ledger.sqlite.schema import NONSENSE, open_ledger
 
 SHM_NAME = f"{LEDGER_NAME}-shm"
 NO_WRONG_ANSWER = {"exact", "LedgerError", "USAGE", "INCOMPLETE", "UNBALANCED", "GuardError"}
@@ -153,8 +153,8 @@ def test_a_bit_flipped_in_a_large_file_gives_no_wrong_answer_before_it_is_checke
     wreck: Wreck, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: int
 ) -> None:
     wreck = without_log(wreck, tmp_path / "it")
-    monkeypatch.setattr("engine.ledger.schema._CHECKED_AT_ONCE_BYTES", 0)
-    monkeypatch.setattr("engine.ledger.schema._CHECK_INTERVAL_NS", 1 << 63)
+    monkeypatch.setattr("engine.ledger.sqlite.schema._CHECKED_AT_ONCE_BYTES", 0)
+    monkeypatch.setattr("engine.ledger.sqlite.schema._CHECK_INTERVAL_NS", 1 << 63)
     chance = random.Random(6)
     places = chance.sample(live_bytes(wreck.files[LEDGER_NAME]), sample)
     assert set(fates_of_flips(wreck, tmp_path, places, chance)) <= NO_WRONG_ANSWER
@@ -166,8 +166,10 @@ def test_a_bit_flipped_in_a_large_file_gives_no_wrong_answer_before_it_is_checke
 @contextmanager
 def program_of_version(migrations: tuple[str, ...]) -> Iterator[None]:
     with (
-        patch("engine.ledger.ledger.open_ledger", partial(open_ledger, migrations=migrations)),
-        patch("engine.ledger.schema.MIGRATIONS", migrations),
+        patch(
+            "engine.ledger.sqlite.ledger.open_ledger", partial(open_ledger, migrations=migrations)
+        ),
+        patch("engine.ledger.sqlite.schema.MIGRATIONS", migrations),
     ):
         yield
 

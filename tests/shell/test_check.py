@@ -25,9 +25,9 @@ from typer.testing import CliRunner
 from engine.cli.check import check
 from engine.delivery.proxy import proxy_for
 from engine.errors import ExitStatus
-from engine.ledger.migrations import MIGRATIONS
 from engine.ledger.place import LEDGER_NAME, ledger_folder
-from engine.ledger.schema import open_ledger
+from engine.ledger.sqlite.migrations import MIGRATIONS
+from engine.ledger.sqlite.schema import open_ledger
 from engine.model.endpoint import Endpoint
 from engine.preflight.check import Finding, Verdict, check_state, exit_status, run_checks
 

@@ -8,8 +8,8 @@ from engine.clock import SystemClock
 from engine.emulator import EmulatorSettings, running
 from engine.emulator.limiters import LimitSettings
 from engine.errors import ExitStatus
-from engine.ledger.ledger import sole_ledger
 from engine.ledger.place import ledger_folder
+from engine.ledger.sqlite.ledger import sole_ledger
 from engine.preflight.check import Finding, Verdict, exit_status, run_checks
 
 SHIPPED = Path(__file__).parents[2] / "config.toml"

@@ -14,10 +14,10 @@ from bookkeeping import HandClock, rows, tampering
 from large_ledger import PARTNER, Work, make_large_ledger, scanned, watching
 
 from engine.errors import LedgerError
-from engine.ledger import following, plans
-from engine.ledger.ledger import Ledger
 from engine.ledger.records import CohortKey
-from engine.ledger.schema import open_for_reading, open_ledger
+from engine.ledger.sqlite import following, plans
+from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.schema import open_for_reading, open_ledger
 from engine.report.history import (
     all_runs,
     attempts_of,
@@ -92,7 +92,7 @@ async def in_order(state: Path, clock: HandClock) -> None:
 @pytest.fixture
 def treated_as_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check small ledgers as large ones."""
-    monkeypatch.setattr("engine.ledger.schema._CHECKED_AT_ONCE_BYTES", 0)
+    monkeypatch.setattr("engine.ledger.sqlite.schema._CHECKED_AT_ONCE_BYTES", 0)
 
 
 async def state_of(folder: Path, clock: HandClock, each: int) -> Path:
@@ -225,7 +225,7 @@ async def test_a_writer_checks_the_whole_of_a_large_file_once_a_day(
 ) -> None:
     path = make_large_ledger(tmp_path, runs=2, each=3)
     assert [await checks(path, clock) for _ in range(2)] == [1, 1]
-    monkeypatch.setattr("engine.ledger.schema._CHECKED_AT_ONCE_BYTES", 0)
+    monkeypatch.setattr("engine.ledger.sqlite.schema._CHECKED_AT_ONCE_BYTES", 0)
     assert [await checks(path, clock) for _ in range(3)] == [1, 0, 0]
     clock.advance(23 * 3600)
     assert await checks(path, clock) == 0

@@ -18,8 +18,8 @@ from bookkeeping import (
 )
 
 from engine.delivery.outcome import BatchState
-from engine.ledger.ledger import Ledger
 from engine.ledger.records import RejectedUid, RunState, Settlement
+from engine.ledger.sqlite.ledger import Ledger
 from engine.model.cohort import Cohort
 from engine.payload.batch import SkippedRows
 from engine.source.block import Skipped

@@ -16,7 +16,6 @@ from bookkeeping import (
 
 from engine.delivery.outcome import BatchState
 from engine.errors import ExitStatus
-from engine.ledger.ledger import Ledger
 from engine.ledger.records import (
     Division,
     RejectedUid,
@@ -24,6 +23,7 @@ from engine.ledger.records import (
     Settlement,
     SittingSettings,
 )
+from engine.ledger.sqlite.ledger import Ledger
 from engine.payload.batch import SkippedRows
 from engine.report.accounts import Accounts
 from engine.report.figures import CeilingSpending, Requests, Rows, Standing

@@ -10,7 +10,6 @@ from bookkeeping import COMMAND, KEY, PACE, SETTINGS, HandClock, halves, registr
 
 from engine.delivery.outcome import BatchState
 from engine.errors import ExitStatus, LedgerError, UsageError
-from engine.ledger.ledger import Ledger
 from engine.ledger.place import (
     LEDGER_NAME,
     ledger_folder,
@@ -18,6 +17,7 @@ from engine.ledger.place import (
     sole_writer,
 )
 from engine.ledger.records import RejectedUid, RunState, Settlement
+from engine.ledger.sqlite.ledger import Ledger
 from engine.payload.batch import SkippedRows
 from engine.report.history import (
     all_runs,

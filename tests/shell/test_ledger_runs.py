@@ -16,8 +16,8 @@ from bookkeeping import (
 )
 
 from engine.errors import ExitStatus, UsageError
-from engine.ledger.ledger import Ledger
 from engine.ledger.records import RunKey, RunState
+from engine.ledger.sqlite.ledger import Ledger
 from engine.model.cohort import Action, Cohort
 
 

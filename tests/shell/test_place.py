@@ -16,7 +16,6 @@ import pytest
 
 from engine.errors import CohortSyncError, LedgerError, LockHeldError, StateFullError
 from engine.ledger import place
-from engine.ledger.access import ledgers
 from engine.ledger.place import (
     LEDGER_NAME,
     LOCK_NAME,
@@ -28,6 +27,7 @@ from engine.ledger.place import (
     refuse_unfit,
     sole_writer,
 )
+from engine.ledger.sqlite.access import ledgers
 
 MOUNTS = """\
 21 1 252:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw

@@ -6,9 +6,9 @@ import pytest
 from far_side import FarSide
 from whole_push import Death, Pushes
 
-from engine.ledger import files
-from engine.ledger.files import files_of
-from engine.ledger.schema import open_ledger
+from engine.ledger.sqlite import files
+from engine.ledger.sqlite.files import files_of
+from engine.ledger.sqlite.schema import open_ledger
 from engine.report.history import reading
 from engine.source.files import SourceFile
 from exports import Export, Row

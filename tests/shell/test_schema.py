@@ -13,9 +13,9 @@ import pytest
 from bookkeeping import rows, tampering
 
 from engine.errors import CohortSyncError, LedgerError, StateFullError
-from engine.ledger.failures import translate
-from engine.ledger.migrations import MIGRATIONS
-from engine.ledger.schema import APPLICATION_ID, open_for_reading, open_ledger
+from engine.ledger.sqlite.failures import translate
+from engine.ledger.sqlite.migrations import MIGRATIONS
+from engine.ledger.sqlite.schema import APPLICATION_ID, open_for_reading, open_ledger
 
 NEXT = "ALTER TABLE run ADD COLUMN note TEXT; UPDATE run SET note = 'migrated';"
 RUN = """
@@ -160,7 +160,7 @@ def test_a_backup_that_finds_no_room_stops_the_migration(
 
 
 def test_a_reader_does_not_migrate(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.ledger.schema.MIGRATIONS", (*MIGRATIONS, NEXT))
+    monkeypatch.setattr("engine.ledger.sqlite.schema.MIGRATIONS", (*MIGRATIONS, NEXT))
     before = old.read_bytes()
     with closing(open_for_reading(old)) as connection:
         assert [tuple(row) for row in connection.execute("SELECT DISTINCT note FROM run")] == [

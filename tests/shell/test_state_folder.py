@@ -17,7 +17,6 @@ from whole_push import Pushes
 from engine.clock import SystemClock
 from engine.errors import ExitStatus, LockHeldError
 from engine.ledger import neighbors
-from engine.ledger.ledger import sole_ledger
 from engine.ledger.neighbors import announced
 from engine.ledger.place import (
     LEDGER_NAME,
@@ -31,6 +30,7 @@ from engine.ledger.place import (
     sole_writer,
     try_writing,
 )
+from engine.ledger.sqlite.ledger import sole_ledger
 from engine.model.endpoint import Endpoint
 from exports import Export, Row
 

@@ -11,7 +11,7 @@ import pytest
 from bookkeeping import rows
 
 from engine.errors import LedgerError, StateFullError, UsageError
-from engine.ledger.writer import LedgerWriter
+from engine.ledger.sqlite.writer import LedgerWriter
 
 Write = Callable[[sqlite3.Connection], None]
 

@@ -31,9 +31,9 @@ from engine.delivery.sender import StopSwitch
 from engine.delivery.settings import DeliverySettings
 from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.place import LEDGER_NAME, ledger_folder
-from engine.ledger.reader import LedgerReader
 from engine.ledger.records import CohortKey, Division
-from engine.ledger.schema import failure_of, open_ledger
+from engine.ledger.sqlite.reader import LedgerReader
+from engine.ledger.sqlite.schema import failure_of, open_ledger
 from engine.model.cohort import Action, Cohort, Envelope
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import ApiKey, Workspace
@@ -437,7 +437,7 @@ class Pushes:
         """Put what is played in the place of the real."""
         stack = ExitStack()
         parts = {
-            "engine.ledger.ledger.LedgerWriter": lambda connection, path: Writer(
+            "engine.ledger.sqlite.ledger.LedgerWriter": lambda connection, path: Writer(
                 connection, path, life, self.pragmas
             ),
             "engine.delivery.sender.ReadAhead": ReaderOnStage,

@@ -8,8 +8,8 @@ import pytest
 from nightly import Night
 from past_runs import contents, live, looks
 
-from engine.ledger.migrations import MIGRATIONS
-from engine.ledger.schema import open_for_reading, open_ledger
+from engine.ledger.sqlite.migrations import MIGRATIONS
+from engine.ledger.sqlite.schema import open_for_reading, open_ledger
 
 
 def downgrade(path: Path, version: int) -> None:

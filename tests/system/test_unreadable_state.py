@@ -22,7 +22,7 @@ from past_runs import (
 )
 
 from engine.errors import IncompleteError
-from engine.ledger.schema import open_for_reading
+from engine.ledger.sqlite.schema import open_for_reading
 
 
 class Past:

@@ -11,9 +11,6 @@ import orjson
 
 from engine.clock import Clock, Stamp
 from engine.errors import ExitStatus, StateGoneError, UsageError
-from engine.ledger import changes, files, recovery
-from engine.ledger.access import readable_files
-from engine.ledger.batches import known_batches
 from engine.ledger.place import (
     LEDGER_NAME,
     close_to_others,
@@ -33,9 +30,12 @@ from engine.ledger.records import (
     SittingSettings,
     Verdict,
 )
-from engine.ledger.rescue import copy_beside, put_back
-from engine.ledger.schema import NONSENSE, check_content, open_ledger
-from engine.ledger.writer import LedgerWriter
+from engine.ledger.sqlite import changes, files, recovery
+from engine.ledger.sqlite.access import readable_files
+from engine.ledger.sqlite.batches import known_batches
+from engine.ledger.sqlite.rescue import copy_beside, put_back
+from engine.ledger.sqlite.schema import NONSENSE, check_content, open_ledger
+from engine.ledger.sqlite.writer import LedgerWriter
 from engine.pacing import PaceRecord
 from engine.payload.batch import KnownBatch, UidlessRows
 

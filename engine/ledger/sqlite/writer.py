@@ -9,7 +9,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from engine.ledger.schema import failure_of
+from engine.ledger.sqlite.schema import failure_of
 
 T = TypeVar("T")
 

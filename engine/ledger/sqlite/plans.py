@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.ledger.following import follow
 from engine.ledger.records import CohortKey
+from engine.ledger.sqlite.following import follow
 from engine.model.cohort import Action, Leg
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import orjson
 
 from engine.delivery.outcome import BatchState
-from engine.ledger import files
 from engine.ledger.records import (
     Command,
     Division,
@@ -24,7 +23,8 @@ from engine.ledger.records import (
     Settlement,
     SittingSettings,
 )
-from engine.ledger.totals import store
+from engine.ledger.sqlite import files
+from engine.ledger.sqlite.totals import store
 from engine.model.cohort import Action
 
 if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from engine.errors import LedgerError
-from engine.ledger.access import (
+from engine.ledger.sqlite.access import (
     connect_to_read,
     emptied,
     file_size,
@@ -20,9 +20,9 @@ from engine.ledger.access import (
     refuse_lost,
     refuse_unreadable,
 )
-from engine.ledger.failures import MOVE_AWAY, UNREADABLE, readable_errors, translate
-from engine.ledger.migrations import MIGRATIONS
-from engine.ledger.older import show_as_present
+from engine.ledger.sqlite.failures import MOVE_AWAY, UNREADABLE, readable_errors, translate
+from engine.ledger.sqlite.migrations import MIGRATIONS
+from engine.ledger.sqlite.older import show_as_present
 from engine.storage.files import keep_copy
 
 APPLICATION_ID = 0x436F5379  # "CoSy"
@@ -100,7 +100,7 @@ def open_for_reading(
 ) -> sqlite3.Connection:
     """Open a ledger that may be in use by a run; nothing of it is changed.
 
-    One of an older version is shown as if it were migrated; see `engine.ledger.older`. Of a large
+    One of an older version is shown as if it were migrated; see `engine.ledger.sqlite.older`. Of a large
     file only the tables that sum up the others are checked, unless the `is_whole` file is to be;
     of one that this process has verified already, as `open_ledger` does, nothing.
 

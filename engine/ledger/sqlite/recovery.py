@@ -6,7 +6,7 @@ Each is a function on a connection, inside its caller's transaction. None visits
 import sqlite3
 
 from engine.clock import Stamp
-from engine.ledger.totals import store_missing
+from engine.ledger.sqlite.totals import store_missing
 
 
 def recover(connection: sqlite3.Connection, now: Stamp) -> None:
