@@ -2,7 +2,7 @@
 
 from typing import NoReturn
 
-from engine import signals
+from engine.cli import signals
 
 
 def main() -> NoReturn:

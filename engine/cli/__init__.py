@@ -10,7 +10,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from engine import __version__, signals
+from engine import __version__
+from engine.cli import signals
 from engine.cli.check import check
 from engine.cli.demo import demo
 from engine.cli.emulator import emulator

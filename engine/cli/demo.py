@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from engine import signals
+from engine.cli import signals
 from engine.cli.messages import tell
 from engine.cli.options import refuse_nan
 from engine.cli.streams import print_lines, printing

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 import pyarrow as pa
 import uvloop
 
-from engine import signals
+from engine.cli import signals
 from engine.cli.messages import tell_traceback
 from engine.cli.view import View
 from engine.delivery.sender import StopSwitch

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import signals
+from engine.cli import signals
 from engine.cli.running import StopSignals
 from engine.delivery.sender import StopSwitch
 from records import records

@@ -18,8 +18,7 @@ from urllib.parse import quote
 from clean_room import API_KEY, ENGINE, PATIENCE_SECONDS, WORKSPACE, environment
 from emulated_api import COHORT
 
-from engine import signals
-from engine.cli import main
+from engine.cli import main, signals
 from records import in_words, records
 
 TARGET = ("--cohort-id", COHORT, "--cohort-name", "Night")
