@@ -18,8 +18,9 @@ from tempfile import TemporaryDirectory
 import orjson
 import pyarrow as pa
 
-from engine.model.cohort import Action, Cohort, Envelope
+from engine.model.cohort import Action, Cohort
 from engine.payload.batch import Batch, Cutter, PackingSettings
+from engine.payload.envelope import Envelope
 from engine.source import Block, ReadingOptions, open_source
 from exports import hex_uids, mixed_uids, string_array
 from table import print_table

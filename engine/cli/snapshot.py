@@ -283,13 +283,13 @@ def _target(where: _Where) -> str:
     return f"{workspace.endpoint.url} / {workspace.id} / {workspace.partner}"
 
 
-def _look(where: _Where, look: "Callable[[SnapshotStore, StopSwitch], Awaitable[Any]]") -> Any:  # noqa: ANN401 - whatever `look` returns
+def _look(where: _Where, look: "Callable[[SnapshotStore, StopSwitch], Awaitable[Any]]") -> Any:
     """Look at a cohort's snapshots; whoever works on them goes on meanwhile."""
     from engine.cli.running import stoppable
     from engine.clock import SystemClock
-    from engine.ledger.records import CohortKey
     from engine.ledger.sqlite.access import ledger_in
     from engine.ledger.sqlite.reader import LedgerReader
+    from engine.model.cohort import CohortKey
     from engine.report.history import reading
     from engine.snapshot.store import SnapshotStore
 
@@ -305,7 +305,7 @@ def _look(where: _Where, look: "Callable[[SnapshotStore, StopSwitch], Awaitable[
     if (path := ledger_in(folder)) is None:
         raise unknown
 
-    async def work(switch: "StopSwitch") -> Any:  # noqa: ANN401 - see above
+    async def work(switch: "StopSwitch") -> Any:
         with reading(path) as ledger:
             store = SnapshotStore(
                 *(folder, LedgerReader(ledger), key, config.mirror, config.planning),
@@ -323,12 +323,12 @@ def _work(
     work: "Callable[[SnapshotStore, StopSwitch, Config], Awaitable[Any]]",
     *,
     catches_up: bool = True,
-) -> Any:  # noqa: ANN401 - whatever `work` returns
+) -> Any:
     """Change a cohort's snapshots, once they know of all that was sent."""
     from engine.cli.running import show_notes, stoppable
     from engine.cli.view import make_view
     from engine.clock import SystemClock
-    from engine.ledger.records import CohortKey
+    from engine.model.cohort import CohortKey
     from engine.runs.session import Desk
 
     config = _load(where)
@@ -336,7 +336,7 @@ def _work(
     view = make_view(config.pacing, lambda: None)
     show_notes(view, *config.notes)
 
-    async def at_desk(switch: "StopSwitch") -> Any:  # noqa: ANN401 - see above
+    async def at_desk(switch: "StopSwitch") -> Any:
         desk = Desk(config, key, lambda _: None, view.note, switch, SystemClock())
         async with desk.open(where.wait) as (_, store):
             if catches_up:

@@ -8,12 +8,8 @@ from typing import Protocol, Self
 
 from engine.cli.messages import log
 from engine.delivery.events import Answered, Divided, Event, Planned, Settled, Stopping, Waiting
-from engine.delivery.outcome import (
-    BatchState,
-    NotSent,
-    Throttled,
-    Unconfirmed,
-)
+from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
+from engine.model.status import BatchState
 from engine.pacing import LONGEST_HOLD_SECONDS, PacingSettings
 from engine.report.result import Opening
 from engine.report.tally import Tally

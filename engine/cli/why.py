@@ -26,9 +26,8 @@ def why(
 ) -> None:
     """Say whether a uid is in a mirrored cohort, since when, and by which request."""
     from engine.config.loading import load
-    from engine.ledger.records import CohortKey
     from engine.ledger.sqlite.access import ledger_in
-    from engine.model.cohort import check_id
+    from engine.model.cohort import CohortKey, check_id
     from engine.report.history import reading
     from engine.report.why import Inquiry
 

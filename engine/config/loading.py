@@ -24,7 +24,8 @@ from engine.model.endpoint import Endpoint
 from engine.model.workspace import NO_API_KEY, ApiKey, Workspace, is_workspace_id
 from engine.pacing import PacingSettings
 from engine.report.settings import AccountingSettings
-from engine.storage.settings import MirrorSettings, PlanningSettings
+from engine.snapshot.settings import MirrorSettings
+from engine.storage.settings import PlanningSettings
 
 if TYPE_CHECKING:  # Beside these stands what reads Arrow: large, and of no use to who only looks.
     from engine.payload.batch import PackingSettings
@@ -59,7 +60,7 @@ class Config:
     """What is allowed but deserves a look; a sentence each."""
     mirror: MirrorSettings = field(default_factory=MirrorSettings)
     planning: PlanningSettings = field(default_factory=PlanningSettings)
-    guards: "GuardSettings" = field(default_factory=lambda: _default_guards())  # noqa: PLW0108 - defined below
+    guards: "GuardSettings" = field(default_factory=lambda: _default_guards())
 
     @property
     def place(self) -> Place:
@@ -68,7 +69,7 @@ class Config:
 
 
 def _default_guards() -> "GuardSettings":
-    from engine.planning.guards import GuardSettings  # noqa: PLC0415 - large; see above
+    from engine.planning.guards import GuardSettings
 
     return GuardSettings()
 
@@ -100,8 +101,8 @@ def load(
     Without `need_credentials` the API key is not looked for and `workspace.api_key` is None. Raises
     `ConfigError` with one line a problem, each naming the file or variable, and the key.
     """
-    from engine.payload.batch import PackingSettings  # noqa: PLC0415 - large; see above
-    from engine.planning.guards import GuardSettings  # noqa: PLC0415 - large; see above
+    from engine.payload.batch import PackingSettings
+    from engine.planning.guards import GuardSettings
 
     assembly = _Assembly(_find(path, environ), environ)
     assembly.notes += [note] if (note := _passed_over(path, environ)) else []

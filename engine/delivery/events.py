@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.delivery.outcome import BatchState, Outcome
+from engine.delivery.outcome import Outcome
+from engine.model.status import BatchState
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,9 @@
 """What one attempt came to, and what to do about it: two closed sets of values."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from engine.errors import ExitStatus
-
-
-class BatchState(StrEnum):
-    """Where a batch stands in the books."""
-
-    PENDING = "pending"
-    """Not delivered, and certainly not applied."""
-    UNCONFIRMED = "unconfirmed"
-    """Not accepted, but may have been applied."""
-    ACCEPTED = "accepted"
-    REJECTED = "rejected"
-    SPLIT = "split"
-    """Replaced by its parts."""
+from engine.model.status import BatchState
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ from engine.delivery.outage import Outage
 from engine.delivery.outcome import (
     Abort,
     Accepted,
-    BatchState,
     Decision,
     NotSent,
     Outcome,
@@ -47,6 +46,7 @@ from engine.ledger.records import (
     Settlement,
     Verdict,
 )
+from engine.model.status import BatchState
 from engine.pacing import Cause, Pacer, Turn
 from engine.payload.batch import Batch, Limit
 
@@ -71,7 +71,7 @@ class _Flight:
 class Delivery:
     """Delivers one run's batches; made and run inside one event loop."""
 
-    def __init__(  # noqa: PLR0913 - the parts of the pipeline, each used as it is
+    def __init__(
         self,
         state: RunState,
         open_batches: Sequence[OpenBatch],

@@ -8,7 +8,6 @@ from annotated_types import Ge, Le
 from engine.delivery.outcome import (
     Abort,
     Accepted,
-    BatchState,
     Decision,
     Fatal,
     NotSent,
@@ -21,6 +20,7 @@ from engine.delivery.outcome import (
     TooLarge,
     Unconfirmed,
 )
+from engine.model.status import BatchState
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def backoff(failures: int, jitter: float, settings: RetrySettings) -> float:
     return jitter * min(doubled, settings.backoff_cap_seconds)
 
 
-def decide(  # noqa: PLR0913 - what a decision depends on
+def decide(
     outcome: Outcome,
     *,
     uid_count: int,

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from engine.ledger.records import Division, OpenBatch, Part, Registration, RejectedUid
-from engine.model.cohort import Envelope
 from engine.payload.batch import Batch
+from engine.payload.envelope import Envelope
 
 
 @dataclass(slots=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from engine.clock import Stamp
-from engine.delivery.outcome import BatchState
 from engine.model.cohort import Action, Cohort, Leg
+from engine.model.status import BatchState
 
 if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
     from engine.payload.batch import SkippedRows
@@ -28,21 +28,6 @@ class RunKey:
 
 FAILED = "failed"
 """The status of a run that what runs here ended: a proxy's password, a lost snapshot, a bug."""
-
-
-@dataclass(frozen=True, slots=True)
-class CohortKey:
-    """What makes a cohort that cohort, within one ledger."""
-
-    partner: str
-    cohort_id: str
-    is_shadow: bool = False
-    """Whether it is the cohort as it would be, had all been sent that nobody ever sends."""
-
-    @property
-    def values(self) -> tuple[str, str, bool]:
-        """As queries take it."""
-        return self.partner, self.cohort_id, self.is_shadow
 
 
 @dataclass(frozen=True, slots=True)

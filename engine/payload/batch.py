@@ -16,17 +16,18 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from engine.errors import ExportChangedError, UsageError
-from engine.model.cohort import Envelope, Leg
+from engine.model.cohort import Leg
+from engine.payload.envelope import Envelope
 from engine.payload.member_json import (
     BETWEEN_UIDS,
     MEMBER_BYTES,
     MEMBER_END,
     MEMBER_START,
     Part,
-    buffers,
     digest_of,
     encoded,
 )
+from engine.source.arrow import buffers
 from engine.source.block import Block, Skipped
 
 
@@ -219,7 +220,7 @@ class Limit:
 class Cutter:
     """Cuts an export's blocks into batches, one after the other."""
 
-    def __init__(  # noqa: PLR0913 - what is cut, how small, and where the cut goes on
+    def __init__(
         self,
         envelope: Envelope,
         payload_bytes: int,

@@ -9,6 +9,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engine.source.arrow import buffers
+
 MEMBER_BYTES = len('{"uid":""},')
 """What a member adds to the payload besides its encoded uid; the last one has no comma."""
 
@@ -30,21 +32,6 @@ def encoded(uids: pa.StringArray) -> pa.StringArray:
     return pc.replace_with_mask(
         uids, pa.array(to_escape), pa.array(escaped, pa.binary()).cast(pa.string())
     )
-
-
-def buffers(
-    values: pa.StringArray | pa.BinaryArray,
-) -> tuple[
-    np.ndarray[tuple[int], np.dtype[np.int32]],
-    np.ndarray[tuple[int], np.dtype[np.uint8]],
-]:
-    """Return an array's offsets and the bytes that they span, without a copy."""
-    _, offset_buffer, data_buffer = values.buffers()
-    offsets = np.frombuffer(offset_buffer, np.int32)[
-        values.offset : values.offset + len(values) + 1
-    ]
-    data = np.frombuffer(data_buffer or b"", np.uint8)[offsets[0] : offsets[-1]]
-    return offsets, data
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,11 @@ from engine.snapshot.records import (
     Snapshot,
     Staged,
     UidState,
+    Waiting,
 )
 from engine.storage.capacity import affordable, shares_for
 from engine.storage.duckdb_session import Interruption, Session, open_session
+from engine.storage.paths import leg_path
 from engine.storage.settings import PlanningSettings
 from engine.storage.uid_parquet import UidWriter, open_writer, read_batches, write_batches
 
@@ -73,7 +75,7 @@ SELECT uid, was, was_run, n, wanted,
             WHEN r.run >= was_run THEN {_KINDS.index("suspect")}
             ELSE {_KINDS.index("plain")} END::UTINYINT AS kind
 FROM d LEFT JOIN rejections AS r USING (uid, wanted)
-"""  # noqa: S608 - our own words
+"""
 _NOBODY = "(SELECT ''::BLOB AS uid, 0::UTINYINT AS state, 0::INTEGER AS run WHERE false)"
 
 _RESENT = f"""
@@ -82,7 +84,7 @@ ANTI JOIN {{removes}} AS r USING (uid)
 ANTI JOIN (SELECT uid FROM rejections WHERE wanted AND NOT is_due) AS j USING (uid)
 WHERE state = {UidState.IN:d} AND (run < ?1 OR run = ?1 AND uid > ?2)
 ORDER BY run DESC, uid LIMIT ?3
-"""  # noqa: S608 - our own words
+"""
 _NEWEST = Member(2**31 - 1, b"")
 
 
@@ -95,15 +97,7 @@ class Resend:
     """The member resent last, from which a round goes on; None: a round begins."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Whether all that is added, or removed, waits: nobody can say what it might reverse."""
-
-    adds: bool = False
-    removes: bool = False
-
-
-def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the order
+def compare(
     staged: Staged,
     base: Snapshot | None,
     folder: Path,
@@ -148,11 +142,6 @@ def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the orde
             f"{unchanged} unchanged, {duplicate} duplicate"
         )
     return Comparison(adds, removes, unchanged, duplicate, resent, through)
-
-
-def leg_path(folder: Path, leg: Leg) -> Path:
-    """Return where a plan keeps the uids of a leg."""
-    return folder / f"{leg.value}s.parquet"
 
 
 class _LegWriter:

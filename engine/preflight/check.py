@@ -25,8 +25,9 @@ from engine.ledger.place import holder_of, refuse_unfit, try_writing
 from engine.ledger.sqlite.access import file_size, ledger_in, refuse_emptied
 from engine.ledger.sqlite.ledger import sole_ledger
 from engine.ledger.sqlite.schema import is_older, open_for_reading
-from engine.model.cohort import Action, Cohort, Envelope
+from engine.model.cohort import Action, Cohort
 from engine.payload.batch import Cutter
+from engine.payload.envelope import Envelope
 from engine.preflight.connectivity import Inapplicable, Reach
 
 CONNECT_SECONDS = 10.0

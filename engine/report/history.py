@@ -148,7 +148,7 @@ def _open(path: Path) -> list[tuple[int, UnfinishedRun]]:
     marks = ", ".join("?" for _ in RESUMABLE)
     with reading(path) as ledger:
         rows = ledger.execute(
-            f"SELECT * FROM run WHERE status IN ({marks}) AND action <> '{MIRROR}'",  # noqa: S608 - marks are question marks
+            f"SELECT * FROM run WHERE status IN ({marks}) AND action <> '{MIRROR}'",
             RESUMABLE,
         ).fetchall()
         return [
@@ -236,8 +236,8 @@ def _left_alone(path: Path, ledger: sqlite3.Connection, run: str) -> Iterator[Ma
     if not known:
         return
     # These read Parquet, whose library is large.
-    from engine.planning.comparison import leg_path  # noqa: PLC0415 - see above
-    from engine.snapshot.operation_file import leg_blocks  # noqa: PLC0415 - see above
+    from engine.snapshot.operation_file import leg_blocks
+    from engine.storage.paths import leg_path
 
     for leg, counts in known.items():
         leg_file = leg_path(plan_folder(path.parent, run), leg)

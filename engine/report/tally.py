@@ -4,7 +4,8 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from engine.delivery.events import Answered, Event, Planned, Sent, Settled, Waiting
-from engine.delivery.outcome import Accepted, BatchState, Throttled
+from engine.delivery.outcome import Accepted, Throttled
+from engine.model.status import BatchState
 
 RATE_SECONDS = 60.0
 """How far back the rate looks: the default ceiling's window, so that bursts even out."""

@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import LedgerError
-from engine.ledger.records import CohortKey
 from engine.ledger.sqlite.following import pushed_behind
-from engine.model.cohort import Action, Leg
-from engine.planning.comparison import leg_path
+from engine.model.cohort import Action, CohortKey, Leg
 from engine.report.accounts import SCHEMA_VERSION, timestamp
 from engine.snapshot.file_format import look_up
 from engine.snapshot.operation_file import place_of
 from engine.snapshot.recording import recorded
 from engine.snapshot.records import UidState
-from engine.storage.paths import plan_folder, snapshot_folder
+from engine.storage.paths import leg_path, plan_folder, snapshot_folder
 
 _MEMBERSHIP = {
     UidState.IN: "in",
@@ -126,7 +124,7 @@ class Inquiry:
     def _runs(self, condition: str, *values: object) -> Iterator[_Run]:
         """Yield the followed runs of the cohort that have sent something, the latest first."""
         rows = self._ledger.execute(
-            "SELECT run.run, name, started_utc_ns FROM run JOIN followed USING (run) "  # noqa: S608 - our own words
+            "SELECT run.run, name, started_utc_ns FROM run JOIN followed USING (run) "
             "LEFT JOIN plan USING (run) WHERE partner = ? AND cohort_id = ? "
             f"AND coalesce(is_shadow, 0) = 0 AND {condition} ORDER BY run.run DESC",
             (*self._names, *values),

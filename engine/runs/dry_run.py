@@ -16,14 +16,14 @@ from engine.delivery.proxy import proxy_for
 from engine.delivery.sender import StopSwitch, read_or_stop
 from engine.errors import EmptyExportError, ExitStatus, ExportChangedError
 from engine.ledger.place import LEDGER_NAME, holder_of, refuse_unwritable
-from engine.ledger.records import CohortKey
 from engine.ledger.sqlite import changes, following
 from engine.ledger.sqlite.access import file_size, refuse_emptied, refuse_lost
 from engine.ledger.sqlite.batches import known_batches
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.sqlite.schema import open_blank
-from engine.model.cohort import Envelope
+from engine.model.cohort import CohortKey
 from engine.payload.batch import Cutter, KnownBatch, SkippedRows, blank_among, invalid_among
+from engine.payload.envelope import Envelope
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
 from engine.report.history import reading

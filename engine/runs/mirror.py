@@ -16,15 +16,14 @@ from engine.delivery.http import refuse_unfit
 from engine.delivery.sender import StopSwitch
 from engine.delivery.stop import Stop
 from engine.errors import ExitStatus, LedgerError, UsageError
-from engine.ledger.records import CohortKey
 from engine.ledger.sqlite import changes, plans
 from engine.ledger.sqlite.access import ledger_in, refuse_lost
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.plans import PlanRecord
-from engine.model.cohort import Action, Cohort, Envelope, Leg
+from engine.model.cohort import Action, Cohort, CohortKey, Leg
 from engine.payload.batch import Cutter
+from engine.payload.envelope import Envelope
 from engine.planning.allowances import Allowance, Guard, flags_to_lift
-from engine.planning.comparison import leg_path
 from engine.report.history import reading
 from engine.report.planned import plan_document
 from engine.report.result import Opening, RunResult
@@ -36,6 +35,7 @@ from engine.snapshot.baseline import Base, find_base, install
 from engine.snapshot.generation_source import GenerationSource
 from engine.snapshot.store import SnapshotStore
 from engine.storage.files import digest_of
+from engine.storage.paths import leg_path
 
 Planned = Callable[[dict[str, Any]], None]
 
@@ -98,7 +98,7 @@ async def mirror(
         return await _plan_and_send(request, desk, ledger, store, base, looking, sends=sends)
 
 
-async def rollback(  # noqa: PLR0913 - what to make of which cohort, and how
+async def rollback(
     request: Callable[[GenerationSource, Cohort], MirrorRequest],
     cohort_id: str,
     generation: int,
@@ -142,7 +142,7 @@ def _refuse_narrow(config: Config, cohort: Cohort) -> None:
         Cutter(envelope, config.packing.payload_bytes)
 
 
-async def _plan_and_send(  # noqa: PLR0913, PLR0917 - what to do, and where
+async def _plan_and_send(
     request: MirrorRequest,
     desk: Desk,
     ledger: Ledger,

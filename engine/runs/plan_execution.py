@@ -11,15 +11,16 @@ from engine.ledger.records import RunState
 from engine.ledger.sqlite import changes, plans
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.plans import PlanRecord, Stretch
-from engine.model.cohort import Cohort, Envelope, Leg
+from engine.model.cohort import Cohort, Leg
 from engine.pacing import PaceRecord
 from engine.payload.batch import Batch, Cutter, Limit
-from engine.planning.comparison import leg_path
+from engine.payload.envelope import Envelope
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.runs.closing import End, status_of
 from engine.runs.session import Desk
 from engine.snapshot.operation_file import leg_blocks
 from engine.snapshot.store import SnapshotStore
+from engine.storage.paths import leg_path
 
 LASTING, CANARY, SHADOW = "planned", "canary", "shadow"
 """The status of a run of which nothing, a part, or never anything is sent."""
@@ -32,7 +33,7 @@ SHOWN = "shown"
 class Night:
     """One process's work on one plan."""
 
-    def __init__(  # noqa: PLR0913 - where, what, and on what ground
+    def __init__(
         self,
         desk: Desk,
         ledger: Ledger,

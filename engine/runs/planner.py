@@ -15,26 +15,28 @@ from engine.config.loading import Config
 from engine.delivery.sender import StopSwitch, compute_or_stop, read_or_stop
 from engine.errors import CohortSyncError, EmptyExportError
 from engine.ledger.place import make_folder
-from engine.ledger.records import CohortKey, RunState
+from engine.ledger.records import RunState
 from engine.ledger.sqlite import changes, files, following, plans
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.plans import LegCounts, PlanRecord
-from engine.model.cohort import Action, Cohort, Envelope, Leg
+from engine.model.cohort import Action, Cohort, CohortKey, Leg
 from engine.payload.batch import SkippedRows
+from engine.payload.envelope import Envelope
 from engine.payload.member_json import MEMBER_BYTES
 from engine.planning.allowances import Allowance, attributed
-from engine.planning.comparison import REJECTIONS, Resend, Waiting, compare
+from engine.planning.comparison import REJECTIONS, Resend, compare
+from engine.planning.forecast import Weight, weigh
 from engine.planning.guards import Facts, Verdict, judge
 from engine.planning.profile import Inspection, Profile
+from engine.planning.staging import stage
 from engine.report.accounts import timestamp
 from engine.snapshot.baseline import Base
-from engine.snapshot.operation_file import Weight, sample, weigh
-from engine.snapshot.records import Comparison, Member, PlannedLeg, Snapshot, Staged
+from engine.snapshot.operation_file import sample
+from engine.snapshot.records import Comparison, Member, PlannedLeg, Snapshot, Staged, Waiting
 from engine.snapshot.store import Recent, SnapshotStore
 from engine.source.block import Block, Source
 from engine.source.files import describe, newest_utc_ns
 from engine.storage.capacity import check_disk, disk_needed
-from engine.storage.uid_parquet import stage
 
 _STAGED = "export.parquet"
 _DAY_NS = 86_400_000_000_000
@@ -67,7 +69,7 @@ class MirrorRequest:
 class Planner:
     """Plans one run."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what to plan, and with what
+    def __init__(
         self,
         request: MirrorRequest,
         config: Config,

@@ -24,13 +24,14 @@ from engine.errors import (
     SourceError,
     UsageError,
 )
-from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingSettings
+from engine.ledger.records import Command, RunKey, RunState, SittingSettings
 from engine.ledger.sqlite import changes, following
 from engine.ledger.sqlite.access import refuse_lost
 from engine.ledger.sqlite.ledger import Ledger, overtaken
-from engine.model.cohort import Action, Cohort, Envelope, Leg
+from engine.model.cohort import Action, Cohort, CohortKey, Leg
 from engine.pacing import PaceRecord
 from engine.payload.batch import Batch, Cutter
+from engine.payload.envelope import Envelope
 from engine.planning.allowances import Allowance, Guard, attributed, flags_to_lift
 from engine.planning.guards import spread_of
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
@@ -66,7 +67,7 @@ class PushRequest:
     """How long to wait for another process to let go of the workspace."""
 
 
-async def push(  # noqa: PLR0913 - what and how, then who looks on
+async def push(
     request: PushRequest,
     config: Config,
     *,

@@ -10,10 +10,10 @@ from engine.config.loading import Config
 from engine.delivery.events import Observer
 from engine.delivery.sender import StopSwitch, compute_or_stop
 from engine.ledger.neighbors import announced
-from engine.ledger.records import CohortKey, Command, RunKey, RunState, SittingSettings
+from engine.ledger.records import Command, RunKey, RunState, SittingSettings
 from engine.ledger.sqlite import changes
 from engine.ledger.sqlite.ledger import Ledger, sole_ledger
-from engine.model.cohort import Cohort
+from engine.model.cohort import Cohort, CohortKey
 from engine.report.figures import Ceiling
 from engine.report.result import Opening
 from engine.runs.planner import MirrorRequest

@@ -14,12 +14,13 @@ import pyarrow as pa
 from engine.delivery.sender import StopSwitch, compute_or_stop, read_or_stop
 from engine.errors import GuardError, IncompleteError, LedgerError, SourceError, UsageError
 from engine.ledger.place import make_folder
-from engine.ledger.records import CohortKey
 from engine.ledger.sqlite.generations import Generation
+from engine.model.cohort import CohortKey
 from engine.planning.allowances import Allowance, attributed, flags_to_lift
 from engine.planning.comparison import compare
 from engine.planning.guards import Facts, GuardSettings, judge
 from engine.planning.profile import Inspection
+from engine.planning.staging import stage
 from engine.snapshot.baseline import doubting
 from engine.snapshot.file_format import SNAPSHOT, describe, refuse_twice, take_over, uids_in
 from engine.snapshot.fold import adopt as adopt_staged
@@ -30,7 +31,7 @@ from engine.source.block import Block
 from engine.source.files import SourceFile
 from engine.storage.duckdb_session import Interruption
 from engine.storage.files import rename_durably, work_folder
-from engine.storage.uid_parquet import UIDS, read_batches, stage, write_batches
+from engine.storage.uid_parquet import UIDS, read_batches, write_batches
 
 _SHOWN = 10
 """Uids of each kind that a comparison shows."""
@@ -56,7 +57,7 @@ async def adopt(store: SnapshotStore, blocks: Iterable[Block], switch: StopSwitc
     return Brought(made, staged)
 
 
-async def reconcile(  # noqa: PLR0913, PLR0917 - the list, what judges it, and why guards are lifted
+async def reconcile(
     store: SnapshotStore,
     blocks: Iterable[Block],
     switch: StopSwitch,
@@ -176,7 +177,7 @@ async def _compare(
     )
 
 
-async def _take_over(  # noqa: PLR0913, PLR0917 - what is known, and what becomes of it
+async def _take_over(
     store: SnapshotStore,
     base: Snapshot | None,
     staged: Staged,

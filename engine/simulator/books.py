@@ -5,8 +5,8 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 from engine.clock import Stamp
-from engine.delivery.outcome import BatchState
 from engine.ledger.records import Division, Registration, RunState, Settlement, Verdict
+from engine.model.status import BatchState
 
 
 class Books:

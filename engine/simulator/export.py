@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from engine.model.cohort import Envelope
 from engine.payload.batch import Batch, Cutter
+from engine.payload.envelope import Envelope
 from engine.payload.member_json import MEMBER_BYTES
 from engine.source.block import Block
 

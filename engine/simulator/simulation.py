@@ -17,9 +17,10 @@ from engine.delivery.settings import DeliverySettings
 from engine.delivery.stop import Stop
 from engine.delivery.transport import Exchange, TakeTurn
 from engine.ledger.records import RunState
-from engine.model.cohort import Action, Cohort, Envelope
+from engine.model.cohort import Action, Cohort
 from engine.pacing import Pacer, PacingSettings
 from engine.payload.batch import Batch, Limit, PackingSettings
+from engine.payload.envelope import Envelope
 from engine.simulator.api import Api, MostInWindow
 from engine.simulator.books import Books
 from engine.simulator.export import Export, Reader, full_batch
@@ -167,7 +168,7 @@ async def _sit(scenario: Scenario, api: Api, sent_before: Sequence[Stamp]) -> Si
         clock=clock,
         settings=scenario.delivery,
         retry=scenario.retry,
-        jitter=random.Random(scenario.seed).random,  # noqa: S311 - a simulation's dice
+        jitter=random.Random(scenario.seed).random,
         observe=lambda _: None,
     )
     stop = await delivery.run()

@@ -58,7 +58,7 @@ SELECT uid, (CASE
          ELSE becomes END)::UTINYINT AS state,
        (CASE WHEN becomes IS NULL THEN was_run ELSE {{run}} END)::INTEGER AS run FROM n
 WHERE state <> {UidState.OUT:d} OR run IN ({{recent}})
-"""  # noqa: S608 - our own words
+"""
 
 _ADOPTED = f"""
 WITH b AS (SELECT uid, state, run FROM {{base}}),
@@ -69,11 +69,11 @@ SELECT coalesce(b.uid, s.uid) AS uid,
              ELSE b.state END)::UTINYINT AS state,
        coalesce(b.run, 0)::INTEGER AS run
 FROM b FULL OUTER JOIN s ON b.uid = s.uid
-"""  # noqa: S608 - our own words
+"""
 _NO_ROWS = "(SELECT ''::BLOB AS uid, 0::UTINYINT AS state, 0::INTEGER AS run WHERE false)"
 
 
-def fold(  # noqa: PLR0913 - what was, what happened, and where to
+def fold(
     base: Snapshot | None,
     legs: Mapping[Leg, LegFiles],
     fates: pa.Table,
@@ -114,7 +114,7 @@ def fold(  # noqa: PLR0913 - what was, what happened, and where to
     return describe(target)
 
 
-def adopt(  # noqa: PLR0913 - both sides, what becomes of the new ones, and where to
+def adopt(
     base: Snapshot | None,
     staged: Path,
     uids: int,

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from engine.model.cohort import Envelope, Leg
+from engine.model.cohort import Leg
 from engine.payload.batch import Batch
+from engine.payload.envelope import Envelope
 from engine.storage.files import names_in
 from engine.storage.uid_parquet import UIDS, write_batches
 

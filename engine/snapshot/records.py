@@ -115,3 +115,11 @@ class Comparison:
     """Some of the unchanged, added once more."""
     resent_through: Member | None
     """The last of those; None where the round ends with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Whether all that is added, or removed, waits: nobody can say what it might reverse."""
+
+    adds: bool = False
+    removes: bool = False

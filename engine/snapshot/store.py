@@ -20,22 +20,21 @@ import pyarrow as pa
 from engine.clock import Clock
 from engine.errors import LedgerError, UsageError
 from engine.ledger.place import make_folder
-from engine.ledger.records import CohortKey
 from engine.ledger.sqlite import following, generations
 from engine.ledger.sqlite.following import Fate, Unfolded
 from engine.ledger.sqlite.generations import Generation
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.reader import LedgerReader
-from engine.model.cohort import Leg
-from engine.planning.comparison import Waiting, leg_path
+from engine.model.cohort import CohortKey, Leg
 from engine.snapshot.file_format import verify
 from engine.snapshot.fold import FATES, LegFiles, fold
 from engine.snapshot.recording import recorded
-from engine.snapshot.records import Census, Snapshot
+from engine.snapshot.records import Census, Snapshot, Waiting
+from engine.snapshot.settings import MirrorSettings
 from engine.storage.duckdb_session import Compute, Interruption, compute_to_end
 from engine.storage.files import names_in, work_folder
-from engine.storage.paths import plan_folder, snapshot_folder
-from engine.storage.settings import MirrorSettings, PlanningSettings
+from engine.storage.paths import leg_path, plan_folder, snapshot_folder
+from engine.storage.settings import PlanningSettings
 from engine.storage.temporary import remove_abandoned_folders, remove_abandoned_parts
 
 ADOPTED, IMPORTED, RECONCILED = "adopt", "import", "reconcile"
@@ -63,7 +62,7 @@ class Recent:
 class SnapshotStore:
     """The snapshots of one cohort, beside the ledger that names them."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - where, whose, and the two tables of settings
+    def __init__(
         self,
         folder: Path,
         ledger: Ledger | LedgerReader,
@@ -215,7 +214,7 @@ class SnapshotStore:
         fates = [Fate(leg, 0, count, is_accepted=True) for leg, count in planned.items() if count]
         await self._fold(Unfolded(run, name, 0, 0), "shadow", is_closed=True, fates=fates)
 
-    async def make(  # noqa: PLR0913 - how, and what the ledger is to know of it
+    async def make(
         self,
         origin: str,
         maker: Maker,
@@ -304,7 +303,7 @@ class SnapshotStore:
             stays_open=None if is_closed else run.run,
         )
 
-    def folded(  # noqa: PLR0913, PLR0917 - what was, what happened, and where to
+    def folded(
         self,
         base: Snapshot | None,
         run: Unfolded,

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from engine.payload.member_json import buffers
+from engine.source.arrow import buffers
 from engine.source.block import BLANK, HEADER_AGAIN
 from engine.source.lines import BOM, Stream, holds_bom, past_boms, past_line
 from engine.source.quoting import Dialect

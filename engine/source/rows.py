@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.payload.member_json import buffers
+from engine.source.arrow import buffers
 from engine.source.block import BLANK, Block, Skipped
 
 READ_SIZE = 1 << 20

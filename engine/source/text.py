@@ -21,7 +21,7 @@ def text_rows(stream: Stream, size: int = READ_SIZE, limit: int = RECORD_LIMIT) 
         else:
             count = lines.count(b"\n") + (not lines.endswith(b"\n"))
             if b"\r" in lines:  # One byte is found far sooner than two.
-                lines = lines.replace(b"\r\n", b"\n")  # noqa: PLW2901 - the same lines
+                lines = lines.replace(b"\r\n", b"\n")
             yield Rows(
                 _split(lines),
                 records=count,

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from urllib.parse import quote
 
-from engine.ledger.records import CohortKey
+from engine.model.cohort import CohortKey, Leg
 
 _LONGEST_NAME = 100
 _PLANS, _SNAPSHOTS, _SHADOWS = FOLDERS_BESIDE = ("plans", "snapshots", "shadows")
@@ -27,3 +27,8 @@ def _name(text: str) -> str:
     if len(name) <= _LONGEST_NAME:
         return name
     return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def leg_path(folder: Path, leg: Leg) -> Path:
+    """Return where a plan keeps the uids of a leg."""
+    return folder / f"{leg.value}s.parquet"

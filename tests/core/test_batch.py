@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import UsageError
-from engine.model.cohort import Action, Cohort, Envelope
+from engine.model.cohort import Action, Cohort
 from engine.payload.batch import Batch, Cutter
+from engine.payload.envelope import Envelope
 from engine.payload.member_json import MEMBER_BYTES, encoded
 from engine.source.block import BLANK
 from exports import Export, Row, exports, uids

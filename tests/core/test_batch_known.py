@@ -7,8 +7,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from engine.errors import ExportChangedError
-from engine.model.cohort import Action, Cohort, Envelope
+from engine.model.cohort import Action, Cohort
 from engine.payload.batch import Batch, Cutter, KnownBatch
+from engine.payload.envelope import Envelope
 from engine.payload.member_json import MEMBER_BYTES
 from engine.source.block import BLANK
 from exports import Export, Row, exports, plain_uids

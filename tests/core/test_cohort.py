@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import UsageError
-from engine.model.cohort import RESTRICTED_NAME_CHARACTERS, Action, Cohort, Envelope
+from engine.model.cohort import RESTRICTED_NAME_CHARACTERS, Action, Cohort
+from engine.payload.envelope import Envelope
 
 names = st.text(
     st.characters(

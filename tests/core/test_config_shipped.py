@@ -14,7 +14,8 @@ from engine.pacing import PacingSettings
 from engine.payload.batch import PackingSettings
 from engine.planning.guards import GuardSettings
 from engine.report.settings import AccountingSettings
-from engine.storage.settings import MirrorSettings, PlanningSettings
+from engine.snapshot.settings import MirrorSettings
+from engine.storage.settings import PlanningSettings
 
 SHIPPED = Path(__file__).parents[2] / "config.toml"
 SETTINGS = {

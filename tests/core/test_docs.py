@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.cli import app
+from engine.cli.application import app
 from engine.errors import ExitStatus
 from engine.planning.allowances import COUNTED, Guard
 from engine.report.accounts import Accounts

@@ -3,7 +3,8 @@
 import pytest
 
 from engine.delivery.isolation import ALIKE_REFUSALS, Isolation
-from engine.delivery.outcome import Abort, BatchState, Rejected, Settle, Split, TooLarge
+from engine.delivery.outcome import Abort, Rejected, Settle, Split, TooLarge
+from engine.model.status import BatchState
 
 NAMED = Rejected("400: uid", names_members=True)
 UNNAMED = Rejected("400", names_members=False)

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from engine.delivery.outcome import (
     Abort,
     Accepted,
-    BatchState,
     Decision,
     Fatal,
     NotSent,
@@ -25,6 +24,7 @@ from engine.delivery.outcome import (
 )
 from engine.delivery.retry import RetrySettings, backoff, decide
 from engine.errors import ExitStatus
+from engine.model.status import BatchState
 
 SETTINGS = RetrySettings(max_attempts=3, backoff_seconds=2, backoff_cap_seconds=10)
 

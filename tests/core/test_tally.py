@@ -3,7 +3,8 @@
 import pytest
 
 from engine.delivery.events import Answered, Divided, Planned, Sent, Settled, Stopping, Waiting
-from engine.delivery.outcome import Accepted, BatchState, Throttled
+from engine.delivery.outcome import Accepted, Throttled
+from engine.model.status import BatchState
 from engine.report.tally import Tally
 
 

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from engine.delivery.intake import Intake
 from engine.delivery.work import Work, divide, reopen
 from engine.ledger.records import OpenBatch
-from engine.model.cohort import Action, Cohort, Envelope
+from engine.model.cohort import Action, Cohort
 from engine.payload.batch import Batch, Cutter, Limit
+from engine.payload.envelope import Envelope
 from engine.source.block import BLANK
 from exports import Export, Row, exports, plain_uids
 

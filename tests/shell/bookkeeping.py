@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import quote
 
 from engine.clock import Stamp
-from engine.delivery.outcome import BatchState
 from engine.errors import ExitStatus
 from engine.ledger.records import (
     Command,
@@ -23,6 +22,7 @@ from engine.ledger.records import (
 )
 from engine.ledger.sqlite.ledger import Ledger
 from engine.model.cohort import Action, Cohort, Leg
+from engine.model.status import BatchState
 from engine.pacing import Cause, PaceRecord, Spending
 from engine.payload.batch import SkippedRows
 from engine.report.accounts import Accounts
@@ -68,7 +68,7 @@ class HandClock:
         self.utc_ns += round(seconds * SECOND)
 
 
-def registration(  # noqa: PLR0913 - one a column
+def registration(
     number: int,
     first_uid: int,
     uid_count: int,

@@ -11,7 +11,7 @@ from whole_push import Death, Ended, Pushes
 from engine.delivery.retry import RetrySettings
 from engine.errors import ExitStatus
 from engine.model.cohort import Action
-from engine.storage.settings import MirrorSettings
+from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row
 
 SETTLE = 900.0

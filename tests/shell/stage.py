@@ -35,9 +35,9 @@ from engine.errors import ExitStatus
 from engine.ledger.records import SittingSettings
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.schema import open_ledger
-from engine.model.cohort import Envelope
 from engine.pacing import Pacer, PacingSettings
 from engine.payload.batch import Batch, Cutter
+from engine.payload.envelope import Envelope
 from engine.report.accounts import Accounts
 from exports import Export, Row
 from virtual_time import START, VirtualClock, run_virtually
@@ -195,7 +195,7 @@ class ReaderOnStage:
                 self._ready.append(next(self._batches))
         except StopIteration:
             self.ended = True
-        except Exception as error:  # noqa: BLE001 - handed on, as the thread does
+        except Exception as error:
             self.ended, self.failure = True, error
         self._wake()
 

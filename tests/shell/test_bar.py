@@ -9,7 +9,8 @@ from test_view import OPENING
 
 from engine.cli.terminal import TerminalView
 from engine.delivery.events import Answered, Event, Planned, Sent, Settled, Waiting
-from engine.delivery.outcome import Accepted, BatchState, Throttled
+from engine.delivery.outcome import Accepted, Throttled
+from engine.model.status import BatchState
 from engine.report.tally import Tally
 
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from engine import __version__
-from engine.cli import app, main
+from engine.cli.application import app, main
 
 COMMANDS = ("push", "resume", "runs", "show", "rejects", "check", "emulator", "demo")
 HEAVY = {"aiohttp", "duckdb", "numpy", "pyarrow", "pydantic", "sqlite3", "uvloop"}
@@ -40,7 +40,7 @@ def run_and_list_imports(words: list[str]) -> tuple[str, set[str]]:
     """Run `cohortsync` with these words; return its stdout, and what packages it imported."""
     program = (
         f"import sys; sys.argv = ['cohortsync', *{words!r}]\n"
-        "from engine.cli import main\n"
+        "from engine.cli.application import main\n"
         "try: main()\n"
         "except SystemExit as leaving: assert not leaving.code\n"
         "print(*sys.modules, sep='\\n', file=sys.stderr)"
@@ -80,7 +80,7 @@ def test_a_nightly_push_imports_nothing_that_only_plans_or_terminals_need(tmp_pa
 def test_a_command_has_no_threads_that_numpy_started() -> None:
     threads = (
         "import os, sys; sys.argv = ['cohortsync', '--version']\n"
-        "from engine.cli import main\n"
+        "from engine.cli.application import main\n"
         "try: main()\n"
         "except SystemExit: import numpy\n"
         "print(len(os.listdir('/proc/self/task')))"

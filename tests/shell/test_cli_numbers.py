@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.models import OptionInfo
 
-from engine.cli import app, main
+from engine.cli.application import app, main
 from engine.errors import UsageError
 from records import records
 
@@ -66,7 +66,7 @@ def test_a_number_beyond_its_bounds_is_refused(name: str) -> None:
         assert _parsed(option, str(bound)) == bound
 
 
-def _parsed(option: Option, text: str) -> Any:  # noqa: ANN401 - what the option takes
+def _parsed(option: Option, text: str) -> Any:
     one = typer.Typer()
     found = []
 

@@ -17,10 +17,10 @@ from bookkeeping import (
     verdict,
 )
 
-from engine.delivery.outcome import BatchState
 from engine.ledger.records import RejectedUid, RunState, Settlement
 from engine.ledger.sqlite.ledger import Ledger
 from engine.model.cohort import Cohort
+from engine.model.status import BatchState
 from engine.payload.batch import SkippedRows
 from engine.source.block import Skipped
 

@@ -14,7 +14,6 @@ from bookkeeping import (
     verdict,
 )
 
-from engine.delivery.outcome import BatchState
 from engine.errors import ExitStatus
 from engine.ledger.records import (
     Division,
@@ -24,6 +23,7 @@ from engine.ledger.records import (
     SittingSettings,
 )
 from engine.ledger.sqlite.ledger import Ledger
+from engine.model.status import BatchState
 from engine.payload.batch import SkippedRows
 from engine.report.accounts import Accounts
 from engine.report.figures import CeilingSpending, Requests, Rows, Standing

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from bookkeeping import COMMAND, KEY, PACE, SETTINGS, HandClock, halves, registration, verdict
 
-from engine.delivery.outcome import BatchState
 from engine.errors import ExitStatus, LedgerError, UsageError
 from engine.ledger.place import (
     LEDGER_NAME,
@@ -18,6 +17,7 @@ from engine.ledger.place import (
 )
 from engine.ledger.records import RejectedUid, RunState, Settlement
 from engine.ledger.sqlite.ledger import Ledger
+from engine.model.status import BatchState
 from engine.payload.batch import SkippedRows
 from engine.report.history import (
     all_runs,

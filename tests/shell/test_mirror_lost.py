@@ -15,7 +15,7 @@ from engine.errors import ExitStatus, SourceError
 from engine.model.cohort import Action
 from engine.planning.guards import Allowance, GuardSettings
 from engine.runs import transfer as moving
-from engine.storage.settings import MirrorSettings
+from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row
 from virtual_time import BOOT_UTC_NS
 

@@ -19,7 +19,7 @@ from engine.model.cohort import Action
 from engine.planning.guards import Allowance, GuardSettings
 from engine.report.accounts import account
 from engine.report.history import reading
-from engine.storage.settings import MirrorSettings
+from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row
 
 # A 413 that has nothing to do with the size may hit a uid that stands alone, and write it off for

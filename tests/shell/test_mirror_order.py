@@ -12,7 +12,7 @@ from engine.clock import Stamp
 from engine.errors import ExitStatus, IncompleteError
 from engine.model.cohort import Action
 from engine.runs import transfer as moving
-from engine.storage.settings import MirrorSettings
+from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row
 
 A, B, C = UIDS[:3]

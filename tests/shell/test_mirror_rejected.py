@@ -7,7 +7,7 @@ from far_side import Play, Request, failure
 from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 
 from engine.errors import ExitStatus
-from engine.storage.settings import MirrorSettings
+from engine.snapshot.settings import MirrorSettings
 
 A, B, C, D, E = UIDS[:5]
 NAMELESS = Play(400, failure("bad"), applied_after=None)

@@ -8,7 +8,7 @@ from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 from whole_push import Ended
 
 from engine.errors import ExitStatus
-from engine.storage.settings import MirrorSettings
+from engine.snapshot.settings import MirrorSettings
 
 
 @pytest.fixture

@@ -15,15 +15,24 @@ from hypothesis import strategies as st
 
 from engine.errors import IncompleteError, LedgerError
 from engine.model.cohort import Leg
-from engine.planning.comparison import REJECTIONS, Resend, Waiting, compare
+from engine.planning.comparison import REJECTIONS, Resend, compare
+from engine.planning.staging import stage
 from engine.snapshot.file_format import SNAPSHOT, describe, look_up, verify
 from engine.snapshot.fold import FATES, adopt, fold
-from engine.snapshot.records import UNKNOWN, Comparison, Member, PlannedLeg, Snapshot, UidState
+from engine.snapshot.records import (
+    UNKNOWN,
+    Comparison,
+    Member,
+    PlannedLeg,
+    Snapshot,
+    UidState,
+    Waiting,
+)
 from engine.source.block import Block, Skipped
 from engine.storage.capacity import check_disk
 from engine.storage.settings import PlanningSettings
 from engine.storage.uid_parquet import UIDS as UID_COLUMN
-from engine.storage.uid_parquet import read_batches, stage, write_batches
+from engine.storage.uid_parquet import read_batches, write_batches
 
 SETTINGS = PlanningSettings(memory_megabytes=64, threads=1)
 UIDS = ["007", "7", "1e5", "NULL", "nan", 'a"b', "a\\b", "é", "😀", "a\0b", "A", "a", "a ", " "]

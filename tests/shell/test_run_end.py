@@ -26,7 +26,7 @@ import engine
 from engine.errors import CohortSyncError, ConfigError, ExitStatus, LedgerError, StateFullError
 from engine.report.result import RunResult
 from engine.runs import closing as run_closing
-from engine.storage.settings import MirrorSettings
+from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row
 
 OLD = [f"u{number:04}" for number in range(12)]
@@ -114,7 +114,7 @@ class Tripwire:
     def stretched(self) -> Iterator[None]:
         enter = run_closing.enter
 
-        async def entered(*arguments: Any) -> Any:  # noqa: ANN401 - as `enter` has it
+        async def entered(*arguments: Any) -> Any:
             self.command = asyncio.current_task()
             state = await enter(*arguments)
             self.is_armed = True
@@ -146,7 +146,7 @@ class Interruptible(Pushes):
     """Takes what a program that awaits the command would be told of an interrupt."""
 
     def _run(self, start: Start, death: Death | None, stops_at: tuple[float, ...]) -> Ended:
-        async def caught(**parts: Any) -> RunResult:  # noqa: ANN401 - as the command takes them
+        async def caught(**parts: Any) -> RunResult:
             try:
                 return await start(**parts)
             except (KeyboardInterrupt, asyncio.CancelledError) as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.cli import main
+from engine.cli.application import main
 from records import record
 
 COHORT = ["--cohort-id", "c", "--cohort-name", "C"]

@@ -10,11 +10,10 @@ from test_mirror_moving import reconcile
 from whole_push import COHORT, PARTNER, Death
 
 from engine.cli.why import lines_of
-from engine.ledger.records import CohortKey
-from engine.model.cohort import Action
+from engine.model.cohort import Action, CohortKey
 from engine.report.history import reading
 from engine.report.why import Inquiry
-from engine.storage.settings import MirrorSettings
+from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row
 
 

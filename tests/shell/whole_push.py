@@ -31,14 +31,15 @@ from engine.delivery.sender import StopSwitch
 from engine.delivery.settings import DeliverySettings
 from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.place import LEDGER_NAME, ledger_folder
-from engine.ledger.records import CohortKey, Division
+from engine.ledger.records import Division
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.sqlite.schema import failure_of, open_ledger
-from engine.model.cohort import Action, Cohort, Envelope
+from engine.model.cohort import Action, Cohort, CohortKey
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import ApiKey, Workspace
 from engine.pacing import PacingSettings
 from engine.payload.batch import PackingSettings
+from engine.payload.envelope import Envelope
 from engine.planning.guards import GuardSettings
 from engine.report.history import reading
 from engine.report.result import RunResult
@@ -47,10 +48,11 @@ from engine.runs.mirror import apply, mirror, rollback
 from engine.runs.planner import MirrorRequest
 from engine.runs.push import PushRequest, push
 from engine.runs.session import Desk
+from engine.snapshot.settings import MirrorSettings
 from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block, Source
 from engine.source.files import SourceFile
-from engine.storage.settings import MirrorSettings, PlanningSettings
+from engine.storage.settings import PlanningSettings
 from exports import Export, Row
 from virtual_time import BOOT_UTC_NS, START, run_virtually
 
@@ -151,7 +153,7 @@ def _name_of(function: Callable[..., object]) -> str:
     return f"{name} split" if isinstance(change, Division) else name
 
 
-async def _at_once(function: Callable[..., T], *arguments: Any, **named: Any) -> T:  # noqa: ANN401 - whatever it takes
+async def _at_once(function: Callable[..., T], *arguments: Any, **named: Any) -> T:
     """Stand in for a thread, which virtual time would not wait for."""
     return function(*arguments, **named)
 
@@ -294,14 +296,14 @@ class Pushes:
         death: Death | None = None,
         stops_at: tuple[float, ...] = (),
         name: str = "export.csv",
-        **how: Any,  # noqa: ANN401 - what a request takes besides
+        **how: Any,
     ) -> Ended:
         """Run the command; it dies where `death` says, and is told to stop at these seconds."""
         source = ExportSource(export, name)
         request = PushRequest(source, [name], {}, COHORT, action, **how)
         return self._run(lambda **parts: push(request, self._config(), **parts), death, stops_at)
 
-    def mirror(  # noqa: PLR0913 - what to make of the cohort, and what becomes of the process
+    def mirror(
         self,
         wanted: Sequence[str],
         *,
@@ -310,7 +312,7 @@ class Pushes:
         sends: bool = True,
         planned: Callable[[dict[str, Any]], None] = lambda _: None,
         written_utc_ns: int | None = BOOT_UTC_NS,
-        **how: Any,  # noqa: ANN401 - what a request takes besides
+        **how: Any,
     ) -> Ended:
         """Run the command on an export of these uids, as `push` does."""
         export = Export([[Row(uid) for uid in wanted]])
@@ -322,7 +324,7 @@ class Pushes:
             stops_at,
         )
 
-    def rollback(self, generation: int, **how: Any) -> Ended:  # noqa: ANN401 - as above
+    def rollback(self, generation: int, **how: Any) -> Ended:
         """Run the command that makes the cohort what it was."""
 
         def request(source: Source, cohort: Cohort) -> MirrorRequest:

@@ -18,7 +18,8 @@ from urllib.parse import quote
 from clean_room import API_KEY, ENGINE, PATIENCE_SECONDS, WORKSPACE, environment
 from emulated_api import COHORT
 
-from engine.cli import main, signals
+from engine.cli import signals
+from engine.cli.application import main
 from records import in_words, records
 
 TARGET = ("--cohort-id", COHORT, "--cohort-name", "Night")

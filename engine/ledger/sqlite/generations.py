@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.clock import Stamp
-from engine.ledger.records import CohortKey
+from engine.model.cohort import CohortKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def generations(connection: sqlite3.Connection, key: CohortKey) -> list[Generati
     return [_generation(*row) for row in rows]
 
 
-def _generation(*row: Any) -> Generation:  # noqa: ANN401 - columns, as `generations` asks for them
+def _generation(*row: Any) -> Generation:
     number, run, file, digest, members, unknown, out, origin, *made, last_attempt, lifted = row
     return Generation(
         *(number, run, file, digest, members, unknown, out, origin, Stamp(*made), last_attempt),

@@ -161,7 +161,7 @@ class Ledger:
                 Stamp(*row).age_at(now)
                 for table in ("attempt", "probe")
                 for row in connection.execute(
-                    f"SELECT sent_boot_id, sent_boot_ns, sent_utc_ns FROM {table} "  # noqa: S608 - ours
+                    f"SELECT sent_boot_id, sent_boot_ns, sent_utc_ns FROM {table} "
                     "WHERE sent_utc_ns IS NOT NULL ORDER BY id DESC LIMIT ?",
                     (count,),
                 )

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.ledger.records import CohortKey
 from engine.ledger.sqlite.following import follow
-from engine.model.cohort import Action, Leg
+from engine.model.cohort import Action, CohortKey, Leg
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ def enter_plan(
     add, remove = plan.legs[Leg.ADD], plan.legs[Leg.REMOVE]
     marks = ", ".join("?" for _ in _PLAN_COLUMNS)
     connection.execute(
-        f"INSERT INTO plan (run, {', '.join(_PLAN_COLUMNS)}) VALUES (?, {marks})",  # noqa: S608 - our own names
+        f"INSERT INTO plan (run, {', '.join(_PLAN_COLUMNS)}) VALUES (?, {marks})",
         (
             run,
             is_shadow,
@@ -128,7 +127,7 @@ def enter_plan(
 def plan_of(connection: sqlite3.Connection, run: int) -> PlanRecord | None:
     """Return what a mirror plans; None if it died before it knew."""
     row = connection.execute(
-        f"SELECT {', '.join(_PLAN_COLUMNS)} FROM plan WHERE run = ?",  # noqa: S608 - our own names
+        f"SELECT {', '.join(_PLAN_COLUMNS)} FROM plan WHERE run = ?",
         (run,),
     ).fetchone()
     if row is None:

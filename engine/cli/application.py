@@ -1,0 +1,117 @@
+"""The command `cohortsync`: arguments into parts, parts into an exit status; no rule of its own.
+
+Heavy imports wait until a command needs them: `--help` has to be quick.
+"""
+
+import os
+import sys
+from contextlib import nullcontext
+from typing import Annotated, NoReturn
+
+import typer
+
+from engine import __version__
+from engine.cli import signals
+from engine.cli.check import check
+from engine.cli.demo import demo
+from engine.cli.emulator import emulator
+from engine.cli.memory import lack_of_memory, refuse_narrow_address_space
+from engine.cli.messages import record_libraries, tell_error, tell_traceback
+from engine.cli.mirror import apply, mirror, plan, rollback
+from engine.cli.options import Command, Group
+from engine.cli.push import push, resume
+from engine.cli.runs import rejects, runs, show
+from engine.cli.snapshot import snapshot
+from engine.cli.streams import print_json, printing, settle_streams
+from engine.cli.usage import UnreadableCommand, usage_error
+from engine.cli.why import why
+from engine.errors import CohortSyncError, ExitStatus, IncompleteError
+
+app = typer.Typer(
+    name="cohortsync",
+    help="Push large exports of user ids into MoEngage cohorts, and account for every one.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    cls=Group,
+)
+for command in (
+    *(push, resume, mirror, plan, apply, rollback, why),
+    *(runs, show, rejects, check, emulator, demo),
+):
+    app.command(cls=Command)(command)
+app.add_typer(snapshot, name="snapshot")
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        with printing():
+            sys.stdout.write(f"cohortsync {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _before_any_command(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_tell_version, help="Print the version."),
+    ] = False,
+) -> None:
+    del version
+
+
+def main() -> NoReturn:
+    """Run the command line; every error a user can cause becomes one line and an exit status."""
+    # numpy's BLAS starts a thread a core as it is imported, and nothing here multiplies matrices.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Arrow's own allocator takes 1 GB of address space at once; a run does not use it either.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    settle_streams()
+    record_libraries()
+    signals.leave_at_once()
+    arguments = sys.argv[1:] or ["--help"]
+    try:
+        with printing() if "--help" in arguments else nullcontext():
+            refuse_narrow_address_space()
+            status = app(args=arguments, prog_name="cohortsync", standalone_mode=False)
+    except CohortSyncError as error:
+        if error.exit_status is ExitStatus.UNBALANCED:
+            tell_traceback(error)
+        fail(error)
+    except UnreadableCommand as error:
+        fail(usage_error(error))
+    except Exception as error:
+        if lack := lack_of_memory(error):
+            fail(lack)
+        tell_traceback(error)
+        bug = CohortSyncError("this is a bug in cohortsync; please report what stands above")
+        bug.exit_status = ExitStatus.UNBALANCED
+        fail(bug)
+    finally:
+        _flush()
+    sys.exit(status)
+
+
+def _flush() -> None:
+    """Write what stdout still holds; how the command ended stands, read or not."""
+    try:
+        with printing():
+            pass
+    except IncompleteError as error:
+        tell_error(error)
+
+
+def fail(error: CohortSyncError) -> NoReturn:
+    """Show an error on stderr, as a document on stdout too where one was asked for, and exit."""
+    tell_error(error)
+    if "--json" in sys.argv:
+        document = {
+            "run": error.run,
+            "status": "failed",
+            "exit_status": int(error.exit_status),
+            "reason": error.message,
+            "hint": error.hint,
+            "schema_version": 1,
+        }
+        print_json(document)
+    sys.exit(error.exit_status)
