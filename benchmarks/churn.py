@@ -43,8 +43,8 @@ def send(uids: int) -> Night:
     """Deliver so many uids in virtual time."""
     dice = random.Random(1)
     api = Api(CEILING, every_limiter(CEILING, phase=7.0), jittered(dice, 0.02))
-    sitting = simulate(Scenario(uids=uids, pacing=CEILING), api)
-    return Night(uids, sitting.sends.count, sitting.seconds)
+    execution = simulate(Scenario(uids=uids, pacing=CEILING), api)
+    return Night(uids, execution.sends.count, execution.seconds)
 
 
 def main() -> None:

@@ -131,22 +131,28 @@ def fold(folder: Path, memory: int) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    from engine.model.cohort import Leg
-    from engine.snapshot.fold import FATES
+    from engine.model.cohort import Operation
+    from engine.snapshot.fold import RANGE_OUTCOMES
     from engine.snapshot.fold import fold as fold_plan
     from engine.snapshot.records import Census, Snapshot
-    from engine.storage.paths import leg_path
+    from engine.storage.paths import operation_path
     from engine.storage.settings import PlanningSettings
 
-    legs = {leg: leg_path(folder, leg) for leg in (Leg.ADD, Leg.REMOVE)}
+    operations = {
+        operation: operation_path(folder, operation)
+        for operation in (Operation.ADD, Operation.REMOVE)
+    }
     rows = [
-        (leg.value, 0, parquet.read_metadata(path).num_rows, True) for leg, path in legs.items()
+        (operation.value, 0, parquet.read_metadata(path).num_rows, True)
+        for operation, path in operations.items()
     ]
-    fates = pa.table(dict(zip(FATES.names, zip(*rows, strict=True), strict=True)), schema=FATES)
+    range_outcomes = pa.table(
+        dict(zip(RANGE_OUTCOMES.names, zip(*rows, strict=True), strict=True)), schema=RANGE_OUTCOMES
+    )
     fold_plan(
         Snapshot(folder / "known.parquet", Census(), b""),
-        {leg: {0: path} for leg, path in legs.items()},
-        fates,
+        {operation: {0: path} for operation, path in operations.items()},
+        range_outcomes,
         run=2,
         recent_runs=[2],
         target=folder / "next.parquet",

@@ -12,7 +12,7 @@ from engine.cli.summary import document_of, print_result, tell_end
 from engine.cli.view import make_view
 from engine.config.loading import Config
 from engine.errors import CohortSyncError, ExitStatus
-from engine.ledger.place import is_held, sole_writer
+from engine.ledger.state_folder import is_held, sole_writer
 from engine.report.accounts import SCHEMA_VERSION
 from engine.report.history import UnfinishedRun
 from engine.runs.push import PushRequest

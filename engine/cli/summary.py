@@ -127,10 +127,10 @@ def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
             f"resend    {plan['resend_requests']:,} of the requests add {plan['resend']:,} members "
             f"once more; at that rate, all have been after {plan['resend_nights']:,} nights"
         )
-    for leg, uids in plan["sample"].items():
+    for operation, uids in plan["sample"].items():
         if uids:
-            more = ", …" if plan[leg] > len(uids) else ""
-            yield f"{leg:<9} {', '.join(uids)}{more}"
+            more = ", …" if plan[operation] > len(uids) else ""
+            yield f"{operation:<9} {', '.join(uids)}{more}"
     yield from _lift_lines(plan["allowed"])
     for told in plan["guards"]:
         yield f"guard     {told['guard']:<10} {told['verdict']:<7} {told['sentence']}"

@@ -19,7 +19,7 @@ from engine.config.toml_settings import Tables
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.errors import ConfigError
-from engine.ledger.place import Place
+from engine.ledger.state_folder import WorkspaceFolder
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import NO_API_KEY, ApiKey, Workspace, is_workspace_id
 from engine.pacing import PacingSettings
@@ -63,9 +63,9 @@ class Config:
     guards: "GuardSettings" = field(default_factory=lambda: _default_guards())
 
     @property
-    def place(self) -> Place:
+    def place(self) -> WorkspaceFolder:
         """Where the workspace's ledger stands, or is to stand."""
-        return Place.of(self.state_dir, self.workspace.endpoint, self.workspace.id)
+        return WorkspaceFolder.of(self.state_dir, self.workspace.endpoint, self.workspace.id)
 
 
 def _default_guards() -> "GuardSettings":

@@ -36,7 +36,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A batch is done with, for this sitting."""
+    """A batch is done with, for this execution."""
 
     batch: int
     state: BatchState

@@ -24,7 +24,7 @@ class Intake:
         self._unregistered: list[Registration] = []
 
     def works_of(self, batch: Batch) -> Iterator[Work]:
-        """Yield what is to be done for a batch: all of it, or what an earlier sitting left open."""
+        """Yield what is to be done for a batch: all of it, or what an earlier execution left open."""
         if batch.number is None:
             work = Work(self._next_number, batch, 0, batch.uid_count, batch.payload)
             self._next_number += 1
@@ -68,7 +68,7 @@ class Intake:
         """Hear of a payload of `size` bytes that the API took."""
         self._largest_accepted = max(self._largest_accepted, size)
 
-    def is_whim(self, work: Work) -> bool:
+    def is_size_independent(self, work: Work) -> bool:
         """Say whether a 413 for a single uid is not about its size: as much was accepted before."""
         return work.uid_count == 1 and len(work.payload) <= self._largest_accepted
 

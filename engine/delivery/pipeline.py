@@ -32,7 +32,7 @@ from engine.delivery.outcome import (
     may_have_been_applied,
     reason_of,
 )
-from engine.delivery.ports import Ledger, Reader, Transport
+from engine.delivery.ports import Reader, SendLog, Transport
 from engine.delivery.retry import RetrySettings, decide
 from engine.delivery.settings import DeliverySettings
 from engine.delivery.stop import Stop
@@ -40,11 +40,11 @@ from engine.delivery.transport import Exchange
 from engine.delivery.work import Work
 from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.records import (
+    AttemptResult,
     Division,
     OpenBatch,
     RunState,
     Settlement,
-    Verdict,
 )
 from engine.model.status import BatchState
 from engine.pacing import Cause, Pacer, Turn
@@ -80,7 +80,7 @@ class Delivery:
         *,
         transport: Transport,
         pacer: Pacer,
-        ledger: Ledger,
+        ledger: SendLog,
         clock: Clock,
         settings: DeliverySettings,
         retry: RetrySettings,
@@ -314,8 +314,10 @@ class Delivery:
         gone = self._outage.judge(exchange, began, now)
         if gone is not None and self._stop is None:
             self.stop(Stop(gone.exit_status, gone.reason, gone.hint))
-        is_whim = isinstance(outcome, TooLarge) and self._intake.is_whim(work)
-        if is_whim or isinstance(outcome, NotSent | Unconfirmed):
+        is_size_independent = isinstance(outcome, TooLarge) and self._intake.is_size_independent(
+            work
+        )
+        if is_size_independent or isinstance(outcome, NotSent | Unconfirmed):
             work.failures += 1
         decision = decide(
             outcome,
@@ -323,14 +325,14 @@ class Delivery:
             failures=max(work.failures, 1),
             jitter=self._jitter(),
             settings=self._retry,
-            is_whim=is_whim,
+            is_size_independent=is_size_independent,
         )
         if isinstance(outcome, Rejected):
             decision = self._isolation.judge(outcome, decision, is_news=not work.root.were_rejected)
         change, halves = self._change(work, exchange, decision)
         suspect = self._suspect_of(work, change, outcome)
         if flight.is_intended:
-            verdict = Verdict(
+            verdict = AttemptResult(
                 outcome=kind_of(outcome),
                 may_have_been_applied=may_have_been_applied(outcome),
                 sent=None if isinstance(outcome, NotSent) else flight.sent,

@@ -5,16 +5,16 @@ from typing import Protocol
 
 from engine.delivery.transport import Exchange, TakeTurn
 from engine.ledger.records import (
+    AttemptResult,
     Division,
     Registration,
     RunState,
     Settlement,
-    Verdict,
 )
 from engine.payload.batch import Batch
 
 
-class Ledger(Protocol):
+class SendLog(Protocol):
     """What a delivery asks of the record; each call is durable when it returns."""
 
     async def intend(
@@ -35,7 +35,7 @@ class Ledger(Protocol):
         state: RunState,
         number: int,
         attempt: int,
-        verdict: Verdict,
+        verdict: AttemptResult,
         change: Settlement | Division | None,
     ) -> None:
         """Enter how an attempt ended, and what becomes of its batch."""

@@ -28,7 +28,7 @@ class RetrySettings:
     """How often, how fast and how long failed requests are tried again."""
 
     max_attempts: Annotated[int, Ge(1), Le(1_000_000)] = 10
-    """Failed attempts of one batch in one sitting; after that it is left unconfirmed."""
+    """Failed attempts of one batch in one execution; after that it is left unconfirmed."""
     backoff_seconds: Annotated[float, Ge(0.001), Le(86_400)] = 1.0
     """The longest wait before the second attempt; it doubles with each further one."""
     backoff_cap_seconds: Annotated[float, Ge(0.001), Le(86_400)] = 60.0
@@ -58,12 +58,12 @@ def decide(
     failures: int,
     jitter: float,
     settings: RetrySettings,
-    is_whim: bool = False,
+    is_size_independent: bool = False,
 ) -> Decision:
-    """Say what becomes of a batch of `uid_count` uids after `failures` failures in this sitting.
+    """Say what becomes of a batch of `uid_count` uids after `failures` failures in this execution.
 
     `failures` counts this outcome too, if it is one. Throttled attempts are never failures: the
-    gate, not the batch, waits them out. `is_whim` says that a 413 can't be about the size, so that
+    gate, not the batch, waits them out. `is_size_independent` says that a 413 can't be about the size, so that
     no uid is written off for a single one.
     """
     match outcome:
@@ -77,7 +77,7 @@ def decide(
             if failures >= settings.max_attempts:
                 return Settle(BatchState.UNCONFIRMED, reason)
             return RetryAfter(backoff(failures, jitter, settings))
-        case TooLarge() if is_whim and failures < settings.max_attempts:
+        case TooLarge() if is_size_independent and failures < settings.max_attempts:
             return RetryAfter(backoff(failures, jitter, settings))
         case Rejected(reason) | TooLarge(reason):
             return Settle(BatchState.REJECTED, reason) if uid_count == 1 else Split()

@@ -16,7 +16,7 @@ from engine.delivery.events import Observer, Waiting
 from engine.delivery.pipeline import Delivery
 from engine.delivery.read_ahead import ReadAhead
 from engine.delivery.stop import Stop
-from engine.delivery.transport import Transport
+from engine.delivery.transport import HttpTransport
 from engine.errors import ExitStatus, IncompleteError
 from engine.ledger.records import OpenBatch, RunState
 from engine.ledger.sqlite.ledger import Ledger
@@ -147,7 +147,7 @@ class Sender:
         ledger: Ledger,
         clock: Clock,
         pacer: Pacer,
-        transport: Transport,
+        transport: HttpTransport,
         observe: Observer,
         switch: StopSwitch,
     ) -> None:
@@ -166,7 +166,7 @@ class Sender:
     ) -> AsyncIterator[Self]:
         """Go on inside the window that earlier processes have left, over one pool."""
         pacer = await resumed_pacer(config.pacing, ledger, clock)
-        async with Transport(config.workspace, config.delivery, clock) as transport:
+        async with HttpTransport(config.workspace, config.delivery, clock) as transport:
             yield cls(config, ledger, clock, pacer, transport, observe, switch)
 
     async def deliver(

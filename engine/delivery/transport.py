@@ -59,7 +59,7 @@ class _Request:
         self._deadline.reschedule(loop.time() + self._timeout_seconds)
 
 
-class Transport:
+class HttpTransport:
     """A pool of connections to one endpoint, for one workspace; an async context manager."""
 
     def __init__(self, workspace: Workspace, settings: DeliverySettings, clock: Clock) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engine.ledger.records import Division, OpenBatch, Part, Registration, RejectedUid
+from engine.ledger.records import BatchPart, Division, OpenBatch, Registration, RejectedUid
 from engine.payload.batch import Batch
 from engine.payload.envelope import Envelope
 
@@ -21,9 +21,9 @@ class Work:
     isolated: bool = False
     """Whether it is part of a search for rejected uids."""
     attempts: int = 0
-    """Requests so far, those of earlier sittings included."""
+    """Requests so far, those of earlier executions included."""
     failures: int = 0
-    """Failures in this sitting."""
+    """Failures in this execution."""
 
     @property
     def registration(self) -> Registration:
@@ -31,7 +31,7 @@ class Work:
         root = self.root
         return Registration(
             number=self.number,
-            leg=root.leg,
+            operation=root.operation,
             first_uid=root.first_uid,
             uid_count=root.uid_count,
             blank=root.blank,
@@ -62,14 +62,14 @@ def divide(
         _part(work, next_number + 1, middle, uids[middle:], isolated=isolated),
     )
     first, second = (
-        Part(half.number, work.root.first_uid + half.offset, half.uid_count, len(half.payload))
+        BatchPart(half.number, work.root.first_uid + half.offset, half.uid_count, len(half.payload))
         for half in halves
     )
     return halves, Division((first, second), isolated, reason)
 
 
 def reopen(batch: Batch, left: OpenBatch) -> Work:
-    """Return the work that an earlier sitting left open of a batch, which is cut again."""
+    """Return the work that an earlier execution left open of a batch, which is cut again."""
     offset = left.first_uid - batch.first_uid
     whole = left.uid_count == batch.uid_count
     uids = Envelope.uids_of(batch.payload)[offset : offset + left.uid_count]

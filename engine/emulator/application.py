@@ -40,7 +40,7 @@ from engine.emulator.cohorts import Cohorts
 from engine.emulator.counts import Counts
 from engine.emulator.faults import Fault, FaultKind, Faults
 from engine.emulator.journal import Journal
-from engine.emulator.limiters import Limiter, RetryAfter, Verdict, limiter
+from engine.emulator.limiters import Limiter, LimiterDecision, RetryAfter, limiter
 from engine.emulator.payload import Payload, read_payload
 from engine.emulator.settings import EmulatorSettings
 from engine.emulator.wire import read_body, reset, respond, truncate
@@ -264,7 +264,7 @@ class Emulator:
     def _request_id(self) -> str:
         return "".join(self._names.choices(_ALPHANUMERIC, k=8))
 
-    def _rate_headers(self, verdict: Verdict) -> dict[str, str]:
+    def _rate_headers(self, verdict: LimiterDecision) -> dict[str, str]:
         limits = self.settings.limits
         if not limits.rate_headers:
             return {}

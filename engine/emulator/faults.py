@@ -115,7 +115,7 @@ class FaultSettings:
             raise EmulatorError(f"the shares of all faults add up to {total:g}, more than 1")
 
 
-class Turn(NamedTuple):
+class FaultTurn(NamedTuple):
     """What was drawn for one request as it arrived."""
 
     jitter: float
@@ -131,12 +131,12 @@ class Faults:
         self._random = random.Random(settings.seed)
         self._arrived = 0
 
-    def next(self) -> Turn:
+    def next(self) -> FaultTurn:
         """Draw for the next request; every request takes the same number of draws."""
         self._arrived += 1
         jitter, chance, applied = (self._random.random() for _ in range(3))
         fault = self._planned(self._arrived) or self._drawn(chance, applied)
-        return Turn(jitter * self._settings.jitter_ms / 1000, fault)
+        return FaultTurn(jitter * self._settings.jitter_ms / 1000, fault)
 
     def _planned(self, number: int) -> Fault | None:
         for planned in self._settings.plan:

@@ -69,7 +69,7 @@ class LimitSettings:
             raise EmulatorError("the burst must be at least 1 request")
 
 
-class Verdict(NamedTuple):
+class LimiterDecision(NamedTuple):
     """What a limiter says of one request."""
 
     admitted: bool
@@ -82,7 +82,7 @@ class Verdict(NamedTuple):
 class Limiter(Protocol):
     """A rate limit of one workspace."""
 
-    def arrive(self, now: float) -> Verdict:
+    def arrive(self, now: float) -> LimiterDecision:
         """Judge the request that arrives at `now` and remember it."""
 
 
@@ -92,10 +92,10 @@ class Unlimited:
     def __init__(self, settings: LimitSettings) -> None:
         self._requests = settings.requests
 
-    def arrive(self, now: float) -> Verdict:
+    def arrive(self, now: float) -> LimiterDecision:
         """Admit; the remainder shown is a whole window's."""
         del now
-        return Verdict(admitted=True, remaining=self._requests, wait=0.0)
+        return LimiterDecision(admitted=True, remaining=self._requests, wait=0.0)
 
 
 class FixedWindow:
@@ -108,7 +108,7 @@ class FixedWindow:
         self._current = -math.inf
         self._used = 0
 
-    def arrive(self, now: float) -> Verdict:
+    def arrive(self, now: float) -> LimiterDecision:
         """Admit while this window has room; refused requests change nothing, counted or not."""
         index = math.floor((now - self._phase) / self._window)
         if index != self._current:
@@ -117,7 +117,7 @@ class FixedWindow:
         self._used += admitted
         remaining = self._requests - self._used
         end = self._phase + (index + 1) * self._window
-        return Verdict(admitted, remaining, 0.0 if remaining else end - now)
+        return LimiterDecision(admitted, remaining, 0.0 if remaining else end - now)
 
 
 class SlidingWindow:
@@ -129,7 +129,7 @@ class SlidingWindow:
         self._requests = settings.requests
         self._times: deque[float] = deque(maxlen=settings.requests)
 
-    def arrive(self, now: float) -> Verdict:
+    def arrive(self, now: float) -> LimiterDecision:
         """Admit when the `requests`-th counted one before lies a window back or more."""
         times = self._times
         while times and now - times[0] >= self._window:
@@ -139,7 +139,7 @@ class SlidingWindow:
             times.append(now)  # a full deque drops its oldest: only the last `requests` matter
         remaining = self._requests - len(times)
         wait = 0.0 if remaining else times[0] + self._window - now
-        return Verdict(admitted, remaining, wait)
+        return LimiterDecision(admitted, remaining, wait)
 
 
 class TokenBucket:
@@ -152,7 +152,7 @@ class TokenBucket:
         self._tokens = self._burst
         self._seen = -math.inf
 
-    def arrive(self, now: float) -> Verdict:
+    def arrive(self, now: float) -> LimiterDecision:
         """Admit for one token; a refused request that counts takes the fraction that is there."""
         gained = (now - self._seen) * self._rate
         self._tokens = min(self._burst, self._tokens + gained)
@@ -163,7 +163,7 @@ class TokenBucket:
         elif self._count_throttled:
             self._tokens = 0.0
         wait = max(0.0, (1 - self._tokens) / self._rate)
-        return Verdict(admitted, int(self._tokens), wait)
+        return LimiterDecision(admitted, int(self._tokens), wait)
 
 
 class GenericCellRate:
@@ -175,7 +175,7 @@ class GenericCellRate:
         self._count_throttled = settings.count_throttled
         self._due = -math.inf
 
-    def arrive(self, now: float) -> Verdict:
+    def arrive(self, now: float) -> LimiterDecision:
         """Admit what is early by no more than the burst; a refused one that counts uses it up."""
         due = max(self._due, now)
         admitted = due - now <= self._tolerance
@@ -186,7 +186,7 @@ class GenericCellRate:
         self._due = due
         early = due - now - self._tolerance
         remaining = 0 if early > 0 else int(-early / self._spacing) + 1
-        return Verdict(admitted, remaining, max(0.0, early))
+        return LimiterDecision(admitted, remaining, max(0.0, early))
 
 
 _MODELS: dict[LimiterModel, Callable[[LimitSettings], Limiter]] = {

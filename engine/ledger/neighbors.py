@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from engine.ledger.place import is_still, this_process, words_for
+from engine.ledger.state_folder import is_still, this_process, words_for
 
 _DIGEST_CHARACTERS = 32
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from engine.clock import Stamp
-from engine.model.cohort import Action, Cohort, Leg
+from engine.model.cohort import Action, Cohort, Operation
 from engine.model.status import BatchState
 
 if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
@@ -31,7 +31,7 @@ FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class RunCommand:
     """How a run was asked for, so that it can be resumed by its name alone."""
 
     exports: Sequence[str]
@@ -41,7 +41,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class SittingSettings:
+class ExecutionSettings:
     """The limits that one process works under."""
 
     requests: int
@@ -50,7 +50,7 @@ class SittingSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class BatchPart:
     """One half of a batch that is split."""
 
     number: int
@@ -64,7 +64,7 @@ class Registration:
     """A batch as cut from the export, entered before its first attempt."""
 
     number: int
-    leg: Leg
+    operation: Operation
     first_uid: int
     uid_count: int
     blank: int
@@ -79,7 +79,7 @@ class Registration:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AttemptResult:
     """How an attempt ended."""
 
     outcome: str
@@ -108,7 +108,7 @@ class RejectedUid:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """A batch is done with: accepted, rejected, or left open for a later sitting."""
+    """A batch is done with: accepted, rejected, or left open for a later execution."""
 
     state: BatchState
     reason: str | None = None
@@ -119,7 +119,7 @@ class Settlement:
 class Division:
     """A batch is replaced by its halves."""
 
-    parts: tuple[Part, Part]
+    parts: tuple[BatchPart, BatchPart]
     isolated: bool
     """Whether the halves are part of a search for rejected uids."""
     reason: str
@@ -127,7 +127,7 @@ class Division:
 
 @dataclass(frozen=True, slots=True)
 class OpenBatch:
-    """A batch that an earlier sitting left neither accepted nor rejected."""
+    """A batch that an earlier execution left neither accepted nor rejected."""
 
     number: int
     first_uid: int
@@ -142,7 +142,7 @@ class RunState:
 
     run: int
     name: str
-    sitting: int
+    execution: int
     is_resumed: bool
     next_batch: int
     """The number of the next batch to be registered."""

@@ -25,8 +25,8 @@ class Action(StrEnum):
         return f"{self.value}_members"
 
 
-class Leg(StrEnum):
-    """A part of a run that does one thing: a push has one leg, a mirror up to three."""
+class Operation(StrEnum):
+    """A part of a run that does one thing: a push has one operation, a mirror up to three."""
 
     ADD = "add"
     REMOVE = "remove"
@@ -36,7 +36,7 @@ class Leg(StrEnum):
     @property
     def action(self) -> Action:
         """What it asks of the API."""
-        return Action.REMOVE if self is Leg.REMOVE else Action.ADD
+        return Action.REMOVE if self is Operation.REMOVE else Action.ADD
 
 
 def check_id(cohort_id: str) -> None:

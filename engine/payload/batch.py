@@ -16,14 +16,14 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from engine.errors import ExportChangedError, UsageError
-from engine.model.cohort import Leg
+from engine.model.cohort import Operation
 from engine.payload.envelope import Envelope
 from engine.payload.member_json import (
     BETWEEN_UIDS,
     MEMBER_BYTES,
     MEMBER_END,
     MEMBER_START,
-    Part,
+    UidSlice,
     digest_of,
     encoded,
 )
@@ -39,7 +39,7 @@ class PackingSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class SourceSpan:
     """Uids of one batch that stand in one file, in order."""
 
     file: str
@@ -89,15 +89,15 @@ class Batch:
     """Its number in the ledger, if that knows it already."""
     envelope: Envelope
     """What its payload is made of besides its uids."""
-    leg: Leg
+    operation: Operation
     first_uid: int
-    """The place of its first uid in its leg, from 0."""
+    """The place of its first uid in its operation, from 0."""
     uid_count: int
     payload: bytes
     """Over the limit only where it holds a single uid that can never fit."""
     digest: bytes
     """SHA-256 of its uids: their byte lengths as little-endian int32, then their bytes."""
-    stretches: tuple[Stretch, ...]
+    stretches: tuple[SourceSpan, ...]
     skipped: tuple[SkippedRows, ...]
     """Blank and invalid records since the batch before; the last batch has those at the end too."""
     records_through: int
@@ -136,7 +136,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class KnownBatch:
-    """What the ledger holds of a batch from an earlier sitting."""
+    """What the ledger holds of a batch from an earlier execution."""
 
     number: int
     uid_count: int
@@ -173,7 +173,7 @@ class _BlockCursor:
         start = int(self._ends[self.taken - 1]) if self.taken else 0
         return int(self._ends[self.taken + count - 1]) - start
 
-    def take(self, count: int) -> tuple[Part, Stretch, Sequence[Skipped]]:
+    def take(self, count: int) -> tuple[UidSlice, SourceSpan, Sequence[Skipped]]:
         """Return the next `count` uids, where they stand, and the skipped runs before each."""
         start, end = self.taken, self.taken + count
         self.taken = end
@@ -182,13 +182,13 @@ class _BlockCursor:
             (int(self._uids_before[k]) - start, self.block.skipped[k].count)
             for k in range(first, last)
         )
-        stretch = Stretch(
+        stretch = SourceSpan(
             self.block.file,
             count,
             self.block.first_record + start + int(self._skipped_before[first]),
             gaps,
         )
-        part = Part(self.block.uids.slice(start, count), self._encoded.slice(start, count))
+        part = UidSlice(self.block.uids.slice(start, count), self._encoded.slice(start, count))
         return part, stretch, self.block.skipped[first:last]
 
     def rest(self) -> Sequence[Skipped]:
@@ -226,19 +226,19 @@ class Cutter:
         payload_bytes: int,
         known: Sequence[KnownBatch] = (),
         *,
-        leg: Leg | None = None,
+        operation: Operation | None = None,
         first_uid: int = 0,
         limit: Limit | None = None,
         were_rejected: bool = False,
     ) -> None:
-        """Count the uids of `leg`, by default the envelope's action, from `first_uid`.
+        """Count the uids of `operation`, by default the envelope's action, from `first_uid`.
 
         `limit` is shared with others that cut for the same API.
 
         Raises `UsageError` if not even one short uid fits beside the envelope.
         """
         self._envelope = envelope
-        self._leg = leg or Leg(envelope.action)
+        self._operation = operation or Operation(envelope.action)
         self._known = known
         if payload_bytes < len(envelope) + MEMBER_BYTES:
             raise UsageError(
@@ -249,8 +249,8 @@ class Cutter:
         self.limit = limit or Limit(payload_bytes, payload_bytes)
         self._were_rejected = were_rejected
         # The members come last in a payload.
-        self._parts: list[Part] = []
-        self._stretches: list[Stretch] = []
+        self._parts: list[UidSlice] = []
+        self._stretches: list[SourceSpan] = []
         self._skipped: list[SkippedRows] = []
         self._held: list[SkippedRows] = []
         self._first_uid = first_uid
@@ -350,7 +350,7 @@ class Cutter:
         batch = Batch(
             number=known.number if known else None,
             envelope=self._envelope,
-            leg=self._leg,
+            operation=self._operation,
             first_uid=self._first_uid,
             uid_count=self._uid_count,
             payload=self._payload(),

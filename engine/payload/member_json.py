@@ -35,7 +35,7 @@ def encoded(uids: pa.StringArray) -> pa.StringArray:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class UidSlice:
     """Uids that follow each other in one block, as they are and as a payload holds them."""
 
     uids: pa.StringArray
@@ -51,7 +51,7 @@ class Part:
         return joined
 
 
-def digest_of(parts: Sequence[Part]) -> bytes:
+def digest_of(parts: Sequence[UidSlice]) -> bytes:
     """Return the SHA-256 of uids: their byte lengths as little-endian int32, then their bytes."""
     spans = [buffers(part.uids) for part in parts]
     digest = hashlib.sha256()

@@ -13,24 +13,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.model.cohort import Leg
+from engine.model.cohort import Operation
 from engine.snapshot.records import (
     UNKNOWN,
     Comparison,
+    HeldChanges,
     Member,
-    PlannedLeg,
+    PlannedOperation,
     Snapshot,
     Staged,
     UidState,
-    Waiting,
 )
 from engine.storage.capacity import affordable, shares_for
 from engine.storage.duckdb_session import Interruption, Session, open_session
-from engine.storage.paths import leg_path
+from engine.storage.paths import operation_path
 from engine.storage.settings import PlanningSettings
 from engine.storage.uid_parquet import UidWriter, open_writer, read_batches, write_batches
 
-LEG = pa.schema(
+OPERATION = pa.schema(
     [
         pa.field("uid", pa.binary(), nullable=False),
         pa.field("was", pa.uint8(), nullable=False),
@@ -51,7 +51,7 @@ time to try again."""
 
 _DOUBTFUL = pa.array([int(state) for state in UNKNOWN], pa.uint8())
 _KINDS = ("plain", "suspect", "held", "known")
-"""The parts of a leg, in the order in which they stand in its file."""
+"""The parts of an operation, in the order in which they stand in its file."""
 
 # The export's rows are grouped before the join: one uid a million times over would else meet itself
 # in the join's table. A rejection is past once the snapshot knows of a later change.
@@ -106,10 +106,10 @@ def compare(
     recent_runs: Sequence[int] = (),
     rejections: pa.Table | None = None,
     resend: Resend | None = None,
-    waiting: Waiting = Waiting(),
+    waiting: HeldChanges = HeldChanges(),
     interruption: Interruption | None = None,
 ) -> Comparison:
-    """Write the legs `adds.parquet`, `removes.parquet` and `resends.parquet` into `folder`.
+    """Write the operations `adds.parquet`, `removes.parquet` and `resends.parquet` into `folder`.
 
     Their schema is `LEG`; uids that are known to be rejected stand behind the others. `recent_runs`
     are those whose requests the far side may not have applied yet; a change that reverses one of
@@ -122,8 +122,8 @@ def compare(
         session.put("recent", recent)
         session.put("rejections", REJECTIONS.empty_table() if rejections is None else rejections)
         with ExitStack() as files:
-            to_add = _LegWriter(leg_path(folder, Leg.ADD), files)
-            to_remove = _LegWriter(leg_path(folder, Leg.REMOVE), files)
+            to_add = _OperationWriter(operation_path(folder, Operation.ADD), files)
+            to_remove = _OperationWriter(operation_path(folder, Operation.REMOVE), files)
             differing = lost = 0
             for rows in _different(session, staged, base, settings, waiting):
                 differing += pc.sum(rows["n"]).as_py() or 0
@@ -144,13 +144,13 @@ def compare(
     return Comparison(adds, removes, unchanged, duplicate, resent, through)
 
 
-class _LegWriter:
-    """Writes one leg as its rows come: the plain ones at once, the others when all are known."""
+class _OperationWriter:
+    """Writes one operation as its rows come: the plain ones at once, the others when all are known."""
 
     def __init__(self, path: Path, files: ExitStack) -> None:
         """Write to `path`, which has its name once `files` is closed."""
         self._path = path
-        self._plain = files.enter_context(open_writer(path, LEG))
+        self._plain = files.enter_context(open_writer(path, OPERATION))
         self._asides = files.enter_context(ExitStack())
         self._aside: dict[str, UidWriter] = {}
         self.counts = dict.fromkeys(_KINDS, 0)
@@ -161,7 +161,7 @@ class _LegWriter:
         kinds = rows["kind"].to_numpy()
         for place in np.unique(kinds):
             kind = _KINDS[place]
-            chosen = rows.filter(pa.array(kinds == place)).select(LEG.names).cast(LEG)
+            chosen = rows.filter(pa.array(kinds == place)).select(OPERATION.names).cast(OPERATION)
             self._writer(kind).write(chosen)
             self.counts[kind] += len(chosen)
             if kind != "known":
@@ -171,24 +171,24 @@ class _LegWriter:
         if kind == "plain":
             return self._plain
         if kind not in self._aside:
-            writer = open_writer(self._aside_path(kind), LEG)
+            writer = open_writer(self._aside_path(kind), OPERATION)
             self._aside[kind] = self._asides.enter_context(writer)
         return self._aside[kind]
 
     def _aside_path(self, kind: str) -> Path:
         return self._path.with_name(f"{self._path.stem}-{kind}.parquet")
 
-    def finish(self) -> PlannedLeg:
-        """Put the others behind the plain ones, and say what the leg came to."""
+    def finish(self) -> PlannedOperation:
+        """Put the others behind the plain ones, and say what the operation came to."""
         self._asides.close()
         for kind in _KINDS:
             if kind in self._aside:
-                for rows in read_batches(self._aside_path(kind), LEG.names):
-                    self._plain.write(rows.cast(LEG))
+                for rows in read_batches(self._aside_path(kind), OPERATION.names):
+                    self._plain.write(rows.cast(OPERATION))
                 self._aside_path(kind).unlink()
         counts = self.counts
         plain, suspect, held, known = (counts[kind] for kind in _KINDS)
-        return PlannedLeg(self._path, plain, suspect, held, known, self._doubtful)
+        return PlannedOperation(self._path, plain, suspect, held, known, self._doubtful)
 
 
 def _different(
@@ -196,7 +196,7 @@ def _different(
     staged: Staged,
     base: Snapshot | None,
     settings: PlanningSettings,
-    waiting: Waiting,
+    waiting: HeldChanges,
 ) -> Iterator[pa.RecordBatch]:
     """Yield what differs: uid, was, was_run, its rows `n`, whether it is wanted, and its kind."""
     census, size = (base.census.total, base.path.stat().st_size) if base else (0, 0)
@@ -216,23 +216,24 @@ def _resend(
     base: Snapshot | None,
     folder: Path,
     resend: Resend | None,
-) -> tuple[PlannedLeg, Member | None]:
-    """Write the leg of what is sent again; return it, and the member that the round has come to."""
-    path = leg_path(folder, Leg.RESEND)
+) -> tuple[PlannedOperation, Member | None]:
+    """Write the operation of what is sent again; return it, and the member that the round has come to."""
+    path = operation_path(folder, Operation.RESEND)
     if base is None or resend is None:
-        write_batches(path, LEG, [])
-        return PlannedLeg(path), None
+        write_batches(path, OPERATION, [])
+        return PlannedOperation(path), None
     query = _RESENT.format(
-        base=session.table(base.path), removes=session.table(leg_path(folder, Leg.REMOVE))
+        base=session.table(base.path),
+        removes=session.table(operation_path(folder, Operation.REMOVE)),
     )
     # A round that ended exactly with the last member leaves none behind it: the next one begins.
     for after in dict.fromkeys((resend.after or _NEWEST, _NEWEST)):
         count, last = 0, None
-        with open_writer(path, LEG) as writer:
+        with open_writer(path, OPERATION) as writer:
             for rows in session.rows(query, [after.run, after.uid, resend.most]):
-                writer.write(rows.cast(LEG))
+                writer.write(rows.cast(OPERATION))
                 count += len(rows)
                 last = Member(rows["was_run"][-1].as_py(), rows["uid"][-1].as_py())
         if count:
             break
-    return PlannedLeg(path, count), last if count == resend.most else None
+    return PlannedOperation(path, count), last if count == resend.most else None

@@ -8,7 +8,7 @@ import os.path
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from engine.planning.finding import Finding, passes
+from engine.planning.guard_finding import GuardFinding, passes
 from engine.source.files import SourceFile, moment
 
 _HOUR_NS = 3_600_000_000_000
@@ -17,7 +17,9 @@ _CLOCK_SKEW_NS = _HOUR_NS
 _NO_FILES = "it is not read from files"
 
 
-def judge_age(files: Sequence[SourceFile], now_utc_ns: int, most_hours: float | None) -> Finding:
+def judge_age(
+    files: Sequence[SourceFile], now_utc_ns: int, most_hours: float | None
+) -> GuardFinding:
     """Say whether any of the files is older than `most_hours`; None allows any age."""
     if most_hours is None:
         return passes("no age is set")
@@ -31,7 +33,7 @@ def judge_age(files: Sequence[SourceFile], now_utc_ns: int, most_hours: float | 
             "allowed"
         )
         if hours > most_hours:
-            return Finding(is_bad=True, sentence=sentence)
+            return GuardFinding(is_bad=True, sentence=sentence)
     if len(dated) < len(files):
         return _unknown(files, now_utc_ns, "guards.max_age_hours", is_configured=True)
     return passes(sentence)
@@ -39,7 +41,7 @@ def judge_age(files: Sequence[SourceFile], now_utc_ns: int, most_hours: float | 
 
 def judge_spread(
     files: Sequence[SourceFile], now_utc_ns: int, most_hours: float, *, is_configured: bool
-) -> Finding:
+) -> GuardFinding:
     """Say whether the files were written more than `most_hours` apart."""
     if not files:
         return passes(_NO_FILES)
@@ -57,7 +59,7 @@ def judge_spread(
                 f"{each.name} of {moment(_written(each), _written(other))}"
                 for each, other in ((oldest, newest), (newest, oldest))
             ]
-            return Finding(
+            return GuardFinding(
                 is_bad=True,
                 sentence=f"{sentence}: from {ends[0]} to {ends[1]} UTC",
                 hint=f"name only what was written last: {_newest_glob(dated, most_hours)}",
@@ -80,14 +82,14 @@ def _dated(files: Sequence[SourceFile], now_utc_ns: int) -> list[SourceFile]:
 
 def _unknown(
     files: Sequence[SourceFile], now_utc_ns: int, key: str, *, is_configured: bool
-) -> Finding:
+) -> GuardFinding:
     dated = {file.name for file in _dated(files, now_utc_ns)}
     undated = [file for file in files if file.name not in dated]
     more = f" and {len(undated) - 1:,} more" if len(undated) > 1 else ""
     is_set = f", and {key} is set" if is_configured else ""
     is_ahead = undated[0].written_utc_ns is not None
     why = f": {undated[0].name} is dated in the future" if is_ahead else ""
-    return Finding(
+    return GuardFinding(
         is_bad=is_configured,
         sentence=f"the time of writing of {undated[0].name}{more} is unknown{is_set}{why}",
         is_unknown=True,

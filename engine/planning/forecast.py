@@ -6,8 +6,8 @@ import pyarrow.compute as pc
 
 from engine.payload.envelope import Envelope
 from engine.payload.member_json import MEMBER_BYTES
-from engine.snapshot.operation_file import leg_blocks
-from engine.snapshot.records import PlannedLeg
+from engine.snapshot.operation_file import operation_blocks
+from engine.snapshot.records import PlannedOperation
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +21,14 @@ class Weight:
         return Weight(self.requests + other.requests, self.bytes + other.bytes)
 
 
-def weigh(leg: PlannedLeg, envelope: Envelope, payload_bytes: int) -> Weight:
-    """Return about what a leg takes; escapes are left out."""
-    if not leg.planned:
+def weigh(operation: PlannedOperation, envelope: Envelope, payload_bytes: int) -> Weight:
+    """Return about what an operation takes; escapes are left out."""
+    if not operation.planned:
         return Weight()
     size = sum(
         pc.sum(pc.binary_length(block.uids)).as_py() or 0
-        for block in leg_blocks(leg.path, 0, leg.planned)
+        for block in operation_blocks(operation.path, 0, operation.planned)
     )
-    members = size + leg.planned * MEMBER_BYTES
+    members = size + operation.planned * MEMBER_BYTES
     requests = max(1, -(-members // (payload_bytes - len(envelope))))
     return Weight(requests, members + requests * len(envelope))

@@ -14,7 +14,7 @@ from annotated_types import Ge, Le, Len
 
 from engine.planning.allowances import COUNTED, Allowance, Guard
 from engine.planning.file_times import judge_age, judge_spread
-from engine.planning.finding import Finding, passes
+from engine.planning.guard_finding import GuardFinding, passes
 from engine.planning.profile import Profile
 from engine.source.files import SourceFile, moment
 
@@ -109,7 +109,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class GuardResult:
     """What one guard says of a plan."""
 
     guard: Guard
@@ -127,28 +127,28 @@ class Verdict:
 
 def judge(
     facts: Facts, settings: GuardSettings, allowances: Sequence[Allowance] = ()
-) -> list[Verdict]:
+) -> list[GuardResult]:
     """Return the verdict of every guard, in their order."""
     bounds = {allowance.guard: allowance.bound for allowance in allowances}
     return [_verdict(guard, _FINDERS[guard](facts, settings), bounds) for guard in Guard]
 
 
-def _verdict(guard: Guard, found: Finding, bounds: Mapping[Guard, int | None]) -> Verdict:
+def _verdict(guard: Guard, found: GuardFinding, bounds: Mapping[Guard, int | None]) -> GuardResult:
     if not found.is_bad:
         is_unknown = found.is_unknown
-        return Verdict(guard, blocks=False, sentence=found.sentence, is_unknown=is_unknown)
+        return GuardResult(guard, blocks=False, sentence=found.sentence, is_unknown=is_unknown)
     is_given = guard in bounds and guard is not Guard.EMPTY
     sentence = found.sentence + _limit_in_effect(guard, found, bounds.get(guard))
     if is_given and found.is_within(bounds[guard]):
-        return Verdict(guard, blocks=False, sentence=sentence, is_lifted=True)
+        return GuardResult(guard, blocks=False, sentence=sentence, is_lifted=True)
     if guard is Guard.EMPTY:
-        return Verdict(guard, blocks=True, sentence=sentence)
+        return GuardResult(guard, blocks=True, sentence=sentence)
     allowance = Allowance(guard, found.count if guard in COUNTED else None)
     override = f'{allowance.flag} --reason "…"'
-    return Verdict(guard, blocks=True, sentence=sentence, override=override, hint=found.hint)
+    return GuardResult(guard, blocks=True, sentence=sentence, override=override, hint=found.hint)
 
 
-def _limit_in_effect(guard: Guard, found: Finding, bound: int | None) -> str:
+def _limit_in_effect(guard: Guard, found: GuardFinding, bound: int | None) -> str:
     """Say how many are allowed, and by what."""
     side = "at least" if found.is_too_few else "at most"
     if bound is None:
@@ -170,20 +170,20 @@ def limit_of(bound: Bound, whole: int, *, shares: bool = True) -> float:
     return min(found, default=float("inf"))
 
 
-def _changes(what: str, count: int, bound: Bound, facts: Facts, small: int) -> Finding:
+def _changes(what: str, count: int, bound: Bound, facts: Facts, small: int) -> GuardFinding:
     limit = limit_of(bound, facts.members, shares=facts.members >= small)
     share = f" ({count / facts.members:.1%})" if facts.members else ""
     of = f"{count:,} {what} of a cohort of {facts.members:,}{share}"
     if count <= limit:
         return passes(of, count)
-    return Finding(is_bad=True, sentence=of, count=count, limit=int(limit))
+    return GuardFinding(is_bad=True, sentence=of, count=count, limit=int(limit))
 
 
-def _removals(facts: Facts, settings: GuardSettings) -> Finding:
+def _removals(facts: Facts, settings: GuardSettings) -> GuardFinding:
     return _changes("removals", facts.removes, settings.max_removals, facts, settings.small_cohort)
 
 
-def _additions(facts: Facts, settings: GuardSettings) -> Finding:
+def _additions(facts: Facts, settings: GuardSettings) -> GuardFinding:
     # What a night has left over was judged when that night began, by what the cohort was then.
     count = max(0, facts.adds - facts.adds_left)
     found = _changes("additions", count, settings.max_additions, facts, settings.small_cohort)
@@ -193,35 +193,35 @@ def _additions(facts: Facts, settings: GuardSettings) -> Finding:
     return replace(found, sentence=f"{found.sentence}; {left}")
 
 
-def _size(facts: Facts, settings: GuardSettings) -> Finding:
+def _size(facts: Facts, settings: GuardSettings) -> GuardFinding:
     found = f"{facts.desired:,} uids wanted"
     if settings.expected_size is None:
         return passes(found, facts.desired)
     least, most = settings.expected_size
     is_bad = not least <= facts.desired <= most
     sentence = f"{found}, and {least:,} to {most:,} expected"
-    return Finding(is_bad, sentence, count=facts.desired, is_too_few=facts.desired < least)
+    return GuardFinding(is_bad, sentence, count=facts.desired, is_too_few=facts.desired < least)
 
 
-def _empty(facts: Facts, _: GuardSettings) -> Finding:
+def _empty(facts: Facts, _: GuardSettings) -> GuardFinding:
     if facts.desired:
         return passes("the export holds uids")
-    return Finding(is_bad=True, sentence="the export holds no uid: it would empty the cohort")
+    return GuardFinding(is_bad=True, sentence="the export holds no uid: it would empty the cohort")
 
 
-def _of_rows(what: str, count: int, bound: Bound, facts: Facts) -> Finding:
+def _of_rows(what: str, count: int, bound: Bound, facts: Facts) -> GuardFinding:
     limit = limit_of(bound, facts.rows_read)
     of = f"{count:,} {what} rows of {facts.rows_read:,}"
     if count <= limit:
         return passes(of, count)
-    return Finding(is_bad=True, sentence=of, count=count, limit=int(limit))
+    return GuardFinding(is_bad=True, sentence=of, count=count, limit=int(limit))
 
 
-def _invalid(facts: Facts, settings: GuardSettings) -> Finding:
+def _invalid(facts: Facts, settings: GuardSettings) -> GuardFinding:
     return _of_rows("invalid", facts.invalid, settings.max_invalid, facts)
 
 
-def _duplicates(facts: Facts, settings: GuardSettings) -> Finding:
+def _duplicates(facts: Facts, settings: GuardSettings) -> GuardFinding:
     return _of_rows("duplicate", facts.duplicates, settings.max_duplicates, facts)
 
 
@@ -229,33 +229,33 @@ _SHOWN_PATTERN = 80
 """Characters of a pattern that are shown."""
 
 
-def _pattern(facts: Facts, settings: GuardSettings) -> Finding:
+def _pattern(facts: Facts, settings: GuardSettings) -> GuardFinding:
     if settings.uid_pattern is None:
         return passes("no pattern is set")
     pattern = settings.uid_pattern
     shown = pattern if len(pattern) <= _SHOWN_PATTERN else f"{pattern[:_SHOWN_PATTERN]}…"
     sentence = f"{facts.misfits:,} uids do not match the pattern {shown}"
-    return Finding(facts.misfits > 0, sentence, count=facts.misfits)
+    return GuardFinding(facts.misfits > 0, sentence, count=facts.misfits)
 
 
 _CHANGED_SHAPE = 0.5
 """The share of uids that look otherwise from which on the export is taken for another one."""
 
 
-def _shape(facts: Facts, settings: GuardSettings) -> Finding:
+def _shape(facts: Facts, settings: GuardSettings) -> GuardFinding:
     if facts.last_profile is None or not settings.same_shape:
         return passes("nothing to compare the uids' looks with")
     distance = facts.profile.distance(facts.last_profile)
     if distance <= _CHANGED_SHAPE:
         return passes(f"{distance:.0%} of the uids look otherwise")
-    return Finding(
+    return GuardFinding(
         is_bad=True,
         sentence=f"{distance:.0%} of the uids look otherwise than last time: mostly "
         f"{facts.profile.usual} characters, and {facts.last_profile.usual} then",
     )
 
 
-def _older(facts: Facts, _: GuardSettings) -> Finding:
+def _older(facts: Facts, _: GuardSettings) -> GuardFinding:
     now, last = facts.exported_utc_ns, facts.last_exported_utc_ns
     if not facts.files:
         return passes("it is not read from files")
@@ -264,20 +264,22 @@ def _older(facts: Facts, _: GuardSettings) -> Finding:
     if now is None or last is None:
         which = "the export" if now is None else "the export mirrored last"
         sentence = f"the time of writing of {which} is unknown"
-        return Finding(is_bad=False, sentence=sentence, is_unknown=True)
+        return GuardFinding(is_bad=False, sentence=sentence, is_unknown=True)
     times = f"{moment(now, last)}, the one mirrored last of {moment(last, now)} UTC"
-    return Finding(now < last, f"the export is of {times}")
+    return GuardFinding(now < last, f"the export is of {times}")
 
 
-def _age(facts: Facts, settings: GuardSettings) -> Finding:
+def _age(facts: Facts, settings: GuardSettings) -> GuardFinding:
     return judge_age(facts.files, facts.now_utc_ns, settings.max_age_hours)
 
 
-def _spread(facts: Facts, settings: GuardSettings) -> Finding:
+def _spread(facts: Facts, settings: GuardSettings) -> GuardFinding:
     return spread_of(facts.files, facts.now_utc_ns, settings)
 
 
-def spread_of(files: Sequence[SourceFile], now_utc_ns: int, settings: GuardSettings) -> Finding:
+def spread_of(
+    files: Sequence[SourceFile], now_utc_ns: int, settings: GuardSettings
+) -> GuardFinding:
     """Say whether the files were written further apart than is allowed."""
     hours = settings.max_spread_hours
     is_configured = hours is not None
@@ -285,19 +287,19 @@ def spread_of(files: Sequence[SourceFile], now_utc_ns: int, settings: GuardSetti
     return judge_spread(files, now_utc_ns, most, is_configured=is_configured)
 
 
-def _name(facts: Facts, _: GuardSettings) -> Finding:
+def _name(facts: Facts, _: GuardSettings) -> GuardFinding:
     if facts.last_name is None:
         return passes("nothing was sent to it before")
     if facts.last_name == facts.name:
         return passes("the cohort is called as before")
-    return Finding(
+    return GuardFinding(
         is_bad=True,
         sentence=f"the cohort was called '{facts.last_name}' and is '{facts.name}' now: is the "
         "id right?",
     )
 
 
-_FINDERS: Mapping[Guard, Callable[[Facts, GuardSettings], Finding]] = {
+_FINDERS: Mapping[Guard, Callable[[Facts, GuardSettings], GuardFinding]] = {
     Guard.REMOVALS: _removals,
     Guard.ADDITIONS: _additions,
     Guard.SIZE: _size,

@@ -21,10 +21,10 @@ from engine.errors import (
     LockHeldError,
     UsageError,
 )
-from engine.ledger.place import holder_of, refuse_unfit, try_writing
 from engine.ledger.sqlite.access import file_size, ledger_in, refuse_emptied
 from engine.ledger.sqlite.ledger import sole_ledger
 from engine.ledger.sqlite.schema import is_older, open_for_reading
+from engine.ledger.state_folder import holder_of, refuse_unfit, try_writing
 from engine.model.cohort import Action, Cohort
 from engine.payload.batch import Cutter
 from engine.payload.envelope import Envelope
@@ -34,7 +34,7 @@ CONNECT_SECONDS = 10.0
 """How long a step waits for the network, unless `delivery.timeout_seconds` is shorter."""
 
 
-class Verdict(StrEnum):
+class FindingStatus(StrEnum):
     """How a step of the preflight ended."""
 
     OK = "ok"
@@ -48,7 +48,7 @@ class Finding:
 
     name: str
     """One of `configuration`, `credentials`, `state`, `dns`, `tcp`, `tls`, `key`."""
-    verdict: Verdict
+    verdict: FindingStatus
     detail: str
     """A line, or one for each problem of the configuration."""
     hint: str | None = None
@@ -58,7 +58,7 @@ class Finding:
 
 def exit_status(findings: Iterable[Finding]) -> ExitStatus:
     """Return the status of the first finding that failed; 0 where none did."""
-    failed = (each.exit_status for each in findings if each.verdict is Verdict.FAILED)
+    failed = (each.exit_status for each in findings if each.verdict is FindingStatus.FAILED)
     return next(failed, ExitStatus.ACCEPTED)
 
 
@@ -75,7 +75,7 @@ async def run_checks(
         yield finding
     if config is None:
         for name in ("state", "dns", "tcp", "tls", "key"):
-            yield Finding(name, Verdict.SKIPPED, "needs a configuration")
+            yield Finding(name, FindingStatus.SKIPPED, "needs a configuration")
         return
     at = config.place.folder
     ledger = check_ledger(at, check_state(config.state_dir))
@@ -85,20 +85,20 @@ async def run_checks(
     reached = True
     for name, step in (("dns", reach.resolve), ("tcp", reach.connect), ("tls", reach.shake_hands)):
         if not reached:
-            yield Finding(name, Verdict.SKIPPED, "needs the step before it")
+            yield Finding(name, FindingStatus.SKIPPED, "needs the step before it")
             continue
         finding = await _finding(name, step)
-        reached = finding.verdict is not Verdict.FAILED
+        reached = finding.verdict is not FindingStatus.FAILED
         yield finding
 
     if not live:
         untested = (
             "not tested: only sending can; --live sends one request that is invalid on purpose"
         )
-        yield Finding("key", Verdict.SKIPPED, untested)
-    elif config.workspace.api_key is None or not reached or ledger.verdict is Verdict.FAILED:
+        yield Finding("key", FindingStatus.SKIPPED, untested)
+    elif config.workspace.api_key is None or not reached or ledger.verdict is FindingStatus.FAILED:
         needed = "needs credentials, a state folder and a way to the endpoint"
-        yield Finding("key", Verdict.SKIPPED, needed)
+        yield Finding("key", FindingStatus.SKIPPED, needed)
     else:
         yield await _finding("key", lambda: _try_key(config, at, reach))
 
@@ -113,13 +113,13 @@ def check_settings(
         try:
             config = load(path, endpoint=endpoint, state=state, need_credentials=False)
         except ConfigError:
-            skipped = Finding("credentials", Verdict.SKIPPED, "needs a configuration")
+            skipped = Finding("credentials", FindingStatus.SKIPPED, "needs a configuration")
             return None, [_failure("configuration", whole), skipped]
         return config, [_summary(config), _failure("credentials", whole)]
     key = config.workspace.require_key()
     return config, [
         _summary(config),
-        Finding("credentials", Verdict.OK, f"an API key from {key.source}"),
+        Finding("credentials", FindingStatus.OK, f"an API key from {key.source}"),
     ]
 
 
@@ -139,12 +139,12 @@ def check_state(folder: Path) -> Finding:
         return _failure("state", unfit)
     fit = "writable and lockable"
     detail = fit if place == folder else f"can be created, since {place} is {fit}"
-    return Finding("state", Verdict.OK, f"{folder}: {detail}")
+    return Finding("state", FindingStatus.OK, f"{folder}: {detail}")
 
 
 def check_ledger(folder: Path, state: Finding) -> Finding:
     """Check the whole ledger in `folder`, if there is one, and add what is found to `state`."""
-    if state.verdict is Verdict.FAILED:
+    if state.verdict is FindingStatus.FAILED:
         return state
     try:
         path = ledger_in(folder)
@@ -180,15 +180,15 @@ async def _try_key(config: Config, folder: Path, reach: Reach) -> str:
 
 async def _finding(name: str, step: Callable[[], Awaitable[str]]) -> Finding:
     try:
-        return Finding(name, Verdict.OK, await step())
+        return Finding(name, FindingStatus.OK, await step())
     except Inapplicable as reason:
-        return Finding(name, Verdict.SKIPPED, str(reason))
+        return Finding(name, FindingStatus.SKIPPED, str(reason))
     except CohortSyncError as error:
         return _failure(name, error)
 
 
 def _failure(name: str, error: CohortSyncError) -> Finding:
-    return Finding(name, Verdict.FAILED, error.message, error.hint, error.exit_status)
+    return Finding(name, FindingStatus.FAILED, error.message, error.hint, error.exit_status)
 
 
 def _summary(config: Config) -> Finding:
@@ -203,4 +203,4 @@ def _summary(config: Config) -> Finding:
         f"workspace {workspace.id}, partner {workspace.partner}, "
         f"{pacing.requests} requests in {pacing.per_seconds:g} s"
     )
-    return Finding("configuration", Verdict.OK, detail, "; ".join(config.notes) or None)
+    return Finding("configuration", FindingStatus.OK, detail, "; ".join(config.notes) or None)

@@ -23,7 +23,7 @@ from engine.delivery.outcome import (
 )
 from engine.delivery.proxy import proxy_for
 from engine.delivery.settings import DeliverySettings
-from engine.delivery.transport import Exchange, Transport
+from engine.delivery.transport import Exchange, HttpTransport
 from engine.errors import ConfigError, ExitStatus, IncompleteError, RefusedError
 from engine.model.workspace import Workspace
 
@@ -89,7 +89,7 @@ class Reach:
             "parameters": {"cohort_id": "cohortsync-check", "cohort_name": "cohortsync check"},
         }
         settings = DeliverySettings(max_in_flight=1, timeout_seconds=self._seconds)
-        async with Transport(workspace, settings, SystemClock()) as transport:
+        async with HttpTransport(workspace, settings, SystemClock()) as transport:
             exchange = await transport.send(orjson.dumps(request), _at_once)
         return self._read_verdict(exchange)
 

@@ -17,14 +17,14 @@ from engine.errors import ExitStatus, LedgerError
 from engine.ledger.sqlite.changes import MIRROR
 from engine.ledger.sqlite.failures import MOVE_AWAY
 from engine.ledger.sqlite.totals import Totals, count, stored, totals_of
-from engine.model.cohort import Leg
+from engine.model.cohort import Operation
 from engine.model.endpoint import Endpoint
 from engine.report.figures import (
     Ceiling,
     CeilingSpending,
     MirrorFigures,
     Requests,
-    Rows,
+    RowCounts,
     Standing,
 )
 from engine.report.settings import AccountingSettings
@@ -57,9 +57,9 @@ class Accounts:
     action: str
     ceiling: Ceiling
     source_complete: bool
-    rows: Rows
+    rows: RowCounts
     uids: Standing
-    """Of all legs together, where there are several."""
+    """Of all operations together, where there are several."""
     batches: Standing
     """Leaves only: a batch that was split is replaced by its parts."""
     requests: Requests
@@ -109,7 +109,9 @@ class Accounts:
         else:
             parts |= {name: getattr(mirror, name) for name in _MIRRORED_ROWS}
             parts["planned"] = mirror.add.planned
-            standings = {leg: getattr(mirror, leg) for leg in Leg} | {"batches": self.batches}
+            standings = {operation: getattr(mirror, operation) for operation in Operation} | {
+                "batches": self.batches
+            }
         if rows.read != sum(parts.values()):
             counts = [f"{count} {name}" for name, count in parts.items()]
             return f"{rows.read} rows read, but {', '.join(counts[:-1])} and {counts[-1]}"
@@ -128,17 +130,17 @@ def account(ledger: sqlite3.Connection, name: str, *, is_recounted: bool = False
     run = ledger.execute("SELECT * FROM run WHERE name = ?", (name,)).fetchone()
     key = (run["run"],)
     totals = _recounted(ledger, run) if is_recounted else totals_of(ledger, run["run"])
-    sittings = ledger.execute(
+    executions = ledger.execute(
         "SELECT * FROM sitting WHERE run = ? ORDER BY sitting", key
     ).fetchall()
     standings, batches = _standings(totals)
-    rows = Rows(totals.records, totals.blank, totals.invalid)
+    rows = RowCounts(totals.records, totals.blank, totals.invalid)
     mirror = _mirrored(ledger, key, totals, rows, standings) if run["action"] == MIRROR else None
     if mirror is not None:
-        standings = {leg: getattr(mirror, leg) for leg in Leg}
-    last = sittings[-1]
+        standings = {operation: getattr(mirror, operation) for operation in Operation}
+    last = executions[-1]
     pace = _pace(last)
-    spending = _spending(sittings, totals)
+    spending = _spending(executions, totals)
     return Accounts(
         run=run["name"],
         status=run["status"],
@@ -167,7 +169,7 @@ def account(ledger: sqlite3.Connection, name: str, *, is_recounted: bool = False
         margin_seconds=round(pace.margin_seconds, 6) if pace else 0.0,
         started_at=timestamp(run["started_utc_ns"]),
         finished_at=run["finished_utc_ns"] and timestamp(run["finished_utc_ns"]),
-        elapsed_seconds=round(sum(_seconds_at_work(sitting) for sitting in sittings), 3),
+        elapsed_seconds=round(sum(_seconds_at_work(execution) for execution in executions), 3),
     )
 
 
@@ -182,18 +184,18 @@ def _recounted(ledger: sqlite3.Connection, run: sqlite3.Row) -> Totals:
     return counted
 
 
-def _standings(totals: Totals) -> tuple[Mapping[Leg, Standing], Standing]:
-    """Return how the uids of each leg stand, and how the batches do."""
-    uids: dict[Leg, Counter[str]] = {leg: Counter() for leg in Leg}
+def _standings(totals: Totals) -> tuple[Mapping[Operation, Standing], Standing]:
+    """Return how the uids of each operation stand, and how the batches do."""
+    uids: dict[Operation, Counter[str]] = {operation: Counter() for operation in Operation}
     batches: Counter[str] = Counter()
     try:
-        for standing, leg, batch_count, uid_count in totals.standings:
-            uids[Leg(leg)][standing] += uid_count
+        for standing, operation, batch_count, uid_count in totals.standings:
+            uids[Operation(operation)][standing] += uid_count
             batches[standing] += batch_count
-        for leg, uid_count in totals.planned:
-            uids[Leg(leg)]["planned"] = uid_count
+        for operation, uid_count in totals.planned:
+            uids[Operation(operation)]["planned"] = uid_count
         # Each split puts two parts in the place of one batch.
-        standings = {leg: Standing(**counts) for leg, counts in uids.items()}
+        standings = {operation: Standing(**counts) for operation, counts in uids.items()}
         return standings, Standing(totals.roots + totals.splits, **batches)
     except (TypeError, ValueError) as error:
         raise LedgerError(
@@ -206,34 +208,39 @@ def _mirrored(
     ledger: sqlite3.Connection,
     key: tuple[int],
     totals: Totals,
-    rows: Rows,
-    cut: Mapping[Leg, Standing],
+    rows: RowCounts,
+    cut: Mapping[Operation, Standing],
 ) -> MirrorFigures:
     """Complete what was cut from a plan by what was not: pending, or rejected on another night."""
     plan = ledger.execute("SELECT * FROM plan WHERE run = ?", key).fetchone()
     if plan is None:
         return MirrorFigures(undecided=rows.read - rows.blank - rows.invalid)
     add, remove = (
-        _whole_leg(sum(plan[f"{leg}_{part}"] for part in ("plain", "suspect", "held")), cut[leg])
-        for leg in (Leg.ADD, Leg.REMOVE)
+        _whole_operation(
+            sum(plan[f"{operation}_{part}"] for part in ("plain", "suspect", "held")),
+            cut[operation],
+        )
+        for operation in (Operation.ADD, Operation.REMOVE)
     )
     return MirrorFigures(
         plan["duplicate"],
         plan["unchanged"],
         _with_known(add, plan["add_known"]),
         _with_known(remove, plan["remove_known"]),
-        _whole_leg(plan["resend"], cut[Leg.RESEND]),
+        _whole_operation(plan["resend"], cut[Operation.RESEND]),
         plan["add_known"] + plan["remove_known"] + totals.rejected_again,
         notes=tuple(json.loads(plan["forecast"]).get("notes", ())),
     )
 
 
-def _with_known(leg: Standing, known: int) -> Standing:
+def _with_known(operation: Standing, known: int) -> Standing:
     """Count those that were rejected lately as planned, and rejected again."""
-    return replace(leg, planned=leg.planned + known, rejected=leg.rejected + known)
+    return replace(
+        operation, planned=operation.planned + known, rejected=operation.rejected + known
+    )
 
 
-def _whole_leg(planned: int, cut: Standing) -> Standing:
+def _whole_operation(planned: int, cut: Standing) -> Standing:
     return replace(cut, planned=planned, pending=cut.pending + planned - cut.planned)
 
 
@@ -246,11 +253,11 @@ class _Pace:
     margin_seconds: float
 
 
-def _pace(sitting: sqlite3.Row) -> _Pace | None:
-    if sitting["pace"] is None:
+def _pace(execution: sqlite3.Row) -> _Pace | None:
+    if execution["pace"] is None:
         return None
     try:
-        record = json.loads(sitting["pace"])
+        record = json.loads(execution["pace"])
         said = record["spending"]
         spending = CeilingSpending(said["allowed"], said["used"], **said["lost"])
         return _Pace(spending, record["found"], record["margin_seconds"])
@@ -260,19 +267,19 @@ def _pace(sitting: sqlite3.Row) -> _Pace | None:
         ) from error
 
 
-def _spending(sittings: Sequence[sqlite3.Row], totals: Totals) -> CeilingSpending:
+def _spending(executions: Sequence[sqlite3.Row], totals: Totals) -> CeilingSpending:
     total = CeilingSpending()
-    by_number = {sitting["sitting"]: sitting for sitting in sittings}
+    by_number = {execution["sitting"]: execution for execution in executions}
     for number, sent, span in totals.spans:
-        sitting = by_number.get(number)
-        if sitting is None:
+        execution = by_number.get(number)
+        if execution is None:
             raise LedgerError(
                 "the ledger is corrupt: requests belong to no process", hint=MOVE_AWAY
             )
-        pace = _pace(sitting)
+        pace = _pace(execution)
         if pace is None:
             # n requests at the ceiling's pace have n - 1 gaps between them.
-            allowed = 1 + span / 1e9 * sitting["requests"] / sitting["per_seconds"]
+            allowed = 1 + span / 1e9 * execution["requests"] / execution["per_seconds"]
             part = CeilingSpending(allowed, sent, unrecorded=allowed - sent)
         else:
             part = pace.spending
@@ -285,9 +292,9 @@ def _spending(sittings: Sequence[sqlite3.Row], totals: Totals) -> CeilingSpendin
     return total
 
 
-def _seconds_at_work(sitting: sqlite3.Row) -> float:
-    ended: int = sitting["ended_utc_ns"] or sitting["started_utc_ns"]
-    return max(0.0, (ended - int(sitting["started_utc_ns"])) / 1e9)
+def _seconds_at_work(execution: sqlite3.Row) -> float:
+    ended: int = execution["ended_utc_ns"] or execution["started_utc_ns"]
+    return max(0.0, (ended - int(execution["started_utc_ns"])) / 1e9)
 
 
 def _share(part: float, whole: float) -> float:
@@ -311,7 +318,7 @@ def timestamp(utc_ns: int) -> str:
 
 
 def exit_status_of(
-    uids: Standing, rows: Rows, settings: AccountingSettings, known_rejects: int = 0
+    uids: Standing, rows: RowCounts, settings: AccountingSettings, known_rejects: int = 0
 ) -> ExitStatus:
     """Say how a run that nothing stopped has ended; known rejects don't count against it."""
     if uids.unconfirmed or uids.pending:
@@ -321,7 +328,7 @@ def exit_status_of(
     return ExitStatus.ACCEPTED
 
 
-def partial_reason(uids: Standing, rows: Rows, run: str | None, known_rejects: int = 0) -> str:
+def partial_reason(uids: Standing, rows: RowCounts, run: str | None, known_rejects: int = 0) -> str:
     """Say why a run ends with exit status 1, and what shows the uids and rows concerned."""
     parts = []
     if rejected := uids.rejected - known_rejects:

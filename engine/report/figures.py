@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class RowCounts:
     """What was read of the export."""
 
     read: int = 0

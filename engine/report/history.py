@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
-from engine.ledger.place import is_held
 from engine.ledger.sqlite.access import ledgers, readable_files
 from engine.ledger.sqlite.changes import MIRROR, RESUMABLE, later_run
 from engine.ledger.sqlite.plans import plan_of
 from engine.ledger.sqlite.schema import failure_of, open_for_reading
+from engine.ledger.state_folder import is_held
 from engine.report.accounts import Accounts, account, timestamp
 from engine.report.planned import plan_document
 from engine.storage.paths import plan_folder
@@ -232,25 +232,29 @@ def _left_alone(path: Path, ledger: sqlite3.Connection, run: str) -> Iterator[Ma
     """Yield the uids that a mirror has left alone, with why they were rejected before."""
     (number,) = ledger.execute("SELECT run FROM run WHERE name = ?", (run,)).fetchone()
     plan = plan_of(ledger, number)
-    known = {leg: each for leg, each in plan.legs.items() if each.known} if plan else {}
+    known = (
+        {operation: each for operation, each in plan.operations.items() if each.known}
+        if plan
+        else {}
+    )
     if not known:
         return
     # These read Parquet, whose library is large.
-    from engine.snapshot.operation_file import leg_blocks
-    from engine.storage.paths import leg_path
+    from engine.snapshot.operation_file import operation_blocks
+    from engine.storage.paths import operation_path
 
-    for leg, counts in known.items():
-        leg_file = leg_path(plan_folder(path.parent, run), leg)
-        if not leg_file.exists():
+    for operation, counts in known.items():
+        operation_file = operation_path(plan_folder(path.parent, run), operation)
+        if not operation_file.exists():
             continue
         record = counts.planned
-        for block in leg_blocks(leg_file, record, record + counts.known):
+        for block in operation_blocks(operation_file, record, record + counts.known):
             for uid in block.uids.to_pylist():
                 record += 1
                 earlier = ledger.execute(_EARLIER, (uid, number, number)).fetchone()
                 yield {
                     "kind": "rejected",
-                    "file": leg_file.stem,
+                    "file": operation_file.stem,
                     "record": record,
                     "reason": f"left alone, as run {earlier['name']} has it: {earlier['reason']}",
                     "uid": uid,

@@ -24,7 +24,7 @@ class Opening:
     run: str | None
     is_resumed: bool
     known_uids: int
-    """Uids that the ledger already knows from earlier sittings."""
+    """Uids that the ledger already knows from earlier executions."""
     accepted_before: int = 0
     rejected_before: int = 0
     """How many of them were accepted, and rejected, before this process."""

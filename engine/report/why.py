@@ -8,13 +8,13 @@ from typing import Any
 
 from engine.errors import LedgerError
 from engine.ledger.sqlite.following import pushed_behind
-from engine.model.cohort import Action, CohortKey, Leg
+from engine.model.cohort import Action, CohortKey, Operation
 from engine.report.accounts import SCHEMA_VERSION, timestamp
 from engine.snapshot.file_format import look_up
 from engine.snapshot.operation_file import place_of
 from engine.snapshot.recording import recorded
 from engine.snapshot.records import UidState
-from engine.storage.paths import leg_path, plan_folder, snapshot_folder
+from engine.storage.paths import operation_path, plan_folder, snapshot_folder
 
 _MEMBERSHIP = {
     UidState.IN: "in",
@@ -139,16 +139,16 @@ class Inquiry:
         """Yield what was sent of the uid, by the first of `runs` that sent anything of it."""
         for run in runs:
             folder = plan_folder(self._folder, run.name)
-            for leg in Leg:
-                whole = leg_path(folder, leg)
-                files = {0: whole} if whole.exists() else recorded(folder, leg)
+            for operation in Operation:
+                whole = operation_path(folder, operation)
+                files = {0: whole} if whole.exists() else recorded(folder, operation)
                 for first, path in files.items():
                     place = place_of(path, self._uid)
-                    sent = None if place is None else self._sent(run, leg, first + place)
+                    sent = None if place is None else self._sent(run, operation, first + place)
                     if sent is not None:
                         yield sent
 
-    def _sent(self, run: _Run, leg: Leg, place: int) -> dict[str, Any] | None:
+    def _sent(self, run: _Run, operation: Operation, place: int) -> dict[str, Any] | None:
         """Return the last attempt of the batch that held this place; None if there was none."""
         row = self._ledger.execute(
             "SELECT batch, state, attempt, outcome, http_status, request_id, "
@@ -156,13 +156,13 @@ class Inquiry:
             "coalesce(a.reason, b.reason) AS reason FROM batch AS b JOIN attempt AS a "
             "USING (run, batch) WHERE run = ? AND leg = ? AND first_uid <= ? "
             "AND first_uid + uid_count > ? AND state <> 'split' ORDER BY attempt DESC LIMIT 1",
-            (run.number, leg.value, place, place),
+            (run.number, operation.value, place, place),
         ).fetchone()
         if row is None:
             return None
         return {
             "run": run.name,
-            "action": leg.action.value,
+            "action": operation.action.value,
             "batch": row["batch"],
             "attempt": row["attempt"],
             "outcome": row["outcome"],
@@ -197,7 +197,10 @@ class Inquiry:
         for run in self._runs("plan.run IS NOT NULL"):
             folder = plan_folder(self._folder, run.name)
             told = {"run": run.name, "at": timestamp(run.started_utc_ns)}
-            adds, removes = leg_path(folder, Leg.ADD), leg_path(folder, Leg.REMOVE)
+            adds, removes = (
+                operation_path(folder, Operation.ADD),
+                operation_path(folder, Operation.REMOVE),
+            )
             if not (adds.exists() and removes.exists()):
                 return {**told, "had_it": None}
             if place_of(adds, self._uid) is not None:

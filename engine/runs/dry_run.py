@@ -15,17 +15,17 @@ from engine.config.loading import Config
 from engine.delivery.proxy import proxy_for
 from engine.delivery.sender import StopSwitch, read_or_stop
 from engine.errors import EmptyExportError, ExitStatus, ExportChangedError
-from engine.ledger.place import LEDGER_NAME, holder_of, refuse_unwritable
 from engine.ledger.sqlite import changes, following
 from engine.ledger.sqlite.access import file_size, refuse_emptied, refuse_lost
 from engine.ledger.sqlite.batches import known_batches
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.sqlite.schema import open_blank
+from engine.ledger.state_folder import LEDGER_NAME, holder_of, refuse_unwritable
 from engine.model.cohort import CohortKey
 from engine.payload.batch import Cutter, KnownBatch, SkippedRows, blank_among, invalid_among
 from engine.payload.envelope import Envelope
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
-from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
+from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
 from engine.report.history import reading
 from engine.report.result import RunResult
 from engine.runs.push import PushRequest, admit, key_of, stays_unfinished, tell_files
@@ -175,7 +175,7 @@ class _Cutting:
         """Return the accounts: everything that is planned is pending."""
         request, config = self.request, self.config
         workspace, finished = config.workspace, datetime.now(UTC)
-        rows = Rows(self.rows, self.blank, self.invalid)
+        rows = RowCounts(self.rows, self.blank, self.invalid)
         would_finish = (
             exit_status_of(Standing(rejected=self.too_large), rows, config.accounting)
             if self.reason is None

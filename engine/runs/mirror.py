@@ -20,7 +20,7 @@ from engine.ledger.sqlite import changes, plans
 from engine.ledger.sqlite.access import ledger_in, refuse_lost
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.plans import PlanRecord
-from engine.model.cohort import Action, Cohort, CohortKey, Leg
+from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.payload.batch import Cutter
 from engine.payload.envelope import Envelope
 from engine.planning.allowances import Allowance, Guard, flags_to_lift
@@ -28,14 +28,14 @@ from engine.report.history import reading
 from engine.report.planned import plan_document
 from engine.report.result import Opening, RunResult
 from engine.runs.closing import enter, run_to_end
-from engine.runs.plan_execution import APPLIED, CANARY, LASTING, SHADOW, SHOWN, Night
+from engine.runs.plan_execution import APPLIED, CANARY, LASTING, SHADOW, SHOWN, PlanExecution
 from engine.runs.planner import MirrorRequest, Planner
 from engine.runs.session import Desk
 from engine.snapshot.baseline import Base, find_base, install
 from engine.snapshot.generation_source import GenerationSource
 from engine.snapshot.store import SnapshotStore
 from engine.storage.files import digest_of
-from engine.storage.paths import leg_path
+from engine.storage.paths import operation_path
 
 Planned = Callable[[dict[str, Any]], None]
 
@@ -152,7 +152,7 @@ async def _plan_and_send(
     *,
     sends: bool,
 ) -> RunResult:
-    night = Night(desk, ledger, store, request.cohort, is_placed=base.origin is None)
+    night = PlanExecution(desk, ledger, store, request.cohort, is_placed=base.origin is None)
 
     async def work() -> Stop | None:
         state = await enter(night, desk.begin(ledger, request))
@@ -174,7 +174,7 @@ async def _plan_and_send(
         if number is not None:
             await ledger.write(lambda c: plans.rebase(c, state.run, number))
         if request.is_shadow:
-            planned = {leg: counts.planned for leg, counts in record.legs.items()}
+            planned = {operation: counts.planned for operation, counts in record.operations.items()}
             await store.move_shadow(state.run, state.name, planned)
             night.is_open = SHADOW
             return None
@@ -238,7 +238,7 @@ async def apply(
                 hint="make a new plan",
             )
         is_open = APPLIED if first is None else CANARY
-        night = Night(desk, ledger, store, cohort, is_placed=True, is_open=is_open)
+        night = PlanExecution(desk, ledger, store, cohort, is_placed=True, is_open=is_open)
 
         async def work() -> Stop | None:
             state = await enter(night, desk.sit_down(ledger, row["run"], plan))
@@ -252,12 +252,14 @@ async def apply(
         return await run_to_end(night, work)
 
 
-def _digests(store: SnapshotStore, plan: str, record: PlanRecord) -> dict[Leg, bytes]:
+def _digests(store: SnapshotStore, plan: str, record: PlanRecord) -> dict[Operation, bytes]:
     """Return the digest of each file that a plan is sent from; one that is lost has none."""
     paths = {
-        leg: leg_path(store.plan_folder(plan), leg) for leg, n in record.legs.items() if n.planned
+        operation: operation_path(store.plan_folder(plan), operation)
+        for operation, n in record.operations.items()
+        if n.planned
     }
-    return {leg: digest_of(path) for leg, path in paths.items() if path.exists()}
+    return {operation: digest_of(path) for operation, path in paths.items() if path.exists()}
 
 
 def _closed(plan: str, record: PlanRecord | None) -> UsageError:

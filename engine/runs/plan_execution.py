@@ -10,17 +10,17 @@ from engine.errors import ExitStatus
 from engine.ledger.records import RunState
 from engine.ledger.sqlite import changes, plans
 from engine.ledger.sqlite.ledger import Ledger
-from engine.ledger.sqlite.plans import PlanRecord, Stretch
-from engine.model.cohort import Cohort, Leg
+from engine.ledger.sqlite.plans import PlanRecord, PlanSegment
+from engine.model.cohort import Cohort, Operation
 from engine.pacing import PaceRecord
 from engine.payload.batch import Batch, Cutter, Limit
 from engine.payload.envelope import Envelope
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.runs.closing import End, status_of
 from engine.runs.session import Desk
-from engine.snapshot.operation_file import leg_blocks
+from engine.snapshot.operation_file import operation_blocks
 from engine.snapshot.store import SnapshotStore
-from engine.storage.paths import leg_path
+from engine.storage.paths import operation_path
 
 LASTING, CANARY, SHADOW = "planned", "canary", "shadow"
 """The status of a run of which nothing, a part, or never anything is sent."""
@@ -30,7 +30,7 @@ SHOWN = "shown"
 """Like a plan, but one that goes on from a snapshot that does not count yet: not to be applied."""
 
 
-class Night:
+class PlanExecution:
     """One process's work on one plan."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Night:
         self._sender: Sender | None = None
         limit = desk.config.packing.payload_bytes
         self._limit = Limit(limit, limit)
-        """What a 413 on one leg tells of the limit, it tells of the next."""
+        """What a 413 on one operation tells of the limit, it tells of the next."""
 
     @property
     def run(self) -> RunState:
@@ -68,7 +68,7 @@ class Night:
         """Send what is left of the plan, or the `first` uids of that; return what stopped it."""
         desk = self._desk
         left = math.inf if first is None else first
-        places = {leg: await self._done(leg) for leg in Leg}
+        places = {operation: await self._done(operation) for operation in Operation}
         async with Sender.open(
             desk.config, self.ledger, desk.clock, desk.observe, desk.switch
         ) as sender:
@@ -76,11 +76,11 @@ class Night:
             for is_held in (False, True):
                 parts = []
                 for stretch in record.stretches:
-                    start = places[stretch.leg]
+                    start = places[stretch.operation]
                     end = int(min(stretch.end, start + left))
                     if stretch.is_held is is_held and start < end:
                         parts.append((replace(stretch, end=end), start))
-                        places[stretch.leg] = end
+                        places[stretch.operation] = end
                         left -= end - start
                 if not parts:
                     continue
@@ -90,28 +90,30 @@ class Night:
                     return stop
         return None
 
-    async def _done(self, leg: Leg) -> int:
-        return await self.ledger.write(lambda c: plans.next_place(c, self.run.run, leg))
+    async def _done(self, operation: Operation) -> int:
+        return await self.ledger.write(lambda c: plans.next_place(c, self.run.run, operation))
 
-    async def _deliver(self, sender: Sender, parts: Sequence[tuple[Stretch, int]]) -> Stop | None:
+    async def _deliver(
+        self, sender: Sender, parts: Sequence[tuple[PlanSegment, int]]
+    ) -> Stop | None:
         """Deliver stretches, each from its place on, as one: an acceptance of any proves them."""
-        run, name, sitting = self.run.run, self.run.name, self.run.sitting
-        state = await self.ledger.write(lambda c: changes.progress(c, run, name, sitting))
+        run, name, execution = self.run.run, self.run.name, self.run.execution
+        state = await self.ledger.write(lambda c: changes.progress(c, run, name, execution))
         return await sender.deliver(state, self._limit, self._batches(parts))
 
-    def _batches(self, parts: Sequence[tuple[Stretch, int]]) -> Iterator[Batch]:
+    def _batches(self, parts: Sequence[tuple[PlanSegment, int]]) -> Iterator[Batch]:
         config = self._desk.config
         for stretch, start in parts:
             cutter = Cutter(
-                Envelope(config.workspace.partner, self._cohort, stretch.leg.action),
+                Envelope(config.workspace.partner, self._cohort, stretch.operation.action),
                 config.packing.payload_bytes,
-                leg=stretch.leg,
+                operation=stretch.operation,
                 first_uid=start,
                 limit=self._limit,
                 were_rejected=stretch.were_rejected,
             )
-            path = leg_path(self._store.plan_folder(self.run.name), stretch.leg)
-            yield from cutter.batches(leg_blocks(path, start, stretch.end))
+            path = operation_path(self._store.plan_folder(self.run.name), stretch.operation)
+            yield from cutter.batches(operation_blocks(path, start, stretch.end))
 
     async def wait_to_settle(self, since: int | None = None) -> Stop | None:
         """Wait until the far side has applied what other runs have sent, or those after `since`."""

@@ -14,25 +14,32 @@ from engine.clock import Clock
 from engine.config.loading import Config
 from engine.delivery.sender import StopSwitch, compute_or_stop, read_or_stop
 from engine.errors import CohortSyncError, EmptyExportError
-from engine.ledger.place import make_folder
 from engine.ledger.records import RunState
 from engine.ledger.sqlite import changes, files, following, plans
 from engine.ledger.sqlite.ledger import Ledger
-from engine.ledger.sqlite.plans import LegCounts, PlanRecord
-from engine.model.cohort import Action, Cohort, CohortKey, Leg
+from engine.ledger.sqlite.plans import OperationCounts, PlanRecord
+from engine.ledger.state_folder import make_folder
+from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.payload.batch import SkippedRows
 from engine.payload.envelope import Envelope
 from engine.payload.member_json import MEMBER_BYTES
 from engine.planning.allowances import Allowance, attributed
 from engine.planning.comparison import REJECTIONS, Resend, compare
 from engine.planning.forecast import Weight, weigh
-from engine.planning.guards import Facts, Verdict, judge
+from engine.planning.guards import Facts, GuardResult, judge
 from engine.planning.profile import Inspection, Profile
 from engine.planning.staging import stage
 from engine.report.accounts import timestamp
 from engine.snapshot.baseline import Base
 from engine.snapshot.operation_file import sample
-from engine.snapshot.records import Comparison, Member, PlannedLeg, Snapshot, Staged, Waiting
+from engine.snapshot.records import (
+    Comparison,
+    HeldChanges,
+    Member,
+    PlannedOperation,
+    Snapshot,
+    Staged,
+)
 from engine.snapshot.store import Recent, SnapshotStore
 from engine.source.block import Block, Source
 from engine.source.files import describe, newest_utc_ns
@@ -130,7 +137,7 @@ class Planner:
         snapshot = base.snapshot
         recent = await self._store.recent()
         if base.is_blank and recent.seconds:
-            recent = replace(recent, waiting=Waiting(adds=True, removes=True))
+            recent = replace(recent, waiting=HeldChanges(adds=True, removes=True))
         found = await self._compare(staged, snapshot, folder, recent)
         self._switch.refuse_if_pulled()
         facts = await self._facts(staged, found, snapshot, inspection)
@@ -141,9 +148,9 @@ class Planner:
             found.duplicate,
             found.unchanged,
             {
-                Leg.ADD: _counts(found.adds),
-                Leg.REMOVE: _counts(found.removes),
-                Leg.RESEND: _counts(found.resends),
+                Operation.ADD: _counts(found.adds),
+                Operation.REMOVE: _counts(found.removes),
+                Operation.RESEND: _counts(found.resends),
             },
             _kept(found.resent_through),
             self._exported_utc_ns,
@@ -229,22 +236,29 @@ class Planner:
         settings = self._config.mirror
         if not settings.resend_over_nights or base is None or not staged.uids:
             return None
-        room = self._config.packing.payload_bytes - len(self._envelope(Leg.RESEND))
+        room = self._config.packing.payload_bytes - len(self._envelope(Operation.RESEND))
         uids_a_request = max(1, int(room / (staged.uid_bytes / staged.uids + MEMBER_BYTES)))
         a_night = -(-base.census.members // settings.resend_over_nights)
         most = min(a_night, settings.resend_requests * uids_a_request)
         after = await self._ledger.write(lambda c: plans.resent_through(c, self._key))
         return Resend(most, _member(after)) if most else None
 
-    def _envelope(self, leg: Leg) -> Envelope:
-        return Envelope(self._key.partner, self._request.cohort, leg.action)
+    def _envelope(self, operation: Operation) -> Envelope:
+        return Envelope(self._key.partner, self._request.cohort, operation.action)
 
     def _forecast(self, found: Comparison, base: Snapshot | None, recent: Recent) -> dict[str, Any]:
         """Say what the plan comes to, and when it would be done if it were sent now."""
         config = self._config
         limit = config.packing.payload_bytes
-        legs = {Leg.ADD: found.adds, Leg.REMOVE: found.removes, Leg.RESEND: found.resends}
-        weights = {leg: weigh(each, self._envelope(leg), limit) for leg, each in legs.items()}
+        operations = {
+            Operation.ADD: found.adds,
+            Operation.REMOVE: found.removes,
+            Operation.RESEND: found.resends,
+        }
+        weights = {
+            operation: weigh(each, self._envelope(operation), limit)
+            for operation, each in operations.items()
+        }
         whole = sum(weights.values(), Weight())
         seconds = max(0, whole.requests - 1) * config.pacing.per_seconds / config.pacing.requests
         held = found.adds.held + found.removes.held
@@ -260,7 +274,7 @@ class Planner:
             "seconds_at_ceiling": round(seconds, 1),
             "settle_seconds": round(settle, 1),
             "done_at": timestamp(self._clock.stamp().utc_ns + round(max(seconds, settle) * 1e9)),
-            "resend_requests": weights[Leg.RESEND].requests,
+            "resend_requests": weights[Operation.RESEND].requests,
             "resend_nights": -(-base.census.members // resent) if resent and base else None,
         }
 
@@ -305,17 +319,24 @@ class Planner:
         )
 
 
-def _counts(leg: PlannedLeg) -> LegCounts:
-    return LegCounts(leg.plain, leg.suspect, leg.held, leg.known)
+def _counts(operation: PlannedOperation) -> OperationCounts:
+    return OperationCounts(operation.plain, operation.suspect, operation.held, operation.known)
 
 
 _SAMPLE = 5
-"""Uids of each leg that are shown."""
+"""Uids of each operation that are shown."""
 
 
 def _samples(found: Comparison) -> dict[str, list[str]]:
-    legs = {Leg.ADD: found.adds, Leg.REMOVE: found.removes, Leg.RESEND: found.resends}
-    return {leg.value: sample(each.path, min(_SAMPLE, each.planned)) for leg, each in legs.items()}
+    operations = {
+        Operation.ADD: found.adds,
+        Operation.REMOVE: found.removes,
+        Operation.RESEND: found.resends,
+    }
+    return {
+        operation.value: sample(each.path, min(_SAMPLE, each.planned))
+        for operation, each in operations.items()
+    }
 
 
 def _kept(member: Member | None) -> str | None:
@@ -330,7 +351,7 @@ def _member(kept: str | None) -> Member | None:
     return Member(fields["run"], bytes.fromhex(fields["uid"]))
 
 
-def _told(verdict: Verdict) -> dict[str, Any]:
+def _told(verdict: GuardResult) -> dict[str, Any]:
     found = "blocks" if verdict.blocks else "lifted" if verdict.is_lifted else "passes"
     return {
         "guard": verdict.guard.value,
@@ -341,7 +362,7 @@ def _told(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _unchecked(verdicts: Sequence[Verdict]) -> list[str]:
+def _unchecked(verdicts: Sequence[GuardResult]) -> list[str]:
     """Say which guards were not checked, and why."""
     return [
         f"the guard `{each.guard}` was not checked: {each.sentence}"

@@ -24,11 +24,11 @@ from engine.errors import (
     SourceError,
     UsageError,
 )
-from engine.ledger.records import Command, RunKey, RunState, SittingSettings
+from engine.ledger.records import ExecutionSettings, RunCommand, RunKey, RunState
 from engine.ledger.sqlite import changes, following
 from engine.ledger.sqlite.access import refuse_lost
 from engine.ledger.sqlite.ledger import Ledger, overtaken
-from engine.model.cohort import Action, Cohort, CohortKey, Leg
+from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.pacing import PaceRecord
 from engine.payload.batch import Batch, Cutter
 from engine.payload.envelope import Envelope
@@ -101,8 +101,8 @@ async def push(
         behind = await ledger.write(lambda c: changes.left_behind(c, key_of(request, config)))
         if behind is not None:
             note(stays_unfinished(behind))
-        sitting = _Sitting(request, desk, envelope, ledger, store if records else None)
-        return await run_to_end(sitting, lambda: sitting.work(opened))
+        execution = _Sitting(request, desk, envelope, ledger, store if records else None)
+        return await run_to_end(execution, lambda: execution.work(opened))
 
 
 def stays_unfinished(run: str) -> str:
@@ -266,12 +266,12 @@ class _Sitting:
         request, config, desk = self._request, self._config, self._desk
         source = request.source
         pacing = config.pacing
-        settings = SittingSettings(
+        settings = ExecutionSettings(
             pacing.requests, pacing.per_seconds, config.packing.payload_bytes
         )
         begin = self.ledger.begin(
             key_of(request, config),
-            Command(request.exports, request.reading, source.sizes, source.files),
+            RunCommand(request.exports, request.reading, source.sizes, source.files),
             settings,
             restart=restart or await self._begins_to_record(),
             restart_if_overtaken=request.restart_if_changed,
@@ -323,7 +323,7 @@ class _Sitting:
         """Return the batches, each once its uids are kept for the snapshot."""
         await self.ledger.write(lambda c: following.follow(c, state.run))
         folder = store.make_plan_folder(state.name)
-        return recording(batches, folder, Leg(self._request.action), known_uids)
+        return recording(batches, folder, Operation(self._request.action), known_uids)
 
     @property
     def pace(self) -> PaceRecord | None:

@@ -10,7 +10,7 @@ from engine.config.loading import Config
 from engine.delivery.events import Observer
 from engine.delivery.sender import StopSwitch, compute_or_stop
 from engine.ledger.neighbors import announced
-from engine.ledger.records import Command, RunKey, RunState, SittingSettings
+from engine.ledger.records import ExecutionSettings, RunCommand, RunKey, RunState
 from engine.ledger.sqlite import changes
 from engine.ledger.sqlite.ledger import Ledger, sole_ledger
 from engine.model.cohort import Cohort, CohortKey
@@ -72,9 +72,9 @@ class Desk:
         return await compute_or_stop(work, self.switch, minds_earlier=False)
 
     @property
-    def _sitting(self) -> SittingSettings:
+    def _execution(self) -> ExecutionSettings:
         pacing = self.config.pacing
-        return SittingSettings(
+        return ExecutionSettings(
             pacing.requests, pacing.per_seconds, self.config.packing.payload_bytes
         )
 
@@ -90,14 +90,16 @@ class Desk:
             request.source.identity,
         )
         source = request.source
-        command = Command(request.exports, request.reading, source.sizes, source.files)
-        return await ledger.write(lambda c: changes.insert_run(c, key, command, self._sitting, now))
+        command = RunCommand(request.exports, request.reading, source.sizes, source.files)
+        return await ledger.write(
+            lambda c: changes.insert_run(c, key, command, self._execution, now)
+        )
 
     async def sit_down(self, ledger: Ledger, run: int, name: str) -> RunState:
         """Enter another process that works on a plan."""
         now = self.clock.stamp().utc_ns
         return await ledger.write(
-            lambda c: changes.sit_down_again(c, run, name, self._sitting, now)
+            lambda c: changes.sit_down_again(c, run, name, self._execution, now)
         )
 
     def opening(

@@ -5,7 +5,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 from engine.clock import Stamp
-from engine.ledger.records import Division, Registration, RunState, Settlement, Verdict
+from engine.ledger.records import AttemptResult, Division, Registration, RunState, Settlement
 from engine.model.status import BatchState
 
 
@@ -23,7 +23,7 @@ class Books:
         self.batches = Counter[BatchState]()
         self.uids = Counter[BatchState]()
         self.sent = deque[Stamp](maxlen=recent_sends)
-        """The latest sends that an outcome is known of, for the next sitting's log."""
+        """The latest sends that an outcome is known of, for the next execution's log."""
 
     async def intend(
         self,
@@ -44,7 +44,7 @@ class Books:
         state: RunState,
         number: int,
         attempt: int,
-        verdict: Verdict,
+        verdict: AttemptResult,
         change: Settlement | Division | None,
     ) -> None:
         """Enter how an attempt ended, and what becomes of its batch."""

@@ -1,4 +1,4 @@
-"""One sitting of the engine in virtual time: what is delivered, what is paced, and by when."""
+"""One execution of the engine in virtual time: what is delivered, what is paced, and by when."""
 
 import asyncio
 import random
@@ -139,9 +139,9 @@ class Sitting:
 def simulate(
     scenario: Scenario, api: Api, *, start: float = 0.0, sent_before: Sequence[Stamp] = ()
 ) -> Sitting:
-    """Deliver in virtual time from `start` seconds on; `sent_before` is an earlier sitting's log.
+    """Deliver in virtual time from `start` seconds on; `sent_before` is an earlier execution's log.
 
-    A scenario and an API that roll dice, and an API's count, go on where an earlier sitting left
+    A scenario and an API that roll dice, and an API's count, go on where an earlier execution left
     them.
     """
     return run_virtually(

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engine.ledger.place import make_folder
 from engine.ledger.sqlite.following import Unfolded
+from engine.ledger.state_folder import make_folder
 from engine.snapshot.file_format import SNAPSHOT, describe
 from engine.snapshot.records import Snapshot
 from engine.snapshot.store import (
@@ -114,7 +114,13 @@ async def doubting(
     With each run comes the attempt behind which what it sent counts.
     """
     doubts = [
-        (run, [replace(fate, is_accepted=False) for fate in await store.fates(run, after)])
+        (
+            run,
+            [
+                replace(range_outcome, is_accepted=False)
+                for range_outcome in await store.range_outcomes(run, after)
+            ],
+        )
         for run, after in runs
     ]
     recent = await store.recent()
@@ -123,10 +129,10 @@ async def doubting(
         """Fold one run after the other."""
         path = snapshot.path
         earlier = path.with_name(f"earlier-{path.name}")
-        for run, fates in doubts:
+        for run, range_outcomes in doubts:
             path.replace(earlier)
             snapshot = replace(snapshot, path=earlier)
-            snapshot = store.folded(snapshot, run, fates, recent.runs, path, interruption)
+            snapshot = store.folded(snapshot, run, range_outcomes, recent.runs, path, interruption)
         earlier.unlink(missing_ok=True)
         return snapshot
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import LedgerError
-from engine.model.cohort import Leg
+from engine.model.cohort import Operation
 from engine.snapshot.file_format import SNAPSHOT, describe
 from engine.snapshot.records import Snapshot, UidState
 from engine.storage.capacity import affordable, shares_for
@@ -17,7 +17,7 @@ from engine.storage.files import work_folder
 from engine.storage.settings import PlanningSettings
 from engine.storage.uid_parquet import LOST, open_writer, read_batches, write_batches
 
-FATES = pa.schema(
+RANGE_OUTCOMES = pa.schema(
     [
         pa.field("leg", pa.string(), nullable=False),
         pa.field("first_uid", pa.int64(), nullable=False),
@@ -25,22 +25,22 @@ FATES = pa.schema(
         pa.field("is_accepted", pa.bool_(), nullable=False),
     ]
 )
-"""Places of a leg that follow each other: accepted, or perhaps applied. Ascending, disjoint."""
+"""Places of an operation that follow each other: accepted, or perhaps applied. Ascending, disjoint."""
 
-LegFiles = Mapping[int, Path]
-"""The files that hold a leg's uids, by the place of the first uid of each."""
+OperationFiles = Mapping[int, Path]
+"""The files that hold an operation's uids, by the place of the first uid of each."""
 
 _STATES = {
-    (Leg.ADD, True): UidState.IN,
-    (Leg.ADD, False): UidState.MAY_BE_IN,
-    (Leg.REMOVE, True): UidState.OUT,
-    (Leg.REMOVE, False): UidState.MAY_BE_OUT,
+    (Operation.ADD, True): UidState.IN,
+    (Operation.ADD, False): UidState.MAY_BE_IN,
+    (Operation.REMOVE, True): UidState.OUT,
+    (Operation.REMOVE, False): UidState.MAY_BE_OUT,
 }
-"""A leg that is sent again changes nothing: who was in stays in."""
+"""An operation that is sent again changes nothing: who was in stays in."""
 
 _CHANGED = pa.schema([pa.field("uid", pa.binary(), nullable=False), pa.field("state", pa.uint8())])
 
-# A uid may stand in an export twice: of two fates the certain one counts. What may have been
+# A uid may stand in an export twice: of two range_outcomes the certain one counts. What may have been
 # applied to a uid that was in already, or out, has changed nothing; that it was sent counts all the
 # same, since what reverses it has to wait.
 _NEXT = f"""
@@ -75,8 +75,8 @@ _NO_ROWS = "(SELECT ''::BLOB AS uid, 0::UTINYINT AS state, 0::INTEGER AS run WHE
 
 def fold(
     base: Snapshot | None,
-    legs: Mapping[Leg, LegFiles],
-    fates: pa.Table,
+    operations: Mapping[Operation, OperationFiles],
+    range_outcomes: pa.Table,
     *,
     run: int,
     recent_runs: Sequence[int],
@@ -84,9 +84,9 @@ def fold(
     settings: PlanningSettings,
     interruption: Interruption | None = None,
 ) -> Snapshot:
-    """Write the generation after `base` to `target`; `fates` has the schema `FATES`.
+    """Write the generation after `base` to `target`; `range_outcomes` has the schema `FATES`.
 
-    Places without a fate stay as they were. A uid that is out is kept as long as its run is among
+    Places without a range_outcome stay as they were. A uid that is out is kept as long as its run is among
     `recent_runs`. The same arguments give the same rows. Raises as `open_session` does.
     """
     settings = affordable(settings)
@@ -95,10 +95,14 @@ def fold(
         write_batches(
             changed,
             _CHANGED,
-            (rows for leg, files in legs.items() for rows in _changed(leg, files, fates)),
+            (
+                rows
+                for operation, files in operations.items()
+                for rows in _changed(operation, files, range_outcomes)
+            ),
         )
         recent = ", ".join(str(each) for each in (-1, *recent_runs))
-        changes = sum(fates["uid_count"].to_pylist())
+        changes = sum(range_outcomes["uid_count"].to_pylist())
         shares = shares_for(changes, changed.stat().st_size, settings)
 
         def query(session: Session, which: int) -> str:
@@ -153,13 +157,17 @@ def _write(target: Path, session: Session, queries: Sequence[str]) -> None:
                 writer.write(rows.cast(SNAPSHOT))
 
 
-def _changed(leg: Leg, files: LegFiles, fates: pa.Table) -> Iterator[pa.RecordBatch]:
-    """Yield the uids of a leg that may have changed, in the state that they are in now."""
-    mine = fates.filter(pc.equal(fates["leg"], leg.value)).sort_by("first_uid")
+def _changed(
+    operation: Operation, files: OperationFiles, range_outcomes: pa.Table
+) -> Iterator[pa.RecordBatch]:
+    """Yield the uids of an operation that may have changed, in the state that they are in now."""
+    mine = range_outcomes.filter(pc.equal(range_outcomes["leg"], operation.value)).sort_by(
+        "first_uid"
+    )
     firsts = mine["first_uid"].to_numpy()
     ends = firsts + mine["uid_count"].to_numpy()
     states = np.where(
-        mine["is_accepted"].to_numpy(), _STATES[leg, True], _STATES[leg, False]
+        mine["is_accepted"].to_numpy(), _STATES[operation, True], _STATES[operation, False]
     ).astype(np.uint8)
     if not len(firsts):
         return
@@ -170,13 +178,15 @@ def _changed(leg: Leg, files: LegFiles, fates: pa.Table) -> Iterator[pa.RecordBa
             places = np.arange(start, start + len(batch))
             start += len(batch)
             which = np.searchsorted(firsts, places, side="right") - 1
-            has_fate = (which >= 0) & (places < ends[which])
-            if not has_fate.any():
+            has_range_outcome = (which >= 0) & (places < ends[which])
+            if not has_range_outcome.any():
                 continue
-            uids = batch["uid"].filter(pa.array(has_fate))
+            uids = batch["uid"].filter(pa.array(has_range_outcome))
             found += len(uids)
-            yield pa.record_batch([uids, pa.array(states[which[has_fate]])], schema=_CHANGED)
+            yield pa.record_batch(
+                [uids, pa.array(states[which[has_range_outcome]])], schema=_CHANGED
+            )
     if found != sum(mine["uid_count"].to_pylist()):
         raise LedgerError(
-            f"the uids that a run has sent ({leg.value}) are not all kept any more", hint=LOST
+            f"the uids that a run has sent ({operation.value}) are not all kept any more", hint=LOST
         )

@@ -1,4 +1,4 @@
-"""A stretch of a plan's leg, as blocks that can be cut into batches."""
+"""A stretch of a plan's operation, as blocks that can be cut into batches."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +10,10 @@ from engine.source.block import Block
 from engine.storage.uid_parquet import read_batches
 
 
-def leg_blocks(path: Path, start: int, stop: int) -> Iterator[Block]:
+def operation_blocks(path: Path, start: int, stop: int) -> Iterator[Block]:
     """Yield the uids at the places from `start` up to `stop`, without the latter.
 
-    Records are numbered by their place in the leg, from 1, and the file is called `adds` or
+    Records are numbered by their place in the operation, from 1, and the file is called `adds` or
     `removes`: where in the export a uid stood is not kept.
     """
     place = 0
@@ -28,15 +28,15 @@ def leg_blocks(path: Path, start: int, stop: int) -> Iterator[Block]:
 
 
 def sample(path: Path, count: int) -> list[str]:
-    """Return the first `count` uids of a leg."""
+    """Return the first `count` uids of an operation."""
     found: list[str] = []
-    for block in leg_blocks(path, 0, count):
+    for block in operation_blocks(path, 0, count):
         found += block.uids.to_pylist()
     return found
 
 
 def place_of(path: Path, uid: str) -> int | None:
-    """Return the place of a uid in a leg's file; None if it is not there."""
+    """Return the place of a uid in an operation's file; None if it is not there."""
     wanted = pa.scalar(uid.encode(), pa.binary())
     start = 0
     for batch in read_batches(path, ["uid"]):

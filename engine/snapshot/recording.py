@@ -10,32 +10,34 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from engine.model.cohort import Leg
+from engine.model.cohort import Operation
 from engine.payload.batch import Batch
 from engine.payload.envelope import Envelope
 from engine.storage.files import names_in
 from engine.storage.uid_parquet import UIDS, write_batches
 
 
-def recording(batches: Iterable[Batch], folder: Path, leg: Leg, known: int) -> Iterator[Batch]:
+def recording(
+    batches: Iterable[Batch], folder: Path, operation: Operation, known: int
+) -> Iterator[Batch]:
     """Yield batches, each once its uids are kept in `folder`.
 
     The ledger knows of the first `known` uids: those are kept already, and what was kept behind
     them belongs to batches that a process that died had cut, but not entered.
     """
-    for first_uid, path in recorded(folder, leg).items():
+    for first_uid, path in recorded(folder, operation).items():
         if first_uid >= known:
             path.unlink()
     for batch in batches:
         if batch.first_uid >= known:
             uids = pa.array(Envelope.uids_of(batch.payload), pa.string()).cast(pa.binary())
-            path = folder / f"{leg.value}-{batch.first_uid:012}.parquet"
+            path = folder / f"{operation.value}-{batch.first_uid:012}.parquet"
             write_batches(path, UIDS, [pa.record_batch([uids], schema=UIDS)])
         yield batch
 
 
-def recorded(folder: Path, leg: Leg) -> dict[int, Path]:
-    """Return the files that are kept of a leg, by the place of the first uid of each, ascending."""
-    wanted = re.compile(rf"{leg.value}-([0-9]+)\.parquet")
+def recorded(folder: Path, operation: Operation) -> dict[int, Path]:
+    """Return the files that are kept of an operation, by the place of the first uid of each, ascending."""
+    wanted = re.compile(rf"{operation.value}-([0-9]+)\.parquet")
     found = filter(None, map(wanted.fullmatch, names_in(folder)))
     return dict(sorted((int(match[1]), folder / match[0]) for match in found))

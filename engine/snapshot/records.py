@@ -76,11 +76,11 @@ class Staged:
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedLeg:
-    """The uids of one leg of a plan, in the order of sending."""
+class PlannedOperation:
+    """The uids of one operation of a plan, in the order of sending."""
 
     path: Path
-    """Parquet: `uid` binary, unique; a row's number is the uid's place in the leg."""
+    """Parquet: `uid` binary, unique; a row's number is the uid's place in the operation."""
     plain: int = 0
     """Uids that may be sent at once; they come first."""
     suspect: int = 0
@@ -105,20 +105,20 @@ class Comparison:
     `staged.uids == duplicate + unchanged + adds.planned + adds.known`.
     """
 
-    adds: PlannedLeg
-    removes: PlannedLeg
+    adds: PlannedOperation
+    removes: PlannedOperation
     unchanged: int
     """Uids wanted that are in already."""
     duplicate: int
     """Rows whose uid stood in an earlier row."""
-    resends: PlannedLeg
+    resends: PlannedOperation
     """Some of the unchanged, added once more."""
     resent_through: Member | None
     """The last of those; None where the round ends with them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class HeldChanges:
     """Whether all that is added, or removed, waits: nobody can say what it might reverse."""
 
     adds: bool = False

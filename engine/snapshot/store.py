@@ -19,21 +19,21 @@ import pyarrow as pa
 
 from engine.clock import Clock
 from engine.errors import LedgerError, UsageError
-from engine.ledger.place import make_folder
 from engine.ledger.sqlite import following, generations
-from engine.ledger.sqlite.following import Fate, Unfolded
+from engine.ledger.sqlite.following import RangeOutcome, Unfolded
 from engine.ledger.sqlite.generations import Generation
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.reader import LedgerReader
-from engine.model.cohort import CohortKey, Leg
+from engine.ledger.state_folder import make_folder
+from engine.model.cohort import CohortKey, Operation
 from engine.snapshot.file_format import verify
-from engine.snapshot.fold import FATES, LegFiles, fold
+from engine.snapshot.fold import RANGE_OUTCOMES, OperationFiles, fold
 from engine.snapshot.recording import recorded
-from engine.snapshot.records import Census, Snapshot, Waiting
+from engine.snapshot.records import Census, HeldChanges, Snapshot
 from engine.snapshot.settings import MirrorSettings
 from engine.storage.duckdb_session import Compute, Interruption, compute_to_end
 from engine.storage.files import names_in, work_folder
-from engine.storage.paths import leg_path, plan_folder, snapshot_folder
+from engine.storage.paths import operation_path, plan_folder, snapshot_folder
 from engine.storage.settings import PlanningSettings
 from engine.storage.temporary import remove_abandoned_folders, remove_abandoned_parts
 
@@ -55,7 +55,7 @@ class Recent:
     """The runs that sent it; 0 stands for whatever another program has sent."""
     seconds: float
     """Until it has; 0 where there is nothing."""
-    waiting: Waiting
+    waiting: HeldChanges
     """What waits for it as a whole, since nobody can say what it might reverse."""
 
 
@@ -179,7 +179,7 @@ class SnapshotStore:
     async def recent(self, but: int | None = None) -> Recent:
         """Return what may not have settled; run `but` is left out, which can't wait for itself."""
         if self.key.is_shadow:
-            return Recent([], 0.0, Waiting())
+            return Recent([], 0.0, HeldChanges())
         now = self._clock.stamp()
         settle = self._settings.settle_seconds
         touches = await self._ledger.write(lambda c: following.touches(c, self.key))
@@ -196,7 +196,7 @@ class SnapshotStore:
         return Recent(
             runs,
             max((left[run] for run in runs), default=0.0),
-            Waiting(
+            HeldChanges(
                 adds=unknown,
                 removes=unknown or 0 in runs or has_resent,
             ),
@@ -209,10 +209,16 @@ class SnapshotStore:
         for run in await self.unfolded():
             await self._fold(run, "mirror", is_closed=run.run != stays_open)
 
-    async def move_shadow(self, run: int, name: str, planned: Mapping[Leg, int]) -> None:
+    async def move_shadow(self, run: int, name: str, planned: Mapping[Operation, int]) -> None:
         """Let the snapshot move as if all of a plan had been accepted; nothing of it was sent."""
-        fates = [Fate(leg, 0, count, is_accepted=True) for leg, count in planned.items() if count]
-        await self._fold(Unfolded(run, name, 0, 0), "shadow", is_closed=True, fates=fates)
+        range_outcomes = [
+            RangeOutcome(operation, 0, count, is_accepted=True)
+            for operation, count in planned.items()
+            if count
+        ]
+        await self._fold(
+            Unfolded(run, name, 0, 0), "shadow", is_closed=True, range_outcomes=range_outcomes
+        )
 
     async def make(
         self,
@@ -274,18 +280,23 @@ class SnapshotStore:
         """Return the runs that sent something behind attempt `attempt`."""
         return await self._ledger.write(lambda c: following.sent_since(c, self.key, attempt))
 
-    async def fates(self, run: Unfolded, after: int) -> list[Fate]:
+    async def range_outcomes(self, run: Unfolded, after: int) -> list[RangeOutcome]:
         """Return what became of a run's attempts behind attempt `after`."""
-        return await self._ledger.write(lambda c: following.fates(c, run.run, after))
+        return await self._ledger.write(lambda c: following.range_outcomes(c, run.run, after))
 
     async def _fold(
-        self, run: Unfolded, origin: str, *, is_closed: bool, fates: list[Fate] | None = None
+        self,
+        run: Unfolded,
+        origin: str,
+        *,
+        is_closed: bool,
+        range_outcomes: list[RangeOutcome] | None = None,
     ) -> None:
         """Let the snapshot know of what became of a run's attempts so far."""
         base = await self.current()
-        if fates is None:
-            fates = await self.fates(run, run.folded_attempt)
-        if not fates:
+        if range_outcomes is None:
+            range_outcomes = await self.range_outcomes(run, run.folded_attempt)
+        if not range_outcomes:
             number = base[0].number if base else None
             await self._ledger.write(
                 lambda c: following.note_folded(c, run, number, is_closed=is_closed)
@@ -295,7 +306,7 @@ class SnapshotStore:
         await self.make(
             origin,
             lambda target, interruption: self.folded(
-                *(base and base[1], run, fates, recent.runs, target), interruption
+                *(base and base[1], run, range_outcomes, recent.runs, target), interruption
             ),
             run=run.run,
             last_attempt=run.last_attempt,
@@ -307,7 +318,7 @@ class SnapshotStore:
         self,
         base: Snapshot | None,
         run: Unfolded,
-        fates: list[Fate],
+        range_outcomes: list[RangeOutcome],
         recent: list[int],
         target: Path,
         interruption: Interruption,
@@ -315,8 +326,11 @@ class SnapshotStore:
         """Write `base` with what became of a run's uids to `target`; `recent` have not settled."""
         return fold(
             base,
-            {leg: self._leg_files(run.name, leg) for leg in (Leg.ADD, Leg.REMOVE)},
-            _table(fates),
+            {
+                operation: self._operation_files(run.name, operation)
+                for operation in (Operation.ADD, Operation.REMOVE)
+            },
+            _table(range_outcomes),
             run=run.run,
             recent_runs=[*recent, run.run],
             target=target,
@@ -324,12 +338,12 @@ class SnapshotStore:
             interruption=interruption,
         )
 
-    def _leg_files(self, run: str, leg: Leg) -> LegFiles:
-        """Return the files that hold a leg's uids: one of a plan, many of a push."""
-        whole = leg_path(self.plan_folder(run), leg)
+    def _operation_files(self, run: str, operation: Operation) -> OperationFiles:
+        """Return the files that hold an operation's uids: one of a plan, many of a push."""
+        whole = operation_path(self.plan_folder(run), operation)
         if whole.exists():
             return {0: whole}
-        return recorded(self.plan_folder(run), leg)
+        return recorded(self.plan_folder(run), operation)
 
     def work_folder(self, purpose: str) -> AbstractContextManager[Path]:
         """Make a folder for files that live no longer than the block; raises as `new_file` does."""
@@ -379,13 +393,13 @@ def _delete(path: Path) -> None:
             path.unlink()
 
 
-def _table(fates: list[Fate]) -> pa.Table:
+def _table(range_outcomes: list[RangeOutcome]) -> pa.Table:
     return pa.table(
         {
-            "leg": [fate.leg.value for fate in fates],
-            "first_uid": [fate.first_uid for fate in fates],
-            "uid_count": [fate.uid_count for fate in fates],
-            "is_accepted": [fate.is_accepted for fate in fates],
+            "leg": [range_outcome.operation.value for range_outcome in range_outcomes],
+            "first_uid": [range_outcome.first_uid for range_outcome in range_outcomes],
+            "uid_count": [range_outcome.uid_count for range_outcome in range_outcomes],
+            "is_accepted": [range_outcome.is_accepted for range_outcome in range_outcomes],
         },
-        schema=FATES,
+        schema=RANGE_OUTCOMES,
     )

@@ -20,7 +20,7 @@ from engine.source.arrow import buffers
 from engine.source.block import BLANK, HEADER_AGAIN
 from engine.source.lines import BOM, Stream, holds_bom, past_boms, past_line
 from engine.source.quoting import Dialect
-from engine.source.rows import READ_SIZE, RECORD_LIMIT, Rows, is_blank, no_values
+from engine.source.rows import READ_SIZE, RECORD_LIMIT, RawRows, is_blank, no_values
 
 SEP_LINE = re.compile(rb'"?(?i:sep=)([^\r\n])"?\r?\n')
 """The line by which Excel tells the delimiter."""
@@ -44,7 +44,7 @@ class Columns:
 
 def delimited_rows(
     stream: Stream, columns: Columns, size: int = READ_SIZE, limit: int = RECORD_LIMIT
-) -> Iterator[Rows]:
+) -> Iterator[RawRows]:
     """Yield the records of a csv or tsv file, the header left out."""
     dialect = Dialect(columns.delimiter, limit)
     chunks = iter(lambda: stream.read(size), b"")
@@ -81,7 +81,7 @@ def _first_record(
 
 def _careful(
     buffer: bytes, columns: Columns, header: Sequence[bytes], dialect: Dialect, *, final: bool
-) -> tuple[Rows, int, bool]:
+) -> tuple[RawRows, int, bool]:
     """Read record by record: the rows, where they end, and whether the last line goes on."""
     values: list[bytes] = []
     refused: list[tuple[int, str]] = []
@@ -108,9 +108,9 @@ def _careful(
 
 def _rows(
     values: pa.Array, refused: Sequence[tuple[int, str]], records: int, *, refuses_bom: bool
-) -> Rows:
+) -> RawRows:
     has_return = bool((buffers(values)[1] == ord("\r")).any())
-    return Rows(values, refused, records, refuses_bom=refuses_bom, refuses_return=has_return)
+    return RawRows(values, refused, records, refuses_bom=refuses_bom, refuses_return=has_return)
 
 
 def _miscounted(found: int, expected: int) -> str:
@@ -119,13 +119,13 @@ def _miscounted(found: int, expected: int) -> str:
 
 def _fast(
     buffer: bytes, columns: Columns, header: Sequence[bytes], limit: int, *, final: bool
-) -> tuple[Rows, int] | None:
+) -> tuple[RawRows, int] | None:
     """Read the buffer's whole records with PyArrow, unless it would read them differently."""
     cut, records = _clean_records(buffer, columns.delimiter, final=final)
     if not 0 <= cut <= limit or (not cut and len(buffer) > limit):
         return None
     if not cut:
-        return Rows(no_values()), 0
+        return RawRows(no_values()), 0
     data = buffer[:cut]
     refused: list[tuple[int, str]] = []
 

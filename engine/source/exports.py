@@ -14,22 +14,22 @@ from engine.source.block import Block
 from engine.source.files import SourceFile
 from engine.source.lines import OpenFile
 from engine.source.local import unreadable
-from engine.source.locations import Place
-from engine.source.rows import NOT_UTF8, Rows, settle
-from engine.source.watch import Watch
+from engine.source.locations import Location
+from engine.source.rows import NOT_UTF8, RawRows, settle
+from engine.source.watch import ChangeWatch
 
 READ_ERRORS = (OSError, pa.ArrowException)
 """What a file that cannot be read on raises: the file system's errors, and PyArrow's."""
 
 
 @dataclass(frozen=True, slots=True)
-class Export:
+class ExportFile:
     """One file, and how it is read."""
 
-    place: Place
+    place: Location
     reading: Mapping[str, Any]
     """The options in effect, found or given: equal where the reading is."""
-    read: Callable[[OpenFile], Generator[Rows, None, bool]]
+    read: Callable[[OpenFile], Generator[RawRows, None, bool]]
     """Yields the records; returns whether the last one has its end, such as a line feed."""
     is_empty: bool = False
     """Whether it holds no record, be it that it has a header or a schema."""
@@ -40,12 +40,12 @@ class ExportSource:
 
     def __init__(
         self,
-        exports: Sequence[Export],
-        watch: Watch,
+        exports: Sequence[ExportFile],
+        watch: ChangeWatch,
         *,
         strip: bool,
         notes: tuple[str, ...],
-        places: Sequence[Place] | None = None,
+        places: Sequence[Location] | None = None,
     ) -> None:
         """Read `exports`; `places` are their files and those that hold no byte, by default none.
 
@@ -122,7 +122,7 @@ class ExportSource:
             self._bytes_read = bytes_before
         self._watch.check_all()
 
-    def _read(self, export: Export, bytes_before: int) -> Iterator[Block]:
+    def _read(self, export: ExportFile, bytes_before: int) -> Iterator[Block]:
         place = export.place
         first_record = 1
         try:
@@ -140,14 +140,14 @@ class ExportSource:
                 self._watch.check(place)  # A file that is cut off cannot be read to its end.
             raise unreadable(place.name, error) from error
 
-    def _rows(self, export: Export, file: OpenFile) -> Iterator[Rows]:
+    def _rows(self, export: ExportFile, file: OpenFile) -> Iterator[RawRows]:
         reading = export.read(file)
         is_ended = yield from self._checked(export.place, reading)
         self._watch.check_end(export.place, is_ended=is_ended)
 
     def _checked(
-        self, place: Place, reading: Generator[Rows, None, bool]
-    ) -> Generator[Rows, None, bool]:
+        self, place: Location, reading: Generator[RawRows, None, bool]
+    ) -> Generator[RawRows, None, bool]:
         """Check the file as it is read, where that takes no time."""
         while True:
             try:

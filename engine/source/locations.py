@@ -21,7 +21,7 @@ from engine.source.replay_buffer import Tape
 from engine.source.urls import file_path, is_url, shown
 
 
-class Place(Protocol):
+class Location(Protocol):
     """One file of an export."""
 
     @property
@@ -153,7 +153,7 @@ def _standard_input() -> OpenFile:
 
 def find_places(
     exports: Iterable[str], sleep: Callable[[float], None] = time.sleep
-) -> tuple[list[Place], tuple[str, ...], list[list[Place]]]:
+) -> tuple[list[Location], tuple[str, ...], list[list[Location]]]:
     """Expand what the command line names into files, in that order.
 
     Returns the files, notes on them, and the same files in groups that are judged together: first
@@ -168,10 +168,10 @@ def find_places(
 
     Raises `SourceError` where something is not there, `UsageError` for a file named twice.
     """
-    places: list[Place] = []
+    places: list[Location] = []
     notes: list[str] = []
-    plain: list[Place] = []
-    groups: list[list[Place]] = []
+    plain: list[Location] = []
+    groups: list[list[Location]] = []
     for export in exports:
         found = list(_find(export, notes, sleep))
         if _is_named(export, found):
@@ -194,7 +194,7 @@ def find_places(
     return places, tuple(notes), [kept, *groups]
 
 
-def _is_named(export: str, found: Sequence[Place]) -> bool:
+def _is_named(export: str, found: Sequence[Location]) -> bool:
     """Tell whether what was found is the regular or remote file that the command line names."""
     if len(found) != 1 or isinstance(found[0], Pipe):
         return False
@@ -204,7 +204,7 @@ def _is_named(export: str, found: Sequence[Place]) -> bool:
     return found[0].name == path
 
 
-def _without_belongings(found: Sequence[Place], notes: list[str]) -> list[Place]:
+def _without_belongings(found: Sequence[Location], notes: list[str]) -> list[Location]:
     belonging = belongings([place.name for place in found])
     if belonging:
         more = f" and {len(belonging) - 1} more" if len(belonging) > 1 else ""
@@ -215,7 +215,7 @@ def _without_belongings(found: Sequence[Place], notes: list[str]) -> list[Place]
     return [place for place in found if place.name not in belonging]
 
 
-def _find(export: str, notes: list[str], sleep: Callable[[float], None]) -> Sequence[Place]:
+def _find(export: str, notes: list[str], sleep: Callable[[float], None]) -> Sequence[Location]:
     if export == "-":
         return [Pipe("stdin", "-")]
     if (path := file_path(export)) is not None:
@@ -234,7 +234,7 @@ def _find_remote(url: str, notes: list[str], sleep: Callable[[float], None]) -> 
     return found
 
 
-def _find_local(path: str, notes: list[str]) -> list[Place]:
+def _find_local(path: str, notes: list[str]) -> list[Location]:
     entries, passed_over = expand(LocalTree(), path)
     if passed_over:
         notes.append(f"{path}: passed over {passed_over} names (.*, _* and linked folders)")
@@ -243,7 +243,7 @@ def _find_local(path: str, notes: list[str]) -> list[Place]:
     return [_local(entry.path) for entry in entries]
 
 
-def _local(path: str) -> Place:
+def _local(path: str) -> Location:
     try:
         status = os.stat(path)
     except FileNotFoundError:

@@ -18,7 +18,7 @@ from engine.source.rows import (
     OVER_LONG,
     READ_SIZE,
     RECORD_LIMIT,
-    Rows,
+    RawRows,
     is_blank,
     no_values,
 )
@@ -30,11 +30,11 @@ _KINDS = {bool: "a boolean", float: "a float", list: "an array", dict: "an objec
 
 def ndjson_rows(
     stream: Stream, column: str, size: int = READ_SIZE, limit: int = RECORD_LIMIT
-) -> Iterator[Rows]:
+) -> Iterator[RawRows]:
     """Yield the lines of an ndjson file with the values of one field."""
     for data in whole_lines(stream, size, limit):
         if data is None:
-            yield Rows(no_values(), ((0, OVER_LONG),), records=1)
+            yield RawRows(no_values(), ((0, OVER_LONG),), records=1)
             continue
         lines = data.split(b"\n")
         if not lines[-1]:
@@ -59,7 +59,7 @@ def finder(column: str) -> Callable[[dict[str, Any]], Any]:
     return find
 
 
-def _fast(lines: list[bytes], column: str) -> Rows | None:
+def _fast(lines: list[bytes], column: str) -> RawRows | None:
     """Read lines that all are objects with a string or null; None where one is not."""
     loads = orjson.loads
     try:
@@ -68,12 +68,12 @@ def _fast(lines: list[bytes], column: str) -> Rows | None:
             values = [find(loads(line)) for line in lines]
         else:
             values = [loads(line).get(column) for line in lines]
-        return Rows(pa.array(values, pa.string()), records=len(lines))
+        return RawRows(pa.array(values, pa.string()), records=len(lines))
     except (ValueError, TypeError, AttributeError, pa.ArrowException):
         return None
 
 
-def _careful(lines: list[bytes], column: str) -> Rows:
+def _careful(lines: list[bytes], column: str) -> RawRows:
     """Read line by line."""
     find = finder(column)
     values: list[str | None] = []
@@ -83,7 +83,7 @@ def _careful(lines: list[bytes], column: str) -> Rows:
             values.append(_uid(line, find))
         except ValueError as error:
             refused.append((number, str(error)))
-    return Rows(pa.array(values, pa.string()), refused, len(lines))
+    return RawRows(pa.array(values, pa.string()), refused, len(lines))
 
 
 def _uid(line: bytes, find: Callable[[dict[str, Any]], Any]) -> str | None:

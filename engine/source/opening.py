@@ -11,7 +11,7 @@ from engine.clock import Clock
 from engine.errors import SourceError, UsageError
 from engine.source.compression import MAGIC_SIZE, compression_of, decompressed
 from engine.source.delimited import delimited_rows
-from engine.source.exports import READ_ERRORS, Export, ExportSource, empty
+from engine.source.exports import READ_ERRORS, ExportFile, ExportSource, empty
 from engine.source.fields import field_of
 from engine.source.folders import GUESSED, UNKNOWN, kind_by_name, refuse_mixture
 from engine.source.formats import DELIMITERS, format_of, told_format
@@ -19,14 +19,14 @@ from engine.source.head import Head
 from engine.source.header import columns_of, is_header_only
 from engine.source.lines import OpenFile, Replay, Stream
 from engine.source.local import unreadable
-from engine.source.locations import Pipe, Place, find_places
+from engine.source.locations import Location, Pipe, find_places
 from engine.source.ndjson import ndjson_rows
 from engine.source.options import Format, ReadingOptions
 from engine.source.parquet import parquet_column, parquet_rows
-from engine.source.rows import READ_SIZE, Rows
+from engine.source.rows import READ_SIZE, RawRows
 from engine.source.temporary import temporary_file, told_of_tmpdir
 from engine.source.text import text_rows
-from engine.source.watch import Watch
+from engine.source.watch import ChangeWatch
 
 
 def open_source(
@@ -52,11 +52,11 @@ def open_source(
     pipes = [place for place in places if isinstance(place, Pipe) and place.state is None]
     names = {name for pipe in pipes for name in (pipe.name, pipe.address)}
     files = [export for export in exports if export not in names]
-    watch = Watch(places, lambda: find_places(files)[0], clock, sleep)
+    watch = ChangeWatch(places, lambda: find_places(files)[0], clock, sleep)
     for place in places:
         if isinstance(place, Pipe):
             place.is_kept = keeps_pipes
-    looked_at: dict[str, Export | None] = {}
+    looked_at: dict[str, ExportFile | None] = {}
     for number, group in enumerate(groups):
         looks = _look_at_all(group, options, watch, formats_may_differ=number == 0)
         looked_at.update(zip((place.address for place in group), looks, strict=True))
@@ -80,8 +80,12 @@ def open_source(
 
 
 def _look_at_all(
-    places: Sequence[Place], options: ReadingOptions, watch: Watch, *, formats_may_differ: bool
-) -> list[Export | None]:
+    places: Sequence[Location],
+    options: ReadingOptions,
+    watch: ChangeWatch,
+    *,
+    formats_may_differ: bool,
+) -> list[ExportFile | None]:
     """Find out how the files of one group are read, and refuse a mixture of kinds."""
     refuse = partial(refuse_mixture, formats_may_differ=formats_may_differ)
     kinds = {
@@ -90,7 +94,7 @@ def _look_at_all(
         if place.size != 0 and (kind := kind_by_name(place.name))
     }
     refuse(kinds)
-    found: list[Export | None] = []
+    found: list[ExportFile | None] = []
     for place in places:
         try:
             export = _look_at(place, options, watch)
@@ -107,7 +111,7 @@ def _look_at_all(
     return found
 
 
-def _kind(export: Export, options: ReadingOptions) -> str:
+def _kind(export: ExportFile, options: ReadingOptions) -> str:
     """Return what kind of file one is whose name does not tell."""
     if options.format != "auto":
         return UNKNOWN
@@ -115,7 +119,7 @@ def _kind(export: Export, options: ReadingOptions) -> str:
     return GUESSED if format_ == "text" else format_
 
 
-def _look_at(place: Place, options: ReadingOptions, watch: Watch) -> Export | None:
+def _look_at(place: Location, options: ReadingOptions, watch: ChangeWatch) -> ExportFile | None:
     """Find out how one file is read; None where it holds no byte."""
     try:
         export = _looked_at(place, options)
@@ -128,7 +132,7 @@ def _look_at(place: Place, options: ReadingOptions, watch: Watch) -> Export | No
     return export
 
 
-def _looked_at(place: Place, options: ReadingOptions) -> Export | None:
+def _looked_at(place: Location, options: ReadingOptions) -> ExportFile | None:
     with closing(place.open()) as file:
         start = b""
         while len(start) < MAGIC_SIZE and (chunk := file.read(MAGIC_SIZE - len(start))):
@@ -144,17 +148,17 @@ def _looked_at(place: Place, options: ReadingOptions) -> Export | None:
         reading, read = _layout(place.name, head, format_, options)
         is_empty = format_ in DELIMITERS and is_header_only(head, DELIMITERS[format_], options)
     reading = {"format": format_, **reading}
-    return Export(place, reading, _Decompressing(read, codec), is_empty=is_empty)
+    return ExportFile(place, reading, _Decompressing(read, codec), is_empty=is_empty)
 
 
 @dataclass(frozen=True, slots=True)
 class _Decompressing:
     """A reader of plain bytes as one of a stored file."""
 
-    read: Callable[[Stream], Iterator[Rows]]
+    read: Callable[[Stream], Iterator[RawRows]]
     codec: str | None
 
-    def __call__(self, file: OpenFile) -> Generator[Rows, None, bool]:
+    def __call__(self, file: OpenFile) -> Generator[RawRows, None, bool]:
         stream = _LastByte(decompressed(file, self.codec))
         yield from self.read(stream)
         return stream.last_byte in _LINE_ENDS
@@ -179,7 +183,7 @@ class _LastByte:
 
 def _layout(
     name: str, head: Head, format_: Format, options: ReadingOptions
-) -> tuple[Mapping[str, Any], Callable[[Stream], Iterator[Rows]]]:
+) -> tuple[Mapping[str, Any], Callable[[Stream], Iterator[RawRows]]]:
     """Return the options in effect for a file that is read as a stream, and its reader."""
     if format_ == "text":
         return {}, text_rows
@@ -191,7 +195,7 @@ def _layout(
     return reading, partial(delimited_rows, columns=columns)
 
 
-def _parquet(place: Place, codec: str | None, options: ReadingOptions) -> Export:
+def _parquet(place: Location, codec: str | None, options: ReadingOptions) -> ExportFile:
     """Look at a Parquet file, which is read from its end, and so copied where it cannot seek."""
     is_copied = codec is not None or not place.is_seekable
     if isinstance(place, Pipe):
@@ -200,12 +204,12 @@ def _parquet(place: Place, codec: str | None, options: ReadingOptions) -> Export
         column, rows = parquet_column(place.name, whole, options.column)
     reading = {"format": "parquet", "column": column}
     read = partial(_parquet_rows, column=column, codec=codec, is_copied=is_copied)
-    return Export(place, reading, read, is_empty=not rows)
+    return ExportFile(place, reading, read, is_empty=not rows)
 
 
 def _parquet_rows(
     file: OpenFile, *, column: str, codec: str | None, is_copied: bool
-) -> Generator[Rows, None, bool]:
+) -> Generator[RawRows, None, bool]:
     with _seekable(file, codec, is_copied=is_copied) as whole:
         yield from parquet_rows(whole, column)
     return True

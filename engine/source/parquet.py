@@ -16,7 +16,7 @@ from pyarrow import parquet
 from engine.errors import SourceError, UsageError
 from engine.source.header import listed, missing
 from engine.source.lines import OpenFile
-from engine.source.rows import Rows
+from engine.source.rows import RawRows
 
 _BATCH_BYTES = 1 << 20
 _BATCH_ROWS = range(64, 1 << 15)
@@ -57,7 +57,7 @@ def parquet_column(name: str, file: OpenFile, wanted: str | None) -> tuple[str, 
     return wanted, opened.metadata.num_rows
 
 
-def parquet_rows(file: OpenFile, column: str) -> Iterator[Rows]:
+def parquet_rows(file: OpenFile, column: str) -> Iterator[RawRows]:
     """Yield the rows of a Parquet file. Raises PyArrow's errors where it is damaged."""
     with _footer_errors():
         opened = _opened(file)
@@ -65,7 +65,7 @@ def parquet_rows(file: OpenFile, column: str) -> Iterator[Rows]:
     rows = 0
     for batch in opened.iter_batches(batch_rows, columns=[column], use_threads=False):
         rows += batch.num_rows
-        yield Rows(_texts(_values(batch, column)), records=batch.num_rows)
+        yield RawRows(_texts(_values(batch, column)), records=batch.num_rows)
     if rows != opened.metadata.num_rows:
         raise pa.ArrowInvalid(f"{rows:,} rows read of {opened.metadata.num_rows:,}")
 

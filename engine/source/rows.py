@@ -30,7 +30,7 @@ OVER_LONG = f"longer than {RECORD_LIMIT:,} bytes"
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class RawRows:
     """Consecutive records of a file as its reader found them, before a look at the values."""
 
     values: pa.Array
@@ -50,7 +50,7 @@ def no_values() -> pa.Array:
     return pa.array([], pa.binary())
 
 
-def settle(rows: Rows, *, file: str, first_record: int, strip: bool) -> Block:
+def settle(rows: RawRows, *, file: str, first_record: int, strip: bool) -> Block:
     """Check UTF-8, drop blank rows, and say of each record what became of it.
 
     White space, for `strip` and for what is blank, is what `str.isspace` says: no-break spaces and

@@ -10,19 +10,21 @@ import numpy as np
 import pyarrow as pa
 
 from engine.source.lines import Stream, holds_bom, whole_lines
-from engine.source.rows import OVER_LONG, READ_SIZE, RECORD_LIMIT, Rows, no_values
+from engine.source.rows import OVER_LONG, READ_SIZE, RECORD_LIMIT, RawRows, no_values
 
 
-def text_rows(stream: Stream, size: int = READ_SIZE, limit: int = RECORD_LIMIT) -> Iterator[Rows]:
+def text_rows(
+    stream: Stream, size: int = READ_SIZE, limit: int = RECORD_LIMIT
+) -> Iterator[RawRows]:
     """Yield the lines of a text file."""
     for lines in whole_lines(stream, size, limit):
         if lines is None:
-            yield Rows(no_values(), ((0, OVER_LONG),), records=1)
+            yield RawRows(no_values(), ((0, OVER_LONG),), records=1)
         else:
             count = lines.count(b"\n") + (not lines.endswith(b"\n"))
             if b"\r" in lines:  # One byte is found far sooner than two.
                 lines = lines.replace(b"\r\n", b"\n")
-            yield Rows(
+            yield RawRows(
                 _split(lines),
                 records=count,
                 refuses_bom=holds_bom(lines),

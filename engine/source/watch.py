@@ -10,7 +10,9 @@ from engine.errors import ChangedWhileReadError, SourceError
 from engine.source.file_state import FileState
 
 if TYPE_CHECKING:
-    from engine.source.locations import Place
+    from engine.source.locations import Location
+
+    pass
 
 YOUNG_SECONDS = 60.0
 """A file written so recently, whose last line has no end, may be still being written."""
@@ -20,13 +22,13 @@ LOOK_AGAIN_SECONDS = 3.0
 WRITTEN_HINT = "run the same command again once it is written completely"
 
 
-class Watch:
+class ChangeWatch:
     """Compares places with what they were; `ChangedWhileReadError` tells of what differs."""
 
     def __init__(
         self,
-        places: Sequence["Place"],
-        find: Callable[[], Sequence["Place"]],
+        places: Sequence["Location"],
+        find: Callable[[], Sequence["Location"]],
         clock: Clock | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -37,7 +39,7 @@ class Watch:
         self._sleep = sleep
         self._began = self._clock.now()
 
-    def check(self, place: "Place") -> None:
+    def check(self, place: "Location") -> None:
         """Raise `ChangedWhileReadError` if a file is no longer what it was found as."""
         if place.state is None:
             return
@@ -49,7 +51,7 @@ class Watch:
                 f"{place.name}: changed while it was read ({change})", hint=WRITTEN_HINT
             )
 
-    def check_end(self, place: "Place", *, is_ended: bool) -> None:
+    def check_end(self, place: "Location", *, is_ended: bool) -> None:
         """Check a file that was read to its end; `is_ended` says whether its last line has one.
 
         If it has none, and the file is young, the file is given time to grow first.
@@ -90,7 +92,7 @@ class Watch:
                 f"{added[0]}{others}: came to the export while it was read", hint=WRITTEN_HINT
             )
 
-    def _is_young(self, place: "Place") -> bool:
+    def _is_young(self, place: "Location") -> bool:
         if place.written_utc_ns is None:
             return False
         return (self._clock.stamp().utc_ns - place.written_utc_ns) / 1e9 < YOUNG_SECONDS

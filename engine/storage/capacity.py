@@ -16,7 +16,7 @@ _MEGABYTES_A_THREAD = 150
 _BYTES_A_ROW = 48
 """What a row of a join takes besides its uid, as its memory limit counts; beyond it, it spills."""
 _BYTES_A_STORED_ROW = 9
-"""What a row of a leg or a snapshot takes besides its uid, at most."""
+"""What a row of an operation or a snapshot takes besides its uid, at most."""
 
 
 def shares_for(rows: int, uid_bytes: int, settings: PlanningSettings) -> int:

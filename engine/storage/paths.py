@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from urllib.parse import quote
 
-from engine.model.cohort import CohortKey, Leg
+from engine.model.cohort import CohortKey, Operation
 
 _LONGEST_NAME = 100
 _PLANS, _SNAPSHOTS, _SHADOWS = FOLDERS_BESIDE = ("plans", "snapshots", "shadows")
@@ -29,6 +29,6 @@ def _name(text: str) -> str:
     return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def leg_path(folder: Path, leg: Leg) -> Path:
-    """Return where a plan keeps the uids of a leg."""
-    return folder / f"{leg.value}s.parquet"
+def operation_path(folder: Path, operation: Operation) -> Path:
+    """Return where a plan keeps the uids of an operation."""
+    return folder / f"{operation.value}s.parquet"

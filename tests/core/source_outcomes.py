@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 
 from engine.source.block import Block
-from engine.source.rows import Rows, settle
+from engine.source.rows import RawRows, settle
 
 Outcome = str | tuple[str]
 """A record's uid, or the reason why it has none."""
 
 
-def outcomes(read: Iterable[Rows], *, strip: bool = False) -> list[Outcome]:
+def outcomes(read: Iterable[RawRows], *, strip: bool = False) -> list[Outcome]:
     """Settle what a reader yields, and lay it out record by record."""
     found: list[Outcome] = []
     for rows in read:

@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 
 from engine.errors import ExitStatus
 from engine.report.accounts import Accounts, exit_status_of, target_label, timestamp
-from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
+from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
 from engine.report.settings import AccountingSettings
 
 counts = st.integers(0, 10**6)
 
 
-def books(rows: Rows, uids: Standing, batches: Standing) -> Accounts:
+def books(rows: RowCounts, uids: Standing, batches: Standing) -> Accounts:
     return Accounts(
         run="r",
         status="finished",
@@ -51,7 +51,7 @@ standings = st.builds(standing, counts, counts, counts, counts)
 
 @given(standings, standings, counts, counts)
 def test_books_balance_when_every_row_and_uid_is_somewhere(uids, batches, blank, invalid) -> None:
-    rows = Rows(blank + invalid + uids.planned, blank, invalid)
+    rows = RowCounts(blank + invalid + uids.planned, blank, invalid)
     assert books(rows, uids, batches).imbalance is None
 
 
@@ -66,11 +66,13 @@ def test_a_count_that_is_off_is_noticed(uids, batches, part, which, by) -> None:
     parts = {"uids": uids, "batches": batches}
     fields = {name: getattr(parts[which], name) for name in Standing.__dataclass_fields__}
     parts[which] = Standing(**(fields | {part: fields[part] + by}))
-    imbalance = books(Rows(uids.planned), **parts).imbalance
+    imbalance = books(RowCounts(uids.planned), **parts).imbalance
     assert imbalance is not None
 
 
-@pytest.mark.parametrize("rows", [Rows(9, 1, 1), Rows(11, 1, 1), Rows(10, 0, 1), Rows(10, 1, 0)])
+@pytest.mark.parametrize(
+    "rows", [RowCounts(9, 1, 1), RowCounts(11, 1, 1), RowCounts(10, 0, 1), RowCounts(10, 1, 0)]
+)
 def test_rows_that_do_not_add_up_are_noticed(rows) -> None:
     imbalance = books(rows, standing(8, 0, 0, 0), standing(1, 0, 0, 0)).imbalance
     assert imbalance is not None
@@ -95,7 +97,7 @@ def test_rows_that_do_not_add_up_are_noticed(rows) -> None:
     ],
 )
 def test_exit_statuses(uids, invalid, tolerated, status) -> None:
-    rows = Rows(uids.planned + invalid, 0, invalid)
+    rows = RowCounts(uids.planned + invalid, 0, invalid)
     assert exit_status_of(uids, rows, AccountingSettings(tolerated)) is status
 
 
@@ -107,7 +109,7 @@ def test_a_share_is_met_exactly(lost, rows) -> None:
 
 
 def test_the_document_has_every_documented_key() -> None:
-    document = books(Rows(), Standing(), Standing()).document()
+    document = books(RowCounts(), Standing(), Standing()).document()
     assert set(document) >= {
         *("run", "status", "exit_status", "target", "workspace", "partner", "cohort_id"),
         *("action", "source_complete", "rows", "uids", "batches", "requests", "bytes_sent"),

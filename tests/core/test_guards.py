@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engine.errors import UsageError
 from engine.planning.allowances import COUNTED, Allowance, Guard, flags_to_lift
-from engine.planning.guards import Facts, GuardSettings, Verdict, judge
+from engine.planning.guards import Facts, GuardResult, GuardSettings, judge
 from engine.planning.profile import Profile
 from engine.source.files import SourceFile
 
@@ -60,7 +60,9 @@ STRICT = GuardSettings(
 )
 
 
-def verdicts(facts: Facts, settings: GuardSettings = STRICT, *allowed: str) -> dict[Guard, Verdict]:
+def verdicts(
+    facts: Facts, settings: GuardSettings = STRICT, *allowed: str
+) -> dict[Guard, GuardResult]:
     found = judge(facts, settings, [Allowance.parse(text) for text in allowed])
     assert [verdict.guard for verdict in found] == list(Guard)
     return {verdict.guard: verdict for verdict in found}

@@ -49,7 +49,7 @@ def test_an_acceptance_clears_the_request() -> None:
 
 
 @pytest.mark.parametrize("already", [0, 2])
-def test_the_search_is_bounded_over_all_sittings(already) -> None:
+def test_the_search_is_bounded_over_all_executions(already) -> None:
     isolation = Isolation(5, requests=already, proven=True)
     for _ in range(5 - already):
         assert isolation.judge(NAMED, Split()) == Split()

@@ -40,24 +40,24 @@ def sat(
 ) -> tuple[Sitting, Api]:
     """Deliver that many requests' worth of uids to an API that has every kind of limit at once."""
     api = Api(ceiling, every_limiter(ceiling, phase), latency)
-    sitting = simulate(Scenario(uids=requests * UIDS_A_REQUEST, pacing=ceiling, **how), api)
-    return sitting, api
+    execution = simulate(Scenario(uids=requests * UIDS_A_REQUEST, pacing=ceiling, **how), api)
+    return execution, api
 
 
-def assert_never_over(sitting: Sitting, api: Api) -> None:
+def assert_never_over(execution: Sitting, api: Api) -> None:
     """No window above the ceiling by our log, none as the API counts, and nothing left undone."""
-    assert sitting.stop is None
-    assert sitting.sends.most_in_window <= sitting.pacing.requests
-    assert api.most_in_window <= sitting.pacing.requests
+    assert execution.stop is None
+    assert execution.sends.most_in_window <= execution.pacing.requests
+    assert api.most_in_window <= execution.pacing.requests
     assert set(api.refused.values()) == {0}
     assert set(api.answers) == {200}
-    assert api.answers[200] == sitting.books.batches.total() == sitting.sends.count
+    assert api.answers[200] == execution.books.batches.total() == execution.sends.count
 
 
-def steady_use(sitting: Sitting, after: float | None = None) -> float:
+def steady_use(execution: Sitting, after: float | None = None) -> float:
     """Return the ceiling's use from two windows after the start, or `after`, to the last send."""
-    start = 2 * sitting.pacing.per_seconds if after is None else after
-    return sitting.ceiling_use(start, sitting.sends.accepted[-1])
+    start = 2 * execution.pacing.per_seconds if after is None else after
+    return execution.ceiling_use(start, execution.sends.accepted[-1])
 
 
 @pytest.mark.parametrize(
@@ -69,20 +69,20 @@ def steady_use(sitting: Sitting, after: float | None = None) -> float:
 def test_hours_at_the_ceiling(requests, jitter, use) -> None:
     dice = random.Random(requests)
     phase = dice.uniform(0, 60)
-    sitting, api = sat(requests, jittered(dice, jitter * 60), phase=phase)
-    assert_never_over(sitting, api)
-    assert steady_use(sitting) >= use
+    execution, api = sat(requests, jittered(dice, jitter * 60), phase=phase)
+    assert_never_over(execution, api)
+    assert steady_use(execution) >= use
     # It does not drift: the last ten minutes are as good as all of them.
-    assert steady_use(sitting, sitting.ended - 600) >= use
+    assert steady_use(execution, execution.ended - 600) >= use
 
 
 @seeds
 def test_jitter_on_the_way_in_meets_no_refusal_whatever_the_round_trip(seed) -> None:
     dice = random.Random(seed)
     latency = jittered(dice, WIDE_JITTER * 60, seconds=dice.uniform(0.05, 2))
-    sitting, api = sat(HOUR // 6, latency, phase=dice.uniform(0, 60))
-    assert_never_over(sitting, api)
-    assert steady_use(sitting) >= 0.990
+    execution, api = sat(HOUR // 6, latency, phase=dice.uniform(0, 60))
+    assert_never_over(execution, api)
+    assert steady_use(execution) >= 0.990
 
 
 @seeds
@@ -95,9 +95,9 @@ def test_another_ceiling_is_used_as_well(ceiling, seed) -> None:
         phase = dice.uniform(0, ceiling.per_seconds)
         # What waits longer for its answer than a minute is timed out.
         patient = DeliverySettings(timeout_seconds=60 + 2 * spread)
-        sitting, api = sat(1500, latency, ceiling, phase=phase, delivery=patient)
-        assert_never_over(sitting, api)
-        assert steady_use(sitting) >= use
+        execution, api = sat(1500, latency, ceiling, phase=phase, delivery=patient)
+        assert_never_over(execution, api)
+        assert steady_use(execution) >= use
 
 
 @pytest.mark.parametrize(
@@ -109,29 +109,29 @@ def test_another_ceiling_is_used_as_well(ceiling, seed) -> None:
 )
 def test_a_neighbour_that_blocks_half_of_the_time(ceiling, use) -> None:
     latency = jittered(random.Random(1), SMALL_JITTER * ceiling.per_seconds)
-    sitting, api = sat(HOUR // 6, latency, ceiling, wakes=Neighbour(random.Random(2)))
-    assert_never_over(sitting, api)
-    assert steady_use(sitting) >= use
+    execution, api = sat(HOUR // 6, latency, ceiling, wakes=Neighbour(random.Random(2)))
+    assert_never_over(execution, api)
+    assert steady_use(execution) >= use
 
 
 def test_latency_that_drifts_by_seconds() -> None:
     latency = drifting(random.Random(1), least=0.05, most=2.0, period=600, spread=0.02)
-    sitting, api = sat(HOUR // 2, latency)
-    assert_never_over(sitting, api)
-    assert steady_use(sitting) >= 0.990
+    execution, api = sat(HOUR // 2, latency)
+    assert_never_over(execution, api)
+    assert steady_use(execution) >= 0.990
 
 
 def test_a_slow_api_is_waited_for_and_then_the_ceiling_is_used_again() -> None:
     brisk = jittered(random.Random(1), SMALL_JITTER * 60)
     settings = DeliverySettings(max_in_flight=64)
     latency = slow_between(120, 420, steady(30), brisk)
-    sitting, api = sat(HOUR // 4, latency, delivery=settings)
-    assert_never_over(sitting, api)
+    execution, api = sat(HOUR // 4, latency, delivery=settings)
+    assert_never_over(execution, api)
     # Full is full: 64 under way for 30 s each.
-    assert sitting.sends.most_under_way == sitting.books.most_open == settings.max_in_flight
-    assert sitting.ceiling_use(180, 420) == pytest.approx(64 / 30 / 5, rel=0.05)
+    assert execution.sends.most_under_way == execution.books.most_open == settings.max_in_flight
+    assert execution.ceiling_use(180, 420) == pytest.approx(64 / 30 / 5, rel=0.05)
     # A window's round trips later, those of the slow hour are forgotten.
-    assert steady_use(sitting, 600) >= 0.998
+    assert steady_use(execution, 600) >= 0.998
 
 
 @seeds
@@ -140,22 +140,22 @@ def test_a_pause_of_the_source_is_never_made_up_for(seconds, seed) -> None:
     dice = random.Random(seed)
     stalls = {dice.randrange(300, 1200): seconds for _ in range(2)}
     latency = jittered(dice, WIDE_JITTER * 60)
-    sitting, api = sat(1800, latency, pause_before=lambda batch: stalls.get(batch, 0.0))
-    assert_never_over(sitting, api)
-    assert sitting.seconds >= (1800 - 300) / 5 + seconds * len(stalls) - 60
+    execution, api = sat(1800, latency, pause_before=lambda batch: stalls.get(batch, 0.0))
+    assert_never_over(execution, api)
+    assert execution.seconds >= (1800 - 300) / 5 + seconds * len(stalls) - 60
 
 
 def test_a_source_that_is_too_slow_is_waited_for_with_nothing_piling_up() -> None:
-    sitting, api = sat(600, steady(0.1), pause_before=lambda _: 0.5)
-    assert_never_over(sitting, api)
-    assert sitting.books.most_open <= 2
-    assert sitting.seconds == pytest.approx(300, rel=0.01)
+    execution, api = sat(600, steady(0.1), pause_before=lambda _: 0.5)
+    assert_never_over(execution, api)
+    assert execution.books.most_open <= 2
+    assert execution.seconds == pytest.approx(300, rel=0.01)
 
 
 def sends_under(wall_clock_error: Callable[[float], float]) -> list[float]:
     latency = jittered(random.Random(1), SMALL_JITTER * 60)
-    sitting, _ = sat(1200, latency, wall_clock_error=wall_clock_error)
-    return list(sitting.sends.accepted)
+    execution, _ = sat(1200, latency, wall_clock_error=wall_clock_error)
+    return list(execution.sends.accepted)
 
 
 def test_steps_of_the_wall_clock_change_nothing() -> None:
@@ -182,32 +182,32 @@ def test_the_same_dice_give_the_same_night() -> None:
     def night() -> list[float]:
         dice = random.Random(5)
         latency = jittered(dice, WIDE_JITTER * 60)
-        sitting, _ = sat(900, latency, wakes=Neighbour(dice))
-        return list(sitting.sends.accepted)
+        execution, _ = sat(900, latency, wakes=Neighbour(dice))
+        return list(execution.sends.accepted)
 
     assert night() == night()
 
 
 @pytest.mark.parametrize("uids", [1, UIDS_A_REQUEST, UIDS_A_REQUEST + 1, 5_000_000])
 def test_the_forecast_agrees_with_the_simulation(uids) -> None:
-    sitting = simulate(Scenario(uids=uids), Api(MINUTE, every_limiter(MINUTE), steady(0.1)))
+    execution = simulate(Scenario(uids=uids), Api(MINUTE, every_limiter(MINUTE), steady(0.1)))
     told = forecast(uids, UIDS_A_REQUEST, MINUTE)
-    assert sitting.sends.count == told.requests
-    assert sum(sitting.books.uids.values()) == uids
-    assert told.least_seconds <= sitting.seconds <= told.most_seconds + 0.5
+    assert execution.sends.count == told.requests
+    assert sum(execution.books.uids.values()) == uids
+    assert told.least_seconds <= execution.seconds <= told.most_seconds + 0.5
 
 
 def test_an_answer_that_is_too_late_is_none() -> None:
     impatient = DeliverySettings(timeout_seconds=1.0)
     late = slow_between(60, 90, steady(1.8), steady(0.1))
-    sitting, api = sat(600, late, delivery=impatient)
-    assert sitting.stop is None
-    assert sitting.books.outcomes["unconfirmed"] >= 100
-    assert sitting.books.outcomes["accepted"] == 600
-    assert sitting.sends.most_in_window <= 300
+    execution, api = sat(600, late, delivery=impatient)
+    assert execution.stop is None
+    assert execution.books.outcomes["unconfirmed"] >= 100
+    assert execution.books.outcomes["accepted"] == 600
+    assert execution.sends.most_in_window <= 300
     # The far side answered each of them. It took most of the late ones twice; where the way in
     # becomes shorter again, a few meet a 429, and may be too late for that as well.
-    assert api.answers.total() == sitting.books.outcomes.total()
+    assert api.answers.total() == execution.books.outcomes.total()
     assert api.answers[429] <= 3
     assert set(api.answers) == {200, 429}
 
@@ -216,9 +216,9 @@ def test_an_answer_that_is_too_late_is_none() -> None:
 def test_a_night_of_100_million_uids() -> None:
     latency = jittered(random.Random(1), SMALL_JITTER * 60)
     api = Api(MINUTE, every_limiter(MINUTE, 17.0), latency)
-    sitting = simulate(Scenario(uids=100_000_000), api)
-    assert_never_over(sitting, api)
-    assert sum(sitting.books.uids.values()) == 100_000_000
+    execution = simulate(Scenario(uids=100_000_000), api)
+    assert_never_over(execution, api)
+    assert sum(execution.books.uids.values()) == 100_000_000
     told = forecast(100_000_000, UIDS_A_REQUEST, MINUTE)
-    assert sitting.seconds == pytest.approx(told.least_seconds, rel=0.001)
-    assert sitting.seconds < 92 * 60
+    assert execution.seconds == pytest.approx(told.least_seconds, rel=0.001)
+    assert execution.seconds < 92 * 60

@@ -26,11 +26,11 @@ def deliver(
     return simulate(Scenario(uids=requests * UIDS_A_REQUEST, retry=retry), api), api
 
 
-def assert_all_accepted(sitting: Sitting, api: Api, requests: int) -> None:
-    assert sitting.stop is None
-    assert sitting.books.batches == {"accepted": requests}
-    assert sitting.books.uids == {"accepted": requests * UIDS_A_REQUEST}
-    assert sitting.sends.most_in_window <= MINUTE.requests
+def assert_all_accepted(execution: Sitting, api: Api, requests: int) -> None:
+    assert execution.stop is None
+    assert execution.books.batches == {"accepted": requests}
+    assert execution.books.uids == {"accepted": requests * UIDS_A_REQUEST}
+    assert execution.sends.most_in_window <= MINUTE.requests
     assert set(api.refused.values()) == {0}
 
 
@@ -53,63 +53,63 @@ DATE = "Tue, 14 Nov 2023 23:14:20 GMT"
     ids=["silent", "malformed", "minute", "decimal", "zero", "absurd", "date"],
 )
 def test_an_hour_of_429s_ends_by_itself(headers, longest_hold, most_refusals) -> None:
-    sitting, api = deliver(1800, BadHour(START, END, 429, headers))
-    assert_all_accepted(sitting, api, 1800)
+    execution, api = deliver(1800, BadHour(START, END, 429, headers))
+    assert_all_accepted(execution, api, 1800)
     # A probe a hold, after the one or two that were under way when the gate closed.
     assert 1 <= api.answers[429] <= most_refusals
-    assert sitting.sends.count == 1800 + api.answers[429]
-    assert sitting.books.most_open <= 8
-    assert sitting.sends.most_under_way <= 8
-    first = next(sent for sent in sitting.sends.accepted if sent >= END)
+    assert execution.sends.count == 1800 + api.answers[429]
+    assert execution.books.most_open <= 8
+    assert execution.sends.most_under_way <= 8
+    first = next(sent for sent in execution.sends.accepted if sent >= END)
     assert first - END <= longest_hold + 1
     # Then the ceiling is used again, less the margin that the 429s widened.
-    assert sitting.ceiling_use(first + 60, sitting.sends.accepted[-1]) >= 0.98
+    assert execution.ceiling_use(first + 60, execution.sends.accepted[-1]) >= 0.98
 
 
 def test_429s_in_every_other_minute() -> None:
     hours = [BadHour(minute * 60, minute * 60 + 30, 429) for minute in range(1, 30, 2)]
-    sitting, api = deliver(3000, *hours)
-    assert_all_accepted(sitting, api, 3000)
-    assert sitting.books.most_open <= 8
+    execution, api = deliver(3000, *hours)
+    assert_all_accepted(execution, api, 3000)
+    assert execution.books.most_open <= 8
     assert api.answers[429] <= 15 * 9
 
 
 def test_an_outage_shorter_than_patience_is_waited_out() -> None:
     patient = RetrySettings(max_attempts=100, give_up_after_seconds=900)
-    sitting, api = deliver(1200, BadHour(60, 660, 503), retry=patient)
-    assert_all_accepted(sitting, api, 1200)
-    assert sitting.books.most_open <= 64
-    assert sitting.books.outcomes["unconfirmed"] == api.answers[503] >= 64
-    assert sitting.ceiling_use(760, sitting.sends.accepted[-1]) >= 0.98
+    execution, api = deliver(1200, BadHour(60, 660, 503), retry=patient)
+    assert_all_accepted(execution, api, 1200)
+    assert execution.books.most_open <= 64
+    assert execution.books.outcomes["unconfirmed"] == api.answers[503] >= 64
+    assert execution.ceiling_use(760, execution.sends.accepted[-1]) >= 0.98
 
 
 @pytest.mark.parametrize("status", [503, None], ids=["503", "silence"])
 def test_an_outage_longer_than_patience_stops_the_run_with_its_books_in_order(status) -> None:
     patient = RetrySettings(max_attempts=1000, give_up_after_seconds=900)
-    sitting, _ = deliver(1200, BadHour(60, 1e9, status), retry=patient)
-    assert sitting.stop is not None
-    assert sitting.stop.exit_status is ExitStatus.INCOMPLETE
+    execution, _ = deliver(1200, BadHour(60, 1e9, status), retry=patient)
+    assert execution.stop is not None
+    assert execution.stop.exit_status is ExitStatus.INCOMPLETE
     # From the start of the first attempt that failed; then a last one may take its minute.
-    assert 60 + 900 - 5 <= sitting.ended <= 60 + 900 + 2 * 60 + 30
-    assert sitting.books.outcomes.total() == sitting.books.intents
-    assert sitting.books.most_open <= 64
+    assert 60 + 900 - 5 <= execution.ended <= 60 + 900 + 2 * 60 + 30
+    assert execution.books.outcomes.total() == execution.books.intents
+    assert execution.books.most_open <= 64
 
 
 def test_answers_that_are_lost_for_a_minute_are_asked_for_again() -> None:
     patient = RetrySettings(max_attempts=10)
-    sitting, api = deliver(1200, BadHour(60, 65, None), retry=patient)
-    assert_all_accepted(sitting, api, 1200)
-    assert sitting.books.outcomes["unconfirmed"] == api.answers[None] >= 20
+    execution, api = deliver(1200, BadHour(60, 65, None), retry=patient)
+    assert_all_accepted(execution, api, 1200)
+    assert execution.books.outcomes["unconfirmed"] == api.answers[None] >= 20
 
 
 @pytest.mark.parametrize("allowed", [270, 150])
 def test_a_ceiling_that_is_lower_than_configured_is_found(allowed) -> None:
     real = PacingSettings(allowed, 60)
     api = Api(real, {"sliding": SlidingWindow(real)}, jittered(random.Random(1), 0.02))
-    sitting = simulate(Scenario(uids=4500 * UIDS_A_REQUEST, retry=UNFORGIVING), api)
-    assert sitting.stop is None
-    assert sitting.books.batches == {"accepted": 4500}
-    used = sitting.ceiling_use(600, sitting.sends.accepted[-1]) * MINUTE.requests / allowed
+    execution = simulate(Scenario(uids=4500 * UIDS_A_REQUEST, retry=UNFORGIVING), api)
+    assert execution.stop is None
+    assert execution.books.batches == {"accepted": 4500}
+    used = execution.ceiling_use(600, execution.sends.accepted[-1]) * MINUTE.requests / allowed
     assert 0.85 <= used <= 1.0
     # It costs a 429 now and then to learn that the ceiling has not risen.
     assert api.answers[429] <= 0.02 * 4500

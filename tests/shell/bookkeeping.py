@@ -10,18 +10,18 @@ from urllib.parse import quote
 from engine.clock import Stamp
 from engine.errors import ExitStatus
 from engine.ledger.records import (
-    Command,
+    AttemptResult,
+    BatchPart,
     Division,
-    Part,
+    ExecutionSettings,
     Registration,
+    RunCommand,
     RunKey,
     RunState,
     Settlement,
-    SittingSettings,
-    Verdict,
 )
 from engine.ledger.sqlite.ledger import Ledger
-from engine.model.cohort import Action, Cohort, Leg
+from engine.model.cohort import Action, Cohort, Operation
 from engine.model.status import BatchState
 from engine.pacing import Cause, PaceRecord, Spending
 from engine.payload.batch import SkippedRows
@@ -36,8 +36,8 @@ KEY = RunKey(
     Action.ADD,
     {"files": ["/data/export.csv"], "strip": False},
 )
-COMMAND = Command(["export.csv"], {"column": "uid"}, {"export.csv": 1000})
-SETTINGS = SittingSettings(requests=300, per_seconds=60.0, payload_bytes=128_000)
+COMMAND = RunCommand(["export.csv"], {"column": "uid"}, {"export.csv": 1000})
+SETTINGS = ExecutionSettings(requests=300, per_seconds=60.0, payload_bytes=128_000)
 PACE = PaceRecord(Spending(10.0, 8, {Cause.HELD: 1.5, Cause.LATE: 0.5}), None, 0.6)
 ACCEPTED = Settlement(BatchState.ACCEPTED)
 SECOND = 1_000_000_000
@@ -81,7 +81,7 @@ def registration(
     rows = sum(s.rows.count for s in skipped)
     return Registration(
         number=number,
-        leg=Leg.ADD,
+        operation=Operation.ADD,
         first_uid=first_uid,
         uid_count=uid_count,
         blank=blank,
@@ -96,9 +96,11 @@ def registration(
 
 def verdict(
     clock: HandClock, outcome: str = "accepted", *, applied: bool = False, sent: bool = True
-) -> Verdict:
+) -> AttemptResult:
     """How an attempt ended that was sent just now."""
-    return Verdict(outcome, applied, clock.stamp() if sent else None, clock.utc_ns, 200, "req-1")
+    return AttemptResult(
+        outcome, applied, clock.stamp() if sent else None, clock.utc_ns, 200, "req-1"
+    )
 
 
 async def begin(ledger: Ledger, key: RunKey = KEY, **options: bool) -> RunState:
@@ -125,8 +127,8 @@ def halves(number: int, first_uid: int, uid_count: int, *, isolated: bool = Fals
     """Split `uid_count` uids into batches `number` and `number + 1`."""
     left = uid_count // 2
     parts = (
-        Part(number, first_uid, left, 100 + 20 * left),
-        Part(number + 1, first_uid + left, uid_count - left, 100 + 20 * (uid_count - left)),
+        BatchPart(number, first_uid, left, 100 + 20 * left),
+        BatchPart(number + 1, first_uid + left, uid_count - left, 100 + 20 * (uid_count - left)),
     )
     return Division(parts, isolated, "413: too large")
 

@@ -1,6 +1,6 @@
 """The matrix of faults: what a request may meet, and where that leads to.
 
-A fate says what the ledger then holds, what is decided, and what the command exits with.
+A range_outcome says what the ledger then holds, what is decided, and what the command exits with.
 """
 
 import email.utils
@@ -22,7 +22,7 @@ DONE, PARTIAL, REFUSED, AGAIN = (
 
 
 @dataclass(frozen=True)
-class Fate:
+class RangeOutcome:
     """Where a fault leads to."""
 
     outcome: str | None
@@ -43,11 +43,13 @@ class Fate:
     """Where every uid that was planned then stands; None if some of them were never sent."""
 
 
-ACCEPTED = Fate("accepted", "settled", "settled", "accepted", always=DONE, standing="accepted")
-THROTTLED = Fate("throttled", "retried", "retried")
+ACCEPTED = RangeOutcome(
+    "accepted", "settled", "settled", "accepted", always=DONE, standing="accepted"
+)
+THROTTLED = RangeOutcome("throttled", "retried", "retried")
 THROTTLED_BEFORE_IT = replace(THROTTLED, applied=True, standing="unconfirmed")
-NOT_SENT = Fate(None, "retried", "retried")
-UNCONFIRMED = Fate(
+NOT_SENT = RangeOutcome(None, "retried", "retried")
+UNCONFIRMED = RangeOutcome(
     "unconfirmed",
     "retried",
     "settled",
@@ -55,15 +57,15 @@ UNCONFIRMED = Fate(
     once_at_last=AGAIN,
     standing="unconfirmed",
 )
-TOO_LARGE = Fate("too_large", "split", "split", "split", always=REFUSED)
+TOO_LARGE = RangeOutcome("too_large", "split", "split", "split", always=REFUSED)
 TOO_LARGE_BEFORE_IT = replace(TOO_LARGE, applied=True, standing=None)
 BAD_UID_OR_REQUEST = replace(TOO_LARGE, outcome="rejected")
 BAD_UID = replace(BAD_UID_OR_REQUEST, always=PARTIAL, standing="rejected")
-BAD_REQUEST = Fate(
+BAD_REQUEST = RangeOutcome(
     "fatal", "stopped", "stopped", once=REFUSED, once_at_last=REFUSED, always=REFUSED
 )
 ELSEWHERE = replace(BAD_REQUEST, applied=True, standing="unconfirmed")
-MISCONFIGURED = Fate(
+MISCONFIGURED = RangeOutcome(
     None,
     "stopped",
     "stopped",
@@ -97,7 +99,7 @@ LASTING_ERRORS = {
 }
 """Those of a proxy that answers no CONNECT, and of a certificate that is not trusted."""
 
-FAULTS: dict[str, tuple[Play, Fate]] = {
+FAULTS: dict[str, tuple[Play, RangeOutcome]] = {
     # The documented answers.
     "200": (ACCEPT, ACCEPTED),
     "400 uid": (answer(400, failure("not valid", "uid")), BAD_UID),
@@ -184,7 +186,7 @@ ONE_OF_EACH = [
     *("no connection in time", "no answer in time", "no end in time"),
     *("EPIPE before", "EPIPE after"),
 ]
-"""A fault or two of each fate, and of each way to come by it."""
+"""A fault or two of each range_outcome, and of each way to come by it."""
 
 HOLDS = {
     "429": 1.0,

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from engine.ledger.place import LEDGER_NAME, ledger_folder
 from engine.ledger.sqlite.schema import open_ledger
+from engine.ledger.state_folder import LEDGER_NAME, ledger_folder
 
 ENDPOINT = "http://127.0.0.1:1"
 PARTNER = "partner"
@@ -28,7 +28,7 @@ SELECT i, printf('20260101-%06d-abcd', i), randomblob(32), :endpoint, 'W', :part
        0, 1, (17000000 + i) * 100000000000, (17000000 + i) * 100000000000 + 1000000000
 FROM n
 """
-_SITTINGS = """
+_EXECUTIONS = """
 INSERT INTO sitting (run, sitting, requests, per_seconds, payload_bytes, host, pid, started_utc_ns,
                      ended_utc_ns)
 SELECT run, 1, 300, 60.0, 128000, 'h', 1, started_utc_ns, finished_utc_ns FROM run
@@ -70,7 +70,7 @@ def make_large_ledger(state: Path, *, runs: int, each: int) -> Path:
     with closing(open_ledger(path)) as ledger:
         ledger.execute("PRAGMA synchronous = OFF")
         ledger.execute("BEGIN")
-        for statement in (_RUNS, _SITTINGS, _BATCHES, _ATTEMPTS):
+        for statement in (_RUNS, _EXECUTIONS, _BATCHES, _ATTEMPTS):
             ledger.execute(statement, values)
         ledger.execute("INSERT INTO followed SELECT run, 0 FROM run WHERE run % 2")
         ledger.execute("COMMIT")

@@ -32,7 +32,7 @@ from engine.delivery.settings import DeliverySettings
 from engine.delivery.stop import Stop
 from engine.delivery.transport import Exchange, TakeTurn
 from engine.errors import ExitStatus
-from engine.ledger.records import SittingSettings
+from engine.ledger.records import ExecutionSettings
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.schema import open_ledger
 from engine.pacing import Pacer, PacingSettings
@@ -65,7 +65,7 @@ class Request:
     number: int
     """Which of all requests it is, from 1."""
     at: float
-    """Seconds since the stage's first sitting began."""
+    """Seconds since the stage's first execution began."""
     payload: bytes
     uids: Sequence[str]
 
@@ -202,7 +202,7 @@ class ReaderOnStage:
 
 @dataclass
 class Sitting:
-    """What one sitting came to."""
+    """What one execution came to."""
 
     stop: Stop | None
     accounts: Accounts
@@ -222,7 +222,7 @@ class Sitting:
 
 @dataclass
 class Stage:
-    """An export, an API, and a ledger that stays from sitting to sitting."""
+    """An export, an API, and a ledger that stays from execution to execution."""
 
     folder: Path
     export: Export
@@ -252,15 +252,15 @@ class Stage:
         payload_bytes: int | None = None,
     ) -> Sitting:
         """Run the same command again; stop it at these seconds, break its ledger at a write."""
-        sitting = run_virtually(
+        execution = run_virtually(
             lambda: self._sit(
                 stops_at, fails_at, error or Killed(), payload_bytes or self.payload_bytes
             ),
             start=self._now,
         )
-        assert sitting.accounts.imbalance is None
+        assert execution.accounts.imbalance is None
         self._assert_law()
-        return sitting
+        return execution
 
     def _assert_law(self) -> None:
         """Never more than the ceiling in any window, whatever stopped or died in between."""
@@ -286,7 +286,7 @@ class Stage:
         ledger._writer = writer  # type: ignore[assignment] - plays the writer's part
         with closing(connection):
             await ledger.recover()
-            limits = SittingSettings(self.pacing.requests, self.pacing.per_seconds, payload_bytes)
+            limits = ExecutionSettings(self.pacing.requests, self.pacing.per_seconds, payload_bytes)
             state = await ledger.begin(KEY, COMMAND, limits)
             known = await ledger.known_batches(state.run)
             cutter = Cutter(ENVELOPE, payload_bytes, known)

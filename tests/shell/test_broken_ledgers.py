@@ -16,12 +16,12 @@ from bookkeeping import rows, tampering
 from far_side import FarSide
 from stage import numbered
 from whole_push import Pushes
-from wreck import POISON, WAL_NAME, WANTED, Wreck, fate_of, make_wreck
+from wreck import POISON, WAL_NAME, WANTED, Wreck, make_wreck, range_outcome_of
 
 from engine.errors import LedgerError
-from engine.ledger.place import LEDGER_NAME
 from engine.ledger.sqlite.migrations import MIGRATIONS
 from engine.ledger.sqlite.schema import NONSENSE, open_ledger
+from engine.ledger.state_folder import LEDGER_NAME
 
 SHM_NAME = f"{LEDGER_NAME}-shm"
 NO_WRONG_ANSWER = {"exact", "LedgerError", "USAGE", "INCOMPLETE", "UNBALANCED", "GuardError"}
@@ -42,7 +42,7 @@ def flipped(content: bytes, at: int, bit: int) -> bytes:
 
 
 def test_a_wreck_is_recovered_as_it_lies(wreck: Wreck, tmp_path: Path) -> None:
-    assert fate_of(wreck.afloat(tmp_path)) == "exact"
+    assert range_outcome_of(wreck.afloat(tmp_path)) == "exact"
 
 
 # The log beside the file: what is torn off is as if it had never been.
@@ -52,28 +52,28 @@ def test_a_log_torn_at_every_so_many_bytes_is_recovered(wreck: Wreck, tmp_path: 
     log = wreck.files[WAL_NAME]
     for size in range(0, len(log), 1777):  # within headers, within pages, between them
         torn = wreck.with_file(WAL_NAME, log[:size])
-        assert fate_of(wreck.afloat(tmp_path / str(size), torn)) == "exact"
+        assert range_outcome_of(wreck.afloat(tmp_path / str(size), torn)) == "exact"
 
 
 def test_a_bit_flipped_anywhere_in_the_log_ends_it_there(wreck: Wreck, tmp_path: Path) -> None:
     log = wreck.files[WAL_NAME]
     for at in range(0, len(log), 1777):
         harmed = wreck.with_file(WAL_NAME, flipped(log, at, at % 8))
-        assert fate_of(wreck.afloat(tmp_path / str(at), harmed)) == "exact"
+        assert range_outcome_of(wreck.afloat(tmp_path / str(at), harmed)) == "exact"
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"\xa5" * 32768, b"\xff" * 100], ids=["empty", "garbage", "short"]
 )
 def test_the_index_of_the_log_is_made_anew(wreck: Wreck, tmp_path: Path, content: bytes) -> None:
-    assert fate_of(wreck.afloat(tmp_path, wreck.with_file(SHM_NAME, content))) == "exact"
+    assert range_outcome_of(wreck.afloat(tmp_path, wreck.with_file(SHM_NAME, content))) == "exact"
 
 
 @pytest.mark.parametrize("gone", [WAL_NAME, SHM_NAME, LEDGER_NAME])
 def test_a_file_that_is_gone(wreck: Wreck, tmp_path: Path, gone: str) -> None:
     pushes = wreck.afloat(tmp_path)
     pushes.ledger.with_name(gone).unlink()
-    assert fate_of(pushes) == "exact"
+    assert range_outcome_of(pushes) == "exact"
 
 
 # The file itself.
@@ -87,10 +87,10 @@ def test_a_file_truncated_anywhere_is_recovered_or_refused(
     others = wreck.files if with_log else {}
     for size in range(0, len(content), 1024):
         pushes = wreck.afloat(tmp_path / str(size), {**others, LEDGER_NAME: content[:size]})
-        fate = fate_of(pushes)
+        range_outcome = range_outcome_of(pushes)
         # A file of no length is a ledger that was never begun; nothing else may pass for that.
-        assert fate in {"LedgerError", "exact"}
-        if fate == "LedgerError":
+        assert range_outcome in {"LedgerError", "exact"}
+        if range_outcome == "LedgerError":
             # To close it is to put into the file what the log holds.
             assert with_log or pushes.ledger.read_bytes() == content[:size]
             assert not pushes.far_side.arrived
@@ -98,22 +98,22 @@ def test_a_file_truncated_anywhere_is_recovered_or_refused(
             pytest.fail(f"{size} of {len(content)} bytes pass for a ledger")
 
 
-def fates_of_flips(
+def range_outcomes_of_flips(
     wreck: Wreck, folder: Path, places: list[int], chance: random.Random
 ) -> Counter[str]:
     """Flip one bit at each of these places, without a log to cover it up."""
     content = wreck.files[LEDGER_NAME]
-    fates = Counter[str]()
+    range_outcomes = Counter[str]()
     for at in places:
         harmed = {LEDGER_NAME: flipped(content, at, chance.randrange(8))}
         pushes = wreck.afloat(folder / str(at), harmed)
         try:
-            fates[fate_of(pushes)] += 1
+            range_outcomes[range_outcome_of(pushes)] += 1
         except NONSENSE:  # As `sole_ledger` does, which the harness has no use for.
             with pytest.raises(LedgerError):
                 open_ledger(pushes.ledger)
-            fates["LedgerError"] += 1
-    return fates
+            range_outcomes["LedgerError"] += 1
+    return range_outcomes
 
 
 def live_bytes(content: bytes) -> list[int]:
@@ -124,9 +124,9 @@ def live_bytes(content: bytes) -> list[int]:
 def test_a_bit_flipped_in_the_file_gives_no_wrong_answer(wreck: Wreck, tmp_path: Path) -> None:
     chance = random.Random(4)
     places = chance.sample(live_bytes(wreck.files[LEDGER_NAME]), 300)
-    fates = fates_of_flips(wreck, tmp_path, places, chance)
-    assert set(fates) <= NO_WRONG_ANSWER
-    assert fates["LedgerError"] > fates["exact"]
+    range_outcomes = range_outcomes_of_flips(wreck, tmp_path, places, chance)
+    assert set(range_outcomes) <= NO_WRONG_ANSWER
+    assert range_outcomes["LedgerError"] > range_outcomes["exact"]
 
 
 @pytest.mark.slow
@@ -134,10 +134,10 @@ def test_each_bit_of_the_file_flipped_gives_no_wrong_answer(
     wreck: Wreck, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     places = live_bytes(wreck.files[LEDGER_NAME])
-    fates = fates_of_flips(wreck, tmp_path, places, random.Random(5))
+    range_outcomes = range_outcomes_of_flips(wreck, tmp_path, places, random.Random(5))
     with capsys.disabled():
-        print(f"\n{len(places)} bytes flipped: {dict(fates)}")
-    assert set(fates) <= NO_WRONG_ANSWER
+        print(f"\n{len(places)} bytes flipped: {dict(range_outcomes)}")
+    assert set(range_outcomes) <= NO_WRONG_ANSWER
 
 
 def without_log(wreck: Wreck, folder: Path) -> Wreck:
@@ -157,7 +157,7 @@ def test_a_bit_flipped_in_a_large_file_gives_no_wrong_answer_before_it_is_checke
     monkeypatch.setattr("engine.ledger.sqlite.schema._CHECK_INTERVAL_NS", 1 << 63)
     chance = random.Random(6)
     places = chance.sample(live_bytes(wreck.files[LEDGER_NAME]), sample)
-    assert set(fates_of_flips(wreck, tmp_path, places, chance)) <= NO_WRONG_ANSWER
+    assert set(range_outcomes_of_flips(wreck, tmp_path, places, chance)) <= NO_WRONG_ANSWER
 
 
 # Other versions.
@@ -177,7 +177,7 @@ def program_of_version(migrations: tuple[str, ...]) -> Iterator[None]:
 def test_a_run_that_an_older_program_began_goes_on(wreck: Wreck, tmp_path: Path) -> None:
     pushes = wreck.afloat(tmp_path)
     with program_of_version((*MIGRATIONS, NEXT)):
-        assert fate_of(pushes) == "exact"
+        assert range_outcome_of(pushes) == "exact"
     assert rows(pushes.ledger, "SELECT note FROM run") == [("migrated",)]
     backup = pushes.ledger.with_name(f"ledger.sqlite.v{len(MIGRATIONS)}.bak")
     # The run as it was, with all that the log held.
@@ -194,11 +194,11 @@ def test_a_run_that_a_newer_program_began_is_left_to_it(wreck: Wreck, tmp_path: 
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
         connection.executescript(NEXT)
     before = newer.ledger.read_bytes()
-    assert fate_of(newer) == "LedgerError"
+    assert range_outcome_of(newer) == "LedgerError"
     assert newer.ledger.read_bytes() == before
     assert not newer.far_side.arrived
     with program_of_version((*MIGRATIONS, NEXT)):
-        assert fate_of(newer) == "exact"
+        assert range_outcome_of(newer) == "exact"
 
 
 # Room that runs out.
@@ -217,30 +217,30 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 def test_a_disk_that_is_full_at_any_byte_loses_nothing(tmp_path: Path) -> None:
-    fates = Counter[str]()
+    range_outcomes = Counter[str]()
     for size in range(0, 1 << 20, 4096):
         pushes = Pushes(tmp_path / str(size), FarSide(poison=POISON))
         with largest_file(size):
-            fate = fate_of(pushes)
-        if fate == "exact":
+            range_outcome = range_outcome_of(pushes)
+        if range_outcome == "exact":
             break
-        fates[fate] += 1
-        assert fate in {"LedgerError", *OUT_OF_ROOM}
-        assert fate_of(pushes) == "exact"
-    assert fate == "exact"
-    assert fates["INCOMPLETE"] > 5, "it was hardly ever full amid a run"
+        range_outcomes[range_outcome] += 1
+        assert range_outcome in {"LedgerError", *OUT_OF_ROOM}
+        assert range_outcome_of(pushes) == "exact"
+    assert range_outcome == "exact"
+    assert range_outcomes["INCOMPLETE"] > 5, "it was hardly ever full amid a run"
 
 
 def test_a_ledger_that_may_not_grow_at_any_page_loses_nothing(tmp_path: Path) -> None:
     export = numbered(150)
-    fates = Counter[str]()
+    range_outcomes = Counter[str]()
     for pages in range(13, 1000):  # An empty one has as many.
         pushes = Pushes(tmp_path / str(pages), FarSide(poison=POISON), uids_per_payload=1)
         pushes.pragmas = (f"max_page_count = {pages}",)
-        fate = fate_of(pushes, export)
-        if fate == "exact":
+        range_outcome = range_outcome_of(pushes, export)
+        if range_outcome == "exact":
             break
-        fates[fate] += 1
+        range_outcomes[range_outcome] += 1
         pushes.pragmas = ()
-        assert fate_of(pushes, export) == "exact"
-    assert set(fates) == {"INCOMPLETE"}
+        assert range_outcome_of(pushes, export) == "exact"
+    assert set(range_outcomes) == {"INCOMPLETE"}

@@ -25,11 +25,11 @@ from typer.testing import CliRunner
 from engine.cli.check import check
 from engine.delivery.proxy import proxy_for
 from engine.errors import ExitStatus
-from engine.ledger.place import LEDGER_NAME, ledger_folder
 from engine.ledger.sqlite.migrations import MIGRATIONS
 from engine.ledger.sqlite.schema import open_ledger
+from engine.ledger.state_folder import LEDGER_NAME, ledger_folder
 from engine.model.endpoint import Endpoint
-from engine.preflight.check import Finding, Verdict, check_state, exit_status, run_checks
+from engine.preflight.check import Finding, FindingStatus, check_state, exit_status, run_checks
 
 KEY = "s3cr3t-key"
 REFUSAL = {"status": "fail", "error": {"attribute": "members", "message": "required"}}
@@ -68,7 +68,7 @@ async def findings_of(path: Path | None, *, live: bool = False) -> dict[str, Fin
     assert [finding.name for finding in found] == STEPS
     for finding in found:
         assert KEY not in f"{finding}"
-        assert (finding.verdict is Verdict.FAILED) == (
+        assert (finding.verdict is FindingStatus.FAILED) == (
             finding.exit_status is not ExitStatus.ACCEPTED
         )
     return {finding.name: finding for finding in found}
@@ -180,7 +180,7 @@ async def test_a_sound_setup_passes_and_the_key_is_left_untested(configure: Conf
 async def test_the_names_of_loopback_are_looked_up(configure: Configure) -> None:
     async with listening() as port:
         found = await findings_of(configure(f"http://localhost:{port}"))
-    assert found["dns"].verdict is Verdict.OK
+    assert found["dns"].verdict is FindingStatus.OK
     assert "127.0.0.1" in found["dns"].detail
     assert found["tcp"].detail == f"EMULATOR localhost:{port} takes connections"
 
@@ -190,7 +190,7 @@ async def test_a_broken_configuration_is_the_only_finding(tmp_path: Path) -> Non
     path.write_text("[limit]\n[retries]\n", encoding="utf-8")
     found = await findings_of(path)
     assert len(found["configuration"].detail.splitlines()) == 4
-    assert {found[name].verdict for name in STEPS[1:]} == {Verdict.SKIPPED}
+    assert {found[name].verdict for name in STEPS[1:]} == {FindingStatus.SKIPPED}
     assert exit_status(found.values()) is ExitStatus.USAGE
 
 
@@ -201,10 +201,10 @@ async def test_a_missing_key_is_told_apart_and_spares_the_live_request(
     api = Api(400, REFUSAL)
     async with api.serving() as url:
         found = await findings_of(configure(url), live=True)
-    assert found["configuration"].verdict is Verdict.OK
+    assert found["configuration"].verdict is FindingStatus.OK
     assert "no API key" in found["credentials"].detail
-    assert found["tcp"].verdict is Verdict.OK
-    assert found["key"].verdict is Verdict.SKIPPED
+    assert found["tcp"].verdict is FindingStatus.OK
+    assert found["key"].verdict is FindingStatus.SKIPPED
     assert exit_status(found.values()) is ExitStatus.USAGE
     assert api.requests == []
 
@@ -224,7 +224,7 @@ async def test_nobody_on_loopback_hints_at_the_emulator(configure: Configure) ->
     found = await findings_of(configure(f"http://127.0.0.1:{port}"), live=True)
     assert found["tcp"].detail == f"127.0.0.1:{port}: Connection refused"
     assert "`cohortsync emulator` starts" in (found["tcp"].hint or "")
-    assert found["tls"].verdict is found["key"].verdict is Verdict.SKIPPED
+    assert found["tls"].verdict is found["key"].verdict is FindingStatus.SKIPPED
     assert exit_status(found.values()) is ExitStatus.INCOMPLETE
 
 
@@ -234,7 +234,7 @@ async def test_an_unknown_name_ends_the_way_there(
     monkeypatch.setattr(socket, "getaddrinfo", refuse_lookup)
     found = await findings_of(configure("https://api-01.moengage.com"))
     assert found["dns"].detail == "api-01.moengage.com has no address: Name or service not known"
-    assert found["tcp"].verdict is found["tls"].verdict is Verdict.SKIPPED
+    assert found["tcp"].verdict is found["tls"].verdict is FindingStatus.SKIPPED
     assert exit_status(found.values()) is ExitStatus.INCOMPLETE
 
 
@@ -264,7 +264,7 @@ async def test_a_certificate_that_a_known_authority_signed_passes(
     context.load_cert_chain(certificate)
     async with listening(context) as port:
         found = await findings_of(configure(f"https://127.0.0.1:{port}"))
-    assert found["tls"].verdict is Verdict.OK
+    assert found["tls"].verdict is FindingStatus.OK
     assert found["tls"].detail == "the certificate is valid"
 
 
@@ -277,14 +277,14 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(
         found = await findings_of(configure(f"https://127.0.0.1:{port}"), live=True)
     assert "the certificate is not valid: self-signed" in found["tls"].detail
     assert "SSL_CERT_FILE" in (found["tls"].hint or "")
-    assert found["key"].verdict is Verdict.SKIPPED
+    assert found["key"].verdict is FindingStatus.SKIPPED
     assert exit_status(found.values()) is ExitStatus.USAGE
 
 
 async def test_a_server_that_does_not_speak_tls_is_told(configure: Configure) -> None:
     async with Api(400, REFUSAL).serving() as url:
         found = await findings_of(configure(url.replace("http", "https")))
-    assert found["tcp"].verdict is Verdict.OK
+    assert found["tcp"].verdict is FindingStatus.OK
     assert "TLS failed" in found["tls"].detail
 
 
@@ -330,7 +330,7 @@ async def test_behind_a_proxy_only_the_way_to_it_is_tried(
         found = await findings_of(configure("https://example.com"))
     assert found["dns"].detail == "left to the proxy"
     assert found["tcp"].detail == f"via proxy 127.0.0.1:{port}, which takes connections"
-    assert found["tls"].verdict is Verdict.SKIPPED
+    assert found["tls"].verdict is FindingStatus.SKIPPED
     assert exit_status(found.values()) is ExitStatus.ACCEPTED
 
 
@@ -362,7 +362,7 @@ async def test_a_ledger_of_an_older_version_is_in_order(configure: Configure) ->
     folder.mkdir(parents=True)
     open_ledger(folder / LEDGER_NAME, MIGRATIONS[:1]).close()
     state = (await findings_of(path))["state"]
-    assert state.verdict is Verdict.OK
+    assert state.verdict is FindingStatus.OK
     assert state.detail.endswith("was written by an older version")
     assert state.hint == "the next push migrates it"
 
@@ -376,7 +376,7 @@ async def test_the_live_request_names_no_members_and_carries_the_credentials(
     api = Api(400, REFUSAL)
     async with api.serving() as url:
         found = await findings_of(configure(url), live=True)
-    assert found["key"].verdict is Verdict.OK
+    assert found["key"].verdict is FindingStatus.OK
     assert "the key is good" in found["key"].detail
     ((path, headers, body),) = api.requests
     assert path == "/v1/integrations/cohortsync"
@@ -430,7 +430,7 @@ async def test_an_answer_in_pieces_is_read_to_its_end(configure: Configure) -> N
         port = server.sockets[0].getsockname()[1]
         found = await findings_of(configure(f"http://127.0.0.1:{port}"), live=True)
     assert served.is_set()
-    assert found["key"].verdict is Verdict.OK
+    assert found["key"].verdict is FindingStatus.OK
 
 
 async def test_a_redirect_is_not_followed(configure: Configure) -> None:
@@ -458,7 +458,7 @@ async def test_a_connection_that_closes_without_an_answer_is_told(configure: Con
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         found = await findings_of(configure(f"http://127.0.0.1:{port}"), live=True)
-    assert found["key"].verdict is Verdict.FAILED
+    assert found["key"].verdict is FindingStatus.FAILED
     assert f"EMULATOR 127.0.0.1:{port}: " in found["key"].detail
     assert exit_status(found.values()) is ExitStatus.INCOMPLETE
 
@@ -468,7 +468,7 @@ async def test_a_connection_that_closes_without_an_answer_is_told(configure: Con
 
 def test_a_state_folder_yet_to_be_made_is_not_made(tmp_path: Path) -> None:
     finding = check_state(tmp_path / "a" / "state")
-    assert finding.verdict is Verdict.OK
+    assert finding.verdict is FindingStatus.OK
     assert f"can be created, since {tmp_path} is writable and lockable" in finding.detail
     assert list(tmp_path.iterdir()) == []
 
@@ -500,7 +500,7 @@ def test_a_state_folder_that_cannot_be_locked_is_a_fault(
 
 def test_a_network_file_system_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mounts = f"36 25 0:32 / {tmp_path} rw - nfs4 server:/export rw\n"
-    monkeypatch.setattr("engine.ledger.place._mounts", lambda: mounts)
+    monkeypatch.setattr("engine.ledger.state_folder._mounts", lambda: mounts)
     finding = check_state(tmp_path / "state")
     assert "network file system (nfs4)" in finding.detail
     assert finding.exit_status is ExitStatus.USAGE

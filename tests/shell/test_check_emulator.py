@@ -8,9 +8,9 @@ from engine.clock import SystemClock
 from engine.emulator import EmulatorSettings, running
 from engine.emulator.limiters import LimitSettings
 from engine.errors import ExitStatus
-from engine.ledger.place import ledger_folder
 from engine.ledger.sqlite.ledger import sole_ledger
-from engine.preflight.check import Finding, Verdict, exit_status, run_checks
+from engine.ledger.state_folder import ledger_folder
+from engine.preflight.check import Finding, FindingStatus, exit_status, run_checks
 
 SHIPPED = Path(__file__).parents[2] / "config.toml"
 
@@ -47,7 +47,7 @@ async def test_live_checks_keep_to_the_ceiling_and_wait_for_no_run(
             return [finding async for finding in run_checks(config, live=True)][-1]
 
         for _ in range(5):
-            assert (await key()).verdict is Verdict.OK
+            assert (await key()).verdict is FindingStatus.OK
         report = emulator.emulator.report()
         async with sole_ledger(
             ledger_folder(tmp_path / "state", emulator.url, "DEMO"), SystemClock()

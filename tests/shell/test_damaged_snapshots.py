@@ -15,7 +15,7 @@ from whole_push import Death
 
 from engine.delivery.sender import StopSwitch
 from engine.errors import CohortSyncError, IncompleteError, LedgerError, UsageError
-from engine.planning.comparison import LEG
+from engine.planning.comparison import OPERATION
 from engine.runs import transfer as moving
 from engine.snapshot.file_format import SNAPSHOT, describe, look_up, refuse_twice, take_over
 from engine.snapshot.records import UidState
@@ -51,7 +51,7 @@ def from_folder_of_snapshots(path: Path) -> None:
 
 
 def from_plan(path: Path) -> None:
-    write_batches(path, LEG, [rows_of(LEG)])
+    write_batches(path, OPERATION, [rows_of(OPERATION)])
 
 
 def brought_in(path: Path) -> pa.Table:
@@ -66,8 +66,8 @@ FILES: dict[str, tuple[Callable[[Path], None], Callable[[Path], pa.Table], pa.Sc
     "a snapshot's own file that is imported": (from_folder_of_snapshots, brought_in, SNAPSHOT),
     "the uids of a plan": (
         from_plan,
-        lambda path: pa.Table.from_batches(read_batches(path, LEG.names), LEG),
-        LEG,
+        lambda path: pa.Table.from_batches(read_batches(path, OPERATION.names), OPERATION),
+        OPERATION,
     ),
 }
 

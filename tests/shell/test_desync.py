@@ -23,7 +23,7 @@ from engine.delivery.outcome import (
     may_have_been_applied,
 )
 from engine.delivery.settings import DeliverySettings
-from engine.delivery.transport import Exchange, Transport
+from engine.delivery.transport import Exchange, HttpTransport
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import ApiKey, Workspace
 
@@ -108,11 +108,11 @@ async def serving(
 
 
 @asynccontextmanager
-async def transport_to(server: Server) -> AsyncIterator[Transport]:
+async def transport_to(server: Server) -> AsyncIterator[HttpTransport]:
     endpoint = Endpoint.parse(f"{server.scheme}://127.0.0.1:{server.port}")
     workspace = Workspace("WS", ApiKey("s3cr3t", "test"), endpoint, "partner")
     settings = DeliverySettings(max_in_flight=4, timeout_seconds=10)
-    async with Transport(workspace, settings, SystemClock()) as transport:
+    async with HttpTransport(workspace, settings, SystemClock()) as transport:
         yield transport
 
 
@@ -120,7 +120,7 @@ async def at_once() -> None:
     """Take a turn without a wait."""
 
 
-def send(transport: Transport, payload: bytes = b"{}") -> Awaitable[Exchange]:
+def send(transport: HttpTransport, payload: bytes = b"{}") -> Awaitable[Exchange]:
     return transport.send(payload, at_once)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.emulator import EmulatorError, LimiterModel, LimitSettings
-from engine.emulator.limiters import Verdict, limiter
+from engine.emulator.limiters import LimiterDecision, limiter
 
 WINDOWED = [model for model in LimiterModel if model is not LimiterModel.NONE]
 STEADY = (LimiterModel.BUCKET, LimiterModel.GCRA)
@@ -150,7 +150,7 @@ def test_after_the_wait_a_request_is_admitted_and_not_an_instant_before(
     settings = LimitSettings(model=model, requests=requests, per_seconds=16)
     times = arrivals(gaps)
 
-    def after_all(extra: float) -> Verdict:
+    def after_all(extra: float) -> LimiterDecision:
         judge = limiter(settings)
         for now in times:
             last = judge.arrive(now)

@@ -120,23 +120,25 @@ class Scene:
         return {count for uids, count in self.requests.items() if not mine.intersection(uids)}
 
 
-def assert_fate(folder: Path, fault: str, action: Action, batch: int, attempt: int) -> None:
-    play, fate = FAULTS[fault]
+def assert_range_outcome(
+    folder: Path, fault: str, action: Action, batch: int, attempt: int
+) -> None:
+    play, range_outcome = FAULTS[fault]
     pushes = prepare(folder, action)
     scene = Scene(pushes, play, batch, attempt)
     pushes.far_side.script, pushes.observe = scene.script, scene.observe
     ended = pushes.push(EXPORT, action)
     is_last = attempt == ATTEMPTS
     # What the ledger holds, and what is decided.
-    entered = attempt if fate.outcome else attempt - 1
-    state_before = attempt > 1 and fate.outcome is None
-    outcome = "unconfirmed" if state_before else fate.outcome
-    sticks = fate.applied or attempt > 1
-    assert scene.pinned == (fate.state, sticks, entered or None, outcome)
-    assert scene.decision == (fate.at_last if is_last else fate.decision)
+    entered = attempt if range_outcome.outcome else attempt - 1
+    state_before = attempt > 1 and range_outcome.outcome is None
+    outcome = "unconfirmed" if state_before else range_outcome.outcome
+    sticks = range_outcome.applied or attempt > 1
+    assert scene.pinned == (range_outcome.state, sticks, entered or None, outcome)
+    assert scene.decision == (range_outcome.at_last if is_last else range_outcome.decision)
     assert scene.sent_to_others <= {1}
     # How it ends, and how the next command goes on.
-    assert ended.exit_status == (fate.once_at_last if is_last else fate.once)
+    assert ended.exit_status == (range_outcome.once_at_last if is_last else range_outcome.once)
     assert ended.result
     assert ended.result.accounts.imbalance is None
     if ended.exit_status is not DONE:
@@ -155,17 +157,17 @@ def assert_fate(folder: Path, fault: str, action: Action, batch: int, attempt: i
     ids=["first", "middle", "last"],
 )
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_meets_its_fate(
+def test_a_fault_meets_its_range_outcome(
     tmp_path: Path, fault: str, action: Action, batch: int, attempt: int
 ) -> None:
-    assert_fate(tmp_path, fault, action, batch, attempt)
+    assert_range_outcome(tmp_path, fault, action, batch, attempt)
 
 
 @pytest.mark.parametrize("batch", [1, 3, BATCHES])
 @pytest.mark.parametrize("fault", ONE_OF_EACH)
 def test_whichever_attempt_of_whichever_batch(tmp_path: Path, fault: str, batch: int) -> None:
     for attempt in range(1, ATTEMPTS + 1):
-        assert_fate(tmp_path / str(attempt), fault, Action.ADD, batch, attempt)
+        assert_range_outcome(tmp_path / str(attempt), fault, Action.ADD, batch, attempt)
 
 
 @pytest.mark.parametrize(
@@ -180,23 +182,23 @@ def test_whichever_attempt_of_whichever_batch(tmp_path: Path, fault: str, batch:
     ],
 )
 def test_a_fault_that_never_ends(tmp_path: Path, fault: str) -> None:
-    play, fate = FAULTS[fault]
+    play, range_outcome = FAULTS[fault]
     for action in Action:
         pushes = prepare(tmp_path / action, action)
         pushes.far_side.script = lambda _: play
         # An hour of it is given up; what is waited out without end is ended by a signal.
         ended = pushes.push(EXPORT, action, stops_at=(4 * 3600,))
-        assert ended.exit_status is fate.always
+        assert ended.exit_status is range_outcome.always
         assert ended.result
         assert ended.result.accounts.imbalance is None
         planned = ended.result.accounts.uids.planned
         uids = ended.result.accounts.uids
-        if fate.standing is None:
+        if range_outcome.standing is None:
             assert uids.unconfirmed
             assert uids == Standing(planned, unconfirmed=uids.unconfirmed, pending=uids.pending)
         else:
-            assert uids == Standing(planned, **{fate.standing: planned})
-        if fate.always in {DONE, PARTIAL}:
+            assert uids == Standing(planned, **{range_outcome.standing: planned})
+        if range_outcome.always in {DONE, PARTIAL}:
             assert planned == len(EXPORT.uids)
             continue
         assert ended.result.hint
@@ -221,7 +223,9 @@ def test_how_long_a_429_closes_the_gate(tmp_path: Path, fault: str) -> None:
 
 def test_every_429_of_the_matrix_is_timed() -> None:
     assert {*HOLDS, *HOLDS_UNTIL} == {
-        fault for fault, (_, fate) in FAULTS.items() if fate in {THROTTLED, THROTTLED_BEFORE_IT}
+        fault
+        for fault, (_, range_outcome) in FAULTS.items()
+        if range_outcome in {THROTTLED, THROTTLED_BEFORE_IT}
     }
 
 

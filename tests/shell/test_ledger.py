@@ -119,7 +119,7 @@ async def test_calls_made_at_once_are_entered_in_their_order(
     ) == [(number,) for number in range(1, 51)]
 
 
-# What an earlier sitting left.
+# What an earlier execution left.
 
 
 async def test_an_attempt_without_an_outcome_counts_as_sent_now_and_maybe_applied(

@@ -17,16 +17,16 @@ from bookkeeping import (
 from engine.errors import ExitStatus
 from engine.ledger.records import (
     Division,
+    ExecutionSettings,
     RejectedUid,
     RunState,
     Settlement,
-    SittingSettings,
 )
 from engine.ledger.sqlite.ledger import Ledger
 from engine.model.status import BatchState
 from engine.payload.batch import SkippedRows
 from engine.report.accounts import Accounts
-from engine.report.figures import CeilingSpending, Requests, Rows, Standing
+from engine.report.figures import CeilingSpending, Requests, RowCounts, Standing
 from engine.source.block import Skipped
 
 ACCEPTED = Settlement(BatchState.ACCEPTED)
@@ -61,7 +61,7 @@ SKIPPED = (
 
 
 async def eventful(ledger: Ledger, clock: HandClock) -> Run:
-    """Live through all that can become of a batch, in two sittings; 47 of 50 rows hold uids."""
+    """Live through all that can become of a batch, in two executions; 47 of 50 rows hold uids."""
     run = Run(ledger, clock, await ledger.begin(KEY, COMMAND, SETTINGS))
     first = registration(1, 0, 10, SKIPPED, records_through=13)
     await ledger.intend(run.state, [first], 1, 1)
@@ -84,7 +84,7 @@ async def eventful(ledger: Ledger, clock: HandClock) -> Run:
 
     await ledger.finish(run.state, "incomplete", ExitStatus.INCOMPLETE, "stopped", PACE)
     clock.advance(1000)
-    lower = SittingSettings(requests=10, per_seconds=20.0, payload_bytes=64_000)
+    lower = ExecutionSettings(requests=10, per_seconds=20.0, payload_bytes=64_000)
     run.state = await ledger.begin(KEY, COMMAND, lower)
 
     tail = registration(5, 31, 16, records_through=50, is_last=True)
@@ -99,7 +99,7 @@ async def eventful(ledger: Ledger, clock: HandClock) -> Run:
 async def test_every_row_and_uid_is_where_it_should_be(ledger: Ledger, clock: HandClock) -> None:
     run = await eventful(ledger, clock)
     found = books(ledger, run.state)
-    assert found.rows == Rows(read=50, blank=2, invalid=1)
+    assert found.rows == RowCounts(read=50, blank=2, invalid=1)
     # 10 of the first batch, 5 and 3 of the parts of the second; 2 parts of it are still to come.
     assert found.uids == Standing(47, accepted=18, rejected=1, unconfirmed=10, pending=18)
     assert found.batches == Standing(7, accepted=3, rejected=1, unconfirmed=1, pending=2)
@@ -108,13 +108,13 @@ async def test_every_row_and_uid_is_where_it_should_be(ledger: Ledger, clock: Ha
     assert found.source_complete
 
 
-async def test_figures_are_over_all_sittings(ledger: Ledger, clock: HandClock) -> None:
+async def test_figures_are_over_all_executions(ledger: Ledger, clock: HandClock) -> None:
     run = await eventful(ledger, clock)
     found = books(ledger, run.state)
     sent = [300, 300, 300, 200, 200, 160, 120, 300, 300]
     assert found.bytes_sent == sum(sent)
     assert found.payload_fill == round(sum(sent) / (7 * 128_000 + 2 * 64_000), 6)
-    # The first sitting's pace is recorded; the second, with two in a second, has yet to say.
+    # The first execution's pace is recorded; the second, with two in a second, has yet to say.
     assert found.ceiling_spending == CeilingSpending(
         allowed=10 + 1.5, used=8 + 2, held=1.5, late=0.5, unrecorded=-0.5
     )
@@ -158,7 +158,7 @@ async def test_an_intent_whose_outcome_is_unknown_is_unconfirmed(
 async def test_a_run_that_sent_nothing_has_books_too(ledger: Ledger) -> None:
     state = await ledger.begin(KEY, COMMAND, SETTINGS)
     found = books(ledger, state)
-    assert (found.rows, found.uids, found.batches) == (Rows(), Standing(), Standing())
+    assert (found.rows, found.uids, found.batches) == (RowCounts(), Standing(), Standing())
     assert (found.requests, found.payload_fill, found.ceiling_use) == (Requests(), 0, 0)
     assert found.imbalance is None
     assert not found.source_complete

@@ -9,14 +9,14 @@ import pytest
 from bookkeeping import COMMAND, KEY, PACE, SETTINGS, HandClock, halves, registration, verdict
 
 from engine.errors import ExitStatus, LedgerError, UsageError
-from engine.ledger.place import (
+from engine.ledger.records import RejectedUid, RunState, Settlement
+from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.state_folder import (
     LEDGER_NAME,
     ledger_folder,
     make_folder,
     sole_writer,
 )
-from engine.ledger.records import RejectedUid, RunState, Settlement
-from engine.ledger.sqlite.ledger import Ledger
 from engine.model.status import BatchState
 from engine.payload.batch import SkippedRows
 from engine.report.history import (

@@ -23,7 +23,7 @@ from engine.model.cohort import Action, Cohort
 
 async def test_a_first_run_begins_at_the_start(ledger: Ledger) -> None:
     state = await begin(ledger)
-    assert (state.sitting, state.next_batch, state.is_resumed) == (1, 1, False)
+    assert (state.execution, state.next_batch, state.is_resumed) == (1, 1, False)
     assert (state.largest_accepted, state.isolation_requests) == (0, 0)
     assert rows(ledger.path, "SELECT name, status FROM run") == [(state.name, "running")]
 
@@ -33,7 +33,7 @@ async def test_an_unfinished_run_goes_on(ledger: Ledger, status: str) -> None:
     first = await begin(ledger)
     await finish(ledger, first, status)
     second = await begin(ledger)
-    assert (second.run, second.name, second.sitting) == (first.run, first.name, 2)
+    assert (second.run, second.name, second.execution) == (first.run, first.name, 2)
     assert second.is_resumed
     [told] = rows(ledger.path, "SELECT status, exit_status, reason, finished_utc_ns FROM run")
     assert told == ("running", None, None, None)
@@ -78,7 +78,7 @@ async def test_another_target_or_another_export_is_another_run(
     assert (await begin(ledger)).run == first.run
 
 
-async def test_the_cohort_may_be_renamed_between_sittings(ledger: Ledger) -> None:
+async def test_the_cohort_may_be_renamed_between_executions(ledger: Ledger) -> None:
     first = await begin(ledger)
     await finish(ledger, first)
     renamed = replace(KEY, cohort=Cohort("cohort-1", "All buyers", "since 2020"))

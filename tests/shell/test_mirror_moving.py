@@ -139,8 +139,8 @@ def test_what_is_no_snapshot_is_not_taken_for_one(cohort: Cohort, tmp_path: Path
     cohort.commands.machine.pause(SETTLE)
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(file.read_bytes()[:-20])
-    [leg] = (cohort.commands.ledger.parent / "plans").glob("*/adds.parquet")
-    for path in (broken, leg, tmp_path / "missing.parquet"):
+    [operation] = (cohort.commands.ledger.parent / "plans").glob("*/adds.parquet")
+    for path in (broken, operation, tmp_path / "missing.parquet"):
         with pytest.raises(UsageError, match=path.name):
             cohort.commands.at_desk(lambda store, path=path: moving.bring(store, path, "here"))  # type: ignore[misc] # a default is bound
     with pytest.raises(UsageError, match="exists already"):
@@ -206,7 +206,7 @@ def test_a_shadow_moves_and_sends_nothing(cohort: Cohort) -> None:
         assert ended.result.accounts.imbalance is None
     assert [document["status"] for document in documents] == ["shadow", "shadow"]
     assert documents[0]["add"]["pending"] == 8
-    planned = {leg: documents[1][leg]["planned"] for leg in ("add", "remove")}
+    planned = {operation: documents[1][operation]["planned"] for operation in ("add", "remove")}
     assert planned == {"add": 1, "remove": 2}
     shadow = cohort.commands.at_desk(lambda store: store.generations(), shadow=True)
     assert [generation.members for generation in shadow] == [7, 8]

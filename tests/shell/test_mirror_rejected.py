@@ -59,7 +59,7 @@ def test_a_remove_that_was_refused_is_told_each_night(cohort: Cohort) -> None:
     assert document["known_rejects"] == 1
 
 
-def test_a_lone_refusal_that_names_nothing_stops_no_other_leg(cohort: Cohort) -> None:
+def test_a_lone_refusal_that_names_nothing_stops_no_other_operation(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset([A, B, C]), pause=SETTLE))
 
     def script(request: Request) -> Play:

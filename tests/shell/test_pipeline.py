@@ -29,7 +29,7 @@ from engine.delivery.settings import DeliverySettings
 from engine.delivery.transport import Exchange, TakeTurn
 from engine.errors import ExitStatus, SourceError, StateFullError
 from engine.pacing import PacingSettings
-from engine.report.figures import Rows, Standing
+from engine.report.figures import RowCounts, Standing
 
 ALWAYS = lambda _: True
 
@@ -41,15 +41,15 @@ def stage(tmp_path: Path) -> Stage:
 
 
 def test_every_uid_is_accepted_once(stage: Stage) -> None:
-    sitting = stage.sit()
-    assert sitting.stop is None
+    execution = stage.sit()
+    assert execution.stop is None
     assert stage.api.acknowledged == dict.fromkeys(stage.export.uids, 1)
     assert stage.api.sizes == [10] * 10
-    assert sitting.accounts.uids == Standing(100, accepted=100)
-    assert sitting.accounts.batches == Standing(10, accepted=10)
-    assert sitting.accounts.rows == Rows(100)
-    assert sitting.accounts.source_complete
-    assert sitting.accounts.imbalance is None
+    assert execution.accounts.uids == Standing(100, accepted=100)
+    assert execution.accounts.batches == Standing(10, accepted=10)
+    assert execution.accounts.rows == RowCounts(100)
+    assert execution.accounts.source_complete
+    assert execution.accounts.imbalance is None
 
 
 def test_what_happens_is_told(stage: Stage) -> None:
@@ -97,11 +97,11 @@ def test_a_slow_api_has_many_requests_under_way_but_no_more_than_set(stage: Stag
 @pytest.mark.parametrize("exchange", [SERVER_ERROR, RESET, UNREACHABLE])
 def test_a_failure_is_sent_again_until_it_is_accepted(stage: Stage, exchange: Exchange) -> None:
     stage.api.script = failing(lambda request: request.number in {3, 4, 7}, exchange)
-    sitting = stage.sit()
-    assert sitting.stop is None
+    execution = stage.sit()
+    assert execution.stop is None
     assert stage.api.acknowledged == dict.fromkeys(stage.export.uids, 1)
-    assert sitting.accounts.uids == Standing(100, accepted=100)
-    assert sitting.accounts.requests.retried == (0 if exchange is UNREACHABLE else 3)
+    assert execution.accounts.uids == Standing(100, accepted=100)
+    assert execution.accounts.requests.retried == (0 if exchange is UNREACHABLE else 3)
 
 
 def test_waits_between_attempts_grow(stage: Stage) -> None:
@@ -118,9 +118,9 @@ def test_waits_between_attempts_grow(stage: Stage) -> None:
 def test_after_the_last_attempt_a_batch_is_left_unconfirmed(stage: Stage) -> None:
     stage.api.script = failing(lambda request: "u0035" in request.uids, SERVER_ERROR, applies=True)
     stage.retry = RetrySettings(max_attempts=4)
-    sitting = stage.sit()
-    assert sitting.stop is None
-    assert sitting.accounts.uids == Standing(100, accepted=90, unconfirmed=10)
+    execution = stage.sit()
+    assert execution.stop is None
+    assert execution.accounts.uids == Standing(100, accepted=90, unconfirmed=10)
     assert sum("u0035" in request.uids for request in stage.api.requests) == 4
     # The same command sends it again, and nothing else.
     stage.api.script = accept
@@ -133,8 +133,8 @@ def test_a_429_closes_the_gate_and_uses_up_no_attempt(stage: Stage) -> None:
     wait = Exchange(Throttled(50.0), 429)
     stage.api.script = failing(lambda request: request.number in {3, 4, 5, 6}, wait)
     stage.retry = RetrySettings(max_attempts=1)
-    sitting = stage.sit()
-    assert sitting.stop is None
+    execution = stage.sit()
+    assert execution.stop is None
     assert stage.api.acknowledged == dict.fromkeys(stage.export.uids, 1)
     throttled = [request.at for request in stage.api.requests if request.number in {3, 4, 5, 6}]
     for at in throttled:
@@ -143,19 +143,19 @@ def test_a_429_closes_the_gate_and_uses_up_no_attempt(stage: Stage) -> None:
 
 def test_an_hour_of_429s_is_waited_out(stage: Stage) -> None:
     stage.api.script = failing(lambda request: 0.3 < request.at < 3600, THROTTLED)
-    sitting = stage.sit()
-    assert sitting.stop is None
+    execution = stage.sit()
+    assert execution.stop is None
     assert stage.api.acknowledged == dict.fromkeys(stage.export.uids, 1)
 
 
 def test_429s_for_ever_end_the_run(stage: Stage) -> None:
     stage.api.script = failing(lambda request: request.at > 1, THROTTLED)
-    sitting = stage.sit()
-    assert sitting.exit_status is ExitStatus.INCOMPLETE
-    assert sitting.stop is not None
-    assert "throttled all requests" in sitting.stop.reason
+    execution = stage.sit()
+    assert execution.exit_status is ExitStatus.INCOMPLETE
+    assert execution.stop is not None
+    assert "throttled all requests" in execution.stop.reason
     assert 7200 <= stage.api.requests[-1].at <= 7300
-    accounts = sitting.accounts
+    accounts = execution.accounts
     assert accounts.uids.accepted + accounts.uids.pending == accounts.uids.planned
     stage.api.script = accept
     assert stage.sit().accounts.uids == Standing(100, accepted=100)
@@ -183,20 +183,20 @@ def test_429s_do_not_count_towards_giving_up(stage: Stage, exchange: Exchange) -
 
     late: set[int] = set()
     stage.api.script = script
-    sitting = stage.sit()
-    assert sitting.stop is None
+    execution = stage.sit()
+    assert execution.stop is None
     assert stage.api.acknowledged == dict.fromkeys(stage.export.uids, 1)
 
 
 def test_a_wrong_key_costs_one_request(stage: Stage) -> None:
     stage.api.script = failing(ALWAYS, UNAUTHORIZED, seconds=20)
-    sitting = stage.sit()
-    assert sitting.exit_status is ExitStatus.REFUSED
-    assert sitting.stop is not None
-    assert (sitting.stop.reason, sitting.stop.hint) == ("401", "check the key")
+    execution = stage.sit()
+    assert execution.exit_status is ExitStatus.REFUSED
+    assert execution.stop is not None
+    assert (execution.stop.reason, execution.stop.hint) == ("401", "check the key")
     assert len(stage.api.requests) == 1
-    assert sitting.accounts.uids.pending == sitting.accounts.uids.planned > 0
-    assert sitting.accounts.imbalance is None
+    assert execution.accounts.uids.pending == execution.accounts.uids.planned > 0
+    assert execution.accounts.imbalance is None
     # With the right key, the same command goes on.
     stage.api.script = accept
     assert stage.sit().accounts.uids == Standing(100, accepted=100)
@@ -206,23 +206,23 @@ def test_a_key_that_is_withdrawn_stops_the_run_and_what_was_under_way_is_kept(
     stage: Stage,
 ) -> None:
     stage.api.script = failing(lambda request: request.number == 5, UNAUTHORIZED, seconds=0.05)
-    sitting = stage.sit()
-    assert sitting.exit_status is ExitStatus.REFUSED
+    execution = stage.sit()
+    assert execution.exit_status is ExitStatus.REFUSED
     assert len(stage.api.requests) <= 7
     accepted = len(stage.api.requests) - 1
-    assert sitting.accounts.uids.accepted == 10 * accepted
-    assert sitting.accounts.imbalance is None
+    assert execution.accounts.uids.accepted == 10 * accepted
+    assert execution.accounts.imbalance is None
 
 
 def test_an_api_that_is_down_for_long_ends_the_run(stage: Stage) -> None:
     stage.api.script = failing(lambda request: request.at > 1, SERVER_ERROR)
     stage.retry = RetrySettings(max_attempts=1000, give_up_after_seconds=300)
-    sitting = stage.sit()
-    assert sitting.exit_status is ExitStatus.INCOMPLETE
-    assert sitting.stop is not None
-    assert "500" in sitting.stop.reason
+    execution = stage.sit()
+    assert execution.exit_status is ExitStatus.INCOMPLETE
+    assert execution.stop is not None
+    assert "500" in execution.stop.reason
     assert 300 <= stage.api.requests[-1].at < 420
-    accounts = sitting.accounts
+    accounts = execution.accounts
     assert accounts.imbalance is None
     assert accounts.uids.unconfirmed > 0
     assert accounts.uids.accepted + accounts.uids.unconfirmed + accounts.uids.pending == 100
@@ -232,28 +232,28 @@ def test_an_api_that_is_down_for_long_ends_the_run(stage: Stage) -> None:
 
 def test_an_api_that_cannot_be_reached_ends_the_run_with_nothing_sent(stage: Stage) -> None:
     stage.api.script = failing(ALWAYS, UNREACHABLE)
-    sitting = stage.sit()
-    assert sitting.exit_status is ExitStatus.INCOMPLETE
+    execution = stage.sit()
+    assert execution.exit_status is ExitStatus.INCOMPLETE
     assert stage.api.requests == []
-    assert sitting.accounts.requests.sent == 0
-    assert sitting.accounts.uids == Standing()  # nothing was on its way, so nothing is on record
+    assert execution.accounts.requests.sent == 0
+    assert execution.accounts.uids == Standing()  # nothing was on its way, so nothing is on record
 
 
 def test_an_answer_now_and_then_keeps_the_run_going(stage: Stage) -> None:
     stage.api.script = failing(lambda request: request.number % 5 != 0, SERVER_ERROR)
     stage.retry = RetrySettings(max_attempts=1000, give_up_after_seconds=150)
-    sitting = stage.sit()
-    assert sitting.stop is None
+    execution = stage.sit()
+    assert execution.stop is None
     assert stage.api.acknowledged == dict.fromkeys(stage.export.uids, 1)
 
 
 def test_nobody_there_ends_the_run_at_once_where_there_is_a_hint(stage: Stage) -> None:
     stage.hint = "start an emulator"
     stage.api.script = failing(ALWAYS, REFUSED)
-    sitting = stage.sit()
-    assert sitting.exit_status is ExitStatus.INCOMPLETE
-    assert sitting.stop is not None
-    assert sitting.stop.hint == "start an emulator"
+    execution = stage.sit()
+    assert execution.exit_status is ExitStatus.INCOMPLETE
+    assert execution.stop is not None
+    assert execution.stop.hint == "start an emulator"
     assert stage.api.tried == 1
 
 
@@ -266,11 +266,11 @@ def test_nobody_there_any_more_may_be_a_restart(stage: Stage) -> None:
 
 @pytest.mark.parametrize("write", [1, 2, 3, 8, 15])
 def test_a_full_disk_stops_the_run_and_nothing_is_lost(stage: Stage, write: int) -> None:
-    sitting = stage.sit(fails_at=write, error=StateFullError("full", hint="make room"))
-    assert sitting.exit_status is ExitStatus.INCOMPLETE
-    assert sitting.stop is not None
-    assert sitting.stop.hint == "make room"
-    assert sitting.accounts.imbalance is None
+    execution = stage.sit(fails_at=write, error=StateFullError("full", hint="make room"))
+    assert execution.exit_status is ExitStatus.INCOMPLETE
+    assert execution.stop is not None
+    assert execution.stop.hint == "make room"
+    assert execution.accounts.imbalance is None
     # Nothing leaves without an intent on the disk.
     assert len(stage.api.requests) <= write
     assert stage.sit().accounts.uids == Standing(100, accepted=100)
@@ -281,15 +281,15 @@ def test_a_source_that_fails_midway_ends_the_run_when_what_was_cut_is_settled(
     stage: Stage,
 ) -> None:
     stage.source_error = SourceError("truncated", hint="get it whole")
-    sitting = stage.sit()
-    assert sitting.exit_status is ExitStatus.USAGE
-    assert sitting.stop is not None
-    assert (sitting.stop.reason, sitting.stop.hint) == ("truncated", "get it whole")
-    assert Stopping("truncated") in sitting.events
+    execution = stage.sit()
+    assert execution.exit_status is ExitStatus.USAGE
+    assert execution.stop is not None
+    assert (execution.stop.reason, execution.stop.hint) == ("truncated", "get it whole")
+    assert Stopping("truncated") in execution.events
     # The last batch may not be the last, so it was never closed.
-    assert sitting.accounts.uids == Standing(90, accepted=90)
-    assert sitting.accounts.imbalance is None
-    assert not sitting.accounts.source_complete
+    assert execution.accounts.uids == Standing(90, accepted=90)
+    assert execution.accounts.imbalance is None
+    assert not execution.accounts.source_complete
     stage.source_error = None
     assert stage.sit().accounts.uids == Standing(100, accepted=100)
     assert stage.api.acknowledged == dict.fromkeys(stage.export.uids, 1)
@@ -319,10 +319,10 @@ def test_a_resumed_run_sends_only_what_is_left(stage: Stage) -> None:
     before = set(stage.api.acknowledged)
     assert 0 < len(before) < 100
     sent_before = len(stage.api.requests)
-    sitting = stage.sit()
+    execution = stage.sit()
     again = [uid for request in stage.api.requests[sent_before:] for uid in request.uids]
     assert not before & set(again)
-    assert sum(e.uid_count for e in sitting.events if isinstance(e, Planned)) == 100 - len(before)
+    assert sum(e.uid_count for e in execution.events if isinstance(e, Planned)) == 100 - len(before)
     assert stage.api.acknowledged == dict.fromkeys(stage.export.uids, 1)
 
 
@@ -336,9 +336,9 @@ def test_a_resumed_run_is_not_slowed_by_a_first_request_that_goes_alone(stage: S
 
 
 def test_a_process_that_is_killed_leaves_what_was_under_way_unconfirmed(stage: Stage) -> None:
-    sitting = stage.sit(fails_at=7, error=Killed())
-    assert sitting.killed
-    assert sitting.accounts.imbalance is None
-    assert sitting.accounts.status == "incomplete"
+    execution = stage.sit(fails_at=7, error=Killed())
+    assert execution.killed
+    assert execution.accounts.imbalance is None
+    assert execution.accounts.status == "incomplete"
     assert stage.sit().accounts.uids == Standing(100, accepted=100)
     assert stage.api.members == set(stage.export.uids)

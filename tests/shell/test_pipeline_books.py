@@ -57,12 +57,12 @@ def stage_in(folder: Path, api: Api) -> Stage:
     return Stage(folder, numbered(10 * BATCHES), api)
 
 
-def finish(stage: Stage, sittings: int = 3) -> Sitting:
+def finish(stage: Stage, executions: int = 3) -> Sitting:
     """Run the same command until it is finished."""
-    for _ in range(sittings):
-        sitting = stage.sit()
-        if sitting.is_finished:
-            return sitting
+    for _ in range(executions):
+        execution = stage.sit()
+        if execution.is_finished:
+            return execution
     pytest.fail("it is never finished")
 
 
@@ -100,8 +100,8 @@ def test_a_failure_of_any_kind_at_any_request(
 @pytest.mark.parametrize("write", range(1, 2 * BATCHES + 1))
 def test_a_ledger_that_fails_at_any_write(tmp_path: Path, write: int, error: BaseException) -> None:
     stage = stage_in(tmp_path, Api())
-    sitting = stage.sit(fails_at=write, error=error)
-    under_way = len(stage.api.requests) * 10 - sitting.accounts.uids.accepted
+    execution = stage.sit(fails_at=write, error=error)
+    under_way = len(stage.api.requests) * 10 - execution.accounts.uids.accepted
     accounts = finish(stage).accounts
     assert accounts.uids == Standing(60, accepted=60)
     assert stage.api.members == set(stage.export.uids)
@@ -150,18 +150,18 @@ class Storm:
 
 
 @given(st.integers(0), st.integers(1, 6), st.booleans())
-def test_a_stormy_night(seed: int, sittings: int, poisoned: bool) -> None:
+def test_a_stormy_night(seed: int, executions: int, poisoned: bool) -> None:
     with TemporaryDirectory() as folder:
         storm = Storm(Path(folder), seed, poisoned=poisoned)
         stage, poison = storm.stage, storm.poison
-        for _ in range(sittings):
-            sitting = storm.sit()
-            if sitting.is_finished:
+        for _ in range(executions):
+            execution = storm.sit()
+            if execution.is_finished:
                 break
         else:
             storm.weather = {}
-            sitting = finish(stage)
-        uids = sitting.accounts.uids
+            execution = finish(stage)
+        uids = execution.accounts.uids
         assert uids == Standing(80, accepted=80 - len(poison), rejected=len(poison))
         assert {uid for (uid,) in rows(stage.path, "SELECT uid FROM rejected")} == poison
         assert stage.api.members == set(stage.export.uids) - poison

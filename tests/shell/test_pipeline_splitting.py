@@ -54,15 +54,15 @@ def test_a_413_halves_a_batch_and_the_next_ones_are_cut_smaller(
 ) -> None:
     api = Api(failing(larger_than(real_limit), TOO_LARGE))
     stage = Stage(tmp_path, numbered(600), api, uids_per_payload=64)
-    sitting = stage.sit()
-    assert sitting.stop is None
+    execution = stage.sit()
+    assert execution.stop is None
     assert api.acknowledged == dict.fromkeys(stage.export.uids, 1)
-    assert sitting.accounts.uids == Standing(600, accepted=600)
-    assert sitting.accounts.imbalance is None
+    assert execution.accounts.uids == Standing(600, accepted=600)
+    assert execution.accounts.imbalance is None
     # The limit is found by halving, once, and by the batches that were ready or under way.
     refused = [size for size in api.sizes if size > real_limit]
     assert len(refused) <= 4 + 2 ** math.ceil(math.log2(64 / real_limit))
-    assert sitting.accounts.requests.split == len(refused)
+    assert execution.accounts.requests.split == len(refused)
 
 
 def test_parts_go_one_by_one_too_until_something_is_accepted(tmp_path: Path) -> None:
@@ -85,9 +85,9 @@ def test_a_resumed_run_sends_its_parts_and_keeps_its_batches(tmp_path: Path) -> 
 def test_a_413_for_what_was_accepted_before_is_a_whim(tmp_path: Path) -> None:
     api = Api(failing(lambda request: request.number == 5, TOO_LARGE))
     stage = Stage(tmp_path, numbered(100), api)
-    sitting = stage.sit()
+    execution = stage.sit()
     assert sorted(api.sizes) == [5, 5] + [10] * 10
-    assert sitting.accounts.uids == Standing(100, accepted=100)
+    assert execution.accounts.uids == Standing(100, accepted=100)
 
 
 def test_a_413_for_one_uid_is_a_whim_after_a_restart_too(tmp_path: Path) -> None:
@@ -106,9 +106,9 @@ def test_a_uid_that_is_too_large_by_itself_is_rejected_and_the_rest_delivered(
     export = Export([[Row(reason=BLANK), *(Row(uid) for uid in uids)]])
     api = Api(failing(lambda request: "x" * 100 in request.uids, TOO_LARGE))
     stage = Stage(tmp_path, export, api, uids_per_payload=20)
-    sitting = stage.sit()
-    assert sitting.stop is None
-    assert sitting.accounts.uids == Standing(60, accepted=59, rejected=1)
+    execution = stage.sit()
+    assert execution.stop is None
+    assert execution.accounts.uids == Standing(60, accepted=59, rejected=1)
     assert rows(stage.path, "SELECT file, record, uid, reason FROM rejected") == [
         ("file-0", 35, "x" * 100, "413")
     ]
@@ -116,10 +116,10 @@ def test_a_uid_that_is_too_large_by_itself_is_rejected_and_the_rest_delivered(
 
 def test_a_413_for_whatever_is_sent_writes_nothing_off(tmp_path: Path) -> None:
     api = Api(failing(lambda _: True, TOO_LARGE))
-    sitting = Stage(tmp_path, numbered(600), api, uids_per_payload=64).sit()
-    assert sitting.stop is not None
-    assert sitting.stop.exit_status is ExitStatus.REFUSED
-    assert sitting.accounts.uids.rejected == 0
+    execution = Stage(tmp_path, numbered(600), api, uids_per_payload=64).sit()
+    assert execution.stop is not None
+    assert execution.stop.exit_status is ExitStatus.REFUSED
+    assert execution.accounts.uids.rejected == 0
     # Down to single uids, then seven of those.
     assert len(api.requests) <= math.log2(64) + 1 + 7
 
@@ -128,9 +128,9 @@ def test_a_uid_that_can_never_fit_is_rejected_without_a_request(tmp_path: Path) 
     long = "x" * 1000
     export = Export([[Row("u0001"), Row(long), Row("u0002"), Row(long + "y")]])
     stage = Stage(tmp_path, export, Api())
-    sitting = stage.sit()
-    assert sitting.accounts.uids == Standing(4, accepted=2, rejected=2)
-    assert sitting.accounts.imbalance is None
+    execution = stage.sit()
+    assert execution.accounts.uids == Standing(4, accepted=2, rejected=2)
+    assert execution.accounts.imbalance is None
     assert [list(r.uids) for r in stage.api.requests] == [["u0001"], ["u0002"]]
     told = rows(stage.path, "SELECT record, uid, reason, request_id FROM rejected ORDER BY record")
     assert [(record, uid, request) for record, uid, _, request in told] == [
@@ -142,10 +142,10 @@ def test_a_uid_that_can_never_fit_is_rejected_without_a_request(tmp_path: Path) 
 
 def test_an_export_of_nothing_that_fits_sends_nothing(tmp_path: Path) -> None:
     stage = Stage(tmp_path, Export([[Row("x" * 1000), Row("y" * 1000)]]), Api())
-    sitting = stage.sit()
-    assert sitting.stop is None
+    execution = stage.sit()
+    assert execution.stop is None
     assert stage.api.requests == []
-    assert sitting.accounts.uids == Standing(2, rejected=2)
+    assert execution.accounts.uids == Standing(2, rejected=2)
 
 
 # Bad uids.
@@ -164,10 +164,10 @@ def test_a_bad_uid_is_found_and_the_rest_delivered(
     poison = f"u{bad:04}"
     api = Api(failing(holding(poison), exchange))
     stage = Stage(tmp_path, numbered(191), api, uids_per_payload=64)
-    sitting = stage.sit()
-    assert sitting.stop is None
-    assert sitting.accounts.uids == Standing(191, accepted=190, rejected=1)
-    assert sitting.accounts.imbalance is None
+    execution = stage.sit()
+    assert execution.stop is None
+    assert execution.accounts.uids == Standing(191, accepted=190, rejected=1)
+    assert execution.accounts.imbalance is None
     assert api.acknowledged == dict.fromkeys(set(stage.export.uids) - {poison}, 1)
     assert len(api.requests) <= most_requests(1, 64) + 2
     [rejected] = rows(stage.path, "SELECT file, record, uid, reason, request_id FROM rejected")
@@ -183,10 +183,10 @@ def test_all_bad_uids_are_found_and_no_others(bad: set[int], named: bool, per_pa
     api = Api(failing(holding(*poison), NAMED if named else UNNAMED))
     with TemporaryDirectory() as folder:
         stage = Stage(Path(folder), numbered(100), api, uids_per_payload=per_payload)
-        sitting = stage.sit()
-        assert sitting.stop is None
-        assert sitting.accounts.uids == Standing(100, 100 - len(bad), len(bad))
-        assert sitting.accounts.imbalance is None
+        execution = stage.sit()
+        assert execution.stop is None
+        assert execution.accounts.uids == Standing(100, 100 - len(bad), len(bad))
+        assert execution.accounts.imbalance is None
         assert {uid for (uid,) in rows(stage.path, "SELECT uid FROM rejected")} == poison
     assert api.acknowledged == dict.fromkeys(set(stage.export.uids) - poison, 1)
     batches = math.ceil(100 / per_payload)
@@ -200,9 +200,9 @@ def test_failures_on_the_way_do_not_mislead_the_search(tmp_path: Path) -> None:
         return Answer(NAMED) if holding("u0007")(request) else accept(request)
 
     stage = Stage(tmp_path, numbered(40), Api(script), uids_per_payload=16)
-    sitting = stage.sit()
-    assert sitting.stop is None
-    assert sitting.accounts.uids == Standing(40, accepted=39, rejected=1)
+    execution = stage.sit()
+    assert execution.stop is None
+    assert execution.accounts.uids == Standing(40, accepted=39, rejected=1)
 
 
 @pytest.mark.parametrize(
@@ -217,12 +217,12 @@ def test_a_request_that_is_wrong_whatever_its_uids_is_given_up_soon(
 ) -> None:
     api = Api(failing(lambda _: True, UNNAMED))
     stage = Stage(tmp_path, numbered(uids), api, uids_per_payload=per_payload)
-    sitting = stage.sit()
-    assert sitting.exit_status is ExitStatus.REFUSED
-    assert sitting.stop is not None
-    assert sitting.stop.hint
+    execution = stage.sit()
+    assert execution.exit_status is ExitStatus.REFUSED
+    assert execution.stop is not None
+    assert execution.stop.hint
     assert len(api.requests) <= 8
-    accounts = sitting.accounts
+    accounts = execution.accounts
     assert accounts.uids == Standing(accounts.uids.planned, pending=accounts.uids.planned)
     assert accounts.imbalance is None
     # When the request is mended, the same command delivers it all.
@@ -245,17 +245,17 @@ def test_a_wrong_request_costs_as_little_when_it_is_tried_again(tmp_path: Path) 
 def test_a_uid_refused_before_anything_was_accepted_is_judged_afterwards(tmp_path: Path) -> None:
     api = Api(failing(holding("u0000", "u0002"), UNNAMED))
     stage = Stage(tmp_path, numbered(5), api, uids_per_payload=1)
-    sitting = stage.sit()
-    assert sitting.stop is None
-    assert sitting.accounts.uids == Standing(5, accepted=3, rejected=2)
+    execution = stage.sit()
+    assert execution.stop is None
+    assert execution.accounts.uids == Standing(5, accepted=3, rejected=2)
 
 
 def test_uids_that_are_all_bad_are_all_rejected_where_the_api_names_them(tmp_path: Path) -> None:
     api = Api(failing(lambda _: True, NAMED))
     stage = Stage(tmp_path, numbered(20), api)
-    sitting = stage.sit()
-    assert sitting.stop is None
-    assert sitting.accounts.uids == Standing(20, rejected=20)
+    execution = stage.sit()
+    assert execution.stop is None
+    assert execution.accounts.uids == Standing(20, rejected=20)
 
 
 def test_the_search_is_bounded_and_the_rest_stays_pending(tmp_path: Path) -> None:
@@ -268,21 +268,21 @@ def test_the_search_is_bounded_and_the_rest_stays_pending(tmp_path: Path) -> Non
         uids_per_payload=50,
         retry=RetrySettings(max_isolation_requests=40),
     )
-    sitting = stage.sit()
-    assert sitting.exit_status is ExitStatus.REFUSED
-    assert sitting.stop is not None
-    assert "40 requests" in sitting.stop.reason
+    execution = stage.sit()
+    assert execution.exit_status is ExitStatus.REFUSED
+    assert execution.stop is not None
+    assert "40 requests" in execution.stop.reason
     searching = [size for size in api.sizes if size < 50]
     assert 40 <= len(searching) <= 40 + stage.delivery.max_in_flight
-    assert sitting.accounts.uids.pending > 0
-    assert sitting.accounts.imbalance is None
+    assert execution.accounts.uids.pending > 0
+    assert execution.accounts.imbalance is None
     # It does not help to try again, until more is allowed.
     before = len(api.requests)
     assert stage.sit().exit_status is ExitStatus.REFUSED
     assert len(api.requests) - before <= 8
     stage.retry = RetrySettings(max_isolation_requests=1000)
-    sitting = stage.sit()
-    assert sitting.accounts.uids == Standing(400, accepted=320, rejected=80)
+    execution = stage.sit()
+    assert execution.accounts.uids == Standing(400, accepted=320, rejected=80)
     assert api.acknowledged == dict.fromkeys(set(stage.export.uids) - set(poison), 1)
 
 
@@ -291,8 +291,8 @@ def test_a_search_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     stage = Stage(tmp_path, numbered(64), api, uids_per_payload=64)
     for seconds in (0.3, 0.7, 1.1):
         stage.sit(stops_at=[seconds])
-    sitting = stage.sit()
-    assert sitting.accounts.uids == Standing(64, accepted=63, rejected=1)
+    execution = stage.sit()
+    assert execution.accounts.uids == Standing(64, accepted=63, rejected=1)
     assert len(api.requests) <= most_requests(1, 64)
 
 
@@ -305,8 +305,8 @@ def test_both_at_once(tmp_path: Path) -> None:
         return Answer(UNNAMED) if holding("u0003", "u0090")(request) else Answer(OK, applies=True)
 
     stage = Stage(tmp_path, numbered(100), Api(script), uids_per_payload=32)
-    sitting = stage.sit()
-    assert sitting.stop is None
-    assert sitting.accounts.uids == Standing(100, accepted=98, rejected=2)
+    execution = stage.sit()
+    assert execution.stop is None
+    assert execution.accounts.uids == Standing(100, accepted=98, rejected=2)
     assert all(count == 1 for count in stage.api.acknowledged.values())
     assert max(stage.api.sizes[8:]) <= 12

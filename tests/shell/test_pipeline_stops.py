@@ -28,25 +28,25 @@ def stage(tmp_path: Path) -> Stage:
 
 def test_a_stop_waits_for_what_is_under_way_and_sends_nothing_more(stage: Stage) -> None:
     stage.api.script = lambda _: Answer(OK, applies=True, seconds=5)
-    sitting = stage.sit(stops_at=[6])
+    execution = stage.sit(stops_at=[6])
     sent = len(stage.api.requests)
     assert sent > 2
     assert all(request.at <= 6.1 for request in stage.api.requests)
-    assert sitting.exit_status is ExitStatus.INCOMPLETE
-    assert sitting.accounts.uids.accepted == 10 * sent
-    assert sitting.accounts.uids.unconfirmed == 0
-    assert sitting.accounts.imbalance is None
-    assert [e.reason for e in sitting.events if isinstance(e, Stopping)] == ["a signal"]
+    assert execution.exit_status is ExitStatus.INCOMPLETE
+    assert execution.accounts.uids.accepted == 10 * sent
+    assert execution.accounts.uids.unconfirmed == 0
+    assert execution.accounts.imbalance is None
+    assert [e.reason for e in execution.events if isinstance(e, Stopping)] == ["a signal"]
 
 
 def test_an_intent_that_was_not_sent_is_known_not_to_be(stage: Stage) -> None:
     stage.pacing = PacingSettings(1, 100)
-    sitting = stage.sit(stops_at=[100.5])
+    execution = stage.sit(stops_at=[100.5])
     assert len(stage.api.requests) == 1
-    assert sitting.accounts.uids.accepted == 10
-    assert sitting.accounts.uids.unconfirmed == 0
-    assert sitting.accounts.uids.pending == sitting.accounts.uids.planned - 10
-    assert sitting.accounts.requests.sent == 1
+    assert execution.accounts.uids.accepted == 10
+    assert execution.accounts.uids.unconfirmed == 0
+    assert execution.accounts.uids.pending == execution.accounts.uids.planned - 10
+    assert execution.accounts.requests.sent == 1
     (first, *others) = rows(stage.path, "SELECT outcome FROM attempt ORDER BY id")
     assert first == ("accepted",)
     assert others
@@ -59,12 +59,12 @@ def test_a_second_stop_cancels_what_is_under_way(stage: Stage, stops_at: list[fl
         OK, applies=True, seconds=0.1 if request.number == 1 else 3600
     )
     stage.delivery = DeliverySettings(drain_seconds=1_000_000)
-    sitting = stage.sit(stops_at=stops_at)
+    execution = stage.sit(stops_at=stops_at)
     cancelled = len(stage.api.requests) - 1
     assert cancelled > 2
-    assert sitting.accounts.uids.accepted == 10
-    assert sitting.accounts.uids.unconfirmed == 10 * cancelled
-    assert sitting.accounts.imbalance is None
+    assert execution.accounts.uids.accepted == 10
+    assert execution.accounts.uids.unconfirmed == 10 * cancelled
+    assert execution.accounts.imbalance is None
     stage.api.script = accept
     assert stage.sit().accounts.uids == Standing(100, accepted=100)
 
@@ -74,9 +74,9 @@ def test_a_drain_does_not_last_forever(stage: Stage) -> None:
         OK, applies=True, seconds=0.1 if request.number == 1 else 3600
     )
     stage.delivery = DeliverySettings(drain_seconds=20)
-    sitting = stage.sit(stops_at=[6])
-    assert sitting.accounts.uids.unconfirmed == 10 * (len(stage.api.requests) - 1) > 0
-    assert sitting.accounts.imbalance is None
+    execution = stage.sit(stops_at=[6])
+    assert execution.accounts.uids.unconfirmed == 10 * (len(stage.api.requests) - 1) > 0
+    assert execution.accounts.imbalance is None
 
 
 @pytest.mark.parametrize("at", [0, 0.001, 0.012, 0.1, 0.2, 0.4, 1.0, 1.9])
@@ -84,10 +84,10 @@ def test_a_drain_does_not_last_forever(stage: Stage) -> None:
 def test_a_stop_at_any_moment_leaves_books_that_balance(
     stage: Stage, at: float, stops: int
 ) -> None:
-    sitting = stage.sit(stops_at=[at] * stops)
-    assert sitting.accounts.imbalance is None
-    assert len(stage.api.acknowledged) <= sitting.accounts.uids.accepted + (
-        sitting.accounts.uids.unconfirmed
+    execution = stage.sit(stops_at=[at] * stops)
+    assert execution.accounts.imbalance is None
+    assert len(stage.api.acknowledged) <= execution.accounts.uids.accepted + (
+        execution.accounts.uids.unconfirmed
     )
     assert stage.sit().accounts.uids == Standing(100, accepted=100)
     assert stage.api.members == set(stage.export.uids)

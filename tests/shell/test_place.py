@@ -16,7 +16,8 @@ import pytest
 
 from engine.errors import CohortSyncError, LedgerError, LockHeldError, StateFullError
 from engine.ledger import place
-from engine.ledger.place import (
+from engine.ledger.sqlite.access import ledgers
+from engine.ledger.state_folder import (
     LEDGER_NAME,
     LOCK_NAME,
     file_system,
@@ -27,7 +28,6 @@ from engine.ledger.place import (
     refuse_unfit,
     sole_writer,
 )
-from engine.ledger.sqlite.access import ledgers
 
 MOUNTS = """\
 21 1 252:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
@@ -157,7 +157,7 @@ def test_each_endpoint_and_workspace_has_a_folder_of_its_own(tmp_path: Path) -> 
 HOLDER = """
 import asyncio, sys
 from pathlib import Path
-from engine.ledger.place import sole_writer
+from engine.ledger.state_folder import sole_writer
 
 async def hold():
     async with sole_writer(Path(sys.argv[1]), 0):

@@ -14,19 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import IncompleteError, LedgerError
-from engine.model.cohort import Leg
+from engine.model.cohort import Operation
 from engine.planning.comparison import REJECTIONS, Resend, compare
 from engine.planning.staging import stage
 from engine.snapshot.file_format import SNAPSHOT, describe, look_up, verify
-from engine.snapshot.fold import FATES, adopt, fold
+from engine.snapshot.fold import RANGE_OUTCOMES, adopt, fold
 from engine.snapshot.records import (
     UNKNOWN,
     Comparison,
+    HeldChanges,
     Member,
-    PlannedLeg,
+    PlannedOperation,
     Snapshot,
     UidState,
-    Waiting,
 )
 from engine.source.block import Block, Skipped
 from engine.storage.capacity import check_disk
@@ -39,10 +39,10 @@ UIDS = ["007", "7", "1e5", "NULL", "nan", 'a"b', "a\\b", "é", "😀", "a\0b", "
 THIS_RUN = 9
 
 BECOMES = {
-    (Leg.ADD, True): UidState.IN,
-    (Leg.ADD, False): UidState.MAY_BE_IN,
-    (Leg.REMOVE, True): UidState.OUT,
-    (Leg.REMOVE, False): UidState.MAY_BE_OUT,
+    (Operation.ADD, True): UidState.IN,
+    (Operation.ADD, False): UidState.MAY_BE_IN,
+    (Operation.REMOVE, True): UidState.OUT,
+    (Operation.REMOVE, False): UidState.MAY_BE_OUT,
 }
 
 Known = Mapping[str, tuple[UidState, int]]
@@ -55,23 +55,23 @@ class Night:
     export: Sequence[str]
     known: Known
     recent: frozenset[int]
-    rejected: Mapping[tuple[str, Leg], tuple[int, bool]]
-    waiting: Waiting = field(default_factory=Waiting)
+    rejected: Mapping[tuple[str, Operation], tuple[int, bool]]
+    waiting: HeldChanges = field(default_factory=HeldChanges)
     resend: Resend | None = None
     shares: int = 1
 
-    def kind(self, uid: str, leg: Leg) -> str:
+    def kind(self, uid: str, operation: Operation) -> str:
         state, run = self.known.get(uid, (0, 0))
-        rejecting, is_due = self.rejected.get((uid, leg), (-1, False))
+        rejecting, is_due = self.rejected.get((uid, operation), (-1, False))
         reversed_states = {
-            Leg.ADD: (UidState.OUT, UidState.MAY_BE_OUT),
-            Leg.REMOVE: (UidState.IN, UidState.MAY_BE_IN),
-        }[leg]
+            Operation.ADD: (UidState.OUT, UidState.MAY_BE_OUT),
+            Operation.REMOVE: (UidState.IN, UidState.MAY_BE_IN),
+        }[operation]
         if rejecting >= run and not is_due:
             return "known"
         if state in reversed_states and run in self.recent:
             return "held"
-        if self.waiting.adds if leg is Leg.ADD else self.waiting.removes:
+        if self.waiting.adds if operation is Operation.ADD else self.waiting.removes:
             return "held"
         return "suspect" if rejecting >= run else "plain"
 
@@ -84,7 +84,7 @@ class Night:
                 for uid, (state, run) in self.known.items()
                 if state is UidState.IN
                 and uid in wanted
-                and self.rejected.get((uid, Leg.ADD), (0, True))[1]
+                and self.rejected.get((uid, Operation.ADD), (0, True))[1]
             ),
             key=lambda member: (-member.run, member.uid),
         )
@@ -94,17 +94,20 @@ class Night:
         left = [m for m in members if (-m.run, m.uid) > (-after.run, after.uid)]
         return left or members
 
-    def legs(self) -> dict[Leg, dict[str, set[str]]]:
+    def operations(self) -> dict[Operation, dict[str, set[str]]]:
         wanted = set(self.export)
         inside = {uid for uid, (state, _) in self.known.items() if state is UidState.IN}
         away = {uid for uid, (state, _) in self.known.items() if state is UidState.OUT}
-        changes = {Leg.ADD: wanted - inside, Leg.REMOVE: set(self.known) - wanted - away}
+        changes = {
+            Operation.ADD: wanted - inside,
+            Operation.REMOVE: set(self.known) - wanted - away,
+        }
         return {
-            leg: {
-                kind: {uid for uid in uids if self.kind(uid, leg) == kind}
+            operation: {
+                kind: {uid for uid in uids if self.kind(uid, operation) == kind}
                 for kind in ("plain", "suspect", "held", "known")
             }
-            for leg, uids in changes.items()
+            for operation, uids in changes.items()
         }
 
 
@@ -116,11 +119,11 @@ nights = st.builds(
     st.dictionaries(uids, st.tuples(st.sampled_from(UidState), runs), max_size=14),
     st.frozensets(runs, max_size=2),
     st.dictionaries(
-        st.tuples(uids, st.sampled_from([Leg.ADD, Leg.REMOVE])),
+        st.tuples(uids, st.sampled_from([Operation.ADD, Operation.REMOVE])),
         st.tuples(runs, st.booleans()),
         max_size=4,
     ),
-    st.builds(Waiting, st.booleans(), st.booleans()),
+    st.builds(HeldChanges, st.booleans(), st.booleans()),
     st.none()
     | st.builds(
         Resend,
@@ -160,7 +163,7 @@ def compared(night: Night, folder: Path) -> tuple[Comparison, Snapshot | None]:
     rejections = pa.table(
         {
             "uid": [uid.encode() for uid, _ in night.rejected],
-            "wanted": [leg is Leg.ADD for _, leg in night.rejected],
+            "wanted": [operation is Operation.ADD for _, operation in night.rejected],
             "run": [run for run, _ in night.rejected.values()],
             "is_due": [is_due for _, is_due in night.rejected.values()],
         },
@@ -190,10 +193,10 @@ def parted(shares: int) -> Iterator[None]:
         yield
 
 
-def uids_of(leg: PlannedLeg) -> list[str]:
+def uids_of(operation: PlannedOperation) -> list[str]:
     return [
         uid.decode()
-        for batch in read_batches(leg.path, ["uid"])
+        for batch in read_batches(operation.path, ["uid"])
         for uid in batch["uid"].to_pylist()
     ]
 
@@ -202,17 +205,22 @@ def uids_of(leg: PlannedLeg) -> list[str]:
 def test_a_comparison_is_what_the_model_says(night: Night) -> None:
     with TemporaryDirectory() as name:
         found, _ = compared(night, Path(name))
-        legs = night.legs()
-        for leg, kinds in ((found.adds, legs[Leg.ADD]), (found.removes, legs[Leg.REMOVE])):
-            listed = uids_of(leg)
-            first, second = leg.plain, leg.plain + leg.suspect
+        operations = night.operations()
+        for operation, kinds in (
+            (found.adds, operations[Operation.ADD]),
+            (found.removes, operations[Operation.REMOVE]),
+        ):
+            listed = uids_of(operation)
+            first, second = operation.plain, operation.plain + operation.suspect
             assert sorted(listed[:first]) == sorted(kinds["plain"])
             assert sorted(listed[first:second]) == sorted(kinds["suspect"])
-            assert sorted(listed[second : leg.planned]) == sorted(kinds["held"])
-            assert sorted(listed[leg.planned :]) == sorted(kinds["known"])
-        for leg, file in ((Leg.ADD, found.adds), (Leg.REMOVE, found.removes)):
-            assert file.known == len(legs[leg]["known"])
-            sent = set().union(*(legs[leg][kind] for kind in ("plain", "suspect", "held")))
+            assert sorted(listed[second : operation.planned]) == sorted(kinds["held"])
+            assert sorted(listed[operation.planned :]) == sorted(kinds["known"])
+        for operation, file in ((Operation.ADD, found.adds), (Operation.REMOVE, found.removes)):
+            assert file.known == len(operations[operation]["known"])
+            sent = set().union(
+                *(operations[operation][kind] for kind in ("plain", "suspect", "held"))
+            )
             assert file.doubtful == sum(night.known.get(u, (0, 0))[0] in UNKNOWN for u in sent)
         resent = night.resent() if night.resend else []
         cut = resent[: night.resend.most] if night.resend else []
@@ -241,27 +249,33 @@ def test_a_fold_moves_only_what_may_have_changed(night: Night, data: st.DataObje
             for uid, was in night.known.items()
             if was[0] is not UidState.OUT or was[1] in night.recent
         }
-        fates = []
-        for leg, file in ((Leg.ADD, found.adds), (Leg.REMOVE, found.removes)):
+        range_outcomes = []
+        for operation, file in ((Operation.ADD, found.adds), (Operation.REMOVE, found.removes)):
             planned = uids_of(file)[: file.planned]
             cuts = data.draw(st.lists(st.integers(0, len(planned)), max_size=4).map(sorted))
             for start, end in zip([0, *cuts], [*cuts, len(planned)], strict=True):
-                fate = data.draw(st.sampled_from([True, False, None]))
-                if fate is None or start == end:
+                range_outcome = data.draw(st.sampled_from([True, False, None]))
+                if range_outcome is None or start == end:
                     continue
-                fates.append((leg.value, start, end - start, fate))
+                range_outcomes.append((operation.value, start, end - start, range_outcome))
                 for uid in planned[start:end]:
-                    expected[uid] = (BECOMES[leg, fate], THIS_RUN)
+                    expected[uid] = (BECOMES[operation, range_outcome], THIS_RUN)
         table = (
-            pa.table(dict(zip(FATES.names, zip(*fates, strict=True), strict=True)), schema=FATES)
-            if fates
-            else FATES.empty_table()
+            pa.table(
+                dict(zip(RANGE_OUTCOMES.names, zip(*range_outcomes, strict=True), strict=True)),
+                schema=RANGE_OUTCOMES,
+            )
+            if range_outcomes
+            else RANGE_OUTCOMES.empty_table()
         )
         for _ in range(2):  # Done again after a crash, it comes to the same.
             with parted(night.shares):
                 after = fold(
                     base,
-                    {Leg.ADD: {0: found.adds.path}, Leg.REMOVE: {0: found.removes.path}},
+                    {
+                        Operation.ADD: {0: found.adds.path},
+                        Operation.REMOVE: {0: found.removes.path},
+                    },
                     table,
                     run=THIS_RUN,
                     recent_runs=[*night.recent, THIS_RUN],
@@ -281,40 +295,53 @@ def test_a_fold_moves_only_what_may_have_changed(night: Night, data: st.DataObje
 
 @given(
     nights,
-    st.sampled_from([Leg.ADD, Leg.REMOVE]),
+    st.sampled_from([Operation.ADD, Operation.REMOVE]),
     st.lists(
         st.tuples(st.lists(uids, min_size=1, max_size=6), st.sampled_from([True, False, None])),
         max_size=5,
     ),
 )
 def test_a_fold_of_a_push_knows_who_was_there_and_that_rows_repeat(
-    night: Night, leg: Leg, batches: list[tuple[list[str], bool | None]]
+    night: Night, operation: Operation, batches: list[tuple[list[str], bool | None]]
 ) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         base = snapshot_of(night.known, folder / "base.parquet") if night.known else None
         expected = dict(night.known)
-        files, fates, place = {}, [], 0
-        for batch, fate in batches:
-            files[place] = folder / f"{leg}-{place}.parquet"
+        files, range_outcomes, place = {}, [], 0
+        for batch, range_outcome in batches:
+            files[place] = folder / f"{operation}-{place}.parquet"
             rows = pa.record_batch([[uid.encode() for uid in batch]], schema=UID_COLUMN)
             write_batches(files[place], UID_COLUMN, [rows])
-            if fate is not None:
-                fates.append((leg.value, place, len(batch), fate))
+            if range_outcome is not None:
+                range_outcomes.append((operation.value, place, len(batch), range_outcome))
             place += len(batch)
         for is_accepted in (False, True):
-            for uid in {uid for batch, fate in batches if fate is is_accepted for uid in batch}:
+            for uid in {
+                uid
+                for batch, range_outcome in batches
+                if range_outcome is is_accepted
+                for uid in batch
+            }:
                 state, _ = night.known.get(uid, (UidState.OUT, 0))
-                unchanged = UidState.IN if leg is Leg.ADD else UidState.OUT
+                unchanged = UidState.IN if operation is Operation.ADD else UidState.OUT
                 # Whatever became of it, it is where it was, but what reverses it has to wait.
                 is_certain = is_accepted or state is unchanged
-                expected[uid] = (BECOMES[leg, is_certain], THIS_RUN)
-        columns = zip(FATES.names, zip(*fates, strict=True), strict=True) if fates else ()
-        table = pa.table(dict(columns), schema=FATES) if fates else FATES.empty_table()
+                expected[uid] = (BECOMES[operation, is_certain], THIS_RUN)
+        columns = (
+            zip(RANGE_OUTCOMES.names, zip(*range_outcomes, strict=True), strict=True)
+            if range_outcomes
+            else ()
+        )
+        table = (
+            pa.table(dict(columns), schema=RANGE_OUTCOMES)
+            if range_outcomes
+            else RANGE_OUTCOMES.empty_table()
+        )
         with parted(night.shares):
             after = fold(
                 base,
-                {leg: files},
+                {operation: files},
                 table,
                 run=THIS_RUN,
                 recent_runs=[*night.recent, THIS_RUN],

@@ -18,10 +18,11 @@ from engine.clock import SystemClock
 from engine.errors import ExitStatus, LockHeldError
 from engine.ledger import neighbors
 from engine.ledger.neighbors import announced
-from engine.ledger.place import (
+from engine.ledger.sqlite.ledger import sole_ledger
+from engine.ledger.state_folder import (
     LEDGER_NAME,
     LOCK_NAME,
-    Place,
+    WorkspaceFolder,
     close_to_others,
     holder_of,
     is_held,
@@ -30,7 +31,6 @@ from engine.ledger.place import (
     sole_writer,
     try_writing,
 )
-from engine.ledger.sqlite.ledger import sole_ledger
 from engine.model.endpoint import Endpoint
 from exports import Export, Row
 
@@ -195,10 +195,10 @@ OTHERS = [
 def test_each_spelling_of_an_endpoint_leads_to_one_ledger(
     tmp_path: Path, one: str, other: str
 ) -> None:
-    places = [Place.of(tmp_path, Endpoint.parse(text), "W") for text in (one, other)]
+    places = [WorkspaceFolder.of(tmp_path, Endpoint.parse(text), "W") for text in (one, other)]
     assert places[0] == places[1]
     for text in OTHERS:
-        assert Place.of(tmp_path, Endpoint.parse(text), "W") not in places
+        assert WorkspaceFolder.of(tmp_path, Endpoint.parse(text), "W") not in places
 
 
 @pytest.mark.parametrize("older", ["http://localhost:8765", "http://[::1]:8765"])
@@ -209,7 +209,9 @@ def test_a_ledger_of_an_older_version_stays_under_its_own_spelling(
     folder = ledger_folder(tmp_path, older, "W")
     make_folder(folder)
     (folder / LEDGER_NAME).touch()
-    assert Place.of(tmp_path, Endpoint.parse(spelling), "W") == Place(folder, older)
+    assert WorkspaceFolder.of(tmp_path, Endpoint.parse(spelling), "W") == WorkspaceFolder(
+        folder, older
+    )
 
 
 def test_of_two_older_ledgers_the_one_of_the_configured_spelling_is_taken(tmp_path: Path) -> None:
@@ -218,7 +220,7 @@ def test_of_two_older_ledgers_the_one_of_the_configured_spelling_is_taken(tmp_pa
         make_folder(ledger_folder(tmp_path, url, "W"))
         (ledger_folder(tmp_path, url, "W") / LEDGER_NAME).touch()
     for url in urls:
-        assert Place.of(tmp_path, Endpoint.parse(url), "W").endpoint == url
+        assert WorkspaceFolder.of(tmp_path, Endpoint.parse(url), "W").endpoint == url
 
 
 # Names and modes.

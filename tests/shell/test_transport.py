@@ -15,7 +15,7 @@ from engine.clock import SystemClock
 from engine.delivery.http import LONGEST_ANSWER
 from engine.delivery.outcome import Accepted, Fatal, NotSent, Throttled, Unconfirmed
 from engine.delivery.settings import DeliverySettings
-from engine.delivery.transport import Exchange, Transport
+from engine.delivery.transport import Exchange, HttpTransport
 from engine.errors import StateFullError
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import ApiKey, Workspace
@@ -93,11 +93,11 @@ async def server() -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
-async def transport_to(port: int, timeout_seconds: float = 30) -> AsyncIterator[Transport]:
+async def transport_to(port: int, timeout_seconds: float = 30) -> AsyncIterator[HttpTransport]:
     endpoint = Endpoint.parse(f"http://127.0.0.1:{port}")
     workspace = Workspace("WS", ApiKey(KEY, "test"), endpoint, "partner")
     settings = DeliverySettings(max_in_flight=4, timeout_seconds=timeout_seconds)
-    async with Transport(workspace, settings, SystemClock()) as transport:
+    async with HttpTransport(workspace, settings, SystemClock()) as transport:
         yield transport
 
 

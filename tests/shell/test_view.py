@@ -15,7 +15,7 @@ from engine.delivery.events import Answered, Stopping
 from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
 from engine.model.cohort import Cohort
 from engine.report.accounts import Accounts
-from engine.report.figures import Ceiling, CeilingSpending, Requests, Rows, Standing
+from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
 from engine.report.result import Opening
 from engine.report.tally import Tally
 from records import record
@@ -44,7 +44,7 @@ BOOKS = Accounts(
     action="add",
     ceiling=Ceiling(300, 60.0),
     source_complete=True,
-    rows=Rows(12_345),
+    rows=RowCounts(12_345),
     uids=Standing(12_345, 12_345),
     batches=Standing(3, 3),
     requests=Requests(3, 3),

@@ -30,10 +30,10 @@ from engine.delivery.retry import RetrySettings
 from engine.delivery.sender import StopSwitch
 from engine.delivery.settings import DeliverySettings
 from engine.errors import CohortSyncError, ExitStatus
-from engine.ledger.place import LEDGER_NAME, ledger_folder
 from engine.ledger.records import Division
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.sqlite.schema import failure_of, open_ledger
+from engine.ledger.state_folder import LEDGER_NAME, ledger_folder
 from engine.model.cohort import Action, Cohort, CohortKey
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import ApiKey, Workspace

@@ -9,7 +9,7 @@ from stage import numbered
 from whole_push import Death, Ended, Machine, Pushes
 
 from engine.errors import ExitStatus
-from engine.ledger.place import LEDGER_NAME
+from engine.ledger.state_folder import LEDGER_NAME
 from exports import Export
 
 WAL_NAME = f"{LEDGER_NAME}-wal"
@@ -57,7 +57,7 @@ def make_wreck() -> Wreck:
         return Wreck(files, members, pushes.machine.now_at_rest + 1)
 
 
-def fate_of(pushes: Pushes, export: Export = EXPORT) -> str:
+def range_outcome_of(pushes: Pushes, export: Export = EXPORT) -> str:
     """Run the same command, and return how it ended; a wrong answer fails."""
     ended = pushes.push(export)
     if ended.exit_status in {ExitStatus.ACCEPTED, ExitStatus.PARTIAL}:

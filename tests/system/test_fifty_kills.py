@@ -39,14 +39,14 @@ def test_kills_lose_nothing(
         tmp_path / "export.csv.gz", UIDS, payload_bytes=PAYLOAD_BYTES, poison=POISON
     )
     under_way: dict[int, set[int]] = {}
-    """By the sitting that was killed: the batches that had no outcome then."""
+    """By the execution that was killed: the batches that had no outcome then."""
     for _ in range(kills):
         kill_at_some_moment(night, api, chance, REQUESTS // kills)
         if night.ledger_files():
-            for sitting, batch in night.query(
+            for execution, batch in night.query(
                 "SELECT sitting, batch FROM attempt WHERE outcome IS NULL"
             ):
-                under_way.setdefault(sitting, set()).add(batch)
+                under_way.setdefault(execution, set()).add(batch)
     last = push(night)
     report = prove(night, api, expected, last)
     assert night.query("SELECT count(*) FROM run") == [(1,)]
@@ -84,8 +84,10 @@ def assert_sent_again_only_what_was_under_way(night: Night, under_way: dict[int,
     )
     assert {outcome for _, _, outcome, _ in again} <= {"unconfirmed", "throttled", "not_sent"}
     for killed, batches in under_way.items():
-        resent = [batch for sitting, batch, _, died in again if died and sitting == killed]
+        resent = [batch for execution, batch, _, died in again if died and execution == killed]
         assert len(resent) <= len(batches)
         assert set(resent) <= batches
     found = night.query("SELECT DISTINCT sitting, batch FROM attempt WHERE reason = ?", DIED)
-    assert set(found) == {(sitting, batch) for sitting, all_ in under_way.items() for batch in all_}
+    assert set(found) == {
+        (execution, batch) for execution, all_ in under_way.items() for batch in all_
+    }

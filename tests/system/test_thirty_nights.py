@@ -107,9 +107,9 @@ def assert_balanced(ended: Ended) -> None:
     rows, add = document["rows"], document["add"]
     parts = ("blank", "invalid", "duplicate", "unchanged")
     assert rows["read"] == sum(rows[part] for part in parts) + add["planned"]
-    for leg in (add, document["remove"]):
+    for operation in (add, document["remove"]):
         parts = ("accepted", "rejected", "unconfirmed", "pending")
-        assert leg["planned"] == sum(leg[part] for part in parts)
+        assert operation["planned"] == sum(operation[part] for part in parts)
 
 
 def assert_ceiling_kept_by_our_log(night: Night) -> None:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import orjson
 
 from engine.ledger.records import (
-    Command,
     Division,
+    ExecutionSettings,
     Registration,
     RejectedUid,
+    RunCommand,
     RunKey,
     RunState,
     Settlement,
-    SittingSettings,
 )
 from engine.ledger.sqlite import files
 from engine.ledger.sqlite.totals import store
@@ -117,8 +117,8 @@ def close_run(
 def insert_run(
     connection: sqlite3.Connection,
     key: RunKey,
-    command: Command,
-    settings: SittingSettings,
+    command: RunCommand,
+    settings: ExecutionSettings,
     now: int,
 ) -> RunState:
     """Enter a run, and the process that begins it."""
@@ -165,7 +165,7 @@ def resume_run(
     run: int,
     name: str,
     key: RunKey,
-    settings: SittingSettings,
+    settings: ExecutionSettings,
     now: int,
 ) -> RunState:
     """Enter another process that works on a run, and say where it goes on."""
@@ -178,10 +178,10 @@ def resume_run(
 
 
 def sit_down_again(
-    connection: sqlite3.Connection, run: int, name: str, settings: SittingSettings, now: int
+    connection: sqlite3.Connection, run: int, name: str, settings: ExecutionSettings, now: int
 ) -> RunState:
     """Enter another process that works on a run that stands still."""
-    (sittings,) = connection.execute(
+    (executions,) = connection.execute(
         "SELECT max(sitting) FROM sitting WHERE run = ?", (run,)
     ).fetchone()
     connection.execute(
@@ -190,11 +190,11 @@ def sit_down_again(
         (run,),
     )
     connection.execute("DELETE FROM run_totals WHERE run = ?", (run,))
-    _sit_down(connection, run, sittings + 1, settings, now)
-    return progress(connection, run, name, sittings + 1)
+    _sit_down(connection, run, executions + 1, settings, now)
+    return progress(connection, run, name, executions + 1)
 
 
-def progress(connection: sqlite3.Connection, run: int, name: str, sitting: int) -> RunState:
+def progress(connection: sqlite3.Connection, run: int, name: str, execution: int) -> RunState:
     """Say how far a run has come, so that its next request can go on from there."""
     batches, largest_accepted = connection.execute(
         "SELECT coalesce(max(batch), 0), "
@@ -208,7 +208,7 @@ def progress(connection: sqlite3.Connection, run: int, name: str, sitting: int) 
     return RunState(
         run,
         name,
-        sitting,
+        execution,
         is_resumed=True,
         next_batch=batches + 1,
         largest_accepted=largest_accepted,
@@ -217,14 +217,14 @@ def progress(connection: sqlite3.Connection, run: int, name: str, sitting: int) 
 
 
 def _sit_down(
-    connection: sqlite3.Connection, run: int, sitting: int, settings: SittingSettings, now: int
+    connection: sqlite3.Connection, run: int, execution: int, settings: ExecutionSettings, now: int
 ) -> None:
     connection.execute(
         "INSERT INTO sitting (run, sitting, requests, per_seconds, payload_bytes, host, pid, "
         "started_utc_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             run,
-            sitting,
+            execution,
             settings.requests,
             settings.per_seconds,
             settings.payload_bytes,
@@ -245,7 +245,7 @@ def register(connection: sqlite3.Connection, run: int, batches: Sequence[Registr
             (
                 run,
                 batch.number,
-                batch.leg.value,
+                batch.operation.value,
                 batch.first_uid,
                 batch.uid_count,
                 batch.blank,

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.clock import Stamp
-from engine.model.cohort import CohortKey, Leg
+from engine.model.cohort import CohortKey, Operation
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
-    """Places of a leg that follow each other, and what may have become of their uids."""
+class RangeOutcome:
+    """Places of an operation that follow each other, and what may have become of their uids."""
 
-    leg: Leg
+    operation: Operation
     first_uid: int
     uid_count: int
     is_accepted: bool
@@ -107,7 +107,7 @@ def last_attempt(connection: sqlite3.Connection) -> int:
 
 
 # A part of a batch that was split has had its parent's attempts, too.
-_FATES = """
+_RANGE_OUTCOMES = """
 WITH RECURSIVE tried (batch, leaf) AS (
   SELECT batch, batch FROM batch WHERE run = ?1 AND state <> 'split'
   UNION ALL
@@ -125,15 +125,15 @@ ORDER BY leg, first_uid
 """
 
 
-def fates(connection: sqlite3.Connection, run: int, after: int) -> list[Fate]:
+def range_outcomes(connection: sqlite3.Connection, run: int, after: int) -> list[RangeOutcome]:
     """Return the places of a run that may have changed the cohort by attempts after `after`.
 
     They are disjoint. What is sent again is not among them: who was in stays in.
     """
-    rows = connection.execute(_FATES, (run, after))
+    rows = connection.execute(_RANGE_OUTCOMES, (run, after))
     return [
-        Fate(Leg(leg), first_uid, uid_count, bool(is_accepted))
-        for leg, first_uid, uid_count, is_accepted in rows
+        RangeOutcome(Operation(operation), first_uid, uid_count, bool(is_accepted))
+        for operation, first_uid, uid_count, is_accepted in rows
     ]
 
 

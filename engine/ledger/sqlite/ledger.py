@@ -11,24 +11,16 @@ import orjson
 
 from engine.clock import Clock, Stamp
 from engine.errors import ExitStatus, StateGoneError, UsageError
-from engine.ledger.place import (
-    LEDGER_NAME,
-    close_to_others,
-    is_still,
-    make_folder,
-    sole_writer,
-    state_gone,
-)
 from engine.ledger.records import (
-    Command,
+    AttemptResult,
     Division,
+    ExecutionSettings,
     OpenBatch,
     Registration,
+    RunCommand,
     RunKey,
     RunState,
     Settlement,
-    SittingSettings,
-    Verdict,
 )
 from engine.ledger.sqlite import changes, files, recovery
 from engine.ledger.sqlite.access import readable_files
@@ -36,6 +28,14 @@ from engine.ledger.sqlite.batches import known_batches
 from engine.ledger.sqlite.rescue import copy_beside, put_back
 from engine.ledger.sqlite.schema import NONSENSE, check_content, open_ledger
 from engine.ledger.sqlite.writer import LedgerWriter
+from engine.ledger.state_folder import (
+    LEDGER_NAME,
+    close_to_others,
+    is_still,
+    make_folder,
+    sole_writer,
+    state_gone,
+)
 from engine.pacing import PaceRecord
 from engine.payload.batch import KnownBatch, UidlessRows
 
@@ -78,8 +78,8 @@ class Ledger:
     async def begin(
         self,
         key: RunKey,
-        command: Command,
-        settings: SittingSettings,
+        command: RunCommand,
+        settings: ExecutionSettings,
         *,
         restart: bool = False,
         restart_if_overtaken: bool = False,
@@ -112,7 +112,7 @@ class Ledger:
         return await self._writer.write(lambda connection: known_batches(connection, run))
 
     async def open_batches(self, run: int) -> list[OpenBatch]:
-        """Return what earlier sittings left neither accepted nor rejected, in export order."""
+        """Return what earlier executions left neither accepted nor rejected, in export order."""
 
         def work(connection: sqlite3.Connection) -> list[OpenBatch]:
             return [
@@ -226,7 +226,7 @@ class Ledger:
             connection.execute(
                 "INSERT INTO attempt (run, batch, attempt, sitting, intended_utc_ns) "
                 "VALUES (?, ?, ?, ?, ?)",
-                (state.run, number, attempt, state.sitting, now),
+                (state.run, number, attempt, state.execution, now),
             )
 
         await self._writer.write(work, patience_seconds)
@@ -236,7 +236,7 @@ class Ledger:
         state: RunState,
         number: int,
         attempt: int,
-        verdict: Verdict,
+        verdict: AttemptResult,
         change: Settlement | Division | None,
     ) -> None:
         """Enter how an attempt ended, together with what becomes of its batch."""
@@ -303,13 +303,13 @@ class Ledger:
         reason: str | None,
         pace: PaceRecord | None,
     ) -> None:
-        """Close this sitting, which sent nothing if it has no pace, and say how the run stands."""
+        """Close this execution, which sent nothing if it has no pace, and say how the run stands."""
         now = self._clock.stamp().utc_ns
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "UPDATE sitting SET ended_utc_ns = ?, pace = ? WHERE run = ? AND sitting = ?",
-                (now, pace and _json(pace), state.run, state.sitting),
+                (now, pace and _json(pace), state.run, state.execution),
             )
             changes.close_run(connection, state.run, status, now, exit_status, reason)
 

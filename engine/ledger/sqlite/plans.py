@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.ledger.sqlite.following import follow
-from engine.model.cohort import Action, CohortKey, Leg
+from engine.model.cohort import Action, CohortKey, Operation
 
 
 @dataclass(frozen=True, slots=True)
-class LegCounts:
-    """The uids of one leg of a plan, in the order of sending."""
+class OperationCounts:
+    """The uids of one operation of a plan, in the order of sending."""
 
     plain: int = 0
     suspect: int = 0
@@ -30,12 +30,12 @@ class LegCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """Uids of a leg that are sent together."""
+class PlanSegment:
+    """Uids of an operation that are sent together."""
 
-    leg: Leg
+    operation: Operation
     end: int
-    """The place behind the last; they begin where the leg has come to."""
+    """The place behind the last; they begin where the operation has come to."""
     is_held: bool = False
     """Whether they wait until earlier changes have settled."""
     were_rejected: bool = False
@@ -51,7 +51,7 @@ class PlanRecord:
     first_action: Action
     duplicate: int
     unchanged: int
-    legs: Mapping[Leg, LegCounts]
+    operations: Mapping[Operation, OperationCounts]
     resent_through: str | None
     """The member that the round of resending has come to, as the ledger keeps it."""
     exported_utc_ns: int | None
@@ -67,20 +67,26 @@ class PlanRecord:
         return any(told["verdict"] == "blocks" for told in self.verdicts)
 
     @property
-    def stretches(self) -> Sequence[Stretch]:
+    def stretches(self) -> Sequence[PlanSegment]:
         """What is sent, in that order: what reverses a recent change comes last."""
-        first = Leg(self.first_action)
-        order = (first, Leg.ADD if first is Leg.REMOVE else Leg.REMOVE, Leg.RESEND)
-        counts = [(leg, self.legs[leg]) for leg in order]
+        first = Operation(self.first_action)
+        order = (
+            first,
+            Operation.ADD if first is Operation.REMOVE else Operation.REMOVE,
+            Operation.RESEND,
+        )
+        counts = [(operation, self.operations[operation]) for operation in order]
         at_once = [
             stretch
-            for leg, count in counts
+            for operation, count in counts
             for stretch in (
-                Stretch(leg, count.plain),
-                Stretch(leg, count.plain + count.suspect, were_rejected=True),
+                PlanSegment(operation, count.plain),
+                PlanSegment(operation, count.plain + count.suspect, were_rejected=True),
             )
         ]
-        return at_once + [Stretch(leg, count.planned, is_held=True) for leg, count in counts]
+        return at_once + [
+            PlanSegment(operation, count.planned, is_held=True) for operation, count in counts
+        ]
 
 
 _PLAN_COLUMNS = (
@@ -99,7 +105,7 @@ def enter_plan(
 
     One that a guard blocks is closed from the first, whatever becomes of the process.
     """
-    add, remove = plan.legs[Leg.ADD], plan.legs[Leg.REMOVE]
+    add, remove = plan.operations[Operation.ADD], plan.operations[Operation.REMOVE]
     marks = ", ".join("?" for _ in _PLAN_COLUMNS)
     connection.execute(
         f"INSERT INTO plan (run, {', '.join(_PLAN_COLUMNS)}) VALUES (?, {marks})",
@@ -112,7 +118,7 @@ def enter_plan(
             *(plan.duplicate, plan.unchanged),
             *(add.plain, add.suspect, add.held, add.known),
             *(remove.plain, remove.suspect, remove.held, remove.known),
-            plan.legs[Leg.RESEND].plain,
+            plan.operations[Operation.RESEND].plain,
             plan.resent_through,
             plan.exported_utc_ns,
             json.dumps(plan.profile),
@@ -133,16 +139,18 @@ def plan_of(connection: sqlite3.Connection, run: int) -> PlanRecord | None:
     if row is None:
         return None
     kept = dict(zip(_PLAN_COLUMNS, row, strict=True))
-    legs = {
-        leg: LegCounts(*(kept[f"{leg}_{part}"] for part in ("plain", "suspect", "held", "known")))
-        for leg in (Leg.ADD, Leg.REMOVE)
+    operations = {
+        operation: OperationCounts(
+            *(kept[f"{operation}_{part}"] for part in ("plain", "suspect", "held", "known"))
+        )
+        for operation in (Operation.ADD, Operation.REMOVE)
     }
     return PlanRecord(
         kept["generation"],
         Action(kept["first_action"]),
         kept["duplicate"],
         kept["unchanged"],
-        legs | {Leg.RESEND: LegCounts(kept["resend"])},
+        operations | {Operation.RESEND: OperationCounts(kept["resend"])},
         kept["resent_through"],
         kept["exported_utc_ns"],
         *(json.loads(kept[name]) for name in ("profile", "verdicts", "allowances", "forecast")),
@@ -173,16 +181,19 @@ def rebase(connection: sqlite3.Connection, run: int, generation: int) -> None:
     connection.execute("UPDATE plan SET generation = ? WHERE run = ?", (generation, run))
 
 
-def seal(connection: sqlite3.Connection, run: int, digests: Mapping[Leg, bytes]) -> None:
+def seal(connection: sqlite3.Connection, run: int, digests: Mapping[Operation, bytes]) -> None:
     """Write down what the files of a plan hold that is kept for `apply`."""
-    kept = {leg.value: digest.hex() for leg, digest in digests.items()}
+    kept = {operation.value: digest.hex() for operation, digest in digests.items()}
     connection.execute("UPDATE plan SET digests = ? WHERE run = ?", (json.dumps(kept), run))
 
 
-def seals(connection: sqlite3.Connection, run: int) -> Mapping[Leg, bytes]:
+def seals(connection: sqlite3.Connection, run: int) -> Mapping[Operation, bytes]:
     """Return what the files of a kept plan have to hold."""
     (kept,) = connection.execute("SELECT digests FROM plan WHERE run = ?", (run,)).fetchone()
-    return {Leg(leg): bytes.fromhex(digest) for leg, digest in json.loads(kept or "{}").items()}
+    return {
+        Operation(operation): bytes.fromhex(digest)
+        for operation, digest in json.loads(kept or "{}").items()
+    }
 
 
 def close_plan(connection: sqlite3.Connection, run: int) -> None:
@@ -239,7 +250,7 @@ def _additions_left(connection: sqlite3.Connection, run: int) -> int:
         "AND (state IN ('accepted', 'rejected') OR state = 'open' AND may_have_been_applied)",
         (run,),
     ).fetchone()
-    return plan.legs[Leg.ADD].planned - int(settled)
+    return plan.operations[Operation.ADD].planned - int(settled)
 
 
 def resent_through(connection: sqlite3.Connection, key: CohortKey) -> str | None:
@@ -280,11 +291,11 @@ def rejections(connection: sqlite3.Connection, key: CohortKey) -> list[Rejection
     return [Rejection(uid, Action(action), run, utc_ns) for uid, action, run, utc_ns in rows]
 
 
-def next_place(connection: sqlite3.Connection, run: int, leg: Leg) -> int:
-    """Return how many uids of a leg stand in batches already."""
+def next_place(connection: sqlite3.Connection, run: int, operation: Operation) -> int:
+    """Return how many uids of an operation stand in batches already."""
     (place,) = connection.execute(
         "SELECT coalesce(max(first_uid + uid_count), 0) FROM batch "
         "WHERE run = ? AND leg = ? AND parent IS NULL",
-        (run, leg.value),
+        (run, operation.value),
     ).fetchone()
     return int(place)

@@ -22,9 +22,9 @@ class Totals:
     blank: int
     invalid: int
     standings: Sequence[Sequence[Any]]
-    """Standing, leg, batches and uids, for each standing and leg; split batches left out."""
+    """Standing, operation, batches and uids, for each standing and operation; split batches left out."""
     planned: Sequence[Sequence[Any]]
-    """Leg, and uids cut from the export, for each leg."""
+    """Operation, and uids cut from the export, for each operation."""
     roots: int
     """Batches cut from the export."""
     splits: int
@@ -42,7 +42,7 @@ class Totals:
     rejected_again: int
     """Uids of a mirror that were rejected, and had been rejected by an earlier run."""
     spans: Sequence[Sequence[int]]
-    """Sitting, requests sent, and nanoseconds from the first to the last, for each sitting."""
+    """Execution, requests sent, and nanoseconds from the first to the last, for each execution."""
 
 
 def totals_of(connection: sqlite3.Connection, run: int) -> Totals:
@@ -159,7 +159,7 @@ FROM attempt AS a JOIN batch AS b USING (run, batch) JOIN sitting AS s USING (ru
 WHERE run = ?1 AND (a.outcome IS NULL OR a.sent_utc_ns IS NOT NULL)
 """
 
-# The uids that were rejected before stand behind the plain ones of their leg.
+# The uids that were rejected before stand behind the plain ones of their operation.
 _REJECTED_AGAIN = """
 SELECT coalesce(sum(uid_count), 0) FROM batch JOIN plan USING (run)
 WHERE run = ?1 AND state = 'rejected'

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class GuardFinding:
     """Whether a guard would block, and why."""
 
     is_bad: bool
@@ -28,6 +28,6 @@ class Finding:
         return self.count >= bound if self.is_too_few else self.count <= bound
 
 
-def passes(sentence: str, count: int = 0) -> Finding:
+def passes(sentence: str, count: int = 0) -> GuardFinding:
     """Return what a guard says that has nothing against the plan."""
-    return Finding(is_bad=False, sentence=sentence, count=count)
+    return GuardFinding(is_bad=False, sentence=sentence, count=count)

@@ -74,7 +74,7 @@ def _folder_name(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkspaceFolder:
     """Where a ledger stands, and how it spells its endpoint."""
 
     folder: Path
