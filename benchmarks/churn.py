@@ -17,11 +17,11 @@ from html import escape
 from pathlib import Path
 
 from engine.pacing import PacingSettings
-from engine.simulator.api import Api, every_limiter
-from engine.simulator.latency import jittered
-from engine.simulator.simulation import Scenario, simulate
 from night import clock_face
 from picture import COLOURS, STYLE, WIDTH
+from simulator.api import Api, every_limiter
+from simulator.latency import jittered
+from simulator.simulation import Scenario, simulate
 from table import print_table
 
 GOAL = "2 minutes of sending where 1 % of 100 million changes, an hour and a half for a push"

@@ -11,10 +11,10 @@ import random
 import time
 
 from engine.pacing import PacingSettings
-from engine.simulator.api import Api, every_limiter
-from engine.simulator.forecast import forecast
-from engine.simulator.latency import jittered
-from engine.simulator.simulation import Scenario, simulate
+from simulator.api import Api, every_limiter
+from simulator.forecast import forecast
+from simulator.latency import jittered
+from simulator.simulation import Scenario, simulate
 
 
 def main() -> None:

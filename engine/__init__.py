@@ -28,7 +28,7 @@ Values flow left to right; nothing flows back but a decision ("again, after 4 s"
     ledger/     SQLite: runs, batches, attempts; intent before action
     report/     the ledger's rows into what people and programs read
     check       the preflight, without sending
-    simulator/  a night in virtual time: the same pacing and delivery against a model of the API
+
     emulator/   the API itself, on loopback; shares nothing with the rest and counts for itself
 
 The promise, kept by tests: rows read = blank + invalid + planned; planned = accepted + rejected +

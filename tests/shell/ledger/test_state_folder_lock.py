@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import CohortSyncError, LedgerError, LockHeldError, StateFullError
-from engine.ledger import place
+from engine.ledger import state_folder
 from engine.ledger.sqlite.access import ledgers
 from engine.ledger.state_folder import (
     LEDGER_NAME,
@@ -75,7 +75,7 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
 
 
 def test_this_machines_table_can_be_read(tmp_path: Path) -> None:
-    assert file_system(tmp_path, place._mounts())
+    assert file_system(tmp_path, state_folder._mounts())
 
 
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph"])
@@ -83,7 +83,7 @@ def test_a_network_file_system_is_refused(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mounts = f"1 0 0:1 / / rw - ext4 /dev/vda1 rw\n2 1 0:2 / {tmp_path} rw - {kind} there rw\n"
-    monkeypatch.setattr(place, "_mounts", lambda: mounts)
+    monkeypatch.setattr(state_folder, "_mounts", lambda: mounts)
     state = tmp_path / "state"
     for check in (refuse_unfit, make_folder):
         with pytest.raises(LedgerError, match="network file system") as caught:
@@ -175,7 +175,7 @@ def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
         [sys.executable, "-c", HOLDER, str(folder)],
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     ) as process:
         try:
             assert process.stdout is not None

@@ -17,7 +17,7 @@ from engine.report.settings import AccountingSettings
 from engine.snapshot.settings import MirrorSettings
 from engine.storage.settings import PlanningSettings
 
-SHIPPED = Path(__file__).parents[2] / "config.toml"
+SHIPPED = Path(__file__).parents[3] / "config.toml"
 SETTINGS = {
     "pacing": ("limits", PacingSettings),
     "packing": ("limits", PackingSettings),

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from engine.delivery.response import Answer
 from engine.pacing import PacingSettings
-from engine.simulator.latency import Latency, Trip, steady
+from simulator.latency import Latency, Trip, steady
 
 ACCEPTED = Answer(200, {}, b'{"status":"success","message":"will be processed soon"}')
 

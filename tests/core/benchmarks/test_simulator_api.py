@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.pacing import PacingSettings
-from engine.simulator.api import (
+from simulator.api import (
     Api,
     BadHour,
     CellRate,
@@ -16,8 +16,8 @@ from engine.simulator.api import (
     TokenBucket,
     every_limiter,
 )
-from engine.simulator.forecast import forecast
-from engine.simulator.latency import Trip, slow_between, steady
+from simulator.forecast import forecast
+from simulator.latency import Trip, slow_between, steady
 
 CEILING = PacingSettings(3, 30)
 

@@ -8,11 +8,11 @@ import pytest
 
 from engine.delivery.settings import DeliverySettings
 from engine.pacing import PacingSettings
-from engine.simulator.api import Api, every_limiter
-from engine.simulator.forecast import forecast
-from engine.simulator.latency import Latency, drifting, jittered, slow_between, steady
-from engine.simulator.loop import Neighbour
-from engine.simulator.simulation import Scenario, Sitting, simulate
+from simulator.api import Api, every_limiter
+from simulator.forecast import forecast
+from simulator.latency import Latency, drifting, jittered, slow_between, steady
+from simulator.loop import Neighbour
+from simulator.simulation import Scenario, Sitting, simulate
 
 MINUTE = PacingSettings(300, 60)
 OTHERS = [PacingSettings(10, 1), PacingSettings(300, 6), PacingSettings(5, 3600)]

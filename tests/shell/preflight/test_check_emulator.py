@@ -12,7 +12,7 @@ from engine.ledger.sqlite.ledger import sole_ledger
 from engine.ledger.state_folder import ledger_folder
 from engine.preflight.check import Finding, FindingStatus, exit_status, run_checks
 
-SHIPPED = Path(__file__).parents[2] / "config.toml"
+SHIPPED = Path(__file__).parents[3] / "config.toml"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from engine.cli.application import app, main
 
 COMMANDS = ("push", "resume", "runs", "show", "rejects", "check", "emulator", "demo")
 HEAVY = {"aiohttp", "duckdb", "numpy", "pyarrow", "pydantic", "sqlite3", "uvloop"}
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -21,10 +21,10 @@ from engine.model.cohort import Action, Cohort
 from engine.pacing import Pacer, PacingSettings
 from engine.payload.batch import Batch, Limit, PackingSettings
 from engine.payload.envelope import Envelope
-from engine.simulator.api import Api, MostInWindow
-from engine.simulator.books import Books
-from engine.simulator.export import Export, Reader, full_batch
-from engine.simulator.loop import VirtualClock, Wakes, punctual, run_virtually
+from simulator.api import Api, MostInWindow
+from simulator.books import Books
+from simulator.export import Export, Reader, full_batch
+from simulator.loop import VirtualClock, Wakes, punctual, run_virtually
 
 ENVELOPE = Envelope("partner", Cohort("cohort", "Cohort"), Action.ADD)
 

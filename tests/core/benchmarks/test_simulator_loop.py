@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from engine.simulator.loop import Neighbour, VirtualClock, run_virtually
+from simulator.loop import Neighbour, VirtualClock, run_virtually
 
 
 def test_a_century_passes_at_once() -> None:

@@ -187,8 +187,8 @@ def compared(night: Night, folder: Path) -> tuple[Comparison, Snapshot | None]:
 def parted(shares: int) -> Iterator[None]:
     """Part uids into so many shares, as if they did not fit into memory."""
     with ExitStack() as stack:
-        for module in ("compare", "fold"):
-            place = f"engine.planning.{module}.shares_for"
+        for module in ("planning.comparison", "snapshot.fold"):
+            place = f"engine.{module}.shares_for"
             stack.enter_context(patch(place, lambda *_: shares))
         yield
 

@@ -16,7 +16,7 @@ from engine.report.accounts import Accounts
 from engine.report.files import files_document
 from engine.source.files import SourceFile
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

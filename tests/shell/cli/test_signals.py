@@ -15,7 +15,7 @@ from engine.cli.running import StopSignals
 from engine.delivery.sender import StopSwitch
 from records import records
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 EACH = pytest.mark.parametrize("number", signals.STOPS)
 
 
@@ -156,7 +156,7 @@ main()
 """
 PUSH = ("push", "e.txt", "--cohort-id", "a", "--cohort-name", "A", "--json")
 INSTANTS = [
-    ("engine.cli", "SIGINT", PUSH),
+    ("engine.cli.application", "SIGINT", PUSH),
     ("typer.core", "SIGTERM", PUSH),
     ("engine.cli.running", "SIGHUP", PUSH),
 ]
@@ -165,7 +165,7 @@ MORE_INSTANTS = [
     for number in ("SIGINT", "SIGTERM", "SIGHUP")
     for words in (PUSH, ("mirror", *PUSH[1:]), ("resume", "--json"), ("check", "--json"))
     for module in (
-        "engine.cli",
+        "engine.cli.application",
         "typer",
         "rich",
         "engine.config.loading",
@@ -212,4 +212,4 @@ def check_start(folder: Path, module: str, number: str, words: tuple[str, ...]) 
         assert done.returncode == 75, told
         assert json.loads(done.stdout)["exit_status"] == 75, told
     else:  # This command does not import that.
-        assert module not in {"engine.cli", "typer", "engine.config.loading"}, told
+        assert module not in {"engine.cli.application", "typer", "engine.config.loading"}, told

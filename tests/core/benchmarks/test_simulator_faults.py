@@ -7,9 +7,9 @@ import pytest
 from engine.delivery.retry import RetrySettings
 from engine.errors import ExitStatus
 from engine.pacing import PacingSettings
-from engine.simulator.api import Api, BadHour, SlidingWindow, every_limiter
-from engine.simulator.latency import jittered
-from engine.simulator.simulation import Scenario, Sitting, simulate
+from simulator.api import Api, BadHour, SlidingWindow, every_limiter
+from simulator.latency import jittered
+from simulator.simulation import Scenario, Sitting, simulate
 
 MINUTE = PacingSettings(300, 60)
 HOUR = 3600.0

@@ -63,13 +63,15 @@ OUTSIDE = (ExitStatus.USAGE, ExitStatus.INCOMPLETE)
 STEPS = tuple(
     f"{Path(engine.__file__).parent}/{name}"
     for name in (
-        *("push.py", "night.py", "mirror.py", "desk.py", "sending.py", "snapshots.py", "bases.py"),
-        *("planning.py", "session.py", "ledger/", "report/accounts.py", "plan/"),
-        *("delivery/transport.py",),
+        *("runs/push.py", "runs/plan_execution.py", "runs/mirror.py", "runs/session.py"),
+        *("runs/planner.py", "delivery/sender.py", "delivery/http.py", "delivery/transport.py"),
+        *("snapshot/", "planning/", "ledger/", "report/accounts.py"),
+        *("storage/duckdb_session.py", "storage/uid_parquet.py", "storage/capacity.py"),
+        "storage/paths.py",
     )
 )
 """What a run is made of. What ends it is not among them: it has nobody to catch it."""
-NO_STEPS = ("ledger/writer.py", "ledger/place.py", "ledger/schema.py")
+NO_STEPS = ("ledger/sqlite/writer.py", "ledger/state_folder.py", "ledger/sqlite/schema.py")
 """Played, or at work before a run is entered and after it has ended."""
 
 AROUND = (
@@ -305,7 +307,7 @@ def test_every_kind_of_failure_at_each_step_of_a_push(tmp_path: Path, kind: str)
 def test_what_fails_before_the_first_request_leaves_a_run_that_has_ended(tmp_path: Path) -> None:
     case = Case(tmp_path, "push")
     error = ConfigError("environment: `HTTPS_PROXY` should be a URL")
-    with patch("engine.delivery.sender.Transport", side_effect=error):
+    with patch("engine.delivery.sender.HttpTransport", side_effect=error):
         ended = case.run()
     assert ended.result is not None
     accounts = ended.result.accounts
