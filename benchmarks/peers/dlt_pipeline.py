@@ -28,7 +28,7 @@ def main() -> None:
         skip_dlt_columns_and_tables=True,
         max_parallel_load_jobs=1,
     )
-    def cohort_sync(items: list[dict[str, str]], table: Any) -> None:
+    def cohort_sync(items: list[dict[str, str]], table: Any) -> None:  # noqa: ANN401  dlt's own
         del table
         nonlocal last
         time.sleep(max(0.0, last + spacing - time.monotonic()))

@@ -42,7 +42,7 @@ for command in (
 app.add_typer(snapshot, name="snapshot")
 
 
-def _tell_version(asked: bool) -> None:
+def _tell_version(asked: bool) -> None:  # noqa: FBT001 - typer passes it by place
     if asked:
         with printing():
             sys.stdout.write(f"cohortsync {__version__}\n")
@@ -80,7 +80,7 @@ def main() -> NoReturn:
         fail(error)
     except UnreadableCommand as error:
         fail(usage_error(error))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a bug must not pass for an exit status that means another thing
         if lack := lack_of_memory(error):
             fail(lack)
         tell_traceback(error)

@@ -13,11 +13,11 @@ from engine.errors import UsageError
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
-def _limit(*names: str, **more: Any) -> Any:
+def _limit(*names: str, **more: Any) -> Any:  # noqa: ANN401  what typer.Option takes and gives
     return typer.Option(*names, rich_help_panel="The rate limit of each workspace", **more)
 
 
-def _fault(*names: str, **more: Any) -> Any:
+def _fault(*names: str, **more: Any) -> Any:  # noqa: ANN401  what typer.Option takes and gives
     return typer.Option(*names, rich_help_panel="What goes wrong", **more)
 
 
@@ -33,7 +33,7 @@ def emulator(
     ] = False,
     workspace: Annotated[
         list[str], typer.Option(metavar="ID:KEY", help="A workspace and its key; repeatable.")
-    ] = ["DEMO:demo-key"],
+    ] = ["DEMO:demo-key"],  # noqa: B006  typer shows it and hands out a list of its own
     blocked: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="A suspended workspace; repeatable.")
     ] = None,

@@ -172,7 +172,7 @@ def rollback(
     def request(source: "Source", cohort: Cohort) -> "MirrorRequest":
         return permits.request(source, [f"generation {to}"], {}, cohort)
 
-    def start(**parts: Any) -> "Coroutine[Any, Any, RunResult]":
+    def start(**parts: Any) -> "Coroutine[Any, Any, RunResult]":  # noqa: ANN401 - as `Watch` has them
         asked = (request, cohort_id, to, settings)
         return roll_back(*asked, name=cohort_name, wait_seconds=wait, sends=not dry_run, **parts)
 
@@ -203,7 +203,7 @@ def apply(
 
     settings = _load((config, endpoint, state), sends=True)
 
-    def start(**parts: Any) -> "Coroutine[Any, Any, RunResult]":
+    def start(**parts: Any) -> "Coroutine[Any, Any, RunResult]":  # noqa: ANN401 - as `Watch` has them
         return apply_plan(plan, settings, first=first, wait_seconds=wait, **parts)
 
     sys.exit(

@@ -23,7 +23,7 @@ _YEAR_SECONDS = 31_536_000
 class Command(TyperCommand):
     """A command whose help shows no type beside a switch: it takes no value."""
 
-    def get_params(self, ctx: "Any") -> "list[Any]":
+    def get_params(self, ctx: "Any") -> "list[Any]":  # noqa: ANN401 - typer's, which differ by version
         """Return the parameters, switches without a placeholder."""
         return _without_types(super().get_params(ctx))
 
@@ -31,7 +31,7 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """The same for a command that has commands."""
 
-    def get_params(self, ctx: "Any") -> "list[Any]":
+    def get_params(self, ctx: "Any") -> "list[Any]":  # noqa: ANN401 - typer's, which differ by version
         """Return the parameters, switches without a placeholder."""
         return _without_types(super().get_params(ctx))
 

@@ -283,7 +283,7 @@ def _target(where: _Where) -> str:
     return f"{workspace.endpoint.url} / {workspace.id} / {workspace.partner}"
 
 
-def _look(where: _Where, look: "Callable[[SnapshotStore, StopSwitch], Awaitable[Any]]") -> Any:
+def _look(where: _Where, look: "Callable[[SnapshotStore, StopSwitch], Awaitable[Any]]") -> Any:  # noqa: ANN401 - whatever `look` returns
     """Look at a cohort's snapshots; whoever works on them goes on meanwhile."""
     from engine.cli.running import stoppable
     from engine.clock import SystemClock
@@ -305,7 +305,7 @@ def _look(where: _Where, look: "Callable[[SnapshotStore, StopSwitch], Awaitable[
     if (path := ledger_in(folder)) is None:
         raise unknown
 
-    async def work(switch: "StopSwitch") -> Any:
+    async def work(switch: "StopSwitch") -> Any:  # noqa: ANN401 - see above
         with reading(path) as ledger:
             store = SnapshotStore(
                 *(folder, LedgerReader(ledger), key, config.mirror, config.planning),
@@ -323,7 +323,7 @@ def _work(
     work: "Callable[[SnapshotStore, StopSwitch, Config], Awaitable[Any]]",
     *,
     catches_up: bool = True,
-) -> Any:
+) -> Any:  # noqa: ANN401 - whatever `work` returns
     """Change a cohort's snapshots, once they know of all that was sent."""
     from engine.cli.running import show_notes, stoppable
     from engine.cli.view import make_view
@@ -336,7 +336,7 @@ def _work(
     view = make_view(config.pacing, lambda: None)
     show_notes(view, *config.notes)
 
-    async def at_desk(switch: "StopSwitch") -> Any:
+    async def at_desk(switch: "StopSwitch") -> Any:  # noqa: ANN401 - see above
         desk = Desk(config, key, lambda _: None, view.note, switch, SystemClock())
         async with desk.open(where.wait) as (_, store):
             if catches_up:

@@ -33,7 +33,7 @@ def printing() -> Iterator[None]:
         raise IncompleteError(f"stdout cannot be written: {error.strerror}") from None
 
 
-def print_json(value: Any) -> None:
+def print_json(value: Any) -> None:  # noqa: ANN401 - whatever JSON can say
     """Print a document on one line; unsafe characters, and what stdout lacks, are escaped."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     sys.stdout.write(json_safe(json.dumps(value, ensure_ascii=not is_utf8)) + "\n")
@@ -66,8 +66,8 @@ def settle_streams() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         pass
     os.close(descriptor)
-    sys.stdout = sys.stdout or open(_STDOUT, "w", encoding="utf-8", closefd=False)
-    told = sys.stderr or open(_STDERR, "w", encoding="utf-8", closefd=False)
+    sys.stdout = sys.stdout or open(_STDOUT, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process lives
+    told = sys.stderr or open(_STDERR, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - see above
     for stream in (sys.stdout, told):
         if isinstance(stream, io.TextIOWrapper):  # A locale without a character is no error.
             stream.reconfigure(errors="backslashreplace")
@@ -92,5 +92,5 @@ class _Unheard:
         with suppress(OSError, ValueError):
             self._stream.flush()
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as the stream has it
         return getattr(self._stream, name)

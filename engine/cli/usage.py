@@ -15,7 +15,7 @@ UnreadableCommand: type[Exception] = typer.BadParameter.__bases__[0]
 """What typer raises for a command line that it cannot read; it exports no name for it."""
 
 
-def usage_error(error: Any) -> UsageError:
+def usage_error(error: Any) -> UsageError:  # noqa: ANN401 - see UnreadableCommand
     """Return the error that says what is wrong, with a hint at the command's `--help`."""
     context = error.ctx
     command = context.command_path if context else "cohortsync"
@@ -47,7 +47,7 @@ def usage_error(error: Any) -> UsageError:
     return UsageError(error.format_message(), hint=hint)
 
 
-def _name(parameter: Any) -> str:
+def _name(parameter: Any) -> str:  # noqa: ANN401 - typer's
     """Return an option by its long name, an argument by its placeholder."""
     if parameter.param_type_name == "option":
         return str(max(parameter.opts, key=len))

@@ -60,7 +60,7 @@ class Config:
     """What is allowed but deserves a look; a sentence each."""
     mirror: MirrorSettings = field(default_factory=MirrorSettings)
     planning: PlanningSettings = field(default_factory=PlanningSettings)
-    guards: "GuardSettings" = field(default_factory=lambda: _default_guards())
+    guards: "GuardSettings" = field(default_factory=lambda: _default_guards())  # noqa: PLW0108 - defined below
 
     @property
     def place(self) -> WorkspaceFolder:
@@ -69,7 +69,7 @@ class Config:
 
 
 def _default_guards() -> "GuardSettings":
-    from engine.planning.guards import GuardSettings
+    from engine.planning.guards import GuardSettings  # noqa: PLC0415 - large; see above
 
     return GuardSettings()
 
@@ -101,8 +101,8 @@ def load(
     Without `need_credentials` the API key is not looked for and `workspace.api_key` is None. Raises
     `ConfigError` with one line a problem, each naming the file or variable, and the key.
     """
-    from engine.payload.batch import PackingSettings
-    from engine.planning.guards import GuardSettings
+    from engine.payload.batch import PackingSettings  # noqa: PLC0415 - large; see above
+    from engine.planning.guards import GuardSettings  # noqa: PLC0415 - large; see above
 
     assembly = _Assembly(_find(path, environ), environ)
     assembly.notes += [note] if (note := _passed_over(path, environ)) else []

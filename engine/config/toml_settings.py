@@ -38,7 +38,7 @@ class Tables:
         What a value should be is told by `should_be` in its field's metadata, else by its type.
         """
         # pydantic costs a tenth of a second, which `--help` need not spend.
-        from pydantic import ConfigDict, TypeAdapter, ValidationError
+        from pydantic import ConfigDict, TypeAdapter, ValidationError  # noqa: PLC0415 - see above
 
         strict = ConfigDict(strict=True, allow_inf_nan=False)
         hints = get_type_hints(settings, include_extras=True)
@@ -100,7 +100,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 _NOUNS = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
 
 
-def _described(hint: Any) -> str:
+def _described(hint: Any) -> str:  # noqa: ANN401 - a type, as it is written beside a field
     """Say what a value of this type is, in words: `a whole number from 1 to 10,000`."""
     kinds = (
         [kind for kind in get_args(hint) if kind is not NoneType]

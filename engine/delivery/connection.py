@@ -131,7 +131,7 @@ class WatchedConnection(ResponseHandler):
         parser = self._parser
         try:
             return bool(self.exception()) or (parser is not None and bool(parser.feed_eof()))
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever the parser finds wrong is left over
             return True
 
     def _note_more(self, *, is_farewell: bool = False) -> None:
@@ -145,7 +145,7 @@ class WatchedConnection(ResponseHandler):
 class WatchedConnector(aiohttp.TCPConnector):
     """A pool of such connections; the task's `RECEPTION` is told which of them it has."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - those of its base
         super().__init__(**options)
         self._is_distrusted = False
         watched = partial(WatchedConnection, self._loop, self._distrust)
@@ -154,7 +154,7 @@ class WatchedConnector(aiohttp.TCPConnector):
     def _distrust(self) -> None:
         self._is_distrusted = True
 
-    async def connect(self, *arguments: Any, **named: Any) -> aiohttp.connector.Connection:
+    async def connect(self, *arguments: Any, **named: Any) -> aiohttp.connector.Connection:  # noqa: ANN401 - those of its base
         """Return a connection on which nothing has arrived yet.
 
         Raises `UnaskedBytesError` where the server speaks first.

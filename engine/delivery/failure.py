@@ -51,7 +51,7 @@ def passes_at_proxy(status: int) -> bool:
     if status in _PASSES_AT_PROXY:
         return True
     # What is no HTTP status says nothing; a 1xx is no answer yet.
-    return not 200 <= status < 500 and status not in _LASTS_AT_PROXY
+    return not 200 <= status < 500 and status not in _LASTS_AT_PROXY  # noqa: PLR2004 - classes of statuses
 
 
 def certificate_hint(error: BaseException) -> str:

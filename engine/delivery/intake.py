@@ -24,7 +24,7 @@ class Intake:
         self._unregistered: list[Registration] = []
 
     def works_of(self, batch: Batch) -> Iterator[Work]:
-        """Yield what is to be done for a batch: all of it, or what an earlier execution left open."""
+        """Yield the work of a batch: all of it, or what an earlier execution left open."""
         if batch.number is None:
             work = Work(self._next_number, batch, 0, batch.uid_count, batch.payload)
             self._next_number += 1

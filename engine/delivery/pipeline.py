@@ -71,7 +71,7 @@ class _Flight:
 class Delivery:
     """Delivers one run's batches; made and run inside one event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of the pipeline, each used as it is
         self,
         state: RunState,
         open_batches: Sequence[OpenBatch],

@@ -76,7 +76,7 @@ class ReadAhead:
                 if self._is_missed:
                     self._is_missed = False
                     self._loop.call_soon_threadsafe(self._wake)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - handed to the loop, whatever it is
             failure = error
         # A stop may have closed the loop while the last record was still being read.
         with suppress(RuntimeError):

@@ -84,7 +84,7 @@ def read_answer(answer: Answer, utc_now: float, secrets: Secrets = _NONE) -> Rea
     is_refusal = document.get("status") == "fail" and isinstance(error, dict)
     details = error if isinstance(error, dict) and is_refusal else {}
     is_in_place = not (answer.is_early or answer.has_more)
-    is_success = answer.status == 200 and document.get("status") == "success"
+    is_success = answer.status == 200 and document.get("status") == "success"  # noqa: PLR2004 - HTTP's OK
     request_id = details.get("request_id")
     if answer.has_more:
         outcome: Outcome = Unconfirmed(f"{answer.status}, with more behind it than one answer")
@@ -132,7 +132,7 @@ def _outcome(answer: Answer, details: _Details, utc_now: float, *, is_known: boo
             return _bad_request(details.error, reason, detail)
         case 401 | 403 | 415 if is_known:
             return Fatal(reason, _HINTS[status])
-        case _ if 300 <= status < 500 and status not in _TRIED_AGAIN:
+        case _ if 300 <= status < 500 and status not in _TRIED_AGAIN:  # noqa: PLR2004 - HTTP's classes
             hint = _GATEWAY_HINT if status in _OF_GATEWAYS else _ELSEWHERE_HINT
             told = reason if details.error else f"{reason}, not in the API's own form"
             return Fatal(told, hint, may_have_been_applied=True)

@@ -51,7 +51,7 @@ def backoff(failures: int, jitter: float, settings: RetrySettings) -> float:
     return jitter * min(doubled, settings.backoff_cap_seconds)
 
 
-def decide(
+def decide(  # noqa: PLR0913 - what a decision depends on
     outcome: Outcome,
     *,
     uid_count: int,
@@ -63,8 +63,8 @@ def decide(
     """Say what becomes of a batch of `uid_count` uids after `failures` failures in this execution.
 
     `failures` counts this outcome too, if it is one. Throttled attempts are never failures: the
-    gate, not the batch, waits them out. `is_size_independent` says that a 413 can't be about the size, so that
-    no uid is written off for a single one.
+    gate, not the batch, waits them out. `is_size_independent` says that a 413
+    can't be about the size, so that no uid is rejected for a single one.
     """
     match outcome:
         case Accepted():

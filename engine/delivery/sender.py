@@ -92,7 +92,7 @@ async def read_or_stop(read: Callable[[], T], switch: StopSwitch) -> T:
         value, failure = None, None
         try:
             value = read()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - handed to the loop, whatever it is
             failure = error
         # A stop may have closed the loop meanwhile.
         with suppress(RuntimeError):
@@ -141,7 +141,7 @@ async def resumed_pacer(settings: PacingSettings, ledger: Ledger, clock: Clock) 
 class Sender:
     """Delivers batches, one delivery after the other, inside one window law."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts, each used as it is
         self,
         config: Config,
         ledger: Ledger,

@@ -77,7 +77,7 @@ class Emulator:
         self._journal = journal
         self._clock = clock
         self._closing = asyncio.Event()
-        self._names = random.Random(settings.faults.seed)
+        self._names = random.Random(settings.faults.seed)  # noqa: S311  request ids, not secrets
         self.reset()
 
     def reset(self) -> None:

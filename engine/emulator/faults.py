@@ -128,7 +128,7 @@ class Faults:
 
     def __init__(self, settings: FaultSettings) -> None:
         self._settings = settings
-        self._random = random.Random(settings.seed)
+        self._random = random.Random(settings.seed)  # noqa: S311  a test double, not a secret
         self._arrived = 0
 
     def next(self) -> FaultTurn:

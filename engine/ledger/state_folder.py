@@ -89,7 +89,7 @@ class WorkspaceFolder:
         """
         for spelling in (endpoint.url, endpoint.identity, *endpoint.other_spellings):
             folder = ledger_folder(state, spelling, workspace)
-            if os.path.isdir(folder):
+            if os.path.isdir(folder):  # noqa: PTH112 - no error where it is unreadable
                 return cls(folder, spelling)
         return cls(ledger_folder(state, endpoint.identity, workspace), endpoint.identity)
 

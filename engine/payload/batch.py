@@ -220,7 +220,7 @@ class Limit:
 class Cutter:
     """Cuts an export's blocks into batches, one after the other."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is cut, how small, and where the cut goes on
         self,
         envelope: Envelope,
         payload_bytes: int,

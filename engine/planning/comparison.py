@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from engine.model.cohort import Operation
 from engine.snapshot.records import (
+    NOTHING_HELD,
     UNKNOWN,
     Comparison,
     HeldChanges,
@@ -75,7 +76,7 @@ SELECT uid, was, was_run, n, wanted,
             WHEN r.run >= was_run THEN {_KINDS.index("suspect")}
             ELSE {_KINDS.index("plain")} END::UTINYINT AS kind
 FROM d LEFT JOIN rejections AS r USING (uid, wanted)
-"""
+"""  # noqa: S608 - our own words
 _NOBODY = "(SELECT ''::BLOB AS uid, 0::UTINYINT AS state, 0::INTEGER AS run WHERE false)"
 
 _RESENT = f"""
@@ -84,7 +85,7 @@ ANTI JOIN {{removes}} AS r USING (uid)
 ANTI JOIN (SELECT uid FROM rejections WHERE wanted AND NOT is_due) AS j USING (uid)
 WHERE state = {UidState.IN:d} AND (run < ?1 OR run = ?1 AND uid > ?2)
 ORDER BY run DESC, uid LIMIT ?3
-"""
+"""  # noqa: S608 - our own words
 _NEWEST = Member(2**31 - 1, b"")
 
 
@@ -97,7 +98,7 @@ class Resend:
     """The member resent last, from which a round goes on; None: a round begins."""
 
 
-def compare(
+def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the order
     staged: Staged,
     base: Snapshot | None,
     folder: Path,
@@ -106,7 +107,7 @@ def compare(
     recent_runs: Sequence[int] = (),
     rejections: pa.Table | None = None,
     resend: Resend | None = None,
-    waiting: HeldChanges = HeldChanges(),
+    waiting: HeldChanges = NOTHING_HELD,
     interruption: Interruption | None = None,
 ) -> Comparison:
     """Write the operations `adds.parquet`, `removes.parquet` and `resends.parquet` into `folder`.
@@ -145,7 +146,7 @@ def compare(
 
 
 class _OperationWriter:
-    """Writes one operation as its rows come: the plain ones at once, the others when all are known."""
+    """Writes one operation's rows: the plain ones at once, the others when all are known."""
 
     def __init__(self, path: Path, files: ExitStack) -> None:
         """Write to `path`, which has its name once `files` is closed."""
@@ -217,7 +218,7 @@ def _resend(
     folder: Path,
     resend: Resend | None,
 ) -> tuple[PlannedOperation, Member | None]:
-    """Write the operation of what is sent again; return it, and the member that the round has come to."""
+    """Write the uids to be resent; return them, and the last member of this round."""
     path = operation_path(folder, Operation.RESEND)
     if base is None or resend is None:
         write_batches(path, OPERATION, [])

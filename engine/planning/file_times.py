@@ -104,9 +104,9 @@ def _newest_glob(dated: Sequence[SourceFile], most_hours: float) -> str:
     older = [file.name for file in dated if _written(file) < since]
     if len(newest) == 1:
         return newest[0]
-    start = os.path.commonprefix(newest)
+    start = os.path.commonprefix(newest)  # noqa: RUF071 - character by character, as a glob has it
     tails = [name[len(start) :][::-1] for name in newest]
-    end = os.path.commonprefix(tails)[::-1]
+    end = os.path.commonprefix(tails)[::-1]  # noqa: RUF071 - as above
     glob = f"'{start}*{end}'"
     if any(fnmatchcase(name, glob[1:-1]) for name in older):
         return f"{newest[0]} and {len(newest) - 1:,} more"

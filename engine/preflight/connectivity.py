@@ -28,7 +28,7 @@ from engine.errors import ConfigError, ExitStatus, IncompleteError, RefusedError
 from engine.model.workspace import Workspace
 
 
-class Inapplicable(Exception):
+class Inapplicable(Exception):  # noqa: N818 - it says that a step is not needed, not that it failed
     """There is nothing to try in this step, and no harm in that."""
 
 

@@ -148,7 +148,7 @@ def _open(path: Path) -> list[tuple[int, UnfinishedRun]]:
     marks = ", ".join("?" for _ in RESUMABLE)
     with reading(path) as ledger:
         rows = ledger.execute(
-            f"SELECT * FROM run WHERE status IN ({marks}) AND action <> '{MIRROR}'",
+            f"SELECT * FROM run WHERE status IN ({marks}) AND action <> '{MIRROR}'",  # noqa: S608 - marks are question marks
             RESUMABLE,
         ).fetchall()
         return [
@@ -240,8 +240,8 @@ def _left_alone(path: Path, ledger: sqlite3.Connection, run: str) -> Iterator[Ma
     if not known:
         return
     # These read Parquet, whose library is large.
-    from engine.snapshot.operation_file import operation_blocks
-    from engine.storage.paths import operation_path
+    from engine.snapshot.operation_file import operation_blocks  # noqa: PLC0415 - see above
+    from engine.storage.paths import operation_path  # noqa: PLC0415 - see above
 
     for operation, counts in known.items():
         operation_file = operation_path(plan_folder(path.parent, run), operation)

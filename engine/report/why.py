@@ -124,7 +124,7 @@ class Inquiry:
     def _runs(self, condition: str, *values: object) -> Iterator[_Run]:
         """Yield the followed runs of the cohort that have sent something, the latest first."""
         rows = self._ledger.execute(
-            "SELECT run.run, name, started_utc_ns FROM run JOIN followed USING (run) "
+            "SELECT run.run, name, started_utc_ns FROM run JOIN followed USING (run) "  # noqa: S608 - our own words
             "LEFT JOIN plan USING (run) WHERE partner = ? AND cohort_id = ? "
             f"AND coalesce(is_shadow, 0) = 0 AND {condition} ORDER BY run.run DESC",
             (*self._names, *values),

@@ -174,9 +174,9 @@ class _Ending:
             return await step()
         except GeneratorExit:  # Nobody awaits this run any more: no step of it can wait.
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the run ends whatever it is
             self._note(error, prefix)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again once the run has ended
             self.first = self.first or error
             self.last = self.interruption = error
             self.stop = self.stop or Stop(

@@ -98,7 +98,7 @@ async def mirror(
         return await _plan_and_send(request, desk, ledger, store, base, looking, sends=sends)
 
 
-async def rollback(
+async def rollback(  # noqa: PLR0913 - what to make of which cohort, and how
     request: Callable[[GenerationSource, Cohort], MirrorRequest],
     cohort_id: str,
     generation: int,
@@ -142,7 +142,7 @@ def _refuse_narrow(config: Config, cohort: Cohort) -> None:
         Cutter(envelope, config.packing.payload_bytes)
 
 
-async def _plan_and_send(
+async def _plan_and_send(  # noqa: PLR0913, PLR0917 - what to do, and where
     request: MirrorRequest,
     desk: Desk,
     ledger: Ledger,

@@ -33,7 +33,7 @@ SHOWN = "shown"
 class PlanExecution:
     """One process's work on one plan."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - where, what, and on what ground
         self,
         desk: Desk,
         ledger: Ledger,

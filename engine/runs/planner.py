@@ -76,7 +76,7 @@ class MirrorRequest:
 class Planner:
     """Plans one run."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what to plan, and with what
         self,
         request: MirrorRequest,
         config: Config,

@@ -67,7 +67,7 @@ class PushRequest:
     """How long to wait for another process to let go of the workspace."""
 
 
-async def push(
+async def push(  # noqa: PLR0913 - what and how, then who looks on
     request: PushRequest,
     config: Config,
     *,

@@ -57,7 +57,7 @@ async def adopt(store: SnapshotStore, blocks: Iterable[Block], switch: StopSwitc
     return Brought(made, staged)
 
 
-async def reconcile(
+async def reconcile(  # noqa: PLR0913, PLR0917 - the list, what judges it, and why guards are lifted
     store: SnapshotStore,
     blocks: Iterable[Block],
     switch: StopSwitch,
@@ -177,7 +177,7 @@ async def _compare(
     )
 
 
-async def _take_over(
+async def _take_over(  # noqa: PLR0913, PLR0917 - what is known, and what becomes of it
     store: SnapshotStore,
     base: Snapshot | None,
     staged: Staged,

@@ -25,7 +25,7 @@ RANGE_OUTCOMES = pa.schema(
         pa.field("is_accepted", pa.bool_(), nullable=False),
     ]
 )
-"""Places of an operation that follow each other: accepted, or perhaps applied. Ascending, disjoint."""
+"""Ranges of places in an operation: accepted, or perhaps applied. Ascending, disjoint."""
 
 OperationFiles = Mapping[int, Path]
 """The files that hold an operation's uids, by the place of the first uid of each."""
@@ -40,7 +40,7 @@ _STATES = {
 
 _CHANGED = pa.schema([pa.field("uid", pa.binary(), nullable=False), pa.field("state", pa.uint8())])
 
-# A uid may stand in an export twice: of two range_outcomes the certain one counts. What may have been
+# A uid may stand in an export twice: of two outcomes the certain one counts. What may have been
 # applied to a uid that was in already, or out, has changed nothing; that it was sent counts all the
 # same, since what reverses it has to wait.
 _NEXT = f"""
@@ -58,7 +58,7 @@ SELECT uid, (CASE
          ELSE becomes END)::UTINYINT AS state,
        (CASE WHEN becomes IS NULL THEN was_run ELSE {{run}} END)::INTEGER AS run FROM n
 WHERE state <> {UidState.OUT:d} OR run IN ({{recent}})
-"""
+"""  # noqa: S608 - our own words
 
 _ADOPTED = f"""
 WITH b AS (SELECT uid, state, run FROM {{base}}),
@@ -69,11 +69,11 @@ SELECT coalesce(b.uid, s.uid) AS uid,
              ELSE b.state END)::UTINYINT AS state,
        coalesce(b.run, 0)::INTEGER AS run
 FROM b FULL OUTER JOIN s ON b.uid = s.uid
-"""
+"""  # noqa: S608 - our own words
 _NO_ROWS = "(SELECT ''::BLOB AS uid, 0::UTINYINT AS state, 0::INTEGER AS run WHERE false)"
 
 
-def fold(
+def fold(  # noqa: PLR0913 - what was, what happened, and where to
     base: Snapshot | None,
     operations: Mapping[Operation, OperationFiles],
     range_outcomes: pa.Table,
@@ -86,8 +86,8 @@ def fold(
 ) -> Snapshot:
     """Write the generation after `base` to `target`; `range_outcomes` has the schema `FATES`.
 
-    Places without a range_outcome stay as they were. A uid that is out is kept as long as its run is among
-    `recent_runs`. The same arguments give the same rows. Raises as `open_session` does.
+    Places without an outcome stay as they were. A uid that is out is kept as long as its run is
+    among `recent_runs`. The same arguments give the same rows. Raises as `open_session` does.
     """
     settings = affordable(settings)
     with work_folder(target.parent, "fold") as folder:
@@ -118,7 +118,7 @@ def fold(
     return describe(target)
 
 
-def adopt(
+def adopt(  # noqa: PLR0913 - both sides, what becomes of the new ones, and where to
     base: Snapshot | None,
     staged: Path,
     uids: int,

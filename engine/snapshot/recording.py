@@ -37,7 +37,7 @@ def recording(
 
 
 def recorded(folder: Path, operation: Operation) -> dict[int, Path]:
-    """Return the files that are kept of an operation, by the place of the first uid of each, ascending."""
+    """Return the files kept of an operation, by the place of each one's first uid, ascending."""
     wanted = re.compile(rf"{operation.value}-([0-9]+)\.parquet")
     found = filter(None, map(wanted.fullmatch, names_in(folder)))
     return dict(sorted((int(match[1]), folder / match[0]) for match in found))

@@ -123,3 +123,6 @@ class HeldChanges:
 
     adds: bool = False
     removes: bool = False
+
+
+NOTHING_HELD = HeldChanges()

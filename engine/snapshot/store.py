@@ -62,7 +62,7 @@ class Recent:
 class SnapshotStore:
     """The snapshots of one cohort, beside the ledger that names them."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - where, whose, and the two tables of settings
         self,
         folder: Path,
         ledger: Ledger | LedgerReader,
@@ -220,7 +220,7 @@ class SnapshotStore:
             Unfolded(run, name, 0, 0), "shadow", is_closed=True, range_outcomes=range_outcomes
         )
 
-    async def make(
+    async def make(  # noqa: PLR0913 - how, and what the ledger is to know of it
         self,
         origin: str,
         maker: Maker,
@@ -314,7 +314,7 @@ class SnapshotStore:
             stays_open=None if is_closed else run.run,
         )
 
-    def folded(
+    def folded(  # noqa: PLR0913, PLR0917 - what was, what happened, and where to
         self,
         base: Snapshot | None,
         run: Unfolded,

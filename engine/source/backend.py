@@ -47,8 +47,8 @@ class Backend:
         if package:
             lacking.hint = f"pip install {package} (in the checkout: pip install '.[{extra}]')"
         try:
-            from fsspec.core import url_to_fs
-            from fsspec.registry import known_implementations, registry
+            from fsspec.core import url_to_fs  # noqa: PLC0415 - an extra, and only URLs need it
+            from fsspec.registry import known_implementations, registry  # noqa: PLC0415 - as above
         except ImportError:
             raise (lacking if package else unknown) from None
         for each in self.schemes:
@@ -70,7 +70,7 @@ class Backend:
         """Return how fsspec opens it: no bound on how long a file may take to be read."""
         if not self.is_http:
             return {}
-        from aiohttp import ClientTimeout
+        from aiohttp import ClientTimeout  # noqa: PLC0415 - as fsspec
 
         timeout = ClientTimeout(
             total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS
@@ -84,7 +84,7 @@ class Backend:
             yield
         except (SourceError, UsageError):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - each backend raises its own
             raise source_error(name, error, self.schemes) from None
 
     def forget(self) -> None:

@@ -59,7 +59,7 @@ _FTP_NOT_LOGGED_IN, _FTP_NO_FILE, _FTP_FINAL = 530, 550, 500
 _AGAIN = "run the same command again later"
 
 
-class EndOfFileEarly(Exception):
+class EndOfFileEarly(Exception):  # noqa: N818 - an end, and no error of ours
     """A backend says that a file has ended before its size is reached."""
 
 
@@ -205,7 +205,7 @@ def _status_of(error: BaseException) -> int | None:
     places = [(error, key) for key in ("status", "status_code", "code")]
     for place, key in (*places, (response, "status_code")):
         status = getattr(place, key, None)
-        if isinstance(status, int) and not isinstance(status, bool) and 300 <= status < 600:
+        if isinstance(status, int) and not isinstance(status, bool) and 300 <= status < 600:  # noqa: PLR2004 - statuses of answers
             return status
     return None
 

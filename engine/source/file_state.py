@@ -88,7 +88,7 @@ def written_utc_ns(info: Mapping[str, Any]) -> int | None:
     return None
 
 
-def _ns(value: Any) -> int | None:
+def _ns(value: Any) -> int | None:  # noqa: ANN401 - each backend has its own type
     """Read a time; one without a zone is UTC, as every store has it."""
     if isinstance(value, str):
         value = _parsed(value)

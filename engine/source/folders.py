@@ -129,7 +129,7 @@ def _uncompressed(name: str) -> str:
 def _globs(names: Sequence[str]) -> str:
     """Return globs that stand for one kind of file each, the most frequent first."""
     folders = [name[: name.rfind("/") + 1] for name in names]
-    prefix = commonprefix(folders)
+    prefix = commonprefix(folders)  # noqa: RUF071 - cut at a slash below; keeps s3:// as it is
     base = prefix[: prefix.rfind("/") + 1]
     below = "**/" if any(folder != base for folder in folders) else ""
     endings = Counter(_ending(name) for name in names)

@@ -17,11 +17,11 @@ class LocalTree:
 
     def entry(self, path: str) -> Entry | None:
         """Return what a path names, through links. Raises `SourceError`."""
-        name = os.path.basename(path)
+        name = os.path.basename(path)  # noqa: PTH119 - as written
         try:
-            status = os.stat(path)
+            status = os.stat(path)  # noqa: PTH116 - as written
         except FileNotFoundError:
-            is_broken_link = os.path.islink(path)
+            is_broken_link = os.path.islink(path)  # noqa: PTH114 - as written
             return Entry(name, path, Kind.FILE, is_link=True) if is_broken_link else None
         except ValueError:  # a NUL in the path
             return None
@@ -40,7 +40,7 @@ class LocalTree:
         except OSError as error:
             raise unreadable(folder, error) from None
         for child in children:
-            path = os.path.join(folder, child.name)
+            path = os.path.join(folder, child.name)  # noqa: PTH118 - as written
             yield Entry(child.name, path, _kind_of(child), is_link=child.is_symlink())
 
 
@@ -72,7 +72,7 @@ def unreadable(name: str, error: Exception) -> SourceError:
 
 def nothing_found(path: str, passed_over: int) -> SourceError:
     """Say that a path stands for no file."""
-    if os.path.isdir(path):
+    if os.path.isdir(path):  # noqa: PTH112 - as written
         hint = "name the folder or the file that the export is written to"
         if passed_over:
             hint = f"the {passed_over} names in it were passed over (.*, _* and linked folders)"
@@ -81,7 +81,7 @@ def nothing_found(path: str, passed_over: int) -> SourceError:
         return SourceError(f"{path}: no such file", hint=_hint_of_missing(path))
     folder, _ = split_at_magic(path)
     hint = f"{_shown(folder)} holds no match; `**/` looks into subfolders too"
-    if not os.path.isdir(folder or "."):
+    if not os.path.isdir(folder or "."):  # noqa: PTH112 - as written
         hint = _hint_of_missing(f"{folder}.")
     elif passed_over:
         hint = f"{passed_over} names that begin with . or _ were passed over"
@@ -92,15 +92,15 @@ def _hint_of_missing(path: str) -> str:
     """Say where it was looked for, and what is there instead."""
     plain = path.rstrip("/") or "/"
     folder, name = os.path.split(plain)
-    if not os.path.isdir(folder or "."):
-        while folder and not os.path.isdir(os.path.dirname(folder) or "."):
-            folder = os.path.dirname(folder)
+    if not os.path.isdir(folder or "."):  # noqa: PTH112 - as written
+        while folder and not os.path.isdir(os.path.dirname(folder) or "."):  # noqa: PTH112, PTH120 - as written
+            folder = os.path.dirname(folder)  # noqa: PTH120 - as written
         return f"there is no folder {folder}"
     near: list[str] = []
     with suppress(OSError):
-        near = get_close_matches(name, os.listdir(folder or "."), n=1)
+        near = get_close_matches(name, os.listdir(folder or "."), n=1)  # noqa: PTH208 - as written
     if near:
-        return f"did you mean {os.path.join(folder, near[0])!r}?"
+        return f"did you mean {os.path.join(folder, near[0])!r}?"  # noqa: PTH118 - as written
     return f"it was looked for in {_shown(folder)}"
 
 
@@ -109,7 +109,7 @@ def _shown(folder: str) -> str:
     if folder.rstrip("/") not in {"", "."}:
         return folder
     try:
-        return os.getcwd()
+        return os.getcwd()  # noqa: PTH109 - as the system has it
     except OSError:
         return "a folder that is no longer there"
 
@@ -117,7 +117,7 @@ def _shown(folder: str) -> str:
 def _hint_of_denied(name: str) -> str:
     """Say who may read it."""
     try:
-        status = os.stat(name)
+        status = os.stat(name)  # noqa: PTH116 - as written
     except OSError:
         return "a folder on its way cannot be entered by this user"
     user, group = str(status.st_uid), str(status.st_gid)

@@ -81,7 +81,7 @@ class LocalFile:
 
     def look(self) -> FileState:
         """Return what the path names now."""
-        return FileState.of_status(os.stat(self.address))
+        return FileState.of_status(os.stat(self.address))  # noqa: PTH116 - as `find_places`
 
     def open(self) -> OpenFile:
         """Open the file."""
@@ -122,7 +122,7 @@ class Pipe:
             self._tape = Tape(_standard_input() if is_stdin else _unbuffered(self.address))
         if self.is_kept or self._opened == 1:
             return self._tape.played(is_taping=True)
-        if self._opened == 2:
+        if self._opened == 2:  # noqa: PLR2004 - the look was the first
             return self._tape.played(is_taping=False)
         raise SourceError(f"{self.name}: a pipe can be read only once")
 
@@ -245,12 +245,12 @@ def _find_local(path: str, notes: list[str]) -> list[Location]:
 
 def _local(path: str) -> Location:
     try:
-        status = os.stat(path)
+        status = os.stat(path)  # noqa: PTH116 - keeps the path as it was written
     except FileNotFoundError:
         raise SourceError(f"{path}: a link that leads nowhere", hint="mend or remove it") from None
     except OSError as error:
         raise unreadable(path, error) from None
-    address = os.path.abspath(path)
+    address = os.path.abspath(path)  # noqa: PTH100 - leaves symbolic links alone
     if stat.S_ISREG(status.st_mode):
         return LocalFile(path, address, FileState.of_status(status))
     return Pipe(path, address)

@@ -142,7 +142,7 @@ def _texts(array: pa.Array) -> pa.Array:
     return array.cast(pa.binary() if _is_text(array.type) else pa.string())
 
 
-def _batch_rows(metadata: Any) -> int:
+def _batch_rows(metadata: Any) -> int:  # noqa: ANN401 - PyArrow has no types
     """Return how many rows make a batch, by the widest row group's uncompressed size.
 
     That is the size of all columns: PyArrow ends the process where it is asked for the metadata of

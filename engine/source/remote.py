@@ -62,7 +62,7 @@ class RemoteFile:
             try:
                 with closing(self.opened(self.size - 1)) as file:
                     file.read(1)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - each backend raises its own
                 if not self.refuses_ranges(error):
                     raise self.fault(error) from None
         return not self.is_streamed
@@ -77,7 +77,7 @@ class RemoteFile:
         """Open the file."""
         return RemoteReading(self)
 
-    def opened(self, offset: int) -> Any:
+    def opened(self, offset: int) -> Any:  # noqa: ANN401 - fsspec has no types
         """Open the backend's own file at an offset. Raises what the backend raises."""
         options = {"block_size": 0} if self.is_streamed else {"block_size": _READ_AHEAD}
         file = self._backend.files.open(self._path, "rb", cache_type="readahead", **options)
@@ -151,7 +151,7 @@ class RemoteReading(io.RawIOBase):
             self._drop()
         super().close()
 
-    def _chunk(self, file: Any, size: int) -> bytes:
+    def _chunk(self, file: Any, size: int) -> bytes:  # noqa: ANN401 - fsspec has no types
         chunk: bytes = file.read(size)
         if not chunk and size and self._position < (self._place.size or 0):
             raise EndOfFileEarly
@@ -166,7 +166,7 @@ class RemoteReading(io.RawIOBase):
                     self._file = self._place.opened(self._position)
                     self._was_open = True
                 return work(self._file)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - each backend raises its own
                 self._drop()
                 if self._place.refuses_ranges(error):
                     continue

@@ -24,7 +24,7 @@ def temporary_file() -> Iterator[IO[bytes]]:
     Raises `SourceUnavailableError`, which names `TMPDIR`.
     """
     with told_of_tmpdir():
-        file = tempfile.TemporaryFile(dir=os.environ.get("TMPDIR") or None)
+        file = tempfile.TemporaryFile(dir=os.environ.get("TMPDIR") or None)  # noqa: SIM115 - lent below
     try:
         yield file
     finally:

@@ -23,7 +23,7 @@ def text_rows(
         else:
             count = lines.count(b"\n") + (not lines.endswith(b"\n"))
             if b"\r" in lines:  # One byte is found far sooner than two.
-                lines = lines.replace(b"\r\n", b"\n")
+                lines = lines.replace(b"\r\n", b"\n")  # noqa: PLW2901 - the same lines
             yield RawRows(
                 _split(lines),
                 records=count,

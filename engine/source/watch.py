@@ -12,8 +12,6 @@ from engine.source.file_state import FileState
 if TYPE_CHECKING:
     from engine.source.locations import Location
 
-    pass
-
 YOUNG_SECONDS = 60.0
 """A file written so recently, whose last line has no end, may be still being written."""
 LOOK_AGAIN_SECONDS = 3.0

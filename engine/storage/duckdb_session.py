@@ -153,7 +153,7 @@ class Session:
     @contextmanager
     def _readable_errors(self) -> Iterator[None]:
         """Raise DuckDB's errors as ours; while rows are fetched, it raises them as Arrow's."""
-        import duckdb
+        import duckdb  # noqa: PLC0415 - large, and only plans need it
 
         try:
             yield
@@ -200,7 +200,7 @@ def open_session(
     Raises `ConfigError` where it can't spill, the error of a stop that came, and what the methods
     of `Session` raise.
     """
-    import duckdb
+    import duckdb  # noqa: PLC0415 - large, and only plans need it
 
     where = Path(settings.spill_dir) if settings.spill_dir else folder
     with ExitStack() as files:

@@ -68,7 +68,7 @@ class HandClock:
         self.utc_ns += round(seconds * SECOND)
 
 
-def registration(
+def registration(  # noqa: PLR0913 - one a column
     number: int,
     first_uid: int,
     uid_count: int,

@@ -28,7 +28,7 @@ def pytest_asyncio_loop_factories(
 def s3_endpoint() -> Iterator[str]:
     """Serve S3 from moto's own HTTP server; credentials are in the environment meanwhile."""
     pytest.importorskip("s3fs")
-    from moto.server import ThreadedMotoServer
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - slow, and few need it
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

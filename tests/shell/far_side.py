@@ -160,7 +160,7 @@ class Session:
         _url: str,
         *,
         data: bytes,
-        trace_request_ctx: Any,
+        trace_request_ctx: Any,  # noqa: ANN401 - the transport's own
         **_options: object,
     ) -> AsyncIterator[Any]:
         """Carry a request there, and its answer back."""

@@ -96,7 +96,7 @@ def watching() -> Iterator[Work]:
         work.steps += 1
         return 0
 
-    def watched(*arguments: Any, **options: Any) -> sqlite3.Connection:
+    def watched(*arguments: Any, **options: Any) -> sqlite3.Connection:  # noqa: ANN401 - as sqlite3 has it
         connection = connect(*arguments, **options)
         connection.set_trace_callback(work.statements.append)
         connection.set_progress_handler(step, 10)
@@ -118,7 +118,7 @@ def scanned(path: Path, statement: str) -> list[str]:
         roots = {
             root: name
             for name, root, sql in ledger.execute(
-                f"SELECT name, rootpage, sql FROM sqlite_schema WHERE tbl_name IN ({marks})",
+                f"SELECT name, rootpage, sql FROM sqlite_schema WHERE tbl_name IN ({marks})",  # noqa: S608 - marks are question marks
                 GREAT,
             )
             if "WHERE" not in (sql or "")

@@ -169,7 +169,7 @@ class Night:
 
     # The laws.
 
-    def _find(self, ledger: sqlite3.Connection) -> Any:
+    def _find(self, ledger: sqlite3.Connection) -> Any:  # noqa: ANN401 - a row
         return ledger.execute(
             "SELECT run, name, status FROM run WHERE run > ?", (self._runs_before,)
         ).fetchone()

@@ -195,7 +195,7 @@ class ReaderOnStage:
                 self._ready.append(next(self._batches))
         except StopIteration:
             self.ended = True
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - handed on, as the thread does
             self.ended, self.failure = True, error
         self._wake()
 

@@ -153,7 +153,7 @@ def _name_of(function: Callable[..., object]) -> str:
     return f"{name} split" if isinstance(change, Division) else name
 
 
-async def _at_once(function: Callable[..., T], *arguments: Any, **named: Any) -> T:
+async def _at_once(function: Callable[..., T], *arguments: Any, **named: Any) -> T:  # noqa: ANN401 - whatever it takes
     """Stand in for a thread, which virtual time would not wait for."""
     return function(*arguments, **named)
 
@@ -296,14 +296,14 @@ class Pushes:
         death: Death | None = None,
         stops_at: tuple[float, ...] = (),
         name: str = "export.csv",
-        **how: Any,
+        **how: Any,  # noqa: ANN401 - what a request takes besides
     ) -> Ended:
         """Run the command; it dies where `death` says, and is told to stop at these seconds."""
         source = ExportSource(export, name)
         request = PushRequest(source, [name], {}, COHORT, action, **how)
         return self._run(lambda **parts: push(request, self._config(), **parts), death, stops_at)
 
-    def mirror(
+    def mirror(  # noqa: PLR0913 - what to make of the cohort, and what becomes of the process
         self,
         wanted: Sequence[str],
         *,
@@ -312,7 +312,7 @@ class Pushes:
         sends: bool = True,
         planned: Callable[[dict[str, Any]], None] = lambda _: None,
         written_utc_ns: int | None = BOOT_UTC_NS,
-        **how: Any,
+        **how: Any,  # noqa: ANN401 - what a request takes besides
     ) -> Ended:
         """Run the command on an export of these uids, as `push` does."""
         export = Export([[Row(uid) for uid in wanted]])
@@ -324,7 +324,7 @@ class Pushes:
             stops_at,
         )
 
-    def rollback(self, generation: int, **how: Any) -> Ended:
+    def rollback(self, generation: int, **how: Any) -> Ended:  # noqa: ANN401 - as above
         """Run the command that makes the cohort what it was."""
 
         def request(source: Source, cohort: Cohort) -> MirrorRequest:

@@ -91,7 +91,7 @@ def tell(
     """Print the figures, captured or not."""
     books = last.document
     with capsys.disabled():
-        print(
+        print(  # noqa: T201 - the proof's figures
             f"\n{title}: {books['rows']} {books['uids']} {books['requests']}\n"
             f"  fill {books['payload_fill']}, ceiling use {books['ceiling_use']}, "
             f"{books['elapsed_seconds']} s; emulator: {report['requests']}, "

@@ -86,7 +86,7 @@ OTHER_KIND = [f"{number}@example.com" for number in range(2_000)]
         ({}, GOOD, ("--cohort-name", "Another"), "name"),
     ],
 )
-def test_a_guard_that_blocks_lets_no_request_through(
+def test_a_guard_that_blocks_lets_no_request_through(  # noqa: PLR0913, PLR0917 - a table of cases
     night: Night,
     api: Emulator,
     guards: Mapping[str, Any],

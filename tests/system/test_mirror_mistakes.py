@@ -76,7 +76,7 @@ def test_a_signal_while_it_compares_is_a_stop(night: Night) -> None:
 def test_a_disk_with_too_little_room_is_told_before_it_compares(
     night: Night, api: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = namedtuple("usage", "total used free")
+    usage = namedtuple("usage", "total used free")  # noqa: PYI024 - what shutil returns
     monkeypatch.setattr("engine.storage.capacity.shutil.disk_usage", lambda _: usage(1, 1, 1))
     write(night, 0, 10)
     ended = mirror(night, "export.txt")
@@ -164,7 +164,7 @@ def test_a_setting_beyond_all_bounds_is_told(
     assert f"`{table}.{key}`" in ended.stderr
 
 
-def snapshot_of(**columns: Any) -> pa.Table:
+def snapshot_of(**columns: Any) -> pa.Table:  # noqa: ANN401 - arrays
     right = {
         "uid": pa.array([b"a"], pa.binary()),
         "state": pa.array([1], pa.uint8()),
@@ -356,7 +356,7 @@ def test_a_stdout_that_was_closed_is_nobodys_file(night: Night, api: Emulator) -
     assert night.run("runs").status == 0
 
 
-def test_known_rejects_are_listed_each_night(night: Night, emulate: Any) -> None:
+def test_known_rejects_are_listed_each_night(night: Night, emulate: Any) -> None:  # noqa: ANN401 - a fixture
     api = emulate("--poison", "uid-000003")
     night.url = api.url
     night.configure(mirror=AT_ONCE)

@@ -29,7 +29,7 @@ def downgrade(path: Path, version: int) -> None:
                 row[1] for row in ledger.execute(f"PRAGMA main.table_info({table})")
             )
             ledger.execute(
-                f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}"
+                f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}"  # noqa: S608 - our own names
             )
     for suffix in ("-wal", "-shm"):
         path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
@@ -98,7 +98,7 @@ def _tables(connection: sqlite3.Connection) -> dict[str, list[list[tuple[str, ob
     return {
         name: sorted(
             sorted(zip(row.keys(), map(repr, row), strict=True))
-            for row in connection.execute(f"SELECT * FROM {name}")
+            for row in connection.execute(f"SELECT * FROM {name}")  # noqa: S608 - our own names
         )
         for name in names
     }

@@ -26,7 +26,7 @@ def mirrored(night: Night, api: Emulator) -> Night:
     return night
 
 
-def ask(night: Night, *arguments: str) -> Any:
+def ask(night: Night, *arguments: str) -> Any:  # noqa: ANN401 - what the command prints
     ended = night.run(*arguments, *COHORT_ID, "--json")
     assert ended.status == 0, ended.stderr
     return json.loads(ended.stdout)

@@ -60,7 +60,7 @@ def unfinished(connection: sqlite3.Connection, identity: bytes) -> tuple[int, st
     """Return number and name of the latest unfinished run with this identity."""
     marks = ", ".join("?" for _ in RESUMABLE)
     found: tuple[int, str] | None = connection.execute(
-        f"SELECT run, name FROM run WHERE identity = ? AND status IN ({marks}) "
+        f"SELECT run, name FROM run WHERE identity = ? AND status IN ({marks}) "  # noqa: S608 - marks are question marks
         "ORDER BY run DESC LIMIT 1",
         (identity, *RESUMABLE),
     ).fetchone()
@@ -83,7 +83,7 @@ def left_behind(connection: sqlite3.Connection, key: RunKey) -> str | None:
         return None
     marks = ", ".join("?" for _ in RESUMABLE)
     for run, name in connection.execute(
-        f"SELECT run, name FROM run WHERE partner = ? AND cohort_id = ? AND action <> '{MIRROR}' "
+        f"SELECT run, name FROM run WHERE partner = ? AND cohort_id = ? AND action <> '{MIRROR}' "  # noqa: S608 - marks are question marks
         f"AND status IN ({marks}) ORDER BY run DESC",
         (key.partner, key.cohort.id, *RESUMABLE),
     ):
@@ -98,7 +98,7 @@ def abandon(connection: sqlite3.Connection, run: int, now: int) -> None:
     close_run(connection, run, "abandoned", now, None, reason)
 
 
-def close_run(
+def close_run(  # noqa: PLR0913, PLR0917 - one column each
     connection: sqlite3.Connection,
     run: int,
     status: str,
@@ -122,7 +122,7 @@ def insert_run(
     now: int,
 ) -> RunState:
     """Enter a run, and the process that begins it."""
-    from engine.source.urls import kept
+    from engine.source.urls import kept  # noqa: PLC0415 - large; see above
 
     started = datetime.fromtimestamp(now / 1e9, UTC)
     name = f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
@@ -160,7 +160,7 @@ def insert_run(
     )
 
 
-def resume_run(
+def resume_run(  # noqa: PLR0913, PLR0917 - the row found, and what a run is begun with
     connection: sqlite3.Connection,
     run: int,
     name: str,
@@ -272,14 +272,14 @@ def enter_uidless(
     connection: sqlite3.Connection, run: int, rows: "UidlessRows", *, is_complete: bool
 ) -> None:
     """Enter what was read of an export so far, of which no batch can tell."""
-    from engine.payload.batch import blank_among, invalid_among
+    from engine.payload.batch import blank_among, invalid_among  # noqa: PLC0415 - large; see above
 
     skip(connection, run, NO_BATCH, rows.skipped)
     counts = (rows.records, blank_among(rows.skipped), invalid_among(rows.skipped))
     enter_reading(connection, run, *counts, is_complete=is_complete)
 
 
-def enter_reading(
+def enter_reading(  # noqa: PLR0913 - one a column
     connection: sqlite3.Connection,
     run: int,
     records: int,

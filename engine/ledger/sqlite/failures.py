@@ -20,7 +20,7 @@ _ODD_HEADER = "unsupported file format"
 """SQLite's words, under no code of its own, for a number in the file's header."""
 
 
-class readable_errors:
+class readable_errors:  # noqa: N801 - it is used as a function is
     """Turns SQLite's errors into ours, named by what can be done about them."""
 
     def __init__(self, path: Path) -> None:

@@ -83,7 +83,7 @@ def unfolded(connection: sqlite3.Connection, key: CohortKey) -> list[Unfolded]:
     if key.is_shadow:
         return []
     rows = connection.execute(
-        f"SELECT run, name, {_LAST_ATTEMPT} AS last, attempt FROM run JOIN followed USING (run) "
+        f"SELECT run, name, {_LAST_ATTEMPT} AS last, attempt FROM run JOIN followed USING (run) "  # noqa: S608 - our own words
         "WHERE partner = ? AND cohort_id = ? AND last > attempt ORDER BY run",
         (key.partner, key.cohort_id),
     )
@@ -93,7 +93,7 @@ def unfolded(connection: sqlite3.Connection, key: CohortKey) -> list[Unfolded]:
 def sent_since(connection: sqlite3.Connection, key: CohortKey, attempt: int) -> list[Unfolded]:
     """Return the followed runs that have sent anything after an attempt, in their order."""
     rows = connection.execute(
-        f"SELECT run, name, {_LAST_ATTEMPT} AS last, attempt FROM run JOIN followed USING (run) "
+        f"SELECT run, name, {_LAST_ATTEMPT} AS last, attempt FROM run JOIN followed USING (run) "  # noqa: S608 - our own words
         "WHERE partner = ? AND cohort_id = ? AND last > ? ORDER BY run",
         (key.partner, key.cohort_id, attempt),
     )

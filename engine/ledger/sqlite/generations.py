@@ -51,7 +51,7 @@ def generations(connection: sqlite3.Connection, key: CohortKey) -> list[Generati
     return [_generation(*row) for row in rows]
 
 
-def _generation(*row: Any) -> Generation:
+def _generation(*row: Any) -> Generation:  # noqa: ANN401 - columns, as `generations` asks for them
     number, run, file, digest, members, unknown, out, origin, *made, last_attempt, lifted = row
     return Generation(
         *(number, run, file, digest, members, unknown, out, origin, Stamp(*made), last_attempt),

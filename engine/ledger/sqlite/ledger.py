@@ -161,7 +161,7 @@ class Ledger:
                 Stamp(*row).age_at(now)
                 for table in ("attempt", "probe")
                 for row in connection.execute(
-                    f"SELECT sent_boot_id, sent_boot_ns, sent_utc_ns FROM {table} "
+                    f"SELECT sent_boot_id, sent_boot_ns, sent_utc_ns FROM {table} "  # noqa: S608 - ours
                     "WHERE sent_utc_ns IS NOT NULL ORDER BY id DESC LIMIT ?",
                     (count,),
                 )
@@ -303,7 +303,7 @@ class Ledger:
         reason: str | None,
         pace: PaceRecord | None,
     ) -> None:
-        """Close this execution, which sent nothing if it has no pace, and say how the run stands."""
+        """Close this execution, which sent nothing if it has no pace; enter the run's status."""
         now = self._clock.stamp().utc_ns
 
         def work(connection: sqlite3.Connection) -> None:

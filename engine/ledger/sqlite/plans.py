@@ -108,7 +108,7 @@ def enter_plan(
     add, remove = plan.operations[Operation.ADD], plan.operations[Operation.REMOVE]
     marks = ", ".join("?" for _ in _PLAN_COLUMNS)
     connection.execute(
-        f"INSERT INTO plan (run, {', '.join(_PLAN_COLUMNS)}) VALUES (?, {marks})",
+        f"INSERT INTO plan (run, {', '.join(_PLAN_COLUMNS)}) VALUES (?, {marks})",  # noqa: S608 - our own names
         (
             run,
             is_shadow,
@@ -133,7 +133,7 @@ def enter_plan(
 def plan_of(connection: sqlite3.Connection, run: int) -> PlanRecord | None:
     """Return what a mirror plans; None if it died before it knew."""
     row = connection.execute(
-        f"SELECT {', '.join(_PLAN_COLUMNS)} FROM plan WHERE run = ?",
+        f"SELECT {', '.join(_PLAN_COLUMNS)} FROM plan WHERE run = ?",  # noqa: S608 - our own names
         (run,),
     ).fetchone()
     if row is None:

@@ -22,7 +22,7 @@ class Totals:
     blank: int
     invalid: int
     standings: Sequence[Sequence[Any]]
-    """Standing, operation, batches and uids, for each standing and operation; split batches left out."""
+    """Batches and uids for each standing and operation; split batches are left out."""
     planned: Sequence[Sequence[Any]]
     """Operation, and uids cut from the export, for each operation."""
     roots: int

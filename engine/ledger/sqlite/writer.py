@@ -105,7 +105,7 @@ class LedgerWriter:
                 for function, _ in jobs:
                     values.append(function(self._connection))
                 self._connection.execute("COMMIT")
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - handed to those who wait, whatever it is
                 self._roll_back()
                 failure = failure_of(error, self._connection, self._path)
                 # What the file or the commit itself fails with concerns all of them.

@@ -36,7 +36,7 @@ def sat(
     ceiling: PacingSettings = MINUTE,
     *,
     phase: float = 0.0,
-    **how: Any,
+    **how: Any,  # noqa: ANN401 - fields of a Scenario
 ) -> tuple[Sitting, Api]:
     """Deliver that many requests' worth of uids to an API that has every kind of limit at once."""
     api = Api(ceiling, every_limiter(ceiling, phase), latency)

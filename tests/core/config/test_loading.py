@@ -432,7 +432,7 @@ FLAG = {"endpoint": "http://127.0.0.1:9"}
         (TARGET, {}, {"COHORTSYNC_CONFIG": ""}, None, ""),
     ],
 )
-def test_what_wins_over_another_setting_is_noted(
+def test_what_wins_over_another_setting_is_noted(  # noqa: PLR0913, PLR0917 - a table of cases
     write: Write,
     text: str,
     flags: dict[str, Any],

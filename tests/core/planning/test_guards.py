@@ -190,7 +190,7 @@ def test_more_of_what_is_bad_never_turns_a_block_into_a_pass(
 def test_another_kind_of_uid_is_told_from_churn(
     last: list[str],
     tonight: list[str],
-    is_other: bool,
+    is_other: bool,  # noqa: FBT001 - a table of cases
 ) -> None:
     before, now = profile(*last), profile(*tonight)
     kept = Profile(before.document())  # As the ledger keeps it.

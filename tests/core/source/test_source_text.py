@@ -57,7 +57,7 @@ def test_every_line_is_one_record_wherever_the_blocks_are_cut(
     data: bytes,
     size: int,
     limit: int,
-    strip: bool,
+    strip: bool,  # noqa: FBT001 - hypothesis passes by place
 ) -> None:
     found = outcomes(text_rows(io.BytesIO(data), size, limit), strip=strip)
     assert found == list(expected(data, limit, strip=strip))

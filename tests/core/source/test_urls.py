@@ -84,7 +84,7 @@ def test_what_holds_no_credential_is_kept_as_it_is(export: str) -> None:
 def test_a_new_signature_does_not_make_another_file(
     one: str,
     other: str,
-    same: bool,
+    same: bool,  # noqa: FBT001 - a table's column
 ) -> None:
     base = "https://host/a.csv"
     assert (shown(base + one) == shown(base + other)) is same
@@ -155,7 +155,7 @@ def state(size: int | None = 1, written: int | None = 5, tag: str | None = None)
 def test_another_state_means_a_change(
     one: FileState,
     other: FileState,
-    changed: bool,
+    changed: bool,  # noqa: FBT001 - a table's column
 ) -> None:
     assert (one.change(other) is not None) is changed
 

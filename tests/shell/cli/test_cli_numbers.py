@@ -66,7 +66,7 @@ def test_a_number_beyond_its_bounds_is_refused(name: str) -> None:
         assert _parsed(option, str(bound)) == bound
 
 
-def _parsed(option: Option, text: str) -> Any:
+def _parsed(option: Option, text: str) -> Any:  # noqa: ANN401 - what the option takes
     one = typer.Typer()
     found = []
 

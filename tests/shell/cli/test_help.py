@@ -35,7 +35,7 @@ def test_each_option_is_explained_and_none_by_the_framework_s_words(command: str
             assert not option.is_flag or option.metavar == "", name
 
 
-def choices(option: Any) -> bool:
+def choices(option: Any) -> bool:  # noqa: ANN401 - typer's, which differ by version
     """Say whether help lists what an option takes."""
     return bool(re.search(r"\|", str(option.display_type(None))))
 

@@ -31,7 +31,7 @@ from engine.errors import ExitStatus, SourceError, StateFullError
 from engine.pacing import PacingSettings
 from engine.report.figures import RowCounts, Standing
 
-ALWAYS = lambda _: True
+ALWAYS = lambda _: True  # noqa: E731 - a predicate with a name
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ class Storm:
 
 
 @given(st.integers(0), st.integers(1, 6), st.booleans())
-def test_a_stormy_night(seed: int, executions: int, poisoned: bool) -> None:
+def test_a_stormy_night(seed: int, executions: int, poisoned: bool) -> None:  # noqa: FBT001 - hypothesis passes by position
     with TemporaryDirectory() as folder:
         storm = Storm(Path(folder), seed, poisoned=poisoned)
         stage, poison = storm.stage, storm.poison

@@ -176,7 +176,7 @@ def test_a_bad_uid_is_found_and_the_rest_delivered(
 
 
 @given(st.sets(st.integers(0, 99), max_size=12), st.booleans(), st.integers(2, 40))
-def test_all_bad_uids_are_found_and_no_others(bad: set[int], named: bool, per_payload: int) -> None:
+def test_all_bad_uids_are_found_and_no_others(bad: set[int], named: bool, per_payload: int) -> None:  # noqa: FBT001 - hypothesis passes by position
     if not named:  # What names nothing is the uids' fault only when something has been accepted.
         bad = {number for number in bad if number >= per_payload}
     poison = {f"u{number:04}" for number in bad}

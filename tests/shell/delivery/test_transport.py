@@ -219,7 +219,7 @@ async def test_a_connection_that_does_not_come_about_in_time_sent_nothing() -> N
         full.bind(("127.0.0.1", 0))
         full.listen(0)
         for filler in (first, second):
-            filler.setblocking(False)
+            filler.setblocking(False)  # noqa: FBT003 - that is its signature
             filler.connect_ex(full.getsockname())
         exchange = await send(full.getsockname()[1], timeout_seconds=0.3)
     assert exchange == Exchange(NotSent("timed out"))

@@ -393,7 +393,7 @@ async def test_retry_after_can_be_a_date() -> None:
         {"workspaces": {"a:b": "key"}},
         {"max_bytes": 0},
         {"blocked": frozenset({"nobody"})},
-        {"host": "0.0.0.0"},
+        {"host": "0.0.0.0"},  # noqa: S104  what must be refused
         {"host": "example.com"},
     ],
 )

@@ -71,7 +71,7 @@ async def send(emulator: RunningEmulator, *uids: str) -> tuple[int, bytes, Any]:
 
 
 async def until(reached: Callable[[], bool]) -> None:
-    while not reached():
+    while not reached():  # noqa: ASYNC110  the emulator has no event for it
         await asyncio.sleep(0.001)
 
 

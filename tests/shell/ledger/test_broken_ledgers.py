@@ -136,7 +136,7 @@ def test_each_bit_of_the_file_flipped_gives_no_wrong_answer(
     places = live_bytes(wreck.files[LEDGER_NAME])
     range_outcomes = range_outcomes_of_flips(wreck, tmp_path, places, random.Random(5))
     with capsys.disabled():
-        print(f"\n{len(places)} bytes flipped: {dict(range_outcomes)}")
+        print(f"\n{len(places)} bytes flipped: {dict(range_outcomes)}")  # noqa: T201 - the test's figures
     assert set(range_outcomes) <= NO_WRONG_ANSWER
 
 

@@ -22,7 +22,7 @@ def test_what_is_under_way_is_recorded_as_unconfirmed(tmp_path: Path) -> None:
     source = ExportSource(Export([[Row(f"u{number:04}") for number in range(40)]]))
     request = PushRequest(source, [source.name], {}, COHORT, Action.ADD)
 
-    async def start(**parts: Any) -> RunResult:
+    async def start(**parts: Any) -> RunResult:  # noqa: ANN401 - as `push` takes them
         task = asyncio.create_task(push(request, pushes._config(), **parts))
         await asyncio.sleep(5)
         task.cancel()

@@ -116,7 +116,7 @@ class Tripwire:
     def stretched(self) -> Iterator[None]:
         enter = run_closing.enter
 
-        async def entered(*arguments: Any) -> Any:
+        async def entered(*arguments: Any) -> Any:  # noqa: ANN401 - as `enter` has it
             self.command = asyncio.current_task()
             state = await enter(*arguments)
             self.is_armed = True
@@ -148,7 +148,7 @@ class Interruptible(Pushes):
     """Takes what a program that awaits the command would be told of an interrupt."""
 
     def _run(self, start: Start, death: Death | None, stops_at: tuple[float, ...]) -> Ended:
-        async def caught(**parts: Any) -> RunResult:
+        async def caught(**parts: Any) -> RunResult:  # noqa: ANN401 - as the command takes them
             try:
                 return await start(**parts)
             except (KeyboardInterrupt, asyncio.CancelledError) as error:

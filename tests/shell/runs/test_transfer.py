@@ -30,7 +30,7 @@ async def adopt(store: SnapshotStore, uids: Sequence[str]) -> Generation:
 async def reconcile(
     store: SnapshotStore,
     uids: Sequence[str],
-    guards: GuardSettings = GuardSettings(),
+    guards: GuardSettings = GuardSettings(),  # noqa: B008 - it is frozen
     allowances: Sequence[Allowance] = (),
 ) -> Generation:
     brought = await moving.reconcile(store, listed(uids), StopSwitch(), guards, allowances)

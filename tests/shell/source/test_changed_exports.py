@@ -247,7 +247,7 @@ def test_a_last_line_without_an_end_in_a_young_file_is_looked_at_again(
     name: str,
     data: bytes,
     age: float,
-    waits: bool,
+    waits: bool,  # noqa: FBT001 - a table's column
 ) -> None:
     write(name, data)
     watched = Watched()
@@ -302,7 +302,7 @@ def server() -> Iterator[ExportServer]:
 def test_a_remote_file_that_changes_while_it_is_read_is_told(
     server: ExportServer,
     change: Callable[[ExportServer], None],
-    ranges: bool,
+    ranges: bool,  # noqa: FBT001 - a table's column
 ) -> None:
     server.knows_ranges = ranges
     if change is not new_version:

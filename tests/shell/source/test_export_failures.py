@@ -156,7 +156,7 @@ def test_the_status_of_an_http_source_is_told(server: ExportServer, status: int)
 def test_a_read_that_is_answered_with_an_error_is_tried_again(
     server: ExportServer,
     status: int,
-    ranges: bool,
+    ranges: bool,  # noqa: FBT001 - a table's column
 ) -> None:
     server.knows_ranges = ranges
     source = open_source([server.url], COLUMN, sleep=lambda _: None)
@@ -188,7 +188,7 @@ def test_an_http_source_that_fails_midway_is_told(
 def test_a_read_that_breaks_off_goes_on_at_its_offset(
     server: ExportServer,
     kept: int,
-    ranges: bool,
+    ranges: bool,  # noqa: FBT001 - a table's column
 ) -> None:
     server.knows_ranges = ranges
     source = open_source([server.url], COLUMN, sleep=lambda _: None)
@@ -210,9 +210,9 @@ def test_a_read_that_breaks_off_ends_where_the_file_has_changed(server: ExportSe
 )
 def test_parquet_is_read_from_any_http_server(
     server: ExportServer,
-    head: bool,
-    ranges: bool,
-    gzipped: bool,
+    head: bool,  # noqa: FBT001 - a table's column
+    ranges: bool,  # noqa: FBT001 - a table's column
+    gzipped: bool,  # noqa: FBT001 - a table's column
 ) -> None:
     whole = parquet(UIDS)
     server.content = gzip.compress(whole, 1) if gzipped else whole
@@ -229,7 +229,7 @@ def ftp(code: str) -> Exception:
     return {"4": ftplib.error_temp, "5": ftplib.error_perm}[code[0]](f"{code} SECRET")
 
 
-class Answered(Exception):
+class Answered(Exception):  # noqa: N818 - as the backends call them
     """An error as the backends' clients have them."""
 
     def __init__(self, **kwargs: object) -> None:

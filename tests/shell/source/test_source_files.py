@@ -95,7 +95,7 @@ def test_records_are_numbered_on_from_block_to_block() -> None:
         (ReadingOptions(format="text"), False),
     ],
 )
-def test_identity_is_equal_exactly_when_the_reading_is(options: ReadingOptions, same: bool) -> None:
+def test_identity_is_equal_exactly_when_the_reading_is(options: ReadingOptions, same: bool) -> None:  # noqa: FBT001 - a table's column
     write("a.csv", "uid\nx\n")
     plain = open_source(["a.csv"], PLAIN).identity
     assert (open_source(["./a.csv"], options).identity == plain) is same

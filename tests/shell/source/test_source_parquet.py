@@ -169,7 +169,7 @@ def test_a_damaged_page_is_an_error() -> None:
 @pytest.mark.parametrize("use_dictionary", [True, False])
 def test_a_page_that_is_not_what_its_checksum_says_is_an_error(
     compression: str,
-    use_dictionary: bool,
+    use_dictionary: bool,  # noqa: FBT001 - a table's column
 ) -> None:
     table = pa.table({"uid": [f"u{n:06}" for n in range(50_000)]})
     pq.write_table(
