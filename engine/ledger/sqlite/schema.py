@@ -100,7 +100,8 @@ def open_for_reading(
 ) -> sqlite3.Connection:
     """Open a ledger that may be in use by a run; nothing of it is changed.
 
-    One of an older version is shown as if it were migrated; see `older`. Of a large file only the tables that sum up the others are checked, unless the `is_whole` file is to be;
+    One of an older version is shown as if it were migrated; see `older`. Of a large
+    file only the tables that sum up the others are checked, unless the `is_whole` file is to be;
     of one that this process has verified already, as `open_ledger` does, nothing.
 
     Raises `LedgerError` for a file that cannot be read, is corrupt, emptied, or newer.
