@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from engine.config.loading import Config
     from engine.delivery.sender import StopSwitch
-    from engine.ledger.sqlite.generations import Generation
+    from engine.ledger.snapshot_records import Generation
     from engine.runs.transfer import Brought
     from engine.snapshot.store import SnapshotStore
     from engine.source import ExportSource

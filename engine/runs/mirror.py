@@ -16,10 +16,10 @@ from engine.delivery.http import refuse_unfit
 from engine.delivery.sender import StopSwitch
 from engine.delivery.stop import Stop
 from engine.errors import ExitStatus, LedgerError, UsageError
+from engine.ledger.plan_records import PlanRecord
 from engine.ledger.sqlite import changes, plans
 from engine.ledger.sqlite.access import ledger_in, refuse_lost
 from engine.ledger.sqlite.ledger import Ledger
-from engine.ledger.sqlite.plans import PlanRecord
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.payload.batch import Cutter
 from engine.payload.envelope import Envelope

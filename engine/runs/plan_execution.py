@@ -7,10 +7,10 @@ from dataclasses import replace
 from engine.delivery.sender import Sender, wait_or_stop
 from engine.delivery.stop import Stop
 from engine.errors import ExitStatus
+from engine.ledger.plan_records import PlanRecord, PlanSegment
 from engine.ledger.records import RunState
 from engine.ledger.sqlite import changes, plans
 from engine.ledger.sqlite.ledger import Ledger
-from engine.ledger.sqlite.plans import PlanRecord, PlanSegment
 from engine.model.cohort import Cohort, Operation
 from engine.pacing import PaceRecord
 from engine.payload.batch import Batch, Cutter, Limit

@@ -14,10 +14,10 @@ from engine.clock import Clock
 from engine.config.loading import Config
 from engine.delivery.sender import StopSwitch, compute_or_stop, read_or_stop
 from engine.errors import CohortSyncError, EmptyExportError
+from engine.ledger.plan_records import OperationCounts, PlanRecord
 from engine.ledger.records import RunState
 from engine.ledger.sqlite import changes, files, following, plans
 from engine.ledger.sqlite.ledger import Ledger
-from engine.ledger.sqlite.plans import OperationCounts, PlanRecord
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.payload.batch import SkippedRows

@@ -19,9 +19,8 @@ import pyarrow as pa
 
 from engine.clock import Clock
 from engine.errors import LedgerError, UsageError
+from engine.ledger.snapshot_records import Generation, RangeOutcome, Unfolded
 from engine.ledger.sqlite import following, generations
-from engine.ledger.sqlite.following import RangeOutcome, Unfolded
-from engine.ledger.sqlite.generations import Generation
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.state_folder import make_folder

@@ -6,52 +6,11 @@ Each is a function on a connection, inside its caller's transaction.
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from engine.clock import Stamp
+from engine.ledger.snapshot_records import RunUids, RangeOutcome, LastSend, Unfolded
 from engine.model.cohort import CohortKey, Operation
-
-
-@dataclass(frozen=True, slots=True)
-class RangeOutcome:
-    """Places of an operation that follow each other, and what may have become of their uids."""
-
-    operation: Operation
-    first_uid: int
-    uid_count: int
-    is_accepted: bool
-    """Accepted; otherwise it may have been applied, and nobody knows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unfolded:
-    """A run whose attempts the snapshot does not know of yet."""
-
-    run: int
-    name: str
-    last_attempt: int
-    folded_attempt: int
-    """The last attempt that the snapshot knows of."""
-
-
-@dataclass(frozen=True, slots=True)
-class Touch:
-    """A run that sent something to the cohort, and when it did so last."""
-
-    run: int
-    sent: Stamp
-    is_followed: bool
-    """Whether the cohort's snapshot knows of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A run whose uids may be kept beside the ledger."""
-
-    name: str
-    is_needed: bool
-    """Whether anything may still ask for them."""
 
 
 def follow(connection: sqlite3.Connection, run: int) -> None:
@@ -148,7 +107,7 @@ def note_folded(
     )
 
 
-def touches(connection: sqlite3.Connection, key: CohortKey) -> list[Touch]:
+def touches(connection: sqlite3.Connection, key: CohortKey) -> list[LastSend]:
     """Return each run that sent anything to the cohort, with its last request."""
     rows = connection.execute(
         "SELECT run, sent_boot_id, sent_boot_ns, sent_utc_ns, EXISTS "
@@ -158,7 +117,7 @@ def touches(connection: sqlite3.Connection, key: CohortKey) -> list[Touch]:
         "AND a.sent_utc_ns IS NOT NULL ORDER BY id DESC LIMIT 1)",
         (key.partner, key.cohort_id),
     )
-    return [Touch(run, Stamp(*stamp), bool(is_followed)) for run, *stamp, is_followed in rows]
+    return [LastSend(run, Stamp(*stamp), bool(is_followed)) for run, *stamp, is_followed in rows]
 
 
 def has_resent(connection: sqlite3.Connection, run: int) -> bool:
@@ -194,14 +153,14 @@ AND (action = 'mirror' OR f.run IS NOT NULL)
 """
 
 
-def kept(connection: sqlite3.Connection, key: CohortKey) -> list[Kept]:
+def kept(connection: sqlite3.Connection, key: CohortKey) -> list[RunUids]:
     """Return the runs that may have uids beside the ledger, and whether any of them is needed.
 
     To be folded, to be trusted from the oldest snapshot on, to be asked after, gone on with or
     applied.
     """
     rows = connection.execute(_KEPT, key.values)
-    return [Kept(name, bool(is_needed)) for name, is_needed in rows]
+    return [RunUids(name, bool(is_needed)) for name, is_needed in rows]
 
 
 def is_mirrored(connection: sqlite3.Connection, key: CohortKey) -> bool:

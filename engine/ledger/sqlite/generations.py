@@ -5,33 +5,12 @@ Each is a function on a connection, inside its caller's transaction.
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from engine.clock import Stamp
+from engine.ledger.snapshot_records import Generation
 from engine.model.cohort import CohortKey
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """A snapshot as the ledger keeps it."""
-
-    number: int
-    run: int | None
-    """The run that led to it; None if a command brought it from elsewhere."""
-    file: str | None
-    """Its name in the folder of snapshots; None once it has been dropped."""
-    digest: bytes
-    members: int
-    unknown: int
-    out: int
-    origin: str
-    made: Stamp
-    last_attempt: int
-    """The last attempt of the ledger that it knows of."""
-    lifted: Sequence[Mapping[str, Any]] = ()
-    """The guards that were lifted to take it from a list, by whom and why."""
 
 
 def current(connection: sqlite3.Connection, key: CohortKey) -> Generation | None:
