@@ -31,7 +31,7 @@ class Unfolded:
 
 
 @dataclass(frozen=True, slots=True)
-class Touch:
+class LastSend:
     """A run that sent something to the cohort, and when it did so last."""
 
     run: int
@@ -41,7 +41,7 @@ class Touch:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class RunUids:
     """A run whose uids may be kept beside the ledger."""
 
     name: str

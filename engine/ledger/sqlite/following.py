@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.clock import Stamp
-from engine.ledger.snapshot_records import RunUids, RangeOutcome, LastSend, Unfolded
+from engine.ledger.snapshot_records import LastSend, RangeOutcome, RunUids, Unfolded
 from engine.model.cohort import CohortKey, Operation
 
 
