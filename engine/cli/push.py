@@ -33,8 +33,8 @@ from engine.model.cohort import Action, Cohort
 if TYPE_CHECKING:
     from engine.cli.running import StopSignals
     from engine.config.loading import Config
+    from engine.ledger.run_records import StoredRequest
     from engine.planning.allowances import Allowance
-    from engine.report.history import UnfinishedRun
     from engine.report.result import RunResult
     from engine.runs.push import PushRequest
     from engine.source import ReadingOptions
@@ -159,7 +159,7 @@ def resume(
 
 
 def _request_of(
-    found: "UnfinishedRun", config: "Config", on_changed: OnChanged, wait: float
+    found: "StoredRequest", config: "Config", on_changed: OnChanged, wait: float
 ) -> "PushRequest":
     """Return the request that goes on with a run; raises what keeps it from going on."""
     from engine.ledger.sqlite.changes import identity_of
@@ -204,7 +204,7 @@ def _request_of(
     return request
 
 
-def _refuse_redacted(found: "UnfinishedRun") -> None:
+def _refuse_redacted(found: "StoredRequest") -> None:
     """Raise `UsageError` for a run that only its own command can go on with."""
     from engine.source.urls import is_redacted
 

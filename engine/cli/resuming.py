@@ -12,9 +12,9 @@ from engine.cli.summary import document_of, print_result, tell_end
 from engine.cli.view import make_view
 from engine.config.loading import Config
 from engine.errors import CohortSyncError, ExitStatus
+from engine.ledger.run_records import StoredRequest
 from engine.ledger.state_folder import is_held, sole_writer
 from engine.report.accounts import SCHEMA_VERSION
-from engine.report.history import UnfinishedRun
 from engine.runs.push import PushRequest
 
 _WORSE = (
@@ -45,8 +45,8 @@ def wait_until_free(config: Config, wait: float) -> bool:
 
 
 def resume_all(
-    runs: Sequence[UnfinishedRun],
-    request_of: Callable[[UnfinishedRun], PushRequest],
+    runs: Sequence[StoredRequest],
+    request_of: Callable[[StoredRequest], PushRequest],
     config: Config,
     *,
     as_json: bool,
@@ -92,7 +92,7 @@ def resume_all(
     return status
 
 
-def _failed(run: UnfinishedRun, error: CohortSyncError, exit_status: int) -> dict[str, Any]:
+def _failed(run: StoredRequest, error: CohortSyncError, exit_status: int) -> dict[str, Any]:
     return {
         "run": run.name,
         "status": "failed",

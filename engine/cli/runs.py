@@ -1,4 +1,4 @@
-"""`cohortsync runs`, `show` and `rejects`: what the ledger knows."""
+"""`cohortsync runs`, `show` and `rejects`: what the ledger says of runs."""
 
 import csv
 import sys
@@ -63,45 +63,32 @@ def show(
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Show a run's books, its batches and their attempts."""
+    """Show a run's accounts, its batches and their attempts."""
     from engine.cli.summary import print_accounts, print_lifts, print_plan
-    from engine.ledger.sqlite.files import files_of
-    from engine.ledger.sqlite.following import lifts_of
     from engine.report.files import FILE_COLUMNS, file_rows, files_document
-    from engine.report.history import (
-        ATTEMPT_COLUMNS,
-        attempts_of,
-        books_of,
-        find_ledger,
-        plan_shown,
-        reading,
-    )
+    from engine.report.history import ATTEMPT_COLUMNS, open_run
 
     _refuse_both(as_json=as_json, as_csv=as_csv)
-    path = find_ledger(_state(config, state), run)
-    with reading(path) as ledger, printing():
-        accounts = books_of(path, ledger, run, is_recounted=True)
-        files = files_of(ledger, run)
-        attempts = attempts_of(ledger, run)
+    with open_run(_state(config, state), run) as report, printing():
+        accounts = report.accounts(is_recounted=True)
         if as_csv:
-            _print_csv(ATTEMPT_COLUMNS, attempts)
-        elif as_json:
+            _print_csv(ATTEMPT_COLUMNS, report.attempts())
+            return
+        files, plan, lifted = report.files(), report.plan(), report.lifted_guards()
+        if as_json:
             document = accounts.document() | files_document(files, most_listed=None)
-            if accounts.mirror is not None:
-                document["plan"] = plan_shown(ledger, run)
-            else:
-                document["allowed"] = lifts_of(ledger, run)
-            document["attempts"] = list(attempts)
+            document |= {"plan": plan} if accounts.mirror is not None else {"allowed": lifted}
+            document["attempts"] = list(report.attempts())
             print_json(document)
-        else:
-            print_accounts(accounts, files)
-            print_lifts(lifts_of(ledger, run))
-            if (plan := plan_shown(ledger, run)) is not None:
-                print_plan(plan)
-            if files:
-                _print_table(FILE_COLUMNS, file_rows(files), ("bytes", "uids"))
-            rows = ({**record, "sent_at": _shortened(record["sent_at"])} for record in attempts)
-            _print_table(_COLUMNS, [[row[c] for c in _COLUMNS] for row in rows], _NUMBERS)
+            return
+        print_accounts(accounts, files)
+        print_lifts(lifted)
+        if plan is not None:
+            print_plan(plan)
+        if files:
+            _print_table(FILE_COLUMNS, file_rows(files), ("bytes", "uids"))
+        rows = ({**each, "sent_at": _shortened(each["sent_at"])} for each in report.attempts())
+        _print_table(_COLUMNS, [[row[c] for c in _COLUMNS] for row in rows], _NUMBERS)
 
 
 _NUMBERS = ("batch", "parent", "uid_count", "attempt", "http_status")
@@ -130,16 +117,14 @@ def rejects(
     Each has its file, record number (from 1, a header not counted) and reason; a rejected uid also
     the API's request id.
     """
-    from engine.report.history import REJECT_COLUMNS, find_ledger, reading, rejects_of
+    from engine.report.history import REJECT_COLUMNS, open_run
 
     _refuse_both(as_json=as_json, as_csv=as_csv)
-    path = find_ledger(_state(config, state), run)
-    with reading(path) as ledger, printing():
-        records = rejects_of(path, ledger, run)
+    with open_run(_state(config, state), run) as report, printing():
         if as_csv:
-            _print_csv(REJECT_COLUMNS, records)
+            _print_csv(REJECT_COLUMNS, report.rejects())
             return
-        for record in records:
+        for record in report.rejects():
             print_json(record)
 
 

@@ -290,7 +290,6 @@ def _look(where: _Where, look: "Callable[[SnapshotStore, StopSwitch], Awaitable[
     from engine.ledger.sqlite.access import ledger_in
     from engine.ledger.sqlite.reader import LedgerReader
     from engine.model.cohort import CohortKey
-    from engine.report.history import reading
     from engine.snapshot.store import SnapshotStore
 
     config = _load(where)
@@ -306,10 +305,9 @@ def _look(where: _Where, look: "Callable[[SnapshotStore, StopSwitch], Awaitable[
         raise unknown
 
     async def work(switch: "StopSwitch") -> Any:  # noqa: ANN401 - see above
-        with reading(path) as ledger:
+        with LedgerReader.open(path) as ledger:
             store = SnapshotStore(
-                *(folder, LedgerReader(ledger), key, config.mirror, config.planning),
-                SystemClock(),
+                folder, ledger, key, config.mirror, config.planning, SystemClock()
             )
             if not await store.generations():
                 raise unknown

@@ -26,10 +26,8 @@ def why(
 ) -> None:
     """Say whether a uid is in a mirrored cohort, since when, and by which request."""
     from engine.config.loading import load
-    from engine.ledger.sqlite.access import ledger_in
     from engine.model.cohort import CohortKey, check_id
-    from engine.report.history import reading
-    from engine.report.why import Inquiry
+    from engine.report.why import why as why_document
 
     try:
         uid.encode()
@@ -38,22 +36,13 @@ def why(
     check_id(cohort_id)
     settings = load(config, endpoint=endpoint, state=state, need_credentials=False)
     workspace = settings.workspace
-    folder = settings.place.folder
-    if (path := ledger_in(folder)) is None:
+    answer = why_document(settings.place.folder, CohortKey(workspace.partner, cohort_id), uid)
+    if answer is None:
         raise UsageError(
             f"nothing was ever sent to workspace {workspace.id} at {workspace.endpoint.label} from "
             f"the state folder {settings.state_dir}",
             hint="`cohortsync runs` lists what it knows; --endpoint and --state look elsewhere",
         )
-    key = CohortKey(workspace.partner, cohort_id)
-    with reading(path) as ledger:
-        inquiry = Inquiry(ledger, folder, key, uid)
-        if not inquiry.knows_cohort:
-            raise UsageError(
-                f"nothing is known of cohort {cohort_id} of partner {workspace.partner}",
-                hint="`cohortsync runs` lists the cohorts that something was sent to",
-            )
-        answer = inquiry.answer()
     with printing():
         if as_json:
             print_json(answer)

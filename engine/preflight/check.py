@@ -5,7 +5,6 @@ gives the exit status. Without `live` nothing is sent, and the key itself stays 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -23,7 +22,7 @@ from engine.errors import (
 )
 from engine.ledger.sqlite.access import file_size, ledger_in, refuse_emptied
 from engine.ledger.sqlite.ledger import sole_ledger
-from engine.ledger.sqlite.schema import is_older, open_for_reading
+from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.state_folder import holder_of, refuse_unfit, try_writing
 from engine.model.cohort import Action, Cohort
 from engine.payload.batch import Cutter
@@ -151,8 +150,8 @@ def check_ledger(folder: Path, state: Finding) -> Finding:
         if path is not None:
             refuse_emptied(path)
         if path is not None and file_size(path):  # One that was never begun is no obstacle.
-            with closing(open_for_reading(path, is_whole=True)) as ledger:
-                if is_older(ledger):
+            with LedgerReader.open(path, is_whole=True) as ledger:
+                if ledger.is_older:
                     older = f"{state.detail}; the ledger {path} was written by an older version"
                     state = replace(state, detail=older, hint="the next push migrates it")
         holder = holder_of(folder)

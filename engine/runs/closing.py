@@ -23,7 +23,6 @@ from engine.errors import (
 )
 from engine.ledger.records import FAILED, RunState
 from engine.ledger.sqlite.failures import translate
-from engine.ledger.sqlite.files import files_of
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.schema import NONSENSE, check_content
 from engine.pacing import PaceRecord
@@ -218,17 +217,8 @@ class _Ending:
         state = self._run.state
         if state is None:
             raise RuntimeError("a run has accounts once it is entered")
-        name = state.name
-
-        def read(connection: sqlite3.Connection) -> Accounts:
-            connection.row_factory = sqlite3.Row
-            try:
-                self.files = files_of(connection, name)
-                return account(connection, name)
-            finally:
-                connection.row_factory = None
-
-        return await self._ledger.write(read)
+        record, self.files = await self._ledger.run_record(state.name)
+        return account(record)
 
     async def finish(self, accounts: Accounts | None) -> End:
         """Write down how the run stands, and return that."""

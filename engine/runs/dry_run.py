@@ -18,7 +18,7 @@ from engine.errors import EmptyExportError, ExitStatus, ExportChangedError
 from engine.ledger.sqlite import changes, following
 from engine.ledger.sqlite.access import file_size, refuse_emptied, refuse_lost
 from engine.ledger.sqlite.batches import known_batches
-from engine.ledger.sqlite.reader import LedgerReader
+from engine.ledger.sqlite.reader import LedgerReader, reading
 from engine.ledger.sqlite.schema import open_blank
 from engine.ledger.state_folder import LEDGER_NAME, holder_of, refuse_unwritable
 from engine.model.cohort import CohortKey
@@ -26,7 +26,6 @@ from engine.payload.batch import Cutter, KnownBatch, SkippedRows, blank_among, i
 from engine.payload.envelope import Envelope
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
-from engine.report.history import reading
 from engine.report.result import RunResult
 from engine.runs.push import PushRequest, admit, key_of, stays_unfinished, tell_files
 from engine.snapshot.store import SnapshotStore

@@ -17,14 +17,14 @@ from engine.delivery.sender import StopSwitch
 from engine.delivery.stop import Stop
 from engine.errors import ExitStatus, LedgerError, UsageError
 from engine.ledger.plan_records import PlanRecord
-from engine.ledger.sqlite import changes, plans
+from engine.ledger.sqlite import plans
 from engine.ledger.sqlite.access import ledger_in, refuse_lost
 from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.reader import LedgerReader
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.payload.batch import Cutter
 from engine.payload.envelope import Envelope
 from engine.planning.allowances import Allowance, Guard, flags_to_lift
-from engine.report.history import reading
 from engine.report.planned import plan_document
 from engine.report.result import Opening, RunResult
 from engine.runs.closing import enter, run_to_end
@@ -201,37 +201,37 @@ async def apply(
     folder = config.place.folder
     if (path := ledger_in(folder)) is None:
         raise _no_plan(plan)
-    with reading(path) as connection:
-        row = connection.execute("SELECT * FROM run WHERE name = ?", (plan,)).fetchone()
-    if row is None or row["action"] != changes.MIRROR:
+    with LedgerReader.open(path) as reader:
+        entry = reader.history.entry(plan)
+    if entry is None or not entry.is_mirror:
         raise _no_plan(plan)
-    if row["partner"] != config.workspace.partner:
+    if entry.partner != config.workspace.partner:
         raise UsageError(
-            f"plan {plan} is of partner {row['partner']}, by the configuration "
+            f"plan {plan} is of partner {entry.partner}, by the configuration "
             f"it is {config.workspace.partner} now"
         )
     refuse_unfit(config.workspace)
-    cohort = Cohort(row["cohort_id"], row["cohort_name"], row["cohort_description"])
-    desk = looking.desk(config, CohortKey(row["partner"], row["cohort_id"]))
+    cohort = Cohort(entry.cohort_id, entry.cohort_name, entry.cohort_description)
+    desk = looking.desk(config, CohortKey(entry.partner, entry.cohort_id))
     async with desk.open(wait_seconds) as (ledger, store):
         await store.catch_up()
-        record = await ledger.write(lambda c: plans.open_plan(c, row["run"]))
+        record = await ledger.write(lambda c: plans.open_plan(c, entry.number))
         current = await store.current()
         if record is None:
-            raise _closed(plan, await ledger.write(lambda c: plans.plan_of(c, row["run"])))
+            raise _closed(plan, await ledger.write(lambda c: plans.plan_of(c, entry.number)))
         if (current[0].number if current else None) != record.generation:
             raise UsageError(
                 f"plan {plan} is out of date: the snapshot of cohort {cohort.id} has moved since",
                 hint="make a new plan",
             )
-        later = await ledger.write(lambda c: plans.overtaken_by(c, row["run"], desk.key))
+        later = await ledger.write(lambda c: plans.overtaken_by(c, entry.number, desk.key))
         if later is not None:
             raise UsageError(
                 f"plan {plan} is out of date: run {later} has sent to the cohort since, or found "
                 "nothing to send",
                 hint="make a new plan",
             )
-        sealed = await ledger.write(lambda c: plans.seals(c, row["run"]))
+        sealed = await ledger.write(lambda c: plans.seals(c, entry.number))
         if sealed != await asyncio.to_thread(_digests, store, plan, record):
             raise LedgerError(
                 f"the uids of plan {plan} are not what they were when it was made",
@@ -241,12 +241,12 @@ async def apply(
         night = PlanExecution(desk, ledger, store, cohort, is_placed=True, is_open=is_open)
 
         async def work() -> Stop | None:
-            state = await enter(night, desk.sit_down(ledger, row["run"], plan))
+            state = await enter(night, desk.sit_down(ledger, entry.number, plan))
             settled = await ledger.uids_settled(state.run)
             looking.opened(desk.opening(state, cohort, settled))
             looking.planned(plan_document(record))
             # What was sent since the plan was made is not among what it lets wait.
-            stop = await night.wait_to_settle(since=row["run"])
+            stop = await night.wait_to_settle(since=entry.number)
             return stop or await night.send(record, first)
 
         return await run_to_end(night, work)

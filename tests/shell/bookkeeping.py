@@ -21,12 +21,13 @@ from engine.ledger.records import (
     Settlement,
 )
 from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.reader import LedgerReader
 from engine.model.cohort import Action, Cohort, Operation
 from engine.model.status import BatchState
 from engine.pacing import Cause, PaceRecord, Spending
 from engine.payload.batch import SkippedRows
 from engine.report.accounts import Accounts
-from engine.report.history import books_of, reading
+from engine.report.history import RunReport
 
 KEY = RunKey(
     "http://127.0.0.1:8765",
@@ -147,5 +148,5 @@ def tampering(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def books(ledger: Ledger, state: RunState) -> Accounts:
-    with reading(ledger.path) as connection:
-        return books_of(ledger.path, connection, state.name)
+    with LedgerReader.open(ledger.path) as reader:
+        return RunReport(reader.history, ledger.path.parent, state.name).accounts()

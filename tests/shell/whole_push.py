@@ -41,7 +41,6 @@ from engine.pacing import PacingSettings
 from engine.payload.batch import PackingSettings
 from engine.payload.envelope import Envelope
 from engine.planning.guards import GuardSettings
-from engine.report.history import reading
 from engine.report.result import RunResult
 from engine.report.settings import AccountingSettings
 from engine.runs.mirror import apply, mirror, rollback
@@ -377,10 +376,8 @@ class Pushes:
         """Look at the cohort's snapshots beside whoever works on them."""
         folder, config = self.ledger.parent, self._config()
         key = CohortKey(PARTNER, COHORT.id)
-        with reading(self.ledger) as ledger:
-            store = SnapshotStore(
-                folder, LedgerReader(ledger), key, config.mirror, config.planning, self.machine
-            )
+        with LedgerReader.open(self.ledger) as ledger:
+            store = SnapshotStore(folder, ledger, key, config.mirror, config.planning, self.machine)
             return asyncio.run(work(store))  # type: ignore[arg-type] # a coroutine, in truth
 
     def apply(self, plan: str, first: int | None = None, stops_at: tuple[float, ...] = ()) -> Ended:

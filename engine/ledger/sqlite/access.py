@@ -11,7 +11,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from engine.errors import IncompleteError, LedgerError
-from engine.ledger.sqlite.failures import MOVE_AWAY, readable_errors
+from engine.ledger.damage import MOVE_AWAY
+from engine.ledger.sqlite.failures import readable_errors
 from engine.ledger.state_folder import LEDGER_NAME, holder_of
 from engine.storage.paths import FOLDERS_BESIDE
 
@@ -193,7 +194,7 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     """Connect to a ledger; where SQLite may not make the files that it shares, without them."""
     uri = f"file:{quote(os.fsencode(path.resolve()))}?mode=ro"
     with readable_errors(path):
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA busy_timeout = 10000")
             connection.execute("PRAGMA user_version").fetchone()
@@ -226,7 +227,11 @@ def _connect_to_copy(path: Path, uri: str) -> sqlite3.Connection:
         )
     before = _identity(path)
     connection = sqlite3.connect(
-        f"{uri}&immutable=1", uri=True, isolation_level=None, factory=_Immutable
+        f"{uri}&immutable=1",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=_Immutable,
     )
     connection.path, connection.before = path, before
     return connection

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import orjson
 
@@ -25,6 +25,7 @@ from engine.ledger.records import (
 from engine.ledger.sqlite import changes, files, recovery
 from engine.ledger.sqlite.access import readable_files
 from engine.ledger.sqlite.batches import known_batches
+from engine.ledger.sqlite.history import RunHistory
 from engine.ledger.sqlite.rescue import copy_beside, put_back
 from engine.ledger.sqlite.schema import NONSENSE, check_content, open_ledger
 from engine.ledger.sqlite.writer import LedgerWriter
@@ -38,6 +39,10 @@ from engine.ledger.state_folder import (
 )
 from engine.pacing import PaceRecord
 from engine.payload.batch import KnownBatch, UidlessRows
+
+if TYPE_CHECKING:
+    from engine.ledger.run_records import RunRecord
+    from engine.source.files import SourceFile
 
 _LATE_ANSWERS = 300
 """Answers among which the last 429 is looked for: far more than one waits for at once."""
@@ -137,6 +142,19 @@ class Ledger:
                 (run,),
             ).fetchone()
             return accepted, rejected
+
+        return await self._writer.write(work)
+
+    async def run_record(self, name: str) -> "tuple[RunRecord, list[SourceFile]]":
+        """Return what a run's accounts are folded from, and the files that it read.
+
+        They are read by the connection that wrote them, so that they can be read where the state
+        folder was removed. Raises as `RunHistory.record` does.
+        """
+
+        def work(connection: sqlite3.Connection) -> "tuple[RunRecord, list[SourceFile]]":
+            history = RunHistory(connection)
+            return history.record(name), history.files(name)
 
         return await self._writer.write(work)
 

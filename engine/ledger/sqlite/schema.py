@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from engine.errors import LedgerError
+from engine.ledger.damage import MOVE_AWAY
 from engine.ledger.sqlite.access import (
     connect_to_read,
     emptied,
@@ -20,7 +21,7 @@ from engine.ledger.sqlite.access import (
     refuse_lost,
     refuse_unreadable,
 )
-from engine.ledger.sqlite.failures import MOVE_AWAY, UNREADABLE, readable_errors, translate
+from engine.ledger.sqlite.failures import UNREADABLE, readable_errors, translate
 from engine.ledger.sqlite.migrations import MIGRATIONS
 from engine.ledger.sqlite.older import show_as_present
 from engine.storage.files import keep_copy
@@ -131,7 +132,7 @@ def open_for_reading(
 
 def open_blank() -> sqlite3.Connection:
     """Return a ledger without runs, in memory, to ask in the place of one that is not there."""
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     connection.executescript("".join(MIGRATIONS))
     connection.row_factory = sqlite3.Row
     return connection

@@ -19,14 +19,7 @@ from engine.ledger.state_folder import (
 )
 from engine.model.status import BatchState
 from engine.payload.batch import SkippedRows
-from engine.report.history import (
-    all_runs,
-    attempts_of,
-    find_ledger,
-    find_unfinished,
-    reading,
-    rejects_of,
-)
+from engine.report.history import all_runs, find_ledger, find_unfinished, open_run
 from engine.source.block import Skipped
 
 
@@ -157,8 +150,8 @@ async def test_every_attempt_is_told_and_every_batch_without_one(
         await ledger.intend(run, (), 1, 2)
         await ledger.conclude(run, 1, 2, verdict(clock, "too_large"), halves(3, 0, 10))
         await ledger.intend(run, (), 3, 1)
-        with reading(ledger.path) as connection:
-            told = list(attempts_of(connection, run.name))
+        with open_run(tmp_path, run.name) as report:
+            told = list(report.attempts())
     assert [(a["batch"], a["parent"], a["attempt"], a["outcome"]) for a in told] == [
         (1, None, 1, "unconfirmed"),
         (1, None, 2, "too_large"),
@@ -184,11 +177,10 @@ async def test_every_uid_and_row_that_was_not_taken_is_told_one_by_one(
         entry = registration(1, 0, 1, skipped, records_through=9, is_last=True)
         await ledger.change(run, [entry], 1, Settlement(BatchState.REJECTED, "400: uid", uid))
         other = await ledger.begin(replace(KEY, partner="other"), COMMAND, SETTINGS)
-        with reading(ledger.path) as connection:
-            assert list(rejects_of(ledger.path, connection, other.name)) == []
-            told = [
-                tuple(reject.values()) for reject in rejects_of(ledger.path, connection, run.name)
-            ]
+        with open_run(tmp_path, other.name) as report:
+            assert list(report.rejects()) == []
+        with open_run(tmp_path, run.name) as report:
+            told = [tuple(reject.values()) for reject in report.rejects()]
     assert told == [
         *[("invalid", "a.csv", record, "invalid UTF-8", None, None) for record in (2, 3, 4)],
         ("rejected", "a.csv", 5, "400: uid", "u1", "req-7"),
