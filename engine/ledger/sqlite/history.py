@@ -39,8 +39,8 @@ class RunHistory:
         self._connection = connection
 
     def names(self) -> list[str]:
-        """Return the names of all runs."""
-        return [name for (name,) in self._connection.execute("SELECT name FROM run")]
+        """Return the names of all runs, in the order in which they began."""
+        return [name for (name,) in self._connection.execute("SELECT name FROM run ORDER BY run")]
 
     def entry(self, name: str) -> RunEntry | None:
         """Return a run; None if the ledger does not know it."""

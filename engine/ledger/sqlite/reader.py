@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,9 @@ from engine.ledger.sqlite.schema import failure_of, is_older, open_for_reading
 from engine.ledger.sqlite.uid_history import UidHistory
 
 T = TypeVar("T")
+
+_INTERRUPT_SECONDS = 0.01
+"""How long a reader that is closed waits between two interruptions of what it reads."""
 
 
 @contextmanager
@@ -49,6 +52,7 @@ class LedgerReader:
     def __init__(self, connection: sqlite3.Connection, path: Path | None = None) -> None:
         self._connection = connection
         self._path = path
+        self._is_closed = False
         self.history = RunHistory(connection)
         self.uids = UidHistory(connection)
 
@@ -100,6 +104,8 @@ class LedgerReader:
     """What a store calls that serves a reader and the writer."""
 
     def _call(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        if self._is_closed:
+            raise RuntimeError("the ledger has been closed")
         try:
             return function(self._connection)
         except Exception as error:
@@ -116,6 +122,11 @@ class LedgerReader:
 
     def close(self) -> None:
         """End what is being read, and its thread; whoever opened the connection closes it."""
-        if "_thread" in vars(self):
+        self._is_closed = True
+        if "_thread" not in vars(self):
+            return
+        end = self._thread.submit(lambda: None)
+        while not wait([end], _INTERRUPT_SECONDS).done:
+            # It ends the statement under way, and not one that begins a moment later.
             self._connection.interrupt()
-            self._thread.shutdown(cancel_futures=True)
+        self._thread.shutdown()

@@ -1,0 +1,218 @@
+"""Reads of a ledger beside the process that writes to it: neither waits for the other."""
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from bookkeeping import COMMAND, KEY, SETTINGS, HandClock, registration
+from large_ledger import make_large_ledger
+
+from engine.ledger.records import RunState
+from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.reader import LedgerReader
+from engine.planning.comparison import compare
+from engine.report.history import RunReport
+from engine.snapshot.file_format import SNAPSHOT, describe
+from engine.snapshot.records import Staged
+from engine.storage.settings import PlanningSettings
+from engine.storage.uid_parquet import UIDS, write_batches
+
+PATIENCE_SECONDS = 60.0
+"""How long a test waits for what must not wait for anything."""
+RUN = "20260101-000001-abcd"
+SECONDS_APART = 0.005
+"""Between two intents, so that they do not keep the processor to themselves."""
+
+
+class Sender:
+    """Enters intents as a run does, and says how long each took."""
+
+    def __init__(self, ledger: Ledger, state: RunState) -> None:
+        self._ledger = ledger
+        self._state = state
+        self._entered = 0
+
+    async def intend(self) -> float:
+        number = self._entered + 1
+        batch = registration(number, 10 * self._entered, 10)
+        began = time.perf_counter()
+        await self._ledger.intend(self._state, [batch], number, 1)
+        self._entered = number
+        return time.perf_counter() - began
+
+    async def intend_often(self, count: int) -> list[float]:
+        seconds = []
+        for _ in range(count):
+            seconds.append(await self.intend())
+            await asyncio.sleep(SECONDS_APART)
+        return seconds
+
+    async def intend_until_done(self, work: Awaitable[object], least: int) -> list[float]:
+        """Enter intents until `work` is done, and at least so many."""
+        task = asyncio.ensure_future(work)
+        seconds = await self.intend_often(least)
+        while not task.done():
+            seconds += await self.intend_often(1)
+        await task
+        return seconds
+
+
+@asynccontextmanager
+async def sender_of(path: Path) -> AsyncIterator[tuple[Sender, Ledger]]:
+    ledger = Ledger.open(path, HandClock())
+    try:
+        yield Sender(ledger, await ledger.begin(KEY, COMMAND, SETTINGS)), ledger
+    finally:
+        await ledger.close()
+
+
+class Hold:
+    """A function on a connection that does not return before it is released."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self._released = threading.Event()
+
+    def __call__(self, connection: sqlite3.Connection) -> str:
+        if not connection.in_transaction:
+            connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM attempt").fetchone()
+        self.begun.set()
+        self._released.wait(PATIENCE_SECONDS)
+        return threading.current_thread().name
+
+    def release(self) -> None:
+        self._released.set()
+
+
+async def test_no_read_waits_for_the_writer(ledger: Ledger) -> None:
+    state = await ledger.begin(KEY, COMMAND, SETTINGS)
+    hold = Hold()
+    writing = asyncio.ensure_future(ledger.write(hold))
+    await asyncio.to_thread(hold.begun.wait, PATIENCE_SECONDS)
+    try:
+        with LedgerReader.open(ledger.path) as reader:
+            report = RunReport(reader.history, ledger.path.parent, state.name)
+            read = reader.ask(lambda _: report.accounts(is_recounted=True))
+            accounts = await asyncio.wait_for(read, PATIENCE_SECONDS)
+        assert accounts.run == state.name
+        assert not writing.done()
+    finally:
+        hold.release()
+    await writing
+
+
+async def test_no_intent_waits_for_a_read(ledger: Ledger) -> None:
+    sender = Sender(ledger, await ledger.begin(KEY, COMMAND, SETTINGS))
+    hold = Hold()
+    with LedgerReader.open(ledger.path) as reader:
+        reading = asyncio.ensure_future(reader.read(hold))
+        await asyncio.to_thread(hold.begun.wait, PATIENCE_SECONDS)
+        try:
+            await asyncio.wait_for(sender.intend_often(20), PATIENCE_SECONDS)
+            assert not reading.done()
+        finally:
+            hold.release()
+        assert await reading != await ledger.write(lambda _: threading.current_thread().name)
+
+
+async def test_a_read_that_nobody_waits_for_ends_with_its_reader(ledger: Ledger) -> None:
+    endless = (
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    )
+    begun = threading.Event()
+
+    def count(connection: sqlite3.Connection) -> object:
+        begun.set()
+        return connection.execute(endless).fetchone()
+
+    with LedgerReader.open(ledger.path) as reader:
+        reading = asyncio.ensure_future(reader.read(count))
+        await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
+    with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+        await reading
+
+
+async def test_all_of_a_record_is_as_of_one_moment(ledger: Ledger) -> None:
+    state = await ledger.begin(KEY, COMMAND, SETTINGS)
+    with LedgerReader.open(ledger.path) as reader:
+        for number in range(1, 30):
+            writing = asyncio.ensure_future(
+                ledger.intend(state, [registration(number, 10 * (number - 1), 10)], number, 1)
+            )
+            report = RunReport(reader.history, ledger.path.parent, state.name)
+            accounts = await reader.ask(lambda _, report=report: report.accounts())  # type: ignore[misc] # a default
+            assert accounts.imbalance is None
+            await writing
+
+
+def compare_uids(folder: Path, count: int) -> int:
+    """Compare so many uids with as many, of which 1 in 100 differs; return how many are added."""
+    folder.mkdir()
+    known, staged = folder / "known.parquet", folder / "staged.parquet"
+    write_batches(known, SNAPSHOT, _members(0, count))
+    uids = (rows.select(["uid"]) for rows in _members(count // 100, count))
+    write_batches(staged, UIDS, uids)
+    export = Staged(staged, count, 0, 0, count, 13 * count)
+    # One thread of two, as it leaves the other processor to the intents.
+    settings = PlanningSettings(memory_megabytes=512, threads=1)
+    return compare(export, describe(known), folder, settings).adds.planned
+
+
+def _members(first: int, count: int) -> list[pa.RecordBatch]:
+    size = 1_000_000
+    batches = []
+    for start in range(first, first + count, size):
+        numbers = pa.array(np.arange(start, min(start + size, first + count)))
+        uids = pc.binary_join_element_wise("u", pc.utf8_lpad(numbers.cast("string"), 12, "0"), "")
+        states = pa.array(np.ones(len(numbers), np.uint8))
+        runs = pa.array(np.ones(len(numbers), np.int32))
+        batches.append(pa.record_batch([uids.cast("binary"), states, runs], schema=SNAPSHOT))
+    return batches
+
+
+def p99(seconds: list[float]) -> float:
+    return float(np.percentile(seconds, 99)) * 1000
+
+
+@pytest.mark.parametrize(
+    ("attempts", "uids", "intents"),
+    [(2_000, 20_000, 20), pytest.param(500_000, 10_000_000, 2_000, marks=pytest.mark.slow)],
+)
+async def test_intents_go_on_while_much_is_read_and_compared(
+    tmp_path: Path, attempts: int, uids: int, intents: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = make_large_ledger(tmp_path / "state", runs=2, each=attempts)
+
+    def show() -> int:
+        with LedgerReader.open(path, is_verified=True) as reader:
+            report = RunReport(reader.history, path.parent, RUN)
+            assert report.accounts(is_recounted=True).requests.sent == attempts
+            return sum(1 for _ in report.attempts())
+
+    async with sender_of(path) as (sender, _):
+        works = {
+            "with nothing beside it": sender.intend_often(intents),
+            "beside a show of the run": sender.intend_until_done(asyncio.to_thread(show), intents),
+            "beside a comparison": sender.intend_until_done(
+                asyncio.to_thread(compare_uids, tmp_path / "plan", uids), intents
+            ),
+            "with nothing beside it, again": sender.intend_often(intents),
+        }
+        entered = 0
+        for name, work in works.items():
+            seconds = await work
+            entered += len(seconds)
+            with capsys.disabled():
+                print(f"\n{name}: {len(seconds)} intents, p99 {p99(seconds):.1f} ms", end="")  # noqa: T201 - the test's figures
+        with LedgerReader.open(path, is_verified=True) as reader:
+            totals = reader.history.record(reader.history.names()[-1]).totals
+    assert totals.roots == entered
