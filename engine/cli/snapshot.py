@@ -308,7 +308,13 @@ def _look(where: _Where, look: "Callable[[SnapshotStore, StopSwitch], Awaitable[
     async def work(switch: "StopSwitch") -> Any:  # noqa: ANN401 - see above
         with reading(path) as ledger:
             store = SnapshotStore(
-                *(folder, LedgerReader(ledger), key, config.mirror, config.planning),
+                *(
+                    folder,
+                    LedgerReader(ledger, path, SystemClock()).snapshots,
+                    key,
+                    config.mirror,
+                    config.planning,
+                ),
                 SystemClock(),
             )
             if not await store.generations():
