@@ -305,9 +305,10 @@ def _look(where: _Where, look: "Callable[[SnapshotStore, StopSwitch], Awaitable[
         raise unknown
 
     async def work(switch: "StopSwitch") -> Any:  # noqa: ANN401 - see above
-        with LedgerReader.open(path) as ledger:
+        clock = SystemClock()
+        with LedgerReader.open(path, clock) as ledger:
             store = SnapshotStore(
-                folder, ledger, key, config.mirror, config.planning, SystemClock()
+                folder, ledger.snapshots, key, config.mirror, config.planning, clock
             )
             if not await store.generations():
                 raise unknown

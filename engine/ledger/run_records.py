@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from engine.ledger.plan_records import PlanRecord
-
-MIRROR = "mirror"
-"""The action of a run that plans adds and removes."""
+from engine.ledger.records import MIRROR
 
 
 @dataclass(frozen=True, slots=True)

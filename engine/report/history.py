@@ -10,9 +10,9 @@ from engine.errors import UsageError
 from engine.ledger.plan_records import PlanRecord
 from engine.ledger.run_records import AttemptRecord, StoredRequest
 from engine.ledger.sqlite.access import ledgers
-from engine.ledger.sqlite.changes import RESUMABLE
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.state_folder import is_held
+from engine.model.status import RESUMABLE, RunStatus
 from engine.report.accounts import Accounts, account, timestamp
 from engine.report.planned import plan_document
 from engine.report.ports import RunReads
@@ -40,8 +40,8 @@ class RunReport:
         what its batches and attempts add up to.
         """
         accounts = account(self._reads.record(self._name, is_recounted=is_recounted))
-        if accounts.status == "running" and not is_held(self._folder):
-            return replace(accounts, status="incomplete", reason="the process died")
+        if accounts.status == RunStatus.RUNNING and not is_held(self._folder):
+            return replace(accounts, status=RunStatus.INCOMPLETE, reason="the process died")
         return accounts
 
     def files(self) -> "Sequence[SourceFile]":

@@ -19,7 +19,8 @@ from whole_push import Death, Pushes
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.errors import ExitStatus
-from engine.ledger.sqlite.reader import LedgerReader, reading
+from engine.ledger.sqlite.history import RunHistory
+from engine.ledger.sqlite.reader import reading
 from engine.model.cohort import Action
 from engine.pacing import PacingSettings
 from engine.report.figures import Standing
@@ -181,8 +182,9 @@ class Night:
             found = self._find(ledger)
             if found is None:
                 return None
-            history = LedgerReader(ledger).history
-            accounts = RunReport(history, self.pushes.ledger.parent, found["name"]).accounts()
+            accounts = RunReport(
+                RunHistory(ledger), self.pushes.ledger.parent, found["name"]
+            ).accounts()
             leaves = ledger.execute(
                 "SELECT first_uid, uid_count, state, may_have_been_applied OR EXISTS (SELECT 1 "
                 "FROM attempt AS a WHERE a.run = b.run AND a.batch = b.batch AND outcome IS NULL) "

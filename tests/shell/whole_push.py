@@ -146,9 +146,11 @@ class Writer:
 
 
 def _name_of(function: Callable[..., object]) -> str:
-    """Name a write by the ledger's method, and whether it splits a batch."""
-    name = function.__qualname__.split(".")[1]
-    change = inspect.getclosurevars(function).nonlocals.get("change")
+    """Name a write by the store's function or method, and whether it splits a batch."""
+    names = inspect.getclosurevars(function).nonlocals
+    in_transaction = names.get("function")
+    name = in_transaction.__name__ if in_transaction else function.__qualname__.split(".")[1]
+    change = names.get("change")
     return f"{name} split" if isinstance(change, Division) else name
 
 
@@ -376,8 +378,10 @@ class Pushes:
         """Look at the cohort's snapshots beside whoever works on them."""
         folder, config = self.ledger.parent, self._config()
         key = CohortKey(PARTNER, COHORT.id)
-        with LedgerReader.open(self.ledger) as ledger:
-            store = SnapshotStore(folder, ledger, key, config.mirror, config.planning, self.machine)
+        with LedgerReader.open(self.ledger, self.machine) as ledger:
+            store = SnapshotStore(
+                folder, ledger.snapshots, key, config.mirror, config.planning, self.machine
+            )
             return asyncio.run(work(store))  # type: ignore[arg-type] # a coroutine, in truth
 
     def apply(self, plan: str, first: int | None = None, stops_at: tuple[float, ...] = ()) -> Ended:

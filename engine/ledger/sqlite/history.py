@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.ledger.damage import corrupt
 from engine.ledger.plan_records import PlanRecord
+from engine.ledger.records import MIRROR
 from engine.ledger.run_records import (
     AttemptRecord,
     EarlierRejection,
@@ -19,10 +20,12 @@ from engine.ledger.run_records import (
     RunTotals,
     StoredRequest,
 )
-from engine.ledger.sqlite.changes import MIRROR, RESUMABLE, later_run
 from engine.ledger.sqlite.files import files_of
 from engine.ledger.sqlite.plans import plan_of
+from engine.ledger.sqlite.runs import later_run
 from engine.ledger.sqlite.totals import count, stored, totals_of
+from engine.model.cohort import CohortKey
+from engine.model.status import RESUMABLE
 
 if TYPE_CHECKING:  # Beside it stands what reads exports: large, and a list of runs reads none.
     from engine.source.files import SourceFile
@@ -117,7 +120,7 @@ class RunHistory:
         return [
             each
             for run, each in found
-            if later_run(self._connection, run, each.partner, each.cohort_id) is None
+            if later_run(self._connection, run, CohortKey(each.partner, each.cohort_id)) is None
         ]
 
     def request(self, name: str) -> StoredRequest:

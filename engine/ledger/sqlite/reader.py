@@ -9,10 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self, TypeVar
 
-from engine.ledger.sqlite.access import readable_files
+from engine.clock import Clock, SystemClock
+from engine.ledger.sqlite.access import file_size, readable_files, refuse_emptied, refuse_lost
 from engine.ledger.sqlite.history import RunHistory
-from engine.ledger.sqlite.schema import failure_of, is_older, open_for_reading
+from engine.ledger.sqlite.plans import PlanStore
+from engine.ledger.sqlite.runs import RunStore
+from engine.ledger.sqlite.schema import failure_of, is_older, open_blank, open_for_reading
+from engine.ledger.sqlite.snapshot_index import SnapshotIndex
 from engine.ledger.sqlite.uid_history import UidHistory
+from engine.ledger.state_folder import LEDGER_NAME
 
 T = TypeVar("T")
 
@@ -46,20 +51,29 @@ class LedgerReader:
     It waits for no write, and no write waits for it: SQLite's log shows each read the ledger as it
     was when the read began. One of an older version is shown as one of this version.
 
-    `history` and `uids` block. In an event loop, `ask` calls them.
+    `history` and `uids` block; in an event loop, `ask` calls them. `runs`, `plans` and `snapshots`
+    are the stores that a writer offers too: what of them writes raises SQLite's error.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path | None = None) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, clock: Clock) -> None:
         self._connection = connection
         self._path = path
         self._is_closed = False
         self.history = RunHistory(connection)
         self.uids = UidHistory(connection)
+        self.runs = RunStore(self._read, clock)
+        self.plans = PlanStore(self._read, clock)
+        self.snapshots = SnapshotIndex(self._read, clock)
 
     @classmethod
     @contextmanager
     def open(
-        cls, path: Path, *, is_verified: bool = False, is_whole: bool = False
+        cls,
+        path: Path,
+        clock: Clock | None = None,
+        *,
+        is_verified: bool = False,
+        is_whole: bool = False,
     ) -> Iterator[Self]:
         """Open a ledger that may be in use, for the block; nothing of it is changed.
 
@@ -69,11 +83,15 @@ class LedgerReader:
         this program, also where the block finds out.
         """
         with reading(path, is_verified=is_verified, is_whole=is_whole) as connection:
-            reader = cls(connection, path)
+            reader = cls(connection, path, clock or SystemClock())
             try:
                 yield reader
             finally:
                 reader.close()
+
+    def refuse_lost(self) -> None:
+        """Raise `LedgerError` if the ledger was made in the place of one that was lost."""
+        refuse_lost(self._connection, self._path)
 
     @property
     def is_older(self) -> bool:
@@ -86,22 +104,16 @@ class LedgerReader:
         Questions are answered one after another. One that is cancelled goes on until its end.
         Raises what `question` raises, and `LedgerError` where that follows from damage.
         """
-        return await self.read(lambda _: question(self))
+        return await self._read(lambda _: question(self))
 
-    async def read(
+    async def _read(
         self,
         function: Callable[[sqlite3.Connection], T],
-        patience_seconds: float = 0.0,  # noqa: ARG002 - as a writer has it: a read commits nothing
+        patience_seconds: float = 0.0,  # noqa: ARG002 - as `Execute` has it: a read commits nothing
     ) -> T:
-        """Call a function that only reads in the reader's own thread; for stores of the ledger.
-
-        One that writes raises SQLite's error.
-        """
+        """Call a function in the reader's own thread; see `ask`."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._call, function)
-
-    write = read
-    """What a store calls that serves a reader and the writer."""
 
     def _call(self, function: Callable[[sqlite3.Connection], T]) -> T:
         if self._is_closed:
@@ -109,8 +121,6 @@ class LedgerReader:
         try:
             return function(self._connection)
         except Exception as error:
-            if self._path is None:
-                raise
             failure = failure_of(error, self._connection, self._path)
             if failure is error:
                 raise
@@ -130,3 +140,19 @@ class LedgerReader:
             # It ends the statement under way, and not one that begins a moment later.
             self._connection.interrupt()
         self._thread.shutdown()
+
+
+@contextmanager
+def read_ledger(folder: Path, clock: Clock) -> Iterator[LedgerReader]:
+    """Lend the ledger in a workspace's folder, or a blank one where there is none.
+
+    Raises `LedgerError` for a ledger that is lost or cannot be read.
+    """
+    path = folder / LEDGER_NAME
+    refuse_emptied(path)
+    if file_size(path):
+        with LedgerReader.open(path, clock) as reader:
+            yield reader
+        return
+    with closing(open_blank()) as blank, closing(LedgerReader(blank, path, clock)) as reader:
+        yield reader

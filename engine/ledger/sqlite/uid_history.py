@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from engine.ledger.sqlite.following import pushed_behind
+from engine.ledger.sqlite.runs import unrecorded_pushes
 from engine.ledger.uid_records import (
     CohortRun,
     ExternalGeneration,
@@ -120,7 +120,7 @@ class UidHistory:
 
         A list that was adopted or reconciled later replaces what they sent.
         """
-        names = pushed_behind(self._connection, key)
+        names = unrecorded_pushes(self._connection, key)
         if not names:
             return None
         row = self._connection.execute(

@@ -44,7 +44,7 @@ class Sender:
         number = self._entered + 1
         batch = registration(number, 10 * self._entered, 10)
         began = time.perf_counter()
-        await self._ledger.intend(self._state, [batch], number, 1)
+        await self._ledger.sends.intend(self._state, [batch], number, 1)
         self._entered = number
         return time.perf_counter() - began
 
@@ -69,22 +69,19 @@ class Sender:
 async def sender_of(path: Path) -> AsyncIterator[tuple[Sender, Ledger]]:
     ledger = Ledger.open(path, HandClock())
     try:
-        yield Sender(ledger, await ledger.begin(KEY, COMMAND, SETTINGS)), ledger
+        yield Sender(ledger, await ledger.runs.begin(KEY, COMMAND, SETTINGS)), ledger
     finally:
         await ledger.close()
 
 
 class Hold:
-    """A function on a connection that does not return before it is released."""
+    """Holds the thread that calls it until it is released; says which thread that was."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
         self._released = threading.Event()
 
-    def __call__(self, connection: sqlite3.Connection) -> str:
-        if not connection.in_transaction:
-            connection.execute("BEGIN")
-        connection.execute("SELECT count(*) FROM attempt").fetchone()
+    def __call__(self, _: object = None) -> str:
         self.begun.set()
         self._released.wait(PATIENCE_SECONDS)
         return threading.current_thread().name
@@ -94,7 +91,7 @@ class Hold:
 
 
 async def test_no_read_waits_for_the_writer(ledger: Ledger) -> None:
-    state = await ledger.begin(KEY, COMMAND, SETTINGS)
+    state = await ledger.runs.begin(KEY, COMMAND, SETTINGS)
     hold = Hold()
     writing = asyncio.ensure_future(ledger.write(hold))
     await asyncio.to_thread(hold.begun.wait, PATIENCE_SECONDS)
@@ -111,10 +108,18 @@ async def test_no_read_waits_for_the_writer(ledger: Ledger) -> None:
 
 
 async def test_no_intent_waits_for_a_read(ledger: Ledger) -> None:
-    sender = Sender(ledger, await ledger.begin(KEY, COMMAND, SETTINGS))
+    state = await ledger.runs.begin(KEY, COMMAND, SETTINGS)
+    sender = Sender(ledger, state)
+    await sender.intend_often(10)
     hold = Hold()
+
+    def read(reader: LedgerReader) -> str:
+        attempts = reader.history.attempts(state.name)
+        assert next(attempts).batch == 1  # Now SQLite has a read under way, with more to come.
+        return hold()
+
     with LedgerReader.open(ledger.path) as reader:
-        reading = asyncio.ensure_future(reader.read(hold))
+        reading = asyncio.ensure_future(reader.ask(read))
         await asyncio.to_thread(hold.begun.wait, PATIENCE_SECONDS)
         try:
             await asyncio.wait_for(sender.intend_often(20), PATIENCE_SECONDS)
@@ -125,28 +130,27 @@ async def test_no_intent_waits_for_a_read(ledger: Ledger) -> None:
 
 
 async def test_a_read_that_nobody_waits_for_ends_with_its_reader(ledger: Ledger) -> None:
-    endless = (
-        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
-    )
+    state = await ledger.runs.begin(KEY, COMMAND, SETTINGS)
     begun = threading.Event()
 
-    def count(connection: sqlite3.Connection) -> object:
-        begun.set()
-        return connection.execute(endless).fetchone()
+    def read_for_ever(reader: LedgerReader) -> None:
+        while True:
+            reader.history.record(state.name, is_recounted=True)
+            begun.set()
 
     with LedgerReader.open(ledger.path) as reader:
-        reading = asyncio.ensure_future(reader.read(count))
+        reading = asyncio.ensure_future(reader.ask(read_for_ever))
         await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):
         await reading
 
 
 async def test_all_of_a_record_is_as_of_one_moment(ledger: Ledger) -> None:
-    state = await ledger.begin(KEY, COMMAND, SETTINGS)
+    state = await ledger.runs.begin(KEY, COMMAND, SETTINGS)
     with LedgerReader.open(ledger.path) as reader:
         for number in range(1, 30):
             writing = asyncio.ensure_future(
-                ledger.intend(state, [registration(number, 10 * (number - 1), 10)], number, 1)
+                ledger.sends.intend(state, [registration(number, 10 * (number - 1), 10)], number, 1)
             )
             report = RunReport(reader.history, ledger.path.parent, state.name)
             accounts = await reader.ask(lambda _, report=report: report.accounts())  # type: ignore[misc] # a default
@@ -183,14 +187,24 @@ def p99(seconds: list[float]) -> float:
     return float(np.percentile(seconds, 99)) * 1000
 
 
-@pytest.mark.parametrize(
-    ("attempts", "uids", "intents"),
-    [(2_000, 20_000, 20), pytest.param(500_000, 10_000_000, 2_000, marks=pytest.mark.slow)],
-)
-async def test_intents_go_on_while_much_is_read_and_compared(
-    tmp_path: Path, attempts: int, uids: int, intents: int, capsys: pytest.CaptureFixture[str]
+@pytest.mark.slow
+async def test_intents_beside_a_large_report_and_a_large_plan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = make_large_ledger(tmp_path / "state", runs=2, each=attempts)
+    with capsys.disabled():
+        await intend_beside_reads(tmp_path, attempts=500_000, uids=10_000_000, intents=2_000)
+
+
+async def test_intents_beside_a_report_and_a_plan(tmp_path: Path) -> None:
+    await intend_beside_reads(tmp_path, attempts=2_000, uids=20_000, intents=20)
+
+
+async def intend_beside_reads(folder: Path, *, attempts: int, uids: int, intents: int) -> None:
+    """Enter intents alone, beside a report of so many attempts, and beside a plan of so many uids.
+
+    Prints what the slowest of 100 takes in each case.
+    """
+    path = make_large_ledger(folder / "state", runs=2, each=attempts)
 
     def show() -> int:
         with LedgerReader.open(path, is_verified=True) as reader:
@@ -203,7 +217,7 @@ async def test_intents_go_on_while_much_is_read_and_compared(
             "with nothing beside it": sender.intend_often(intents),
             "beside a show of the run": sender.intend_until_done(asyncio.to_thread(show), intents),
             "beside a comparison": sender.intend_until_done(
-                asyncio.to_thread(compare_uids, tmp_path / "plan", uids), intents
+                asyncio.to_thread(compare_uids, folder / "plan", uids), intents
             ),
             "with nothing beside it, again": sender.intend_often(intents),
         }
@@ -211,8 +225,7 @@ async def test_intents_go_on_while_much_is_read_and_compared(
         for name, work in works.items():
             seconds = await work
             entered += len(seconds)
-            with capsys.disabled():
-                print(f"\n{name}: {len(seconds)} intents, p99 {p99(seconds):.1f} ms", end="")  # noqa: T201 - the test's figures
+            print(f"\n{name}: {len(seconds)} intents, p99 {p99(seconds):.1f} ms", end="")  # noqa: T201 - the test's figures
         with LedgerReader.open(path, is_verified=True) as reader:
             totals = reader.history.record(reader.history.names()[-1]).totals
     assert totals.roots == entered
