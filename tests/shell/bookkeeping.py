@@ -90,7 +90,7 @@ def registration(  # noqa: PLR0913 - one a column
         records_through=first_uid + uid_count if records_through is None else records_through,
         is_last=is_last,
         payload_bytes=100 + 20 * uid_count,
-        digest=bytes([number]) * 32,
+        digest=bytes([number % 256]) * 32,
         skipped=skipped,
     )
 
