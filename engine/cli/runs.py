@@ -29,7 +29,7 @@ def runs(
 
     found = all_runs(_state(config, state))
     if as_json:
-        documents = [accounts.document() for accounts in found]
+        documents = [accounts.to_dict() for accounts in found]
         with printing():
             print_json(documents)
         return
@@ -86,7 +86,7 @@ def show(
         if as_csv:
             _print_csv(ATTEMPT_COLUMNS, attempts)
         elif as_json:
-            document = accounts.document() | files_document(files, most_listed=None)
+            document = accounts.to_dict() | files_document(files, most_listed=None)
             if accounts.mirror is not None:
                 document["plan"] = plan_shown(ledger, run)
             else:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from engine.config.loading import Config
     from engine.delivery.sender import StopSwitch
     from engine.ledger.snapshot_records import Generation
-    from engine.runs.transfer import Brought
+    from engine.runs.transfer import StagedSnapshot
     from engine.snapshot.store import SnapshotStore
     from engine.source import ExportSource
 
@@ -161,7 +161,7 @@ def import_(
     target = _target(where)
     made = _work(
         where,
-        lambda store, _, __: moving.bring(store, path, target, from_elsewhere=from_elsewhere),
+        lambda store, _, __: moving.import_snapshot(store, path, target, from_elsewhere=from_elsewhere),
         catches_up=False,
     )
     _print([_row(made)], as_json=as_json)
@@ -187,7 +187,7 @@ def compare(
 
     where = _Where(cohort_id, config, endpoint, state, shadow)
     source = _open(exports, column, format_name, header=not no_header, strip=strip)
-    found = _look(where, lambda store, switch: moving.lay_beside(store, source.blocks(), switch))
+    found = _look(where, lambda store, switch: moving.compare_with(store, source.blocks(), switch))
     with printing():
         if as_json:
             print_json(found | files_document(source.files))
@@ -362,7 +362,7 @@ def _row(generation: "Generation") -> dict[str, Any]:
     }
 
 
-def _print_brought(brought: "Brought", source: "ExportSource", *, as_json: bool) -> None:
+def _print_brought(brought: "StagedSnapshot", source: "ExportSource", *, as_json: bool) -> None:
     from engine.report.files import files_document, files_line
 
     rows = brought.rows

@@ -72,7 +72,7 @@ def tell_end(result: RunResult, *, is_shown: bool = False) -> None:
 def document_of(result: RunResult) -> dict[str, Any]:
     """Return a run's accounts, hint and the files that it read, as the JSON document has them."""
     hint = {"hint": result.hint}
-    return result.accounts.document() | hint | files_document(result.files)
+    return result.accounts.to_dict() | hint | files_document(result.files)
 
 
 def print_nothing(status: str) -> None:
