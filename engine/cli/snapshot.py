@@ -161,7 +161,9 @@ def import_(
     target = _target(where)
     made = _work(
         where,
-        lambda store, _, __: moving.import_snapshot(store, path, target, from_elsewhere=from_elsewhere),
+        lambda store, _, __: moving.import_snapshot(
+            store, path, target, from_elsewhere=from_elsewhere
+        ),
         catches_up=False,
     )
     _print([_row(made)], as_json=as_json)

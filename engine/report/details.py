@@ -1,6 +1,6 @@
 """What is kept of one run, and of one uid."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ def details_of(state: Path, run: str) -> RunDetails:
         )
 
 
-def rejects_in(state: Path, run: str) -> Iterator[Reject]:
+def rejects_in(state: Path, run: str) -> Generator[Reject, None, None]:
     """Yield every uid of a run that was rejected and every row that planned none.
 
     Raises `UsageError` if no ledger knows the run.

@@ -207,7 +207,8 @@ async def import_snapshot(
 
     `target` names endpoint, workspace and partner.
     Raises `UsageError` for what it did not write, for another cohort or, unless it is
-    `from_elsewhere`, another target, and `IncompleteError` while the API may not have applied what was sent from here.
+    `from_elsewhere`, another target, and `IncompleteError` while the API may not have applied what
+    was sent from here.
     """
     recent = await store.recent()
     if any(recent.runs):
