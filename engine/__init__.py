@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.api import Engine
+    from engine.delivery import events
     from engine.delivery.sender import StopSwitch
     from engine.errors import CohortSyncError, ExitStatus
     from engine.model.cohort import Action, Cohort
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
         SnapshotOfList,
         VerifiedSnapshot,
     )
+    from engine.runs.exports import Reading
+    from engine.runs.observers import Note, Observers, PlanObservers
     from engine.runs.snapshots import Snapshots
 
 __version__ = "0.1.0"
@@ -69,8 +72,12 @@ __all__ = [
     "ExitStatus",
     "FailedRun",
     "Finding",
+    "Note",
     "NothingToResume",
+    "Observers",
     "Opening",
+    "PlanObservers",
+    "Reading",
     "Reject",
     "ResumedRuns",
     "RunDetails",
@@ -82,6 +89,7 @@ __all__ = [
     "StopSwitch",
     "UidReport",
     "VerifiedSnapshot",
+    "events",
 ]
 
 _MODULES = {
@@ -98,12 +106,16 @@ _MODULES = {
     "engine.report.snapshots": (
         *("SnapshotComparison", "SnapshotEntry", "SnapshotOfList", "VerifiedSnapshot"),
     ),
+    "engine.runs.exports": ("Reading",),
+    "engine.runs.observers": ("Note", "Observers", "PlanObservers"),
     "engine.runs.snapshots": ("Snapshots",),
 }
 """Where each name is defined."""
 
 
 def __getattr__(name: str) -> object:
+    if name == "events":
+        return import_module("engine.delivery.events")
     for module, names in _MODULES.items():
         if name in names:
             return getattr(import_module(module), name)

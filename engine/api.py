@@ -13,7 +13,7 @@ result. A run that is cancelled writes its accounts first; the same call resumes
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict
@@ -427,7 +427,7 @@ class Engine:
 
         return await asyncio.to_thread(details_of, self._state_folder, run)
 
-    async def rejects(self, run: str) -> "AsyncIterator[Reject]":
+    async def rejects(self, run: str) -> "AsyncGenerator[Reject, None]":
         """Yield every uid of a run that was rejected, and every row that planned none.
 
         They come in the order of the export. Raises `UsageError` if there is no such run.
