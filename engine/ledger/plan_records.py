@@ -61,7 +61,7 @@ class PlanRecord:
         return any(told["verdict"] == "blocks" for told in self.verdicts)
 
     @property
-    def stretches(self) -> Sequence[PlanSegment]:
+    def segments(self) -> Sequence[PlanSegment]:
         """What is sent, in that order: what reverses a recent change comes last."""
         first = Operation(self.first_action)
         order = (
@@ -71,9 +71,9 @@ class PlanRecord:
         )
         counts = [(operation, self.operations[operation]) for operation in order]
         at_once = [
-            stretch
+            segment
             for operation, count in counts
-            for stretch in (
+            for segment in (
                 PlanSegment(operation, count.plain),
                 PlanSegment(operation, count.plain + count.suspect, were_rejected=True),
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.ledger.sqlite.files import files_of
-from engine.ledger.sqlite.following import lifts_of
+from engine.ledger.sqlite.runs import lifts_of
 from engine.report.accounts import SCHEMA_VERSION, Accounts
 from engine.report.files import files_document
 from engine.report.history import (

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from engine.config.loading import Config
 from engine.delivery.sender import StopSwitch
 from engine.errors import CohortSyncError, ExitStatus, SourceError, UsageError
-from engine.ledger.sqlite.changes import identity_of
 from engine.ledger.state_folder import is_held, sole_writer
 from engine.model.cohort import Action, Cohort
 from engine.report.history import UnfinishedRun, find_unfinished, unfinished_runs
@@ -165,7 +164,7 @@ async def _request_of(  # noqa: PLR0913 - the run, where it is resumed, and how
         restart_if_changed=restart_if_changed,
         wait_seconds=wait,
     )
-    if identity_of(key_of(request, config)) != found.identity:
+    if key_of(request, config).identity != found.identity:
         raise UsageError(
             f"run {found.name} began with other files than "
             f"{', '.join(kept(export) for export in found.exports)} stands for here and now",

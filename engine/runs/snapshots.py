@@ -161,10 +161,9 @@ class Snapshots:
         if (path := ledger_in(folder)) is None:
             raise unknown
         with reading_from(path) as ledger:
-            store = SnapshotStore(
-                *(folder, LedgerReader(ledger), key, config.mirror, config.planning),
-                SystemClock(),
-            )
+            clock = SystemClock()
+            snapshots = LedgerReader(ledger, path, clock).snapshots
+            store = SnapshotStore(folder, snapshots, key, config.mirror, config.planning, clock)
             if not await store.generations():
                 raise unknown
             return await look(store)

@@ -8,7 +8,8 @@ import sqlite3
 from collections.abc import Mapping
 
 from engine.ledger.plan_records import LastMirror, OperationCounts, PlanRecord, Rejection
-from engine.ledger.sqlite.following import follow
+from engine.ledger.sqlite.runs import record_changes
+from engine.ledger.sqlite.store import Store, in_transaction
 from engine.model.cohort import Action, CohortKey, Operation
 
 _PLAN_COLUMNS = (
@@ -49,7 +50,7 @@ def enter_plan(
             json.dumps(plan.forecast),
         ),
     )
-    follow(connection, run)
+    record_changes(connection, run)
 
 
 def plan_of(connection: sqlite3.Connection, run: int) -> PlanRecord | None:
@@ -98,7 +99,7 @@ def overtaken_by(connection: sqlite3.Connection, run: int, key: CohortKey) -> st
     return found and found[0]
 
 
-def rebase(connection: sqlite3.Connection, run: int, generation: int) -> None:
+def set_generation(connection: sqlite3.Connection, run: int, generation: int) -> None:
     """Write down which generation a plan goes on from, now that it has a number."""
     connection.execute("UPDATE plan SET generation = ? WHERE run = ?", (generation, run))
 
@@ -124,7 +125,7 @@ def close_plan(connection: sqlite3.Connection, run: int) -> None:
 
 
 def last_mirror(connection: sqlite3.Connection, key: CohortKey) -> LastMirror | None:
-    """Return what the guards hold tonight's export against."""
+    """Return what the guards hold an export against."""
     # A run that the API refused altogether has mirrored nothing.
     counting = (
         "FROM run JOIN plan USING (run) WHERE partner = ? AND cohort_id = ? AND is_shadow = ? "
@@ -150,10 +151,10 @@ def last_mirror(connection: sqlite3.Connection, key: CohortKey) -> LastMirror | 
 
 def _additions_left(connection: sqlite3.Connection, run: int) -> int:
     plan = plan_of(connection, run)
-    told = {each["guard"]: each["verdict"] for each in plan.verdicts} if plan else {}
-    if plan is None or told.get("additions") != "passes":  # What was lifted was for one run.
+    found = {each["guard"]: each["verdict"] for each in plan.verdicts} if plan else {}
+    if plan is None or found.get("additions") != "passes":  # What was lifted was for one run.
         return 0
-    # What may have been applied is doubtful, and so not counted among tonight's additions either.
+    # What may have been applied is doubtful, and so not counted among the additions either.
     (settled,) = connection.execute(
         "SELECT coalesce(sum(uid_count), 0) FROM batch WHERE run = ? AND leg = 'add' "
         "AND (state IN ('accepted', 'rejected') OR state = 'open' AND may_have_been_applied)",
@@ -197,3 +198,20 @@ def next_place(connection: sqlite3.Connection, run: int, operation: Operation) -
         (run, operation.value),
     ).fetchone()
     return int(place)
+
+
+class PlanStore(Store):
+    """The plans of a workspace's mirrors."""
+
+    enter = in_transaction(enter_plan)
+    plan_of = in_transaction(plan_of)
+    open_plan = in_transaction(open_plan)
+    overtaken_by = in_transaction(overtaken_by)
+    set_generation = in_transaction(set_generation)
+    seal = in_transaction(seal)
+    seals = in_transaction(seals)
+    close = in_transaction(close_plan)
+    last_mirror = in_transaction(last_mirror)
+    resent_through = in_transaction(resent_through)
+    rejections = in_transaction(rejections)
+    next_place = in_transaction(next_place)

@@ -1,40 +1,19 @@
 """Snapshots that come from elsewhere, shadows, and the way back."""
 
-from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from listed_members import adopt, listed, reconcile
 from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 
 from engine.delivery.sender import StopSwitch
 from engine.errors import ExitStatus, GuardError, IncompleteError, LedgerError, UsageError
-from engine.ledger.snapshot_records import Generation
 from engine.planning.guards import Allowance, GuardSettings
 from engine.runs import transfer
 from engine.snapshot.file_format import look_up
 from engine.snapshot.records import UidState
-from engine.snapshot.store import SnapshotStore
-from engine.source.block import Block
 from exports import Export, Row
-
-
-def listed(uids: Iterable[str]) -> Iterator[Block]:
-    return Export([[Row(uid) for uid in uids]]).blocks(7)
-
-
-async def adopt(store: SnapshotStore, uids: Sequence[str]) -> Generation:
-    return (await transfer.adopt(store, listed(uids), StopSwitch())).generation
-
-
-async def reconcile(
-    store: SnapshotStore,
-    uids: Sequence[str],
-    guards: GuardSettings = GuardSettings(),  # noqa: B008 - it is frozen
-    allowances: Sequence[Allowance] = (),
-) -> Generation:
-    brought = await transfer.reconcile(store, listed(uids), StopSwitch(), guards, allowances)
-    return brought.generation
 
 
 def sent_since(cohort: Cohort, before: int) -> list[tuple[str, set[str]]]:

@@ -1,37 +1,97 @@
-"""What snapshots follow: the runs, and what became of their batches.
+"""The snapshots that were made, and the runs that each knows of.
 
-Each is a function on a connection, inside its caller's transaction.
+The functions work on a connection, inside their caller's transaction; `SnapshotIndex` offers them,
+each in a transaction of its own.
 """
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from engine.clock import Stamp
-from engine.ledger.snapshot_records import LastSend, RangeOutcome, RunUids, Unfolded
+from engine.ledger.snapshot_records import Generation, LastSend, RangeOutcome, RunUids, Unfolded
+from engine.ledger.sqlite.store import Store, in_transaction
 from engine.model.cohort import CohortKey, Operation
 
 
-def follow(connection: sqlite3.Connection, run: int) -> None:
-    """Let the cohort's snapshot follow what becomes of a run's batches."""
-    connection.execute("INSERT INTO followed (run) VALUES (?) ON CONFLICT DO NOTHING", (run,))
+def current(connection: sqlite3.Connection, key: CohortKey) -> Generation | None:
+    """Return the snapshot that counts; None if the cohort was never mirrored."""
+    return next(iter(generations(connection, key)), None)
 
 
-def is_followed(connection: sqlite3.Connection, run: int) -> bool:
-    """Say whether the cohort's snapshot follows what becomes of a run's batches."""
-    found = connection.execute("SELECT 1 FROM followed WHERE run = ?", (run,)).fetchone()
-    return found is not None
+def generations(connection: sqlite3.Connection, key: CohortKey) -> list[Generation]:
+    """Return every snapshot there was, the latest first."""
+    rows = connection.execute(
+        "SELECT generation, run, file, digest, members, unknown, out, origin, made_boot_id, "
+        "made_boot_ns, made_utc_ns, last_attempt, lifted "
+        "FROM generation WHERE partner = ? AND cohort_id = ? AND is_shadow = ? "
+        "ORDER BY generation DESC",
+        key.values,
+    )
+    return [_generation(*row) for row in rows]
 
 
-def is_unrecorded(connection: sqlite3.Connection, run: int) -> bool:
-    """Say whether a run has cut batches whose uids are not kept for a snapshot."""
-    found = connection.execute(
-        "SELECT 1 FROM batch WHERE run = ?1 AND NOT EXISTS "
-        "(SELECT 1 FROM followed WHERE run = ?1) LIMIT 1",
-        (run,),
+def _generation(*row: Any) -> Generation:  # noqa: ANN401 - columns, as `generations` asks for them
+    number, run, file, digest, members, unknown, out, origin, *made, last_attempt, lifted = row
+    return Generation(
+        *(number, run, file, digest, members, unknown, out, origin, Stamp(*made), last_attempt),
+        lifted=json.loads(lifted),
+    )
+
+
+def intend_to_make(connection: sqlite3.Connection, key: CohortKey, number: int) -> None:
+    """Write down that a snapshot's file is about to be made."""
+    connection.execute(
+        "INSERT INTO making (partner, cohort_id, is_shadow, generation) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT DO UPDATE SET generation = excluded.generation",
+        (*key.values, number),
+    )
+
+
+def being_made(connection: sqlite3.Connection, key: CohortKey) -> int | None:
+    """Return the number of a snapshot whose maker has not come to name it; None if all did."""
+    found: tuple[int] | None = connection.execute(
+        "SELECT generation FROM making WHERE partner = ? AND cohort_id = ? AND is_shadow = ?",
+        key.values,
     ).fetchone()
-    return found is not None
+    return found and found[0]
+
+
+def enter(connection: sqlite3.Connection, key: CohortKey, generation: Generation) -> None:
+    """Make a snapshot, whose file is on the disk, the one that counts."""
+    connection.execute(
+        "DELETE FROM making WHERE partner = ? AND cohort_id = ? AND is_shadow = ?", key.values
+    )
+    connection.execute(
+        "INSERT INTO generation (partner, cohort_id, is_shadow, generation, run, file, digest, "
+        "members, unknown, out, origin, made_boot_id, made_boot_ns, made_utc_ns, last_attempt, "
+        "lifted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *key.values,
+            generation.number,
+            generation.run,
+            generation.file,
+            generation.digest,
+            generation.members,
+            generation.unknown,
+            generation.out,
+            generation.origin,
+            *(generation.made.boot_id, generation.made.boot_ns, generation.made.utc_ns),
+            generation.last_attempt,
+            json.dumps(list(generation.lifted)),
+        ),
+    )
+
+
+def drop(connection: sqlite3.Connection, key: CohortKey, numbers: Sequence[int]) -> None:
+    """Write down that these snapshots' files are no longer kept."""
+    connection.executemany(
+        "UPDATE generation SET file = NULL WHERE partner = ? AND cohort_id = ? AND is_shadow = ? "
+        "AND generation = ?",
+        [(*key.values, number) for number in numbers],
+    )
 
 
 _LAST_ATTEMPT = "(SELECT coalesce(max(id), 0) FROM attempt AS a WHERE a.run = run.run)"
@@ -96,7 +156,7 @@ def range_outcomes(connection: sqlite3.Connection, run: int, after: int) -> list
     ]
 
 
-def note_folded(
+def mark_folded(
     connection: sqlite3.Connection, run: Unfolded, generation: int | None, *, is_closed: bool
 ) -> None:
     """Write down that the snapshot, by this generation, knows of a run's attempts so far."""
@@ -107,7 +167,7 @@ def note_folded(
     )
 
 
-def touches(connection: sqlite3.Connection, key: CohortKey) -> list[LastSend]:
+def last_sends(connection: sqlite3.Connection, key: CohortKey) -> list[LastSend]:
     """Return each run that sent anything to the cohort, with its last request."""
     rows = connection.execute(
         "SELECT run, sent_boot_id, sent_boot_ns, sent_utc_ns, EXISTS "
@@ -128,7 +188,7 @@ def has_resent(connection: sqlite3.Connection, run: int) -> bool:
     return found is not None
 
 
-_KEPT = """
+_RUNS_WITH_UIDS = """
 WITH oldest AS (
   SELECT min(last_attempt) AS attempt, min(run) AS run, max(generation) AS generation
   FROM generation WHERE partner = ?1 AND cohort_id = ?2 AND is_shadow = ?3 AND file IS NOT NULL
@@ -153,66 +213,55 @@ AND (action = 'mirror' OR f.run IS NOT NULL)
 """
 
 
-def kept(connection: sqlite3.Connection, key: CohortKey) -> list[RunUids]:
+def runs_with_uids(connection: sqlite3.Connection, key: CohortKey) -> list[RunUids]:
     """Return the runs that may have uids beside the ledger, and whether any of them is needed.
 
     To be folded, to be trusted from the oldest snapshot on, to be asked after, gone on with or
     applied.
     """
-    rows = connection.execute(_KEPT, key.values)
+    rows = connection.execute(_RUNS_WITH_UIDS, key.values)
     return [RunUids(name, bool(is_needed)) for name, is_needed in rows]
 
 
-def is_mirrored(connection: sqlite3.Connection, key: CohortKey) -> bool:
-    """Say whether a snapshot follows what is sent to the cohort, or is about to."""
-    found = connection.execute(
-        "SELECT 1 FROM generation WHERE partner = ?1 AND cohort_id = ?2 AND NOT is_shadow "
-        "UNION ALL SELECT 1 FROM followed JOIN run USING (run) JOIN attempt USING (run) "
-        "WHERE partner = ?1 AND cohort_id = ?2 LIMIT 1",
-        (key.partner, key.cohort_id),
-    ).fetchone()
-    return found is not None
+class SnapshotIndex(Store):
+    """The snapshots of each cohort, and the runs that each knows of."""
 
+    current = in_transaction(current)
+    generations = in_transaction(generations)
+    intend_to_make = in_transaction(intend_to_make)
+    being_made = in_transaction(being_made)
+    drop = in_transaction(drop)
+    unfolded = in_transaction(unfolded)
+    sent_since = in_transaction(sent_since)
+    range_outcomes = in_transaction(range_outcomes)
+    mark_folded = in_transaction(mark_folded)
+    last_sends = in_transaction(last_sends)
+    has_resent = in_transaction(has_resent)
+    runs_with_uids = in_transaction(runs_with_uids)
 
-def last_name(connection: sqlite3.Connection, key: CohortKey) -> str | None:
-    """Return the name by which something was last sent to the cohort; None if nothing was."""
-    found: tuple[str] | None = connection.execute(
-        "SELECT cohort_name FROM run LEFT JOIN plan USING (run) "
-        "WHERE partner = ? AND cohort_id = ? AND coalesce(is_shadow, 0) = ? "
-        "AND (status IN ('finished', 'shadow') OR EXISTS (SELECT 1 FROM batch AS b "
-        "WHERE b.run = run.run AND (state = 'accepted' OR may_have_been_applied OR EXISTS "
-        "(SELECT 1 FROM attempt AS a WHERE a.run = b.run AND a.batch = b.batch "
-        "AND outcome IS NULL)))) ORDER BY run DESC LIMIT 1",
-        key.values,
-    ).fetchone()
-    return found and found[0]
+    async def enter(
+        self,
+        key: CohortKey,
+        generation: Generation,
+        folds: Sequence[Unfolded] = (),
+        *,
+        knows_all: bool,
+        stays_open: int | None = None,
+    ) -> Generation:
+        """Make a snapshot, whose file is on the disk, the one that counts; return it.
 
+        If it `knows_all`, its `last_attempt` is the ledger's last one. The runs `folds` are in it;
+        each plan among them is closed but that of run `stays_open`.
+        """
 
-def pushed_behind(connection: sqlite3.Connection, key: CohortKey) -> list[str]:
-    """Return the runs that sent something to the cohort which no snapshot follows, or has taken.
+        def work(connection: sqlite3.Connection) -> Generation:
+            entered = generation
+            if knows_all:
+                entered = replace(generation, last_attempt=last_attempt(connection))
+            enter(connection, key, entered)
+            for run in folds:
+                is_closed = run.run != stays_open
+                mark_folded(connection, run, generation.number, is_closed=is_closed)
+            return entered
 
-    A list that was adopted or reconciled later is taken for what they sent.
-    """
-    rows = connection.execute(
-        "SELECT name FROM run WHERE partner = ?1 AND cohort_id = ?2 "
-        "AND EXISTS (SELECT 1 FROM attempt AS a WHERE a.run = run.run AND a.id > "
-        "coalesce((SELECT max(last_attempt) FROM generation WHERE partner = ?1 "
-        "AND cohort_id = ?2 AND NOT is_shadow AND origin IN ('adopt', 'reconcile')), 0)) "
-        "AND run NOT IN (SELECT run FROM followed) ORDER BY run",
-        (key.partner, key.cohort_id),
-    )
-    return [name for (name,) in rows]
-
-
-def keep_lifts(
-    connection: sqlite3.Connection, run: int, lifts: Sequence[Mapping[str, Any]]
-) -> None:
-    """Enter which guards were lifted for a push, by whom and why."""
-    connection.execute("UPDATE run SET lifted = ? WHERE run = ?", (json.dumps(lifts), run))
-
-
-def lifts_of(connection: sqlite3.Connection, run: str) -> list[dict[str, Any]]:
-    """Return which guards were lifted for a push, by the name of its run."""
-    (kept,) = connection.execute("SELECT lifted FROM run WHERE name = ?", (run,)).fetchone()
-    lifts: list[dict[str, Any]] = json.loads(kept)
-    return lifts
+        return await self._execute(work)
