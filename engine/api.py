@@ -159,7 +159,6 @@ class Engine:
         """
         from engine.config.loading import credentials_problem
         from engine.planning.allowances import read_push_allowances
-        from engine.runs.dry_run import dry_run as push_nothing
         from engine.runs.exports import names_of, open_exports
         from engine.runs.push import PushRequest, push
         from engine.source import ReadingOptions
@@ -187,6 +186,8 @@ class Engine:
         )
         if not dry_run:
             return await push(request, config, **observers)
+        from engine.runs.dry_run import dry_run as push_nothing
+
         return await push_nothing(
             request,
             config,
