@@ -139,12 +139,13 @@ def rejects(
 
     async def print_all() -> None:
         async with where.open() as engine, aclosing(engine.rejects(run)) as found:
-            writer = _csv_writer(REJECT_COLUMNS) if as_csv else None
+            # What is wrong is raised before a heading is printed.
+            first = await anext(found, None)
+            write = _csv_writer(REJECT_COLUMNS) if as_csv else print_json
+            if first is not None:
+                write(first.to_dict())
             async for reject in found:
-                if writer is None:
-                    print_json(reject.to_dict())
-                else:
-                    writer(reject.to_dict())
+                write(reject.to_dict())
 
     with printing():
         asyncio.run(print_all())
