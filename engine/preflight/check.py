@@ -4,7 +4,8 @@ Each step ends in a `Finding`. A step whose ground is missing is skipped; the fi
 gives the exit status. Without `live` nothing is sent, and the key itself stays untested.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -28,6 +29,7 @@ from engine.model.cohort import Action, Cohort
 from engine.payload.batch import Cutter
 from engine.payload.envelope import Envelope
 from engine.preflight.connectivity import Inapplicable, Reach
+from engine.report.accounts import SCHEMA_VERSION
 
 CONNECT_SECONDS = 10.0
 """How long a step waits for the network, unless `delivery.timeout_seconds` is shorter."""
@@ -61,15 +63,45 @@ def exit_status(findings: Iterable[Finding]) -> ExitStatus:
     return next(failed, ExitStatus.ACCEPTED)
 
 
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What every step of the preflight found, in order."""
+
+    findings: Sequence[Finding]
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """The status of the first finding that failed; 0 if none did."""
+        return exit_status(self.findings)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON document."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "status": "failed" if self.exit_status else "ok",
+            "exit_status": int(self.exit_status),
+            "findings": [
+                {
+                    "name": each.name,
+                    "status": each.verdict.value,
+                    "detail": each.detail,
+                    "hint": each.hint,
+                }
+                for each in self.findings
+            ],
+        }
+
+
 async def run_checks(
     path: Path | None,
     *,
     endpoint: str | None = None,
     state: Path | None = None,
     live: bool = False,
+    environ: Mapping[str, str] = os.environ,
 ) -> AsyncIterator[Finding]:
     """Yield a finding for each step, in order, as soon as it is known; the arguments are flags."""
-    config, findings = check_settings(path, endpoint=endpoint, state=state)
+    config, findings = check_settings(path, endpoint=endpoint, state=state, environ=environ)
     for finding in findings:
         yield finding
     if config is None:
@@ -103,14 +135,20 @@ async def run_checks(
 
 
 def check_settings(
-    path: Path | None, *, endpoint: str | None, state: Path | None
+    path: Path | None,
+    *,
+    endpoint: str | None,
+    state: Path | None,
+    environ: Mapping[str, str] = os.environ,
 ) -> tuple[Config | None, list[Finding]]:
     """Read the configuration, and tell missing credentials from whatever else is wrong with it."""
     try:
-        config = load(path, endpoint=endpoint, state=state)
+        config = load(path, endpoint=endpoint, state=state, environ=environ)
     except ConfigError as whole:
         try:
-            config = load(path, endpoint=endpoint, state=state, need_credentials=False)
+            config = load(
+                path, endpoint=endpoint, state=state, need_credentials=False, environ=environ
+            )
         except ConfigError:
             skipped = Finding("credentials", FindingStatus.SKIPPED, "needs a configuration")
             return None, [_failure("configuration", whole), skipped]

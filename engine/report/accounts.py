@@ -85,7 +85,7 @@ class Accounts:
     """None for a push."""
     schema_version: int = field(default=SCHEMA_VERSION)
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the JSON document, as plain values; a mirror's has two keys in place of `uids`."""
         document = asdict(self)
         del document["mirror"]

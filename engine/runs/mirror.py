@@ -6,7 +6,7 @@ folded into the snapshot, and a new plan begins from there.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict, Unpack
 
 from engine.clock import Clock, SystemClock
@@ -153,6 +153,7 @@ async def _plan_and_send(  # noqa: PLR0913, PLR0917 - what to do, and where
     sends: bool,
 ) -> RunResult:
     execution = PlanExecution(desk, ledger, store, request.cohort, is_placed=base.origin is None)
+    plan: dict[str, Any] = {}
 
     async def work() -> Stop | None:
         state = await enter(execution, desk.begin(ledger, request))
@@ -161,7 +162,8 @@ async def _plan_and_send(  # noqa: PLR0913, PLR0917 - what to do, and where
             *(request, desk.config, desk.key, store, ledger, desk.clock, desk.switch, desk.note)
         )
         record = await planner.plan(state, base)
-        looking.planned(plan_document(record))
+        plan.update(plan_document(record))
+        looking.planned(plan)
         if record.is_blocked:
             return _guarded(record)
         if not (sends or request.is_shadow):
@@ -180,7 +182,8 @@ async def _plan_and_send(  # noqa: PLR0913, PLR0917 - what to do, and where
             return None
         return await execution.send(record)
 
-    return await run_to_end(execution, work)
+    result = await run_to_end(execution, work)
+    return result if sends else replace(result, plan=plan)
 
 
 async def apply(

@@ -204,7 +204,13 @@ def opening_of(
         state is not None and state.is_resumed,
         known_uids,
         *settled,
+        expected_uids=lambda: _expected(request.source),
     )
+
+
+def _expected(source: Source) -> float | None:
+    """Estimate how many uids a source has, by the share that was read; None where none is known."""
+    return source.uids_read / source.share_read if source.share_read else None
 
 
 def key_of(request: PushRequest, config: Config) -> RunKey:

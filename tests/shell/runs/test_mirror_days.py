@@ -121,7 +121,7 @@ def cohort(tmp_path: Path) -> Cohort:
 
 def books(ended: Ended) -> dict[str, object]:
     assert ended.result is not None
-    return ended.result.accounts.document()
+    return ended.result.accounts.to_dict()
 
 
 def test_the_books_of_a_mirror_that_died_before_its_plan_balance(cohort: Cohort) -> None:
@@ -129,7 +129,7 @@ def test_the_books_of_a_mirror_that_died_before_its_plan_balance(cohort: Cohort)
     with LedgerReader.open(cohort.commands.ledger) as ledger:
         [name] = ledger.history.names()
         accounts = account(ledger.history.record(name))
-    rows = accounts.document()["rows"]
+    rows = accounts.to_dict()["rows"]
     assert rows["read"] == rows["undecided"] == len(UIDS)
     assert accounts.imbalance is None
 
