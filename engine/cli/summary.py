@@ -13,7 +13,7 @@ from engine.report.accounts import SCHEMA_VERSION, Accounts
 from engine.report.figures import CeilingSpending, Standing
 from engine.report.files import files_document, files_line
 from engine.report.result import RunResult
-from engine.source.files import SourceFile
+from engine.source.source_file import SourceFile
 
 
 def print_result(

@@ -10,7 +10,7 @@ from engine.model.status import BatchState
 
 if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
     from engine.payload.batch import SkippedRows
-    from engine.source.files import SourceFile
+    from engine.source.source_file import SourceFile
 
 
 @dataclass(frozen=True, slots=True)

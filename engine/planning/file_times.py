@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from engine.planning.guard_finding import GuardFinding, passes
-from engine.source.files import SourceFile, moment
+from engine.source.source_file import SourceFile, moment
 
 _HOUR_NS = 3_600_000_000_000
 _CLOCK_SKEW_NS = _HOUR_NS

@@ -16,7 +16,7 @@ from engine.planning.allowances import COUNTED, Allowance, Guard
 from engine.planning.file_times import judge_age, judge_spread
 from engine.planning.guard_finding import GuardFinding, passes
 from engine.planning.profile import Profile
-from engine.source.files import SourceFile, moment
+from engine.source.source_file import SourceFile, moment
 
 Count = Annotated[int, Ge(0), Le(1_000_000_000_000)]
 Share = Annotated[float, Ge(0), Le(1)]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from engine.report.accounts import timestamp
-from engine.source.files import SourceFile, describe
+from engine.source.source_file import SourceFile, describe
 
 MOST_LISTED = 1000
 """Files that a run's own document lists; `cohortsync show --json` lists all."""

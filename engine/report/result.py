@@ -7,7 +7,7 @@ from engine.errors import ExitStatus
 from engine.model.cohort import Cohort
 from engine.report.accounts import Accounts
 from engine.report.figures import Ceiling
-from engine.source.files import SourceFile
+from engine.source.source_file import SourceFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ from engine.snapshot.records import (
 )
 from engine.snapshot.store import Recent, SnapshotStore
 from engine.source.block import Block, Source
-from engine.source.files import describe, newest_utc_ns
+from engine.source.source_file import describe, newest_utc_ns
 from engine.storage.capacity import check_disk, disk_needed
 
 _STAGED = "export.parquet"

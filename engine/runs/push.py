@@ -42,7 +42,7 @@ from engine.runs.session import Desk
 from engine.snapshot.recording import recording
 from engine.snapshot.store import SnapshotStore
 from engine.source.block import Source
-from engine.source.files import describe
+from engine.source.source_file import describe
 
 
 @dataclass(frozen=True, slots=True)

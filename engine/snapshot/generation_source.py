@@ -9,7 +9,7 @@ import pyarrow as pa
 from engine.snapshot.file_format import uids_in
 from engine.snapshot.records import UidState
 from engine.source.block import Block
-from engine.source.files import SourceFile
+from engine.source.source_file import SourceFile
 
 WANTED_THEN = (UidState.IN, UidState.MAY_BE_IN)
 """Who was in, and who was to be: of those whose add may have been applied nobody could know."""

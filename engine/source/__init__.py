@@ -5,8 +5,8 @@ them. Each format has a module that yields `Rows`; `rows.settle` makes a `Block`
 """
 
 from engine.source.block import BLANK, Block, Skipped, Source
-from engine.source.exports import ExportSource
-from engine.source.opening import open_source
+from engine.source.files.file_source import ExportSource
+from engine.source.files.opening import open_source
 from engine.source.options import Format, ReadingOptions
 
 __all__ = [

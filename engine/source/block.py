@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from engine.source.files import SourceFile
+from engine.source.source_file import SourceFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from engine.source.block import Block
-from engine.source.rows import RawRows, settle
+from engine.source.formats.rows import RawRows, settle
 
 Outcome = str | tuple[str]
 """A record's uid, or the reason why it has none."""

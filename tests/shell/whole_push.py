@@ -51,7 +51,7 @@ from engine.runs.session import Desk
 from engine.snapshot.settings import MirrorSettings
 from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block, Source
-from engine.source.files import SourceFile
+from engine.source.source_file import SourceFile
 from engine.storage.settings import PlanningSettings
 from exports import Export, Row
 from virtual_time import BOOT_UTC_NS, START, run_virtually

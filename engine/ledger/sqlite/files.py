@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # Beside it stands what reads exports: large, and a list of runs reads none.
-    from engine.source.files import SourceFile
+    from engine.source.source_file import SourceFile
 
 
 def enter(connection: sqlite3.Connection, run: int, files: "Sequence[SourceFile]") -> None:
@@ -48,7 +48,7 @@ def set_uids(connection: sqlite3.Connection, run: int, files: "Sequence[SourceFi
 
 def files_of(connection: sqlite3.Connection, run: str) -> "list[SourceFile]":
     """Return the files of a run, by its name, in the order in which they are read."""
-    from engine.source.files import SourceFile  # noqa: PLC0415 - large; see above
+    from engine.source.source_file import SourceFile  # noqa: PLC0415 - large; see above
 
     rows = connection.execute(
         "SELECT file.name, bytes, written_utc_ns, uids FROM file JOIN run USING (run) "

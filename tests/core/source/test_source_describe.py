@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from engine.source.files import SourceFile, describe
+from engine.source.source_file import SourceFile, describe
 
 
 def at(text: str | None) -> int | None:

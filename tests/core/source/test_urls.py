@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine.source.file_state import FileState, written_utc_ns
+from engine.source.files.file_state import FileState, written_utc_ns
 from engine.source.urls import is_redacted, is_url, kept, path_of, shown
 
 CREDENTIALS = [

@@ -10,7 +10,7 @@ from engine.ledger.sqlite import files
 from engine.ledger.sqlite.files import files_of
 from engine.ledger.sqlite.schema import open_ledger
 from engine.report.history import reading
-from engine.source.files import SourceFile
+from engine.source.source_file import SourceFile
 from exports import Export, Row
 
 UIDS = [f"u{number:04}" for number in range(30)]

@@ -1,0 +1,106 @@
+"""A stream cut at line ends, for the formats in which a line is a record."""
+
+import io
+from collections.abc import Iterator
+from typing import Protocol
+
+from engine.source.formats.rows import READ_SIZE, RECORD_LIMIT
+
+BOM = b"\xef\xbb\xbf"
+
+
+class Stream(Protocol):
+    """Bytes from the start of a file on, decompressed."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, fewer where no more are ready, and none at the end."""
+
+
+class OpenFile(Stream, Protocol):
+    """A file as it is stored, open for reading."""
+
+    def tell(self) -> int:
+        """Return how many bytes lie behind; only asked of what has a size."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+class Replay(io.RawIOBase):
+    """Bytes that were read before, then the rest of their file."""
+
+    def __init__(self, start: bytes, file: OpenFile) -> None:
+        super().__init__()
+        self._start = start
+        self._file = file
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+    def readable(self) -> bool:
+        """Say yes, for PyArrow."""
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return bytes of one of the two."""
+        if self._start:
+            chunk, self._start = self._start[:size], self._start[size:]
+            return chunk
+        return self._file.read(size)
+
+
+def holds_bom(data: bytes) -> bool:
+    """Tell whether a byte order mark is anywhere in some bytes."""
+    return b"\xef" in data and BOM in data  # One byte is found far sooner than three.
+
+
+def past_boms(data: bytes) -> bytes:
+    """Return the bytes without the byte order marks at their start."""
+    while data.startswith(BOM):
+        data = data.removeprefix(BOM)
+    return data
+
+
+def whole_lines(
+    stream: Stream, size: int = READ_SIZE, limit: int = RECORD_LIMIT
+) -> Iterator[bytes | None]:
+    """Yield runs of whole lines with their line feeds, which the file's last line may lack.
+
+    None stands for one line of more than `limit` bytes, which is passed over without holding it.
+    `limit` is at least twice `size`, so that only a run's first line can be too long. Byte order
+    marks at the start of a line are left out: files that begin with one were put together.
+    """
+    rest = b""
+    chunks = iter(lambda: stream.read(size), b"")
+    for chunk in chunks:
+        buffer = rest + chunk
+        cut = buffer.rfind(b"\n") + 1
+        lines, rest = buffer[:cut], buffer[cut:]
+        if cut > limit and (end := lines.index(b"\n") + 1) > limit:
+            yield None
+            lines = lines[end:]
+        if lines := _without_boms(lines):
+            yield lines
+        if len(rest) > limit:
+            yield None
+            rest = past_line(chunks)
+    if rest := past_boms(rest):
+        yield rest
+
+
+def _without_boms(lines: bytes) -> bytes:
+    if not holds_bom(lines):
+        return lines
+    while (cleaned := past_boms(lines).replace(b"\n" + BOM, b"\n")) != lines:
+        lines = cleaned
+    return lines
+
+
+def past_line(chunks: Iterator[bytes]) -> bytes:
+    """Pass over chunks up to the next line feed; return what was read after it."""
+    for chunk in chunks:
+        if end := chunk.find(b"\n") + 1:
+            return chunk[end:]
+    return b""
