@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from engine.ledger.sqlite.generations import Generation
     from engine.runs.transfer import Brought
     from engine.snapshot.store import SnapshotStore
-    from engine.source import ExportSource
+    from engine.source import FileSource
 
 snapshot = typer.Typer(help="What is known of a mirrored cohort.", cls=Group)
 
@@ -262,7 +262,7 @@ def reconcile(
 
 def _open(
     exports: list[str], column: str | None, format_name: FormatName, *, header: bool, strip: bool
-) -> "ExportSource":
+) -> "FileSource":
     from engine.source import ReadingOptions, open_source
 
     options = ReadingOptions(column=column, format=format_name.value, header=header, strip=strip)
@@ -362,7 +362,7 @@ def _row(generation: "Generation") -> dict[str, Any]:
     }
 
 
-def _print_brought(brought: "Brought", source: "ExportSource", *, as_json: bool) -> None:
+def _print_brought(brought: "Brought", source: "FileSource", *, as_json: bool) -> None:
     from engine.report.files import files_document, files_line
 
     rows = brought.rows

@@ -23,7 +23,7 @@ def temporary_file() -> Iterator[IO[bytes]]:
 
     Raises `SourceUnavailableError`, which names `TMPDIR`.
     """
-    with told_of_tmpdir():
+    with translated_copy_errors():
         file = tempfile.TemporaryFile(dir=os.environ.get("TMPDIR") or None)  # noqa: SIM115 - lent below
     try:
         yield file
@@ -44,7 +44,7 @@ def close_quietly(file: "IO[bytes] | tempfile.SpooledTemporaryFile[bytes]") -> N
 
 
 @contextmanager
-def told_of_tmpdir() -> Iterator[None]:
+def translated_copy_errors() -> Iterator[None]:
     """Raise `SourceUnavailableError` for any `OSError` in the block, which only writes a copy."""
     try:
         yield

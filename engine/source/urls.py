@@ -143,10 +143,10 @@ def _user_and_rest(scheme: str, rest: str) -> tuple[str, str]:
 def _http_rest(rest: str, mark: str) -> str:
     """Return host and path, and a digest of the query without signatures."""
     rest, _, fragment = rest.partition("#")  # The fragment is never sent.
-    place, _, query = rest.partition("?")
-    place = _PARAMETER.sub(_masked, place)
+    address, _, query = rest.partition("?")
+    address = _PARAMETER.sub(_masked, address)
     if mark:
-        return f"{place}?{mark}" if query or fragment else place
+        return f"{address}?{mark}" if query or fragment else address
     names = [(part, unquote(part.partition("=")[0])) for part in query.split("&")]
     is_signed = any(_CREDENTIAL.search(name) for _, name in names)
     left = "&".join(
@@ -155,7 +155,7 @@ def _http_rest(rest: str, mark: str) -> str:
         if name.lower() in {"key", "author"}
         or not (_CREDENTIAL.search(name) or (is_signed and _SIGNED.match(name)))
     )
-    return f"{place}?{sha256(left.encode()).hexdigest()[:12]}" if left else place
+    return f"{address}?{sha256(left.encode()).hexdigest()[:12]}" if left else address
 
 
 def _masked(match: re.Match[str]) -> str:

@@ -65,7 +65,7 @@ def test_an_export_that_changes_while_it_is_read_ends_with_2_and_accounts(
         path.write_text("uid\na1\nuser")
         return False
 
-    monkeypatch.setattr("engine.source.files.change_detector.ChangeWatch._is_young", grow)
+    monkeypatch.setattr("engine.source.files.change_detector.ChangeDetector._is_young", grow)
     ended = night.run(command, str(path), *TARGET)
     assert (ended.status, ended.document["status"]) == (2, "source_failed")
     assert "changed while it was read" in ended.document["reason"]

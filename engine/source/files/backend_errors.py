@@ -35,7 +35,7 @@ _BROKEN = frozenset(
     {
         *("ServerDisconnectedError", "ClientPayloadError", "ClientOSError", "IncompleteRead"),
         *("ResponseStreamingError", "ConnectionClosedError", "IncompleteReadError", "SSHException"),
-        *("ContentLengthError", "RemoteDisconnected", "ServiceResponseError", "EndOfFileEarly"),
+        *("ContentLengthError", "RemoteDisconnected", "ServiceResponseError", "PrematureEndError"),
     }
 )
 """Names of exceptions that mean: the connection broke. No backend is imported for them."""
@@ -59,7 +59,7 @@ _FTP_NOT_LOGGED_IN, _FTP_NO_FILE, _FTP_FINAL = 530, 550, 500
 _AGAIN = "run the same command again later"
 
 
-class EndOfFileEarly(Exception):  # noqa: N818 - an end, and no error of ours
+class PrematureEndError(Exception):  # noqa: N818 - an end, and no error of ours
     """A backend says that a file has ended before its size is reached."""
 
 

@@ -37,7 +37,7 @@ UNKNOWN = "a file of unknown format"
 GUESSED = "text by guess"
 
 
-def belongings(names: Sequence[str]) -> frozenset[str]:
+def sidecars(names: Sequence[str]) -> frozenset[str]:
     """Return which of some files are checksums, signatures or backups of others of them."""
     there = frozenset(names)
     return frozenset(name for name in names if _owner(name, there))

@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from engine.errors import ChangedWhileReadError, EmptyExportError, SourceError
 from engine.source.block import Block
-from engine.source.files.change_detector import ChangeWatch
+from engine.source.files.change_detector import ChangeDetector
 from engine.source.files.local import unreadable
 from engine.source.files.locations import Location
 from engine.source.formats.lines import OpenFile
-from engine.source.formats.rows import NOT_UTF8, RawRows, settle
+from engine.source.formats.rows import NOT_UTF8, RawRows, to_block
 from engine.source.source_file import SourceFile
 
 READ_ERRORS = (OSError, pa.ArrowException)
@@ -26,7 +26,7 @@ READ_ERRORS = (OSError, pa.ArrowException)
 class ExportFile:
     """One file, and how it is read."""
 
-    place: Location
+    location: Location
     reading: Mapping[str, Any]
     """The options in effect, found or given: equal where the reading is."""
     read: Callable[[OpenFile], Generator[RawRows, None, bool]]
@@ -35,35 +35,37 @@ class ExportFile:
     """Whether it holds no record, be it that it has a header or a schema."""
 
 
-class ExportSource:
+class FileSource:
     """The files of an export as one source. Fulfils `Source`."""
 
     def __init__(
         self,
         exports: Sequence[ExportFile],
-        watch: ChangeWatch,
+        watch: ChangeDetector,
         *,
         strip: bool,
         notes: tuple[str, ...],
-        places: Sequence[Location] | None = None,
+        locations: Sequence[Location] | None = None,
     ) -> None:
-        """Read `exports`; `places` are their files and those that hold no byte, by default none.
+        """Read `exports`; `locations` are their files and those that hold no byte, by default none.
 
         `watch` tells whether a file changes while it is read.
         """
         self._exports = exports
         self._watch = watch
-        self._places = [export.place for export in exports] if places is None else places
+        self._locations = (
+            [export.location for export in exports] if locations is None else locations
+        )
         self._uids: Counter[str] = Counter()
         self._strip = strip
         self.notes = notes
         self.sizes: Mapping[str, int | None] = {
-            export.place.name: export.place.size for export in exports
+            export.location.name: export.location.size for export in exports
         }
-        sizes = [export.place.size for export in exports]
+        sizes = [export.location.size for export in exports]
         self._bytes = None if None in sizes else sum(size or 0 for size in sizes)
         self._bytes_read = self.uids_read = 0
-        files = [{"file": export.place.address, **export.reading} for export in exports]
+        files = [{"file": export.location.address, **export.reading} for export in exports]
         self.identity: Mapping[str, Any] = {"files": files, "strip": strip}
 
     @property
@@ -71,8 +73,13 @@ class ExportSource:
         """What each file is, those without a byte too. See `Source.files`."""
         return tuple(
             # A store that does not know a time gives the first moment of 1970.
-            SourceFile(place.name, place.size, place.written_utc_ns or None, self._uids[place.name])
-            for place in self._places
+            SourceFile(
+                location.name,
+                location.size,
+                location.written_utc_ns or None,
+                self._uids[location.name],
+            )
+            for location in self._locations
         )
 
     @property
@@ -87,7 +94,7 @@ class ExportSource:
         been checked: of a file that changes meanwhile, the cut-off record at its end is never seen.
         What passes through a pipe does not change, and is released at once.
         """
-        holds_back = any(export.place.state for export in self._exports)
+        holds_back = any(export.location.state for export in self._exports)
         held: Block | None = None
         self.uids_read = 0
         self._uids.clear()
@@ -118,35 +125,35 @@ class ExportSource:
         bytes_before = 0
         for export in self._exports:
             yield from self._read(export, bytes_before)
-            bytes_before += export.place.size or 0
+            bytes_before += export.location.size or 0
             self._bytes_read = bytes_before
         self._watch.check_all()
 
     def _read(self, export: ExportFile, bytes_before: int) -> Iterator[Block]:
-        place = export.place
+        location = export.location
         first_record = 1
         try:
-            with closing(place.open()) as file:
+            with closing(location.open()) as file:
                 for rows in self._rows(export, file):
-                    block = settle(
-                        rows, file=place.name, first_record=first_record, strip=self._strip
+                    block = to_block(
+                        rows, file=location.name, first_record=first_record, strip=self._strip
                     )
                     first_record += block.records
-                    if place.size is not None:
+                    if location.size is not None:
                         self._bytes_read = bytes_before + file.tell()
                     yield block
         except READ_ERRORS as error:
             if not isinstance(error, FileNotFoundError):
-                self._watch.check(place)  # A file that is cut off cannot be read to its end.
-            raise unreadable(place.name, error) from error
+                self._watch.check(location)  # A file that is cut off cannot be read to its end.
+            raise unreadable(location.name, error) from error
 
     def _rows(self, export: ExportFile, file: OpenFile) -> Iterator[RawRows]:
         reading = export.read(file)
-        is_ended = yield from self._checked(export.place, reading)
-        self._watch.check_end(export.place, is_ended=is_ended)
+        is_ended = yield from self._checked(export.location, reading)
+        self._watch.check_end(export.location, is_ended=is_ended)
 
     def _checked(
-        self, place: Location, reading: Generator[RawRows, None, bool]
+        self, location: Location, reading: Generator[RawRows, None, bool]
     ) -> Generator[RawRows, None, bool]:
         """Check the file as it is read, where that takes no time."""
         while True:
@@ -154,8 +161,8 @@ class ExportSource:
                 rows = next(reading)
             except StopIteration as end:
                 return bool(end.value)
-            if place.is_quick_to_check:
-                self._watch.check(place)
+            if location.is_quick_to_check:
+                self._watch.check(location)
             yield rows
 
 

@@ -59,7 +59,7 @@ class FileState:
             return f"{self.size:,} bytes at first, {later.size:,} now"
         if self.tag and later.tag and self.tag != later.tag:
             return "another file has taken its place"
-        if self._is_told_by_time and not self._is_as_old_as(later):
+        if self._depends_on_time and not self._is_as_old_as(later):
             return "it was written meanwhile"
         return None
 
@@ -75,7 +75,7 @@ class FileState:
         return times[0] == times[1]
 
     @property
-    def _is_told_by_time(self) -> bool:
+    def _depends_on_time(self) -> bool:
         """Whether the tag stays the same when the file is written."""
         return self.tag is None or self.tag.startswith(_INODE)
 

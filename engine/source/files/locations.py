@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.errors import SourceError, UsageError
-from engine.source.files.file_kinds import belongings
+from engine.source.files.file_kinds import sidecars
 from engine.source.files.file_state import FileState
 from engine.source.files.local import LocalTree, nothing_found, unreadable
 from engine.source.files.patterns import expand
 from engine.source.files.remote import RemoteFile, find_remote
-from engine.source.files.replay_buffer import Tape
+from engine.source.files.replay_buffer import ReplayBuffer
 from engine.source.formats.lines import OpenFile
 from engine.source.urls import file_path, is_url, shown
 
@@ -50,9 +50,9 @@ class Location(Protocol):
 
     @property
     def is_seekable(self) -> bool:
-        """Whether it can be read from any place in it."""
+        """Whether it can be read from any location in it."""
 
-    def look(self) -> FileState | None:
+    def current_state(self) -> FileState | None:
         """Return what it is now. Raises `SourceError`, or what the file system raises."""
 
     def open(self) -> OpenFile:
@@ -79,9 +79,9 @@ class LocalFile:
         """When it was last written, in ns since 1970."""
         return self.state.written_utc_ns
 
-    def look(self) -> FileState:
+    def current_state(self) -> FileState:
         """Return what the path names now."""
-        return FileState.of_status(os.stat(self.address))  # noqa: PTH116 - as `find_places`
+        return FileState.of_status(os.stat(self.address))  # noqa: PTH116 - as `find_locations`
 
     def open(self) -> OpenFile:
         """Open the file."""
@@ -107,10 +107,10 @@ class Pipe:
         self.state = _state_of_redirected() if address == "-" else None
         self.is_quick_to_check = self.state is not None
         self.is_kept = False
-        self._tape: Tape | None = None
+        self._tape: ReplayBuffer | None = None
         self._opened = 0
 
-    def look(self) -> FileState | None:
+    def current_state(self) -> FileState | None:
         """Return what a redirected file is now; None for a pipe, as what has passed is past."""
         return None if self.state is None else _state_of_redirected()
 
@@ -119,7 +119,7 @@ class Pipe:
         self._opened += 1
         if self._tape is None:
             is_stdin = self.address == "-"
-            self._tape = Tape(_standard_input() if is_stdin else _unbuffered(self.address))
+            self._tape = ReplayBuffer(_standard_input() if is_stdin else _unbuffered(self.address))
         if self.is_kept or self._opened == 1:
             return self._tape.played(is_taping=True)
         if self._opened == 2:  # noqa: PLR2004 - the look was the first
@@ -151,7 +151,7 @@ def _standard_input() -> OpenFile:
         raise SourceError("standard input is closed") from None
 
 
-def find_places(
+def find_locations(
     exports: Iterable[str], sleep: Callable[[float], None] = time.sleep
 ) -> tuple[list[Location], tuple[str, ...], list[list[Location]]]:
     """Expand what the command line names into files, in that order.
@@ -168,7 +168,7 @@ def find_places(
 
     Raises `SourceError` where something is not there, `UsageError` for a file named twice.
     """
-    places: list[Location] = []
+    locations: list[Location] = []
     notes: list[str] = []
     plain: list[Location] = []
     groups: list[list[Location]] = []
@@ -177,21 +177,21 @@ def find_places(
         if _is_named(export, found):
             plain += found
         else:
-            found = _without_belongings(found, notes)
+            found = _without_sidecars(found, notes)
             groups.append(found)
-        places += found
-    kept = _without_belongings(plain, notes)
-    passed_over = {place.address for place in plain} - {place.address for place in kept}
-    places = [place for place in places if place.address not in passed_over]
+        locations += found
+    kept = _without_sidecars(plain, notes)
+    passed_over = {location.address for location in plain} - {location.address for location in kept}
+    locations = [location for location in locations if location.address not in passed_over]
     named: set[str] = set()
-    for place in places:
-        utf8 = place.name.encode(errors="backslashreplace").decode()
-        if utf8 != place.name:
+    for location in locations:
+        utf8 = location.name.encode(errors="backslashreplace").decode()
+        if utf8 != location.name:
             raise SourceError(f"{utf8}: the name is not UTF-8", hint="rename it")
-        if place.address in named:
-            raise UsageError(f"{place.name}: named twice", hint="name each file once")
-        named.add(place.address)
-    return places, tuple(notes), [kept, *groups]
+        if location.address in named:
+            raise UsageError(f"{location.name}: named twice", hint="name each file once")
+        named.add(location.address)
+    return locations, tuple(notes), [kept, *groups]
 
 
 def _is_named(export: str, found: Sequence[Location]) -> bool:
@@ -204,15 +204,15 @@ def _is_named(export: str, found: Sequence[Location]) -> bool:
     return found[0].name == path
 
 
-def _without_belongings(found: Sequence[Location], notes: list[str]) -> list[Location]:
-    belonging = belongings([place.name for place in found])
+def _without_sidecars(found: Sequence[Location], notes: list[str]) -> list[Location]:
+    belonging = sidecars([location.name for location in found])
     if belonging:
         more = f" and {len(belonging) - 1} more" if len(belonging) > 1 else ""
         notes.append(
             f"passed over {min(belonging)}{more}: checksums, signatures or backups of files beside "
             "them"
         )
-    return [place for place in found if place.name not in belonging]
+    return [location for location in found if location.name not in belonging]
 
 
 def _find(export: str, notes: list[str], sleep: Callable[[float], None]) -> Sequence[Location]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from engine.errors import ChangedWhileReadError, SourceError, SourceUnavailableError
 from engine.source import urls
 from engine.source.files.backend import Backend
-from engine.source.files.backend_errors import EndOfFileEarly, source_error
+from engine.source.files.backend_errors import PrematureEndError, source_error
 from engine.source.files.change_detector import WRITTEN_HINT
 from engine.source.files.file_state import FileState
 from engine.source.files.patterns import expand, has_magic, split_at_magic
@@ -67,15 +67,15 @@ class RemoteFile:
                     raise self.fault(error) from None
         return not self.is_streamed
 
-    def look(self) -> FileState:
+    def current_state(self) -> FileState:
         """Ask for its state anew. Raises `SourceError`."""
         with self._backend.translated(self.name):
             self._backend.forget()
             return self._state(self._backend.info(self._path))
 
-    def open(self) -> "RemoteReading":
+    def open(self) -> "RemoteStream":
         """Open the file."""
-        return RemoteReading(self)
+        return RemoteStream(self)
 
     def opened(self, offset: int) -> Any:  # noqa: ANN401 - fsspec has no types
         """Open the backend's own file at an offset. Raises what the backend raises."""
@@ -110,13 +110,13 @@ class RemoteFile:
         return state if archive is None else state.within(archive.state_of_file())
 
 
-class RemoteReading(io.RawIOBase):
+class RemoteStream(io.RawIOBase):
     """A remote file while it is read; a read that breaks off goes on at its offset."""
 
-    def __init__(self, place: RemoteFile) -> None:
+    def __init__(self, location: RemoteFile) -> None:
         """Open the file. Raises `SourceError`."""
         super().__init__()
-        self._place = place
+        self._location = location
         self._position = 0
         self._file: Any = None
         self._was_open = False
@@ -128,7 +128,7 @@ class RemoteReading(io.RawIOBase):
 
     def seekable(self) -> bool:
         """Tell whether the server sends parts of it."""
-        return not self._place.is_streamed
+        return not self._location.is_streamed
 
     def read(self, size: int = -1, /) -> bytes:
         """Read from where the last read or seek ended."""
@@ -137,12 +137,12 @@ class RemoteReading(io.RawIOBase):
         return chunk
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Go to a place in the file."""
+        """Go to a location in the file."""
         self._position = self._persistently(lambda file: int(file.seek(offset, whence)))
         return self._position
 
     def tell(self) -> int:
-        """Return the place in the file."""
+        """Return the location in the file."""
         return self._position
 
     def close(self) -> None:
@@ -153,8 +153,8 @@ class RemoteReading(io.RawIOBase):
 
     def _chunk(self, file: Any, size: int) -> bytes:  # noqa: ANN401 - fsspec has no types
         chunk: bytes = file.read(size)
-        if not chunk and size and self._position < (self._place.size or 0):
-            raise EndOfFileEarly
+        if not chunk and size and self._position < (self._location.size or 0):
+            raise PrematureEndError
         return chunk
 
     def _persistently(self, work: Callable[[Any], T]) -> T:
@@ -163,32 +163,32 @@ class RemoteReading(io.RawIOBase):
         while True:
             try:
                 if self._file is None:
-                    self._file = self._place.opened(self._position)
+                    self._file = self._location.opened(self._position)
                     self._was_open = True
                 return work(self._file)
             except Exception as error:  # noqa: BLE001 - each backend raises its own
                 self._drop()
-                if self._place.refuses_ranges(error):
+                if self._location.refuses_ranges(error):
                     continue
-                fault = self._place.fault(error)
+                fault = self._location.fault(error)
             may_pass = isinstance(fault, SourceUnavailableError) and self._was_open
             wait = next(waits, None) if may_pass else None
             if wait is None:
                 raise fault from None
-            self._place.sleep(wait)
+            self._location.sleep(wait)
             self._refuse_changed(fault)
 
     def _refuse_changed(self, fault: SourceError) -> None:
         """Raise `ChangedWhileReadError` if the file is another one by now."""
         try:
-            change = self._place.state.change(self._place.look())
+            change = self._location.state.change(self._location.current_state())
         except SourceUnavailableError:
             return  # The next try tells.
         except SourceError:
             raise fault from None
         if change:
             raise ChangedWhileReadError(
-                f"{self._place.name}: changed while it was read ({change})",
+                f"{self._location.name}: changed while it was read ({change})",
                 hint=WRITTEN_HINT,
             )
 
@@ -226,7 +226,7 @@ def find_remote(url: str) -> tuple[list[RemoteFile], int]:
 
 
 class _Names:
-    """Names what is found as the URL would: its path in the place of the URL's own."""
+    """Names what is found as the URL would: its path in the location of the URL's own."""
 
     def __init__(self, shown: str, path: str) -> None:
         chain = urls.links(shown)

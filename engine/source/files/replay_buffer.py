@@ -5,13 +5,13 @@ import os
 import weakref
 
 from engine.source.formats.lines import OpenFile
-from engine.source.temporary import close_quietly, spooled_file, told_of_tmpdir
+from engine.source.temporary import close_quietly, spooled_file, translated_copy_errors
 
 _IN_MEMORY = 8 << 20
 """Bytes that are kept in memory; beyond it a temporary file (0600, without a name) takes them."""
 
 
-class Tape:
+class ReplayBuffer:
     """A stream that passes once, and what of it has been kept."""
 
     def __init__(self, file: OpenFile) -> None:
@@ -28,7 +28,7 @@ class Tape:
 class _Playing(io.RawIOBase):
     """One reading of a tape, which outlives it."""
 
-    def __init__(self, tape: Tape, *, is_taping: bool) -> None:
+    def __init__(self, tape: ReplayBuffer, *, is_taping: bool) -> None:
         super().__init__()
         self._tape = tape
         self._is_taping = is_taping
@@ -56,7 +56,7 @@ class _Playing(io.RawIOBase):
         if not chunk:
             chunk = self._tape.file.read(size)
             if self._is_taping:
-                with told_of_tmpdir():
+                with translated_copy_errors():
                     kept.seek(0, os.SEEK_END)
                     kept.write(chunk)
                     kept.flush()

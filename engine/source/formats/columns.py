@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from engine.errors import SourceError, UsageError
 from engine.source.formats.csv_dialect import Dialect, Record
 from engine.source.formats.delimited import SEP_LINE, Columns
-from engine.source.formats.file_start import Head
+from engine.source.formats.file_start import FileStart
 from engine.source.formats.rows import RECORD_LIMIT
 from engine.source.options import ReadingOptions
 
@@ -14,7 +14,7 @@ _SHOWN = 20
 
 
 def columns_of(
-    name: str, head: Head, delimiter: bytes, options: ReadingOptions
+    name: str, head: FileStart, delimiter: bytes, options: ReadingOptions
 ) -> tuple[Columns, str]:
     """Read the first record of a file that has one: its columns, and the name of the uids'.
 
@@ -41,14 +41,14 @@ def columns_of(
     return columns, names[chosen]
 
 
-def has_column(head: Head, delimiter: bytes, wanted: str) -> bool:
+def has_column(head: FileStart, delimiter: bytes, wanted: str) -> bool:
     """Say whether the first record of a file names a column so."""
     record = _first_record(head, delimiter)
     names = [field.decode(errors="replace") for field in record.fields] if record else []
     return wanted in names or wanted in map(str.strip, names)
 
 
-def is_header_only(head: Head, delimiter: bytes, options: ReadingOptions) -> bool:
+def is_header_only(head: FileStart, delimiter: bytes, options: ReadingOptions) -> bool:
     """Say whether nothing follows the header."""
     record = _first_record(head, delimiter) if options.header else None
     if record is None:
@@ -58,7 +58,7 @@ def is_header_only(head: Head, delimiter: bytes, options: ReadingOptions) -> boo
     return record.end == len(head.text)
 
 
-def _first_record(head: Head, delimiter: bytes) -> Record | None:
+def _first_record(head: FileStart, delimiter: bytes) -> Record | None:
     dialect = Dialect(delimiter, RECORD_LIMIT)
     sep = SEP_LINE.match(head.text)
     start = sep.end() if sep else 0

@@ -19,13 +19,13 @@ from pyarrow import csv
 from engine.source.arrow import buffers
 from engine.source.block import BLANK, HEADER_AGAIN
 from engine.source.formats.csv_dialect import Dialect
-from engine.source.formats.lines import BOM, Stream, holds_bom, past_boms, past_line
+from engine.source.formats.lines import BOM, Stream, holds_bom, skip_line, without_leading_boms
 from engine.source.formats.rows import READ_SIZE, RECORD_LIMIT, RawRows, is_blank, no_values
 
 SEP_LINE = re.compile(rb'"?(?i:sep=)([^\r\n])"?\r?\n')
 """The line by which Excel tells the delimiter."""
 _Bytes = npt.NDArray[np.uint8]
-_Places = npt.NDArray[np.intp]
+_Positions = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +58,25 @@ def delimited_rows(
     while not final:
         chunk = next(chunks, b"")
         final = not chunk
-        buffer = past_boms(buffer + chunk)
+        buffer = without_leading_boms(buffer + chunk)
         rows, end = _fast(buffer, columns, header, limit, final=final) or (None, 0)
         unfinished = False
         if rows is None:
             rows, end, unfinished = _careful(buffer, columns, header, dialect, final=final)
         if rows.records:
             yield rows
-        buffer = past_line(chunks) if unfinished else buffer[end:]
+        buffer = skip_line(chunks) if unfinished else buffer[end:]
 
 
 def _first_record(
     chunks: Iterator[bytes], buffer: bytes, dialect: Dialect
 ) -> tuple[Sequence[bytes], bytes]:
     """Return the fields of the first record, and what was read after it."""
-    while (record := dialect.record(past_boms(buffer), 0, final=False)) is None:
+    while (record := dialect.record(without_leading_boms(buffer), 0, final=False)) is None:
         if not (chunk := next(chunks, b"")):
             return (), b""
         buffer += chunk
-    return record.fields, past_boms(buffer)[record.end :]
+    return record.fields, without_leading_boms(buffer)[record.end :]
 
 
 def _careful(
@@ -173,7 +173,7 @@ _MISREAD = (-1, 0)
 
 
 def _clean_records(buffer: bytes, delimiter: bytes, *, final: bool) -> tuple[int, int]:
-    """Return where the buffer's last whole record ends, and how many there are up to that place.
+    """Return where the buffer's last whole record ends, and how many there are up to that position.
 
     `_MISREAD` is for what PyArrow reads differently: a quote that stands elsewhere than around a
     field, a bare carriage return outside quotes (it ends a record there), or a BOM at the start of
@@ -200,23 +200,23 @@ def _clean_records(buffer: bytes, delimiter: bytes, *, final: bool) -> tuple[int
     return cut, records + (cut > 0 and buffer[cut - 1] != ord("\n"))
 
 
-def _outside(places: _Places, quotes: _Places) -> int:
-    """Count the places with an even number of quotes before them."""
-    return len(places) - int(np.count_nonzero(np.searchsorted(quotes, places) % 2))
+def _outside(positions: _Positions, quotes: _Positions) -> int:
+    """Count the positions with an even number of quotes before them."""
+    return len(positions) - int(np.count_nonzero(np.searchsorted(quotes, positions) % 2))
 
 
-def _last_line_feed_outside(buffer: bytes, quotes: _Places) -> int:
-    """Return the place of the last line feed with an even number of quotes before it, or -1."""
+def _last_line_feed_outside(buffer: bytes, quotes: _Positions) -> int:
+    """Return the position of the last line feed with an even number of quotes before it, or -1."""
     end = len(buffer)
     for before in range(len(quotes), -1, -1):
         start = int(quotes[before - 1]) + 1 if before else 0
-        if before % 2 == 0 and (place := buffer.rfind(b"\n", start, end)) >= 0:
-            return place
+        if before % 2 == 0 and (position := buffer.rfind(b"\n", start, end)) >= 0:
+            return position
         end = start
     return -1
 
 
-def _stand_around_fields(data: _Bytes, quotes: _Places, delimiter: bytes) -> bool:
+def _stand_around_fields(data: _Bytes, quotes: _Positions, delimiter: bytes) -> bool:
     """Tell whether each quote begins or ends a field, or is one of two inside a quoted one."""
     if not len(quotes):
         return True

@@ -8,14 +8,14 @@ from typing import Any
 from engine.errors import SourceError, UsageError
 from engine.source.formats.columns import has_column
 from engine.source.formats.compression import SUFFIXES as COMPRESSED
-from engine.source.formats.file_start import Head
+from engine.source.formats.file_start import FileStart
 from engine.source.formats.ndjson_field import first_object, has_field, object_in
 from engine.source.formats.recognition import (
-    LOOK_BYTES,
+    SAMPLE_BYTES,
     SAVED_PAGE,
-    certainly_foreign,
     is_binary,
-    likely_foreign,
+    recognize_content,
+    recognize_likely_content,
 )
 from engine.source.options import Format, ReadingOptions
 from engine.source.urls import path_of
@@ -37,7 +37,7 @@ _REASON_FIELDS = {"reason", "msg"}
 """Fields that tell of an error where nothing says that the file is ndjson."""
 
 
-def format_of(name: str, head: Head, options: ReadingOptions) -> Format:
+def format_of(name: str, head: FileStart, options: ReadingOptions) -> Format:
     """Return the format of the file whose start is in `head`.
 
     Content decides for a suffix that tells nothing: Parquet by its magic, ndjson by a first `{`,
@@ -48,13 +48,13 @@ def format_of(name: str, head: Head, options: ReadingOptions) -> Format:
     """
     wanted = options.format
     format_: Format | None
-    chosen = told_format(name, options)
+    chosen = declared_format(name, options)
     if head.data.startswith(_PARQUET) and is_binary(head.data):
         if chosen in {"parquet", None}:
             return "parquet"
         hint = "--format parquet" if wanted == "auto" else "leave --format out"
         raise SourceError(f"{name}: holds Parquet, not {chosen}", hint=hint)
-    if foreign := certainly_foreign(head.data):
+    if foreign := recognize_content(head.data):
         raise SourceError(f"{name}: {foreign.fault}", hint=foreign.hint)
     if chosen == "parquet":
         return chosen
@@ -75,7 +75,7 @@ def format_of(name: str, head: Head, options: ReadingOptions) -> Format:
     return format_
 
 
-def told_format(name: str, options: ReadingOptions) -> Format | None:
+def declared_format(name: str, options: ReadingOptions) -> Format | None:
     """Return the format that `--format` or a file's suffix tells; None leaves it to content."""
     return suffix_format(name) if options.format == "auto" else options.format
 
@@ -91,7 +91,7 @@ def suffix(name: str) -> str:
     return path.with_suffix("").suffix if path.suffix in COMPRESSED else path.suffix
 
 
-def _by_column(head: Head, options: ReadingOptions) -> Format | None:
+def _by_column(head: FileStart, options: ReadingOptions) -> Format | None:
     """Return the format in which the first line names the column asked for."""
     if options.column is None:
         return None
@@ -102,22 +102,22 @@ def _by_column(head: Head, options: ReadingOptions) -> Format | None:
     return "ndjson" if found is not None and has_field(found, options.column) else None
 
 
-def _by_start(head: Head) -> Format | None:
+def _by_start(head: FileStart) -> Format | None:
     return "ndjson" if head.text.lstrip().startswith((b"{", b"[")) else None
 
 
-def _text_by_content(name: str, head: Head) -> Format:
+def _text_by_content(name: str, head: FileStart) -> Format:
     if any(mark in _first_line(head) for mark in b',;\t|"'):
         hint = "--format text|csv|tsv|ndjson|parquet"
         raise UsageError(f"{name}: neither name nor content tells the format", hint=hint)
     return "text"
 
 
-def _first_line(head: Head) -> bytes:
+def _first_line(head: FileStart) -> bytes:
     return head.text.lstrip().partition(b"\n")[0]
 
 
-def _other_format(head: Head, options: ReadingOptions) -> str:
+def _other_format(head: FileStart, options: ReadingOptions) -> str:
     """Return what to do where text is asked for a column, by its first line."""
     line = _first_line(head)
     found = next((other for mark, other in _TELLING.items() if mark in line), "csv|tsv|ndjson")
@@ -129,8 +129,8 @@ def _other_format(head: Head, options: ReadingOptions) -> str:
     return f"--format {found} {instead}; without --column each line is a uid"
 
 
-def _refuse_likely(name: str, head: Head, format_: Format | None, *, anywhere: bool) -> None:
-    foreign = likely_foreign(head.data, anywhere=anywhere)
+def _refuse_likely(name: str, head: FileStart, format_: Format | None, *, anywhere: bool) -> None:
+    foreign = recognize_likely_content(head.data, anywhere=anywhere)
     if foreign is None:
         return
     hint = f"--format {format_ or 'text'} reads it all the same"
@@ -138,13 +138,13 @@ def _refuse_likely(name: str, head: Head, format_: Format | None, *, anywhere: b
     raise SourceError(f"{name}: {foreign.fault}", hint=hint)
 
 
-def _refuse_error_message(name: str, head: Head, options: ReadingOptions) -> None:
+def _refuse_error_message(name: str, head: FileStart, options: ReadingOptions) -> None:
     """Refuse a file that is nothing but an error that some service answered in JSON."""
-    undeclared = told_format(name, options) is None
+    undeclared = declared_format(name, options) is None
     start = head.text.lstrip()
     if not start.startswith(b"{") or _is_record(first_object(head), options, undeclared=undeclared):
         return
-    while len(head.data) < LOOK_BYTES and head.extend():
+    while len(head.data) < SAMPLE_BYTES and head.extend():
         pass
     found = object_in(head.text) if head.complete else None
     if found is not None and not _is_record(found, options, undeclared=undeclared):

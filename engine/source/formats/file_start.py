@@ -1,13 +1,13 @@
 """The start of a file, decompressed: as much as it takes to know what the file is."""
 
-from engine.source.formats.lines import Stream, past_boms
+from engine.source.formats.lines import Stream, without_leading_boms
 from engine.source.formats.rows import RECORD_LIMIT
 
 _STEP = 1 << 16
 _TELLING_BYTES = 512
 
 
-class Head:
+class FileStart:
     """The first bytes of a stream, read on demand up to the record limit."""
 
     def __init__(self, stream: Stream) -> None:
@@ -20,7 +20,7 @@ class Head:
     @property
     def text(self) -> bytes:
         """What was read so far without a BOM."""
-        return past_boms(self.data)
+        return without_leading_boms(self.data)
 
     def extend(self) -> bool:
         """Read on; False where the file or the record limit has been reached."""

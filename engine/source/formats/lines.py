@@ -26,7 +26,7 @@ class OpenFile(Stream, Protocol):
         """Free what it holds."""
 
 
-class Replay(io.RawIOBase):
+class PrefixedFile(io.RawIOBase):
     """Bytes that were read before, then the rest of their file."""
 
     def __init__(self, start: bytes, file: OpenFile) -> None:
@@ -56,7 +56,7 @@ def holds_bom(data: bytes) -> bool:
     return b"\xef" in data and BOM in data  # One byte is found far sooner than three.
 
 
-def past_boms(data: bytes) -> bytes:
+def without_leading_boms(data: bytes) -> bytes:
     """Return the bytes without the byte order marks at their start."""
     while data.startswith(BOM):
         data = data.removeprefix(BOM)
@@ -85,20 +85,20 @@ def whole_lines(
             yield lines
         if len(rest) > limit:
             yield None
-            rest = past_line(chunks)
-    if rest := past_boms(rest):
+            rest = skip_line(chunks)
+    if rest := without_leading_boms(rest):
         yield rest
 
 
 def _without_boms(lines: bytes) -> bytes:
     if not holds_bom(lines):
         return lines
-    while (cleaned := past_boms(lines).replace(b"\n" + BOM, b"\n")) != lines:
+    while (cleaned := without_leading_boms(lines).replace(b"\n" + BOM, b"\n")) != lines:
         lines = cleaned
     return lines
 
 
-def past_line(chunks: Iterator[bytes]) -> bytes:
+def skip_line(chunks: Iterator[bytes]) -> bytes:
     """Pass over chunks up to the next line feed; return what was read after it."""
     for chunk in chunks:
         if end := chunk.find(b"\n") + 1:

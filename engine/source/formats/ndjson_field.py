@@ -8,14 +8,14 @@ import orjson
 
 from engine.errors import SourceError, UsageError
 from engine.source.formats.columns import listed, missing
-from engine.source.formats.file_start import Head
-from engine.source.formats.recognition import LOOK_BYTES
+from engine.source.formats.file_start import FileStart
+from engine.source.formats.recognition import SAMPLE_BYTES
 
 _LOOK_BYTES = 1 << 20
 """How much of a file is searched for a field before it is called missing."""
 
 
-def field_of(name: str, head: Head, wanted: str | None) -> str:
+def field_of(name: str, head: FileStart, wanted: str | None) -> str:
     """Return the wanted field, or the only one there is.
 
     Fields may be absent from a record, so one is missing only where none of the first megabyte's
@@ -47,19 +47,19 @@ def field_of(name: str, head: Head, wanted: str | None) -> str:
     )
 
 
-def first_object(head: Head) -> dict[str, Any] | None:
+def first_object(head: FileStart) -> dict[str, Any] | None:
     """Return the object on the first line that holds something, None where that is no object."""
     return object_in(head.text.lstrip().partition(b"\n")[0])
 
 
-def _refuse_document(name: str, head: Head) -> None:
+def _refuse_document(name: str, head: FileStart) -> None:
     """Refuse an array, or objects that span lines: of those only what stands alone would count."""
     start = head.text.lstrip()
     first_line, _, rest = start.partition(b"\n")
     hint = "one object a line is: jq -c '.[]'"
     if first_line.startswith(b"[") and first_line.strip() != b"[]":
         raise SourceError(f"{name}: a JSON array cannot be read", hint=hint)
-    for line in start[:LOOK_BYTES].split(b"\n"):
+    for line in start[:SAMPLE_BYTES].split(b"\n"):
         if line.rstrip().endswith(b",") and object_in(line.rstrip()[:-1]) is not None:
             raise SourceError(f"{name}: a JSON array cannot be read", hint=hint)
     if first_line.strip() == b"{" and re.match(rb'\s*["}]', rest):
@@ -67,7 +67,7 @@ def _refuse_document(name: str, head: Head) -> None:
         raise SourceError(f"{name}: holds JSON objects that span lines", hint=hint)
 
 
-def _objects(head: Head) -> Iterator[dict[str, Any]]:
+def _objects(head: FileStart) -> Iterator[dict[str, Any]]:
     """Yield the objects among the lines that were read whole."""
     lines = head.text.split(b"\n")
     if not head.complete:

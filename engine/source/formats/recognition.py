@@ -1,7 +1,7 @@
 """What a file holds that is no list of uids, known by its first bytes.
 
 Two kinds of signs. Some no list can have: binary content, an archive's or a document's own first
-bytes, another encoding. Others a list could have, though it is unlikely (`likely_foreign`): they
+bytes, another encoding. Others a list could have, though it is unlikely (`recognize_likely_content`): they
 count unless `--format` says how the file is to be read.
 """
 
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 from engine.source.formats.compression import compression_of
 
-LOOK_BYTES = 8000
+SAMPLE_BYTES = 8000
 """How much of a file is searched for binary content; Git looks at as much."""
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
+class RecognizedContent:
     """What a file is, and what to do about it."""
 
     fault: str
@@ -251,7 +251,7 @@ def is_binary(data: bytes) -> bool:
     That is a NUL, or more than a few control characters: 5 % of its bytes, 1 % where it is not
     UTF-8 either. Rows in Latin-1 have none.
     """
-    data = data[:LOOK_BYTES]
+    data = data[:SAMPLE_BYTES]
     controls = len(data) - len(data.translate(None, _CONTROLS))
     if not controls:
         return False
@@ -260,48 +260,48 @@ def is_binary(data: bytes) -> bool:
     return controls > len(data) * _SOME_CONTROLS and _decoded(data, "utf-8") is None
 
 
-def certainly_foreign(data: bytes) -> Foreign | None:
+def recognize_content(data: bytes) -> RecognizedContent | None:
     """Return what the start of a decompressed file is, if no list of uids begins so."""
-    data = data[:LOOK_BYTES]
+    data = data[:SAMPLE_BYTES]
     if compression_of(data):
-        return Foreign("is compressed twice", "decompress it once")
+        return RecognizedContent("is compressed twice", "decompress it once")
     if bom := next((bom for bom in _BOMS if data.startswith(bom)), None):
         return _encoded(_BOMS[bom])
     binary = is_binary(data)
     for (offset, magic), found in _MAGIC.items():
         if data.startswith(magic, offset) and (binary or _has_controls(magic)):
             what, hint = found
-            return Foreign(f"is {what}, which cannot be read", hint)
+            return RecognizedContent(f"is {what}, which cannot be read", hint)
     return _first(_CERTAIN, data) or (_binary(data) if binary else None)
 
 
-def _binary(data: bytes) -> Foreign:
+def _binary(data: bytes) -> RecognizedContent:
     """Say what kind of binary content it is that no first bytes name."""
     if _is_tar(data):
-        return Foreign("is a tar archive, which cannot be read", _ARCHIVE)
+        return RecognizedContent("is a tar archive, which cannot be read", _ARCHIVE)
     if b"\n" not in data and _NUL_SEPARATED.fullmatch(data):
-        return Foreign("has NUL between its lines", "convert it: tr '\\0' '\\n' < FILE")
+        return RecognizedContent("has NUL between its lines", "convert it: tr '\\0' '\\n' < FILE")
     for codec, name in _CODECS.items() if not _is_text_with_nul(data) else ():
         text = _decoded(data, codec)
         if text and _is_readable(text) and (0 in data or max(text) < _ALPHABETS_END):
             return _encoded(name)
     if not data.strip(b"\0"):
-        return Foreign("holds nothing but zero bytes", "write the export anew")
+        return RecognizedContent("holds nothing but zero bytes", "write the export anew")
     if 0 in data or _decoded(data, "utf-8") is None:
-        return Foreign(
+        return RecognizedContent(
             "is binary, not a list of uids", "a list of uids is text in UTF-8, or Parquet"
         )
-    return Foreign("is full of control characters", "export the column as csv")
+    return RecognizedContent("is full of control characters", "export the column as csv")
 
 
-def likely_foreign(data: bytes, *, anywhere: bool = True) -> Foreign | None:
+def recognize_likely_content(data: bytes, *, anywhere: bool = True) -> RecognizedContent | None:
     """Return what the start of a file is, if a list of uids hardly begins so.
 
     `anywhere` says whether signs behind the first line count too.
     """
-    data = data[:LOOK_BYTES]
+    data = data[:SAMPLE_BYTES]
     if _is_base64(data):
-        return Foreign("is base64, not a list of uids", "decode it: base64 -d FILE")
+        return RecognizedContent("is base64, not a list of uids", "decode it: base64 -d FILE")
     return _first(_LIKELY, data) or (_first(_ANYWHERE, data) if anywhere else None)
 
 
@@ -320,12 +320,12 @@ def _is_base64(data: bytes) -> bool:
     return len(content) >= _SMALLEST and (content.startswith(_ENCODED) or _is_tar(content))
 
 
-def _first(signs: Mapping[bytes, tuple[str, str | None]], data: bytes) -> Foreign | None:
+def _first(signs: Mapping[bytes, tuple[str, str | None]], data: bytes) -> RecognizedContent | None:
     before = _BEFORE.match(data)
     start = data[before.end() :] if before else data
     for sign, (what, hint) in signs.items():
         if re.match(sign, start):
-            return Foreign(f"is {what}, not a list of uids", hint)
+            return RecognizedContent(f"is {what}, not a list of uids", hint)
     return None
 
 
@@ -354,8 +354,10 @@ def _is_tar(data: bytes) -> bool:
     return sum(header) - sum(header[148:156]) + 8 * ord(" ") == said
 
 
-def _encoded(encoding: str) -> Foreign:
-    return Foreign(f"is {encoding}, not UTF-8", f"convert it: iconv -f {encoding} -t UTF-8")
+def _encoded(encoding: str) -> RecognizedContent:
+    return RecognizedContent(
+        f"is {encoding}, not UTF-8", f"convert it: iconv -f {encoding} -t UTF-8"
+    )
 
 
 def _decoded(data: bytes, codec: str) -> str | None:

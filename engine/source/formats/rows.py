@@ -50,7 +50,7 @@ def no_values() -> pa.Array:
     return pa.array([], pa.binary())
 
 
-def settle(rows: RawRows, *, file: str, first_record: int, strip: bool) -> Block:
+def to_block(rows: RawRows, *, file: str, first_record: int, strip: bool) -> Block:
     """Check UTF-8, drop blank rows, and say of each record what became of it.
 
     White space, for `strip` and for what is blank, is what `str.isspace` says: no-break spaces and

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from source_outcomes import Outcome, outcomes
 
 from engine.source.block import BLANK
-from engine.source.formats.rows import INNER_BOM, INNER_RETURN, NOT_UTF8, OVER_LONG, settle
+from engine.source.formats.rows import INNER_BOM, INNER_RETURN, NOT_UTF8, OVER_LONG, to_block
 from engine.source.formats.text import text_rows
 
 PIECES = [b"a", b"bc", b" ", b"\t", b"\n", b"\r", b"\r\n", b"\x00", b"\xff", b"\xc3\xa9", b'"']
@@ -112,7 +112,7 @@ def test_an_over_long_line_is_passed_over_without_being_held() -> None:
 
 def test_neighbours_skipped_for_one_reason_are_one_run() -> None:
     (rows,) = text_rows(io.BytesIO(b"a\n\n \n\xff\nb\n\n"))
-    block = settle(rows, file="f", first_record=11, strip=False)
+    block = to_block(rows, file="f", first_record=11, strip=False)
     runs = [(run.record, run.count, run.reason) for run in block.skipped]
     assert runs == [(12, 2, BLANK), (14, 1, NOT_UTF8), (16, 1, BLANK)]
     assert block.uids.to_pylist() == ["a", "b"]

@@ -8,7 +8,7 @@ import pytest
 
 from engine.errors import ExitStatus, SourceError
 from engine.source import ReadingOptions, open_source
-from engine.source.files.locations import find_places
+from engine.source.files.locations import find_locations
 
 FILES = (
     "x/2026-11.csv",
@@ -166,12 +166,12 @@ def test_what_a_pattern_stands_for(case: Case, where: str, request: pytest.Fixtu
     export = f"{root}/{case.pattern}"
     if case.files is None:
         with pytest.raises(SourceError) as caught:
-            find_places([export])
+            find_locations([export])
         assert caught.value.exit_status is ExitStatus.USAGE
         assert caught.value.hint
         return
-    places, notes, _ = find_places([export])
-    assert [place.name for place in places] == [f"{root}/{file}" for file in case.files]
+    locations, notes, _ = find_locations([export])
+    assert [location.name for location in locations] == [f"{root}/{file}" for file in case.files]
     assert [f"passed over {case.passed_over} names" in note for note in notes] == (
         [True] if case.passed_over else []
     )
@@ -194,7 +194,7 @@ def test_patterns_of_this_machine_follow_links_that_they_match(tmp_path: Path) -
     (tmp_path / "by" / "loop").symlink_to(".")
 
     def found(pattern: str) -> list[str]:
-        return [place.name for place in find_places([f"{tmp_path}/{pattern}"])[0]]
+        return [location.name for location in find_locations([f"{tmp_path}/{pattern}"])[0]]
 
     assert found("by/link") == found("by/l*k") == [f"{tmp_path}/by/link/a.csv"]
     assert found("by/*/a.csv") == [f"{tmp_path}/by/link/a.csv"]
@@ -211,4 +211,4 @@ def test_two_slashes_in_a_key_are_a_folder_without_a_name(s3: str) -> None:
     root = s3.replace("patterns", "slashes")
     names = [f"{root}/{name}" for name in ("a.csv", "d//e.csv", "d/f.csv")]
     for pattern in (root, f"{root}/", f"{root}/**", f"{root}/**/*.csv"):
-        assert sorted(place.name for place in find_places([pattern])[0]) == names
+        assert sorted(location.name for location in find_locations([pattern])[0]) == names
