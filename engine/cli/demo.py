@@ -114,10 +114,11 @@ def _push(export: Path, config: Path) -> ExitStatus:
     from engine.cli.running import StopSignals
     from engine.config.loading import KEY_VARIABLE, load
     from engine.model.cohort import Action, Cohort
-    from engine.source import ReadingOptions
+    from engine.source import ReadingOptions, SourceSpec
 
     cohort = Cohort(_COHORT, "Demo cohort")
-    request = make_request([str(export)], ReadingOptions(column="uid"), cohort, Action.ADD)
+    spec = SourceSpec((str(export),), ReadingOptions(column="uid"))
+    request = make_request(spec, cohort, Action.ADD)
     settings = load(config, environ={KEY_VARIABLE: API_KEY})
     with StopSignals() as signalled:
         return carry_out(request, settings, signalled=signalled)

@@ -1,7 +1,7 @@
 """`cohortsync mirror`, `plan`, `apply` and `rollback`."""
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from engine.config.loading import Config
     from engine.report.result import RunResult
     from engine.runs.planner import MirrorRequest
-    from engine.source.block import Source
+    from engine.source import Source, Spec
 
 FirstOption = Annotated[
     Action, typer.Option("--first-action", help="What is sent first: removes, or adds.")
@@ -169,8 +169,8 @@ def rollback(
     permits.check()
     settings = _load((config, endpoint, state), sends=not dry_run)
 
-    def request(source: "Source", cohort: Cohort) -> "MirrorRequest":
-        return permits.request(source, [f"generation {to}"], {}, cohort)
+    def request(spec: "Spec", cohort: Cohort) -> "MirrorRequest":
+        return permits.request(spec.open(), spec, cohort)
 
     def start(**parts: Any) -> "Coroutine[Any, Any, RunResult]":  # noqa: ANN401 - as `Watch` has them
         asked = (request, cohort_id, to, settings)
@@ -240,21 +240,14 @@ class _Permits:
             raise UsageError("--assume-empty and --trust exclude each other")
         require_reason(self.allow, self.reason)
 
-    def request(
-        self,
-        source: "Source",
-        exports: list[str],
-        reading: dict[str, Any],
-        cohort: Cohort,
-    ) -> "MirrorRequest":
+    def request(self, source: "Source", spec: "Spec", cohort: Cohort) -> "MirrorRequest":
         """Return what is asked for."""
         from engine.planning.allowances import Allowance
         from engine.runs.planner import MirrorRequest
 
         return MirrorRequest(
             source=source,
-            exports=exports,
-            reading=reading,
+            spec=spec,
             cohort=cohort,
             first_action=self.first_action,
             allowances=Allowance.parse_all(self.allow),
@@ -294,7 +287,7 @@ def _mirror(
     as_json: bool,
 ) -> ExitStatus:
     from engine.runs.mirror import mirror as mirror_export
-    from engine.source import ReadingOptions, open_source
+    from engine.source import ReadingOptions, SourceSpec
 
     permits.check()
     settings = _load(place, sends=sends)
@@ -304,13 +297,14 @@ def _mirror(
         header=reading.header,
         strip=reading.strip,
     )
+    spec = SourceSpec(tuple(reading.exports), options)
     try:
-        source = open_source(reading.exports, options)
+        source = spec.open()
     except EmptyExportError as error:
         raise GuardError(
             f"empty: {error.message}", hint="an empty export would empty the cohort"
         ) from error
-    request = permits.request(source, reading.exports, asdict(options), cohort)
+    request = permits.request(source, spec, cohort)
     return _carry_out(
         lambda **parts: mirror_export(request, settings, sends=sends, **parts),
         settings,

@@ -1,7 +1,7 @@
 """`cohortsync push` and `cohortsync resume`."""
 
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from engine.report.history import UnfinishedRun
     from engine.report.result import RunResult
     from engine.runs.push import PushRequest
-    from engine.source import ReadingOptions
-    from engine.source.block import Source
+    from engine.source import Source, SourceSpec
 
 
 class OnChanged(StrEnum):
@@ -88,7 +87,7 @@ def push(
     Run the same command again after a crash, a signal or exit status 75: it goes on where it was.
     """
     from engine.config.loading import credentials_problem, load
-    from engine.source import ReadingOptions
+    from engine.source import ReadingOptions, SourceSpec
 
     cohort = Cohort(cohort_id, cohort_name, cohort_description)
     settings = load(config, endpoint=endpoint, state=state, need_credentials=not dry_run)
@@ -96,7 +95,8 @@ def push(
         column=column, format=format_name.value, header=not no_header, strip=strip
     )
     allowances = _allowances(allow, reason)
-    request = make_request(exports, options, cohort, action, on_changed=on_changed, wait=wait)
+    spec = SourceSpec(tuple(exports), options)
+    request = make_request(spec, cohort, action, on_changed=on_changed, wait=wait)
     request = replace(request, allowances=allowances, reason=reason, records=record)
     lacking = credentials_problem(config) if dry_run else None
     sys.exit(carry_out(request, settings, dry_run=dry_run, lacking=lacking, as_json=as_json))
@@ -164,18 +164,10 @@ def _request_of(
     """Return the request that goes on with a run; raises what keeps it from going on."""
     from engine.ledger.sqlite.changes import identity_of
     from engine.runs.push import key_of
-    from engine.source import ReadingOptions
-    from engine.source.urls import kept
 
     workspace = config.workspace
     here = (config.place.endpoint, workspace.id, workspace.partner)
-    if found.is_piped:
-        raise UsageError(
-            f"run {found.name} read from a pipe, which only its own command can repeat",
-            hint="pipe the same data into the same `cohortsync push` again, or other data with "
-            "--on-changed restart",
-        )
-    _refuse_redacted(found)
+    found.spec.require_resumable(found.name)
     if here != found.target:
         raise UsageError(
             f"run {found.name} belongs to {' / '.join(found.target)}, and the configuration names "
@@ -184,8 +176,7 @@ def _request_of(
         )
     try:
         request = make_request(
-            found.exports,
-            ReadingOptions(**found.reading),
+            found.spec,
             Cohort(found.cohort_id, found.cohort_name, found.cohort_description),
             Action(found.action),
             on_changed=on_changed,
@@ -198,44 +189,30 @@ def _request_of(
     if identity_of(key_of(request, config)) != found.identity:
         raise UsageError(
             f"run {found.name} began with other files than "
-            f"{', '.join(kept(export) for export in found.exports)} stands for here and now",
+            f"{', '.join(found.spec.names)} stands for here and now",
             hint=_WHERE_HINT,
         )
     return request
-
-
-def _refuse_redacted(found: "UnfinishedRun") -> None:
-    """Raise `UsageError` for a run that only its own command can go on with."""
-    from engine.source.urls import is_redacted
-
-    if any(is_redacted(export) for export in found.exports):
-        raise UsageError(
-            f"run {found.name} read from a URL whose credentials or signature are not kept",
-            hint="run the same `cohortsync push` command again: it goes on with this run",
-        )
 
 
 _WHERE_HINT = "resume it in the folder that it was begun in, with the same files in place"
 
 
 def make_request(
-    exports: list[str],
-    options: "ReadingOptions",
+    spec: "SourceSpec",
     cohort: Cohort,
     action: Action,
     *,
     on_changed: OnChanged = OnChanged.REFUSE,
     wait: float = 0.0,
 ) -> "PushRequest":
-    """Open the exports, and return what is to be pushed; raises as `open_source` does."""
+    """Open the source, and return what is to be pushed; raises as `SourceSpec.open` does."""
     from engine.runs.push import PushRequest
-    from engine.source import open_source
 
     restarts = on_changed is OnChanged.RESTART
     return PushRequest(
-        source=open_source(exports, options, keeps_pipes=restarts),
-        exports=exports,
-        reading=asdict(options),
+        source=spec.open(rereadable=restarts),
+        spec=spec,
         cohort=cohort,
         action=action,
         restart_if_changed=restarts,
@@ -245,7 +222,11 @@ def make_request(
 
 def uids_expected(source: "Source") -> float | None:
     """Estimate how many uids a source has, by the share that was read; None where none is known."""
-    return source.uids_read / source.share_read if source.share_read else None
+    from engine.source.protocol import MeasuresReading
+
+    if isinstance(source, MeasuresReading) and source.share_read:
+        return source.uids_read / source.share_read
+    return None
 
 
 def _allowances(allow: list[str] | None, reason: str | None) -> "list[Allowance]":

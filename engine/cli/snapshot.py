@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from engine.ledger.sqlite.generations import Generation
     from engine.runs.transfer import Brought
     from engine.snapshot.store import SnapshotStore
-    from engine.source import FileSource
+    from engine.source.files.file_source import FileSource
 
 snapshot = typer.Typer(help="What is known of a mirrored cohort.", cls=Group)
 
@@ -263,10 +263,10 @@ def reconcile(
 def _open(
     exports: list[str], column: str | None, format_name: FormatName, *, header: bool, strip: bool
 ) -> "FileSource":
-    from engine.source import ReadingOptions, open_source
+    from engine.source import ReadingOptions, SourceSpec
 
     options = ReadingOptions(column=column, format=format_name.value, header=header, strip=strip)
-    return open_source(exports, options)
+    return SourceSpec(tuple(exports), options).open()
 
 
 def _load(where: _Where) -> "Config":

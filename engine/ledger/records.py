@@ -10,6 +10,7 @@ from engine.model.status import BatchState
 
 if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
     from engine.payload.batch import SkippedRows
+    from engine.source.protocol import Spec
     from engine.source.source_file import SourceFile
 
 
@@ -34,9 +35,7 @@ FAILED = "failed"
 class RunCommand:
     """How a run was asked for, so that it can be resumed by its name alone."""
 
-    exports: Sequence[str]
-    reading: Mapping[str, Any]
-    sizes: Mapping[str, int | None]
+    spec: "Spec"
     files: "Sequence[SourceFile]" = ()
 
 

@@ -16,6 +16,7 @@ from engine.ledger.sqlite.schema import failure_of, open_for_reading
 from engine.ledger.state_folder import is_held
 from engine.report.accounts import Accounts, account, timestamp
 from engine.report.planned import plan_document
+from engine.source.spec import SourceSpec
 from engine.storage.paths import plan_folder
 
 
@@ -33,13 +34,7 @@ class UnfinishedRun:
     cohort_name: str
     cohort_description: str | None
     action: str
-    exports: list[str]
-    reading: dict[str, Any]
-
-    @property
-    def is_piped(self) -> bool:
-        """Whether it read from a pipe."""
-        return "-" in self.exports
+    spec: SourceSpec
 
     @property
     def target(self) -> tuple[str, str, str]:
@@ -111,7 +106,7 @@ def find_unfinished(
     if run is None:
         found = unfinished_runs(state, target)
         # A pipe's run only its own command can go on with.
-        files = [each for each in found if not each.is_piped]
+        files = [each for each in found if not each.spec.reads_stdin]
         return next(reversed(files or found), None)
     with reading(find_ledger(state, run)) as ledger:
         row = ledger.execute("SELECT * FROM run WHERE name = ?", (run,)).fetchone()
@@ -169,8 +164,9 @@ def _unfinished(row: sqlite3.Row) -> UnfinishedRun:
         row["cohort_name"],
         row["cohort_description"],
         row["action"],
-        json.loads(row["exports"]),
-        json.loads(row["reading"]),
+        SourceSpec.from_dict(
+            {"exports": json.loads(row["exports"]), "reading": json.loads(row["reading"])}
+        ),
     )
 
 

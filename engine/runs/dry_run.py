@@ -31,6 +31,7 @@ from engine.report.result import RunResult
 from engine.runs.push import PushRequest, admit, key_of, stays_unfinished, tell_files
 from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block
+from engine.source.protocol import files_of
 
 Note = Callable[[str], None]
 
@@ -211,4 +212,4 @@ class _Cutting:
             finished_at=finished.isoformat(timespec="milliseconds"),
             elapsed_seconds=round((finished - started).total_seconds(), 3),
         )
-        return RunResult(accounts, would_finish, files=request.source.files)
+        return RunResult(accounts, would_finish, files=files_of(request.source))

@@ -41,8 +41,9 @@ from engine.snapshot.records import (
     Staged,
 )
 from engine.snapshot.store import Recent, SnapshotStore
-from engine.source.block import Block, Source
-from engine.source.source_file import describe, newest_utc_ns
+from engine.source.block import Block
+from engine.source.protocol import Source, Spec, files_of
+from engine.source.source_file import describe_files, newest_utc_ns
 from engine.storage.capacity import check_disk, disk_needed
 
 _STAGED = "export.parquet"
@@ -54,10 +55,8 @@ class MirrorRequest:
     """What a cohort is to be made equal to, and what may be done for it tonight."""
 
     source: Source
-    exports: Sequence[str]
-    """The exports as they were named."""
-    reading: dict[str, Any]
-    """The reading options as they were named."""
+    spec: Spec
+    """What `source` was opened from, for the ledger."""
     cohort: Cohort
     first_action: Action = Action.REMOVE
     allowances: Sequence[Allowance] = ()
@@ -122,8 +121,8 @@ class Planner:
             )
             asyncio.run_coroutine_threadsafe(entry, loop).result()
 
-        read = request.source.files
-        what = describe(read) if read else ", ".join(request.exports)
+        read = files_of(request.source)
+        what = describe_files(read) if read else ", ".join(request.spec.names)
         self._note(f"reading the export: {what}")
         try:
             staged = await read_or_stop(
@@ -197,14 +196,14 @@ class Planner:
 
         def work(connection: sqlite3.Connection) -> None:
             changes.enter_reading(connection, state.run, *counts, is_complete=is_complete)
-            files.set_uids(connection, state.run, self._request.source.files)
+            files.set_uids(connection, state.run, files_of(self._request.source))
 
         await self._ledger.write(work)
 
     @property
     def _exported_utc_ns(self) -> int | None:
         """When the export was written: now, if a clock ran ahead, or it would bar later nights."""
-        written = newest_utc_ns(self._request.source.files)
+        written = newest_utc_ns(files_of(self._request.source))
         return None if written is None else min(written, self._clock.stamp().utc_ns)
 
     async def _compare(
@@ -310,7 +309,7 @@ class Planner:
             misfits=inspection.misfits,
             profile=inspection.profile,
             last_profile=Profile(last.profile) if last else None,
-            files=request.source.files,
+            files=files_of(request.source),
             exported_utc_ns=self._exported_utc_ns,
             last_exported_utc_ns=last.exported_utc_ns if last else None,
             now_utc_ns=self._clock.stamp().utc_ns,

@@ -18,6 +18,7 @@ from engine.report.figures import Ceiling
 from engine.report.result import Opening
 from engine.runs.planner import MirrorRequest
 from engine.snapshot.store import SnapshotStore
+from engine.source.protocol import files_of
 from engine.storage.duckdb_session import Interruption
 
 T = TypeVar("T")
@@ -89,8 +90,7 @@ class Desk:
             None,
             request.source.identity,
         )
-        source = request.source
-        command = RunCommand(request.exports, request.reading, source.sizes, source.files)
+        command = RunCommand(request.spec, files_of(request.source))
         return await ledger.write(
             lambda c: changes.insert_run(c, key, command, self._execution, now)
         )

@@ -19,7 +19,7 @@ class SourceFile:
     """Uids read from it so far, duplicates counted each; None where unknown."""
 
 
-def describe(files: Sequence[SourceFile]) -> str:
+def describe_files(files: Sequence[SourceFile]) -> str:
     """Say how many files these are, from when to when, with how many bytes."""
     number = f"{len(files):,} file{'' if len(files) == 1 else 's'}"
     return f"{number}, {_times(files)}, {_bytes(files)}"

@@ -87,7 +87,7 @@ def path_of(name: str) -> str:
     return path.partition("?")[0] if scheme_of(link) in HTTP else path
 
 
-def shown(url: str) -> str:
+def display_url(url: str) -> str:
     """Return the URL without credentials: it names the file to people and in the ledger.
 
     Users and passwords are left out, and so are tokens and signatures. Over http the rest of the
@@ -96,7 +96,7 @@ def shown(url: str) -> str:
     return "::".join(_without_credentials(link, "") for link in links(url))
 
 
-def kept(export: str) -> str:
+def redacted(export: str) -> str:
     """Return what the ledger keeps of an export as it was named: no credential of a URL.
 
     `is_redacted` tells whether something was left out.

@@ -25,7 +25,7 @@ class Backend:
 
     def __init__(self, url: str) -> None:
         """Open it. Raises `UsageError` for a scheme that is unknown or lacks its package."""
-        self.shown = urls.shown(url)
+        self.shown = urls.display_url(url)
         self.schemes = [urls.scheme_of(link) for link in urls.links(url)]
         self.is_http = self.schemes[0] in urls.HTTP
         self._deep: dict[str, list[Entry]] = {}

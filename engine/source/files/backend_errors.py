@@ -59,7 +59,7 @@ _FTP_NOT_LOGGED_IN, _FTP_NO_FILE, _FTP_FINAL = 530, 550, 500
 _AGAIN = "run the same command again later"
 
 
-class PrematureEndError(Exception):  # noqa: N818 - an end, and no error of ours
+class PrematureEndError(Exception):
     """A backend says that a file has ended before its size is reached."""
 
 

@@ -1,4 +1,4 @@
-"""Whether the files of an export are still what they were when they were found."""
+"""Detects files that change while they are read."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,15 +13,18 @@ if TYPE_CHECKING:
     from engine.source.files.locations import Location
 
 YOUNG_SECONDS = 60.0
-"""A file written so recently, whose last line has no end, may be still being written."""
+"""A file that was written less than this ago may still be being written."""
 RECHECK_SECONDS = 3.0
-"""For how long such a file is seen unchanged before its last line counts."""
+"""For how long such a file has to stay unchanged before a last line without an end counts."""
 
 WRITTEN_HINT = "run the same command again once it is written completely"
 
 
 class ChangeDetector:
-    """Compares locations with what they were; `ChangedWhileReadError` tells of what differs."""
+    """Compares files with what they were when they were found.
+
+    Each check raises `ChangedWhileReadError` for a difference.
+    """
 
     def __init__(
         self,
@@ -30,7 +33,7 @@ class ChangeDetector:
         clock: Clock | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`locations` are what was found; `find` expands what the command line names once more."""
+        """`locations` are what was found; `find` looks for the same files again."""
         self._locations = locations
         self._find = find
         self._clock = clock or SystemClock()
@@ -38,7 +41,7 @@ class ChangeDetector:
         self._began = self._clock.now()
 
     def check(self, location: "Location") -> None:
-        """Raise `ChangedWhileReadError` if a file is no longer what it was found as."""
+        """Compare one file with what it was."""
         if location.state is None:
             return
         change: str | None = "it is no longer there"
@@ -52,7 +55,7 @@ class ChangeDetector:
     def check_end(self, location: "Location", *, is_ended: bool) -> None:
         """Check a file that was read to its end; `is_ended` says whether its last line has one.
 
-        If it has none, and the file is young, the file is given time to grow first.
+        If it has none, and the file is young, wait first: it may grow.
         """
         if not is_ended and self._is_young(location):
             remaining = self._began + RECHECK_SECONDS - self._clock.now()
@@ -61,9 +64,9 @@ class ChangeDetector:
         self.check(location)
 
     def check_all(self) -> None:
-        """Check all files, and that the export still stands for these and no others.
+        """Compare all files, and check that none has been added or removed.
 
-        Pipes are left out: what has passed does not change.
+        Pipes are left out, as what has come through does not change.
         """
         try:
             found = {location.address: location for location in self._find() if location.state}

@@ -13,13 +13,13 @@ from engine.errors import ChangedWhileReadError, EmptyExportError, SourceError
 from engine.source.block import Block
 from engine.source.files.change_detector import ChangeDetector
 from engine.source.files.local import unreadable
-from engine.source.files.locations import Location
-from engine.source.formats.lines import OpenFile
+from engine.source.files.locations import Location, Pipe
 from engine.source.formats.rows import NOT_UTF8, RawRows, to_block
 from engine.source.source_file import SourceFile
+from engine.source.streams import OpenFile
 
 READ_ERRORS = (OSError, pa.ArrowException)
-"""What a file that cannot be read on raises: the file system's errors, and PyArrow's."""
+"""What reading a file may raise: the file system's errors, and PyArrow's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,55 +27,50 @@ class ExportFile:
     """One file, and how it is read."""
 
     location: Location
-    reading: Mapping[str, Any]
-    """The options in effect, found or given: equal where the reading is."""
+    options: Mapping[str, Any]
+    """The options in effect, found or given: equal where the file is read in the same way."""
     read: Callable[[OpenFile], Generator[RawRows, None, bool]]
     """Yields the records; returns whether the last one has its end, such as a line feed."""
     is_empty: bool = False
-    """Whether it holds no record, be it that it has a header or a schema."""
+    """Whether it holds no record; it may have a header or a schema."""
 
 
 class FileSource:
-    """The files of an export as one source. Fulfils `Source`."""
+    """The files of an export. Fulfils `Source`, `HasFiles`, `MeasuresReading`, `Rereadable`."""
 
     def __init__(
         self,
         exports: Sequence[ExportFile],
-        watch: ChangeDetector,
+        changes: ChangeDetector,
         *,
         strip: bool,
         notes: tuple[str, ...],
-        locations: Sequence[Location] | None = None,
+        locations: Sequence[Location],
     ) -> None:
-        """Read `exports`; `locations` are their files and those that hold no byte, by default none.
+        """Read `exports`; `locations` are those of their files and of files without a byte.
 
-        `watch` tells whether a file changes while it is read.
+        `changes` detects a file that changes while it is read.
         """
         self._exports = exports
-        self._watch = watch
-        self._locations = (
-            [export.location for export in exports] if locations is None else locations
-        )
+        self._changes = changes
+        self._locations = locations
         self._uids: Counter[str] = Counter()
         self._strip = strip
         self.notes = notes
-        self.sizes: Mapping[str, int | None] = {
-            export.location.name: export.location.size for export in exports
-        }
         sizes = [export.location.size for export in exports]
         self._bytes = None if None in sizes else sum(size or 0 for size in sizes)
         self._bytes_read = self.uids_read = 0
-        files = [{"file": export.location.address, **export.reading} for export in exports]
+        files = [{"file": export.location.address, **export.options} for export in exports]
         self.identity: Mapping[str, Any] = {"files": files, "strip": strip}
 
     @property
     def files(self) -> tuple[SourceFile, ...]:
-        """What each file is, those without a byte too. See `Source.files`."""
+        """Every file, also one without a byte. See `HasFiles`."""
         return tuple(
-            # A store that does not know a time gives the first moment of 1970.
             SourceFile(
                 location.name,
                 location.size,
+                # A store that does not know the time gives the first moment of 1970.
                 location.written_utc_ns or None,
                 self._uids[location.name],
             )
@@ -84,15 +79,20 @@ class FileSource:
 
     @property
     def share_read(self) -> float | None:
-        """How far into the stored bytes reading has come. See `Source.share_read`."""
+        """The share of the stored bytes that has been read. See `MeasuresReading`."""
         return min(1.0, self._bytes_read / self._bytes) if self._bytes else None
+
+    @property
+    def is_rereadable(self) -> bool:
+        """Whether no file is a pipe of which nothing is kept. See `Rereadable`."""
+        return not any(isinstance(each, Pipe) and not each.is_kept for each in self._locations)
 
     def blocks(self) -> Iterator[Block]:
         """Read every file from its start, in order. See `Source.blocks`.
 
-        A block of files is released once the next one has been read, or the end of its file has
-        been checked: of a file that changes meanwhile, the cut-off record at its end is never seen.
-        What passes through a pipe does not change, and is released at once.
+        A block of a file is yielded once the next one has been read, or the end of its file has
+        been checked: so the cut-off record at the end of a file that changes is never yielded.
+        What comes through a pipe does not change, and is yielded at once.
         """
         holds_back = any(export.location.state for export in self._exports)
         held: Block | None = None
@@ -119,7 +119,7 @@ class FileSource:
         if held is not None:
             yield held
         if not self.uids_read:
-            raise empty(list(self.sizes), skipped)
+            raise empty([export.location.name for export in self._exports], skipped)
 
     def _read_all(self) -> Iterator[Block]:
         bytes_before = 0
@@ -127,7 +127,7 @@ class FileSource:
             yield from self._read(export, bytes_before)
             bytes_before += export.location.size or 0
             self._bytes_read = bytes_before
-        self._watch.check_all()
+        self._changes.check_all()
 
     def _read(self, export: ExportFile, bytes_before: int) -> Iterator[Block]:
         location = export.location
@@ -144,26 +144,25 @@ class FileSource:
                     yield block
         except READ_ERRORS as error:
             if not isinstance(error, FileNotFoundError):
-                self._watch.check(location)  # A file that is cut off cannot be read to its end.
+                self._changes.check(location)  # A file that is cut off cannot be read to its end.
             raise unreadable(location.name, error) from error
 
     def _rows(self, export: ExportFile, file: OpenFile) -> Iterator[RawRows]:
-        reading = export.read(file)
-        is_ended = yield from self._checked(export.location, reading)
-        self._watch.check_end(export.location, is_ended=is_ended)
+        is_ended = yield from self._checked(export.location, export.read(file))
+        self._changes.check_end(export.location, is_ended=is_ended)
 
     def _checked(
-        self, location: Location, reading: Generator[RawRows, None, bool]
+        self, location: Location, rows: Generator[RawRows, None, bool]
     ) -> Generator[RawRows, None, bool]:
-        """Check the file as it is read, where that takes no time."""
+        """Yield the rows; check before each whether the file has changed, if that is quick."""
         while True:
             try:
-                rows = next(reading)
+                some = next(rows)
             except StopIteration as end:
                 return bool(end.value)
             if location.is_quick_to_check:
-                self._watch.check(location)
-            yield rows
+                self._changes.check(location)
+            yield some
 
 
 def _reasons(block: Block) -> dict[str, int]:
@@ -176,7 +175,7 @@ def _reasons(block: Block) -> dict[str, int]:
 def empty(
     names: Sequence[str], skipped: Mapping[str, int] = MappingProxyType({})
 ) -> EmptyExportError:
-    """Say that an export holds nothing to send, and why its rows did not count."""
+    """Return the error for files without a uid; `skipped` counts their records by reason."""
     where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
     rows = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items())
     found = f" ({sum(skipped.values()):,} rows read: {rows})" if rows else ""

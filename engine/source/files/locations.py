@@ -17,8 +17,8 @@ from engine.source.files.local import LocalTree, nothing_found, unreadable
 from engine.source.files.patterns import expand
 from engine.source.files.remote import RemoteFile, find_remote
 from engine.source.files.replay_buffer import ReplayBuffer
-from engine.source.formats.lines import OpenFile
-from engine.source.urls import file_path, is_url, shown
+from engine.source.streams import OpenFile
+from engine.source.urls import display_url, file_path, is_url
 
 
 class Location(Protocol):
@@ -107,7 +107,7 @@ class Pipe:
         self.state = _state_of_redirected() if address == "-" else None
         self.is_quick_to_check = self.state is not None
         self.is_kept = False
-        self._tape: ReplayBuffer | None = None
+        self._buffer: ReplayBuffer | None = None
         self._opened = 0
 
     def current_state(self) -> FileState | None:
@@ -117,13 +117,15 @@ class Pipe:
     def open(self) -> OpenFile:
         """Open the pipe. Raises `SourceError` if what has passed was not kept."""
         self._opened += 1
-        if self._tape is None:
+        if self._buffer is None:
             is_stdin = self.address == "-"
-            self._tape = ReplayBuffer(_standard_input() if is_stdin else _unbuffered(self.address))
+            self._buffer = ReplayBuffer(
+                _standard_input() if is_stdin else _unbuffered(self.address)
+            )
         if self.is_kept or self._opened == 1:
-            return self._tape.played(is_taping=True)
+            return self._buffer.reader(keep=True)
         if self._opened == 2:  # noqa: PLR2004 - the look was the first
-            return self._tape.played(is_taping=False)
+            return self._buffer.reader(keep=False)
         raise SourceError(f"{self.name}: a pipe can be read only once")
 
 
@@ -200,7 +202,7 @@ def _is_named(export: str, found: Sequence[Location]) -> bool:
         return False
     path = file_path(export)
     if path is None:
-        path = shown(export) if is_url(export) else export
+        path = display_url(export) if is_url(export) else export
     return found[0].name == path
 
 
@@ -230,7 +232,7 @@ def _find_remote(url: str, notes: list[str], sleep: Callable[[float], None]) -> 
     for file in found:
         file.sleep = sleep
     if passed_over:
-        notes.append(f"{shown(url)}: passed over {passed_over} names (.*, _*)")
+        notes.append(f"{display_url(url)}: passed over {passed_over} names (.*, _*)")
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from engine.source.formats.lines import OpenFile, Stream
+from engine.source.streams import OpenFile, Stream
 
 MAGIC_SIZE = 10
 """Bytes that are enough to tell."""

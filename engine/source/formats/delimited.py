@@ -19,8 +19,9 @@ from pyarrow import csv
 from engine.source.arrow import buffers
 from engine.source.block import BLANK, HEADER_AGAIN
 from engine.source.formats.csv_dialect import Dialect
-from engine.source.formats.lines import BOM, Stream, holds_bom, skip_line, without_leading_boms
+from engine.source.formats.lines import BOM, holds_bom, skip_line, without_leading_boms
 from engine.source.formats.rows import READ_SIZE, RECORD_LIMIT, RawRows, is_blank, no_values
+from engine.source.streams import Stream
 
 SEP_LINE = re.compile(rb'"?(?i:sep=)([^\r\n])"?\r?\n')
 """The line by which Excel tells the delimiter."""

@@ -1,7 +1,8 @@
 """The start of a file, decompressed: as much as it takes to know what the file is."""
 
-from engine.source.formats.lines import Stream, without_leading_boms
+from engine.source.formats.lines import without_leading_boms
 from engine.source.formats.rows import RECORD_LIMIT
+from engine.source.streams import Stream
 
 _STEP = 1 << 16
 _TELLING_BYTES = 512

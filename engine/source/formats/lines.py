@@ -1,54 +1,11 @@
 """A stream cut at line ends, for the formats in which a line is a record."""
 
-import io
 from collections.abc import Iterator
-from typing import Protocol
 
 from engine.source.formats.rows import READ_SIZE, RECORD_LIMIT
+from engine.source.streams import Stream
 
 BOM = b"\xef\xbb\xbf"
-
-
-class Stream(Protocol):
-    """Bytes from the start of a file on, decompressed."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes, fewer where no more are ready, and none at the end."""
-
-
-class OpenFile(Stream, Protocol):
-    """A file as it is stored, open for reading."""
-
-    def tell(self) -> int:
-        """Return how many bytes lie behind; only asked of what has a size."""
-
-    def close(self) -> None:
-        """Free what it holds."""
-
-
-class PrefixedFile(io.RawIOBase):
-    """Bytes that were read before, then the rest of their file."""
-
-    def __init__(self, start: bytes, file: OpenFile) -> None:
-        super().__init__()
-        self._start = start
-        self._file = file
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-        super().close()
-
-    def readable(self) -> bool:
-        """Say yes, for PyArrow."""
-        return True
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Return bytes of one of the two."""
-        if self._start:
-            chunk, self._start = self._start[:size], self._start[size:]
-            return chunk
-        return self._file.read(size)
 
 
 def holds_bom(data: bytes) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from engine.source.formats.lines import Stream, whole_lines
+from engine.source.formats.lines import whole_lines
 from engine.source.formats.rows import (
     NOT_UTF8,
     OVER_LONG,
@@ -22,6 +22,7 @@ from engine.source.formats.rows import (
     is_blank,
     no_values,
 )
+from engine.source.streams import Stream
 
 _NOT_JSON = "malformed JSON"
 _NOT_AN_OBJECT = "not a JSON object"

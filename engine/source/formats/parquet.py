@@ -15,8 +15,8 @@ from pyarrow import parquet
 
 from engine.errors import SourceError, UsageError
 from engine.source.formats.columns import listed, missing
-from engine.source.formats.lines import OpenFile
 from engine.source.formats.rows import RawRows
+from engine.source.streams import OpenFile
 
 _BATCH_BYTES = 1 << 20
 _BATCH_ROWS = range(64, 1 << 15)

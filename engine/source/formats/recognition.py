@@ -1,8 +1,8 @@
-"""What a file holds that is no list of uids, known by its first bytes.
+"""Recognizes files that are no list of uids by their first bytes.
 
-Two kinds of signs. Some no list can have: binary content, an archive's or a document's own first
-bytes, another encoding. Others a list could have, though it is unlikely (`recognize_likely_content`): they
-count unless `--format` says how the file is to be read.
+`recognize_content` goes by what no list can have: binary content, the first bytes of an archive or
+a document, another encoding. `recognize_likely_content` goes by what a list could have, though it
+is unlikely; that counts unless `--format` says how the file is to be read.
 """
 
 import re

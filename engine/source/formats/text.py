@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from engine.source.formats.lines import Stream, holds_bom, whole_lines
+from engine.source.formats.lines import holds_bom, whole_lines
 from engine.source.formats.rows import OVER_LONG, READ_SIZE, RECORD_LIMIT, RawRows, no_values
+from engine.source.streams import Stream
 
 
 def text_rows(

@@ -14,7 +14,8 @@ import pytest
 
 from engine.clock import Stamp
 from engine.errors import ChangedWhileReadError, ExitStatus
-from engine.source import ReadingOptions, Source, open_source
+from engine.source import ReadingOptions, Source
+from engine.source.files.opening import open_source
 from export_server import ExportServer
 
 UIDS = [f"user{number:09}" for number in range(230_000)]

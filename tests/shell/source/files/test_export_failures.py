@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import CohortSyncError, ExitStatus, SourceError, SourceUnavailableError
-from engine.source import ReadingOptions, Source, open_source
+from engine.source import ReadingOptions, Source
 from engine.source.files.backend_errors import source_error
+from engine.source.files.opening import open_source
 from export_server import ExportServer
 
 COLUMN = ReadingOptions(column="uid")
@@ -122,7 +123,10 @@ def test_files_in_archives_are_read(zipped: str) -> None:
     assert uids(open_source([f"zip://d/b.csv::file://{zipped}"], COLUMN)) == ["b1"]
     source = open_source([f"zip://::{zipped}"], COLUMN)
     assert uids(source) == ["a1", "b1"]
-    assert list(source.sizes) == [f"zip://a.csv::{zipped}", f"zip://d/b.csv::{zipped}"]
+    assert [each.name for each in source.files] == [
+        f"zip://a.csv::{zipped}",
+        f"zip://d/b.csv::{zipped}",
+    ]
     assert abs((source.files[0].written_utc_ns or 0) - Path(zipped).stat().st_mtime_ns) < 2000
 
 
@@ -358,7 +362,7 @@ def test_a_temporary_copy_that_fails_names_tmpdir(
     with piped(path) as pipe:
         export = str(path) if copied == "Parquet compressed" else pipe
         with pytest.raises(SourceUnavailableError) as caught:
-            uids(open_source([export], COLUMN, keeps_pipes="kept" in copied))
+            uids(open_source([export], COLUMN, keep_pipes="kept" in copied))
     assert caught.value.exit_status is ExitStatus.INCOMPLETE
     assert f"TMPDIR={folder}" in caught.value.message
     assert caught.value.hint

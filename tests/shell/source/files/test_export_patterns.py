@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from engine.errors import ExitStatus, SourceError
-from engine.source import ReadingOptions, open_source
+from engine.source import ReadingOptions
 from engine.source.files.locations import find_locations
+from engine.source.files.opening import open_source
 
 FILES = (
     "x/2026-11.csv",
@@ -182,7 +183,9 @@ def test_what_a_pattern_stands_for_in_a_store_is_read_with_its_sizes_and_times(s
     names = [f"{s3}/{file}" for file in ("x/2026-11.csv", *X12)]
     read = [uid for block in source.blocks() for uid in block.uids.to_pylist()]
     assert [f"{s3}/{uid}" for uid in read] == names
-    assert source.sizes == {f"{s3}/{uid}": len(uid) + 1 for uid in read}
+    assert {each.name: each.bytes for each in source.files} == {
+        f"{s3}/{uid}": len(uid) + 1 for uid in read
+    }
     assert all(file.written_utc_ns is not None for file in source.files)
 
 

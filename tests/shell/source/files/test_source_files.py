@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import CohortSyncError, EmptyExportError, ExitStatus, SourceError, UsageError
-from engine.source import Block, ReadingOptions, Source, open_source
+from engine.source import Block, ReadingOptions, Source
+from engine.source.files.opening import open_source
 
 PLAIN = ReadingOptions()
 
@@ -48,8 +49,8 @@ def refused(*exports: str, options: ReadingOptions = PLAIN) -> CohortSyncError:
 
 
 def test_a_source_tells_what_it_reads() -> None:
-    source: Source = open_source([write("a.csv", "uid\nx\n"), write("b.txt", "y\n")], PLAIN)
-    assert source.sizes == {"a.csv": 6, "b.txt": 2}
+    source = open_source([write("a.csv", "uid\nx\n"), write("b.txt", "y\n")], PLAIN)
+    assert [(each.name, each.bytes) for each in source.files] == [("a.csv", 6), ("b.txt", 2)]
     assert source.notes == ()
     assert source.identity == {
         "files": [
@@ -220,7 +221,7 @@ def test_a_source_tells_what_each_of_its_files_is() -> None:
 def test_standard_input_is_read_once(pipe: Callable[[bytes], None]) -> None:
     pipe(b"uid\n" + b"".join(b"u%d\n" % n for n in range(2000)))
     source = open_source(["-"], ReadingOptions(format="csv"))
-    assert source.sizes == {"stdin": None}
+    assert [(each.name, each.bytes) for each in source.files] == [("stdin", None)]
     assert source.identity["files"][0]["file"] == "-"
     assert uids(source) == [f"u{n}" for n in range(2000)]
     with pytest.raises(SourceError, match="can be read only once"):
@@ -266,7 +267,7 @@ def test_a_pipe_that_holds_broken_parquet_is_named(pipe: Callable[[bytes], None]
 @pytest.mark.parametrize("rows", [1000, 900_000])
 def test_a_pipe_that_is_kept_is_read_again(pipe: Callable[[bytes], None], rows: int) -> None:
     pipe(b"uid\n" + b"".join(b"u%09d\n" % n for n in range(rows)))
-    source = open_source(["-"], ReadingOptions(format="csv"), keeps_pipes=True)
+    source = open_source(["-"], ReadingOptions(format="csv"), keep_pipes=True)
     half_read = source.blocks()
     next(half_read)
     expected = [f"u{n:09}" for n in range(rows)]

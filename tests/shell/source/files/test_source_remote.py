@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import SourceError, UsageError
-from engine.source import ReadingOptions, Source, open_source
+from engine.source import ReadingOptions, Source
+from engine.source.files.opening import open_source
 
 PLAIN = ReadingOptions()
 
@@ -85,7 +86,9 @@ def test_s3_objects_globs_and_folders_are_read(bucket: str, path: str, expected:
 
 def test_an_s3_object_larger_than_what_is_read_ahead_streams(bucket: str) -> None:
     source = open_source([f"{bucket}/big.txt"], PLAIN)
-    assert source.sizes == {"s3://exports/big.txt": 10_000_000}
+    assert [(each.name, each.bytes) for each in source.files] == [
+        ("s3://exports/big.txt", 10_000_000)
+    ]
     assert source.identity["files"] == [{"file": "s3://exports/big.txt", "format": "text"}]
     assert uids(source) == [f"{n:024}" for n in range(400_000)]
 
@@ -116,8 +119,8 @@ def test_an_http_file_is_read_and_its_credentials_are_not_shown(web: str, tmp_pa
     (tmp_path / "a.csv").write_text("uid\na\nb\n")
     source = open_source([f"http://{web}/a.csv?signature=secret"], PLAIN)
     assert uids(source) == ["a", "b"]
-    assert list(source.sizes) == [f"http://{web}/a.csv"]
-    assert "secret" not in repr((source.identity, source.sizes))
+    assert [each.name for each in source.files] == [f"http://{web}/a.csv"]
+    assert "secret" not in repr((source.identity, source.files))
     signed_anew = open_source([f"http://{web}/a.csv?signature=other"], PLAIN)
     assert signed_anew.identity == source.identity
     other = open_source([f"http://{web}/a.csv?signature=secret&day=2"], PLAIN)

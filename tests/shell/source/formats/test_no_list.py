@@ -23,7 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ExitStatus, SourceError, UsageError
-from engine.source import ReadingOptions, open_source
+from engine.source import ReadingOptions
+from engine.source.files.opening import open_source
 from engine.source.formats.recognition import recognize_content, recognize_likely_content
 from engine.source.options import Format
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from engine.errors import SourceError, UsageError
-from engine.source import ReadingOptions, open_source
+from engine.source import ReadingOptions
+from engine.source.files.opening import open_source
 from engine.source.formats.rows import INNER_RETURN
 
 PLAIN = ReadingOptions()

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import SourceError, UsageError
-from engine.source import BLANK, Block, ReadingOptions, Skipped, open_source
+from engine.source import BLANK, Block, ReadingOptions, Skipped
+from engine.source.files.opening import open_source
 
 PLAIN = ReadingOptions()
 
