@@ -16,11 +16,11 @@ class Skipped:
     count: int
     """How many follow each other."""
     reason: str
-    """Why, in words fit for `cohortsync rejects`; one that begins with `BLANK` is not a fault."""
+    """Why, as `cohortsync rejects` shows it; one that begins with `BLANK` is not an error."""
 
     @property
     def is_blank(self) -> bool:
-        """Whether the records just hold no uid; otherwise they are invalid."""
+        """Whether the records hold no uid; otherwise they are invalid."""
         return self.reason.startswith(BLANK)
 
 
@@ -28,24 +28,24 @@ BLANK = "blank"
 """The reason of a record whose uid is missing, null or nothing but white space (`str.isspace`)."""
 
 HEADER_AGAIN = f"{BLANK} (the header again)"
-"""The reason of a record that equals the header, as where files were put together."""
+"""The reason of a record that equals the header, as in files that were concatenated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive records of one export file, in order; none is left out.
+    """Consecutive records of one file, in order; none is left out.
 
     `records == len(uids) + sum(s.count for s in skipped)`, where `records` is what the reader
     counted while it read, not the sum of the other two.
     """
 
     file: str
-    """The export file's name, as it is shown to people."""
+    """The file's name, as it is shown to people."""
     first_record: int
     """Number of the block's first record in its file, from 1."""
     records: int
     """How many records the block covers, by the reader's own count."""
     uids: "pa.StringArray"
-    """The planned uids in export order: valid UTF-8, no nulls, type `pa.string()`."""
+    """The uids in the order of the records: valid UTF-8, no nulls, type `pa.string()`."""
     skipped: tuple[Skipped, ...]
     """Blank and invalid records, ascending and disjoint."""

@@ -20,7 +20,7 @@ class SourceFile:
 
 
 def describe_files(files: Sequence[SourceFile]) -> str:
-    """Say how many files these are, from when to when, with how many bytes."""
+    """Describe files in one line: how many, when they were written, how many bytes."""
     number = f"{len(files):,} file{'' if len(files) == 1 else 's'}"
     return f"{number}, {_times(files)}, {_bytes(files)}"
 
@@ -31,7 +31,7 @@ def newest_utc_ns(files: Sequence[SourceFile]) -> int | None:
     return max(written) if written and len(written) == len(files) else None
 
 
-def moment(utc_ns: int, other_utc_ns: int | None = None) -> str:
+def utc_minute(utc_ns: int, other_utc_ns: int | None = None) -> str:
     """Return a time in UTC to the minute, with the year if it is not that of the other time."""
     time, other = (datetime.fromtimestamp(ns / 1e9, UTC) for ns in (utc_ns, other_utc_ns or utc_ns))
     year = f" {time.year}" if other.year != time.year else ""
@@ -43,11 +43,11 @@ def _times(files: Sequence[SourceFile]) -> str:
     if not written:
         return "time of writing unknown"
     first, last = min(written), max(written)
-    told = f"{moment(first, last)} UTC"
-    if moment(first) != moment(last) or last - first >= _MINUTE_NS:
-        told = f"{moment(first, last)} to {moment(last, first)} UTC"
+    text = f"{utc_minute(first, last)} UTC"
+    if utc_minute(first) != utc_minute(last) or last - first >= _MINUTE_NS:
+        text = f"{utc_minute(first, last)} to {utc_minute(last, first)} UTC"
     unknown = len(files) - len(written)
-    return f"{told} (that of {unknown:,} unknown)" if unknown else told
+    return f"{text} (that of {unknown:,} unknown)" if unknown else text
 
 
 _MINUTE_NS = 60_000_000_000
@@ -58,10 +58,10 @@ def _bytes(files: Sequence[SourceFile]) -> str:
     if not sizes:
         return "size unknown"
     least = "" if len(sizes) == len(files) else "at least "
-    return f"{least}{amount(sum(sizes))}"
+    return f"{least}{format_bytes(sum(sizes))}"
 
 
-def amount(count: int) -> str:
+def format_bytes(count: int) -> str:
     """Return a number of bytes in the largest unit that leaves a whole number, to one decimal."""
     if count < _KILO:
         return f"{count} bytes"

@@ -1,4 +1,4 @@
-"""The fsspec file system that opens a URL, as a tree of folders and files."""
+"""The fsspec file system for a URL, as a tree of folders and files."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ _CONNECT_SECONDS, _SILENCE_SECONDS = 10, 30
 
 
 class Backend:
-    """One fsspec file system, as a URL opens it; whatever it raises becomes a `SourceError`."""
+    """One fsspec file system; `translated` turns whatever it raises into a `SourceError`."""
 
     def __init__(self, url: str) -> None:
         """Open it. Raises `UsageError` for a scheme that is unknown or lacks its package."""
@@ -29,7 +29,7 @@ class Backend:
         self.schemes = [urls.scheme_of(link) for link in urls.links(url)]
         self.is_http = self.schemes[0] in urls.HTTP
         self._deep: dict[str, list[Entry]] = {}
-        """What is in each folder of which all below it has been listed."""
+        """The entries of each folder that has been listed with everything below it."""
         with self.translated(self.shown):
             self.files, self.path = self._opened(url)
             self.forget()
@@ -67,7 +67,7 @@ class Backend:
         return files, path
 
     def _options(self) -> dict[str, Any]:
-        """Return how fsspec opens it: no bound on how long a file may take to be read."""
+        """Return the options for fsspec: reading a file may take any time, silence may not."""
         if not self.is_http:
             return {}
         from aiohttp import ClientTimeout  # noqa: PLC0415 - as fsspec
@@ -79,7 +79,7 @@ class Backend:
 
     @contextmanager
     def translated(self, name: str) -> Iterator[None]:
-        """Raise `SourceError` or `UsageError` about `name`, and nothing else, from the block."""
+        """Raise only `SourceError` or `UsageError` from the block, with `name` in the message."""
         try:
             yield
         except (SourceError, UsageError):
@@ -88,7 +88,7 @@ class Backend:
             raise source_error(name, error, self.schemes) from None
 
     def forget(self) -> None:
-        """Forget listings, which backends keep: what is asked for next is as it is now."""
+        """Drop cached listings, so that the next question is answered anew."""
         self._deep.clear()
         self.files.invalidate_cache()
 
@@ -116,7 +116,7 @@ class Backend:
     def children(self, folder: str, *, is_deep: bool) -> Iterable[Entry]:
         """Return what is in a folder; see `patterns.Tree`.
 
-        A listing of all below it is one request for a thousand names, whatever the folders are.
+        Listing everything below it takes one request for a thousand names, however many folders.
         """
         folder = folder.rstrip("/")
         if folder in self._deep or is_deep:
@@ -141,8 +141,8 @@ class Backend:
         return self._deep[folder]
 
     def _enter(self, folder: str, path: str, info: dict[str, Any]) -> None:
-        """Enter a file below a folder, and the folders between them."""
-        # A store's key may have two slashes in a row: a folder without a name, as on a disk none.
+        """Add a file below a folder, and the folders between them."""
+        # A store's key may have two slashes in a row; on a disk that is no folder either.
         *between, _ = (part for part in _entry(folder, path, info).name.split("/") if part)
         for name in between:
             inner = f"{folder}/{name}" if folder else name
@@ -154,7 +154,7 @@ class Backend:
 
 
 def _entry(folder: str, path: str, info: dict[str, Any]) -> Entry:
-    """Name an entry of a listing by its place in the folder; a marker of the folder by nothing."""
+    """Return an entry of a listing, named relative to the folder; its marker has no name."""
     kind = Kind.FOLDER if info.get("type") == "directory" else Kind.FILE
     is_marker = kind is Kind.FILE and path.endswith("/")
     plain = path.rstrip("/")

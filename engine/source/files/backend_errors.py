@@ -1,6 +1,6 @@
-"""Whatever a backend raises, as one `SourceError`: what happened, and whether it may pass.
+"""Translates what a backend raises into a `SourceError`: what happened, and whether to retry.
 
-A backend's own words are never shown: they may quote a credential.
+A backend's own message is never shown: it may quote a credential.
 """
 
 import errno
@@ -18,7 +18,7 @@ from engine.errors import SourceError, SourceUnavailableError
 from engine.source.temporary import copy_failed, is_about_copy
 
 _ARCHIVES = frozenset({"zip", "tar", "libarchive"})
-_PASSING_STATUS = frozenset({408, 421, 425, 429, 499})
+_TEMPORARY_STATUS = frozenset({408, 421, 425, 429, 499})
 _FINAL_STATUS = frozenset({501, 505, 506, 510, 511})
 _FINAL_FROM = 500
 _GONE = frozenset({404, 410})
@@ -27,7 +27,7 @@ _CHANGED = 412
 _REFUSING_SCHEMES = frozenset(
     {"http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "file"}
 )
-"""Schemes whose servers are meant to be always there: a refused connection may pass."""
+"""Schemes whose servers should always run: a refused connection is temporary."""
 _UNREACHABLE = frozenset(
     {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.ETIMEDOUT}
 )
@@ -38,7 +38,7 @@ _BROKEN = frozenset(
         *("ContentLengthError", "RemoteDisconnected", "ServiceResponseError", "PrematureEndError"),
     }
 )
-"""Names of exceptions that mean: the connection broke. No backend is imported for them."""
+"""Names of exceptions for a broken connection; by name, as no backend is imported for them."""
 _TIMEOUTS = frozenset(
     {"ReadTimeoutError", "ConnectTimeoutError", "ServiceRequestTimeoutError", "FSTimeoutError"}
 )
@@ -52,7 +52,7 @@ _NO_CREDENTIALS = frozenset(
 _UNREACHED = frozenset(
     {"EndpointConnectionError", "ClientConnectorDNSError", "ClientConnectorError"}
 )
-"""Names of exceptions that mean: no connection; what is behind them tells more, if it is known."""
+"""Names of exceptions for a connection that was not made; a known cause is more precise."""
 _INVALID_URLS = frozenset({"InvalidURL", "InvalidUrlClientError", "NonHttpUrlClientError"})
 _FTP_REPLIES = frozenset({"error_perm", "error_temp", "error_reply", "error_proto"})
 _FTP_NOT_LOGGED_IN, _FTP_NO_FILE, _FTP_FINAL = 530, 550, 500
@@ -60,14 +60,14 @@ _AGAIN = "run the same command again later"
 
 
 class PrematureEndError(Exception):
-    """A backend says that a file has ended before its size is reached."""
+    """A backend reports the end of a file before its size is reached."""
 
 
 def source_error(name: str, error: BaseException, schemes: Sequence[str]) -> SourceError:
-    """Say why a file cannot be opened or read on; `schemes` are those of its URL's links.
+    """Return why a file cannot be opened or read; `schemes` are those of its URL's links.
 
-    `SourceUnavailableError` (exit status 75) where it may pass: timeouts, broken and refused
-    connections, 5xx, 408, 429, a full disk under a temporary copy; else a plain `SourceError`.
+    `SourceUnavailableError` (exit status 75) for what is temporary: timeouts, broken and refused
+    connections, 5xx, 408, 429, no room for a temporary copy; else a plain `SourceError`.
     """
     if isinstance(error, SourceError):
         return error
@@ -90,7 +90,7 @@ def source_error(name: str, error: BaseException, schemes: Sequence[str]) -> Sou
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what is behind it, the outermost first."""
+    """Yield an error and its causes, the outermost first."""
     waiting: list[BaseException | None] = [error]
     seen: set[int] = set()
     while waiting:
@@ -99,16 +99,16 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(cause))
         yield cause
-        behind = cause.__cause__
-        if behind is None and not cause.__suppress_context__:
-            behind = cause.__context__
+        reason = cause.__cause__
+        if reason is None and not cause.__suppress_context__:
+            reason = cause.__context__
         kwargs = getattr(cause, "kwargs", None)
         within = kwargs.get("error") if isinstance(kwargs, dict) else None
-        waiting += [getattr(cause, "os_error", None), within, behind]
+        waiting += [getattr(cause, "os_error", None), within, reason]
 
 
 def _by_kind(name: str, error: BaseException, scheme: str) -> SourceError | None:
-    """Read one error of the chain; None where it tells nothing by itself."""
+    """Translate one error of the chain; None if it is not precise by itself."""
     status = _status_of(error)
     if status is not None:
         return _by_status(name, status, scheme)
@@ -120,7 +120,7 @@ def _by_kind(name: str, error: BaseException, scheme: str) -> SourceError | None
 
 
 def _by_ftp_reply(name: str, code: str) -> SourceError:
-    """Read a reply of an FTP server: 4xx may pass, 5xx does not."""
+    """Translate a reply of an FTP server: 4xx is temporary, 5xx is not."""
     number = int(code) if code.isdecimal() else 0
     answer = f"the server answered {number}"
     if number == _FTP_NO_FILE:
@@ -142,7 +142,7 @@ def _by_status(name: str, status: int, scheme: str) -> SourceError:
         return _denied(name, answer, scheme)
     if status == _CHANGED:
         return SourceError(f"{name}: changed while it was read", hint=_AGAIN)
-    if status in _PASSING_STATUS or (status >= _FINAL_FROM and status not in _FINAL_STATUS):
+    if status in _TEMPORARY_STATUS or (status >= _FINAL_FROM and status not in _FINAL_STATUS):
         return _unavailable(name, answer)
     return SourceError(f"{name}: cannot be read ({answer})", hint="look at the address")
 
@@ -202,9 +202,9 @@ def _status_of(error: BaseException) -> int | None:
     if isinstance(response, dict):
         metadata = response.get("ResponseMetadata")
         return metadata.get("HTTPStatusCode") if isinstance(metadata, dict) else None
-    places = [(error, key) for key in ("status", "status_code", "code")]
-    for place, key in (*places, (response, "status_code")):
-        status = getattr(place, key, None)
+    sources = [(error, key) for key in ("status", "status_code", "code")]
+    for holder, key in (*sources, (response, "status_code")):
+        status = getattr(holder, key, None)
         if isinstance(status, int) and not isinstance(status, bool) and 300 <= status < 600:  # noqa: PLR2004 - statuses of answers
             return status
     return None

@@ -1,6 +1,7 @@
-"""What is read together: files of one kind, and what belongs to them.
+"""The kinds of files in one group: a mixture is refused, sidecar files are left out.
 
-Files lie in one folder, match one glob, or are named one by one, as a shell does with its globs.
+A group is the files of one folder or glob, or those that are named one by one: a shell that expands
+a glob does that.
 """
 
 import glob
@@ -14,21 +15,21 @@ from engine.source.formats.compression import SUFFIXES as COMPRESSED
 from engine.source.formats.detection import suffix, suffix_format
 
 _ONE_KIND = "a folder or glob yields one kind of file"
-_BESIDE = "a file that is no export by its name or content is read only alone"
-_BELONGS = re.compile(
+_ALONE = "a file that is no export by its name or content is read only alone"
+_SIDECAR = re.compile(
     r"(?i)(?P<file>.+?)(?:\.(?:md5|sha1|sha224|sha256|sha384|sha512|b2|b3)(?:sum)?"
     r"|\.(?:crc|crc32|sfv|asc|sig|sign|p7s|minisig)"
     r"|\.(?:bak|old|orig|swp)|~|\.~\d+~)|\#(?P<saved>.+)\#|(?P<rotated>.+)\.\d{1,3}"
 )
-"""Names of checksums and signatures, and of backups that editors make, of the file named inside.
+"""Names of checksums, signatures and editors' backups of the file whose name they contain.
 
-A number marks an earlier file, as logrotate keeps it, only after a suffix that tells a format.
+A number marks an earlier version, as of logrotate, only after a suffix of a known format.
 """
 _UNFINISHED = re.compile(
     r"(?i).*\.(part|partial|filepart|tmp|temp|crdownload|download|inprogress|writing|_copying_)"
 )
 _TEMPORARY = re.compile(r"(?i)(?P<file>.+)\.(?:tmp|temp)[\w.-]+")
-"""A name of a file that is being written, if the suffix before tells a format."""
+"""The name of a file that is being written, if the suffix before is that of a known format."""
 _DOCUMENT = re.compile(
     r"(?i)_*(readme|read_me|licen[cs]e|copying|changelog|notice|authors)([-_. ].*)?"
 )
@@ -38,27 +39,27 @@ GUESSED = "text by guess"
 
 
 def sidecars(names: Sequence[str]) -> frozenset[str]:
-    """Return which of some files are checksums, signatures or backups of others of them."""
+    """Return which of the files are checksums, signatures or backups of others of them."""
     there = frozenset(names)
     return frozenset(name for name in names if _owner(name, there))
 
 
 def _owner(name: str, there: frozenset[str]) -> bool:
     folder, slash, base = name.rpartition("/")
-    if not (match := _BELONGS.fullmatch(_uncompressed(base))):
+    if not (match := _SIDECAR.fullmatch(_uncompressed(base))):
         return False
-    if match["rotated"] and not _tells_format(match["rotated"]):
+    if match["rotated"] and not _has_format_suffix(match["rotated"]):
         return False
     owner = folder + slash + (match["file"] or match["saved"] or match["rotated"])
     return any(owner + compressed in there for compressed in ("", *COMPRESSED))
 
 
 def kind_by_name(name: str) -> str | None:
-    """Return what a file's name says that it is; None where only its content can tell."""
+    """Return the kind of a file by its name; None if only its content shows it."""
     base = name.rpartition("/")[2]
     plain = _uncompressed(base)
     temporary = _TEMPORARY.fullmatch(plain)
-    if _UNFINISHED.fullmatch(plain) or (temporary and _tells_format(temporary["file"])):
+    if _UNFINISHED.fullmatch(plain) or (temporary and _has_format_suffix(temporary["file"])):
         return "a file that is still being written, by its name"
     format_ = suffix_format(name)
     if format_ in {"text", None} and _DOCUMENT.fullmatch(base):
@@ -66,15 +67,15 @@ def kind_by_name(name: str) -> str | None:
     return format_
 
 
-def _tells_format(name: str) -> bool:
+def _has_format_suffix(name: str) -> bool:
     return suffix_format(name) is not None or suffix(name) == ".json"
 
 
 def refuse_mixture(kinds: Mapping[str, str], *, formats_may_differ: bool = False) -> None:
-    """Raise `SourceError` for files of several kinds, or one that is there twice.
+    """Raise `SourceError` for files of several kinds, or for a file and its compressed copy.
 
-    `kinds` has the kind of each file by its name: of one folder or glob, or of the files that are
-    named one by one, whose formats may differ. What is in none of the formats is refused there too.
+    `kinds` has the kind of each file of a group by its name. With `formats_may_differ`, as for
+    files that are named one by one, only a file in none of the formats is refused.
     """
     counts = Counter(kinds.values())
     if len(counts) > 1:
@@ -90,7 +91,7 @@ def refuse_mixture(kinds: Mapping[str, str], *, formats_may_differ: bool = False
         )
         if odd is not None:
             example = next(name for name, kind in kinds.items() if kind == main)
-            reason = _BESIDE if formats_may_differ else _ONE_KIND
+            reason = _ALONE if formats_may_differ else _ONE_KIND
             raise SourceError(
                 f"{odd}: is {kinds[odd]}, beside {main} ({example}); {reason}",
                 hint=_way_out(kinds, odd, main),
@@ -104,7 +105,7 @@ def refuse_mixture(kinds: Mapping[str, str], *, formats_may_differ: bool = False
 
 
 def _way_out(kinds: Mapping[str, str], odd: str, main: str) -> str:
-    """Return what to do about an odd file: globs that leave it out, where its ending differs."""
+    """Return what to do about an odd file: globs that leave it out, if its suffix differs."""
     by_ending: dict[str, set[str]] = {}
     for name, kind in kinds.items():
         by_ending.setdefault(_ending(name), set()).add(kind)

@@ -1,4 +1,4 @@
-"""What tells one version of a file from the next: its size, its time, its inode or ETag."""
+"""The state of a file by which its versions differ: size, time of writing, inode or ETag."""
 
 import os
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
 _TAGS = ("generation", "ETag", "etag", "md5Hash", "content_md5", "Content-MD5")
-"""Under what keys the backends of fsspec tell a version, the best one first."""
+"""Keys of a file's version in the backends of fsspec, the best one first."""
 _TIMES = (
     *("LastModified", "last_modified", "Last-Modified", "updated", "mtime", "modified"),
     *("modify", "last_write_time", "modificationTime", "created"),
 )
-"""Under what keys they tell when it was written."""
+"""Keys of its time of writing."""
 _INODE = "inode "
 _FTP_TIME = "%Y%m%d%H%M%S"
 _SECOND = 10**9
@@ -23,7 +23,7 @@ _MILLISECONDS_FROM = 1e11
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """A file's state at one moment. Another one means that the file was written meanwhile."""
+    """A file's state at one moment; if a later one differs, the file has changed."""
 
     size: int | None
     """Bytes as stored; None where unknown."""
@@ -34,7 +34,7 @@ class FileState:
 
     @classmethod
     def of_info(cls, info: Mapping[str, Any]) -> Self:
-        """Read what a backend of fsspec says of a file."""
+        """Read a file's info from a backend of fsspec."""
         size = info.get("size")
         tag = next((info[key] for key in _TAGS if info.get(key)), None)
         return cls(
@@ -45,16 +45,16 @@ class FileState:
 
     @classmethod
     def of_status(cls, status: os.stat_result) -> Self:
-        """Read what the file system says of a file."""
+        """Read a file's status from the operating system."""
         return cls(status.st_size, status.st_mtime_ns, f"{_INODE}{status.st_ino}")
 
     def within(self, archive: "FileState") -> "FileState":
-        """Return the state of a file that is read out of an archive: it changes with that."""
+        """Return the state of a file inside an archive: it changes when the archive does."""
         tag = f"{archive.tag or _INODE} {archive.size}"
         return FileState(self.size, archive.written_utc_ns, tag)
 
     def change(self, later: "FileState") -> str | None:
-        """Say how a later state differs; None where it is the same file, unchanged."""
+        """Describe how a later state differs; None if it is the same file, unchanged."""
         if None not in {self.size, later.size} and self.size != later.size:
             return f"{self.size:,} bytes at first, {later.size:,} now"
         if self.tag and later.tag and self.tag != later.tag:
@@ -64,7 +64,10 @@ class FileState:
         return None
 
     def _is_as_old_as(self, later: "FileState") -> bool:
-        """Compare the times, by whole seconds where one of a store's two ways tells no more."""
+        """Compare the times, in whole seconds if one of them has no fraction.
+
+        A store may give seconds in a listing and a fraction for one file.
+        """
         times = self.written_utc_ns, later.written_utc_ns
         if (
             self.tag is None
@@ -76,12 +79,12 @@ class FileState:
 
     @property
     def _depends_on_time(self) -> bool:
-        """Whether the tag stays the same when the file is written."""
+        """Whether only the time shows a change: the tag stays the same when the file is written."""
         return self.tag is None or self.tag.startswith(_INODE)
 
 
 def written_utc_ns(info: Mapping[str, Any]) -> int | None:
-    """Return when a file was written by what a backend says of it, in ns since 1970."""
+    """Return when a file was written, by its info from a backend, in ns since 1970."""
     for key in _TIMES:
         if (time := _ns(info.get(key))) is not None:
             return time
@@ -89,7 +92,7 @@ def written_utc_ns(info: Mapping[str, Any]) -> int | None:
 
 
 def _ns(value: Any) -> int | None:  # noqa: ANN401 - each backend has its own type
-    """Read a time; one without a zone is UTC, as every store has it."""
+    """Read a time; one without a zone is UTC, as in every store."""
     if isinstance(value, str):
         value = _parsed(value)
     if isinstance(value, datetime):

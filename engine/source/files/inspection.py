@@ -6,7 +6,8 @@ from functools import partial
 from typing import Any
 
 from engine.source.files.file_source import ExportFile
-from engine.source.files.locations import Location, Pipe
+from engine.source.files.locations import Location
+from engine.source.files.pipe import Pipe
 from engine.source.formats.columns import columns_of, is_header_only
 from engine.source.formats.compression import MAGIC_SIZE, compression_of, decompressed
 from engine.source.formats.delimited import delimited_rows

@@ -1,4 +1,4 @@
-"""Folders and files on this machine's disk, and what to say of those that cannot be read."""
+"""Folders and files on this machine's disk, and the errors for those that cannot be read."""
 
 import grp
 import os
@@ -16,7 +16,7 @@ class LocalTree:
     """The file system. Fulfils `patterns.Tree`; paths stay as they were written."""
 
     def entry(self, path: str) -> Entry | None:
-        """Return what a path names, through links. Raises `SourceError`."""
+        """Return what a path names, following links. Raises `SourceError`."""
         name = os.path.basename(path)  # noqa: PTH119 - as written
         try:
             status = os.stat(path)  # noqa: PTH116 - as written
@@ -58,7 +58,7 @@ def _kind(mode: int) -> Kind:
 
 
 def unreadable(name: str, error: Exception) -> SourceError:
-    """Say why a file or folder cannot be read."""
+    """Return why a file or folder cannot be read."""
     if isinstance(error, FileNotFoundError):
         return SourceError(f"{name}: no such file", hint=_hint_of_missing(name))
     reason = (isinstance(error, OSError) and error.strerror) or str(error).partition("\n")[0]
@@ -71,7 +71,7 @@ def unreadable(name: str, error: Exception) -> SourceError:
 
 
 def nothing_found(path: str, passed_over: int) -> SourceError:
-    """Say that a path stands for no file."""
+    """Return the error for a path that stands for no file."""
     if os.path.isdir(path):  # noqa: PTH112 - as written
         hint = "name the folder or the file that the export is written to"
         if passed_over:
@@ -89,7 +89,7 @@ def nothing_found(path: str, passed_over: int) -> SourceError:
 
 
 def _hint_of_missing(path: str) -> str:
-    """Say where it was looked for, and what is there instead."""
+    """Name the folder in which it was looked for, and a similar name in it."""
     plain = path.rstrip("/") or "/"
     folder, name = os.path.split(plain)
     if not os.path.isdir(folder or "."):  # noqa: PTH112 - as written
@@ -105,7 +105,7 @@ def _hint_of_missing(path: str) -> str:
 
 
 def _shown(folder: str) -> str:
-    """Name a folder; the present one by its path."""
+    """Name a folder, the current one by its path."""
     if folder.rstrip("/") not in {"", "."}:
         return folder
     try:
@@ -115,7 +115,7 @@ def _shown(folder: str) -> str:
 
 
 def _hint_of_denied(name: str) -> str:
-    """Say who may read it."""
+    """Name the owner, the group and the mode."""
     try:
         status = os.stat(name)  # noqa: PTH116 - as written
     except OSError:

@@ -9,9 +9,11 @@ from engine.errors import SourceError, UsageError
 from engine.source.files.change_detector import ChangeDetector
 from engine.source.files.file_kinds import GUESSED, UNKNOWN, kind_by_name, refuse_mixture
 from engine.source.files.file_source import READ_ERRORS, ExportFile, FileSource, empty
+from engine.source.files.finding import find_locations
 from engine.source.files.inspection import inspect_file
 from engine.source.files.local import unreadable
-from engine.source.files.locations import Location, Pipe, find_locations
+from engine.source.files.locations import Location
+from engine.source.files.pipe import Pipe
 from engine.source.formats.detection import declared_format
 from engine.source.options import ReadingOptions
 
@@ -42,7 +44,7 @@ def open_source(
         name for pipe in pipes if pipe.state is None for name in (pipe.name, pipe.address)
     }
     files = [export for export in exports if export not in unchanging]
-    changes = ChangeDetector(locations, lambda: find_locations(files)[0], clock, sleep)
+    changes = ChangeDetector(locations, lambda: find_locations(files).locations, clock, sleep)
     inspected: dict[str, ExportFile | None] = {}
     for number, group in enumerate(groups):
         found = _inspect_group(group, options, changes, formats_may_differ=number == 0)

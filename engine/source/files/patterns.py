@@ -1,9 +1,9 @@
-"""What a path with `*`, `?`, `[…]` or `**` stands for, on this machine and in a store alike.
+"""Expands paths with `*`, `?`, `[…]` or `**`, in the same way on this machine and in a store.
 
 A name that exists as it is written wins over the pattern in it. `*`, `?` and `[…]` match within a
-name, `**` any number of folders. What a pattern matches may be a file, or a folder, which stands
-for all files below it. Names that begin with `.` or `_` hold markers (`_SUCCESS`) and checksums by
-custom; they are passed over, unless the pattern's own name begins so.
+name, `**` any number of folders. A pattern may match a file, or a folder, which stands for
+all files below it. Names that begin with `.` or `_` are passed over, unless the pattern's own name
+begins so: by convention they hold markers (`_SUCCESS`) and checksums.
 """
 
 import re
@@ -16,11 +16,11 @@ from typing import Any, Protocol
 _MAGIC = re.compile(r"[*?[]")
 _ANY_FOLDERS = "**"
 _FOLDER_MARKER = "_$folder$"
-"""How the names of some stores' markers end; each marks a folder, and is empty."""
+"""The end of names by which some stores mark a folder; such a file is empty."""
 
 
 class Kind(Enum):
-    """What a name stands for."""
+    """What a name refers to."""
 
     FILE = auto()
     FOLDER = auto()
@@ -37,24 +37,24 @@ class Entry:
     kind: Kind
     is_link: bool = False
     info: Any = None
-    """What the tree's listing says of it besides."""
+    """What the listing of the tree contains about it."""
 
 
 class Tree(Protocol):
     """Folders and files, on a disk or in a store."""
 
     def entry(self, path: str) -> Entry | None:
-        """Return what a path names, through links; None where nothing is there."""
+        """Return what a path names, following links; None if nothing is there."""
 
     def children(self, folder: str, *, is_deep: bool) -> Iterable[Entry]:
-        """Return what is in a folder, nothing where it is none.
+        """Return what is in a folder; nothing if it is no folder.
 
-        With `is_deep` all that is below it will be asked for too.
+        With `is_deep`, everything below it will be asked for too.
         """
 
 
 def has_magic(path: str) -> bool:
-    """Tell whether a path holds a character that matches others."""
+    """Return whether a path holds a character that matches others."""
     return _MAGIC.search(path) is not None
 
 
@@ -66,7 +66,7 @@ def split_at_magic(path: str) -> tuple[str, str]:
 
 
 def expand(tree: Tree, path: str) -> tuple[list[Entry], int]:
-    """Return the files that a path stands for, by path, and how many names were passed over."""
+    """Return the files that a path stands for, sorted, and how many names were passed over."""
     search = _Search(tree)
     exact = tree.entry(path)
     if exact is not None:
@@ -79,7 +79,7 @@ def expand(tree: Tree, path: str) -> tuple[list[Entry], int]:
 
 
 class _Search:
-    """What has been found so far; nothing is found twice."""
+    """The files found so far, each once."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
@@ -87,14 +87,14 @@ class _Search:
         self.passed_over: set[str] = set()
 
     def take(self, entry: Entry) -> None:
-        """Take a file, or all files below a folder."""
+        """Add a file, or all files below a folder."""
         if entry.kind is Kind.FOLDER:
             self.match(entry.path, [_ANY_FOLDERS])
         else:
             self.found[entry.path] = entry
 
     def match(self, folder: str, names: list[str]) -> None:
-        """Take what matches below a folder, name by name."""
+        """Add what matches below a folder, name by name."""
         first, *rest = names
         if first == _ANY_FOLDERS:
             self._match_below(folder, rest)

@@ -1,4 +1,4 @@
-"""Exports behind URLs: which files they are, and how they are read in spite of breaks."""
+"""Files behind URLs: how they are found, and read on after a connection broke."""
 
 import io
 import time
@@ -21,7 +21,7 @@ _READ_AHEAD = 4 << 20
 _WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0)
 """How long to wait before each further try of a read that broke off."""
 _STREAMED = "HTTPStreamFile"
-"""The class of fsspec's http files that cannot jump."""
+"""The class of fsspec's http files that cannot seek."""
 
 
 class RemoteFile:
@@ -30,13 +30,13 @@ class RemoteFile:
     is_quick_to_check = False
 
     def __init__(self, name: str, path: str, backend: Backend, info: dict[str, Any] | None) -> None:
-        """Ask for its state, unless a listing's `info` tells. Raises `SourceError`."""
+        """Ask for its state, unless `info` of a listing holds it. Raises `SourceError`."""
         self.name = name
         self.sleep: Callable[[float], None] = time.sleep
         self._path = path
         self._backend = backend
         self.is_streamed = False
-        """Whether the server can only send all of it, from its start."""
+        """Whether the server can only send the whole file from its start."""
         with backend.translated(name):
             self.state = self._state(info if info is not None else backend.info(path))
 
@@ -93,7 +93,7 @@ class RemoteFile:
         return file
 
     def refuses_ranges(self, error: Exception) -> bool:
-        """Tell whether an error says that the server sends no ranges; then it is streamed."""
+        """Return whether an error means that the server sends no ranges; if so, stream the file."""
         is_new = self._backend.is_http and not self.is_streamed
         if is_new and isinstance(error, ValueError) and "range" in str(error):
             self.is_streamed = True
@@ -101,7 +101,7 @@ class RemoteFile:
         return False
 
     def fault(self, error: Exception) -> SourceError:
-        """Return what an error of the backend means."""
+        """Translate an error of the backend."""
         return source_error(self.name, error, self._backend.schemes)
 
     def _state(self, info: dict[str, Any]) -> FileState:
@@ -111,7 +111,7 @@ class RemoteFile:
 
 
 class RemoteStream(io.RawIOBase):
-    """A remote file while it is read; a read that breaks off goes on at its offset."""
+    """A remote file that is open for reading; after a break, reading goes on at the same offset."""
 
     def __init__(self, location: RemoteFile) -> None:
         """Open the file. Raises `SourceError`."""
@@ -120,29 +120,29 @@ class RemoteStream(io.RawIOBase):
         self._position = 0
         self._file: Any = None
         self._was_open = False
-        self._persistently(lambda _: None)
+        self._with_retries(lambda _: None)
 
     def readable(self) -> bool:
-        """Say yes, for PyArrow."""
+        """Return True, for PyArrow."""
         return True
 
     def seekable(self) -> bool:
-        """Tell whether the server sends parts of it."""
+        """Return whether the server sends parts of the file."""
         return not self._location.is_streamed
 
     def read(self, size: int = -1, /) -> bytes:
         """Read from where the last read or seek ended."""
-        chunk = self._persistently(lambda file: self._chunk(file, size))
+        chunk = self._with_retries(lambda file: self._chunk(file, size))
         self._position += len(chunk)
         return chunk
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Go to a location in the file."""
-        self._position = self._persistently(lambda file: int(file.seek(offset, whence)))
+        """Go to an offset in the file."""
+        self._position = self._with_retries(lambda file: int(file.seek(offset, whence)))
         return self._position
 
     def tell(self) -> int:
-        """Return the location in the file."""
+        """Return the offset in the file."""
         return self._position
 
     def close(self) -> None:
@@ -157,8 +157,8 @@ class RemoteStream(io.RawIOBase):
             raise PrematureEndError
         return chunk
 
-    def _persistently(self, work: Callable[[Any], T]) -> T:
-        """Do something with the file; where that may help, open it again and try once more."""
+    def _with_retries(self, work: Callable[[Any], T]) -> T:
+        """Call `work` with the file; after a temporary error, open it again and retry."""
         waits = iter(_WAITS_SECONDS)
         while True:
             try:
@@ -171,19 +171,19 @@ class RemoteStream(io.RawIOBase):
                 if self._location.refuses_ranges(error):
                     continue
                 fault = self._location.fault(error)
-            may_pass = isinstance(fault, SourceUnavailableError) and self._was_open
-            wait = next(waits, None) if may_pass else None
+            is_temporary = isinstance(fault, SourceUnavailableError) and self._was_open
+            wait = next(waits, None) if is_temporary else None
             if wait is None:
                 raise fault from None
             self._location.sleep(wait)
             self._refuse_changed(fault)
 
     def _refuse_changed(self, fault: SourceError) -> None:
-        """Raise `ChangedWhileReadError` if the file is another one by now."""
+        """Raise `ChangedWhileReadError` if the file has changed."""
         try:
             change = self._location.state.change(self._location.current_state())
         except SourceUnavailableError:
-            return  # The next try tells.
+            return  # The next try shows it.
         except SourceError:
             raise fault from None
         if change:
@@ -195,7 +195,7 @@ class RemoteStream(io.RawIOBase):
     def _drop(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            with suppress(Exception):  # It may be broken; it is only let go.
+            with suppress(Exception):  # It may be broken; this only releases it.
                 file.close()
 
 
@@ -226,7 +226,7 @@ def find_remote(url: str) -> tuple[list[RemoteFile], int]:
 
 
 class _Names:
-    """Names what is found as the URL would: its path in the location of the URL's own."""
+    """Names files that were found: the URL, with their path in place of its own."""
 
     def __init__(self, shown: str, path: str) -> None:
         chain = urls.links(shown)

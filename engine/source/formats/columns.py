@@ -1,4 +1,4 @@
-"""Which column of a csv or tsv file holds the uids."""
+"""Finds the column of the uids in a csv or tsv file."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -14,19 +14,19 @@ _SHOWN = 20
 
 
 def columns_of(
-    name: str, head: FileStart, delimiter: bytes, options: ReadingOptions
+    name: str, start: FileStart, delimiter: bytes, options: ReadingOptions
 ) -> tuple[Columns, str]:
     """Read the first record of a file that has one: its columns, and the name of the uids'.
 
     Raises `SourceError` where it cannot be read or lacks the column, `UsageError` where the
     column has to be named.
     """
-    sep = SEP_LINE.match(head.text)
+    sep = SEP_LINE.match(start.text)
     if sep is not None and sep[1] != delimiter:
-        said = sep[1].decode(errors="replace")
-        hint = _DELIMITERS.get(sep[1], f"{said!r} is not read as a delimiter")
-        raise UsageError(f"{name}: its first line says sep={said}", hint=hint)
-    record = _first_record(head, delimiter)
+        declared = sep[1].decode(errors="replace")
+        hint = _DELIMITERS.get(sep[1], f"{declared!r} is not read as a delimiter")
+        raise UsageError(f"{name}: its first line says sep={declared}", hint=hint)
+    record = _first_record(start, delimiter)
     if record is None or record.fault:
         reason = record.fault if record else "no end"
         raise SourceError(f"{name}: the first record cannot be read ({reason})")
@@ -41,35 +41,35 @@ def columns_of(
     return columns, names[chosen]
 
 
-def has_column(head: FileStart, delimiter: bytes, wanted: str) -> bool:
-    """Say whether the first record of a file names a column so."""
-    record = _first_record(head, delimiter)
+def has_column(start: FileStart, delimiter: bytes, wanted: str) -> bool:
+    """Return whether the first record of a file has a field with the wanted name."""
+    record = _first_record(start, delimiter)
     names = [field.decode(errors="replace") for field in record.fields] if record else []
     return wanted in names or wanted in map(str.strip, names)
 
 
-def is_header_only(head: FileStart, delimiter: bytes, options: ReadingOptions) -> bool:
-    """Say whether nothing follows the header."""
-    record = _first_record(head, delimiter) if options.header else None
+def is_header_only(start: FileStart, delimiter: bytes, options: ReadingOptions) -> bool:
+    """Return whether nothing follows the header."""
+    record = _first_record(start, delimiter) if options.header else None
     if record is None:
         return False
-    while record.end == len(head.text) and head.extend():
+    while record.end == len(start.text) and start.extend():
         pass
-    return record.end == len(head.text)
+    return record.end == len(start.text)
 
 
-def _first_record(head: FileStart, delimiter: bytes) -> Record | None:
+def _first_record(start: FileStart, delimiter: bytes) -> Record | None:
     dialect = Dialect(delimiter, RECORD_LIMIT)
-    sep = SEP_LINE.match(head.text)
-    start = sep.end() if sep else 0
-    while (record := dialect.record(head.text, start, final=head.complete)) is None:
-        if not head.extend() and not head.complete:
+    sep = SEP_LINE.match(start.text)
+    first = sep.end() if sep else 0
+    while (record := dialect.record(start.text, first, final=start.complete)) is None:
+        if not start.extend() and not start.complete:
             return None
     return record
 
 
 def choose(file: str, names: Sequence[str], wanted: str | None) -> int:
-    """Return the place of the wanted column: by its exact name, else by its trimmed one."""
+    """Return the index of the wanted column: by its exact name, else by its trimmed one."""
     if wanted is None:
         if len(names) == 1:
             return 0
@@ -90,20 +90,20 @@ def choose(file: str, names: Sequence[str], wanted: str | None) -> int:
 
 
 def missing(file: str, names: Sequence[str], wanted: str, kind: str = "column") -> SourceError:
-    """Say that a column or field is not there, and which one may have been meant."""
+    """Return the error for a missing column or field, with a similar name as the hint."""
     near = get_close_matches(wanted, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"it has {listed(names)}"
     return SourceError(f"{file}: has no {kind} {wanted!r}", hint=hint)
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return the first names as one line."""
+    """Return the first 20 names as one line."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(repr(name) for name in names[:_SHOWN]) + more
 
 
 def _refuse_other_delimiter(file: str, field: bytes, delimiter: bytes) -> None:
-    """Refuse to take `uid;name` for the name of an only column."""
+    """Raise `UsageError` if the name of the only column is like `uid;name`."""
     for other, remedy in _DELIMITERS.items():
         if other != delimiter and other in field:
             raise UsageError(
@@ -118,4 +118,4 @@ _DELIMITERS = {
     b"\t": "--format tsv reads tabs",
     b"|": "'|' is not read as a delimiter: export with commas or tabs",
 }
-"""What to do about each character that parts columns elsewhere."""
+"""What to do about each character that other programs use as a delimiter."""

@@ -1,4 +1,4 @@
-"""Compressed files, known by their first bytes: a suffix may lie, these do not."""
+"""Compressed files, recognized by their first bytes: a suffix may be wrong."""
 
 import bz2
 import io
@@ -11,12 +11,12 @@ import pyarrow as pa
 from engine.source.streams import OpenFile, Stream
 
 MAGIC_SIZE = 10
-"""Bytes that are enough to tell."""
+"""Bytes that are enough to recognize it."""
 
 _MAGIC = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
-    # A frame to be passed over, with which pzstd begins its files.
+    # A skippable frame, with which pzstd begins its files.
     **{b"%c\x2a\x4d\x18" % first: "zstd" for first in range(0x50, 0x60)},
     # The level can be any digit; what follows is the first block's, or an empty file's, own magic.
     **{b"BZh%d1AY&SY" % level: "bz2" for level in range(1, 10)},
@@ -29,15 +29,15 @@ _STEP = 1 << 18
 
 
 def compression_of(start: bytes) -> str | None:
-    """Return the name of what the file's first bytes announce, None for plain."""
+    """Return the compression by a file's first bytes; None if it is not compressed."""
     return next((codec for magic, codec in _MAGIC.items() if start.startswith(magic)), None)
 
 
 def decompressed(file: OpenFile, codec: str | None) -> Stream:
-    """Return the file's plain bytes, through all its members or frames.
+    """Return the file's decompressed bytes, through all its members or frames.
 
-    Zero bytes behind the last member of gzip or bz2 are padding, as of tapes. A file that ends in
-    the middle of a member, or goes on with anything else, raises `OSError` at that place.
+    Zero bytes after the last member of gzip or bz2 are padding. Where a file ends in the middle of
+    a member, or goes on with anything else, `read` raises `OSError`.
     """
     if codec is None:
         return file
@@ -64,7 +64,7 @@ _DECOMPRESSORS: dict[str, Callable[[], _Decompressor]] = {
 
 
 class _Members(io.RawIOBase):
-    """The plain bytes of a file of one or more compressed members, one behind the other."""
+    """The decompressed bytes of a file of one or more members, one after the other."""
 
     def __init__(self, file: OpenFile, codec: str) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class _Members(io.RawIOBase):
         self._members = 0
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return `size` plain bytes, fewer at the end only."""
+        """Return `size` decompressed bytes, fewer only at the end."""
         parts = []
         while size > 0 and (part := self._part(size)):
             parts.append(part)
@@ -88,7 +88,7 @@ class _Members(io.RawIOBase):
                 part = member.decompress(self._unread, size)
             except zlib.error as error:
                 raise OSError(str(error)) from error
-            # zlib hands back what it has not looked at; bz2 keeps it.
+            # zlib returns its unread input; bz2 keeps it.
             kept = getattr(member, "unconsumed_tail", b"")
             self._unread = member.unused_data if member.eof else kept
             self._member = None if member.eof else member

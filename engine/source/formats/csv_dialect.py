@@ -1,11 +1,11 @@
-"""The csv dialect, as a reader that goes record by record. It is the law; PyArrow is the fast path.
+"""The csv dialect, as a reader of one record at a time. It is authoritative; PyArrow is faster.
 
 - A record ends with LF or CRLF outside quotes; a bare carriage return is part of its field.
 - A field that begins with a quote ends with the next quote that is not doubled, and the delimiter
-  or the record's end must follow it. Elsewhere in a field a quote is a character like others.
-- Where that does not hold (text after a closing quote, a quote that nothing closes within the
-  record limit), the quote is broken. It costs the line that its record began on: reading goes on
-  after the first LF, so that no row is lost to a quote that was never meant.
+  or the record's end must follow it. Elsewhere in a field a quote is an ordinary character.
+- If that is not so (text after a closing quote, a quote that nothing closes within the
+  record limit), the quote is broken. Only the line that its record began on is invalid: reading
+  goes on after the first LF, so that a stray quote costs no other row.
 - A line of more than the record limit is over-long, and reading goes on after it.
 """
 
@@ -25,7 +25,7 @@ class Record(NamedTuple):
     """One record, or the line that a broken one began on."""
 
     fields: list[bytes]
-    """The unquoted fields; none where `fault` says why."""
+    """The unquoted fields; none if there is a `fault`."""
     end: int
     """Where the next record begins."""
     fault: str | None = None
@@ -35,7 +35,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class Dialect:
-    """Which delimiter, and how long a record may get, its line end included."""
+    """The delimiter, and how many bytes a record may have, its line end included."""
 
     delimiter: bytes
     limit: int
@@ -45,9 +45,9 @@ class Dialect:
         return re.compile(rb"[^\n%b]*+" % re.escape(self.delimiter))
 
     def record(self, buffer: bytes, start: int, *, final: bool) -> Record | None:
-        """Return the record at `start`, or None where more than `buffer` is needed to tell.
+        """Return the record at `start`, or None if more than `buffer` is needed.
 
-        `final` says that nothing follows the buffer. A buffer that holds `limit` and two bytes
+        `final` means that nothing follows the buffer. A buffer that holds `limit` and two bytes
         more is always enough.
         """
         line_end = buffer.find(b"\n", start)
@@ -86,7 +86,7 @@ class Dialect:
             return Record(fields, position)
 
     def _first_line(self, buffer: bytes, start: int, *, final: bool) -> Record | None:
-        """Return the line at `start` as a faulty record, or None where it may yet end in time."""
+        """Return the line at `start` as an invalid record, or None if `buffer` is too short."""
         end = buffer.find(b"\n", start) + 1
         if not end and not final and len(buffer) - start <= self.limit:
             return None

@@ -1,9 +1,9 @@
-"""Csv and tsv, by PyArrow where that reads what `quoting` would, and by `quoting` where not.
+"""Csv and tsv: read by PyArrow where that gives what `csv_dialect` would, else by `csv_dialect`.
 
-Where files were put together, what begins each of them is no uid: a byte order mark at the start
-of a record is left out, and a record that equals the header is blank. In an only column a byte
-order mark elsewhere makes the record invalid: a line end was lost. So does a bare carriage return
-in a uid, be it quoted.
+Files that were concatenated are read as such: a byte order mark at the start of a record is left
+out, and a record that equals the header is blank. In a file of one column, a byte order mark
+elsewhere makes the record invalid, as a line end was lost. So does a bare carriage return in a uid,
+quoted or not.
 """
 
 import re
@@ -24,23 +24,23 @@ from engine.source.formats.rows import READ_SIZE, RECORD_LIMIT, RawRows, is_blan
 from engine.source.streams import Stream
 
 SEP_LINE = re.compile(rb'"?(?i:sep=)([^\r\n])"?\r?\n')
-"""The line by which Excel tells the delimiter."""
+"""The line in which Excel declares the delimiter."""
 _Bytes = npt.NDArray[np.uint8]
 _Positions = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What a file's first record tells about the others."""
+    """What a file's first record determines for the others."""
 
     delimiter: bytes
     count: int
     chosen: int
-    """Place of the uid's column, from 0."""
+    """Index of the uids' column, from 0."""
     header: bool
-    """Whether that first record names the columns, and so is none."""
+    """Whether that first record is a header, which is not counted as a record."""
     has_sep_line: bool = False
-    """Whether a `SEP_LINE`, which is no record either, stands before it."""
+    """Whether a `SEP_LINE`, which is not counted either, precedes it."""
 
 
 def delimited_rows(
@@ -174,10 +174,10 @@ _MISREAD = (-1, 0)
 
 
 def _clean_records(buffer: bytes, delimiter: bytes, *, final: bool) -> tuple[int, int]:
-    """Return where the buffer's last whole record ends, and how many there are up to that position.
+    """Return where the buffer's last whole record ends, and how many records there are.
 
-    `_MISREAD` is for what PyArrow reads differently: a quote that stands elsewhere than around a
-    field, a bare carriage return outside quotes (it ends a record there), or a BOM at the start of
+    `_MISREAD` is for what PyArrow reads differently: a quote elsewhere than around a field,
+    a bare carriage return outside quotes (it ends a record there), or a BOM at the start of
     a record.
     """
     if holds_bom(buffer) and b"\n" + BOM in buffer:
@@ -186,7 +186,7 @@ def _clean_records(buffer: bytes, delimiter: bytes, *, final: bool) -> tuple[int
     quotes = np.flatnonzero(data == ord('"')) if b'"' in buffer else np.zeros(0, np.intp)
     cut = len(buffer) if final else _last_line_feed_outside(buffer, quotes) + 1
     quotes = quotes[: np.searchsorted(quotes, cut)]
-    if len(quotes) % 2 or not _stand_around_fields(data[:cut], quotes, delimiter):
+    if len(quotes) % 2 or not _quotes_surround_fields(data[:cut], quotes, delimiter):
         return _MISREAD
     has_returns = buffer.find(b"\r", 0, cut) >= 0
     if has_returns and buffer.count(b"\r", 0, cut) > buffer.count(b"\r\n", 0, cut):
@@ -217,8 +217,8 @@ def _last_line_feed_outside(buffer: bytes, quotes: _Positions) -> int:
     return -1
 
 
-def _stand_around_fields(data: _Bytes, quotes: _Positions, delimiter: bytes) -> bool:
-    """Tell whether each quote begins or ends a field, or is one of two inside a quoted one."""
+def _quotes_surround_fields(data: _Bytes, quotes: _Positions, delimiter: bytes) -> bool:
+    """Return whether each quote begins or ends a field, or is doubled inside a quoted one."""
     if not len(quotes):
         return True
     opening, closing = quotes[0::2], quotes[1::2]

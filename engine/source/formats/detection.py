@@ -1,4 +1,4 @@
-"""What a file holds: by its suffix, then by its content."""
+"""Detects the format of a file by its suffix, then by its content."""
 
 import re
 from collections.abc import Mapping
@@ -29,98 +29,98 @@ _BY_SUFFIX: dict[str, Format] = {
 }
 DELIMITERS: Mapping[Format, bytes] = {"csv": b",", "tsv": b"\t"}
 _PARQUET = b"PAR1"
-_TELLING = {b"\t": "tsv", b",": "csv", b"{": "ndjson"}
+_BY_MARK = {b"\t": "tsv", b",": "csv", b"{": "ndjson"}
 _QUOTED = re.compile(rb'"[^"]*"')
 _ERROR_FIELDS = {"error", "errors", "fault", "exception", "errorcode", "errormessage"}
 _ERROR_FIELDS |= {"error_code", "error_message", "error_description", "message", "detail"}
 _REASON_FIELDS = {"reason", "msg"}
-"""Fields that tell of an error where nothing says that the file is ndjson."""
+"""Further fields of an error message, in a file that is not declared as ndjson."""
 
 
-def format_of(name: str, head: FileStart, options: ReadingOptions) -> Format:
-    """Return the format of the file whose start is in `head`.
+def format_of(name: str, start: FileStart, options: ReadingOptions) -> Format:
+    """Return the format of a file by its name and start.
 
-    Content decides for a suffix that tells nothing: Parquet by its magic, ndjson by a first `{`,
-    csv and tsv by a first line that names the column asked for, text by one without a comma,
-    semicolon, tab, bar or quote. The first line decides for text too where a column is asked for,
-    as text has none. Raises `UsageError` where that leaves it open, `SourceError` for content that
-    is none of the formats, whatever suffix or `--format` say of it.
+    Without a suffix of a known format the content decides: Parquet by its magic, ndjson by a first
+    `{`, csv and tsv by a first line that names the wanted column, text by one without a comma,
+    semicolon, tab, bar or quote. A file with a suffix of text is read so too if a column is wanted,
+    as text has none. Raises `UsageError` where that does not decide, `SourceError` for content in
+    none of the formats, whatever the suffix or `--format`.
     """
     wanted = options.format
     format_: Format | None
     chosen = declared_format(name, options)
-    if head.data.startswith(_PARQUET) and is_binary(head.data):
+    if start.data.startswith(_PARQUET) and is_binary(start.data):
         if chosen in {"parquet", None}:
             return "parquet"
         hint = "--format parquet" if wanted == "auto" else "leave --format out"
         raise SourceError(f"{name}: holds Parquet, not {chosen}", hint=hint)
-    if foreign := recognize_content(head.data):
+    if foreign := recognize_content(start.data):
         raise SourceError(f"{name}: {foreign.fault}", hint=foreign.hint)
     if chosen == "parquet":
         return chosen
-    _refuse_error_message(name, head, options)
+    _refuse_error_message(name, start, options)
     format_ = chosen
-    named = _by_column(head, options) if wanted == "auto" else None
+    named = _by_column(start, options) if wanted == "auto" else None
     if wanted == "auto" and chosen in {"text", None}:
-        format_ = named or chosen or _by_start(head)
+        format_ = named or chosen or _by_start(start)
     if wanted == "auto" and format_ != "ndjson":
-        _refuse_likely(name, head, format_, anywhere=named is None)
-    format_ = format_ or _text_by_content(name, head)
+        _refuse_likely(name, start, format_, anywhere=named is None)
+    format_ = format_ or _text_by_content(name, start)
     if format_ == "text" and options.column is not None:
         raise UsageError(
             f"{name}: text has no columns, and so no {options.column!r}",
-            hint=_other_format(head, options),
+            hint=_other_format(start, options),
         )
-    _refuse_bare_returns(name, head.text, format_)
+    _refuse_bare_returns(name, start.text, format_)
     return format_
 
 
 def declared_format(name: str, options: ReadingOptions) -> Format | None:
-    """Return the format that `--format` or a file's suffix tells; None leaves it to content."""
+    """Return the format by `--format`, else by the file's suffix; None if neither shows it."""
     return suffix_format(name) if options.format == "auto" else options.format
 
 
 def suffix_format(name: str) -> Format | None:
-    """Return the format that a file's suffix tells."""
+    """Return the format by a file's suffix; None for an unknown one."""
     return _BY_SUFFIX.get(suffix(name))
 
 
 def suffix(name: str) -> str:
-    """Return a file's suffix in lower case, that of compression left out."""
+    """Return a file's suffix in lower case, without that of compression."""
     path = PurePosixPath(path_of(name).lower())
     return path.with_suffix("").suffix if path.suffix in COMPRESSED else path.suffix
 
 
-def _by_column(head: FileStart, options: ReadingOptions) -> Format | None:
-    """Return the format in which the first line names the column asked for."""
+def _by_column(start: FileStart, options: ReadingOptions) -> Format | None:
+    """Return the format in which the first line names the wanted column."""
     if options.column is None:
         return None
     for format_, delimiter in DELIMITERS.items():
-        if options.header and has_column(head, delimiter, options.column):
+        if options.header and has_column(start, delimiter, options.column):
             return format_
-    found = first_object(head)
+    found = first_object(start)
     return "ndjson" if found is not None and has_field(found, options.column) else None
 
 
-def _by_start(head: FileStart) -> Format | None:
-    return "ndjson" if head.text.lstrip().startswith((b"{", b"[")) else None
+def _by_start(start: FileStart) -> Format | None:
+    return "ndjson" if start.text.lstrip().startswith((b"{", b"[")) else None
 
 
-def _text_by_content(name: str, head: FileStart) -> Format:
-    if any(mark in _first_line(head) for mark in b',;\t|"'):
+def _text_by_content(name: str, start: FileStart) -> Format:
+    if any(mark in _first_line(start) for mark in b',;\t|"'):
         hint = "--format text|csv|tsv|ndjson|parquet"
         raise UsageError(f"{name}: neither name nor content tells the format", hint=hint)
     return "text"
 
 
-def _first_line(head: FileStart) -> bytes:
-    return head.text.lstrip().partition(b"\n")[0]
+def _first_line(start: FileStart) -> bytes:
+    return start.text.lstrip().partition(b"\n")[0]
 
 
-def _other_format(head: FileStart, options: ReadingOptions) -> str:
-    """Return what to do where text is asked for a column, by its first line."""
-    line = _first_line(head)
-    found = next((other for mark, other in _TELLING.items() if mark in line), "csv|tsv|ndjson")
+def _other_format(start: FileStart, options: ReadingOptions) -> str:
+    """Return what to do if a column of text is wanted, by the first line."""
+    line = _first_line(start)
+    found = next((other for mark, other in _BY_MARK.items() if mark in line), "csv|tsv|ndjson")
     if found == "csv|tsv|ndjson" and (
         mark := next((m for m in (";", "|") if m.encode() in line), "")
     ):
@@ -129,8 +129,8 @@ def _other_format(head: FileStart, options: ReadingOptions) -> str:
     return f"--format {found} {instead}; without --column each line is a uid"
 
 
-def _refuse_likely(name: str, head: FileStart, format_: Format | None, *, anywhere: bool) -> None:
-    foreign = recognize_likely_content(head.data, anywhere=anywhere)
+def _refuse_likely(name: str, start: FileStart, format_: Format | None, *, anywhere: bool) -> None:
+    foreign = recognize_likely_content(start.data, anywhere=anywhere)
     if foreign is None:
         return
     hint = f"--format {format_ or 'text'} reads it all the same"
@@ -138,15 +138,15 @@ def _refuse_likely(name: str, head: FileStart, format_: Format | None, *, anywhe
     raise SourceError(f"{name}: {foreign.fault}", hint=hint)
 
 
-def _refuse_error_message(name: str, head: FileStart, options: ReadingOptions) -> None:
-    """Refuse a file that is nothing but an error that some service answered in JSON."""
+def _refuse_error_message(name: str, start: FileStart, options: ReadingOptions) -> None:
+    """Raise `SourceError` for a file that is only an error message of some service in JSON."""
     undeclared = declared_format(name, options) is None
-    start = head.text.lstrip()
-    if not start.startswith(b"{") or _is_record(first_object(head), options, undeclared=undeclared):
+    text = start.text.lstrip()
+    if not text.startswith(b"{") or _is_record(first_object(start), options, undeclared=undeclared):
         return
-    while len(head.data) < SAMPLE_BYTES and head.extend():
+    while len(start.data) < SAMPLE_BYTES and start.extend():
         pass
-    found = object_in(head.text) if head.complete else None
+    found = object_in(start.text) if start.complete else None
     if found is not None and not _is_record(found, options, undeclared=undeclared):
         raise SourceError(f"{name}: is an error message in JSON, not an export", hint=SAVED_PAGE)
 
@@ -154,9 +154,9 @@ def _refuse_error_message(name: str, head: FileStart, options: ReadingOptions) -
 def _is_record(
     found: Mapping[str, Any] | None, options: ReadingOptions, *, undeclared: bool
 ) -> bool:
-    """Tell an object of an export from one that tells of an error.
+    """Return whether an object is a record of an export, and not an error message.
 
-    `undeclared` says that neither suffix nor `--format` tell the format.
+    `undeclared`: neither the suffix nor `--format` shows the format.
     """
     if found is None:
         return False
@@ -169,7 +169,7 @@ def _is_record(
 
 
 def _refuse_bare_returns(name: str, text: bytes, format_: Format) -> None:
-    """Refuse a file whose lines end in what no format here takes for a line end."""
+    """Raise `SourceError` for a file whose line ends are those of no format here."""
     if b"\r" not in text:
         return
     text = _QUOTED.sub(b"", text) if format_ in DELIMITERS else text

@@ -1,11 +1,11 @@
-"""The start of a file, decompressed: as much as it takes to know what the file is."""
+"""The start of a file, decompressed: as much as is needed to detect its format."""
 
 from engine.source.formats.lines import without_leading_boms
 from engine.source.formats.rows import RECORD_LIMIT
 from engine.source.streams import Stream
 
 _STEP = 1 << 16
-_TELLING_BYTES = 512
+_TAR_HEADER_BYTES = 512
 
 
 class FileStart:
@@ -14,17 +14,17 @@ class FileStart:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self.data = b""
-        """What was read so far, a BOM included."""
+        """What was read so far, including a byte order mark."""
         self.complete = False
         """Whether that is the whole file."""
 
     @property
     def text(self) -> bytes:
-        """What was read so far without a BOM."""
+        """What was read so far, without byte order marks."""
         return without_leading_boms(self.data)
 
     def extend(self) -> bool:
-        """Read on; False where the file or the record limit has been reached."""
+        """Read on; return False once the end of the file or the record limit has been reached."""
         if self.complete or len(self.data) > RECORD_LIMIT:
             return False
         chunk = self._stream.read(_STEP)
@@ -33,10 +33,10 @@ class FileStart:
         return not self.complete
 
     def read_first_line(self) -> None:
-        """Read at least the first line that holds something, and as much as tells a tar archive.
+        """Read at least the first line that is not blank, and the header of a tar archive.
 
         A pipe may not have more for a long time; a file's first 64 KiB are read at once.
         """
-        while len(self.data) < _TELLING_BYTES or b"\n" not in self.text.lstrip():
+        while len(self.data) < _TAR_HEADER_BYTES or b"\n" not in self.text.lstrip():
             if not self.extend():
                 return

@@ -9,7 +9,7 @@ BOM = b"\xef\xbb\xbf"
 
 
 def holds_bom(data: bytes) -> bool:
-    """Tell whether a byte order mark is anywhere in some bytes."""
+    """Return whether a byte order mark is anywhere in some bytes."""
     return b"\xef" in data and BOM in data  # One byte is found far sooner than three.
 
 
@@ -25,9 +25,9 @@ def whole_lines(
 ) -> Iterator[bytes | None]:
     """Yield runs of whole lines with their line feeds, which the file's last line may lack.
 
-    None stands for one line of more than `limit` bytes, which is passed over without holding it.
+    None stands for one line of more than `limit` bytes, which is skipped and never held whole.
     `limit` is at least twice `size`, so that only a run's first line can be too long. Byte order
-    marks at the start of a line are left out: files that begin with one were put together.
+    marks at the start of a line are left out: files that begin with one were concatenated.
     """
     rest = b""
     chunks = iter(lambda: stream.read(size), b"")
@@ -56,7 +56,7 @@ def _without_boms(lines: bytes) -> bytes:
 
 
 def skip_line(chunks: Iterator[bytes]) -> bytes:
-    """Pass over chunks up to the next line feed; return what was read after it."""
+    """Skip chunks up to the next line feed; return what was read after it."""
     for chunk in chunks:
         if end := chunk.find(b"\n") + 1:
             return chunk[end:]

@@ -1,6 +1,6 @@
 """Ndjson: a JSON object a line.
 
-A string is a uid as it stands; an integer is its decimal text, beyond 64 bits too (orjson calls a
+A string is a uid as it is; an integer is its decimal text, beyond 64 bits too (orjson calls a
 line with one of more than 308 digits malformed). A missing field, null and an empty line are
 blank; everything else is invalid, NaN and Infinity anywhere in a line too, as JSON has none.
 """
@@ -43,8 +43,8 @@ def ndjson_rows(
         yield _fast(lines, column) or _careful(lines, column)
 
 
-def finder(column: str) -> Callable[[dict[str, Any]], Any]:
-    """Return what looks a column up: the field of that very name, else the dotted path."""
+def getter(column: str) -> Callable[[dict[str, Any]], Any]:
+    """Return a function that gets a column's value: of the field by that name, else by its path."""
     path = column.split(".")
 
     def find(record: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON holds anything
@@ -65,7 +65,7 @@ def _fast(lines: list[bytes], column: str) -> RawRows | None:
     loads = orjson.loads
     try:
         if "." in column:
-            find = finder(column)
+            find = getter(column)
             values = [find(loads(line)) for line in lines]
         else:
             values = [loads(line).get(column) for line in lines]
@@ -76,7 +76,7 @@ def _fast(lines: list[bytes], column: str) -> RawRows | None:
 
 def _careful(lines: list[bytes], column: str) -> RawRows:
     """Read line by line."""
-    find = finder(column)
+    find = getter(column)
     values: list[str | None] = []
     refused: list[tuple[int, str]] = []
     for number, line in enumerate(lines):
@@ -116,7 +116,7 @@ def _with_integers_as_text(line: bytes) -> dict[str, Any]:
 
 
 def _fault(line: bytes) -> str:
-    """Say why orjson does not take a line, by what Python's own reader makes of it."""
+    """Return why orjson refuses a line, by what Python's own parser finds."""
     constants: list[str] = []
     try:
         json.loads(line.decode(), parse_constant=constants.append)

@@ -1,4 +1,4 @@
-"""Which field of an ndjson file holds the uids."""
+"""Finds the field of the uids in an ndjson file."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,21 +15,21 @@ _LOOK_BYTES = 1 << 20
 """How much of a file is searched for a field before it is called missing."""
 
 
-def field_of(name: str, head: FileStart, wanted: str | None) -> str:
+def field_of(name: str, start: FileStart, wanted: str | None) -> str:
     """Return the wanted field, or the only one there is.
 
     Fields may be absent from a record, so one is missing only where none of the first megabyte's
     records has it: then `SourceError` is raised, as for JSON that is no object a line.
     `UsageError` where the field has to be named.
     """
-    _refuse_document(name, head)
+    _refuse_document(name, start)
     while True:
-        records = list(_objects(head))
+        records = list(_objects(start))
         if wanted is not None and any(has_field(record, wanted) for record in records):
             return wanted
         if records and wanted is None:
             break
-        if len(head.data) >= _LOOK_BYTES or not head.extend():
+        if len(start.data) >= _LOOK_BYTES or not start.extend():
             break
     names = list(dict.fromkeys(path for record in records for path in _paths(record)))
     if wanted is not None and records:
@@ -47,19 +47,19 @@ def field_of(name: str, head: FileStart, wanted: str | None) -> str:
     )
 
 
-def first_object(head: FileStart) -> dict[str, Any] | None:
-    """Return the object on the first line that holds something, None where that is no object."""
-    return object_in(head.text.lstrip().partition(b"\n")[0])
+def first_object(start: FileStart) -> dict[str, Any] | None:
+    """Return the object on the first line that is not blank; None if that is no object."""
+    return object_in(start.text.lstrip().partition(b"\n")[0])
 
 
-def _refuse_document(name: str, head: FileStart) -> None:
-    """Refuse an array, or objects that span lines: of those only what stands alone would count."""
-    start = head.text.lstrip()
-    first_line, _, rest = start.partition(b"\n")
+def _refuse_document(name: str, start: FileStart) -> None:
+    """Raise `SourceError` for an array, or for objects that span lines."""
+    text = start.text.lstrip()
+    first_line, _, rest = text.partition(b"\n")
     hint = "one object a line is: jq -c '.[]'"
     if first_line.startswith(b"[") and first_line.strip() != b"[]":
         raise SourceError(f"{name}: a JSON array cannot be read", hint=hint)
-    for line in start[:SAMPLE_BYTES].split(b"\n"):
+    for line in text[:SAMPLE_BYTES].split(b"\n"):
         if line.rstrip().endswith(b",") and object_in(line.rstrip()[:-1]) is not None:
             raise SourceError(f"{name}: a JSON array cannot be read", hint=hint)
     if first_line.strip() == b"{" and re.match(rb'\s*["}]', rest):
@@ -67,16 +67,16 @@ def _refuse_document(name: str, head: FileStart) -> None:
         raise SourceError(f"{name}: holds JSON objects that span lines", hint=hint)
 
 
-def _objects(head: FileStart) -> Iterator[dict[str, Any]]:
+def _objects(start: FileStart) -> Iterator[dict[str, Any]]:
     """Yield the objects among the lines that were read whole."""
-    lines = head.text.split(b"\n")
-    if not head.complete:
+    lines = start.text.split(b"\n")
+    if not start.complete:
         lines.pop()
     yield from (record for line in lines if (record := object_in(line)) is not None)
 
 
 def object_in(line: bytes) -> dict[str, Any] | None:
-    """Return the JSON object that some bytes are, None where they are none."""
+    """Return the JSON object in some bytes; None if they hold anything else."""
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -85,7 +85,7 @@ def object_in(line: bytes) -> dict[str, Any] | None:
 
 
 def has_field(record: Mapping[str, Any], wanted: str) -> bool:
-    """Tell whether a record has the field, be it null or inside of something null."""
+    """Return whether a record has the field, also if it is null or inside of null."""
     if wanted in record:
         return True
     value: Any = record
@@ -99,7 +99,7 @@ def has_field(record: Mapping[str, Any], wanted: str) -> bool:
 
 
 def _paths(record: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the dotted paths of what is no object."""
+    """Yield the dotted paths of values that are no objects."""
     for name, value in record.items():
         if isinstance(value, dict):
             yield from (f"{name}.{path}" for path in _paths(value))

@@ -1,6 +1,6 @@
 """Parquet: one column, page by page, so that the size of a row group does not matter.
 
-Strings and binary are uids as they stand, integers and decimals without a fraction their decimal
+Strings and binary are uids as they are, integers and decimals without a fraction their decimal
 text. A column of any other type is refused as a whole. Pages that have a checksum are verified.
 """
 
@@ -26,7 +26,7 @@ _BUFFER_BYTES = 1 << 18
 
 
 def parquet_column(name: str, file: OpenFile, wanted: str | None) -> tuple[str, int]:
-    """Return the path of the uids' column, and how many rows the file says that it has.
+    """Return the path of the uids' column, and the number of rows in the file's metadata.
 
     Raises `SourceError` or `UsageError` for the column; a file that is no Parquet, or a truncated
     one, raises PyArrow's error.
@@ -78,7 +78,7 @@ def _opened(file: OpenFile) -> parquet.ParquetFile:
 
 @contextmanager
 def _footer_errors() -> Iterator[None]:
-    """Raise PyArrow's own error for a damaged name, where it lets Python's through."""
+    """Raise PyArrow's error for a damaged name, for which it raises Python's."""
     try:
         yield
     except UnicodeDecodeError as error:
@@ -93,7 +93,7 @@ def _paths(field: pa.Field) -> list[str]:
 
 
 def _nested(schema: pa.Schema, path: str) -> pa.DataType | None:
-    """Return the type at a dotted path, None where it leads nowhere."""
+    """Return the type at a dotted path; None if there is nothing."""
     fields: Sequence[pa.Field] = list(schema)
     type_: pa.DataType | None = None
     for step in path.split("."):
@@ -127,7 +127,7 @@ def _is_text(type_: pa.DataType) -> bool:
 
 
 def _values(batch: pa.RecordBatch, column: str) -> pa.Array:
-    """Return the column, which stands alone in its batch but where names have dots."""
+    """Return the column of a batch; it is inside of others if its name is a dotted path."""
     if column in batch.schema.names:
         return batch.column(column)
     first, *rest = column.split(".")
@@ -145,8 +145,8 @@ def _texts(array: pa.Array) -> pa.Array:
 def _batch_rows(metadata: Any) -> int:  # noqa: ANN401 - PyArrow has no types
     """Return how many rows make a batch, by the widest row group's uncompressed size.
 
-    That is the size of all columns: PyArrow ends the process where it is asked for the metadata of
-    one that is damaged in certain ways.
+    That is the size of all columns: PyArrow ends the process if it is asked for the metadata of
+    one column that is damaged in certain ways.
     """
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     widest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=0)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from engine.source.formats.compression import compression_of
 
 SAMPLE_BYTES = 8000
-"""How much of a file is searched for binary content; Git looks at as much."""
+"""Bytes at the start of a file that are searched for binary content, as many as in Git."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ _CERTAIN: Mapping[bytes, tuple[str, str | None]] = {
         SAVED_PAGE,
     ),
 }
-"""How text begins that is no list."""
+"""Patterns at the start of text that is no list of uids."""
 
 _LOG_LINE = (
     rb"(?>\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[^\n]*? "
@@ -220,15 +220,15 @@ _LIKELY: Mapping[bytes, tuple[str, str | None]] = {
         SAVED_PAGE,
     ),
 }
-"""How text begins that is hardly a list: each line could be a uid all the same."""
+"""Patterns at the start of text that is probably no list, though each line could be a uid."""
 
 _ANYWHERE: Mapping[bytes, tuple[str, str | None]] = {
     rb"(?ms:.*?^-----BEGIN [A-Z0-9 ]+-----[ \r]*$)": ("a key, a certificate or PGP text", _SECRET),
 }
-"""What text holds that is hardly a list, unless a column beside the uids holds it."""
+"""Patterns anywhere in text that is probably no list, unless another column holds them."""
 
 _ENCODED = (b"\x1f\x8b\x08", b"PK\x03\x04", b"BZh", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\x00", b"PAR1")
-"""First bytes that are looked for behind base64."""
+"""First bytes of base64-encoded content."""
 _SMALLEST = 18
 """Bytes of a gzip file that holds nothing."""
 _BASE64_WIDTHS = {60, 64, 72, 76}
@@ -246,7 +246,7 @@ _SOME_CONTROLS = 0.01
 
 
 def is_binary(data: bytes) -> bool:
-    """Tell whether the start of a file holds what no list of uids does.
+    """Return whether the start of a file is binary content, which no list of uids has.
 
     That is a NUL, or more than a few control characters: 5 % of its bytes, 1 % where it is not
     UTF-8 either. Rows in Latin-1 have none.
@@ -261,7 +261,7 @@ def is_binary(data: bytes) -> bool:
 
 
 def recognize_content(data: bytes) -> RecognizedContent | None:
-    """Return what the start of a decompressed file is, if no list of uids begins so."""
+    """Return what a decompressed file is by its start; None if that may be a list of uids."""
     data = data[:SAMPLE_BYTES]
     if compression_of(data):
         return RecognizedContent("is compressed twice", "decompress it once")
@@ -276,7 +276,7 @@ def recognize_content(data: bytes) -> RecognizedContent | None:
 
 
 def _binary(data: bytes) -> RecognizedContent:
-    """Say what kind of binary content it is that no first bytes name."""
+    """Return the kind of binary content that is not recognized by its first bytes."""
     if _is_tar(data):
         return RecognizedContent("is a tar archive, which cannot be read", _ARCHIVE)
     if b"\n" not in data and _NUL_SEPARATED.fullmatch(data):
@@ -295,9 +295,9 @@ def _binary(data: bytes) -> RecognizedContent:
 
 
 def recognize_likely_content(data: bytes, *, anywhere: bool = True) -> RecognizedContent | None:
-    """Return what the start of a file is, if a list of uids hardly begins so.
+    """Return what a file probably is by its start; None if that is likely a list of uids.
 
-    `anywhere` says whether signs behind the first line count too.
+    `anywhere`: whether patterns after the first line count too.
     """
     data = data[:SAMPLE_BYTES]
     if _is_base64(data):
@@ -306,7 +306,7 @@ def recognize_likely_content(data: bytes, *, anywhere: bool = True) -> Recognize
 
 
 def _is_base64(data: bytes) -> bool:
-    """Tell compressed or archived content behind base64, in lines of one width or in one line."""
+    """Return whether data is base64 of compressed or archived content, in lines of one width."""
     *lines, last = data.split() or [b""]
     if lines and (
         len(lines[0]) not in _BASE64_WIDTHS or any(len(line) != len(lines[0]) for line in lines)
@@ -330,7 +330,7 @@ def _first(signs: Mapping[bytes, tuple[str, str | None]], data: bytes) -> Recogn
 
 
 _BEFORE = re.compile(rb"(?s:(?:\xef\xbb\xbf|\s|<!--.*?-->\s*(?=<))*)")
-"""What may stand before the first sign: a BOM, blank lines, and comments of markup."""
+"""What may precede the first sign: a byte order mark, blank lines, comments of markup."""
 
 
 def _has_controls(data: bytes) -> bool:
@@ -338,20 +338,20 @@ def _has_controls(data: bytes) -> bool:
 
 
 def _is_text_with_nul(data: bytes) -> bool:
-    """Tell UTF-8 with a few NULs in it, which may pass for UTF-16 where it is short."""
+    """Return whether data is UTF-8 with a few NULs, which looks like UTF-16 if it is short."""
     text = data.replace(b"\0", b"")
     few = 0 < len(data) - len(text) <= len(data) / 3 or len(data) < _TWO_PAIRS
     return few and not _has_controls(text) and _decoded(text, "utf-8") is not None
 
 
 def _is_tar(data: bytes) -> bool:
-    """Tell a tar archive of any age by the checksum in its first header."""
+    """Return whether data is a tar archive, by the checksum in its first header."""
     header = data[:512]
     try:
-        said = int(header[148:156].strip(b" \0"), 8)
+        checksum = int(header[148:156].strip(b" \0"), 8)
     except ValueError:
         return False
-    return sum(header) - sum(header[148:156]) + 8 * ord(" ") == said
+    return sum(header) - sum(header[148:156]) + 8 * ord(" ") == checksum
 
 
 def _encoded(encoding: str) -> RecognizedContent:
@@ -361,7 +361,7 @@ def _encoded(encoding: str) -> RecognizedContent:
 
 
 def _decoded(data: bytes, codec: str) -> str | None:
-    """Return text of which the last character may be cut off; None where it is not so encoded."""
+    """Decode data of which the last character may be cut off; None if that fails."""
     try:
         return getincrementaldecoder(codec)().decode(data)
     except UnicodeDecodeError:
@@ -369,6 +369,6 @@ def _decoded(data: bytes, codec: str) -> str | None:
 
 
 def _is_readable(text: str) -> bool:
-    """Tell whether text holds assigned characters, and of controls only white space."""
+    """Return whether text holds only assigned characters, and no controls but white space."""
     kinds = {unicodedata.category(char) for char in set(text) if not char.isspace()}
     return not kinds & {"Cc", "Cn", "Co", "Cs"}

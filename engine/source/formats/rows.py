@@ -1,4 +1,4 @@
-"""From the values that a reader took out of a file to planned uids and skipped records."""
+"""Turns the values that a format's reader found into a block of uids and skipped records."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ READ_SIZE = 1 << 20
 RECORD_LIMIT = 4 << 20
 """Bytes that one record may have, its line end included; a longer one is invalid.
 
-It bounds what an unclosed quote or a file without line ends can make us hold. A payload, and so
+It bounds the memory that an unclosed quote or a file without line ends takes. A payload, and so
 the longest uid that can ever be sent, is a thirtieth of it.
 """
 
@@ -31,14 +31,14 @@ OVER_LONG = f"longer than {RECORD_LIMIT:,} bytes"
 
 @dataclass(frozen=True, slots=True)
 class RawRows:
-    """Consecutive records of a file as its reader found them, before a look at the values."""
+    """Consecutive records of a file as its reader found them; the values are not checked yet."""
 
     values: pa.Array
     """The column's values in order: binary or string, null where a record has none."""
     refused: Sequence[tuple[int, str]] = ()
     """Records without a value: offset from the first record of these, and why; ascending."""
     records: int = 0
-    """How many records the reader counted, which is not how many the two above add up to."""
+    """How many records the reader counted, independently of the two above."""
     refuses_bom: bool = False
     """Whether a byte order mark in a value makes its record invalid."""
     refuses_return: bool = False
@@ -51,10 +51,10 @@ def no_values() -> pa.Array:
 
 
 def to_block(rows: RawRows, *, file: str, first_record: int, strip: bool) -> Block:
-    """Check UTF-8, drop blank rows, and say of each record what became of it.
+    """Check that values are UTF-8 and not blank; give the reason for each record without a uid.
 
-    White space, for `strip` and for what is blank, is what `str.isspace` says: no-break spaces and
-    the ideographic space too, the zero-width space not.
+    White space is what `str.isspace` accepts: also no-break spaces and the ideographic space, but
+    not the zero-width space.
     """
     text, broken = _as_text(rows.values)
     if strip:
@@ -78,19 +78,19 @@ def to_block(rows: RawRows, *, file: str, first_record: int, strip: bool) -> Blo
 
 
 def is_blank(line: bytes) -> bool:
-    """Tell whether a line holds nothing but white space."""
+    """Return whether a line holds nothing but white space."""
     return not line.strip() or (not line.isascii() and not line.decode(errors="replace").strip())
 
 
 def _found(text: pa.StringArray, pattern: str) -> npt.NDArray[np.bool_]:
-    """Tell which of the values a pattern is found in."""
+    """Return in which of the values a pattern is found."""
     found = pc.fill_null(pc.match_substring_regex(text, pattern), fill_value=False)
     marks: npt.NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
     return marks
 
 
 def _as_text(values: pa.Array) -> tuple[pa.StringArray, list[int]]:
-    """Return the values as strings, and which of them are not UTF-8; those become null."""
+    """Return the values as strings, and the indices of those that are not UTF-8 and become null."""
     if values.type == pa.binary() and buffers(values)[1].max(initial=0) < _BEYOND_ASCII:
         return values.view(pa.string()), []
     try:
@@ -116,7 +116,7 @@ def _decoded(value: bytes | None) -> object:
 def _with_refused(
     codes: npt.NDArray[np.int32], refused: Sequence[tuple[int, str]], reasons: list[str]
 ) -> npt.NDArray[np.int32]:
-    """Put the refused records between the others; their reasons join the list."""
+    """Insert the refused records among the others, and their reasons into the list."""
     numbers = {reason: number for number, reason in enumerate(reasons)}
     merged = np.full(len(codes) + len(refused), -1, np.int32)
     for offset, reason in refused:
@@ -129,7 +129,7 @@ def _with_refused(
 def _runs(
     codes: npt.NDArray[np.int32], reasons: Sequence[str], first_record: int
 ) -> tuple[Skipped, ...]:
-    """Fold neighbours with the same reason into one `Skipped`."""
+    """Combine consecutive records with the same reason into one `Skipped`."""
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
     counts = np.diff(starts, append=len(codes))
     skipped = np.flatnonzero(codes[starts])

@@ -8,7 +8,7 @@ import pytest
 
 from engine.errors import ExitStatus, SourceError
 from engine.source import ReadingOptions
-from engine.source.files.locations import find_locations
+from engine.source.files.finding import find_locations
 from engine.source.files.opening import open_source
 
 FILES = (
@@ -197,7 +197,7 @@ def test_patterns_of_this_machine_follow_links_that_they_match(tmp_path: Path) -
     (tmp_path / "by" / "loop").symlink_to(".")
 
     def found(pattern: str) -> list[str]:
-        return [location.name for location in find_locations([f"{tmp_path}/{pattern}"])[0]]
+        return [location.name for location in find_locations([f"{tmp_path}/{pattern}"]).locations]
 
     assert found("by/link") == found("by/l*k") == [f"{tmp_path}/by/link/a.csv"]
     assert found("by/*/a.csv") == [f"{tmp_path}/by/link/a.csv"]
@@ -214,4 +214,4 @@ def test_two_slashes_in_a_key_are_a_folder_without_a_name(s3: str) -> None:
     root = s3.replace("patterns", "slashes")
     names = [f"{root}/{name}" for name in ("a.csv", "d//e.csv", "d/f.csv")]
     for pattern in (root, f"{root}/", f"{root}/**", f"{root}/**/*.csv"):
-        assert sorted(location.name for location in find_locations([pattern])[0]) == names
+        assert sorted(location.name for location in find_locations([pattern]).locations) == names

@@ -195,7 +195,7 @@ def test_whatever_fsspec_opens_is_read() -> None:
 def test_a_file_url_is_the_path_in_it_and_needs_no_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.source.files.locations.find_remote", None)
+    monkeypatch.setattr("engine.source.files.finding.find_remote", None)
     (tmp_path / "a b.txt").write_text("a\n")
     source = open_source([f"file://{tmp_path}/*.txt"], PLAIN)
     assert uids(source) == ["a"]
