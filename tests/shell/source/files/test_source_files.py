@@ -17,6 +17,7 @@ import pytest
 from engine.errors import CohortSyncError, EmptyExportError, ExitStatus, SourceError, UsageError
 from engine.source import Block, ReadingOptions, Source
 from engine.source.files.opening import open_source
+from engine.source.protocol import HasFiles, MeasuresReading, is_rereadable
 
 PLAIN = ReadingOptions()
 
@@ -273,6 +274,25 @@ def test_a_pipe_that_is_kept_is_read_again(pipe: Callable[[bytes], None], rows: 
     expected = [f"u{n:09}" for n in range(rows)]
     assert uids(source) == expected
     assert uids(source) == expected
+
+
+@pytest.mark.parametrize("keep_pipes", [False, True])
+def test_a_source_says_what_it_is_able_to_do(
+    pipe: Callable[[bytes], None],
+    *,
+    keep_pipes: bool,
+) -> None:
+    pipe(b"uid\n")
+    piped = open_source(["-"], ReadingOptions(format="text"), keep_pipes=keep_pipes)
+    stored = open_source([write("a.txt", "x\n")], PLAIN)
+    for source in (piped, stored):
+        assert isinstance(source, HasFiles)
+        assert isinstance(source, MeasuresReading)
+    assert is_rereadable(piped) is keep_pipes
+    assert is_rereadable(stored)
+    assert uids(piped) == ["uid"]
+    assert uids(stored) == ["x"]
+    assert (piped.share_read, stored.share_read) == (None, 1.0)
 
 
 # Compression
