@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from engine.clock import Stamp
 from engine.model.cohort import Action, Cohort, Operation
 from engine.model.status import BatchState
+from engine.source.protocol import Spec
+from engine.source.source_file import SourceFile
 
 if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
     from engine.payload.batch import SkippedRows
-    from engine.source.protocol import Spec
-    from engine.source.source_file import SourceFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ FAILED = "failed"
 class RunCommand:
     """How a run was asked for, so that it can be resumed by its name alone."""
 
-    spec: "Spec"
-    files: "Sequence[SourceFile]" = ()
+    spec: Spec
+    files: Sequence[SourceFile] = ()
 
 
 @dataclass(frozen=True, slots=True)

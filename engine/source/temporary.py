@@ -1,8 +1,9 @@
 """Temporary copies of what has to be read twice, and the errors of writing them.
 
-A copy may hold uids. Each is made by `make_copy`, with mode 0600 and without a name, in the
-folder `TMPDIR` or, if that is not set, in the system's own: nothing of it is left when the process
-ends. While a file system that knows no files without a name creates one, it bears `COPY_PREFIX`.
+A copy may hold uids. Each one is made by `make_copy`, in `copies_folder`, with mode 0600. It has no
+name, so that nothing is left of it when the process ends; only where a file system cannot make a
+file without a name, it bears `COPY_PREFIX` for an instant. The copies of fsspec's own caches, such
+as `simplecache::`, are not made here.
 """
 
 import errno
@@ -14,7 +15,7 @@ from contextlib import contextmanager, suppress
 from engine.errors import SourceUnavailableError
 
 COPY_PREFIX = "cohortsync-copy-"
-"""Begins the name of a temporary copy, as long as it has one."""
+"""Begins the name of a temporary copy for as long as it has one."""
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 _NO_FOLDER = "No usable temporary directory"
 """How Python's own message begins where no folder for temporary files is found."""

@@ -173,7 +173,7 @@ class ExportSource:
     export: Export
     name: str = "export.csv"
     notes: tuple[str, ...] = ()
-    is_rereadable = True
+    is_rereadable: bool = True
     written_utc_ns: int | None = BOOT_UTC_NS
 
     @property

@@ -25,14 +25,14 @@ class Backend:
 
     def __init__(self, url: str) -> None:
         """Open it. Raises `UsageError` for a scheme that is unknown or lacks its package."""
-        self.shown = urls.display_url(url)
+        self.display_name = urls.display_url(url)
         self.schemes = [urls.scheme_of(link) for link in urls.links(url)]
         self.is_http = self.schemes[0] in urls.HTTP
         self._deep: dict[str, list[Entry]] = {}
         """The entries of each folder that has been listed with everything below it."""
-        with self.translated(self.shown):
-            self.files, self.path = self._opened(url)
-            self.forget()
+        with self.translated(self.display_name):
+            self.filesystem, self.path = self._opened(url)
+            self.drop_listings()
         rest = "::".join(urls.links(url)[1:])
         is_archive = bool(rest) and self.schemes[0] not in urls.CACHES
         self.archive = Backend(rest) if is_archive else None
@@ -42,8 +42,8 @@ class Backend:
         scheme = next((each for each in self.schemes if each in _BACKENDS), self.schemes[0])
         package, extra = _BACKENDS.get(scheme, (None, None))
         hint = "s3://, gs://, abfs:// and https:// are extras; others need fsspec and its backend"
-        unknown = UsageError(f"{self.shown}: {scheme}:// is not known", hint=hint)
-        lacking = UsageError(f"{self.shown}: {scheme}:// needs an extra package")
+        unknown = UsageError(f"{self.display_name}: {scheme}:// is not known", hint=hint)
+        lacking = UsageError(f"{self.display_name}: {scheme}:// needs an extra package")
         if package:
             lacking.hint = f"pip install {package} (in the checkout: pip install '.[{extra}]')"
         try:
@@ -53,7 +53,7 @@ class Backend:
             raise (lacking if package else unknown) from None
         for each in self.schemes:
             if each not in registry and each not in known_implementations:
-                unknown.message = f"{self.shown}: {each}:// is not known"
+                unknown.message = f"{self.display_name}: {each}:// is not known"
                 raise unknown
         try:
             files, path = url_to_fs("::".join(urls.links(url)), **self._options())
@@ -63,7 +63,7 @@ class Backend:
             raise lacking from None
         except ValueError:
             hint = "square brackets, spaces and the like do not belong in the name of a host"
-            raise UsageError(f"{self.shown}: is not a valid URL", hint=hint) from None
+            raise UsageError(f"{self.display_name}: is not a valid URL", hint=hint) from None
         return files, path
 
     def _options(self) -> dict[str, Any]:
@@ -87,19 +87,19 @@ class Backend:
         except Exception as error:  # noqa: BLE001 - each backend raises its own
             raise source_error(name, error, self.schemes) from None
 
-    def forget(self) -> None:
+    def drop_listings(self) -> None:
         """Drop cached listings, so that the next question is answered anew."""
         self._deep.clear()
-        self.files.invalidate_cache()
+        self.filesystem.invalidate_cache()
 
     def state_of_file(self) -> FileState:
         """Return the state of the one file that the URL names."""
-        self.forget()
+        self.drop_listings()
         return FileState.of_info(self.info(self.path))
 
     def info(self, path: str) -> dict[str, Any]:
         """Ask for a file's or folder's size, version and time. Raises what the backend raises."""
-        found: dict[str, Any] = self.files.info(path)
+        found: dict[str, Any] = self.filesystem.info(path)
         return found
 
     def entry(self, path: str) -> Entry | None:
@@ -122,7 +122,7 @@ class Backend:
         if folder in self._deep or is_deep:
             return self._below(folder)
         try:
-            listed = self.files.ls(folder, detail=True)
+            listed = self.filesystem.ls(folder, detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
         entries = (_entry(folder, info["name"], info) for info in listed)
@@ -132,7 +132,7 @@ class Backend:
         if folder not in self._deep:
             self._deep[folder] = []
             try:
-                found = self.files.find(folder, detail=True)
+                found = self.filesystem.find(folder, detail=True)
             except (FileNotFoundError, NotADirectoryError):
                 return []
             for path, info in found.items():

@@ -124,12 +124,12 @@ def _by_ftp_reply(name: str, code: str) -> SourceError:
     number = int(code) if code.isdecimal() else 0
     answer = f"the server answered {number}"
     if number == _FTP_NO_FILE:
-        return SourceError(f"{name}: no such file", hint=f"{answer}: look at the address")
+        return SourceError(f"{name}: no such file", hint=f"{answer}: check the address")
     if number == _FTP_NOT_LOGGED_IN:
         return _denied(name, answer, "ftp")
     if 0 < number < _FTP_FINAL:
         return _unavailable(name, answer)
-    return SourceError(f"{name}: cannot be read ({answer})", hint="look at the address")
+    return SourceError(f"{name}: cannot be read ({answer})", hint="check the address")
 
 
 def _by_status(name: str, status: int, scheme: str) -> SourceError:
@@ -137,14 +137,14 @@ def _by_status(name: str, status: int, scheme: str) -> SourceError:
     with suppress(ValueError):  # a status that nobody has registered
         answer += f" ({HTTPStatus(status).phrase})"
     if status in _GONE:
-        return SourceError(f"{name}: no such file", hint=f"{answer}: look at the address")
+        return SourceError(f"{name}: no such file", hint=f"{answer}: check the address")
     if status in _DENIED:
         return _denied(name, answer, scheme)
     if status == _CHANGED:
         return SourceError(f"{name}: changed while it was read", hint=_AGAIN)
     if status in _TEMPORARY_STATUS or (status >= _FINAL_FROM and status not in _FINAL_STATUS):
         return _unavailable(name, answer)
-    return SourceError(f"{name}: cannot be read ({answer})", hint="look at the address")
+    return SourceError(f"{name}: cannot be read ({answer})", hint="check the address")
 
 
 def _by_connection(name: str, error: BaseException, scheme: str) -> SourceError | None:
@@ -152,18 +152,18 @@ def _by_connection(name: str, error: BaseException, scheme: str) -> SourceError 
     if isinstance(error, socket.gaierror):
         if error.errno == socket.EAI_AGAIN:
             return _unavailable(name, "its host's name cannot be resolved at the moment")
-        return SourceError(f"{name}: its host's name is not known", hint="look at the address")
+        return SourceError(f"{name}: its host's name is not known", hint="check the address")
     if isinstance(error, ssl.SSLCertVerificationError):
         return SourceError(
             f"{name}: the server's certificate is not trusted",
             hint="SSL_CERT_FILE names a file of certificates to trust",
         )
     if isinstance(error, ssl.SSLError):
-        return SourceError(f"{name}: no TLS with the server", hint="look at scheme and port")
+        return SourceError(f"{name}: no TLS with the server", hint="check scheme and port")
     if isinstance(error, ConnectionRefusedError):
         if scheme in _REFUSING_SCHEMES:
             return _unavailable(name, "the connection was refused")
-        return SourceError(f"{name}: the connection was refused", hint="look at host and port")
+        return SourceError(f"{name}: the connection was refused", hint="check host and port")
     if isinstance(error, TimeoutError) or kind in _TIMEOUTS:
         return _unavailable(name, "the server did not answer in time")
     is_unreachable = isinstance(error, OSError) and error.errno in _UNREACHABLE
@@ -184,11 +184,9 @@ def _by_content(name: str, error: BaseException, scheme: str) -> SourceError | N
     if isinstance(error, RuntimeError) and "encrypted" in str(error):
         return SourceError(f"{name}: the archive is encrypted", hint="decrypt it first")
     if kind in _INVALID_URLS:
-        return SourceError(f"{name}: is not a valid URL", hint="look at host and port")
+        return SourceError(f"{name}: is not a valid URL", hint="check host and port")
     if kind == "TooManyRedirects":
-        return SourceError(
-            f"{name}: the server redirects without an end", hint="look at the address"
-        )
+        return SourceError(f"{name}: the server redirects without an end", hint="check the address")
     if kind in _NO_CREDENTIALS:
         return _denied(name, "no credentials for it were found", scheme)
     if kind == "FileExpired":
@@ -227,17 +225,17 @@ def _denied(name: str, reason: str, scheme: str) -> SourceError:
     }
     hints |= {"https": hints["http"], "s3a": hints["s3"], "gcs": hints["gs"]}
     hints |= {"abfss": hints["abfs"], "az": hints["abfs"]}
-    hint = hints.get(scheme, "look at user and password, and at who may read it")
+    hint = hints.get(scheme, "check user and password, and who may read it")
     return SourceError(f"{name}: cannot be read: {reason}", hint=hint)
 
 
 def _hint_of_missing(schemes: Sequence[str]) -> str:
     if schemes[0] in _ARCHIVES:
-        return "look at the archive's own address, and at the names in it"
-    return "look at the address: names in it are matched letter by letter"
+        return "check the archive's own address, and the names in it"
+    return "check the address: names in it are case-sensitive"
 
 
 def _hint_of_backend(scheme: str) -> str:
     if scheme == "hdfs":
         return "hdfs:// needs Java and libhdfs: JAVA_HOME, HADOOP_HOME and CLASSPATH"
-    return "look at the address"
+    return "check the address"

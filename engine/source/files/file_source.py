@@ -180,7 +180,7 @@ def empty(
     where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
     rows = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items())
     found = f" ({sum(skipped.values()):,} rows read: {rows})" if rows else ""
-    hint = "look at what writes the export"
+    hint = "check what writes the export"
     if NOT_UTF8 in skipped:
         hint = "is it in another encoding? iconv -f latin1 -t UTF-8 converts Latin-1"
     return EmptyExportError(f"{where}: nothing to send, no row holds a uid{found}", hint=hint)

@@ -66,7 +66,7 @@ def unreadable(name: str, error: Exception) -> SourceError:
     if isinstance(error, PermissionError):
         hint = _hint_of_denied(name)
     elif isinstance(error, NotADirectoryError):
-        hint = "what stands before the last slash is a file"
+        hint = "the part before the last slash is a file, not a folder"
     return SourceError(f"{name}: cannot be read ({reason})", hint=hint)
 
 
@@ -80,7 +80,7 @@ def nothing_found(path: str, passed_over: int) -> SourceError:
     if not has_magic(path):
         return SourceError(f"{path}: no such file", hint=_hint_of_missing(path))
     folder, _ = split_at_magic(path)
-    hint = f"{_shown(folder)} holds no match; `**/` looks into subfolders too"
+    hint = f"{_shown(folder)} holds no match; `**/` includes subfolders"
     if not os.path.isdir(folder or "."):  # noqa: PTH112 - as written
         hint = _hint_of_missing(f"{folder}.")
     elif passed_over:

@@ -60,7 +60,7 @@ class RemoteFile:
         """Whether parts of it can be asked for; an http server has to be tried."""
         if self._backend.is_http and not self.is_streamed and self.size:
             try:
-                with closing(self.opened(self.size - 1)) as file:
+                with closing(self.open_at(self.size - 1)) as file:
                     file.read(1)
             except Exception as error:  # noqa: BLE001 - each backend raises its own
                 if not self.refuses_ranges(error):
@@ -70,17 +70,17 @@ class RemoteFile:
     def current_state(self) -> FileState:
         """Ask for its state anew. Raises `SourceError`."""
         with self._backend.translated(self.name):
-            self._backend.forget()
+            self._backend.drop_listings()
             return self._state(self._backend.info(self._path))
 
     def open(self) -> "RemoteStream":
         """Open the file."""
         return RemoteStream(self)
 
-    def opened(self, offset: int) -> Any:  # noqa: ANN401 - fsspec has no types
+    def open_at(self, offset: int) -> Any:  # noqa: ANN401 - fsspec has no types
         """Open the backend's own file at an offset. Raises what the backend raises."""
         options = {"block_size": 0} if self.is_streamed else {"block_size": _READ_AHEAD}
-        file = self._backend.files.open(self._path, "rb", cache_type="readahead", **options)
+        file = self._backend.filesystem.open(self._path, "rb", cache_type="readahead", **options)
         self.is_streamed = type(file).__name__ == _STREAMED
         try:
             if not self.is_streamed:
@@ -163,7 +163,7 @@ class RemoteStream(io.RawIOBase):
         while True:
             try:
                 if self._file is None:
-                    self._file = self._location.opened(self._position)
+                    self._file = self._location.open_at(self._position)
                     self._was_open = True
                 return work(self._file)
             except Exception as error:  # noqa: BLE001 - each backend raises its own
@@ -206,31 +206,31 @@ def find_remote(url: str) -> tuple[list[RemoteFile], int]:
     installed, `SourceError` where nothing is there.
     """
     backend = Backend(url)
-    path, shown = backend.path, backend.shown
+    path, name = backend.path, backend.display_name
     if backend.is_http:
-        return [RemoteFile(shown, path, backend, None)], 0
+        return [RemoteFile(name, path, backend, None)], 0
     if has_magic(path) and urls.path_of(url).endswith("/"):
         path += "/"  # Only folders match, which most backends forget.
-    with backend.translated(shown):
+    with backend.translated(name):
         entries, passed_over = expand(backend, path)
     if not entries:
         is_pattern = has_magic(path)
-        hint = "`**/` looks into subfolders too" if is_pattern else "look at the address"
+        hint = "`**/` includes subfolders" if is_pattern else "check the address"
         if passed_over:
             hint = f"{passed_over} names that begin with . or _ were passed over"
         raise SourceError(
-            f"{shown}: {'no file matches' if is_pattern else 'nothing there'}", hint=hint
+            f"{name}: {'no file matches' if is_pattern else 'nothing there'}", hint=hint
         )
-    name_of = _Names(shown, path)
+    name_of = _FileNames(name, path)
     return [RemoteFile(name_of(e.path), e.path, backend, e.info) for e in entries], passed_over
 
 
-class _Names:
+class _FileNames:
     """Names files that were found: the URL, with their path in place of its own."""
 
-    def __init__(self, shown: str, path: str) -> None:
-        chain = urls.links(shown)
-        carrier = urls.carrier(shown)
+    def __init__(self, name: str, path: str) -> None:
+        chain = urls.links(name)
+        carrier = urls.carrier(name)
         self._before = "".join(f"{link}::" for link in chain[:carrier])
         self._link = chain[carrier]
         self._after = "".join(f"::{link}" for link in chain[carrier + 1 :])

@@ -32,7 +32,7 @@ _COMPRESSED = "decompress it first; gz, zst and bz2 are read as they are"
 _TABLES = "export the column as csv, Parquet or ndjson"
 _SPREADSHEET = "save the sheet as csv (UTF-8)"
 _SECRET = "nothing of it was sent; is it the wrong file?"  # noqa: S105 - words for people
-SAVED_PAGE = "look at it: an error or a sign-in page may have been saved in place of the export"
+SAVED_PAGE = "check it: an error or a sign-in page may have been saved in place of the export"
 _DUMP = "export the column itself: \\copy (SELECT …) TO 'uids.csv' CSV HEADER, or mysql --batch"
 _POINTER = "fetch the file that it stands for: git lfs pull, git annex get, or dvc pull"
 

@@ -189,7 +189,9 @@ def test_a_file_that_standard_input_is_redirected_from_is_checked_too(
 
 def test_what_passes_through_a_pipe_is_released_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
-    uids = [f"a-long-uid-{number}" for number in range(60)]  # More than the look at its start.
+    uids = [
+        f"a-long-uid-{number}" for number in range(60)
+    ]  # More than the inspection of its start.
     os.write(writing, "".join(f"{uid}\n" for uid in uids).encode())
     with os.fdopen(reading) as stdin, os.fdopen(writing, "wb"):
         monkeypatch.setattr(sys, "stdin", stdin)

@@ -407,7 +407,7 @@ def test_a_header_without_a_row_is_as_empty_as_no_byte(data: bytes) -> None:
         with pytest.raises(EmptyExportError) as caught:
             open_source([name], PLAIN)
         assert caught.value.message == f"{name}: nothing to send, no row holds a uid"
-        assert caught.value.hint == "look at what writes the export"
+        assert caught.value.hint == "check what writes the export"
     write("c.csv", "uid\nc\n")
     assert read("a.csv", "b.csv.gz", "c.csv") == ["c"]
 
