@@ -36,7 +36,7 @@ def columns_of(
         names = [str(number) for number in range(1, len(record.fields) + 1)]
     if options.header and len(names) == 1 and names[0].strip() != (options.column or "").strip():
         _refuse_other_delimiter(name, record.fields[0], delimiter)
-    chosen = choose(name, names, options.column)
+    chosen = column_index(name, names, options.column)
     columns = Columns(delimiter, len(names), chosen, options.header, has_sep_line=sep is not None)
     return columns, names[chosen]
 
@@ -68,7 +68,7 @@ def _first_record(start: FileStart, delimiter: bytes) -> Record | None:
     return record
 
 
-def choose(file: str, names: Sequence[str], wanted: str | None) -> int:
+def column_index(file: str, names: Sequence[str], wanted: str | None) -> int:
     """Return the index of the wanted column: by its exact name, else by its trimmed one."""
     if wanted is None:
         if len(names) == 1:

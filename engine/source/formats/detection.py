@@ -28,7 +28,7 @@ _BY_SUFFIX: dict[str, Format] = {
     **dict.fromkeys((".parquet", ".parq", ".pq"), "parquet"),
 }
 DELIMITERS: Mapping[Format, bytes] = {"csv": b",", "tsv": b"\t"}
-_PARQUET = b"PAR1"
+_PARQUET_MAGIC = b"PAR1"
 _BY_MARK = {b"\t": "tsv", b",": "csv", b"{": "ndjson"}
 _QUOTED = re.compile(rb'"[^"]*"')
 _ERROR_FIELDS = {"error", "errors", "fault", "exception", "errorcode", "errormessage"}
@@ -42,20 +42,20 @@ def format_of(name: str, start: FileStart, options: ReadingOptions) -> Format:
 
     Without a suffix of a known format the content decides: Parquet by its magic, ndjson by a first
     `{`, csv and tsv by a first line that names the wanted column, text by one without a comma,
-    semicolon, tab, bar or quote. A file with a suffix of text is read so too if a column is wanted,
-    as text has none. Raises `UsageError` where that does not decide, `SourceError` for content in
-    none of the formats, whatever the suffix or `--format`.
+    semicolon, tab, bar or quote. If a column is wanted, the content decides for a suffix of text
+    too, as text has none. Raises `UsageError` where the content does not decide, `SourceError`
+    for content in none of the formats, whatever the suffix or `--format`.
     """
     wanted = options.format
     format_: Format | None
     chosen = declared_format(name, options)
-    if start.data.startswith(_PARQUET) and is_binary(start.data):
+    if start.data.startswith(_PARQUET_MAGIC) and is_binary(start.data):
         if chosen in {"parquet", None}:
             return "parquet"
         hint = "--format parquet" if wanted == "auto" else "leave --format out"
         raise SourceError(f"{name}: holds Parquet, not {chosen}", hint=hint)
-    if foreign := recognize_content(start.data):
-        raise SourceError(f"{name}: {foreign.fault}", hint=foreign.hint)
+    if content := recognize_content(start.data):
+        raise SourceError(f"{name}: {content.fault}", hint=content.hint)
     if chosen == "parquet":
         return chosen
     _refuse_error_message(name, start, options)
@@ -130,12 +130,12 @@ def _other_format(start: FileStart, options: ReadingOptions) -> str:
 
 
 def _refuse_likely(name: str, start: FileStart, format_: Format | None, *, anywhere: bool) -> None:
-    foreign = recognize_likely_content(start.data, anywhere=anywhere)
-    if foreign is None:
+    content = recognize_likely_content(start.data, anywhere=anywhere)
+    if content is None:
         return
     hint = f"--format {format_ or 'text'} reads it all the same"
-    hint = f"{foreign.hint}; {hint}" if foreign.hint else hint
-    raise SourceError(f"{name}: {foreign.fault}", hint=hint)
+    hint = f"{content.hint}; {hint}" if content.hint else hint
+    raise SourceError(f"{name}: {content.fault}", hint=hint)
 
 
 def _refuse_error_message(name: str, start: FileStart, options: ReadingOptions) -> None:
