@@ -84,10 +84,11 @@ def fold(  # noqa: PLR0913 - what was, what happened, and where to
     settings: PlanningSettings,
     interruption: Interruption | None = None,
 ) -> Snapshot:
-    """Write the generation after `base` to `target`; `range_outcomes` has the schema `RANGE_OUTCOMES`.
+    """Write the generation after `base` to `target`.
 
-    Places without an outcome stay as they were. A uid that is out is kept as long as its run is
-    among `recent_runs`. The same arguments give the same rows. Raises as `open_session` does.
+    `range_outcomes` is of the schema `RANGE_OUTCOMES`. Places without an
+    outcome stay as they were. A uid that is out is kept as long as its run is among `recent_runs`.
+    The same arguments give the same rows. Raises as `open_session` does.
     """
     settings = affordable(settings)
     with work_folder(target.parent, "fold") as folder:
