@@ -16,7 +16,7 @@ from engine.planning.allowances import COUNTED, Allowance, Guard
 from engine.planning.file_times import judge_age, judge_spread
 from engine.planning.guard_finding import GuardFinding, passes
 from engine.planning.profile import Profile
-from engine.source.files import SourceFile, moment
+from engine.source.source_file import SourceFile, utc_minute
 
 Count = Annotated[int, Ge(0), Le(1_000_000_000_000)]
 Share = Annotated[float, Ge(0), Le(1)]
@@ -265,7 +265,7 @@ def _older(facts: Facts, _: GuardSettings) -> GuardFinding:
         which = "the export" if now is None else "the export mirrored last"
         sentence = f"the time of writing of {which} is unknown"
         return GuardFinding(is_bad=False, sentence=sentence, is_unknown=True)
-    times = f"{moment(now, last)}, the one mirrored last of {moment(last, now)} UTC"
+    times = f"{utc_minute(now, last)}, the one mirrored last of {utc_minute(last, now)} UTC"
     return GuardFinding(now < last, f"the export is of {times}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from engine.report.accounts import SCHEMA_VERSION, Accounts
 from engine.report.files import files_document
 from engine.report.history import open_run
-from engine.source.files import SourceFile
+from engine.source.source_file import SourceFile
 
 
 @dataclass(frozen=True, slots=True)

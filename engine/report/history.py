@@ -21,7 +21,7 @@ from engine.storage.paths import operation_path, plan_folder
 if TYPE_CHECKING:  # Beside it stands what reads exports: large, and a list of runs reads none.
     from collections.abc import Sequence
 
-    from engine.source.files import SourceFile
+    from engine.source.source_file import SourceFile
 
 
 class RunReport:
@@ -160,7 +160,7 @@ def find_unfinished(
     if run is None:
         found = unfinished_runs(state, target)
         # A pipe's run only its own command can go on with.
-        files = [each for each in found if not each.is_piped]
+        files = [each for each in found if not each.spec.reads_stdin]
         return next(reversed(files or found), None)
     with LedgerReader.open(find_ledger(state, run)) as ledger:
         entry = ledger.history.entry(run)

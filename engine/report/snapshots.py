@@ -7,7 +7,7 @@ from typing import Any, Self
 from engine.ledger.snapshot_records import Generation
 from engine.report.accounts import timestamp
 from engine.report.files import files_document
-from engine.source.files import SourceFile
+from engine.source.source_file import SourceFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from engine.runs.plan_execution import Extent, PlanExecution
 from engine.runs.planner import MirrorRequest, Planner
 from engine.runs.session import Desk
 from engine.snapshot.baseline import Base, find_base, install
-from engine.snapshot.generation_source import GenerationSource
+from engine.snapshot.generation_source import GenerationSpec
 from engine.snapshot.store import SnapshotStore
 from engine.storage.files import digest_of
 from engine.storage.paths import operation_path
@@ -99,7 +99,7 @@ async def mirror(
 
 
 async def rollback(  # noqa: PLR0913 - what to make of which cohort, and how
-    request: Callable[[GenerationSource, Cohort], MirrorRequest],
+    request: Callable[[GenerationSpec, Cohort], MirrorRequest],
     cohort_id: str,
     generation: int,
     config: Config,
@@ -111,7 +111,7 @@ async def rollback(  # noqa: PLR0913 - what to make of which cohort, and how
 ) -> RunResult:
     """Make a cohort what it was at an earlier generation, by a mirror of that.
 
-    `request` is given that generation as a source, and the cohort, which keeps its name unless
+    `request` is given that generation to read, and the cohort, which keeps its name unless
     another is given. Raises as `mirror` does, and `UsageError` where nobody knows the name.
     """
     looking = Watch(**watch)
@@ -131,7 +131,7 @@ async def rollback(  # noqa: PLR0913 - what to make of which cohort, and how
         known = (last.cohort_name, last.cohort_description) if last else ("", None)
         cohort = Cohort(cohort_id, name or known[0], known[1])
         _refuse_narrow(config, cohort)
-        asked = request(GenerationSource(snapshot.path, generation), cohort)
+        asked = request(GenerationSpec(generation, snapshot.path), cohort)
         return await _plan_and_send(asked, desk, ledger, store, base, looking, sends=sends)
 
 

@@ -39,8 +39,9 @@ from engine.snapshot.records import (
     Staged,
 )
 from engine.snapshot.store import Recent, SnapshotStore
-from engine.source.block import Block, Source
-from engine.source.files import describe, newest_utc_ns
+from engine.source.block import Block
+from engine.source.protocol import Source, Spec, files_of
+from engine.source.source_file import describe_files, newest_utc_ns
 from engine.storage.capacity import check_disk, disk_needed
 
 _STAGED = "export.parquet"
@@ -52,10 +53,8 @@ class MirrorRequest:
     """What a cohort is to be made equal to, and what may be done for it tonight."""
 
     source: Source
-    exports: Sequence[str]
-    """The exports as they were named."""
-    reading: dict[str, Any]
-    """The reading options as they were named."""
+    spec: Spec
+    """What `source` was opened from, for the ledger."""
     cohort: Cohort
     first_action: Action = Action.REMOVE
     allowances: Sequence[Allowance] = ()
@@ -118,8 +117,8 @@ class Planner:
             entry = self._ledger.runs.skip(state.run, NO_BATCH, skipped)
             asyncio.run_coroutine_threadsafe(entry, loop).result()
 
-        read = request.source.files
-        what = describe(read) if read else ", ".join(request.exports)
+        read = files_of(request.source)
+        what = describe_files(read) if read else ", ".join(request.spec.names)
         self._note(f"reading the export: {what}")
         try:
             staged = await read_or_stop(
@@ -188,12 +187,12 @@ class Planner:
     async def _enter_reading(self, state: RunState, *, is_complete: bool) -> None:
         """Enter how much of the export has been read."""
         rows = RowsRead(self._records, self._skipped[True], self._skipped[False], is_complete)
-        await self._ledger.runs.enter_rows_read(state.run, rows, self._request.source.files)
+        await self._ledger.runs.enter_rows_read(state.run, rows, files_of(self._request.source))
 
     @property
     def _exported_utc_ns(self) -> int | None:
         """When the export was written: now, if a clock ran ahead, or it would bar later nights."""
-        written = newest_utc_ns(self._request.source.files)
+        written = newest_utc_ns(files_of(self._request.source))
         return None if written is None else min(written, self._clock.stamp().utc_ns)
 
     async def _compare(
@@ -299,7 +298,7 @@ class Planner:
             misfits=inspection.misfits,
             profile=inspection.profile,
             last_profile=Profile(last.profile) if last else None,
-            files=request.source.files,
+            files=files_of(request.source),
             exported_utc_ns=self._exported_utc_ns,
             last_exported_utc_ns=last.exported_utc_ns if last else None,
             now_utc_ns=self._clock.stamp().utc_ns,

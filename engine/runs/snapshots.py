@@ -23,12 +23,12 @@ from engine.report.snapshots import (
     VerifiedSnapshot,
 )
 from engine.runs import transfer
-from engine.runs.exports import Exports, Reading, names_of, open_exports
+from engine.runs.exports import Exports, Reading, open_exports, spec_of
 from engine.runs.observers import Note, no_note
 from engine.runs.session import Desk
 from engine.runs.transfer import StagedSnapshot
 from engine.snapshot.store import SnapshotStore
-from engine.source import ExportSource, ReadingOptions
+from engine.source.files.file_source import FileSource
 
 T = TypeVar("T")
 
@@ -137,9 +137,9 @@ class Snapshots:
         )
         return _of_list(made, source)
 
-    async def _open(self, exports: Exports, reading: Reading) -> ExportSource:
-        options = ReadingOptions(**reading)
-        return await open_exports(names_of(exports), options, note=no_note, switch=self.switch)
+    async def _open(self, exports: Exports, reading: Reading) -> FileSource:
+        spec = spec_of(exports, reading)
+        return await open_exports(spec, note=no_note, switch=self.switch)
 
     @property
     def _target(self) -> str:
@@ -183,7 +183,7 @@ class Snapshots:
             return await change(store)
 
 
-def _of_list(made: StagedSnapshot, source: ExportSource) -> SnapshotOfList:
+def _of_list(made: StagedSnapshot, source: FileSource) -> SnapshotOfList:
     rows = made.rows
     return SnapshotOfList(
         SnapshotEntry.of(made.generation),

@@ -28,7 +28,7 @@ from engine.snapshot.operation_file import sample
 from engine.snapshot.records import Comparison, Snapshot, Staged, UidState
 from engine.snapshot.store import ADOPTED, IMPORTED, RECONCILED, SnapshotStore
 from engine.source.block import Block
-from engine.source.files import SourceFile
+from engine.source.source_file import SourceFile
 from engine.storage.duckdb_session import Interruption
 from engine.storage.files import rename_durably, work_folder
 from engine.storage.uid_parquet import UIDS, read_batches, write_batches

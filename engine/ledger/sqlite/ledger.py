@@ -31,7 +31,7 @@ from engine.ledger.state_folder import (
 
 if TYPE_CHECKING:
     from engine.ledger.run_records import RunRecord
-    from engine.source.files import SourceFile
+    from engine.source.source_file import SourceFile
 
 
 class Ledger:

@@ -92,7 +92,7 @@ async def test_an_unfinished_run_is_found_with_its_command(
     assert (found.endpoint, found.workspace, found.partner) == (KEY.endpoint, "A", KEY.partner)
     cohort = (found.cohort_id, found.cohort_name, found.cohort_description, found.action)
     assert cohort == ("cohort-1", "Buyers", None, "add")
-    assert (found.exports, found.reading) == (["export.csv"], {"column": "uid"})
+    assert found.spec == COMMAND.spec
 
 
 async def test_of_several_unfinished_runs_the_latest_is_meant(
