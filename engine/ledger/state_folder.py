@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -15,12 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote
 
 from engine.errors import LedgerError, LockHeldError, StateFullError, StateGoneError
 from engine.model.endpoint import Endpoint
+from engine.storage.paths import ledger_folder
 
-LEDGER_NAME = "ledger.sqlite"
 LOCK_NAME = "lock"
 _LOCK_POLL_SECONDS = 0.1
 _GRACE_SECONDS = 0.3
@@ -50,27 +48,6 @@ _NETWORK_FILE_SYSTEMS = frozenset(
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 """How the table of mounts writes blanks and backslashes."""
-
-
-def ledger_folder(state: Path, endpoint_url: str, workspace: str) -> Path:
-    """Return the folder for one workspace at one endpoint, so that a trial stays a trial."""
-    return state / _folder_name(endpoint_url) / _folder_name(workspace)
-
-
-_LONGEST_NAME = 255
-"""Bytes that a file system takes as a name."""
-_DIGEST_CHARACTERS = 16
-
-
-def _folder_name(text: str) -> str:
-    """Return a name for a folder below another one: no path, no `..`, and not too long."""
-    name = quote(text, safe="")
-    if name in {".", ".."}:
-        return name.replace(".", "%2E")
-    if len(name) <= _LONGEST_NAME:
-        return name
-    digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_CHARACTERS]
-    return f"{name[: _LONGEST_NAME - 1 - len(digest)]}-{digest}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from engine.ledger.sqlite.access import file_size, refuse_emptied, refuse_lost
 from engine.ledger.sqlite.batches import known_batches
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.sqlite.schema import open_blank
-from engine.ledger.state_folder import LEDGER_NAME, holder_of, refuse_unwritable
+from engine.ledger.state_folder import holder_of, refuse_unwritable
 from engine.model.cohort import CohortKey
 from engine.payload.batch import Cutter, KnownBatch, SkippedRows, blank_among, invalid_among
 from engine.payload.envelope import Envelope
@@ -31,6 +31,7 @@ from engine.report.result import RunResult
 from engine.runs.push import PushRequest, admit, key_of, stays_unfinished, tell_files
 from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block
+from engine.storage.paths import LEDGER_NAME
 
 Note = Callable[[str], None]
 

@@ -44,8 +44,8 @@ from engine.snapshot.store import Recent, SnapshotStore
 from engine.source.block import Block, Source
 from engine.source.files import describe, newest_utc_ns
 from engine.storage.capacity import check_disk, disk_needed
+from engine.storage.paths import TemporaryName, TemporaryPurpose
 
-_STAGED = "export.parquet"
 _DAY_NS = 86_400_000_000_000
 
 
@@ -106,7 +106,7 @@ class Planner:
         do, or a stop came meanwhile.
         """
         make_folder(self._store.folder)
-        with self._store.work_folder("plan") as passing:
+        with self._store.work_folder(TemporaryPurpose.PLAN) as passing:
             return await self._plan(state, base, passing)
 
     async def _plan(self, state: RunState, base: Base, passing: Path) -> PlanRecord:
@@ -127,7 +127,9 @@ class Planner:
         self._note(f"reading the export: {what}")
         try:
             staged = await read_or_stop(
-                lambda: stage(self._blocks(), passing / _STAGED, keep=keep, look=inspection.look),
+                lambda: stage(
+                    self._blocks(), passing / TemporaryName.EXPORT, keep=keep, look=inspection.look
+                ),
                 self._switch,
             )
         except CohortSyncError:

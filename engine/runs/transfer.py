@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 import pyarrow as pa
@@ -31,6 +30,7 @@ from engine.source.block import Block
 from engine.source.files import SourceFile
 from engine.storage.duckdb_session import Interruption
 from engine.storage.files import rename_durably, work_folder
+from engine.storage.paths import TemporaryName, TemporaryPurpose, fallback_folder
 from engine.storage.uid_parquet import UIDS, read_batches, write_batches
 
 _SHOWN = 10
@@ -135,8 +135,8 @@ async def _known(store: SnapshotStore) -> Snapshot | None:
 def _list_of(store: SnapshotStore) -> Iterator[Path]:
     """Give room for a list while it is worked on."""
     make_folder(store.folder)
-    with store.work_folder("list") as folder:
-        yield folder / "listed.parquet"
+    with store.work_folder(TemporaryPurpose.LIST) as folder:
+        yield folder / TemporaryName.LIST
 
 
 @contextmanager
@@ -146,8 +146,9 @@ def _list_to_look_at(store: SnapshotStore) -> Iterator[Path]:
         try:
             path = made.enter_context(_list_of(store))
         except LedgerError:
-            elsewhere = Path(store.planning.spill_dir or gettempdir())
-            path = made.enter_context(work_folder(elsewhere, "list")) / "listed.parquet"
+            elsewhere = fallback_folder(store.planning.spill_dir)
+            folder = made.enter_context(work_folder(elsewhere, TemporaryPurpose.LIST))
+            path = folder / TemporaryName.LIST
         yield path
 
 
@@ -222,8 +223,8 @@ async def bring(
     doubt = await doubting(store, [(run, run.folded_attempt) for run in unfolded])
 
     def maker(made: Path, interruption: Interruption) -> Snapshot:
-        with work_folder(made.parent, "import") as folder:
-            copy = folder / "copy.parquet"
+        with work_folder(made.parent, TemporaryPurpose.IMPORT) as folder:
+            copy = folder / TemporaryName.IMPORT
             said = take_over(path, copy)
             _refuse_other(path, said, store.key, None if from_elsewhere else target)
             refuse_twice(path, copy, store.planning, interruption)

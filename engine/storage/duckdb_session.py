@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from engine.errors import CohortSyncError, ConfigError, IncompleteError, LedgerError, StateFullError
 from engine.storage.files import DESCRIPTORS, is_full, name_of, reading_file, unwritable
+from engine.storage.paths import TemporaryPurpose
 from engine.storage.settings import PlanningSettings
 from engine.storage.temporary import temporary_folder
 from engine.storage.uid_parquet import BATCH_ROWS, LOST
@@ -205,7 +206,7 @@ def open_session(
     where = Path(settings.spill_dir) if settings.spill_dir else folder
     with ExitStack() as files:
         try:
-            spill = files.enter_context(temporary_folder(where, "spill"))
+            spill = files.enter_context(temporary_folder(where, TemporaryPurpose.SPILL))
             descriptor = os.open(spill, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             if is_full(error):

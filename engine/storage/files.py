@@ -11,6 +11,7 @@ from stat import S_ISREG
 from typing import BinaryIO
 
 from engine.errors import CohortSyncError, LedgerError, StateFullError, UsageError
+from engine.storage.paths import TemporaryPurpose
 from engine.storage.temporary import part_file, temporary_folder
 
 
@@ -52,7 +53,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 @contextmanager
-def work_folder(parent: Path, purpose: str) -> Iterator[Path]:
+def work_folder(parent: Path, purpose: TemporaryPurpose) -> Iterator[Path]:
     """Make a temporary folder in `parent`; see `temporary_folder`. Raises as `new_file` does."""
     with ExitStack() as made:
         try:
@@ -62,12 +63,12 @@ def work_folder(parent: Path, purpose: str) -> Iterator[Path]:
         yield folder
 
 
-def keep_copy(path: Path, name: str) -> None:
-    """Copy a file to `name` in its folder, or to the first of `name.1`, `name.2` … that is free.
+def keep_copy(path: Path, target: Path) -> None:
+    """Copy a file to `target` in its folder, or to the first free one of `target.1`, `target.2` ….
 
     Nothing is overwritten, and what a copy holds already is not copied again. Raises `OSError`.
     """
-    target, number = path.with_name(name), 0
+    name, number = target.name, 0
     while os.path.lexists(target):
         with suppress(OSError):
             if digest_of(target) == digest_of(path):

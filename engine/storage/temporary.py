@@ -8,18 +8,20 @@ removed. No link is followed.
 
 import fcntl
 import os
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from tempfile import mkdtemp, mkstemp
 
-PREFIX = "cohortsync-"
-"""Begins the name of each temporary folder."""
-_PART_PREFIX, _PART_SUFFIX = ".cohortsync-", ".part"
-"""Begin and end the name of each file that is being written."""
-_PART = re.compile(r"\.cohortsync-[a-z0-9_]{8}\.part")
+from engine.storage.paths import (
+    PART,
+    PART_PREFIX,
+    PART_SUFFIX,
+    TEMPORARY_PREFIX,
+    TemporaryPurpose,
+)
+
 MARK = "owner.lock"
 """The file in a temporary folder on which its owner keeps a lock."""
 MARK_TEXT = b"temporary folder of cohortsync, deleted when nobody holds the lock on this file\n"
@@ -29,13 +31,13 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
-def temporary_folder(parent: Path, purpose: str) -> Iterator[Path]:
+def temporary_folder(parent: Path, purpose: TemporaryPurpose) -> Iterator[Path]:
     """Make a folder in `parent`, readable by its owner only, and delete it when the block ends.
 
     `parent` is made if it is not there. Raises `OSError` if the folder can't be made.
     """
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = Path(mkdtemp(prefix=f"{PREFIX}{purpose}-", dir=parent))
+    folder = Path(mkdtemp(prefix=f"{TEMPORARY_PREFIX}{purpose}-", dir=parent))
     with ExitStack() as opened:
         opened.callback(_remove_empty, folder)
         descriptor = os.open(folder, _FOLDER)
@@ -54,7 +56,7 @@ def part_file(folder: Path) -> Iterator[tuple[int, Path]]:
 
     It is deleted when the block ends, if it still has that path. Raises `OSError`.
     """
-    descriptor, name = mkstemp(prefix=_PART_PREFIX, suffix=_PART_SUFFIX, dir=folder)
+    descriptor, name = mkstemp(prefix=PART_PREFIX, suffix=PART_SUFFIX, dir=folder)
     path = Path(name)
     try:
         with suppress(OSError):  # Where the file system has no locks, nobody else deletes it.
@@ -72,7 +74,7 @@ def remove_abandoned_folders(parent: Path) -> None:
     """
     with suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:
-            if entry.name.startswith(PREFIX):
+            if entry.name.startswith(TEMPORARY_PREFIX):
                 with suppress(OSError):
                     _remove_free_folder(Path(entry.path))
 
@@ -81,7 +83,7 @@ def remove_abandoned_parts(folder: Path) -> None:
     """Delete what `part_file` has left in a folder of the program's own; never raises."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if _PART.fullmatch(entry.name):
+            if PART.fullmatch(entry.name):
                 with suppress(OSError):
                     _remove_free_part(Path(entry.path))
 

@@ -33,7 +33,6 @@ from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.records import Division
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.sqlite.schema import failure_of, open_ledger
-from engine.ledger.state_folder import LEDGER_NAME, ledger_folder
 from engine.model.cohort import Action, Cohort, CohortKey
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import ApiKey, Workspace
@@ -52,6 +51,7 @@ from engine.snapshot.settings import MirrorSettings
 from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block, Source
 from engine.source.files import SourceFile
+from engine.storage.paths import LEDGER_NAME, ledger_folder
 from engine.storage.settings import PlanningSettings
 from exports import Export, Row
 from virtual_time import BOOT_UTC_NS, START, run_virtually

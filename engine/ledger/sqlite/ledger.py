@@ -29,7 +29,6 @@ from engine.ledger.sqlite.rescue import copy_beside, put_back
 from engine.ledger.sqlite.schema import NONSENSE, check_content, open_ledger
 from engine.ledger.sqlite.writer import LedgerWriter
 from engine.ledger.state_folder import (
-    LEDGER_NAME,
     close_to_others,
     is_still,
     make_folder,
@@ -38,6 +37,7 @@ from engine.ledger.state_folder import (
 )
 from engine.pacing import PaceRecord
 from engine.payload.batch import KnownBatch, UidlessRows
+from engine.storage.paths import LEDGER_NAME
 
 _LATE_ANSWERS = 300
 """Answers among which the last 429 is looked for: far more than one waits for at once."""

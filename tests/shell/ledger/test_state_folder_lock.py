@@ -18,16 +18,15 @@ from engine.errors import CohortSyncError, LedgerError, LockHeldError, StateFull
 from engine.ledger import state_folder
 from engine.ledger.sqlite.access import ledgers
 from engine.ledger.state_folder import (
-    LEDGER_NAME,
     LOCK_NAME,
     file_system,
     holder_of,
     is_held,
-    ledger_folder,
     make_folder,
     refuse_unfit,
     sole_writer,
 )
+from engine.storage.paths import LEDGER_NAME, ledger_folder
 
 MOUNTS = """\
 21 1 252:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw

@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from snapshot_files import SETTINGS, Known, snapshot_of
 
 from engine.errors import IncompleteError, LedgerError
 from engine.model.cohort import Operation
 from engine.planning.comparison import REJECTIONS, Resend, compare
 from engine.planning.staging import stage
-from engine.snapshot.file_format import SNAPSHOT, describe, look_up, verify
+from engine.snapshot.file_format import look_up, verify
 from engine.snapshot.fold import RANGE_OUTCOMES, adopt, fold
 from engine.snapshot.records import (
     UNKNOWN,
@@ -30,11 +31,9 @@ from engine.snapshot.records import (
 )
 from engine.source.block import Block, Skipped
 from engine.storage.capacity import check_disk
-from engine.storage.settings import PlanningSettings
 from engine.storage.uid_parquet import UIDS as UID_COLUMN
 from engine.storage.uid_parquet import read_batches, write_batches
 
-SETTINGS = PlanningSettings(memory_megabytes=64, threads=1)
 UIDS = ["007", "7", "1e5", "NULL", "nan", 'a"b', "a\\b", "é", "😀", "a\0b", "A", "a", "a ", " "]
 THIS_RUN = 9
 
@@ -44,8 +43,6 @@ BECOMES = {
     (Operation.REMOVE, True): UidState.OUT,
     (Operation.REMOVE, False): UidState.MAY_BE_OUT,
 }
-
-Known = Mapping[str, tuple[UidState, int]]
 
 
 @dataclass(frozen=True)
@@ -138,16 +135,6 @@ def blocks_of(export: Sequence[str], size: int = 7) -> Iterator[Block]:
     for start in range(0, len(export), size):
         part = export[start : start + size]
         yield Block("e.txt", start + 1, len(part), pa.array(part, pa.string()), ())
-
-
-def snapshot_of(known: Known, path: Path) -> Snapshot:
-    rows = {
-        "uid": [uid.encode() for uid in known],
-        "state": [int(state) for state, _ in known.values()],
-        "run": [run for _, run in known.values()],
-    }
-    write_batches(path, SNAPSHOT, pa.table(rows, schema=SNAPSHOT).to_batches())
-    return describe(path)
 
 
 def known_in(path: Path) -> dict[str, tuple[UidState, int]]:

@@ -27,9 +27,9 @@ from engine.delivery.proxy import proxy_for
 from engine.errors import ExitStatus
 from engine.ledger.sqlite.migrations import MIGRATIONS
 from engine.ledger.sqlite.schema import open_ledger
-from engine.ledger.state_folder import LEDGER_NAME, ledger_folder
 from engine.model.endpoint import Endpoint
 from engine.preflight.check import Finding, FindingStatus, check_state, exit_status, run_checks
+from engine.storage.paths import LEDGER_NAME, ledger_folder
 
 KEY = "s3cr3t-key"
 REFUSAL = {"status": "fail", "error": {"attribute": "members", "message": "required"}}
