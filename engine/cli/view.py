@@ -9,6 +9,7 @@ from typing import Protocol, Self
 from engine.cli.messages import log
 from engine.delivery.events import Answered, Divided, Event, Planned, Settled, Stopping, Waiting
 from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
+from engine.model.quantity import counted
 from engine.model.status import BatchState
 from engine.pacing import LONGEST_HOLD_SECONDS, PacingSettings
 from engine.report.result import Opening
@@ -56,10 +57,11 @@ def make_view(pacing: PacingSettings, estimate: Estimate) -> View:
 
 def describe(opening: Opening) -> str:
     """Return the line that each run opens with."""
+    ceiling = opening.ceiling
     return (
         f"target {opening.target} · workspace {opening.workspace} · partner {opening.partner} · "
         f"cohort {opening.cohort.id} ({opening.cohort.name}) · {opening.action} · "
-        f"ceiling {opening.ceiling.requests} requests / {opening.ceiling.per_seconds:g} s"
+        f"ceiling {counted(ceiling.requests, 'request')} / {ceiling.per_seconds:g} s"
     )
 
 
@@ -68,9 +70,10 @@ def describe_run(opening: Opening) -> str:
     if opening.is_resumed and not opening.known_uids:
         return f"run {opening.run} goes on: nothing of it is sent yet"
     if opening.is_resumed:
+        verb = "is" if opening.known_uids == 1 else "are"
         return (
-            f"run {opening.run} goes on: {opening.known_uids:,} uids of it are in the ledger, "
-            f"{opening.accepted_before:,} of them accepted"
+            f"run {opening.run} goes on: {counted(opening.known_uids, 'uid')} of it {verb} in the "
+            f"ledger, {opening.accepted_before:,} of them accepted"
         )
     if opening.run is None:
         return "dry run: nothing is sent, nothing written"

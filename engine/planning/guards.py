@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from annotated_types import Ge, Le, Len
 
+from engine.model.quantity import counted
 from engine.planning.allowances import COUNTED, Allowance, Guard
 from engine.planning.file_times import judge_age, judge_spread
 from engine.planning.guard_finding import GuardFinding, passes
@@ -173,28 +174,28 @@ def limit_of(bound: Bound, whole: int, *, shares: bool = True) -> float:
 def _changes(what: str, count: int, bound: Bound, facts: Facts, small: int) -> GuardFinding:
     limit = limit_of(bound, facts.members, shares=facts.members >= small)
     share = f" ({count / facts.members:.1%})" if facts.members else ""
-    of = f"{count:,} {what} of a cohort of {facts.members:,}{share}"
+    of = f"{counted(count, what)} of a cohort of {facts.members:,}{share}"
     if count <= limit:
         return passes(of, count)
     return GuardFinding(is_bad=True, sentence=of, count=count, limit=int(limit))
 
 
 def _removals(facts: Facts, settings: GuardSettings) -> GuardFinding:
-    return _changes("removals", facts.removes, settings.max_removals, facts, settings.small_cohort)
+    return _changes("removal", facts.removes, settings.max_removals, facts, settings.small_cohort)
 
 
 def _additions(facts: Facts, settings: GuardSettings) -> GuardFinding:
     # What a night has left over was judged when that night began, by what the cohort was then.
     count = max(0, facts.adds - facts.adds_left)
-    found = _changes("additions", count, settings.max_additions, facts, settings.small_cohort)
+    found = _changes("addition", count, settings.max_additions, facts, settings.small_cohort)
     if not facts.adds_left or facts.adds == count:
         return found
-    left = f"{facts.adds - count:,} more were let pass on a night that was not sent to its end"
+    left = f"{facts.adds - count:,} more were allowed for an earlier run that was not completed"
     return replace(found, sentence=f"{found.sentence}; {left}")
 
 
 def _size(facts: Facts, settings: GuardSettings) -> GuardFinding:
-    found = f"{facts.desired:,} uids wanted"
+    found = f"{counted(facts.desired, 'uid')} wanted"
     if settings.expected_size is None:
         return passes(found, facts.desired)
     least, most = settings.expected_size
@@ -211,7 +212,7 @@ def _empty(facts: Facts, _: GuardSettings) -> GuardFinding:
 
 def _of_rows(what: str, count: int, bound: Bound, facts: Facts) -> GuardFinding:
     limit = limit_of(bound, facts.rows_read)
-    of = f"{count:,} {what} rows of {facts.rows_read:,}"
+    of = f"{counted(count, f'{what} row')} of {facts.rows_read:,}"
     if count <= limit:
         return passes(of, count)
     return GuardFinding(is_bad=True, sentence=of, count=count, limit=int(limit))
@@ -234,7 +235,8 @@ def _pattern(facts: Facts, settings: GuardSettings) -> GuardFinding:
         return passes("no pattern is set")
     pattern = settings.uid_pattern
     shown = pattern if len(pattern) <= _SHOWN_PATTERN else f"{pattern[:_SHOWN_PATTERN]}…"
-    sentence = f"{facts.misfits:,} uids do not match the pattern {shown}"
+    verb = "does" if facts.misfits == 1 else "do"
+    sentence = f"{counted(facts.misfits, 'uid')} {verb} not match the pattern {shown}"
     return GuardFinding(facts.misfits > 0, sentence, count=facts.misfits)
 
 

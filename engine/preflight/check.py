@@ -26,6 +26,7 @@ from engine.ledger.sqlite.ledger import sole_ledger
 from engine.ledger.sqlite.schema import is_older, open_for_reading
 from engine.ledger.state_folder import holder_of, refuse_unfit, try_writing
 from engine.model.cohort import Action, Cohort
+from engine.model.quantity import counted
 from engine.payload.batch import Cutter
 from engine.payload.envelope import Envelope
 from engine.preflight.connectivity import Inapplicable, Reach
@@ -201,6 +202,6 @@ def _summary(config: Config) -> Finding:
     detail = (
         f"{config.path or 'flags and environment'}: {workspace.endpoint.label}, "
         f"workspace {workspace.id}, partner {workspace.partner}, "
-        f"{pacing.requests} requests in {pacing.per_seconds:g} s"
+        f"{counted(pacing.requests, 'request')} in {pacing.per_seconds:g} s"
     )
     return Finding("configuration", FindingStatus.OK, detail, "; ".join(config.notes) or None)

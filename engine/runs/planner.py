@@ -20,6 +20,7 @@ from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.plans import OperationCounts, PlanRecord
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
+from engine.model.quantity import counted
 from engine.payload.batch import SkippedRows
 from engine.payload.envelope import Envelope
 from engine.payload.member_json import MEMBER_BYTES
@@ -215,7 +216,9 @@ class Planner:
         settings = self._config.planning
         known = base.census.total if base else 0
         check_disk(folder, disk_needed(staged.uids, staged.uid_bytes, known))
-        self._note(f"comparing {staged.uids:,} uids with the {known:,} of the last snapshot")
+        self._note(
+            f"comparing {counted(staged.uids, 'uid')} with the {known:,} of the last snapshot"
+        )
         rejections = await self._rejections()
         resend = await self._slice(staged, base)
         return await compute_or_stop(
