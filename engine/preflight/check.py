@@ -4,6 +4,7 @@ Each step ends in a `Finding`. A step whose ground is missing is skipped; the fi
 gives the exit status. Without `live` nothing is sent, and the key itself stays untested.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from engine.model.quantity import counted
 from engine.payload.batch import Cutter
 from engine.payload.envelope import Envelope
 from engine.preflight.connectivity import Inapplicable, Reach
+from engine.preflight.uids import describe_uid_locations
 
 CONNECT_SECONDS = 10.0
 """How long a step waits for the network, unless `delivery.timeout_seconds` is shorter."""
@@ -48,7 +50,7 @@ class Finding:
     """What one step of the preflight found; holds no credential."""
 
     name: str
-    """One of `configuration`, `credentials`, `state`, `dns`, `tcp`, `tls`, `key`."""
+    """One of `configuration`, `credentials`, `state`, `uids`, `dns`, `tcp`, `tls`, `key`."""
     verdict: FindingStatus
     detail: str
     """A line, or one for each problem of the configuration."""
@@ -75,12 +77,16 @@ async def run_checks(
     for finding in findings:
         yield finding
     if config is None:
-        for name in ("state", "dns", "tcp", "tls", "key"):
+        for name in ("state", "uids", "dns", "tcp", "tls", "key"):
             yield Finding(name, FindingStatus.SKIPPED, "needs a configuration")
         return
     at = config.place.folder
     ledger = check_ledger(at, check_state(config.state_dir))
     yield ledger
+    if ledger.verdict is FindingStatus.FAILED:
+        yield Finding("uids", FindingStatus.SKIPPED, "needs a state folder")
+    else:
+        yield await _finding("uids", lambda: asyncio.to_thread(describe_uid_locations, config))
 
     reach = Reach(config.workspace, min(CONNECT_SECONDS, config.delivery.timeout_seconds))
     reached = True

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from typing import IO
 
 from engine.errors import SourceUnavailableError
-from engine.storage.paths import copy_folder
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 _NO_FOLDER = "No usable temporary directory"
@@ -25,7 +24,7 @@ def temporary_file() -> Iterator[IO[bytes]]:
     Raises `SourceUnavailableError`, which names `TMPDIR`.
     """
     with told_of_tmpdir():
-        file = tempfile.TemporaryFile(dir=copy_folder())  # noqa: SIM115 - lent below
+        file = tempfile.TemporaryFile(dir=os.environ.get("TMPDIR") or None)  # noqa: SIM115 - lent below
     try:
         yield file
     finally:
@@ -34,7 +33,8 @@ def temporary_file() -> Iterator[IO[bytes]]:
 
 def spooled_file(bytes_in_memory: int) -> "tempfile.SpooledTemporaryFile[bytes]":
     """Return a file in memory that becomes a temporary one beyond `bytes_in_memory`."""
-    return tempfile.SpooledTemporaryFile(bytes_in_memory, dir=copy_folder())
+    folder = os.environ.get("TMPDIR") or None
+    return tempfile.SpooledTemporaryFile(bytes_in_memory, dir=folder)
 
 
 def close_quietly(file: "IO[bytes] | tempfile.SpooledTemporaryFile[bytes]") -> None:
@@ -61,10 +61,9 @@ def is_about_copy(error: BaseException) -> bool:
 
 def copy_failed(error: OSError) -> SourceUnavailableError:
     """Say that a temporary copy cannot be written, and where it was to go."""
-    named = copy_folder()
-    folder = named or _default_folder()
+    folder = os.environ.get("TMPDIR") or _default_folder()
     reason = os.strerror(error.errno) if error.errno else "no such folder can be written"
-    where = f"TMPDIR={folder}" if named else f"{folder} (TMPDIR is not set)"
+    where = f"TMPDIR={folder}" if os.environ.get("TMPDIR") else f"{folder} (TMPDIR is not set)"
     return SourceUnavailableError(
         f"no temporary copy of the export can be written to {where}: {reason}",
         hint="set TMPDIR to a folder with room for it, then run the same command again",

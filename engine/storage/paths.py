@@ -11,7 +11,7 @@
         cohortsync-PURPOSE-XXXXXXXX/        a temporary folder
         .cohortsync-XXXXXXXX.part           a file until it is complete
 
-Copies of an export that can be read only once have no name; `copy_folder` says on which disk.
+A copy of an export that can be read only once has no name; it is in `copies_folder`.
 """
 
 import hashlib
@@ -199,14 +199,14 @@ def recorded_batch(name: str) -> tuple[Operation, int] | None:
     return (Operation(match[1]), int(match[2])) if match else None
 
 
-def copy_folder() -> str | None:
-    """Return the folder that `TMPDIR` names for unnamed copies of exports; None: the system's."""
-    return os.environ.get("TMPDIR") or None
+def copies_folder() -> Path:
+    """Return the folder of the copies of exports, which have no name. Raises `OSError` if none."""
+    return Path(os.environ.get("TMPDIR") or tempfile.gettempdir())
 
 
 def fallback_folder(spill_dir: str | None) -> Path:
     """Return where temporary folders are made if the state folder is read-only."""
-    return Path(spill_dir or tempfile.gettempdir())
+    return Path(spill_dir) if spill_dir else Path(tempfile.gettempdir())
 
 
 def uid_locations(workspace_folder: Path, elsewhere: Iterable[Path] = ()) -> list[UidLocation]:

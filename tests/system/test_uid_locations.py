@@ -1,5 +1,6 @@
 """Each file and each column of the ledger that holds a uid is listed."""
 
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -18,6 +19,7 @@ from past_runs import downgrade, target
 from engine.ledger.sqlite.migrations import UID_COLUMNS
 from engine.storage.paths import UidContent, UidLocation, uid_locations
 
+COLOR = re.compile(r"\x1b\[[0-9]+m")
 MARKER = b"zq7xw9kv3lp8"
 """A part of every uid here; nothing else in a state folder looks like it."""
 
@@ -97,6 +99,21 @@ def test_every_file_and_column_that_holds_a_uid_is_listed(used: Night) -> None:
     assert found == set(UidContent) - {UidContent.RESCUED}
     assert all(location.bytes == location.path.stat().st_size for location in listed)
     assert columns_with_marker(path) == UID_COLUMNS
+
+
+def test_check_shows_the_list_within_80_columns(used: Night) -> None:
+    [path] = used.ledger_files()
+    shown = COLOR.sub("", used.run("check", on_terminal=True).stdout)
+    assert max(map(len, shown.splitlines())) <= 80
+    [finding] = [
+        each for each in used.run("check", "--json").document["findings"] if each["name"] == "uids"
+    ]
+    lines = finding["detail"].splitlines()
+    assert lines[0] == f"{path.parent}:"
+    kinds = {line.split(":")[0].strip() for line in lines[1:] if line.startswith("  ")}
+    assert kinds == set(UidContent) - {UidContent.RESCUED, UidContent.TEMPORARY}
+    assert "rejected.uid" in finding["detail"]
+    assert MARKER.decode() not in finding["detail"]
 
 
 def columns_with_marker(ledger: Path) -> set[tuple[str, str]]:
