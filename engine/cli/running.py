@@ -11,7 +11,7 @@ import uvloop
 
 from engine.cli import signals
 from engine.cli.messages import tell_traceback
-from engine.cli.view import View
+from engine.cli.progress import View
 from engine.delivery.sender import StopSwitch
 from engine.report.result import RunResult
 

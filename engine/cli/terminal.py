@@ -11,8 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from engine.cli.progress import Estimate, describe, describe_run, trouble
 from engine.cli.text import printable, wrapped
-from engine.cli.view import Estimate, describe, describe_run, trouble
 from engine.delivery.events import Event, Planned, Waiting
 from engine.model.quantity import counted
 from engine.report.result import Opening
