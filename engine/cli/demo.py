@@ -113,7 +113,8 @@ def _emulator(folder: Path, requests: int, per_seconds: float) -> Iterator[str]:
 def _push(export: Path, config: Path) -> ExitStatus:
     from engine.cli.push import carry_out, make_request
     from engine.cli.running import StopSignals
-    from engine.config.loading import KEY_VARIABLE, load
+    from engine.config.assembly import KEY_VARIABLE
+    from engine.config.loading import load
     from engine.model.cohort import Action, Cohort
     from engine.source import ReadingOptions
 

@@ -1,10 +1,7 @@
 """The MoEngage workspace that a run writes to, and the key that lets it."""
 
-import os
 import re
-import stat
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from engine.errors import ConfigError
@@ -14,8 +11,6 @@ NO_API_KEY = (
     "no API key: name a file that holds it as `workspace.api_key_file`, or set `MOENGAGE_API_KEY`"
 )
 
-_KEY_FILE_BYTES = 4096
-"""What is read of a key file: a longer one is not one that holds a key."""
 _PRINTABLE = re.compile(r"[!-~]+")
 """What basic authentication and headers carry unharmed: ASCII without blanks and controls."""
 
@@ -48,25 +43,6 @@ class ApiKey:
         if not _PRINTABLE.fullmatch(value):
             raise ValueError("should hold an API key: printable ASCII without blanks")
         return cls(value, source, readable_by_others=readable_by_others)
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read the key from a file that holds nothing else.
-
-        Raises `ValueError` as `parse` does. The clause does not repeat the path either, for that
-        may be the key itself, put in its place by mistake.
-        """
-        try:
-            with path.open("rb") as file:
-                mode = os.fstat(file.fileno()).st_mode
-                content = file.read(_KEY_FILE_BYTES)
-        except OSError as error:
-            raise ValueError(f"names a file that cannot be read: {error.strerror}") from None
-        return cls.parse(
-            content.decode("latin-1"),
-            "api_key_file",
-            readable_by_others=bool(mode & (stat.S_IRGRP | stat.S_IROTH)),
-        )
 
     def reveal(self) -> str:
         """Return the key itself, for the Authorization header and nothing else."""

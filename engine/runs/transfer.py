@@ -17,8 +17,9 @@ from engine.ledger.state_folder import make_folder
 from engine.model.cohort import CohortKey
 from engine.planning.allowances import Allowance, attributed, flags_to_lift
 from engine.planning.comparison import compare
-from engine.planning.guards import Facts, GuardSettings, judge
+from engine.planning.guards import Facts, judge
 from engine.planning.profile import Inspection
+from engine.planning.settings import GuardSettings
 from engine.planning.staging import stage
 from engine.snapshot.baseline import doubting
 from engine.snapshot.file_format import SNAPSHOT, describe, refuse_twice, take_over, uids_in

@@ -39,7 +39,7 @@ from engine.model.workspace import ApiKey, Workspace
 from engine.pacing import PacingSettings
 from engine.payload.batch import PackingSettings
 from engine.payload.envelope import Envelope
-from engine.planning.guards import GuardSettings
+from engine.planning.settings import GuardSettings
 from engine.report.history import reading
 from engine.report.result import RunResult
 from engine.report.settings import AccountingSettings

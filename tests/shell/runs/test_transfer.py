@@ -10,7 +10,8 @@ from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 from engine.delivery.sender import StopSwitch
 from engine.errors import ExitStatus, GuardError, IncompleteError, LedgerError, UsageError
 from engine.ledger.sqlite.generations import Generation
-from engine.planning.guards import Allowance, GuardSettings
+from engine.planning.guards import Allowance
+from engine.planning.settings import GuardSettings
 from engine.runs import transfer as moving
 from engine.snapshot.file_format import look_up
 from engine.snapshot.records import UidState
