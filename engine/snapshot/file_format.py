@@ -86,10 +86,17 @@ def _rows_from(path: Path, said: dict[bytes, bytes]) -> Iterator[pa.RecordBatch]
         if not is_damage(error):
             raise
         if isinstance(error, OSError) and error.strerror:
-            raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-        raise UsageError(
-            f"{path}: is no whole snapshot: {reason_of(error)}", hint=_WRITES_ONE
-        ) from error
+            raise UsageError(
+                f"{path}: cannot be read ({error.strerror})",
+                hint=f"it was looked for in {path.absolute().parent}; {_WRITES_ONE}",
+            ) from error
+        # What Arrow says of a file that is not Parquet helps nobody.
+        reason = "it is not Parquet, or damaged" if _is_arrows(error) else reason_of(error)
+        raise UsageError(f"{path}: is no whole snapshot: {reason}", hint=_WRITES_ONE) from error
+
+
+def _is_arrows(error: Exception) -> bool:
+    return isinstance(error, pa.ArrowException | OSError)
 
 
 def _columns_of(file: pq.ParquetFile) -> list[str]:

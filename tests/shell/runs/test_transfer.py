@@ -181,7 +181,7 @@ def test_a_list_is_laid_beside_a_snapshot_that_can_only_be_read(
     read_only = patch(
         "engine.runs.transfer.make_folder", side_effect=LedgerError("cannot be written")
     )
-    with read_only, patch("engine.runs.transfer.gettempdir", lambda: str(elsewhere)):
+    with read_only, patch("engine.storage.paths.tempfile.gettempdir", lambda: str(elsewhere)):
         found = cohort.commands.look(
             lambda store: moving.lay_beside(store, listed(UIDS[3:7]), StopSwitch())
         )
