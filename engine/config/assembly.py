@@ -217,7 +217,7 @@ class Assembly:
         return replace(table, spill_dir=str(spill) if spill else None)
 
     def guards(self, table: GuardSettings) -> GuardSettings:
-        """Return the settings; add a problem if they do not fit together."""
+        """Return the settings; add a problem if they contradict each other."""
         if (problem := table.problem) is not None:
             self.problems.append(f"{self.path}: {problem}")
         return table

@@ -1,10 +1,10 @@
-"""Where a batch stands."""
+"""The status of a batch."""
 
 from enum import StrEnum
 
 
 class BatchState(StrEnum):
-    """Where a batch stands in the books."""
+    """The status of a batch in the accounts."""
 
     PENDING = "pending"
     """Not delivered, and certainly not applied."""

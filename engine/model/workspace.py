@@ -1,4 +1,4 @@
-"""The MoEngage workspace that a run writes to, and the key that lets it."""
+"""The MoEngage workspace that a run writes to, and its API key."""
 
 import re
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ NO_API_KEY = (
 )
 
 _PRINTABLE = re.compile(r"[!-~]+")
-"""What basic authentication and headers carry unharmed: ASCII without blanks and controls."""
+"""What basic authentication and headers can carry: ASCII without blanks and controls."""
 
 
 class ApiKey:
-    """A Data API key that shows itself only when asked to by name.
+    """A Data API key that only `reveal` shows.
 
-    It is no dataclass, so that neither `repr` nor `dataclasses.asdict` of what holds it spells it
-    out.
+    It is no dataclass, so that neither `repr` nor `dataclasses.asdict` of an object that holds it
+    shows it.
     """
 
     __slots__ = ("_value", "readable_by_others", "source")
@@ -27,7 +27,7 @@ class ApiKey:
     def __init__(self, value: str, source: str, *, readable_by_others: bool = False) -> None:
         self._value = value
         self.source = source
-        """Where it was found, fit to be shown."""
+        """Where it was found; may be shown."""
         self.readable_by_others = readable_by_others
         """Whether it came from a file whose mode lets other users of the machine read it."""
 
@@ -54,7 +54,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Whose cohorts are written, where, and in which partner's name."""
+    """The owner of the cohorts: workspace, endpoint and partner."""
 
     id: str
     """The workspace id, once called app id; see `is_workspace_id`."""
@@ -71,5 +71,5 @@ class Workspace:
 
 
 def is_workspace_id(text: str) -> bool:
-    """Say whether `text` can be one: printable ASCII, and no colon, which ends a user's name."""
+    """Return whether `text` is valid: printable ASCII without a colon, which ends a user's name."""
     return _PRINTABLE.fullmatch(text) is not None and ":" not in text

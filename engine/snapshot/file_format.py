@@ -18,10 +18,10 @@ from engine.storage.uid_parquet import (
     LOST,
     checked_batches,
     is_damage,
+    metadata_of,
     open_parquet,
     read_batches,
     reason_of,
-    said_by,
     write_batches,
 )
 
@@ -77,7 +77,7 @@ def _rows_from(path: Path, said: dict[bytes, bytes]) -> Iterator[pa.RecordBatch]
     """Yield the rows of a snapshot from elsewhere; put into `said` what it says of itself."""
     try:
         with open_parquet(path) as file:
-            said.update(said_by(file))
+            said.update(metadata_of(file))
             for rows in checked_batches(file, _columns_of(file)):
                 _refuse_unfit(rows)
                 runs = pa.array(np.zeros(len(rows), np.int32))

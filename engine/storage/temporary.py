@@ -1,9 +1,9 @@
-"""Temporary folders and files that know their owner, and the removal of those that have none.
+"""Temporary folders and files with an owner, and the removal of those whose owner has ended.
 
-A name says nothing about who made a file, and a process id nothing about who lives: two containers
-have the same ids. So a temporary folder holds a file with a known text on which its owner keeps a
-lock, which the kernel releases when the owner dies. Only what bears that mark and is free is
-removed. No link is followed.
+A name does not identify the program that made a file, and a process id does not identify a living
+process: two containers have the same ids. So a temporary folder contains a file of a known text on
+which its owner holds a lock, which the kernel releases when the owner ends. Only folders with that
+file and without a lock are removed. No link is followed.
 """
 
 import fcntl
@@ -59,7 +59,7 @@ def part_file(folder: Path) -> Iterator[tuple[int, Path]]:
     descriptor, name = mkstemp(prefix=PART_PREFIX, suffix=PART_SUFFIX, dir=folder)
     path = Path(name)
     try:
-        with suppress(OSError):  # Where the file system has no locks, nobody else deletes it.
+        with suppress(OSError):  # On a file system without locks, no other process deletes it.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield descriptor, path
     finally:
@@ -101,7 +101,7 @@ def _mark(folder: int) -> int:
         os.write(descriptor, MARK_TEXT)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        # A full disk, or a file system without locks: without the mark, nobody else deletes it.
+        # A full disk, or a file system without locks: no other process deletes it without the mark.
         return descriptor
     # Renamed once it is locked: at no moment is there a mark that is free while its owner lives.
     os.rename(_DRAFT, MARK, src_dir_fd=folder, dst_dir_fd=folder)
