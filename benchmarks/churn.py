@@ -17,7 +17,7 @@ from html import escape
 from pathlib import Path
 
 from engine.pacing import PacingSettings
-from night import clock_face
+from simulated_run import clock_face
 from picture import COLOURS, STYLE, WIDTH
 from simulator.api import Api, every_limiter
 from simulator.latency import jittered

@@ -22,7 +22,7 @@ from engine.pacing import Pacer, PacingSettings
 from engine.payload.batch import Batch, Limit, PackingSettings
 from engine.payload.envelope import Envelope
 from simulator.api import Api, MostInWindow
-from simulator.books import Books
+from simulator.outcome_log import Books
 from simulator.export import Export, Reader, full_batch
 from simulator.loop import VirtualClock, Wakes, punctual, run_virtually
 

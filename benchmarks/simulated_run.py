@@ -1,6 +1,6 @@
 """A night in seconds: 100 million uids through the engine's own pacing and delivery, simulated.
 
-    python benchmarks/night.py [--uids N] [--uid-bytes N] [--requests N] [--per-seconds S]
+    python benchmarks/simulated_run.py [--uids N] [--uid-bytes N] [--requests N] [--per-seconds S]
 
 Prints when it would be done, how much of the ceiling it used, the most requests in any window, what
 each kind of limit would have refused, and the seconds that this took for real.
