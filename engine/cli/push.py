@@ -162,7 +162,6 @@ def _request_of(
     found: "UnfinishedRun", config: "Config", on_changed: OnChanged, wait: float
 ) -> "PushRequest":
     """Return the request that goes on with a run; raises what keeps it from going on."""
-    from engine.ledger.sqlite.changes import identity_of
     from engine.runs.push import key_of
     from engine.source import ReadingOptions
     from engine.source.urls import kept
@@ -195,7 +194,7 @@ def _request_of(
         if error.exit_status is ExitStatus.USAGE:
             error.hint = f"{_WHERE_HINT}; {error.hint}" if error.hint else _WHERE_HINT
         raise
-    if identity_of(key_of(request, config)) != found.identity:
+    if key_of(request, config).identity != found.identity:
         raise UsageError(
             f"run {found.name} began with other files than "
             f"{', '.join(kept(export) for export in found.exports)} stands for here and now",

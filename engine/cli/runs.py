@@ -66,7 +66,7 @@ def show(
     """Show a run's books, its batches and their attempts."""
     from engine.cli.summary import print_accounts, print_lifts, print_plan
     from engine.ledger.sqlite.files import files_of
-    from engine.ledger.sqlite.following import lifts_of
+    from engine.ledger.sqlite.runs import lifts_of
     from engine.report.files import FILE_COLUMNS, file_rows, files_document
     from engine.report.history import (
         ATTEMPT_COLUMNS,

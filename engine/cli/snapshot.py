@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from engine.config.loading import Config
     from engine.delivery.sender import StopSwitch
-    from engine.ledger.sqlite.generations import Generation
+    from engine.ledger.snapshot_records import Generation
     from engine.runs.transfer import Brought
     from engine.snapshot.store import SnapshotStore
     from engine.source import ExportSource
@@ -308,7 +308,13 @@ def _look(where: _Where, look: "Callable[[SnapshotStore, StopSwitch], Awaitable[
     async def work(switch: "StopSwitch") -> Any:  # noqa: ANN401 - see above
         with reading(path) as ledger:
             store = SnapshotStore(
-                *(folder, LedgerReader(ledger), key, config.mirror, config.planning),
+                *(
+                    folder,
+                    LedgerReader(ledger, path, SystemClock()).snapshots,
+                    key,
+                    config.mirror,
+                    config.planning,
+                ),
                 SystemClock(),
             )
             if not await store.generations():

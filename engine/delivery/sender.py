@@ -19,7 +19,7 @@ from engine.delivery.stop import Stop
 from engine.delivery.transport import HttpTransport
 from engine.errors import ExitStatus, IncompleteError
 from engine.ledger.records import OpenBatch, RunState
-from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.send_log import SendLog
 from engine.pacing import Pacer, PacingSettings
 from engine.payload.batch import Batch, Limit
 from engine.storage.duckdb_session import Interruption
@@ -130,10 +130,10 @@ async def wait_or_stop(seconds: float, switch: StopSwitch, observe: Observer) ->
     return None
 
 
-async def resumed_pacer(settings: PacingSettings, ledger: Ledger, clock: Clock) -> Pacer:
+async def resumed_pacer(settings: PacingSettings, sends: SendLog, clock: Clock) -> Pacer:
     """Return a pacer that goes on inside the window that earlier processes have left."""
-    sent_ago = await ledger.recent_sends(settings.requests)
-    held_seconds = await ledger.seconds_held()
+    sent_ago = await sends.recent_sends(settings.requests)
+    held_seconds = await sends.seconds_held()
     now = clock.now()
     return Pacer(settings, clock, [now - ago for ago in sent_ago], held_seconds)
 
@@ -144,7 +144,7 @@ class Sender:
     def __init__(  # noqa: PLR0913, PLR0917 - the parts, each used as it is
         self,
         config: Config,
-        ledger: Ledger,
+        sends: SendLog,
         clock: Clock,
         pacer: Pacer,
         transport: HttpTransport,
@@ -152,7 +152,7 @@ class Sender:
         switch: StopSwitch,
     ) -> None:
         self._config = config
-        self._ledger = ledger
+        self._sends = sends
         self._clock = clock
         self.pacer = pacer
         self._transport = transport
@@ -162,12 +162,12 @@ class Sender:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, config: Config, ledger: Ledger, clock: Clock, observe: Observer, switch: StopSwitch
+        cls, config: Config, sends: SendLog, clock: Clock, observe: Observer, switch: StopSwitch
     ) -> AsyncIterator[Self]:
         """Go on inside the window that earlier processes have left, over one pool."""
-        pacer = await resumed_pacer(config.pacing, ledger, clock)
+        pacer = await resumed_pacer(config.pacing, sends, clock)
         async with HttpTransport(config.workspace, config.delivery, clock) as transport:
-            yield cls(config, ledger, clock, pacer, transport, observe, switch)
+            yield cls(config, sends, clock, pacer, transport, observe, switch)
 
     async def deliver(
         self,
@@ -185,7 +185,7 @@ class Sender:
             limit,
             transport=self._transport,
             pacer=self.pacer,
-            ledger=self._ledger,
+            ledger=self._sends,
             clock=self._clock,
             settings=self._config.delivery,
             retry=self._config.retry,

@@ -1,11 +1,14 @@
 """What is written into a ledger, and what is read back to go on where a run was."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from engine.clock import Stamp
-from engine.model.cohort import Action, Cohort, Operation
+from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.model.status import BatchState
 
 if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
@@ -25,9 +28,40 @@ class RunKey:
     """None for a mirror, which plans adds and removes."""
     source_identity: Mapping[str, Any]
 
+    @property
+    def cohort_key(self) -> CohortKey:
+        """The cohort that the run changes."""
+        return CohortKey(self.partner, self.cohort.id)
 
-FAILED = "failed"
-"""The status of a run that what runs here ended: a proxy's password, a lost snapshot, a bug."""
+    @property
+    def identity(self) -> bytes:
+        """The digest that two runs share when one goes on with the other."""
+        fields = [
+            self.endpoint,
+            self.workspace,
+            self.partner,
+            self.cohort.id,
+            action_name(self.action),
+            dict(self.source_identity),
+        ]
+        return hashlib.sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+MIRROR = "mirror"
+"""The action of a run that plans adds and removes."""
+
+
+def action_name(action: Action | None) -> str:
+    """Return what the ledger calls a run that does this; None is a mirror."""
+    return MIRROR if action is None else action.value
+
+
+@dataclass(frozen=True, slots=True)
+class RunReference:
+    """A run: its number in the ledger, and the name that people call it by."""
+
+    number: int
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,3 +184,18 @@ class RunState:
     """Bytes of the largest payload accepted so far; 0 if none has been."""
     isolation_requests: int
     """Requests spent so far on finding rejected uids."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowsRead:
+    """How much of an export was read, by the reader's own count, where no batch says so."""
+
+    records: int
+    blank: int
+    invalid: int
+    is_complete: bool
+    """Whether that is all of the export."""
+
+
+NO_BATCH = 0
+"""The batch number of skipped rows that ride with none."""

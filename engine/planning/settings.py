@@ -8,7 +8,7 @@ from annotated_types import Ge, Le, Len
 Count = Annotated[int, Ge(0), Le(1_000_000_000_000)]
 Share = Annotated[float, Ge(0), Le(1)]
 Bound = Count | Share | Annotated[list[Count | Share], Len(1, 2)]
-"""An integer is a number, a float a share; of a list, whatever is least."""
+"""An integer is a number, a float a share; of a list, the least applies."""
 
 DEFAULT_SPREAD_HOURS = 12.0
 """How far apart the files of an export may have been written, unless the configuration says."""
@@ -23,7 +23,7 @@ class GuardSettings:
     max_removals: Bound = field(default=0.1, metadata={"should_be": _BOUND})
     max_additions: Bound = field(default=0.5, metadata={"should_be": _BOUND})
     small_cohort: Count = 1000
-    """Below so many members a share of additions or removals blocks nothing."""
+    """Below so many members shares of additions and removals do not apply."""
     expected_size: list[Count] | None = field(
         default=None,
         metadata={"should_be": "[least, most], two whole numbers up to 1,000,000,000,000"},
@@ -34,7 +34,7 @@ class GuardSettings:
     uid_pattern: str | None = None
     """A regular expression (RE2) that the whole of each uid matches."""
     same_shape: bool = True
-    """Whether uids have to look as they did last time."""
+    """Whether the uids' alphabet and length have to be as they were last time."""
     max_age_hours: Annotated[float, Ge(0), Le(1_000_000)] | None = None
     """How long ago the export may have been written."""
     max_spread_hours: Annotated[float, Ge(0), Le(1_000_000)] | None = None

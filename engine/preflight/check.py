@@ -186,8 +186,8 @@ async def _try_key(config: Config, folder: Path, connectivity: Connectivity) -> 
     clock = SystemClock()
     try:
         async with sole_ledger(folder, clock) as ledger:
-            pacer = await resumed_pacer(config.pacing, ledger, clock)
-            async with ledger.probing():
+            pacer = await resumed_pacer(config.pacing, ledger.sends, clock)
+            async with ledger.sends.probing():
                 await pacer.take_turn()
                 return await connectivity.try_key()
     except LockHeldError as error:

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from engine.errors import ExitStatus, LedgerError
-from engine.ledger.sqlite.changes import MIRROR
+from engine.ledger.records import MIRROR
 from engine.ledger.sqlite.failures import MOVE_AWAY
 from engine.ledger.sqlite.totals import Totals, count, stored, totals_of
 from engine.model.cohort import Operation

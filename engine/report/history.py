@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
+from engine.ledger.records import MIRROR
 from engine.ledger.sqlite.access import ledgers, readable_files
-from engine.ledger.sqlite.changes import MIRROR, RESUMABLE, later_run
 from engine.ledger.sqlite.plans import plan_of
+from engine.ledger.sqlite.runs import later_run
 from engine.ledger.sqlite.schema import failure_of, open_for_reading
 from engine.ledger.state_folder import is_held
+from engine.model.cohort import CohortKey
+from engine.model.status import RESUMABLE
 from engine.report.accounts import Accounts, account, timestamp
 from engine.report.planned import plan_document
 from engine.storage.paths import plan_folder
@@ -154,7 +157,7 @@ def _open(path: Path) -> list[tuple[int, UnfinishedRun]]:
         return [
             (row["started_utc_ns"], _unfinished(row))
             for row in rows
-            if later_run(ledger, row["run"], row["partner"], row["cohort_id"]) is None
+            if later_run(ledger, row["run"], CohortKey(row["partner"], row["cohort_id"])) is None
         ]
 
 

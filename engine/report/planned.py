@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from engine.ledger.sqlite.plans import PlanRecord
+from engine.ledger.plan_records import PlanRecord
 
 
 def plan_document(record: PlanRecord) -> dict[str, Any]:

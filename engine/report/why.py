@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import LedgerError
-from engine.ledger.sqlite.following import pushed_behind
+from engine.ledger.sqlite.runs import unrecorded_pushes
 from engine.model.cohort import Action, CohortKey, Operation
 from engine.report.accounts import SCHEMA_VERSION, timestamp
 from engine.snapshot.file_format import look_up
@@ -112,7 +112,7 @@ class Inquiry:
             if trace["outcome"] in {"accepted", "unconfirmed", None}:
                 # It was added last, and what was known of that has been forgotten.
                 return "unknown" if trace["action"] == Action.ADD.value else "out"
-        if pushed_behind(self._ledger, self._key):
+        if unrecorded_pushes(self._ledger, self._key):
             return "unknown"  # A push that was not recorded may have added it.
         return "out"
 
@@ -212,7 +212,7 @@ class Inquiry:
 
     def _pushed(self) -> dict[str, Any] | None:
         """Return the last run that sent uids which nobody has kept, and how many there were."""
-        names = pushed_behind(self._ledger, self._key)
+        names = unrecorded_pushes(self._ledger, self._key)
         if not names:
             return None
         row = self._ledger.execute(

@@ -21,11 +21,10 @@ from engine.errors import (
     StateFullError,
     StateGoneError,
 )
-from engine.ledger.records import FAILED, RunState
-from engine.ledger.sqlite.failures import translate
+from engine.ledger.records import RunState
 from engine.ledger.sqlite.files import files_of
 from engine.ledger.sqlite.ledger import Ledger
-from engine.ledger.sqlite.schema import NONSENSE, check_content
+from engine.model.status import RunStatus
 from engine.pacing import PaceRecord
 from engine.report.accounts import Accounts, account
 from engine.report.result import RunResult
@@ -45,7 +44,7 @@ _SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 class End:
     """How a run stands when this process ends its work on it."""
 
-    status: str
+    status: RunStatus
     exit_status: ExitStatus
     reason: str | None = None
     hint: str | None = None
@@ -72,25 +71,22 @@ class OpenRun(Protocol):
         """Say how the run stands; `stop` is what ended it early."""
 
 
-def status_of(exit_status: ExitStatus, error: CohortSyncError | None = None) -> str:
+def status_of(exit_status: ExitStatus, error: CohortSyncError | None = None) -> RunStatus:
     """Return the status of a run that ended so; `error` is what stopped it, if an error did."""
     if exit_status is ExitStatus.USAGE and isinstance(error, SourceError):
-        return SOURCE_FAILED
+        return RunStatus.SOURCE_FAILED
     return _STATUS[exit_status]
 
 
-SOURCE_FAILED = "source_failed"
-
-
 _STATUS = {
-    ExitStatus.ACCEPTED: "finished",
-    ExitStatus.PARTIAL: "finished",
-    ExitStatus.USAGE: FAILED,
-    ExitStatus.REFUSED: "refused",
-    ExitStatus.GUARDED: "guarded",
+    ExitStatus.ACCEPTED: RunStatus.FINISHED,
+    ExitStatus.PARTIAL: RunStatus.FINISHED,
+    ExitStatus.USAGE: RunStatus.FAILED,
+    ExitStatus.REFUSED: RunStatus.REFUSED,
+    ExitStatus.GUARDED: RunStatus.GUARDED,
     # What a bug has left can be gone on with; a run that does not balance is closed for good.
-    ExitStatus.UNBALANCED: FAILED,
-    ExitStatus.INCOMPLETE: "incomplete",
+    ExitStatus.UNBALANCED: RunStatus.FAILED,
+    ExitStatus.INCOMPLETE: RunStatus.INCOMPLETE,
 }
 
 
@@ -122,8 +118,7 @@ async def run_to_end(run: OpenRun, work: Callable[[], Awaitable[Stop | None]]) -
     if run.state is None:
         raise ending.first or RuntimeError("work ends before it enters its run")
     ending.stop = ending.stop or stop
-    if isinstance(ending.bug, NONSENSE):
-        await ending.look_for_damage()
+    await ending.look_for_damage()
     gone = await ending.attempt(ending.gone)
     if gone is not None and ending.bug is None:  # Whatever failed besides followed from that.
         ending.stop = Stop.of(gone)
@@ -200,9 +195,10 @@ class _Ending:
 
     async def look_for_damage(self) -> None:
         """Blame the ledger for a bug if it is damaged: of a large one, not all was checked."""
-        try:
-            await self._ledger.write(lambda c: check_content(c, self._ledger.path))
-        except CohortSyncError as damage:
+        if self.bug is None:
+            return
+        damage = await self._ledger.damage_behind(self.bug)
+        if damage is not None:
             self.bug, self.stop = None, Stop.of(damage)
 
     @property
@@ -257,7 +253,7 @@ class _Ending:
             return self._stopped()
         if accounts.imbalance:
             reason = f"accounting mismatch: {accounts.imbalance}"
-            return End("unbalanced", ExitStatus.UNBALANCED, reason, BUG_HINT)
+            return End(RunStatus.UNBALANCED, ExitStatus.UNBALANCED, reason, BUG_HINT)
         return self._run.end(accounts, self.stop)
 
     def _stopped(self) -> End:
@@ -269,7 +265,7 @@ class _Ending:
         state = self._run.state
         if state is None:
             raise RuntimeError("a run is finished once it is entered")
-        await self._ledger.finish(state, end.status, end.exit_status, end.reason, self._pace)
+        await self._ledger.runs.finish(state, end.status, end.exit_status, end.reason, self._pace)
         return True
 
     def unaccounted(self) -> CohortSyncError:
@@ -286,9 +282,8 @@ class _Ending:
 
 def _outside_cause(error: Exception, ledger: Ledger) -> CohortSyncError | None:
     """Name an error that comes from outside the program; None where it is a mistake of ours."""
-    if isinstance(error, sqlite3.Error):
-        translated = translate(error, ledger.path)
-        return translated if isinstance(translated, CohortSyncError) else None
+    if (cause := ledger.outside_cause(error)) is not None:
+        return cause
     if isinstance(error, MemoryError):
         return IncompleteError("there is not enough memory", hint="run the same command again")
     if not isinstance(error, OSError) or error.errno is None:

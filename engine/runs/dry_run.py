@@ -4,34 +4,26 @@ It reads the ledger if there is one, and the export to its end.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from sqlite3 import Connection
 
 from engine.clock import Clock, SystemClock
 from engine.config.loading import Config
 from engine.delivery.proxy import proxy_for
 from engine.delivery.sender import StopSwitch, read_or_stop
 from engine.errors import EmptyExportError, ExitStatus, ExportChangedError
-from engine.ledger.sqlite import changes, following
-from engine.ledger.sqlite.access import file_size, refuse_emptied, refuse_lost
-from engine.ledger.sqlite.batches import known_batches
-from engine.ledger.sqlite.reader import LedgerReader
-from engine.ledger.sqlite.schema import open_blank
+from engine.ledger.sqlite.reader import read_ledger
+from engine.ledger.sqlite.runs import RunStore
 from engine.ledger.state_folder import holder_of, refuse_unwritable
 from engine.model.cohort import CohortKey
 from engine.payload.batch import Cutter, KnownBatch, SkippedRows, blank_among, invalid_among
 from engine.payload.envelope import Envelope
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
-from engine.report.history import reading
 from engine.report.result import RunResult
 from engine.runs.push import PushRequest, admit, key_of, stays_unfinished, tell_files
 from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block
-from engine.storage.paths import LEDGER_NAME
 
 Note = Callable[[str], None]
 
@@ -74,52 +66,37 @@ async def _check_state(
     refuse_unwritable(folder)
     if holder := holder_of(folder):
         note(f"warning: the workspace is in use by {holder}: a push has to wait for it (--wait)")
-    with _ledger_in(folder) as ledger:
+    with read_ledger(folder, clock) as ledger:
         key = CohortKey(workspace.partner, request.cohort.id)
         store = SnapshotStore(
-            *(folder, LedgerReader(ledger), key, config.mirror, config.planning), clock
+            *(folder, ledger.snapshots, key, config.mirror, config.planning), clock
         )
-        if admit(ledger, request, config):
+        if await admit(ledger.runs, request, config):
             await store.current()
         else:
             await store.refuse_lost_ledger()
-        refuse_lost(ledger, folder / LEDGER_NAME)
+        ledger.refuse_lost()
         run_key = key_of(request, config)
-        if (behind := changes.left_behind(ledger, run_key)) is not None:
+        if (behind := await ledger.runs.left_behind(run_key)) is not None:
             note(stays_unfinished(behind))
-        found = changes.unfinished(ledger, changes.identity_of(run_key))
-        if found is None or _begins_anew(ledger, request, key, found[0]):
+        found = await ledger.runs.unfinished(run_key.identity)
+        if found is None or await _begins_anew(ledger.runs, request, key, found.number):
             return ()
-        known = known_batches(ledger, found[0])
+        known = await ledger.runs.known_batches(found.number)
         uids = sum(batch.uid_count for batch in known)
         note(
-            f"run {found[1]} is unfinished: a push goes on with it, and knows {uids:,} of its uids"
+            f"run {found.name} is unfinished: a push goes on with it, and knows {uids:,} of its "
+            "uids"
         )
         return known
 
 
-@contextmanager
-def _ledger_in(folder: Path) -> Iterator[Connection]:
-    """Lend the ledger to read from, or a blank one where there is none."""
-    path = folder / LEDGER_NAME
-    refuse_emptied(path)
-    if file_size(path):
-        with reading(path) as ledger:
-            yield ledger
-        return
-    blank = open_blank()
-    try:
-        yield blank
-    finally:
-        blank.close()
-
-
-def _begins_anew(ledger: Connection, request: PushRequest, key: CohortKey, run: int) -> bool:
+async def _begins_anew(runs: RunStore, request: PushRequest, key: CohortKey, run: int) -> bool:
     """Whether a push would close the unfinished run, and begin one in its place."""
     if not request.restart_if_changed:
         return False
-    later = changes.later_run(ledger, run, key.partner, key.cohort_id)
-    return later is not None or (request.records and following.is_unrecorded(ledger, run))
+    later = await runs.later_run(run, key)
+    return later is not None or (request.records and await runs.has_unrecorded_batches(run))
 
 
 @dataclass(slots=True)

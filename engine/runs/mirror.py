@@ -16,10 +16,10 @@ from engine.delivery.http import refuse_unfit
 from engine.delivery.sender import StopSwitch
 from engine.delivery.stop import Stop
 from engine.errors import ExitStatus, LedgerError, UsageError
-from engine.ledger.sqlite import changes, plans
-from engine.ledger.sqlite.access import ledger_in, refuse_lost
+from engine.ledger.plan_records import PlanRecord
+from engine.ledger.records import MIRROR, RunReference
+from engine.ledger.sqlite.access import ledger_in
 from engine.ledger.sqlite.ledger import Ledger
-from engine.ledger.sqlite.plans import PlanRecord
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.payload.batch import Cutter
 from engine.payload.envelope import Envelope
@@ -28,7 +28,7 @@ from engine.report.history import reading
 from engine.report.planned import plan_document
 from engine.report.result import Opening, RunResult
 from engine.runs.closing import enter, run_to_end
-from engine.runs.plan_execution import APPLIED, CANARY, LASTING, SHADOW, SHOWN, PlanExecution
+from engine.runs.plan_execution import Extent, PlanExecution
 from engine.runs.planner import MirrorRequest, Planner
 from engine.runs.session import Desk
 from engine.snapshot.baseline import Base, find_base, install
@@ -94,7 +94,7 @@ async def mirror(
     async with desk.open(request.wait_seconds) as (ledger, store):
         base = await find_base(store, assume_empty=request.assume_empty, trust=request.trust)
         if not request.assume_empty:
-            await ledger.write(lambda c: refuse_lost(c, ledger.path))
+            await ledger.refuse_lost()
         return await _plan_and_send(request, desk, ledger, store, base, looking, sends=sends)
 
 
@@ -122,7 +122,7 @@ async def rollback(  # noqa: PLR0913 - what to make of which cohort, and how
     async with desk.open(wait_seconds) as (ledger, store):
         base = await find_base(store)
         snapshot = await store.verified(generation)
-        last = await ledger.write(lambda c: plans.last_mirror(c, key))
+        last = await ledger.plans.last_mirror(key)
         if name is None and last is None:
             raise UsageError(
                 f"cohort {cohort_id} was never mirrored, so that its name is not known",
@@ -152,10 +152,10 @@ async def _plan_and_send(  # noqa: PLR0913, PLR0917 - what to do, and where
     *,
     sends: bool,
 ) -> RunResult:
-    night = PlanExecution(desk, ledger, store, request.cohort, is_placed=base.origin is None)
+    execution = PlanExecution(desk, ledger, store, request.cohort, is_placed=base.origin is None)
 
     async def work() -> Stop | None:
-        state = await enter(night, desk.begin(ledger, request))
+        state = await enter(execution, desk.begin(ledger, request))
         looking.opened(desk.opening(state, request.cohort))
         planner = Planner(
             *(request, desk.config, desk.key, store, ledger, desk.clock, desk.switch, desk.note)
@@ -166,21 +166,21 @@ async def _plan_and_send(  # noqa: PLR0913, PLR0917 - what to do, and where
             return _guarded(record)
         if not (sends or request.is_shadow):
             digests = await asyncio.to_thread(_digests, store, state.name, record)
-            await ledger.write(lambda c: plans.seal(c, state.run, digests))
-            night.is_open = LASTING if base.origin is None else SHOWN
+            await ledger.plans.seal(state.run, digests)
+            execution.extent = Extent.NONE if base.origin is None else Extent.SHOWN
             return None
         number = await install(store, base)
-        night.is_placed = True
+        execution.is_placed = True
         if number is not None:
-            await ledger.write(lambda c: plans.rebase(c, state.run, number))
+            await ledger.plans.set_generation(state.run, number)
         if request.is_shadow:
             planned = {operation: counts.planned for operation, counts in record.operations.items()}
             await store.move_shadow(state.run, state.name, planned)
-            night.is_open = SHADOW
+            execution.extent = Extent.SHADOW
             return None
-        return await night.send(record)
+        return await execution.send(record)
 
-    return await run_to_end(night, work)
+    return await run_to_end(execution, work)
 
 
 async def apply(
@@ -203,7 +203,7 @@ async def apply(
         raise _no_plan(plan)
     with reading(path) as connection:
         row = connection.execute("SELECT * FROM run WHERE name = ?", (plan,)).fetchone()
-    if row is None or row["action"] != changes.MIRROR:
+    if row is None or row["action"] != MIRROR:
         raise _no_plan(plan)
     if row["partner"] != config.workspace.partner:
         raise UsageError(
@@ -215,41 +215,43 @@ async def apply(
     desk = looking.desk(config, CohortKey(row["partner"], row["cohort_id"]))
     async with desk.open(wait_seconds) as (ledger, store):
         await store.catch_up()
-        record = await ledger.write(lambda c: plans.open_plan(c, row["run"]))
+        record = await ledger.plans.open_plan(row["run"])
         current = await store.current()
         if record is None:
-            raise _closed(plan, await ledger.write(lambda c: plans.plan_of(c, row["run"])))
+            raise _closed(plan, await ledger.plans.plan_of(row["run"]))
         if (current[0].number if current else None) != record.generation:
             raise UsageError(
                 f"plan {plan} is out of date: the snapshot of cohort {cohort.id} has moved since",
                 hint="make a new plan",
             )
-        later = await ledger.write(lambda c: plans.overtaken_by(c, row["run"], desk.key))
+        later = await ledger.plans.overtaken_by(row["run"], desk.key)
         if later is not None:
             raise UsageError(
                 f"plan {plan} is out of date: run {later} has sent to the cohort since, or found "
                 "nothing to send",
                 hint="make a new plan",
             )
-        sealed = await ledger.write(lambda c: plans.seals(c, row["run"]))
+        sealed = await ledger.plans.seals(row["run"])
         if sealed != await asyncio.to_thread(_digests, store, plan, record):
             raise LedgerError(
                 f"the uids of plan {plan} are not what they were when it was made",
                 hint="make a new plan",
             )
-        is_open = APPLIED if first is None else CANARY
-        night = PlanExecution(desk, ledger, store, cohort, is_placed=True, is_open=is_open)
+        extent = Extent.REST if first is None else Extent.PART
+        execution = PlanExecution(desk, ledger, store, cohort, is_placed=True, extent=extent)
 
         async def work() -> Stop | None:
-            state = await enter(night, desk.sit_down(ledger, row["run"], plan))
-            settled = await ledger.uids_settled(state.run)
+            state = await enter(
+                execution, desk.begin_execution(ledger, RunReference(row["run"], plan))
+            )
+            settled = await ledger.runs.uids_settled(state.run)
             looking.opened(desk.opening(state, cohort, settled))
             looking.planned(plan_document(record))
             # What was sent since the plan was made is not among what it lets wait.
-            stop = await night.wait_to_settle(since=row["run"])
-            return stop or await night.send(record, first)
+            stop = await execution.wait_to_settle(since=row["run"])
+            return stop or await execution.send(record, first)
 
-        return await run_to_end(night, work)
+        return await run_to_end(execution, work)
 
 
 def _digests(store: SnapshotStore, plan: str, record: PlanRecord) -> dict[Operation, bytes]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +13,9 @@ from engine.clock import Clock
 from engine.config.loading import Config
 from engine.delivery.sender import StopSwitch, compute_or_stop, read_or_stop
 from engine.errors import CohortSyncError, EmptyExportError
-from engine.ledger.records import RunState
-from engine.ledger.sqlite import changes, files, following, plans
+from engine.ledger.plan_records import OperationCounts, PlanRecord
+from engine.ledger.records import NO_BATCH, RowsRead, RunState
 from engine.ledger.sqlite.ledger import Ledger
-from engine.ledger.sqlite.plans import OperationCounts, PlanRecord
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.model.quantity import counted
@@ -118,9 +116,7 @@ class Planner:
         loop = asyncio.get_running_loop()
 
         def keep(skipped: Sequence[SkippedRows]) -> None:
-            entry = self._ledger.write(
-                lambda c: changes.skip(c, state.run, changes.NO_BATCH, skipped)
-            )
+            entry = self._ledger.runs.skip(state.run, NO_BATCH, skipped)
             asyncio.run_coroutine_threadsafe(entry, loop).result()
 
         read = request.source.files
@@ -166,14 +162,12 @@ class Planner:
                 "notes": [*base.notes, *await self._notes(), *_unchecked(verdicts)],
             },
         )
-        await self._ledger.write(
-            lambda c: plans.enter_plan(c, state.run, record, is_shadow=request.is_shadow)
-        )
+        await self._ledger.plans.enter(state.run, record, is_shadow=request.is_shadow)
         return record
 
     async def _notes(self) -> list[str]:
         """Return what else should be known before anything is sent."""
-        pushed = await self._ledger.write(lambda c: following.pushed_behind(c, self._key))
+        pushed = await self._ledger.runs.unrecorded_pushes(self._key)
         if not pushed:
             return []
         others = f" and {len(pushed) - 1} more" if len(pushed) > 1 else ""
@@ -196,13 +190,8 @@ class Planner:
 
     async def _enter_reading(self, state: RunState, *, is_complete: bool) -> None:
         """Enter how much of the export has been read."""
-        counts = (self._records, self._skipped[True], self._skipped[False])
-
-        def work(connection: sqlite3.Connection) -> None:
-            changes.enter_reading(connection, state.run, *counts, is_complete=is_complete)
-            files.set_uids(connection, state.run, self._request.source.files)
-
-        await self._ledger.write(work)
+        rows = RowsRead(self._records, self._skipped[True], self._skipped[False], is_complete)
+        await self._ledger.runs.enter_rows_read(state.run, rows, self._request.source.files)
 
     @property
     def _exported_utc_ns(self) -> int | None:
@@ -245,7 +234,7 @@ class Planner:
         uids_a_request = max(1, int(room / (staged.uid_bytes / staged.uids + MEMBER_BYTES)))
         a_night = -(-base.census.members // settings.resend_over_nights)
         most = min(a_night, settings.resend_requests * uids_a_request)
-        after = await self._ledger.write(lambda c: plans.resent_through(c, self._key))
+        after = await self._ledger.plans.resent_through(self._key)
         return Resend(most, _member(after)) if most else None
 
     def _envelope(self, operation: Operation) -> Envelope:
@@ -284,7 +273,7 @@ class Planner:
         }
 
     async def _rejections(self) -> pa.Table:
-        known = await self._ledger.write(lambda c: plans.rejections(c, self._key))
+        known = await self._ledger.plans.rejections(self._key)
         days = self._config.mirror.retry_rejected_days
         due = self._clock.stamp().utc_ns - round(days * _DAY_NS)
         return pa.table(
@@ -301,8 +290,8 @@ class Planner:
         self, staged: Staged, found: Comparison, base: Snapshot | None, inspection: Inspection
     ) -> Facts:
         request = self._request
-        last = await self._ledger.write(lambda c: plans.last_mirror(c, self._key))
-        last_name = await self._ledger.write(lambda c: following.last_name(c, self._key))
+        last = await self._ledger.plans.last_mirror(self._key)
+        last_name = await self._ledger.runs.last_name(self._key)
         return Facts(
             members=base.census.members + base.census.unknown if base else 0,
             adds=found.adds.planned - found.adds.doubtful,

@@ -3,7 +3,6 @@
 `push` is what the command line calls, and what a program may call instead.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,10 +23,9 @@ from engine.errors import (
     SourceError,
     UsageError,
 )
-from engine.ledger.records import ExecutionSettings, RunCommand, RunKey, RunState
-from engine.ledger.sqlite import changes, following
-from engine.ledger.sqlite.access import refuse_lost
-from engine.ledger.sqlite.ledger import Ledger, overtaken
+from engine.ledger.records import ExecutionSettings, RunCommand, RunKey, RunReference, RunState
+from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.runs import RunStore, overtaken
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.pacing import PaceRecord
 from engine.payload.batch import Batch, Cutter
@@ -91,14 +89,14 @@ async def push(  # noqa: PLR0913 - what and how, then who looks on
     key = CohortKey(workspace.partner, request.cohort.id)
     desk = Desk(config, key, observe, note, switch, clock)
     async with desk.open(request.wait_seconds) as (ledger, store):
-        records = await ledger.write(lambda c: admit(c, request, config))
+        records = await admit(ledger.runs, request, config)
         if records:
             await store.catch_up()
             await store.current()  # A lost snapshot is noticed before anything is sent.
         else:
             await store.refuse_lost_ledger()  # Else nobody knows that the cohort is mirrored.
-        await ledger.write(lambda c: refuse_lost(c, ledger.path))
-        behind = await ledger.write(lambda c: changes.left_behind(c, key_of(request, config)))
+        await ledger.refuse_lost()
+        behind = await ledger.runs.left_behind(key_of(request, config))
         if behind is not None:
             note(stays_unfinished(behind))
         execution = _Sitting(request, desk, envelope, ledger, store if records else None)
@@ -113,40 +111,37 @@ def stays_unfinished(run: str) -> str:
     )
 
 
-def admit(connection: sqlite3.Connection, request: PushRequest, config: Config) -> bool:
+async def admit(runs: RunStore, request: PushRequest, config: Config) -> bool:
     """Say whether the snapshot is to follow this push, or the one that it goes on with.
 
     Raises `UsageError` for a push that would change a cohort behind its snapshot's back, or that
     cannot go on where it was, and `GuardError` for one that would rename the cohort.
     """
     key = CohortKey(config.workspace.partner, request.cohort.id)
-    found = changes.unfinished(connection, changes.identity_of(key_of(request, config)))
-    is_recorded = _is_recorded(connection, request, key, found)
-    _refuse_other_name(connection, request, key)
+    found = await runs.unfinished(key_of(request, config).identity)
+    is_recorded = await _is_recorded(runs, request, key, found)
+    await _refuse_other_name(runs, request, key)
     if found is not None and not request.restart_if_changed:
-        later = changes.later_run(connection, found[0], key.partner, key.cohort_id)
+        later = await runs.later_run(found.number, key)
         if later is not None:
-            raise overtaken(found[1], later, key.cohort_id)
+            raise overtaken(found.name, later, key.cohort_id)
     return is_recorded
 
 
-def _is_recorded(
-    connection: sqlite3.Connection,
-    request: PushRequest,
-    key: CohortKey,
-    found: tuple[int, str] | None,
+async def _is_recorded(
+    runs: RunStore, request: PushRequest, key: CohortKey, found: RunReference | None
 ) -> bool:
     if found is not None:
-        number, name = found
-        is_unrecorded = following.is_unrecorded(connection, number)
+        is_unrecorded = await runs.has_unrecorded_batches(found.number)
         if request.records and is_unrecorded and not request.restart_if_changed:
             raise UsageError(
-                f"run {name} was begun without --record: what it has sent so far is not recorded",
+                f"run {found.name} was begun without --record: what it has sent so far is not "
+                "recorded",
                 hint="go on with it as it was begun, or pass --on-changed restart to begin anew",
             )
-        if following.is_followed(connection, number):
+        if await runs.records_changes(found.number):
             return True
-    if not request.records and following.is_mirrored(connection, key):
+    if not request.records and await runs.is_mirrored(key):
         raise UsageError(
             f"cohort {request.cohort.id} is mirrored: a push would change what its snapshot knows",
             hint="mirror the export that it should be equal to, or pass --record, and the snapshot "
@@ -155,11 +150,9 @@ def _is_recorded(
     return request.records
 
 
-def _refuse_other_name(
-    connection: sqlite3.Connection, request: PushRequest, key: CohortKey
-) -> None:
+async def _refuse_other_name(runs: RunStore, request: PushRequest, key: CohortKey) -> None:
     """Raise `GuardError` if the cohort is known by another name: its id may be wrong."""
-    last = following.last_name(connection, key)
+    last = await runs.last_name(key)
     is_lifted = any(each.guard is Guard.NAME for each in request.allowances)
     if last is None or last == request.cohort.name or is_lifted:
         return
@@ -269,7 +262,7 @@ class _Sitting:
         settings = ExecutionSettings(
             pacing.requests, pacing.per_seconds, config.packing.payload_bytes
         )
-        begin = self.ledger.begin(
+        begin = self.ledger.runs.begin(
             key_of(request, config),
             RunCommand(request.exports, request.reading, source.sizes, source.files),
             settings,
@@ -277,13 +270,13 @@ class _Sitting:
             restart_if_overtaken=request.restart_if_changed,
         )
         state = await enter(self, begin)
-        known = await self.ledger.known_batches(state.run)
+        known = await self.ledger.runs.known_batches(state.run)
         known_uids = sum(batch.uid_count for batch in known)
-        settled = await self.ledger.uids_settled(state.run)
+        settled = await self.ledger.runs.uids_settled(state.run)
         opened(opening_of(request, config, state, known_uids, settled))
         if request.allowances:
             lifts = attributed(request.allowances, request.reason)
-            await self.ledger.write(lambda c: following.keep_lifts(c, state.run, lifts))
+            await self.ledger.runs.keep_lifted_guards(state.run, lifts)
         tell_files(request, config, desk.clock.stamp().utc_ns, desk.note)
         cutter = Cutter(self._envelope, config.packing.payload_bytes, known)
         batches = cutter.batches(request.source.blocks())
@@ -293,35 +286,33 @@ class _Sitting:
             recent = await self._store.recent(but=state.run)
             stop = await wait_or_stop(recent.seconds, desk.switch, desk.observe)
         async with Sender.open(
-            config, self.ledger, desk.clock, desk.observe, desk.switch
+            config, self.ledger.sends, desk.clock, desk.observe, desk.switch
         ) as sender:
             self._sender = sender
-            left_open = await self.ledger.open_batches(state.run)
+            left_open = await self.ledger.runs.open_batches(state.run)
             stop = stop or await sender.deliver(state, cutter.limit, batches, left_open)
         # After an error of the source nobody reads on, so that the cutter stands still.
         if stop is not None and isinstance(stop.error, SourceError) and cutter.uidless:
             is_complete = isinstance(stop.error, EmptyExportError)
             with suppress(IncompleteError):  # A full disk: the export's error is what to tell.
-                await self.ledger.enter_uidless(state, cutter.uidless, is_complete=is_complete)
+                await self.ledger.runs.enter_rows_without_uids(
+                    state.run, cutter.uidless, is_complete=is_complete
+                )
         return stop
 
     async def _begins_to_record(self) -> bool:
         """Whether an unfinished run has sent what was not recorded: that is not gone on with."""
         if self._store is None:
             return False
-        identity = changes.identity_of(key_of(self._request, self._config))
-
-        def work(connection: sqlite3.Connection) -> bool:
-            found = changes.unfinished(connection, identity)
-            return found is not None and following.is_unrecorded(connection, found[0])
-
-        return await self.ledger.write(work)
+        runs = self.ledger.runs
+        found = await runs.unfinished(key_of(self._request, self._config).identity)
+        return found is not None and await runs.has_unrecorded_batches(found.number)
 
     async def _record(
         self, store: SnapshotStore, batches: Iterator[Batch], state: RunState, known_uids: int
     ) -> Iterator[Batch]:
         """Return the batches, each once its uids are kept for the snapshot."""
-        await self.ledger.write(lambda c: following.follow(c, state.run))
+        await self.ledger.runs.record_changes(state.run)
         folder = store.make_plan_folder(state.name)
         return recording(batches, folder, Operation(self._request.action), known_uids)
 

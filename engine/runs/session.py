@@ -10,8 +10,14 @@ from engine.config.loading import Config
 from engine.delivery.events import Observer
 from engine.delivery.sender import StopSwitch, compute_or_stop
 from engine.ledger.neighbors import announced
-from engine.ledger.records import ExecutionSettings, RunCommand, RunKey, RunState
-from engine.ledger.sqlite import changes
+from engine.ledger.records import (
+    MIRROR,
+    ExecutionSettings,
+    RunCommand,
+    RunKey,
+    RunReference,
+    RunState,
+)
 from engine.ledger.sqlite.ledger import Ledger, sole_ledger
 from engine.model.cohort import Cohort, CohortKey
 from engine.report.figures import Ceiling
@@ -49,7 +55,7 @@ class Desk:
             lambda who: self.note(f"waiting for {who}"),
         ) as ledger:
             store = SnapshotStore(
-                *(folder, ledger, self.key, config.mirror, config.planning, self.clock),
+                *(folder, ledger.snapshots, self.key, config.mirror, config.planning, self.clock),
                 compute=self._compute,
             )
             workspace = config.workspace
@@ -80,7 +86,7 @@ class Desk:
 
     async def begin(self, ledger: Ledger, request: MirrorRequest) -> RunState:
         """Enter a new run; an unfinished one of the same command is not gone on with."""
-        workspace, now = self.config.workspace, self.clock.stamp().utc_ns
+        workspace = self.config.workspace
         key = RunKey(
             self.config.place.endpoint,
             workspace.id,
@@ -91,16 +97,11 @@ class Desk:
         )
         source = request.source
         command = RunCommand(request.exports, request.reading, source.sizes, source.files)
-        return await ledger.write(
-            lambda c: changes.insert_run(c, key, command, self._execution, now)
-        )
+        return await ledger.runs.begin_new(key, command, self._execution)
 
-    async def sit_down(self, ledger: Ledger, run: int, name: str) -> RunState:
+    async def begin_execution(self, ledger: Ledger, run: RunReference) -> RunState:
         """Enter another process that works on a plan."""
-        now = self.clock.stamp().utc_ns
-        return await ledger.write(
-            lambda c: changes.sit_down_again(c, run, name, self._execution, now)
-        )
+        return await ledger.runs.begin_execution(run, self._execution)
 
     def opening(
         self, state: RunState, cohort: Cohort, settled: tuple[int, int] = (0, 0)
@@ -112,7 +113,7 @@ class Desk:
             workspace.id,
             workspace.partner,
             cohort,
-            changes.MIRROR,
+            MIRROR,
             Ceiling(pacing.requests, pacing.per_seconds),
             state.name,
             state.is_resumed,

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from engine.delivery.sender import StopSwitch, compute_or_stop, read_or_stop
 from engine.errors import GuardError, IncompleteError, LedgerError, SourceError, UsageError
-from engine.ledger.sqlite.generations import Generation
+from engine.ledger.snapshot_records import Generation
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import CohortKey
 from engine.planning.allowances import Allowance, attributed, flags_to_lift

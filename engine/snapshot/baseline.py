@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engine.ledger.sqlite.following import Unfolded
+from engine.ledger.snapshot_records import Unfolded
 from engine.ledger.state_folder import make_folder
 from engine.snapshot.file_format import SNAPSHOT, describe
 from engine.snapshot.records import Snapshot

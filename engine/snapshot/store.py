@@ -7,10 +7,9 @@ the same attempts again.
 
 import asyncio
 import shutil
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,12 @@ import pyarrow as pa
 
 from engine.clock import Clock
 from engine.errors import LedgerError, UsageError
-from engine.ledger.sqlite import following, generations
-from engine.ledger.sqlite.following import RangeOutcome, Unfolded
-from engine.ledger.sqlite.generations import Generation
-from engine.ledger.sqlite.ledger import Ledger
-from engine.ledger.sqlite.reader import LedgerReader
+from engine.ledger.snapshot_records import Generation, RangeOutcome, Unfolded
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import CohortKey, Operation
 from engine.snapshot.file_format import verify
 from engine.snapshot.fold import RANGE_OUTCOMES, OperationFiles, fold
+from engine.snapshot.ports import SnapshotIndex
 from engine.snapshot.recording import recorded
 from engine.snapshot.records import Census, HeldChanges, Snapshot
 from engine.snapshot.settings import MirrorSettings
@@ -71,7 +67,7 @@ class SnapshotStore:
     def __init__(  # noqa: PLR0913, PLR0917 - where, whose, and the two tables of settings
         self,
         folder: Path,
-        ledger: Ledger | LedgerReader,
+        index: SnapshotIndex,
         key: CohortKey,
         settings: MirrorSettings,
         planning: PlanningSettings,
@@ -84,7 +80,7 @@ class SnapshotStore:
         self._root = folder
         self.folder = snapshot_folder(folder, key)
         """Where the files stand; it need not exist yet."""
-        self._ledger = ledger
+        self._index = index
         self.key = key
         self._settings = settings
         self.planning = planning
@@ -107,7 +103,7 @@ class SnapshotStore:
 
     async def generations(self) -> list[Generation]:
         """Return every snapshot there was, the one that counts first."""
-        return await self._ledger.write(lambda c: generations.generations(c, self.key))
+        return await self._index.generations(self.key)
 
     async def find(self, number: int | None) -> Generation:
         """Return a generation, by default the one that counts; `UsageError` if there is none."""
@@ -127,7 +123,7 @@ class SnapshotStore:
         where files tell that the ledger itself was lost, or is an old copy.
         """
         await self.refuse_lost_ledger()
-        generation = await self._ledger.write(lambda c: generations.current(c, self.key))
+        generation = await self._index.current(self.key)
         return None if generation is None else (generation, await self._verified(generation))
 
     async def refuse_lost_ledger(self) -> None:
@@ -142,9 +138,9 @@ class SnapshotStore:
 
     async def _unknown_files(self) -> list[int]:
         """Return the numbers of files that no process of this ledger can have made."""
-        last = await self._ledger.write(lambda c: generations.current(c, self.key))
+        last = await self._index.current(self.key)
         # A process that died may have left its file behind, which nobody has named.
-        making = await self._ledger.write(lambda c: generations.intended(c, self.key))
+        making = await self._index.being_made(self.key)
         known = last.number if last else 0
         numbers = map(generation_number, names_in(self.folder))
         return [each for each in numbers if each and each > known and each != making]
@@ -187,7 +183,7 @@ class SnapshotStore:
             return Recent([], 0.0, HeldChanges())
         now = self._clock.stamp()
         settle = self._settings.settle_seconds
-        touches = await self._ledger.write(lambda c: following.touches(c, self.key))
+        touches = await self._index.last_sends(self.key)
         left = {touch.run: settle - touch.sent.age_at(now) for touch in touches}
         brought = [each for each in await self.generations() if each.origin in {ADOPTED, IMPORTED}]
         if brought:
@@ -195,9 +191,9 @@ class SnapshotStore:
         runs = [run for run, seconds in left.items() if seconds > 0 and run != but]
         recent = [touch for touch in touches if touch.run in runs]
         unknown = any(not touch.is_followed for touch in recent)
-        has_resent = await self._ledger.write(
-            lambda c: any(following.has_resent(c, touch.run) for touch in recent)
-        )
+        has_resent = False
+        for touch in recent:
+            has_resent = has_resent or await self._index.has_resent(touch.run)
         return Recent(
             runs,
             max((left[run] for run in runs), default=0.0),
@@ -242,10 +238,10 @@ class SnapshotStore:
         `folds` into account, which are closed but for run `stays_open`. `lifted` says which guards
         were lifted for it, by whom and why. Raises what `maker` does.
         """
-        last = await self._ledger.write(lambda c: generations.current(c, self.key))
+        last = await self._index.current(self.key)
         number = 1 + max([last.number if last else 0, *await self._unknown_files()])
         make_folder(self.folder)
-        await self._ledger.write(lambda c: generations.intend(c, self.key, number))
+        await self._index.intend_to_make(self.key, number)
         made = await self.compute(lambda interruption: maker(self._file(number), interruption))
         census = made.census
         generation = Generation(
@@ -262,32 +258,27 @@ class SnapshotStore:
             lifted,
         )
 
-        def work(connection: sqlite3.Connection) -> Generation:
-            known = last_attempt
-            if known is None:
-                known = following.last_attempt(connection)
-            entered = replace(generation, last_attempt=known)
-            generations.enter(connection, self.key, entered)
-            for each in folds:
-                is_closed = each.run != stays_open
-                following.note_folded(connection, each, number, is_closed=is_closed)
-            return entered
-
-        entered = await self._ledger.write(work)
+        entered = await self._index.enter(
+            self.key,
+            generation,
+            folds,
+            knows_all=last_attempt is None,
+            stays_open=stays_open,
+        )
         await self._drop_old()
         return entered
 
     async def unfolded(self) -> list[Unfolded]:
         """Return the runs of which the snapshot does not know everything yet."""
-        return await self._ledger.write(lambda c: following.unfolded(c, self.key))
+        return await self._index.unfolded(self.key)
 
     async def sent_since(self, attempt: int) -> list[Unfolded]:
         """Return the runs that sent something behind attempt `attempt`."""
-        return await self._ledger.write(lambda c: following.sent_since(c, self.key, attempt))
+        return await self._index.sent_since(self.key, attempt)
 
     async def range_outcomes(self, run: Unfolded, after: int) -> list[RangeOutcome]:
         """Return what became of a run's attempts behind attempt `after`."""
-        return await self._ledger.write(lambda c: following.range_outcomes(c, run.run, after))
+        return await self._index.range_outcomes(run.run, after)
 
     async def _fold(
         self,
@@ -303,9 +294,7 @@ class SnapshotStore:
             range_outcomes = await self.range_outcomes(run, run.folded_attempt)
         if not range_outcomes:
             number = base[0].number if base else None
-            await self._ledger.write(
-                lambda c: following.note_folded(c, run, number, is_closed=is_closed)
-            )
+            await self._index.mark_folded(run, number, is_closed=is_closed)
             return
         recent = await self.recent()
         await self.make(
@@ -379,10 +368,10 @@ class SnapshotStore:
         old = [each for each in known[self._settings.keep_generations :] if each.file is not None]
         if old:
             numbers = [each.number for each in old]
-            await self._ledger.write(lambda c: generations.drop(c, self.key, numbers))
+            await self._index.drop(self.key, numbers)
         for generation in old:
             _delete(self.folder / str(generation.file))
-        for run in await self._ledger.write(lambda c: following.kept(c, self.key)):
+        for run in await self._index.runs_with_uids(self.key):
             if not run.is_needed:
                 _delete(self.plan_folder(run.name))
 

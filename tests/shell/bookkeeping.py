@@ -104,11 +104,11 @@ def verdict(
 
 
 async def begin(ledger: Ledger, key: RunKey = KEY, **options: bool) -> RunState:
-    return await ledger.begin(key, COMMAND, SETTINGS, **options)
+    return await ledger.runs.begin(key, COMMAND, SETTINGS, **options)
 
 
 async def finish(ledger: Ledger, state: RunState, status: str = "incomplete") -> None:
-    await ledger.finish(state, status, ExitStatus.INCOMPLETE, "stopped", PACE)
+    await ledger.runs.finish(state, status, ExitStatus.INCOMPLETE, "stopped", PACE)
 
 
 async def send(
@@ -119,8 +119,8 @@ async def send(
     batches: Sequence[Registration] = (),
 ) -> None:
     """Enter `batches`, send batch `number`, and have it accepted."""
-    await ledger.intend(state, batches, number, 1)
-    await ledger.conclude(state, number, 1, verdict(clock), ACCEPTED)
+    await ledger.sends.intend(state, batches, number, 1)
+    await ledger.sends.conclude(state, number, 1, verdict(clock), ACCEPTED)
 
 
 def halves(number: int, first_uid: int, uid_count: int, *, isolated: bool = False) -> Division:

@@ -65,6 +65,11 @@ class Cohort:
         )
         self._pushes = 0
 
+    @property
+    def snapshots(self) -> list[Path]:
+        """The files of all its snapshots, the oldest first."""
+        return sorted((self.commands.ledger.parent / "snapshots").glob("*/*/*.parquet"))
+
     def spend(self, night: Night) -> Ended:
         """Run the command, and hold the laws."""
         self.commands.machine.pause(night.pause, reboot=night.reboots)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from bookkeeping import COMMAND, KEY, books
 
@@ -35,12 +35,16 @@ from engine.errors import ExitStatus
 from engine.ledger.records import ExecutionSettings
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.schema import open_ledger
+from engine.model.status import RunStatus
 from engine.pacing import Pacer, PacingSettings
 from engine.payload.batch import Batch, Cutter
 from engine.payload.envelope import Envelope
 from engine.report.accounts import Accounts
 from exports import Export, Row
 from virtual_time import START, VirtualClock, run_virtually
+
+if TYPE_CHECKING:
+    from engine.ledger.sqlite.writer import LedgerWriter
 
 T = TypeVar("T")
 
@@ -279,19 +283,16 @@ class Stage:
         clock = VirtualClock()
         connection = open_ledger(self.path)
         connection.execute("PRAGMA synchronous = OFF")  # Nobody pulls the plug on a stage.
-        ledger = Ledger.__new__(Ledger)
-        ledger._clock, ledger.path = clock, self.path
-        ledger._found = self.path.stat()
         writer = InlineWriter(connection, error)
-        ledger._writer = writer  # type: ignore[assignment] - plays the writer's part
+        ledger = Ledger(connection, self.path, clock, cast("LedgerWriter", writer))
         with closing(connection):
             await ledger.recover()
             limits = ExecutionSettings(self.pacing.requests, self.pacing.per_seconds, payload_bytes)
-            state = await ledger.begin(KEY, COMMAND, limits)
-            known = await ledger.known_batches(state.run)
+            state = await ledger.runs.begin(KEY, COMMAND, limits)
+            known = await ledger.runs.known_batches(state.run)
             cutter = Cutter(ENVELOPE, payload_bytes, known)
-            ages = await ledger.recent_sends(self.pacing.requests)
-            left_open = await ledger.open_batches(state.run)
+            ages = await ledger.sends.recent_sends(self.pacing.requests)
+            left_open = await ledger.runs.open_batches(state.run)
             writer.writes, writer.fails_at = 0, fails_at
             self.api.witness = lambda: self._assert_intent(connection)
             events: list[Event] = []
@@ -303,7 +304,7 @@ class Stage:
                 cutter.limit,
                 transport=self.api,
                 pacer=pacer,
-                ledger=ledger,
+                ledger=ledger.sends,
                 clock=clock,
                 settings=self.delivery,
                 retry=self.retry,
@@ -325,9 +326,9 @@ class Stage:
             if not killed:
                 exit_status = stop.exit_status if stop else ExitStatus.ACCEPTED
                 done = stop is None and not accounts.uids.unconfirmed
-                status = "finished" if done else "incomplete"
+                status = RunStatus.FINISHED if done else RunStatus.INCOMPLETE
                 reason = stop.reason if stop else None
-                await ledger.finish(state, status, exit_status, reason, pacer.record())
+                await ledger.runs.finish(state, status, exit_status, reason, pacer.record())
             return Sitting(stop, accounts, events, writes, killed)
 
     def _assert_intent(self, connection: sqlite3.Connection) -> None:

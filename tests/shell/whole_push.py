@@ -147,9 +147,11 @@ class Writer:
 
 
 def _name_of(function: Callable[..., object]) -> str:
-    """Name a write by the ledger's method, and whether it splits a batch."""
-    name = function.__qualname__.split(".")[1]
-    change = inspect.getclosurevars(function).nonlocals.get("change")
+    """Name a write by the store's function or method, and whether it splits a batch."""
+    names = inspect.getclosurevars(function).nonlocals
+    in_transaction = names.get("function")
+    name = in_transaction.__name__ if in_transaction else function.__qualname__.split(".")[1]
+    change = names.get("change")
     return f"{name} split" if isinstance(change, Division) else name
 
 
@@ -379,7 +381,12 @@ class Pushes:
         key = CohortKey(PARTNER, COHORT.id)
         with reading(self.ledger) as ledger:
             store = SnapshotStore(
-                folder, LedgerReader(ledger), key, config.mirror, config.planning, self.machine
+                folder,
+                LedgerReader(ledger, self.ledger, self.machine).snapshots,
+                key,
+                config.mirror,
+                config.planning,
+                self.machine,
             )
             return asyncio.run(work(store))  # type: ignore[arg-type] # a coroutine, in truth
 

@@ -1,8 +1,25 @@
-"""The batches that a run has cut from its export, as the ledger knows them."""
+"""The batches of a run: how each was cut, and what became of it.
+
+Each is a function on a connection, inside its caller's transaction.
+"""
 
 import sqlite3
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from engine.payload.batch import KnownBatch
+from engine.ledger.records import (
+    Division,
+    OpenBatch,
+    Registration,
+    RejectedUid,
+    Settlement,
+)
+from engine.ledger.sqlite import files
+from engine.model.status import BatchState
+
+if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
+    from engine.payload.batch import KnownBatch, SkippedRows
+
 
 _ROOTS = """
 SELECT batch, uid_count, records_through, digest, is_last,
@@ -15,11 +32,127 @@ FROM batch AS root WHERE run = ? AND parent IS NULL ORDER BY first_uid
 """
 
 
-def known_batches(connection: sqlite3.Connection, run: int) -> list[KnownBatch]:
+def known_batches(connection: sqlite3.Connection, run: int) -> "list[KnownBatch]":
     """Return the batches cut so far, in the order of the export."""
+    from engine.payload.batch import KnownBatch  # noqa: PLC0415 - large; see above
+
     return [
         KnownBatch(number, uid_count, through, digest, bool(is_last), bool(is_open))
         for number, uid_count, through, digest, is_last, is_open in connection.execute(
             _ROOTS, (run,)
         )
     ]
+
+
+def open_batches(connection: sqlite3.Connection, run: int) -> list[OpenBatch]:
+    """Return what earlier executions left neither accepted nor rejected, in export order."""
+    return [
+        OpenBatch(number, first_uid, uid_count, attempts, bool(isolated))
+        for number, first_uid, uid_count, isolated, attempts in connection.execute(
+            "SELECT batch, first_uid, uid_count, isolated, "
+            "(SELECT count(*) FROM attempt WHERE run = b.run AND batch = b.batch) "
+            "FROM batch AS b WHERE run = ? AND state = 'open' ORDER BY first_uid",
+            (run,),
+        )
+    ]
+
+
+def uids_settled(connection: sqlite3.Connection, run: int) -> tuple[int, int]:
+    """Return how many uids of a run are accepted, and how many rejected."""
+    accepted, rejected = connection.execute(
+        "SELECT coalesce(sum(iif(state = 'accepted', uid_count, 0)), 0), "
+        "coalesce(sum(iif(state = 'rejected', uid_count, 0)), 0) FROM batch WHERE run = ?",
+        (run,),
+    ).fetchone()
+    return accepted, rejected
+
+
+def register(connection: sqlite3.Connection, run: int, batches: Sequence[Registration]) -> None:
+    """Enter batches as they were cut, with the rows that ride with them, unless they are known."""
+    for batch in batches:
+        entered = connection.execute(
+            "INSERT INTO batch (run, batch, leg, first_uid, uid_count, blank, invalid, "
+            "records_through, is_last, payload_bytes, digest, state) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open') ON CONFLICT DO NOTHING",
+            (
+                run,
+                batch.number,
+                batch.operation.value,
+                batch.first_uid,
+                batch.uid_count,
+                batch.blank,
+                batch.invalid,
+                batch.records_through,
+                batch.is_last,
+                batch.payload_bytes,
+                batch.digest,
+            ),
+        ).rowcount
+        if not entered:
+            continue
+        skip(connection, run, batch.number, batch.skipped)
+        files.add_uids(connection, run, batch.file_uids)
+        if batch.is_last:
+            connection.execute("UPDATE run SET source_complete = 1 WHERE run = ?", (run,))
+
+
+def skip(
+    connection: sqlite3.Connection, run: int, number: int, skipped: "Sequence[SkippedRows]"
+) -> None:
+    """Enter rows that plan no uid, and the batch that they ride with."""
+    connection.executemany(
+        "INSERT INTO skipped (run, batch, file, record, count, reason) VALUES (?, ?, ?, ?, ?, ?)",
+        [(run, number, s.file, s.rows.record, s.rows.count, s.rows.reason) for s in skipped],
+    )
+
+
+def apply(
+    connection: sqlite3.Connection, run: int, number: int, change: Settlement | Division | None
+) -> None:
+    """Enter what becomes of a batch."""
+    match change:
+        case None:
+            return
+        case Settlement(state, reason, rejected):
+            connection.execute(
+                "UPDATE batch SET state = ?, reason = ? WHERE run = ? AND batch = ?",
+                (_stored(state), reason, run, number),
+            )
+            if rejected is not None:
+                _reject(connection, run, number, rejected)
+        case Division(parts, isolated, reason):
+            connection.execute(
+                "UPDATE batch SET state = 'split', reason = ? WHERE run = ? AND batch = ?",
+                (reason, run, number),
+            )
+            connection.executemany(
+                "INSERT INTO batch (run, batch, parent, leg, first_uid, uid_count, blank, "
+                "invalid, is_last, payload_bytes, state, may_have_been_applied, isolated) "
+                "SELECT run, ?, batch, leg, ?, ?, 0, 0, 0, ?, 'open', may_have_been_applied, ? "
+                "FROM batch WHERE run = ? AND batch = ?",
+                [
+                    (p.number, p.first_uid, p.uid_count, p.payload_bytes, isolated, run, number)
+                    for p in parts
+                ],
+            )
+
+
+def _stored(state: BatchState) -> str:
+    # Whether an open batch is pending or unconfirmed follows from what may have been applied.
+    return state.value if state in {BatchState.ACCEPTED, BatchState.REJECTED} else "open"
+
+
+def _reject(connection: sqlite3.Connection, run: int, number: int, rejected: RejectedUid) -> None:
+    connection.execute(
+        "INSERT INTO rejected (run, batch, file, record, uid, reason, request_id) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            run,
+            number,
+            rejected.file,
+            rejected.record,
+            rejected.uid,
+            rejected.reason,
+            rejected.request_id,
+        ),
+    )

@@ -5,89 +5,12 @@ Each is a function on a connection, inside its caller's transaction.
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
 
-from engine.ledger.sqlite.following import follow
+from engine.ledger.plan_records import LastMirror, OperationCounts, PlanRecord, Rejection
+from engine.ledger.sqlite.runs import record_changes
+from engine.ledger.sqlite.store import Store, in_transaction
 from engine.model.cohort import Action, CohortKey, Operation
-
-
-@dataclass(frozen=True, slots=True)
-class OperationCounts:
-    """The uids of one operation of a plan, in the order of sending."""
-
-    plain: int = 0
-    suspect: int = 0
-    held: int = 0
-    known: int = 0
-    """Rejected lately, so that they are not sent."""
-
-    @property
-    def planned(self) -> int:
-        """All that is to be sent."""
-        return self.plain + self.suspect + self.held
-
-
-@dataclass(frozen=True, slots=True)
-class PlanSegment:
-    """Uids of an operation that are sent together."""
-
-    operation: Operation
-    end: int
-    """The place behind the last; they begin where the operation has come to."""
-    is_held: bool = False
-    """Whether they wait until earlier changes have settled."""
-    were_rejected: bool = False
-    """Whether the API would not take them on an earlier night."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlanRecord:
-    """A plan as the ledger keeps it; its uids stand in files."""
-
-    generation: int | None
-    """Of the snapshot that it goes on from; None if there was none."""
-    first_action: Action
-    duplicate: int
-    unchanged: int
-    operations: Mapping[Operation, OperationCounts]
-    resent_through: str | None
-    """The member that the round of resending has come to, as the ledger keeps it."""
-    exported_utc_ns: int | None
-    profile: Mapping[str, Any]
-    verdicts: Sequence[Mapping[str, Any]]
-    allowances: Sequence[Mapping[str, Any]]
-    forecast: Mapping[str, Any]
-    """What it comes to: requests, bytes, seconds, when it would be done."""
-
-    @property
-    def is_blocked(self) -> bool:
-        """Whether a guard keeps it from being sent."""
-        return any(told["verdict"] == "blocks" for told in self.verdicts)
-
-    @property
-    def stretches(self) -> Sequence[PlanSegment]:
-        """What is sent, in that order: what reverses a recent change comes last."""
-        first = Operation(self.first_action)
-        order = (
-            first,
-            Operation.ADD if first is Operation.REMOVE else Operation.REMOVE,
-            Operation.RESEND,
-        )
-        counts = [(operation, self.operations[operation]) for operation in order]
-        at_once = [
-            stretch
-            for operation, count in counts
-            for stretch in (
-                PlanSegment(operation, count.plain),
-                PlanSegment(operation, count.plain + count.suspect, were_rejected=True),
-            )
-        ]
-        return at_once + [
-            PlanSegment(operation, count.planned, is_held=True) for operation, count in counts
-        ]
-
 
 _PLAN_COLUMNS = (
     *("is_shadow", "is_closed", "generation", "first_action", "duplicate", "unchanged"),
@@ -127,7 +50,7 @@ def enter_plan(
             json.dumps(plan.forecast),
         ),
     )
-    follow(connection, run)
+    record_changes(connection, run)
 
 
 def plan_of(connection: sqlite3.Connection, run: int) -> PlanRecord | None:
@@ -176,7 +99,7 @@ def overtaken_by(connection: sqlite3.Connection, run: int, key: CohortKey) -> st
     return found and found[0]
 
 
-def rebase(connection: sqlite3.Connection, run: int, generation: int) -> None:
+def set_generation(connection: sqlite3.Connection, run: int, generation: int) -> None:
     """Write down which generation a plan goes on from, now that it has a number."""
     connection.execute("UPDATE plan SET generation = ? WHERE run = ?", (generation, run))
 
@@ -201,21 +124,8 @@ def close_plan(connection: sqlite3.Connection, run: int) -> None:
     connection.execute("UPDATE plan SET is_closed = 1 WHERE run = ?", (run,))
 
 
-@dataclass(frozen=True, slots=True)
-class LastMirror:
-    """The last mirror of a cohort that has sent something, or had nothing to send."""
-
-    cohort_name: str
-    cohort_description: str | None
-    profile: Mapping[str, Any]
-    exported_utc_ns: int | None
-    """When the last export of which that is known was written; None if nobody knows."""
-    additions_left: int
-    """Additions that the guards let pass, and that were not sent to their end."""
-
-
 def last_mirror(connection: sqlite3.Connection, key: CohortKey) -> LastMirror | None:
-    """Return what the guards hold tonight's export against."""
+    """Return what the guards hold an export against."""
     # A run that the API refused altogether has mirrored nothing.
     counting = (
         "FROM run JOIN plan USING (run) WHERE partner = ? AND cohort_id = ? AND is_shadow = ? "
@@ -241,10 +151,10 @@ def last_mirror(connection: sqlite3.Connection, key: CohortKey) -> LastMirror | 
 
 def _additions_left(connection: sqlite3.Connection, run: int) -> int:
     plan = plan_of(connection, run)
-    told = {each["guard"]: each["verdict"] for each in plan.verdicts} if plan else {}
-    if plan is None or told.get("additions") != "passes":  # What was lifted was for one run.
+    found = {each["guard"]: each["verdict"] for each in plan.verdicts} if plan else {}
+    if plan is None or found.get("additions") != "passes":  # What was lifted was for one run.
         return 0
-    # What may have been applied is doubtful, and so not counted among tonight's additions either.
+    # What may have been applied is doubtful, and so not counted among the additions either.
     (settled,) = connection.execute(
         "SELECT coalesce(sum(uid_count), 0) FROM batch WHERE run = ? AND leg = 'add' "
         "AND (state IN ('accepted', 'rejected') OR state = 'open' AND may_have_been_applied)",
@@ -268,17 +178,6 @@ def resent_through(connection: sqlite3.Connection, key: CohortKey) -> str | None
     return found and found[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A uid that the API would not take, and when it last said so."""
-
-    uid: str
-    action: Action
-    """What it would not do with it."""
-    run: int
-    utc_ns: int
-
-
 def rejections(connection: sqlite3.Connection, key: CohortKey) -> list[Rejection]:
     """Return each uid that the API rejected, by the latest rejection of each action."""
     rows = connection.execute(
@@ -299,3 +198,20 @@ def next_place(connection: sqlite3.Connection, run: int, operation: Operation) -
         (run, operation.value),
     ).fetchone()
     return int(place)
+
+
+class PlanStore(Store):
+    """The plans of a workspace's mirrors."""
+
+    enter = in_transaction(enter_plan)
+    plan_of = in_transaction(plan_of)
+    open_plan = in_transaction(open_plan)
+    overtaken_by = in_transaction(overtaken_by)
+    set_generation = in_transaction(set_generation)
+    seal = in_transaction(seal)
+    seals = in_transaction(seals)
+    close = in_transaction(close_plan)
+    last_mirror = in_transaction(last_mirror)
+    resent_through = in_transaction(resent_through)
+    rejections = in_transaction(rejections)
+    next_place = in_transaction(next_place)

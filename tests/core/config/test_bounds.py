@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from test_shipped_file import SETTINGS
+from config_tables import SETTINGS
 
 from engine.config.loading import Config, load
 from engine.errors import ConfigError

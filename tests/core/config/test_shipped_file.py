@@ -6,28 +6,11 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from config_tables import SETTINGS
 
 from engine.config.loading import Config, load
-from engine.delivery.retry import RetrySettings
-from engine.delivery.settings import DeliverySettings
-from engine.pacing import PacingSettings
-from engine.payload.batch import PackingSettings
-from engine.planning.settings import GuardSettings
-from engine.report.settings import AccountingSettings
-from engine.snapshot.settings import MirrorSettings
-from engine.storage.settings import PlanningSettings
 
 SHIPPED = Path(__file__).parents[3] / "config.toml"
-SETTINGS = {
-    "pacing": ("limits", PacingSettings),
-    "packing": ("limits", PackingSettings),
-    "delivery": ("delivery", DeliverySettings),
-    "retry": ("retry", RetrySettings),
-    "accounting": ("accounting", AccountingSettings),
-    "mirror": ("mirror", MirrorSettings),
-    "planning": ("plan", PlanningSettings),
-    "guards": ("guards", GuardSettings),
-}
 
 
 @pytest.fixture

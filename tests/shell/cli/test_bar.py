@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from opening import OPENING
 from rich.console import Console
-from test_view import OPENING
 
 from engine.cli.terminal import TerminalView
 from engine.delivery.events import Answered, Event, Planned, Sent, Settled, Waiting

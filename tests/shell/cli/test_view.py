@@ -5,6 +5,7 @@ import warnings
 from dataclasses import replace
 
 import pytest
+from opening import OPENING
 
 from engine.cli.messages import log, record_libraries
 from engine.cli.progress import describe, trouble
@@ -14,24 +15,11 @@ from engine.cli.text import printable, table_lines
 from engine.cli.view import LogView
 from engine.delivery.events import Answered, Stopping
 from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
-from engine.model.cohort import Cohort
 from engine.report.accounts import Accounts
 from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
-from engine.report.result import Opening
 from engine.report.tally import Tally
 from records import record
 
-OPENING = Opening(
-    target="EMULATOR 127.0.0.1:1",
-    workspace="W",
-    partner="p",
-    cohort=Cohort("c", "C"),
-    action="add",
-    ceiling=Ceiling(300, 60.0),
-    run="run-1",
-    is_resumed=False,
-    known_uids=0,
-)
 BOOKS = Accounts(
     run="run-1",
     status="finished",

@@ -14,7 +14,7 @@ from bookkeeping import HandClock, rows, tampering
 from large_ledger import PARTNER, Work, make_large_ledger, scanned, watching
 
 from engine.errors import LedgerError
-from engine.ledger.sqlite import following, plans
+from engine.ledger.sqlite import plans, runs, snapshot_index
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.schema import open_for_reading, open_ledger
 from engine.model.cohort import CohortKey
@@ -62,13 +62,13 @@ ABOUT_ALL: dict[str, Look] = {
     "runs": all_runs,
     "find a run": lambda state: find_ledger(state, RUN),
     "what is unfinished": lambda state: find_unfinished(state, None),
-    "what may not have settled": in_ledger(following.touches, KEY),
-    "what a snapshot does not know": in_ledger(following.unfolded, KEY),
-    "what was sent since": in_ledger(following.sent_since, KEY, 10),
-    "what is kept": in_ledger(following.kept, KEY),
-    "whether it is mirrored": in_ledger(following.is_mirrored, KEY),
-    "what was pushed behind": in_ledger(following.pushed_behind, KEY),
-    "the last attempt": in_ledger(following.last_attempt),
+    "what may not have settled": in_ledger(snapshot_index.last_sends, KEY),
+    "what a snapshot does not know": in_ledger(snapshot_index.unfolded, KEY),
+    "what was sent since": in_ledger(snapshot_index.sent_since, KEY, 10),
+    "what is kept": in_ledger(snapshot_index.runs_with_uids, KEY),
+    "whether it is mirrored": in_ledger(runs.is_mirrored, KEY),
+    "what was pushed behind": in_ledger(runs.unrecorded_pushes, KEY),
+    "the last attempt": in_ledger(snapshot_index.last_attempt),
     "the last mirror": in_ledger(plans.last_mirror, KEY),
     "what overtook a plan": in_ledger(plans.overtaken_by, 1, KEY),
     "what was resent": in_ledger(plans.resent_through, KEY),
@@ -126,9 +126,9 @@ async def test_a_look_at_one_run_reads_what_belongs_to_that_run(
     tmp_path: Path, clock: HandClock, look: str
 ) -> None:
     costs = []
-    for runs in (10, 100):
-        state = tmp_path / str(runs)
-        path = make_large_ledger(state, runs=runs, each=20)
+    for count in (10, 100):
+        state = tmp_path / str(count)
+        path = make_large_ledger(state, runs=count, each=20)
         await in_order(state, clock)
         with watching() as work:
             OF_ONE_RUN[look](state)

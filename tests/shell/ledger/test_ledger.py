@@ -29,7 +29,7 @@ async def test_an_intent_is_on_the_disk_when_it_returns(ledger: Ledger) -> None:
     state = await begin(ledger)
     blank = SkippedRows("export.csv", Skipped(3, 2, "blank"))
     entries = [registration(1, 0, 10), registration(2, 10, 5, (blank,), records_through=17)]
-    await ledger.intend(state, entries, 2, 1)
+    await ledger.sends.intend(state, entries, 2, 1)
     assert rows(ledger.path, "SELECT batch, uid_count, blank, state FROM batch") == [
         (1, 10, 0, "open"),
         (2, 5, 2, "open"),
@@ -46,9 +46,9 @@ async def test_an_outcome_and_what_becomes_of_its_batch_are_one_step(
     ledger: Ledger, clock: HandClock
 ) -> None:
     state = await begin(ledger)
-    await ledger.intend(state, [registration(1, 0, 10)], 1, 1)
+    await ledger.sends.intend(state, [registration(1, 0, 10)], 1, 1)
     clock.advance(2)
-    await ledger.conclude(state, 1, 1, verdict(clock), ACCEPTED)
+    await ledger.sends.conclude(state, 1, 1, verdict(clock), ACCEPTED)
     [attempt] = rows(
         ledger.path,
         "SELECT sent_boot_id, sent_boot_ns, sent_utc_ns, outcome, http_status, request_id "
@@ -62,10 +62,10 @@ async def test_what_may_have_been_applied_sticks_to_the_batch_and_its_parts(
     ledger: Ledger, clock: HandClock
 ) -> None:
     state = await begin(ledger)
-    await ledger.intend(state, [registration(1, 0, 10)], 1, 1)
-    await ledger.conclude(state, 1, 1, verdict(clock, "unconfirmed", applied=True), None)
-    await ledger.intend(state, (), 1, 2)
-    await ledger.conclude(state, 1, 2, verdict(clock, "too_large"), halves(2, 0, 10))
+    await ledger.sends.intend(state, [registration(1, 0, 10)], 1, 1)
+    await ledger.sends.conclude(state, 1, 1, verdict(clock, "unconfirmed", applied=True), None)
+    await ledger.sends.intend(state, (), 1, 2)
+    await ledger.sends.conclude(state, 1, 2, verdict(clock, "too_large"), halves(2, 0, 10))
     assert rows(
         ledger.path,
         "SELECT batch, parent, first_uid, uid_count, state, may_have_been_applied FROM batch",
@@ -74,20 +74,20 @@ async def test_what_may_have_been_applied_sticks_to_the_batch_and_its_parts(
 
 async def test_a_batch_left_unconfirmed_stays_open(ledger: Ledger, clock: HandClock) -> None:
     state = await begin(ledger)
-    await ledger.intend(state, [registration(1, 0, 10)], 1, 1)
+    await ledger.sends.intend(state, [registration(1, 0, 10)], 1, 1)
     left = Settlement(BatchState.UNCONFIRMED, "500")
-    await ledger.conclude(state, 1, 1, verdict(clock, "unconfirmed", applied=True), left)
+    await ledger.sends.conclude(state, 1, 1, verdict(clock, "unconfirmed", applied=True), left)
     assert rows(ledger.path, "SELECT state, may_have_been_applied, reason FROM batch") == [
         ("open", 1, "500")
     ]
-    assert [batch.number for batch in await ledger.open_batches(state.run)] == [1]
+    assert [batch.number for batch in await ledger.runs.open_batches(state.run)] == [1]
 
 
 async def test_a_rejected_uid_is_kept_with_its_place(ledger: Ledger) -> None:
     state = await begin(ledger)
     uid = RejectedUid("export.csv", 41, "u'1\x00é", "fits into no payload", None)
     settlement = Settlement(BatchState.REJECTED, "fits into no payload", uid)
-    await ledger.change(state, [registration(1, 0, 1)], 1, settlement)
+    await ledger.sends.change(state, [registration(1, 0, 1)], 1, settlement)
     assert rows(ledger.path, "SELECT batch, file, record, uid, reason FROM rejected") == [
         (1, "export.csv", 41, "u'1\x00é", "fits into no payload")
     ]
@@ -97,9 +97,9 @@ async def test_a_rejected_uid_is_kept_with_its_place(ledger: Ledger) -> None:
 async def test_the_last_batch_completes_the_source(ledger: Ledger) -> None:
     state = await begin(ledger)
     complete = "SELECT source_complete FROM run"
-    await ledger.intend(state, [registration(1, 0, 10)], 1, 1)
+    await ledger.sends.intend(state, [registration(1, 0, 10)], 1, 1)
     assert rows(ledger.path, complete) == [(0,)]
-    await ledger.intend(state, [registration(2, 10, 10, is_last=True)], 2, 1)
+    await ledger.sends.intend(state, [registration(2, 10, 10, is_last=True)], 2, 1)
     assert rows(ledger.path, complete) == [(1,)]
 
 
@@ -110,8 +110,8 @@ async def test_calls_made_at_once_are_entered_in_their_order(
     calls = []
     for number in range(1, 51):
         calls += [
-            ledger.intend(state, [registration(number, 10 * number, 10)], number, 1),
-            ledger.conclude(state, number, 1, verdict(clock), ACCEPTED),
+            ledger.sends.intend(state, [registration(number, 10 * number, 10)], number, 1),
+            ledger.sends.conclude(state, number, 1, verdict(clock), ACCEPTED),
         ]
     await asyncio.gather(*calls)
     assert rows(
@@ -126,7 +126,7 @@ async def test_an_attempt_without_an_outcome_counts_as_sent_now_and_maybe_applie
     ledger: Ledger, clock: HandClock
 ) -> None:
     state = await begin(ledger)
-    await ledger.intend(state, [registration(1, 0, 10), registration(2, 10, 10)], 1, 1)
+    await ledger.sends.intend(state, [registration(1, 0, 10), registration(2, 10, 10)], 1, 1)
     await send(ledger, state, 2, clock)
     clock.reboot(500)
     await ledger.recover()
@@ -136,18 +136,18 @@ async def test_an_attempt_without_an_outcome_counts_as_sent_now_and_maybe_applie
     assert dead == ("unconfirmed", clock.boot_id, clock.boot_ns, clock.utc_ns)
     assert answered[:2] == ("accepted", "boot-1")
     assert rows(ledger.path, "SELECT may_have_been_applied FROM batch") == [(1,), (0,)]
-    assert await ledger.recent_sends(10) == [500, 0]
+    assert await ledger.sends.recent_sends(10) == [500, 0]
     [(ended,)] = rows(ledger.path, "SELECT ended_utc_ns FROM sitting")
     assert ended == clock.utc_ns - 500 * SECOND  # its last sign of life
 
 
 async def test_recovering_twice_changes_nothing(ledger: Ledger, clock: HandClock) -> None:
     state = await begin(ledger)
-    await ledger.intend(state, [registration(1, 0, 10)], 1, 1)
+    await ledger.sends.intend(state, [registration(1, 0, 10)], 1, 1)
     await ledger.recover()
     clock.advance(30)
     await ledger.recover()
-    assert await ledger.recent_sends(10) == [30]
+    assert await ledger.sends.recent_sends(10) == [30]
 
 
 async def test_sends_are_remembered_across_boots_and_clock_steps(
@@ -162,41 +162,43 @@ async def test_sends_are_remembered_across_boots_and_clock_steps(
     await send(ledger, state, 3, clock)
     clock.advance(2)
     # Within this boot, boot time tells; across boots what seems to lie ahead counts as now.
-    assert await ledger.recent_sends(10) == [2, 7, 0]
-    assert await ledger.recent_sends(2) == [2, 7]
+    assert await ledger.sends.recent_sends(10) == [2, 7, 0]
+    assert await ledger.sends.recent_sends(2) == [2, 7]
 
 
 async def test_attempts_that_never_left_are_no_sends(ledger: Ledger, clock: HandClock) -> None:
     state = await begin(ledger)
-    await ledger.intend(state, [registration(1, 0, 1)], 1, 1)
-    await ledger.conclude(state, 1, 1, verdict(clock, "not_sent", sent=False), None)
-    assert await ledger.recent_sends(10) == []
+    await ledger.sends.intend(state, [registration(1, 0, 1)], 1, 1)
+    await ledger.sends.conclude(state, 1, 1, verdict(clock, "not_sent", sent=False), None)
+    assert await ledger.sends.recent_sends(10) == []
 
 
 async def test_a_hold_outlives_the_process_until_it_is_over_or_an_answer_ends_it(
     ledger: Ledger, clock: HandClock
 ) -> None:
     state = await begin(ledger)
-    assert await ledger.seconds_held() == 0
-    await ledger.intend(state, [registration(n, n, 1) for n in (1, 2, 3)], 1, 1)
+    assert await ledger.sends.seconds_held() == 0
+    await ledger.sends.intend(state, [registration(n, n, 1) for n in (1, 2, 3)], 1, 1)
     throttled = replace(verdict(clock, "throttled"), retry_after=20.0)
-    await ledger.conclude(state, 1, 1, throttled, None)
+    await ledger.sends.conclude(state, 1, 1, throttled, None)
     clock.advance(5)
-    assert await ledger.seconds_held() == 15
+    assert await ledger.sends.seconds_held() == 15
     clock.reboot(5)
-    assert await ledger.seconds_held() == 10
+    assert await ledger.sends.seconds_held() == 10
     # What was under way beside it is answered later, and ends no hold.
     beside = replace(verdict(clock), sent=throttled.sent)
-    await ledger.intend(state, [], 3, 1)
-    await ledger.conclude(state, 3, 1, beside, None)
-    assert await ledger.seconds_held() == 10
+    await ledger.sends.intend(state, [], 3, 1)
+    await ledger.sends.conclude(state, 3, 1, beside, None)
+    assert await ledger.sends.seconds_held() == 10
     clock.advance(1)
     await send(ledger, state, 2, clock)
-    assert await ledger.seconds_held() == 0
-    await ledger.intend(state, [], 1, 2)
-    await ledger.conclude(state, 1, 2, replace(verdict(clock, "throttled"), retry_after=3.0), None)
+    assert await ledger.sends.seconds_held() == 0
+    await ledger.sends.intend(state, [], 1, 2)
+    await ledger.sends.conclude(
+        state, 1, 2, replace(verdict(clock, "throttled"), retry_after=3.0), None
+    )
     clock.advance(4)
-    assert await ledger.seconds_held() == 0
+    assert await ledger.sends.seconds_held() == 0
 
 
 async def test_probes_are_sends_and_one_that_died_was_sent_at_the_latest(
@@ -204,16 +206,16 @@ async def test_probes_are_sends_and_one_that_died_was_sent_at_the_latest(
 ) -> None:
     state = await begin(ledger)
     await send(ledger, state, 1, clock, [registration(1, 0, 1)])
-    async with ledger.probing():
+    async with ledger.sends.probing():
         clock.advance(3)
     clock.advance(4)
-    assert sorted(await ledger.recent_sends(10)) == [4, 7]
-    dying = ledger.probing()
+    assert sorted(await ledger.sends.recent_sends(10)) == [4, 7]
+    dying = ledger.sends.probing()
     await dying.__aenter__()
-    assert sorted(await ledger.recent_sends(10)) == [4, 7]
+    assert sorted(await ledger.sends.recent_sends(10)) == [4, 7]
     clock.advance(1)
     await ledger.recover()
-    assert sorted(await ledger.recent_sends(10)) == [0, 5, 8]
+    assert sorted(await ledger.sends.recent_sends(10)) == [0, 5, 8]
 
 
 async def test_sends_of_all_the_workspaces_runs_count(ledger: Ledger, clock: HandClock) -> None:
@@ -222,7 +224,7 @@ async def test_sends_of_all_the_workspaces_runs_count(ledger: Ledger, clock: Han
         state = await begin(ledger, key)
         await send(ledger, state, 1, clock, [registration(1, 0, 1, is_last=True)])
         clock.advance(1)
-    assert await ledger.recent_sends(10) == [1, 2, 3]
+    assert await ledger.sends.recent_sends(10) == [1, 2, 3]
 
 
 async def resumed(ledger: Ledger, state: RunState) -> RunState:
@@ -236,23 +238,23 @@ async def test_a_resumed_run_knows_its_batches_and_which_are_open(
     state = await begin(ledger)
     entries = [registration(n, 10 * (n - 1), 10, is_last=n == 5) for n in range(1, 6)]
     await send(ledger, state, 1, clock, entries)
-    await ledger.change(state, (), 2, halves(6, 10, 10))
-    await ledger.change(state, (), 3, halves(8, 20, 10))
+    await ledger.sends.change(state, (), 2, halves(6, 10, 10))
+    await ledger.sends.change(state, (), 3, halves(8, 20, 10))
     for number in (6, 7, 8):
         await send(ledger, state, number, clock)
-    await ledger.intend(state, (), 4, 1)
-    await ledger.conclude(state, 4, 1, verdict(clock, "unconfirmed", applied=True), None)
+    await ledger.sends.intend(state, (), 4, 1)
+    await ledger.sends.conclude(state, 4, 1, verdict(clock, "unconfirmed", applied=True), None)
 
     state = await resumed(ledger, state)
     assert (state.next_batch, state.largest_accepted > 0) == (10, True)
-    known = await ledger.known_batches(state.run)
+    known = await ledger.runs.known_batches(state.run)
     assert [(k.number, k.uid_count, k.records_through, k.is_last) for k in known] == [
         (n, 10, 10 * n, n == 5) for n in range(1, 6)
     ]
     assert [k.digest for k in known] == [entry.digest for entry in entries]
     # The second was split and delivered in parts; of the third one part is left.
     assert [k.is_open for k in known] == [False, False, True, True, True]
-    left = await ledger.open_batches(state.run)
+    left = await ledger.runs.open_batches(state.run)
     assert [(b.number, b.first_uid, b.uid_count, b.attempts) for b in left] == [
         (9, 25, 5, 0),
         (4, 30, 10, 1),
@@ -264,23 +266,23 @@ async def test_a_resumed_run_knows_what_the_search_for_bad_uids_has_cost(
     ledger: Ledger, clock: HandClock
 ) -> None:
     state = await begin(ledger)
-    await ledger.intend(state, [registration(1, 0, 10)], 1, 1)
+    await ledger.sends.intend(state, [registration(1, 0, 10)], 1, 1)
     division = halves(2, 0, 10, isolated=True)
-    await ledger.conclude(state, 1, 1, verdict(clock, "rejected"), division)
+    await ledger.sends.conclude(state, 1, 1, verdict(clock, "rejected"), division)
     for number in (2, 3):
-        await ledger.intend(state, (), number, 1)
-        await ledger.conclude(state, number, 1, verdict(clock, "rejected"), None)
+        await ledger.sends.intend(state, (), number, 1)
+        await ledger.sends.conclude(state, number, 1, verdict(clock, "rejected"), None)
     state = await resumed(ledger, state)
     assert (state.isolation_requests, state.largest_accepted) == (2, 0)
-    assert all(batch.isolated for batch in await ledger.open_batches(state.run))
+    assert all(batch.isolated for batch in await ledger.runs.open_batches(state.run))
 
 
 async def test_runs_do_not_see_each_others_batches(ledger: Ledger, clock: HandClock) -> None:
     first = await begin(ledger)
-    await ledger.intend(first, [registration(1, 0, 10)], 1, 1)
+    await ledger.sends.intend(first, [registration(1, 0, 10)], 1, 1)
     await finish(ledger, first)
     second = await begin(ledger, replace(KEY, cohort=Cohort("cohort-2", "Buyers")))
-    assert await ledger.open_batches(second.run) == []
-    assert await ledger.known_batches(second.run) == []
+    assert await ledger.runs.open_batches(second.run) == []
+    assert await ledger.runs.known_batches(second.run) == []
     await send(ledger, second, 1, clock, [registration(1, 0, 3)])
-    assert [batch.uid_count for batch in await ledger.open_batches(first.run)] == [10]
+    assert [batch.uid_count for batch in await ledger.runs.open_batches(first.run)] == [10]

@@ -49,9 +49,9 @@ class Run:
         applied: bool = False,
     ) -> None:
         self.clock.advance(1)
-        await self.ledger.intend(self.state, (), number, attempt)
+        await self.ledger.sends.intend(self.state, (), number, attempt)
         how = verdict(self.clock, outcome, applied=applied, sent=outcome != "not_sent")
-        await self.ledger.conclude(self.state, number, attempt, how, change)
+        await self.ledger.sends.conclude(self.state, number, attempt, how, change)
 
 
 SKIPPED = (
@@ -62,35 +62,35 @@ SKIPPED = (
 
 async def eventful(ledger: Ledger, clock: HandClock) -> Run:
     """Live through all that can become of a batch, in two executions; 47 of 50 rows hold uids."""
-    run = Run(ledger, clock, await ledger.begin(KEY, COMMAND, SETTINGS))
+    run = Run(ledger, clock, await ledger.runs.begin(KEY, COMMAND, SETTINGS))
     first = registration(1, 0, 10, SKIPPED, records_through=13)
-    await ledger.intend(run.state, [first], 1, 1)
+    await ledger.sends.intend(run.state, [first], 1, 1)
     clock.advance(1)
-    await ledger.conclude(run.state, 1, 1, verdict(clock, "unconfirmed", applied=True), None)
+    await ledger.sends.conclude(run.state, 1, 1, verdict(clock, "unconfirmed", applied=True), None)
     await run.send(1, "accepted", ACCEPTED, attempt=2)
 
-    await ledger.intend(run.state, [registration(2, 10, 10, records_through=23)], 2, 1)
+    await ledger.sends.intend(run.state, [registration(2, 10, 10, records_through=23)], 2, 1)
     clock.advance(1)
-    await ledger.conclude(run.state, 2, 1, verdict(clock, "too_large"), halves(6, 10, 10))
+    await ledger.sends.conclude(run.state, 2, 1, verdict(clock, "too_large"), halves(6, 10, 10))
     await run.send(6, "accepted", ACCEPTED)
     await run.send(7, "rejected", halves(8, 15, 5, isolated=True))
     await run.send(9, "accepted", ACCEPTED)
 
-    await ledger.intend(run.state, [registration(3, 20, 1, records_through=24)], 3, 1)
+    await ledger.sends.intend(run.state, [registration(3, 20, 1, records_through=24)], 3, 1)
     uid = RejectedUid("a.csv", 24, "bad", "400: uid", "req-9")
     clock.advance(1)
     settlement = Settlement(BatchState.REJECTED, "400: uid", uid)
-    await ledger.conclude(run.state, 3, 1, verdict(clock, "rejected"), settlement)
+    await ledger.sends.conclude(run.state, 3, 1, verdict(clock, "rejected"), settlement)
 
-    await ledger.finish(run.state, "incomplete", ExitStatus.INCOMPLETE, "stopped", PACE)
+    await ledger.runs.finish(run.state, "incomplete", ExitStatus.INCOMPLETE, "stopped", PACE)
     clock.advance(1000)
     lower = ExecutionSettings(requests=10, per_seconds=20.0, payload_bytes=64_000)
-    run.state = await ledger.begin(KEY, COMMAND, lower)
+    run.state = await ledger.runs.begin(KEY, COMMAND, lower)
 
     tail = registration(5, 31, 16, records_through=50, is_last=True)
-    await ledger.intend(run.state, [registration(4, 21, 10, records_through=34), tail], 4, 1)
+    await ledger.sends.intend(run.state, [registration(4, 21, 10, records_through=34), tail], 4, 1)
     clock.advance(1)
-    await ledger.conclude(run.state, 4, 1, verdict(clock, "throttled"), None)
+    await ledger.sends.conclude(run.state, 4, 1, verdict(clock, "throttled"), None)
     await run.send(4, "unconfirmed", NOWHERE, attempt=2, applied=True)
     await run.send(5, "not_sent")
     return run
@@ -127,7 +127,7 @@ async def test_the_document_says_where_to_and_how_it_ended(
     ledger: Ledger, clock: HandClock
 ) -> None:
     run = await eventful(ledger, clock)
-    await ledger.finish(run.state, "incomplete", ExitStatus.INCOMPLETE, "a signal", PACE)
+    await ledger.runs.finish(run.state, "incomplete", ExitStatus.INCOMPLETE, "a signal", PACE)
     document = books(ledger, run.state).document()
     assert document["run"] == run.state.name
     assert (document["status"], document["exit_status"]) == ("incomplete", 75)
@@ -141,22 +141,22 @@ async def test_the_document_says_where_to_and_how_it_ended(
 async def test_an_intent_whose_outcome_is_unknown_is_unconfirmed(
     ledger: Ledger, clock: HandClock
 ) -> None:
-    state = await ledger.begin(KEY, COMMAND, SETTINGS)
+    state = await ledger.runs.begin(KEY, COMMAND, SETTINGS)
     entries = [registration(1, 0, 10), registration(2, 10, 5)]
-    await ledger.intend(state, entries, 1, 1)
+    await ledger.sends.intend(state, entries, 1, 1)
     under_way = books(ledger, state)
     assert under_way.uids == Standing(15, unconfirmed=10, pending=5)
     assert under_way.requests.sent == 1
     await ledger.recover()
     assert books(ledger, state).uids == under_way.uids
-    state = await ledger.begin(KEY, COMMAND, SETTINGS)
-    await ledger.intend(state, (), 1, 2)
-    await ledger.conclude(state, 1, 2, verdict(clock), ACCEPTED)
+    state = await ledger.runs.begin(KEY, COMMAND, SETTINGS)
+    await ledger.sends.intend(state, (), 1, 2)
+    await ledger.sends.conclude(state, 1, 2, verdict(clock), ACCEPTED)
     assert books(ledger, state).uids == Standing(15, accepted=10, pending=5)
 
 
 async def test_a_run_that_sent_nothing_has_books_too(ledger: Ledger) -> None:
-    state = await ledger.begin(KEY, COMMAND, SETTINGS)
+    state = await ledger.runs.begin(KEY, COMMAND, SETTINGS)
     found = books(ledger, state)
     assert (found.rows, found.uids, found.batches) == (RowCounts(), Standing(), Standing())
     assert (found.requests, found.payload_fill, found.ceiling_use) == (Requests(), 0, 0)

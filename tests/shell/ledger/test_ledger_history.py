@@ -42,9 +42,9 @@ async def live(
 ) -> RunState:
     """Begin a run, let it end in `status`, and let a minute pass."""
     async with open_ledger_of(state, clock, workspace) as ledger:
-        run = await ledger.begin(replace(KEY, workspace=workspace), COMMAND, SETTINGS)
+        run = await ledger.runs.begin(replace(KEY, workspace=workspace), COMMAND, SETTINGS)
         if status != "running":
-            await ledger.finish(run, status, ExitStatus.INCOMPLETE, "why", PACE)
+            await ledger.runs.finish(run, status, ExitStatus.INCOMPLETE, "why", PACE)
     clock.advance(60)
     return run
 
@@ -146,13 +146,13 @@ async def test_every_attempt_is_told_and_every_batch_without_one(
     tmp_path: Path, clock: HandClock
 ) -> None:
     async with open_ledger_of(tmp_path, clock, "A") as ledger:
-        run = await ledger.begin(KEY, COMMAND, SETTINGS)
+        run = await ledger.runs.begin(KEY, COMMAND, SETTINGS)
         entries = [registration(1, 0, 10), registration(2, 10, 10)]
-        await ledger.intend(run, entries, 1, 1)
-        await ledger.conclude(run, 1, 1, verdict(clock, "unconfirmed", applied=True), None)
-        await ledger.intend(run, (), 1, 2)
-        await ledger.conclude(run, 1, 2, verdict(clock, "too_large"), halves(3, 0, 10))
-        await ledger.intend(run, (), 3, 1)
+        await ledger.sends.intend(run, entries, 1, 1)
+        await ledger.sends.conclude(run, 1, 1, verdict(clock, "unconfirmed", applied=True), None)
+        await ledger.sends.intend(run, (), 1, 2)
+        await ledger.sends.conclude(run, 1, 2, verdict(clock, "too_large"), halves(3, 0, 10))
+        await ledger.sends.intend(run, (), 3, 1)
         with reading(ledger.path) as connection:
             told = list(attempts_of(connection, run.name))
     assert [(a["batch"], a["parent"], a["attempt"], a["outcome"]) for a in told] == [
@@ -171,15 +171,15 @@ async def test_every_uid_and_row_that_was_not_taken_is_told_one_by_one(
     tmp_path: Path, clock: HandClock
 ) -> None:
     async with open_ledger_of(tmp_path, clock, "A") as ledger:
-        run = await ledger.begin(KEY, COMMAND, SETTINGS)
+        run = await ledger.runs.begin(KEY, COMMAND, SETTINGS)
         skipped = (
             SkippedRows("a.csv", Skipped(2, 3, "invalid UTF-8")),
             SkippedRows("a.csv", Skipped(9, 1, "blank")),
         )
         uid = RejectedUid("a.csv", 5, "u1", "400: uid", "req-7")
         entry = registration(1, 0, 1, skipped, records_through=9, is_last=True)
-        await ledger.change(run, [entry], 1, Settlement(BatchState.REJECTED, "400: uid", uid))
-        other = await ledger.begin(replace(KEY, partner="other"), COMMAND, SETTINGS)
+        await ledger.sends.change(run, [entry], 1, Settlement(BatchState.REJECTED, "400: uid", uid))
+        other = await ledger.runs.begin(replace(KEY, partner="other"), COMMAND, SETTINGS)
         with reading(ledger.path) as connection:
             assert list(rejects_of(ledger.path, connection, other.name)) == []
             told = [

@@ -114,7 +114,7 @@ async def overtaken(ledger: Ledger, clock: HandClock, by: RunKey, *, sends: bool
     later = await begin(ledger, by)
     if sends:
         await send(ledger, later, 1, clock, [registration(1, 0, 10, is_last=True)])
-    await ledger.finish(later, "finished", ExitStatus.ACCEPTED, None, PACE)
+    await ledger.runs.finish(later, "finished", ExitStatus.ACCEPTED, None, PACE)
     return first
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from snapshot_files import SETTINGS, Known, snapshot_of
+from known_snapshot import SETTINGS, Known, snapshot_of
 
 from engine.errors import IncompleteError, LedgerError
 from engine.model.cohort import Operation

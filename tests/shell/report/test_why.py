@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 from far_side import Play, Stage
+from listed_members import reconcile
 from mirrored_cohort import SETTLE, UIDS, Cohort, Night
-from test_mirror_moving import reconcile
 from whole_push import COHORT, PARTNER, Death
 
 from engine.cli.why import lines_of

@@ -349,7 +349,7 @@ def test_an_end_that_cannot_be_written_is_returned_as_incomplete(
 ) -> None:
     case = Case(tmp_path, command)
     error = StateFullError("the disk is full")
-    with patch("engine.ledger.sqlite.ledger.Ledger.finish", side_effect=error):
+    with patch("engine.ledger.sqlite.runs.RunStore.finish", side_effect=error):
         ended = case.run()
     assert ended.result is not None
     accounts = ended.result.accounts

@@ -45,9 +45,9 @@ deaths = st.one_of(
                 *(
                     f"{when} {step}"
                     for when in ("inside", "after")
-                    for step in ("plan", "_fold", "make")
+                    for step in ("enter_plan", "mark_folded", "intend_to_make", "enter")
                 ),
-                *("before close", "inside finish", "after finish"),
+                *("before close_plan", "inside finish", "after finish"),
             ]
         ),
         st.integers(1, 4),
@@ -126,7 +126,7 @@ def books(ended: Ended) -> dict[str, object]:
 
 
 def test_the_books_of_a_mirror_that_died_before_its_plan_balance(cohort: Cohort) -> None:
-    assert cohort.commands.mirror(UIDS, death=Death("before _plan", 1)).died
+    assert cohort.commands.mirror(UIDS, death=Death("before enter_plan", 1)).died
     with reading(cohort.commands.ledger) as ledger:
         [(name,)] = ledger.execute("SELECT name FROM run")
         accounts = account(ledger, name)
@@ -222,10 +222,6 @@ def test_a_plan_is_refused_once_the_snapshot_has_moved(cohort: Cohort) -> None:
     assert len(cohort.far_side.arrived) == before
 
 
-def snapshots(cohort: Cohort) -> list[Path]:
-    return sorted((cohort.commands.ledger.parent / "snapshots").glob("*/*/*.parquet"))
-
-
 @pytest.mark.parametrize("harm", ["lost", "corrupt"])
 def test_a_snapshot_that_is_lost_is_noticed_before_anything_is_sent(
     cohort: Cohort, harm: str
@@ -234,7 +230,7 @@ def test_a_snapshot_that_is_lost_is_noticed_before_anything_is_sent(
     cohort.commands.machine.pause(SETTLE)
     cohort.spend(Night(frozenset(UIDS[2:8])))
     cohort.commands.machine.pause(SETTLE)
-    _, last = snapshots(cohort)
+    _, last = cohort.snapshots
     if harm == "lost":
         last.unlink()
     else:
@@ -250,18 +246,17 @@ def test_a_snapshot_that_is_lost_is_noticed_before_anything_is_sent(
     assert cohort.members() == set(UIDS[3:9])
 
 
-@pytest.mark.parametrize("nth", [2, 3])
-@pytest.mark.parametrize("point", ["before make", "inside make", "after make"])
+@pytest.mark.parametrize("step", ["intend_to_make", "enter"])
+@pytest.mark.parametrize("when", ["before", "inside", "after"])
 def test_a_death_while_an_older_snapshot_is_trusted_trusts_all_or_nothing(
-    cohort: Cohort, point: str, nth: int
+    cohort: Cohort, when: str, step: str
 ) -> None:
     for wanted in (UIDS[:6], UIDS[2:8], UIDS[4:9]):
         cohort.spend(Night(frozenset(wanted), pause=SETTLE))
-    snapshots(cohort)[-1].unlink()
-    died = cohort.commands.mirror(UIDS[5:11], trust=1, death=Death(point, nth))
+    cohort.snapshots[-1].unlink()
+    died = cohort.commands.mirror(UIDS[5:11], trust=1, death=Death(f"{when} {step}"))
     assert died.died
-    # The second is the intent to make it, the third its name.
-    goes_on = {} if (point, nth) == ("after make", 3) else {"trust": 1}
+    goes_on = {} if (when, step) == ("after", "enter") else {"trust": 1}
     again = cohort.commands.mirror(UIDS[5:11], **goes_on)
     assert again.exit_status is ExitStatus.ACCEPTED
     assert cohort.members() == set(UIDS[5:11])
@@ -269,7 +264,7 @@ def test_a_death_while_an_older_snapshot_is_trusted_trusts_all_or_nothing(
 
 def test_an_empty_snapshot_adds_everything_and_removes_nothing(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset(UIDS[:6])))
-    snapshots(cohort)[-1].unlink()
+    cohort.snapshots[-1].unlink()
     again = cohort.commands.mirror(UIDS[3:9], assume_empty=True)
     assert again.exit_status is ExitStatus.ACCEPTED
     assert cohort.members() == set(UIDS[:9])
@@ -289,6 +284,6 @@ def test_old_snapshots_and_plans_are_dropped(tmp_path: Path) -> None:
     cohort.commands.mirroring = MirrorSettings(settle_seconds=1.0, keep_generations=2)
     for start in range(5):
         cohort.spend(Night(frozenset(UIDS[start : start + 5])))
-    assert [path.stem for path in snapshots(cohort)] == ["000004", "000005"]
+    assert [path.stem for path in cohort.snapshots] == ["000004", "000005"]
     assert len(list((cohort.commands.ledger.parent / "plans").iterdir())) == 2
     assert cohort.members() == set(UIDS[4:9])

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from bookkeeping import rows
 from far_side import Play, failure
+from listed_members import adopt, reconcile
 from mirrored_cohort import SETTLE, UIDS, Cohort, Night
-from test_mirror_moving import adopt, reconcile
-from test_mirror_order import snapshots
 from whole_push import Death, DiedError
 
 from engine.errors import ExitStatus, SourceError
@@ -50,7 +49,7 @@ def test_what_is_not_sent_forgets_nothing(
 def test_a_ledger_that_was_moved_away_is_noticed_by_the_snapshots(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
     cohort.commands.machine.pause(SETTLE)
-    [file] = snapshots(cohort)
+    [file] = cohort.snapshots
     before, content = len(cohort.far_side.arrived), file.read_bytes()
     for path in cohort.commands.ledger.parent.glob("ledger.sqlite*"):
         path.unlink()
@@ -78,7 +77,7 @@ def test_a_ledger_that_is_one_night_old_is_noticed_by_the_snapshots(cohort: Coho
         assert command.exit_status is ExitStatus.USAGE
     assert len(cohort.far_side.arrived) == before
     cohort.commands.at_desk(
-        lambda store: moving.bring(store, snapshots(cohort)[-1], "here"), catches_up=False
+        lambda store: moving.bring(store, cohort.snapshots[-1], "here"), catches_up=False
     )
     cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
     assert cohort.members() == {A, B}
@@ -95,13 +94,14 @@ def test_a_push_does_not_take_a_lost_ledger_for_a_cohort_that_was_never_mirrored
     assert len(cohort.far_side.arrived) == before
 
 
-@pytest.mark.parametrize("point", ["before make", "inside make", "after make"])
-@pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.parametrize("when", ["before", "inside", "after"])
+@pytest.mark.parametrize("step", ["intend_to_make", "enter"])
 def test_a_death_while_a_list_is_adopted_is_no_lost_ledger(
-    cohort: Cohort, point: str, nth: int
+    cohort: Cohort, when: str, step: str
 ) -> None:
+    death = Death(f"{when} {step}")
     with pytest.raises(DiedError):
-        cohort.commands.at_desk(lambda store: adopt(store, [A, B]), death=Death(point, nth))
+        cohort.commands.at_desk(lambda store: adopt(store, [A, B]), death=death)
     cohort.commands.at_desk(lambda store: adopt(store, [A, B]))
     cohort.spend(Night(frozenset([B, C]), pause=SETTLE))
     assert cohort.members() == {B, C}
@@ -113,7 +113,7 @@ def test_a_plan_that_a_guard_blocks_cannot_be_applied_though_its_process_died(
     cohort.commands.guards = GuardSettings(small_cohort=3)
     cohort.spend(Night(frozenset(UIDS[:10]), pause=SETTLE))
     cohort.commands.machine.pause(SETTLE)
-    assert cohort.commands.mirror(UIDS[:2], death=Death("after _plan", 1)).died
+    assert cohort.commands.mirror(UIDS[:2], death=Death("after enter_plan", 1)).died
     [(run,)] = rows(cohort.commands.ledger, "SELECT name FROM run ORDER BY run DESC LIMIT 1")
     before = len(cohort.far_side.arrived)
     assert cohort.commands.apply(run).exit_status is ExitStatus.USAGE
@@ -138,7 +138,7 @@ def test_a_plan_whose_files_are_no_longer_what_they_were_sends_nothing(cohort: C
 
 def test_an_imported_snapshot_is_not_overruled_by_what_was_sent_before_it(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
-    file = snapshots(cohort)[-1]
+    file = cohort.snapshots[-1]
     elsewhere = cohort.commands.folder / "elsewhere.parquet"
     elsewhere.write_bytes(file.read_bytes())
     cohort.commands.machine.pause(SETTLE)
@@ -155,14 +155,14 @@ def test_an_imported_snapshot_is_not_overruled_by_what_was_sent_before_it(cohort
 def test_a_plan_on_an_assumed_snapshot_ends_well_though_the_last_is_lost(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
     assert cohort.commands.mirror([A, C], death=Death("arrived", 1)).died
-    snapshots(cohort)[-1].unlink()
+    cohort.snapshots[-1].unlink()
     planned = cohort.commands.mirror([A, C], sends=False, assume_empty=True)
     assert planned.exit_status is ExitStatus.ACCEPTED
 
 
 def test_a_stray_file_among_the_snapshots_is_none(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
-    [file] = snapshots(cohort)
+    [file] = cohort.snapshots
     file.with_name("000001-backup.parquet").write_bytes(file.read_bytes())
     cohort.spend(Night(frozenset([B]), pause=SETTLE))
     assert cohort.members() == {B}
@@ -235,7 +235,7 @@ def test_uids_of_a_plan_that_are_lost_are_noticed(cohort: Cohort) -> None:
 def test_a_push_on_a_lost_snapshot_sends_nothing(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
     cohort.commands.machine.pause(SETTLE)
-    snapshots(cohort)[-1].unlink()
+    cohort.snapshots[-1].unlink()
     before = len(cohort.far_side.arrived)
     refused = cohort.commands.push(Export([[Row(C)]]), records=True)
     assert refused.exit_status is ExitStatus.USAGE
@@ -251,7 +251,7 @@ def test_the_snapshots_are_listed_though_the_last_is_lost(cohort: Cohort) -> Non
     for wanted in ([A, B], [A, C]):
         cohort.spend(Night(frozenset(wanted), pause=SETTLE))
     assert cohort.commands.mirror([A, D], death=Death("arrived", 1)).died
-    snapshots(cohort)[-1].unlink()
+    cohort.snapshots[-1].unlink()
     [(last, wrong), (first, whole)] = cohort.commands.look(lambda store: store.verify_all())
     assert (last.number, first.number) == (2, 1)
     assert wrong is not None
@@ -262,7 +262,7 @@ def test_the_snapshots_are_listed_though_the_last_is_lost(cohort: Cohort) -> Non
 def test_trust_tells_what_was_brought_since(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset([A]), pause=SETTLE))
     cohort.commands.at_desk(lambda store: adopt(store, [F]))
-    snapshots(cohort)[-1].unlink()
+    cohort.snapshots[-1].unlink()
     plans: list[dict[str, list[str]]] = []
     cohort.commands.machine.pause(SETTLE)
     cohort.commands.mirror([A, B], trust=1, planned=plans.append)
@@ -352,7 +352,7 @@ def test_plans_that_nobody_can_need_are_dropped(cohort: Cohort) -> None:
     for _ in range(6):
         cohort.commands.mirror(UIDS[4:])
         cohort.commands.mirror(UIDS, is_shadow=True)
-        cohort.commands.mirror(UIDS[1:], sends=False, death=Death("before enter_reading"))
+        cohort.commands.mirror(UIDS[1:], sends=False, death=Death("before enter_rows_read"))
     cohort.commands.guards = GuardSettings()
     cohort.commands.mirror(UIDS[1:])
     left = list((cohort.commands.ledger.parent / "plans").iterdir())

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from far_side import Play, Request
+from listed_members import adopt
 from mirrored_cohort import SETTLE, UIDS, Cohort, Lateness, Night
-from test_mirror_moving import adopt
 
 from engine.clock import Stamp
 from engine.errors import ExitStatus, IncompleteError
@@ -37,10 +37,6 @@ def push_late(cohort: Cohort, uid: str, action: Action, play: Play, *, records: 
     cohort.far_side.script = lambda _: Play()
 
 
-def snapshots(cohort: Cohort) -> list[Path]:
-    return sorted((cohort.commands.ledger.parent / "snapshots").glob("*/*/*.parquet"))
-
-
 @pytest.mark.parametrize("play", [Play(500, applied_after=LATE), Play(applied_after=LATE)])
 def test_a_push_that_changes_nothing_is_waited_for_all_the_same(cohort: Cohort, play: Play) -> None:
     cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
@@ -67,7 +63,7 @@ def test_so_is_one_that_no_snapshot_follows(cohort: Cohort) -> None:
 def test_an_older_snapshot_that_is_trusted_waits_for_what_came_later(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
     push_late(cohort, A, Action.ADD, Play(applied_after=LATE), records=True)
-    snapshots(cohort)[-1].unlink()
+    cohort.snapshots[-1].unlink()
     assert cohort.commands.mirror([B], trust=1).exit_status is ExitStatus.ACCEPTED
     assert cohort.members() == {B}
 
@@ -75,7 +71,7 @@ def test_an_older_snapshot_that_is_trusted_waits_for_what_came_later(cohort: Coh
 def test_with_nothing_known_everything_waits_for_what_was_sent_lately(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
     mirror_late(cohort, B)
-    snapshots(cohort)[-1].unlink()
+    cohort.snapshots[-1].unlink()
     cohort.commands.machine.pause(60)
     assert cohort.commands.mirror([A, B], assume_empty=True).exit_status is ExitStatus.ACCEPTED
     assert cohort.members() == {A, B}

@@ -78,7 +78,7 @@ def test_what_may_have_been_applied_is_unknown_unless_it_changes_nothing(cohort:
     ("point", "nth"),
     [
         ("after begin", 1),
-        ("after _record", 1),
+        ("after record_changes", 1),
         *(
             (point, nth)
             for point in ("after intend", "arrived", "inside conclude")

@@ -1,41 +1,20 @@
 """Snapshots that come from elsewhere, shadows, and the way back."""
 
-from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from listed_members import adopt, listed, reconcile
 from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 
 from engine.delivery.sender import StopSwitch
 from engine.errors import ExitStatus, GuardError, IncompleteError, LedgerError, UsageError
-from engine.ledger.sqlite.generations import Generation
 from engine.planning.guards import Allowance
 from engine.planning.settings import GuardSettings
-from engine.runs import transfer as moving
+from engine.runs import transfer
 from engine.snapshot.file_format import look_up
 from engine.snapshot.records import UidState
-from engine.snapshot.store import SnapshotStore
-from engine.source.block import Block
 from exports import Export, Row
-
-
-def listed(uids: Iterable[str]) -> Iterator[Block]:
-    return Export([[Row(uid) for uid in uids]]).blocks(7)
-
-
-async def adopt(store: SnapshotStore, uids: Sequence[str]) -> Generation:
-    return (await moving.adopt(store, listed(uids), StopSwitch())).generation
-
-
-async def reconcile(
-    store: SnapshotStore,
-    uids: Sequence[str],
-    guards: GuardSettings = GuardSettings(),  # noqa: B008 - it is frozen
-    allowances: Sequence[Allowance] = (),
-) -> Generation:
-    brought = await moving.reconcile(store, listed(uids), StopSwitch(), guards, allowances)
-    return brought.generation
 
 
 def sent_since(cohort: Cohort, before: int) -> list[tuple[str, set[str]]]:
@@ -103,12 +82,12 @@ def test_a_snapshot_moves_to_another_machine(cohort: Cohort, tmp_path: Path) -> 
     cohort.spend(Night(frozenset(UIDS[:5])))
     cohort.spend(Night(frozenset(UIDS[1:5])))
     carried = tmp_path / "carried.parquet"
-    cohort.commands.at_desk(lambda store: moving.export(store, carried, None, "here"))
+    cohort.commands.at_desk(lambda store: transfer.export(store, carried, None, "here"))
     assert carried.stat().st_mode & 0o777 == 0o600
     (tmp_path / "other").mkdir()
     other = Cohort(tmp_path / "other")
     other.far_side.members = set(UIDS[1:5])
-    brought = other.commands.at_desk(lambda store: moving.bring(store, carried, "here"))
+    brought = other.commands.at_desk(lambda store: transfer.bring(store, carried, "here"))
     assert (brought.members, brought.out, brought.origin) == (4, 1, "import")
     [file] = (other.commands.ledger.parent / "snapshots").glob("*/*/*.parquet")
     assert look_up(file, UIDS[1]) == (UidState.IN, 0)
@@ -125,11 +104,11 @@ def test_a_snapshot_of_another_target_is_taken_only_when_that_is_meant(
     cohort.spend(Night(frozenset(UIDS[:5])))
     cohort.commands.machine.pause(SETTLE)
     trial = tmp_path / "trial.parquet"
-    cohort.commands.at_desk(lambda store: moving.export(store, trial, None, "the emulator"))
+    cohort.commands.at_desk(lambda store: transfer.export(store, trial, None, "the emulator"))
     with pytest.raises(UsageError, match="tells of the emulator, not of the API"):
-        cohort.commands.at_desk(lambda store: moving.bring(store, trial, "the API"))
+        cohort.commands.at_desk(lambda store: transfer.bring(store, trial, "the API"))
     brought = cohort.commands.at_desk(
-        lambda store: moving.bring(store, trial, "the API", from_elsewhere=True)
+        lambda store: transfer.bring(store, trial, "the API", from_elsewhere=True)
     )
     assert brought.members == 5
 
@@ -143,17 +122,17 @@ def test_what_is_no_snapshot_is_not_taken_for_one(cohort: Cohort, tmp_path: Path
     [operation] = (cohort.commands.ledger.parent / "plans").glob("*/adds.parquet")
     for path in (broken, operation, tmp_path / "missing.parquet"):
         with pytest.raises(UsageError, match=path.name):
-            cohort.commands.at_desk(lambda store, path=path: moving.bring(store, path, "here"))  # type: ignore[misc] # a default is bound
+            cohort.commands.at_desk(lambda store, path=path: transfer.bring(store, path, "here"))  # type: ignore[misc] # a default is bound
     with pytest.raises(UsageError, match="exists already"):
-        cohort.commands.at_desk(lambda store: moving.export(store, broken, None, "here"))
+        cohort.commands.at_desk(lambda store: transfer.export(store, broken, None, "here"))
     with pytest.raises(UsageError, match="no generation 7"):
-        cohort.commands.at_desk(lambda store: moving.export(store, tmp_path / "new", 7, "here"))
+        cohort.commands.at_desk(lambda store: transfer.export(store, tmp_path / "new", 7, "here"))
 
 
 def test_a_list_is_laid_beside_a_snapshot(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset(UIDS[:5])))
     found = cohort.commands.at_desk(
-        lambda store: moving.lay_beside(store, listed([*UIDS[3:7], UIDS[3]]), StopSwitch())
+        lambda store: transfer.lay_beside(store, listed([*UIDS[3:7], UIDS[3]]), StopSwitch())
     )
     assert found == {
         "in_both": 2,
@@ -183,7 +162,7 @@ def test_a_list_is_laid_beside_a_snapshot_that_can_only_be_read(
     )
     with read_only, patch("engine.storage.paths.tempfile.gettempdir", lambda: str(elsewhere)):
         found = cohort.commands.look(
-            lambda store: moving.lay_beside(store, listed(UIDS[3:7]), StopSwitch())
+            lambda store: transfer.lay_beside(store, listed(UIDS[3:7]), StopSwitch())
         )
     assert (found["in_both"], found["only_in_the_list"]) == (2, 2)
     assert {path: path.stat().st_mtime_ns for path in snapshot_folder(cohort).iterdir()} == before

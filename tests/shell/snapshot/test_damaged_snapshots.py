@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from listed_members import adopt, listed, reconcile
 from mirrored_cohort import SETTLE, UIDS, Cohort, Night
-from test_mirror_moving import adopt, listed, reconcile
 from whole_push import Death
 
 from engine.delivery.sender import StopSwitch

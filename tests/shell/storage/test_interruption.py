@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pyarrow as pa
 import pytest
-from snapshot_files import SETTINGS, snapshot_of
+from known_snapshot import SETTINGS, snapshot_of
 
 from engine.delivery.sender import StopSwitch, compute_or_stop
 from engine.errors import IncompleteError

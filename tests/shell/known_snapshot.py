@@ -1,4 +1,4 @@
-"""Snapshot files as tests need them, and small limits to compare them within."""
+"""A snapshot file of uids whose state is given."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +11,7 @@ from engine.storage.settings import PlanningSettings
 from engine.storage.uid_parquet import write_batches
 
 SETTINGS = PlanningSettings(memory_megabytes=64, threads=1)
-
 Known = Mapping[str, tuple[UidState, int]]
-"""The state of each uid, and the run since which it has it."""
 
 
 def snapshot_of(known: Known, path: Path) -> Snapshot:

@@ -1,0 +1,426 @@
+"""The runs of a workspace: how each began, how far it came, and how it ended.
+
+The functions work on a connection, inside their caller's transaction; `RunStore` offers them, each
+in a transaction of its own.
+"""
+
+import json
+import os
+import secrets
+import socket
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from engine.errors import ExitStatus, UsageError
+from engine.ledger.records import (
+    MIRROR,
+    NO_BATCH,
+    ExecutionSettings,
+    RowsRead,
+    RunCommand,
+    RunKey,
+    RunReference,
+    RunState,
+    action_name,
+)
+from engine.ledger.sqlite import files
+from engine.ledger.sqlite.batches import known_batches, open_batches, skip, uids_settled
+from engine.ledger.sqlite.store import Store, in_transaction
+from engine.ledger.sqlite.totals import store
+from engine.model.cohort import CohortKey
+from engine.model.status import RESUMABLE, RunStatus
+from engine.pacing import PaceRecord
+
+if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
+    from engine.payload.batch import UidlessRows
+    from engine.source.files import SourceFile
+
+
+def unfinished(connection: sqlite3.Connection, identity: bytes) -> RunReference | None:
+    """Return the latest unfinished run with this identity."""
+    marks = ", ".join("?" for _ in RESUMABLE)
+    found = connection.execute(
+        f"SELECT run, name FROM run WHERE identity = ? AND status IN ({marks}) "  # noqa: S608 - marks are question marks
+        "ORDER BY run DESC LIMIT 1",
+        (identity, *RESUMABLE),
+    ).fetchone()
+    return found and RunReference(*found)
+
+
+def later_run(connection: sqlite3.Connection, run: int, key: CohortKey) -> str | None:
+    """Return the name of a later run than `run` that has sent anything to the same cohort."""
+    later = connection.execute(
+        "SELECT name FROM run WHERE partner = ? AND cohort_id = ? AND run > ? AND EXISTS "
+        "(SELECT 1 FROM attempt WHERE attempt.run = run.run) ORDER BY run DESC LIMIT 1",
+        (key.partner, key.cohort_id, run),
+    ).fetchone()
+    return later and str(later[0])
+
+
+def left_behind(connection: sqlite3.Connection, key: RunKey) -> str | None:
+    """Return the name of an unfinished push of the same cohort that `key` does not go on with."""
+    if unfinished(connection, key.identity) is not None:
+        return None
+    marks = ", ".join("?" for _ in RESUMABLE)
+    for run, name in connection.execute(
+        f"SELECT run, name FROM run WHERE partner = ? AND cohort_id = ? AND action <> '{MIRROR}' "  # noqa: S608 - marks are question marks
+        f"AND status IN ({marks}) ORDER BY run DESC",
+        (key.partner, key.cohort.id, *RESUMABLE),
+    ):
+        if later_run(connection, run, key.cohort_key) is None:
+            return str(name)
+    return None
+
+
+def abandon(connection: sqlite3.Connection, run: int, now: int) -> None:
+    """Close a run for good; its accounts stay."""
+    reason = "a new run of the same command took its place"
+    close_run(connection, run, RunStatus.ABANDONED, now, None, reason)
+
+
+def close_run(  # noqa: PLR0913, PLR0917 - one column each
+    connection: sqlite3.Connection,
+    run: int,
+    status: RunStatus,
+    now: int,
+    exit_status: int | None,
+    reason: str | None,
+) -> None:
+    """Write down how a run stands, and what its batches and attempts add up to."""
+    connection.execute(
+        "UPDATE run SET status = ?, exit_status = ?, reason = ?, finished_utc_ns = ? WHERE run = ?",
+        (status, exit_status, reason, now, run),
+    )
+    store(connection, run)
+
+
+def insert_run(
+    connection: sqlite3.Connection,
+    key: RunKey,
+    command: RunCommand,
+    settings: ExecutionSettings,
+    now: int,
+) -> RunState:
+    """Enter a run, and the process that begins it."""
+    from engine.source.urls import kept  # noqa: PLC0415 - large; see above
+
+    started = datetime.fromtimestamp(now / 1e9, UTC)
+    name = f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    cursor = connection.execute(
+        "INSERT INTO run (name, identity, endpoint, workspace, partner, cohort_id, cohort_name, "
+        "cohort_description, action, exports, reading, sizes, status, started_utc_ns) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'running', ?)",
+        (
+            name,
+            key.identity,
+            key.endpoint,
+            key.workspace,
+            key.partner,
+            key.cohort.id,
+            key.cohort.name,
+            key.cohort.description,
+            action_name(key.action),
+            json.dumps([kept(export) for export in command.exports]),
+            json.dumps(dict(command.reading)),
+            json.dumps(dict(command.sizes)),
+            now,
+        ),
+    )
+    run = cursor.lastrowid or 0
+    files.enter(connection, run, command.files)
+    _enter_execution(connection, run, 1, settings, now)
+    return RunState(
+        run,
+        name,
+        1,
+        is_resumed=False,
+        next_batch=1,
+        largest_accepted=0,
+        isolation_requests=0,
+    )
+
+
+def resume_run(
+    connection: sqlite3.Connection,
+    run: RunReference,
+    key: RunKey,
+    settings: ExecutionSettings,
+    now: int,
+) -> RunState:
+    """Enter another process that works on a run, and say where it goes on."""
+    connection.execute(
+        "UPDATE run SET cohort_name = ?, cohort_description = ? WHERE run = ?",
+        (key.cohort.name, key.cohort.description, run.number),
+    )
+    _forget_rows_read(connection, run.number)
+    return insert_execution(connection, run, settings, now)
+
+
+def insert_execution(
+    connection: sqlite3.Connection, run: RunReference, settings: ExecutionSettings, now: int
+) -> RunState:
+    """Enter another process that works on a run that stands still."""
+    (executions,) = connection.execute(
+        "SELECT max(sitting) FROM sitting WHERE run = ?", (run.number,)
+    ).fetchone()
+    connection.execute(
+        "UPDATE run SET status = 'running', exit_status = NULL, reason = NULL, "
+        "finished_utc_ns = NULL WHERE run = ?",
+        (run.number,),
+    )
+    connection.execute("DELETE FROM run_totals WHERE run = ?", (run.number,))
+    _enter_execution(connection, run.number, executions + 1, settings, now)
+    return progress(connection, run.number, run.name, executions + 1)
+
+
+def progress(connection: sqlite3.Connection, run: int, name: str, execution: int) -> RunState:
+    """Say how far a run has come, so that its next request can go on from there."""
+    batches, largest_accepted = connection.execute(
+        "SELECT coalesce(max(batch), 0), "
+        "coalesce(max(iif(state = 'accepted', payload_bytes, 0)), 0) FROM batch WHERE run = ?",
+        (run,),
+    ).fetchone()
+    (isolation_requests,) = connection.execute(
+        "SELECT count(*) FROM attempt JOIN batch USING (run, batch) WHERE run = ? AND isolated",
+        (run,),
+    ).fetchone()
+    return RunState(
+        run,
+        name,
+        execution,
+        is_resumed=True,
+        next_batch=batches + 1,
+        largest_accepted=largest_accepted,
+        isolation_requests=isolation_requests,
+    )
+
+
+def _enter_execution(
+    connection: sqlite3.Connection, run: int, execution: int, settings: ExecutionSettings, now: int
+) -> None:
+    connection.execute(
+        "INSERT INTO sitting (run, sitting, requests, per_seconds, payload_bytes, host, pid, "
+        "started_utc_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            run,
+            execution,
+            settings.requests,
+            settings.per_seconds,
+            settings.payload_bytes,
+            socket.gethostname(),
+            os.getpid(),
+            now,
+        ),
+    )
+
+
+def enter_rows_without_uids(
+    connection: sqlite3.Connection, run: int, rows: "UidlessRows", *, is_complete: bool
+) -> None:
+    """Enter what was read of an export so far, of which no batch can tell."""
+    from engine.payload.batch import blank_among, invalid_among  # noqa: PLC0415 - large; see above
+
+    skip(connection, run, NO_BATCH, rows.skipped)
+    counts = (rows.records, blank_among(rows.skipped), invalid_among(rows.skipped))
+    enter_rows_read(connection, run, RowsRead(*counts, is_complete))
+
+
+def enter_rows_read(
+    connection: sqlite3.Connection, run: int, rows: RowsRead, read: "Sequence[SourceFile]" = ()
+) -> None:
+    """Enter how much of an export was read before any batch was cut, and of which files."""
+    connection.execute(
+        "INSERT INTO reading (run, records, blank, invalid) VALUES (?, ?, ?, ?)",
+        (run, rows.records, rows.blank, rows.invalid),
+    )
+    connection.execute("UPDATE run SET source_complete = ? WHERE run = ?", (rows.is_complete, run))
+    files.set_uids(connection, run, read)
+
+
+def _forget_rows_read(connection: sqlite3.Connection, run: int) -> None:
+    """Take back what `enter_rows_without_uids` has entered: the export is read again."""
+    connection.execute("DELETE FROM reading WHERE run = ?", (run,))
+    connection.execute("DELETE FROM skipped WHERE run = ? AND batch = ?", (run, NO_BATCH))
+    connection.execute(
+        "UPDATE run SET source_complete = EXISTS "
+        "(SELECT 1 FROM batch WHERE batch.run = run.run AND is_last) WHERE run = ?",
+        (run,),
+    )
+
+
+def record_changes(connection: sqlite3.Connection, run: int) -> None:
+    """Let the cohort's snapshot record what becomes of a run's batches."""
+    connection.execute("INSERT INTO followed (run) VALUES (?) ON CONFLICT DO NOTHING", (run,))
+
+
+def records_changes(connection: sqlite3.Connection, run: int) -> bool:
+    """Say whether the cohort's snapshot records what becomes of a run's batches."""
+    found = connection.execute("SELECT 1 FROM followed WHERE run = ?", (run,)).fetchone()
+    return found is not None
+
+
+def has_unrecorded_batches(connection: sqlite3.Connection, run: int) -> bool:
+    """Say whether a run has cut batches whose uids are not kept for a snapshot."""
+    found = connection.execute(
+        "SELECT 1 FROM batch WHERE run = ?1 AND NOT EXISTS "
+        "(SELECT 1 FROM followed WHERE run = ?1) LIMIT 1",
+        (run,),
+    ).fetchone()
+    return found is not None
+
+
+def is_mirrored(connection: sqlite3.Connection, key: CohortKey) -> bool:
+    """Say whether a snapshot follows what is sent to the cohort, or is about to."""
+    found = connection.execute(
+        "SELECT 1 FROM generation WHERE partner = ?1 AND cohort_id = ?2 AND NOT is_shadow "
+        "UNION ALL SELECT 1 FROM followed JOIN run USING (run) JOIN attempt USING (run) "
+        "WHERE partner = ?1 AND cohort_id = ?2 LIMIT 1",
+        (key.partner, key.cohort_id),
+    ).fetchone()
+    return found is not None
+
+
+def last_name(connection: sqlite3.Connection, key: CohortKey) -> str | None:
+    """Return the name by which something was last sent to the cohort; None if nothing was."""
+    found: tuple[str] | None = connection.execute(
+        "SELECT cohort_name FROM run LEFT JOIN plan USING (run) "
+        "WHERE partner = ? AND cohort_id = ? AND coalesce(is_shadow, 0) = ? "
+        "AND (status IN ('finished', 'shadow') OR EXISTS (SELECT 1 FROM batch AS b "
+        "WHERE b.run = run.run AND (state = 'accepted' OR may_have_been_applied OR EXISTS "
+        "(SELECT 1 FROM attempt AS a WHERE a.run = b.run AND a.batch = b.batch "
+        "AND outcome IS NULL)))) ORDER BY run DESC LIMIT 1",
+        key.values,
+    ).fetchone()
+    return found and found[0]
+
+
+def unrecorded_pushes(connection: sqlite3.Connection, key: CohortKey) -> list[str]:
+    """Return the runs that sent something to the cohort which no snapshot follows, or has taken.
+
+    A list that was adopted or reconciled later is taken for what they sent.
+    """
+    rows = connection.execute(
+        "SELECT name FROM run WHERE partner = ?1 AND cohort_id = ?2 "
+        "AND EXISTS (SELECT 1 FROM attempt AS a WHERE a.run = run.run AND a.id > "
+        "coalesce((SELECT max(last_attempt) FROM generation WHERE partner = ?1 "
+        "AND cohort_id = ?2 AND NOT is_shadow AND origin IN ('adopt', 'reconcile')), 0)) "
+        "AND run NOT IN (SELECT run FROM followed) ORDER BY run",
+        (key.partner, key.cohort_id),
+    )
+    return [name for (name,) in rows]
+
+
+def keep_lifted_guards(
+    connection: sqlite3.Connection, run: int, lifts: Sequence[Mapping[str, Any]]
+) -> None:
+    """Enter which guards were lifted for a push, by whom and why."""
+    connection.execute("UPDATE run SET lifted = ? WHERE run = ?", (json.dumps(lifts), run))
+
+
+def lifts_of(connection: sqlite3.Connection, run: str) -> list[dict[str, Any]]:
+    """Return which guards were lifted for a push, by the name of its run."""
+    (kept,) = connection.execute("SELECT lifted FROM run WHERE name = ?", (run,)).fetchone()
+    lifts: list[dict[str, Any]] = json.loads(kept)
+    return lifts
+
+
+class RunStore(Store):
+    """The runs of a workspace."""
+
+    unfinished = in_transaction(unfinished)
+    later_run = in_transaction(later_run)
+    left_behind = in_transaction(left_behind)
+    progress = in_transaction(progress)
+    known_batches = in_transaction(known_batches)
+    open_batches = in_transaction(open_batches)
+    uids_settled = in_transaction(uids_settled)
+    enter_rows_read = in_transaction(enter_rows_read)
+    enter_rows_without_uids = in_transaction(enter_rows_without_uids)
+    skip = in_transaction(skip)
+    record_changes = in_transaction(record_changes)
+    records_changes = in_transaction(records_changes)
+    has_unrecorded_batches = in_transaction(has_unrecorded_batches)
+    is_mirrored = in_transaction(is_mirrored)
+    last_name = in_transaction(last_name)
+    unrecorded_pushes = in_transaction(unrecorded_pushes)
+    keep_lifted_guards = in_transaction(keep_lifted_guards)
+
+    async def begin(
+        self,
+        key: RunKey,
+        command: RunCommand,
+        settings: ExecutionSettings,
+        *,
+        restart: bool = False,
+        restart_if_overtaken: bool = False,
+    ) -> RunState:
+        """Go on with the unfinished run of the same identity, or begin a new one.
+
+        With `restart`, the unfinished run is closed as abandoned and a new one begins; with
+        `restart_if_overtaken` so too when a later run has touched the same cohort. Without it that
+        raises `UsageError`: going on could undo what the later run did.
+        """
+        now = self._clock.stamp().utc_ns
+
+        def work(connection: sqlite3.Connection) -> RunState:
+            found = unfinished(connection, key.identity)
+            later = found and later_run(connection, found.number, key.cohort_key)
+            if later and not restart_if_overtaken and found:
+                raise overtaken(found.name, later, key.cohort.id)
+            if found is not None and (restart or later):
+                abandon(connection, found.number, now)
+                found = None
+            if found is None:
+                return insert_run(connection, key, command, settings, now)
+            files.enter(connection, found.number, command.files)
+            return resume_run(connection, found, key, settings, now)
+
+        return await self._execute(work)
+
+    async def begin_new(
+        self, key: RunKey, command: RunCommand, settings: ExecutionSettings
+    ) -> RunState:
+        """Begin a run, whatever runs of the same identity are unfinished."""
+        now = self._clock.stamp().utc_ns
+        return await self._execute(lambda c: insert_run(c, key, command, settings, now))
+
+    async def begin_execution(self, run: RunReference, settings: ExecutionSettings) -> RunState:
+        """Enter another process that works on a run that stands still."""
+        now = self._clock.stamp().utc_ns
+        return await self._execute(lambda c: insert_execution(c, run, settings, now))
+
+    async def finish(
+        self,
+        state: RunState,
+        status: RunStatus,
+        exit_status: ExitStatus,
+        reason: str | None,
+        pace: PaceRecord | None,
+    ) -> None:
+        """Close an execution, which sent nothing if it has no pace; enter the run's status."""
+        now = self._clock.stamp().utc_ns
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE sitting SET ended_utc_ns = ?, pace = ? WHERE run = ? AND sitting = ?",
+                (now, pace and _json(pace), state.run, state.execution),
+            )
+            close_run(connection, state.run, status, now, exit_status, reason)
+
+        await self._execute(work)
+
+
+def overtaken(run: str, later: str, cohort_id: str) -> UsageError:
+    """Say that a run can't go on, since a later one has sent something to its cohort."""
+    return UsageError(
+        f"run {run} cannot go on: run {later} has touched cohort {cohort_id} since",
+        hint="pass --on-changed restart to send this export from its start",
+    )
+
+
+def _json(pace: PaceRecord) -> str:
+    return orjson.dumps(pace, option=orjson.OPT_NON_STR_KEYS).decode()

@@ -1,0 +1,164 @@
+"""Every request: intended before its first byte leaves, concluded once its outcome is known."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from engine.clock import Clock, Stamp
+from engine.errors import StateGoneError
+from engine.ledger.records import AttemptResult, Division, Registration, RunState, Settlement
+from engine.ledger.sqlite import batches as changes
+from engine.ledger.sqlite import recovery
+from engine.ledger.sqlite.store import Execute, Store
+
+_LATE_ANSWERS = 300
+"""Answers among which the last 429 is looked for: far more than one waits for at once."""
+
+
+class SendLog(Store):
+    """A workspace's requests."""
+
+    def __init__(
+        self, execute: Execute, clock: Clock, gone: Callable[[], StateGoneError | None]
+    ) -> None:
+        """Refuse an intent where `gone` returns an error."""
+        super().__init__(execute, clock)
+        self._gone = gone
+
+    async def recent_sends(self, count: int) -> list[float]:
+        """Return how many seconds ago each of the workspace's last requests was sent.
+
+        These are `count` attempts and `count` probes, in no order.
+        """
+        now = self._clock.stamp()
+
+        def work(connection: sqlite3.Connection) -> list[float]:
+            return [
+                Stamp(*row).age_at(now)
+                for table in ("attempt", "probe")
+                for row in connection.execute(
+                    f"SELECT sent_boot_id, sent_boot_ns, sent_utc_ns FROM {table} "  # noqa: S608 - ours
+                    "WHERE sent_utc_ns IS NOT NULL ORDER BY id DESC LIMIT ?",
+                    (count,),
+                )
+            ]
+
+        return await self._execute(work)
+
+    async def seconds_held(self) -> float:
+        """Return how much longer the last 429 has asked to wait; 0 once another answer came since.
+
+        Requests that were under way beside it say nothing: only one that left after it does.
+        """
+        now = self._clock.stamp()
+
+        def work(connection: sqlite3.Connection) -> float:
+            answers = connection.execute(
+                "SELECT outcome, retry_after, ended_utc_ns, sent_boot_id, sent_boot_ns, "
+                "sent_utc_ns FROM attempt WHERE http_status IS NOT NULL ORDER BY id DESC LIMIT ?",
+                (_LATE_ANSWERS,),
+            ).fetchall()
+            others = [sent_utc_ns for outcome, *_, sent_utc_ns in answers if outcome != "throttled"]
+            held = 0.0
+            for outcome, retry_after, ended_utc_ns, *sent in answers:
+                sent_at = Stamp(*sent)
+                if outcome == "throttled" and max(others, default=0) <= ended_utc_ns:
+                    under_way = (ended_utc_ns - sent_at.utc_ns) / 1e9
+                    left = float(retry_after or 0.0) - (sent_at.age_at(now) - under_way)
+                    held = max(held, left)
+            return held
+
+        return await self._execute(work)
+
+    @asynccontextmanager
+    async def probing(self) -> AsyncIterator[None]:
+        """Count the request of the block, which carries no uid, against the ceiling."""
+        await self._execute(lambda c: c.execute("INSERT INTO probe DEFAULT VALUES"))
+        try:
+            yield
+        finally:
+            now = self._clock.stamp()
+            await self._execute(lambda c: recovery.conclude_probes(c, now))
+
+    async def intend(
+        self,
+        state: RunState,
+        batches: Sequence[Registration],
+        number: int,
+        attempt: int,
+        patience_seconds: float = 0.0,
+    ) -> None:
+        """Enter `batches`, and the intent to send batch `number` for the `attempt`-th time.
+
+        For up to `patience_seconds` it may wait for another entry to share its commit with. Raises
+        `StateGoneError` where nobody could read what it writes.
+        """
+        if (gone := self._gone()) is not None:
+            raise gone
+        now = self._clock.stamp().utc_ns
+
+        def work(connection: sqlite3.Connection) -> None:
+            changes.register(connection, state.run, batches)
+            connection.execute(
+                "INSERT INTO attempt (run, batch, attempt, sitting, intended_utc_ns) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (state.run, number, attempt, state.execution, now),
+            )
+
+        await self._execute(work, patience_seconds)
+
+    async def conclude(
+        self,
+        state: RunState,
+        number: int,
+        attempt: int,
+        verdict: AttemptResult,
+        change: Settlement | Division | None,
+    ) -> None:
+        """Enter how an attempt ended, together with what becomes of its batch."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            sent = verdict.sent
+            connection.execute(
+                "UPDATE attempt SET sent_boot_id = ?, sent_boot_ns = ?, sent_utc_ns = ?, "
+                "ended_utc_ns = ?, outcome = ?, http_status = ?, request_id = ?, reason = ?, "
+                "retry_after = ? "
+                "WHERE run = ? AND batch = ? AND attempt = ?",
+                (
+                    sent and sent.boot_id,
+                    sent and sent.boot_ns,
+                    sent and sent.utc_ns,
+                    verdict.ended_utc_ns,
+                    verdict.outcome,
+                    verdict.http_status,
+                    verdict.request_id,
+                    verdict.reason,
+                    verdict.retry_after,
+                    state.run,
+                    number,
+                    attempt,
+                ),
+            )
+            if verdict.may_have_been_applied:
+                connection.execute(
+                    "UPDATE batch SET may_have_been_applied = 1 WHERE run = ? AND batch = ?",
+                    (state.run, number),
+                )
+            changes.apply(connection, state.run, number, change)
+
+        await self._execute(work)
+
+    async def change(
+        self,
+        state: RunState,
+        batches: Sequence[Registration],
+        number: int,
+        change: Settlement | Division,
+    ) -> None:
+        """Enter `batches`, and what becomes of batch `number` without an attempt of its own."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            changes.register(connection, state.run, batches)
+            changes.apply(connection, state.run, number, change)
+
+        await self._execute(work)

@@ -1,0 +1,58 @@
+"""What a store of snapshots asks of the ledger."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from engine.ledger.snapshot_records import Generation, LastSend, RangeOutcome, RunUids, Unfolded
+from engine.model.cohort import CohortKey
+
+
+class SnapshotIndex(Protocol):
+    """Which snapshots were made, and which runs each knows of. Each change is durable at once."""
+
+    async def current(self, key: CohortKey) -> Generation | None:
+        """Return the snapshot that counts; None if the cohort was never mirrored."""
+
+    async def generations(self, key: CohortKey) -> list[Generation]:
+        """Return every snapshot there was, the latest first."""
+
+    async def intend_to_make(self, key: CohortKey, number: int) -> None:
+        """Enter that a snapshot's file is about to be made."""
+
+    async def being_made(self, key: CohortKey) -> int | None:
+        """Return the number of a snapshot whose making has not ended; None if there is none."""
+
+    async def enter(
+        self,
+        key: CohortKey,
+        generation: Generation,
+        folds: Sequence[Unfolded] = (),
+        *,
+        knows_all: bool,
+        stays_open: int | None = None,
+    ) -> Generation:
+        """Make a snapshot, whose file is on the disk, the one that counts; return it."""
+
+    async def drop(self, key: CohortKey, numbers: Sequence[int]) -> None:
+        """Enter that the files of these snapshots are no longer kept."""
+
+    async def unfolded(self, key: CohortKey) -> list[Unfolded]:
+        """Return the runs that the snapshot has not caught up with, in their order."""
+
+    async def sent_since(self, key: CohortKey, attempt: int) -> list[Unfolded]:
+        """Return the recorded runs that have sent anything after an attempt, in their order."""
+
+    async def range_outcomes(self, run: int, after: int) -> list[RangeOutcome]:
+        """Return the places of a run that attempts after `after` may have changed; disjoint."""
+
+    async def mark_folded(self, run: Unfolded, generation: int | None, *, is_closed: bool) -> None:
+        """Enter that the snapshot, by this generation, knows of a run's attempts so far."""
+
+    async def last_sends(self, key: CohortKey) -> list[LastSend]:
+        """Return each run that sent anything to the cohort, with its last request."""
+
+    async def has_resent(self, run: int) -> bool:
+        """Say whether a run has sent members that were in already."""
+
+    async def runs_with_uids(self, key: CohortKey) -> list[RunUids]:
+        """Return the runs that may have uids beside the ledger, and whether any is needed."""
