@@ -25,7 +25,7 @@ from engine.errors import (
 from engine.ledger.sqlite.access import file_size, ledger_in, refuse_emptied
 from engine.ledger.sqlite.ledger import sole_ledger
 from engine.ledger.sqlite.schema import is_older, open_for_reading
-from engine.ledger.state_folder import holder_of, refuse_unfit, try_writing
+from engine.ledger.state_folder import holder_of, refuse_network_file_system, try_writing
 from engine.model.cohort import Action, Cohort
 from engine.model.quantity import counted
 from engine.payload.batch import Cutter
@@ -143,7 +143,7 @@ def check_settings(
 def check_state(folder: Path) -> Finding:
     """Try to write and lock a file in the ledger's folder, and remove it."""
     try:
-        refuse_unfit(folder)
+        refuse_network_file_system(folder)
         place = next(each for each in (folder, *folder.parents) if each.exists())
         try_writing(place)
     except CohortSyncError as error:

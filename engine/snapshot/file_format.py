@@ -79,7 +79,7 @@ def _rows_from(path: Path, said: dict[bytes, bytes]) -> Iterator[pa.RecordBatch]
         with open_parquet(path) as file:
             said.update(metadata_of(file))
             for rows in checked_batches(file, _columns_of(file)):
-                _refuse_unfit(rows)
+                _refuse_invalid_rows(rows)
                 runs = pa.array(np.zeros(len(rows), np.int32))
                 yield pa.record_batch([rows["uid"], rows["state"], runs], schema=SNAPSHOT)
     except Exception as error:
@@ -109,7 +109,7 @@ def _columns_of(file: pq.ParquetFile) -> list[str]:
 _STATES = pa.array([int(state) for state in UidState], pa.uint8())
 
 
-def _refuse_unfit(rows: pa.RecordBatch) -> None:
+def _refuse_invalid_rows(rows: pa.RecordBatch) -> None:
     """Raise `ValueError` for rows that no snapshot holds."""
     if not pc.all(pc.is_in(rows["state"], value_set=_STATES), min_count=0).as_py():
         raise ValueError("a uid has no state")

@@ -23,7 +23,7 @@ from engine.ledger.state_folder import (
     holder_of,
     is_held,
     make_folder,
-    refuse_unfit,
+    refuse_network_file_system,
     sole_writer,
 )
 from engine.storage.paths import LEDGER_NAME, ledger_folder
@@ -84,7 +84,7 @@ def test_a_network_file_system_is_refused(
     mounts = f"1 0 0:1 / / rw - ext4 /dev/vda1 rw\n2 1 0:2 / {tmp_path} rw - {kind} there rw\n"
     monkeypatch.setattr(state_folder, "_mounts", lambda: mounts)
     state = tmp_path / "state"
-    for check in (refuse_unfit, make_folder):
+    for check in (refuse_network_file_system, make_folder):
         with pytest.raises(LedgerError, match="network file system") as caught:
             check(state)
         assert f"({kind})" in caught.value.message
