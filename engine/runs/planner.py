@@ -18,6 +18,7 @@ from engine.ledger.records import NO_BATCH, RowsRead, RunState
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
+from engine.model.quantity import counted
 from engine.payload.batch import SkippedRows
 from engine.payload.envelope import Envelope
 from engine.payload.member_json import MEMBER_BYTES
@@ -43,8 +44,8 @@ from engine.source.block import Block
 from engine.source.protocol import Source, Spec, files_of
 from engine.source.source_file import describe_files, newest_utc_ns
 from engine.storage.capacity import check_disk, disk_needed
+from engine.storage.paths import TemporaryName, TemporaryPurpose
 
-_STAGED = "export.parquet"
 _DAY_NS = 86_400_000_000_000
 
 
@@ -103,7 +104,7 @@ class Planner:
         do, or a stop came meanwhile.
         """
         make_folder(self._store.folder)
-        with self._store.work_folder("plan") as passing:
+        with self._store.work_folder(TemporaryPurpose.PLAN) as passing:
             return await self._plan(state, base, passing)
 
     async def _plan(self, state: RunState, base: Base, passing: Path) -> PlanRecord:
@@ -122,7 +123,9 @@ class Planner:
         self._note(f"reading the export: {what}")
         try:
             staged = await read_or_stop(
-                lambda: stage(self._blocks(), passing / _STAGED, keep=keep, look=inspection.look),
+                lambda: stage(
+                    self._blocks(), passing / TemporaryName.EXPORT, keep=keep, look=inspection.look
+                ),
                 self._switch,
             )
         except CohortSyncError:
@@ -201,7 +204,9 @@ class Planner:
         settings = self._config.planning
         known = base.census.total if base else 0
         check_disk(folder, disk_needed(staged.uids, staged.uid_bytes, known))
-        self._note(f"comparing {staged.uids:,} uids with the {known:,} of the last snapshot")
+        self._note(
+            f"comparing {counted(staged.uids, 'uid')} with the {known:,} of the last snapshot"
+        )
         rejections = await self._rejections()
         resend = await self._slice(staged, base)
         return await compute_or_stop(

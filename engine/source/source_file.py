@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from engine.model.quantity import counted
+
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
@@ -21,8 +23,7 @@ class SourceFile:
 
 def describe_files(files: Sequence[SourceFile]) -> str:
     """Describe files in one line: how many, when they were written, how many bytes."""
-    number = f"{len(files):,} file{'' if len(files) == 1 else 's'}"
-    return f"{number}, {_times(files)}, {_bytes(files)}"
+    return f"{counted(len(files), 'file')}, {_times(files)}, {_bytes(files)}"
 
 
 def newest_utc_ns(files: Sequence[SourceFile]) -> int | None:
@@ -64,7 +65,7 @@ def _bytes(files: Sequence[SourceFile]) -> str:
 def format_bytes(count: int) -> str:
     """Return a number of bytes in the largest unit that leaves a whole number, to one decimal."""
     if count < _KILO:
-        return f"{count} bytes"
+        return counted(count, "byte")
     power = 1
     while power < len(_UNITS) and round(count / _KILO**power, 1) >= _KILO:
         power += 1

@@ -33,14 +33,13 @@ from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.records import Division
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.sqlite.schema import failure_of, open_ledger
-from engine.ledger.state_folder import LEDGER_NAME, ledger_folder
 from engine.model.cohort import Action, Cohort, CohortKey
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import ApiKey, Workspace
 from engine.pacing import PacingSettings
 from engine.payload.batch import PackingSettings
 from engine.payload.envelope import Envelope
-from engine.planning.guards import GuardSettings
+from engine.planning.settings import GuardSettings
 from engine.report.result import RunResult
 from engine.report.settings import AccountingSettings
 from engine.runs.mirror import apply, mirror, rollback
@@ -50,6 +49,7 @@ from engine.runs.session import Desk
 from engine.snapshot.settings import MirrorSettings
 from engine.snapshot.store import SnapshotStore
 from engine.source import Block, SourceFile, SourceSpec, Spec
+from engine.storage.paths import LEDGER_NAME, ledger_folder
 from engine.storage.settings import PlanningSettings
 from exports import Export, Row
 from virtual_time import BOOT_UTC_NS, START, run_virtually

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from engine.errors import ChangedWhileReadError, EmptyExportError, SourceError
+from engine.model.quantity import counted
 from engine.source.block import Block
 from engine.source.files.change_detector import ChangeDetector
 from engine.source.files.local import unreadable
@@ -179,7 +180,7 @@ def empty(
     """Return the error for files without a uid; `skipped` counts their records by reason."""
     where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
     rows = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items())
-    found = f" ({sum(skipped.values()):,} rows read: {rows})" if rows else ""
+    found = f" ({counted(sum(skipped.values()), 'row')} read: {rows})" if rows else ""
     hint = "check what writes the export"
     if NOT_UTF8 in skipped:
         hint = "is it in another encoding? iconv -f latin1 -t UTF-8 converts Latin-1"

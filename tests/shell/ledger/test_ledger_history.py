@@ -11,16 +11,12 @@ from bookkeeping import COMMAND, KEY, PACE, SETTINGS, HandClock, halves, registr
 from engine.errors import ExitStatus, LedgerError, UsageError
 from engine.ledger.records import RejectedUid, RunState, Settlement
 from engine.ledger.sqlite.ledger import Ledger
-from engine.ledger.state_folder import (
-    LEDGER_NAME,
-    ledger_folder,
-    make_folder,
-    sole_writer,
-)
+from engine.ledger.state_folder import make_folder, sole_writer
 from engine.model.status import BatchState
 from engine.payload.batch import SkippedRows
 from engine.report.history import all_runs, find_ledger, find_unfinished, open_run
 from engine.source.block import Skipped
+from engine.storage.paths import LEDGER_NAME, ledger_folder
 
 
 @asynccontextmanager

@@ -17,7 +17,8 @@ from whole_push import Death, Ended
 from engine.errors import ExitStatus
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.model.cohort import Action
-from engine.planning.guards import Allowance, GuardSettings
+from engine.planning.guards import Allowance
+from engine.planning.settings import GuardSettings
 from engine.report.accounts import account
 from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row

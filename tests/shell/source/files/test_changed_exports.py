@@ -1,7 +1,6 @@
 """An export that changes while it is read: it is noticed, and nothing cut off is ever read."""
 
 import gzip
-import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -9,7 +8,6 @@ from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from engine.clock import Stamp
@@ -17,6 +15,7 @@ from engine.errors import ChangedWhileReadError, ExitStatus
 from engine.source import ReadingOptions, Source
 from engine.source.files.opening import open_source
 from export_server import ExportServer
+from exports import parquet
 
 UIDS = [f"user{number:09}" for number in range(230_000)]
 COLUMN = ReadingOptions(column="uid")
@@ -26,12 +25,6 @@ HOUR_NS = 3600 * 10**9
 @pytest.fixture(autouse=True)
 def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def parquet(uids: list[str]) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(pa.table({"uid": uids}), sink, row_group_size=50_000, compression="none")
-    return sink.getvalue()
 
 
 def csv(uids: list[str]) -> bytes:

@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import aiohttp
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import CohortSyncError, ExitStatus, SourceError, SourceUnavailableError
@@ -24,6 +22,7 @@ from engine.source import ReadingOptions, Source
 from engine.source.files.backend_errors import source_error
 from engine.source.files.opening import open_source
 from export_server import ExportServer
+from exports import parquet
 
 COLUMN = ReadingOptions(column="uid")
 UIDS = [f"user{number:020}" for number in range(250_000)]
@@ -33,12 +32,6 @@ CSV = "".join(f"{uid}\n" for uid in ["uid", *UIDS]).encode()
 @pytest.fixture(autouse=True)
 def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def parquet(uids: list[str]) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(pa.table({"uid": uids}), sink, row_group_size=50_000, compression="none")
-    return sink.getvalue()
 
 
 def uids(source: Source) -> list[str]:

@@ -1,4 +1,4 @@
-"""Books that only count: what a delivery asks of a ledger, without a disk."""
+"""A ledger for deliveries that counts in memory."""
 
 import asyncio
 from collections import Counter, deque
@@ -9,21 +9,21 @@ from engine.ledger.records import AttemptResult, Division, Registration, RunStat
 from engine.model.status import BatchState
 
 
-class Books:
-    """Counts batches and attempts; each entry takes `commit_seconds`."""
+class OutcomeLog:
+    """Counts batches and attempts; each write takes `commit_seconds`."""
 
     def __init__(self, recent_sends: int, commit_seconds: float) -> None:
         self._commit_seconds = commit_seconds
         self._open: dict[int, int] = {}
         self.most_open = 0
-        """The most batches that were entered and not yet settled."""
-        self.outcomes = Counter[str]()
-        """Attempts by their outcome's name."""
+        """The most batches registered and not yet settled, at any time."""
+        self.by_name = Counter[str]()
+        """Attempts by the name of their outcome."""
         self.intents = 0
         self.batches = Counter[BatchState]()
         self.uids = Counter[BatchState]()
         self.sent = deque[Stamp](maxlen=recent_sends)
-        """The latest sends that an outcome is known of, for the next execution's log."""
+        """The latest sends with a known outcome, for the pacer of the next execution."""
 
     async def intend(
         self,
@@ -33,9 +33,9 @@ class Books:
         attempt: int,
         patience_seconds: float = 0.0,
     ) -> None:
-        """Enter `batches`, and an intent, which finds nobody to share its commit with."""
+        """Record `batches` and an intent, in a commit of its own."""
         del state, number, attempt
-        self._enter(batches)
+        self._register(batches)
         self.intents += 1
         await asyncio.sleep(patience_seconds + self._commit_seconds)
 
@@ -44,14 +44,14 @@ class Books:
         state: RunState,
         number: int,
         attempt: int,
-        verdict: AttemptResult,
+        result: AttemptResult,
         change: Settlement | Division | None,
     ) -> None:
-        """Enter how an attempt ended, and what becomes of its batch."""
+        """Record the outcome of an attempt, and the change of its batch."""
         del state, attempt
-        self.outcomes[verdict.outcome] += 1
-        if verdict.sent is not None:
-            self.sent.append(verdict.sent)
+        self.by_name[result.outcome] += 1
+        if result.sent is not None:
+            self.sent.append(result.sent)
         self._change(number, change)
         await asyncio.sleep(self._commit_seconds)
 
@@ -62,13 +62,13 @@ class Books:
         number: int,
         change: Settlement | Division,
     ) -> None:
-        """Enter `batches`, and what becomes of one of them without an attempt."""
+        """Record `batches`, and the change of one of them without an attempt."""
         del state
-        self._enter(batches)
+        self._register(batches)
         self._change(number, change)
         await asyncio.sleep(self._commit_seconds)
 
-    def _enter(self, batches: Sequence[Registration]) -> None:
+    def _register(self, batches: Sequence[Registration]) -> None:
         self._open |= {batch.number: batch.uid_count for batch in batches}
         self.most_open = max(self.most_open, len(self._open))
 

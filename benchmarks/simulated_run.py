@@ -1,9 +1,9 @@
-"""A night in seconds: 100 million uids through the engine's own pacing and delivery, simulated.
+"""A run in virtual time: 100 million uids through the engine's own pacing and delivery.
 
-    python benchmarks/night.py [--uids N] [--uid-bytes N] [--requests N] [--per-seconds S]
+    python benchmarks/simulated_run.py [--uids N] [--uid-bytes N] [--requests N] [--per-seconds S]
 
 Prints when it would be done, how much of the ceiling it used, the most requests in any window, what
-each kind of limit would have refused, and the seconds that this took for real.
+each kind of limit would have refused, and the seconds that the simulation took.
 """
 
 import argparse
@@ -29,28 +29,28 @@ def main() -> None:
     asked = parser.parse_args()
 
     ceiling = PacingSettings(asked.requests, asked.per_seconds)
-    dice = random.Random(asked.seed)
+    rng = random.Random(asked.seed)
     api = Api(
         ceiling,
-        every_limiter(ceiling, phase=dice.uniform(0, ceiling.per_seconds)),
-        jittered(dice, asked.jitter_seconds),
+        every_limiter(ceiling, phase=rng.uniform(0, ceiling.per_seconds)),
+        jittered(rng, asked.jitter_seconds),
     )
     scenario = Scenario(uids=asked.uids, uid_bytes=asked.uid_bytes, pacing=ceiling)
     began = time.perf_counter()
-    night = simulate(scenario, api)
+    run = simulate(scenario, api)
     took = time.perf_counter() - began
 
     uids_a_request = scenario.full_batch.uid_count
-    told = forecast(asked.uids, uids_a_request, ceiling)
+    expected = forecast(asked.uids, uids_a_request, ceiling)
     refused = ", ".join(f"{name} {count}" for name, count in api.refused.items())
     rows = {
         "uids": f"{asked.uids:,} of {asked.uid_bytes} bytes, {uids_a_request:,} a request",
-        "done after": clock_face(night.seconds),
-        "forecast": f"{clock_face(told.least_seconds)} to {clock_face(told.most_seconds)}",
-        "requests": f"{night.sends.count:,}, {sum(night.books.uids.values()):,} uids settled",
+        "done after": clock_face(run.seconds),
+        "forecast": f"{clock_face(expected.least_seconds)} to {clock_face(expected.most_seconds)}",
+        "requests": f"{run.sends.count:,}, {sum(run.outcomes.uids.values()):,} uids settled",
         "ceiling": f"{asked.requests} per {asked.per_seconds:g} s",
-        "ceiling use": f"{night.ceiling_use(night.began, night.sends.accepted[-1]):.5f}",
-        "most in any window": f"{night.sends.most_in_window} sent, {api.most_in_window} arrived",
+        "ceiling use": f"{run.ceiling_use(run.began, run.sends.accepted[-1]):.5f}",
+        "most in any window": f"{run.sends.most_in_window} sent, {api.most_in_window} arrived",
         "429s": f"{api.answers[429]} (refused by {refused})",
         "seconds for real": f"{took:.1f}",
     }
