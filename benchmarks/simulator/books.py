@@ -31,27 +31,27 @@ class Books:
         batches: Sequence[Registration],
         number: int,
         attempt: int,
-        patience_seconds: float = 0.0,
+        max_wait_seconds: float = 0.0,
     ) -> None:
         """Enter `batches`, and an intent, which finds nobody to share its commit with."""
         del state, number, attempt
         self._enter(batches)
         self.intents += 1
-        await asyncio.sleep(patience_seconds + self._commit_seconds)
+        await asyncio.sleep(max_wait_seconds + self._commit_seconds)
 
     async def conclude(
         self,
         state: RunState,
         number: int,
         attempt: int,
-        verdict: AttemptResult,
+        result: AttemptResult,
         change: Settlement | Division | None,
     ) -> None:
         """Enter how an attempt ended, and what becomes of its batch."""
         del state, attempt
-        self.outcomes[verdict.outcome] += 1
-        if verdict.sent is not None:
-            self.sent.append(verdict.sent)
+        self.outcomes[result.outcome] += 1
+        if result.sent is not None:
+            self.sent.append(result.sent)
         self._change(number, change)
         await asyncio.sleep(self._commit_seconds)
 

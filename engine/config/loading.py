@@ -28,7 +28,7 @@ from engine.snapshot.settings import MirrorSettings
 from engine.storage.settings import PlanningSettings
 
 if TYPE_CHECKING:  # Beside these stands what reads Arrow: large, and of no use to who only looks.
-    from engine.payload.batch import PackingSettings
+    from engine.payload.settings import PackingSettings
     from engine.planning.guards import GuardSettings
 
 T = TypeVar("T")
@@ -101,7 +101,7 @@ def load(
     Without `need_credentials` the API key is not looked for and `workspace.api_key` is None. Raises
     `ConfigError` with one line a problem, each naming the file or variable, and the key.
     """
-    from engine.payload.batch import PackingSettings  # noqa: PLC0415 - large; see above
+    from engine.payload.settings import PackingSettings  # noqa: PLC0415 - large; see above
     from engine.planning.guards import GuardSettings  # noqa: PLC0415 - large; see above
 
     assembly = _Assembly(_find(path, environ), environ)

@@ -1,8 +1,7 @@
 """Whether the API is there at all, judged by what comes back and for how long nothing has."""
 
-from engine.delivery.outcome import Abort, NotSent, Throttled, Unconfirmed
+from engine.delivery.outcome import Abort, Exchange, NotSent, Throttled, Unconfirmed
 from engine.delivery.retry import RetrySettings
-from engine.delivery.transport import Exchange
 from engine.errors import ExitStatus
 
 

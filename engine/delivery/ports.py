@@ -1,9 +1,10 @@
-"""What a delivery asks of those it works with; each is declared here, and made elsewhere."""
+"""The protocols that a delivery uses; each is declared here, and implemented elsewhere."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from engine.delivery.transport import Exchange, TakeTurn
+from engine.delivery.outcome import Exchange
+from engine.delivery.transport import TakeTurn
 from engine.ledger.records import (
     AttemptResult,
     Division,
@@ -15,7 +16,7 @@ from engine.payload.batch import Batch
 
 
 class SendLog(Protocol):
-    """What a delivery asks of the record; each call is durable when it returns."""
+    """Where a delivery records its attempts; each call is durable when it returns."""
 
     async def intend(
         self,
@@ -23,11 +24,11 @@ class SendLog(Protocol):
         batches: Sequence[Registration],
         number: int,
         attempt: int,
-        patience_seconds: float = 0.0,
+        max_wait_seconds: float = 0.0,
     ) -> None:
         """Enter `batches`, and the intent to send batch `number`.
 
-        For up to `patience_seconds` it may wait for another entry to share its commit with.
+        For up to `max_wait_seconds` it may wait for another entry to share its commit with.
         """
 
     async def conclude(
@@ -35,7 +36,7 @@ class SendLog(Protocol):
         state: RunState,
         number: int,
         attempt: int,
-        verdict: AttemptResult,
+        result: AttemptResult,
         change: Settlement | Division | None,
     ) -> None:
         """Enter how an attempt ended, and what becomes of its batch."""

@@ -21,7 +21,8 @@ from engine.errors import ExitStatus, IncompleteError
 from engine.ledger.records import OpenBatch, RunState
 from engine.ledger.sqlite.send_log import SendLog
 from engine.pacing import Pacer, PacingSettings
-from engine.payload.batch import Batch, Limit
+from engine.payload.batch import Batch
+from engine.payload.limit import Limit
 from engine.storage.duckdb_session import Interruption
 
 T = TypeVar("T")

@@ -26,8 +26,8 @@ from engine.ledger.sqlite.ledger import sole_ledger
 from engine.ledger.sqlite.schema import is_older, open_for_reading
 from engine.ledger.state_folder import holder_of, refuse_unfit, try_writing
 from engine.model.cohort import Action, Cohort
-from engine.payload.batch import Cutter
 from engine.payload.envelope import Envelope
+from engine.payload.limit import refuse_narrow_limit
 from engine.preflight.connectivity import Inapplicable, Reach
 
 CONNECT_SECONDS = 10.0
@@ -195,7 +195,7 @@ def _summary(config: Config) -> Finding:
     workspace, pacing = config.workspace, config.pacing
     try:
         shortest = Envelope(workspace.partner, Cohort("i", "n"), Action.ADD)
-        Cutter(shortest, config.packing.payload_bytes)
+        refuse_narrow_limit(shortest, config.packing.payload_bytes)
     except UsageError as error:
         return _failure("configuration", error)
     detail = (

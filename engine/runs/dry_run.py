@@ -16,8 +16,10 @@ from engine.ledger.sqlite.reader import read_ledger
 from engine.ledger.sqlite.runs import RunStore
 from engine.ledger.state_folder import holder_of, refuse_unwritable
 from engine.model.cohort import CohortKey
-from engine.payload.batch import Cutter, KnownBatch, SkippedRows, blank_among, invalid_among
+from engine.payload.batch import KnownBatch, SkippedRows, blank_among, invalid_among
+from engine.payload.cutter import Cutter
 from engine.payload.envelope import Envelope
+from engine.payload.limit import Limit, refuse_narrow_limit
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
 from engine.report.result import RunResult
@@ -116,22 +118,21 @@ class _Cutting:
     bytes: int = 0
     reason: str | None = None
     _limit: int = field(init=False)
+    _envelope: Envelope = field(init=False)
 
     def __post_init__(self) -> None:
-        self._limit = self.config.packing.payload_bytes
-        self._cutter(())
-
-    def _cutter(self, known: Sequence[KnownBatch]) -> Cutter:
-        """Return what cuts; raises `UsageError` for a limit that leaves no room for a uid."""
+        """Raise `UsageError` for a limit that leaves no room for a uid."""
         request = self.request
-        envelope = Envelope(self.config.workspace.partner, request.cohort, request.action)
-        return Cutter(envelope, self._limit, known)
+        self._limit = self.config.packing.payload_bytes
+        self._envelope = Envelope(self.config.workspace.partner, request.cohort, request.action)
+        refuse_narrow_limit(self._envelope, self._limit)
 
     def cut(self, known: Sequence[KnownBatch]) -> None:
         """Read the export to its end; raises as `Cutter.batches` does."""
         self.batches = len(known)
+        cutter = Cutter(self._envelope, Limit.of(self._limit), known)
         try:
-            for batch in self._cutter(known).batches(self._blocks()):
+            for batch in cutter.batches(self._blocks()):
                 self.batches += batch.number is None
                 fits = len(batch.payload) <= self._limit
                 self.too_large += not fits

@@ -21,8 +21,8 @@ from engine.ledger.records import MIRROR, RunReference
 from engine.ledger.sqlite.access import ledger_in
 from engine.ledger.sqlite.ledger import Ledger
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
-from engine.payload.batch import Cutter
 from engine.payload.envelope import Envelope
+from engine.payload.limit import refuse_narrow_limit
 from engine.planning.allowances import Allowance, Guard, flags_to_lift
 from engine.report.history import reading
 from engine.report.planned import plan_document
@@ -139,7 +139,7 @@ def _refuse_narrow(config: Config, cohort: Cohort) -> None:
     """Raise `UsageError` for a limit that leaves no room for a uid, before anything is done."""
     for action in Action:
         envelope = Envelope(config.workspace.partner, cohort, action)
-        Cutter(envelope, config.packing.payload_bytes)
+        refuse_narrow_limit(envelope, config.packing.payload_bytes)
 
 
 async def _plan_and_send(  # noqa: PLR0913, PLR0917 - what to do, and where
@@ -212,6 +212,7 @@ async def apply(
         )
     refuse_unfit(config.workspace)
     cohort = Cohort(row["cohort_id"], row["cohort_name"], row["cohort_description"])
+    _refuse_narrow(config, cohort)
     desk = looking.desk(config, CohortKey(row["partner"], row["cohort_id"]))
     async with desk.open(wait_seconds) as (ledger, store):
         await store.catch_up()

@@ -14,8 +14,10 @@ from engine.ledger.sqlite.ledger import Ledger
 from engine.model.cohort import Cohort, Operation
 from engine.model.status import RunStatus
 from engine.pacing import PaceRecord
-from engine.payload.batch import Batch, Cutter, Limit
+from engine.payload.batch import Batch
+from engine.payload.cutter import Cutter, OperationSection
 from engine.payload.envelope import Envelope
+from engine.payload.limit import Limit
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.runs.closing import End, status_of
 from engine.runs.session import Desk
@@ -62,8 +64,7 @@ class PlanExecution:
         self._store = store
         self._cohort = cohort
         self._sender: Sender | None = None
-        limit = desk.config.packing.payload_bytes
-        self._limit = Limit(limit, limit)
+        self._limit = Limit.of(desk.config.packing.payload_bytes)
         """What a 413 on one operation tells of the limit, it tells of the next."""
 
     @property
@@ -113,13 +114,11 @@ class PlanExecution:
     def _batches(self, parts: Sequence[tuple[PlanSegment, int]]) -> Iterator[Batch]:
         config = self._desk.config
         for segment, start in parts:
+            operation = segment.operation
             cutter = Cutter(
-                Envelope(config.workspace.partner, self._cohort, segment.operation.action),
-                config.packing.payload_bytes,
-                operation=segment.operation,
-                first_uid=start,
-                limit=self._limit,
-                were_rejected=segment.were_rejected,
+                Envelope(config.workspace.partner, self._cohort, operation.action),
+                self._limit,
+                section=OperationSection(operation, start, segment.were_rejected),
             )
             path = operation_path(self._store.plan_folder(self.run.name), segment.operation)
             yield from cutter.batches(operation_blocks(path, start, segment.end))

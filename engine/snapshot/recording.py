@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from engine.model.cohort import Operation
 from engine.payload.batch import Batch
-from engine.payload.envelope import Envelope
 from engine.storage.files import names_in
 from engine.storage.uid_parquet import UIDS, write_batches
 
@@ -30,9 +29,10 @@ def recording(
             path.unlink()
     for batch in batches:
         if batch.first_uid >= known:
-            uids = pa.array(Envelope.uids_of(batch.payload), pa.string()).cast(pa.binary())
             path = folder / f"{operation.value}-{batch.first_uid:012}.parquet"
-            write_batches(path, UIDS, [pa.record_batch([uids], schema=UIDS)])
+            write_batches(
+                path, UIDS, [pa.record_batch([batch.uids.cast(pa.binary())], schema=UIDS)]
+            )
         yield batch
 
 

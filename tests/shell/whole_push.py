@@ -38,8 +38,8 @@ from engine.model.cohort import Action, Cohort, CohortKey
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import ApiKey, Workspace
 from engine.pacing import PacingSettings
-from engine.payload.batch import PackingSettings
 from engine.payload.envelope import Envelope
+from engine.payload.settings import PackingSettings
 from engine.planning.guards import GuardSettings
 from engine.report.history import reading
 from engine.report.result import RunResult
@@ -54,6 +54,7 @@ from engine.source.block import Block, Source
 from engine.source.files import SourceFile
 from engine.storage.settings import PlanningSettings
 from exports import Export, Row
+from payloads import payload_of
 from virtual_time import BOOT_UTC_NS, START, run_virtually
 
 T = TypeVar("T")
@@ -69,7 +70,7 @@ COMMIT_SECONDS = 0.005
 
 def payload_bytes_for(uids: int) -> int:
     """Return the limit under which so many uids of five characters fit into a payload."""
-    return len(Envelope(PARTNER, COHORT, Action.REMOVE).enclose(["u0000"] * uids))
+    return len(payload_of(Envelope(PARTNER, COHORT, Action.REMOVE), ["u0000"] * uids))
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Writer:
             connection.execute(f"PRAGMA {pragma}")
 
     async def write(
-        self, function: Callable[[sqlite3.Connection], T], patience_seconds: float = 0.0
+        self, function: Callable[[sqlite3.Connection], T], max_wait_seconds: float = 0.0
     ) -> T:
         name = _name_of(function)
         self._life.reach(f"before {name}")
@@ -139,7 +140,7 @@ class Writer:
                 raise
             raise failure from error
         self._life.reach(f"after {name}")
-        await asyncio.sleep(patience_seconds + COMMIT_SECONDS)
+        await asyncio.sleep(max_wait_seconds + COMMIT_SECONDS)
         return value
 
     async def close(self) -> None:

@@ -33,9 +33,9 @@ class LedgerReader:
         refuse_lost(self._connection, self._path)
 
     async def _read(
-        self, function: Callable[[sqlite3.Connection], T], patience_seconds: float = 0.0
+        self, function: Callable[[sqlite3.Connection], T], max_wait_seconds: float = 0.0
     ) -> T:
-        del patience_seconds
+        del max_wait_seconds
         return function(self._connection)
 
 
