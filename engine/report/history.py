@@ -243,7 +243,7 @@ def _left_alone(path: Path, ledger: sqlite3.Connection, run: str) -> Iterator[Ma
     if not known:
         return
     # These read Parquet, whose library is large.
-    from engine.snapshot.operation_file import operation_blocks  # noqa: PLC0415 - see above
+    from engine.snapshot.operation_uids import operation_blocks  # noqa: PLC0415 - see above
     from engine.storage.paths import operation_path  # noqa: PLC0415 - see above
 
     for operation, counts in known.items():

@@ -11,7 +11,7 @@ from engine.ledger.sqlite.runs import unrecorded_pushes
 from engine.model.cohort import Action, CohortKey, Operation
 from engine.report.accounts import SCHEMA_VERSION, timestamp
 from engine.snapshot.file_format import look_up
-from engine.snapshot.operation_file import place_of
+from engine.snapshot.operation_uids import place_of
 from engine.snapshot.recording import recorded
 from engine.snapshot.records import UidState
 from engine.storage.paths import operation_path, plan_folder, snapshot_folder

@@ -21,7 +21,7 @@ from engine.payload.limit import Limit
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.runs.closing import End, status_of
 from engine.runs.session import Desk
-from engine.snapshot.operation_file import operation_blocks
+from engine.snapshot.operation_uids import operation_blocks
 from engine.snapshot.store import SnapshotStore
 from engine.storage.paths import operation_path
 

@@ -29,7 +29,7 @@ from engine.planning.profile import Inspection, Profile
 from engine.planning.staging import stage
 from engine.report.accounts import timestamp
 from engine.snapshot.baseline import Base
-from engine.snapshot.operation_file import sample
+from engine.snapshot.operation_uids import sample
 from engine.snapshot.records import (
     Comparison,
     HeldChanges,

@@ -24,7 +24,7 @@ from engine.planning.staging import stage
 from engine.snapshot.baseline import doubting
 from engine.snapshot.file_format import SNAPSHOT, describe, refuse_twice, take_over, uids_in
 from engine.snapshot.fold import adopt as adopt_staged
-from engine.snapshot.operation_file import sample
+from engine.snapshot.operation_uids import sample
 from engine.snapshot.records import Comparison, Snapshot, Staged, UidState
 from engine.snapshot.store import ADOPTED, IMPORTED, RECONCILED, SnapshotStore
 from engine.source.block import Block
