@@ -11,8 +11,7 @@ from engine.ledger.sqlite.runs import unrecorded_pushes
 from engine.model.cohort import Action, CohortKey, Operation
 from engine.report.accounts import SCHEMA_VERSION, timestamp
 from engine.snapshot.file_format import look_up
-from engine.snapshot.operation_uids import place_of
-from engine.snapshot.recording import recorded
+from engine.snapshot.operation_uids import kept_uids, position_of
 from engine.snapshot.records import UidState
 from engine.storage.paths import operation_path, plan_folder, snapshot_folder
 
@@ -140,11 +139,8 @@ class Inquiry:
         for run in runs:
             folder = plan_folder(self._folder, run.name)
             for operation in Operation:
-                whole = operation_path(folder, operation)
-                files = {0: whole} if whole.exists() else recorded(folder, operation)
-                for first, path in files.items():
-                    place = place_of(path, self._uid)
-                    sent = None if place is None else self._sent(run, operation, first + place)
+                for position in kept_uids(folder, operation).positions_of(self._uid):
+                    sent = self._sent(run, operation, position)
                     if sent is not None:
                         yield sent
 
@@ -203,9 +199,9 @@ class Inquiry:
             )
             if not (adds.exists() and removes.exists()):
                 return {**told, "had_it": None}
-            if place_of(adds, self._uid) is not None:
+            if position_of(adds, self._uid) is not None:
                 return {**told, "had_it": True}
-            if place_of(removes, self._uid) is not None:
+            if position_of(removes, self._uid) is not None:
                 return {**told, "had_it": False}
             return {**told, "had_it": self._was_unchanged(run)}
         return None

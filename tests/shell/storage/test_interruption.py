@@ -12,10 +12,12 @@ from known_snapshot import SETTINGS, snapshot_of
 
 from engine.delivery.sender import StopSwitch, compute_or_stop
 from engine.errors import IncompleteError
+from engine.ledger.snapshot_records import RangeOutcome
 from engine.model.cohort import Operation
 from engine.planning.comparison import compare
 from engine.snapshot.file_format import refuse_twice
-from engine.snapshot.fold import RANGE_OUTCOMES, adopt, fold
+from engine.snapshot.fold import adopt, fold
+from engine.snapshot.operation_uids import OperationUids
 from engine.snapshot.records import Snapshot, Staged, UidState
 from engine.storage.duckdb_session import Interruption, Session, open_session
 from engine.storage.uid_parquet import UIDS, write_batches
@@ -37,13 +39,10 @@ def base_in(folder: Path) -> Snapshot:
 
 
 def folding(folder: Path, interruption: Interruption) -> object:
-    range_outcomes = pa.table(
-        {"leg": ["add"], "first_uid": [0], "uid_count": [2], "is_accepted": [True]}
-    )
     return fold(
         base_in(folder),
-        {Operation.ADD: {0: staged_in(folder).path}},
-        range_outcomes.cast(RANGE_OUTCOMES),
+        [OperationUids(Operation.ADD, {0: staged_in(folder).path})],
+        [RangeOutcome(Operation.ADD, 0, 2, is_accepted=True)],
         run=2,
         recent_runs=[],
         target=folder / "next.parquet",
