@@ -101,10 +101,17 @@ def stage(folder: Path, _: int) -> None:
     """Read the export, look at it, and keep its uids."""
     from engine.planning.profile import Inspection  # noqa: PLC0415 - each process loads what it needs
     from engine.planning.staging import stage as stage_export  # noqa: PLC0415 - see above
+    from engine.snapshot.export_places import open_places  # noqa: PLC0415 - see above
     from engine.source import ReadingOptions, open_source  # noqa: PLC0415 - see above
 
     source = open_source([str(folder / "wanted.parquet")], ReadingOptions())
-    stage_export(source.blocks(), folder / "staged.parquet", look=Inspection(None).look)
+    inspection = Inspection(None)
+    with open_places(folder) as places:
+        stage_export(
+            source.blocks(),
+            folder / "staged.parquet",
+            observe=[lambda block: inspection.look(block.uids), places.add],
+        )
 
 
 def compare(folder: Path, memory: int) -> None:

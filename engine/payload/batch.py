@@ -1,14 +1,17 @@
 """A batch: the uids of one request, its payload, and where in the export the uids stand."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from engine.model.cohort import Operation
 from engine.payload.envelope import Envelope
-from engine.source.block import Skipped
+from engine.source.block import Block, Skipped
+
+FindPlace = Callable[[int], tuple[str, int] | None]
+"""Returns export file and record of the uid at a position of an operation; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,25 @@ def blank_among(skipped: Iterable[SkippedRows]) -> int:
 def invalid_among(skipped: Iterable[SkippedRows]) -> int:
     """How many of the records are invalid."""
     return sum(each.rows.count for each in skipped if not each.rows.is_blank)
+
+
+@dataclass(slots=True)
+class RowCounter:
+    """The rows of an export that have been read so far."""
+
+    records: int = 0
+    """By the reader's own count."""
+    blank: int = 0
+    invalid: int = 0
+
+    def add(self, block: Block) -> None:
+        """Count the rows of a block."""
+        self.records += block.records
+        for run in block.skipped:
+            if run.is_blank:
+                self.blank += run.count
+            else:
+                self.invalid += run.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +102,8 @@ class Batch:
     """Whether the export ends with this batch."""
     were_rejected: bool = False
     """Whether the API rejected each of its uids in an earlier run."""
+    find_place: FindPlace | None = None
+    """Finds export file and record of a uid by its position in the operation; for a plan's adds."""
 
     @property
     def uid_count(self) -> int:
@@ -105,7 +129,14 @@ class Batch:
         return uids
 
     def place(self, index: int) -> tuple[str, int]:
-        """Return file and record number of the `index`-th uid, from 0."""
+        """Return file and record number of the `index`-th uid, from 0.
+
+        The uids of a plan come from its own files: `find_place` may read where they stood in the
+        export. If that is unknown, the place in the plan's file is returned.
+        """
+        found = self.find_place(self.first_uid + index) if self.find_place else None
+        if found is not None:
+            return found
         for span in self.spans:
             if index < span.count:
                 return span.file, span.record(index)

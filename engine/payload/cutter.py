@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from engine.errors import ExportChangedError
 from engine.model.cohort import Operation
-from engine.payload.batch import Batch, KnownBatch, SkippedRows, SourceSpan, UidlessRows
+from engine.payload.batch import Batch, FindPlace, KnownBatch, SkippedRows, SourceSpan, UidlessRows
 from engine.payload.envelope import Envelope
 from engine.payload.limit import Limit
 from engine.payload.member_json import (
@@ -37,6 +37,8 @@ class OperationSection:
     """The position of the first of them in the operation, from 0."""
     were_rejected: bool = False
     """Whether the API rejected each of them in an earlier run."""
+    find_place: FindPlace | None = None
+    """Finds where in the export they stand, if the blocks don't say so."""
 
 
 class _BlockCursor:
@@ -239,6 +241,7 @@ class Cutter:
             records_through=self._records_through,
             is_last=is_last,
             were_rejected=self._section.were_rejected,
+            find_place=self._section.find_place,
         )
         self._clear()
         return batch

@@ -15,7 +15,7 @@ from engine.ledger.sqlite.plans import plan_of
 from engine.ledger.sqlite.runs import later_run
 from engine.ledger.sqlite.schema import failure_of, open_for_reading
 from engine.ledger.state_folder import is_held
-from engine.model.cohort import CohortKey
+from engine.model.cohort import CohortKey, Operation
 from engine.model.status import RESUMABLE
 from engine.report.accounts import Accounts, account, timestamp
 from engine.report.planned import plan_document
@@ -243,21 +243,25 @@ def _left_alone(path: Path, ledger: sqlite3.Connection, run: str) -> Iterator[Ma
     if not known:
         return
     # These read Parquet, whose library is large.
+    from engine.snapshot.export_places import ExportPlaces  # noqa: PLC0415 - see above
     from engine.snapshot.operation_uids import operation_blocks  # noqa: PLC0415 - see above
     from engine.storage.paths import operation_path  # noqa: PLC0415 - see above
 
+    folder = plan_folder(path.parent, run)
+    places = ExportPlaces(folder)
     for operation, counts in known.items():
-        operation_file = operation_path(plan_folder(path.parent, run), operation)
+        operation_file = operation_path(folder, operation)
         if not operation_file.exists():
             continue
-        record = counts.planned
-        for block in operation_blocks(operation_file, record, record + counts.known):
-            for uid in block.uids.to_pylist():
-                record += 1
+        start = counts.planned
+        for block in operation_blocks(operation_file, start, start + counts.known):
+            for position, uid in enumerate(block.uids.to_pylist(), block.first_record - 1):
+                found = places.find(position) if operation is Operation.ADD else None
+                file, record = found or (operation_file.stem, position + 1)
                 earlier = ledger.execute(_EARLIER, (uid, number, number)).fetchone()
                 yield {
                     "kind": "rejected",
-                    "file": operation_file.stem,
+                    "file": file,
                     "record": record,
                     "reason": f"left alone, as run {earlier['name']} has it: {earlier['reason']}",
                     "uid": uid,

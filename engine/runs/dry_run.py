@@ -16,7 +16,7 @@ from engine.ledger.sqlite.reader import read_ledger
 from engine.ledger.sqlite.runs import RunStore
 from engine.ledger.state_folder import holder_of, refuse_unwritable
 from engine.model.cohort import CohortKey
-from engine.payload.batch import KnownBatch, SkippedRows, blank_among, invalid_among
+from engine.payload.batch import KnownBatch, RowCounter
 from engine.payload.cutter import Cutter
 from engine.payload.envelope import Envelope
 from engine.payload.limit import Limit, refuse_narrow_limit
@@ -107,10 +107,8 @@ class _Cutting:
 
     request: PushRequest
     config: Config
-    rows: int = 0
+    rows: RowCounter = field(default_factory=RowCounter)
     uids: int = 0
-    blank: int = 0
-    invalid: int = 0
     batches: int = 0
     too_large: int = 0
     packed: int = 0
@@ -143,18 +141,15 @@ class _Cutting:
 
     def _blocks(self) -> Iterator[Block]:
         for block in self.request.source.blocks():
-            skipped = [SkippedRows(block.file, rows) for rows in block.skipped]
-            self.rows += block.records
+            self.rows.add(block)
             self.uids += len(block.uids)
-            self.blank += blank_among(skipped)
-            self.invalid += invalid_among(skipped)
             yield block
 
     def result(self, started: datetime) -> RunResult:
         """Return the accounts: everything that is planned is pending."""
         request, config = self.request, self.config
         workspace, finished = config.workspace, datetime.now(UTC)
-        rows = RowCounts(self.rows, self.blank, self.invalid)
+        rows = RowCounts(self.rows.records, self.rows.blank, self.rows.invalid)
         would_finish = (
             exit_status_of(Standing(rejected=self.too_large), rows, config.accounting)
             if self.reason is None

@@ -21,6 +21,7 @@ from engine.payload.limit import Limit
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.runs.closing import End, status_of
 from engine.runs.session import Desk
+from engine.snapshot.export_places import ExportPlaces
 from engine.snapshot.operation_uids import operation_blocks
 from engine.snapshot.store import SnapshotStore
 from engine.storage.paths import operation_path
@@ -113,14 +114,19 @@ class PlanExecution:
 
     def _batches(self, parts: Sequence[tuple[PlanSegment, int]]) -> Iterator[Batch]:
         config = self._desk.config
+        folder = self._store.plan_folder(self.run.name)
+        places = ExportPlaces(folder)
         for segment, start in parts:
             operation = segment.operation
+            is_add = operation is Operation.ADD
             cutter = Cutter(
                 Envelope(config.workspace.partner, self._cohort, operation.action),
                 self._limit,
-                section=OperationSection(operation, start, segment.were_rejected),
+                section=OperationSection(
+                    operation, start, segment.were_rejected, places.find if is_add else None
+                ),
             )
-            path = operation_path(self._store.plan_folder(self.run.name), segment.operation)
+            path = operation_path(folder, operation)
             yield from cutter.batches(operation_blocks(path, start, segment.end))
 
     async def wait_to_settle(self, since: int | None = None) -> Stop | None:

@@ -308,7 +308,7 @@ class Pushes:
 
     def mirror(  # noqa: PLR0913 - what to make of the cohort, and what becomes of the process
         self,
-        wanted: Sequence[str],
+        wanted: Sequence[str] | Export,
         *,
         death: Death | None = None,
         stops_at: tuple[float, ...] = (),
@@ -318,7 +318,7 @@ class Pushes:
         **how: Any,  # noqa: ANN401 - what a request takes besides
     ) -> Ended:
         """Run the command on an export of these uids, as `push` does."""
-        export = Export([[Row(uid) for uid in wanted]])
+        export = wanted if isinstance(wanted, Export) else Export([[Row(uid) for uid in wanted]])
         source = ExportSource(export, written_utc_ns=written_utc_ns)
         request = MirrorRequest(source, ["export.csv"], {}, COHORT, **how)
         return self._run(

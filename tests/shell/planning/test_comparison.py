@@ -350,18 +350,15 @@ def test_a_stage_counts_every_row_and_hands_on_the_skipped(tmp_path: Path) -> No
         Block("a", 1, 4, pa.array(["x", "y"]), (Skipped(2, 1, "blank"), Skipped(4, 1, "odd"))),
         Block("b", 1, 1, pa.array(["x"]), ()),
     ]
-    kept: list[tuple[str, int, str]] = []
-    seen: list[str] = []
+    seen: list[Block] = []
     staged = stage(
         iter(blocks),
         tmp_path / "s.parquet",
-        keep=lambda rows: kept.extend((r.file, r.rows.record, r.rows.reason) for r in rows),
-        look=lambda uids: seen.extend(uids.to_pylist()),
+        observe=[seen.append],
     )
     assert (staged.rows_read, staged.blank, staged.invalid, staged.uids) == (5, 1, 1, 3)
     assert staged.uid_bytes == 3
-    assert kept == [("a", 2, "blank"), ("a", 4, "odd")]
-    assert seen == ["x", "y", "x"]
+    assert seen == blocks
     assert staged.path.stat().st_mode & 0o777 == 0o600
 
 
