@@ -5,8 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engine.clock import Clock, Stamp
+from engine.delivery.conclusion import EndedAttempt
 from engine.delivery.intake import Intake
-from engine.delivery.outcome import Accepted, Exchange, NotSent, Throttled, Unconfirmed
+from engine.delivery.outcome import (
+    Accepted,
+    Exchange,
+    NotSent,
+    Rejected,
+    Throttled,
+    TooLarge,
+    Unconfirmed,
+)
 from engine.delivery.ports import SendLog, Transport
 from engine.delivery.work import Work
 from engine.ledger.records import RunState
@@ -30,6 +39,12 @@ class Attempt:
     """Whether the intent to send it may be in the ledger."""
     turn: Turn | None = None
     sent: Stamp | None = None
+
+    def ended(self, exchange: Exchange, ended_utc_ns: int) -> EndedAttempt:
+        """Return the attempt as it ended; finding the place of a refused uid may read a file."""
+        is_refused = isinstance(exchange.outcome, Rejected | TooLarge)
+        place = self.work.place if is_refused and self.work.uid_count == 1 else None
+        return EndedAttempt(exchange, ended_utc_ns, self.sent, place, self.is_intended)
 
 
 @dataclass(slots=True, eq=False)

@@ -6,7 +6,7 @@ One pure function decides both, so that they cannot contradict each other.
 from dataclasses import dataclass
 
 from engine.clock import Stamp
-from engine.delivery.isolation import DoubtfulUid, Isolation
+from engine.delivery.isolation import AmbiguousRefusal, Isolation
 from engine.delivery.outcome import (
     Abort,
     Exchange,
@@ -65,16 +65,16 @@ class Replace:
 
 
 @dataclass(frozen=True, slots=True)
-class HoldInDoubt:
+class AwaitAcceptance:
     """Leave the batch open until an acceptance proves that its uid is wrong, and not the request.
 
-    With `abort`, too many uids are in doubt: the run stops.
+    With `abort`, there are too many such uids: the run stops.
     """
 
     abort: Abort | None
 
 
-NextStep = Settle | RetryAfter | Replace | HoldInDoubt | Abort
+NextStep = Settle | RetryAfter | Replace | AwaitAcceptance | Abort
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +124,12 @@ def conclude(work: Work, attempt: EndedAttempt, circumstances: Circumstances) ->
             next_step = Replace(halves)
         case Settle():
             settlement = _settlement(work, attempt, decision)
-            doubtful = _doubtful(work, settlement, outcome, isolation)
-            if doubtful is None:
+            ambiguous = _ambiguous(work, settlement, outcome, isolation)
+            if ambiguous is None:
                 change, next_step = settlement, decision
             else:
-                isolation, abort = isolation.after_doubt(doubtful)
-                next_step = HoldInDoubt(abort)
+                isolation, abort = isolation.after_ambiguous(ambiguous)
+                next_step = AwaitAcceptance(abort)
         case RetryAfter() | Abort():
             next_step = decision
     result = _result(attempt) if attempt.is_recorded else None
@@ -146,13 +146,15 @@ def _settlement(work: Work, attempt: EndedAttempt, decision: Settle) -> Settleme
     return Settlement(BatchState.REJECTED, decision.reason, rejected)
 
 
-def _doubtful(
+def _ambiguous(
     work: Work, settlement: Settlement, outcome: Outcome, isolation: Isolation
-) -> DoubtfulUid | None:
-    """Return the uid of a refusal that may be the request's own fault; None for any other."""
+) -> AmbiguousRefusal | None:
+    """Return a refusal that may be the request's own fault; None for any other outcome."""
     if not isinstance(outcome, Rejected | TooLarge) or work.root.were_rejected:
         return None
-    return DoubtfulUid(work.number, settlement, outcome) if isolation.is_in_doubt(outcome) else None
+    if not isolation.is_ambiguous(outcome):
+        return None
+    return AmbiguousRefusal(work.number, settlement, outcome)
 
 
 def _result(attempt: EndedAttempt) -> AttemptResult:

@@ -10,19 +10,19 @@ ALIKE_REFUSALS = 7
 
 
 @dataclass(frozen=True, slots=True)
-class DoubtfulUid:
-    """A single uid refused before anything was accepted: it may be wrong, or the request."""
+class AmbiguousRefusal:
+    """A refusal of a single uid before anything was accepted: it may be wrong, or the request."""
 
     number: int
     """Of its batch."""
     settlement: Settlement
     """What it comes to if the uid is wrong."""
-    refusal: Rejected | TooLarge
+    outcome: Rejected | TooLarge
 
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """Bounds the search, and tells bad uids from a bad request. Each method returns the next value.
+    """Bounds the search, and distinguishes bad uids from a bad request; methods return new values.
 
     A 400 that names nothing, before anything has been accepted, may mean either. The batch is
     halved and halved again; if all four quarters fail too, no uid is wrong. Batches that are too
@@ -34,7 +34,7 @@ class Isolation:
     """Requests spent on the search, those of earlier executions included."""
     refusals: int = 0
     """Refusals that may be the request's own fault."""
-    doubtful: tuple[DoubtfulUid, ...] = ()
+    ambiguous: tuple[AmbiguousRefusal, ...] = ()
     proven: bool = False
     """Whether the API has accepted any batch of this run: the request as such is right."""
 
@@ -61,7 +61,7 @@ class Isolation:
             )
         return isolation, decision
 
-    def is_in_doubt(self, outcome: Outcome) -> bool:
+    def is_ambiguous(self, outcome: Outcome) -> bool:
         """Say whether a single uid's refusal may be the request's own fault, or a proxy's."""
         match outcome:
             case Rejected(names_members=names_members):
@@ -71,22 +71,22 @@ class Isolation:
             case _:
                 return False
 
-    def after_doubt(self, uid: DoubtfulUid) -> tuple["Isolation", Abort | None]:
-        """Hold a uid in doubt until the next acceptance; return an end if there are too many."""
-        isolation = replace(self, doubtful=(*self.doubtful, uid))
-        is_too_many = len(isolation.doubtful) >= ALIKE_REFUSALS
-        return isolation, request_is_wrong(uid.refusal) if is_too_many else None
+    def after_ambiguous(self, refusal: AmbiguousRefusal) -> tuple["Isolation", Abort | None]:
+        """Keep a refusal until the next acceptance; return an end if there are too many."""
+        isolation = replace(self, ambiguous=(*self.ambiguous, refusal))
+        is_too_many = len(isolation.ambiguous) >= ALIKE_REFUSALS
+        return isolation, request_is_wrong(refusal.outcome) if is_too_many else None
 
     def after_acceptance(self) -> "Isolation":
-        """Return the state after an acceptance: the request is right, each doubtful uid is wrong.
+        """Return the state after an acceptance, which proves that the request is right.
 
-        Those are to be settled as rejected; they are no longer in doubt.
+        So each of the ambiguous refusals is of a wrong uid: they are to be settled as rejected.
         """
-        return replace(self, proven=True, doubtful=())
+        return replace(self, proven=True, ambiguous=())
 
     def at_end(self) -> Abort | None:
-        """Return why a run ends of which nothing is left to send, but uids that are in doubt."""
-        return request_is_wrong(self.doubtful[0].refusal) if self.doubtful else None
+        """Return why a run ends that has nothing left to send but what was refused ambiguously."""
+        return request_is_wrong(self.ambiguous[0].outcome) if self.ambiguous else None
 
 
 def request_is_wrong(refusal: Rejected | TooLarge) -> Abort:

@@ -46,7 +46,7 @@ class Rejected:
     reason: str
     """Without the API's own message, which may quote a uid."""
     names_members: bool
-    """Whether the answer names the uid or the members; if not, the whole request is suspect."""
+    """Whether the answer names the uid or the members; if not, the whole request may be wrong."""
     detail: str = ""
     """The reason with that message, if there is one: for where uids are kept, and nowhere else."""
 

@@ -12,10 +12,9 @@ from contextlib import suppress
 from engine.clock import Clock
 from engine.delivery.attempt import Attempt, AttemptQueue
 from engine.delivery.conclusion import (
+    AwaitAcceptance,
     Circumstances,
     Conclusion,
-    EndedAttempt,
-    HoldInDoubt,
     NextStep,
     Replace,
     conclude,
@@ -27,7 +26,6 @@ from engine.delivery.outage import Outage
 from engine.delivery.outcome import (
     Abort,
     Exchange,
-    Rejected,
     RetryAfter,
     Settle,
     TooLarge,
@@ -265,17 +263,10 @@ class Delivery:
 
     def _conclusion_of(self, attempt: Attempt, exchange: Exchange) -> Conclusion:
         """Conclude an attempt, and keep what that changes for the attempts to come."""
-        work, outcome = attempt.work, exchange.outcome
-        is_single_refused = work.uid_count == 1 and isinstance(outcome, Rejected | TooLarge)
+        work = attempt.work
         conclusion = conclude(
             work,
-            EndedAttempt(
-                exchange,
-                self._clock.stamp().utc_ns,
-                attempt.sent,
-                work.place if is_single_refused else None,
-                attempt.is_intended,
-            ),
+            attempt.ended(exchange, self._clock.stamp().utc_ns),
             Circumstances(
                 self._retry,
                 self._isolation,
@@ -289,7 +280,7 @@ class Delivery:
         if isinstance(conclusion.next_step, Replace):
             halves = conclusion.next_step.halves
             self._intake.next_number += len(halves)
-            if isinstance(outcome, TooLarge):
+            if isinstance(exchange.outcome, TooLarge):
                 larger = max(len(half.payload) for half in halves)
                 self._intake.lower_limit(len(work.payload), larger)
         return conclusion
@@ -300,13 +291,13 @@ class Delivery:
                 self._unsettled -= 1
                 if state is BatchState.ACCEPTED:
                     self._intake.note_accepted(len(work.payload))
-                    await self._settle_doubtful()
+                    await self._settle_ambiguous()
                 self._observe(Settled(work.number, state, work.uid_count, reason))
             case RetryAfter(seconds):
                 self._retry_later(work, seconds)
             case Replace(halves):
                 self._replace(work, halves, "the API refused it as a whole")
-            case HoldInDoubt(abort):
+            case AwaitAcceptance(abort):
                 self._unsettled -= 1
                 if abort is not None:
                     self._abort(abort)
@@ -317,14 +308,14 @@ class Delivery:
         if self._stop is None:
             self.stop(Stop(abort.exit_status, abort.reason, abort.hint))
 
-    async def _settle_doubtful(self) -> None:
-        """After an acceptance the request is known to be right: the doubtful uids are wrong."""
-        doubtful = self._isolation.doubtful
+    async def _settle_ambiguous(self) -> None:
+        """After an acceptance, which proves the request: the uids refused before are wrong."""
+        ambiguous = self._isolation.ambiguous
         self._isolation = self._isolation.after_acceptance()
-        for uid in doubtful:
-            settlement = uid.settlement
-            await self._ledger.change(self._state, (), uid.number, settlement)
-            self._observe(Settled(uid.number, settlement.state, 1, settlement.reason))
+        for refusal in ambiguous:
+            settlement = refusal.settlement
+            await self._ledger.change(self._state, (), refusal.number, settlement)
+            self._observe(Settled(refusal.number, settlement.state, 1, settlement.reason))
 
     def _replace(self, work: Work, halves: Sequence[Work], reason: str) -> None:
         self._unsettled -= 1

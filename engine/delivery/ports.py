@@ -39,7 +39,7 @@ class SendLog(Protocol):
         result: AttemptResult,
         change: Settlement | Division | None,
     ) -> None:
-        """Enter how an attempt ended, and what becomes of its batch."""
+        """Enter how an attempt ended, and what follows for its batch."""
 
     async def change(
         self,
@@ -48,7 +48,7 @@ class SendLog(Protocol):
         number: int,
         change: Settlement | Division,
     ) -> None:
-        """Enter `batches`, and what becomes of batch `number` without an attempt."""
+        """Enter `batches`, and a change of batch `number` without an attempt."""
 
 
 class Transport(Protocol):

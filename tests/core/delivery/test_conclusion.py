@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from engine.clock import Stamp
 from engine.delivery.conclusion import (
+    AwaitAcceptance,
     Circumstances,
     Conclusion,
     EndedAttempt,
-    HoldInDoubt,
     Replace,
     conclude,
 )
-from engine.delivery.isolation import ALIKE_REFUSALS, DoubtfulUid, Isolation, request_is_wrong
+from engine.delivery.isolation import ALIKE_REFUSALS, AmbiguousRefusal, Isolation, request_is_wrong
 from engine.delivery.outcome import (
     Abort,
     Accepted,
@@ -113,23 +113,23 @@ def test_a_refused_batch_is_replaced_by_its_halves(outcome, isolated) -> None:
 
 
 @pytest.mark.parametrize("outcome", [UNNAMED, TooLarge("413")])
-def test_a_single_refusal_before_any_acceptance_is_held_in_doubt(outcome) -> None:
+def test_a_single_refusal_before_any_acceptance_is_ambiguous(outcome) -> None:
     found = concluded(outcome, work_of(1), Isolation(100))
-    assert (found.change, found.next_step) == (None, HoldInDoubt(None))
+    assert (found.change, found.next_step) == (None, AwaitAcceptance(None))
     rejected = RejectedUid("file-0", 1, "u0", outcome.reason, "req-1")
     settlement = Settlement(BatchState.REJECTED, outcome.reason, rejected)
-    assert found.isolation.doubtful == (DoubtfulUid(NUMBER, settlement, outcome),)
+    assert found.isolation.ambiguous == (AmbiguousRefusal(NUMBER, settlement, outcome),)
 
 
-def test_too_many_doubts_stop_the_run() -> None:
+def test_too_many_ambiguous_refusals_stop_the_run() -> None:
     isolation = Isolation(100)
     for _ in range(ALIKE_REFUSALS - 1):
         isolation = concluded(TooLarge("413"), work_of(1), isolation).isolation
     found = concluded(TooLarge("413"), work_of(1), isolation)
-    assert found.next_step == HoldInDoubt(request_is_wrong(TooLarge("413")))
+    assert found.next_step == AwaitAcceptance(request_is_wrong(TooLarge("413")))
 
 
-def test_a_uid_that_was_rejected_before_leaves_no_doubt() -> None:
+def test_a_uid_that_was_rejected_before_is_refused_unambiguously() -> None:
     found = concluded(UNNAMED, work_of(1, were_rejected=True), Isolation(100))
     assert isinstance(found.change, Settlement)
     assert found.next_step == Settle(BatchState.REJECTED, "400")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.delivery.isolation import ALIKE_REFUSALS, DoubtfulUid, Isolation, request_is_wrong
+from engine.delivery.isolation import ALIKE_REFUSALS, AmbiguousRefusal, Isolation, request_is_wrong
 from engine.delivery.outcome import Abort, Accepted, Decision, Rejected, Settle, Split, TooLarge
 from engine.ledger.records import Settlement
 from engine.model.status import BatchState
@@ -12,7 +12,7 @@ from engine.model.status import BatchState
 NAMED = Rejected("400: uid", names_members=True)
 UNNAMED = Rejected("400", names_members=False)
 ALONE = Settle(BatchState.REJECTED, "400")
-DOUBTFUL = DoubtfulUid(1, Settlement(BatchState.REJECTED, "400"), UNNAMED)
+AMBIGUOUS = AmbiguousRefusal(1, Settlement(BatchState.REJECTED, "400"), UNNAMED)
 
 
 def after(
@@ -78,21 +78,21 @@ def test_the_search_is_bounded_over_all_executions(already) -> None:
     assert "max_isolation_requests" in decision.hint
 
 
-def test_uids_in_doubt_are_held_until_there_are_too_many() -> None:
+def test_ambiguous_refusals_are_kept_until_there_are_too_many() -> None:
     isolation = Isolation(100)
     assert isolation.at_end() is None
     for number in range(1, ALIKE_REFUSALS):
-        isolation, abort = isolation.after_doubt(replace(DOUBTFUL, number=number))
+        isolation, abort = isolation.after_ambiguous(replace(AMBIGUOUS, number=number))
         assert abort is None
     assert isolation.at_end() == request_is_wrong(UNNAMED)
-    assert [uid.number for uid in isolation.doubtful] == list(range(1, ALIKE_REFUSALS))
+    assert [refusal.number for refusal in isolation.ambiguous] == list(range(1, ALIKE_REFUSALS))
     assert isolation.after_acceptance() == Isolation(100, proven=True)
-    _, abort = isolation.after_doubt(DOUBTFUL)
+    _, abort = isolation.after_ambiguous(AMBIGUOUS)
     assert abort == request_is_wrong(UNNAMED)
 
 
 @pytest.mark.parametrize(
-    ("outcome", "proven", "is_in_doubt"),
+    ("outcome", "proven", "is_ambiguous"),
     [
         (UNNAMED, False, True),
         (UNNAMED, True, False),
@@ -102,5 +102,5 @@ def test_uids_in_doubt_are_held_until_there_are_too_many() -> None:
         (Accepted(), False, False),
     ],
 )
-def test_which_refusals_leave_a_doubt(outcome, proven, is_in_doubt) -> None:
-    assert Isolation(9, proven=proven).is_in_doubt(outcome) is is_in_doubt
+def test_which_refusals_are_ambiguous(outcome, proven, is_ambiguous) -> None:
+    assert Isolation(9, proven=proven).is_ambiguous(outcome) is is_ambiguous

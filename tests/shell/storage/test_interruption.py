@@ -108,7 +108,7 @@ async def test_what_ends_a_run_minds_only_a_further_stop(tmp_path: Path) -> None
     switch = StopSwitch()
     switch.pull("a signal")
     await compute_or_stop(
-        lambda interruption: WORK["a fold"](tmp_path, interruption), switch, minds_earlier=False
+        lambda interruption: WORK["a fold"](tmp_path, interruption), switch, respects_earlier=False
     )
     assert (tmp_path / "next.parquet").exists()
     begun = threading.Event()
@@ -119,7 +119,7 @@ async def test_what_ends_a_run_minds_only_a_further_stop(tmp_path: Path) -> None
             for _ in session.rows(ENDLESS["before its first row"]):
                 raise AssertionError
 
-    working = asyncio.create_task(compute_or_stop(work, switch, minds_earlier=False))
+    working = asyncio.create_task(compute_or_stop(work, switch, respects_earlier=False))
     await asyncio.to_thread(begun.wait)
     switch.pull("another signal")
     with pytest.raises(IncompleteError, match="another signal"):
