@@ -1,9 +1,9 @@
 """Connections that take no answer that nobody asked for.
 
 HTTP/1.1 assigns an answer to a request by its place in the stream alone. A server or gateway that
-sends a byte too many makes the next request's answer that of another. So whatever arrives on a connection
-outside the time from a request to the end of its answer closes it, and an answer is marked that
-came before its request was received, or with more behind it.
+sends a byte too many makes the next request's answer that of another. So whatever arrives on a
+connection outside the time from a request to the end of its answer closes it, and an answer is
+marked that came before its request was received, or with more behind it.
 
 What is sent unasked after the next request has been received can't be told from its answer. So once
 anything has come unasked, each connection of the pool carries one request only.
