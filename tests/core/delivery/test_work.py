@@ -87,7 +87,7 @@ def test_what_was_left_open_is_found_again(export, data) -> None:
         assert work.root.place(work.offset + single) == export.places[start + single]
 
 
-def test_a_registration_tells_the_books_what_the_batch_holds() -> None:
+def test_a_registration_describes_the_batch() -> None:
     rows = [Row(reason=BLANK), Row("a"), Row(reason="bad"), Row("b"), Row(reason=BLANK)]
     entry = work_of(Export([rows]), number=7).registration
     assert (entry.number, entry.first_uid, entry.uid_count) == (7, 0, 2)
@@ -134,18 +134,18 @@ def test_a_single_uid_is_tried_up_to_the_limit_that_was_configured() -> None:
     assert Intake(1, (), Limit.of(too_small)).is_too_large(single)
 
 
-def test_the_ledger_hears_of_each_new_batch_in_order_until_it_has_it() -> None:
+def test_each_new_batch_is_registered_in_order_until_it_is_on_the_disk() -> None:
     export = Export([[Row(f"u{number}") for number in range(9)]])
     batches = Cutter(ENVELOPE, Limit.of(len(ENVELOPE) + 50)).batches(export.blocks(4))
     intake = Intake(7, (), Limit.of(1000))
     works = [work for batch in batches for work in intake.works_of(batch)]
     assert [work.number for work in works] == list(range(7, 7 + len(works)))
-    told = intake.registrations()
-    assert [entry.number for entry in told] == [w.number for w in works]
-    # What is not known to be on the disk is told again, or what follows would leave a gap.
-    assert intake.registrations() == told
-    intake.note_registered(told[:1])
-    assert intake.registrations() == told[1:]
-    intake.note_registered(told)
+    entries = intake.registrations()
+    assert [entry.number for entry in entries] == [w.number for w in works]
+    # What is not known to be on the disk is returned again, or what follows would leave a gap.
+    assert intake.registrations() == entries
+    intake.note_registered(entries[:1])
+    assert intake.registrations() == entries[1:]
+    intake.note_registered(entries)
     assert intake.registrations() == []
     assert intake.next_number == 7 + len(works)

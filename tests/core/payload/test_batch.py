@@ -60,7 +60,7 @@ def test_a_payload_is_closed_only_when_the_next_uid_would_not_fit(export, limit,
 
 
 @given(exports(), limits, block_sizes)
-def test_every_record_is_in_the_books_of_one_batch(export, limit, size) -> None:
+def test_every_record_is_counted_in_one_batch(export, limit, size) -> None:
     batches = cut(export, limit, size)
     through = 0
     for batch in batches:
@@ -68,13 +68,13 @@ def test_every_record_is_in_the_books_of_one_batch(export, limit, size) -> None:
         assert batch.records_through == through
     if export.uids:
         assert through == len(export.rows)
-        told = [
+        skipped_rows = [
             (skipped.file, skipped.rows.record + n, skipped.rows.reason)
             for batch in batches
             for skipped in batch.skipped
             for n in range(skipped.rows.count)
         ]
-        assert told == export.skipped
+        assert skipped_rows == export.skipped
         assert sum(b.blank for b in batches) == sum(r == BLANK for *_, r in export.skipped)
 
 
@@ -98,10 +98,12 @@ def test_only_the_last_batch_ends_the_export(export, limit, size) -> None:
 
 @given(exports(), limits, block_sizes, block_sizes)
 def test_batches_do_not_depend_on_how_the_export_was_read(export, limit, size, other) -> None:
-    def told(batch: Batch) -> tuple[object, ...]:
+    def content(batch: Batch) -> tuple[object, ...]:
         return batch.payload, batch.digest, batch.skipped, batch.records_through, batch.is_last
 
-    assert list(map(told, cut(export, limit, size))) == list(map(told, cut(export, limit, other)))
+    assert list(map(content, cut(export, limit, size))) == list(
+        map(content, cut(export, limit, other))
+    )
 
 
 @given(exports(), limits)

@@ -128,7 +128,7 @@ def test_rows_that_came_or_went_among_known_uids_are_noticed(export, limit, is_o
     file, record = data.draw(st.sampled_from(export.places))
     files = [list(rows) for rows in export.files]
     files[int(file.removeprefix("file-"))].insert(record - 1, Row(reason=BLANK))
-    # Otherwise the rows read would outnumber the rows in the books, and the run end with a riddle.
+    # Otherwise the rows read would outnumber those in the ledger, and the run would not balance.
     with pytest.raises(ExportChangedError):
         cut(Export(files), limit, know(first, is_open))
 
