@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from engine.delivery.outcome import Exchange
+from engine.delivery.retry import RetrySettings
+from engine.delivery.settings import DeliverySettings
 from engine.delivery.transport import TakeTurn
 from engine.ledger.records import (
     AttemptResult,
@@ -12,6 +14,8 @@ from engine.ledger.records import (
     RunState,
     Settlement,
 )
+from engine.model.workspace import Workspace
+from engine.pacing import PacingSettings
 from engine.payload.batch import Batch
 
 
@@ -56,6 +60,26 @@ class Transport(Protocol):
 
     async def send(self, payload: bytes, take_turn: TakeTurn) -> Exchange:
         """Send a payload, after `take_turn`, and read the answer."""
+
+
+class SendingConfig(Protocol):
+    """The part of the configuration that sending goes by."""
+
+    @property
+    def workspace(self) -> Workspace:
+        """Where to send, and as whom."""
+
+    @property
+    def pacing(self) -> PacingSettings:
+        """How fast at the most."""
+
+    @property
+    def delivery(self) -> DeliverySettings:
+        """How many requests at once, and for how long."""
+
+    @property
+    def retry(self) -> RetrySettings:
+        """How often a failed request is tried again."""
 
 
 class Reader(Protocol):

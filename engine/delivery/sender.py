@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Self, TypeVar, cast
 
 from engine.clock import Clock
-from engine.config.loading import Config
 from engine.delivery.events import Observer, Waiting
 from engine.delivery.pipeline import Delivery
+from engine.delivery.ports import SendingConfig
 from engine.delivery.read_ahead import ReadAhead
 from engine.delivery.stop import Stop
 from engine.delivery.transport import HttpTransport
@@ -144,7 +144,7 @@ class Sender:
 
     def __init__(  # noqa: PLR0913, PLR0917 - the parts, each used as it is
         self,
-        config: Config,
+        config: SendingConfig,
         sends: SendLog,
         clock: Clock,
         pacer: Pacer,
@@ -163,7 +163,12 @@ class Sender:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, config: Config, sends: SendLog, clock: Clock, observe: Observer, switch: StopSwitch
+        cls,
+        config: SendingConfig,
+        sends: SendLog,
+        clock: Clock,
+        observe: Observer,
+        switch: StopSwitch,
     ) -> AsyncIterator[Self]:
         """Go on inside the window that earlier processes have left, over one pool."""
         pacer = await resumed_pacer(config.pacing, sends, clock)
