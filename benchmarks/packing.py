@@ -19,8 +19,11 @@ import orjson
 import pyarrow as pa
 
 from engine.model.cohort import Action, Cohort
-from engine.payload.batch import Batch, Cutter, PackingSettings
+from engine.payload.batch import Batch
+from engine.payload.cutter import Cutter
 from engine.payload.envelope import Envelope
+from engine.payload.limit import Limit
+from engine.payload.settings import PackingSettings
 from engine.source import Block, SourceSpec
 from exports import hex_uids, mixed_uids, string_array
 from table import print_table
@@ -56,7 +59,7 @@ def naive(uids: Iterable[str]) -> Iterator[bytes]:
 
 def by_the_uid(uids: Iterable[str]) -> Iterator[bytes]:
     """Encode each uid by `orjson.dumps`, and join what comes out."""
-    empty = Envelope(_PARTNER, _COHORT, Action.ADD).enclose([])
+    empty = Envelope(_PARTNER, _COHORT, Action.ADD).enclose(b"")
     head, tail = empty[:-3], empty[-3:]  # Members go before the last three bytes: ]}}
     members: list[bytes] = []
     size = len(empty)
@@ -72,7 +75,7 @@ def by_the_uid(uids: Iterable[str]) -> Iterator[bytes]:
 
 def cut(blocks: Iterable[Block]) -> Iterator[Batch]:
     """Pack as the engine does."""
-    return Cutter(Envelope(_PARTNER, _COHORT, Action.ADD), LIMIT).batches(blocks)
+    return Cutter(Envelope(_PARTNER, _COHORT, Action.ADD), Limit.of(LIMIT)).batches(blocks)
 
 
 def read_and_cut(path: Path) -> Iterator[Batch]:
@@ -118,8 +121,8 @@ def compare(kind: str, uids: pa.StringArray, repeats: int) -> list[list[str]]:
         ways = [
             Way("json.dumps a uid", partial(naive, strings)),
             Way("orjson.dumps a uid", partial(by_the_uid, strings)),
-            Way("engine.payload.batch", partial(cut, blocks)),
-            Way("engine.payload.batch, text read too", partial(read_and_cut, path)),
+            Way("engine.payload.cutter", partial(cut, blocks)),
+            Way("engine.payload.cutter, text read too", partial(read_and_cut, path)),
         ]
         for _ in range(repeats):
             for way in ways:

@@ -101,10 +101,17 @@ def stage(folder: Path, _: int) -> None:
     """Read the export, look at it, and keep its uids."""
     from engine.planning.profile import Inspection  # noqa: PLC0415 - each process loads what it needs
     from engine.planning.staging import stage as stage_export  # noqa: PLC0415 - see above
+    from engine.snapshot.export_places import open_places  # noqa: PLC0415 - see above
     from engine.source import SourceSpec  # noqa: PLC0415 - see above
 
     source = SourceSpec((str(folder / "wanted.parquet"),)).open()
-    stage_export(source.blocks(), folder / "staged.parquet", look=Inspection(None).look)
+    inspection = Inspection(None)
+    with open_places(folder) as places:
+        stage_export(
+            source.blocks(),
+            folder / "staged.parquet",
+            observe=[lambda block: inspection.look(block.uids), places.add],
+        )
 
 
 def compare(folder: Path, memory: int) -> None:
@@ -128,31 +135,26 @@ def compare(folder: Path, memory: int) -> None:
 
 def fold(folder: Path, memory: int) -> None:
     """Write the next snapshot, as if all of the plan had been accepted."""
-    import pyarrow as pa  # noqa: PLC0415 - see above
     from pyarrow import parquet  # noqa: PLC0415 - see above
 
+    from engine.ledger.snapshot_records import RangeOutcome  # noqa: PLC0415 - see above
     from engine.model.cohort import Operation  # noqa: PLC0415 - see above
-    from engine.snapshot.fold import RANGE_OUTCOMES  # noqa: PLC0415 - see above
     from engine.snapshot.fold import fold as fold_plan  # noqa: PLC0415 - see above
+    from engine.snapshot.operation_uids import kept_uids  # noqa: PLC0415 - see above
     from engine.snapshot.records import Census, Snapshot  # noqa: PLC0415 - see above
     from engine.storage.paths import operation_path  # noqa: PLC0415 - see above
     from engine.storage.settings import PlanningSettings  # noqa: PLC0415 - see above
 
-    operations = {
-        operation: operation_path(folder, operation)
-        for operation in (Operation.ADD, Operation.REMOVE)
-    }
-    rows = [
-        (operation.value, 0, parquet.read_metadata(path).num_rows, True)
-        for operation, path in operations.items()
+    operations = (Operation.ADD, Operation.REMOVE)
+    outcomes = [
+        RangeOutcome(operation, 0, parquet.read_metadata(path).num_rows, is_accepted=True)
+        for operation in operations
+        for path in [operation_path(folder, operation)]
     ]
-    range_outcomes = pa.table(
-        dict(zip(RANGE_OUTCOMES.names, zip(*rows, strict=True), strict=True)), schema=RANGE_OUTCOMES
-    )
     fold_plan(
         Snapshot(folder / "known.parquet", Census(), b""),
-        {operation: {0: path} for operation, path in operations.items()},
-        range_outcomes,
+        [kept_uids(folder, operation) for operation in operations],
+        outcomes,
         run=2,
         recent_runs=[2],
         target=folder / "next.parquet",

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from engine.payload.batch import Batch, Cutter
+from engine.payload.batch import Batch
+from engine.payload.cutter import Cutter
 from engine.payload.envelope import Envelope
-from engine.payload.member_json import MEMBER_BYTES
+from engine.payload.limit import Limit
+from engine.payload.member_json import MEMBER_BYTES, members_of
 from engine.source.block import Block
 
 
@@ -17,7 +19,7 @@ def full_batch(uid_bytes: int, envelope: Envelope, payload_bytes: int) -> Batch:
     enough = payload_bytes // (uid_bytes + MEMBER_BYTES) + 1
     uids = pa.array(["0" * uid_bytes] * enough, pa.string())
     block = Block("simulated", 1, enough, uids, skipped=())
-    return next(Cutter(envelope, payload_bytes).batches([block]))
+    return next(Cutter(envelope, Limit.of(payload_bytes)).batches([block]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,9 @@ class Export:
             if through < self.uids:
                 yield batch
                 continue
-            uids = Envelope.uids_of(self.full.payload)[: through - first]
-            yield replace(
-                batch, uid_count=len(uids), payload=self.envelope.enclose(uids), is_last=True
-            )
+            uids = self.full.uids.slice(0, through - first)
+            payload = self.envelope.enclose(members_of(uids))
+            yield replace(batch, uids=uids, payload=payload, is_last=True)
 
 
 class Reader:

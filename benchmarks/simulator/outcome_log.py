@@ -31,13 +31,13 @@ class OutcomeLog:
         batches: Sequence[Registration],
         number: int,
         attempt: int,
-        patience_seconds: float = 0.0,
+        max_wait_seconds: float = 0.0,
     ) -> None:
         """Record `batches` and an intent, in a commit of its own."""
         del state, number, attempt
         self._register(batches)
         self.intents += 1
-        await asyncio.sleep(patience_seconds + self._commit_seconds)
+        await asyncio.sleep(max_wait_seconds + self._commit_seconds)
 
     async def conclude(
         self,

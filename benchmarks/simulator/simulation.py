@@ -9,18 +9,20 @@ from dataclasses import dataclass, field
 
 from engine.clock import Clock, Stamp
 from engine.delivery.failure import read_failure
-from engine.delivery.outcome import Accepted
+from engine.delivery.outcome import Accepted, Exchange
 from engine.delivery.pipeline import Delivery
 from engine.delivery.response import read_answer
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.delivery.stop import Stop
-from engine.delivery.transport import Exchange, TakeTurn
+from engine.delivery.transport import TakeTurn
 from engine.ledger.records import RunState
 from engine.model.cohort import Action, Cohort
 from engine.pacing import Pacer, PacingSettings
-from engine.payload.batch import Batch, Limit, PackingSettings
+from engine.payload.batch import Batch
 from engine.payload.envelope import Envelope
+from engine.payload.limit import Limit
+from engine.payload.settings import PackingSettings
 from simulator.api import Api, MostInWindow
 from simulator.export import Export, Reader, full_batch
 from simulator.loop import VirtualClock, Wakes, punctual, run_virtually

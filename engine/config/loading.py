@@ -12,7 +12,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from engine.config.assembly import (
     Assembly,
@@ -28,15 +27,11 @@ from engine.errors import ConfigError
 from engine.ledger.state_folder import WorkspaceFolder
 from engine.model.workspace import Workspace
 from engine.pacing import PacingSettings
+from engine.payload.settings import PackingSettings
 from engine.planning.settings import GuardSettings
 from engine.report.settings import AccountingSettings
 from engine.snapshot.settings import MirrorSettings
 from engine.storage.settings import PlanningSettings
-
-if (
-    TYPE_CHECKING
-):  # That module imports Arrow, which commands that only read the ledger do not need.
-    from engine.payload.batch import PackingSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +73,6 @@ def load(
     Without `need_credentials` the API key is not looked for and `workspace.api_key` is None. Raises
     `ConfigError` with one line a problem, each naming the file or variable, and the key.
     """
-    from engine.payload.batch import PackingSettings  # noqa: PLC0415 - large; see above
-
     assembly = Assembly(find_file(path, environ), environ)
     assembly.notes += [note] if (note := precedence_note(path, environ)) else []
     tables = assembly.tables

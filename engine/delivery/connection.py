@@ -1,9 +1,9 @@
 """Connections that take no answer that nobody asked for.
 
-HTTP/1.1 tells an answer's request by its place in the stream alone. A server or gateway that sends
-a byte too many makes the next request's answer that of another. So whatever arrives on a connection
-outside the time from a request to the end of its answer closes it, and an answer is marked that
-came before its request was received, or with more behind it.
+HTTP/1.1 assigns an answer to a request by its place in the stream alone. A server or gateway that
+sends a byte too many makes the next request's answer that of another. So whatever arrives on a
+connection outside the time from a request to the end of its answer closes it, and an answer is
+marked that came before its request was received, or with more behind it.
 
 What is sent unasked after the next request has been received can't be told from its answer. So once
 anything has come unasked, each connection of the pool carries one request only.
@@ -53,7 +53,7 @@ class Reception:
             raise UnaskedBytesError
 
     def begin(self) -> None:
-        """Hear that the request's first byte is about to be written: from now on an answer is due.
+        """Note that the request's first byte is about to be written: from now on an answer is due.
 
         A connection that is spoiled is closed: the write fails.
         """
@@ -115,7 +115,7 @@ class WatchedConnection(ResponseHandler):
                 self._note_more()
 
     def feed_data(self, data: "tuple[RawResponseMessage, StreamReader]", size: int = 0) -> None:
-        """Hear of an answer's head."""
+        """Note an answer's head."""
         status = data[0].code
         is_final = status >= _FIRST_FINAL_STATUS or status == _SWITCHING_PROTOCOLS
         if self.is_watched and is_final and self._reception is not None:
@@ -143,7 +143,7 @@ class WatchedConnection(ResponseHandler):
 
 
 class WatchedConnector(aiohttp.TCPConnector):
-    """A pool of such connections; the task's `RECEPTION` is told which of them it has."""
+    """A pool of such connections; the task's `RECEPTION` knows which of them it has."""
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - those of its base
         super().__init__(**options)
@@ -179,7 +179,7 @@ class WatchedConnector(aiohttp.TCPConnector):
 def _unreceived_bytes(transport: asyncio.Transport | None) -> int:
     """Return how many of the bytes written the other side's system has not acknowledged.
 
-    An answer to a request that was read whole brings the acknowledgement of all of it along.
+    An answer to a request that was read whole carries the acknowledgement of all of it.
     """
     if transport is None:
         return 0
@@ -189,6 +189,6 @@ def _unreceived_bytes(transport: asyncio.Transport | None) -> int:
         return buffered
     try:
         queued = fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(struct.calcsize("i")))
-    except OSError:  # This system does not tell.
+    except OSError:  # This system does not report it.
         return 0
     return int(struct.unpack("i", queued)[0])

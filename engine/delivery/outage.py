@@ -1,8 +1,7 @@
 """Whether the API is there at all, judged by what comes back and for how long nothing has."""
 
-from engine.delivery.outcome import Abort, NotSent, Throttled, Unconfirmed
+from engine.delivery.outcome import Abort, Exchange, NotSent, Throttled, Unconfirmed
 from engine.delivery.retry import RetrySettings
-from engine.delivery.transport import Exchange
 from engine.errors import ExitStatus
 
 
@@ -24,10 +23,10 @@ class Outage:
         """Whether the last attempt met a 429, which those after it wait out."""
 
     def judge(self, exchange: Exchange, began: float, now: float) -> Abort | None:
-        """Hear of an attempt that `began` some time ago; return why to give up, if it is time.
+        """Take an attempt that `began` some time ago into account; return why to give up, if so.
 
-        A 429 is an answer: the API is there. The time that goes by with 429s is no outage, and has
-        a limit of its own. A useful answer starts both anew, and nothing else does.
+        A 429 is an answer: the API is there. Time spent on 429s is no outage, and has a limit of
+        its own. A useful answer starts both anew, and nothing else does.
         """
         outcome = exchange.outcome
         self._was_answered = self._was_answered or exchange.http_status is not None
@@ -52,7 +51,7 @@ class Outage:
             return None
         return Abort(
             f"the API has not answered usefully for {failed:.0f} s; last: {outcome.reason}",
-            "`cohortsync check` tells what is in the way, if anything is; then run the same "
+            "`cohortsync check` shows what is in the way, if anything is; then run the same "
             "command again to go on",
             ExitStatus.INCOMPLETE,
         )

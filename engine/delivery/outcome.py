@@ -46,7 +46,7 @@ class Rejected:
     reason: str
     """Without the API's own message, which may quote a uid."""
     names_members: bool
-    """Whether the answer names the uid or the members; if not, the whole request is suspect."""
+    """Whether the answer names the uid or the members; if not, the whole request may be wrong."""
     detail: str = ""
     """The reason with that message, if there is one: for where uids are kept, and nowhere else."""
 
@@ -73,6 +73,16 @@ class Fatal:
 Outcome = Accepted | Throttled | NotSent | Unconfirmed | Rejected | TooLarge | Fatal
 
 
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What one request came to."""
+
+    outcome: Outcome
+    http_status: int | None = None
+    """None if no response came."""
+    request_id: str | None = None
+
+
 def kind_of(outcome: Outcome) -> str:
     """Return the outcome's name as the ledger and reports have it: `accepted`, `too_large`, …."""
     return _KINDS[type(outcome)]
@@ -95,7 +105,7 @@ def reason_of(outcome: Outcome) -> str | None:
 
 
 def may_have_been_applied(outcome: Outcome) -> bool:
-    """Tell whether the far side may hold this attempt's uids without having said so."""
+    """Say whether the API may hold this attempt's uids without having said so."""
     match outcome:
         case Unconfirmed():
             return True

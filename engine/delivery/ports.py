@@ -1,9 +1,12 @@
-"""What a delivery asks of those it works with; each is declared here, and made elsewhere."""
+"""The protocols that a delivery uses; each is declared here, and implemented elsewhere."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from engine.delivery.transport import Exchange, TakeTurn
+from engine.delivery.outcome import Exchange
+from engine.delivery.retry import RetrySettings
+from engine.delivery.settings import DeliverySettings
+from engine.delivery.transport import TakeTurn
 from engine.ledger.records import (
     AttemptResult,
     Division,
@@ -11,11 +14,13 @@ from engine.ledger.records import (
     RunState,
     Settlement,
 )
+from engine.model.workspace import Workspace
+from engine.pacing import PacingSettings
 from engine.payload.batch import Batch
 
 
 class SendLog(Protocol):
-    """What a delivery asks of the record; each call is durable when it returns."""
+    """Where a delivery records its attempts; each call is durable when it returns."""
 
     async def intend(
         self,
@@ -23,11 +28,11 @@ class SendLog(Protocol):
         batches: Sequence[Registration],
         number: int,
         attempt: int,
-        patience_seconds: float = 0.0,
+        max_wait_seconds: float = 0.0,
     ) -> None:
         """Enter `batches`, and the intent to send batch `number`.
 
-        For up to `patience_seconds` it may wait for another entry to share its commit with.
+        For up to `max_wait_seconds` it may wait for another entry to share its commit with.
         """
 
     async def conclude(
@@ -35,10 +40,10 @@ class SendLog(Protocol):
         state: RunState,
         number: int,
         attempt: int,
-        verdict: AttemptResult,
+        result: AttemptResult,
         change: Settlement | Division | None,
     ) -> None:
-        """Enter how an attempt ended, and what becomes of its batch."""
+        """Enter how an attempt ended, and what follows for its batch."""
 
     async def change(
         self,
@@ -47,7 +52,7 @@ class SendLog(Protocol):
         number: int,
         change: Settlement | Division,
     ) -> None:
-        """Enter `batches`, and what becomes of batch `number` without an attempt."""
+        """Enter `batches`, and a change of batch `number` without an attempt."""
 
 
 class Transport(Protocol):
@@ -55,6 +60,26 @@ class Transport(Protocol):
 
     async def send(self, payload: bytes, take_turn: TakeTurn) -> Exchange:
         """Send a payload, after `take_turn`, and read the answer."""
+
+
+class SendingConfig(Protocol):
+    """The part of the configuration that sending goes by."""
+
+    @property
+    def workspace(self) -> Workspace:
+        """Where to send, and as whom."""
+
+    @property
+    def pacing(self) -> PacingSettings:
+        """How fast at the most."""
+
+    @property
+    def delivery(self) -> DeliverySettings:
+        """How many requests at once, and for how long."""
+
+    @property
+    def retry(self) -> RetrySettings:
+        """How often a failed request is tried again."""
 
 
 class Reader(Protocol):

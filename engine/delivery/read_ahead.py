@@ -12,12 +12,12 @@ from engine.payload.batch import Batch
 class ReadAhead:
     """Makes up to `depth` batches ready; belongs to the event loop it is made in.
 
-    The next ones are packed when the last is taken, at a stretch: at the API's ceiling a thread
-    that wakes for each finds cold caches, and takes twice the CPU time.
+    The next ones are packed together, once the last is taken: at the API's ceiling a thread that
+    wakes for each finds cold caches, and takes twice the CPU time.
 
     `wake` is called in the loop when there is something to look at and the last look found nothing:
     a loop that has enough to do is left alone. The thread is a daemon: a pipe that never ends must
-    not keep a process alive that has been told to stop.
+    not keep a process alive that is to stop.
     """
 
     def __init__(self, batches: Iterator[Batch], wake: Callable[[], None], depth: int = 8) -> None:
@@ -41,7 +41,7 @@ class ReadAhead:
 
     def take(self) -> Batch | None:
         """Return the next batch in export order, or None if none is ready."""
-        self._is_missed = True  # Before the look: of what comes after it the thread tells.
+        self._is_missed = True  # Before looking: the thread reports what comes after it.
         if not self._ready:
             return None
         self._is_missed = False

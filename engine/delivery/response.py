@@ -111,8 +111,8 @@ class _Details:
     def reason(self, status: int, *keys: str) -> str:
         """Join the status and those of the fields that are text to a reason."""
         fields = [self.error.get(key) for key in keys]
-        told = [self.secrets.mask(field) for field in fields if isinstance(field, str) and field]
-        return _kept(": ".join([str(status), *told]))
+        texts = [self.secrets.mask(field) for field in fields if isinstance(field, str) and field]
+        return _kept(": ".join([str(status), *texts]))
 
 
 def _outcome(answer: Answer, details: _Details, utc_now: float, *, is_known: bool) -> Outcome:
@@ -134,8 +134,8 @@ def _outcome(answer: Answer, details: _Details, utc_now: float, *, is_known: boo
             return Fatal(reason, _HINTS[status])
         case _ if 300 <= status < 500 and status not in _TRIED_AGAIN:  # noqa: PLR2004 - HTTP's classes
             hint = _GATEWAY_HINT if status in _OF_GATEWAYS else _ELSEWHERE_HINT
-            told = reason if details.error else f"{reason}, not in the API's own form"
-            return Fatal(told, hint, may_have_been_applied=True)
+            text = reason if details.error else f"{reason}, not in the API's own form"
+            return Fatal(text, hint, may_have_been_applied=True)
         case _:
             return Unconfirmed(reason)
 

@@ -1,6 +1,6 @@
 """One process's way to the API: its pace and its connections, for as many deliveries as a run has.
 
-`push` makes one delivery of it, `mirror` one for each stretch of its plan.
+`push` makes one delivery of it, `mirror` one for each part of its plan.
 """
 
 import asyncio
@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Self, TypeVar, cast
 
 from engine.clock import Clock
-from engine.config.loading import Config
 from engine.delivery.events import Observer, Waiting
 from engine.delivery.pipeline import Delivery
+from engine.delivery.ports import SendingConfig
 from engine.delivery.read_ahead import ReadAhead
 from engine.delivery.stop import Stop
 from engine.delivery.transport import HttpTransport
@@ -21,7 +21,8 @@ from engine.errors import ExitStatus, IncompleteError
 from engine.ledger.records import OpenBatch, RunState
 from engine.ledger.sqlite.send_log import SendLog
 from engine.pacing import Pacer, PacingSettings
-from engine.payload.batch import Batch, Limit
+from engine.payload.batch import Batch
+from engine.payload.limit import Limit
 from engine.storage.duckdb_session import Interruption
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ EMULATOR_HINT = (
 
 
 class StopSwitch:
-    """Passes a stop from whoever hears of it to the work under way, if there is any."""
+    """Passes a stop on to the work under way, if there is any."""
 
     def __init__(self) -> None:
         self._stop: Callable[[Stop], None] | None = None
@@ -57,14 +58,14 @@ class StopSwitch:
 
     @contextmanager
     def connected(
-        self, stop: Callable[[Stop], None], *, minds_earlier: bool = True
+        self, stop: Callable[[Stop], None], *, respects_earlier: bool = True
     ) -> Iterator[None]:
         """Say what is to be stopped during the block.
 
-        A stop that came before reaches it now, if it `minds_earlier` ones.
+        A stop that came before is passed on now if `respects_earlier`.
         """
         self._stop = stop
-        if self._pending is not None and minds_earlier:
+        if self._pending is not None and respects_earlier:
             stop(self._pending)
         try:
             yield
@@ -104,18 +105,18 @@ async def read_or_stop(read: Callable[[], T], switch: StopSwitch) -> T:
 
 
 async def compute_or_stop(
-    work: Callable[[Interruption], T], switch: StopSwitch, *, minds_earlier: bool = True
+    work: Callable[[Interruption], T], switch: StopSwitch, *, respects_earlier: bool = True
 ) -> T:
     """Run `work` in a thread; a stop interrupts the query in which it is, if it is in one.
 
-    What ends a run is still done after a stop: it minds no stop that came earlier.
+    The steps that end a run are still done after a stop: they ignore one that came earlier.
     """
     interruption = Interruption()
 
     def stop(stop: Stop) -> None:
         interruption.trip(IncompleteError(stop.reason, hint=stop.hint))
 
-    with switch.connected(stop, minds_earlier=minds_earlier):
+    with switch.connected(stop, respects_earlier=respects_earlier):
         return await asyncio.to_thread(work, interruption)
 
 
@@ -143,7 +144,7 @@ class Sender:
 
     def __init__(  # noqa: PLR0913, PLR0917 - the parts, each used as it is
         self,
-        config: Config,
+        config: SendingConfig,
         sends: SendLog,
         clock: Clock,
         pacer: Pacer,
@@ -162,7 +163,12 @@ class Sender:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, config: Config, sends: SendLog, clock: Clock, observe: Observer, switch: StopSwitch
+        cls,
+        config: SendingConfig,
+        sends: SendLog,
+        clock: Clock,
+        observe: Observer,
+        switch: StopSwitch,
     ) -> AsyncIterator[Self]:
         """Go on inside the window that earlier processes have left, over one pool."""
         pacer = await resumed_pacer(config.pacing, sends, clock)

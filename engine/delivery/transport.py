@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from types import SimpleNamespace, TracebackType
 from typing import Self
 
@@ -12,7 +11,7 @@ from engine.clock import Clock
 from engine.delivery.connection import RECEPTION, Reception
 from engine.delivery.failure import read_failure
 from engine.delivery.http import api_headers, open_session, read_bounded, secrets_of
-from engine.delivery.outcome import Outcome
+from engine.delivery.outcome import Exchange
 from engine.delivery.proxy import proxy_for
 from engine.delivery.response import Answer, read_answer
 from engine.delivery.settings import DeliverySettings
@@ -23,16 +22,6 @@ _ROUNDS = 2
 """Of the event loop: one to ask the system what can be read, one to read it."""
 
 TakeTurn = Callable[[], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """What one request came to."""
-
-    outcome: Outcome
-    http_status: int | None = None
-    """None if no answer came."""
-    request_id: str | None = None
 
 
 class _Request:

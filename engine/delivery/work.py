@@ -1,10 +1,12 @@
-"""A batch on its way to the API, and how it comes apart."""
+"""A batch on its way to the API, and how it is split."""
 
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from engine.ledger.records import BatchPart, Division, OpenBatch, Registration, RejectedUid
 from engine.payload.batch import Batch
-from engine.payload.envelope import Envelope
+from engine.payload.member_json import members_of
 
 
 @dataclass(slots=True)
@@ -15,7 +17,7 @@ class Work:
     root: Batch
     """The batch as it was cut from the export."""
     offset: int
-    """Place of the first uid in `root`."""
+    """Index of the first uid in `root`."""
     uid_count: int
     payload: bytes
     isolated: bool = False
@@ -26,8 +28,13 @@ class Work:
     """Failures in this execution."""
 
     @property
+    def uids(self) -> pa.StringArray:
+        """Its uids: a slice of those of `root`."""
+        return self.root.uids.slice(self.offset, self.uid_count)
+
+    @property
     def registration(self) -> Registration:
-        """What the ledger needs to know of a batch as it was cut."""
+        """What the ledger records of a batch as it was cut."""
         root = self.root
         return Registration(
             number=self.number,
@@ -44,22 +51,29 @@ class Work:
             file_uids=root.file_uids,
         )
 
-    def rejection(self, reason: str, request_id: str | None) -> RejectedUid:
-        """Name the only uid of this work, and where it stands in the export."""
-        file, record = self.root.place(self.offset)
-        [uid] = Envelope.uids_of(self.payload)
-        return RejectedUid(file, record, uid, reason, request_id)
+    @property
+    def place(self) -> tuple[str, int]:
+        """Export file and record number of its first uid; a plan's may be read from a file."""
+        return self.root.place(self.offset)
+
+    def rejection(self, place: tuple[str, int], reason: str, request_id: str | None) -> RejectedUid:
+        """Return the only uid of this work, which stands at `place`, as rejected."""
+        [uid] = self.uids.to_pylist()
+        return RejectedUid(*place, uid, reason, request_id)
 
 
 def divide(
     work: Work, next_number: int, *, isolated: bool, reason: str
 ) -> tuple[tuple[Work, Work], Division]:
     """Return both halves of a work of two uids or more, numbered from `next_number`."""
-    uids = Envelope.uids_of(work.payload)
-    middle = len(uids) // 2
+    middle = work.uid_count // 2
+    isolated_halves = work.isolated or isolated
     halves = (
-        _part(work, next_number, 0, uids[:middle], isolated=isolated),
-        _part(work, next_number + 1, middle, uids[middle:], isolated=isolated),
+        _part(work.root, next_number, work.offset, middle, isolated=isolated_halves),
+        _part(
+            *(work.root, next_number + 1, work.offset + middle, work.uid_count - middle),
+            isolated=isolated_halves,
+        ),
     )
     first, second = (
         BatchPart(half.number, work.root.first_uid + half.offset, half.uid_count, len(half.payload))
@@ -70,26 +84,17 @@ def divide(
 
 def reopen(batch: Batch, left: OpenBatch) -> Work:
     """Return the work that an earlier execution left open of a batch, which is cut again."""
-    offset = left.first_uid - batch.first_uid
-    whole = left.uid_count == batch.uid_count
-    uids = Envelope.uids_of(batch.payload)[offset : offset + left.uid_count]
-    return Work(
-        number=left.number,
-        root=batch,
-        offset=offset,
-        uid_count=left.uid_count,
-        payload=batch.payload if whole else batch.envelope.enclose(uids),
-        isolated=left.isolated,
-        attempts=left.attempts,
-    )
+    if left.uid_count == batch.uid_count:
+        work = Work(left.number, batch, 0, batch.uid_count, batch.payload, left.isolated)
+    else:
+        offset = left.first_uid - batch.first_uid
+        work = _part(batch, left.number, offset, left.uid_count, isolated=left.isolated)
+    work.attempts = left.attempts
+    return work
 
 
-def _part(work: Work, number: int, start: int, uids: list[str], *, isolated: bool) -> Work:
-    return Work(
-        number=number,
-        root=work.root,
-        offset=work.offset + start,
-        uid_count=len(uids),
-        payload=work.root.envelope.enclose(uids),
-        isolated=work.isolated or isolated,
-    )
+def _part(root: Batch, number: int, offset: int, uid_count: int, *, isolated: bool) -> Work:
+    """Return a part of a batch as work, its payload encoded from the batch's uids."""
+    members = members_of(root.uids.slice(offset, uid_count))
+    payload = root.envelope.enclose(members)
+    return Work(number, root, offset, uid_count, payload, isolated)

@@ -39,6 +39,8 @@ OPERATION = pa.schema(
     ]
 )
 """`was` is the uid's `UidState` in the snapshot, 0 if it had none; `was_run` the run of that."""
+ADDS = OPERATION.append(pa.field("row", pa.int64(), nullable=False))
+"""`row` is the uid's first row in the staged export, from 0: it leads to its place there."""
 REJECTIONS = pa.schema(
     [
         pa.field("uid", pa.binary(), nullable=False),
@@ -57,16 +59,19 @@ _KINDS = ("plain", "suspect", "held", "known")
 # The export's rows are grouped before the join: one uid a million times over would else meet itself
 # in the join's table. A rejection is past once the snapshot knows of a later change.
 _DIFFERENT = f"""
-WITH e AS (SELECT uid, count(*) AS n FROM {{staged}} GROUP BY uid),
+WITH e AS (
+       SELECT uid, count(*) AS n, min(file_row_number::{{row_type}}) AS row
+       FROM {{staged}} GROUP BY uid
+     ),
      b AS (SELECT uid, state, run FROM {{base}}),
      d AS (
        SELECT coalesce(e.uid, b.uid) AS uid, coalesce(e.n, 0) AS n, e.uid IS NOT NULL AS wanted,
-              coalesce(b.state, 0)::UTINYINT AS was, coalesce(b.run, 0)::INTEGER AS was_run
+              row, coalesce(b.state, 0)::UTINYINT AS was, coalesce(b.run, 0)::INTEGER AS was_run
        FROM e FULL OUTER JOIN b ON e.uid = b.uid
        WHERE CASE WHEN e.uid IS NULL THEN b.state <> {UidState.OUT:d}
                   ELSE b.state IS DISTINCT FROM {UidState.IN:d} END
      )
-SELECT uid, was, was_run, n, wanted,
+SELECT uid, was, was_run, row, n, wanted,
        CASE WHEN r.run >= was_run AND NOT r.is_due THEN {_KINDS.index("known")}
             WHEN was_run IN (SELECT run FROM recent) AND (
               wanted AND was IN ({UidState.OUT:d}, {UidState.MAY_BE_OUT:d})
@@ -112,9 +117,10 @@ def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the orde
 ) -> Comparison:
     """Write the operations `adds.parquet`, `removes.parquet` and `resends.parquet` into `folder`.
 
-    Their schema is `LEG`; uids that are known to be rejected stand behind the others. `recent_runs`
-    are those whose requests the far side may not have applied yet; a change that reverses one of
-    theirs is held, and so is what is `waiting`. `rejections` has the schema `REJECTIONS`.
+    Their schema is `OPERATION`, of the adds `ADDS`; uids that are known to be rejected stand behind
+    the others. `recent_runs` are those whose requests the API may not have applied yet; a change
+    that reverses one of theirs is held, and so is what is `waiting`. `rejections` has the schema
+    `REJECTIONS`.
     What does not fit into memory is spilled beside the staged export. Raises as `open_session`.
     """
     settings = affordable(settings)
@@ -123,8 +129,8 @@ def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the orde
         session.put("recent", recent)
         session.put("rejections", REJECTIONS.empty_table() if rejections is None else rejections)
         with ExitStack() as files:
-            to_add = _OperationWriter(operation_path(folder, Operation.ADD), files)
-            to_remove = _OperationWriter(operation_path(folder, Operation.REMOVE), files)
+            to_add = _OperationWriter(operation_path(folder, Operation.ADD), ADDS, files)
+            to_remove = _OperationWriter(operation_path(folder, Operation.REMOVE), OPERATION, files)
             differing = lost = 0
             for rows in _different(session, staged, base, settings, waiting):
                 differing += pc.sum(rows["n"]).as_py() or 0
@@ -148,10 +154,11 @@ def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the orde
 class _OperationWriter:
     """Writes one operation's rows: the plain ones at once, the others when all are known."""
 
-    def __init__(self, path: Path, files: ExitStack) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, files: ExitStack) -> None:
         """Write to `path`, which has its name once `files` is closed."""
         self._path = path
-        self._plain = files.enter_context(open_writer(path, OPERATION))
+        self._schema = schema
+        self._plain = files.enter_context(open_writer(path, schema))
         self._asides = files.enter_context(ExitStack())
         self._aside: dict[str, UidWriter] = {}
         self.counts = dict.fromkeys(_KINDS, 0)
@@ -162,7 +169,8 @@ class _OperationWriter:
         kinds = rows["kind"].to_numpy()
         for place in np.unique(kinds):
             kind = _KINDS[place]
-            chosen = rows.filter(pa.array(kinds == place)).select(OPERATION.names).cast(OPERATION)
+            chosen = rows.filter(pa.array(kinds == place)).select(self._schema.names)
+            chosen = chosen.cast(self._schema)
             self._writer(kind).write(chosen)
             self.counts[kind] += len(chosen)
             if kind != "known":
@@ -172,7 +180,7 @@ class _OperationWriter:
         if kind == "plain":
             return self._plain
         if kind not in self._aside:
-            writer = open_writer(aside_path(self._path, kind), OPERATION)
+            writer = open_writer(aside_path(self._path, kind), self._schema)
             self._aside[kind] = self._asides.enter_context(writer)
         return self._aside[kind]
 
@@ -181,8 +189,8 @@ class _OperationWriter:
         self._asides.close()
         for kind in _KINDS:
             if kind in self._aside:
-                for rows in read_batches(aside_path(self._path, kind), OPERATION.names):
-                    self._plain.write(rows.cast(OPERATION))
+                for rows in read_batches(aside_path(self._path, kind), self._schema.names):
+                    self._plain.write(rows.cast(self._schema))
                 aside_path(self._path, kind).unlink()
         counts = self.counts
         plain, suspect, held, known = (counts[kind] for kind in _KINDS)
@@ -196,12 +204,15 @@ def _different(
     settings: PlanningSettings,
     waiting: HeldChanges,
 ) -> Iterator[pa.RecordBatch]:
-    """Yield what differs: uid, was, was_run, its rows `n`, whether it is wanted, and its kind."""
+    """Yield what differs: uid, was, was_run, its first row, its rows `n`, `wanted`, its kind."""
     census, size = (base.census.total, base.path.stat().st_size) if base else (0, 0)
     shares = shares_for(staged.uids + census, staged.uid_bytes + size, settings)
+    # The smaller number makes the groups smaller, which saves as much time as it saves memory.
+    row_type = "UINTEGER" if staged.uids < 1 << 32 else "UBIGINT"
     for which in range(shares):
         query = _DIFFERENT.format(
-            staged=session.share(staged.path, shares, which),
+            row_type=row_type,
+            staged=session.share(staged.path, shares, which, has_row_numbers=True),
             base=session.share(base.path, shares, which) if base else _NOBODY,
             all_adds_wait=str(waiting.adds).lower(),
             all_removes_wait=str(waiting.removes).lower(),

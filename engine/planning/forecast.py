@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 
 from engine.payload.envelope import Envelope
 from engine.payload.member_json import MEMBER_BYTES
-from engine.snapshot.operation_file import operation_blocks
+from engine.snapshot.operation_uids import operation_blocks
 from engine.snapshot.records import PlannedOperation
 
 

@@ -28,8 +28,8 @@ from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.state_folder import holder_of, refuse_network_file_system, try_writing
 from engine.model.cohort import Action, Cohort
 from engine.model.quantity import counted
-from engine.payload.batch import Cutter
 from engine.payload.envelope import Envelope
+from engine.payload.limit import refuse_narrow_limit
 from engine.preflight.connectivity import Connectivity, StepNotNeeded
 from engine.preflight.uids import describe_uid_locations
 from engine.report.accounts import SCHEMA_VERSION
@@ -249,7 +249,7 @@ def _summary(config: Config) -> Finding:
     workspace, pacing = config.workspace, config.pacing
     try:
         shortest = Envelope(workspace.partner, Cohort("i", "n"), Action.ADD)
-        Cutter(shortest, config.packing.payload_bytes)
+        refuse_narrow_limit(shortest, config.packing.payload_bytes)
     except UsageError as error:
         return _failure("configuration", error)
     detail = (

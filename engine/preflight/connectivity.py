@@ -15,6 +15,7 @@ import orjson
 from engine.clock import SystemClock
 from engine.delivery.failure import TIMED_OUT, certificate_hint
 from engine.delivery.outcome import (
+    Exchange,
     Fatal,
     Throttled,
     Unconfirmed,
@@ -23,7 +24,7 @@ from engine.delivery.outcome import (
 )
 from engine.delivery.proxy import proxy_for
 from engine.delivery.settings import DeliverySettings
-from engine.delivery.transport import Exchange, HttpTransport
+from engine.delivery.transport import HttpTransport
 from engine.errors import ConfigError, ExitStatus, IncompleteError, RefusedError
 from engine.model.workspace import Workspace
 

@@ -12,6 +12,7 @@ from engine.ledger.run_records import AttemptRecord, StoredRequest
 from engine.ledger.sqlite.access import ledgers
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.state_folder import is_held
+from engine.model.cohort import Operation
 from engine.model.status import RESUMABLE, RunStatus
 from engine.report.accounts import Accounts, account, timestamp
 from engine.report.planned import plan_document
@@ -82,16 +83,19 @@ class RunReport:
             path = operation_path(folder, operation)
             if not (counts.known and path.exists()):
                 continue
-            # It reads Parquet, whose library is large.
-            from engine.snapshot.operation_file import operation_blocks  # noqa: PLC0415 - see above
+            # These read Parquet, whose library is large.
+            from engine.snapshot.export_places import ExportPlaces  # noqa: PLC0415 - see above
+            from engine.snapshot.operation_uids import operation_blocks  # noqa: PLC0415 - see above
 
-            record = counts.planned
-            for block in operation_blocks(path, record, record + counts.known):
-                for uid in block.uids.to_pylist():
-                    record += 1
+            places = ExportPlaces(folder)
+            start = counts.planned
+            for block in operation_blocks(path, start, start + counts.known):
+                for position, uid in enumerate(block.uids.to_pylist(), block.first_record - 1):
+                    found = places.find(position) if operation is Operation.ADD else None
+                    file, record = found or (path.stem, position + 1)
                     earlier = self._reads.earlier_rejection(uid, self._name)
                     reason = f"left alone, as run {earlier.run} has it: {earlier.reason}"
-                    values = ("rejected", path.stem, record, reason, uid, earlier.request_id)
+                    values = ("rejected", file, record, reason, uid, earlier.request_id)
                     yield dict(zip(REJECT_COLUMNS, values, strict=True))
 
 

@@ -12,8 +12,7 @@ from engine.model.cohort import Action, CohortKey, Operation
 from engine.report.accounts import SCHEMA_VERSION, timestamp
 from engine.report.ports import UidReads
 from engine.snapshot.file_format import look_up
-from engine.snapshot.operation_file import place_of
-from engine.snapshot.recording import recorded
+from engine.snapshot.operation_uids import kept_uids, position_of
 from engine.snapshot.records import UidState
 from engine.storage.paths import operation_path, plan_folder, snapshot_folder
 
@@ -121,13 +120,8 @@ class UidInquiry:
         for run in runs:
             folder = plan_folder(self._folder, run.name)
             for operation in Operation:
-                whole = operation_path(folder, operation)
-                files = {0: whole} if whole.exists() else recorded(folder, operation)
-                for first, path in files.items():
-                    place = place_of(path, self._uid)
-                    if place is None:
-                        continue
-                    attempt = self._reads.last_attempt(run.number, operation, first + place)
+                for position in kept_uids(folder, operation).positions_of(self._uid):
+                    attempt = self._reads.last_attempt(run.number, operation, position)
                     if attempt is not None:
                         yield _attempt_document(run, operation, attempt)
 
@@ -167,9 +161,9 @@ class UidInquiry:
         removes = operation_path(folder, Operation.REMOVE)
         if not (adds.exists() and removes.exists()):
             return None
-        if place_of(adds, self._uid) is not None:
+        if position_of(adds, self._uid) is not None:
             return True
-        if place_of(removes, self._uid) is not None:
+        if position_of(removes, self._uid) is not None:
             return False
         return self._was_unchanged(run)
 

@@ -16,8 +16,10 @@ from engine.ledger.sqlite.reader import read_ledger
 from engine.ledger.sqlite.runs import RunStore
 from engine.ledger.state_folder import holder_of, refuse_unwritable
 from engine.model.cohort import CohortKey
-from engine.payload.batch import Cutter, KnownBatch, SkippedRows, blank_among, invalid_among
+from engine.payload.batch import KnownBatch, RowCounter
+from engine.payload.cutter import Cutter
 from engine.payload.envelope import Envelope
+from engine.payload.limit import Limit, refuse_narrow_limit
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
 from engine.report.result import Opening, RunResult
@@ -118,10 +120,8 @@ class _Cutting:
 
     request: PushRequest
     config: Config
-    rows: int = 0
+    rows: RowCounter = field(default_factory=RowCounter)
     uids: int = 0
-    blank: int = 0
-    invalid: int = 0
     batches: int = 0
     too_large: int = 0
     packed: int = 0
@@ -129,22 +129,21 @@ class _Cutting:
     bytes: int = 0
     reason: str | None = None
     _limit: int = field(init=False)
+    _envelope: Envelope = field(init=False)
 
     def __post_init__(self) -> None:
-        self._limit = self.config.packing.payload_bytes
-        self._cutter(())
-
-    def _cutter(self, known: Sequence[KnownBatch]) -> Cutter:
-        """Return what cuts; raises `UsageError` for a limit that leaves no room for a uid."""
+        """Raise `UsageError` for a limit that leaves no room for a uid."""
         request = self.request
-        envelope = Envelope(self.config.workspace.partner, request.cohort, request.action)
-        return Cutter(envelope, self._limit, known)
+        self._limit = self.config.packing.payload_bytes
+        self._envelope = Envelope(self.config.workspace.partner, request.cohort, request.action)
+        refuse_narrow_limit(self._envelope, self._limit)
 
     def cut(self, known: Sequence[KnownBatch]) -> None:
         """Read the export to its end; raises as `Cutter.batches` does."""
         self.batches = len(known)
+        cutter = Cutter(self._envelope, Limit.of(self._limit), known)
         try:
-            for batch in self._cutter(known).batches(self._blocks()):
+            for batch in cutter.batches(self._blocks()):
                 self.batches += batch.number is None
                 fits = len(batch.payload) <= self._limit
                 self.too_large += not fits
@@ -155,18 +154,15 @@ class _Cutting:
 
     def _blocks(self) -> Iterator[Block]:
         for block in self.request.source.blocks():
-            skipped = [SkippedRows(block.file, rows) for rows in block.skipped]
-            self.rows += block.records
+            self.rows.add(block)
             self.uids += len(block.uids)
-            self.blank += blank_among(skipped)
-            self.invalid += invalid_among(skipped)
             yield block
 
     def result(self, started: datetime) -> RunResult:
         """Return the accounts: everything that is planned is pending."""
         request, config = self.request, self.config
         workspace, finished = config.workspace, datetime.now(UTC)
-        rows = RowCounts(self.rows, self.blank, self.invalid)
+        rows = RowCounts(self.rows.records, self.rows.blank, self.rows.invalid)
         would_finish = (
             exit_status_of(Standing(rejected=self.too_large), rows, config.accounting)
             if self.reason is None

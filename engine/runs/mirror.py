@@ -22,8 +22,8 @@ from engine.ledger.sqlite.access import ledger_in
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
-from engine.payload.batch import Cutter
 from engine.payload.envelope import Envelope
+from engine.payload.limit import refuse_narrow_limit
 from engine.planning.allowances import Allowance, Guard, flags_to_lift
 from engine.report.planned import plan_document
 from engine.report.result import Opening, RunResult
@@ -139,7 +139,7 @@ def _refuse_narrow(config: Config, cohort: Cohort) -> None:
     """Raise `UsageError` for a limit that leaves no room for a uid, before anything is done."""
     for action in Action:
         envelope = Envelope(config.workspace.partner, cohort, action)
-        Cutter(envelope, config.packing.payload_bytes)
+        refuse_narrow_limit(envelope, config.packing.payload_bytes)
 
 
 async def _plan_and_send(  # noqa: PLR0913, PLR0917 - what to do, and where
@@ -215,6 +215,7 @@ async def apply(
         )
     refuse_unfit(config.workspace)
     cohort = Cohort(entry.cohort_id, entry.cohort_name, entry.cohort_description)
+    _refuse_narrow(config, cohort)
     desk = looking.desk(config, CohortKey(entry.partner, entry.cohort_id))
     async with desk.open(wait_seconds) as (ledger, store):
         await store.catch_up()

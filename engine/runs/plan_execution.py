@@ -14,12 +14,15 @@ from engine.ledger.sqlite.ledger import Ledger
 from engine.model.cohort import Cohort, Operation
 from engine.model.status import RunStatus
 from engine.pacing import PaceRecord
-from engine.payload.batch import Batch, Cutter, Limit
+from engine.payload.batch import Batch
+from engine.payload.cutter import Cutter, OperationSection
 from engine.payload.envelope import Envelope
+from engine.payload.limit import Limit
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.runs.closing import End, status_of
 from engine.runs.session import Desk
-from engine.snapshot.operation_file import operation_blocks
+from engine.snapshot.export_places import ExportPlaces
+from engine.snapshot.operation_uids import operation_blocks
 from engine.snapshot.store import SnapshotStore
 from engine.storage.paths import operation_path
 
@@ -62,8 +65,7 @@ class PlanExecution:
         self._store = store
         self._cohort = cohort
         self._sender: Sender | None = None
-        limit = desk.config.packing.payload_bytes
-        self._limit = Limit(limit, limit)
+        self._limit = Limit.of(desk.config.packing.payload_bytes)
         """What a 413 on one operation tells of the limit, it tells of the next."""
 
     @property
@@ -112,16 +114,19 @@ class PlanExecution:
 
     def _batches(self, parts: Sequence[tuple[PlanSegment, int]]) -> Iterator[Batch]:
         config = self._desk.config
+        folder = self._store.plan_folder(self.run.name)
+        places = ExportPlaces(folder)
         for segment, start in parts:
+            operation = segment.operation
+            is_add = operation is Operation.ADD
             cutter = Cutter(
-                Envelope(config.workspace.partner, self._cohort, segment.operation.action),
-                config.packing.payload_bytes,
-                operation=segment.operation,
-                first_uid=start,
-                limit=self._limit,
-                were_rejected=segment.were_rejected,
+                Envelope(config.workspace.partner, self._cohort, operation.action),
+                self._limit,
+                section=OperationSection(
+                    operation, start, segment.were_rejected, places.find if is_add else None
+                ),
             )
-            path = operation_path(self._store.plan_folder(self.run.name), segment.operation)
+            path = operation_path(folder, operation)
             yield from cutter.batches(operation_blocks(path, start, segment.end))
 
     async def wait_to_settle(self, since: int | None = None) -> Stop | None:

@@ -19,7 +19,7 @@ from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.model.quantity import counted
-from engine.payload.batch import SkippedRows
+from engine.payload.batch import RowCounter, SkippedRows
 from engine.payload.envelope import Envelope
 from engine.payload.member_json import MEMBER_BYTES
 from engine.planning.allowances import Allowance, attributed
@@ -30,7 +30,8 @@ from engine.planning.profile import Inspection, Profile
 from engine.planning.staging import stage
 from engine.report.accounts import timestamp
 from engine.snapshot.baseline import Base
-from engine.snapshot.operation_file import sample
+from engine.snapshot.export_places import open_places
+from engine.snapshot.operation_uids import sample
 from engine.snapshot.records import (
     Comparison,
     HeldChanges,
@@ -93,9 +94,7 @@ class Planner:
         self._clock = clock
         self._switch = switch
         self._note = note
-        self._records = 0
-        self._skipped = {True: 0, False: 0}
-        """Blank rows, and invalid ones."""
+        self._counts = RowCounter()
 
     async def plan(self, state: RunState, base: Base) -> PlanRecord:
         """Stage, compare with `base`, and judge; the plan is in the ledger when this returns.
@@ -114,20 +113,31 @@ class Planner:
         inspection = Inspection(self._config.guards.uid_pattern)
         loop = asyncio.get_running_loop()
 
-        def keep(skipped: Sequence[SkippedRows]) -> None:
-            entry = self._ledger.runs.skip(state.run, NO_BATCH, skipped)
+        def enter_skipped(block: Block) -> None:
+            if not block.skipped:
+                return
+            rows = [SkippedRows(block.file, run) for run in block.skipped]
+            entry = self._ledger.runs.skip(state.run, NO_BATCH, rows)
             asyncio.run_coroutine_threadsafe(entry, loop).result()
+
+        def read_export() -> Staged:
+            with open_places(folder) as places:
+                return stage(
+                    self._blocks(),
+                    passing / TemporaryName.EXPORT,
+                    counts=self._counts,
+                    observe=(
+                        enter_skipped,
+                        lambda block: inspection.look(block.uids),
+                        places.add,
+                    ),
+                )
 
         read = files_of(request.source)
         what = describe_files(read) if read else ", ".join(request.spec.names)
         self._note(f"reading the export: {what}")
         try:
-            staged = await read_or_stop(
-                lambda: stage(
-                    self._blocks(), passing / TemporaryName.EXPORT, keep=keep, look=inspection.look
-                ),
-                self._switch,
-            )
+            staged = await read_or_stop(read_export, self._switch)
         except CohortSyncError:
             await self._enter_reading(state, is_complete=False)
             raise
@@ -180,16 +190,14 @@ class Planner:
         try:
             for block in self._request.source.blocks():
                 self._switch.refuse_if_pulled()
-                self._records += block.records
-                for rows in block.skipped:
-                    self._skipped[rows.is_blank] += rows.count
                 yield block
         except EmptyExportError:
-            return  # A guard has the word for it.
+            return  # The guard `empty` reports this.
 
     async def _enter_reading(self, state: RunState, *, is_complete: bool) -> None:
         """Enter how much of the export has been read."""
-        rows = RowsRead(self._records, self._skipped[True], self._skipped[False], is_complete)
+        counts = self._counts
+        rows = RowsRead(counts.records, counts.blank, counts.invalid, is_complete)
         await self._ledger.runs.enter_rows_read(state.run, rows, files_of(self._request.source))
 
     @property

@@ -27,8 +27,10 @@ from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.runs import RunStore, overtaken
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.pacing import PaceRecord
-from engine.payload.batch import Batch, Cutter
+from engine.payload.batch import Batch
+from engine.payload.cutter import Cutter
 from engine.payload.envelope import Envelope
+from engine.payload.limit import Limit, refuse_narrow_limit
 from engine.planning.allowances import Allowance, Guard, attributed, flags_to_lift
 from engine.planning.guards import spread_of
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
@@ -81,7 +83,7 @@ async def push(  # noqa: PLR0913 - what and how, then who looks on
     switch = switch or StopSwitch()
     workspace = config.workspace
     envelope = Envelope(workspace.partner, request.cohort, request.action)
-    Cutter(envelope, config.packing.payload_bytes)  # Refuses a limit that leaves no room, early.
+    refuse_narrow_limit(envelope, config.packing.payload_bytes)
     refuse_unfit(workspace)
     key = CohortKey(workspace.partner, request.cohort.id)
     desk = Desk(config, key, observe, note, switch, clock)
@@ -284,7 +286,7 @@ class _Sitting:
             lifts = attributed(request.allowances, request.reason)
             await self.ledger.runs.keep_lifted_guards(state.run, lifts)
         tell_files(request, config, desk.clock.stamp().utc_ns, desk.note)
-        cutter = Cutter(self._envelope, config.packing.payload_bytes, known)
+        cutter = Cutter(self._envelope, Limit.of(config.packing.payload_bytes), known)
         batches = cutter.batches(request.source.blocks())
         stop = None
         if self._store is not None:

@@ -76,7 +76,7 @@ class Desk:
                     store.close()
 
     async def _compute(self, work: Callable[[Interruption], T]) -> T:
-        return await compute_or_stop(work, self.switch, minds_earlier=False)
+        return await compute_or_stop(work, self.switch, respects_earlier=False)
 
     @property
     def _execution(self) -> ExecutionSettings:

@@ -24,7 +24,7 @@ from engine.planning.staging import stage
 from engine.snapshot.baseline import doubting
 from engine.snapshot.file_format import SNAPSHOT, describe, refuse_twice, take_over, uids_in
 from engine.snapshot.fold import adopt as adopt_staged
-from engine.snapshot.operation_file import sample
+from engine.snapshot.operation_uids import sample
 from engine.snapshot.records import Comparison, Snapshot, Staged, UidState
 from engine.snapshot.store import ADOPTED, IMPORTED, RECONCILED, SnapshotStore
 from engine.source.block import Block
@@ -85,7 +85,7 @@ async def reconcile(  # noqa: PLR0913, PLR0917 - the list, what judges it, and w
         )
     with _list_of(store) as path:
         inspection = Inspection(guards.uid_pattern)
-        staged = await _read(blocks, path, switch, inspection.look)
+        staged = await _read(blocks, path, switch, [lambda block: inspection.look(block.uids)])
         base = await _known(store)
         found = await _compare(store, staged, base, switch)
         facts = Facts(
@@ -158,10 +158,10 @@ async def _read(
     blocks: Iterable[Block],
     path: Path,
     switch: StopSwitch,
-    look: Callable[[pa.StringArray], None] = lambda _: None,
+    observe: Sequence[Callable[[Block], None]] = (),
 ) -> Staged:
     """Read a list to its end; raises `SourceError` if it holds no uid."""
-    staged = await read_or_stop(lambda: stage(blocks, path, look=look), switch)
+    staged = await read_or_stop(lambda: stage(blocks, path, observe=observe), switch)
     if not staged.uids:
         raise SourceError("the list holds no uid", hint="look at the list")
     return staged

@@ -9,6 +9,7 @@ from pathlib import Path
 from engine.ledger.snapshot_records import Unfolded
 from engine.ledger.state_folder import make_folder
 from engine.snapshot.file_format import SNAPSHOT, describe
+from engine.snapshot.operation_uids import as_unknown
 from engine.snapshot.records import Snapshot
 from engine.snapshot.store import (
     ADOPTED,
@@ -113,26 +114,17 @@ async def doubting(
     That has to be in a temporary folder, where earlier versions of it are put as well.
     With each run comes the attempt behind which what it sent counts.
     """
-    doubts = [
-        (
-            run,
-            [
-                replace(range_outcome, is_accepted=False)
-                for range_outcome in await store.range_outcomes(run, after)
-            ],
-        )
-        for run, after in runs
-    ]
+    doubts = [(run, as_unknown(await store.range_outcomes(run, after))) for run, after in runs]
     recent = await store.recent()
 
     def doubt(snapshot: Snapshot, interruption: Interruption) -> Snapshot:
         """Fold one run after the other."""
         path = snapshot.path
         earlier = earlier_path(path)
-        for run, range_outcomes in doubts:
+        for run, outcomes in doubts:
             path.replace(earlier)
             snapshot = replace(snapshot, path=earlier)
-            snapshot = store.folded(snapshot, run, range_outcomes, recent.runs, path, interruption)
+            snapshot = store.folded(snapshot, run, outcomes, recent.runs, path, interruption)
         earlier.unlink(missing_ok=True)
         return snapshot
 

@@ -1,35 +1,22 @@
 """The next snapshot: the last one, and what became of a run's batches since."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from engine.errors import LedgerError
+from engine.ledger.snapshot_records import RangeOutcome
 from engine.model.cohort import Operation
 from engine.snapshot.file_format import SNAPSHOT, describe
+from engine.snapshot.operation_uids import OperationUids
 from engine.snapshot.records import Snapshot, UidState
 from engine.storage.capacity import affordable, shares_for
 from engine.storage.duckdb_session import Interruption, Session, open_session
 from engine.storage.files import work_folder
 from engine.storage.paths import TemporaryName, TemporaryPurpose
 from engine.storage.settings import PlanningSettings
-from engine.storage.uid_parquet import LOST, open_writer, read_batches, write_batches
-
-RANGE_OUTCOMES = pa.schema(
-    [
-        pa.field("leg", pa.string(), nullable=False),
-        pa.field("first_uid", pa.int64(), nullable=False),
-        pa.field("uid_count", pa.int64(), nullable=False),
-        pa.field("is_accepted", pa.bool_(), nullable=False),
-    ]
-)
-"""Ranges of places in an operation: accepted, or perhaps applied. Ascending, disjoint."""
-
-OperationFiles = Mapping[int, Path]
-"""The files that hold an operation's uids, by the place of the first uid of each."""
+from engine.storage.uid_parquet import open_writer, write_batches
 
 _STATES = {
     (Operation.ADD, True): UidState.IN,
@@ -76,8 +63,8 @@ _NO_ROWS = "(SELECT ''::BLOB AS uid, 0::UTINYINT AS state, 0::INTEGER AS run WHE
 
 def fold(  # noqa: PLR0913 - what was, what happened, and where to
     base: Snapshot | None,
-    operations: Mapping[Operation, OperationFiles],
-    range_outcomes: pa.Table,
+    operations: Sequence[OperationUids],
+    outcomes: Sequence[RangeOutcome],
     *,
     run: int,
     recent_runs: Sequence[int],
@@ -87,9 +74,9 @@ def fold(  # noqa: PLR0913 - what was, what happened, and where to
 ) -> Snapshot:
     """Write the generation after `base` to `target`.
 
-    `range_outcomes` has the schema `RANGE_OUTCOMES`; places without an outcome stay as they were.
-    A uid that is out is kept as long as its run is among `recent_runs`. The same arguments give the
-    same rows. Raises as `open_session` does.
+    `outcomes` are disjoint. Uids without one stay as they were. A uid that is out is kept as long
+    as its run is among `recent_runs`. The same arguments give the same rows. Raises as
+    `open_session` does, and `LedgerError` if uids that have an outcome are not kept any more.
     """
     settings = affordable(settings)
     with work_folder(target.parent, TemporaryPurpose.FOLD) as folder:
@@ -97,14 +84,10 @@ def fold(  # noqa: PLR0913 - what was, what happened, and where to
         write_batches(
             changed,
             _CHANGED,
-            (
-                rows
-                for operation, files in operations.items()
-                for rows in _changed(operation, files, range_outcomes)
-            ),
+            (rows for uids in operations for rows in _changed(uids, outcomes)),
         )
         recent = ", ".join(str(each) for each in (-1, *recent_runs))
-        changes = sum(range_outcomes["uid_count"].to_pylist())
+        changes = sum(each.uid_count for each in outcomes)
         shares = shares_for(changes, changed.stat().st_size, settings)
 
         def query(session: Session, which: int) -> str:
@@ -159,36 +142,10 @@ def _write(target: Path, session: Session, queries: Sequence[str]) -> None:
                 writer.write(rows.cast(SNAPSHOT))
 
 
-def _changed(
-    operation: Operation, files: OperationFiles, range_outcomes: pa.Table
-) -> Iterator[pa.RecordBatch]:
+def _changed(uids: OperationUids, outcomes: Sequence[RangeOutcome]) -> Iterator[pa.RecordBatch]:
     """Yield the uids of an operation that may have changed, in the state that they are in now."""
-    mine = range_outcomes.filter(pc.equal(range_outcomes["leg"], operation.value)).sort_by(
-        "first_uid"
-    )
-    firsts = mine["first_uid"].to_numpy()
-    ends = firsts + mine["uid_count"].to_numpy()
-    states = np.where(
-        mine["is_accepted"].to_numpy(), _STATES[operation, True], _STATES[operation, False]
-    ).astype(np.uint8)
-    if not len(firsts):
-        return
-    found = 0
-    for first, path in files.items():
-        start = first
-        for batch in read_batches(path, ["uid"]):
-            places = np.arange(start, start + len(batch))
-            start += len(batch)
-            which = np.searchsorted(firsts, places, side="right") - 1
-            has_range_outcome = (which >= 0) & (places < ends[which])
-            if not has_range_outcome.any():
-                continue
-            uids = batch["uid"].filter(pa.array(has_range_outcome))
-            found += len(uids)
-            yield pa.record_batch(
-                [uids, pa.array(states[which[has_range_outcome]])], schema=_CHANGED
-            )
-    if found != sum(mine["uid_count"].to_pylist()):
-        raise LedgerError(
-            f"the uids that a run has sent ({operation.value}) are not all kept any more", hint=LOST
+    for changed, is_accepted in uids.with_outcome(outcomes):
+        states = np.where(
+            is_accepted, _STATES[uids.operation, True], _STATES[uids.operation, False]
         )
+        yield pa.record_batch([changed, pa.array(states.astype(np.uint8))], schema=_CHANGED)

@@ -13,17 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from engine.clock import Clock
 from engine.errors import LedgerError, UsageError
 from engine.ledger.snapshot_records import Generation, RangeOutcome, Unfolded
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import CohortKey, Operation
 from engine.snapshot.file_format import verify
-from engine.snapshot.fold import RANGE_OUTCOMES, OperationFiles, fold
+from engine.snapshot.fold import fold
+from engine.snapshot.operation_uids import all_accepted, kept_uids
 from engine.snapshot.ports import SnapshotIndex
-from engine.snapshot.recording import recorded
 from engine.snapshot.records import Census, HeldChanges, Snapshot
 from engine.snapshot.settings import MirrorSettings
 from engine.storage.duckdb_session import Compute, Interruption, compute_to_end
@@ -32,7 +30,6 @@ from engine.storage.paths import (
     TemporaryPurpose,
     generation_number,
     generation_path,
-    operation_path,
     plan_folder,
     snapshot_folder,
 )
@@ -212,14 +209,8 @@ class SnapshotStore:
 
     async def move_shadow(self, run: int, name: str, planned: Mapping[Operation, int]) -> None:
         """Let the snapshot move as if all of a plan had been accepted; nothing of it was sent."""
-        range_outcomes = [
-            RangeOutcome(operation, 0, count, is_accepted=True)
-            for operation, count in planned.items()
-            if count
-        ]
-        await self._fold(
-            Unfolded(run, name, 0, 0), "shadow", is_closed=True, range_outcomes=range_outcomes
-        )
+        unfolded = Unfolded(run, name, 0, 0)
+        await self._fold(unfolded, "shadow", is_closed=True, outcomes=all_accepted(planned))
 
     async def make(  # noqa: PLR0913 - how, and what the ledger is to know of it
         self,
@@ -286,13 +277,13 @@ class SnapshotStore:
         origin: str,
         *,
         is_closed: bool,
-        range_outcomes: list[RangeOutcome] | None = None,
+        outcomes: Sequence[RangeOutcome] | None = None,
     ) -> None:
         """Let the snapshot know of what became of a run's attempts so far."""
         base = await self.current()
-        if range_outcomes is None:
-            range_outcomes = await self.range_outcomes(run, run.folded_attempt)
-        if not range_outcomes:
+        if outcomes is None:
+            outcomes = await self.range_outcomes(run, run.folded_attempt)
+        if not outcomes:
             number = base[0].number if base else None
             await self._index.mark_folded(run, number, is_closed=is_closed)
             return
@@ -300,7 +291,7 @@ class SnapshotStore:
         await self.make(
             origin,
             lambda target, interruption: self.folded(
-                *(base and base[1], run, range_outcomes, recent.runs, target), interruption
+                *(base and base[1], run, outcomes, recent.runs, target), interruption
             ),
             run=run.run,
             last_attempt=run.last_attempt,
@@ -312,7 +303,7 @@ class SnapshotStore:
         self,
         base: Snapshot | None,
         run: Unfolded,
-        range_outcomes: list[RangeOutcome],
+        outcomes: Sequence[RangeOutcome],
         recent: list[int],
         target: Path,
         interruption: Interruption,
@@ -320,24 +311,17 @@ class SnapshotStore:
         """Write `base` with what became of a run's uids to `target`; `recent` have not settled."""
         return fold(
             base,
-            {
-                operation: self._operation_files(run.name, operation)
+            [
+                kept_uids(self.plan_folder(run.name), operation)
                 for operation in (Operation.ADD, Operation.REMOVE)
-            },
-            _table(range_outcomes),
+            ],
+            outcomes,
             run=run.run,
             recent_runs=[*recent, run.run],
             target=target,
             settings=self.planning,
             interruption=interruption,
         )
-
-    def _operation_files(self, run: str, operation: Operation) -> OperationFiles:
-        """Return the files that hold an operation's uids: one of a plan, many of a push."""
-        whole = operation_path(self.plan_folder(run), operation)
-        if whole.exists():
-            return {0: whole}
-        return recorded(self.plan_folder(run), operation)
 
     def work_folder(self, purpose: TemporaryPurpose) -> AbstractContextManager[Path]:
         """Make a folder for files that live no longer than the block; raises as `new_file` does."""
@@ -383,15 +367,3 @@ def _delete(path: Path) -> None:
     else:
         with suppress(OSError):
             path.unlink()
-
-
-def _table(range_outcomes: list[RangeOutcome]) -> pa.Table:
-    return pa.table(
-        {
-            "leg": [range_outcome.operation.value for range_outcome in range_outcomes],
-            "first_uid": [range_outcome.first_uid for range_outcome in range_outcomes],
-            "uid_count": [range_outcome.uid_count for range_outcome in range_outcomes],
-            "is_accepted": [range_outcome.is_accepted for range_outcome in range_outcomes],
-        },
-        schema=RANGE_OUTCOMES,
-    )

@@ -17,6 +17,8 @@ _BYTES_A_ROW = 48
 """What a row of a join takes besides its uid, as its memory limit counts; beyond it, it spills."""
 _BYTES_A_STORED_ROW = 9
 """What a row of an operation or a snapshot takes besides its uid, at most."""
+_BYTES_A_ROW_NUMBER = 4
+"""What an add takes besides, so that its place in the export can be found: 2.5 of 10 million."""
 
 
 def shares_for(rows: int, uid_bytes: int, settings: PlanningSettings) -> int:
@@ -66,7 +68,8 @@ def disk_needed(uids: int, uid_bytes: int, known: int) -> int:
     than the larger side holds.
     """
     a_row = uid_bytes / max(uids, 1) + _BYTES_A_STORED_ROW
-    return round(a_row * (uids + known + max(uids, known)))
+    rows = uids + known + max(uids, known)
+    return round(a_row * rows + uids * _BYTES_A_ROW_NUMBER)
 
 
 def check_disk(folder: Path, needed: int) -> None:

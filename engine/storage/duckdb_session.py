@@ -109,14 +109,18 @@ class Session:
         self._spill, self._where = spill
         self._settings = settings
 
-    def table(self, path: Path) -> str:
-        """Return a Parquet file as SQL reads it; raises `LedgerError` if it can't be opened."""
-        return f"read_parquet('{name_of(self._descriptor(path))}')"
+    def table(self, path: Path, *, has_row_numbers: bool = False) -> str:
+        """Return a Parquet file as SQL reads it; raises `LedgerError` if it can't be opened.
 
-    def share(self, path: Path, shares: int, which: int) -> str:
+        With `has_row_numbers` it has a column `file_row_number` as well, from 0.
+        """
+        numbers = ", file_row_number = true" if has_row_numbers else ""
+        return f"read_parquet('{name_of(self._descriptor(path))}'{numbers})"
+
+    def share(self, path: Path, shares: int, which: int, *, has_row_numbers: bool = False) -> str:
         """Return, as SQL reads it, the part of a file whose uids fall to one of the shares."""
         part = f" WHERE hash(uid) % {shares} = {which}" if shares > 1 else ""
-        return f"(FROM {self.table(path)}{part})"
+        return f"(FROM {self.table(path, has_row_numbers=has_row_numbers)}{part})"
 
     def put(self, name: str, rows: pa.Table) -> None:
         """Make a table of rows that are in memory."""

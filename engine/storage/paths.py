@@ -178,6 +178,11 @@ def operation_path(folder: Path, operation: Operation) -> Path:
     return folder / f"{operation.value}s.parquet"
 
 
+def places_path(folder: Path) -> Path:
+    """Return where a plan keeps the places of its uids in the export; `folder` is the plan's."""
+    return folder / "places.parquet"
+
+
 def aside_path(path: Path, kind: str) -> Path:
     """Return where the uids of one kind are kept until they are appended to the file `path`."""
     return path.with_name(f"{path.stem}-{kind}.parquet")

@@ -66,8 +66,10 @@ def open_writer(
 
     It keeps a checksum of its rows. Raises as `new_file` does.
     """
-    # Uids hardly ever repeat: a dictionary saves nothing. Statistics would contain uids.
-    dictionary = [name for name in schema.names if name != "uid"]
+    # Uids and row numbers hardly ever repeat: a dictionary of them is in vain. Statistics would
+    # show uids.
+    dictionary = [name for name in schema.names if name not in {"uid", "row"}]
+    encodings = {"row": "DELTA_BINARY_PACKED"} if "row" in schema.names else None
     with (
         new_file(path, replaces=replaces) as file,
         pq.ParquetWriter(
@@ -76,6 +78,7 @@ def open_writer(
             compression=compression,
             compression_level=1 if compression == "zstd" else None,
             use_dictionary=dictionary,
+            column_encoding=encodings,
             write_statistics=False,
             write_page_checksum=True,
         ) as writer,

@@ -19,6 +19,7 @@ from bookkeeping import COMMAND, KEY, books
 from engine.delivery.events import Event
 from engine.delivery.outcome import (
     Accepted,
+    Exchange,
     Fatal,
     NotSent,
     Rejected,
@@ -30,17 +31,20 @@ from engine.delivery.pipeline import Delivery
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.delivery.stop import Stop
-from engine.delivery.transport import Exchange, TakeTurn
+from engine.delivery.transport import TakeTurn
 from engine.errors import ExitStatus
 from engine.ledger.records import ExecutionSettings
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.schema import open_ledger
 from engine.model.status import RunStatus
 from engine.pacing import Pacer, PacingSettings
-from engine.payload.batch import Batch, Cutter
+from engine.payload.batch import Batch
+from engine.payload.cutter import Cutter
 from engine.payload.envelope import Envelope
+from engine.payload.limit import Limit
 from engine.report.accounts import Accounts
 from exports import Export, Row
+from payloads import payload_of, uids_in
 from virtual_time import START, VirtualClock, run_virtually
 
 if TYPE_CHECKING:
@@ -125,7 +129,7 @@ class Api:
     @staticmethod
     def _request(number: int, payload: bytes) -> Request:
         at = asyncio.get_running_loop().time() - START
-        return Request(number, at, payload, Envelope.uids_of(payload))
+        return Request(number, at, payload, uids_in(payload))
 
     @property
     def sizes(self) -> list[int]:
@@ -147,7 +151,7 @@ class InlineWriter:
         self._error = error
 
     async def write(
-        self, function: Callable[[sqlite3.Connection], T], patience_seconds: float = 0.0
+        self, function: Callable[[sqlite3.Connection], T], max_wait_seconds: float = 0.0
     ) -> T:
         self.writes += 1
         is_late = self.writes > self.fails_at
@@ -163,7 +167,7 @@ class InlineWriter:
         self.connection.execute("COMMIT")
         if self.writes == self.fails_at:
             raise self._error
-        await asyncio.sleep(patience_seconds + 0.005)
+        await asyncio.sleep(max_wait_seconds + 0.005)
         return value
 
 
@@ -245,7 +249,7 @@ class Stage:
 
     @property
     def payload_bytes(self) -> int:
-        return len(ENVELOPE.enclose(["u0000"] * self.uids_per_payload))
+        return len(payload_of(ENVELOPE, ["u0000"] * self.uids_per_payload))
 
     def sit(
         self,
@@ -290,7 +294,7 @@ class Stage:
             limits = ExecutionSettings(self.pacing.requests, self.pacing.per_seconds, payload_bytes)
             state = await ledger.runs.begin(KEY, COMMAND, limits)
             known = await ledger.runs.known_batches(state.run)
-            cutter = Cutter(ENVELOPE, payload_bytes, known)
+            cutter = Cutter(ENVELOPE, Limit.of(payload_bytes), known)
             ages = await ledger.sends.recent_sends(self.pacing.requests)
             left_open = await ledger.runs.open_batches(state.run)
             writer.writes, writer.fails_at = 0, fails_at

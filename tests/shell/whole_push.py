@@ -37,8 +37,8 @@ from engine.model.cohort import Action, Cohort, CohortKey
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import ApiKey, Workspace
 from engine.pacing import PacingSettings
-from engine.payload.batch import PackingSettings
 from engine.payload.envelope import Envelope
+from engine.payload.settings import PackingSettings
 from engine.planning.settings import GuardSettings
 from engine.report.result import RunResult
 from engine.report.settings import AccountingSettings
@@ -52,6 +52,7 @@ from engine.source import Block, SourceFile, SourceSpec, Spec
 from engine.storage.paths import LEDGER_NAME, ledger_folder
 from engine.storage.settings import PlanningSettings
 from exports import Export, Row
+from payloads import payload_of
 from virtual_time import BOOT_UTC_NS, START, run_virtually
 
 T = TypeVar("T")
@@ -67,7 +68,7 @@ COMMIT_SECONDS = 0.005
 
 def payload_bytes_for(uids: int) -> int:
     """Return the limit under which so many uids of five characters fit into a payload."""
-    return len(Envelope(PARTNER, COHORT, Action.REMOVE).enclose(["u0000"] * uids))
+    return len(payload_of(Envelope(PARTNER, COHORT, Action.REMOVE), ["u0000"] * uids))
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Writer:
             connection.execute(f"PRAGMA {pragma}")
 
     async def write(
-        self, function: Callable[[sqlite3.Connection], T], patience_seconds: float = 0.0
+        self, function: Callable[[sqlite3.Connection], T], max_wait_seconds: float = 0.0
     ) -> T:
         name = _name_of(function)
         self._life.reach(f"before {name}")
@@ -137,7 +138,7 @@ class Writer:
                 raise
             raise failure from error
         self._life.reach(f"after {name}")
-        await asyncio.sleep(patience_seconds + COMMIT_SECONDS)
+        await asyncio.sleep(max_wait_seconds + COMMIT_SECONDS)
         return value
 
     async def close(self) -> None:
@@ -305,7 +306,7 @@ class Pushes:
 
     def mirror(  # noqa: PLR0913 - what to make of the cohort, and what becomes of the process
         self,
-        wanted: Sequence[str],
+        wanted: Sequence[str] | Export,
         *,
         death: Death | None = None,
         stops_at: tuple[float, ...] = (),
@@ -315,7 +316,7 @@ class Pushes:
         **how: Any,  # noqa: ANN401 - what a request takes besides
     ) -> Ended:
         """Run the command on an export of these uids, as `push` does."""
-        export = Export([[Row(uid) for uid in wanted]])
+        export = wanted if isinstance(wanted, Export) else Export([[Row(uid) for uid in wanted]])
         source = ExportSource(export, written_utc_ns=written_utc_ns)
         request = MirrorRequest(source, source.spec, COHORT, **how)
         return self._run(

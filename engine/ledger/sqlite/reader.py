@@ -109,7 +109,7 @@ class LedgerReader:
     async def _read(
         self,
         function: Callable[[sqlite3.Connection], T],
-        patience_seconds: float = 0.0,  # noqa: ARG002 - as `Execute` has it: a read commits nothing
+        max_wait_seconds: float = 0.0,  # noqa: ARG002 - as `Execute` has it: a read commits nothing
     ) -> T:
         """Call a function in the reader's own thread; see `ask`."""
         loop = asyncio.get_running_loop()

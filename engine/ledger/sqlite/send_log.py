@@ -86,11 +86,11 @@ class SendLog(Store):
         batches: Sequence[Registration],
         number: int,
         attempt: int,
-        patience_seconds: float = 0.0,
+        max_wait_seconds: float = 0.0,
     ) -> None:
         """Enter `batches`, and the intent to send batch `number` for the `attempt`-th time.
 
-        For up to `patience_seconds` it may wait for another entry to share its commit with. Raises
+        For up to `max_wait_seconds` it may wait for another entry to share its commit with. Raises
         `StateGoneError` where nobody could read what it writes.
         """
         if (gone := self._gone()) is not None:
@@ -105,20 +105,20 @@ class SendLog(Store):
                 (state.run, number, attempt, state.execution, now),
             )
 
-        await self._execute(work, patience_seconds)
+        await self._execute(work, max_wait_seconds)
 
     async def conclude(
         self,
         state: RunState,
         number: int,
         attempt: int,
-        verdict: AttemptResult,
+        result: AttemptResult,
         change: Settlement | Division | None,
     ) -> None:
         """Enter how an attempt ended, together with what becomes of its batch."""
 
         def work(connection: sqlite3.Connection) -> None:
-            sent = verdict.sent
+            sent = result.sent
             connection.execute(
                 "UPDATE attempt SET sent_boot_id = ?, sent_boot_ns = ?, sent_utc_ns = ?, "
                 "ended_utc_ns = ?, outcome = ?, http_status = ?, request_id = ?, reason = ?, "
@@ -128,18 +128,18 @@ class SendLog(Store):
                     sent and sent.boot_id,
                     sent and sent.boot_ns,
                     sent and sent.utc_ns,
-                    verdict.ended_utc_ns,
-                    verdict.outcome,
-                    verdict.http_status,
-                    verdict.request_id,
-                    verdict.reason,
-                    verdict.retry_after,
+                    result.ended_utc_ns,
+                    result.outcome,
+                    result.http_status,
+                    result.request_id,
+                    result.reason,
+                    result.retry_after,
                     state.run,
                     number,
                     attempt,
                 ),
             )
-            if verdict.may_have_been_applied:
+            if result.may_have_been_applied:
                 connection.execute(
                     "UPDATE batch SET may_have_been_applied = 1 WHERE run = ? AND batch = ?",
                     (state.run, number),

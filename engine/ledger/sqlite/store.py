@@ -16,7 +16,7 @@ class Execute(Protocol):
     """Runs a function on a connection, in a transaction; see `LedgerWriter.write`."""
 
     async def __call__(
-        self, function: Callable[[sqlite3.Connection], T], patience_seconds: float = 0.0
+        self, function: Callable[[sqlite3.Connection], T], max_wait_seconds: float = 0.0
     ) -> T:
         """Return what the function returns, once that is durable."""
 

@@ -37,11 +37,11 @@ class LedgerWriter:
         self._thread.start()
 
     async def write(
-        self, function: Callable[[sqlite3.Connection], T], patience_seconds: float = 0.0
+        self, function: Callable[[sqlite3.Connection], T], max_wait_seconds: float = 0.0
     ) -> T:
         """Run `function` in a transaction; return its value once that is on the disk.
 
-        For up to `patience_seconds` it may wait for another one to share its commit with.
+        For up to `max_wait_seconds` it may wait for another one to share its commit with.
 
         `function` changes nothing but the ledger: it runs again if another one that shares its
         transaction fails. Raises what `function` raises, and a `CohortSyncError` where the disk or
@@ -50,18 +50,18 @@ class LedgerWriter:
         if self._is_closed:
             raise RuntimeError("the ledger has been closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._ask((function, future), patience_seconds)
+        self._ask((function, future), max_wait_seconds)
         return await future
 
-    def _ask(self, job: _Job, patience_seconds: float) -> None:
+    def _ask(self, job: _Job, max_wait_seconds: float) -> None:
         self._asked.append(job)
-        due = self._loop.time() + patience_seconds
+        due = self._loop.time() + max_wait_seconds
         if self._passing_on is not None:
             if self._due <= due:
                 return
             self._passing_on.cancel()
         self._due = due
-        self._passing_on = self._loop.call_later(patience_seconds, self._pass_on)
+        self._passing_on = self._loop.call_later(max_wait_seconds, self._pass_on)
 
     def _pass_on(self) -> None:
         self._passing_on = None

@@ -3,9 +3,16 @@
 import pytest
 
 from engine.delivery.outage import Outage
-from engine.delivery.outcome import Abort, Accepted, NotSent, Outcome, Throttled, Unconfirmed
+from engine.delivery.outcome import (
+    Abort,
+    Accepted,
+    Exchange,
+    NotSent,
+    Outcome,
+    Throttled,
+    Unconfirmed,
+)
 from engine.delivery.retry import RetrySettings
-from engine.delivery.transport import Exchange
 from engine.errors import ExitStatus
 
 SETTINGS = RetrySettings(give_up_after_seconds=900, give_up_throttled_after_seconds=7200)

@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 
 from engine.errors import UsageError
 from engine.model.cohort import Action, Cohort
-from engine.payload.batch import Batch, Cutter
+from engine.payload.batch import Batch
+from engine.payload.cutter import Cutter
 from engine.payload.envelope import Envelope
+from engine.payload.limit import Limit, refuse_narrow_limit
 from engine.payload.member_json import MEMBER_BYTES, encoded
 from engine.source.block import BLANK
 from exports import Export, Row, exports, uids
+from payloads import payload_of, uids_in
 
 ENVELOPE = Envelope("partner", Cohort("id", "name"), Action.ADD)
 
@@ -25,11 +28,12 @@ block_sizes = st.integers(1, 50)
 
 
 def cut(export: Export, limit: int, block_size: int = 7) -> list[Batch]:
-    return list(Cutter(ENVELOPE, limit).batches(export.blocks(block_size)))
+    return list(Cutter(ENVELOPE, Limit.of(limit)).batches(export.blocks(block_size)))
 
 
 def uids_of(batch: Batch) -> list[str]:
-    return Envelope.uids_of(batch.payload)
+    assert batch.uids.to_pylist() == uids_in(batch.payload)
+    return uids_in(batch.payload)
 
 
 @given(exports(), limits, block_sizes)
@@ -52,11 +56,11 @@ def test_a_payload_is_closed_only_when_the_next_uid_would_not_fit(export, limit,
     batches = cut(export, limit, size)
     for batch, following in pairwise(batches):
         [first, *_] = uids_of(following)
-        assert len(ENVELOPE.enclose([*uids_of(batch), first])) > limit
+        assert len(payload_of(ENVELOPE, [*uids_of(batch), first])) > limit
 
 
 @given(exports(), limits, block_sizes)
-def test_every_record_is_in_the_books_of_one_batch(export, limit, size) -> None:
+def test_every_record_is_counted_in_one_batch(export, limit, size) -> None:
     batches = cut(export, limit, size)
     through = 0
     for batch in batches:
@@ -64,13 +68,13 @@ def test_every_record_is_in_the_books_of_one_batch(export, limit, size) -> None:
         assert batch.records_through == through
     if export.uids:
         assert through == len(export.rows)
-        told = [
+        skipped_rows = [
             (skipped.file, skipped.rows.record + n, skipped.rows.reason)
             for batch in batches
             for skipped in batch.skipped
             for n in range(skipped.rows.count)
         ]
-        assert told == export.skipped
+        assert skipped_rows == export.skipped
         assert sum(b.blank for b in batches) == sum(r == BLANK for *_, r in export.skipped)
 
 
@@ -94,10 +98,12 @@ def test_only_the_last_batch_ends_the_export(export, limit, size) -> None:
 
 @given(exports(), limits, block_sizes, block_sizes)
 def test_batches_do_not_depend_on_how_the_export_was_read(export, limit, size, other) -> None:
-    def told(batch: Batch) -> tuple[object, ...]:
+    def content(batch: Batch) -> tuple[object, ...]:
         return batch.payload, batch.digest, batch.skipped, batch.records_through, batch.is_last
 
-    assert list(map(told, cut(export, limit, size))) == list(map(told, cut(export, limit, other)))
+    assert list(map(content, cut(export, limit, size))) == list(
+        map(content, cut(export, limit, other))
+    )
 
 
 @given(exports(), limits)
@@ -125,7 +131,7 @@ def test_every_ascii_character_is_written_as_orjson_would() -> None:
 def test_a_payload_is_the_documented_request_and_nothing_else(texts) -> None:
     described = Envelope("acme", Cohort("c1", "Buyers é", "who bought"), Action.REMOVE)
     export = Export([[Row(uid) for uid in texts]])
-    [batch] = Cutter(described, 128_000).batches(export.blocks(4))
+    [batch] = Cutter(described, Limit.of(128_000)).batches(export.blocks(4))
     assert orjson.loads(batch.payload) == {
         "action": "remove_members",
         "partner": "acme",
@@ -152,14 +158,14 @@ def test_rows_behind_the_last_uid_ride_with_the_last_batch(ends_with_one_that_ne
 
 def test_a_payload_may_be_as_large_as_the_limit_and_no_larger() -> None:
     pair = Export([[Row("aa"), Row("bb")]])
-    size = len(ENVELOPE.enclose(["aa", "bb"]))
+    size = len(payload_of(ENVELOPE, ["aa", "bb"]))
     assert [b.uid_count for b in cut(pair, size)] == [2]
     assert [b.uid_count for b in cut(pair, size - 1)] == [1, 1]
 
 
 def test_a_lower_limit_holds_for_the_batches_to_come() -> None:
     export = Export([[Row(f"{n:04}") for n in range(100)]])
-    cutter = Cutter(ENVELOPE, len(ENVELOPE) + 20 * (MEMBER_BYTES + 4))
+    cutter = Cutter(ENVELOPE, Limit.of(len(ENVELOPE) + 20 * (MEMBER_BYTES + 4)))
     batches = cutter.batches(export.blocks(30))
     counts = [next(batches).uid_count]
     cutter.limit.payload_bytes = len(ENVELOPE) + 10 * (MEMBER_BYTES + 4)
@@ -173,5 +179,5 @@ def test_an_export_without_uids_has_no_batch() -> None:
 
 def test_a_limit_without_room_for_a_uid_is_refused() -> None:
     with pytest.raises(UsageError, match="payload_bytes = 20") as caught:
-        Cutter(ENVELOPE, 20)
+        refuse_narrow_limit(ENVELOPE, 20)
     assert caught.value.hint

@@ -8,11 +8,14 @@ from hypothesis import strategies as st
 
 from engine.errors import ExportChangedError
 from engine.model.cohort import Action, Cohort
-from engine.payload.batch import Batch, Cutter, KnownBatch
+from engine.payload.batch import Batch, KnownBatch
+from engine.payload.cutter import Cutter
 from engine.payload.envelope import Envelope
+from engine.payload.limit import Limit
 from engine.payload.member_json import MEMBER_BYTES
 from engine.source.block import BLANK
 from exports import Export, Row, exports, plain_uids
+from payloads import uids_in
 
 ENVELOPE = Envelope("partner", Cohort("id", "name"), Action.ADD)
 
@@ -22,7 +25,7 @@ flags = st.integers(0)  # bit n tells whether batch n is open
 
 
 def cut(export: Export, limit: int, known: list[KnownBatch] = (), size: int = 7) -> list[Batch]:
-    return list(Cutter(ENVELOPE, limit, known).batches(export.blocks(size)))
+    return list(Cutter(ENVELOPE, Limit.of(limit), known).batches(export.blocks(size)))
 
 
 def know(batches: list[Batch], is_open: int = -1) -> list[KnownBatch]:
@@ -40,7 +43,7 @@ def know(batches: list[Batch], is_open: int = -1) -> list[KnownBatch]:
 
 
 def uids_of(batches: list[Batch]) -> list[str]:
-    return [uid for batch in batches for uid in Envelope.uids_of(batch.payload)]
+    return [uid for batch in batches for uid in uids_in(batch.payload)]
 
 
 def truncated(export: Export, count: int) -> Export:
@@ -67,6 +70,7 @@ def test_open_batches_come_back_and_packing_goes_on_after_the_last(
     assert [b.number for b in reopened] == [b.number for b in expected]
     for batch, before in zip(reopened, expected, strict=True):
         assert batch.payload == before.payload
+        assert batch.uids == before.uids
         assert batch.digest == before.digest
         assert batch.first_uid == before.first_uid
         assert batch.skipped == before.skipped
@@ -124,7 +128,7 @@ def test_rows_that_came_or_went_among_known_uids_are_noticed(export, limit, is_o
     file, record = data.draw(st.sampled_from(export.places))
     files = [list(rows) for rows in export.files]
     files[int(file.removeprefix("file-"))].insert(record - 1, Row(reason=BLANK))
-    # Otherwise the rows read would outnumber the rows in the books, and the run end with a riddle.
+    # Otherwise the rows read would outnumber those in the ledger, and the run would not balance.
     with pytest.raises(ExportChangedError):
         cut(Export(files), limit, know(first, is_open))
 

@@ -14,6 +14,7 @@ from tunnel import certificate, tls
 from engine.clock import SystemClock
 from engine.delivery.outcome import (
     Accepted,
+    Exchange,
     Fatal,
     NotSent,
     Outcome,
@@ -23,7 +24,7 @@ from engine.delivery.outcome import (
     may_have_been_applied,
 )
 from engine.delivery.settings import DeliverySettings
-from engine.delivery.transport import Exchange, HttpTransport
+from engine.delivery.transport import HttpTransport
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import ApiKey, Workspace
 

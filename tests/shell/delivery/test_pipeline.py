@@ -23,10 +23,10 @@ from stage import (
 )
 
 from engine.delivery.events import Answered, Planned, Sent, Settled, Stopping
-from engine.delivery.outcome import Throttled
+from engine.delivery.outcome import Exchange, Throttled
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
-from engine.delivery.transport import Exchange, TakeTurn
+from engine.delivery.transport import TakeTurn
 from engine.errors import ExitStatus, SourceError, StateFullError
 from engine.pacing import PacingSettings
 from engine.report.figures import RowCounts, Standing

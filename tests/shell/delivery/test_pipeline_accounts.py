@@ -28,9 +28,8 @@ from stage import (
     numbered,
 )
 
-from engine.delivery.outcome import Accepted, Unconfirmed
+from engine.delivery.outcome import Accepted, Exchange, Unconfirmed
 from engine.delivery.retry import RetrySettings
-from engine.delivery.transport import Exchange
 from engine.errors import StateFullError
 from engine.pacing import PacingSettings
 from engine.report.figures import Standing

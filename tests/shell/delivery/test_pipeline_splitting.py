@@ -26,17 +26,18 @@ from stage import (
     numbered,
 )
 
+from engine.delivery.outcome import Exchange
 from engine.delivery.retry import RetrySettings
-from engine.delivery.transport import Exchange
 from engine.errors import ExitStatus
 from engine.report.figures import Standing
 from engine.source.block import BLANK
 from exports import Export, Row
+from payloads import payload_of
 
 
 def larger_than(uids: int) -> Callable[[Request], bool]:
     """Tell requests that are larger than so many uids of five characters."""
-    limit = len(ENVELOPE.enclose(["u0000"] * uids))
+    limit = len(payload_of(ENVELOPE, ["u0000"] * uids))
     return lambda request: len(request.payload) > limit
 
 

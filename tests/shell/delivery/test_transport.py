@@ -13,9 +13,9 @@ import pytest
 from engine import __version__
 from engine.clock import SystemClock
 from engine.delivery.http import LONGEST_ANSWER
-from engine.delivery.outcome import Accepted, Fatal, NotSent, Throttled, Unconfirmed
+from engine.delivery.outcome import Accepted, Exchange, Fatal, NotSent, Throttled, Unconfirmed
 from engine.delivery.settings import DeliverySettings
-from engine.delivery.transport import Exchange, HttpTransport
+from engine.delivery.transport import HttpTransport
 from engine.errors import StateFullError
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import ApiKey, Workspace

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from known_snapshot import SETTINGS, Known, snapshot_of
 
 from engine.errors import IncompleteError, LedgerError
+from engine.ledger.snapshot_records import RangeOutcome
 from engine.model.cohort import Operation
 from engine.planning.comparison import REJECTIONS, Resend, compare
 from engine.planning.staging import stage
 from engine.snapshot.file_format import look_up, verify
-from engine.snapshot.fold import RANGE_OUTCOMES, adopt, fold
+from engine.snapshot.fold import adopt, fold
+from engine.snapshot.operation_uids import OperationUids
 from engine.snapshot.records import (
     UNKNOWN,
     Comparison,
@@ -236,34 +238,26 @@ def test_a_fold_moves_only_what_may_have_changed(night: Night, data: st.DataObje
             for uid, was in night.known.items()
             if was[0] is not UidState.OUT or was[1] in night.recent
         }
-        range_outcomes = []
+        outcomes = []
         for operation, file in ((Operation.ADD, found.adds), (Operation.REMOVE, found.removes)):
             planned = uids_of(file)[: file.planned]
             cuts = data.draw(st.lists(st.integers(0, len(planned)), max_size=4).map(sorted))
             for start, end in zip([0, *cuts], [*cuts, len(planned)], strict=True):
-                range_outcome = data.draw(st.sampled_from([True, False, None]))
-                if range_outcome is None or start == end:
+                is_accepted = data.draw(st.sampled_from([True, False, None]))
+                if is_accepted is None or start == end:
                     continue
-                range_outcomes.append((operation.value, start, end - start, range_outcome))
+                outcomes.append(RangeOutcome(operation, start, end - start, is_accepted))
                 for uid in planned[start:end]:
-                    expected[uid] = (BECOMES[operation, range_outcome], THIS_RUN)
-        table = (
-            pa.table(
-                dict(zip(RANGE_OUTCOMES.names, zip(*range_outcomes, strict=True), strict=True)),
-                schema=RANGE_OUTCOMES,
-            )
-            if range_outcomes
-            else RANGE_OUTCOMES.empty_table()
-        )
+                    expected[uid] = (BECOMES[operation, is_accepted], THIS_RUN)
         for _ in range(2):  # Done again after a crash, it comes to the same.
             with parted(night.shares):
                 after = fold(
                     base,
-                    {
-                        Operation.ADD: {0: found.adds.path},
-                        Operation.REMOVE: {0: found.removes.path},
-                    },
-                    table,
+                    [
+                        OperationUids(Operation.ADD, {0: found.adds.path}),
+                        OperationUids(Operation.REMOVE, {0: found.removes.path}),
+                    ],
+                    outcomes,
                     run=THIS_RUN,
                     recent_runs=[*night.recent, THIS_RUN],
                     target=folder / "next.parquet",
@@ -295,41 +289,28 @@ def test_a_fold_of_a_push_knows_who_was_there_and_that_rows_repeat(
         folder = Path(name)
         base = snapshot_of(night.known, folder / "base.parquet") if night.known else None
         expected = dict(night.known)
-        files, range_outcomes, place = {}, [], 0
-        for batch, range_outcome in batches:
+        files, outcomes, place = {}, [], 0
+        for batch, is_accepted in batches:
             files[place] = folder / f"{operation}-{place}.parquet"
             rows = pa.record_batch([[uid.encode() for uid in batch]], schema=UID_COLUMN)
             write_batches(files[place], UID_COLUMN, [rows])
-            if range_outcome is not None:
-                range_outcomes.append((operation.value, place, len(batch), range_outcome))
+            if is_accepted is not None:
+                outcomes.append(RangeOutcome(operation, place, len(batch), is_accepted))
             place += len(batch)
         for is_accepted in (False, True):
             for uid in {
-                uid
-                for batch, range_outcome in batches
-                if range_outcome is is_accepted
-                for uid in batch
+                uid for batch, outcome in batches if outcome is is_accepted for uid in batch
             }:
                 state, _ = night.known.get(uid, (UidState.OUT, 0))
                 unchanged = UidState.IN if operation is Operation.ADD else UidState.OUT
                 # Whatever became of it, it is where it was, but what reverses it has to wait.
                 is_certain = is_accepted or state is unchanged
                 expected[uid] = (BECOMES[operation, is_certain], THIS_RUN)
-        columns = (
-            zip(RANGE_OUTCOMES.names, zip(*range_outcomes, strict=True), strict=True)
-            if range_outcomes
-            else ()
-        )
-        table = (
-            pa.table(dict(columns), schema=RANGE_OUTCOMES)
-            if range_outcomes
-            else RANGE_OUTCOMES.empty_table()
-        )
         with parted(night.shares):
             after = fold(
                 base,
-                {operation: files},
-                table,
+                [OperationUids(operation, files)],
+                outcomes,
                 run=THIS_RUN,
                 recent_runs=[*night.recent, THIS_RUN],
                 target=folder / "next.parquet",
@@ -369,18 +350,15 @@ def test_a_stage_counts_every_row_and_hands_on_the_skipped(tmp_path: Path) -> No
         Block("a", 1, 4, pa.array(["x", "y"]), (Skipped(2, 1, "blank"), Skipped(4, 1, "odd"))),
         Block("b", 1, 1, pa.array(["x"]), ()),
     ]
-    kept: list[tuple[str, int, str]] = []
-    seen: list[str] = []
+    seen: list[Block] = []
     staged = stage(
         iter(blocks),
         tmp_path / "s.parquet",
-        keep=lambda rows: kept.extend((r.file, r.rows.record, r.rows.reason) for r in rows),
-        look=lambda uids: seen.extend(uids.to_pylist()),
+        observe=[seen.append],
     )
     assert (staged.rows_read, staged.blank, staged.invalid, staged.uids) == (5, 1, 1, 3)
     assert staged.uid_bytes == 3
-    assert kept == [("a", 2, "blank"), ("a", 4, "odd")]
-    assert seen == ["x", "y", "x"]
+    assert seen == blocks
     assert staged.path.stat().st_mode & 0o777 == 0o600
 
 

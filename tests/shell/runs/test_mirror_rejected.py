@@ -1,13 +1,20 @@
 """Uids that the API would not take: what they keep from being sent, and what not."""
 
+import json
 from pathlib import Path
 
 import pytest
+from bookkeeping import rows, tampering
 from far_side import Play, Request, failure
 from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 
 from engine.errors import ExitStatus
+from engine.planning.comparison import OPERATION
+from engine.report.history import open_run
 from engine.snapshot.settings import MirrorSettings
+from engine.storage.files import digest_of
+from engine.storage.uid_parquet import read_batches, write_batches
+from exports import Export, Row
 
 A, B, C, D, E = UIDS[:5]
 NAMELESS = Play(400, failure("bad"), applied_after=None)
@@ -91,3 +98,51 @@ def test_a_lone_refusal_with_nothing_accepted_is_not_written_off(cohort: Cohort)
     assert night.exit_status is ExitStatus.REFUSED
     assert night.result is not None
     assert night.result.accounts.to_dict()["add"]["rejected"] == 0
+
+
+def rejected_in(cohort: Cohort) -> list[tuple[str, int, str]]:
+    """Return file, record and uid of each rejection of the last run."""
+    query = (
+        "SELECT file, record, uid FROM rejected WHERE run = (SELECT max(run) FROM run) ORDER BY uid"
+    )
+    return rows(cohort.commands.ledger, query)
+
+
+def test_a_rejected_add_is_found_in_the_export_and_a_remove_in_the_plan(cohort: Cohort) -> None:
+    cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
+    cohort.commands.machine.pause(SETTLE)
+    cohort.far_side.poison = frozenset([A, D])
+    export = Export([[Row(B), Row(C)], [Row(C), Row(D), Row(E), Row(D)]])
+    assert cohort.commands.mirror(export).exit_status is ExitStatus.PARTIAL
+    assert rejected_in(cohort) == [("removes", 1, A), ("file-1", 2, D)]
+    # What the next run does not send again is found there, too.
+    cohort.commands.machine.pause(SETTLE)
+    night = cohort.commands.mirror(Export([[Row(D), Row(B)]]))
+    assert night.result is not None
+    run = str(night.result.accounts.run)
+    with open_run(cohort.commands.state, run) as report:
+        rejects = list(report.rejects())
+    assert [(each["file"], each["record"], each["uid"]) for each in rejects] == [
+        ("file-0", 1, D),
+        ("removes", 3, A),
+    ]
+
+
+def test_an_add_of_an_older_plan_is_found_in_the_plan(cohort: Cohort) -> None:
+    cohort.far_side.poison = frozenset([D])
+    plan = cohort.commands.mirror([B, C, D, E], sends=False)
+    assert plan.result is not None
+    name = str(plan.result.accounts.run)
+    folder = cohort.commands.ledger.parent / "plans" / name
+    adds = folder / "adds.parquet"
+    position = [
+        uid for part in read_batches(adds, ["uid"]) for uid in part["uid"].to_pylist()
+    ].index(D.encode())
+    older = [part.cast(OPERATION) for part in read_batches(adds, OPERATION.names)]
+    write_batches(adds, OPERATION, older)
+    (folder / "places.parquet").unlink()
+    with tampering(cohort.commands.ledger) as ledger:
+        digests = {"add": digest_of(adds).hex()}
+        ledger.execute("UPDATE plan SET digests = ?", (json.dumps(digests),))
+    assert cohort.commands.apply(name).exit_status is ExitStatus.PARTIAL
+    assert rejected_in(cohort) == [("adds", position + 1, D)]

@@ -12,10 +12,12 @@ from known_snapshot import SETTINGS, snapshot_of
 
 from engine.delivery.sender import StopSwitch, compute_or_stop
 from engine.errors import IncompleteError
+from engine.ledger.snapshot_records import RangeOutcome
 from engine.model.cohort import Operation
 from engine.planning.comparison import compare
 from engine.snapshot.file_format import refuse_twice
-from engine.snapshot.fold import RANGE_OUTCOMES, adopt, fold
+from engine.snapshot.fold import adopt, fold
+from engine.snapshot.operation_uids import OperationUids
 from engine.snapshot.records import Snapshot, Staged, UidState
 from engine.storage.duckdb_session import Interruption, Session, open_session
 from engine.storage.uid_parquet import UIDS, write_batches
@@ -37,13 +39,10 @@ def base_in(folder: Path) -> Snapshot:
 
 
 def folding(folder: Path, interruption: Interruption) -> object:
-    range_outcomes = pa.table(
-        {"leg": ["add"], "first_uid": [0], "uid_count": [2], "is_accepted": [True]}
-    )
     return fold(
         base_in(folder),
-        {Operation.ADD: {0: staged_in(folder).path}},
-        range_outcomes.cast(RANGE_OUTCOMES),
+        [OperationUids(Operation.ADD, {0: staged_in(folder).path})],
+        [RangeOutcome(Operation.ADD, 0, 2, is_accepted=True)],
         run=2,
         recent_runs=[],
         target=folder / "next.parquet",
@@ -109,7 +108,7 @@ async def test_what_ends_a_run_minds_only_a_further_stop(tmp_path: Path) -> None
     switch = StopSwitch()
     switch.pull("a signal")
     await compute_or_stop(
-        lambda interruption: WORK["a fold"](tmp_path, interruption), switch, minds_earlier=False
+        lambda interruption: WORK["a fold"](tmp_path, interruption), switch, respects_earlier=False
     )
     assert (tmp_path / "next.parquet").exists()
     begun = threading.Event()
@@ -120,7 +119,7 @@ async def test_what_ends_a_run_minds_only_a_further_stop(tmp_path: Path) -> None
             for _ in session.rows(ENDLESS["before its first row"]):
                 raise AssertionError
 
-    working = asyncio.create_task(compute_or_stop(work, switch, minds_earlier=False))
+    working = asyncio.create_task(compute_or_stop(work, switch, respects_earlier=False))
     await asyncio.to_thread(begun.wait)
     switch.pull("another signal")
     with pytest.raises(IncompleteError, match="another signal"):

@@ -1,0 +1,138 @@
+"""The uids of a run's operations, as files keep them: by their position, and their position by uid.
+
+Whatever is known of an operation's uids is known by their positions in it: which were sent, and
+what came of that. A plan keeps the uids of an operation in one file, a recorded push a file for
+each batch; this module alone turns positions into uids and back.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.errors import LedgerError
+from engine.ledger.snapshot_records import RangeOutcome
+from engine.model.cohort import Operation
+from engine.source.block import Block
+from engine.storage.files import names_in
+from engine.storage.paths import operation_path, recorded_batch
+from engine.storage.uid_parquet import LOST, read_batches
+
+
+@dataclass(frozen=True, slots=True)
+class OperationUids:
+    """The uids that are kept of one operation of a run."""
+
+    operation: Operation
+    files: Mapping[int, Path]
+    """By the position of the first uid of each, ascending."""
+
+    def positions_of(self, uid: str) -> Iterator[int]:
+        """Yield the positions at which a uid stands, the first of each file."""
+        for first, path in self.files.items():
+            position = position_of(path, uid)
+            if position is not None:
+                yield first + position
+
+    def with_outcome(
+        self, outcomes: Iterable[RangeOutcome]
+    ) -> Iterator[tuple[pa.BinaryArray, npt.NDArray[np.bool_]]]:
+        """Yield the uids of which there is an outcome, and whether each of them was accepted.
+
+        `outcomes` are disjoint; those of other operations are left out. Raises `LedgerError` if
+        not all of the uids are kept.
+        """
+        mine = sorted(
+            (each for each in outcomes if each.operation is self.operation),
+            key=lambda each: each.first_uid,
+        )
+        if not mine:
+            return
+        firsts = np.array([each.first_uid for each in mine], np.int64)
+        ends = firsts + np.array([each.uid_count for each in mine], np.int64)
+        accepted = np.array([each.is_accepted for each in mine], np.bool_)
+        found = 0
+        for first, path in self.files.items():
+            start = first
+            for rows in read_batches(path, ["uid"]):
+                positions = np.arange(start, start + len(rows))
+                start += len(rows)
+                which = np.searchsorted(firsts, positions, side="right") - 1
+                has_outcome = (which >= 0) & (positions < ends[which])
+                if has_outcome.any():
+                    uids = rows["uid"].filter(pa.array(has_outcome))
+                    found += len(uids)
+                    yield uids, accepted[which[has_outcome]]
+        if found != int((ends - firsts).sum()):
+            raise LedgerError(
+                f"the uids that a run has sent ({self.operation.value}) are not all kept any more",
+                hint=LOST,
+            )
+
+
+def kept_uids(folder: Path, operation: Operation) -> OperationUids:
+    """Return what a run's `folder` keeps of an operation; it has no files if that is nothing."""
+    whole = operation_path(folder, operation)
+    files = {0: whole} if whole.exists() else batch_files(folder, operation)
+    return OperationUids(operation, files)
+
+
+def batch_files(folder: Path, operation: Operation) -> dict[int, Path]:
+    """Return the files that a recorded push keeps, by the position of each one's first uid."""
+    found = ((recorded_batch(name), folder / name) for name in names_in(folder))
+    return dict(sorted((each[1], path) for each, path in found if each and each[0] is operation))
+
+
+def all_accepted(planned: Mapping[Operation, int]) -> list[RangeOutcome]:
+    """Return the outcomes of a plan of so many uids of each operation, as if all were accepted."""
+    return [
+        RangeOutcome(operation, 0, count, is_accepted=True)
+        for operation, count in planned.items()
+        if count
+    ]
+
+
+def as_unknown(outcomes: Sequence[RangeOutcome]) -> list[RangeOutcome]:
+    """Return the same ranges, of which nobody knows whether they were applied."""
+    return [replace(each, is_accepted=False) for each in outcomes]
+
+
+def operation_blocks(path: Path, start: int, stop: int) -> Iterator[Block]:
+    """Yield the uids at the positions from `start` up to `stop`, without the latter.
+
+    Records are numbered by their position in the operation, from 1, and the file is called `adds`,
+    `removes` or `resends`.
+    """
+    position = 0
+    for rows in read_batches(path, ["uid"]):
+        first, last = max(start, position), min(stop, position + len(rows))
+        if first < last:
+            uids = rows["uid"].slice(first - position, last - first).cast(pa.string())
+            yield Block(path.stem, first + 1, len(uids), uids, ())
+        position += len(rows)
+        if position >= stop:
+            return
+
+
+def sample(path: Path, count: int) -> list[str]:
+    """Return the first `count` uids of an operation."""
+    found: list[str] = []
+    for block in operation_blocks(path, 0, count):
+        found += block.uids.to_pylist()
+    return found
+
+
+def position_of(path: Path, uid: str) -> int | None:
+    """Return the position of a uid in a file of an operation; None if it is not there."""
+    wanted = pa.scalar(uid.encode(), pa.binary())
+    start = 0
+    for rows in read_batches(path, ["uid"]):
+        position: int = pc.index(rows["uid"], wanted).as_py()
+        if position >= 0:
+            return start + position
+        start += len(rows)
+    return None
