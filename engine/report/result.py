@@ -1,4 +1,4 @@
-"""How a run begins and ends, for those who show it."""
+"""How a run begins and ends, as values that the command line and programs show."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """A run's books, and what to do about it if it did not finish."""
+    """The accounts of a run, and what to do about it if it did not finish."""
 
     accounts: Accounts
     exit_status: ExitStatus

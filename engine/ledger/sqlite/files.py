@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # Beside it stands what reads exports: large, and a list of runs reads none.
+if TYPE_CHECKING:  # Its package loads PyArrow, which a list of runs does not need.
     from engine.source.files import SourceFile
 
 

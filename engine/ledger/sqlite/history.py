@@ -27,7 +27,7 @@ from engine.ledger.sqlite.totals import count, stored, totals_of
 from engine.model.cohort import CohortKey
 from engine.model.status import RESUMABLE
 
-if TYPE_CHECKING:  # Beside it stands what reads exports: large, and a list of runs reads none.
+if TYPE_CHECKING:  # Its package loads PyArrow, which a list of runs does not need.
     from engine.source.files import SourceFile
 
 
