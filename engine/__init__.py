@@ -1,39 +1,126 @@
 """Bulk audience sync for the MoEngage Cohort Sync API: every uid sent once, paced, accounted for.
 
-    export ──► source ──► batch ──► pacing ──► delivery ──► ledger ──► report
-               uids       payloads  turns      outcomes     the record
+    export ──► source ──► (planning) ──► payload ──► pacing ──► delivery ──► ledger ──► report
+               uids       changes        requests    turns      outcomes     records    accounts
 
-Values flow left to right; nothing flows back but a decision ("again, after 4 s", "split", "stop").
+Values go from left to right; only decisions go back ("again in 4 s", "split", "stop"). A push sends
+the uids of an export; a mirror sends the changes of a plan. Both use the same delivery.
 
-    signals     what SIGINT, SIGTERM and SIGHUP do, from the first line of the program on
-    cli/        arguments into parts, parts into an exit status
-    push        a push from its command to its books; what a program calls instead of the command
-    rehearsal   a dry run of a push: all its checks, and nothing sent or written
-    mirror      a mirror from its command to its books: only what changed is sent
-    night       what is planned is sent
-    closing     the one way in which a run ends: folded, accounted for, written down, returned
-    planning    a mirror's plan: stage the export, compare, ask the guards
-    desk        the lock, the ledger and the snapshots, for all work on one cohort
-    bases       what a plan goes on from
-    snapshots   what the API acknowledged, generation by generation
-    moving      what is known of a cohort, from and to elsewhere
-    sending     one process's way to the API: pace and connections for all its deliveries
-    config      config.toml and environment into one frozen Config, or every problem at once
-    source/     an export into Arrow arrays of uids, with their place in it
-    plan/       the comparison out of core, the fold into the next snapshot, the guards
-    storage/    files written whole or not at all, temporary folders that know their owner
-    batch       uids into payloads under the byte limit; members: how JSON writes them
-    pacing/     the ceiling: its arithmetic and the waiting
-    delivery/   answers into outcomes, outcomes into decisions, and the way of a batch through them
-    ledger/     SQLite: runs, batches, attempts; intent before action
-    report/     the ledger's rows into what people and programs read
-    check       the preflight, without sending
+A folder imports only from those below it; `lint-imports` checks that.
 
-    emulator/   the API itself, on loopback; shares nothing with the rest and counts for itself
+    cli/        the command line: arguments, signals, what is shown
+    api         what a program calls, and the command line too
+    runs/       one job from request to result: push, mirror, plan, dry run, transfer, closing
+    preflight/  checks before a run, without sending a uid
+    config/     config.toml, environment and flags as one frozen Config, or every problem at once
+    planning/   an export against a snapshot: staging, comparison, guards, forecast
+    report/     accounts, figures and history of runs, from the ledger's rows
+    snapshot/   what the API has acknowledged, generation by generation
+    delivery/   response → outcome → decision; the pipeline, HTTP, retry, split, stop
+    ledger/     runs, batches and attempts; intent before action; in sqlite/, all SQL
+    payload/    uids as request bodies below the byte limit
+    pacing/     the ceiling: the window limit, the gate after a 429, the waiting
+    source/     exports as Arrow arrays of uids, with the place of each uid
+    storage/    atomic files, temporary folders, DuckDB, Parquet; in `paths`, all paths with uids
+    model/      values without I/O: cohort, endpoint, workspace, status
+    clock, errors
 
-The promise, kept by tests: rows read = blank + invalid + planned; planned = accepted + rejected +
-unconfirmed + pending; an attempt is durable before its first byte leaves; never more requests in
-any window than the ceiling allows; memory that settings bound, and not the export.
+    emulator/   the API itself, on loopback; shares no code with the rest and counts for itself
+
+Laws, kept by tests: rows read = blank + invalid + planned; planned = accepted + rejected +
+unconfirmed + pending; an attempt is durable before its first byte is sent; never more requests in
+any window than the ceiling allows; memory is bounded by settings, not by the size of the export.
+
+The names below are what a program uses; each is imported when it is first asked for, so that
+`import engine` takes no time.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.api import Engine
+    from engine.delivery import events
+    from engine.delivery.sender import StopSwitch
+    from engine.errors import CohortSyncError, ExitStatus
+    from engine.model.cohort import Action, Cohort
+    from engine.preflight.check import CheckResult, Finding
+    from engine.report.accounts import Accounts
+    from engine.report.details import Reject, RunDetails, UidReport
+    from engine.report.result import (
+        FailedRun,
+        NothingToResume,
+        Opening,
+        ResumedRuns,
+        RunResult,
+    )
+    from engine.report.snapshots import (
+        SnapshotComparison,
+        SnapshotEntry,
+        SnapshotOfList,
+        VerifiedSnapshot,
+    )
+    from engine.runs.exports import Reading
+    from engine.runs.observers import Note, Observers, PlanObservers
+    from engine.runs.snapshots import Snapshots
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Accounts",
+    "Action",
+    "CheckResult",
+    "Cohort",
+    "CohortSyncError",
+    "Engine",
+    "ExitStatus",
+    "FailedRun",
+    "Finding",
+    "Note",
+    "NothingToResume",
+    "Observers",
+    "Opening",
+    "PlanObservers",
+    "Reading",
+    "Reject",
+    "ResumedRuns",
+    "RunDetails",
+    "RunResult",
+    "SnapshotComparison",
+    "SnapshotEntry",
+    "SnapshotOfList",
+    "Snapshots",
+    "StopSwitch",
+    "UidReport",
+    "VerifiedSnapshot",
+    "events",
+]
+
+_MODULES = {
+    "engine.api": ("Engine",),
+    "engine.delivery.sender": ("StopSwitch",),
+    "engine.errors": ("CohortSyncError", "ExitStatus"),
+    "engine.model.cohort": ("Action", "Cohort"),
+    "engine.preflight.check": ("CheckResult", "Finding"),
+    "engine.report.accounts": ("Accounts",),
+    "engine.report.details": ("Reject", "RunDetails", "UidReport"),
+    "engine.report.result": (
+        *("FailedRun", "NothingToResume", "Opening", "ResumedRuns", "RunResult"),
+    ),
+    "engine.report.snapshots": (
+        *("SnapshotComparison", "SnapshotEntry", "SnapshotOfList", "VerifiedSnapshot"),
+    ),
+    "engine.runs.exports": ("Reading",),
+    "engine.runs.observers": ("Note", "Observers", "PlanObservers"),
+    "engine.runs.snapshots": ("Snapshots",),
+}
+"""Where each name is defined."""
+
+
+def __getattr__(name: str) -> object:
+    if name == "events":
+        return import_module("engine.delivery.events")
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.cli.messages import columns_of, level_of, log
-from engine.cli.options import ConfigOption, EndpointOption, JsonOption, StateOption
+from engine.cli.options import JsonOption, TargetOptions, flat
 from engine.cli.streams import print_json, printing
 from engine.cli.text import printable, wrapped
 
 if TYPE_CHECKING:
-    from engine.preflight.check import Finding
+    from engine import CheckResult, Finding
 
 _COLORS = {"ok": typer.colors.GREEN, "failed": typer.colors.RED, "skipped": typer.colors.YELLOW}
 
 
+@flat
 def check(
-    config: ConfigOption = None,
-    endpoint: EndpointOption = None,
-    state: StateOption = None,
+    *,
+    target: TargetOptions,
     live: Annotated[
         bool, typer.Option("--live", help="Test the key by one request that is invalid on purpose.")
     ] = False,
@@ -34,25 +34,23 @@ def check(
     Exit status: 0 all good; 2 configuration, state folder, proxy or certificate; 3 the API refuses
     the key; 75 the endpoint can't be reached.
     """
-    # The network's libraries cost more than `--help` may.
-    from engine.preflight.check import exit_status, run_checks
 
-    findings: list[Finding] = []
+    def show(finding: "Finding") -> None:
+        if not as_json:
+            with printing():
+                _show(finding)
 
-    async def collect() -> None:
-        async for finding in run_checks(config, endpoint=endpoint, state=state, live=live):
-            findings.append(finding)
-            if not as_json:
-                with printing():
-                    _show(finding)
+    async def collect() -> "CheckResult":
+        async with target.open(lazy=True) as engine:
+            return await engine.check(live=live, found=show)
 
-    asyncio.run(collect())
-    status = exit_status(findings)
+    result = asyncio.run(collect())
+    status = result.exit_status
     if as_json:
         with printing():
-            print_json(_document(findings, status))
+            print_json(result.to_dict())
     if status and not sys.stderr.isatty():
-        failed = [each for each in findings if each.verdict == "failed"]
+        failed = [each for each in result.findings if each.verdict == "failed"]
         reason = "; ".join(f"{each.name}: {each.detail}" for each in failed)
         log(level_of(status), "ended", status="failed", exit_status=int(status), reason=reason)
     raise typer.Exit(status)
@@ -73,20 +71,3 @@ def _show(finding: "Finding") -> None:
 
 _INDENT = 24
 """Columns before a finding's detail."""
-
-
-def _document(findings: "list[Finding]", status: int) -> dict[str, object]:
-    return {
-        "schema_version": 1,
-        "status": "failed" if status else "ok",
-        "exit_status": status,
-        "findings": [
-            {
-                "name": each.name,
-                "status": each.verdict,
-                "detail": each.detail,
-                "hint": each.hint,
-            }
-            for each in findings
-        ],
-    }

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,11 @@ from engine.cli.messages import tell
 from engine.cli.options import refuse_nan
 from engine.cli.streams import print_lines, printing
 from engine.errors import ExitStatus, IncompleteError
+from engine.model.quantity import counted
+
+if TYPE_CHECKING:
+    from engine import Observers, RunResult
+    from engine.cli.progress import View
 
 WORKSPACE, API_KEY = "DEMO", "demo-key"
 _COHORT = "demo-cohort"
@@ -56,7 +61,7 @@ def _play(uids: int, requests: int, per_seconds: float) -> ExitStatus:
     with tempfile.TemporaryDirectory(prefix="cohortsync-demo-") as name:
         folder = Path(name)
         export = folder / "export.csv"
-        tell(f"writing an export of {uids:,} uids")
+        tell(f"writing an export of {counted(uids, 'uid')}")
         _write_export(export, uids)
         with _emulator(folder, requests, per_seconds) as url:
             config = folder / "config.toml"
@@ -110,17 +115,16 @@ def _emulator(folder: Path, requests: int, per_seconds: float) -> Iterator[str]:
 
 
 def _push(export: Path, config: Path) -> ExitStatus:
-    from engine.cli.push import carry_out, make_request
-    from engine.cli.running import StopSignals
-    from engine.config.loading import KEY_VARIABLE, load
-    from engine.model.cohort import Action, Cohort
-    from engine.source import ReadingOptions
+    from engine import Cohort, Engine
+    from engine.cli.running import StopSignals, carry_out
 
-    cohort = Cohort(_COHORT, "Demo cohort")
-    request = make_request([str(export)], ReadingOptions(column="uid"), cohort, Action.ADD)
-    settings = load(config, environ={KEY_VARIABLE: API_KEY})
-    with StopSignals() as signalled:
-        return carry_out(request, settings, signalled=signalled)
+    async def start(engine: Engine, _: "View", observers: "Observers") -> "RunResult":
+        cohort = Cohort(_COHORT, "Demo cohort")
+        return await engine.push(export, cohort, column="uid", **observers)
+
+    opening = Engine.open(config, environ={"MOENGAGE_API_KEY": API_KEY})
+    with StopSignals() as stops:
+        return carry_out(opening, start, as_json=False, stops=stops)
 
 
 def _prove(export: Path, url: str, requests: int, per_seconds: float) -> bool:
@@ -138,7 +142,7 @@ def _prove(export: Path, url: str, requests: int, per_seconds: float) -> bool:
         print_lines(
             (
                 f"proof     the emulator's cohort has {len(members):,} members, the export "
-                f"{len(planned):,} uids: {missing} missing, {extra} extra\n"
+                f"{counted(len(planned), 'uid')}: {missing} missing, {extra} extra\n"
                 f"          most requests in any {per_seconds:g} s, as the emulator counted: "
                 f"{most} of {requests}; breaches of the contract: {breaches or 'none'}"
             ).split("\n")

@@ -1,8 +1,6 @@
 """`cohortsync mirror`, `plan`, `apply` and `rollback`."""
 
 import sys
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,74 +8,35 @@ import typer
 from engine.cli.options import (
     LARGEST_COUNT,
     LARGEST_GENERATION,
-    AllowOption,
-    CohortDescriptionOption,
-    CohortIdOption,
-    CohortNameOption,
-    ColumnOption,
-    ConfigOption,
-    EndpointOption,
-    ExportsArgument,
-    FormatName,
-    FormatOption,
+    CohortOptions,
+    ExportOptions,
+    FirstActionOption,
+    GuardOptions,
     JsonOption,
     KnownCohortIdOption,
-    NoHeaderOption,
-    ReasonOption,
-    StateOption,
-    StripOption,
+    MirrorOptions,
+    TargetOptions,
     WaitOption,
-    require_reason,
+    flat,
 )
-from engine.errors import EmptyExportError, ExitStatus, GuardError, UsageError
-from engine.model.cohort import Action, Cohort, check_id
+from engine.model.cohort import Action
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable
 
-    from engine.config.loading import Config
-    from engine.report.result import RunResult
-    from engine.runs.planner import MirrorRequest
-    from engine.source.block import Source
+    from engine import Engine, Observers, PlanObservers, RunResult
+    from engine.cli.progress import View
 
-FirstOption = Annotated[
-    Action, typer.Option("--first-action", help="What is sent first: removes, or adds.")
-]
-AssumeEmptyOption = Annotated[
-    bool,
-    typer.Option(
-        "--assume-empty", help="Forget what was acknowledged: add everything, remove nothing."
-    ),
-]
-TrustOption = Annotated[
-    int | None,
-    typer.Option(
-        "--trust",
-        metavar="GENERATION",
-        min=1,
-        max=LARGEST_GENERATION,
-        help="Go on from this snapshot; what was touched since is sent again.",
-    ),
-]
+    Start = Callable[[Engine, PlanObservers], Awaitable[RunResult]]
 
 
+@flat
 def mirror(
-    exports: ExportsArgument,
-    cohort_id: CohortIdOption,
-    cohort_name: CohortNameOption,
-    cohort_description: CohortDescriptionOption = None,
-    column: ColumnOption = None,
-    format_name: FormatOption = FormatName.AUTO,
-    no_header: NoHeaderOption = False,
-    strip: StripOption = False,
-    first_action: FirstOption = Action.REMOVE,
-    allow: AllowOption = None,
-    reason: ReasonOption = None,
-    assume_empty: AssumeEmptyOption = False,
-    trust: TrustOption = None,
-    config: ConfigOption = None,
-    endpoint: EndpointOption = None,
-    state: StateOption = None,
+    *,
+    cohort: CohortOptions,
+    export: ExportOptions,
+    options: MirrorOptions,
+    target: TargetOptions,
     wait: WaitOption = 0.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan, and send nothing: what `plan` does.")
@@ -95,45 +54,52 @@ def mirror(
 
     Guards look at the plan before anything is sent; exit status 4 says that one of them blocks.
     """
-    if dry_run and shadow:
-        raise UsageError("--dry-run and --shadow exclude each other")
-    cohort = Cohort(cohort_id, cohort_name, cohort_description)
-    reading = _Reading(exports, column, format_name, not no_header, strip)
-    permits = _Permits(first_action, allow or [], reason, assume_empty, trust, wait, shadow)
-    place = (config, endpoint, state)
-    sends = not (dry_run or shadow)
-    sys.exit(_mirror(reading, cohort, permits, place, sends=sends, as_json=as_json))
+    named = cohort.cohort()
+
+    async def start(engine: "Engine", observers: "PlanObservers") -> "RunResult":
+        return await engine.mirror(
+            export.exports,
+            named,
+            **export.reading(),
+            **options.arguments(),
+            wait_seconds=wait,
+            dry_run=dry_run,
+            shadow=shadow,
+            **observers,
+        )
+
+    _carry_out(target, start, sends=not (dry_run or shadow), as_json=as_json)
 
 
+@flat
 def plan(
-    exports: ExportsArgument,
-    cohort_id: CohortIdOption,
-    cohort_name: CohortNameOption,
-    cohort_description: CohortDescriptionOption = None,
-    column: ColumnOption = None,
-    format_name: FormatOption = FormatName.AUTO,
-    no_header: NoHeaderOption = False,
-    strip: StripOption = False,
-    first_action: FirstOption = Action.REMOVE,
-    allow: AllowOption = None,
-    reason: ReasonOption = None,
-    assume_empty: AssumeEmptyOption = False,
-    trust: TrustOption = None,
-    config: ConfigOption = None,
-    endpoint: EndpointOption = None,
-    state: StateOption = None,
+    *,
+    cohort: CohortOptions,
+    export: ExportOptions,
+    options: MirrorOptions,
+    target: TargetOptions,
     wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a mirror would send, and keep that plan for `apply`; nothing is sent."""
-    cohort = Cohort(cohort_id, cohort_name, cohort_description)
-    reading = _Reading(exports, column, format_name, not no_header, strip)
-    permits = _Permits(first_action, allow or [], reason, assume_empty, trust, wait)
-    place = (config, endpoint, state)
-    sys.exit(_mirror(reading, cohort, permits, place, sends=False, as_json=as_json))
+    named = cohort.cohort()
+
+    async def start(engine: "Engine", observers: "PlanObservers") -> "RunResult":
+        return await engine.plan(
+            export.exports,
+            named,
+            **export.reading(),
+            **options.arguments(),
+            wait_seconds=wait,
+            **observers,
+        )
+
+    _carry_out(target, start, sends=False, as_json=as_json)
 
 
+@flat
 def rollback(
+    *,
     cohort_id: KnownCohortIdOption,
     to: Annotated[
         int,
@@ -149,12 +115,9 @@ def rollback(
         str | None,
         typer.Option(metavar="NAME", help="By default the name that it was mirrored by last."),
     ] = None,
-    first_action: FirstOption = Action.REMOVE,
-    allow: AllowOption = None,
-    reason: ReasonOption = None,
-    config: ConfigOption = None,
-    endpoint: EndpointOption = None,
-    state: StateOption = None,
+    first_action: FirstActionOption = Action.REMOVE,
+    guards: GuardOptions,
+    target: TargetOptions,
     wait: WaitOption = 0.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan, for `apply`, and send nothing.")
@@ -162,25 +125,26 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Make a cohort what it was at an earlier generation, guards and all."""
-    from engine.runs.mirror import rollback as roll_back
 
-    check_id(cohort_id)
-    permits = _Permits(first_action, allow or [], reason, wait=wait)
-    permits.check()
-    settings = _load((config, endpoint, state), sends=not dry_run)
+    async def start(engine: "Engine", observers: "PlanObservers") -> "RunResult":
+        return await engine.rollback(
+            cohort_id,
+            to,
+            cohort_name=cohort_name,
+            first_action=first_action,
+            allow=guards.allow or (),
+            reason=guards.reason,
+            wait_seconds=wait,
+            dry_run=dry_run,
+            **observers,
+        )
 
-    def request(source: "Source", cohort: Cohort) -> "MirrorRequest":
-        return permits.request(source, [f"generation {to}"], {}, cohort)
-
-    def start(**parts: Any) -> "Coroutine[Any, Any, RunResult]":  # noqa: ANN401 - as `Watch` has them
-        asked = (request, cohort_id, to, settings)
-        return roll_back(*asked, name=cohort_name, wait_seconds=wait, sends=not dry_run, **parts)
-
-    lacking = _lacking((config, endpoint, state), permits, sends=not dry_run)
-    sys.exit(_carry_out(start, settings, (lacking,), sends=not dry_run, as_json=as_json))
+    _carry_out(target, start, sends=not dry_run, as_json=as_json)
 
 
+@flat
 def apply(
+    *,
     plan: Annotated[str, typer.Argument(help="A plan's name, as `plan` has told it.")],
     first: Annotated[
         int | None,
@@ -192,167 +156,44 @@ def apply(
             help="Send so many of the uids that are left, then stop: a canary.",
         ),
     ] = None,
-    config: ConfigOption = None,
-    endpoint: EndpointOption = None,
-    state: StateOption = None,
+    target: TargetOptions,
     wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Send exactly what a plan says, unless the snapshot has moved since."""
-    from engine.runs.mirror import apply as apply_plan
 
-    settings = _load((config, endpoint, state), sends=True)
+    async def start(engine: "Engine", observers: "PlanObservers") -> "RunResult":
+        return await engine.apply(plan, first=first, wait_seconds=wait, **observers)
 
-    def start(**parts: Any) -> "Coroutine[Any, Any, RunResult]":  # noqa: ANN401 - as `Watch` has them
-        return apply_plan(plan, settings, first=first, wait_seconds=wait, **parts)
-
-    sys.exit(
-        _carry_out(start, settings, (), sends=True, as_json=as_json, is_new=False, first=first)
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """The exports, and how they are read."""
-
-    exports: list[str]
-    column: str | None
-    format_name: FormatName
-    header: bool
-    strip: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Permits:
-    """How a mirror goes about it, and what it is allowed."""
-
-    first_action: Action
-    allow: list[str]
-    reason: str | None
-    assume_empty: bool = False
-    trust: int | None = None
-    wait: float = 0.0
-    shadow: bool = False
-
-    def check(self) -> None:
-        """Raise `UsageError` for flags that exclude each other, or lack one."""
-        if self.assume_empty and self.trust is not None:
-            raise UsageError("--assume-empty and --trust exclude each other")
-        require_reason(self.allow, self.reason)
-
-    def request(
-        self,
-        source: "Source",
-        exports: list[str],
-        reading: dict[str, Any],
-        cohort: Cohort,
-    ) -> "MirrorRequest":
-        """Return what is asked for."""
-        from engine.planning.allowances import Allowance
-        from engine.runs.planner import MirrorRequest
-
-        return MirrorRequest(
-            source=source,
-            exports=exports,
-            reading=reading,
-            cohort=cohort,
-            first_action=self.first_action,
-            allowances=Allowance.parse_all(self.allow),
-            reason=self.reason,
-            assume_empty=self.assume_empty,
-            trust=self.trust,
-            is_shadow=self.shadow,
-            wait_seconds=self.wait,
-        )
-
-
-_Place = tuple[Path | None, str | None, Path | None]
-"""Configuration file, endpoint and state folder, as the flags name them."""
-
-
-def _load(place: _Place, *, sends: bool) -> "Config":
-    from engine.config.loading import load
-
-    config, endpoint, state = place
-    return load(config, endpoint=endpoint, state=state, need_credentials=sends)
-
-
-def _lacking(place: _Place, permits: _Permits, *, sends: bool) -> str | None:
-    """Say what a plan may do without, and the run that it prepares may not."""
-    from engine.config.loading import credentials_problem
-
-    return None if sends or permits.shadow else credentials_problem(place[0])
-
-
-def _mirror(
-    reading: _Reading,
-    cohort: Cohort,
-    permits: _Permits,
-    place: _Place,
-    *,
-    sends: bool,
-    as_json: bool,
-) -> ExitStatus:
-    from engine.runs.mirror import mirror as mirror_export
-    from engine.source import ReadingOptions, open_source
-
-    permits.check()
-    settings = _load(place, sends=sends)
-    options = ReadingOptions(
-        column=reading.column,
-        format=reading.format_name.value,
-        header=reading.header,
-        strip=reading.strip,
-    )
-    try:
-        source = open_source(reading.exports, options)
-    except EmptyExportError as error:
-        raise GuardError(
-            f"empty: {error.message}", hint="an empty export would empty the cohort"
-        ) from error
-    request = permits.request(source, reading.exports, asdict(options), cohort)
-    return _carry_out(
-        lambda **parts: mirror_export(request, settings, sends=sends, **parts),
-        settings,
-        (*source.notes, cohort.warning, _lacking(place, permits, sends=sends)),
-        sends=sends,
-        as_json=as_json,
-    )
+    _carry_out(target, start, sends=True, as_json=as_json, is_new=False, first=first)
 
 
 def _carry_out(
-    start: "Callable[..., Coroutine[Any, Any, RunResult]]",
-    settings: "Config",
-    notes: tuple[str | None, ...],
+    target: TargetOptions,
+    start: "Start",
     *,
     sends: bool,
     as_json: bool,
     is_new: bool = True,
     first: int | None = None,
-) -> ExitStatus:
-    """Run, show it on stderr, and print the books, with the plan where nothing was sent.
+) -> None:
+    """Run, show it on stderr, print the accounts, and exit with the run's status.
 
     `is_new` is False for a plan made earlier, of which the `first` uids are sent, or all.
     """
-    from engine.cli.running import run_shown, show_notes
-    from engine.cli.summary import print_result
-    from engine.cli.view import make_view
+    from engine.cli.running import carry_out
 
-    planned: dict[str, Any] = {}
-    view = make_view(settings.pacing, lambda: None)
-    show_notes(view, *settings.notes, *notes)
+    async def run(engine: "Engine", view: "View", observers: "Observers") -> "RunResult":
+        def planned(forecast: dict[str, Any]) -> None:
+            for note in forecast["notes"]:
+                view.note(note, label="warning")
+            view.expect(
+                forecast["add"] + forecast["remove"] + forecast["resend"],
+                first=first,
+                held=forecast["held"] if is_new else 0,
+                settle_seconds=forecast["settle_seconds"],
+            )
 
-    def hear(forecast: dict[str, Any]) -> None:
-        planned.update(forecast)
-        for note in forecast["notes"]:
-            view.note(note, label="warning")
-        view.expect(
-            forecast["add"] + forecast["remove"] + forecast["resend"],
-            first=first,
-            held=forecast["held"] if is_new else 0,
-            settle_seconds=forecast["settle_seconds"],
-        )
+        return await start(engine, {**observers, "planned": planned})
 
-    result = run_shown(view, lambda **parts: start(planned=hear, **parts))
-    print_result(result, as_json=as_json, plan=None if sends else planned)
-    return result.exit_status
+    sys.exit(carry_out(target.open(need_credentials=sends), run, as_json=as_json))

@@ -1,23 +1,71 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, each declared once.
+
+Options that belong together are the fields of a parameter object; `flat` makes a command of a
+function that takes such objects.
+"""
 
 import math
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict, TypeVar, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from engine.errors import UsageError
+from engine.model.cohort import Action, Cohort
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
     from typing import Any
+
+    from engine import Engine, Reading
+
+R = TypeVar("R")
 
 LARGEST_COUNT = 1_000_000_000_000
 """What a number of uids may be on the command line."""
 LARGEST_GENERATION = 2_147_483_647
 _YEAR_SECONDS = 31_536_000
+
+
+def flat(command: Callable[..., R]) -> Callable[..., R]:
+    """Return a command with an option for each field of the parameter objects that it takes."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, type] = {}
+    parameters: list[Parameter] = []
+    for each in signature(command).parameters.values():
+        hint = hints[each.name]
+        if not (isinstance(hint, type) and is_dataclass(hint)):
+            parameters.append(each.replace(annotation=hint, kind=Parameter.KEYWORD_ONLY))
+            continue
+        groups[each.name] = hint
+        own = get_type_hints(hint, include_extras=True)
+        parameters += [
+            Parameter(
+                field.name,
+                Parameter.KEYWORD_ONLY,
+                default=Parameter.empty if field.default is MISSING else field.default,
+                annotation=own[field.name],
+            )
+            for field in fields(hint)
+        ]
+
+    @wraps(command)
+    def run(**given: object) -> R:
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+        return command(**given)
+
+    # This is what typer reads.
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined] # set by whoever knows better
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
 
 
 class Command(TyperCommand):
@@ -50,26 +98,9 @@ def refuse_nan(param: typer.CallbackParam, value: float | None) -> float | None:
     return value
 
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        help="Configuration file; else COHORTSYNC_CONFIG, else ./config.toml.",
-    ),
-]
-EndpointOption = Annotated[
-    str | None,
-    typer.Option(metavar="URL", help="scheme://host:port of the API; else the configured one."),
-]
-StateOption = Annotated[
-    Path | None,
-    typer.Option("--state", metavar="FOLDER", help="State folder, instead of the configured one."),
-]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout instead of text.")
 ]
-
 WaitOption = Annotated[
     float,
     typer.Option(
@@ -82,30 +113,6 @@ WaitOption = Annotated[
         "status 75 at once.",
     ),
 ]
-AllowOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--allow",
-        metavar="GUARD[=BOUND]",
-        help="Lift a guard, to a bound, for this run; wants a --reason; repeatable.",
-    ),
-]
-ReasonOption = Annotated[
-    str | None,
-    typer.Option("--reason", metavar="TEXT", help="Why --allow lifts a guard; kept in the ledger."),
-]
-
-
-def require_reason(allow: list[str] | None, reason: str | None) -> None:
-    """Raise `UsageError` for a guard that is lifted without a reason."""
-    if allow and not (reason or "").strip():
-        raise UsageError("--allow needs a --reason", hint='--reason "why"; it is kept')
-
-
-ExportsArgument = Annotated[
-    list[str],
-    typer.Argument(metavar="EXPORT...", help="Files, globs, folders, URLs, or - for stdin."),
-]
 CohortIdOption = Annotated[
     str, typer.Option(metavar="ID", help="The cohort's id; made up by you, then kept.")
 ]
@@ -113,27 +120,27 @@ KnownCohortIdOption = Annotated[
     str,
     typer.Option("--cohort-id", metavar="ID", help="The cohort's id, as mirrored or pushed."),
 ]
-CohortNameOption = Annotated[
-    str, typer.Option(metavar="NAME", help="The name that the dashboard shows.")
+
+
+FirstActionOption = Annotated[
+    Action, typer.Option("--first-action", help="What is sent first: removes, or adds.")
 ]
-CohortDescriptionOption = Annotated[
-    str | None, typer.Option(metavar="TEXT", help="What the cohort is for.")
-]
-ColumnOption = Annotated[
-    str | None,
+
+
+class OnChanged(StrEnum):
+    """What to do when the export no longer holds what the ledger knows of it."""
+
+    REFUSE = "refuse"
+    RESTART = "restart"
+
+
+OnChangedOption = Annotated[
+    OnChanged,
     typer.Option(
-        metavar="NAME",
-        help="Where the uids are: a column's name (with --no-header its number, from 1), or the "
-        "dotted path of a field; else the only column.",
+        help="Where an unfinished run can't go on, as its export has changed or a later run has "
+        "touched the cohort: refuse, or begin a new run."
     ),
 ]
-NoHeaderOption = Annotated[
-    bool, typer.Option("--no-header", help="The first record of a csv or tsv is data.")
-]
-StripOption = Annotated[bool, typer.Option("--strip", help="Take white space around uids off.")]
-
-
-ShadowOption = Annotated[bool, typer.Option("--shadow", help="The snapshots of `mirror --shadow`.")]
 
 
 class FormatName(StrEnum):
@@ -147,6 +154,167 @@ class FormatName(StrEnum):
     PARQUET = "parquet"
 
 
-FormatOption = Annotated[
-    FormatName, typer.Option("--format", help="By default told by suffix, then by content.")
-]
+@dataclass(frozen=True, slots=True)
+class StateOptions:
+    """Where the ledgers are; the rest of the configuration is not needed."""
+
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="Configuration file; else COHORTSYNC_CONFIG, else ./config.toml.",
+        ),
+    ] = None
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            "--state", metavar="FOLDER", help="State folder, instead of the configured one."
+        ),
+    ] = None
+
+    def open(self) -> "AbstractAsyncContextManager[Engine]":
+        """Return an engine that reads the configuration only as far as it needs it."""
+        from engine import Engine
+
+        return Engine.open(self.config, state=self.state, lazy=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetOptions(StateOptions):
+    """Which workspace, and by which configuration."""
+
+    endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="scheme://host:port of the API; else the configured one."),
+    ] = None
+
+    def open(
+        self, *, need_credentials: bool = True, lazy: bool = False
+    ) -> "AbstractAsyncContextManager[Engine]":
+        """Return an engine for it; see `Engine.open`."""
+        from engine import Engine
+
+        return Engine.open(
+            self.config,
+            endpoint=self.endpoint,
+            state=self.state,
+            need_credentials=need_credentials,
+            lazy=lazy,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CohortOptions:
+    """The cohort that a run changes."""
+
+    cohort_id: CohortIdOption
+    cohort_name: Annotated[
+        str, typer.Option(metavar="NAME", help="The name that the dashboard shows.")
+    ]
+    cohort_description: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What the cohort is for.")
+    ] = None
+
+    def cohort(self) -> Cohort:
+        """Return the cohort; raises `UsageError` for what the API would refuse."""
+        return Cohort(self.cohort_id, self.cohort_name, self.cohort_description)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """The files of an export, and how they are read."""
+
+    exports: Annotated[
+        list[str],
+        typer.Argument(metavar="EXPORT...", help="Files, globs, folders, URLs, or - for stdin."),
+    ]
+    column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Where the uids are: a column's name (with --no-header its number, from 1), or "
+            "the dotted path of a field; else the only column.",
+        ),
+    ] = None
+    format_name: Annotated[
+        FormatName, typer.Option("--format", help="By default told by suffix, then by content.")
+    ] = FormatName.AUTO
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="The first record of a csv or tsv is data.")
+    ] = False
+    strip: Annotated[bool, typer.Option("--strip", help="Take white space around uids off.")] = (
+        False
+    )
+
+    def reading(self) -> "Reading":
+        """Return how they are read, as arguments of `Engine.push`."""
+        return {
+            "column": self.column,
+            "format": self.format_name.value,
+            "header": not self.no_header,
+            "strip": self.strip,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class GuardOptions:
+    """Which guards are lifted, and why."""
+
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow",
+            metavar="GUARD[=BOUND]",
+            help="Lift a guard, to a bound, for this run; wants a --reason; repeatable.",
+        ),
+    ] = None
+    reason: Annotated[
+        str | None,
+        typer.Option(
+            "--reason", metavar="TEXT", help="Why --allow lifts a guard; kept in the ledger."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorOptions(GuardOptions):
+    """How a mirror is planned."""
+
+    first_action: FirstActionOption = Action.REMOVE
+    assume_empty: Annotated[
+        bool,
+        typer.Option(
+            "--assume-empty", help="Forget what was acknowledged: add everything, remove nothing."
+        ),
+    ] = False
+    trust: Annotated[
+        int | None,
+        typer.Option(
+            "--trust",
+            metavar="GENERATION",
+            min=1,
+            max=LARGEST_GENERATION,
+            help="Go on from this snapshot; what was touched since is sent again.",
+        ),
+    ] = None
+
+    def arguments(self) -> "MirrorArguments":
+        """Return them as arguments of `Engine.mirror`."""
+        return {
+            "first_action": self.first_action,
+            "allow": self.allow or (),
+            "reason": self.reason,
+            "assume_empty": self.assume_empty,
+            "trust": self.trust,
+        }
+
+
+class MirrorArguments(TypedDict):
+    """What `MirrorOptions` passes on."""
+
+    first_action: Action
+    allow: "Sequence[str]"
+    reason: str | None
+    assume_empty: bool
+    trust: int | None

@@ -2,57 +2,85 @@
 
 import asyncio
 import gc
-from collections.abc import Callable, Coroutine
-from contextlib import ExitStack
-from typing import Any, Self, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import pyarrow as pa
 import uvloop
 
+from engine import Engine, Opening, RunResult, StopSwitch
 from engine.cli import signals
 from engine.cli.messages import tell_traceback
-from engine.cli.view import View
-from engine.delivery.sender import StopSwitch
-from engine.report.result import RunResult
+from engine.cli.summary import print_result
+from engine.cli.view import make_view
+from engine.errors import ExitStatus
+
+if TYPE_CHECKING:
+    from engine import Observers
+    from engine.cli.progress import View
 
 T = TypeVar("T")
-Start = Callable[..., Coroutine[Any, Any, RunResult]]
-"""Begins a run; takes `observe`, `opened`, `note` and `switch` by name, as `push` does."""
 
 
-def run_shown(view: View, start: Start, signalled: "StopSignals | None" = None) -> RunResult:
-    """Run to the end; the first signal drains, the second cancels.
+def carry_out(
+    opening: AbstractAsyncContextManager[Engine],
+    start: "Callable[[Engine, View, Observers], Awaitable[RunResult]]",
+    *,
+    as_json: bool,
+    stops: "StopSignals | None" = None,
+) -> ExitStatus:
+    """Run, show it on stderr, print the accounts on stdout; return how it ended.
 
-    With `signalled`, whose block the caller is in, further runs can follow. Without it the process
-    is about to end with the run's exit status: one more signal does not keep the accounts from
-    being shown. A bug is shown by its traceback.
+    The first signal drains, the second cancels. With `stops`, whose block the caller is in, more
+    work can follow. Without it the process is about to end with the run's exit status: one more
+    signal does not keep the accounts from being shown.
     """
 
     async def run(switch: StopSwitch) -> RunResult:
-        # What was imported stays. The collector would walk through all of it again and again,
-        # which took 0.2 CPU seconds a million uids.
+        async with opening as engine:
+            with shown(engine, switch) as (view, observers):
+                return await start(engine, view, observers)
+
+    if stops is not None:
+        result = stops.run(run)
+    else:
+        with StopSignals() as own:
+            result = own.run(run)
+            own.end(result.exit_status)
+    show_result(result, as_json=as_json)
+    return result.exit_status
+
+
+def show_result(result: RunResult, *, as_json: bool) -> None:
+    """Print a run's accounts; a bug is shown by its traceback, too."""
+    if result.bug is not None:
+        tell_traceback(result.bug)
+    print_result(result, as_json=as_json)
+
+
+@contextmanager
+def shown(engine: Engine, switch: StopSwitch) -> "Iterator[tuple[View, Observers]]":
+    """Show one run on stderr during the block; yields its view, and the observers to pass on."""
+    openings: list[Opening] = []
+    view = make_view(engine.pacing, lambda: openings[-1].expected_uids() if openings else None)
+
+    def opened(opening: Opening) -> None:
+        # What was imported by now stays. The collector would walk through all of it again and
+        # again, which took 0.2 CPU seconds a million uids.
         gc.freeze()
         # Arrow's own allocator gives its pages back between two reads, and takes them again.
         pa.set_memory_pool(pa.system_memory_pool())
-        return await start(observe=view.observe, opened=view.opened, note=view.note, switch=switch)
+        openings.append(opening)
+        view.opened(opening)
 
-    if signalled is not None:
-        with view:
-            result = signalled.run(run)
-    else:
-        with StopSignals() as stops:
-            with view:
-                result = stops.run(run)
-            stops.end(result.exit_status)
-    if result.bug is not None:
-        tell_traceback(result.bug)
-    return result
-
-
-def stoppable(work: Callable[[StopSwitch], Coroutine[Any, Any, T]]) -> T:
-    """Run to the end in an event loop; `work` is given the switch that signals pull."""
-    with StopSignals() as stops:
-        return stops.run(work)
+    for note in engine.notes:
+        view.note(note, label="note")
+    with view:
+        yield (
+            view,
+            {"observe": view.observe, "opened": opened, "note": view.note, "switch": switch},
+        )
 
 
 class StopSignals:
@@ -67,7 +95,7 @@ class StopSignals:
         self._restored: ExitStack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._restored.enter_context(signals.passed_to(self._hear))
+        self._restored.enter_context(signals.passed_to(self._receive))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,16 +123,9 @@ class StopSignals:
         self._restored.pop_all()
         signals.leave_with(exit_status)
 
-    def _hear(self, name: str) -> None:
+    def _receive(self, name: str) -> None:
         reason = f"{name} received"
         if self._loop is None:
             self._switch.pull(reason)
         else:  # The loop may be amid a step of its own.
             self._loop.call_soon_threadsafe(self._switch.pull, reason)
-
-
-def show_notes(view: View, *notes: str | None) -> None:
-    """Show what the user should know before a run."""
-    for note in notes:
-        if note:
-            view.note(note, label="note")

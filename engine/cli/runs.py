@@ -1,18 +1,22 @@
-"""`cohortsync runs`, `show` and `rejects`: what the ledger says of runs."""
+"""`cohortsync runs`, `show` and `rejects`: what the ledger knows."""
 
+import asyncio
 import csv
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engine.cli.messages import columns_of
-from engine.cli.options import ConfigOption, JsonOption, StateOption
+from engine.cli.options import JsonOption, StateOptions, flat
 from engine.cli.streams import print_json, printing
 from engine.cli.text import csv_cell, printable, table_lines
 from engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from engine import Accounts, RunDetails
 
 RunArgument = Annotated[str, typer.Argument(help="A run's name, as `cohortsync runs` lists it.")]
 CsvOption = Annotated[
@@ -21,15 +25,17 @@ CsvOption = Annotated[
 ]
 
 
-def runs(
-    config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False
-) -> None:
+@flat
+def runs(*, where: StateOptions, as_json: JsonOption = False) -> None:
     """List all runs in the state folder, the latest first."""
-    from engine.report.history import all_runs
 
-    found = all_runs(_state(config, state))
+    async def read() -> "list[Accounts]":
+        async with where.open() as engine:
+            return await engine.runs()
+
+    found = asyncio.run(read())
     if as_json:
-        documents = [accounts.document() for accounts in found]
+        documents = [accounts.to_dict() for accounts in found]
         with printing():
             print_json(documents)
         return
@@ -56,39 +62,48 @@ def runs(
         _print_table(headings, rows, numbers=("exit", "planned", "accepted"))
 
 
+@flat
 def show(
+    *,
     run: RunArgument,
-    config: ConfigOption = None,
-    state: StateOption = None,
+    where: StateOptions,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Show a run's accounts, its batches and their attempts."""
-    from engine.cli.summary import print_accounts, print_lifts, print_plan
-    from engine.report.files import FILE_COLUMNS, file_rows, files_document
-    from engine.report.history import ATTEMPT_COLUMNS, open_run
+    """Show a run's books, its batches and their attempts."""
+    from engine.report.history import ATTEMPT_COLUMNS
 
     _refuse_both(as_json=as_json, as_csv=as_csv)
-    with open_run(_state(config, state), run) as report, printing():
-        accounts = report.accounts(is_recounted=True)
+
+    async def read() -> "RunDetails":
+        async with where.open() as engine:
+            return await engine.show(run)
+
+    details = asyncio.run(read())
+    with printing():
         if as_csv:
-            _print_csv(ATTEMPT_COLUMNS, report.attempts())
-            return
-        files, plan, lifted = report.files(), report.plan(), report.lifted_guards()
-        if as_json:
-            document = accounts.document() | files_document(files, most_listed=None)
-            document |= {"plan": plan} if accounts.mirror is not None else {"allowed": lifted}
-            document["attempts"] = list(report.attempts())
-            print_json(document)
-            return
-        print_accounts(accounts, files)
-        print_lifts(lifted)
-        if plan is not None:
-            print_plan(plan)
-        if files:
-            _print_table(FILE_COLUMNS, file_rows(files), ("bytes", "uids"))
-        rows = ({**each, "sent_at": _shortened(each["sent_at"])} for each in report.attempts())
-        _print_table(_COLUMNS, [[row[c] for c in _COLUMNS] for row in rows], _NUMBERS)
+            write = _csv_writer(ATTEMPT_COLUMNS)
+            for record in details.attempts:
+                write(record)
+        elif as_json:
+            print_json(details.to_dict())
+        else:
+            _print_details(details)
+
+
+def _print_details(details: "RunDetails") -> None:
+    from engine.cli.summary import print_accounts, print_lifts, print_plan
+    from engine.report.files import FILE_COLUMNS, file_rows, files_line
+
+    files = details.files
+    print_accounts(details.accounts, files_line(files) if files else None)
+    print_lifts(details.lifts)
+    if details.plan is not None:
+        print_plan(details.plan)
+    if files:
+        _print_table(FILE_COLUMNS, file_rows(files), ("bytes", "uids"))
+    rows = ({**record, "sent_at": _shortened(record["sent_at"])} for record in details.attempts)
+    _print_table(_COLUMNS, [[row[c] for c in _COLUMNS] for row in rows], _NUMBERS)
 
 
 _NUMBERS = ("batch", "parent", "uid_count", "attempt", "http_status")
@@ -103,10 +118,11 @@ def _shortened(timestamp: str | None) -> str | None:
     return timestamp and timestamp.partition("+")[0].replace("T", " ")
 
 
+@flat
 def rejects(
+    *,
     run: RunArgument,
-    config: ConfigOption = None,
-    state: StateOption = None,
+    where: StateOptions,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print ndjson, as is done without it.")
     ] = False,
@@ -117,21 +133,22 @@ def rejects(
     Each has its file, record number (from 1, a header not counted) and reason; a rejected uid also
     the API's request id.
     """
-    from engine.report.history import REJECT_COLUMNS, open_run
+    from engine.report.history import REJECT_COLUMNS
 
     _refuse_both(as_json=as_json, as_csv=as_csv)
-    with open_run(_state(config, state), run) as report, printing():
-        if as_csv:
-            _print_csv(REJECT_COLUMNS, report.rejects())
-            return
-        for record in report.rejects():
-            print_json(record)
 
+    async def print_all() -> None:
+        async with where.open() as engine, aclosing(engine.rejects(run)) as found:
+            # What is wrong is raised before a heading is printed.
+            first = await anext(found, None)
+            write = _csv_writer(REJECT_COLUMNS) if as_csv else print_json
+            if first is not None:
+                write(first.to_dict())
+            async for reject in found:
+                write(reject.to_dict())
 
-def _state(config: Path | None, state: Path | None) -> Path:
-    from engine.config.loading import locate_state
-
-    return locate_state(config, state=state)
+    with printing():
+        asyncio.run(print_all())
 
 
 def _refuse_both(*, as_json: bool, as_csv: bool) -> None:
@@ -139,11 +156,11 @@ def _refuse_both(*, as_json: bool, as_csv: bool) -> None:
         raise UsageError("--json and --csv exclude each other")
 
 
-def _print_csv(columns: Sequence[str], records: Iterable[Mapping[str, Any]]) -> None:
+def _csv_writer(columns: Sequence[str]) -> Callable[[Mapping[str, Any]], None]:
+    """Print the heading of a csv; return what prints a record of it."""
     writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
-    for record in records:
-        writer.writerow({name: csv_cell(value) for name, value in record.items()})
+    return lambda record: writer.writerow({name: csv_cell(value) for name, value in record.items()})
 
 
 def _print_table(

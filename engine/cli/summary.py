@@ -8,17 +8,15 @@ from typing import Any
 from engine.cli.messages import columns_of, level_of, log, tell
 from engine.cli.streams import print_json, print_lines, printing
 from engine.cli.text import table_lines
-from engine.errors import ExitStatus, IncompleteError
-from engine.report.accounts import SCHEMA_VERSION, Accounts
+from engine.errors import IncompleteError
+from engine.model.quantity import counted
+from engine.report.accounts import Accounts
 from engine.report.figures import CeilingSpending, Standing
-from engine.report.files import files_document, files_line
+from engine.report.files import files_line
 from engine.report.result import RunResult
-from engine.source.files import SourceFile
 
 
-def print_result(
-    result: RunResult, *, as_json: bool, plan: Mapping[str, Any] | None = None
-) -> None:
+def print_result(result: RunResult, *, as_json: bool) -> None:
     """Print the accounts on stdout, and a plan with them, and on stderr how the run has ended.
 
     Off a terminal that end is one record: status, reason, hint and counts.
@@ -26,14 +24,12 @@ def print_result(
     try:
         with printing():
             if as_json:
-                document = document_of(result)
-                if plan is not None:
-                    document["plan"] = plan or None
-                print_json(document)
+                print_json(result.to_dict())
             else:
-                print_accounts(result.accounts, result.files)
-                if plan:
-                    print_plan(plan)
+                files = result.files
+                print_accounts(result.accounts, files_line(files) if files else None)
+                if result.plan:
+                    print_plan(result.plan)
     except IncompleteError as error:  # How the run ended stands all the same.
         tell(error.message, label="error", level="error", event="error")
     tell_end(result, is_shown=sys.stdout.isatty() and not as_json)
@@ -69,27 +65,8 @@ def tell_end(result: RunResult, *, is_shown: bool = False) -> None:
     )
 
 
-def document_of(result: RunResult) -> dict[str, Any]:
-    """Return a run's accounts, hint and the files that it read, as the JSON document has them."""
-    hint = {"hint": result.hint}
-    return result.accounts.document() | hint | files_document(result.files)
-
-
-def print_nothing(status: str) -> None:
-    """Print the JSON document of a command that found no run to work on."""
-    document = {
-        "run": None,
-        "status": status,
-        "exit_status": int(ExitStatus.ACCEPTED),
-        "reason": None,
-        "schema_version": SCHEMA_VERSION,
-    }
-    with printing():
-        print_json(document)
-
-
-def print_accounts(accounts: Accounts, files: Sequence[SourceFile] = ()) -> None:
-    """Print the accounts as a table: what was read, and where every uid stands."""
+def print_accounts(accounts: Accounts, files: str | None = None) -> None:
+    """Print the accounts as a table: what was read, `files` in a line, where every uid stands."""
     print_lines(_lines(accounts, files, columns_of(sys.stdout)))
 
 
@@ -114,7 +91,8 @@ def _lift_lines(lifts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
     yield (
-        f"plan      about {plan['requests']:,} requests, {plan['bytes']:,} bytes · "
+        f"plan      about {counted(plan['requests'], 'request')}, "
+        f"{counted(plan['bytes'], 'byte')} · "
         f"{plan['seconds_at_ceiling']:,.1f} s at the ceiling, done at {plan['done_at']}"
     )
     if plan["held"]:
@@ -124,8 +102,9 @@ def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
         )
     if plan["resend"]:
         yield (
-            f"resend    {plan['resend_requests']:,} of the requests add {plan['resend']:,} members "
-            f"once more; at that rate, all have been after {plan['resend_nights']:,} nights"
+            f"resend    {counted(plan['resend_requests'], 'request')} of these to add "
+            f"{counted(plan['resend'], 'member')} once more; at that rate, all have been after "
+            f"{counted(plan['resend_nights'], 'night')}"
         )
     for operation, uids in plan["sample"].items():
         if uids:
@@ -138,7 +117,7 @@ def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
             yield f"          {'':<10} lifted by {told['override']}"
 
 
-def _lines(accounts: Accounts, files: Sequence[SourceFile], width: int | None) -> Iterator[str]:
+def _lines(accounts: Accounts, files: str | None, width: int | None) -> Iterator[str]:
     rows, uids, requests = accounts.rows, accounts.uids, accounts.requests
     is_dry = accounts.run is None
     standing = "dry run" if is_dry else f"run {accounts.run}: {accounts.status}"
@@ -166,7 +145,7 @@ def _lines(accounts: Accounts, files: Sequence[SourceFile], width: int | None) -
         f"{mirrored}{planned}{complete}"
     )
     if files:
-        yield files_line(files)
+        yield files
     for note in mirror.notes if mirror else ():
         yield f"note      {note}"
     if mirror and mirror.known_rejects:
@@ -181,7 +160,7 @@ def _lines(accounts: Accounts, files: Sequence[SourceFile], width: int | None) -
     )
     spent = accounts.ceiling_spending
     yield (
-        f"payloads  {accounts.bytes_sent:,} bytes, {accounts.payload_fill:.2%} full · "
+        f"payloads  {counted(accounts.bytes_sent, 'byte')}, {accounts.payload_fill:.2%} full · "
         f"ceiling {_share(requests.accepted, spent.allowed):.2%} accepted, "
         f"{accounts.ceiling_use:.2%} attempted · {accounts.elapsed_seconds:,.1f} s"
     )
@@ -190,7 +169,7 @@ def _lines(accounts: Accounts, files: Sequence[SourceFile], width: int | None) -
     )
     if accounts.ceiling_found is not None:
         yield (
-            f"          the API was found to take {accounts.ceiling_found:,} requests / "
+            f"          the API was found to take {counted(accounts.ceiling_found, 'request')} / "
             f"{accounts.ceiling.per_seconds:g} s, fewer than configured"
         )
 

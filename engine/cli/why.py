@@ -1,48 +1,33 @@
 """`cohortsync why`: what is known of one uid."""
 
+import asyncio
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.cli.options import (
-    ConfigOption,
-    EndpointOption,
-    JsonOption,
-    KnownCohortIdOption,
-    StateOption,
-)
+from engine.cli.options import JsonOption, KnownCohortIdOption, TargetOptions, flat
 from engine.cli.streams import print_json, print_lines, printing
-from engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from engine import UidReport
 
 
+@flat
 def why(
+    *,
     uid: Annotated[str, typer.Argument(help="The uid, byte for byte.")],
     cohort_id: KnownCohortIdOption,
-    config: ConfigOption = None,
-    endpoint: EndpointOption = None,
-    state: StateOption = None,
+    target: TargetOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Say whether a uid is in a mirrored cohort, since when, and by which request."""
-    from engine.config.loading import load
-    from engine.model.cohort import CohortKey, check_id
-    from engine.report.why import why as why_document
 
-    try:
-        uid.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError("the uid is not valid UTF-8") from error
-    check_id(cohort_id)
-    settings = load(config, endpoint=endpoint, state=state, need_credentials=False)
-    workspace = settings.workspace
-    answer = why_document(settings.place.folder, CohortKey(workspace.partner, cohort_id), uid)
-    if answer is None:
-        raise UsageError(
-            f"nothing was ever sent to workspace {workspace.id} at {workspace.endpoint.label} from "
-            f"the state folder {settings.state_dir}",
-            hint="`cohortsync runs` lists what it knows; --endpoint and --state look elsewhere",
-        )
+    async def look_up() -> "UidReport":
+        async with target.open(need_credentials=False) as engine:
+            return await engine.why(uid, cohort_id)
+
+    answer = asyncio.run(look_up()).to_dict()
     with printing():
         if as_json:
             print_json(answer)

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from engine.ledger.plan_records import PlanRecord
 from engine.ledger.records import MIRROR
+from engine.source.spec import SourceSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +53,7 @@ class StoredRequest:
     cohort_description: str | None
     action: str
     started_utc_ns: int
-    exports: list[str]
-    reading: dict[str, Any]
-    """The options of reading, by name."""
-
-    @property
-    def is_piped(self) -> bool:
-        """Whether it read from a pipe."""
-        return "-" in self.exports
+    spec: SourceSpec
 
     @property
     def target(self) -> tuple[str, str, str]:

@@ -100,6 +100,24 @@ class Allowance:
 _LARGEST_BOUND = 1_000_000_000_000
 
 
+def read_allowances(texts: Sequence[str], reason: str | None) -> list[Allowance]:
+    """Read what `--allow` takes, each time; raises `UsageError` for any without a reason."""
+    if texts and not (reason or "").strip():
+        raise UsageError("--allow needs a --reason", hint='--reason "why"; it is kept')
+    return Allowance.parse_all(texts)
+
+
+def read_push_allowances(texts: Sequence[str], reason: str | None) -> list[Allowance]:
+    """Do so for a push; raises `UsageError` for a guard that only a mirror has."""
+    found = read_allowances(texts, reason)
+    for each in found:
+        if each.guard is not Guard.NAME:
+            raise UsageError(
+                f"{each.flag}: this guard judges no push", hint="a push has the guard 'name' alone"
+            )
+    return found
+
+
 def flags_to_lift(
     overrides: Sequence[str], allowances: Sequence[Allowance], reason: str | None
 ) -> str:

@@ -23,6 +23,7 @@ from engine.ledger.run_records import (
 )
 from engine.model.cohort import Operation
 from engine.model.endpoint import Endpoint
+from engine.model.quantity import counted
 from engine.report.figures import (
     Ceiling,
     CeilingSpending,
@@ -85,7 +86,7 @@ class Accounts:
     """None for a push."""
     schema_version: int = field(default=SCHEMA_VERSION)
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the JSON document, as plain values; a mirror's has two keys in place of `uids`."""
         document = asdict(self)
         del document["mirror"]
@@ -118,7 +119,9 @@ class Accounts:
             }
         if rows.read != sum(parts.values()):
             counts = [f"{count} {name}" for name, count in parts.items()]
-            return f"{rows.read} rows read, but {', '.join(counts[:-1])} and {counts[-1]}"
+            return (
+                f"{counted(rows.read, 'row')} read, but {', '.join(counts[:-1])} and {counts[-1]}"
+            )
         for name, standing in standings.items():
             if not standing.balances:
                 return f"the {name} do not add up: {standing}"

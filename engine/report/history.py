@@ -21,7 +21,7 @@ from engine.storage.paths import operation_path, plan_folder
 if TYPE_CHECKING:  # Its package loads PyArrow, which a list of runs does not need.
     from collections.abc import Sequence
 
-    from engine.source.files import SourceFile
+    from engine.source.source_file import SourceFile
 
 
 class RunReport:
@@ -159,7 +159,7 @@ def find_unfinished(
     if run is None:
         found = unfinished_runs(state, target)
         # A run that read from a pipe can be resumed only by its own command.
-        files = [each for each in found if not each.is_piped]
+        files = [each for each in found if not each.spec.reads_stdin]
         return next(reversed(files or found), None)
     with LedgerReader.open(find_ledger(state, run)) as ledger:
         entry = ledger.history.entry(run)

@@ -21,7 +21,7 @@ from engine.ledger.uid_records import (
 from engine.model.cohort import CohortKey, Operation
 
 if TYPE_CHECKING:  # Its package loads PyArrow, which a list of runs does not need.
-    from engine.source.files import SourceFile
+    from engine.source.source_file import SourceFile
 
 
 class RunReads(Protocol):

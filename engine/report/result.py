@@ -1,13 +1,15 @@
-"""How a run begins and ends, as values that the command line and programs show."""
+"""How a run begins and ends: what a program is given."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from engine.errors import ExitStatus
 from engine.model.cohort import Cohort
-from engine.report.accounts import Accounts
+from engine.report.accounts import SCHEMA_VERSION, Accounts
 from engine.report.figures import Ceiling
-from engine.source.files import SourceFile
+from engine.report.files import files_document
+from engine.source.source_file import SourceFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +30,13 @@ class Opening:
     accepted_before: int = 0
     rejected_before: int = 0
     """How many of them were accepted, and rejected, before this process."""
+    expected_uids: Callable[[], float | None] = lambda: None
+    """Estimates how many uids the whole run has, by what has been read; None while unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """The accounts of a run, and what to do about it if it did not finish."""
+    """How a run ended: its accounts, and what to do next if it did not finish."""
 
     accounts: Accounts
     exit_status: ExitStatus
@@ -41,3 +45,92 @@ class RunResult:
     """The files that were read; none if it is not known, or nothing is read from files."""
     bug: Exception | None = None
     """The error that only a mistake in this program explains, if one ended the run."""
+    plan: Mapping[str, Any] | None = None
+    """What a run that sends nothing would send, as `--json` has it; empty where it was stopped
+    before it knew. None for a run that sends."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON document of the run."""
+        document = self.accounts.to_dict() | {"hint": self.hint} | files_document(self.files)
+        if self.plan is not None:
+            document["plan"] = dict(self.plan) or None
+        return document
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRun:
+    """A run of `resume_all` that could not be resumed."""
+
+    run: str
+    reason: str
+    exit_status: ExitStatus
+    hint: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return its part of the JSON document."""
+        return {
+            "run": self.run,
+            "status": "failed",
+            "exit_status": int(self.exit_status),
+            "reason": self.reason,
+            "hint": self.hint,
+            "schema_version": SCHEMA_VERSION,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class NothingToResume:
+    """No run is unfinished, or none of this workspace."""
+
+    reason: str
+    exit_status: ExitStatus = ExitStatus.ACCEPTED
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON document."""
+        return {
+            "run": None,
+            "status": "nothing_to_resume",
+            "exit_status": int(self.exit_status),
+            "reason": None,
+            "schema_version": SCHEMA_VERSION,
+        }
+
+
+_FROM_BEST_TO_WORST = (
+    ExitStatus.ACCEPTED,
+    ExitStatus.PARTIAL,
+    ExitStatus.INCOMPLETE,
+    ExitStatus.GUARDED,
+    ExitStatus.REFUSED,
+    ExitStatus.USAGE,
+    ExitStatus.UNBALANCED,
+)
+"""What needs a person is worse than what another try may complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumedRuns:
+    """How each of several resumed runs ended, the earliest first; there is at least one."""
+
+    runs: Sequence[RunResult | FailedRun]
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """The worst of them."""
+        return self._worst.exit_status
+
+    @property
+    def _worst(self) -> RunResult | FailedRun:
+        return max(self.runs, key=lambda each: _FROM_BEST_TO_WORST.index(each.exit_status))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON document: the worst run's status and reason, and every run's document."""
+        worst = self._worst.to_dict()
+        return {
+            "run": None,
+            "status": worst["status"],
+            "exit_status": int(self.exit_status),
+            "reason": worst["reason"],
+            "runs": [each.to_dict() for each in self.runs],
+            "schema_version": SCHEMA_VERSION,
+        }

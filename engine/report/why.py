@@ -21,7 +21,7 @@ Document = dict[str, Any]
 """A part of the answer, as plain values."""
 
 
-def why(folder: Path, key: CohortKey, uid: str) -> Document | None:
+def find_uid(folder: Path, key: CohortKey, uid: str) -> Document | None:
     """Return what is known of a uid, as plain values; None if nothing was ever sent from `folder`.
 
     `folder` is the ledger's, which is only read: a run under way is not disturbed. Raises
@@ -36,7 +36,7 @@ def why(folder: Path, key: CohortKey, uid: str) -> Document | None:
                 f"nothing is known of cohort {key.cohort_id} of partner {key.partner}",
                 hint="`cohortsync runs` lists the cohorts that something was sent to",
             )
-        return UidReport(ledger.uids, folder, key, uid).document()
+        return UidInquiry(ledger.uids, folder, key, uid).document()
 
 
 _MEMBERSHIP = {
@@ -54,7 +54,7 @@ def _membership_after(attempt: Mapping[str, Any]) -> str:
     return "in" if attempt["action"] == Action.ADD.value else "out"
 
 
-class UidReport:
+class UidInquiry:
     """What is known of one uid of a cohort: by the ledger, and by the files beside it."""
 
     def __init__(self, reads: UidReads, folder: Path, key: CohortKey, uid: str) -> None:

@@ -28,7 +28,7 @@ from engine.report.accounts import Accounts, account
 from engine.report.result import RunResult
 
 if TYPE_CHECKING:
-    from engine.source.files import SourceFile
+    from engine.source.source_file import SourceFile
 
 T = TypeVar("T")
 

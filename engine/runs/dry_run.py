@@ -20,27 +20,40 @@ from engine.payload.batch import Cutter, KnownBatch, SkippedRows, blank_among, i
 from engine.payload.envelope import Envelope
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
-from engine.report.result import RunResult
-from engine.runs.push import PushRequest, admit, key_of, stays_unfinished, tell_files
+from engine.report.result import Opening, RunResult
+from engine.runs.observers import Note, no_note
+from engine.runs.push import (
+    PushRequest,
+    admit,
+    key_of,
+    opening_of,
+    stays_unfinished,
+    tell_files,
+)
 from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block
+from engine.source.protocol import files_of
 
-Note = Callable[[str], None]
 
-
-async def dry_run(
+async def dry_run(  # noqa: PLR0913 - what and how, then who follows it
     request: PushRequest,
     config: Config,
     *,
-    note: Note = lambda _: None,
+    lacking: str | None = None,
+    opened: Callable[[Opening], None] = lambda _: None,
+    note: Note = no_note,
     switch: StopSwitch | None = None,
     clock: Clock | None = None,
 ) -> RunResult:
     """Check what `push` checks, read and pack everything; return what would be planned.
 
-    An export without a uid is told in the accounts. Raises as `push` does, but for a workspace that
-    is in use, which `note` hears; `SourceError` where the export cannot be read.
+    `lacking` is what a dry run does not need and a push does; `note` gets it as a warning. An
+    export without a uid is reported in the accounts. Raises as `push` does, but for a workspace
+    that is in use, of which `note` is told; `SourceError` where the export cannot be read.
     """
+    opened(opening_of(request, config))
+    if lacking is not None:
+        note(lacking, label="warning")
     clock = clock or SystemClock()
     started = datetime.now(UTC)
     proxy_for(config.workspace.endpoint)  # One that is malformed would stop the push, too.
@@ -189,4 +202,4 @@ class _Cutting:
             finished_at=finished.isoformat(timespec="milliseconds"),
             elapsed_seconds=round((finished - started).total_seconds(), 3),
         )
-        return RunResult(accounts, would_finish, files=request.source.files)
+        return RunResult(accounts, would_finish, files=files_of(request.source))

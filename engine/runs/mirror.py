@@ -6,7 +6,7 @@ folded into the snapshot, and a new plan begins from there.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict, Unpack
 
 from engine.clock import Clock, SystemClock
@@ -32,7 +32,7 @@ from engine.runs.plan_execution import Extent, PlanExecution
 from engine.runs.planner import MirrorRequest, Planner
 from engine.runs.session import Desk
 from engine.snapshot.baseline import Base, find_base, install
-from engine.snapshot.generation_source import GenerationSource
+from engine.snapshot.generation_source import GenerationSpec
 from engine.snapshot.store import SnapshotStore
 from engine.storage.files import digest_of
 from engine.storage.paths import operation_path
@@ -99,7 +99,7 @@ async def mirror(
 
 
 async def rollback(  # noqa: PLR0913 - what to make of which cohort, and how
-    request: Callable[[GenerationSource, Cohort], MirrorRequest],
+    request: Callable[[GenerationSpec, Cohort], MirrorRequest],
     cohort_id: str,
     generation: int,
     config: Config,
@@ -111,7 +111,7 @@ async def rollback(  # noqa: PLR0913 - what to make of which cohort, and how
 ) -> RunResult:
     """Make a cohort what it was at an earlier generation, by a mirror of that.
 
-    `request` is given that generation as a source, and the cohort, which keeps its name unless
+    `request` is given that generation to read, and the cohort, which keeps its name unless
     another is given. Raises as `mirror` does, and `UsageError` where nobody knows the name.
     """
     looking = Watch(**watch)
@@ -131,7 +131,7 @@ async def rollback(  # noqa: PLR0913 - what to make of which cohort, and how
         known = (last.cohort_name, last.cohort_description) if last else ("", None)
         cohort = Cohort(cohort_id, name or known[0], known[1])
         _refuse_narrow(config, cohort)
-        asked = request(GenerationSource(snapshot.path, generation), cohort)
+        asked = request(GenerationSpec(generation, snapshot.path), cohort)
         return await _plan_and_send(asked, desk, ledger, store, base, looking, sends=sends)
 
 
@@ -153,6 +153,7 @@ async def _plan_and_send(  # noqa: PLR0913, PLR0917 - what to do, and where
     sends: bool,
 ) -> RunResult:
     execution = PlanExecution(desk, ledger, store, request.cohort, is_placed=base.origin is None)
+    plan: dict[str, Any] = {}
 
     async def work() -> Stop | None:
         state = await enter(execution, desk.begin(ledger, request))
@@ -161,7 +162,8 @@ async def _plan_and_send(  # noqa: PLR0913, PLR0917 - what to do, and where
             *(request, desk.config, desk.key, store, ledger, desk.clock, desk.switch, desk.note)
         )
         record = await planner.plan(state, base)
-        looking.planned(plan_document(record))
+        plan.update(plan_document(record))
+        looking.planned(plan)
         if record.is_blocked:
             return _guarded(record)
         if not (sends or request.is_shadow):
@@ -180,7 +182,8 @@ async def _plan_and_send(  # noqa: PLR0913, PLR0917 - what to do, and where
             return None
         return await execution.send(record)
 
-    return await run_to_end(execution, work)
+    result = await run_to_end(execution, work)
+    return result if sends else replace(result, plan=plan)
 
 
 async def apply(

@@ -1,4 +1,4 @@
-"""What is known of a cohort, from and to elsewhere."""
+"""The snapshots of a cohort made of a list or a file, exported, and compared with a list."""
 
 import asyncio
 import os
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 import pyarrow as pa
@@ -18,8 +17,9 @@ from engine.ledger.state_folder import make_folder
 from engine.model.cohort import CohortKey
 from engine.planning.allowances import Allowance, attributed, flags_to_lift
 from engine.planning.comparison import compare
-from engine.planning.guards import Facts, GuardSettings, judge
+from engine.planning.guards import Facts, judge
 from engine.planning.profile import Inspection
+from engine.planning.settings import GuardSettings
 from engine.planning.staging import stage
 from engine.snapshot.baseline import doubting
 from engine.snapshot.file_format import SNAPSHOT, describe, refuse_twice, take_over, uids_in
@@ -28,9 +28,10 @@ from engine.snapshot.operation_file import sample
 from engine.snapshot.records import Comparison, Snapshot, Staged, UidState
 from engine.snapshot.store import ADOPTED, IMPORTED, RECONCILED, SnapshotStore
 from engine.source.block import Block
-from engine.source.files import SourceFile
+from engine.source.source_file import SourceFile
 from engine.storage.duckdb_session import Interruption
 from engine.storage.files import rename_durably, work_folder
+from engine.storage.paths import TemporaryName, TemporaryPurpose, fallback_folder
 from engine.storage.uid_parquet import UIDS, read_batches, write_batches
 
 _SHOWN = 10
@@ -38,15 +39,17 @@ _SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
-    """A snapshot made of a list, and what was read of that."""
+class StagedSnapshot:
+    """A snapshot made of a list, and what was read of the list."""
 
     generation: Generation
     rows: Staged
 
 
-async def adopt(store: SnapshotStore, blocks: Iterable[Block], switch: StopSwitch) -> Brought:
-    """Let each uid of `blocks` that is not known yet be unknown: perhaps it is a member.
+async def adopt(
+    store: SnapshotStore, blocks: Iterable[Block], switch: StopSwitch
+) -> StagedSnapshot:
+    """Add each uid of `blocks` that is not known yet, as one that may be a member.
 
     Raises `SourceError` for a list that holds none, `IncompleteError` once a stop comes.
     """
@@ -54,7 +57,7 @@ async def adopt(store: SnapshotStore, blocks: Iterable[Block], switch: StopSwitc
     with _list_of(store) as path:
         staged = await _read(blocks, path, switch)
         made = await _take_over(store, base and base[1], staged, UidState.MAY_BE_IN, ADOPTED)
-    return Brought(made, staged)
+    return StagedSnapshot(made, staged)
 
 
 async def reconcile(  # noqa: PLR0913, PLR0917 - the list, what judges it, and why guards are lifted
@@ -66,14 +69,13 @@ async def reconcile(  # noqa: PLR0913, PLR0917 - the list, what judges it, and w
     files: Sequence[SourceFile] = (),
     *,
     reason: str | None = None,
-) -> Brought:
-    """Let the uids of `blocks`, read from `files`, be all members, whatever was known before.
+) -> StagedSnapshot:
+    """Make the uids of `blocks`, read from `files`, all the members, whatever was known before.
 
     Why guards are lifted is kept with the snapshot, and by whom.
 
     Raises as `adopt`, `GuardError` for a list that the guards would not take for an export, and
-    `IncompleteError` while the far side may not have applied what was sent: no list can tell of
-    that.
+    `IncompleteError` while the API may not have applied what was sent: no list can show that.
     """
     recent = await store.recent()
     if recent.seconds:
@@ -119,11 +121,11 @@ async def reconcile(  # noqa: PLR0913, PLR0917 - the list, what judges it, and w
             )
         lifted = attributed(allowances, reason)
         made = await _take_over(store, None, staged, UidState.IN, RECONCILED, lifted)
-    return Brought(made, staged)
+    return StagedSnapshot(made, staged)
 
 
 async def _known(store: SnapshotStore) -> Snapshot | None:
-    """Return what is known; None where that is lost, which a list of the members makes good."""
+    """Return what is known; None if that is lost, which a list of the members replaces."""
     try:
         current = await store.current()
     except LedgerError:
@@ -133,21 +135,22 @@ async def _known(store: SnapshotStore) -> Snapshot | None:
 
 @contextmanager
 def _list_of(store: SnapshotStore) -> Iterator[Path]:
-    """Give room for a list while it is worked on."""
+    """Yield a path for a list while it is worked on."""
     make_folder(store.folder)
-    with store.work_folder("list") as folder:
-        yield folder / "listed.parquet"
+    with store.work_folder(TemporaryPurpose.LIST) as folder:
+        yield folder / TemporaryName.LIST
 
 
 @contextmanager
 def _list_to_look_at(store: SnapshotStore) -> Iterator[Path]:
-    """Give room for a list that changes nothing: elsewhere, if the state can only be read."""
+    """Yield a path for a list that changes nothing: elsewhere, if the state is read-only."""
     with ExitStack() as made:
         try:
             path = made.enter_context(_list_of(store))
         except LedgerError:
-            elsewhere = Path(store.planning.spill_dir or gettempdir())
-            path = made.enter_context(work_folder(elsewhere, "list")) / "listed.parquet"
+            elsewhere = fallback_folder(store.planning.spill_dir)
+            folder = made.enter_context(work_folder(elsewhere, TemporaryPurpose.LIST))
+            path = folder / TemporaryName.LIST
         yield path
 
 
@@ -199,15 +202,15 @@ async def _take_over(  # noqa: PLR0913, PLR0917 - what is known, and what become
     return await store.make(origin, maker, lifted=lifted)
 
 
-async def bring(
+async def import_snapshot(
     store: SnapshotStore, path: Path, target: str, *, from_elsewhere: bool = False
 ) -> Generation:
-    """Make what `export` wrote, perhaps on another machine, the snapshot that counts.
+    """Make a file that `export` wrote, perhaps on another machine, the current snapshot.
 
     `target` names endpoint, workspace and partner.
     Raises `UsageError` for what it did not write, for another cohort or, unless it is
-    `from_elsewhere`, another target, and `IncompleteError` while the far side may not have applied
-    what was sent from here.
+    `from_elsewhere`, another target, and `IncompleteError` while the API may not have applied what
+    was sent from here.
     """
     recent = await store.recent()
     if any(recent.runs):
@@ -222,8 +225,8 @@ async def bring(
     doubt = await doubting(store, [(run, run.folded_attempt) for run in unfolded])
 
     def maker(made: Path, interruption: Interruption) -> Snapshot:
-        with work_folder(made.parent, "import") as folder:
-            copy = folder / "copy.parquet"
+        with work_folder(made.parent, TemporaryPurpose.IMPORT) as folder:
+            copy = folder / TemporaryName.IMPORT
             said = take_over(path, copy)
             _refuse_other(path, said, store.key, None if from_elsewhere else target)
             refuse_twice(path, copy, store.planning, interruption)
@@ -241,7 +244,7 @@ _TARGET = b"cohortsync.target"
 def _refuse_other(
     path: Path, said: Mapping[bytes, bytes], key: CohortKey, target: str | None
 ) -> None:
-    """Raise `UsageError` for what is said to be of another cohort or, if there is one, target."""
+    """Raise `UsageError` for a file of another cohort or, if `target` is given, another target."""
     named = said.get(_COHORT, b"").decode(errors="replace")
     if named and named != key.cohort_id:
         raise UsageError(f"{path} is a snapshot of cohort {named}", hint="pass that as --cohort-id")
@@ -271,7 +274,7 @@ async def export(
     schema = SNAPSHOT.with_metadata(named)
 
     def copy_out() -> None:
-        if os.path.lexists(path):  # Told before the work is done; it may be made meanwhile.
+        if os.path.lexists(path):  # Checked before the work is done; it may be made meanwhile.
             raise UsageError(f"{path} exists already", hint="name a new file")
         if members_only:
             members = uids_in(snapshot.path, (UidState.IN,))
@@ -285,10 +288,10 @@ async def export(
     await asyncio.to_thread(copy_out)
 
 
-async def lay_beside(
+async def compare_with(
     store: SnapshotStore, blocks: Iterable[Block], switch: StopSwitch
 ) -> dict[str, Any]:
-    """Compare a list with the snapshot that counts; return counts, and some uids of each.
+    """Compare a list with the current snapshot; return counts, and some uids of each.
 
     Raises `UsageError` where there is no snapshot, and as `adopt`.
     """

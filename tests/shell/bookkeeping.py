@@ -28,6 +28,7 @@ from engine.pacing import Cause, PaceRecord, Spending
 from engine.payload.batch import SkippedRows
 from engine.report.accounts import Accounts
 from engine.report.history import RunReport
+from engine.source import ReadingOptions, SourceSpec
 
 KEY = RunKey(
     "http://127.0.0.1:8765",
@@ -37,7 +38,7 @@ KEY = RunKey(
     Action.ADD,
     {"files": ["/data/export.csv"], "strip": False},
 )
-COMMAND = RunCommand(["export.csv"], {"column": "uid"}, {"export.csv": 1000})
+COMMAND = RunCommand(SourceSpec(("export.csv",), ReadingOptions(column="uid")))
 SETTINGS = ExecutionSettings(requests=300, per_seconds=60.0, payload_bytes=128_000)
 PACE = PaceRecord(Spending(10.0, 8, {Cause.HELD: 1.5, Cause.LATE: 0.5}), None, 0.6)
 ACCEPTED = Settlement(BatchState.ACCEPTED)

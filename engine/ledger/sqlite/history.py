@@ -26,9 +26,10 @@ from engine.ledger.sqlite.runs import later_run
 from engine.ledger.sqlite.totals import count, stored, totals_of
 from engine.model.cohort import CohortKey
 from engine.model.status import RESUMABLE
+from engine.source.spec import SourceSpec
 
 if TYPE_CHECKING:  # Its package loads PyArrow, which a list of runs does not need.
-    from engine.source.files import SourceFile
+    from engine.source.source_file import SourceFile
 
 
 class RunHistory:
@@ -185,7 +186,8 @@ def _pace(text: str) -> ExecutionPace:
 
 def _request(row: Sequence[Any]) -> StoredRequest:
     *columns, exports, reading = row
-    return StoredRequest(*(*columns, json.loads(exports), json.loads(reading)))
+    kept = {"exports": json.loads(exports), "reading": json.loads(reading)}
+    return StoredRequest(*(*columns, SourceSpec.from_dict(kept)))
 
 
 _ENTRY = """

@@ -21,17 +21,17 @@ from engine.ledger.sqlite.send_log import SendLog
 from engine.ledger.sqlite.snapshot_index import SnapshotIndex
 from engine.ledger.sqlite.writer import LedgerWriter
 from engine.ledger.state_folder import (
-    LEDGER_NAME,
     close_to_others,
     is_still,
     make_folder,
     sole_writer,
     state_gone,
 )
+from engine.storage.paths import LEDGER_NAME
 
 if TYPE_CHECKING:
     from engine.ledger.run_records import RunRecord
-    from engine.source.files import SourceFile
+    from engine.source.source_file import SourceFile
 
 
 class Ledger:

@@ -17,7 +17,7 @@ from engine.ledger.sqlite.runs import RunStore
 from engine.ledger.sqlite.schema import failure_of, is_older, open_blank, open_for_reading
 from engine.ledger.sqlite.snapshot_index import SnapshotIndex
 from engine.ledger.sqlite.uid_history import UidHistory
-from engine.ledger.state_folder import LEDGER_NAME
+from engine.storage.paths import LEDGER_NAME
 
 T = TypeVar("T")
 

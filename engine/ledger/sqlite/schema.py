@@ -25,6 +25,7 @@ from engine.ledger.sqlite.failures import UNREADABLE, readable_errors, translate
 from engine.ledger.sqlite.migrations import MIGRATIONS
 from engine.ledger.sqlite.older import show_as_present
 from engine.storage.files import keep_copy
+from engine.storage.paths import ledger_backup
 
 APPLICATION_ID = 0x436F5379  # "CoSy"
 
@@ -236,7 +237,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[st
     if version:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         try:
-            keep_copy(path, f"{path.name}.v{version}.bak")
+            keep_copy(path, ledger_backup(path, version))
         except OSError as error:
             raise translate(error, path) from error
     steps = "".join(migrations[version:])

@@ -26,7 +26,7 @@ from engine.model.cohort import Action, Operation
 from engine.report.accounts import account
 from engine.report.figures import CeilingSpending, Requests, RowCounts, Standing
 from engine.report.history import ATTEMPT_COLUMNS, RunReport
-from engine.source.files import SourceFile
+from engine.source.source_file import SourceFile
 
 SECOND = 1_000_000_000
 ENTRY = RunEntry(

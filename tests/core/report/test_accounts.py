@@ -109,7 +109,7 @@ def test_a_share_is_met_exactly(lost, rows) -> None:
 
 
 def test_the_document_has_every_documented_key() -> None:
-    document = books(RowCounts(), Standing(), Standing()).document()
+    document = books(RowCounts(), Standing(), Standing()).to_dict()
     assert set(document) >= {
         *("run", "status", "exit_status", "target", "workspace", "partner", "cohort_id"),
         *("action", "source_complete", "rows", "uids", "batches", "requests", "bytes_sent"),

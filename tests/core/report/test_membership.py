@@ -16,7 +16,7 @@ from engine.ledger.uid_records import (
     UnrecordedPushes,
 )
 from engine.model.cohort import CohortKey, Operation
-from engine.report.why import Document, UidReport
+from engine.report.why import Document, UidInquiry
 
 KEY = CohortKey("partner", "cohort-1")
 PUSHES = UnrecordedPushes(2, "run-7", "add", "finished", 0)
@@ -73,7 +73,7 @@ class Reads:
 
 
 def document(reads: Reads) -> Document:
-    return UidReport(reads, Path("/nowhere"), KEY, "u1").document()
+    return UidInquiry(reads, Path("/nowhere"), KEY, "u1").document()
 
 
 def test_a_uid_of_a_cohort_without_a_snapshot_is_not_mirrored() -> None:

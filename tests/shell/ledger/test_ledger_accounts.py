@@ -131,7 +131,7 @@ async def test_the_document_says_where_to_and_how_it_ended(
 ) -> None:
     run = await eventful(ledger, clock)
     await ledger.runs.finish(run.state, "incomplete", ExitStatus.INCOMPLETE, "a signal", PACE)
-    document = books(ledger, run.state).document()
+    document = books(ledger, run.state).to_dict()
     assert document["run"] == run.state.name
     assert (document["status"], document["exit_status"]) == ("incomplete", 75)
     assert document["reason"] == "a signal"

@@ -11,16 +11,12 @@ from bookkeeping import COMMAND, KEY, PACE, SETTINGS, HandClock, halves, registr
 from engine.errors import ExitStatus, LedgerError, UsageError
 from engine.ledger.records import RejectedUid, RunState, Settlement
 from engine.ledger.sqlite.ledger import Ledger
-from engine.ledger.state_folder import (
-    LEDGER_NAME,
-    ledger_folder,
-    make_folder,
-    sole_writer,
-)
+from engine.ledger.state_folder import make_folder, sole_writer
 from engine.model.status import BatchState
 from engine.payload.batch import SkippedRows
 from engine.report.history import all_runs, find_ledger, find_unfinished, open_run
 from engine.source.block import Skipped
+from engine.storage.paths import LEDGER_NAME, ledger_folder
 
 
 @asynccontextmanager
@@ -92,7 +88,7 @@ async def test_an_unfinished_run_is_found_with_its_command(
     assert (found.endpoint, found.workspace, found.partner) == (KEY.endpoint, "A", KEY.partner)
     cohort = (found.cohort_id, found.cohort_name, found.cohort_description, found.action)
     assert cohort == ("cohort-1", "Buyers", None, "add")
-    assert (found.exports, found.reading) == (["export.csv"], {"column": "uid"})
+    assert found.spec == COMMAND.spec
 
 
 async def test_of_several_unfinished_runs_the_latest_is_meant(

@@ -9,7 +9,7 @@ from whole_push import Death, Pushes
 from engine.ledger.sqlite import files
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.sqlite.schema import open_ledger
-from engine.source.files import SourceFile
+from engine.source.source_file import SourceFile
 from exports import Export, Row
 
 UIDS = [f"u{number:04}" for number in range(30)]

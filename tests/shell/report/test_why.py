@@ -12,7 +12,7 @@ from whole_push import COHORT, PARTNER, Death
 from engine.cli.why import lines_of
 from engine.ledger.sqlite.reader import reading
 from engine.model.cohort import Action, CohortKey
-from engine.report.why import why as why_document
+from engine.report.why import find_uid as why_document
 from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row
 

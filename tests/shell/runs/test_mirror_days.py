@@ -17,7 +17,8 @@ from whole_push import Death, Ended
 from engine.errors import ExitStatus
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.model.cohort import Action
-from engine.planning.guards import Allowance, GuardSettings
+from engine.planning.guards import Allowance
+from engine.planning.settings import GuardSettings
 from engine.report.accounts import account
 from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row
@@ -121,7 +122,7 @@ def cohort(tmp_path: Path) -> Cohort:
 
 def books(ended: Ended) -> dict[str, object]:
     assert ended.result is not None
-    return ended.result.accounts.document()
+    return ended.result.accounts.to_dict()
 
 
 def test_the_books_of_a_mirror_that_died_before_its_plan_balance(cohort: Cohort) -> None:
@@ -129,7 +130,7 @@ def test_the_books_of_a_mirror_that_died_before_its_plan_balance(cohort: Cohort)
     with LedgerReader.open(cohort.commands.ledger) as ledger:
         [name] = ledger.history.names()
         accounts = account(ledger.history.record(name))
-    rows = accounts.document()["rows"]
+    rows = accounts.to_dict()["rows"]
     assert rows["read"] == rows["undecided"] == len(UIDS)
     assert accounts.imbalance is None
 

@@ -12,8 +12,9 @@ from whole_push import Death, DiedError
 
 from engine.errors import ExitStatus, SourceError
 from engine.model.cohort import Action
-from engine.planning.guards import Allowance, GuardSettings
-from engine.runs import transfer as moving
+from engine.planning.guards import Allowance
+from engine.planning.settings import GuardSettings
+from engine.runs import transfer
 from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row
 from virtual_time import BOOT_UTC_NS
@@ -58,7 +59,7 @@ def test_a_ledger_that_was_moved_away_is_noticed_by_the_snapshots(cohort: Cohort
     assert "snapshot import" in str(noticed.error.hint)
     assert len(cohort.far_side.arrived) == before
     assert file.read_bytes() == content
-    cohort.commands.at_desk(lambda store: moving.bring(store, file, "here"))
+    cohort.commands.at_desk(lambda store: transfer.import_snapshot(store, file, "here"))
     cohort.spend(Night(frozenset([B]), pause=SETTLE))
     assert cohort.members() == {B}
 
@@ -76,7 +77,8 @@ def test_a_ledger_that_is_one_night_old_is_noticed_by_the_snapshots(cohort: Coho
         assert command.exit_status is ExitStatus.USAGE
     assert len(cohort.far_side.arrived) == before
     cohort.commands.at_desk(
-        lambda store: moving.bring(store, cohort.snapshots[-1], "here"), catches_up=False
+        lambda store: transfer.import_snapshot(store, cohort.snapshots[-1], "here"),
+        catches_up=False,
     )
     cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
     assert cohort.members() == {A, B}
@@ -146,7 +148,9 @@ def test_an_imported_snapshot_is_not_overruled_by_what_was_sent_before_it(cohort
     assert cohort.members() == {A, B, C}
     cohort.far_side.members -= {C}
     cohort.commands.machine.pause(SETTLE)
-    cohort.commands.at_desk(lambda store: moving.bring(store, elsewhere, "here"), catches_up=False)
+    cohort.commands.at_desk(
+        lambda store: transfer.import_snapshot(store, elsewhere, "here"), catches_up=False
+    )
     cohort.commands.mirror([A, B, C])
     assert cohort.members() == {A, B, C}
 

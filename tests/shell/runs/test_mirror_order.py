@@ -11,7 +11,7 @@ from mirrored_cohort import SETTLE, UIDS, Cohort, Lateness, Night
 from engine.clock import Stamp
 from engine.errors import ExitStatus, IncompleteError
 from engine.model.cohort import Action
-from engine.runs import transfer as moving
+from engine.runs import transfer
 from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row
 
@@ -108,10 +108,10 @@ def test_nothing_is_imported_over_what_was_sent_lately(cohort: Cohort, tmp_path:
     cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
     cohort.commands.machine.pause(SETTLE)
     file = tmp_path / "carried.parquet"
-    cohort.commands.at_desk(lambda store: moving.export(store, file, None, "here"))
+    cohort.commands.at_desk(lambda store: transfer.export(store, file, None, "here"))
     mirror_late(cohort, B)
     with pytest.raises(IncompleteError, match="not have been applied"):
-        cohort.commands.at_desk(lambda store: moving.bring(store, file, "here"))
+        cohort.commands.at_desk(lambda store: transfer.import_snapshot(store, file, "here"))
 
 
 def test_a_plan_waits_for_what_was_sent_since_it_was_made(cohort: Cohort) -> None:

@@ -54,7 +54,7 @@ def test_a_remove_that_was_refused_is_told_each_night(cohort: Cohort) -> None:
     again = cohort.spend(Night(frozenset([B]), pause=SETTLE))
     assert again.exit_status is ExitStatus.ACCEPTED
     assert again.result is not None
-    document = again.result.accounts.document()
+    document = again.result.accounts.to_dict()
     assert (document["remove"]["planned"], document["remove"]["rejected"]) == (1, 1)
     assert document["known_rejects"] == 1
 
@@ -90,4 +90,4 @@ def test_a_lone_refusal_with_nothing_accepted_is_not_written_off(cohort: Cohort)
     night = cohort.commands.mirror([A])
     assert night.exit_status is ExitStatus.REFUSED
     assert night.result is not None
-    assert night.result.accounts.document()["add"]["rejected"] == 0
+    assert night.result.accounts.to_dict()["add"]["rejected"] == 0

@@ -42,7 +42,7 @@ def test_over_so_many_nights_each_member_is_sent_again_newest_first(cohort: Coho
     ended, added = night(cohort, UIDS[:9])
     assert added == [tuple(UIDS[6:9]), tuple(UIDS[:2])]
     assert ended.result is not None
-    document = ended.result.accounts.document()
+    document = ended.result.accounts.to_dict()
     assert document["resend"] == {
         "planned": 2,
         "accepted": 2,
@@ -82,7 +82,7 @@ def test_a_slice_that_failed_is_sent_again_and_nobody_is_out(cohort: Cohort) -> 
     failed = cohort.commands.mirror(UIDS[:6])
     assert failed.exit_status is ExitStatus.INCOMPLETE
     assert failed.result is not None
-    assert failed.result.accounts.document()["resend"]["unconfirmed"] == 3
+    assert failed.result.accounts.to_dict()["resend"]["unconfirmed"] == 3
     newest = cohort.commands.at_desk(lambda store: store.generations())[0]
     assert (newest.members, newest.unknown) == (6, 0)
     assert night(cohort, UIDS[:6])[1] == [tuple(UIDS[:3])]

@@ -34,7 +34,7 @@ def test_what_a_push_adds_is_removed_by_the_mirror_that_does_not_want_it(cohort:
     added = push(cohort, [*UIDS[2:7], UIDS[5]])
     assert added.exit_status is ExitStatus.ACCEPTED
     assert added.result is not None
-    assert added.result.accounts.document()["uids"]["planned"] == 6
+    assert added.result.accounts.to_dict()["uids"]["planned"] == 6
     assert census(cohort) == (7, 0, 0)
     cohort.spend(Night(frozenset(UIDS[:3])))
     assert cohort.members() == set(UIDS[:3])

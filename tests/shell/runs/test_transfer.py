@@ -9,7 +9,8 @@ from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 
 from engine.delivery.sender import StopSwitch
 from engine.errors import ExitStatus, GuardError, IncompleteError, LedgerError, UsageError
-from engine.planning.guards import Allowance, GuardSettings
+from engine.planning.guards import Allowance
+from engine.planning.settings import GuardSettings
 from engine.runs import transfer
 from engine.snapshot.file_format import look_up
 from engine.snapshot.records import UidState
@@ -86,7 +87,7 @@ def test_a_snapshot_moves_to_another_machine(cohort: Cohort, tmp_path: Path) -> 
     (tmp_path / "other").mkdir()
     other = Cohort(tmp_path / "other")
     other.far_side.members = set(UIDS[1:5])
-    brought = other.commands.at_desk(lambda store: transfer.bring(store, carried, "here"))
+    brought = other.commands.at_desk(lambda store: transfer.import_snapshot(store, carried, "here"))
     assert (brought.members, brought.out, brought.origin) == (4, 1, "import")
     [file] = (other.commands.ledger.parent / "snapshots").glob("*/*/*.parquet")
     assert look_up(file, UIDS[1]) == (UidState.IN, 0)
@@ -105,9 +106,9 @@ def test_a_snapshot_of_another_target_is_taken_only_when_that_is_meant(
     trial = tmp_path / "trial.parquet"
     cohort.commands.at_desk(lambda store: transfer.export(store, trial, None, "the emulator"))
     with pytest.raises(UsageError, match="tells of the emulator, not of the API"):
-        cohort.commands.at_desk(lambda store: transfer.bring(store, trial, "the API"))
+        cohort.commands.at_desk(lambda store: transfer.import_snapshot(store, trial, "the API"))
     brought = cohort.commands.at_desk(
-        lambda store: transfer.bring(store, trial, "the API", from_elsewhere=True)
+        lambda store: transfer.import_snapshot(store, trial, "the API", from_elsewhere=True)
     )
     assert brought.members == 5
 
@@ -121,7 +122,9 @@ def test_what_is_no_snapshot_is_not_taken_for_one(cohort: Cohort, tmp_path: Path
     [operation] = (cohort.commands.ledger.parent / "plans").glob("*/adds.parquet")
     for path in (broken, operation, tmp_path / "missing.parquet"):
         with pytest.raises(UsageError, match=path.name):
-            cohort.commands.at_desk(lambda store, path=path: transfer.bring(store, path, "here"))  # type: ignore[misc] # a default is bound
+            cohort.commands.at_desk(
+                lambda store, path=path: transfer.import_snapshot(store, path, "here")
+            )  # type: ignore[misc] # a default is bound
     with pytest.raises(UsageError, match="exists already"):
         cohort.commands.at_desk(lambda store: transfer.export(store, broken, None, "here"))
     with pytest.raises(UsageError, match="no generation 7"):
@@ -131,7 +134,7 @@ def test_what_is_no_snapshot_is_not_taken_for_one(cohort: Cohort, tmp_path: Path
 def test_a_list_is_laid_beside_a_snapshot(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset(UIDS[:5])))
     found = cohort.commands.at_desk(
-        lambda store: transfer.lay_beside(store, listed([*UIDS[3:7], UIDS[3]]), StopSwitch())
+        lambda store: transfer.compare_with(store, listed([*UIDS[3:7], UIDS[3]]), StopSwitch())
     )
     assert found == {
         "in_both": 2,
@@ -159,9 +162,9 @@ def test_a_list_is_laid_beside_a_snapshot_that_can_only_be_read(
     read_only = patch(
         "engine.runs.transfer.make_folder", side_effect=LedgerError("cannot be written")
     )
-    with read_only, patch("engine.runs.transfer.gettempdir", lambda: str(elsewhere)):
+    with read_only, patch("engine.storage.paths.tempfile.gettempdir", lambda: str(elsewhere)):
         found = cohort.commands.look(
-            lambda store: transfer.lay_beside(store, listed(UIDS[3:7]), StopSwitch())
+            lambda store: transfer.compare_with(store, listed(UIDS[3:7]), StopSwitch())
         )
     assert (found["in_both"], found["only_in_the_list"]) == (2, 2)
     assert {path: path.stat().st_mtime_ns for path in snapshot_folder(cohort).iterdir()} == before
@@ -181,7 +184,7 @@ def test_a_shadow_moves_and_sends_nothing(cohort: Cohort) -> None:
     for ended in (first, second):
         assert ended.exit_status is ExitStatus.ACCEPTED
         assert ended.result is not None
-        documents.append(ended.result.accounts.document())
+        documents.append(ended.result.accounts.to_dict())
         assert ended.result.accounts.imbalance is None
     assert [document["status"] for document in documents] == ["shadow", "shadow"]
     assert documents[0]["add"]["pending"] == 8
@@ -194,7 +197,7 @@ def test_a_shadow_moves_and_sends_nothing(cohort: Cohort) -> None:
     assert cohort.commands.push(Export([[Row("u9999")]])).exit_status is ExitStatus.ACCEPTED
     real = cohort.spend(Night(frozenset(UIDS[:3])))
     assert real.result is not None
-    assert real.result.accounts.document()["add"]["planned"] == 3
+    assert real.result.accounts.to_dict()["add"]["planned"] == 3
 
 
 def test_a_guard_stops_a_shadow_too(cohort: Cohort) -> None:

@@ -16,7 +16,7 @@ from whole_push import Death
 from engine.delivery.sender import StopSwitch
 from engine.errors import CohortSyncError, IncompleteError, LedgerError, UsageError
 from engine.planning.comparison import OPERATION
-from engine.runs import transfer as moving
+from engine.runs import transfer
 from engine.snapshot.file_format import SNAPSHOT, describe, look_up, refuse_twice, take_over
 from engine.snapshot.records import UidState
 from engine.storage.capacity import affordable
@@ -210,10 +210,10 @@ COMMANDS: dict[str, Callable[[Cohort], object]] = {
     "mirror": lambda cohort: cohort.commands.mirror(UIDS[:3]).error,
     "adopt": lambda cohort: cohort.commands.at_desk(lambda store: adopt(store, UIDS[:3])),
     "compare": lambda cohort: cohort.commands.look(
-        lambda store: moving.lay_beside(store, listed(UIDS[:3]), StopSwitch())
+        lambda store: transfer.compare_with(store, listed(UIDS[:3]), StopSwitch())
     ),
     "export": lambda cohort: cohort.commands.look(
-        lambda store: moving.export(store, store.folder / "copy", None, "t")
+        lambda store: transfer.export(store, store.folder / "copy", None, "t")
     ),
 }
 

@@ -1,0 +1,529 @@
+"""What a program calls, and the command line too: one method a command.
+
+    async with Engine.open("config.toml") as engine:
+        result = await engine.push("export.csv", Cohort("vip", "VIP customers"), column="user_id")
+
+Each method returns a result whose `to_dict()` is the JSON document of the command, or a list of
+such results. A run returns its result however it ended; a method raises a `CohortSyncError` (see
+`engine.errors`) for what keeps it from beginning. Messages name options as the command line does.
+
+Any event loop will do. Signals are left alone: pull a `StopSwitch` to stop a run and keep its
+result. A run that is cancelled writes its accounts first; the same call resumes it.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, nullcontext
+from functools import cached_property, partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self, TypeVar, Unpack
+
+from engine.errors import UsageError
+from engine.model.cohort import Action, Cohort, CohortKey, check_id
+
+if TYPE_CHECKING:
+    from engine.config.loading import Config
+    from engine.delivery.sender import StopSwitch
+    from engine.pacing import PacingSettings
+    from engine.preflight.check import CheckResult, Finding
+    from engine.report.accounts import Accounts
+    from engine.report.details import Reject, RunDetails, UidReport
+    from engine.report.result import FailedRun, NothingToResume, ResumedRuns, RunResult
+    from engine.runs.exports import Exports, FormatName
+    from engine.runs.observers import Note, Observers, PlanObservers
+    from engine.runs.resume import Follow
+    from engine.runs.snapshots import Snapshots
+    from engine.source import Spec
+
+T = TypeVar("T")
+OnChanged = Literal["refuse", "restart"]
+"""What to do if an unfinished run can't go on, as its export has changed or a later run has touched
+the cohort: raise an error, or begin a new run."""
+
+
+class Engine:
+    """One configuration, and what can be done with it; made by `Engine.open`.
+
+    Several runs can follow each other in one engine. Options that several methods share:
+
+    `column`: the uid column's name, its number from 1 without a header, or the dotted path of a
+    field; None takes the only column. `format`: `auto` goes by suffix, then by content. `header`:
+    whether the first record of a csv or tsv file names the columns. `strip`: whether white space
+    around a uid is removed. `allow`: guards to lift, each `name` or `name=bound`; it needs a
+    `reason`, which is kept. `wait_seconds`: how long to wait for another process that holds the
+    workspace. The observers are those of `engine.runs.observers`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        endpoint: str | None = None,
+        state: str | os.PathLike[str] | None = None,
+        need_credentials: bool = True,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._path = None if path is None else Path(path)
+        self._endpoint = endpoint
+        self._state = None if state is None else Path(state)
+        self._need_credentials = need_credentials
+        self._environ = environ
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        endpoint: str | None = None,
+        state: str | os.PathLike[str] | None = None,
+        need_credentials: bool = True,
+        lazy: bool = False,
+        environ: Mapping[str, str] = os.environ,
+    ) -> AsyncIterator[Self]:
+        """Read the configuration, and yield an engine that works by it.
+
+        `path` is a configuration file, else COHORTSYNC_CONFIG or ./config.toml; `endpoint` and
+        `state` win over what it says. Without `need_credentials` the API key is not looked for,
+        which suits an engine that plans and looks but sends nothing.
+
+        Raises `ConfigError` with a line for every problem. A `lazy` engine raises it where the
+        configuration is first needed: `runs`, `show` and `rejects` need only the state folder, and
+        `check` returns what is wrong with the rest.
+        """
+        engine = cls(
+            path,
+            endpoint=endpoint,
+            state=state,
+            need_credentials=need_credentials,
+            environ=environ,
+        )
+        if not lazy:
+            _ = engine.config
+        yield engine
+
+    @cached_property
+    def config(self) -> "Config":
+        """The configuration; raises `ConfigError`."""
+        from engine.config.loading import load
+
+        return load(
+            self._path,
+            endpoint=self._endpoint,
+            state=self._state,
+            need_credentials=self._need_credentials,
+            environ=self._environ,
+        )
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What is allowed in the configuration but doubtful, a sentence each."""
+        return self.config.notes
+
+    @property
+    def pacing(self) -> "PacingSettings":
+        """The ceiling: how many requests in any window of how many seconds."""
+        return self.config.pacing
+
+    async def push(
+        self,
+        exports: "Exports",
+        cohort: Cohort,
+        *,
+        action: Action | Literal["add", "remove"] = Action.ADD,
+        column: str | None = None,
+        format: "FormatName" = "auto",  # noqa: A002 - the option's name
+        header: bool = True,
+        strip: bool = False,
+        on_changed: OnChanged = "refuse",
+        record: bool = False,
+        allow: Sequence[str] = (),
+        reason: str | None = None,
+        wait_seconds: float = 0.0,
+        dry_run: bool = False,
+        **observers: "Unpack[Observers]",
+    ) -> "RunResult":
+        """Push an export's uids into a cohort, or resume the push that the same call left.
+
+        With `record` the snapshot of a mirrored cohort includes what is pushed. Only the guard
+        `name` can be lifted by `allow`. A `dry_run` reads and packs everything, and sends and
+        writes nothing; its result has no run.
+
+        Raises `SourceError` for an export that cannot be read, `UsageError` for what contradicts
+        an earlier run or the snapshot, `GuardError` for a new name of a known cohort, and
+        `LockHeldError` if another process holds the workspace.
+        """
+        from engine.config.loading import credentials_problem
+        from engine.planning.allowances import read_push_allowances
+        from engine.runs.exports import open_exports, spec_of
+        from engine.runs.push import PushRequest, push
+
+        config = self.config
+        allowances = read_push_allowances(allow, reason)
+        note, switch = _note_and_switch(observers)
+        spec = spec_of(
+            exports, {"column": column, "format": format, "header": header, "strip": strip}
+        )
+        restarts = on_changed == "restart"
+        source = await open_exports(spec, note=note, switch=switch, rereadable=restarts)
+        if cohort.warning:
+            note(cohort.warning, label="note")
+        request = PushRequest(
+            source=source,
+            spec=spec,
+            cohort=cohort,
+            action=Action(action),
+            restart_if_changed=restarts,
+            allowances=allowances,
+            reason=reason,
+            records=record,
+            wait_seconds=wait_seconds,
+        )
+        if not dry_run:
+            return await push(request, config, **observers)
+        from engine.runs.dry_run import dry_run as push_nothing
+
+        return await push_nothing(
+            request,
+            config,
+            lacking=credentials_problem(self._path, environ=self._environ),
+            opened=observers.get("opened", lambda _: None),
+            note=note,
+            switch=switch,
+        )
+
+    async def mirror(
+        self,
+        exports: "Exports",
+        cohort: Cohort,
+        *,
+        column: str | None = None,
+        format: "FormatName" = "auto",  # noqa: A002 - the option's name
+        header: bool = True,
+        strip: bool = False,
+        first_action: Action | Literal["add", "remove"] = Action.REMOVE,
+        allow: Sequence[str] = (),
+        reason: str | None = None,
+        assume_empty: bool = False,
+        trust: int | None = None,
+        wait_seconds: float = 0.0,
+        dry_run: bool = False,
+        shadow: bool = False,
+        **observers: "Unpack[PlanObservers]",
+    ) -> "RunResult":
+        """Make a cohort equal to an export, by sending what changed since the last time.
+
+        `first_action` is what is sent first. `assume_empty` begins with an empty snapshot: it adds
+        everything and removes nothing. `trust` is the generation to go on from, in place of one
+        that was lost. A `dry_run` plans and sends nothing, as `plan` does. A `shadow` sends
+        nothing, ever, and moves a snapshot of its own as if all had been sent.
+
+        A guard that blocks ends the run with exit status 4. Raises as `push`, and `GuardError` for
+        an empty export.
+        """
+        from engine.planning.allowances import read_allowances
+        from engine.runs.exports import open_desired, spec_of
+        from engine.runs.mirror import mirror
+        from engine.runs.planner import MirrorRequest
+
+        if dry_run and shadow:
+            raise UsageError("--dry-run and --shadow exclude each other")
+        if assume_empty and trust is not None:
+            raise UsageError("--assume-empty and --trust exclude each other")
+        asked = partial(
+            MirrorRequest,
+            first_action=Action(first_action),
+            allowances=read_allowances(allow, reason),
+            reason=reason,
+            assume_empty=assume_empty,
+            trust=trust,
+            is_shadow=shadow,
+            wait_seconds=wait_seconds,
+        )
+        config = self.config
+        note, switch = _note_and_switch(observers)
+        spec = spec_of(
+            exports, {"column": column, "format": format, "header": header, "strip": strip}
+        )
+        source = await open_desired(spec, note=note, switch=switch)
+        if cohort.warning:
+            note(cohort.warning, label="note")
+        if dry_run:
+            self._note_missing_key(note)
+        request = asked(source=source, spec=spec, cohort=cohort)
+        return await mirror(request, config, sends=not (dry_run or shadow), **observers)
+
+    async def plan(
+        self,
+        exports: "Exports",
+        cohort: Cohort,
+        *,
+        column: str | None = None,
+        format: "FormatName" = "auto",  # noqa: A002 - the option's name
+        header: bool = True,
+        strip: bool = False,
+        first_action: Action | Literal["add", "remove"] = Action.REMOVE,
+        allow: Sequence[str] = (),
+        reason: str | None = None,
+        assume_empty: bool = False,
+        trust: int | None = None,
+        wait_seconds: float = 0.0,
+        **observers: "Unpack[PlanObservers]",
+    ) -> "RunResult":
+        """Plan a mirror and keep the plan for `apply`; nothing is sent. See `mirror`.
+
+        The result's run is the plan's name, and its `plan` what it comes to.
+        """
+        return await self.mirror(
+            exports,
+            cohort,
+            column=column,
+            format=format,
+            header=header,
+            strip=strip,
+            first_action=first_action,
+            allow=allow,
+            reason=reason,
+            assume_empty=assume_empty,
+            trust=trust,
+            wait_seconds=wait_seconds,
+            dry_run=True,
+            **observers,
+        )
+
+    async def apply(
+        self,
+        plan: str,
+        *,
+        first: int | None = None,
+        wait_seconds: float = 0.0,
+        **observers: "Unpack[PlanObservers]",
+    ) -> "RunResult":
+        """Send a plan as it was made, or the `first` uids of it that are not sent yet.
+
+        Raises `UsageError` if there is no such plan, if a guard blocks it, if all of it is sent, or
+        if the snapshot has changed since.
+        """
+        from engine.runs.mirror import apply
+
+        return await apply(plan, self.config, first=first, wait_seconds=wait_seconds, **observers)
+
+    async def rollback(
+        self,
+        cohort_id: str,
+        generation: int,
+        *,
+        cohort_name: str | None = None,
+        first_action: Action | Literal["add", "remove"] = Action.REMOVE,
+        allow: Sequence[str] = (),
+        reason: str | None = None,
+        wait_seconds: float = 0.0,
+        dry_run: bool = False,
+        **observers: "Unpack[PlanObservers]",
+    ) -> "RunResult":
+        """Make a cohort what it was at an earlier generation, guards and all.
+
+        The cohort keeps the name that it was mirrored by last, unless another is given. A `dry_run`
+        plans, for `apply`, and sends nothing. Raises `UsageError` if nobody knows the name, and
+        `LedgerError` if the generation is no longer kept.
+        """
+        from engine.planning.allowances import read_allowances
+        from engine.runs.mirror import rollback
+        from engine.runs.planner import MirrorRequest
+
+        check_id(cohort_id)
+        asked = partial(
+            MirrorRequest,
+            first_action=Action(first_action),
+            allowances=read_allowances(allow, reason),
+            reason=reason,
+            wait_seconds=wait_seconds,
+        )
+        note, _ = _note_and_switch(observers)
+        if dry_run:
+            self._note_missing_key(note)
+
+        def request(spec: "Spec", cohort: Cohort) -> MirrorRequest:
+            return asked(source=spec.open(), spec=spec, cohort=cohort)
+
+        return await rollback(
+            *(request, cohort_id, generation, self.config),
+            name=cohort_name,
+            wait_seconds=wait_seconds,
+            sends=not dry_run,
+            **observers,
+        )
+
+    async def resume(
+        self,
+        run: str | None = None,
+        *,
+        on_changed: OnChanged = "refuse",
+        wait_seconds: float = 0.0,
+        **observers: "Unpack[Observers]",
+    ) -> "RunResult | NothingToResume":
+        """Resume an unfinished push: `run`, or the latest of this workspace.
+
+        Raises `UsageError` for a run that is unknown, has ended for good, or that only its own
+        command can resume, such as one that read from a pipe; and as `push`.
+        """
+        from engine.runs.resume import resume
+
+        _note_and_switch(observers)
+        return await resume(
+            self.config,
+            run,
+            restart_if_changed=on_changed == "restart",
+            wait_seconds=wait_seconds,
+            observers=observers,
+        )
+
+    async def resume_all(
+        self,
+        *,
+        on_changed: OnChanged = "refuse",
+        wait_seconds: float = 0.0,
+        follow: "Follow | None" = None,
+        ended: "Callable[[RunResult | FailedRun], None]" = lambda _: None,
+        **observers: "Unpack[Observers]",
+    ) -> "ResumedRuns | NothingToResume":
+        """Resume each unfinished push of this workspace, the earliest first.
+
+        One that fails does not keep the next from being resumed; a stop does. `ended` gets each
+        result as it comes. `follow` gets the name of each run and returns a context manager that
+        yields its observers; by default all have the same.
+        """
+        from engine.runs.resume import resume_all
+
+        note, switch = _note_and_switch(observers)
+        return await resume_all(
+            self.config,
+            restart_if_changed=on_changed == "restart",
+            wait_seconds=wait_seconds,
+            note=note,
+            switch=switch,
+            follow=follow or (lambda _: nullcontext(observers)),
+            ended=ended,
+        )
+
+    async def runs(self) -> "list[Accounts]":
+        """Return the accounts of every run in the state folder, the latest first."""
+        from engine.report.history import all_runs
+
+        return await asyncio.to_thread(all_runs, self._state_folder)
+
+    async def show(self, run: str) -> "RunDetails":
+        """Return a run's accounts, files, batches and attempts; counted anew.
+
+        Raises `UsageError` if there is no such run.
+        """
+        from engine.report.details import details_of
+
+        return await asyncio.to_thread(details_of, self._state_folder, run)
+
+    async def rejects(self, run: str) -> "AsyncGenerator[Reject, None]":
+        """Yield every uid of a run that was rejected, and every row that planned none.
+
+        They come in the order of the export. Raises `UsageError` if there is no such run.
+        """
+        from engine.report.details import rejects_in
+
+        async for reject in _iterated(lambda: rejects_in(self._state_folder, run)):
+            yield reject
+
+    async def why(self, uid: str, cohort_id: str) -> "UidReport":
+        """Say whether a uid is in a cohort, since when, and by which request.
+
+        Raises `UsageError` where nothing was ever sent to the workspace or the cohort.
+        """
+        from engine.runs.inquiry import why
+
+        return await asyncio.to_thread(why, self.config, uid, cohort_id)
+
+    async def check(
+        self, *, live: bool = False, found: "Callable[[Finding], None]" = lambda _: None
+    ) -> "CheckResult":
+        """Check whether a run could start; what is wrong is returned, not raised.
+
+        `found` gets each finding as it comes. With `live` the key is tested by one request that
+        is invalid on purpose.
+        """
+        from engine.preflight.check import CheckResult, run_checks
+
+        findings = []
+        async for finding in run_checks(
+            self._path,
+            endpoint=self._endpoint,
+            state=self._state,
+            live=live,
+            environ=self._environ,
+        ):
+            findings.append(finding)
+            found(finding)
+        return CheckResult(findings)
+
+    def snapshots(
+        self,
+        cohort_id: str,
+        *,
+        shadow: bool = False,
+        note: "Note | None" = None,
+        switch: "StopSwitch | None" = None,
+    ) -> "Snapshots":
+        """Return the snapshots of a cohort, or those of `mirror` with `shadow`.
+
+        Raises `UsageError` for an id that no cohort has.
+        """
+        from engine.delivery.sender import StopSwitch
+        from engine.runs.observers import no_note
+        from engine.runs.snapshots import Snapshots
+
+        key = CohortKey(self.config.workspace.partner, cohort_id, shadow)
+        return Snapshots(self.config, key, note or no_note, switch or StopSwitch())
+
+    @cached_property
+    def _state_folder(self) -> Path:
+        from engine.config.loading import locate_state
+
+        return locate_state(self._path, state=self._state, environ=self._environ)
+
+    def _note_missing_key(self, note: "Note") -> None:
+        """Give `note` what a plan does not need, and the run that it prepares does."""
+        from engine.config.loading import credentials_problem
+
+        problem = credentials_problem(self._path, environ=self._environ)
+        if problem is not None:
+            note(problem, label="note")
+
+
+def _note_and_switch(observers: "Observers | PlanObservers") -> "tuple[Note, StopSwitch]":
+    """Return who gets remarks and what stops the run; both are put into `observers`.
+
+    Raises `TypeError` for an argument that is not among them.
+    """
+    from engine.delivery.sender import StopSwitch
+    from engine.runs.observers import PlanObservers, no_note
+
+    for name in observers.keys() - PlanObservers.__optional_keys__:
+        raise TypeError(f"unexpected keyword argument {name!r}")
+    return observers.setdefault("note", no_note), observers.setdefault("switch", StopSwitch())
+
+
+async def _iterated(iterate: Callable[[], Generator[T, None, None]]) -> AsyncIterator[T]:
+    """Yield what `iterate` does; one thread reads it, so that the event loop goes on meanwhile."""
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as thread:
+        items = iterate()
+        try:
+            while chunk := await loop.run_in_executor(thread, lambda: list(islice(items, _CHUNK))):
+                for item in chunk:
+                    yield item
+        finally:  # SQLite takes a connection back only in the thread that opened it.
+            await loop.run_in_executor(thread, items.close)
+
+
+_CHUNK = 1_000
+"""Items that a thread reads at once."""

@@ -1,0 +1,30 @@
+"""What is known of one uid, found in the ledger and the snapshots of a workspace."""
+
+from engine.config.loading import Config
+from engine.errors import UsageError
+from engine.model.cohort import CohortKey, check_id
+from engine.report.details import UidReport
+from engine.report.why import find_uid
+
+
+def why(config: Config, uid: str, cohort_id: str) -> UidReport:
+    """Say whether a uid is in a cohort, since when, and by which request.
+
+    Raises `UsageError` for a uid that is not valid UTF-8, and where nothing was ever sent to the
+    workspace or the cohort.
+    """
+    try:
+        uid.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("the uid is not valid UTF-8") from error
+    check_id(cohort_id)
+    workspace = config.workspace
+    answer = find_uid(config.place.folder, CohortKey(workspace.partner, cohort_id), uid)
+    if answer is None:
+        raise UsageError(
+            f"nothing was ever sent to workspace {workspace.id} at {workspace.endpoint.label} from "
+            f"the state folder {config.state_dir}",
+            hint="`cohortsync runs` lists what it knows; --endpoint and --state look elsewhere",
+        )
+    del answer["schema_version"]
+    return UidReport(**answer)

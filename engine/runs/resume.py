@@ -1,0 +1,180 @@
+"""Unfinished pushes, resumed: one or all of them."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from engine.config.loading import Config
+from engine.delivery.sender import StopSwitch
+from engine.errors import CohortSyncError, ExitStatus, SourceError, UsageError
+from engine.ledger.run_records import StoredRequest
+from engine.ledger.state_folder import is_held, sole_writer
+from engine.model.cohort import Action, Cohort
+from engine.report.history import find_unfinished, unfinished_runs
+from engine.report.result import FailedRun, NothingToResume, ResumedRuns, RunResult
+from engine.runs.exports import open_exports
+from engine.runs.observers import Note, Observers, no_note
+from engine.runs.push import PushRequest, key_of, push
+
+Follow = Callable[[str], AbstractContextManager[Observers]]
+"""Gets the name of a run, and returns who follows it; the block lasts as long as the run."""
+
+
+async def resume(
+    config: Config,
+    run: str | None,
+    *,
+    restart_if_changed: bool = False,
+    wait_seconds: float = 0.0,
+    observers: Observers,
+) -> RunResult | NothingToResume:
+    """Resume run `run`, or the latest unfinished one of the workspace.
+
+    Raises `UsageError` for a run that is unknown, has ended, or that only its own command can
+    resume, and as `push`.
+    """
+    note, switch = observers.get("note", no_note), observers.get("switch", StopSwitch())
+    found = await _find(config, run, wait_seconds, note, switch)
+    if isinstance(found, NothingToResume):
+        return found
+    request = await _request_of(
+        found, config, note, switch, restart_if_changed=restart_if_changed, wait=wait_seconds
+    )
+    others = [each.name for each in unfinished_runs(config.state_dir, _target(config))]
+    if others := [name for name in others if name != found.name]:
+        note(
+            f"also unfinished: {', '.join(others)}; `cohortsync resume --all` goes on with each",
+            label="note",
+        )
+    return await push(request, config, **observers)
+
+
+async def resume_all(  # noqa: PLR0913 - which runs, how, and who follows them
+    config: Config,
+    *,
+    restart_if_changed: bool = False,
+    wait_seconds: float = 0.0,
+    note: Note,
+    switch: StopSwitch,
+    follow: Follow,
+    ended: Callable[[RunResult | FailedRun], None] = lambda _: None,
+) -> ResumedRuns | NothingToResume:
+    """Resume each unfinished push of the workspace, the earliest first.
+
+    One that fails does not keep the next from being resumed; a stop does. `ended` gets the result
+    of each that was tried.
+    """
+    nothing = await _find(config, None, wait_seconds, note, switch)
+    if isinstance(nothing, NothingToResume):
+        return nothing
+    results: list[RunResult | FailedRun] = []
+
+    async def resume_next(run: StoredRequest) -> RunResult | FailedRun:
+        try:
+            with follow(run.name) as observers:
+                request = await _request_of(
+                    run,
+                    config,
+                    observers.get("note", no_note),
+                    switch,
+                    restart_if_changed=restart_if_changed,
+                    wait=wait_seconds,
+                )
+                observers["switch"] = switch
+                return await push(request, config, **observers)
+        except CohortSyncError as error:
+            reason = f"run {run.name}: {error.message}"
+            return FailedRun(run.name, reason, error.exit_status, error.hint)
+
+    for run in unfinished_runs(config.state_dir, _target(config)):
+        if switch.is_pulled:
+            untried = "not gone on with: a signal came"
+            results.append(FailedRun(run.name, untried, ExitStatus.INCOMPLETE))
+            continue
+        results.append(await resume_next(run))
+        ended(results[-1])
+    return ResumedRuns(results)
+
+
+def _target(config: Config) -> tuple[str, str, str]:
+    workspace = config.workspace
+    return config.place.endpoint, workspace.id, workspace.partner
+
+
+async def _find(
+    config: Config, run: str | None, wait_seconds: float, note: Note, switch: StopSwitch
+) -> StoredRequest | NothingToResume:
+    """Find the run to resume; wait for a process that works on the ledger, then look again."""
+    target = _target(config)
+    found = find_unfinished(config.state_dir, run, target)
+    if found is not None and found.target == target and is_held(config.place.folder):
+        async with sole_writer(
+            config.place.folder,
+            wait_seconds,
+            is_stopped=lambda: switch.is_pulled,
+            waiting=lambda who: note(f"waiting for {who}"),
+        ):
+            pass
+        # That process may have finished it: then it must not be begun anew.
+        found = find_unfinished(config.state_dir, run, target)
+    if found is not None:
+        return found
+    if (other := find_unfinished(config.state_dir, None)) is None:
+        return NothingToResume("no run is left to go on with")
+    return NothingToResume(
+        f"no run for {' / '.join(target)} is left to go on with; run {other.name} belongs to "
+        f"{' / '.join(other.target)}"
+    )
+
+
+async def _request_of(  # noqa: PLR0913 - the run, where it is resumed, and how
+    found: StoredRequest,
+    config: Config,
+    note: Note,
+    switch: StopSwitch,
+    *,
+    restart_if_changed: bool,
+    wait: float,
+) -> PushRequest:
+    """Return the request that resumes a run; raises what keeps it from being resumed."""
+    found.spec.require_resumable(found.name)
+    _refuse_other_target(found, config)
+    cohort = Cohort(found.cohort_id, found.cohort_name, found.cohort_description)
+    try:
+        source = await open_exports(
+            found.spec, note=note, switch=switch, rereadable=restart_if_changed
+        )
+    except SourceError as error:
+        if error.exit_status is ExitStatus.USAGE:
+            error.hint = f"{_WHERE_HINT}; {error.hint}" if error.hint else _WHERE_HINT
+        raise
+    if cohort.warning:
+        note(cohort.warning, label="note")
+    request = PushRequest(
+        source=source,
+        spec=found.spec,
+        cohort=cohort,
+        action=Action(found.action),
+        restart_if_changed=restart_if_changed,
+        wait_seconds=wait,
+    )
+    if key_of(request, config).identity != found.identity:
+        raise UsageError(
+            f"run {found.name} began with other files than "
+            f"{', '.join(found.spec.names)} stands for here and now",
+            hint=_WHERE_HINT,
+        )
+    return request
+
+
+def _refuse_other_target(found: StoredRequest, config: Config) -> None:
+    """Raise `UsageError` for a run that another configuration has begun."""
+    target = _target(config)
+    if target != found.target:
+        raise UsageError(
+            f"run {found.name} belongs to {' / '.join(found.target)}, and the configuration names "
+            f"{' / '.join(target)}",
+            hint="pass the configuration that the run was begun with, by --config",
+        )
+
+
+_WHERE_HINT = "resume it in the folder that it was begun in, with the same files in place"

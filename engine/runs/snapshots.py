@@ -1,0 +1,195 @@
+"""The snapshots of one cohort: listed, verified, exported, and made of what comes from elsewhere.
+
+A snapshot is what the API has acknowledged of a cohort after a run.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, Unpack
+
+from engine.clock import SystemClock
+from engine.config.loading import Config
+from engine.delivery.sender import StopSwitch
+from engine.errors import UsageError
+from engine.ledger.sqlite.access import ledger_in
+from engine.ledger.sqlite.reader import LedgerReader
+from engine.model.cohort import CohortKey, check_id
+from engine.planning.allowances import read_allowances
+from engine.report.snapshots import (
+    SnapshotComparison,
+    SnapshotEntry,
+    SnapshotOfList,
+    VerifiedSnapshot,
+)
+from engine.runs import transfer
+from engine.runs.exports import Exports, Reading, open_exports, spec_of
+from engine.runs.observers import Note, no_note
+from engine.runs.session import Desk
+from engine.runs.transfer import StagedSnapshot
+from engine.snapshot.store import SnapshotStore
+from engine.source.files.file_source import FileSource
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """The snapshots of one cohort.
+
+    The methods that only look (`entries`, `verify`, `export`, `compare`) raise `UsageError` if
+    there is no snapshot, and disturb no run. The others wait `wait_seconds` for another process
+    that works on the workspace, and then raise `LockHeldError`. Any raises `LedgerError` for a
+    ledger or a snapshot that is damaged. The reading options are those of `Engine.push`.
+    """
+
+    config: Config
+    key: CohortKey
+    note: Note
+    switch: StopSwitch
+
+    def __post_init__(self) -> None:
+        check_id(self.key.cohort_id)
+
+    async def entries(self) -> list[SnapshotEntry]:
+        """Return every snapshot, the current one first."""
+        found = await self._look(lambda store: store.generations())
+        return [SnapshotEntry.of(each) for each in found]
+
+    async def verify(self) -> list[VerifiedSnapshot]:
+        """Read every snapshot that is kept, and say whether it is as it was made."""
+        found = await self._look(lambda store: store.verify_all())
+        return [VerifiedSnapshot(SnapshotEntry.of(each), wrong) for each, wrong in found]
+
+    async def export(
+        self, path: Path, generation: int | None = None, *, members_only: bool = False
+    ) -> None:
+        """Copy a snapshot, by default the current one, to a new Parquet file.
+
+        Its columns are uid, state (1 in, 2 and 4 unknown, 3 out) and run; with `members_only` it
+        holds the uids alone of those that are in. Raises `UsageError` if `path` exists.
+        """
+        if str(path) == "-":
+            raise UsageError("a snapshot can't be written to stdout", hint="name a file")
+        await self._look(
+            lambda store: transfer.export(
+                store, path, generation, self._target, members_only=members_only
+            )
+        )
+
+    async def import_(
+        self, path: Path, *, from_elsewhere: bool = False, wait_seconds: float = 0.0
+    ) -> SnapshotEntry:
+        """Make a file that `export` wrote the current snapshot.
+
+        Raises `UsageError` for another file, another cohort, or, unless it is `from_elsewhere`,
+        another endpoint, workspace or partner.
+        """
+        made = await self._change(
+            lambda store: transfer.import_snapshot(
+                store, path, self._target, from_elsewhere=from_elsewhere
+            ),
+            wait_seconds,
+            catches_up=False,
+        )
+        return SnapshotEntry.of(made)
+
+    async def compare(self, exports: Exports, **reading: Unpack[Reading]) -> SnapshotComparison:
+        """Compare a list with the current snapshot; nothing is changed."""
+        source = await self._open(exports, reading)
+        counts = await self._look(
+            lambda store: transfer.compare_with(store, source.blocks(), self.switch)
+        )
+        return SnapshotComparison(counts, source.files)
+
+    async def adopt(
+        self, exports: Exports, *, wait_seconds: float = 0.0, **reading: Unpack[Reading]
+    ) -> SnapshotOfList:
+        """Add the uids of a list that another program has pushed: they may be in the cohort."""
+        source = await self._open(exports, reading)
+        made = await self._change(
+            lambda store: transfer.adopt(store, source.blocks(), self.switch), wait_seconds
+        )
+        return _of_list(made, source)
+
+    async def reconcile(
+        self,
+        exports: Exports,
+        *,
+        allow: Sequence[str] = (),
+        reason: str | None = None,
+        wait_seconds: float = 0.0,
+        **reading: Unpack[Reading],
+    ) -> SnapshotOfList:
+        """Take a list of the cohort's real members in place of all that is known.
+
+        Raises `GuardError` for a list that the guards would refuse as an export.
+        """
+        allowances = read_allowances(allow, reason)
+        source = await self._open(exports, reading)
+        made = await self._change(
+            lambda store: transfer.reconcile(
+                *(store, source.blocks(), self.switch, self.config.guards),
+                *(allowances, source.files),
+                reason=reason,
+            ),
+            wait_seconds,
+        )
+        return _of_list(made, source)
+
+    async def _open(self, exports: Exports, reading: Reading) -> FileSource:
+        spec = spec_of(exports, reading)
+        return await open_exports(spec, note=no_note, switch=self.switch)
+
+    @property
+    def _target(self) -> str:
+        """What a snapshot belongs to besides a cohort."""
+        workspace = self.config.workspace
+        return f"{workspace.endpoint.url} / {workspace.id} / {workspace.partner}"
+
+    async def _look(self, look: Callable[[SnapshotStore], Awaitable[T]]) -> T:
+        """Do what only reads; a process that works on the cohort is not disturbed."""
+        config, key = self.config, self.key
+        workspace, folder = config.workspace, config.place.folder
+        unknown = UsageError(
+            f"there is no {'shadow ' if key.is_shadow else ''}snapshot of cohort {key.cohort_id} "
+            f"of partner {workspace.partner}, workspace {workspace.id} at "
+            f"{workspace.endpoint.label}",
+            hint="`cohortsync runs` lists the cohorts that were mirrored",
+        )
+        if (path := ledger_in(folder)) is None:
+            raise unknown
+        clock = SystemClock()
+        with LedgerReader.open(path, clock) as ledger:
+            store = SnapshotStore(
+                folder, ledger.snapshots, key, config.mirror, config.planning, clock
+            )
+            if not await store.generations():
+                raise unknown
+            return await look(store)
+
+    async def _change(
+        self,
+        change: Callable[[SnapshotStore], Awaitable[T]],
+        wait_seconds: float,
+        *,
+        catches_up: bool = True,
+    ) -> T:
+        """Do what changes the snapshots, once they include all that was sent."""
+        desk = Desk(self.config, self.key, lambda _: None, self.note, self.switch, SystemClock())
+        async with desk.open(wait_seconds) as (_, store):
+            if catches_up:
+                await store.catch_up()
+            return await change(store)
+
+
+def _of_list(made: StagedSnapshot, source: FileSource) -> SnapshotOfList:
+    rows = made.rows
+    return SnapshotOfList(
+        SnapshotEntry.of(made.generation),
+        rows.rows_read,
+        rows.blank,
+        rows.invalid,
+        rows.uids,
+        source.files,
+    )

@@ -1,0 +1,224 @@
+"""What the API returns is what the command line prints, for every command."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, chdir
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from clean_room import API_KEY
+from emulated_api import COHORT, Emulator
+from nightly import TARGET, Night
+
+from engine import (
+    Cohort,
+    CohortSyncError,
+    Engine,
+    ExitStatus,
+    NothingToResume,
+    RunResult,
+    Snapshots,
+    StopSwitch,
+    events,
+)
+from engine.errors import ConfigError, UsageError
+
+VIP = Cohort(COHORT, "Night")
+COHORT_ID = ("--cohort-id", COHORT)
+LIFT = ("--allow", "shape", "--reason", "another list")
+
+
+def document(result: Any) -> Any:  # noqa: ANN401 - any result of the API
+    """Return a result as it reads after JSON."""
+    plain = [each.to_dict() for each in result] if isinstance(result, list) else result.to_dict()
+    return json.loads(json.dumps(plain))
+
+
+@pytest.fixture
+def returned() -> Iterator[list[Any]]:
+    """Keep what the methods of the API return while commands run."""
+    kept: list[Any] = []
+
+    def recorded(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def call(*arguments: object, **options: object) -> Any:  # noqa: ANN401 - as it returns
+            kept.append(await method(*arguments, **options))
+            return kept[-1]
+
+        return call
+
+    with ExitStack() as patches:
+        for owner, names in (
+            (Engine, ("push", "mirror", "apply", "rollback", "resume", "resume_all")),
+            (Engine, ("runs", "show", "why", "check")),
+            (Snapshots, ("entries", "verify", "import_", "compare", "adopt", "reconcile")),
+        ):
+            for name in names:
+                method = recorded(getattr(owner, name))
+                patches.enter_context(patch.object(owner, name, method))
+        yield kept
+
+
+def test_each_command_prints_the_document_of_its_result(
+    night: Night, returned: list[Any], api: Emulator
+) -> None:
+    night.configure(mirror={"settle_seconds": 0.0}, guards={"max_removals": 1.0})
+    night.write("first.txt")
+    night.write("second.txt", 200)
+    carried = str(night.folder / "carried.parquet")
+
+    def compare(*words: str, status: int = 0, is_list: bool = False) -> Any:  # noqa: ANN401 - JSON
+        ended = night.run(*words, "--json")
+        assert ended.status == status, ended.stderr
+        printed = json.loads(ended.stdout)
+        told = document(returned[-1])
+        assert printed == ([told] if is_list else told), words
+        return printed
+
+    compare("push", "first.txt", *TARGET, "--dry-run")
+    compare("push", "first.txt", "--cohort-id", "b", "--cohort-name", "B")
+    planned = compare("plan", "first.txt", *TARGET)
+    compare("apply", planned["run"], "--first", "10")
+    compare("apply", planned["run"])
+    compare("mirror", "second.txt", *TARGET, status=4)
+    compare("mirror", "second.txt", *TARGET, *LIFT)
+    compare("mirror", "second.txt", *TARGET, "--shadow")
+    compare("rollback", *COHORT_ID, "--to", "1", "--dry-run", *LIFT)
+    compare("resume")
+    compare("resume", "--all")
+    compare("runs")
+    compare("show", planned["run"])
+    compare("why", "second.txt-uid-000001", *COHORT_ID)
+    compare("check")
+    compare("snapshot", "list", *COHORT_ID)
+    compare("snapshot", "verify", *COHORT_ID)
+    compare("snapshot", "compare", "first.txt", *COHORT_ID)
+    assert night.run("snapshot", "export", carried, *COHORT_ID).status == 0
+    compare("snapshot", "import", carried, *COHORT_ID, is_list=True)
+    compare("snapshot", "adopt", "first.txt", *COHORT_ID, is_list=True)
+    compare("snapshot", "reconcile", "second.txt", *COHORT_ID, is_list=True)
+    assert len(api.members()) == 200
+
+
+def test_rejects_and_an_unfinished_run_too(
+    night: Night, returned: list[Any], emulate: Callable[..., Emulator]
+) -> None:
+    night.url = emulate("--fault-at", "401=2").url
+    night.configure(delivery={"max_in_flight": 1})
+    (night.folder / "a.csv").write_text("uid\n" + "\n".join(f"u{n}" for n in range(300)) + "\n\n")
+    assert night.push("a.csv", "--column", "uid").status == 3
+    resumed = night.run("resume", "--all", "--json")
+    assert resumed.document == document(returned[-1])
+    run = resumed.document["runs"][0]["run"]
+
+    async def rejects() -> list[dict[str, Any]]:
+        async with engine_of(night, lazy=True) as engine:
+            return [each.to_dict() async for each in engine.rejects(run)]
+
+    assert night.rejects(run) == asyncio.run(rejects())
+
+
+def engine_of(night: Night, **options: Any) -> Any:  # noqa: ANN401 - what `Engine.open` takes and gives
+    environ = {"MOENGAGE_API_KEY": API_KEY}
+    return Engine.open(night.folder / "config.toml", environ=environ, **options)
+
+
+# What a program has besides: observers, a stop, errors, and a choice of what is needed.
+
+
+async def test_observers_hear_of_a_run(night: Night, api: Emulator) -> None:
+    planned = night.write("export.txt")
+    heard: list[object] = []
+    opened: list[str | None] = []
+    async with engine_of(night) as engine:
+        result = await engine.push(
+            str(night.folder / "export.txt"),
+            VIP,
+            observe=heard.append,
+            opened=lambda opening: opened.append(opening.run),
+        )
+    assert (result.exit_status, result.accounts.uids.accepted) == (ExitStatus.ACCEPTED, 300)
+    assert opened == [result.accounts.run]
+    settled = [each.uid_count for each in heard if isinstance(each, events.Settled)]
+    assert sum(settled) == 300
+    assert api.members() == planned
+
+
+async def test_a_stop_keeps_the_accounts_and_the_run_is_resumed(
+    night: Night, api: Emulator
+) -> None:
+    planned = night.write("export.txt")
+    switch = StopSwitch()
+    async with engine_of(night) as engine:
+        stopped = await engine.push(
+            night.folder / "export.txt",
+            VIP,
+            switch=switch,
+            opened=lambda _: switch.pull("enough"),
+        )
+        assert (stopped.exit_status, stopped.accounts.reason) == (ExitStatus.INCOMPLETE, "enough")
+        resumed = await engine.resume()
+        assert isinstance(resumed, RunResult)
+        assert resumed.accounts.run == stopped.accounts.run
+        assert isinstance(await engine.resume(), NothingToResume)
+    assert api.members() == planned
+
+
+async def test_a_cancelled_run_has_written_its_accounts(night: Night) -> None:
+    night.write("export.txt")
+    async with engine_of(night) as engine:
+        task: asyncio.Task[RunResult] = asyncio.create_task(
+            engine.push(night.folder / "export.txt", VIP, opened=lambda _: task.cancel())
+        )
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        [accounts] = await engine.runs()
+        assert (accounts.status, accounts.reason) == ("incomplete", "cancelled")
+        resumed = await engine.resume()
+        assert resumed.exit_status is ExitStatus.ACCEPTED
+
+
+async def test_what_is_wrong_is_raised(night: Night, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no-such\.toml"):
+        async with Engine.open(tmp_path / "no-such.toml"):
+            pass
+    (night.folder / "state").mkdir()
+    async with engine_of(night, need_credentials=False) as engine:
+        with pytest.raises(CohortSyncError):
+            await engine.push(night.folder / "missing.txt", VIP)
+        with pytest.raises(UsageError, match="--reason"):
+            await engine.mirror("export.txt", VIP, allow=["shape"])
+        with pytest.raises(UsageError, match="exclude each other"):
+            await engine.plan("export.txt", VIP, assume_empty=True, trust=1)
+        with pytest.raises(UsageError, match="no run"):
+            await engine.show("nothing")
+        with pytest.raises(TypeError, match="colum"):
+            await engine.push("export.txt", VIP, colum="uid")
+    night.write("export.txt")
+    async with engine_of(night, need_credentials=False) as engine:
+        with pytest.raises(ConfigError, match="key"):
+            await engine.push(night.folder / "export.txt", VIP)
+
+
+async def test_a_lazy_engine_reads_what_it_needs(night: Night) -> None:
+    (night.folder / "config.toml").write_text("[workspace]\nid = 3\n")
+    (night.folder / "state").mkdir()
+    async with engine_of(night, lazy=True, state=night.folder / "state") as engine:
+        assert await engine.runs() == []
+        result = await engine.check()
+        assert result.exit_status is ExitStatus.USAGE
+        with pytest.raises(ConfigError):
+            await engine.push("export.txt", VIP)
+
+
+async def test_rejects_can_be_left_early(night: Night) -> None:
+    (night.folder / "export.txt").write_text("u1\n" + "\n" * 5_000)
+    async with engine_of(night) as engine:
+        with chdir(night.folder):
+            result = await engine.push("export.txt", VIP)
+        found = engine.rejects(result.accounts.run)
+        first = await anext(found)
+        await found.aclose()
+        assert (first.kind, first.record) == ("blank", 2)
