@@ -49,7 +49,7 @@ class TerminalView:
 
     def opened(self, opening: Opening) -> None:
         """Print the opening lines."""
-        self._tally.go_on(opening.accepted_before, opening.rejected_before)
+        self._tally.continue_from(opening.accepted_before, opening.rejected_before)
         self._print(describe(opening), style="bold")
         self._print(describe_run(opening))
 

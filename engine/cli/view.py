@@ -47,7 +47,7 @@ class LogView:
 
     def opened(self, opening: Opening) -> None:
         """Log where the run goes."""
-        self._tally.go_on(opening.accepted_before, opening.rejected_before)
+        self._tally.continue_from(opening.accepted_before, opening.rejected_before)
         log(
             "info",
             "opened",

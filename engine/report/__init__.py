@@ -1,1 +1,1 @@
-"""What a run came to, folded from the ledger's rows for people and for programs."""
+"""What the ledger says of runs and uids, folded into values for people and for programs."""

@@ -1,4 +1,4 @@
-"""The numbers that a run's books are made of."""
+"""The numbers in the accounts of a run."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class RowCounts:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How many of something stand where; the parts are counted each by itself."""
+    """How many uids or batches have each standing; each number is counted by itself."""
 
     planned: int = 0
     accepted: int = 0
@@ -81,15 +81,15 @@ class CeilingSpending:
     late: float = 0.0
     """Late wake-ups and connecting; below 0 where more was caught up than was late."""
     unrecorded: float = 0.0
-    """Lost by processes that died before they could say."""
+    """Lost by processes that died before they recorded it."""
 
 
 @dataclass(frozen=True, slots=True)
 class MirrorFigures:
-    """What a mirror's books have besides a push's."""
+    """The numbers that only the accounts of a mirror have."""
 
     duplicate: int = 0
-    """Rows whose uid stood in an earlier row."""
+    """Rows whose uid was in an earlier row."""
     unchanged: int = 0
     """Uids wanted that were in already."""
     add: Standing = Standing()
@@ -97,9 +97,11 @@ class MirrorFigures:
     resend: Standing = Standing()
     """Of the unchanged, those that are added once more."""
     known_rejects: int = 0
-    """Uids rejected tonight, or left alone tonight, that the API had rejected on an earlier night:
-    they are told, but don't count against the exit status."""
+    """Uids that were rejected, or not sent, and that an earlier run had rejected.
+
+    They don't count against the exit status.
+    """
     undecided: int = 0
     """Rows with a uid that were read and not compared, since the run was stopped before."""
     notes: tuple[str, ...] = ()
-    """What else should be known of the plan, in words for people."""
+    """Remarks on the plan, for people."""

@@ -40,7 +40,7 @@ _MOST_SHOWN = 20
 
 
 def files_line(files: Sequence[SourceFile]) -> str:
-    """Return the line of a summary that tells of the files."""
+    """Return the line of a summary that describes the files."""
     return f"files     {describe_files(files)}"
 
 

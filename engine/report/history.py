@@ -1,4 +1,4 @@
-"""The runs that the ledgers of a state folder know, and what is kept of each."""
+"""The runs in the ledgers of a state folder: accounts, plans, attempts and rejects."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from engine.report.planned import plan_document
 from engine.report.ports import RunReads
 from engine.storage.paths import operation_path, plan_folder
 
-if TYPE_CHECKING:  # Beside it stands what reads exports: large, and a list of runs reads none.
+if TYPE_CHECKING:  # Its package loads PyArrow, which a list of runs does not need.
     from collections.abc import Sequence
 
     from engine.source.source_file import SourceFile
@@ -29,7 +29,7 @@ class RunReport:
     """What is known of one run. It reads while its ledger is open; see `open_run`."""
 
     def __init__(self, reads: RunReads, folder: Path, name: str) -> None:
-        """`folder` is the ledger's: the uids of plans stand below it."""
+        """`folder` is the ledger's: the uids of plans are in files below it."""
         self._reads = reads
         self._folder = folder
         self._name = name
@@ -156,14 +156,13 @@ def find_unfinished(
 ) -> StoredRequest | None:
     """Return run `run`, or the latest unfinished one, or None if there is none.
 
-    The latest is looked for among those of `target` (endpoint, workspace and partner), if given,
-    and that no later run of the same cohort has overtaken. A run that a process works on is
-    unfinished, too. Raises `UsageError` if `run` is unknown or has
-    ended for good.
+    The latest is taken from those of `target` (endpoint, workspace and partner), if given, which
+    no later run of the same cohort has overtaken. A run that a process works on is unfinished, too.
+    Raises `UsageError` if `run` is unknown, is a mirror, or cannot be resumed.
     """
     if run is None:
         found = unfinished_runs(state, target)
-        # A pipe's run only its own command can go on with.
+        # A run that read from a pipe can be resumed only by its own command.
         files = [each for each in found if not each.spec.reads_stdin]
         return next(reversed(files or found), None)
     with LedgerReader.open(find_ledger(state, run)) as ledger:
@@ -184,7 +183,7 @@ def find_unfinished(
 
 
 def unfinished_runs(state: Path, target: tuple[str, str, str] | None) -> list[StoredRequest]:
-    """Return the pushes that can be gone on with, the earliest first; see `find_unfinished`."""
+    """Return the pushes that can be resumed, the earliest first; see `find_unfinished`."""
     found: list[StoredRequest] = []
     for path in ledgers(state):
         with LedgerReader.open(path) as ledger:
@@ -198,4 +197,4 @@ _HINTS = {
     "abandoned": "a new run of the same command took its place: `cohortsync runs` lists it",
     "unbalanced": "this is a bug in cohortsync; keep the state folder and report it",
 }
-"""What to do about a run that has ended for good, by its status."""
+"""What to do about a run that cannot be resumed, by its status."""

@@ -20,7 +20,7 @@ from engine.ledger.uid_records import (
 )
 from engine.model.cohort import CohortKey, Operation
 
-if TYPE_CHECKING:  # Beside it stands what reads exports: large, and a list of runs reads none.
+if TYPE_CHECKING:  # Its package loads PyArrow, which a list of runs does not need.
     from engine.source.source_file import SourceFile
 
 
@@ -81,7 +81,7 @@ class UidReads(Protocol):
         """Return the recorded runs with attempts that no snapshot knows, the latest first."""
 
     def planned_runs(self, key: CohortKey) -> Sequence[CohortRun]:
-        """Return the mirrors that have come to a plan, the latest first."""
+        """Return the mirrors that have made a plan, the latest first."""
 
     def last_attempt(self, run: int, operation: Operation, place: int) -> UidAttempt | None:
         """Return the last attempt of the batch that held a place; None if there was none."""

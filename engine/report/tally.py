@@ -13,11 +13,11 @@ RATE_SECONDS = 60.0
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one run, kept up by `fold`; requests and rates are those of this process."""
+    """Counts of one run, updated by `fold`; requests and rates are those of this process."""
 
     requests_allowed_per_second: float
     began: float
-    """Seconds of the clock that `now` is told by, too."""
+    """In seconds of the clock that also gives `now`."""
     planned: int = 0
     sent: int = 0
     accepted_requests: int = 0
@@ -26,7 +26,7 @@ class Tally:
     first_sent: float | None = None
     last_sent: float | None = None
     whole: int | None = None
-    """Uids of the whole run, where a plan tells; None where they are to be estimated."""
+    """Uids of the whole run, by its plan; None where they are estimated."""
     settled_at: float | None = None
     """When earlier changes have settled; None if nothing waits for that."""
     held: int = 0
@@ -38,8 +38,8 @@ class Tally:
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
     """When batches were accepted in the last `RATE_SECONDS`, and how many uids they had."""
 
-    def go_on(self, accepted: int, rejected: int) -> None:
-        """Begin with the uids that were settled before this process.
+    def continue_from(self, accepted: int, rejected: int) -> None:
+        """Begin with the uids that earlier processes have settled.
 
         A run that takes the place of another in the same process counts its own alone.
         """
@@ -52,7 +52,7 @@ class Tally:
     def expect(
         self, whole: int, now: float, *, first: int | None, held: int, settle_seconds: float
     ) -> None:
-        """Take over what a plan tells: its uids, or the `first` of those that are left.
+        """Take the number of uids from a plan: all, or the `first` of those that are left.
 
         `held` of them are not sent within `settle_seconds`.
         """
@@ -94,7 +94,7 @@ class Tally:
 
     @property
     def settled(self) -> int:
-        """Uids done with, one way or another."""
+        """Uids that are accepted, rejected, or left open."""
         return sum(self.uids.values())
 
     def uids_per_second(self, now: float) -> float:
@@ -129,7 +129,7 @@ class Tally:
         return requests / allowed
 
     def seconds_left(self, now: float, total: float | None) -> float | None:
-        """Return when this rate is done with `total` uids; None as long as that can't be told.
+        """Return how long `total` uids take at this rate; None as long as that is unknown.
 
         It is not sooner than uids that wait for earlier changes to settle can be sent.
         """

@@ -57,7 +57,7 @@ class UidInquiry:
     """What is known of one uid of a cohort: by the ledger, and by the files beside it."""
 
     def __init__(self, reads: UidReads, folder: Path, key: CohortKey, uid: str) -> None:
-        """`folder` is where the ledger stands."""
+        """`folder` is the ledger's: uids of plans and snapshots are in files below it."""
         self._reads = reads
         self._folder = folder
         self._key = key

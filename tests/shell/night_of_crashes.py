@@ -167,7 +167,7 @@ class Night:
         books = self._books()
         with reading(pushes.ledger) as ledger:
             found = self._find(ledger)
-            return books is not None and found["status"] == "finished"
+            return books is not None and found[2] == "finished"
 
     # The laws.
 
@@ -182,14 +182,12 @@ class Night:
             found = self._find(ledger)
             if found is None:
                 return None
-            accounts = RunReport(
-                RunHistory(ledger), self.pushes.ledger.parent, found["name"]
-            ).accounts()
+            accounts = RunReport(RunHistory(ledger), self.pushes.ledger.parent, found[1]).accounts()
             leaves = ledger.execute(
                 "SELECT first_uid, uid_count, state, may_have_been_applied OR EXISTS (SELECT 1 "
                 "FROM attempt AS a WHERE a.run = b.run AND a.batch = b.batch AND outcome IS NULL) "
                 "FROM batch AS b WHERE run = ? AND state <> 'split' ORDER BY first_uid",
-                (found["run"],),
+                (found[0],),
             ).fetchall()
         assert accounts.imbalance is None
         self._assert_each_stands_once(leaves)

@@ -57,6 +57,7 @@ def test_each_table_of_an_older_ledger_is_read_as_it_will_be_once_migrated(
     [path] = night.ledger_files()
     downgrade(path, version)
     with closing(open_for_reading(path)) as connection:
+        connection.row_factory = sqlite3.Row
         shown = _tables(connection)
     with closing(open_ledger(path)) as connection:
         connection.row_factory = sqlite3.Row

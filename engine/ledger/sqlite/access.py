@@ -1,6 +1,6 @@
 """A ledger's files on the disk: whether they are there, may be read, and how they are connected to.
 
-SQLite takes some files that it may not read for files that are not there, and never says which.
+SQLite takes some files that it may not read for missing ones, and its errors do not name them.
 """
 
 import os
@@ -36,7 +36,7 @@ def ledgers(state: Path) -> list[Path]:
             f"the state folder {state} is not there",
             hint="--state or the configuration names it; the first push or mirror makes it",
         ) from error
-    # Other folders than ours, such as lost+found, may stand there and may not be read.
+    # Folders of others, such as lost+found, may be there and may be unreadable.
     ours = [endpoint for endpoint in endpoints if endpoint.name.startswith("http")]
     found = (ledger_in(workspace) for endpoint in ours for workspace in _folders_in(endpoint))
     return sorted(path for path in found if path is not None)

@@ -12,7 +12,7 @@ UNREADABLE = (sqlite3.Error, UnicodeDecodeError, JSONDecodeError)
 """What reading a ledger may fail with; where SQLite quotes broken text, Python can't decode it."""
 _BROKEN_TEXT = ("Could not decode", "malformed JSON")
 _ODD_HEADER = "unsupported file format"
-"""SQLite's words, under no code of its own, for a number in the file's header."""
+"""SQLite's message for an unknown number in the file's header, which has no code of its own."""
 
 
 class readable_errors:  # noqa: N801 - it is used as a function is

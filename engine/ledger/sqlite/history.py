@@ -28,7 +28,7 @@ from engine.model.cohort import CohortKey
 from engine.model.status import RESUMABLE
 from engine.source.spec import SourceSpec
 
-if TYPE_CHECKING:  # Beside it stands what reads exports: large, and a list of runs reads none.
+if TYPE_CHECKING:  # Its package loads PyArrow, which a list of runs does not need.
     from engine.source.source_file import SourceFile
 
 

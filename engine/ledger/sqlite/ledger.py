@@ -16,7 +16,7 @@ from engine.ledger.sqlite.history import RunHistory
 from engine.ledger.sqlite.plans import PlanStore
 from engine.ledger.sqlite.rescue import copy_beside, put_back
 from engine.ledger.sqlite.runs import RunStore
-from engine.ledger.sqlite.schema import NONSENSE, check_content, open_ledger
+from engine.ledger.sqlite.schema import DAMAGE_SYMPTOMS, check_content, open_ledger
 from engine.ledger.sqlite.send_log import SendLog
 from engine.ledger.sqlite.snapshot_index import SnapshotIndex
 from engine.ledger.sqlite.writer import LedgerWriter
@@ -108,7 +108,7 @@ class Ledger:
 
         Of a large file, not all is checked when it is opened.
         """
-        if not isinstance(error, NONSENSE):
+        if not isinstance(error, DAMAGE_SYMPTOMS):
             return None
         try:
             await self.check()

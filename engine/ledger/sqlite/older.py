@@ -1,6 +1,6 @@
 """A ledger of an older version, shown to a reader as one of the present version.
 
-Only a writer migrates. What a reader asks for and the older version lacks becomes a temporary view
+Only a writer migrates. What a reader queries and the older version lacks becomes a temporary view
 or an empty temporary table of its own connection, which SQLite finds before the ledger's tables.
 """
 

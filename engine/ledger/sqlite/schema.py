@@ -127,7 +127,6 @@ def open_for_reading(
     except BaseException:
         connection.close()
         raise
-    connection.row_factory = sqlite3.Row
     return connection
 
 
@@ -135,7 +134,6 @@ def open_blank() -> sqlite3.Connection:
     """Return a ledger without runs, in memory, to ask in the place of one that is not there."""
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     connection.executescript("".join(MIGRATIONS))
-    connection.row_factory = sqlite3.Row
     return connection
 
 
@@ -177,18 +175,25 @@ def check_content(
             raise LedgerError(f"the ledger {path} is corrupt: {findings}", hint=MOVE_AWAY)
 
 
-NONSENSE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, sqlite3.Error)
-"""What code fails with that is given values that a column may not hold, or rows that are lost."""
+DAMAGE_SYMPTOMS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    sqlite3.Error,
+)
+"""Errors of code that meets a value which a column may not hold, or a row that is missing."""
 
 
 def failure_of(error: BaseException, connection: sqlite3.Connection, path: Path) -> BaseException:
-    """Return what a failure over a ledger is to be told as; a mistake of ours stays as it is.
+    """Return the error to raise for a failure over a ledger; a mistake of ours stays as it is.
 
     Where values made no sense, it looks for damage: of a large file, not all is checked before.
     """
-    if isinstance(error, UNREADABLE) and (told := translate(error, path)) is not error:
-        return told
-    if isinstance(error, NONSENSE):
+    if isinstance(error, UNREADABLE) and (translated := translate(error, path)) is not error:
+        return translated
+    if isinstance(error, DAMAGE_SYMPTOMS):
         try:
             with readable_errors(path):
                 check_content(connection, path)

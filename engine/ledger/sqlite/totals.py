@@ -143,7 +143,7 @@ FROM attempt AS a JOIN batch AS b USING (run, batch) JOIN sitting AS s USING (ru
 WHERE run = ?1 AND (a.outcome IS NULL OR a.sent_utc_ns IS NOT NULL)
 """
 
-# The uids that were rejected before stand behind the plain ones of their operation.
+# The uids that were rejected before follow the plain ones of their operation.
 _REJECTED_AGAIN = """
 SELECT coalesce(sum(uid_count), 0) FROM batch JOIN plan USING (run)
 WHERE run = ?1 AND state = 'rejected'

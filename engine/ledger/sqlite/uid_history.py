@@ -89,7 +89,7 @@ class UidHistory:
         )
 
     def planned_runs(self, key: CohortKey) -> list[CohortRun]:
-        """Return the mirrors that have come to a plan, the latest first."""
+        """Return the mirrors that have made a plan, the latest first."""
         return self._recorded(key, "plan.run IS NOT NULL")
 
     def _recorded(self, key: CohortKey, condition: str, *values: object) -> list[CohortRun]:

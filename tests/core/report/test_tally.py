@@ -85,7 +85,7 @@ def test_the_time_left_is_that_of_the_uids_left() -> None:
 
 def test_a_run_that_goes_on_counts_what_was_settled_before() -> None:
     tally = Tally(requests_allowed_per_second=5, began=0)
-    tally.go_on(accepted=700, rejected=1)
+    tally.continue_from(accepted=700, rejected=1)
     tally.fold(Planned(100), 0)
     tally.fold(Sent(1, 1, 100), 0)
     tally.fold(Settled(1, BatchState.ACCEPTED, 100, None), 10)
@@ -113,7 +113,7 @@ def test_the_time_left_counts_what_waits_for_earlier_changes() -> None:
 
 def test_a_part_of_a_plan_ends_full() -> None:
     tally = Tally(requests_allowed_per_second=5, began=0)
-    tally.go_on(accepted=50, rejected=0)
+    tally.continue_from(accepted=50, rejected=0)
     tally.expect(1000, 0, first=100, held=100, settle_seconds=900)
     assert (tally.whole, tally.settled_at) == (150, None)
     tally.expect(1000, 0, first=5000, held=0, settle_seconds=0)
@@ -122,11 +122,11 @@ def test_a_part_of_a_plan_ends_full() -> None:
 
 def test_a_run_that_takes_the_place_of_another_counts_its_own_alone() -> None:
     tally = Tally(requests_allowed_per_second=5, began=0)
-    tally.go_on(343, 2)
+    tally.continue_from(343, 2)
     assert (tally.planned, tally.accepted, tally.settled) == (345, 343, 345)
     tally.fold(Planned(10), 1)
     tally.fold(Settled(1, BatchState.ACCEPTED, 10, None), 2)
-    tally.go_on(0, 0)
+    tally.continue_from(0, 0)
     assert (tally.planned, tally.accepted, tally.settled) == (0, 0, 0)
     tally.fold(Planned(100), 3)
     tally.fold(Settled(1, BatchState.ACCEPTED, 100, None), 4)

@@ -20,7 +20,7 @@ from wreck import POISON, WAL_NAME, WANTED, Wreck, make_wreck, range_outcome_of
 
 from engine.errors import LedgerError
 from engine.ledger.sqlite.migrations import MIGRATIONS
-from engine.ledger.sqlite.schema import NONSENSE, open_ledger
+from engine.ledger.sqlite.schema import DAMAGE_SYMPTOMS, open_ledger
 from engine.storage.paths import LEDGER_NAME
 
 SHM_NAME = f"{LEDGER_NAME}-shm"
@@ -109,7 +109,7 @@ def range_outcomes_of_flips(
         pushes = wreck.afloat(folder / str(at), harmed)
         try:
             range_outcomes[range_outcome_of(pushes)] += 1
-        except NONSENSE:  # As `sole_ledger` does, which the harness has no use for.
+        except DAMAGE_SYMPTOMS:  # As `sole_ledger` does, which the harness has no use for.
             with pytest.raises(LedgerError):
                 open_ledger(pushes.ledger)
             range_outcomes["LedgerError"] += 1

@@ -1,5 +1,8 @@
 """The books of a run, folded from real rows: leaves only, over all restarts, and they balance."""
 
+import shutil
+from dataclasses import replace
+
 import pytest
 from bookkeeping import (
     COMMAND,
@@ -25,7 +28,7 @@ from engine.ledger.records import (
 from engine.ledger.sqlite.ledger import Ledger
 from engine.model.status import BatchState
 from engine.payload.batch import SkippedRows
-from engine.report.accounts import Accounts
+from engine.report.accounts import Accounts, account
 from engine.report.figures import CeilingSpending, Requests, RowCounts, Standing
 from engine.source.block import Skipped
 
@@ -189,3 +192,15 @@ async def test_a_row_that_was_tampered_with_shows(
         connection.executescript(harm)
     assert isinstance(books(ledger, run.state), Accounts)
     assert books(ledger, run.state).imbalance is not None
+
+
+async def test_the_writer_can_read_a_run_whose_folder_was_removed(
+    ledger: Ledger, clock: HandClock
+) -> None:
+    run = await eventful(ledger, clock)
+    before = books(ledger, run.state)
+    shutil.rmtree(ledger.path.parent)
+    record, files = await ledger.run_record(run.state.name)
+    # No process holds the lock here: only a look from outside takes the run for dead.
+    assert replace(account(record), status=before.status, reason=before.reason) == before
+    assert files == []

@@ -183,8 +183,9 @@ def _members(first: int, count: int) -> list[pa.RecordBatch]:
     return batches
 
 
-def p99(seconds: list[float]) -> float:
-    return float(np.percentile(seconds, 99)) * 1000
+def percentiles(seconds: list[float]) -> str:
+    p50, p99 = np.percentile(seconds, [50, 99]) * 1000
+    return f"p50 {p50:.1f} ms, p99 {p99:.1f} ms"
 
 
 @pytest.mark.slow
@@ -225,7 +226,7 @@ async def intend_beside_reads(folder: Path, *, attempts: int, uids: int, intents
         for name, work in works.items():
             seconds = await work
             entered += len(seconds)
-            print(f"\n{name}: {len(seconds)} intents, p99 {p99(seconds):.1f} ms", end="")  # noqa: T201 - the test's figures
+            print(f"\n{name}: {len(seconds)} intents, {percentiles(seconds)}", end="")  # noqa: T201 - the test's figures
         with LedgerReader.open(path, is_verified=True) as reader:
             totals = reader.history.record(reader.history.names()[-1]).totals
     assert totals.roots == entered

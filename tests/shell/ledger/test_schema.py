@@ -92,7 +92,7 @@ def test_a_ledger_is_opened_again_as_it_was(old: Path) -> None:
     with closing(open_ledger(old)) as connection:
         assert connection.execute("SELECT count(*) FROM run").fetchone() == (1000,)
     with closing(open_for_reading(old)) as connection:
-        assert connection.execute("SELECT count(*) AS runs FROM run").fetchone()["runs"] == 1000
+        assert connection.execute("SELECT count(*) FROM run").fetchone() == (1000,)
 
 
 def test_a_reader_cannot_write(old: Path) -> None:
