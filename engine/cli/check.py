@@ -26,7 +26,7 @@ def check(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """See whether a run could start: configuration, state folder, the way to the endpoint.
+    """Check whether a run could start: configuration, state folder, connection to the endpoint.
 
     The key can't be tested without sending; with --live one request is sent that names no members:
     400 means that the key is good, 401 that it is not.

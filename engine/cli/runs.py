@@ -70,7 +70,7 @@ def show(
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Show a run's books, its batches and their attempts."""
+    """Show a run's accounts, its batches and their attempts."""
     from engine.report.history import ATTEMPT_COLUMNS
 
     _refuse_both(as_json=as_json, as_csv=as_csv)

@@ -1,4 +1,4 @@
-"""What a caller is told while a run goes on."""
+"""Who follows a run: gets its events, remarks and plan."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, TypedDict
