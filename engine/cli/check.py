@@ -1,6 +1,5 @@
 """`cohortsync check`: the preflight, shown as text or as one JSON document."""
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +33,7 @@ def check(
     Exit status: 0 all good; 2 configuration, state folder, proxy or certificate; 3 the API refuses
     the key; 75 the endpoint can't be reached.
     """
+    import asyncio
 
     def show(finding: "Finding") -> None:
         if not as_json:
