@@ -96,6 +96,7 @@ def resume(
 
     With --all the exit status is the worst of them, and --json prints one document with all.
     """
+    from engine.cli.messages import write_message
     from engine.cli.running import StopSignals, shown
 
     if run is not None and every:
@@ -121,6 +122,7 @@ def resume(
                 wait_seconds=wait,
                 follow=follow,
                 ended=lambda result: _show_one_of_many(result, as_json=as_json),
+                note=write_message,
                 switch=switch,
             )
 

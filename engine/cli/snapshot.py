@@ -24,7 +24,6 @@ from engine.cli.options import (
 )
 from engine.cli.streams import print_json, print_lines, printing
 from engine.cli.text import table_lines
-from engine.errors import ExitStatus, LedgerError
 
 if TYPE_CHECKING:
     from engine import SnapshotOfList, Snapshots, StopSwitch
@@ -62,17 +61,13 @@ def verify(
 
     Exit status 2 says that one of them is not.
     """
+    from engine.report.snapshots import damage_in
+
     found = _run(where, cohort_id, lambda snapshots: snapshots.verify())
     _print([each.to_dict() for each in found], as_json=as_json)
-    if broken := [each.entry.generation for each in found if each.problem]:
-        generations = ", ".join(map(str, broken))
-        write_error(
-            LedgerError(
-                f"not what it was when it was made: generation {generations}",
-                hint="`cohortsync mirror` with --trust goes on from one that is whole",
-            )
-        )
-        sys.exit(ExitStatus.USAGE)
+    if (error := damage_in(found)) is not None:
+        write_error(error)
+        sys.exit(error.exit_status)
 
 
 @snapshot.command(cls=Command)
