@@ -57,7 +57,7 @@ if TYPE_CHECKING:
         VerifiedSnapshot,
     )
     from engine.runs.exports import Reading
-    from engine.runs.observers import Note, Observers, PlanObservers
+    from engine.runs.arguments import Note, Observers, PlanObservers
     from engine.runs.snapshots import Snapshots
 
 __version__ = "0.1.0"
@@ -107,7 +107,7 @@ _MODULES = {
         *("SnapshotComparison", "SnapshotEntry", "SnapshotOfList", "VerifiedSnapshot"),
     ),
     "engine.runs.exports": ("Reading",),
-    "engine.runs.observers": ("Note", "Observers", "PlanObservers"),
+    "engine.runs.arguments": ("Note", "Observers", "PlanObservers"),
     "engine.runs.snapshots": ("Snapshots",),
 }
 """Where each name is defined."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from engine.report.details import Reject, RunDetails, UidReport
     from engine.report.result import FailedRun, NothingToResume, ResumedRuns, RunResult
     from engine.runs.exports import Exports, FormatName
-    from engine.runs.observers import Note, Observers, PlanObservers
+    from engine.runs.arguments import Note, Observers, PlanObservers
     from engine.runs.resume import Follow
     from engine.runs.snapshots import Snapshots
     from engine.source.block import Source
@@ -55,7 +55,7 @@ class Engine:
     whether the first record of a csv or tsv file names the columns. `strip`: whether white space
     around a uid is removed. `allow`: guards to lift, each `name` or `name=bound`; it needs a
     `reason`, which is kept. `wait_seconds`: how long to wait for another process that holds the
-    workspace. The observers are those of `engine.runs.observers`.
+    workspace. The observers are those of `engine.runs.arguments`.
     """
 
     def __init__(
@@ -482,7 +482,7 @@ class Engine:
         Raises `UsageError` for an id that no cohort has.
         """
         from engine.delivery.sender import StopSwitch
-        from engine.runs.observers import no_note
+        from engine.runs.arguments import no_note
         from engine.runs.snapshots import Snapshots
 
         key = CohortKey(self.config.workspace.partner, cohort_id, shadow)
@@ -509,7 +509,7 @@ def _note_and_switch(observers: "Observers | PlanObservers") -> "tuple[Note, Sto
     Raises `TypeError` for an argument that is not among them.
     """
     from engine.delivery.sender import StopSwitch
-    from engine.runs.observers import PlanObservers, no_note
+    from engine.runs.arguments import PlanObservers, no_note
 
     for name in observers.keys() - PlanObservers.__optional_keys__:
         raise TypeError(f"unexpected keyword argument {name!r}")

@@ -6,7 +6,7 @@ from typing import Literal, TypedDict
 
 from engine.delivery.sender import StopSwitch, read_or_stop
 from engine.errors import EmptyExportError, GuardError
-from engine.runs.observers import Note
+from engine.runs.arguments import Note
 from engine.source import ExportSource, Format, ReadingOptions, open_source
 
 Exports = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]

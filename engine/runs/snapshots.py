@@ -25,7 +25,7 @@ from engine.report.snapshots import (
 )
 from engine.runs import transfer
 from engine.runs.exports import Exports, Reading, names_of, open_exports
-from engine.runs.observers import Note, no_note
+from engine.runs.arguments import Note, no_note
 from engine.runs.session import Desk
 from engine.runs.transfer import StagedSnapshot
 from engine.snapshot.store import SnapshotStore
