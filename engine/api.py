@@ -20,7 +20,7 @@ from dataclasses import asdict
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from engine.errors import UsageError
 from engine.model.cohort import Action, Cohort, CohortKey, check_id
@@ -33,16 +33,21 @@ if TYPE_CHECKING:
     from engine.report.accounts import Accounts
     from engine.report.details import Reject, RunDetails, UidReport
     from engine.report.result import FailedRun, NothingToResume, ResumedRuns, RunResult
-    from engine.runs.exports import Exports, FormatName
-    from engine.runs.arguments import Note, Observers, PlanObservers
+    from engine.runs.arguments import (
+        ActionName,
+        Exports,
+        FormatName,
+        Note,
+        Observers,
+        OnChanged,
+        PlanArguments,
+        PlanObservers,
+    )
     from engine.runs.resume import Follow
     from engine.runs.snapshots import Snapshots
     from engine.source.block import Source
 
 T = TypeVar("T")
-OnChanged = Literal["refuse", "restart"]
-"""What to do if an unfinished run can't go on, as its export has changed or a later run has touched
-the cohort: raise an error, or begin a new run."""
 
 
 class Engine:
@@ -134,12 +139,12 @@ class Engine:
         exports: "Exports",
         cohort: Cohort,
         *,
-        action: Action | Literal["add", "remove"] = Action.ADD,
+        action: "ActionName" = Action.ADD,
         column: str | None = None,
         format: "FormatName" = "auto",  # noqa: A002 - the option's name
         header: bool = True,
         strip: bool = False,
-        on_changed: OnChanged = "refuse",
+        on_changed: "OnChanged" = "refuse",
         record: bool = False,
         allow: Sequence[str] = (),
         reason: str | None = None,
@@ -159,13 +164,14 @@ class Engine:
         """
         from engine.config.loading import credentials_problem
         from engine.planning.allowances import read_push_allowances
-        from engine.runs.exports import names_of, open_exports
+        from engine.runs.arguments import names_of, note_and_switch
+        from engine.runs.exports import open_exports
         from engine.runs.push import PushRequest, push
         from engine.source import ReadingOptions
 
         config = self.config
         allowances = read_push_allowances(allow, reason)
-        note, switch = _note_and_switch(observers)
+        note, switch = note_and_switch(observers)
         options = ReadingOptions(column, format, header=header, strip=strip)
         restarts = on_changed == "restart"
         names = names_of(exports)
@@ -206,7 +212,7 @@ class Engine:
         format: "FormatName" = "auto",  # noqa: A002 - the option's name
         header: bool = True,
         strip: bool = False,
-        first_action: Action | Literal["add", "remove"] = Action.REMOVE,
+        first_action: "ActionName" = Action.REMOVE,
         allow: Sequence[str] = (),
         reason: str | None = None,
         assume_empty: bool = False,
@@ -227,7 +233,8 @@ class Engine:
         an empty export.
         """
         from engine.planning.allowances import read_allowances
-        from engine.runs.exports import names_of, open_desired
+        from engine.runs.arguments import names_of, note_and_switch
+        from engine.runs.exports import open_desired
         from engine.runs.mirror import mirror
         from engine.runs.planner import MirrorRequest
         from engine.source import ReadingOptions
@@ -247,7 +254,7 @@ class Engine:
             wait_seconds=wait_seconds,
         )
         config = self.config
-        note, switch = _note_and_switch(observers)
+        note, switch = note_and_switch(observers)
         options = ReadingOptions(column, format, header=header, strip=strip)
         names = names_of(exports)
         source = await open_desired(names, options, note=note, switch=switch)
@@ -259,42 +266,13 @@ class Engine:
         return await mirror(request, config, sends=not (dry_run or shadow), **observers)
 
     async def plan(
-        self,
-        exports: "Exports",
-        cohort: Cohort,
-        *,
-        column: str | None = None,
-        format: "FormatName" = "auto",  # noqa: A002 - the option's name
-        header: bool = True,
-        strip: bool = False,
-        first_action: Action | Literal["add", "remove"] = Action.REMOVE,
-        allow: Sequence[str] = (),
-        reason: str | None = None,
-        assume_empty: bool = False,
-        trust: int | None = None,
-        wait_seconds: float = 0.0,
-        **observers: "Unpack[PlanObservers]",
+        self, exports: "Exports", cohort: Cohort, **options: "Unpack[PlanArguments]"
     ) -> "RunResult":
         """Plan a mirror and keep the plan for `apply`; nothing is sent. See `mirror`.
 
         The result's run is the plan's name, and its `plan` what it comes to.
         """
-        return await self.mirror(
-            exports,
-            cohort,
-            column=column,
-            format=format,
-            header=header,
-            strip=strip,
-            first_action=first_action,
-            allow=allow,
-            reason=reason,
-            assume_empty=assume_empty,
-            trust=trust,
-            wait_seconds=wait_seconds,
-            dry_run=True,
-            **observers,
-        )
+        return await self.mirror(exports, cohort, dry_run=True, **options)
 
     async def apply(
         self,
@@ -319,7 +297,7 @@ class Engine:
         generation: int,
         *,
         cohort_name: str | None = None,
-        first_action: Action | Literal["add", "remove"] = Action.REMOVE,
+        first_action: "ActionName" = Action.REMOVE,
         allow: Sequence[str] = (),
         reason: str | None = None,
         wait_seconds: float = 0.0,
@@ -333,6 +311,7 @@ class Engine:
         `LedgerError` if the generation is no longer kept.
         """
         from engine.planning.allowances import read_allowances
+        from engine.runs.arguments import note_and_switch
         from engine.runs.mirror import rollback
         from engine.runs.planner import MirrorRequest
 
@@ -346,7 +325,7 @@ class Engine:
             reason=reason,
             wait_seconds=wait_seconds,
         )
-        note, _ = _note_and_switch(observers)
+        note, _ = note_and_switch(observers)
         if dry_run:
             self._note_missing_key(note)
 
@@ -365,7 +344,7 @@ class Engine:
         self,
         run: str | None = None,
         *,
-        on_changed: OnChanged = "refuse",
+        on_changed: "OnChanged" = "refuse",
         wait_seconds: float = 0.0,
         **observers: "Unpack[Observers]",
     ) -> "RunResult | NothingToResume":
@@ -374,9 +353,10 @@ class Engine:
         Raises `UsageError` for a run that is unknown, has ended for good, or that only its own
         command can resume, such as one that read from a pipe; and as `push`.
         """
+        from engine.runs.arguments import note_and_switch
         from engine.runs.resume import resume
 
-        _note_and_switch(observers)
+        note_and_switch(observers)
         return await resume(
             self.config,
             run,
@@ -388,7 +368,7 @@ class Engine:
     async def resume_all(
         self,
         *,
-        on_changed: OnChanged = "refuse",
+        on_changed: "OnChanged" = "refuse",
         wait_seconds: float = 0.0,
         follow: "Follow | None" = None,
         ended: "Callable[[RunResult | FailedRun], None]" = lambda _: None,
@@ -400,9 +380,10 @@ class Engine:
         result as it comes. `follow` gets the name of each run and returns a context manager that
         yields its observers; by default all have the same.
         """
+        from engine.runs.arguments import note_and_switch
         from engine.runs.resume import resume_all
 
-        note, switch = _note_and_switch(observers)
+        note, switch = note_and_switch(observers)
         return await resume_all(
             self.config,
             restart_if_changed=on_changed == "restart",
@@ -501,19 +482,6 @@ class Engine:
         problem = credentials_problem(self._path, environ=self._environ)
         if problem is not None:
             note(problem, label="note")
-
-
-def _note_and_switch(observers: "Observers | PlanObservers") -> "tuple[Note, StopSwitch]":
-    """Return who gets remarks and what stops the run; both are put into `observers`.
-
-    Raises `TypeError` for an argument that is not among them.
-    """
-    from engine.delivery.sender import StopSwitch
-    from engine.runs.arguments import PlanObservers, no_note
-
-    for name in observers.keys() - PlanObservers.__optional_keys__:
-        raise TypeError(f"unexpected keyword argument {name!r}")
-    return observers.setdefault("note", no_note), observers.setdefault("switch", StopSwitch())
 
 
 async def _iterated(iterate: Callable[[], Generator[T, None, None]]) -> AsyncIterator[T]:

@@ -1,11 +1,38 @@
-"""Who follows a run: gets its events, remarks and plan."""
+"""Arguments that several methods of `Engine` take."""
 
-from collections.abc import Callable
-from typing import Any, Protocol, TypedDict
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, TypedDict
 
 from engine.delivery.events import Observer
 from engine.delivery.sender import StopSwitch
+from engine.model.cohort import Action
 from engine.report.result import Opening
+from engine.source import Format
+
+Exports = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""Files, globs, folders, URLs, or `-` for stdin; one or several."""
+FormatName = Literal["auto"] | Format
+ActionName = Action | Literal["add", "remove"]
+OnChanged = Literal["refuse", "restart"]
+"""What to do if an unfinished run can't go on, as its export has changed or a later run has touched
+the cohort: raise an error, or begin a new run."""
+
+
+def names_of(exports: Exports) -> list[str]:
+    """Return the names of one or several exports."""
+    if isinstance(exports, str | os.PathLike):
+        return [os.fspath(exports)]
+    return [os.fspath(each) for each in exports]
+
+
+class Reading(TypedDict, total=False):
+    """The fields of `ReadingOptions`."""
+
+    column: str | None
+    format: FormatName
+    header: bool
+    strip: bool
 
 
 class Note(Protocol):
@@ -34,6 +61,27 @@ class PlanObservers(Observers, total=False):
     """Gets the plan, as `--json` has it, before anything is sent."""
 
 
+class PlanArguments(Reading, PlanObservers, total=False):
+    """What `Engine.plan` takes; see `Engine.mirror`."""
+
+    first_action: ActionName
+    allow: Sequence[str]
+    reason: str | None
+    assume_empty: bool
+    trust: int | None
+    wait_seconds: float
+
+
 def no_note(text: str, *, label: str | None = None) -> None:
     """Drop a remark."""
     del text, label
+
+
+def note_and_switch(observers: Observers | PlanObservers) -> tuple[Note, StopSwitch]:
+    """Return who gets remarks and what stops the run; both are put into `observers`.
+
+    Raises `TypeError` for an argument that is not among them.
+    """
+    for name in observers.keys() - PlanObservers.__optional_keys__:
+        raise TypeError(f"unexpected keyword argument {name!r}")
+    return observers.setdefault("note", no_note), observers.setdefault("switch", StopSwitch())

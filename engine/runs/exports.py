@@ -1,33 +1,11 @@
 """The files of an export, opened for a run."""
 
-import os
 from collections.abc import Sequence
-from typing import Literal, TypedDict
 
 from engine.delivery.sender import StopSwitch, read_or_stop
 from engine.errors import EmptyExportError, GuardError
 from engine.runs.arguments import Note
-from engine.source import ExportSource, Format, ReadingOptions, open_source
-
-Exports = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-"""Files, globs, folders, URLs, or `-` for stdin; one or several."""
-FormatName = Literal["auto"] | Format
-
-
-class Reading(TypedDict, total=False):
-    """The fields of `ReadingOptions`, as arguments."""
-
-    column: str | None
-    format: FormatName
-    header: bool
-    strip: bool
-
-
-def names_of(exports: Exports) -> list[str]:
-    """Return the names of one or several exports."""
-    if isinstance(exports, str | os.PathLike):
-        return [os.fspath(exports)]
-    return [os.fspath(each) for each in exports]
+from engine.source import ExportSource, ReadingOptions, open_source
 
 
 async def open_exports(

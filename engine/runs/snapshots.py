@@ -24,8 +24,8 @@ from engine.report.snapshots import (
     VerifiedSnapshot,
 )
 from engine.runs import transfer
-from engine.runs.exports import Exports, Reading, names_of, open_exports
-from engine.runs.arguments import Note, no_note
+from engine.runs.arguments import Exports, Note, Reading, names_of, no_note
+from engine.runs.exports import open_exports
 from engine.runs.session import Desk
 from engine.runs.transfer import StagedSnapshot
 from engine.snapshot.store import SnapshotStore
