@@ -100,11 +100,6 @@ class StopSignals:
     def __exit__(self, *_: object) -> None:
         self._restored.close()
 
-    @property
-    def was_received(self) -> bool:
-        """Whether a signal has come: then nothing more should begin."""
-        return self._switch.is_pulled
-
     def run(self, work: Callable[[StopSwitch], Coroutine[Any, Any, T]]) -> T:
         """Run a piece of work to its end, and return what it returns."""
 
