@@ -1,4 +1,4 @@
-"""When the cohort is right: a mirror beside a push, by how much changes a night, simulated.
+"""When the cohort is right: a mirror beside a push, by how much changes a run, simulated.
 
     python benchmarks/churn.py [--uids N] [--plan-seconds S] [--picture FILE]
 
@@ -17,8 +17,8 @@ from html import escape
 from pathlib import Path
 
 from engine.pacing import PacingSettings
-from night import clock_face
 from picture import COLOURS, STYLE, WIDTH
+from simulated_run import clock_face
 from simulator.api import Api, every_limiter
 from simulator.latency import jittered
 from simulator.simulation import Scenario, simulate
@@ -41,8 +41,8 @@ class Night:
 
 def send(uids: int) -> Night:
     """Deliver so many uids in virtual time."""
-    dice = random.Random(1)
-    api = Api(CEILING, every_limiter(CEILING, phase=7.0), jittered(dice, 0.02))
+    rng = random.Random(1)
+    api = Api(CEILING, every_limiter(CEILING, phase=7.0), jittered(rng, 0.02))
     execution = simulate(Scenario(uids=uids, pacing=CEILING), api)
     return Night(uids, execution.sends.count, execution.seconds)
 
@@ -65,18 +65,18 @@ def main() -> None:
         [
             [
                 f"{churn:.1%}",
-                f"{night.uids:,}",
-                f"{night.requests:,}",
-                clock_face(night.seconds),
-                clock_face(night.seconds - asked.plan_seconds),
+                f"{mirror.uids:,}",
+                f"{mirror.requests:,}",
+                clock_face(mirror.seconds),
+                clock_face(mirror.seconds - asked.plan_seconds),
                 clock_face(push.seconds),
-                f"{push.seconds / night.seconds:.1f}",
+                f"{push.seconds / mirror.seconds:.1f}",
             ]
-            for churn, night in mirrors.items()
+            for churn, mirror in mirrors.items()
         ],
     )
     if asked.picture:
-        bars = [(f"mirror, {churn:.1%}", night.seconds) for churn, night in mirrors.items()]
+        bars = [(f"mirror, {churn:.1%}", mirror.seconds) for churn, mirror in mirrors.items()]
         asked.picture.write_text(draw([*bars, ("push", push.seconds)]), encoding="utf-8")
     print(
         f"Goal: {GOAL}.\n"

@@ -3,7 +3,7 @@
     python benchmarks/cpu.py [--rows SMALL LARGE] [--repeats N] [--ceiling]
 
 The slope leaves out what every run needs once, such as starting Python. With `--ceiling` the pushes
-keep to 300 requests a minute, as they would at night, which takes 5 minutes a repeat. A plain way
+keep to 300 requests a minute, as a nightly job would, which takes 5 minutes a repeat. A plain way
 of packing is timed in between: the same two cores may be half again as fast on another day.
 """
 

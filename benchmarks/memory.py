@@ -26,7 +26,7 @@ def _row(format_: str, rows: int, done: Push) -> list[str]:
         rows_text(rows),
         f"{done.peak_bytes / 1e6:.0f}",
         f"{done.seconds:.1f}",
-        f"{done.books['uids']['accepted']:,}",
+        f"{done.document['uids']['accepted']:,}",
     ]
 
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 from engine.model.cohort import Action, Cohort
 from engine.payload.batch import Batch, Cutter, PackingSettings
 from engine.payload.envelope import Envelope
-from engine.source import Block, ReadingOptions, open_source
+from engine.source import Block, SourceSpec
 from exports import hex_uids, mixed_uids, string_array
 from table import print_table
 
@@ -77,7 +77,7 @@ def cut(blocks: Iterable[Block]) -> Iterator[Batch]:
 
 def read_and_cut(path: Path) -> Iterator[Batch]:
     """Read a text file and pack it, as the engine does."""
-    return cut(open_source([str(path)], ReadingOptions()).blocks())
+    return cut(SourceSpec((str(path),)).open().blocks())
 
 
 @dataclass(slots=True)

@@ -101,7 +101,7 @@ def draw(clients: Mapping[str, Sequence[float]], requests: int, window: float) -
     parts = [
         whole.clip("whole"),
         near.clip("near"),
-        *whole.axes(f"Requests in the {window:g} s before, as the far side counts", requests // 3),
+        *whole.axes(f"Requests in the {window:g} s before, as the API counts", requests // 3),
         *near.axes("The same around the ceiling", max(1, requests // 60)),
         whole.ceiling(requests),
         near.ceiling(requests),

@@ -101,9 +101,9 @@ def stage(folder: Path, _: int) -> None:
     """Read the export, look at it, and keep its uids."""
     from engine.planning.profile import Inspection  # noqa: PLC0415 - each process loads what it needs
     from engine.planning.staging import stage as stage_export  # noqa: PLC0415 - see above
-    from engine.source import ReadingOptions, open_source  # noqa: PLC0415 - see above
+    from engine.source import SourceSpec  # noqa: PLC0415 - see above
 
-    source = open_source([str(folder / "wanted.parquet")], ReadingOptions())
+    source = SourceSpec((str(folder / "wanted.parquet"),)).open()
     stage_export(source.blocks(), folder / "staged.parquet", look=Inspection(None).look)
 
 

@@ -1,6 +1,6 @@
 """A client against an emulator under a limit: how it is run, and what the emulator saw of it.
 
-The emulator's log has a line a request, so what is told here is what the far side counted, not what
+The emulator's log has a line a request, so this reports what the API counted, not what
 a client says of itself. Like `workload`, this module loads nothing heavy.
 """
 

@@ -28,9 +28,9 @@ _START_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """What one `cohortsync push` came to, by its books and by the kernel."""
+    """What one `cohortsync push` came to, by its own document and by the kernel."""
 
-    books: dict[str, Any]
+    document: dict[str, Any]
     """The document that `--json` prints."""
     seconds: float
     """From the start of the process to its end."""
@@ -118,18 +118,21 @@ def push(path: Path, endpoint: str, ceiling: tuple[int, float] = LIFTED) -> Push
     with TemporaryDirectory(prefix="cohortsync-push-") as name:
         folder = Path(name)
         command = push_command(path, endpoint, folder, ceiling)
-        with (folder / "books").open("w+b") as books, (folder / "log").open("w+b") as log:
+        with (folder / "document").open("w+b") as document, (folder / "log").open("w+b") as log:
             started = time.monotonic()
-            process = subprocess.Popen(command, stdout=books, stderr=log, env=environment())
+            process = subprocess.Popen(command, stdout=document, stderr=log, env=environment())
             _, status, usage = os.wait4(process.pid, 0)
             seconds = time.monotonic() - started
             process.returncode = os.waitstatus_to_exitcode(status)
             if process.returncode:
                 log.seek(0)
                 raise SystemExit(f"the push failed:\n{log.read().decode()}")
-            books.seek(0)
+            document.seek(0)
             return Push(
-                json.load(books), seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+                json.load(document),
+                seconds,
+                usage.ru_utime + usage.ru_stime,
+                usage.ru_maxrss * 1024,
             )
 
 

@@ -16,7 +16,6 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import asdict
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
     )
     from engine.runs.resume import Follow
     from engine.runs.snapshots import Snapshots
-    from engine.source.block import Source
+    from engine.source import Spec
 
 T = TypeVar("T")
 
@@ -164,24 +163,23 @@ class Engine:
         """
         from engine.config.loading import credentials_problem
         from engine.planning.allowances import read_push_allowances
-        from engine.runs.arguments import names_of, note_and_switch
-        from engine.runs.exports import open_exports
+        from engine.runs.arguments import note_and_switch
+        from engine.runs.exports import open_exports, spec_of
         from engine.runs.push import PushRequest, push
-        from engine.source import ReadingOptions
 
         config = self.config
         allowances = read_push_allowances(allow, reason)
         note, switch = note_and_switch(observers)
-        options = ReadingOptions(column, format, header=header, strip=strip)
+        spec = spec_of(
+            exports, {"column": column, "format": format, "header": header, "strip": strip}
+        )
         restarts = on_changed == "restart"
-        names = names_of(exports)
-        source = await open_exports(names, options, note=note, switch=switch, keeps_pipes=restarts)
+        source = await open_exports(spec, note=note, switch=switch, rereadable=restarts)
         if cohort.warning:
             note(cohort.warning, label="note")
         request = PushRequest(
             source=source,
-            exports=names,
-            reading=asdict(options),
+            spec=spec,
             cohort=cohort,
             action=Action(action),
             restart_if_changed=restarts,
@@ -233,11 +231,10 @@ class Engine:
         an empty export.
         """
         from engine.planning.allowances import read_allowances
-        from engine.runs.arguments import names_of, note_and_switch
-        from engine.runs.exports import open_desired
+        from engine.runs.arguments import note_and_switch
+        from engine.runs.exports import open_desired, spec_of
         from engine.runs.mirror import mirror
         from engine.runs.planner import MirrorRequest
-        from engine.source import ReadingOptions
 
         if dry_run and shadow:
             raise UsageError("--dry-run and --shadow exclude each other")
@@ -255,14 +252,15 @@ class Engine:
         )
         config = self.config
         note, switch = note_and_switch(observers)
-        options = ReadingOptions(column, format, header=header, strip=strip)
-        names = names_of(exports)
-        source = await open_desired(names, options, note=note, switch=switch)
+        spec = spec_of(
+            exports, {"column": column, "format": format, "header": header, "strip": strip}
+        )
+        source = await open_desired(spec, note=note, switch=switch)
         if cohort.warning:
             note(cohort.warning, label="note")
         if dry_run:
             self._note_missing_key(note)
-        request = asked(source=source, exports=names, reading=asdict(options), cohort=cohort)
+        request = asked(source=source, spec=spec, cohort=cohort)
         return await mirror(request, config, sends=not (dry_run or shadow), **observers)
 
     async def plan(
@@ -318,8 +316,6 @@ class Engine:
         check_id(cohort_id)
         asked = partial(
             MirrorRequest,
-            exports=[f"generation {generation}"],
-            reading={},
             first_action=Action(first_action),
             allowances=read_allowances(allow, reason),
             reason=reason,
@@ -329,8 +325,8 @@ class Engine:
         if dry_run:
             self._note_missing_key(note)
 
-        def request(source: "Source", cohort: Cohort) -> MirrorRequest:
-            return asked(source=source, cohort=cohort)
+        def request(spec: "Spec", cohort: Cohort) -> MirrorRequest:
+            return asked(source=spec.open(), spec=spec, cohort=cohort)
 
         return await rollback(
             *(request, cohort_id, generation, self.config),

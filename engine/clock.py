@@ -1,4 +1,4 @@
-"""Time as something passed in: seconds that only grow, and stamps that outlive the process."""
+"""Clocks that are passed in: monotonic seconds, and stamps that other processes can compare."""
 
 import time
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """A moment that a later process, or a later boot of the machine, can place."""
+    """A moment that a later process can compare with its own, after another boot too."""
 
     boot_id: str
-    """Names this boot of the machine; empty where the system does not tell."""
+    """Identifies this boot of the machine; empty if the system has no such id."""
     boot_ns: int
     """Nanoseconds since that boot, time asleep included."""
     utc_ns: int
@@ -21,8 +21,8 @@ class Stamp:
     def age_at(self, now: "Stamp") -> float:
         """Return the seconds from this moment until `now`, never less than 0.
 
-        Within one boot the boot time tells, whatever happened to the wall clock. Across boots only
-        the wall clock is left; a moment that seems to lie in the future counts as now, so that a
+        Within one boot the boot time counts, however the wall clock was set. Across boots the wall
+        clock counts; a moment that seems to lie in the future counts as now, so that a
         clock step can't make a send look older than it may be.
         """
         if self.boot_id and self.boot_id == now.boot_id:
@@ -31,13 +31,13 @@ class Stamp:
 
 
 class Clock(Protocol):
-    """What the engine asks of time."""
+    """The clock of the engine."""
 
     def now(self) -> float:
         """Seconds that only grow, on the same scale as the event loop's own."""
 
     def stamp(self) -> Stamp:
-        """Return the present moment, fit to be kept in the ledger."""
+        """Return the present moment, for the ledger."""
 
 
 class SystemClock:
@@ -50,7 +50,7 @@ class SystemClock:
     def stamp(self) -> Stamp:
         """Read boot time and wall clock."""
         # CLOCK_BOOTTIME goes on while a laptop sleeps, as the API's window does; where the system
-        # lacks it there is no boot id either, and ages are told by the wall clock.
+        # lacks it there is no boot id either, and the wall clock gives ages.
         boot_clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
         return Stamp(_boot_id(), time.clock_gettime_ns(boot_clock), time.time_ns())
 

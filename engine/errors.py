@@ -1,27 +1,27 @@
-"""What can go wrong, named by what the caller can do about it, and the exit status of each.
+"""Errors, named by what the caller can do about them, each with its exit status.
 
-An error carries one sentence for a person and, where there is one, a hint at the way out. No error
-holds a credential or a uid: those would end up in a log.
+An error has one sentence for a person and, if possible, a hint at a solution. No error holds a
+credential or a uid, since errors are logged.
 """
 
 from enum import IntEnum
 
 
 class ExitStatus(IntEnum):
-    """What the command's exit status tells a scheduler."""
+    """The command's exit status, for a scheduler."""
 
     ACCEPTED = 0
     """Everything planned was accepted."""
     PARTIAL = 1
     """Finished; some uids were rejected or rows invalid, beyond the tolerance set."""
     USAGE = 2
-    """Usage, configuration, the source or an unusable ledger: mend it, then run again."""
+    """Usage, configuration, the source or an unusable ledger: correct it, then run again."""
     REFUSED = 3
     """The API refused the run: credentials, the account, or the request itself."""
     GUARDED = 4
     """A guard stopped the run before anything was sent."""
     UNBALANCED = 70
-    """The books do not balance: a bug of ours."""
+    """The accounts do not balance: a bug in this program."""
     INCOMPLETE = 75
     """Stopped early with nothing lost: run the same command again to go on."""
 
@@ -36,11 +36,11 @@ class CohortSyncError(Exception):
         self.message = message
         self.hint = hint
         self.run: str | None = None
-        """The run that it ended, where that is known and its accounts are not."""
+        """The run that it ended, if that is known and its accounts are not."""
 
 
 class UsageError(CohortSyncError):
-    """The command line asks for something that cannot be."""
+    """The command line is invalid."""
 
 
 class ConfigError(CohortSyncError):
@@ -70,7 +70,7 @@ class ExportChangedError(SourceError):
 
 
 class LedgerError(CohortSyncError):
-    """The ledger cannot be used: corrupt, newer than this program, or in an unfit place."""
+    """The ledger is unusable: corrupt, newer than this program, or on a network file system."""
 
 
 class GuardError(CohortSyncError):
@@ -86,7 +86,7 @@ class RefusedError(CohortSyncError):
 
 
 class IncompleteError(CohortSyncError):
-    """Something outside must change first; running the same command again goes on."""
+    """Something outside has to change; then the same command goes on."""
 
     exit_status = ExitStatus.INCOMPLETE
 

@@ -17,7 +17,7 @@ def _no_neighbors(monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_second_look(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a young file without a line end at its end count at once: each would take 3 s."""
     if request.path.name != "test_changed_exports.py":
-        monkeypatch.setattr("engine.source.watch.LOOK_AGAIN_SECONDS", 0.0)
+        monkeypatch.setattr("engine.source.files.change_detector.RECHECK_SECONDS", 0.0)
 
 
 # A failing example is kept, on CI too, and is the first to be tried the next time.

@@ -1,8 +1,10 @@
 """Exports made up by hypothesis: records in files, read in blocks, and what they should come to."""
 
+import io
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
 from engine.source.block import BLANK, Block, Skipped
@@ -91,3 +93,10 @@ def _block(file: str, first_record: int, records: list[Row]) -> Block:
     padded = ["before", *(row.uid for row in records if row.uid is not None), "behind"]
     uids_of_block = pa.array(padded, pa.string()).slice(1, len(padded) - 2)
     return Block(file, first_record, len(records), uids_of_block, tuple(runs))
+
+
+def parquet(uids: list[str]) -> bytes:
+    """Return a Parquet file of uids, in row groups of 50,000."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"uid": uids}), sink, row_group_size=50_000, compression="none")
+    return sink.getvalue()

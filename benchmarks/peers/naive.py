@@ -1,6 +1,6 @@
 """The script that is written in an hour: aiohttp, a limiter as its README shows it, 1,000 uids.
 
-`--tries 3` is the same after its first bad night.
+`--tries 3` is the same after its first failed run.
 """
 
 import asyncio

@@ -170,7 +170,7 @@ class Api:
     def send(self, now: float) -> Arrival:
         """Let a request leave at `now`."""
         arrival = Arrival(self._latency(now))
-        entry = (now + arrival.trip.way_in, next(self._next_number), arrival)
+        entry = (now + arrival.trip.to_arrival, next(self._next_number), arrival)
         heapq.heappush(self._under_way, entry)
         return arrival
 

@@ -1,4 +1,4 @@
-"""How long a request is under way, and its answer: models of the network and of a slow API."""
+"""How long a request and its answer take: models of the network and of a slow API."""
 
 import math
 import random
@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 
 class Trip(NamedTuple):
-    """One request's time under way, in seconds."""
+    """The time of one request, in seconds."""
 
-    way_in: float
-    """From the head's leaving to when the API counts the request."""
-    way_back: float
-    """From there to the end of the answer: the API's own work, and the way back."""
+    to_arrival: float
+    """From the sending of the head until the API counts the request."""
+    from_arrival: float
+    """From then to the end of the answer: the API's own work, and the transmission."""
 
 
 Latency = Callable[[float], Trip]
-"""The trip of a request that leaves at a time; asked once a request, in the order they leave."""
+"""The trip of a request sent at a time; called once a request, in the order of sending."""
 
 
 def steady(seconds: float = 0.1) -> Latency:
@@ -25,24 +25,24 @@ def steady(seconds: float = 0.1) -> Latency:
     return lambda _: trip
 
 
-def jittered(dice: random.Random, spread: float, seconds: float = 0.1) -> Latency:
-    """Add up to `spread` seconds to the way in, each as likely as the other."""
-    return lambda _: Trip(seconds / 2 + dice.uniform(0, spread), seconds / 2)
+def jittered(rng: random.Random, spread: float, seconds: float = 0.1) -> Latency:
+    """Add up to `spread` seconds before the arrival, uniformly distributed."""
+    return lambda _: Trip(seconds / 2 + rng.uniform(0, spread), seconds / 2)
 
 
 def drifting(
-    dice: random.Random, *, least: float, most: float, period: float, spread: float
+    rng: random.Random, *, least: float, most: float, period: float, spread: float
 ) -> Latency:
-    """Swing the round trip between `least` and `most` once a `period`, jitter on top of it."""
+    """Vary the round trip between `least` and `most` once a `period`, with jitter in addition."""
 
     def trip(at: float) -> Trip:
         swing = (1 - math.cos(2 * math.pi * at / period)) / 2
         half = (least + (most - least) * swing) / 2
-        return Trip(half + dice.uniform(0, spread), half)
+        return Trip(half + rng.uniform(0, spread), half)
 
     return trip
 
 
 def slow_between(start: float, end: float, slow: Latency, otherwise: Latency) -> Latency:
-    """Take `slow` for what leaves from `start` until `end`."""
+    """Use `slow` for requests sent from `start` until `end`."""
     return lambda at: (slow if start <= at < end else otherwise)(at)

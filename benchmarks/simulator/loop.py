@@ -19,37 +19,35 @@ TURN_SECONDS = 1e-6
 Were it nothing, code that waits for what rounding left of an interval would wait for ever.
 """
 BOOT_UTC_NS = 1_700_000_000_000_000_000
-"""What the wall clock shows at time 0."""
+"""The wall clock at time 0."""
 
 
 def punctual(due: float) -> float:
-    """Wake when it is time."""
+    """Wake at the due time."""
     return due
 
 
-class Neighbour:
+class BusyProcessor:
     """Holds the processor for `burst_seconds` at random moments, `share` of the time in all."""
 
-    def __init__(
-        self, dice: random.Random, burst_seconds: float = 0.02, share: float = 0.5
-    ) -> None:
-        self._dice = dice
+    def __init__(self, rng: random.Random, burst_seconds: float = 0.02, share: float = 0.5) -> None:
+        self._rng = rng
         self._burst_seconds = burst_seconds
         self._bursts_a_free_second = share / (1 - share) / burst_seconds
         self._begins = self._ends = 0.0
 
     def __call__(self, due: float) -> float:
-        """Wake when the burst under way at `due` is over."""
-        # What the neighbour did long ago leaves no trace: a long wait need not be gone through.
+        """Wake when the burst at `due` is over."""
+        # Bursts of long ago have no effect: a long wait is skipped.
         self._ends = max(self._ends, due - 100 * self._burst_seconds)
         while self._ends < due:
-            self._begins = self._ends + self._dice.expovariate(self._bursts_a_free_second)
+            self._begins = self._ends + self._rng.expovariate(self._bursts_a_free_second)
             self._ends = self._begins + self._burst_seconds
         return due if due < self._begins else self._ends
 
 
 class _Jump(selectors.SelectSelector):
-    """Sees no file and waits for nothing: a wait is time that passes."""
+    """Watches no file; a wait advances the virtual time."""
 
     def __init__(self, pass_time: Callable[[float | None], None]) -> None:
         super().__init__()

@@ -22,9 +22,9 @@ from engine.pacing import Pacer, PacingSettings
 from engine.payload.batch import Batch, Limit, PackingSettings
 from engine.payload.envelope import Envelope
 from simulator.api import Api, MostInWindow
-from simulator.books import Books
 from simulator.export import Export, Reader, full_batch
 from simulator.loop import VirtualClock, Wakes, punctual, run_virtually
+from simulator.outcome_log import OutcomeLog
 
 ENVELOPE = Envelope("partner", Cohort("cohort", "Cohort"), Action.ADD)
 
@@ -111,18 +111,18 @@ class Sends:
 
 
 @dataclass(frozen=True, slots=True)
-class Sitting:
-    """What came of it."""
+class SimulatedRun:
+    """The result of a simulation."""
 
     pacing: PacingSettings
     stop: Stop | None
     """Why it ended early, if it did."""
     began: float
     ended: float
-    books: Books
+    outcomes: OutcomeLog
     sends: Sends
     margin: float
-    """Seconds by which the window was stretched at the end."""
+    """Seconds by which the window was widened at the end."""
 
     @property
     def seconds(self) -> float:
@@ -138,24 +138,24 @@ class Sitting:
 
 def simulate(
     scenario: Scenario, api: Api, *, start: float = 0.0, sent_before: Sequence[Stamp] = ()
-) -> Sitting:
+) -> SimulatedRun:
     """Deliver in virtual time from `start` seconds on; `sent_before` is an earlier execution's log.
 
-    A scenario and an API that roll dice, and an API's count, go on where an earlier execution left
-    them.
+    The random numbers of a scenario and an API, and the API's counts, continue from an earlier
+    execution.
     """
     return run_virtually(
-        lambda: _sit(scenario, api, sent_before), start=start, wakes=scenario.wakes
+        lambda: _deliver(scenario, api, sent_before), start=start, wakes=scenario.wakes
     )
 
 
-async def _sit(scenario: Scenario, api: Api, sent_before: Sequence[Stamp]) -> Sitting:
+async def _deliver(scenario: Scenario, api: Api, sent_before: Sequence[Stamp]) -> SimulatedRun:
     pacing, limit = scenario.pacing, scenario.packing.payload_bytes
     clock = VirtualClock(wall_clock_error=scenario.wall_clock_error)
     began, stamp = clock.now(), clock.stamp()
     export = Export(scenario.uids, scenario.full_batch, ENVELOPE, scenario.pause_before)
     sends = Sends(api, clock, pacing, scenario.delivery.timeout_seconds)
-    books = Books(pacing.requests, scenario.commit_seconds)
+    outcome_log = OutcomeLog(pacing.requests, scenario.commit_seconds)
     pacer = Pacer(pacing, clock, [began - sent.age_at(stamp) for sent in sent_before])
     delivery = Delivery(
         RunState(1, "simulated", 1, bool(sent_before), 1, bool(sent_before), 0),
@@ -164,7 +164,7 @@ async def _sit(scenario: Scenario, api: Api, sent_before: Sequence[Stamp]) -> Si
         Limit(limit, limit),
         transport=sends,
         pacer=pacer,
-        ledger=books,
+        ledger=outcome_log,
         clock=clock,
         settings=scenario.delivery,
         retry=scenario.retry,
@@ -172,4 +172,4 @@ async def _sit(scenario: Scenario, api: Api, sent_before: Sequence[Stamp]) -> Si
         observe=lambda _: None,
     )
     stop = await delivery.run()
-    return Sitting(pacing, stop, began, clock.now(), books, sends, pacer.schedule.margin)
+    return SimulatedRun(pacing, stop, began, clock.now(), outcome_log, sends, pacer.schedule.margin)

@@ -6,6 +6,7 @@ Heavy imports wait until a command needs them: `--help` has to be quick.
 import os
 import sys
 from contextlib import nullcontext
+from itertools import takewhile
 from typing import Annotated, NoReturn
 
 import typer
@@ -25,7 +26,7 @@ from engine.cli.snapshot import snapshot
 from engine.cli.streams import prepare_streams, print_json, printing
 from engine.cli.usage import UnreadableCommand, usage_error
 from engine.cli.why import why
-from engine.errors import CohortSyncError, ExitStatus, IncompleteError
+from engine.errors import CohortSyncError, ExitStatus, IncompleteError, UsageError
 
 app = typer.Typer(
     name="cohortsync",
@@ -103,8 +104,17 @@ def _flush() -> None:
         write_error(error)
 
 
+def _command_named() -> str:
+    """Return the command that the arguments name, with its parent."""
+    words = list(takewhile(lambda word: not word.startswith("-"), sys.argv[1:]))
+    depth = 2 if words[:1] == ["snapshot"] else 1
+    return " ".join(["cohortsync", *words[:depth]])
+
+
 def fail(error: CohortSyncError) -> NoReturn:
     """Write an error to stderr, and to stdout as a document if `--json` was given; exit."""
+    if error.hint is None and isinstance(error, UsageError):
+        error.hint = f"`{_command_named()} --help` describes the options"
     write_error(error)
     if "--json" in sys.argv:
         document = {

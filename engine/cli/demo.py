@@ -13,10 +13,11 @@ from engine.cli.messages import write_message
 from engine.cli.options import refuse_nan
 from engine.cli.streams import print_lines, printing
 from engine.errors import ExitStatus, IncompleteError
+from engine.model.quantity import counted
 
 if TYPE_CHECKING:
     from engine import Observers, RunResult
-    from engine.cli.view import View
+    from engine.cli.progress import View
 
 WORKSPACE, API_KEY = "DEMO", "demo-key"
 _COHORT = "demo-cohort"
@@ -60,7 +61,7 @@ def _run_demo(uids: int, requests: int, per_seconds: float) -> ExitStatus:
     with tempfile.TemporaryDirectory(prefix="cohortsync-demo-") as name:
         folder = Path(name)
         export = folder / "export.csv"
-        write_message(f"writing an export of {uids:,} uids")
+        write_message(f"writing an export of {counted(uids, 'uid')}")
         _write_export(export, uids)
         with _emulator(folder, requests, per_seconds) as url:
             config = folder / "config.toml"
@@ -141,7 +142,7 @@ def _is_complete(export: Path, url: str, requests: int, per_seconds: float) -> b
         print_lines(
             (
                 f"proof     the emulator's cohort has {len(members):,} members, the export "
-                f"{len(planned):,} uids: {missing} missing, {extra} extra\n"
+                f"{counted(len(planned), 'uid')}: {missing} missing, {extra} extra\n"
                 f"          most requests in any {per_seconds:g} s, as the emulator counted: "
                 f"{most} of {requests}; breaches of the contract: {breaches or 'none'}"
             ).split("\n")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         RunResult,
         StopSwitch,
     )
-    from engine.cli.view import View
+    from engine.cli.progress import View
 
 
 @flat

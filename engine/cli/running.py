@@ -13,11 +13,12 @@ from engine import Engine, Opening, RunResult, StopSwitch
 from engine.cli import signals
 from engine.cli.messages import write_traceback
 from engine.cli.summary import print_result
-from engine.cli.view import View, make_view
+from engine.cli.view import make_view
 from engine.errors import ExitStatus
 
 if TYPE_CHECKING:
     from engine import Observers
+    from engine.cli.progress import View
 
 T = TypeVar("T")
 

@@ -9,6 +9,7 @@ from engine.cli.messages import columns_of, level_of, log, write_message
 from engine.cli.streams import print_json, print_lines, printing
 from engine.cli.text import table_lines
 from engine.errors import IncompleteError
+from engine.model.quantity import counted
 from engine.report.accounts import Accounts
 from engine.report.figures import CeilingSpending, Standing
 from engine.report.files import files_line
@@ -90,7 +91,8 @@ def _lift_lines(lifts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
     yield (
-        f"plan      about {plan['requests']:,} requests, {plan['bytes']:,} bytes · "
+        f"plan      about {counted(plan['requests'], 'request')}, "
+        f"{counted(plan['bytes'], 'byte')} · "
         f"{plan['seconds_at_ceiling']:,.1f} s at the ceiling, done at {plan['done_at']}"
     )
     if plan["held"]:
@@ -100,8 +102,9 @@ def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
         )
     if plan["resend"]:
         yield (
-            f"resend    {plan['resend_requests']:,} of the requests add {plan['resend']:,} members "
-            f"once more; at that rate, all have been after {plan['resend_nights']:,} nights"
+            f"resend    {counted(plan['resend_requests'], 'request')} of these to add "
+            f"{counted(plan['resend'], 'member')} once more; at that rate, all have been after "
+            f"{counted(plan['resend_nights'], 'night')}"
         )
     for operation, uids in plan["sample"].items():
         if uids:
@@ -157,7 +160,7 @@ def _lines(accounts: Accounts, files: str | None, width: int | None) -> Iterator
     )
     spent = accounts.ceiling_spending
     yield (
-        f"payloads  {accounts.bytes_sent:,} bytes, {accounts.payload_fill:.2%} full · "
+        f"payloads  {counted(accounts.bytes_sent, 'byte')}, {accounts.payload_fill:.2%} full · "
         f"ceiling {_share(requests.accepted, spent.allowed):.2%} accepted, "
         f"{accounts.ceiling_use:.2%} attempted · {accounts.elapsed_seconds:,.1f} s"
     )
@@ -166,7 +169,7 @@ def _lines(accounts: Accounts, files: str | None, width: int | None) -> Iterator
     )
     if accounts.ceiling_found is not None:
         yield (
-            f"          the API was found to take {accounts.ceiling_found:,} requests / "
+            f"          the API was found to take {counted(accounts.ceiling_found, 'request')} / "
             f"{accounts.ceiling.per_seconds:g} s, fewer than configured"
         )
 

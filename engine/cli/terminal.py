@@ -11,9 +11,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from engine.cli.progress import Estimate, describe, describe_run, trouble
 from engine.cli.text import printable, wrapped
-from engine.cli.view import Estimate, describe, describe_run, trouble
 from engine.delivery.events import Event, Planned, Waiting
+from engine.model.quantity import counted
 from engine.report.result import Opening
 from engine.report.tally import Tally
 
@@ -77,10 +78,13 @@ class TerminalView:
         whole = self._estimate() if tally.whole is None else tally.whole
         left = tally.seconds_left(now, whole)
         about = "~" if tally.whole is None and whole != tally.settled else ""
-        of = "" if whole is None else f" of {about}{max(round(whole), tally.settled):,}"
+        uids = counted(tally.accepted, "uid")
+        if whole is not None:
+            planned = counted(max(round(whole), tally.settled), "uid")
+            uids = f"{tally.accepted:,} of {about}{planned}"
         bar = ProgressBar(whole, min(tally.settled, whole or 0), _BAR_WIDTH, pulse=whole is None)
         head = Table.grid(padding=(0, 1))
-        head.add_row(bar, Text(f"{tally.accepted:,}{of} uids accepted · ETA {_duration(left)}"))
+        head.add_row(bar, Text(f"{uids} accepted · ETA {_duration(left)}"))
         figures = (
             f"{tally.uids_per_second(now):,.0f} uids/s · ceiling {tally.ceiling_accepted:.1%} "
             f"accepted, {tally.ceiling_attempted:.1%} attempted"

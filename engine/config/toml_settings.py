@@ -1,4 +1,4 @@
-"""The tables of a TOML file, read into the settings classes that they set."""
+"""The tables of a TOML file, read into settings classes."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -21,7 +21,7 @@ NO_KEY_IN_FILE = (
 
 
 class Tables:
-    """Reads settings classes from a TOML document, and tells what is wrong with it.
+    """Reads settings classes from a TOML document, and lists what is wrong with it.
 
     No sentence about a key shows a value that may be secret.
     """
@@ -29,15 +29,15 @@ class Tables:
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._document = document
         self._known: dict[str, set[str]] = {}
-        self.unfit: list[str] = []
-        """A sentence for each key whose value cannot be, so far."""
+        self.invalid: list[str] = []
+        """A sentence for each key with an invalid value, so far."""
 
     def read(self, table: str, settings: type[Settings]) -> Settings:
-        """Return `settings` as its keys in `table` set it; a value that is unfit stays default.
+        """Return `settings` as its keys in `table` set it; an invalid value stays the default.
 
-        What a value should be is told by `should_be` in its field's metadata, else by its type.
+        `should_be` in a field's metadata describes its values; without it, the type does.
         """
-        # pydantic costs a tenth of a second, which `--help` need not spend.
+        # Importing pydantic takes a tenth of a second, which `--help` does not need.
         from pydantic import ConfigDict, TypeAdapter, ValidationError  # noqa: PLC0415 - see above
 
         strict = ConfigDict(strict=True, allow_inf_nan=False)
@@ -45,16 +45,16 @@ class Tables:
         values = self._table(table)
         known = {field.name: field.metadata.get("should_be") for field in fields(settings)}
         self._known.setdefault(table, set()).update(known)
-        fit: dict[str, Any] = {}
+        valid: dict[str, Any] = {}
         for key, should_be in known.items():
             if key not in values:
                 continue
             try:
-                fit[key] = TypeAdapter(hints[key], config=strict).validate_python(values[key])
+                valid[key] = TypeAdapter(hints[key], config=strict).validate_python(values[key])
             except ValidationError:
-                told = should_be or _described(hints[key])
-                self.unfit.append(f"`{table}.{key}` should be {told}, {_not(values[key])}")
-        return settings(**fit)
+                expected = should_be or _described(hints[key])
+                self.invalid.append(f"`{table}.{key}` should be {expected}, {_not(values[key])}")
+        return settings(**valid)
 
     def holds(self, table: str, key: str) -> bool:
         """Say whether the document sets `key` in `table`, to whatever value."""

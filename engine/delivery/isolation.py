@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from engine.delivery.outcome import Abort, Decision, Outcome, Rejected, TooLarge
 from engine.ledger.records import Settlement
+from engine.model.quantity import counted
 
 ALIKE_REFUSALS = 7
 """Refusals before any acceptance that prove the request wrong: a batch, its halves and quarters."""
@@ -52,7 +53,8 @@ class Isolation:
                 return self.request_is_wrong(outcome)
         if self._requests >= self._max_requests:
             return Abort(
-                f"{self._requests} requests went into finding rejected uids, and there are more",
+                f"{counted(self._requests, 'request')} went into finding rejected uids, and there "
+                "are more",
                 "see `cohortsync rejects`; mend the export, or raise retry.max_isolation_requests",
             )
         return decision

@@ -1,6 +1,6 @@
 """The Cohort Sync API on loopback: its contract, its limits, and its bad days on request.
 
-It stands apart from the engine, imports nothing of it and counts for itself, so that what it says
+It is independent of the engine, imports nothing of it and counts for itself, so that what it says
 of a run is a second opinion. `running` puts it into a test, `serve` behind the command.
 """
 

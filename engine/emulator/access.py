@@ -23,7 +23,7 @@ SINGLE_HEADERS: Final = ("Authorization", APP_KEY, "Content-Type")
 def identify(
     headers: CIMultiDictProxy[str], workspaces: Mapping[str, str], blocked: frozenset[str]
 ) -> str | Refusal:
-    """Tell the workspace that a request speaks for, or why it may not."""
+    """Return the workspace of a request, or why it is refused."""
     authorization = headers.get("Authorization")
     if authorization is None:
         return NO_AUTHORIZATION
@@ -38,7 +38,7 @@ def identify(
 
 
 def _read_basic(authorization: str) -> tuple[str, str]:
-    """Split `Basic <base64 of user:password>`; what is not so is nobody."""
+    """Split `Basic <base64 of user:password>`; anything else has no user."""
     scheme, _, credentials = authorization.partition(" ")
     if scheme.lower() != "basic":
         return "", ""

@@ -23,7 +23,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One way in which the API says no."""
+    """An answer that refuses a request."""
 
     status: int
     type: str

@@ -94,7 +94,7 @@ class Emulator:
         self._closing.set()
 
     def report(self) -> dict[str, Any]:
-        """Tell all that was counted, as JSON values; `members` is None when none are kept."""
+        """Return all counts as JSON values; `members` is None when none are kept."""
         kept = not self.settings.count_only
         return {
             "emulator": "cohortsync",
@@ -166,7 +166,7 @@ class Emulator:
         return await self._refuse(WRONG_METHOD, {"Allow": "POST"})
 
     async def not_found(self, request: web.Request) -> web.StreamResponse:
-        """Handle whatever is at another address."""
+        """Handle a request for any other address."""
         del request
         self.counts.requests += 1
         return await self._refuse(NOT_FOUND, {})
@@ -183,11 +183,11 @@ class Emulator:
         self.counts.arrive(caller, now)
         if caller not in self._limiters:
             self._limiters[caller] = limiter(settings.limits)
-        verdict = self._limiters[caller].arrive(now)
-        headers = self._rate_headers(verdict)
-        if verdict.admitted:
+        decision = self._limiters[caller].arrive(now)
+        headers = self._rate_headers(decision)
+        if decision.admitted:
             return caller, headers
-        return THROTTLED, headers | self._retry_after(verdict.wait)
+        return THROTTLED, headers | self._retry_after(decision.wait)
 
     def _judge(self, request: web.Request, body: bytes | None) -> Payload | Refusal:
         if body is None:
@@ -264,14 +264,14 @@ class Emulator:
     def _request_id(self) -> str:
         return "".join(self._names.choices(_ALPHANUMERIC, k=8))
 
-    def _rate_headers(self, verdict: LimiterDecision) -> dict[str, str]:
+    def _rate_headers(self, decision: LimiterDecision) -> dict[str, str]:
         limits = self.settings.limits
         if not limits.rate_headers:
             return {}
         return {
             "X-RateLimit-Limit": str(limits.requests),
-            "X-RateLimit-Remaining": str(verdict.remaining),
-            "X-RateLimit-Reset": str(math.ceil(verdict.wait)),
+            "X-RateLimit-Remaining": str(decision.remaining),
+            "X-RateLimit-Reset": str(math.ceil(decision.wait)),
         }
 
     def _retry_after(self, seconds: float) -> dict[str, str]:

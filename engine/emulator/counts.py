@@ -27,7 +27,7 @@ class Arrivals:
 
 
 class Counts:
-    """Everything that the report tells, cohorts aside."""
+    """The content of the report, except the cohorts."""
 
     def __init__(self, limits: LimitSettings) -> None:
         self._limits = limits

@@ -29,7 +29,7 @@ class FaultKind(StrEnum):
     PARTIAL = "partial"
     """A whole 200 whose JSON ends halfway."""
     HTML = "html"
-    """A 200 that is somebody's web page."""
+    """A 200 with a web page, as of a proxy."""
     LIE = "lie"
     """A 200 that says `"status":"fail"`."""
     SLOW = "slow"
@@ -124,7 +124,7 @@ class FaultTurn(NamedTuple):
 
 
 class Faults:
-    """Draws for each request in turn; the same seed draws the same, whatever the timing."""
+    """Draws a fault for each request in turn; the same seed draws the same, at any timing."""
 
     def __init__(self, settings: FaultSettings) -> None:
         self._settings = settings

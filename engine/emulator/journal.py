@@ -1,4 +1,4 @@
-"""A line a request in a file, for whoever wants to see when requests came, not just how many."""
+"""A line for each request in a file: when it came, and its status."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ class Journal:
     """Writes one line an authenticated request, once it is known how it ends.
 
     A line holds the seconds from the emulator's start to the arrival, and the status answered, `-`
-    where no whole answer was given: `12.345678 200`. Lines stand in the order of the answers.
+    if no whole answer was sent: `12.345678 200`. Lines are in the order of the answers.
     """
 
     def __init__(self, file: TextIO) -> None:

@@ -16,7 +16,7 @@ from engine.emulator.errors import EmulatorError
 
 
 class LimiterModel(StrEnum):
-    """The kinds of limit that can stand behind "requests per window"."""
+    """The kinds of limit that "requests per window" can mean."""
 
     NONE = "none"
     """No limit at all."""
@@ -99,7 +99,7 @@ class Unlimited:
 
 
 class FixedWindow:
-    """Counts from the start of each window, whatever the window before held."""
+    """Counts from the start of each window, independently of the window before."""
 
     def __init__(self, settings: LimitSettings) -> None:
         self._requests = settings.requests
@@ -130,7 +130,7 @@ class SlidingWindow:
         self._times: deque[float] = deque(maxlen=settings.requests)
 
     def arrive(self, now: float) -> LimiterDecision:
-        """Admit when the `requests`-th counted one before lies a window back or more."""
+        """Admit when the `requests`-th counted request before is a window old or more."""
         times = self._times
         while times and now - times[0] >= self._window:
             times.popleft()

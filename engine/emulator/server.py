@@ -120,7 +120,7 @@ async def _serve(
             loop.call_soon_threadsafe(stopped.set)
 
     for number in STOPS:
-        # Whoever started it to outlive its terminal, as nohup does, ignores the terminal's end.
+        # Under nohup the end of the terminal is ignored.
         if signal.getsignal(number) is not signal.SIG_IGN:
             # Not the loop's own handlers: closing it would put the system's in their place.
             signal.signal(number, stop)
@@ -150,7 +150,7 @@ def _port_in(port_file: Path | None, port: int) -> Iterator[None]:
 
 
 def _write_port(port_file: Path, port: int) -> os.stat_result:
-    """Put a port into a file by way of one with a name that nobody can guess."""
+    """Write a port to a file atomically, by a temporary file of a random name."""
     descriptor, name = mkstemp(prefix=".cohortsync-", suffix=".port", dir=port_file.parent)
     draft = Path(name)
     try:

@@ -1,4 +1,4 @@
-"""Everything that an emulator can be told, with the API's own figures as defaults."""
+"""The settings of an emulator, with the API's own figures as defaults."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ class EmulatorSettings:
         if not (self.allow_remote or _is_loopback(self.host)):
             raise EmulatorError(
                 f"'{self.host}' can be reached from other machines",
-                hint="the emulator guards nothing; pass --allow-remote if that is meant",
+                hint="the emulator protects nothing; pass --allow-remote to allow it",
             )
 
 

@@ -1,4 +1,4 @@
-"""What the emulator tells of itself, under `/_emulator/`."""
+"""The emulator's own report, under `/_emulator/`."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final

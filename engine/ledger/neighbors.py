@@ -1,4 +1,4 @@
-"""Processes that work on one workspace from several state folders: each is told of the others.
+"""Processes that work on one workspace from several state folders: each is informed of the others.
 
 They do not share a ledger, so each keeps to the ceiling by itself, and together they may exceed it.
 Each announces itself by a file that it locks, in folders that only this user can write to.
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from engine.ledger.state_folder import is_still, this_process, words_for
+from engine.ledger.state_folder import describe_process, is_still, this_process
 
 _DIGEST_CHARACTERS = 32
 
@@ -86,8 +86,9 @@ def _others(folder: Path, name: str, own: Path) -> Iterator[str]:
                     if os.fstat(descriptor).st_size and is_still(path, os.fstat(descriptor)):
                         path.unlink()
                     continue
-                told = json.loads(path.read_bytes())
-                yield f"{words_for(told)} works on this workspace too, from {told['state']}"
+                other = json.loads(path.read_bytes())
+                process = describe_process(other)
+                yield f"{process} works on this workspace too, from {other['state']}"
             finally:
                 os.close(descriptor)
 

@@ -10,10 +10,11 @@ import orjson
 from engine.clock import Stamp
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.model.status import BatchState
+from engine.source.protocol import Spec
+from engine.source.source_file import SourceFile
 
 if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
     from engine.payload.batch import SkippedRows
-    from engine.source.files import SourceFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +69,8 @@ class RunReference:
 class RunCommand:
     """How a run was asked for, so that it can be resumed by its name alone."""
 
-    exports: Sequence[str]
-    reading: Mapping[str, Any]
-    sizes: Mapping[str, int | None]
-    files: "Sequence[SourceFile]" = ()
+    spec: Spec
+    files: Sequence[SourceFile] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,8 @@
-"""Where a ledger lives, whether that place is fit for one, and who may write there."""
+"""The folder of a ledger: whether it can hold one, and the lock of its only writer."""
 
 import asyncio
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -15,12 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote
 
 from engine.errors import LedgerError, LockHeldError, StateFullError, StateGoneError
 from engine.model.endpoint import Endpoint
+from engine.storage.paths import ledger_folder
 
-LEDGER_NAME = "ledger.sqlite"
 LOCK_NAME = "lock"
 _LOCK_POLL_SECONDS = 0.1
 _GRACE_SECONDS = 0.3
@@ -52,27 +50,6 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 """How the table of mounts writes blanks and backslashes."""
 
 
-def ledger_folder(state: Path, endpoint_url: str, workspace: str) -> Path:
-    """Return the folder for one workspace at one endpoint, so that a trial stays a trial."""
-    return state / _folder_name(endpoint_url) / _folder_name(workspace)
-
-
-_LONGEST_NAME = 255
-"""Bytes that a file system takes as a name."""
-_DIGEST_CHARACTERS = 16
-
-
-def _folder_name(text: str) -> str:
-    """Return a name for a folder below another one: no path, no `..`, and not too long."""
-    name = quote(text, safe="")
-    if name in {".", ".."}:
-        return name.replace(".", "%2E")
-    if len(name) <= _LONGEST_NAME:
-        return name
-    digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_CHARACTERS]
-    return f"{name[: _LONGEST_NAME - 1 - len(digest)]}-{digest}"
-
-
 @dataclass(frozen=True, slots=True)
 class WorkspaceFolder:
     """Where a ledger stands, and how it spells its endpoint."""
@@ -95,13 +72,13 @@ class WorkspaceFolder:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder for a ledger or beside one, and refuse unfit places.
+    """Create a folder for a ledger or its files; refuse a network file system.
 
     It is its owner's only, as is each folder above it that is made with it; those that exist keep
     their mode. Nothing is left behind where this is killed. Raises `LedgerError` where it cannot be
     written or lies on a network file system.
     """
-    refuse_unfit(folder)
+    refuse_network_file_system(folder)
     with _writing(folder):
         missing = [each for each in (folder, *folder.parents) if not each.exists()]
         for each in reversed(missing):
@@ -128,7 +105,7 @@ def try_writing(folder: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_NAMELESS_FILES:
             raise
-        # What cannot be tried without a trace is told by the file system.
+        # A file system without unnamed files: only its permissions are checked.
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder)) from None
         return
@@ -161,7 +138,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 def refuse_unwritable(folder: Path) -> None:
     """Raise `LedgerError` as `make_folder` would, and make nothing."""
-    refuse_unfit(folder)
+    refuse_network_file_system(folder)
     with _writing(folder):
         place = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
         if not place.is_dir():
@@ -170,7 +147,7 @@ def refuse_unwritable(folder: Path) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def refuse_unfit(folder: Path) -> None:
+def refuse_network_file_system(folder: Path) -> None:
     """Raise `LedgerError` if the folder lies on a file system that cannot keep a ledger."""
     kind = file_system(folder, _mounts())
     if kind in _NETWORK_FILE_SYSTEMS:
@@ -213,11 +190,11 @@ async def sole_writer(
 ) -> AsyncIterator[None]:
     """Hold the workspace's lock: one process a workspace and state folder at a time.
 
-    The folder itself is locked, and the file `lock` in it, which names the holder: whoever deletes
-    or replaces that file lets nobody in. The kernel frees both when their holder dies, however that
-    comes about. `waiting` is called when a wait has begun, with the words for the holder: "process
-    7 on HOST since …". Raises `LockHeldError`, naming the holder, when it is not free within
-    `wait_seconds`, or the wait is stopped, and `LedgerError` where the folder cannot be written.
+    The folder itself is locked, and the file `lock` in it, which names the holder: deleting or
+    replacing that file opens no second lock. The kernel frees both when their holder ends.
+    `waiting` is called when a wait has begun, with a description of the holder: "process 7 on HOST
+    since …". Raises `LockHeldError`, naming the holder, when it is not free within `wait_seconds`,
+    or the wait is stopped, and `LedgerError` if the folder cannot be written.
     """
     begun = time.monotonic()
     is_told = False
@@ -228,11 +205,11 @@ async def sole_writer(
             waited = time.monotonic() - begun
             if waited >= max(wait_seconds, _GRACE_SECONDS) or is_stopped():
                 raise LockHeldError(
-                    f"this workspace's ledger is in use by {_words_for_holder(folder / LOCK_NAME)}",
+                    f"this workspace's ledger is in use by {_describe_holder(folder / LOCK_NAME)}",
                     hint="pass --wait SECONDS to wait for it, or run the command again later",
                 )
             if waited >= _GRACE_SECONDS and not is_told:
-                waiting(_words_for_holder(folder / LOCK_NAME))
+                waiting(_describe_holder(folder / LOCK_NAME))
                 is_told = True
             await asyncio.sleep(_LOCK_POLL_SECONDS)
         if not is_still(folder, os.fstat(descriptors[0])):
@@ -244,7 +221,7 @@ async def sole_writer(
 
 
 def is_still(path: Path, found: os.stat_result) -> bool:
-    """Say whether a path still leads to the file that `found` was told of."""
+    """Return whether a path still leads to the file of the result `found` of `stat`."""
     try:
         return os.path.samestat(path.stat(), found)
     except OSError:
@@ -285,7 +262,7 @@ def is_held(folder: Path) -> bool:
 def holder_of(folder: Path) -> str | None:
     """Return words for the living process that works in this folder, if there is one.
 
-    Raises `LedgerError` where the folder or its lock may not be read, so that nobody can know.
+    Raises `LedgerError` where the folder or its lock may not be read, so that this is unknown.
     """
     with ExitStack() as held:
         try:
@@ -300,7 +277,7 @@ def holder_of(folder: Path) -> str | None:
                 hint="run it as the user who owns the state folder, or pass --state to use another",
             ) from error
         is_free = all(_lock(each, fcntl.LOCK_SH) for each in descriptors)
-    return None if is_free else _words_for_holder(folder / LOCK_NAME)
+    return None if is_free else _describe_holder(folder / LOCK_NAME)
 
 
 def _open_locks(folder: Path, held: ExitStack, flags: int) -> list[int]:
@@ -336,13 +313,13 @@ def _lock(descriptor: int, kind: int) -> bool:
     return True
 
 
-def _words_for_holder(lock: Path) -> str:
+def _describe_holder(lock: Path) -> str:
     try:
-        return words_for(json.loads(lock.read_bytes()))
+        return describe_process(json.loads(lock.read_bytes()))
     except (OSError, ValueError, LookupError, TypeError):
         return "another process"
 
 
-def words_for(process: Mapping[str, Any]) -> str:
+def describe_process(process: Mapping[str, Any]) -> str:
     """Return words for what `this_process` has returned in another process."""
     return f"process {process['pid']} on {process['host']} since {process['since']}"

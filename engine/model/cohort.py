@@ -1,4 +1,4 @@
-"""The API's nouns: a cohort, what is done to it, and the request's envelope."""
+"""Cohorts, and the operations on them."""
 
 import re
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Action(StrEnum):
-    """What a run does with its uids, in the command's words."""
+    """What a push does with its uids; the values are those of `--action`."""
 
     ADD = "add"
     REMOVE = "remove"
 
     @property
     def on_the_wire(self) -> str:
-        """The API's word for it."""
+        """Its name in the API."""
         return f"{self.value}_members"
 
 
@@ -35,12 +35,12 @@ class Operation(StrEnum):
 
     @property
     def action(self) -> Action:
-        """What it asks of the API."""
+        """The action that the API is asked for."""
         return Action.REMOVE if self is Operation.REMOVE else Action.ADD
 
 
 def check_id(cohort_id: str) -> None:
-    """Raise `UsageError` for an id that no cohort has."""
+    """Raise `UsageError` for an invalid cohort id."""
     _check_text("--cohort-id", cohort_id)
     if not cohort_id.strip():
         raise UsageError("--cohort-id is empty")
@@ -79,7 +79,7 @@ class Cohort:
 
     @property
     def warning(self) -> str | None:
-        """What is doubtful about the name: the vendor's two documents disagree on a period."""
+        """A warning about the name: the vendor's documents disagree on a period at its start."""
         if self.name.startswith("."):
             return (
                 "the cohort's name starts with a period, which one of the API's documents forbids"
@@ -89,14 +89,14 @@ class Cohort:
 
 @dataclass(frozen=True, slots=True)
 class CohortKey:
-    """What makes a cohort that cohort, within one ledger."""
+    """What identifies a cohort within one ledger."""
 
     partner: str
     cohort_id: str
     is_shadow: bool = False
-    """Whether it is the cohort as it would be, had all been sent that nobody ever sends."""
+    """Whether it is the cohort as if each dry run had been sent."""
 
     @property
     def values(self) -> tuple[str, str, bool]:
-        """As queries take it."""
+        """The values of the key's columns in the ledger."""
         return self.partner, self.cohort_id, self.is_shadow

@@ -1,4 +1,4 @@
-"""Where requests go: scheme, host and port of the API, or of what plays it on loopback."""
+"""Where requests go: scheme, host and port of the API, or of an emulator on loopback."""
 
 import ipaddress
 import re
@@ -8,7 +8,7 @@ from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
 COHORT_SYNC_PATH = "/v1/integrations/cohortsync"
-"""What the API's one address is below an endpoint."""
+"""The path of the API."""
 DATA_CENTERS = ("01", "02", "03", "04", "05", "06", "101")
 """The vendor's data centers; a workspace lives in one of them."""
 
@@ -17,12 +17,12 @@ _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 """Spellings of the address at which a server on this machine listens; the first is the identity."""
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
-"""What the resolver takes: it fails with an error of its own on an empty or a longer label."""
+"""A name that the resolver accepts: it raises an error of its own for empty and longer labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A scheme, host and port that stand for themselves: no path, no query, no credentials.
+    """A scheme, host and port, without path, query and credentials.
 
     Make one by `parse` or `of_data_center`; equal endpoints have equal `url`s.
     """
@@ -88,7 +88,7 @@ class Endpoint:
 
     @property
     def label(self) -> str:
-        """The target as a person should see it; whatever is on loopback is no production."""
+        """The target as shown to people; loopback is marked as an emulator."""
         if self.is_loopback:
             return f"EMULATOR {self._bracketed}:{self.port}"
         return self._authority

@@ -1,10 +1,10 @@
-"""How a batch, and how a run, stands: each status is declared here, once."""
+"""The statuses of batches and runs: each status is declared here, once."""
 
 from enum import StrEnum
 
 
 class BatchState(StrEnum):
-    """How a batch stands."""
+    """The status of a batch in the accounts."""
 
     PENDING = "pending"
     """Not delivered, and certainly not applied."""

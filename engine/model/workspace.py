@@ -1,10 +1,7 @@
-"""The MoEngage workspace that a run writes to, and the key that lets it."""
+"""The MoEngage workspace that a run writes to, and its API key."""
 
-import os
 import re
-import stat
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from engine.errors import ConfigError
@@ -14,17 +11,15 @@ NO_API_KEY = (
     "no API key: name a file that holds it as `workspace.api_key_file`, or set `MOENGAGE_API_KEY`"
 )
 
-_KEY_FILE_BYTES = 4096
-"""What is read of a key file: a longer one is not one that holds a key."""
 _PRINTABLE = re.compile(r"[!-~]+")
-"""What basic authentication and headers carry unharmed: ASCII without blanks and controls."""
+"""What basic authentication and headers can carry: ASCII without blanks and controls."""
 
 
 class ApiKey:
-    """A Data API key that shows itself only when asked to by name.
+    """A Data API key that only `reveal` shows.
 
-    It is no dataclass, so that neither `repr` nor `dataclasses.asdict` of what holds it spells it
-    out.
+    It is no dataclass, so that neither `repr` nor `dataclasses.asdict` of an object that holds it
+    shows it.
     """
 
     __slots__ = ("_value", "readable_by_others", "source")
@@ -32,7 +27,7 @@ class ApiKey:
     def __init__(self, value: str, source: str, *, readable_by_others: bool = False) -> None:
         self._value = value
         self.source = source
-        """Where it was found, fit to be shown."""
+        """Where it was found; may be shown."""
         self.readable_by_others = readable_by_others
         """Whether it came from a file whose mode lets other users of the machine read it."""
 
@@ -49,25 +44,6 @@ class ApiKey:
             raise ValueError("should hold an API key: printable ASCII without blanks")
         return cls(value, source, readable_by_others=readable_by_others)
 
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read the key from a file that holds nothing else.
-
-        Raises `ValueError` as `parse` does. The clause does not repeat the path either, for that
-        may be the key itself, put in its place by mistake.
-        """
-        try:
-            with path.open("rb") as file:
-                mode = os.fstat(file.fileno()).st_mode
-                content = file.read(_KEY_FILE_BYTES)
-        except OSError as error:
-            raise ValueError(f"names a file that cannot be read: {error.strerror}") from None
-        return cls.parse(
-            content.decode("latin-1"),
-            "api_key_file",
-            readable_by_others=bool(mode & (stat.S_IRGRP | stat.S_IROTH)),
-        )
-
     def reveal(self) -> str:
         """Return the key itself, for the Authorization header and nothing else."""
         return self._value
@@ -78,7 +54,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Whose cohorts are written, where, and in which partner's name."""
+    """The owner of the cohorts: workspace, endpoint and partner."""
 
     id: str
     """The workspace id, once called app id; see `is_workspace_id`."""
@@ -95,5 +71,5 @@ class Workspace:
 
 
 def is_workspace_id(text: str) -> bool:
-    """Say whether `text` can be one: printable ASCII, and no colon, which ends a user's name."""
+    """Return whether `text` is valid: printable ASCII without a colon, which ends a user's name."""
     return _PRINTABLE.fullmatch(text) is not None and ":" not in text

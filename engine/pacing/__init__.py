@@ -1,15 +1,15 @@
 """The ceiling: its arithmetic (`Schedule`, `Gate`, `Budget`) and the waiting (`Pacer`).
 
-aiolimiter's leaky bucket gives the pace: it leaks `requests` per `per_seconds` and holds a handful,
-so that a wake-up that comes late is caught up at once. By itself it would let a full bucket through
-on top of a window's worth, after every start and every pause. The law around it is a log of send
-times: a send may go when the `requests`-th before it lies a window and a margin back. The log is
-the ledger's attempts, so a restart goes on inside it.
+aiolimiter's leaky bucket sets the pace: it leaks `requests` per `per_seconds` and holds a few, so
+that a late wake-up is caught up at once. By itself it would send a full bucket in addition to a
+window's requests, after every start and every pause. The window limit is therefore a log of send
+times: a request may be sent when the `requests`-th before it is a window and a margin old. The log
+is the ledger's attempts, so it includes those before a restart.
 
-The margin pays for jitter on the way in, which compresses what the server sees. The spread of the
-round trips is the most that the way in can have; it is taken, up to 1 % of the window, and a 429
-that comes although the law was kept widens it further. If 429s go on all the same, the ceiling is
-lower than configured: the pace steps down to what was let through, and feels its way up again.
+The margin allows for jitter of arrival, which makes requests denser at the server. The spread of
+the round trips is an upper bound of that jitter; it is the margin, up to 1 % of the window, and a
+429 within the window limit widens it. If 429s continue, the ceiling is lower than configured: the
+pace steps down to the rate that was accepted, and then up again in small steps.
 """
 
 from engine.pacing.budget import Budget, Cause, Spending

@@ -1,4 +1,4 @@
-"""Where the ceiling went, to the request: what was used, and what each cause of waiting cost."""
+"""The use of the ceiling: requests sent, and requests lost by each cause of waiting."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,7 +16,7 @@ class Cause(StrEnum):
     IN_FLIGHT = "in_flight"
     """All batches under way waited for slow answers or for their backoff."""
     MARGIN = "margin"
-    """The window was stretched, for jitter on the way in."""
+    """The window was widened, for jitter of arrival."""
     LATE = "late"
     """The rest: late wake-ups, connecting, and a pace below the ceiling."""
 
@@ -32,7 +32,7 @@ class Spending:
 
 @dataclass(slots=True)
 class Budget:
-    """Follows the sends and the waits between them; pure, times are seconds of one clock."""
+    """Adds up the sends and the waits between them; pure, times are seconds of one clock."""
 
     settings: PacingSettings
     _used: int = 0
@@ -41,11 +41,11 @@ class Budget:
     _waited: dict[Cause, float] = field(default_factory=lambda: dict.fromkeys(Cause, 0.0))
 
     def wait(self, cause: Cause, seconds: float) -> None:
-        """Hear that the next request was kept waiting; it counts as far as it cost a slot."""
+        """Record that the next request waited; it counts only if a slot was lost."""
         self._waited[cause] += seconds
 
     def send(self, at: float, margin_seconds: float) -> None:
-        """Hear of a send; `margin_seconds` is 0 unless it waited for the window law."""
+        """Record a send; `margin_seconds` is 0 unless it waited for the window limit."""
         per_second = self.settings.requests / self.settings.per_seconds
         if self._used:
             missed = (at - self._last) * per_second - 1
@@ -53,10 +53,10 @@ class Budget:
                 cost = max(0.0, min(missed, self._waited[cause] * per_second))
                 self._lost[cause] += cost
                 missed -= cost
-            # A window that is stretched costs its margin once, spread over the requests in it.
+            # The margin of a window is lost once, spread over the requests in it.
             cost = margin_seconds / self.settings.per_seconds
             self._lost[Cause.MARGIN] += cost
-            # What is left may be negative: a request that catches up gives back what was late.
+            # The rest may be negative: a request that catches up regains what was late.
             self._lost[Cause.LATE] += missed - cost
         self._used += 1
         self._last = at
@@ -64,5 +64,5 @@ class Budget:
 
     @property
     def spending(self) -> Spending:
-        """What became of the ceiling so far."""
+        """The use of the ceiling so far."""
         return Spending(self._used + sum(self._lost.values()), self._used, dict(self._lost))

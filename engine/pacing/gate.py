@@ -1,13 +1,13 @@
 """The gate that a 429 closes for everyone; times are seconds of one clock."""
 
 LONGEST_HOLD_SECONDS = 600.0
-"""A Retry-After beyond this is cut to it: a probe then asks again, at the price of one request."""
+"""The longest Retry-After that is obeyed; then a probe asks again, which costs one request."""
 PROBES_ON_TRUST = 3
-"""Refusals in a row after which a Retry-After that was not true may be waited out for longer."""
+"""Refused probes in a row after which the wait may exceed Retry-After."""
 
 
 class Gate:
-    """Whether anyone may send: closed by a 429 for a while, then ajar for one probe, then open."""
+    """Whether requests may be sent: closed after a 429, then open for one probe, then for all."""
 
     def __init__(self, per_seconds: float) -> None:
         self._per_seconds = per_seconds
@@ -19,12 +19,12 @@ class Gate:
 
     @property
     def probe_is_out(self) -> bool:
-        """Whether a probe is on its way; until it is answered nobody else may send."""
+        """Whether a probe is under way; until it is answered, nothing else is sent."""
         return self._probe_out
 
     @property
     def opens_at(self) -> float:
-        """From when on a send may pass, unless a probe is out."""
+        """The time from which a request may be sent, unless a probe is under way."""
         return self._opens_at
 
     def let_pass(self) -> bool:
@@ -34,10 +34,10 @@ class Gate:
         return self._probe_out
 
     def throttle(self, now: float, sent_at: float, retry_after: float | None) -> bool:
-        """Close after a 429 for `retry_after` seconds, or for as long as backoff says.
+        """Close after a 429 for `retry_after` seconds, or for the backoff.
 
-        Returns whether this 429 is news: requests that left before the gate closed were bound to
-        meet the same answer, and neither raise the backoff nor tell anything about the margin.
+        Returns whether this 429 is news: that of a request sent before the gate closed was to be
+        expected, and affects neither the backoff nor the margin.
         """
         is_news = sent_at >= self._closed_at
         if is_news:

@@ -24,20 +24,20 @@ _HAIR = 1e-9
 """By how much the bucket leaks faster than the ceiling, which the window law keeps.
 
 Rounding else leaves a trace of a request in it when its time has come, and uvloop, whose clock
-ticks in whole milliseconds, spins through the rest of one to let that go too.
+ticks in whole milliseconds, would poll through the rest of one to release that too.
 """
 _LATE_SECONDS = 0.0015
 _LATE_SHARE = 1 / 10_000
-"""How late a turn may be that waits for the window law, in seconds and as a share of the window.
+"""How late a turn may be that waits for the window limit, in seconds and as a share of the window.
 
 uvloop's timers may go off 1.5 ms too early: half a tick of rounding, and one that has begun. The
-rest would be rounded to nothing, and spun through.
+rest would be rounded to nothing, and polled through.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The leave to send one request, and when it was given."""
+    """The permission to send one request, and its time."""
 
     sent_at: float
     is_probe: bool
@@ -45,7 +45,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class PaceRecord:
-    """How the ceiling was kept, for the books."""
+    """The use of the ceiling, for the accounts."""
 
     spending: Spending
     found: int | None
@@ -68,7 +68,7 @@ class Pacer:
         log: Iterable[float] = (),
         held_seconds: float = 0.0,
     ) -> None:
-        """Go on after the sends in `log`, and where a 429 has closed the gate for so long yet."""
+        """Go on after the sends in `log`; an earlier 429 closes the gate for `held_seconds`."""
         self._clock = clock
         self.schedule = Schedule(settings, log)
         self.gate = Gate(settings.per_seconds)
@@ -94,25 +94,25 @@ class Pacer:
             await asyncio.sleep(wait)
 
     async def take_turn(self) -> Turn:
-        """Wait until the gate, the bucket and the window law all agree; the send is logged."""
+        """Wait until gate, bucket and window limit allow a request; the send is logged."""
         async with self._turn:
             if self._spare:
                 # Nothing was missed before the first turn, so there is nothing to catch up.
                 await self._bucket.acquire(self._spare)
                 self._spare = 0
-            margin = await self._keep_law()
-            # The bucket comes last: what it lets go leaves at once, or a wait for the law would
-            # add one to what it holds.
+            margin = await self._wait_for_window()
+            # The bucket comes last: a request that it releases is sent at once, or a wait for the
+            # window would add one to those that it holds.
             await self._bucket.acquire()
             # A 429 may have closed the gate meanwhile, and the margin may have grown.
-            margin = max(margin, await self._keep_law())
+            margin = max(margin, await self._wait_for_window())
             now = self._clock.now()
             self.schedule.record_send(now)
             self.budget.send(now, margin)
             return Turn(now, self.gate.let_pass())
 
-    async def _keep_law(self) -> float:
-        """Wait for gate and window law; return the margin that was waited for, or 0."""
+    async def _wait_for_window(self) -> float:
+        """Wait for gate and window limit; return the margin that was waited for, or 0."""
         margin = 0.0
         while True:
             await self._pass_gate()
@@ -135,18 +135,18 @@ class Pacer:
             self.budget.wait(Cause.HELD, self._clock.now() - began)
 
     def record(self) -> PaceRecord:
-        """Return what became of the ceiling so far."""
+        """Return the use of the ceiling so far."""
         return PaceRecord(self.budget.spending, self.schedule.found, self.schedule.margin)
 
     def throttled(self, turn: Turn, retry_after: float | None) -> None:
-        """Hear of a 429: the gate closes for everyone."""
+        """Record a 429: the gate closes for all requests."""
         now = self._clock.now()
         if self.gate.throttle(now, turn.sent_at, retry_after):
             self.schedule.strike(now)
         self._gate_moved.set()
 
     def answered(self, turn: Turn, *, accepted: bool = False) -> None:
-        """Hear of any other answer, an acceptance perhaps."""
+        """Record any other answer."""
         now = self._clock.now()
         self.schedule.record_round_trip(now - turn.sent_at)
         if accepted:
@@ -154,7 +154,7 @@ class Pacer:
         self._end_probe(turn, answered=True)
 
     def unanswered(self, turn: Turn) -> None:
-        """Hear that no answer came."""
+        """Record that no answer came."""
         self._end_probe(turn, answered=False)
 
     def _end_probe(self, turn: Turn, *, answered: bool) -> None:

@@ -1,4 +1,4 @@
-"""The window law over a log of send times; pure arithmetic, times are seconds of one clock."""
+"""The window limit over a log of send times; pure arithmetic, times are seconds of one clock."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -12,23 +12,23 @@ SMALLEST_MARGIN = 1 / 1200
 WIDEST_MARGIN = 2 / 100
 """The margin's bound after any number of 429s, as a share of the window."""
 SPREAD_COVER = 1.5
-"""The margin as a multiple of the spread seen: the widest pair of trips is yet to come."""
+"""The margin as a multiple of the spread so far: later trips may differ by more."""
 TRUSTED_ROUND_TRIPS = 20
-"""Round trips to be seen before their spread is believed; until then the largest margin holds."""
+"""Round trips before their spread is used; until then the margin is the largest."""
 STEP_DOWN = 0.9
-"""What one 429 too many takes the pace down to, where the log can't tell what was let through."""
+"""The factor of a step down, if too few requests were accepted to know the API's ceiling."""
 STEP_UP = 0.02
-"""What a window without a 429 gives back, as a share of the ceiling that is configured."""
+"""The step up after a window without a 429, as a share of the configured ceiling."""
 WIDENING = 1 / 200
 """What each 429 adds to the margin, as a share of the window."""
 FORGIVING_WINDOWS = 10
-"""Windows without a 429 after which the margin gives back what one of them added."""
+"""Windows without a 429 after which the margin shrinks by what one 429 added."""
 QUIET_WINDOWS = 3
 """Windows without a 429 after which the next one counts as the first again."""
 
 
 class Schedule:
-    """When the next send may go, so that no window ever holds more than it may."""
+    """The time of the next send, so that no window holds more than the ceiling."""
 
     def __init__(self, settings: PacingSettings, log: Iterable[float] = ()) -> None:
         self._settings = settings
@@ -61,27 +61,27 @@ class Schedule:
         return max(1, int(self._allowed))
 
     def earliest(self) -> float:
-        """Return the time from which the next send keeps the law; minus infinity if any does."""
+        """Return the earliest time of the next send; minus infinity if it may be sent at once."""
         allowed = self.allowed
         if len(self._log) < allowed:
-            law = float("-inf")
+            limit = float("-inf")
         else:
-            law = self._log[-allowed] + self._window + self.margin
+            limit = self._log[-allowed] + self._window + self.margin
         if allowed == self._settings.requests or not self._log:
-            return law
+            return limit
         # Below the configured pace the bucket is too fast: an even pace suits every kind of limit.
-        return max(law, self._log[-1] + (self._window + self.margin) / allowed)
+        return max(limit, self._log[-1] + (self._window + self.margin) / allowed)
 
     def record_send(self, at: float) -> None:
         """Enter a send into the log."""
         self._log.append(at)
 
     def record_round_trip(self, seconds: float) -> None:
-        """Learn from an answer how much the way there and back varies."""
+        """Record a round trip, whose spread sets the margin."""
         self._round_trips.append(seconds)
 
     def record_acceptance(self, sent_at: float, now: float) -> None:
-        """Learn that the API let a request through; after a quiet window, try a little more."""
+        """Record an acceptance; after a window without a 429, allow a little more."""
         self._accepted.append(sent_at)
         self._flows = True
         if now >= self._forgive_at:
@@ -93,19 +93,19 @@ class Schedule:
             self._raise_at = now + self._window if self._allowed < most else float("inf")
 
     def strike(self, now: float) -> None:
-        """Hear of a 429 although the law was kept: the API counts more, or allows less.
+        """Record a 429 within the window limit: the API counts more, or allows less.
 
-        The first one stretches the window. The next takes the pace down, if it comes soon and
-        requests went through in between: a storm that refuses everything tells of no ceiling.
+        The first one widens the margin. The next lowers the pace, if it comes soon and requests
+        were accepted in between: if all are refused, that says nothing about the ceiling.
         """
         widest = self._window * (WIDEST_MARGIN - LARGEST_MARGIN)
         self._widened = min(self._widened + self._window * WIDENING, widest)
         self._forgive_at = now + FORGIVING_WINDOWS * self._window
         if self._flows and now - self._struck_at < QUIET_WINDOWS * self._window:
-            let_through = sum(1 for sent_at in self._accepted if sent_at > now - self._window)
+            accepted = sum(1 for sent_at in self._accepted if sent_at > now - self._window)
             # A window that was barely used says nothing about how much it may hold.
-            tells = let_through >= self._allowed / 2
-            down = min(let_through, self._allowed - 1) if tells else self._allowed * STEP_DOWN
+            is_telling = accepted >= self._allowed / 2
+            down = min(accepted, self._allowed - 1) if is_telling else self._allowed * STEP_DOWN
             self._allowed = max(1.0, down)
             self.found = self.allowed
             self._raise_at = now + self._window

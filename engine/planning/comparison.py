@@ -27,7 +27,7 @@ from engine.snapshot.records import (
 )
 from engine.storage.capacity import affordable, shares_for
 from engine.storage.duckdb_session import Interruption, Session, open_session
-from engine.storage.paths import operation_path
+from engine.storage.paths import aside_path, operation_path
 from engine.storage.settings import PlanningSettings
 from engine.storage.uid_parquet import UidWriter, open_writer, read_batches, write_batches
 
@@ -172,21 +172,18 @@ class _OperationWriter:
         if kind == "plain":
             return self._plain
         if kind not in self._aside:
-            writer = open_writer(self._aside_path(kind), OPERATION)
+            writer = open_writer(aside_path(self._path, kind), OPERATION)
             self._aside[kind] = self._asides.enter_context(writer)
         return self._aside[kind]
-
-    def _aside_path(self, kind: str) -> Path:
-        return self._path.with_name(f"{self._path.stem}-{kind}.parquet")
 
     def finish(self) -> PlannedOperation:
         """Put the others behind the plain ones, and say what the operation came to."""
         self._asides.close()
         for kind in _KINDS:
             if kind in self._aside:
-                for rows in read_batches(self._aside_path(kind), OPERATION.names):
+                for rows in read_batches(aside_path(self._path, kind), OPERATION.names):
                     self._plain.write(rows.cast(OPERATION))
-                self._aside_path(kind).unlink()
+                aside_path(self._path, kind).unlink()
         counts = self.counts
         plain, suspect, held, known = (counts[kind] for kind in _KINDS)
         return PlannedOperation(self._path, plain, suspect, held, known, self._doubtful)

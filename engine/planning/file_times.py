@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from engine.planning.guard_finding import GuardFinding, passes
-from engine.source.files import SourceFile, moment
+from engine.source.source_file import SourceFile, utc_minute
 
 _HOUR_NS = 3_600_000_000_000
 _CLOCK_SKEW_NS = _HOUR_NS
@@ -56,7 +56,7 @@ def judge_spread(
         )
         if hours > most_hours:
             ends = [
-                f"{each.name} of {moment(_written(each), _written(other))}"
+                f"{each.name} of {utc_minute(_written(each), _written(other))}"
                 for each, other in ((oldest, newest), (newest, oldest))
             ]
             return GuardFinding(

@@ -5,74 +5,15 @@ to a bound and for one run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Annotated
+from dataclasses import dataclass, replace
 
-import pyarrow as pa
-import pyarrow.compute as pc
-from annotated_types import Ge, Le, Len
-
+from engine.model.quantity import counted
 from engine.planning.allowances import COUNTED, Allowance, Guard
 from engine.planning.file_times import judge_age, judge_spread
 from engine.planning.guard_finding import GuardFinding, passes
 from engine.planning.profile import Profile
-from engine.source.files import SourceFile, moment
-
-Count = Annotated[int, Ge(0), Le(1_000_000_000_000)]
-Share = Annotated[float, Ge(0), Le(1)]
-Bound = Count | Share | Annotated[list[Count | Share], Len(1, 2)]
-"""An integer is a number, a float a share; of a list, whatever is least."""
-
-DEFAULT_SPREAD_HOURS = 12.0
-"""How far apart the files of an export may have been written, unless the configuration says."""
-
-_BOUND = "a whole number up to 1,000,000,000,000, a share from 0.0 to 1.0, or a list of both"
-
-
-@dataclass(frozen=True, slots=True)
-class GuardSettings:
-    """Where each guard blocks; a share is of the cohort's members, or of the rows read."""
-
-    max_removals: Bound = field(default=0.1, metadata={"should_be": _BOUND})
-    max_additions: Bound = field(default=0.5, metadata={"should_be": _BOUND})
-    small_cohort: Count = 1000
-    """Below so many members, shares of additions and removals do not apply."""
-    expected_size: list[Count] | None = field(
-        default=None,
-        metadata={"should_be": "[least, most], two whole numbers up to 1,000,000,000,000"},
-    )
-    """Uids that the export may hold, duplicates counted once; on the first run too."""
-    max_invalid: Bound = field(default=0.05, metadata={"should_be": _BOUND})
-    max_duplicates: Bound = field(default=0.5, metadata={"should_be": _BOUND})
-    uid_pattern: str | None = None
-    """A regular expression (RE2) that the whole of each uid matches."""
-    same_shape: bool = True
-    """Whether the uids' alphabet and length have to be as they were last time."""
-    max_age_hours: Annotated[float, Ge(0), Le(1_000_000)] | None = None
-    """How long ago the export may have been written."""
-    max_spread_hours: Annotated[float, Ge(0), Le(1_000_000)] | None = None
-    """How far apart its files may have been written. None: `DEFAULT_SPREAD_HOURS`, and files whose
-    times are unknown are reported; with a number they block."""
-
-    @property
-    def problem(self) -> str | None:
-        """What is wrong with the table as a whole; None if nothing is."""
-        size = self.expected_size
-        if size is not None and (len(size) != _ENDS or size[0] > size[-1]):
-            return "`guards.expected_size` should be [least, most], the least first"
-        if self.uid_pattern is not None:
-            if not self.uid_pattern or "\0" in self.uid_pattern:
-                return "`guards.uid_pattern` should be a regular expression, not empty or with NUL"
-            try:
-                pc.match_substring_regex(pa.array(["x"]), self.uid_pattern)
-            except pa.ArrowInvalid as error:
-                reason = str(error).removeprefix(_ARROW_WORDS).partition("\n")[0]
-                return f"`guards.uid_pattern` is no regular expression: {repr(reason[:80])[1:-1]}"
-        return None
-
-
-_ENDS = 2
-_ARROW_WORDS = "Invalid regular expression: "
+from engine.planning.settings import DEFAULT_SPREAD_HOURS, Bound, GuardSettings
+from engine.source.source_file import SourceFile, utc_minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,20 +114,20 @@ def limit_of(bound: Bound, whole: int, *, shares: bool = True) -> float:
 def _changes(what: str, count: int, bound: Bound, facts: Facts, small: int) -> GuardFinding:
     limit = limit_of(bound, facts.members, shares=facts.members >= small)
     share = f" ({count / facts.members:.1%})" if facts.members else ""
-    of = f"{count:,} {what} of a cohort of {facts.members:,}{share}"
+    of = f"{counted(count, what)} of a cohort of {facts.members:,}{share}"
     if count <= limit:
         return passes(of, count)
     return GuardFinding(is_bad=True, sentence=of, count=count, limit=int(limit))
 
 
 def _removals(facts: Facts, settings: GuardSettings) -> GuardFinding:
-    return _changes("removals", facts.removes, settings.max_removals, facts, settings.small_cohort)
+    return _changes("removal", facts.removes, settings.max_removals, facts, settings.small_cohort)
 
 
 def _additions(facts: Facts, settings: GuardSettings) -> GuardFinding:
     # What an earlier run has left to add was judged by that run, by the cohort's size then.
     count = max(0, facts.adds - facts.adds_left)
-    found = _changes("additions", count, settings.max_additions, facts, settings.small_cohort)
+    found = _changes("addition", count, settings.max_additions, facts, settings.small_cohort)
     if not facts.adds_left or facts.adds == count:
         return found
     left = f"{facts.adds - count:,} more were allowed in an earlier run that was not completed"
@@ -194,7 +135,7 @@ def _additions(facts: Facts, settings: GuardSettings) -> GuardFinding:
 
 
 def _size(facts: Facts, settings: GuardSettings) -> GuardFinding:
-    found = f"{facts.desired:,} uids wanted"
+    found = f"{counted(facts.desired, 'uid')} wanted"
     if settings.expected_size is None:
         return passes(found, facts.desired)
     least, most = settings.expected_size
@@ -211,7 +152,7 @@ def _empty(facts: Facts, _: GuardSettings) -> GuardFinding:
 
 def _of_rows(what: str, count: int, bound: Bound, facts: Facts) -> GuardFinding:
     limit = limit_of(bound, facts.rows_read)
-    of = f"{count:,} {what} rows of {facts.rows_read:,}"
+    of = f"{counted(count, f'{what} row')} of {facts.rows_read:,}"
     if count <= limit:
         return passes(of, count)
     return GuardFinding(is_bad=True, sentence=of, count=count, limit=int(limit))
@@ -234,7 +175,8 @@ def _pattern(facts: Facts, settings: GuardSettings) -> GuardFinding:
         return passes("no pattern is set")
     pattern = settings.uid_pattern
     shown = pattern if len(pattern) <= _SHOWN_PATTERN else f"{pattern[:_SHOWN_PATTERN]}…"
-    sentence = f"{facts.misfits:,} uids do not match the pattern {shown}"
+    verb = "does" if facts.misfits == 1 else "do"
+    sentence = f"{counted(facts.misfits, 'uid')} {verb} not match the pattern {shown}"
     return GuardFinding(facts.misfits > 0, sentence, count=facts.misfits)
 
 
@@ -265,7 +207,7 @@ def _older(facts: Facts, _: GuardSettings) -> GuardFinding:
         which = "the export" if now is None else "the export mirrored last"
         sentence = f"the time of writing of {which} is unknown"
         return GuardFinding(is_bad=False, sentence=sentence, is_unknown=True)
-    times = f"{moment(now, last)}, the one mirrored last of {moment(last, now)} UTC"
+    times = f"{utc_minute(now, last)}, the one mirrored last of {utc_minute(last, now)} UTC"
     return GuardFinding(now < last, f"the export is of {times}")
 
 

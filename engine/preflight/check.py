@@ -1,12 +1,12 @@
-"""The preflight: what has to be in order before a run, found out without sending a uid.
+"""The preflight: checks that a run can start, without sending a uid.
 
-Each step ends in a `Finding`. A step whose ground is missing is skipped; the first that failed
+Each step ends in a `Finding`. A step that needs a failed one is skipped; the first that failed
 gives the exit status. Without `live` nothing is sent, and the key itself stays untested.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -24,12 +24,14 @@ from engine.errors import (
 )
 from engine.ledger.sqlite.access import file_size, ledger_in, refuse_emptied
 from engine.ledger.sqlite.ledger import sole_ledger
-from engine.ledger.sqlite.schema import is_older, open_for_reading
-from engine.ledger.state_folder import holder_of, refuse_unfit, try_writing
+from engine.ledger.sqlite.reader import LedgerReader
+from engine.ledger.state_folder import holder_of, refuse_network_file_system, try_writing
 from engine.model.cohort import Action, Cohort
+from engine.model.quantity import counted
 from engine.payload.batch import Cutter
 from engine.payload.envelope import Envelope
-from engine.preflight.connectivity import Inapplicable, Reach
+from engine.preflight.connectivity import Connectivity, StepNotNeeded
+from engine.preflight.uids import describe_uid_locations
 from engine.report.accounts import SCHEMA_VERSION
 
 CONNECT_SECONDS = 10.0
@@ -49,7 +51,7 @@ class Finding:
     """What one step of the preflight found; holds no credential."""
 
     name: str
-    """One of `configuration`, `credentials`, `state`, `dns`, `tcp`, `tls`, `key`."""
+    """One of `configuration`, `credentials`, `state`, `uids`, `dns`, `tcp`, `tls`, `key`."""
     verdict: FindingStatus
     detail: str
     """A line, or one for each problem of the configuration."""
@@ -106,21 +108,31 @@ async def run_checks(
     for finding in findings:
         yield finding
     if config is None:
-        for name in ("state", "dns", "tcp", "tls", "key"):
+        for name in ("state", "uids", "dns", "tcp", "tls", "key"):
             yield Finding(name, FindingStatus.SKIPPED, "needs a configuration")
         return
     at = config.place.folder
     ledger = check_ledger(at, check_state(config.state_dir))
     yield ledger
+    if ledger.verdict is FindingStatus.FAILED:
+        yield Finding("uids", FindingStatus.SKIPPED, "needs a state folder")
+    else:
+        yield await _finding("uids", lambda: asyncio.to_thread(describe_uid_locations, config))
 
-    reach = Reach(config.workspace, min(CONNECT_SECONDS, config.delivery.timeout_seconds))
-    reached = True
-    for name, step in (("dns", reach.resolve), ("tcp", reach.connect), ("tls", reach.shake_hands)):
-        if not reached:
+    connectivity = Connectivity(
+        config.workspace, min(CONNECT_SECONDS, config.delivery.timeout_seconds)
+    )
+    is_reachable = True
+    for name, step in (
+        ("dns", connectivity.resolve),
+        ("tcp", connectivity.connect),
+        ("tls", connectivity.negotiate_tls),
+    ):
+        if not is_reachable:
             yield Finding(name, FindingStatus.SKIPPED, "needs the step before it")
             continue
         finding = await _finding(name, step)
-        reached = finding.verdict is not FindingStatus.FAILED
+        is_reachable = finding.verdict is not FindingStatus.FAILED
         yield finding
 
     if not live:
@@ -128,11 +140,15 @@ async def run_checks(
             "not tested: only sending can; --live sends one request that is invalid on purpose"
         )
         yield Finding("key", FindingStatus.SKIPPED, untested)
-    elif config.workspace.api_key is None or not reached or ledger.verdict is FindingStatus.FAILED:
+    elif (
+        config.workspace.api_key is None
+        or not is_reachable
+        or ledger.verdict is FindingStatus.FAILED
+    ):
         needed = "needs credentials, a state folder and a way to the endpoint"
         yield Finding("key", FindingStatus.SKIPPED, needed)
     else:
-        yield await _finding("key", lambda: _try_key(config, at, reach))
+        yield await _finding("key", lambda: _try_key(config, at, connectivity))
 
 
 def check_settings(
@@ -142,7 +158,7 @@ def check_settings(
     state: Path | None,
     environ: Mapping[str, str] = os.environ,
 ) -> tuple[Config | None, list[Finding]]:
-    """Read the configuration, and tell missing credentials from whatever else is wrong with it."""
+    """Read the configuration; missing credentials are a finding of their own."""
     try:
         config = load(path, endpoint=endpoint, state=state, environ=environ)
     except ConfigError as whole:
@@ -162,21 +178,21 @@ def check_settings(
 
 
 def check_state(folder: Path) -> Finding:
-    """Try to write and lock a file where the ledger would be; nothing stays behind."""
+    """Try to write and lock a file in the ledger's folder, and remove it."""
     try:
-        refuse_unfit(folder)
+        refuse_network_file_system(folder)
         place = next(each for each in (folder, *folder.parents) if each.exists())
         try_writing(place)
     except CohortSyncError as error:
         return _failure("state", error)
     except OSError as error:
-        unfit = LedgerError(
+        unusable = LedgerError(
             f"{folder} cannot be written and locked: {error.strerror}",
             hint="set [state] dir in the configuration, or pass --state",
         )
-        return _failure("state", unfit)
-    fit = "writable and lockable"
-    detail = fit if place == folder else f"can be created, since {place} is {fit}"
+        return _failure("state", unusable)
+    usable = "writable and lockable"
+    detail = usable if place == folder else f"can be created, since {place} is {usable}"
     return Finding("state", FindingStatus.OK, f"{folder}: {detail}")
 
 
@@ -189,8 +205,8 @@ def check_ledger(folder: Path, state: Finding) -> Finding:
         if path is not None:
             refuse_emptied(path)
         if path is not None and file_size(path):  # One that was never begun is no obstacle.
-            with closing(open_for_reading(path, is_whole=True)) as ledger:
-                if is_older(ledger):
+            with LedgerReader.open(path, is_whole=True) as ledger:
+                if ledger.is_older:
                     older = f"{state.detail}; the ledger {path} was written by an older version"
                     state = replace(state, detail=older, hint="the next push migrates it")
         holder = holder_of(folder)
@@ -202,15 +218,15 @@ def check_ledger(folder: Path, state: Finding) -> Finding:
     return state
 
 
-async def _try_key(config: Config, folder: Path, reach: Reach) -> str:
-    """Try the key by a request that keeps to the ceiling, and that later ones keep clear of."""
+async def _try_key(config: Config, folder: Path, connectivity: Connectivity) -> str:
+    """Try the key by a request under the ceiling, which counts for later requests too."""
     clock = SystemClock()
     try:
         async with sole_ledger(folder, clock) as ledger:
             pacer = await resumed_pacer(config.pacing, ledger.sends, clock)
             async with ledger.sends.probing():
                 await pacer.take_turn()
-                return await reach.try_key()
+                return await connectivity.try_key()
     except LockHeldError as error:
         error.hint = "run it again when that process has ended"
         raise
@@ -219,7 +235,7 @@ async def _try_key(config: Config, folder: Path, reach: Reach) -> str:
 async def _finding(name: str, step: Callable[[], Awaitable[str]]) -> Finding:
     try:
         return Finding(name, FindingStatus.OK, await step())
-    except Inapplicable as reason:
+    except StepNotNeeded as reason:
         return Finding(name, FindingStatus.SKIPPED, str(reason))
     except CohortSyncError as error:
         return _failure(name, error)
@@ -239,6 +255,6 @@ def _summary(config: Config) -> Finding:
     detail = (
         f"{config.path or 'flags and environment'}: {workspace.endpoint.label}, "
         f"workspace {workspace.id}, partner {workspace.partner}, "
-        f"{pacing.requests} requests in {pacing.per_seconds:g} s"
+        f"{counted(pacing.requests, 'request')} in {pacing.per_seconds:g} s"
     )
     return Finding("configuration", FindingStatus.OK, detail, "; ".join(config.notes) or None)

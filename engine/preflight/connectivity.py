@@ -1,6 +1,6 @@
-"""The way to the endpoint, tried step by step: name, connection, encryption and, if asked, key.
+"""Connectivity to the endpoint, tested step by step: name, connection, TLS and, if asked, the key.
 
-A step returns what it found in words, raises `Inapplicable` where there is nothing to try, and
+A step returns a sentence, raises `StepNotNeeded` if there is nothing to test, and
 `ConfigError`, `IncompleteError` or `RefusedError` where it failed, as a run's first request would.
 """
 
@@ -28,12 +28,12 @@ from engine.errors import ConfigError, ExitStatus, IncompleteError, RefusedError
 from engine.model.workspace import Workspace
 
 
-class Inapplicable(Exception):  # noqa: N818 - it says that a step is not needed, not that it failed
-    """There is nothing to try in this step, and no harm in that."""
+class StepNotNeeded(Exception):  # noqa: N818 - it says that a step is not needed, not that it failed
+    """There is nothing to test in this step, which is no failure."""
 
 
-class Reach:
-    """Steps towards a workspace's endpoint, each bounded by `seconds`.
+class Connectivity:
+    """The steps of a connection to a workspace's endpoint, each of at most `seconds`.
 
     Proxies are those of the environment (HTTPS_PROXY, NO_PROXY and so on); loopback needs none.
     """
@@ -44,11 +44,11 @@ class Reach:
         self._seconds = seconds
 
     async def resolve(self) -> str:
-        """Look the host's name up."""
+        """Resolve the host's name."""
         if self._endpoint.address is not None:
-            raise Inapplicable(f"{self._endpoint.host} is an address already")
+            raise StepNotNeeded(f"{self._endpoint.host} is an address already")
         if proxy_for(self._endpoint):
-            raise Inapplicable("left to the proxy")
+            raise StepNotNeeded("left to the proxy")
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._seconds):
@@ -58,30 +58,30 @@ class Reach:
         except (OSError, UnicodeError) as error:
             raise IncompleteError(
                 f"{self._endpoint.host} has no address: {_reason(error, self._seconds)}",
-                hint="see whether the network is up and the name is right",
+                hint="check that the network is up and the name is right",
             ) from None
         return f"{self._endpoint.host} is {', '.join(sorted({str(each[4][0]) for each in found}))}"
 
     async def connect(self) -> str:
-        """Open a connection, to the proxy where there is one, and close it."""
+        """Open a connection, to the proxy if there is one, and close it."""
         if proxy := proxy_for(self._endpoint):
             await self._open(proxy.host, proxy.port)
             return f"via proxy {proxy.host}:{proxy.port}, which takes connections"
         await self._open(self._endpoint.host, self._endpoint.port)
         return f"{self._endpoint.label} takes connections"
 
-    async def shake_hands(self) -> str:
+    async def negotiate_tls(self) -> str:
         """Set up TLS, the certificate verified, and close the connection."""
         if self._endpoint.scheme == "http":
-            raise Inapplicable("http on loopback is not encrypted")
+            raise StepNotNeeded("http on loopback is not encrypted")
         if proxy_for(self._endpoint):
-            raise Inapplicable("not tried via proxy; --live does")
+            raise StepNotNeeded("not tried via proxy; --live does")
         context = ssl.create_default_context()
         await self._open(self._endpoint.host, self._endpoint.port, context)
         return "the certificate is valid"
 
     async def try_key(self) -> str:
-        """Send a request without members: an API that lets the key in finds that, and says 400."""
+        """Send a request without members: the API answers 400 if it accepts the key."""
         workspace = self._workspace
         request = {
             "action": "add_members",
@@ -91,10 +91,10 @@ class Reach:
         settings = DeliverySettings(max_in_flight=1, timeout_seconds=self._seconds)
         async with HttpTransport(workspace, settings, SystemClock()) as transport:
             exchange = await transport.send(orjson.dumps(request), _at_once)
-        return self._read_verdict(exchange)
+        return self._key_status(exchange)
 
-    def _read_verdict(self, exchange: Exchange) -> str:
-        """Read what came of the request without members as a verdict on the key."""
+    def _key_status(self, exchange: Exchange) -> str:
+        """Return what the answer says about the key; raise if it is refused."""
         status, outcome = exchange.http_status, exchange.outcome
         if isinstance(outcome, Fatal) and outcome.exit_status is ExitStatus.USAGE:
             raise ConfigError(f"{self._endpoint.label}: {outcome.reason}", hint=outcome.hint)
@@ -131,7 +131,7 @@ class Reach:
         try:
             async with asyncio.timeout(self._seconds):
                 _, writer = await asyncio.open_connection(host, port, ssl=context)
-                # A polite end of TLS would wait for the other side's.
+                # An orderly end of TLS would wait for the server's.
                 writer.transport.abort()
                 await writer.wait_closed()
         except OSError as error:
@@ -146,11 +146,11 @@ class Reach:
     def _network_hint(self) -> str:
         if self._endpoint.is_loopback:
             return "`cohortsync emulator` starts an emulator on this machine"
-        return "see whether a firewall stands between, or a proxy is needed (HTTPS_PROXY)"
+        return "check whether a firewall blocks it, or a proxy is needed (HTTPS_PROXY)"
 
 
 async def _at_once() -> None:
-    """Take a turn without a wait: whoever asks has waited for it."""
+    """Take a turn without a wait: the caller has waited for it."""
 
 
 def _reason(error: OSError | UnicodeError, seconds: float) -> str:

@@ -1,11 +1,9 @@
-"""The books of one run: counts over all its restarts, and whether they balance.
+"""The accounts of one run: counts over all its restarts, and whether they balance.
 
 The API answers only that it has accepted a request, never that it applied it: it gives no counts,
-no job to ask after, and ignores uids that it does not know. So every word here says "accepted".
+has no job to query, and ignores uids that it does not know. So every word here says "accepted".
 """
 
-import json
-import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -13,12 +11,19 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from engine.errors import ExitStatus, LedgerError
-from engine.ledger.records import MIRROR
-from engine.ledger.sqlite.failures import MOVE_AWAY
-from engine.ledger.sqlite.totals import Totals, count, stored, totals_of
+from engine.errors import ExitStatus
+from engine.ledger.damage import corrupt
+from engine.ledger.plan_records import PlanRecord
+from engine.ledger.run_records import (
+    ExecutionPace,
+    ExecutionRecord,
+    RunRecord,
+    RunTotals,
+    SendSpan,
+)
 from engine.model.cohort import Operation
 from engine.model.endpoint import Endpoint
+from engine.model.quantity import counted
 from engine.report.figures import (
     Ceiling,
     CeilingSpending,
@@ -39,7 +44,7 @@ _MIRRORED_ROWS = ("duplicate", "unchanged", "undecided")
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """Everything that is told of a run; the fields are the keys of the JSON document."""
+    """Everything that is reported of a run; the fields are the keys of the JSON document."""
 
     run: str | None
     """None for a dry run, which the ledger does not know."""
@@ -89,14 +94,14 @@ class Accounts:
             return document
         figures = asdict(self.mirror)
         document["rows"] |= {name: figures[name] for name in _MIRRORED_ROWS}
-        told: dict[str, Any] = {}
+        mirrored: dict[str, Any] = {}
         for key, value in document.items():
             if key == "uids":
                 names = ("add", "remove", "resend", "known_rejects", "notes")
-                told |= {name: figures[name] for name in names}
+                mirrored |= {name: figures[name] for name in names}
             else:
-                told[key] = value
-        return told
+                mirrored[key] = value
+        return mirrored
 
     @property
     def imbalance(self) -> str | None:
@@ -114,46 +119,39 @@ class Accounts:
             }
         if rows.read != sum(parts.values()):
             counts = [f"{count} {name}" for name, count in parts.items()]
-            return f"{rows.read} rows read, but {', '.join(counts[:-1])} and {counts[-1]}"
+            return (
+                f"{counted(rows.read, 'row')} read, but {', '.join(counts[:-1])} and {counts[-1]}"
+            )
         for name, standing in standings.items():
             if not standing.balances:
                 return f"the {name} do not add up: {standing}"
         return None
 
 
-def account(ledger: sqlite3.Connection, name: str, *, is_recounted: bool = False) -> Accounts:
-    """Fold the ledger's rows of run `name`; `ledger` gives rows by name.
-
-    Totals that are stored with the run are taken for what they say, unless they are to be
-    recounted: then `LedgerError` says that they are not what its batches and attempts add up to.
-    """
-    run = ledger.execute("SELECT * FROM run WHERE name = ?", (name,)).fetchone()
-    key = (run["run"],)
-    totals = _recounted(ledger, run) if is_recounted else totals_of(ledger, run["run"])
-    executions = ledger.execute(
-        "SELECT * FROM sitting WHERE run = ? ORDER BY sitting", key
-    ).fetchall()
+def account(record: RunRecord) -> Accounts:
+    """Fold what the ledger says of a run; raises `LedgerError` where that makes no sense."""
+    entry, totals, executions = record.entry, record.totals, record.executions
     standings, batches = _standings(totals)
     rows = RowCounts(totals.records, totals.blank, totals.invalid)
-    mirror = _mirrored(ledger, key, totals, rows, standings) if run["action"] == MIRROR else None
-    if mirror is not None:
+    mirror = None
+    if entry.is_mirror:
+        mirror = _mirrored(record.plan, totals, rows, standings)
         standings = {operation: getattr(mirror, operation) for operation in Operation}
     last = executions[-1]
-    pace = _pace(last)
     spending = _spending(executions, totals)
     return Accounts(
-        run=run["name"],
-        status=run["status"],
-        exit_status=run["exit_status"],
-        reason=run["reason"],
-        target=target_label(run["endpoint"]),
-        workspace=run["workspace"],
-        partner=run["partner"],
-        cohort_id=run["cohort_id"],
-        cohort_name=run["cohort_name"],
-        action=run["action"],
-        ceiling=Ceiling(last["requests"], last["per_seconds"]),
-        source_complete=bool(run["source_complete"]),
+        run=entry.name,
+        status=entry.status,
+        exit_status=entry.exit_status,
+        reason=entry.reason,
+        target=target_label(entry.endpoint),
+        workspace=entry.workspace,
+        partner=entry.partner,
+        cohort_id=entry.cohort_id,
+        cohort_name=entry.cohort_name,
+        action=entry.action,
+        ceiling=Ceiling(last.requests, last.per_seconds),
+        source_complete=entry.source_complete,
         rows=rows,
         uids=sum(standings.values(), Standing()),
         batches=batches,
@@ -165,71 +163,54 @@ def account(ledger: sqlite3.Connection, name: str, *, is_recounted: bool = False
         payload_fill=round(_share(totals.bytes, totals.room), 6),
         ceiling_use=round(_share(spending.used, spending.allowed), 6),
         ceiling_spending=spending,
-        ceiling_found=pace.found if pace else None,
-        margin_seconds=round(pace.margin_seconds, 6) if pace else 0.0,
-        started_at=timestamp(run["started_utc_ns"]),
-        finished_at=run["finished_utc_ns"] and timestamp(run["finished_utc_ns"]),
+        ceiling_found=last.pace.found if last.pace else None,
+        margin_seconds=round(last.pace.margin_seconds, 6) if last.pace else 0.0,
+        started_at=timestamp(entry.started_utc_ns),
+        finished_at=timestamp(entry.finished_utc_ns) if entry.finished_utc_ns else None,
         elapsed_seconds=round(sum(_seconds_at_work(execution) for execution in executions), 3),
     )
 
 
-def _recounted(ledger: sqlite3.Connection, run: sqlite3.Row) -> Totals:
-    found, counted = stored(ledger, run["run"]), count(ledger, run["run"])
-    if found is not None and found != counted:
-        raise LedgerError(
-            f"the ledger is corrupt: the totals stored with run {run['name']} are not those of its "
-            "batches and attempts",
-            hint=MOVE_AWAY,
-        )
-    return counted
-
-
-def _standings(totals: Totals) -> tuple[Mapping[Operation, Standing], Standing]:
+def _standings(totals: RunTotals) -> tuple[Mapping[Operation, Standing], Standing]:
     """Return how the uids of each operation stand, and how the batches do."""
     uids: dict[Operation, Counter[str]] = {operation: Counter() for operation in Operation}
     batches: Counter[str] = Counter()
     try:
-        for standing, operation, batch_count, uid_count in totals.standings:
-            uids[Operation(operation)][standing] += uid_count
-            batches[standing] += batch_count
-        for operation, uid_count in totals.planned:
-            uids[Operation(operation)]["planned"] = uid_count
+        for each in totals.standings:
+            uids[Operation(each.operation)][each.standing] += each.uids
+            batches[each.standing] += each.batches
+        for planned in totals.planned:
+            uids[Operation(planned.operation)]["planned"] = planned.uids
         # Each split puts two parts in the place of one batch.
         standings = {operation: Standing(**counts) for operation, counts in uids.items()}
         return standings, Standing(totals.roots + totals.splits, **batches)
     except (TypeError, ValueError) as error:
-        raise LedgerError(
-            "the ledger is corrupt: a batch has a state or an operation that is none",
-            hint=MOVE_AWAY,
-        ) from error
+        raise corrupt("a batch has a state or an operation that is none") from error
 
 
 def _mirrored(
-    ledger: sqlite3.Connection,
-    key: tuple[int],
-    totals: Totals,
+    plan: PlanRecord | None,
+    totals: RunTotals,
     rows: RowCounts,
     cut: Mapping[Operation, Standing],
 ) -> MirrorFigures:
-    """Complete what was cut from a plan by what was not: pending, or rejected on another night."""
-    plan = ledger.execute("SELECT * FROM plan WHERE run = ?", key).fetchone()
+    """Complete what was cut from a plan by what was not: pending, or rejected by an earlier run."""
     if plan is None:
         return MirrorFigures(undecided=rows.read - rows.blank - rows.invalid)
-    add, remove = (
-        _whole_operation(
-            sum(plan[f"{operation}_{part}"] for part in ("plain", "suspect", "held")),
-            cut[operation],
-        )
-        for operation in (Operation.ADD, Operation.REMOVE)
-    )
+    whole = {
+        operation: _whole_operation(plan.operations[operation].planned, cut[operation])
+        for operation in Operation
+    }
+    known_adds = plan.operations[Operation.ADD].known
+    known_removes = plan.operations[Operation.REMOVE].known
     return MirrorFigures(
-        plan["duplicate"],
-        plan["unchanged"],
-        _with_known(add, plan["add_known"]),
-        _with_known(remove, plan["remove_known"]),
-        _whole_operation(plan["resend"], cut[Operation.RESEND]),
-        plan["add_known"] + plan["remove_known"] + totals.rejected_again,
-        notes=tuple(json.loads(plan["forecast"]).get("notes", ())),
+        plan.duplicate,
+        plan.unchanged,
+        _with_known(whole[Operation.ADD], known_adds),
+        _with_known(whole[Operation.REMOVE], known_removes),
+        whole[Operation.RESEND],
+        known_adds + known_removes + totals.rejected_again,
+        notes=tuple(plan.forecast.get("notes", ())),
     )
 
 
@@ -244,45 +225,14 @@ def _whole_operation(planned: int, cut: Standing) -> Standing:
     return replace(cut, planned=planned, pending=cut.pending + planned - cut.planned)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pace:
-    """What a process that ended by itself has recorded of its pace."""
-
-    spending: CeilingSpending
-    found: int | None
-    margin_seconds: float
-
-
-def _pace(execution: sqlite3.Row) -> _Pace | None:
-    if execution["pace"] is None:
-        return None
-    try:
-        record = json.loads(execution["pace"])
-        said = record["spending"]
-        spending = CeilingSpending(said["allowed"], said["used"], **said["lost"])
-        return _Pace(spending, record["found"], record["margin_seconds"])
-    except (LookupError, TypeError, ValueError) as error:
-        raise LedgerError(
-            "the ledger is corrupt: a process's record of its pace is broken", hint=MOVE_AWAY
-        ) from error
-
-
-def _spending(executions: Sequence[sqlite3.Row], totals: Totals) -> CeilingSpending:
+def _spending(executions: Sequence[ExecutionRecord], totals: RunTotals) -> CeilingSpending:
     total = CeilingSpending()
-    by_number = {execution["sitting"]: execution for execution in executions}
-    for number, sent, span in totals.spans:
-        execution = by_number.get(number)
+    by_number = {execution.number: execution for execution in executions}
+    for span in totals.spans:
+        execution = by_number.get(span.execution)
         if execution is None:
-            raise LedgerError(
-                "the ledger is corrupt: requests belong to no process", hint=MOVE_AWAY
-            )
-        pace = _pace(execution)
-        if pace is None:
-            # n requests at the ceiling's pace have n - 1 gaps between them.
-            allowed = 1 + span / 1e9 * execution["requests"] / execution["per_seconds"]
-            part = CeilingSpending(allowed, sent, unrecorded=allowed - sent)
-        else:
-            part = pace.spending
+            raise corrupt("requests belong to no process")
+        part = _recorded(execution.pace) if execution.pace else _unrecorded(execution, span)
         total = CeilingSpending(
             *(
                 round(getattr(total, each.name) + getattr(part, each.name), 3)
@@ -292,9 +242,22 @@ def _spending(executions: Sequence[sqlite3.Row], totals: Totals) -> CeilingSpend
     return total
 
 
-def _seconds_at_work(execution: sqlite3.Row) -> float:
-    ended: int = execution["ended_utc_ns"] or execution["started_utc_ns"]
-    return max(0.0, (ended - int(execution["started_utc_ns"])) / 1e9)
+def _recorded(pace: ExecutionPace) -> CeilingSpending:
+    try:
+        return CeilingSpending(pace.allowed, pace.used, **pace.lost)
+    except TypeError as error:
+        raise corrupt("a process's record of its pace is broken") from error
+
+
+def _unrecorded(execution: ExecutionRecord, span: SendSpan) -> CeilingSpending:
+    # n requests at the ceiling's pace have n - 1 gaps between them.
+    allowed = 1 + span.nanoseconds / 1e9 * execution.requests / execution.per_seconds
+    return CeilingSpending(allowed, span.requests, unrecorded=allowed - span.requests)
+
+
+def _seconds_at_work(execution: ExecutionRecord) -> float:
+    ended = execution.ended_utc_ns or execution.started_utc_ns
+    return max(0.0, (ended - execution.started_utc_ns) / 1e9)
 
 
 def _share(part: float, whole: float) -> float:
@@ -307,9 +270,7 @@ def target_label(endpoint_url: str) -> str:
     try:
         return Endpoint.parse(endpoint_url).label
     except ValueError as error:
-        raise LedgerError(
-            "the ledger is corrupt: it names an endpoint that is none", hint=MOVE_AWAY
-        ) from error
+        raise corrupt("it names an endpoint that is none") from error
 
 
 def timestamp(utc_ns: int) -> str:

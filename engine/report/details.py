@@ -5,19 +5,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from engine.ledger.sqlite.files import files_of
-from engine.ledger.sqlite.runs import lifts_of
 from engine.report.accounts import SCHEMA_VERSION, Accounts
 from engine.report.files import files_document
-from engine.report.history import (
-    attempts_of,
-    books_of,
-    find_ledger,
-    plan_shown,
-    reading,
-    rejects_of,
-)
-from engine.source.files import SourceFile
+from engine.report.history import open_run
+from engine.source.source_file import SourceFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +85,13 @@ def details_of(state: Path, run: str) -> RunDetails:
 
     Raises `UsageError` if no ledger knows it, and `LedgerError` for one that is corrupt.
     """
-    path = find_ledger(state, run)
-    with reading(path) as ledger:
+    with open_run(state, run) as report:
         return RunDetails(
-            books_of(path, ledger, run, is_recounted=True),
-            files_of(ledger, run),
-            plan_shown(ledger, run),
-            lifts_of(ledger, run),
-            tuple(attempts_of(ledger, run)),
+            report.accounts(is_recounted=True),
+            report.files(),
+            report.plan(),
+            report.lifted_guards(),
+            tuple(report.attempts()),
         )
 
 
@@ -110,7 +100,6 @@ def rejects_in(state: Path, run: str) -> Generator[Reject, None, None]:
 
     Raises `UsageError` if no ledger knows the run.
     """
-    path = find_ledger(state, run)
-    with reading(path) as ledger:
-        for record in rejects_of(path, ledger, run):
+    with open_run(state, run) as report:
+        for record in report.rejects():
             yield Reject(**record)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from engine.report.accounts import timestamp
-from engine.source.files import SourceFile, describe
+from engine.source.source_file import SourceFile, describe_files
 
 MOST_LISTED = 1000
 """Files that a run's own document lists; `cohortsync show --json` lists all."""
@@ -41,7 +41,7 @@ _MOST_SHOWN = 20
 
 def files_line(files: Sequence[SourceFile]) -> str:
     """Return the line of a summary that tells of the files."""
-    return f"files     {describe(files)}"
+    return f"files     {describe_files(files)}"
 
 
 def file_rows(files: Sequence[SourceFile]) -> Iterator[tuple[str, ...]]:

@@ -1,100 +1,146 @@
 """The runs that the ledgers of a state folder know, and what is kept of each."""
 
-import json
-import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import UsageError
-from engine.ledger.records import MIRROR
-from engine.ledger.sqlite.access import ledgers, readable_files
-from engine.ledger.sqlite.plans import plan_of
-from engine.ledger.sqlite.runs import later_run
-from engine.ledger.sqlite.schema import failure_of, open_for_reading
+from engine.ledger.plan_records import PlanRecord
+from engine.ledger.run_records import AttemptRecord, StoredRequest
+from engine.ledger.sqlite.access import ledgers
+from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.state_folder import is_held
-from engine.model.cohort import CohortKey
-from engine.model.status import RESUMABLE
+from engine.model.status import RESUMABLE, RunStatus
 from engine.report.accounts import Accounts, account, timestamp
 from engine.report.planned import plan_document
-from engine.storage.paths import plan_folder
+from engine.report.ports import RunReads
+from engine.storage.paths import operation_path, plan_folder
+
+if TYPE_CHECKING:  # Beside it stands what reads exports: large, and a list of runs reads none.
+    from collections.abc import Sequence
+
+    from engine.source.source_file import SourceFile
 
 
-@dataclass(frozen=True, slots=True)
-class UnfinishedRun:
-    """How an unfinished run was asked for."""
+class RunReport:
+    """What is known of one run. It reads while its ledger is open; see `open_run`."""
 
-    name: str
-    identity: bytes
-    """What the command that goes on with it has to share; see `identity_of`."""
-    endpoint: str
-    workspace: str
-    partner: str
-    cohort_id: str
-    cohort_name: str
-    cohort_description: str | None
-    action: str
-    exports: list[str]
-    reading: dict[str, Any]
+    def __init__(self, reads: RunReads, folder: Path, name: str) -> None:
+        """`folder` is the ledger's: the uids of plans stand below it."""
+        self._reads = reads
+        self._folder = folder
+        self._name = name
 
-    @property
-    def is_piped(self) -> bool:
-        """Whether it read from a pipe."""
-        return "-" in self.exports
+    def accounts(self, *, is_recounted: bool = False) -> Accounts:
+        """Return the accounts; those of a run whose process has died are incomplete.
 
-    @property
-    def target(self) -> tuple[str, str, str]:
-        """Endpoint, workspace and partner."""
-        return self.endpoint, self.workspace, self.partner
+        With `is_recounted`, `LedgerError` says that totals which are stored with the run are not
+        what its batches and attempts add up to.
+        """
+        accounts = account(self._reads.record(self._name, is_recounted=is_recounted))
+        if accounts.status == RunStatus.RUNNING and not is_held(self._folder):
+            return replace(accounts, status=RunStatus.INCOMPLETE, reason="the process died")
+        return accounts
+
+    def files(self) -> "Sequence[SourceFile]":
+        """Return the files that the run read, in their order."""
+        return self._reads.files(self._name)
+
+    def plan(self) -> dict[str, Any] | None:
+        """Return what a mirror plans, as plain values; None for a push, or if it had no plan."""
+        record = self._reads.plan(self._name)
+        return None if record is None else plan_document(record)
+
+    def lifted_guards(self) -> "Sequence[dict[str, Any]]":
+        """Return which guards were lifted for a push, by whom and why."""
+        return self._reads.lifted_guards(self._name)
+
+    def attempts(self) -> Iterator[Mapping[str, Any]]:
+        """Yield every attempt beside its batch, by `ATTEMPT_COLUMNS`; see `RunReads.attempts`."""
+        return map(_attempt_document, self._reads.attempts(self._name))
+
+    def rejects(self) -> Iterator[Mapping[str, Any]]:
+        """Yield every uid rejected and every row that planned none, one by one, in export order.
+
+        Keys are `REJECT_COLUMNS`: `kind` is `rejected`, `invalid` or `blank`; `uid` and
+        `request_id` are of rejected uids only. The uids of a mirror that an earlier run had
+        rejected come first, as long as its plan is kept.
+        """
+        if (plan := self._reads.plan(self._name)) is not None:
+            yield from self._known_rejects(plan)
+        for found in self._reads.rejects(self._name):
+            for record in range(found.record, found.record + found.count):
+                values = (found.kind, found.file, record, found.reason, found.uid, found.request_id)
+                yield dict(zip(REJECT_COLUMNS, values, strict=True))
+
+    def _known_rejects(self, plan: PlanRecord) -> Iterator[Mapping[str, Any]]:
+        """Yield the uids that a mirror did not send, with why they were rejected before."""
+        folder = plan_folder(self._folder, self._name)
+        for operation, counts in plan.operations.items():
+            path = operation_path(folder, operation)
+            if not (counts.known and path.exists()):
+                continue
+            # It reads Parquet, whose library is large.
+            from engine.snapshot.operation_file import operation_blocks  # noqa: PLC0415 - see above
+
+            record = counts.planned
+            for block in operation_blocks(path, record, record + counts.known):
+                for uid in block.uids.to_pylist():
+                    record += 1
+                    earlier = self._reads.earlier_rejection(uid, self._name)
+                    reason = f"left alone, as run {earlier.run} has it: {earlier.reason}"
+                    values = ("rejected", path.stem, record, reason, uid, earlier.request_id)
+                    yield dict(zip(REJECT_COLUMNS, values, strict=True))
 
 
-@contextmanager
-def reading(path: Path, *, is_verified: bool = False) -> Iterator[sqlite3.Connection]:
-    """Open a ledger to read from, and close it; see `open_for_reading`.
+REJECT_COLUMNS = ("kind", "file", "record", "reason", "uid", "request_id")
+"""The keys of `RunReport.rejects`."""
 
-    Where what it holds makes no sense to the block, damage that SQLite finds is what is raised.
-    """
-    with closing(open_for_reading(path, is_verified=is_verified)) as connection:
-        try:
-            with readable_files(path.parent):
-                yield connection
-        except Exception as error:
-            failure = failure_of(error, connection, path)
-            if failure is error:
-                raise
-            raise failure from error
+ATTEMPT_COLUMNS = (
+    *("batch", "parent", "first_uid", "uid_count", "payload_bytes", "state"),
+    *("may_have_been_applied", "attempt", "intended_at", "sent_at", "ended_at", "outcome"),
+    *("http_status", "request_id", "reason"),
+)
+"""The keys of `RunReport.attempts`."""
 
 
-def books_of(
-    path: Path, ledger: sqlite3.Connection, run: str, *, is_recounted: bool = False
-) -> Accounts:
-    """Return the accounts of one run; one whose process has died is not taken for running.
-
-    See `account` for `is_recounted`.
-    """
-    accounts = account(ledger, run, is_recounted=is_recounted)
-    if accounts.status == "running" and not is_held(path.parent):
-        return replace(accounts, status="incomplete", reason="the process died")
-    return accounts
+def _attempt_document(attempt: AttemptRecord) -> Mapping[str, Any]:
+    """Return the record with times as ISO 8601."""
+    values = attempt._asdict()
+    for name in ("intended", "sent", "ended"):
+        utc_ns = values[f"{name}_utc_ns"]
+        values[f"{name}_at"] = None if utc_ns is None else timestamp(utc_ns)
+    return {name: values[name] for name in ATTEMPT_COLUMNS}
 
 
 def all_runs(state: Path) -> list[Accounts]:
-    """Return the books of every run, the latest first."""
+    """Return the accounts of every run, the latest first; raises as `ledgers` does."""
     found: list[Accounts] = []
     for path in ledgers(state):
-        with reading(path) as ledger:
-            names = [name for (name,) in ledger.execute("SELECT name FROM run")]
-            found += [books_of(path, ledger, name) for name in names]
+        with LedgerReader.open(path) as ledger:
+            names = ledger.history.names()
+            found += [RunReport(ledger.history, path.parent, name).accounts() for name in names]
     return sorted(found, key=lambda accounts: accounts.started_at, reverse=True)
+
+
+@contextmanager
+def open_run(state: Path, name: str) -> Iterator[RunReport]:
+    """Open the ledger that knows a run, for the block; `UsageError` if none does.
+
+    Raises `LedgerError` where a ledger cannot be read, also where the block finds out.
+    """
+    path = find_ledger(state, name)
+    with LedgerReader.open(path) as ledger:
+        yield RunReport(ledger.history, path.parent, name)
 
 
 def find_ledger(state: Path, run: str) -> Path:
     """Return the ledger that knows `run`; raises `UsageError` if none does."""
     for path in ledgers(state):
-        with reading(path) as ledger:
-            if ledger.execute("SELECT 1 FROM run WHERE name = ?", (run,)).fetchone():
+        with LedgerReader.open(path) as ledger:
+            if ledger.history.entry(run) is not None:
                 return path
     raise UsageError(
         f"no run {run} in the state folder {state}", hint="`cohortsync runs` lists them"
@@ -103,7 +149,7 @@ def find_ledger(state: Path, run: str) -> Path:
 
 def find_unfinished(
     state: Path, run: str | None, target: tuple[str, str, str] | None = None
-) -> UnfinishedRun | None:
+) -> StoredRequest | None:
     """Return run `run`, or the latest unfinished one, or None if there is none.
 
     The latest is looked for among those of `target` (endpoint, workspace and partner), if given,
@@ -114,27 +160,32 @@ def find_unfinished(
     if run is None:
         found = unfinished_runs(state, target)
         # A pipe's run only its own command can go on with.
-        files = [each for each in found if not each.is_piped]
+        files = [each for each in found if not each.spec.reads_stdin]
         return next(reversed(files or found), None)
-    with reading(find_ledger(state, run)) as ledger:
-        row = ledger.execute("SELECT * FROM run WHERE name = ?", (run,)).fetchone()
-        found_by_name = _unfinished(row)
-    if row["action"] == MIRROR:
+    with LedgerReader.open(find_ledger(state, run)) as ledger:
+        entry = ledger.history.entry(run)
+        request = ledger.history.request(run)
+    if entry is None:
+        raise RuntimeError("a run is never deleted")
+    if entry.is_mirror:
         raise UsageError(
             f"run {run} is a mirror, which is not resumed",
             hint="run the same mirror again: it plans anew, from what the API has acknowledged",
         )
-    if row["status"] in RESUMABLE:
-        return found_by_name
+    if entry.status in RESUMABLE:
+        return request
     raise UsageError(
-        f"run {run} is {row['status']}: there is nothing to resume", hint=_HINTS.get(row["status"])
+        f"run {run} is {entry.status}: there is nothing to resume", hint=_HINTS.get(entry.status)
     )
 
 
-def unfinished_runs(state: Path, target: tuple[str, str, str] | None) -> list[UnfinishedRun]:
+def unfinished_runs(state: Path, target: tuple[str, str, str] | None) -> list[StoredRequest]:
     """Return the pushes that can be gone on with, the earliest first; see `find_unfinished`."""
-    runs = [run for path in ledgers(state) for run in _open(path)]
-    found = [run for _, run in sorted(runs, key=lambda each: each[0])]
+    found: list[StoredRequest] = []
+    for path in ledgers(state):
+        with LedgerReader.open(path) as ledger:
+            found += ledger.history.resumable()
+    found.sort(key=lambda request: request.started_utc_ns)
     return [each for each in found if target in {None, each.target}]
 
 
@@ -144,142 +195,3 @@ _HINTS = {
     "unbalanced": "this is a bug in cohortsync; keep the state folder and report it",
 }
 """What to do about a run that has ended for good, by its status."""
-
-
-def _open(path: Path) -> list[tuple[int, UnfinishedRun]]:
-    """Return the unfinished runs of a ledger, each with when it was started."""
-    marks = ", ".join("?" for _ in RESUMABLE)
-    with reading(path) as ledger:
-        rows = ledger.execute(
-            f"SELECT * FROM run WHERE status IN ({marks}) AND action <> '{MIRROR}'",  # noqa: S608 - marks are question marks
-            RESUMABLE,
-        ).fetchall()
-        return [
-            (row["started_utc_ns"], _unfinished(row))
-            for row in rows
-            if later_run(ledger, row["run"], CohortKey(row["partner"], row["cohort_id"])) is None
-        ]
-
-
-def _unfinished(row: sqlite3.Row) -> UnfinishedRun:
-    return UnfinishedRun(
-        row["name"],
-        row["identity"],
-        row["endpoint"],
-        row["workspace"],
-        row["partner"],
-        row["cohort_id"],
-        row["cohort_name"],
-        row["cohort_description"],
-        row["action"],
-        json.loads(row["exports"]),
-        json.loads(row["reading"]),
-    )
-
-
-def plan_shown(ledger: sqlite3.Connection, run: str) -> dict[str, Any] | None:
-    """Return what a mirror plans, as plain values; None for a push, or if it never knew."""
-    (number,) = ledger.execute("SELECT run FROM run WHERE name = ?", (run,)).fetchone()
-    record = plan_of(ledger, number)
-    return None if record is None else plan_document(record)
-
-
-def attempts_of(ledger: sqlite3.Connection, run: str) -> Iterator[Mapping[str, Any]]:
-    """Yield every attempt of a run beside its batch, batches without an attempt too."""
-    for row in ledger.execute(_ATTEMPTS, (run,)):
-        record = dict(row)
-        for key in ("intended_at", "sent_at", "ended_at"):
-            record[key] = None if record[key] is None else timestamp(record[key])
-        record["may_have_been_applied"] = bool(record["may_have_been_applied"])
-        yield record
-
-
-ATTEMPT_COLUMNS = (
-    *("batch", "parent", "first_uid", "uid_count", "payload_bytes", "state"),
-    *("may_have_been_applied", "attempt", "intended_at", "sent_at", "ended_at", "outcome"),
-    *("http_status", "request_id", "reason"),
-)
-"""The keys of `attempts_of`."""
-REJECT_COLUMNS = ("kind", "file", "record", "reason", "uid", "request_id")
-"""The keys of `rejects_of`."""
-
-_ATTEMPTS = """
-SELECT batch, parent, first_uid, uid_count, payload_bytes, state, may_have_been_applied,
-       attempt, intended_utc_ns AS intended_at, sent_utc_ns AS sent_at, ended_utc_ns AS ended_at,
-       outcome, http_status, request_id, coalesce(a.reason, b.reason) AS reason
-FROM run JOIN batch AS b USING (run) LEFT JOIN attempt AS a USING (run, batch)
-WHERE name = ? ORDER BY batch, attempt
-"""
-
-
-def rejects_of(path: Path, ledger: sqlite3.Connection, run: str) -> Iterator[Mapping[str, Any]]:
-    """Yield every uid rejected and every row that planned none, one by one, in export order.
-
-    `kind` is `rejected`, `invalid` or `blank`; `uid` and `request_id` are of rejected uids only.
-    A mirror's uids that were rejected on an earlier night come first, as long as its plan is kept.
-    """
-    yield from _left_alone(path, ledger, run)
-    for row in ledger.execute(_REJECTS, (run,)):
-        for record in range(row["record"], row["record"] + row["count"]):
-            yield {
-                "kind": row["kind"],
-                "file": row["file"],
-                "record": record,
-                "reason": row["reason"],
-                "uid": row["uid"],
-                "request_id": row["request_id"],
-            }
-
-
-def _left_alone(path: Path, ledger: sqlite3.Connection, run: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the uids that a mirror has left alone, with why they were rejected before."""
-    (number,) = ledger.execute("SELECT run FROM run WHERE name = ?", (run,)).fetchone()
-    plan = plan_of(ledger, number)
-    known = (
-        {operation: each for operation, each in plan.operations.items() if each.known}
-        if plan
-        else {}
-    )
-    if not known:
-        return
-    # These read Parquet, whose library is large.
-    from engine.snapshot.operation_file import operation_blocks  # noqa: PLC0415 - see above
-    from engine.storage.paths import operation_path  # noqa: PLC0415 - see above
-
-    for operation, counts in known.items():
-        operation_file = operation_path(plan_folder(path.parent, run), operation)
-        if not operation_file.exists():
-            continue
-        record = counts.planned
-        for block in operation_blocks(operation_file, record, record + counts.known):
-            for uid in block.uids.to_pylist():
-                record += 1
-                earlier = ledger.execute(_EARLIER, (uid, number, number)).fetchone()
-                yield {
-                    "kind": "rejected",
-                    "file": operation_file.stem,
-                    "record": record,
-                    "reason": f"left alone, as run {earlier['name']} has it: {earlier['reason']}",
-                    "uid": uid,
-                    "request_id": earlier["request_id"],
-                }
-
-
-_EARLIER = """
-SELECT name, rejected.reason AS reason, request_id FROM rejected JOIN run USING (run)
-WHERE uid = ? AND run < ? AND (partner, cohort_id) =
-  (SELECT partner, cohort_id FROM run WHERE run = ?)
-ORDER BY run DESC LIMIT 1
-"""
-
-# The sizes name a run's files in the order in which they are read.
-_REJECTS = """
-WITH files AS (SELECT key AS file, id AS place FROM run, json_each(sizes) WHERE name = ?1)
-SELECT CASE WHEN s.reason LIKE 'blank%' THEN 'blank' ELSE 'invalid' END AS kind, file, place,
-       record, count, s.reason AS reason, NULL AS uid, NULL AS request_id
-FROM run JOIN skipped AS s USING (run) LEFT JOIN files USING (file) WHERE name = ?1
-UNION ALL
-SELECT 'rejected', file, place, record, 1, r.reason, uid, request_id
-FROM run JOIN rejected AS r USING (run) LEFT JOIN files USING (file) WHERE name = ?1
-ORDER BY place, record
-"""

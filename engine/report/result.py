@@ -9,7 +9,7 @@ from engine.model.cohort import Cohort
 from engine.report.accounts import SCHEMA_VERSION, Accounts
 from engine.report.figures import Ceiling
 from engine.report.files import files_document
-from engine.source.files import SourceFile
+from engine.source.source_file import SourceFile
 
 
 @dataclass(frozen=True, slots=True)

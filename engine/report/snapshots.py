@@ -8,7 +8,7 @@ from engine.errors import LedgerError
 from engine.ledger.snapshot_records import Generation
 from engine.report.accounts import timestamp
 from engine.report.files import files_document
-from engine.source.files import SourceFile
+from engine.source.source_file import SourceFile
 
 
 @dataclass(frozen=True, slots=True)

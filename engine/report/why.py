@@ -1,20 +1,43 @@
 """Why one uid is in a mirrored cohort, or is not: what was sent of it last, and what came back."""
 
-import sqlite3
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.errors import LedgerError
-from engine.ledger.sqlite.runs import unrecorded_pushes
+from engine.errors import LedgerError, UsageError
+from engine.ledger.sqlite.access import ledger_in
+from engine.ledger.sqlite.reader import LedgerReader
+from engine.ledger.uid_records import CohortRun, SnapshotFile, UidAttempt
 from engine.model.cohort import Action, CohortKey, Operation
 from engine.report.accounts import SCHEMA_VERSION, timestamp
+from engine.report.ports import UidReads
 from engine.snapshot.file_format import look_up
 from engine.snapshot.operation_file import place_of
 from engine.snapshot.recording import recorded
 from engine.snapshot.records import UidState
 from engine.storage.paths import operation_path, plan_folder, snapshot_folder
+
+Document = dict[str, Any]
+"""A part of the answer, as plain values."""
+
+
+def find_uid(folder: Path, key: CohortKey, uid: str) -> Document | None:
+    """Return what is known of a uid, as plain values; None if nothing was ever sent from `folder`.
+
+    `folder` is the ledger's, which is only read: a run under way is not disturbed. Raises
+    `UsageError` for a cohort that the ledger does not know, and `LedgerError` where the ledger or a
+    file beside it cannot be read.
+    """
+    if (path := ledger_in(folder)) is None:
+        return None
+    with LedgerReader.open(path) as ledger:
+        if not ledger.uids.knows_cohort(key):
+            raise UsageError(
+                f"nothing is known of cohort {key.cohort_id} of partner {key.partner}",
+                hint="`cohortsync runs` lists the cohorts that something was sent to",
+            )
+        return UidInquiry(ledger.uids, folder, key, uid).document()
+
 
 _MEMBERSHIP = {
     UidState.IN: "in",
@@ -24,119 +47,77 @@ _MEMBERSHIP = {
 }
 
 
-def _membership_by(attempt: dict[str, Any]) -> str:
+def _membership_after(attempt: Mapping[str, Any]) -> str:
     """Say what the last attempt has led to."""
     if attempt["outcome"] != "accepted":
         return "unknown"
     return "in" if attempt["action"] == Action.ADD.value else "out"
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    number: int
-    name: str
-    started_utc_ns: int
+class UidInquiry:
+    """What is known of one uid of a cohort: by the ledger, and by the files beside it."""
 
-
-_SENT_AFTER = "EXISTS (SELECT 1 FROM attempt AS a WHERE a.run = run.run AND a.id > ?)"
-
-
-class Inquiry:
-    """Looks one uid up; the ledger is only read, so that a run under way is not disturbed."""
-
-    def __init__(self, ledger: sqlite3.Connection, folder: Path, key: CohortKey, uid: str) -> None:
-        """`ledger` gives rows by name; `folder` is where it stands."""
-        self._ledger = ledger
+    def __init__(self, reads: UidReads, folder: Path, key: CohortKey, uid: str) -> None:
+        """`folder` is where the ledger stands."""
+        self._reads = reads
         self._folder = folder
         self._key = key
         self._uid = uid
-        self._names = (key.partner, key.cohort_id)
 
-    @property
-    def knows_cohort(self) -> bool:
-        """Whether the ledger has heard of the cohort."""
-        found = self._ledger.execute(
-            "SELECT 1 FROM run WHERE partner = ?1 AND cohort_id = ?2 UNION ALL "
-            "SELECT 1 FROM generation WHERE partner = ?1 AND cohort_id = ?2 LIMIT 1",
-            self._names,
-        ).fetchone()
-        return found is not None
-
-    def answer(self) -> dict[str, Any]:
+    def document(self) -> Document:
         """Return all that is known, as plain values."""
-        generation = self._ledger.execute(
-            "SELECT generation, file FROM generation WHERE partner = ? AND cohort_id = ? "
-            "AND NOT is_shadow ORDER BY generation DESC LIMIT 1",
-            self._names,
-        ).fetchone()
-        known = self._look_up(generation) if generation else None
+        reads, key = self._reads, self._key
+        snapshot = reads.current_snapshot(key)
+        known = self._look_up(snapshot) if snapshot else None
         state, run = known or (None, None)
-        # What the snapshot has not heard of yet was sent later than all that it knows.
-        since = next(self._traces(self._unfolded()), None)
+        # What the snapshot does not know yet was sent later than all that it knows.
+        since = next(self._attempts(reads.not_in_snapshot(key)), None)
         if since is not None:
-            membership = _membership_by(since)
-        elif state is not None:
+            membership = _membership_after(since)
+        elif state is not None and run is not None:
             membership = _MEMBERSHIP[state]
-            since = next(self._traces(self._runs("run.run = ?", run)), None)
-        elif generation:
-            traces = list(self._traces(self._runs(_SENT_AFTER, self._told_through())))
-            since = next(iter(traces), None)
-            membership = self._membership_of_absent(traces)
+            since = next(self._attempts(self._recorded(run)), None)
+        elif snapshot:
+            later = reads.recorded_since(key, reads.replaced_through(key))
+            attempts = list(self._attempts(later))
+            since = next(iter(attempts), None)
+            membership = self._membership_of_absent(attempts)
         else:
             membership = "not mirrored"
         return {
             "schema_version": SCHEMA_VERSION,
             "uid": self._uid,
-            "cohort_id": self._key.cohort_id,
+            "cohort_id": key.cohort_id,
             "membership": membership,
             "state": state.name.lower() if state else None,
-            "generation": generation["generation"] if generation else None,
-            "since": since or self._since(generation, run),
+            "generation": snapshot.generation if snapshot else None,
+            "since": since or self._since(snapshot, run),
             "last_export": self._last_export(),
             "pushed": self._pushed(),
             "rejections": self._rejections(),
         }
 
-    def _told_through(self) -> int:
-        """Return the last attempt before a list of the members was taken for all that is known."""
-        (last,) = self._ledger.execute(
-            "SELECT coalesce(max(last_attempt), 0) FROM generation WHERE partner = ? "
-            "AND cohort_id = ? AND NOT is_shadow AND origin IN ('reconcile', 'import')",
-            self._names,
-        ).fetchone()
-        return int(last)
-
-    def _membership_of_absent(self, traces: list[dict[str, Any]]) -> str:
+    def _membership_of_absent(self, attempts: list[Document]) -> str:
         """Say where a uid is that no snapshot holds."""
-        for trace in traces:
-            if trace["outcome"] in {"accepted", "unconfirmed", None}:
+        for attempt in attempts:
+            if attempt["outcome"] in {"accepted", "unconfirmed", None}:
                 # It was added last, and what was known of that has been forgotten.
-                return "unknown" if trace["action"] == Action.ADD.value else "out"
-        if unrecorded_pushes(self._ledger, self._key):
+                return "unknown" if attempt["action"] == Action.ADD.value else "out"
+        if self._reads.unrecorded_pushes(self._key):
             return "unknown"  # A push that was not recorded may have added it.
         return "out"
 
-    def _look_up(self, generation: sqlite3.Row) -> tuple[UidState, int] | None:
-        if generation["file"] is None:
-            raise LedgerError(f"generation {generation['generation']} is no longer kept")
-        return look_up(snapshot_folder(self._folder, self._key) / generation["file"], self._uid)
+    def _look_up(self, snapshot: SnapshotFile) -> tuple[UidState, int] | None:
+        if snapshot.file is None:
+            raise LedgerError(f"generation {snapshot.generation} is no longer kept")
+        return look_up(snapshot_folder(self._folder, self._key) / snapshot.file, self._uid)
 
-    def _runs(self, condition: str, *values: object) -> Iterator[_Run]:
-        """Yield the followed runs of the cohort that have sent something, the latest first."""
-        rows = self._ledger.execute(
-            "SELECT run.run, name, started_utc_ns FROM run JOIN followed USING (run) "  # noqa: S608 - our own words
-            "LEFT JOIN plan USING (run) WHERE partner = ? AND cohort_id = ? "
-            f"AND coalesce(is_shadow, 0) = 0 AND {condition} ORDER BY run.run DESC",
-            (*self._names, *values),
-        ).fetchall()
-        for row in rows:
-            yield _Run(*row)
+    def _recorded(self, run: int) -> list[CohortRun]:
+        found = self._reads.recorded_run(self._key, run)
+        return [] if found is None else [found]
 
-    def _unfolded(self) -> Iterator[_Run]:
-        return self._runs("attempt < (SELECT max(id) FROM attempt AS a WHERE a.run = run.run)")
-
-    def _traces(self, runs: Iterator[_Run]) -> Iterator[dict[str, Any]]:
-        """Yield what was sent of the uid, by the first of `runs` that sent anything of it."""
+    def _attempts(self, runs: Iterable[CohortRun]) -> Iterator[Document]:
+        """Yield the last attempt to send the uid, of each operation of each of `runs`."""
         for run in runs:
             folder = plan_folder(self._folder, run.name)
             for operation in Operation:
@@ -144,117 +125,98 @@ class Inquiry:
                 files = {0: whole} if whole.exists() else recorded(folder, operation)
                 for first, path in files.items():
                     place = place_of(path, self._uid)
-                    sent = None if place is None else self._sent(run, operation, first + place)
-                    if sent is not None:
-                        yield sent
+                    if place is None:
+                        continue
+                    attempt = self._reads.last_attempt(run.number, operation, first + place)
+                    if attempt is not None:
+                        yield _attempt_document(run, operation, attempt)
 
-    def _sent(self, run: _Run, operation: Operation, place: int) -> dict[str, Any] | None:
-        """Return the last attempt of the batch that held this place; None if there was none."""
-        row = self._ledger.execute(
-            "SELECT batch, state, attempt, outcome, http_status, request_id, "
-            "coalesce(sent_utc_ns, intended_utc_ns) AS at, "
-            "coalesce(a.reason, b.reason) AS reason FROM batch AS b JOIN attempt AS a "
-            "USING (run, batch) WHERE run = ? AND leg = ? AND first_uid <= ? "
-            "AND first_uid + uid_count > ? AND state <> 'split' ORDER BY attempt DESC LIMIT 1",
-            (run.number, operation.value, place, place),
-        ).fetchone()
-        if row is None:
+    def _since(self, snapshot: SnapshotFile | None, run: int | None) -> Document | None:
+        """Return what is left to say where no run's files hold the uid.
+
+        They are no longer kept, or the uid came with a list from elsewhere.
+        """
+        for found in self._recorded(run) if run else ():
+            return {"run": found.name, "at": timestamp(found.started_utc_ns)}
+        if snapshot is None or (run is not None and run > 0):
+            return None
+        external = self._reads.last_external(self._key)
+        if external is None:
+            return None
+        return {
+            "generation": external.generation,
+            "origin": external.origin,
+            "at": timestamp(external.made_utc_ns),
+        }
+
+    def _last_export(self) -> Document | None:
+        """Say whether the last export that was planned had the uid; None if none is known."""
+        run = next(iter(self._reads.planned_runs(self._key)), None)
+        if run is None:
             return None
         return {
             "run": run.name,
-            "action": operation.action.value,
-            "batch": row["batch"],
-            "attempt": row["attempt"],
-            "outcome": row["outcome"],
-            "at": timestamp(row["at"]),
-            "http_status": row["http_status"],
-            "request_id": row["request_id"],
-            "reason": row["reason"],
+            "at": timestamp(run.started_utc_ns),
+            "had_it": self._was_in_export(run),
         }
 
-    def _since(self, generation: sqlite3.Row | None, run: int | None) -> dict[str, Any] | None:
-        """Return what is left to say where the uid stands in no run's files.
-
-        They are no longer kept, or it was told by a list from elsewhere.
-        """
-        for found in self._runs("run.run = ?", run) if run else ():
-            return {"run": found.name, "at": timestamp(found.started_utc_ns)}
-        if generation is None or (run is not None and run > 0):
+    def _was_in_export(self, run: CohortRun) -> bool | None:
+        """Say whether the export that a run planned had the uid; None if nobody can know."""
+        folder = plan_folder(self._folder, run.name)
+        adds = operation_path(folder, Operation.ADD)
+        removes = operation_path(folder, Operation.REMOVE)
+        if not (adds.exists() and removes.exists()):
             return None
-        told = self._ledger.execute(
-            "SELECT generation, origin, made_utc_ns FROM generation WHERE partner = ? "
-            "AND cohort_id = ? AND NOT is_shadow AND run IS NULL ORDER BY generation DESC LIMIT 1",
-            self._names,
-        ).fetchone()
-        return told and {
-            "generation": told["generation"],
-            "origin": told["origin"],
-            "at": timestamp(told["made_utc_ns"]),
-        }
-
-    def _last_export(self) -> dict[str, Any] | None:
-        """Say whether the last export that was planned had the uid; None if none is known."""
-        for run in self._runs("plan.run IS NOT NULL"):
-            folder = plan_folder(self._folder, run.name)
-            told = {"run": run.name, "at": timestamp(run.started_utc_ns)}
-            adds, removes = (
-                operation_path(folder, Operation.ADD),
-                operation_path(folder, Operation.REMOVE),
-            )
-            if not (adds.exists() and removes.exists()):
-                return {**told, "had_it": None}
-            if place_of(adds, self._uid) is not None:
-                return {**told, "had_it": True}
-            if place_of(removes, self._uid) is not None:
-                return {**told, "had_it": False}
-            return {**told, "had_it": self._was_unchanged(run)}
-        return None
-
-    def _pushed(self) -> dict[str, Any] | None:
-        """Return the last run that sent uids which nobody has kept, and how many there were."""
-        names = unrecorded_pushes(self._ledger, self._key)
-        if not names:
-            return None
-        row = self._ledger.execute(
-            "SELECT name, action, status, started_utc_ns FROM run WHERE name = ?", (names[-1],)
-        ).fetchone()
-        return {
-            "run": row["name"],
-            "at": timestamp(row["started_utc_ns"]),
-            "action": row["action"],
-            "status": row["status"],
-            "runs": len(names),
-        }
-
-    def _was_unchanged(self, run: _Run) -> bool | None:
-        """Say whether a uid that a plan leaves alone was in: then the export had it."""
-        row = self._ledger.execute(
-            "SELECT plan.generation, file FROM plan LEFT JOIN generation AS g "
-            "ON g.generation = plan.generation AND partner = ? AND cohort_id = ? "
-            "AND NOT g.is_shadow WHERE plan.run = ?",
-            (*self._names, run.number),
-        ).fetchone()
-        if row["generation"] is None:
+        if place_of(adds, self._uid) is not None:
+            return True
+        if place_of(removes, self._uid) is not None:
             return False
-        if row["file"] is None:
+        return self._was_unchanged(run)
+
+    def _was_unchanged(self, run: CohortRun) -> bool | None:
+        """Say whether a uid that a plan did not change was in: then the export had it."""
+        snapshot = self._reads.planned_from(self._key, run.number)
+        if snapshot is None:
+            return False
+        if snapshot.file is None:
             return None
-        known = self._look_up(row)
+        known = self._look_up(snapshot)
         return known is not None and known[0] is UidState.IN
 
-    def _rejections(self) -> list[dict[str, Any]]:
-        rows = self._ledger.execute(
-            "SELECT name, rejected.reason, rejected.request_id, "
-            "coalesce(max(ended_utc_ns), started_utc_ns) AS at FROM rejected "
-            "JOIN run USING (run) LEFT JOIN attempt USING (run, batch) "
-            "WHERE partner = ? AND cohort_id = ? AND uid = ? GROUP BY run, batch ORDER BY at",
-            (*self._names, self._uid),
-        )
+    def _pushed(self) -> Document | None:
+        """Return the last run whose uids were not recorded, and how many such runs there were."""
+        pushes = self._reads.unrecorded_pushes(self._key)
+        if pushes is None:
+            return None
+        return {
+            "run": pushes.last_name,
+            "at": timestamp(pushes.last_started_utc_ns),
+            "action": pushes.last_action,
+            "status": pushes.last_status,
+            "runs": pushes.count,
+        }
+
+    def _rejections(self) -> list[Document]:
         return [
             {
-                "run": row["name"],
-                "at": timestamp(row["at"]),
-                "reason": row["reason"],
-                "request_id": row["request_id"],
+                "run": rejection.run,
+                "at": timestamp(rejection.at_utc_ns),
+                "reason": rejection.reason,
+                "request_id": rejection.request_id,
             }
-            for row in rows
+            for rejection in self._reads.rejections(self._key, self._uid)
         ]
+
+
+def _attempt_document(run: CohortRun, operation: Operation, attempt: UidAttempt) -> Document:
+    return {
+        "run": run.name,
+        "action": operation.action.value,
+        "batch": attempt.batch,
+        "attempt": attempt.attempt,
+        "outcome": attempt.outcome,
+        "at": timestamp(attempt.at_utc_ns),
+        "http_status": attempt.http_status,
+        "request_id": attempt.request_id,
+        "reason": attempt.reason,
+    }

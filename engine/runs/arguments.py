@@ -19,13 +19,6 @@ OnChanged = Literal["refuse", "restart"]
 the cohort: raise an error, or begin a new run."""
 
 
-def names_of(exports: Exports) -> list[str]:
-    """Return the names of one or several exports."""
-    if isinstance(exports, str | os.PathLike):
-        return [os.fspath(exports)]
-    return [os.fspath(each) for each in exports]
-
-
 class Reading(TypedDict, total=False):
     """The fields of `ReadingOptions`."""
 

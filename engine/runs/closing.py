@@ -6,7 +6,6 @@ when the work fails, when the snapshot cannot be moved, and when the program its
 
 import asyncio
 import errno
-import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -22,7 +21,6 @@ from engine.errors import (
     StateGoneError,
 )
 from engine.ledger.records import RunState
-from engine.ledger.sqlite.files import files_of
 from engine.ledger.sqlite.ledger import Ledger
 from engine.model.status import RunStatus
 from engine.pacing import PaceRecord
@@ -30,7 +28,7 @@ from engine.report.accounts import Accounts, account
 from engine.report.result import RunResult
 
 if TYPE_CHECKING:
-    from engine.source.files import SourceFile
+    from engine.source.source_file import SourceFile
 
 T = TypeVar("T")
 
@@ -214,17 +212,8 @@ class _Ending:
         state = self._run.state
         if state is None:
             raise RuntimeError("a run has accounts once it is entered")
-        name = state.name
-
-        def read(connection: sqlite3.Connection) -> Accounts:
-            connection.row_factory = sqlite3.Row
-            try:
-                self.files = files_of(connection, name)
-                return account(connection, name)
-            finally:
-                connection.row_factory = None
-
-        return await self._ledger.write(read)
+        record, self.files = await self._ledger.run_record(state.name)
+        return account(record)
 
     async def finish(self, accounts: Accounts | None) -> End:
         """Write down how the run stands, and return that."""

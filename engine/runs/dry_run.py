@@ -32,6 +32,7 @@ from engine.runs.push import (
 )
 from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block
+from engine.source.protocol import files_of
 
 
 async def dry_run(  # noqa: PLR0913 - what and how, then who follows it
@@ -201,4 +202,4 @@ class _Cutting:
             finished_at=finished.isoformat(timespec="milliseconds"),
             elapsed_seconds=round((finished - started).total_seconds(), 3),
         )
-        return RunResult(accounts, would_finish, files=request.source.files)
+        return RunResult(accounts, would_finish, files=files_of(request.source))

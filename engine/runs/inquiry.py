@@ -2,11 +2,9 @@
 
 from engine.config.loading import Config
 from engine.errors import UsageError
-from engine.ledger.sqlite.access import ledger_in
 from engine.model.cohort import CohortKey, check_id
 from engine.report.details import UidReport
-from engine.report.history import reading
-from engine.report.why import Inquiry
+from engine.report.why import find_uid
 
 
 def why(config: Config, uid: str, cohort_id: str) -> UidReport:
@@ -21,20 +19,12 @@ def why(config: Config, uid: str, cohort_id: str) -> UidReport:
         raise UsageError("the uid is not valid UTF-8") from error
     check_id(cohort_id)
     workspace = config.workspace
-    folder = config.place.folder
-    if (path := ledger_in(folder)) is None:
+    answer = find_uid(config.place.folder, CohortKey(workspace.partner, cohort_id), uid)
+    if answer is None:
         raise UsageError(
             f"nothing was ever sent to workspace {workspace.id} at {workspace.endpoint.label} from "
             f"the state folder {config.state_dir}",
             hint="`cohortsync runs` lists what it knows; --endpoint and --state look elsewhere",
         )
-    with reading(path) as ledger:
-        inquiry = Inquiry(ledger, folder, CohortKey(workspace.partner, cohort_id), uid)
-        if not inquiry.knows_cohort:
-            raise UsageError(
-                f"nothing is known of cohort {cohort_id} of partner {workspace.partner}",
-                hint="`cohortsync runs` lists the cohorts that something was sent to",
-            )
-        answer = inquiry.answer()
     del answer["schema_version"]
     return UidReport(**answer)

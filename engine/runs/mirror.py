@@ -17,14 +17,14 @@ from engine.delivery.sender import StopSwitch
 from engine.delivery.stop import Stop
 from engine.errors import ExitStatus, LedgerError, UsageError
 from engine.ledger.plan_records import PlanRecord
-from engine.ledger.records import MIRROR, RunReference
+from engine.ledger.records import RunReference
 from engine.ledger.sqlite.access import ledger_in
 from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.reader import LedgerReader
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.payload.batch import Cutter
 from engine.payload.envelope import Envelope
 from engine.planning.allowances import Allowance, Guard, flags_to_lift
-from engine.report.history import reading
 from engine.report.planned import plan_document
 from engine.report.result import Opening, RunResult
 from engine.runs.closing import enter, run_to_end
@@ -32,7 +32,7 @@ from engine.runs.plan_execution import Extent, PlanExecution
 from engine.runs.planner import MirrorRequest, Planner
 from engine.runs.session import Desk
 from engine.snapshot.baseline import Base, find_base, install
-from engine.snapshot.generation_source import GenerationSource
+from engine.snapshot.generation_source import GenerationSpec
 from engine.snapshot.store import SnapshotStore
 from engine.storage.files import digest_of
 from engine.storage.paths import operation_path
@@ -99,7 +99,7 @@ async def mirror(
 
 
 async def rollback(  # noqa: PLR0913 - what to make of which cohort, and how
-    request: Callable[[GenerationSource, Cohort], MirrorRequest],
+    request: Callable[[GenerationSpec, Cohort], MirrorRequest],
     cohort_id: str,
     generation: int,
     config: Config,
@@ -111,7 +111,7 @@ async def rollback(  # noqa: PLR0913 - what to make of which cohort, and how
 ) -> RunResult:
     """Make a cohort what it was at an earlier generation, by a mirror of that.
 
-    `request` is given that generation as a source, and the cohort, which keeps its name unless
+    `request` is given that generation to read, and the cohort, which keeps its name unless
     another is given. Raises as `mirror` does, and `UsageError` where nobody knows the name.
     """
     looking = Watch(**watch)
@@ -131,7 +131,7 @@ async def rollback(  # noqa: PLR0913 - what to make of which cohort, and how
         known = (last.cohort_name, last.cohort_description) if last else ("", None)
         cohort = Cohort(cohort_id, name or known[0], known[1])
         _refuse_narrow(config, cohort)
-        asked = request(GenerationSource(snapshot.path, generation), cohort)
+        asked = request(GenerationSpec(generation, snapshot.path), cohort)
         return await _plan_and_send(asked, desk, ledger, store, base, looking, sends=sends)
 
 
@@ -204,37 +204,37 @@ async def apply(
     folder = config.place.folder
     if (path := ledger_in(folder)) is None:
         raise _no_plan(plan)
-    with reading(path) as connection:
-        row = connection.execute("SELECT * FROM run WHERE name = ?", (plan,)).fetchone()
-    if row is None or row["action"] != MIRROR:
+    with LedgerReader.open(path) as reader:
+        entry = reader.history.entry(plan)
+    if entry is None or not entry.is_mirror:
         raise _no_plan(plan)
-    if row["partner"] != config.workspace.partner:
+    if entry.partner != config.workspace.partner:
         raise UsageError(
-            f"plan {plan} is of partner {row['partner']}, by the configuration "
+            f"plan {plan} is of partner {entry.partner}, by the configuration "
             f"it is {config.workspace.partner} now"
         )
     refuse_unfit(config.workspace)
-    cohort = Cohort(row["cohort_id"], row["cohort_name"], row["cohort_description"])
-    desk = looking.desk(config, CohortKey(row["partner"], row["cohort_id"]))
+    cohort = Cohort(entry.cohort_id, entry.cohort_name, entry.cohort_description)
+    desk = looking.desk(config, CohortKey(entry.partner, entry.cohort_id))
     async with desk.open(wait_seconds) as (ledger, store):
         await store.catch_up()
-        record = await ledger.plans.open_plan(row["run"])
+        record = await ledger.plans.open_plan(entry.number)
         current = await store.current()
         if record is None:
-            raise _closed(plan, await ledger.plans.plan_of(row["run"]))
+            raise _closed(plan, await ledger.plans.plan_of(entry.number))
         if (current[0].number if current else None) != record.generation:
             raise UsageError(
                 f"plan {plan} is out of date: the snapshot of cohort {cohort.id} has moved since",
                 hint="make a new plan",
             )
-        later = await ledger.plans.overtaken_by(row["run"], desk.key)
+        later = await ledger.plans.overtaken_by(entry.number, desk.key)
         if later is not None:
             raise UsageError(
                 f"plan {plan} is out of date: run {later} has sent to the cohort since, or found "
                 "nothing to send",
                 hint="make a new plan",
             )
-        sealed = await ledger.plans.seals(row["run"])
+        sealed = await ledger.plans.seals(entry.number)
         if sealed != await asyncio.to_thread(_digests, store, plan, record):
             raise LedgerError(
                 f"the uids of plan {plan} are not what they were when it was made",
@@ -245,13 +245,13 @@ async def apply(
 
         async def work() -> Stop | None:
             state = await enter(
-                execution, desk.begin_execution(ledger, RunReference(row["run"], plan))
+                execution, desk.begin_execution(ledger, RunReference(entry.number, plan))
             )
             settled = await ledger.runs.uids_settled(state.run)
             looking.opened(desk.opening(state, cohort, settled))
             looking.planned(plan_document(record))
             # What was sent since the plan was made is not among what it lets wait.
-            stop = await execution.wait_to_settle(since=row["run"])
+            stop = await execution.wait_to_settle(since=entry.number)
             return stop or await execution.send(record, first)
 
         return await run_to_end(execution, work)

@@ -18,6 +18,7 @@ from engine.ledger.records import NO_BATCH, RowsRead, RunState
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
+from engine.model.quantity import counted
 from engine.payload.batch import SkippedRows
 from engine.payload.envelope import Envelope
 from engine.payload.member_json import MEMBER_BYTES
@@ -39,11 +40,12 @@ from engine.snapshot.records import (
     Staged,
 )
 from engine.snapshot.store import Recent, SnapshotStore
-from engine.source.block import Block, Source
-from engine.source.files import describe, newest_utc_ns
+from engine.source.block import Block
+from engine.source.protocol import Source, Spec, files_of
+from engine.source.source_file import describe_files, newest_utc_ns
 from engine.storage.capacity import check_disk, disk_needed
+from engine.storage.paths import TemporaryName, TemporaryPurpose
 
-_STAGED = "export.parquet"
 _DAY_NS = 86_400_000_000_000
 
 
@@ -52,10 +54,8 @@ class MirrorRequest:
     """What a cohort is to be made equal to, and what may be done for it tonight."""
 
     source: Source
-    exports: Sequence[str]
-    """The exports as they were named."""
-    reading: dict[str, Any]
-    """The reading options as they were named."""
+    spec: Spec
+    """What `source` was opened from, for the ledger."""
     cohort: Cohort
     first_action: Action = Action.REMOVE
     allowances: Sequence[Allowance] = ()
@@ -104,7 +104,7 @@ class Planner:
         do, or a stop came meanwhile.
         """
         make_folder(self._store.folder)
-        with self._store.work_folder("plan") as passing:
+        with self._store.work_folder(TemporaryPurpose.PLAN) as passing:
             return await self._plan(state, base, passing)
 
     async def _plan(self, state: RunState, base: Base, passing: Path) -> PlanRecord:
@@ -118,12 +118,14 @@ class Planner:
             entry = self._ledger.runs.skip(state.run, NO_BATCH, skipped)
             asyncio.run_coroutine_threadsafe(entry, loop).result()
 
-        read = request.source.files
-        what = describe(read) if read else ", ".join(request.exports)
+        read = files_of(request.source)
+        what = describe_files(read) if read else ", ".join(request.spec.names)
         self._note(f"reading the export: {what}")
         try:
             staged = await read_or_stop(
-                lambda: stage(self._blocks(), passing / _STAGED, keep=keep, look=inspection.look),
+                lambda: stage(
+                    self._blocks(), passing / TemporaryName.EXPORT, keep=keep, look=inspection.look
+                ),
                 self._switch,
             )
         except CohortSyncError:
@@ -188,12 +190,12 @@ class Planner:
     async def _enter_reading(self, state: RunState, *, is_complete: bool) -> None:
         """Enter how much of the export has been read."""
         rows = RowsRead(self._records, self._skipped[True], self._skipped[False], is_complete)
-        await self._ledger.runs.enter_rows_read(state.run, rows, self._request.source.files)
+        await self._ledger.runs.enter_rows_read(state.run, rows, files_of(self._request.source))
 
     @property
     def _exported_utc_ns(self) -> int | None:
         """When the export was written: now, if a clock ran ahead, or it would bar later nights."""
-        written = newest_utc_ns(self._request.source.files)
+        written = newest_utc_ns(files_of(self._request.source))
         return None if written is None else min(written, self._clock.stamp().utc_ns)
 
     async def _compare(
@@ -202,7 +204,9 @@ class Planner:
         settings = self._config.planning
         known = base.census.total if base else 0
         check_disk(folder, disk_needed(staged.uids, staged.uid_bytes, known))
-        self._note(f"comparing {staged.uids:,} uids with the {known:,} of the last snapshot")
+        self._note(
+            f"comparing {counted(staged.uids, 'uid')} with the {known:,} of the last snapshot"
+        )
         rejections = await self._rejections()
         resend = await self._slice(staged, base)
         return await compute_or_stop(
@@ -299,7 +303,7 @@ class Planner:
             misfits=inspection.misfits,
             profile=inspection.profile,
             last_profile=Profile(last.profile) if last else None,
-            files=request.source.files,
+            files=files_of(request.source),
             exported_utc_ns=self._exported_utc_ns,
             last_exported_utc_ns=last.exported_utc_ns if last else None,
             now_utc_ns=self._clock.stamp().utc_ns,

@@ -6,7 +6,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from engine.clock import Clock, SystemClock
 from engine.config.loading import Config
@@ -39,8 +38,8 @@ from engine.runs.closing import End, enter, run_to_end, status_of
 from engine.runs.session import Desk
 from engine.snapshot.recording import recording
 from engine.snapshot.store import SnapshotStore
-from engine.source.block import Source
-from engine.source.files import describe
+from engine.source.protocol import MeasuresReading, Source, Spec, files_of, is_rereadable
+from engine.source.source_file import describe_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +47,8 @@ class PushRequest:
     """What is to be pushed, and how to deal with what an earlier run left."""
 
     source: Source
-    exports: Sequence[str]
-    """The exports as they were named."""
-    reading: dict[str, Any]
-    """The reading options as they were named."""
+    spec: Spec
+    """What `source` was opened from, for the ledger."""
     cohort: Cohort
     action: Action
     restart_if_changed: bool = False
@@ -171,10 +168,10 @@ def tell_files(
 
     A push sends what it is given: only a mirror would take an old file's uids for wanted.
     """
-    files = request.source.files
+    files = files_of(request.source)
     if not files:
         return
-    note(f"reading the export: {describe(files)}")
+    note(f"reading the export: {describe_files(files)}")
     spread = spread_of(files, now_utc_ns, config.guards)
     if spread.is_bad or spread.is_unknown:
         hint = f"; {spread.hint}" if spread.hint else ""
@@ -210,7 +207,9 @@ def opening_of(
 
 def _expected(source: Source) -> float | None:
     """Estimate how many uids a source has, by the share that was read; None where none is known."""
-    return source.uids_read / source.share_read if source.share_read else None
+    if not isinstance(source, MeasuresReading) or not source.share_read:
+        return None
+    return source.uids_read / source.share_read
 
 
 def key_of(request: PushRequest, config: Config) -> RunKey:
@@ -257,7 +256,8 @@ class _Sitting:
         Raises what keeps it from beginning, and what stops it.
         """
         stop = await self._run(opened, restart=False)
-        if _has_changed(stop) and self._request.restart_if_changed:
+        restarts = self._request.restart_if_changed and is_rereadable(self._request.source)
+        if restarts and _has_changed(stop):
             stop = await self._run(opened, restart=True)
         return stop
 
@@ -270,7 +270,7 @@ class _Sitting:
         )
         begin = self.ledger.runs.begin(
             key_of(request, config),
-            RunCommand(request.exports, request.reading, source.sizes, source.files),
+            RunCommand(request.spec, files_of(source)),
             settings,
             restart=restart or await self._begins_to_record(),
             restart_if_overtaken=request.restart_if_changed,

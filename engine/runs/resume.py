@@ -2,20 +2,18 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 
 from engine.config.loading import Config
 from engine.delivery.sender import StopSwitch
 from engine.errors import CohortSyncError, ExitStatus, SourceError, UsageError
+from engine.ledger.run_records import StoredRequest
 from engine.ledger.state_folder import is_held, sole_writer
 from engine.model.cohort import Action, Cohort
-from engine.report.history import UnfinishedRun, find_unfinished, unfinished_runs
+from engine.report.history import find_unfinished, unfinished_runs
 from engine.report.result import FailedRun, NothingToResume, ResumedRuns, RunResult
 from engine.runs.arguments import Note, Observers, no_note
 from engine.runs.exports import open_exports
 from engine.runs.push import PushRequest, key_of, push
-from engine.source import ReadingOptions
-from engine.source.urls import is_redacted, kept
 
 Follow = Callable[[str], AbstractContextManager[Observers]]
 """Gets the name of a run, and returns who follows it; the block lasts as long as the run."""
@@ -70,7 +68,7 @@ async def resume_all(  # noqa: PLR0913 - which runs, how, and who follows them
         return nothing
     results: list[RunResult | FailedRun] = []
 
-    async def resume_next(run: UnfinishedRun) -> RunResult | FailedRun:
+    async def resume_next(run: StoredRequest) -> RunResult | FailedRun:
         try:
             with follow(run.name) as observers:
                 request = await _request_of(
@@ -104,7 +102,7 @@ def _target(config: Config) -> tuple[str, str, str]:
 
 async def _find(
     config: Config, run: str | None, wait_seconds: float, note: Note, switch: StopSwitch
-) -> UnfinishedRun | NothingToResume:
+) -> StoredRequest | NothingToResume:
     """Find the run to resume; wait for a process that works on the ledger, then look again."""
     target = _target(config)
     found = find_unfinished(config.state_dir, run, target)
@@ -129,7 +127,7 @@ async def _find(
 
 
 async def _request_of(  # noqa: PLR0913 - the run, where it is resumed, and how
-    found: UnfinishedRun,
+    found: StoredRequest,
     config: Config,
     note: Note,
     switch: StopSwitch,
@@ -138,16 +136,12 @@ async def _request_of(  # noqa: PLR0913 - the run, where it is resumed, and how
     wait: float,
 ) -> PushRequest:
     """Return the request that resumes a run; raises what keeps it from being resumed."""
-    _refuse_other_ways(found, config)
-    options = ReadingOptions(**found.reading)
+    found.spec.require_resumable(found.name)
+    _refuse_other_target(found, config)
     cohort = Cohort(found.cohort_id, found.cohort_name, found.cohort_description)
     try:
         source = await open_exports(
-            found.exports,
-            options,
-            note=note,
-            switch=switch,
-            keeps_pipes=restart_if_changed,
+            found.spec, note=note, switch=switch, rereadable=restart_if_changed
         )
     except SourceError as error:
         if error.exit_status is ExitStatus.USAGE:
@@ -157,8 +151,7 @@ async def _request_of(  # noqa: PLR0913 - the run, where it is resumed, and how
         note(cohort.warning, label="note")
     request = PushRequest(
         source=source,
-        exports=found.exports,
-        reading=asdict(options),
+        spec=found.spec,
         cohort=cohort,
         action=Action(found.action),
         restart_if_changed=restart_if_changed,
@@ -167,26 +160,15 @@ async def _request_of(  # noqa: PLR0913 - the run, where it is resumed, and how
     if key_of(request, config).identity != found.identity:
         raise UsageError(
             f"run {found.name} began with other files than "
-            f"{', '.join(kept(export) for export in found.exports)} stands for here and now",
+            f"{', '.join(found.spec.names)} stands for here and now",
             hint=_WHERE_HINT,
         )
     return request
 
 
-def _refuse_other_ways(found: UnfinishedRun, config: Config) -> None:
-    """Raise `UsageError` for a run that only its own command, or another target, can resume."""
+def _refuse_other_target(found: StoredRequest, config: Config) -> None:
+    """Raise `UsageError` for a run that another configuration has begun."""
     target = _target(config)
-    if found.is_piped:
-        raise UsageError(
-            f"run {found.name} read from a pipe, which only its own command can repeat",
-            hint="pipe the same data into the same `cohortsync push` again, or other data with "
-            "--on-changed restart",
-        )
-    if any(is_redacted(export) for export in found.exports):
-        raise UsageError(
-            f"run {found.name} read from a URL whose credentials or signature are not kept",
-            hint="run the same `cohortsync push` command again: it goes on with this run",
-        )
     if target != found.target:
         raise UsageError(
             f"run {found.name} belongs to {' / '.join(found.target)}, and the configuration names "

@@ -24,6 +24,7 @@ from engine.report.figures import Ceiling
 from engine.report.result import Opening
 from engine.runs.planner import MirrorRequest
 from engine.snapshot.store import SnapshotStore
+from engine.source.protocol import files_of
 from engine.storage.duckdb_session import Interruption
 
 T = TypeVar("T")
@@ -95,8 +96,7 @@ class Desk:
             None,
             request.source.identity,
         )
-        source = request.source
-        command = RunCommand(request.exports, request.reading, source.sizes, source.files)
+        command = RunCommand(request.spec, files_of(request.source))
         return await ledger.runs.begin_new(key, command, self._execution)
 
     async def begin_execution(self, ledger: Ledger, run: RunReference) -> RunState:

@@ -16,7 +16,6 @@ from engine.ledger.sqlite.access import ledger_in
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.model.cohort import CohortKey, check_id
 from engine.planning.allowances import read_allowances
-from engine.report.history import reading as reading_from
 from engine.report.snapshots import (
     SnapshotComparison,
     SnapshotEntry,
@@ -24,12 +23,12 @@ from engine.report.snapshots import (
     VerifiedSnapshot,
 )
 from engine.runs import transfer
-from engine.runs.arguments import Exports, Note, Reading, names_of, no_note
-from engine.runs.exports import open_exports
+from engine.runs.arguments import Exports, Note, Reading, no_note
+from engine.runs.exports import open_exports, spec_of
 from engine.runs.session import Desk
 from engine.runs.transfer import StagedSnapshot
 from engine.snapshot.store import SnapshotStore
-from engine.source import ExportSource, ReadingOptions
+from engine.source.files.file_source import FileSource
 
 T = TypeVar("T")
 
@@ -138,9 +137,9 @@ class Snapshots:
         )
         return _of_list(made, source)
 
-    async def _open(self, exports: Exports, reading: Reading) -> ExportSource:
-        options = ReadingOptions(**reading)
-        return await open_exports(names_of(exports), options, note=no_note, switch=self.switch)
+    async def _open(self, exports: Exports, reading: Reading) -> FileSource:
+        spec = spec_of(exports, reading)
+        return await open_exports(spec, note=no_note, switch=self.switch)
 
     @property
     def _target(self) -> str:
@@ -160,10 +159,11 @@ class Snapshots:
         )
         if (path := ledger_in(folder)) is None:
             raise unknown
-        with reading_from(path) as ledger:
-            clock = SystemClock()
-            snapshots = LedgerReader(ledger, path, clock).snapshots
-            store = SnapshotStore(folder, snapshots, key, config.mirror, config.planning, clock)
+        clock = SystemClock()
+        with LedgerReader.open(path, clock) as ledger:
+            store = SnapshotStore(
+                folder, ledger.snapshots, key, config.mirror, config.planning, clock
+            )
             if not await store.generations():
                 raise unknown
             return await look(store)
@@ -183,7 +183,7 @@ class Snapshots:
             return await change(store)
 
 
-def _of_list(made: StagedSnapshot, source: ExportSource) -> SnapshotOfList:
+def _of_list(made: StagedSnapshot, source: FileSource) -> SnapshotOfList:
     rows = made.rows
     return SnapshotOfList(
         SnapshotEntry.of(made.generation),

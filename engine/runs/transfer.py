@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 import pyarrow as pa
@@ -18,8 +17,9 @@ from engine.ledger.state_folder import make_folder
 from engine.model.cohort import CohortKey
 from engine.planning.allowances import Allowance, attributed, flags_to_lift
 from engine.planning.comparison import compare
-from engine.planning.guards import Facts, GuardSettings, judge
+from engine.planning.guards import Facts, judge
 from engine.planning.profile import Inspection
+from engine.planning.settings import GuardSettings
 from engine.planning.staging import stage
 from engine.snapshot.baseline import doubting
 from engine.snapshot.file_format import SNAPSHOT, describe, refuse_twice, take_over, uids_in
@@ -28,9 +28,10 @@ from engine.snapshot.operation_file import sample
 from engine.snapshot.records import Comparison, Snapshot, Staged, UidState
 from engine.snapshot.store import ADOPTED, IMPORTED, RECONCILED, SnapshotStore
 from engine.source.block import Block
-from engine.source.files import SourceFile
+from engine.source.source_file import SourceFile
 from engine.storage.duckdb_session import Interruption
 from engine.storage.files import rename_durably, work_folder
+from engine.storage.paths import TemporaryName, TemporaryPurpose, fallback_folder
 from engine.storage.uid_parquet import UIDS, read_batches, write_batches
 
 _SHOWN = 10
@@ -136,8 +137,8 @@ async def _known(store: SnapshotStore) -> Snapshot | None:
 def _list_of(store: SnapshotStore) -> Iterator[Path]:
     """Yield a path for a list while it is worked on."""
     make_folder(store.folder)
-    with store.work_folder("list") as folder:
-        yield folder / "listed.parquet"
+    with store.work_folder(TemporaryPurpose.LIST) as folder:
+        yield folder / TemporaryName.LIST
 
 
 @contextmanager
@@ -147,8 +148,9 @@ def _list_to_look_at(store: SnapshotStore) -> Iterator[Path]:
         try:
             path = made.enter_context(_list_of(store))
         except LedgerError:
-            elsewhere = Path(store.planning.spill_dir or gettempdir())
-            path = made.enter_context(work_folder(elsewhere, "list")) / "listed.parquet"
+            elsewhere = fallback_folder(store.planning.spill_dir)
+            folder = made.enter_context(work_folder(elsewhere, TemporaryPurpose.LIST))
+            path = folder / TemporaryName.LIST
         yield path
 
 
@@ -223,8 +225,8 @@ async def import_snapshot(
     doubt = await doubting(store, [(run, run.folded_attempt) for run in unfolded])
 
     def maker(made: Path, interruption: Interruption) -> Snapshot:
-        with work_folder(made.parent, "import") as folder:
-            copy = folder / "copy.parquet"
+        with work_folder(made.parent, TemporaryPurpose.IMPORT) as folder:
+            copy = folder / TemporaryName.IMPORT
             said = take_over(path, copy)
             _refuse_other(path, said, store.key, None if from_elsewhere else target)
             refuse_twice(path, copy, store.planning, interruption)

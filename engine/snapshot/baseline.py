@@ -20,9 +20,9 @@ from engine.snapshot.store import (
 )
 from engine.storage.duckdb_session import Interruption
 from engine.storage.files import new_file
+from engine.storage.paths import TemporaryName, earlier_path
 from engine.storage.uid_parquet import write_batches
 
-_CANDIDATE = "candidate.parquet"
 """The file of a snapshot that is to count once something is sent."""
 
 
@@ -81,7 +81,7 @@ async def install(store: SnapshotStore, base: Base) -> int | None:
 
 async def _empty_base(store: SnapshotStore) -> Base:
     make_folder(store.folder)
-    candidate = store.session_folder() / _CANDIDATE
+    candidate = store.session_folder() / TemporaryName.CANDIDATE
     await asyncio.to_thread(write_batches, candidate, SNAPSHOT, [])
     unfolded = await store.unfolded()
     snapshot = await asyncio.to_thread(describe, candidate)
@@ -95,7 +95,7 @@ async def _trusted_base(store: SnapshotStore, number: int) -> Base:
     since = await store.sent_since(trusted.last_attempt)
     doubt = await doubting(store, [(run, trusted.last_attempt) for run in since])
     make_folder(store.folder)
-    candidate = store.session_folder() / _CANDIDATE
+    candidate = store.session_folder() / TemporaryName.CANDIDATE
 
     def doubted(interruption: Interruption) -> Snapshot:
         _copy(old, candidate)
@@ -128,7 +128,7 @@ async def doubting(
     def doubt(snapshot: Snapshot, interruption: Interruption) -> Snapshot:
         """Fold one run after the other."""
         path = snapshot.path
-        earlier = path.with_name(f"earlier-{path.name}")
+        earlier = earlier_path(path)
         for run, range_outcomes in doubts:
             path.replace(earlier)
             snapshot = replace(snapshot, path=earlier)

@@ -18,10 +18,10 @@ from engine.storage.uid_parquet import (
     LOST,
     checked_batches,
     is_damage,
+    metadata_of,
     open_parquet,
     read_batches,
     reason_of,
-    said_by,
     write_batches,
 )
 
@@ -77,19 +77,26 @@ def _rows_from(path: Path, said: dict[bytes, bytes]) -> Iterator[pa.RecordBatch]
     """Yield the rows of a snapshot from elsewhere; put into `said` what it says of itself."""
     try:
         with open_parquet(path) as file:
-            said.update(said_by(file))
+            said.update(metadata_of(file))
             for rows in checked_batches(file, _columns_of(file)):
-                _refuse_unfit(rows)
+                _refuse_invalid_rows(rows)
                 runs = pa.array(np.zeros(len(rows), np.int32))
                 yield pa.record_batch([rows["uid"], rows["state"], runs], schema=SNAPSHOT)
     except Exception as error:
         if not is_damage(error):
             raise
         if isinstance(error, OSError) and error.strerror:
-            raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-        raise UsageError(
-            f"{path}: is no whole snapshot: {reason_of(error)}", hint=_WRITES_ONE
-        ) from error
+            raise UsageError(
+                f"{path}: cannot be read ({error.strerror})",
+                hint=f"it was looked for in {path.absolute().parent}; {_WRITES_ONE}",
+            ) from error
+        # What Arrow says of a file that is not Parquet helps nobody.
+        reason = "it is not Parquet, or damaged" if _is_arrows(error) else reason_of(error)
+        raise UsageError(f"{path}: is no whole snapshot: {reason}", hint=_WRITES_ONE) from error
+
+
+def _is_arrows(error: Exception) -> bool:
+    return isinstance(error, pa.ArrowException | OSError)
 
 
 def _columns_of(file: pq.ParquetFile) -> list[str]:
@@ -102,7 +109,7 @@ def _columns_of(file: pq.ParquetFile) -> list[str]:
 _STATES = pa.array([int(state) for state in UidState], pa.uint8())
 
 
-def _refuse_unfit(rows: pa.RecordBatch) -> None:
+def _refuse_invalid_rows(rows: pa.RecordBatch) -> None:
     """Raise `ValueError` for rows that no snapshot holds."""
     if not pc.all(pc.is_in(rows["state"], value_set=_STATES), min_count=0).as_py():
         raise ValueError("a uid has no state")

@@ -14,6 +14,7 @@ from engine.snapshot.records import Snapshot, UidState
 from engine.storage.capacity import affordable, shares_for
 from engine.storage.duckdb_session import Interruption, Session, open_session
 from engine.storage.files import work_folder
+from engine.storage.paths import TemporaryName, TemporaryPurpose
 from engine.storage.settings import PlanningSettings
 from engine.storage.uid_parquet import LOST, open_writer, read_batches, write_batches
 
@@ -86,13 +87,13 @@ def fold(  # noqa: PLR0913 - what was, what happened, and where to
 ) -> Snapshot:
     """Write the generation after `base` to `target`.
 
-    `range_outcomes` is of the schema `RANGE_OUTCOMES`. Places without an
-    outcome stay as they were. A uid that is out is kept as long as its run is among `recent_runs`.
-    The same arguments give the same rows. Raises as `open_session` does.
+    `range_outcomes` has the schema `RANGE_OUTCOMES`; places without an outcome stay as they were.
+    A uid that is out is kept as long as its run is among `recent_runs`. The same arguments give the
+    same rows. Raises as `open_session` does.
     """
     settings = affordable(settings)
-    with work_folder(target.parent, "fold") as folder:
-        changed = folder / "changed.parquet"
+    with work_folder(target.parent, TemporaryPurpose.FOLD) as folder:
+        changed = folder / TemporaryName.CHANGES
         write_batches(
             changed,
             _CHANGED,

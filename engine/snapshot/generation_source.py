@@ -1,6 +1,7 @@
-"""A cohort's earlier snapshot as an export: who was to be in then."""
+"""An earlier generation of a cohort's snapshot, read as a source: the uids wanted at that time."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,31 +10,50 @@ import pyarrow as pa
 from engine.snapshot.file_format import uids_in
 from engine.snapshot.records import UidState
 from engine.source.block import Block
-from engine.source.files import SourceFile
 
 WANTED_THEN = (UidState.IN, UidState.MAY_BE_IN)
-"""Who was in, and who was to be: of those whose add may have been applied nobody could know."""
+"""The states of uids that were members or were to become members.
+
+An add that may have been applied counts: its uid was wanted.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationSpec:
+    """A generation, and the file that holds it, which has been verified. Fulfils `Spec`."""
+
+    number: int
+    path: Path
+
+    @property
+    def names(self) -> list[str]:
+        """The generation, as people and the ledger name it."""
+        return [f"generation {self.number}"]
+
+    def open(self, *, rereadable: bool = False) -> "GenerationSource":
+        """Return the source, which can always be read again."""
+        del rereadable
+        return GenerationSource(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the ledger keeps; see `Spec.to_dict`."""
+        return {"exports": self.names, "reading": {}}
 
 
 class GenerationSource:
-    """Fulfils `Source`."""
+    """The uids wanted in a generation. Fulfils `Source`."""
 
-    files: tuple[SourceFile, ...] = ()
     notes: tuple[str, ...] = ()
-    share_read: float | None = None
-    uids_read: int = 0
 
-    def __init__(self, path: Path, number: int) -> None:
-        """Read the snapshot at `path`, which has been verified."""
-        self._path = path
-        self._name = f"generation {number}"
-        self.identity: Mapping[str, Any] = {"generation": number}
-        self.sizes: Mapping[str, int | None] = {self._name: path.stat().st_size}
+    def __init__(self, spec: GenerationSpec) -> None:
+        self._spec = spec
+        self.identity: Mapping[str, Any] = {"generation": spec.number}
 
     def blocks(self) -> Iterator[Block]:
-        """Yield who was to be in, block by block; a record is a uid."""
+        """Yield the uids block by block; a record is a uid."""
+        [name] = self._spec.names
         first = 1
-        for uids in uids_in(self._path, WANTED_THEN):
+        for uids in uids_in(self._spec.path, WANTED_THEN):
             if len(uids):
-                yield Block(self._name, first, len(uids), uids.cast(pa.string()), ())
+                yield Block(name, first, len(uids), uids.cast(pa.string()), ())
                 first += len(uids)

@@ -4,7 +4,6 @@ A batch's file is on the disk before the batch can be sent, and its name tells t
 first uid: cut again after a crash, the same batch takes the same place.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from engine.model.cohort import Operation
 from engine.payload.batch import Batch
 from engine.payload.envelope import Envelope
 from engine.storage.files import names_in
+from engine.storage.paths import recorded_batch, recorded_path
 from engine.storage.uid_parquet import UIDS, write_batches
 
 
@@ -31,13 +31,12 @@ def recording(
     for batch in batches:
         if batch.first_uid >= known:
             uids = pa.array(Envelope.uids_of(batch.payload), pa.string()).cast(pa.binary())
-            path = folder / f"{operation.value}-{batch.first_uid:012}.parquet"
+            path = recorded_path(folder, operation, batch.first_uid)
             write_batches(path, UIDS, [pa.record_batch([uids], schema=UIDS)])
         yield batch
 
 
 def recorded(folder: Path, operation: Operation) -> dict[int, Path]:
     """Return the files kept of an operation, by the place of each one's first uid, ascending."""
-    wanted = re.compile(rf"{operation.value}-([0-9]+)\.parquet")
-    found = filter(None, map(wanted.fullmatch, names_in(folder)))
-    return dict(sorted((int(match[1]), folder / match[0]) for match in found))
+    found = ((recorded_batch(name), folder / name) for name in names_in(folder))
+    return dict(sorted((each[1], path) for each, path in found if each and each[0] is operation))

@@ -6,7 +6,6 @@ the same attempts again.
 """
 
 import asyncio
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -29,7 +28,14 @@ from engine.snapshot.records import Census, HeldChanges, Snapshot
 from engine.snapshot.settings import MirrorSettings
 from engine.storage.duckdb_session import Compute, Interruption, compute_to_end
 from engine.storage.files import names_in, work_folder
-from engine.storage.paths import operation_path, plan_folder, snapshot_folder
+from engine.storage.paths import (
+    TemporaryPurpose,
+    generation_number,
+    generation_path,
+    operation_path,
+    plan_folder,
+    snapshot_folder,
+)
 from engine.storage.settings import PlanningSettings
 from engine.storage.temporary import remove_abandoned_folders, remove_abandoned_parts
 
@@ -136,12 +142,11 @@ class SnapshotStore:
         # A process that died may have left its file behind, which nobody has named.
         making = await self._index.being_made(self.key)
         known = last.number if last else 0
-        found = (_NUMBERED.fullmatch(name) for name in names_in(self.folder))
-        numbers = (int(match[1]) for match in found if match)
-        return [number for number in numbers if number > known and number != making]
+        numbers = map(generation_number, names_in(self.folder))
+        return [each for each in numbers if each and each > known and each != making]
 
     def _file(self, number: int) -> Path:
-        return self.folder / f"{number:06}.parquet"
+        return generation_path(self.folder, number)
 
     async def verified(self, number: int | None) -> Snapshot:
         """Return where a generation stands; `LedgerError` if it is not what it was."""
@@ -334,14 +339,15 @@ class SnapshotStore:
             return {0: whole}
         return recorded(self.plan_folder(run), operation)
 
-    def work_folder(self, purpose: str) -> AbstractContextManager[Path]:
+    def work_folder(self, purpose: TemporaryPurpose) -> AbstractContextManager[Path]:
         """Make a folder for files that live no longer than the block; raises as `new_file` does."""
         return work_folder(self.folder, purpose)
 
     def session_folder(self) -> Path:
         """Return a folder for files that live no longer than this; raises as `new_file` does."""
         if self._session_folder is None:
-            self._session_folder = self._files.enter_context(self.work_folder("session"))
+            made = self.work_folder(TemporaryPurpose.SESSION)
+            self._session_folder = self._files.enter_context(made)
         return self._session_folder
 
     def close(self) -> None:
@@ -368,9 +374,6 @@ class SnapshotStore:
         for run in await self._index.runs_with_uids(self.key):
             if not run.is_needed:
                 _delete(self.plan_folder(run.name))
-
-
-_NUMBERED = re.compile(r"([0-9]{6,})\.parquet")
 
 
 def _delete(path: Path) -> None:

@@ -1,21 +1,24 @@
-"""Exports, from files, folders, pipes and URLs, as blocks of uids; no record goes unaccounted for.
+"""Sources of uids, read as blocks; no record is left unaccounted for.
 
-`open_source` looks at every file before anything is sent, and `ExportSource.blocks` then streams
-them. Each format has a module that yields `Rows`; `rows.settle` makes a `Block` of them.
+`SourceSpec` says what to read and how; `SourceSpec.open` checks every file before anything is sent
+and returns a `Source`, whose `blocks` then streams them. `files/` finds and opens the files,
+`formats/` reads the rows in them. This module imports neither, as they are large.
 """
 
-from engine.source.block import BLANK, Block, Skipped, Source
-from engine.source.exports import ExportSource
-from engine.source.opening import open_source
+from engine.source.block import BLANK, Block, Skipped
 from engine.source.options import Format, ReadingOptions
+from engine.source.protocol import Source, Spec
+from engine.source.source_file import SourceFile
+from engine.source.spec import SourceSpec
 
 __all__ = [
     "BLANK",
     "Block",
-    "ExportSource",
     "Format",
     "ReadingOptions",
     "Skipped",
     "Source",
-    "open_source",
+    "SourceFile",
+    "SourceSpec",
+    "Spec",
 ]

@@ -1,4 +1,4 @@
-"""How an export is to be read, as the command line asks for it."""
+"""The options that the user gives for reading files."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,10 +9,10 @@ Format = Literal["text", "csv", "tsv", "ndjson", "parquet"]
 
 @dataclass(frozen=True, slots=True)
 class ReadingOptions:
-    """What the user says about the files; everything else is found in them."""
+    """What the user states about the files; everything else is found in them."""
 
     column: str | None = None
-    """Where the uids stand; None takes the only column there is.
+    """The column of the uids; None takes the only column there is.
 
     A header's name (csv, tsv), a number from 1 where there is no header, a field or a dotted path
     to one (`user._id.$oid` in ndjson and Parquet). A name that exists as it is written wins over
@@ -23,4 +23,4 @@ class ReadingOptions:
     header: bool = True
     """Whether the first record of a csv or tsv file names the columns."""
     strip: bool = False
-    """Whether white space around a uid, as `str.strip` knows it, is taken off."""
+    """Whether white space around a uid is removed, as `str.strip` does it."""

@@ -1,6 +1,9 @@
-"""Temporary files for what has to be read twice, and what to say where there is no room for them.
+"""Temporary copies of what has to be read twice, and the errors of writing them.
 
-They have mode 0600 and no name.
+A copy may hold uids. Each one is made by `make_copy`, in `copies_folder`, with mode 0600. It has no
+name, so that nothing is left of it when the process ends; only where a file system cannot make a
+file without a name, it bears `COPY_PREFIX` for an instant. The copies of fsspec's own caches, such
+as `simplecache::`, are not made here.
 """
 
 import errno
@@ -8,43 +11,43 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO
 
 from engine.errors import SourceUnavailableError
 
+COPY_PREFIX = "cohortsync-copy-"
+"""Begins the name of a temporary copy for as long as it has one."""
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 _NO_FOLDER = "No usable temporary directory"
 """How Python's own message begins where no folder for temporary files is found."""
 
+SpooledFile = tempfile.SpooledTemporaryFile[bytes]
 
-@contextmanager
-def temporary_file() -> Iterator[IO[bytes]]:
-    """Lend a new temporary file in the folder `TMPDIR`, which is not passed over if it is set.
 
-    Raises `SourceUnavailableError`, which names `TMPDIR`.
+def copies_folder() -> str:
+    """Return the folder in which temporary copies are made. Raises `OSError` if there is none.
+
+    `TMPDIR`, if it is set, is used even where it cannot be written to: then making a copy fails.
     """
-    with told_of_tmpdir():
-        file = tempfile.TemporaryFile(dir=os.environ.get("TMPDIR") or None)  # noqa: SIM115 - lent below
-    try:
-        yield file
-    finally:
-        close_quietly(file)
+    return os.environ.get("TMPDIR") or tempfile.gettempdir()
 
 
-def spooled_file(bytes_in_memory: int) -> "tempfile.SpooledTemporaryFile[bytes]":
-    """Return a file in memory that becomes a temporary one beyond `bytes_in_memory`."""
+def make_copy(bytes_in_memory: int = 1) -> SpooledFile:
+    """Return a temporary copy to write to; once it is larger than `bytes_in_memory` it is a file.
+
+    That file is made by a write, which raises `OSError` where it cannot be.
+    """
     folder = os.environ.get("TMPDIR") or None
-    return tempfile.SpooledTemporaryFile(bytes_in_memory, dir=folder)
+    return tempfile.SpooledTemporaryFile(bytes_in_memory, dir=folder, prefix=COPY_PREFIX)
 
 
-def close_quietly(file: "IO[bytes] | tempfile.SpooledTemporaryFile[bytes]") -> None:
-    """Close a temporary file; what is not written yet is of no use to anybody."""
+def close_quietly(file: SpooledFile) -> None:
+    """Close a temporary copy; an error of writing the rest of it does not matter any more."""
     with suppress(OSError):
         file.close()
 
 
 @contextmanager
-def told_of_tmpdir() -> Iterator[None]:
+def translated_copy_errors() -> Iterator[None]:
     """Raise `SourceUnavailableError` for any `OSError` in the block, which only writes a copy."""
     try:
         yield
@@ -53,25 +56,21 @@ def told_of_tmpdir() -> Iterator[None]:
 
 
 def is_about_copy(error: BaseException) -> bool:
-    """Tell whether an error of a backend is one of its temporary copy: reading needs no room."""
+    """Return whether an error of a backend is one of its own temporary copy, for lack of room."""
     if not isinstance(error, OSError):
         return False
     return error.errno in _NO_ROOM or _NO_FOLDER in str(error)
 
 
 def copy_failed(error: OSError) -> SourceUnavailableError:
-    """Say that a temporary copy cannot be written, and where it was to go."""
-    folder = os.environ.get("TMPDIR") or _default_folder()
+    """Return the error that says why no temporary copy can be written, and where."""
+    try:
+        folder = copies_folder()
+    except OSError:
+        folder = "any folder"
     reason = os.strerror(error.errno) if error.errno else "no such folder can be written"
     where = f"TMPDIR={folder}" if os.environ.get("TMPDIR") else f"{folder} (TMPDIR is not set)"
     return SourceUnavailableError(
         f"no temporary copy of the export can be written to {where}: {reason}",
         hint="set TMPDIR to a folder with room for it, then run the same command again",
     )
-
-
-def _default_folder() -> str:
-    try:
-        return tempfile.gettempdir()
-    except OSError:
-        return "any folder"

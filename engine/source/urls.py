@@ -1,4 +1,4 @@
-"""URLs of exports: told from paths, shown and kept without the credentials in them.
+"""URLs of exports: how they differ from paths, and how they are shown without credentials.
 
 A URL may be a chain of links, as fsspec has them: `zip://a.csv::https://host/exports.zip`.
 """
@@ -28,12 +28,12 @@ _SIGNED = re.compile(
     r"|(?:s[vserpkt]|ss|srt|spr|st|skoid|sktid|sk[evs]|sip|sdd)$",
     re.IGNORECASE,
 )
-"""Names of what a signed URL has beside its signature: a new signature changes them."""
+"""Names of further parameters of a signed URL, which change with each signature."""
 _PARAMETER = re.compile(r"(?<=[?&;#])([^=&;#/?]+)=([^&;#]*)")
 
 
 def is_url(export: str) -> bool:
-    """Tell a URL from a path."""
+    """Return whether an export is named by a URL, and not by a path."""
     return _URL.match(export) is not None
 
 
@@ -70,7 +70,7 @@ def scheme_of(link: str) -> str:
 
 
 def carrier(url: str) -> int:
-    """Return which link of a URL holds the path: the first one that is not merely a cache."""
+    """Return the index of the link that holds the path: the first one that is not just a cache."""
     for number, link in enumerate(links(url)):
         scheme, _, path = link.partition("://")
         if scheme not in CACHES or path:
@@ -79,7 +79,7 @@ def carrier(url: str) -> int:
 
 
 def path_of(name: str) -> str:
-    """Return the path in a shown URL, whose suffix tells the format; a path is its own."""
+    """Return the path in a URL, for its suffix; a path is returned as it is."""
     if not is_url(name):
         return name
     link = links(name)[carrier(name)]
@@ -87,8 +87,8 @@ def path_of(name: str) -> str:
     return path.partition("?")[0] if scheme_of(link) in HTTP else path
 
 
-def shown(url: str) -> str:
-    """Return the URL without credentials: it names the file to people and in the ledger.
+def display_url(url: str) -> str:
+    """Return the URL without credentials, as it is shown to people and named in the ledger.
 
     Users and passwords are left out, and so are tokens and signatures. Over http the rest of the
     query is replaced by a digest.
@@ -96,10 +96,10 @@ def shown(url: str) -> str:
     return "::".join(_without_credentials(link, "") for link in links(url))
 
 
-def kept(export: str) -> str:
-    """Return what the ledger keeps of an export as it was named: no credential of a URL.
+def redacted(export: str) -> str:
+    """Return an export as it was named, with a mark in place of each credential of a URL.
 
-    `is_redacted` tells whether something was left out.
+    `is_redacted` returns whether there was any.
     """
     if not is_url(export):
         return export
@@ -107,7 +107,7 @@ def kept(export: str) -> str:
 
 
 def is_redacted(export: str) -> bool:
-    """Tell whether credentials were left out of what the ledger keeps of an export."""
+    """Return whether a mark of `redacted` has taken the place of a credential."""
     return is_url(export) and _REDACTED in export
 
 
@@ -117,7 +117,7 @@ def _lower_scheme(link: str) -> str:
 
 
 def _without_credentials(link: str, mark: str) -> str:
-    """Return a link without credentials; `mark` takes the place of each, if it is not empty."""
+    """Return a link without credentials; `mark`, if not empty, replaces each."""
     scheme, found, rest = link.partition("://")
     if not found:
         return link
@@ -143,10 +143,10 @@ def _user_and_rest(scheme: str, rest: str) -> tuple[str, str]:
 def _http_rest(rest: str, mark: str) -> str:
     """Return host and path, and a digest of the query without signatures."""
     rest, _, fragment = rest.partition("#")  # The fragment is never sent.
-    place, _, query = rest.partition("?")
-    place = _PARAMETER.sub(_masked, place)
+    address, _, query = rest.partition("?")
+    address = _PARAMETER.sub(_masked, address)
     if mark:
-        return f"{place}?{mark}" if query or fragment else place
+        return f"{address}?{mark}" if query or fragment else address
     names = [(part, unquote(part.partition("=")[0])) for part in query.split("&")]
     is_signed = any(_CREDENTIAL.search(name) for _, name in names)
     left = "&".join(
@@ -155,7 +155,7 @@ def _http_rest(rest: str, mark: str) -> str:
         if name.lower() in {"key", "author"}
         or not (_CREDENTIAL.search(name) or (is_signed and _SIGNED.match(name)))
     )
-    return f"{place}?{sha256(left.encode()).hexdigest()[:12]}" if left else place
+    return f"{address}?{sha256(left.encode()).hexdigest()[:12]}" if left else address
 
 
 def _masked(match: re.Match[str]) -> str:

@@ -62,7 +62,7 @@ def disk_needed(uids: int, uid_bytes: int, known: int) -> int:
     """Return about how many bytes of disk a plan takes on top of the staged export.
 
     `uids` are the export's rows with a uid, of `uid_bytes` together, `known` the snapshot's rows.
-    It does for the first night, when everything is added, and for any night that changes no more
+    It does for the first run, when everything is added, and for any run that changes no more
     than the larger side holds.
     """
     a_row = uid_bytes / max(uids, 1) + _BYTES_A_STORED_ROW

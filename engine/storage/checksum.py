@@ -56,7 +56,7 @@ class RowChecksum:
 
 
 def _parts_of(column: pa.Array) -> dict[str, memoryview]:
-    """Return what a column holds as it lies in memory; of binary, the lengths as well."""
+    """Return a column's bytes in memory; of binary, the lengths as well."""
     if not pa.types.is_binary(column.type):
         return {"values": column.to_numpy(zero_copy_only=False).data}
     lengths = pc.binary_length(column).to_numpy(zero_copy_only=False)

@@ -1,4 +1,4 @@
-"""DuckDB for the length of a comparison: within its limits, stoppable, and never given a path."""
+"""A DuckDB session: within limits, stoppable, and without access to paths."""
 
 import asyncio
 import os
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from engine.errors import CohortSyncError, ConfigError, IncompleteError, LedgerError, StateFullError
 from engine.storage.files import DESCRIPTORS, is_full, name_of, reading_file, unwritable
+from engine.storage.paths import TemporaryPurpose
 from engine.storage.settings import PlanningSettings
 from engine.storage.temporary import temporary_folder
 from engine.storage.uid_parquet import BATCH_ROWS, LOST
@@ -25,7 +26,7 @@ _REPEAT_SECONDS = 0.05
 
 
 class Interruption:
-    """Lets one thread stop the query in which another one is."""
+    """Stops, from one thread, the query that another one runs."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -34,7 +35,7 @@ class Interruption:
         self._is_idle = threading.Event()
 
     def trip(self, error: CohortSyncError) -> None:
-        """Let the query end, and let it and all later ones raise `error`."""
+        """End the query; it and all later ones raise `error`."""
         with self._lock:
             if self._error is not None:
                 return
@@ -44,13 +45,13 @@ class Interruption:
             threading.Thread(target=self._interrupt, name="interrupt", daemon=True).start()
 
     def check(self) -> None:
-        """Raise the error that a stop has given, if one came."""
+        """Raise the error of a stop, if there was one."""
         if self._error is not None:
             raise self._error
 
     @contextmanager
     def watch(self, connection: "duckdb.DuckDBPyConnection") -> Iterator[None]:
-        """Say which connection is to be interrupted during the block."""
+        """Interrupt this connection if a stop comes during the block."""
         with self._lock:
             self._connection = connection
             self._is_idle.clear()
@@ -81,7 +82,7 @@ class Compute(Protocol):
 
 
 async def compute_to_end(work: Callable[[Interruption], T]) -> T:
-    """Run `work` in a thread, whatever comes meanwhile."""
+    """Run `work` in a thread; nothing interrupts it."""
     return await asyncio.to_thread(work, Interruption())
 
 
@@ -165,9 +166,9 @@ class Session:
             raise translated from error
 
     def _translated(self, error: Exception) -> CohortSyncError | None:
-        """Name an error by what the user can do; None for a mistake of ours."""
+        """Return the error that says what the user can do; None for a bug."""
         text = str(error)
-        # DuckDB tells of a full disk as it does of too little memory, but names this setting.
+        # DuckDB reports a full disk as it does too little memory, but names this setting.
         if f"{self._spill}/" in text or "max_temp_directory_size" in text:
             return StateFullError(
                 f"the plan cannot be spilled into {self._where}: {_reason(text)}",
@@ -186,7 +187,7 @@ class Session:
 
 
 def _reason(text: str) -> str:
-    """Return what the system said about a file, which stands at the end of DuckDB's sentence."""
+    """Return the system's error, which ends DuckDB's message."""
     is_limit = "max_temp_directory_size" in text
     return "the disk is full" if is_limit else text.partition("\n")[0].rpartition(": ")[2]
 
@@ -195,7 +196,7 @@ def _reason(text: str) -> str:
 def open_session(
     settings: PlanningSettings, folder: Path, interruption: Interruption
 ) -> Iterator[Session]:
-    """Open DuckDB within the limits; it spills below `folder` unless told otherwise.
+    """Open DuckDB within the limits; it spills below `folder` unless `spill_dir` is set.
 
     Raises `ConfigError` where it can't spill, the error of a stop that came, and what the methods
     of `Session` raise.
@@ -205,7 +206,7 @@ def open_session(
     where = Path(settings.spill_dir) if settings.spill_dir else folder
     with ExitStack() as files:
         try:
-            spill = files.enter_context(temporary_folder(where, "spill"))
+            spill = files.enter_context(temporary_folder(where, TemporaryPurpose.SPILL))
             descriptor = os.open(spill, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             if is_full(error):
@@ -215,7 +216,7 @@ def open_session(
                 hint="name a folder on a disk with room",
             ) from error
         files.callback(os.close, descriptor)
-        # Where the system has no names for what is in an open folder, its own name must do.
+        # Elsewhere the system has no name for an open folder's content: its path is used.
         spill_name = name_of(descriptor) if DESCRIPTORS.startswith("/proc") else str(spill)
         opened = files.enter_context(ExitStack())
         try:

@@ -11,6 +11,7 @@ from stat import S_ISREG
 from typing import BinaryIO
 
 from engine.errors import CohortSyncError, LedgerError, StateFullError, UsageError
+from engine.storage.paths import TemporaryPurpose
 from engine.storage.temporary import part_file, temporary_folder
 
 
@@ -18,7 +19,7 @@ from engine.storage.temporary import part_file, temporary_folder
 def new_file(path: Path, *, replaces: bool = True) -> Iterator[BinaryIO]:
     """Write a file that is there, on the disk, once the block ends well, and not before.
 
-    Until then it has another name, which nobody can guess, in the same folder. A file or link that
+    Until then it has a random name in the same folder. A file or link that
     is at `path` already is replaced, or left alone unless the new file `replaces` it.
 
     Raises `StateFullError` where the disk is full, `LedgerError` where it can't be written,
@@ -52,7 +53,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 @contextmanager
-def work_folder(parent: Path, purpose: str) -> Iterator[Path]:
+def work_folder(parent: Path, purpose: TemporaryPurpose) -> Iterator[Path]:
     """Make a temporary folder in `parent`; see `temporary_folder`. Raises as `new_file` does."""
     with ExitStack() as made:
         try:
@@ -62,12 +63,12 @@ def work_folder(parent: Path, purpose: str) -> Iterator[Path]:
         yield folder
 
 
-def keep_copy(path: Path, name: str) -> None:
-    """Copy a file to `name` in its folder, or to the first of `name.1`, `name.2` … that is free.
+def keep_copy(path: Path, target: Path) -> None:
+    """Copy a file to `target` in its folder, or to the first free one of `target.1`, `target.2` ….
 
     Nothing is overwritten, and what a copy holds already is not copied again. Raises `OSError`.
     """
-    target, number = path.with_name(name), 0
+    name, number = target.name, 0
     while os.path.lexists(target):
         with suppress(OSError):
             if digest_of(target) == digest_of(path):
@@ -104,11 +105,11 @@ def _put(part: Path, path: Path) -> None:
 
 
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
-"""What file systems without hard links answer."""
+"""Errors of file systems without hard links."""
 
 
 def unwritable(path: Path, error: OSError) -> CohortSyncError:
-    """Say that a file or folder can't be written, and what to do about it."""
+    """Return the error for a file or folder that can't be written."""
     if is_full(error):
         return StateFullError(
             f"{path} cannot be written: the disk is full",
@@ -121,14 +122,14 @@ def unwritable(path: Path, error: OSError) -> CohortSyncError:
 
 
 def is_full(error: OSError) -> bool:
-    """Say whether an error tells of a full disk, or of a limit on files."""
+    """Return whether an error means a full disk, or a limit on file sizes."""
     return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
 def reading_file(path: Path) -> Iterator[int]:
     """Open a regular file to read; yield its descriptor. Raises `OSError`."""
-    # Without O_NONBLOCK, opening a pipe waits for whoever writes to it.
+    # Without O_NONBLOCK, opening a pipe waits for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         if not S_ISREG(os.fstat(descriptor).st_mode):
@@ -139,10 +140,10 @@ def reading_file(path: Path) -> Iterator[int]:
 
 
 def name_of(descriptor: int) -> str:
-    """Return the name that the system has for an open file, which no reader can take for a pattern.
+    """Return the system's name of an open file, which no reader takes for a pattern.
 
-    Paths are not given to readers: to DuckDB `*`, `?` and brackets stand for other files and a
-    folder `state=3` for a column; to PyArrow `s3:` stands for a server.
+    Paths are not given to readers: DuckDB takes `*`, `?` and brackets for a pattern and a
+    folder `state=3` for a column; PyArrow takes `s3:` for a server.
     """
     return f"{DESCRIPTORS}/{descriptor}"
 

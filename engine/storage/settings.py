@@ -15,4 +15,4 @@ class PlanningSettings:
     threads: Annotated[int, Ge(0), Le(256)] = 0
     """0: as many as there are cores."""
     spill_dir: str | None = None
-    """Where to spill, absolute; None: beside the plan."""
+    """Where to spill, absolute; None: in the cohort's snapshot folder."""

@@ -1,25 +1,27 @@
-"""Temporary folders and files that know their owner, and the removal of those that have none.
+"""Temporary folders and files with an owner, and the removal of those whose owner has ended.
 
-A name says nothing about who made a file, and a process id nothing about who lives: two containers
-have the same ids. So a temporary folder holds a file with a known text on which its owner keeps a
-lock, which the kernel releases when the owner dies. Only what bears that mark and is free is
-removed. No link is followed.
+A name does not identify the program that made a file, and a process id does not identify a living
+process: two containers have the same ids. So a temporary folder contains a file of a known text on
+which its owner holds a lock, which the kernel releases when the owner ends. Only folders with that
+file and without a lock are removed. No link is followed.
 """
 
 import fcntl
 import os
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from tempfile import mkdtemp, mkstemp
 
-PREFIX = "cohortsync-"
-"""Begins the name of each temporary folder."""
-_PART_PREFIX, _PART_SUFFIX = ".cohortsync-", ".part"
-"""Begin and end the name of each file that is being written."""
-_PART = re.compile(r"\.cohortsync-[a-z0-9_]{8}\.part")
+from engine.storage.paths import (
+    PART,
+    PART_PREFIX,
+    PART_SUFFIX,
+    TEMPORARY_PREFIX,
+    TemporaryPurpose,
+)
+
 MARK = "owner.lock"
 """The file in a temporary folder on which its owner keeps a lock."""
 MARK_TEXT = b"temporary folder of cohortsync, deleted when nobody holds the lock on this file\n"
@@ -29,13 +31,13 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
-def temporary_folder(parent: Path, purpose: str) -> Iterator[Path]:
+def temporary_folder(parent: Path, purpose: TemporaryPurpose) -> Iterator[Path]:
     """Make a folder in `parent`, readable by its owner only, and delete it when the block ends.
 
     `parent` is made if it is not there. Raises `OSError` if the folder can't be made.
     """
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = Path(mkdtemp(prefix=f"{PREFIX}{purpose}-", dir=parent))
+    folder = Path(mkdtemp(prefix=f"{TEMPORARY_PREFIX}{purpose}-", dir=parent))
     with ExitStack() as opened:
         opened.callback(_remove_empty, folder)
         descriptor = os.open(folder, _FOLDER)
@@ -54,10 +56,10 @@ def part_file(folder: Path) -> Iterator[tuple[int, Path]]:
 
     It is deleted when the block ends, if it still has that path. Raises `OSError`.
     """
-    descriptor, name = mkstemp(prefix=_PART_PREFIX, suffix=_PART_SUFFIX, dir=folder)
+    descriptor, name = mkstemp(prefix=PART_PREFIX, suffix=PART_SUFFIX, dir=folder)
     path = Path(name)
     try:
-        with suppress(OSError):  # Where the file system has no locks, nobody else deletes it.
+        with suppress(OSError):  # On a file system without locks, no other process deletes it.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield descriptor, path
     finally:
@@ -72,7 +74,7 @@ def remove_abandoned_folders(parent: Path) -> None:
     """
     with suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:
-            if entry.name.startswith(PREFIX):
+            if entry.name.startswith(TEMPORARY_PREFIX):
                 with suppress(OSError):
                     _remove_free_folder(Path(entry.path))
 
@@ -81,7 +83,7 @@ def remove_abandoned_parts(folder: Path) -> None:
     """Delete what `part_file` has left in a folder of the program's own; never raises."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if _PART.fullmatch(entry.name):
+            if PART.fullmatch(entry.name):
                 with suppress(OSError):
                     _remove_free_part(Path(entry.path))
 
@@ -99,7 +101,7 @@ def _mark(folder: int) -> int:
         os.write(descriptor, MARK_TEXT)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        # A full disk, or a file system without locks: without the mark, nobody else deletes it.
+        # A full disk, or a file system without locks: no other process deletes it without the mark.
         return descriptor
     # Renamed once it is locked: at no moment is there a mark that is free while its owner lives.
     os.rename(_DRAFT, MARK, src_dir_fd=folder, dst_dir_fd=folder)

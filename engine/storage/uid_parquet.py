@@ -18,12 +18,12 @@ _GROUP_ROWS, _GROUP_BYTES = 250_000, 16_000_000
 
 
 class UidWriter:
-    """Writes rows that come in small batches to a Parquet file, in groups worth their name."""
+    """Writes rows that come in small batches to a Parquet file, in row groups of a useful size."""
 
     def __init__(self, writer: pq.ParquetWriter, checksum: RowChecksum) -> None:
         self._writer = writer
         self._checksum = checksum
-        self._waiting: list[pa.RecordBatch] = []
+        self._buffered: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
 
     def write(self, rows: pa.RecordBatch) -> None:
@@ -31,17 +31,17 @@ class UidWriter:
         if not rows.num_rows:
             return
         self._checksum.add(rows)
-        self._waiting.append(rows)
+        self._buffered.append(rows)
         self._rows += len(rows)
         self._bytes += rows.nbytes
         if self._rows >= _GROUP_ROWS or self._bytes >= _GROUP_BYTES:
             self.flush()
 
     def flush(self) -> None:
-        """Hand what is waiting to the file."""
-        if self._waiting:
-            self._writer.write_table(pa.Table.from_batches(self._waiting))
-        self._waiting, self._rows, self._bytes = [], 0, 0
+        """Write the rows that are buffered."""
+        if self._buffered:
+            self._writer.write_table(pa.Table.from_batches(self._buffered))
+        self._buffered, self._rows, self._bytes = [], 0, 0
 
 
 def write_batches(
@@ -66,7 +66,7 @@ def open_writer(
 
     It keeps a checksum of its rows. Raises as `new_file` does.
     """
-    # Uids hardly ever repeat: a dictionary of them is in vain. Statistics would show them.
+    # Uids hardly ever repeat: a dictionary saves nothing. Statistics would contain uids.
     dictionary = [name for name in schema.names if name != "uid"]
     with (
         new_file(path, replaces=replaces) as file,
@@ -119,10 +119,10 @@ def checked_batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa
     What PyArrow raises for a damaged file is no closed set.
     """
     if _SCHEMA_KEY not in (file.metadata.metadata or {}):
-        raise ValueError("it has lost what it says of itself")
-    said = said_by(file)
-    kept = said.pop(KEY, None)
-    checksum = RowChecksum(columns, said)
+        raise ValueError("its metadata is lost")
+    metadata = metadata_of(file)
+    kept = metadata.pop(KEY, None)
+    checksum = RowChecksum(columns, metadata)
     for rows in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns)):
         checksum.add(rows)
         yield rows
@@ -130,8 +130,8 @@ def checked_batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa
         raise ValueError("its rows are not those that were written")
 
 
-def said_by(file: pq.ParquetFile) -> dict[bytes, bytes]:
-    """Return what a file says of itself; how Arrow wrote its schema is left out."""
+def metadata_of(file: pq.ParquetFile) -> dict[bytes, bytes]:
+    """Return a file's own metadata, without the schema that Arrow adds."""
     metadata: dict[bytes, bytes] = dict(file.metadata.metadata or {})
     metadata.pop(_SCHEMA_KEY, None)
     return metadata
@@ -142,7 +142,7 @@ _SCHEMA_KEY = b"ARROW:schema"
 
 
 def is_damage(error: Exception) -> bool:
-    """Say whether an error of reading tells of the file, and not of too little memory."""
+    """Return whether an error of reading is one of the file, and not of too little memory."""
     if not isinstance(error, MemoryError):
         return True
     asked = re.search(r"size (\d+)", str(error))
@@ -166,4 +166,4 @@ LOST = (
     "put the file back; or pass --trust GENERATION to go on from an older snapshot (`cohortsync "
     "snapshot list` lists them), or --assume-empty to add everything anew and remove nothing"
 )
-"""What to do about a file without which nobody can say what is in the cohort."""
+"""What to do about a lost or damaged file without which the cohort's members are unknown."""

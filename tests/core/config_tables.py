@@ -4,7 +4,7 @@ from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.pacing import PacingSettings
 from engine.payload.batch import PackingSettings
-from engine.planning.guards import GuardSettings
+from engine.planning.settings import GuardSettings
 from engine.report.settings import AccountingSettings
 from engine.snapshot.settings import MirrorSettings
 from engine.storage.settings import PlanningSettings

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from engine.source.block import Block
-from engine.source.rows import RawRows, settle
+from engine.source.formats.rows import RawRows, to_block
 
 Outcome = str | tuple[str]
 """A record's uid, or the reason why it has none."""
@@ -13,7 +13,7 @@ def outcomes(read: Iterable[RawRows], *, strip: bool = False) -> list[Outcome]:
     """Settle what a reader yields, and lay it out record by record."""
     found: list[Outcome] = []
     for rows in read:
-        block = settle(rows, file="f", first_record=len(found) + 1, strip=strip)
+        block = to_block(rows, file="f", first_record=len(found) + 1, strip=strip)
         found += laid_out(block)
     return found
 

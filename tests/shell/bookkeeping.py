@@ -21,12 +21,14 @@ from engine.ledger.records import (
     Settlement,
 )
 from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.reader import LedgerReader
 from engine.model.cohort import Action, Cohort, Operation
 from engine.model.status import BatchState
 from engine.pacing import Cause, PaceRecord, Spending
 from engine.payload.batch import SkippedRows
 from engine.report.accounts import Accounts
-from engine.report.history import books_of, reading
+from engine.report.history import RunReport
+from engine.source import ReadingOptions, SourceSpec
 
 KEY = RunKey(
     "http://127.0.0.1:8765",
@@ -36,7 +38,7 @@ KEY = RunKey(
     Action.ADD,
     {"files": ["/data/export.csv"], "strip": False},
 )
-COMMAND = RunCommand(["export.csv"], {"column": "uid"}, {"export.csv": 1000})
+COMMAND = RunCommand(SourceSpec(("export.csv",), ReadingOptions(column="uid")))
 SETTINGS = ExecutionSettings(requests=300, per_seconds=60.0, payload_bytes=128_000)
 PACE = PaceRecord(Spending(10.0, 8, {Cause.HELD: 1.5, Cause.LATE: 0.5}), None, 0.6)
 ACCEPTED = Settlement(BatchState.ACCEPTED)
@@ -89,7 +91,7 @@ def registration(  # noqa: PLR0913 - one a column
         records_through=first_uid + uid_count if records_through is None else records_through,
         is_last=is_last,
         payload_bytes=100 + 20 * uid_count,
-        digest=bytes([number]) * 32,
+        digest=bytes([number % 256]) * 32,
         skipped=skipped,
     )
 
@@ -147,5 +149,5 @@ def tampering(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def books(ledger: Ledger, state: RunState) -> Accounts:
-    with reading(ledger.path) as connection:
-        return books_of(ledger.path, connection, state.name)
+    with LedgerReader.open(ledger.path) as reader:
+        return RunReport(reader.history, ledger.path.parent, state.name).accounts()

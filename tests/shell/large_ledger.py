@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from engine.ledger.sqlite.schema import open_ledger
-from engine.ledger.state_folder import LEDGER_NAME, ledger_folder
+from engine.storage.paths import LEDGER_NAME, ledger_folder
 
 ENDPOINT = "http://127.0.0.1:1"
 PARTNER = "partner"

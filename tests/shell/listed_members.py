@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from engine.delivery.sender import StopSwitch
 from engine.ledger.snapshot_records import Generation
-from engine.planning.guards import Allowance, GuardSettings
+from engine.planning.guards import Allowance
+from engine.planning.settings import GuardSettings
 from engine.runs import transfer
 from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block

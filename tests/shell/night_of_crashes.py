@@ -19,10 +19,12 @@ from whole_push import Death, Pushes
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.errors import ExitStatus
+from engine.ledger.sqlite.history import RunHistory
+from engine.ledger.sqlite.reader import reading
 from engine.model.cohort import Action
 from engine.pacing import PacingSettings
 from engine.report.figures import Standing
-from engine.report.history import books_of, reading
+from engine.report.history import RunReport
 from engine.source.block import BLANK
 from exports import Export, Row
 
@@ -180,7 +182,9 @@ class Night:
             found = self._find(ledger)
             if found is None:
                 return None
-            accounts = books_of(self.pushes.ledger, ledger, found["name"])
+            accounts = RunReport(
+                RunHistory(ledger), self.pushes.ledger.parent, found["name"]
+            ).accounts()
             leaves = ledger.execute(
                 "SELECT first_uid, uid_count, state, may_have_been_applied OR EXISTS (SELECT 1 "
                 "FROM attempt AS a WHERE a.run = b.run AND a.batch = b.batch AND outcome IS NULL) "

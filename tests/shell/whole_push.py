@@ -33,15 +33,13 @@ from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.records import Division
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.sqlite.schema import failure_of, open_ledger
-from engine.ledger.state_folder import LEDGER_NAME, ledger_folder
 from engine.model.cohort import Action, Cohort, CohortKey
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import ApiKey, Workspace
 from engine.pacing import PacingSettings
 from engine.payload.batch import PackingSettings
 from engine.payload.envelope import Envelope
-from engine.planning.guards import GuardSettings
-from engine.report.history import reading
+from engine.planning.settings import GuardSettings
 from engine.report.result import RunResult
 from engine.report.settings import AccountingSettings
 from engine.runs.mirror import apply, mirror, rollback
@@ -50,8 +48,8 @@ from engine.runs.push import PushRequest, push
 from engine.runs.session import Desk
 from engine.snapshot.settings import MirrorSettings
 from engine.snapshot.store import SnapshotStore
-from engine.source.block import Block, Source
-from engine.source.files import SourceFile
+from engine.source import Block, SourceFile, SourceSpec, Spec
+from engine.storage.paths import LEDGER_NAME, ledger_folder
 from engine.storage.settings import PlanningSettings
 from exports import Export, Row
 from virtual_time import BOOT_UTC_NS, START, run_virtually
@@ -176,7 +174,7 @@ class ExportSource:
     export: Export
     name: str = "export.csv"
     notes: tuple[str, ...] = ()
-    share_read: float | None = None
+    is_rereadable: bool = True
     written_utc_ns: int | None = BOOT_UTC_NS
 
     @property
@@ -192,8 +190,8 @@ class ExportSource:
         return {"files": [self.name]}
 
     @property
-    def sizes(self) -> Mapping[str, int | None]:
-        return {self.name: None}
+    def spec(self) -> SourceSpec:
+        return SourceSpec((self.name,))
 
     def blocks(self) -> Iterator[Block]:
         yield from self.export.blocks(7)
@@ -302,7 +300,7 @@ class Pushes:
     ) -> Ended:
         """Run the command; it dies where `death` says, and is told to stop at these seconds."""
         source = ExportSource(export, name)
-        request = PushRequest(source, [name], {}, COHORT, action, **how)
+        request = PushRequest(source, source.spec, COHORT, action, **how)
         return self._run(lambda **parts: push(request, self._config(), **parts), death, stops_at)
 
     def mirror(  # noqa: PLR0913 - what to make of the cohort, and what becomes of the process
@@ -319,7 +317,7 @@ class Pushes:
         """Run the command on an export of these uids, as `push` does."""
         export = Export([[Row(uid) for uid in wanted]])
         source = ExportSource(export, written_utc_ns=written_utc_ns)
-        request = MirrorRequest(source, ["export.csv"], {}, COHORT, **how)
+        request = MirrorRequest(source, source.spec, COHORT, **how)
         return self._run(
             lambda **parts: mirror(request, self._config(), sends=sends, planned=planned, **parts),
             death,
@@ -329,8 +327,8 @@ class Pushes:
     def rollback(self, generation: int, **how: Any) -> Ended:  # noqa: ANN401 - as above
         """Run the command that makes the cohort what it was."""
 
-        def request(source: Source, cohort: Cohort) -> MirrorRequest:
-            return MirrorRequest(source, [f"generation {generation}"], {}, cohort, **how)
+        def request(spec: Spec, cohort: Cohort) -> MirrorRequest:
+            return MirrorRequest(spec.open(), spec, cohort, **how)
 
         return self._run(
             lambda **parts: rollback(request, COHORT.id, generation, self._config(), **parts),
@@ -379,14 +377,9 @@ class Pushes:
         """Look at the cohort's snapshots beside whoever works on them."""
         folder, config = self.ledger.parent, self._config()
         key = CohortKey(PARTNER, COHORT.id)
-        with reading(self.ledger) as ledger:
+        with LedgerReader.open(self.ledger, self.machine) as ledger:
             store = SnapshotStore(
-                folder,
-                LedgerReader(ledger, self.ledger, self.machine).snapshots,
-                key,
-                config.mirror,
-                config.planning,
-                self.machine,
+                folder, ledger.snapshots, key, config.mirror, config.planning, self.machine
             )
             return asyncio.run(work(store))  # type: ignore[arg-type] # a coroutine, in truth
 

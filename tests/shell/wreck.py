@@ -9,7 +9,7 @@ from stage import numbered
 from whole_push import Death, Ended, Machine, Pushes
 
 from engine.errors import ExitStatus
-from engine.ledger.state_folder import LEDGER_NAME
+from engine.storage.paths import LEDGER_NAME
 from exports import Export
 
 WAL_NAME = f"{LEDGER_NAME}-wal"

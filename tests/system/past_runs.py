@@ -4,11 +4,14 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from emulated_api import COHORT
 from nightly import Ended, Night
+
+from engine.ledger.sqlite.migrations import MIGRATIONS
+from engine.ledger.sqlite.schema import open_ledger
 
 PUSHED = "pushed"
 LIFT = ("--allow", "shape", "--reason", "another list")
@@ -89,6 +92,30 @@ def contents(state: Path) -> dict[str, bytes]:
         for name, path in files.items()
         if not (name.endswith("-shm") or (name.endswith("-wal") and not path.stat().st_size))
     }
+
+
+def downgrade(path: Path, version: int) -> None:
+    """Make a ledger one of an older version, with all that such a one can hold."""
+    older = path.with_name("older")
+    with closing(open_ledger(older, MIGRATIONS[:version])) as ledger:
+        ledger.execute("PRAGMA foreign_keys = OFF")
+        ledger.execute("ATTACH ? AS newer", (str(path),))
+        tables = [
+            name
+            for (name,) in ledger.execute(
+                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+            )
+        ]
+        for table in tables:
+            columns = ", ".join(
+                row[1] for row in ledger.execute(f"PRAGMA main.table_info({table})")
+            )
+            ledger.execute(
+                f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}"  # noqa: S608 - our own names
+            )
+    for suffix in ("-wal", "-shm"):
+        path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
+    older.replace(path)
 
 
 @contextmanager

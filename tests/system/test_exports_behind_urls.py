@@ -23,8 +23,8 @@ def assert_nothing_kept(*texts: str, folder: Path) -> None:
 def test_a_push_of_a_url_that_fails_midway_goes_on_with_other_credentials(
     night: Night, api: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.source.remote._WAITS_SECONDS", (0.0, 0.0))
-    monkeypatch.setattr("engine.source.remote._READ_AHEAD", 1 << 16)
+    monkeypatch.setattr("engine.source.files.remote._WAITS_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr("engine.source.files.remote._READ_AHEAD", 1 << 16)
     night.configure(limits={"requests": 300, "per_seconds": 2.0, "payload_bytes": 100_000})
     server = ExportServer(CSV)
     with server.serving() as host:
@@ -65,7 +65,7 @@ def test_an_export_that_changes_while_it_is_read_ends_with_2_and_accounts(
         path.write_text("uid\na1\nuser")
         return False
 
-    monkeypatch.setattr("engine.source.watch.ChangeWatch._is_young", grow)
+    monkeypatch.setattr("engine.source.files.change_detector.ChangeDetector._is_young", grow)
     ended = night.run(command, str(path), *TARGET)
     assert (ended.status, ended.document["status"]) == (2, "source_failed")
     assert "changed while it was read" in ended.document["reason"]

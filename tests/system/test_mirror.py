@@ -112,7 +112,7 @@ def test_invalid_rows_beyond_the_bound_stop_a_mirror(night: Night, api: Emulator
     (night.folder / "export.csv").write_bytes(b"uid,x\n" + b"a,1\n" * 9 + b"b,1,1\n")
     blocked = mirror(night, "export.csv", "--column", "uid")
     assert blocked.status == 4
-    assert "invalid: 1 invalid rows of 10" in blocked.document["reason"]
+    assert "invalid: 1 invalid row of 10" in blocked.document["reason"]
     assert api.received() == 0
 
 

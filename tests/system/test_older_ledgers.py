@@ -2,38 +2,13 @@
 
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from nightly import Night
-from past_runs import contents, live, looks
+from past_runs import contents, downgrade, live, looks
 
 from engine.ledger.sqlite.migrations import MIGRATIONS
 from engine.ledger.sqlite.schema import open_for_reading, open_ledger
-
-
-def downgrade(path: Path, version: int) -> None:
-    """Make a ledger one of an older version, with all that such a one can hold."""
-    older = path.with_name("older")
-    with closing(open_ledger(older, MIGRATIONS[:version])) as ledger:
-        ledger.execute("PRAGMA foreign_keys = OFF")
-        ledger.execute("ATTACH ? AS newer", (str(path),))
-        tables = [
-            name
-            for (name,) in ledger.execute(
-                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
-            )
-        ]
-        for table in tables:
-            columns = ", ".join(
-                row[1] for row in ledger.execute(f"PRAGMA main.table_info({table})")
-            )
-            ledger.execute(
-                f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}"  # noqa: S608 - our own names
-            )
-    for suffix in ("-wal", "-shm"):
-        path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
-    older.replace(path)
 
 
 @pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))

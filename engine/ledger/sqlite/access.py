@@ -11,9 +11,16 @@ from pathlib import Path
 from urllib.parse import quote
 
 from engine.errors import IncompleteError, LedgerError
-from engine.ledger.sqlite.failures import MOVE_AWAY, readable_errors
-from engine.ledger.state_folder import LEDGER_NAME, holder_of
-from engine.storage.paths import FOLDERS_BESIDE
+from engine.ledger.damage import MOVE_AWAY
+from engine.ledger.sqlite.failures import readable_errors
+from engine.ledger.state_folder import holder_of
+from engine.storage.paths import (
+    LEDGER_NAME,
+    UID_FOLDERS,
+    is_ledger_backup,
+    ledger_index,
+    ledger_log,
+)
 
 
 def ledgers(state: Path) -> list[Path]:
@@ -43,7 +50,7 @@ def ledger_in(folder: Path) -> Path | None:
     path = folder / LEDGER_NAME
     if file_size(path) is not None:
         return path
-    companions = (log_of(path), index_of(path))
+    companions = (ledger_log(path), ledger_index(path))
     if any(file_size(file) is not None for file in companions) or traces_beside(path):
         raise LedgerError(
             f"the ledger {path} is not there, although earlier runs have left files beside it",
@@ -81,20 +88,10 @@ def refuse_unreadable(path: Path) -> None:
     """
     # It is not opened to find out: to close it again would release the locks of this process.
     by_effective_user = os.access in os.supports_effective_ids
-    for file in (path, log_of(path), index_of(path)):
+    for file in (path, ledger_log(path), ledger_index(path)):
         is_there = file_size(file) is not None
         if is_there and not os.access(file, os.R_OK, effective_ids=by_effective_user):
             raise unreadable(file, "Permission denied")
-
-
-def log_of(path: Path) -> Path:
-    """Return the file of changes that are not in the ledger's own file yet."""
-    return path.with_name(f"{path.name}-wal")
-
-
-def index_of(path: Path) -> Path:
-    """Return the file that SQLite's processes share to find their way in the log."""
-    return path.with_name(f"{path.name}-shm")
 
 
 def file_size(path: Path) -> int | None:
@@ -121,7 +118,7 @@ def refuse_emptied(path: Path) -> None:
     A ledger that is not there was moved away; one of no bytes was lost. Alone it may be one that a
     process that died was about to begin.
     """
-    if file_size(path) == 0 and (file_size(log_of(path)) or traces_beside(path)):
+    if file_size(path) == 0 and (file_size(ledger_log(path)) or traces_beside(path)):
         raise emptied(path)
 
 
@@ -156,8 +153,7 @@ def traces_beside(path: Path) -> list[str]:
         return [
             name
             for name in names
-            if (name in FOLDERS_BESIDE and any((folder / name).iterdir()))
-            or (name.startswith(f"{path.name}.v") and name.endswith(".bak"))
+            if (name in UID_FOLDERS and any((folder / name).iterdir())) or is_ledger_backup(name)
         ]
     except FileNotFoundError:
         return []
@@ -174,7 +170,7 @@ class _Immutable(sqlite3.Connection):
     def close(self) -> None:
         """Close it; raises `IncompleteError` if the file is not what it was."""
         super().close()
-        if _identity(self.path) != self.before or file_size(log_of(self.path)):
+        if _identity(self.path) != self.before or file_size(ledger_log(self.path)):
             raise IncompleteError(
                 f"the ledger {self.path} was written to while it was read",
                 hint="run the same command again",
@@ -193,7 +189,7 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     """Connect to a ledger; where SQLite may not make the files that it shares, without them."""
     uri = f"file:{quote(os.fsencode(path.resolve()))}?mode=ro"
     with readable_errors(path):
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA busy_timeout = 10000")
             connection.execute("PRAGMA user_version").fetchone()
@@ -218,15 +214,19 @@ def _connect_to_copy(path: Path, uri: str) -> sqlite3.Connection:
             f"the ledger {path} is in use by {holder}, and its folder cannot be written",
             hint="run it as the user who owns the state folder",
         )
-    if file_size(log_of(path)):
+    if file_size(ledger_log(path)):
         raise LedgerError(
-            f"the ledger {path} has changes in {log_of(path).name}, which cannot be read in a "
+            f"the ledger {path} has changes in {ledger_log(path).name}, which cannot be read in a "
             "folder that cannot be written",
             hint="copy the state folder to where you may write, and pass it by --state",
         )
     before = _identity(path)
     connection = sqlite3.connect(
-        f"{uri}&immutable=1", uri=True, isolation_level=None, factory=_Immutable
+        f"{uri}&immutable=1",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=_Immutable,
     )
     connection.path, connection.before = path, before
     return connection

@@ -6,12 +6,7 @@ from json import JSONDecodeError
 from pathlib import Path
 
 from engine.errors import LedgerError, StateFullError
-
-MOVE_AWAY = (
-    "move it away to start afresh; what it knew of unfinished runs is lost, so push those exports "
-    "again in full"
-)
-
+from engine.ledger.damage import MOVE_AWAY
 
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError, JSONDecodeError)
 """What reading a ledger may fail with; where SQLite quotes broken text, Python can't decode it."""

@@ -5,13 +5,11 @@ Each is a function on a connection, inside its caller's transaction.
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # Beside it stands what reads exports: large, and a list of runs reads none.
-    from engine.source.files import SourceFile
+from engine.source.source_file import SourceFile
 
 
-def enter(connection: sqlite3.Connection, run: int, files: "Sequence[SourceFile]") -> None:
+def enter(connection: sqlite3.Connection, run: int, files: Sequence[SourceFile]) -> None:
     """Enter the files of a run, or how they are now that it goes on; their uids stay counted.
 
     A run that a version before this one began has no files here, and so their uids are unknown.
@@ -38,7 +36,7 @@ def add_uids(connection: sqlite3.Connection, run: int, uids: Mapping[str, int]) 
     )
 
 
-def set_uids(connection: sqlite3.Connection, run: int, files: "Sequence[SourceFile]") -> None:
+def set_uids(connection: sqlite3.Connection, run: int, files: Sequence[SourceFile]) -> None:
     """Enter how many uids were read of each file."""
     connection.executemany(
         "UPDATE file SET uids = ? WHERE run = ? AND name = ?",
@@ -46,10 +44,8 @@ def set_uids(connection: sqlite3.Connection, run: int, files: "Sequence[SourceFi
     )
 
 
-def files_of(connection: sqlite3.Connection, run: str) -> "list[SourceFile]":
+def files_of(connection: sqlite3.Connection, run: str) -> list[SourceFile]:
     """Return the files of a run, by its name, in the order in which they are read."""
-    from engine.source.files import SourceFile  # noqa: PLC0415 - large; see above
-
     rows = connection.execute(
         "SELECT file.name, bytes, written_utc_ns, uids FROM file JOIN run USING (run) "
         "WHERE run.name = ? ORDER BY place",

@@ -5,13 +5,14 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from engine.clock import Clock
 from engine.errors import CohortSyncError, StateGoneError
 from engine.ledger.sqlite import recovery
 from engine.ledger.sqlite.access import readable_files, refuse_lost
 from engine.ledger.sqlite.failures import translate
+from engine.ledger.sqlite.history import RunHistory
 from engine.ledger.sqlite.plans import PlanStore
 from engine.ledger.sqlite.rescue import copy_beside, put_back
 from engine.ledger.sqlite.runs import RunStore
@@ -20,13 +21,17 @@ from engine.ledger.sqlite.send_log import SendLog
 from engine.ledger.sqlite.snapshot_index import SnapshotIndex
 from engine.ledger.sqlite.writer import LedgerWriter
 from engine.ledger.state_folder import (
-    LEDGER_NAME,
     close_to_others,
     is_still,
     make_folder,
     sole_writer,
     state_gone,
 )
+from engine.storage.paths import LEDGER_NAME
+
+if TYPE_CHECKING:
+    from engine.ledger.run_records import RunRecord
+    from engine.source.source_file import SourceFile
 
 
 class Ledger:
@@ -67,6 +72,19 @@ class Ledger:
     def gone(self) -> StateGoneError | None:
         """An error if the file was removed or replaced while it was in use; else None."""
         return None if is_still(self.path, self._found) else state_gone(self.path.parent)
+
+    async def run_record(self, name: str) -> "tuple[RunRecord, list[SourceFile]]":
+        """Return what a run's accounts are folded from, and the files that it read.
+
+        They are read by the connection that wrote them, so that they can be read where the state
+        folder was removed. Raises as `RunHistory.record` does.
+        """
+
+        def work(connection: sqlite3.Connection) -> "tuple[RunRecord, list[SourceFile]]":
+            history = RunHistory(connection)
+            return history.record(name), history.files(name)
+
+        return await self.write(work)
 
     async def recover(self) -> None:
         """Put in order what a process that died has left behind; the caller holds the lock.

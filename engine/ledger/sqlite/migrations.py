@@ -261,3 +261,9 @@ CREATE INDEX rejected_by_uid ON rejected (uid, run);
 
 MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS, _VERSION_3)
 """Scripts that lead from an empty file to the present version, in order."""
+
+UID_COLUMNS = frozenset({("rejected", "uid"), ("plan", "forecast"), ("plan", "resent_through")})
+"""Each column that holds uids, after its table; `plan.forecast` holds a few samples.
+
+The index `rejected_by_uid` repeats the first.
+"""

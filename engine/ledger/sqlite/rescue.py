@@ -1,13 +1,13 @@
 """A ledger whose file was removed while it was in use: written anew from the open connection."""
 
 import json
-import os
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
 from engine.errors import CohortSyncError
 from engine.ledger.state_folder import LOCK_NAME, make_folder, sole_writer_at_once, this_process
+from engine.storage.paths import rescued_ledger
 
 _WHATEVER_FAILS = (OSError, sqlite3.Error, CohortSyncError)
 """Nothing is raised where a ledger cannot be put back: the run has its reason already."""
@@ -19,7 +19,7 @@ def copy_beside(connection: sqlite3.Connection, path: Path) -> Path | None:
     The pace of the requests that were sent is in it, so that a new run keeps to the ceiling, and
     which snapshot counts, so that its loss is noticed.
     """
-    draft = path.with_name(f"{path.name}.put-back-{os.getpid()}")
+    draft = rescued_ledger(path)
     with suppress(*_WHATEVER_FAILS):
         make_folder(path.parent)
         draft.touch(mode=0o600)

@@ -37,7 +37,7 @@ from engine.pacing import PaceRecord
 
 if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
     from engine.payload.batch import UidlessRows
-    from engine.source.files import SourceFile
+    from engine.source.source_file import SourceFile
 
 
 def unfinished(connection: sqlite3.Connection, identity: bytes) -> RunReference | None:
@@ -106,10 +106,9 @@ def insert_run(
     now: int,
 ) -> RunState:
     """Enter a run, and the process that begins it."""
-    from engine.source.urls import kept  # noqa: PLC0415 - large; see above
-
     started = datetime.fromtimestamp(now / 1e9, UTC)
     name = f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    spec = command.spec.to_dict()
     cursor = connection.execute(
         "INSERT INTO run (name, identity, endpoint, workspace, partner, cohort_id, cohort_name, "
         "cohort_description, action, exports, reading, sizes, status, started_utc_ns) "
@@ -124,9 +123,9 @@ def insert_run(
             key.cohort.name,
             key.cohort.description,
             action_name(key.action),
-            json.dumps([kept(export) for export in command.exports]),
-            json.dumps(dict(command.reading)),
-            json.dumps(dict(command.sizes)),
+            json.dumps(spec["exports"]),
+            json.dumps(spec["reading"]),
+            json.dumps({file.name: file.bytes for file in command.files}),
             now,
         ),
     )
@@ -319,13 +318,6 @@ def keep_lifted_guards(
 ) -> None:
     """Enter which guards were lifted for a push, by whom and why."""
     connection.execute("UPDATE run SET lifted = ? WHERE run = ?", (json.dumps(lifts), run))
-
-
-def lifts_of(connection: sqlite3.Connection, run: str) -> list[dict[str, Any]]:
-    """Return which guards were lifted for a push, by the name of its run."""
-    (kept,) = connection.execute("SELECT lifted FROM run WHERE name = ?", (run,)).fetchone()
-    lifts: list[dict[str, Any]] = json.loads(kept)
-    return lifts
 
 
 class RunStore(Store):

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from engine.errors import LedgerError
+from engine.ledger.damage import MOVE_AWAY
 from engine.ledger.sqlite.access import (
     connect_to_read,
     emptied,
@@ -20,10 +21,11 @@ from engine.ledger.sqlite.access import (
     refuse_lost,
     refuse_unreadable,
 )
-from engine.ledger.sqlite.failures import MOVE_AWAY, UNREADABLE, readable_errors, translate
+from engine.ledger.sqlite.failures import UNREADABLE, readable_errors, translate
 from engine.ledger.sqlite.migrations import MIGRATIONS
 from engine.ledger.sqlite.older import show_as_present
 from engine.storage.files import keep_copy
+from engine.storage.paths import ledger_backup
 
 APPLICATION_ID = 0x436F5379  # "CoSy"
 
@@ -131,7 +133,7 @@ def open_for_reading(
 
 def open_blank() -> sqlite3.Connection:
     """Return a ledger without runs, in memory, to ask in the place of one that is not there."""
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     connection.executescript("".join(MIGRATIONS))
     connection.row_factory = sqlite3.Row
     return connection
@@ -230,7 +232,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[st
     if version:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         try:
-            keep_copy(path, f"{path.name}.v{version}.bak")
+            keep_copy(path, ledger_backup(path, version))
         except OSError as error:
             raise translate(error, path) from error
     steps = "".join(migrations[version:])

@@ -7,50 +7,19 @@ closed, so that a list of runs costs no more with millions of attempts.
 import json
 import sqlite3
 import zlib
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Sums over the batches and attempts of one run."""
-
-    records: int
-    """Rows read of the export, by the reader's count."""
-    blank: int
-    invalid: int
-    standings: Sequence[Sequence[Any]]
-    """Batches and uids for each standing and operation; split batches are left out."""
-    planned: Sequence[Sequence[Any]]
-    """Operation, and uids cut from the export, for each operation."""
-    roots: int
-    """Batches cut from the export."""
-    splits: int
-    """Batches that were split in two."""
-    sent: int
-    accepted: int
-    throttled: int
-    retried: int
-    split: int
-    """Attempts that were answered so that the batch was split."""
-    bytes: int
-    """Of the payloads sent."""
-    room: int
-    """Bytes that the payload limit would have let them hold."""
-    rejected_again: int
-    """Uids of a mirror that were rejected, and had been rejected by an earlier run."""
-    spans: Sequence[Sequence[int]]
-    """Execution, requests sent, and nanoseconds from the first to the last, for each execution."""
+from engine.ledger.run_records import PlannedTotal, RunTotals, SendSpan, StandingTotal
 
 
-def totals_of(connection: sqlite3.Connection, run: int) -> Totals:
+def totals_of(connection: sqlite3.Connection, run: int) -> RunTotals:
     """Return the totals that are stored with a closed run; count them if there are none."""
     return stored(connection, run) or count(connection, run)
 
 
-def stored(connection: sqlite3.Connection, run: int) -> Totals | None:
+def stored(connection: sqlite3.Connection, run: int) -> RunTotals | None:
     """Return the totals stored with a closed run; None if there are none that can be trusted."""
     found = connection.execute(
         "SELECT totals, checksum FROM run_totals JOIN run USING (run) "
@@ -60,8 +29,23 @@ def stored(connection: sqlite3.Connection, run: int) -> Totals | None:
     if found is None or zlib.crc32(found[0].encode()) != found[1]:
         return None
     with suppress(TypeError, ValueError):  # Another version counted something else.
-        return Totals(**json.loads(found[0]))
+        return _totals(**json.loads(found[0]))
     return None
+
+
+def _totals(
+    *,
+    standings: list[list[Any]],
+    planned: list[list[Any]],
+    spans: list[list[Any]],
+    **sums: int,
+) -> RunTotals:
+    return RunTotals(
+        standings=[StandingTotal(*each) for each in standings],
+        planned=[PlannedTotal(*each) for each in planned],
+        spans=[SendSpan(*each) for each in spans],
+        **sums,
+    )
 
 
 def store(connection: sqlite3.Connection, run: int) -> None:
@@ -82,7 +66,7 @@ def store_missing(connection: sqlite3.Connection) -> None:
         store(connection, run)
 
 
-def count(connection: sqlite3.Connection, run: int) -> Totals:
+def count(connection: sqlite3.Connection, run: int) -> RunTotals:
     """Count the totals of a run from its batches and attempts."""
 
     def rows(query: str) -> list[list[Any]]:
@@ -92,7 +76,7 @@ def count(connection: sqlite3.Connection, run: int) -> Totals:
     [[roots, splits]] = rows(_BATCHES)
     [[sent, accepted, throttled, retried, split, size, room]] = rows(_REQUESTS)
     [[rejected_again]] = rows(_REJECTED_AGAIN)
-    return Totals(
+    return _totals(
         records=records,
         blank=blank,
         invalid=invalid,

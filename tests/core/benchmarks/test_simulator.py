@@ -11,8 +11,8 @@ from engine.pacing import PacingSettings
 from simulator.api import Api, every_limiter
 from simulator.forecast import forecast
 from simulator.latency import Latency, drifting, jittered, slow_between, steady
-from simulator.loop import Neighbour
-from simulator.simulation import Scenario, Sitting, simulate
+from simulator.loop import BusyProcessor
+from simulator.simulation import Scenario, SimulatedRun, simulate
 
 MINUTE = PacingSettings(300, 60)
 OTHERS = [PacingSettings(10, 1), PacingSettings(300, 6), PacingSettings(5, 3600)]
@@ -30,31 +30,31 @@ HOUR = 18_000
 UIDS_A_REQUEST = Scenario(uids=1).full_batch.uid_count
 
 
-def sat(
+def simulated(
     requests: int,
     latency: Latency,
     ceiling: PacingSettings = MINUTE,
     *,
     phase: float = 0.0,
     **how: Any,  # noqa: ANN401 - fields of a Scenario
-) -> tuple[Sitting, Api]:
+) -> tuple[SimulatedRun, Api]:
     """Deliver that many requests' worth of uids to an API that has every kind of limit at once."""
     api = Api(ceiling, every_limiter(ceiling, phase), latency)
     execution = simulate(Scenario(uids=requests * UIDS_A_REQUEST, pacing=ceiling, **how), api)
     return execution, api
 
 
-def assert_never_over(execution: Sitting, api: Api) -> None:
+def assert_never_over(execution: SimulatedRun, api: Api) -> None:
     """No window above the ceiling by our log, none as the API counts, and nothing left undone."""
     assert execution.stop is None
     assert execution.sends.most_in_window <= execution.pacing.requests
     assert api.most_in_window <= execution.pacing.requests
     assert set(api.refused.values()) == {0}
     assert set(api.answers) == {200}
-    assert api.answers[200] == execution.books.batches.total() == execution.sends.count
+    assert api.answers[200] == execution.outcomes.batches.total() == execution.sends.count
 
 
-def steady_use(execution: Sitting, after: float | None = None) -> float:
+def steady_use(execution: SimulatedRun, after: float | None = None) -> float:
     """Return the ceiling's use from two windows after the start, or `after`, to the last send."""
     start = 2 * execution.pacing.per_seconds if after is None else after
     return execution.ceiling_use(start, execution.sends.accepted[-1])
@@ -67,9 +67,9 @@ def steady_use(execution: Sitting, after: float | None = None) -> float:
     ("jitter", "use"), [(SMALL_JITTER, 0.998), (WIDE_JITTER, 0.990)], ids=["small", "wide"]
 )
 def test_hours_at_the_ceiling(requests, jitter, use) -> None:
-    dice = random.Random(requests)
-    phase = dice.uniform(0, 60)
-    execution, api = sat(requests, jittered(dice, jitter * 60), phase=phase)
+    rng = random.Random(requests)
+    phase = rng.uniform(0, 60)
+    execution, api = simulated(requests, jittered(rng, jitter * 60), phase=phase)
     assert_never_over(execution, api)
     assert steady_use(execution) >= use
     # It does not drift: the last ten minutes are as good as all of them.
@@ -77,10 +77,10 @@ def test_hours_at_the_ceiling(requests, jitter, use) -> None:
 
 
 @seeds
-def test_jitter_on_the_way_in_meets_no_refusal_whatever_the_round_trip(seed) -> None:
-    dice = random.Random(seed)
-    latency = jittered(dice, WIDE_JITTER * 60, seconds=dice.uniform(0.05, 2))
-    execution, api = sat(HOUR // 6, latency, phase=dice.uniform(0, 60))
+def test_jitter_on_the_to_arrival_meets_no_refusal_whatever_the_round_trip(seed) -> None:
+    rng = random.Random(seed)
+    latency = jittered(rng, WIDE_JITTER * 60, seconds=rng.uniform(0.05, 2))
+    execution, api = simulated(HOUR // 6, latency, phase=rng.uniform(0, 60))
     assert_never_over(execution, api)
     assert steady_use(execution) >= 0.990
 
@@ -88,14 +88,14 @@ def test_jitter_on_the_way_in_meets_no_refusal_whatever_the_round_trip(seed) -> 
 @seeds
 @every_other_ceiling
 def test_another_ceiling_is_used_as_well(ceiling, seed) -> None:
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     for jitter, use in ((SMALL_JITTER, 0.998), (WIDE_JITTER, 0.990)):
         spread = jitter * ceiling.per_seconds
-        latency = jittered(dice, spread)
-        phase = dice.uniform(0, ceiling.per_seconds)
+        latency = jittered(rng, spread)
+        phase = rng.uniform(0, ceiling.per_seconds)
         # What waits longer for its answer than a minute is timed out.
         patient = DeliverySettings(timeout_seconds=60 + 2 * spread)
-        execution, api = sat(1500, latency, ceiling, phase=phase, delivery=patient)
+        execution, api = simulated(1500, latency, ceiling, phase=phase, delivery=patient)
         assert_never_over(execution, api)
         assert steady_use(execution) >= use
 
@@ -107,16 +107,16 @@ def test_another_ceiling_is_used_as_well(ceiling, seed) -> None:
     [(MINUTE, 0.995), (PacingSettings(300, 6), 0.990), (PacingSettings(10, 1), 0.980)],
     ids=["300-per-60", "300-per-6", "10-per-1"],
 )
-def test_a_neighbour_that_blocks_half_of_the_time(ceiling, use) -> None:
+def test_a_busy_that_blocks_half_of_the_time(ceiling, use) -> None:
     latency = jittered(random.Random(1), SMALL_JITTER * ceiling.per_seconds)
-    execution, api = sat(HOUR // 6, latency, ceiling, wakes=Neighbour(random.Random(2)))
+    execution, api = simulated(HOUR // 6, latency, ceiling, wakes=BusyProcessor(random.Random(2)))
     assert_never_over(execution, api)
     assert steady_use(execution) >= use
 
 
 def test_latency_that_drifts_by_seconds() -> None:
     latency = drifting(random.Random(1), least=0.05, most=2.0, period=600, spread=0.02)
-    execution, api = sat(HOUR // 2, latency)
+    execution, api = simulated(HOUR // 2, latency)
     assert_never_over(execution, api)
     assert steady_use(execution) >= 0.990
 
@@ -125,10 +125,10 @@ def test_a_slow_api_is_waited_for_and_then_the_ceiling_is_used_again() -> None:
     brisk = jittered(random.Random(1), SMALL_JITTER * 60)
     settings = DeliverySettings(max_in_flight=64)
     latency = slow_between(120, 420, steady(30), brisk)
-    execution, api = sat(HOUR // 4, latency, delivery=settings)
+    execution, api = simulated(HOUR // 4, latency, delivery=settings)
     assert_never_over(execution, api)
     # Full is full: 64 under way for 30 s each.
-    assert execution.sends.most_under_way == execution.books.most_open == settings.max_in_flight
+    assert execution.sends.most_under_way == execution.outcomes.most_open == settings.max_in_flight
     assert execution.ceiling_use(180, 420) == pytest.approx(64 / 30 / 5, rel=0.05)
     # A window's round trips later, those of the slow hour are forgotten.
     assert steady_use(execution, 600) >= 0.998
@@ -137,24 +137,24 @@ def test_a_slow_api_is_waited_for_and_then_the_ceiling_is_used_again() -> None:
 @seeds
 @pytest.mark.parametrize("seconds", [15.0, 60.0, 300.0])
 def test_a_pause_of_the_source_is_never_made_up_for(seconds, seed) -> None:
-    dice = random.Random(seed)
-    stalls = {dice.randrange(300, 1200): seconds for _ in range(2)}
-    latency = jittered(dice, WIDE_JITTER * 60)
-    execution, api = sat(1800, latency, pause_before=lambda batch: stalls.get(batch, 0.0))
+    rng = random.Random(seed)
+    stalls = {rng.randrange(300, 1200): seconds for _ in range(2)}
+    latency = jittered(rng, WIDE_JITTER * 60)
+    execution, api = simulated(1800, latency, pause_before=lambda batch: stalls.get(batch, 0.0))
     assert_never_over(execution, api)
     assert execution.seconds >= (1800 - 300) / 5 + seconds * len(stalls) - 60
 
 
 def test_a_source_that_is_too_slow_is_waited_for_with_nothing_piling_up() -> None:
-    execution, api = sat(600, steady(0.1), pause_before=lambda _: 0.5)
+    execution, api = simulated(600, steady(0.1), pause_before=lambda _: 0.5)
     assert_never_over(execution, api)
-    assert execution.books.most_open <= 2
+    assert execution.outcomes.most_open <= 2
     assert execution.seconds == pytest.approx(300, rel=0.01)
 
 
 def sends_under(wall_clock_error: Callable[[float], float]) -> list[float]:
     latency = jittered(random.Random(1), SMALL_JITTER * 60)
-    execution, _ = sat(1200, latency, wall_clock_error=wall_clock_error)
+    execution, _ = simulated(1200, latency, wall_clock_error=wall_clock_error)
     return list(execution.sends.accepted)
 
 
@@ -171,18 +171,20 @@ def test_a_restart_goes_on_inside_the_window_whatever_the_wall_clock_says(pause,
     scenario = Scenario(uids=450 * UIDS_A_REQUEST)
     before = simulate(scenario, api)
     stepped = Scenario(uids=scenario.uids, wall_clock_error=lambda _: step)
-    after = simulate(stepped, api, start=before.ended + pause, sent_before=tuple(before.books.sent))
+    after = simulate(
+        stepped, api, start=before.ended + pause, sent_before=tuple(before.outcomes.sent)
+    )
     assert api.answers == {200: 900}
     assert api.most_in_window <= 300
     # Nothing was held back for longer than the window asks, either.
     assert after.ended - before.began <= 900 / 5 * 1.01 + pause + 1
 
 
-def test_the_same_dice_give_the_same_night() -> None:
+def test_the_same_rng_give_the_same_night() -> None:
     def night() -> list[float]:
-        dice = random.Random(5)
-        latency = jittered(dice, WIDE_JITTER * 60)
-        execution, _ = sat(900, latency, wakes=Neighbour(dice))
+        rng = random.Random(5)
+        latency = jittered(rng, WIDE_JITTER * 60)
+        execution, _ = simulated(900, latency, wakes=BusyProcessor(rng))
         return list(execution.sends.accepted)
 
     assert night() == night()
@@ -193,21 +195,21 @@ def test_the_forecast_agrees_with_the_simulation(uids) -> None:
     execution = simulate(Scenario(uids=uids), Api(MINUTE, every_limiter(MINUTE), steady(0.1)))
     told = forecast(uids, UIDS_A_REQUEST, MINUTE)
     assert execution.sends.count == told.requests
-    assert sum(execution.books.uids.values()) == uids
+    assert sum(execution.outcomes.uids.values()) == uids
     assert told.least_seconds <= execution.seconds <= told.most_seconds + 0.5
 
 
 def test_an_answer_that_is_too_late_is_none() -> None:
     impatient = DeliverySettings(timeout_seconds=1.0)
     late = slow_between(60, 90, steady(1.8), steady(0.1))
-    execution, api = sat(600, late, delivery=impatient)
+    execution, api = simulated(600, late, delivery=impatient)
     assert execution.stop is None
-    assert execution.books.outcomes["unconfirmed"] >= 100
-    assert execution.books.outcomes["accepted"] == 600
+    assert execution.outcomes.by_name["unconfirmed"] >= 100
+    assert execution.outcomes.by_name["accepted"] == 600
     assert execution.sends.most_in_window <= 300
     # The far side answered each of them. It took most of the late ones twice; where the way in
     # becomes shorter again, a few meet a 429, and may be too late for that as well.
-    assert api.answers.total() == execution.books.outcomes.total()
+    assert api.answers.total() == execution.outcomes.by_name.total()
     assert api.answers[429] <= 3
     assert set(api.answers) == {200, 429}
 
@@ -218,7 +220,7 @@ def test_a_night_of_100_million_uids() -> None:
     api = Api(MINUTE, every_limiter(MINUTE, 17.0), latency)
     execution = simulate(Scenario(uids=100_000_000), api)
     assert_never_over(execution, api)
-    assert sum(execution.books.uids.values()) == 100_000_000
+    assert sum(execution.outcomes.uids.values()) == 100_000_000
     told = forecast(100_000_000, UIDS_A_REQUEST, MINUTE)
     assert execution.seconds == pytest.approx(told.least_seconds, rel=0.001)
     assert execution.seconds < 92 * 60

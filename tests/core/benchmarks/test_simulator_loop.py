@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from simulator.loop import Neighbour, VirtualClock, run_virtually
+from simulator.loop import BusyProcessor, VirtualClock, run_virtually
 
 
 def test_a_century_passes_at_once() -> None:
@@ -53,13 +53,13 @@ def test_a_deadlock_is_an_error_and_no_silence() -> None:
         run_virtually(main)
 
 
-def test_a_neighbour_makes_wakes_late_by_a_burst_at_most_half_of_the_time() -> None:
-    neighbour = Neighbour(random.Random(1), burst_seconds=0.02, share=0.5)
-    dice = random.Random(2)
+def test_a_busy_makes_wakes_late_by_a_burst_at_most_half_of_the_time() -> None:
+    busy = BusyProcessor(random.Random(1), burst_seconds=0.02, share=0.5)
+    rng = random.Random(2)
     due, late = 0.0, []
     for _ in range(20_000):
-        due += dice.uniform(0.01, 0.5)
-        late.append(neighbour(due) - due)
+        due += rng.uniform(0.01, 0.5)
+        late.append(busy(due) - due)
     assert min(late) == 0
     assert max(late) <= 0.02
     assert sum(seconds > 0 for seconds in late) / len(late) == pytest.approx(0.5, abs=0.03)

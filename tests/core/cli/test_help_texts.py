@@ -14,7 +14,7 @@ from engine.errors import ExitStatus
 from engine.planning.allowances import COUNTED, Guard
 from engine.report.accounts import Accounts
 from engine.report.files import files_document
-from engine.source.files import SourceFile
+from engine.source.source_file import SourceFile
 
 ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

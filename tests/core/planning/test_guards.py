@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from engine.errors import UsageError
 from engine.planning.allowances import COUNTED, Allowance, Guard, flags_to_lift
-from engine.planning.guards import Facts, GuardResult, GuardSettings, judge
+from engine.planning.guards import Facts, GuardResult, judge
 from engine.planning.profile import Profile
-from engine.source.files import SourceFile
+from engine.planning.settings import GuardSettings
+from engine.source.source_file import SourceFile
 
 HOUR_NS = 3_600_000_000_000
 

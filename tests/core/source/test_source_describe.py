@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from engine.source.files import SourceFile, describe
+from engine.source.source_file import SourceFile, describe_files
 
 
 def at(text: str | None) -> int | None:
@@ -38,4 +38,4 @@ def at(text: str | None) -> int | None:
 )
 def test_files_are_described(files: list[tuple[str | None, int | None]], told: str) -> None:
     read = [SourceFile(f"{n}.csv", size, at(time)) for n, (time, size) in enumerate(files)]
-    assert describe(read) == told
+    assert describe_files(read) == told

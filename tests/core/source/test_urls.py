@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from engine.source.file_state import FileState, written_utc_ns
-from engine.source.urls import is_redacted, is_url, kept, path_of, shown
+from engine.source.files.file_state import FileState, written_utc_ns
+from engine.source.urls import display_url, is_redacted, is_url, path_of, redacted
 
 CREDENTIALS = [
     ("https://joe:SECRET@host/a.csv", "https://host/a.csv"),
@@ -43,10 +43,10 @@ CREDENTIALS = [
 @pytest.mark.parametrize(("url", "expected"), CREDENTIALS)
 def test_credentials_in_urls_are_neither_shown_nor_kept(url: str, expected: str) -> None:
     assert is_url(url)
-    assert shown(url) == expected
-    assert "SECRET" not in kept(url)
-    assert is_redacted(kept(url))
-    assert kept(kept(url)) == kept(url)
+    assert display_url(url) == expected
+    assert "SECRET" not in redacted(url)
+    assert is_redacted(redacted(url))
+    assert redacted(redacted(url)) == redacted(url)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_credentials_in_urls_are_neither_shown_nor_kept(url: str, expected: str)
     ],
 )
 def test_what_holds_no_credential_is_kept_as_it_is(export: str) -> None:
-    assert shown(export) == kept(export) == export
-    assert not is_redacted(kept(export))
+    assert display_url(export) == redacted(export) == export
+    assert not is_redacted(redacted(export))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_new_signature_does_not_make_another_file(
     same: bool,  # noqa: FBT001 - a table's column
 ) -> None:
     base = "https://host/a.csv"
-    assert (shown(base + one) == shown(base + other)) is same
+    assert (display_url(base + one) == display_url(base + other)) is same
 
 
 @pytest.mark.parametrize(

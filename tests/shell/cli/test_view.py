@@ -8,10 +8,11 @@ import pytest
 from opening import OPENING
 
 from engine.cli.messages import capture_library_messages, log
+from engine.cli.progress import describe, trouble
 from engine.cli.summary import print_accounts
 from engine.cli.terminal import TerminalView
 from engine.cli.text import printable, table_lines
-from engine.cli.view import LogView, describe, trouble
+from engine.cli.view import LogView
 from engine.delivery.events import Answered, Stopping
 from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
 from engine.report.accounts import Accounts

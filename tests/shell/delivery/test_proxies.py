@@ -75,13 +75,12 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 async def run_push(config: Config, **watch: Any) -> RunResult:  # noqa: ANN401 - those of push
     source = ExportSource(numbered(10))
-    return await push(PushRequest(source, ["export.csv"], {}, COHORT, Action.ADD), config, **watch)
+    return await push(PushRequest(source, source.spec, COHORT, Action.ADD), config, **watch)
 
 
 async def run_mirror(config: Config, **watch: Any) -> RunResult:  # noqa: ANN401 - those of mirror
-    return await mirror(
-        MirrorRequest(ExportSource(numbered(10)), ["export.csv"], {}, COHORT), config, **watch
-    )
+    source = ExportSource(numbered(10))
+    return await mirror(MirrorRequest(source, source.spec, COHORT), config, **watch)
 
 
 RUNS = {"push": run_push, "mirror": run_mirror}

@@ -21,7 +21,7 @@ from wreck import POISON, WAL_NAME, WANTED, Wreck, make_wreck, range_outcome_of
 from engine.errors import LedgerError
 from engine.ledger.sqlite.migrations import MIGRATIONS
 from engine.ledger.sqlite.schema import NONSENSE, open_ledger
-from engine.ledger.state_folder import LEDGER_NAME
+from engine.storage.paths import LEDGER_NAME
 
 SHM_NAME = f"{LEDGER_NAME}-shm"
 NO_WRONG_ANSWER = {"exact", "LedgerError", "USAGE", "INCOMPLETE", "UNBALANCED", "GuardError"}

@@ -16,17 +16,10 @@ from large_ledger import PARTNER, Work, make_large_ledger, scanned, watching
 from engine.errors import LedgerError
 from engine.ledger.sqlite import plans, runs, snapshot_index
 from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.reader import reading
 from engine.ledger.sqlite.schema import open_for_reading, open_ledger
 from engine.model.cohort import CohortKey
-from engine.report.history import (
-    all_runs,
-    attempts_of,
-    books_of,
-    find_ledger,
-    find_unfinished,
-    reading,
-    rejects_of,
-)
+from engine.report.history import all_runs, find_ledger, find_unfinished, open_run
 
 KEY = CohortKey(PARTNER, "C1")
 RUN = "20260101-000006-abcd"
@@ -45,12 +38,11 @@ def in_ledger(query: Callable[..., object], *values: object) -> Look:
 
 
 def show(state: Path) -> object:
-    path = find_ledger(state, RUN)
-    with reading(path) as ledger:
+    with open_run(state, RUN) as report:
         return (
-            books_of(path, ledger, RUN, is_recounted=True),
-            list(attempts_of(ledger, RUN)),
-            list(rejects_of(path, ledger, RUN)),
+            report.accounts(is_recounted=True),
+            list(report.attempts()),
+            list(report.rejects()),
         )
 
 
@@ -263,8 +255,9 @@ def damage(path: Path, table: str) -> None:
 def test_damage_to_attempts_is_found_by_whoever_reads_them(tmp_path: Path) -> None:
     path = make_large_ledger(tmp_path, runs=3, each=300)
     damage(path, "attempt")
-    with pytest.raises(LedgerError, match="corrupt"), reading(path) as ledger:
-        list(attempts_of(ledger, "20260101-000001-abcd"))
+    run = "20260101-000001-abcd"
+    with pytest.raises(LedgerError, match="corrupt"), open_run(tmp_path, run) as report:
+        list(report.attempts())
     with pytest.raises(LedgerError, match="corrupt"):
         open_ledger(path)
     with pytest.raises(LedgerError, match="corrupt"):

@@ -11,23 +11,12 @@ from bookkeeping import COMMAND, KEY, PACE, SETTINGS, HandClock, halves, registr
 from engine.errors import ExitStatus, LedgerError, UsageError
 from engine.ledger.records import RejectedUid, RunState, Settlement
 from engine.ledger.sqlite.ledger import Ledger
-from engine.ledger.state_folder import (
-    LEDGER_NAME,
-    ledger_folder,
-    make_folder,
-    sole_writer,
-)
+from engine.ledger.state_folder import make_folder, sole_writer
 from engine.model.status import BatchState
 from engine.payload.batch import SkippedRows
-from engine.report.history import (
-    all_runs,
-    attempts_of,
-    find_ledger,
-    find_unfinished,
-    reading,
-    rejects_of,
-)
+from engine.report.history import all_runs, find_ledger, find_unfinished, open_run
 from engine.source.block import Skipped
+from engine.storage.paths import LEDGER_NAME, ledger_folder
 
 
 @asynccontextmanager
@@ -99,7 +88,7 @@ async def test_an_unfinished_run_is_found_with_its_command(
     assert (found.endpoint, found.workspace, found.partner) == (KEY.endpoint, "A", KEY.partner)
     cohort = (found.cohort_id, found.cohort_name, found.cohort_description, found.action)
     assert cohort == ("cohort-1", "Buyers", None, "add")
-    assert (found.exports, found.reading) == (["export.csv"], {"column": "uid"})
+    assert found.spec == COMMAND.spec
 
 
 async def test_of_several_unfinished_runs_the_latest_is_meant(
@@ -157,8 +146,8 @@ async def test_every_attempt_is_told_and_every_batch_without_one(
         await ledger.sends.intend(run, (), 1, 2)
         await ledger.sends.conclude(run, 1, 2, verdict(clock, "too_large"), halves(3, 0, 10))
         await ledger.sends.intend(run, (), 3, 1)
-        with reading(ledger.path) as connection:
-            told = list(attempts_of(connection, run.name))
+        with open_run(tmp_path, run.name) as report:
+            told = list(report.attempts())
     assert [(a["batch"], a["parent"], a["attempt"], a["outcome"]) for a in told] == [
         (1, None, 1, "unconfirmed"),
         (1, None, 2, "too_large"),
@@ -184,11 +173,10 @@ async def test_every_uid_and_row_that_was_not_taken_is_told_one_by_one(
         entry = registration(1, 0, 1, skipped, records_through=9, is_last=True)
         await ledger.sends.change(run, [entry], 1, Settlement(BatchState.REJECTED, "400: uid", uid))
         other = await ledger.runs.begin(replace(KEY, partner="other"), COMMAND, SETTINGS)
-        with reading(ledger.path) as connection:
-            assert list(rejects_of(ledger.path, connection, other.name)) == []
-            told = [
-                tuple(reject.values()) for reject in rejects_of(ledger.path, connection, run.name)
-            ]
+        with open_run(tmp_path, other.name) as report:
+            assert list(report.rejects()) == []
+        with open_run(tmp_path, run.name) as report:
+            told = [tuple(reject.values()) for reject in report.rejects()]
     assert told == [
         *[("invalid", "a.csv", record, "invalid UTF-8", None, None) for record in (2, 3, 4)],
         ("rejected", "a.csv", 5, "400: uid", "u1", "req-7"),

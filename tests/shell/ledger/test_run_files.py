@@ -7,19 +7,17 @@ from far_side import FarSide
 from whole_push import Death, Pushes
 
 from engine.ledger.sqlite import files
-from engine.ledger.sqlite.files import files_of
+from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.sqlite.schema import open_ledger
-from engine.report.history import reading
-from engine.source.files import SourceFile
+from engine.source.source_file import SourceFile
 from exports import Export, Row
 
 UIDS = [f"u{number:04}" for number in range(30)]
 
 
 def planned_of(pushes: Pushes) -> list[SourceFile]:
-    with reading(pushes.ledger) as ledger:
-        (name,) = ledger.execute("SELECT name FROM run ORDER BY run DESC LIMIT 1").fetchone()
-        return files_of(ledger, name)
+    with LedgerReader.open(pushes.ledger) as ledger:
+        return ledger.history.files(ledger.history.names()[-1])
 
 
 @pytest.mark.parametrize(

@@ -20,18 +20,17 @@ from engine.ledger import neighbors
 from engine.ledger.neighbors import announced
 from engine.ledger.sqlite.ledger import sole_ledger
 from engine.ledger.state_folder import (
-    LEDGER_NAME,
     LOCK_NAME,
     WorkspaceFolder,
     close_to_others,
     holder_of,
     is_held,
-    ledger_folder,
     make_folder,
     sole_writer,
     try_writing,
 )
 from engine.model.endpoint import Endpoint
+from engine.storage.paths import LEDGER_NAME, ledger_folder
 from exports import Export, Row
 
 UIDS = [f"u{number:04}" for number in range(40)]

@@ -18,16 +18,15 @@ from engine.errors import CohortSyncError, LedgerError, LockHeldError, StateFull
 from engine.ledger import state_folder
 from engine.ledger.sqlite.access import ledgers
 from engine.ledger.state_folder import (
-    LEDGER_NAME,
     LOCK_NAME,
     file_system,
     holder_of,
     is_held,
-    ledger_folder,
     make_folder,
-    refuse_unfit,
+    refuse_network_file_system,
     sole_writer,
 )
+from engine.storage.paths import LEDGER_NAME, ledger_folder
 
 MOUNTS = """\
 21 1 252:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
@@ -85,7 +84,7 @@ def test_a_network_file_system_is_refused(
     mounts = f"1 0 0:1 / / rw - ext4 /dev/vda1 rw\n2 1 0:2 / {tmp_path} rw - {kind} there rw\n"
     monkeypatch.setattr(state_folder, "_mounts", lambda: mounts)
     state = tmp_path / "state"
-    for check in (refuse_unfit, make_folder):
+    for check in (refuse_network_file_system, make_folder):
         with pytest.raises(LedgerError, match="network file system") as caught:
             check(state)
         assert f"({kind})" in caught.value.message

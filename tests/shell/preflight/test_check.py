@@ -27,13 +27,13 @@ from engine.delivery.proxy import proxy_for
 from engine.errors import ExitStatus
 from engine.ledger.sqlite.migrations import MIGRATIONS
 from engine.ledger.sqlite.schema import open_ledger
-from engine.ledger.state_folder import LEDGER_NAME, ledger_folder
 from engine.model.endpoint import Endpoint
 from engine.preflight.check import Finding, FindingStatus, check_state, exit_status, run_checks
+from engine.storage.paths import LEDGER_NAME, ledger_folder
 
 KEY = "s3cr3t-key"
 REFUSAL = {"status": "fail", "error": {"attribute": "members", "message": "required"}}
-STEPS = ["configuration", "credentials", "state", "dns", "tcp", "tls", "key"]
+STEPS = ["configuration", "credentials", "state", "uids", "dns", "tcp", "tls", "key"]
 
 Configure = Callable[..., Path]
 
@@ -165,6 +165,7 @@ async def test_a_sound_setup_passes_and_the_key_is_left_untested(configure: Conf
         "configuration": "ok",
         "credentials": "ok",
         "state": "ok",
+        "uids": "ok",
         "dns": "skipped",
         "tcp": "ok",
         "tls": "skipped",
@@ -523,10 +524,11 @@ def test_the_command_prints_a_line_for_each_finding(
         path = configure(f"http://127.0.0.1:{server.getsockname()[1]}")
         result = CliRunner().invoke(command, ["--config", str(path)])
     assert result.exit_code == 0
-    assert [line.split()[:2] for line in result.stdout.splitlines()] == [
+    assert [line.split()[:2] for line in result.stdout.splitlines() if line[0] != " "] == [
         ["ok", "configuration"],
         ["ok", "credentials"],
         ["ok", "state"],
+        ["ok", "uids"],
         ["skipped", "dns"],
         ["ok", "tcp"],
         ["skipped", "tls"],

@@ -9,8 +9,8 @@ from engine.emulator import EmulatorSettings, running
 from engine.emulator.limiters import LimitSettings
 from engine.errors import ExitStatus
 from engine.ledger.sqlite.ledger import sole_ledger
-from engine.ledger.state_folder import ledger_folder
 from engine.preflight.check import Finding, FindingStatus, exit_status, run_checks
+from engine.storage.paths import ledger_folder
 
 SHIPPED = Path(__file__).parents[3] / "config.toml"
 

@@ -10,9 +10,9 @@ from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 from whole_push import COHORT, PARTNER, Death
 
 from engine.cli.why import lines_of
+from engine.ledger.sqlite.reader import reading
 from engine.model.cohort import Action, CohortKey
-from engine.report.history import reading
-from engine.report.why import Inquiry
+from engine.report.why import find_uid as why_document
 from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row
 
@@ -23,9 +23,10 @@ def cohort(tmp_path: Path) -> Cohort:
 
 
 def why(cohort: Cohort, uid: str) -> dict[str, Any]:
-    path = cohort.commands.ledger
-    with reading(path) as ledger:
-        return Inquiry(ledger, path.parent, CohortKey(PARTNER, COHORT.id), uid).answer()
+    key = CohortKey(PARTNER, COHORT.id)
+    answer = why_document(cohort.commands.ledger.parent, key, uid)
+    assert answer is not None
+    return answer
 
 
 def runs(cohort: Cohort) -> list[str]:

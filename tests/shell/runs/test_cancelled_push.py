@@ -20,7 +20,7 @@ def test_what_is_under_way_is_recorded_as_unconfirmed(tmp_path: Path) -> None:
     far_side = FarSide(script=lambda request: Play(seconds=0.1 if request.number == 1 else 3600))
     pushes = Pushes(tmp_path, far_side)
     source = ExportSource(Export([[Row(f"u{number:04}") for number in range(40)]]))
-    request = PushRequest(source, [source.name], {}, COHORT, Action.ADD)
+    request = PushRequest(source, source.spec, COHORT, Action.ADD)
 
     async def start(**parts: Any) -> RunResult:  # noqa: ANN401 - as `push` takes them
         task = asyncio.create_task(push(request, pushes._config(), **parts))

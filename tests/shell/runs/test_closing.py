@@ -80,7 +80,7 @@ AROUND = (
     "readable_files",
 )
 """What holds a run, and what follows when it has ended."""
-READING = ("open_parquet", "read_batches", "checked_batches", "said_by", "is_damage", "verify")
+READING = ("open_parquet", "read_batches", "checked_batches", "metadata_of", "is_damage", "verify")
 """What reads a file of uids: whatever fails there is told as a damaged file, as Arrow's errors are
 no closed set."""
 

@@ -15,10 +15,11 @@ from night_of_crashes import WEATHER
 from whole_push import Death, Ended
 
 from engine.errors import ExitStatus
+from engine.ledger.sqlite.reader import LedgerReader
 from engine.model.cohort import Action
-from engine.planning.guards import Allowance, GuardSettings
+from engine.planning.guards import Allowance
+from engine.planning.settings import GuardSettings
 from engine.report.accounts import account
-from engine.report.history import reading
 from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row
 
@@ -126,9 +127,9 @@ def books(ended: Ended) -> dict[str, object]:
 
 def test_the_books_of_a_mirror_that_died_before_its_plan_balance(cohort: Cohort) -> None:
     assert cohort.commands.mirror(UIDS, death=Death("before enter_plan", 1)).died
-    with reading(cohort.commands.ledger) as ledger:
-        [(name,)] = ledger.execute("SELECT name FROM run")
-        accounts = account(ledger, name)
+    with LedgerReader.open(cohort.commands.ledger) as ledger:
+        [name] = ledger.history.names()
+        accounts = account(ledger.history.record(name))
     rows = accounts.to_dict()["rows"]
     assert rows["read"] == rows["undecided"] == len(UIDS)
     assert accounts.imbalance is None

@@ -12,7 +12,8 @@ from whole_push import Death, DiedError
 
 from engine.errors import ExitStatus, SourceError
 from engine.model.cohort import Action
-from engine.planning.guards import Allowance, GuardSettings
+from engine.planning.guards import Allowance
+from engine.planning.settings import GuardSettings
 from engine.runs import transfer
 from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row

@@ -9,7 +9,8 @@ from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 
 from engine.delivery.sender import StopSwitch
 from engine.errors import ExitStatus, GuardError, IncompleteError, LedgerError, UsageError
-from engine.planning.guards import Allowance, GuardSettings
+from engine.planning.guards import Allowance
+from engine.planning.settings import GuardSettings
 from engine.runs import transfer
 from engine.snapshot.file_format import look_up
 from engine.snapshot.records import UidState
@@ -161,7 +162,7 @@ def test_a_list_is_laid_beside_a_snapshot_that_can_only_be_read(
     read_only = patch(
         "engine.runs.transfer.make_folder", side_effect=LedgerError("cannot be written")
     )
-    with read_only, patch("engine.runs.transfer.gettempdir", lambda: str(elsewhere)):
+    with read_only, patch("engine.storage.paths.tempfile.gettempdir", lambda: str(elsewhere)):
         found = cohort.commands.look(
             lambda store: transfer.compare_with(store, listed(UIDS[3:7]), StopSwitch())
         )

@@ -17,6 +17,7 @@ from engine.emulator import server
 from engine.emulator.errors import EmulatorError
 from engine.errors import ExitStatus, LedgerError, StateFullError, UsageError
 from engine.storage.files import keep_copy, new_file, work_folder
+from engine.storage.paths import TemporaryPurpose
 from engine.storage.settings import PlanningSettings
 from engine.storage.temporary import (
     MARK,
@@ -155,9 +156,9 @@ with temporary_folder(parent, {purpose!r}) as folder, part_file(parent):
 def test_processes_with_the_same_id_share_a_folder(tmp_path: Path) -> None:
     with ExitStack() as stack:
         stack.enter_context(patch("os.getpid", lambda: 1))
-        first = stack.enter_context(temporary_folder(tmp_path, "spill"))
+        first = stack.enter_context(temporary_folder(tmp_path, TemporaryPurpose.SPILL))
         (first / "uids").write_bytes(b"x")
-        second = stack.enter_context(temporary_folder(tmp_path, "spill"))
+        second = stack.enter_context(temporary_folder(tmp_path, TemporaryPurpose.SPILL))
         descriptor, part = stack.enter_context(part_file(tmp_path))
         os.write(descriptor, b"x")
         assert first != second
@@ -172,7 +173,10 @@ def test_where_there_are_no_locks_only_its_owner_deletes_a_folder(tmp_path: Path
     def unsupported(*_: object) -> None:
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
-    with patch.object(fcntl, "flock", unsupported), temporary_folder(tmp_path, "spill") as folder:
+    with (
+        patch.object(fcntl, "flock", unsupported),
+        temporary_folder(tmp_path, TemporaryPurpose.SPILL) as folder,
+    ):
         (folder / "uids").write_bytes(b"x")
         remove_abandoned_folders(tmp_path)
         assert (folder / "uids").exists()
@@ -182,7 +186,7 @@ def test_where_there_are_no_locks_only_its_owner_deletes_a_folder(tmp_path: Path
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_the_folder_of_another_user_is_left_alone(tmp_path: Path) -> None:
     with ExitStack() as stack:
-        folder = stack.enter_context(temporary_folder(tmp_path, "spill"))
+        folder = stack.enter_context(temporary_folder(tmp_path, TemporaryPurpose.SPILL))
         os.chown(folder, 12345, 12345)
         copied = tmp_path / "cohortsync-spill-theirs00"
         copied.mkdir()
@@ -195,13 +199,16 @@ def test_the_folder_of_another_user_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_folder_for_temporary_files_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
-    with pytest.raises(LedgerError, match="cannot be written"), work_folder(tmp_path / "file", "x"):
+    with (
+        pytest.raises(LedgerError, match="cannot be written"),
+        work_folder(tmp_path / "file", TemporaryPurpose.LIST),
+    ):
         pass
     full = OSError(errno.ENOSPC, "No space left on device")
     with (
         patch("engine.storage.temporary.mkdtemp", side_effect=full),
         pytest.raises(StateFullError),
-        work_folder(tmp_path, "x"),
+        work_folder(tmp_path, TemporaryPurpose.LIST),
     ):
         pass
 
@@ -211,7 +218,7 @@ def test_a_folder_that_cannot_be_marked_does_not_stay(tmp_path: Path) -> None:
     with (
         patch("engine.storage.temporary._mark", side_effect=too_many),
         pytest.raises(OSError, match="Too many"),
-        temporary_folder(tmp_path, "spill"),
+        temporary_folder(tmp_path, TemporaryPurpose.SPILL),
     ):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -296,7 +303,7 @@ def test_a_copy_that_is_kept_overwrites_nothing(tmp_path: Path) -> None:
     source.write_bytes(b"of today")
     before = tree(tmp_path)
     for _ in range(2):  # Tried again, it is not kept twice.
-        keep_copy(source, "ledger.sqlite.v1.bak")
+        keep_copy(source, tmp_path / "ledger.sqlite.v1.bak")
         after = tree(tmp_path)
         mode, content = after.pop("ledger.sqlite.v1.bak.3")
         assert (mode & 0o777, content) == (0o600, b"of today")

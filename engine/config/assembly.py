@@ -1,0 +1,284 @@
+"""Values of the configuration file, the environment and the flags, and every problem in them."""
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from engine.config.credentials import read_key_file
+from engine.config.toml_settings import Tables
+from engine.errors import ConfigError
+from engine.model.endpoint import Endpoint
+from engine.model.workspace import NO_API_KEY, ApiKey, is_workspace_id
+from engine.planning.settings import GuardSettings
+from engine.storage.settings import PlanningSettings
+
+T = TypeVar("T")
+
+CONFIG_VARIABLE = "COHORTSYNC_CONFIG"
+ID_VARIABLE = "MOENGAGE_WORKSPACE_ID"
+KEY_VARIABLE = "MOENGAGE_API_KEY"
+_LONGEST_PARTNER = 200
+_LONGEST_NAME = 255
+_LONGEST_PATH = 3000
+"""Bytes of a name, on the usual file systems, and of a path, to which more names are added."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceTable:
+    """The table `workspace` of the file."""
+
+    id: str | None = None
+    api_key_file: str | None = None
+    data_center: str | None = None
+    endpoint: str | None = None
+    partner: str = "cohortsync"
+
+
+@dataclass(frozen=True, slots=True)
+class StateTable:
+    """The table `state` of the file."""
+
+    dir: str = "state"
+
+
+def precedence_note(path: Path | None, environ: Mapping[str, str]) -> str | None:
+    """Say which configuration file is read in place of another one; None if there is one only."""
+    named, default = environ.get(CONFIG_VARIABLE), Path("config.toml")
+    if path is not None and named and path.absolute() != Path(named).absolute():
+        return f"`--config` wins over `{CONFIG_VARIABLE}`"
+    if path is None and named and default.exists() and not default.samefile(named):
+        return f"`{CONFIG_VARIABLE}` wins over ./{default}"
+    return None
+
+
+def find_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the file to read; None if there is none.
+
+    Raises `ConfigError` if a file that was named is missing.
+    """
+    named = environ.get(CONFIG_VARIABLE)
+    if path is None and not named:
+        default = Path("config.toml")
+        return default if default.exists() else None
+    found = path or Path(named or "")
+    try:
+        found.stat()
+    except OSError as error:
+        asked_by = "--config" if path else CONFIG_VARIABLE
+        reason = (error.strerror or "cannot be read").lower()
+        raise ConfigError(
+            f"{found}, named by `{asked_by}`: {reason}",
+            hint=f"it was looked for in {found.absolute().parent}",
+        ) from None
+    return found
+
+
+def parse_file(path: Path) -> dict[str, Any]:
+    """Return the content of a TOML file; raises `ConfigError`."""
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}", hint="check that you may read it"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: not UTF-8, at byte {error.start}", hint="save the file as UTF-8"
+        ) from None
+    except ValueError as error:  # TOMLDecodeError, or an integer of thousands of digits
+        raise ConfigError(f"{path}: not TOML: {error}", hint=_HINT_TOML) from None
+
+
+def state_path_problem(folder: Path) -> str | None:
+    """Return what is wrong with the path of a state folder; None if it is valid."""
+    if "\0" in str(folder):
+        return "the state folder's path holds a NUL"
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:  # DuckDB and PyArrow take no other path.
+        return f"the state folder's path is not valid UTF-8: {folder}"
+    return None
+
+
+_HINT_NO_FILE = (
+    "run it in the folder of your config.toml, or name that by --config FILE; a copy of the one "
+    "that is shipped is a start, and `cohortsync demo` needs none"
+)
+_HINT_KEYS = "the shipped config.toml describes each key and its values"
+_HINT_VARIABLE = "correct it, or set the value in config.toml"
+_HINT_TOML = 'a value of text stands in quotes: `id = "W"`; the shipped config.toml is an example'
+_HINT_ENDPOINT = (
+    "an endpoint looks like https://api-01.moengage.com, or http://127.0.0.1:8765 on this machine"
+)
+_HINT_IN_FILE = "the steps at the top of the shipped config.toml say where each value comes from"
+
+
+class Assembly:
+    """Reads file, environment and flags once, and collects the problems and notes on the way."""
+
+    def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
+        self.path = path
+        self.tables = Tables(parse_file(path) if path else {})
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self.hint = _HINT_KEYS if path else _HINT_VARIABLE
+        """How to solve the problems."""
+        self._folder = path.absolute().parent if path else Path.cwd()
+        self._environ = environ
+
+    def in_file(self, sentences: list[str]) -> list[str]:
+        """Prefix sentences about keys with the name of the file."""
+        return [f"{self.path}: {sentence}" for sentence in sentences]
+
+    def workspace_id(self, table: WorkspaceTable) -> str | None:
+        """Return the workspace id of file or environment; None is a problem."""
+        in_environment = self._environ.get(ID_VARIABLE)
+        if table.id is not None:
+            found, place = table.id, f"{self.path}: `workspace.id`"
+            if in_environment and in_environment != found:
+                self.notes.append(f"`workspace.id` in {self.path} wins over `{ID_VARIABLE}`")
+        elif in_environment:
+            found, place = in_environment, f"environment: `{ID_VARIABLE}`"
+        else:
+            self._miss(f"no workspace: set `workspace.id` or `{ID_VARIABLE}`", "id")
+            return None
+        if not is_workspace_id(found):
+            self.problems.append(f"{place} should be printable ASCII without blanks and colons")
+            return None
+        return found
+
+    def api_key(self, table: WorkspaceTable) -> ApiKey | None:
+        """Return the key of the key file or the environment; None is a problem."""
+        in_environment = self._environ.get(KEY_VARIABLE)
+        if table.api_key_file is not None:
+            if in_environment:
+                self.notes.append(
+                    f"`workspace.api_key_file` in {self.path} wins over `{KEY_VARIABLE}`"
+                )
+            return self._key_of_file(table.api_key_file)
+        if not in_environment:
+            self._miss(NO_API_KEY, "api_key_file")
+            return None
+        try:
+            return ApiKey.parse(in_environment, KEY_VARIABLE)
+        except ValueError as error:
+            self.problems.append(f"environment: `{KEY_VARIABLE}` {error}")
+            return None
+
+    def endpoint(self, table: WorkspaceTable, flag: str | None) -> Endpoint | None:
+        """Return the endpoint of flag or file; None is a problem."""
+        by_data_center = self._target(
+            f"{self.path}: `workspace.data_center`", Endpoint.of_data_center, table.data_center
+        )
+        by_file = self._target(f"{self.path}: `workspace.endpoint`", Endpoint.parse, table.endpoint)
+        by_flag = self._target("command line: `--endpoint`", Endpoint.parse, flag)
+        if flag is None:
+            self._miss(
+                "no target: set `workspace.data_center` or `workspace.endpoint`, or give"
+                " `--endpoint`; where to send is never guessed",
+                "data_center",
+                "endpoint",
+            )
+        given = {
+            "`--endpoint`": by_flag,
+            f"`workspace.endpoint` in {self.path}": by_file,
+            f"`workspace.data_center` in {self.path}": by_data_center,
+        }
+        return self._winner(given)
+
+    def _winner(self, given: Mapping[str, T | None]) -> T | None:
+        """Return the first that is given, and note which others it wins over."""
+        found = {name: value for name, value in given.items() if value is not None}
+        if not found:
+            return None
+        (winner, value), *others = found.items()
+        self.notes += [f"{winner} wins over {name}" for name, other in others if other != value]
+        return value
+
+    def check_partner(self, table: WorkspaceTable) -> None:
+        """Add a problem if the partner's name is invalid."""
+        partner = table.partner
+        if not partner.strip():
+            self.problems.append(f"{self.path}: `workspace.partner` should not be empty")
+        elif len(partner) > _LONGEST_PARTNER or not partner.isprintable():
+            self.problems.append(
+                f"{self.path}: `workspace.partner` should be at most {_LONGEST_PARTNER} characters "
+                "without control characters"
+            )
+
+    def planning(self, table: PlanningSettings) -> PlanningSettings:
+        """Return the settings with an absolute `spill_dir`."""
+        if table.spill_dir is None:
+            return table
+        spill = self._path_in_file("plan.spill_dir", table.spill_dir)
+        return replace(table, spill_dir=str(spill) if spill else None)
+
+    def guards(self, table: GuardSettings) -> GuardSettings:
+        """Return the settings; add a problem if they contradict each other."""
+        if (problem := table.problem) is not None:
+            self.problems.append(f"{self.path}: {problem}")
+        return table
+
+    def state_dir(self, table: StateTable, flag: Path | None) -> Path | None:
+        """Return the state folder of flag or file, absolute; None is a problem."""
+        by_file = self._path_in_file("state.dir", table.dir)
+        is_set = self.tables.holds("state", "dir")
+        given = {
+            "`--state`": flag.absolute() if flag else None,
+            f"`state.dir` in {self.path}": by_file if is_set or flag is None else None,
+        }
+        found = self._winner(given)
+        if found is not None and (problem := state_path_problem(found)) is not None:
+            self.problems.append(problem)
+        return found
+
+    def _miss(self, sentence: str, *keys: str) -> None:
+        """Add a problem, unless the value of one of `keys` is a problem already."""
+        if not any(self.tables.holds("workspace", key) for key in keys):
+            self.problems.append(f"{self.path or 'no config.toml here'}: {sentence}")
+            self.hint = _HINT_IN_FILE if self.path else _HINT_NO_FILE
+
+    def _target(
+        self, place: str, make: Callable[[str], Endpoint], text: str | None
+    ) -> Endpoint | None:
+        try:
+            return None if text is None else make(text)
+        except ValueError as error:
+            self.problems.append(f"{place} {error}")
+            self.hint = _HINT_ENDPOINT
+            return None
+
+    def _path_in_file(self, key: str, text: str) -> Path | None:
+        """Return the path of a key of the file; a relative one starts at the file's folder."""
+        try:
+            if text.strip() and "\0" not in text:
+                path = self._folder / Path(text).expanduser()
+                names = [len(os.fsencode(part)) for part in path.parts]
+                if max(names) <= _LONGEST_NAME and sum(names) + len(names) <= _LONGEST_PATH:
+                    return path
+                self.problems.append(
+                    f"{self.path}: `{key}` should be a path of at most {_LONGEST_PATH:,} bytes, "
+                    f"and each name in it of at most {_LONGEST_NAME}"
+                )
+                return None
+        except RuntimeError:
+            pass  # `~somebody` without a home is no path
+        self.problems.append(f"{self.path}: `{key}` should be a path")
+        return None
+
+    def _key_of_file(self, text: str) -> ApiKey | None:
+        place = f"{self.path}: `workspace.api_key_file`"
+        path = self._path_in_file("workspace.api_key_file", text)
+        if path is None:
+            return None
+        try:
+            key = read_key_file(path)
+        except ValueError as error:
+            self.problems.append(f"{place} {error}")
+            return None
+        if key.readable_by_others:
+            self.notes.append(f"{place}: other users can read the key; make the file's mode 0600")
+        return key

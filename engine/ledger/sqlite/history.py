@@ -1,0 +1,236 @@
+"""The runs of a ledger, as reports read them."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from engine.ledger.damage import corrupt
+from engine.ledger.plan_records import PlanRecord
+from engine.ledger.records import MIRROR
+from engine.ledger.run_records import (
+    AttemptRecord,
+    EarlierRejection,
+    ExecutionPace,
+    ExecutionRecord,
+    RejectRecord,
+    RunEntry,
+    RunRecord,
+    RunTotals,
+    StoredRequest,
+)
+from engine.ledger.sqlite.files import files_of
+from engine.ledger.sqlite.plans import plan_of
+from engine.ledger.sqlite.runs import later_run
+from engine.ledger.sqlite.totals import count, stored, totals_of
+from engine.model.cohort import CohortKey
+from engine.model.status import RESUMABLE
+from engine.source.spec import SourceSpec
+
+if TYPE_CHECKING:  # Beside it stands what reads exports: large, and a list of runs reads none.
+    from engine.source.source_file import SourceFile
+
+
+class RunHistory:
+    """The runs of one ledger, by their names.
+
+    Its methods block, and belong to whoever uses the connection at the moment. Those that take the
+    name of a run raise `KeyError` where the ledger knows no such run, unless they say otherwise.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def names(self) -> list[str]:
+        """Return the names of all runs, in the order in which they began."""
+        return [name for (name,) in self._connection.execute("SELECT name FROM run ORDER BY run")]
+
+    def entry(self, name: str) -> RunEntry | None:
+        """Return a run; None if the ledger does not know it."""
+        row = self._connection.execute(_ENTRY, (name,)).fetchone()
+        if row is None:
+            return None
+        *columns, source_complete = row
+        return RunEntry(*(*columns, bool(source_complete)))
+
+    def record(self, name: str, *, is_recounted: bool = False) -> RunRecord:
+        """Return what the accounts of a run are folded from, all as of one moment.
+
+        Totals that are stored with the run are taken for what they say, unless they are to be
+        recounted: then `LedgerError` says that they are not what its batches and attempts add up
+        to. `LedgerError` as well for values that no process of this program has written.
+        """
+        with _one_moment(self._connection):
+            entry = self._known(name)
+            totals = self._recounted(entry) if is_recounted else self._totals(entry)
+            executions = self._executions(entry.number)
+            if not executions:
+                raise corrupt("a run has no process that began it")
+            plan = plan_of(self._connection, entry.number) if entry.is_mirror else None
+        return RunRecord(entry, totals, executions, plan)
+
+    def _known(self, name: str) -> RunEntry:
+        entry = self.entry(name)
+        if entry is None:
+            raise KeyError(name)
+        return entry
+
+    def _totals(self, entry: RunEntry) -> RunTotals:
+        return totals_of(self._connection, entry.number)
+
+    def _recounted(self, entry: RunEntry) -> RunTotals:
+        found = stored(self._connection, entry.number)
+        counted = count(self._connection, entry.number)
+        if found is not None and found != counted:
+            raise corrupt(
+                f"the totals stored with run {entry.name} are not those of its batches and attempts"
+            )
+        return counted
+
+    def _executions(self, run: int) -> list[ExecutionRecord]:
+        rows = self._connection.execute(_EXECUTIONS, (run,))
+        return [ExecutionRecord(*(*columns, pace and _pace(pace))) for *columns, pace in rows]
+
+    def plan(self, name: str) -> PlanRecord | None:
+        """Return what a mirror plans; None for a push, or if it ended before it had planned."""
+        return plan_of(self._connection, self._known(name).number)
+
+    def files(self, name: str) -> "list[SourceFile]":
+        """Return the files of a run in the order in which they are read; [] if it is unknown."""
+        return files_of(self._connection, name)
+
+    def lifted_guards(self, name: str) -> list[dict[str, Any]]:
+        """Return which guards were lifted for a push, by whom and why."""
+        found = self._connection.execute(
+            "SELECT lifted FROM run WHERE name = ?", (name,)
+        ).fetchone()
+        if found is None:
+            raise KeyError(name)
+        lifted: list[dict[str, Any]] = json.loads(found[0])
+        return lifted
+
+    def resumable(self) -> list[StoredRequest]:
+        """Return the unfinished pushes that no later run of the same cohort has overtaken."""
+        marks = ", ".join("?" for _ in RESUMABLE)
+        rows = self._connection.execute(
+            f"SELECT run, {_REQUEST} FROM run WHERE status IN ({marks}) AND action <> '{MIRROR}'",  # noqa: S608 - marks are question marks
+            RESUMABLE,
+        ).fetchall()
+        found = [(run, _request(request)) for run, *request in rows]
+        return [
+            each
+            for run, each in found
+            if later_run(self._connection, run, CohortKey(each.partner, each.cohort_id)) is None
+        ]
+
+    def request(self, name: str) -> StoredRequest:
+        """Return a run with how it was asked for, however it stands."""
+        row = self._connection.execute(
+            f"SELECT {_REQUEST} FROM run WHERE name = ?",  # noqa: S608 - our own names
+            (name,),
+        ).fetchone()
+        if row is None:
+            raise KeyError(name)
+        return _request(row)
+
+    def attempts(self, name: str) -> Iterator[AttemptRecord]:
+        """Yield every attempt beside its batch, by batch; batches without an attempt too."""
+        for row in self._connection.execute(_ATTEMPTS, (name,)):
+            *columns, may_have_been_applied = row
+            yield AttemptRecord(*(*columns, bool(may_have_been_applied)))
+
+    def rejects(self, name: str) -> Iterator[RejectRecord]:
+        """Yield every uid that was rejected and the rows that planned none, in export order."""
+        for row in self._connection.execute(_REJECTS, (name,)):
+            yield RejectRecord(*row)
+
+    def earlier_rejection(self, uid: str, run: str) -> EarlierRejection:
+        """Return the last rejection of a uid by an earlier run of the same cohort.
+
+        Raises `LedgerError` if there is none.
+        """
+        row = self._connection.execute(_EARLIER, (uid, run)).fetchone()
+        if row is None:
+            raise corrupt("a uid was left alone for a rejection that is not known")
+        return EarlierRejection(*row)
+
+
+@contextmanager
+def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let all queries of the block see the ledger as the first of them does."""
+    if connection.in_transaction:  # The writer's, which nobody else writes beside.
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.rollback()  # Nothing was written.
+
+
+def _pace(text: str) -> ExecutionPace:
+    try:
+        record = json.loads(text)
+        spending = record["spending"]
+        return ExecutionPace(
+            spending["allowed"],
+            spending["used"],
+            spending["lost"],
+            record["found"],
+            record["margin_seconds"],
+        )
+    except (LookupError, TypeError, ValueError) as error:
+        raise corrupt("a process's record of its pace is broken") from error
+
+
+def _request(row: Sequence[Any]) -> StoredRequest:
+    *columns, exports, reading = row
+    kept = {"exports": json.loads(exports), "reading": json.loads(reading)}
+    return StoredRequest(*(*columns, SourceSpec.from_dict(kept)))
+
+
+_ENTRY = """
+SELECT run, name, endpoint, workspace, partner, cohort_id, cohort_name, cohort_description, action,
+       status, exit_status, reason, started_utc_ns, finished_utc_ns, source_complete
+FROM run WHERE name = ?
+"""
+
+_REQUEST = (
+    "identity, name, endpoint, workspace, partner, cohort_id, cohort_name, cohort_description, "
+    "action, started_utc_ns, exports, reading"
+)
+
+_EXECUTIONS = """
+SELECT sitting, requests, per_seconds, started_utc_ns, ended_utc_ns, pace
+FROM sitting WHERE run = ? ORDER BY sitting
+"""
+
+_ATTEMPTS = """
+SELECT batch, parent, first_uid, uid_count, payload_bytes, state,
+       attempt, intended_utc_ns, sent_utc_ns, ended_utc_ns,
+       outcome, http_status, request_id, coalesce(a.reason, b.reason), may_have_been_applied
+FROM run JOIN batch AS b USING (run) LEFT JOIN attempt AS a USING (run, batch)
+WHERE name = ? ORDER BY batch, attempt
+"""
+
+# The sizes name a run's files in the order in which they are read.
+_REJECTS = """
+WITH files AS (SELECT key AS file, id AS place FROM run, json_each(sizes) WHERE name = ?1),
+     found AS (
+  SELECT CASE WHEN s.reason LIKE 'blank%' THEN 'blank' ELSE 'invalid' END AS kind, file, place,
+         record, count, s.reason AS reason, NULL AS uid, NULL AS request_id
+  FROM run JOIN skipped AS s USING (run) LEFT JOIN files USING (file) WHERE name = ?1
+  UNION ALL
+  SELECT 'rejected', file, place, record, 1, r.reason, uid, request_id
+  FROM run JOIN rejected AS r USING (run) LEFT JOIN files USING (file) WHERE name = ?1
+)
+SELECT kind, file, record, count, reason, uid, request_id FROM found ORDER BY place, record
+"""
+
+_EARLIER = """
+SELECT name, rejected.reason, request_id FROM rejected JOIN run USING (run)
+WHERE uid = ?1 AND run < (SELECT run FROM run WHERE name = ?2) AND (partner, cohort_id) =
+  (SELECT partner, cohort_id FROM run WHERE name = ?2)
+ORDER BY run DESC LIMIT 1
+"""

@@ -1,0 +1,241 @@
+"""Translates what a backend raises into a `SourceError`: what happened, and whether to retry.
+
+A backend's own message is never shown: it may quote a credential.
+"""
+
+import errno
+import os
+import socket
+import ssl
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from http import HTTPStatus
+
+from engine.errors import SourceError, SourceUnavailableError
+from engine.source.temporary import copy_failed, is_about_copy
+
+_ARCHIVES = frozenset({"zip", "tar", "libarchive"})
+_TEMPORARY_STATUS = frozenset({408, 421, 425, 429, 499})
+_FINAL_STATUS = frozenset({501, 505, 506, 510, 511})
+_FINAL_FROM = 500
+_GONE = frozenset({404, 410})
+_DENIED = frozenset({401, 403, 407})
+_CHANGED = 412
+_REFUSING_SCHEMES = frozenset(
+    {"http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "file"}
+)
+"""Schemes whose servers should always run: a refused connection is temporary."""
+_UNREACHABLE = frozenset(
+    {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.ETIMEDOUT}
+)
+_BROKEN = frozenset(
+    {
+        *("ServerDisconnectedError", "ClientPayloadError", "ClientOSError", "IncompleteRead"),
+        *("ResponseStreamingError", "ConnectionClosedError", "IncompleteReadError", "SSHException"),
+        *("ContentLengthError", "RemoteDisconnected", "ServiceResponseError", "PrematureEndError"),
+    }
+)
+"""Names of exceptions for a broken connection; by name, as no backend is imported for them."""
+_TIMEOUTS = frozenset(
+    {"ReadTimeoutError", "ConnectTimeoutError", "ServiceRequestTimeoutError", "FSTimeoutError"}
+)
+_NO_CREDENTIALS = frozenset(
+    {
+        *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"),
+        *("DefaultCredentialsError", "RefreshError", "ClientAuthenticationError"),
+        *("TokenRetrievalError", "ProfileNotFound", "AuthenticationException"),
+    }
+)
+_UNREACHED = frozenset(
+    {"EndpointConnectionError", "ClientConnectorDNSError", "ClientConnectorError"}
+)
+"""Names of exceptions for a connection that was not made; a known cause is more precise."""
+_INVALID_URLS = frozenset({"InvalidURL", "InvalidUrlClientError", "NonHttpUrlClientError"})
+_FTP_REPLIES = frozenset({"error_perm", "error_temp", "error_reply", "error_proto"})
+_FTP_NOT_LOGGED_IN, _FTP_NO_FILE, _FTP_FINAL = 530, 550, 500
+_AGAIN = "run the same command again later"
+
+
+class PrematureEndError(Exception):
+    """A backend reports the end of a file before its size is reached."""
+
+
+def source_error(name: str, error: BaseException, schemes: Sequence[str]) -> SourceError:
+    """Return why a file cannot be opened or read; `schemes` are those of its URL's links.
+
+    `SourceUnavailableError` (exit status 75) for what is temporary: timeouts, broken and refused
+    connections, 5xx, 408, 429, no room for a temporary copy; else a plain `SourceError`.
+    """
+    if isinstance(error, SourceError):
+        return error
+    scheme = schemes[-1]
+    causes = list(_causes(error))
+    for cause in causes:
+        if found := _by_kind(name, cause, scheme):
+            return found
+    if any(type(cause).__name__ in _UNREACHED for cause in causes):
+        return _unavailable(name, "the server cannot be reached")
+    if schemes[0] in _ARCHIVES and any(isinstance(cause, KeyError) for cause in causes):
+        return SourceError(f"{name}: no such file", hint=_hint_of_missing(schemes))
+    if any(isinstance(cause, FileNotFoundError) for cause in causes):
+        return SourceError(f"{name}: no such file", hint=_hint_of_missing(schemes))
+    if any(isinstance(cause, PermissionError) for cause in causes):
+        return _denied(name, "permission denied", scheme)
+    number = next((c.errno for c in causes if isinstance(c, OSError) and c.errno), None)
+    reason = os.strerror(number) if number else f"what opens {scheme}:// cannot open it"
+    return SourceError(f"{name}: cannot be read ({reason})", hint=_hint_of_backend(scheme))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and its causes, the outermost first."""
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        cause = waiting.pop(0)
+        if not isinstance(cause, BaseException) or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        reason = cause.__cause__
+        if reason is None and not cause.__suppress_context__:
+            reason = cause.__context__
+        kwargs = getattr(cause, "kwargs", None)
+        within = kwargs.get("error") if isinstance(kwargs, dict) else None
+        waiting += [getattr(cause, "os_error", None), within, reason]
+
+
+def _by_kind(name: str, error: BaseException, scheme: str) -> SourceError | None:
+    """Translate one error of the chain; None if it is not precise by itself."""
+    status = _status_of(error)
+    if status is not None:
+        return _by_status(name, status, scheme)
+    if isinstance(error, OSError) and is_about_copy(error):
+        return copy_failed(error)
+    if type(error).__name__ in _FTP_REPLIES:
+        return _by_ftp_reply(name, str(error)[:3])
+    return _by_content(name, error, scheme) or _by_connection(name, error, scheme)
+
+
+def _by_ftp_reply(name: str, code: str) -> SourceError:
+    """Translate a reply of an FTP server: 4xx is temporary, 5xx is not."""
+    number = int(code) if code.isdecimal() else 0
+    answer = f"the server answered {number}"
+    if number == _FTP_NO_FILE:
+        return SourceError(f"{name}: no such file", hint=f"{answer}: check the address")
+    if number == _FTP_NOT_LOGGED_IN:
+        return _denied(name, answer, "ftp")
+    if 0 < number < _FTP_FINAL:
+        return _unavailable(name, answer)
+    return SourceError(f"{name}: cannot be read ({answer})", hint="check the address")
+
+
+def _by_status(name: str, status: int, scheme: str) -> SourceError:
+    answer = f"the server answered {status}"
+    with suppress(ValueError):  # a status that nobody has registered
+        answer += f" ({HTTPStatus(status).phrase})"
+    if status in _GONE:
+        return SourceError(f"{name}: no such file", hint=f"{answer}: check the address")
+    if status in _DENIED:
+        return _denied(name, answer, scheme)
+    if status == _CHANGED:
+        return SourceError(f"{name}: changed while it was read", hint=_AGAIN)
+    if status in _TEMPORARY_STATUS or (status >= _FINAL_FROM and status not in _FINAL_STATUS):
+        return _unavailable(name, answer)
+    return SourceError(f"{name}: cannot be read ({answer})", hint="check the address")
+
+
+def _by_connection(name: str, error: BaseException, scheme: str) -> SourceError | None:
+    kind = type(error).__name__
+    if isinstance(error, socket.gaierror):
+        if error.errno == socket.EAI_AGAIN:
+            return _unavailable(name, "its host's name cannot be resolved at the moment")
+        return SourceError(f"{name}: its host's name is not known", hint="check the address")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return SourceError(
+            f"{name}: the server's certificate is not trusted",
+            hint="SSL_CERT_FILE names a file of certificates to trust",
+        )
+    if isinstance(error, ssl.SSLError):
+        return SourceError(f"{name}: no TLS with the server", hint="check scheme and port")
+    if isinstance(error, ConnectionRefusedError):
+        if scheme in _REFUSING_SCHEMES:
+            return _unavailable(name, "the connection was refused")
+        return SourceError(f"{name}: the connection was refused", hint="check host and port")
+    if isinstance(error, TimeoutError) or kind in _TIMEOUTS:
+        return _unavailable(name, "the server did not answer in time")
+    is_unreachable = isinstance(error, OSError) and error.errno in _UNREACHABLE
+    if is_unreachable:
+        return _unavailable(name, "the server cannot be reached")
+    if isinstance(error, (ConnectionError, EOFError)) or kind in _BROKEN:
+        return _unavailable(name, "the connection broke off")
+    return None
+
+
+def _by_content(name: str, error: BaseException, scheme: str) -> SourceError | None:
+    if isinstance(error, (zipfile.BadZipFile, tarfile.ReadError, zipfile.LargeZipFile)):
+        return _damaged(name)
+    kind = type(error).__name__
+    is_cut = isinstance(error, EOFError) and scheme == "file"
+    if is_cut or isinstance(error, zlib.error) or kind == "LZMAError":
+        return _damaged(name)
+    if isinstance(error, RuntimeError) and "encrypted" in str(error):
+        return SourceError(f"{name}: the archive is encrypted", hint="decrypt it first")
+    if kind in _INVALID_URLS:
+        return SourceError(f"{name}: is not a valid URL", hint="check host and port")
+    if kind == "TooManyRedirects":
+        return SourceError(f"{name}: the server redirects without an end", hint="check the address")
+    if kind in _NO_CREDENTIALS:
+        return _denied(name, "no credentials for it were found", scheme)
+    if kind == "FileExpired":
+        return _by_status(name, _CHANGED, scheme)
+    return None
+
+
+def _status_of(error: BaseException) -> int | None:
+    """Return the HTTP status, or the reply code of FTP, that an error of a backend carries."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        metadata = response.get("ResponseMetadata")
+        return metadata.get("HTTPStatusCode") if isinstance(metadata, dict) else None
+    sources = [(error, key) for key in ("status", "status_code", "code")]
+    for holder, key in (*sources, (response, "status_code")):
+        status = getattr(holder, key, None)
+        if isinstance(status, int) and not isinstance(status, bool) and 300 <= status < 600:  # noqa: PLR2004 - statuses of answers
+            return status
+    return None
+
+
+def _damaged(name: str) -> SourceError:
+    return SourceError(f"{name}: the archive is damaged, or none", hint="fetch or make it again")
+
+
+def _unavailable(name: str, reason: str) -> SourceUnavailableError:
+    return SourceUnavailableError(f"{name}: cannot be read now: {reason}", hint=_AGAIN)
+
+
+def _denied(name: str, reason: str, scheme: str) -> SourceError:
+    hints = {
+        "http": "a link may have expired; else a user and a password are lacking",
+        "s3": "credentials come from AWS_ACCESS_KEY_ID, AWS_PROFILE or the machine's role",
+        "gs": "credentials come from GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth` as set up",
+        "abfs": "credentials come from AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+    }
+    hints |= {"https": hints["http"], "s3a": hints["s3"], "gcs": hints["gs"]}
+    hints |= {"abfss": hints["abfs"], "az": hints["abfs"]}
+    hint = hints.get(scheme, "check user and password, and who may read it")
+    return SourceError(f"{name}: cannot be read: {reason}", hint=hint)
+
+
+def _hint_of_missing(schemes: Sequence[str]) -> str:
+    if schemes[0] in _ARCHIVES:
+        return "check the archive's own address, and the names in it"
+    return "check the address: names in it are case-sensitive"
+
+
+def _hint_of_backend(scheme: str) -> str:
+    if scheme == "hdfs":
+        return "hdfs:// needs Java and libhdfs: JAVA_HOME, HADOOP_HOME and CLASSPATH"
+    return "check the address"

@@ -1,0 +1,104 @@
+"""Detects files that change while they are read."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from engine.clock import Clock, SystemClock
+from engine.errors import ChangedWhileReadError, SourceError
+from engine.source.files.file_state import FileState
+
+if TYPE_CHECKING:
+    from engine.source.files.locations import Location
+
+YOUNG_SECONDS = 60.0
+"""A file that was written less than this ago may still be being written."""
+RECHECK_SECONDS = 3.0
+"""For how long such a file has to stay unchanged before a last line without an end counts."""
+
+WRITTEN_HINT = "run the same command again once it is written completely"
+
+
+class ChangeDetector:
+    """Compares files with what they were when they were found.
+
+    Each check raises `ChangedWhileReadError` for a difference.
+    """
+
+    def __init__(
+        self,
+        locations: Sequence["Location"],
+        find: Callable[[], Sequence["Location"]],
+        clock: Clock | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`locations` are what was found; `find` looks for the same files again."""
+        self._locations = locations
+        self._find = find
+        self._clock = clock or SystemClock()
+        self._sleep = sleep
+        self._began = self._clock.now()
+
+    def check(self, location: "Location") -> None:
+        """Compare one file with what it was."""
+        if location.state is None:
+            return
+        change: str | None = "it is no longer there"
+        with suppress(FileNotFoundError):
+            change = _change(location.state, location.current_state())
+        if change:
+            raise ChangedWhileReadError(
+                f"{location.name}: changed while it was read ({change})", hint=WRITTEN_HINT
+            )
+
+    def check_end(self, location: "Location", *, is_ended: bool) -> None:
+        """Check a file that was read to its end; `is_ended` says whether its last line has one.
+
+        If it has none, and the file is young, wait first: it may grow.
+        """
+        if not is_ended and self._is_young(location):
+            remaining = self._began + RECHECK_SECONDS - self._clock.now()
+            if remaining > 0:
+                self._sleep(remaining)
+        self.check(location)
+
+    def check_all(self) -> None:
+        """Compare all files, and check that none has been added or removed.
+
+        Pipes are left out, as what has come through does not change.
+        """
+        try:
+            found = {location.address: location for location in self._find() if location.state}
+        except SourceError as error:
+            if error.exit_status is not SourceError.exit_status:
+                raise
+            raise ChangedWhileReadError(
+                f"the export changed while it was read: {error.message}", hint=WRITTEN_HINT
+            ) from error
+        known = {location.address: location for location in self._locations if location.state}
+        for address, location in known.items():
+            now = found.get(address)
+            change: str | None = "it is no longer there"
+            if now is not None:
+                change = _change(location.state, now.state)
+            if change:
+                raise ChangedWhileReadError(
+                    f"{location.name}: changed while the export was read ({change})",
+                    hint=WRITTEN_HINT,
+                )
+        added = [location.name for address, location in found.items() if address not in known]
+        if added:
+            others = f" and {len(added) - 1} more" if len(added) > 1 else ""
+            raise ChangedWhileReadError(
+                f"{added[0]}{others}: came to the export while it was read", hint=WRITTEN_HINT
+            )
+
+    def _is_young(self, location: "Location") -> bool:
+        if location.written_utc_ns is None:
+            return False
+        return (self._clock.stamp().utc_ns - location.written_utc_ns) / 1e9 < YOUNG_SECONDS
+
+
+def _change(first: FileState | None, later: FileState | None) -> str | None:
+    return None if first is None or later is None else first.change(later)

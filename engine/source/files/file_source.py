@@ -1,0 +1,187 @@
+"""The files of an export, read one after the other."""
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import pyarrow as pa
+
+from engine.errors import ChangedWhileReadError, EmptyExportError, SourceError
+from engine.model.quantity import counted
+from engine.source.block import Block
+from engine.source.files.change_detector import ChangeDetector
+from engine.source.files.local import unreadable
+from engine.source.files.locations import Location
+from engine.source.files.pipe import Pipe
+from engine.source.formats.rows import NOT_UTF8, RawRows, to_block
+from engine.source.source_file import SourceFile
+from engine.source.streams import OpenFile
+
+READ_ERRORS = (OSError, pa.ArrowException)
+"""What reading a file may raise: the file system's errors, and PyArrow's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportFile:
+    """One file, and how it is read."""
+
+    location: Location
+    options: Mapping[str, Any]
+    """The options in effect, found or given: equal where the file is read in the same way."""
+    read: Callable[[OpenFile], Generator[RawRows, None, bool]]
+    """Yields the records; returns whether the last one has its end, such as a line feed."""
+    is_empty: bool = False
+    """Whether it holds no record; it may have a header or a schema."""
+
+
+class FileSource:
+    """The files of an export. Fulfils `Source`, `HasFiles`, `MeasuresReading`, `Rereadable`."""
+
+    def __init__(
+        self,
+        exports: Sequence[ExportFile],
+        changes: ChangeDetector,
+        *,
+        strip: bool,
+        notes: tuple[str, ...],
+        locations: Sequence[Location],
+    ) -> None:
+        """Read `exports`; `locations` are those of their files and of files without a byte.
+
+        `changes` detects a file that changes while it is read.
+        """
+        self._exports = exports
+        self._changes = changes
+        self._locations = locations
+        self._uids: Counter[str] = Counter()
+        self._strip = strip
+        self.notes = notes
+        sizes = [export.location.size for export in exports]
+        self._bytes = None if None in sizes else sum(size or 0 for size in sizes)
+        self._bytes_read = self.uids_read = 0
+        files = [{"file": export.location.address, **export.options} for export in exports]
+        self.identity: Mapping[str, Any] = {"files": files, "strip": strip}
+
+    @property
+    def files(self) -> tuple[SourceFile, ...]:
+        """Every file, also one without a byte. See `HasFiles`."""
+        return tuple(
+            SourceFile(
+                location.name,
+                location.size,
+                # A store that does not know the time gives the first moment of 1970.
+                location.written_utc_ns or None,
+                self._uids[location.name],
+            )
+            for location in self._locations
+        )
+
+    @property
+    def share_read(self) -> float | None:
+        """The share of the stored bytes that has been read. See `MeasuresReading`."""
+        return min(1.0, self._bytes_read / self._bytes) if self._bytes else None
+
+    @property
+    def is_rereadable(self) -> bool:
+        """Whether no file is a pipe of which nothing is kept. See `Rereadable`."""
+        return not any(isinstance(each, Pipe) and not each.is_kept for each in self._locations)
+
+    def blocks(self) -> Iterator[Block]:
+        """Read every file from its start, in order. See `Source.blocks`.
+
+        A block of a file is yielded once the next one has been read, or the end of its file has
+        been checked: so the cut-off record at the end of a file that changes is never yielded.
+        What comes through a pipe does not change, and is yielded at once.
+        """
+        holds_back = any(export.location.state for export in self._exports)
+        held: Block | None = None
+        self.uids_read = 0
+        self._uids.clear()
+        skipped: Counter[str] = Counter()
+        try:
+            for block in self._read_all():
+                self.uids_read += len(block.uids)
+                self._uids[block.file] += len(block.uids)
+                if not self.uids_read:
+                    skipped.update(_reasons(block))
+                if held is not None:
+                    yield held
+                held = block if holds_back else None
+                if not holds_back:
+                    yield block
+        except ChangedWhileReadError:
+            raise
+        except SourceError:
+            if held is not None:
+                yield held
+            raise
+        if held is not None:
+            yield held
+        if not self.uids_read:
+            raise empty([export.location.name for export in self._exports], skipped)
+
+    def _read_all(self) -> Iterator[Block]:
+        bytes_before = 0
+        for export in self._exports:
+            yield from self._read(export, bytes_before)
+            bytes_before += export.location.size or 0
+            self._bytes_read = bytes_before
+        self._changes.check_all()
+
+    def _read(self, export: ExportFile, bytes_before: int) -> Iterator[Block]:
+        location = export.location
+        first_record = 1
+        try:
+            with closing(location.open()) as file:
+                for rows in self._rows(export, file):
+                    block = to_block(
+                        rows, file=location.name, first_record=first_record, strip=self._strip
+                    )
+                    first_record += block.records
+                    if location.size is not None:
+                        self._bytes_read = bytes_before + file.tell()
+                    yield block
+        except READ_ERRORS as error:
+            if not isinstance(error, FileNotFoundError):
+                self._changes.check(location)  # A file that is cut off cannot be read to its end.
+            raise unreadable(location.name, error) from error
+
+    def _rows(self, export: ExportFile, file: OpenFile) -> Iterator[RawRows]:
+        is_ended = yield from self._checked(export.location, export.read(file))
+        self._changes.check_end(export.location, is_ended=is_ended)
+
+    def _checked(
+        self, location: Location, rows: Generator[RawRows, None, bool]
+    ) -> Generator[RawRows, None, bool]:
+        """Yield the rows; check before each whether the file has changed, if that is quick."""
+        while True:
+            try:
+                some = next(rows)
+            except StopIteration as end:
+                return bool(end.value)
+            if location.is_quick_to_check:
+                self._changes.check(location)
+            yield some
+
+
+def _reasons(block: Block) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for rows in block.skipped:
+        counts[rows.reason] = counts.get(rows.reason, 0) + rows.count
+    return counts
+
+
+def empty(
+    names: Sequence[str], skipped: Mapping[str, int] = MappingProxyType({})
+) -> EmptyExportError:
+    """Return the error for files without a uid; `skipped` counts their records by reason."""
+    where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+    rows = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items())
+    found = f" ({counted(sum(skipped.values()), 'row')} read: {rows})" if rows else ""
+    hint = "check what writes the export"
+    if NOT_UTF8 in skipped:
+        hint = "is it in another encoding? iconv -f latin1 -t UTF-8 converts Latin-1"
+    return EmptyExportError(f"{where}: nothing to send, no row holds a uid{found}", hint=hint)

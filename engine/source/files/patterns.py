@@ -1,0 +1,139 @@
+"""Expands paths with `*`, `?`, `[…]` or `**`, in the same way on this machine and in a store.
+
+A name that exists as it is written wins over the pattern in it. `*`, `?` and `[…]` match within a
+name, `**` any number of folders. A pattern may match a file, or a folder, which stands for
+all files below it. Names that begin with `.` or `_` are passed over, unless the pattern's own name
+begins so: by convention they hold markers (`_SUCCESS`) and checksums.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from fnmatch import fnmatchcase
+from typing import Any, Protocol
+
+_MAGIC = re.compile(r"[*?[]")
+_ANY_FOLDERS = "**"
+_FOLDER_MARKER = "_$folder$"
+"""The end of names by which some stores mark a folder; such a file is empty."""
+
+
+class Kind(Enum):
+    """What a name refers to."""
+
+    FILE = auto()
+    FOLDER = auto()
+    OTHER = auto()
+    """A pipe or a device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A name in a tree."""
+
+    name: str
+    path: str
+    kind: Kind
+    is_link: bool = False
+    info: Any = None
+    """What the listing of the tree contains about it."""
+
+
+class Tree(Protocol):
+    """Folders and files, on a disk or in a store."""
+
+    def entry(self, path: str) -> Entry | None:
+        """Return what a path names, following links; None if nothing is there."""
+
+    def children(self, folder: str, *, is_deep: bool) -> Iterable[Entry]:
+        """Return what is in a folder; nothing if it is no folder.
+
+        With `is_deep`, everything below it will be asked for too.
+        """
+
+
+def has_magic(path: str) -> bool:
+    """Return whether a path holds a character that matches others."""
+    return _MAGIC.search(path) is not None
+
+
+def split_at_magic(path: str) -> tuple[str, str]:
+    """Split a pattern into the folder that it begins in, with its last slash, and the rest."""
+    magic = _MAGIC.search(path)
+    cut = path.rfind("/", 0, magic.start() if magic else len(path)) + 1
+    return path[:cut], path[cut:]
+
+
+def expand(tree: Tree, path: str) -> tuple[list[Entry], int]:
+    """Return the files that a path stands for, sorted, and how many names were passed over."""
+    search = _Search(tree)
+    exact = tree.entry(path)
+    if exact is not None:
+        search.take(exact)
+    elif has_magic(path):
+        folder, rest = split_at_magic(path)
+        *names, last = rest.split("/")
+        search.match(folder, [*(name for name in names if name), last])
+    return [search.found[path] for path in sorted(search.found)], len(search.passed_over)
+
+
+class _Search:
+    """The files found so far, each once."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self.found: dict[str, Entry] = {}
+        self.passed_over: set[str] = set()
+
+    def take(self, entry: Entry) -> None:
+        """Add a file, or all files below a folder."""
+        if entry.kind is Kind.FOLDER:
+            self.match(entry.path, [_ANY_FOLDERS])
+        else:
+            self.found[entry.path] = entry
+
+    def match(self, folder: str, names: list[str]) -> None:
+        """Add what matches below a folder, name by name."""
+        first, *rest = names
+        if first == _ANY_FOLDERS:
+            self._match_below(folder, rest)
+            return
+        if not first:  # after the last slash
+            self.match(folder, [_ANY_FOLDERS])
+            return
+        for entry in self._matches(folder, first):
+            if not rest:
+                self.take(entry)
+            elif entry.kind is Kind.FOLDER:
+                self.match(entry.path, rest)
+
+    def _match_below(self, folder: str, rest: list[str]) -> None:
+        if rest:
+            self.match(folder, rest)
+        for entry in self._tree.children(folder, is_deep=True):
+            is_folder = entry.kind is Kind.FOLDER
+            if _is_hidden(entry.name) or (is_folder and entry.is_link):
+                self.passed_over.add(entry.path)
+            elif is_folder:
+                self._match_below(entry.path, rest)
+            elif not rest and entry.kind is Kind.FILE:
+                self.found[entry.path] = entry
+
+    def _matches(self, folder: str, pattern: str) -> list[Entry]:
+        if not has_magic(pattern):
+            joint = "" if not folder or folder.endswith("/") else "/"
+            entry = self._tree.entry(f"{folder}{joint}{pattern}")
+            return [] if entry is None else [entry]
+        children = list(self._tree.children(folder, is_deep=False))
+        if exact := [entry for entry in children if entry.name == pattern]:
+            return exact
+        matching = [entry for entry in children if fnmatchcase(entry.name, pattern)]
+        is_asked_for = pattern.startswith((".", "_"))
+        hidden = [entry for entry in matching if _is_hidden(entry.name) and not is_asked_for]
+        self.passed_over.update(entry.path for entry in hidden)
+        return [entry for entry in matching if entry not in hidden]
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "_")) or name.endswith(_FOLDER_MARKER)

@@ -1,0 +1,249 @@
+"""Files behind URLs: how they are found, and read on after a connection broke."""
+
+import io
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from typing import Any, TypeVar
+
+from engine.errors import ChangedWhileReadError, SourceError, SourceUnavailableError
+from engine.source import urls
+from engine.source.files.backend import Backend
+from engine.source.files.backend_errors import PrematureEndError, source_error
+from engine.source.files.change_detector import WRITTEN_HINT
+from engine.source.files.file_state import FileState
+from engine.source.files.patterns import expand, has_magic, split_at_magic
+
+T = TypeVar("T")
+
+_READ_AHEAD = 4 << 20
+"""Bytes that are fetched at a time, whatever the backend's own default is."""
+_WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0)
+"""How long to wait before each further try of a read that broke off."""
+_STREAMED = "HTTPStreamFile"
+"""The class of fsspec's http files that cannot seek."""
+
+
+class RemoteFile:
+    """A file that an fsspec file system opens."""
+
+    is_quick_to_check = False
+
+    def __init__(self, name: str, path: str, backend: Backend, info: dict[str, Any] | None) -> None:
+        """Ask for its state, unless `info` of a listing holds it. Raises `SourceError`."""
+        self.name = name
+        self.sleep: Callable[[float], None] = time.sleep
+        self._path = path
+        self._backend = backend
+        self.is_streamed = False
+        """Whether the server can only send the whole file from its start."""
+        with backend.translated(name):
+            self.state = self._state(info if info is not None else backend.info(path))
+
+    @property
+    def address(self) -> str:
+        """The URL without credentials."""
+        return self.name
+
+    @property
+    def size(self) -> int | None:
+        """Bytes as stored; None where unknown."""
+        return self.state.size
+
+    @property
+    def written_utc_ns(self) -> int | None:
+        """When it was last written, in ns since 1970; None where unknown."""
+        return self.state.written_utc_ns
+
+    @property
+    def is_seekable(self) -> bool:
+        """Whether parts of it can be asked for; an http server has to be tried."""
+        if self._backend.is_http and not self.is_streamed and self.size:
+            try:
+                with closing(self.open_at(self.size - 1)) as file:
+                    file.read(1)
+            except Exception as error:  # noqa: BLE001 - each backend raises its own
+                if not self.refuses_ranges(error):
+                    raise self.fault(error) from None
+        return not self.is_streamed
+
+    def current_state(self) -> FileState:
+        """Ask for its state anew. Raises `SourceError`."""
+        with self._backend.translated(self.name):
+            self._backend.drop_listings()
+            return self._state(self._backend.info(self._path))
+
+    def open(self) -> "RemoteStream":
+        """Open the file."""
+        return RemoteStream(self)
+
+    def open_at(self, offset: int) -> Any:  # noqa: ANN401 - fsspec has no types
+        """Open the backend's own file at an offset. Raises what the backend raises."""
+        options = {"block_size": 0} if self.is_streamed else {"block_size": _READ_AHEAD}
+        file = self._backend.filesystem.open(self._path, "rb", cache_type="readahead", **options)
+        self.is_streamed = type(file).__name__ == _STREAMED
+        try:
+            if not self.is_streamed:
+                file.seek(offset)
+            while self.is_streamed and offset and (skipped := file.read(min(offset, _READ_AHEAD))):
+                offset -= len(skipped)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def refuses_ranges(self, error: Exception) -> bool:
+        """Return whether an error means that the server sends no ranges; if so, stream the file."""
+        is_new = self._backend.is_http and not self.is_streamed
+        if is_new and isinstance(error, ValueError) and "range" in str(error):
+            self.is_streamed = True
+            return True
+        return False
+
+    def fault(self, error: Exception) -> SourceError:
+        """Translate an error of the backend."""
+        return source_error(self.name, error, self._backend.schemes)
+
+    def _state(self, info: dict[str, Any]) -> FileState:
+        state = FileState.of_info(info)
+        archive = self._backend.archive
+        return state if archive is None else state.within(archive.state_of_file())
+
+
+class RemoteStream(io.RawIOBase):
+    """A remote file that is open for reading; after a break, reading goes on at the same offset."""
+
+    def __init__(self, location: RemoteFile) -> None:
+        """Open the file. Raises `SourceError`."""
+        super().__init__()
+        self._location = location
+        self._position = 0
+        self._file: Any = None
+        self._was_open = False
+        self._with_retries(lambda _: None)
+
+    def readable(self) -> bool:
+        """Return True, for PyArrow."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return whether the server sends parts of the file."""
+        return not self._location.is_streamed
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read from where the last read or seek ended."""
+        chunk = self._with_retries(lambda file: self._chunk(file, size))
+        self._position += len(chunk)
+        return chunk
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to an offset in the file."""
+        self._position = self._with_retries(lambda file: int(file.seek(offset, whence)))
+        return self._position
+
+    def tell(self) -> int:
+        """Return the offset in the file."""
+        return self._position
+
+    def close(self) -> None:
+        """Close the backend's file."""
+        if not self.closed:
+            self._drop()
+        super().close()
+
+    def _chunk(self, file: Any, size: int) -> bytes:  # noqa: ANN401 - fsspec has no types
+        chunk: bytes = file.read(size)
+        if not chunk and size and self._position < (self._location.size or 0):
+            raise PrematureEndError
+        return chunk
+
+    def _with_retries(self, work: Callable[[Any], T]) -> T:
+        """Call `work` with the file; after a temporary error, open it again and retry."""
+        waits = iter(_WAITS_SECONDS)
+        while True:
+            try:
+                if self._file is None:
+                    self._file = self._location.open_at(self._position)
+                    self._was_open = True
+                return work(self._file)
+            except Exception as error:  # noqa: BLE001 - each backend raises its own
+                self._drop()
+                if self._location.refuses_ranges(error):
+                    continue
+                fault = self._location.fault(error)
+            is_temporary = isinstance(fault, SourceUnavailableError) and self._was_open
+            wait = next(waits, None) if is_temporary else None
+            if wait is None:
+                raise fault from None
+            self._location.sleep(wait)
+            self._refuse_changed(fault)
+
+    def _refuse_changed(self, fault: SourceError) -> None:
+        """Raise `ChangedWhileReadError` if the file has changed."""
+        try:
+            change = self._location.state.change(self._location.current_state())
+        except SourceUnavailableError:
+            return  # The next try shows it.
+        except SourceError:
+            raise fault from None
+        if change:
+            raise ChangedWhileReadError(
+                f"{self._location.name}: changed while it was read ({change})",
+                hint=WRITTEN_HINT,
+            )
+
+    def _drop(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(Exception):  # It may be broken; this only releases it.
+                file.close()
+
+
+def find_remote(url: str) -> tuple[list[RemoteFile], int]:
+    """Return the files that a URL stands for, and how many names were passed over.
+
+    See `patterns`. Over http a URL names one file. Raises `UsageError` where its backend is not
+    installed, `SourceError` where nothing is there.
+    """
+    backend = Backend(url)
+    path, name = backend.path, backend.display_name
+    if backend.is_http:
+        return [RemoteFile(name, path, backend, None)], 0
+    if has_magic(path) and urls.path_of(url).endswith("/"):
+        path += "/"  # Only folders match, which most backends forget.
+    with backend.translated(name):
+        entries, passed_over = expand(backend, path)
+    if not entries:
+        is_pattern = has_magic(path)
+        hint = "`**/` includes subfolders" if is_pattern else "check the address"
+        if passed_over:
+            hint = f"{passed_over} names that begin with . or _ were passed over"
+        raise SourceError(
+            f"{name}: {'no file matches' if is_pattern else 'nothing there'}", hint=hint
+        )
+    name_of = _FileNames(name, path)
+    return [RemoteFile(name_of(e.path), e.path, backend, e.info) for e in entries], passed_over
+
+
+class _FileNames:
+    """Names files that were found: the URL, with their path in place of its own."""
+
+    def __init__(self, name: str, path: str) -> None:
+        chain = urls.links(name)
+        carrier = urls.carrier(name)
+        self._before = "".join(f"{link}::" for link in chain[:carrier])
+        self._link = chain[carrier]
+        self._after = "".join(f"::{link}" for link in chain[carrier + 1 :])
+        self._path = path
+
+    def __call__(self, found: str) -> str:
+        return f"{self._before}{self._named(found)}{self._after}"
+
+    def _named(self, found: str) -> str:
+        if found == self._path:
+            return self._link
+        if has_magic(self._path) and not found.startswith(f"{self._path}/"):
+            base, _ = split_at_magic(self._path)
+            return split_at_magic(self._link)[0] + found[len(base) :]
+        joint = "" if self._link.endswith("/") else "/"
+        return self._link + joint + found[len(self._path) :].lstrip("/")

@@ -1,0 +1,1 @@
+"""The formats of export files: how one is recognized, and its rows read."""

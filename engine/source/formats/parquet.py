@@ -1,0 +1,153 @@
+"""Parquet: one column, page by page, so that the size of a row group does not matter.
+
+Strings and binary are uids as they are, integers and decimals without a fraction their decimal
+text. A column of any other type is refused as a whole. Pages that have a checksum are verified.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as kind
+from pyarrow import parquet
+
+from engine.errors import SourceError, UsageError
+from engine.source.formats.columns import listed, missing
+from engine.source.formats.rows import RawRows
+from engine.source.streams import OpenFile
+
+_BATCH_BYTES = 1 << 20
+_BATCH_ROWS = range(64, 1 << 15)
+"""Bounds of a batch: rows that compress well may be far longer than their share of the file."""
+_BUFFER_BYTES = 1 << 18
+"""Read ahead within a column; without it PyArrow reads a row group's whole column at once."""
+
+
+def parquet_column(name: str, file: OpenFile, wanted: str | None) -> tuple[str, int]:
+    """Return the path of the uids' column, and the number of rows in the file's metadata.
+
+    Raises `SourceError` or `UsageError` for the column; a file that is no Parquet, or a truncated
+    one, raises PyArrow's error.
+    """
+    with _footer_errors():
+        opened = _opened(file)
+        schema = opened.schema_arrow
+    paths = [path for field in schema for path in _paths(field)]
+    if wanted is None:
+        if len(paths) != 1:
+            raise UsageError(
+                f"{name}: has {len(paths)} columns; which one holds the uids?",
+                hint=f"--column NAME, one of {listed(paths)}",
+            )
+        wanted = paths[0]
+    fields = [field for field in schema if field.name == wanted]
+    if len(fields) > 1:
+        raise SourceError(f"{name}: has {len(fields)} columns named {wanted!r}")
+    type_ = fields[0].type if fields else _nested(schema, wanted)
+    if type_ is None:
+        raise missing(name, paths, wanted)
+    if not _holds_uids(type_):
+        advice = "a float has no one text; " if kind.is_floating(type_) else ""
+        raise SourceError(
+            f"{name}: column {wanted!r} is {type_}, which cannot be a uid",
+            hint=f"{advice}write the column as text or as an integer",
+        )
+    return wanted, opened.metadata.num_rows
+
+
+def parquet_rows(file: OpenFile, column: str) -> Iterator[RawRows]:
+    """Yield the rows of a Parquet file. Raises PyArrow's errors where it is damaged."""
+    with _footer_errors():
+        opened = _opened(file)
+        batch_rows = _batch_rows(opened.metadata)
+    rows = 0
+    for batch in opened.iter_batches(batch_rows, columns=[column], use_threads=False):
+        rows += batch.num_rows
+        yield RawRows(_texts(_values(batch, column)), records=batch.num_rows)
+    if rows != opened.metadata.num_rows:
+        raise pa.ArrowInvalid(f"{rows:,} rows read of {opened.metadata.num_rows:,}")
+
+
+def _opened(file: OpenFile) -> parquet.ParquetFile:
+    return parquet.ParquetFile(
+        file, pre_buffer=False, buffer_size=_BUFFER_BYTES, page_checksum_verification=True
+    )
+
+
+@contextmanager
+def _footer_errors() -> Iterator[None]:
+    """Raise PyArrow's error for a damaged name, for which it raises Python's."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise pa.ArrowInvalid("a name in its footer is not UTF-8") from error
+
+
+def _paths(field: pa.Field) -> list[str]:
+    """Return the dotted paths of a field's leaves."""
+    if not kind.is_struct(field.type):
+        return [field.name]
+    return [f"{field.name}.{path}" for inner in field.type for path in _paths(inner)]
+
+
+def _nested(schema: pa.Schema, path: str) -> pa.DataType | None:
+    """Return the type at a dotted path; None if there is nothing."""
+    fields: Sequence[pa.Field] = list(schema)
+    type_: pa.DataType | None = None
+    for step in path.split("."):
+        type_ = next((field.type for field in fields if field.name == step), None)
+        fields = list(type_) if type_ is not None and kind.is_struct(type_) else []
+    return type_
+
+
+def _holds_uids(type_: pa.DataType) -> bool:
+    if kind.is_dictionary(type_):
+        return _holds_uids(type_.value_type)
+    return (
+        kind.is_integer(type_)
+        or (kind.is_decimal(type_) and type_.scale == 0)
+        or _is_text(type_)
+        or kind.is_null(type_)
+    )
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    tests = (
+        kind.is_string,
+        kind.is_large_string,
+        kind.is_string_view,
+        kind.is_binary,
+        kind.is_large_binary,
+        kind.is_binary_view,
+        kind.is_fixed_size_binary,
+    )
+    return any(test(type_) for test in tests)
+
+
+def _values(batch: pa.RecordBatch, column: str) -> pa.Array:
+    """Return the column of a batch; it is inside of others if its name is a dotted path."""
+    if column in batch.schema.names:
+        return batch.column(column)
+    first, *rest = column.split(".")
+    array = batch.column(first)
+    return pc.struct_field(array, rest)
+
+
+def _texts(array: pa.Array) -> pa.Array:
+    """Return binary, which is not taken for UTF-8, or the text of integers."""
+    if kind.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    return array.cast(pa.binary() if _is_text(array.type) else pa.string())
+
+
+def _batch_rows(metadata: Any) -> int:  # noqa: ANN401 - PyArrow has no types
+    """Return how many rows make a batch, by the widest row group's uncompressed size.
+
+    That is the size of all columns: PyArrow ends the process if it is asked for the metadata of
+    one column that is damaged in certain ways.
+    """
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    widest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=0)
+    return min(max(int(_BATCH_BYTES / max(widest, 1)), _BATCH_ROWS.start), _BATCH_ROWS.stop)

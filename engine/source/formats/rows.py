@@ -1,0 +1,139 @@
+"""Turns the values that a format's reader found into a block of uids and skipped records."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.source.arrow import buffers
+from engine.source.block import BLANK, Block, Skipped
+
+READ_SIZE = 1 << 20
+"""Bytes that are read and parsed at a time. A block holds a few times as many at the most."""
+
+RECORD_LIMIT = 4 << 20
+"""Bytes that one record may have, its line end included; a longer one is invalid.
+
+It bounds the memory that an unclosed quote or a file without line ends takes. A payload, and so
+the longest uid that can ever be sent, is a thirtieth of it.
+"""
+
+NOT_UTF8 = "invalid UTF-8"
+INNER_BOM = "a byte order mark inside: files put together without a line end"
+INNER_RETURN = "a carriage return inside: line ends of another system"
+_BARE_RETURN = "\r([^\n]|$)"
+_BEYOND_ASCII = 0x80
+OVER_LONG = f"longer than {RECORD_LIMIT:,} bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class RawRows:
+    """Consecutive records of a file as its reader found them; the values are not checked yet."""
+
+    values: pa.Array
+    """The column's values in order: binary or string, null where a record has none."""
+    refused: Sequence[tuple[int, str]] = ()
+    """Records without a value: offset from the first record of these, and why; ascending."""
+    records: int = 0
+    """How many records the reader counted, independently of the two above."""
+    refuses_bom: bool = False
+    """Whether a byte order mark in a value makes its record invalid."""
+    refuses_return: bool = False
+    """Whether a carriage return in a value that no line feed follows makes its record invalid."""
+
+
+def no_values() -> pa.Array:
+    """Return the values of rows that were all refused."""
+    return pa.array([], pa.binary())
+
+
+def to_block(rows: RawRows, *, file: str, first_record: int, strip: bool) -> Block:
+    """Check that values are UTF-8 and not blank; give the reason for each record without a uid.
+
+    White space is what `str.isspace` accepts: also no-break spaces and the ideographic space, but
+    not the zero-width space.
+    """
+    text, broken = _as_text(rows.values)
+    if strip:
+        text = pc.utf8_trim_whitespace(text)
+    unusable = pc.or_kleene(pc.equal(pc.binary_length(text), 0), pc.utf8_is_space(text))
+    unusable = pc.fill_null(unusable, fill_value=True)
+    clean = not (rows.refused or rows.refuses_bom or rows.refuses_return)
+    if clean and not pc.any(unusable).as_py():
+        return Block(file, first_record, rows.records, text, ())
+    reasons = ["", BLANK, NOT_UTF8, INNER_RETURN, INNER_BOM]
+    codes = unusable.to_numpy(zero_copy_only=False).astype(np.int32)
+    codes[broken] = reasons.index(NOT_UTF8)
+    if rows.refuses_return:
+        codes[(codes == 0) & _found(text, _BARE_RETURN)] = reasons.index(INNER_RETURN)
+    if rows.refuses_bom:
+        codes[_found(text, "\ufeff")] = reasons.index(INNER_BOM)
+    uids = text.filter(pa.array(codes == 0))
+    if rows.refused:
+        codes = _with_refused(codes, rows.refused, reasons)
+    return Block(file, first_record, rows.records, uids, _runs(codes, reasons, first_record))
+
+
+def is_blank(line: bytes) -> bool:
+    """Return whether a line holds nothing but white space."""
+    return not line.strip() or (not line.isascii() and not line.decode(errors="replace").strip())
+
+
+def _found(text: pa.StringArray, pattern: str) -> npt.NDArray[np.bool_]:
+    """Return in which of the values a pattern is found."""
+    found = pc.fill_null(pc.match_substring_regex(text, pattern), fill_value=False)
+    marks: npt.NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
+    return marks
+
+
+def _as_text(values: pa.Array) -> tuple[pa.StringArray, list[int]]:
+    """Return the values as strings, and the indices of those that are not UTF-8 and become null."""
+    if values.type == pa.binary() and buffers(values)[1].max(initial=0) < _BEYOND_ASCII:
+        return values.view(pa.string()), []
+    try:
+        return values.cast(pa.string()), []
+    except pa.ArrowInvalid:
+        texts = [_decoded(value) for value in values.to_pylist()]
+    broken = [index for index, text in enumerate(texts) if text is _BROKEN]
+    for index in broken:
+        texts[index] = None
+    return pa.array(texts, pa.string()), broken
+
+
+_BROKEN = object()
+
+
+def _decoded(value: bytes | None) -> object:
+    try:
+        return value.decode() if value is not None else None
+    except UnicodeDecodeError:
+        return _BROKEN
+
+
+def _with_refused(
+    codes: npt.NDArray[np.int32], refused: Sequence[tuple[int, str]], reasons: list[str]
+) -> npt.NDArray[np.int32]:
+    """Insert the refused records among the others, and their reasons into the list."""
+    numbers = {reason: number for number, reason in enumerate(reasons)}
+    merged = np.full(len(codes) + len(refused), -1, np.int32)
+    for offset, reason in refused:
+        merged[offset] = numbers.setdefault(reason, len(numbers))
+    merged[merged < 0] = codes
+    reasons[:] = numbers
+    return merged
+
+
+def _runs(
+    codes: npt.NDArray[np.int32], reasons: Sequence[str], first_record: int
+) -> tuple[Skipped, ...]:
+    """Combine consecutive records with the same reason into one `Skipped`."""
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    counts = np.diff(starts, append=len(codes))
+    skipped = np.flatnonzero(codes[starts])
+    return tuple(
+        Skipped(first_record + int(starts[run]), int(counts[run]), reasons[codes[starts[run]]])
+        for run in skipped
+    )

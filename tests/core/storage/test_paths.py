@@ -1,0 +1,32 @@
+"""The names of files that hold uids are made in one module."""
+
+import ast
+from pathlib import Path
+
+import engine
+from engine.storage import paths
+
+SUFFIXES = (".parquet", ".sqlite", ".bak", ".part", ".tmp", "-wal", "-shm")
+OTHERS = ("emulator/", "source/")
+"""Folders that know what others call their files."""
+
+
+def test_no_other_module_names_a_file_that_holds_uids() -> None:
+    root = Path(engine.__file__).parent
+    modules = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
+    naming = {
+        name
+        for name, path in modules.items()
+        if not name.startswith(OTHERS) and any(map(names_a_file, ast.walk(parsed(path))))
+    }
+    assert naming == {Path(paths.__file__).relative_to(root).as_posix()}
+
+
+def parsed(path: Path) -> ast.AST:
+    return ast.parse(path.read_text())
+
+
+def names_a_file(node: ast.AST) -> bool:
+    if not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+        return False
+    return node.value.endswith(SUFFIXES) and " " not in node.value

@@ -1,0 +1,52 @@
+"""No module of the engine imports another one that imports it, at once or later."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import engine
+
+ROOT = Path(engine.__file__).parent
+
+
+def test_no_modules_import_each_other() -> None:
+    modules = {name_of(path): path for path in ROOT.rglob("*.py")}
+    imports = {
+        name: set(imported(ast.parse(path.read_text()), modules)) - {name}
+        for name, path in modules.items()
+    }
+    reachable = {name: reached_from(name, imports) for name in modules}
+    circles = {
+        frozenset(other for other in reachable[name] if name in reachable[other])
+        for name in modules
+        if name in reachable[name]
+    }
+    assert not circles
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imported(tree: ast.AST, modules: Mapping[str, Path]) -> Iterator[str]:
+    """Yield what is imported anywhere in a module, but for the sake of types alone."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        if isinstance(node, ast.ImportFrom) and node.module in modules:
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in modules else node.module for name in inside)
+        yield from imported(node, modules)
+
+
+def reached_from(name: str, imports: Mapping[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        new = imports[waiting.pop()] - found
+        found |= new
+        waiting += new
+    return found
