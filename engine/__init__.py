@@ -60,8 +60,7 @@ if TYPE_CHECKING:
         SnapshotOfList,
         VerifiedSnapshot,
     )
-    from engine.runs.exports import Reading
-    from engine.runs.observers import Note, Observers, PlanObservers
+    from engine.runs.arguments import Note, Observers, PlanObservers, Reading
     from engine.runs.snapshots import Snapshots
 
 __version__ = "0.1.0"
@@ -110,8 +109,7 @@ _MODULES = {
     "engine.report.snapshots": (
         *("SnapshotComparison", "SnapshotEntry", "SnapshotOfList", "VerifiedSnapshot"),
     ),
-    "engine.runs.exports": ("Reading",),
-    "engine.runs.observers": ("Note", "Observers", "PlanObservers"),
+    "engine.runs.arguments": ("Note", "Observers", "PlanObservers", "Reading"),
     "engine.runs.snapshots": ("Snapshots",),
 }
 """Where each name is defined."""

@@ -6,8 +6,8 @@ from engine.cli import signals
 
 
 def main() -> NoReturn:
-    """Run the command line; a signal that comes while it is imported is heard, too."""
-    signals.leave_at_once()
+    """Run the command line; a signal during the imports is handled, too."""
+    signals.exit_at_once()
     from engine.cli.application import main as run  # noqa: PLC0415 - takes as long as a signal may come
 
     try:

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager, nullcontext
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from engine.errors import UsageError
 from engine.model.cohort import Action, Cohort, CohortKey, check_id
@@ -32,16 +32,21 @@ if TYPE_CHECKING:
     from engine.report.accounts import Accounts
     from engine.report.details import Reject, RunDetails, UidReport
     from engine.report.result import FailedRun, NothingToResume, ResumedRuns, RunResult
-    from engine.runs.exports import Exports, FormatName
-    from engine.runs.observers import Note, Observers, PlanObservers
+    from engine.runs.arguments import (
+        ActionName,
+        Exports,
+        FormatName,
+        Note,
+        Observers,
+        OnChanged,
+        PlanArguments,
+        PlanObservers,
+    )
     from engine.runs.resume import Follow
     from engine.runs.snapshots import Snapshots
     from engine.source import Spec
 
 T = TypeVar("T")
-OnChanged = Literal["refuse", "restart"]
-"""What to do if an unfinished run can't go on, as its export has changed or a later run has touched
-the cohort: raise an error, or begin a new run."""
 
 
 class Engine:
@@ -54,7 +59,7 @@ class Engine:
     whether the first record of a csv or tsv file names the columns. `strip`: whether white space
     around a uid is removed. `allow`: guards to lift, each `name` or `name=bound`; it needs a
     `reason`, which is kept. `wait_seconds`: how long to wait for another process that holds the
-    workspace. The observers are those of `engine.runs.observers`.
+    workspace. The observers are those of `engine.runs.arguments`.
     """
 
     def __init__(
@@ -133,12 +138,12 @@ class Engine:
         exports: "Exports",
         cohort: Cohort,
         *,
-        action: Action | Literal["add", "remove"] = Action.ADD,
+        action: "ActionName" = Action.ADD,
         column: str | None = None,
         format: "FormatName" = "auto",  # noqa: A002 - the option's name
         header: bool = True,
         strip: bool = False,
-        on_changed: OnChanged = "refuse",
+        on_changed: "OnChanged" = "refuse",
         record: bool = False,
         allow: Sequence[str] = (),
         reason: str | None = None,
@@ -158,12 +163,13 @@ class Engine:
         """
         from engine.config.loading import credentials_problem
         from engine.planning.allowances import read_push_allowances
+        from engine.runs.arguments import note_and_switch
         from engine.runs.exports import open_exports, spec_of
         from engine.runs.push import PushRequest, push
 
         config = self.config
         allowances = read_push_allowances(allow, reason)
-        note, switch = _note_and_switch(observers)
+        note, switch = note_and_switch(observers)
         spec = spec_of(
             exports, {"column": column, "format": format, "header": header, "strip": strip}
         )
@@ -204,7 +210,7 @@ class Engine:
         format: "FormatName" = "auto",  # noqa: A002 - the option's name
         header: bool = True,
         strip: bool = False,
-        first_action: Action | Literal["add", "remove"] = Action.REMOVE,
+        first_action: "ActionName" = Action.REMOVE,
         allow: Sequence[str] = (),
         reason: str | None = None,
         assume_empty: bool = False,
@@ -225,6 +231,7 @@ class Engine:
         an empty export.
         """
         from engine.planning.allowances import read_allowances
+        from engine.runs.arguments import note_and_switch
         from engine.runs.exports import open_desired, spec_of
         from engine.runs.mirror import mirror
         from engine.runs.planner import MirrorRequest
@@ -244,7 +251,7 @@ class Engine:
             wait_seconds=wait_seconds,
         )
         config = self.config
-        note, switch = _note_and_switch(observers)
+        note, switch = note_and_switch(observers)
         spec = spec_of(
             exports, {"column": column, "format": format, "header": header, "strip": strip}
         )
@@ -257,42 +264,13 @@ class Engine:
         return await mirror(request, config, sends=not (dry_run or shadow), **observers)
 
     async def plan(
-        self,
-        exports: "Exports",
-        cohort: Cohort,
-        *,
-        column: str | None = None,
-        format: "FormatName" = "auto",  # noqa: A002 - the option's name
-        header: bool = True,
-        strip: bool = False,
-        first_action: Action | Literal["add", "remove"] = Action.REMOVE,
-        allow: Sequence[str] = (),
-        reason: str | None = None,
-        assume_empty: bool = False,
-        trust: int | None = None,
-        wait_seconds: float = 0.0,
-        **observers: "Unpack[PlanObservers]",
+        self, exports: "Exports", cohort: Cohort, **options: "Unpack[PlanArguments]"
     ) -> "RunResult":
         """Plan a mirror and keep the plan for `apply`; nothing is sent. See `mirror`.
 
         The result's run is the plan's name, and its `plan` what it comes to.
         """
-        return await self.mirror(
-            exports,
-            cohort,
-            column=column,
-            format=format,
-            header=header,
-            strip=strip,
-            first_action=first_action,
-            allow=allow,
-            reason=reason,
-            assume_empty=assume_empty,
-            trust=trust,
-            wait_seconds=wait_seconds,
-            dry_run=True,
-            **observers,
-        )
+        return await self.mirror(exports, cohort, dry_run=True, **options)
 
     async def apply(
         self,
@@ -317,7 +295,7 @@ class Engine:
         generation: int,
         *,
         cohort_name: str | None = None,
-        first_action: Action | Literal["add", "remove"] = Action.REMOVE,
+        first_action: "ActionName" = Action.REMOVE,
         allow: Sequence[str] = (),
         reason: str | None = None,
         wait_seconds: float = 0.0,
@@ -331,6 +309,7 @@ class Engine:
         `LedgerError` if the generation is no longer kept.
         """
         from engine.planning.allowances import read_allowances
+        from engine.runs.arguments import note_and_switch
         from engine.runs.mirror import rollback
         from engine.runs.planner import MirrorRequest
 
@@ -342,7 +321,7 @@ class Engine:
             reason=reason,
             wait_seconds=wait_seconds,
         )
-        note, _ = _note_and_switch(observers)
+        note, _ = note_and_switch(observers)
         if dry_run:
             self._note_missing_key(note)
 
@@ -361,7 +340,7 @@ class Engine:
         self,
         run: str | None = None,
         *,
-        on_changed: OnChanged = "refuse",
+        on_changed: "OnChanged" = "refuse",
         wait_seconds: float = 0.0,
         **observers: "Unpack[Observers]",
     ) -> "RunResult | NothingToResume":
@@ -370,9 +349,10 @@ class Engine:
         Raises `UsageError` for a run that is unknown, has ended for good, or that only its own
         command can resume, such as one that read from a pipe; and as `push`.
         """
+        from engine.runs.arguments import note_and_switch
         from engine.runs.resume import resume
 
-        _note_and_switch(observers)
+        note_and_switch(observers)
         return await resume(
             self.config,
             run,
@@ -384,7 +364,7 @@ class Engine:
     async def resume_all(
         self,
         *,
-        on_changed: OnChanged = "refuse",
+        on_changed: "OnChanged" = "refuse",
         wait_seconds: float = 0.0,
         follow: "Follow | None" = None,
         ended: "Callable[[RunResult | FailedRun], None]" = lambda _: None,
@@ -396,9 +376,10 @@ class Engine:
         result as it comes. `follow` gets the name of each run and returns a context manager that
         yields its observers; by default all have the same.
         """
+        from engine.runs.arguments import note_and_switch
         from engine.runs.resume import resume_all
 
-        note, switch = _note_and_switch(observers)
+        note, switch = note_and_switch(observers)
         return await resume_all(
             self.config,
             restart_if_changed=on_changed == "restart",
@@ -478,7 +459,7 @@ class Engine:
         Raises `UsageError` for an id that no cohort has.
         """
         from engine.delivery.sender import StopSwitch
-        from engine.runs.observers import no_note
+        from engine.runs.arguments import no_note
         from engine.runs.snapshots import Snapshots
 
         key = CohortKey(self.config.workspace.partner, cohort_id, shadow)
@@ -497,19 +478,6 @@ class Engine:
         problem = credentials_problem(self._path, environ=self._environ)
         if problem is not None:
             note(problem, label="note")
-
-
-def _note_and_switch(observers: "Observers | PlanObservers") -> "tuple[Note, StopSwitch]":
-    """Return who gets remarks and what stops the run; both are put into `observers`.
-
-    Raises `TypeError` for an argument that is not among them.
-    """
-    from engine.delivery.sender import StopSwitch
-    from engine.runs.observers import PlanObservers, no_note
-
-    for name in observers.keys() - PlanObservers.__optional_keys__:
-        raise TypeError(f"unexpected keyword argument {name!r}")
-    return observers.setdefault("note", no_note), observers.setdefault("switch", StopSwitch())
 
 
 async def _iterated(iterate: Callable[[], Generator[T, None, None]]) -> AsyncIterator[T]:

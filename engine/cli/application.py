@@ -1,4 +1,4 @@
-"""The command `cohortsync`: arguments into parts, parts into an exit status; no rule of its own.
+"""The command `cohortsync`: arguments → `engine.api` → text and an exit status.
 
 Heavy imports wait until a command needs them: `--help` has to be quick.
 """
@@ -17,13 +17,13 @@ from engine.cli.check import check
 from engine.cli.demo import demo
 from engine.cli.emulator import emulator
 from engine.cli.memory import lack_of_memory, refuse_narrow_address_space
-from engine.cli.messages import record_libraries, tell_error, tell_traceback
+from engine.cli.messages import capture_library_messages, write_error, write_traceback
 from engine.cli.mirror import apply, mirror, plan, rollback
 from engine.cli.options import Command, Group
 from engine.cli.push import push, resume
 from engine.cli.runs import rejects, runs, show
 from engine.cli.snapshot import snapshot
-from engine.cli.streams import print_json, printing, settle_streams
+from engine.cli.streams import prepare_streams, print_json, printing
 from engine.cli.usage import UnreadableCommand, usage_error
 from engine.cli.why import why
 from engine.errors import CohortSyncError, ExitStatus, IncompleteError, UsageError
@@ -43,7 +43,7 @@ for command in (
 app.add_typer(snapshot, name="snapshot")
 
 
-def _tell_version(asked: bool) -> None:  # noqa: FBT001 - typer passes it by place
+def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer passes it by position
     if asked:
         with printing():
             sys.stdout.write(f"cohortsync {__version__}\n")
@@ -55,7 +55,9 @@ def _before_any_command(
     *,
     version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=_tell_version, help="Print the version."),
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     del version
@@ -67,9 +69,9 @@ def main() -> NoReturn:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Arrow's own allocator takes 1 GB of address space at once; a run does not use it either.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    settle_streams()
-    record_libraries()
-    signals.leave_at_once()
+    prepare_streams()
+    capture_library_messages()
+    signals.exit_at_once()
     arguments = sys.argv[1:] or ["--help"]
     try:
         with printing() if "--help" in arguments else nullcontext():
@@ -77,15 +79,15 @@ def main() -> NoReturn:
             status = app(args=arguments, prog_name="cohortsync", standalone_mode=False)
     except CohortSyncError as error:
         if error.exit_status is ExitStatus.UNBALANCED:
-            tell_traceback(error)
+            write_traceback(error)
         fail(error)
     except UnreadableCommand as error:
         fail(usage_error(error))
-    except Exception as error:  # noqa: BLE001 - a bug must not pass for an exit status that means another thing
+    except Exception as error:  # noqa: BLE001 - a bug must not end with an exit status that means something else
         if lack := lack_of_memory(error):
             fail(lack)
-        tell_traceback(error)
-        bug = CohortSyncError("this is a bug in cohortsync; please report what stands above")
+        write_traceback(error)
+        bug = CohortSyncError("this is a bug in cohortsync; please report the traceback above")
         bug.exit_status = ExitStatus.UNBALANCED
         fail(bug)
     finally:
@@ -94,12 +96,12 @@ def main() -> NoReturn:
 
 
 def _flush() -> None:
-    """Write what stdout still holds; how the command ended stands, read or not."""
+    """Write what stdout still holds; the exit status stays, whether it is read or not."""
     try:
         with printing():
             pass
     except IncompleteError as error:
-        tell_error(error)
+        write_error(error)
 
 
 def _command_named() -> str:
@@ -110,10 +112,10 @@ def _command_named() -> str:
 
 
 def fail(error: CohortSyncError) -> NoReturn:
-    """Show an error on stderr, as a document on stdout too where one was asked for, and exit."""
+    """Write an error to stderr, and to stdout as a document if `--json` was given; exit."""
     if error.hint is None and isinstance(error, UsageError):
         error.hint = f"`{_command_named()} --help` describes the options"
-    tell_error(error)
+    write_error(error)
     if "--json" in sys.argv:
         document = {
             "run": error.run,

@@ -1,6 +1,5 @@
 """`cohortsync check`: the preflight, shown as text or as one JSON document."""
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +25,7 @@ def check(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """See whether a run could start: configuration, state folder, the way to the endpoint.
+    """Check whether a run could start: configuration, state folder, connection to the endpoint.
 
     The key can't be tested without sending; with --live one request is sent that names no members:
     400 means that the key is good, 401 that it is not.
@@ -34,6 +33,7 @@ def check(
     Exit status: 0 all good; 2 configuration, state folder, proxy or certificate; 3 the API refuses
     the key; 75 the endpoint can't be reached.
     """
+    import asyncio
 
     def show(finding: "Finding") -> None:
         if not as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.cli import signals
-from engine.cli.messages import tell
+from engine.cli.messages import write_message
 from engine.cli.options import refuse_nan
 from engine.cli.streams import print_lines, printing
 from engine.errors import ExitStatus, IncompleteError
@@ -49,19 +49,19 @@ def demo(
     """
     try:
         with signals.raised():
-            status = _play(uids, requests, per_seconds)
+            status = _run_demo(uids, requests, per_seconds)
     except signals.InterruptedCommandError as interruption:
         raise IncompleteError(str(interruption)) from None
     sys.exit(status)
 
 
-def _play(uids: int, requests: int, per_seconds: float) -> ExitStatus:
+def _run_demo(uids: int, requests: int, per_seconds: float) -> ExitStatus:
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="cohortsync-demo-") as name:
         folder = Path(name)
         export = folder / "export.csv"
-        tell(f"writing an export of {counted(uids, 'uid')}")
+        write_message(f"writing an export of {counted(uids, 'uid')}")
         _write_export(export, uids)
         with _emulator(folder, requests, per_seconds) as url:
             config = folder / "config.toml"
@@ -73,8 +73,8 @@ def _play(uids: int, requests: int, per_seconds: float) -> ExitStatus:
             status = _push(export, config)
             has_finished = status in {ExitStatus.ACCEPTED, ExitStatus.PARTIAL}
             if not has_finished:
-                tell("a demo keeps nothing: `cohortsync demo` begins anew", label="note")
-            elif not _prove(export, url, requests, per_seconds):
+                write_message("a demo keeps nothing: `cohortsync demo` begins anew", label="note")
+            elif not _is_complete(export, url, requests, per_seconds):
                 status = ExitStatus.UNBALANCED
     return status
 
@@ -109,7 +109,7 @@ def _emulator(folder: Path, requests: int, per_seconds: float) -> Iterator[str]:
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port_file.read_text(encoding='ascii').strip()}"
     finally:
-        with signals.passed_to(lambda _: None):  # One more must not leave it behind.
+        with signals.forwarded_to(lambda _: None):  # A further signal must not leave it running.
             process.terminate()
             process.wait()
 
@@ -127,7 +127,7 @@ def _push(export: Path, config: Path) -> ExitStatus:
         return carry_out(opening, start, as_json=False, stops=stops)
 
 
-def _prove(export: Path, url: str, requests: int, per_seconds: float) -> bool:
+def _is_complete(export: Path, url: str, requests: int, per_seconds: float) -> bool:
     """Compare the emulator's own members with the export, uid by uid, and show the result."""
     import json
 

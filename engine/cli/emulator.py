@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from engine.cli.messages import log, tell
+from engine.cli.messages import log, write_message
 from engine.errors import UsageError
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -141,14 +141,14 @@ def emulator(
             limits=limits,
             faults=faults,
         )
-        api.serve(settings, port_file=port_file, listens=_tell_url)
+        api.serve(settings, port_file=port_file, listens=_write_url)
     except api.EmulatorError as error:
         raise UsageError(error.message, hint=error.hint) from None
 
 
-def _tell_url(url: str) -> None:
+def _write_url(url: str) -> None:
     if sys.stderr.isatty():
-        tell(f"emulator listening on {url}")
+        write_message(f"emulator listening on {url}")
     else:
         log("info", "listening", url=url)
 

@@ -1,11 +1,11 @@
-"""Too little memory or address space: told in one line, as other causes from outside are."""
+"""Too little memory or address space: reported in one line, like other causes from outside."""
 
 import resource
 
 from engine.errors import CohortSyncError, IncompleteError
 
 _LEAST_BYTES = 1_000_000_000
-"""With less address space, libraries end the process as they are loaded, and say nothing."""
+"""With less address space, libraries end the process while they are loaded, without a message."""
 
 
 def refuse_narrow_address_space() -> None:
@@ -20,7 +20,7 @@ def refuse_narrow_address_space() -> None:
 
 
 def lack_of_memory(error: BaseException) -> CohortSyncError | None:
-    """Return what to tell of an error that means too little memory; None for any other."""
+    """Return the error to report for one that means too little memory; None for any other."""
     text = str(error)
     is_lack = (
         isinstance(error, MemoryError)
@@ -37,4 +37,4 @@ def lack_of_memory(error: BaseException) -> CohortSyncError | None:
 
 
 _UNLOADABLE = ("failed to map segment", "Cannot allocate memory", "cannot allocate memory")
-"""What the system says of a library for which there is no room."""
+"""What the system says if there is no room for a library."""

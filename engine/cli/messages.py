@@ -1,4 +1,4 @@
-"""Messages on stderr: words on a terminal, a logfmt record a line anywhere else."""
+"""Messages on stderr: text on a terminal, one logfmt record a line anywhere else."""
 
 import logging
 import os
@@ -27,7 +27,9 @@ def columns_of(stream: TextIO) -> int | None:
 _USUAL_COLUMNS = 80
 
 
-def tell(text: str, *, label: str | None = None, level: str = "info", event: str = "note") -> None:
+def write_message(
+    text: str, *, label: str | None = None, level: str = "info", event: str = "note"
+) -> None:
     """Write one message: after its label on a terminal, else as a record with level and event."""
     width = columns_of(sys.stderr)
     if width is None:
@@ -37,8 +39,8 @@ def tell(text: str, *, label: str | None = None, level: str = "info", event: str
         sys.stderr.write(f"{piece}\n")
 
 
-def tell_error(error: CohortSyncError) -> None:
-    """Write what went wrong, and a hint at the way out where there is one.
+def write_error(error: CohortSyncError) -> None:
+    """Write an error, and its hint if it has one.
 
     Off a terminal that is one record, the last of the command; each problem of a configuration
     has a record of its own.
@@ -46,9 +48,9 @@ def tell_error(error: CohortSyncError) -> None:
     problems = error.message.split("\n") if isinstance(error, ConfigError) else [error.message]
     if sys.stderr.isatty():
         for problem in problems:
-            tell(problem, label="error")
+            write_message(problem, label="error")
         if error.hint:
-            tell(error.hint, label="hint")
+            write_message(error.hint, label="hint")
         return
     for problem in problems[:-1]:
         log("error", "error", text=problem)
@@ -56,7 +58,7 @@ def tell_error(error: CohortSyncError) -> None:
     log("error", "error", text=problems[-1], exit_status=int(error.exit_status), **hint)
 
 
-def tell_traceback(error: BaseException) -> None:
+def write_traceback(error: BaseException) -> None:
     """Write the traceback of an exception: lines on a terminal, else one record."""
     lines = "".join(traceback.format_exception(error)).rstrip().split("\n")
     if sys.stderr.isatty():
@@ -65,18 +67,20 @@ def tell_traceback(error: BaseException) -> None:
         log("error", "traceback", text="\n".join(lines))
 
 
-def record_libraries() -> None:
-    """Make messages of what libraries log, of warnings, and of errors that nobody can catch."""
+def capture_library_messages() -> None:
+    """Write what libraries log, warnings, and errors that nobody can catch, as messages."""
     logging.lastResort = _Libraries(logging.WARNING)
     warnings.showwarning = _show_warning
     if sys.unraisablehook is sys.__unraisablehook__:  # A test runner has its own.
-        sys.unraisablehook = lambda lost: _tell_lost(lost.exc_value or lost.exc_type)
+        sys.unraisablehook = lambda lost: _write_lost_error(lost.exc_value or lost.exc_type)
 
 
 class _Libraries(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         level = "error" if record.levelno >= logging.ERROR else "warning"
-        tell(f"{record.name}: {self.format(record)}", label=level, level=level, event="library")
+        write_message(
+            f"{record.name}: {self.format(record)}", label=level, level=level, event="library"
+        )
 
 
 def _show_warning(
@@ -87,13 +91,13 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    del filename, lineno, file, line  # Of a library: nothing that its user could look at.
+    del filename, lineno, file, line  # They name a place in a library, which is of no use here.
     text = f"{category.__name__}: {message}"
-    tell(text, label="warning", level="warning", event="library")
+    write_message(text, label="warning", level="warning", event="library")
 
 
-def _tell_lost(error: object) -> None:
-    tell(f"ignored: {error!r}", label="warning", level="warning", event="library")
+def _write_lost_error(error: object) -> None:
+    write_message(f"ignored: {error!r}", label="warning", level="warning", event="library")
 
 
 def level_of(status: ExitStatus) -> str:

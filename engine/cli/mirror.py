@@ -45,14 +45,14 @@ def mirror(
         bool,
         typer.Option(
             "--shadow",
-            help="Send nothing, ever, and move a snapshot in the shadow as if all had been sent.",
+            help="Send nothing, ever, and update a shadow snapshot as if all had been sent.",
         ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a cohort equal to an export, by sending only what changed since the last time.
 
-    Guards look at the plan before anything is sent; exit status 4 says that one of them blocks.
+    Guards check the plan before anything is sent; exit status 4 says that one of them blocks.
     """
     named = cohort.cohort()
 
@@ -124,7 +124,7 @@ def rollback(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a cohort what it was at an earlier generation, guards and all."""
+    """Restore a cohort to an earlier generation; guards check the plan."""
 
     async def start(engine: "Engine", observers: "PlanObservers") -> "RunResult":
         return await engine.rollback(
@@ -145,7 +145,7 @@ def rollback(
 @flat
 def apply(
     *,
-    plan: Annotated[str, typer.Argument(help="A plan's name, as `plan` has told it.")],
+    plan: Annotated[str, typer.Argument(help="A plan's name, as `plan` prints it.")],
     first: Annotated[
         int | None,
         typer.Option(
@@ -160,7 +160,7 @@ def apply(
     wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Send exactly what a plan says, unless the snapshot has moved since."""
+    """Send exactly what a plan says, unless the snapshot has changed since."""
 
     async def start(engine: "Engine", observers: "PlanObservers") -> "RunResult":
         return await engine.apply(plan, first=first, wait_seconds=wait, **observers)

@@ -63,7 +63,7 @@ def flat(command: Callable[..., R]) -> Callable[..., R]:
         return command(**given)
 
     # This is what typer reads.
-    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined] # set by whoever knows better
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined] # functions have it only if it is set
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run
 
@@ -92,7 +92,7 @@ def _without_types(parameters: "Sequence[Any]") -> "list[Any]":
 
 
 def refuse_nan(param: typer.CallbackParam, value: float | None) -> float | None:
-    """Raise `UsageError` for what is no number, and so within no bounds."""
+    """Raise `UsageError` for NaN, which no bounds exclude."""
     if value is not None and math.isnan(value):
         raise UsageError(f"{param.opts[0]} should be a number, not {value}")
     return value
@@ -238,14 +238,12 @@ class ExportOptions:
         ),
     ] = None
     format_name: Annotated[
-        FormatName, typer.Option("--format", help="By default told by suffix, then by content.")
+        FormatName, typer.Option("--format", help="By default detected by suffix, then by content.")
     ] = FormatName.AUTO
     no_header: Annotated[
         bool, typer.Option("--no-header", help="The first record of a csv or tsv is data.")
     ] = False
-    strip: Annotated[bool, typer.Option("--strip", help="Take white space around uids off.")] = (
-        False
-    )
+    strip: Annotated[bool, typer.Option("--strip", help="Remove white space around uids.")] = False
 
     def reading(self) -> "Reading":
         """Return how they are read, as arguments of `Engine.push`."""
@@ -266,7 +264,7 @@ class GuardOptions:
         typer.Option(
             "--allow",
             metavar="GUARD[=BOUND]",
-            help="Lift a guard, to a bound, for this run; wants a --reason; repeatable.",
+            help="Lift a guard, to a bound, for this run; needs a --reason; repeatable.",
         ),
     ] = None
     reason: Annotated[
@@ -285,7 +283,7 @@ class MirrorOptions(GuardOptions):
     assume_empty: Annotated[
         bool,
         typer.Option(
-            "--assume-empty", help="Forget what was acknowledged: add everything, remove nothing."
+            "--assume-empty", help="Ignore what was acknowledged: add everything, remove nothing."
         ),
     ] = False
     trust: Annotated[
@@ -295,7 +293,7 @@ class MirrorOptions(GuardOptions):
             metavar="GENERATION",
             min=1,
             max=LARGEST_GENERATION,
-            help="Go on from this snapshot; what was touched since is sent again.",
+            help="Start from this snapshot; what was changed since is sent again.",
         ),
     ] = None
 

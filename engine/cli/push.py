@@ -47,7 +47,7 @@ def push(
     guards: GuardOptions,
     record: Annotated[
         bool,
-        typer.Option("--record", help="Let the snapshot of a mirrored cohort follow this push."),
+        typer.Option("--record", help="Update the snapshot of a mirrored cohort by this push."),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read and pack everything; send and write nothing.")
@@ -56,7 +56,7 @@ def push(
 ) -> None:
     """Push an export's uids into a cohort, at the API's ceiling, and account for every one.
 
-    Run the same command again after a crash, a signal or exit status 75: it goes on where it was.
+    Run the same command again after a crash, a signal or exit status 75: it resumes the run.
     """
     from engine.cli.running import carry_out
 
@@ -85,17 +85,18 @@ def resume(
     *,
     run: Annotated[str | None, typer.Argument(help="By default the latest unfinished run.")] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Go on with each unfinished run, the earliest first.")
+        bool, typer.Option("--all", help="Resume each unfinished run, the earliest first.")
     ] = False,
     target: TargetOptions,
     on_changed: OnChangedOption = OnChanged.REFUSE,
     wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with an unfinished run, as its own command would.
+    """Resume an unfinished run, as its own command would.
 
     With --all the exit status is the worst of them, and --json prints one document with all.
     """
+    from engine.cli.messages import write_message
     from engine.cli.running import StopSignals, shown
 
     if run is not None and every:
@@ -121,6 +122,7 @@ def resume(
                 wait_seconds=wait,
                 follow=follow,
                 ended=lambda result: _show_one_of_many(result, as_json=as_json),
+                note=write_message,
                 switch=switch,
             )
 
@@ -134,25 +136,25 @@ def resume(
 def _show_one_of_many(result: "RunResult | FailedRun", *, as_json: bool) -> None:
     """Show how one of several runs ended; as JSON they are one document, which comes last."""
     from engine import FailedRun
-    from engine.cli.messages import tell_error, tell_traceback
+    from engine.cli.messages import write_error, write_traceback
     from engine.cli.running import show_result
-    from engine.cli.summary import tell_end
+    from engine.cli.summary import write_end
 
     if isinstance(result, FailedRun):
         error = CohortSyncError(result.reason, hint=result.hint)
         error.exit_status = result.exit_status
-        tell_error(error)
+        write_error(error)
     elif not as_json:
         show_result(result, as_json=False)
     else:
         if result.bug is not None:
-            tell_traceback(result.bug)
-        tell_end(result)
+            write_traceback(result.bug)
+        write_end(result)
 
 
 def _show(result: "RunResult | ResumedRuns | NothingToResume", *, as_json: bool) -> None:
     from engine import NothingToResume, RunResult
-    from engine.cli.messages import tell
+    from engine.cli.messages import write_message
     from engine.cli.running import show_result
     from engine.cli.streams import print_json, printing
 
@@ -160,7 +162,7 @@ def _show(result: "RunResult | ResumedRuns | NothingToResume", *, as_json: bool)
         show_result(result, as_json=as_json)
         return
     if isinstance(result, NothingToResume):
-        tell(f"nothing to resume: {result.reason}")
+        write_message(f"nothing to resume: {result.reason}")
     if as_json:
         with printing():
             print_json(result.to_dict())

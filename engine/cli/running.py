@@ -11,7 +11,7 @@ import uvloop
 
 from engine import Engine, Opening, RunResult, StopSwitch
 from engine.cli import signals
-from engine.cli.messages import tell_traceback
+from engine.cli.messages import write_traceback
 from engine.cli.summary import print_result
 from engine.cli.view import make_view
 from engine.errors import ExitStatus
@@ -55,7 +55,7 @@ def carry_out(
 def show_result(result: RunResult, *, as_json: bool) -> None:
     """Print a run's accounts; a bug is shown by its traceback, too."""
     if result.bug is not None:
-        tell_traceback(result.bug)
+        write_traceback(result.bug)
     print_result(result, as_json=as_json)
 
 
@@ -95,16 +95,11 @@ class StopSignals:
         self._restored: ExitStack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._restored.enter_context(signals.passed_to(self._receive))
+        self._restored.enter_context(signals.forwarded_to(self._receive))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._restored.close()
-
-    @property
-    def has_come(self) -> bool:
-        """Whether a signal has come: then nothing more should begin."""
-        return self._switch.is_pulled
 
     def run(self, work: Callable[[StopSwitch], Coroutine[Any, Any, T]]) -> T:
         """Run a piece of work to its end, and return what it returns."""
@@ -121,7 +116,7 @@ class StopSignals:
     def end(self, exit_status: int) -> None:
         """Leave the block with no more work to come, and the process's exit status known."""
         self._restored.pop_all()
-        signals.leave_with(exit_status)
+        signals.exit_with(exit_status)
 
     def _receive(self, name: str) -> None:
         reason = f"{name} received"

@@ -1,6 +1,5 @@
 """`cohortsync runs`, `show` and `rejects`: what the ledger knows."""
 
-import asyncio
 import csv
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -28,6 +27,7 @@ CsvOption = Annotated[
 @flat
 def runs(*, where: StateOptions, as_json: JsonOption = False) -> None:
     """List all runs in the state folder, the latest first."""
+    import asyncio
 
     async def read() -> "list[Accounts]":
         async with where.open() as engine:
@@ -70,7 +70,9 @@ def show(
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Show a run's books, its batches and their attempts."""
+    """Show a run's accounts, its batches and their attempts."""
+    import asyncio
+
     from engine.report.history import ATTEMPT_COLUMNS
 
     _refuse_both(as_json=as_json, as_csv=as_csv)
@@ -133,6 +135,8 @@ def rejects(
     Each has its file, record number (from 1, a header not counted) and reason; a rejected uid also
     the API's request id.
     """
+    import asyncio
+
     from engine.report.history import REJECT_COLUMNS
 
     _refuse_both(as_json=as_json, as_csv=as_csv)

@@ -28,42 +28,42 @@ class InterruptedCommandError(KeyboardInterrupt):
     """A signal came while a command had something to clean up; see `raised`."""
 
 
-def leave_at_once() -> None:
+def exit_at_once() -> None:
     """From now on a signal ends the process with one line and exit status 75.
 
     Nothing is cleaned up: outside a run nothing is under way that needs it.
     """
-    _install(_leave)
+    _install(_exit)
 
 
-def leave_with(status: int) -> None:
+def exit_with(status: int) -> None:
     """From now on a first signal is ignored, and a second ends the process with `status`.
 
-    This is for a command that knows how it ended and has yet to show it.
+    This is for a command that knows its exit status and has yet to print its result.
     """
-    heard: list[int] = []
+    received: list[int] = []
 
-    def leave(number: int, _frame: FrameType | None) -> None:
-        heard.append(number)
-        if len(heard) > 1:
+    def exit_(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1:
             os._exit(status)
 
-    _install(leave)
+    _install(exit_)
 
 
 def ignore() -> None:
-    """From now on ignore them: how the command ended is known and shown."""
+    """From now on ignore them: the result is known and printed."""
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
-def passed_to(hear: Callable[[str], None]) -> "Iterator[None]":
-    """Call `hear` with the name of each signal that comes during the block.
+def forwarded_to(receive: Callable[[str], None]) -> "Iterator[None]":
+    """Call `receive` with the name of each signal that comes during the block.
 
     It is called in the main thread, between two instructions of whatever runs there.
     """
-    with _installed(lambda number, _: hear(_name(number))):
+    with _installed(lambda number, _: receive(_name(number))):
         yield
 
 
@@ -105,7 +105,7 @@ def _raise(number: int, _frame: FrameType | None) -> NoReturn:
     raise InterruptedCommandError(interruption(number))
 
 
-def _leave(number: int, _frame: FrameType | None) -> None:
+def _exit(number: int, _frame: FrameType | None) -> None:
     # An exception would be swallowed by some imports and printed as a traceback by others.
     reason = interruption(number)
     if os.isatty(2):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from engine.cli.messages import columns_of, tell_error
+from engine.cli.messages import columns_of, write_error
 from engine.cli.options import (
     LARGEST_GENERATION,
     CohortIdOption,
@@ -24,7 +24,6 @@ from engine.cli.options import (
 )
 from engine.cli.streams import print_json, print_lines, printing
 from engine.cli.text import table_lines
-from engine.errors import ExitStatus, LedgerError
 
 if TYPE_CHECKING:
     from engine import SnapshotOfList, Snapshots, StopSwitch
@@ -48,7 +47,7 @@ class SnapshotsOptions(TargetOptions):
 def list_(
     *, cohort_id: KnownCohortIdOption, where: SnapshotsOptions, as_json: JsonOption = False
 ) -> None:
-    """List the snapshots of a cohort, the one that counts first."""
+    """List the snapshots of a cohort, the current one first."""
     found = _run(where, cohort_id, lambda snapshots: snapshots.entries())
     _print([each.to_dict() for each in found], as_json=as_json)
 
@@ -58,21 +57,17 @@ def list_(
 def verify(
     *, cohort_id: KnownCohortIdOption, where: SnapshotsOptions, as_json: JsonOption = False
 ) -> None:
-    """Read every snapshot that is kept, and say whether it is what it was when it was made.
+    """Read every snapshot that is kept, and say whether it is as it was made.
 
     Exit status 2 says that one of them is not.
     """
+    from engine.report.snapshots import damage_in
+
     found = _run(where, cohort_id, lambda snapshots: snapshots.verify())
     _print([each.to_dict() for each in found], as_json=as_json)
-    if broken := [each.entry.generation for each in found if each.problem]:
-        generations = ", ".join(map(str, broken))
-        tell_error(
-            LedgerError(
-                f"not what it was when it was made: generation {generations}",
-                hint="`cohortsync mirror` with --trust goes on from one that is whole",
-            )
-        )
-        sys.exit(ExitStatus.USAGE)
+    if (error := damage_in(found)) is not None:
+        write_error(error)
+        sys.exit(error.exit_status)
 
 
 @snapshot.command(cls=Command)
@@ -87,7 +82,7 @@ def export(
             metavar="N",
             min=1,
             max=LARGEST_GENERATION,
-            help="Its number; by default the one that counts.",
+            help="Its number; by default the current one.",
         ),
     ] = None,
     members: Annotated[
@@ -115,12 +110,12 @@ def import_(
     from_elsewhere: Annotated[
         bool,
         typer.Option(
-            "--from-elsewhere", help="Though it tells of another endpoint, workspace or partner."
+            "--from-elsewhere", help="Accept a file of another endpoint, workspace or partner."
         ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make an exported snapshot the one that counts, as when moving to another machine."""
+    """Make an exported snapshot the current one, as after a move to another machine."""
     made = _run(
         where,
         cohort_id,
@@ -139,7 +134,7 @@ def compare(
     where: SnapshotsOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Lay a list from elsewhere beside a snapshot: who is in both, and who in one of them only."""
+    """Compare a list with a snapshot: uids in both, and uids in only one of them."""
     from engine.report.files import files_line
 
     found = _run(
@@ -165,9 +160,9 @@ def adopt(
     wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Take over lists that another script has pushed: their uids may be in the cohort.
+    """Add lists that another program has pushed: their uids may be in the cohort.
 
-    The next mirror adds those that it wants, and removes those that it does not.
+    The next mirror adds those that its export holds, and removes the others.
     """
     made = _run(
         where,
@@ -189,7 +184,7 @@ def reconcile(
     guards: GuardOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a list of the cohort's real members, from elsewhere, for all that is known."""
+    """Take a list of the cohort's real members in place of all that is known."""
     made = _run(
         where,
         cohort_id,

@@ -27,9 +27,9 @@ def printing() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        _let_go()
+        _discard_stdout()
     except OSError as error:
-        _let_go()
+        _discard_stdout()
         raise IncompleteError(f"stdout cannot be written: {error.strerror}") from None
 
 
@@ -40,9 +40,9 @@ def print_json(value: Any) -> None:  # noqa: ANN401 - whatever JSON can say
 
 
 def print_lines(lines: Iterable[str], indent: int = 10) -> None:
-    """Print lines for people: nothing in them is obeyed by a terminal, and they fit it.
+    """Print lines for people: without control characters, and wrapped to the terminal.
 
-    What does not fit goes on below, after `indent` blanks.
+    A line that is wrapped continues after `indent` blanks.
     """
     width = columns_of(sys.stdout)
     for line in lines:
@@ -50,35 +50,35 @@ def print_lines(lines: Iterable[str], indent: int = 10) -> None:
             sys.stdout.write(f"{piece}\n")
 
 
-def _let_go() -> None:
-    """Send what stdout still holds nowhere, or the interpreter would stumble over it at its end."""
+def _discard_stdout() -> None:
+    """Discard what stdout still holds, or the interpreter would fail to write it at its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
 
 
-def settle_streams() -> None:
-    """Make sure of both before anything is written, or any file opened.
+def prepare_streams() -> None:
+    """Make stdout and stderr usable before anything is written, or any file opened.
 
-    A stream that was closed must not have its number taken by a ledger. And that nobody can read
-    what is told on stderr ends no run.
+    A file must not get the descriptor of a stream that was closed. A stderr that nobody can read
+    ends no run.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         pass
     os.close(descriptor)
     sys.stdout = sys.stdout or open(_STDOUT, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process lives
-    told = sys.stderr or open(_STDERR, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - see above
-    for stream in (sys.stdout, told):
+    stderr = sys.stderr or open(_STDERR, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - see above
+    for stream in (sys.stdout, stderr):
         if isinstance(stream, io.TextIOWrapper):  # A locale without a character is no error.
             stream.reconfigure(errors="backslashreplace")
-    sys.stderr = _Unheard(told)
+    sys.stderr = _OptionalStream(stderr)
 
 
 _STDOUT, _STDERR = 1, 2
 
 
-class _Unheard:
-    """A stream that takes what is written, whether it can be written or not."""
+class _OptionalStream:
+    """A stream that drops what cannot be written."""
 
     def __init__(self, stream: "TextIO") -> None:
         self._stream = stream

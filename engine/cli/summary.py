@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from engine.cli.messages import columns_of, level_of, log, tell
+from engine.cli.messages import columns_of, level_of, log, write_message
 from engine.cli.streams import print_json, print_lines, printing
 from engine.cli.text import table_lines
 from engine.errors import IncompleteError
@@ -31,20 +31,20 @@ def print_result(result: RunResult, *, as_json: bool) -> None:
                 if result.plan:
                     print_plan(result.plan)
     except IncompleteError as error:  # How the run ended stands all the same.
-        tell(error.message, label="error", level="error", event="error")
-    tell_end(result, is_shown=sys.stdout.isatty() and not as_json)
+        write_message(error.message, label="error", level="error", event="error")
+    write_end(result, is_shown=sys.stdout.isatty() and not as_json)
 
 
-def tell_end(result: RunResult, *, is_shown: bool = False) -> None:
+def write_end(result: RunResult, *, is_shown: bool = False) -> None:
     """Tell how a run has ended; `is_shown`: its accounts stand on this terminal already."""
     accounts, uids = result.accounts, result.accounts.uids
     if _is_unchanged(accounts) and not is_shown:
-        tell(_UNCHANGED)
+        write_message(_UNCHANGED)
     if sys.stderr.isatty():
         if accounts.reason and not is_shown:
-            tell(accounts.reason, label=accounts.status)
+            write_message(accounts.reason, label=accounts.status)
         if result.hint:
-            tell(result.hint, label="hint")
+            write_message(result.hint, label="hint")
         return
     hint = {"hint": result.hint} if result.hint else {}
     log(
@@ -111,10 +111,10 @@ def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
             more = ", …" if plan[operation] > len(uids) else ""
             yield f"{operation:<9} {', '.join(uids)}{more}"
     yield from _lift_lines(plan["allowed"])
-    for told in plan["guards"]:
-        yield f"guard     {told['guard']:<10} {told['verdict']:<7} {told['sentence']}"
-        if told["override"]:
-            yield f"          {'':<10} lifted by {told['override']}"
+    for guard in plan["guards"]:
+        yield f"guard     {guard['guard']:<10} {guard['verdict']:<7} {guard['sentence']}"
+        if guard["override"]:
+            yield f"          {'':<10} lifted by {guard['override']}"
 
 
 def _lines(accounts: Accounts, files: str | None, width: int | None) -> Iterator[str]:

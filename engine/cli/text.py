@@ -44,7 +44,7 @@ def csv_cell(value: object) -> object:
 
     Unsafe characters and backslashes are escaped as Python writes them. A cell that a spreadsheet
     would take for a formula, or that begins with an apostrophe, gets an apostrophe in front, so
-    that the text can be told: take one apostrophe off, then read the escapes.
+    that the text can be restored: remove one apostrophe, then read the escapes.
     """
     if not isinstance(value, str):
         return value
@@ -53,7 +53,7 @@ def csv_cell(value: object) -> object:
 
 
 _FORMULA = ("=", "+", "-", "@", "'", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What a cell begins with that is obeyed, full width too; and the apostrophe that tells of it."""
+"""What a formula begins with, full width too; and the apostrophe that marks an escaped cell."""
 
 
 def table_lines(

@@ -1,4 +1,4 @@
-"""Command lines that cannot be read, in this program's words instead of the framework's."""
+"""Command lines that cannot be parsed, reported in this program's words, not the framework's."""
 
 import re
 from collections.abc import Callable

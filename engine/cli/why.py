@@ -1,6 +1,5 @@
 """`cohortsync why`: what is known of one uid."""
 
-import asyncio
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +21,7 @@ def why(
     as_json: JsonOption = False,
 ) -> None:
     """Say whether a uid is in a mirrored cohort, since when, and by which request."""
+    import asyncio
 
     async def look_up() -> "UidReport":
         async with target.open(need_credentials=False) as engine:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
+from engine.errors import LedgerError
 from engine.ledger.snapshot_records import Generation
 from engine.report.accounts import timestamp
 from engine.report.files import files_document
@@ -64,6 +65,17 @@ class VerifiedSnapshot:
     def to_dict(self) -> dict[str, Any]:
         """Return its part of the JSON document."""
         return self.entry.to_dict() | {"verdict": self.problem or "whole"}
+
+
+def damage_in(snapshots: Sequence[VerifiedSnapshot]) -> LedgerError | None:
+    """Return an error that names the snapshots that are not as they were made, if any are."""
+    broken = [str(each.entry.generation) for each in snapshots if each.problem]
+    if not broken:
+        return None
+    return LedgerError(
+        f"not what it was when it was made: generation {', '.join(broken)}",
+        hint="`cohortsync mirror` with --trust goes on from one that is whole",
+    )
 
 
 @dataclass(frozen=True, slots=True)

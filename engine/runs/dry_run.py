@@ -23,7 +23,7 @@ from engine.payload.limit import Limit, refuse_narrow_limit
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
 from engine.report.result import Opening, RunResult
-from engine.runs.observers import Note, no_note
+from engine.runs.arguments import Note, no_note
 from engine.runs.push import (
     PushRequest,
     admit,

@@ -1,29 +1,15 @@
 """The files of an export, opened for a run."""
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING
 
 from engine.delivery.sender import StopSwitch, read_or_stop
 from engine.errors import EmptyExportError, GuardError
-from engine.runs.observers import Note
-from engine.source import Format, ReadingOptions, SourceSpec
+from engine.runs.arguments import Exports, Note, Reading
+from engine.source import ReadingOptions, SourceSpec
 
 if TYPE_CHECKING:
     from engine.source.files.file_source import FileSource
-
-Exports = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-"""Files, globs, folders, URLs, or `-` for stdin; one or several."""
-FormatName = Literal["auto"] | Format
-
-
-class Reading(TypedDict, total=False):
-    """The fields of `ReadingOptions`, as arguments."""
-
-    column: str | None
-    format: FormatName
-    header: bool
-    strip: bool
 
 
 def spec_of(exports: Exports, reading: Reading) -> SourceSpec:

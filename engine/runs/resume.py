@@ -11,8 +11,8 @@ from engine.ledger.state_folder import is_held, sole_writer
 from engine.model.cohort import Action, Cohort
 from engine.report.history import find_unfinished, unfinished_runs
 from engine.report.result import FailedRun, NothingToResume, ResumedRuns, RunResult
+from engine.runs.arguments import Note, Observers, no_note
 from engine.runs.exports import open_exports
-from engine.runs.observers import Note, Observers, no_note
 from engine.runs.push import PushRequest, key_of, push
 
 Follow = Callable[[str], AbstractContextManager[Observers]]

@@ -23,8 +23,8 @@ from engine.report.snapshots import (
     VerifiedSnapshot,
 )
 from engine.runs import transfer
-from engine.runs.exports import Exports, Reading, open_exports, spec_of
-from engine.runs.observers import Note, no_note
+from engine.runs.arguments import Exports, Note, Reading, no_note
+from engine.runs.exports import open_exports, spec_of
 from engine.runs.session import Desk
 from engine.runs.transfer import StagedSnapshot
 from engine.snapshot.store import SnapshotStore

@@ -66,6 +66,23 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
     assert not imported & HEAVY
 
 
+def test_a_program_imports_only_what_it_asks_for() -> None:
+    program = (
+        "import sys, engine\n"
+        "assert not {'asyncio', 'typer'} & set(sys.modules)\n"
+        "from engine import *\n"
+        "missing = [name for name in engine.__all__ if name not in globals()]\n"
+        "assert not missing, missing\n"
+        "assert 'typer' not in sys.modules\n"
+        "try: engine.Engin\n"
+        "except AttributeError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.stdout == "module 'engine' has no attribute 'Engin'\n", done.stderr
+
+
 def test_a_nightly_push_imports_nothing_that_only_plans_or_terminals_need(tmp_path: Path) -> None:
     export = tmp_path / "export.txt"
     export.write_text("a\n", encoding="utf-8")

@@ -49,7 +49,7 @@ def test_outside_a_run_it_ends_the_process_with_a_line_and_75(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["cohortsync", "runs", *(["--json"] if as_json else [])])
-    signals.leave_at_once()
+    signals.exit_at_once()
     with pytest.raises(LeftError, match="75"):
         signal.raise_signal(number)
     told = capfd.readouterr()
@@ -68,7 +68,7 @@ def test_who_cannot_be_told_is_left_all_the_same(monkeypatch: pytest.MonkeyPatch
         raise BrokenPipeError
 
     monkeypatch.setattr(os, "write", fail)
-    signals.leave_at_once()
+    signals.exit_at_once()
     with pytest.raises(LeftError):
         signal.raise_signal(signal.SIGTERM)
 
@@ -83,7 +83,6 @@ def test_in_a_run_it_pulls_the_switch(number: signal.Signals) -> None:
 
     with StopSignals() as stops:
         assert stops.run(work) == "drained"
-        assert stops.has_come
 
 
 async def asyncio_turn() -> None:
@@ -92,14 +91,15 @@ async def asyncio_turn() -> None:
     await asyncio.sleep(0)
 
 
-def test_before_and_between_two_runs_it_stops_the_next() -> None:
-    async def work(switch: StopSwitch) -> bool:
-        return switch.is_pulled
+async def is_stopped(switch: StopSwitch) -> bool:
+    return switch.is_pulled
 
+
+def test_before_and_between_two_runs_it_stops_the_next() -> None:
     with StopSignals() as stops:
-        assert stops.run(work) is False
+        assert stops.run(is_stopped) is False
         signal.raise_signal(signal.SIGHUP)
-        assert stops.run(work) is True
+        assert stops.run(is_stopped) is True
 
 
 def test_after_a_run_one_is_ignored_and_a_second_ends_it_with_the_run_s_status() -> None:
@@ -124,12 +124,12 @@ def test_where_there_is_something_to_clean_up_it_is_raised(number: signal.Signal
 @EACH
 def test_one_that_is_ignored_stays_ignored(number: signal.Signals) -> None:
     signal.signal(number, signal.SIG_IGN)
-    for phase in (signals.leave_at_once, lambda: signals.leave_with(0)):
+    for phase in (signals.exit_at_once, lambda: signals.exit_with(0)):
         phase()
         signal.raise_signal(number)
     with signals.raised(), StopSignals() as stops:
         signal.raise_signal(number)
-        assert not stops.has_come
+        assert not stops.run(is_stopped)
     assert signal.getsignal(number) is signal.SIG_IGN
 
 

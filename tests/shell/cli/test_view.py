@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from opening import OPENING
 
-from engine.cli.messages import log, record_libraries
+from engine.cli.messages import capture_library_messages, log
 from engine.cli.progress import describe, trouble
 from engine.cli.summary import print_accounts
 from engine.cli.terminal import TerminalView
@@ -110,7 +110,7 @@ def test_what_libraries_say_is_a_record_too(
 ) -> None:
     monkeypatch.setattr(logging, "lastResort", logging.lastResort)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    record_libraries()
+    capture_library_messages()
     failure = (ValueError, ValueError(CONTROLS), None)
     assert logging.lastResort is not None
     said = logging.LogRecord("aiohttp", logging.ERROR, "", 1, "lost: %s", (CONTROLS,), failure)

@@ -1,0 +1,80 @@
+"""Arguments that several methods of `Engine` take."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, TypedDict
+
+from engine.delivery.events import Observer
+from engine.delivery.sender import StopSwitch
+from engine.model.cohort import Action
+from engine.report.result import Opening
+from engine.source import Format
+
+Exports = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""Files, globs, folders, URLs, or `-` for stdin; one or several."""
+FormatName = Literal["auto"] | Format
+ActionName = Action | Literal["add", "remove"]
+OnChanged = Literal["refuse", "restart"]
+"""What to do if an unfinished run can't go on, as its export has changed or a later run has touched
+the cohort: raise an error, or begin a new run."""
+
+
+class Reading(TypedDict, total=False):
+    """The fields of `ReadingOptions`."""
+
+    column: str | None
+    format: FormatName
+    header: bool
+    strip: bool
+
+
+class Note(Protocol):
+    """Takes a remark for people: one sentence, without a uid or a credential."""
+
+    def __call__(self, text: str, *, label: str | None = None) -> None:
+        """`label` is `note` or `warning`; None for a remark on progress."""
+
+
+class Observers(TypedDict, total=False):
+    """Who follows a run; each is called in the event loop, and must not block."""
+
+    observe: Observer
+    """Gets each event of the delivery; see `engine.delivery.events`."""
+    opened: Callable[[Opening], None]
+    """Gets the target, the cohort and the name of the run, before anything is sent."""
+    note: Note
+    switch: StopSwitch
+    """Stops the run: pulled once, requests under way are waited for; twice, they are cancelled."""
+
+
+class PlanObservers(Observers, total=False):
+    """Who follows a run that plans."""
+
+    planned: Callable[[dict[str, Any]], None]
+    """Gets the plan, as `--json` has it, before anything is sent."""
+
+
+class PlanArguments(Reading, PlanObservers, total=False):
+    """What `Engine.plan` takes; see `Engine.mirror`."""
+
+    first_action: ActionName
+    allow: Sequence[str]
+    reason: str | None
+    assume_empty: bool
+    trust: int | None
+    wait_seconds: float
+
+
+def no_note(text: str, *, label: str | None = None) -> None:
+    """Drop a remark."""
+    del text, label
+
+
+def note_and_switch(observers: Observers | PlanObservers) -> tuple[Note, StopSwitch]:
+    """Return who gets remarks and what stops the run; both are put into `observers`.
+
+    Raises `TypeError` for an argument that is not among them.
+    """
+    for name in observers.keys() - PlanObservers.__optional_keys__:
+        raise TypeError(f"unexpected keyword argument {name!r}")
+    return observers.setdefault("note", no_note), observers.setdefault("switch", StopSwitch())
