@@ -33,10 +33,8 @@ from engine.errors import EmptyExportError, ExitStatus, GuardError, UsageError
 from engine.model.cohort import Action, Cohort, check_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
+    from engine.cli.running import Start
     from engine.config.loading import Config
-    from engine.report.result import RunResult
     from engine.runs.planner import MirrorRequest
     from engine.source.block import Source
 
@@ -162,6 +160,7 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Make a cohort what it was at an earlier generation, guards and all."""
+    from engine.runs.mirror import RollbackRequest
     from engine.runs.mirror import rollback as roll_back
 
     check_id(cohort_id)
@@ -172,12 +171,17 @@ def rollback(
     def request(source: "Source", cohort: Cohort) -> "MirrorRequest":
         return permits.request(source, [f"generation {to}"], {}, cohort)
 
-    def start(**parts: Any) -> "Coroutine[Any, Any, RunResult]":  # noqa: ANN401 - as `Watch` has them
-        asked = (request, cohort_id, to, settings)
-        return roll_back(*asked, name=cohort_name, wait_seconds=wait, sends=not dry_run, **parts)
-
+    asked = RollbackRequest(cohort_id, to, request, cohort_name, wait)
     lacking = _lacking((config, endpoint, state), permits, sends=not dry_run)
-    sys.exit(_carry_out(start, settings, (lacking,), sends=not dry_run, as_json=as_json))
+    sys.exit(
+        _carry_out(
+            lambda session, observers: roll_back(asked, session, observers, sends=not dry_run),
+            settings,
+            (lacking,),
+            sends=not dry_run,
+            as_json=as_json,
+        )
+    )
 
 
 def apply(
@@ -203,11 +207,18 @@ def apply(
 
     settings = _load((config, endpoint, state), sends=True)
 
-    def start(**parts: Any) -> "Coroutine[Any, Any, RunResult]":  # noqa: ANN401 - as `Watch` has them
-        return apply_plan(plan, settings, first=first, wait_seconds=wait, **parts)
-
     sys.exit(
-        _carry_out(start, settings, (), sends=True, as_json=as_json, is_new=False, first=first)
+        _carry_out(
+            lambda session, observers: apply_plan(
+                plan, session, observers, first=first, wait_seconds=wait
+            ),
+            settings,
+            (),
+            sends=True,
+            as_json=as_json,
+            is_new=False,
+            first=first,
+        )
     )
 
 
@@ -312,7 +323,7 @@ def _mirror(
         ) from error
     request = permits.request(source, reading.exports, asdict(options), cohort)
     return _carry_out(
-        lambda **parts: mirror_export(request, settings, sends=sends, **parts),
+        lambda session, observers: mirror_export(request, session, observers, sends=sends),
         settings,
         (*source.notes, cohort.warning, _lacking(place, permits, sends=sends)),
         sends=sends,
@@ -321,7 +332,7 @@ def _mirror(
 
 
 def _carry_out(
-    start: "Callable[..., Coroutine[Any, Any, RunResult]]",
+    start: "Start",
     settings: "Config",
     notes: tuple[str | None, ...],
     *,
@@ -353,6 +364,6 @@ def _carry_out(
             settle_seconds=forecast["settle_seconds"],
         )
 
-    result = run_shown(view, lambda **parts: start(planned=hear, **parts))
+    result = run_shown(view, settings, start, planned=hear)
     print_result(result, as_json=as_json, plan=None if sends else planned)
     return result.exit_status

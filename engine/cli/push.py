@@ -304,4 +304,9 @@ def push_shown(
         return stoppable(
             lambda switch: push_nothing(request, config, note=view.note, switch=switch)
         )
-    return run_shown(view, lambda **parts: push_export(request, config, **parts), signalled)
+    return run_shown(
+        view,
+        config,
+        lambda session, observers: push_export(request, session, observers),
+        signalled=signalled,
+    )

@@ -12,7 +12,7 @@ from engine.cli.summary import document_of, print_result, tell_end
 from engine.cli.view import make_view
 from engine.config.loading import Config
 from engine.errors import CohortSyncError, ExitStatus
-from engine.ledger.state_folder import is_held, sole_writer
+from engine.ledger.locks import Patience, is_held, sole_writer
 from engine.report.accounts import SCHEMA_VERSION
 from engine.report.history import UnfinishedRun
 from engine.runs.push import PushRequest
@@ -36,8 +36,11 @@ def wait_until_free(config: Config, wait: float) -> bool:
         return False
     view = make_view(config.pacing, lambda: None)
 
+    def tell(holder: str) -> None:
+        view.note(f"waiting for {holder}")
+
     async def hold_once() -> None:
-        async with sole_writer(folder, wait, waiting=lambda who: view.note(f"waiting for {who}")):
+        async with sole_writer(folder, Patience(wait, waiting=tell)):
             pass
 
     asyncio.run(hold_once())

@@ -12,15 +12,25 @@ import uvloop
 from engine.cli import signals
 from engine.cli.messages import tell_traceback
 from engine.cli.view import View
-from engine.delivery.sender import StopSwitch
+from engine.config.loading import Config
+from engine.delivery.stop import StopSwitch
 from engine.report.result import RunResult
+from engine.runs.context import RunObservers
+from engine.runs.session import WorkspaceSession
 
 T = TypeVar("T")
-Start = Callable[..., Coroutine[Any, Any, RunResult]]
-"""Begins a run; takes `observe`, `opened`, `note` and `switch` by name, as `push` does."""
+Start = Callable[[WorkspaceSession, RunObservers], Coroutine[Any, Any, RunResult]]
+"""Begins a run."""
 
 
-def run_shown(view: View, start: Start, signalled: "StopSignals | None" = None) -> RunResult:
+def run_shown(
+    view: View,
+    config: Config,
+    start: Start,
+    *,
+    planned: Callable[[dict[str, Any]], None] = lambda _: None,
+    signalled: "StopSignals | None" = None,
+) -> RunResult:
     """Run to the end; the first signal drains, the second cancels.
 
     With `signalled`, whose block the caller is in, further runs can follow. Without it the process
@@ -34,7 +44,14 @@ def run_shown(view: View, start: Start, signalled: "StopSignals | None" = None) 
         gc.freeze()
         # Arrow's own allocator gives its pages back between two reads, and takes them again.
         pa.set_memory_pool(pa.system_memory_pool())
-        return await start(observe=view.observe, opened=view.opened, note=view.note, switch=switch)
+        observers = RunObservers(
+            observe=lambda told: view.observe(told.event),
+            opened=view.opened,
+            planned=planned,
+            note=view.note,
+        )
+        async with WorkspaceSession(config, switch=switch) as session:
+            return await start(session, observers)
 
     if signalled is not None:
         with view:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from engine.config.loading import Config
-    from engine.delivery.sender import StopSwitch
+    from engine.delivery.stop import StopSwitch
     from engine.ledger.snapshot_records import Generation
     from engine.runs.transfer import Brought
     from engine.snapshot.store import SnapshotStore
@@ -333,23 +333,24 @@ def _work(
     """Change a cohort's snapshots, once they know of all that was sent."""
     from engine.cli.running import show_notes, stoppable
     from engine.cli.view import make_view
-    from engine.clock import SystemClock
     from engine.model.cohort import CohortKey
-    from engine.runs.session import Desk
+    from engine.runs.context import RunContext, RunObservers
+    from engine.runs.session import WorkspaceSession
 
     config = _load(where)
     key = CohortKey(config.workspace.partner, where.cohort_id, where.shadow)
     view = make_view(config.pacing, lambda: None)
     show_notes(view, *config.notes)
 
-    async def at_desk(switch: "StopSwitch") -> Any:  # noqa: ANN401 - see above
-        desk = Desk(config, key, lambda _: None, view.note, switch, SystemClock())
-        async with desk.open(where.wait) as (_, store):
-            if catches_up:
-                await store.catch_up()
-            return await work(store, switch, config)
+    async def in_session(switch: "StopSwitch") -> Any:  # noqa: ANN401 - see above
+        async with WorkspaceSession(config, switch=switch) as session:
+            context = RunContext(session, key, RunObservers(note=view.note))
+            async with context.open(where.wait) as (_, store):
+                if catches_up:
+                    await store.catch_up()
+                return await work(store, switch, config)
 
-    return stoppable(at_desk)
+    return stoppable(in_session)
 
 
 def _row(generation: "Generation") -> dict[str, Any]:

@@ -37,6 +37,7 @@ def runtime_folders() -> list[Path]:
 def announced(endpoint: str, workspace: str, state: Path) -> Iterator[list[str]]:
     """Announce this process during the block; yield a sentence for each other one of the workspace.
 
+    Those that share the state folder `state` are not among them: they share the ceiling, too.
     `endpoint` is the endpoint's identity. Nothing is raised where nothing can be announced.
     """
     name = hashlib.sha256(f"{endpoint}\n{workspace}".encode()).hexdigest()[:_DIGEST_CHARACTERS]
@@ -47,7 +48,7 @@ def announced(endpoint: str, workspace: str, state: Path) -> Iterator[list[str]]
             with suppress(OSError):
                 if _is_ours(folder):
                     own = _announce(folder, name, state, held)
-                    found += _others(folder, name, own)
+                    found += _others(folder, name, own, state)
         yield list(dict.fromkeys(found))
     finally:
         # What fails here must not hide how a run has ended.
@@ -73,8 +74,8 @@ def _announce(folder: Path, name: str, state: Path, held: ExitStack) -> Path:
     return path
 
 
-def _others(folder: Path, name: str, own: Path) -> Iterator[str]:
-    """Yield a sentence for each file that a living process holds; delete those of dead ones."""
+def _others(folder: Path, name: str, own: Path, state: Path) -> Iterator[str]:
+    """Yield a sentence for each living process with another state; delete files of dead ones."""
     for path in sorted(folder.glob(f"{name}-*")):
         if path == own:
             continue
@@ -86,8 +87,9 @@ def _others(folder: Path, name: str, own: Path) -> Iterator[str]:
                     if os.fstat(descriptor).st_size and is_still(path, os.fstat(descriptor)):
                         path.unlink()
                     continue
-                told = json.loads(path.read_bytes())
-                yield f"{words_for(told)} works on this workspace too, from {told['state']}"
+                other = json.loads(path.read_bytes())
+                if Path(other["state"]).resolve() != state.resolve():
+                    yield f"{words_for(other)} works on this workspace too, from {other['state']}"
             finally:
                 os.close(descriptor)
 

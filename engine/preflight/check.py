@@ -21,10 +21,11 @@ from engine.errors import (
     LockHeldError,
     UsageError,
 )
+from engine.ledger.locks import holder_of
 from engine.ledger.sqlite.access import file_size, ledger_in, refuse_emptied
 from engine.ledger.sqlite.ledger import sole_ledger
 from engine.ledger.sqlite.schema import is_older, open_for_reading
-from engine.ledger.state_folder import holder_of, refuse_unfit, try_writing
+from engine.ledger.state_folder import refuse_unfit, try_writing
 from engine.model.cohort import Action, Cohort
 from engine.payload.batch import Cutter
 from engine.payload.envelope import Envelope

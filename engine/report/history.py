@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
+from engine.ledger.locks import cohort_holder, is_held
 from engine.ledger.records import MIRROR
 from engine.ledger.sqlite.access import ledgers, readable_files
 from engine.ledger.sqlite.plans import plan_of
 from engine.ledger.sqlite.runs import later_run
-from engine.ledger.sqlite.schema import failure_of, open_for_reading
-from engine.ledger.state_folder import is_held
+from engine.ledger.sqlite.schema import failure_of, is_older, open_for_reading
 from engine.model.cohort import CohortKey
 from engine.model.status import RESUMABLE
 from engine.report.accounts import Accounts, account, timestamp
@@ -75,9 +75,19 @@ def books_of(
     See `account` for `is_recounted`.
     """
     accounts = account(ledger, run, is_recounted=is_recounted)
-    if accounts.status == "running" and not is_held(path.parent):
+    if accounts.status == "running" and not _is_worked_on(path.parent, ledger, accounts):
         return replace(accounts, status="incomplete", reason="the process died")
     return accounts
+
+
+def _is_worked_on(folder: Path, ledger: sqlite3.Connection, accounts: Accounts) -> bool:
+    """Say whether a living process works on a run: it holds the run's cohort.
+
+    A program of version 0.1 locks the whole workspace instead.
+    """
+    if is_older(ledger):
+        return is_held(folder)
+    return cohort_holder(folder, CohortKey(accounts.partner, accounts.cohort_id)) is not None
 
 
 def all_runs(state: Path) -> list[Accounts]:

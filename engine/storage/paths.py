@@ -7,6 +7,7 @@ from urllib.parse import quote
 from engine.model.cohort import CohortKey, Operation
 
 _LONGEST_NAME = 100
+_LOCKS = "locks"
 _PLANS, _SNAPSHOTS, _SHADOWS = FOLDERS_BESIDE = ("plans", "snapshots", "shadows")
 
 
@@ -19,6 +20,11 @@ def snapshot_folder(root: Path, key: CohortKey) -> Path:
     """Return the folder that holds a cohort's snapshots; `root` is the ledger's."""
     kind = _SHADOWS if key.is_shadow else _SNAPSHOTS
     return root / kind / _name(key.partner) / _name(key.cohort_id)
+
+
+def cohort_lock_path(root: Path, key: CohortKey) -> Path:
+    """Return the file that is locked by whoever works on a cohort; `root` is the ledger's."""
+    return root / _LOCKS / _name(key.partner) / f"{_name(key.cohort_id)}.lock"
 
 
 def _name(text: str) -> str:

@@ -11,8 +11,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from engine.errors import IncompleteError, LedgerError
+from engine.ledger.locks import holder_of
 from engine.ledger.sqlite.failures import MOVE_AWAY, readable_errors
-from engine.ledger.state_folder import LEDGER_NAME, holder_of
+from engine.ledger.state_folder import LEDGER_NAME
 from engine.storage.paths import FOLDERS_BESIDE
 
 

@@ -7,7 +7,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from engine.errors import CohortSyncError
-from engine.ledger.state_folder import LOCK_NAME, make_folder, sole_writer_at_once, this_process
+from engine.ledger.locks import LOCK_NAME, sole_writer_at_once
+from engine.ledger.state_folder import make_folder, this_process
 
 _WHATEVER_FAILS = (OSError, sqlite3.Error, CohortSyncError)
 """Nothing is raised where a ledger cannot be put back: the run has its reason already."""

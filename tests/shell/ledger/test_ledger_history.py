@@ -9,13 +9,15 @@ import pytest
 from bookkeeping import COMMAND, KEY, PACE, SETTINGS, HandClock, halves, registration, verdict
 
 from engine.errors import ExitStatus, LedgerError, UsageError
+from engine.ledger.locks import (
+    sole_writer,
+)
 from engine.ledger.records import RejectedUid, RunState, Settlement
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.state_folder import (
     LEDGER_NAME,
     ledger_folder,
     make_folder,
-    sole_writer,
 )
 from engine.model.status import BatchState
 from engine.payload.batch import SkippedRows
@@ -138,7 +140,7 @@ async def test_a_run_whose_process_died_is_not_taken_for_running(
     run = await live(tmp_path, clock, "A", "running")
     [told] = all_runs(tmp_path)
     assert (told.status, told.reason) == ("incomplete", "the process died")
-    async with sole_writer(ledger_folder(tmp_path, KEY.endpoint, "A"), 0):
+    async with sole_writer(ledger_folder(tmp_path, KEY.endpoint, "A")):
         [told] = all_runs(tmp_path)
         assert told.status == "running"
         found = find_unfinished(tmp_path, None)  # someone is at it, which the lock will tell
