@@ -151,7 +151,7 @@ def _name_of(function: Callable[..., object]) -> str:
     """Name a write by the store's function or method, and whether it splits a batch."""
     names = inspect.getclosurevars(function).nonlocals
     in_transaction = names.get("function")
-    name = in_transaction.__name__ if in_transaction else function.__qualname__.split(".")[1]
+    name = in_transaction.__name__ if in_transaction else function.__qualname__.split(".")[:2][-1]
     change = names.get("change")
     return f"{name} split" if isinstance(change, Division) else name
 

@@ -1,8 +1,6 @@
 """One process a workspace and state folder at a time."""
 
 import signal
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from clean_room import until
@@ -52,7 +50,7 @@ def test_the_wait_is_bounded(night: Night, holder: Running) -> None:
 
 def test_a_signal_ends_the_wait(night: Night, holder: Running) -> None:
     waiting = night.start("push", "other.txt", *TARGET, "--wait", "60", "--json")
-    until(lambda: holds_open(waiting.process.pid, "lock"), "it waits")
+    until(lambda: "waiting for process" in waiting.stderr, "it waits")
     waiting.process.send_signal(signal.SIGTERM)
     ended = waiting.wait()
     assert ended.status == 75
@@ -104,12 +102,3 @@ def test_resume_begins_nothing_anew_when_what_it_waited_for_finished(
     assert ended.status == 0, ended.stderr
     assert ended.document["status"] == "nothing_to_resume"
     assert night.query("SELECT count(*) FROM run") == [(1,)]
-
-
-def holds_open(pid: int, name: str) -> bool:
-    """Tell whether a process has a file of that name open."""
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # it was closed meanwhile
-            if descriptor.readlink().name == name:
-                return True
-    return False

@@ -81,7 +81,7 @@ class Ledger:
 
         None of the keys is a shadow's.
         """
-        return await self.write(lambda connection: recovery.interrupted_cohorts(connection))
+        return await self.write(recovery.interrupted_cohorts)
 
     async def recover(self, key: CohortKey | None = None) -> None:
         """End the runs of a cohort that no process works on; the caller holds the cohort's lock.

@@ -50,6 +50,8 @@ def recover(connection: sqlite3.Connection, key: CohortKey | None, now: Stamp) -
             "WHERE status = 'running' AND run IN (SELECT value FROM json_each(?))",
             (concerned,),
         )
+    if key is None:
+        conclude_probes(connection, now)
     store_missing(connection)
 
 

@@ -9,9 +9,7 @@ import pytest
 from bookkeeping import COMMAND, KEY, PACE, SETTINGS, HandClock, halves, registration, verdict
 
 from engine.errors import ExitStatus, LedgerError, UsageError
-from engine.ledger.locks import (
-    sole_writer,
-)
+from engine.ledger.locks import cohort_at_once, sole_writer
 from engine.ledger.records import RejectedUid, RunState, Settlement
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.state_folder import (
@@ -140,10 +138,14 @@ async def test_a_run_whose_process_died_is_not_taken_for_running(
     run = await live(tmp_path, clock, "A", "running")
     [told] = all_runs(tmp_path)
     assert (told.status, told.reason) == ("incomplete", "the process died")
-    async with sole_writer(ledger_folder(tmp_path, KEY.endpoint, "A")):
+    folder = ledger_folder(tmp_path, KEY.endpoint, "A")
+    async with sole_writer(folder):  # A process sends for another cohort.
+        [told] = all_runs(tmp_path)
+        assert told.status == "incomplete"
+    with cohort_at_once(folder, KEY.cohort_key):
         [told] = all_runs(tmp_path)
         assert told.status == "running"
-        found = find_unfinished(tmp_path, None)  # someone is at it, which the lock will tell
+        found = find_unfinished(tmp_path, None)  # A process works on it, which the lock will show.
         assert found is not None
         assert found.name == run.name
 
