@@ -130,7 +130,7 @@ def resume(
     workspace = settings.workspace
     here = (settings.place.endpoint, workspace.id, workspace.partner)
     found = find_unfinished(settings.state_dir, run, here)
-    if found is not None and found.target == here and wait_until_free(settings, wait):
+    if found is not None and found.target == here and wait_until_free(settings, found, wait):
         # Whoever worked on it may have finished it: then it is not to be begun anew.
         found = find_unfinished(settings.state_dir, run, here)
     if found is None:

@@ -12,7 +12,8 @@ from engine.cli.summary import document_of, print_result, tell_end
 from engine.cli.view import make_view
 from engine.config.loading import Config
 from engine.errors import CohortSyncError, ExitStatus
-from engine.ledger.locks import Patience, is_held, sole_writer
+from engine.ledger.locks import Patience, until_free
+from engine.model.cohort import CohortKey
 from engine.report.accounts import SCHEMA_VERSION
 from engine.report.history import UnfinishedRun
 from engine.runs.push import PushRequest
@@ -29,22 +30,15 @@ _WORSE = (
 """From the best to the worst: what needs a person is worse than what another try may mend."""
 
 
-def wait_until_free(config: Config, wait: float) -> bool:
-    """Wait for the process that works on the ledger; say whether there was one."""
-    folder = config.place.folder
-    if not is_held(folder):
-        return False
+def wait_until_free(config: Config, run: UnfinishedRun, wait: float) -> bool:
+    """Wait for the process that works on the run's cohort, or sends; say whether there was one."""
     view = make_view(config.pacing, lambda: None)
 
     def tell(holder: str) -> None:
         view.note(f"waiting for {holder}")
 
-    async def hold_once() -> None:
-        async with sole_writer(folder, Patience(wait, waiting=tell)):
-            pass
-
-    asyncio.run(hold_once())
-    return True
+    key = CohortKey(run.partner, run.cohort_id)
+    return asyncio.run(until_free(config.place.folder, key, Patience(wait, waiting=tell)))
 
 
 def resume_all(

@@ -172,6 +172,22 @@ def cohort_at_once(folder: Path, key: CohortKey) -> Iterator[bool]:
         lock.release()
 
 
+async def until_free(folder: Path, key: CohortKey, patience: Patience) -> bool:
+    """Wait until no process works on a cohort, and none sends; return whether one did.
+
+    Raises as `FileLock.acquire`.
+    """
+    busy = []
+    if cohort_holder(folder, key) is not None:
+        busy.append(cohort_lock(folder, key))
+    if is_held(folder):
+        busy.append(sending_lock(folder))
+    for lock in busy:
+        await lock.acquire(patience)
+        lock.release()
+    return bool(busy)
+
+
 def is_held(folder: Path) -> bool:
     """Say whether a living process sends from this folder."""
     return holder_of(folder) is not None

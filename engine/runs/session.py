@@ -7,7 +7,7 @@ process or in another one; and all runs that send at once share one pacer, so on
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -79,8 +79,9 @@ class WorkspaceSession:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close all that was opened; what is removed late is removed by a later session."""
-        await self._opened.aclose()
+        """Close all that was opened; raises nothing, or it would hide how a run ended."""
+        with suppress(Exception):
+            await self._opened.aclose()
 
     async def ledger(self, waiting: Waiting) -> Ledger:
         """Return the ledger, opened and put in order; raises as `open_shared` does."""
