@@ -174,8 +174,7 @@ class OpenBatch:
 class RunState:
     """A run to work on: begun just now, or found half done."""
 
-    run: int
-    name: str
+    run: RunReference
     execution: int
     is_resumed: bool
     next_batch: int

@@ -214,7 +214,7 @@ class _Ending:
         state = self._run.state
         if state is None:
             raise RuntimeError("a run has accounts once it is entered")
-        name = state.name
+        name = state.run.name
 
         def read(connection: sqlite3.Connection) -> Accounts:
             connection.row_factory = sqlite3.Row
@@ -276,7 +276,7 @@ class _Ending:
             error = CohortSyncError(end.reason or "the accounts cannot be read", hint=end.hint)
             error.exit_status = end.exit_status
             error.__cause__ = self.bug or self.first
-        error.run = self._run.state.name if self._run.state else None
+        error.run = self._run.state.run.name if self._run.state else None
         return error
 
 

@@ -114,7 +114,7 @@ class RunContext:
 
     def observer(self, state: RunState) -> Observer:
         """Return what takes the events of a run that is entered."""
-        source = EventSource(self.config.workspace.id, self.key.cohort_id, state.name)
+        source = EventSource(self.config.workspace.id, self.key.cohort_id, state.run.name)
         observe = self.observers.observe
 
         def tell(event: Event) -> None:
@@ -152,7 +152,7 @@ def entered(
     """
     return replace(
         opening,
-        run=state.name,
+        run=state.run.name,
         is_resumed=state.is_resumed,
         known_uids=known_uids,
         accepted_before=settled[0],

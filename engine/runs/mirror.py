@@ -148,17 +148,17 @@ class _MirrorRun:
         if record.is_blocked:
             return _guarded(record)
         if not (sends or request.is_shadow):
-            digests = await asyncio.to_thread(_digests, store, state.name, record)
-            await ledger.plans.seal(state.run, digests)
+            digests = await asyncio.to_thread(_digests, store, state.run.name, record)
+            await ledger.plans.seal(state.run.number, digests)
             execution.extent = Extent.NONE if base.origin is None else Extent.SHOWN
             return None
         number = await install(store, base)
         execution.is_installed = True
         if number is not None:
-            await ledger.plans.set_generation(state.run, number)
+            await ledger.plans.set_generation(state.run.number, number)
         if request.is_shadow:
             planned = {operation: counts.planned for operation, counts in record.operations.items()}
-            await store.move_shadow(state.run, state.name, planned)
+            await store.move_shadow(state.run.number, state.run.name, planned)
             execution.extent = Extent.SHADOW
             return None
         return await execution.send(record, request.wait_seconds)
@@ -203,7 +203,7 @@ async def apply(
 async def _tell_opening(
     context: RunContext, ledger: Ledger, state: RunState, cohort: Cohort
 ) -> None:
-    settled = await ledger.runs.uids_settled(state.run)
+    settled = await ledger.runs.uids_settled(state.run.number)
     opening = opening_of(context.config, cohort, MIRROR)
     context.observers.opened(entered(opening, state, sum(settled), settled))
 

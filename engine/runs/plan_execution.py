@@ -60,8 +60,8 @@ class PlanExecution:
         """A 413 on one operation lowers the limit for the next."""
 
     @property
-    def run(self) -> RunState:
-        """Its run, which is entered."""
+    def _entered(self) -> RunState:
+        """The state of its run, which is entered."""
         if self.state is None:
             raise RuntimeError("a plan is worked on once its run is entered")
         return self.state
@@ -95,12 +95,12 @@ class PlanExecution:
         return None
 
     async def _done(self, operation: Operation) -> int:
-        return await self.ledger.plans.next_place(self.run.run, operation)
+        return await self.ledger.plans.next_place(self._entered.run.number, operation)
 
     async def _deliver(self, parts: Sequence[tuple[PlanSegment, int]]) -> Stop | None:
         """Deliver segments, each from its place on, as one: an acceptance of any proves them."""
-        run, name, execution = self.run.run, self.run.name, self.run.execution
-        state = await self.ledger.runs.progress(run, name, execution)
+        entered = self._entered
+        state = await self.ledger.runs.progress(entered.run, entered.execution)
         return await self.sender.deliver(state, self._limit, self._batches(parts))
 
     def _batches(self, parts: Sequence[tuple[PlanSegment, int]]) -> Iterator[Batch]:
@@ -114,7 +114,9 @@ class PlanExecution:
                 limit=self._limit,
                 were_rejected=segment.were_rejected,
             )
-            path = operation_path(self._store.plan_folder(self.run.name), segment.operation)
+            path = operation_path(
+                self._store.plan_folder(self._entered.run.name), segment.operation
+            )
             yield from cutter.batches(operation_blocks(path, start, segment.end))
 
     async def wait_to_settle(self, since: int | None = None) -> Stop | None:
@@ -122,9 +124,10 @@ class PlanExecution:
 
         Other cohorts' runs may send meanwhile.
         """
-        recent = await self._store.recent(but=self.run.run)
+        recent = await self._store.recent(but=self._entered.run.number)
         is_concerned = since is None or any(run > since for run in recent.runs)
-        return await self.sender.wait_to_settle(recent.seconds if is_concerned else 0.0, self.run)
+        seconds = recent.seconds if is_concerned else 0.0
+        return await self.sender.wait_to_settle(seconds, self._entered)
 
     @property
     def pace(self) -> PaceRecord | None:
@@ -134,7 +137,7 @@ class PlanExecution:
     async def fold(self, accounts: Accounts | None, stop: Stop | None) -> None:
         """Fold what was sent into the snapshot; close the plan unless it is still to be applied."""
         self.sender.release()  # The fold takes long where the snapshot is large.
-        run = self.run.run
+        run = self._entered.run.number
         stays_open = stop is None and self.extent in {Extent.NONE, Extent.PART}
         if self.is_installed:
             await self._store.catch_up(stays_open=run if stays_open else None)
@@ -154,7 +157,7 @@ class PlanExecution:
             status = status_of(stop.exit_status, stop.error)
             return End(status, stop.exit_status, stop.reason, hint)
         uids = accounts.uids
-        apply_rest = f"`cohortsync apply {self.run.name}` sends "
+        apply_rest = f"`cohortsync apply {self._entered.run.name}` sends "
         if extent in {Extent.NONE, Extent.SHOWN, Extent.SHADOW}:
             hint = f"{apply_rest}it" if extent is Extent.NONE and uids.pending else None
             status = RunStatus.SHADOW if extent is Extent.SHADOW else RunStatus.PLANNED

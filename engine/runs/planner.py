@@ -116,12 +116,12 @@ class Planner:
     async def _plan(self, state: RunState, base: Base, passing: Path) -> PlanRecord:
         """Do so; `passing` is a folder for what is not part of the plan."""
         request = self._request
-        folder = self._store.make_plan_folder(state.name)
+        folder = self._store.make_plan_folder(state.run.name)
         inspection = Inspection(self._config.guards.uid_pattern)
         loop = asyncio.get_running_loop()
 
         def keep(skipped: Sequence[SkippedRows]) -> None:
-            entry = self._ledger.runs.skip(state.run, NO_BATCH, skipped)
+            entry = self._ledger.runs.skip(state.run.number, NO_BATCH, skipped)
             asyncio.run_coroutine_threadsafe(entry, loop).result()
 
         read = request.source.files
@@ -165,7 +165,7 @@ class Planner:
                 "notes": [*base.notes, *await self._notes(), *_unchecked(verdicts)],
             },
         )
-        await self._ledger.plans.enter(state.run, record, is_shadow=request.is_shadow)
+        await self._ledger.plans.enter(state.run.number, record, is_shadow=request.is_shadow)
         return record
 
     async def _notes(self) -> list[str]:
@@ -194,7 +194,7 @@ class Planner:
     async def _enter_reading(self, state: RunState, *, is_complete: bool) -> None:
         """Enter how much of the export has been read."""
         rows = RowsRead(self._records, self._skipped[True], self._skipped[False], is_complete)
-        await self._ledger.runs.enter_rows_read(state.run, rows, self._request.source.files)
+        await self._ledger.runs.enter_rows_read(state.run.number, rows, self._request.source.files)
 
     @property
     def _exported_utc_ns(self) -> int | None:

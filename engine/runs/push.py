@@ -226,14 +226,14 @@ class _PushExecution:
         request, config, context = self._request, self._config, self._context
         runs = self.ledger.runs
         state = await self._enter(restart=restart)
-        known = await runs.known_batches(state.run)
+        known = await runs.known_batches(state.run.number)
         known_uids = sum(batch.uid_count for batch in known)
-        settled = await runs.uids_settled(state.run)
+        settled = await runs.uids_settled(state.run.number)
         opening = entered(opening_of(request, config), state, known_uids, settled)
         context.observers.opened(opening)
         if request.allowances:
             lifts = attributed(request.allowances, request.reason)
-            await runs.keep_lifted_guards(state.run, lifts)
+            await runs.keep_lifted_guards(state.run.number, lifts)
         tell_files(request, config, context.clock.stamp().utc_ns, context.note)
         envelope = Envelope(config.workspace.partner, request.cohort, request.action)
         cutter = Cutter(envelope, config.packing.payload_bytes, known)
@@ -241,16 +241,16 @@ class _PushExecution:
         stop = None
         if self._store is not None:
             batches = await self._record(self._store, batches, state, known_uids)
-            recent = await self._store.recent(but=state.run)
+            recent = await self._store.recent(but=state.run.number)
             stop = await self.sender.wait_to_settle(recent.seconds, state)
-        left_open = await runs.open_batches(state.run)
+        left_open = await runs.open_batches(state.run.number)
         stop = stop or await self.sender.deliver(state, cutter.limit, batches, left_open)
         # After an error of the source nobody reads on, so that the cutter stands still.
         if stop is not None and isinstance(stop.error, SourceError) and cutter.uidless:
             is_complete = isinstance(stop.error, EmptyExportError)
             with suppress(IncompleteError):  # A full disk: the export's error is what to report.
                 await runs.enter_rows_without_uids(
-                    state.run, cutter.uidless, is_complete=is_complete
+                    state.run.number, cutter.uidless, is_complete=is_complete
                 )
         return stop
 
@@ -278,8 +278,8 @@ class _PushExecution:
         self, store: SnapshotStore, batches: Iterator[Batch], state: RunState, known_uids: int
     ) -> Iterator[Batch]:
         """Return the batches, each once its uids are kept for the snapshot."""
-        await self.ledger.runs.record_changes(state.run)
-        folder = store.make_plan_folder(state.name)
+        await self.ledger.runs.record_changes(state.run.number)
+        folder = store.make_plan_folder(state.run.name)
         return recording(batches, folder, Operation(self._request.action), known_uids)
 
     @property

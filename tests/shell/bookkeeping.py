@@ -148,4 +148,4 @@ def tampering(path: Path) -> Iterator[sqlite3.Connection]:
 
 def books(ledger: Ledger, state: RunState) -> Accounts:
     with reading(ledger.path) as connection:
-        return books_of(ledger.path, connection, state.name)
+        return books_of(ledger.path, connection, state.run.name)

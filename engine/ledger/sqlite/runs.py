@@ -134,8 +134,7 @@ def insert_run(
     files.enter(connection, run, command.files)
     _enter_execution(connection, run, 1, settings, now)
     return RunState(
-        run,
-        name,
+        RunReference(run, name),
         1,
         is_resumed=False,
         next_batch=1,
@@ -174,23 +173,22 @@ def insert_execution(
     )
     connection.execute("DELETE FROM run_totals WHERE run = ?", (run.number,))
     _enter_execution(connection, run.number, executions + 1, settings, now)
-    return progress(connection, run.number, run.name, executions + 1)
+    return progress(connection, run, executions + 1)
 
 
-def progress(connection: sqlite3.Connection, run: int, name: str, execution: int) -> RunState:
+def progress(connection: sqlite3.Connection, run: RunReference, execution: int) -> RunState:
     """Say how far a run has come, so that its next request can go on from there."""
     batches, largest_accepted = connection.execute(
         "SELECT coalesce(max(batch), 0), "
         "coalesce(max(iif(state = 'accepted', payload_bytes, 0)), 0) FROM batch WHERE run = ?",
-        (run,),
+        (run.number,),
     ).fetchone()
     (isolation_requests,) = connection.execute(
         "SELECT count(*) FROM attempt JOIN batch USING (run, batch) WHERE run = ? AND isolated",
-        (run,),
+        (run.number,),
     ).fetchone()
     return RunState(
         run,
-        name,
         execution,
         is_resumed=True,
         next_batch=batches + 1,
@@ -407,9 +405,9 @@ class RunStore(Store):
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "UPDATE sitting SET ended_utc_ns = ?, pace = ? WHERE run = ? AND sitting = ?",
-                (now, pace and _json(pace), state.run, state.execution),
+                (now, pace and _json(pace), state.run.number, state.execution),
             )
-            close_run(connection, state.run, status, now, exit_status, reason)
+            close_run(connection, state.run.number, status, now, exit_status, reason)
 
         await self._execute(work)
 

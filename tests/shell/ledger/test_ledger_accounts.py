@@ -129,7 +129,7 @@ async def test_the_document_says_where_to_and_how_it_ended(
     run = await eventful(ledger, clock)
     await ledger.runs.finish(run.state, "incomplete", ExitStatus.INCOMPLETE, "a signal", PACE)
     document = books(ledger, run.state).document()
-    assert document["run"] == run.state.name
+    assert document["run"] == run.state.run.name
     assert (document["status"], document["exit_status"]) == ("incomplete", 75)
     assert document["reason"] == "a signal"
     assert document["target"] == "EMULATOR 127.0.0.1:8765"

@@ -25,7 +25,7 @@ async def test_a_first_run_begins_at_the_start(ledger: Ledger) -> None:
     state = await begin(ledger)
     assert (state.execution, state.next_batch, state.is_resumed) == (1, 1, False)
     assert (state.largest_accepted, state.isolation_requests) == (0, 0)
-    assert rows(ledger.path, "SELECT name, status FROM run") == [(state.name, "running")]
+    assert rows(ledger.path, "SELECT name, status FROM run") == [(state.run.name, "running")]
 
 
 @pytest.mark.parametrize("status", ["incomplete", "refused", "source_failed", "failed"])
