@@ -282,7 +282,7 @@ async def test_runs_do_not_see_each_others_batches(ledger: Ledger, clock: HandCl
     await ledger.sends.intend(first, [registration(1, 0, 10)], 1, 1)
     await finish(ledger, first)
     second = await begin(ledger, replace(KEY, cohort=Cohort("cohort-2", "Buyers")))
-    assert await ledger.runs.open_batches(second.run) == []
-    assert await ledger.runs.known_batches(second.run) == []
+    assert await ledger.runs.open_batches(second.run.number) == []
+    assert await ledger.runs.known_batches(second.run.number) == []
     await send(ledger, second, 1, clock, [registration(1, 0, 3)])
-    assert [batch.uid_count for batch in await ledger.runs.open_batches(first.run)] == [10]
+    assert [batch.uid_count for batch in await ledger.runs.open_batches(first.run.number)] == [10]

@@ -10,7 +10,7 @@ from bookkeeping import COMMAND, KEY, PACE, SETTINGS, HandClock, halves, registr
 
 from engine.errors import ExitStatus, LedgerError, UsageError
 from engine.ledger.locks import cohort_at_once, sole_writer
-from engine.ledger.records import RejectedUid, RunState, Settlement
+from engine.ledger.records import RejectedUid, RunReference, Settlement
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.state_folder import (
     LEDGER_NAME,
@@ -43,14 +43,14 @@ async def open_ledger_of(state: Path, clock: HandClock, workspace: str) -> Async
 
 async def live(
     state: Path, clock: HandClock, workspace: str, status: str = "incomplete"
-) -> RunState:
+) -> RunReference:
     """Begin a run, let it end in `status`, and let a minute pass."""
     async with open_ledger_of(state, clock, workspace) as ledger:
-        run = await ledger.runs.begin(replace(KEY, workspace=workspace), COMMAND, SETTINGS)
+        state = await ledger.runs.begin(replace(KEY, workspace=workspace), COMMAND, SETTINGS)
         if status != "running":
-            await ledger.runs.finish(run, status, ExitStatus.INCOMPLETE, "why", PACE)
+            await ledger.runs.finish(state, status, ExitStatus.INCOMPLETE, "why", PACE)
     clock.advance(60)
-    return run
+    return state.run
 
 
 async def test_runs_of_all_workspaces_are_told_the_latest_first(
@@ -147,7 +147,7 @@ async def test_a_run_whose_process_died_is_not_taken_for_running(
         assert told.status == "running"
         found = find_unfinished(tmp_path, None)  # A process works on it, which the lock will show.
         assert found is not None
-        assert found.name == run.name
+        assert found.name == run.run.name
 
 
 async def test_every_attempt_is_told_and_every_batch_without_one(
@@ -162,7 +162,7 @@ async def test_every_attempt_is_told_and_every_batch_without_one(
         await ledger.sends.conclude(run, 1, 2, verdict(clock, "too_large"), halves(3, 0, 10))
         await ledger.sends.intend(run, (), 3, 1)
         with reading(ledger.path) as connection:
-            told = list(attempts_of(connection, run.name))
+            told = list(attempts_of(connection, run.run.name))
     assert [(a["batch"], a["parent"], a["attempt"], a["outcome"]) for a in told] == [
         (1, None, 1, "unconfirmed"),
         (1, None, 2, "too_large"),
@@ -189,9 +189,10 @@ async def test_every_uid_and_row_that_was_not_taken_is_told_one_by_one(
         await ledger.sends.change(run, [entry], 1, Settlement(BatchState.REJECTED, "400: uid", uid))
         other = await ledger.runs.begin(replace(KEY, partner="other"), COMMAND, SETTINGS)
         with reading(ledger.path) as connection:
-            assert list(rejects_of(ledger.path, connection, other.name)) == []
+            assert list(rejects_of(ledger.path, connection, other.run.name)) == []
             told = [
-                tuple(reject.values()) for reject in rejects_of(ledger.path, connection, run.name)
+                tuple(reject.values())
+                for reject in rejects_of(ledger.path, connection, run.run.name)
             ]
     assert told == [
         *[("invalid", "a.csv", record, "invalid UTF-8", None, None) for record in (2, 3, 4)],

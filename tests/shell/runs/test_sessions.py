@@ -255,7 +255,7 @@ def _meet(weather: Iterator[str], request: Request) -> Play:
 
 
 @given(rounds)
-@settings(max_examples=15)
+@settings(max_examples=6)
 def test_runs_at_once_in_one_session(plan: Any) -> None:  # noqa: ANN401 - see `rounds`
     with TemporaryDirectory() as folder:
         assert_all_ends_well(Path(folder), plan)
