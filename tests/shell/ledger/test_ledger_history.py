@@ -147,7 +147,7 @@ async def test_a_run_whose_process_died_is_not_taken_for_running(
         assert told.status == "running"
         found = find_unfinished(tmp_path, None)  # A process works on it, which the lock will show.
         assert found is not None
-        assert found.name == run.run.name
+        assert found.name == run.name
 
 
 async def test_every_attempt_is_told_and_every_batch_without_one(
