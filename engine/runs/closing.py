@@ -23,11 +23,11 @@ from engine.errors import (
 )
 from engine.ledger.records import RunState
 from engine.ledger.sqlite.files import files_of
-from engine.ledger.sqlite.ledger import Ledger
 from engine.model.status import RunStatus
 from engine.pacing import PaceRecord
 from engine.report.accounts import Accounts, account
 from engine.report.result import RunResult
+from engine.runs.ports import Ledger
 
 if TYPE_CHECKING:
     from engine.source.files import SourceFile

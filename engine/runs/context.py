@@ -11,12 +11,11 @@ from engine.delivery.events import Event, EventSource, Observer, RunEvent, RunOb
 from engine.delivery.sender import Channel, Sender
 from engine.delivery.stop import StopSwitch
 from engine.ledger.records import ExecutionSettings, RunState
-from engine.ledger.sqlite.access import readable_files
-from engine.ledger.sqlite.ledger import Ledger
 from engine.model.cohort import Cohort, CohortKey
 from engine.report.figures import Ceiling
 from engine.report.result import Opening
 from engine.runs.interruptible import compute_or_stop
+from engine.runs.ports import Ledger
 from engine.runs.session import Note, Waiting, WorkspaceSession
 from engine.snapshot.store import SnapshotStore
 from engine.storage.duckdb_session import Interruption
@@ -92,22 +91,20 @@ class RunContext:
         For a run that `sends` and is not to wait, raises `LockHeldError` if another process sends.
         """
         session, config = self.session, self.config
-        with readable_files(session.folder):
-            waiting = self.waiting(wait_seconds)
-            async with session.holding(self.key, waiting) as ledger:
-                if sends:
-                    await session.refuse_busy(waiting)
-                store = SnapshotStore(
-                    *(session.folder, ledger.snapshots, self.key, config.mirror, config.planning),
-                    *(self.clock, self._compute),
-                )
-                try:
-                    async with ledger.naming_damage():
-                        yield ledger, store
-                finally:
-                    # A later run removes what stays. It must not hide how this one ended.
-                    with suppress(Exception):
-                        store.close()
+        waiting = self.waiting(wait_seconds)
+        async with session.holding(self.key, waiting) as ledger, ledger.naming_damage():
+            if sends:
+                await session.refuse_busy(waiting)
+            store = SnapshotStore(
+                *(session.folder, ledger.snapshots, self.key, config.mirror, config.planning),
+                *(self.clock, self._compute),
+            )
+            try:
+                yield ledger, store
+            finally:
+                # A later run removes what stays. It must not hide how this one ended.
+                with suppress(Exception):
+                    store.close()
 
     async def _compute(self, work: Callable[[Interruption], T]) -> T:
         return await compute_or_stop(work, self.switch, hears_earlier=False)

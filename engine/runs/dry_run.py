@@ -14,7 +14,6 @@ from engine.delivery.stop import StopSwitch
 from engine.errors import EmptyExportError, ExitStatus, ExportChangedError
 from engine.ledger.locks import holder_of
 from engine.ledger.sqlite.reader import read_ledger
-from engine.ledger.sqlite.runs import RunStore
 from engine.ledger.state_folder import refuse_unwritable
 from engine.model.cohort import CohortKey
 from engine.payload.batch import Cutter, KnownBatch, SkippedRows, blank_among, invalid_among
@@ -23,6 +22,7 @@ from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
 from engine.report.result import RunResult
 from engine.runs.interruptible import read_or_stop
+from engine.runs.ports import RunStore
 from engine.runs.push import PushRequest, admit, key_of, stays_unfinished, tell_files
 from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block

@@ -15,7 +15,6 @@ from engine.errors import ExitStatus, LedgerError, UsageError
 from engine.ledger.plan_records import PlanRecord
 from engine.ledger.records import MIRROR, RunReference, RunState
 from engine.ledger.sqlite.access import ledger_in
-from engine.ledger.sqlite.ledger import Ledger
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.payload.batch import Cutter
 from engine.payload.envelope import Envelope
@@ -27,6 +26,7 @@ from engine.runs.closing import enter, run_to_end
 from engine.runs.context import NOBODY, RunContext, RunObservers, entered, opening_of
 from engine.runs.plan_execution import Extent, PlanExecution
 from engine.runs.planner import MirrorRequest, Planner, begin_mirror
+from engine.runs.ports import Ledger
 from engine.runs.session import WorkspaceSession
 from engine.snapshot.baseline import Base, find_base, install
 from engine.snapshot.generation_source import GenerationSource

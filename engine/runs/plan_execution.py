@@ -9,7 +9,6 @@ from engine.delivery.stop import Stop
 from engine.errors import ExitStatus
 from engine.ledger.plan_records import PlanRecord, PlanSegment
 from engine.ledger.records import RunState
-from engine.ledger.sqlite.ledger import Ledger
 from engine.model.cohort import Cohort, Operation
 from engine.model.status import RunStatus
 from engine.pacing import PaceRecord
@@ -18,6 +17,7 @@ from engine.payload.envelope import Envelope
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.runs.closing import End, status_of
 from engine.runs.context import RunContext
+from engine.runs.ports import Ledger
 from engine.runs.sending import RunSender
 from engine.snapshot.operation_file import operation_blocks
 from engine.snapshot.store import SnapshotStore

@@ -12,7 +12,6 @@ import pyarrow as pa
 from engine.errors import CohortSyncError, EmptyExportError
 from engine.ledger.plan_records import OperationCounts, PlanRecord
 from engine.ledger.records import NO_BATCH, RowsRead, RunCommand, RunKey, RunState
-from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import Action, Cohort, Operation
 from engine.payload.batch import SkippedRows
@@ -27,6 +26,7 @@ from engine.planning.staging import stage
 from engine.report.accounts import timestamp
 from engine.runs.context import RunContext
 from engine.runs.interruptible import compute_or_stop, read_or_stop
+from engine.runs.ports import Ledger
 from engine.snapshot.baseline import Base
 from engine.snapshot.operation_file import sample
 from engine.snapshot.records import (

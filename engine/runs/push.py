@@ -17,9 +17,7 @@ from engine.errors import (
     SourceError,
     UsageError,
 )
-from engine.ledger.records import RunCommand, RunKey, RunReference, RunState
-from engine.ledger.sqlite.ledger import Ledger
-from engine.ledger.sqlite.runs import RunStore, overtaken
+from engine.ledger.records import RunCommand, RunKey, RunReference, RunState, overtaken
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.pacing import PaceRecord
 from engine.payload.batch import Batch, Cutter
@@ -31,6 +29,7 @@ from engine.report.result import Opening, RunResult
 from engine.runs import context as run_context
 from engine.runs.closing import End, enter, run_to_end, status_of
 from engine.runs.context import NOBODY, RunContext, RunObservers, entered
+from engine.runs.ports import Ledger, RunStore
 from engine.runs.sending import RunSender
 from engine.runs.session import WorkspaceSession
 from engine.snapshot.recording import recording

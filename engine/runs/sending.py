@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Self
 from engine.delivery.events import Waiting
 from engine.delivery.stop import Stop
 from engine.ledger.records import OpenBatch, RunState
-from engine.ledger.sqlite.ledger import Ledger
 from engine.payload.batch import Batch, Limit
 from engine.runs.context import RunContext
 from engine.runs.interruptible import wait_or_stop
+from engine.runs.ports import Ledger
 
 if TYPE_CHECKING:
     from engine.pacing import PaceRecord

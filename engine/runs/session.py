@@ -23,10 +23,11 @@ from engine.ledger.locks import (
     sending_lock,
 )
 from engine.ledger.neighbors import announced
-from engine.ledger.sqlite.ledger import Ledger, open_shared
+from engine.ledger.sqlite.ledger import open_shared
 from engine.model.cohort import CohortKey
 from engine.pacing import Pacer
 from engine.runs.interruptible import acquire_or_stop
+from engine.runs.ports import Ledger
 
 Note = Callable[[str], None]
 """Takes a remark for people: one sentence, without a uid or a credential."""

@@ -120,9 +120,13 @@ class Ledger:
 
     @asynccontextmanager
     async def naming_damage(self) -> AsyncIterator[None]:
-        """Raise damage to the file in place of the block's error, if that comes from it."""
+        """Raise damage to the file in place of the block's error, if that comes from it.
+
+        A file of the state folder that may not be read is a `LedgerError`, too.
+        """
         try:
-            yield
+            with readable_files(self.path.parent):
+                yield
         except Exception as error:
             if damage := await self.damage_behind(error):
                 raise damage from error

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from engine.errors import ExitStatus, UsageError
+from engine.errors import ExitStatus
 from engine.ledger.records import (
     MIRROR,
     NO_BATCH,
@@ -26,6 +26,7 @@ from engine.ledger.records import (
     RunReference,
     RunState,
     action_name,
+    overtaken,
 )
 from engine.ledger.sqlite import files
 from engine.ledger.sqlite.batches import known_batches, open_batches, skip, uids_settled
@@ -410,14 +411,6 @@ class RunStore(Store):
             close_run(connection, state.run.number, status, now, exit_status, reason)
 
         await self._execute(work)
-
-
-def overtaken(run: str, later: str, cohort_id: str) -> UsageError:
-    """Say that a run can't go on, since a later one has sent something to its cohort."""
-    return UsageError(
-        f"run {run} cannot go on: run {later} has touched cohort {cohort_id} since",
-        hint="pass --on-changed restart to send this export from its start",
-    )
 
 
 def _json(pace: PaceRecord) -> str:
