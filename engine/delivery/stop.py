@@ -1,4 +1,4 @@
-"""Why a delivery ends before its export does, and how it is told to."""
+"""Why a delivery ends before its export does, and the switch that stops it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

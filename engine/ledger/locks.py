@@ -1,8 +1,7 @@
 """Who may write where: locks on files, which the kernel releases when the process ends.
 
-Whoever sends holds the workspace's lock, and whoever plans, sends to or moves the snapshot of a
-cohort holds the cohort's lock. A process takes a cohort's lock first. No lock file is ever deleted:
-a process may be waiting on it.
+A run holds the workspace's lock while it sends, and its cohort's lock from its start to its end. A
+process takes a cohort's lock first. No lock file is ever deleted: a process may be waiting for it.
 """
 
 import asyncio
@@ -29,7 +28,7 @@ from engine.storage.paths import cohort_lock_path
 LOCK_NAME = "lock"
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 0.3
-"""How long to try without waiting: whoever asks who holds a lock takes it for a moment, too."""
+"""How long to try even without a wait: a look at who holds a lock takes it for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class FileLock:
         """
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        has_told = False
+        is_announced = False
         while not self.try_acquire():
             waited = loop.time() - begun
             if waited >= max(patience.seconds, _GRACE_SECONDS) or patience.is_stopped():
@@ -82,9 +81,9 @@ class FileLock:
                     f"{self._subject} is in use by {_holder_in(self._files[-1])}",
                     hint="pass --wait SECONDS to wait for it, or run the command again later",
                 )
-            if waited >= _GRACE_SECONDS and not has_told:
+            if waited >= _GRACE_SECONDS and not is_announced:
                 patience.waiting(_holder_in(self._files[-1]))
-                has_told = True
+                is_announced = True
             await asyncio.sleep(_POLL_SECONDS)
 
     def try_acquire(self) -> bool:

@@ -1,6 +1,6 @@
-"""Processes that work on one workspace from several state folders: each is told of the others.
+"""Processes that work on one workspace from several state folders: each is warned of the others.
 
-They do not share a ledger, so each keeps to the ceiling by itself, and together they may exceed it.
+They do not share a ledger, so each observes the ceiling by itself, and together they may exceed it.
 Each announces itself by a file that it locks, in folders that only this user can write to.
 """
 
@@ -51,7 +51,7 @@ def announced(endpoint: str, workspace: str, state: Path) -> Iterator[list[str]]
                     found += _others(folder, name, own, state)
         yield list(dict.fromkeys(found))
     finally:
-        # What fails here must not hide how a run has ended.
+        # A failure here must not hide how a run has ended.
         with suppress(Exception):
             held.close()
 

@@ -68,7 +68,7 @@ def _folder_name(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceFolder:
-    """Where a ledger stands, and how it spells its endpoint."""
+    """A workspace's folder, and the endpoint as its name spells it."""
 
     folder: Path
     endpoint: str
@@ -88,10 +88,10 @@ class WorkspaceFolder:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder for a ledger or beside one, and refuse unfit places.
+    """Create a folder for a ledger or in the folder of one, and refuse unfit places.
 
     It is its owner's only, as is each folder above it that is made with it; those that exist keep
-    their mode. Nothing is left behind where this is killed. Raises `LedgerError` where it cannot be
+    their mode. Nothing stays if this process is killed. Raises `LedgerError` where it cannot be
     written or lies on a network file system.
     """
     refuse_unfit(folder)
@@ -121,7 +121,7 @@ def try_writing(folder: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_NAMELESS_FILES:
             raise
-        # What cannot be tried without a trace is told by the file system.
+        # A test would leave a file, so only the permissions are asked for.
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder)) from None
         return
@@ -198,7 +198,7 @@ def _mounts() -> str:
 
 
 def is_still(path: Path, found: os.stat_result) -> bool:
-    """Say whether a path still leads to the file that `found` was told of."""
+    """Return whether a path still leads to the file that `found` describes."""
     try:
         return os.path.samestat(path.stat(), found)
     except OSError:

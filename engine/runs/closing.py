@@ -42,7 +42,7 @@ _SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a run stands when this process ends its work on it."""
+    """The status of a run when this process ends its work on it."""
 
     status: RunStatus
     exit_status: ExitStatus
@@ -65,10 +65,10 @@ class OpenRun(Protocol):
         """How it kept to the ceiling; None if it never came to sending."""
 
     async def fold(self, accounts: Accounts | None, stop: Stop | None) -> None:
-        """Let the snapshot know of what was sent. `accounts` are None where they are unreadable."""
+        """Fold what was sent into the snapshot. `accounts` are None if they cannot be read."""
 
     def end(self, accounts: Accounts, stop: Stop | None) -> End:
-        """Say how the run stands; `stop` is what ended it early."""
+        """Return how the run ends; `stop` is what ended it early."""
 
 
 def status_of(exit_status: ExitStatus, error: CohortSyncError | None = None) -> RunStatus:
@@ -120,7 +120,7 @@ async def run_to_end(run: OpenRun, work: Callable[[], Awaitable[Stop | None]]) -
     ending.stop = ending.stop or stop
     await ending.look_for_damage()
     gone = await ending.attempt(ending.gone)
-    if gone is not None and ending.bug is None:  # Whatever failed besides followed from that.
+    if gone is not None and ending.bug is None:  # All other failures follow from that.
         ending.stop = Stop.of(gone)
     accounts = await ending.attempt(ending.accounts)
     if gone is None:
@@ -227,7 +227,7 @@ class _Ending:
         return await self._ledger.write(read)
 
     async def finish(self, accounts: Accounts | None) -> End:
-        """Write down how the run stands, and return that."""
+        """Enter how the run ends, and return that."""
         self._pace = await self.attempt(self._read_pace)
         end = await self.attempt(lambda: self._judged(accounts)) or self._stopped()
         if not await self.attempt(lambda: self._enter(end), "the end was not written: "):
@@ -289,9 +289,11 @@ def _outside_cause(error: Exception, ledger: Ledger) -> CohortSyncError | None:
     if not isinstance(error, OSError) or error.errno is None:
         return None
     place = "a file" if error.filename is None else str(error.filename)
-    told = f"{place} cannot be read or written: {error.strerror}"
+    message = f"{place} cannot be read or written: {error.strerror}"
     if error.errno in _FULL:
-        return StateFullError(told, hint="make room on that disk, then run the same command again")
+        return StateFullError(
+            message, hint="make room on that disk, then run the same command again"
+        )
     if error.errno in _SCARCE:
-        return IncompleteError(told, hint="run the same command again")
-    return LedgerError(told, hint="check the permissions of that folder")
+        return IncompleteError(message, hint="run the same command again")
+    return LedgerError(message, hint="check the permissions of that folder")

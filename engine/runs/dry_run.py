@@ -12,7 +12,7 @@ from engine.config.loading import Config
 from engine.delivery.proxy import proxy_for
 from engine.delivery.stop import StopSwitch
 from engine.errors import EmptyExportError, ExitStatus, ExportChangedError
-from engine.ledger.locks import holder_of
+from engine.ledger.locks import cohort_holder, holder_of
 from engine.ledger.sqlite.reader import read_ledger
 from engine.ledger.state_folder import refuse_unwritable
 from engine.model.cohort import CohortKey
@@ -40,8 +40,8 @@ async def dry_run(
 ) -> RunResult:
     """Check what `push` checks, read and pack everything; return what would be planned.
 
-    An export without a uid is told in the accounts. Raises as `push` does, but for a workspace that
-    is in use, which `note` hears; `SourceError` where the export cannot be read.
+    An export without a uid is reported in the accounts. Raises as `push` does, but for a workspace
+    that is in use, of which `note` is told; `SourceError` where the export cannot be read.
     """
     clock = clock or SystemClock()
     started = datetime.now(UTC)
@@ -66,10 +66,10 @@ async def _check_state(
     workspace = config.workspace
     folder = config.place.folder
     refuse_unwritable(folder)
-    if holder := holder_of(folder):
+    key = CohortKey(workspace.partner, request.cohort.id)
+    if holder := cohort_holder(folder, key) or holder_of(folder):
         note(f"warning: the workspace is in use by {holder}: a push has to wait for it (--wait)")
     with read_ledger(folder, clock) as ledger:
-        key = CohortKey(workspace.partner, request.cohort.id)
         store = SnapshotStore(
             *(folder, ledger.snapshots, key, config.mirror, config.planning), clock
         )

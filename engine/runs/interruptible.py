@@ -83,6 +83,8 @@ async def acquire_or_stop(lock: asyncio.Lock, switch: StopSwitch) -> None:
         try:
             await taking
         except asyncio.CancelledError:
-            if taking.cancelled():
+            if not taking.cancelled():
+                lock.release()  # It came together with the cancellation.
+            elif switch.is_pulled:
                 switch.refuse_if_pulled()
             raise

@@ -280,12 +280,12 @@ def _no_plan(plan: str) -> UsageError:
 
 
 def _guarded(record: PlanRecord) -> Stop:
-    blocking = [told for told in record.verdicts if told["verdict"] == "blocks"]
-    reason = "; ".join(f"{told['guard']}: {told['sentence']}" for told in blocking)
-    overrides = [told["override"] for told in blocking if told["override"]]
-    hint = "; ".join(told["hint"] for told in blocking if told["hint"]) or "look at the export"
+    blocking = [each for each in record.verdicts if each["verdict"] == "blocks"]
+    reason = "; ".join(f"{each['guard']}: {each['sentence']}" for each in blocking)
+    overrides = [each["override"] for each in blocking if each["override"]]
+    hint = "; ".join(each["hint"] for each in blocking if each["hint"]) or "look at the export"
     if len(overrides) == len(blocking):
-        given = [Allowance(Guard(told["guard"]), told["bound"]) for told in record.allowances]
-        why = next((told["reason"] for told in record.allowances), None)
+        given = [Allowance(Guard(each["guard"]), each["bound"]) for each in record.allowances]
+        why = next((each["reason"] for each in record.allowances), None)
         hint += f"; if it is right: {flags_to_lift(overrides, given, why)}"
     return Stop(ExitStatus.GUARDED, reason, hint)

@@ -145,7 +145,7 @@ class PlanExecution:
             await self.ledger.plans.close(run)
 
     def end(self, accounts: Accounts, stop: Stop | None) -> End:
-        """Say how the run stands."""
+        """Return how the run ends."""
         extent = self.extent
         if stop is not None:
             hint = stop.hint

@@ -157,7 +157,7 @@ class Planner:
             _kept(found.resent_through),
             self._exported_utc_ns,
             inspection.profile.document(),
-            [_told(verdict) for verdict in verdicts],
+            [_document(verdict) for verdict in verdicts],
             attributed(request.allowances, request.reason),
             {
                 **self._forecast(found, snapshot, recent),
@@ -346,7 +346,7 @@ def _member(kept: str | None) -> Member | None:
     return Member(fields["run"], bytes.fromhex(fields["uid"]))
 
 
-def _told(verdict: GuardResult) -> dict[str, Any]:
+def _document(verdict: GuardResult) -> dict[str, Any]:
     found = "blocks" if verdict.blocks else "lifted" if verdict.is_lifted else "passes"
     return {
         "guard": verdict.guard.value,

@@ -103,8 +103,8 @@ def stays_unfinished(run: str) -> str:
 async def admit(runs: RunStore, request: PushRequest, config: Config) -> bool:
     """Say whether the snapshot is to follow this push, or the one that it goes on with.
 
-    Raises `UsageError` for a push that would change a cohort behind its snapshot's back, or that
-    cannot go on where it was, and `GuardError` for one that would rename the cohort.
+    Raises `UsageError` for a push that would change a cohort without its snapshot, or that
+    cannot be resumed, and `GuardError` for one that would rename the cohort.
     """
     key = CohortKey(config.workspace.partner, request.cohort.id)
     found = await runs.unfinished(key_of(request, config).identity)
@@ -244,7 +244,7 @@ class _PushExecution:
             stop = await self.sender.wait_to_settle(recent.seconds, state)
         left_open = await runs.open_batches(state.run.number)
         stop = stop or await self.sender.deliver(state, cutter.limit, batches, left_open)
-        # After an error of the source nobody reads on, so that the cutter stands still.
+        # After an error of the source no thread reads, so that the cutter does not change.
         if stop is not None and isinstance(stop.error, SourceError) and cutter.uidless:
             is_complete = isinstance(stop.error, EmptyExportError)
             with suppress(IncompleteError):  # A full disk: the export's error is what to report.
@@ -294,7 +294,7 @@ class _PushExecution:
             await self._store.catch_up()
 
     def end(self, accounts: Accounts, stop: Stop | None) -> End:
-        """Say how the run stands."""
+        """Return how the run ends."""
         if stop is not None:
             status = status_of(stop.exit_status, stop.error)
             return End(status, stop.exit_status, stop.reason, stop.hint)

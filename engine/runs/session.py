@@ -35,7 +35,7 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How long a run waits for other processes, and who is told of it."""
+    """How long a run waits for other processes, and what stops and announces the wait."""
 
     seconds: float
     switch: StopSwitch

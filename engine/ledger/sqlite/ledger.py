@@ -14,7 +14,7 @@ from engine.ledger.sqlite import recovery
 from engine.ledger.sqlite.access import readable_files, refuse_lost
 from engine.ledger.sqlite.failures import translate
 from engine.ledger.sqlite.plans import PlanStore
-from engine.ledger.sqlite.rescue import copy_beside, put_back
+from engine.ledger.sqlite.rescue import copy_to_draft, put_back
 from engine.ledger.sqlite.runs import RunStore
 from engine.ledger.sqlite.schema import NONSENSE, check_content, is_current, open_ledger
 from engine.ledger.sqlite.send_log import SendLog
@@ -66,7 +66,7 @@ class Ledger:
         copy = None
         if self.gone is not None:
             await self._writer.write(lambda _: None)  # Nothing else is under way any more.
-            copy = await asyncio.to_thread(copy_beside, self._connection, self.path)
+            copy = await asyncio.to_thread(copy_to_draft, self._connection, self.path)
         await self._writer.close()
         if copy is not None:
             put_back(copy, self.path)
