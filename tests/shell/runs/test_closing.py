@@ -83,7 +83,8 @@ NO_STEPS = (
 AROUND = (
     *("push", "mirror", "rollback", "apply", "_MirrorRun.to_end", "RunContext.open"),
     *("WorkspaceSession.holding", "WorkspaceSession.__aexit__", "WorkspaceSession.release_sending"),
-    *("RunSender.__exit__", "RunSender.release", "Ledger.close", "Ledger._close", "Ledger.gone"),
+    *("HttpTransport.__aexit__", "RunSender.__exit__", "RunSender.release"),
+    *("Ledger.close", "Ledger._close", "Ledger.gone"),
     *("Ledger.naming_damage", "announced", "genexpr>", "SnapshotStore.close"),
     "readable_files",
 )
