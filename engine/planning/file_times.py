@@ -1,6 +1,6 @@
-"""What the times at which an export's files were written say of it.
+"""The guards of the times at which an export's files were written.
 
-A time is unknown where the store or the pipe tells none, or where it lies in the future. A guard
+A time is unknown if the store or the pipe has none, or if it is in the future. A guard
 that the configuration asks for then blocks; one that is on by default says that it was not checked.
 """
 
@@ -74,7 +74,7 @@ def _written(file: SourceFile) -> int:
 
 
 def _dated(files: Sequence[SourceFile], now_utc_ns: int) -> list[SourceFile]:
-    """Return the files whose time can be believed, the oldest first."""
+    """Return the files whose time is known and plausible, the oldest first."""
     latest = now_utc_ns + _CLOCK_SKEW_NS
     found = [f for f in files if f.written_utc_ns is not None and f.written_utc_ns <= latest]
     return sorted(found, key=_written)

@@ -1,4 +1,4 @@
-"""What a guard found out about a plan, before anything that is allowed counts."""
+"""What a guard finds in a plan, before allowances count."""
 
 from dataclasses import dataclass
 
@@ -22,12 +22,12 @@ class GuardFinding:
     """What to do, other than to lift the guard."""
 
     def is_within(self, bound: int | None) -> bool:
-        """Say whether an allowance goes so far; None goes any way."""
+        """Say whether an allowance covers the count; None covers any."""
         if bound is None:
             return True
         return self.count >= bound if self.is_too_few else self.count <= bound
 
 
 def passes(sentence: str, count: int = 0) -> GuardFinding:
-    """Return what a guard says that has nothing against the plan."""
+    """Return the finding of a guard that does not block."""
     return GuardFinding(is_bad=False, sentence=sentence, count=count)

@@ -1,7 +1,7 @@
-"""What must hold before anything is sent: a bad export is noticed here, or it empties an audience.
+"""The guards: what is checked of a plan before its first request is sent.
 
-Each guard judges the same facts and says one sentence; one that blocks says how to lift it, to a
-bound and for one run.
+Each guard judges the same facts and returns one sentence; one that blocks says how to lift it, up
+to a bound and for one run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +36,7 @@ class GuardSettings:
     max_removals: Bound = field(default=0.1, metadata={"should_be": _BOUND})
     max_additions: Bound = field(default=0.5, metadata={"should_be": _BOUND})
     small_cohort: Count = 1000
-    """Below so many members a share of additions or removals says nothing, and blocks nothing."""
+    """Below so many members, shares of additions and removals do not apply."""
     expected_size: list[Count] | None = field(
         default=None,
         metadata={"should_be": "[least, most], two whole numbers up to 1,000,000,000,000"},
@@ -47,12 +47,12 @@ class GuardSettings:
     uid_pattern: str | None = None
     """A regular expression (RE2) that the whole of each uid matches."""
     same_shape: bool = True
-    """Whether uids have to look as they did last time."""
+    """Whether the uids' alphabet and length have to be as they were last time."""
     max_age_hours: Annotated[float, Ge(0), Le(1_000_000)] | None = None
     """How long ago the export may have been written."""
     max_spread_hours: Annotated[float, Ge(0), Le(1_000_000)] | None = None
     """How far apart its files may have been written. None: `DEFAULT_SPREAD_HOURS`, and files whose
-    times are unknown are told, where a number makes them block."""
+    times are unknown are reported; with a number they block."""
 
     @property
     def problem(self) -> str | None:
@@ -80,11 +80,11 @@ class Facts:
     """What the guards judge."""
 
     members: int
-    """Uids that the snapshot has in, or perhaps in."""
+    """Uids that are members by the snapshot, or may be."""
     adds: int
-    """Uids to be added that are not in for certain: what may be in already grows no audience."""
+    """Uids to be added that are certainly no members yet."""
     adds_left: int
-    """How many of those the guards let pass on an earlier night that was not sent to its end."""
+    """How many of those the guards passed for an earlier run that was not completed."""
     removes: int
     desired: int
     """Uids of the export, duplicates counted once."""
@@ -110,15 +110,15 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class GuardResult:
-    """What one guard says of a plan."""
+    """The result of one guard."""
 
     guard: Guard
     blocks: bool
     sentence: str
     override: str | None = None
-    """What lifts it; None if nothing does, or nothing need."""
+    """The flag that lifts it; None if none does or none is needed."""
     is_lifted: bool = False
-    """Whether it would block, were it not for an allowance."""
+    """Whether it would block without an allowance."""
     is_unknown: bool = False
     """Whether it neither blocks nor was checked, since a fact is missing."""
     hint: str | None = None
@@ -160,7 +160,7 @@ def _limit_in_effect(guard: Guard, found: GuardFinding, bound: int | None) -> st
 
 
 def limit_of(bound: Bound, whole: int, *, shares: bool = True) -> float:
-    """Return the most that a bound lets pass, of `whole`; infinity if it says nothing."""
+    """Return the most that a bound allows of `whole`; infinity if it has no limit."""
     each = bound if isinstance(bound, list) else [bound]
     found = [
         float(part) if isinstance(part, int) else part * whole
@@ -184,12 +184,12 @@ def _removals(facts: Facts, settings: GuardSettings) -> GuardFinding:
 
 
 def _additions(facts: Facts, settings: GuardSettings) -> GuardFinding:
-    # What a night has left over was judged when that night began, by what the cohort was then.
+    # What an earlier run has left to add was judged by that run, by the cohort's size then.
     count = max(0, facts.adds - facts.adds_left)
     found = _changes("additions", count, settings.max_additions, facts, settings.small_cohort)
     if not facts.adds_left or facts.adds == count:
         return found
-    left = f"{facts.adds - count:,} more were let pass on a night that was not sent to its end"
+    left = f"{facts.adds - count:,} more were allowed in an earlier run that was not completed"
     return replace(found, sentence=f"{found.sentence}; {left}")
 
 
@@ -239,18 +239,18 @@ def _pattern(facts: Facts, settings: GuardSettings) -> GuardFinding:
 
 
 _CHANGED_SHAPE = 0.5
-"""The share of uids that look otherwise from which on the export is taken for another one."""
+"""The share of uids of another form from which on the export counts as another one."""
 
 
 def _shape(facts: Facts, settings: GuardSettings) -> GuardFinding:
     if facts.last_profile is None or not settings.same_shape:
-        return passes("nothing to compare the uids' looks with")
+        return passes("no earlier export to compare the uids' form with")
     distance = facts.profile.distance(facts.last_profile)
     if distance <= _CHANGED_SHAPE:
-        return passes(f"{distance:.0%} of the uids look otherwise")
+        return passes(f"{distance:.0%} of the uids have another form")
     return GuardFinding(
         is_bad=True,
-        sentence=f"{distance:.0%} of the uids look otherwise than last time: mostly "
+        sentence=f"{distance:.0%} of the uids have another form than last time: mostly "
         f"{facts.profile.usual} characters, and {facts.last_profile.usual} then",
     )
 

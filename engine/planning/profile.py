@@ -1,4 +1,4 @@
-"""What uids look like: lengths and alphabets, counted so that tonight can be laid beside last time.
+"""The form of uids: counts of alphabets and lengths, to compare an export with the one before.
 
 A profile holds no uid.
 """
@@ -27,14 +27,14 @@ _LONGEST = 64
 
 
 class Profile:
-    """Counts of looks, fed block by block."""
+    """Counts of uids by their form, added block by block."""
 
     def __init__(self, counts: Mapping[str, int] | None = None) -> None:
         """Take the counts that `document` gave, or begin without any."""
         self._counts = dict(counts or {})
 
     def look(self, uids: pa.StringArray) -> None:
-        """Count the looks of a block's uids; of many, a sample."""
+        """Count the forms of a block's uids; of many, a sample."""
         if not len(uids):
             return
         places = np.linspace(0, len(uids) - 1, min(len(uids), _SAMPLE)).astype(np.int64)
@@ -46,7 +46,7 @@ class Profile:
             )
             alphabets[fits] = alphabet
         lengths = np.minimum(pc.binary_length(sample).to_numpy(zero_copy_only=False), _LONGEST)
-        # Each uid stands for as many as were passed over.
+        # Each uid of the sample stands for as many of the block.
         weight = len(uids) / len(sample)
         looks, counts = np.unique(alphabets * (_LONGEST + 1) + lengths, return_counts=True)
         for look, count in zip(looks.tolist(), counts.tolist(), strict=True):
@@ -60,14 +60,14 @@ class Profile:
 
     @property
     def usual(self) -> str | None:
-        """The commonest look, in words; None without uids."""
+        """The most frequent form, in words; None without uids."""
         return max(self._counts, key=self._counts.__getitem__) if self._counts else None
 
     def distance(self, other: "Profile") -> float:
-        """Return the share of uids that would have to look otherwise, from 0 to 1.
+        """Return the share of uids that would need another form, from 0 to 1.
 
-        Lengths may drift where they vary, as e-mail addresses and counters do: only alphabets count
-        there. Where nearly all uids had one length, another length is another look.
+        Where lengths vary, as those of e-mail addresses do, only alphabets count. Where nearly all
+        uids had one length, another length is another form.
         """
         with_length = self.is_uniform and other.is_uniform
         mine, theirs = self.shares(with_length=with_length), other.shares(with_length=with_length)
@@ -77,7 +77,7 @@ class Profile:
         return sum(abs(mine.get(look, 0.0) - theirs.get(look, 0.0)) for look in looks) / 2
 
     def shares(self, *, with_length: bool) -> dict[str, float]:
-        """Return the share of the uids that have each look."""
+        """Return the share of the uids of each form."""
         total = sum(self._counts.values())
         shares: dict[str, float] = {}
         for look, count in self._counts.items():
@@ -99,7 +99,7 @@ _NEARLY_ALL = 0.98
 
 
 class Inspection:
-    """Looks at each uid of an export while it is staged."""
+    """Inspects each uid of an export while it is staged."""
 
     def __init__(self, uid_pattern: str | None) -> None:
         """Take the regular expression (RE2) that the whole of each uid should match."""
@@ -109,7 +109,7 @@ class Inspection:
         """Uids that the pattern does not match."""
 
     def look(self, uids: pa.StringArray) -> None:
-        """Look at a block's uids."""
+        """Inspect a block's uids."""
         self.profile.look(uids)
         if self._pattern is not None:
             fits = pc.match_substring_regex(uids, self._pattern)

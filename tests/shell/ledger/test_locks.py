@@ -61,7 +61,7 @@ async def test_a_shadow_shares_the_lock_of_its_cohort(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cohort_id", ["..", ".", "a/b", "é" * 500, " "])
-async def test_a_lock_lies_in_the_workspaces_folder_whatever_the_cohorts_id(
+def test_a_lock_lies_in_the_workspaces_folder_whatever_the_cohorts_id(
     tmp_path: Path, cohort_id: str
 ) -> None:
     folder = tmp_path / "workspace"
