@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from engine.errors import CohortSyncError, EmptyExportError
 from engine.ledger.plan_records import OperationCounts, PlanRecord
-from engine.ledger.records import NO_BATCH, RowsRead, RunCommand, RunKey, RunState
+from engine.ledger.records import NO_BATCH, RowsRead, RunState
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import Action, Cohort, Operation
 from engine.payload.batch import SkippedRows
@@ -70,21 +70,6 @@ class MirrorRequest:
     """How long to wait for another process that works on the cohort, or sends."""
 
 
-async def begin_mirror(context: RunContext, ledger: Ledger, request: MirrorRequest) -> RunState:
-    """Enter a new run; an unfinished one of the same command is not resumed."""
-    config, source = context.config, request.source
-    key = RunKey(
-        config.place.endpoint,
-        config.workspace.id,
-        config.workspace.partner,
-        request.cohort,
-        None,
-        source.identity,
-    )
-    command = RunCommand(request.exports, request.reading, source.sizes, source.files)
-    return await ledger.runs.begin_new(key, command, context.limits)
-
-
 class Planner:
     """Plans one run."""
 
@@ -118,24 +103,7 @@ class Planner:
         request = self._request
         folder = self._store.make_plan_folder(state.run.name)
         inspection = Inspection(self._config.guards.uid_pattern)
-        loop = asyncio.get_running_loop()
-
-        def keep(skipped: Sequence[SkippedRows]) -> None:
-            entry = self._ledger.runs.skip(state.run.number, NO_BATCH, skipped)
-            asyncio.run_coroutine_threadsafe(entry, loop).result()
-
-        read = request.source.files
-        what = describe(read) if read else ", ".join(request.exports)
-        self._note(f"reading the export: {what}")
-        try:
-            staged = await read_or_stop(
-                lambda: stage(self._blocks(), passing / _STAGED, keep=keep, look=inspection.look),
-                self._switch,
-            )
-        except CohortSyncError:
-            await self._enter_reading(state, is_complete=False)
-            raise
-        await self._enter_reading(state, is_complete=True)
+        staged = await self._stage(state, passing / _STAGED, inspection)
         snapshot = base.snapshot
         recent = await self._store.recent()
         if base.is_blank and recent.seconds:
@@ -167,6 +135,29 @@ class Planner:
         )
         await self._ledger.plans.enter(state.run.number, record, is_shadow=request.is_shadow)
         return record
+
+    async def _stage(self, state: RunState, path: Path, inspection: Inspection) -> Staged:
+        """Read the export to its end, and write its uids to `path`."""
+        request = self._request
+        loop = asyncio.get_running_loop()
+
+        def keep(skipped: Sequence[SkippedRows]) -> None:
+            entry = self._ledger.runs.skip(state.run.number, NO_BATCH, skipped)
+            asyncio.run_coroutine_threadsafe(entry, loop).result()
+
+        read = request.source.files
+        what = describe(read) if read else ", ".join(request.exports)
+        self._note(f"reading the export: {what}")
+        try:
+            staged = await read_or_stop(
+                lambda: stage(self._blocks(), path, keep=keep, look=inspection.look),
+                self._switch,
+            )
+        except CohortSyncError:
+            await self._enter_reading(state, is_complete=False)
+            raise
+        await self._enter_reading(state, is_complete=True)
+        return staged
 
     async def _notes(self) -> list[str]:
         """Return what else should be known before anything is sent."""
