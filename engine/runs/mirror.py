@@ -14,7 +14,7 @@ from engine.delivery.http import refuse_unfit
 from engine.delivery.stop import Stop
 from engine.errors import ExitStatus, LedgerError, UsageError
 from engine.ledger.plan_records import PlanRecord
-from engine.ledger.records import MIRROR, RunReference, RunState
+from engine.ledger.records import MIRROR, RunCommand, RunKey, RunReference, RunState
 from engine.ledger.sqlite.access import ledger_in
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
@@ -26,12 +26,13 @@ from engine.report.result import RunResult
 from engine.runs.closing import enter, run_to_end
 from engine.runs.context import NOBODY, RunContext, RunObservers, entered, opening_of
 from engine.runs.plan_execution import Extent, PlanExecution
-from engine.runs.planner import MirrorRequest, Planner, begin_mirror
+from engine.runs.planner import MirrorRequest, Planner
 from engine.runs.ports import Ledger
 from engine.runs.session import WorkspaceSession
 from engine.snapshot.baseline import Base, find_base, install
 from engine.snapshot.generation_source import GenerationSpec
 from engine.snapshot.store import SnapshotStore
+from engine.source.protocol import files_of
 from engine.storage.files import digest_of
 from engine.storage.paths import operation_path
 
@@ -117,6 +118,21 @@ def _refuse_narrow(config: Config, cohort: Cohort) -> None:
         refuse_narrow_limit(envelope, config.packing.payload_bytes)
 
 
+async def _begin(context: RunContext, ledger: Ledger, request: MirrorRequest) -> RunState:
+    """Enter a new run; an unfinished one of the same command is not resumed."""
+    config, source = context.config, request.source
+    key = RunKey(
+        config.place.endpoint,
+        config.workspace.id,
+        config.workspace.partner,
+        request.cohort,
+        None,
+        source.identity,
+    )
+    command = RunCommand(request.spec, files_of(source))
+    return await ledger.runs.begin_new(key, command, context.limits)
+
+
 @dataclass(frozen=True, slots=True)
 class _MirrorRun:
     """A mirror whose baseline is known."""
@@ -149,7 +165,7 @@ class _MirrorRun:
             *(self.context, self.ledger, self.store),
             *(self.request, self.base),
         )
-        state = await enter(execution, begin_mirror(context, ledger, request))
+        state = await enter(execution, _begin(context, ledger, request))
         opening = opening_of(context.config, request.cohort, MIRROR)
         context.observers.opened(entered(opening, state))
         record = await Planner(request, context, ledger, store).plan(state, base)

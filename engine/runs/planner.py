@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from engine.errors import CohortSyncError, EmptyExportError
 from engine.ledger.plan_records import OperationCounts, PlanRecord
-from engine.ledger.records import NO_BATCH, RowsRead, RunCommand, RunKey, RunState
+from engine.ledger.records import NO_BATCH, RowsRead, RunState
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import Action, Cohort, Operation
 from engine.model.quantity import counted
@@ -71,21 +71,6 @@ class MirrorRequest:
     """How long to wait for another process that works on the cohort, or sends."""
 
 
-async def begin_mirror(context: RunContext, ledger: Ledger, request: MirrorRequest) -> RunState:
-    """Enter a new run; an unfinished one of the same command is not resumed."""
-    config, source = context.config, request.source
-    key = RunKey(
-        config.place.endpoint,
-        config.workspace.id,
-        config.workspace.partner,
-        request.cohort,
-        None,
-        source.identity,
-    )
-    command = RunCommand(request.spec, files_of(source))
-    return await ledger.runs.begin_new(key, command, context.limits)
-
-
 class Planner:
     """Plans one run."""
 
@@ -117,37 +102,7 @@ class Planner:
         request = self._request
         folder = self._store.make_plan_folder(state.run.name)
         inspection = Inspection(self._config.guards.uid_pattern)
-        loop = asyncio.get_running_loop()
-
-        def enter_skipped(block: Block) -> None:
-            if not block.skipped:
-                return
-            rows = [SkippedRows(block.file, run) for run in block.skipped]
-            entry = self._ledger.runs.skip(state.run.number, NO_BATCH, rows)
-            asyncio.run_coroutine_threadsafe(entry, loop).result()
-
-        def read_export() -> Staged:
-            with open_places(folder) as places:
-                return stage(
-                    self._blocks(),
-                    passing / TemporaryName.EXPORT,
-                    counts=self._counts,
-                    observe=(
-                        enter_skipped,
-                        lambda block: inspection.look(block.uids),
-                        places.add,
-                    ),
-                )
-
-        read = files_of(request.source)
-        what = describe_files(read) if read else ", ".join(request.spec.names)
-        self._note(f"reading the export: {what}")
-        try:
-            staged = await read_or_stop(read_export, self._switch)
-        except CohortSyncError:
-            await self._enter_reading(state, is_complete=False)
-            raise
-        await self._enter_reading(state, is_complete=True)
+        staged = await self._stage(state, folder, passing / TemporaryName.EXPORT, inspection)
         snapshot = base.snapshot
         recent = await self._store.recent()
         if base.is_blank and recent.seconds:
@@ -179,6 +134,36 @@ class Planner:
         )
         await self._ledger.plans.enter(state.run.number, record, is_shadow=request.is_shadow)
         return record
+
+    async def _stage(
+        self, state: RunState, folder: Path, path: Path, inspection: Inspection
+    ) -> Staged:
+        """Read the export to its end; write its uids to `path`, and their places to `folder`."""
+        request = self._request
+        loop = asyncio.get_running_loop()
+
+        def enter_skipped(block: Block) -> None:
+            if not block.skipped:
+                return
+            rows = [SkippedRows(block.file, run) for run in block.skipped]
+            entry = self._ledger.runs.skip(state.run.number, NO_BATCH, rows)
+            asyncio.run_coroutine_threadsafe(entry, loop).result()
+
+        def read_export() -> Staged:
+            with open_places(folder) as places:
+                observe = (enter_skipped, lambda block: inspection.look(block.uids), places.add)
+                return stage(self._blocks(), path, counts=self._counts, observe=observe)
+
+        read = files_of(request.source)
+        what = describe_files(read) if read else ", ".join(request.spec.names)
+        self._note(f"reading the export: {what}")
+        try:
+            staged = await read_or_stop(read_export, self._switch)
+        except CohortSyncError:
+            await self._enter_reading(state, is_complete=False)
+            raise
+        await self._enter_reading(state, is_complete=True)
+        return staged
 
     async def _notes(self) -> list[str]:
         """Return what else should be known before anything is sent."""

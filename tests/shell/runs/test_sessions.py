@@ -23,6 +23,7 @@ from engine.delivery.events import RunEvent, Sent, Waiting
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.errors import CohortSyncError, ExitStatus, LockHeldError
+from engine.ledger.locks import sending_lock
 from engine.model.cohort import Action, Cohort
 from engine.pacing import PacingSettings
 from engine.planning.guards import GuardSettings
@@ -86,6 +87,7 @@ class Job:
     uids: range
     action: Action | None
     """None for a mirror."""
+    wait_seconds: float = 0.0
 
     @property
     def names(self) -> list[str]:
@@ -95,9 +97,10 @@ class Job:
         cohort = Cohort(self.cohort, f"Cohort {self.cohort}")
         source = ExportSource(Export([[Row(name) for name in self.names]]), f"{self}.csv")
         if self.action is None:
-            return mirror(MirrorRequest(source, source.spec, cohort), session, observers)
+            wanted = MirrorRequest(source, source.spec, cohort)
+            return mirror(replace(wanted, wait_seconds=self.wait_seconds), session, observers)
         request = PushRequest(source, source.spec, cohort, self.action)
-        return push(request, session, observers)
+        return push(replace(request, wait_seconds=self.wait_seconds), session, observers)
 
     def applied_to(self, members: set[str]) -> set[str]:
         if self.action is None:
@@ -362,3 +365,48 @@ def test_a_session_ends_the_runs_of_processes_that_are_gone(tmp_path: Path) -> N
     died = ("incomplete", "the process died")
     assert workspace.query("SELECT status, reason FROM run ORDER BY run")[0] == died
     assert workspace.query("SELECT outcome FROM attempt ORDER BY id")[0] == ("unconfirmed",)
+
+
+def test_processes_that_wait_for_each_other_send_in_turn_under_one_ceiling(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+
+    async def start(session: WorkspaceSession, observers: RunObservers) -> RunResult:
+        async with workspace.another_session() as other:
+            results = await asyncio.gather(
+                Job("a", range(30), Action.ADD).start(session, observers),
+                Job("b", range(30), Action.ADD, 600.0).start(other, RunObservers()),
+            )
+        assert [result.exit_status for result in results] == [ExitStatus.ACCEPTED] * 2
+        accounts: RunResult = results[1]
+        return accounts
+
+    assert workspace.live(start).exit_status is ExitStatus.ACCEPTED
+    senders = [cohort_of(request) for request in workspace.api.arrived]
+    assert senders == sorted(senders), "one at a time"
+    assert (len(workspace.api.members_of("a")), len(workspace.api.members_of("b"))) == (30, 30)
+    workspace.assert_laws()
+
+
+def test_a_plan_that_cannot_be_sent_in_time_ends_with_its_accounts(tmp_path: Path) -> None:
+    """Another process begins to send while a mirror, which is not to wait, plans."""
+    workspace = Workspace(tmp_path)
+    other = sending_lock(workspace.pushes.ledger.parent)
+
+    async def start(session: WorkspaceSession, observers: RunObservers) -> RunResult:
+        def planned(_: object) -> None:
+            assert other.try_acquire()
+
+        job = Job("a", range(9), None)
+        result: RunResult = await job.start(session, replace(observers, planned=planned))
+        return result
+
+    ended = workspace.live(start)
+    other.release()
+    assert ended.result is not None
+    accounts = ended.result.accounts
+    assert (ended.exit_status, accounts.status) == (ExitStatus.INCOMPLETE, "incomplete")
+    assert "is in use by process" in (accounts.reason or "")
+    assert (accounts.uids.planned, accounts.uids.pending) == (9, 9)
+    assert not workspace.api.arrived
+    workspace.run([Job("a", range(9), None)])
+    assert len(workspace.api.members_of("a")) == 9
