@@ -15,6 +15,7 @@ from engine.ledger.sqlite.access import readable_files, refuse_lost
 from engine.ledger.sqlite.failures import translate
 from engine.ledger.sqlite.history import RunHistory
 from engine.ledger.sqlite.plans import PlanStore
+from engine.ledger.sqlite.read_connection import ReadConnection
 from engine.ledger.sqlite.rescue import copy_to_draft, put_back
 from engine.ledger.sqlite.runs import RunStore
 from engine.ledger.sqlite.schema import (
@@ -53,9 +54,10 @@ class Ledger:
         """Runs a function on the connection, in a transaction; see `LedgerWriter.write`."""
         self._clock = clock
         self.path = path
-        self.runs = RunStore(self.write, clock)
-        self.plans = PlanStore(self.write, clock)
-        self.snapshots = SnapshotIndex(self.write, clock)
+        self._reads = ReadConnection(path)
+        self.runs = RunStore(self.write, clock, self._reads)
+        self.plans = PlanStore(self.write, clock, self._reads)
+        self.snapshots = SnapshotIndex(self.write, clock, self._reads)
         self.sends = SendLog(self.write, clock, lambda: self.gone)
 
     @classmethod
@@ -73,6 +75,7 @@ class Ledger:
             await self._close()
 
     async def _close(self) -> None:
+        await asyncio.to_thread(self._reads.close)
         copy = None
         if self.gone is not None:
             await self._writer.write(lambda _: None)  # Nothing else is under way any more.

@@ -30,7 +30,7 @@ from engine.ledger.records import (
 )
 from engine.ledger.sqlite import files
 from engine.ledger.sqlite.batches import known_batches, open_batches, skip, uids_settled
-from engine.ledger.sqlite.store import Store, in_transaction
+from engine.ledger.sqlite.store import Store, by_reader, in_transaction
 from engine.ledger.sqlite.totals import store
 from engine.model.cohort import CohortKey
 from engine.model.status import RESUMABLE, RunStatus
@@ -335,9 +335,9 @@ class RunStore(Store):
     record_changes = in_transaction(record_changes)
     records_changes = in_transaction(records_changes)
     has_unrecorded_batches = in_transaction(has_unrecorded_batches)
-    is_mirrored = in_transaction(is_mirrored)
-    last_name = in_transaction(last_name)
-    unrecorded_pushes = in_transaction(unrecorded_pushes)
+    is_mirrored = by_reader(is_mirrored)
+    last_name = by_reader(last_name)
+    unrecorded_pushes = by_reader(unrecorded_pushes)
     keep_lifted_guards = in_transaction(keep_lifted_guards)
 
     async def begin(

@@ -107,6 +107,30 @@ async def test_no_read_waits_for_the_writer(ledger: Ledger) -> None:
     await writing
 
 
+async def test_what_a_plan_asks_waits_for_no_write(ledger: Ledger) -> None:
+    hold = Hold()
+    writing = asyncio.ensure_future(ledger.write(hold))
+    await asyncio.to_thread(hold.begun.wait, PATIENCE_SECONDS)
+    key = KEY.cohort_key
+    try:
+        for question in (
+            ledger.plans.rejections(key),
+            ledger.plans.last_mirror(key),
+            ledger.plans.resent_through(key),
+            ledger.runs.unrecorded_pushes(key),
+            ledger.runs.last_name(key),
+            ledger.snapshots.generations(key),
+            ledger.snapshots.last_sends(key),
+            ledger.snapshots.range_outcomes(1, 0),
+            ledger.snapshots.runs_with_uids(key),
+        ):
+            await asyncio.wait_for(question, PATIENCE_SECONDS)
+        assert not writing.done()
+    finally:
+        hold.release()
+    await writing
+
+
 async def test_no_intent_waits_for_a_read(ledger: Ledger) -> None:
     state = await ledger.runs.begin(KEY, COMMAND, SETTINGS)
     sender = Sender(ledger, state)
