@@ -20,9 +20,11 @@ from engine.errors import ConfigError, ExitStatus
 from engine.model.cohort import Action
 from engine.preflight.check import Finding, exit_status, run_checks
 from engine.report.result import RunResult
+from engine.runs.context import NOBODY, RunObservers
 from engine.runs.mirror import mirror
 from engine.runs.planner import MirrorRequest
 from engine.runs.push import PushRequest, push
+from engine.runs.session import WorkspaceSession
 
 KEY, PASSWORD = "s3cr3t-key", "pr0xy-pass"
 PAIR = base64.b64encode(f"DEMO:{KEY}".encode())
@@ -73,14 +75,17 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     return Scene(tmp_path, monkeypatch, pem)
 
 
-async def run_push(config: Config, **watch: Any) -> RunResult:  # noqa: ANN401 - those of push
+async def run_push(config: Config, observers: RunObservers = NOBODY) -> RunResult:
     source = ExportSource(numbered(10))
-    return await push(PushRequest(source, source.spec, COHORT, Action.ADD), config, **watch)
+    request = PushRequest(source, source.spec, COHORT, Action.ADD)
+    async with WorkspaceSession(config) as session:
+        return await push(request, session, observers)
 
 
-async def run_mirror(config: Config, **watch: Any) -> RunResult:  # noqa: ANN401 - those of mirror
+async def run_mirror(config: Config, observers: RunObservers = NOBODY) -> RunResult:
     source = ExportSource(numbered(10))
-    return await mirror(MirrorRequest(source, source.spec, COHORT), config, **watch)
+    async with WorkspaceSession(config) as session:
+        return await mirror(MirrorRequest(source, source.spec, COHORT), session, observers)
 
 
 RUNS = {"push": run_push, "mirror": run_mirror}
@@ -273,7 +278,7 @@ async def test_credentials_that_an_answer_repeats_are_kept_nowhere(
     events: list[object] = []
     async with tunnel(api, ProxyServer(), scene.pem) as port:
         scene.through(f"http://ada:{PASSWORD}@127.0.0.1:{port}")
-        result = await RUNS[command](scene.config, observe=events.append)
+        result = await RUNS[command](scene.config, RunObservers(observe=events.append))
         findings = await scene.check()
     assert api.requests
     [ledger] = scene.folder.glob("state/*/*/ledger.sqlite")
