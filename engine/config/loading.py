@@ -26,7 +26,7 @@ from engine.delivery.settings import DeliverySettings
 from engine.errors import ConfigError
 from engine.ledger.state_folder import WorkspaceFolder
 from engine.model.workspace import Workspace
-from engine.pacing import PacingSettings
+from engine.pacing.settings import PacingSettings
 from engine.payload.settings import PackingSettings
 from engine.planning.settings import GuardSettings
 from engine.report.settings import AccountingSettings

@@ -20,7 +20,8 @@ from engine.delivery.transport import HttpTransport
 from engine.errors import ExitStatus, IncompleteError
 from engine.ledger.records import OpenBatch, RunState
 from engine.ledger.sqlite.send_log import SendLog
-from engine.pacing import Pacer, PacingSettings
+from engine.pacing.pacer import Pacer
+from engine.pacing.settings import PacingSettings
 from engine.payload.batch import Batch
 from engine.payload.limit import Limit
 from engine.storage.duckdb_session import Interruption

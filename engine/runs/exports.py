@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from engine.delivery.sender import StopSwitch, read_or_stop
 from engine.errors import EmptyExportError, GuardError
 from engine.runs.arguments import Exports, Note, Reading
-from engine.source import ReadingOptions, SourceSpec
+from engine.source.options import ReadingOptions
+from engine.source.spec import SourceSpec
 
 if TYPE_CHECKING:
     from engine.source.files.file_source import FileSource

@@ -26,7 +26,7 @@ from engine.ledger.records import ExecutionSettings, RunCommand, RunKey, RunRefe
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.runs import RunStore, overtaken
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
-from engine.pacing import PaceRecord
+from engine.pacing.pacer import PaceRecord
 from engine.payload.batch import Batch
 from engine.payload.cutter import Cutter
 from engine.payload.envelope import Envelope
