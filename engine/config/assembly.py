@@ -1,13 +1,13 @@
 """Values of the configuration file, the environment and the flags, and every problem in them."""
 
 import os
+import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engine.config.credentials import read_key_file
 from engine.config.toml_settings import Tables
 from engine.errors import ConfigError
 from engine.model.endpoint import Endpoint
@@ -24,6 +24,8 @@ _LONGEST_PARTNER = 200
 _LONGEST_NAME = 255
 _LONGEST_PATH = 3000
 """Bytes of a name, on the usual file systems, and of a path, to which more names are added."""
+_KEY_FILE_BYTES = 4096
+"""How much of a key file is read: a longer one holds no key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,10 +277,29 @@ class Assembly:
         if path is None:
             return None
         try:
-            key = read_key_file(path)
+            key = _read_key(path)
         except ValueError as error:
             self.problems.append(f"{place} {error}")
             return None
         if key.readable_by_others:
             self.notes.append(f"{place}: other users can read the key; make the file's mode 0600")
         return key
+
+
+def _read_key(path: Path) -> ApiKey:
+    """Return the key from a file that holds nothing else.
+
+    Raises `ValueError` as `ApiKey.parse` does. The clause does not repeat the path either, for that
+    may be the key itself, put in its place by mistake.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(_KEY_FILE_BYTES)
+    except OSError as error:
+        raise ValueError(f"names a file that cannot be read: {error.strerror}") from None
+    return ApiKey.parse(
+        content.decode("latin-1"),
+        "api_key_file",
+        readable_by_others=bool(mode & (stat.S_IRGRP | stat.S_IROTH)),
+    )

@@ -8,9 +8,10 @@ import json
 import zlib
 from collections.abc import Iterable, Mapping
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from engine.storage.arrow import buffers
 
 KEY = b"cohortsync.rows"
 
@@ -62,7 +63,4 @@ def _parts_of(column: pa.Array) -> dict[str, memoryview]:
     lengths = pc.binary_length(column).to_numpy(zero_copy_only=False)
     if not len(lengths):
         return {}
-    _, offsets, values = column.buffers()
-    places = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
-    inside = memoryview(values or b"")[places[0] : places[-1]]
-    return {"lengths": lengths.data, "values": inside}
+    return {"lengths": lengths.data, "values": buffers(column)[1].data}

@@ -3,14 +3,11 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from engine.clock import Clock, SystemClock
 from engine.errors import ChangedWhileReadError, SourceError
 from engine.source.files.file_state import FileState
-
-if TYPE_CHECKING:
-    from engine.source.files.locations import Location
+from engine.source.files.locations import Location
 
 YOUNG_SECONDS = 60.0
 """A file that was written less than this ago may still be being written."""
@@ -28,8 +25,8 @@ class ChangeDetector:
 
     def __init__(
         self,
-        locations: Sequence["Location"],
-        find: Callable[[], Sequence["Location"]],
+        locations: Sequence[Location],
+        find: Callable[[], Sequence[Location]],
         clock: Clock | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -40,7 +37,7 @@ class ChangeDetector:
         self._sleep = sleep
         self._began = self._clock.now()
 
-    def check(self, location: "Location") -> None:
+    def check(self, location: Location) -> None:
         """Compare one file with what it was."""
         if location.state is None:
             return
@@ -52,7 +49,7 @@ class ChangeDetector:
                 f"{location.name}: changed while it was read ({change})", hint=WRITTEN_HINT
             )
 
-    def check_end(self, location: "Location", *, is_ended: bool) -> None:
+    def check_end(self, location: Location, *, is_ended: bool) -> None:
         """Check a file that was read to its end; `is_ended` says whether its last line has one.
 
         If it has none, and the file is young, wait first: it may grow.
@@ -94,7 +91,7 @@ class ChangeDetector:
                 f"{added[0]}{others}: came to the export while it was read", hint=WRITTEN_HINT
             )
 
-    def _is_young(self, location: "Location") -> bool:
+    def _is_young(self, location: Location) -> bool:
         if location.written_utc_ns is None:
             return False
         return (self._clock.stamp().utc_ns - location.written_utc_ns) / 1e9 < YOUNG_SECONDS

@@ -12,6 +12,7 @@ from engine.source.files.backend import Backend
 from engine.source.files.backend_errors import PrematureEndError, source_error
 from engine.source.files.change_detector import WRITTEN_HINT
 from engine.source.files.file_state import FileState
+from engine.source.files.locations import Location
 from engine.source.files.patterns import expand, has_magic, split_at_magic
 
 T = TypeVar("T")
@@ -24,36 +25,22 @@ _STREAMED = "HTTPStreamFile"
 """The class of fsspec's http files that cannot seek."""
 
 
-class RemoteFile:
-    """A file that an fsspec file system opens."""
+class RemoteFile(Location):
+    """A file that an fsspec file system opens; its address is the URL without credentials."""
 
     is_quick_to_check = False
+    state: FileState
 
     def __init__(self, name: str, path: str, backend: Backend, info: dict[str, Any] | None) -> None:
         """Ask for its state, unless `info` of a listing holds it. Raises `SourceError`."""
-        self.name = name
         self.sleep: Callable[[float], None] = time.sleep
         self._path = path
         self._backend = backend
         self.is_streamed = False
         """Whether the server can only send the whole file from its start."""
         with backend.translated(name):
-            self.state = self._state(info if info is not None else backend.info(path))
-
-    @property
-    def address(self) -> str:
-        """The URL without credentials."""
-        return self.name
-
-    @property
-    def size(self) -> int | None:
-        """Bytes as stored; None where unknown."""
-        return self.state.size
-
-    @property
-    def written_utc_ns(self) -> int | None:
-        """When it was last written, in ns since 1970; None where unknown."""
-        return self.state.written_utc_ns
+            state = self._state(info if info is not None else backend.info(path))
+        super().__init__(name, name, state)
 
     @property
     def is_seekable(self) -> bool:
