@@ -13,8 +13,7 @@ from engine.source.formats.compression import MAGIC_SIZE, compression_of, decomp
 from engine.source.formats.delimited import delimited_rows
 from engine.source.formats.detection import DELIMITERS, declared_format, format_of
 from engine.source.formats.file_start import FileStart
-from engine.source.formats.ndjson import ndjson_rows
-from engine.source.formats.ndjson_field import field_of
+from engine.source.formats.ndjson import field_of, ndjson_rows
 from engine.source.formats.parquet import parquet_column, parquet_rows
 from engine.source.formats.rows import READ_SIZE, RawRows
 from engine.source.formats.text import text_rows

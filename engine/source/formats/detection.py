@@ -9,7 +9,7 @@ from engine.errors import SourceError, UsageError
 from engine.source.formats.columns import has_column
 from engine.source.formats.compression import SUFFIXES as COMPRESSED
 from engine.source.formats.file_start import FileStart
-from engine.source.formats.ndjson_field import first_object, has_field, object_in
+from engine.source.formats.ndjson import first_object, has_field, object_in
 from engine.source.formats.recognition import (
     SAMPLE_BYTES,
     SAVED_PAGE,
@@ -62,7 +62,8 @@ def format_of(name: str, start: FileStart, options: ReadingOptions) -> Format:
     format_ = chosen
     named = _by_column(start, options) if wanted == "auto" else None
     if wanted == "auto" and chosen in {"text", None}:
-        format_ = named or chosen or _by_start(start)
+        is_json = start.text.lstrip().startswith((b"{", b"["))
+        format_ = named or chosen or ("ndjson" if is_json else None)
     if wanted == "auto" and format_ != "ndjson":
         _refuse_likely(name, start, format_, anywhere=named is None)
     format_ = format_ or _text_by_content(name, start)
@@ -100,10 +101,6 @@ def _by_column(start: FileStart, options: ReadingOptions) -> Format | None:
             return format_
     found = first_object(start)
     return "ndjson" if found is not None and has_field(found, options.column) else None
-
-
-def _by_start(start: FileStart) -> Format | None:
-    return "ndjson" if start.text.lstrip().startswith((b"{", b"[")) else None
 
 
 def _text_by_content(name: str, start: FileStart) -> Format:
