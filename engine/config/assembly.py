@@ -5,6 +5,7 @@ import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from engine.model.workspace import NO_API_KEY, ApiKey, is_workspace_id
 from engine.planning.settings import GuardSettings
 from engine.storage.settings import PlanningSettings
 
+Given = TypeVar("Given")
 T = TypeVar("T")
 
 CONFIG_VARIABLE = "COHORTSYNC_CONFIG"
@@ -164,19 +166,19 @@ class Assembly:
         if not in_environment:
             self._miss(NO_API_KEY, "api_key_file")
             return None
-        try:
-            return ApiKey.parse(in_environment, KEY_VARIABLE)
-        except ValueError as error:
-            self.problems.append(f"environment: `{KEY_VARIABLE}` {error}")
-            return None
+        parse = partial(ApiKey.parse, source=KEY_VARIABLE)
+        return self._made(f"environment: `{KEY_VARIABLE}`", parse, in_environment)
 
     def endpoint(self, table: WorkspaceTable, flag: str | None) -> Endpoint | None:
         """Return the endpoint of flag or file; None is a problem."""
-        by_data_center = self._target(
+        known = len(self.problems)
+        by_data_center = self._made(
             f"{self.path}: `workspace.data_center`", Endpoint.of_data_center, table.data_center
         )
-        by_file = self._target(f"{self.path}: `workspace.endpoint`", Endpoint.parse, table.endpoint)
-        by_flag = self._target("command line: `--endpoint`", Endpoint.parse, flag)
+        by_file = self._made(f"{self.path}: `workspace.endpoint`", Endpoint.parse, table.endpoint)
+        by_flag = self._made("command line: `--endpoint`", Endpoint.parse, flag)
+        if len(self.problems) > known:
+            self.hint = _HINT_ENDPOINT
         if flag is None:
             self._miss(
                 "no target: set `workspace.data_center` or `workspace.endpoint`, or give"
@@ -218,11 +220,10 @@ class Assembly:
         spill = self._path_in_file("plan.spill_dir", table.spill_dir)
         return replace(table, spill_dir=str(spill) if spill else None)
 
-    def guards(self, table: GuardSettings) -> GuardSettings:
-        """Return the settings; add a problem if they contradict each other."""
+    def check_guards(self, table: GuardSettings) -> None:
+        """Add a problem if the settings contradict each other."""
         if (problem := table.problem) is not None:
             self.problems.append(f"{self.path}: {problem}")
-        return table
 
     def state_dir(self, table: StateTable, flag: Path | None) -> Path | None:
         """Return the state folder of flag or file, absolute; None is a problem."""
@@ -243,14 +244,12 @@ class Assembly:
             self.problems.append(f"{self.path or 'no config.toml here'}: {sentence}")
             self.hint = _HINT_IN_FILE if self.path else _HINT_NO_FILE
 
-    def _target(
-        self, place: str, make: Callable[[str], Endpoint], text: str | None
-    ) -> Endpoint | None:
+    def _made(self, place: str, make: Callable[[Given], T], given: Given | None) -> T | None:
+        """Return what `make` makes of a value that is given; its `ValueError` is a problem."""
         try:
-            return None if text is None else make(text)
+            return None if given is None else make(given)
         except ValueError as error:
             self.problems.append(f"{place} {error}")
-            self.hint = _HINT_ENDPOINT
             return None
 
     def _path_in_file(self, key: str, text: str) -> Path | None:
@@ -273,15 +272,8 @@ class Assembly:
 
     def _key_of_file(self, text: str) -> ApiKey | None:
         place = f"{self.path}: `workspace.api_key_file`"
-        path = self._path_in_file("workspace.api_key_file", text)
-        if path is None:
-            return None
-        try:
-            key = _read_key(path)
-        except ValueError as error:
-            self.problems.append(f"{place} {error}")
-            return None
-        if key.readable_by_others:
+        key = self._made(place, _read_key, self._path_in_file("workspace.api_key_file", text))
+        if key is not None and key.readable_by_others:
             self.notes.append(f"{place}: other users can read the key; make the file's mode 0600")
         return key
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from engine.config.assembly import (
     Assembly,
@@ -42,7 +43,7 @@ class Config:
     """The file that it was read from; None if there was none."""
     workspace: Workspace
     pacing: PacingSettings
-    packing: "PackingSettings"
+    packing: PackingSettings
     delivery: DeliverySettings
     retry: RetrySettings
     accounting: AccountingSettings
@@ -58,6 +59,19 @@ class Config:
     def place(self) -> WorkspaceFolder:
         """The folder of the workspace's ledger; it need not exist yet."""
         return WorkspaceFolder.of(self.state_dir, self.workspace.endpoint, self.workspace.id)
+
+
+_TABLES: Mapping[str, tuple[str, Any]] = {
+    "pacing": ("limits", PacingSettings),
+    "packing": ("limits", PackingSettings),
+    "delivery": ("delivery", DeliverySettings),
+    "retry": ("retry", RetrySettings),
+    "accounting": ("accounting", AccountingSettings),
+    "mirror": ("mirror", MirrorSettings),
+    "planning": ("plan", PlanningSettings),
+    "guards": ("guards", GuardSettings),
+}
+"""The table of the file, and the class, of each field of `Config` that holds settings."""
 
 
 def load(
@@ -77,14 +91,9 @@ def load(
     assembly.notes += [note] if (note := precedence_note(path, environ)) else []
     tables = assembly.tables
     table = tables.read("workspace", WorkspaceTable)
-    pacing = tables.read("limits", PacingSettings)
-    packing = tables.read("limits", PackingSettings)
-    delivery = tables.read("delivery", DeliverySettings)
-    retry = tables.read("retry", RetrySettings)
-    accounting = tables.read("accounting", AccountingSettings)
-    mirror = tables.read("mirror", MirrorSettings)
-    planning = assembly.planning(tables.read("plan", PlanningSettings))
-    guards = assembly.guards(tables.read("guards", GuardSettings))
+    settings = {name: tables.read(*where) for name, where in _TABLES.items()}
+    settings["planning"] = assembly.planning(settings["planning"])
+    assembly.check_guards(settings["guards"])
     state_dir = assembly.state_dir(tables.read("state", StateTable), state)
     workspace_id = assembly.workspace_id(table)
     api_key = assembly.api_key(table) if need_credentials else None
@@ -96,16 +105,9 @@ def load(
     return Config(
         path=assembly.path,
         workspace=Workspace(workspace_id, api_key, target, table.partner),
-        pacing=pacing,
-        packing=packing,
-        delivery=delivery,
-        retry=retry,
-        accounting=accounting,
-        mirror=mirror,
-        planning=planning,
-        guards=guards,
         state_dir=state_dir,
         notes=tuple(assembly.notes),
+        **settings,
     )
 
 
