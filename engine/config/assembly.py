@@ -124,18 +124,18 @@ class Assembly:
     """Reads file, environment and flags once, and collects the problems and notes on the way."""
 
     def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
-        self.path = path
-        self.tables = Tables(parse_file(path) if path else {})
+        self.path = find_file(path, environ)
+        self.tables = Tables(parse_file(self.path) if self.path else {})
         self.problems: list[str] = []
-        self.notes: list[str] = []
-        self.hint = _HINT_KEYS if path else _HINT_VARIABLE
+        self.notes = [note] if (note := precedence_note(path, environ)) else []
+        self.hint = _HINT_KEYS if self.path else _HINT_VARIABLE
         """How to solve the problems."""
-        self._folder = path.absolute().parent if path else Path.cwd()
+        self._folder = self.path.absolute().parent if self.path else Path.cwd()
         self._environ = environ
 
-    def in_file(self, sentences: list[str]) -> list[str]:
-        """Prefix sentences about keys with the name of the file."""
-        return [f"{self.path}: {sentence}" for sentence in sentences]
+    def all_problems(self, of_keys: list[str]) -> list[str]:
+        """Return the problems of keys, with the name of the file, and all others."""
+        return [*(f"{self.path}: {problem}" for problem in of_keys), *self.problems]
 
     def workspace_id(self, table: WorkspaceTable) -> str | None:
         """Return the workspace id of file or environment; None is a problem."""

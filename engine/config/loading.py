@@ -18,8 +18,6 @@ from engine.config.assembly import (
     Assembly,
     StateTable,
     WorkspaceTable,
-    find_file,
-    precedence_note,
     state_path_problem,
 )
 from engine.delivery.retry import RetrySettings
@@ -87,8 +85,7 @@ def load(
     Without `need_credentials` the API key is not looked for and `workspace.api_key` is None. Raises
     `ConfigError` with one line a problem, each naming the file or variable, and the key.
     """
-    assembly = Assembly(find_file(path, environ), environ)
-    assembly.notes += [note] if (note := precedence_note(path, environ)) else []
+    assembly = Assembly(path, environ)
     tables = assembly.tables
     table = tables.read("workspace", WorkspaceTable)
     settings = {name: tables.read(*where) for name, where in _TABLES.items()}
@@ -99,7 +96,7 @@ def load(
     api_key = assembly.api_key(table) if need_credentials else None
     target = assembly.endpoint(table, endpoint)
     assembly.check_partner(table)
-    problems = [*assembly.in_file(tables.invalid + tables.unknown), *assembly.problems]
+    problems = assembly.all_problems(tables.invalid + tables.unknown)
     if problems or workspace_id is None or target is None or state_dir is None:
         raise ConfigError("\n".join(problems), hint=assembly.hint)
     return Config(
@@ -115,7 +112,7 @@ def credentials_problem(
     path: Path | None = None, *, environ: Mapping[str, str] = os.environ
 ) -> str | None:
     """Say why there is no API key, for a command that does not need it; None if there is one."""
-    assembly = Assembly(find_file(path, environ), environ)
+    assembly = Assembly(path, environ)
     assembly.api_key(assembly.tables.read("workspace", WorkspaceTable))
     return next(iter(assembly.problems), None)
 
@@ -135,9 +132,9 @@ def locate_state(
         if (problem := state_path_problem(state.absolute())) is not None:
             raise ConfigError(problem, hint="name another folder by --state")
         return state.absolute()
-    assembly = Assembly(find_file(path, environ), environ)
+    assembly = Assembly(path, environ)
     state_dir = assembly.state_dir(assembly.tables.read("state", StateTable), None)
-    problems = [*assembly.in_file(assembly.tables.invalid), *assembly.problems]
+    problems = assembly.all_problems(assembly.tables.invalid)
     if problems or state_dir is None:
         raise ConfigError("\n".join(problems), hint=assembly.hint)
     return state_dir

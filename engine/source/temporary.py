@@ -49,10 +49,8 @@ def translated_copy_errors() -> Iterator[None]:
         raise copy_failed(error) from error
 
 
-def is_about_copy(error: BaseException) -> bool:
+def is_about_copy(error: OSError) -> bool:
     """Return whether an error of a backend is one of its own temporary copy, for lack of room."""
-    if not isinstance(error, OSError):
-        return False
     return error.errno in _NO_ROOM or _NO_FOLDER in str(error)
 
 

@@ -41,10 +41,10 @@ GUESSED = "text by guess"
 def sidecars(names: Sequence[str]) -> frozenset[str]:
     """Return which of the files are checksums, signatures or backups of others of them."""
     there = frozenset(names)
-    return frozenset(name for name in names if _owner(name, there))
+    return frozenset(name for name in names if _has_owner(name, there))
 
 
-def _owner(name: str, there: frozenset[str]) -> bool:
+def _has_owner(name: str, there: frozenset[str]) -> bool:
     folder, slash, base = name.rpartition("/")
     if not (match := _SIDECAR.fullmatch(_uncompressed(base))):
         return False

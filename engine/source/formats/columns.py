@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from engine.errors import SourceError, UsageError
 from engine.source.formats.csv_dialect import Dialect, Record
 from engine.source.formats.delimited import SEP_LINE, Columns
-from engine.source.formats.file_start import FileStart
+from engine.source.formats.lines import FileStart
 from engine.source.formats.rows import RECORD_LIMIT
 from engine.source.options import ReadingOptions
 

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import PurePosixPath
 from typing import Any
 
 from engine.errors import SourceError, UsageError
 from engine.source.formats.columns import has_column
 from engine.source.formats.compression import SUFFIXES as COMPRESSED
-from engine.source.formats.file_start import FileStart
+from engine.source.formats.lines import FileStart
 from engine.source.formats.ndjson import first_object, has_field, object_in
 from engine.source.formats.recognition import (
     SAMPLE_BYTES,
@@ -137,31 +138,27 @@ def _refuse_likely(name: str, start: FileStart, format_: Format | None, *, anywh
 
 def _refuse_error_message(name: str, start: FileStart, options: ReadingOptions) -> None:
     """Raise `SourceError` for a file that is only an error message of some service in JSON."""
-    undeclared = declared_format(name, options) is None
-    text = start.text.lstrip()
-    if not text.startswith(b"{") or _is_record(first_object(start), options, undeclared=undeclared):
+    fields = _ERROR_FIELDS
+    if declared_format(name, options) is None and options.column is None:
+        fields = fields | _REASON_FIELDS
+    first = first_object(start)
+    if not start.text.lstrip().startswith(b"{") or _is_record(first, options.column, fields):
         return
     while len(start.data) < SAMPLE_BYTES and start.extend():
         pass
     found = object_in(start.text) if start.complete else None
-    if found is not None and not _is_record(found, options, undeclared=undeclared):
+    if found is not None and not _is_record(found, options.column, fields):
         raise SourceError(f"{name}: is an error message in JSON, not an export", hint=SAVED_PAGE)
 
 
 def _is_record(
-    found: Mapping[str, Any] | None, options: ReadingOptions, *, undeclared: bool
+    found: Mapping[str, Any] | None, column: str | None, fields: AbstractSet[str]
 ) -> bool:
-    """Return whether an object is a record of an export, and not an error message.
-
-    `undeclared`: neither the suffix nor `--format` shows the format.
-    """
+    """Return whether an object is a record of an export: it has the column, or none of `fields`."""
     if found is None:
         return False
-    if options.column is not None and has_field(found, options.column):
+    if column is not None and has_field(found, column):
         return True
-    fields = _ERROR_FIELDS
-    if undeclared and options.column is None:
-        fields = fields | _REASON_FIELDS
     return not fields & {key.lower() for key, value in found.items() if value}
 
 

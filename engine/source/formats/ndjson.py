@@ -15,8 +15,7 @@ import pyarrow as pa
 
 from engine.errors import SourceError, UsageError
 from engine.source.formats.columns import listed, missing
-from engine.source.formats.file_start import FileStart
-from engine.source.formats.lines import whole_lines
+from engine.source.formats.lines import FileStart, whole_lines
 from engine.source.formats.recognition import SAMPLE_BYTES
 from engine.source.formats.rows import (
     NOT_UTF8,

@@ -18,6 +18,8 @@ from engine.source.formats.columns import listed, missing
 from engine.source.formats.rows import RawRows
 from engine.source.streams import OpenFile
 
+_TEXTS = {pa.string(), pa.large_string(), pa.string_view()}
+_TEXTS |= {pa.binary(), pa.large_binary(), pa.binary_view()}
 _BATCH_BYTES = 1 << 20
 _BATCH_ROWS = range(64, 1 << 15)
 """Bounds of a batch: rows that compress well may be far longer than their share of the file."""
@@ -114,16 +116,7 @@ def _holds_uids(type_: pa.DataType) -> bool:
 
 
 def _is_text(type_: pa.DataType) -> bool:
-    tests = (
-        kind.is_string,
-        kind.is_large_string,
-        kind.is_string_view,
-        kind.is_binary,
-        kind.is_large_binary,
-        kind.is_binary_view,
-        kind.is_fixed_size_binary,
-    )
-    return any(test(type_) for test in tests)
+    return type_ in _TEXTS or kind.is_fixed_size_binary(type_)
 
 
 def _values(batch: pa.RecordBatch, column: str) -> pa.Array:
