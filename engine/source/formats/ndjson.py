@@ -14,7 +14,7 @@ import orjson
 import pyarrow as pa
 
 from engine.errors import SourceError, UsageError
-from engine.source.formats.columns import listed, missing
+from engine.source.formats.columns import missing, only
 from engine.source.formats.lines import FileStart, whole_lines
 from engine.source.formats.recognition import SAMPLE_BYTES
 from engine.source.formats.rows import (
@@ -53,19 +53,14 @@ def field_of(name: str, start: FileStart, wanted: str | None) -> str:
         if len(start.data) >= _LOOK_BYTES or not start.extend():
             break
     names = list(dict.fromkeys(path for record in records for path in _paths(record)))
-    if wanted is not None and records:
-        raise missing(name, names, wanted, "field")
     if wanted is not None:
+        if records:
+            raise missing(name, names, wanted, "field")
         return wanted
-    if len(names) == 1:
-        return names[0]
     if not names:
         hint = "--column NAME, or --format if the file is no ndjson"
         raise UsageError(f"{name}: starts with no JSON object that has a field", hint=hint)
-    raise UsageError(
-        f"{name}: has {len(names)} fields; which one holds the uids?",
-        hint=f"--column NAME, one of {listed(names)}",
-    )
+    return only(name, names, "field")
 
 
 def first_object(start: FileStart) -> dict[str, Any] | None:

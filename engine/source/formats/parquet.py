@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.types as kind
 from pyarrow import parquet
 
-from engine.errors import SourceError, UsageError
-from engine.source.formats.columns import listed, missing
+from engine.errors import SourceError
+from engine.source.formats.columns import missing, only
 from engine.source.formats.rows import RawRows
 from engine.source.streams import OpenFile
 
@@ -38,12 +38,7 @@ def parquet_column(name: str, file: OpenFile, wanted: str | None) -> tuple[str, 
         schema = opened.schema_arrow
     paths = [path for field in schema for path in _paths(field)]
     if wanted is None:
-        if len(paths) != 1:
-            raise UsageError(
-                f"{name}: has {len(paths)} columns; which one holds the uids?",
-                hint=f"--column NAME, one of {listed(paths)}",
-            )
-        wanted = paths[0]
+        wanted = only(name, paths)
     fields = [field for field in schema if field.name == wanted]
     if len(fields) > 1:
         raise SourceError(f"{name}: has {len(fields)} columns named {wanted!r}")
