@@ -4,6 +4,7 @@ import os
 import stat
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -254,20 +255,16 @@ class Assembly:
 
     def _path_in_file(self, key: str, text: str) -> Path | None:
         """Return the path of a key of the file; a relative one starts at the file's folder."""
-        try:
+        problem = f"{self.path}: `{key}` should be a path"
+        with suppress(RuntimeError):  # `~somebody` without a home is no path
             if text.strip() and "\0" not in text:
                 path = self._folder / Path(text).expanduser()
                 names = [len(os.fsencode(part)) for part in path.parts]
                 if max(names) <= _LONGEST_NAME and sum(names) + len(names) <= _LONGEST_PATH:
                     return path
-                self.problems.append(
-                    f"{self.path}: `{key}` should be a path of at most {_LONGEST_PATH:,} bytes, "
-                    f"and each name in it of at most {_LONGEST_NAME}"
-                )
-                return None
-        except RuntimeError:
-            pass  # `~somebody` without a home is no path
-        self.problems.append(f"{self.path}: `{key}` should be a path")
+                problem += f" of at most {_LONGEST_PATH:,} bytes, "
+                problem += f"and each name in it of at most {_LONGEST_NAME}"
+        self.problems.append(problem)
         return None
 
     def _key_of_file(self, text: str) -> ApiKey | None:

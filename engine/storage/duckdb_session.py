@@ -173,9 +173,12 @@ class Session:
         """Return the error that says what the user can do; None for a bug."""
         text = str(error)
         # DuckDB reports a full disk as it does too little memory, but names this setting.
-        if f"{self._spill}/" in text or "max_temp_directory_size" in text:
+        is_limit = "max_temp_directory_size" in text
+        if is_limit or f"{self._spill}/" in text:
+            # The system's error ends the message.
+            reason = "the disk is full" if is_limit else text.partition("\n")[0].rpartition(": ")[2]
             return StateFullError(
-                f"the plan cannot be spilled into {self._where}: {_reason(text)}",
+                f"the plan cannot be spilled into {self._where}: {reason}",
                 hint="make room there, or name another disk by `plan.spill_dir`",
             )
         if isinstance(error, MemoryError) or text.startswith("Out of Memory Error"):
@@ -188,12 +191,6 @@ class Session:
             if re.search(rf"{name_of(descriptor)}\b", text):
                 return LedgerError(f"{path} cannot be read: it is damaged", hint=LOST)
         return None
-
-
-def _reason(text: str) -> str:
-    """Return the system's error, which ends DuckDB's message."""
-    is_limit = "max_temp_directory_size" in text
-    return "the disk is full" if is_limit else text.partition("\n")[0].rpartition(": ")[2]
 
 
 @contextmanager

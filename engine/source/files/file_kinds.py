@@ -81,19 +81,13 @@ def refuse_mixture(kinds: Mapping[str, str], *, formats_may_differ: bool = False
     if len(counts) > 1:
         main = max(counts, key=lambda kind: (_rank(kind), kind == GUESSED, counts[kind]))
         may_differ = formats_may_differ and _rank(main) > 0
-        odd = next(
-            (
-                name
-                for name, kind in kinds.items()
-                if kind != main and not (may_differ and _rank(kind) > 0)
-            ),
-            None,
-        )
-        if odd is not None:
-            example = next(name for name, kind in kinds.items() if kind == main)
+        example = next(name for name, kind in kinds.items() if kind == main)
+        for odd, kind in kinds.items():
+            if kind == main or (may_differ and _rank(kind) > 0):
+                continue
             reason = _ALONE if formats_may_differ else _ONE_KIND
             raise SourceError(
-                f"{odd}: is {kinds[odd]}, beside {main} ({example}); {reason}",
+                f"{odd}: is {kind}, beside {main} ({example}); {reason}",
                 hint=_way_out(kinds, odd, main),
             )
     plain: dict[str, str] = {}
