@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -86,28 +87,20 @@ async def compute_to_end(work: Callable[[Interruption], T]) -> T:
     return await asyncio.to_thread(work, Interruption())
 
 
+@dataclass(slots=True)
 class Session:
     """An open DuckDB."""
 
-    def __init__(
-        self,
-        connection: "duckdb.DuckDBPyConnection",
-        interruption: Interruption,
-        files: ExitStack,
-        spill: tuple[str, Path],
-        settings: PlanningSettings,
-    ) -> None:
-        """Keep each file open until `files` is closed: its number must not be given to another.
-
-        `spill` is the folder to spill into, by the name that DuckDB has for it, and the one in
-        which it was made.
-        """
-        self._connection = connection
-        self._interruption = interruption
-        self._files = files
-        self._opened: dict[Path, int] = {}
-        self._spill, self._where = spill
-        self._settings = settings
+    _connection: "duckdb.DuckDBPyConnection"
+    _interruption: Interruption
+    _files: ExitStack
+    """Keeps each file open until it is closed: a file's number must not be given to another."""
+    _spill: str
+    """The folder to spill into, by the name that DuckDB has for it."""
+    _where: Path
+    """The folder in which that was made."""
+    _settings: PlanningSettings
+    _opened: dict[Path, int] = field(default_factory=dict)
 
     def table(self, path: Path, *, has_row_numbers: bool = False) -> str:
         """Return a Parquet file as SQL reads it; raises `LedgerError` if it can't be opened.
@@ -240,4 +233,4 @@ def open_session(
             ) from error
         files.callback(connection.close)
         files.enter_context(interruption.watch(connection))
-        yield Session(connection, interruption, opened, (spill_name, where), settings)
+        yield Session(connection, interruption, opened, spill_name, where, settings)

@@ -14,8 +14,7 @@ from engine.model.quantity import counted
 from engine.source.block import Block
 from engine.source.files.change_detector import ChangeDetector
 from engine.source.files.local import unreadable
-from engine.source.files.locations import Location
-from engine.source.files.pipe import Pipe
+from engine.source.files.locations import Location, Pipe
 from engine.source.formats.rows import NOT_UTF8, RawRows, to_block
 from engine.source.source_file import SourceFile
 from engine.source.streams import OpenFile

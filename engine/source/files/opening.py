@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,8 +14,7 @@ from engine.source.files.file_kinds import GUESSED, UNKNOWN, kind_by_name, refus
 from engine.source.files.file_source import READ_ERRORS, ExportFile, FileSource, empty
 from engine.source.files.finding import find_locations
 from engine.source.files.local import unreadable
-from engine.source.files.locations import Location
-from engine.source.files.pipe import Pipe
+from engine.source.files.locations import Location, Pipe
 from engine.source.formats.columns import columns_of, is_header_only
 from engine.source.formats.compression import MAGIC_SIZE, compression_of, decompressed
 from engine.source.formats.delimited import delimited_rows
@@ -193,12 +193,12 @@ def _stream_rows(
     return stream.last_byte in _LINE_ENDS
 
 
+@dataclass
 class _LastByte:
     """A stream that remembers its last byte."""
 
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self.last_byte = b""
+    _stream: Stream
+    last_byte: bytes = b""
 
     def read(self, size: int, /) -> bytes:
         """Read on."""
