@@ -74,10 +74,8 @@ def find_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     except OSError as error:
         asked_by = "--config" if path else CONFIG_VARIABLE
         reason = (error.strerror or "cannot be read").lower()
-        raise ConfigError(
-            f"{found}, named by `{asked_by}`: {reason}",
-            hint=f"it was looked for in {found.absolute().parent}",
-        ) from None
+        hint = f"it was looked for in {found.absolute().parent}"
+        raise ConfigError(f"{found}, named by `{asked_by}`: {reason}", hint=hint) from None
     return found
 
 

@@ -114,14 +114,10 @@ _NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK
 def unwritable(path: Path, error: OSError) -> CohortSyncError:
     """Return the error for a file or folder that can't be written."""
     if is_full(error):
-        return StateFullError(
-            f"{path} cannot be written: the disk is full",
-            hint="make room on that disk, then run the same command again",
-        )
-    return LedgerError(
-        f"{path} cannot be written: {error.strerror or error}",
-        hint="check that its folder is there and may be written",
-    )
+        hint = "make room on that disk, then run the same command again"
+        return StateFullError(f"{path} cannot be written: the disk is full", hint=hint)
+    hint = "check that its folder is there and may be written"
+    return LedgerError(f"{path} cannot be written: {error.strerror or error}", hint=hint)
 
 
 def is_full(error: OSError) -> bool:

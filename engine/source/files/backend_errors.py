@@ -167,10 +167,8 @@ def _by_connection(name: str, error: BaseException, scheme: str) -> SourceError 
             return _unavailable(name, "its host's name cannot be resolved at the moment")
         return SourceError(f"{name}: its host's name is not known", hint=_CHECK_ADDRESS)
     if isinstance(error, ssl.SSLCertVerificationError):
-        return SourceError(
-            f"{name}: the server's certificate is not trusted",
-            hint="SSL_CERT_FILE names a file of certificates to trust",
-        )
+        hint = "SSL_CERT_FILE names a file of certificates to trust"
+        return SourceError(f"{name}: the server's certificate is not trusted", hint=hint)
     if isinstance(error, ssl.SSLError):
         return SourceError(f"{name}: no TLS with the server", hint="check scheme and port")
     if isinstance(error, ConnectionRefusedError):

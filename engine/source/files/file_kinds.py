@@ -86,10 +86,8 @@ def refuse_mixture(kinds: Mapping[str, str], *, formats_may_differ: bool = False
             if kind == main or (may_differ and _rank(kind) > 0):
                 continue
             reason = _ALONE if formats_may_differ else _ONE_KIND
-            raise SourceError(
-                f"{odd}: is {kind}, beside {main} ({example}); {reason}",
-                hint=_way_out(kinds, odd, main),
-            )
+            hint = _way_out(kinds, odd, main)
+            raise SourceError(f"{odd}: is {kind}, beside {main} ({example}); {reason}", hint=hint)
     plain: dict[str, str] = {}
     for name in kinds:
         first = plain.setdefault(_uncompressed(name), name)

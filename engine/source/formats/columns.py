@@ -88,10 +88,8 @@ def only(file: str, names: Sequence[str], kind: str = "column") -> str:
     """Return the name of the only column or field; raises `UsageError` if there are others."""
     if len(names) == 1:
         return names[0]
-    raise UsageError(
-        f"{file}: has {len(names)} {kind}s; which one holds the uids?",
-        hint=f"--column NAME, one of {_listed(names)}",
-    )
+    hint = f"--column NAME, one of {_listed(names)}"
+    raise UsageError(f"{file}: has {len(names)} {kind}s; which one holds the uids?", hint=hint)
 
 
 def missing(file: str, names: Sequence[str], wanted: str, kind: str = "column") -> SourceError:

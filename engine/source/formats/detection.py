@@ -69,10 +69,8 @@ def format_of(name: str, start: FileStart, options: ReadingOptions) -> Format:
         _refuse_likely(name, start, format_, anywhere=named is None)
     format_ = format_ or _text_by_content(name, start)
     if format_ == "text" and options.column is not None:
-        raise UsageError(
-            f"{name}: text has no columns, and so no {options.column!r}",
-            hint=_other_format(start, options),
-        )
+        hint = _other_format(start, options)
+        raise UsageError(f"{name}: text has no columns, and so no {options.column!r}", hint=hint)
     _refuse_bare_returns(name, start.text, format_)
     return format_
 
@@ -170,10 +168,8 @@ def _refuse_bare_returns(name: str, text: bytes, format_: Format) -> None:
     line_feeds = text.count(b"\n")
     doubled = text.count(b"\r\r\n")
     if text.count(b"\r") - text.count(b"\r\n") > line_feeds:
-        raise SourceError(
-            f"{name}: its lines end with a carriage return alone",
-            hint="convert it: tr '\\r' '\\n' < FILE",
-        )
+        hint = "convert it: tr '\\r' '\\n' < FILE"
+        raise SourceError(f"{name}: its lines end with a carriage return alone", hint=hint)
     if doubled and doubled == line_feeds:
         raise SourceError(
             f"{name}: its lines end with two carriage returns and a line feed",

@@ -47,10 +47,8 @@ def parquet_column(name: str, file: OpenFile, wanted: str | None) -> tuple[str, 
         raise missing(name, paths, wanted)
     if not _holds_uids(type_):
         advice = "a float has no one text; " if kind.is_floating(type_) else ""
-        raise SourceError(
-            f"{name}: column {wanted!r} is {type_}, which cannot be a uid",
-            hint=f"{advice}write the column as text or as an integer",
-        )
+        hint = f"{advice}write the column as text or as an integer"
+        raise SourceError(f"{name}: column {wanted!r} is {type_}, which cannot be a uid", hint=hint)
     return wanted, opened.metadata.num_rows
 
 
