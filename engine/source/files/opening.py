@@ -60,8 +60,7 @@ def open_source(
     changes = ChangeDetector(locations, lambda: find_locations(files).locations, clock, sleep)
     inspected: dict[str, ExportFile | None] = {}
     for number, group in enumerate(groups):
-        found = _inspect_group(group, options, changes, formats_may_differ=number == 0)
-        inspected.update(zip((each.address for each in group), found, strict=True))
+        inspected |= _inspect_group(group, options, changes, formats_may_differ=number == 0)
     exports_or_none = [inspected[each.address] for each in locations]
     readable = [export for export in exports_or_none if export is not None]
     if all(export.is_empty for export in readable):
@@ -97,8 +96,8 @@ def _inspect_group(
     changes: ChangeDetector,
     *,
     formats_may_differ: bool,
-) -> list[ExportFile | None]:
-    """Inspect the files of one group, and refuse a mixture of kinds."""
+) -> dict[str, ExportFile | None]:
+    """Inspect the files of one group, by their addresses, and refuse a mixture of kinds."""
     refuse = partial(refuse_mixture, formats_may_differ=formats_may_differ)
     kinds = {
         location.name: kind
@@ -106,7 +105,7 @@ def _inspect_group(
         if location.size != 0 and (kind := kind_by_name(location.name))
     }
     refuse(kinds)
-    found: list[ExportFile | None] = []
+    found: dict[str, ExportFile | None] = {}
     for location in locations:
         try:
             export = _inspect(location, options, changes)
@@ -116,7 +115,7 @@ def _inspect_group(
             if location.name not in kinds and is_permanent and not is_unreadable:
                 refuse({**kinds, location.name: UNKNOWN})
             raise
-        found.append(export)
+        found[location.address] = export
         if export is not None and location.name not in kinds:
             kinds[location.name] = _kind(export, options)
     refuse(kinds)
