@@ -31,7 +31,7 @@ from engine.errors import (
     LockHeldError,
     UsageError,
 )
-from engine.ledger.sqlite.access import file_size, ledger_in, refuse_emptied
+from engine.ledger.sqlite.access import file_size, ledger_in, refuse_emptied, unreadable
 from engine.ledger.sqlite.ledger import sole_ledger
 from engine.ledger.sqlite.migrations import UID_COLUMNS
 from engine.ledger.sqlite.reader import LedgerReader
@@ -189,11 +189,9 @@ def check_state(folder: Path) -> Finding:
     except CohortSyncError as error:
         return _failure("state", error)
     except OSError as error:
-        unusable = LedgerError(
-            f"{folder} cannot be written and locked: {error.strerror}",
-            hint="set [state] dir in the configuration, or pass --state",
-        )
-        return _failure("state", unusable)
+        detail = f"{folder} cannot be written and locked: {error.strerror}"
+        hint = "set [state] dir in the configuration, or pass --state"
+        return _failure("state", LedgerError(detail, hint=hint))
     usable = "writable and lockable"
     detail = usable if place == folder else f"can be created, since {place} is {usable}"
     return Finding("state", FindingStatus.OK, f"{folder}: {detail}")
@@ -274,10 +272,7 @@ def _describe_uid_locations(config: Config) -> str:
         found = uid_locations(workspace_folder, [temporary])
         copies = copies_folder()
     except OSError as error:
-        raise LedgerError(
-            f"{error.filename} cannot be read: {error.strerror}",
-            hint="run it as the user who owns the state folder, or pass --state to use another",
-        ) from error
+        raise unreadable(error.filename, error.strerror) from error
     return "\n".join(
         [
             *_lines(found, workspace_folder),

@@ -73,11 +73,10 @@ def _refuse_document(name: str, start: FileStart) -> None:
     text = start.text.lstrip()
     first_line, _, rest = text.partition(b"\n")
     hint = "one object a line is: jq -c '.[]'"
-    if first_line.startswith(b"[") and first_line.strip() != b"[]":
+    is_array = first_line.startswith(b"[") and first_line.strip() != b"[]"
+    lines = (line.rstrip() for line in text[:SAMPLE_BYTES].split(b"\n"))
+    if is_array or any(line[-1:] == b"," and object_in(line[:-1]) is not None for line in lines):
         raise SourceError(f"{name}: a JSON array cannot be read", hint=hint)
-    for line in text[:SAMPLE_BYTES].split(b"\n"):
-        if line.rstrip().endswith(b",") and object_in(line.rstrip()[:-1]) is not None:
-            raise SourceError(f"{name}: a JSON array cannot be read", hint=hint)
     if first_line.strip() == b"{" and re.match(rb'\s*["}]', rest):
         hint = "one object a line is: jq -c ."
         raise SourceError(f"{name}: holds JSON objects that span lines", hint=hint)
