@@ -129,9 +129,8 @@ async def run_checks(
     else:
         yield await _finding("uids", lambda: asyncio.to_thread(_describe_uid_locations, config))
 
-    connectivity = Connectivity(
-        config.workspace, min(CONNECT_SECONDS, config.delivery.timeout_seconds)
-    )
+    seconds = min(CONNECT_SECONDS, config.delivery.timeout_seconds)
+    connectivity = Connectivity(config.workspace, seconds)
     is_reachable = True
     for name, step in (
         ("dns", connectivity.resolve),

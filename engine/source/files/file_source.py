@@ -68,14 +68,9 @@ class FileSource:
     def files(self) -> tuple[SourceFile, ...]:
         """Every file, also one without a byte. See `HasFiles`."""
         return tuple(
-            SourceFile(
-                location.name,
-                location.size,
-                # A store that does not know the time gives the first moment of 1970.
-                location.written_utc_ns or None,
-                self._uids[location.name],
-            )
-            for location in self._locations
+            # A store that does not know the time gives the first moment of 1970.
+            SourceFile(each.name, each.size, each.written_utc_ns or None, self._uids[each.name])
+            for each in self._locations
         )
 
     @property

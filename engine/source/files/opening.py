@@ -66,13 +66,8 @@ def open_source(
     if all(export.is_empty for export in readable):
         raise empty([each.name for each in locations])
     notes += tuple(f"{each.name}: is empty" for each in locations if not inspected[each.address])
-    return FileSource(
-        readable,
-        changes,
-        strip=options.strip,
-        notes=(*notes, *_notes(readable, options)),
-        locations=locations,
-    )
+    notes += tuple(_notes(readable, options))
+    return FileSource(readable, changes, strip=options.strip, notes=notes, locations=locations)
 
 
 def _notes(exports: Sequence[ExportFile], options: ReadingOptions) -> Iterator[str]:

@@ -100,12 +100,8 @@ def _nested(schema: pa.Schema, path: str) -> pa.DataType | None:
 def _holds_uids(type_: pa.DataType) -> bool:
     if kind.is_dictionary(type_):
         return _holds_uids(type_.value_type)
-    return (
-        kind.is_integer(type_)
-        or (kind.is_decimal(type_) and type_.scale == 0)
-        or _is_text(type_)
-        or kind.is_null(type_)
-    )
+    is_whole = kind.is_integer(type_) or (kind.is_decimal(type_) and type_.scale == 0)
+    return is_whole or _is_text(type_) or kind.is_null(type_)
 
 
 def _is_text(type_: pa.DataType) -> bool:
