@@ -49,25 +49,14 @@ class StateTable:
     dir: str = "state"
 
 
-def precedence_note(path: Path | None, environ: Mapping[str, str]) -> str | None:
-    """Say which configuration file is read in place of another one; None if there is one only."""
-    named, default = environ.get(CONFIG_VARIABLE), Path("config.toml")
-    if path is not None and named and path.absolute() != Path(named).absolute():
-        return f"`--config` wins over `{CONFIG_VARIABLE}`"
-    if path is None and named and default.exists() and not default.samefile(named):
-        return f"`{CONFIG_VARIABLE}` wins over ./{default}"
-    return None
-
-
-def find_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """Return the file to read; None if there is none.
+def find_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, str | None]:
+    """Return the file to read, and a note if it is read in place of another one; None for none.
 
     Raises `ConfigError` if a file that was named is missing.
     """
-    named = environ.get(CONFIG_VARIABLE)
+    named, default = environ.get(CONFIG_VARIABLE), Path("config.toml")
     if path is None and not named:
-        default = Path("config.toml")
-        return default if default.exists() else None
+        return (default if default.exists() else None), None
     found = path or Path(named or "")
     try:
         found.stat()
@@ -76,7 +65,11 @@ def find_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
         reason = (error.strerror or "cannot be read").lower()
         hint = f"it was looked for in {found.absolute().parent}"
         raise ConfigError(f"{found}, named by `{asked_by}`: {reason}", hint=hint) from None
-    return found
+    if path is not None and named and path.absolute() != Path(named).absolute():
+        return found, f"`--config` wins over `{CONFIG_VARIABLE}`"
+    if path is None and default.exists() and not default.samefile(found):
+        return found, f"`{CONFIG_VARIABLE}` wins over ./{default}"
+    return found, None
 
 
 def parse_file(path: Path) -> dict[str, Any]:
@@ -123,10 +116,10 @@ class Assembly:
     """Reads file, environment and flags once, and collects the problems and notes on the way."""
 
     def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
-        self.path = find_file(path, environ)
+        self.path, note = find_file(path, environ)
         self.tables = Tables(parse_file(self.path) if self.path else {})
         self.problems: list[str] = []
-        self.notes = [note] if (note := precedence_note(path, environ)) else []
+        self.notes = [note] if note else []
         self.hint = _HINT_KEYS if self.path else _HINT_VARIABLE
         """How to solve the problems."""
         self._folder = self.path.absolute().parent if self.path else Path.cwd()
