@@ -26,7 +26,7 @@ from engine.model.cohort import Action, Cohort, CohortKey, check_id
 
 if TYPE_CHECKING:
     from engine.config.loading import Config
-    from engine.delivery.sender import StopSwitch
+    from engine.delivery.stop import StopSwitch
     from engine.pacing.settings import PacingSettings
     from engine.preflight.check import CheckResult, Finding
     from engine.report.accounts import Accounts
@@ -42,7 +42,9 @@ if TYPE_CHECKING:
         PlanArguments,
         PlanObservers,
     )
+    from engine.runs.context import RunObservers
     from engine.runs.resume import Follow
+    from engine.runs.session import WorkspaceSession
     from engine.runs.snapshots import Snapshots
     from engine.source.protocol import Spec
 
@@ -52,7 +54,7 @@ T = TypeVar("T")
 class Engine:
     """One configuration, and what can be done with it; made by `Engine.open`.
 
-    Several runs can follow each other in one engine. Options that several methods share:
+    Any number of runs share an engine, one after another or at once, under one ceiling. Options:
 
     `column`: the uid column's name, its number from 1 without a header, or the dotted path of a
     field; None takes the only column. `format`: `auto` goes by suffix, then by content. `header`:
@@ -108,7 +110,11 @@ class Engine:
         )
         if not lazy:
             _ = engine.config
-        yield engine
+        try:
+            yield engine
+        finally:
+            if "_session" in vars(engine):
+                await engine._session.__aexit__()
 
     @cached_property
     def config(self) -> "Config":
@@ -122,6 +128,13 @@ class Engine:
             need_credentials=self._need_credentials,
             environ=self._environ,
         )
+
+    @cached_property
+    def _session(self) -> "WorkspaceSession":
+        """What all runs share: one ledger, one pace, one pool of connections."""
+        from engine.runs.session import WorkspaceSession
+
+        return WorkspaceSession(self.config)
 
     @property
     def notes(self) -> Sequence[str]:
@@ -189,7 +202,7 @@ class Engine:
             wait_seconds=wait_seconds,
         )
         if not dry_run:
-            return await push(request, config, **observers)
+            return await push(request, self._session, _followed(observers))
         from engine.runs.dry_run import dry_run as push_nothing
 
         return await push_nothing(
@@ -250,7 +263,6 @@ class Engine:
             is_shadow=shadow,
             wait_seconds=wait_seconds,
         )
-        config = self.config
         note, switch = note_and_switch(observers)
         spec = spec_of(
             exports, {"column": column, "format": format, "header": header, "strip": strip}
@@ -261,7 +273,9 @@ class Engine:
         if dry_run:
             self._note_missing_key(note)
         request = asked(source=source, spec=spec, cohort=cohort)
-        return await mirror(request, config, sends=not (dry_run or shadow), **observers)
+        return await mirror(
+            request, self._session, _followed(observers), sends=not (dry_run or shadow)
+        )
 
     async def plan(
         self, exports: "Exports", cohort: Cohort, **options: "Unpack[PlanArguments]"
@@ -287,7 +301,13 @@ class Engine:
         """
         from engine.runs.mirror import apply
 
-        return await apply(plan, self.config, first=first, wait_seconds=wait_seconds, **observers)
+        return await apply(
+            plan,
+            self._session,
+            _followed(observers),
+            first=first,
+            wait_seconds=wait_seconds,
+        )
 
     async def rollback(
         self,
@@ -310,7 +330,7 @@ class Engine:
         """
         from engine.planning.allowances import read_allowances
         from engine.runs.arguments import note_and_switch
-        from engine.runs.mirror import rollback
+        from engine.runs.mirror import RollbackRequest, rollback
         from engine.runs.planner import MirrorRequest
 
         check_id(cohort_id)
@@ -328,13 +348,8 @@ class Engine:
         def request(spec: "Spec", cohort: Cohort) -> MirrorRequest:
             return asked(source=spec.open(), spec=spec, cohort=cohort)
 
-        return await rollback(
-            *(request, cohort_id, generation, self.config),
-            name=cohort_name,
-            wait_seconds=wait_seconds,
-            sends=not dry_run,
-            **observers,
-        )
+        asked_for = RollbackRequest(cohort_id, generation, request, cohort_name, wait_seconds)
+        return await rollback(asked_for, self._session, _followed(observers), sends=not dry_run)
 
     async def resume(
         self,
@@ -354,7 +369,7 @@ class Engine:
 
         note_and_switch(observers)
         return await resume(
-            self.config,
+            self._session,
             run,
             restart_if_changed=on_changed == "restart",
             wait_seconds=wait_seconds,
@@ -381,7 +396,7 @@ class Engine:
 
         note, switch = note_and_switch(observers)
         return await resume_all(
-            self.config,
+            self._session,
             restart_if_changed=on_changed == "restart",
             wait_seconds=wait_seconds,
             note=note,
@@ -458,12 +473,12 @@ class Engine:
 
         Raises `UsageError` for an id that no cohort has.
         """
-        from engine.delivery.sender import StopSwitch
+        from engine.delivery.stop import StopSwitch
         from engine.runs.arguments import no_note
         from engine.runs.snapshots import Snapshots
 
         key = CohortKey(self.config.workspace.partner, cohort_id, shadow)
-        return Snapshots(self.config, key, note or no_note, switch or StopSwitch())
+        return Snapshots(self._session, key, note or no_note, switch or StopSwitch())
 
     @cached_property
     def _state_folder(self) -> Path:
@@ -478,6 +493,12 @@ class Engine:
         problem = credentials_problem(self._path, environ=self._environ)
         if problem is not None:
             note(problem, label="note")
+
+
+def _followed(observers: "Observers | PlanObservers") -> "RunObservers":
+    from engine.runs.context import RunObservers
+
+    return RunObservers(**observers)
 
 
 async def _iterated(iterate: Callable[[], Generator[T, None, None]]) -> AsyncIterator[T]:
