@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from engine.pacing import PacingSettings
+from engine.pacing.settings import PacingSettings
 from picture import COLOURS, STYLE, WIDTH
 from simulated_run import clock_face
 from simulator.api import Api, every_limiter

@@ -24,7 +24,8 @@ from engine.payload.cutter import Cutter
 from engine.payload.envelope import Envelope
 from engine.payload.limit import Limit
 from engine.payload.settings import PackingSettings
-from engine.source import Block, SourceSpec
+from engine.source.block import Block
+from engine.source.spec import SourceSpec
 from exports import hex_uids, mixed_uids, string_array
 from table import print_table
 

@@ -102,7 +102,7 @@ def stage(folder: Path, _: int) -> None:
     from engine.planning.profile import Inspection  # noqa: PLC0415 - each process loads what it needs
     from engine.planning.staging import stage as stage_export  # noqa: PLC0415 - see above
     from engine.snapshot.export_places import open_places  # noqa: PLC0415 - see above
-    from engine.source import SourceSpec  # noqa: PLC0415 - see above
+    from engine.source.spec import SourceSpec  # noqa: PLC0415 - see above
 
     source = SourceSpec((str(folder / "wanted.parquet"),)).open()
     inspection = Inspection(None)

@@ -10,7 +10,7 @@ import argparse
 import random
 import time
 
-from engine.pacing import PacingSettings
+from engine.pacing.settings import PacingSettings
 from simulator.api import Api, every_limiter
 from simulator.forecast import forecast
 from simulator.latency import jittered

@@ -27,7 +27,7 @@ from engine.model.cohort import Action, Cohort, CohortKey, check_id
 if TYPE_CHECKING:
     from engine.config.loading import Config
     from engine.delivery.stop import StopSwitch
-    from engine.pacing import PacingSettings
+    from engine.pacing.settings import PacingSettings
     from engine.preflight.check import CheckResult, Finding
     from engine.report.accounts import Accounts
     from engine.report.details import Reject, RunDetails, UidReport
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from engine.runs.resume import Follow
     from engine.runs.session import WorkspaceSession
     from engine.runs.snapshots import Snapshots
-    from engine.source import Spec
+    from engine.source.protocol import Spec
 
 T = TypeVar("T")
 

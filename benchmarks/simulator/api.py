@@ -13,7 +13,7 @@ from itertools import count
 from typing import Protocol
 
 from engine.delivery.response import Answer
-from engine.pacing import PacingSettings
+from engine.pacing.settings import PacingSettings
 from simulator.latency import Latency, Trip, steady
 
 ACCEPTED = Answer(200, {}, b'{"status":"success","message":"will be processed soon"}')

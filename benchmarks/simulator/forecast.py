@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from engine.pacing import LARGEST_MARGIN, SMALLEST_MARGIN, PacingSettings
+from engine.pacing.schedule import LARGEST_MARGIN, SMALLEST_MARGIN
+from engine.pacing.settings import PacingSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from engine.delivery.stop import Stop
 from engine.delivery.transport import TakeTurn
 from engine.ledger.records import RunReference, RunState
 from engine.model.cohort import Action, Cohort
-from engine.pacing import Pacer, PacingSettings
+from engine.pacing.pacer import Pacer
+from engine.pacing.settings import PacingSettings
 from engine.payload.batch import Batch
 from engine.payload.envelope import Envelope
 from engine.payload.limit import Limit

@@ -8,7 +8,7 @@ from engine.delivery.events import Answered, Divided, Event, Settled, Stopping, 
 from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
 from engine.model.quantity import counted
 from engine.model.status import BatchState
-from engine.pacing import LONGEST_HOLD_SECONDS
+from engine.pacing.gate import LONGEST_HOLD_SECONDS
 from engine.report.result import Opening
 
 Estimate = Callable[[], float | None]

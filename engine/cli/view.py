@@ -7,7 +7,7 @@ from typing import Self
 from engine.cli.messages import log
 from engine.cli.progress import Estimate, View, trouble
 from engine.delivery.events import Event, Planned, Waiting
-from engine.pacing import PacingSettings
+from engine.pacing.settings import PacingSettings
 from engine.report.result import Opening
 from engine.report.tally import Tally
 

@@ -1,13 +1,15 @@
 """Values of the configuration file, the environment and the flags, and every problem in them."""
 
 import os
+import stat
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engine.config.credentials import read_key_file
 from engine.config.toml_settings import Tables
 from engine.errors import ConfigError
 from engine.model.endpoint import Endpoint
@@ -15,6 +17,7 @@ from engine.model.workspace import NO_API_KEY, ApiKey, is_workspace_id
 from engine.planning.settings import GuardSettings
 from engine.storage.settings import PlanningSettings
 
+Given = TypeVar("Given")
 T = TypeVar("T")
 
 CONFIG_VARIABLE = "COHORTSYNC_CONFIG"
@@ -24,6 +27,8 @@ _LONGEST_PARTNER = 200
 _LONGEST_NAME = 255
 _LONGEST_PATH = 3000
 """Bytes of a name, on the usual file systems, and of a path, to which more names are added."""
+_KEY_FILE_BYTES = 4096
+"""How much of a key file is read: a longer one holds no key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,36 +49,27 @@ class StateTable:
     dir: str = "state"
 
 
-def precedence_note(path: Path | None, environ: Mapping[str, str]) -> str | None:
-    """Say which configuration file is read in place of another one; None if there is one only."""
-    named, default = environ.get(CONFIG_VARIABLE), Path("config.toml")
-    if path is not None and named and path.absolute() != Path(named).absolute():
-        return f"`--config` wins over `{CONFIG_VARIABLE}`"
-    if path is None and named and default.exists() and not default.samefile(named):
-        return f"`{CONFIG_VARIABLE}` wins over ./{default}"
-    return None
-
-
-def find_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """Return the file to read; None if there is none.
+def find_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, str | None]:
+    """Return the file to read, and a note if it is read in place of another one; None for none.
 
     Raises `ConfigError` if a file that was named is missing.
     """
-    named = environ.get(CONFIG_VARIABLE)
+    named, default = environ.get(CONFIG_VARIABLE), Path("config.toml")
     if path is None and not named:
-        default = Path("config.toml")
-        return default if default.exists() else None
+        return (default if default.exists() else None), None
     found = path or Path(named or "")
     try:
         found.stat()
     except OSError as error:
         asked_by = "--config" if path else CONFIG_VARIABLE
         reason = (error.strerror or "cannot be read").lower()
-        raise ConfigError(
-            f"{found}, named by `{asked_by}`: {reason}",
-            hint=f"it was looked for in {found.absolute().parent}",
-        ) from None
-    return found
+        hint = f"it was looked for in {found.absolute().parent}"
+        raise ConfigError(f"{found}, named by `{asked_by}`: {reason}", hint=hint) from None
+    if path is not None and named and path.absolute() != Path(named).absolute():
+        return found, f"`--config` wins over `{CONFIG_VARIABLE}`"
+    if path is None and default.exists() and not default.samefile(found):
+        return found, f"`{CONFIG_VARIABLE}` wins over ./{default}"
+    return found, None
 
 
 def parse_file(path: Path) -> dict[str, Any]:
@@ -120,18 +116,18 @@ class Assembly:
     """Reads file, environment and flags once, and collects the problems and notes on the way."""
 
     def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
-        self.path = path
-        self.tables = Tables(parse_file(path) if path else {})
+        self.path, note = find_file(path, environ)
+        self.tables = Tables(parse_file(self.path) if self.path else {})
         self.problems: list[str] = []
-        self.notes: list[str] = []
-        self.hint = _HINT_KEYS if path else _HINT_VARIABLE
+        self.notes = [note] if note else []
+        self.hint = _HINT_KEYS if self.path else _HINT_VARIABLE
         """How to solve the problems."""
-        self._folder = path.absolute().parent if path else Path.cwd()
+        self._folder = self.path.absolute().parent if self.path else Path.cwd()
         self._environ = environ
 
-    def in_file(self, sentences: list[str]) -> list[str]:
-        """Prefix sentences about keys with the name of the file."""
-        return [f"{self.path}: {sentence}" for sentence in sentences]
+    def all_problems(self, of_keys: list[str]) -> list[str]:
+        """Return the problems of keys, with the name of the file, and all others."""
+        return [*(f"{self.path}: {problem}" for problem in of_keys), *self.problems]
 
     def workspace_id(self, table: WorkspaceTable) -> str | None:
         """Return the workspace id of file or environment; None is a problem."""
@@ -162,19 +158,19 @@ class Assembly:
         if not in_environment:
             self._miss(NO_API_KEY, "api_key_file")
             return None
-        try:
-            return ApiKey.parse(in_environment, KEY_VARIABLE)
-        except ValueError as error:
-            self.problems.append(f"environment: `{KEY_VARIABLE}` {error}")
-            return None
+        parse = partial(ApiKey.parse, source=KEY_VARIABLE)
+        return self._made(f"environment: `{KEY_VARIABLE}`", parse, in_environment)
 
     def endpoint(self, table: WorkspaceTable, flag: str | None) -> Endpoint | None:
         """Return the endpoint of flag or file; None is a problem."""
-        by_data_center = self._target(
+        known = len(self.problems)
+        by_data_center = self._made(
             f"{self.path}: `workspace.data_center`", Endpoint.of_data_center, table.data_center
         )
-        by_file = self._target(f"{self.path}: `workspace.endpoint`", Endpoint.parse, table.endpoint)
-        by_flag = self._target("command line: `--endpoint`", Endpoint.parse, flag)
+        by_file = self._made(f"{self.path}: `workspace.endpoint`", Endpoint.parse, table.endpoint)
+        by_flag = self._made("command line: `--endpoint`", Endpoint.parse, flag)
+        if len(self.problems) > known:
+            self.hint = _HINT_ENDPOINT
         if flag is None:
             self._miss(
                 "no target: set `workspace.data_center` or `workspace.endpoint`, or give"
@@ -216,11 +212,10 @@ class Assembly:
         spill = self._path_in_file("plan.spill_dir", table.spill_dir)
         return replace(table, spill_dir=str(spill) if spill else None)
 
-    def guards(self, table: GuardSettings) -> GuardSettings:
-        """Return the settings; add a problem if they contradict each other."""
+    def check_guards(self, table: GuardSettings) -> None:
+        """Add a problem if the settings contradict each other."""
         if (problem := table.problem) is not None:
             self.problems.append(f"{self.path}: {problem}")
-        return table
 
     def state_dir(self, table: StateTable, flag: Path | None) -> Path | None:
         """Return the state folder of flag or file, absolute; None is a problem."""
@@ -241,44 +236,50 @@ class Assembly:
             self.problems.append(f"{self.path or 'no config.toml here'}: {sentence}")
             self.hint = _HINT_IN_FILE if self.path else _HINT_NO_FILE
 
-    def _target(
-        self, place: str, make: Callable[[str], Endpoint], text: str | None
-    ) -> Endpoint | None:
+    def _made(self, place: str, make: Callable[[Given], T], given: Given | None) -> T | None:
+        """Return what `make` makes of a value that is given; its `ValueError` is a problem."""
         try:
-            return None if text is None else make(text)
+            return None if given is None else make(given)
         except ValueError as error:
             self.problems.append(f"{place} {error}")
-            self.hint = _HINT_ENDPOINT
             return None
 
     def _path_in_file(self, key: str, text: str) -> Path | None:
         """Return the path of a key of the file; a relative one starts at the file's folder."""
-        try:
+        problem = f"{self.path}: `{key}` should be a path"
+        with suppress(RuntimeError):  # `~somebody` without a home is no path
             if text.strip() and "\0" not in text:
                 path = self._folder / Path(text).expanduser()
                 names = [len(os.fsencode(part)) for part in path.parts]
                 if max(names) <= _LONGEST_NAME and sum(names) + len(names) <= _LONGEST_PATH:
                     return path
-                self.problems.append(
-                    f"{self.path}: `{key}` should be a path of at most {_LONGEST_PATH:,} bytes, "
-                    f"and each name in it of at most {_LONGEST_NAME}"
-                )
-                return None
-        except RuntimeError:
-            pass  # `~somebody` without a home is no path
-        self.problems.append(f"{self.path}: `{key}` should be a path")
+                problem += f" of at most {_LONGEST_PATH:,} bytes, "
+                problem += f"and each name in it of at most {_LONGEST_NAME}"
+        self.problems.append(problem)
         return None
 
     def _key_of_file(self, text: str) -> ApiKey | None:
         place = f"{self.path}: `workspace.api_key_file`"
-        path = self._path_in_file("workspace.api_key_file", text)
-        if path is None:
-            return None
-        try:
-            key = read_key_file(path)
-        except ValueError as error:
-            self.problems.append(f"{place} {error}")
-            return None
-        if key.readable_by_others:
+        key = self._made(place, _read_key, self._path_in_file("workspace.api_key_file", text))
+        if key is not None and key.readable_by_others:
             self.notes.append(f"{place}: other users can read the key; make the file's mode 0600")
         return key
+
+
+def _read_key(path: Path) -> ApiKey:
+    """Return the key from a file that holds nothing else.
+
+    Raises `ValueError` as `ApiKey.parse` does. The clause does not repeat the path either, for that
+    may be the key itself, put in its place by mistake.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(_KEY_FILE_BYTES)
+    except OSError as error:
+        raise ValueError(f"names a file that cannot be read: {error.strerror}") from None
+    return ApiKey.parse(
+        content.decode("latin-1"),
+        "api_key_file",
+        readable_by_others=bool(mode & (stat.S_IRGRP | stat.S_IROTH)),
+    )

@@ -12,13 +12,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from engine.config.assembly import (
     Assembly,
     StateTable,
     WorkspaceTable,
-    find_file,
-    precedence_note,
     state_path_problem,
 )
 from engine.delivery.retry import RetrySettings
@@ -26,7 +25,7 @@ from engine.delivery.settings import DeliverySettings
 from engine.errors import ConfigError
 from engine.ledger.state_folder import WorkspaceFolder
 from engine.model.workspace import Workspace
-from engine.pacing import PacingSettings
+from engine.pacing.settings import PacingSettings
 from engine.payload.settings import PackingSettings
 from engine.planning.settings import GuardSettings
 from engine.report.settings import AccountingSettings
@@ -42,7 +41,7 @@ class Config:
     """The file that it was read from; None if there was none."""
     workspace: Workspace
     pacing: PacingSettings
-    packing: "PackingSettings"
+    packing: PackingSettings
     delivery: DeliverySettings
     retry: RetrySettings
     accounting: AccountingSettings
@@ -60,6 +59,19 @@ class Config:
         return WorkspaceFolder.of(self.state_dir, self.workspace.endpoint, self.workspace.id)
 
 
+_TABLES: Mapping[str, tuple[str, Any]] = {
+    "pacing": ("limits", PacingSettings),
+    "packing": ("limits", PackingSettings),
+    "delivery": ("delivery", DeliverySettings),
+    "retry": ("retry", RetrySettings),
+    "accounting": ("accounting", AccountingSettings),
+    "mirror": ("mirror", MirrorSettings),
+    "planning": ("plan", PlanningSettings),
+    "guards": ("guards", GuardSettings),
+}
+"""The table of the file, and the class, of each field of `Config` that holds settings."""
+
+
 def load(
     path: Path | None = None,
     *,
@@ -73,39 +85,26 @@ def load(
     Without `need_credentials` the API key is not looked for and `workspace.api_key` is None. Raises
     `ConfigError` with one line a problem, each naming the file or variable, and the key.
     """
-    assembly = Assembly(find_file(path, environ), environ)
-    assembly.notes += [note] if (note := precedence_note(path, environ)) else []
+    assembly = Assembly(path, environ)
     tables = assembly.tables
     table = tables.read("workspace", WorkspaceTable)
-    pacing = tables.read("limits", PacingSettings)
-    packing = tables.read("limits", PackingSettings)
-    delivery = tables.read("delivery", DeliverySettings)
-    retry = tables.read("retry", RetrySettings)
-    accounting = tables.read("accounting", AccountingSettings)
-    mirror = tables.read("mirror", MirrorSettings)
-    planning = assembly.planning(tables.read("plan", PlanningSettings))
-    guards = assembly.guards(tables.read("guards", GuardSettings))
+    settings = {name: tables.read(*where) for name, where in _TABLES.items()}
+    settings["planning"] = assembly.planning(settings["planning"])
+    assembly.check_guards(settings["guards"])
     state_dir = assembly.state_dir(tables.read("state", StateTable), state)
     workspace_id = assembly.workspace_id(table)
     api_key = assembly.api_key(table) if need_credentials else None
     target = assembly.endpoint(table, endpoint)
     assembly.check_partner(table)
-    problems = [*assembly.in_file(tables.invalid + tables.unknown), *assembly.problems]
+    problems = assembly.all_problems(tables.invalid + tables.unknown)
     if problems or workspace_id is None or target is None or state_dir is None:
         raise ConfigError("\n".join(problems), hint=assembly.hint)
     return Config(
         path=assembly.path,
         workspace=Workspace(workspace_id, api_key, target, table.partner),
-        pacing=pacing,
-        packing=packing,
-        delivery=delivery,
-        retry=retry,
-        accounting=accounting,
-        mirror=mirror,
-        planning=planning,
-        guards=guards,
         state_dir=state_dir,
         notes=tuple(assembly.notes),
+        **settings,
     )
 
 
@@ -113,7 +112,7 @@ def credentials_problem(
     path: Path | None = None, *, environ: Mapping[str, str] = os.environ
 ) -> str | None:
     """Say why there is no API key, for a command that does not need it; None if there is one."""
-    assembly = Assembly(find_file(path, environ), environ)
+    assembly = Assembly(path, environ)
     assembly.api_key(assembly.tables.read("workspace", WorkspaceTable))
     return next(iter(assembly.problems), None)
 
@@ -133,9 +132,9 @@ def locate_state(
         if (problem := state_path_problem(state.absolute())) is not None:
             raise ConfigError(problem, hint="name another folder by --state")
         return state.absolute()
-    assembly = Assembly(find_file(path, environ), environ)
+    assembly = Assembly(path, environ)
     state_dir = assembly.state_dir(assembly.tables.read("state", StateTable), None)
-    problems = [*assembly.in_file(assembly.tables.invalid), *assembly.problems]
+    problems = assembly.all_problems(assembly.tables.invalid)
     if problems or state_dir is None:
         raise ConfigError("\n".join(problems), hint=assembly.hint)
     return state_dir

@@ -102,12 +102,8 @@ _NOUNS = {int: "a whole number", float: "a number", str: "text in quotes", bool:
 
 def _described(hint: Any) -> str:  # noqa: ANN401 - a type, as it is written beside a field
     """Say what a value of this type is, in words: `a whole number from 1 to 10,000`."""
-    kinds = (
-        [kind for kind in get_args(hint) if kind is not NoneType]
-        if get_origin(hint) in {Union, UnionType}
-        else [hint]
-    )
-    kind = kinds[0]
+    kinds = get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,)
+    kind = next(kind for kind in kinds if kind is not NoneType)
     bounds = getattr(kind, "__metadata__", ())
     noun = _NOUNS[get_args(kind)[0] if bounds else kind]
     least = next((bound.ge for bound in bounds if isinstance(bound, Ge)), None)

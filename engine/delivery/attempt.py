@@ -19,7 +19,7 @@ from engine.delivery.outcome import (
 from engine.delivery.ports import SendLog, Transport
 from engine.delivery.work import Work
 from engine.ledger.records import RunState
-from engine.pacing import Pacer, Turn
+from engine.pacing.pacer import Pacer, Turn
 
 QUEUE_LENGTH = 2
 """Attempts that may wait for a turn: while one waits for its slot, the next connects."""

@@ -38,7 +38,8 @@ from engine.delivery.work import Work, divide
 from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.records import Division, OpenBatch, RunState, Settlement
 from engine.model.status import BatchState
-from engine.pacing import Cause, Pacer
+from engine.pacing.budget import Cause
+from engine.pacing.pacer import Pacer
 from engine.payload.batch import Batch
 from engine.payload.limit import Limit
 

@@ -15,7 +15,7 @@ from engine.ledger.records import (
     Settlement,
 )
 from engine.model.workspace import Workspace
-from engine.pacing import PacingSettings
+from engine.pacing.settings import PacingSettings
 from engine.payload.batch import Batch
 
 

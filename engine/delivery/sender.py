@@ -17,7 +17,8 @@ from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.delivery.stop import Stop, StopSwitch
 from engine.ledger.records import OpenBatch, RunState
-from engine.pacing import Pacer, PaceRecord, PacingSettings
+from engine.pacing.pacer import Pacer, PaceRecord
+from engine.pacing.settings import PacingSettings
 from engine.payload.batch import Batch
 from engine.payload.limit import Limit
 

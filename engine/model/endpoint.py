@@ -76,12 +76,13 @@ class Endpoint:
     @property
     def identity(self) -> str:
         """`url`, the same for each spelling of one address; it names the endpoint's ledger."""
-        return Endpoint(self.scheme, _identity_of(self.host), self.port).url
+        host = _THIS_MACHINE[0] if self.host in _THIS_MACHINE else self.host
+        return Endpoint(self.scheme, host, self.port).url
 
     @property
     def other_spellings(self) -> tuple[str, ...]:
         """The `url`s of other endpoints of the same `identity`."""
-        if self.identity != Endpoint(self.scheme, _THIS_MACHINE[0], self.port).url:
+        if self.host not in _THIS_MACHINE:
             return ()
         urls = (Endpoint(self.scheme, host, self.port).url for host in _THIS_MACHINE)
         return tuple(url for url in urls if url != self.url)
@@ -115,10 +116,6 @@ class Endpoint:
         if self.port == _DEFAULT_PORTS[self.scheme]:
             return self._bracketed
         return f"{self._bracketed}:{self.port}"
-
-
-def _identity_of(host: str) -> str:
-    return _THIS_MACHINE[0] if host in _THIS_MACHINE else host
 
 
 def host_of(parts: SplitResult) -> str:

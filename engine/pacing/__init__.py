@@ -11,34 +11,3 @@ the round trips is an upper bound of that jitter; it is the margin, up to 1 % of
 429 within the window limit widens it. If 429s continue, the ceiling is lower than configured: the
 pace steps down to the rate that was accepted, and then up again in small steps.
 """
-
-from engine.pacing.budget import Budget, Cause, Spending
-from engine.pacing.gate import LONGEST_HOLD_SECONDS, Gate
-from engine.pacing.pacer import CATCH_UP, NEAR_SECONDS, Pacer, PaceRecord, Turn
-from engine.pacing.schedule import (
-    LARGEST_MARGIN,
-    SMALLEST_MARGIN,
-    TRUSTED_ROUND_TRIPS,
-    WIDEST_MARGIN,
-    Schedule,
-)
-from engine.pacing.settings import PacingSettings
-
-__all__ = [
-    "CATCH_UP",
-    "LARGEST_MARGIN",
-    "LONGEST_HOLD_SECONDS",
-    "NEAR_SECONDS",
-    "SMALLEST_MARGIN",
-    "TRUSTED_ROUND_TRIPS",
-    "WIDEST_MARGIN",
-    "Budget",
-    "Cause",
-    "Gate",
-    "PaceRecord",
-    "Pacer",
-    "PacingSettings",
-    "Schedule",
-    "Spending",
-    "Turn",
-]

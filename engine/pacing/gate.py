@@ -12,26 +12,18 @@ class Gate:
     def __init__(self, per_seconds: float) -> None:
         self._per_seconds = per_seconds
         self._closed_at = float("-inf")
-        self._opens_at = float("-inf")
-        self._probe_due = False
-        self._probe_out = False
-        self._strikes = 0
-
-    @property
-    def probe_is_out(self) -> bool:
-        """Whether a probe is under way; until it is answered, nothing else is sent."""
-        return self._probe_out
-
-    @property
-    def opens_at(self) -> float:
+        self.opens_at = float("-inf")
         """The time from which a request may be sent, unless a probe is under way."""
-        return self._opens_at
+        self.probe_is_out = False
+        """Whether a probe is under way; until it is answered, nothing else is sent."""
+        self._probe_due = False
+        self._strikes = 0
 
     def let_pass(self) -> bool:
         """Let one send through; true if it is the probe."""
-        self._probe_out = self._probe_due
+        self.probe_is_out = self._probe_due
         self._probe_due = False
-        return self._probe_out
+        return self.probe_is_out
 
     def throttle(self, now: float, sent_at: float, retry_after: float | None) -> bool:
         """Close after a 429 for `retry_after` seconds, or for the backoff.
@@ -47,13 +39,13 @@ class Gate:
         hold = backoff if retry_after is None else min(retry_after, LONGEST_HOLD_SECONDS)
         if self._strikes > PROBES_ON_TRUST:
             hold = max(hold, backoff)
-        self._opens_at = max(self._opens_at, now + hold)
-        self._probe_due, self._probe_out = True, False
+        self.opens_at = max(self.opens_at, now + hold)
+        self._probe_due, self.probe_is_out = True, False
         return is_news
 
     def settle_probe(self, *, answered: bool) -> None:
         """Open after a probe that was answered with anything but a 429; else send another one."""
-        self._probe_out = False
+        self.probe_is_out = False
         self._probe_due = not answered
         if answered:
             self._strikes = 0

@@ -95,12 +95,7 @@ class Pacer:
 
     async def approach(self) -> None:
         """Wait until a turn is near: an idle connection is not held through a long wait."""
-        while True:
-            await self._pass_gate()
-            wait = self.schedule.earliest() - self._clock.now() - NEAR_SECONDS
-            if wait <= 0:
-                return
-            await asyncio.sleep(wait)
+        await self._wait_for_window(ahead=NEAR_SECONDS)
 
     async def take_turn(self) -> Turn:
         """Wait until gate, bucket and window limit allow a request; the send is logged."""
@@ -120,16 +115,19 @@ class Pacer:
             self.budget.send(now, margin)
             return Turn(now, self.gate.let_pass())
 
-    async def _wait_for_window(self) -> float:
-        """Wait for gate and window limit; return the margin that was waited for, or 0."""
+    async def _wait_for_window(self, ahead: float = 0.0) -> float:
+        """Wait for the gate, and until `ahead` seconds before the window limit allows a request.
+
+        Return the margin that was waited for, or 0.
+        """
         margin = 0.0
         while True:
             await self._pass_gate()
-            wait = self.schedule.earliest() - self._clock.now()
+            wait = self.schedule.earliest() - self._clock.now() - ahead
             if wait <= 0:
                 return margin
             margin = self.schedule.margin
-            await asyncio.sleep(wait + self._late_seconds)
+            await asyncio.sleep(wait if ahead else wait + self._late_seconds)
 
     async def _pass_gate(self) -> None:
         while True:

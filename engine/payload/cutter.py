@@ -24,8 +24,8 @@ from engine.payload.member_json import (
     encoded,
     members_of_encoded,
 )
-from engine.source.arrow import buffers
 from engine.source.block import Block, Skipped
+from engine.storage.arrow import buffers
 
 
 @dataclass(frozen=True, slots=True)

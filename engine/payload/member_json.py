@@ -7,7 +7,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.source.arrow import buffers
+from engine.storage.arrow import buffers
 
 MEMBER_BYTES = len('{"uid":""},')
 """What a member adds to the payload besides its encoded uid; the last one has no comma."""

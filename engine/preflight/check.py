@@ -6,9 +6,18 @@ gives the exit status. Without `live` nothing is sent, and the key itself stays 
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from engine.clock import SystemClock
@@ -23,8 +32,9 @@ from engine.errors import (
     UsageError,
 )
 from engine.ledger.locks import holder_of
-from engine.ledger.sqlite.access import file_size, ledger_in, refuse_emptied
+from engine.ledger.sqlite.access import file_size, ledger_in, refuse_emptied, unreadable
 from engine.ledger.sqlite.ledger import sole_ledger
+from engine.ledger.sqlite.migrations import UID_COLUMNS
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.state_folder import refuse_network_file_system, try_writing
 from engine.model.cohort import Action, Cohort
@@ -32,8 +42,8 @@ from engine.model.quantity import counted
 from engine.payload.envelope import Envelope
 from engine.payload.limit import refuse_narrow_limit
 from engine.preflight.connectivity import Connectivity, StepNotNeeded
-from engine.preflight.uids import describe_uid_locations
 from engine.report.accounts import SCHEMA_VERSION
+from engine.storage.paths import UidLocation, copies_folder, fallback_folder, uid_locations
 
 CONNECT_SECONDS = 10.0
 """How long a step waits for the network, unless `delivery.timeout_seconds` is shorter."""
@@ -118,11 +128,10 @@ async def run_checks(
     if ledger.verdict is FindingStatus.FAILED:
         yield Finding("uids", FindingStatus.SKIPPED, "needs a state folder")
     else:
-        yield await _finding("uids", lambda: asyncio.to_thread(describe_uid_locations, config))
+        yield await _finding("uids", lambda: asyncio.to_thread(_describe_uid_locations, config))
 
-    connectivity = Connectivity(
-        config.workspace, min(CONNECT_SECONDS, config.delivery.timeout_seconds)
-    )
+    seconds = min(CONNECT_SECONDS, config.delivery.timeout_seconds)
+    connectivity = Connectivity(config.workspace, seconds)
     is_reachable = True
     for name, step in (
         ("dns", connectivity.resolve),
@@ -136,20 +145,14 @@ async def run_checks(
         is_reachable = finding.verdict is not FindingStatus.FAILED
         yield finding
 
-    if not live:
-        untested = (
-            "not tested: only sending can; --live sends one request that is invalid on purpose"
-        )
-        yield Finding("key", FindingStatus.SKIPPED, untested)
-    elif (
-        config.workspace.api_key is None
-        or not is_reachable
-        or ledger.verdict is FindingStatus.FAILED
-    ):
-        needed = "needs credentials, a state folder and a way to the endpoint"
-        yield Finding("key", FindingStatus.SKIPPED, needed)
-    else:
+    is_ready = is_reachable and ledger.verdict is not FindingStatus.FAILED
+    if live and is_ready and config.workspace.api_key is not None:
         yield await _finding("key", lambda: _try_key(config, at, connectivity))
+        return
+    reason = "not tested: only sending can; --live sends one request that is invalid on purpose"
+    if live:
+        reason = "needs credentials, a state folder and a way to the endpoint"
+    yield Finding("key", FindingStatus.SKIPPED, reason)
 
 
 def check_settings(
@@ -160,13 +163,12 @@ def check_settings(
     environ: Mapping[str, str] = os.environ,
 ) -> tuple[Config | None, list[Finding]]:
     """Read the configuration; missing credentials are a finding of their own."""
+    read = partial(load, path, endpoint=endpoint, state=state, environ=environ)
     try:
-        config = load(path, endpoint=endpoint, state=state, environ=environ)
+        config = read()
     except ConfigError as whole:
         try:
-            config = load(
-                path, endpoint=endpoint, state=state, need_credentials=False, environ=environ
-            )
+            config = read(need_credentials=False)
         except ConfigError:
             skipped = Finding("credentials", FindingStatus.SKIPPED, "needs a configuration")
             return None, [_failure("configuration", whole), skipped]
@@ -187,11 +189,9 @@ def check_state(folder: Path) -> Finding:
     except CohortSyncError as error:
         return _failure("state", error)
     except OSError as error:
-        unusable = LedgerError(
-            f"{folder} cannot be written and locked: {error.strerror}",
-            hint="set [state] dir in the configuration, or pass --state",
-        )
-        return _failure("state", unusable)
+        detail = f"{folder} cannot be written and locked: {error.strerror}"
+        hint = "set [state] dir in the configuration, or pass --state"
+        return _failure("state", LedgerError(detail, hint=hint))
     usable = "writable and lockable"
     detail = usable if place == folder else f"can be created, since {place} is {usable}"
     return Finding("state", FindingStatus.OK, f"{folder}: {detail}")
@@ -259,3 +259,36 @@ def _summary(config: Config) -> Finding:
         f"{counted(pacing.requests, 'request')} in {pacing.per_seconds:g} s"
     )
     return Finding("configuration", FindingStatus.OK, detail, "; ".join(config.notes) or None)
+
+
+def _describe_uid_locations(config: Config) -> str:
+    """Return a line for each kind of file in each folder, one for columns, one for copies.
+
+    Raises `LedgerError` where a folder cannot be read.
+    """
+    workspace_folder = config.place.folder
+    temporary = fallback_folder(config.planning.spill_dir)
+    try:
+        found = uid_locations(workspace_folder, [temporary])
+        copies = copies_folder()
+    except OSError as error:
+        raise unreadable(error.filename, error.strerror) from error
+    return "\n".join(
+        [
+            *_lines(found, workspace_folder),
+            *_lines(found, temporary),
+            f"the ledger's columns {', '.join(map('.'.join, sorted(UID_COLUMNS)))}",
+            f"unnamed copies in {copies} while an export that passes only once is read",
+        ]
+    )
+
+
+def _lines(found: Sequence[UidLocation], folder: Path) -> Iterator[str]:
+    """Yield a line for the files below a folder, by what they hold; none if there are none."""
+    inside = [location for location in found if location.path.is_relative_to(folder)]
+    if not inside:
+        return
+    yield f"{folder}:"
+    for content in dict.fromkeys(location.content for location in inside):
+        sizes = [location.bytes for location in inside if location.content is content]
+        yield f"  {content}: {counted(len(sizes), 'file')}, {counted(sum(sizes), 'byte')}"

@@ -50,18 +50,17 @@ class Connectivity:
             raise StepNotNeeded(f"{self._endpoint.host} is an address already")
         if proxy_for(self._endpoint):
             raise StepNotNeeded("left to the proxy")
+        host, port = self._endpoint.host, self._endpoint.port
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._seconds):
-                found = await loop.getaddrinfo(
-                    self._endpoint.host, self._endpoint.port, type=socket.SOCK_STREAM
-                )
+                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise IncompleteError(
-                f"{self._endpoint.host} has no address: {_reason(error, self._seconds)}",
+                f"{host} has no address: {_reason(error, self._seconds)}",
                 hint="check that the network is up and the name is right",
             ) from None
-        return f"{self._endpoint.host} is {', '.join(sorted({str(each[4][0]) for each in found}))}"
+        return f"{host} is {', '.join(sorted({str(each[4][0]) for each in found}))}"
 
     async def connect(self) -> str:
         """Open a connection, to the proxy if there is one, and close it."""
@@ -136,13 +135,10 @@ class Connectivity:
                 writer.transport.abort()
                 await writer.wait_closed()
         except OSError as error:
-            raise self._unreachable(f"{host}:{port}", error) from None
-
-    def _unreachable(self, place: str, error: OSError) -> ConfigError | IncompleteError:
-        message = f"{place}: {_reason(error, self._seconds)}"
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return ConfigError(message, hint=certificate_hint(error))
-        return IncompleteError(message, hint=self._network_hint())
+            message = f"{host}:{port}: {_reason(error, self._seconds)}"
+            if isinstance(error, ssl.SSLCertVerificationError):
+                raise ConfigError(message, hint=certificate_hint(error)) from None
+            raise IncompleteError(message, hint=self._network_hint()) from None
 
     def _network_hint(self) -> str:
         if self._endpoint.is_loopback:

@@ -8,7 +8,7 @@ from engine.delivery.events import RunObserver
 from engine.delivery.stop import StopSwitch
 from engine.model.cohort import Action
 from engine.report.result import Opening
-from engine.source import Format
+from engine.source.options import Format
 
 Exports = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """Files, globs, folders, URLs, or `-` for stdin; one or several."""

@@ -22,7 +22,7 @@ from engine.errors import (
 )
 from engine.ledger.records import RunState
 from engine.model.status import RunStatus
-from engine.pacing import PaceRecord
+from engine.pacing.pacer import PaceRecord
 from engine.report.accounts import Accounts, account
 from engine.report.result import RunResult
 from engine.runs.ports import Ledger

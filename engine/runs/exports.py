@@ -7,7 +7,8 @@ from engine.delivery.stop import StopSwitch
 from engine.errors import EmptyExportError, GuardError
 from engine.runs.arguments import Exports, Note, Reading
 from engine.runs.interruptible import read_or_stop
-from engine.source import ReadingOptions, SourceSpec
+from engine.source.options import ReadingOptions
+from engine.source.spec import SourceSpec
 
 if TYPE_CHECKING:
     from engine.source.files.file_source import FileSource

@@ -11,7 +11,7 @@ from engine.ledger.plan_records import PlanRecord, PlanSegment
 from engine.ledger.records import RunState
 from engine.model.cohort import Cohort, Operation
 from engine.model.status import RunStatus
-from engine.pacing import PaceRecord
+from engine.pacing.pacer import PaceRecord
 from engine.payload.batch import Batch
 from engine.payload.cutter import Cutter, OperationSection
 from engine.payload.envelope import Envelope

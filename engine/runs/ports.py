@@ -20,7 +20,7 @@ from engine.ledger.records import (
 from engine.ledger.run_records import RunRecord
 from engine.model.cohort import CohortKey, Operation
 from engine.model.status import RunStatus
-from engine.pacing import PaceRecord
+from engine.pacing.pacer import PaceRecord
 from engine.payload.batch import KnownBatch, SkippedRows, UidlessRows
 from engine.snapshot.ports import SnapshotIndex
 from engine.source.source_file import SourceFile

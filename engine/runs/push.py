@@ -18,7 +18,7 @@ from engine.errors import (
 )
 from engine.ledger.records import RunCommand, RunKey, RunReference, RunState, overtaken
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
-from engine.pacing import PaceRecord
+from engine.pacing.pacer import PaceRecord
 from engine.payload.batch import Batch
 from engine.payload.cutter import Cutter
 from engine.payload.envelope import Envelope

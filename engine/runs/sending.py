@@ -14,7 +14,7 @@ from engine.runs.interruptible import wait_or_stop
 from engine.runs.ports import Ledger
 
 if TYPE_CHECKING:
-    from engine.pacing import PaceRecord
+    from engine.pacing.pacer import PaceRecord
 
 
 class RunSender:

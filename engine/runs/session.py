@@ -25,7 +25,7 @@ from engine.ledger.locks import (
 from engine.ledger.neighbors import announced
 from engine.ledger.sqlite.ledger import open_shared
 from engine.model.cohort import CohortKey
-from engine.pacing import Pacer
+from engine.pacing.pacer import Pacer
 from engine.runs.interruptible import acquire_or_stop
 from engine.runs.ports import Ledger
 

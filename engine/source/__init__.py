@@ -4,21 +4,3 @@
 and returns a `Source`, whose `blocks` then streams them. `files/` finds and opens the files,
 `formats/` reads the rows in them. This module imports neither, as they are large.
 """
-
-from engine.source.block import BLANK, Block, Skipped
-from engine.source.options import Format, ReadingOptions
-from engine.source.protocol import Source, Spec
-from engine.source.source_file import SourceFile
-from engine.source.spec import SourceSpec
-
-__all__ = [
-    "BLANK",
-    "Block",
-    "Format",
-    "ReadingOptions",
-    "Skipped",
-    "Source",
-    "SourceFile",
-    "SourceSpec",
-    "Spec",
-]

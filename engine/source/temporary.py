@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from engine.errors import SourceUnavailableError
+from engine.storage.paths import copies_folder
 
 COPY_PREFIX = "cohortsync-copy-"
 """Begins the name of a temporary copy for as long as it has one."""
@@ -23,18 +24,11 @@ _NO_FOLDER = "No usable temporary directory"
 SpooledFile = tempfile.SpooledTemporaryFile[bytes]
 
 
-def copies_folder() -> str:
-    """Return the folder in which temporary copies are made. Raises `OSError` if there is none.
-
-    `TMPDIR`, if it is set, is used even where it cannot be written to: then making a copy fails.
-    """
-    return os.environ.get("TMPDIR") or tempfile.gettempdir()
-
-
 def make_copy(bytes_in_memory: int = 1) -> SpooledFile:
     """Return a temporary copy to write to; once it is larger than `bytes_in_memory` it is a file.
 
-    That file is made by a write, which raises `OSError` where it cannot be.
+    That file is made by a write, which raises `OSError` where it cannot be: `TMPDIR`, if it is
+    set, is used even where it cannot be written to.
     """
     folder = os.environ.get("TMPDIR") or None
     return tempfile.SpooledTemporaryFile(bytes_in_memory, dir=folder, prefix=COPY_PREFIX)
@@ -55,17 +49,15 @@ def translated_copy_errors() -> Iterator[None]:
         raise copy_failed(error) from error
 
 
-def is_about_copy(error: BaseException) -> bool:
+def is_about_copy(error: OSError) -> bool:
     """Return whether an error of a backend is one of its own temporary copy, for lack of room."""
-    if not isinstance(error, OSError):
-        return False
     return error.errno in _NO_ROOM or _NO_FOLDER in str(error)
 
 
 def copy_failed(error: OSError) -> SourceUnavailableError:
     """Return the error that says why no temporary copy can be written, and where."""
     try:
-        folder = copies_folder()
+        folder = str(copies_folder())
     except OSError:
         folder = "any folder"
     reason = os.strerror(error.errno) if error.errno else "no such folder can be written"

@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -86,28 +87,20 @@ async def compute_to_end(work: Callable[[Interruption], T]) -> T:
     return await asyncio.to_thread(work, Interruption())
 
 
+@dataclass(slots=True)
 class Session:
     """An open DuckDB."""
 
-    def __init__(
-        self,
-        connection: "duckdb.DuckDBPyConnection",
-        interruption: Interruption,
-        files: ExitStack,
-        spill: tuple[str, Path],
-        settings: PlanningSettings,
-    ) -> None:
-        """Keep each file open until `files` is closed: its number must not be given to another.
-
-        `spill` is the folder to spill into, by the name that DuckDB has for it, and the one in
-        which it was made.
-        """
-        self._connection = connection
-        self._interruption = interruption
-        self._files = files
-        self._opened: dict[Path, int] = {}
-        self._spill, self._where = spill
-        self._settings = settings
+    _connection: "duckdb.DuckDBPyConnection"
+    _interruption: Interruption
+    _files: ExitStack
+    """Keeps each file open until it is closed: a file's number must not be given to another."""
+    _spill: str
+    """The folder to spill into, by the name that DuckDB has for it."""
+    _where: Path
+    """The folder in which that was made."""
+    _settings: PlanningSettings
+    _opened: dict[Path, int] = field(default_factory=dict)
 
     def table(self, path: Path, *, has_row_numbers: bool = False) -> str:
         """Return a Parquet file as SQL reads it; raises `LedgerError` if it can't be opened.
@@ -173,9 +166,12 @@ class Session:
         """Return the error that says what the user can do; None for a bug."""
         text = str(error)
         # DuckDB reports a full disk as it does too little memory, but names this setting.
-        if f"{self._spill}/" in text or "max_temp_directory_size" in text:
+        is_limit = "max_temp_directory_size" in text
+        if is_limit or f"{self._spill}/" in text:
+            # The system's error ends the message.
+            reason = "the disk is full" if is_limit else text.partition("\n")[0].rpartition(": ")[2]
             return StateFullError(
-                f"the plan cannot be spilled into {self._where}: {_reason(text)}",
+                f"the plan cannot be spilled into {self._where}: {reason}",
                 hint="make room there, or name another disk by `plan.spill_dir`",
             )
         if isinstance(error, MemoryError) or text.startswith("Out of Memory Error"):
@@ -188,12 +184,6 @@ class Session:
             if re.search(rf"{name_of(descriptor)}\b", text):
                 return LedgerError(f"{path} cannot be read: it is damaged", hint=LOST)
         return None
-
-
-def _reason(text: str) -> str:
-    """Return the system's error, which ends DuckDB's message."""
-    is_limit = "max_temp_directory_size" in text
-    return "the disk is full" if is_limit else text.partition("\n")[0].rpartition(": ")[2]
 
 
 @contextmanager
@@ -243,4 +233,4 @@ def open_session(
             ) from error
         files.callback(connection.close)
         files.enter_context(interruption.watch(connection))
-        yield Session(connection, interruption, opened, (spill_name, where), settings)
+        yield Session(connection, interruption, opened, spill_name, where, settings)

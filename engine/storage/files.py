@@ -26,19 +26,26 @@ def new_file(path: Path, *, replaces: bool = True) -> Iterator[BinaryIO]:
     `UsageError` if it replaces nothing and something is there.
     """
     try:
-        with part_file(path.parent) as (descriptor, part):
-            with os.fdopen(descriptor, "wb", closefd=False) as file:
-                yield file
-            os.fsync(descriptor)
-            if replaces:
-                part.replace(path)
-            else:
-                _put(part, path)
-        _sync(path.parent)
+        with _new_file(path, replaces=replaces) as file:
+            yield file
     except FileExistsError as error:
         raise UsageError(f"{path} exists already", hint="name a new file") from error
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+@contextmanager
+def _new_file(path: Path, *, replaces: bool) -> Iterator[BinaryIO]:
+    """Write a file as `new_file` does; raises `OSError`."""
+    with part_file(path.parent) as (descriptor, part):
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            yield file
+        os.fsync(descriptor)
+        if replaces:
+            part.replace(path)
+        else:
+            _put(part, path)
+    _sync(path.parent)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -75,12 +82,8 @@ def keep_copy(path: Path, target: Path) -> None:
                 return
         number += 1
         target = path.with_name(f"{name}.{number}")
-    with part_file(path.parent) as (descriptor, part):
-        with path.open("rb") as file, os.fdopen(descriptor, "wb", closefd=False) as copy:
-            shutil.copyfileobj(file, copy)
-        os.fsync(descriptor)
-        _put(part, target)
-    _sync(path.parent)
+    with path.open("rb") as file, _new_file(target, replaces=False) as copy:
+        shutil.copyfileobj(file, copy)
 
 
 def rename_durably(path: Path, target: Path) -> None:
@@ -111,14 +114,10 @@ _NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK
 def unwritable(path: Path, error: OSError) -> CohortSyncError:
     """Return the error for a file or folder that can't be written."""
     if is_full(error):
-        return StateFullError(
-            f"{path} cannot be written: the disk is full",
-            hint="make room on that disk, then run the same command again",
-        )
-    return LedgerError(
-        f"{path} cannot be written: {error.strerror or error}",
-        hint="check that its folder is there and may be written",
-    )
+        hint = "make room on that disk, then run the same command again"
+        return StateFullError(f"{path} cannot be written: the disk is full", hint=hint)
+    hint = "check that its folder is there and may be written"
+    return LedgerError(f"{path} cannot be written: {error.strerror or error}", hint=hint)
 
 
 def is_full(error: OSError) -> bool:

@@ -226,19 +226,15 @@ def uid_locations(workspace_folder: Path, elsewhere: Iterable[Path] = ()) -> lis
     `elsewhere` are folders in which temporary folders may be, such as `plan.spill_dir`. Links are
     not followed. Raises `OSError` for a folder that cannot be read.
     """
-    found = {*_ledger_files(workspace_folder)}
-    for name in UID_FOLDERS:
-        found.update(_files_below(workspace_folder / name))
+    found: set[UidLocation] = set()
+    for path in _entries(workspace_folder):
+        if path.name in UID_FOLDERS:
+            found.update(_files_below(path))
+        elif content := _ledger_content(path.name):
+            found.update(_location(path, content))
     for folder in (workspace_folder, *elsewhere):
         found.update(_temporary_files(folder))
     return sorted(found, key=lambda location: location.path)
-
-
-def _ledger_files(folder: Path) -> Iterator[UidLocation]:
-    for path in _entries(folder):
-        content = _ledger_content(path.name)
-        if content is not None:
-            yield from _location(path, content)
 
 
 def _ledger_content(name: str) -> UidContent | None:

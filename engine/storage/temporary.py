@@ -27,6 +27,7 @@ MARK = "owner.lock"
 MARK_TEXT = b"temporary folder of cohortsync, deleted when nobody holds the lock on this file\n"
 _DRAFT = "owner.draft"
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_EXISTING = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -72,20 +73,25 @@ def remove_abandoned_folders(parent: Path) -> None:
 
     Those of other users are left alone, and so is everything that bears no mark.
     """
-    with suppress(OSError), os.scandir(parent) as entries:
-        for entry in entries:
-            if entry.name.startswith(TEMPORARY_PREFIX):
-                with suppress(OSError):
-                    _remove_free_folder(Path(entry.path))
+    for path in _entries(parent):
+        if path.name.startswith(TEMPORARY_PREFIX):
+            with suppress(OSError):
+                _remove_free_folder(path)
 
 
 def remove_abandoned_parts(folder: Path) -> None:
     """Delete what `part_file` has left in a folder of the program's own; never raises."""
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if PART.fullmatch(entry.name):
-                with suppress(OSError):
-                    _remove_free_part(Path(entry.path))
+    for path in _entries(folder):
+        if PART.fullmatch(path.name):
+            with suppress(OSError):
+                _remove_free_part(path)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _remove_empty(folder: Path) -> None:
@@ -110,25 +116,20 @@ def _mark(folder: int) -> int:
 
 def _remove_free_folder(folder: Path) -> None:
     """Delete a folder if it is ours, marked and free; raises `OSError` otherwise."""
-    descriptor = os.open(folder, _FOLDER)
-    try:
-        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        mark = os.open(MARK, flags, dir_fd=descriptor)
-        try:
-            is_mark = _is_own_file(mark) and os.pread(mark, 1024, 0) == MARK_TEXT
-            if is_mark and os.fstat(descriptor).st_uid == os.geteuid():
-                fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(folder, descriptor)
-        finally:
-            os.close(mark)
-    finally:
-        os.close(descriptor)
+    with ExitStack() as opened:
+        descriptor = os.open(folder, _FOLDER)
+        opened.callback(os.close, descriptor)
+        mark = os.open(MARK, _EXISTING, dir_fd=descriptor)
+        opened.callback(os.close, mark)
+        is_mark = _is_own_file(mark) and os.pread(mark, 1024, 0) == MARK_TEXT
+        if is_mark and os.fstat(descriptor).st_uid == os.geteuid():
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(folder, descriptor)
 
 
 def _remove_free_part(path: Path) -> None:
     """Delete a file that was being written, if it is ours and free; else raises `OSError`."""
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    descriptor = os.open(path, flags)
+    descriptor = os.open(path, _EXISTING)
     try:
         if _is_own_file(descriptor):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,20 +1,78 @@
 """Uids and what is known of them in Parquet files, whose content is checked as it is read."""
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.errors import LedgerError
-from engine.storage.checksum import KEY, RowChecksum
+from engine.storage.arrow import buffers
 from engine.storage.files import name_of, new_file, reading_file
 
+_CHECKSUM_KEY = b"cohortsync.rows"
 UIDS = pa.schema([pa.field("uid", pa.binary(), nullable=False)])
 _GROUP_ROWS, _GROUP_BYTES = 250_000, 16_000_000
 """A row group is written once it has so many of either."""
+
+
+class RowChecksum:
+    """Counts rows, and sums up their columns, however they are parted into batches.
+
+    The checksums of Parquet's pages cover what is in the pages. A changed bit in a page's header or
+    in the file's footer may still let a reader give fewer rows, or other ones. So this one is kept
+    in the file's own metadata.
+
+    Columns are binary, or numbers of a fixed width, and hold no nulls.
+    """
+
+    def __init__(self, columns: Iterable[str], metadata: Mapping[bytes, bytes] | None) -> None:
+        """Sum up these columns; `metadata` is what else the file says of itself."""
+        self._file = zlib.crc32(repr(sorted((metadata or {}).items())).encode())
+        self.rows = 0
+        """Rows counted so far."""
+        self._columns = list(columns)
+        self._sums: dict[str, int] = {}
+
+    def add(self, rows: pa.RecordBatch) -> None:
+        """Count the rows of a batch that has these columns."""
+        self.rows += len(rows)
+        for name in self._columns:
+            for part, content in _parts_of(rows[name]).items():
+                key = f"{name} {part}"
+                self._sums[key] = zlib.crc32(content, self._sums.get(key, 0))
+
+    @property
+    def text(self) -> bytes:
+        """The checksum as a file keeps it."""
+        return json.dumps(self._fields).encode()
+
+    def fits(self, kept: bytes) -> bool:
+        """Say whether a file that keeps this checksum, of these columns or more, has these rows."""
+        try:
+            said = json.loads(kept)
+            return all(said[name] == value for name, value in self._fields.items())
+        except (ValueError, KeyError, TypeError):
+            return False
+
+    @property
+    def _fields(self) -> dict[str, int]:
+        return {"rows": self.rows, "file": self._file} | self._sums
+
+
+def _parts_of(column: pa.Array) -> dict[str, memoryview]:
+    """Return a column's bytes in memory; of binary, the lengths as well."""
+    if not pa.types.is_binary(column.type):
+        return {"values": column.to_numpy(zero_copy_only=False).data}
+    lengths = pc.binary_length(column).to_numpy(zero_copy_only=False)
+    if not len(lengths):
+        return {}
+    return {"lengths": lengths.data, "values": buffers(column)[1].data}
 
 
 class UidWriter:
@@ -87,7 +145,7 @@ def open_writer(
         rows = UidWriter(writer, checksum)
         yield rows
         rows.flush()
-        writer.add_key_value_metadata({KEY: checksum.text})
+        writer.add_key_value_metadata({_CHECKSUM_KEY: checksum.text})
 
 
 def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -124,7 +182,7 @@ def checked_batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa
     if _SCHEMA_KEY not in (file.metadata.metadata or {}):
         raise ValueError("its metadata is lost")
     metadata = metadata_of(file)
-    kept = metadata.pop(KEY, None)
+    kept = metadata.pop(_CHECKSUM_KEY, None)
     checksum = RowChecksum(columns, metadata)
     for rows in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns)):
         checksum.add(rows)

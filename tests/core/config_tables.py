@@ -2,7 +2,7 @@
 
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
-from engine.pacing import PacingSettings
+from engine.pacing.settings import PacingSettings
 from engine.payload.settings import PackingSettings
 from engine.planning.settings import GuardSettings
 from engine.report.settings import AccountingSettings

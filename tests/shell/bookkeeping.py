@@ -24,11 +24,13 @@ from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.model.cohort import Action, Cohort, Operation
 from engine.model.status import BatchState
-from engine.pacing import Cause, PaceRecord, Spending
+from engine.pacing.budget import Cause, Spending
+from engine.pacing.pacer import PaceRecord
 from engine.payload.batch import SkippedRows
 from engine.report.accounts import Accounts
 from engine.report.history import RunReport
-from engine.source import ReadingOptions, SourceSpec
+from engine.source.options import ReadingOptions
+from engine.source.spec import SourceSpec
 
 KEY = RunKey(
     "http://127.0.0.1:8765",

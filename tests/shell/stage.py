@@ -37,7 +37,8 @@ from engine.ledger.records import ExecutionSettings
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.schema import open_ledger
 from engine.model.status import RunStatus
-from engine.pacing import Pacer, PacingSettings
+from engine.pacing.pacer import Pacer
+from engine.pacing.settings import PacingSettings
 from engine.payload.batch import Batch
 from engine.payload.cutter import Cutter
 from engine.payload.envelope import Envelope

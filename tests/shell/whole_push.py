@@ -36,7 +36,7 @@ from engine.ledger.sqlite.schema import failure_of, open_ledger
 from engine.model.cohort import Action, Cohort, CohortKey
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import ApiKey, Workspace
-from engine.pacing import PacingSettings
+from engine.pacing.settings import PacingSettings
 from engine.payload.envelope import Envelope
 from engine.payload.settings import PackingSettings
 from engine.planning.settings import GuardSettings
@@ -49,7 +49,10 @@ from engine.runs.push import PushRequest, push
 from engine.runs.session import WorkspaceSession
 from engine.snapshot.settings import MirrorSettings
 from engine.snapshot.store import SnapshotStore
-from engine.source import Block, SourceFile, SourceSpec, Spec
+from engine.source.block import Block
+from engine.source.protocol import Spec
+from engine.source.source_file import SourceFile
+from engine.source.spec import SourceSpec
 from engine.storage.paths import LEDGER_NAME, ledger_folder
 from engine.storage.settings import PlanningSettings
 from exports import Export, Row

@@ -34,7 +34,7 @@ from engine.ledger.sqlite.store import Store, by_reader, in_transaction
 from engine.ledger.sqlite.totals import store
 from engine.model.cohort import CohortKey
 from engine.model.status import RESUMABLE, RunStatus
-from engine.pacing import PaceRecord
+from engine.pacing.pacer import PaceRecord
 
 if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
     from engine.payload.batch import UidlessRows

@@ -17,6 +17,7 @@ from http import HTTPStatus
 from engine.errors import SourceError, SourceUnavailableError
 from engine.source.temporary import copy_failed, is_about_copy
 
+_DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, tarfile.ReadError, zlib.error)
 _ARCHIVES = frozenset({"zip", "tar", "libarchive"})
 _TEMPORARY_STATUS = frozenset({408, 421, 425, 429, 499})
 _FINAL_STATUS = frozenset({501, 505, 506, 510, 511})
@@ -55,8 +56,17 @@ _UNREACHED = frozenset(
 """Names of exceptions for a connection that was not made; a known cause is more precise."""
 _INVALID_URLS = frozenset({"InvalidURL", "InvalidUrlClientError", "NonHttpUrlClientError"})
 _FTP_REPLIES = frozenset({"error_perm", "error_temp", "error_reply", "error_proto"})
-_FTP_NOT_LOGGED_IN, _FTP_NO_FILE, _FTP_FINAL = 530, 550, 500
+_FTP_STATUS = {530: 401, 550: 404}
+"""HTTP's status for "not logged in" and "no such file"."""
 _AGAIN = "run the same command again later"
+_CHECK_ADDRESS = "check the address"
+_CREDENTIALS = {
+    "http": "a link may have expired; else a user and a password are lacking",
+    "s3": "credentials come from AWS_ACCESS_KEY_ID, AWS_PROFILE or the machine's role",
+    "gs": "credentials come from GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth` as set up",
+    "abfs": "credentials come from AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+_SAME_SERVICE = {"https": "http", "s3a": "s3", "gcs": "gs", "abfss": "abfs", "az": "abfs"}
 
 
 class PrematureEndError(Exception):
@@ -78,15 +88,20 @@ def source_error(name: str, error: BaseException, schemes: Sequence[str]) -> Sou
             return found
     if any(type(cause).__name__ in _UNREACHED for cause in causes):
         return _unavailable(name, "the server cannot be reached")
-    if schemes[0] in _ARCHIVES and any(isinstance(cause, KeyError) for cause in causes):
-        return SourceError(f"{name}: no such file", hint=_hint_of_missing(schemes))
-    if any(isinstance(cause, FileNotFoundError) for cause in causes):
-        return SourceError(f"{name}: no such file", hint=_hint_of_missing(schemes))
+    is_archive = schemes[0] in _ARCHIVES
+    missing = (FileNotFoundError, KeyError) if is_archive else FileNotFoundError
+    if any(isinstance(cause, missing) for cause in causes):
+        hint = f"{_CHECK_ADDRESS}: names in it are case-sensitive"
+        if is_archive:
+            hint = "check the archive's own address, and the names in it"
+        return SourceError(f"{name}: no such file", hint=hint)
     if any(isinstance(cause, PermissionError) for cause in causes):
         return _denied(name, "permission denied", scheme)
     number = next((c.errno for c in causes if isinstance(c, OSError) and c.errno), None)
     reason = os.strerror(number) if number else f"what opens {scheme}:// cannot open it"
-    return SourceError(f"{name}: cannot be read ({reason})", hint=_hint_of_backend(scheme))
+    java = "hdfs:// needs Java and libhdfs: JAVA_HOME, HADOOP_HOME and CLASSPATH"
+    hint = java if scheme == "hdfs" else _CHECK_ADDRESS
+    return SourceError(f"{name}: cannot be read ({reason})", hint=hint)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -122,29 +137,27 @@ def _by_kind(name: str, error: BaseException, scheme: str) -> SourceError | None
 def _by_ftp_reply(name: str, code: str) -> SourceError:
     """Translate a reply of an FTP server: 4xx is temporary, 5xx is not."""
     number = int(code) if code.isdecimal() else 0
-    answer = f"the server answered {number}"
-    if number == _FTP_NO_FILE:
-        return SourceError(f"{name}: no such file", hint=f"{answer}: check the address")
-    if number == _FTP_NOT_LOGGED_IN:
-        return _denied(name, answer, "ftp")
-    if 0 < number < _FTP_FINAL:
-        return _unavailable(name, answer)
-    return SourceError(f"{name}: cannot be read ({answer})", hint="check the address")
+    status = _FTP_STATUS.get(number, 503 if 0 < number < _FINAL_FROM else 400)
+    return _by_answer(name, f"the server answered {number}", status, "ftp")
 
 
 def _by_status(name: str, status: int, scheme: str) -> SourceError:
     answer = f"the server answered {status}"
     with suppress(ValueError):  # a status that nobody has registered
         answer += f" ({HTTPStatus(status).phrase})"
+    return _by_answer(name, answer, status, scheme)
+
+
+def _by_answer(name: str, answer: str, status: int, scheme: str) -> SourceError:
     if status in _GONE:
-        return SourceError(f"{name}: no such file", hint=f"{answer}: check the address")
+        return SourceError(f"{name}: no such file", hint=f"{answer}: {_CHECK_ADDRESS}")
     if status in _DENIED:
         return _denied(name, answer, scheme)
     if status == _CHANGED:
         return SourceError(f"{name}: changed while it was read", hint=_AGAIN)
     if status in _TEMPORARY_STATUS or (status >= _FINAL_FROM and status not in _FINAL_STATUS):
         return _unavailable(name, answer)
-    return SourceError(f"{name}: cannot be read ({answer})", hint="check the address")
+    return SourceError(f"{name}: cannot be read ({answer})", hint=_CHECK_ADDRESS)
 
 
 def _by_connection(name: str, error: BaseException, scheme: str) -> SourceError | None:
@@ -152,12 +165,10 @@ def _by_connection(name: str, error: BaseException, scheme: str) -> SourceError 
     if isinstance(error, socket.gaierror):
         if error.errno == socket.EAI_AGAIN:
             return _unavailable(name, "its host's name cannot be resolved at the moment")
-        return SourceError(f"{name}: its host's name is not known", hint="check the address")
+        return SourceError(f"{name}: its host's name is not known", hint=_CHECK_ADDRESS)
     if isinstance(error, ssl.SSLCertVerificationError):
-        return SourceError(
-            f"{name}: the server's certificate is not trusted",
-            hint="SSL_CERT_FILE names a file of certificates to trust",
-        )
+        hint = "SSL_CERT_FILE names a file of certificates to trust"
+        return SourceError(f"{name}: the server's certificate is not trusted", hint=hint)
     if isinstance(error, ssl.SSLError):
         return SourceError(f"{name}: no TLS with the server", hint="check scheme and port")
     if isinstance(error, ConnectionRefusedError):
@@ -166,8 +177,7 @@ def _by_connection(name: str, error: BaseException, scheme: str) -> SourceError 
         return SourceError(f"{name}: the connection was refused", hint="check host and port")
     if isinstance(error, TimeoutError) or kind in _TIMEOUTS:
         return _unavailable(name, "the server did not answer in time")
-    is_unreachable = isinstance(error, OSError) and error.errno in _UNREACHABLE
-    if is_unreachable:
+    if isinstance(error, OSError) and error.errno in _UNREACHABLE:
         return _unavailable(name, "the server cannot be reached")
     if isinstance(error, (ConnectionError, EOFError)) or kind in _BROKEN:
         return _unavailable(name, "the connection broke off")
@@ -175,18 +185,17 @@ def _by_connection(name: str, error: BaseException, scheme: str) -> SourceError 
 
 
 def _by_content(name: str, error: BaseException, scheme: str) -> SourceError | None:
-    if isinstance(error, (zipfile.BadZipFile, tarfile.ReadError, zipfile.LargeZipFile)):
-        return _damaged(name)
     kind = type(error).__name__
     is_cut = isinstance(error, EOFError) and scheme == "file"
-    if is_cut or isinstance(error, zlib.error) or kind == "LZMAError":
-        return _damaged(name)
+    if is_cut or isinstance(error, _DAMAGED) or kind == "LZMAError":
+        hint = "fetch or make it again"
+        return SourceError(f"{name}: the archive is damaged, or none", hint=hint)
     if isinstance(error, RuntimeError) and "encrypted" in str(error):
         return SourceError(f"{name}: the archive is encrypted", hint="decrypt it first")
     if kind in _INVALID_URLS:
         return SourceError(f"{name}: is not a valid URL", hint="check host and port")
     if kind == "TooManyRedirects":
-        return SourceError(f"{name}: the server redirects without an end", hint="check the address")
+        return SourceError(f"{name}: the server redirects without an end", hint=_CHECK_ADDRESS)
     if kind in _NO_CREDENTIALS:
         return _denied(name, "no credentials for it were found", scheme)
     if kind == "FileExpired":
@@ -208,34 +217,12 @@ def _status_of(error: BaseException) -> int | None:
     return None
 
 
-def _damaged(name: str) -> SourceError:
-    return SourceError(f"{name}: the archive is damaged, or none", hint="fetch or make it again")
-
-
 def _unavailable(name: str, reason: str) -> SourceUnavailableError:
     return SourceUnavailableError(f"{name}: cannot be read now: {reason}", hint=_AGAIN)
 
 
 def _denied(name: str, reason: str, scheme: str) -> SourceError:
-    hints = {
-        "http": "a link may have expired; else a user and a password are lacking",
-        "s3": "credentials come from AWS_ACCESS_KEY_ID, AWS_PROFILE or the machine's role",
-        "gs": "credentials come from GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth` as set up",
-        "abfs": "credentials come from AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
-    }
-    hints |= {"https": hints["http"], "s3a": hints["s3"], "gcs": hints["gs"]}
-    hints |= {"abfss": hints["abfs"], "az": hints["abfs"]}
-    hint = hints.get(scheme, "check user and password, and who may read it")
+    hint = _CREDENTIALS.get(
+        _SAME_SERVICE.get(scheme, scheme), "check user and password, and who may read it"
+    )
     return SourceError(f"{name}: cannot be read: {reason}", hint=hint)
-
-
-def _hint_of_missing(schemes: Sequence[str]) -> str:
-    if schemes[0] in _ARCHIVES:
-        return "check the archive's own address, and the names in it"
-    return "check the address: names in it are case-sensitive"
-
-
-def _hint_of_backend(scheme: str) -> str:
-    if scheme == "hdfs":
-        return "hdfs:// needs Java and libhdfs: JAVA_HOME, HADOOP_HOME and CLASSPATH"
-    return "check the address"

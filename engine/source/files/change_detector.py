@@ -3,21 +3,18 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from engine.clock import Clock, SystemClock
 from engine.errors import ChangedWhileReadError, SourceError
-from engine.source.files.file_state import FileState
-
-if TYPE_CHECKING:
-    from engine.source.files.locations import Location
+from engine.source.files.locations import Location
 
 YOUNG_SECONDS = 60.0
 """A file that was written less than this ago may still be being written."""
 RECHECK_SECONDS = 3.0
 """For how long such a file has to stay unchanged before a last line without an end counts."""
 
-WRITTEN_HINT = "run the same command again once it is written completely"
+_GONE = "it is no longer there"
+_WRITTEN_HINT = "run the same command again once it is written completely"
 
 
 class ChangeDetector:
@@ -28,8 +25,8 @@ class ChangeDetector:
 
     def __init__(
         self,
-        locations: Sequence["Location"],
-        find: Callable[[], Sequence["Location"]],
+        locations: Sequence[Location],
+        find: Callable[[], Sequence[Location]],
         clock: Clock | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -40,19 +37,17 @@ class ChangeDetector:
         self._sleep = sleep
         self._began = self._clock.now()
 
-    def check(self, location: "Location") -> None:
+    def check(self, location: Location) -> None:
         """Compare one file with what it was."""
         if location.state is None:
             return
-        change: str | None = "it is no longer there"
+        change: str | None = _GONE
         with suppress(FileNotFoundError):
-            change = _change(location.state, location.current_state())
+            change = location.state.change(location.current_state())
         if change:
-            raise ChangedWhileReadError(
-                f"{location.name}: changed while it was read ({change})", hint=WRITTEN_HINT
-            )
+            raise changed(location.name, change)
 
-    def check_end(self, location: "Location", *, is_ended: bool) -> None:
+    def check_end(self, location: Location, *, is_ended: bool) -> None:
         """Check a file that was read to its end; `is_ended` says whether its last line has one.
 
         If it has none, and the file is young, wait first: it may grow.
@@ -74,31 +69,29 @@ class ChangeDetector:
             if error.exit_status is not SourceError.exit_status:
                 raise
             raise ChangedWhileReadError(
-                f"the export changed while it was read: {error.message}", hint=WRITTEN_HINT
+                f"the export changed while it was read: {error.message}", hint=_WRITTEN_HINT
             ) from error
-        known = {location.address: location for location in self._locations if location.state}
-        for address, location in known.items():
-            now = found.get(address)
-            change: str | None = "it is no longer there"
-            if now is not None:
-                change = _change(location.state, now.state)
-            if change:
-                raise ChangedWhileReadError(
-                    f"{location.name}: changed while the export was read ({change})",
-                    hint=WRITTEN_HINT,
-                )
-        added = [location.name for address, location in found.items() if address not in known]
+        known = [(location, location.state) for location in self._locations if location.state]
+        for location, state in known:
+            now = found.get(location.address)
+            if change := state.change(now.state) if now else _GONE:
+                raise changed(location.name, change, "the export")
+        addresses = {location.address for location, _ in known}
+        added = [location.name for location in found.values() if location.address not in addresses]
         if added:
             others = f" and {len(added) - 1} more" if len(added) > 1 else ""
             raise ChangedWhileReadError(
-                f"{added[0]}{others}: came to the export while it was read", hint=WRITTEN_HINT
+                f"{added[0]}{others}: came to the export while it was read", hint=_WRITTEN_HINT
             )
 
-    def _is_young(self, location: "Location") -> bool:
+    def _is_young(self, location: Location) -> bool:
         if location.written_utc_ns is None:
             return False
         return (self._clock.stamp().utc_ns - location.written_utc_ns) / 1e9 < YOUNG_SECONDS
 
 
-def _change(first: FileState | None, later: FileState | None) -> str | None:
-    return None if first is None or later is None else first.change(later)
+def changed(name: str, change: str, what: str = "it") -> ChangedWhileReadError:
+    """Return the error for a file that changed while `what` was read."""
+    return ChangedWhileReadError(
+        f"{name}: changed while {what} was read ({change})", hint=_WRITTEN_HINT
+    )

@@ -41,10 +41,10 @@ GUESSED = "text by guess"
 def sidecars(names: Sequence[str]) -> frozenset[str]:
     """Return which of the files are checksums, signatures or backups of others of them."""
     there = frozenset(names)
-    return frozenset(name for name in names if _owner(name, there))
+    return frozenset(name for name in names if _has_owner(name, there))
 
 
-def _owner(name: str, there: frozenset[str]) -> bool:
+def _has_owner(name: str, there: frozenset[str]) -> bool:
     folder, slash, base = name.rpartition("/")
     if not (match := _SIDECAR.fullmatch(_uncompressed(base))):
         return False
@@ -81,21 +81,13 @@ def refuse_mixture(kinds: Mapping[str, str], *, formats_may_differ: bool = False
     if len(counts) > 1:
         main = max(counts, key=lambda kind: (_rank(kind), kind == GUESSED, counts[kind]))
         may_differ = formats_may_differ and _rank(main) > 0
-        odd = next(
-            (
-                name
-                for name, kind in kinds.items()
-                if kind != main and not (may_differ and _rank(kind) > 0)
-            ),
-            None,
-        )
-        if odd is not None:
-            example = next(name for name, kind in kinds.items() if kind == main)
+        example = next(name for name, kind in kinds.items() if kind == main)
+        for odd, kind in kinds.items():
+            if kind == main or (may_differ and _rank(kind) > 0):
+                continue
             reason = _ALONE if formats_may_differ else _ONE_KIND
-            raise SourceError(
-                f"{odd}: is {kinds[odd]}, beside {main} ({example}); {reason}",
-                hint=_way_out(kinds, odd, main),
-            )
+            hint = _way_out(kinds, odd, main)
+            raise SourceError(f"{odd}: is {kind}, beside {main} ({example}); {reason}", hint=hint)
     plain: dict[str, str] = {}
     for name in kinds:
         first = plain.setdefault(_uncompressed(name), name)

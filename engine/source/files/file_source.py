@@ -14,8 +14,7 @@ from engine.model.quantity import counted
 from engine.source.block import Block
 from engine.source.files.change_detector import ChangeDetector
 from engine.source.files.local import unreadable
-from engine.source.files.locations import Location
-from engine.source.files.pipe import Pipe
+from engine.source.files.locations import Location, Pipe
 from engine.source.formats.rows import NOT_UTF8, RawRows, to_block
 from engine.source.source_file import SourceFile
 from engine.source.streams import OpenFile
@@ -69,14 +68,9 @@ class FileSource:
     def files(self) -> tuple[SourceFile, ...]:
         """Every file, also one without a byte. See `HasFiles`."""
         return tuple(
-            SourceFile(
-                location.name,
-                location.size,
-                # A store that does not know the time gives the first moment of 1970.
-                location.written_utc_ns or None,
-                self._uids[location.name],
-            )
-            for location in self._locations
+            # A store that does not know the time gives the first moment of 1970.
+            SourceFile(each.name, each.size, each.written_utc_ns or None, self._uids[each.name])
+            for each in self._locations
         )
 
     @property
@@ -105,17 +99,15 @@ class FileSource:
             for block in self._read_all():
                 self.uids_read += len(block.uids)
                 self._uids[block.file] += len(block.uids)
-                if not self.uids_read:
-                    skipped.update(_reasons(block))
+                for rows in block.skipped if not self.uids_read else ():
+                    skipped[rows.reason] += rows.count
                 if held is not None:
                     yield held
                 held = block if holds_back else None
                 if not holds_back:
                     yield block
-        except ChangedWhileReadError:
-            raise
-        except SourceError:
-            if held is not None:
+        except SourceError as error:
+            if held is not None and not isinstance(error, ChangedWhileReadError):
                 yield held
             raise
         if held is not None:
@@ -150,28 +142,17 @@ class FileSource:
             raise unreadable(location.name, error) from error
 
     def _rows(self, export: ExportFile, file: OpenFile) -> Iterator[RawRows]:
-        is_ended = yield from self._checked(export.location, export.read(file))
-        self._changes.check_end(export.location, is_ended=is_ended)
-
-    def _checked(
-        self, location: Location, rows: Generator[RawRows, None, bool]
-    ) -> Generator[RawRows, None, bool]:
         """Yield the rows; check before each whether the file has changed, if that is quick."""
+        rows = export.read(file)
         while True:
             try:
                 some = next(rows)
             except StopIteration as end:
-                return bool(end.value)
-            if location.is_quick_to_check:
-                self._changes.check(location)
+                self._changes.check_end(export.location, is_ended=bool(end.value))
+                return
+            if export.location.is_quick_to_check:
+                self._changes.check(export.location)
             yield some
-
-
-def _reasons(block: Block) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for rows in block.skipped:
-        counts[rows.reason] = counts.get(rows.reason, 0) + rows.count
-    return counts
 
 
 def empty(

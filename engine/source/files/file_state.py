@@ -53,8 +53,10 @@ class FileState:
         tag = f"{archive.tag or _INODE} {archive.size}"
         return FileState(self.size, archive.written_utc_ns, tag)
 
-    def change(self, later: "FileState") -> str | None:
-        """Describe how a later state differs; None if it is the same file, unchanged."""
+    def change(self, later: "FileState | None") -> str | None:
+        """Describe how a later state differs; None if it is unknown, or the same."""
+        if later is None:
+            return None
         if None not in {self.size, later.size} and self.size != later.size:
             return f"{self.size:,} bytes at first, {later.size:,} now"
         if self.tag and later.tag and self.tag != later.tag:

@@ -10,9 +10,8 @@ from engine.errors import SourceError, UsageError
 from engine.source.files.file_kinds import sidecars
 from engine.source.files.file_state import FileState
 from engine.source.files.local import LocalTree, nothing_found, unreadable
-from engine.source.files.locations import LocalFile, Location
+from engine.source.files.locations import LocalFile, Location, Pipe
 from engine.source.files.patterns import expand
-from engine.source.files.pipe import Pipe
 from engine.source.files.remote import RemoteFile, find_remote
 from engine.source.urls import display_url, file_path, is_url
 

@@ -1,12 +1,11 @@
 """Folders and files on this machine's disk, and the errors for those that cannot be read."""
 
-import grp
 import os
-import pwd
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from difflib import get_close_matches
+from pathlib import Path
 
 from engine.errors import SourceError
 from engine.source.files.patterns import Entry, Kind, has_magic, split_at_magic
@@ -122,8 +121,8 @@ def _hint_of_denied(name: str) -> str:
         return "a folder on its way cannot be entered by this user"
     user, group = str(status.st_uid), str(status.st_gid)
     with suppress(KeyError):
-        user = pwd.getpwuid(status.st_uid).pw_name
+        user = Path(name).owner()
     with suppress(KeyError):
-        group = grp.getgrgid(status.st_gid).gr_name
+        group = Path(name).group()
     mode = stat.filemode(status.st_mode)
     return f"it is {user}:{group} {mode}; run this as a user who may read it"

@@ -89,18 +89,15 @@ class _Search:
     def take(self, entry: Entry) -> None:
         """Add a file, or all files below a folder."""
         if entry.kind is Kind.FOLDER:
-            self.match(entry.path, [_ANY_FOLDERS])
+            self._match_below(entry.path, [])
         else:
             self.found[entry.path] = entry
 
     def match(self, folder: str, names: list[str]) -> None:
         """Add what matches below a folder, name by name."""
         first, *rest = names
-        if first == _ANY_FOLDERS:
+        if first in {_ANY_FOLDERS, ""}:  # Nothing follows the last slash.
             self._match_below(folder, rest)
-            return
-        if not first:  # after the last slash
-            self.match(folder, [_ANY_FOLDERS])
             return
         for entry in self._matches(folder, first):
             if not rest:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import Any, TypeVar
 
-from engine.errors import ChangedWhileReadError, SourceError, SourceUnavailableError
+from engine.errors import SourceError, SourceUnavailableError
 from engine.source import urls
 from engine.source.files.backend import Backend
 from engine.source.files.backend_errors import PrematureEndError, source_error
-from engine.source.files.change_detector import WRITTEN_HINT
+from engine.source.files.change_detector import changed
 from engine.source.files.file_state import FileState
+from engine.source.files.locations import Location
 from engine.source.files.patterns import expand, has_magic, split_at_magic
 
 T = TypeVar("T")
@@ -24,36 +25,22 @@ _STREAMED = "HTTPStreamFile"
 """The class of fsspec's http files that cannot seek."""
 
 
-class RemoteFile:
-    """A file that an fsspec file system opens."""
+class RemoteFile(Location):
+    """A file that an fsspec file system opens; its address is the URL without credentials."""
 
     is_quick_to_check = False
+    state: FileState
 
     def __init__(self, name: str, path: str, backend: Backend, info: dict[str, Any] | None) -> None:
         """Ask for its state, unless `info` of a listing holds it. Raises `SourceError`."""
-        self.name = name
         self.sleep: Callable[[float], None] = time.sleep
         self._path = path
         self._backend = backend
         self.is_streamed = False
         """Whether the server can only send the whole file from its start."""
         with backend.translated(name):
-            self.state = self._state(info if info is not None else backend.info(path))
-
-    @property
-    def address(self) -> str:
-        """The URL without credentials."""
-        return self.name
-
-    @property
-    def size(self) -> int | None:
-        """Bytes as stored; None where unknown."""
-        return self.state.size
-
-    @property
-    def written_utc_ns(self) -> int | None:
-        """When it was last written, in ns since 1970; None where unknown."""
-        return self.state.written_utc_ns
+            state = self._state(info if info is not None else backend.info(path))
+        super().__init__(name, name, state)
 
     @property
     def is_seekable(self) -> bool:
@@ -187,10 +174,7 @@ class RemoteStream(io.RawIOBase):
         except SourceError:
             raise fault from None
         if change:
-            raise ChangedWhileReadError(
-                f"{self._location.name}: changed while it was read ({change})",
-                hint=WRITTEN_HINT,
-            )
+            raise changed(self._location.name, change)
 
     def _drop(self) -> None:
         file, self._file = self._file, None
@@ -221,29 +205,23 @@ def find_remote(url: str) -> tuple[list[RemoteFile], int]:
         raise SourceError(
             f"{name}: {'no file matches' if is_pattern else 'nothing there'}", hint=hint
         )
-    name_of = _FileNames(name, path)
-    return [RemoteFile(name_of(e.path), e.path, backend, e.info) for e in entries], passed_over
+    named = _namer(name, path)
+    return [RemoteFile(named(e.path), e.path, backend, e.info) for e in entries], passed_over
 
 
-class _FileNames:
-    """Names files that were found: the URL, with their path in place of its own."""
+def _namer(url: str, path: str) -> Callable[[str], str]:
+    """Return what names a file that was found: the URL, with the file's path in place of `path`."""
+    chain = urls.links(url)
+    carrier = urls.carrier(url)
+    link = chain[carrier]
 
-    def __init__(self, name: str, path: str) -> None:
-        chain = urls.links(name)
-        carrier = urls.carrier(name)
-        self._before = "".join(f"{link}::" for link in chain[:carrier])
-        self._link = chain[carrier]
-        self._after = "".join(f"::{link}" for link in chain[carrier + 1 :])
-        self._path = path
+    def named(found: str) -> str:
+        if found == path:
+            own = link
+        elif has_magic(path) and not found.startswith(f"{path}/"):
+            own = split_at_magic(link)[0] + found[len(split_at_magic(path)[0]) :]
+        else:
+            own = link + ("" if link.endswith("/") else "/") + found[len(path) :].lstrip("/")
+        return "::".join([*chain[:carrier], own, *chain[carrier + 1 :]])
 
-    def __call__(self, found: str) -> str:
-        return f"{self._before}{self._named(found)}{self._after}"
-
-    def _named(self, found: str) -> str:
-        if found == self._path:
-            return self._link
-        if has_magic(self._path) and not found.startswith(f"{self._path}/"):
-            base, _ = split_at_magic(self._path)
-            return split_at_magic(self._link)[0] + found[len(base) :]
-        joint = "" if self._link.endswith("/") else "/"
-        return self._link + joint + found[len(self._path) :].lstrip("/")
+    return named

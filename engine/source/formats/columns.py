@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from engine.errors import SourceError, UsageError
 from engine.source.formats.csv_dialect import Dialect, Record
 from engine.source.formats.delimited import SEP_LINE, Columns
-from engine.source.formats.file_start import FileStart
+from engine.source.formats.lines import FileStart
 from engine.source.formats.rows import RECORD_LIMIT
 from engine.source.options import ReadingOptions
 
@@ -71,12 +71,7 @@ def _first_record(start: FileStart, delimiter: bytes) -> Record | None:
 def column_index(file: str, names: Sequence[str], wanted: str | None) -> int:
     """Return the index of the wanted column: by its exact name, else by its trimmed one."""
     if wanted is None:
-        if len(names) == 1:
-            return 0
-        raise UsageError(
-            f"{file}: has {len(names)} columns; which one holds the uids?",
-            hint=f"--column NAME, one of {listed(names)}",
-        )
+        return names.index(only(file, names))
     for candidates in (list(names), [name.strip() for name in names]):
         if candidates.count(wanted) == 1:
             return candidates.index(wanted)
@@ -89,14 +84,22 @@ def column_index(file: str, names: Sequence[str], wanted: str | None) -> int:
     raise missing(file, names, wanted)
 
 
+def only(file: str, names: Sequence[str], kind: str = "column") -> str:
+    """Return the name of the only column or field; raises `UsageError` if there are others."""
+    if len(names) == 1:
+        return names[0]
+    hint = f"--column NAME, one of {_listed(names)}"
+    raise UsageError(f"{file}: has {len(names)} {kind}s; which one holds the uids?", hint=hint)
+
+
 def missing(file: str, names: Sequence[str], wanted: str, kind: str = "column") -> SourceError:
     """Return the error for a missing column or field, with a similar name as the hint."""
     near = get_close_matches(wanted, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"it has {listed(names)}"
+    hint = f"did you mean {near[0]!r}?" if near else f"it has {_listed(names)}"
     return SourceError(f"{file}: has no {kind} {wanted!r}", hint=hint)
 
 
-def listed(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     """Return the first 20 names as one line."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(repr(name) for name in names[:_SHOWN]) + more

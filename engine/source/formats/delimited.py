@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from engine.source.arrow import buffers
 from engine.source.block import BLANK, HEADER_AGAIN
 from engine.source.formats.csv_dialect import Dialect
 from engine.source.formats.lines import BOM, holds_bom, skip_line, without_leading_boms
 from engine.source.formats.rows import READ_SIZE, RECORD_LIMIT, RawRows, is_blank, no_values
 from engine.source.streams import Stream
+from engine.storage.arrow import buffers
 
 SEP_LINE = re.compile(rb'"?(?i:sep=)([^\r\n])"?\r?\n')
 """The line in which Excel declares the delimiter."""
@@ -232,10 +232,8 @@ def _quotes_surround_fields(data: _Bytes, quotes: _Positions, delimiter: bytes) 
 
 
 def _is_utf8(data: bytes) -> bool:
-    offsets = pa.py_buffer(np.array([0, len(data)], np.int32))
-    one = pa.StringArray.from_buffers(1, offsets, pa.py_buffer(data))
     try:
-        one.validate(full=True)
+        pa.scalar(data, pa.binary()).cast(pa.string())
     except pa.ArrowInvalid:
         return False
     return True

@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import PurePosixPath
 from typing import Any
 
 from engine.errors import SourceError, UsageError
 from engine.source.formats.columns import has_column
 from engine.source.formats.compression import SUFFIXES as COMPRESSED
-from engine.source.formats.file_start import FileStart
-from engine.source.formats.ndjson_field import first_object, has_field, object_in
+from engine.source.formats.lines import FileStart
+from engine.source.formats.ndjson import first_object, has_field, object_in
 from engine.source.formats.recognition import (
     SAMPLE_BYTES,
     SAVED_PAGE,
@@ -62,15 +63,14 @@ def format_of(name: str, start: FileStart, options: ReadingOptions) -> Format:
     format_ = chosen
     named = _by_column(start, options) if wanted == "auto" else None
     if wanted == "auto" and chosen in {"text", None}:
-        format_ = named or chosen or _by_start(start)
+        is_json = start.text.lstrip().startswith((b"{", b"["))
+        format_ = named or chosen or ("ndjson" if is_json else None)
     if wanted == "auto" and format_ != "ndjson":
         _refuse_likely(name, start, format_, anywhere=named is None)
     format_ = format_ or _text_by_content(name, start)
     if format_ == "text" and options.column is not None:
-        raise UsageError(
-            f"{name}: text has no columns, and so no {options.column!r}",
-            hint=_other_format(start, options),
-        )
+        hint = _other_format(start, options)
+        raise UsageError(f"{name}: text has no columns, and so no {options.column!r}", hint=hint)
     _refuse_bare_returns(name, start.text, format_)
     return format_
 
@@ -100,10 +100,6 @@ def _by_column(start: FileStart, options: ReadingOptions) -> Format | None:
             return format_
     found = first_object(start)
     return "ndjson" if found is not None and has_field(found, options.column) else None
-
-
-def _by_start(start: FileStart) -> Format | None:
-    return "ndjson" if start.text.lstrip().startswith((b"{", b"[")) else None
 
 
 def _text_by_content(name: str, start: FileStart) -> Format:
@@ -140,31 +136,27 @@ def _refuse_likely(name: str, start: FileStart, format_: Format | None, *, anywh
 
 def _refuse_error_message(name: str, start: FileStart, options: ReadingOptions) -> None:
     """Raise `SourceError` for a file that is only an error message of some service in JSON."""
-    undeclared = declared_format(name, options) is None
-    text = start.text.lstrip()
-    if not text.startswith(b"{") or _is_record(first_object(start), options, undeclared=undeclared):
+    fields = _ERROR_FIELDS
+    if declared_format(name, options) is None and options.column is None:
+        fields = fields | _REASON_FIELDS
+    first = first_object(start)
+    if not start.text.lstrip().startswith(b"{") or _is_record(first, options.column, fields):
         return
     while len(start.data) < SAMPLE_BYTES and start.extend():
         pass
     found = object_in(start.text) if start.complete else None
-    if found is not None and not _is_record(found, options, undeclared=undeclared):
+    if found is not None and not _is_record(found, options.column, fields):
         raise SourceError(f"{name}: is an error message in JSON, not an export", hint=SAVED_PAGE)
 
 
 def _is_record(
-    found: Mapping[str, Any] | None, options: ReadingOptions, *, undeclared: bool
+    found: Mapping[str, Any] | None, column: str | None, fields: AbstractSet[str]
 ) -> bool:
-    """Return whether an object is a record of an export, and not an error message.
-
-    `undeclared`: neither the suffix nor `--format` shows the format.
-    """
+    """Return whether an object is a record of an export: it has the column, or none of `fields`."""
     if found is None:
         return False
-    if options.column is not None and has_field(found, options.column):
+    if column is not None and has_field(found, column):
         return True
-    fields = _ERROR_FIELDS
-    if undeclared and options.column is None:
-        fields = fields | _REASON_FIELDS
     return not fields & {key.lower() for key, value in found.items() if value}
 
 
@@ -176,10 +168,8 @@ def _refuse_bare_returns(name: str, text: bytes, format_: Format) -> None:
     line_feeds = text.count(b"\n")
     doubled = text.count(b"\r\r\n")
     if text.count(b"\r") - text.count(b"\r\n") > line_feeds:
-        raise SourceError(
-            f"{name}: its lines end with a carriage return alone",
-            hint="convert it: tr '\\r' '\\n' < FILE",
-        )
+        hint = "convert it: tr '\\r' '\\n' < FILE"
+        raise SourceError(f"{name}: its lines end with a carriage return alone", hint=hint)
     if doubled and doubled == line_feeds:
         raise SourceError(
             f"{name}: its lines end with two carriage returns and a line feed",

@@ -13,11 +13,13 @@ import pyarrow.compute as pc
 import pyarrow.types as kind
 from pyarrow import parquet
 
-from engine.errors import SourceError, UsageError
-from engine.source.formats.columns import listed, missing
+from engine.errors import SourceError
+from engine.source.formats.columns import missing, only
 from engine.source.formats.rows import RawRows
 from engine.source.streams import OpenFile
 
+_TEXTS = {pa.string(), pa.large_string(), pa.string_view()}
+_TEXTS |= {pa.binary(), pa.large_binary(), pa.binary_view()}
 _BATCH_BYTES = 1 << 20
 _BATCH_ROWS = range(64, 1 << 15)
 """Bounds of a batch: rows that compress well may be far longer than their share of the file."""
@@ -36,12 +38,7 @@ def parquet_column(name: str, file: OpenFile, wanted: str | None) -> tuple[str, 
         schema = opened.schema_arrow
     paths = [path for field in schema for path in _paths(field)]
     if wanted is None:
-        if len(paths) != 1:
-            raise UsageError(
-                f"{name}: has {len(paths)} columns; which one holds the uids?",
-                hint=f"--column NAME, one of {listed(paths)}",
-            )
-        wanted = paths[0]
+        wanted = only(name, paths)
     fields = [field for field in schema if field.name == wanted]
     if len(fields) > 1:
         raise SourceError(f"{name}: has {len(fields)} columns named {wanted!r}")
@@ -50,10 +47,8 @@ def parquet_column(name: str, file: OpenFile, wanted: str | None) -> tuple[str, 
         raise missing(name, paths, wanted)
     if not _holds_uids(type_):
         advice = "a float has no one text; " if kind.is_floating(type_) else ""
-        raise SourceError(
-            f"{name}: column {wanted!r} is {type_}, which cannot be a uid",
-            hint=f"{advice}write the column as text or as an integer",
-        )
+        hint = f"{advice}write the column as text or as an integer"
+        raise SourceError(f"{name}: column {wanted!r} is {type_}, which cannot be a uid", hint=hint)
     return wanted, opened.metadata.num_rows
 
 
@@ -105,25 +100,12 @@ def _nested(schema: pa.Schema, path: str) -> pa.DataType | None:
 def _holds_uids(type_: pa.DataType) -> bool:
     if kind.is_dictionary(type_):
         return _holds_uids(type_.value_type)
-    return (
-        kind.is_integer(type_)
-        or (kind.is_decimal(type_) and type_.scale == 0)
-        or _is_text(type_)
-        or kind.is_null(type_)
-    )
+    is_whole = kind.is_integer(type_) or (kind.is_decimal(type_) and type_.scale == 0)
+    return is_whole or _is_text(type_) or kind.is_null(type_)
 
 
 def _is_text(type_: pa.DataType) -> bool:
-    tests = (
-        kind.is_string,
-        kind.is_large_string,
-        kind.is_string_view,
-        kind.is_binary,
-        kind.is_large_binary,
-        kind.is_binary_view,
-        kind.is_fixed_size_binary,
-    )
-    return any(test(type_) for test in tests)
+    return type_ in _TEXTS or kind.is_fixed_size_binary(type_)
 
 
 def _values(batch: pa.RecordBatch, column: str) -> pa.Array:

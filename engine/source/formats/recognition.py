@@ -9,7 +9,7 @@ import re
 import unicodedata
 from base64 import b64decode
 from codecs import getincrementaldecoder
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.source.formats.compression import compression_of
@@ -36,152 +36,113 @@ SAVED_PAGE = "check it: an error or a sign-in page may have been saved in place 
 _DUMP = "export the column itself: \\copy (SELECT …) TO 'uids.csv' CSV HEADER, or mysql --batch"
 _POINTER = "fetch the file that it stands for: git lfs pull, git annex get, or dvc pull"
 
-_MAGIC: Mapping[tuple[int, bytes], tuple[str, str | None]] = {
-    (0, b"PK\x03\x04"): ("a zip archive or an Excel workbook", _ARCHIVE),
-    (0, b"PK\x05\x06"): ("an empty zip archive", _ARCHIVE),
-    (0, b"PK\x07\x08"): ("a part of a zip archive", _ARCHIVE),
-    (257, b"ustar"): ("a tar archive", _ARCHIVE),
-    (0, b"7z\xbc\xaf\x27\x1c"): ("a 7z archive", _ARCHIVE),
-    (0, b"Rar!\x1a\x07"): ("a rar archive", _ARCHIVE),
-    (0, b"070701"): ("a cpio archive", _ARCHIVE),
-    (0, b"070702"): ("a cpio archive", _ARCHIVE),
-    (0, b"070707"): ("a cpio archive", _ARCHIVE),
-    (0, b"MSCF"): ("a cab archive", _ARCHIVE),
-    (0, b"xar!"): ("a xar archive", _ARCHIVE),
-    (2, b"-lh"): ("an lha archive", _ARCHIVE),
-    (0, b"\x60\xea"): ("an arj archive", _ARCHIVE),
-    (0, b"\xed\xab\xee\xdb"): ("an rpm package", _ARCHIVE),
-    (0, b"\xfd7zXZ\x00"): ("compressed with xz", _COMPRESSED),
-    (0, b"\x5d\x00\x00"): ("compressed with lzma", _COMPRESSED),
-    (0, b"LZIP"): ("compressed with lzip", _COMPRESSED),
-    (0, b"\x89LZO"): ("compressed with lzop", _COMPRESSED),
-    (0, b"\x04\x22\x4d\x18"): ("compressed with lz4", _COMPRESSED),
-    (0, b"\x02\x21\x4c\x18"): ("compressed with lz4", _COMPRESSED),
-    (0, b"\xff\x06\x00\x00sNaPpY"): ("compressed with snappy", _COMPRESSED),
-    (0, b"\x1f\x9d"): ("compressed with compress (.Z)", _COMPRESSED),
-    (0, b"\x1f\xa0"): ("compressed with compress (.Z)", _COMPRESSED),
-    (0, b"\x1f\x1e"): ("compressed with pack (.z)", _COMPRESSED),
-    (0, b"x\x01"): ("compressed with zlib", _COMPRESSED),
-    (0, b"x\x9c"): ("compressed with zlib", _COMPRESSED),
-    (0, b"x\xda"): ("compressed with zlib", _COMPRESSED),
-    (0, b"PARE"): ("an encrypted Parquet file", _TABLES),
-    (0, b"ORC"): ("an ORC file", _TABLES),
-    (0, b"Obj\x01"): ("an Avro file", _TABLES),
-    (0, b"ARROW1"): ("an Arrow or Feather file", _TABLES),
-    (0, b"FEA1"): ("a Feather file", _TABLES),
-    (0, b"\xff\xff\xff\xff"): ("an Arrow stream", _TABLES),
-    (0, b"\x89HDF"): ("an HDF5 file", _TABLES),
-    (0, b"\x93NUMPY"): ("a NumPy array", _TABLES),
-    (0, b"SEQ"): ("a Hadoop sequence file", _TABLES),
-    (0, b"RCF"): ("an RC file", _TABLES),
-    (0, b"SQLite format 3"): ("an SQLite database", _TABLES),
-    (8, b"DUCK"): ("a DuckDB database", _TABLES),
-    (4, b"Standard Jet"): ("an Access database", _TABLES),
-    (4, b"Standard ACE"): ("an Access database", _TABLES),
-    (4, b"\x07_id\x00"): ("a BSON dump", "export it with mongoexport"),
-    (4, b"\x02_id\x00"): ("a BSON dump", "export it with mongoexport"),
-    (0, b"REDIS"): ("a Redis dump", _TABLES),
-    (0, b"PGDMP"): ("a PostgreSQL dump", _DUMP),
-    (0, b"PGCOPY\n\xff\r\n"): ("binary output of COPY", _DUMP),
-    (0, b"$FL2@(#)"): ("an SPSS file", _TABLES),
-    (0, b"RDX"): ("an R data file", _TABLES),
-    (0, b"\x80\x02"): ("a Python pickle", _TABLES),
-    (0, b"\x80\x03"): ("a Python pickle", _TABLES),
-    (0, b"\x80\x04\x95"): ("a Python pickle", _TABLES),
-    (0, b"\x80\x05\x95"): ("a Python pickle", _TABLES),
-    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"): ("an old Excel or Office file", _SPREADSHEET),
-    (0, b"\x89PNG"): ("a PNG image", None),
-    (0, b"\xff\xd8\xff"): ("a JPEG image", None),
-    (0, b"GIF8"): ("a GIF image", None),
-    (8, b"WEBP"): ("a WebP image", None),
-    (0, b"II*"): ("a TIFF image", None),
-    (0, b"MM\x00*"): ("a TIFF image", None),
-    (0, b"BM"): ("a bitmap image", None),
-    (0, b"\x7fELF"): ("a program", None),
-    (0, b"MZ"): ("a program", None),
-    (0, b"\xca\xfe\xba\xbe"): ("a program", None),
-    (0, b"\xcf\xfa\xed\xfe"): ("a program", None),
-    (0, b"Salted__"): ("encrypted by OpenSSL", "decrypt it first"),
-    (0, b"\x85\x01"): ("encrypted by PGP", "decrypt it first"),
-    (0, b"\x85\x02"): ("encrypted by PGP", "decrypt it first"),
-    (0, b"\x8c\x0d"): ("encrypted by PGP", "decrypt it first"),
-}
+_MAGIC: Sequence[tuple[int, tuple[bytes, ...], str, str | None]] = (
+    (0, (b"PK\x03\x04",), "a zip archive or an Excel workbook", _ARCHIVE),
+    (0, (b"PK\x05\x06",), "an empty zip archive", _ARCHIVE),
+    (0, (b"PK\x07\x08",), "a part of a zip archive", _ARCHIVE),
+    (257, (b"ustar",), "a tar archive", _ARCHIVE),
+    (0, (b"7z\xbc\xaf\x27\x1c",), "a 7z archive", _ARCHIVE),
+    (0, (b"Rar!\x1a\x07",), "a rar archive", _ARCHIVE),
+    (0, (b"070701", b"070702", b"070707"), "a cpio archive", _ARCHIVE),
+    (0, (b"MSCF",), "a cab archive", _ARCHIVE),
+    (0, (b"xar!",), "a xar archive", _ARCHIVE),
+    (2, (b"-lh",), "an lha archive", _ARCHIVE),
+    (0, (b"\x60\xea",), "an arj archive", _ARCHIVE),
+    (0, (b"\xed\xab\xee\xdb",), "an rpm package", _ARCHIVE),
+    (0, (b"\xfd7zXZ\x00",), "compressed with xz", _COMPRESSED),
+    (0, (b"\x5d\x00\x00",), "compressed with lzma", _COMPRESSED),
+    (0, (b"LZIP",), "compressed with lzip", _COMPRESSED),
+    (0, (b"\x89LZO",), "compressed with lzop", _COMPRESSED),
+    (0, (b"\x04\x22\x4d\x18", b"\x02\x21\x4c\x18"), "compressed with lz4", _COMPRESSED),
+    (0, (b"\xff\x06\x00\x00sNaPpY",), "compressed with snappy", _COMPRESSED),
+    (0, (b"\x1f\x9d", b"\x1f\xa0"), "compressed with compress (.Z)", _COMPRESSED),
+    (0, (b"\x1f\x1e",), "compressed with pack (.z)", _COMPRESSED),
+    (0, (b"x\x01", b"x\x9c", b"x\xda"), "compressed with zlib", _COMPRESSED),
+    (0, (b"PARE",), "an encrypted Parquet file", _TABLES),
+    (0, (b"ORC",), "an ORC file", _TABLES),
+    (0, (b"Obj\x01",), "an Avro file", _TABLES),
+    (0, (b"ARROW1",), "an Arrow or Feather file", _TABLES),
+    (0, (b"FEA1",), "a Feather file", _TABLES),
+    (0, (b"\xff\xff\xff\xff",), "an Arrow stream", _TABLES),
+    (0, (b"\x89HDF",), "an HDF5 file", _TABLES),
+    (0, (b"\x93NUMPY",), "a NumPy array", _TABLES),
+    (0, (b"SEQ",), "a Hadoop sequence file", _TABLES),
+    (0, (b"RCF",), "an RC file", _TABLES),
+    (0, (b"SQLite format 3",), "an SQLite database", _TABLES),
+    (8, (b"DUCK",), "a DuckDB database", _TABLES),
+    (4, (b"Standard Jet", b"Standard ACE"), "an Access database", _TABLES),
+    (4, (b"\x07_id\x00", b"\x02_id\x00"), "a BSON dump", "export it with mongoexport"),
+    (0, (b"REDIS",), "a Redis dump", _TABLES),
+    (0, (b"PGDMP",), "a PostgreSQL dump", _DUMP),
+    (0, (b"PGCOPY\n\xff\r\n",), "binary output of COPY", _DUMP),
+    (0, (b"$FL2@(#)",), "an SPSS file", _TABLES),
+    (0, (b"RDX",), "an R data file", _TABLES),
+    (0, (b"\x80\x02", b"\x80\x03", b"\x80\x04\x95", b"\x80\x05\x95"), "a Python pickle", _TABLES),
+    (0, (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",), "an old Excel or Office file", _SPREADSHEET),
+    (0, (b"\x89PNG",), "a PNG image", None),
+    (0, (b"\xff\xd8\xff",), "a JPEG image", None),
+    (0, (b"GIF8",), "a GIF image", None),
+    (8, (b"WEBP",), "a WebP image", None),
+    (0, (b"II*", b"MM\x00*"), "a TIFF image", None),
+    (0, (b"BM",), "a bitmap image", None),
+    (0, (b"\x7fELF", b"MZ", b"\xca\xfe\xba\xbe", b"\xcf\xfa\xed\xfe"), "a program", None),
+    (0, (b"Salted__",), "encrypted by OpenSSL", "decrypt it first"),
+    (0, (b"\x85\x01", b"\x85\x02", b"\x8c\x0d"), "encrypted by PGP", "decrypt it first"),
+)
 """First bytes, at an offset. One without a control character counts in binary content only."""
 
+_XML = ("an XML document", SAVED_PAGE)
+_KEY = ("a key, a certificate or PGP text", _SECRET)
+_SSH_KEY = ("an SSH key", _SECRET)
+_AGE = ("an age key or an encrypted file", _SECRET)
+_CONFLICT = ("a file with a Git merge conflict", "resolve it first")
+_SQL_DUMP = ("an SQL dump", _DUMP)
+_SQL_SCRIPT = ("an SQL script", _DUMP)
+_ERROR = ("an error message", SAVED_PAGE)
+_CHECKSUMS = ("a list of checksums", None)
+_E_MAIL = ("an e-mail", "save its attachment")
+_PSQL_TABLE = ("a table drawn with lines", "use psql --csv")
 _CERTAIN: Mapping[bytes, tuple[str, str | None]] = {
     rb"!<arch>\n": ("an ar archive or a Debian package", _ARCHIVE),
     rb"%PDF-\d": ("a PDF document", None),
     rb"%!PS-Adobe": ("a PostScript document", None),
     rb"\{\\rtf\d": ("an RTF document", None),
-    rb"<\?xml[\s?]": ("an XML document", SAVED_PAGE),
-    rb"(?i:<!doctype\s+(?!html)\w)": ("an XML document", SAVED_PAGE),
+    rb"<\?xml[\s?]": _XML,
+    rb"(?i:<!doctype\s+(?!html)\w)": _XML,
     rb"(?i:<!doctype\s+html|<(html|head|body)[\s>])": ("an HTML page", SAVED_PAGE),
     rb"<(\?php|script[\s>]|%@)": ("a web page's source", SAVED_PAGE),
-    rb"(?s:<([\w.:-]+)(\s[^<>]*)?>(?=\s*<)(?!.*</\1>.*</\1>).*</\1>\s*\Z)": (
-        "an XML document",
-        SAVED_PAGE,
-    ),
-    rb"(#[^\n]*\n\s*)*+(?ms:Bag Attributes\s.*?^)?-----BEGIN [A-Z0-9 ]+-----[ \r]*(\n|\Z)": (
-        "a key, a certificate or PGP text",
-        _SECRET,
-    ),
-    rb"---- BEGIN SSH2 PUBLIC KEY": ("an SSH key", _SECRET),
-    rb"PuTTY-User-Key-File-\d": ("an SSH key", _SECRET),
+    rb"(?s:<([\w.:-]+)(\s[^<>]*)?>(?=\s*<)(?!.*</\1>.*</\1>).*</\1>\s*\Z)": _XML,
+    rb"(#[^\n]*\n\s*)*+(?ms:Bag Attributes\s.*?^)?-----BEGIN [A-Z0-9 ]+-----[ \r]*(\n|\Z)": _KEY,
+    rb"---- BEGIN SSH2 PUBLIC KEY": _SSH_KEY,
+    rb"PuTTY-User-Key-File-\d": _SSH_KEY,
     rb"(#[^\n]*\n\s*)*+(((no-[\w-]+|restrict|cert-authority|[\w-]+=\"[^\"\n]*\"),?)++ |[^\s\",]+ )?"
-    rb"(ssh-(rsa|dss|ed25519)|ecdsa-sha2-nistp\d+|sk-[\w-]+@openssh\.com) AAAA": (
-        "an SSH key",
-        _SECRET,
-    ),
-    rb"(?s:(#[^\n]*\n\s*)*AGE-SECRET-KEY-1|age-encryption\.org/v1\s)": (
-        "an age key or an encrypted file",
-        _SECRET,
-    ),
+    rb"(ssh-(rsa|dss|ed25519)|ecdsa-sha2-nistp\d+|sk-[\w-]+@openssh\.com) AAAA": _SSH_KEY,
+    rb"(?s:(#[^\n]*\n\s*)*AGE-SECRET-KEY-1|age-encryption\.org/v1\s)": _AGE,
     rb"\$ANSIBLE_VAULT;": ("an encrypted file of Ansible", _SECRET),
     rb"version https?://\S+/spec/v\d+\s*\n(ext-|oid |size )": ("a Git LFS pointer", _POINTER),
     rb"(?s:(\S*/)?(\.git/)?annex/objects/\S+\s*\Z)": ("a git-annex pointer", _POINTER),
     rb"(outs|deps):\s*\n\s*- (md5|etag|path|size|hash):": ("a DVC pointer", _POINTER),
-    rb"(?ms:(?>.*?^<{7} )(?>.*?^={7}[ \r]*$)(?>.*?^>{7} ))": (
-        "a file with a Git merge conflict",
-        "resolve it first",
-    ),
+    rb"(?ms:(?>.*?^<{7} )(?>.*?^={7}[ \r]*$)(?>.*?^>{7} ))": _CONFLICT,
     rb"diff --git a/|(?m:--- \S.*\n\+\+\+ \S)": ("a patch", None),
     rb"#![ \t]*/": ("a script", None),
     rb"HTTP/\d(\.\d)? \d{3}[ \r\n]": ("an HTTP response with its headers", SAVED_PAGE),
-    rb"(?s:(--[^\n]*\n\s*)*-- ?(PostgreSQL|MySQL|MariaDB|SQLite|phpMyAdmin|Dump\b|Host:))": (
-        "an SQL dump",
-        _DUMP,
-    ),
-    rb"/\*(!\d{5}|M!)": ("an SQL dump", _DUMP),
+    rb"(?s:(--[^\n]*\n\s*)*-- ?(PostgreSQL|MySQL|MariaDB|SQLite|phpMyAdmin|Dump\b|Host:))"
+    rb"|/\*(!\d{5}|M!)": _SQL_DUMP,
     rb"(?si:(--[^\n]*\n\s*)*(INSERT\s+INTO\s+\S+\s*(\(|VALUES|SELECT)|CREATE\s+(TABLE|DATABASE|SCHEMA)\s|"
     rb"DROP\s+TABLE\s|COPY\s+\S+\s*(\([^)]*+\)\s*)?FROM\s+stdin|PRAGMA\s+\w+\s*=|"
-    rb"BEGIN\s+TRANSACTION;|SET\s+\w+\s*=\s*[^\n]*;|LOCK\s+TABLES\s))": (
-        "an SQL script",
-        _DUMP,
-    ),
+    rb"BEGIN\s+TRANSACTION;|SET\s+\w+\s*=\s*[^\n]*;|LOCK\s+TABLES\s))": _SQL_SCRIPT,
     rb"COPY \d+\s*\Z": ("what psql says after COPY", _DUMP),
     rb"Traceback \(most recent call last\):": ("an error message of Python", SAVED_PAGE),
-    rb"curl: \(\d+\) |psql: (error|FATAL)|(ERROR|FATAL):  \w|ERROR \d{4} \(": (
-        "an error message",
-        SAVED_PAGE,
-    ),
+    rb"curl: \(\d+\) |psql: (error|FATAL)|(ERROR|FATAL):  \w|ERROR \d{4} \(": _ERROR,
     rb"(?i:error:? |http[/\d.]* )?(\d{3}:? )?(?i:access denied|forbidden|"
     rb"unauthorized|not found|bad request|bad gateway|"
     rb"internal server error|service unavailable|gateway time-?out|too many requests|"
-    rb"no healthy upstream|upstream connect error[^\n]*)[.!]?\s*\Z": (
-        "an error message",
-        SAVED_PAGE,
-    ),
+    rb"no healthy upstream|upstream connect error[^\n]*)[.!]?\s*\Z": _ERROR,
     rb"[^\n]{0,300}An error occurred \([\w.]+\) when calling the \w+ operation|"
-    rb"fatal: (could not|unable to|cannot|not a|repository|remote|[Aa]uthentication) ": (
-        "an error message",
-        SAVED_PAGE,
-    ),
+    rb"fatal: (could not|unable to|cannot|not a|repository|remote|[Aa]uthentication) ": _ERROR,
     rb"[^\n]{1,300}: (command not found|No such file or directory|Permission denied|"
     rb"Connection (refused|reset by peer|timed out)|Name or service not known|"
-    rb"Temporary failure in name resolution|No space left on device)\s*\Z": (
-        "an error message",
-        SAVED_PAGE,
-    ),
+    rb"Temporary failure in name resolution|No space left on device)\s*\Z": _ERROR,
 }
 """Patterns at the start of text that is no list of uids."""
 
@@ -194,37 +155,23 @@ _LIKELY: Mapping[bytes, tuple[str, str | None]] = {
     rb"<[A-Za-z][\w.:-]*(\s[^<>]*)?/>\s*\Z)": ("markup", SAVED_PAGE),
     rb"\{\s*[\"}]|\[\s*[\[{\"]": ("JSON", "--format ndjson reads a JSON object a line"),
     rb"\+(-+\+)+\s*\n": ("a table drawn with lines", "use mysql --batch, or export as csv"),
-    rb"(?=[^\n]*\w)[^\n]*+\n(-{3,}|-+([ +]-+)+)[ ]*\r?\n": (
-        "a table drawn with lines",
-        "use psql --csv",
-    ),
+    rb"(?=[^\n]*\w)[^\n]*+\n(-{3,}|-+([ +]-+)+)[ ]*\r?\n": _PSQL_TABLE,
     rb"\|[^\n]*\|\s*\n\|[ :|-]+\|\s*\n": ("a table drawn with lines", _TABLES),
     "[┌┏╔╭][─━═]".encode(): ("a table drawn with lines", "export it as csv"),
-    rb"(--[^\n]*\n\s*)*+(?i:USE\s+\S+;\s)": ("an SQL script", _DUMP),
+    rb"(--[^\n]*\n\s*)*+(?i:USE\s+\S+;\s)": _SQL_SCRIPT,
     rb"(?i:SELECT\s[^\n]*\sFROM\s)": ("an SQL query", "run it, and push what it returns"),
-    rb"([0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{128}) [ *]\S": (
-        "a list of checksums",
-        None,
-    ),
-    rb"\w+ ?\([^)\n]+\) = [0-9a-f]{32,}\s*$": ("a list of checksums", None),
+    rb"([0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{128}) [ *]\S": _CHECKSUMS,
+    rb"\w+ ?\([^)\n]+\) = [0-9a-f]{32,}\s*$": _CHECKSUMS,
     rb"(?:From \S+ +\w{3} \w{3} +\d|(?i:(return-path|received|delivered-to|mime-version|"
-    rb"message-id|from|to|subject|date|content-type): [^\n]*\n([ \t][^\n]*\n)*){2})": (
-        "an e-mail",
-        "save its attachment",
-    ),
+    rb"message-id|from|to|subject|date|content-type): [^\n]*\n([ \t][^\n]*\n)*){2})": _E_MAIL,
     rb"begin(-base64)? [0-7]{3,4} \S[^\n]*(\n|\Z)": ("uuencoded", "decode it: uudecode FILE"),
     rb"\([dlt]p\d+\r?\n|\(?V[^\n]*\np0\n|c[\w.]+\n\w+\np\d+\n\(": ("a Python pickle", _TABLES),
     rb"(%(line)s\n\s*){3}|(%(line)s\s*){1,2}\Z" % {b"line": _LOG_LINE}: ("a log", None),
-    rb"(?i:fatal|panic|([a-z_.]*(error|exception))): \S+ [^\n]*+\s*\Z": (
-        "an error message",
-        SAVED_PAGE,
-    ),
+    rb"(?i:fatal|panic|([a-z_.]*(error|exception))): \S+ [^\n]*+\s*\Z": _ERROR,
 }
 """Patterns at the start of text that is probably no list, though each line could be a uid."""
 
-_ANYWHERE: Mapping[bytes, tuple[str, str | None]] = {
-    rb"(?ms:.*?^-----BEGIN [A-Z0-9 ]+-----[ \r]*$)": ("a key, a certificate or PGP text", _SECRET),
-}
+_ANYWHERE = {rb"(?ms:.*?^-----BEGIN [A-Z0-9 ]+-----[ \r]*$)": _KEY}
 """Patterns anywhere in text that is probably no list, unless another column holds them."""
 
 _ENCODED = (b"\x1f\x8b\x08", b"PK\x03\x04", b"BZh", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\x00", b"PAR1")
@@ -268,9 +215,9 @@ def recognize_content(data: bytes) -> RecognizedContent | None:
     if bom := next((bom for bom in _BOMS if data.startswith(bom)), None):
         return _encoded(_BOMS[bom])
     binary = is_binary(data)
-    for (offset, magic), found in _MAGIC.items():
-        if data.startswith(magic, offset) and (binary or _has_controls(magic)):
-            what, hint = found
+    for offset, magics, what, hint in _MAGIC:
+        signs = tuple(magic for magic in magics if binary or _has_controls(magic))
+        if data.startswith(signs, offset):
             return RecognizedContent(f"is {what}, which cannot be read", hint)
     return _first(_CERTAIN, data) or (_binary(data) if binary else None)
 

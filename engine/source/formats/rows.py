@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.source.arrow import buffers
 from engine.source.block import BLANK, Block, Skipped
+from engine.storage.arrow import buffers
 
 READ_SIZE = 1 << 20
 """Bytes that are read and parsed at a time. A block holds a few times as many at the most."""
@@ -96,21 +96,15 @@ def _as_text(values: pa.Array) -> tuple[pa.StringArray, list[int]]:
     try:
         return values.cast(pa.string()), []
     except pa.ArrowInvalid:
-        texts = [_decoded(value) for value in values.to_pylist()]
-    broken = [index for index, text in enumerate(texts) if text is _BROKEN]
-    for index in broken:
-        texts[index] = None
+        texts: list[str | None] = []
+    broken: list[int] = []
+    for index, value in enumerate(values.to_pylist()):
+        try:
+            texts.append(value if value is None else value.decode())
+        except UnicodeDecodeError:
+            texts.append(None)
+            broken.append(index)
     return pa.array(texts, pa.string()), broken
-
-
-_BROKEN = object()
-
-
-def _decoded(value: bytes | None) -> object:
-    try:
-        return value.decode() if value is not None else None
-    except UnicodeDecodeError:
-        return _BROKEN
 
 
 def _with_refused(

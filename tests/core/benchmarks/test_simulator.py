@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine.delivery.settings import DeliverySettings
-from engine.pacing import PacingSettings
+from engine.pacing.settings import PacingSettings
 from simulator.api import Api, every_limiter
 from simulator.forecast import forecast
 from simulator.latency import Latency, drifting, jittered, slow_between, steady

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.pacing import PacingSettings
+from engine.pacing.settings import PacingSettings
 from simulator.api import (
     Api,
     BadHour,

@@ -6,7 +6,7 @@ import pytest
 
 from engine.delivery.retry import RetrySettings
 from engine.errors import ExitStatus
-from engine.pacing import PacingSettings
+from engine.pacing.settings import PacingSettings
 from simulator.api import Api, BadHour, SlidingWindow, every_limiter
 from simulator.latency import jittered
 from simulator.simulation import Scenario, SimulatedRun, simulate

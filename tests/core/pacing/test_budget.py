@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.pacing import Budget, Cause, PacingSettings
+from engine.pacing.budget import Budget, Cause
+from engine.pacing.settings import PacingSettings
 
 SETTINGS = PacingSettings(300, 60)
 causes = st.sampled_from([Cause.HELD, Cause.INPUT, Cause.IN_FLIGHT])

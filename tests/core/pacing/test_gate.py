@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.pacing import LONGEST_HOLD_SECONDS, Gate
+from engine.pacing.gate import LONGEST_HOLD_SECONDS, Gate
 
 WINDOW = 60.0
 

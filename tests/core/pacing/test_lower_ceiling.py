@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from engine.pacing import Pacer, PacingSettings, Turn
+from engine.pacing.pacer import Pacer, Turn
+from engine.pacing.settings import PacingSettings
 from simulator.api import SlidingWindow
 from virtual_time import START, VirtualClock, run_virtually
 

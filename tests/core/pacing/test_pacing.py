@@ -8,14 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.pacing import (
-    CATCH_UP,
-    LONGEST_HOLD_SECONDS,
-    TRUSTED_ROUND_TRIPS,
-    Pacer,
-    PacingSettings,
-    Turn,
-)
+from engine.pacing.gate import LONGEST_HOLD_SECONDS
+from engine.pacing.pacer import CATCH_UP, Pacer, Turn
+from engine.pacing.schedule import TRUSTED_ROUND_TRIPS
+from engine.pacing.settings import PacingSettings
 from virtual_time import START, VirtualClock, run_virtually
 
 SETTINGS = [

@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.pacing import (
+from engine.pacing.schedule import (
     LARGEST_MARGIN,
     SMALLEST_MARGIN,
     TRUSTED_ROUND_TRIPS,
     WIDEST_MARGIN,
-    PacingSettings,
     Schedule,
 )
+from engine.pacing.settings import PacingSettings
 
 SETTINGS = PacingSettings(requests=3, per_seconds=60)
 WINDOW = SETTINGS.per_seconds

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from engine.errors import UsageError
-from engine.source import ReadingOptions, SourceSpec
+from engine.source.options import ReadingOptions
+from engine.source.spec import SourceSpec
 
 SIGNED = "https://host/a.csv?signature=SECRET"
 

@@ -6,7 +6,8 @@ import pytest
 import uvloop
 
 from engine.clock import SystemClock
-from engine.pacing import Pacer, PacingSettings
+from engine.pacing.pacer import Pacer
+from engine.pacing.settings import PacingSettings
 
 SLOT_SECONDS = 0.05
 TURNS = 20

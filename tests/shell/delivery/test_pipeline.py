@@ -28,7 +28,7 @@ from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.delivery.transport import TakeTurn
 from engine.errors import ExitStatus, SourceError, StateFullError
-from engine.pacing import PacingSettings
+from engine.pacing.settings import PacingSettings
 from engine.report.figures import RowCounts, Standing
 
 ALWAYS = lambda _: True  # noqa: E731 - a predicate with a name

@@ -31,7 +31,7 @@ from stage import (
 from engine.delivery.outcome import Accepted, Exchange, Unconfirmed
 from engine.delivery.retry import RetrySettings
 from engine.errors import StateFullError
-from engine.pacing import PacingSettings
+from engine.pacing.settings import PacingSettings
 from engine.report.figures import Standing
 
 TIMED_OUT = Exchange(Unconfirmed("timed out"))

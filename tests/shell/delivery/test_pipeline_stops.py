@@ -16,7 +16,7 @@ from stage import (
 from engine.delivery.events import Stopping
 from engine.delivery.settings import DeliverySettings
 from engine.errors import ExitStatus
-from engine.pacing import PacingSettings
+from engine.pacing.settings import PacingSettings
 from engine.report.figures import Standing
 
 

@@ -25,7 +25,7 @@ from engine.delivery.settings import DeliverySettings
 from engine.errors import CohortSyncError, ExitStatus, LockHeldError
 from engine.ledger.locks import sending_lock
 from engine.model.cohort import Action, Cohort
-from engine.pacing import PacingSettings
+from engine.pacing.settings import PacingSettings
 from engine.planning.guards import GuardSettings
 from engine.report.history import all_runs
 from engine.report.result import RunResult

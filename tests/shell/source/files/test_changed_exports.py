@@ -12,8 +12,9 @@ import pytest
 
 from engine.clock import Stamp
 from engine.errors import ChangedWhileReadError, ExitStatus
-from engine.source import ReadingOptions, Source
 from engine.source.files.opening import open_source
+from engine.source.options import ReadingOptions
+from engine.source.protocol import Source
 from export_server import ExportServer
 from exports import parquet
 

@@ -18,9 +18,10 @@ import aiohttp
 import pytest
 
 from engine.errors import CohortSyncError, ExitStatus, SourceError, SourceUnavailableError
-from engine.source import ReadingOptions, Source
 from engine.source.files.backend_errors import source_error
 from engine.source.files.opening import open_source
+from engine.source.options import ReadingOptions
+from engine.source.protocol import Source
 from export_server import ExportServer
 from exports import parquet
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from engine.errors import ExitStatus, SourceError
-from engine.source import ReadingOptions
 from engine.source.files.finding import find_locations
 from engine.source.files.opening import open_source
+from engine.source.options import ReadingOptions
 
 FILES = (
     "x/2026-11.csv",

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import SourceError
-from engine.source import ReadingOptions
 from engine.source.files.file_kinds import refuse_mixture
 from engine.source.files.opening import open_source
+from engine.source.options import ReadingOptions
 
 CSV = b"user_id,c\na1,x\n"
 STALE = b"user_id,c\nz9,x\n"

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import CohortSyncError, EmptyExportError, ExitStatus, SourceError, UsageError
-from engine.source import Block, ReadingOptions, Source
 from engine.source.files.opening import open_source
-from engine.source.protocol import HasFiles, MeasuresReading, is_rereadable
+from engine.source.options import ReadingOptions
+from engine.source.protocol import HasFiles, MeasuresReading, Source, is_rereadable
 
 PLAIN = ReadingOptions()
 
@@ -80,7 +80,7 @@ def test_blocks_can_be_read_again_and_number_the_records_of_each_file() -> None:
 
 def test_records_are_numbered_on_from_block_to_block() -> None:
     source = open_source([write("a.txt", "".join(f"{n:030}\n" for n in range(100_000)))], PLAIN)
-    blocks: list[Block] = list(source.blocks())
+    blocks = list(source.blocks())
     assert len(blocks) > 2
     ends = [block.first_record + block.records for block in blocks]
     assert [block.first_record for block in blocks] == [1, *ends[:-1]]

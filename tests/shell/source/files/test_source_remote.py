@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import SourceError, UsageError
-from engine.source import ReadingOptions, Source
 from engine.source.files.opening import open_source
+from engine.source.options import ReadingOptions
+from engine.source.protocol import Source
 
 PLAIN = ReadingOptions()
 

@@ -23,10 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ExitStatus, SourceError, UsageError
-from engine.source import ReadingOptions
 from engine.source.files.opening import open_source
 from engine.source.formats.recognition import recognize_content, recognize_likely_content
-from engine.source.options import Format
+from engine.source.options import Format, ReadingOptions
 
 IDS = b"".join(b"%024x\n" % (number * 2_654_435_761 % (1 << 96)) for number in range(40))
 TABLE = pa.table({"user_id": ["a1", "a2"]})

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from engine.errors import SourceError, UsageError
-from engine.source import ReadingOptions
 from engine.source.files.opening import open_source
 from engine.source.formats.rows import INNER_RETURN
+from engine.source.options import ReadingOptions
 
 PLAIN = ReadingOptions()
 

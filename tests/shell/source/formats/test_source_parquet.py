@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import SourceError, UsageError
-from engine.source import BLANK, Block, ReadingOptions, Skipped
+from engine.source.block import BLANK, Block, Skipped
 from engine.source.files.opening import open_source
+from engine.source.options import ReadingOptions
 
 PLAIN = ReadingOptions()
 
