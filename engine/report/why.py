@@ -1,16 +1,23 @@
 """Why one uid is in a mirrored cohort, or is not: what was sent of it last, and what came back."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from engine.errors import LedgerError, UsageError
 from engine.ledger.sqlite.access import ledger_in
 from engine.ledger.sqlite.reader import LedgerReader
-from engine.ledger.uid_records import CohortRun, SnapshotFile, UidAttempt
+from engine.ledger.uid_records import (
+    CohortRun,
+    ExternalGeneration,
+    SnapshotFile,
+    UidAttempt,
+    UidRejection,
+    UnrecordedPushes,
+)
 from engine.model.cohort import Action, CohortKey, Operation
 from engine.report.accounts import SCHEMA_VERSION, timestamp
-from engine.report.ports import UidReads
 from engine.snapshot.file_format import look_up
 from engine.snapshot.operation_uids import kept_uids, position_of
 from engine.snapshot.records import UidState
@@ -20,8 +27,70 @@ Document = dict[str, Any]
 """A part of the answer, as plain values."""
 
 
-def find_uid(folder: Path, key: CohortKey, uid: str) -> Document | None:
-    """Return what is known of a uid, as plain values; None if nothing was ever sent from `folder`.
+@dataclass(frozen=True, slots=True)
+class UidReport:
+    """What is known of one uid in one cohort; nested values are as `why --json` has them."""
+
+    uid: str
+    cohort_id: str
+    membership: str
+    """`in`, `out`, `unknown` or `not mirrored`."""
+    state: str | None
+    """In the snapshot: `in`, `may_be_in`, `out`, `may_be_out`; None if the uid is not in it."""
+    generation: int | None
+    """The snapshot that was looked at."""
+    since: Mapping[str, Any] | None
+    last_export: Mapping[str, Any] | None
+    pushed: Mapping[str, Any] | None
+    rejections: Sequence[Mapping[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON document of `why`."""
+        return {"schema_version": SCHEMA_VERSION, **asdict(self)}
+
+
+class UidReads(Protocol):
+    """What bears on a uid of a cohort; recorded runs are those whose uids are kept in files."""
+
+    def knows_cohort(self, key: CohortKey) -> bool:
+        """Say whether the ledger has any run or snapshot of a cohort."""
+
+    def current_snapshot(self, key: CohortKey) -> SnapshotFile | None:
+        """Return the snapshot that counts; None if the cohort was never mirrored."""
+
+    def planned_from(self, key: CohortKey, run: int) -> SnapshotFile | None:
+        """Return the snapshot that a mirror was planned from; None if there was none."""
+
+    def last_external(self, key: CohortKey) -> ExternalGeneration | None:
+        """Return the last snapshot that no run made; None if there is none."""
+
+    def replaced_through(self, key: CohortKey) -> int:
+        """Return the last attempt that a complete list of the members has made irrelevant; or 0."""
+
+    def recorded_run(self, key: CohortKey, run: int) -> CohortRun | None:
+        """Return a recorded run of the cohort by its number; None if it is none."""
+
+    def recorded_since(self, key: CohortKey, attempt: int) -> Sequence[CohortRun]:
+        """Return the recorded runs with an attempt after that one, the latest first."""
+
+    def not_in_snapshot(self, key: CohortKey) -> Sequence[CohortRun]:
+        """Return the recorded runs with attempts that no snapshot knows, the latest first."""
+
+    def planned_runs(self, key: CohortKey) -> Sequence[CohortRun]:
+        """Return the mirrors that have made a plan, the latest first."""
+
+    def last_attempt(self, run: int, operation: Operation, place: int) -> UidAttempt | None:
+        """Return the last attempt of the batch that held a place; None if there was none."""
+
+    def unrecorded_pushes(self, key: CohortKey) -> UnrecordedPushes | None:
+        """Return the pushes whose uids no snapshot knows; None if there are none."""
+
+    def rejections(self, key: CohortKey, uid: str) -> Sequence[UidRejection]:
+        """Return each run's rejection of a uid, the earliest first."""
+
+
+def find_uid(folder: Path, key: CohortKey, uid: str) -> UidReport | None:
+    """Return what is known of a uid; None if nothing was ever sent from `folder`.
 
     `folder` is the ledger's, which is only read: a run under way is not disturbed. Raises
     `UsageError` for a cohort that the ledger does not know, and `LedgerError` where the ledger or a
@@ -35,7 +104,7 @@ def find_uid(folder: Path, key: CohortKey, uid: str) -> Document | None:
                 f"nothing is known of cohort {key.cohort_id} of partner {key.partner}",
                 hint="`cohortsync runs` lists the cohorts that something was sent to",
             )
-        return UidInquiry(ledger.uids, folder, key, uid).document()
+        return UidInquiry(ledger.uids, folder, key, uid).report()
 
 
 _MEMBERSHIP = {
@@ -63,8 +132,8 @@ class UidInquiry:
         self._key = key
         self._uid = uid
 
-    def document(self) -> Document:
-        """Return all that is known, as plain values."""
+    def report(self) -> UidReport:
+        """Return all that is known."""
         reads, key = self._reads, self._key
         snapshot = reads.current_snapshot(key)
         known = self._look_up(snapshot) if snapshot else None
@@ -83,18 +152,17 @@ class UidInquiry:
             membership = self._membership_of_absent(attempts)
         else:
             membership = "not mirrored"
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "uid": self._uid,
-            "cohort_id": key.cohort_id,
-            "membership": membership,
-            "state": state.name.lower() if state else None,
-            "generation": snapshot.generation if snapshot else None,
-            "since": since or self._since(snapshot, run),
-            "last_export": self._last_export(),
-            "pushed": self._pushed(),
-            "rejections": self._rejections(),
-        }
+        return UidReport(
+            uid=self._uid,
+            cohort_id=key.cohort_id,
+            membership=membership,
+            state=state.name.lower() if state else None,
+            generation=snapshot.generation if snapshot else None,
+            since=since or self._since(snapshot, run),
+            last_export=self._last_export(),
+            pushed=self._pushed(),
+            rejections=self._rejections(),
+        )
 
     def _membership_of_absent(self, attempts: list[Document]) -> str:
         """Say where a uid is that no snapshot holds."""

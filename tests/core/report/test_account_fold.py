@@ -1,6 +1,6 @@
 """How the accounts of a run are folded from what the ledger says of it, without a ledger."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -219,8 +219,8 @@ def test_rows_that_follow_each_other_are_listed_one_by_one() -> None:
             RejectRecord("rejected", "a.csv", 9, 1, "400", "u1", "req-1"),
         ]
     )
-    places: list[Mapping[str, Any]] = list(report(reads).rejects())
-    assert [(each["kind"], each["record"], each["uid"]) for each in places] == [
+    places = report(reads).rejects()
+    assert [(each.kind, each.record, each.uid) for each in places] == [
         ("invalid", 2, None),
         ("invalid", 3, None),
         ("rejected", 9, "u1"),

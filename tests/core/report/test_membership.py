@@ -73,7 +73,7 @@ class Reads:
 
 
 def document(reads: Reads) -> Document:
-    return UidInquiry(reads, Path("/nowhere"), KEY, "u1").document()
+    return UidInquiry(reads, Path("/nowhere"), KEY, "u1").report().to_dict()
 
 
 def test_a_uid_of_a_cohort_without_a_snapshot_is_not_mirrored() -> None:
