@@ -39,20 +39,11 @@ class RunEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredRequest:
-    """How a run was asked for, so that it can be resumed."""
+class StoredRequest(RunEntry):
+    """A run with how it was asked for, so that it can be resumed."""
 
     identity: bytes
     """Digest that the command which goes on with it has to share."""
-    name: str
-    endpoint: str
-    workspace: str
-    partner: str
-    cohort_id: str
-    cohort_name: str
-    cohort_description: str | None
-    action: str
-    started_utc_ns: int
     spec: SourceSpec
 
     @property
