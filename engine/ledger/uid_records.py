@@ -1,23 +1,6 @@
-"""What the ledger says of one uid, and of the cohort that it may be in."""
+"""What the ledger says of one uid."""
 
 from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class CohortRun:
-    """A run that changed a cohort."""
-
-    number: int
-    name: str
-    started_utc_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotFile:
-    """A generation of a cohort's snapshot, and the name of its file; None once it is dropped."""
-
-    generation: int
-    file: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +16,6 @@ class UidAttempt:
     http_status: int | None
     request_id: str | None
     reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ExternalGeneration:
-    """A snapshot that no run made: a command took it from a list."""
-
-    generation: int
-    origin: str
-    made_utc_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class UnrecordedPushes:
-    """The pushes of a cohort whose uids no snapshot knows."""
-
-    count: int
-    last_name: str
-    last_action: str
-    last_status: str
-    last_started_utc_ns: int
 
 
 @dataclass(frozen=True, slots=True)
