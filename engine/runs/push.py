@@ -38,7 +38,7 @@ from engine.report.figures import Ceiling
 from engine.report.result import Opening, RunResult
 from engine.runs.closing import End, enter, run_to_end, status_of
 from engine.runs.session import Desk
-from engine.snapshot.recording import recording
+from engine.snapshot.operation_uids import recording
 from engine.snapshot.store import SnapshotStore
 from engine.source.protocol import MeasuresReading, Source, Spec, files_of, is_rereadable
 from engine.source.source_file import describe_files

@@ -24,8 +24,6 @@ from engine.storage.files import new_file
 from engine.storage.paths import TemporaryName, earlier_path
 from engine.storage.uid_parquet import write_batches
 
-"""The file of a snapshot that is to count once something is sent."""
-
 
 @dataclass(frozen=True, slots=True)
 class Base:
