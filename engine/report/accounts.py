@@ -6,14 +6,14 @@ has no job to query, and ignores uids that it does not know. So every word here 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 from engine.errors import ExitStatus
 from engine.ledger.damage import corrupt
-from engine.ledger.plan_records import PlanRecord
+from engine.ledger.plan_records import OperationCounts, PlanRecord
 from engine.ledger.run_records import (
     ExecutionPace,
     ExecutionRecord,
@@ -114,14 +114,12 @@ class Accounts:
         else:
             parts |= {name: getattr(mirror, name) for name in _MIRRORED_ROWS}
             parts["planned"] = mirror.add.planned
-            standings = {operation: getattr(mirror, operation) for operation in Operation} | {
-                "batches": self.batches
-            }
+            standings = {operation: getattr(mirror, operation) for operation in Operation}
+            standings["batches"] = self.batches
         if rows.read != sum(parts.values()):
             counts = [f"{count} {name}" for name, count in parts.items()]
-            return (
-                f"{counted(rows.read, 'row')} read, but {', '.join(counts[:-1])} and {counts[-1]}"
-            )
+            listed = f"{', '.join(counts[:-1])} and {counts[-1]}"
+            return f"{counted(rows.read, 'row')} read, but {listed}"
         for name, standing in standings.items():
             if not standing.balances:
                 return f"the {name} do not add up: {standing}"
@@ -197,32 +195,22 @@ def _mirrored(
     """Complete what was cut from a plan by what was not: pending, or rejected by an earlier run."""
     if plan is None:
         return MirrorFigures(undecided=rows.read - rows.blank - rows.invalid)
-    whole = {
-        operation: _whole_operation(plan.operations[operation].planned, cut[operation])
-        for operation in Operation
-    }
-    known_adds = plan.operations[Operation.ADD].known
-    known_removes = plan.operations[Operation.REMOVE].known
+    add, remove, resend = (_whole(plan.operations[each], cut[each]) for each in Operation)
     return MirrorFigures(
-        plan.duplicate,
-        plan.unchanged,
-        _with_known(whole[Operation.ADD], known_adds),
-        _with_known(whole[Operation.REMOVE], known_removes),
-        whole[Operation.RESEND],
-        known_adds + known_removes + totals.rejected_again,
+        *(plan.duplicate, plan.unchanged, add, remove, resend),
+        known_rejects=sum(each.known for each in plan.operations.values()) + totals.rejected_again,
         notes=tuple(plan.forecast.get("notes", ())),
     )
 
 
-def _with_known(operation: Standing, known: int) -> Standing:
-    """Count those that were rejected lately as planned, and rejected again."""
+def _whole(counts: OperationCounts, cut: Standing) -> Standing:
+    """Complete what was cut of an operation; those rejected lately count as rejected again."""
     return replace(
-        operation, planned=operation.planned + known, rejected=operation.rejected + known
+        cut,
+        planned=counts.planned + counts.known,
+        rejected=cut.rejected + counts.known,
+        pending=cut.pending + counts.planned - cut.planned,
     )
-
-
-def _whole_operation(planned: int, cut: Standing) -> Standing:
-    return replace(cut, planned=planned, pending=cut.pending + planned - cut.planned)
 
 
 def _spending(executions: Sequence[ExecutionRecord], totals: RunTotals) -> CeilingSpending:
@@ -233,12 +221,8 @@ def _spending(executions: Sequence[ExecutionRecord], totals: RunTotals) -> Ceili
         if execution is None:
             raise corrupt("requests belong to no process")
         part = _recorded(execution.pace) if execution.pace else _unrecorded(execution, span)
-        total = CeilingSpending(
-            *(
-                round(getattr(total, each.name) + getattr(part, each.name), 3)
-                for each in fields(CeilingSpending)
-            )
-        )
+        pairs = zip(astuple(total), astuple(part), strict=True)
+        total = CeilingSpending(*(round(sum(pair), 3) for pair in pairs))
     return total
 
 
@@ -293,8 +277,8 @@ def partial_reason(uids: Standing, rows: RowCounts, run: str | None, known_rejec
     """Say why a run ends with exit status 1, and what shows the uids and rows concerned."""
     parts = []
     if rejected := uids.rejected - known_rejects:
-        parts.append(f"{rejected:,} {'uid' if rejected == 1 else 'uids'} rejected")
+        parts.append(f"{counted(rejected, 'uid')} rejected")
     if rows.invalid:
-        parts.append(f"{rows.invalid:,} {'row' if rows.invalid == 1 else 'rows'} invalid")
+        parts.append(f"{counted(rows.invalid, 'row')} invalid")
     shown = f"; `cohortsync rejects {run}` lists them" if run else ""
     return f"{', '.join(parts)}: more than `accounting.tolerate_invalid`{shown}"
