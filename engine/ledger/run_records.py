@@ -1,4 +1,4 @@
-"""What the ledger says of a run, as reports read it."""
+"""What the ledger says of runs and of their uids, as reports read it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -193,5 +193,30 @@ class EarlierRejection:
     """How an earlier run had a uid rejected."""
 
     run: str
+    reason: str
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UidAttempt:
+    """The last attempt to send the batch that held a uid."""
+
+    batch: int
+    attempt: int
+    outcome: str | None
+    """None as long as it is under way, or where its process died."""
+    at_utc_ns: int
+    """When it was sent; when it was intended where that is unknown."""
+    http_status: int | None
+    request_id: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UidRejection:
+    """A run's rejection of a uid."""
+
+    run: str
+    at_utc_ns: int
     reason: str
     request_id: str | None

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from engine.errors import LedgerError, UsageError
-from engine.ledger.run_records import RunEntry
+from engine.ledger.run_records import RunEntry, UidAttempt, UidRejection
 from engine.ledger.snapshot_records import Generation
 from engine.ledger.sqlite.access import ledger_in
 from engine.ledger.sqlite.reader import LedgerReader
-from engine.ledger.uid_records import UidAttempt, UidRejection
 from engine.model.cohort import Action, CohortKey, Operation
 from engine.report.accounts import SCHEMA_VERSION, timestamp
 from engine.snapshot.file_format import look_up

@@ -2,6 +2,8 @@
 
 import errno
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from json import JSONDecodeError
 from pathlib import Path
 
@@ -15,21 +17,16 @@ _ODD_HEADER = "unsupported file format"
 """SQLite's message for an unknown number in the file's header, which has no code of its own."""
 
 
-class readable_errors:  # noqa: N801 - it is used as a function is
-    """Turns SQLite's errors into ours, named by what can be done about them."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        """Watch the block."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Raise the readable error in place of SQLite's."""
-        if isinstance(error, UNREADABLE):
-            translated = translate(error, self._path)
-            if translated is not error:
-                raise translated from error
+@contextmanager
+def readable_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors in the block into ours, named by what can be done about them."""
+    try:
+        yield
+    except UNREADABLE as error:
+        translated = translate(error, path)
+        if translated is error:
+            raise
+        raise translated from error
 
 
 _OUTSIDE_CAUSES = frozenset(

@@ -142,11 +142,7 @@ def is_older(connection: sqlite3.Connection) -> bool:
     return 0 < _version(connection) < len(MIGRATIONS)
 
 
-def _check(
-    connection: sqlite3.Connection,
-    path: Path,
-    migrations: Sequence[str],
-) -> None:
+def _check(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
     """Refuse what is no ledger, a newer one, and one whose tables are not those of its version."""
     version = _version(connection)
     is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)

@@ -2,13 +2,12 @@
 
 import sqlite3
 
-from engine.ledger.run_records import RunEntry
+from engine.ledger.run_records import RunEntry, UidAttempt, UidRejection
 from engine.ledger.snapshot_records import Generation
 from engine.ledger.sqlite.history import entries
 from engine.ledger.sqlite.plans import plan_of
 from engine.ledger.sqlite.runs import unrecorded_pushes
 from engine.ledger.sqlite.snapshot_index import generations
-from engine.ledger.uid_records import UidAttempt, UidRejection
 from engine.model.cohort import CohortKey, Operation
 
 

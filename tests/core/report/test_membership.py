@@ -8,9 +8,8 @@ import pytest
 
 from engine.clock import Stamp
 from engine.errors import LedgerError
-from engine.ledger.run_records import RunEntry
+from engine.ledger.run_records import RunEntry, UidAttempt, UidRejection
 from engine.ledger.snapshot_records import Generation
-from engine.ledger.uid_records import UidAttempt, UidRejection
 from engine.model.cohort import CohortKey, Operation
 from engine.report.why import Document, UidInquiry
 
