@@ -6,7 +6,6 @@ Each is a function on a connection, inside its caller's transaction.
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import astuple
-from typing import TYPE_CHECKING
 
 from engine.ledger.records import (
     Division,
@@ -16,10 +15,7 @@ from engine.ledger.records import (
 )
 from engine.ledger.sqlite import files
 from engine.model.status import BatchState
-
-if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
-    from engine.payload.batch import KnownBatch, SkippedRows
-
+from engine.payload.batch import KnownBatch, SkippedRows
 
 _ROOTS = """
 SELECT batch, uid_count, records_through, digest, is_last,
@@ -32,10 +28,8 @@ FROM batch AS root WHERE run = ? AND parent IS NULL ORDER BY first_uid
 """
 
 
-def known_batches(connection: sqlite3.Connection, run: int) -> "list[KnownBatch]":
+def known_batches(connection: sqlite3.Connection, run: int) -> list[KnownBatch]:
     """Return the batches cut so far, in the order of the export."""
-    from engine.payload.batch import KnownBatch  # noqa: PLC0415 - large; see above
-
     rows = connection.execute(_ROOTS, (run,))
     return [
         KnownBatch(*(*columns, bool(is_last), bool(is_open))) for *columns, is_last, is_open in rows
@@ -93,7 +87,7 @@ def register(connection: sqlite3.Connection, run: int, batches: Sequence[Registr
 
 
 def skip(
-    connection: sqlite3.Connection, run: int, number: int, skipped: "Sequence[SkippedRows]"
+    connection: sqlite3.Connection, run: int, number: int, skipped: Sequence[SkippedRows]
 ) -> None:
     """Enter rows that plan no uid, and the batch that they ride with."""
     connection.executemany(
