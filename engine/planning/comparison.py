@@ -184,7 +184,7 @@ class _OperationWriter:
                 for rows in read_batches(aside_path(self._path, kind), self._schema.names):
                     self._plain.write(rows.cast(self._schema))
                 aside_path(self._path, kind).unlink()
-        return PlannedOperation(self._path, **self._counts, doubtful=self._doubtful)
+        return PlannedOperation(**self._counts, doubtful=self._doubtful, path=self._path)
 
 
 def _different(
@@ -220,7 +220,7 @@ def _resend(
     path = operation_path(folder, Operation.RESEND)
     if base is None or resend is None:
         write_batches(path, OPERATION, [])
-        return PlannedOperation(path), None
+        return PlannedOperation(path=path), None
     query = _RESENT.format(
         base=session.table(base.path),
         removes=session.table(operation_path(folder, Operation.REMOVE)),
@@ -235,4 +235,4 @@ def _resend(
                 last = Member(rows["was_run"][-1].as_py(), rows["uid"][-1].as_py())
         if count:
             break
-    return PlannedOperation(path, count), last if count == resend.most else None
+    return PlannedOperation(count, path=path), last if count == resend.most else None

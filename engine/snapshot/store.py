@@ -155,12 +155,12 @@ class SnapshotStore:
         for generation in await self.generations():
             if generation.file is None:
                 continue
+            problem = None
             try:
                 await self._verified(generation)
             except LedgerError as error:
-                found.append((generation, error.message))
-            else:
-                found.append((generation, None))
+                problem = error.message
+            found.append((generation, problem))
         return found
 
     async def _verified(self, generation: Generation) -> Snapshot:
@@ -194,10 +194,7 @@ class SnapshotStore:
         return Recent(
             runs,
             max((left[run] for run in runs), default=0.0),
-            HeldChanges(
-                adds=unknown,
-                removes=unknown or 0 in runs or has_resent,
-            ),
+            HeldChanges(adds=unknown, removes=unknown or 0 in runs or has_resent),
         )
 
     async def catch_up(self, stays_open: int | None = None) -> None:
@@ -236,25 +233,12 @@ class SnapshotStore:
         made = await self.compute(lambda interruption: maker(self._file(number), interruption))
         census = made.census
         generation = Generation(
-            number,
-            run,
-            made.path.name,
-            made.digest,
-            census.members,
-            census.unknown,
-            census.out,
-            origin,
-            self._clock.stamp(),
-            last_attempt or 0,
-            lifted,
+            *(number, run, made.path.name, made.digest),
+            *(census.members, census.unknown, census.out, origin),
+            *(self._clock.stamp(), last_attempt or 0, lifted),
         )
-
         entered = await self._index.enter(
-            self.key,
-            generation,
-            folds,
-            knows_all=last_attempt is None,
-            stays_open=stays_open,
+            *(self.key, generation, folds), knows_all=last_attempt is None, stays_open=stays_open
         )
         await self._drop_old()
         return entered
@@ -351,8 +335,7 @@ class SnapshotStore:
         known = await self.generations()
         old = [each for each in known[self._settings.keep_generations :] if each.file is not None]
         if old:
-            numbers = [each.number for each in old]
-            await self._index.drop(self.key, numbers)
+            await self._index.drop(self.key, [each.number for each in old])
         for generation in old:
             _delete(self.folder / str(generation.file))
         for run in await self._index.runs_with_uids(self.key):
