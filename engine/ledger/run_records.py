@@ -1,11 +1,12 @@
 """What the ledger says of runs and of their uids, as reports read it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from engine.ledger.plan_records import PlanRecord
 from engine.ledger.records import MIRROR
+from engine.pacing import PaceRecord
 from engine.source.spec import SourceSpec
 
 
@@ -108,20 +109,6 @@ class RunTotals:
 
 
 @dataclass(frozen=True, slots=True)
-class ExecutionPace:
-    """How the ceiling was used by a process that ended by itself; see `PaceRecord`."""
-
-    allowed: float
-    """Requests that the ceiling allowed from the first request to the last."""
-    used: int
-    lost: Mapping[str, float]
-    """Requests that were not sent, by cause."""
-    found: int | None
-    """The ceiling that 429s made the pace step down to last; None if they never did."""
-    margin_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class ExecutionRecord:
     """One process that worked on a run, and the limits that it worked under."""
 
@@ -131,7 +118,7 @@ class ExecutionRecord:
     started_utc_ns: int
     ended_utc_ns: int | None
     """None while it works, or where it died."""
-    pace: ExecutionPace | None
+    pace: PaceRecord | None
     """None while it works, where it died, and where it sent nothing."""
 
 

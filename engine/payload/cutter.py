@@ -18,12 +18,7 @@ from engine.model.cohort import Operation
 from engine.payload.batch import Batch, FindPlace, KnownBatch, SkippedRows, SourceSpan, UidlessRows
 from engine.payload.envelope import Envelope
 from engine.payload.limit import Limit
-from engine.payload.member_json import (
-    MEMBER_BYTES,
-    digest_of,
-    encoded,
-    members_of_encoded,
-)
+from engine.payload.member_json import MEMBER_BYTES, digest_of, encoded, members_of_encoded
 from engine.source.arrow import buffers
 from engine.source.block import Block, Skipped
 

@@ -211,10 +211,7 @@ def _different(
 
 
 def _resend(
-    session: Session,
-    base: Snapshot | None,
-    folder: Path,
-    resend: Resend | None,
+    session: Session, base: Snapshot | None, folder: Path, resend: Resend | None
 ) -> tuple[PlannedOperation, Member | None]:
     """Write the uids to be resent; return them, and the last member of this round."""
     path = operation_path(folder, Operation.RESEND)

@@ -14,16 +14,11 @@ from typing import Any
 from engine.errors import ExitStatus
 from engine.ledger.damage import corrupt
 from engine.ledger.plan_records import OperationCounts, PlanRecord
-from engine.ledger.run_records import (
-    ExecutionPace,
-    ExecutionRecord,
-    RunRecord,
-    RunTotals,
-    SendSpan,
-)
+from engine.ledger.run_records import ExecutionRecord, RunRecord, RunTotals, SendSpan
 from engine.model.cohort import Operation
 from engine.model.endpoint import Endpoint
 from engine.model.quantity import counted
+from engine.pacing import Spending
 from engine.report.figures import (
     Ceiling,
     CeilingSpending,
@@ -187,10 +182,7 @@ def _standings(totals: RunTotals) -> tuple[Mapping[Operation, Standing], Standin
 
 
 def _mirrored(
-    plan: PlanRecord | None,
-    totals: RunTotals,
-    rows: RowCounts,
-    cut: Mapping[Operation, Standing],
+    plan: PlanRecord | None, totals: RunTotals, rows: RowCounts, cut: Mapping[Operation, Standing]
 ) -> MirrorFigures:
     """Complete what was cut from a plan by what was not: pending, or rejected by an earlier run."""
     if plan is None:
@@ -220,15 +212,17 @@ def _spending(executions: Sequence[ExecutionRecord], totals: RunTotals) -> Ceili
         execution = by_number.get(span.execution)
         if execution is None:
             raise corrupt("requests belong to no process")
-        part = _recorded(execution.pace) if execution.pace else _unrecorded(execution, span)
+        part = (
+            _recorded(execution.pace.spending) if execution.pace else _unrecorded(execution, span)
+        )
         pairs = zip(astuple(total), astuple(part), strict=True)
         total = CeilingSpending(*(round(sum(pair), 3) for pair in pairs))
     return total
 
 
-def _recorded(pace: ExecutionPace) -> CeilingSpending:
+def _recorded(spending: Spending) -> CeilingSpending:
     try:
-        return CeilingSpending(pace.allowed, pace.used, **pace.lost)
+        return CeilingSpending(spending.allowed, spending.used, **spending.lost)
     except TypeError as error:
         raise corrupt("a process's record of its pace is broken") from error
 

@@ -7,12 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import astuple
 
-from engine.ledger.records import (
-    Division,
-    OpenBatch,
-    Registration,
-    Settlement,
-)
+from engine.ledger.records import Division, OpenBatch, Registration, Settlement
 from engine.ledger.sqlite import files
 from engine.model.status import BatchState
 from engine.payload.batch import KnownBatch, SkippedRows

@@ -12,7 +12,6 @@ from engine.ledger.records import MIRROR
 from engine.ledger.run_records import (
     AttemptRecord,
     EarlierRejection,
-    ExecutionPace,
     ExecutionRecord,
     RejectRecord,
     RunEntry,
@@ -26,6 +25,7 @@ from engine.ledger.sqlite.runs import later_run
 from engine.ledger.sqlite.totals import count, stored
 from engine.model.cohort import CohortKey
 from engine.model.status import RESUMABLE
+from engine.pacing import PaceRecord, Spending
 from engine.source.source_file import SourceFile
 from engine.source.spec import SourceSpec
 
@@ -161,17 +161,10 @@ def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
         connection.rollback()  # Nothing was written.
 
 
-def _pace(text: str) -> ExecutionPace:
+def _pace(text: str) -> PaceRecord:
     try:
         record = json.loads(text)
-        spending = record["spending"]
-        return ExecutionPace(
-            spending["allowed"],
-            spending["used"],
-            spending["lost"],
-            record["found"],
-            record["margin_seconds"],
-        )
+        return PaceRecord(Spending(**record.pop("spending")), **record)
     except (LookupError, TypeError, ValueError) as error:
         raise corrupt("a process's record of its pace is broken") from error
 

@@ -29,11 +29,7 @@ def stored(connection: sqlite3.Connection, run: int) -> RunTotals | None:
 
 
 def _totals(
-    *,
-    standings: list[list[Any]],
-    planned: list[list[Any]],
-    spans: list[list[Any]],
-    **sums: int,
+    *, standings: list[list[Any]], planned: list[list[Any]], spans: list[list[Any]], **sums: int
 ) -> RunTotals:
     return RunTotals(
         standings=[StandingTotal(*each) for each in standings],

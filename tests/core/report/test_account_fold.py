@@ -12,7 +12,6 @@ from engine.ledger.plan_records import OperationCounts, PlanRecord
 from engine.ledger.run_records import (
     AttemptRecord,
     EarlierRejection,
-    ExecutionPace,
     ExecutionRecord,
     PlannedTotal,
     RejectRecord,
@@ -23,6 +22,7 @@ from engine.ledger.run_records import (
     StandingTotal,
 )
 from engine.model.cohort import Action, Operation
+from engine.pacing import PaceRecord, Spending
 from engine.report.accounts import account
 from engine.report.figures import CeilingSpending, Requests, RowCounts, Standing
 from engine.report.history import ATTEMPT_COLUMNS, RunReport
@@ -64,7 +64,8 @@ TOTALS = RunTotals(
     rejected_again=0,
     spans=[SendSpan(1, 3, 2 * SECOND)],
 )
-PACE = ExecutionPace(allowed=11.0, used=3, lost={"held": 8.0}, found=200, margin_seconds=0.5)
+SPENDING = Spending(allowed=11.0, used=3, lost={"held": 8.0})
+PACE = PaceRecord(SPENDING, found=200, margin_seconds=0.5)
 FIRST = ExecutionRecord(1, 300, 60.0, 0, 5 * SECOND, PACE)
 PUSH = RunRecord(ENTRY, TOTALS, [FIRST], None)
 PLAN = PlanRecord(
@@ -152,7 +153,12 @@ def test_totals_that_make_no_sense_are_damage(harmed: RunTotals) -> None:
     "harmed",
     [
         replace(PUSH, entry=replace(ENTRY, endpoint="nowhere")),
-        replace(PUSH, executions=[replace(FIRST, pace=replace(PACE, lost={"odd": 1.0}))]),
+        replace(
+            PUSH,
+            executions=[
+                replace(FIRST, pace=replace(PACE, spending=replace(SPENDING, lost={"odd": 1.0})))
+            ],
+        ),
     ],
 )
 def test_a_record_that_makes_no_sense_is_damage(harmed: RunRecord) -> None:
