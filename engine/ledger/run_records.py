@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from engine.ledger.plan_records import PlanRecord
 from engine.ledger.records import MIRROR
-from engine.pacing import PaceRecord
+from engine.pacing.pacer import PaceRecord
 from engine.source.spec import SourceSpec
 
 

@@ -18,7 +18,7 @@ from engine.ledger.run_records import ExecutionRecord, RunRecord, RunTotals, Sen
 from engine.model.cohort import Operation
 from engine.model.endpoint import Endpoint
 from engine.model.quantity import counted
-from engine.pacing import Spending
+from engine.pacing.budget import Spending
 from engine.report.figures import (
     Ceiling,
     CeilingSpending,

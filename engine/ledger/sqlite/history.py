@@ -25,7 +25,8 @@ from engine.ledger.sqlite.runs import later_run
 from engine.ledger.sqlite.totals import count, stored
 from engine.model.cohort import CohortKey
 from engine.model.status import RESUMABLE
-from engine.pacing import PaceRecord, Spending
+from engine.pacing.budget import Spending
+from engine.pacing.pacer import PaceRecord
 from engine.source.source_file import SourceFile
 from engine.source.spec import SourceSpec
 

@@ -22,7 +22,8 @@ from engine.ledger.run_records import (
     StandingTotal,
 )
 from engine.model.cohort import Action, Operation
-from engine.pacing import PaceRecord, Spending
+from engine.pacing.budget import Spending
+from engine.pacing.pacer import PaceRecord
 from engine.report.accounts import account
 from engine.report.figures import CeilingSpending, Requests, RowCounts, Standing
 from engine.report.history import ATTEMPT_COLUMNS, RunReport
