@@ -56,8 +56,8 @@ class UidReads(Protocol):
     def planned_from(self, run: int) -> int | None:
         """Return the generation that a mirror was planned from; None if there was none."""
 
-    def recorded_run(self, key: CohortKey, run: int) -> RunEntry | None:
-        """Return a recorded run of the cohort by its number; None if it is none."""
+    def recorded_run(self, key: CohortKey, run: int) -> Sequence[RunEntry]:
+        """Return the recorded run of the cohort with that number; none if it is none."""
 
     def recorded_since(self, key: CohortKey, attempt: int) -> Sequence[RunEntry]:
         """Return the recorded runs with an attempt after that one, the latest first."""
@@ -134,7 +134,7 @@ class UidInquiry:
             membership = _membership_after(since)
         elif state is not None and run is not None:
             membership = _MEMBERSHIP[state]
-            since = next(self._attempts(self._recorded(run)), None)
+            since = next(self._attempts(self._reads.recorded_run(self._key, run)), None)
         elif snapshot:
             later = reads.recorded_since(key, self._replaced_through())
             attempts = list(self._attempts(later))
@@ -174,10 +174,6 @@ class UidInquiry:
             raise LedgerError(f"generation {snapshot.number} is no longer kept")
         return look_up(snapshot_folder(self._folder, self._key) / snapshot.file, self._uid)
 
-    def _recorded(self, run: int) -> list[RunEntry]:
-        found = self._reads.recorded_run(self._key, run)
-        return [] if found is None else [found]
-
     def _attempts(self, runs: Iterable[RunEntry]) -> Iterator[Document]:
         """Yield the last attempt to send the uid, of each operation of each of `runs`."""
         for run in runs:
@@ -193,7 +189,7 @@ class UidInquiry:
 
         They are no longer kept, or the uid came with a list from elsewhere.
         """
-        for found in self._recorded(run) if run else ():
+        for found in self._reads.recorded_run(self._key, run) if run else ():
             return {"run": found.name, "at": timestamp(found.started_utc_ns)}
         if snapshot is None or (run is not None and run > 0):
             return None

@@ -9,7 +9,6 @@ from pathlib import Path
 from engine.ledger.snapshot_records import Unfolded
 from engine.ledger.state_folder import make_folder
 from engine.snapshot.file_format import SNAPSHOT, describe
-from engine.snapshot.operation_uids import as_unknown
 from engine.snapshot.records import Snapshot
 from engine.snapshot.store import (
     ADOPTED,
@@ -112,7 +111,10 @@ async def doubting(
     That has to be in a temporary folder, where earlier versions of it are put as well.
     With each run comes the attempt behind which what it sent counts.
     """
-    doubts = [(run, as_unknown(await store.range_outcomes(run, after))) for run, after in runs]
+    doubts = [
+        (run, [replace(each, is_accepted=False) for each in await store.range_outcomes(run, after)])
+        for run, after in runs
+    ]
     recent = await store.recent()
 
     def doubt(snapshot: Snapshot, interruption: Interruption) -> Snapshot:

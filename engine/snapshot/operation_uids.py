@@ -5,8 +5,8 @@ what came of that. A plan keeps the uids of an operation in one file, a recorded
 each batch; this module alone turns positions into uids and back.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -108,20 +108,6 @@ def recording(
             rows = pa.record_batch([batch.uids.cast(pa.binary())], schema=UIDS)
             write_batches(path, UIDS, [rows])
         yield batch
-
-
-def all_accepted(planned: Mapping[Operation, int]) -> list[RangeOutcome]:
-    """Return the outcomes of a plan of so many uids of each operation, as if all were accepted."""
-    return [
-        RangeOutcome(operation, 0, count, is_accepted=True)
-        for operation, count in planned.items()
-        if count
-    ]
-
-
-def as_unknown(outcomes: Sequence[RangeOutcome]) -> list[RangeOutcome]:
-    """Return the same ranges, of which nobody knows whether they were applied."""
-    return [replace(each, is_accepted=False) for each in outcomes]
 
 
 def operation_blocks(path: Path, start: int, stop: int) -> Iterator[Block]:

@@ -20,7 +20,7 @@ from engine.ledger.state_folder import make_folder
 from engine.model.cohort import CohortKey, Operation
 from engine.snapshot.file_format import verify
 from engine.snapshot.fold import fold
-from engine.snapshot.operation_uids import all_accepted, kept_uids
+from engine.snapshot.operation_uids import kept_uids
 from engine.snapshot.ports import SnapshotIndex
 from engine.snapshot.records import Census, HeldChanges, Snapshot
 from engine.snapshot.settings import MirrorSettings
@@ -41,9 +41,6 @@ ADOPTED, IMPORTED, RECONCILED = "adopt", "import", "reconcile"
 sent the uids a moment ago."""
 ASSUMED_EMPTY, TRUSTED = "assume-empty", "trust"
 """Origins of snapshots that take the place of one that was lost."""
-
-Maker = Callable[[Path, Interruption], Snapshot]
-"""Writes a snapshot to a path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,13 +203,17 @@ class SnapshotStore:
 
     async def move_shadow(self, run: int, name: str, planned: Mapping[Operation, int]) -> None:
         """Let the snapshot move as if all of a plan had been accepted; nothing of it was sent."""
-        unfolded = Unfolded(run, name, 0, 0)
-        await self._fold(unfolded, "shadow", is_closed=True, outcomes=all_accepted(planned))
+        outcomes = [
+            RangeOutcome(each, 0, count, is_accepted=True)
+            for each, count in planned.items()
+            if count
+        ]
+        await self._fold(Unfolded(run, name, 0, 0), "shadow", is_closed=True, outcomes=outcomes)
 
     async def make(  # noqa: PLR0913 - how, and what the ledger is to know of it
         self,
         origin: str,
-        maker: Maker,
+        maker: Callable[[Path, Interruption], Snapshot],
         *,
         run: int | None = None,
         last_attempt: int | None = None,
@@ -222,9 +223,9 @@ class SnapshotStore:
     ) -> Generation:
         """Make the snapshot that counts from now on, and drop what is no longer kept.
 
-        It knows of everything up to `last_attempt`, by default of all that was sent, and takes
-        `folds` into account, which are closed but for run `stays_open`. `lifted` says which guards
-        were lifted for it, by whom and why. Raises what `maker` does.
+        `maker` writes it to a path. It knows of everything up to `last_attempt`, by default of all
+        that was sent, and takes `folds` into account, which are closed but for run `stays_open`.
+        `lifted` says which guards were lifted for it, by whom and why. Raises what `maker` does.
         """
         last = await self._index.current(self.key)
         number = 1 + max([last.number if last else 0, *await self._unknown_files()])

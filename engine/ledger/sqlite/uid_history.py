@@ -39,9 +39,9 @@ class UidHistory:
         plan = plan_of(self._connection, run)
         return plan.generation if plan else None
 
-    def recorded_run(self, key: CohortKey, run: int) -> RunEntry | None:
-        """Return a recorded run of the cohort by its number; None if it is none."""
-        return next(iter(self._recorded(key, "run.run = ?", run)), None)
+    def recorded_run(self, key: CohortKey, run: int) -> list[RunEntry]:
+        """Return the recorded run of the cohort with that number; none if it is none."""
+        return self._recorded(key, "run.run = ?", run)
 
     def recorded_since(self, key: CohortKey, attempt: int) -> list[RunEntry]:
         """Return the recorded runs with an attempt after that one, the latest first."""

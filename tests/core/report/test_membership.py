@@ -55,8 +55,8 @@ class Reads:
         del run
         return None
 
-    def recorded_run(self, _: CohortKey, run: int) -> RunEntry | None:
-        return next((each for each in self.runs if each.number == run), None)
+    def recorded_run(self, _: CohortKey, run: int) -> Sequence[RunEntry]:
+        return [each for each in self.runs if each.number == run]
 
     def recorded_since(self, _: CohortKey, attempt: int) -> Sequence[RunEntry]:
         del attempt
