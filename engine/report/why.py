@@ -96,12 +96,7 @@ def find_uid(folder: Path, key: CohortKey, uid: str) -> UidReport | None:
         return UidInquiry(ledger.uids, folder, key, uid).report()
 
 
-_MEMBERSHIP = {
-    UidState.IN: "in",
-    UidState.MAY_BE_IN: "unknown",
-    UidState.OUT: "out",
-    UidState.MAY_BE_OUT: "unknown",
-}
+_MEMBERSHIP = {UidState.IN: "in", UidState.OUT: "out"}
 
 
 def _membership_after(attempt: Mapping[str, Any]) -> str:
@@ -133,7 +128,7 @@ class UidInquiry:
         if since is not None:
             membership = _membership_after(since)
         elif state is not None and run is not None:
-            membership = _MEMBERSHIP[state]
+            membership = _MEMBERSHIP.get(state, "unknown")
             since = next(self._attempts(self._reads.recorded_run(self._key, run)), None)
         elif snapshot:
             later = reads.recorded_since(key, self._replaced_through())

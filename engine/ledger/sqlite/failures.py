@@ -8,7 +8,7 @@ from json import JSONDecodeError
 from pathlib import Path
 
 from engine.errors import LedgerError, StateFullError
-from engine.ledger.damage import MOVE_AWAY
+from engine.ledger.damage import corrupt
 
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError, JSONDecodeError)
 """What reading a ledger may fail with; where SQLite quotes broken text, Python can't decode it."""
@@ -48,7 +48,7 @@ def translate(
     is_text = isinstance(error, UnicodeDecodeError | JSONDecodeError)
     if is_text or str(error).startswith(_BROKEN_TEXT):
         # It would quote what it found, which may be a uid.
-        return LedgerError(f"the ledger {path} is corrupt: broken text", hint=MOVE_AWAY)
+        return corrupt("broken text", path)
     if isinstance(error, OSError):
         is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         code = sqlite3.SQLITE_FULL if is_full else sqlite3.SQLITE_CANTOPEN
@@ -60,7 +60,7 @@ def translate(
             hint="make room on that disk, then run the same command again",
         )
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} or str(error) == _ODD_HEADER:
-        return LedgerError(f"the ledger {path} is corrupt: {error}", hint=MOVE_AWAY)
+        return corrupt(str(error), path)
     if code in _OUTSIDE_CAUSES:
         return LedgerError(
             f"the ledger {path} cannot be used: {getattr(error, 'strerror', error)}",
