@@ -47,9 +47,6 @@ class UidReport:
 class UidReads(Protocol):
     """What bears on a uid of a cohort; recorded runs are those whose uids are kept in files."""
 
-    def knows_cohort(self, key: CohortKey) -> bool:
-        """Say whether the ledger has any run or snapshot of a cohort."""
-
     def generations(self, key: CohortKey) -> Sequence[Generation]:
         """Return every snapshot of a cohort, the one that counts first."""
 

@@ -80,12 +80,12 @@ def fold(  # noqa: PLR0913 - what was, what happened, and where to
     """
     with work_folder(target.parent, TemporaryPurpose.FOLD) as folder:
         changed = folder / TemporaryName.CHANGES
-        rows = (rows for uids in operations for rows in _changed(uids, outcomes))
-        write_batches(changed, _CHANGED, rows)
-        changes = sum(each.uid_count for each in outcomes)
+        states = (rows for uids in operations for rows in _changed(uids, outcomes))
+        write_batches(changed, _CHANGED, states)
+        count = sum(each.uid_count for each in outcomes)
         recent = ", ".join(str(each) for each in (-1, *recent_runs))
         query = partial(_NEXT.format, run=run, recent=recent)
-        return _joined(query, base, changed, changes, target, settings, interruption)
+        return _joined(query, base, changed, count, target, settings, interruption)
 
 
 def adopt(  # noqa: PLR0913 - both sides, what becomes of the new ones, and where to

@@ -45,9 +45,6 @@ class Reads:
     runs: Sequence[RunEntry] = ()
     rejected: Sequence[UidRejection] = ()
 
-    def knows_cohort(self, _: CohortKey) -> bool:
-        return True
-
     def generations(self, _: CohortKey) -> Sequence[Generation]:
         return self.snapshots
 
