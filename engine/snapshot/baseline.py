@@ -79,7 +79,7 @@ async def install(store: SnapshotStore, base: Base) -> int | None:
 
 async def _empty_base(store: SnapshotStore) -> Base:
     make_folder(store.folder)
-    candidate = store.session_folder() / TemporaryName.CANDIDATE
+    candidate = store.session_folder / TemporaryName.CANDIDATE
     await asyncio.to_thread(write_batches, candidate, SNAPSHOT, [])
     unfolded = await store.unfolded()
     snapshot = await asyncio.to_thread(describe, candidate)
@@ -93,7 +93,7 @@ async def _trusted_base(store: SnapshotStore, number: int) -> Base:
     since = await store.sent_since(trusted.last_attempt)
     doubt = await doubting(store, [(run, trusted.last_attempt) for run in since])
     make_folder(store.folder)
-    candidate = store.session_folder() / TemporaryName.CANDIDATE
+    candidate = store.session_folder / TemporaryName.CANDIDATE
 
     def doubted(interruption: Interruption) -> Snapshot:
         _copy(old, candidate)

@@ -9,7 +9,8 @@ import asyncio
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,30 +56,24 @@ class Recent:
     """What waits for it as a whole, since nobody can say what it might reverse."""
 
 
+@dataclass(eq=False)
 class SnapshotStore:
     """The snapshots of one cohort, beside the ledger that names them."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - where, whose, and the two tables of settings
-        self,
-        folder: Path,
-        index: SnapshotIndex,
-        key: CohortKey,
-        settings: MirrorSettings,
-        planning: PlanningSettings,
-        clock: Clock,
-        compute: Compute = compute_to_end,
-    ) -> None:
-        self.compute = compute
-        self._files = ExitStack()
-        self._session_folder: Path | None = None
-        self._root = folder
-        self.folder = snapshot_folder(folder, key)
-        """Where the files stand; it need not exist yet."""
-        self._index = index
-        self.key = key
-        self._settings = settings
-        self.planning = planning
-        self._clock = clock
+    _root: Path
+    """The ledger's folder."""
+    _index: SnapshotIndex
+    key: CohortKey
+    _settings: MirrorSettings
+    planning: PlanningSettings
+    _clock: Clock
+    compute: Compute = compute_to_end
+    _files: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def folder(self) -> Path:
+        """Where the files of the snapshots stand; it need not exist yet."""
+        return snapshot_folder(self._root, self.key)
 
     @property
     def now_utc_ns(self) -> int:
@@ -123,9 +118,9 @@ class SnapshotStore:
     async def refuse_lost_ledger(self) -> None:
         """Raise `LedgerError` where files tell that the ledger was lost, or is an old copy."""
         if unknown := await self._unknown_files():
+            path = generation_path(self.folder, max(unknown))
             raise LedgerError(
-                f"the ledger does not know of the snapshot {self._file(max(unknown))}: it was "
-                "lost, or is an old copy",
+                f"the ledger does not know of the snapshot {path}: it was lost, or is an old copy",
                 hint="put the ledger back; or `cohortsync snapshot import` that file, or mirror "
                 "with --assume-empty to add everything anew and remove nothing",
             )
@@ -138,9 +133,6 @@ class SnapshotStore:
         known = last.number if last else 0
         numbers = map(generation_number, names_in(self.folder))
         return [each for each in numbers if each and each > known and each != making]
-
-    def _file(self, number: int) -> Path:
-        return generation_path(self.folder, number)
 
     async def verified(self, number: int | None) -> Snapshot:
         """Return where a generation stands; `LedgerError` if it is not what it was."""
@@ -231,7 +223,8 @@ class SnapshotStore:
         number = 1 + max([last.number if last else 0, *await self._unknown_files()])
         make_folder(self.folder)
         await self._index.intend_to_make(self.key, number)
-        made = await self.compute(lambda interruption: maker(self._file(number), interruption))
+        path = generation_path(self.folder, number)
+        made = await self.compute(lambda interruption: maker(path, interruption))
         census = made.census
         generation = Generation(
             *(number, run, made.path.name, made.digest),
@@ -312,12 +305,10 @@ class SnapshotStore:
         """Make a folder for files that live no longer than the block; raises as `new_file` does."""
         return work_folder(self.folder, purpose)
 
+    @cached_property
     def session_folder(self) -> Path:
-        """Return a folder for files that live no longer than this; raises as `new_file` does."""
-        if self._session_folder is None:
-            made = self.work_folder(TemporaryPurpose.SESSION)
-            self._session_folder = self._files.enter_context(made)
-        return self._session_folder
+        """A folder for files that live no longer than this; raises as `new_file` does."""
+        return self._files.enter_context(self.work_folder(TemporaryPurpose.SESSION))
 
     def close(self) -> None:
         """Delete the files of the session."""
