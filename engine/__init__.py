@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from engine.api import Engine
     from engine.delivery import events
-    from engine.delivery.sender import StopSwitch
+    from engine.delivery.stop import StopSwitch
     from engine.errors import CohortSyncError, ExitStatus
     from engine.model.cohort import Action, Cohort
     from engine.preflight.check import CheckResult, Finding
@@ -98,7 +98,7 @@ __all__ = [
 
 _MODULES = {
     "engine.api": ("Engine",),
-    "engine.delivery.sender": ("StopSwitch",),
+    "engine.delivery.stop": ("StopSwitch",),
     "engine.errors": ("CohortSyncError", "ExitStatus"),
     "engine.model.cohort": ("Action", "Cohort"),
     "engine.preflight.check": ("CheckResult", "Finding"),

@@ -26,7 +26,7 @@ from engine.model.cohort import Action, Cohort, CohortKey, check_id
 
 if TYPE_CHECKING:
     from engine.config.loading import Config
-    from engine.delivery.sender import StopSwitch
+    from engine.delivery.stop import StopSwitch
     from engine.pacing import PacingSettings
     from engine.preflight.check import CheckResult, Finding
     from engine.report.accounts import Accounts
@@ -43,7 +43,9 @@ if TYPE_CHECKING:
         PlanArguments,
         PlanObservers,
     )
+    from engine.runs.context import RunObservers
     from engine.runs.resume import Follow
+    from engine.runs.session import WorkspaceSession
     from engine.runs.snapshots import Snapshots
     from engine.source import Spec
 
@@ -53,7 +55,7 @@ T = TypeVar("T")
 class Engine:
     """One configuration, and what can be done with it; made by `Engine.open`.
 
-    Several runs can follow each other in one engine. Options that several methods share:
+    Any number of runs share an engine, one after another or at once, under one ceiling. Options:
 
     `column`: the uid column's name, its number from 1 without a header, or the dotted path of a
     field; None takes the only column. `format`: `auto` goes by suffix, then by content. `header`:
@@ -109,7 +111,11 @@ class Engine:
         )
         if not lazy:
             _ = engine.config
-        yield engine
+        try:
+            yield engine
+        finally:
+            if "_session" in vars(engine):
+                await engine._session.__aexit__()
 
     @cached_property
     def config(self) -> "Config":
@@ -123,6 +129,13 @@ class Engine:
             need_credentials=self._need_credentials,
             environ=self._environ,
         )
+
+    @cached_property
+    def _session(self) -> "WorkspaceSession":
+        """What all runs share: one ledger, one pace, one pool of connections."""
+        from engine.runs.session import WorkspaceSession
+
+        return WorkspaceSession(self.config)
 
     @property
     def notes(self) -> Sequence[str]:
@@ -190,7 +203,7 @@ class Engine:
             wait_seconds=wait_seconds,
         )
         if not dry_run:
-            return await push(request, config, **observers)
+            return await push(request, self._session, _followed(observers))
         from engine.runs.dry_run import dry_run as push_nothing
 
         return await push_nothing(
@@ -251,7 +264,6 @@ class Engine:
             is_shadow=shadow,
             wait_seconds=wait_seconds,
         )
-        config = self.config
         note, switch = note_and_switch(observers)
         spec = spec_of(
             exports, {"column": column, "format": format, "header": header, "strip": strip}
@@ -262,7 +274,9 @@ class Engine:
         if dry_run:
             self._note_missing_key(note)
         request = asked(source=source, spec=spec, cohort=cohort)
-        return await mirror(request, config, sends=not (dry_run or shadow), **observers)
+        return await mirror(
+            request, self._session, _followed(observers), sends=not (dry_run or shadow)
+        )
 
     async def plan(
         self, exports: "Exports", cohort: Cohort, **options: "Unpack[PlanArguments]"
@@ -288,7 +302,13 @@ class Engine:
         """
         from engine.runs.mirror import apply
 
-        return await apply(plan, self.config, first=first, wait_seconds=wait_seconds, **observers)
+        return await apply(
+            plan,
+            self._session,
+            _followed(observers),
+            first=first,
+            wait_seconds=wait_seconds,
+        )
 
     async def rollback(
         self,
@@ -311,7 +331,7 @@ class Engine:
         """
         from engine.planning.allowances import read_allowances
         from engine.runs.arguments import note_and_switch
-        from engine.runs.mirror import rollback
+        from engine.runs.mirror import RollbackRequest, rollback
         from engine.runs.planner import MirrorRequest
 
         check_id(cohort_id)
@@ -329,13 +349,8 @@ class Engine:
         def request(spec: "Spec", cohort: Cohort) -> MirrorRequest:
             return asked(source=spec.open(), spec=spec, cohort=cohort)
 
-        return await rollback(
-            *(request, cohort_id, generation, self.config),
-            name=cohort_name,
-            wait_seconds=wait_seconds,
-            sends=not dry_run,
-            **observers,
-        )
+        asked_for = RollbackRequest(cohort_id, generation, request, cohort_name, wait_seconds)
+        return await rollback(asked_for, self._session, _followed(observers), sends=not dry_run)
 
     async def resume(
         self,
@@ -355,7 +370,7 @@ class Engine:
 
         note_and_switch(observers)
         return await resume(
-            self.config,
+            self._session,
             run,
             restart_if_changed=on_changed == "restart",
             wait_seconds=wait_seconds,
@@ -382,7 +397,7 @@ class Engine:
 
         note, switch = note_and_switch(observers)
         return await resume_all(
-            self.config,
+            self._session,
             restart_if_changed=on_changed == "restart",
             wait_seconds=wait_seconds,
             note=note,
@@ -459,12 +474,12 @@ class Engine:
 
         Raises `UsageError` for an id that no cohort has.
         """
-        from engine.delivery.sender import StopSwitch
+        from engine.delivery.stop import StopSwitch
         from engine.runs.arguments import no_note
         from engine.runs.snapshots import Snapshots
 
         key = CohortKey(self.config.workspace.partner, cohort_id, shadow)
-        return Snapshots(self.config, key, note or no_note, switch or StopSwitch())
+        return Snapshots(self._session, key, note or no_note, switch or StopSwitch())
 
     @cached_property
     def _state_folder(self) -> Path:
@@ -479,6 +494,12 @@ class Engine:
         problem = credentials_problem(self._path, environ=self._environ)
         if problem is not None:
             note(problem, label="note")
+
+
+def _followed(observers: "Observers | PlanObservers") -> "RunObservers":
+    from engine.runs.context import RunObservers
+
+    return RunObservers(**observers)
 
 
 async def _iterated(iterate: Callable[[], Generator[T, None, None]]) -> AsyncIterator[T]:

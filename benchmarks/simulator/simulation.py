@@ -16,7 +16,7 @@ from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.delivery.stop import Stop
 from engine.delivery.transport import TakeTurn
-from engine.ledger.records import RunState
+from engine.ledger.records import RunReference, RunState
 from engine.model.cohort import Action, Cohort
 from engine.pacing import Pacer, PacingSettings
 from engine.payload.batch import Batch
@@ -160,7 +160,7 @@ async def _deliver(scenario: Scenario, api: Api, sent_before: Sequence[Stamp]) -
     outcome_log = OutcomeLog(pacing.requests, scenario.commit_seconds)
     pacer = Pacer(pacing, clock, [began - sent.age_at(stamp) for sent in sent_before])
     delivery = Delivery(
-        RunState(1, "simulated", 1, bool(sent_before), 1, bool(sent_before), 0),
+        RunState(RunReference(1, "simulated"), 1, bool(sent_before), 1, bool(sent_before), 0),
         (),
         lambda wake: Reader(export, wake),
         Limit(limit, limit),

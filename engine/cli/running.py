@@ -79,7 +79,12 @@ def shown(engine: Engine, switch: StopSwitch) -> "Iterator[tuple[View, Observers
     with view:
         yield (
             view,
-            {"observe": view.observe, "opened": opened, "note": view.note, "switch": switch},
+            {
+                "observe": lambda each: view.observe(each.event),
+                "opened": opened,
+                "note": view.note,
+                "switch": switch,
+            },
         )
 
 

@@ -66,5 +66,25 @@ class Waiting:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class EventSource:
+    """The run that an event belongs to."""
+
+    workspace: str
+    cohort_id: str
+    run: str
+
+
 Event = Planned | Sent | Answered | Settled | Divided | Stopping | Waiting
 Observer = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """An event, and the run that it belongs to: many runs can be observed at once."""
+
+    source: EventSource
+    event: Event
+
+
+RunObserver = Callable[[RunEvent], None]

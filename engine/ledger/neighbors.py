@@ -1,6 +1,6 @@
-"""Processes that work on one workspace from several state folders: each is informed of the others.
+"""Processes that work on one workspace from several state folders: each is warned of the others.
 
-They do not share a ledger, so each keeps to the ceiling by itself, and together they may exceed it.
+They do not share a ledger, so each observes the ceiling by itself, and together they may exceed it.
 Each announces itself by a file that it locks, in folders that only this user can write to.
 """
 
@@ -37,6 +37,7 @@ def runtime_folders() -> list[Path]:
 def announced(endpoint: str, workspace: str, state: Path) -> Iterator[list[str]]:
     """Announce this process during the block; yield a sentence for each other one of the workspace.
 
+    Those that share the state folder `state` are not among them: they share the ceiling, too.
     `endpoint` is the endpoint's identity. Nothing is raised where nothing can be announced.
     """
     name = hashlib.sha256(f"{endpoint}\n{workspace}".encode()).hexdigest()[:_DIGEST_CHARACTERS]
@@ -47,10 +48,10 @@ def announced(endpoint: str, workspace: str, state: Path) -> Iterator[list[str]]
             with suppress(OSError):
                 if _is_ours(folder):
                     own = _announce(folder, name, state, held)
-                    found += _others(folder, name, own)
+                    found += _others(folder, name, own, state)
         yield list(dict.fromkeys(found))
     finally:
-        # What fails here must not hide how a run has ended.
+        # A failure here must not hide how a run has ended.
         with suppress(Exception):
             held.close()
 
@@ -73,8 +74,8 @@ def _announce(folder: Path, name: str, state: Path, held: ExitStack) -> Path:
     return path
 
 
-def _others(folder: Path, name: str, own: Path) -> Iterator[str]:
-    """Yield a sentence for each file that a living process holds; delete those of dead ones."""
+def _others(folder: Path, name: str, own: Path, state: Path) -> Iterator[str]:
+    """Yield a sentence for each living process with another state; delete files of dead ones."""
     for path in sorted(folder.glob(f"{name}-*")):
         if path == own:
             continue
@@ -87,8 +88,9 @@ def _others(folder: Path, name: str, own: Path) -> Iterator[str]:
                         path.unlink()
                     continue
                 other = json.loads(path.read_bytes())
-                process = describe_process(other)
-                yield f"{process} works on this workspace too, from {other['state']}"
+                if Path(other["state"]).resolve() != state.resolve():
+                    process = describe_process(other)
+                    yield f"{process} works on this workspace too, from {other['state']}"
             finally:
                 os.close(descriptor)
 

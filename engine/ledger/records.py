@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from engine.clock import Stamp
+from engine.errors import UsageError
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.model.status import BatchState
 from engine.payload.batch import SkippedRows
@@ -171,8 +172,7 @@ class OpenBatch:
 class RunState:
     """A run to work on: begun just now, or found half done."""
 
-    run: int
-    name: str
+    run: RunReference
     execution: int
     is_resumed: bool
     next_batch: int
@@ -196,3 +196,11 @@ class RowsRead:
 
 NO_BATCH = 0
 """The batch number of skipped rows that ride with none."""
+
+
+def overtaken(run: str, later: str, cohort_id: str) -> UsageError:
+    """Say that a run can't go on, since a later one has sent something to its cohort."""
+    return UsageError(
+        f"run {run} cannot go on: run {later} has touched cohort {cohort_id} since",
+        hint="pass --on-changed restart to send this export from its start",
+    )

@@ -29,6 +29,16 @@ class Spending:
     used: int
     lost: dict[Cause, float]
 
+    def __add__(self, other: "Spending") -> "Spending":
+        """Return what both come to."""
+        lost = {cause: self.lost[cause] + other.lost[cause] for cause in Cause}
+        return Spending(self.allowed + other.allowed, self.used + other.used, lost)
+
+    def __sub__(self, earlier: "Spending") -> "Spending":
+        """Return what came after an earlier state of the same budget."""
+        lost = {cause: self.lost[cause] - earlier.lost[cause] for cause in Cause}
+        return Spending(self.allowed - earlier.allowed, self.used - earlier.used, lost)
+
 
 @dataclass(slots=True)
 class Budget:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiolimiter import AsyncLimiter
 
@@ -52,6 +52,15 @@ class PaceRecord:
     """The ceiling that 429s made the pace step down to last; None if they never did."""
     margin_seconds: float
     """The margin at the end."""
+
+    def since(self, earlier: "PaceRecord") -> "PaceRecord":
+        """Return what came after an earlier record of the same pacer."""
+        return replace(self, spending=self.spending - earlier.spending)
+
+    def followed_by(self, later: "PaceRecord") -> "PaceRecord":
+        """Return what this and a later pacer's record come to."""
+        found = self.found if later.found is None else later.found
+        return PaceRecord(self.spending + later.spending, found, later.margin_seconds)
 
 
 class Pacer:

@@ -22,10 +22,11 @@ from engine.errors import (
     LockHeldError,
     UsageError,
 )
+from engine.ledger.locks import holder_of
 from engine.ledger.sqlite.access import file_size, ledger_in, refuse_emptied
 from engine.ledger.sqlite.ledger import sole_ledger
 from engine.ledger.sqlite.reader import LedgerReader
-from engine.ledger.state_folder import holder_of, refuse_network_file_system, try_writing
+from engine.ledger.state_folder import refuse_network_file_system, try_writing
 from engine.model.cohort import Action, Cohort
 from engine.model.quantity import counted
 from engine.payload.envelope import Envelope

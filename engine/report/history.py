@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from engine.errors import UsageError
+from engine.ledger.locks import cohort_holder, is_held
 from engine.ledger.plan_records import PlanRecord
 from engine.ledger.run_records import (
     AttemptRecord,
@@ -18,8 +19,7 @@ from engine.ledger.run_records import (
 )
 from engine.ledger.sqlite.access import ledgers
 from engine.ledger.sqlite.reader import LedgerReader
-from engine.ledger.state_folder import is_held
-from engine.model.cohort import Operation
+from engine.model.cohort import CohortKey, Operation
 from engine.model.status import RESUMABLE, RunStatus
 from engine.report.accounts import Accounts, account, timestamp
 from engine.report.files import files_document
@@ -113,8 +113,12 @@ class RunReads(Protocol):
 class RunReport:
     """What is known of one run. It reads while its ledger is open; see `open_run`."""
 
-    def __init__(self, reads: RunReads, folder: Path, name: str) -> None:
-        """`folder` is the ledger's: the uids of plans are in files below it."""
+    def __init__(self, reads: RunReads, folder: Path, name: str, *, is_older: bool = False) -> None:
+        """`folder` is the ledger's: the uids of plans are in files below it.
+
+        `is_older`: whether a version before this one has written the ledger.
+        """
+        self._is_older = is_older
         self._reads = reads
         self._folder = folder
         self._name = name
@@ -126,9 +130,19 @@ class RunReport:
         what its batches and attempts add up to.
         """
         accounts = account(self._reads.record(self._name, is_recounted=is_recounted))
-        if accounts.status == RunStatus.RUNNING and not is_held(self._folder):
+        if accounts.status == RunStatus.RUNNING and not self._has_process(accounts):
             return replace(accounts, status=RunStatus.INCOMPLETE, reason="the process died")
         return accounts
+
+    def _has_process(self, accounts: Accounts) -> bool:
+        """Say whether a living process works on the run: it holds the lock of the run's cohort.
+
+        A program of version 0.1 locks the whole workspace instead.
+        """
+        if self._is_older:
+            return is_held(self._folder)
+        key = CohortKey(accounts.partner, accounts.cohort_id)
+        return cohort_holder(self._folder, key) is not None
 
     def details(self) -> RunDetails:
         """Return all that is kept of the run but its rejects; its totals are counted anew."""
@@ -207,7 +221,10 @@ def all_runs(state: Path) -> list[Accounts]:
     for path in ledgers(state):
         with LedgerReader.open(path) as ledger:
             names = ledger.history.names()
-            found += [RunReport(ledger.history, path.parent, name).accounts() for name in names]
+            found += [
+                RunReport(ledger.history, path.parent, name, is_older=ledger.is_older).accounts()
+                for name in names
+            ]
     return sorted(found, key=lambda accounts: accounts.started_at, reverse=True)
 
 
@@ -218,7 +235,7 @@ def open_run(state: Path, name: str) -> Iterator[RunReport]:
     Raises `LedgerError` where a ledger cannot be read, also where the block finds out.
     """
     with _ledger_with(state, name) as (ledger, entry, folder):
-        yield RunReport(ledger.history, folder, entry.name)
+        yield RunReport(ledger.history, folder, entry.name, is_older=ledger.is_older)
 
 
 @contextmanager

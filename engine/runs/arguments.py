@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, TypedDict
 
-from engine.delivery.events import Observer
-from engine.delivery.sender import StopSwitch
+from engine.delivery.events import RunObserver
+from engine.delivery.stop import StopSwitch
 from engine.model.cohort import Action
 from engine.report.result import Opening
 from engine.source import Format
@@ -38,13 +38,14 @@ class Note(Protocol):
 class Observers(TypedDict, total=False):
     """Who follows a run; each is called in the event loop, and must not block."""
 
-    observe: Observer
-    """Gets each event of the delivery; see `engine.delivery.events`."""
+    observe: RunObserver
+    """Gets each event, and which run it belongs to; see `engine.delivery.events`."""
     opened: Callable[[Opening], None]
     """Gets the target, the cohort and the name of the run, before anything is sent."""
     note: Note
     switch: StopSwitch
-    """Stops the run: pulled once, requests under way are waited for; twice, they are cancelled."""
+    """Stops each run that has it: pulled once, requests under way are waited for; twice, they are
+    cancelled."""
 
 
 class PlanObservers(Observers, total=False):

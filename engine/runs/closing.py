@@ -21,11 +21,11 @@ from engine.errors import (
     StateGoneError,
 )
 from engine.ledger.records import RunState
-from engine.ledger.sqlite.ledger import Ledger
 from engine.model.status import RunStatus
 from engine.pacing import PaceRecord
 from engine.report.accounts import Accounts, account
 from engine.report.result import RunResult
+from engine.runs.ports import Ledger
 
 if TYPE_CHECKING:
     from engine.source.source_file import SourceFile
@@ -40,7 +40,7 @@ _SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a run stands when this process ends its work on it."""
+    """The status of a run when this process ends its work on it."""
 
     status: RunStatus
     exit_status: ExitStatus
@@ -63,10 +63,10 @@ class OpenRun(Protocol):
         """How it kept to the ceiling; None if it never came to sending."""
 
     async def fold(self, accounts: Accounts | None, stop: Stop | None) -> None:
-        """Let the snapshot know of what was sent. `accounts` are None where they are unreadable."""
+        """Fold what was sent into the snapshot. `accounts` are None if they cannot be read."""
 
     def end(self, accounts: Accounts, stop: Stop | None) -> End:
-        """Say how the run stands; `stop` is what ended it early."""
+        """Return how the run ends; `stop` is what ended it early."""
 
 
 def status_of(exit_status: ExitStatus, error: CohortSyncError | None = None) -> RunStatus:
@@ -118,7 +118,7 @@ async def run_to_end(run: OpenRun, work: Callable[[], Awaitable[Stop | None]]) -
     ending.stop = ending.stop or stop
     await ending.look_for_damage()
     gone = await ending.attempt(ending.gone)
-    if gone is not None and ending.bug is None:  # Whatever failed besides followed from that.
+    if gone is not None and ending.bug is None:  # All other failures follow from that.
         ending.stop = Stop.of(gone)
     accounts = await ending.attempt(ending.accounts)
     if gone is None:
@@ -212,11 +212,11 @@ class _Ending:
         state = self._run.state
         if state is None:
             raise RuntimeError("a run has accounts once it is entered")
-        record, self.files = await self._ledger.run_record(state.name)
+        record, self.files = await self._ledger.run_record(state.run.name)
         return account(record)
 
     async def finish(self, accounts: Accounts | None) -> End:
-        """Write down how the run stands, and return that."""
+        """Enter how the run ends, and return that."""
         self._pace = await self.attempt(self._read_pace)
         end = await self.attempt(lambda: self._judged(accounts)) or self._stopped()
         if not await self.attempt(lambda: self._enter(end), "the end was not written: "):
@@ -265,7 +265,7 @@ class _Ending:
             error = CohortSyncError(end.reason or "the accounts cannot be read", hint=end.hint)
             error.exit_status = end.exit_status
             error.__cause__ = self.bug or self.first
-        error.run = self._run.state.name if self._run.state else None
+        error.run = self._run.state.run.name if self._run.state else None
         return error
 
 
@@ -278,9 +278,11 @@ def _outside_cause(error: Exception, ledger: Ledger) -> CohortSyncError | None:
     if not isinstance(error, OSError) or error.errno is None:
         return None
     place = "a file" if error.filename is None else str(error.filename)
-    told = f"{place} cannot be read or written: {error.strerror}"
+    message = f"{place} cannot be read or written: {error.strerror}"
     if error.errno in _FULL:
-        return StateFullError(told, hint="make room on that disk, then run the same command again")
+        return StateFullError(
+            message, hint="make room on that disk, then run the same command again"
+        )
     if error.errno in _SCARCE:
-        return IncompleteError(told, hint="run the same command again")
-    return LedgerError(told, hint="check the permissions of that folder")
+        return IncompleteError(message, hint="run the same command again")
+    return LedgerError(message, hint="check the permissions of that folder")

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from engine.clock import Clock, SystemClock
 from engine.config.loading import Config
 from engine.delivery.proxy import proxy_for
-from engine.delivery.sender import StopSwitch, read_or_stop
+from engine.delivery.stop import StopSwitch
 from engine.errors import EmptyExportError, ExitStatus, ExportChangedError
+from engine.ledger.locks import cohort_holder, holder_of
 from engine.ledger.sqlite.reader import read_ledger
-from engine.ledger.sqlite.runs import RunStore
-from engine.ledger.state_folder import holder_of, refuse_unwritable
+from engine.ledger.state_folder import refuse_unwritable
 from engine.model.cohort import CohortKey
 from engine.payload.batch import KnownBatch, RowCounter
 from engine.payload.cutter import Cutter
@@ -24,6 +24,8 @@ from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
 from engine.report.result import Opening, RunResult
 from engine.runs.arguments import Note, no_note
+from engine.runs.interruptible import read_or_stop
+from engine.runs.ports import RunStore
 from engine.runs.push import (
     PushRequest,
     admit,
@@ -79,10 +81,10 @@ async def _check_state(
     workspace = config.workspace
     folder = config.place.folder
     refuse_unwritable(folder)
-    if holder := holder_of(folder):
+    key = CohortKey(workspace.partner, request.cohort.id)
+    if holder := cohort_holder(folder, key) or holder_of(folder):
         note(f"warning: the workspace is in use by {holder}: a push has to wait for it (--wait)")
     with read_ledger(folder, clock) as ledger:
-        key = CohortKey(workspace.partner, request.cohort.id)
         store = SnapshotStore(
             *(folder, ledger.snapshots, key, config.mirror, config.planning), clock
         )

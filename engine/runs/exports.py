@@ -3,9 +3,10 @@
 import os
 from typing import TYPE_CHECKING
 
-from engine.delivery.sender import StopSwitch, read_or_stop
+from engine.delivery.stop import StopSwitch
 from engine.errors import EmptyExportError, GuardError
 from engine.runs.arguments import Exports, Note, Reading
+from engine.runs.interruptible import read_or_stop
 from engine.source import ReadingOptions, SourceSpec
 
 if TYPE_CHECKING:

@@ -1,138 +1,114 @@
-"""A mirror from its command to its books: compare, guard, send, and remember what was sent.
+"""A mirror, from its request to its accounts: compare, judge, send, and record what was sent.
 
-Where a push goes on with what an earlier one left, a mirror never does: what the ledger knows is
-folded into the snapshot, and a new plan begins from there.
+Where a push resumes what an earlier one left, a mirror never does: what the ledger knows is folded
+into the snapshot, and a new plan begins from there.
 """
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
-from engine.clock import Clock, SystemClock
 from engine.config.loading import Config
-from engine.delivery.events import Observer
 from engine.delivery.http import refuse_unfit
-from engine.delivery.sender import StopSwitch
 from engine.delivery.stop import Stop
 from engine.errors import ExitStatus, LedgerError, UsageError
 from engine.ledger.plan_records import PlanRecord
-from engine.ledger.records import RunReference
+from engine.ledger.records import MIRROR, RunCommand, RunKey, RunReference, RunState
 from engine.ledger.sqlite.access import ledger_in
-from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.payload.envelope import Envelope
 from engine.payload.limit import refuse_narrow_limit
 from engine.planning.allowances import Allowance, Guard, flags_to_lift
 from engine.report.history import plan_document
-from engine.report.result import Opening, RunResult
+from engine.report.result import RunResult
 from engine.runs.closing import enter, run_to_end
+from engine.runs.context import NOBODY, RunContext, RunObservers, entered, opening_of
 from engine.runs.plan_execution import Extent, PlanExecution
 from engine.runs.planner import MirrorRequest, Planner
-from engine.runs.session import Desk
+from engine.runs.ports import Ledger
+from engine.runs.session import WorkspaceSession
 from engine.snapshot.baseline import Base, find_base, install
 from engine.snapshot.generation_source import GenerationSpec
 from engine.snapshot.store import SnapshotStore
+from engine.source.protocol import files_of
 from engine.storage.files import digest_of
 from engine.storage.paths import operation_path
 
-Planned = Callable[[dict[str, Any]], None]
 
+@dataclass(frozen=True, slots=True)
+class RollbackRequest:
+    """Which generation a cohort is to be made equal to."""
 
-class Watching(TypedDict, total=False):
-    """The arguments of `Watch`."""
-
-    observe: Observer
-    opened: Callable[[Opening], None]
-    planned: Planned
-    note: Callable[[str], None]
-    switch: StopSwitch | None
-    clock: Clock | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
-    """Who looks on while a mirror works, and what it takes from outside."""
-
-    observe: Observer = lambda _: None
-    opened: Callable[[Opening], None] = lambda _: None
-    planned: Planned = lambda _: None
-    """Hears of the plan before anything is sent."""
-    note: Callable[[str], None] = lambda _: None
-    """Hears, in words for people, what it is at."""
-    switch: StopSwitch | None = None
-    clock: Clock | None = None
-
-    def desk(self, config: Config, key: CohortKey) -> Desk:
-        """Return the desk at which they look on."""
-        return Desk(
-            config,
-            key,
-            self.observe,
-            self.note,
-            self.switch or StopSwitch(),
-            self.clock or SystemClock(),
-        )
+    cohort_id: str
+    generation: int
+    mirror: Callable[[GenerationSpec, Cohort], MirrorRequest]
+    """Makes the request of the mirror, given the generation to read."""
+    name: str | None = None
+    """The cohort's; None for the one that it was mirrored by last."""
+    wait_seconds: float = 0.0
 
 
 async def mirror(
-    request: MirrorRequest, config: Config, *, sends: bool = True, **watch: Unpack[Watching]
+    request: MirrorRequest,
+    session: WorkspaceSession,
+    observers: RunObservers = NOBODY,
+    *,
+    sends: bool = True,
 ) -> RunResult:
     """Make a cohort equal to an export by sending what differs from what was acknowledged.
 
-    Without `sends` nothing is sent, and the plan is kept for `apply`. The other arguments are those
-    of `Watch`. Returns the books of the run, however it ended. Raises a `CohortSyncError` for what
-    keeps it from beginning: the configuration, the state folder, a snapshot that is lost.
+    Without `sends` nothing is sent, and the plan is kept for `apply`. Returns the accounts of the
+    run, however it ended. Raises a `CohortSyncError` for what keeps it from beginning: the
+    configuration, the state folder, a snapshot that is lost, another process that works on the
+    cohort or, unless it is to be waited for, sends.
     """
-    looking = Watch(**watch)
+    config = session.config
     key = CohortKey(config.workspace.partner, request.cohort.id, request.is_shadow)
-    desk = looking.desk(config, key)
+    context = RunContext(session, key, observers)
     _refuse_narrow(config, request.cohort)
     if sends:
         refuse_unfit(config.workspace)
-    async with desk.open(request.wait_seconds) as (ledger, store):
+    may_send = sends and not request.is_shadow
+    async with context.open(request.wait_seconds, sends=may_send) as (ledger, store):
         base = await find_base(store, assume_empty=request.assume_empty, trust=request.trust)
         if not request.assume_empty:
             await ledger.refuse_lost()
-        return await _plan_and_send(request, desk, ledger, store, base, looking, sends=sends)
+        run = _MirrorRun(context, ledger, store, request, base)
+        return await run.to_end(sends=sends)
 
 
-async def rollback(  # noqa: PLR0913 - what to make of which cohort, and how
-    request: Callable[[GenerationSpec, Cohort], MirrorRequest],
-    cohort_id: str,
-    generation: int,
-    config: Config,
+async def rollback(
+    request: RollbackRequest,
+    session: WorkspaceSession,
+    observers: RunObservers = NOBODY,
     *,
-    name: str | None = None,
-    wait_seconds: float = 0.0,
     sends: bool = True,
-    **watch: Unpack[Watching],
 ) -> RunResult:
     """Make a cohort what it was at an earlier generation, by a mirror of that.
 
-    `request` is given that generation to read, and the cohort, which keeps its name unless
-    another is given. Raises as `mirror` does, and `UsageError` where nobody knows the name.
+    Raises as `mirror` does, and `UsageError` if nobody knows the cohort's name.
     """
-    looking = Watch(**watch)
-    key = CohortKey(config.workspace.partner, cohort_id)
-    desk = looking.desk(config, key)
+    config = session.config
+    key = CohortKey(config.workspace.partner, request.cohort_id)
+    context = RunContext(session, key, observers)
     if sends:
         refuse_unfit(config.workspace)
-    async with desk.open(wait_seconds) as (ledger, store):
+    async with context.open(request.wait_seconds, sends=sends) as (ledger, store):
         base = await find_base(store)
-        snapshot = await store.verified(generation)
+        snapshot = await store.verified(request.generation)
         last = await ledger.plans.last_mirror(key)
-        if name is None and last is None:
+        if request.name is None and last is None:
             raise UsageError(
-                f"cohort {cohort_id} was never mirrored, so that its name is not known",
+                f"cohort {key.cohort_id} was never mirrored, so that its name is not known",
                 hint="pass --cohort-name",
             )
         known = (last.cohort_name, last.cohort_description) if last else ("", None)
-        cohort = Cohort(cohort_id, name or known[0], known[1])
+        cohort = Cohort(key.cohort_id, request.name or known[0], known[1])
         _refuse_narrow(config, cohort)
-        asked = request(GenerationSpec(generation, snapshot.path), cohort)
-        return await _plan_and_send(asked, desk, ledger, store, base, looking, sends=sends)
+        asked = request.mirror(GenerationSpec(request.generation, snapshot.path), cohort)
+        return await _MirrorRun(context, ledger, store, asked, base).to_end(sends=sends)
 
 
 def _refuse_narrow(config: Config, cohort: Cohort) -> None:
@@ -142,70 +118,129 @@ def _refuse_narrow(config: Config, cohort: Cohort) -> None:
         refuse_narrow_limit(envelope, config.packing.payload_bytes)
 
 
-async def _plan_and_send(  # noqa: PLR0913, PLR0917 - what to do, and where
-    request: MirrorRequest,
-    desk: Desk,
-    ledger: Ledger,
-    store: SnapshotStore,
-    base: Base,
-    looking: Watch,
-    *,
-    sends: bool,
-) -> RunResult:
-    execution = PlanExecution(desk, ledger, store, request.cohort, is_placed=base.origin is None)
-    plan: dict[str, Any] = {}
+async def _begin(context: RunContext, ledger: Ledger, request: MirrorRequest) -> RunState:
+    """Enter a new run; an unfinished one of the same command is not resumed."""
+    config, source = context.config, request.source
+    key = RunKey(
+        config.place.endpoint,
+        config.workspace.id,
+        config.workspace.partner,
+        request.cohort,
+        None,
+        source.identity,
+    )
+    command = RunCommand(request.spec, files_of(source))
+    return await ledger.runs.begin_new(key, command, context.limits)
 
-    async def work() -> Stop | None:
-        state = await enter(execution, desk.begin(ledger, request))
-        looking.opened(desk.opening(state, request.cohort))
-        planner = Planner(
-            *(request, desk.config, desk.key, store, ledger, desk.clock, desk.switch, desk.note)
+
+@dataclass(frozen=True, slots=True)
+class _MirrorRun:
+    """A mirror whose baseline is known."""
+
+    context: RunContext
+    ledger: Ledger
+    store: SnapshotStore
+    request: MirrorRequest
+    base: Base
+
+    async def to_end(self, *, sends: bool) -> RunResult:
+        """Plan, and send if it `sends`; return the accounts, however the run ends."""
+        context, request = self.context, self.request
+        execution = PlanExecution(context, self.ledger, self.store, request.cohort)
+        execution.is_installed = self.base.origin is None
+        plan: dict[str, Any] = {}
+
+        async def work() -> Stop | None:
+            return await self._work(execution, plan, sends=sends and not request.is_shadow)
+
+        with execution.sender:
+            result = await run_to_end(execution, work)
+        return result if sends else replace(result, plan=plan)
+
+    async def _work(
+        self, execution: PlanExecution, plan: dict[str, Any], *, sends: bool
+    ) -> Stop | None:
+        """Do it; `plan` gets the plan, as `--json` has it."""
+        context, ledger, store, request, base = (
+            *(self.context, self.ledger, self.store),
+            *(self.request, self.base),
         )
-        record = await planner.plan(state, base)
+        state = await enter(execution, _begin(context, ledger, request))
+        opening = opening_of(context.config, request.cohort, MIRROR)
+        context.observers.opened(entered(opening, state))
+        record = await Planner(request, context, ledger, store).plan(state, base)
         plan.update(plan_document(record))
-        looking.planned(plan)
+        context.observers.planned(plan)
         if record.is_blocked:
             return _guarded(record)
         if not (sends or request.is_shadow):
-            digests = await asyncio.to_thread(_digests, store, state.name, record)
-            await ledger.plans.seal(state.run, digests)
+            digests = await asyncio.to_thread(_digests, store, state.run.name, record)
+            await ledger.plans.seal(state.run.number, digests)
             execution.extent = Extent.NONE if base.origin is None else Extent.SHOWN
             return None
         number = await install(store, base)
-        execution.is_placed = True
+        execution.is_installed = True
         if number is not None:
-            await ledger.plans.set_generation(state.run, number)
+            await ledger.plans.set_generation(state.run.number, number)
         if request.is_shadow:
             planned = {operation: counts.planned for operation, counts in record.operations.items()}
-            await store.move_shadow(state.run, state.name, planned)
+            await store.move_shadow(state.run.number, state.run.name, planned)
             execution.extent = Extent.SHADOW
             return None
-        return await execution.send(record)
-
-    result = await run_to_end(execution, work)
-    return result if sends else replace(result, plan=plan)
+        return await execution.send(record, request.wait_seconds)
 
 
 async def apply(
     plan: str,
-    config: Config,
+    session: WorkspaceSession,
+    observers: RunObservers = NOBODY,
     *,
     first: int | None = None,
     wait_seconds: float = 0.0,
-    **watch: Unpack[Watching],
 ) -> RunResult:
     """Send a plan as it was made, or its `first` uids that are not sent yet.
 
-    The other arguments are those of `Watch`. Raises `UsageError` if there is no such plan, if a
-    guard blocks it, if all of it is sent, or if the snapshot has moved since by anything but this
-    plan.
+    Raises as `mirror` does, and `UsageError` if there is no such plan, if a guard blocks it, if all
+    of it is sent, or if the snapshot has moved since by anything but this plan.
     """
-    looking = Watch(**watch)
-    folder = config.place.folder
-    if (path := ledger_in(folder)) is None:
+    config = session.config
+    run, cohort = _find_plan(plan, config)
+    refuse_unfit(config.workspace)
+    _refuse_narrow(config, cohort)
+    context = RunContext(session, CohortKey(config.workspace.partner, cohort.id), observers)
+    async with context.open(wait_seconds, sends=True) as (ledger, store):
+        await store.catch_up()
+        record = await _current_plan(RunReference(run, plan), ledger, store)
+        execution = PlanExecution(context, ledger, store, cohort)
+        execution.extent = Extent.REST if first is None else Extent.PART
+
+        async def work() -> Stop | None:
+            begun = ledger.runs.begin_execution(RunReference(run, plan), context.limits)
+            state = await enter(execution, begun)
+            await _tell_opening(context, ledger, state, cohort)
+            context.observers.planned(plan_document(record))
+            # What was sent since the plan was made is not among what it lets wait.
+            stop = await execution.wait_to_settle(since=run)
+            return stop or await execution.send(record, wait_seconds, first)
+
+        with execution.sender:
+            return await run_to_end(execution, work)
+
+
+async def _tell_opening(
+    context: RunContext, ledger: Ledger, state: RunState, cohort: Cohort
+) -> None:
+    settled = await ledger.runs.uids_settled(state.run.number)
+    opening = opening_of(context.config, cohort, MIRROR)
+    context.observers.opened(entered(opening, state, sum(settled), settled))
+
+
+def _find_plan(plan: str, config: Config) -> tuple[int, Cohort]:
+    """Return a plan's run, and its cohort; raises `UsageError` if there is no such plan."""
+    if (path := ledger_in(config.place.folder)) is None:
         raise _no_plan(plan)
-    with LedgerReader.open(path) as reader:
-        entry = reader.history.entry(plan)
+    with LedgerReader.open(path) as ledger:
+        entry = ledger.history.entry(plan)
     if entry is None or not entry.is_mirror:
         raise _no_plan(plan)
     if entry.partner != config.workspace.partner:
@@ -213,49 +248,35 @@ async def apply(
             f"plan {plan} is of partner {entry.partner}, by the configuration "
             f"it is {config.workspace.partner} now"
         )
-    refuse_unfit(config.workspace)
-    cohort = Cohort(entry.cohort_id, entry.cohort_name, entry.cohort_description)
-    _refuse_narrow(config, cohort)
-    desk = looking.desk(config, CohortKey(entry.partner, entry.cohort_id))
-    async with desk.open(wait_seconds) as (ledger, store):
-        await store.catch_up()
-        record = await ledger.plans.open_plan(entry.number)
-        current = await store.current()
-        if record is None:
-            raise _closed(plan, await ledger.plans.plan_of(entry.number))
-        if (current[0].number if current else None) != record.generation:
-            raise UsageError(
-                f"plan {plan} is out of date: the snapshot of cohort {cohort.id} has moved since",
-                hint="make a new plan",
-            )
-        later = await ledger.plans.overtaken_by(entry.number, desk.key)
-        if later is not None:
-            raise UsageError(
-                f"plan {plan} is out of date: run {later} has sent to the cohort since, or found "
-                "nothing to send",
-                hint="make a new plan",
-            )
-        sealed = await ledger.plans.seals(entry.number)
-        if sealed != await asyncio.to_thread(_digests, store, plan, record):
-            raise LedgerError(
-                f"the uids of plan {plan} are not what they were when it was made",
-                hint="make a new plan",
-            )
-        extent = Extent.REST if first is None else Extent.PART
-        execution = PlanExecution(desk, ledger, store, cohort, is_placed=True, extent=extent)
+    return entry.number, Cohort(entry.cohort_id, entry.cohort_name, entry.cohort_description)
 
-        async def work() -> Stop | None:
-            state = await enter(
-                execution, desk.begin_execution(ledger, RunReference(entry.number, plan))
-            )
-            settled = await ledger.runs.uids_settled(state.run)
-            looking.opened(desk.opening(state, cohort, settled))
-            looking.planned(plan_document(record))
-            # What was sent since the plan was made is not among what it lets wait.
-            stop = await execution.wait_to_settle(since=entry.number)
-            return stop or await execution.send(record, first)
 
-        return await run_to_end(execution, work)
+async def _current_plan(run: RunReference, ledger: Ledger, store: SnapshotStore) -> PlanRecord:
+    """Return a plan that may be sent as it was made; raises what keeps it from being sent."""
+    record = await ledger.plans.open_plan(run.number)
+    current = await store.current()
+    if record is None:
+        raise _closed(run.name, await ledger.plans.plan_of(run.number))
+    if (current[0].number if current else None) != record.generation:
+        raise UsageError(
+            f"plan {run.name} is out of date: the snapshot of cohort {store.key.cohort_id} has "
+            "moved since",
+            hint="make a new plan",
+        )
+    later = await ledger.plans.overtaken_by(run.number, store.key)
+    if later is not None:
+        raise UsageError(
+            f"plan {run.name} is out of date: run {later} has sent to the cohort since, or found "
+            "nothing to send",
+            hint="make a new plan",
+        )
+    sealed = await ledger.plans.seals(run.number)
+    if sealed != await asyncio.to_thread(_digests, store, run.name, record):
+        raise LedgerError(
+            f"the uids of plan {run.name} are not what they were when it was made",
+            hint="make a new plan",
+        )
+    return record
 
 
 def _digests(store: SnapshotStore, plan: str, record: PlanRecord) -> dict[Operation, bytes]:
@@ -286,12 +307,12 @@ def _no_plan(plan: str) -> UsageError:
 
 
 def _guarded(record: PlanRecord) -> Stop:
-    blocking = [told for told in record.verdicts if told["verdict"] == "blocks"]
-    reason = "; ".join(f"{told['guard']}: {told['sentence']}" for told in blocking)
-    overrides = [told["override"] for told in blocking if told["override"]]
-    hint = "; ".join(told["hint"] for told in blocking if told["hint"]) or "look at the export"
+    blocking = [each for each in record.verdicts if each["verdict"] == "blocks"]
+    reason = "; ".join(f"{each['guard']}: {each['sentence']}" for each in blocking)
+    overrides = [each["override"] for each in blocking if each["override"]]
+    hint = "; ".join(each["hint"] for each in blocking if each["hint"]) or "look at the export"
     if len(overrides) == len(blocking):
-        given = [Allowance(Guard(told["guard"]), told["bound"]) for told in record.allowances]
-        why = next((told["reason"] for told in record.allowances), None)
+        given = [Allowance(Guard(each["guard"]), each["bound"]) for each in record.allowances]
+        why = next((each["reason"] for each in record.allowances), None)
         hint += f"; if it is right: {flags_to_lift(overrides, given, why)}"
     return Stop(ExitStatus.GUARDED, reason, hint)

@@ -1,16 +1,14 @@
-"""One process's work on a mirror's plan: sent segment by segment, folded, and accounted for."""
+"""The work of one process on a mirror's plan: sent segment by segment, folded, accounted for."""
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from enum import Enum, auto
 
-from engine.delivery.sender import Sender, wait_or_stop
 from engine.delivery.stop import Stop
 from engine.errors import ExitStatus
 from engine.ledger.plan_records import PlanRecord, PlanSegment
 from engine.ledger.records import RunState
-from engine.ledger.sqlite.ledger import Ledger
 from engine.model.cohort import Cohort, Operation
 from engine.model.status import RunStatus
 from engine.pacing import PaceRecord
@@ -20,7 +18,9 @@ from engine.payload.envelope import Envelope
 from engine.payload.limit import Limit
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.runs.closing import End, status_of
-from engine.runs.session import Desk
+from engine.runs.context import RunContext
+from engine.runs.ports import Ledger
+from engine.runs.sending import RunSender
 from engine.snapshot.export_places import ExportPlaces
 from engine.snapshot.operation_uids import operation_blocks
 from engine.snapshot.store import SnapshotStore
@@ -44,77 +44,70 @@ class Extent(Enum):
 
 
 class PlanExecution:
-    """One process's work on one plan."""
+    """The work of one process on one plan."""
 
-    def __init__(  # noqa: PLR0913 - where, what, and on what ground
-        self,
-        desk: Desk,
-        ledger: Ledger,
-        store: SnapshotStore,
-        cohort: Cohort,
-        *,
-        is_placed: bool,
-        extent: Extent = Extent.ALL,
+    def __init__(
+        self, context: RunContext, ledger: Ledger, store: SnapshotStore, cohort: Cohort
     ) -> None:
         self.ledger = ledger
         self.state: RunState | None = None
-        self.is_placed = is_placed
-        """Whether the snapshot that the plan goes on from counts: one that was lost may not yet."""
-        self.extent = extent
-        self._desk = desk
+        self.is_installed = True
+        """Whether the plan's baseline is the current snapshot: it may still be a candidate."""
+        self.extent = Extent.ALL
+        self.sender = RunSender(context, ledger)
+        self._context = context
         self._store = store
         self._cohort = cohort
-        self._sender: Sender | None = None
-        self._limit = Limit.of(desk.config.packing.payload_bytes)
-        """What a 413 on one operation tells of the limit, it tells of the next."""
+        self._limit = Limit.of(context.config.packing.payload_bytes)
+        """A 413 on one operation lowers the limit for the next."""
 
     @property
-    def run(self) -> RunState:
-        """Its run, which is entered."""
+    def _entered(self) -> RunState:
+        """The state of its run, which is entered."""
         if self.state is None:
             raise RuntimeError("a plan is worked on once its run is entered")
         return self.state
 
-    async def send(self, record: PlanRecord, first: int | None = None) -> Stop | None:
-        """Send what is left of the plan, or the `first` uids of that; return what stopped it."""
-        desk = self._desk
+    async def send(
+        self, record: PlanRecord, wait_seconds: float, first: int | None = None
+    ) -> Stop | None:
+        """Send what is left of the plan, or the `first` uids of that; return what stopped it.
+
+        Raises `LockHeldError` if another process sends for longer than `wait_seconds`.
+        """
         left = math.inf if first is None else first
         places = {operation: await self._done(operation) for operation in Operation}
-        async with Sender.open(
-            desk.config, self.ledger.sends, desk.clock, desk.observe, desk.switch
-        ) as sender:
-            self._sender = sender
-            for is_held in (False, True):
-                parts = []
-                for segment in record.segments:
-                    start = places[segment.operation]
-                    end = int(min(segment.end, start + left))
-                    if segment.is_held is is_held and start < end:
-                        parts.append((replace(segment, end=end), start))
-                        places[segment.operation] = end
-                        left -= end - start
-                if not parts:
-                    continue
-                stop = await self.wait_to_settle() if is_held else None
-                stop = stop or await self._deliver(sender, parts)
-                if stop is not None:
-                    return stop
+        for is_held in (False, True):
+            parts = []
+            for segment in record.segments:
+                start = places[segment.operation]
+                end = int(min(segment.end, start + left))
+                if segment.is_held is is_held and start < end:
+                    parts.append((replace(segment, end=end), start))
+                    places[segment.operation] = end
+                    left -= end - start
+            if not parts:
+                continue
+            stop = await self.wait_to_settle() if is_held else None
+            if stop is None:
+                await self.sender.acquire(wait_seconds)
+                stop = await self._deliver(parts)
+            if stop is not None:
+                return stop
         return None
 
     async def _done(self, operation: Operation) -> int:
-        return await self.ledger.plans.next_place(self.run.run, operation)
+        return await self.ledger.plans.next_place(self._entered.run.number, operation)
 
-    async def _deliver(
-        self, sender: Sender, parts: Sequence[tuple[PlanSegment, int]]
-    ) -> Stop | None:
+    async def _deliver(self, parts: Sequence[tuple[PlanSegment, int]]) -> Stop | None:
         """Deliver segments, each from its place on, as one: an acceptance of any proves them."""
-        run, name, execution = self.run.run, self.run.name, self.run.execution
-        state = await self.ledger.runs.progress(run, name, execution)
-        return await sender.deliver(state, self._limit, self._batches(parts))
+        entered = self._entered
+        state = await self.ledger.runs.progress(entered.run, entered.execution)
+        return await self.sender.deliver(state, self._limit, self._batches(parts))
 
     def _batches(self, parts: Sequence[tuple[PlanSegment, int]]) -> Iterator[Batch]:
-        config = self._desk.config
-        folder = self._store.plan_folder(self.run.name)
+        config = self._context.config
+        folder = self._store.plan_folder(self._entered.run.name)
         places = ExportPlaces(folder)
         for segment, start in parts:
             operation = segment.operation
@@ -130,28 +123,32 @@ class PlanExecution:
             yield from cutter.batches(operation_blocks(path, start, segment.end))
 
     async def wait_to_settle(self, since: int | None = None) -> Stop | None:
-        """Wait until the far side has applied what other runs have sent, or those after `since`."""
-        recent = await self._store.recent(but=self.run.run)
+        """Wait until the API has applied what other runs have sent, or those after run `since`.
+
+        Other cohorts' runs may send meanwhile.
+        """
+        recent = await self._store.recent(but=self._entered.run.number)
         is_concerned = since is None or any(run > since for run in recent.runs)
         seconds = recent.seconds if is_concerned else 0.0
-        return await wait_or_stop(seconds, self._desk.switch, self._desk.observe)
+        return await self.sender.wait_to_settle(seconds, self._entered)
 
     @property
     def pace(self) -> PaceRecord | None:
-        """How this process kept to the ceiling; None if it never came to sending."""
-        return self._sender.pacer.record() if self._sender else None
+        """How this process used the ceiling; None if it never came to sending."""
+        return self.sender.pace
 
     async def fold(self, accounts: Accounts | None, stop: Stop | None) -> None:
         """Fold what was sent into the snapshot; close the plan unless it is still to be applied."""
-        run = self.run.run
+        self.sender.release()  # The fold takes long where the snapshot is large.
+        run = self._entered.run.number
         stays_open = stop is None and self.extent in {Extent.NONE, Extent.PART}
-        if self.is_placed:
+        if self.is_installed:
             await self._store.catch_up(stays_open=run if stays_open else None)
         if not (stays_open and accounts and accounts.uids.pending):
             await self.ledger.plans.close(run)
 
     def end(self, accounts: Accounts, stop: Stop | None) -> End:
-        """Say how the run stands."""
+        """Return how the run ends."""
         extent = self.extent
         if stop is not None:
             hint = stop.hint
@@ -163,13 +160,13 @@ class PlanExecution:
             status = status_of(stop.exit_status, stop.error)
             return End(status, stop.exit_status, stop.reason, hint)
         uids = accounts.uids
-        apply_rest = f"`cohortsync apply {self.run.name}` sends "
+        apply_rest = f"`cohortsync apply {self._entered.run.name}` sends "
         if extent in {Extent.NONE, Extent.SHOWN, Extent.SHADOW}:
             hint = f"{apply_rest}it" if extent is Extent.NONE and uids.pending else None
             status = RunStatus.SHADOW if extent is Extent.SHADOW else RunStatus.PLANNED
             return End(status, ExitStatus.ACCEPTED, hint=hint)
         known = accounts.mirror.known_rejects if accounts.mirror else 0
-        settings = self._desk.config.accounting
+        settings = self._context.config.accounting
         is_part = extent is Extent.PART and uids.pending > 0
         judged = replace(uids, pending=0) if is_part else uids
         exit_status = exit_status_of(judged, accounts.rows, settings, known)

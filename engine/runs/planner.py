@@ -2,22 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from engine.clock import Clock
-from engine.config.loading import Config
-from engine.delivery.sender import StopSwitch, compute_or_stop, read_or_stop
 from engine.errors import CohortSyncError, EmptyExportError
 from engine.ledger.plan_records import OperationCounts, PlanRecord
 from engine.ledger.records import NO_BATCH, RowsRead, RunState
-from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.state_folder import make_folder
-from engine.model.cohort import Action, Cohort, CohortKey, Operation
+from engine.model.cohort import Action, Cohort, Operation
 from engine.model.quantity import counted
 from engine.payload.batch import RowCounter, SkippedRows
 from engine.payload.envelope import Envelope
@@ -29,6 +25,9 @@ from engine.planning.guards import Facts, GuardResult, judge
 from engine.planning.profile import Inspection, Profile
 from engine.planning.staging import stage
 from engine.report.accounts import timestamp
+from engine.runs.context import RunContext
+from engine.runs.interruptible import compute_or_stop, read_or_stop
+from engine.runs.ports import Ledger
 from engine.snapshot.baseline import Base
 from engine.snapshot.export_places import open_places
 from engine.snapshot.operation_uids import sample
@@ -52,7 +51,7 @@ _DAY_NS = 86_400_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class MirrorRequest:
-    """What a cohort is to be made equal to, and what may be done for it tonight."""
+    """What a cohort is to be made equal to, and what may be done for it."""
 
     source: Source
     spec: Spec
@@ -61,7 +60,7 @@ class MirrorRequest:
     first_action: Action = Action.REMOVE
     allowances: Sequence[Allowance] = ()
     reason: str | None = None
-    """Why guards are lifted, in the words of whoever does it."""
+    """Why guards are lifted, in the user's words."""
     assume_empty: bool = False
     """Whether to begin with an empty snapshot: everything is an add, nothing is removed."""
     trust: int | None = None
@@ -69,31 +68,23 @@ class MirrorRequest:
     is_shadow: bool = False
     """Whether nothing is ever sent, and a snapshot in the shadow moves as if all had been."""
     wait_seconds: float = 0.0
-    """How long to wait for another process to let go of the workspace."""
+    """How long to wait for another process that works on the cohort, or sends."""
 
 
 class Planner:
     """Plans one run."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what to plan, and with what
-        self,
-        request: MirrorRequest,
-        config: Config,
-        key: CohortKey,
-        store: SnapshotStore,
-        ledger: Ledger,
-        clock: Clock,
-        switch: StopSwitch,
-        note: Callable[[str], None],
+    def __init__(
+        self, request: MirrorRequest, context: RunContext, ledger: Ledger, store: SnapshotStore
     ) -> None:
         self._request = request
-        self._config = config
-        self._key = key
-        self._store = store
+        self._config = context.config
+        self._key = context.key
+        self._clock = context.clock
+        self._switch = context.switch
+        self._note = context.note
         self._ledger = ledger
-        self._clock = clock
-        self._switch = switch
-        self._note = note
+        self._store = store
         self._counts = RowCounter()
 
     async def plan(self, state: RunState, base: Base) -> PlanRecord:
@@ -109,39 +100,9 @@ class Planner:
     async def _plan(self, state: RunState, base: Base, passing: Path) -> PlanRecord:
         """Do so; `passing` is a folder for what is not part of the plan."""
         request = self._request
-        folder = self._store.make_plan_folder(state.name)
+        folder = self._store.make_plan_folder(state.run.name)
         inspection = Inspection(self._config.guards.uid_pattern)
-        loop = asyncio.get_running_loop()
-
-        def enter_skipped(block: Block) -> None:
-            if not block.skipped:
-                return
-            rows = [SkippedRows(block.file, run) for run in block.skipped]
-            entry = self._ledger.runs.skip(state.run, NO_BATCH, rows)
-            asyncio.run_coroutine_threadsafe(entry, loop).result()
-
-        def read_export() -> Staged:
-            with open_places(folder) as places:
-                return stage(
-                    self._blocks(),
-                    passing / TemporaryName.EXPORT,
-                    counts=self._counts,
-                    observe=(
-                        enter_skipped,
-                        lambda block: inspection.look(block.uids),
-                        places.add,
-                    ),
-                )
-
-        read = files_of(request.source)
-        what = describe_files(read) if read else ", ".join(request.spec.names)
-        self._note(f"reading the export: {what}")
-        try:
-            staged = await read_or_stop(read_export, self._switch)
-        except CohortSyncError:
-            await self._enter_reading(state, is_complete=False)
-            raise
-        await self._enter_reading(state, is_complete=True)
+        staged = await self._stage(state, folder, passing / TemporaryName.EXPORT, inspection)
         snapshot = base.snapshot
         recent = await self._store.recent()
         if base.is_blank and recent.seconds:
@@ -163,7 +124,7 @@ class Planner:
             _kept(found.resent_through),
             self._exported_utc_ns,
             inspection.profile.document(),
-            [_told(verdict) for verdict in verdicts],
+            [_document(verdict) for verdict in verdicts],
             attributed(request.allowances, request.reason),
             {
                 **self._forecast(found, snapshot, recent),
@@ -171,8 +132,38 @@ class Planner:
                 "notes": [*base.notes, *await self._notes(), *_unchecked(verdicts)],
             },
         )
-        await self._ledger.plans.enter(state.run, record, is_shadow=request.is_shadow)
+        await self._ledger.plans.enter(state.run.number, record, is_shadow=request.is_shadow)
         return record
+
+    async def _stage(
+        self, state: RunState, folder: Path, path: Path, inspection: Inspection
+    ) -> Staged:
+        """Read the export to its end; write its uids to `path`, and their places to `folder`."""
+        request = self._request
+        loop = asyncio.get_running_loop()
+
+        def enter_skipped(block: Block) -> None:
+            if not block.skipped:
+                return
+            rows = [SkippedRows(block.file, run) for run in block.skipped]
+            entry = self._ledger.runs.skip(state.run.number, NO_BATCH, rows)
+            asyncio.run_coroutine_threadsafe(entry, loop).result()
+
+        def read_export() -> Staged:
+            with open_places(folder) as places:
+                observe = (enter_skipped, lambda block: inspection.look(block.uids), places.add)
+                return stage(self._blocks(), path, counts=self._counts, observe=observe)
+
+        read = files_of(request.source)
+        what = describe_files(read) if read else ", ".join(request.spec.names)
+        self._note(f"reading the export: {what}")
+        try:
+            staged = await read_or_stop(read_export, self._switch)
+        except CohortSyncError:
+            await self._enter_reading(state, is_complete=False)
+            raise
+        await self._enter_reading(state, is_complete=True)
+        return staged
 
     async def _notes(self) -> list[str]:
         """Return what else should be known before anything is sent."""
@@ -192,17 +183,18 @@ class Planner:
                 self._switch.refuse_if_pulled()
                 yield block
         except EmptyExportError:
-            return  # The guard `empty` reports this.
+            return  # The `empty` guard reports this.
 
     async def _enter_reading(self, state: RunState, *, is_complete: bool) -> None:
         """Enter how much of the export has been read."""
         counts = self._counts
         rows = RowsRead(counts.records, counts.blank, counts.invalid, is_complete)
-        await self._ledger.runs.enter_rows_read(state.run, rows, files_of(self._request.source))
+        files = files_of(self._request.source)
+        await self._ledger.runs.enter_rows_read(state.run.number, rows, files)
 
     @property
     def _exported_utc_ns(self) -> int | None:
-        """When the export was written: now, if a clock ran ahead, or it would bar later nights."""
+        """When the export was written: now, if a clock ran ahead, or it would block later runs."""
         written = newest_utc_ns(files_of(self._request.source))
         return None if written is None else min(written, self._clock.stamp().utc_ns)
 
@@ -233,14 +225,14 @@ class Planner:
         )
 
     async def _slice(self, staged: Staged, base: Snapshot | None) -> Resend | None:
-        """Return the slice of the members that are to be sent again tonight."""
+        """Return the slice of the members that are to be sent again this time."""
         settings = self._config.mirror
         if not settings.resend_over_nights or base is None or not staged.uids:
             return None
         room = self._config.packing.payload_bytes - len(self._envelope(Operation.RESEND))
         uids_a_request = max(1, int(room / (staged.uid_bytes / staged.uids + MEMBER_BYTES)))
-        a_night = -(-base.census.members // settings.resend_over_nights)
-        most = min(a_night, settings.resend_requests * uids_a_request)
+        per_run = -(-base.census.members // settings.resend_over_nights)
+        most = min(per_run, settings.resend_requests * uids_a_request)
         after = await self._ledger.plans.resent_through(self._key)
         return Resend(most, _member(after)) if most else None
 
@@ -352,7 +344,7 @@ def _member(kept: str | None) -> Member | None:
     return Member(fields["run"], bytes.fromhex(fields["uid"]))
 
 
-def _told(verdict: GuardResult) -> dict[str, Any]:
+def _document(verdict: GuardResult) -> dict[str, Any]:
     found = "blocks" if verdict.blocks else "lifted" if verdict.is_lifted else "passes"
     return {
         "guard": verdict.guard.value,

@@ -1,17 +1,11 @@
-"""A push from its command to its books: the parts are assembled here, and nowhere else.
-
-`push` is what the command line calls, and what a program may call instead.
-"""
+"""A push, from its request to its accounts: the parts are assembled here, and nowhere else."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from engine.clock import Clock, SystemClock
 from engine.config.loading import Config
-from engine.delivery.events import Observer
 from engine.delivery.http import refuse_unfit
-from engine.delivery.sender import Sender, StopSwitch, wait_or_stop
 from engine.delivery.stop import Stop
 from engine.errors import (
     EmptyExportError,
@@ -22,9 +16,7 @@ from engine.errors import (
     SourceError,
     UsageError,
 )
-from engine.ledger.records import ExecutionSettings, RunCommand, RunKey, RunReference, RunState
-from engine.ledger.sqlite.ledger import Ledger
-from engine.ledger.sqlite.runs import RunStore, overtaken
+from engine.ledger.records import RunCommand, RunKey, RunReference, RunState, overtaken
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.pacing import PaceRecord
 from engine.payload.batch import Batch
@@ -34,10 +26,13 @@ from engine.payload.limit import Limit, refuse_narrow_limit
 from engine.planning.allowances import Allowance, Guard, attributed, flags_to_lift
 from engine.planning.file_times import judge_spread
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
-from engine.report.figures import Ceiling
 from engine.report.result import Opening, RunResult
+from engine.runs import context as run_context
 from engine.runs.closing import End, enter, run_to_end, status_of
-from engine.runs.session import Desk
+from engine.runs.context import NOBODY, RunContext, RunObservers, entered
+from engine.runs.ports import Ledger, RunStore
+from engine.runs.sending import RunSender
+from engine.runs.session import WorkspaceSession
 from engine.snapshot.operation_uids import recording
 from engine.snapshot.store import SnapshotStore
 from engine.source.protocol import MeasuresReading, Source, Spec, files_of, is_rereadable
@@ -57,37 +52,29 @@ class PushRequest:
     allowances: Sequence[Allowance] = ()
     """Only the guard `name` judges a push."""
     reason: str | None = None
-    """Why it is lifted, in the words of whoever does it."""
+    """Why it is lifted, in the user's words."""
     records: bool = False
-    """Whether the cohort's snapshot follows what is sent, as it does a mirror."""
+    """Whether the cohort's snapshot records what is sent, as it does for a mirror."""
     wait_seconds: float = 0.0
-    """How long to wait for another process to let go of the workspace."""
+    """How long to wait for another process that works on the cohort, or sends."""
 
 
-async def push(  # noqa: PLR0913 - what and how, then who looks on
-    request: PushRequest,
-    config: Config,
-    *,
-    observe: Observer = lambda _: None,
-    opened: Callable[[Opening], None] = lambda _: None,
-    note: Callable[[str], None] = lambda _: None,
-    switch: StopSwitch | None = None,
-    clock: Clock | None = None,
+async def push(
+    request: PushRequest, session: WorkspaceSession, observers: RunObservers = NOBODY
 ) -> RunResult:
-    """Push an export into a cohort, or go on with the push that an earlier command left.
+    """Push an export into a cohort, or resume the push that an earlier command left.
 
-    Returns the books of the run, however it ended. Raises a `CohortSyncError` for what keeps it
-    from beginning: the configuration, the state folder, an export that changed.
+    Returns the accounts of the run, however it ended. Raises a `CohortSyncError` for what keeps it
+    from beginning: the configuration, the state folder, an export that changed, another process
+    that works on the cohort or sends.
     """
-    clock = clock or SystemClock()
-    switch = switch or StopSwitch()
+    config = session.config
     workspace = config.workspace
     envelope = Envelope(workspace.partner, request.cohort, request.action)
     refuse_narrow_limit(envelope, config.packing.payload_bytes)
     refuse_unfit(workspace)
-    key = CohortKey(workspace.partner, request.cohort.id)
-    desk = Desk(config, key, observe, note, switch, clock)
-    async with desk.open(request.wait_seconds) as (ledger, store):
+    context = RunContext(session, CohortKey(workspace.partner, request.cohort.id), observers)
+    async with context.open(request.wait_seconds, sends=True) as (ledger, store):
         records = await admit(ledger.runs, request, config)
         if records:
             await store.catch_up()
@@ -97,9 +84,11 @@ async def push(  # noqa: PLR0913 - what and how, then who looks on
         await ledger.refuse_lost()
         behind = await ledger.runs.left_behind(key_of(request, config))
         if behind is not None:
-            note(stays_unfinished(behind))
-        execution = _Sitting(request, desk, envelope, ledger, store if records else None)
-        return await run_to_end(execution, lambda: execution.work(opened))
+            context.note(stays_unfinished(behind))
+        execution = _PushExecution(request, context, ledger, store if records else None)
+        with execution.sender as sender:
+            await sender.acquire(request.wait_seconds)
+            return await run_to_end(execution, execution.work)
 
 
 def stays_unfinished(run: str) -> str:
@@ -113,8 +102,8 @@ def stays_unfinished(run: str) -> str:
 async def admit(runs: RunStore, request: PushRequest, config: Config) -> bool:
     """Say whether the snapshot is to follow this push, or the one that it goes on with.
 
-    Raises `UsageError` for a push that would change a cohort behind its snapshot's back, or that
-    cannot go on where it was, and `GuardError` for one that would rename the cohort.
+    Raises `UsageError` for a push that would change a cohort without its snapshot, or that
+    cannot be resumed, and `GuardError` for one that would rename the cohort.
     """
     key = CohortKey(config.workspace.partner, request.cohort.id)
     found = await runs.unfinished(key_of(request, config).identity)
@@ -180,31 +169,10 @@ def tell_files(
         note(f"warning: {spread.sentence}{hint}")
 
 
-def opening_of(
-    request: PushRequest,
-    config: Config,
-    state: RunState | None = None,
-    known_uids: int = 0,
-    settled: tuple[int, int] = (0, 0),
-) -> Opening:
-    """Say where a run goes; without `state` it is a dry run.
-
-    `settled`: how many of the `known_uids` are accepted, and how many rejected.
-    """
-    workspace = config.workspace
-    return Opening(
-        workspace.endpoint.label,
-        workspace.id,
-        workspace.partner,
-        request.cohort,
-        request.action.value,
-        Ceiling(config.pacing.requests, config.pacing.per_seconds),
-        state.name if state else None,
-        state is not None and state.is_resumed,
-        known_uids,
-        *settled,
-        expected_uids=lambda: _expected(request.source),
-    )
+def opening_of(request: PushRequest, config: Config) -> Opening:
+    """Describe where a push goes that is not entered, such as a dry run."""
+    opening = run_context.opening_of(config, request.cohort, request.action.value)
+    return replace(opening, expected_uids=lambda: _expected(request.source))
 
 
 def _expected(source: Source) -> float | None:
@@ -231,82 +199,79 @@ def _has_changed(stop: Stop | None) -> bool:
     return stop is not None and isinstance(stop.error, ExportChangedError)
 
 
-class _Sitting:
-    """One process's work on one run."""
+class _PushExecution:
+    """The work of one process on one push."""
 
     def __init__(
         self,
         request: PushRequest,
-        desk: Desk,
-        envelope: Envelope,
+        context: RunContext,
         ledger: Ledger,
         store: SnapshotStore | None,
     ) -> None:
-        """With a `store`, its snapshot follows what is sent."""
+        """With a `store`, its snapshot records what is sent."""
         self.ledger = ledger
         self.state: RunState | None = None
+        self.sender = RunSender(context, ledger)
         self._request = request
-        self._desk = desk
-        self._config = desk.config
-        self._envelope = envelope
+        self._context = context
+        self._config = context.config
         self._store = store
-        self._sender: Sender | None = None
 
-    async def work(self, opened: Callable[[Opening], None]) -> Stop | None:
+    async def work(self) -> Stop | None:
         """Begin or resume the run, and deliver what there is; begin anew where that is asked for.
 
         Raises what keeps it from beginning, and what stops it.
         """
-        stop = await self._run(opened, restart=False)
+        stop = await self._run(restart=False)
         restarts = self._request.restart_if_changed and is_rereadable(self._request.source)
         if restarts and _has_changed(stop):
-            stop = await self._run(opened, restart=True)
+            stop = await self._run(restart=True)
         return stop
 
-    async def _run(self, opened: Callable[[Opening], None], *, restart: bool) -> Stop | None:
-        request, config, desk = self._request, self._config, self._desk
-        source = request.source
-        pacing = config.pacing
-        settings = ExecutionSettings(
-            pacing.requests, pacing.per_seconds, config.packing.payload_bytes
-        )
-        begin = self.ledger.runs.begin(
-            key_of(request, config),
-            RunCommand(request.spec, files_of(source)),
-            settings,
-            restart=restart or await self._begins_to_record(),
-            restart_if_overtaken=request.restart_if_changed,
-        )
-        state = await enter(self, begin)
-        known = await self.ledger.runs.known_batches(state.run)
+    async def _run(self, *, restart: bool) -> Stop | None:
+        request, config, context = self._request, self._config, self._context
+        runs = self.ledger.runs
+        state = await self._enter(restart=restart)
+        known = await runs.known_batches(state.run.number)
         known_uids = sum(batch.uid_count for batch in known)
-        settled = await self.ledger.runs.uids_settled(state.run)
-        opened(opening_of(request, config, state, known_uids, settled))
+        settled = await runs.uids_settled(state.run.number)
+        opening = entered(opening_of(request, config), state, known_uids, settled)
+        context.observers.opened(opening)
         if request.allowances:
             lifts = attributed(request.allowances, request.reason)
-            await self.ledger.runs.keep_lifted_guards(state.run, lifts)
-        tell_files(request, config, desk.clock.stamp().utc_ns, desk.note)
-        cutter = Cutter(self._envelope, Limit.of(config.packing.payload_bytes), known)
+            await runs.keep_lifted_guards(state.run.number, lifts)
+        tell_files(request, config, context.clock.stamp().utc_ns, context.note)
+        envelope = Envelope(config.workspace.partner, request.cohort, request.action)
+        cutter = Cutter(envelope, Limit.of(config.packing.payload_bytes), known)
         batches = cutter.batches(request.source.blocks())
         stop = None
         if self._store is not None:
             batches = await self._record(self._store, batches, state, known_uids)
-            recent = await self._store.recent(but=state.run)
-            stop = await wait_or_stop(recent.seconds, desk.switch, desk.observe)
-        async with Sender.open(
-            config, self.ledger.sends, desk.clock, desk.observe, desk.switch
-        ) as sender:
-            self._sender = sender
-            left_open = await self.ledger.runs.open_batches(state.run)
-            stop = stop or await sender.deliver(state, cutter.limit, batches, left_open)
-        # After an error of the source nobody reads on, so that the cutter stands still.
+            recent = await self._store.recent(but=state.run.number)
+            stop = await self.sender.wait_to_settle(recent.seconds, state)
+        left_open = await runs.open_batches(state.run.number)
+        stop = stop or await self.sender.deliver(state, cutter.limit, batches, left_open)
+        # After an error of the source no thread reads, so that the cutter does not change.
         if stop is not None and isinstance(stop.error, SourceError) and cutter.uidless:
             is_complete = isinstance(stop.error, EmptyExportError)
-            with suppress(IncompleteError):  # A full disk: the export's error is what to tell.
-                await self.ledger.runs.enter_rows_without_uids(
-                    state.run, cutter.uidless, is_complete=is_complete
+            with suppress(IncompleteError):  # A full disk: the export's error is what to report.
+                await runs.enter_rows_without_uids(
+                    state.run.number, cutter.uidless, is_complete=is_complete
                 )
         return stop
+
+    async def _enter(self, *, restart: bool) -> RunState:
+        request = self._request
+        source = request.source
+        begin = self.ledger.runs.begin(
+            key_of(request, self._config),
+            RunCommand(request.spec, files_of(source)),
+            self._context.limits,
+            restart=restart or await self._begins_to_record(),
+            restart_if_overtaken=request.restart_if_changed,
+        )
+        return await enter(self, begin)
 
     async def _begins_to_record(self) -> bool:
         """Whether an unfinished run has sent what was not recorded: that is not gone on with."""
@@ -320,23 +285,24 @@ class _Sitting:
         self, store: SnapshotStore, batches: Iterator[Batch], state: RunState, known_uids: int
     ) -> Iterator[Batch]:
         """Return the batches, each once its uids are kept for the snapshot."""
-        await self.ledger.runs.record_changes(state.run)
-        folder = store.make_plan_folder(state.name)
+        await self.ledger.runs.record_changes(state.run.number)
+        folder = store.make_plan_folder(state.run.name)
         return recording(batches, folder, Operation(self._request.action), known_uids)
 
     @property
     def pace(self) -> PaceRecord | None:
-        """How this process kept to the ceiling; None if it never came to sending."""
-        return self._sender.pacer.record() if self._sender else None
+        """How this process used the ceiling; None if it never came to sending."""
+        return self.sender.pace
 
     async def fold(self, accounts: Accounts | None, stop: Stop | None) -> None:
-        """Let the snapshot know of what was sent, if it follows this push."""
+        """Fold what was sent into the snapshot, if it records this push."""
         del accounts, stop
+        self.sender.release()  # The fold takes long where the snapshot is large.
         if self._store is not None:
             await self._store.catch_up()
 
     def end(self, accounts: Accounts, stop: Stop | None) -> End:
-        """Say how the run stands."""
+        """Return how the run ends."""
         if stop is not None:
             status = status_of(stop.exit_status, stop.error)
             return End(status, stop.exit_status, stop.reason, stop.hint)

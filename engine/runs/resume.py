@@ -4,23 +4,25 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from engine.config.loading import Config
-from engine.delivery.sender import StopSwitch
+from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError, ExitStatus, SourceError, UsageError
+from engine.ledger.locks import until_free
 from engine.ledger.run_records import StoredRequest
-from engine.ledger.state_folder import is_held, sole_writer
-from engine.model.cohort import Action, Cohort
+from engine.model.cohort import Action, Cohort, CohortKey
 from engine.report.history import find_unfinished, unfinished_runs
 from engine.report.result import FailedRun, NothingToResume, ResumedRuns, RunResult
 from engine.runs.arguments import Note, Observers, no_note
+from engine.runs.context import RunObservers
 from engine.runs.exports import open_exports
 from engine.runs.push import PushRequest, key_of, push
+from engine.runs.session import Waiting, WorkspaceSession
 
 Follow = Callable[[str], AbstractContextManager[Observers]]
 """Gets the name of a run, and returns who follows it; the block lasts as long as the run."""
 
 
 async def resume(
-    config: Config,
+    session: WorkspaceSession,
     run: str | None,
     *,
     restart_if_changed: bool = False,
@@ -32,7 +34,8 @@ async def resume(
     Raises `UsageError` for a run that is unknown, has ended, or that only its own command can
     resume, and as `push`.
     """
-    note, switch = observers.get("note", no_note), observers.get("switch", StopSwitch())
+    config = session.config
+    note, switch = observers.get("note", no_note), observers.get("switch", session.switch)
     found = await _find(config, run, wait_seconds, note, switch)
     if isinstance(found, NothingToResume):
         return found
@@ -45,11 +48,11 @@ async def resume(
             f"also unfinished: {', '.join(others)}; `cohortsync resume --all` goes on with each",
             label="note",
         )
-    return await push(request, config, **observers)
+    return await push(request, session, RunObservers(**observers))
 
 
 async def resume_all(  # noqa: PLR0913 - which runs, how, and who follows them
-    config: Config,
+    session: WorkspaceSession,
     *,
     restart_if_changed: bool = False,
     wait_seconds: float = 0.0,
@@ -63,6 +66,7 @@ async def resume_all(  # noqa: PLR0913 - which runs, how, and who follows them
     One that fails does not keep the next from being resumed; a stop does. `ended` gets the result
     of each that was tried.
     """
+    config = session.config
     nothing = await _find(config, None, wait_seconds, note, switch)
     if isinstance(nothing, NothingToResume):
         return nothing
@@ -80,7 +84,7 @@ async def resume_all(  # noqa: PLR0913 - which runs, how, and who follows them
                     wait=wait_seconds,
                 )
                 observers["switch"] = switch
-                return await push(request, config, **observers)
+                return await push(request, session, RunObservers(**observers))
         except CohortSyncError as error:
             reason = f"run {run.name}: {error.message}"
             return FailedRun(run.name, reason, error.exit_status, error.hint)
@@ -106,16 +110,12 @@ async def _find(
     """Find the run to resume; wait for a process that works on the ledger, then look again."""
     target = _target(config)
     found = find_unfinished(config.state_dir, run, target)
-    if found is not None and found.target == target and is_held(config.place.folder):
-        async with sole_writer(
-            config.place.folder,
-            wait_seconds,
-            is_stopped=lambda: switch.is_pulled,
-            waiting=lambda who: note(f"waiting for {who}"),
-        ):
-            pass
-        # That process may have finished it: then it must not be begun anew.
-        found = find_unfinished(config.state_dir, run, target)
+    if found is not None and found.target == target:
+        key = CohortKey(found.partner, found.cohort_id)
+        waiting = Waiting(wait_seconds, switch, note)
+        if await until_free(config.place.folder, key, waiting.patience):
+            # The process that worked on it may have finished it: then it must not be begun anew.
+            found = find_unfinished(config.state_dir, run, target)
     if found is not None:
         return found
     if (other := find_unfinished(config.state_dir, None)) is None:

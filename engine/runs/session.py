@@ -1,122 +1,187 @@
-"""What all work on one mirrored cohort shares: its lock, its ledger and its snapshots."""
+"""One workspace, and what all its runs in this process share.
 
+A run holds the lock of its cohort, and the sending lock of the workspace while it sends. So a run
+that plans, or waits for changes to settle, keeps no other cohort's run from sending, in this
+process or in another one; and all runs that send at once share one pacer, so one ceiling.
+"""
+
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self
 
-from engine.clock import Clock
+from engine.clock import Clock, SystemClock
 from engine.config.loading import Config
-from engine.delivery.events import Observer
-from engine.delivery.sender import StopSwitch, compute_or_stop
-from engine.ledger.neighbors import announced
-from engine.ledger.records import (
-    MIRROR,
-    ExecutionSettings,
-    RunCommand,
-    RunKey,
-    RunReference,
-    RunState,
+from engine.delivery.sender import Channel, resumed_pacer
+from engine.delivery.stop import StopSwitch
+from engine.delivery.transport import HttpTransport
+from engine.ledger.locks import (
+    Patience,
+    cohort_at_once,
+    cohort_lock,
+    sending_lock,
 )
-from engine.ledger.sqlite.ledger import Ledger, sole_ledger
-from engine.model.cohort import Cohort, CohortKey
-from engine.report.figures import Ceiling
-from engine.report.result import Opening
-from engine.runs.planner import MirrorRequest
-from engine.snapshot.store import SnapshotStore
-from engine.source.protocol import files_of
-from engine.storage.duckdb_session import Interruption
+from engine.ledger.neighbors import announced
+from engine.ledger.sqlite.ledger import open_shared
+from engine.model.cohort import CohortKey
+from engine.pacing import Pacer
+from engine.runs.interruptible import acquire_or_stop
+from engine.runs.ports import Ledger
 
-T = TypeVar("T")
+Note = Callable[[str], None]
+"""Takes a remark for people: one sentence, without a uid or a credential."""
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """One cohort's, for one process."""
+class Waiting:
+    """How long a run waits for other processes, and what stops and announces the wait."""
 
-    config: Config
-    key: CohortKey
-    observe: Observer
-    note: Callable[[str], None]
-    """Hears, in words for people, what the work is at."""
+    seconds: float
     switch: StopSwitch
-    clock: Clock
-
-    @asynccontextmanager
-    async def open(self, wait_seconds: float) -> AsyncIterator[tuple[Ledger, SnapshotStore]]:
-        """Hold the workspace's lock and its ledger, put in order."""
-        config = self.config
-        place = config.place
-        folder = place.folder
-        async with sole_ledger(
-            folder,
-            self.clock,
-            wait_seconds,
-            lambda: self.switch.is_pulled,
-            lambda who: self.note(f"waiting for {who}"),
-        ) as ledger:
-            store = SnapshotStore(
-                *(folder, ledger.snapshots, self.key, config.mirror, config.planning, self.clock),
-                compute=self._compute,
-            )
-            workspace = config.workspace
-            try:
-                with announced(
-                    workspace.endpoint.identity, workspace.id, config.state_dir
-                ) as others:
-                    for other in others:
-                        self.note(
-                            f"warning: {other}: the two do not share the ceiling; give both the "
-                            "same state folder"
-                        )
-                    yield ledger, store
-            finally:
-                # What stays behind is removed by a later run. It must not hide how this one ended.
-                with suppress(Exception):
-                    store.close()
-
-    async def _compute(self, work: Callable[[Interruption], T]) -> T:
-        return await compute_or_stop(work, self.switch, respects_earlier=False)
+    note: Note
 
     @property
-    def _execution(self) -> ExecutionSettings:
-        pacing = self.config.pacing
-        return ExecutionSettings(
-            pacing.requests, pacing.per_seconds, self.config.packing.payload_bytes
+    def patience(self) -> Patience:
+        """The same, as locks take it."""
+        return Patience(
+            self.seconds,
+            lambda: self.switch.is_pulled,
+            lambda holder: self.note(f"waiting for {holder}"),
         )
 
-    async def begin(self, ledger: Ledger, request: MirrorRequest) -> RunState:
-        """Enter a new run; an unfinished one of the same command is not gone on with."""
+
+class WorkspaceSession:
+    """The ledger, pacer, connections and locks of a workspace; an async context manager.
+
+    Any number of runs share it, one after another or at once, in one event loop. Each part is
+    opened when it is first needed, so that entering the session raises nothing.
+    """
+
+    def __init__(
+        self, config: Config, *, clock: Clock | None = None, switch: StopSwitch | None = None
+    ) -> None:
+        """`switch` stops all runs that have no switch of their own."""
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.switch = switch or StopSwitch()
+        self.folder = config.place.folder
+        self._opened = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._ledger: Ledger | None = None
+        self._transport: HttpTransport | None = None
+        self._cohorts: dict[CohortKey, asyncio.Lock] = {}
+        self._sending_lock = sending_lock(self.folder)
+        self._preparing = asyncio.Lock()
+        self._pacer: Pacer | None = None
+
+    async def __aenter__(self) -> Self:
+        """Return the session; nothing is opened yet."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close all that was opened; raises nothing, or it would hide how a run ended."""
+        with suppress(Exception):
+            await self._opened.aclose()
+
+    async def ledger(self, waiting: Waiting) -> Ledger:
+        """Return the ledger, opened and put in order; raises as `open_shared` does."""
+        async with self._opening:
+            if self._ledger is None:
+                ledger = await open_shared(self.folder, self.clock, waiting.patience)
+                self._opened.push_async_callback(ledger.close)
+                self._announce(waiting.note)
+                await self._recover(ledger)
+                self._ledger = ledger
+            return self._ledger
+
+    def _announce(self, note: Note) -> None:
         workspace = self.config.workspace
-        key = RunKey(
-            self.config.place.endpoint,
-            workspace.id,
-            workspace.partner,
-            request.cohort,
-            None,
-            request.source.identity,
+        others = self._opened.enter_context(
+            announced(workspace.endpoint.identity, workspace.id, self.config.state_dir)
         )
-        command = RunCommand(request.spec, files_of(request.source))
-        return await ledger.runs.begin_new(key, command, self._execution)
+        for other in others:
+            note(
+                f"warning: {other}: the two do not share the ceiling; give both the same state "
+                "folder"
+            )
 
-    async def begin_execution(self, ledger: Ledger, run: RunReference) -> RunState:
-        """Enter another process that works on a plan."""
-        return await ledger.runs.begin_execution(run, self._execution)
+    async def _recover(self, ledger: Ledger) -> None:
+        """End the runs of processes that are gone: those whose cohort nobody holds."""
+        for key in await ledger.interrupted_cohorts():
+            with cohort_at_once(self.folder, key) as is_free:
+                if is_free:
+                    await ledger.recover(key)
 
-    def opening(
-        self, state: RunState, cohort: Cohort, settled: tuple[int, int] = (0, 0)
-    ) -> Opening:
-        """Say where a run goes; `settled`: how many of its uids are accepted, and rejected."""
-        workspace, pacing = self.config.workspace, self.config.pacing
-        return Opening(
-            workspace.endpoint.label,
-            workspace.id,
-            workspace.partner,
-            cohort,
-            MIRROR,
-            Ceiling(pacing.requests, pacing.per_seconds),
-            state.name,
-            state.is_resumed,
-            sum(settled),
-            *settled,
+    @asynccontextmanager
+    async def holding(self, key: CohortKey, waiting: Waiting) -> AsyncIterator[Ledger]:
+        """Hold a cohort during the block, its interrupted runs ended; yield the ledger.
+
+        Runs of this session wait for each other. Raises `LockHeldError` if another process holds
+        the cohort for longer than `waiting` says, and what opening the ledger raises.
+        """
+        ledger = await self.ledger(waiting)
+        key = CohortKey(key.partner, key.cohort_id)
+        here = self._cohorts.setdefault(key, asyncio.Lock())
+        await acquire_or_stop(here, waiting.switch)
+        try:
+            lock = cohort_lock(self.folder, key)
+            await lock.acquire(waiting.patience)
+            try:
+                await ledger.recover(key)
+                yield ledger
+            finally:
+                lock.release()
+        finally:
+            here.release()
+
+    async def refuse_busy(self, waiting: Waiting) -> None:
+        """Raise `LockHeldError` if another process sends now, for a run that is not to wait."""
+        if waiting.seconds == 0:
+            await self.hold_sending(waiting)
+            self.release_sending()
+
+    async def hold_sending(self, waiting: Waiting) -> None:
+        """Wait for the right to send, which all runs of this session share that send at once.
+
+        Raises `LockHeldError` if another process holds it for longer than `waiting` says.
+        """
+        await self._sending_lock.acquire(waiting.patience)
+
+    def release_sending(self) -> None:
+        """Give back what `hold_sending` has given."""
+        self._sending_lock.release()
+        if not self._sending_lock.is_held:
+            self._pacer = None  # Another process may send from now on.
+
+    async def channel(self, ledger: Ledger) -> Channel:
+        """Return what deliveries share; the caller holds the right to send.
+
+        Raises `ConfigError` for a malformed proxy setting.
+        """
+        config = self.config
+        return Channel(
+            ledger.sends,
+            self.clock,
+            await self._shared_pacer(ledger),
+            await self._shared_transport(),
+            config.delivery,
+            config.retry,
+            config.workspace.endpoint.is_loopback,
         )
+
+    async def _shared_pacer(self, ledger: Ledger) -> Pacer:
+        """Return the pacer, which counts what other processes have sent until now."""
+        async with self._preparing:
+            if self._pacer is None:
+                await ledger.settle_all()
+                await self._recover(ledger)
+                self._pacer = await resumed_pacer(self.config.pacing, ledger.sends, self.clock)
+            return self._pacer
+
+    async def _shared_transport(self) -> HttpTransport:
+        if self._transport is None:
+            config = self.config
+            transport = HttpTransport(config.workspace, config.delivery, self.clock)
+            self._transport = await self._opened.enter_async_context(transport)
+        return self._transport

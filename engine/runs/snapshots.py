@@ -10,7 +10,7 @@ from typing import TypeVar, Unpack
 
 from engine.clock import SystemClock
 from engine.config.loading import Config
-from engine.delivery.sender import StopSwitch
+from engine.delivery.stop import StopSwitch
 from engine.errors import UsageError
 from engine.ledger.sqlite.access import ledger_in
 from engine.ledger.sqlite.reader import LedgerReader
@@ -24,8 +24,9 @@ from engine.report.snapshots import (
 )
 from engine.runs import transfer
 from engine.runs.arguments import Exports, Note, Reading, no_note
+from engine.runs.context import RunContext, RunObservers
 from engine.runs.exports import open_exports, spec_of
-from engine.runs.session import Desk
+from engine.runs.session import WorkspaceSession
 from engine.runs.transfer import StagedSnapshot
 from engine.snapshot.store import SnapshotStore
 from engine.source.files.file_source import FileSource
@@ -43,10 +44,15 @@ class Snapshots:
     ledger or a snapshot that is damaged. The reading options are those of `Engine.push`.
     """
 
-    config: Config
+    session: WorkspaceSession
     key: CohortKey
     note: Note
     switch: StopSwitch
+
+    @property
+    def config(self) -> Config:
+        """The session's configuration."""
+        return self.session.config
 
     def __post_init__(self) -> None:
         check_id(self.key.cohort_id)
@@ -176,8 +182,9 @@ class Snapshots:
         catches_up: bool = True,
     ) -> T:
         """Do what changes the snapshots, once they include all that was sent."""
-        desk = Desk(self.config, self.key, lambda _: None, self.note, self.switch, SystemClock())
-        async with desk.open(wait_seconds) as (_, store):
+        observers = RunObservers(note=self.note, switch=self.switch)
+        context = RunContext(self.session, self.key, observers)
+        async with context.open(wait_seconds) as (_, store):
             if catches_up:
                 await store.catch_up()
             return await change(store)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.delivery.sender import StopSwitch, compute_or_stop, read_or_stop
+from engine.delivery.stop import StopSwitch
 from engine.errors import GuardError, IncompleteError, LedgerError, SourceError, UsageError
 from engine.ledger.snapshot_records import Generation
 from engine.ledger.state_folder import make_folder
@@ -21,6 +21,7 @@ from engine.planning.guards import Facts, judge
 from engine.planning.profile import Inspection
 from engine.planning.settings import GuardSettings
 from engine.planning.staging import stage
+from engine.runs.interruptible import compute_or_stop, read_or_stop
 from engine.snapshot.baseline import doubting
 from engine.snapshot.file_format import SNAPSHOT, describe, refuse_twice, take_over, uids_in
 from engine.snapshot.fold import adopt as adopt_staged

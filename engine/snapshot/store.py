@@ -188,7 +188,8 @@ class SnapshotStore:
 
     async def catch_up(self, stays_open: int | None = None) -> None:
         """Let the snapshot know of all that was sent; each run but `stays_open` is closed."""
-        await asyncio.to_thread(self._sweep)
+        runs = [run.name for run in await self._index.runs_with_uids(self.key)]
+        await asyncio.to_thread(self._sweep, runs)
         await self._drop_old()
         for run in await self.unfolded():
             await self._fold(run, "mirror", is_closed=run.run != stays_open)
@@ -314,12 +315,15 @@ class SnapshotStore:
         """Delete the files of the session."""
         self._files.close()
 
-    def _sweep(self) -> None:
-        """Delete what processes that died were about to make: large files, and of no use."""
+    def _sweep(self, runs: Sequence[str]) -> None:
+        """Delete what processes that died were about to make: large files, and of no use.
+
+        Only this cohort's runs are looked at: other processes may work on other cohorts.
+        """
         if self.planning.spill_dir:
             remove_abandoned_folders(Path(self.planning.spill_dir))
         remove_abandoned_folders(self.folder)
-        for folder in (self._root, self.folder, *plan_folder(self._root, "").glob("*/")):
+        for folder in (self._root, self.folder, *map(self.plan_folder, runs)):
             remove_abandoned_parts(folder)
 
     async def _drop_old(self) -> None:

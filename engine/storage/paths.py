@@ -32,6 +32,7 @@ LEDGER_NAME = "ledger.sqlite"
 _BACKUP = re.compile(rf"{re.escape(LEDGER_NAME)}\.v[0-9]+\.bak(\.[0-9]+)?")
 _RESCUED = f"{LEDGER_NAME}.put-back-"
 
+_LOCKS = "locks"
 _PLANS, _SNAPSHOTS, _SHADOWS = UID_FOLDERS = ("plans", "snapshots", "shadows")
 """The folders of a workspace that hold files of uids."""
 _RECORDED = re.compile(r"(add|remove|resend)-([0-9]+)\.parquet")
@@ -155,6 +156,11 @@ def snapshot_folder(root: Path, key: CohortKey) -> Path:
     """Return the folder that holds a cohort's snapshots; `root` is the ledger's."""
     kind = _SHADOWS if key.is_shadow else _SNAPSHOTS
     return root / kind / _cohort_name(key.partner) / _cohort_name(key.cohort_id)
+
+
+def cohort_lock_path(root: Path, key: CohortKey) -> Path:
+    """Return the file that is locked by whoever works on a cohort; `root` is the ledger's."""
+    return root / _LOCKS / _cohort_name(key.partner) / f"{_cohort_name(key.cohort_id)}.lock"
 
 
 def _cohort_name(text: str) -> str:

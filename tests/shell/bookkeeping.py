@@ -150,4 +150,4 @@ def tampering(path: Path) -> Iterator[sqlite3.Connection]:
 
 def books(ledger: Ledger, state: RunState) -> Accounts:
     with LedgerReader.open(ledger.path) as reader:
-        return RunReport(reader.history, ledger.path.parent, state.name).accounts()
+        return RunReport(reader.history, ledger.path.parent, state.run.name).accounts()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from engine.delivery.sender import StopSwitch
+from engine.delivery.stop import StopSwitch
 from engine.ledger.snapshot_records import Generation
 from engine.planning.guards import Allowance
 from engine.planning.settings import GuardSettings

@@ -293,10 +293,10 @@ class Stage:
             await ledger.recover()
             limits = ExecutionSettings(self.pacing.requests, self.pacing.per_seconds, payload_bytes)
             state = await ledger.runs.begin(KEY, COMMAND, limits)
-            known = await ledger.runs.known_batches(state.run)
+            known = await ledger.runs.known_batches(state.run.number)
             cutter = Cutter(ENVELOPE, Limit.of(payload_bytes), known)
             ages = await ledger.sends.recent_sends(self.pacing.requests)
-            left_open = await ledger.runs.open_batches(state.run)
+            left_open = await ledger.runs.open_batches(state.run.number)
             writer.writes, writer.fails_at = 0, fails_at
             self.api.witness = lambda: self._assert_intent(connection)
             events: list[Event] = []

@@ -12,7 +12,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,12 +23,12 @@ from unittest.mock import patch
 from far_side import FarSide, Request
 from stage import ReaderOnStage
 
-from engine.clock import Clock, Stamp
+from engine.clock import Stamp
 from engine.config.loading import Config
-from engine.delivery.events import Event, Observer
+from engine.delivery.events import Event, RunEvent
 from engine.delivery.retry import RetrySettings
-from engine.delivery.sender import StopSwitch
 from engine.delivery.settings import DeliverySettings
+from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.records import Division
 from engine.ledger.sqlite.reader import LedgerReader
@@ -42,10 +42,11 @@ from engine.payload.settings import PackingSettings
 from engine.planning.settings import GuardSettings
 from engine.report.result import RunResult
 from engine.report.settings import AccountingSettings
-from engine.runs.mirror import apply, mirror, rollback
+from engine.runs.context import RunContext, RunObservers
+from engine.runs.mirror import RollbackRequest, apply, mirror, rollback
 from engine.runs.planner import MirrorRequest
 from engine.runs.push import PushRequest, push
-from engine.runs.session import Desk
+from engine.runs.session import WorkspaceSession
 from engine.snapshot.settings import MirrorSettings
 from engine.snapshot.store import SnapshotStore
 from engine.source import Block, SourceFile, SourceSpec, Spec
@@ -56,8 +57,8 @@ from payloads import payload_of
 from virtual_time import BOOT_UTC_NS, START, run_virtually
 
 T = TypeVar("T")
-Start = Callable[..., Coroutine[Any, Any, RunResult]]
-"""Begins a command, given `observe`, `switch` and `clock`."""
+Start = Callable[[WorkspaceSession, RunObservers], Coroutine[Any, Any, RunResult]]
+"""Begins a command."""
 
 PARTNER = "partner"
 COHORT = Cohort("cohort-1", "Buyers")
@@ -149,7 +150,7 @@ def _name_of(function: Callable[..., object]) -> str:
     """Name a write by the store's function or method, and whether it splits a batch."""
     names = inspect.getclosurevars(function).nonlocals
     in_transaction = names.get("function")
-    name = in_transaction.__name__ if in_transaction else function.__qualname__.split(".")[1]
+    name = in_transaction.__name__ if in_transaction else function.__qualname__.split(".")[:2][-1]
     change = names.get("change")
     return f"{name} split" if isinstance(change, Division) else name
 
@@ -302,7 +303,7 @@ class Pushes:
         """Run the command; it dies where `death` says, and is told to stop at these seconds."""
         source = ExportSource(export, name)
         request = PushRequest(source, source.spec, COHORT, action, **how)
-        return self._run(lambda **parts: push(request, self._config(), **parts), death, stops_at)
+        return self._run(lambda *with_: push(request, *with_), death, stops_at)
 
     def mirror(  # noqa: PLR0913 - what to make of the cohort, and what becomes of the process
         self,
@@ -320,7 +321,9 @@ class Pushes:
         source = ExportSource(export, written_utc_ns=written_utc_ns)
         request = MirrorRequest(source, source.spec, COHORT, **how)
         return self._run(
-            lambda **parts: mirror(request, self._config(), sends=sends, planned=planned, **parts),
+            lambda session, observers: mirror(
+                request, session, replace(observers, planned=planned), sends=sends
+            ),
             death,
             stops_at,
         )
@@ -331,13 +334,10 @@ class Pushes:
         def request(spec: Spec, cohort: Cohort) -> MirrorRequest:
             return MirrorRequest(spec.open(), spec, cohort, **how)
 
-        return self._run(
-            lambda **parts: rollback(request, COHORT.id, generation, self._config(), **parts),
-            None,
-            (),
-        )
+        asked = RollbackRequest(COHORT.id, generation, request)
+        return self._run(lambda *with_: rollback(asked, *with_), None, ())
 
-    def at_desk(
+    def in_session(
         self,
         work: Callable[[SnapshotStore], Awaitable[T]],
         *,
@@ -351,16 +351,9 @@ class Pushes:
         """
         found: list[T] = []
 
-        async def start(*, observe: Observer, switch: StopSwitch, clock: Clock) -> RunResult:
-            desk = Desk(
-                self._config(),
-                CohortKey(PARTNER, COHORT.id, shadow),
-                observe,
-                lambda _: None,
-                switch,
-                clock,
-            )
-            async with desk.open(0.0) as (_, store):
+        async def start(session: WorkspaceSession, observers: RunObservers) -> RunResult:
+            context = RunContext(session, CohortKey(PARTNER, COHORT.id, shadow), observers)
+            async with context.open(0.0) as (_, store):
                 if catches_up:
                     await store.catch_up()
                 found.append(await work(store))
@@ -386,9 +379,7 @@ class Pushes:
 
     def apply(self, plan: str, first: int | None = None, stops_at: tuple[float, ...] = ()) -> Ended:
         """Run the command on a plan."""
-        return self._run(
-            lambda **parts: apply(plan, self._config(), first=first, **parts), None, stops_at
-        )
+        return self._run(lambda *with_: apply(plan, *with_, first=first), None, stops_at)
 
     def _run(self, start: Start, death: Death | None, stops_at: tuple[float, ...]) -> Ended:
         ended = run_virtually(
@@ -413,15 +404,21 @@ class Pushes:
         self.far_side.watch = watch
         events: list[Event] = []
 
-        def note(event: Event) -> None:
-            events.append(event)
-            self.observe(event)
+        def observe(told: RunEvent) -> None:
+            events.append(told.event)
+            self.observe(told.event)
+
+        async def carry_out() -> RunResult:
+            async with WorkspaceSession(
+                self._config(), clock=self.machine, switch=switch
+            ) as session:
+                return await start(session, RunObservers(observe=observe))
 
         switch = StopSwitch()
         for seconds in stops_at:
             asyncio.get_running_loop().call_later(seconds, switch.pull, "a signal")
         with self._played(life):
-            command = asyncio.create_task(start(observe=note, switch=switch, clock=self.machine))
+            command = asyncio.create_task(carry_out())
             dying = asyncio.create_task(life.over.wait())
             await asyncio.wait({command, dying}, return_when=asyncio.FIRST_COMPLETED)
             others = asyncio.all_tasks() - {asyncio.current_task()}

@@ -130,7 +130,7 @@ def engine_of(night: Night, **options: Any) -> Any:  # noqa: ANN401 - what `Engi
 
 async def test_observers_hear_of_a_run(night: Night, api: Emulator) -> None:
     planned = night.write("export.txt")
-    heard: list[object] = []
+    heard: list[events.RunEvent] = []
     opened: list[str | None] = []
     async with engine_of(night) as engine:
         result = await engine.push(
@@ -141,8 +141,9 @@ async def test_observers_hear_of_a_run(night: Night, api: Emulator) -> None:
         )
     assert (result.exit_status, result.accounts.uids.accepted) == (ExitStatus.ACCEPTED, 300)
     assert opened == [result.accounts.run]
-    settled = [each.uid_count for each in heard if isinstance(each, events.Settled)]
+    settled = [each.event.uid_count for each in heard if isinstance(each.event, events.Settled)]
     assert sum(settled) == 300
+    assert {each.source.run for each in heard} == {result.accounts.run}
     assert api.members() == planned
 
 

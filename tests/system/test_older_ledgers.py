@@ -4,11 +4,17 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from clean_room import until
+from emulated_api import Emulator
 from nightly import Night
-from past_runs import contents, downgrade, live, looks
+from past_runs import contents, downgrade, live, looks, target
 
+from engine.ledger.locks import sole_writer_at_once
 from engine.ledger.sqlite.migrations import MIGRATIONS
 from engine.ledger.sqlite.schema import open_for_reading, open_ledger
+
+VERSION_0_1 = 3
+"""The version of a ledger of cohortsync 0.1."""
 
 
 @pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
@@ -78,3 +84,27 @@ def _tables(connection: sqlite3.Connection) -> dict[str, list[list[tuple[str, ob
         )
         for name in names
     }
+
+
+def test_a_run_that_version_0_1_left_unfinished_goes_on(night: Night, api: Emulator) -> None:
+    night.configure(limits={"requests": 2, "per_seconds": 2.0})
+    wanted = night.write("export.txt", 2_000)
+    running = night.start_push("export.txt")
+    until(lambda: api.received() >= 2, "it sends")
+    running.kill()
+    [path] = night.ledger_files()
+    downgrade(path, VERSION_0_1)
+    assert '"the process died"' in night.run("runs", "--json").stdout
+    night.configure()
+    with sole_writer_at_once(path.parent) as is_held:  # As a process of that version would.
+        assert is_held
+        refused = night.spawn("plan", "export.txt", *target("other"), "--json")
+        assert refused.status == 75
+        assert not path.with_name(f"ledger.sqlite.v{VERSION_0_1}.bak").exists()
+        assert '"status": "running"' in night.run("runs", "--json").stdout
+    ended = night.push("export.txt")
+    assert ended.status == 0, ended.stderr
+    assert ended.document["uids"]["accepted"] == len(wanted)
+    assert api.members() == wanted
+    assert path.with_name(f"ledger.sqlite.v{VERSION_0_1}.bak").exists()
+    assert len(night.query("SELECT * FROM run")) == 1

@@ -109,7 +109,7 @@ def test_an_api_that_stays_down_ends_the_run(
     books = ended.document
     assert ended.status == 75
     assert "the API has not answered usefully" in books["reason"]
-    assert "hint: `cohortsync check` tells" in ended.stderr
+    assert "hint: `cohortsync check` shows" in ended.stderr
     assert books["uids"]["unconfirmed"] > 0
     assert_balanced(books)
     night.configure(retry={"give_up_after_seconds": 60.0, "max_attempts": 100})

@@ -1,12 +1,10 @@
 """One process a workspace and state folder at a time."""
 
 import signal
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from clean_room import until
-from emulated_api import Emulator
+from emulated_api import COHORT, Emulator
 from nightly import TARGET, Night, Running
 
 
@@ -52,7 +50,7 @@ def test_the_wait_is_bounded(night: Night, holder: Running) -> None:
 
 def test_a_signal_ends_the_wait(night: Night, holder: Running) -> None:
     waiting = night.start("push", "other.txt", *TARGET, "--wait", "60", "--json")
-    until(lambda: holds_open(waiting.process.pid, "lock"), "it waits")
+    until(lambda: "waiting for process" in waiting.stderr, "it waits")
     waiting.process.send_signal(signal.SIGTERM)
     ended = waiting.wait()
     assert ended.status == 75
@@ -67,6 +65,28 @@ def test_another_state_folder_is_free_and_each_is_told_of_the_other(
     assert ended.status == 0
     assert f"warning: process {holder.process.pid} on " in ended.stderr
     assert str(night.folder / "state") in ended.stderr
+
+
+def test_others_can_plan_meanwhile_but_not_send_nor_work_on_its_cohort(
+    night: Night, holder: Running
+) -> None:
+    other = ("--cohort-id", "other", "--cohort-name", "Other")
+    planned = night.spawn("plan", "other.txt", *other, "--json")
+    assert planned.status == 0, planned.stderr
+    assert planned.document["plan"]["add"] == 100
+    for command in (("plan", "other.txt", *TARGET), ("mirror", "other.txt", *other)):
+        refused = night.spawn(*command, "--json")
+        assert refused.status == 75
+        assert f"process {holder.process.pid} " in refused.document["reason"]
+    assert holder.process.poll() is None
+    statuses = night.query("SELECT cohort_id, status FROM run ORDER BY run")
+    assert [tuple(row) for row in statuses] == [(COHORT, "running"), ("other", "planned")]
+    holder.kill()
+    night.configure()
+    sent = night.spawn("mirror", "other.txt", *other, "--json")
+    assert sent.status == 0, sent.stderr
+    died, *_ = night.query("SELECT status, reason FROM run ORDER BY run")
+    assert tuple(died) == ("incomplete", "the process died")
 
 
 def test_what_is_under_way_can_be_looked_at(night: Night, holder: Running) -> None:
@@ -104,12 +124,3 @@ def test_resume_begins_nothing_anew_when_what_it_waited_for_finished(
     assert ended.status == 0, ended.stderr
     assert ended.document["status"] == "nothing_to_resume"
     assert night.query("SELECT count(*) FROM run") == [(1,)]
-
-
-def holds_open(pid: int, name: str) -> bool:
-    """Tell whether a process has a file of that name open."""
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # it was closed meanwhile
-            if descriptor.readlink().name == name:
-                return True
-    return False

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from engine.errors import IncompleteError, LedgerError
 from engine.ledger.damage import MOVE_AWAY
+from engine.ledger.locks import holder_of
 from engine.ledger.sqlite.failures import readable_errors
-from engine.ledger.state_folder import holder_of
 from engine.storage.paths import (
     LEDGER_NAME,
     UID_FOLDERS,

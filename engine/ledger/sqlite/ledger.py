@@ -2,21 +2,28 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from engine.clock import Clock
 from engine.errors import CohortSyncError, StateGoneError
+from engine.ledger.locks import NO_PATIENCE, Patience, sole_writer
 from engine.ledger.sqlite import recovery
 from engine.ledger.sqlite.access import readable_files, refuse_lost
 from engine.ledger.sqlite.failures import translate
 from engine.ledger.sqlite.history import RunHistory
 from engine.ledger.sqlite.plans import PlanStore
-from engine.ledger.sqlite.rescue import copy_beside, put_back
+from engine.ledger.sqlite.read_connection import ReadConnection
+from engine.ledger.sqlite.rescue import copy_to_draft, put_back
 from engine.ledger.sqlite.runs import RunStore
-from engine.ledger.sqlite.schema import DAMAGE_SYMPTOMS, check_content, open_ledger
+from engine.ledger.sqlite.schema import (
+    DAMAGE_SYMPTOMS,
+    check_content,
+    is_current,
+    open_ledger,
+)
 from engine.ledger.sqlite.send_log import SendLog
 from engine.ledger.sqlite.snapshot_index import SnapshotIndex
 from engine.ledger.sqlite.writer import LedgerWriter
@@ -24,9 +31,9 @@ from engine.ledger.state_folder import (
     close_to_others,
     is_still,
     make_folder,
-    sole_writer,
     state_gone,
 )
+from engine.model.cohort import CohortKey
 from engine.storage.paths import LEDGER_NAME
 
 if TYPE_CHECKING:
@@ -35,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class Ledger:
-    """One workspace's record, written by this process alone. Use it within its event loop."""
+    """One workspace's record, open for writing. Use it within its event loop."""
 
     def __init__(
         self, connection: sqlite3.Connection, path: Path, clock: Clock, writer: LedgerWriter
@@ -47,9 +54,10 @@ class Ledger:
         """Runs a function on the connection, in a transaction; see `LedgerWriter.write`."""
         self._clock = clock
         self.path = path
-        self.runs = RunStore(self.write, clock)
-        self.plans = PlanStore(self.write, clock)
-        self.snapshots = SnapshotIndex(self.write, clock)
+        self._reads = ReadConnection(path)
+        self.runs = RunStore(self.write, clock, self._reads)
+        self.plans = PlanStore(self.write, clock, self._reads)
+        self.snapshots = SnapshotIndex(self.write, clock, self._reads)
         self.sends = SendLog(self.write, clock, lambda: self.gone)
 
     @classmethod
@@ -59,11 +67,19 @@ class Ledger:
         return cls(connection, path, clock, LedgerWriter(connection, path))
 
     async def close(self) -> None:
-        """Finish all writes and close the file; one that was removed is written anew."""
+        """Finish all writes and close the file; one that was removed is written anew.
+
+        Raises nothing: all that was written is durable, and how a run ended must not be hidden.
+        """
+        with suppress(Exception):
+            await self._close()
+
+    async def _close(self) -> None:
+        await asyncio.to_thread(self._reads.close)
         copy = None
         if self.gone is not None:
             await self._writer.write(lambda _: None)  # Nothing else is under way any more.
-            copy = await asyncio.to_thread(copy_beside, self._connection, self.path)
+            copy = await asyncio.to_thread(copy_to_draft, self._connection, self.path)
         await self._writer.close()
         if copy is not None:
             put_back(copy, self.path)
@@ -86,14 +102,26 @@ class Ledger:
 
         return await self.write(work)
 
-    async def recover(self) -> None:
-        """Put in order what a process that died has left behind; the caller holds the lock.
+    async def interrupted_cohorts(self) -> list[CohortKey]:
+        """Return the cohorts of runs that have not ended, whether or not a process works on them.
 
-        An intent without an outcome may have been sent, and may have been applied. It counts as
-        sent now, which is the latest that it can have been.
+        None of the keys is a shadow's.
+        """
+        return await self.write(recovery.interrupted_cohorts)
+
+    async def recover(self, key: CohortKey | None = None) -> None:
+        """End the runs of a cohort that no process works on; the caller holds the cohort's lock.
+
+        Without a cohort it ends all runs: the caller knows that no process works on any. An attempt
+        without an outcome may have been sent, and may have been applied; it counts as sent now.
         """
         now = self._clock.stamp()
-        await self.write(lambda connection: recovery.recover(connection, now))
+        await self.write(lambda connection: recovery.recover(connection, key, now))
+
+    async def settle_all(self) -> None:
+        """Conclude all requests without an outcome; the caller holds the sending lock."""
+        now = self._clock.stamp()
+        await self.write(lambda connection: recovery.settle_all(connection, now))
 
     async def refuse_lost(self) -> None:
         """Raise `LedgerError` if this ledger was made in the place of one that was lost."""
@@ -116,6 +144,20 @@ class Ledger:
             return damage
         return None
 
+    @asynccontextmanager
+    async def naming_damage(self) -> AsyncIterator[None]:
+        """Raise damage to the file in place of the block's error, if that comes from it.
+
+        A file of the state folder that may not be read is a `LedgerError`, too.
+        """
+        try:
+            with readable_files(self.path.parent):
+                yield
+        except Exception as error:
+            if damage := await self.damage_behind(error):
+                raise damage from error
+            raise
+
     def outside_cause(self, error: Exception) -> CohortSyncError | None:
         """Name an error of SQLite's that comes from outside the program; None for any other."""
         if not isinstance(error, sqlite3.Error):
@@ -124,28 +166,36 @@ class Ledger:
         return translated if isinstance(translated, CohortSyncError) else None
 
 
+async def open_shared(folder: Path, clock: Clock, patience: Patience) -> Ledger:
+    """Open the ledger in a workspace's folder, which is made, beside other processes.
+
+    Only the holder of the sending lock creates a ledger or migrates it: a program of version 0.1
+    holds that lock as long as it runs. Raises `LockHeldError` if the lock is needed and not free in
+    time, and `LedgerError` for a folder or a ledger that cannot be used.
+    """
+    make_folder(folder)
+    close_to_others(folder)
+    path = folder / LEDGER_NAME
+    with readable_files(folder):
+        if is_current(path):
+            return Ledger.open(path, clock)
+        async with sole_writer(folder, patience):
+            return Ledger.open(path, clock)
+
+
 @asynccontextmanager
 async def sole_ledger(
-    folder: Path,
-    clock: Clock,
-    wait_seconds: float = 0.0,
-    is_stopped: Callable[[], bool] = lambda: False,
-    waiting: Callable[[str], None] = lambda _: None,
+    folder: Path, clock: Clock, patience: Patience = NO_PATIENCE
 ) -> AsyncIterator[Ledger]:
-    """Hold the lock and the ledger in `folder`, which is made, put in order; see `sole_writer`."""
+    """Hold the sending lock and the ledger in `folder`; raises as `open_shared` does."""
     make_folder(folder)
     close_to_others(folder)
     with readable_files(folder):
-        async with sole_writer(folder, wait_seconds, is_stopped, waiting):
+        async with sole_writer(folder, patience):
             ledger = Ledger.open(folder / LEDGER_NAME, clock)
             try:
-                await ledger.recover()
-                yield ledger
-            except Exception as error:
-                if damage := await ledger.damage_behind(error):
-                    raise damage from error
-                raise
+                async with ledger.naming_damage():
+                    await ledger.settle_all()
+                    yield ledger
             finally:
-                # All that was written is durable. What fails here must not hide how a run ended.
-                with suppress(Exception):
-                    await ledger.close()
+                await ledger.close()

@@ -243,7 +243,12 @@ CREATE INDEX attempt_without_outcome ON attempt (run, batch) WHERE outcome IS NU
 CREATE INDEX rejected_by_uid ON rejected (uid, run);
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS, _VERSION_3)
+_VERSION_4 = """
+-- No table changes. From this version on several processes work on a ledger at once, each on other
+-- cohorts, which it locks. The version keeps out programs that know nothing of those locks.
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS, _VERSION_3, _VERSION_4)
 """Scripts that lead from an empty file to the present version, in order."""
 
 UID_COLUMNS = frozenset({("rejected", "uid"), ("plan", "forecast"), ("plan", "resent_through")})

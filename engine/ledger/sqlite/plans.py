@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from engine.ledger.plan_records import LastMirror, OperationCounts, PlanRecord, Rejection
 from engine.ledger.sqlite.runs import record_changes
-from engine.ledger.sqlite.store import Store, in_transaction
+from engine.ledger.sqlite.store import Store, by_reader, in_transaction
 from engine.model.cohort import Action, CohortKey, Operation
 
 _PLAN_COLUMNS = (
@@ -206,12 +206,12 @@ class PlanStore(Store):
     enter = in_transaction(enter_plan)
     plan_of = in_transaction(plan_of)
     open_plan = in_transaction(open_plan)
-    overtaken_by = in_transaction(overtaken_by)
+    overtaken_by = by_reader(overtaken_by)
     set_generation = in_transaction(set_generation)
     seal = in_transaction(seal)
     seals = in_transaction(seals)
     close = in_transaction(close_plan)
-    last_mirror = in_transaction(last_mirror)
-    resent_through = in_transaction(resent_through)
-    rejections = in_transaction(rejections)
+    last_mirror = by_reader(last_mirror)
+    resent_through = by_reader(resent_through)
+    rejections = by_reader(rejections)
     next_place = in_transaction(next_place)

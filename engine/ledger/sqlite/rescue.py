@@ -6,17 +6,18 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from engine.errors import CohortSyncError
-from engine.ledger.state_folder import LOCK_NAME, make_folder, sole_writer_at_once, this_process
+from engine.ledger.locks import LOCK_NAME, sole_writer_at_once
+from engine.ledger.state_folder import make_folder, this_process
 from engine.storage.paths import rescued_ledger
 
 _WHATEVER_FAILS = (OSError, sqlite3.Error, CohortSyncError)
-"""Nothing is raised where a ledger cannot be put back: the run has its reason already."""
+"""Nothing is raised if a ledger cannot be put back: the run has its reason already."""
 
 
-def copy_beside(connection: sqlite3.Connection, path: Path) -> Path | None:
-    """Copy what `connection` reads to a file beside `path`; return that, or None if it fails.
+def copy_to_draft(connection: sqlite3.Connection, path: Path) -> Path | None:
+    """Copy what `connection` reads to a file in the folder of `path`; None if it fails.
 
-    The pace of the requests that were sent is in it, so that a new run keeps to the ceiling, and
+    The pace of the requests that were sent is in it, so that a new run observes the ceiling, and
     which snapshot counts, so that its loss is noticed.
     """
     draft = rescued_ledger(path)

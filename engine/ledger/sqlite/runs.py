@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from engine.errors import ExitStatus, UsageError
+from engine.errors import ExitStatus
 from engine.ledger.records import (
     MIRROR,
     NO_BATCH,
@@ -26,10 +26,11 @@ from engine.ledger.records import (
     RunReference,
     RunState,
     action_name,
+    overtaken,
 )
 from engine.ledger.sqlite import files
 from engine.ledger.sqlite.batches import known_batches, open_batches, skip, uids_settled
-from engine.ledger.sqlite.store import Store, in_transaction
+from engine.ledger.sqlite.store import Store, by_reader, in_transaction
 from engine.ledger.sqlite.totals import store
 from engine.model.cohort import CohortKey
 from engine.model.status import RESUMABLE, RunStatus
@@ -131,8 +132,7 @@ def insert_run(
     files.enter(connection, run, command.files)
     _enter_execution(connection, run, 1, settings, now)
     return RunState(
-        run,
-        name,
+        RunReference(run, name),
         1,
         is_resumed=False,
         next_batch=1,
@@ -171,23 +171,22 @@ def insert_execution(
     )
     connection.execute("DELETE FROM run_totals WHERE run = ?", (run.number,))
     _enter_execution(connection, run.number, executions + 1, settings, now)
-    return progress(connection, run.number, run.name, executions + 1)
+    return progress(connection, run, executions + 1)
 
 
-def progress(connection: sqlite3.Connection, run: int, name: str, execution: int) -> RunState:
+def progress(connection: sqlite3.Connection, run: RunReference, execution: int) -> RunState:
     """Say how far a run has come, so that its next request can go on from there."""
     batches, largest_accepted = connection.execute(
         "SELECT coalesce(max(batch), 0), "
         "coalesce(max(iif(state = 'accepted', payload_bytes, 0)), 0) FROM batch WHERE run = ?",
-        (run,),
+        (run.number,),
     ).fetchone()
     (isolation_requests,) = connection.execute(
         "SELECT count(*) FROM attempt JOIN batch USING (run, batch) WHERE run = ? AND isolated",
-        (run,),
+        (run.number,),
     ).fetchone()
     return RunState(
         run,
-        name,
         execution,
         is_resumed=True,
         next_batch=batches + 1,
@@ -332,9 +331,9 @@ class RunStore(Store):
     record_changes = in_transaction(record_changes)
     records_changes = in_transaction(records_changes)
     has_unrecorded_batches = in_transaction(has_unrecorded_batches)
-    is_mirrored = in_transaction(is_mirrored)
-    last_name = in_transaction(last_name)
-    unrecorded_pushes = in_transaction(unrecorded_pushes)
+    is_mirrored = by_reader(is_mirrored)
+    last_name = by_reader(last_name)
+    unrecorded_pushes = by_reader(unrecorded_pushes)
     keep_lifted_guards = in_transaction(keep_lifted_guards)
 
     async def begin(
@@ -395,19 +394,11 @@ class RunStore(Store):
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "UPDATE sitting SET ended_utc_ns = ?, pace = ? WHERE run = ? AND sitting = ?",
-                (now, pace and _json(pace), state.run, state.execution),
+                (now, pace and _json(pace), state.run.number, state.execution),
             )
-            close_run(connection, state.run, status, now, exit_status, reason)
+            close_run(connection, state.run.number, status, now, exit_status, reason)
 
         await self._execute(work)
-
-
-def overtaken(run: str, later: str, cohort_id: str) -> UsageError:
-    """Say that a run can't go on, since a later one has sent something to its cohort."""
-    return UsageError(
-        f"run {run} cannot go on: run {later} has touched cohort {cohort_id} since",
-        hint="pass --on-changed restart to send this export from its start",
-    )
 
 
 def _json(pace: PaceRecord) -> str:

@@ -137,6 +137,17 @@ def open_blank() -> sqlite3.Connection:
     return connection
 
 
+def is_current(path: Path) -> bool:
+    """Say whether a file is a ledger of this version, so that it is neither made nor migrated."""
+    try:
+        if not file_size(path):
+            return False
+        with closing(connect_to_read(path)) as connection:
+            return _version(connection) == len(MIGRATIONS)
+    except (LedgerError, sqlite3.Error):
+        return False
+
+
 def is_older(connection: sqlite3.Connection) -> bool:
     """Say whether a ledger is of an older version, which the next run migrates."""
     return 0 < _version(connection) < len(MIGRATIONS)

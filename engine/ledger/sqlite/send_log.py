@@ -98,11 +98,11 @@ class SendLog(Store):
         now = self._clock.stamp().utc_ns
 
         def work(connection: sqlite3.Connection) -> None:
-            changes.register(connection, state.run, batches)
+            changes.register(connection, state.run.number, batches)
             connection.execute(
                 "INSERT INTO attempt (run, batch, attempt, sitting, intended_utc_ns) "
                 "VALUES (?, ?, ?, ?, ?)",
-                (state.run, number, attempt, state.execution, now),
+                (state.run.number, number, attempt, state.execution, now),
             )
 
         await self._execute(work, max_wait_seconds)
@@ -134,7 +134,7 @@ class SendLog(Store):
                     result.request_id,
                     result.reason,
                     result.retry_after,
-                    state.run,
+                    state.run.number,
                     number,
                     attempt,
                 ),
@@ -142,9 +142,9 @@ class SendLog(Store):
             if result.may_have_been_applied:
                 connection.execute(
                     "UPDATE batch SET may_have_been_applied = 1 WHERE run = ? AND batch = ?",
-                    (state.run, number),
+                    (state.run.number, number),
                 )
-            changes.apply(connection, state.run, number, change)
+            changes.apply(connection, state.run.number, number, change)
 
         await self._execute(work)
 
@@ -158,7 +158,7 @@ class SendLog(Store):
         """Enter `batches`, and what becomes of batch `number` without an attempt of its own."""
 
         def work(connection: sqlite3.Connection) -> None:
-            changes.register(connection, state.run, batches)
-            changes.apply(connection, state.run, number, change)
+            changes.register(connection, state.run.number, batches)
+            changes.apply(connection, state.run.number, number, change)
 
         await self._execute(work)

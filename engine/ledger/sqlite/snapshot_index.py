@@ -11,7 +11,7 @@ from dataclasses import astuple, replace
 
 from engine.clock import Stamp
 from engine.ledger.snapshot_records import Generation, LastSend, RangeOutcome, RunUids, Unfolded
-from engine.ledger.sqlite.store import Store, in_transaction
+from engine.ledger.sqlite.store import Store, by_reader, in_transaction
 from engine.model.cohort import CohortKey, Operation
 
 
@@ -210,17 +210,17 @@ class SnapshotIndex(Store):
     """The snapshots of each cohort, and the runs that each knows of."""
 
     current = in_transaction(current)
-    generations = in_transaction(generations)
+    generations = by_reader(generations)
     intend_to_make = in_transaction(intend_to_make)
     being_made = in_transaction(being_made)
     drop = in_transaction(drop)
     unfolded = in_transaction(unfolded)
-    sent_since = in_transaction(sent_since)
-    range_outcomes = in_transaction(range_outcomes)
+    sent_since = by_reader(sent_since)
+    range_outcomes = by_reader(range_outcomes)
     mark_folded = in_transaction(mark_folded)
-    last_sends = in_transaction(last_sends)
-    has_resent = in_transaction(has_resent)
-    runs_with_uids = in_transaction(runs_with_uids)
+    last_sends = by_reader(last_sends)
+    has_resent = by_reader(has_resent)
+    runs_with_uids = by_reader(runs_with_uids)
 
     async def enter(
         self,

@@ -24,8 +24,10 @@ class Execute(Protocol):
 class Store:
     """A part of the ledger, by named methods."""
 
-    def __init__(self, execute: Execute, clock: Clock) -> None:
+    def __init__(self, execute: Execute, clock: Clock, read: Execute | None = None) -> None:
+        """Run what only reads, and may take long, by `read` if it is given."""
         self._execute = execute
+        self._read = read or execute
         self._clock = clock
 
 
@@ -37,5 +39,17 @@ def in_transaction(
     @wraps(function)
     async def method(self: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._execute(lambda connection: function(connection, *args, **kwargs))
+
+    return method
+
+
+def by_reader(
+    function: Callable[Concatenate[sqlite3.Connection, P], T],
+) -> Callable[Concatenate[Store, P], Coroutine[Any, Any, T]]:
+    """Return a method of a store that runs `function`, which only reads, beside all writes."""
+
+    @wraps(function)
+    async def method(self: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._read(lambda connection: function(connection, *args, **kwargs))
 
     return method

@@ -12,7 +12,7 @@ import pytest
 
 from engine.cli import signals
 from engine.cli.running import StopSignals
-from engine.delivery.sender import StopSwitch
+from engine.delivery.stop import StopSwitch
 from records import records
 
 ROOT = Path(__file__).resolve().parents[3]

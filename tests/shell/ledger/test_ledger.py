@@ -80,7 +80,7 @@ async def test_a_batch_left_unconfirmed_stays_open(ledger: Ledger, clock: HandCl
     assert rows(ledger.path, "SELECT state, may_have_been_applied, reason FROM batch") == [
         ("open", 1, "500")
     ]
-    assert [batch.number for batch in await ledger.runs.open_batches(state.run)] == [1]
+    assert [batch.number for batch in await ledger.runs.open_batches(state.run.number)] == [1]
 
 
 async def test_a_rejected_uid_is_kept_with_its_place(ledger: Ledger) -> None:
@@ -247,14 +247,14 @@ async def test_a_resumed_run_knows_its_batches_and_which_are_open(
 
     state = await resumed(ledger, state)
     assert (state.next_batch, state.largest_accepted > 0) == (10, True)
-    known = await ledger.runs.known_batches(state.run)
+    known = await ledger.runs.known_batches(state.run.number)
     assert [(k.number, k.uid_count, k.records_through, k.is_last) for k in known] == [
         (n, 10, 10 * n, n == 5) for n in range(1, 6)
     ]
     assert [k.digest for k in known] == [entry.digest for entry in entries]
     # The second was split and delivered in parts; of the third one part is left.
     assert [k.is_open for k in known] == [False, False, True, True, True]
-    left = await ledger.runs.open_batches(state.run)
+    left = await ledger.runs.open_batches(state.run.number)
     assert [(b.number, b.first_uid, b.uid_count, b.attempts) for b in left] == [
         (9, 25, 5, 0),
         (4, 30, 10, 1),
@@ -274,7 +274,7 @@ async def test_a_resumed_run_knows_what_the_search_for_bad_uids_has_cost(
         await ledger.sends.conclude(state, number, 1, verdict(clock, "rejected"), None)
     state = await resumed(ledger, state)
     assert (state.isolation_requests, state.largest_accepted) == (2, 0)
-    assert all(batch.isolated for batch in await ledger.runs.open_batches(state.run))
+    assert all(batch.isolated for batch in await ledger.runs.open_batches(state.run.number))
 
 
 async def test_runs_do_not_see_each_others_batches(ledger: Ledger, clock: HandClock) -> None:
@@ -282,7 +282,7 @@ async def test_runs_do_not_see_each_others_batches(ledger: Ledger, clock: HandCl
     await ledger.sends.intend(first, [registration(1, 0, 10)], 1, 1)
     await finish(ledger, first)
     second = await begin(ledger, replace(KEY, cohort=Cohort("cohort-2", "Buyers")))
-    assert await ledger.runs.open_batches(second.run) == []
-    assert await ledger.runs.known_batches(second.run) == []
+    assert await ledger.runs.open_batches(second.run.number) == []
+    assert await ledger.runs.known_batches(second.run.number) == []
     await send(ledger, second, 1, clock, [registration(1, 0, 3)])
-    assert [batch.uid_count for batch in await ledger.runs.open_batches(first.run)] == [10]
+    assert [batch.uid_count for batch in await ledger.runs.open_batches(first.run.number)] == [10]

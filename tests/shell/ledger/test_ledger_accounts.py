@@ -132,7 +132,7 @@ async def test_the_document_says_where_to_and_how_it_ended(
     run = await eventful(ledger, clock)
     await ledger.runs.finish(run.state, "incomplete", ExitStatus.INCOMPLETE, "a signal", PACE)
     document = books(ledger, run.state).to_dict()
-    assert document["run"] == run.state.name
+    assert document["run"] == run.state.run.name
     assert (document["status"], document["exit_status"]) == ("incomplete", 75)
     assert document["reason"] == "a signal"
     assert document["target"] == "EMULATOR 127.0.0.1:8765"
@@ -200,7 +200,7 @@ async def test_the_writer_can_read_a_run_whose_folder_was_removed(
     run = await eventful(ledger, clock)
     before = books(ledger, run.state)
     shutil.rmtree(ledger.path.parent)
-    record, files = await ledger.run_record(run.state.name)
+    record, files = await ledger.run_record(run.state.run.name)
     # No process holds the lock here: only a look from outside takes the run for dead.
     assert replace(account(record), status=before.status, reason=before.reason) == before
     assert files == []

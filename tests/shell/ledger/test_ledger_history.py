@@ -9,9 +9,10 @@ import pytest
 from bookkeeping import COMMAND, KEY, PACE, SETTINGS, HandClock, halves, registration, verdict
 
 from engine.errors import ExitStatus, LedgerError, UsageError
-from engine.ledger.records import RejectedUid, RunState, Settlement
+from engine.ledger.locks import cohort_at_once, sole_writer
+from engine.ledger.records import RejectedUid, RunReference, Settlement
 from engine.ledger.sqlite.ledger import Ledger
-from engine.ledger.state_folder import make_folder, sole_writer
+from engine.ledger.state_folder import make_folder
 from engine.model.status import BatchState
 from engine.payload.batch import SkippedRows
 from engine.report.history import all_runs, details_of, find_unfinished, open_run
@@ -32,14 +33,14 @@ async def open_ledger_of(state: Path, clock: HandClock, workspace: str) -> Async
 
 async def live(
     state: Path, clock: HandClock, workspace: str, status: str = "incomplete"
-) -> RunState:
+) -> RunReference:
     """Begin a run, let it end in `status`, and let a minute pass."""
     async with open_ledger_of(state, clock, workspace) as ledger:
-        run = await ledger.runs.begin(replace(KEY, workspace=workspace), COMMAND, SETTINGS)
+        state = await ledger.runs.begin(replace(KEY, workspace=workspace), COMMAND, SETTINGS)
         if status != "running":
-            await ledger.runs.finish(run, status, ExitStatus.INCOMPLETE, "why", PACE)
+            await ledger.runs.finish(state, status, ExitStatus.INCOMPLETE, "why", PACE)
     clock.advance(60)
-    return run
+    return state.run
 
 
 async def test_runs_of_all_workspaces_are_told_the_latest_first(
@@ -127,10 +128,14 @@ async def test_a_run_whose_process_died_is_not_taken_for_running(
     run = await live(tmp_path, clock, "A", "running")
     [told] = all_runs(tmp_path)
     assert (told.status, told.reason) == ("incomplete", "the process died")
-    async with sole_writer(ledger_folder(tmp_path, KEY.endpoint, "A"), 0):
+    folder = ledger_folder(tmp_path, KEY.endpoint, "A")
+    async with sole_writer(folder):  # A process sends for another cohort.
+        [told] = all_runs(tmp_path)
+        assert told.status == "incomplete"
+    with cohort_at_once(folder, KEY.cohort_key):
         [told] = all_runs(tmp_path)
         assert told.status == "running"
-        found = find_unfinished(tmp_path, None)  # someone is at it, which the lock will tell
+        found = find_unfinished(tmp_path, None)  # A process works on it, which the lock will show.
         assert found is not None
         assert found.name == run.name
 
@@ -146,7 +151,7 @@ async def test_every_attempt_is_told_and_every_batch_without_one(
         await ledger.sends.intend(run, (), 1, 2)
         await ledger.sends.conclude(run, 1, 2, verdict(clock, "too_large"), halves(3, 0, 10))
         await ledger.sends.intend(run, (), 3, 1)
-        with open_run(tmp_path, run.name) as report:
+        with open_run(tmp_path, run.run.name) as report:
             told = list(report.attempts())
     assert [(a["batch"], a["parent"], a["attempt"], a["outcome"]) for a in told] == [
         (1, None, 1, "unconfirmed"),
@@ -173,9 +178,9 @@ async def test_every_uid_and_row_that_was_not_taken_is_told_one_by_one(
         entry = registration(1, 0, 1, skipped, records_through=9, is_last=True)
         await ledger.sends.change(run, [entry], 1, Settlement(BatchState.REJECTED, "400: uid", uid))
         other = await ledger.runs.begin(replace(KEY, partner="other"), COMMAND, SETTINGS)
-        with open_run(tmp_path, other.name) as report:
+        with open_run(tmp_path, other.run.name) as report:
             assert list(report.rejects()) == []
-        with open_run(tmp_path, run.name) as report:
+        with open_run(tmp_path, run.run.name) as report:
             told = [tuple(reject.to_dict().values()) for reject in report.rejects()]
     assert told == [
         *[("invalid", "a.csv", record, "invalid UTF-8", None, None) for record in (2, 3, 4)],

@@ -25,7 +25,7 @@ async def test_a_first_run_begins_at_the_start(ledger: Ledger) -> None:
     state = await begin(ledger)
     assert (state.execution, state.next_batch, state.is_resumed) == (1, 1, False)
     assert (state.largest_accepted, state.isolation_requests) == (0, 0)
-    assert rows(ledger.path, "SELECT name, status FROM run") == [(state.name, "running")]
+    assert rows(ledger.path, "SELECT name, status FROM run") == [(state.run.name, "running")]
 
 
 @pytest.mark.parametrize("status", ["incomplete", "refused", "source_failed", "failed"])
@@ -33,7 +33,7 @@ async def test_an_unfinished_run_goes_on(ledger: Ledger, status: str) -> None:
     first = await begin(ledger)
     await finish(ledger, first, status)
     second = await begin(ledger)
-    assert (second.run, second.name, second.execution) == (first.run, first.name, 2)
+    assert (second.run, second.execution) == (first.run, 2)
     assert second.is_resumed
     [told] = rows(ledger.path, "SELECT status, exit_status, reason, finished_utc_ns FROM run")
     assert told == ("running", None, None, None)
@@ -125,8 +125,8 @@ async def test_a_run_does_not_go_on_over_a_later_one(
     first = await overtaken(ledger, clock, replace(OTHER_EXPORT, action=action), sends=True)
     with pytest.raises(UsageError) as caught:
         await begin(ledger)
-    later = rows(ledger.path, "SELECT name FROM run WHERE run <> ?", first.run)[0][0]
-    assert first.name in caught.value.message
+    later = rows(ledger.path, "SELECT name FROM run WHERE run <> ?", first.run.number)[0][0]
+    assert first.run.name in caught.value.message
     assert later in caught.value.message
     assert caught.value.hint
     # Nothing came of the attempt, and asking for it begins anew.
@@ -134,7 +134,9 @@ async def test_a_run_does_not_go_on_over_a_later_one(
     again = await begin(ledger, restart_if_overtaken=True)
     assert again.run != first.run
     assert not again.is_resumed
-    assert rows(ledger.path, "SELECT status FROM run WHERE run = ?", first.run) == [("abandoned",)]
+    assert rows(ledger.path, "SELECT status FROM run WHERE run = ?", first.run.number) == [
+        ("abandoned",)
+    ]
 
 
 @pytest.mark.parametrize(

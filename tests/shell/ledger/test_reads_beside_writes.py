@@ -97,10 +97,34 @@ async def test_no_read_waits_for_the_writer(ledger: Ledger) -> None:
     await asyncio.to_thread(hold.begun.wait, PATIENCE_SECONDS)
     try:
         with LedgerReader.open(ledger.path) as reader:
-            report = RunReport(reader.history, ledger.path.parent, state.name)
+            report = RunReport(reader.history, ledger.path.parent, state.run.name)
             read = reader.ask(lambda _: report.accounts(is_recounted=True))
             accounts = await asyncio.wait_for(read, PATIENCE_SECONDS)
-        assert accounts.run == state.name
+        assert accounts.run == state.run.name
+        assert not writing.done()
+    finally:
+        hold.release()
+    await writing
+
+
+async def test_what_a_plan_asks_waits_for_no_write(ledger: Ledger) -> None:
+    hold = Hold()
+    writing = asyncio.ensure_future(ledger.write(hold))
+    await asyncio.to_thread(hold.begun.wait, PATIENCE_SECONDS)
+    key = KEY.cohort_key
+    try:
+        for question in (
+            ledger.plans.rejections(key),
+            ledger.plans.last_mirror(key),
+            ledger.plans.resent_through(key),
+            ledger.runs.unrecorded_pushes(key),
+            ledger.runs.last_name(key),
+            ledger.snapshots.generations(key),
+            ledger.snapshots.last_sends(key),
+            ledger.snapshots.range_outcomes(1, 0),
+            ledger.snapshots.runs_with_uids(key),
+        ):
+            await asyncio.wait_for(question, PATIENCE_SECONDS)
         assert not writing.done()
     finally:
         hold.release()
@@ -114,7 +138,7 @@ async def test_no_intent_waits_for_a_read(ledger: Ledger) -> None:
     hold = Hold()
 
     def read(reader: LedgerReader) -> str:
-        attempts = reader.history.attempts(state.name)
+        attempts = reader.history.attempts(state.run.name)
         assert next(attempts).batch == 1  # Now SQLite has a read under way, with more to come.
         return hold()
 
@@ -135,7 +159,7 @@ async def test_a_read_that_nobody_waits_for_ends_with_its_reader(ledger: Ledger)
 
     def read_for_ever(reader: LedgerReader) -> None:
         while True:
-            reader.history.record(state.name, is_recounted=True)
+            reader.history.record(state.run.name, is_recounted=True)
             begun.set()
 
     with LedgerReader.open(ledger.path) as reader:
@@ -152,7 +176,7 @@ async def test_all_of_a_record_is_as_of_one_moment(ledger: Ledger) -> None:
             writing = asyncio.ensure_future(
                 ledger.sends.intend(state, [registration(number, 10 * (number - 1), 10)], number, 1)
             )
-            report = RunReport(reader.history, ledger.path.parent, state.name)
+            report = RunReport(reader.history, ledger.path.parent, state.run.name)
             accounts = await reader.ask(lambda _, report=report: report.accounts())  # type: ignore[misc] # a default
             assert accounts.imbalance is None
             await writing

@@ -17,16 +17,18 @@ from whole_push import Pushes
 from engine.clock import SystemClock
 from engine.errors import ExitStatus, LockHeldError
 from engine.ledger import neighbors
+from engine.ledger.locks import (
+    LOCK_NAME,
+    holder_of,
+    is_held,
+    sole_writer,
+)
 from engine.ledger.neighbors import announced
 from engine.ledger.sqlite.ledger import sole_ledger
 from engine.ledger.state_folder import (
-    LOCK_NAME,
     WorkspaceFolder,
     close_to_others,
-    holder_of,
-    is_held,
     make_folder,
-    sole_writer,
     try_writing,
 )
 from engine.model.endpoint import Endpoint
@@ -63,15 +65,15 @@ def emptied(lock: Path) -> None:
 async def test_who_takes_the_lock_file_away_lets_nobody_in(
     tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
-    async with sole_writer(tmp_path, 0):
+    async with sole_writer(tmp_path):
         spoil(tmp_path / LOCK_NAME)
         assert is_held(tmp_path)
         for _ in range(2):  # The first one makes the file anew.
             with pytest.raises(LockHeldError):
-                async with sole_writer(tmp_path, 0):
+                async with sole_writer(tmp_path):
                     pytest.fail("two hold the lock")
     assert not is_held(tmp_path)
-    async with sole_writer(tmp_path, 0):
+    async with sole_writer(tmp_path):
         assert str(os.getpid()) in (holder_of(tmp_path) or "")
 
 
@@ -80,9 +82,9 @@ async def test_a_lock_that_an_older_version_holds_is_respected(tmp_path: Path) -
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert is_held(tmp_path)
         with pytest.raises(LockHeldError):
-            async with sole_writer(tmp_path, 0):
+            async with sole_writer(tmp_path):
                 pytest.fail("two hold the lock")
-    async with sole_writer(tmp_path, 0):
+    async with sole_writer(tmp_path):
         pass
 
 

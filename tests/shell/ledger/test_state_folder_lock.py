@@ -16,15 +16,18 @@ import pytest
 
 from engine.errors import CohortSyncError, LedgerError, LockHeldError, StateFullError
 from engine.ledger import state_folder
-from engine.ledger.sqlite.access import ledgers
-from engine.ledger.state_folder import (
+from engine.ledger.locks import (
     LOCK_NAME,
-    file_system,
+    Patience,
     holder_of,
     is_held,
+    sole_writer,
+)
+from engine.ledger.sqlite.access import ledgers
+from engine.ledger.state_folder import (
+    file_system,
     make_folder,
     refuse_network_file_system,
-    sole_writer,
 )
 from engine.storage.paths import LEDGER_NAME, ledger_folder
 
@@ -156,10 +159,10 @@ def test_each_endpoint_and_workspace_has_a_folder_of_its_own(tmp_path: Path) -> 
 HOLDER = """
 import asyncio, sys
 from pathlib import Path
-from engine.ledger.state_folder import sole_writer
+from engine.ledger.locks import sole_writer
 
 async def hold():
-    async with sole_writer(Path(sys.argv[1]), 0):
+    async with sole_writer(Path(sys.argv[1])):
         print("held", flush=True)
         await asyncio.sleep(600)
 
@@ -188,7 +191,7 @@ async def test_a_second_holder_is_refused_and_told_who_is_the_first(tmp_path: Pa
     with holder(tmp_path) as process:
         assert is_held(tmp_path)
         with pytest.raises(LockHeldError, match=f"process {process.pid} on ") as caught:
-            async with sole_writer(tmp_path, 0):
+            async with sole_writer(tmp_path):
                 pytest.fail("two hold the lock")
         assert "--wait" in (caught.value.hint or "")
 
@@ -203,14 +206,14 @@ async def test_the_lock_is_free_when_its_holder_is_killed(tmp_path: Path) -> Non
 
 
 async def hold_once(folder: Path, wait_seconds: float = 0) -> None:
-    async with sole_writer(folder, wait_seconds):
+    async with sole_writer(folder, Patience(wait_seconds)):
         assert is_held(folder)
 
 
 async def test_the_lock_is_free_when_its_holder_is_done_or_failed(tmp_path: Path) -> None:
     await hold_once(tmp_path)
     with pytest.raises(RuntimeError):
-        async with sole_writer(tmp_path, 0):
+        async with sole_writer(tmp_path):
             raise RuntimeError
     assert not is_held(tmp_path)
     await hold_once(tmp_path)
@@ -224,9 +227,9 @@ async def test_a_wait_ends_when_it_is_stopped(tmp_path: Path) -> None:
         asked += 1
         return asked > 2
 
-    async with sole_writer(tmp_path, 0):
+    async with sole_writer(tmp_path):
         with pytest.raises(LockHeldError):
-            async with sole_writer(tmp_path, 3600, is_stopped):
+            async with sole_writer(tmp_path, Patience(3600, is_stopped)):
                 pytest.fail("two hold the lock")
     assert asked == 3
 
@@ -235,7 +238,7 @@ async def test_a_wait_is_told_once_and_names_the_holder(tmp_path: Path) -> None:
     told: list[str] = []
     with holder(tmp_path) as process:
         with pytest.raises(LockHeldError):
-            async with sole_writer(tmp_path, 0.7, waiting=told.append):
+            async with sole_writer(tmp_path, Patience(0.7, waiting=told.append)):
                 pytest.fail("two hold the lock")
         assert [words.partition(" on ")[0] for words in told] == [f"process {process.pid}"]
         assert holder_of(tmp_path) == told[0]
@@ -247,12 +250,12 @@ async def test_a_command_that_does_not_wait_outlasts_a_look_at_the_lock(tmp_path
     with (tmp_path / LOCK_NAME).open() as look:
         fcntl.flock(look, fcntl.LOCK_SH)
         asyncio.get_running_loop().call_later(0.01, fcntl.flock, look, fcntl.LOCK_UN)
-        async with sole_writer(tmp_path, 0, waiting=told.append):
+        async with sole_writer(tmp_path, Patience(waiting=told.append)):
             assert told == []
 
 
 async def test_a_wait_ends_when_the_first_is_done(tmp_path: Path) -> None:
-    async with sole_writer(tmp_path, 0):
+    async with sole_writer(tmp_path):
         second = asyncio.create_task(hold_once(tmp_path, wait_seconds=60))
         await asyncio.sleep(0)
         assert not second.done()
@@ -263,7 +266,7 @@ async def test_a_wait_ends_when_the_first_is_done(tmp_path: Path) -> None:
 async def test_a_lock_file_that_says_nothing_is_still_a_lock(
     tmp_path: Path, content: bytes
 ) -> None:
-    async with sole_writer(tmp_path, 0):
+    async with sole_writer(tmp_path):
         (tmp_path / LOCK_NAME).write_bytes(content)
         with pytest.raises(LockHeldError, match="another process"):
             await hold_once(tmp_path)

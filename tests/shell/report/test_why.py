@@ -127,7 +127,7 @@ def test_a_known_reject_that_is_left_alone_was_in_the_export(tmp_path: Path) -> 
 def test_a_reconciled_list_is_told_and_what_was_sent_before_it_is_past(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset(UIDS[:6])))
     cohort.commands.machine.pause(SETTLE)
-    cohort.commands.at_desk(lambda store: reconcile(store, UIDS[2:8]))
+    cohort.commands.in_session(lambda store: reconcile(store, UIDS[2:8]))
     gone, stayed, came, never = (why(cohort, UIDS[n]) for n in (0, 3, 7, 9))
     assert [each["membership"] for each in (gone, stayed, came, never)] == [
         "out",

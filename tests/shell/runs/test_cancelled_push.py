@@ -4,7 +4,6 @@ import asyncio
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
 
 from far_side import FarSide, Play
 from whole_push import COHORT, ExportSource, Pushes
@@ -12,7 +11,9 @@ from whole_push import COHORT, ExportSource, Pushes
 from engine.errors import ExitStatus, IncompleteError
 from engine.model.cohort import Action
 from engine.report.result import RunResult
+from engine.runs.context import RunObservers
 from engine.runs.push import PushRequest, push
+from engine.runs.session import WorkspaceSession
 from exports import Export, Row
 
 
@@ -22,8 +23,8 @@ def test_what_is_under_way_is_recorded_as_unconfirmed(tmp_path: Path) -> None:
     source = ExportSource(Export([[Row(f"u{number:04}") for number in range(40)]]))
     request = PushRequest(source, source.spec, COHORT, Action.ADD)
 
-    async def start(**parts: Any) -> RunResult:  # noqa: ANN401 - as `push` takes them
-        task = asyncio.create_task(push(request, pushes._config(), **parts))
+    async def start(session: WorkspaceSession, observers: RunObservers) -> RunResult:
+        task = asyncio.create_task(push(request, session, observers))
         await asyncio.sleep(5)
         task.cancel()
         with suppress(asyncio.CancelledError):

@@ -24,7 +24,7 @@ def test_a_changed_export_is_read_again_only_if_it_can_be(
     rows = [Row(uid) for uid in reversed(UIDS)]
     changed = ExportSource(Export([rows]), is_rereadable=is_rereadable)
     request = PushRequest(changed, changed.spec, COHORT, Action.ADD, restart_if_changed=True)
-    ended = pushes._run(lambda **parts: push(request, pushes._config(), **parts), None, ())
+    ended = pushes._run(lambda *with_: push(request, *with_), None, ())
     assert ended.result is not None
     assert ended.result.accounts.imbalance is None
     if is_rereadable:

@@ -26,6 +26,8 @@ import engine
 from engine.errors import CohortSyncError, ConfigError, ExitStatus, LedgerError, StateFullError
 from engine.report.result import RunResult
 from engine.runs import closing as run_closing
+from engine.runs.context import RunObservers
+from engine.runs.session import WorkspaceSession
 from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row
 
@@ -64,6 +66,7 @@ STEPS = tuple(
     f"{Path(engine.__file__).parent}/{name}"
     for name in (
         *("runs/push.py", "runs/plan_execution.py", "runs/mirror.py", "runs/session.py"),
+        *("runs/context.py", "runs/sending.py"),
         *("runs/planner.py", "delivery/sender.py", "delivery/http.py", "delivery/transport.py"),
         *("snapshot/", "planning/", "ledger/", "report/accounts.py"),
         *("storage/duckdb_session.py", "storage/uid_parquet.py", "storage/capacity.py"),
@@ -71,12 +74,18 @@ STEPS = tuple(
     )
 )
 """What a run is made of. What ends it is not among them: it has nobody to catch it."""
-NO_STEPS = ("ledger/sqlite/writer.py", "ledger/state_folder.py", "ledger/sqlite/schema.py")
+NO_STEPS = (
+    *("ledger/sqlite/writer.py", "ledger/state_folder.py", "ledger/sqlite/schema.py"),
+    "ledger/locks.py",
+)
 """Played, or at work before a run is entered and after it has ended."""
 
 AROUND = (
-    *("push", "mirror", "rollback", "apply", "_plan_and_send", "Desk.open", "sole_ledger"),
-    *("Ledger.close", "Ledger.gone", "announced", "genexpr>", "SnapshotStore.close"),
+    *("push", "mirror", "rollback", "apply", "_MirrorRun.to_end", "RunContext.open"),
+    *("WorkspaceSession.holding", "WorkspaceSession.__aexit__", "WorkspaceSession.release_sending"),
+    *("HttpTransport.__aexit__", "RunSender.__exit__", "RunSender.release"),
+    *("Ledger.close", "Ledger._close", "Ledger.gone"),
+    *("Ledger.naming_damage", "announced", "genexpr>", "SnapshotStore.close"),
     "readable_files",
 )
 """What holds a run, and what follows when it has ended."""
@@ -148,9 +157,9 @@ class Interruptible(Pushes):
     """Takes what a program that awaits the command would be told of an interrupt."""
 
     def _run(self, start: Start, death: Death | None, stops_at: tuple[float, ...]) -> Ended:
-        async def caught(**parts: Any) -> RunResult:  # noqa: ANN401 - as the command takes them
+        async def caught(session: WorkspaceSession, observers: RunObservers) -> RunResult:
             try:
-                return await start(**parts)
+                return await start(session, observers)
             except (KeyboardInterrupt, asyncio.CancelledError) as error:
                 raise RaisedAgainError(repr(error)) from error
 
@@ -307,7 +316,7 @@ def test_every_kind_of_failure_at_each_step_of_a_push(tmp_path: Path, kind: str)
 def test_what_fails_before_the_first_request_leaves_a_run_that_has_ended(tmp_path: Path) -> None:
     case = Case(tmp_path, "push")
     error = ConfigError("environment: `HTTPS_PROXY` should be a URL")
-    with patch("engine.delivery.sender.HttpTransport", side_effect=error):
+    with patch("engine.runs.session.HttpTransport", side_effect=error):
         ended = case.run()
     assert ended.result is not None
     accounts = ended.result.accounts

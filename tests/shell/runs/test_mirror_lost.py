@@ -59,7 +59,7 @@ def test_a_ledger_that_was_moved_away_is_noticed_by_the_snapshots(cohort: Cohort
     assert "snapshot import" in str(noticed.error.hint)
     assert len(cohort.far_side.arrived) == before
     assert file.read_bytes() == content
-    cohort.commands.at_desk(lambda store: transfer.import_snapshot(store, file, "here"))
+    cohort.commands.in_session(lambda store: transfer.import_snapshot(store, file, "here"))
     cohort.spend(Night(frozenset([B]), pause=SETTLE))
     assert cohort.members() == {B}
 
@@ -76,7 +76,7 @@ def test_a_ledger_that_is_one_night_old_is_noticed_by_the_snapshots(cohort: Coho
     for command in (cohort.commands.mirror([A, B]), cohort.commands.push(Export([[Row(D)]]))):
         assert command.exit_status is ExitStatus.USAGE
     assert len(cohort.far_side.arrived) == before
-    cohort.commands.at_desk(
+    cohort.commands.in_session(
         lambda store: transfer.import_snapshot(store, cohort.snapshots[-1], "here"),
         catches_up=False,
     )
@@ -102,8 +102,8 @@ def test_a_death_while_a_list_is_adopted_is_no_lost_ledger(
 ) -> None:
     death = Death(f"{when} {step}")
     with pytest.raises(DiedError):
-        cohort.commands.at_desk(lambda store: adopt(store, [A, B]), death=death)
-    cohort.commands.at_desk(lambda store: adopt(store, [A, B]))
+        cohort.commands.in_session(lambda store: adopt(store, [A, B]), death=death)
+    cohort.commands.in_session(lambda store: adopt(store, [A, B]))
     cohort.spend(Night(frozenset([B, C]), pause=SETTLE))
     assert cohort.members() == {B, C}
 
@@ -148,7 +148,7 @@ def test_an_imported_snapshot_is_not_overruled_by_what_was_sent_before_it(cohort
     assert cohort.members() == {A, B, C}
     cohort.far_side.members -= {C}
     cohort.commands.machine.pause(SETTLE)
-    cohort.commands.at_desk(
+    cohort.commands.in_session(
         lambda store: transfer.import_snapshot(store, elsewhere, "here"), catches_up=False
     )
     cohort.commands.mirror([A, B, C])
@@ -216,7 +216,7 @@ def test_a_push_that_no_snapshot_knows_of_is_told_until_it_is_adopted(cohort: Co
     for wanted in ([A], [A, B]):
         cohort.commands.machine.pause(SETTLE)
         cohort.commands.mirror(wanted, planned=lambda plan: told.append(len(plan["notes"])))
-    cohort.commands.at_desk(lambda store: adopt(store, [C]))
+    cohort.commands.in_session(lambda store: adopt(store, [C]))
     cohort.commands.machine.pause(SETTLE)
     cohort.commands.mirror([A], planned=lambda plan: told.append(len(plan["notes"])))
     assert told == [1, 1, 0]
@@ -264,7 +264,7 @@ def test_the_snapshots_are_listed_though_the_last_is_lost(cohort: Cohort) -> Non
 
 def test_trust_tells_what_was_brought_since(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset([A]), pause=SETTLE))
-    cohort.commands.at_desk(lambda store: adopt(store, [F]))
+    cohort.commands.in_session(lambda store: adopt(store, [F]))
     cohort.snapshots[-1].unlink()
     plans: list[dict[str, list[str]]] = []
     cohort.commands.machine.pause(SETTLE)
@@ -281,7 +281,7 @@ def test_going_on_with_a_push_undoes_no_reconciliation(cohort: Cohort) -> None:
     cohort.commands.machine.pause(SETTLE)
     cohort.far_side.members -= {B}  # by hand
     real = sorted(cohort.far_side.members)
-    cohort.commands.at_desk(lambda store: reconcile(store, real))
+    cohort.commands.in_session(lambda store: reconcile(store, real))
     cohort.commands.push(export, records=True)
     cohort.spend(Night(frozenset(UIDS[:10]), pause=SETTLE))
     assert cohort.members() == set(UIDS[:10])
@@ -292,7 +292,7 @@ def test_a_list_of_nobody_is_not_taken(cohort: Cohort) -> None:
     cohort.commands.machine.pause(SETTLE)
     for take in (adopt, reconcile):
         with pytest.raises(SourceError, match="no uid"):
-            cohort.commands.at_desk(lambda store, take=take: take(store, []))  # type: ignore[misc] # a default is bound
+            cohort.commands.in_session(lambda store, take=take: take(store, []))  # type: ignore[misc] # a default is bound
 
 
 @pytest.mark.parametrize("how", ["signal", "death", "canary"])
@@ -395,7 +395,7 @@ def test_a_plan_that_was_stopped_is_made_anew(cohort: Cohort) -> None:
 
 def test_an_adopted_list_is_no_growth_of_the_audience(cohort: Cohort) -> None:
     cohort.commands.guards = GuardSettings(small_cohort=3)
-    cohort.commands.at_desk(lambda store: adopt(store, UIDS))
+    cohort.commands.in_session(lambda store: adopt(store, UIDS))
     cohort.commands.machine.pause(SETTLE)
     assert cohort.commands.mirror(UIDS).exit_status is ExitStatus.ACCEPTED
     cohort.commands.guards = GuardSettings(small_cohort=3, max_removals=0.5)

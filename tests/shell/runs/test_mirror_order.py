@@ -83,7 +83,7 @@ def test_what_another_script_may_have_added_to_a_member_is_waited_for(cohort: Co
     now = cohort.commands.machine.now_at_rest
     late = Play(applied_after=LATE)
     cohort.far_side.arrive(Request(99, now, "add_members", (A, C)), late)
-    cohort.commands.at_desk(lambda store: adopt(store, [A, C]))
+    cohort.commands.in_session(lambda store: adopt(store, [A, C]))
     assert cohort.commands.mirror([B]).exit_status is ExitStatus.ACCEPTED
     assert cohort.members() == {B}
 
@@ -92,7 +92,7 @@ def test_a_step_of_the_wall_clock_settles_nothing(cohort: Cohort) -> None:
     machine = cohort.commands.machine
     late = Play(applied_after=LATE)
     cohort.far_side.arrive(Request(99, machine.now_at_rest, "add_members", (A,)), late)
-    cohort.commands.at_desk(lambda store: adopt(store, [A]))
+    cohort.commands.in_session(lambda store: adopt(store, [A]))
     honest = machine.stamp
 
     def stepped() -> Stamp:
@@ -108,10 +108,10 @@ def test_nothing_is_imported_over_what_was_sent_lately(cohort: Cohort, tmp_path:
     cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
     cohort.commands.machine.pause(SETTLE)
     file = tmp_path / "carried.parquet"
-    cohort.commands.at_desk(lambda store: transfer.export(store, file, None, "here"))
+    cohort.commands.in_session(lambda store: transfer.export(store, file, None, "here"))
     mirror_late(cohort, B)
     with pytest.raises(IncompleteError, match="not have been applied"):
-        cohort.commands.at_desk(lambda store: transfer.import_snapshot(store, file, "here"))
+        cohort.commands.in_session(lambda store: transfer.import_snapshot(store, file, "here"))
 
 
 def test_a_plan_waits_for_what_was_sent_since_it_was_made(cohort: Cohort) -> None:

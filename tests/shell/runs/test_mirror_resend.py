@@ -83,7 +83,7 @@ def test_a_slice_that_failed_is_sent_again_and_nobody_is_out(cohort: Cohort) -> 
     assert failed.exit_status is ExitStatus.INCOMPLETE
     assert failed.result is not None
     assert failed.result.accounts.to_dict()["resend"]["unconfirmed"] == 3
-    newest = cohort.commands.at_desk(lambda store: store.generations())[0]
+    newest = cohort.commands.in_session(lambda store: store.generations())[0]
     assert (newest.members, newest.unknown) == (6, 0)
     assert night(cohort, UIDS[:6])[1] == [tuple(UIDS[:3])]
 

@@ -24,7 +24,7 @@ def push(cohort: Cohort, uids: Sequence[str], action: Action = Action.ADD, **how
 
 
 def census(cohort: Cohort) -> tuple[int, int, int]:
-    newest = cohort.commands.at_desk(lambda store: store.generations())[0]
+    newest = cohort.commands.in_session(lambda store: store.generations())[0]
     return newest.members, newest.unknown, newest.out
 
 

@@ -7,7 +7,7 @@ import pytest
 from listed_members import adopt, listed, reconcile
 from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 
-from engine.delivery.sender import StopSwitch
+from engine.delivery.stop import StopSwitch
 from engine.errors import ExitStatus, GuardError, IncompleteError, LedgerError, UsageError
 from engine.planning.guards import Allowance
 from engine.planning.settings import GuardSettings
@@ -28,7 +28,7 @@ def cohort(tmp_path: Path) -> Cohort:
 
 def test_adopted_uids_are_added_where_wanted_and_removed_where_not(cohort: Cohort) -> None:
     cohort.far_side.members = set(UIDS[:4])
-    adopted = cohort.commands.at_desk(lambda store: adopt(store, UIDS[:3]))
+    adopted = cohort.commands.in_session(lambda store: adopt(store, UIDS[:3]))
     assert (adopted.members, adopted.unknown, adopted.origin) == (0, 3, "adopt")
     began = cohort.commands.machine.now_at_rest
     ended = cohort.spend(Night(frozenset([UIDS[1], UIDS[9]]), pause=0.0))
@@ -43,7 +43,7 @@ def test_adopted_uids_are_added_where_wanted_and_removed_where_not(cohort: Cohor
 
 def test_an_adoption_leaves_what_is_known(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset(UIDS[:2])))
-    adopted = cohort.commands.at_desk(lambda store: adopt(store, UIDS[1:4]))
+    adopted = cohort.commands.in_session(lambda store: adopt(store, UIDS[1:4]))
     assert (adopted.members, adopted.unknown) == (2, 2)
 
 
@@ -52,22 +52,22 @@ def test_a_list_that_lacks_most_of_what_is_known_reconciles_nothing(cohort: Coho
     cohort.commands.machine.pause(SETTLE)
     guards = GuardSettings(small_cohort=3)
     with pytest.raises(GuardError, match="removals: 7 removals of a cohort of 10") as caught:
-        cohort.commands.at_desk(lambda store: reconcile(store, UIDS[7:12], guards))
+        cohort.commands.in_session(lambda store: reconcile(store, UIDS[7:12], guards))
     assert str(caught.value.hint).endswith('--allow removals=7 --reason "why"')
     [(known, _)] = cohort.commands.look(lambda store: store.verify_all())
     assert known.members == 10
     lifted = [Allowance.parse("removals=7")]
-    made = cohort.commands.at_desk(lambda store: reconcile(store, UIDS[7:12], guards, lifted))
+    made = cohort.commands.in_session(lambda store: reconcile(store, UIDS[7:12], guards, lifted))
     assert made.members == 5
 
 
 def test_a_reconciled_list_takes_the_place_of_what_was_known(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset(UIDS[:4])))
     with pytest.raises(IncompleteError, match="not have been applied"):
-        cohort.commands.at_desk(lambda store: reconcile(store, UIDS[2:6]))
+        cohort.commands.in_session(lambda store: reconcile(store, UIDS[2:6]))
     cohort.commands.machine.pause(SETTLE)
     cohort.far_side.members = set(UIDS[2:6])  # Somebody has been at it by hand.
-    made = cohort.commands.at_desk(lambda store: reconcile(store, UIDS[2:6]))
+    made = cohort.commands.in_session(lambda store: reconcile(store, UIDS[2:6]))
     assert (made.members, made.unknown) == (4, 0)
     before = len(cohort.far_side.arrived)
     cohort.spend(Night(frozenset(UIDS[3:7])))
@@ -82,12 +82,14 @@ def test_a_snapshot_moves_to_another_machine(cohort: Cohort, tmp_path: Path) -> 
     cohort.spend(Night(frozenset(UIDS[:5])))
     cohort.spend(Night(frozenset(UIDS[1:5])))
     carried = tmp_path / "carried.parquet"
-    cohort.commands.at_desk(lambda store: transfer.export(store, carried, None, "here"))
+    cohort.commands.in_session(lambda store: transfer.export(store, carried, None, "here"))
     assert carried.stat().st_mode & 0o777 == 0o600
     (tmp_path / "other").mkdir()
     other = Cohort(tmp_path / "other")
     other.far_side.members = set(UIDS[1:5])
-    brought = other.commands.at_desk(lambda store: transfer.import_snapshot(store, carried, "here"))
+    brought = other.commands.in_session(
+        lambda store: transfer.import_snapshot(store, carried, "here")
+    )
     assert (brought.members, brought.out, brought.origin) == (4, 1, "import")
     [file] = (other.commands.ledger.parent / "snapshots").glob("*/*/*.parquet")
     assert look_up(file, UIDS[1]) == (UidState.IN, 0)
@@ -104,10 +106,10 @@ def test_a_snapshot_of_another_target_is_taken_only_when_that_is_meant(
     cohort.spend(Night(frozenset(UIDS[:5])))
     cohort.commands.machine.pause(SETTLE)
     trial = tmp_path / "trial.parquet"
-    cohort.commands.at_desk(lambda store: transfer.export(store, trial, None, "the emulator"))
+    cohort.commands.in_session(lambda store: transfer.export(store, trial, None, "the emulator"))
     with pytest.raises(UsageError, match="tells of the emulator, not of the API"):
-        cohort.commands.at_desk(lambda store: transfer.import_snapshot(store, trial, "the API"))
-    brought = cohort.commands.at_desk(
+        cohort.commands.in_session(lambda store: transfer.import_snapshot(store, trial, "the API"))
+    brought = cohort.commands.in_session(
         lambda store: transfer.import_snapshot(store, trial, "the API", from_elsewhere=True)
     )
     assert brought.members == 5
@@ -122,18 +124,20 @@ def test_what_is_no_snapshot_is_not_taken_for_one(cohort: Cohort, tmp_path: Path
     [operation] = (cohort.commands.ledger.parent / "plans").glob("*/adds.parquet")
     for path in (broken, operation, tmp_path / "missing.parquet"):
         with pytest.raises(UsageError, match=path.name):
-            cohort.commands.at_desk(
+            cohort.commands.in_session(
                 lambda store, path=path: transfer.import_snapshot(store, path, "here")
             )  # type: ignore[misc] # a default is bound
     with pytest.raises(UsageError, match="exists already"):
-        cohort.commands.at_desk(lambda store: transfer.export(store, broken, None, "here"))
+        cohort.commands.in_session(lambda store: transfer.export(store, broken, None, "here"))
     with pytest.raises(UsageError, match="no generation 7"):
-        cohort.commands.at_desk(lambda store: transfer.export(store, tmp_path / "new", 7, "here"))
+        cohort.commands.in_session(
+            lambda store: transfer.export(store, tmp_path / "new", 7, "here")
+        )
 
 
 def test_a_list_is_laid_beside_a_snapshot(cohort: Cohort) -> None:
     cohort.spend(Night(frozenset(UIDS[:5])))
-    found = cohort.commands.at_desk(
+    found = cohort.commands.in_session(
         lambda store: transfer.compare_with(store, listed([*UIDS[3:7], UIDS[3]]), StopSwitch())
     )
     assert found == {
@@ -190,9 +194,9 @@ def test_a_shadow_moves_and_sends_nothing(cohort: Cohort) -> None:
     assert documents[0]["add"]["pending"] == 8
     planned = {operation: documents[1][operation]["planned"] for operation in ("add", "remove")}
     assert planned == {"add": 1, "remove": 2}
-    shadow = cohort.commands.at_desk(lambda store: store.generations(), shadow=True)
+    shadow = cohort.commands.in_session(lambda store: store.generations(), shadow=True)
     assert [generation.members for generation in shadow] == [7, 8]
-    assert cohort.commands.at_desk(lambda store: store.generations()) == []
+    assert cohort.commands.in_session(lambda store: store.generations()) == []
     # The cohort itself was never mirrored: whoever pushes into it goes on.
     assert cohort.commands.push(Export([[Row("u9999")]])).exit_status is ExitStatus.ACCEPTED
     real = cohort.spend(Night(frozenset(UIDS[:3])))
@@ -205,7 +209,7 @@ def test_a_guard_stops_a_shadow_too(cohort: Cohort) -> None:
     cohort.commands.mirror(UIDS, is_shadow=True)
     blocked = cohort.commands.mirror(UIDS[3:], is_shadow=True)
     assert blocked.exit_status is ExitStatus.GUARDED
-    shadow = cohort.commands.at_desk(lambda store: store.generations(), shadow=True)
+    shadow = cohort.commands.in_session(lambda store: store.generations(), shadow=True)
     assert [generation.members for generation in shadow] == [len(UIDS)]
 
 
@@ -228,7 +232,7 @@ def test_a_rollback_makes_the_cohort_what_it_was(cohort: Cohort) -> None:
     assert cohort.members() == set(UIDS[:6])
     actions = [action for action, _ in sent_since(cohort, before)]
     assert actions == ["remove_members", "remove_members", "add_members", "add_members"]
-    newest = cohort.commands.at_desk(lambda store: store.generations())[0]
+    newest = cohort.commands.in_session(lambda store: store.generations())[0]
     assert (newest.number, newest.members) == (3, 6)
 
 
@@ -249,7 +253,7 @@ def test_a_rollback_is_guarded(cohort: Cohort) -> None:
 
 def test_a_rollback_to_nowhere_is_told(cohort: Cohort) -> None:
     assert cohort.commands.rollback(1).exit_status is ExitStatus.USAGE
-    cohort.commands.at_desk(lambda store: adopt(store, UIDS[:3]))
+    cohort.commands.in_session(lambda store: adopt(store, UIDS[:3]))
     nameless = cohort.commands.rollback(1)
     assert nameless.exit_status is ExitStatus.USAGE
     assert nameless.error is not None

@@ -13,7 +13,7 @@ from listed_members import adopt, listed, reconcile
 from mirrored_cohort import SETTLE, UIDS, Cohort, Night
 from whole_push import Death
 
-from engine.delivery.sender import StopSwitch
+from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError, IncompleteError, LedgerError, UsageError
 from engine.planning.comparison import OPERATION
 from engine.runs import transfer
@@ -208,7 +208,7 @@ def harmed(path: Path, place: int) -> None:
 
 COMMANDS: dict[str, Callable[[Cohort], object]] = {
     "mirror": lambda cohort: cohort.commands.mirror(UIDS[:3]).error,
-    "adopt": lambda cohort: cohort.commands.at_desk(lambda store: adopt(store, UIDS[:3])),
+    "adopt": lambda cohort: cohort.commands.in_session(lambda store: adopt(store, UIDS[:3])),
     "compare": lambda cohort: cohort.commands.look(
         lambda store: transfer.compare_with(store, listed(UIDS[:3]), StopSwitch())
     ),
@@ -236,7 +236,7 @@ def test_no_command_goes_on_from_a_damaged_snapshot(tmp_path: Path, command: str
         file.write_bytes(whole)
     # A list of the real members needs nothing of it.
     harmed(file, 40)
-    assert cohort.commands.at_desk(lambda store: reconcile(store, UIDS[:3])).members == 3
+    assert cohort.commands.in_session(lambda store: reconcile(store, UIDS[:3])).members == 3
 
 
 def test_uids_that_were_sent_and_are_damaged_move_no_snapshot(tmp_path: Path) -> None:

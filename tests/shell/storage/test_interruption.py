@@ -10,11 +10,12 @@ import pyarrow as pa
 import pytest
 from known_snapshot import SETTINGS, snapshot_of
 
-from engine.delivery.sender import StopSwitch, compute_or_stop
+from engine.delivery.stop import StopSwitch
 from engine.errors import IncompleteError
 from engine.ledger.snapshot_records import RangeOutcome
 from engine.model.cohort import Operation
 from engine.planning.comparison import compare
+from engine.runs.interruptible import compute_or_stop
 from engine.snapshot.file_format import refuse_twice
 from engine.snapshot.fold import adopt, fold
 from engine.snapshot.operation_uids import OperationUids
@@ -108,7 +109,7 @@ async def test_what_ends_a_run_minds_only_a_further_stop(tmp_path: Path) -> None
     switch = StopSwitch()
     switch.pull("a signal")
     await compute_or_stop(
-        lambda interruption: WORK["a fold"](tmp_path, interruption), switch, respects_earlier=False
+        lambda interruption: WORK["a fold"](tmp_path, interruption), switch, hears_earlier=False
     )
     assert (tmp_path / "next.parquet").exists()
     begun = threading.Event()
@@ -119,7 +120,7 @@ async def test_what_ends_a_run_minds_only_a_further_stop(tmp_path: Path) -> None
             for _ in session.rows(ENDLESS["before its first row"]):
                 raise AssertionError
 
-    working = asyncio.create_task(compute_or_stop(work, switch, respects_earlier=False))
+    working = asyncio.create_task(compute_or_stop(work, switch, hears_earlier=False))
     await asyncio.to_thread(begun.wait)
     switch.pull("another signal")
     with pytest.raises(IncompleteError, match="another signal"):

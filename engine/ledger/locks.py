@@ -1,0 +1,245 @@
+"""Who may write where: locks on files, which the kernel releases when the process ends.
+
+A run holds the workspace's lock while it sends, and its cohort's lock from its start to its end. A
+process takes a cohort's lock first. No lock file is ever deleted: a process may be waiting for it.
+"""
+
+import asyncio
+import fcntl
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import LedgerError, LockHeldError
+from engine.ledger.state_folder import (
+    describe_process,
+    is_still,
+    make_folder,
+    state_gone,
+    this_process,
+    writing_to,
+)
+from engine.model.cohort import CohortKey
+from engine.storage.paths import cohort_lock_path
+
+LOCK_NAME = "lock"
+_POLL_SECONDS = 0.1
+_GRACE_SECONDS = 0.3
+"""How long to try even without a wait: a look at who holds a lock takes it for a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for a lock."""
+
+    seconds: float = 0.0
+    is_stopped: Callable[[], bool] = lambda: False
+    """Ends the wait once it is true."""
+    waiting: Callable[[str], None] = lambda _: None
+    """Called when a wait has begun, with the holder: "process 7 on HOST since …"."""
+
+
+NO_PATIENCE = Patience()
+
+
+class FileLock:
+    """A lock on one or two files; the last of them names the holder.
+
+    One object may be acquired several times, and holds the lock until it is released as often. Two
+    objects for the same files exclude each other, within one process too.
+    """
+
+    def __init__(self, folder: Path, files: Sequence[Path], subject: str) -> None:
+        """Lock `files` in `folder`, or `folder` itself; `subject` is what errors call it."""
+        self._folder = folder
+        self._files = files
+        self._subject = subject
+        self._holders = 0
+        self._descriptors = ExitStack()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._holders > 0
+
+    async def acquire(self, patience: Patience) -> None:
+        """Wait until the lock is held.
+
+        Raises `LockHeldError`, which names the holder, when it is not free in time or the wait is
+        stopped, and `LedgerError` if the folder cannot be written.
+        """
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        is_announced = False
+        while not self.try_acquire():
+            waited = loop.time() - begun
+            if waited >= max(patience.seconds, _GRACE_SECONDS) or patience.is_stopped():
+                raise LockHeldError(
+                    f"{self._subject} is in use by {_holder_in(self._files[-1])}",
+                    hint="pass --wait SECONDS to wait for it, or run the command again later",
+                )
+            if waited >= _GRACE_SECONDS and not is_announced:
+                patience.waiting(_holder_in(self._files[-1]))
+                is_announced = True
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free; say whether it is held. Raises as `acquire` does."""
+        if not self._holders:
+            with ExitStack() as opened, writing_to(self._folder):
+                if not self._take(opened):
+                    return False
+                self._descriptors = opened.pop_all()
+        self._holders += 1
+        return True
+
+    def _take(self, opened: ExitStack) -> bool:
+        flags = os.O_RDWR | os.O_CREAT
+        descriptors = [
+            _open(file, opened, _FOLDER if file == self._folder else flags) for file in self._files
+        ]
+        if not all(_lock(each, fcntl.LOCK_EX) for each in descriptors):
+            return False  # Those that were locked are closed, and so unlocked.
+        if self._folder in self._files and not is_still(self._folder, os.fstat(descriptors[0])):
+            raise state_gone(self._folder)
+        os.truncate(descriptors[-1], 0)
+        os.pwrite(descriptors[-1], json.dumps(this_process()).encode(), 0)
+        return True
+
+    def release(self) -> None:
+        """Release the lock once; does nothing if it is not held."""
+        self._holders = max(0, self._holders - 1)
+        if not self._holders:
+            self._descriptors.close()
+
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY
+
+
+def sending_lock(folder: Path) -> FileLock:
+    """Return the lock of a workspace, for one process that sends at a time.
+
+    The folder itself is locked, and the file `lock` in it: whoever deletes or replaces that file
+    lets nobody in. Programs of version 0.1 hold it as long as they run.
+    """
+    return FileLock(folder, (folder, folder / LOCK_NAME), "this workspace's ledger")
+
+
+def cohort_lock(folder: Path, key: CohortKey) -> FileLock:
+    """Return the lock of a cohort in a workspace's folder; a shadow shares it with its cohort.
+
+    Makes the folder of such locks; raises `LedgerError` if it cannot be made.
+    """
+    path = cohort_lock_path(folder, key)
+    make_folder(path.parent)
+    return FileLock(path.parent, (path,), f"cohort {key.cohort_id}")
+
+
+@asynccontextmanager
+async def sole_writer(folder: Path, patience: Patience = NO_PATIENCE) -> AsyncIterator[None]:
+    """Hold the workspace's lock during the block; raises as `FileLock.acquire`."""
+    lock = sending_lock(folder)
+    await lock.acquire(patience)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def sole_writer_at_once(folder: Path) -> Iterator[bool]:
+    """Hold the workspace's lock during the block, if it is free; yield whether it is held."""
+    lock = sending_lock(folder)
+    lock.try_acquire()
+    try:
+        yield lock.is_held
+    finally:
+        lock.release()
+
+
+@contextmanager
+def cohort_at_once(folder: Path, key: CohortKey) -> Iterator[bool]:
+    """Hold a cohort's lock during the block, if it is free; yield whether it is held."""
+    lock = cohort_lock(folder, key)
+    lock.try_acquire()
+    try:
+        yield lock.is_held
+    finally:
+        lock.release()
+
+
+async def until_free(folder: Path, key: CohortKey, patience: Patience) -> bool:
+    """Wait until no process works on a cohort, and none sends; return whether one did.
+
+    Raises as `FileLock.acquire`.
+    """
+    busy = []
+    if cohort_holder(folder, key) is not None:
+        busy.append(cohort_lock(folder, key))
+    if is_held(folder):
+        busy.append(sending_lock(folder))
+    for lock in busy:
+        await lock.acquire(patience)
+        lock.release()
+    return bool(busy)
+
+
+def is_held(folder: Path) -> bool:
+    """Say whether a living process sends from this folder."""
+    return holder_of(folder) is not None
+
+
+def holder_of(folder: Path) -> str | None:
+    """Return words for the living process that sends from this folder, if there is one.
+
+    Raises `LedgerError` if the folder or its lock may not be read, so that nobody can know.
+    """
+    return _holder_of(folder, folder / LOCK_NAME)
+
+
+def cohort_holder(folder: Path, key: CohortKey) -> str | None:
+    """Return words for the living process that works on a cohort, as `holder_of` does."""
+    return _holder_of(None, cohort_lock_path(folder, key))
+
+
+def _holder_of(folder: Path | None, path: Path) -> str | None:
+    descriptors: list[int] = []
+    with ExitStack() as opened:
+        try:
+            if folder is not None:
+                descriptors.append(_open(folder, opened, _FOLDER))
+            with suppress(FileNotFoundError):  # It may have been deleted.
+                descriptors.append(_open(path, opened, os.O_RDONLY))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise LedgerError(
+                f"{error.filename} cannot be read: {error.strerror}",
+                hint="run it as the user who owns the state folder, or pass --state to use another",
+            ) from error
+        is_free = all(_lock(each, fcntl.LOCK_SH) for each in descriptors)
+    return None if is_free else _holder_in(path)
+
+
+def _open(path: Path, opened: ExitStack, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    opened.callback(os.close, descriptor)
+    return descriptor
+
+
+def _lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder_in(path: Path) -> str:
+    try:
+        return describe_process(json.loads(path.read_bytes()))
+    except (OSError, ValueError, LookupError, TypeError):
+        return "another process"

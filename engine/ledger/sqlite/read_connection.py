@@ -1,0 +1,51 @@
+"""A ledger's second connection: what reads on it delays no write, and waits for none."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from engine.ledger.sqlite.access import connect_to_read
+from engine.ledger.sqlite.schema import failure_of
+
+T = TypeVar("T")
+
+
+class ReadConnection:
+    """Runs functions that only read, one at a time, in a thread. Fulfils `Execute`.
+
+    Each sees what was committed before it begins. The connection is opened when it is first needed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    async def __call__(
+        self,
+        function: Callable[[sqlite3.Connection], T],
+        max_wait_seconds: float = 0.0,  # noqa: ARG002 - as `Execute` has it: a read commits nothing
+    ) -> T:
+        """Return what the function returns; raises as `LedgerWriter.write` does."""
+        return await asyncio.to_thread(self._read, function)
+
+    def _read(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        with self._lock:
+            if self._connection is None:
+                self._connection = connect_to_read(self._path)
+            try:
+                return function(self._connection)
+            except Exception as error:
+                failure = failure_of(error, self._connection, self._path)
+                if failure is error:
+                    raise
+                raise failure from error
+
+    def close(self) -> None:
+        """Close the connection, if it was opened."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()

@@ -1,0 +1,157 @@
+"""What one run works with: its session, its cohort, and who follows it."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from engine.clock import Clock
+from engine.config.loading import Config
+from engine.delivery.events import Event, EventSource, Observer, RunEvent, RunObserver
+from engine.delivery.sender import Channel, Sender
+from engine.delivery.stop import StopSwitch
+from engine.ledger.records import ExecutionSettings, RunState
+from engine.model.cohort import Cohort, CohortKey
+from engine.report.figures import Ceiling
+from engine.report.result import Opening
+from engine.runs.interruptible import compute_or_stop
+from engine.runs.ports import Ledger
+from engine.runs.session import Note, Waiting, WorkspaceSession
+from engine.snapshot.store import SnapshotStore
+from engine.storage.duckdb_session import Interruption
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunObservers:
+    """Who follows a run. Each is called in the event loop, and must not block."""
+
+    observe: RunObserver = lambda _: None
+    """Gets each event, and which run it belongs to; see `engine.delivery.events`."""
+    opened: Callable[[Opening], None] = lambda _: None
+    """Gets the target, the cohort and the name of the run, before anything is sent."""
+    planned: Callable[[dict[str, Any]], None] = lambda _: None
+    """Gets a mirror's plan, as `--json` has it, before anything is sent."""
+    note: Note = lambda _: None
+    """Gets remarks for people."""
+    switch: StopSwitch | None = None
+    """Stops the run; by default the session's."""
+
+
+NOBODY = RunObservers()
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What one run works with."""
+
+    session: WorkspaceSession
+    key: CohortKey
+    observers: RunObservers = NOBODY
+
+    @property
+    def config(self) -> Config:
+        """The session's configuration."""
+        return self.session.config
+
+    @property
+    def clock(self) -> Clock:
+        """The session's clock."""
+        return self.session.clock
+
+    @property
+    def note(self) -> Note:
+        """Takes remarks for people."""
+        return self.observers.note
+
+    @property
+    def switch(self) -> StopSwitch:
+        """Stops the run."""
+        return self.observers.switch or self.session.switch
+
+    @property
+    def limits(self) -> ExecutionSettings:
+        """The limits that the run works under."""
+        pacing = self.config.pacing
+        return ExecutionSettings(
+            pacing.requests, pacing.per_seconds, self.config.packing.payload_bytes
+        )
+
+    def waiting(self, seconds: float) -> Waiting:
+        """Return how the run waits `seconds` for other processes."""
+        return Waiting(seconds, self.switch, self.note)
+
+    @asynccontextmanager
+    async def open(
+        self, wait_seconds: float, *, sends: bool = False
+    ) -> AsyncIterator[tuple[Ledger, SnapshotStore]]:
+        """Hold the cohort during the block; raises as `WorkspaceSession.holding` does.
+
+        For a run that `sends` and is not to wait, raises `LockHeldError` if another process sends.
+        """
+        session, config = self.session, self.config
+        waiting = self.waiting(wait_seconds)
+        async with session.holding(self.key, waiting) as ledger, ledger.naming_damage():
+            if sends:
+                await session.refuse_busy(waiting)
+            store = SnapshotStore(
+                *(session.folder, ledger.snapshots, self.key, config.mirror, config.planning),
+                *(self.clock, self._compute),
+            )
+            try:
+                yield ledger, store
+            finally:
+                # A later run removes what stays. It must not hide how this one ended.
+                with suppress(Exception):
+                    store.close()
+
+    async def _compute(self, work: Callable[[Interruption], T]) -> T:
+        return await compute_or_stop(work, self.switch, hears_earlier=False)
+
+    def observer(self, state: RunState) -> Observer:
+        """Return what takes the events of a run that is entered."""
+        source = EventSource(self.config.workspace.id, self.key.cohort_id, state.run.name)
+        observe = self.observers.observe
+
+        def tell(event: Event) -> None:
+            observe(RunEvent(source, event))
+
+        return tell
+
+    def sender(self, channel: Channel, state: RunState) -> Sender:
+        """Return what delivers the batches of a run that is entered."""
+        return Sender(channel, self.observer(state), self.switch)
+
+
+def opening_of(config: Config, cohort: Cohort, action: str) -> Opening:
+    """Describe where a run goes that is not entered, such as a dry run."""
+    workspace, pacing = config.workspace, config.pacing
+    return Opening(
+        workspace.endpoint.label,
+        workspace.id,
+        workspace.partner,
+        cohort,
+        action,
+        Ceiling(pacing.requests, pacing.per_seconds),
+        run=None,
+        is_resumed=False,
+        known_uids=0,
+    )
+
+
+def entered(
+    opening: Opening, state: RunState, known_uids: int = 0, settled: tuple[int, int] = (0, 0)
+) -> Opening:
+    """Return the opening of a run that is entered.
+
+    `settled`: how many of the `known_uids` are accepted, and how many rejected.
+    """
+    return replace(
+        opening,
+        run=state.run.name,
+        is_resumed=state.is_resumed,
+        known_uids=known_uids,
+        accepted_before=settled[0],
+        rejected_before=settled[1],
+    )

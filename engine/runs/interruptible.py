@@ -1,0 +1,90 @@
+"""Work that a stop ends: reading, computing, and waiting."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar, cast
+
+from engine.delivery.stop import Stop, StopSwitch
+from engine.errors import IncompleteError
+from engine.storage.duckdb_session import Interruption
+
+T = TypeVar("T")
+
+
+async def read_or_stop(read: Callable[[], T], switch: StopSwitch) -> T:
+    """Run `read` in a thread; raise `IncompleteError` as soon as a stop comes.
+
+    The thread goes on by itself then: a pipe that never ends must not keep a process alive.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[T] = loop.create_future()
+
+    def end(value: T | None, error: BaseException | None) -> None:
+        if ended.done():
+            return
+        if error is not None:
+            ended.set_exception(error)
+        else:
+            ended.set_result(cast("T", value))
+
+    def work() -> None:
+        value, failure = None, None
+        try:
+            value = read()
+        except BaseException as error:  # noqa: BLE001 - handed to the loop, whatever it is
+            failure = error
+        # A stop may have closed the loop meanwhile.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(end, value, failure)
+
+    with switch.connected(lambda stop: end(None, IncompleteError(stop.reason, hint=stop.hint))):
+        threading.Thread(target=work, name="read", daemon=True).start()
+        return await ended
+
+
+async def compute_or_stop(
+    work: Callable[[Interruption], T], switch: StopSwitch, *, hears_earlier: bool = True
+) -> T:
+    """Run `work` in a thread; a stop interrupts the query in which it is, if it is in one.
+
+    The fold at the end of a run must not hear an earlier stop: it is done after a stop, too.
+    """
+    interruption = Interruption()
+
+    def trip(stop: Stop) -> None:
+        interruption.trip(IncompleteError(stop.reason, hint=stop.hint))
+
+    with switch.connected(trip, hears_earlier=hears_earlier):
+        return await asyncio.to_thread(work, interruption)
+
+
+async def wait_or_stop(seconds: float, switch: StopSwitch) -> Stop | None:
+    """Wait for so many seconds; return the stop that came meanwhile, if one did."""
+    stopped: asyncio.Queue[Stop] = asyncio.Queue()
+    with switch.connected(stopped.put_nowait), suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            return await stopped.get()
+    return None
+
+
+async def acquire_or_stop(lock: asyncio.Lock, switch: StopSwitch) -> None:
+    """Acquire a lock; raise `IncompleteError` if a stop comes while it is held elsewhere."""
+    if not lock.locked():
+        await lock.acquire()
+        return
+    taking = asyncio.ensure_future(lock.acquire())
+
+    def give_up(_: Stop) -> None:
+        taking.cancel()
+
+    with switch.connected(give_up):
+        try:
+            await taking
+        except asyncio.CancelledError:
+            if not taking.cancelled():
+                lock.release()  # It came together with the cancellation.
+            elif switch.is_pulled:
+                switch.refuse_if_pulled()
+            raise
