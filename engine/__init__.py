@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from engine.model.cohort import Action, Cohort
     from engine.preflight.check import CheckResult, Finding
     from engine.report.accounts import Accounts
-    from engine.report.details import Reject, RunDetails, UidReport
+    from engine.report.history import Reject, RunDetails
     from engine.report.result import (
         FailedRun,
         NothingToResume,
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         SnapshotOfList,
         VerifiedSnapshot,
     )
+    from engine.report.why import UidReport
     from engine.runs.arguments import Note, Observers, PlanObservers, Reading
     from engine.runs.snapshots import Snapshots
 
@@ -102,13 +103,14 @@ _MODULES = {
     "engine.model.cohort": ("Action", "Cohort"),
     "engine.preflight.check": ("CheckResult", "Finding"),
     "engine.report.accounts": ("Accounts",),
-    "engine.report.details": ("Reject", "RunDetails", "UidReport"),
+    "engine.report.history": ("Reject", "RunDetails"),
     "engine.report.result": (
         *("FailedRun", "NothingToResume", "Opening", "ResumedRuns", "RunResult"),
     ),
     "engine.report.snapshots": (
         *("SnapshotComparison", "SnapshotEntry", "SnapshotOfList", "VerifiedSnapshot"),
     ),
+    "engine.report.why": ("UidReport",),
     "engine.runs.arguments": ("Note", "Observers", "PlanObservers", "Reading"),
     "engine.runs.snapshots": ("Snapshots",),
 }

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from engine.pacing.settings import PacingSettings
     from engine.preflight.check import CheckResult, Finding
     from engine.report.accounts import Accounts
-    from engine.report.details import Reject, RunDetails, UidReport
+    from engine.report.history import Reject, RunDetails
     from engine.report.result import FailedRun, NothingToResume, ResumedRuns, RunResult
+    from engine.report.why import UidReport
     from engine.runs.arguments import (
         ActionName,
         Exports,
@@ -416,7 +417,7 @@ class Engine:
 
         Raises `UsageError` if there is no such run.
         """
-        from engine.report.details import details_of
+        from engine.report.history import details_of
 
         return await asyncio.to_thread(details_of, self._state_folder, run)
 
@@ -425,7 +426,7 @@ class Engine:
 
         They come in the order of the export. Raises `UsageError` if there is no such run.
         """
-        from engine.report.details import rejects_in
+        from engine.report.history import rejects_in
 
         async for reject in _iterated(lambda: rejects_in(self._state_folder, run)):
             yield reject

@@ -1,5 +1,7 @@
 """The error for a ledger that holds what no process of this program has written."""
 
+from pathlib import Path
+
 from engine.errors import LedgerError
 
 MOVE_AWAY = (
@@ -8,6 +10,7 @@ MOVE_AWAY = (
 )
 
 
-def corrupt(finding: str) -> LedgerError:
-    """Return the error for a ledger whose content makes no sense."""
-    return LedgerError(f"the ledger is corrupt: {finding}", hint=MOVE_AWAY)
+def corrupt(finding: str, path: Path | None = None) -> LedgerError:
+    """Return the error for a ledger, at `path` if that is known, whose content makes no sense."""
+    ledger = f"the ledger {path}" if path else "the ledger"
+    return LedgerError(f"{ledger} is corrupt: {finding}", hint=MOVE_AWAY)

@@ -9,13 +9,16 @@ from engine.model.cohort import Action, Operation
 
 @dataclass(frozen=True, slots=True)
 class OperationCounts:
-    """The uids of one operation of a plan, in the order of sending."""
+    """How many uids one operation of a plan has of each kind, in the order of sending."""
 
     plain: int = 0
+    """Uids that may be sent at once; they come first."""
     suspect: int = 0
+    """Uids that the API rejected before, tried again; they come behind the plain ones."""
     held: int = 0
+    """Uids whose change reverses a recent one, and waits until that has settled; they come last."""
     known: int = 0
-    """Rejected lately, so that they are not sent."""
+    """Uids that the API rejected lately, behind all others in the file; they are not sent."""
 
     @property
     def planned(self) -> int:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -11,11 +11,9 @@ from engine.clock import Stamp
 from engine.errors import UsageError
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.model.status import BatchState
+from engine.payload.batch import SkippedRows
 from engine.source.protocol import Spec
 from engine.source.source_file import SourceFile
-
-if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
-    from engine.payload.batch import SkippedRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,7 @@ class Registration:
     is_last: bool
     payload_bytes: int
     digest: bytes
-    skipped: "Sequence[SkippedRows]"
+    skipped: Sequence[SkippedRows]
     file_uids: Mapping[str, int] = field(default_factory=dict)
     """Uids from each file of the export, by the file's name."""
 

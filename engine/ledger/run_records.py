@@ -1,11 +1,12 @@
-"""What the ledger says of a run, as reports read it."""
+"""What the ledger says of runs and of their uids, as reports read it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from engine.ledger.plan_records import PlanRecord
 from engine.ledger.records import MIRROR
+from engine.pacing.pacer import PaceRecord
 from engine.source.spec import SourceSpec
 
 
@@ -39,20 +40,11 @@ class RunEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredRequest:
-    """How a run was asked for, so that it can be resumed."""
+class StoredRequest(RunEntry):
+    """A run with how it was asked for, so that it can be resumed."""
 
     identity: bytes
     """Digest that the command which goes on with it has to share."""
-    name: str
-    endpoint: str
-    workspace: str
-    partner: str
-    cohort_id: str
-    cohort_name: str
-    cohort_description: str | None
-    action: str
-    started_utc_ns: int
     spec: SourceSpec
 
     @property
@@ -117,20 +109,6 @@ class RunTotals:
 
 
 @dataclass(frozen=True, slots=True)
-class ExecutionPace:
-    """How the ceiling was used by a process that ended by itself; see `PaceRecord`."""
-
-    allowed: float
-    """Requests that the ceiling allowed from the first request to the last."""
-    used: int
-    lost: Mapping[str, float]
-    """Requests that were not sent, by cause."""
-    found: int | None
-    """The ceiling that 429s made the pace step down to last; None if they never did."""
-    margin_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class ExecutionRecord:
     """One process that worked on a run, and the limits that it worked under."""
 
@@ -140,7 +118,7 @@ class ExecutionRecord:
     started_utc_ns: int
     ended_utc_ns: int | None
     """None while it works, or where it died."""
-    pace: ExecutionPace | None
+    pace: PaceRecord | None
     """None while it works, where it died, and where it sent nothing."""
 
 
@@ -202,5 +180,30 @@ class EarlierRejection:
     """How an earlier run had a uid rejected."""
 
     run: str
+    reason: str
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UidAttempt:
+    """The last attempt to send the batch that held a uid."""
+
+    batch: int
+    attempt: int
+    outcome: str | None
+    """None as long as it is under way, or where its process died."""
+    at_utc_ns: int
+    """When it was sent; when it was intended where that is unknown."""
+    http_status: int | None
+    request_id: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UidRejection:
+    """A run's rejection of a uid."""
+
+    run: str
+    at_utc_ns: int
     reason: str
     request_id: str | None

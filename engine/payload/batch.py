@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from engine.model.cohort import Operation
 from engine.payload.envelope import Envelope
 from engine.source.block import Block, Skipped
+
+if TYPE_CHECKING:  # Large, and the ledger reads no uid.
+    import pyarrow as pa
 
 FindPlace = Callable[[int], tuple[str, int] | None]
 """Returns export file and record of the uid at a position of an operation; None if unknown."""
@@ -87,7 +89,7 @@ class Batch:
     operation: Operation
     first_uid: int
     """The position of its first uid in its operation, from 0."""
-    uids: pa.StringArray = field(repr=False)
+    uids: "pa.StringArray" = field(repr=False)
     """A copy: it keeps no larger block of the export in memory."""
     payload: bytes = field(repr=False)
     """Over the limit only where it holds a single uid that can never fit."""

@@ -5,7 +5,7 @@ import os
 import shlex
 import socket
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -33,12 +33,8 @@ class Guard(StrEnum):
 
 COUNTED = frozenset(
     {
-        Guard.REMOVALS,
-        Guard.ADDITIONS,
-        Guard.SIZE,
-        Guard.INVALID,
-        Guard.DUPLICATES,
-        Guard.PATTERN,
+        *(Guard.REMOVALS, Guard.ADDITIONS, Guard.SIZE),
+        *(Guard.INVALID, Guard.DUPLICATES, Guard.PATTERN),
     }
 )
 """Guards that are lifted to a number; the others as a whole."""
@@ -82,15 +78,6 @@ class Allowance:
             raise UsageError(f"--allow {name}: at most {_LARGEST_BOUND:,} can be allowed")
         return cls(guard, int(digits))
 
-    @classmethod
-    def parse_all(cls, texts: Iterable[str]) -> "list[Allowance]":
-        """Read what every `--allow` takes. Raises `UsageError` for a guard that is lifted twice."""
-        found = [cls.parse(text) for text in texts]
-        for guard, times in Counter(each.guard for each in found).items():
-            if times > 1:
-                raise UsageError(f"--allow {guard.value} is given {times} times")
-        return found
-
     @property
     def flag(self) -> str:
         """What gives this allowance on the command line."""
@@ -101,10 +88,17 @@ _LARGEST_BOUND = 1_000_000_000_000
 
 
 def read_allowances(texts: Sequence[str], reason: str | None) -> list[Allowance]:
-    """Read what `--allow` takes, each time; raises `UsageError` for any without a reason."""
+    """Read what every `--allow` takes.
+
+    Raises `UsageError` for any without a reason, and for a guard that is lifted twice.
+    """
     if texts and not (reason or "").strip():
         raise UsageError("--allow needs a --reason", hint='--reason "why"; it is kept')
-    return Allowance.parse_all(texts)
+    found = [Allowance.parse(text) for text in texts]
+    for guard, times in Counter(each.guard for each in found).items():
+        if times > 1:
+            raise UsageError(f"--allow {guard.value} is given {times} times")
+    return found
 
 
 def read_push_allowances(texts: Sequence[str], reason: str | None) -> list[Allowance]:

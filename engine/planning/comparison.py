@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.model.cohort import Operation
+from engine.snapshot.file_format import rows_of
 from engine.snapshot.records import (
     NOTHING_HELD,
     UNKNOWN,
@@ -29,26 +30,19 @@ from engine.storage.capacity import affordable, shares_for
 from engine.storage.duckdb_session import Interruption, Session, open_session
 from engine.storage.paths import aside_path, operation_path
 from engine.storage.settings import PlanningSettings
-from engine.storage.uid_parquet import UidWriter, open_writer, read_batches, write_batches
-
-OPERATION = pa.schema(
-    [
-        pa.field("uid", pa.binary(), nullable=False),
-        pa.field("was", pa.uint8(), nullable=False),
-        pa.field("was_run", pa.int32(), nullable=False),
-    ]
+from engine.storage.uid_parquet import (
+    UidWriter,
+    open_writer,
+    read_batches,
+    schema_of,
+    write_batches,
 )
+
+OPERATION = schema_of(uid=pa.binary(), was=pa.uint8(), was_run=pa.int32())
 """`was` is the uid's `UidState` in the snapshot, 0 if it had none; `was_run` the run of that."""
 ADDS = OPERATION.append(pa.field("row", pa.int64(), nullable=False))
 """`row` is the uid's first row in the staged export, from 0: it leads to its place there."""
-REJECTIONS = pa.schema(
-    [
-        pa.field("uid", pa.binary(), nullable=False),
-        pa.field("wanted", pa.bool_(), nullable=False),
-        pa.field("run", pa.int32(), nullable=False),
-        pa.field("is_due", pa.bool_(), nullable=False),
-    ]
-)
+REJECTIONS = schema_of(uid=pa.binary(), wanted=pa.bool_(), run=pa.int32(), is_due=pa.bool_())
 """Uids that the API would not add (`wanted`) or not remove, in which run last, and whether it is
 time to try again."""
 
@@ -82,7 +76,6 @@ SELECT uid, was, was_run, row, n, wanted,
             ELSE {_KINDS.index("plain")} END::UTINYINT AS kind
 FROM d LEFT JOIN rejections AS r USING (uid, wanted)
 """  # noqa: S608 - our own words
-_NOBODY = "(SELECT ''::BLOB AS uid, 0::UTINYINT AS state, 0::INTEGER AS run WHERE false)"
 
 _RESENT = f"""
 SELECT uid, state AS was, run AS was_run FROM {{base}} AS b
@@ -125,8 +118,7 @@ def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the orde
     """
     settings = affordable(settings)
     with open_session(settings, staged.path.parent, interruption or Interruption()) as session:
-        recent = pa.table({"run": pa.array(recent_runs, pa.int32())})
-        session.put("recent", recent)
+        session.put("recent", pa.table({"run": pa.array(recent_runs, pa.int32())}))
         session.put("rejections", REJECTIONS.empty_table() if rejections is None else rejections)
         with ExitStack() as files:
             to_add = _OperationWriter(operation_path(folder, Operation.ADD), ADDS, files)
@@ -161,7 +153,7 @@ class _OperationWriter:
         self._plain = files.enter_context(open_writer(path, schema))
         self._asides = files.enter_context(ExitStack())
         self._aside: dict[str, UidWriter] = {}
-        self.counts = dict.fromkeys(_KINDS, 0)
+        self._counts = dict.fromkeys(_KINDS, 0)
         self._doubtful = 0
 
     def write(self, rows: pa.RecordBatch) -> None:
@@ -169,10 +161,10 @@ class _OperationWriter:
         kinds = rows["kind"].to_numpy()
         for place in np.unique(kinds):
             kind = _KINDS[place]
-            chosen = rows.filter(pa.array(kinds == place)).select(self._schema.names)
-            chosen = chosen.cast(self._schema)
+            chosen = rows.filter(pa.array(kinds == place))
+            chosen = chosen.select(self._schema.names).cast(self._schema)
             self._writer(kind).write(chosen)
-            self.counts[kind] += len(chosen)
+            self._counts[kind] += len(chosen)
             if kind != "known":
                 self._doubtful += pc.sum(pc.is_in(chosen["was"], value_set=_DOUBTFUL)).as_py() or 0
 
@@ -192,9 +184,7 @@ class _OperationWriter:
                 for rows in read_batches(aside_path(self._path, kind), self._schema.names):
                     self._plain.write(rows.cast(self._schema))
                 aside_path(self._path, kind).unlink()
-        counts = self.counts
-        plain, suspect, held, known = (counts[kind] for kind in _KINDS)
-        return PlannedOperation(self._path, plain, suspect, held, known, self._doubtful)
+        return PlannedOperation(**self._counts, doubtful=self._doubtful, path=self._path)
 
 
 def _different(
@@ -213,7 +203,7 @@ def _different(
         query = _DIFFERENT.format(
             row_type=row_type,
             staged=session.share(staged.path, shares, which, has_row_numbers=True),
-            base=session.share(base.path, shares, which) if base else _NOBODY,
+            base=rows_of(base, session, shares, which),
             all_adds_wait=str(waiting.adds).lower(),
             all_removes_wait=str(waiting.removes).lower(),
         )
@@ -221,16 +211,13 @@ def _different(
 
 
 def _resend(
-    session: Session,
-    base: Snapshot | None,
-    folder: Path,
-    resend: Resend | None,
+    session: Session, base: Snapshot | None, folder: Path, resend: Resend | None
 ) -> tuple[PlannedOperation, Member | None]:
     """Write the uids to be resent; return them, and the last member of this round."""
     path = operation_path(folder, Operation.RESEND)
     if base is None or resend is None:
         write_batches(path, OPERATION, [])
-        return PlannedOperation(path), None
+        return PlannedOperation(path=path), None
     query = _RESENT.format(
         base=session.table(base.path),
         removes=session.table(operation_path(folder, Operation.REMOVE)),
@@ -245,4 +232,4 @@ def _resend(
                 last = Member(rows["was_run"][-1].as_py(), rows["uid"][-1].as_py())
         if count:
             break
-    return PlannedOperation(path, count), last if count == resend.most else None
+    return PlannedOperation(count, path=path), last if count == resend.most else None

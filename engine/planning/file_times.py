@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from engine.planning.guard_finding import GuardFinding, passes
+from engine.planning.settings import DEFAULT_SPREAD_HOURS
 from engine.source.source_file import SourceFile, utc_minute
 
 _HOUR_NS = 3_600_000_000_000
@@ -40,9 +41,11 @@ def judge_age(
 
 
 def judge_spread(
-    files: Sequence[SourceFile], now_utc_ns: int, most_hours: float, *, is_configured: bool
+    files: Sequence[SourceFile], now_utc_ns: int, max_spread_hours: float | None
 ) -> GuardFinding:
-    """Say whether the files were written more than `most_hours` apart."""
+    """Say whether the files were written further apart than `guards.max_spread_hours` allows."""
+    is_configured = max_spread_hours is not None
+    most_hours = DEFAULT_SPREAD_HOURS if max_spread_hours is None else max_spread_hours
     if not files:
         return passes(_NO_FILES)
     if len(files) == 1:

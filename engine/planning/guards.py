@@ -12,7 +12,7 @@ from engine.planning.allowances import COUNTED, Allowance, Guard
 from engine.planning.file_times import judge_age, judge_spread
 from engine.planning.guard_finding import GuardFinding, passes
 from engine.planning.profile import Profile
-from engine.planning.settings import DEFAULT_SPREAD_HOURS, Bound, GuardSettings
+from engine.planning.settings import Bound, GuardSettings
 from engine.source.source_file import SourceFile, utc_minute
 
 
@@ -78,12 +78,11 @@ def _verdict(guard: Guard, found: GuardFinding, bounds: Mapping[Guard, int | Non
     if not found.is_bad:
         is_unknown = found.is_unknown
         return GuardResult(guard, blocks=False, sentence=found.sentence, is_unknown=is_unknown)
-    is_given = guard in bounds and guard is not Guard.EMPTY
     sentence = found.sentence + _limit_in_effect(guard, found, bounds.get(guard))
-    if is_given and found.is_within(bounds[guard]):
-        return GuardResult(guard, blocks=False, sentence=sentence, is_lifted=True)
     if guard is Guard.EMPTY:
         return GuardResult(guard, blocks=True, sentence=sentence)
+    if guard in bounds and found.is_within(bounds[guard]):
+        return GuardResult(guard, blocks=False, sentence=sentence, is_lifted=True)
     allowance = Allowance(guard, found.count if guard in COUNTED else None)
     override = f'{allowance.flag} --reason "…"'
     return GuardResult(guard, blocks=True, sentence=sentence, override=override, hint=found.hint)
@@ -114,10 +113,13 @@ def limit_of(bound: Bound, whole: int, *, shares: bool = True) -> float:
 def _changes(what: str, count: int, bound: Bound, facts: Facts, small: int) -> GuardFinding:
     limit = limit_of(bound, facts.members, shares=facts.members >= small)
     share = f" ({count / facts.members:.1%})" if facts.members else ""
-    of = f"{counted(count, what)} of a cohort of {facts.members:,}{share}"
+    return _at_most(limit, count, f"{counted(count, what)} of a cohort of {facts.members:,}{share}")
+
+
+def _at_most(limit: float, count: int, sentence: str) -> GuardFinding:
     if count <= limit:
-        return passes(of, count)
-    return GuardFinding(is_bad=True, sentence=of, count=count, limit=int(limit))
+        return passes(sentence, count)
+    return GuardFinding(is_bad=True, sentence=sentence, count=count, limit=int(limit))
 
 
 def _removals(facts: Facts, settings: GuardSettings) -> GuardFinding:
@@ -151,11 +153,8 @@ def _empty(facts: Facts, _: GuardSettings) -> GuardFinding:
 
 
 def _of_rows(what: str, count: int, bound: Bound, facts: Facts) -> GuardFinding:
-    limit = limit_of(bound, facts.rows_read)
-    of = f"{counted(count, f'{what} row')} of {facts.rows_read:,}"
-    if count <= limit:
-        return passes(of, count)
-    return GuardFinding(is_bad=True, sentence=of, count=count, limit=int(limit))
+    sentence = f"{counted(count, f'{what} row')} of {facts.rows_read:,}"
+    return _at_most(limit_of(bound, facts.rows_read), count, sentence)
 
 
 def _invalid(facts: Facts, settings: GuardSettings) -> GuardFinding:
@@ -216,17 +215,7 @@ def _age(facts: Facts, settings: GuardSettings) -> GuardFinding:
 
 
 def _spread(facts: Facts, settings: GuardSettings) -> GuardFinding:
-    return spread_of(facts.files, facts.now_utc_ns, settings)
-
-
-def spread_of(
-    files: Sequence[SourceFile], now_utc_ns: int, settings: GuardSettings
-) -> GuardFinding:
-    """Say whether the files were written further apart than is allowed."""
-    hours = settings.max_spread_hours
-    is_configured = hours is not None
-    most = DEFAULT_SPREAD_HOURS if hours is None else hours
-    return judge_spread(files, now_utc_ns, most, is_configured=is_configured)
+    return judge_spread(facts.files, facts.now_utc_ns, settings.max_spread_hours)
 
 
 def _name(facts: Facts, _: GuardSettings) -> GuardFinding:

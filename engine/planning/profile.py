@@ -3,6 +3,7 @@
 A profile holds no uid.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ class Profile:
 
     def __init__(self, counts: Mapping[str, int] | None = None) -> None:
         """Take the counts that `document` gave, or begin without any."""
-        self._counts = dict(counts or {})
+        self._counts = Counter(counts or {})
 
     def look(self, uids: pa.StringArray) -> None:
         """Count the forms of a block's uids; of many, a sample."""
@@ -52,7 +53,7 @@ class Profile:
         for look, count in zip(looks.tolist(), counts.tolist(), strict=True):
             alphabet, length = divmod(look, _LONGEST + 1)
             key = f"{ALPHABETS[alphabet]} of {length}"
-            self._counts[key] = self._counts.get(key, 0) + round(count * weight)
+            self._counts[key] += round(count * weight)
 
     def document(self) -> dict[str, Any]:
         """Return the counts as plain values, for the ledger."""
@@ -79,19 +80,18 @@ class Profile:
     def shares(self, *, with_length: bool) -> dict[str, float]:
         """Return the share of the uids of each form."""
         total = sum(self._counts.values())
-        shares: dict[str, float] = {}
+        shares: defaultdict[str, float] = defaultdict(float)
         for look, count in self._counts.items():
             name = look if with_length else look.rpartition(" of ")[0]
-            shares[name] = shares.get(name, 0.0) + count / total
+            shares[name] += count / total
         return shares
 
     @property
     def is_uniform(self) -> bool:
         """Whether nearly all uids have one length."""
-        lengths: dict[str, int] = {}
+        lengths: Counter[str] = Counter()
         for look, count in self._counts.items():
-            length = look.rpartition(" of ")[2]
-            lengths[length] = lengths.get(length, 0) + count
+            lengths[look.rpartition(" of ")[2]] += count
         return bool(lengths) and max(lengths.values()) >= _NEARLY_ALL * sum(lengths.values())
 
 

@@ -6,24 +6,19 @@ has no job to query, and ignores uids that it does not know. So every word here 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 from engine.errors import ExitStatus
 from engine.ledger.damage import corrupt
-from engine.ledger.plan_records import PlanRecord
-from engine.ledger.run_records import (
-    ExecutionPace,
-    ExecutionRecord,
-    RunRecord,
-    RunTotals,
-    SendSpan,
-)
+from engine.ledger.plan_records import OperationCounts, PlanRecord
+from engine.ledger.run_records import ExecutionRecord, RunRecord, RunTotals, SendSpan
 from engine.model.cohort import Operation
 from engine.model.endpoint import Endpoint
 from engine.model.quantity import counted
+from engine.pacing.budget import Spending
 from engine.report.figures import (
     Ceiling,
     CeilingSpending,
@@ -114,14 +109,12 @@ class Accounts:
         else:
             parts |= {name: getattr(mirror, name) for name in _MIRRORED_ROWS}
             parts["planned"] = mirror.add.planned
-            standings = {operation: getattr(mirror, operation) for operation in Operation} | {
-                "batches": self.batches
-            }
+            standings = {operation: getattr(mirror, operation) for operation in Operation}
+            standings["batches"] = self.batches
         if rows.read != sum(parts.values()):
             counts = [f"{count} {name}" for name, count in parts.items()]
-            return (
-                f"{counted(rows.read, 'row')} read, but {', '.join(counts[:-1])} and {counts[-1]}"
-            )
+            listed = f"{', '.join(counts[:-1])} and {counts[-1]}"
+            return f"{counted(rows.read, 'row')} read, but {listed}"
         for name, standing in standings.items():
             if not standing.balances:
                 return f"the {name} do not add up: {standing}"
@@ -189,40 +182,27 @@ def _standings(totals: RunTotals) -> tuple[Mapping[Operation, Standing], Standin
 
 
 def _mirrored(
-    plan: PlanRecord | None,
-    totals: RunTotals,
-    rows: RowCounts,
-    cut: Mapping[Operation, Standing],
+    plan: PlanRecord | None, totals: RunTotals, rows: RowCounts, cut: Mapping[Operation, Standing]
 ) -> MirrorFigures:
     """Complete what was cut from a plan by what was not: pending, or rejected by an earlier run."""
     if plan is None:
         return MirrorFigures(undecided=rows.read - rows.blank - rows.invalid)
-    whole = {
-        operation: _whole_operation(plan.operations[operation].planned, cut[operation])
-        for operation in Operation
-    }
-    known_adds = plan.operations[Operation.ADD].known
-    known_removes = plan.operations[Operation.REMOVE].known
+    add, remove, resend = (_whole(plan.operations[each], cut[each]) for each in Operation)
     return MirrorFigures(
-        plan.duplicate,
-        plan.unchanged,
-        _with_known(whole[Operation.ADD], known_adds),
-        _with_known(whole[Operation.REMOVE], known_removes),
-        whole[Operation.RESEND],
-        known_adds + known_removes + totals.rejected_again,
+        *(plan.duplicate, plan.unchanged, add, remove, resend),
+        known_rejects=sum(each.known for each in plan.operations.values()) + totals.rejected_again,
         notes=tuple(plan.forecast.get("notes", ())),
     )
 
 
-def _with_known(operation: Standing, known: int) -> Standing:
-    """Count those that were rejected lately as planned, and rejected again."""
+def _whole(counts: OperationCounts, cut: Standing) -> Standing:
+    """Complete what was cut of an operation; those rejected lately count as rejected again."""
     return replace(
-        operation, planned=operation.planned + known, rejected=operation.rejected + known
+        cut,
+        planned=counts.planned + counts.known,
+        rejected=cut.rejected + counts.known,
+        pending=cut.pending + counts.planned - cut.planned,
     )
-
-
-def _whole_operation(planned: int, cut: Standing) -> Standing:
-    return replace(cut, planned=planned, pending=cut.pending + planned - cut.planned)
 
 
 def _spending(executions: Sequence[ExecutionRecord], totals: RunTotals) -> CeilingSpending:
@@ -232,19 +212,17 @@ def _spending(executions: Sequence[ExecutionRecord], totals: RunTotals) -> Ceili
         execution = by_number.get(span.execution)
         if execution is None:
             raise corrupt("requests belong to no process")
-        part = _recorded(execution.pace) if execution.pace else _unrecorded(execution, span)
-        total = CeilingSpending(
-            *(
-                round(getattr(total, each.name) + getattr(part, each.name), 3)
-                for each in fields(CeilingSpending)
-            )
+        part = (
+            _recorded(execution.pace.spending) if execution.pace else _unrecorded(execution, span)
         )
+        pairs = zip(astuple(total), astuple(part), strict=True)
+        total = CeilingSpending(*(round(sum(pair), 3) for pair in pairs))
     return total
 
 
-def _recorded(pace: ExecutionPace) -> CeilingSpending:
+def _recorded(spending: Spending) -> CeilingSpending:
     try:
-        return CeilingSpending(pace.allowed, pace.used, **pace.lost)
+        return CeilingSpending(spending.allowed, spending.used, **spending.lost)
     except TypeError as error:
         raise corrupt("a process's record of its pace is broken") from error
 
@@ -293,8 +271,8 @@ def partial_reason(uids: Standing, rows: RowCounts, run: str | None, known_rejec
     """Say why a run ends with exit status 1, and what shows the uids and rows concerned."""
     parts = []
     if rejected := uids.rejected - known_rejects:
-        parts.append(f"{rejected:,} {'uid' if rejected == 1 else 'uids'} rejected")
+        parts.append(f"{counted(rejected, 'uid')} rejected")
     if rows.invalid:
-        parts.append(f"{rows.invalid:,} {'row' if rows.invalid == 1 else 'rows'} invalid")
+        parts.append(f"{counted(rows.invalid, 'row')} invalid")
     shown = f"; `cohortsync rejects {run}` lists them" if run else ""
     return f"{', '.join(parts)}: more than `accounting.tolerate_invalid`{shown}"

@@ -1,6 +1,7 @@
 """The numbers in the accounts of a run."""
 
-from dataclasses import dataclass
+import operator
+from dataclasses import astuple, dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +25,7 @@ class Standing:
     pending: int = 0
 
     def __add__(self, other: "Standing") -> "Standing":
-        return Standing(
-            self.planned + other.planned,
-            self.accepted + other.accepted,
-            self.rejected + other.rejected,
-            self.unconfirmed + other.unconfirmed,
-            self.pending + other.pending,
-        )
+        return Standing(*map(operator.add, astuple(self), astuple(other)))
 
     @property
     def balances(self) -> bool:

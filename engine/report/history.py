@@ -1,28 +1,113 @@
 """The runs in the ledgers of a state folder: accounts, plans, attempts and rejects."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from engine.errors import UsageError
 from engine.ledger.locks import cohort_holder, is_held
 from engine.ledger.plan_records import PlanRecord
-from engine.ledger.run_records import AttemptRecord, StoredRequest
+from engine.ledger.run_records import (
+    AttemptRecord,
+    EarlierRejection,
+    RejectRecord,
+    RunEntry,
+    RunRecord,
+    StoredRequest,
+)
 from engine.ledger.sqlite.access import ledgers
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.model.cohort import CohortKey, Operation
 from engine.model.status import RESUMABLE, RunStatus
 from engine.report.accounts import Accounts, account, timestamp
-from engine.report.planned import plan_document
-from engine.report.ports import RunReads
+from engine.report.files import files_document
+from engine.source.source_file import SourceFile
 from engine.storage.paths import operation_path, plan_folder
 
-if TYPE_CHECKING:  # Its package loads PyArrow, which a list of runs does not need.
-    from collections.abc import Sequence
 
-    from engine.source.source_file import SourceFile
+def plan_document(record: PlanRecord) -> dict[str, Any]:
+    """Return a mirror's plan as plain values, with a sample of its uids."""
+    return {
+        "generation": record.generation,
+        "first_action": record.first_action.value,
+        **record.forecast,
+        "guards": list(record.verdicts),
+        "allowed": list(record.allowances),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class RunDetails:
+    """A run's accounts, files, plan and attempts."""
+
+    accounts: Accounts
+    files: Sequence[SourceFile]
+    plan: Mapping[str, Any] | None
+    """What a mirror planned, as `--json` has it; None for a push, or if it never came to a plan."""
+    lifts: Sequence[Mapping[str, Any]]
+    """The guards that were lifted for a push: guard, bound, user, host, reason."""
+    attempts: Sequence[Mapping[str, Any]]
+    """Every attempt beside its batch, in order; the keys are `ATTEMPT_COLUMNS`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON document of `show`."""
+        document = self.accounts.to_dict() | files_document(self.files, most_listed=None)
+        if self.accounts.mirror is not None:
+            document["plan"] = self.plan
+        else:
+            document["allowed"] = list(self.lifts)
+        document["attempts"] = list(self.attempts)
+        return document
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A uid that was rejected, or a row of the export that planned none."""
+
+    kind: str
+    """`rejected`, `invalid` or `blank`."""
+    file: str | None
+    record: int
+    """Its number in the file, from 1; a header is not counted."""
+    reason: str
+    uid: str | None
+    request_id: str | None
+    """The API's; these two are None unless the uid was rejected."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return its line of `rejects --json`."""
+        return asdict(self)
+
+
+class RunReads(Protocol):
+    """What reports read of runs; each method takes the name of one that the ledger knows."""
+
+    def record(self, name: str, *, is_recounted: bool = False) -> RunRecord:
+        """Return what the accounts of a run are folded from.
+
+        Totals that are stored with the run are recounted if `is_recounted`: then `LedgerError` says
+        that they are not what its batches and attempts add up to.
+        """
+
+    def plan(self, name: str) -> PlanRecord | None:
+        """Return what a mirror plans; None for a push, or if it ended before it had planned."""
+
+    def files(self, name: str) -> Sequence[SourceFile]:
+        """Return the files of a run in the order in which they are read."""
+
+    def lifted_guards(self, name: str) -> Sequence[dict[str, Any]]:
+        """Return which guards were lifted for a push, by whom and why."""
+
+    def attempts(self, name: str) -> Iterator[AttemptRecord]:
+        """Yield every attempt beside its batch, by batch; batches without an attempt too."""
+
+    def rejects(self, name: str) -> Iterator[RejectRecord]:
+        """Yield every uid that was rejected and the rows that planned none, in export order."""
+
+    def earlier_rejection(self, uid: str, run: str) -> EarlierRejection:
+        """Return the last rejection of a uid by an earlier run of the same cohort."""
 
 
 class RunReport:
@@ -59,38 +144,36 @@ class RunReport:
         key = CohortKey(accounts.partner, accounts.cohort_id)
         return cohort_holder(self._folder, key) is not None
 
-    def files(self) -> "Sequence[SourceFile]":
-        """Return the files that the run read, in their order."""
-        return self._reads.files(self._name)
-
-    def plan(self) -> dict[str, Any] | None:
-        """Return what a mirror plans, as plain values; None for a push, or if it had no plan."""
-        record = self._reads.plan(self._name)
-        return None if record is None else plan_document(record)
-
-    def lifted_guards(self) -> "Sequence[dict[str, Any]]":
-        """Return which guards were lifted for a push, by whom and why."""
-        return self._reads.lifted_guards(self._name)
+    def details(self) -> RunDetails:
+        """Return all that is kept of the run but its rejects; its totals are counted anew."""
+        plan = self._reads.plan(self._name)
+        return RunDetails(
+            self.accounts(is_recounted=True),
+            self._reads.files(self._name),
+            None if plan is None else plan_document(plan),
+            self._reads.lifted_guards(self._name),
+            tuple(self.attempts()),
+        )
 
     def attempts(self) -> Iterator[Mapping[str, Any]]:
         """Yield every attempt beside its batch, by `ATTEMPT_COLUMNS`; see `RunReads.attempts`."""
         return map(_attempt_document, self._reads.attempts(self._name))
 
-    def rejects(self) -> Iterator[Mapping[str, Any]]:
+    def rejects(self) -> Iterator[Reject]:
         """Yield every uid rejected and every row that planned none, one by one, in export order.
 
-        Keys are `REJECT_COLUMNS`: `kind` is `rejected`, `invalid` or `blank`; `uid` and
-        `request_id` are of rejected uids only. The uids of a mirror that an earlier run had
-        rejected come first, as long as its plan is kept.
+        The uids of a mirror that an earlier run had rejected come first, as long as its plan is
+        kept.
         """
         if (plan := self._reads.plan(self._name)) is not None:
             yield from self._known_rejects(plan)
         for found in self._reads.rejects(self._name):
             for record in range(found.record, found.record + found.count):
-                values = (found.kind, found.file, record, found.reason, found.uid, found.request_id)
-                yield dict(zip(REJECT_COLUMNS, values, strict=True))
+                yield Reject(
+                    found.kind, found.file, record, found.reason, found.uid, found.request_id
+                )
 
-    def _known_rejects(self, plan: PlanRecord) -> Iterator[Mapping[str, Any]]:
+    def _known_rejects(self, plan: PlanRecord) -> Iterator[Reject]:
         """Yield the uids that a mirror did not send, with why they were rejected before."""
         folder = plan_folder(self._folder, self._name)
         for operation, counts in plan.operations.items():
@@ -109,12 +192,11 @@ class RunReport:
                     file, record = found or (path.stem, position + 1)
                     earlier = self._reads.earlier_rejection(uid, self._name)
                     reason = f"left alone, as run {earlier.run} has it: {earlier.reason}"
-                    values = ("rejected", file, record, reason, uid, earlier.request_id)
-                    yield dict(zip(REJECT_COLUMNS, values, strict=True))
+                    yield Reject("rejected", file, record, reason, uid, earlier.request_id)
 
 
-REJECT_COLUMNS = ("kind", "file", "record", "reason", "uid", "request_id")
-"""The keys of `RunReport.rejects`."""
+REJECT_COLUMNS = tuple(each.name for each in fields(Reject))
+"""The keys of `Reject.to_dict`."""
 
 ATTEMPT_COLUMNS = (
     *("batch", "parent", "first_uid", "uid_count", "payload_bytes", "state"),
@@ -152,20 +234,39 @@ def open_run(state: Path, name: str) -> Iterator[RunReport]:
 
     Raises `LedgerError` where a ledger cannot be read, also where the block finds out.
     """
-    path = find_ledger(state, name)
-    with LedgerReader.open(path) as ledger:
-        yield RunReport(ledger.history, path.parent, name, is_older=ledger.is_older)
+    with _ledger_with(state, name) as (ledger, entry, folder):
+        yield RunReport(ledger.history, folder, entry.name, is_older=ledger.is_older)
 
 
-def find_ledger(state: Path, run: str) -> Path:
-    """Return the ledger that knows `run`; raises `UsageError` if none does."""
+@contextmanager
+def _ledger_with(state: Path, run: str) -> Iterator[tuple[LedgerReader, RunEntry, Path]]:
+    """Open the ledger that knows a run: yield it, the run, and its folder; see `open_run`."""
     for path in ledgers(state):
         with LedgerReader.open(path) as ledger:
-            if ledger.history.entry(run) is not None:
-                return path
+            if (entry := ledger.history.entry(run)) is not None:
+                yield ledger, entry, path.parent
+                return
     raise UsageError(
         f"no run {run} in the state folder {state}", hint="`cohortsync runs` lists them"
     )
+
+
+def details_of(state: Path, run: str) -> RunDetails:
+    """Return what the state folder keeps of a run; its totals are counted anew.
+
+    Raises `UsageError` if no ledger knows it, and `LedgerError` for one that is corrupt.
+    """
+    with open_run(state, run) as report:
+        return report.details()
+
+
+def rejects_in(state: Path, run: str) -> Generator[Reject, None, None]:
+    """Yield every uid of a run that was rejected and every row that planned none.
+
+    Raises `UsageError` if no ledger knows the run.
+    """
+    with open_run(state, run) as report:
+        yield from report.rejects()
 
 
 def find_unfinished(
@@ -182,11 +283,8 @@ def find_unfinished(
         # A run that read from a pipe can be resumed only by its own command.
         files = [each for each in found if not each.spec.reads_stdin]
         return next(reversed(files or found), None)
-    with LedgerReader.open(find_ledger(state, run)) as ledger:
-        entry = ledger.history.entry(run)
+    with _ledger_with(state, run) as (ledger, entry, _):
         request = ledger.history.request(run)
-    if entry is None:
-        raise RuntimeError("a run is never deleted")
     if entry.is_mirror:
         raise UsageError(
             f"run {run} is a mirror, which is not resumed",

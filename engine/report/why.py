@@ -1,27 +1,82 @@
 """Why one uid is in a mirrored cohort, or is not: what was sent of it last, and what came back."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from engine.errors import LedgerError, UsageError
+from engine.ledger.run_records import RunEntry, UidAttempt, UidRejection
+from engine.ledger.snapshot_records import Generation
 from engine.ledger.sqlite.access import ledger_in
 from engine.ledger.sqlite.reader import LedgerReader
-from engine.ledger.uid_records import CohortRun, SnapshotFile, UidAttempt
 from engine.model.cohort import Action, CohortKey, Operation
 from engine.report.accounts import SCHEMA_VERSION, timestamp
-from engine.report.ports import UidReads
 from engine.snapshot.file_format import look_up
 from engine.snapshot.operation_uids import kept_uids, position_of
 from engine.snapshot.records import UidState
+from engine.snapshot.store import IMPORTED, RECONCILED
 from engine.storage.paths import operation_path, plan_folder, snapshot_folder
 
 Document = dict[str, Any]
 """A part of the answer, as plain values."""
 
 
-def find_uid(folder: Path, key: CohortKey, uid: str) -> Document | None:
-    """Return what is known of a uid, as plain values; None if nothing was ever sent from `folder`.
+@dataclass(frozen=True, slots=True)
+class UidReport:
+    """What is known of one uid in one cohort; nested values are as `why --json` has them."""
+
+    uid: str
+    cohort_id: str
+    membership: str
+    """`in`, `out`, `unknown` or `not mirrored`."""
+    state: str | None
+    """In the snapshot: `in`, `may_be_in`, `out`, `may_be_out`; None if the uid is not in it."""
+    generation: int | None
+    """The snapshot that was looked at."""
+    since: Mapping[str, Any] | None
+    last_export: Mapping[str, Any] | None
+    pushed: Mapping[str, Any] | None
+    rejections: Sequence[Mapping[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON document of `why`."""
+        return {"schema_version": SCHEMA_VERSION, **asdict(self)}
+
+
+class UidReads(Protocol):
+    """What bears on a uid of a cohort; recorded runs are those whose uids are kept in files."""
+
+    def generations(self, key: CohortKey) -> Sequence[Generation]:
+        """Return every snapshot of a cohort, the one that counts first."""
+
+    def planned_from(self, run: int) -> int | None:
+        """Return the generation that a mirror was planned from; None if there was none."""
+
+    def recorded_run(self, key: CohortKey, run: int) -> Sequence[RunEntry]:
+        """Return the recorded run of the cohort with that number; none if it is none."""
+
+    def recorded_since(self, key: CohortKey, attempt: int) -> Sequence[RunEntry]:
+        """Return the recorded runs with an attempt after that one, the latest first."""
+
+    def not_in_snapshot(self, key: CohortKey) -> Sequence[RunEntry]:
+        """Return the recorded runs with attempts that no snapshot knows, the latest first."""
+
+    def planned_runs(self, key: CohortKey) -> Sequence[RunEntry]:
+        """Return the mirrors that have made a plan, the latest first."""
+
+    def last_attempt(self, run: int, operation: Operation, place: int) -> UidAttempt | None:
+        """Return the last attempt of the batch that held a place; None if there was none."""
+
+    def unrecorded_pushes(self, key: CohortKey) -> Sequence[RunEntry]:
+        """Return the pushes whose uids no snapshot knows, the earliest first."""
+
+    def rejections(self, key: CohortKey, uid: str) -> Sequence[UidRejection]:
+        """Return each run's rejection of a uid, the earliest first."""
+
+
+def find_uid(folder: Path, key: CohortKey, uid: str) -> UidReport | None:
+    """Return what is known of a uid; None if nothing was ever sent from `folder`.
 
     `folder` is the ledger's, which is only read: a run under way is not disturbed. Raises
     `UsageError` for a cohort that the ledger does not know, and `LedgerError` where the ledger or a
@@ -35,15 +90,10 @@ def find_uid(folder: Path, key: CohortKey, uid: str) -> Document | None:
                 f"nothing is known of cohort {key.cohort_id} of partner {key.partner}",
                 hint="`cohortsync runs` lists the cohorts that something was sent to",
             )
-        return UidInquiry(ledger.uids, folder, key, uid).document()
+        return UidInquiry(ledger.uids, folder, key, uid).report()
 
 
-_MEMBERSHIP = {
-    UidState.IN: "in",
-    UidState.MAY_BE_IN: "unknown",
-    UidState.OUT: "out",
-    UidState.MAY_BE_OUT: "unknown",
-}
+_MEMBERSHIP = {UidState.IN: "in", UidState.OUT: "out"}
 
 
 def _membership_after(attempt: Mapping[str, Any]) -> str:
@@ -62,11 +112,12 @@ class UidInquiry:
         self._folder = folder
         self._key = key
         self._uid = uid
+        self._generations = reads.generations(key)
 
-    def document(self) -> Document:
-        """Return all that is known, as plain values."""
+    def report(self) -> UidReport:
+        """Return all that is known."""
         reads, key = self._reads, self._key
-        snapshot = reads.current_snapshot(key)
+        snapshot = next(iter(self._generations), None)
         known = self._look_up(snapshot) if snapshot else None
         state, run = known or (None, None)
         # What the snapshot does not know yet was sent later than all that it knows.
@@ -74,27 +125,26 @@ class UidInquiry:
         if since is not None:
             membership = _membership_after(since)
         elif state is not None and run is not None:
-            membership = _MEMBERSHIP[state]
-            since = next(self._attempts(self._recorded(run)), None)
+            membership = _MEMBERSHIP.get(state, "unknown")
+            since = next(self._attempts(self._reads.recorded_run(self._key, run)), None)
         elif snapshot:
-            later = reads.recorded_since(key, reads.replaced_through(key))
+            later = reads.recorded_since(key, self._replaced_through())
             attempts = list(self._attempts(later))
             since = next(iter(attempts), None)
             membership = self._membership_of_absent(attempts)
         else:
             membership = "not mirrored"
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "uid": self._uid,
-            "cohort_id": key.cohort_id,
-            "membership": membership,
-            "state": state.name.lower() if state else None,
-            "generation": snapshot.generation if snapshot else None,
-            "since": since or self._since(snapshot, run),
-            "last_export": self._last_export(),
-            "pushed": self._pushed(),
-            "rejections": self._rejections(),
-        }
+        return UidReport(
+            uid=self._uid,
+            cohort_id=key.cohort_id,
+            membership=membership,
+            state=state.name.lower() if state else None,
+            generation=snapshot.number if snapshot else None,
+            since=since or self._since(snapshot, run),
+            last_export=self._last_export(),
+            pushed=self._pushed(),
+            rejections=self._rejections(),
+        )
 
     def _membership_of_absent(self, attempts: list[Document]) -> str:
         """Say where a uid is that no snapshot holds."""
@@ -106,16 +156,17 @@ class UidInquiry:
             return "unknown"  # A push that was not recorded may have added it.
         return "out"
 
-    def _look_up(self, snapshot: SnapshotFile) -> tuple[UidState, int] | None:
+    def _replaced_through(self) -> int:
+        """Return the last attempt that a complete list of the members has made irrelevant; or 0."""
+        lists = (each for each in self._generations if each.origin in {IMPORTED, RECONCILED})
+        return max((each.last_attempt for each in lists), default=0)
+
+    def _look_up(self, snapshot: Generation) -> tuple[UidState, int] | None:
         if snapshot.file is None:
-            raise LedgerError(f"generation {snapshot.generation} is no longer kept")
+            raise LedgerError(f"generation {snapshot.number} is no longer kept")
         return look_up(snapshot_folder(self._folder, self._key) / snapshot.file, self._uid)
 
-    def _recorded(self, run: int) -> list[CohortRun]:
-        found = self._reads.recorded_run(self._key, run)
-        return [] if found is None else [found]
-
-    def _attempts(self, runs: Iterable[CohortRun]) -> Iterator[Document]:
+    def _attempts(self, runs: Iterable[RunEntry]) -> Iterator[Document]:
         """Yield the last attempt to send the uid, of each operation of each of `runs`."""
         for run in runs:
             folder = plan_folder(self._folder, run.name)
@@ -125,23 +176,23 @@ class UidInquiry:
                     if attempt is not None:
                         yield _attempt_document(run, operation, attempt)
 
-    def _since(self, snapshot: SnapshotFile | None, run: int | None) -> Document | None:
+    def _since(self, snapshot: Generation | None, run: int | None) -> Document | None:
         """Return what is left to say where no run's files hold the uid.
 
         They are no longer kept, or the uid came with a list from elsewhere.
         """
-        for found in self._recorded(run) if run else ():
+        for found in self._reads.recorded_run(self._key, run) if run else ():
             return {"run": found.name, "at": timestamp(found.started_utc_ns)}
         if snapshot is None or (run is not None and run > 0):
             return None
-        external = self._reads.last_external(self._key)
-        if external is None:
-            return None
-        return {
-            "generation": external.generation,
-            "origin": external.origin,
-            "at": timestamp(external.made_utc_ns),
-        }
+        for external in self._generations:
+            if external.run is None:
+                return {
+                    "generation": external.number,
+                    "origin": external.origin,
+                    "at": timestamp(external.made.utc_ns),
+                }
+        return None
 
     def _last_export(self) -> Document | None:
         """Say whether the last export that was planned had the uid; None if none is known."""
@@ -154,7 +205,7 @@ class UidInquiry:
             "had_it": self._was_in_export(run),
         }
 
-    def _was_in_export(self, run: CohortRun) -> bool | None:
+    def _was_in_export(self, run: RunEntry) -> bool | None:
         """Say whether the export that a run planned had the uid; None if nobody can know."""
         folder = plan_folder(self._folder, run.name)
         adds = operation_path(folder, Operation.ADD)
@@ -167,27 +218,28 @@ class UidInquiry:
             return False
         return self._was_unchanged(run)
 
-    def _was_unchanged(self, run: CohortRun) -> bool | None:
+    def _was_unchanged(self, run: RunEntry) -> bool | None:
         """Say whether a uid that a plan did not change was in: then the export had it."""
-        snapshot = self._reads.planned_from(self._key, run.number)
-        if snapshot is None:
+        number = self._reads.planned_from(run.number)
+        if number is None:
             return False
-        if snapshot.file is None:
-            return None
-        known = self._look_up(snapshot)
-        return known is not None and known[0] is UidState.IN
+        for snapshot in self._generations:
+            if snapshot.number == number and snapshot.file is not None:
+                known = self._look_up(snapshot)
+                return known is not None and known[0] is UidState.IN
+        return None
 
     def _pushed(self) -> Document | None:
         """Return the last run whose uids were not recorded, and how many such runs there were."""
         pushes = self._reads.unrecorded_pushes(self._key)
-        if pushes is None:
+        if not pushes:
             return None
         return {
-            "run": pushes.last_name,
-            "at": timestamp(pushes.last_started_utc_ns),
-            "action": pushes.last_action,
-            "status": pushes.last_status,
-            "runs": pushes.count,
+            "run": pushes[-1].name,
+            "at": timestamp(pushes[-1].started_utc_ns),
+            "action": pushes[-1].action,
+            "status": pushes[-1].status,
+            "runs": len(pushes),
         }
 
     def _rejections(self) -> list[Document]:
@@ -202,7 +254,7 @@ class UidInquiry:
         ]
 
 
-def _attempt_document(run: CohortRun, operation: Operation, attempt: UidAttempt) -> Document:
+def _attempt_document(run: RunEntry, operation: Operation, attempt: UidAttempt) -> Document:
     return {
         "run": run.name,
         "action": operation.action.value,

@@ -3,8 +3,7 @@
 from engine.config.loading import Config
 from engine.errors import UsageError
 from engine.model.cohort import CohortKey, check_id
-from engine.report.details import UidReport
-from engine.report.why import find_uid
+from engine.report.why import UidReport, find_uid
 
 
 def why(config: Config, uid: str, cohort_id: str) -> UidReport:
@@ -26,5 +25,4 @@ def why(config: Config, uid: str, cohort_id: str) -> UidReport:
             f"the state folder {config.state_dir}",
             hint="`cohortsync runs` lists what it knows; --endpoint and --state look elsewhere",
         )
-    del answer["schema_version"]
-    return UidReport(**answer)
+    return answer

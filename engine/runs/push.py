@@ -24,7 +24,7 @@ from engine.payload.cutter import Cutter
 from engine.payload.envelope import Envelope
 from engine.payload.limit import Limit, refuse_narrow_limit
 from engine.planning.allowances import Allowance, Guard, attributed, flags_to_lift
-from engine.planning.guards import spread_of
+from engine.planning.file_times import judge_spread
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.result import Opening, RunResult
 from engine.runs import context as run_context
@@ -33,7 +33,7 @@ from engine.runs.context import NOBODY, RunContext, RunObservers, entered
 from engine.runs.ports import Ledger, RunStore
 from engine.runs.sending import RunSender
 from engine.runs.session import WorkspaceSession
-from engine.snapshot.recording import recording
+from engine.snapshot.operation_uids import recording
 from engine.snapshot.store import SnapshotStore
 from engine.source.protocol import MeasuresReading, Source, Spec, files_of, is_rereadable
 from engine.source.source_file import describe_files
@@ -163,7 +163,7 @@ def tell_files(
     if not files:
         return
     note(f"reading the export: {describe_files(files)}")
-    spread = spread_of(files, now_utc_ns, config.guards)
+    spread = judge_spread(files, now_utc_ns, config.guards.max_spread_hours)
     if spread.is_bad or spread.is_unknown:
         hint = f"; {spread.hint}" if spread.hint else ""
         note(f"warning: {spread.sentence}{hint}")

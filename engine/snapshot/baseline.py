@@ -9,7 +9,6 @@ from pathlib import Path
 from engine.ledger.snapshot_records import Unfolded
 from engine.ledger.state_folder import make_folder
 from engine.snapshot.file_format import SNAPSHOT, describe
-from engine.snapshot.operation_uids import as_unknown
 from engine.snapshot.records import Snapshot
 from engine.snapshot.store import (
     ADOPTED,
@@ -23,8 +22,6 @@ from engine.storage.duckdb_session import Interruption
 from engine.storage.files import new_file
 from engine.storage.paths import TemporaryName, earlier_path
 from engine.storage.uid_parquet import write_batches
-
-"""The file of a snapshot that is to count once something is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +79,7 @@ async def install(store: SnapshotStore, base: Base) -> int | None:
 
 async def _empty_base(store: SnapshotStore) -> Base:
     make_folder(store.folder)
-    candidate = store.session_folder() / TemporaryName.CANDIDATE
+    candidate = store.session_folder / TemporaryName.CANDIDATE
     await asyncio.to_thread(write_batches, candidate, SNAPSHOT, [])
     unfolded = await store.unfolded()
     snapshot = await asyncio.to_thread(describe, candidate)
@@ -96,7 +93,7 @@ async def _trusted_base(store: SnapshotStore, number: int) -> Base:
     since = await store.sent_since(trusted.last_attempt)
     doubt = await doubting(store, [(run, trusted.last_attempt) for run in since])
     make_folder(store.folder)
-    candidate = store.session_folder() / TemporaryName.CANDIDATE
+    candidate = store.session_folder / TemporaryName.CANDIDATE
 
     def doubted(interruption: Interruption) -> Snapshot:
         _copy(old, candidate)
@@ -114,7 +111,10 @@ async def doubting(
     That has to be in a temporary folder, where earlier versions of it are put as well.
     With each run comes the attempt behind which what it sent counts.
     """
-    doubts = [(run, as_unknown(await store.range_outcomes(run, after))) for run, after in runs]
+    doubts = [
+        (run, [replace(each, is_accepted=False) for each in await store.range_outcomes(run, after)])
+        for run, after in runs
+    ]
     recent = await store.recent()
 
     def doubt(snapshot: Snapshot, interruption: Interruption) -> Snapshot:

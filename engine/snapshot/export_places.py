@@ -9,6 +9,7 @@ are rejected. Removes come from the snapshot, and have no place in the export; p
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +18,9 @@ import pyarrow as pa
 from engine.model.cohort import Operation
 from engine.source.block import Block
 from engine.storage.paths import operation_path, places_path
-from engine.storage.uid_parquet import UidWriter, is_damage, open_parquet, open_writer
+from engine.storage.uid_parquet import UidWriter, is_damage, open_parquet, open_writer, schema_of
 
-PLACES = pa.schema(
-    [
-        pa.field("row", pa.int64(), nullable=False),
-        pa.field("file", pa.string(), nullable=False),
-        pa.field("record", pa.int64(), nullable=False),
-    ]
-)
+PLACES = schema_of(row=pa.int64(), file=pa.string(), record=pa.int64())
 """From this `row` up to that of the next range, uids stand in consecutive records of `file`, the
 first of them in `record`. Ascending."""
 
@@ -91,11 +86,11 @@ class ExportPlaces:
             return None
 
     def _row(self, position: int) -> int | None:
-        if "row" not in self._adds.columns:
-            return None
         group = bisect_right(self._adds.starts, position) - 1
-        rows = self._adds.read(group)["row"]
-        return int(rows[position - self._adds.starts[group]].as_py())
+        rows = self._adds.read(group)
+        if "row" not in rows.column_names:
+            return None
+        return int(rows["row"][position - self._adds.starts[group]].as_py())
 
     def _place(self, row: int) -> tuple[str, int]:
         groups = range(len(self._places.starts))
@@ -114,24 +109,14 @@ class _RowGroups:
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self._path = path
         self._wanted = list(columns)
-        self._columns: Sequence[str] | None = None
-        self._starts: list[int] = []
         self._last: tuple[int, pa.Table] | None = None
 
-    @property
-    def columns(self) -> Sequence[str]:
-        """The names of the file's columns."""
-        if self._columns is None:
-            with open_parquet(self._path) as file:
-                sizes = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
-                self._starts = [sum(sizes[:n]) for n in range(len(sizes))]
-                self._columns = file.schema_arrow.names
-        return self._columns
-
-    @property
+    @cached_property
     def starts(self) -> Sequence[int]:
         """The number of the first row of each group."""
-        return self._starts if self.columns else []
+        with open_parquet(self._path) as file:
+            sizes = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+        return [sum(sizes[:n]) for n in range(len(sizes))]
 
     def read(self, group: int) -> pa.Table:
         """Return the rows of a group."""

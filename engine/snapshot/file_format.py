@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from engine.errors import LedgerError, UsageError
 from engine.snapshot.records import UNKNOWN, Census, Snapshot, UidState
 from engine.storage.capacity import affordable, shares_for
-from engine.storage.duckdb_session import Interruption, open_session
+from engine.storage.duckdb_session import Interruption, Session, open_session
 from engine.storage.files import digest_of
 from engine.storage.settings import PlanningSettings
 from engine.storage.uid_parquet import (
@@ -22,17 +22,20 @@ from engine.storage.uid_parquet import (
     open_parquet,
     read_batches,
     reason_of,
+    schema_of,
     write_batches,
 )
 
-SNAPSHOT = pa.schema(
-    [
-        pa.field("uid", pa.binary(), nullable=False),
-        pa.field("state", pa.uint8(), nullable=False),
-        pa.field("run", pa.int32(), nullable=False),
-    ]
-)
+SNAPSHOT = schema_of(uid=pa.binary(), state=pa.uint8(), run=pa.int32())
 """`state` is a `UidState`, `run` the ledger's number of the run in which it last changed."""
+
+
+def rows_of(snapshot: Snapshot | None, session: Session, shares: int, which: int) -> str:
+    """Return as SQL the rows of one share of a snapshot; there are none without a snapshot."""
+    return session.share(snapshot.path, shares, which) if snapshot else _NO_ROWS
+
+
+_NO_ROWS = "(SELECT ''::BLOB AS uid, 0::UTINYINT AS state, 0::INTEGER AS run WHERE false)"
 
 
 def describe(path: Path) -> Snapshot:
@@ -78,10 +81,7 @@ def _rows_from(path: Path, said: dict[bytes, bytes]) -> Iterator[pa.RecordBatch]
     try:
         with open_parquet(path) as file:
             said.update(metadata_of(file))
-            for rows in checked_batches(file, _columns_of(file)):
-                _refuse_invalid_rows(rows)
-                runs = pa.array(np.zeros(len(rows), np.int32))
-                yield pa.record_batch([rows["uid"], rows["state"], runs], schema=SNAPSHOT)
+            yield from _valid_rows(file)
     except Exception as error:
         if not is_damage(error):
             raise
@@ -91,32 +91,27 @@ def _rows_from(path: Path, said: dict[bytes, bytes]) -> Iterator[pa.RecordBatch]
                 hint=f"it was looked for in {path.absolute().parent}; {_WRITES_ONE}",
             ) from error
         # What Arrow says of a file that is not Parquet helps nobody.
-        reason = "it is not Parquet, or damaged" if _is_arrows(error) else reason_of(error)
+        is_arrows = isinstance(error, pa.ArrowException | OSError)
+        reason = "it is not Parquet, or damaged" if is_arrows else reason_of(error)
         raise UsageError(f"{path}: is no whole snapshot: {reason}", hint=_WRITES_ONE) from error
-
-
-def _is_arrows(error: Exception) -> bool:
-    return isinstance(error, pa.ArrowException | OSError)
-
-
-def _columns_of(file: pq.ParquetFile) -> list[str]:
-    """Return a snapshot's columns; raises `ValueError` for a file that has others."""
-    if not file.schema_arrow.equals(SNAPSHOT):
-        raise ValueError("it has other columns")
-    return list(SNAPSHOT.names)
 
 
 _STATES = pa.array([int(state) for state in UidState], pa.uint8())
 
 
-def _refuse_invalid_rows(rows: pa.RecordBatch) -> None:
-    """Raise `ValueError` for rows that no snapshot holds."""
-    if not pc.all(pc.is_in(rows["state"], value_set=_STATES), min_count=0).as_py():
-        raise ValueError("a uid has no state")
-    try:
-        rows["uid"].cast(pa.string()).validate(full=True)
-    except pa.ArrowInvalid as error:
-        raise ValueError("a uid is not UTF-8") from error  # Arrow's words may quote it.
+def _valid_rows(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    """Yield an open file's rows, of run 0; raises `ValueError` for what no snapshot holds."""
+    if not file.schema_arrow.equals(SNAPSHOT):
+        raise ValueError("it has other columns")
+    for rows in checked_batches(file, SNAPSHOT.names):
+        if not pc.all(pc.is_in(rows["state"], value_set=_STATES), min_count=0).as_py():
+            raise ValueError("a uid has no state")
+        try:
+            rows["uid"].cast(pa.string()).validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise ValueError("a uid is not UTF-8") from error  # Arrow's words may quote it.
+        runs = pa.array(np.zeros(len(rows), np.int32))
+        yield pa.record_batch([rows["uid"], rows["state"], runs], schema=SNAPSHOT)
 
 
 def refuse_twice(

@@ -1,6 +1,7 @@
 """The next snapshot: the last one, and what became of a run's batches since."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +9,15 @@ import pyarrow as pa
 
 from engine.ledger.snapshot_records import RangeOutcome
 from engine.model.cohort import Operation
-from engine.snapshot.file_format import SNAPSHOT, describe
+from engine.snapshot.file_format import SNAPSHOT, describe, rows_of
 from engine.snapshot.operation_uids import OperationUids
 from engine.snapshot.records import Snapshot, UidState
 from engine.storage.capacity import affordable, shares_for
-from engine.storage.duckdb_session import Interruption, Session, open_session
+from engine.storage.duckdb_session import Interruption, open_session
 from engine.storage.files import work_folder
 from engine.storage.paths import TemporaryName, TemporaryPurpose
 from engine.storage.settings import PlanningSettings
-from engine.storage.uid_parquet import open_writer, write_batches
+from engine.storage.uid_parquet import open_writer, schema_of, write_batches
 
 _STATES = {
     (Operation.ADD, True): UidState.IN,
@@ -26,14 +27,14 @@ _STATES = {
 }
 """An operation that is sent again changes nothing: who was in stays in."""
 
-_CHANGED = pa.schema([pa.field("uid", pa.binary(), nullable=False), pa.field("state", pa.uint8())])
+_CHANGED = schema_of(uid=pa.binary(), state=pa.uint8())
 
 # A uid may stand in an export twice: of two outcomes the certain one counts. What may have been
 # applied to a uid that was in already, or out, has changed nothing; that it was sent counts all the
 # same, since what reverses it has to wait.
 _NEXT = f"""
 WITH b AS (SELECT uid, state, run FROM {{base}}),
-     c AS (SELECT uid, min(state) AS state FROM {{changed}} GROUP BY uid),
+     c AS (SELECT uid, min(state) AS state FROM {{rows}} GROUP BY uid),
      n AS (
        SELECT coalesce(c.uid, b.uid) AS uid, b.state AS was, b.run AS was_run, c.state AS becomes
        FROM b FULL OUTER JOIN c ON b.uid = c.uid
@@ -50,7 +51,7 @@ WHERE state <> {UidState.OUT:d} OR run IN ({{recent}})
 
 _ADOPTED = f"""
 WITH b AS (SELECT uid, state, run FROM {{base}}),
-     s AS (SELECT DISTINCT uid FROM {{staged}})
+     s AS (SELECT DISTINCT uid FROM {{rows}})
 SELECT coalesce(b.uid, s.uid) AS uid,
        (CASE WHEN b.uid IS NULL THEN {{state}}
              WHEN b.state = {UidState.OUT:d} AND s.uid IS NOT NULL THEN {UidState.MAY_BE_OUT:d}
@@ -58,7 +59,6 @@ SELECT coalesce(b.uid, s.uid) AS uid,
        coalesce(b.run, 0)::INTEGER AS run
 FROM b FULL OUTER JOIN s ON b.uid = s.uid
 """  # noqa: S608 - our own words
-_NO_ROWS = "(SELECT ''::BLOB AS uid, 0::UTINYINT AS state, 0::INTEGER AS run WHERE false)"
 
 
 def fold(  # noqa: PLR0913 - what was, what happened, and where to
@@ -78,29 +78,14 @@ def fold(  # noqa: PLR0913 - what was, what happened, and where to
     as its run is among `recent_runs`. The same arguments give the same rows. Raises as
     `open_session` does, and `LedgerError` if uids that have an outcome are not kept any more.
     """
-    settings = affordable(settings)
     with work_folder(target.parent, TemporaryPurpose.FOLD) as folder:
         changed = folder / TemporaryName.CHANGES
-        write_batches(
-            changed,
-            _CHANGED,
-            (rows for uids in operations for rows in _changed(uids, outcomes)),
-        )
+        states = (rows for uids in operations for rows in _changed(uids, outcomes))
+        write_batches(changed, _CHANGED, states)
+        count = sum(each.uid_count for each in outcomes)
         recent = ", ".join(str(each) for each in (-1, *recent_runs))
-        changes = sum(each.uid_count for each in outcomes)
-        shares = shares_for(changes, changed.stat().st_size, settings)
-
-        def query(session: Session, which: int) -> str:
-            return _NEXT.format(
-                base=session.share(base.path, shares, which) if base else _NO_ROWS,
-                changed=session.share(changed, shares, which),
-                run=run,
-                recent=recent,
-            )
-
-        with open_session(settings, folder, interruption or Interruption()) as session:
-            _write(target, session, [query(session, which) for which in range(shares)])
-    return describe(target)
+        query = partial(_NEXT.format, run=run, recent=recent)
+        return _joined(query, base, changed, count, target, settings, interruption)
 
 
 def adopt(  # noqa: PLR0913 - both sides, what becomes of the new ones, and where to
@@ -119,27 +104,31 @@ def adopt(  # noqa: PLR0913 - both sides, what becomes of the new ones, and wher
     may still come.
     Raises as `open_session` does.
     """
+    query = partial(_ADOPTED.format, state=int(state))
+    return _joined(query, base, staged, uids, target, settings, interruption)
+
+
+def _joined(  # noqa: PLR0913, PLR0917 - both sides, how they are joined, and where to
+    query: Callable[..., str],
+    base: Snapshot | None,
+    path: Path,
+    uids: int,
+    target: Path,
+    settings: PlanningSettings,
+    interruption: Interruption | None,
+) -> Snapshot:
+    """Write `base` joined with the file at `path`, of so many `uids`, to `target`, by shares."""
     settings = affordable(settings)
-    shares = shares_for(uids, staged.stat().st_size, settings)
-
-    def query(session: Session, which: int) -> str:
-        return _ADOPTED.format(
-            base=session.share(base.path, shares, which) if base else _NO_ROWS,
-            staged=session.share(staged, shares, which),
-            state=int(state),
-        )
-
-    with open_session(settings, staged.parent, interruption or Interruption()) as session:
-        _write(target, session, [query(session, which) for which in range(shares)])
+    shares = shares_for(uids, path.stat().st_size, settings)
+    with (
+        open_session(settings, path.parent, interruption or Interruption()) as session,
+        open_writer(target, SNAPSHOT, compression="zstd") as writer,
+    ):
+        for which in range(shares):
+            rows = session.share(path, shares, which)
+            for found in session.rows(query(base=rows_of(base, session, shares, which), rows=rows)):
+                writer.write(found.cast(SNAPSHOT))
     return describe(target)
-
-
-def _write(target: Path, session: Session, queries: Sequence[str]) -> None:
-    """Write what each query gives, one for each share of the uids."""
-    with open_writer(target, SNAPSHOT, compression="zstd") as writer:
-        for query in queries:
-            for rows in session.rows(query):
-                writer.write(rows.cast(SNAPSHOT))
 
 
 def _changed(uids: OperationUids, outcomes: Sequence[RangeOutcome]) -> Iterator[pa.RecordBatch]:

@@ -5,8 +5,8 @@ what came of that. A plan keeps the uids of an operation in one file, a recorded
 each batch; this module alone turns positions into uids and back.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,11 @@ import pyarrow.compute as pc
 from engine.errors import LedgerError
 from engine.ledger.snapshot_records import RangeOutcome
 from engine.model.cohort import Operation
+from engine.payload.batch import Batch
 from engine.source.block import Block
 from engine.storage.files import names_in
-from engine.storage.paths import operation_path, recorded_batch
-from engine.storage.uid_parquet import LOST, read_batches
+from engine.storage.paths import operation_path, recorded_batch, recorded_path
+from engine.storage.uid_parquet import LOST, UIDS, read_batches, write_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +88,26 @@ def batch_files(folder: Path, operation: Operation) -> dict[int, Path]:
     return dict(sorted((each[1], path) for each, path in found if each and each[0] is operation))
 
 
-def all_accepted(planned: Mapping[Operation, int]) -> list[RangeOutcome]:
-    """Return the outcomes of a plan of so many uids of each operation, as if all were accepted."""
-    return [
-        RangeOutcome(operation, 0, count, is_accepted=True)
-        for operation, count in planned.items()
-        if count
-    ]
+def recording(
+    batches: Iterable[Batch], folder: Path, operation: Operation, known: int
+) -> Iterator[Batch]:
+    """Yield batches, each once its uids are kept in `folder`, before it can be sent.
 
+    The name of a file holds the position of its first uid: cut again after a crash, the same batch
+    has the same position.
 
-def as_unknown(outcomes: Sequence[RangeOutcome]) -> list[RangeOutcome]:
-    """Return the same ranges, of which nobody knows whether they were applied."""
-    return [replace(each, is_accepted=False) for each in outcomes]
+    The ledger holds the first `known` uids: those are kept already, and what was kept behind them
+    belongs to batches that a process that died had cut, but not entered.
+    """
+    for first_uid, path in batch_files(folder, operation).items():
+        if first_uid >= known:
+            path.unlink()
+    for batch in batches:
+        if batch.first_uid >= known:
+            path = recorded_path(folder, operation, batch.first_uid)
+            rows = pa.record_batch([batch.uids.cast(pa.binary())], schema=UIDS)
+            write_batches(path, UIDS, [rows])
+        yield batch
 
 
 def operation_blocks(path: Path, start: int, stop: int) -> Iterator[Block]:

@@ -1,8 +1,10 @@
 """The nouns of a mirror: what was acknowledged, what the export wants, and what lies between."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
+
+from engine.ledger.plan_records import OperationCounts
 
 
 class UidState(IntEnum):
@@ -76,26 +78,13 @@ class Staged:
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedOperation:
-    """The uids of one operation of a plan, in the order of sending."""
+class PlannedOperation(OperationCounts):
+    """The uids of one operation of a plan, in the order of sending, in a file."""
 
-    path: Path
+    path: Path = field(kw_only=True)
     """Parquet: `uid` binary, unique; a row's number is the uid's place in the operation."""
-    plain: int = 0
-    """Uids that may be sent at once; they come first."""
-    suspect: int = 0
-    """Uids that the API rejected before, tried again; they come behind the plain ones."""
-    held: int = 0
-    """Uids whose change reverses a recent one, and waits until that has settled; they come last."""
-    known: int = 0
-    """Uids that the API rejected lately, behind all others in the file; they are not sent."""
     doubtful: int = 0
     """Those to be sent of which nobody knows whether they are in already."""
-
-    @property
-    def planned(self) -> int:
-        """All uids to be sent."""
-        return self.plain + self.suspect + self.held
 
 
 @dataclass(frozen=True, slots=True)

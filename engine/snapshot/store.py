@@ -9,7 +9,8 @@ import asyncio
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from engine.ledger.state_folder import make_folder
 from engine.model.cohort import CohortKey, Operation
 from engine.snapshot.file_format import verify
 from engine.snapshot.fold import fold
-from engine.snapshot.operation_uids import all_accepted, kept_uids
+from engine.snapshot.operation_uids import kept_uids
 from engine.snapshot.ports import SnapshotIndex
 from engine.snapshot.records import Census, HeldChanges, Snapshot
 from engine.snapshot.settings import MirrorSettings
@@ -42,9 +43,6 @@ sent the uids a moment ago."""
 ASSUMED_EMPTY, TRUSTED = "assume-empty", "trust"
 """Origins of snapshots that take the place of one that was lost."""
 
-Maker = Callable[[Path, Interruption], Snapshot]
-"""Writes a snapshot to a path."""
-
 
 @dataclass(frozen=True, slots=True)
 class Recent:
@@ -58,30 +56,24 @@ class Recent:
     """What waits for it as a whole, since nobody can say what it might reverse."""
 
 
+@dataclass(eq=False)
 class SnapshotStore:
     """The snapshots of one cohort, beside the ledger that names them."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - where, whose, and the two tables of settings
-        self,
-        folder: Path,
-        index: SnapshotIndex,
-        key: CohortKey,
-        settings: MirrorSettings,
-        planning: PlanningSettings,
-        clock: Clock,
-        compute: Compute = compute_to_end,
-    ) -> None:
-        self.compute = compute
-        self._files = ExitStack()
-        self._session_folder: Path | None = None
-        self._root = folder
-        self.folder = snapshot_folder(folder, key)
-        """Where the files stand; it need not exist yet."""
-        self._index = index
-        self.key = key
-        self._settings = settings
-        self.planning = planning
-        self._clock = clock
+    _root: Path
+    """The ledger's folder."""
+    _index: SnapshotIndex
+    key: CohortKey
+    _settings: MirrorSettings
+    planning: PlanningSettings
+    _clock: Clock
+    compute: Compute = compute_to_end
+    _files: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def folder(self) -> Path:
+        """Where the files of the snapshots stand; it need not exist yet."""
+        return snapshot_folder(self._root, self.key)
 
     @property
     def now_utc_ns(self) -> int:
@@ -126,9 +118,9 @@ class SnapshotStore:
     async def refuse_lost_ledger(self) -> None:
         """Raise `LedgerError` where files tell that the ledger was lost, or is an old copy."""
         if unknown := await self._unknown_files():
+            path = generation_path(self.folder, max(unknown))
             raise LedgerError(
-                f"the ledger does not know of the snapshot {self._file(max(unknown))}: it was "
-                "lost, or is an old copy",
+                f"the ledger does not know of the snapshot {path}: it was lost, or is an old copy",
                 hint="put the ledger back; or `cohortsync snapshot import` that file, or mirror "
                 "with --assume-empty to add everything anew and remove nothing",
             )
@@ -142,9 +134,6 @@ class SnapshotStore:
         numbers = map(generation_number, names_in(self.folder))
         return [each for each in numbers if each and each > known and each != making]
 
-    def _file(self, number: int) -> Path:
-        return generation_path(self.folder, number)
-
     async def verified(self, number: int | None) -> Snapshot:
         """Return where a generation stands; `LedgerError` if it is not what it was."""
         return await self._verified(await self.find(number))
@@ -155,12 +144,12 @@ class SnapshotStore:
         for generation in await self.generations():
             if generation.file is None:
                 continue
+            problem = None
             try:
                 await self._verified(generation)
             except LedgerError as error:
-                found.append((generation, error.message))
-            else:
-                found.append((generation, None))
+                problem = error.message
+            found.append((generation, problem))
         return found
 
     async def _verified(self, generation: Generation) -> Snapshot:
@@ -194,10 +183,7 @@ class SnapshotStore:
         return Recent(
             runs,
             max((left[run] for run in runs), default=0.0),
-            HeldChanges(
-                adds=unknown,
-                removes=unknown or 0 in runs or has_resent,
-            ),
+            HeldChanges(adds=unknown, removes=unknown or 0 in runs or has_resent),
         )
 
     async def catch_up(self, stays_open: int | None = None) -> None:
@@ -210,13 +196,17 @@ class SnapshotStore:
 
     async def move_shadow(self, run: int, name: str, planned: Mapping[Operation, int]) -> None:
         """Let the snapshot move as if all of a plan had been accepted; nothing of it was sent."""
-        unfolded = Unfolded(run, name, 0, 0)
-        await self._fold(unfolded, "shadow", is_closed=True, outcomes=all_accepted(planned))
+        outcomes = [
+            RangeOutcome(each, 0, count, is_accepted=True)
+            for each, count in planned.items()
+            if count
+        ]
+        await self._fold(Unfolded(run, name, 0, 0), "shadow", is_closed=True, outcomes=outcomes)
 
     async def make(  # noqa: PLR0913 - how, and what the ledger is to know of it
         self,
         origin: str,
-        maker: Maker,
+        maker: Callable[[Path, Interruption], Snapshot],
         *,
         run: int | None = None,
         last_attempt: int | None = None,
@@ -226,36 +216,24 @@ class SnapshotStore:
     ) -> Generation:
         """Make the snapshot that counts from now on, and drop what is no longer kept.
 
-        It knows of everything up to `last_attempt`, by default of all that was sent, and takes
-        `folds` into account, which are closed but for run `stays_open`. `lifted` says which guards
-        were lifted for it, by whom and why. Raises what `maker` does.
+        `maker` writes it to a path. It knows of everything up to `last_attempt`, by default of all
+        that was sent, and takes `folds` into account, which are closed but for run `stays_open`.
+        `lifted` says which guards were lifted for it, by whom and why. Raises what `maker` does.
         """
         last = await self._index.current(self.key)
         number = 1 + max([last.number if last else 0, *await self._unknown_files()])
         make_folder(self.folder)
         await self._index.intend_to_make(self.key, number)
-        made = await self.compute(lambda interruption: maker(self._file(number), interruption))
+        path = generation_path(self.folder, number)
+        made = await self.compute(lambda interruption: maker(path, interruption))
         census = made.census
         generation = Generation(
-            number,
-            run,
-            made.path.name,
-            made.digest,
-            census.members,
-            census.unknown,
-            census.out,
-            origin,
-            self._clock.stamp(),
-            last_attempt or 0,
-            lifted,
+            *(number, run, made.path.name, made.digest),
+            *(census.members, census.unknown, census.out, origin),
+            *(self._clock.stamp(), last_attempt or 0, lifted),
         )
-
         entered = await self._index.enter(
-            self.key,
-            generation,
-            folds,
-            knows_all=last_attempt is None,
-            stays_open=stays_open,
+            *(self.key, generation, folds), knows_all=last_attempt is None, stays_open=stays_open
         )
         await self._drop_old()
         return entered
@@ -328,12 +306,10 @@ class SnapshotStore:
         """Make a folder for files that live no longer than the block; raises as `new_file` does."""
         return work_folder(self.folder, purpose)
 
+    @cached_property
     def session_folder(self) -> Path:
-        """Return a folder for files that live no longer than this; raises as `new_file` does."""
-        if self._session_folder is None:
-            made = self.work_folder(TemporaryPurpose.SESSION)
-            self._session_folder = self._files.enter_context(made)
-        return self._session_folder
+        """A folder for files that live no longer than this; raises as `new_file` does."""
+        return self._files.enter_context(self.work_folder(TemporaryPurpose.SESSION))
 
     def close(self) -> None:
         """Delete the files of the session."""
@@ -355,8 +331,7 @@ class SnapshotStore:
         known = await self.generations()
         old = [each for each in known[self._settings.keep_generations :] if each.file is not None]
         if old:
-            numbers = [each.number for each in old]
-            await self._index.drop(self.key, numbers)
+            await self._index.drop(self.key, [each.number for each in old])
         for generation in old:
             _delete(self.folder / str(generation.file))
         for run in await self._index.runs_with_uids(self.key):

@@ -16,7 +16,14 @@ from engine.storage.arrow import buffers
 from engine.storage.files import name_of, new_file, reading_file
 
 _CHECKSUM_KEY = b"cohortsync.rows"
-UIDS = pa.schema([pa.field("uid", pa.binary(), nullable=False)])
+
+
+def schema_of(**columns: pa.DataType) -> pa.Schema:
+    """Return the schema of columns that hold no nulls."""
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
+
+
+UIDS = schema_of(uid=pa.binary())
 _GROUP_ROWS, _GROUP_BYTES = 250_000, 16_000_000
 """A row group is written once it has so many of either."""
 

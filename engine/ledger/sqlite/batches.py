@@ -5,21 +5,12 @@ Each is a function on a connection, inside its caller's transaction.
 
 import sqlite3
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import astuple
 
-from engine.ledger.records import (
-    Division,
-    OpenBatch,
-    Registration,
-    RejectedUid,
-    Settlement,
-)
+from engine.ledger.records import Division, OpenBatch, Registration, Settlement
 from engine.ledger.sqlite import files
 from engine.model.status import BatchState
-
-if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
-    from engine.payload.batch import KnownBatch, SkippedRows
-
+from engine.payload.batch import KnownBatch, SkippedRows
 
 _ROOTS = """
 SELECT batch, uid_count, records_through, digest, is_last,
@@ -32,39 +23,33 @@ FROM batch AS root WHERE run = ? AND parent IS NULL ORDER BY first_uid
 """
 
 
-def known_batches(connection: sqlite3.Connection, run: int) -> "list[KnownBatch]":
+def known_batches(connection: sqlite3.Connection, run: int) -> list[KnownBatch]:
     """Return the batches cut so far, in the order of the export."""
-    from engine.payload.batch import KnownBatch  # noqa: PLC0415 - large; see above
-
+    rows = connection.execute(_ROOTS, (run,))
     return [
-        KnownBatch(number, uid_count, through, digest, bool(is_last), bool(is_open))
-        for number, uid_count, through, digest, is_last, is_open in connection.execute(
-            _ROOTS, (run,)
-        )
+        KnownBatch(*(*columns, bool(is_last), bool(is_open))) for *columns, is_last, is_open in rows
     ]
 
 
 def open_batches(connection: sqlite3.Connection, run: int) -> list[OpenBatch]:
     """Return what earlier executions left neither accepted nor rejected, in export order."""
-    return [
-        OpenBatch(number, first_uid, uid_count, attempts, bool(isolated))
-        for number, first_uid, uid_count, isolated, attempts in connection.execute(
-            "SELECT batch, first_uid, uid_count, isolated, "
-            "(SELECT count(*) FROM attempt WHERE run = b.run AND batch = b.batch) "
-            "FROM batch AS b WHERE run = ? AND state = 'open' ORDER BY first_uid",
-            (run,),
-        )
-    ]
+    rows = connection.execute(
+        "SELECT batch, first_uid, uid_count, "
+        "(SELECT count(*) FROM attempt WHERE run = b.run AND batch = b.batch), isolated "
+        "FROM batch AS b WHERE run = ? AND state = 'open' ORDER BY first_uid",
+        (run,),
+    )
+    return [OpenBatch(*(*columns, bool(isolated))) for *columns, isolated in rows]
 
 
 def uids_settled(connection: sqlite3.Connection, run: int) -> tuple[int, int]:
     """Return how many uids of a run are accepted, and how many rejected."""
-    accepted, rejected = connection.execute(
+    found: tuple[int, int] = connection.execute(
         "SELECT coalesce(sum(iif(state = 'accepted', uid_count, 0)), 0), "
         "coalesce(sum(iif(state = 'rejected', uid_count, 0)), 0) FROM batch WHERE run = ?",
         (run,),
     ).fetchone()
-    return accepted, rejected
+    return found
 
 
 def register(connection: sqlite3.Connection, run: int, batches: Sequence[Registration]) -> None:
@@ -97,7 +82,7 @@ def register(connection: sqlite3.Connection, run: int, batches: Sequence[Registr
 
 
 def skip(
-    connection: sqlite3.Connection, run: int, number: int, skipped: "Sequence[SkippedRows]"
+    connection: sqlite3.Connection, run: int, number: int, skipped: Sequence[SkippedRows]
 ) -> None:
     """Enter rows that plan no uid, and the batch that they ride with."""
     connection.executemany(
@@ -119,7 +104,11 @@ def apply(
                 (_stored(state), reason, run, number),
             )
             if rejected is not None:
-                _reject(connection, run, number, rejected)
+                connection.execute(
+                    "INSERT INTO rejected (run, batch, file, record, uid, reason, request_id) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (run, number, *astuple(rejected)),
+                )
         case Division(parts, isolated, reason):
             connection.execute(
                 "UPDATE batch SET state = 'split', reason = ? WHERE run = ? AND batch = ?",
@@ -140,19 +129,3 @@ def apply(
 def _stored(state: BatchState) -> str:
     # Whether an open batch is pending or unconfirmed follows from what may have been applied.
     return state.value if state in {BatchState.ACCEPTED, BatchState.REJECTED} else "open"
-
-
-def _reject(connection: sqlite3.Connection, run: int, number: int, rejected: RejectedUid) -> None:
-    connection.execute(
-        "INSERT INTO rejected (run, batch, file, record, uid, reason, request_id) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
-            run,
-            number,
-            rejected.file,
-            rejected.record,
-            rejected.uid,
-            rejected.reason,
-            rejected.request_id,
-        ),
-    )

@@ -2,11 +2,13 @@
 
 import errno
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from json import JSONDecodeError
 from pathlib import Path
 
 from engine.errors import LedgerError, StateFullError
-from engine.ledger.damage import MOVE_AWAY
+from engine.ledger.damage import corrupt
 
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError, JSONDecodeError)
 """What reading a ledger may fail with; where SQLite quotes broken text, Python can't decode it."""
@@ -15,21 +17,16 @@ _ODD_HEADER = "unsupported file format"
 """SQLite's message for an unknown number in the file's header, which has no code of its own."""
 
 
-class readable_errors:  # noqa: N801 - it is used as a function is
-    """Turns SQLite's errors into ours, named by what can be done about them."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        """Watch the block."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Raise the readable error in place of SQLite's."""
-        if isinstance(error, UNREADABLE):
-            translated = translate(error, self._path)
-            if translated is not error:
-                raise translated from error
+@contextmanager
+def readable_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors in the block into ours, named by what can be done about them."""
+    try:
+        yield
+    except UNREADABLE as error:
+        translated = translate(error, path)
+        if translated is error:
+            raise
+        raise translated from error
 
 
 _OUTSIDE_CAUSES = frozenset(
@@ -51,7 +48,7 @@ def translate(
     is_text = isinstance(error, UnicodeDecodeError | JSONDecodeError)
     if is_text or str(error).startswith(_BROKEN_TEXT):
         # It would quote what it found, which may be a uid.
-        return LedgerError(f"the ledger {path} is corrupt: broken text", hint=MOVE_AWAY)
+        return corrupt("broken text", path)
     if isinstance(error, OSError):
         is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         code = sqlite3.SQLITE_FULL if is_full else sqlite3.SQLITE_CANTOPEN
@@ -63,7 +60,7 @@ def translate(
             hint="make room on that disk, then run the same command again",
         )
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} or str(error) == _ODD_HEADER:
-        return LedgerError(f"the ledger {path} is corrupt: {error}", hint=MOVE_AWAY)
+        return corrupt(str(error), path)
     if code in _OUTSIDE_CAUSES:
         return LedgerError(
             f"the ledger {path} cannot be used: {getattr(error, 'strerror', error)}",

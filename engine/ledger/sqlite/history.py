@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.ledger.damage import corrupt
 from engine.ledger.plan_records import PlanRecord
@@ -12,7 +12,6 @@ from engine.ledger.records import MIRROR
 from engine.ledger.run_records import (
     AttemptRecord,
     EarlierRejection,
-    ExecutionPace,
     ExecutionRecord,
     RejectRecord,
     RunEntry,
@@ -23,13 +22,13 @@ from engine.ledger.run_records import (
 from engine.ledger.sqlite.files import files_of
 from engine.ledger.sqlite.plans import plan_of
 from engine.ledger.sqlite.runs import later_run
-from engine.ledger.sqlite.totals import count, stored, totals_of
+from engine.ledger.sqlite.totals import count, stored
 from engine.model.cohort import CohortKey
 from engine.model.status import RESUMABLE
+from engine.pacing.budget import Spending
+from engine.pacing.pacer import PaceRecord
+from engine.source.source_file import SourceFile
 from engine.source.spec import SourceSpec
-
-if TYPE_CHECKING:  # Its package loads PyArrow, which a list of runs does not need.
-    from engine.source.source_file import SourceFile
 
 
 class RunHistory:
@@ -48,11 +47,7 @@ class RunHistory:
 
     def entry(self, name: str) -> RunEntry | None:
         """Return a run; None if the ledger does not know it."""
-        row = self._connection.execute(_ENTRY, (name,)).fetchone()
-        if row is None:
-            return None
-        *columns, source_complete = row
-        return RunEntry(*(*columns, bool(source_complete)))
+        return next(iter(entries(self._connection, "WHERE name = ?", (name,))), None)
 
     def record(self, name: str, *, is_recounted: bool = False) -> RunRecord:
         """Return what the accounts of a run are folded from, all as of one moment.
@@ -63,7 +58,7 @@ class RunHistory:
         """
         with _one_moment(self._connection):
             entry = self._known(name)
-            totals = self._recounted(entry) if is_recounted else self._totals(entry)
+            totals = self._totals(entry, is_recounted=is_recounted)
             executions = self._executions(entry.number)
             if not executions:
                 raise corrupt("a run has no process that began it")
@@ -76,11 +71,10 @@ class RunHistory:
             raise KeyError(name)
         return entry
 
-    def _totals(self, entry: RunEntry) -> RunTotals:
-        return totals_of(self._connection, entry.number)
-
-    def _recounted(self, entry: RunEntry) -> RunTotals:
+    def _totals(self, entry: RunEntry, *, is_recounted: bool) -> RunTotals:
         found = stored(self._connection, entry.number)
+        if found is not None and not is_recounted:
+            return found
         counted = count(self._connection, entry.number)
         if found is not None and found != counted:
             raise corrupt(
@@ -96,43 +90,42 @@ class RunHistory:
         """Return what a mirror plans; None for a push, or if it ended before it had planned."""
         return plan_of(self._connection, self._known(name).number)
 
-    def files(self, name: str) -> "list[SourceFile]":
+    def files(self, name: str) -> list[SourceFile]:
         """Return the files of a run in the order in which they are read; [] if it is unknown."""
         return files_of(self._connection, name)
 
     def lifted_guards(self, name: str) -> list[dict[str, Any]]:
         """Return which guards were lifted for a push, by whom and why."""
-        found = self._connection.execute(
-            "SELECT lifted FROM run WHERE name = ?", (name,)
+        [text] = self._connection.execute(
+            "SELECT lifted FROM run WHERE run = ?", (self._known(name).number,)
         ).fetchone()
-        if found is None:
-            raise KeyError(name)
-        lifted: list[dict[str, Any]] = json.loads(found[0])
+        lifted: list[dict[str, Any]] = json.loads(text)
         return lifted
 
     def resumable(self) -> list[StoredRequest]:
         """Return the unfinished pushes that no later run of the same cohort has overtaken."""
         marks = ", ".join("?" for _ in RESUMABLE)
-        rows = self._connection.execute(
-            f"SELECT run, {_REQUEST} FROM run WHERE status IN ({marks}) AND action <> '{MIRROR}'",  # noqa: S608 - marks are question marks
-            RESUMABLE,
-        ).fetchall()
-        found = [(run, _request(request)) for run, *request in rows]
-        return [
-            each
-            for run, each in found
-            if later_run(self._connection, run, CohortKey(each.partner, each.cohort_id)) is None
-        ]
+        found = self._requests(f"status IN ({marks}) AND action <> '{MIRROR}'", RESUMABLE)
+        return [each for each in found if self._later_run(each) is None]
+
+    def _later_run(self, run: RunEntry) -> str | None:
+        return later_run(self._connection, run.number, CohortKey(run.partner, run.cohort_id))
 
     def request(self, name: str) -> StoredRequest:
         """Return a run with how it was asked for, however it stands."""
-        row = self._connection.execute(
-            f"SELECT {_REQUEST} FROM run WHERE name = ?",  # noqa: S608 - our own names
-            (name,),
-        ).fetchone()
-        if row is None:
-            raise KeyError(name)
-        return _request(row)
+        for found in self._requests("name = ?", (name,)):
+            return found
+        raise KeyError(name)
+
+    def _requests(self, condition: str, values: Sequence[str]) -> list[StoredRequest]:
+        rows = self._connection.execute(
+            f"SELECT {_RUN}, identity, exports, reading FROM run WHERE {condition}",  # noqa: S608 - our own words
+            values,
+        )
+        return [
+            StoredRequest(*(*columns, bool(complete), identity, _spec(exports, reading)))
+            for *columns, complete, identity, exports, reading in rows
+        ]
 
     def attempts(self, name: str) -> Iterator[AttemptRecord]:
         """Yield every attempt beside its batch, by batch; batches without an attempt too."""
@@ -169,37 +162,31 @@ def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
         connection.rollback()  # Nothing was written.
 
 
-def _pace(text: str) -> ExecutionPace:
+def _pace(text: str) -> PaceRecord:
     try:
         record = json.loads(text)
-        spending = record["spending"]
-        return ExecutionPace(
-            spending["allowed"],
-            spending["used"],
-            spending["lost"],
-            record["found"],
-            record["margin_seconds"],
-        )
+        return PaceRecord(Spending(**record.pop("spending")), **record)
     except (LookupError, TypeError, ValueError) as error:
         raise corrupt("a process's record of its pace is broken") from error
 
 
-def _request(row: Sequence[Any]) -> StoredRequest:
-    *columns, exports, reading = row
-    kept = {"exports": json.loads(exports), "reading": json.loads(reading)}
-    return StoredRequest(*(*columns, SourceSpec.from_dict(kept)))
+def _spec(exports: str, reading: str) -> SourceSpec:
+    return SourceSpec.from_dict({"exports": json.loads(exports), "reading": json.loads(reading)})
 
 
-_ENTRY = """
-SELECT run, name, endpoint, workspace, partner, cohort_id, cohort_name, cohort_description, action,
-       status, exit_status, reason, started_utc_ns, finished_utc_ns, source_complete
-FROM run WHERE name = ?
-"""
-
-_REQUEST = (
-    "identity, name, endpoint, workspace, partner, cohort_id, cohort_name, cohort_description, "
-    "action, started_utc_ns, exports, reading"
+_RUN = (
+    "run, name, endpoint, workspace, partner, cohort_id, cohort_name, cohort_description, action, "
+    "status, exit_status, reason, started_utc_ns, finished_utc_ns, source_complete"
 )
+
+
+def entries(
+    connection: sqlite3.Connection, condition: str, values: Sequence[object]
+) -> list[RunEntry]:
+    """Return the runs that a query selects by what stands behind `FROM run`."""
+    rows = connection.execute(f"SELECT {_RUN} FROM run {condition}", values)  # noqa: S608 - our own words
+    return [RunEntry(*(*columns, bool(complete))) for *columns, complete in rows]
+
 
 _EXECUTIONS = """
 SELECT sitting, requests, per_seconds, started_utc_ns, ended_utc_ns, pace

@@ -3,9 +3,8 @@
 Times are nanoseconds since 1970, UTC. Digests are SHA-256.
 """
 
-_TABLES = """
--- One execution of a push for one cohort, over all its restarts.
-CREATE TABLE run (
+_RUN = """
+CREATE TABLE {name} (
     run             INTEGER PRIMARY KEY,
     name            TEXT    NOT NULL UNIQUE,  -- what people call it: 20261123-020000-3f9a
     identity        BLOB    NOT NULL,         -- digest of target, cohort, action, files, options
@@ -15,17 +14,22 @@ CREATE TABLE run (
     cohort_id       TEXT    NOT NULL,
     cohort_name     TEXT    NOT NULL,
     cohort_description TEXT,
-    action          TEXT    NOT NULL CHECK (action IN ('add', 'remove')),
+    action          TEXT    NOT NULL CHECK (action IN ({actions})),
     exports         TEXT    NOT NULL,         -- JSON: the exports as named on the command line
     reading         TEXT    NOT NULL,         -- JSON: the reading options
     sizes           TEXT    NOT NULL,         -- JSON: bytes of each file, null where unknown
     status          TEXT    NOT NULL,
     exit_status     INTEGER,
     reason          TEXT,
-    source_complete INTEGER NOT NULL DEFAULT 0, -- 1 once the export's last batch is registered
+    source_complete INTEGER NOT NULL DEFAULT 0, -- 1 once all of the export is entered
     started_utc_ns  INTEGER NOT NULL,
     finished_utc_ns INTEGER
 ) STRICT;
+"""
+
+_TABLES = f"""
+-- One execution of a push for one cohort, over all its restarts.
+{_RUN.format(name="run", actions="'add', 'remove'")}
 CREATE INDEX run_by_identity ON run (identity, run);
 CREATE INDEX run_by_cohort ON run (partner, cohort_id, run);
 
@@ -108,29 +112,9 @@ CREATE TABLE rejected (
 ) STRICT, WITHOUT ROWID;
 """
 
-_MIRRORS = """
+_MIRRORS = f"""
 -- A run may be a mirror now: one plan of removes and adds, so that each batch says what it does.
-CREATE TABLE run_anew (
-    run             INTEGER PRIMARY KEY,
-    name            TEXT    NOT NULL UNIQUE,
-    identity        BLOB    NOT NULL,
-    endpoint        TEXT    NOT NULL,
-    workspace       TEXT    NOT NULL,
-    partner         TEXT    NOT NULL,
-    cohort_id       TEXT    NOT NULL,
-    cohort_name     TEXT    NOT NULL,
-    cohort_description TEXT,
-    action          TEXT    NOT NULL CHECK (action IN ('add', 'remove', 'mirror')),
-    exports         TEXT    NOT NULL,
-    reading         TEXT    NOT NULL,
-    sizes           TEXT    NOT NULL,
-    status          TEXT    NOT NULL,
-    exit_status     INTEGER,
-    reason          TEXT,
-    source_complete INTEGER NOT NULL DEFAULT 0, -- 1 once all of the export is in the books
-    started_utc_ns  INTEGER NOT NULL,
-    finished_utc_ns INTEGER
-) STRICT;
+{_RUN.format(name="run_anew", actions="'add', 'remove', 'mirror'")}
 INSERT INTO run_anew SELECT * FROM run;
 DROP TABLE run;
 ALTER TABLE run_anew RENAME TO run;
@@ -221,7 +205,7 @@ CREATE TABLE making (
     generation      INTEGER NOT NULL,
     PRIMARY KEY (partner, cohort_id, is_shadow)
 ) STRICT, WITHOUT ROWID;
-"""
+"""  # noqa: S608 - our own words
 
 _VERSION_3 = """
 -- Guards that were lifted to take a snapshot from a list, by whom and why: JSON. Those of a mirror

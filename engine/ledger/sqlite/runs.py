@@ -11,7 +11,7 @@ import socket
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -35,10 +35,8 @@ from engine.ledger.sqlite.totals import store
 from engine.model.cohort import CohortKey
 from engine.model.status import RESUMABLE, RunStatus
 from engine.pacing.pacer import PaceRecord
-
-if TYPE_CHECKING:  # What packs batches is large, and a reader of the ledger packs none.
-    from engine.payload.batch import UidlessRows
-    from engine.source.source_file import SourceFile
+from engine.payload.batch import UidlessRows, blank_among, invalid_among
+from engine.source.source_file import SourceFile
 
 
 def unfinished(connection: sqlite3.Connection, identity: bytes) -> RunReference | None:
@@ -217,18 +215,16 @@ def _enter_execution(
 
 
 def enter_rows_without_uids(
-    connection: sqlite3.Connection, run: int, rows: "UidlessRows", *, is_complete: bool
+    connection: sqlite3.Connection, run: int, rows: UidlessRows, *, is_complete: bool
 ) -> None:
     """Enter what was read of an export so far, of which no batch can tell."""
-    from engine.payload.batch import blank_among, invalid_among  # noqa: PLC0415 - large; see above
-
     skip(connection, run, NO_BATCH, rows.skipped)
     counts = (rows.records, blank_among(rows.skipped), invalid_among(rows.skipped))
     enter_rows_read(connection, run, RowsRead(*counts, is_complete))
 
 
 def enter_rows_read(
-    connection: sqlite3.Connection, run: int, rows: RowsRead, read: "Sequence[SourceFile]" = ()
+    connection: sqlite3.Connection, run: int, rows: RowsRead, read: Sequence[SourceFile] = ()
 ) -> None:
     """Enter how much of an export was read before any batch was cut, and of which files."""
     connection.execute(

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from engine.errors import LedgerError
-from engine.ledger.damage import MOVE_AWAY
+from engine.ledger.damage import MOVE_AWAY, corrupt
 from engine.ledger.sqlite.access import (
     connect_to_read,
     emptied,
@@ -153,11 +153,7 @@ def is_older(connection: sqlite3.Connection) -> bool:
     return 0 < _version(connection) < len(MIGRATIONS)
 
 
-def _check(
-    connection: sqlite3.Connection,
-    path: Path,
-    migrations: Sequence[str],
-) -> None:
+def _check(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
     """Refuse what is no ledger, a newer one, and one whose tables are not those of its version."""
     version = _version(connection)
     is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
@@ -171,8 +167,7 @@ def _check(
             hint="upgrade cohortsync, or use another state folder",
         )
     if version == 0 or not _tables_made_by(tuple(migrations[:version])) <= _tables(connection):
-        findings = "its tables are not those of its version"
-        raise LedgerError(f"the ledger {path} is corrupt: {findings}", hint=MOVE_AWAY)
+        raise corrupt("its tables are not those of its version", path)
 
 
 def check_content(
@@ -183,7 +178,7 @@ def check_content(
     for what in [1] if tables is None else [table for table in tables if table in there]:
         findings = connection.execute(f"PRAGMA integrity_check({what})").fetchone()[0]
         if findings != "ok":
-            raise LedgerError(f"the ledger {path} is corrupt: {findings}", hint=MOVE_AWAY)
+            raise corrupt(findings, path)
 
 
 DAMAGE_SYMPTOMS = (

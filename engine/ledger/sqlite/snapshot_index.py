@@ -7,8 +7,7 @@ each in a transaction of its own.
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import astuple, replace
 
 from engine.clock import Stamp
 from engine.ledger.snapshot_records import Generation, LastSend, RangeOutcome, RunUids, Unfolded
@@ -24,21 +23,21 @@ def current(connection: sqlite3.Connection, key: CohortKey) -> Generation | None
 def generations(connection: sqlite3.Connection, key: CohortKey) -> list[Generation]:
     """Return every snapshot there was, the latest first."""
     rows = connection.execute(
-        "SELECT generation, run, file, digest, members, unknown, out, origin, made_boot_id, "
-        "made_boot_ns, made_utc_ns, last_attempt, lifted "
-        "FROM generation WHERE partner = ? AND cohort_id = ? AND is_shadow = ? "
-        "ORDER BY generation DESC",
+        f"SELECT {_COLUMNS} FROM generation WHERE partner = ? AND cohort_id = ? "  # noqa: S608 - our own words
+        "AND is_shadow = ? ORDER BY generation DESC",
         key.values,
     )
-    return [_generation(*row) for row in rows]
+    return [
+        Generation(*(*columns, Stamp(boot_id, boot_ns, utc_ns), last_attempt, json.loads(lifted)))
+        for *columns, boot_id, boot_ns, utc_ns, last_attempt, lifted in rows
+    ]
 
 
-def _generation(*row: Any) -> Generation:  # noqa: ANN401 - columns, as `generations` asks for them
-    number, run, file, digest, members, unknown, out, origin, *made, last_attempt, lifted = row
-    return Generation(
-        *(number, run, file, digest, members, unknown, out, origin, Stamp(*made), last_attempt),
-        lifted=json.loads(lifted),
-    )
+_COLUMNS = (
+    "generation, run, file, digest, members, unknown, out, origin, made_boot_id, made_boot_ns, "
+    "made_utc_ns, last_attempt, lifted"
+)
+"""In the order of the fields of `Generation`."""
 
 
 def intend_to_make(connection: sqlite3.Connection, key: CohortKey, number: int) -> None:
@@ -64,24 +63,11 @@ def enter(connection: sqlite3.Connection, key: CohortKey, generation: Generation
     connection.execute(
         "DELETE FROM making WHERE partner = ? AND cohort_id = ? AND is_shadow = ?", key.values
     )
+    *columns, made, last_attempt, lifted = astuple(generation)
     connection.execute(
-        "INSERT INTO generation (partner, cohort_id, is_shadow, generation, run, file, digest, "
-        "members, unknown, out, origin, made_boot_id, made_boot_ns, made_utc_ns, last_attempt, "
-        "lifted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            *key.values,
-            generation.number,
-            generation.run,
-            generation.file,
-            generation.digest,
-            generation.members,
-            generation.unknown,
-            generation.out,
-            generation.origin,
-            *(generation.made.boot_id, generation.made.boot_ns, generation.made.utc_ns),
-            generation.last_attempt,
-            json.dumps(list(generation.lifted)),
-        ),
+        f"INSERT INTO generation (partner, cohort_id, is_shadow, {_COLUMNS}) "  # noqa: S608 - our own words
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*key.values, *columns, *made, last_attempt, json.dumps(lifted)),
     )
 
 
@@ -94,27 +80,24 @@ def drop(connection: sqlite3.Connection, key: CohortKey, numbers: Sequence[int])
     )
 
 
-_LAST_ATTEMPT = "(SELECT coalesce(max(id), 0) FROM attempt AS a WHERE a.run = run.run)"
-
-
 def unfolded(connection: sqlite3.Connection, key: CohortKey) -> list[Unfolded]:
     """Return the runs that the snapshot has not caught up with, in their order."""
-    if key.is_shadow:
-        return []
-    rows = connection.execute(
-        f"SELECT run, name, {_LAST_ATTEMPT} AS last, attempt FROM run JOIN followed USING (run) "  # noqa: S608 - our own words
-        "WHERE partner = ? AND cohort_id = ? AND last > attempt ORDER BY run",
-        (key.partner, key.cohort_id),
-    )
-    return [Unfolded(*row) for row in rows]
+    return _followed(connection, key, "last > attempt")
 
 
 def sent_since(connection: sqlite3.Connection, key: CohortKey, attempt: int) -> list[Unfolded]:
     """Return the followed runs that have sent anything after an attempt, in their order."""
+    return _followed(connection, key, "last > ?", attempt)
+
+
+def _followed(
+    connection: sqlite3.Connection, key: CohortKey, condition: str, *values: int
+) -> list[Unfolded]:
     rows = connection.execute(
-        f"SELECT run, name, {_LAST_ATTEMPT} AS last, attempt FROM run JOIN followed USING (run) "  # noqa: S608 - our own words
-        "WHERE partner = ? AND cohort_id = ? AND last > ? ORDER BY run",
-        (key.partner, key.cohort_id, attempt),
+        "SELECT run, name, (SELECT coalesce(max(id), 0) FROM attempt AS a WHERE a.run = run.run) "  # noqa: S608 - our own words
+        "AS last, attempt FROM run JOIN followed USING (run) "
+        f"WHERE partner = ? AND cohort_id = ? AND {condition} ORDER BY run",
+        (key.partner, key.cohort_id, *values),
     )
     return [] if key.is_shadow else [Unfolded(*row) for row in rows]
 

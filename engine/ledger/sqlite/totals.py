@@ -14,11 +14,6 @@ from typing import Any
 from engine.ledger.run_records import PlannedTotal, RunTotals, SendSpan, StandingTotal
 
 
-def totals_of(connection: sqlite3.Connection, run: int) -> RunTotals:
-    """Return the totals that are stored with a closed run; count them if there are none."""
-    return stored(connection, run) or count(connection, run)
-
-
 def stored(connection: sqlite3.Connection, run: int) -> RunTotals | None:
     """Return the totals stored with a closed run; None if there are none that can be trusted."""
     found = connection.execute(
@@ -34,11 +29,7 @@ def stored(connection: sqlite3.Connection, run: int) -> RunTotals | None:
 
 
 def _totals(
-    *,
-    standings: list[list[Any]],
-    planned: list[list[Any]],
-    spans: list[list[Any]],
-    **sums: int,
+    *, standings: list[list[Any]], planned: list[list[Any]], spans: list[list[Any]], **sums: int
 ) -> RunTotals:
     return RunTotals(
         standings=[StandingTotal(*each) for each in standings],
@@ -72,26 +63,15 @@ def count(connection: sqlite3.Connection, run: int) -> RunTotals:
     def rows(query: str) -> list[list[Any]]:
         return [list(row) for row in connection.execute(query, (run,))]
 
-    [[records, blank, invalid]] = rows(_ROWS)
-    [[roots, splits]] = rows(_BATCHES)
-    [[sent, accepted, throttled, retried, split, size, room]] = rows(_REQUESTS)
-    [[rejected_again]] = rows(_REJECTED_AGAIN)
+    def sums(query: str) -> dict[str, int]:
+        cursor = connection.execute(query, (run,))
+        names = [column[0] for column in cursor.description]
+        return dict(zip(names, cursor.fetchone(), strict=True))
+
     return _totals(
-        records=records,
-        blank=blank,
-        invalid=invalid,
+        **{name: count for query in _SUMS for name, count in sums(query).items()},
         standings=rows(_STANDINGS),
         planned=rows(_PLANNED),
-        roots=roots,
-        splits=splits,
-        sent=sent,
-        accepted=accepted,
-        throttled=throttled,
-        retried=retried,
-        split=split,
-        bytes=size,
-        room=room,
-        rejected_again=rejected_again,
         spans=rows(_SPANS),
     )
 
@@ -99,9 +79,12 @@ def count(connection: sqlite3.Connection, run: int) -> RunTotals:
 # Blank and invalid rows are counted by batch and once more by place: both must agree, or the rows
 # will not add up.
 _ROWS = """
-SELECT coalesce((SELECT records FROM reading WHERE run = ?1), max(records_through), 0),
-       coalesce((SELECT sum(count) FROM skipped WHERE run = ?1 AND reason LIKE 'blank%'), 0),
+SELECT coalesce((SELECT records FROM reading WHERE run = ?1), max(records_through), 0)
+         AS records,
+       coalesce((SELECT sum(count) FROM skipped WHERE run = ?1 AND reason LIKE 'blank%'), 0)
+         AS blank,
        coalesce((SELECT invalid FROM reading WHERE run = ?1), 0) + coalesce(sum(invalid), 0)
+         AS invalid
 FROM batch WHERE run = ?1
 """
 
@@ -124,28 +107,28 @@ SELECT leg, sum(uid_count) FROM batch WHERE run = ?1 AND parent IS NULL GROUP BY
 """
 
 _BATCHES = """
-SELECT coalesce(sum(parent IS NULL), 0), coalesce(sum(state = 'split'), 0)
+SELECT coalesce(sum(parent IS NULL), 0) AS roots, coalesce(sum(state = 'split'), 0) AS splits
 FROM batch WHERE run = ?1
 """
 
 _REQUESTS = """
-SELECT count(*),
-       coalesce(sum(a.outcome = 'accepted'), 0),
-       coalesce(sum(a.outcome = 'throttled'), 0),
+SELECT count(*) AS sent,
+       coalesce(sum(a.outcome = 'accepted'), 0) AS accepted,
+       coalesce(sum(a.outcome = 'throttled'), 0) AS throttled,
        coalesce(sum(EXISTS (
          SELECT 1 FROM attempt AS e WHERE e.run = a.run AND e.batch = a.batch
          AND e.attempt < a.attempt AND e.sent_utc_ns IS NOT NULL
-       )), 0),
-       coalesce(sum(a.outcome IN ('rejected', 'too_large') AND b.state = 'split'), 0),
-       coalesce(sum(b.payload_bytes), 0),
-       coalesce(sum(s.payload_bytes), 0)
+       )), 0) AS retried,
+       coalesce(sum(a.outcome IN ('rejected', 'too_large') AND b.state = 'split'), 0) AS split,
+       coalesce(sum(b.payload_bytes), 0) AS bytes,
+       coalesce(sum(s.payload_bytes), 0) AS room
 FROM attempt AS a JOIN batch AS b USING (run, batch) JOIN sitting AS s USING (run, sitting)
 WHERE run = ?1 AND (a.outcome IS NULL OR a.sent_utc_ns IS NOT NULL)
 """
 
 # The uids that were rejected before follow the plain ones of their operation.
 _REJECTED_AGAIN = """
-SELECT coalesce(sum(uid_count), 0) FROM batch JOIN plan USING (run)
+SELECT coalesce(sum(uid_count), 0) AS rejected_again FROM batch JOIN plan USING (run)
 WHERE run = ?1 AND state = 'rejected'
 AND first_uid >= iif(leg = 'add', add_plain, remove_plain)
 AND first_uid < iif(leg = 'add', add_plain + add_suspect, remove_plain + remove_suspect)
@@ -156,3 +139,6 @@ _SPANS = """
 SELECT sitting, count(*), max(sent_utc_ns) - min(sent_utc_ns)
 FROM attempt WHERE run = ?1 AND sent_utc_ns IS NOT NULL GROUP BY sitting
 """
+
+_SUMS = (_ROWS, _BATCHES, _REQUESTS, _REJECTED_AGAIN)
+"""Each gives one row, whose columns are fields of `RunTotals`."""

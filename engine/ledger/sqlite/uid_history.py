@@ -2,15 +2,12 @@
 
 import sqlite3
 
+from engine.ledger.run_records import RunEntry, UidAttempt, UidRejection
+from engine.ledger.snapshot_records import Generation
+from engine.ledger.sqlite.history import entries
+from engine.ledger.sqlite.plans import plan_of
 from engine.ledger.sqlite.runs import unrecorded_pushes
-from engine.ledger.uid_records import (
-    CohortRun,
-    ExternalGeneration,
-    SnapshotFile,
-    UidAttempt,
-    UidRejection,
-    UnrecordedPushes,
-)
+from engine.ledger.sqlite.snapshot_index import generations
 from engine.model.cohort import CohortKey, Operation
 
 
@@ -33,73 +30,41 @@ class UidHistory:
         ).fetchone()
         return found is not None
 
-    def current_snapshot(self, key: CohortKey) -> SnapshotFile | None:
-        """Return the snapshot that counts; None if the cohort was never mirrored."""
-        row = self._connection.execute(
-            "SELECT generation, file FROM generation WHERE partner = ? AND cohort_id = ? "
-            "AND NOT is_shadow ORDER BY generation DESC LIMIT 1",
-            (key.partner, key.cohort_id),
-        ).fetchone()
-        return row and SnapshotFile(*row)
+    def generations(self, key: CohortKey) -> list[Generation]:
+        """Return every snapshot of a cohort, the one that counts first."""
+        return generations(self._connection, key)
 
-    def planned_from(self, key: CohortKey, run: int) -> SnapshotFile | None:
-        """Return the snapshot that a mirror was planned from; None if there was none.
+    def planned_from(self, run: int) -> int | None:
+        """Return the generation that a mirror was planned from; None if there was none."""
+        plan = plan_of(self._connection, run)
+        return plan.generation if plan else None
 
-        Its file is None, too, where the ledger no longer has that generation.
-        """
-        generation, file = self._connection.execute(
-            "SELECT plan.generation, file FROM plan LEFT JOIN generation AS g "
-            "ON g.generation = plan.generation AND partner = ? AND cohort_id = ? "
-            "AND NOT g.is_shadow WHERE plan.run = ?",
-            (key.partner, key.cohort_id, run),
-        ).fetchone()
-        return None if generation is None else SnapshotFile(generation, file)
+    def recorded_run(self, key: CohortKey, run: int) -> list[RunEntry]:
+        """Return the recorded run of the cohort with that number; none if it is none."""
+        return self._recorded(key, "run.run = ?", run)
 
-    def last_external(self, key: CohortKey) -> ExternalGeneration | None:
-        """Return the last snapshot that no run made; None if there is none."""
-        row = self._connection.execute(
-            "SELECT generation, origin, made_utc_ns FROM generation WHERE partner = ? "
-            "AND cohort_id = ? AND NOT is_shadow AND run IS NULL ORDER BY generation DESC LIMIT 1",
-            (key.partner, key.cohort_id),
-        ).fetchone()
-        return row and ExternalGeneration(*row)
-
-    def replaced_through(self, key: CohortKey) -> int:
-        """Return the last attempt that a complete list of the members has made irrelevant; or 0."""
-        (last,) = self._connection.execute(
-            "SELECT coalesce(max(last_attempt), 0) FROM generation WHERE partner = ? "
-            "AND cohort_id = ? AND NOT is_shadow AND origin IN ('reconcile', 'import')",
-            (key.partner, key.cohort_id),
-        ).fetchone()
-        return int(last)
-
-    def recorded_run(self, key: CohortKey, run: int) -> CohortRun | None:
-        """Return a recorded run of the cohort by its number; None if it is none."""
-        return next(iter(self._recorded(key, "run.run = ?", run)), None)
-
-    def recorded_since(self, key: CohortKey, attempt: int) -> list[CohortRun]:
+    def recorded_since(self, key: CohortKey, attempt: int) -> list[RunEntry]:
         """Return the recorded runs with an attempt after that one, the latest first."""
         sent_after = "EXISTS (SELECT 1 FROM attempt AS a WHERE a.run = run.run AND a.id > ?)"
         return self._recorded(key, sent_after, attempt)
 
-    def not_in_snapshot(self, key: CohortKey) -> list[CohortRun]:
+    def not_in_snapshot(self, key: CohortKey) -> list[RunEntry]:
         """Return the recorded runs with attempts that no snapshot knows, the latest first."""
         return self._recorded(
             key, "attempt < (SELECT max(id) FROM attempt AS a WHERE a.run = run.run)"
         )
 
-    def planned_runs(self, key: CohortKey) -> list[CohortRun]:
+    def planned_runs(self, key: CohortKey) -> list[RunEntry]:
         """Return the mirrors that have made a plan, the latest first."""
         return self._recorded(key, "plan.run IS NOT NULL")
 
-    def _recorded(self, key: CohortKey, condition: str, *values: object) -> list[CohortRun]:
-        rows = self._connection.execute(
-            "SELECT run.run, name, started_utc_ns FROM run JOIN followed USING (run) "  # noqa: S608 - our own words
-            "LEFT JOIN plan USING (run) WHERE partner = ? AND cohort_id = ? "
-            f"AND coalesce(is_shadow, 0) = 0 AND {condition} ORDER BY run.run DESC",
+    def _recorded(self, key: CohortKey, condition: str, *values: object) -> list[RunEntry]:
+        return entries(
+            self._connection,
+            "JOIN followed USING (run) LEFT JOIN plan USING (run) WHERE partner = ? "
+            f"AND cohort_id = ? AND coalesce(is_shadow, 0) = 0 AND {condition} ORDER BY run DESC",
             (key.partner, key.cohort_id, *values),
         )
-        return [CohortRun(*row) for row in rows]
 
     def last_attempt(self, run: int, operation: Operation, place: int) -> UidAttempt | None:
         """Return the last attempt of the batch that held a place; None if there was none.
@@ -115,18 +80,15 @@ class UidHistory:
         ).fetchone()
         return row and UidAttempt(*row)
 
-    def unrecorded_pushes(self, key: CohortKey) -> UnrecordedPushes | None:
-        """Return the pushes whose uids no snapshot knows; None if there are none.
+    def unrecorded_pushes(self, key: CohortKey) -> list[RunEntry]:
+        """Return the pushes whose uids no snapshot knows, the earliest first.
 
         A list that was adopted or reconciled later replaces what they sent.
         """
         names = unrecorded_pushes(self._connection, key)
-        if not names:
-            return None
-        row = self._connection.execute(
-            "SELECT name, action, status, started_utc_ns FROM run WHERE name = ?", (names[-1],)
-        ).fetchone()
-        return UnrecordedPushes(len(names), *row)
+        return [
+            run for name in names for run in entries(self._connection, "WHERE name = ?", (name,))
+        ]
 
     def rejections(self, key: CohortKey, uid: str) -> list[UidRejection]:
         """Return each run's rejection of a uid, the earliest first."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import UsageError
-from engine.planning.allowances import COUNTED, Allowance, Guard, flags_to_lift
+from engine.planning.allowances import COUNTED, Allowance, Guard, flags_to_lift, read_allowances
 from engine.planning.guards import Facts, GuardResult, judge
 from engine.planning.profile import Profile
 from engine.planning.settings import GuardSettings
@@ -335,7 +335,7 @@ def test_too_few_uids_are_lifted_to_a_least_number() -> None:
 
 def test_a_guard_that_is_lifted_twice_is_refused() -> None:
     with pytest.raises(UsageError, match="--allow removals is given 2 times"):
-        Allowance.parse_all(["removals=5", "name", "removals=7"])
+        read_allowances(["removals=5", "name", "removals=7"], "why")
 
 
 def test_an_allowance_beyond_all_bounds_is_refused() -> None:

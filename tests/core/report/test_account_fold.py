@@ -1,6 +1,6 @@
 """How the accounts of a run are folded from what the ledger says of it, without a ledger."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from engine.ledger.plan_records import OperationCounts, PlanRecord
 from engine.ledger.run_records import (
     AttemptRecord,
     EarlierRejection,
-    ExecutionPace,
     ExecutionRecord,
     PlannedTotal,
     RejectRecord,
@@ -23,6 +22,8 @@ from engine.ledger.run_records import (
     StandingTotal,
 )
 from engine.model.cohort import Action, Operation
+from engine.pacing.budget import Spending
+from engine.pacing.pacer import PaceRecord
 from engine.report.accounts import account
 from engine.report.figures import CeilingSpending, Requests, RowCounts, Standing
 from engine.report.history import ATTEMPT_COLUMNS, RunReport
@@ -64,7 +65,8 @@ TOTALS = RunTotals(
     rejected_again=0,
     spans=[SendSpan(1, 3, 2 * SECOND)],
 )
-PACE = ExecutionPace(allowed=11.0, used=3, lost={"held": 8.0}, found=200, margin_seconds=0.5)
+SPENDING = Spending(allowed=11.0, used=3, lost={"held": 8.0})
+PACE = PaceRecord(SPENDING, found=200, margin_seconds=0.5)
 FIRST = ExecutionRecord(1, 300, 60.0, 0, 5 * SECOND, PACE)
 PUSH = RunRecord(ENTRY, TOTALS, [FIRST], None)
 PLAN = PlanRecord(
@@ -152,7 +154,12 @@ def test_totals_that_make_no_sense_are_damage(harmed: RunTotals) -> None:
     "harmed",
     [
         replace(PUSH, entry=replace(ENTRY, endpoint="nowhere")),
-        replace(PUSH, executions=[replace(FIRST, pace=replace(PACE, lost={"odd": 1.0}))]),
+        replace(
+            PUSH,
+            executions=[
+                replace(FIRST, pace=replace(PACE, spending=replace(SPENDING, lost={"odd": 1.0})))
+            ],
+        ),
     ],
 )
 def test_a_record_that_makes_no_sense_is_damage(harmed: RunRecord) -> None:
@@ -219,8 +226,8 @@ def test_rows_that_follow_each_other_are_listed_one_by_one() -> None:
             RejectRecord("rejected", "a.csv", 9, 1, "400", "u1", "req-1"),
         ]
     )
-    places: list[Mapping[str, Any]] = list(report(reads).rejects())
-    assert [(each["kind"], each["record"], each["uid"]) for each in places] == [
+    places = report(reads).rejects()
+    assert [(each.kind, each.record, each.uid) for each in places] == [
         ("invalid", 2, None),
         ("invalid", 3, None),
         ("rejected", 9, "u1"),

@@ -1,25 +1,38 @@
 """Whether a uid is in a cohort, by what the ledger says; no file holds any uid here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from engine.clock import Stamp
 from engine.errors import LedgerError
-from engine.ledger.uid_records import (
-    CohortRun,
-    ExternalGeneration,
-    SnapshotFile,
-    UidAttempt,
-    UidRejection,
-    UnrecordedPushes,
-)
+from engine.ledger.run_records import RunEntry, UidAttempt, UidRejection
+from engine.ledger.snapshot_records import Generation
 from engine.model.cohort import CohortKey, Operation
 from engine.report.why import Document, UidInquiry
 
 KEY = CohortKey("partner", "cohort-1")
-PUSHES = UnrecordedPushes(2, "run-7", "add", "finished", 0)
+RUN = RunEntry(
+    number=4,
+    name="run-4",
+    endpoint="http://127.0.0.1:8765",
+    workspace="W",
+    partner="partner",
+    cohort_id="cohort-1",
+    cohort_name="n",
+    cohort_description=None,
+    action="add",
+    status="finished",
+    exit_status=0,
+    reason=None,
+    started_utc_ns=0,
+    finished_utc_ns=0,
+    source_complete=True,
+)
+DROPPED = Generation(3, None, None, b"", 0, 0, 0, "adopt", Stamp("", 0, 0), 0)
+PUSHES = (RUN, replace(RUN, number=7, name="run-7"))
 EPOCH = "1970-01-01T00:00:00.000+00:00"
 
 
@@ -27,44 +40,35 @@ EPOCH = "1970-01-01T00:00:00.000+00:00"
 class Reads:
     """A ledger in memory of which no run has uids in files."""
 
-    snapshot: SnapshotFile | None = None
-    pushes: UnrecordedPushes | None = None
-    runs: Sequence[CohortRun] = ()
+    snapshots: Sequence[Generation] = ()
+    pushes: Sequence[RunEntry] = ()
+    runs: Sequence[RunEntry] = ()
     rejected: Sequence[UidRejection] = ()
 
-    def knows_cohort(self, _: CohortKey) -> bool:
-        return True
+    def generations(self, _: CohortKey) -> Sequence[Generation]:
+        return self.snapshots
 
-    def current_snapshot(self, _: CohortKey) -> SnapshotFile | None:
-        return self.snapshot
-
-    def planned_from(self, _: CohortKey, run: int) -> SnapshotFile | None:
+    def planned_from(self, run: int) -> int | None:
         del run
         return None
 
-    def last_external(self, _: CohortKey) -> ExternalGeneration | None:
-        return None
+    def recorded_run(self, _: CohortKey, run: int) -> Sequence[RunEntry]:
+        return [each for each in self.runs if each.number == run]
 
-    def replaced_through(self, _: CohortKey) -> int:
-        return 0
-
-    def recorded_run(self, _: CohortKey, run: int) -> CohortRun | None:
-        return next((each for each in self.runs if each.number == run), None)
-
-    def recorded_since(self, _: CohortKey, attempt: int) -> Sequence[CohortRun]:
+    def recorded_since(self, _: CohortKey, attempt: int) -> Sequence[RunEntry]:
         del attempt
         return self.runs
 
-    def not_in_snapshot(self, _: CohortKey) -> Sequence[CohortRun]:
+    def not_in_snapshot(self, _: CohortKey) -> Sequence[RunEntry]:
         return ()
 
-    def planned_runs(self, _: CohortKey) -> Sequence[CohortRun]:
+    def planned_runs(self, _: CohortKey) -> Sequence[RunEntry]:
         return self.runs
 
     def last_attempt(self, run: int, operation: Operation, place: int) -> UidAttempt | None:
         raise NotImplementedError(run, operation, place)
 
-    def unrecorded_pushes(self, _: CohortKey) -> UnrecordedPushes | None:
+    def unrecorded_pushes(self, _: CohortKey) -> Sequence[RunEntry]:
         return self.pushes
 
     def rejections(self, _: CohortKey, uid: str) -> Sequence[UidRejection]:
@@ -73,7 +77,7 @@ class Reads:
 
 
 def document(reads: Reads) -> Document:
-    return UidInquiry(reads, Path("/nowhere"), KEY, "u1").document()
+    return UidInquiry(reads, Path("/nowhere"), KEY, "u1").report().to_dict()
 
 
 def test_a_uid_of_a_cohort_without_a_snapshot_is_not_mirrored() -> None:
@@ -94,11 +98,11 @@ def test_a_uid_of_a_cohort_without_a_snapshot_is_not_mirrored() -> None:
 
 def test_a_snapshot_whose_file_was_dropped_is_an_error() -> None:
     with pytest.raises(LedgerError, match="generation 3 is no longer kept"):
-        document(Reads(SnapshotFile(3, None)))
+        document(Reads([DROPPED]))
 
 
 def test_a_plan_whose_files_are_gone_leaves_the_export_unknown() -> None:
-    found = document(Reads(runs=[CohortRun(4, "run-4", 0)]))
+    found = document(Reads(runs=[RUN]))
     assert found["last_export"] == {"run": "run-4", "at": EPOCH, "had_it": None}
 
 

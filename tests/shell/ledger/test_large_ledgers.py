@@ -19,7 +19,7 @@ from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.reader import reading
 from engine.ledger.sqlite.schema import open_for_reading, open_ledger
 from engine.model.cohort import CohortKey
-from engine.report.history import all_runs, find_ledger, find_unfinished, open_run
+from engine.report.history import all_runs, find_unfinished, open_run
 
 KEY = CohortKey(PARTNER, "C1")
 RUN = "20260101-000006-abcd"
@@ -46,13 +46,18 @@ def show(state: Path) -> object:
         )
 
 
+def find(state: Path) -> object:
+    with open_run(state, RUN) as report:
+        return report
+
+
 def resume(state: Path) -> object:
     return find_unfinished(state, RUN)
 
 
 ABOUT_ALL: dict[str, Look] = {
     "runs": all_runs,
-    "find a run": lambda state: find_ledger(state, RUN),
+    "find a run": find,
     "what is unfinished": lambda state: find_unfinished(state, None),
     "what may not have settled": in_ledger(snapshot_index.last_sends, KEY),
     "what a snapshot does not know": in_ledger(snapshot_index.unfolded, KEY),

@@ -15,7 +15,7 @@ from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.state_folder import make_folder
 from engine.model.status import BatchState
 from engine.payload.batch import SkippedRows
-from engine.report.history import all_runs, find_ledger, find_unfinished, open_run
+from engine.report.history import all_runs, details_of, find_unfinished, open_run
 from engine.source.block import Skipped
 from engine.storage.paths import LEDGER_NAME, ledger_folder
 
@@ -69,10 +69,10 @@ def test_a_state_folder_that_is_not_there_is_refused_and_an_empty_one_is_not(
 async def test_a_run_is_found_by_its_name(tmp_path: Path, clock: HandClock) -> None:
     first, second = await live(tmp_path, clock, "A"), await live(tmp_path, clock, "B")
     for run, workspace in ((first, "A"), (second, "B")):
-        folder = ledger_folder(tmp_path, KEY.endpoint, workspace)
-        assert find_ledger(tmp_path, run.name) == folder / LEDGER_NAME
+        with open_run(tmp_path, run.name) as report:
+            assert report.accounts().workspace == workspace
     with pytest.raises(UsageError, match="no run 20260101-000000-abcd") as caught:
-        find_ledger(tmp_path, "20260101-000000-abcd")
+        details_of(tmp_path, "20260101-000000-abcd")
     assert caught.value.hint
 
 
@@ -181,7 +181,7 @@ async def test_every_uid_and_row_that_was_not_taken_is_told_one_by_one(
         with open_run(tmp_path, other.run.name) as report:
             assert list(report.rejects()) == []
         with open_run(tmp_path, run.run.name) as report:
-            told = [tuple(reject.values()) for reject in report.rejects()]
+            told = [tuple(reject.to_dict().values()) for reject in report.rejects()]
     assert told == [
         *[("invalid", "a.csv", record, "invalid UTF-8", None, None) for record in (2, 3, 4)],
         ("rejected", "a.csv", 5, "400: uid", "u1", "req-7"),

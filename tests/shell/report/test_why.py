@@ -12,7 +12,7 @@ from whole_push import COHORT, PARTNER, Death
 from engine.cli.why import lines_of
 from engine.ledger.sqlite.reader import reading
 from engine.model.cohort import Action, CohortKey
-from engine.report.why import find_uid as why_document
+from engine.report.why import find_uid
 from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row
 
@@ -24,9 +24,9 @@ def cohort(tmp_path: Path) -> Cohort:
 
 def why(cohort: Cohort, uid: str) -> dict[str, Any]:
     key = CohortKey(PARTNER, COHORT.id)
-    answer = why_document(cohort.commands.ledger.parent, key, uid)
+    answer = find_uid(cohort.commands.ledger.parent, key, uid)
     assert answer is not None
-    return answer
+    return answer.to_dict()
 
 
 def runs(cohort: Cohort) -> list[str]:

@@ -122,7 +122,7 @@ def test_a_rejected_add_is_found_in_the_export_and_a_remove_in_the_plan(cohort: 
     run = str(night.result.accounts.run)
     with open_run(cohort.commands.state, run) as report:
         rejects = list(report.rejects())
-    assert [(each["file"], each["record"], each["uid"]) for each in rejects] == [
+    assert [(each.file, each.record, each.uid) for each in rejects] == [
         ("file-0", 1, D),
         ("removes", 3, A),
     ]
