@@ -181,7 +181,6 @@ class Engine:
         from engine.runs.exports import open_exports, spec_of
         from engine.runs.push import PushRequest, push
 
-        config = self.config
         allowances = read_push_allowances(allow, reason)
         note, switch = note_and_switch(observers)
         spec = spec_of(
@@ -206,14 +205,8 @@ class Engine:
             return await push(request, self._session, _followed(observers))
         from engine.runs.dry_run import dry_run as push_nothing
 
-        return await push_nothing(
-            request,
-            config,
-            lacking=credentials_problem(self._path, environ=self._environ),
-            opened=observers.get("opened", lambda _: None),
-            note=note,
-            switch=switch,
-        )
+        lacking = credentials_problem(self._path, environ=self._environ)
+        return await push_nothing(request, self._session, _followed(observers), lacking=lacking)
 
     async def mirror(
         self,

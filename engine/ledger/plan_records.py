@@ -36,7 +36,7 @@ class PlanSegment:
     is_held: bool = False
     """Whether they wait until earlier changes have settled."""
     were_rejected: bool = False
-    """Whether the API would not take them on an earlier night."""
+    """Whether the API has rejected them in an earlier run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class PlanRecord:
     @property
     def is_blocked(self) -> bool:
         """Whether a guard keeps it from being sent."""
-        return any(told["verdict"] == "blocks" for told in self.verdicts)
+        return any(each["verdict"] == "blocks" for each in self.verdicts)
 
     @property
     def segments(self) -> Sequence[PlanSegment]:

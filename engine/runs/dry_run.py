@@ -3,14 +3,12 @@
 It reads the ledger if there is one, and the export to its end.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from engine.clock import Clock, SystemClock
 from engine.config.loading import Config
 from engine.delivery.proxy import proxy_for
-from engine.delivery.stop import StopSwitch
 from engine.errors import EmptyExportError, ExitStatus, ExportChangedError
 from engine.ledger.locks import cohort_holder, holder_of
 from engine.ledger.sqlite.reader import read_ledger
@@ -22,8 +20,8 @@ from engine.payload.envelope import Envelope
 from engine.payload.limit import Limit, refuse_narrow_limit
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
-from engine.report.result import Opening, RunResult
-from engine.runs.arguments import Note, no_note
+from engine.report.result import RunResult
+from engine.runs.context import NOBODY, RunObservers
 from engine.runs.interruptible import read_or_stop
 from engine.runs.ports import RunStore
 from engine.runs.push import (
@@ -34,50 +32,50 @@ from engine.runs.push import (
     stays_unfinished,
     tell_files,
 )
+from engine.runs.session import Note, WorkspaceSession
 from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block
 from engine.source.protocol import files_of
 
 
-async def dry_run(  # noqa: PLR0913 - what and how, then who follows it
+async def dry_run(
     request: PushRequest,
-    config: Config,
+    session: WorkspaceSession,
+    observers: RunObservers = NOBODY,
     *,
     lacking: str | None = None,
-    opened: Callable[[Opening], None] = lambda _: None,
-    note: Note = no_note,
-    switch: StopSwitch | None = None,
-    clock: Clock | None = None,
 ) -> RunResult:
     """Check what `push` checks, read and pack everything; return what would be planned.
 
-    `lacking` is what a dry run does not need and a push does; `note` gets it as a warning. An
+    `lacking` is what a dry run does not need and a push does; a note warns of it. An
     export without a uid is reported in the accounts. Raises as `push` does, but for a workspace
-    that is in use, of which `note` is told; `SourceError` where the export cannot be read.
+    that is in use, which a note says; `SourceError` where the export cannot be read.
     """
-    opened(opening_of(request, config))
+    config, note = session.config, observers.note
+    switch = observers.switch or session.switch
+    observers.opened(opening_of(request, config))
     if lacking is not None:
-        note(lacking, label="warning")
-    clock = clock or SystemClock()
+        note(f"warning: {lacking}")
     started = datetime.now(UTC)
     proxy_for(config.workspace.endpoint)  # One that is malformed would stop the push, too.
     cutting = _Cutting(request, config)
-    known = await _check_state(request, config, note, clock)
-    tell_files(request, config, clock.stamp().utc_ns, note)
+    known = await _check_state(request, session, note)
+    tell_files(request, config, session.clock.stamp().utc_ns, note)
     try:
-        await read_or_stop(lambda: cutting.cut(known), switch or StopSwitch())
+        await read_or_stop(lambda: cutting.cut(known), switch)
     except ExportChangedError:
         if not request.restart_if_changed:
             raise
         cutting = _Cutting(request, config)
-        await read_or_stop(lambda: cutting.cut(()), switch or StopSwitch())
+        await read_or_stop(lambda: cutting.cut(()), switch)
     return cutting.result(started)
 
 
 async def _check_state(
-    request: PushRequest, config: Config, note: Note, clock: Clock
+    request: PushRequest, session: WorkspaceSession, note: Note
 ) -> Sequence[KnownBatch]:
     """Ask the ledger what a push asks; return the batches of the run that it would go on with."""
+    config, clock = session.config, session.clock
     workspace = config.workspace
     folder = config.place.folder
     refuse_unwritable(folder)

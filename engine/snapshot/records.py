@@ -15,7 +15,7 @@ class UidState(IntEnum):
     MAY_BE_IN = 2
     """Unknown: it was not in for certain, and an add may have been applied last."""
     OUT = 3
-    """Its remove was accepted a short while ago; kept until the far side has settled."""
+    """Its remove was accepted a short while ago; kept until the API has settled."""
     MAY_BE_OUT = 4
     """Unknown: it was in, or might have been, and a remove may have been applied last."""
 

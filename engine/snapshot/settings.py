@@ -11,7 +11,7 @@ class MirrorSettings:
     """What a mirror waits for, and what it keeps."""
 
     settle_seconds: Annotated[float, Ge(0), Le(604_800)] = 900.0
-    """How late the far side may apply an accepted request: a change that reverses one of the same
+    """How late the API may apply an accepted request: a change that reverses one of the same
     uid waits so long after its last attempt."""
     keep_generations: Annotated[int, Ge(1), Le(10_000)] = 14
     """Snapshots kept, the one that counts included."""

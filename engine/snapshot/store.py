@@ -46,7 +46,7 @@ ASSUMED_EMPTY, TRUSTED = "assume-empty", "trust"
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """What the far side may not have applied yet."""
+    """What the API may not have applied yet."""
 
     runs: list[int]
     """The runs that sent it; 0 stands for whatever another program has sent."""
