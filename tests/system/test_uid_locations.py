@@ -83,8 +83,12 @@ def holds_marker(path: Path) -> bool:
         return True
     if not content.startswith(b"PAR1"):
         return False
-    column = pq.read_table(path, columns=["uid"])["uid"].cast(pa.binary())
-    return bool(pc.any(pc.match_substring(column, MARKER.decode())).as_py())
+    texts = [
+        column.cast(pa.binary())
+        for column in pq.read_table(path).columns
+        if column.type in {pa.string(), pa.binary()}
+    ]
+    return any(pc.any(pc.match_substring(each, MARKER.decode())).as_py() for each in texts)
 
 
 def test_every_file_and_column_that_holds_a_uid_is_listed(used: Night) -> None:
