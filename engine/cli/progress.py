@@ -73,7 +73,7 @@ def trouble(event: Event) -> str | None:
                 held += f", for {LONGEST_HOLD_SECONDS:g} s at the most"
             return f"batch {batch}, attempt {attempt}: 429, so everything is held{held}"
         case Answered(batch, _, NotSent(reason, is_kept_back=is_kept_back), _):
-            # No attempt was made; and that a stop keeps batches back is reported by the stop itself.
+            # No attempt was made; the stop itself reports that it keeps batches back.
             return None if is_kept_back else f"batch {batch}: not sent: {reason}"
         case Answered(batch, attempt, Unconfirmed(reason), _):
             return f"batch {batch}, attempt {attempt}: unconfirmed: {reason}"
