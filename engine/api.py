@@ -181,6 +181,7 @@ class Engine:
         from engine.runs.exports import open_exports, spec_of
         from engine.runs.push import PushRequest, push
 
+        session = self._session  # What is wrong with the configuration comes first.
         allowances = read_push_allowances(allow, reason)
         note, switch = note_and_switch(observers)
         spec = spec_of(
@@ -202,11 +203,11 @@ class Engine:
             wait_seconds=wait_seconds,
         )
         if not dry_run:
-            return await push(request, self._session, _followed(observers))
+            return await push(request, session, _followed(observers))
         from engine.runs.dry_run import dry_run as push_nothing
 
         lacking = credentials_problem(self._path, environ=self._environ)
-        return await push_nothing(request, self._session, _followed(observers), lacking=lacking)
+        return await push_nothing(request, session, _followed(observers), lacking=lacking)
 
     async def mirror(
         self,
@@ -257,6 +258,7 @@ class Engine:
             is_shadow=shadow,
             wait_seconds=wait_seconds,
         )
+        session = self._session
         note, switch = note_and_switch(observers)
         spec = spec_of(
             exports, {"column": column, "format": format, "header": header, "strip": strip}
@@ -267,9 +269,7 @@ class Engine:
         if dry_run:
             self._note_missing_key(note)
         request = asked(source=source, spec=spec, cohort=cohort)
-        return await mirror(
-            request, self._session, _followed(observers), sends=not (dry_run or shadow)
-        )
+        return await mirror(request, session, _followed(observers), sends=not (dry_run or shadow))
 
     async def plan(
         self, exports: "Exports", cohort: Cohort, **options: "Unpack[PlanArguments]"
