@@ -11,7 +11,7 @@ from pathlib import Path
 from stat import S_ISREG
 from tempfile import mkstemp
 from types import FrameType
-from typing import Final
+from typing import Final, TextIO
 
 import uvloop
 from aiohttp import web
@@ -138,29 +138,36 @@ def _port_in(port_file: Path | None, port: int) -> Iterator[None]:
         return
     try:
         _refuse_other_file(port_file)
-        made = _write_port(port_file, port)
+        written = _write_port(port_file, port)
     except OSError as error:
         raise EmulatorError(f"{port_file}: cannot be written ({error.strerror})") from None
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            if os.path.samestat(port_file.lstat(), made):  # Another emulator may have it by now.
-                port_file.unlink()
+    # As long as it is open, the system gives its number to no other file.
+    with written:
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                # Another emulator may have replaced it.
+                if os.path.samestat(port_file.lstat(), os.fstat(written.fileno())):
+                    port_file.unlink()
 
 
-def _write_port(port_file: Path, port: int) -> os.stat_result:
-    """Write a port to a file atomically, by a temporary file of a random name."""
+def _write_port(port_file: Path, port: int) -> TextIO:
+    """Write a port to a file atomically, by a temporary file of a random name; return it open."""
     descriptor, name = mkstemp(prefix=".cohortsync-", suffix=".port", dir=port_file.parent)
     draft = Path(name)
+    file = os.fdopen(descriptor, "w")
     try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"{port}\n")
+        file.write(f"{port}\n")
+        file.flush()
         draft.chmod(0o644)
         draft.replace(port_file)
-        return port_file.lstat()
+    except BaseException:
+        file.close()
+        raise
     finally:
         draft.unlink(missing_ok=True)
+    return file
 
 
 def _refuse_other_file(path: Path) -> None:
