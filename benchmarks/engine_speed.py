@@ -111,7 +111,7 @@ def _read_acceptance(connection: socket.socket) -> None:
 
 def _row(mode: str, measured: Measured) -> list[str]:
     done = measured.push
-    uids, requests = done.document["uids"]["accepted"], done.books["requests"]["sent"]
+    uids, requests = done.document["uids"]["accepted"], done.document["requests"]["sent"]
     millions = uids / 1e6
     return [
         mode,
