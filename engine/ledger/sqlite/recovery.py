@@ -1,7 +1,7 @@
-"""What a process that died has left in the ledger, put in order by a later one.
+"""Recovers in the ledger what a process that died left unfinished.
 
-Each is a function on a connection, inside its caller's transaction. Who calls one holds the lock
-that a living process would hold. None visits what is in order.
+Each is a function on a connection, inside its caller's transaction. Its caller holds the lock that
+a living process would hold. None of them reads records that are complete.
 """
 
 import json
