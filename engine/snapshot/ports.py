@@ -8,7 +8,7 @@ from engine.model.cohort import CohortKey
 
 
 class SnapshotIndex(Protocol):
-    """The snapshots that were made, and the runs that each includes. Changes are durable at once."""
+    """The snapshots that were made, and the runs each includes. Each change is durable at once."""
 
     async def current(self, key: CohortKey) -> Generation | None:
         """Return the current snapshot; None if the cohort was never mirrored."""

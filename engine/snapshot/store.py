@@ -288,7 +288,7 @@ class SnapshotStore:
         target: Path,
         interruption: Interruption,
     ) -> Snapshot:
-        """Write `base`, updated with the outcomes of a run's uids; `recent` have not settled."""
+        """Write `base` with a run's outcomes to `target`; `recent` have not settled."""
         return fold(
             base,
             [
@@ -309,8 +309,7 @@ class SnapshotStore:
 
     @cached_property
     def session_folder(self) -> Path:
-        """A folder for files that are deleted when this store is closed; raises as `new_file`
-        does."""
+        """A folder for files that `close` deletes; raises as `new_file` does."""
         return self._files.enter_context(self.work_folder(TemporaryPurpose.SESSION))
 
     def close(self) -> None:
