@@ -37,7 +37,7 @@ class Patience:
 
     seconds: float = 0.0
     is_stopped: Callable[[], bool] = lambda: False
-    """Ends the wait once it is set."""
+    """Ends the wait once it returns true."""
     waiting: Callable[[str], None] = lambda _: None
     """Called when a wait begins, with the holder: "process 7 on HOST since …"."""
 

@@ -37,7 +37,7 @@ COUNTED = frozenset(
         *(Guard.INVALID, Guard.DUPLICATES, Guard.PATTERN),
     }
 )
-"""Guards that are lifted to a number; the others as a whole."""
+"""Guards that an allowance lifts up to a number; it lifts the others as a whole."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class Profile:
 
     @property
     def usual(self) -> str | None:
-        """The most frequent form, in words; None without uids."""
+        """A description of the most frequent form; None without uids."""
         return max(self._counts, key=self._counts.__getitem__) if self._counts else None
 
     def distance(self, other: "Profile") -> float:

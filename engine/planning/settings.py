@@ -32,7 +32,7 @@ class GuardSettings:
     max_invalid: Bound = field(default=0.05, metadata={"should_be": _BOUND})
     max_duplicates: Bound = field(default=0.5, metadata={"should_be": _BOUND})
     uid_pattern: str | None = None
-    """A regular expression (RE2) that the whole of each uid matches."""
+    """A regular expression (RE2) that must match the whole of each uid."""
     same_shape: bool = True
     """Whether the uids' alphabet and length must be those of the last export."""
     max_age_hours: Annotated[float, Ge(0), Le(1_000_000)] | None = None

@@ -203,7 +203,7 @@ class SnapshotStore:
         ]
         await self._fold(Unfolded(run, name, 0, 0), "shadow", is_closed=True, outcomes=outcomes)
 
-    async def make(  # noqa: PLR0913 - how, and what the ledger is to know of it
+    async def make(  # noqa: PLR0913 - the maker, and the ledger's record of it
         self,
         origin: str,
         maker: Callable[[Path, Interruption], Snapshot],

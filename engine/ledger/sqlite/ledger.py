@@ -62,7 +62,7 @@ class Ledger:
 
     @classmethod
     def open(cls, path: Path, clock: Clock) -> Self:
-        """Open or create the file; `LedgerError` says why it cannot be used."""
+        """Open or create the file; raises `LedgerError` if it cannot be used."""
         connection = open_ledger(path, now_utc_ns=clock.stamp().utc_ns)
         return cls(connection, path, clock, LedgerWriter(connection, path))
 
