@@ -1,4 +1,4 @@
-"""The error for a ledger that holds what no process of this program has written."""
+"""The error for a ledger whose content no process of this program has written."""
 
 from pathlib import Path
 
@@ -11,6 +11,6 @@ MOVE_AWAY = (
 
 
 def corrupt(finding: str, path: Path | None = None) -> LedgerError:
-    """Return the error for a ledger, at `path` if that is known, whose content makes no sense."""
+    """Return the error for a ledger with invalid content, at `path` if that is known."""
     ledger = f"the ledger {path}" if path else "the ledger"
     return LedgerError(f"{ledger} is corrupt: {finding}", hint=MOVE_AWAY)

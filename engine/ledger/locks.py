@@ -1,4 +1,4 @@
-"""Who may write where: locks on files, which the kernel releases when the process ends.
+"""Locks on files, which the kernel releases when the process ends.
 
 A run holds the workspace's lock while it sends, and its cohort's lock from its start to its end. A
 process takes a cohort's lock first. No lock file is ever deleted: a process may be waiting for it.
@@ -28,7 +28,7 @@ from engine.storage.paths import cohort_lock_path
 LOCK_NAME = "lock"
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 0.3
-"""How long to try even without a wait: a look at who holds a lock takes it for a moment."""
+"""How long to try even without a wait: a check of a lock's holder takes the lock for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +37,23 @@ class Patience:
 
     seconds: float = 0.0
     is_stopped: Callable[[], bool] = lambda: False
-    """Ends the wait once it is true."""
+    """Ends the wait once it returns true."""
     waiting: Callable[[str], None] = lambda _: None
-    """Called when a wait has begun, with the holder: "process 7 on HOST since …"."""
+    """Called when a wait begins, with the holder: "process 7 on HOST since …"."""
 
 
 NO_PATIENCE = Patience()
 
 
 class FileLock:
-    """A lock on one or two files; the last of them names the holder.
+    """A lock on one or two files; the last file names the holder.
 
-    One object may be acquired several times, and holds the lock until it is released as often. Two
+    One object may be acquired several times; it holds the lock until it is released as often. Two
     objects for the same files exclude each other, within one process too.
     """
 
     def __init__(self, folder: Path, files: Sequence[Path], subject: str) -> None:
-        """Lock `files` in `folder`, or `folder` itself; `subject` is what errors call it."""
+        """Lock `files` in `folder`, or `folder` itself; errors name the lock `subject`."""
         self._folder = folder
         self._files = files
         self._subject = subject
@@ -87,7 +87,7 @@ class FileLock:
             await asyncio.sleep(_POLL_SECONDS)
 
     def try_acquire(self) -> bool:
-        """Take the lock if it is free; say whether it is held. Raises as `acquire` does."""
+        """Take the lock if it is free; return whether it is held. Raises as `acquire` does."""
         if not self._holders:
             with ExitStack() as opened, writing_to(self._folder):
                 if not self._take(opened):
@@ -102,7 +102,7 @@ class FileLock:
             _open(file, opened, _FOLDER if file == self._folder else flags) for file in self._files
         ]
         if not all(_lock(each, fcntl.LOCK_EX) for each in descriptors):
-            return False  # Those that were locked are closed, and so unlocked.
+            return False  # The files that were locked are closed, which unlocks them.
         if self._folder in self._files and not is_still(self._folder, os.fstat(descriptors[0])):
             raise state_gone(self._folder)
         os.truncate(descriptors[-1], 0)
@@ -120,10 +120,10 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 
 
 def sending_lock(folder: Path) -> FileLock:
-    """Return the lock of a workspace, for one process that sends at a time.
+    """Return the lock of a workspace, which one process at a time holds to send.
 
-    The folder itself is locked, and the file `lock` in it: whoever deletes or replaces that file
-    lets nobody in. Programs of version 0.1 hold it as long as they run.
+    Both the folder and the file `lock` in it are locked, so a process that deletes or replaces that
+    file does not get the lock. Programs of version 0.1 hold it as long as they run.
     """
     return FileLock(folder, (folder, folder / LOCK_NAME), "this workspace's ledger")
 
@@ -131,7 +131,7 @@ def sending_lock(folder: Path) -> FileLock:
 def cohort_lock(folder: Path, key: CohortKey) -> FileLock:
     """Return the lock of a cohort in a workspace's folder; a shadow shares it with its cohort.
 
-    Makes the folder of such locks; raises `LedgerError` if it cannot be made.
+    Creates the folder of such locks; raises `LedgerError` if it cannot be created.
     """
     path = cohort_lock_path(folder, key)
     make_folder(path.parent)
@@ -172,7 +172,7 @@ def cohort_at_once(folder: Path, key: CohortKey) -> Iterator[bool]:
 
 
 async def until_free(folder: Path, key: CohortKey, patience: Patience) -> bool:
-    """Wait until no process works on a cohort, and none sends; return whether one did.
+    """Wait until no process works on a cohort and none sends; return whether one did.
 
     Raises as `FileLock.acquire`.
     """
@@ -188,20 +188,21 @@ async def until_free(folder: Path, key: CohortKey, patience: Patience) -> bool:
 
 
 def is_held(folder: Path) -> bool:
-    """Say whether a living process sends from this folder."""
+    """Return whether a living process sends from this folder."""
     return holder_of(folder) is not None
 
 
 def holder_of(folder: Path) -> str | None:
-    """Return words for the living process that sends from this folder, if there is one.
+    """Return a description of the living process that sends from this folder, or None.
 
-    Raises `LedgerError` if the folder or its lock may not be read, so that nobody can know.
+    Raises `LedgerError` if the folder or its lock may not be read, since the holder is then
+    unknown.
     """
     return _holder_of(folder, folder / LOCK_NAME)
 
 
 def cohort_holder(folder: Path, key: CohortKey) -> str | None:
-    """Return words for the living process that works on a cohort, as `holder_of` does."""
+    """Return a description of the living process that works on a cohort, as `holder_of` does."""
     return _holder_of(None, cohort_lock_path(folder, key))
 
 

@@ -1,7 +1,7 @@
 """Processes that work on one workspace from several state folders: each is warned of the others.
 
 They do not share a ledger, so each observes the ceiling by itself, and together they may exceed it.
-Each announces itself by a file that it locks, in folders that only this user can write to.
+Each process locks a file to announce itself, in folders that only this user can write to.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ _DIGEST_CHARACTERS = 32
 def runtime_folders() -> list[Path]:
     """Return the folders in which processes of this user can find each other.
 
-    There may be several: cron has no `XDG_RUNTIME_DIR` where a login has one.
+    There may be several: a login has `XDG_RUNTIME_DIR`, cron may not.
     """
     user = os.getuid()
     named = os.environ.get("XDG_RUNTIME_DIR")
@@ -37,8 +37,8 @@ def runtime_folders() -> list[Path]:
 def announced(endpoint: str, workspace: str, state: Path) -> Iterator[list[str]]:
     """Announce this process during the block; yield a sentence for each other one of the workspace.
 
-    Those that share the state folder `state` are not among them: they share the ceiling, too.
-    `endpoint` is the endpoint's identity. Nothing is raised where nothing can be announced.
+    Processes with the same state folder `state` are left out: they share the ceiling, too.
+    `endpoint` is the endpoint's identity. Raises nothing if the process cannot be announced.
     """
     name = hashlib.sha256(f"{endpoint}\n{workspace}".encode()).hexdigest()[:_DIGEST_CHARACTERS]
     found: list[str] = []
@@ -57,7 +57,7 @@ def announced(endpoint: str, workspace: str, state: Path) -> Iterator[list[str]]
 
 
 def _is_ours(folder: Path) -> bool:
-    """Make a folder if need be; say whether only this user can write to it."""
+    """Create a folder if it is missing; return whether only this user can write to it."""
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     found = folder.lstat()
@@ -83,7 +83,7 @@ def _others(folder: Path, name: str, own: Path, state: Path) -> Iterator[str]:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 if _is_free(descriptor):
-                    # An empty one may be about to be locked.
+                    # Another process may be about to lock an empty one.
                     if os.fstat(descriptor).st_size and is_still(path, os.fstat(descriptor)):
                         path.unlink()
                     continue

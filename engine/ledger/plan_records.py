@@ -1,4 +1,4 @@
-"""A mirror's plan as the ledger keeps it, and what bears on the next plan."""
+"""A mirror's plan as the ledger keeps it, and what affects the next plan."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ from engine.model.cohort import Action, Operation
 
 @dataclass(frozen=True, slots=True)
 class OperationCounts:
-    """How many uids one operation of a plan has of each kind, in the order of sending."""
+    """The number of uids of one operation of a plan, by kind, in the order of sending."""
 
     plain: int = 0
-    """Uids that may be sent at once; they come first."""
+    """Uids that may be sent at once; they are first."""
     suspect: int = 0
-    """Uids that the API rejected before, tried again; they come behind the plain ones."""
+    """Uids that the API rejected before, tried again; they follow the plain ones."""
     held: int = 0
-    """Uids whose change reverses a recent one, and waits until that has settled; they come last."""
+    """Uids whose change reverses a recent one and waits until that has settled; they come last."""
     known: int = 0
-    """Uids that the API rejected lately, behind all others in the file; they are not sent."""
+    """Uids that the API rejected recently, at the end of the file; they are not sent."""
 
     @property
     def planned(self) -> int:
-        """All that is to be sent."""
+        """The number of uids to be sent."""
         return self.plain + self.suspect + self.held
 
 
@@ -32,7 +32,7 @@ class PlanSegment:
 
     operation: Operation
     end: int
-    """The place behind the last; they begin where the operation has come to."""
+    """The position after the last uid; the first position is that of the operation's next uid."""
     is_held: bool = False
     """Whether they wait until earlier changes have settled."""
     were_rejected: bool = False
@@ -41,31 +41,31 @@ class PlanSegment:
 
 @dataclass(frozen=True, slots=True)
 class PlanRecord:
-    """A plan as the ledger keeps it; its uids stand in files."""
+    """A plan as the ledger keeps it; its uids are in files."""
 
     generation: int | None
-    """Of the snapshot that it goes on from; None if there was none."""
+    """The number of the snapshot that it was compared with; None if there was none."""
     first_action: Action
     duplicate: int
     unchanged: int
     operations: Mapping[Operation, OperationCounts]
     resent_through: str | None
-    """The member that the round of resending has come to, as the ledger keeps it."""
+    """The last member of the current round of resending, as the ledger keeps it."""
     exported_utc_ns: int | None
     profile: Mapping[str, Any]
     verdicts: Sequence[Mapping[str, Any]]
     allowances: Sequence[Mapping[str, Any]]
     forecast: Mapping[str, Any]
-    """What it comes to: requests, bytes, seconds, when it would be done."""
+    """Requests, bytes, seconds, and the estimated time of completion."""
 
     @property
     def is_blocked(self) -> bool:
-        """Whether a guard keeps it from being sent."""
+        """Whether a guard blocks it."""
         return any(each["verdict"] == "blocks" for each in self.verdicts)
 
     @property
     def segments(self) -> Sequence[PlanSegment]:
-        """What is sent, in that order: what reverses a recent change comes last."""
+        """The segments in the order of sending; those that reverse a recent change are last."""
         first = Operation(self.first_action)
         order = (
             first,
@@ -94,17 +94,17 @@ class LastMirror:
     cohort_description: str | None
     profile: Mapping[str, Any]
     exported_utc_ns: int | None
-    """When the last export of which that is known was written; None if nobody knows."""
+    """When the last export with a known time was written; None if no time is known."""
     additions_left: int
-    """Additions that the guards let pass, and that were not sent to their end."""
+    """Additions that the guards passed, and that were not sent completely."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A uid that the API would not take, and when it last said so."""
+    """A uid that the API rejected, and the time of the last rejection."""
 
     uid: str
     action: Action
-    """What it would not do with it."""
+    """The operation that the API rejected."""
     run: int
     utc_ns: int

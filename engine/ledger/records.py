@@ -1,4 +1,4 @@
-"""What is written into a ledger, and what is read back to go on where a run was."""
+"""What is written into a ledger, and what is read back to resume a run."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from engine.source.source_file import SourceFile
 
 @dataclass(frozen=True, slots=True)
 class RunKey:
-    """What makes two commands the same run: where to, what, and from which files, read how."""
+    """What identifies a run: its target, its action, its files and how they are read."""
 
     endpoint: str
     workspace: str
@@ -35,7 +35,7 @@ class RunKey:
 
     @property
     def identity(self) -> bytes:
-        """The digest that two runs share when one goes on with the other."""
+        """The digest of a run; a run resumes another one if their digests are equal."""
         fields = [
             self.endpoint,
             self.workspace,
@@ -52,13 +52,13 @@ MIRROR = "mirror"
 
 
 def action_name(action: Action | None) -> str:
-    """Return what the ledger calls a run that does this; None is a mirror."""
+    """Return the ledger's name of a run's action; None is a mirror."""
     return MIRROR if action is None else action.value
 
 
 @dataclass(frozen=True, slots=True)
 class RunReference:
-    """A run: its number in the ledger, and the name that people call it by."""
+    """A run: its number in the ledger, and its name."""
 
     number: int
     name: str
@@ -66,7 +66,7 @@ class RunReference:
 
 @dataclass(frozen=True, slots=True)
 class RunCommand:
-    """How a run was asked for, so that it can be resumed by its name alone."""
+    """How a run was requested, so that it can be resumed by its name alone."""
 
     spec: Spec
     files: Sequence[SourceFile] = ()
@@ -118,18 +118,18 @@ class AttemptResult:
     """The outcome's name, such as `accepted` or `too_large`."""
     may_have_been_applied: bool
     sent: Stamp | None
-    """When the request's head left; None if it never did."""
+    """When the request's head was sent; None if it never was."""
     ended_utc_ns: int
     http_status: int | None = None
     request_id: str | None = None
     reason: str | None = None
     retry_after: float | None = None
-    """Seconds that a 429 has asked to wait."""
+    """Seconds to wait, as a 429 requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedUid:
-    """A uid written off, and where it stands in the export."""
+    """A rejected uid, and its place in the export."""
 
     file: str
     record: int
@@ -140,7 +140,7 @@ class RejectedUid:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """A batch is done with: accepted, rejected, or left open for a later execution."""
+    """A batch is settled: accepted, rejected, or left open for a later execution."""
 
     state: BatchState
     reason: str | None = None
@@ -170,7 +170,7 @@ class OpenBatch:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """A run to work on: begun just now, or found half done."""
+    """A run to work on: a new one, or one that is resumed."""
 
     run: RunReference
     execution: int
@@ -180,26 +180,26 @@ class RunState:
     largest_accepted: int
     """Bytes of the largest payload accepted so far; 0 if none has been."""
     isolation_requests: int
-    """Requests spent so far on finding rejected uids."""
+    """Requests spent so far on the search for rejected uids."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowsRead:
-    """How much of an export was read, by the reader's own count, where no batch says so."""
+    """How much of an export was read, by the reader's count, where no batch records it."""
 
     records: int
     blank: int
     invalid: int
     is_complete: bool
-    """Whether that is all of the export."""
+    """Whether that is the whole export."""
 
 
 NO_BATCH = 0
-"""The batch number of skipped rows that ride with none."""
+"""The batch number of skipped rows that belong to no batch."""
 
 
 def overtaken(run: str, later: str, cohort_id: str) -> UsageError:
-    """Say that a run can't go on, since a later one has sent something to its cohort."""
+    """Return the error for a run that cannot resume, since a later run has changed its cohort."""
     return UsageError(
         f"run {run} cannot go on: run {later} has touched cohort {cohort_id} since",
         hint="pass --on-changed restart to send this export from its start",

@@ -1,4 +1,4 @@
-"""What the ledger says of runs and of their uids, as reports read it."""
+"""What the ledger records of runs and of their uids, as reports read it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from engine.source.spec import SourceSpec
 
 @dataclass(frozen=True, slots=True)
 class RunEntry:
-    """A run as it was begun, and how it stands."""
+    """A run: how it began, and its status."""
 
     number: int
     name: str
@@ -25,7 +25,7 @@ class RunEntry:
     action: str
     """`add`, `remove` or `mirror`."""
     status: str
-    """A run that its process left without an end is still `running`."""
+    """A run that its process did not end is still `running`."""
     exit_status: int | None
     reason: str | None
     started_utc_ns: int
@@ -41,10 +41,10 @@ class RunEntry:
 
 @dataclass(frozen=True, slots=True)
 class StoredRequest(RunEntry):
-    """A run with how it was asked for, so that it can be resumed."""
+    """A run with how it was requested, so that it can be resumed."""
 
     identity: bytes
-    """Digest that the command which goes on with it has to share."""
+    """Digest that a command must share to resume it."""
     spec: SourceSpec
 
     @property
@@ -84,7 +84,7 @@ class RunTotals:
     """Sums over the batches and attempts of one run."""
 
     records: int
-    """Rows read of the export, by the reader's count."""
+    """Rows of the export that were read, by the reader's count."""
     blank: int
     invalid: int
     standings: Sequence[StandingTotal]
@@ -98,11 +98,11 @@ class RunTotals:
     throttled: int
     retried: int
     split: int
-    """Attempts that were answered so that the batch was split."""
+    """Attempts after whose answer the batch was split."""
     bytes: int
-    """Of the payloads sent."""
+    """The bytes of the payloads sent."""
     room: int
-    """Bytes that the payload limit would have let them hold."""
+    """Bytes that the payload limit would have allowed them."""
     rejected_again: int
     """Uids of a mirror that were rejected, and had been rejected by an earlier run."""
     spans: Sequence[SendSpan]
@@ -110,34 +110,34 @@ class RunTotals:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionRecord:
-    """One process that worked on a run, and the limits that it worked under."""
+    """One process that worked on a run, and its limits."""
 
     number: int
     requests: int
     per_seconds: float
     started_utc_ns: int
     ended_utc_ns: int | None
-    """None while it works, or where it died."""
+    """None while it works, or if it died."""
     pace: PaceRecord | None
-    """None while it works, where it died, and where it sent nothing."""
+    """None while it works, if it died, and if it sent nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """All that a run's accounts are folded from."""
+    """All records from which a run's accounts are computed."""
 
     entry: RunEntry
     totals: RunTotals
     executions: Sequence[ExecutionRecord]
     """In their order; at least one."""
     plan: PlanRecord | None
-    """None for a push, and for a mirror that ended before it had planned."""
+    """None for a push, and for a mirror that ended before its plan was made."""
 
 
 class AttemptRecord(NamedTuple):
-    """An attempt beside its batch. All of the attempt is None for a batch without one.
+    """An attempt with its batch. All fields of the attempt are None for a batch without one.
 
-    A named tuple, since a run may have millions of them and each is made only to be printed.
+    It is a named tuple, since a run may have millions of them and each is made only to be printed.
     """
 
     batch: int
@@ -154,14 +154,14 @@ class AttemptRecord(NamedTuple):
     http_status: int | None
     request_id: str | None
     reason: str | None
-    """Of the attempt; of the batch where there is none."""
+    """Of the attempt; of the batch if there is none."""
     may_have_been_applied: bool
     """Whether an attempt of the batch may have been applied, although it was not accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class RejectRecord:
-    """A rejected uid, or rows that follow each other and planned no uid for the same reason."""
+    """A rejected uid, or consecutive rows that planned no uid for the same reason."""
 
     kind: str
     """`rejected`, `invalid` or `blank`."""
@@ -177,7 +177,7 @@ class RejectRecord:
 
 @dataclass(frozen=True, slots=True)
 class EarlierRejection:
-    """How an earlier run had a uid rejected."""
+    """How an earlier run's uid was rejected."""
 
     run: str
     reason: str
@@ -191,9 +191,9 @@ class UidAttempt:
     batch: int
     attempt: int
     outcome: str | None
-    """None as long as it is under way, or where its process died."""
+    """None while it is under way, or if its process died."""
     at_utc_ns: int
-    """When it was sent; when it was intended where that is unknown."""
+    """When it was sent; when it was intended if that is unknown."""
     http_status: int | None
     request_id: str | None
     reason: str | None

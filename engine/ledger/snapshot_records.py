@@ -10,34 +10,34 @@ from engine.model.cohort import Operation
 
 @dataclass(frozen=True, slots=True)
 class RangeOutcome:
-    """Places of an operation that follow each other, and what may have become of their uids."""
+    """Consecutive places of an operation, and the possible outcome of their uids."""
 
     operation: Operation
     first_uid: int
     uid_count: int
     is_accepted: bool
-    """Accepted; otherwise it may have been applied, and nobody knows."""
+    """Whether they were accepted; otherwise it is unknown whether they were applied."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unfolded:
-    """A run whose attempts the snapshot does not know of yet."""
+    """A run with attempts that the snapshot does not include yet."""
 
     run: int
     name: str
     last_attempt: int
     folded_attempt: int
-    """The last attempt that the snapshot knows of."""
+    """The last attempt that the snapshot includes."""
 
 
 @dataclass(frozen=True, slots=True)
 class LastSend:
-    """A run that sent something to the cohort, and when it did so last."""
+    """A run that sent something to the cohort, and the time of its last request."""
 
     run: int
     sent: Stamp
     is_followed: bool
-    """Whether the cohort's snapshot knows of it."""
+    """Whether the cohort's snapshot includes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class RunUids:
 
     name: str
     is_needed: bool
-    """Whether anything may still ask for them."""
+    """Whether they may still be needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ class Generation:
 
     number: int
     run: int | None
-    """The run that led to it; None if a command brought it from elsewhere."""
+    """The run that produced it; None if a command imported it."""
     file: str | None
-    """Its name in the folder of snapshots; None once it has been dropped."""
+    """Its file's name in the folder of snapshots; None once the file is deleted."""
     digest: bytes
     members: int
     unknown: int
@@ -65,6 +65,6 @@ class Generation:
     origin: str
     made: Stamp
     last_attempt: int
-    """The last attempt of the ledger that it knows of."""
+    """The last attempt of the ledger that it includes."""
     lifted: Sequence[Mapping[str, Any]] = ()
     """The guards that were lifted to take it from a list, by whom and why."""

@@ -16,8 +16,8 @@ from engine.errors import LedgerError, StateFullError, StateGoneError
 from engine.model.endpoint import Endpoint
 from engine.storage.paths import ledger_folder
 
-# SQLite's WAL needs memory shared between processes, and flock a kernel that both ask: network file
-# systems promise neither.
+# SQLite's WAL needs memory that processes share, and flock needs one kernel for all processes:
+# network file systems guarantee neither.
 _NETWORK_FILE_SYSTEMS = frozenset(
     {
         "9p",
@@ -39,22 +39,22 @@ _NETWORK_FILE_SYSTEMS = frozenset(
 )
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
-"""How the table of mounts writes blanks and backslashes."""
+"""The escapes of blanks and backslashes in the table of mounts."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceFolder:
-    """A workspace's folder, and the endpoint as its name spells it."""
+    """A workspace's folder, and the endpoint as the folder's name spells it."""
 
     folder: Path
     endpoint: str
 
     @classmethod
     def of(cls, state: Path, endpoint: Endpoint, workspace: str) -> Self:
-        """Return the place for a workspace at an endpoint, one for all spellings of that.
+        """Return the folder for a workspace at an endpoint, the same for all its spellings.
 
-        The folder of an older version may have another spelling, and keeps it: so a ledger that was
-        lost from it is missed there.
+        The folder of an older version may have another spelling, and keeps it. So the loss of a
+        ledger in that folder is noticed.
         """
         for spelling in (endpoint.url, endpoint.identity, *endpoint.other_spellings):
             folder = ledger_folder(state, spelling, workspace)
@@ -66,9 +66,9 @@ class WorkspaceFolder:
 def make_folder(folder: Path) -> None:
     """Create a folder for a ledger or its files; refuse a network file system.
 
-    It is its owner's only, as is each folder above it that is made with it; those that exist keep
-    their mode. Nothing stays if this process is killed. Raises `LedgerError` where it cannot be
-    written or lies on a network file system.
+    Only its owner has access to it and to each parent folder that is made with it; existing folders
+    keep their mode. Nothing remains if this process is killed. Raises `LedgerError` if it cannot be
+    written or is on a network file system.
     """
     refuse_network_file_system(folder)
     with writing_to(folder):
@@ -76,14 +76,14 @@ def make_folder(folder: Path) -> None:
         for each in reversed(missing):
             with suppress(FileExistsError):
                 each.mkdir(mode=0o700)
-                each.chmod(0o700)  # whatever the umask has taken
+                each.chmod(0o700)  # whatever the umask is
         try_writing(folder)
 
 
 def close_to_others(folder: Path) -> None:
-    """Let a workspace's folder be its owner's only: older versions left that to the umask.
+    """Restrict a workspace's folder to its owner: older versions left its mode to the umask.
 
-    The state folder itself keeps its mode: it may have been there before.
+    The state folder itself keeps its mode: it may be older than the ledger.
     """
     for each in (folder, folder.parent):
         with suppress(OSError):  # It may be another user's.
@@ -91,7 +91,7 @@ def close_to_others(folder: Path) -> None:
 
 
 def try_writing(folder: Path) -> None:
-    """Write and lock a file without a name in a folder; raises `OSError` where that fails."""
+    """Write and lock a file without a name in a folder; raises `OSError` if that fails."""
     try:
         descriptor = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -113,7 +113,7 @@ _NO_NAMELESS_FILES = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Raise the file system's errors as ours."""
+    """Raise `StateFullError` for a full disk, `LedgerError` for the file system's other errors."""
     try:
         yield
     except OSError as error:
@@ -129,7 +129,7 @@ def writing_to(folder: Path) -> Iterator[None]:
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Raise `LedgerError` as `make_folder` would, and make nothing."""
+    """Raise `LedgerError` as `make_folder` would; creates nothing."""
     refuse_network_file_system(folder)
     with writing_to(folder):
         place = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
@@ -140,7 +140,7 @@ def refuse_unwritable(folder: Path) -> None:
 
 
 def refuse_network_file_system(folder: Path) -> None:
-    """Raise `LedgerError` if the folder lies on a file system that cannot keep a ledger."""
+    """Raise `LedgerError` if the folder is on a file system that cannot hold a ledger."""
     kind = file_system(folder, _mounts())
     if kind in _NETWORK_FILE_SYSTEMS:
         raise LedgerError(
@@ -151,9 +151,9 @@ def refuse_network_file_system(folder: Path) -> None:
 
 
 def file_system(folder: Path, mounts: str) -> str | None:
-    """Return the kind of file system that holds `folder`, by Linux' table of mounts.
+    """Return the kind of file system that holds `folder`, by Linux's table of mounts.
 
-    `mounts` is the text of /proc/self/mountinfo; a folder need not exist yet. None if unknown.
+    `mounts` is the text of /proc/self/mountinfo. The folder need not exist yet. None if unknown.
     """
     wanted = str(folder.resolve())
     best, kind = "", None
@@ -174,7 +174,7 @@ def _mounts() -> str:
 
 
 def is_still(path: Path, found: os.stat_result) -> bool:
-    """Return whether a path still leads to the file of the result `found` of `stat`."""
+    """Return whether a path still refers to the file of the result `found` of `stat`."""
     try:
         return os.path.samestat(path.stat(), found)
     except OSError:
@@ -191,7 +191,7 @@ def state_gone(folder: Path) -> StateGoneError:
 
 
 def this_process() -> dict[str, Any]:
-    """Return what names this process to others, as plain values."""
+    """Return what identifies this process to others, as plain values."""
     return {
         "pid": os.getpid(),
         "host": socket.gethostname(),
@@ -200,5 +200,5 @@ def this_process() -> dict[str, Any]:
 
 
 def describe_process(process: Mapping[str, Any]) -> str:
-    """Return words for what `this_process` has returned in another process."""
+    """Return a description of a process from what `this_process` returned in it."""
     return f"process {process['pid']} on {process['host']} since {process['since']}"

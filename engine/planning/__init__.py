@@ -1,1 +1,1 @@
-"""What changes tonight: the export against what the API acknowledged, and the guards before it."""
+"""The plan: the differences between the export and the acknowledged uids, and the guards."""

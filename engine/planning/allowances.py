@@ -1,4 +1,4 @@
-"""The guards by their names, and what lifts each for one run."""
+"""The guards by their names, and the allowances that lift each for one run."""
 
 import getpass
 import os
@@ -37,7 +37,7 @@ COUNTED = frozenset(
         *(Guard.INVALID, Guard.DUPLICATES, Guard.PATTERN),
     }
 )
-"""Guards that are lifted to a number; the others as a whole."""
+"""Guards that an allowance lifts up to a number; it lifts the others as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,11 @@ class Allowance:
 
     guard: Guard
     bound: int | None = None
-    """None where the guard has no number."""
+    """None if the guard has no number."""
 
     @classmethod
     def parse(cls, text: str) -> "Allowance":
-        """Read what `--allow` takes: `removals=1200000`, or `shape`. Raises `UsageError`."""
+        """Parse a value of `--allow`: `removals=1200000`, or `shape`. Raises `UsageError`."""
         name, equals, number = text.partition("=")
         known = [guard.value for guard in Guard if guard is not Guard.EMPTY]
         if name == Guard.EMPTY:
@@ -80,7 +80,7 @@ class Allowance:
 
     @property
     def flag(self) -> str:
-        """What gives this allowance on the command line."""
+        """The command-line flag of this allowance."""
         return f"--allow {self.guard.value}{'' if self.bound is None else f'={self.bound}'}"
 
 
@@ -88,9 +88,9 @@ _LARGEST_BOUND = 1_000_000_000_000
 
 
 def read_allowances(texts: Sequence[str], reason: str | None) -> list[Allowance]:
-    """Read what every `--allow` takes.
+    """Parse all values of `--allow`.
 
-    Raises `UsageError` for any without a reason, and for a guard that is lifted twice.
+    Raises `UsageError` for values without a reason, and for a guard that is lifted twice.
     """
     if texts and not (reason or "").strip():
         raise UsageError("--allow needs a --reason", hint='--reason "why"; it is kept')
@@ -102,7 +102,7 @@ def read_allowances(texts: Sequence[str], reason: str | None) -> list[Allowance]
 
 
 def read_push_allowances(texts: Sequence[str], reason: str | None) -> list[Allowance]:
-    """Do so for a push; raises `UsageError` for a guard that only a mirror has."""
+    """Parse those of a push; raises `UsageError` for a guard that only a mirror has."""
     found = read_allowances(texts, reason)
     for each in found:
         if each.guard is not Guard.NAME:
@@ -115,7 +115,7 @@ def read_push_allowances(texts: Sequence[str], reason: str | None) -> list[Allow
 def flags_to_lift(
     overrides: Sequence[str], allowances: Sequence[Allowance], reason: str | None
 ) -> str:
-    """Return the flags that lift what blocks, by the `override` of each, and what was lifted."""
+    """Return the flags of all given allowances, and of those that each `override` proposes."""
     flags = [override.partition(" --reason")[0] for override in overrides]
     raised = {Allowance.parse(flag.removeprefix("--allow ")).guard for flag in flags}
     given = [each.flag for each in allowances if each.guard not in raised]
@@ -124,7 +124,7 @@ def flags_to_lift(
 
 
 def attributed(allowances: Sequence[Allowance], reason: str | None) -> list[dict[str, Any]]:
-    """Say which guards are lifted, by whom and why, as the ledger keeps it."""
+    """Return which guards are lifted, by whom and why, as the ledger keeps it."""
     who = {"user": _user(), "host": socket.gethostname()}
     return [
         {"guard": each.guard.value, "bound": each.bound, **who, "reason": reason}
@@ -135,5 +135,5 @@ def attributed(allowances: Sequence[Allowance], reason: str | None) -> list[dict
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # A container may run as a number that nobody has named.
+    except (KeyError, OSError):  # A container may run under a user number without a name.
         return str(os.getuid())

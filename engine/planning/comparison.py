@@ -1,7 +1,7 @@
-"""Tonight's export against what the API acknowledged, out of core: DuckDB joins, share by share.
+"""Compares the export with the acknowledged uids, out of core: DuckDB joins them share by share.
 
-Uids are compared as bytes. One outer join a share of the uids yields what differs; how many are
-unchanged, and how many rows are duplicates among them, follows from the counts.
+Uids are compared as bytes. One outer join for each share of the uids yields the differences. The
+numbers of unchanged uids and of duplicate rows follow from the counts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,19 +39,19 @@ from engine.storage.uid_parquet import (
 )
 
 OPERATION = schema_of(uid=pa.binary(), was=pa.uint8(), was_run=pa.int32())
-"""`was` is the uid's `UidState` in the snapshot, 0 if it had none; `was_run` the run of that."""
+"""`was` is the uid's `UidState` in the snapshot, 0 if it had none; `was_run` that state's run."""
 ADDS = OPERATION.append(pa.field("row", pa.int64(), nullable=False))
-"""`row` is the uid's first row in the staged export, from 0: it leads to its place there."""
+"""`row` is the uid's first row in the staged export, from 0, from which its place is found."""
 REJECTIONS = schema_of(uid=pa.binary(), wanted=pa.bool_(), run=pa.int32(), is_due=pa.bool_())
-"""Uids that the API would not add (`wanted`) or not remove, in which run last, and whether it is
-time to try again."""
+"""Uids that the API did not add (`wanted`) or did not remove, the run of the last rejection, and
+whether the uid is due to be sent again."""
 
 _DOUBTFUL = pa.array([int(state) for state in UNKNOWN], pa.uint8())
 _KINDS = ("plain", "suspect", "held", "known")
-"""The parts of an operation, in the order in which they stand in its file."""
+"""The kinds of an operation's uids, in the order of its file."""
 
-# The export's rows are grouped before the join: one uid a million times over would else meet itself
-# in the join's table. A rejection is past once the snapshot knows of a later change.
+# The export's rows are grouped before the join: otherwise a uid with a million rows would be joined
+# with itself. A rejection is void once the snapshot includes a later change.
 _DIFFERENT = f"""
 WITH e AS (
        SELECT uid, count(*) AS n, min(file_row_number::{{row_type}}) AS row
@@ -89,11 +89,11 @@ _NEWEST = Member(2**31 - 1, b"")
 
 @dataclass(frozen=True, slots=True)
 class Resend:
-    """Which of the members that are in already are to be added once more."""
+    """Which of the present members are to be added once more."""
 
     most: int
     after: Member | None = None
-    """The member resent last, from which a round goes on; None: a round begins."""
+    """The last member resent, after which the round continues; None: a round begins."""
 
 
 def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the order
@@ -110,11 +110,11 @@ def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the orde
 ) -> Comparison:
     """Write the operations `adds.parquet`, `removes.parquet` and `resends.parquet` into `folder`.
 
-    Their schema is `OPERATION`, of the adds `ADDS`; uids that are known to be rejected stand behind
-    the others. `recent_runs` are those whose requests the API may not have applied yet; a change
-    that reverses one of theirs is held, and so is what is `waiting`. `rejections` has the schema
-    `REJECTIONS`.
-    What does not fit into memory is spilled beside the staged export. Raises as `open_session`.
+    Their schema is `OPERATION`, that of the adds `ADDS`; uids that are known to be rejected follow
+    the others. `recent_runs` are those whose requests the API may not have applied yet. A change
+    that reverses one of theirs is held, and so are the changes in `waiting`. `rejections` has the
+    schema `REJECTIONS`. What exceeds memory is spilled beside the staged export. Raises as
+    `open_session`.
     """
     settings = affordable(settings)
     with open_session(settings, staged.path.parent, interruption or Interruption()) as session:
@@ -144,10 +144,10 @@ def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the orde
 
 
 class _OperationWriter:
-    """Writes one operation's rows: the plain ones at once, the others when all are known."""
+    """Writes one operation's rows: the plain ones at once, the others after all plain ones."""
 
     def __init__(self, path: Path, schema: pa.Schema, files: ExitStack) -> None:
-        """Write to `path`, which has its name once `files` is closed."""
+        """Write to `path`, which gets its name once `files` is closed."""
         self._path = path
         self._schema = schema
         self._plain = files.enter_context(open_writer(path, schema))
@@ -157,7 +157,7 @@ class _OperationWriter:
         self._doubtful = 0
 
     def write(self, rows: pa.RecordBatch) -> None:
-        """Write rows, which have a kind each."""
+        """Write rows, each with a kind."""
         kinds = rows["kind"].to_numpy()
         for place in np.unique(kinds):
             kind = _KINDS[place]
@@ -177,7 +177,7 @@ class _OperationWriter:
         return self._aside[kind]
 
     def finish(self) -> PlannedOperation:
-        """Put the others behind the plain ones, and say what the operation came to."""
+        """Append the other rows to the plain ones, and return the operation."""
         self._asides.close()
         for kind in _KINDS:
             if kind in self._aside:
@@ -194,7 +194,7 @@ def _different(
     settings: PlanningSettings,
     waiting: HeldChanges,
 ) -> Iterator[pa.RecordBatch]:
-    """Yield what differs: uid, was, was_run, its first row, its rows `n`, `wanted`, its kind."""
+    """Yield the differences: uid, was, was_run, its first row, its rows `n`, `wanted`, its kind."""
     census, size = (base.census.total, base.path.stat().st_size) if base else (0, 0)
     shares = shares_for(staged.uids + census, staged.uid_bytes + size, settings)
     # The smaller number makes the groups smaller, which saves as much time as it saves memory.
@@ -222,7 +222,7 @@ def _resend(
         base=session.table(base.path),
         removes=session.table(operation_path(folder, Operation.REMOVE)),
     )
-    # A round that ended exactly with the last member leaves none behind it: the next one begins.
+    # A round that ended exactly with the last member has none left: the next round begins.
     for after in dict.fromkeys((resend.after or _NEWEST, _NEWEST)):
         count, last = 0, None
         with open_writer(path, OPERATION) as writer:

@@ -1,7 +1,7 @@
 """The guards of the times at which an export's files were written.
 
-A time is unknown if the store or the pipe has none, or if it is in the future. A guard
-that the configuration asks for then blocks; one that is on by default says that it was not checked.
+A time is unknown if the store or the pipe has none, or if it is in the future. A guard that the
+configuration sets then blocks; a guard that is on by default reports that it was not checked.
 """
 
 import os.path
@@ -21,7 +21,7 @@ _NO_FILES = "it is not read from files"
 def judge_age(
     files: Sequence[SourceFile], now_utc_ns: int, most_hours: float | None
 ) -> GuardFinding:
-    """Say whether any of the files is older than `most_hours`; None allows any age."""
+    """Judge whether any of the files is older than `most_hours`; None allows any age."""
     if most_hours is None:
         return passes("no age is set")
     if not files:
@@ -43,7 +43,7 @@ def judge_age(
 def judge_spread(
     files: Sequence[SourceFile], now_utc_ns: int, max_spread_hours: float | None
 ) -> GuardFinding:
-    """Say whether the files were written further apart than `guards.max_spread_hours` allows."""
+    """Judge whether the files were written further apart than `guards.max_spread_hours` allows."""
     is_configured = max_spread_hours is not None
     most_hours = DEFAULT_SPREAD_HOURS if max_spread_hours is None else max_spread_hours
     if not files:
@@ -101,7 +101,7 @@ def _unknown(
 
 
 def _newest_glob(dated: Sequence[SourceFile], most_hours: float) -> str:
-    """Return a name or a glob that picks the files written last, and none of the older ones."""
+    """Return a name or a glob that matches the files written last, and none of the older ones."""
     since = _written(dated[-1]) - most_hours * _HOUR_NS
     newest = [file.name for file in dated if _written(file) >= since]
     older = [file.name for file in dated if _written(file) < since]

@@ -1,4 +1,4 @@
-"""How many requests and bytes a plan takes."""
+"""The numbers of requests and bytes that a plan takes."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from engine.snapshot.records import PlannedOperation
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """About what it takes to send something."""
+    """The estimated requests and bytes to send something."""
 
     requests: int = 0
     bytes: int = 0
@@ -22,7 +22,7 @@ class Weight:
 
 
 def weigh(operation: PlannedOperation, envelope: Envelope, payload_bytes: int) -> Weight:
-    """Return about what an operation takes; escapes are left out."""
+    """Return the estimated size of an operation; JSON escapes are not counted."""
     if not operation.planned:
         return Weight()
     size = sum(

@@ -1,4 +1,4 @@
-"""What a guard finds in a plan, before allowances count."""
+"""The finding of a guard about a plan, before allowances are applied."""
 
 from dataclasses import dataclass
 
@@ -11,18 +11,18 @@ class GuardFinding:
     """Whether it blocks unless it is lifted."""
     sentence: str
     count: int = 0
-    """What an allowance is about."""
+    """The number that an allowance limits."""
     limit: int | None = None
-    """What the configuration allows of it; None where the sentence says so."""
+    """The limit by the configuration; None if the sentence includes it."""
     is_too_few: bool = False
-    """Whether an allowance names the least, and not the most."""
+    """Whether an allowance is a minimum, and not a maximum."""
     is_unknown: bool = False
     """Whether a fact is missing, so that the guard cannot be evaluated."""
     hint: str | None = None
     """What to do, other than to lift the guard."""
 
     def is_within(self, bound: int | None) -> bool:
-        """Say whether an allowance covers the count; None covers any."""
+        """Return whether an allowance covers the count; None covers any."""
         if bound is None:
             return True
         return self.count >= bound if self.is_too_few else self.count <= bound

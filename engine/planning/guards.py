@@ -1,7 +1,7 @@
-"""The guards: what is checked of a plan before its first request is sent.
+"""The guards: the checks of a plan before its first request is sent.
 
-Each guard judges the same facts and returns one sentence; one that blocks says how to lift it, up
-to a bound and for one run.
+Each guard judges the same facts and returns one sentence; a guard that blocks says how to lift it,
+up to a bound and for one run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +18,14 @@ from engine.source.source_file import SourceFile, utc_minute
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the guards judge."""
+    """The facts that the guards judge."""
 
     members: int
-    """Uids that are members by the snapshot, or may be."""
+    """Uids that are or may be members, by the snapshot."""
     adds: int
-    """Uids to be added that are certainly no members yet."""
+    """Uids to be added that are certainly not members yet."""
     adds_left: int
-    """How many of those the guards passed for an earlier run that was not completed."""
+    """The number of those that the guards passed for an earlier run that was not completed."""
     removes: int
     desired: int
     """Uids of the export, duplicates counted once."""
@@ -33,20 +33,20 @@ class Facts:
     invalid: int
     duplicates: int
     misfits: int
-    """Uids that the pattern does not match, duplicates counted each."""
+    """Uids that do not match the pattern, each duplicate counted."""
     profile: Profile
     last_profile: Profile | None
-    """Of the export mirrored last; None the first time."""
+    """Of the export mirrored last; None for the first mirror."""
     files: Sequence[SourceFile]
-    """The export's files; none where it is an earlier generation of the cohort."""
+    """The export's files; none if it is an earlier generation of the cohort."""
     exported_utc_ns: int | None
-    """When the last of the files was written; None where that of any is unknown."""
+    """When the last of the files was written; None if the time of any file is unknown."""
     last_exported_utc_ns: int | None
-    """The same of the export mirrored last."""
+    """The same for the export mirrored last."""
     now_utc_ns: int
     name: str
     last_name: str | None
-    """The cohort's name when something was last sent to it; None the first time."""
+    """The cohort's name when something was last sent to it; None if nothing was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +57,19 @@ class GuardResult:
     blocks: bool
     sentence: str
     override: str | None = None
-    """The flag that lifts it; None if none does or none is needed."""
+    """The flag that lifts it; None if there is none or none is needed."""
     is_lifted: bool = False
     """Whether it would block without an allowance."""
     is_unknown: bool = False
     """Whether it neither blocks nor was checked, since a fact is missing."""
     hint: str | None = None
-    """What to do about one that blocks, other than to lift it."""
+    """What to do about a guard that blocks, other than to lift it."""
 
 
 def judge(
     facts: Facts, settings: GuardSettings, allowances: Sequence[Allowance] = ()
 ) -> list[GuardResult]:
-    """Return the verdict of every guard, in their order."""
+    """Return the result of every guard, in their order."""
     bounds = {allowance.guard: allowance.bound for allowance in allowances}
     return [_verdict(guard, _FINDERS[guard](facts, settings), bounds) for guard in Guard]
 
@@ -89,7 +89,7 @@ def _verdict(guard: Guard, found: GuardFinding, bounds: Mapping[Guard, int | Non
 
 
 def _limit_in_effect(guard: Guard, found: GuardFinding, bound: int | None) -> str:
-    """Say how many are allowed, and by what."""
+    """Return a clause with the allowed number and the source of this limit."""
     side = "at least" if found.is_too_few else "at most"
     if bound is None:
         return "" if found.limit is None else f"; {side} {found.limit:,} are allowed"
@@ -127,7 +127,7 @@ def _removals(facts: Facts, settings: GuardSettings) -> GuardFinding:
 
 
 def _additions(facts: Facts, settings: GuardSettings) -> GuardFinding:
-    # What an earlier run has left to add was judged by that run, by the cohort's size then.
+    # An earlier run judged the additions it left, by the cohort's size at that time.
     count = max(0, facts.adds - facts.adds_left)
     found = _changes("addition", count, settings.max_additions, facts, settings.small_cohort)
     if not facts.adds_left or facts.adds == count:
@@ -180,7 +180,7 @@ def _pattern(facts: Facts, settings: GuardSettings) -> GuardFinding:
 
 
 _CHANGED_SHAPE = 0.5
-"""The share of uids of another form from which on the export counts as another one."""
+"""The least share of uids of another form at which the export counts as another one."""
 
 
 def _shape(facts: Facts, settings: GuardSettings) -> GuardFinding:

@@ -1,4 +1,4 @@
-"""The form of uids: counts of alphabets and lengths, to compare an export with the one before.
+"""The form of uids: counts of alphabets and lengths, to compare an export with the previous one.
 
 A profile holds no uid.
 """
@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _SAMPLE = 2_048
-"""Uids looked at of each block, at even distances: a profile is about shares, not about counts."""
+"""Uids sampled from each block, at even distances: a profile is about shares, not about counts."""
 
 ALPHABETS = ("digits", "hex", "letters and digits", "with @", "other ASCII", "beyond ASCII")
-"""Each uid counts for the first that holds all of it."""
+"""Each uid counts for the first alphabet that contains all its characters."""
 _PATTERNS = (
     r"^[0-9]+$",
     r"^[0-9a-fA-F-]+$",
@@ -31,7 +31,7 @@ class Profile:
     """Counts of uids by their form, added block by block."""
 
     def __init__(self, counts: Mapping[str, int] | None = None) -> None:
-        """Take the counts that `document` gave, or begin without any."""
+        """Start with the counts that `document` returned, or with none."""
         self._counts = Counter(counts or {})
 
     def look(self, uids: pa.StringArray) -> None:
@@ -47,7 +47,7 @@ class Profile:
             )
             alphabets[fits] = alphabet
         lengths = np.minimum(pc.binary_length(sample).to_numpy(zero_copy_only=False), _LONGEST)
-        # Each uid of the sample stands for as many of the block.
+        # Each uid of the sample represents this many of the block.
         weight = len(uids) / len(sample)
         looks, counts = np.unique(alphabets * (_LONGEST + 1) + lengths, return_counts=True)
         for look, count in zip(looks.tolist(), counts.tolist(), strict=True):
@@ -61,7 +61,7 @@ class Profile:
 
     @property
     def usual(self) -> str | None:
-        """The most frequent form, in words; None without uids."""
+        """A description of the most frequent form; None without uids."""
         return max(self._counts, key=self._counts.__getitem__) if self._counts else None
 
     def distance(self, other: "Profile") -> float:

@@ -1,4 +1,4 @@
-"""Where each guard blocks."""
+"""The limits at which guards block."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -11,19 +11,19 @@ Bound = Count | Share | Annotated[list[Count | Share], Len(1, 2)]
 """An integer is a number, a float a share; of a list, the least applies."""
 
 DEFAULT_SPREAD_HOURS = 12.0
-"""How far apart the files of an export may have been written, unless the configuration says."""
+"""How far apart the files of an export may have been written, unless the configuration sets it."""
 
 _BOUND = "a whole number up to 1,000,000,000,000, a share from 0.0 to 1.0, or a list of both"
 
 
 @dataclass(frozen=True, slots=True)
 class GuardSettings:
-    """Where each guard blocks; a share is of the cohort's members, or of the rows read."""
+    """The limits at which guards block; a share is of the cohort's members, or of the rows read."""
 
     max_removals: Bound = field(default=0.1, metadata={"should_be": _BOUND})
     max_additions: Bound = field(default=0.5, metadata={"should_be": _BOUND})
     small_cohort: Count = 1000
-    """Below so many members shares of additions and removals do not apply."""
+    """With fewer members, the shares of additions and removals do not apply."""
     expected_size: list[Count] | None = field(
         default=None,
         metadata={"should_be": "[least, most], two whole numbers up to 1,000,000,000,000"},
@@ -32,9 +32,9 @@ class GuardSettings:
     max_invalid: Bound = field(default=0.05, metadata={"should_be": _BOUND})
     max_duplicates: Bound = field(default=0.5, metadata={"should_be": _BOUND})
     uid_pattern: str | None = None
-    """A regular expression (RE2) that the whole of each uid matches."""
+    """A regular expression (RE2) that must match the whole of each uid."""
     same_shape: bool = True
-    """Whether the uids' alphabet and length have to be as they were last time."""
+    """Whether the uids' alphabet and length must be those of the last export."""
     max_age_hours: Annotated[float, Ge(0), Le(1_000_000)] | None = None
     """How long ago the export may have been written."""
     max_spread_hours: Annotated[float, Ge(0), Le(1_000_000)] | None = None
@@ -43,7 +43,7 @@ class GuardSettings:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with the table as a whole; None if nothing is."""
+        """The error in the table as a whole; None if there is none."""
         size = self.expected_size
         if size is not None and (len(size) != _ENDS or size[0] > size[-1]):
             return "`guards.expected_size` should be [least, most], the least first"
@@ -55,8 +55,8 @@ class GuardSettings:
 
 
 def _pattern_problem(pattern: str) -> str | None:
-    """Say why a text is no regular expression of RE2; None if it is one."""
-    # Large, and most commands check no pattern.
+    """Return why a text is not a regular expression of RE2; None if it is one."""
+    # These imports are large, and most commands check no pattern.
     import pyarrow as pa  # noqa: PLC0415 - see above
     import pyarrow.compute as pc  # noqa: PLC0415 - see above
 

@@ -1,4 +1,4 @@
-"""An export read to its end, once, into a file that can be compared."""
+"""Reads an export completely, once, into a file that can be compared."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,10 +19,11 @@ def stage(
     counts: RowCounter | None = None,
     observe: Sequence[Callable[[Block], None]] = (),
 ) -> Staged:
-    """Write the uids of `blocks` to `path`, duplicates and all, in the export's order.
+    """Write the uids of `blocks` to `path`, including duplicates, in the export's order.
 
-    `counts` is kept up to date, so that it holds even if reading fails. Each of `observe` is called
-    with each block. Raises `SourceError` as reading does, and what `new_file` raises.
+    `counts` is updated for each block, so that it is correct even if reading fails. Each of
+    `observe` is called with each block. Raises `SourceError` as reading does, and the errors of
+    `new_file`.
     """
     counts = counts or RowCounter()
     uids = uid_bytes = 0

@@ -1,4 +1,4 @@
-"""What a plan goes on from: the snapshot that counts, or one in the place of one that was lost."""
+"""The snapshot that a plan is based on: the current one, or one in the place of a lost one."""
 
 import asyncio
 import shutil
@@ -26,34 +26,34 @@ from engine.storage.uid_parquet import write_batches
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What a plan goes on from: the snapshot that counts, or one that is to count once it is sent.
+    """The snapshot that a plan is based on: the current one, or one that becomes current once sent.
 
-    A snapshot that was lost is replaced only when something is sent: what a plan alone shows, or a
-    guard stops, leaves all as it was.
+    A lost snapshot is replaced only when something is sent: a plan that is only shown, or that a
+    guard blocks, changes nothing.
     """
 
     number: int | None
-    """Of the generation; None where there is none, or none yet."""
+    """Of the generation; None if there is none, or none yet."""
     snapshot: Snapshot | None
     origin: str | None = None
-    """By what command it is to count; None for the one that counts."""
+    """The command by which it is to become current; None for the current one."""
     folds: Sequence[Unfolded] = ()
-    """Runs that it takes into account."""
+    """Runs that it includes."""
     notes: tuple[str, ...] = ()
 
     @property
     def is_blank(self) -> bool:
-        """Whether it holds nothing although something may have been sent lately."""
+        """Whether it is empty although something may have been sent recently."""
         return self.origin == ASSUMED_EMPTY
 
 
 async def find_base(
     store: SnapshotStore, *, assume_empty: bool = False, trust: int | None = None
 ) -> Base:
-    """Return what a plan goes on from.
+    """Return the snapshot that a plan is based on.
 
-    With a flag it is a file that nobody has named yet: see `install`. Raises as
-    `SnapshotStore.current`, and `UsageError` for a generation that there is not.
+    With a flag it is a file that the ledger does not name yet: see `install`. Raises as
+    `SnapshotStore.current`, and `UsageError` for a generation that does not exist.
     """
     if assume_empty:
         return await _empty_base(store)
@@ -65,7 +65,7 @@ async def find_base(
 
 
 async def install(store: SnapshotStore, base: Base) -> int | None:
-    """Let a base count from now on, if it does not yet; return its number."""
+    """Make a base current, unless it is already; return its number."""
     snapshot = base.snapshot
     if base.origin is None or snapshot is None:
         return base.number
@@ -87,7 +87,7 @@ async def _empty_base(store: SnapshotStore) -> Base:
 
 
 async def _trusted_base(store: SnapshotStore, number: int) -> Base:
-    """Return an older snapshot in which every uid that was touched since is unknown."""
+    """Return an older snapshot in which every uid that was changed since is unknown."""
     trusted = await store.find(number)
     old = await store.verified(number)
     since = await store.sent_since(trusted.last_attempt)
@@ -106,10 +106,10 @@ async def _trusted_base(store: SnapshotStore, number: int) -> Base:
 async def doubting(
     store: SnapshotStore, runs: Sequence[tuple[Unfolded, int]]
 ) -> Callable[[Snapshot, Interruption], Snapshot]:
-    """Return what lets each uid that `runs` touched be unknown in a snapshot, in its place.
+    """Return a function that rewrites a snapshot so that each uid that `runs` changed is unknown.
 
-    That has to be in a temporary folder, where earlier versions of it are put as well.
-    With each run comes the attempt behind which what it sent counts.
+    The snapshot must be in a temporary folder, which also holds its earlier versions. Each run has
+    the number of an attempt; only later attempts of the run count.
     """
     doubts = [
         (run, [replace(each, is_accepted=False) for each in await store.range_outcomes(run, after)])
@@ -132,7 +132,7 @@ async def doubting(
 
 
 async def _forgotten(store: SnapshotStore, number: int) -> tuple[str, ...]:
-    """Say what was brought from elsewhere since a generation, and is not in it."""
+    """Describe what was imported since a generation, and is not in it."""
     brought = (ADOPTED, IMPORTED, RECONCILED)
     return tuple(
         f"generation {each.number}, by {each.origin}, is not in generation {number}: "

@@ -1,9 +1,9 @@
-"""Where in the export the uids of a plan stand: in which file, and in which of its records.
+"""The places of a plan's uids in the export: their files and records.
 
 A plan's adds are kept with their rows: positions among all uids of the export, duplicates included.
-A small file beside them says where ranges of such rows stand. It is looked into only for uids that
-are rejected. Removes come from the snapshot, and have no place in the export; plans of version
-0.1.0 keep no rows.
+A small file beside them maps ranges of these rows to places. It is read only for uids that are
+rejected. Removes are from the snapshot, and have no place in the export. Plans of version 0.1.0
+keep no rows.
 """
 
 from bisect import bisect_right
@@ -21,12 +21,12 @@ from engine.storage.paths import operation_path, places_path
 from engine.storage.uid_parquet import UidWriter, is_damage, open_parquet, open_writer, schema_of
 
 PLACES = schema_of(row=pa.int64(), file=pa.string(), record=pa.int64())
-"""From this `row` up to that of the next range, uids stand in consecutive records of `file`, the
-first of them in `record`. Ascending."""
+"""Uids from this `row` up to that of the next range are in consecutive records of `file`; the first
+of them is in `record`. Ascending."""
 
 
 class PlaceWriter:
-    """Writes where the uids of blocks stand, range by range."""
+    """Writes the places of blocks' uids, range by range."""
 
     def __init__(self, writer: UidWriter) -> None:
         self._writer = writer
@@ -39,11 +39,12 @@ class PlaceWriter:
         runs = block.skipped
         counts = np.array([run.count for run in runs], np.int64)
         records = np.array([run.record for run in runs], np.int64)
-        # How many uids of the block stand before each skipped run: its offset less earlier runs.
+        # The number of the block's uids before each skipped run: its offset less earlier runs.
         before = records - block.first_record - (np.cumsum(counts) - counts)
         starts = np.concatenate(([0], before))
         firsts = np.concatenate(([block.first_record], records + counts))
-        # Of runs with no uid between them, the last decides; behind the last uid, none does.
+        # If no uid is between two runs, only the last one starts a range; a run after the last uid
+        # does not.
         is_range = np.append(starts[:-1] < starts[1:], starts[-1] < len(block.uids))
         starts, firsts = starts[is_range], firsts[is_range]
         if not len(starts):
@@ -60,13 +61,13 @@ class PlaceWriter:
 
 @contextmanager
 def open_places(folder: Path) -> Iterator[PlaceWriter]:
-    """Open the places of a plan to write, in its folder; raises as `open_writer`."""
+    """Open the places of a plan for writing, in its folder; raises as `open_writer`."""
     with open_writer(places_path(folder), PLACES) as writer:
         yield PlaceWriter(writer)
 
 
 class ExportPlaces:
-    """Finds where the adds of one plan stand in the export."""
+    """Finds the places of one plan's adds in the export."""
 
     def __init__(self, folder: Path) -> None:
         self._adds = _RowGroups(operation_path(folder, Operation.ADD), ["row"])
@@ -75,7 +76,7 @@ class ExportPlaces:
     def find(self, position: int) -> tuple[str, int] | None:
         """Return file and record of the first row of the add at `position`.
 
-        None where that is not known: for a plan of version 0.1.0, or if a file is lost or damaged.
+        None if that is unknown: for a plan of version 0.1.0, or if a file is lost or damaged.
         """
         try:
             row = self._row(position)
@@ -104,7 +105,7 @@ class ExportPlaces:
 
 
 class _RowGroups:
-    """A Parquet file that is read a row group at a time; the last one is kept."""
+    """A Parquet file that is read one row group at a time; the last one read is kept."""
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self._path = path

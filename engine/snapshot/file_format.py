@@ -1,4 +1,4 @@
-"""A snapshot's file: what it holds, and whether it still does."""
+"""A snapshot's file: its format, and its verification."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +31,7 @@ SNAPSHOT = schema_of(uid=pa.binary(), state=pa.uint8(), run=pa.int32())
 
 
 def rows_of(snapshot: Snapshot | None, session: Session, shares: int, which: int) -> str:
-    """Return as SQL the rows of one share of a snapshot; there are none without a snapshot."""
+    """Return as SQL the rows of one share of a snapshot; without a snapshot there are none."""
     return session.share(snapshot.path, shares, which) if snapshot else _NO_ROWS
 
 
@@ -39,7 +39,7 @@ _NO_ROWS = "(SELECT ''::BLOB AS uid, 0::UTINYINT AS state, 0::INTEGER AS run WHE
 
 
 def describe(path: Path) -> Snapshot:
-    """Return a file that was just made as the snapshot that it is."""
+    """Return the snapshot of a file that was just made."""
     counts = np.zeros(max(UidState) + 1, np.int64)
     for batch in read_batches(path, ["state"]):
         counts += np.bincount(batch["state"].to_numpy(), minlength=len(counts))
@@ -49,7 +49,7 @@ def describe(path: Path) -> Snapshot:
 
 
 def verify(snapshot: Snapshot) -> None:
-    """Raise `LedgerError` unless the file is there, and is what it was when it was made."""
+    """Raise `LedgerError` unless the file exists and is unchanged since it was made."""
     try:
         digest = digest_of(snapshot.path)
     except OSError as error:
@@ -66,10 +66,10 @@ _WRITES_ONE = "`cohortsync snapshot export` writes one"
 
 
 def take_over(path: Path, target: Path) -> dict[bytes, bytes]:
-    """Copy a snapshot from elsewhere to `target`; return what it says of itself.
+    """Copy a snapshot from elsewhere to `target`; return its metadata.
 
-    Its runs become 0: those of another ledger mean nothing here. Raises `UsageError` unless it is
-    whole, each uid is UTF-8 and each state is one.
+    Its runs become 0: the runs of another ledger have no meaning here. Raises `UsageError` unless
+    it is undamaged, each uid is UTF-8 and each state is valid.
     """
     said: dict[bytes, bytes] = {}
     write_batches(target, SNAPSHOT, _rows_from(path, said), "zstd")
@@ -77,7 +77,7 @@ def take_over(path: Path, target: Path) -> dict[bytes, bytes]:
 
 
 def _rows_from(path: Path, said: dict[bytes, bytes]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a snapshot from elsewhere; put into `said` what it says of itself."""
+    """Yield the rows of a snapshot from elsewhere; put its metadata into `said`."""
     try:
         with open_parquet(path) as file:
             said.update(metadata_of(file))
@@ -90,7 +90,7 @@ def _rows_from(path: Path, said: dict[bytes, bytes]) -> Iterator[pa.RecordBatch]
                 f"{path}: cannot be read ({error.strerror})",
                 hint=f"it was looked for in {path.absolute().parent}; {_WRITES_ONE}",
             ) from error
-        # What Arrow says of a file that is not Parquet helps nobody.
+        # Arrow's error for a file that is not Parquet does not help a user.
         is_arrows = isinstance(error, pa.ArrowException | OSError)
         reason = "it is not Parquet, or damaged" if is_arrows else reason_of(error)
         raise UsageError(f"{path}: is no whole snapshot: {reason}", hint=_WRITES_ONE) from error
@@ -100,7 +100,7 @@ _STATES = pa.array([int(state) for state in UidState], pa.uint8())
 
 
 def _valid_rows(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
-    """Yield an open file's rows, of run 0; raises `ValueError` for what no snapshot holds."""
+    """Yield an open file's rows, with run 0; raises `ValueError` for invalid content."""
     if not file.schema_arrow.equals(SNAPSHOT):
         raise ValueError("it has other columns")
     for rows in checked_batches(file, SNAPSHOT.names):
@@ -109,7 +109,7 @@ def _valid_rows(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
         try:
             rows["uid"].cast(pa.string()).validate(full=True)
         except pa.ArrowInvalid as error:
-            raise ValueError("a uid is not UTF-8") from error  # Arrow's words may quote it.
+            raise ValueError("a uid is not UTF-8") from error  # Arrow's message may quote it.
         runs = pa.array(np.zeros(len(rows), np.int32))
         yield pa.record_batch([rows["uid"], rows["state"], runs], schema=SNAPSHOT)
 
@@ -117,9 +117,9 @@ def _valid_rows(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
 def refuse_twice(
     path: Path, snapshot: Path, settings: PlanningSettings, interruption: Interruption
 ) -> None:
-    """Raise `UsageError`, naming `path`, if a uid stands twice in its copy `snapshot`.
+    """Raise `UsageError`, naming `path`, if its copy `snapshot` contains a uid twice.
 
-    What does not fit into memory is spilled beside that.
+    What exceeds memory is spilled beside that copy.
     """
     with open_parquet(snapshot) as file:
         rows = file.metadata.num_rows

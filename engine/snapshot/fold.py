@@ -1,4 +1,4 @@
-"""The next snapshot: the last one, and what became of a run's batches since."""
+"""The next snapshot: the last one, with the later outcomes of a run's batches."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -25,13 +25,13 @@ _STATES = {
     (Operation.REMOVE, True): UidState.OUT,
     (Operation.REMOVE, False): UidState.MAY_BE_OUT,
 }
-"""An operation that is sent again changes nothing: who was in stays in."""
+"""An operation that is sent again changes nothing: members remain members."""
 
 _CHANGED = schema_of(uid=pa.binary(), state=pa.uint8())
 
-# A uid may stand in an export twice: of two outcomes the certain one counts. What may have been
-# applied to a uid that was in already, or out, has changed nothing; that it was sent counts all the
-# same, since what reverses it has to wait.
+# A uid may be in an export twice: of two outcomes the certain one counts. An operation that may
+# have been applied has changed nothing if the uid was already in that state. It still counts as
+# sent, since an operation that reverses it has to wait.
 _NEXT = f"""
 WITH b AS (SELECT uid, state, run FROM {{base}}),
      c AS (SELECT uid, min(state) AS state FROM {{rows}} GROUP BY uid),
@@ -74,9 +74,9 @@ def fold(  # noqa: PLR0913 - what was, what happened, and where to
 ) -> Snapshot:
     """Write the generation after `base` to `target`.
 
-    `outcomes` are disjoint. Uids without one stay as they were. A uid that is out is kept as long
-    as its run is among `recent_runs`. The same arguments give the same rows. Raises as
-    `open_session` does, and `LedgerError` if uids that have an outcome are not kept any more.
+    `outcomes` are disjoint. Uids without one are unchanged. A uid that is out is kept as long as
+    its run is among `recent_runs`. The same arguments give the same rows. Raises as `open_session`
+    does, and `LedgerError` if uids that have an outcome are no longer kept.
     """
     with work_folder(target.parent, TemporaryPurpose.FOLD) as folder:
         changed = folder / TemporaryName.CHANGES
@@ -100,9 +100,8 @@ def adopt(  # noqa: PLR0913 - both sides, what becomes of the new ones, and wher
 ) -> Snapshot:
     """Write `base` and, in `state`, each of a staged file's `uids` that it does not hold.
 
-    Those have the run 0. One that was out is unknown from now on, and keeps its run: a late remove
-    may still come.
-    Raises as `open_session` does.
+    The added uids have the run 0. A uid that was out becomes unknown, and keeps its run: a late
+    remove may still be applied. Raises as `open_session` does.
     """
     query = partial(_ADOPTED.format, state=int(state))
     return _joined(query, base, staged, uids, target, settings, interruption)
@@ -117,7 +116,7 @@ def _joined(  # noqa: PLR0913, PLR0917 - both sides, how they are joined, and wh
     settings: PlanningSettings,
     interruption: Interruption | None,
 ) -> Snapshot:
-    """Write `base` joined with the file at `path`, of so many `uids`, to `target`, by shares."""
+    """Write `base` joined with the file at `path`, of `uids` uids, to `target`, by shares."""
     settings = affordable(settings)
     shares = shares_for(uids, path.stat().st_size, settings)
     with (
@@ -132,7 +131,7 @@ def _joined(  # noqa: PLR0913, PLR0917 - both sides, how they are joined, and wh
 
 
 def _changed(uids: OperationUids, outcomes: Sequence[RangeOutcome]) -> Iterator[pa.RecordBatch]:
-    """Yield the uids of an operation that may have changed, in the state that they are in now."""
+    """Yield the uids of an operation that may have changed, in their new state."""
     for changed, is_accepted in uids.with_outcome(outcomes):
         states = np.where(
             is_accepted, _STATES[uids.operation, True], _STATES[uids.operation, False]

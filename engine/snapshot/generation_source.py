@@ -1,4 +1,4 @@
-"""An earlier generation of a cohort's snapshot, read as a source: the uids wanted at that time."""
+"""An earlier generation of a cohort's snapshot, read as a source of the uids wanted then."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class GenerationSpec:
 
     @property
     def names(self) -> list[str]:
-        """The generation, as people and the ledger name it."""
+        """The generation, as users and the ledger name it."""
         return [f"generation {self.number}"]
 
     def open(self, *, rereadable: bool = False) -> "GenerationSource":

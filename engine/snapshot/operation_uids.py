@@ -1,8 +1,8 @@
-"""The uids of a run's operations, as files keep them: by their position, and their position by uid.
+"""The files of the uids of a run's operations: from positions to uids, and from uids to positions.
 
-Whatever is known of an operation's uids is known by their positions in it: which were sent, and
-what came of that. A plan keeps the uids of an operation in one file, a recorded push a file for
-each batch; this module alone turns positions into uids and back.
+Records about an operation's uids refer to positions in the operation: which were sent, and with
+which outcome. A plan keeps the uids of an operation in one file, a recorded push in one file for
+each batch. Only this module translates positions to uids and back.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,10 +30,10 @@ class OperationUids:
 
     operation: Operation
     files: Mapping[int, Path]
-    """By the position of the first uid of each, ascending."""
+    """By the position of each file's first uid, ascending."""
 
     def positions_of(self, uid: str) -> Iterator[int]:
-        """Yield the positions at which a uid stands, the first of each file."""
+        """Yield the positions of a uid, the first in each file."""
         for first, path in self.files.items():
             position = position_of(path, uid)
             if position is not None:
@@ -42,7 +42,7 @@ class OperationUids:
     def with_outcome(
         self, outcomes: Iterable[RangeOutcome]
     ) -> Iterator[tuple[pa.BinaryArray, npt.NDArray[np.bool_]]]:
-        """Yield the uids of which there is an outcome, and whether each of them was accepted.
+        """Yield the uids that have an outcome, and whether each was accepted.
 
         `outcomes` are disjoint; those of other operations are left out. Raises `LedgerError` if
         not all of the uids are kept.
@@ -76,7 +76,7 @@ class OperationUids:
 
 
 def kept_uids(folder: Path, operation: Operation) -> OperationUids:
-    """Return what a run's `folder` keeps of an operation; it has no files if that is nothing."""
+    """Return what a run's `folder` keeps of an operation; it has no files if nothing is kept."""
     whole = operation_path(folder, operation)
     files = {0: whole} if whole.exists() else batch_files(folder, operation)
     return OperationUids(operation, files)
@@ -96,8 +96,8 @@ def recording(
     The name of a file holds the position of its first uid: cut again after a crash, the same batch
     has the same position.
 
-    The ledger holds the first `known` uids: those are kept already, and what was kept behind them
-    belongs to batches that a process that died had cut, but not entered.
+    The ledger holds the first `known` uids: those are kept already. Files after them are of batches
+    that a process cut but did not enter before it died.
     """
     for first_uid, path in batch_files(folder, operation).items():
         if first_uid >= known:
@@ -111,7 +111,7 @@ def recording(
 
 
 def operation_blocks(path: Path, start: int, stop: int) -> Iterator[Block]:
-    """Yield the uids at the positions from `start` up to `stop`, without the latter.
+    """Yield the uids at the positions from `start` up to, but not including, `stop`.
 
     Records are numbered by their position in the operation, from 1, and the file is called `adds`,
     `removes` or `resends`.

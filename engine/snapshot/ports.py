@@ -1,4 +1,4 @@
-"""What a store of snapshots asks of the ledger."""
+"""The interface to the ledger that a store of snapshots needs."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,13 +8,13 @@ from engine.model.cohort import CohortKey
 
 
 class SnapshotIndex(Protocol):
-    """Which snapshots were made, and which runs each knows of. Each change is durable at once."""
+    """The snapshots that were made, and the runs each includes. Each change is durable at once."""
 
     async def current(self, key: CohortKey) -> Generation | None:
-        """Return the snapshot that counts; None if the cohort was never mirrored."""
+        """Return the current snapshot; None if the cohort was never mirrored."""
 
     async def generations(self, key: CohortKey) -> list[Generation]:
-        """Return every snapshot there was, the latest first."""
+        """Return every snapshot that was made, the latest first."""
 
     async def intend_to_make(self, key: CohortKey, number: int) -> None:
         """Enter that a snapshot's file is about to be made."""
@@ -31,13 +31,13 @@ class SnapshotIndex(Protocol):
         knows_all: bool,
         stays_open: int | None = None,
     ) -> Generation:
-        """Make a snapshot, whose file is on the disk, the one that counts; return it."""
+        """Make a snapshot, whose file is on the disk, the current one; return it."""
 
     async def drop(self, key: CohortKey, numbers: Sequence[int]) -> None:
         """Enter that the files of these snapshots are no longer kept."""
 
     async def unfolded(self, key: CohortKey) -> list[Unfolded]:
-        """Return the runs that the snapshot has not caught up with, in their order."""
+        """Return the runs that the snapshot does not include completely, in their order."""
 
     async def sent_since(self, key: CohortKey, attempt: int) -> list[Unfolded]:
         """Return the recorded runs that have sent anything after an attempt, in their order."""
@@ -46,13 +46,13 @@ class SnapshotIndex(Protocol):
         """Return the places of a run that attempts after `after` may have changed; disjoint."""
 
     async def mark_folded(self, run: Unfolded, generation: int | None, *, is_closed: bool) -> None:
-        """Enter that the snapshot, by this generation, knows of a run's attempts so far."""
+        """Enter that the snapshot, as of this generation, includes a run's attempts so far."""
 
     async def last_sends(self, key: CohortKey) -> list[LastSend]:
         """Return each run that sent anything to the cohort, with its last request."""
 
     async def has_resent(self, run: int) -> bool:
-        """Say whether a run has sent members that were in already."""
+        """Return whether a run has sent uids that were members already."""
 
     async def runs_with_uids(self, key: CohortKey) -> list[RunUids]:
         """Return the runs that may have uids beside the ledger, and whether any is needed."""

@@ -1,4 +1,4 @@
-"""The nouns of a mirror: what was acknowledged, what the export wants, and what lies between."""
+"""The records of a mirror: the acknowledged uids, the wanted uids, and their difference."""
 
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -8,25 +8,25 @@ from engine.ledger.plan_records import OperationCounts
 
 
 class UidState(IntEnum):
-    """What is known of one uid's membership, as a snapshot file holds it."""
+    """The state of one uid's membership, as a snapshot file holds it."""
 
     IN = 1
     """Its add was accepted, and no remove may have been applied since."""
     MAY_BE_IN = 2
-    """Unknown: it was not in for certain, and an add may have been applied last."""
+    """Unknown: it was not certainly a member, and an add may have been applied last."""
     OUT = 3
-    """Its remove was accepted a short while ago; kept until the API has settled."""
+    """Its remove was accepted recently; kept until the API has settled."""
     MAY_BE_OUT = 4
-    """Unknown: it was in, or might have been, and a remove may have been applied last."""
+    """Unknown: it was or may have been a member, and a remove may have been applied last."""
 
 
 UNKNOWN = (UidState.MAY_BE_IN, UidState.MAY_BE_OUT)
-"""Wanted, such a uid is added; not wanted, it is removed."""
+"""If wanted, such a uid is added; otherwise it is removed."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Member:
-    """A uid that is in, and the run since which it is."""
+    """A uid that is a member, and the run since which it is."""
 
     run: int
     uid: bytes
@@ -34,7 +34,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """How many uids a snapshot holds in each state."""
+    """The number of uids of a snapshot in each state."""
 
     members: int = 0
     """In state `IN`."""
@@ -64,7 +64,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """An export that has been read to its end, its uids in a Parquet file with one column `uid`."""
+    """An export that was read completely, its uids in a Parquet file with one column `uid`."""
 
     path: Path
     rows_read: int
@@ -84,12 +84,12 @@ class PlannedOperation(OperationCounts):
     path: Path = field(kw_only=True)
     """Parquet: `uid` binary, unique; a row's number is the uid's place in the operation."""
     doubtful: int = 0
-    """Those to be sent of which nobody knows whether they are in already."""
+    """Uids to be sent whose membership is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Tonight's export against the snapshot.
+    """The differences between the export and the snapshot.
 
     `staged.uids == duplicate + unchanged + adds.planned + adds.known`.
     """
@@ -97,18 +97,18 @@ class Comparison:
     adds: PlannedOperation
     removes: PlannedOperation
     unchanged: int
-    """Uids wanted that are in already."""
+    """Wanted uids that are members already."""
     duplicate: int
-    """Rows whose uid stood in an earlier row."""
+    """Rows whose uid is in an earlier row, too."""
     resends: PlannedOperation
-    """Some of the unchanged, added once more."""
+    """Some of the unchanged uids, which are added once more."""
     resent_through: Member | None
-    """The last of those; None where the round ends with them."""
+    """The last of those; None if the round ends with them."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldChanges:
-    """Whether all that is added, or removed, waits: nobody can say what it might reverse."""
+    """Whether all adds, or all removes, wait: it is unknown what they might reverse."""
 
     adds: bool = False
     removes: bool = False

@@ -1,8 +1,8 @@
-"""One cohort's snapshots: which one counts, and how it comes to know what was sent.
+"""One cohort's snapshots: which one is current, and how it is updated with what was sent.
 
-A snapshot moves in one step: its file is on the disk, fsynced, before one transaction of the ledger
-names it. A process that dies in between leaves a file that nobody names, and the next one folds
-the same attempts again.
+A snapshot is replaced in one step: its file is on the disk, fsynced, before one transaction of the
+ledger names it. A process that dies before that leaves a file that the ledger does not name, and
+the next process folds the same attempts again.
 """
 
 import asyncio
@@ -38,10 +38,10 @@ from engine.storage.settings import PlanningSettings
 from engine.storage.temporary import remove_abandoned_folders, remove_abandoned_parts
 
 ADOPTED, IMPORTED, RECONCILED = "adopt", "import", "reconcile"
-"""Origins of snapshots that were brought from elsewhere; of the first two, another program may have
-sent the uids a moment ago."""
+"""Origins of imported snapshots; for the first two, another program may have sent the uids
+recently."""
 ASSUMED_EMPTY, TRUSTED = "assume-empty", "trust"
-"""Origins of snapshots that take the place of one that was lost."""
+"""Origins of snapshots that replace a lost one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,11 @@ class Recent:
     """What the API may not have applied yet."""
 
     runs: list[int]
-    """The runs that sent it; 0 stands for whatever another program has sent."""
+    """The runs that sent it; 0 stands for all that another program has sent."""
     seconds: float
-    """Until it has; 0 where there is nothing."""
+    """Seconds until it is applied; 0 if there is nothing."""
     waiting: HeldChanges
-    """What waits for it as a whole, since nobody can say what it might reverse."""
+    """The kinds of changes that wait as a whole, since it is unknown what they might reverse."""
 
 
 @dataclass(eq=False)
@@ -72,7 +72,7 @@ class SnapshotStore:
 
     @property
     def folder(self) -> Path:
-        """Where the files of the snapshots stand; it need not exist yet."""
+        """The folder of the snapshots' files; it need not exist yet."""
         return snapshot_folder(self._root, self.key)
 
     @property
@@ -85,17 +85,17 @@ class SnapshotStore:
         return plan_folder(self._root, run)
 
     def make_plan_folder(self, run: str) -> Path:
-        """Make that folder; raises as `make_folder` does."""
+        """Create that folder; raises as `make_folder` does."""
         folder = self.plan_folder(run)
         make_folder(folder)
         return folder
 
     async def generations(self) -> list[Generation]:
-        """Return every snapshot there was, the one that counts first."""
+        """Return every snapshot that was made, the current one first."""
         return await self._index.generations(self.key)
 
     async def find(self, number: int | None) -> Generation:
-        """Return a generation, by default the one that counts; `UsageError` if there is none."""
+        """Return a generation, by default the current one; `UsageError` if there is none."""
         for generation in await self.generations():
             if number in {None, generation.number}:
                 return generation
@@ -106,17 +106,17 @@ class SnapshotStore:
         )
 
     async def current(self) -> tuple[Generation, Snapshot] | None:
-        """Return the snapshot that counts; None if the cohort was never mirrored.
+        """Return the current snapshot; None if the cohort was never mirrored.
 
-        Raises `LedgerError` if its file is lost, or is not what the ledger says that it is, and
-        where files tell that the ledger itself was lost, or is an old copy.
+        Raises `LedgerError` if its file is lost, or differs from the ledger's record, and if files
+        show that the ledger itself was lost, or is an old copy.
         """
         await self.refuse_lost_ledger()
         generation = await self._index.current(self.key)
         return None if generation is None else (generation, await self._verified(generation))
 
     async def refuse_lost_ledger(self) -> None:
-        """Raise `LedgerError` where files tell that the ledger was lost, or is an old copy."""
+        """Raise `LedgerError` if files show that the ledger was lost, or is an old copy."""
         if unknown := await self._unknown_files():
             path = generation_path(self.folder, max(unknown))
             raise LedgerError(
@@ -128,18 +128,18 @@ class SnapshotStore:
     async def _unknown_files(self) -> list[int]:
         """Return the numbers of files that no process of this ledger can have made."""
         last = await self._index.current(self.key)
-        # A process that died may have left its file behind, which nobody has named.
+        # A process that died may have left its file, which the ledger does not name.
         making = await self._index.being_made(self.key)
         known = last.number if last else 0
         numbers = map(generation_number, names_in(self.folder))
         return [each for each in numbers if each and each > known and each != making]
 
     async def verified(self, number: int | None) -> Snapshot:
-        """Return where a generation stands; `LedgerError` if it is not what it was."""
+        """Return the verified snapshot of a generation; `LedgerError` if its file has changed."""
         return await self._verified(await self.find(number))
 
     async def verify_all(self) -> list[tuple[Generation, str | None]]:
-        """Return those that are kept, and what is wrong with each; None if nothing is."""
+        """Return the snapshots that are kept, and the damage to each; None if there is none."""
         found: list[tuple[Generation, str | None]] = []
         for generation in await self.generations():
             if generation.file is None:
@@ -164,7 +164,7 @@ class SnapshotStore:
         return snapshot
 
     async def recent(self, but: int | None = None) -> Recent:
-        """Return what may not have settled; run `but` is left out, which can't wait for itself."""
+        """Return what may not have settled, without run `but`, which cannot wait for itself."""
         if self.key.is_shadow:
             return Recent([], 0.0, HeldChanges())
         now = self._clock.stamp()
@@ -187,7 +187,7 @@ class SnapshotStore:
         )
 
     async def catch_up(self, stays_open: int | None = None) -> None:
-        """Let the snapshot know of all that was sent; each run but `stays_open` is closed."""
+        """Update the snapshot with all that was sent; each run except `stays_open` is closed."""
         runs = [run.name for run in await self._index.runs_with_uids(self.key)]
         await asyncio.to_thread(self._sweep, runs)
         await self._drop_old()
@@ -195,7 +195,7 @@ class SnapshotStore:
             await self._fold(run, "mirror", is_closed=run.run != stays_open)
 
     async def move_shadow(self, run: int, name: str, planned: Mapping[Operation, int]) -> None:
-        """Let the snapshot move as if all of a plan had been accepted; nothing of it was sent."""
+        """Update the snapshot as if all of a plan had been accepted; nothing of it was sent."""
         outcomes = [
             RangeOutcome(each, 0, count, is_accepted=True)
             for each, count in planned.items()
@@ -203,7 +203,7 @@ class SnapshotStore:
         ]
         await self._fold(Unfolded(run, name, 0, 0), "shadow", is_closed=True, outcomes=outcomes)
 
-    async def make(  # noqa: PLR0913 - how, and what the ledger is to know of it
+    async def make(  # noqa: PLR0913 - the maker, and the ledger's record of it
         self,
         origin: str,
         maker: Callable[[Path, Interruption], Snapshot],
@@ -214,11 +214,12 @@ class SnapshotStore:
         stays_open: int | None = None,
         lifted: Sequence[Mapping[str, Any]] = (),
     ) -> Generation:
-        """Make the snapshot that counts from now on, and drop what is no longer kept.
+        """Make the snapshot that becomes current, and delete files that are no longer kept.
 
-        `maker` writes it to a path. It knows of everything up to `last_attempt`, by default of all
-        that was sent, and takes `folds` into account, which are closed but for run `stays_open`.
-        `lifted` says which guards were lifted for it, by whom and why. Raises what `maker` does.
+        `maker` writes it to a path. It includes everything up to `last_attempt`, by default all
+        that was sent, and the runs `folds`, whose plans are closed except that of run `stays_open`.
+        `lifted` lists the guards that were lifted for it, by whom and why. Raises what `maker`
+        does.
         """
         last = await self._index.current(self.key)
         number = 1 + max([last.number if last else 0, *await self._unknown_files()])
@@ -239,15 +240,15 @@ class SnapshotStore:
         return entered
 
     async def unfolded(self) -> list[Unfolded]:
-        """Return the runs of which the snapshot does not know everything yet."""
+        """Return the runs that the snapshot does not include completely yet."""
         return await self._index.unfolded(self.key)
 
     async def sent_since(self, attempt: int) -> list[Unfolded]:
-        """Return the runs that sent something behind attempt `attempt`."""
+        """Return the runs that sent something after attempt `attempt`."""
         return await self._index.sent_since(self.key, attempt)
 
     async def range_outcomes(self, run: Unfolded, after: int) -> list[RangeOutcome]:
-        """Return what became of a run's attempts behind attempt `after`."""
+        """Return the outcomes of a run's attempts after attempt `after`."""
         return await self._index.range_outcomes(run.run, after)
 
     async def _fold(
@@ -258,7 +259,7 @@ class SnapshotStore:
         is_closed: bool,
         outcomes: Sequence[RangeOutcome] | None = None,
     ) -> None:
-        """Let the snapshot know of what became of a run's attempts so far."""
+        """Update the snapshot with the outcomes of a run's attempts so far."""
         base = await self.current()
         if outcomes is None:
             outcomes = await self.range_outcomes(run, run.folded_attempt)
@@ -287,7 +288,7 @@ class SnapshotStore:
         target: Path,
         interruption: Interruption,
     ) -> Snapshot:
-        """Write `base` with what became of a run's uids to `target`; `recent` have not settled."""
+        """Write `base` with a run's outcomes to `target`; `recent` have not settled."""
         return fold(
             base,
             [
@@ -303,12 +304,12 @@ class SnapshotStore:
         )
 
     def work_folder(self, purpose: TemporaryPurpose) -> AbstractContextManager[Path]:
-        """Make a folder for files that live no longer than the block; raises as `new_file` does."""
+        """Create a folder for files that are deleted after the block; raises as `new_file` does."""
         return work_folder(self.folder, purpose)
 
     @cached_property
     def session_folder(self) -> Path:
-        """A folder for files that live no longer than this; raises as `new_file` does."""
+        """A folder for files that `close` deletes; raises as `new_file` does."""
         return self._files.enter_context(self.work_folder(TemporaryPurpose.SESSION))
 
     def close(self) -> None:
@@ -316,9 +317,9 @@ class SnapshotStore:
         self._files.close()
 
     def _sweep(self, runs: Sequence[str]) -> None:
-        """Delete what processes that died were about to make: large files, and of no use.
+        """Delete unfinished files of processes that died: they are large and not needed.
 
-        Only this cohort's runs are looked at: other processes may work on other cohorts.
+        Only this cohort's runs are included: other processes may work on other cohorts.
         """
         if self.planning.spill_dir:
             remove_abandoned_folders(Path(self.planning.spill_dir))
@@ -327,7 +328,7 @@ class SnapshotStore:
             remove_abandoned_parts(folder)
 
     async def _drop_old(self) -> None:
-        """Drop what nobody can need any more: the ledger first, then the files."""
+        """Delete what is no longer needed: first in the ledger, then the files."""
         known = await self.generations()
         old = [each for each in known[self._settings.keep_generations :] if each.file is not None]
         if old:
@@ -340,7 +341,7 @@ class SnapshotStore:
 
 
 def _delete(path: Path) -> None:
-    """Delete what is of no use; another user's, which we may not, stays."""
+    """Delete a file that is not needed; another user's file, which may not be deleted, is kept."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:

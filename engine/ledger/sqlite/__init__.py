@@ -1,1 +1,1 @@
-"""The ledger in SQLite: the one place that knows SQL."""
+"""The ledger in SQLite: all SQL is in this package."""

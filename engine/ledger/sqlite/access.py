@@ -1,6 +1,6 @@
-"""A ledger's files on the disk: whether they are there, may be read, and how they are connected to.
+"""A ledger's files on the disk: whether they exist, are readable, and how to connect to them.
 
-SQLite takes some files that it may not read for missing ones, and its errors do not name them.
+SQLite treats some files that it may not read as missing, and its errors do not name them.
 """
 
 import os
@@ -26,8 +26,8 @@ from engine.storage.paths import (
 def ledgers(state: Path) -> list[Path]:
     """Return every ledger file below a state folder.
 
-    Raises `LedgerError` if the folder is not there, if a part of it may not be read, and if a
-    ledger is missing that earlier runs have written.
+    Raises `LedgerError` if the folder does not exist, if a part of it may not be read, and if a
+    ledger that earlier runs have written is missing.
     """
     try:
         endpoints = _folders_in(state)
@@ -43,7 +43,7 @@ def ledgers(state: Path) -> list[Path]:
 
 
 def ledger_in(folder: Path) -> Path | None:
-    """Return the ledger file in a workspace's folder; None if nothing was ever sent from there.
+    """Return the ledger file in a workspace's folder; None if nothing was ever sent from it.
 
     Raises `LedgerError` as `ledgers` does.
     """
@@ -71,7 +71,7 @@ def _folders_in(folder: Path) -> list[Path]:
 
 @contextmanager
 def readable_files(folder: Path) -> Iterator[None]:
-    """Raise `LedgerError` where the block may not read or write a file in `folder`."""
+    """Raise `LedgerError` if the block may not read or write a file in `folder`."""
     try:
         yield
     except PermissionError as error:
@@ -84,9 +84,9 @@ def readable_files(folder: Path) -> Iterator[None]:
 def refuse_unreadable(path: Path) -> None:
     """Raise `LedgerError` if a file of the ledger may not be read by this user.
 
-    SQLite would not say which, and take some for files that are not there.
+    SQLite's error would not name the file, and SQLite would treat some such files as missing.
     """
-    # It is not opened to find out: to close it again would release the locks of this process.
+    # The file is not opened for this: closing it would release the locks of this process.
     by_effective_user = os.access in os.supports_effective_ids
     for file in (path, ledger_log(path), ledger_index(path)):
         is_there = file_size(file) is not None
@@ -95,7 +95,7 @@ def refuse_unreadable(path: Path) -> None:
 
 
 def file_size(path: Path) -> int | None:
-    """Return the bytes of a file; None if it is not there, `LedgerError` if nobody may know."""
+    """Return the bytes of a file; None if it is missing, `LedgerError` if that is unknown."""
     try:
         return path.stat().st_size
     except (FileNotFoundError, NotADirectoryError):
@@ -113,17 +113,17 @@ def unreadable(path: Path, why: str | None, what: str = "read") -> LedgerError:
 
 
 def refuse_emptied(path: Path) -> None:
-    """Raise `LedgerError` for a file of no bytes beside what a ledger has led to.
+    """Raise `LedgerError` for an empty file beside other files that a ledger's runs have left.
 
-    A ledger that is not there was moved away; one of no bytes was lost. Alone it may be one that a
-    process that died was about to begin.
+    A missing ledger was moved away; an empty one was lost. An empty file alone may have been
+    created by a process that died before it wrote anything.
     """
     if file_size(path) == 0 and (file_size(ledger_log(path)) or traces_beside(path)):
         raise emptied(path)
 
 
 def emptied(path: Path) -> LedgerError:
-    """Return the error for a ledger that has lost all that it held."""
+    """Return the error for a ledger that has lost all its content."""
     return LedgerError(
         f"the ledger {path} is empty: whatever it knew was lost",
         hint=f"put the ledger back; or {MOVE_AWAY}",
@@ -131,9 +131,9 @@ def emptied(path: Path) -> LedgerError:
 
 
 def refuse_lost(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise `LedgerError` if a ledger knows of nothing, and earlier runs have left files beside it.
+    """Raise `LedgerError` if a ledger is empty, and earlier runs have left files beside it.
 
-    It was made in the place of one that was lost.
+    Such a ledger was created in the place of one that was lost.
     """
     tables = ("run", "generation", "making")
     query = " OR ".join(f"EXISTS (SELECT 1 FROM {table})" for table in tables)  # noqa: S608 - ours
@@ -146,7 +146,7 @@ def refuse_lost(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def traces_beside(path: Path) -> list[str]:
-    """Return the names of what runs of a ledger have left in its folder."""
+    """Return the names of the files that a ledger's runs have left in its folder."""
     folder = path.parent
     try:
         names = sorted(each.name for each in folder.iterdir())
@@ -162,13 +162,13 @@ def traces_beside(path: Path) -> list[str]:
 
 
 class _Immutable(sqlite3.Connection):
-    """Reads a file as if nobody could write to it, and proves in the end that nobody did."""
+    """Reads a file without locks, and verifies on closing that no process has written to it."""
 
     path: Path
     before: tuple[int, ...] | None
 
     def close(self) -> None:
-        """Close it; raises `IncompleteError` if the file is not what it was."""
+        """Close it; raises `IncompleteError` if the file has changed."""
         super().close()
         if _identity(self.path) != self.before or file_size(ledger_log(self.path)):
             raise IncompleteError(
@@ -186,7 +186,7 @@ def _identity(path: Path) -> tuple[int, ...] | None:
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
-    """Connect to a ledger; where SQLite may not make the files that it shares, without them."""
+    """Connect to a ledger; if SQLite may not create its shared files, connect without them."""
     uri = f"file:{quote(os.fsencode(path.resolve()))}?mode=ro"
     with readable_errors(path):
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)

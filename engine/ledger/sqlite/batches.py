@@ -1,4 +1,4 @@
-"""The batches of a run: how each was cut, and what became of it.
+"""The batches of a run: how each was cut, and its outcome.
 
 Each is a function on a connection, inside its caller's transaction.
 """
@@ -32,7 +32,7 @@ def known_batches(connection: sqlite3.Connection, run: int) -> list[KnownBatch]:
 
 
 def open_batches(connection: sqlite3.Connection, run: int) -> list[OpenBatch]:
-    """Return what earlier executions left neither accepted nor rejected, in export order."""
+    """Return the batches that are neither accepted nor rejected, in export order."""
     rows = connection.execute(
         "SELECT batch, first_uid, uid_count, "
         "(SELECT count(*) FROM attempt WHERE run = b.run AND batch = b.batch), isolated "
@@ -53,7 +53,7 @@ def uids_settled(connection: sqlite3.Connection, run: int) -> tuple[int, int]:
 
 
 def register(connection: sqlite3.Connection, run: int, batches: Sequence[Registration]) -> None:
-    """Enter batches as they were cut, with the rows that ride with them, unless they are known."""
+    """Enter batches as they were cut, with the rows that belong to them, unless already entered."""
     for batch in batches:
         entered = connection.execute(
             "INSERT INTO batch (run, batch, leg, first_uid, uid_count, blank, invalid, "
@@ -84,7 +84,7 @@ def register(connection: sqlite3.Connection, run: int, batches: Sequence[Registr
 def skip(
     connection: sqlite3.Connection, run: int, number: int, skipped: Sequence[SkippedRows]
 ) -> None:
-    """Enter rows that plan no uid, and the batch that they ride with."""
+    """Enter rows that plan no uid, and the batch that they belong to."""
     connection.executemany(
         "INSERT INTO skipped (run, batch, file, record, count, reason) VALUES (?, ?, ?, ?, ?, ?)",
         [(run, number, s.file, s.rows.record, s.rows.count, s.rows.reason) for s in skipped],
@@ -94,7 +94,7 @@ def skip(
 def apply(
     connection: sqlite3.Connection, run: int, number: int, change: Settlement | Division | None
 ) -> None:
-    """Enter what becomes of a batch."""
+    """Enter the outcome of a batch."""
     match change:
         case None:
             return

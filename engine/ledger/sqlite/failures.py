@@ -1,4 +1,4 @@
-"""What reading or writing a ledger's files may fail with, named by what the user can do."""
+"""Errors of reading or writing a ledger's files, translated to what the user can do."""
 
 import errno
 import sqlite3
@@ -11,15 +11,15 @@ from engine.errors import LedgerError, StateFullError
 from engine.ledger.damage import corrupt
 
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError, JSONDecodeError)
-"""What reading a ledger may fail with; where SQLite quotes broken text, Python can't decode it."""
+"""The errors of reading a ledger; if SQLite quotes invalid text, Python cannot decode it."""
 _BROKEN_TEXT = ("Could not decode", "malformed JSON")
 _ODD_HEADER = "unsupported file format"
-"""SQLite's message for an unknown number in the file's header, which has no code of its own."""
+"""SQLite's message for an unknown number in the file's header; it has no error code of its own."""
 
 
 @contextmanager
 def readable_errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors in the block into ours, named by what can be done about them."""
+    """Translate SQLite's errors in the block to what the user can do about them."""
     try:
         yield
     except UNREADABLE as error:
@@ -44,10 +44,10 @@ _OUTSIDE_CAUSES = frozenset(
 def translate(
     error: sqlite3.Error | UnicodeDecodeError | JSONDecodeError | OSError, path: Path
 ) -> Exception:
-    """Name an error by what the user can do; one of SQLite's that is our mistake stays as it is."""
+    """Translate an error to what the user can do; an SQLite error from a bug here is unchanged."""
     is_text = isinstance(error, UnicodeDecodeError | JSONDecodeError)
     if is_text or str(error).startswith(_BROKEN_TEXT):
-        # It would quote what it found, which may be a uid.
+        # The message would quote the content, which may be a uid.
         return corrupt("broken text", path)
     if isinstance(error, OSError):
         is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}

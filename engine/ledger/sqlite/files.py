@@ -1,4 +1,4 @@
-"""The files that a run read, as the ledger knows them.
+"""The files that a run read, as the ledger records them.
 
 Each is a function on a connection, inside its caller's transaction.
 """
@@ -10,9 +10,9 @@ from engine.source.source_file import SourceFile
 
 
 def enter(connection: sqlite3.Connection, run: int, files: Sequence[SourceFile]) -> None:
-    """Enter the files of a run, or how they are now that it goes on; their uids stay counted.
+    """Enter a run's files, or their present state when it resumes; the counts of uids stay.
 
-    A run that a version before this one began has no files here, and so their uids are unknown.
+    A run that an earlier version began has no files here, so the number of their uids is unknown.
     """
     known = dict(connection.execute("SELECT place, uids FROM file WHERE run = ?", (run,)))
     begun = connection.execute("SELECT 1 FROM batch WHERE run = ? LIMIT 1", (run,)).fetchone()
@@ -28,7 +28,7 @@ def enter(connection: sqlite3.Connection, run: int, files: Sequence[SourceFile])
 
 
 def add_uids(connection: sqlite3.Connection, run: int, uids: Mapping[str, int]) -> None:
-    """Count the uids that were planned of each file, by its name; those of a plan are read."""
+    """Add the numbers of uids planned from each file, by its name, unless the run has a plan."""
     connection.executemany(
         "UPDATE file SET uids = uids + ? WHERE run = ? AND name = ? "
         "AND NOT EXISTS (SELECT 1 FROM plan WHERE plan.run = file.run)",

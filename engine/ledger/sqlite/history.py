@@ -34,8 +34,8 @@ from engine.source.spec import SourceSpec
 class RunHistory:
     """The runs of one ledger, by their names.
 
-    Its methods block, and belong to whoever uses the connection at the moment. Those that take the
-    name of a run raise `KeyError` where the ledger knows no such run, unless they say otherwise.
+    Its methods block, and only one thread may use the connection at a time. Those that take the
+    name of a run raise `KeyError` if the ledger has no such run, unless they say otherwise.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -46,15 +46,15 @@ class RunHistory:
         return [name for (name,) in self._connection.execute("SELECT name FROM run ORDER BY run")]
 
     def entry(self, name: str) -> RunEntry | None:
-        """Return a run; None if the ledger does not know it."""
+        """Return a run; None if the ledger does not have it."""
         return next(iter(entries(self._connection, "WHERE name = ?", (name,))), None)
 
     def record(self, name: str, *, is_recounted: bool = False) -> RunRecord:
-        """Return what the accounts of a run are folded from, all as of one moment.
+        """Return the records from which a run's accounts are computed, all as of one moment.
 
-        Totals that are stored with the run are taken for what they say, unless they are to be
-        recounted: then `LedgerError` says that they are not what its batches and attempts add up
-        to. `LedgerError` as well for values that no process of this program has written.
+        Totals that are stored with the run are used without a check, unless `is_recounted`. Then it
+        raises `LedgerError` if they differ from the sums over its batches and attempts. It also
+        raises `LedgerError` for values that no process of this program has written.
         """
         with _one_moment(self._connection):
             entry = self._known(name)
@@ -87,7 +87,7 @@ class RunHistory:
         return [ExecutionRecord(*(*columns, pace and _pace(pace))) for *columns, pace in rows]
 
     def plan(self, name: str) -> PlanRecord | None:
-        """Return what a mirror plans; None for a push, or if it ended before it had planned."""
+        """Return what a mirror plans; None for a push, or if it ended before its plan was made."""
         return plan_of(self._connection, self._known(name).number)
 
     def files(self, name: str) -> list[SourceFile]:
@@ -112,7 +112,7 @@ class RunHistory:
         return later_run(self._connection, run.number, CohortKey(run.partner, run.cohort_id))
 
     def request(self, name: str) -> StoredRequest:
-        """Return a run with how it was asked for, however it stands."""
+        """Return a run with how it was requested, whatever its status."""
         for found in self._requests("name = ?", (name,)):
             return found
         raise KeyError(name)
@@ -128,7 +128,7 @@ class RunHistory:
         ]
 
     def attempts(self, name: str) -> Iterator[AttemptRecord]:
-        """Yield every attempt beside its batch, by batch; batches without an attempt too."""
+        """Yield every attempt with its batch, by batch; includes batches without an attempt."""
         for row in self._connection.execute(_ATTEMPTS, (name,)):
             *columns, may_have_been_applied = row
             yield AttemptRecord(*(*columns, bool(may_have_been_applied)))
@@ -151,8 +151,8 @@ class RunHistory:
 
 @contextmanager
 def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
-    """Let all queries of the block see the ledger as the first of them does."""
-    if connection.in_transaction:  # The writer's, which nobody else writes beside.
+    """Give all queries of the block the same view of the ledger as the first one."""
+    if connection.in_transaction:  # The writer's transaction; no other process writes during it.
         yield
         return
     connection.execute("BEGIN")
@@ -183,7 +183,7 @@ _RUN = (
 def entries(
     connection: sqlite3.Connection, condition: str, values: Sequence[object]
 ) -> list[RunEntry]:
-    """Return the runs that a query selects by what stands behind `FROM run`."""
+    """Return the runs that a query selects by the SQL after `FROM run`."""
     rows = connection.execute(f"SELECT {_RUN} FROM run {condition}", values)  # noqa: S608 - our own words
     return [RunEntry(*(*columns, bool(complete))) for *columns, complete in rows]
 
@@ -201,7 +201,7 @@ FROM run JOIN batch AS b USING (run) LEFT JOIN attempt AS a USING (run, batch)
 WHERE name = ? ORDER BY batch, attempt
 """
 
-# The sizes name a run's files in the order in which they are read.
+# The sizes list a run's files in the order in which they are read.
 _REJECTS = """
 WITH files AS (SELECT key AS file, id AS place FROM run, json_each(sizes) WHERE name = ?1),
      found AS (

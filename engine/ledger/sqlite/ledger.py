@@ -1,4 +1,4 @@
-"""A workspace's ledger, open for writing: its stores, its file, and its end."""
+"""A workspace's ledger, open for writing: its stores, its file, and how it is closed."""
 
 import asyncio
 import sqlite3
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class Ledger:
-    """One workspace's record, open for writing. Use it within its event loop."""
+    """One workspace's ledger, open for writing. Use it within its event loop."""
 
     def __init__(
         self, connection: sqlite3.Connection, path: Path, clock: Clock, writer: LedgerWriter
@@ -62,14 +62,14 @@ class Ledger:
 
     @classmethod
     def open(cls, path: Path, clock: Clock) -> Self:
-        """Open or create the file; `LedgerError` says why it cannot be used."""
+        """Open or create the file; raises `LedgerError` if it cannot be used."""
         connection = open_ledger(path, now_utc_ns=clock.stamp().utc_ns)
         return cls(connection, path, clock, LedgerWriter(connection, path))
 
     async def close(self) -> None:
-        """Finish all writes and close the file; one that was removed is written anew.
+        """Finish all writes and close the file; a removed file is written again.
 
-        Raises nothing: all that was written is durable, and how a run ended must not be hidden.
+        Raises nothing: all that was written is durable, and the run's result must not be hidden.
         """
         with suppress(Exception):
             await self._close()
@@ -78,7 +78,7 @@ class Ledger:
         await asyncio.to_thread(self._reads.close)
         copy = None
         if self.gone is not None:
-            await self._writer.write(lambda _: None)  # Nothing else is under way any more.
+            await self._writer.write(lambda _: None)  # No other write is under way any more.
             copy = await asyncio.to_thread(copy_to_draft, self._connection, self.path)
         await self._writer.close()
         if copy is not None:
@@ -86,13 +86,13 @@ class Ledger:
 
     @property
     def gone(self) -> StateGoneError | None:
-        """An error if the file was removed or replaced while it was in use; else None."""
+        """The error if the file was removed or replaced while it was in use; else None."""
         return None if is_still(self.path, self._found) else state_gone(self.path.parent)
 
     async def run_record(self, name: str) -> "tuple[RunRecord, list[SourceFile]]":
-        """Return what a run's accounts are folded from, and the files that it read.
+        """Return the records from which a run's accounts are computed, and the files that it read.
 
-        They are read by the connection that wrote them, so that they can be read where the state
+        They are read by the connection that wrote them, so that they can be read if the state
         folder was removed. Raises as `RunHistory.record` does.
         """
 
@@ -112,19 +112,19 @@ class Ledger:
     async def recover(self, key: CohortKey | None = None) -> None:
         """End the runs of a cohort that no process works on; the caller holds the cohort's lock.
 
-        Without a cohort it ends all runs: the caller knows that no process works on any. An attempt
-        without an outcome may have been sent, and may have been applied; it counts as sent now.
+        Without a cohort it ends all runs: the caller must ensure that no process works on any. An
+        attempt without an outcome may have been sent and applied; it counts as sent now.
         """
         now = self._clock.stamp()
         await self.write(lambda connection: recovery.recover(connection, key, now))
 
     async def settle_all(self) -> None:
-        """Conclude all requests without an outcome; the caller holds the sending lock."""
+        """Settle all requests without an outcome; the caller holds the sending lock."""
         now = self._clock.stamp()
         await self.write(lambda connection: recovery.settle_all(connection, now))
 
     async def refuse_lost(self) -> None:
-        """Raise `LedgerError` if this ledger was made in the place of one that was lost."""
+        """Raise `LedgerError` if this ledger was created in the place of one that was lost."""
         await self.write(lambda connection: refuse_lost(connection, self.path))
 
     async def check(self) -> None:
@@ -132,9 +132,9 @@ class Ledger:
         await self.write(lambda connection: check_content(connection, self.path))
 
     async def damage_behind(self, error: BaseException) -> CohortSyncError | None:
-        """Return the damage to the file that an error may come from; None if there is none.
+        """Return the damage to the file that may have caused an error; None if there is none.
 
-        Of a large file, not all is checked when it is opened.
+        A large file is not checked completely when it is opened.
         """
         if not isinstance(error, DAMAGE_SYMPTOMS):
             return None
@@ -146,9 +146,9 @@ class Ledger:
 
     @asynccontextmanager
     async def naming_damage(self) -> AsyncIterator[None]:
-        """Raise damage to the file in place of the block's error, if that comes from it.
+        """Raise damage to the file in place of the block's error, if the damage caused it.
 
-        A file of the state folder that may not be read is a `LedgerError`, too.
+        An unreadable file of the state folder raises `LedgerError`, too.
         """
         try:
             with readable_files(self.path.parent):
@@ -159,7 +159,7 @@ class Ledger:
             raise
 
     def outside_cause(self, error: Exception) -> CohortSyncError | None:
-        """Name an error of SQLite's that comes from outside the program; None for any other."""
+        """Translate an SQLite error with a cause outside the program; None for any other error."""
         if not isinstance(error, sqlite3.Error):
             return None
         translated = translate(error, self.path)
@@ -167,7 +167,7 @@ class Ledger:
 
 
 async def open_shared(folder: Path, clock: Clock, patience: Patience) -> Ledger:
-    """Open the ledger in a workspace's folder, which is made, beside other processes.
+    """Open the ledger in a workspace's folder, which is created, beside other processes.
 
     Only the holder of the sending lock creates a ledger or migrates it: a program of version 0.1
     holds that lock as long as it runs. Raises `LockHeldError` if the lock is needed and not free in

@@ -1,4 +1,4 @@
-"""The ledger's tables, as scripts that lead from each version to the next.
+"""The ledger's tables, as scripts that migrate each version to the next.
 
 Times are nanoseconds since 1970, UTC. Digests are SHA-256.
 """
@@ -249,10 +249,10 @@ _VERSION_4 = """
 """
 
 MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS, _VERSION_3, _VERSION_4)
-"""Scripts that lead from an empty file to the present version, in order."""
+"""Scripts that migrate an empty file to the present version, in order."""
 
 UID_COLUMNS = frozenset({("rejected", "uid"), ("plan", "forecast"), ("plan", "resent_through")})
-"""Each column that holds uids, after its table; `plan.forecast` holds a few samples.
+"""Each column that holds uids, with its table; `plan.forecast` holds a few samples.
 
 The index `rejected_by_uid` repeats the first.
 """

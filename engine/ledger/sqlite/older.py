@@ -1,7 +1,8 @@
-"""A ledger of an older version, shown to a reader as one of the present version.
+"""A ledger of an older version, presented to a reader as one of the present version.
 
-Only a writer migrates. What a reader queries and the older version lacks becomes a temporary view
-or an empty temporary table of its own connection, which SQLite finds before the ledger's tables.
+Only a writer migrates. A table or column that a reader queries and the older version lacks becomes
+a temporary view or an empty temporary table of the reader's connection. SQLite finds these before
+the ledger's tables.
 """
 
 import re
@@ -11,11 +12,11 @@ from contextlib import closing
 from functools import cache
 
 _COMPUTED = {("batch", "leg"): "(SELECT action FROM main.run AS r WHERE r.run = t.run)"}
-"""What a migration fills a new column with, where that is not the column's default."""
+"""The value that a migration gives a new column, if it is not the column's default."""
 
 
 def show_as_present(connection: sqlite3.Connection, migrations: Sequence[str]) -> None:
-    """Let the tables of a ledger look as they will once it is migrated."""
+    """Present the tables of a ledger as they will be after the migration."""
     connection.execute("PRAGMA temp_store = MEMORY")
     for name, (statement, columns) in _present(tuple(migrations)).items():
         there = {row[1] for row in connection.execute(f"PRAGMA main.table_info({name})")}
@@ -34,7 +35,7 @@ def show_as_present(connection: sqlite3.Connection, migrations: Sequence[str]) -
 
 @cache
 def _present(migrations: tuple[str, ...]) -> Mapping[str, tuple[str, Mapping[str, str]]]:
-    """Return the statement that makes each table, and its columns with their defaults."""
+    """Return the statement that creates each table, and its columns with their defaults."""
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript("".join(migrations))
         tables = connection.execute(

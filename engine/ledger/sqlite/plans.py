@@ -1,4 +1,4 @@
-"""What mirrors plan, and what bears on the next plan.
+"""What mirrors plan, and what affects the next plan.
 
 Each is a function on a connection, inside its caller's transaction.
 """
@@ -24,9 +24,9 @@ _PLAN_COLUMNS = (
 def enter_plan(
     connection: sqlite3.Connection, run: int, plan: PlanRecord, *, is_shadow: bool
 ) -> None:
-    """Enter what a mirror plans; the snapshot follows what becomes of it.
+    """Enter what a mirror plans; the snapshot will include the outcomes.
 
-    One that a guard blocks is closed from the first, whatever becomes of the process.
+    A plan that a guard blocks is closed at once, so that it stays closed if the process dies.
     """
     add, remove = plan.operations[Operation.ADD], plan.operations[Operation.REMOVE]
     marks = ", ".join("?" for _ in _PLAN_COLUMNS)
@@ -54,7 +54,7 @@ def enter_plan(
 
 
 def plan_of(connection: sqlite3.Connection, run: int) -> PlanRecord | None:
-    """Return what a mirror plans; None if it died before it knew."""
+    """Return what a mirror plans; None if its process died before the plan was made."""
     row = connection.execute(
         f"SELECT {', '.join(_PLAN_COLUMNS)} FROM plan WHERE run = ?",  # noqa: S608 - our own names
         (run,),
@@ -81,7 +81,7 @@ def plan_of(connection: sqlite3.Connection, run: int) -> PlanRecord | None:
 
 
 def open_plan(connection: sqlite3.Connection, run: int) -> PlanRecord | None:
-    """Return a plan that may still be sent; None once it is closed, and for one in the shadow."""
+    """Return a plan that may still be sent; None once it is closed, and for a shadow's plan."""
     row = connection.execute(
         "SELECT 1 FROM plan WHERE run = ? AND NOT is_closed AND NOT is_shadow", (run,)
     ).fetchone()
@@ -89,7 +89,7 @@ def open_plan(connection: sqlite3.Connection, run: int) -> PlanRecord | None:
 
 
 def overtaken_by(connection: sqlite3.Connection, run: int, key: CohortKey) -> str | None:
-    """Return the name of a run that has mirrored the cohort, or pushed into it, after a plan."""
+    """Return the name of a run that has mirrored the cohort, or pushed to it, after a plan."""
     found: tuple[str] | None = connection.execute(
         "SELECT name FROM run LEFT JOIN plan USING (run) WHERE partner = ? AND cohort_id = ? "
         "AND coalesce(is_shadow, 0) = ? AND run > ? AND (status = 'finished' OR EXISTS "
@@ -100,18 +100,18 @@ def overtaken_by(connection: sqlite3.Connection, run: int, key: CohortKey) -> st
 
 
 def set_generation(connection: sqlite3.Connection, run: int, generation: int) -> None:
-    """Write down which generation a plan goes on from, now that it has a number."""
+    """Record the number of the generation that a plan is based on, once it has one."""
     connection.execute("UPDATE plan SET generation = ? WHERE run = ?", (generation, run))
 
 
 def seal(connection: sqlite3.Connection, run: int, digests: Mapping[Operation, bytes]) -> None:
-    """Write down what the files of a plan hold that is kept for `apply`."""
+    """Record the digests of a plan's files that are kept for `apply`."""
     kept = {operation.value: digest.hex() for operation, digest in digests.items()}
     connection.execute("UPDATE plan SET digests = ? WHERE run = ?", (json.dumps(kept), run))
 
 
 def seals(connection: sqlite3.Connection, run: int) -> Mapping[Operation, bytes]:
-    """Return what the files of a kept plan have to hold."""
+    """Return the digests that the files of a kept plan must have."""
     (kept,) = connection.execute("SELECT digests FROM plan WHERE run = ?", (run,)).fetchone()
     return {
         Operation(operation): bytes.fromhex(digest)
@@ -120,13 +120,13 @@ def seals(connection: sqlite3.Connection, run: int) -> Mapping[Operation, bytes]
 
 
 def close_plan(connection: sqlite3.Connection, run: int) -> None:
-    """Send nothing more of a plan."""
+    """Close a plan: no more of it is sent."""
     connection.execute("UPDATE plan SET is_closed = 1 WHERE run = ?", (run,))
 
 
 def last_mirror(connection: sqlite3.Connection, key: CohortKey) -> LastMirror | None:
-    """Return what the guards hold an export against."""
-    # A run that the API refused altogether has mirrored nothing.
+    """Return the last mirror, with which the guards compare an export."""
+    # A run whose every request the API refused has mirrored nothing.
     counting = (
         "FROM run JOIN plan USING (run) WHERE partner = ? AND cohort_id = ? AND is_shadow = ? "
         "AND (status IN ('finished', 'shadow') OR EXISTS (SELECT 1 FROM batch "
@@ -152,9 +152,9 @@ def last_mirror(connection: sqlite3.Connection, key: CohortKey) -> LastMirror | 
 def _additions_left(connection: sqlite3.Connection, run: int) -> int:
     plan = plan_of(connection, run)
     found = {each["guard"]: each["verdict"] for each in plan.verdicts} if plan else {}
-    if plan is None or found.get("additions") != "passes":  # What was lifted was for one run.
+    if plan is None or found.get("additions") != "passes":  # A guard was lifted for one run only.
         return 0
-    # What may have been applied is doubtful, and so not counted among the additions either.
+    # What may have been applied is uncertain, so it is not counted among the additions either.
     (settled,) = connection.execute(
         "SELECT coalesce(sum(uid_count), 0) FROM batch WHERE run = ? AND leg = 'add' "
         "AND (state IN ('accepted', 'rejected') OR state = 'open' AND may_have_been_applied)",
@@ -164,9 +164,9 @@ def _additions_left(connection: sqlite3.Connection, run: int) -> int:
 
 
 def resent_through(connection: sqlite3.Connection, key: CohortKey) -> str | None:
-    """Return the member that the last slice of resent members has come to; None: a round begins.
+    """Return the last member of the last slice of resent members; None if a new round begins.
 
-    A slice that was not sent to its end does not count: it is sent again.
+    A slice that was not sent completely does not count: it is sent again.
     """
     found: tuple[str | None] | None = connection.execute(
         "SELECT resent_through FROM run JOIN plan USING (run) "
@@ -191,7 +191,7 @@ def rejections(connection: sqlite3.Connection, key: CohortKey) -> list[Rejection
 
 
 def next_place(connection: sqlite3.Connection, run: int, operation: Operation) -> int:
-    """Return how many uids of an operation stand in batches already."""
+    """Return how many uids of an operation are in batches already."""
     (place,) = connection.execute(
         "SELECT coalesce(max(first_uid + uid_count), 0) FROM batch "
         "WHERE run = ? AND leg = ? AND parent IS NULL",

@@ -1,4 +1,4 @@
-"""A ledger's second connection: what reads on it delays no write, and waits for none."""
+"""A ledger's second connection: its reads neither delay writes nor wait for them."""
 
 import asyncio
 import sqlite3
@@ -16,7 +16,7 @@ T = TypeVar("T")
 class ReadConnection:
     """Runs functions that only read, one at a time, in a thread. Fulfils `Execute`.
 
-    Each sees what was committed before it begins. The connection is opened when it is first needed.
+    Each sees what was committed before it begins. The connection is opened at its first use.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,7 +27,7 @@ class ReadConnection:
     async def __call__(
         self,
         function: Callable[[sqlite3.Connection], T],
-        max_wait_seconds: float = 0.0,  # noqa: ARG002 - as `Execute` has it: a read commits nothing
+        max_wait_seconds: float = 0.0,  # noqa: ARG002 - required by `Execute`: a read commits nothing
     ) -> T:
         """Return what the function returns; raises as `LedgerWriter.write` does."""
         return await asyncio.to_thread(self._read, function)

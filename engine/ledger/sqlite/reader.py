@@ -1,4 +1,4 @@
-"""Reads of a ledger beside whoever writes to it: on connections of their own."""
+"""Reads of a ledger, on separate connections, while another process may write to it."""
 
 import asyncio
 import sqlite3
@@ -22,7 +22,7 @@ from engine.storage.paths import LEDGER_NAME
 T = TypeVar("T")
 
 _INTERRUPT_SECONDS = 0.01
-"""How long a reader that is closed waits between two interruptions of what it reads."""
+"""How long a reader that is being closed waits between two interruptions of its query."""
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def reading(
 ) -> Iterator[sqlite3.Connection]:
     """Open a ledger to read from, and close it; see `open_for_reading`.
 
-    Where what the block raises follows from damage to the file, the damage is raised in its place.
+    If damage to the file caused the block's error, the damage is raised in its place.
     """
     connection = open_for_reading(path, is_verified=is_verified, is_whole=is_whole)
     with closing(connection):
@@ -46,13 +46,13 @@ def reading(
 
 
 class LedgerReader:
-    """A ledger that is only read, on a connection and, in an event loop, a thread of its own.
+    """A ledger that is only read, on its own connection and, in an event loop, its own thread.
 
-    It waits for no write, and no write waits for it: SQLite's log shows each read the ledger as it
-    was when the read began. One of an older version is shown as one of this version.
+    It waits for no write, and no write waits for it: SQLite's log gives each read the ledger as of
+    the read's start. A ledger of an older version is presented as one of this version.
 
     `history` and `uids` block; in an event loop, `ask` calls them. `runs`, `plans` and `snapshots`
-    are the stores that a writer offers too: what of them writes raises SQLite's error.
+    are the stores that a writer has too: their methods that write raise SQLite's error.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path, clock: Clock) -> None:
@@ -75,12 +75,12 @@ class LedgerReader:
         is_verified: bool = False,
         is_whole: bool = False,
     ) -> Iterator[Self]:
-        """Open a ledger that may be in use, for the block; nothing of it is changed.
+        """Open a ledger that may be in use, for the block; it is not changed.
 
-        Of a large file only the tables that sum up the others are checked, unless the `is_whole`
-        file is to be; of one that this process has verified already, as a writer does, nothing.
-        Raises `LedgerError` for a file that cannot be read, is corrupt, emptied, or newer than
-        this program, also where the block finds out.
+        With `is_whole` the whole file is checked; otherwise, of a large file, only the tables that
+        summarize the others are. Nothing is checked if a writer of this process has verified the
+        file already. Raises `LedgerError` for a file that cannot be read, is corrupt, emptied, or
+        newer than this program, also if the block detects that.
         """
         with reading(path, is_verified=is_verified, is_whole=is_whole) as connection:
             reader = cls(connection, path, clock or SystemClock())
@@ -90,7 +90,7 @@ class LedgerReader:
                 reader.close()
 
     def refuse_lost(self) -> None:
-        """Raise `LedgerError` if the ledger was made in the place of one that was lost."""
+        """Raise `LedgerError` if the ledger was created in the place of one that was lost."""
         refuse_lost(self._connection, self._path)
 
     @property
@@ -101,15 +101,15 @@ class LedgerReader:
     async def ask(self, question: Callable[[Self], T]) -> T:
         """Call `question` with this reader in the reader's own thread, and return its answer.
 
-        Questions are answered one after another. One that is cancelled goes on until its end.
-        Raises what `question` raises, and `LedgerError` where that follows from damage.
+        Questions are answered one after another. A cancelled one still runs to its end. Raises what
+        `question` raises, or `LedgerError` if damage caused that.
         """
         return await self._read(lambda _: question(self))
 
     async def _read(
         self,
         function: Callable[[sqlite3.Connection], T],
-        max_wait_seconds: float = 0.0,  # noqa: ARG002 - as `Execute` has it: a read commits nothing
+        max_wait_seconds: float = 0.0,  # noqa: ARG002 - required by `Execute`: a read commits nothing
     ) -> T:
         """Call a function in the reader's own thread; see `ask`."""
         loop = asyncio.get_running_loop()
@@ -131,20 +131,20 @@ class LedgerReader:
         return ThreadPoolExecutor(1, "ledger-reader")
 
     def close(self) -> None:
-        """End what is being read, and its thread; whoever opened the connection closes it."""
+        """Interrupt the current read and end its thread; the opener closes the connection."""
         self._is_closed = True
         if "_thread" not in vars(self):
             return
         end = self._thread.submit(lambda: None)
         while not wait([end], _INTERRUPT_SECONDS).done:
-            # It ends the statement under way, and not one that begins a moment later.
+            # It interrupts the current statement, but not one that begins a moment later.
             self._connection.interrupt()
         self._thread.shutdown()
 
 
 @contextmanager
 def read_ledger(folder: Path, clock: Clock) -> Iterator[LedgerReader]:
-    """Lend the ledger in a workspace's folder, or a blank one where there is none.
+    """Yield the ledger in a workspace's folder, or an empty one if there is none.
 
     Raises `LedgerError` for a ledger that is lost or cannot be read.
     """

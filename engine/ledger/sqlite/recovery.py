@@ -1,7 +1,7 @@
-"""What a process that died has left in the ledger, put in order by a later one.
+"""Recovers in the ledger what a process that died left unfinished.
 
-Each is a function on a connection, inside its caller's transaction. Who calls one holds the lock
-that a living process would hold. None visits what is in order.
+Each is a function on a connection, inside its caller's transaction. Its caller holds the lock that
+a living process would hold. None of them reads records that are complete.
 """
 
 import json
@@ -12,7 +12,7 @@ from engine.clock import Stamp
 from engine.ledger.sqlite.totals import store_missing
 from engine.model.cohort import CohortKey
 
-# A run that is closed may have left an execution open, and attempts without an outcome.
+# A closed run may have an open execution, and attempts without an outcome.
 _INTERRUPTED = """
 SELECT run, partner, cohort_id FROM run WHERE status = 'running'
 OR run IN (SELECT run FROM sitting WHERE ended_utc_ns IS NULL)
@@ -58,10 +58,10 @@ def recover(connection: sqlite3.Connection, key: CohortKey | None, now: Stamp) -
 def settle_attempts(
     connection: sqlite3.Connection, now: Stamp, runs: Sequence[int] | None = None
 ) -> None:
-    """Conclude the attempts without an outcome, of some runs or of all.
+    """Settle the attempts without an outcome, of some runs or of all.
 
-    Each may have been sent, and may have been applied. It counts as sent now, which is the latest
-    that it can have been.
+    Each may have been sent, and may have been applied. It counts as sent now, the latest possible
+    time.
     """
     if runs is None:
         found = connection.execute("SELECT DISTINCT run FROM attempt WHERE outcome IS NULL")
@@ -74,7 +74,7 @@ def settle_attempts(
         ).rowcount
         if not unsettled:
             continue
-        # A run may have been closed while requests of it were under way.
+        # A run may have been closed while its requests were under way.
         connection.execute("DELETE FROM run_totals WHERE run = ?", (run,))
         connection.execute(
             "UPDATE attempt SET outcome = 'unconfirmed', sent_boot_id = ?, sent_boot_ns = ?, "
@@ -85,14 +85,14 @@ def settle_attempts(
 
 
 def settle_all(connection: sqlite3.Connection, now: Stamp) -> None:
-    """Conclude all that was under way when the last process that sent ended or stopped sending."""
+    """Settle all that was under way when the last sending process ended or stopped sending."""
     settle_attempts(connection, now)
     conclude_probes(connection, now)
     store_missing(connection)
 
 
 def conclude_probes(connection: sqlite3.Connection, now: Stamp) -> None:
-    """Enter that the probes under way have ended; they were sent now, at the latest."""
+    """Record that the probes under way have ended; they count as sent now."""
     connection.execute(
         "UPDATE probe SET sent_boot_id = ?, sent_boot_ns = ?, sent_utc_ns = ? "
         "WHERE sent_utc_ns IS NULL",

@@ -1,4 +1,4 @@
-"""A ledger whose file was removed while it was in use: written anew from the open connection."""
+"""Writes a ledger again from the open connection, if its file was removed while it was in use."""
 
 import json
 import sqlite3
@@ -11,14 +11,14 @@ from engine.ledger.state_folder import make_folder, this_process
 from engine.storage.paths import rescued_ledger
 
 _WHATEVER_FAILS = (OSError, sqlite3.Error, CohortSyncError)
-"""Nothing is raised if a ledger cannot be put back: the run has its reason already."""
+"""No error is raised if a ledger cannot be restored: the run already has an error to report."""
 
 
 def copy_to_draft(connection: sqlite3.Connection, path: Path) -> Path | None:
-    """Copy what `connection` reads to a file in the folder of `path`; None if it fails.
+    """Copy the ledger of `connection` to a file in the folder of `path`; None if it fails.
 
-    The pace of the requests that were sent is in it, so that a new run observes the ceiling, and
-    which snapshot counts, so that its loss is noticed.
+    It includes the times of the requests that were sent, so that a new run observes the ceiling,
+    and which snapshot is current, so that its loss is noticed.
     """
     draft = rescued_ledger(path)
     with suppress(*_WHATEVER_FAILS):
@@ -31,9 +31,9 @@ def copy_to_draft(connection: sqlite3.Connection, path: Path) -> Path | None:
 
 
 def put_back(draft: Path, path: Path) -> None:
-    """Let the copy take the place of the ledger, unless there is another; else delete it.
+    """Move the copy to the ledger's path, unless there is another ledger; else delete the copy.
 
-    The connection that it was copied from is closed by now, and has taken its other files along.
+    The connection that it was copied from is closed by now, and has deleted its other files.
     """
     with suppress(*_WHATEVER_FAILS), sole_writer_at_once(path.parent) as is_free:
         if (is_free or _is_held_here(path.parent)) and not path.exists():
@@ -43,7 +43,7 @@ def put_back(draft: Path, path: Path) -> None:
 
 
 def _is_held_here(folder: Path) -> bool:
-    """Say whether this process holds the folder's lock: then only the file was removed."""
+    """Return whether this process holds the folder's lock: then only the file was removed."""
     with suppress(OSError, ValueError, LookupError, TypeError):
         holder = json.loads((folder / LOCK_NAME).read_bytes())
         here = this_process()

@@ -1,7 +1,7 @@
-"""The runs of a workspace: how each began, how far it came, and how it ended.
+"""The runs of a workspace: their start, their progress and their end.
 
-The functions work on a connection, inside their caller's transaction; `RunStore` offers them, each
-in a transaction of its own.
+The functions work on a connection, inside their caller's transaction; `RunStore` has each as a
+method with its own transaction.
 """
 
 import json
@@ -61,7 +61,7 @@ def later_run(connection: sqlite3.Connection, run: int, key: CohortKey) -> str |
 
 
 def left_behind(connection: sqlite3.Connection, key: RunKey) -> str | None:
-    """Return the name of an unfinished push of the same cohort that `key` does not go on with."""
+    """Return the name of an unfinished push of the same cohort that `key` does not resume."""
     if unfinished(connection, key.identity) is not None:
         return None
     marks = ", ".join("?" for _ in RESUMABLE)
@@ -76,7 +76,7 @@ def left_behind(connection: sqlite3.Connection, key: RunKey) -> str | None:
 
 
 def abandon(connection: sqlite3.Connection, run: int, now: int) -> None:
-    """Close a run for good; its accounts stay."""
+    """Close a run as abandoned; its accounts are kept."""
     reason = "a new run of the same command took its place"
     close_run(connection, run, RunStatus.ABANDONED, now, None, reason)
 
@@ -89,7 +89,7 @@ def close_run(  # noqa: PLR0913, PLR0917 - one column each
     exit_status: int | None,
     reason: str | None,
 ) -> None:
-    """Write down how a run stands, and what its batches and attempts add up to."""
+    """Record a run's status, and the sums over its batches and attempts."""
     connection.execute(
         "UPDATE run SET status = ?, exit_status = ?, reason = ?, finished_utc_ns = ? WHERE run = ?",
         (status, exit_status, reason, now, run),
@@ -104,7 +104,7 @@ def insert_run(
     settings: ExecutionSettings,
     now: int,
 ) -> RunState:
-    """Enter a run, and the process that begins it."""
+    """Enter a run and its first process."""
     started = datetime.fromtimestamp(now / 1e9, UTC)
     name = f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     spec = command.spec.to_dict()
@@ -148,7 +148,7 @@ def resume_run(
     settings: ExecutionSettings,
     now: int,
 ) -> RunState:
-    """Enter another process that works on a run, and say where it goes on."""
+    """Enter another process that works on a run; return where it resumes."""
     connection.execute(
         "UPDATE run SET cohort_name = ?, cohort_description = ? WHERE run = ?",
         (key.cohort.name, key.cohort.description, run.number),
@@ -160,7 +160,7 @@ def resume_run(
 def insert_execution(
     connection: sqlite3.Connection, run: RunReference, settings: ExecutionSettings, now: int
 ) -> RunState:
-    """Enter another process that works on a run that stands still."""
+    """Enter another process that works on an interrupted run."""
     (executions,) = connection.execute(
         "SELECT max(sitting) FROM sitting WHERE run = ?", (run.number,)
     ).fetchone()
@@ -175,7 +175,7 @@ def insert_execution(
 
 
 def progress(connection: sqlite3.Connection, run: RunReference, execution: int) -> RunState:
-    """Say how far a run has come, so that its next request can go on from there."""
+    """Return the progress of a run, so that its next request can resume from there."""
     batches, largest_accepted = connection.execute(
         "SELECT coalesce(max(batch), 0), "
         "coalesce(max(iif(state = 'accepted', payload_bytes, 0)), 0) FROM batch WHERE run = ?",
@@ -217,7 +217,7 @@ def _enter_execution(
 def enter_rows_without_uids(
     connection: sqlite3.Connection, run: int, rows: UidlessRows, *, is_complete: bool
 ) -> None:
-    """Enter what was read of an export so far, of which no batch can tell."""
+    """Enter the counts of rows read so far that no batch records."""
     skip(connection, run, NO_BATCH, rows.skipped)
     counts = (rows.records, blank_among(rows.skipped), invalid_among(rows.skipped))
     enter_rows_read(connection, run, RowsRead(*counts, is_complete))
@@ -226,7 +226,7 @@ def enter_rows_without_uids(
 def enter_rows_read(
     connection: sqlite3.Connection, run: int, rows: RowsRead, read: Sequence[SourceFile] = ()
 ) -> None:
-    """Enter how much of an export was read before any batch was cut, and of which files."""
+    """Enter how much of an export was read before any batch was cut, and from which files."""
     connection.execute(
         "INSERT INTO reading (run, records, blank, invalid) VALUES (?, ?, ?, ?)",
         (run, rows.records, rows.blank, rows.invalid),
@@ -236,7 +236,7 @@ def enter_rows_read(
 
 
 def _forget_rows_read(connection: sqlite3.Connection, run: int) -> None:
-    """Take back what `enter_rows_without_uids` has entered: the export is read again."""
+    """Undo what `enter_rows_without_uids` has entered: the export is read again."""
     connection.execute("DELETE FROM reading WHERE run = ?", (run,))
     connection.execute("DELETE FROM skipped WHERE run = ? AND batch = ?", (run, NO_BATCH))
     connection.execute(
@@ -247,18 +247,18 @@ def _forget_rows_read(connection: sqlite3.Connection, run: int) -> None:
 
 
 def record_changes(connection: sqlite3.Connection, run: int) -> None:
-    """Let the cohort's snapshot record what becomes of a run's batches."""
+    """Mark a run so that the cohort's snapshot will include the outcomes of its batches."""
     connection.execute("INSERT INTO followed (run) VALUES (?) ON CONFLICT DO NOTHING", (run,))
 
 
 def records_changes(connection: sqlite3.Connection, run: int) -> bool:
-    """Say whether the cohort's snapshot records what becomes of a run's batches."""
+    """Return whether the cohort's snapshot will include the outcomes of a run's batches."""
     found = connection.execute("SELECT 1 FROM followed WHERE run = ?", (run,)).fetchone()
     return found is not None
 
 
 def has_unrecorded_batches(connection: sqlite3.Connection, run: int) -> bool:
-    """Say whether a run has cut batches whose uids are not kept for a snapshot."""
+    """Return whether a run has cut batches whose uids are not kept for a snapshot."""
     found = connection.execute(
         "SELECT 1 FROM batch WHERE run = ?1 AND NOT EXISTS "
         "(SELECT 1 FROM followed WHERE run = ?1) LIMIT 1",
@@ -268,7 +268,7 @@ def has_unrecorded_batches(connection: sqlite3.Connection, run: int) -> bool:
 
 
 def is_mirrored(connection: sqlite3.Connection, key: CohortKey) -> bool:
-    """Say whether a snapshot follows what is sent to the cohort, or is about to."""
+    """Return whether a snapshot includes, or will include, what is sent to the cohort."""
     found = connection.execute(
         "SELECT 1 FROM generation WHERE partner = ?1 AND cohort_id = ?2 AND NOT is_shadow "
         "UNION ALL SELECT 1 FROM followed JOIN run USING (run) JOIN attempt USING (run) "
@@ -279,7 +279,7 @@ def is_mirrored(connection: sqlite3.Connection, key: CohortKey) -> bool:
 
 
 def last_name(connection: sqlite3.Connection, key: CohortKey) -> str | None:
-    """Return the name by which something was last sent to the cohort; None if nothing was."""
+    """Return the cohort's name when something was last sent to it; None if nothing was."""
     found: tuple[str] | None = connection.execute(
         "SELECT cohort_name FROM run LEFT JOIN plan USING (run) "
         "WHERE partner = ? AND cohort_id = ? AND coalesce(is_shadow, 0) = ? "
@@ -293,9 +293,9 @@ def last_name(connection: sqlite3.Connection, key: CohortKey) -> str | None:
 
 
 def unrecorded_pushes(connection: sqlite3.Connection, key: CohortKey) -> list[str]:
-    """Return the runs that sent something to the cohort which no snapshot follows, or has taken.
+    """Return the runs that sent something to the cohort that no snapshot includes.
 
-    A list that was adopted or reconciled later is taken for what they sent.
+    A list that was adopted or reconciled later replaces what they sent.
     """
     rows = connection.execute(
         "SELECT name FROM run WHERE partner = ?1 AND cohort_id = ?2 "
@@ -345,11 +345,11 @@ class RunStore(Store):
         restart: bool = False,
         restart_if_overtaken: bool = False,
     ) -> RunState:
-        """Go on with the unfinished run of the same identity, or begin a new one.
+        """Resume the unfinished run of the same identity, or begin a new one.
 
-        With `restart`, the unfinished run is closed as abandoned and a new one begins; with
-        `restart_if_overtaken` so too when a later run has touched the same cohort. Without it that
-        raises `UsageError`: going on could undo what the later run did.
+        With `restart`, the unfinished run is closed as abandoned and a new one begins. With
+        `restart_if_overtaken`, the same happens if a later run has changed the same cohort. Without
+        it, that raises `UsageError`: to resume could undo what the later run did.
         """
         now = self._clock.stamp().utc_ns
 
@@ -371,12 +371,12 @@ class RunStore(Store):
     async def begin_new(
         self, key: RunKey, command: RunCommand, settings: ExecutionSettings
     ) -> RunState:
-        """Begin a run, whatever runs of the same identity are unfinished."""
+        """Begin a run, even if runs of the same identity are unfinished."""
         now = self._clock.stamp().utc_ns
         return await self._execute(lambda c: insert_run(c, key, command, settings, now))
 
     async def begin_execution(self, run: RunReference, settings: ExecutionSettings) -> RunState:
-        """Enter another process that works on a run that stands still."""
+        """Enter another process that works on an interrupted run."""
         now = self._clock.stamp().utc_ns
         return await self._execute(lambda c: insert_execution(c, run, settings, now))
 

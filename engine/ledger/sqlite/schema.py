@@ -1,7 +1,7 @@
-"""A ledger's file: whether it is one, of which version, whole, and brought to this version.
+"""A ledger's file: checks of its kind, version and integrity, and its migration to this version.
 
-`PRAGMA user_version` is the number of migrations that a file has been through, `PRAGMA
-application_id` says that it is a ledger at all.
+`PRAGMA user_version` is the number of migrations applied to a file. `PRAGMA application_id`
+identifies it as a ledger.
 """
 
 import re
@@ -35,9 +35,9 @@ _CHECKED_AT_ONCE_BYTES = 16 << 20
 _CHECK_INTERVAL_NS = 24 * 3600 * 1_000_000_000
 """How often a writer checks the whole of a larger file, which takes 4 s for 5 million attempts."""
 _SUMMARIES = ("run", "sitting", "run_totals", "plan", "followed", "generation", "making")
-"""Tables that are small, and that every list of runs and every plan rests on."""
+"""Small tables that every list of runs and every plan depends on."""
 _FIRST_TO_REMEMBER = 3
-"""The first version that keeps when its file was checked."""
+"""The first version that records when its file was checked."""
 
 
 def open_ledger(
@@ -51,7 +51,8 @@ def open_ledger(
     """
     refuse_emptied(path)
     try:
-        # Before SQLite opens it: the files beside it, which hold uids too, take their mode from it.
+        # The mode is set before SQLite opens the file: the files beside it, which hold uids too,
+        # take their mode from it.
         path.touch(mode=0o600)
         path.chmod(0o600)
     except OSError as error:
@@ -73,7 +74,8 @@ def open_ledger(
                     "INSERT OR REPLACE INTO integrity_check (id, checked_utc_ns) VALUES (1, ?)",
                     (now_utc_ns,),
                 )
-            # Only now: a migration that makes a table anew drops one that others refer to.
+            # Foreign keys are off until now: a migration that recreates a table drops one that
+            # others refer to.
             connection.execute("PRAGMA foreign_keys = ON")
     except BaseException:
         connection.close()
@@ -89,22 +91,22 @@ def _is_large(connection: sqlite3.Connection) -> bool:
 
 
 def _is_check_due(connection: sqlite3.Connection, now_utc_ns: int | None) -> bool:
-    """Say whether a writer is to check the whole of a large file."""
+    """Return whether a writer must check the whole of a large file."""
     if now_utc_ns is None or _version(connection) < _FIRST_TO_REMEMBER:
         return True
     found = connection.execute("SELECT checked_utc_ns FROM integrity_check").fetchone()
-    # A clock that was set back does not put the check off.
+    # A clock that was set back does not delay the check.
     return found is None or not 0 <= now_utc_ns - found[0] < _CHECK_INTERVAL_NS
 
 
 def open_for_reading(
     path: Path, *, is_verified: bool = False, is_whole: bool = False
 ) -> sqlite3.Connection:
-    """Open a ledger that may be in use by a run; nothing of it is changed.
+    """Open a ledger that may be in use by a run; it is not changed.
 
-    One of an older version is shown as if it were migrated; see `older`. Of a large
-    file only the tables that sum up the others are checked, unless the `is_whole` file is to be;
-    of one that this process has verified already, as `open_ledger` does, nothing.
+    A ledger of an older version is presented as if it were migrated; see `older`. With `is_whole`
+    the whole file is checked; otherwise, of a large file, only the tables that summarize the others
+    are. Nothing is checked if a writer of this process has verified the file already.
 
     Raises `LedgerError` for a file that cannot be read, is corrupt, emptied, or newer.
     """
@@ -131,14 +133,14 @@ def open_for_reading(
 
 
 def open_blank() -> sqlite3.Connection:
-    """Return a ledger without runs, in memory, to ask in the place of one that is not there."""
+    """Return an empty ledger in memory, to query in the place of one that does not exist."""
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     connection.executescript("".join(MIGRATIONS))
     return connection
 
 
 def is_current(path: Path) -> bool:
-    """Say whether a file is a ledger of this version, so that it is neither made nor migrated."""
+    """Return whether a file is a ledger of this version, which needs no creation or migration."""
     try:
         if not file_size(path):
             return False
@@ -149,12 +151,12 @@ def is_current(path: Path) -> bool:
 
 
 def is_older(connection: sqlite3.Connection) -> bool:
-    """Say whether a ledger is of an older version, which the next run migrates."""
+    """Return whether a ledger is of an older version, which the next run migrates."""
     return 0 < _version(connection) < len(MIGRATIONS)
 
 
 def _check(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
-    """Refuse what is no ledger, a newer one, and one whose tables are not those of its version."""
+    """Refuse a file that is no ledger, is newer, or has other tables than its version has."""
     version = _version(connection)
     is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
     if is_empty and version == 0:
@@ -173,7 +175,7 @@ def _check(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]
 def check_content(
     connection: sqlite3.Connection, path: Path, tables: Sequence[str] | None = None
 ) -> None:
-    """Raise `LedgerError` unless some tables and their indexes, or the whole file, are whole."""
+    """Raise `LedgerError` if some tables or their indexes, or the whole file, are damaged."""
     there = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}
     for what in [1] if tables is None else [table for table in tables if table in there]:
         findings = connection.execute(f"PRAGMA integrity_check({what})").fetchone()[0]
@@ -189,13 +191,14 @@ DAMAGE_SYMPTOMS = (
     ValueError,
     sqlite3.Error,
 )
-"""Errors of code that meets a value which a column may not hold, or a row that is missing."""
+"""Errors of code that reads a value its column may not hold, or that misses a row."""
 
 
 def failure_of(error: BaseException, connection: sqlite3.Connection, path: Path) -> BaseException:
-    """Return the error to raise for a failure over a ledger; a mistake of ours stays as it is.
+    """Return the error to raise for a failure over a ledger; an error from a bug here is unchanged.
 
-    Where values made no sense, it looks for damage: of a large file, not all is checked before.
+    After an error from invalid values, it checks for damage: a large file is not checked completely
+    before.
     """
     if isinstance(error, UNREADABLE) and (translated := translate(error, path)) is not error:
         return translated
@@ -209,9 +212,9 @@ def failure_of(error: BaseException, connection: sqlite3.Connection, path: Path)
 
 
 def _check_copy(connection: sqlite3.Connection, path: Path) -> None:
-    """Check the whole of a small file by a copy in memory: SQLite ignores what columns may hold.
+    """Check the whole of a small file by a copy in memory, including the constraints of columns.
 
-    It does so for every file that it may only read.
+    SQLite ignores these constraints in every file that it may only read.
     """
     with closing(sqlite3.connect(":memory:")) as copy:
         connection.backup(copy)
@@ -222,14 +225,14 @@ _COMMENT_OR_BLANK = re.compile(r"--[^\n]*|\s+")
 
 
 def _tables(connection: sqlite3.Connection) -> frozenset[tuple[str, str]]:
-    """Return how tables and indexes were made; comments, which may be reworded, do not count."""
+    """Return the SQL that made tables and indexes, without comments, which may be reworded."""
     rows = connection.execute(
         "SELECT name, CAST(sql AS TEXT) FROM sqlite_schema WHERE sql IS NOT NULL"
     )
     return frozenset((name, _COMMENT_OR_BLANK.sub("", sql)) for name, sql in rows)
 
 
-@cache  # One command opens its ledger many times over.
+@cache  # One command opens its ledger many times.
 def _tables_made_by(migrations: tuple[str, ...]) -> frozenset[tuple[str, str]]:
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript("".join(migrations))

@@ -1,4 +1,4 @@
-"""Every request: intended before its first byte leaves, concluded once its outcome is known."""
+"""Every request: entered as intended before its first byte is sent, and later with its outcome."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -12,7 +12,7 @@ from engine.ledger.sqlite import recovery
 from engine.ledger.sqlite.store import Execute, Store
 
 _LATE_ANSWERS = 300
-"""Answers among which the last 429 is looked for: far more than one waits for at once."""
+"""Answers searched for the last 429: far more than the requests under way at once."""
 
 
 class SendLog(Store):
@@ -21,7 +21,7 @@ class SendLog(Store):
     def __init__(
         self, execute: Execute, clock: Clock, gone: Callable[[], StateGoneError | None]
     ) -> None:
-        """Refuse an intent where `gone` returns an error."""
+        """Refuse to enter an intent if `gone` returns an error."""
         super().__init__(execute, clock)
         self._gone = gone
 
@@ -46,9 +46,9 @@ class SendLog(Store):
         return await self._execute(work)
 
     async def seconds_held(self) -> float:
-        """Return how much longer the last 429 has asked to wait; 0 once another answer came since.
+        """Return the seconds left of the last 429's wait; 0 once a later request was answered.
 
-        Requests that were under way beside it say nothing: only one that left after it does.
+        Requests that were under way at the same time do not count, only those sent after it.
         """
         now = self._clock.stamp()
 
@@ -90,8 +90,8 @@ class SendLog(Store):
     ) -> None:
         """Enter `batches`, and the intent to send batch `number` for the `attempt`-th time.
 
-        For up to `max_wait_seconds` it may wait for another entry to share its commit with. Raises
-        `StateGoneError` where nobody could read what it writes.
+        It may wait up to `max_wait_seconds` for another entry to share its commit with. Raises
+        `StateGoneError` if the file was removed or replaced.
         """
         if (gone := self._gone()) is not None:
             raise gone
@@ -115,7 +115,7 @@ class SendLog(Store):
         result: AttemptResult,
         change: Settlement | Division | None,
     ) -> None:
-        """Enter how an attempt ended, together with what becomes of its batch."""
+        """Enter how an attempt ended, together with the outcome of its batch."""
 
         def work(connection: sqlite3.Connection) -> None:
             sent = result.sent
@@ -155,7 +155,7 @@ class SendLog(Store):
         number: int,
         change: Settlement | Division,
     ) -> None:
-        """Enter `batches`, and what becomes of batch `number` without an attempt of its own."""
+        """Enter `batches`, and the outcome of batch `number` without an attempt of its own."""
 
         def work(connection: sqlite3.Connection) -> None:
             changes.register(connection, state.run.number, batches)

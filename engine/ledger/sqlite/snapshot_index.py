@@ -1,7 +1,7 @@
-"""The snapshots that were made, and the runs that each knows of.
+"""The snapshots that were made, and the runs that each includes.
 
-The functions work on a connection, inside their caller's transaction; `SnapshotIndex` offers them,
-each in a transaction of its own.
+The functions work on a connection, inside their caller's transaction; `SnapshotIndex` has each as a
+method with its own transaction.
 """
 
 import json
@@ -16,12 +16,12 @@ from engine.model.cohort import CohortKey, Operation
 
 
 def current(connection: sqlite3.Connection, key: CohortKey) -> Generation | None:
-    """Return the snapshot that counts; None if the cohort was never mirrored."""
+    """Return the current snapshot; None if the cohort was never mirrored."""
     return next(iter(generations(connection, key)), None)
 
 
 def generations(connection: sqlite3.Connection, key: CohortKey) -> list[Generation]:
-    """Return every snapshot there was, the latest first."""
+    """Return every snapshot that was made, the latest first."""
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM generation WHERE partner = ? AND cohort_id = ? "  # noqa: S608 - our own words
         "AND is_shadow = ? ORDER BY generation DESC",
@@ -41,7 +41,7 @@ _COLUMNS = (
 
 
 def intend_to_make(connection: sqlite3.Connection, key: CohortKey, number: int) -> None:
-    """Write down that a snapshot's file is about to be made."""
+    """Record that a snapshot's file is about to be made."""
     connection.execute(
         "INSERT INTO making (partner, cohort_id, is_shadow, generation) VALUES (?, ?, ?, ?) "
         "ON CONFLICT DO UPDATE SET generation = excluded.generation",
@@ -50,7 +50,7 @@ def intend_to_make(connection: sqlite3.Connection, key: CohortKey, number: int) 
 
 
 def being_made(connection: sqlite3.Connection, key: CohortKey) -> int | None:
-    """Return the number of a snapshot whose maker has not come to name it; None if all did."""
+    """Return the number of a snapshot whose making has not ended; None if there is none."""
     found: tuple[int] | None = connection.execute(
         "SELECT generation FROM making WHERE partner = ? AND cohort_id = ? AND is_shadow = ?",
         key.values,
@@ -59,7 +59,7 @@ def being_made(connection: sqlite3.Connection, key: CohortKey) -> int | None:
 
 
 def enter(connection: sqlite3.Connection, key: CohortKey, generation: Generation) -> None:
-    """Make a snapshot, whose file is on the disk, the one that counts."""
+    """Make a snapshot, whose file is on the disk, the current one."""
     connection.execute(
         "DELETE FROM making WHERE partner = ? AND cohort_id = ? AND is_shadow = ?", key.values
     )
@@ -72,7 +72,7 @@ def enter(connection: sqlite3.Connection, key: CohortKey, generation: Generation
 
 
 def drop(connection: sqlite3.Connection, key: CohortKey, numbers: Sequence[int]) -> None:
-    """Write down that these snapshots' files are no longer kept."""
+    """Record that the files of these snapshots are no longer kept."""
     connection.executemany(
         "UPDATE generation SET file = NULL WHERE partner = ? AND cohort_id = ? AND is_shadow = ? "
         "AND generation = ?",
@@ -81,12 +81,12 @@ def drop(connection: sqlite3.Connection, key: CohortKey, numbers: Sequence[int])
 
 
 def unfolded(connection: sqlite3.Connection, key: CohortKey) -> list[Unfolded]:
-    """Return the runs that the snapshot has not caught up with, in their order."""
+    """Return the runs that the snapshot does not include completely, in their order."""
     return _followed(connection, key, "last > attempt")
 
 
 def sent_since(connection: sqlite3.Connection, key: CohortKey, attempt: int) -> list[Unfolded]:
-    """Return the followed runs that have sent anything after an attempt, in their order."""
+    """Return the recorded runs that have sent anything after an attempt, in their order."""
     return _followed(connection, key, "last > ?", attempt)
 
 
@@ -103,12 +103,12 @@ def _followed(
 
 
 def last_attempt(connection: sqlite3.Connection) -> int:
-    """Return the number of the last attempt of all."""
+    """Return the number of the ledger's last attempt."""
     (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()
     return int(last)
 
 
-# A part of a batch that was split has had its parent's attempts, too.
+# A part of a split batch shares the attempts of its parent batch.
 _RANGE_OUTCOMES = """
 WITH RECURSIVE tried (batch, leaf) AS (
   SELECT batch, batch FROM batch WHERE run = ?1 AND state <> 'split'
@@ -130,7 +130,7 @@ ORDER BY leg, first_uid
 def range_outcomes(connection: sqlite3.Connection, run: int, after: int) -> list[RangeOutcome]:
     """Return the places of a run that may have changed the cohort by attempts after `after`.
 
-    They are disjoint. What is sent again is not among them: who was in stays in.
+    They are disjoint. Members that are sent again are left out: they remain members.
     """
     rows = connection.execute(_RANGE_OUTCOMES, (run, after))
     return [
@@ -142,7 +142,7 @@ def range_outcomes(connection: sqlite3.Connection, run: int, after: int) -> list
 def mark_folded(
     connection: sqlite3.Connection, run: Unfolded, generation: int | None, *, is_closed: bool
 ) -> None:
-    """Write down that the snapshot, by this generation, knows of a run's attempts so far."""
+    """Record that the snapshot, as of this generation, includes a run's attempts so far."""
     connection.execute("UPDATE followed SET attempt = ? WHERE run = ?", (run.last_attempt, run.run))
     connection.execute(
         "UPDATE plan SET generation = ?, is_closed = is_closed OR ? WHERE run = ?",
@@ -164,7 +164,7 @@ def last_sends(connection: sqlite3.Connection, key: CohortKey) -> list[LastSend]
 
 
 def has_resent(connection: sqlite3.Connection, run: int) -> bool:
-    """Say whether members that were in already were among what a run has sent."""
+    """Return whether a run has sent uids that were members already."""
     found = connection.execute(
         "SELECT 1 FROM batch WHERE run = ? AND leg = 'resend' LIMIT 1", (run,)
     ).fetchone()
@@ -199,15 +199,15 @@ AND (action = 'mirror' OR f.run IS NOT NULL)
 def runs_with_uids(connection: sqlite3.Connection, key: CohortKey) -> list[RunUids]:
     """Return the runs that may have uids beside the ledger, and whether any of them is needed.
 
-    To be folded, to be trusted from the oldest snapshot on, to be asked after, gone on with or
-    applied.
+    They are needed to be folded, to verify all changes since the oldest snapshot, for queries, to
+    be resumed or to be applied.
     """
     rows = connection.execute(_RUNS_WITH_UIDS, key.values)
     return [RunUids(name, bool(is_needed)) for name, is_needed in rows]
 
 
 class SnapshotIndex(Store):
-    """The snapshots of each cohort, and the runs that each knows of."""
+    """The snapshots of each cohort, and the runs that each includes."""
 
     current = in_transaction(current)
     generations = by_reader(generations)
@@ -231,10 +231,10 @@ class SnapshotIndex(Store):
         knows_all: bool,
         stays_open: int | None = None,
     ) -> Generation:
-        """Make a snapshot, whose file is on the disk, the one that counts; return it.
+        """Make a snapshot, whose file is on the disk, the current one; return it.
 
-        If it `knows_all`, its `last_attempt` is the ledger's last one. The runs `folds` are in it;
-        each plan among them is closed but that of run `stays_open`.
+        If it `knows_all`, its `last_attempt` is the ledger's last one. It includes the runs
+        `folds`; each plan among them is closed, except that of run `stays_open`.
         """
 
         def work(connection: sqlite3.Connection) -> Generation:

@@ -1,4 +1,4 @@
-"""What the stores share: each method is a function on a connection, in a transaction of its own."""
+"""The base of the stores: each method is a function on a connection, in its own transaction."""
 
 import sqlite3
 from collections.abc import Callable, Coroutine
@@ -25,7 +25,7 @@ class Store:
     """A part of the ledger, by named methods."""
 
     def __init__(self, execute: Execute, clock: Clock, read: Execute | None = None) -> None:
-        """Run what only reads, and may take long, by `read` if it is given."""
+        """Run read-only functions that may take long by `read`, if it is given."""
         self._execute = execute
         self._read = read or execute
         self._clock = clock
@@ -46,7 +46,7 @@ def in_transaction(
 def by_reader(
     function: Callable[Concatenate[sqlite3.Connection, P], T],
 ) -> Callable[Concatenate[Store, P], Coroutine[Any, Any, T]]:
-    """Return a method of a store that runs `function`, which only reads, beside all writes."""
+    """Return a method of a store that runs `function`, a read that delays no write."""
 
     @wraps(function)
     async def method(self: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -1,7 +1,7 @@
-"""What a run's batches and attempts add up to: counted, and stored with each run that is closed.
+"""The sums over a run's batches and attempts: counted, and stored with each run that is closed.
 
-Counting visits every batch and attempt of the run. What is stored is used as long as the run stays
-closed, so that a list of runs costs no more with millions of attempts.
+A count reads every batch and attempt of the run. Stored totals are used as long as the run stays
+closed, so that a list of runs is not slower with millions of attempts.
 """
 
 import json
@@ -15,7 +15,7 @@ from engine.ledger.run_records import PlannedTotal, RunTotals, SendSpan, Standin
 
 
 def stored(connection: sqlite3.Connection, run: int) -> RunTotals | None:
-    """Return the totals stored with a closed run; None if there are none that can be trusted."""
+    """Return the totals stored with a closed run; None if there are no valid ones."""
     found = connection.execute(
         "SELECT totals, checksum FROM run_totals JOIN run USING (run) "
         "WHERE run = ? AND status <> 'running'",
@@ -23,7 +23,7 @@ def stored(connection: sqlite3.Connection, run: int) -> RunTotals | None:
     ).fetchone()
     if found is None or zlib.crc32(found[0].encode()) != found[1]:
         return None
-    with suppress(TypeError, ValueError):  # Another version counted something else.
+    with suppress(TypeError, ValueError):  # Another version stores other totals.
         return _totals(**json.loads(found[0]))
     return None
 
@@ -40,7 +40,7 @@ def _totals(
 
 
 def store(connection: sqlite3.Connection, run: int) -> None:
-    """Count the totals of a run that is closed now, and store them."""
+    """Count the totals of a run that was just closed, and store them."""
     text = json.dumps(asdict(count(connection, run)), separators=(",", ":"))
     connection.execute(
         "INSERT OR REPLACE INTO run_totals (run, totals, checksum) VALUES (?, ?, ?)",
@@ -76,8 +76,8 @@ def count(connection: sqlite3.Connection, run: int) -> RunTotals:
     )
 
 
-# Blank and invalid rows are counted by batch and once more by place: both must agree, or the rows
-# will not add up.
+# Blank and invalid rows are counted by batch and once more by place. Both counts must agree, or the
+# sum of the rows is wrong.
 _ROWS = """
 SELECT coalesce((SELECT records FROM reading WHERE run = ?1), max(records_through), 0)
          AS records,
@@ -101,7 +101,7 @@ SELECT CASE
 FROM batch AS b WHERE run = ?1 AND state <> 'split' GROUP BY standing, leg
 """
 
-# What was planned is what was cut from the export, whatever it was split into since.
+# The planned uids are those cut from the export, even if their batch was split since.
 _PLANNED = """
 SELECT leg, sum(uid_count) FROM batch WHERE run = ?1 AND parent IS NULL GROUP BY leg
 """

@@ -1,4 +1,4 @@
-"""What was sent of one uid to one cohort, as `why` reads it."""
+"""The history of one uid in one cohort, as `why` reads it."""
 
 import sqlite3
 
@@ -12,9 +12,9 @@ from engine.model.cohort import CohortKey, Operation
 
 
 class UidHistory:
-    """The snapshots, runs and attempts of one ledger that bear on a uid of a cohort.
+    """The snapshots, runs and attempts of one ledger that concern a uid of a cohort.
 
-    Its methods block, and belong to whoever uses the connection at the moment. "Recorded runs" are
+    Its methods block, and only one thread may use the connection at a time. "Recorded runs" are
     those whose uids are kept in files; runs of a shadow are left out.
     """
 
@@ -22,7 +22,7 @@ class UidHistory:
         self._connection = connection
 
     def knows_cohort(self, key: CohortKey) -> bool:
-        """Say whether the ledger has any run or snapshot of a cohort."""
+        """Return whether the ledger has any run or snapshot of a cohort."""
         found = self._connection.execute(
             "SELECT 1 FROM run WHERE partner = ?1 AND cohort_id = ?2 UNION ALL "
             "SELECT 1 FROM generation WHERE partner = ?1 AND cohort_id = ?2 LIMIT 1",
@@ -31,7 +31,7 @@ class UidHistory:
         return found is not None
 
     def generations(self, key: CohortKey) -> list[Generation]:
-        """Return every snapshot of a cohort, the one that counts first."""
+        """Return every snapshot of a cohort, the current one first."""
         return generations(self._connection, key)
 
     def planned_from(self, run: int) -> int | None:
@@ -40,7 +40,7 @@ class UidHistory:
         return plan.generation if plan else None
 
     def recorded_run(self, key: CohortKey, run: int) -> list[RunEntry]:
-        """Return the recorded run of the cohort with that number; none if it is none."""
+        """Return the recorded run of the cohort with that number; [] if there is none."""
         return self._recorded(key, "run.run = ?", run)
 
     def recorded_since(self, key: CohortKey, attempt: int) -> list[RunEntry]:
@@ -49,7 +49,7 @@ class UidHistory:
         return self._recorded(key, sent_after, attempt)
 
     def not_in_snapshot(self, key: CohortKey) -> list[RunEntry]:
-        """Return the recorded runs with attempts that no snapshot knows, the latest first."""
+        """Return the recorded runs with attempts that no snapshot includes, the latest first."""
         return self._recorded(
             key, "attempt < (SELECT max(id) FROM attempt AS a WHERE a.run = run.run)"
         )
@@ -81,7 +81,7 @@ class UidHistory:
         return row and UidAttempt(*row)
 
     def unrecorded_pushes(self, key: CohortKey) -> list[RunEntry]:
-        """Return the pushes whose uids no snapshot knows, the earliest first.
+        """Return the pushes whose uids no snapshot includes, the earliest first.
 
         A list that was adopted or reconciled later replaces what they sent.
         """

@@ -1,4 +1,4 @@
-"""The one thread that writes to a ledger: it gathers what is asked meanwhile into one commit."""
+"""The one thread that writes to a ledger: it commits the jobs that wait together."""
 
 import asyncio
 import sqlite3
@@ -19,9 +19,9 @@ _Job = tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]
 class LedgerWriter:
     """Runs functions on a ledger's connection, in the order given, each durable when it returns.
 
-    Belongs to the event loop it is made in. Functions that wait while a commit is under way, or
-    that are asked for in one turn of the loop, share the next one: a commit costs an fsync and two
-    threads' waking however much it holds.
+    Belongs to the event loop in which it is made. Functions that wait during a commit, or that are
+    requested in one turn of the loop, share the next commit: each commit costs an fsync and two
+    thread switches, whatever its size.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
@@ -41,11 +41,11 @@ class LedgerWriter:
     ) -> T:
         """Run `function` in a transaction; return its value once that is on the disk.
 
-        For up to `max_wait_seconds` it may wait for another one to share its commit with.
+        It may wait up to `max_wait_seconds` for another function to share its commit with.
 
-        `function` changes nothing but the ledger: it runs again if another one that shares its
-        transaction fails. Raises what `function` raises, and a `CohortSyncError` where the disk or
-        the file fails; in either case nothing of it remains. `RuntimeError` after `close`.
+        `function` changes only the ledger: it runs again if another one that shares its transaction
+        fails. Raises what `function` raises, and a `CohortSyncError` if the disk or the file fails;
+        in either case all its changes are undone. Raises `RuntimeError` after `close`.
         """
         if self._is_closed:
             raise RuntimeError("the ledger has been closed")
@@ -92,9 +92,9 @@ class LedgerWriter:
                 return
 
     def _commit(self, jobs: list[_Job]) -> None:
-        """Commit jobs together; one that fails by itself fails alone, and the others run again.
+        """Commit jobs together; if one fails, only that one fails, and the others run again.
 
-        A savepoint for each job would cost every one of them 1 to 3 microseconds (of 15).
+        A savepoint for each job would cost each of them 1 to 3 microseconds (of 15).
         """
         while jobs:
             values: list[Any] = []
@@ -108,7 +108,7 @@ class LedgerWriter:
             except BaseException as error:  # noqa: BLE001 - handed to those who wait, whatever it is
                 self._roll_back()
                 failure = failure_of(error, self._connection, self._path)
-                # What the file or the commit itself fails with concerns all of them.
+                # An error of the file or of the commit itself fails all of them.
                 is_own = is_begun and len(values) < len(jobs) and failure is error
                 failed = [jobs.pop(len(values))] if is_own else jobs
                 jobs = jobs if is_own else []
@@ -120,7 +120,7 @@ class LedgerWriter:
                 return
 
     def _roll_back(self) -> None:
-        # A disk that fails may take no rollback; SQLite undoes it when it opens the file.
+        # A rollback may fail on a failing disk; SQLite then rolls back when it opens the file.
         with suppress(sqlite3.Error):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
@@ -131,7 +131,7 @@ class LedgerWriter:
 
 def _resolve(replies: list[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
     for future, value, failure in replies:
-        if future.done():  # Whoever waited was cancelled; the write stands all the same.
+        if future.done():  # The caller was cancelled; the write is committed nevertheless.
             continue
         if failure is None:
             future.set_result(value)
