@@ -99,32 +99,42 @@ class Delivery:
         """Deliver until everything is settled, or something stops it; return what did."""
         self._reader.start()
         try:
+            await self._deliver_all()
+            await self._drain()
+        except BaseException:  # The caller has cancelled it, or it is our bug.
+            self.stop(Stop(ExitStatus.INCOMPLETE, "cancelled"))
+            self._cancel(lambda _: True)
+            # Another cancellation must not leave requests behind that nobody waits for.
+            while under_way := [task for task in self._in_flight if not task.done()]:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait(under_way)
+            raise
+        if self._bug is not None:
+            raise self._bug
+        return self._stop
+
+    async def _deliver_all(self) -> None:
+        """Send what there is to send, until all of it is settled or something stops it."""
+        try:
             while (work := await self._next_work()) is not None:
                 await self._queue.reserve()
                 self._launch(work)
         except CohortSyncError as error:
             self.stop(Stop.of(error))
-        except BaseException:  # Whoever calls has cancelled it, or it is our bug.
-            self.stop(Stop(ExitStatus.INCOMPLETE, "cancelled"))
-            self._cancel(lambda _: True)
-            await self._drain()
-            raise
         finally:
             self._reader.stop()
-        await self._drain()
-        if self._bug is not None:
-            raise self._bug
-        return self._stop
 
     def stop(self, stop: Stop) -> None:
         """Stop intake and let requests under way end; if that was done already, cancel them."""
-        if self._stop is None:
+        is_first = self._stop is None
+        if is_first:
             self._stop = stop
-            self._observe(Stopping(stop.reason))
             self._cancel(lambda attempt: attempt.turn is None)
         else:
             self._cancel(lambda _: True)
         self._wake.set()
+        if is_first:  # Only now: an observer that raises must not keep the delivery going.
+            self._observe(Stopping(stop.reason))
 
     def _cancel(self, which: Callable[[Attempt], bool]) -> None:
         for task, attempt in self._in_flight.items():

@@ -1,7 +1,7 @@
 """Why a delivery ends before its export does, and the switch that stops it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from engine.errors import CohortSyncError, ExitStatus, IncompleteError
@@ -43,8 +43,9 @@ class StopSwitch:
     def pull(self, reason: str) -> None:
         """Stop intake everywhere; pulled again, cancel what is under way."""
         self._pending = Stop(ExitStatus.INCOMPLETE, reason, "run the same command again to go on")
-        for listener in tuple(self._listeners):
-            listener(self._pending)
+        with ExitStack() as listeners:  # Each is called, even if another one raises.
+            for listener in reversed(self._listeners):
+                listeners.callback(listener, self._pending)
 
     @contextmanager
     def connected(

@@ -116,7 +116,7 @@ async def run_to_end(run: OpenRun, work: Callable[[], Awaitable[Stop | None]]) -
     if run.state is None:
         raise ending.first or RuntimeError("work ends before it enters its run")
     ending.stop = ending.stop or stop
-    await ending.look_for_damage()
+    await ending.attempt(ending.look_for_damage)
     gone = await ending.attempt(ending.gone)
     if gone is not None and ending.bug is None:  # All other failures follow from that.
         ending.stop = Stop.of(gone)

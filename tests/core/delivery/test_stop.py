@@ -41,3 +41,16 @@ def test_the_same_listener_can_be_connected_twice() -> None:
             pass
         switch.pull("a signal")
     assert len(heard) == 1
+
+
+def test_a_listener_that_raises_keeps_no_other_from_being_called() -> None:
+    switch = StopSwitch()
+    heard: list[Stop] = []
+
+    def fail(_: Stop) -> None:
+        raise RuntimeError("a listener's mistake")
+
+    with switch.connected(heard.append), switch.connected(fail), switch.connected(heard.append):
+        with pytest.raises(RuntimeError, match="a listener's mistake"):
+            switch.pull("a signal")
+        assert len(heard) == 2
