@@ -5,6 +5,7 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
+import pytest
 from far_side import FarSide, Play
 from whole_push import COHORT, ExportSource, Pushes
 
@@ -17,7 +18,8 @@ from engine.runs.session import WorkspaceSession
 from exports import Export, Row
 
 
-def test_what_is_under_way_is_recorded_as_unconfirmed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_draining", [False, True])
+def test_what_is_under_way_is_recorded_as_unconfirmed(tmp_path: Path, *, is_draining: bool) -> None:
     far_side = FarSide(script=lambda request: Play(seconds=0.1 if request.number == 1 else 3600))
     pushes = Pushes(tmp_path, far_side)
     source = ExportSource(Export([[Row(f"u{number:04}") for number in range(40)]]))
@@ -26,6 +28,9 @@ def test_what_is_under_way_is_recorded_as_unconfirmed(tmp_path: Path) -> None:
     async def start(session: WorkspaceSession, observers: RunObservers) -> RunResult:
         task = asyncio.create_task(push(request, session, observers))
         await asyncio.sleep(5)
+        if is_draining:
+            session.switch.pull("a signal")
+            await asyncio.sleep(5)
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
