@@ -1,7 +1,7 @@
 """The accounts of one run: counts over all its restarts, and whether they balance.
 
-The API answers only that it has accepted a request, never that it applied it: it gives no counts,
-has no job to query, and ignores uids that it does not know. So every word here says "accepted".
+The API confirms only that it accepted a request, never that it applied it: it returns no counts,
+has no job to query, and ignores unknown uids. So the accounts say "accepted".
 """
 
 from collections import Counter
@@ -39,7 +39,7 @@ _MIRRORED_ROWS = ("duplicate", "unchanged", "undecided")
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """Everything that is reported of a run; the fields are the keys of the JSON document."""
+    """All reported values of a run; the fields are the keys of the JSON document."""
 
     run: str | None
     """None for a dry run, which the ledger does not know."""
@@ -82,7 +82,7 @@ class Accounts:
     schema_version: int = field(default=SCHEMA_VERSION)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON document, as plain values; a mirror's has two keys in place of `uids`."""
+        """Return the JSON document as plain values; a mirror's has two keys in place of `uids`."""
         document = asdict(self)
         del document["mirror"]
         if self.mirror is None:
@@ -100,7 +100,7 @@ class Accounts:
 
     @property
     def imbalance(self) -> str | None:
-        """Say which law of conservation does not hold; None if all do."""
+        """Return which sum of the accounts does not balance; None if all balance."""
         rows, mirror = self.rows, self.mirror
         parts = {"blank": rows.blank, "invalid": rows.invalid}
         if mirror is None:
@@ -122,7 +122,7 @@ class Accounts:
 
 
 def account(record: RunRecord) -> Accounts:
-    """Fold what the ledger says of a run; raises `LedgerError` where that makes no sense."""
+    """Compute the accounts from a run's record; raises `LedgerError` if that is inconsistent."""
     entry, totals, executions = record.entry, record.totals, record.executions
     standings, batches = _standings(totals)
     rows = RowCounts(totals.records, totals.blank, totals.invalid)
@@ -165,7 +165,7 @@ def account(record: RunRecord) -> Accounts:
 
 
 def _standings(totals: RunTotals) -> tuple[Mapping[Operation, Standing], Standing]:
-    """Return how the uids of each operation stand, and how the batches do."""
+    """Return the standing of the uids of each operation, and the standing of the batches."""
     uids: dict[Operation, Counter[str]] = {operation: Counter() for operation in Operation}
     batches: Counter[str] = Counter()
     try:
@@ -174,7 +174,7 @@ def _standings(totals: RunTotals) -> tuple[Mapping[Operation, Standing], Standin
             batches[each.standing] += each.batches
         for planned in totals.planned:
             uids[Operation(planned.operation)]["planned"] = planned.uids
-        # Each split puts two parts in the place of one batch.
+        # Each split replaces one batch by two parts.
         standings = {operation: Standing(**counts) for operation, counts in uids.items()}
         return standings, Standing(totals.roots + totals.splits, **batches)
     except (TypeError, ValueError) as error:
@@ -184,7 +184,7 @@ def _standings(totals: RunTotals) -> tuple[Mapping[Operation, Standing], Standin
 def _mirrored(
     plan: PlanRecord | None, totals: RunTotals, rows: RowCounts, cut: Mapping[Operation, Standing]
 ) -> MirrorFigures:
-    """Complete what was cut from a plan by what was not: pending, or rejected by an earlier run."""
+    """Add to the cut uids of a plan those not cut: pending, or rejected by an earlier run."""
     if plan is None:
         return MirrorFigures(undecided=rows.read - rows.blank - rows.invalid)
     add, remove, resend = (_whole(plan.operations[each], cut[each]) for each in Operation)
@@ -196,7 +196,7 @@ def _mirrored(
 
 
 def _whole(counts: OperationCounts, cut: Standing) -> Standing:
-    """Complete what was cut of an operation; those rejected lately count as rejected again."""
+    """Add the uids of an operation that were not cut; recent rejects count as rejected again."""
     return replace(
         cut,
         planned=counts.planned + counts.known,
@@ -242,9 +242,9 @@ def _share(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-@cache  # A list of runs names few targets.
+@cache  # A list of runs has few targets.
 def target_label(endpoint_url: str) -> str:
-    """Return an endpoint as people should see it; `LedgerError` if it is none."""
+    """Return the display label of an endpoint; raises `LedgerError` if it is malformed."""
     try:
         return Endpoint.parse(endpoint_url).label
     except ValueError as error:
@@ -259,7 +259,7 @@ def timestamp(utc_ns: int) -> str:
 def exit_status_of(
     uids: Standing, rows: RowCounts, settings: AccountingSettings, known_rejects: int = 0
 ) -> ExitStatus:
-    """Say how a run that nothing stopped has ended; known rejects don't count against it."""
+    """Return the exit status of a run that was not stopped; known rejects are not failures."""
     if uids.unconfirmed or uids.pending:
         return ExitStatus.INCOMPLETE
     if not settings.tolerates(uids.rejected - known_rejects + rows.invalid, rows.read):
@@ -268,7 +268,7 @@ def exit_status_of(
 
 
 def partial_reason(uids: Standing, rows: RowCounts, run: str | None, known_rejects: int = 0) -> str:
-    """Say why a run ends with exit status 1, and what shows the uids and rows concerned."""
+    """Return why a run ends with exit status 1, and the command that lists the uids and rows."""
     parts = []
     if rejected := uids.rejected - known_rejects:
         parts.append(f"{counted(rejected, 'uid')} rejected")

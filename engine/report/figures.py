@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass
 
 @dataclass(frozen=True, slots=True)
 class RowCounts:
-    """What was read of the export."""
+    """The counts of the rows that were read of the export."""
 
     read: int = 0
     """By the reader's own count."""
@@ -16,7 +16,7 @@ class RowCounts:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How many uids or batches have each standing; each number is counted by itself."""
+    """How many uids or batches have each standing; each number is counted independently."""
 
     planned: int = 0
     accepted: int = 0
@@ -29,14 +29,14 @@ class Standing:
 
     @property
     def balances(self) -> bool:
-        """Whether nothing is missing and nothing counted twice."""
+        """Whether nothing is missing and nothing is counted twice."""
         parts = self.accepted + self.rejected + self.unconfirmed + self.pending
         return self.planned == parts
 
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """What was sent, and how the API took it."""
+    """The requests that were sent, and the API's responses."""
 
     sent: int = 0
     accepted: int = 0
@@ -50,7 +50,7 @@ class Requests:
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """What the API allows: requests in any window of so many seconds."""
+    """The API's limit: the number of requests in any window, and its length in seconds."""
 
     requests: int
     per_seconds: float
@@ -58,9 +58,9 @@ class Ceiling:
 
 @dataclass(frozen=True, slots=True)
 class CeilingSpending:
-    """Where the ceiling went, in requests: `allowed` is all the others together.
+    """How the ceiling was used, in requests: `allowed` is the sum of the other fields.
 
-    From each process's first request to its last, summed over all restarts.
+    Counted from each process's first request to its last, and summed over all restarts.
     """
 
     allowed: float = 0.0
@@ -81,7 +81,7 @@ class CeilingSpending:
 
 @dataclass(frozen=True, slots=True)
 class MirrorFigures:
-    """The numbers that only the accounts of a mirror have."""
+    """The numbers that are only in the accounts of a mirror."""
 
     duplicate: int = 0
     """Rows whose uid was in an earlier row."""

@@ -1,4 +1,4 @@
-"""The files that a run read, as people and programs read them."""
+"""The files that a run read, formatted for people and for programs."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -45,7 +45,7 @@ def files_line(files: Sequence[SourceFile]) -> str:
 
 
 def file_rows(files: Sequence[SourceFile]) -> Iterator[tuple[str, ...]]:
-    """Yield a row of `FILE_COLUMNS` for each file; of many the first, and how many there are."""
+    """Yield a row of `FILE_COLUMNS` for each file; of many files, the first and the total."""
     for file in files[:_MOST_SHOWN]:
         written = file.written_utc_ns and timestamp(file.written_utc_ns)
         yield (

@@ -1,4 +1,4 @@
-"""How a run begins and ends: what a program is given."""
+"""The values that describe the begin and the end of a run for a program."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from engine.source.source_file import SourceFile
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Where a run goes and what it does: the line that each run opens with."""
+    """The target and the action of a run: its first line of output."""
 
     target: str
     workspace: str
@@ -36,7 +36,7 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run ended: its accounts, and what to do next if it did not finish."""
+    """The result of a run: its accounts, and what to do next if it did not finish."""
 
     accounts: Accounts
     exit_status: ExitStatus
@@ -67,7 +67,7 @@ class FailedRun:
     hint: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return its part of the JSON document."""
+        """Return the run's part of the JSON document."""
         return {
             "run": self.run,
             "status": "failed",
@@ -110,13 +110,13 @@ _FROM_BEST_TO_WORST = (
 
 @dataclass(frozen=True, slots=True)
 class ResumedRuns:
-    """How each of several resumed runs ended, the earliest first; there is at least one."""
+    """The results of one or more resumed runs, the earliest first."""
 
     runs: Sequence[RunResult | FailedRun]
 
     @property
     def exit_status(self) -> ExitStatus:
-        """The worst of them."""
+        """The worst exit status of the runs."""
         return self._worst.exit_status
 
     @property

@@ -1,4 +1,4 @@
-"""The snapshots of a cohort, as people and programs read them."""
+"""The snapshots of a cohort, formatted for people and for programs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -68,7 +68,7 @@ class VerifiedSnapshot:
 
 
 def damage_in(snapshots: Sequence[VerifiedSnapshot]) -> LedgerError | None:
-    """Return an error that names the snapshots that are not as they were made, if any are."""
+    """Return an error that names the snapshots that changed since they were made, if any."""
     broken = [str(each.entry.generation) for each in snapshots if each.problem]
     if not broken:
         return None
@@ -80,7 +80,7 @@ def damage_in(snapshots: Sequence[VerifiedSnapshot]) -> LedgerError | None:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotOfList:
-    """A snapshot that was made of a list, and what was read of that."""
+    """A snapshot that was made from a list, and what was read of the list."""
 
     entry: SnapshotEntry
     rows_read: int

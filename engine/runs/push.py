@@ -157,7 +157,7 @@ def tell_files(
 ) -> None:
     """Note which files are read, and whether they may be exports of several days.
 
-    It is only a note: a push sends the given uids, and only a mirror depends on the files' age.
+    It does not block: only a mirror would treat the uids of an old file as desired.
     """
     files = files_of(request.source)
     if not files:
