@@ -509,4 +509,4 @@ async def _iterated(iterate: Callable[[], Generator[T, None, None]]) -> AsyncIte
 
 
 _CHUNK = 1_000
-"""Items that a thread reads at once."""
+"""The number of items that a thread reads at a time."""

@@ -46,7 +46,7 @@ from engine.report.accounts import SCHEMA_VERSION
 from engine.storage.paths import UidLocation, copies_folder, fallback_folder, uid_locations
 
 CONNECT_SECONDS = 10.0
-"""How long a step waits for the network, unless `delivery.timeout_seconds` is shorter."""
+"""How long a step waits for the network, if `delivery.timeout_seconds` is not shorter."""
 
 
 class FindingStatus(StrEnum):
@@ -65,10 +65,10 @@ class Finding:
     """One of `configuration`, `credentials`, `state`, `uids`, `dns`, `tcp`, `tls`, `key`."""
     verdict: FindingStatus
     detail: str
-    """A line, or one for each problem of the configuration."""
+    """One line, or one line for each problem of the configuration."""
     hint: str | None = None
     exit_status: ExitStatus = ExitStatus.ACCEPTED
-    """What this finding alone would make the command exit with."""
+    """The exit status of the command if this were the only finding."""
 
 
 def exit_status(findings: Iterable[Finding]) -> ExitStatus:

@@ -30,11 +30,11 @@ from engine.report.figures import (
 from engine.report.settings import AccountingSettings
 
 SCHEMA_VERSION = 1
-"""Version of the JSON document; it grows by keys, and changes number when one changes meaning."""
+"""Version of the JSON document; new keys keep the number, a key with a new meaning changes it."""
 
 
 _MIRRORED_ROWS = ("duplicate", "unchanged", "undecided")
-"""What becomes of a mirror's rows besides what becomes of a push's."""
+"""The outcomes of a mirror's rows that a push's rows do not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +42,13 @@ class Accounts:
     """All reported values of a run; the fields are the keys of the JSON document."""
 
     run: str | None
-    """None for a dry run, which the ledger does not know."""
+    """None for a dry run, which is not in the ledger."""
     status: str
     """finished, incomplete, refused, source_failed, failed, unbalanced, abandoned, running or
     dry_run."""
     exit_status: int | None
     reason: str | None
-    """Why the exit status is not 0; None if it is, or if there is none yet."""
+    """Why the exit status is not 0; None if it is 0, or if there is none yet."""
     target: str
     workspace: str
     partner: str
@@ -59,24 +59,24 @@ class Accounts:
     source_complete: bool
     rows: RowCounts
     uids: Standing
-    """Of all operations together, where there are several."""
+    """The sum of all operations, if there are several."""
     batches: Standing
-    """Leaves only: a batch that was split is replaced by its parts."""
+    """Unsplit batches only: a batch that was split is replaced by its parts."""
     requests: Requests
     bytes_sent: int
     payload_fill: float
-    """Bytes of the payloads sent, as a share of what the limit would have let them hold."""
+    """Bytes of the sent payloads, as a share of the bytes that the limit allows them."""
     ceiling_use: float
-    """Requests sent, as a share of what the ceiling allowed from the first to the last."""
+    """Requests sent, as a share of those that the ceiling allowed from the first to the last."""
     ceiling_spending: CeilingSpending
     ceiling_found: int | None
-    """The lower ceiling that 429s made the last process step down to; None if they never did."""
+    """The lower ceiling of the last process after 429s; None if 429s did not lower it."""
     margin_seconds: float
-    """By how much the last process stretched the window in the end."""
+    """By how many seconds the last process had stretched the window at its end."""
     started_at: str
     finished_at: str | None
     elapsed_seconds: float
-    """Time at work, over all restarts."""
+    """Working time in seconds, over all restarts."""
     mirror: MirrorFigures | None = None
     """None for a push."""
     schema_version: int = field(default=SCHEMA_VERSION)

@@ -9,7 +9,7 @@ class RowCounts:
     """The counts of the rows that were read of the export."""
 
     read: int = 0
-    """By the reader's own count."""
+    """The reader's own count."""
     blank: int = 0
     invalid: int = 0
 
@@ -41,11 +41,11 @@ class Requests:
     sent: int = 0
     accepted: int = 0
     throttled: int = 0
-    """Answered by a 429."""
+    """Requests answered by a 429."""
     retried: int = 0
-    """Sent for a batch that had been sent before."""
+    """Requests for a batch that had been sent before."""
     split: int = 0
-    """Answered so that the batch was halved."""
+    """Requests whose answer caused the batch to be halved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,11 @@ class CeilingSpending:
     input: float = 0.0
     """The export was slower than the ceiling."""
     in_flight: float = 0.0
-    """Everything under way waited for slow answers or for its backoff."""
+    """All batches in flight waited for slow answers or for their backoff."""
     margin: float = 0.0
-    """The window was stretched, for jitter on the way in."""
+    """The window was stretched to allow for network jitter."""
     late: float = 0.0
-    """Late wake-ups and connecting; below 0 where more was caught up than was late."""
+    """Late wake-ups and connecting; below 0 if more was caught up than was late."""
     unrecorded: float = 0.0
     """Lost by processes that died before they recorded it."""
 
@@ -86,17 +86,17 @@ class MirrorFigures:
     duplicate: int = 0
     """Rows whose uid was in an earlier row."""
     unchanged: int = 0
-    """Uids wanted that were in already."""
+    """Desired uids that were already members."""
     add: Standing = Standing()
     remove: Standing = Standing()
     resend: Standing = Standing()
-    """Of the unchanged, those that are added once more."""
+    """The unchanged uids that are added again."""
     known_rejects: int = 0
-    """Uids that were rejected, or not sent, and that an earlier run had rejected.
+    """Uids that were rejected, or not sent, and had been rejected in an earlier run.
 
-    They don't count against the exit status.
+    They do not affect the exit status.
     """
     undecided: int = 0
-    """Rows with a uid that were read and not compared, since the run was stopped before."""
+    """Rows with a uid that were read but not compared, because the run was stopped before."""
     notes: tuple[str, ...] = ()
-    """Remarks on the plan, for people."""
+    """Remarks on the plan for the user."""

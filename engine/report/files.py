@@ -7,7 +7,7 @@ from engine.report.accounts import timestamp
 from engine.source.source_file import SourceFile, describe_files
 
 MOST_LISTED = 1000
-"""Files that a run's own document lists; `cohortsync show --json` lists all."""
+"""The number of files that a run's document lists; `cohortsync show --json` lists all."""
 
 
 def files_document(

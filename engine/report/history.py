@@ -45,11 +45,11 @@ class RunDetails:
     accounts: Accounts
     files: Sequence[SourceFile]
     plan: Mapping[str, Any] | None
-    """What a mirror planned, as `--json` has it; None for a push, or if it never came to a plan."""
+    """A mirror's plan in the form of `--json`; None for a push, or if the run did not plan."""
     lifts: Sequence[Mapping[str, Any]]
     """The guards that were lifted for a push: guard, bound, user, host, reason."""
     attempts: Sequence[Mapping[str, Any]]
-    """Every attempt beside its batch, in order; the keys are `ATTEMPT_COLUMNS`."""
+    """Every attempt with its batch, in order; the keys are `ATTEMPT_COLUMNS`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document of `show`."""
@@ -70,7 +70,7 @@ class Reject:
     """`rejected`, `invalid` or `blank`."""
     file: str | None
     record: int
-    """Its number in the file, from 1; a header is not counted."""
+    """The record's number in the file, from 1; a header is not counted."""
     reason: str
     uid: str | None
     request_id: str | None
@@ -311,4 +311,4 @@ _HINTS = {
     "abandoned": "a new run of the same command took its place: `cohortsync runs` lists it",
     "unbalanced": "this is a bug in cohortsync; keep the state folder and report it",
 }
-"""What to do about a run that cannot be resumed, by its status."""
+"""The hint for a run that cannot be resumed, by its status."""

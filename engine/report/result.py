@@ -31,7 +31,7 @@ class Opening:
     rejected_before: int = 0
     """How many of them were accepted, and rejected, before this process."""
     expected_uids: Callable[[], float | None] = lambda: None
-    """Estimates how many uids the whole run has, by what has been read; None while unknown."""
+    """Estimates the uids of the whole run from what has been read; None while unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ class RunResult:
     exit_status: ExitStatus
     hint: str | None = None
     files: Sequence[SourceFile] = ()
-    """The files that were read; none if it is not known, or nothing is read from files."""
+    """The files that were read; empty if they are unknown, or if no files are read."""
     bug: Exception | None = None
-    """The error that only a mistake in this program explains, if one ended the run."""
+    """The error caused by a bug in this program, if one ended the run."""
     plan: Mapping[str, Any] | None = None
-    """What a run that sends nothing would send, as `--json` has it; empty where it was stopped
-    before it knew. None for a run that sends."""
+    """The plan of a run that sends nothing, in the form of `--json`; empty if the run was stopped
+    before it had planned. None for a run that sends."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document of the run."""
@@ -105,7 +105,7 @@ _FROM_BEST_TO_WORST = (
     ExitStatus.USAGE,
     ExitStatus.UNBALANCED,
 )
-"""What needs a person is worse than what another try may complete."""
+"""A status that needs a person is worse than one that another try may complete."""
 
 
 @dataclass(frozen=True, slots=True)

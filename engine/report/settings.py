@@ -20,7 +20,7 @@ class AccountingSettings:
             "1.0"
         },
     )
-    """Uids rejected and rows invalid that still count as success.
+    """The number of rejected uids and invalid rows up to which a run is a success.
 
     An integer is a number of rows, a float a share of the rows read: 1 is one row, 1.0 all of them.
     """

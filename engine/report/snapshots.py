@@ -19,7 +19,7 @@ class SnapshotEntry:
     made_at: str
     """ISO 8601, in UTC."""
     origin: str
-    """What it was made by: a run, `adopt`, `import`, `reconcile`."""
+    """What created it: a run, `adopt`, `import` or `reconcile`."""
     members: int
     """Uids that are in the cohort."""
     unknown: int
@@ -29,7 +29,7 @@ class SnapshotEntry:
     is_kept: bool
     """Whether its uids are still stored."""
     sha256: str
-    """Of its uids, in hexadecimal."""
+    """The digest of its uids, in hexadecimal."""
     lifted: Sequence[Mapping[str, Any]]
     """The guards that were lifted to make it: guard, bound, user, host, reason."""
 
@@ -60,7 +60,7 @@ class VerifiedSnapshot:
 
     entry: SnapshotEntry
     problem: str | None
-    """What is wrong with it; None if it is as it was made."""
+    """The damage to it; None if it is unchanged since it was made."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return its part of the JSON document."""
@@ -87,7 +87,7 @@ class SnapshotOfList:
     blank: int
     invalid: int
     uids: int
-    """Rows that hold a uid, duplicates included: rows_read = blank + invalid + uids."""
+    """Rows with a uid, including duplicates: rows_read = blank + invalid + uids."""
     files: Sequence[SourceFile]
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class SnapshotComparison:
     """A list compared with a snapshot."""
 
     counts: Mapping[str, Any]
-    """Uids and rows by what they are, and a few uids of each difference, as `--json` has them."""
+    """Uids and rows by kind, and a few uids of each difference, in the form of `--json`."""
     files: Sequence[SourceFile]
     """The files of the list."""
 

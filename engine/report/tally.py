@@ -8,7 +8,7 @@ from engine.delivery.outcome import Accepted, Throttled
 from engine.model.status import BatchState
 
 RATE_SECONDS = 60.0
-"""How far back the rate looks: the default ceiling's window, so that bursts even out."""
+"""The period of the rate: the default ceiling's window, so that bursts even out."""
 
 
 @dataclass(slots=True)
@@ -26,15 +26,15 @@ class Tally:
     first_sent: float | None = None
     last_sent: float | None = None
     whole: int | None = None
-    """Uids of the whole run, by its plan; None where they are estimated."""
+    """Uids of the whole run, from its plan; None if they are estimated."""
     settled_at: float | None = None
-    """When earlier changes have settled; None if nothing waits for that."""
+    """When earlier changes have settled; None if no uids wait for that."""
     held: int = 0
-    """Uids that are sent only then."""
+    """Uids that are sent only after `settled_at`."""
     waits_until: float | None = None
-    """Until when nothing is sent, as earlier changes have to settle."""
+    """Until when nothing is sent, because earlier changes have to settle."""
     _sending_since: float | None = None
-    """When the first request was sent, after a wait the first since."""
+    """When the first request was sent; after a wait, the first request since the wait."""
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
     """When batches were accepted in the last `RATE_SECONDS`, and how many uids they had."""
 

@@ -33,7 +33,7 @@ class UidReport:
     state: str | None
     """In the snapshot: `in`, `may_be_in`, `out`, `may_be_out`; None if the uid is not in it."""
     generation: int | None
-    """The snapshot that was looked at."""
+    """The snapshot that was read."""
     since: Mapping[str, Any] | None
     last_export: Mapping[str, Any] | None
     pushed: Mapping[str, Any] | None

@@ -15,8 +15,8 @@ Exports = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 FormatName = Literal["auto"] | Format
 ActionName = Action | Literal["add", "remove"]
 OnChanged = Literal["refuse", "restart"]
-"""What to do if an unfinished run can't go on, as its export has changed or a later run has touched
-the cohort: raise an error, or begin a new run."""
+"""What to do if an unfinished run cannot be resumed because its export changed or a later run has
+sent to the cohort: raise an error, or begin a new run."""
 
 
 class Reading(TypedDict, total=False):
@@ -39,20 +39,20 @@ class Observers(TypedDict, total=False):
     """The observers of a run; each is called in the event loop, and must not block."""
 
     observe: RunObserver
-    """Gets each event, and which run it belongs to; see `engine.delivery.events`."""
+    """Receives each event, and the run that it belongs to; see `engine.delivery.events`."""
     opened: Callable[[Opening], None]
-    """Gets the target, the cohort and the name of the run, before anything is sent."""
+    """Receives the target, the cohort and the name of the run, before anything is sent."""
     note: Note
     switch: StopSwitch
-    """Stops each run that has it: pulled once, requests under way are waited for; twice, they are
-    cancelled."""
+    """Stops each run that has it. Pulled once, the run waits for requests in flight; pulled twice,
+    it cancels them."""
 
 
 class PlanObservers(Observers, total=False):
     """The observers of a run that plans."""
 
     planned: Callable[[dict[str, Any]], None]
-    """Gets the plan, as `--json` has it, before anything is sent."""
+    """Receives the plan in the form of `--json`, before anything is sent."""
 
 
 class PlanArguments(Reading, PlanObservers, total=False):

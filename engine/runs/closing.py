@@ -149,16 +149,16 @@ class _Ending:
     def __init__(self, run: OpenRun) -> None:
         self._run = run
         self.stop: Stop | None = None
-        """What ends the run early: the first thing that did, unless a bug came later."""
+        """What ends the run early: the first cause, or a bug that occurred later."""
         self.first: BaseException | None = None
         self.last: BaseException | None = None
-        """The first exception, and the last."""
+        """The last exception; `first` is the first."""
         self.bug: Exception | None = None
-        """The first exception that only a mistake of ours explains."""
+        """The first exception caused by a bug in the program."""
         self.interruption: BaseException | None = None
         """The last cancellation or `KeyboardInterrupt`, which the caller waits for."""
         self.files: Sequence[SourceFile] = ()
-        """Which files the run has read, as far as its accounts could be read."""
+        """The files that the run has read; empty if its accounts could not be read."""
         self._pace: PaceRecord | None = None
 
     async def attempt(self, step: Callable[[], Awaitable[T]], prefix: str = "") -> T | None:

@@ -28,13 +28,13 @@ class RunObservers:
     """The observers of a run. Each is called in the event loop, and must not block."""
 
     observe: RunObserver = lambda _: None
-    """Gets each event, and which run it belongs to; see `engine.delivery.events`."""
+    """Receives each event, and the run that it belongs to; see `engine.delivery.events`."""
     opened: Callable[[Opening], None] = lambda _: None
-    """Gets the target, the cohort and the name of the run, before anything is sent."""
+    """Receives the target, the cohort and the name of the run, before anything is sent."""
     planned: Callable[[dict[str, Any]], None] = lambda _: None
-    """Gets a mirror's plan, as `--json` has it, before anything is sent."""
+    """Receives a mirror's plan in the form of `--json`, before anything is sent."""
     note: Note = lambda _: None
-    """Gets remarks for people."""
+    """Receives remarks for the user."""
     switch: StopSwitch | None = None
     """Stops the run; by default the session's."""
 

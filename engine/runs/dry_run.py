@@ -125,7 +125,7 @@ class _Cutting:
     batches: int = 0
     too_large: int = 0
     packed: int = 0
-    """Batches that fit, of those that are cut anew or still open."""
+    """Batches that fit the limit, of those newly cut or still open."""
     bytes: int = 0
     reason: str | None = None
     _limit: int = field(init=False)

@@ -44,9 +44,9 @@ class RollbackRequest:
     cohort_id: str
     generation: int
     mirror: Callable[[GenerationSpec, Cohort], MirrorRequest]
-    """Makes the request of the mirror, given the generation to read."""
+    """Returns the mirror's request, given the generation to read."""
     name: str | None = None
-    """The cohort's; None for the one that it was mirrored by last."""
+    """The cohort's name; None for the name of its last mirror."""
     wait_seconds: float = 0.0
 
 

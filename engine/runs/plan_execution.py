@@ -32,15 +32,15 @@ class Extent(Enum):
 
     ALL = auto()
     REST = auto()
-    """What earlier executions left of it."""
+    """The rest that earlier executions did not send."""
     PART = auto()
-    """Its first uids, and the plan stays open."""
+    """Its first uids; the plan stays open."""
     NONE = auto()
-    """Nothing, and the plan stays open."""
+    """Nothing; the plan stays open."""
     SHOWN = auto()
-    """Nothing, and it is not to be applied: its baseline is not the snapshot that counts."""
+    """Nothing; the plan cannot be applied: its baseline is not the current snapshot."""
     SHADOW = auto()
-    """Nothing, ever; the shadow's snapshot moves as if all of it had been accepted."""
+    """Nothing, ever; the shadow's snapshot is updated as if all had been accepted."""
 
 
 class PlanExecution:

@@ -55,7 +55,7 @@ class MirrorRequest:
 
     source: Source
     spec: Spec
-    """What `source` was opened from, for the ledger."""
+    """The specification that `source` was opened from, for the ledger."""
     cohort: Cohort
     first_action: Action = Action.REMOVE
     allowances: Sequence[Allowance] = ()
@@ -64,9 +64,9 @@ class MirrorRequest:
     assume_empty: bool = False
     """Whether to begin with an empty snapshot: everything is an add, nothing is removed."""
     trust: int | None = None
-    """The generation to go on from, in place of one that was lost."""
+    """The generation to use as the baseline, in place of a lost one."""
     is_shadow: bool = False
-    """Whether nothing is ever sent, and a snapshot in the shadow moves as if all had been."""
+    """Whether nothing is ever sent, and a shadow snapshot is updated as if all had been sent."""
     wait_seconds: float = 0.0
     """How long to wait for another process that works on the cohort, or sends."""
 
@@ -317,7 +317,7 @@ def _counts(operation: PlannedOperation) -> OperationCounts:
 
 
 _SAMPLE = 5
-"""Uids of each operation that are shown."""
+"""The number of uids of each operation that are shown."""
 
 
 def _samples(found: Comparison) -> dict[str, list[str]]:

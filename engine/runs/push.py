@@ -45,14 +45,14 @@ class PushRequest:
 
     source: Source
     spec: Spec
-    """What `source` was opened from, for the ledger."""
+    """The specification that `source` was opened from, for the ledger."""
     cohort: Cohort
     action: Action
     restart_if_changed: bool = False
     allowances: Sequence[Allowance] = ()
-    """Only the guard `name` judges a push."""
+    """The lifted guards; only the guard `name` applies to a push."""
     reason: str | None = None
-    """Why it is lifted, in the user's words."""
+    """Why the guard is lifted, in the user's words."""
     records: bool = False
     """Whether the cohort's snapshot records what is sent, as it does for a mirror."""
     wait_seconds: float = 0.0

@@ -18,7 +18,7 @@ from engine.runs.push import PushRequest, key_of, push
 from engine.runs.session import Waiting, WorkspaceSession
 
 Follow = Callable[[str], AbstractContextManager[Observers]]
-"""Gets the name of a run, and returns who follows it; the block lasts as long as the run."""
+"""Receives a run's name and returns its observers; the block lasts as long as the run."""
 
 
 async def resume(

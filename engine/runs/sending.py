@@ -25,7 +25,7 @@ class RunSender:
         self._ledger = ledger
         self._may_send = False
         self.pace: PaceRecord | None = None
-        """How the ceiling was used; None if nothing was to be delivered."""
+        """How the ceiling was used; None if there was nothing to deliver."""
 
     def __enter__(self) -> Self:
         """Return the sender, which does not hold the right to send yet."""

@@ -30,7 +30,7 @@ from engine.runs.interruptible import acquire_or_stop
 from engine.runs.ports import Ledger
 
 Note = Callable[[str], None]
-"""Takes a remark for people: one sentence, without a uid or a credential."""
+"""Receives a remark for the user: one sentence, without a uid or a credential."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from engine.storage.paths import TemporaryName, TemporaryPurpose, fallback_folde
 from engine.storage.uid_parquet import UIDS, read_batches, write_batches
 
 _SHOWN = 10
-"""Uids of each kind that a comparison shows."""
+"""The number of uids of each kind that a comparison shows."""
 
 
 @dataclass(frozen=True, slots=True)
