@@ -1,14 +1,14 @@
-"""What a program calls, and the command line too: one method a command.
+"""The interface for programs and for the command line: one method for each command.
 
     async with Engine.open("config.toml") as engine:
         result = await engine.push("export.csv", Cohort("vip", "VIP customers"), column="user_id")
 
 Each method returns a result whose `to_dict()` is the JSON document of the command, or a list of
-such results. A run returns its result however it ended; a method raises a `CohortSyncError` (see
-`engine.errors`) for what keeps it from beginning. Messages name options as the command line does.
+such results. A run returns its result even if it failed; a method raises a `CohortSyncError` (see
+`engine.errors`) if it cannot begin. Messages name options as the command line does.
 
-Any event loop will do. Signals are left alone: pull a `StopSwitch` to stop a run and keep its
-result. A run that is cancelled writes its accounts first; the same call resumes it.
+Any event loop can be used. No signal handlers are installed: pull a `StopSwitch` to stop a run and
+keep its result. A cancelled run writes its accounts first; the same call resumes it.
 """
 
 import asyncio
@@ -53,16 +53,16 @@ T = TypeVar("T")
 
 
 class Engine:
-    """One configuration, and what can be done with it; made by `Engine.open`.
+    """The commands on one configuration; created by `Engine.open`.
 
     Any number of runs share an engine, one after another or at once, under one ceiling. Options:
 
     `column`: the uid column's name, its number from 1 without a header, or the dotted path of a
-    field; None takes the only column. `format`: `auto` goes by suffix, then by content. `header`:
-    whether the first record of a csv or tsv file names the columns. `strip`: whether white space
-    around a uid is removed. `allow`: guards to lift, each `name` or `name=bound`; it needs a
-    `reason`, which is kept. `wait_seconds`: how long to wait for another process that holds the
-    workspace. The observers are those of `engine.runs.arguments`.
+    field; None means the only column. `format`: `auto` detects it by suffix, then by content.
+    `header`: whether the first record of a csv or tsv file names the columns. `strip`: whether
+    white space around a uid is removed. `allow`: guards to lift, each `name` or `name=bound`; it
+    needs a `reason`, which is kept. `wait_seconds`: how long to wait for another process that holds
+    the workspace. The observers are those of `engine.runs.arguments`.
     """
 
     def __init__(
@@ -92,15 +92,15 @@ class Engine:
         lazy: bool = False,
         environ: Mapping[str, str] = os.environ,
     ) -> AsyncIterator[Self]:
-        """Read the configuration, and yield an engine that works by it.
+        """Read the configuration, and yield an engine that uses it.
 
-        `path` is a configuration file, else COHORTSYNC_CONFIG or ./config.toml; `endpoint` and
-        `state` win over what it says. Without `need_credentials` the API key is not looked for,
-        which suits an engine that plans and looks but sends nothing.
+        `path` is a configuration file, by default COHORTSYNC_CONFIG or ./config.toml; `endpoint`
+        and `state` override its values. Without `need_credentials` the API key is not read, for an
+        engine that plans and reads but sends nothing.
 
-        Raises `ConfigError` with a line for every problem. A `lazy` engine raises it where the
+        Raises `ConfigError` with a line for every problem. A `lazy` engine raises it when the
         configuration is first needed: `runs`, `show` and `rejects` need only the state folder, and
-        `check` returns what is wrong with the rest.
+        `check` returns the problems of the rest.
         """
         engine = cls(
             path,
@@ -132,19 +132,19 @@ class Engine:
 
     @cached_property
     def _session(self) -> "WorkspaceSession":
-        """What all runs share: one ledger, one pace, one pool of connections."""
+        """The session that all runs share: one ledger, one pacer, one connection pool."""
         from engine.runs.session import WorkspaceSession
 
         return WorkspaceSession(self.config)
 
     @property
     def notes(self) -> Sequence[str]:
-        """What is allowed in the configuration but doubtful, a sentence each."""
+        """Warnings about the configuration: one sentence for each doubtful but valid setting."""
         return self.config.notes
 
     @property
     def pacing(self) -> "PacingSettings":
-        """The ceiling: how many requests in any window of how many seconds."""
+        """The ceiling: the maximum number of requests in any window, and its length in seconds."""
         return self.config.pacing
 
     async def push(
@@ -165,15 +165,15 @@ class Engine:
         dry_run: bool = False,
         **observers: "Unpack[Observers]",
     ) -> "RunResult":
-        """Push an export's uids into a cohort, or resume the push that the same call left.
+        """Push an export's uids into a cohort, or resume the unfinished push of the same call.
 
-        With `record` the snapshot of a mirrored cohort includes what is pushed. Only the guard
-        `name` can be lifted by `allow`. A `dry_run` reads and packs everything, and sends and
-        writes nothing; its result has no run.
+        With `record` the snapshot of a mirrored cohort includes the pushed uids. `allow` can lift
+        only the guard `name`. A `dry_run` reads and packs everything, and sends and writes nothing;
+        its result has no run.
 
-        Raises `SourceError` for an export that cannot be read, `UsageError` for what contradicts
-        an earlier run or the snapshot, `GuardError` for a new name of a known cohort, and
-        `LockHeldError` if another process holds the workspace.
+        Raises `SourceError` for an export that cannot be read, `UsageError` for a push that
+        contradicts an earlier run or the snapshot, `GuardError` for a new name of a known cohort,
+        and `LockHeldError` if another process holds the workspace.
         """
         from engine.config.loading import credentials_problem
         from engine.planning.allowances import read_push_allowances
@@ -181,7 +181,7 @@ class Engine:
         from engine.runs.exports import open_exports, spec_of
         from engine.runs.push import PushRequest, push
 
-        session = self._session  # What is wrong with the configuration comes first.
+        session = self._session  # Errors of the configuration are raised first.
         allowances = read_push_allowances(allow, reason)
         note, switch = note_and_switch(observers)
         spec = spec_of(
@@ -228,15 +228,15 @@ class Engine:
         shadow: bool = False,
         **observers: "Unpack[PlanObservers]",
     ) -> "RunResult":
-        """Make a cohort equal to an export, by sending what changed since the last time.
+        """Make a cohort equal to an export by sending the changes since the last mirror.
 
-        `first_action` is what is sent first. `assume_empty` begins with an empty snapshot: it adds
-        everything and removes nothing. `trust` is the generation to go on from, in place of one
-        that was lost. A `dry_run` plans and sends nothing, as `plan` does. A `shadow` sends
-        nothing, ever, and moves a snapshot of its own as if all had been sent.
+        `first_action` is the action that is sent first. `assume_empty` begins with an empty
+        snapshot: it adds everything and removes nothing. `trust` is the generation to use as the
+        baseline in place of a lost one. A `dry_run` plans and sends nothing, as `plan` does. A
+        `shadow` never sends anything, and updates a separate snapshot as if all had been sent.
 
-        A guard that blocks ends the run with exit status 4. Raises as `push`, and `GuardError` for
-        an empty export.
+        A guard that blocks ends the run with exit status 4. Raises as `push` does, and `GuardError`
+        for an empty export.
         """
         from engine.planning.allowances import read_allowances
         from engine.runs.arguments import note_and_switch
@@ -276,7 +276,7 @@ class Engine:
     ) -> "RunResult":
         """Plan a mirror and keep the plan for `apply`; nothing is sent. See `mirror`.
 
-        The result's run is the plan's name, and its `plan` what it comes to.
+        The result's `run` is the plan's name, and its `plan` describes the plan.
         """
         return await self.mirror(exports, cohort, dry_run=True, **options)
 
@@ -316,10 +316,10 @@ class Engine:
         dry_run: bool = False,
         **observers: "Unpack[PlanObservers]",
     ) -> "RunResult":
-        """Make a cohort what it was at an earlier generation, guards and all.
+        """Make a cohort equal to an earlier generation, by a mirror with the same guards.
 
-        The cohort keeps the name that it was mirrored by last, unless another is given. A `dry_run`
-        plans, for `apply`, and sends nothing. Raises `UsageError` if nobody knows the name, and
+        The cohort keeps the name of its last mirror, unless another is given. A `dry_run` plans,
+        for `apply`, and sends nothing. Raises `UsageError` if the name is unknown, and
         `LedgerError` if the generation is no longer kept.
         """
         from engine.planning.allowances import read_allowances
@@ -355,8 +355,8 @@ class Engine:
     ) -> "RunResult | NothingToResume":
         """Resume an unfinished push: `run`, or the latest of this workspace.
 
-        Raises `UsageError` for a run that is unknown, has ended for good, or that only its own
-        command can resume, such as one that read from a pipe; and as `push`.
+        Raises `UsageError` for a run that is unknown, has ended finally, or can be resumed only by
+        its own command, such as one that read from a pipe. Raises as `push` does.
         """
         from engine.runs.arguments import note_and_switch
         from engine.runs.resume import resume
@@ -381,9 +381,9 @@ class Engine:
     ) -> "ResumedRuns | NothingToResume":
         """Resume each unfinished push of this workspace, the earliest first.
 
-        One that fails does not keep the next from being resumed; a stop does. `ended` gets each
-        result as it comes. `follow` gets the name of each run and returns a context manager that
-        yields its observers; by default all have the same.
+        After a failed run the next is still resumed; after a stop it is not. `ended` receives each
+        result when its run ends. `follow` receives the name of each run and returns a context
+        manager that yields its observers; by default all runs have the same observers.
         """
         from engine.runs.arguments import note_and_switch
         from engine.runs.resume import resume_all
@@ -406,7 +406,7 @@ class Engine:
         return await asyncio.to_thread(all_runs, self._state_folder)
 
     async def show(self, run: str) -> "RunDetails":
-        """Return a run's accounts, files, batches and attempts; counted anew.
+        """Return a run's accounts, files, batches and attempts; its totals are recounted.
 
         Raises `UsageError` if there is no such run.
         """
@@ -415,9 +415,9 @@ class Engine:
         return await asyncio.to_thread(details_of, self._state_folder, run)
 
     async def rejects(self, run: str) -> "AsyncGenerator[Reject, None]":
-        """Yield every uid of a run that was rejected, and every row that planned none.
+        """Yield every rejected uid of a run and every row that planned no uid, in export order.
 
-        They come in the order of the export. Raises `UsageError` if there is no such run.
+        Raises `UsageError` if there is no such run.
         """
         from engine.report.history import rejects_in
 
@@ -425,9 +425,9 @@ class Engine:
             yield reject
 
     async def why(self, uid: str, cohort_id: str) -> "UidReport":
-        """Say whether a uid is in a cohort, since when, and by which request.
+        """Return whether a uid is in a cohort, since when, and by which request.
 
-        Raises `UsageError` where nothing was ever sent to the workspace or the cohort.
+        Raises `UsageError` if nothing was ever sent to the workspace or the cohort.
         """
         from engine.runs.inquiry import why
 
@@ -436,10 +436,10 @@ class Engine:
     async def check(
         self, *, live: bool = False, found: "Callable[[Finding], None]" = lambda _: None
     ) -> "CheckResult":
-        """Check whether a run could start; what is wrong is returned, not raised.
+        """Check whether a run could start; problems are returned, not raised.
 
-        `found` gets each finding as it comes. With `live` the key is tested by one request that
-        is invalid on purpose.
+        `found` receives each finding as soon as it is known. With `live` the key is tested by one
+        deliberately invalid request.
         """
         from engine.preflight.check import CheckResult, run_checks
 
@@ -463,7 +463,7 @@ class Engine:
         note: "Note | None" = None,
         switch: "StopSwitch | None" = None,
     ) -> "Snapshots":
-        """Return the snapshots of a cohort, or those of `mirror` with `shadow`.
+        """Return the snapshots of a cohort; with `shadow`, those of its shadow mirrors.
 
         Raises `UsageError` for an id that no cohort has.
         """
@@ -481,7 +481,7 @@ class Engine:
         return locate_state(self._path, state=self._state, environ=self._environ)
 
     def _note_missing_key(self, note: "Note") -> None:
-        """Give `note` what a plan does not need, and the run that it prepares does."""
+        """Pass `note` a remark if credentials are missing that sending the plan will need."""
         from engine.config.loading import credentials_problem
 
         problem = credentials_problem(self._path, environ=self._environ)
@@ -496,7 +496,7 @@ def _followed(observers: "Observers | PlanObservers") -> "RunObservers":
 
 
 async def _iterated(iterate: Callable[[], Generator[T, None, None]]) -> AsyncIterator[T]:
-    """Yield what `iterate` does; one thread reads it, so that the event loop goes on meanwhile."""
+    """Yield the items of `iterate`; one thread reads them, so the event loop is not blocked."""
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1) as thread:
         items = iterate()
@@ -504,9 +504,9 @@ async def _iterated(iterate: Callable[[], Generator[T, None, None]]) -> AsyncIte
             while chunk := await loop.run_in_executor(thread, lambda: list(islice(items, _CHUNK))):
                 for item in chunk:
                     yield item
-        finally:  # SQLite takes a connection back only in the thread that opened it.
+        finally:  # SQLite closes a connection only in its own thread.
             await loop.run_in_executor(thread, items.close)
 
 
 _CHUNK = 1_000
-"""Items that a thread reads at once."""
+"""The number of items that a thread reads at a time."""

@@ -1,1 +1,1 @@
-"""What is checked before a run."""
+"""The checks before a run."""

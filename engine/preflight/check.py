@@ -1,7 +1,7 @@
 """The preflight: checks that a run can start, without sending a uid.
 
-Each step ends in a `Finding`. A step that needs a failed one is skipped; the first that failed
-gives the exit status. Without `live` nothing is sent, and the key itself stays untested.
+Each step returns a `Finding`. A step that depends on a failed step is skipped; the first failed
+step sets the exit status. Without `live` nothing is sent, and the key is not tested.
 """
 
 import asyncio
@@ -46,11 +46,11 @@ from engine.report.accounts import SCHEMA_VERSION
 from engine.storage.paths import UidLocation, copies_folder, fallback_folder, uid_locations
 
 CONNECT_SECONDS = 10.0
-"""How long a step waits for the network, unless `delivery.timeout_seconds` is shorter."""
+"""How long a step waits for the network, if `delivery.timeout_seconds` is not shorter."""
 
 
 class FindingStatus(StrEnum):
-    """How a step of the preflight ended."""
+    """The outcome of a step of the preflight."""
 
     OK = "ok"
     FAILED = "failed"
@@ -59,33 +59,33 @@ class FindingStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one step of the preflight found; holds no credential."""
+    """The result of one step of the preflight; it contains no credential."""
 
     name: str
     """One of `configuration`, `credentials`, `state`, `uids`, `dns`, `tcp`, `tls`, `key`."""
     verdict: FindingStatus
     detail: str
-    """A line, or one for each problem of the configuration."""
+    """One line, or one line for each problem of the configuration."""
     hint: str | None = None
     exit_status: ExitStatus = ExitStatus.ACCEPTED
-    """What this finding alone would make the command exit with."""
+    """The exit status of the command if this were the only finding."""
 
 
 def exit_status(findings: Iterable[Finding]) -> ExitStatus:
-    """Return the status of the first finding that failed; 0 where none did."""
+    """Return the exit status of the first failed finding; 0 if none failed."""
     failed = (each.exit_status for each in findings if each.verdict is FindingStatus.FAILED)
     return next(failed, ExitStatus.ACCEPTED)
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What every step of the preflight found, in order."""
+    """The findings of all steps of the preflight, in order."""
 
     findings: Sequence[Finding]
 
     @property
     def exit_status(self) -> ExitStatus:
-        """The status of the first finding that failed; 0 if none did."""
+        """The exit status of the first failed finding; 0 if none failed."""
         return exit_status(self.findings)
 
     def to_dict(self) -> dict[str, object]:
@@ -162,7 +162,7 @@ def check_settings(
     state: Path | None,
     environ: Mapping[str, str] = os.environ,
 ) -> tuple[Config | None, list[Finding]]:
-    """Read the configuration; missing credentials are a finding of their own."""
+    """Read the configuration; missing credentials are a separate finding."""
     read = partial(load, path, endpoint=endpoint, state=state, environ=environ)
     try:
         config = read()
@@ -198,14 +198,14 @@ def check_state(folder: Path) -> Finding:
 
 
 def check_ledger(folder: Path, state: Finding) -> Finding:
-    """Check the whole ledger in `folder`, if there is one, and add what is found to `state`."""
+    """Check the whole ledger in `folder`, if there is one, and add the result to `state`."""
     if state.verdict is FindingStatus.FAILED:
         return state
     try:
         path = ledger_in(folder)
         if path is not None:
             refuse_emptied(path)
-        if path is not None and file_size(path):  # One that was never begun is no obstacle.
+        if path is not None and file_size(path):  # An empty file that was never used is valid.
             with LedgerReader.open(path, is_whole=True) as ledger:
                 if ledger.is_older:
                     older = f"{state.detail}; the ledger {path} was written by an older version"
@@ -220,7 +220,7 @@ def check_ledger(folder: Path, state: Finding) -> Finding:
 
 
 async def _try_key(config: Config, folder: Path, connectivity: Connectivity) -> str:
-    """Try the key by a request under the ceiling, which counts for later requests too."""
+    """Test the key by a request within the ceiling; the request counts toward the ceiling."""
     clock = SystemClock()
     try:
         async with sole_ledger(folder, clock) as ledger:
@@ -262,9 +262,9 @@ def _summary(config: Config) -> Finding:
 
 
 def _describe_uid_locations(config: Config) -> str:
-    """Return a line for each kind of file in each folder, one for columns, one for copies.
+    """Return lines for each kind of file in each folder: one for columns, one for copies.
 
-    Raises `LedgerError` where a folder cannot be read.
+    Raises `LedgerError` if a folder cannot be read.
     """
     workspace_folder = config.place.folder
     temporary = fallback_folder(config.planning.spill_dir)
@@ -284,7 +284,7 @@ def _describe_uid_locations(config: Config) -> str:
 
 
 def _lines(found: Sequence[UidLocation], folder: Path) -> Iterator[str]:
-    """Yield a line for the files below a folder, by what they hold; none if there are none."""
+    """Yield a line for each kind of content of the files below a folder."""
     inside = [location for location in found if location.path.is_relative_to(folder)]
     if not inside:
         return

@@ -1,7 +1,7 @@
-"""Connectivity to the endpoint, tested step by step: name, connection, TLS and, if asked, the key.
+"""Tests the connectivity to the endpoint in steps: name, connection, TLS and, optionally, the key.
 
-A step returns a sentence, raises `StepNotNeeded` if there is nothing to test, and
-`ConfigError`, `IncompleteError` or `RefusedError` where it failed, as a run's first request would.
+A step returns a sentence. It raises `StepNotNeeded` if there is nothing to test, and `ConfigError`,
+`IncompleteError` or `RefusedError` if it failed, as a run's first request would.
 """
 
 import asyncio
@@ -29,14 +29,14 @@ from engine.errors import ConfigError, ExitStatus, IncompleteError, RefusedError
 from engine.model.workspace import Workspace
 
 
-class StepNotNeeded(Exception):  # noqa: N818 - it says that a step is not needed, not that it failed
-    """There is nothing to test in this step, which is no failure."""
+class StepNotNeeded(Exception):  # noqa: N818 - it means that a step is not needed, not an error
+    """Raised if a step has nothing to test, which is not a failure."""
 
 
 class Connectivity:
-    """The steps of a connection to a workspace's endpoint, each of at most `seconds`.
+    """Tests each step of a connection to a workspace's endpoint, each for at most `seconds`.
 
-    Proxies are those of the environment (HTTPS_PROXY, NO_PROXY and so on); loopback needs none.
+    Proxies are read from the environment (HTTPS_PROXY, NO_PROXY and so on); loopback uses none.
     """
 
     def __init__(self, workspace: Workspace, seconds: float) -> None:
@@ -71,7 +71,7 @@ class Connectivity:
         return f"{self._endpoint.label} takes connections"
 
     async def negotiate_tls(self) -> str:
-        """Set up TLS, the certificate verified, and close the connection."""
+        """Set up TLS, verify the certificate, and close the connection."""
         if self._endpoint.scheme == "http":
             raise StepNotNeeded("http on loopback is not encrypted")
         if proxy_for(self._endpoint):
@@ -94,7 +94,7 @@ class Connectivity:
         return self._key_status(exchange)
 
     def _key_status(self, exchange: Exchange) -> str:
-        """Return what the answer says about the key; raise if it is refused."""
+        """Return what the answer indicates about the key; raises an error if the key is refused."""
         status, outcome = exchange.http_status, exchange.outcome
         if isinstance(outcome, Fatal) and outcome.exit_status is ExitStatus.USAGE:
             raise ConfigError(f"{self._endpoint.label}: {outcome.reason}", hint=outcome.hint)
@@ -131,7 +131,7 @@ class Connectivity:
         try:
             async with asyncio.timeout(self._seconds):
                 _, writer = await asyncio.open_connection(host, port, ssl=context)
-                # An orderly end of TLS would wait for the server's.
+                # An orderly TLS shutdown would wait for the server.
                 writer.transport.abort()
                 await writer.wait_closed()
         except OSError as error:
@@ -147,7 +147,7 @@ class Connectivity:
 
 
 async def _at_once() -> None:
-    """Take a turn without a wait: the caller has waited for it."""
+    """Return at once: the caller has already waited for its turn."""
 
 
 def _reason(error: OSError | UnicodeError, seconds: float) -> str:
@@ -162,7 +162,7 @@ def _reason(error: OSError | UnicodeError, seconds: float) -> str:
             return str(error.strerror)
         case OSError(errno=int(number)):
             return os.strerror(number)
-        case OSError():  # several addresses, each with a reason of its own
+        case OSError():  # several addresses, each with a different reason
             return "none of its addresses takes connections"
         case _:
             return "the name is malformed"

@@ -1,1 +1,1 @@
-"""What the ledger says of runs and uids, folded into values for people and for programs."""
+"""Reports on runs and uids from the ledger, as values for people and for programs."""

@@ -1,7 +1,7 @@
 """The accounts of one run: counts over all its restarts, and whether they balance.
 
-The API answers only that it has accepted a request, never that it applied it: it gives no counts,
-has no job to query, and ignores uids that it does not know. So every word here says "accepted".
+The API confirms only that it accepted a request, never that it applied it: it returns no counts,
+has no job to query, and ignores unknown uids. So the accounts say "accepted".
 """
 
 from collections import Counter
@@ -30,25 +30,25 @@ from engine.report.figures import (
 from engine.report.settings import AccountingSettings
 
 SCHEMA_VERSION = 1
-"""Version of the JSON document; it grows by keys, and changes number when one changes meaning."""
+"""Version of the JSON document; new keys keep the number, a key with a new meaning changes it."""
 
 
 _MIRRORED_ROWS = ("duplicate", "unchanged", "undecided")
-"""What becomes of a mirror's rows besides what becomes of a push's."""
+"""The outcomes of a mirror's rows that a push's rows do not have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """Everything that is reported of a run; the fields are the keys of the JSON document."""
+    """All reported values of a run; the fields are the keys of the JSON document."""
 
     run: str | None
-    """None for a dry run, which the ledger does not know."""
+    """None for a dry run, which is not in the ledger."""
     status: str
     """finished, incomplete, refused, source_failed, failed, unbalanced, abandoned, running or
     dry_run."""
     exit_status: int | None
     reason: str | None
-    """Why the exit status is not 0; None if it is, or if there is none yet."""
+    """Why the exit status is not 0; None if it is 0, or if there is none yet."""
     target: str
     workspace: str
     partner: str
@@ -59,30 +59,30 @@ class Accounts:
     source_complete: bool
     rows: RowCounts
     uids: Standing
-    """Of all operations together, where there are several."""
+    """The sum of all operations, if there are several."""
     batches: Standing
-    """Leaves only: a batch that was split is replaced by its parts."""
+    """Unsplit batches only: a batch that was split is replaced by its parts."""
     requests: Requests
     bytes_sent: int
     payload_fill: float
-    """Bytes of the payloads sent, as a share of what the limit would have let them hold."""
+    """Bytes of the sent payloads, as a share of the bytes that the limit allows them."""
     ceiling_use: float
-    """Requests sent, as a share of what the ceiling allowed from the first to the last."""
+    """Requests sent, as a share of those that the ceiling allowed from the first to the last."""
     ceiling_spending: CeilingSpending
     ceiling_found: int | None
-    """The lower ceiling that 429s made the last process step down to; None if they never did."""
+    """The lower ceiling of the last process after 429s; None if 429s did not lower it."""
     margin_seconds: float
-    """By how much the last process stretched the window in the end."""
+    """By how many seconds the last process had stretched the window at its end."""
     started_at: str
     finished_at: str | None
     elapsed_seconds: float
-    """Time at work, over all restarts."""
+    """Working time in seconds, over all restarts."""
     mirror: MirrorFigures | None = None
     """None for a push."""
     schema_version: int = field(default=SCHEMA_VERSION)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON document, as plain values; a mirror's has two keys in place of `uids`."""
+        """Return the JSON document as plain values; a mirror's has two keys in place of `uids`."""
         document = asdict(self)
         del document["mirror"]
         if self.mirror is None:
@@ -100,7 +100,7 @@ class Accounts:
 
     @property
     def imbalance(self) -> str | None:
-        """Say which law of conservation does not hold; None if all do."""
+        """Return which sum of the accounts does not balance; None if all balance."""
         rows, mirror = self.rows, self.mirror
         parts = {"blank": rows.blank, "invalid": rows.invalid}
         if mirror is None:
@@ -122,7 +122,7 @@ class Accounts:
 
 
 def account(record: RunRecord) -> Accounts:
-    """Fold what the ledger says of a run; raises `LedgerError` where that makes no sense."""
+    """Compute the accounts from a run's record; raises `LedgerError` if that is inconsistent."""
     entry, totals, executions = record.entry, record.totals, record.executions
     standings, batches = _standings(totals)
     rows = RowCounts(totals.records, totals.blank, totals.invalid)
@@ -165,7 +165,7 @@ def account(record: RunRecord) -> Accounts:
 
 
 def _standings(totals: RunTotals) -> tuple[Mapping[Operation, Standing], Standing]:
-    """Return how the uids of each operation stand, and how the batches do."""
+    """Return the standing of the uids of each operation, and the standing of the batches."""
     uids: dict[Operation, Counter[str]] = {operation: Counter() for operation in Operation}
     batches: Counter[str] = Counter()
     try:
@@ -174,7 +174,7 @@ def _standings(totals: RunTotals) -> tuple[Mapping[Operation, Standing], Standin
             batches[each.standing] += each.batches
         for planned in totals.planned:
             uids[Operation(planned.operation)]["planned"] = planned.uids
-        # Each split puts two parts in the place of one batch.
+        # Each split replaces one batch by two parts.
         standings = {operation: Standing(**counts) for operation, counts in uids.items()}
         return standings, Standing(totals.roots + totals.splits, **batches)
     except (TypeError, ValueError) as error:
@@ -184,7 +184,7 @@ def _standings(totals: RunTotals) -> tuple[Mapping[Operation, Standing], Standin
 def _mirrored(
     plan: PlanRecord | None, totals: RunTotals, rows: RowCounts, cut: Mapping[Operation, Standing]
 ) -> MirrorFigures:
-    """Complete what was cut from a plan by what was not: pending, or rejected by an earlier run."""
+    """Add to the cut uids of a plan those not cut: pending, or rejected by an earlier run."""
     if plan is None:
         return MirrorFigures(undecided=rows.read - rows.blank - rows.invalid)
     add, remove, resend = (_whole(plan.operations[each], cut[each]) for each in Operation)
@@ -196,7 +196,7 @@ def _mirrored(
 
 
 def _whole(counts: OperationCounts, cut: Standing) -> Standing:
-    """Complete what was cut of an operation; those rejected lately count as rejected again."""
+    """Add the uids of an operation that were not cut; recent rejects count as rejected again."""
     return replace(
         cut,
         planned=counts.planned + counts.known,
@@ -242,9 +242,9 @@ def _share(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-@cache  # A list of runs names few targets.
+@cache  # A list of runs has few targets.
 def target_label(endpoint_url: str) -> str:
-    """Return an endpoint as people should see it; `LedgerError` if it is none."""
+    """Return the display label of an endpoint; raises `LedgerError` if it is malformed."""
     try:
         return Endpoint.parse(endpoint_url).label
     except ValueError as error:
@@ -259,7 +259,7 @@ def timestamp(utc_ns: int) -> str:
 def exit_status_of(
     uids: Standing, rows: RowCounts, settings: AccountingSettings, known_rejects: int = 0
 ) -> ExitStatus:
-    """Say how a run that nothing stopped has ended; known rejects don't count against it."""
+    """Return the exit status of a run that was not stopped; known rejects are not failures."""
     if uids.unconfirmed or uids.pending:
         return ExitStatus.INCOMPLETE
     if not settings.tolerates(uids.rejected - known_rejects + rows.invalid, rows.read):
@@ -268,7 +268,7 @@ def exit_status_of(
 
 
 def partial_reason(uids: Standing, rows: RowCounts, run: str | None, known_rejects: int = 0) -> str:
-    """Say why a run ends with exit status 1, and what shows the uids and rows concerned."""
+    """Return why a run ends with exit status 1, and the command that lists the uids and rows."""
     parts = []
     if rejected := uids.rejected - known_rejects:
         parts.append(f"{counted(rejected, 'uid')} rejected")

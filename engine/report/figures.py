@@ -6,17 +6,17 @@ from dataclasses import astuple, dataclass
 
 @dataclass(frozen=True, slots=True)
 class RowCounts:
-    """What was read of the export."""
+    """The counts of the rows that were read of the export."""
 
     read: int = 0
-    """By the reader's own count."""
+    """The reader's own count."""
     blank: int = 0
     invalid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How many uids or batches have each standing; each number is counted by itself."""
+    """How many uids or batches have each standing; each number is counted independently."""
 
     planned: int = 0
     accepted: int = 0
@@ -29,28 +29,28 @@ class Standing:
 
     @property
     def balances(self) -> bool:
-        """Whether nothing is missing and nothing counted twice."""
+        """Whether nothing is missing and nothing is counted twice."""
         parts = self.accepted + self.rejected + self.unconfirmed + self.pending
         return self.planned == parts
 
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """What was sent, and how the API took it."""
+    """The requests that were sent, and the API's responses."""
 
     sent: int = 0
     accepted: int = 0
     throttled: int = 0
-    """Answered by a 429."""
+    """Requests answered by a 429."""
     retried: int = 0
-    """Sent for a batch that had been sent before."""
+    """Requests for a batch that had been sent before."""
     split: int = 0
-    """Answered so that the batch was halved."""
+    """Requests whose answer caused the batch to be halved."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """What the API allows: requests in any window of so many seconds."""
+    """The API's limit: the number of requests in any window, and its length in seconds."""
 
     requests: int
     per_seconds: float
@@ -58,9 +58,9 @@ class Ceiling:
 
 @dataclass(frozen=True, slots=True)
 class CeilingSpending:
-    """Where the ceiling went, in requests: `allowed` is all the others together.
+    """How the ceiling was used, in requests: `allowed` is the sum of the other fields.
 
-    From each process's first request to its last, summed over all restarts.
+    Counted from each process's first request to its last, and summed over all restarts.
     """
 
     allowed: float = 0.0
@@ -70,33 +70,33 @@ class CeilingSpending:
     input: float = 0.0
     """The export was slower than the ceiling."""
     in_flight: float = 0.0
-    """Everything under way waited for slow answers or for its backoff."""
+    """All batches in flight waited for slow answers or for their backoff."""
     margin: float = 0.0
-    """The window was stretched, for jitter on the way in."""
+    """The window was stretched to allow for network jitter."""
     late: float = 0.0
-    """Late wake-ups and connecting; below 0 where more was caught up than was late."""
+    """Late wake-ups and connecting; below 0 if more was caught up than was late."""
     unrecorded: float = 0.0
     """Lost by processes that died before they recorded it."""
 
 
 @dataclass(frozen=True, slots=True)
 class MirrorFigures:
-    """The numbers that only the accounts of a mirror have."""
+    """The numbers that are only in the accounts of a mirror."""
 
     duplicate: int = 0
     """Rows whose uid was in an earlier row."""
     unchanged: int = 0
-    """Uids wanted that were in already."""
+    """Desired uids that were already members."""
     add: Standing = Standing()
     remove: Standing = Standing()
     resend: Standing = Standing()
-    """Of the unchanged, those that are added once more."""
+    """The unchanged uids that are added again."""
     known_rejects: int = 0
-    """Uids that were rejected, or not sent, and that an earlier run had rejected.
+    """Uids that were rejected, or not sent, and had been rejected in an earlier run.
 
-    They don't count against the exit status.
+    They do not affect the exit status.
     """
     undecided: int = 0
-    """Rows with a uid that were read and not compared, since the run was stopped before."""
+    """Rows with a uid that were read but not compared, because the run was stopped before."""
     notes: tuple[str, ...] = ()
-    """Remarks on the plan, for people."""
+    """Remarks on the plan for the user."""

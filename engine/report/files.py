@@ -1,4 +1,4 @@
-"""The files that a run read, as people and programs read them."""
+"""The files that a run read, formatted for people and for programs."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from engine.report.accounts import timestamp
 from engine.source.source_file import SourceFile, describe_files
 
 MOST_LISTED = 1000
-"""Files that a run's own document lists; `cohortsync show --json` lists all."""
+"""The number of files that a run's document lists; `cohortsync show --json` lists all."""
 
 
 def files_document(
@@ -45,7 +45,7 @@ def files_line(files: Sequence[SourceFile]) -> str:
 
 
 def file_rows(files: Sequence[SourceFile]) -> Iterator[tuple[str, ...]]:
-    """Yield a row of `FILE_COLUMNS` for each file; of many the first, and how many there are."""
+    """Yield a row of `FILE_COLUMNS` for each file; of many files, the first and the total."""
     for file in files[:_MOST_SHOWN]:
         written = file.written_utc_ns and timestamp(file.written_utc_ns)
         yield (

@@ -45,11 +45,11 @@ class RunDetails:
     accounts: Accounts
     files: Sequence[SourceFile]
     plan: Mapping[str, Any] | None
-    """What a mirror planned, as `--json` has it; None for a push, or if it never came to a plan."""
+    """A mirror's plan in the form of `--json`; None for a push, or if the run did not plan."""
     lifts: Sequence[Mapping[str, Any]]
     """The guards that were lifted for a push: guard, bound, user, host, reason."""
     attempts: Sequence[Mapping[str, Any]]
-    """Every attempt beside its batch, in order; the keys are `ATTEMPT_COLUMNS`."""
+    """Every attempt with its batch, in order; the keys are `ATTEMPT_COLUMNS`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document of `show`."""
@@ -64,35 +64,35 @@ class RunDetails:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A uid that was rejected, or a row of the export that planned none."""
+    """A rejected uid, or a row of the export that planned no uid."""
 
     kind: str
     """`rejected`, `invalid` or `blank`."""
     file: str | None
     record: int
-    """Its number in the file, from 1; a header is not counted."""
+    """The record's number in the file, from 1; a header is not counted."""
     reason: str
     uid: str | None
     request_id: str | None
     """The API's; these two are None unless the uid was rejected."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return its line of `rejects --json`."""
+        """Return the line of `rejects --json`."""
         return asdict(self)
 
 
 class RunReads(Protocol):
-    """What reports read of runs; each method takes the name of one that the ledger knows."""
+    """The interface that reports read runs by; each method takes the name of a known run."""
 
     def record(self, name: str, *, is_recounted: bool = False) -> RunRecord:
-        """Return what the accounts of a run are folded from.
+        """Return the record that the accounts of a run are computed from.
 
-        Totals that are stored with the run are recounted if `is_recounted`: then `LedgerError` says
-        that they are not what its batches and attempts add up to.
+        With `is_recounted`, the totals stored with the run are recounted: raises `LedgerError` if
+        they differ from the sums of its batches and attempts.
         """
 
     def plan(self, name: str) -> PlanRecord | None:
-        """Return what a mirror plans; None for a push, or if it ended before it had planned."""
+        """Return a mirror's plan; None for a push, or if the run ended before it had planned."""
 
     def files(self, name: str) -> Sequence[SourceFile]:
         """Return the files of a run in the order in which they are read."""
@@ -101,22 +101,22 @@ class RunReads(Protocol):
         """Return which guards were lifted for a push, by whom and why."""
 
     def attempts(self, name: str) -> Iterator[AttemptRecord]:
-        """Yield every attempt beside its batch, by batch; batches without an attempt too."""
+        """Yield every attempt with its batch, by batch, including batches without an attempt."""
 
     def rejects(self, name: str) -> Iterator[RejectRecord]:
-        """Yield every uid that was rejected and the rows that planned none, in export order."""
+        """Yield every rejected uid and the rows that planned no uid, in export order."""
 
     def earlier_rejection(self, uid: str, run: str) -> EarlierRejection:
         """Return the last rejection of a uid by an earlier run of the same cohort."""
 
 
 class RunReport:
-    """What is known of one run. It reads while its ledger is open; see `open_run`."""
+    """A report on one run. It reads while its ledger is open; see `open_run`."""
 
     def __init__(self, reads: RunReads, folder: Path, name: str, *, is_older: bool = False) -> None:
         """`folder` is the ledger's: the uids of plans are in files below it.
 
-        `is_older`: whether a version before this one has written the ledger.
+        `is_older`: whether an earlier version of the program wrote the ledger.
         """
         self._is_older = is_older
         self._reads = reads
@@ -124,10 +124,10 @@ class RunReport:
         self._name = name
 
     def accounts(self, *, is_recounted: bool = False) -> Accounts:
-        """Return the accounts; those of a run whose process has died are incomplete.
+        """Return the accounts; the status is incomplete if the run's process has died.
 
-        With `is_recounted`, `LedgerError` says that totals which are stored with the run are not
-        what its batches and attempts add up to.
+        With `is_recounted`, raises `LedgerError` if the totals stored with the run differ from the
+        sums of its batches and attempts.
         """
         accounts = account(self._reads.record(self._name, is_recounted=is_recounted))
         if accounts.status == RunStatus.RUNNING and not self._has_process(accounts):
@@ -135,7 +135,7 @@ class RunReport:
         return accounts
 
     def _has_process(self, accounts: Accounts) -> bool:
-        """Say whether a living process works on the run: it holds the lock of the run's cohort.
+        """Return whether a live process works on the run: it holds the lock of the run's cohort.
 
         A program of version 0.1 locks the whole workspace instead.
         """
@@ -145,7 +145,7 @@ class RunReport:
         return cohort_holder(self._folder, key) is not None
 
     def details(self) -> RunDetails:
-        """Return all that is kept of the run but its rejects; its totals are counted anew."""
+        """Return all that is kept of the run except its rejects; its totals are recounted."""
         plan = self._reads.plan(self._name)
         return RunDetails(
             self.accounts(is_recounted=True),
@@ -156,14 +156,13 @@ class RunReport:
         )
 
     def attempts(self) -> Iterator[Mapping[str, Any]]:
-        """Yield every attempt beside its batch, by `ATTEMPT_COLUMNS`; see `RunReads.attempts`."""
+        """Yield every attempt with its batch, by `ATTEMPT_COLUMNS`; see `RunReads.attempts`."""
         return map(_attempt_document, self._reads.attempts(self._name))
 
     def rejects(self) -> Iterator[Reject]:
-        """Yield every uid rejected and every row that planned none, one by one, in export order.
+        """Yield every rejected uid and every row that planned no uid, in export order.
 
-        The uids of a mirror that an earlier run had rejected come first, as long as its plan is
-        kept.
+        A mirror's uids with a rejection in an earlier run are first, as long as its plan is kept.
         """
         if (plan := self._reads.plan(self._name)) is not None:
             yield from self._known_rejects(plan)
@@ -174,7 +173,7 @@ class RunReport:
                 )
 
     def _known_rejects(self, plan: PlanRecord) -> Iterator[Reject]:
-        """Yield the uids that a mirror did not send, with why they were rejected before."""
+        """Yield the uids that a mirror did not send, with the reason of their earlier rejection."""
         folder = plan_folder(self._folder, self._name)
         for operation, counts in plan.operations.items():
             path = operation_path(folder, operation)
@@ -207,7 +206,7 @@ ATTEMPT_COLUMNS = (
 
 
 def _attempt_document(attempt: AttemptRecord) -> Mapping[str, Any]:
-    """Return the record with times as ISO 8601."""
+    """Return the record with times in ISO 8601."""
     values = attempt._asdict()
     for name in ("intended", "sent", "ended"):
         utc_ns = values[f"{name}_utc_ns"]
@@ -230,9 +229,9 @@ def all_runs(state: Path) -> list[Accounts]:
 
 @contextmanager
 def open_run(state: Path, name: str) -> Iterator[RunReport]:
-    """Open the ledger that knows a run, for the block; `UsageError` if none does.
+    """Open the ledger with a run for the block; raises `UsageError` if no ledger has it.
 
-    Raises `LedgerError` where a ledger cannot be read, also where the block finds out.
+    Raises `LedgerError` if a ledger cannot be read, also if that happens in the block.
     """
     with _ledger_with(state, name) as (ledger, entry, folder):
         yield RunReport(ledger.history, folder, entry.name, is_older=ledger.is_older)
@@ -240,7 +239,7 @@ def open_run(state: Path, name: str) -> Iterator[RunReport]:
 
 @contextmanager
 def _ledger_with(state: Path, run: str) -> Iterator[tuple[LedgerReader, RunEntry, Path]]:
-    """Open the ledger that knows a run: yield it, the run, and its folder; see `open_run`."""
+    """Open the ledger with a run: yield the ledger, the run, and the folder; see `open_run`."""
     for path in ledgers(state):
         with LedgerReader.open(path) as ledger:
             if (entry := ledger.history.entry(run)) is not None:
@@ -252,18 +251,18 @@ def _ledger_with(state: Path, run: str) -> Iterator[tuple[LedgerReader, RunEntry
 
 
 def details_of(state: Path, run: str) -> RunDetails:
-    """Return what the state folder keeps of a run; its totals are counted anew.
+    """Return what the state folder keeps of a run; its totals are recounted.
 
-    Raises `UsageError` if no ledger knows it, and `LedgerError` for one that is corrupt.
+    Raises `UsageError` if no ledger has the run, and `LedgerError` for a corrupt ledger.
     """
     with open_run(state, run) as report:
         return report.details()
 
 
 def rejects_in(state: Path, run: str) -> Generator[Reject, None, None]:
-    """Yield every uid of a run that was rejected and every row that planned none.
+    """Yield every rejected uid of a run and every row that planned no uid.
 
-    Raises `UsageError` if no ledger knows the run.
+    Raises `UsageError` if no ledger has the run.
     """
     with open_run(state, run) as report:
         yield from report.rejects()
@@ -274,8 +273,8 @@ def find_unfinished(
 ) -> StoredRequest | None:
     """Return run `run`, or the latest unfinished one, or None if there is none.
 
-    The latest is taken from those of `target` (endpoint, workspace and partner), if given, which
-    no later run of the same cohort has overtaken. A run that a process works on is unfinished, too.
+    The latest is chosen from the runs of `target` (endpoint, workspace and partner), if given, that
+    no later run of the same cohort has overtaken. A run that a process works on is also unfinished.
     Raises `UsageError` if `run` is unknown, is a mirror, or cannot be resumed.
     """
     if run is None:
@@ -312,4 +311,4 @@ _HINTS = {
     "abandoned": "a new run of the same command took its place: `cohortsync runs` lists it",
     "unbalanced": "this is a bug in cohortsync; keep the state folder and report it",
 }
-"""What to do about a run that cannot be resumed, by its status."""
+"""The hint for a run that cannot be resumed, by its status."""

@@ -1,4 +1,4 @@
-"""How a run begins and ends: what a program is given."""
+"""The values that describe the begin and the end of a run for a program."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from engine.source.source_file import SourceFile
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Where a run goes and what it does: the line that each run opens with."""
+    """The target and the action of a run: its first line of output."""
 
     target: str
     workspace: str
@@ -31,23 +31,23 @@ class Opening:
     rejected_before: int = 0
     """How many of them were accepted, and rejected, before this process."""
     expected_uids: Callable[[], float | None] = lambda: None
-    """Estimates how many uids the whole run has, by what has been read; None while unknown."""
+    """Estimates the uids of the whole run from what has been read; None while unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run ended: its accounts, and what to do next if it did not finish."""
+    """The result of a run: its accounts, and what to do next if it did not finish."""
 
     accounts: Accounts
     exit_status: ExitStatus
     hint: str | None = None
     files: Sequence[SourceFile] = ()
-    """The files that were read; none if it is not known, or nothing is read from files."""
+    """The files that were read; empty if they are unknown, or if no files are read."""
     bug: Exception | None = None
-    """The error that only a mistake in this program explains, if one ended the run."""
+    """The error caused by a bug in this program, if one ended the run."""
     plan: Mapping[str, Any] | None = None
-    """What a run that sends nothing would send, as `--json` has it; empty where it was stopped
-    before it knew. None for a run that sends."""
+    """The plan of a run that sends nothing, in the form of `--json`; empty if the run was stopped
+    before it had planned. None for a run that sends."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document of the run."""
@@ -67,7 +67,7 @@ class FailedRun:
     hint: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return its part of the JSON document."""
+        """Return the run's part of the JSON document."""
         return {
             "run": self.run,
             "status": "failed",
@@ -105,18 +105,18 @@ _FROM_BEST_TO_WORST = (
     ExitStatus.USAGE,
     ExitStatus.UNBALANCED,
 )
-"""What needs a person is worse than what another try may complete."""
+"""A status that needs a person is worse than one that another try may complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResumedRuns:
-    """How each of several resumed runs ended, the earliest first; there is at least one."""
+    """The results of one or more resumed runs, the earliest first."""
 
     runs: Sequence[RunResult | FailedRun]
 
     @property
     def exit_status(self) -> ExitStatus:
-        """The worst of them."""
+        """The worst exit status of the runs."""
         return self._worst.exit_status
 
     @property

@@ -1,4 +1,4 @@
-"""What a finished run may have lost and still count as a success."""
+"""The limit of rejected uids and invalid rows up to which a finished run is a success."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -11,7 +11,7 @@ Share = Annotated[float, Ge(0), Le(1)]
 
 @dataclass(frozen=True, slots=True)
 class AccountingSettings:
-    """Where exit status 0 ends and 1 begins."""
+    """The settings that decide between exit status 0 and 1."""
 
     tolerate_invalid: Rows | Share = field(
         default=0,
@@ -20,15 +20,15 @@ class AccountingSettings:
             "1.0"
         },
     )
-    """Uids rejected and rows invalid that still count as success.
+    """The number of rejected uids and invalid rows up to which a run is a success.
 
     An integer is a number of rows, a float a share of the rows read: 1 is one row, 1.0 all of them.
     """
 
     def tolerates(self, lost: int, rows_read: int) -> bool:
-        """Say whether `lost` uids and rows out of `rows_read` rows are few enough."""
+        """Return whether `lost` uids and rows out of `rows_read` rows are within the limit."""
         if isinstance(self.tolerate_invalid, int):
             return lost <= self.tolerate_invalid
-        # A quotient rounds to the float that the same share was read as; a product need not:
+        # A quotient rounds to the same float as the configured share; a product may not:
         # 0.29 * 100 is below 29.
         return lost == 0 or lost / rows_read <= self.tolerate_invalid

@@ -1,4 +1,4 @@
-"""The snapshots of a cohort, as people and programs read them."""
+"""The snapshots of a cohort, formatted for people and for programs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -19,7 +19,7 @@ class SnapshotEntry:
     made_at: str
     """ISO 8601, in UTC."""
     origin: str
-    """What it was made by: a run, `adopt`, `import`, `reconcile`."""
+    """What created it: a run, `adopt`, `import` or `reconcile`."""
     members: int
     """Uids that are in the cohort."""
     unknown: int
@@ -29,7 +29,7 @@ class SnapshotEntry:
     is_kept: bool
     """Whether its uids are still stored."""
     sha256: str
-    """Of its uids, in hexadecimal."""
+    """The digest of its uids, in hexadecimal."""
     lifted: Sequence[Mapping[str, Any]]
     """The guards that were lifted to make it: guard, bound, user, host, reason."""
 
@@ -60,7 +60,7 @@ class VerifiedSnapshot:
 
     entry: SnapshotEntry
     problem: str | None
-    """What is wrong with it; None if it is as it was made."""
+    """The damage to it; None if it is unchanged since it was made."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return its part of the JSON document."""
@@ -68,7 +68,7 @@ class VerifiedSnapshot:
 
 
 def damage_in(snapshots: Sequence[VerifiedSnapshot]) -> LedgerError | None:
-    """Return an error that names the snapshots that are not as they were made, if any are."""
+    """Return an error that names the snapshots that changed since they were made, if any."""
     broken = [str(each.entry.generation) for each in snapshots if each.problem]
     if not broken:
         return None
@@ -80,14 +80,14 @@ def damage_in(snapshots: Sequence[VerifiedSnapshot]) -> LedgerError | None:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotOfList:
-    """A snapshot that was made of a list, and what was read of that."""
+    """A snapshot that was made from a list, and what was read of the list."""
 
     entry: SnapshotEntry
     rows_read: int
     blank: int
     invalid: int
     uids: int
-    """Rows that hold a uid, duplicates included: rows_read = blank + invalid + uids."""
+    """Rows with a uid, including duplicates: rows_read = blank + invalid + uids."""
     files: Sequence[SourceFile]
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class SnapshotComparison:
     """A list compared with a snapshot."""
 
     counts: Mapping[str, Any]
-    """Uids and rows by what they are, and a few uids of each difference, as `--json` has them."""
+    """Uids and rows by kind, and a few uids of each difference, in the form of `--json`."""
     files: Sequence[SourceFile]
     """The files of the list."""
 

@@ -1,4 +1,4 @@
-"""A run while it goes on: events folded into the few numbers that a person watches."""
+"""The progress of a run: its events counted for the progress display."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from engine.delivery.outcome import Accepted, Throttled
 from engine.model.status import BatchState
 
 RATE_SECONDS = 60.0
-"""How far back the rate looks: the default ceiling's window, so that bursts even out."""
+"""The period of the rate: the default ceiling's window, so that bursts even out."""
 
 
 @dataclass(slots=True)
@@ -26,22 +26,22 @@ class Tally:
     first_sent: float | None = None
     last_sent: float | None = None
     whole: int | None = None
-    """Uids of the whole run, by its plan; None where they are estimated."""
+    """Uids of the whole run, from its plan; None if they are estimated."""
     settled_at: float | None = None
-    """When earlier changes have settled; None if nothing waits for that."""
+    """When earlier changes have settled; None if no uids wait for that."""
     held: int = 0
-    """Uids that are sent only then."""
+    """Uids that are sent only after `settled_at`."""
     waits_until: float | None = None
-    """Until when nothing is sent, as earlier changes have to settle."""
+    """Until when nothing is sent, because earlier changes have to settle."""
     _sending_since: float | None = None
-    """When the first request was sent, after a wait the first since."""
+    """When the first request was sent; after a wait, the first request since the wait."""
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
     """When batches were accepted in the last `RATE_SECONDS`, and how many uids they had."""
 
     def continue_from(self, accepted: int, rejected: int) -> None:
         """Begin with the uids that earlier processes have settled.
 
-        A run that takes the place of another in the same process counts its own alone.
+        A run that replaces another in the same process counts only its own uids.
         """
         self.planned = accepted + rejected
         self.uids.update(dict.fromkeys(BatchState, 0))
@@ -52,9 +52,9 @@ class Tally:
     def expect(
         self, whole: int, now: float, *, first: int | None, held: int, settle_seconds: float
     ) -> None:
-        """Take the number of uids from a plan: all, or the `first` of those that are left.
+        """Set the expected number of uids from a plan: all, or the `first` of the rest.
 
-        `held` of them are not sent within `settle_seconds`.
+        `held` of them are sent only after `settle_seconds`.
         """
         self.whole = whole if first is None else min(whole, self.settled + first)
         if held and first is None:
@@ -89,12 +89,12 @@ class Tally:
 
     @property
     def accepted(self) -> int:
-        """Uids accepted."""
+        """The number of accepted uids."""
         return self.uids[BatchState.ACCEPTED]
 
     @property
     def settled(self) -> int:
-        """Uids that are accepted, rejected, or left open."""
+        """The number of uids that are accepted, rejected or left open."""
         return sum(self.uids.values())
 
     def uids_per_second(self, now: float) -> float:
@@ -129,9 +129,9 @@ class Tally:
         return requests / allowed
 
     def seconds_left(self, now: float, total: float | None) -> float | None:
-        """Return how long `total` uids take at this rate; None as long as that is unknown.
+        """Return the seconds until `total` uids are settled at this rate; None if unknown.
 
-        It is not sooner than uids that wait for earlier changes to settle can be sent.
+        It is at least the wait of the uids that are held until earlier changes settle.
         """
         if total is None:
             return None

@@ -1,4 +1,4 @@
-"""Why one uid is in a mirrored cohort, or is not: what was sent of it last, and what came back."""
+"""Why one uid is or is not in a mirrored cohort: its last request, and the API's answer."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +24,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class UidReport:
-    """What is known of one uid in one cohort; nested values are as `why --json` has them."""
+    """What is known about one uid in one cohort; nested values have the form of `why --json`."""
 
     uid: str
     cohort_id: str
@@ -33,7 +33,7 @@ class UidReport:
     state: str | None
     """In the snapshot: `in`, `may_be_in`, `out`, `may_be_out`; None if the uid is not in it."""
     generation: int | None
-    """The snapshot that was looked at."""
+    """The snapshot that was read."""
     since: Mapping[str, Any] | None
     last_export: Mapping[str, Any] | None
     pushed: Mapping[str, Any] | None
@@ -45,42 +45,42 @@ class UidReport:
 
 
 class UidReads(Protocol):
-    """What bears on a uid of a cohort; recorded runs are those whose uids are kept in files."""
+    """The data about a uid of a cohort; a recorded run is one whose uids are kept in files."""
 
     def generations(self, key: CohortKey) -> Sequence[Generation]:
-        """Return every snapshot of a cohort, the one that counts first."""
+        """Return every snapshot of a cohort, the current one first."""
 
     def planned_from(self, run: int) -> int | None:
         """Return the generation that a mirror was planned from; None if there was none."""
 
     def recorded_run(self, key: CohortKey, run: int) -> Sequence[RunEntry]:
-        """Return the recorded run of the cohort with that number; none if it is none."""
+        """Return the recorded run of the cohort with number `run`; empty if there is none."""
 
     def recorded_since(self, key: CohortKey, attempt: int) -> Sequence[RunEntry]:
-        """Return the recorded runs with an attempt after that one, the latest first."""
+        """Return the recorded runs with an attempt after `attempt`, the latest first."""
 
     def not_in_snapshot(self, key: CohortKey) -> Sequence[RunEntry]:
-        """Return the recorded runs with attempts that no snapshot knows, the latest first."""
+        """Return the recorded runs with attempts that no snapshot includes, the latest first."""
 
     def planned_runs(self, key: CohortKey) -> Sequence[RunEntry]:
         """Return the mirrors that have made a plan, the latest first."""
 
     def last_attempt(self, run: int, operation: Operation, place: int) -> UidAttempt | None:
-        """Return the last attempt of the batch that held a place; None if there was none."""
+        """Return the last attempt of the batch that contained a place; None if there was none."""
 
     def unrecorded_pushes(self, key: CohortKey) -> Sequence[RunEntry]:
-        """Return the pushes whose uids no snapshot knows, the earliest first."""
+        """Return the pushes whose uids no snapshot includes, the earliest first."""
 
     def rejections(self, key: CohortKey, uid: str) -> Sequence[UidRejection]:
         """Return each run's rejection of a uid, the earliest first."""
 
 
 def find_uid(folder: Path, key: CohortKey, uid: str) -> UidReport | None:
-    """Return what is known of a uid; None if nothing was ever sent from `folder`.
+    """Return what is known about a uid; None if nothing was ever sent from `folder`.
 
-    `folder` is the ledger's, which is only read: a run under way is not disturbed. Raises
-    `UsageError` for a cohort that the ledger does not know, and `LedgerError` where the ledger or a
-    file beside it cannot be read.
+    `folder` is the ledger's. It is only read, so a current run is not disturbed. Raises
+    `UsageError` for a cohort that is not in the ledger, and `LedgerError` if the ledger or a file
+    next to it cannot be read.
     """
     if (path := ledger_in(folder)) is None:
         return None
@@ -97,14 +97,14 @@ _MEMBERSHIP = {UidState.IN: "in", UidState.OUT: "out"}
 
 
 def _membership_after(attempt: Mapping[str, Any]) -> str:
-    """Say what the last attempt has led to."""
+    """Return the membership that results from the last attempt."""
     if attempt["outcome"] != "accepted":
         return "unknown"
     return "in" if attempt["action"] == Action.ADD.value else "out"
 
 
 class UidInquiry:
-    """What is known of one uid of a cohort: by the ledger, and by the files beside it."""
+    """Finds what the ledger and the files next to it record about one uid of a cohort."""
 
     def __init__(self, reads: UidReads, folder: Path, key: CohortKey, uid: str) -> None:
         """`folder` is the ledger's: uids of plans and snapshots are in files below it."""
@@ -120,7 +120,7 @@ class UidInquiry:
         snapshot = next(iter(self._generations), None)
         known = self._look_up(snapshot) if snapshot else None
         state, run = known or (None, None)
-        # What the snapshot does not know yet was sent later than all that it knows.
+        # Attempts that the snapshot does not include yet are later than all that it includes.
         since = next(self._attempts(reads.not_in_snapshot(key)), None)
         if since is not None:
             membership = _membership_after(since)
@@ -147,17 +147,17 @@ class UidInquiry:
         )
 
     def _membership_of_absent(self, attempts: list[Document]) -> str:
-        """Say where a uid is that no snapshot holds."""
+        """Return the membership of a uid that is not in the snapshot."""
         for attempt in attempts:
             if attempt["outcome"] in {"accepted", "unconfirmed", None}:
-                # It was added last, and what was known of that has been forgotten.
+                # If it was added last, the record of the addition is no longer kept.
                 return "unknown" if attempt["action"] == Action.ADD.value else "out"
         if self._reads.unrecorded_pushes(self._key):
             return "unknown"  # A push that was not recorded may have added it.
         return "out"
 
     def _replaced_through(self) -> int:
-        """Return the last attempt that a complete list of the members has made irrelevant; or 0."""
+        """Return the last attempt that a complete list of the members supersedes, or 0."""
         lists = (each for each in self._generations if each.origin in {IMPORTED, RECONCILED})
         return max((each.last_attempt for each in lists), default=0)
 
@@ -177,9 +177,9 @@ class UidInquiry:
                         yield _attempt_document(run, operation, attempt)
 
     def _since(self, snapshot: Generation | None, run: int | None) -> Document | None:
-        """Return what is left to say where no run's files hold the uid.
+        """Return the origin of a uid that is not in the files of any run.
 
-        They are no longer kept, or the uid came with a list from elsewhere.
+        The files are no longer kept, or the uid came from an external list.
         """
         for found in self._reads.recorded_run(self._key, run) if run else ():
             return {"run": found.name, "at": timestamp(found.started_utc_ns)}
@@ -195,7 +195,7 @@ class UidInquiry:
         return None
 
     def _last_export(self) -> Document | None:
-        """Say whether the last export that was planned had the uid; None if none is known."""
+        """Return whether the last planned export had the uid; None if no plan is known."""
         run = next(iter(self._reads.planned_runs(self._key)), None)
         if run is None:
             return None
@@ -206,7 +206,7 @@ class UidInquiry:
         }
 
     def _was_in_export(self, run: RunEntry) -> bool | None:
-        """Say whether the export that a run planned had the uid; None if nobody can know."""
+        """Return whether the export that a run planned had the uid; None if that is unknown."""
         folder = plan_folder(self._folder, run.name)
         adds = operation_path(folder, Operation.ADD)
         removes = operation_path(folder, Operation.REMOVE)
@@ -219,7 +219,7 @@ class UidInquiry:
         return self._was_unchanged(run)
 
     def _was_unchanged(self, run: RunEntry) -> bool | None:
-        """Say whether a uid that a plan did not change was in: then the export had it."""
+        """Return whether a uid that a plan did not change was a member: then the export had it."""
         number = self._reads.planned_from(run.number)
         if number is None:
             return False

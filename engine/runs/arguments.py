@@ -15,8 +15,8 @@ Exports = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 FormatName = Literal["auto"] | Format
 ActionName = Action | Literal["add", "remove"]
 OnChanged = Literal["refuse", "restart"]
-"""What to do if an unfinished run can't go on, as its export has changed or a later run has touched
-the cohort: raise an error, or begin a new run."""
+"""What to do if an unfinished run cannot be resumed because its export changed or a later run has
+sent to the cohort: raise an error, or begin a new run."""
 
 
 class Reading(TypedDict, total=False):
@@ -29,34 +29,34 @@ class Reading(TypedDict, total=False):
 
 
 class Note(Protocol):
-    """Takes a remark for people: one sentence, without a uid or a credential."""
+    """Receives a remark for the user: one sentence, without a uid or a credential."""
 
     def __call__(self, text: str, *, label: str | None = None) -> None:
-        """`label` is `note` or `warning`; None for a remark on progress."""
+        """Receive `text`; `label` is `note` or `warning`, or None for a remark on progress."""
 
 
 class Observers(TypedDict, total=False):
-    """Who follows a run; each is called in the event loop, and must not block."""
+    """The observers of a run; each is called in the event loop, and must not block."""
 
     observe: RunObserver
-    """Gets each event, and which run it belongs to; see `engine.delivery.events`."""
+    """Receives each event, and the run that it belongs to; see `engine.delivery.events`."""
     opened: Callable[[Opening], None]
-    """Gets the target, the cohort and the name of the run, before anything is sent."""
+    """Receives the target, the cohort and the name of the run, before anything is sent."""
     note: Note
     switch: StopSwitch
-    """Stops each run that has it: pulled once, requests under way are waited for; twice, they are
-    cancelled."""
+    """Stops each run that has it. Pulled once, the run waits for requests in flight; pulled twice,
+    it cancels them."""
 
 
 class PlanObservers(Observers, total=False):
-    """Who follows a run that plans."""
+    """The observers of a run that plans."""
 
     planned: Callable[[dict[str, Any]], None]
-    """Gets the plan, as `--json` has it, before anything is sent."""
+    """Receives the plan in the form of `--json`, before anything is sent."""
 
 
 class PlanArguments(Reading, PlanObservers, total=False):
-    """What `Engine.plan` takes; see `Engine.mirror`."""
+    """The arguments of `Engine.plan`; see `Engine.mirror`."""
 
     first_action: ActionName
     allow: Sequence[str]
@@ -72,9 +72,9 @@ def no_note(text: str, *, label: str | None = None) -> None:
 
 
 def note_and_switch(observers: Observers | PlanObservers) -> tuple[Note, StopSwitch]:
-    """Return who gets remarks and what stops the run; both are put into `observers`.
+    """Return the receiver of remarks and the stop switch; both are put into `observers`.
 
-    Raises `TypeError` for an argument that is not among them.
+    Raises `TypeError` for an argument that is not an observer.
     """
     for name in observers.keys() - PlanObservers.__optional_keys__:
         raise TypeError(f"unexpected keyword argument {name!r}")

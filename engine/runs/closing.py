@@ -1,7 +1,7 @@
-"""The one way in which a run ends: folded, accounted for, written down and returned.
+"""The end of a run: it is folded into the snapshot, accounted for, recorded and returned.
 
-Each step is tried whatever became of the one before it. So the accounts are written and returned
-when the work fails, when the snapshot cannot be moved, and when the program itself is wrong.
+Each step is tried even if the previous one failed. So the accounts are written and returned when
+the work fails, when the snapshot cannot be moved, and when the program has a bug.
 """
 
 import asyncio
@@ -49,18 +49,18 @@ class End:
 
 
 class OpenRun(Protocol):
-    """A run that this process works on, as its end needs it."""
+    """The interface to a run of this process that ending the run needs."""
 
     state: RunState | None
     """None until the run is in the ledger."""
 
     @property
     def ledger(self) -> Ledger:
-        """Where it is recorded."""
+        """The ledger that records the run."""
 
     @property
     def pace(self) -> PaceRecord | None:
-        """How it kept to the ceiling; None if it never came to sending."""
+        """How the run used the ceiling; None if it did not begin to send."""
 
     async def fold(self, accounts: Accounts | None, stop: Stop | None) -> None:
         """Fold what was sent into the snapshot. `accounts` are None if they cannot be read."""
@@ -70,7 +70,7 @@ class OpenRun(Protocol):
 
 
 def status_of(exit_status: ExitStatus, error: CohortSyncError | None = None) -> RunStatus:
-    """Return the status of a run that ended so; `error` is what stopped it, if an error did."""
+    """Return the run status for an exit status; `error` is the error that stopped the run."""
     if exit_status is ExitStatus.USAGE and isinstance(error, SourceError):
         return RunStatus.SOURCE_FAILED
     return _STATUS[exit_status]
@@ -82,7 +82,7 @@ _STATUS = {
     ExitStatus.USAGE: RunStatus.FAILED,
     ExitStatus.REFUSED: RunStatus.REFUSED,
     ExitStatus.GUARDED: RunStatus.GUARDED,
-    # What a bug has left can be gone on with; a run that does not balance is closed for good.
+    # A run stopped by a bug can be resumed; a run that does not balance is closed for good.
     ExitStatus.UNBALANCED: RunStatus.FAILED,
     ExitStatus.INCOMPLETE: RunStatus.INCOMPLETE,
 }
@@ -91,7 +91,7 @@ _STATUS = {
 async def enter(run: OpenRun, entry: Awaitable[RunState]) -> RunState:
     """Await `entry`, which puts the run into the ledger; note its state, and return it.
 
-    A cancellation meanwhile is raised once the state is known: else nobody would end the run.
+    A cancellation meanwhile is raised after the state is known: otherwise the run is never ended.
     """
     task = asyncio.ensure_future(entry)
     try:
@@ -107,9 +107,9 @@ async def enter(run: OpenRun, entry: Awaitable[RunState]) -> RunState:
 async def run_to_end(run: OpenRun, work: Callable[[], Awaitable[Stop | None]]) -> RunResult:
     """Do `work`, which enters the run and returns what stopped it, and end the run.
 
-    Returns the accounts however the run ended. What the work raises before the run is entered comes
-    through as it is. A cancellation is raised again once the accounts are written. Raises a
-    `CohortSyncError` that names the run where its accounts cannot be read at all.
+    Returns the accounts even if the run failed. An exception that the work raises before the run is
+    entered is passed on unchanged. A cancellation is raised again after the accounts are written.
+    Raises a `CohortSyncError` that names the run if its accounts cannot be read.
     """
     ending = _Ending(run)
     stop = await ending.attempt(work)
@@ -118,7 +118,7 @@ async def run_to_end(run: OpenRun, work: Callable[[], Awaitable[Stop | None]]) -
     ending.stop = ending.stop or stop
     await ending.attempt(ending.look_for_damage)
     gone = await ending.attempt(ending.gone)
-    if gone is not None and ending.bug is None:  # All other failures follow from that.
+    if gone is not None and ending.bug is None:  # It causes all other failures.
         ending.stop = Stop.of(gone)
     accounts = await ending.attempt(ending.accounts)
     if gone is None:
@@ -144,30 +144,30 @@ async def run_to_end(run: OpenRun, work: Callable[[], Awaitable[Stop | None]]) -
 
 
 class _Ending:
-    """The end of one run, and what has gone wrong on the way to it."""
+    """The end of one run, and the errors that occurred in its steps."""
 
     def __init__(self, run: OpenRun) -> None:
         self._run = run
         self.stop: Stop | None = None
-        """What ends the run early: the first thing that did, unless a bug came later."""
+        """What ends the run early: the first cause, or a bug that occurred later."""
         self.first: BaseException | None = None
         self.last: BaseException | None = None
-        """The first exception, and the last."""
+        """The last exception; `first` is the first."""
         self.bug: Exception | None = None
-        """The first exception that only a mistake of ours explains."""
+        """The first exception caused by a bug in the program."""
         self.interruption: BaseException | None = None
         """The last cancellation or `KeyboardInterrupt`, which the caller waits for."""
         self.files: Sequence[SourceFile] = ()
-        """Which files the run has read, as far as its accounts could be read."""
+        """The files that the run has read; empty if its accounts could not be read."""
         self._pace: PaceRecord | None = None
 
     async def attempt(self, step: Callable[[], Awaitable[T]], prefix: str = "") -> T | None:
         """Return what a step returns; note what it raises, and return None."""
         try:
             return await step()
-        except GeneratorExit:  # Nobody awaits this run any more: no step of it can wait.
+        except GeneratorExit:  # The run is no longer awaited: its steps cannot wait.
             raise
-        except Exception as error:  # noqa: BLE001 - the run ends whatever it is
+        except Exception as error:  # noqa: BLE001 - any error ends the run
             self._note(error, prefix)
         except BaseException as error:  # noqa: BLE001 - raised again once the run has ended
             self.first = self.first or error
@@ -192,7 +192,7 @@ class _Ending:
             self.stop = Stop(ExitStatus.UNBALANCED, f"{prefix}a bug, {kind}{before}", BUG_HINT)
 
     async def look_for_damage(self) -> None:
-        """Blame the ledger for a bug if it is damaged: of a large one, not all was checked."""
+        """Report damage in the ledger in place of a bug; a large ledger was only partly checked."""
         if self.bug is None:
             return
         damage = await self._ledger.damage_behind(self.bug)
@@ -204,11 +204,11 @@ class _Ending:
         return self._run.ledger
 
     async def gone(self) -> StateGoneError | None:
-        """Return an error if the state folder was removed or replaced meanwhile."""
+        """Return an error if the state folder was removed or replaced during the run."""
         return self._ledger.gone
 
     async def accounts(self) -> Accounts:
-        """Read the accounts by the connection that wrote them, which nothing can take away."""
+        """Read the accounts through the open connection that wrote them, which cannot be lost."""
         state = self._run.state
         if state is None:
             raise RuntimeError("a run has accounts once it is entered")
@@ -216,7 +216,7 @@ class _Ending:
         return account(record)
 
     async def finish(self, accounts: Accounts | None) -> End:
-        """Enter how the run ends, and return that."""
+        """Record how the run ends, and return that."""
         self._pace = await self.attempt(self._read_pace)
         end = await self.attempt(lambda: self._judged(accounts)) or self._stopped()
         if not await self.attempt(lambda: self._enter(end), "the end was not written: "):
@@ -224,10 +224,9 @@ class _Ending:
         return end
 
     async def amend(self, end: End) -> End:
-        """Write the end once more after a failure: the run must not be left as running.
+        """Write the end again after a failure, so that the run is not left as running.
 
-        Returns the end that the failure makes of it. An interruption makes none: what was to be
-        written stands.
+        Returns the end that results from the failure. An interruption does not change the end.
         """
         if self.last is not self.interruption:
             end = self._stopped()
@@ -270,7 +269,7 @@ class _Ending:
 
 
 def _outside_cause(error: Exception, ledger: Ledger) -> CohortSyncError | None:
-    """Name an error that comes from outside the program; None where it is a mistake of ours."""
+    """Return a named error for an external cause; None if the cause is a bug in the program."""
     if (cause := ledger.outside_cause(error)) is not None:
         return cause
     if isinstance(error, MemoryError):

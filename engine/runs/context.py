@@ -1,4 +1,4 @@
-"""What one run works with: its session, its cohort, and who follows it."""
+"""The context of one run: its session, its cohort and its observers."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -25,16 +25,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunObservers:
-    """Who follows a run. Each is called in the event loop, and must not block."""
+    """The observers of a run. Each is called in the event loop, and must not block."""
 
     observe: RunObserver = lambda _: None
-    """Gets each event, and which run it belongs to; see `engine.delivery.events`."""
+    """Receives each event, and the run that it belongs to; see `engine.delivery.events`."""
     opened: Callable[[Opening], None] = lambda _: None
-    """Gets the target, the cohort and the name of the run, before anything is sent."""
+    """Receives the target, the cohort and the name of the run, before anything is sent."""
     planned: Callable[[dict[str, Any]], None] = lambda _: None
-    """Gets a mirror's plan, as `--json` has it, before anything is sent."""
+    """Receives a mirror's plan in the form of `--json`, before anything is sent."""
     note: Note = lambda _: None
-    """Gets remarks for people."""
+    """Receives remarks for the user."""
     switch: StopSwitch | None = None
     """Stops the run; by default the session's."""
 
@@ -44,7 +44,7 @@ NOBODY = RunObservers()
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What one run works with."""
+    """The session, cohort and observers of one run."""
 
     session: WorkspaceSession
     key: CohortKey
@@ -62,7 +62,7 @@ class RunContext:
 
     @property
     def note(self) -> Note:
-        """Takes remarks for people."""
+        """Receives remarks for the user."""
         return self.observers.note
 
     @property
@@ -72,7 +72,7 @@ class RunContext:
 
     @property
     def limits(self) -> ExecutionSettings:
-        """The limits that the run works under."""
+        """The limits that apply to the run."""
         pacing = self.config.pacing
         return ExecutionSettings(
             pacing.requests, pacing.per_seconds, self.config.packing.payload_bytes
@@ -88,7 +88,7 @@ class RunContext:
     ) -> AsyncIterator[tuple[Ledger, SnapshotStore]]:
         """Hold the cohort during the block; raises as `WorkspaceSession.holding` does.
 
-        For a run that `sends` and is not to wait, raises `LockHeldError` if another process sends.
+        Raises `LockHeldError` if another process sends, for a run that `sends` and must not wait.
         """
         session, config = self.session, self.config
         waiting = self.waiting(wait_seconds)
@@ -102,7 +102,7 @@ class RunContext:
             try:
                 yield ledger, store
             finally:
-                # A later run removes what stays. It must not hide how this one ended.
+                # A later run removes what is left. A failure must not hide how this run ended.
                 with suppress(Exception):
                     store.close()
 
@@ -110,7 +110,7 @@ class RunContext:
         return await compute_or_stop(work, self.switch, hears_earlier=False)
 
     def observer(self, state: RunState) -> Observer:
-        """Return what takes the events of a run that is entered."""
+        """Return the observer that receives the events of a recorded run."""
         source = EventSource(self.config.workspace.id, self.key.cohort_id, state.run.name)
         observe = self.observers.observe
 
@@ -120,12 +120,12 @@ class RunContext:
         return tell
 
     def sender(self, channel: Channel, state: RunState) -> Sender:
-        """Return what delivers the batches of a run that is entered."""
+        """Return the sender that delivers the batches of a recorded run."""
         return Sender(channel, self.observer(state), self.switch)
 
 
 def opening_of(config: Config, cohort: Cohort, action: str) -> Opening:
-    """Describe where a run goes that is not entered, such as a dry run."""
+    """Return the opening of a run that is not recorded, such as a dry run."""
     workspace, pacing = config.workspace, config.pacing
     return Opening(
         workspace.endpoint.label,
@@ -143,9 +143,9 @@ def opening_of(config: Config, cohort: Cohort, action: str) -> Opening:
 def entered(
     opening: Opening, state: RunState, known_uids: int = 0, settled: tuple[int, int] = (0, 0)
 ) -> Opening:
-    """Return the opening of a run that is entered.
+    """Return the opening of a recorded run.
 
-    `settled`: how many of the `known_uids` are accepted, and how many rejected.
+    `settled`: how many of the `known_uids` are accepted, and how many are rejected.
     """
     return replace(
         opening,

@@ -1,4 +1,4 @@
-"""A dry run of a push: it checks all that a push checks, and sends and writes nothing.
+"""A dry run of a push: it checks everything that a push checks; it sends and writes nothing.
 
 It reads the ledger if there is one, and the export to its end.
 """
@@ -47,9 +47,9 @@ async def dry_run(
 ) -> RunResult:
     """Check what `push` checks, read and pack everything; return what would be planned.
 
-    `lacking` is what a dry run does not need and a push does; a note warns of it. An
-    export without a uid is reported in the accounts. Raises as `push` does, but for a workspace
-    that is in use, which a note says; `SourceError` where the export cannot be read.
+    `lacking` is what a push needs and a dry run does not; a note warns of it. An export without a
+    uid is reported in the accounts. Raises as `push` does, except that a workspace in use is
+    reported in a note. Raises `SourceError` if the export cannot be read.
     """
     config, note = session.config, observers.note
     switch = observers.switch or session.switch
@@ -57,7 +57,7 @@ async def dry_run(
     if lacking is not None:
         note(f"warning: {lacking}")
     started = datetime.now(UTC)
-    proxy_for(config.workspace.endpoint)  # One that is malformed would stop the push, too.
+    proxy_for(config.workspace.endpoint)  # A malformed proxy would also stop the push.
     cutting = _Cutting(request, config)
     known = await _check_state(request, session, note)
     tell_files(request, config, session.clock.stamp().utc_ns, note)
@@ -74,7 +74,7 @@ async def dry_run(
 async def _check_state(
     request: PushRequest, session: WorkspaceSession, note: Note
 ) -> Sequence[KnownBatch]:
-    """Ask the ledger what a push asks; return the batches of the run that it would go on with."""
+    """Check the ledger as a push does; return the batches of the run that it would resume."""
     config, clock = session.config, session.clock
     workspace = config.workspace
     folder = config.place.folder
@@ -107,7 +107,7 @@ async def _check_state(
 
 
 async def _begins_anew(runs: RunStore, request: PushRequest, key: CohortKey, run: int) -> bool:
-    """Whether a push would close the unfinished run, and begin one in its place."""
+    """Return whether a push would close the unfinished run and begin a new one."""
     if not request.restart_if_changed:
         return False
     later = await runs.later_run(run, key)
@@ -125,7 +125,7 @@ class _Cutting:
     batches: int = 0
     too_large: int = 0
     packed: int = 0
-    """Batches that fit, of those that are cut anew or still open."""
+    """Batches that fit the limit, of those newly cut or still open."""
     bytes: int = 0
     reason: str | None = None
     _limit: int = field(init=False)
@@ -159,7 +159,7 @@ class _Cutting:
             yield block
 
     def result(self, started: datetime) -> RunResult:
-        """Return the accounts: everything that is planned is pending."""
+        """Return the accounts, in which everything planned is pending."""
         request, config = self.request, self.config
         workspace, finished = config.workspace, datetime.now(UTC)
         rows = RowCounts(self.rows.records, self.rows.blank, self.rows.invalid)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def spec_of(exports: Exports, reading: Reading) -> SourceSpec:
-    """Return what is to be read, and how."""
+    """Return which files to read, and how."""
     named = [exports] if isinstance(exports, str | os.PathLike) else exports
     return SourceSpec(tuple(os.fspath(each) for each in named), ReadingOptions(**reading))
 
@@ -23,9 +23,9 @@ def spec_of(exports: Exports, reading: Reading) -> SourceSpec:
 async def open_exports(
     spec: SourceSpec, *, note: Note, switch: StopSwitch, rereadable: bool = False
 ) -> "FileSource":
-    """Find the files and check that they can be read, in a thread; `note` gets what is doubtful.
+    """Find the files and check in a thread that they can be read; `note` receives warnings.
 
-    Raises as `SourceSpec.open`, and `IncompleteError` if a stop comes meanwhile.
+    Raises as `SourceSpec.open` does, and `IncompleteError` if a stop comes meanwhile.
     """
     source = await read_or_stop(lambda: spec.open(rereadable=rereadable), switch)
     for text in source.notes:
@@ -34,7 +34,7 @@ async def open_exports(
 
 
 async def open_desired(spec: SourceSpec, *, note: Note, switch: StopSwitch) -> "FileSource":
-    """Open the export that a cohort is to equal; raises `GuardError` for one that is empty."""
+    """Open the export that a cohort should equal; raises `GuardError` for an empty export."""
     try:
         return await open_exports(spec, note=note, switch=switch)
     except EmptyExportError as error:

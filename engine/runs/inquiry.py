@@ -1,4 +1,4 @@
-"""What is known of one uid, found in the ledger and the snapshots of a workspace."""
+"""What is known about one uid from the ledger and the snapshots of a workspace."""
 
 from engine.config.loading import Config
 from engine.errors import UsageError
@@ -7,9 +7,9 @@ from engine.report.why import UidReport, find_uid
 
 
 def why(config: Config, uid: str, cohort_id: str) -> UidReport:
-    """Say whether a uid is in a cohort, since when, and by which request.
+    """Return whether a uid is in a cohort, since when, and by which request.
 
-    Raises `UsageError` for a uid that is not valid UTF-8, and where nothing was ever sent to the
+    Raises `UsageError` for a uid that is not valid UTF-8, and if nothing was ever sent to the
     workspace or the cohort.
     """
     try:

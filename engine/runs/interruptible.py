@@ -1,4 +1,4 @@
-"""Work that a stop ends: reading, computing, and waiting."""
+"""Work that a stop ends: reading, computing and waiting."""
 
 import asyncio
 import threading
@@ -16,7 +16,7 @@ T = TypeVar("T")
 async def read_or_stop(read: Callable[[], T], switch: StopSwitch) -> T:
     """Run `read` in a thread; raise `IncompleteError` as soon as a stop comes.
 
-    The thread goes on by itself then: a pipe that never ends must not keep a process alive.
+    The thread then continues in the background: an endless pipe must not keep a process alive.
     """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[T] = loop.create_future()
@@ -33,7 +33,7 @@ async def read_or_stop(read: Callable[[], T], switch: StopSwitch) -> T:
         value, failure = None, None
         try:
             value = read()
-        except BaseException as error:  # noqa: BLE001 - handed to the loop, whatever it is
+        except BaseException as error:  # noqa: BLE001 - any error is passed to the loop
             failure = error
         # A stop may have closed the loop meanwhile.
         with suppress(RuntimeError):
@@ -47,9 +47,9 @@ async def read_or_stop(read: Callable[[], T], switch: StopSwitch) -> T:
 async def compute_or_stop(
     work: Callable[[Interruption], T], switch: StopSwitch, *, hears_earlier: bool = True
 ) -> T:
-    """Run `work` in a thread; a stop interrupts the query in which it is, if it is in one.
+    """Run `work` in a thread; a stop interrupts the query that it is running, if any.
 
-    The fold at the end of a run must not hear an earlier stop: it is done after a stop, too.
+    An earlier stop must not interrupt the fold at the end of a run: it also runs after a stop.
     """
     interruption = Interruption()
 
@@ -61,7 +61,7 @@ async def compute_or_stop(
 
 
 async def wait_or_stop(seconds: float, switch: StopSwitch) -> Stop | None:
-    """Wait for so many seconds; return the stop that came meanwhile, if one did."""
+    """Wait `seconds`; return the stop that came meanwhile, if any."""
     stopped: asyncio.Queue[Stop] = asyncio.Queue()
     with switch.connected(stopped.put_nowait), suppress(TimeoutError):
         async with asyncio.timeout(seconds):
@@ -84,7 +84,7 @@ async def acquire_or_stop(lock: asyncio.Lock, switch: StopSwitch) -> None:
             await taking
         except asyncio.CancelledError:
             if not taking.cancelled():
-                lock.release()  # It came together with the cancellation.
+                lock.release()  # The lock was acquired at the time of the cancellation.
             elif switch.is_pulled:
                 switch.refuse_if_pulled()
             raise

@@ -1,7 +1,7 @@
 """A mirror, from its request to its accounts: compare, judge, send, and record what was sent.
 
-Where a push resumes what an earlier one left, a mirror never does: what the ledger knows is folded
-into the snapshot, and a new plan begins from there.
+A push resumes an unfinished push; a mirror does not resume. The content of the ledger is folded
+into the snapshot, and a new plan is based on that.
 """
 
 import asyncio
@@ -39,14 +39,14 @@ from engine.storage.paths import operation_path
 
 @dataclass(frozen=True, slots=True)
 class RollbackRequest:
-    """Which generation a cohort is to be made equal to."""
+    """The generation that a cohort is to be made equal to."""
 
     cohort_id: str
     generation: int
     mirror: Callable[[GenerationSpec, Cohort], MirrorRequest]
-    """Makes the request of the mirror, given the generation to read."""
+    """Returns the mirror's request, given the generation to read."""
     name: str | None = None
-    """The cohort's; None for the one that it was mirrored by last."""
+    """The cohort's name; None for the name of its last mirror."""
     wait_seconds: float = 0.0
 
 
@@ -60,9 +60,9 @@ async def mirror(
     """Make a cohort equal to an export by sending what differs from what was acknowledged.
 
     Without `sends` nothing is sent, and the plan is kept for `apply`. Returns the accounts of the
-    run, however it ended. Raises a `CohortSyncError` for what keeps it from beginning: the
-    configuration, the state folder, a snapshot that is lost, another process that works on the
-    cohort or, unless it is to be waited for, sends.
+    run, even if it failed. Raises a `CohortSyncError` if it cannot begin: because of the
+    configuration, the state folder, a lost snapshot, or another process that works on the cohort
+    or, unless the run waits for it, sends.
     """
     config = session.config
     key = CohortKey(config.workspace.partner, request.cohort.id, request.is_shadow)
@@ -86,9 +86,9 @@ async def rollback(
     *,
     sends: bool = True,
 ) -> RunResult:
-    """Make a cohort what it was at an earlier generation, by a mirror of that.
+    """Make a cohort equal to an earlier generation, by a mirror of that generation.
 
-    Raises as `mirror` does, and `UsageError` if nobody knows the cohort's name.
+    Raises as `mirror` does, and `UsageError` if the cohort's name is unknown.
     """
     config = session.config
     key = CohortKey(config.workspace.partner, request.cohort_id)
@@ -119,7 +119,7 @@ def _refuse_narrow(config: Config, cohort: Cohort) -> None:
 
 
 async def _begin(context: RunContext, ledger: Ledger, request: MirrorRequest) -> RunState:
-    """Enter a new run; an unfinished one of the same command is not resumed."""
+    """Record a new run; an unfinished run of the same command is not resumed."""
     config, source = context.config, request.source
     key = RunKey(
         config.place.endpoint,
@@ -144,7 +144,7 @@ class _MirrorRun:
     base: Base
 
     async def to_end(self, *, sends: bool) -> RunResult:
-        """Plan, and send if it `sends`; return the accounts, however the run ends."""
+        """Plan, and send if it `sends`; return the accounts, even if the run fails."""
         context, request = self.context, self.request
         execution = PlanExecution(context, self.ledger, self.store, request.cohort)
         execution.is_installed = self.base.origin is None
@@ -160,7 +160,7 @@ class _MirrorRun:
     async def _work(
         self, execution: PlanExecution, plan: dict[str, Any], *, sends: bool
     ) -> Stop | None:
-        """Do it; `plan` gets the plan, as `--json` has it."""
+        """Do the work; `plan` receives the plan in the form of `--json`."""
         context, ledger, store, request, base = (
             *(self.context, self.ledger, self.store),
             *(self.request, self.base),
@@ -201,7 +201,7 @@ async def apply(
     """Send a plan as it was made, or its `first` uids that are not sent yet.
 
     Raises as `mirror` does, and `UsageError` if there is no such plan, if a guard blocks it, if all
-    of it is sent, or if the snapshot has moved since by anything but this plan.
+    of it is sent, or if anything but this plan has changed the snapshot since.
     """
     config = session.config
     run, cohort = _find_plan(plan, config)
@@ -219,7 +219,7 @@ async def apply(
             state = await enter(execution, begun)
             await _tell_opening(context, ledger, state, cohort)
             context.observers.planned(plan_document(record))
-            # What was sent since the plan was made is not among what it lets wait.
+            # The uids that the plan delays do not include those sent since it was made.
             stop = await execution.wait_to_settle(since=run)
             return stop or await execution.send(record, wait_seconds, first)
 
@@ -252,7 +252,7 @@ def _find_plan(plan: str, config: Config) -> tuple[int, Cohort]:
 
 
 async def _current_plan(run: RunReference, ledger: Ledger, store: SnapshotStore) -> PlanRecord:
-    """Return a plan that may be sent as it was made; raises what keeps it from being sent."""
+    """Return a plan that may be sent as it was made; raises an error if it may not be sent."""
     record = await ledger.plans.open_plan(run.number)
     current = await store.current()
     if record is None:
@@ -280,7 +280,7 @@ async def _current_plan(run: RunReference, ledger: Ledger, store: SnapshotStore)
 
 
 def _digests(store: SnapshotStore, plan: str, record: PlanRecord) -> dict[Operation, bytes]:
-    """Return the digest of each file that a plan is sent from; one that is lost has none."""
+    """Return the digest of each file that a plan is sent from; a lost file has no digest."""
     paths = {
         operation: operation_path(store.plan_folder(plan), operation)
         for operation, n in record.operations.items()
@@ -290,7 +290,7 @@ def _digests(store: SnapshotStore, plan: str, record: PlanRecord) -> dict[Operat
 
 
 def _closed(plan: str, record: PlanRecord | None) -> UsageError:
-    """Say why nothing more of a plan is to be sent."""
+    """Return the error that explains why no more of a plan is to be sent."""
     if record is not None and record.is_blocked:
         return UsageError(
             f"plan {plan} is not to be sent: a guard has stopped it",

@@ -1,4 +1,4 @@
-"""The work of one process on a mirror's plan: sent segment by segment, folded, accounted for."""
+"""The work of one process on a mirror's plan: its segments are sent, folded and accounted for."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -32,15 +32,15 @@ class Extent(Enum):
 
     ALL = auto()
     REST = auto()
-    """What earlier executions left of it."""
+    """The rest that earlier executions did not send."""
     PART = auto()
-    """Its first uids, and the plan stays open."""
+    """Its first uids; the plan stays open."""
     NONE = auto()
-    """Nothing, and the plan stays open."""
+    """Nothing; the plan stays open."""
     SHOWN = auto()
-    """Nothing, and it is not to be applied: its baseline is not the snapshot that counts."""
+    """Nothing; the plan cannot be applied: its baseline is not the current snapshot."""
     SHADOW = auto()
-    """Nothing, ever; the shadow's snapshot moves as if all of it had been accepted."""
+    """Nothing, ever; the shadow's snapshot is updated as if all had been accepted."""
 
 
 class PlanExecution:
@@ -63,7 +63,7 @@ class PlanExecution:
 
     @property
     def _entered(self) -> RunState:
-        """The state of its run, which is entered."""
+        """The state of the plan's run, which is recorded."""
         if self.state is None:
             raise RuntimeError("a plan is worked on once its run is entered")
         return self.state
@@ -71,7 +71,7 @@ class PlanExecution:
     async def send(
         self, record: PlanRecord, wait_seconds: float, first: int | None = None
     ) -> Stop | None:
-        """Send what is left of the plan, or the `first` uids of that; return what stopped it.
+        """Send the rest of the plan, or the `first` uids of the rest; return the stop, if any.
 
         Raises `LockHeldError` if another process sends for longer than `wait_seconds`.
         """
@@ -100,7 +100,7 @@ class PlanExecution:
         return await self.ledger.plans.next_place(self._entered.run.number, operation)
 
     async def _deliver(self, parts: Sequence[tuple[PlanSegment, int]]) -> Stop | None:
-        """Deliver segments, each from its place on, as one: an acceptance of any proves them."""
+        """Deliver segments, each from its start place, together: one acceptance proves them all."""
         entered = self._entered
         state = await self.ledger.runs.progress(entered.run, entered.execution)
         return await self.sender.deliver(state, self._limit, self._batches(parts))
@@ -123,9 +123,9 @@ class PlanExecution:
             yield from cutter.batches(operation_blocks(path, start, segment.end))
 
     async def wait_to_settle(self, since: int | None = None) -> Stop | None:
-        """Wait until the API has applied what other runs have sent, or those after run `since`.
+        """Wait until the API has applied the changes of other runs, or of those after run `since`.
 
-        Other cohorts' runs may send meanwhile.
+        Runs of other cohorts may send meanwhile.
         """
         recent = await self._store.recent(but=self._entered.run.number)
         is_concerned = since is None or any(run > since for run in recent.runs)
@@ -134,12 +134,12 @@ class PlanExecution:
 
     @property
     def pace(self) -> PaceRecord | None:
-        """How this process used the ceiling; None if it never came to sending."""
+        """How this process used the ceiling; None if it did not begin to send."""
         return self.sender.pace
 
     async def fold(self, accounts: Accounts | None, stop: Stop | None) -> None:
         """Fold what was sent into the snapshot; close the plan unless it is still to be applied."""
-        self.sender.release()  # The fold takes long where the snapshot is large.
+        self.sender.release()  # The fold takes long if the snapshot is large.
         run = self._entered.run.number
         stays_open = stop is None and self.extent in {Extent.NONE, Extent.PART}
         if self.is_installed:

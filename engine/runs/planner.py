@@ -51,11 +51,11 @@ _DAY_NS = 86_400_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class MirrorRequest:
-    """What a cohort is to be made equal to, and what may be done for it."""
+    """A request to make a cohort equal to an export, and the permissions for it."""
 
     source: Source
     spec: Spec
-    """What `source` was opened from, for the ledger."""
+    """The specification that `source` was opened from, for the ledger."""
     cohort: Cohort
     first_action: Action = Action.REMOVE
     allowances: Sequence[Allowance] = ()
@@ -64,9 +64,9 @@ class MirrorRequest:
     assume_empty: bool = False
     """Whether to begin with an empty snapshot: everything is an add, nothing is removed."""
     trust: int | None = None
-    """The generation to go on from, in place of one that was lost."""
+    """The generation to use as the baseline, in place of a lost one."""
     is_shadow: bool = False
-    """Whether nothing is ever sent, and a snapshot in the shadow moves as if all had been."""
+    """Whether nothing is ever sent, and a shadow snapshot is updated as if all had been sent."""
     wait_seconds: float = 0.0
     """How long to wait for another process that works on the cohort, or sends."""
 
@@ -90,15 +90,15 @@ class Planner:
     async def plan(self, state: RunState, base: Base) -> PlanRecord:
         """Stage, compare with `base`, and judge; the plan is in the ledger when this returns.
 
-        Raises what reading the export raises, and `IncompleteError` where memory or disk does not
-        do, or a stop came meanwhile.
+        Raises what reading the export raises, and `IncompleteError` if memory or disk is too small
+        or a stop came meanwhile.
         """
         make_folder(self._store.folder)
         with self._store.work_folder(TemporaryPurpose.PLAN) as passing:
             return await self._plan(state, base, passing)
 
     async def _plan(self, state: RunState, base: Base, passing: Path) -> PlanRecord:
-        """Do so; `passing` is a folder for what is not part of the plan."""
+        """Make the plan; `passing` is a folder for temporary files that are not part of it."""
         request = self._request
         folder = self._store.make_plan_folder(state.run.name)
         inspection = Inspection(self._config.guards.uid_pattern)
@@ -166,7 +166,7 @@ class Planner:
         return staged
 
     async def _notes(self) -> list[str]:
-        """Return what else should be known before anything is sent."""
+        """Return further notes to read before anything is sent."""
         pushed = await self._ledger.runs.unrecorded_pushes(self._key)
         if not pushed:
             return []
@@ -186,7 +186,7 @@ class Planner:
             return  # The `empty` guard reports this.
 
     async def _enter_reading(self, state: RunState, *, is_complete: bool) -> None:
-        """Enter how much of the export has been read."""
+        """Record how much of the export has been read."""
         counts = self._counts
         rows = RowsRead(counts.records, counts.blank, counts.invalid, is_complete)
         files = files_of(self._request.source)
@@ -194,7 +194,7 @@ class Planner:
 
     @property
     def _exported_utc_ns(self) -> int | None:
-        """When the export was written: now, if a clock ran ahead, or it would block later runs."""
+        """When the export was written, at most the present: a later time would block later runs."""
         written = newest_utc_ns(files_of(self._request.source))
         return None if written is None else min(written, self._clock.stamp().utc_ns)
 
@@ -225,7 +225,7 @@ class Planner:
         )
 
     async def _slice(self, staged: Staged, base: Snapshot | None) -> Resend | None:
-        """Return the slice of the members that are to be sent again this time."""
+        """Return the slice of the members that this run sends again; None if there is none."""
         settings = self._config.mirror
         if not settings.resend_over_nights or base is None or not staged.uids:
             return None
@@ -240,7 +240,7 @@ class Planner:
         return Envelope(self._key.partner, self._request.cohort, operation.action)
 
     def _forecast(self, found: Comparison, base: Snapshot | None, recent: Recent) -> dict[str, Any]:
-        """Say what the plan comes to, and when it would be done if it were sent now."""
+        """Return the size of the plan, and when it would be done if it were sent now."""
         config = self._config
         limit = config.packing.payload_bytes
         operations = {
@@ -317,7 +317,7 @@ def _counts(operation: PlannedOperation) -> OperationCounts:
 
 
 _SAMPLE = 5
-"""Uids of each operation that are shown."""
+"""The number of uids of each operation that are shown."""
 
 
 def _samples(found: Comparison) -> dict[str, list[str]]:
@@ -333,7 +333,7 @@ def _samples(found: Comparison) -> dict[str, list[str]]:
 
 
 def _kept(member: Member | None) -> str | None:
-    """Write a member as the ledger keeps it."""
+    """Return a member in the form that the ledger keeps."""
     return None if member is None else json.dumps({"run": member.run, "uid": member.uid.hex()})
 
 
@@ -356,7 +356,7 @@ def _document(verdict: GuardResult) -> dict[str, Any]:
 
 
 def _unchecked(verdicts: Sequence[GuardResult]) -> list[str]:
-    """Say which guards were not checked, and why."""
+    """Return a sentence for each guard that was not checked, with the reason."""
     return [
         f"the guard `{each.guard}` was not checked: {each.sentence}"
         for each in verdicts

@@ -1,4 +1,4 @@
-"""What runs ask of the ledger. Each change is durable when its call returns."""
+"""The ledger's interface for runs. Each change is durable when its call returns."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -57,13 +57,13 @@ class RunStore(Protocol):
     async def begin_new(
         self, key: RunKey, command: RunCommand, settings: ExecutionSettings
     ) -> RunState:
-        """Begin a run, whatever runs of the same identity are unfinished."""
+        """Begin a new run, even if runs of the same identity are unfinished."""
 
     async def begin_execution(self, run: RunReference, settings: ExecutionSettings) -> RunState:
-        """Enter another process that works on a run."""
+        """Record another process that works on a run."""
 
     async def progress(self, run: RunReference, execution: int) -> RunState:
-        """Return how far a run has come."""
+        """Return the progress of a run."""
 
     async def finish(
         self,
@@ -73,35 +73,35 @@ class RunStore(Protocol):
         reason: str | None,
         pace: PaceRecord | None,
     ) -> None:
-        """Close an execution, which sent nothing if it has no pace; enter the run's status."""
+        """Close an execution, which sent nothing if it has no pace; record the run's status."""
 
     async def known_batches(self, run: int) -> list[KnownBatch]:
         """Return the batches cut so far, in the order of the export."""
 
     async def open_batches(self, run: int) -> list[OpenBatch]:
-        """Return what earlier executions left neither accepted nor rejected."""
+        """Return the batches that earlier executions left neither accepted nor rejected."""
 
     async def uids_settled(self, run: int) -> tuple[int, int]:
         """Return how many uids of a run are accepted, and how many rejected."""
 
     async def skip(self, run: int, number: int, skipped: Sequence[SkippedRows]) -> None:
-        """Enter rows that plan no uid, and the batch that they belong to."""
+        """Record rows that plan no uid, and the batch that they belong to."""
 
     async def enter_rows_read(
         self, run: int, rows: RowsRead, read: Sequence[SourceFile] = ()
     ) -> None:
-        """Enter how much of an export was read before any batch was cut, and of which files."""
+        """Record how much of an export was read before any batch was cut, and from which files."""
 
     async def enter_rows_without_uids(
         self, run: int, rows: UidlessRows, *, is_complete: bool
     ) -> None:
-        """Enter what was read of an export behind its last batch."""
+        """Record the rows that were read of an export after its last batch."""
 
     async def record_changes(self, run: int) -> None:
-        """Let the cohort's snapshot record what becomes of a run's batches."""
+        """Enable recording the outcomes of a run's batches in the cohort's snapshot."""
 
     async def records_changes(self, run: int) -> bool:
-        """Return whether the cohort's snapshot records what becomes of a run's batches."""
+        """Return whether the cohort's snapshot records the outcomes of a run's batches."""
 
     async def has_unrecorded_batches(self, run: int) -> bool:
         """Return whether a run has cut batches whose uids are not kept for a snapshot."""
@@ -110,57 +110,57 @@ class RunStore(Protocol):
         """Return whether a snapshot records what is sent to the cohort."""
 
     async def last_name(self, key: CohortKey) -> str | None:
-        """Return the name by which something was last sent to the cohort; None if nothing was."""
+        """Return the cohort's name in the last run that sent to it; None if nothing was sent."""
 
     async def unrecorded_pushes(self, key: CohortKey) -> list[str]:
-        """Return the runs that sent something to the cohort which no snapshot records."""
+        """Return the runs that sent uids to the cohort that no snapshot records."""
 
     async def keep_lifted_guards(self, run: int, lifts: Sequence[Mapping[str, Any]]) -> None:
-        """Enter which guards were lifted for a push, by whom and why."""
+        """Record which guards were lifted for a push, by whom and why."""
 
 
 class PlanStore(Protocol):
     """The plans of a workspace's mirrors."""
 
     async def enter(self, run: int, plan: PlanRecord, *, is_shadow: bool) -> None:
-        """Enter what a mirror plans."""
+        """Record a mirror's plan."""
 
     async def plan_of(self, run: int) -> PlanRecord | None:
-        """Return what a mirror plans; None if it ended before it knew."""
+        """Return a mirror's plan; None if the mirror ended before it had planned."""
 
     async def open_plan(self, run: int) -> PlanRecord | None:
-        """Return a plan that may still be sent; None once it is closed."""
+        """Return a plan that may still be sent; None if it is closed."""
 
     async def overtaken_by(self, run: int, key: CohortKey) -> str | None:
         """Return the name of a run that has changed the cohort after a plan was made."""
 
     async def set_generation(self, run: int, generation: int) -> None:
-        """Enter the generation that a plan is based on, now that it has a number."""
+        """Record the generation that a plan is based on, after it has got a number."""
 
     async def seal(self, run: int, digests: Mapping[Operation, bytes]) -> None:
-        """Enter the digests of the files of a plan that is kept for `apply`."""
+        """Record the digests of the files of a plan that is kept for `apply`."""
 
     async def seals(self, run: int) -> Mapping[Operation, bytes]:
-        """Return those digests; none for a plan that was not kept."""
+        """Return the digests that `seal` recorded; none for a plan that was not kept."""
 
     async def close(self, run: int) -> None:
-        """Enter that nothing more of a plan is to be sent."""
+        """Record that no more of a plan is to be sent."""
 
     async def last_mirror(self, key: CohortKey) -> LastMirror | None:
-        """Return what the guards compare an export with."""
+        """Return the last mirror, with which the guards compare an export."""
 
     async def resent_through(self, key: CohortKey) -> str | None:
         """Return the member that the last slice of resent members ended with."""
 
     async def rejections(self, key: CohortKey) -> list[Rejection]:
-        """Return each uid that the API rejected, by the latest rejection of each action."""
+        """Return each uid that the API rejected, with the latest rejection for each action."""
 
     async def next_place(self, run: int, operation: Operation) -> int:
-        """Return how many uids of an operation stand in batches already."""
+        """Return how many uids of an operation are already in batches."""
 
 
 class SharedSendLog(SendLog, SendHistory, Protocol):
-    """The requests of a workspace, those of other processes included."""
+    """The requests of a workspace, including those of other processes."""
 
 
 class Ledger(Protocol):
@@ -176,7 +176,7 @@ class Ledger(Protocol):
 
     @property
     def snapshots(self) -> SnapshotIndex:
-        """Which snapshots were made."""
+        """The snapshots that were made."""
 
     @property
     def sends(self) -> SharedSendLog:
@@ -184,16 +184,16 @@ class Ledger(Protocol):
 
     @property
     def gone(self) -> StateGoneError | None:
-        """An error if the file was removed or replaced while it was in use; else None."""
+        """An error if the file was removed or replaced while it was in use, otherwise None."""
 
     async def run_record(self, name: str) -> tuple[RunRecord, list[SourceFile]]:
-        """Return what a run's accounts are folded from, and the files that it read."""
+        """Return the record that a run's accounts are computed from, and the files that it read."""
 
     async def close(self) -> None:
         """Finish all writes, and close the file; raises nothing."""
 
     async def interrupted_cohorts(self) -> list[CohortKey]:
-        """Return the cohorts of runs that have not ended, whether or not a process works on one."""
+        """Return the cohorts of runs that have not ended, including those that a process holds."""
 
     async def recover(self, key: CohortKey | None = None) -> None:
         """End the runs of a cohort that no process works on; the caller holds the cohort's lock."""
@@ -202,13 +202,13 @@ class Ledger(Protocol):
         """Conclude all requests without an outcome; the caller holds the sending lock."""
 
     async def refuse_lost(self) -> None:
-        """Raise `LedgerError` if this ledger was made in the place of one that was lost."""
+        """Raise `LedgerError` if this ledger was made in place of a lost one."""
 
     def naming_damage(self) -> AbstractAsyncContextManager[None]:
-        """Raise damage to the file in place of the block's error, if that comes from it."""
+        """Replace the block's error by one for damage to the file, if the damage caused it."""
 
     async def damage_behind(self, error: BaseException) -> CohortSyncError | None:
-        """Return the damage to the file that an error may come from; None if there is none."""
+        """Return the damage to the file that may have caused `error`; None if there is none."""
 
     def outside_cause(self, error: Exception) -> CohortSyncError | None:
-        """Name an error of the database that comes from outside the program; None for others."""
+        """Return a named error for a database error with an external cause; None for others."""

@@ -1,4 +1,4 @@
-"""A push, from its request to its accounts: the parts are assembled here, and nowhere else."""
+"""A push, from its request to its accounts: this module assembles its parts."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -41,18 +41,18 @@ from engine.source.source_file import describe_files
 
 @dataclass(frozen=True, slots=True)
 class PushRequest:
-    """What is to be pushed, and how to deal with what an earlier run left."""
+    """What to push, and how to treat an unfinished earlier run."""
 
     source: Source
     spec: Spec
-    """What `source` was opened from, for the ledger."""
+    """The specification that `source` was opened from, for the ledger."""
     cohort: Cohort
     action: Action
     restart_if_changed: bool = False
     allowances: Sequence[Allowance] = ()
-    """Only the guard `name` judges a push."""
+    """The lifted guards; only the guard `name` applies to a push."""
     reason: str | None = None
-    """Why it is lifted, in the user's words."""
+    """Why the guard is lifted, in the user's words."""
     records: bool = False
     """Whether the cohort's snapshot records what is sent, as it does for a mirror."""
     wait_seconds: float = 0.0
@@ -64,9 +64,9 @@ async def push(
 ) -> RunResult:
     """Push an export into a cohort, or resume the push that an earlier command left.
 
-    Returns the accounts of the run, however it ended. Raises a `CohortSyncError` for what keeps it
-    from beginning: the configuration, the state folder, an export that changed, another process
-    that works on the cohort or sends.
+    Returns the accounts of the run, even if it failed. Raises a `CohortSyncError` if it cannot
+    begin: because of the configuration, the state folder, an export that changed, or another
+    process that works on the cohort or sends.
     """
     config = session.config
     workspace = config.workspace
@@ -78,9 +78,9 @@ async def push(
         records = await admit(ledger.runs, request, config)
         if records:
             await store.catch_up()
-            await store.current()  # A lost snapshot is noticed before anything is sent.
+            await store.current()  # Detects a lost snapshot before anything is sent.
         else:
-            await store.refuse_lost_ledger()  # Else nobody knows that the cohort is mirrored.
+            await store.refuse_lost_ledger()  # Without it the cohort would seem not mirrored.
         await ledger.refuse_lost()
         behind = await ledger.runs.left_behind(key_of(request, config))
         if behind is not None:
@@ -92,7 +92,7 @@ async def push(
 
 
 def stays_unfinished(run: str) -> str:
-    """Say that this command does not go on with an unfinished run of its cohort."""
+    """Return a note that this command does not resume an unfinished run of its cohort."""
     return (
         f"run {run} of this cohort is unfinished, and stays so: this command names other files, "
         "reading options or another action, and begins a run of its own"
@@ -100,7 +100,7 @@ def stays_unfinished(run: str) -> str:
 
 
 async def admit(runs: RunStore, request: PushRequest, config: Config) -> bool:
-    """Say whether the snapshot is to follow this push, or the one that it goes on with.
+    """Return whether the snapshot records this push, or the unfinished push that it resumes.
 
     Raises `UsageError` for a push that would change a cohort without its snapshot, or that
     cannot be resumed, and `GuardError` for one that would rename the cohort.
@@ -155,9 +155,9 @@ async def _refuse_other_name(runs: RunStore, request: PushRequest, key: CohortKe
 def tell_files(
     request: PushRequest, config: Config, now_utc_ns: int, note: Callable[[str], None]
 ) -> None:
-    """Say which files are read, and whether they look like exports of several days.
+    """Note which files are read, and whether they may be exports of several days.
 
-    A push sends what it is given: only a mirror would take an old file's uids for wanted.
+    It does not block: only a mirror would treat the uids of an old file as desired.
     """
     files = files_of(request.source)
     if not files:
@@ -170,20 +170,20 @@ def tell_files(
 
 
 def opening_of(request: PushRequest, config: Config) -> Opening:
-    """Describe where a push goes that is not entered, such as a dry run."""
+    """Return the opening of a push that is not recorded, such as a dry run."""
     opening = run_context.opening_of(config, request.cohort, request.action.value)
     return replace(opening, expected_uids=lambda: _expected(request.source))
 
 
 def _expected(source: Source) -> float | None:
-    """Estimate how many uids a source has, by the share that was read; None where none is known."""
+    """Estimate how many uids a source has from the share that was read; None if it is unknown."""
     if not isinstance(source, MeasuresReading) or not source.share_read:
         return None
     return source.uids_read / source.share_read
 
 
 def key_of(request: PushRequest, config: Config) -> RunKey:
-    """Return what makes this request the same run as an earlier one."""
+    """Return the key that identifies the run of this request; an earlier run may have the same."""
     workspace = config.workspace
     return RunKey(
         config.place.endpoint,
@@ -209,7 +209,7 @@ class _PushExecution:
         ledger: Ledger,
         store: SnapshotStore | None,
     ) -> None:
-        """With a `store`, its snapshot records what is sent."""
+        """With a `store`, the store's snapshot records what is sent."""
         self.ledger = ledger
         self.state: RunState | None = None
         self.sender = RunSender(context, ledger)
@@ -219,9 +219,9 @@ class _PushExecution:
         self._store = store
 
     async def work(self) -> Stop | None:
-        """Begin or resume the run, and deliver what there is; begin anew where that is asked for.
+        """Begin, resume or, if requested, restart the run, and deliver its batches.
 
-        Raises what keeps it from beginning, and what stops it.
+        Raises the error that prevents the run from beginning or that stops it.
         """
         stop = await self._run(restart=False)
         restarts = self._request.restart_if_changed and is_rereadable(self._request.source)
@@ -252,10 +252,10 @@ class _PushExecution:
             stop = await self.sender.wait_to_settle(recent.seconds, state)
         left_open = await runs.open_batches(state.run.number)
         stop = stop or await self.sender.deliver(state, cutter.limit, batches, left_open)
-        # After an error of the source no thread reads, so that the cutter does not change.
+        # After an error of the source no thread reads, so the cutter does not change.
         if stop is not None and isinstance(stop.error, SourceError) and cutter.uidless:
             is_complete = isinstance(stop.error, EmptyExportError)
-            with suppress(IncompleteError):  # A full disk: the export's error is what to report.
+            with suppress(IncompleteError):  # The disk is full: report the export's error.
                 await runs.enter_rows_without_uids(
                     state.run.number, cutter.uidless, is_complete=is_complete
                 )
@@ -274,7 +274,7 @@ class _PushExecution:
         return await enter(self, begin)
 
     async def _begins_to_record(self) -> bool:
-        """Whether an unfinished run has sent what was not recorded: that is not gone on with."""
+        """Return whether the unfinished run sent unrecorded uids: such a run is not resumed."""
         if self._store is None:
             return False
         runs = self.ledger.runs
@@ -284,20 +284,20 @@ class _PushExecution:
     async def _record(
         self, store: SnapshotStore, batches: Iterator[Batch], state: RunState, known_uids: int
     ) -> Iterator[Batch]:
-        """Return the batches, each once its uids are kept for the snapshot."""
+        """Return the batches, each after its uids are kept for the snapshot."""
         await self.ledger.runs.record_changes(state.run.number)
         folder = store.make_plan_folder(state.run.name)
         return recording(batches, folder, Operation(self._request.action), known_uids)
 
     @property
     def pace(self) -> PaceRecord | None:
-        """How this process used the ceiling; None if it never came to sending."""
+        """How this process used the ceiling; None if it did not begin to send."""
         return self.sender.pace
 
     async def fold(self, accounts: Accounts | None, stop: Stop | None) -> None:
         """Fold what was sent into the snapshot, if it records this push."""
         del accounts, stop
-        self.sender.release()  # The fold takes long where the snapshot is large.
+        self.sender.release()  # The fold takes long if the snapshot is large.
         if self._store is not None:
             await self._store.catch_up()
 

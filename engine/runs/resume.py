@@ -1,4 +1,4 @@
-"""Unfinished pushes, resumed: one or all of them."""
+"""Resumes one unfinished push, or all of them."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -18,7 +18,7 @@ from engine.runs.push import PushRequest, key_of, push
 from engine.runs.session import Waiting, WorkspaceSession
 
 Follow = Callable[[str], AbstractContextManager[Observers]]
-"""Gets the name of a run, and returns who follows it; the block lasts as long as the run."""
+"""Receives a run's name and returns its observers; the block lasts as long as the run."""
 
 
 async def resume(
@@ -31,8 +31,8 @@ async def resume(
 ) -> RunResult | NothingToResume:
     """Resume run `run`, or the latest unfinished one of the workspace.
 
-    Raises `UsageError` for a run that is unknown, has ended, or that only its own command can
-    resume, and as `push`.
+    Raises `UsageError` for a run that is unknown, has ended, or can be resumed only by its own
+    command, and raises as `push` does.
     """
     config = session.config
     note, switch = observers.get("note", no_note), observers.get("switch", session.switch)
@@ -51,7 +51,7 @@ async def resume(
     return await push(request, session, RunObservers(**observers))
 
 
-async def resume_all(  # noqa: PLR0913 - which runs, how, and who follows them
+async def resume_all(  # noqa: PLR0913 - the runs, the options and the observers
     session: WorkspaceSession,
     *,
     restart_if_changed: bool = False,
@@ -63,8 +63,8 @@ async def resume_all(  # noqa: PLR0913 - which runs, how, and who follows them
 ) -> ResumedRuns | NothingToResume:
     """Resume each unfinished push of the workspace, the earliest first.
 
-    One that fails does not keep the next from being resumed; a stop does. `ended` gets the result
-    of each that was tried.
+    After a failed run the next is still resumed; after a stop it is not. `ended` receives the
+    result of each run that was tried.
     """
     config = session.config
     nothing = await _find(config, None, wait_seconds, note, switch)
@@ -107,14 +107,14 @@ def _target(config: Config) -> tuple[str, str, str]:
 async def _find(
     config: Config, run: str | None, wait_seconds: float, note: Note, switch: StopSwitch
 ) -> StoredRequest | NothingToResume:
-    """Find the run to resume; wait for a process that works on the ledger, then look again."""
+    """Find the run to resume; wait for a process that works on the ledger, then find it again."""
     target = _target(config)
     found = find_unfinished(config.state_dir, run, target)
     if found is not None and found.target == target:
         key = CohortKey(found.partner, found.cohort_id)
         waiting = Waiting(wait_seconds, switch, note)
         if await until_free(config.place.folder, key, waiting.patience):
-            # The process that worked on it may have finished it: then it must not be begun anew.
+            # The other process may have finished the run: then it must not begin again.
             found = find_unfinished(config.state_dir, run, target)
     if found is not None:
         return found
@@ -126,7 +126,7 @@ async def _find(
     )
 
 
-async def _request_of(  # noqa: PLR0913 - the run, where it is resumed, and how
+async def _request_of(  # noqa: PLR0913 - the run, the place and the options
     found: StoredRequest,
     config: Config,
     note: Note,
@@ -135,7 +135,7 @@ async def _request_of(  # noqa: PLR0913 - the run, where it is resumed, and how
     restart_if_changed: bool,
     wait: float,
 ) -> PushRequest:
-    """Return the request that resumes a run; raises what keeps it from being resumed."""
+    """Return the request that resumes a run; raises an error if it cannot be resumed."""
     found.spec.require_resumable(found.name)
     _refuse_other_target(found, config)
     cohort = Cohort(found.cohort_id, found.cohort_name, found.cohort_description)
@@ -167,7 +167,7 @@ async def _request_of(  # noqa: PLR0913 - the run, where it is resumed, and how
 
 
 def _refuse_other_target(found: StoredRequest, config: Config) -> None:
-    """Raise `UsageError` for a run that another configuration has begun."""
+    """Raise `UsageError` for a run that was begun with another configuration."""
     target = _target(config)
     if target != found.target:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""The right of a run to send: held while it delivers, and given back while it waits."""
+"""The right of a run to send: held while it delivers, and released while it waits."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 
 
 class RunSender:
-    """Delivers the batches of one run; a context manager that gives the right to send back."""
+    """Delivers the batches of one run; a context manager that releases the right to send."""
 
     def __init__(self, context: RunContext, ledger: Ledger) -> None:
         self._context = context
         self._ledger = ledger
         self._may_send = False
         self.pace: PaceRecord | None = None
-        """How the ceiling was used; None if nothing was to be delivered."""
+        """How the ceiling was used; None if there was nothing to deliver."""
 
     def __enter__(self) -> Self:
-        """Return the sender, which may not send yet."""
+        """Return the sender, which does not hold the right to send yet."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the right to send back."""
+        """Release the right to send."""
         self.release()
 
     async def acquire(self, wait_seconds: float) -> None:
-        """Wait for the right to send, unless it is held; raises `LockHeldError` after so long."""
+        """Acquire the right to send; raises `LockHeldError` after `wait_seconds`."""
         if not self._may_send:
             await self._context.session.hold_sending(self._context.waiting(wait_seconds))
             self._may_send = True
 
     def release(self) -> None:
-        """Give the right to send back, if it is held."""
+        """Release the right to send, if it is held."""
         if self._may_send:
             self._may_send = False
             self._context.session.release_sending()
@@ -50,8 +50,8 @@ class RunSender:
     async def wait_to_settle(self, seconds: float, state: RunState) -> Stop | None:
         """Wait until the API has applied earlier changes; return the stop that came meanwhile.
 
-        Others may send until then. This run goes on when they have ended, however long that takes:
-        it is under way, and a stop ends the wait.
+        Other runs may send during the wait. This run continues after they have ended, without a
+        time limit: it has already begun, and a stop ends the wait.
         """
         context = self._context
         if not seconds:
@@ -70,7 +70,7 @@ class RunSender:
         batches: Iterator[Batch],
         open_batches: Sequence[OpenBatch] = (),
     ) -> Stop | None:
-        """Deliver batches as `Sender.deliver` does; the right to send is held."""
+        """Deliver batches as `Sender.deliver` does; the caller holds the right to send."""
         channel = await self._context.session.channel(self._ledger)
         sender = self._context.sender(channel, state)
         try:

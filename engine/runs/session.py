@@ -1,8 +1,8 @@
-"""One workspace, and what all its runs in this process share.
+"""One workspace, and the resources that all its runs in this process share.
 
-A run holds the lock of its cohort, and the sending lock of the workspace while it sends. So a run
-that plans, or waits for changes to settle, keeps no other cohort's run from sending, in this
-process or in another one; and all runs that send at once share one pacer, so one ceiling.
+A run holds the lock of its cohort, and the sending lock of the workspace while it sends. A run
+that plans, or waits for changes to settle, does not prevent runs of other cohorts from sending, in
+this process or another. All runs that send at once share one pacer, so they share one ceiling.
 """
 
 import asyncio
@@ -30,12 +30,12 @@ from engine.runs.interruptible import acquire_or_stop
 from engine.runs.ports import Ledger
 
 Note = Callable[[str], None]
-"""Takes a remark for people: one sentence, without a uid or a credential."""
+"""Receives a remark for the user: one sentence, without a uid or a credential."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How long a run waits for other processes, and what stops and announces the wait."""
+    """How long a run waits for other processes, what stops the wait, and what announces it."""
 
     seconds: float
     switch: StopSwitch
@@ -43,7 +43,7 @@ class Waiting:
 
     @property
     def patience(self) -> Patience:
-        """The same, as locks take it."""
+        """The same values in the form that locks take."""
         return Patience(
             self.seconds,
             lambda: self.switch.is_pulled,
@@ -80,12 +80,12 @@ class WorkspaceSession:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close all that was opened; raises nothing, or it would hide how a run ended."""
+        """Close everything that was opened; raises nothing, to not hide how a run ended."""
         with suppress(Exception):
             await self._opened.aclose()
 
     async def ledger(self, waiting: Waiting) -> Ledger:
-        """Return the ledger, opened and put in order; raises as `open_shared` does."""
+        """Return the ledger, opened and recovered; raises as `open_shared` does."""
         async with self._opening:
             if self._ledger is None:
                 ledger = await open_shared(self.folder, self.clock, waiting.patience)
@@ -107,7 +107,7 @@ class WorkspaceSession:
             )
 
     async def _recover(self, ledger: Ledger) -> None:
-        """End the runs of processes that are gone: those whose cohort nobody holds."""
+        """End the runs of processes that have died: their cohorts are not locked."""
         for key in await ledger.interrupted_cohorts():
             with cohort_at_once(self.folder, key) as is_free:
                 if is_free:
@@ -115,10 +115,10 @@ class WorkspaceSession:
 
     @asynccontextmanager
     async def holding(self, key: CohortKey, waiting: Waiting) -> AsyncIterator[Ledger]:
-        """Hold a cohort during the block, its interrupted runs ended; yield the ledger.
+        """Hold a cohort during the block, and end its interrupted runs first; yield the ledger.
 
         Runs of this session wait for each other. Raises `LockHeldError` if another process holds
-        the cohort for longer than `waiting` says, and what opening the ledger raises.
+        the cohort for longer than `waiting` allows, and what opening the ledger raises.
         """
         ledger = await self.ledger(waiting)
         key = CohortKey(key.partner, key.cohort_id)
@@ -136,26 +136,26 @@ class WorkspaceSession:
             here.release()
 
     async def refuse_busy(self, waiting: Waiting) -> None:
-        """Raise `LockHeldError` if another process sends now, for a run that is not to wait."""
+        """Raise `LockHeldError` if another process sends now and the run must not wait."""
         if waiting.seconds == 0:
             await self.hold_sending(waiting)
             self.release_sending()
 
     async def hold_sending(self, waiting: Waiting) -> None:
-        """Wait for the right to send, which all runs of this session share that send at once.
+        """Wait for the right to send; all runs of this session that send at once share it.
 
-        Raises `LockHeldError` if another process holds it for longer than `waiting` says.
+        Raises `LockHeldError` if another process holds it for longer than `waiting` allows.
         """
         await self._sending_lock.acquire(waiting.patience)
 
     def release_sending(self) -> None:
-        """Give back what `hold_sending` has given."""
+        """Release the right that `hold_sending` acquired."""
         self._sending_lock.release()
         if not self._sending_lock.is_held:
             self._pacer = None  # Another process may send from now on.
 
     async def channel(self, ledger: Ledger) -> Channel:
-        """Return what deliveries share; the caller holds the right to send.
+        """Return the channel that deliveries share; the caller holds the right to send.
 
         Raises `ConfigError` for a malformed proxy setting.
         """
@@ -171,7 +171,7 @@ class WorkspaceSession:
         )
 
     async def _shared_pacer(self, ledger: Ledger) -> Pacer:
-        """Return the pacer, which counts what other processes have sent until now."""
+        """Return the pacer, which counts the requests that other processes have sent until now."""
         async with self._preparing:
             if self._pacer is None:
                 await ledger.settle_all()

@@ -1,6 +1,6 @@
-"""The snapshots of one cohort: listed, verified, exported, and made of what comes from elsewhere.
+"""The snapshots of one cohort: listed, verified, exported, and made from lists or files.
 
-A snapshot is what the API has acknowledged of a cohort after a run.
+A snapshot holds the uids of a cohort that the API has acknowledged after a run.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -38,10 +38,10 @@ T = TypeVar("T")
 class Snapshots:
     """The snapshots of one cohort.
 
-    The methods that only look (`entries`, `verify`, `export`, `compare`) raise `UsageError` if
-    there is no snapshot, and disturb no run. The others wait `wait_seconds` for another process
-    that works on the workspace, and then raise `LockHeldError`. Any raises `LedgerError` for a
-    ledger or a snapshot that is damaged. The reading options are those of `Engine.push`.
+    The methods that only read (`entries`, `verify`, `export`, `compare`) raise `UsageError` if
+    there is no snapshot, and do not disturb runs. The others wait `wait_seconds` for another
+    process that works on the workspace, and then raise `LockHeldError`. Each raises `LedgerError`
+    for a damaged ledger or snapshot. The reading options are those of `Engine.push`.
     """
 
     session: WorkspaceSession
@@ -63,7 +63,7 @@ class Snapshots:
         return [SnapshotEntry.of(each) for each in found]
 
     async def verify(self) -> list[VerifiedSnapshot]:
-        """Read every snapshot that is kept, and say whether it is as it was made."""
+        """Read every kept snapshot, and return whether each is unchanged since it was made."""
         found = await self._look(lambda store: store.verify_all())
         return [VerifiedSnapshot(SnapshotEntry.of(each), wrong) for each, wrong in found]
 
@@ -73,7 +73,7 @@ class Snapshots:
         """Copy a snapshot, by default the current one, to a new Parquet file.
 
         Its columns are uid, state (1 in, 2 and 4 unknown, 3 out) and run; with `members_only` it
-        holds the uids alone of those that are in. Raises `UsageError` if `path` exists.
+        holds only the uids of members. Raises `UsageError` if `path` exists.
         """
         if str(path) == "-":
             raise UsageError("a snapshot can't be written to stdout", hint="name a file")
@@ -86,10 +86,10 @@ class Snapshots:
     async def import_(
         self, path: Path, *, from_elsewhere: bool = False, wait_seconds: float = 0.0
     ) -> SnapshotEntry:
-        """Make a file that `export` wrote the current snapshot.
+        """Replace the current snapshot by a file that `export` wrote.
 
-        Raises `UsageError` for another file, another cohort, or, unless it is `from_elsewhere`,
-        another endpoint, workspace or partner.
+        Raises `UsageError` for a file that `export` did not write, for another cohort and, without
+        `from_elsewhere`, for another endpoint, workspace or partner.
         """
         made = await self._change(
             lambda store: transfer.import_snapshot(
@@ -111,7 +111,7 @@ class Snapshots:
     async def adopt(
         self, exports: Exports, *, wait_seconds: float = 0.0, **reading: Unpack[Reading]
     ) -> SnapshotOfList:
-        """Add the uids of a list that another program has pushed: they may be in the cohort."""
+        """Add the uids of a list that another program has pushed, as possible members."""
         source = await self._open(exports, reading)
         made = await self._change(
             lambda store: transfer.adopt(store, source.blocks(), self.switch), wait_seconds
@@ -127,7 +127,7 @@ class Snapshots:
         wait_seconds: float = 0.0,
         **reading: Unpack[Reading],
     ) -> SnapshotOfList:
-        """Take a list of the cohort's real members in place of all that is known.
+        """Replace the current snapshot by a list of the cohort's real members.
 
         Raises `GuardError` for a list that the guards would refuse as an export.
         """
@@ -149,12 +149,12 @@ class Snapshots:
 
     @property
     def _target(self) -> str:
-        """What a snapshot belongs to besides a cohort."""
+        """The endpoint, workspace and partner that a snapshot belongs to."""
         workspace = self.config.workspace
         return f"{workspace.endpoint.url} / {workspace.id} / {workspace.partner}"
 
     async def _look(self, look: Callable[[SnapshotStore], Awaitable[T]]) -> T:
-        """Do what only reads; a process that works on the cohort is not disturbed."""
+        """Do work that only reads; it does not disturb a process that works on the cohort."""
         config, key = self.config, self.key
         workspace, folder = config.workspace, config.place.folder
         unknown = UsageError(
@@ -181,7 +181,7 @@ class Snapshots:
         *,
         catches_up: bool = True,
     ) -> T:
-        """Do what changes the snapshots, once they include all that was sent."""
+        """Do work that changes the snapshots, after all that was sent is folded into them."""
         observers = RunObservers(note=self.note, switch=self.switch)
         context = RunContext(self.session, self.key, observers)
         async with context.open(wait_seconds) as (_, store):

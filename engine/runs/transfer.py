@@ -1,4 +1,4 @@
-"""The snapshots of a cohort made of a list or a file, exported, and compared with a list."""
+"""Snapshots of a cohort: made from a list or a file, exported, and compared with a list."""
 
 import asyncio
 import os
@@ -36,12 +36,12 @@ from engine.storage.paths import TemporaryName, TemporaryPurpose, fallback_folde
 from engine.storage.uid_parquet import UIDS, read_batches, write_batches
 
 _SHOWN = 10
-"""Uids of each kind that a comparison shows."""
+"""The number of uids of each kind that a comparison shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class StagedSnapshot:
-    """A snapshot made of a list, and what was read of the list."""
+    """A snapshot made from a list, and what was read of the list."""
 
     generation: Generation
     rows: Staged
@@ -50,9 +50,9 @@ class StagedSnapshot:
 async def adopt(
     store: SnapshotStore, blocks: Iterable[Block], switch: StopSwitch
 ) -> StagedSnapshot:
-    """Add each uid of `blocks` that is not known yet, as one that may be a member.
+    """Add each uid of `blocks` that is not known yet as a possible member.
 
-    Raises `SourceError` for a list that holds none, `IncompleteError` once a stop comes.
+    Raises `SourceError` for a list without a uid, and `IncompleteError` if a stop comes.
     """
     base = await store.current()
     with _list_of(store) as path:
@@ -61,7 +61,7 @@ async def adopt(
     return StagedSnapshot(made, staged)
 
 
-async def reconcile(  # noqa: PLR0913, PLR0917 - the list, what judges it, and why guards are lifted
+async def reconcile(  # noqa: PLR0913, PLR0917 - the list, its guards, and why they are lifted
     store: SnapshotStore,
     blocks: Iterable[Block],
     switch: StopSwitch,
@@ -71,12 +71,12 @@ async def reconcile(  # noqa: PLR0913, PLR0917 - the list, what judges it, and w
     *,
     reason: str | None = None,
 ) -> StagedSnapshot:
-    """Make the uids of `blocks`, read from `files`, all the members, whatever was known before.
+    """Replace the snapshot: exactly the uids of `blocks`, read from `files`, are members.
 
-    Why guards are lifted is kept with the snapshot, and by whom.
+    The snapshot records why guards were lifted, and by whom.
 
-    Raises as `adopt`, `GuardError` for a list that the guards would not take for an export, and
-    `IncompleteError` while the API may not have applied what was sent: no list can show that.
+    Raises as `adopt` does, `GuardError` for a list that the guards would refuse as an export, and
+    `IncompleteError` while the API may not have applied what was sent: a list may lack that.
     """
     recent = await store.recent()
     if recent.seconds:
@@ -126,7 +126,7 @@ async def reconcile(  # noqa: PLR0913, PLR0917 - the list, what judges it, and w
 
 
 async def _known(store: SnapshotStore) -> Snapshot | None:
-    """Return what is known; None if that is lost, which a list of the members replaces."""
+    """Return the current snapshot; None if it is lost: a list of the members replaces it."""
     try:
         current = await store.current()
     except LedgerError:
@@ -136,7 +136,7 @@ async def _known(store: SnapshotStore) -> Snapshot | None:
 
 @contextmanager
 def _list_of(store: SnapshotStore) -> Iterator[Path]:
-    """Yield a path for a list while it is worked on."""
+    """Yield a temporary path for a list."""
     make_folder(store.folder)
     with store.work_folder(TemporaryPurpose.LIST) as folder:
         yield folder / TemporaryName.LIST
@@ -144,7 +144,7 @@ def _list_of(store: SnapshotStore) -> Iterator[Path]:
 
 @contextmanager
 def _list_to_look_at(store: SnapshotStore) -> Iterator[Path]:
-    """Yield a path for a list that changes nothing: elsewhere, if the state is read-only."""
+    """Yield a path for a list that is only read; outside the state folder if that is read-only."""
     with ExitStack() as made:
         try:
             path = made.enter_context(_list_of(store))
@@ -171,7 +171,7 @@ async def _read(
 async def _compare(
     store: SnapshotStore, staged: Staged, base: Snapshot | None, switch: StopSwitch
 ) -> Comparison:
-    """Compare a list with a snapshot; what differs is written beside the staged list."""
+    """Compare a list with a snapshot; the differences are written next to the staged list."""
     folder = staged.path.parent
     return await compute_or_stop(
         lambda interruption: compare(
@@ -181,7 +181,7 @@ async def _compare(
     )
 
 
-async def _take_over(  # noqa: PLR0913, PLR0917 - what is known, and what becomes of it
+async def _take_over(  # noqa: PLR0913, PLR0917 - the known uids, and their new state
     store: SnapshotStore,
     base: Snapshot | None,
     staged: Staged,
@@ -206,12 +206,12 @@ async def _take_over(  # noqa: PLR0913, PLR0917 - what is known, and what become
 async def import_snapshot(
     store: SnapshotStore, path: Path, target: str, *, from_elsewhere: bool = False
 ) -> Generation:
-    """Make a file that `export` wrote, perhaps on another machine, the current snapshot.
+    """Replace the current snapshot by a file that `export` wrote, perhaps on another machine.
 
     `target` names endpoint, workspace and partner.
-    Raises `UsageError` for what it did not write, for another cohort or, unless it is
-    `from_elsewhere`, another target, and `IncompleteError` while the API may not have applied what
-    was sent from here.
+    Raises `UsageError` for a file that `export` did not write, for another cohort and, without
+    `from_elsewhere`, for another target. Raises `IncompleteError` while the API may not have
+    applied what was sent from this state folder.
     """
     recent = await store.recent()
     if any(recent.runs):
@@ -221,7 +221,7 @@ async def import_snapshot(
             hint=f"import it in {recent.seconds:,.0f} s or later",
         )
 
-    # Nobody can say whether the file knows of what was sent from here and is not folded yet.
+    # It is unknown whether the file includes what was sent from here and is not folded yet.
     unfolded = await store.unfolded()
     doubt = await doubting(store, [(run, run.folded_attempt) for run in unfolded])
 
@@ -266,16 +266,16 @@ async def export(
     *,
     members_only: bool = False,
 ) -> None:
-    """Copy a snapshot of `target` to `path`, or the uids alone of those that are in.
+    """Copy a snapshot of `target` to `path`, or only the uids of its members.
 
-    Raises `UsageError` if something is there already.
+    Raises `UsageError` if `path` exists.
     """
     snapshot = await store.verified(number)
     named = {_COHORT: store.key.cohort_id.encode(), _TARGET: target.encode()}
     schema = SNAPSHOT.with_metadata(named)
 
     def copy_out() -> None:
-        if os.path.lexists(path):  # Checked before the work is done; it may be made meanwhile.
+        if os.path.lexists(path):  # An early check: the file may still be created later.
             raise UsageError(f"{path} exists already", hint="name a new file")
         if members_only:
             members = uids_in(snapshot.path, (UidState.IN,))
@@ -292,9 +292,9 @@ async def export(
 async def compare_with(
     store: SnapshotStore, blocks: Iterable[Block], switch: StopSwitch
 ) -> dict[str, Any]:
-    """Compare a list with the current snapshot; return counts, and some uids of each.
+    """Compare a list with the current snapshot; return counts, and sample uids for each.
 
-    Raises `UsageError` where there is no snapshot, and as `adopt`.
+    Raises `UsageError` if there is no snapshot, and raises as `adopt` does.
     """
     base = await store.verified(None)
     with _list_to_look_at(store) as path:
