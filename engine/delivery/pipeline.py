@@ -1,7 +1,7 @@
-"""The way from batches to outcomes: what is sent next, and what it leads to.
+"""Delivers batches: selects the next work, sends it, and acts on the outcome.
 
-One coroutine picks the work; a task carries each request. Every stop is a drain: intake stops,
-requests under way end or time out, their outcomes are recorded; a second stop cancels them.
+One coroutine selects the work; one task sends each request. Every stop is a drain: intake stops,
+requests in flight end or time out, and their outcomes are recorded. A second stop cancels them.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ from engine.payload.limit import Limit
 
 
 class Delivery:
-    """Delivers one run's batches; made and run inside one event loop."""
+    """Delivers one run's batches; created and run inside one event loop."""
 
     def __init__(  # noqa: PLR0913 - the parts of the pipeline, each used as it is
         self,
@@ -64,9 +64,9 @@ class Delivery:
         observe: Observer,
         nobody_listens_hint: str | None = None,
     ) -> None:
-        """Take the parts: `reader` makes one, given what wakes this delivery.
+        """Store the parts; `reader` creates the reader from a callback that wakes this delivery.
 
-        With `nobody_listens_hint`, a connection refused before any answer ends the run at once.
+        With `nobody_listens_hint`, a connection refused before any answer ends the run immediately.
         """
         self._state = state
         self._intake = Intake(state.next_batch, open_batches, limit, state.largest_accepted)
@@ -96,7 +96,7 @@ class Delivery:
         self._bug: BaseException | None = None
 
     async def run(self) -> Stop | None:
-        """Deliver until everything is settled, or something stops it; return what did."""
+        """Deliver until all batches are settled or a stop; return the stop, or None."""
         self._reader.start()
         try:
             while (work := await self._next_work()) is not None:
@@ -104,7 +104,7 @@ class Delivery:
                 self._launch(work)
         except CohortSyncError as error:
             self.stop(Stop.of(error))
-        except BaseException:  # Whoever calls has cancelled it, or it is our bug.
+        except BaseException:  # A cancellation by the caller, or a bug.
             self.stop(Stop(ExitStatus.INCOMPLETE, "cancelled"))
             self._cancel(lambda _: True)
             await self._drain()
@@ -117,7 +117,7 @@ class Delivery:
         return self._stop
 
     def stop(self, stop: Stop) -> None:
-        """Stop intake and let requests under way end; if that was done already, cancel them."""
+        """Stop intake and wait for requests in flight; a second call cancels them."""
         if self._stop is None:
             self._stop = stop
             self._observe(Stopping(stop.reason))
@@ -146,7 +146,7 @@ class Delivery:
         while self._stop is None:
             self._wake.clear()
             now = self._clock.now()
-            # Until the API has accepted something, requests go one by one: a wrong key costs one.
+            # Until the first acceptance, send one request at a time: a wrong key costs one.
             may_send = self._isolation.proven or not self._in_flight
             if may_send and self._again and self._again[0][0] <= now:
                 work = heapq.heappop(self._again)[2]
@@ -216,7 +216,7 @@ class Delivery:
         heapq.heappush(self._again, (self._clock.now() + delay, work.number, work))
         self._wake.set()
 
-    # One attempt.
+    # Attempts
 
     def _launch(self, work: Work) -> None:
         if self._stop is not None:
@@ -245,7 +245,7 @@ class Delivery:
             self._isolation = self._isolation.after_request()
         self._observe(Sent(work.number, work.attempts, len(work.payload)))
 
-    # What it leads to.
+    # Conclusions
 
     async def _conclude(self, attempt: Attempt, exchange: Exchange) -> None:
         work, outcome = attempt.work, exchange.outcome
@@ -263,7 +263,7 @@ class Delivery:
         await self._take_step(work, conclusion.next_step)
 
     def _conclusion_of(self, attempt: Attempt, exchange: Exchange) -> Conclusion:
-        """Conclude an attempt, and keep what that changes for the attempts to come."""
+        """Conclude an attempt, and update the state for later attempts."""
         work = attempt.work
         conclusion = conclude(
             work,
@@ -310,7 +310,7 @@ class Delivery:
             self.stop(Stop(abort.exit_status, abort.reason, abort.hint))
 
     async def _settle_ambiguous(self) -> None:
-        """After an acceptance, which proves the request: the uids refused before are wrong."""
+        """Settle ambiguous refusals after an acceptance, which shows that their uids are wrong."""
         ambiguous = self._isolation.ambiguous
         self._isolation = self._isolation.after_acceptance()
         for refusal in ambiguous:
