@@ -33,7 +33,7 @@ def printing() -> Iterator[None]:
         raise IncompleteError(f"stdout cannot be written: {error.strerror}") from None
 
 
-def print_json(value: Any) -> None:  # noqa: ANN401 - whatever JSON can say
+def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
     """Print a document on one line; escape unsafe and unencodable characters."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     sys.stdout.write(json_safe(json.dumps(value, ensure_ascii=not is_utf8)) + "\n")

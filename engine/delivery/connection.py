@@ -131,7 +131,7 @@ class WatchedConnection(ResponseHandler):
         parser = self._parser
         try:
             return bool(self.exception()) or (parser is not None and bool(parser.feed_eof()))
-        except Exception:  # noqa: BLE001 - whatever the parser finds wrong is left over
+        except Exception:  # noqa: BLE001 - any parser error means left-over bytes
             return True
 
     def _note_more(self, *, is_farewell: bool = False) -> None:

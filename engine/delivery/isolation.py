@@ -7,7 +7,7 @@ from engine.ledger.records import Settlement
 from engine.model.quantity import counted
 
 ALIKE_REFUSALS = 7
-"""Refusals before any acceptance after which the request is wrong: batch, halves, quarters."""
+"""Refusals before any acceptance that show a wrong request: a batch, its halves and quarters."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class Sender:
     ) -> Stop | None:
         """Deliver batches cut under `limit`; return the stop that ended it early, or None.
 
-        Of a batch that the ledger knows, only its parts in `open_batches` are delivered.
+        For a batch in the ledger, only its parts in `open_batches` are delivered.
         """
         channel = self._channel
         delivery = Delivery(

@@ -108,7 +108,7 @@ class Pacer:
             # The bucket comes last, so that a request is sent as soon as the bucket releases it. A
             # wait for the window after it would add to the bucket's burst.
             await self._bucket.acquire()
-            # A 429 may have closed the gate meanwhile, and the margin may have grown.
+            # A 429 may have closed the gate in the meantime, and the margin may have grown.
             margin = max(margin, await self._wait_for_window())
             now = self._clock.now()
             self.schedule.record_send(now)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from engine.storage.arrow import buffers
 
 MEMBER_BYTES = len('{"uid":""},')
-"""Bytes of a member besides its encoded uid, including a comma; the last has no comma."""
+"""Bytes of a member without its encoded uid, including a comma; the last has no comma."""
 
 _MEMBER_START, _MEMBER_END = b'{"uid":"', b'"}'
 _BETWEEN_UIDS = (_MEMBER_END + b"," + _MEMBER_START).decode()
