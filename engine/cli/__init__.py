@@ -1,1 +1,1 @@
-"""The command line: arguments to calls, results to text; it holds no rule of its own."""
+"""The command line: maps arguments to calls of the engine, and results to text."""

@@ -1,6 +1,6 @@
-"""The command `cohortsync`: arguments → `engine.api` → text and an exit status.
+"""The command `cohortsync`: calls `engine.api`, and prints text and sets an exit status.
 
-Heavy imports wait until a command needs them: `--help` has to be quick.
+Heavy imports are deferred until a command needs them, so that `--help` is fast.
 """
 
 import os
@@ -64,10 +64,10 @@ def _before_any_command(
 
 
 def main() -> NoReturn:
-    """Run the command line; every error a user can cause becomes one line and an exit status."""
-    # numpy's BLAS starts a thread a core as it is imported, and nothing here multiplies matrices.
+    """Run the command line; report each user error as one line and an exit status."""
+    # On import, numpy's BLAS starts a thread per core, which this program does not need.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # Arrow's own allocator takes 1 GB of address space at once; a run does not use it either.
+    # Arrow's own allocator reserves 1 GB of address space; a run does not use it either.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     prepare_streams()
     capture_library_messages()
@@ -96,7 +96,7 @@ def main() -> NoReturn:
 
 
 def _flush() -> None:
-    """Write what stdout still holds; the exit status stays, whether it is read or not."""
+    """Flush stdout; an error does not change the exit status."""
     try:
         with printing():
             pass
@@ -105,14 +105,14 @@ def _flush() -> None:
 
 
 def _command_named() -> str:
-    """Return the command that the arguments name, with its parent."""
+    """Return the command in the arguments, with its parent."""
     words = list(takewhile(lambda word: not word.startswith("-"), sys.argv[1:]))
     depth = 2 if words[:1] == ["snapshot"] else 1
     return " ".join(["cohortsync", *words[:depth]])
 
 
 def fail(error: CohortSyncError) -> NoReturn:
-    """Write an error to stderr, and to stdout as a document if `--json` was given; exit."""
+    """Write an error to stderr, and with `--json` also to stdout as a document; exit."""
     if error.hint is None and isinstance(error, UsageError):
         error.hint = f"`{_command_named()} --help` describes the options"
     write_error(error)

@@ -70,4 +70,4 @@ def _show(finding: "Finding") -> None:
 
 
 _INDENT = 24
-"""Columns before a finding's detail."""
+"""Columns before the detail of a finding."""

@@ -1,4 +1,4 @@
-"""`cohortsync demo`: a whole run against the emulator, and the proof that nothing was lost."""
+"""`cohortsync demo`: a run against the emulator, with a check that no uid was lost."""
 
 import sys
 from collections.abc import Iterator
@@ -99,7 +99,7 @@ def _emulator(folder: Path, requests: int, per_seconds: float) -> Iterator[str]:
         *("--workspace", f"{WORKSPACE}:{API_KEY}", "--limiter", "sliding"),
         *("--requests", str(requests), "--per-seconds", str(per_seconds)),
     ]
-    # In a session of its own: Ctrl-C reaches a whole one, and the push still waits for answers.
+    # In a separate session: Ctrl-C signals a whole session, and the push still needs answers.
     process = subprocess.Popen(command, start_new_session=True)  # noqa: S603 - our own command
     try:
         deadline = time.monotonic() + _START_SECONDS
@@ -109,7 +109,7 @@ def _emulator(folder: Path, requests: int, per_seconds: float) -> Iterator[str]:
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port_file.read_text(encoding='ascii').strip()}"
     finally:
-        with signals.forwarded_to(lambda _: None):  # A further signal must not leave it running.
+        with signals.forwarded_to(lambda _: None):  # Another signal must not leave it running.
             process.terminate()
             process.wait()
 

@@ -1,4 +1,4 @@
-"""`cohortsync emulator`: the flags, read as the emulator's settings."""
+"""`cohortsync emulator`: maps the options to the emulator's settings."""
 
 import sys
 from enum import StrEnum
@@ -164,7 +164,7 @@ def _split_workspaces(texts: list[str]) -> dict[str, str]:
     workspaces = {}
     for text in texts:
         workspace, colon, key = text.partition(":")
-        if not colon:  # and do not repeat it: it may be a key
+        if not colon:  # The message does not repeat it: it may be a key.
             raise UsageError("a workspace is given as ID:KEY")
         workspaces[workspace] = key
     return workspaces

@@ -1,11 +1,11 @@
-"""Too little memory or address space: reported in one line, like other causes from outside."""
+"""Reports too little memory or address space in one line, like other external causes."""
 
 import resource
 
 from engine.errors import CohortSyncError, IncompleteError
 
 _LEAST_BYTES = 1_000_000_000
-"""With less address space, libraries end the process while they are loaded, without a message."""
+"""With less address space, loading a library ends the process without a message."""
 
 
 def refuse_narrow_address_space() -> None:
@@ -20,7 +20,7 @@ def refuse_narrow_address_space() -> None:
 
 
 def lack_of_memory(error: BaseException) -> CohortSyncError | None:
-    """Return the error to report for one that means too little memory; None for any other."""
+    """Return the error to report if `error` means too little memory; otherwise None."""
     text = str(error)
     is_lack = (
         isinstance(error, MemoryError)
@@ -37,4 +37,4 @@ def lack_of_memory(error: BaseException) -> CohortSyncError | None:
 
 
 _UNLOADABLE = ("failed to map segment", "Cannot allocate memory", "cannot allocate memory")
-"""What the system says if there is no room for a library."""
+"""Messages of the system if there is no memory to load a library."""

@@ -1,4 +1,4 @@
-"""Messages on stderr: text on a terminal, one logfmt record a line anywhere else."""
+"""Messages on stderr: text on a terminal, otherwise one logfmt record per line."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from engine.errors import CohortSyncError, ConfigError, ExitStatus
 
 
 def columns_of(stream: TextIO) -> int | None:
-    """Return how many columns the terminal behind a stream has; None where there is no terminal."""
+    """Return the number of columns of a stream's terminal; None if it is not a terminal."""
     if not stream.isatty():
         return None
     if (named := os.environ.get("COLUMNS", "")).isascii() and named.isdigit() and int(named):
@@ -30,7 +30,7 @@ _USUAL_COLUMNS = 80
 def write_message(
     text: str, *, label: str | None = None, level: str = "info", event: str = "note"
 ) -> None:
-    """Write one message: after its label on a terminal, else as a record with level and event."""
+    """Write one message: with its label on a terminal, else as a record with level and event."""
     width = columns_of(sys.stderr)
     if width is None:
         log(level, event, text=text)
@@ -42,8 +42,8 @@ def write_message(
 def write_error(error: CohortSyncError) -> None:
     """Write an error, and its hint if it has one.
 
-    Off a terminal that is one record, the last of the command; each problem of a configuration
-    has a record of its own.
+    Without a terminal, this is one record, the last of the command. Each configuration problem is a
+    separate record.
     """
     problems = error.message.split("\n") if isinstance(error, ConfigError) else [error.message]
     if sys.stderr.isatty():
@@ -59,7 +59,7 @@ def write_error(error: CohortSyncError) -> None:
 
 
 def write_traceback(error: BaseException) -> None:
-    """Write the traceback of an exception: lines on a terminal, else one record."""
+    """Write the traceback of an exception: lines on a terminal, otherwise one record."""
     lines = "".join(traceback.format_exception(error)).rstrip().split("\n")
     if sys.stderr.isatty():
         sys.stderr.writelines(f"{printable(line)}\n" for line in lines)
@@ -68,10 +68,10 @@ def write_traceback(error: BaseException) -> None:
 
 
 def capture_library_messages() -> None:
-    """Write what libraries log, warnings, and errors that nobody can catch, as messages."""
+    """Write log records of libraries, warnings and unraisable exceptions as messages."""
     logging.lastResort = _Libraries(logging.WARNING)
     warnings.showwarning = _show_warning
-    if sys.unraisablehook is sys.__unraisablehook__:  # A test runner has its own.
+    if sys.unraisablehook is sys.__unraisablehook__:  # A test runner may have replaced it.
         sys.unraisablehook = lambda lost: _write_lost_error(lost.exc_value or lost.exc_type)
 
 
@@ -91,7 +91,7 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    del filename, lineno, file, line  # They name a place in a library, which is of no use here.
+    del filename, lineno, file, line  # Places in a library do not help the user.
     text = f"{category.__name__}: {message}"
     write_message(text, label="warning", level="warning", event="library")
 
@@ -101,7 +101,7 @@ def _write_lost_error(error: object) -> None:
 
 
 def level_of(status: ExitStatus) -> str:
-    """Return the level of the record that a command ends with."""
+    """Return the level of the last record of a command."""
     match status:
         case ExitStatus.ACCEPTED:
             return "info"
@@ -112,7 +112,7 @@ def level_of(status: ExitStatus) -> str:
 
 
 def log(level: str, event: str, **fields: object) -> None:
-    """Write one line to stderr, in logfmt; values with blanks are quoted."""
+    """Write one line in logfmt to stderr; values with blanks are quoted."""
     time_text = datetime.now(UTC).isoformat(timespec="milliseconds")
     pairs = [f"time={time_text}", f"level={level}", f"event={event}"]
     pairs += [f"{key}={_logfmt(value)}" for key, value in fields.items()]

@@ -177,9 +177,10 @@ def _carry_out(
     is_new: bool = True,
     first: int | None = None,
 ) -> None:
-    """Run, show it on stderr, print the accounts, and exit with the run's status.
+    """Run, show progress on stderr, print the accounts, and exit with the run's status.
 
-    `is_new` is False for a plan made earlier, of which the `first` uids are sent, or all.
+    `is_new` is False for an existing plan. Of its remaining uids, the `first` are sent, or all if
+    `first` is None.
     """
     from engine.cli.running import carry_out
 

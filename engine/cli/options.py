@@ -1,7 +1,7 @@
-"""Arguments and options that several commands share, each declared once.
+"""Arguments and options that several commands share.
 
-Options that belong together are the fields of a parameter object; `flat` makes a command of a
-function that takes such objects.
+Related options are the fields of a parameter object; `flat` makes a command of a function that
+takes such objects.
 """
 
 import math
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 LARGEST_COUNT = 1_000_000_000_000
-"""What a number of uids may be on the command line."""
+"""The largest number of uids on the command line."""
 LARGEST_GENERATION = 2_147_483_647
 _YEAR_SECONDS = 31_536_000
 
 
 def flat(command: Callable[..., R]) -> Callable[..., R]:
-    """Return a command with an option for each field of the parameter objects that it takes."""
+    """Return a command with an option for each field of the function's parameter objects."""
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type] = {}
     parameters: list[Parameter] = []
@@ -62,14 +62,14 @@ def flat(command: Callable[..., R]) -> Callable[..., R]:
             given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
         return command(**given)
 
-    # This is what typer reads.
+    # typer reads this signature.
     run.__signature__ = Signature(parameters)  # type: ignore[attr-defined] # functions have it only if it is set
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run
 
 
 class Command(TyperCommand):
-    """A command whose help shows no type beside a switch: it takes no value."""
+    """A command whose help shows no type for a switch, because a switch takes no value."""
 
     def get_params(self, ctx: "Any") -> "list[Any]":  # noqa: ANN401 - typer's, which differ by version
         """Return the parameters, switches without a placeholder."""
@@ -77,7 +77,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """The same for a command that has commands."""
+    """A command group whose help shows no type for a switch."""
 
     def get_params(self, ctx: "Any") -> "list[Any]":  # noqa: ANN401 - typer's, which differ by version
         """Return the parameters, switches without a placeholder."""
@@ -92,7 +92,7 @@ def _without_types(parameters: "Sequence[Any]") -> "list[Any]":
 
 
 def refuse_nan(param: typer.CallbackParam, value: float | None) -> float | None:
-    """Raise `UsageError` for NaN, which no bounds exclude."""
+    """Return `value`; raise `UsageError` for NaN, which bounds do not exclude."""
     if value is not None and math.isnan(value):
         raise UsageError(f"{param.opts[0]} should be a number, not {value}")
     return value
@@ -128,7 +128,7 @@ FirstActionOption = Annotated[
 
 
 class OnChanged(StrEnum):
-    """What to do when the export no longer holds what the ledger knows of it."""
+    """The action if the export no longer matches the ledger."""
 
     REFUSE = "refuse"
     RESTART = "restart"
@@ -144,7 +144,7 @@ OnChangedOption = Annotated[
 
 
 class FormatName(StrEnum):
-    """What `--format` takes."""
+    """The values of `--format`."""
 
     AUTO = "auto"
     TEXT = "text"
@@ -156,7 +156,7 @@ class FormatName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StateOptions:
-    """Where the ledgers are; the rest of the configuration is not needed."""
+    """The location of the ledgers; the rest of the configuration is not needed."""
 
     config: Annotated[
         Path | None,
@@ -174,7 +174,7 @@ class StateOptions:
     ] = None
 
     def open(self) -> "AbstractAsyncContextManager[Engine]":
-        """Return an engine that reads the configuration only as far as it needs it."""
+        """Return an engine that reads only the parts of the configuration that it needs."""
         from engine import Engine
 
         return Engine.open(self.config, state=self.state, lazy=True)
@@ -182,7 +182,7 @@ class StateOptions:
 
 @dataclass(frozen=True, slots=True)
 class TargetOptions(StateOptions):
-    """Which workspace, and by which configuration."""
+    """The workspace and the configuration."""
 
     endpoint: Annotated[
         str | None,
@@ -192,7 +192,7 @@ class TargetOptions(StateOptions):
     def open(
         self, *, need_credentials: bool = True, lazy: bool = False
     ) -> "AbstractAsyncContextManager[Engine]":
-        """Return an engine for it; see `Engine.open`."""
+        """Return an engine for the workspace; see `Engine.open`."""
         from engine import Engine
 
         return Engine.open(
@@ -217,13 +217,13 @@ class CohortOptions:
     ] = None
 
     def cohort(self) -> Cohort:
-        """Return the cohort; raises `UsageError` for what the API would refuse."""
+        """Return the cohort; raise `UsageError` for values that the API would refuse."""
         return Cohort(self.cohort_id, self.cohort_name, self.cohort_description)
 
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """The files of an export, and how they are read."""
+    """The files of an export, and how to read them."""
 
     exports: Annotated[
         list[str],
@@ -246,7 +246,7 @@ class ExportOptions:
     strip: Annotated[bool, typer.Option("--strip", help="Remove white space around uids.")] = False
 
     def reading(self) -> "Reading":
-        """Return how they are read, as arguments of `Engine.push`."""
+        """Return the reading options, as arguments of `Engine.push`."""
         return {
             "column": self.column,
             "format": self.format_name.value,
@@ -257,7 +257,7 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True)
 class GuardOptions:
-    """Which guards are lifted, and why."""
+    """The guards to lift, and the reason."""
 
     allow: Annotated[
         list[str] | None,
@@ -277,7 +277,7 @@ class GuardOptions:
 
 @dataclass(frozen=True, slots=True)
 class MirrorOptions(GuardOptions):
-    """How a mirror is planned."""
+    """Options for planning a mirror."""
 
     first_action: FirstActionOption = Action.REMOVE
     assume_empty: Annotated[
@@ -298,7 +298,7 @@ class MirrorOptions(GuardOptions):
     ] = None
 
     def arguments(self) -> "MirrorArguments":
-        """Return them as arguments of `Engine.mirror`."""
+        """Return the options as arguments of `Engine.mirror`."""
         return {
             "first_action": self.first_action,
             "allow": self.allow or (),
@@ -309,7 +309,7 @@ class MirrorOptions(GuardOptions):
 
 
 class MirrorArguments(TypedDict):
-    """What `MirrorOptions` passes on."""
+    """The arguments that `MirrorOptions` passes on."""
 
     first_action: Action
     allow: "Sequence[str]"

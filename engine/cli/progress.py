@@ -1,4 +1,4 @@
-"""What a run shows meanwhile: the protocol of a view, and the sentences that all views show."""
+"""Progress of a run: the protocol of a view, and the sentences that all views show."""
 
 from collections.abc import Callable
 from math import ceil
@@ -12,35 +12,35 @@ from engine.pacing.gate import LONGEST_HOLD_SECONDS
 from engine.report.result import Opening
 
 Estimate = Callable[[], float | None]
-"""Tells how many uids the whole run has, by what is known so far; None where nothing is known."""
+"""Returns the estimated number of uids in the whole run; None if unknown."""
 
 
 class View(Protocol):
-    """Shows a run; a context manager around it."""
+    """Shows a run; a context manager that encloses the run."""
 
     def __enter__(self) -> Self:
-        """Begin to show."""
+        """Start showing."""
 
     def __exit__(self, *_: object) -> None:
         """Stop showing."""
 
     def note(self, text: str, *, label: str | None = None) -> None:
-        """Show a remark; its label says of what kind it is: `note` or `warning`."""
+        """Show a remark; its label is its kind, `note` or `warning`."""
 
     def opened(self, opening: Opening) -> None:
-        """Show where the run goes."""
+        """Show the target of the run."""
 
     def expect(
         self, whole: int, *, first: int | None = None, held: int = 0, settle_seconds: float = 0.0
     ) -> None:
-        """Take over what a plan tells. See `Tally.expect`."""
+        """Use the counts of a plan. See `Tally.expect`."""
 
     def observe(self, event: Event) -> None:
-        """Hear what happens."""
+        """Handle an event."""
 
 
 def describe(opening: Opening) -> str:
-    """Return the line that each run opens with."""
+    """Return the first line of a run."""
     ceiling = opening.ceiling
     return (
         f"target {opening.target} · workspace {opening.workspace} · partner {opening.partner} · "
@@ -50,7 +50,7 @@ def describe(opening: Opening) -> str:
 
 
 def describe_run(opening: Opening) -> str:
-    """Return the line that tells which run this is, and whether it goes on."""
+    """Return the line with the name of the run, and whether it is resumed."""
     if opening.is_resumed and not opening.known_uids:
         return f"run {opening.run} goes on: nothing of it is sent yet"
     if opening.is_resumed:
@@ -65,7 +65,7 @@ def describe_run(opening: Opening) -> str:
 
 
 def trouble(event: Event) -> str | None:
-    """Return a sentence for an event that a person should hear of, without uids."""
+    """Return a sentence, without uids, for an event to report to the user; otherwise None."""
     match event:
         case Answered(batch, attempt, Throttled(wait), _):
             held = f", as it asks for {wait:g} s" if wait is not None else ""
@@ -73,7 +73,7 @@ def trouble(event: Event) -> str | None:
                 held += f", for {LONGEST_HOLD_SECONDS:g} s at the most"
             return f"batch {batch}, attempt {attempt}: 429, so everything is held{held}"
         case Answered(batch, _, NotSent(reason, is_kept_back=is_kept_back), _):
-            # No attempt was made; the stop itself reports that it keeps batches back.
+            # No attempt was made; the stop itself is reported.
             return None if is_kept_back else f"batch {batch}: not sent: {reason}"
         case Answered(batch, attempt, Unconfirmed(reason), _):
             return f"batch {batch}, attempt {attempt}: unconfirmed: {reason}"

@@ -134,7 +134,7 @@ def resume(
 
 
 def _show_one_of_many(result: "RunResult | FailedRun", *, as_json: bool) -> None:
-    """Show how one of several runs ended; as JSON they are one document, which comes last."""
+    """Show how one of several runs ended; JSON is printed later, as one document for all."""
     from engine import FailedRun
     from engine.cli.messages import write_error, write_traceback
     from engine.cli.running import show_result

@@ -1,4 +1,4 @@
-"""A run inside its event loop, with signals that stop it and a view that shows it."""
+"""Carries out a run in an event loop, with signals that stop it and a view that shows it."""
 
 import asyncio
 import gc
@@ -30,11 +30,11 @@ def carry_out(
     as_json: bool,
     stops: "StopSignals | None" = None,
 ) -> ExitStatus:
-    """Run, show it on stderr, print the accounts on stdout; return how it ended.
+    """Run, show progress on stderr, print the accounts on stdout; return the exit status.
 
-    The first signal drains, the second cancels. With `stops`, whose block the caller is in, more
-    work can follow. Without it the process is about to end with the run's exit status: one more
-    signal does not keep the accounts from being shown.
+    The first signal drains the run, the second cancels it. With `stops`, whose block the caller has
+    entered, more work can follow. Without `stops`, the process is expected to end with the run's
+    exit status, and one more signal does not prevent the accounts from being printed.
     """
 
     async def run(switch: StopSwitch) -> RunResult:
@@ -53,7 +53,7 @@ def carry_out(
 
 
 def show_result(result: RunResult, *, as_json: bool) -> None:
-    """Print a run's accounts; a bug is shown by its traceback, too."""
+    """Print a run's accounts, and the traceback if a bug ended the run."""
     if result.bug is not None:
         write_traceback(result.bug)
     print_result(result, as_json=as_json)
@@ -61,15 +61,15 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
 
 @contextmanager
 def shown(engine: Engine, switch: StopSwitch) -> "Iterator[tuple[View, Observers]]":
-    """Show one run on stderr during the block; yields its view, and the observers to pass on."""
+    """Show one run on stderr during the block; yield its view, and the observers to pass on."""
     openings: list[Opening] = []
     view = make_view(engine.pacing, lambda: openings[-1].expected_uids() if openings else None)
 
     def opened(opening: Opening) -> None:
-        # What was imported by now stays. The collector would walk through all of it again and
-        # again, which took 0.2 CPU seconds a million uids.
+        # Objects that exist now are kept. Otherwise the collector would scan them repeatedly, which
+        # took 0.2 CPU seconds per million uids.
         gc.freeze()
-        # Arrow's own allocator gives its pages back between two reads, and takes them again.
+        # Arrow's own allocator returns its pages between two reads, and allocates them again.
         pa.set_memory_pool(pa.system_memory_pool())
         openings.append(opening)
         view.opened(opening)
@@ -89,9 +89,9 @@ def shown(engine: Engine, switch: StopSwitch) -> "Iterator[tuple[View, Observers
 
 
 class StopSignals:
-    """Signals that stop the work of a block: one piece after the other, each in a loop of its own.
+    """Passes signals to the work of a block: coroutines in sequence, each in its own event loop.
 
-    A signal that comes between two pieces stops the next one.
+    A signal between two coroutines stops the next one.
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class StopSignals:
         self._restored.close()
 
     def run(self, work: Callable[[StopSwitch], Coroutine[Any, Any, T]]) -> T:
-        """Run a piece of work to its end, and return what it returns."""
+        """Run a coroutine to its end, and return its result."""
 
         async def run() -> T:
             self._loop = asyncio.get_running_loop()
@@ -119,7 +119,7 @@ class StopSignals:
         return uvloop.run(run())
 
     def end(self, exit_status: int) -> None:
-        """Leave the block with no more work to come, and the process's exit status known."""
+        """End the block after the last work; later signals are handled by `signals.exit_with`."""
         self._restored.pop_all()
         signals.exit_with(exit_status)
 
@@ -127,5 +127,5 @@ class StopSignals:
         reason = f"{name} received"
         if self._loop is None:
             self._switch.pull(reason)
-        else:  # The loop may be amid a step of its own.
+        else:  # The loop may be in the middle of a step.
             self._loop.call_soon_threadsafe(self._switch.pull, reason)

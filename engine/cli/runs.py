@@ -1,4 +1,4 @@
-"""`cohortsync runs`, `show` and `rejects`: what the ledger knows."""
+"""`cohortsync runs`, `show` and `rejects`: print the content of the ledger."""
 
 import csv
 import sys
@@ -56,7 +56,7 @@ def runs(*, where: StateOptions, as_json: JsonOption = False) -> None:
     headings = ("run", "status", "exit", "action", "cohort", "planned", "accepted", "target")
     with printing():
         if sys.stdout.isatty() and len({accounts.target for accounts in found}) == 1:
-            # One line instead of a column, so that a run fits on a line of 80 columns.
+            # One line instead of a column, so that a run fits into 80 columns.
             sys.stdout.write(f"target {printable(found[0].target)}\n")
             headings, rows = headings[:-1], [row[:-1] for row in rows]
         _print_table(headings, rows, numbers=("exit", "planned", "accepted"))
@@ -116,7 +116,7 @@ _COLUMNS = (
 
 
 def _shortened(timestamp: str | None) -> str | None:
-    """Return an ISO timestamp, which is UTC, without letters and offset."""
+    """Return an ISO timestamp in UTC without letters and offset."""
     return timestamp and timestamp.partition("+")[0].replace("T", " ")
 
 
@@ -143,7 +143,7 @@ def rejects(
 
     async def print_all() -> None:
         async with where.open() as engine, aclosing(engine.rejects(run)) as found:
-            # What is wrong is raised before a heading is printed.
+            # Errors are raised before the heading is printed.
             first = await anext(found, None)
             write = _csv_writer(REJECT_COLUMNS) if as_csv else print_json
             if first is not None:
@@ -161,7 +161,7 @@ def _refuse_both(*, as_json: bool, as_csv: bool) -> None:
 
 
 def _csv_writer(columns: Sequence[str]) -> Callable[[Mapping[str, Any]], None]:
-    """Print the heading of a csv; return what prints a record of it."""
+    """Print the heading of a csv; return a function that prints a record."""
     writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
     return lambda record: writer.writerow({name: csv_cell(value) for name, value in record.items()})

@@ -1,7 +1,7 @@
-"""The signals that stop the command, from its first line to its last.
+"""Handles the signals that stop the command, for its whole duration.
 
-This module is imported before all others, so that a signal during the imports ends the process like
-any later one. It imports nothing that takes time.
+This module is imported before all others, so that a signal during the imports ends the process in
+the same way as a later one. It imports only modules that load fast.
 """
 
 import os
@@ -25,21 +25,21 @@ _Handler = Callable[[int, FrameType | None], None]
 
 
 class InterruptedCommandError(KeyboardInterrupt):
-    """A signal came while a command had something to clean up; see `raised`."""
+    """A signal arrived while a command had resources to clean up; see `raised`."""
 
 
 def exit_at_once() -> None:
-    """From now on a signal ends the process with one line and exit status 75.
+    """From now on, a signal ends the process with one line and exit status 75.
 
-    Nothing is cleaned up: outside a run nothing is under way that needs it.
+    Nothing is cleaned up, because outside a run nothing needs it.
     """
     _install(_exit)
 
 
 def exit_with(status: int) -> None:
-    """From now on a first signal is ignored, and a second ends the process with `status`.
+    """From now on, ignore the first signal; the second ends the process with `status`.
 
-    This is for a command that knows its exit status and has yet to print its result.
+    For a command that has its exit status and has not printed its result yet.
     """
     received: list[int] = []
 
@@ -52,16 +52,16 @@ def exit_with(status: int) -> None:
 
 
 def ignore() -> None:
-    """From now on ignore them: the result is known and printed."""
+    """From now on, ignore signals, because the result is printed."""
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def forwarded_to(receive: Callable[[str], None]) -> "Iterator[None]":
-    """Call `receive` with the name of each signal that comes during the block.
+    """Call `receive` with the name of each signal during the block.
 
-    It is called in the main thread, between two instructions of whatever runs there.
+    It is called in the main thread, between any two instructions.
     """
     with _installed(lambda number, _: receive(_name(number))):
         yield
@@ -69,7 +69,7 @@ def forwarded_to(receive: Callable[[str], None]) -> "Iterator[None]":
 
 @contextmanager
 def raised() -> "Iterator[None]":
-    """Raise `InterruptedCommandError` where the block is when a signal comes."""
+    """Raise `InterruptedCommandError` inside the block when a signal arrives."""
     with _installed(_raise):
         yield
 
@@ -81,7 +81,7 @@ def interruption(number: int) -> str:
 
 def _install(handler: _Handler) -> None:
     for number in STOPS:
-        # A process that was started to outlive its terminal goes on ignoring its end.
+        # A process that was started to outlive its terminal keeps ignoring SIGHUP.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
 
@@ -106,7 +106,7 @@ def _raise(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _exit(number: int, _frame: FrameType | None) -> None:
-    # An exception would be swallowed by some imports and printed as a traceback by others.
+    # Some imports would suppress an exception, and others would print its traceback.
     reason = interruption(number)
     if os.isatty(2):
         _write(2, f"error: {reason}\n")

@@ -1,4 +1,4 @@
-"""`cohortsync snapshot …`: the snapshots of a cohort, listed, verified, exported and made."""
+"""`cohortsync snapshot …`: lists, verifies, exports and creates snapshots of a cohort."""
 
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -35,7 +35,7 @@ snapshot = typer.Typer(help="What is known of a mirrored cohort.", cls=Group)
 
 @dataclass(frozen=True, slots=True)
 class SnapshotsOptions(TargetOptions):
-    """Which snapshots of a cohort."""
+    """Options that select the snapshots of a cohort."""
 
     shadow: Annotated[
         bool, typer.Option("--shadow", help="The snapshots of `mirror --shadow`.")
@@ -207,7 +207,7 @@ def _run(
     *,
     changes: bool = False,
 ) -> T:
-    """Do something with a cohort's snapshots; what only looks at them shows no notes."""
+    """Run `work` with a cohort's snapshots; notes are shown only with `changes`."""
     from engine.cli.running import StopSignals, shown
 
     async def run(switch: "StopSwitch") -> T:

@@ -1,4 +1,4 @@
-"""stdout and stderr, which may be gone or full."""
+"""Handles stdout and stderr, which may be closed or full."""
 
 import io
 import json
@@ -18,10 +18,10 @@ from engine.errors import IncompleteError
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """Print on stdout, to the last byte.
+    """Print on stdout during the block, and flush it at the end.
 
-    That its reader may have gone, as `head` does, is no error. Raises `IncompleteError` where it
-    cannot be written otherwise.
+    It is not an error if the reader has closed the pipe, as `head` does. Raises `IncompleteError`
+    if stdout cannot be written for another reason.
     """
     try:
         yield
@@ -33,16 +33,16 @@ def printing() -> Iterator[None]:
         raise IncompleteError(f"stdout cannot be written: {error.strerror}") from None
 
 
-def print_json(value: Any) -> None:  # noqa: ANN401 - whatever JSON can say
-    """Print a document on one line; unsafe characters, and what stdout lacks, are escaped."""
+def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
+    """Print a document on one line; escape unsafe and unencodable characters."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     sys.stdout.write(json_safe(json.dumps(value, ensure_ascii=not is_utf8)) + "\n")
 
 
 def print_lines(lines: Iterable[str], indent: int = 10) -> None:
-    """Print lines for people: without control characters, and wrapped to the terminal.
+    """Print lines for people, with unsafe characters escaped, wrapped to the terminal.
 
-    A line that is wrapped continues after `indent` blanks.
+    A wrapped line continues after `indent` blanks.
     """
     width = columns_of(sys.stdout)
     for line in lines:
@@ -51,17 +51,16 @@ def print_lines(lines: Iterable[str], indent: int = 10) -> None:
 
 
 def _discard_stdout() -> None:
-    """Discard what stdout still holds, or the interpreter would fail to write it at its end."""
+    """Discard buffered stdout, which the interpreter would otherwise fail to write at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
 
 
 def prepare_streams() -> None:
-    """Make stdout and stderr usable before anything is written, or any file opened.
+    """Make stdout and stderr usable before any output and before any file is opened.
 
-    A file must not get the descriptor of a stream that was closed. A stderr that nobody can read
-    ends no run.
+    A file must not get the descriptor of a closed stream. An unreadable stderr must not end a run.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         pass
@@ -69,7 +68,7 @@ def prepare_streams() -> None:
     sys.stdout = sys.stdout or open(_STDOUT, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process lives
     stderr = sys.stderr or open(_STDERR, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - see above
     for stream in (sys.stdout, stderr):
-        if isinstance(stream, io.TextIOWrapper):  # A locale without a character is no error.
+        if isinstance(stream, io.TextIOWrapper):  # Unencodable characters are escaped.
             stream.reconfigure(errors="backslashreplace")
     sys.stderr = _OptionalStream(stderr)
 
@@ -78,7 +77,7 @@ _STDOUT, _STDERR = 1, 2
 
 
 class _OptionalStream:
-    """A stream that drops what cannot be written."""
+    """A stream that discards output that cannot be written."""
 
     def __init__(self, stream: "TextIO") -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""How a run stands, on stdout: a table for people, or one JSON document; and its end on stderr."""
+"""Prints a run's accounts on stdout, as a table or one JSON document, and its end on stderr."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,9 +17,9 @@ from engine.report.result import RunResult
 
 
 def print_result(result: RunResult, *, as_json: bool) -> None:
-    """Print the accounts on stdout, and a plan with them, and on stderr how the run has ended.
+    """Print the accounts and any plan on stdout, and how the run ended on stderr.
 
-    Off a terminal that end is one record: status, reason, hint and counts.
+    Without a terminal, the end is one record: status, reason, hint and counts.
     """
     try:
         with printing():
@@ -30,13 +30,13 @@ def print_result(result: RunResult, *, as_json: bool) -> None:
                 print_accounts(result.accounts, files_line(files) if files else None)
                 if result.plan:
                     print_plan(result.plan)
-    except IncompleteError as error:  # How the run ended stands all the same.
+    except IncompleteError as error:  # The end of the run is written anyway.
         write_message(error.message, label="error", level="error", event="error")
     write_end(result, is_shown=sys.stdout.isatty() and not as_json)
 
 
 def write_end(result: RunResult, *, is_shown: bool = False) -> None:
-    """Tell how a run has ended; `is_shown`: its accounts stand on this terminal already."""
+    """Write how a run ended; `is_shown`: this terminal already shows its accounts."""
     accounts, uids = result.accounts, result.accounts.uids
     if _is_unchanged(accounts) and not is_shown:
         write_message(_UNCHANGED)
@@ -66,17 +66,17 @@ def write_end(result: RunResult, *, is_shown: bool = False) -> None:
 
 
 def print_accounts(accounts: Accounts, files: str | None = None) -> None:
-    """Print the accounts as a table: what was read, `files` in a line, where every uid stands."""
+    """Print the accounts as a table: rows read, `files` in one line, and the state of all uids."""
     print_lines(_lines(accounts, files, columns_of(sys.stdout)))
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
-    """Print what a plan comes to, and what the guards say of it."""
+    """Print the counts of a plan, and the results of the guards."""
     print_lines(_plan_lines(plan))
 
 
 def print_lifts(lifts: Sequence[Mapping[str, Any]]) -> None:
-    """Print which guards were lifted, by whom and why."""
+    """Print the lifted guards, with person and reason."""
     print_lines(_lift_lines(lifts))
 
 
@@ -193,7 +193,7 @@ def _standing_lines(accounts: Accounts, width: int | None) -> Iterator[str]:
 
 
 def _is_unchanged(accounts: Accounts) -> bool:
-    """Say whether a mirror has found nothing to send."""
+    """Return whether a mirror found nothing to send."""
     return (
         accounts.mirror is not None
         and accounts.status in {"finished", "planned", "shadow"}
@@ -210,7 +210,7 @@ def _share(part: float, whole: float) -> float:
 
 
 def _losses(spent: CeilingSpending) -> str:
-    """Say where requests went unused; causes too small to show are left out."""
+    """Return the causes of unused requests, without those too small to show."""
     lost = {
         "held by 429s": spent.held,
         "waiting for input": spent.input,
@@ -219,7 +219,7 @@ def _losses(spent: CeilingSpending) -> str:
         "unrecorded": spent.unrecorded,
         "late": spent.late,
     }
-    if spent.late < 0:  # More was caught up than was late: that much of the other losses, too.
+    if spent.late < 0:  # More was caught up than was late, so the other losses are reduced.
         caught_up = lost.pop("late")
         largest = max(lost, key=lost.__getitem__)
         lost[largest] += caught_up
@@ -228,4 +228,4 @@ def _losses(spent: CeilingSpending) -> str:
 
 
 _SHOWN = 0.05
-"""Requests from which on a cause is shown, with one decimal."""
+"""The smallest number of requests for which a cause is shown, with one decimal."""

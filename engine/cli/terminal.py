@@ -1,4 +1,4 @@
-"""What a run shows on a terminal: a live bar, and above it what a person should hear of."""
+"""Shows a run on a terminal: a live bar, with messages above it."""
 
 import time
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class TerminalView:
     def __init__(
         self, tally: Tally, estimate: Estimate, now: Callable[[], float] = time.monotonic
     ) -> None:
-        """`now` tells seconds of the clock that the tally goes by."""
+        """Create the view; `now` returns seconds of the tally's clock."""
         self._tally = tally
         self._estimate = estimate
         self._now = now
@@ -40,7 +40,7 @@ class TerminalView:
     def __exit__(self, *_: object) -> None:
         if self._live.is_started:
             if self._tally.whole is None and self._estimate() is None:
-                self._tally.whole = self._tally.planned  # Of a pipe, that is known at its end.
+                self._tally.whole = self._tally.planned  # For a pipe, known only at its end.
             self._live.stop()
 
     def note(self, text: str, *, label: str | None = None) -> None:
@@ -56,12 +56,12 @@ class TerminalView:
     def expect(
         self, whole: int, *, first: int | None = None, held: int = 0, settle_seconds: float = 0.0
     ) -> None:
-        """Take over what a plan tells. See `Tally.expect`."""
+        """Use the counts of a plan. See `Tally.expect`."""
         now = self._now()
         self._tally.expect(whole, now, first=first, held=held, settle_seconds=settle_seconds)
 
     def observe(self, event: Event) -> None:
-        """Count; show the bar once something is sent; print what a person should hear of."""
+        """Count an event; show the bar after the first send; print a message on trouble."""
         self._tally.fold(event, self._now())
         if (sentence := trouble(event)) is not None:
             self._print(sentence, style="yellow")
@@ -73,7 +73,7 @@ class TerminalView:
             self._console.print(Text(piece, style), soft_wrap=True)
 
     def picture(self) -> Group:
-        """Return the bar as of now; called at each refresh, so that times go on in a lull."""
+        """Return the current bar; called at each refresh, so that times advance without events."""
         tally, now = self._tally, self._now()
         whole = self._estimate() if tally.whole is None else tally.whole
         left = tally.seconds_left(now, whole)

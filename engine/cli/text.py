@@ -1,7 +1,7 @@
-r"""Text from outside made safe to show, on a terminal, in csv and in JSON; tables, wrapped lines.
+r"""Makes external text safe for terminals, csv and JSON; formats tables and wrapped lines.
 
-File names, uids, names and answers may hold characters that steer a terminal, turn the direction of
-a line, or are not seen at all. One set of characters, `UNSAFE`, is escaped everywhere.
+File names, uids, names and answers may hold characters that control a terminal, change the
+direction of a line, or are invisible. One set of characters, `UNSAFE`, is escaped everywhere.
 """
 
 import re
@@ -18,18 +18,18 @@ UNSAFE = re.compile(
     "]"
 )
 """Controls, format characters, separators other than the space, and surrogates (categories Cc, Cf,
-Zl, Zp, Zs and Cs of Unicode): what a terminal obeys, or a person cannot see."""
+Zl, Zp, Zs and Cs of Unicode): they control a terminal, or are invisible."""
 
 
 def printable(text: str) -> str:
-    r"""Return a line with each unsafe character as Python writes it (`\x1b`, `\u2028`)."""
+    r"""Return a line with each unsafe character as a Python escape (`\x1b`, `\u2028`)."""
     return UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def json_safe(text: str) -> str:
-    r"""Return a JSON text with each unsafe character as JSON's own escape, which means the same.
+    r"""Return a JSON text with each unsafe character as the equivalent JSON escape.
 
-    `text` has no white space but the space outside its strings.
+    Outside its strings, `text` has no white space other than the space.
     """
     return UNSAFE.sub(_json_escape, text)
 
@@ -40,11 +40,11 @@ def _json_escape(found: re.Match[str]) -> str:
 
 
 def csv_cell(value: object) -> object:
-    r"""Return a cell that neither a spreadsheet nor a terminal obeys; numbers stay as they are.
+    r"""Return a cell that is safe in spreadsheets and terminals; numbers are unchanged.
 
-    Unsafe characters and backslashes are escaped as Python writes them. A cell that a spreadsheet
-    would take for a formula, or that begins with an apostrophe, gets an apostrophe in front, so
-    that the text can be restored: remove one apostrophe, then read the escapes.
+    Unsafe characters and backslashes become Python escapes. A cell that a spreadsheet would read as
+    a formula, or that begins with an apostrophe, gets an apostrophe in front. To restore the text,
+    remove one apostrophe, then decode the escapes.
     """
     if not isinstance(value, str):
         return value
@@ -53,7 +53,7 @@ def csv_cell(value: object) -> object:
 
 
 _FORMULA = ("=", "+", "-", "@", "'", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What a formula begins with, full width too; and the apostrophe that marks an escaped cell."""
+"""First characters of a formula, also in full width, and the apostrophe of an escaped cell."""
 
 
 def table_lines(
@@ -62,9 +62,9 @@ def table_lines(
     numbers: Collection[str],
     width: int | None = None,
 ) -> Iterator[str]:
-    """Yield the lines of a table, as wide as it has to be; the columns `numbers` align right.
+    """Yield the lines of a table; the columns `numbers` are aligned right.
 
-    Where that is wider than `width` columns of a terminal, a row goes on in further lines.
+    If the table is wider than `width` columns of a terminal, a row continues in further lines.
     """
     from rich.cells import cell_len
 
@@ -87,7 +87,7 @@ _INDENT = " " * 4
 
 
 def _line_starts(widths: Sequence[int], width: int | None) -> list[int]:
-    """Return the columns that each line of a row begins with."""
+    """Return the first column of each line of a row."""
     starts, used = [0], 0
     for column, room in enumerate(widths):
         if column and width is not None and used + room > width:
@@ -98,12 +98,13 @@ def _line_starts(widths: Sequence[int], width: int | None) -> list[int]:
 
 
 def wrapped(line: str, width: int | None, indent: str = "") -> Iterator[str]:
-    """Yield a line in pieces of at most `width` columns, the further ones after `indent`.
+    """Yield a line in pieces of at most `width` columns; further pieces begin with `indent`.
 
-    It is broken at spaces, within `backticks` only where a command is longer than a line, and in a
-    word, after a slash where there is one, only where that is.
+    The line is broken at spaces. It is broken within `backticks` only if a command is longer than a
+    line. It is broken within a word only if the word is longer than a line, after a slash if there
+    is one.
     """
-    if width is None or len(line) <= width // 2:  # No character takes more than two columns.
+    if width is None or len(line) <= width // 2:  # A character takes at most two columns.
         yield line
         return
     from rich.cells import cell_len
@@ -129,7 +130,7 @@ _WORD = re.compile(r"(?<=\S) (?=[^`]*(?:`[^`]*`[^`]*)*$)")
 
 
 def _break_of(text: str, width: int, least: int) -> int:
-    """Return where to break a text without spaces that is wider than `width` columns."""
+    """Return the index to break a text without spaces that is wider than `width` columns."""
     from rich.cells import cell_len
 
     end = width

@@ -1,4 +1,4 @@
-"""Command lines that cannot be parsed, reported in this program's words, not the framework's."""
+"""Reports command lines that cannot be parsed, with messages in this program's style."""
 
 import re
 from collections.abc import Callable
@@ -12,11 +12,11 @@ import typer
 from engine.errors import UsageError
 
 UnreadableCommand: type[Exception] = typer.BadParameter.__bases__[0]
-"""What typer raises for a command line that it cannot read; it exports no name for it."""
+"""The error of typer for an invalid command line; typer exports no name for it."""
 
 
 def usage_error(error: Any) -> UsageError:  # noqa: ANN401 - see UnreadableCommand
-    """Return the error that says what is wrong, with a hint at the command's `--help`."""
+    """Return the error to report, with a hint to the command's `--help`."""
     context = error.ctx
     command = context.command_path if context else "cohortsync"
     hint = f"`{command} --help` lists what there is"
@@ -48,14 +48,14 @@ def usage_error(error: Any) -> UsageError:  # noqa: ANN401 - see UnreadableComma
 
 
 def _name(parameter: Any) -> str:  # noqa: ANN401 - typer's
-    """Return an option by its long name, an argument by its placeholder."""
+    """Return the long name of an option, or the placeholder of an argument."""
     if parameter.param_type_name == "option":
         return str(max(parameter.opts, key=len))
     return str(parameter.metavar or parameter.name.upper()).removesuffix("...")
 
 
 def _expected(command: Callable[..., Any], name: str) -> str:
-    """Say what a parameter of a command takes, by its annotation."""
+    """Describe the values of a command's parameter, based on its annotation."""
     annotation, bounds = get_type_hints(command, include_extras=True)[name], None
     if get_origin(annotation) is Annotated:
         annotation, bounds = get_args(annotation)[:2]

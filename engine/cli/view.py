@@ -1,4 +1,4 @@
-"""The view that suits this stderr: a bar on a terminal, log lines anywhere else."""
+"""Selects the view for stderr: a bar on a terminal, otherwise log lines."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ LOG_EVERY_SECONDS = 10.0
 
 
 def make_view(pacing: PacingSettings, estimate: Estimate) -> View:
-    """Return the view that suits this stderr."""
+    """Return the view for this stderr."""
     tally = Tally(pacing.requests / pacing.per_seconds, time.monotonic())
     if sys.stderr.isatty():
         from engine.cli.terminal import TerminalView
@@ -46,7 +46,7 @@ class LogView:
         log("warning" if is_warning else "info", "note", text=text)
 
     def opened(self, opening: Opening) -> None:
-        """Log where the run goes."""
+        """Log the target of the run."""
         self._tally.continue_from(opening.accepted_before, opening.rejected_before)
         log(
             "info",
@@ -67,12 +67,12 @@ class LogView:
     def expect(
         self, whole: int, *, first: int | None = None, held: int = 0, settle_seconds: float = 0.0
     ) -> None:
-        """Take over what a plan tells. See `Tally.expect`."""
+        """Use the counts of a plan. See `Tally.expect`."""
         now = time.monotonic()
         self._tally.expect(whole, now, first=first, held=held, settle_seconds=settle_seconds)
 
     def observe(self, event: Event) -> None:
-        """Log trouble as it comes, and progress now and then."""
+        """Log trouble immediately, and progress at intervals."""
         now = time.monotonic()
         self._tally.fold(event, now)
         if (sentence := trouble(event)) is not None:

@@ -1,4 +1,4 @@
-"""`cohortsync why`: what is known of one uid."""
+"""`cohortsync why`: prints what the records show about one uid."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,7 +36,7 @@ def why(
 
 
 def lines_of(answer: dict[str, Any]) -> Iterator[str]:
-    """Yield an answer in words."""
+    """Yield the lines that describe an answer."""
     known = f", by generation {answer['generation']}" if answer["generation"] else ""
     cohort, pushed = answer["cohort_id"], answer["pushed"]
     if pushed and answer["membership"] == "not mirrored":

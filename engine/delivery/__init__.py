@@ -1,1 +1,1 @@
-"""From a payload to an outcome in the ledger: answers, retries, splits and the way through them."""
+"""Delivery of payloads: requests, answers, retries, splits, and outcomes in the ledger."""

@@ -1,4 +1,4 @@
-"""One attempt to send a batch: it waits in a short queue for its turn, is recorded, and is sent."""
+"""Attempts to send batches: each waits in a short queue, is recorded, and is sent."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,18 +22,18 @@ from engine.ledger.records import RunState
 from engine.pacing.pacer import Pacer, Turn
 
 QUEUE_LENGTH = 2
-"""Attempts that may wait for a turn: while one waits for its slot, the next connects."""
+"""Most attempts that wait for a turn: while one waits for its slot, the next connects."""
 MAX_INTENT_WAIT_SECONDS = 0.1
-"""How long an intent may wait for another entry at the most, to share its commit."""
+"""The longest wait of an intent for another entry, to share one commit."""
 
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One attempt, from its place in the queue for a turn to its outcome."""
+    """One attempt, from entering the queue to its outcome."""
 
     work: Work
     began: float
-    """In seconds of the clock."""
+    """Start time, in seconds of the clock."""
     is_queued: bool = True
     is_intended: bool = False
     """Whether the intent to send it may be in the ledger."""
@@ -41,7 +41,7 @@ class Attempt:
     sent: Stamp | None = None
 
     def ended(self, exchange: Exchange, ended_utc_ns: int) -> EndedAttempt:
-        """Return the attempt as it ended; finding the place of a refused uid may read a file."""
+        """Return the ended attempt; finding the place of a refused uid may read a file."""
         is_refused = isinstance(exchange.outcome, Rejected | TooLarge)
         place = self.work.place if is_refused and self.work.uid_count == 1 else None
         return EndedAttempt(exchange, ended_utc_ns, self.sent, place, self.is_intended)
@@ -49,7 +49,7 @@ class Attempt:
 
 @dataclass(slots=True, eq=False)
 class AttemptQueue:
-    """Carries out attempts, of which `QUEUE_LENGTH` at a time may wait for their turns."""
+    """Carries out attempts; at most `QUEUE_LENGTH` of them wait for their turns."""
 
     state: RunState
     intake: Intake
@@ -58,32 +58,33 @@ class AttemptQueue:
     pacer: Pacer
     clock: Clock
     note_sent: Callable[[Work], None]
-    """Called when the head of a request is about to leave."""
+    """Called immediately before the head of a request is sent."""
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(QUEUE_LENGTH))
 
     async def reserve(self) -> None:
-        """Wait until another attempt may begin to wait for its turn."""
+        """Wait until the queue has a free place, and reserve it."""
         await self._slots.acquire()
 
     def release(self) -> None:
-        """Give back a place that was reserved for an attempt which is not made."""
+        """Release a place that was reserved for an attempt that is not made."""
         self._slots.release()
 
     def leave(self, attempt: Attempt) -> None:
-        """Give back the place of an attempt, unless that was done before."""
+        """Release the place of an attempt, unless it was released before."""
         if attempt.is_queued:
             attempt.is_queued = False
             self._slots.release()
 
     async def carry_out(self, attempt: Attempt) -> Exchange:
-        """Send a batch once it is its turn; a cancellation becomes an outcome once it is intended.
+        """Send a batch at its turn, and return the result.
 
-        Raises what `SendLog.intend` raises.
+        A cancellation after the intent was recorded is returned as an outcome. Exceptions of
+        `SendLog.intend` are passed on.
         """
         payload = attempt.work.payload
         try:
             await self.pacer.approach()
-            attempt.began = self.clock.now()  # A wait behind the gate is no outage.
+            attempt.began = self.clock.now()  # A wait for the gate is not an outage.
             exchange = await self.transport.send(payload, lambda: self._take_turn(attempt))
         except asyncio.CancelledError:
             if not attempt.is_intended:
@@ -98,12 +99,12 @@ class AttemptQueue:
         return exchange
 
     async def _take_turn(self, attempt: Attempt) -> None:
-        """Make the intent durable, wait for the turn: the last steps before the first byte."""
+        """Record the intent and wait for the turn; the first byte is sent right after this."""
         work = attempt.work
         work.attempts += 1
         attempt.is_intended = True
         registrations = self.intake.registrations()
-        # While another attempt is ahead in the queue, there is time until that one has left.
+        # If another attempt is ahead in the queue, this one has time until that one is sent.
         slack = self.pacer.slot_seconds / 2 if self._slots.locked() else 0.0
         max_wait = min(slack, MAX_INTENT_WAIT_SECONDS)
         await self.ledger.intend(self.state, registrations, work.number, work.attempts, max_wait)
@@ -114,7 +115,7 @@ class AttemptQueue:
         self.note_sent(work)
 
     def _report(self, turn: Turn, exchange: Exchange) -> None:
-        """Let the pacer know what came back, since 429s hold back the requests to come."""
+        """Report the answer to the pacer, because a 429 delays later requests."""
         if isinstance(exchange.outcome, Throttled):
             self.pacer.throttled(turn, exchange.outcome.retry_after)
         elif exchange.http_status is not None:

@@ -1,6 +1,6 @@
-"""What an attempt leads to: what the ledger records of it, and what happens next.
+"""Decides what the ledger records of an attempt, and the next step for its batch.
 
-One pure function decides both, so that they cannot contradict each other.
+One pure function decides both, so that they are consistent.
 """
 
 from dataclasses import dataclass
@@ -31,28 +31,28 @@ from engine.model.status import BatchState
 
 @dataclass(frozen=True, slots=True)
 class EndedAttempt:
-    """An attempt to send a batch, once its outcome is known."""
+    """An attempt to send a batch, with a known outcome."""
 
     exchange: Exchange
     ended_utc_ns: int
     sent: Stamp | None = None
-    """When its head left; None if it never did."""
+    """When the head was sent; None if it was not sent."""
     place: tuple[str, int] | None = None
-    """Export file and record of the uid, for a batch of one that the API refused."""
+    """Export file and record of the uid, for a refused batch of one uid."""
     is_recorded: bool = True
-    """Whether the intent to send it is in the ledger, so that its outcome has to be, too."""
+    """Whether the ledger holds the intent to send it, so that the outcome must be recorded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What else a conclusion depends on."""
+    """The other inputs of a conclusion."""
 
     settings: RetrySettings
     isolation: Isolation
     largest_accepted: int
     """Bytes of the largest payload that the API has accepted; 0 if none."""
     next_number: int
-    """Of the first half, if the batch is split."""
+    """The number of the first half, if the batch is split."""
     jitter: float
     """In [0, 1)."""
 
@@ -66,9 +66,9 @@ class Replace:
 
 @dataclass(frozen=True, slots=True)
 class AwaitAcceptance:
-    """Leave the batch open until an acceptance proves that its uid is wrong, and not the request.
+    """Leave the batch open until an acceptance shows that its uid is wrong, not the request.
 
-    With `abort`, there are too many such uids: the run stops.
+    If `abort` is set, there are too many such uids, and the run stops.
     """
 
     abort: Abort | None
@@ -79,22 +79,22 @@ NextStep = Settle | RetryAfter | Replace | AwaitAcceptance | Abort
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """What is written, and what happens next."""
+    """What the ledger records, and the next step."""
 
     result: AttemptResult | None
-    """None for an attempt that the ledger does not hold: nothing is written."""
+    """None if the ledger does not hold the attempt; nothing is recorded then."""
     change: Settlement | Division | None
-    """What becomes of the batch; None if it stays open."""
+    """The change of the batch; None if it stays open."""
     next_step: NextStep
     failures: int
-    """Of the batch in this execution, this attempt included."""
+    """Failures of the batch in this execution, including this attempt."""
     isolation: Isolation
 
 
 def conclude(work: Work, attempt: EndedAttempt, circumstances: Circumstances) -> Conclusion:
-    """Return what an attempt to send `work` leads to; nothing is changed."""
+    """Return the conclusion of an attempt to send `work`; changes nothing."""
     outcome, isolation = attempt.exchange.outcome, circumstances.isolation
-    # A single uid can't be too large if the API has accepted as much before.
+    # A single uid can't be too large if the API has accepted a payload of this size before.
     is_size_independent = (
         isinstance(outcome, TooLarge)
         and work.uid_count == 1
@@ -149,7 +149,7 @@ def _settlement(work: Work, attempt: EndedAttempt, decision: Settle) -> Settleme
 def _ambiguous(
     work: Work, settlement: Settlement, outcome: Outcome, isolation: Isolation
 ) -> AmbiguousRefusal | None:
-    """Return a refusal that may be the request's own fault; None for any other outcome."""
+    """Return a refusal that the request itself may have caused; None for other outcomes."""
     if not isinstance(outcome, Rejected | TooLarge) or work.root.were_rejected:
         return None
     if not isolation.is_ambiguous(outcome):

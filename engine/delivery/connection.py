@@ -1,12 +1,12 @@
-"""Connections that take no answer that nobody asked for.
+"""Connections that reject bytes that answer no request.
 
-HTTP/1.1 assigns an answer to a request by its place in the stream alone. A server or gateway that
-sends a byte too many makes the next request's answer that of another. So whatever arrives on a
-connection outside the time from a request to the end of its answer closes it, and an answer is
-marked that came before its request was received, or with more behind it.
+HTTP/1.1 assigns an answer to a request only by its position in the stream. If a server or gateway
+sends extra bytes, the next request may get the wrong answer. A connection is therefore closed if
+bytes arrive outside the time from a request to the end of its answer. An answer is marked if it
+began before its request was received, or if more bytes followed it.
 
-What is sent unasked after the next request has been received can't be told from its answer. So once
-anything has come unasked, each connection of the pool carries one request only.
+Extra bytes sent after the next request was received can't be distinguished from its answer.
+Therefore, after the first unrequested bytes, each connection of the pool carries only one request.
 """
 
 import asyncio
@@ -29,45 +29,45 @@ if TYPE_CHECKING:
 _SWITCHING_PROTOCOLS = 101
 _FIRST_FINAL_STATUS = 200
 _FAREWELLS = (b"HTTP/1.1 408", b"HTTP/1.0 408")
-"""What servers send before they close a connection that has been idle for long, as HTTP allows."""
+"""Responses that HTTP allows a server to send before it closes an idle connection."""
 
 
 class UnaskedBytesError(aiohttp.ClientConnectionError):
-    """The server sent something before a request was written; nothing of the request has left."""
+    """The server sent bytes before the request; no byte of the request was sent."""
 
 
 @dataclass(slots=True, eq=False)
 class Reception:
-    """What one request's connection received for it."""
+    """What was received for one request."""
 
     connection: "WatchedConnection | None" = None
-    """None until a connection stands."""
+    """None until the request has a connection."""
     is_early: bool = False
     """Whether the answer began before the other side had received the whole request."""
     has_more: bool = False
-    """Whether anything came behind the answer: which of it is the answer nobody knows."""
+    """Whether more bytes followed the answer, so that the answer may be another request's."""
 
     def refuse_spoiled(self) -> None:
-        """Raise `UnaskedBytesError` if anything has arrived already."""
+        """Raise `UnaskedBytesError` if any bytes have already arrived."""
         if self.connection is not None and self.connection.is_spoiled:
             raise UnaskedBytesError
 
     def begin(self) -> None:
-        """Note that the request's first byte is about to be written: from now on an answer is due.
+        """Note that the request's first byte is about to be written and an answer is expected.
 
-        A connection that is spoiled is closed: the write fails.
+        A spoiled connection is closed, so the write fails.
         """
         if self.connection is not None:
             self.connection.expect(self)
 
     def close(self) -> None:
-        """Let no other request have the connection."""
+        """Close the connection, so that no other request uses it."""
         if self.connection is not None:
             self.connection.spoil()
 
 
 RECEPTION: ContextVar[Reception | None] = ContextVar("RECEPTION", default=None)
-"""The reception of the request that the current task sends."""
+"""The reception for the request that the current task sends."""
 
 
 class WatchedConnection(ResponseHandler):
@@ -77,22 +77,22 @@ class WatchedConnection(ResponseHandler):
         super().__init__(loop)
         self._note_unasked = note_unasked
         self.is_watched = False
-        """Whether it is the pool's; until then, it may still be on its way through a proxy."""
+        """Whether the pool has returned it; before, it may still be opening a proxy tunnel."""
         self.is_spoiled = False
-        """Whether it is closed because of bytes that belong to no request."""
+        """Whether it was closed, for example because of bytes that belong to no request."""
         self._reception: Reception | None = None
         self._is_answer_due = False
         self._body: StreamReader | None = None
 
     def expect(self, reception: Reception) -> None:
-        """Take what arrives from now on for an answer."""
+        """Treat bytes that arrive from now on as the answer for `reception`."""
         if not self.is_spoiled:
             self._reception = reception
             self._is_answer_due = True
             self._body = None
 
     def spoil(self) -> None:
-        """Close it, and leave nothing of it to the next request."""
+        """Abort the connection, so that no later request uses it."""
         self.is_spoiled = True
         self._is_answer_due = False
         self.force_close()
@@ -100,11 +100,11 @@ class WatchedConnection(ResponseHandler):
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Pass on what belongs to an answer that is due."""
+        """Pass on bytes of an expected answer; spoil the connection for any other bytes."""
         if not self.is_watched:
             super().data_received(data)
             return
-        # Without data it only goes on with what it has read.
+        # An empty `data` makes the parser continue with what it has buffered.
         if data and not self._is_answer_due:
             self._note_more(is_farewell=data.startswith(_FAREWELLS))
             return
@@ -115,7 +115,7 @@ class WatchedConnection(ResponseHandler):
                 self._note_more()
 
     def feed_data(self, data: "tuple[RawResponseMessage, StreamReader]", size: int = 0) -> None:
-        """Note an answer's head."""
+        """Note the head of an answer, and whether it began early."""
         status = data[0].code
         is_final = status >= _FIRST_FINAL_STATUS or status == _SWITCHING_PROTOCOLS
         if self.is_watched and is_final and self._reception is not None:
@@ -127,11 +127,11 @@ class WatchedConnection(ResponseHandler):
         super().feed_data(data, size)
 
     def _has_left_over(self) -> bool:
-        """Say whether a part of another answer was read together with this one's end."""
+        """Return whether bytes of another answer were read with the end of this one."""
         parser = self._parser
         try:
             return bool(self.exception()) or (parser is not None and bool(parser.feed_eof()))
-        except Exception:  # noqa: BLE001 - whatever the parser finds wrong is left over
+        except Exception:  # noqa: BLE001 - any parser error means left-over bytes
             return True
 
     def _note_more(self, *, is_farewell: bool = False) -> None:
@@ -143,7 +143,7 @@ class WatchedConnection(ResponseHandler):
 
 
 class WatchedConnector(aiohttp.TCPConnector):
-    """A pool of such connections; the task's `RECEPTION` knows which of them it has."""
+    """A pool of `WatchedConnection`s; stores a task's connection in its `RECEPTION`."""
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - those of its base
         super().__init__(**options)
@@ -157,7 +157,7 @@ class WatchedConnector(aiohttp.TCPConnector):
     async def connect(self, *arguments: Any, **named: Any) -> aiohttp.connector.Connection:  # noqa: ANN401 - those of its base
         """Return a connection on which nothing has arrived yet.
 
-        Raises `UnaskedBytesError` where the server speaks first.
+        Raises `UnaskedBytesError` if the server sends bytes first.
         """
         while True:
             connection = await super().connect(*arguments, **named)
@@ -177,9 +177,9 @@ class WatchedConnector(aiohttp.TCPConnector):
 
 
 def _unreceived_bytes(transport: asyncio.Transport | None) -> int:
-    """Return how many of the bytes written the other side's system has not acknowledged.
+    """Return how many written bytes the other side's system has not acknowledged.
 
-    An answer to a request that was read whole carries the acknowledgement of all of it.
+    If the server read the whole request before it answered, all bytes are acknowledged.
     """
     if transport is None:
         return 0
@@ -189,6 +189,6 @@ def _unreceived_bytes(transport: asyncio.Transport | None) -> int:
         return buffered
     try:
         queued = fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(struct.calcsize("i")))
-    except OSError:  # This system does not report it.
+    except OSError:  # This system does not support it.
         return 0
     return int(struct.unpack("i", queued)[0])

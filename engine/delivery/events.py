@@ -1,4 +1,4 @@
-"""What happens during a delivery, as values for those who show it."""
+"""Events of a delivery, for observers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A request's head left."""
+    """A request's head was sent."""
 
     batch: int
     attempt: int
@@ -25,18 +25,18 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An attempt came to an outcome."""
+    """An attempt ended with an outcome."""
 
     batch: int
     attempt: int
     outcome: Outcome
     seconds: float
-    """From the head to the outcome; from the start of the attempt if no head left."""
+    """From the head to the outcome; from the start of the attempt if no head was sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A batch is done with, for this execution."""
+    """A batch was settled for this execution."""
 
     batch: int
     state: BatchState
@@ -46,7 +46,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Divided:
-    """A batch was replaced by its halves."""
+    """A batch was replaced with its halves."""
 
     batch: int
     reason: str
@@ -54,14 +54,14 @@ class Divided:
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """Intake has stopped; requests under way are waited for."""
+    """Intake has stopped; the delivery waits for requests in flight."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Nothing is sent for so long, until earlier changes have settled."""
+    """Nothing is sent for `seconds`, until earlier changes have settled."""
 
     seconds: float
 
@@ -81,7 +81,7 @@ Observer = Callable[[Event], None]
 
 @dataclass(frozen=True, slots=True)
 class RunEvent:
-    """An event, and the run that it belongs to: many runs can be observed at once."""
+    """An event with its run, so that an observer can follow several runs."""
 
     source: EventSource
     event: Event

@@ -1,4 +1,4 @@
-"""What the client's errors mean, in words: one table from an error to an outcome."""
+"""Maps the HTTP client's errors to outcomes, with a reason and a hint."""
 
 import os
 import ssl
@@ -17,11 +17,11 @@ CERTIFICATE_HINT = (
 )
 _CLOCK_HINT = "see whether this machine's clock is right; if it is, the server's owner must act"
 _EXPIRED = frozenset({9, 10})
-"""OpenSSL's numbers for a certificate that is not valid yet, and for one that has expired."""
+"""OpenSSL's error numbers for a certificate that is not valid yet or has expired."""
 
 _PASSES_AT_PROXY = frozenset({408, 421, 425, 429, 499})
 _LASTS_AT_PROXY = frozenset({501, 505, 511})
-"""5xx that another try does not change: CONNECT or the version is unknown, a login is missing."""
+"""5xx that a retry does not change: CONNECT or version not supported, login required."""
 _PROXY_HINTS = {
     407: "set user and password in it, as in http://user:password@proxy:3128, with `@` as %40; the "
     "proxy has to take basic authentication",
@@ -31,9 +31,9 @@ _PROXY_HINT = "see whether it names a proxy that takes CONNECT to the API's host
 
 
 def read_failure(error: BaseException, *, head_left: bool) -> NotSent | Unconfirmed | Fatal:
-    """Read an error of the client; before the head left, nothing can have been applied.
+    """Return the outcome for a client error; before the head is sent, nothing can be applied.
 
-    What another try can't mend ends the run as a mistake of the configuration: a proxy that wants
+    An error that a retry can't resolve ends the run as a configuration error: a proxy that requires
     another password, or a certificate that this machine does not trust.
     """
     reason = describe(error)
@@ -47,7 +47,7 @@ def read_failure(error: BaseException, *, head_left: bool) -> NotSent | Unconfir
 
 
 def passes_at_proxy(status: int) -> bool:
-    """Say whether a proxy that answers CONNECT so may let the next one pass."""
+    """Return whether a later CONNECT may succeed after a proxy answered with `status`."""
     if status in _PASSES_AT_PROXY:
         return True
     # What is no HTTP status says nothing; a 1xx is no answer yet.
@@ -61,7 +61,7 @@ def certificate_hint(error: BaseException) -> str:
 
 
 def _remedy(error: BaseException) -> str | None:
-    """Return what the user has to do; None where it may pass by itself."""
+    """Return a hint for the user; None if a retry may succeed."""
     match error:
         case aiohttp.ClientConnectorCertificateError() | ssl.SSLCertVerificationError():
             return certificate_hint(error)
@@ -70,14 +70,14 @@ def _remedy(error: BaseException) -> str | None:
         case aiohttp.ClientHttpProxyError():
             return None
         case aiohttp.ClientResponseError():
-            # Before a request has left, only a proxy answers anything.
+            # Before a request is sent, only a proxy can answer.
             return f"HTTPS_PROXY: {_PROXY_HINT}"
         case _:
             return None
 
 
 def describe(error: BaseException) -> str:
-    """Say what went wrong without the error's own text, which may quote a proxy's password."""
+    """Describe an error without its own text, which may quote a proxy's password."""
     match error:
         case aiohttp.ClientConnectorCertificateError(certificate_error=cause):
             return f"the certificate of {error.host} is not trusted{_why(cause)}"
@@ -109,7 +109,7 @@ _WORDS: tuple[tuple[type[BaseException], str], ...] = (
     (OSError, "the connection broke"),
     (BaseException, "the connection failed"),
 )
-"""The first that fits counts."""
+"""The first matching type applies."""
 
 
 def _why(error: object) -> str:

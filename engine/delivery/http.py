@@ -1,4 +1,4 @@
-"""What every request to the API has in common: the pool, the credentials, a bound on answers."""
+"""Common parts of all requests to the API: connection pool, credentials, answer size limit."""
 
 import base64
 import ssl
@@ -14,7 +14,7 @@ from engine.model.endpoint import Endpoint
 from engine.model.workspace import Workspace
 
 LONGEST_ANSWER = 65_536
-"""Bytes of an answer that are read; the API's own take a few hundred."""
+"""Maximum bytes read of an answer; the API's own answers take a few hundred."""
 
 
 def open_session(
@@ -26,9 +26,8 @@ def open_session(
 ) -> aiohttp.ClientSession:
     """Open a pool of connections to the workspace's endpoint.
 
-    The session knows no credentials: whatever were its default would go to a proxy too, in clear,
-    with the CONNECT that opens a tunnel. It takes none from elsewhere, such as ~/.netrc, and keeps
-    no cookies.
+    The session has no default credentials: aiohttp would also send them to a proxy, unencrypted,
+    in the CONNECT request. It reads none from other places, such as ~/.netrc, and keeps no cookies.
     """
     return aiohttp.ClientSession(
         connector=WatchedConnector(limit=connections, ssl=_tls(workspace.endpoint)),
@@ -40,9 +39,9 @@ def open_session(
 
 
 def api_headers(workspace: Workspace) -> Mapping[str, str]:
-    """Return the headers of the API's requests, which nothing else may carry.
+    """Return the headers for requests to the API; no other request may carry them.
 
-    Raises `ConfigError` where the workspace was loaded without its key.
+    Raises `ConfigError` if the workspace was loaded without its key.
     """
     pair = f"{workspace.id}:{workspace.require_key().reveal()}"
     return {
@@ -55,13 +54,13 @@ def api_headers(workspace: Workspace) -> Mapping[str, str]:
 
 
 def refuse_unfit(workspace: Workspace) -> None:
-    """Raise `ConfigError` for what no request could be sent with, before a run is entered."""
+    """Raise `ConfigError` if the key or the proxy is unusable, before a run is recorded."""
     workspace.require_key()
     proxy_for(workspace.endpoint)
 
 
 def secrets_of(workspace: Workspace, proxy: Proxy | None) -> Secrets:
-    """Return what must never be kept of an answer that repeats it."""
+    """Return the credentials to mask in stored answers: the API key and the proxy password."""
     pairs = [(workspace.id, workspace.require_key().reveal())]
     if proxy is not None and proxy.credentials is not None:
         pairs.append(proxy.credentials)
@@ -69,7 +68,7 @@ def secrets_of(workspace: Workspace, proxy: Proxy | None) -> Secrets:
 
 
 def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
-    """Return what verifies certificates, made now: SSL_CERT_FILE may be newer than the import."""
+    """Return a new TLS context, which reads SSL_CERT_FILE now; True for an http endpoint."""
     if endpoint.scheme == "http":
         return True
     context = ssl.create_default_context()
@@ -78,9 +77,9 @@ def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
 
 
 async def read_bounded(response: aiohttp.ClientResponse) -> bytes:
-    """Read an answer's body; one that is too long is cut off, and its connection closed.
+    """Return an answer's body; if it is too long, close its connection and return the part read.
 
-    Raises what reading it raises.
+    Exceptions from reading are passed on.
     """
     body = bytearray()
     async for part in response.content.iter_any():

@@ -1,4 +1,4 @@
-"""The search for the uids that the API rejects, and its end where the request itself is wrong."""
+"""The search for rejected uids, and its end if the request itself is wrong."""
 
 from dataclasses import dataclass, replace
 
@@ -7,17 +7,17 @@ from engine.ledger.records import Settlement
 from engine.model.quantity import counted
 
 ALIKE_REFUSALS = 7
-"""Refusals before any acceptance that prove the request wrong: a batch, its halves and quarters."""
+"""Refusals before any acceptance that show a wrong request: a batch, its halves and quarters."""
 
 
 @dataclass(frozen=True, slots=True)
 class AmbiguousRefusal:
-    """A refusal of a single uid before anything was accepted: it may be wrong, or the request."""
+    """A refusal of a single uid before any acceptance: the uid or the request is wrong."""
 
     number: int
-    """Of its batch."""
+    """The number of its batch."""
     settlement: Settlement
-    """What it comes to if the uid is wrong."""
+    """The settlement if the uid is wrong."""
     outcome: Rejected | TooLarge
 
 
@@ -25,30 +25,30 @@ class AmbiguousRefusal:
 class Isolation:
     """Bounds the search, and distinguishes bad uids from a bad request; methods return new values.
 
-    A 400 that names nothing, before anything has been accepted, may mean either. The batch is
-    halved and halved again; if all four quarters fail too, no uid is wrong. Batches that are too
-    small for that are counted one after the other.
+    Before any acceptance, a 400 that names nothing may mean either. The batch is split into halves
+    and quarters; if all four quarters fail too, the request is wrong. Refusals of batches that are
+    too small for this are counted across batches.
     """
 
     max_requests: int
     requests: int = 0
-    """Requests spent on the search, those of earlier executions included."""
+    """Requests used for the search, including those of earlier executions."""
     refusals: int = 0
-    """Refusals that may be the request's own fault."""
+    """Refusals that the request itself may have caused."""
     ambiguous: tuple[AmbiguousRefusal, ...] = ()
     proven: bool = False
-    """Whether the API has accepted any batch of this run: the request as such is right."""
+    """Whether the API has accepted a batch of this run, so that the request itself is valid."""
 
     def after_request(self) -> "Isolation":
-        """Count a request that was spent on the search."""
+        """Count a request used for the search."""
         return replace(self, requests=self.requests + 1)
 
     def after_refusal(
         self, outcome: Rejected, decision: Decision, *, were_rejected: bool = False
     ) -> tuple["Isolation", Decision]:
-        """Return what follows from a refusal: `decision`, or an end to the search.
+        """Return the state after a refusal, and `decision` or an `Abort` that ends the search.
 
-        A refusal of uids that `were_rejected` in an earlier run proves nothing.
+        A refusal of uids that `were_rejected` in an earlier run is not counted.
         """
         isolation = self
         if not (were_rejected or outcome.names_members or self.proven):
@@ -64,7 +64,7 @@ class Isolation:
         return isolation, decision
 
     def is_ambiguous(self, outcome: Outcome) -> bool:
-        """Say whether a single uid's refusal may be the request's own fault, or a proxy's."""
+        """Return whether the request or a proxy may have caused the refusal of a single uid."""
         match outcome:
             case Rejected(names_members=names_members):
                 return not (names_members or self.proven)
@@ -74,25 +74,25 @@ class Isolation:
                 return False
 
     def after_ambiguous(self, refusal: AmbiguousRefusal) -> tuple["Isolation", Abort | None]:
-        """Keep a refusal until the next acceptance; return an end if there are too many."""
+        """Keep a refusal until the next acceptance; return an `Abort` if there are too many."""
         isolation = replace(self, ambiguous=(*self.ambiguous, refusal))
         is_too_many = len(isolation.ambiguous) >= ALIKE_REFUSALS
         return isolation, request_is_wrong(refusal.outcome) if is_too_many else None
 
     def after_acceptance(self) -> "Isolation":
-        """Return the state after an acceptance, which proves that the request is right.
+        """Return the state after an acceptance, which proves that the request is valid.
 
-        So each of the ambiguous refusals is of a wrong uid: they are to be settled as rejected.
+        The uid of each ambiguous refusal is therefore wrong; the caller settles it as rejected.
         """
         return replace(self, proven=True, ambiguous=())
 
     def at_end(self) -> Abort | None:
-        """Return why a run ends that has nothing left to send but what was refused ambiguously."""
+        """Return an `Abort` if ambiguous refusals remain when nothing else is left to send."""
         return request_is_wrong(self.ambiguous[0].outcome) if self.ambiguous else None
 
 
 def request_is_wrong(refusal: Rejected | TooLarge) -> Abort:
-    """Say that no uid is wrong, but the request."""
+    """Return the `Abort` for a run whose request, not its uids, is wrong."""
     if isinstance(refusal, TooLarge):
         reason = f"the API takes not even a single uid: {refusal.reason}"
         remedy = "look for a proxy on the way that limits the size of requests"

@@ -1,4 +1,4 @@
-"""Whether the API is there at all, judged by what comes back and for how long nothing has."""
+"""Detects an outage of the API from outcomes and from the time without useful answers."""
 
 from engine.delivery.outcome import Abort, Exchange, NotSent, Throttled, Unconfirmed
 from engine.delivery.retry import RetrySettings
@@ -6,9 +6,9 @@ from engine.errors import ExitStatus
 
 
 class Outage:
-    """Follows the outcomes; pure bookkeeping over times that are passed in.
+    """Counts the time without useful answers; pure: times are passed in.
 
-    With `nobody_listens_hint`, a connection refused before any answer is an outage at once.
+    With `nobody_listens_hint`, a connection refused before any answer is an immediate outage.
     """
 
     def __init__(self, settings: RetrySettings, nobody_listens_hint: str | None) -> None:
@@ -16,17 +16,17 @@ class Outage:
         self._nobody_listens_hint = nobody_listens_hint
         self._was_answered = False
         self._counted_until: float | None = None
-        """Up to when time is counted; None after a useful answer."""
+        """The time up to which outages are counted; None after a useful answer."""
         self._failed_seconds = 0.0
         self._throttled_seconds = 0.0
         self._was_throttled = False
-        """Whether the last attempt met a 429, which those after it wait out."""
+        """Whether the last attempt got a 429; the wait before the next attempt is due to it."""
 
     def judge(self, exchange: Exchange, began: float, now: float) -> Abort | None:
-        """Take an attempt that `began` some time ago into account; return why to give up, if so.
+        """Count an attempt that lasted from `began` to `now`; return an `Abort` to stop the run.
 
-        A 429 is an answer: the API is there. Time spent on 429s is no outage, and has a limit of
-        its own. A useful answer starts both anew, and nothing else does.
+        A 429 is an answer, so the API is available. Time spent on 429s is not an outage and has its
+        own limit. Only a useful answer resets both counters.
         """
         outcome = exchange.outcome
         self._was_answered = self._was_answered or exchange.http_status is not None
@@ -57,7 +57,7 @@ class Outage:
         )
 
     def _count(self, began: float, now: float, *, is_throttled: bool) -> None:
-        """Count the time up to `now`; the wait before an attempt is for the one before it."""
+        """Count the time up to `now`; a wait before an attempt counts for the previous attempt."""
         if self._counted_until is None:
             self._counted_until = began
             self._failed_seconds = self._throttled_seconds = 0.0

@@ -1,4 +1,4 @@
-"""What one attempt came to, and what to do about it: two closed sets of values."""
+"""The outcomes of an attempt, and the decisions on them: two closed sets of values."""
 
 from dataclasses import dataclass
 
@@ -8,52 +8,52 @@ from engine.model.status import BatchState
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """200 with the API's own success body: accepted, which is all that the API ever claims."""
+    """200 with the API's own success body; the API confirms acceptance, not application."""
 
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """429: the ceiling as the API sees it."""
+    """429: the API counts more requests than its ceiling."""
 
     retry_after: float | None
-    """Seconds that the answer asks to wait; None when it does not say."""
+    """Seconds that the answer asks to wait; None if it does not specify them."""
     may_have_been_applied: bool = False
-    """Whether the answer is not the API's own: what gave it may have passed the request on."""
+    """Whether the answer is not the API's own; its sender may have passed the request on."""
 
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """The request failed before its first byte left: nothing can have been applied."""
+    """The request failed before its first byte was sent, so nothing was applied."""
 
     reason: str
     nobody_listens: bool = False
-    """Whether the connection was refused: no server is there at all."""
+    """Whether the connection was refused: no server listens there."""
     is_kept_back: bool = False
-    """Whether nothing went wrong, and a stop kept it back before its turn."""
+    """Whether a stop, not an error, ended it before its turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unconfirmed:
-    """No answer that counts: the request may have been applied."""
+    """No conclusive answer: the request may have been applied."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """400 that concerns the members: this payload will never be accepted."""
+    """400 because of the members: the API will never accept this payload."""
 
     reason: str
     """Without the API's own message, which may quote a uid."""
     names_members: bool
     """Whether the answer names the uid or the members; if not, the whole request may be wrong."""
     detail: str = ""
-    """The reason with that message, if there is one: for where uids are kept, and nowhere else."""
+    """The reason with that message, if any; only for places that store uids."""
 
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
-    """413: this payload is over the limit that the API goes by, or something before it."""
+    """413: the payload exceeds the limit of the API, or of a gateway before it."""
 
     reason: str
     may_have_been_applied: bool = False
@@ -61,13 +61,13 @@ class TooLarge:
 
 @dataclass(frozen=True, slots=True)
 class Fatal:
-    """The run can't go on: more requests would meet the same."""
+    """The run can't continue: further requests would fail in the same way."""
 
     reason: str
     hint: str
     may_have_been_applied: bool = False
     exit_status: ExitStatus = ExitStatus.REFUSED
-    """`USAGE` where this machine's configuration is to blame, and nothing reached the API."""
+    """`USAGE` if the cause is this machine's configuration and nothing reached the API."""
 
 
 Outcome = Accepted | Throttled | NotSent | Unconfirmed | Rejected | TooLarge | Fatal
@@ -75,16 +75,16 @@ Outcome = Accepted | Throttled | NotSent | Unconfirmed | Rejected | TooLarge | F
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What one request came to."""
+    """The result of one request."""
 
     outcome: Outcome
     http_status: int | None = None
-    """None if no response came."""
+    """None without a response."""
     request_id: str | None = None
 
 
 def kind_of(outcome: Outcome) -> str:
-    """Return the outcome's name as the ledger and reports have it: `accepted`, `too_large`, …."""
+    """Return the outcome's name in the ledger and in reports, such as `too_large`."""
     return _KINDS[type(outcome)]
 
 
@@ -100,12 +100,12 @@ _KINDS: dict[type[Outcome], str] = {
 
 
 def reason_of(outcome: Outcome) -> str | None:
-    """Return what the outcome says of its cause."""
+    """Return the reason of an outcome, or None if it has none."""
     return getattr(outcome, "reason", None)
 
 
 def may_have_been_applied(outcome: Outcome) -> bool:
-    """Say whether the API may hold this attempt's uids without having said so."""
+    """Return whether the API may have applied this attempt without confirming it."""
     match outcome:
         case Unconfirmed():
             return True
@@ -117,7 +117,7 @@ def may_have_been_applied(outcome: Outcome) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """The batch is done with, for this run."""
+    """Settle the batch for this run."""
 
     state: BatchState
     reason: str | None = None
@@ -125,14 +125,14 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class RetryAfter:
-    """Send the same payload again, no sooner than after `seconds`."""
+    """Send the same payload again after at least `seconds`."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Replace the batch by its halves."""
+    """Replace the batch with its halves."""
 
 
 @dataclass(frozen=True, slots=True)

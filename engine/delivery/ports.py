@@ -1,4 +1,4 @@
-"""The protocols that a delivery uses; each is declared here, and implemented elsewhere."""
+"""Protocols that a delivery uses; other modules implement them."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -20,7 +20,7 @@ from engine.payload.batch import Batch
 
 
 class SendLog(Protocol):
-    """Where a delivery records its attempts; each call is durable when it returns."""
+    """Records the attempts of a delivery; each call is durable when it returns."""
 
     async def intend(
         self,
@@ -30,9 +30,9 @@ class SendLog(Protocol):
         attempt: int,
         max_wait_seconds: float = 0.0,
     ) -> None:
-        """Enter `batches`, and the intent to send batch `number`.
+        """Record `batches`, and the intent to send batch `number`.
 
-        For up to `max_wait_seconds` it may wait for another entry to share its commit with.
+        May wait up to `max_wait_seconds` for another entry, to share one commit with it.
         """
 
     async def conclude(
@@ -43,7 +43,7 @@ class SendLog(Protocol):
         result: AttemptResult,
         change: Settlement | Division | None,
     ) -> None:
-        """Enter how an attempt ended, and what follows for its batch."""
+        """Record the result of an attempt, and the resulting change of its batch."""
 
     async def change(
         self,
@@ -52,34 +52,34 @@ class SendLog(Protocol):
         number: int,
         change: Settlement | Division,
     ) -> None:
-        """Enter `batches`, and a change of batch `number` without an attempt."""
+        """Record `batches`, and a change of batch `number` without an attempt."""
 
 
 class Transport(Protocol):
     """Carries a payload to the API."""
 
     async def send(self, payload: bytes, take_turn: TakeTurn) -> Exchange:
-        """Send a payload, after `take_turn`, and read the answer."""
+        """Send a payload after `take_turn`, and return the result."""
 
 
 class SendingConfig(Protocol):
-    """The part of the configuration that sending goes by."""
+    """The part of the configuration that sending uses."""
 
     @property
     def workspace(self) -> Workspace:
-        """Where to send, and as whom."""
+        """The endpoint and the credentials."""
 
     @property
     def pacing(self) -> PacingSettings:
-        """How fast at the most."""
+        """The request ceiling."""
 
     @property
     def delivery(self) -> DeliverySettings:
-        """How many requests at once, and for how long."""
+        """Limits on concurrency and durations."""
 
     @property
     def retry(self) -> RetrySettings:
-        """How often a failed request is tried again."""
+        """When and how often failed requests are retried."""
 
 
 class Reader(Protocol):
@@ -87,17 +87,17 @@ class Reader(Protocol):
 
     @property
     def failure(self) -> BaseException | None:
-        """What reading failed with."""
+        """The exception that ended reading, or None."""
 
     @property
     def is_dry(self) -> bool:
         """Whether nothing is left to take, now or later."""
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start reading."""
 
     def take(self) -> Batch | None:
         """Return the next batch in export order, or None if none is ready."""
 
     def stop(self) -> None:
-        """Read no further."""
+        """Stop reading."""

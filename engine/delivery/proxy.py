@@ -1,4 +1,4 @@
-"""The proxy on the way to the API, as the environment names it."""
+"""The proxy between this machine and the API, read from the environment."""
 
 import re
 from base64 import b64encode
@@ -19,7 +19,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy that takes CONNECT, by plain http or by https; `repr` shows no credentials."""
+    """A proxy that supports CONNECT, over http or https; `repr` shows no credentials."""
 
     scheme: str
     host: str
@@ -29,10 +29,10 @@ class Proxy:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `http://user:password@host:port`; scheme, credentials and port may be left out.
+        """Parse `http://user:password@host:port`; scheme, credentials and port are optional.
 
-        Raises `ValueError` with a clause that says what is wrong. The clause never repeats `text`,
-        which may hold a password.
+        Raises `ValueError` with a clause that describes the problem. The clause never repeats
+        `text`, which may contain a password.
         """
         named = _SCHEME.match(text)
         url = text if named else f"http://{text}"
@@ -55,13 +55,13 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Return where it is, without credentials."""
+        """Return the proxy's URL, without credentials."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Return what a CONNECT carries besides its host: the proxy's own credentials."""
+        """Return the headers of a CONNECT request: the credentials for the proxy, if any."""
         if self.credentials is None:
             return {}
         pair = ":".join(self.credentials).encode("utf-8", "surrogateescape")
@@ -69,11 +69,11 @@ class Proxy:
 
 
 def proxy_for(endpoint: Endpoint) -> Proxy | None:
-    """Return the proxy that the environment names for an endpoint, if any.
+    """Return the proxy that the environment sets for an endpoint, or None.
 
-    HTTPS_PROXY and NO_PROXY are read, in lower case too. Loopback never has one: a proxy on the way
-    there would see the credentials over plain http. Raises `ConfigError` for a value that names
-    none.
+    Reads HTTPS_PROXY and NO_PROXY, also in lower case. A loopback endpoint never has a proxy: the
+    proxy would see the credentials, which are sent there over plain http. Raises `ConfigError` for
+    a value that is not a valid proxy.
     """
     value = (getproxies().get(endpoint.scheme) or "").strip()
     if not value or endpoint.is_loopback or _is_bypassed(endpoint):
@@ -88,7 +88,7 @@ def proxy_for(endpoint: Endpoint) -> Proxy | None:
 
 
 def _is_bypassed(endpoint: Endpoint) -> bool:
-    # A name in NO_PROXY may have a port.
+    # An entry of NO_PROXY may include a port.
     return bool(proxy_bypass(f"{endpoint.host}:{endpoint.port}"))
 
 

@@ -10,14 +10,14 @@ from engine.payload.batch import Batch
 
 
 class ReadAhead:
-    """Makes up to `depth` batches ready; belongs to the event loop it is made in.
+    """Prepares up to `depth` batches; belongs to the event loop in which it is created.
 
-    The next ones are packed together, once the last is taken: at the API's ceiling a thread that
-    wakes for each finds cold caches, and takes twice the CPU time.
+    The thread packs the next batches together, after the last one is taken. At the API's ceiling, a
+    thread that wakes up for each batch has cold caches and takes twice the CPU time.
 
-    `wake` is called in the loop when there is something to look at and the last look found nothing:
-    a loop that has enough to do is left alone. The thread is a daemon: a pipe that never ends must
-    not keep a process alive that is to stop.
+    `wake` is called in the loop when a batch is ready or reading ends, but only if the last `take`
+    returned None. The thread is a daemon, so that a pipe that never ends does not prevent the
+    process from stopping.
     """
 
     def __init__(self, batches: Iterator[Batch], wake: Callable[[], None], depth: int = 8) -> None:
@@ -30,18 +30,18 @@ class ReadAhead:
         self._is_missed = True
         self._stopped = False
         self.ended = False
-        """Whether the export has been read to its end, or reading has failed."""
+        """Whether the end of the export was reached, or reading has failed."""
         self.failure: BaseException | None = None
-        """What reading failed with."""
+        """The exception that ended reading, or None."""
         self._thread = threading.Thread(target=self._read, name="read-ahead", daemon=True)
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start reading."""
         self._thread.start()
 
     def take(self) -> Batch | None:
         """Return the next batch in export order, or None if none is ready."""
-        self._is_missed = True  # Before looking: the thread reports what comes after it.
+        self._is_missed = True  # Set before the check, so that the thread reports later batches.
         if not self._ready:
             return None
         self._is_missed = False
@@ -58,7 +58,7 @@ class ReadAhead:
         return self.ended and not self._ready
 
     def stop(self) -> None:
-        """Read no further."""
+        """Stop reading."""
         self._stopped = True
         self._room.release()
 
@@ -76,9 +76,9 @@ class ReadAhead:
                 if self._is_missed:
                     self._is_missed = False
                     self._loop.call_soon_threadsafe(self._wake)
-        except BaseException as error:  # noqa: BLE001 - handed to the loop, whatever it is
+        except BaseException as error:  # noqa: BLE001 - passed to the loop
             failure = error
-        # A stop may have closed the loop while the last record was still being read.
+        # A stop may have closed the loop while the thread was reading the last record.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._end, failure)
 

@@ -1,7 +1,8 @@
-"""One table reads every answer as an outcome.
+"""Maps each HTTP answer to an outcome.
 
-Six refusals in the API's own form are known: the request was not applied. Any other answer may come
-from something before the API, after that has taken the request: it may have been applied.
+Six refusals in the API's own format are known; they mean that the request was not applied. Any
+other answer may come from a gateway that has passed the request on, so the request may have been
+applied.
 """
 
 import email.utils
@@ -33,7 +34,7 @@ _LONGEST_REASON = 200
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?", re.ASCII)
 
 _TRIED_AGAIN = frozenset({408, 421, 425, 499})
-"""Those below 500 that speak of this one exchange: too slow, too early, on a wrong connection."""
+"""4xx that concern one exchange only: too slow, too early, or on a wrong connection."""
 
 _CHECK_HINT = "`cohortsync check` shows what is configured; then run the same command again"
 _HINTS = {
@@ -47,13 +48,13 @@ _GATEWAY_HINT = (
 )
 _ELSEWHERE_HINT = f"so the API does not answer: is the endpoint right? {_CHECK_HINT}"
 _OF_GATEWAYS = frozenset({400, 401, 402, 403, 407, 414, 415, 431, 451})
-"""Statuses by which what is on the way, rather than a wrong address, refuses a request."""
+"""Statuses that indicate a refusal by a gateway or proxy, not a wrong address."""
 _NONE = Secrets()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer, read to its end."""
+    """An HTTP answer, read completely."""
 
     status: int
     headers: Mapping[str, str]
@@ -61,23 +62,24 @@ class Answer:
     is_early: bool = False
     """Whether it began before the other side had received the whole request."""
     has_more: bool = False
-    """Whether more came behind it, so that it may not be the answer to this request."""
+    """Whether more bytes followed it, so that it may not be the answer to this request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What an answer means, and what the ledger keeps of it."""
+    """The outcome of an answer, and the parts of it that the ledger stores."""
 
     outcome: Outcome
     request_id: str | None = None
     is_regular: bool = True
-    """Whether it is the API's own, in its place: the connection may carry another request."""
+    """Whether it is the API's own answer to this request; if not, the connection is closed."""
 
 
 def read_answer(answer: Answer, utc_now: float, secrets: Secrets = _NONE) -> Reading:
-    """Read an answer; `utc_now`, in seconds since 1970, places a Retry-After that is a date.
+    """Return the meaning of an answer.
 
-    Credentials that it repeats are masked in whatever is kept of it.
+    `utc_now`, in seconds since 1970, converts a Retry-After date to a wait. Credentials that the
+    answer repeats are masked.
     """
     document = _json_object(answer.body)
     error = document.get("error")
@@ -103,20 +105,20 @@ def read_answer(answer: Answer, utc_now: float, secrets: Secrets = _NONE) -> Rea
 
 @dataclass(frozen=True, slots=True)
 class _Details:
-    """What the API says of an error, and what of it may be kept."""
+    """The error object of an answer, with its credentials masked when read."""
 
     error: Mapping[str, Any]
     secrets: Secrets
 
     def reason(self, status: int, *keys: str) -> str:
-        """Join the status and those of the fields that are text to a reason."""
+        """Return the status and the text fields among `keys`, joined to a reason."""
         fields = [self.error.get(key) for key in keys]
         texts = [self.secrets.mask(field) for field in fields if isinstance(field, str) and field]
         return _kept(": ".join([str(status), *texts]))
 
 
 def _outcome(answer: Answer, details: _Details, utc_now: float, *, is_known: bool) -> Outcome:
-    """Read what is no acceptance; `is_known` says that the API itself refuses the request."""
+    """Return the outcome of a non-acceptance; `is_known`: the API itself refuses the request."""
     status = answer.status
     reason = details.reason(status, "type", "attribute")
     match status:
@@ -175,11 +177,11 @@ def _json_object(body: bytes) -> dict[str, Any]:
 
 
 def retry_after(headers: Mapping[str, str], utc_now: float) -> float | None:
-    """Return the seconds that an answer asks to wait, or None if it says nothing legible.
+    """Return the seconds that an answer asks to wait, or None without a valid header.
 
-    Retry-After wins over x-ratelimit-reset; both may be seconds, with decimals, and the former a
-    date. x-ratelimit-reset may also be a time since 1970. Never negative; a negative number of
-    seconds is malformed, and a date in the past means now.
+    Retry-After takes precedence over x-ratelimit-reset. Both may be seconds with decimals;
+    Retry-After may be a date, and x-ratelimit-reset seconds since 1970. The result is never
+    negative: a negative number of seconds is malformed, and a date in the past means 0.
     """
     said = headers.get("Retry-After")
     if said is not None:
@@ -191,7 +193,7 @@ def retry_after(headers: Mapping[str, str], utc_now: float) -> float | None:
     reset = _decimal(headers.get("x-ratelimit-reset", ""))
     if reset is None:
         return None
-    year_2001 = 1e9  # No wait is that long: beyond it, the number is a time and not a wait.
+    year_2001 = 1e9  # A larger number is a time since 1970, not a wait.
     return max(0.0, reset - utc_now if reset > year_2001 else reset)
 
 
@@ -206,5 +208,5 @@ def _seconds_until(date: str, utc_now: float) -> float | None:
         moment = email.utils.parsedate_to_datetime(date)
     except (ValueError, OverflowError):
         return None
-    # HTTP knows no local time; one of its forms of a date names no zone.
+    # HTTP dates are in UTC; one of the date formats has no zone.
     return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - utc_now

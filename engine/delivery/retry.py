@@ -1,4 +1,4 @@
-"""From an outcome to a decision: the one place that says what is tried again, and when."""
+"""Decides, for each outcome, whether and when a batch is sent again."""
 
 from dataclasses import dataclass
 from typing import Annotated, assert_never
@@ -25,27 +25,27 @@ from engine.model.status import BatchState
 
 @dataclass(frozen=True, slots=True)
 class RetrySettings:
-    """How often, how fast and how long failed requests are tried again."""
+    """How often, how fast and how long failed requests are retried."""
 
     max_attempts: Annotated[int, Ge(1), Le(1_000_000)] = 10
-    """Failed attempts of one batch in one execution; after that it is left unconfirmed."""
+    """Most failed attempts of a batch in one execution; then the batch is unconfirmed."""
     backoff_seconds: Annotated[float, Ge(0.001), Le(86_400)] = 1.0
-    """The longest wait before the second attempt; it doubles with each further one."""
+    """The longest wait before the second attempt; it doubles with each further attempt."""
     backoff_cap_seconds: Annotated[float, Ge(0.001), Le(86_400)] = 60.0
-    """What a wait never exceeds."""
+    """The upper bound of a wait."""
     give_up_after_seconds: Annotated[float, Ge(0.001), Le(31_536_000)] = 900.0
-    """An API that answers nothing useful for this long is down: the run stops, to go on later."""
+    """Time without a useful answer after which the run stops; it can be resumed."""
     give_up_throttled_after_seconds: Annotated[float, Ge(0.001), Le(31_536_000)] = 7200.0
-    """An API that answers nothing but 429s for this long is given up too."""
+    """Time with only 429s after which the run stops; it can be resumed."""
     max_isolation_requests: Annotated[int, Ge(1), Le(10_000_000)] = 1000
-    """Requests a run may spend on finding the uids that the API rejects."""
+    """Most requests of a run to find the uids that the API rejects."""
 
 
 def backoff(failures: int, jitter: float, settings: RetrySettings) -> float:
     """Return the seconds to wait after the `failures`-th failure in a row (from 1).
 
-    Capped exponential with full jitter: `jitter`, in [0, 1), picks a point between none of it and
-    all of it, so that batches that failed together do not come back together.
+    Capped exponential backoff with full jitter: the wait is multiplied by `jitter`, in [0, 1), so
+    that batches that failed together are not retried together.
     """
     doubled: float = settings.backoff_seconds * 2.0 ** min(failures - 1, 60)
     return jitter * min(doubled, settings.backoff_cap_seconds)
@@ -60,11 +60,11 @@ def decide(  # noqa: PLR0913 - what a decision depends on
     settings: RetrySettings,
     is_size_independent: bool = False,
 ) -> Decision:
-    """Say what becomes of a batch of `uid_count` uids after `failures` failures in this execution.
+    """Return the decision for a batch of `uid_count` uids after `failures` failures.
 
-    `failures` counts this outcome too, if it is one. Throttled attempts are never failures: the
-    gate, not the batch, waits them out. `is_size_independent` says that a 413
-    can't be about the size, so that no uid is rejected for a single one.
+    `failures` counts failures in this execution, including this outcome. Throttled attempts are not
+    failures, because the gate handles their wait. `is_size_independent` means that the size can't
+    be the cause of a 413, so that one 413 rejects no uid.
     """
     match outcome:
         case Accepted():

@@ -1,4 +1,4 @@
-"""Credentials that may come back in text from outside, masked before any of it is kept."""
+"""Masks credentials in text from outside before the text is stored."""
 
 import re
 from base64 import b64encode, urlsafe_b64encode
@@ -12,13 +12,13 @@ MASK = "***"
 class Secrets:
     """Known credentials, and the forms in which a server may repeat them.
 
-    It is no dataclass, so that neither `repr` nor `asdict` spells them out.
+    It is not a dataclass, so that `repr` and `asdict` do not show them.
     """
 
     __slots__ = ("_pattern",)
 
     def __init__(self, forms: Iterable[str] = ()) -> None:
-        # The longest first: one may be a part of another.
+        # Longest first, because one form may be part of another.
         found = sorted({form for form in forms if form}, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, found)), re.IGNORECASE)
         if not found:
@@ -26,11 +26,11 @@ class Secrets:
 
     @classmethod
     def of(cls, *pairs: tuple[str, str]) -> Self:
-        """Take (user, password) pairs; the user by itself is no secret."""
+        """Build from (user, password) pairs; the user alone is not a secret."""
         return cls(form for user, password in pairs for form in _forms(user, password))
 
     def mask(self, text: str) -> str:
-        """Return `text` with each credential replaced."""
+        """Return `text` with each credential replaced by `MASK`."""
         return self._pattern.sub(MASK, text)
 
     def __repr__(self) -> str:

@@ -1,6 +1,7 @@
-"""Deliveries over what all runs of a workspace share: the pace, the connections and the record.
+"""Delivers the batches of a run over the resources that all runs of a workspace share.
 
-A push is one delivery, and a mirror one for each part of its plan.
+The runs share the pace, the connections and the send log. A push is one delivery; a mirror is one
+delivery for each part of its plan.
 """
 
 import random
@@ -29,17 +30,17 @@ EMULATOR_HINT = (
 
 
 class SendHistory(Protocol):
-    """What was sent lately, by whichever process."""
+    """The recent sends of all processes."""
 
     async def recent_sends(self, count: int) -> list[float]:
-        """Return how many seconds ago each of the last requests was sent."""
+        """Return how many seconds ago each of the last `count` requests was sent."""
 
     async def seconds_held(self) -> float:
-        """Return how much longer the last 429 has asked to wait."""
+        """Return the remaining seconds of the wait that the last 429 asked for."""
 
 
 async def resumed_pacer(settings: PacingSettings, sends: SendHistory, clock: Clock) -> Pacer:
-    """Return a pacer that counts what was sent within the last window, by whichever process."""
+    """Return a pacer that counts the sends of all processes within the last window."""
     sent_ago = await sends.recent_sends(settings.requests)
     held_seconds = await sends.seconds_held()
     now = clock.now()
@@ -48,7 +49,7 @@ async def resumed_pacer(settings: PacingSettings, sends: SendHistory, clock: Clo
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """What all deliveries of a workspace share at a time."""
+    """The resources that all concurrent deliveries of a workspace share."""
 
     sends: SendLog
     clock: Clock
@@ -60,7 +61,7 @@ class Channel:
 
 
 class Sender:
-    """Delivers the batches of one run, one delivery after the other."""
+    """Delivers the batches of one run, one delivery after another."""
 
     def __init__(self, channel: Channel, observe: Observer, switch: StopSwitch) -> None:
         self._channel = channel
@@ -70,7 +71,7 @@ class Sender:
 
     @property
     def pace(self) -> PaceRecord:
-        """How the ceiling was used since this was made, by all runs that shared it."""
+        """The use of the ceiling since this sender was created, by all runs that share it."""
         return self._channel.pacer.record().since(self._before)
 
     async def deliver(
@@ -80,7 +81,10 @@ class Sender:
         batches: Iterator[Batch],
         open_batches: Sequence[OpenBatch] = (),
     ) -> Stop | None:
-        """Deliver batches cut under `limit`, and what is open of them; return what stopped it."""
+        """Deliver batches cut under `limit`; return the stop that ended it early, or None.
+
+        For a batch in the ledger, only its parts in `open_batches` are delivered.
+        """
         channel = self._channel
         delivery = Delivery(
             state,

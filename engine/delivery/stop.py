@@ -1,4 +1,4 @@
-"""Why a delivery ends before its export does, and the switch that stops it."""
+"""The reason for stopping a delivery early, and the switch that stops it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,22 +9,22 @@ from engine.errors import CohortSyncError, ExitStatus, IncompleteError
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why a delivery ended before its export did."""
+    """Why a delivery ended before the end of its export."""
 
     exit_status: ExitStatus
     reason: str
     hint: str | None = None
     error: CohortSyncError | None = None
-    """The error behind it, if that is what it was."""
+    """The error that caused it, if any."""
 
     @classmethod
     def of(cls, error: CohortSyncError) -> "Stop":
-        """Make an error the reason."""
+        """Return a stop caused by `error`."""
         return cls(error.exit_status, error.message, error.hint, error)
 
 
 class StopSwitch:
-    """Passes a stop to all the work under way; for use within one thread."""
+    """Passes a stop to all connected listeners; for use within one thread."""
 
     def __init__(self) -> None:
         self._listeners: list[Callable[[Stop], None]] = []
@@ -32,16 +32,16 @@ class StopSwitch:
 
     @property
     def is_pulled(self) -> bool:
-        """Whether a stop has come."""
+        """Whether a stop was requested."""
         return self._pending is not None
 
     def refuse_if_pulled(self) -> None:
-        """Raise `IncompleteError` if a stop has come."""
+        """Raise `IncompleteError` if a stop was requested."""
         if self._pending is not None:
             raise IncompleteError(self._pending.reason, hint=self._pending.hint)
 
     def pull(self, reason: str) -> None:
-        """Stop intake everywhere; pulled again, cancel what is under way."""
+        """Stop intake in all deliveries; a second call cancels the requests in flight."""
         self._pending = Stop(ExitStatus.INCOMPLETE, reason, "run the same command again to go on")
         with ExitStack() as listeners:  # Each is called, even if another one raises.
             for listener in reversed(self._listeners):
@@ -51,9 +51,9 @@ class StopSwitch:
     def connected(
         self, listener: Callable[[Stop], None], *, hears_earlier: bool = True
     ) -> Iterator[None]:
-        """Call `listener` with each stop during the block, besides all others that are connected.
+        """Call `listener` with each stop during the block, in addition to other listeners.
 
-        If it `hears_earlier` stops, one that came before the block reaches it at once.
+        With `hears_earlier`, a stop from before the block is passed to it immediately.
         """
         self._listeners.append(listener)
         try:

@@ -1,4 +1,4 @@
-"""One payload to the API and back, over aiohttp."""
+"""Sends payloads to the API over aiohttp and reads the answers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,13 +19,13 @@ from engine.model.endpoint import COHORT_SYNC_PATH
 from engine.model.workspace import Workspace
 
 _ROUNDS = 2
-"""Of the event loop: one to ask the system what can be read, one to read it."""
+"""Rounds of the event loop: one to poll the sockets, one to read from them."""
 
 TakeTurn = Callable[[], Awaitable[None]]
 
 
 class _Request:
-    """A request's way to the wire: its turn is taken when the connection stands."""
+    """A request until its head is sent: it takes its turn once it has a connection."""
 
     def __init__(
         self, take_turn: TakeTurn, deadline: asyncio.Timeout, timeout_seconds: float
@@ -38,11 +38,11 @@ class _Request:
 
     async def leave(self) -> None:
         await self._take_turn()
-        # What has come meanwhile, the loop hands over in its next rounds.
+        # The loop delivers bytes received in the meantime in its next rounds.
         for _ in range(_ROUNDS):
             await asyncio.sleep(0)
         self.reception.refuse_spoiled()
-        # From here on bytes may be on the wire, and the API has so long to answer.
+        # From now on bytes may have been sent, so the timeout for the answer starts.
         self.head_left = True
         loop = asyncio.get_running_loop()
         self._deadline.reschedule(loop.time() + self._timeout_seconds)
@@ -63,14 +63,14 @@ class HttpTransport:
         trace.on_request_chunk_sent.append(_before_body)
         self._session = open_session(
             workspace,
-            # The deadline of the exchange itself starts when the head has left.
+            # The deadline of the exchange itself starts when the head is sent.
             aiohttp.ClientTimeout(total=None, connect=settings.timeout_seconds),
             connections=settings.max_in_flight,
             traces=[trace],
         )
 
     async def __aenter__(self) -> Self:
-        """Return the transport; connections are opened as they are needed."""
+        """Return the transport; connections are opened on demand."""
         return self
 
     async def __aexit__(
@@ -85,8 +85,8 @@ class HttpTransport:
     async def send(self, payload: bytes, take_turn: TakeTurn) -> Exchange:
         """Send a payload and read the answer.
 
-        `take_turn` is awaited when the connection stands and nothing has left yet; what it raises
-        comes through as it is. Everything that the network does is an outcome, not an exception.
+        `take_turn` is awaited once there is a connection and before the first byte is sent; its
+        exceptions are passed on. Network errors are returned as outcomes, not raised.
         """
         deadline = asyncio.timeout(None)
         request = _Request(take_turn, deadline, self._timeout_seconds)

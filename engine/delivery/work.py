@@ -1,4 +1,4 @@
-"""A batch on its way to the API, and how it is split."""
+"""The unsettled work of a batch, and how it is split."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from engine.payload.member_json import members_of
 
 @dataclass(slots=True)
 class Work:
-    """A batch, or a part of one, that is not settled yet."""
+    """A batch, or a part of one, that is not settled."""
 
     number: int
     root: Batch
@@ -23,18 +23,18 @@ class Work:
     isolated: bool = False
     """Whether it is part of a search for rejected uids."""
     attempts: int = 0
-    """Requests so far, those of earlier executions included."""
+    """Requests so far, including those of earlier executions."""
     failures: int = 0
     """Failures in this execution."""
 
     @property
     def uids(self) -> pa.StringArray:
-        """Its uids: a slice of those of `root`."""
+        """The uids: a slice of the uids of `root`."""
         return self.root.uids.slice(self.offset, self.uid_count)
 
     @property
     def registration(self) -> Registration:
-        """What the ledger records of a batch as it was cut."""
+        """The ledger's record of the batch as it was cut."""
         root = self.root
         return Registration(
             number=self.number,
@@ -53,11 +53,11 @@ class Work:
 
     @property
     def place(self) -> tuple[str, int]:
-        """Export file and record number of its first uid; a plan's may be read from a file."""
+        """Export file and record number of the first uid; for a plan, this may read a file."""
         return self.root.place(self.offset)
 
     def rejection(self, place: tuple[str, int], reason: str, request_id: str | None) -> RejectedUid:
-        """Return the only uid of this work, which stands at `place`, as rejected."""
+        """Return the only uid of this work, located at `place`, as rejected."""
         [uid] = self.uids.to_pylist()
         return RejectedUid(*place, uid, reason, request_id)
 
@@ -65,7 +65,7 @@ class Work:
 def divide(
     work: Work, next_number: int, *, isolated: bool, reason: str
 ) -> tuple[tuple[Work, Work], Division]:
-    """Return both halves of a work of two uids or more, numbered from `next_number`."""
+    """Return both halves of work with at least two uids, numbered from `next_number`."""
     middle = work.uid_count // 2
     isolated_halves = work.isolated or isolated
     halves = (
@@ -83,7 +83,7 @@ def divide(
 
 
 def reopen(batch: Batch, left: OpenBatch) -> Work:
-    """Return the work that an earlier execution left open of a batch, which is cut again."""
+    """Return the open part of a batch that an earlier execution left; `batch` is cut again."""
     if left.uid_count == batch.uid_count:
         work = Work(left.number, batch, 0, batch.uid_count, batch.payload, left.isolated)
     else:
@@ -94,7 +94,7 @@ def reopen(batch: Batch, left: OpenBatch) -> Work:
 
 
 def _part(root: Batch, number: int, offset: int, uid_count: int, *, isolated: bool) -> Work:
-    """Return a part of a batch as work, its payload encoded from the batch's uids."""
+    """Return a part of a batch as work, with a payload encoded from its uids."""
     members = members_of(root.uids.slice(offset, uid_count))
     payload = root.envelope.enclose(members)
     return Work(number, root, offset, uid_count, payload, isolated)

@@ -1,4 +1,4 @@
-"""The use of the ceiling: requests sent, and requests lost by each cause of waiting."""
+"""The use of the ceiling: requests sent, and requests lost by each cause."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,35 +14,35 @@ class Cause(StrEnum):
     INPUT = "input"
     """The export was slower than the ceiling."""
     IN_FLIGHT = "in_flight"
-    """All batches under way waited for slow answers or for their backoff."""
+    """All batches in flight waited for slow answers or for their backoff."""
     MARGIN = "margin"
-    """The window was widened, for jitter of arrival."""
+    """The window was widened to cover arrival jitter."""
     LATE = "late"
-    """The rest: late wake-ups, connecting, and a pace below the ceiling."""
+    """Other causes: late wake-ups, connecting, and a pace below the ceiling."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """From the first request to the last: `allowed` is `used` and all of `lost` together."""
+    """Requests from the first to the last: `allowed` is `used` plus the sum of `lost`."""
 
     allowed: float
     used: int
     lost: dict[Cause, float]
 
     def __add__(self, other: "Spending") -> "Spending":
-        """Return what both come to."""
+        """Return the sum of both."""
         lost = {cause: self.lost[cause] + other.lost[cause] for cause in Cause}
         return Spending(self.allowed + other.allowed, self.used + other.used, lost)
 
     def __sub__(self, earlier: "Spending") -> "Spending":
-        """Return what came after an earlier state of the same budget."""
+        """Return the difference from an earlier state of the same budget."""
         lost = {cause: self.lost[cause] - earlier.lost[cause] for cause in Cause}
         return Spending(self.allowed - earlier.allowed, self.used - earlier.used, lost)
 
 
 @dataclass(slots=True)
 class Budget:
-    """Adds up the sends and the waits between them; pure, times are seconds of one clock."""
+    """Sums up sends and the waits between them; pure, times are seconds of one clock."""
 
     settings: PacingSettings
     _used: int = 0
@@ -51,7 +51,7 @@ class Budget:
     _waited: dict[Cause, float] = field(default_factory=lambda: dict.fromkeys(Cause, 0.0))
 
     def wait(self, cause: Cause, seconds: float) -> None:
-        """Record that the next request waited; it counts only if a slot was lost."""
+        """Record a wait of the next request; it counts only if a slot was lost."""
         self._waited[cause] += seconds
 
     def send(self, at: float, margin_seconds: float) -> None:
@@ -63,10 +63,10 @@ class Budget:
                 cost = max(0.0, min(missed, self._waited[cause] * per_second))
                 self._lost[cause] += cost
                 missed -= cost
-            # The margin of a window is lost once, spread over the requests in it.
+            # The margin of a window is lost once; its cost is divided among the requests in it.
             cost = margin_seconds / self.settings.per_seconds
             self._lost[Cause.MARGIN] += cost
-            # The rest may be negative: a request that catches up regains what was late.
+            # The rest may be negative: a request that catches up regains lost slots.
             self._lost[Cause.LATE] += missed - cost
         self._used += 1
         self._last = at

@@ -1,26 +1,26 @@
-"""The gate that a 429 closes for everyone; times are seconds of one clock."""
+"""The gate that a 429 closes for all requests; times are seconds of one clock."""
 
 LONGEST_HOLD_SECONDS = 600.0
-"""The longest Retry-After that is obeyed; then a probe asks again, which costs one request."""
+"""The longest wait for a Retry-After; then a probe is sent, which costs one request."""
 PROBES_ON_TRUST = 3
-"""Refused probes in a row after which the wait may exceed Retry-After."""
+"""Consecutive refused probes after which the wait may exceed Retry-After."""
 
 
 class Gate:
-    """Whether requests may be sent: closed after a 429, then open for one probe, then for all."""
+    """Controls whether requests may be sent: closed after a 429, then one probe, then open."""
 
     def __init__(self, per_seconds: float) -> None:
         self._per_seconds = per_seconds
         self._closed_at = float("-inf")
         self.opens_at = float("-inf")
-        """The time from which a request may be sent, unless a probe is under way."""
+        """The time from which a request may be sent, unless a probe is in flight."""
         self.probe_is_out = False
-        """Whether a probe is under way; until it is answered, nothing else is sent."""
+        """Whether a probe is in flight; no other request is sent until it ends."""
         self._probe_due = False
         self._strikes = 0
 
     def let_pass(self) -> bool:
-        """Let one send through; true if it is the probe."""
+        """Pass one request; return whether it is the probe."""
         self.probe_is_out = self._probe_due
         self._probe_due = False
         return self.probe_is_out
@@ -28,8 +28,8 @@ class Gate:
     def throttle(self, now: float, sent_at: float, retry_after: float | None) -> bool:
         """Close after a 429 for `retry_after` seconds, or for the backoff.
 
-        Returns whether this 429 is news: that of a request sent before the gate closed was to be
-        expected, and affects neither the backoff nor the margin.
+        Returns whether this 429 is new. A 429 for a request sent before the gate closed is expected
+        and affects neither the backoff nor the margin.
         """
         is_news = sent_at >= self._closed_at
         if is_news:
@@ -44,7 +44,7 @@ class Gate:
         return is_news
 
     def settle_probe(self, *, answered: bool) -> None:
-        """Open after a probe that was answered with anything but a 429; else send another one."""
+        """Open after a probe with an answer other than a 429; otherwise request a new probe."""
         self.probe_is_out = False
         self._probe_due = not answered
         if answered:

@@ -1,4 +1,4 @@
-"""The waiting: turns to send, given one at a time."""
+"""Waits for the ceiling, and grants turns to send one at a time."""
 
 import asyncio
 from collections.abc import Iterable
@@ -13,31 +13,31 @@ from engine.pacing.schedule import Schedule
 from engine.pacing.settings import PacingSettings
 
 CATCH_UP = 3
-"""Sends that may follow each other at once after a late wake-up: the one due and two missed.
+"""Sends without spacing after a late wake-up: the one that is due and two missed ones.
 
-A limit of evenly spaced arrivals with a burst of 5 then still bears jitter of two slots.
+A limit on evenly spaced arrivals with a burst of 5 then still tolerates jitter of two slots.
 """
 NEAR_SECONDS = 1.0
-"""How long before its turn a request may take its connection from the pool."""
+"""How long before its turn a request may take a connection from the pool."""
 
 _HAIR = 1e-9
-"""By how much the bucket leaks faster than the ceiling, which the window law keeps.
+"""The share by which the bucket leaks faster than the ceiling; the window limit still applies.
 
-Rounding else leaves a trace of a request in it when its time has come, and uvloop, whose clock
-ticks in whole milliseconds, would poll through the rest of one to release that too.
+Otherwise, rounding leaves a small remainder in the bucket when a request is due. uvloop's clock has
+whole milliseconds, so it would poll for the rest of a millisecond until the remainder has leaked.
 """
 _LATE_SECONDS = 0.0015
 _LATE_SHARE = 1 / 10_000
-"""How late a turn may be that waits for the window limit, in seconds and as a share of the window.
+"""The delay added to a wait for the window limit: at most both `_LATE_SECONDS` and this share.
 
-uvloop's timers may go off 1.5 ms too early: half a tick of rounding, and one that has begun. The
-rest would be rounded to nothing, and polled through.
+uvloop's timers may fire 1.5 ms early, due to half a tick of rounding and a tick that has begun. The
+remaining wait would be rounded to 0, so the loop would poll. The share is of the window.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The permission to send one request, and its time."""
+    """The permission to send one request, and the time of the send."""
 
     sent_at: float
     is_probe: bool
@@ -49,25 +49,25 @@ class PaceRecord:
 
     spending: Spending
     found: int | None
-    """The ceiling that 429s made the pace step down to last; None if they never did."""
+    """The ceiling after the last step down due to 429s; None if there was none."""
     margin_seconds: float
     """The margin at the end."""
 
     def since(self, earlier: "PaceRecord") -> "PaceRecord":
-        """Return what came after an earlier record of the same pacer."""
+        """Return the record with the spending since an earlier record of the same pacer."""
         return replace(self, spending=self.spending - earlier.spending)
 
     def followed_by(self, later: "PaceRecord") -> "PaceRecord":
-        """Return what this and a later pacer's record come to."""
+        """Return the combined record of this and a later pacer."""
         found = self.found if later.found is None else later.found
         return PaceRecord(self.spending + later.spending, found, later.margin_seconds)
 
 
 class Pacer:
-    """Gives turns, one at a time, in the order in which they are asked for.
+    """Grants turns one at a time, in the order of the requests for them.
 
-    Made inside a running event loop, whose time is the clock's. A caller that is cancelled while it
-    waits leaves no trace in the log.
+    Must be created inside a running event loop that uses the time of `clock`. A caller that is
+    cancelled while it waits is not logged.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Pacer:
         log: Iterable[float] = (),
         held_seconds: float = 0.0,
     ) -> None:
-        """Go on after the sends in `log`; an earlier 429 closes the gate for `held_seconds`."""
+        """Continue after the sends in `log`; close the gate for `held_seconds` (earlier 429)."""
         self._clock = clock
         self.schedule = Schedule(settings, log)
         self.gate = Gate(settings.per_seconds)
@@ -94,21 +94,21 @@ class Pacer:
         self._gate_moved = asyncio.Event()
 
     async def approach(self) -> None:
-        """Wait until a turn is near: an idle connection is not held through a long wait."""
+        """Wait until shortly before a turn, so that no idle connection is held for long."""
         await self._wait_for_window(ahead=NEAR_SECONDS)
 
     async def take_turn(self) -> Turn:
-        """Wait until gate, bucket and window limit allow a request; the send is logged."""
+        """Wait until gate, bucket and window limit allow a request; log the send."""
         async with self._turn:
             if self._spare:
-                # Nothing was missed before the first turn, so there is nothing to catch up.
+                # No send was missed before the first turn, so remove the burst.
                 await self._bucket.acquire(self._spare)
                 self._spare = 0
             margin = await self._wait_for_window()
-            # The bucket comes last: a request that it releases is sent at once, or a wait for the
-            # window would add one to those that it holds.
+            # The bucket comes last, so that a request is sent as soon as the bucket releases it. A
+            # wait for the window after it would add to the bucket's burst.
             await self._bucket.acquire()
-            # A 429 may have closed the gate meanwhile, and the margin may have grown.
+            # A 429 may have closed the gate in the meantime, and the margin may have grown.
             margin = max(margin, await self._wait_for_window())
             now = self._clock.now()
             self.schedule.record_send(now)
@@ -118,7 +118,7 @@ class Pacer:
     async def _wait_for_window(self, ahead: float = 0.0) -> float:
         """Wait for the gate, and until `ahead` seconds before the window limit allows a request.
 
-        Return the margin that was waited for, or 0.
+        Returns the margin in seconds if the window limit caused a wait, otherwise 0.
         """
         margin = 0.0
         while True:

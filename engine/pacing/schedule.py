@@ -1,4 +1,4 @@
-"""The window limit over a log of send times; pure arithmetic, times are seconds of one clock."""
+"""The window limit over a log of send times; pure, times are seconds of one clock."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -6,29 +6,29 @@ from collections.abc import Iterable
 from engine.pacing.settings import PacingSettings
 
 LARGEST_MARGIN = 1 / 100
-"""The most that round trips alone can widen the margin to, as a share of the window."""
+"""The largest margin that round trips alone can cause, as a share of the window."""
 SMALLEST_MARGIN = 1 / 1200
-"""What the margin never falls below, as a share of the window: 50 ms of a minute."""
+"""The smallest margin, as a share of the window: 50 ms of a minute."""
 WIDEST_MARGIN = 2 / 100
-"""The margin's bound after any number of 429s, as a share of the window."""
+"""The largest margin after any number of 429s, as a share of the window."""
 SPREAD_COVER = 1.5
-"""The margin as a multiple of the spread so far: later trips may differ by more."""
+"""The margin as a multiple of the spread so far, because later trips may differ more."""
 TRUSTED_ROUND_TRIPS = 20
 """Round trips before their spread is used; until then the margin is the largest."""
 STEP_DOWN = 0.9
-"""The factor of a step down, if too few requests were accepted to know the API's ceiling."""
+"""The factor of a step down if too few acceptances show the API's ceiling."""
 STEP_UP = 0.02
 """The step up after a window without a 429, as a share of the configured ceiling."""
 WIDENING = 1 / 200
-"""What each 429 adds to the margin, as a share of the window."""
+"""The increase of the margin per 429, as a share of the window."""
 FORGIVING_WINDOWS = 10
-"""Windows without a 429 after which the margin shrinks by what one 429 added."""
+"""Windows without a 429 after which the margin shrinks by the increase of one 429."""
 QUIET_WINDOWS = 3
-"""Windows without a 429 after which the next one counts as the first again."""
+"""Windows without a 429 after which the next 429 counts as the first again."""
 
 
 class Schedule:
-    """The time of the next send, so that no window holds more than the ceiling."""
+    """Computes the time of the next send, so that no window exceeds the ceiling."""
 
     def __init__(self, settings: PacingSettings, log: Iterable[float] = ()) -> None:
         self._settings = settings
@@ -43,11 +43,11 @@ class Schedule:
         self._flows = False
         self._raise_at = float("inf")
         self.found: int | None = None
-        """The ceiling that 429s made the pace step down to last; None if they never did."""
+        """The ceiling after the last step down due to 429s; None if there was none."""
 
     @property
     def margin(self) -> float:
-        """Seconds by which the window is stretched at present."""
+        """Seconds that are currently added to the window."""
         largest = self._window * LARGEST_MARGIN
         if len(self._round_trips) < TRUSTED_ROUND_TRIPS:
             spread = largest
@@ -57,11 +57,11 @@ class Schedule:
 
     @property
     def allowed(self) -> int:
-        """How many requests a window may hold at present."""
+        """The number of requests currently allowed in a window."""
         return max(1, int(self._allowed))
 
     def earliest(self) -> float:
-        """Return the earliest time of the next send; minus infinity if it may be sent at once."""
+        """Return the earliest time of the next send; minus infinity if there is no limit."""
         allowed = self.allowed
         if len(self._log) < allowed:
             limit = float("-inf")
@@ -69,11 +69,11 @@ class Schedule:
             limit = self._log[-allowed] + self._window + self.margin
         if allowed == self._settings.requests or not self._log:
             return limit
-        # Below the configured pace the bucket is too fast: an even pace suits every kind of limit.
+        # Below the configured pace, the bucket is too fast. Even spacing suits any kind of limit.
         return max(limit, self._log[-1] + (self._window + self.margin) / allowed)
 
     def record_send(self, at: float) -> None:
-        """Enter a send into the log."""
+        """Add a send to the log."""
         self._log.append(at)
 
     def record_round_trip(self, seconds: float) -> None:
@@ -81,7 +81,7 @@ class Schedule:
         self._round_trips.append(seconds)
 
     def record_acceptance(self, sent_at: float, now: float) -> None:
-        """Record an acceptance; after a window without a 429, allow a little more."""
+        """Record an acceptance; after a window without a 429, raise the allowed number."""
         self._accepted.append(sent_at)
         self._flows = True
         if now >= self._forgive_at:
@@ -93,17 +93,18 @@ class Schedule:
             self._raise_at = now + self._window if self._allowed < most else float("inf")
 
     def strike(self, now: float) -> None:
-        """Record a 429 within the window limit: the API counts more, or allows less.
+        """Record a 429 within the window limit: the API counts more requests or allows fewer.
 
-        The first one widens the margin. The next lowers the pace, if it comes soon and requests
-        were accepted in between: if all are refused, that says nothing about the ceiling.
+        Each 429 widens the margin. A further 429 within `QUIET_WINDOWS` windows also lowers the
+        pace, if requests were accepted in between. If all requests are refused, the ceiling can't
+        be determined from the 429s.
         """
         widest = self._window * (WIDEST_MARGIN - LARGEST_MARGIN)
         self._widened = min(self._widened + self._window * WIDENING, widest)
         self._forgive_at = now + FORGIVING_WINDOWS * self._window
         if self._flows and now - self._struck_at < QUIET_WINDOWS * self._window:
             accepted = sum(1 for sent_at in self._accepted if sent_at > now - self._window)
-            # A window that was barely used says nothing about how much it may hold.
+            # A window with few requests does not show the ceiling.
             is_telling = accepted >= self._allowed / 2
             down = min(accepted, self._allowed - 1) if is_telling else self._allowed * STEP_DOWN
             self._allowed = max(1.0, down)

@@ -1,4 +1,4 @@
-"""The ceiling as it is configured."""
+"""Settings for the ceiling."""
 
 from dataclasses import dataclass
 from typing import Annotated

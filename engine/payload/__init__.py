@@ -1,1 +1,1 @@
-"""Uids into request bodies under the limit."""
+"""Packs uids into request bodies within the size limit."""

@@ -1,4 +1,4 @@
-"""A batch: the uids of one request, its payload, and where in the export the uids stand."""
+"""A batch: the uids of one request, its payload, and the places of the uids in the export."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -18,14 +18,14 @@ FindPlace = Callable[[int], tuple[str, int] | None]
 
 @dataclass(frozen=True, slots=True)
 class SourceSpan:
-    """Uids of one batch that stand in one file, in order."""
+    """Uids of one batch from one file, in order."""
 
     file: str
     count: int
     first_record: int
     """The record number of the first uid if `gaps` were empty."""
     gaps: tuple[tuple[int, int], ...]
-    """(i, n): n records without a uid stand before the i-th uid of this span."""
+    """(i, n): n records without a uid precede the i-th uid of this span."""
 
     def record(self, index: int) -> int:
         """Return the record number of the `index`-th uid, from 0."""
@@ -41,12 +41,12 @@ class SkippedRows:
 
 
 def blank_among(skipped: Iterable[SkippedRows]) -> int:
-    """How many of the records are blank."""
+    """Return the number of blank records."""
     return sum(each.rows.count for each in skipped if each.rows.is_blank)
 
 
 def invalid_among(skipped: Iterable[SkippedRows]) -> int:
-    """How many of the records are invalid."""
+    """Return the number of invalid records."""
     return sum(each.rows.count for each in skipped if not each.rows.is_blank)
 
 
@@ -71,7 +71,7 @@ class RowCounter:
 
 @dataclass(frozen=True, slots=True)
 class UidlessRows:
-    """Rows of which none holds a uid, so that no batch records them in the ledger."""
+    """Rows without any uid, which therefore no batch records in the ledger."""
 
     records: int
     """By the reader's own count."""
@@ -80,24 +80,24 @@ class UidlessRows:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A payload, the uids that it carries, and what the ledger records of them."""
+    """A payload, its uids, and the values that the ledger records of them."""
 
     number: int | None
-    """Its number in the ledger, if that knows it already."""
+    """Its number in the ledger; None if the ledger does not hold it."""
     envelope: Envelope
-    """What its payload is made of besides its uids."""
+    """The parts of its payload other than its uids."""
     operation: Operation
     first_uid: int
     """The position of its first uid in its operation, from 0."""
     uids: "pa.StringArray" = field(repr=False)
-    """A copy: it keeps no larger block of the export in memory."""
+    """A copy, so that the export's block is not kept in memory."""
     payload: bytes = field(repr=False)
-    """Over the limit only where it holds a single uid that can never fit."""
+    """Over the limit only if it holds a single uid that can never fit."""
     digest: bytes
     """SHA-256 of its uids: their byte lengths as little-endian int32, then their bytes."""
     spans: tuple[SourceSpan, ...]
     skipped: tuple[SkippedRows, ...]
-    """Blank and invalid records since the batch before; the last batch has those at the end too."""
+    """Blank and invalid records since the previous batch; in the last batch, up to the end."""
     records_through: int
     """Records of the export up to the end of this batch, by the reader's own count."""
     is_last: bool
@@ -109,22 +109,22 @@ class Batch:
 
     @property
     def uid_count(self) -> int:
-        """How many uids it carries."""
+        """The number of uids."""
         return len(self.uids)
 
     @property
     def blank(self) -> int:
-        """How many of the skipped records are blank."""
+        """The number of skipped records that are blank."""
         return blank_among(self.skipped)
 
     @property
     def invalid(self) -> int:
-        """How many of the skipped records are invalid."""
+        """The number of skipped records that are invalid."""
         return invalid_among(self.skipped)
 
     @property
     def file_uids(self) -> Mapping[str, int]:
-        """How many of the uids come from each file, by the file's name."""
+        """The number of uids from each file, by file name."""
         uids: Counter[str] = Counter()
         for span in self.spans:
             uids[span.file] += span.count
@@ -133,8 +133,9 @@ class Batch:
     def place(self, index: int) -> tuple[str, int]:
         """Return file and record number of the `index`-th uid, from 0.
 
-        The uids of a plan come from its own files: `find_place` may read where they stood in the
-        export. If that is unknown, the place in the plan's file is returned.
+        The uids of a plan come from its own files, so `find_place` looks up their places in the
+        export, which may read a file. If a place is unknown, returns the place in the plan's file.
+        Raises `IndexError` if `index` is out of range.
         """
         found = self.find_place(self.first_uid + index) if self.find_place else None
         if found is not None:
@@ -148,7 +149,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class KnownBatch:
-    """What the ledger holds of a batch from an earlier execution."""
+    """The ledger's record of a batch from an earlier execution."""
 
     number: int
     uid_count: int
@@ -156,4 +157,4 @@ class KnownBatch:
     digest: bytes
     is_last: bool
     is_open: bool
-    """Whether any of its uids is still to be delivered."""
+    """Whether any of its uids has yet to be delivered."""

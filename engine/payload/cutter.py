@@ -1,10 +1,10 @@
-"""Uids into payloads under the byte limit, greedily: one closes when the next uid would not fit.
+"""Cuts uids greedily into payloads: a payload is closed when the next uid would exceed the limit.
 
-The cut is vectorised over encoded lengths, and no uid becomes a Python object but the rare one that
-JSON has to escape, which orjson encodes. Arrow joins the members, byte for byte what orjson would
-write, and one call of orjson puts them into their envelope. Where the ledger already knows an
-export's first batches, the cut follows their uid counts instead of the limit, which may have
-changed since, and proves by digests that the uids are still the same.
+The cut is vectorised over encoded lengths. Only the rare uids that JSON has to escape become Python
+objects; orjson encodes them. Arrow joins the members, with the same bytes that orjson would write,
+and one call of orjson puts them into their envelope. If the ledger already holds an export's first
+batches, the cut follows their uid counts instead of the limit, which may have changed, and verifies
+by digests that the uids are the same.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,19 +30,19 @@ from engine.storage.arrow import buffers
 
 @dataclass(frozen=True, slots=True)
 class OperationSection:
-    """Uids of an operation that follow each other, as they are cut into batches."""
+    """Consecutive uids of an operation, which are cut into batches."""
 
     operation: Operation
     first_uid: int = 0
-    """The position of the first of them in the operation, from 0."""
+    """The position of the first uid in the operation, from 0."""
     were_rejected: bool = False
-    """Whether the API rejected each of them in an earlier run."""
+    """Whether the API rejected each uid in an earlier run."""
     find_place: FindPlace | None = None
-    """Finds where in the export they stand, if the blocks don't say so."""
+    """Finds the places of the uids in the export, if the blocks do not hold them."""
 
 
 class _BlockCursor:
-    """A block, and how far it has been cut."""
+    """A block, and the number of uids cut from it."""
 
     def __init__(self, block: Block, records_before: int) -> None:
         self.block = block
@@ -54,16 +54,16 @@ class _BlockCursor:
         counts = np.array([s.count for s in block.skipped], np.int64)
         self._skipped_before = np.concatenate(([0], np.cumsum(counts)))
         records = np.array([s.record for s in block.skipped], np.int64)
-        # How many uids stand before each skipped run: its offset less the runs before it.
+        # Number of uids before each skipped run: its offset minus the runs before it.
         self._uids_before = records - block.first_record - self._skipped_before[:-1]
 
     def fitting(self, room: int) -> int:
-        """Return how many of the uids left fit into `room` bytes."""
+        """Return how many of the remaining uids fit into `room` bytes."""
         start = int(self._ends[self.taken - 1]) if self.taken else 0
         return max(0, int(np.searchsorted(self._ends, start + room, side="right")) - self.taken)
 
     def size(self, count: int) -> int:
-        """Return the bytes that the next `count` uids take as members."""
+        """Return the size in bytes of the next `count` uids as members."""
         start = int(self._ends[self.taken - 1]) if self.taken else 0
         return int(self._ends[self.taken + count - 1]) - start
 
@@ -84,12 +84,12 @@ class _BlockCursor:
         return _Part(uids, encoded_uids, span), self.block.skipped[first:last]
 
     def rest(self) -> Sequence[Skipped]:
-        """Return the skipped runs behind the last uid."""
+        """Return the skipped runs after the last uid."""
         return self.block.skipped[int(np.searchsorted(self._uids_before, self.taken)) :]
 
     @property
     def left(self) -> int:
-        """How many uids have not been taken."""
+        """The number of uids not taken yet."""
         return len(self.block.uids) - self.taken
 
     @property
@@ -101,7 +101,7 @@ class _BlockCursor:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Uids of a batch that come from one block: slices of it."""
+    """Uids of a batch from one block: slices of the block."""
 
     uids: pa.StringArray
     encoded: pa.StringArray
@@ -109,7 +109,7 @@ class _Part:
 
 
 class Cutter:
-    """Cuts an export's blocks into batches, one after the other."""
+    """Cuts an export's blocks into batches, in order."""
 
     def __init__(
         self,
@@ -118,10 +118,10 @@ class Cutter:
         known: Sequence[KnownBatch] = (),
         section: OperationSection | None = None,
     ) -> None:
-        """Cut under `limit`, which others that cut for the same API may share.
+        """Cut under `limit`, which other cutters for the same API may share.
 
-        `known` are the batches that the ledger holds, from the first on. `section` says which uids
-        the blocks hold; by default, all of the envelope's action.
+        `known` are the batches in the ledger, starting with the first. `section` describes the uids
+        in the blocks; the default is all uids of the envelope's action.
         """
         self.limit = limit
         self._envelope = envelope
@@ -138,9 +138,9 @@ class Cutter:
         self._records_through = 0
 
     def batches(self, blocks: Iterable[Block]) -> Iterator[Batch]:
-        """Yield the export's batches in order, those that the ledger knows and has open first.
+        """Yield the export's batches in order; batches known to the ledger only if they are open.
 
-        Raises `ExportChangedError` at the first known batch whose uids are no longer there.
+        Raises `ExportChangedError` at the first known batch whose uids have changed.
         """
         known = iter(self._known)
         expected = next(known, None)
@@ -150,7 +150,7 @@ class Cutter:
             while cursor.left:
                 if expected is not None:
                     self._take(cursor, min(expected.uid_count - self._uid_count, cursor.left))
-                    # The last batch of an export has the rows behind its last uid as well.
+                    # The last batch of an export includes the rows after its last uid.
                     if self._uid_count == expected.uid_count and not expected.is_last:
                         yield from self._close_known(expected)
                         expected = next(known, None)
@@ -164,14 +164,14 @@ class Cutter:
                 elif self._uid_count:
                     yield self._close()
                 else:
-                    # It can never fit: a batch of its own, too large, for the ledger to reject.
+                    # This uid can never fit: its batch is too large and will be rejected.
                     self._take(cursor, 1)
             self._hold(block.file, cursor.rest())
         yield from self._finish(expected)
 
     @property
     def uidless(self) -> UidlessRows | None:
-        """The rows read so far, as long as none of them holds a uid; None once one has."""
+        """The rows read so far if none of them holds a uid; otherwise None."""
         if self._first_uid or self._uid_count or not self._records:
             return None
         return UidlessRows(self._records, tuple(self._held))
@@ -189,7 +189,7 @@ class Cutter:
             else:
                 yield from self._close_known(expected)
         elif self._known:
-            # The last known batch was closed because a uid followed it, which is now gone.
+            # The last known batch was closed because a uid followed it; that uid is missing now.
             raise _changed(self._known[-1])
 
     def _take(self, cursor: _BlockCursor, count: int) -> None:
@@ -203,7 +203,7 @@ class Cutter:
         self._records_through = cursor.records_through
 
     def _hold(self, file: str, skipped: Sequence[Skipped]) -> None:
-        """Keep skipped runs until the uid behind them decides to which batch they belong."""
+        """Keep skipped runs until the next uid determines their batch."""
         for run in skipped:
             if self._held:
                 last = self._held[-1]
@@ -250,7 +250,7 @@ class Cutter:
         return pa.concat_arrays([part.uids for part in self._parts])
 
     def _encoded(self, uids: pa.StringArray) -> pa.StringArray:
-        """Return the encoded uids of the batch; most need no escapes, and are `uids` already."""
+        """Return the encoded uids of the batch: `uids` itself if no uid needs escapes."""
         if all(part.encoded is part.uids for part in self._parts):
             return uids
         return pa.concat_arrays([part.encoded for part in self._parts])

@@ -1,4 +1,4 @@
-"""All of a request body but its members."""
+"""The request body without its members."""
 
 import orjson
 
@@ -6,7 +6,7 @@ from engine.model.cohort import Action, Cohort
 
 
 class Envelope:
-    """All of a request body but its members."""
+    """The request body without its members."""
 
     def __init__(self, partner: str, cohort: Cohort, action: Action) -> None:
         self._partner = partner
@@ -16,7 +16,7 @@ class Envelope:
             self._parameters["cohort_description"] = cohort.description
 
     def enclose(self, members: bytes) -> bytes:
-        """Return the payload around `members`, as `members_of` writes them: compact UTF-8 JSON."""
+        """Return the payload with `members`, the output of `members_of`: compact UTF-8 JSON."""
         return orjson.dumps(
             {
                 "action": self.action.on_the_wire,
@@ -29,5 +29,5 @@ class Envelope:
         )
 
     def __len__(self) -> int:
-        """Bytes of a payload without members."""
+        """Return the size in bytes of a payload without members."""
         return len(self.enclose(b""))

@@ -1,4 +1,4 @@
-"""The limit on the size of a payload: as configured, and as responses of 413 have lowered it."""
+"""The payload size limit: as configured, and as lowered by 413 responses."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -10,21 +10,21 @@ from engine.payload.member_json import MEMBER_BYTES
 
 @dataclass(slots=True)
 class Limit:
-    """How large a payload may be: one limit for all that is cut for one API."""
+    """The payload size limit, shared by all batches cut for one API."""
 
     configured_bytes: int
-    """The limit that was configured: what is larger can never be sent."""
+    """The configured limit; a larger payload is never sent."""
     payload_bytes: int
-    """The limit in force, which a response of 413 lowers for the batches to come."""
+    """The current limit; a 413 response lowers it for later batches."""
 
     @classmethod
     def of(cls, payload_bytes: int) -> Self:
-        """Return a limit as it was configured."""
+        """Return a limit with its configured value."""
         return cls(payload_bytes, payload_bytes)
 
 
 def refuse_narrow_limit(envelope: Envelope, payload_bytes: int) -> None:
-    """Raise `UsageError` if not even one short uid fits beside the envelope."""
+    """Raise `UsageError` if the limit leaves no room for a uid after the envelope."""
     if payload_bytes < len(envelope) + MEMBER_BYTES:
         raise UsageError(
             f"limits.payload_bytes = {payload_bytes} leaves no room for a uid: the request "

@@ -1,4 +1,4 @@
-"""Uids as the members of a payload: how JSON writes them, and the digest of them."""
+"""Encodes uids as JSON members of a payload, and computes their digest."""
 
 import hashlib
 
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from engine.storage.arrow import buffers
 
 MEMBER_BYTES = len('{"uid":""},')
-"""What a member adds to the payload besides its encoded uid; the last one has no comma."""
+"""Bytes of a member without its encoded uid, including a comma; the last has no comma."""
 
 _MEMBER_START, _MEMBER_END = b'{"uid":"', b'"}'
 _BETWEEN_UIDS = (_MEMBER_END + b"," + _MEMBER_START).decode()
@@ -18,7 +18,7 @@ _SPACE, _QUOTE, _BACKSLASH = b' "\\'
 
 
 def encoded(uids: pa.StringArray) -> pa.StringArray:
-    """Return each uid as orjson writes it inside its quotes; `uids` itself if all are plain."""
+    """Return uids as orjson writes them inside quotes; `uids` itself if none needs escapes."""
     offsets, data = buffers(uids)
     is_plain = data.min(initial=_SPACE) >= _SPACE
     if is_plain and not np.any(data == _QUOTE) and not np.any(data == _BACKSLASH):
@@ -33,12 +33,12 @@ def encoded(uids: pa.StringArray) -> pa.StringArray:
 
 
 def members_of(uids: pa.StringArray) -> bytes:
-    """Return uids as members, with commas between them, byte for byte what orjson would write."""
+    """Return uids as comma-separated members, with the same bytes that orjson would write."""
     return members_of_encoded(encoded(uids))
 
 
 def members_of_encoded(uids: pa.StringArray) -> bytes:
-    """Return uids that are `encoded` already as members, with commas between them."""
+    """Return uids, which are already `encoded`, as comma-separated members."""
     if not len(uids):
         return b""
     whole = pa.ListArray.from_arrays(pa.array([0, len(uids)], pa.int32()), uids)

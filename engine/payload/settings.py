@@ -1,4 +1,4 @@
-"""How large a payload may be."""
+"""Settings for the payload size."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -8,6 +8,6 @@ from annotated_types import Ge, Le
 
 @dataclass(frozen=True, slots=True)
 class PackingSettings:
-    """How large a payload may be on the wire, envelope included."""
+    """The largest payload in bytes, including the envelope."""
 
     payload_bytes: Annotated[int, Ge(1), Le(1_048_576)] = 128_000
