@@ -24,7 +24,7 @@ class Backend:
     """One fsspec file system; `translated` turns its errors into `SourceError`."""
 
     def __init__(self, url: str) -> None:
-        """Open the file system. Raises `UsageError` if the scheme is unknown or lacks its package."""
+        """Open the file system. Raises `UsageError` for an unknown scheme or a missing package."""
         self.display_name = urls.display_url(url)
         self.schemes = [urls.scheme_of(link) for link in urls.links(url)]
         self.is_http = self.schemes[0] in urls.HTTP

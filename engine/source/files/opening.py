@@ -42,8 +42,9 @@ def open_source(
     """Find the files of an export, and check from each file's start that it can be read.
 
     `exports` are files, globs, folders, URLs or `-`. A pipe can be read once. With `keep_pipes` it
-    is copied, to a temporary file if it is large, and can be read any number of times. `clock` gives
-    the age of files. `sleep` waits for a young file to grow, and before a remote read is retried.
+    is copied, to a temporary file if it is large, and can be read any number of times. `clock`
+    gives the age of files. `sleep` waits for a young file to grow, and before a remote read is
+    retried.
 
     Raises `SourceError` for a file that is missing, unreadable, empty or in no known format, and
     for a column that is missing or cannot hold uids. Raises `UsageError` if only the user can
@@ -118,7 +119,7 @@ def _inspect_group(
 
 
 def _kind(export: ExportFile, options: ReadingOptions) -> str:
-    """Return the kind of a file by its content."""
+    """Return the kind of a file by its detected format, as its name does not show the kind."""
     if options.format != "auto":
         return UNKNOWN
     format_: str = export.options["format"]

@@ -80,7 +80,7 @@ class RemoteFile(Location):
         return file
 
     def refuses_ranges(self, error: Exception) -> bool:
-        """Return whether an error means that the server sends no ranges; if so, set `is_streamed`."""
+        """Return whether an error shows a server without ranges; if so, stream the file."""
         is_new = self._backend.is_http and not self.is_streamed
         if is_new and isinstance(error, ValueError) and "range" in str(error):
             self.is_streamed = True
@@ -170,7 +170,7 @@ class RemoteStream(io.RawIOBase):
         try:
             change = self._location.state.change(self._location.current_state())
         except SourceUnavailableError:
-            return  # The next attempt raises this error.
+            return  # The next attempt reports it.
         except SourceError:
             raise fault from None
         if change:
