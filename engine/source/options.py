@@ -15,8 +15,8 @@ class ReadingOptions:
     """The uid column; None selects the only column.
 
     A name in the header (csv, tsv), a number from 1 if there is no header, or a field or its dotted
-    path (`user._id.$oid` in ndjson and Parquet). A name that exists as written takes precedence over
-    the path. Text has no columns.
+    path (`user._id.$oid` in ndjson and Parquet). A name that exists as written takes precedence
+    over the path. Text has no columns.
     """
     format: Literal["auto"] | Format = "auto"
     """`auto` detects the format by the file's suffix, then by its content."""

@@ -16,7 +16,7 @@ class Source(Protocol):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """JSON values that identify files and options; they are equal if and only if the reading is."""
+        """JSON values for what is read and how; equal if and only if the reading is equal."""
 
     @property
     def notes(self) -> tuple[str, ...]:

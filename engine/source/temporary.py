@@ -27,8 +27,8 @@ SpooledFile = tempfile.SpooledTemporaryFile[bytes]
 def make_copy(bytes_in_memory: int = 1) -> SpooledFile:
     """Return a temporary copy to write to; above `bytes_in_memory` bytes it becomes a file.
 
-    A write makes that file, and raises `OSError` if that fails: `TMPDIR`, if set, is used even if it
-    is not writable.
+    A write makes that file, and raises `OSError` if that fails: `TMPDIR`, if set, is used even if
+    it is not writable.
     """
     folder = os.environ.get("TMPDIR") or None
     return tempfile.SpooledTemporaryFile(bytes_in_memory, dir=folder, prefix=COPY_PREFIX)

@@ -90,8 +90,8 @@ def path_of(name: str) -> str:
 def display_url(url: str) -> str:
     """Return the URL without credentials, for messages and the ledger.
 
-    Users, passwords, tokens and signatures are left out. Over http a digest replaces the rest of the
-    query.
+    Users, passwords, tokens and signatures are left out. Over http a digest replaces the rest of
+    the query.
     """
     return "::".join(_without_credentials(link, "") for link in links(url))
 

@@ -187,7 +187,7 @@ _BOMS |= {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _CONTROLS = bytes({*range(32), 127} - set(b"\t\n\v\f\r"))
 _NUL_SEPARATED = re.compile(rb"[ -~]{2,}+(\0[ -~]{2,}+)*+\0[ -~]*+")
 _ALPHABETS_END = "\u0800"
-"""Text without zero bytes would have characters from here on, if only its separators are seen."""
+"""Limit of characters in UTF-16 without zero bytes: above it, separators may be misread."""
 _MANY_CONTROLS = 0.05
 _SOME_CONTROLS = 0.01
 
