@@ -66,7 +66,7 @@ class EmptyExportError(SourceError):
 
 
 class ExportChangedError(SourceError):
-    """The export no longer holds the uids that the ledger knows from an earlier attempt."""
+    """The export no longer holds the uids that the ledger has from an earlier attempt."""
 
 
 class LedgerError(CohortSyncError):
