@@ -1,7 +1,7 @@
-"""Errors, named by what the caller can do about them, each with its exit status.
+"""Errors, named by the caller's possible reaction, each with its exit status.
 
-An error has one sentence for a person and, if possible, a hint at a solution. No error holds a
-credential or a uid, since errors are logged.
+An error has one sentence for the user and, if possible, a hint at a solution. No error contains a
+credential or a uid, because errors are logged.
 """
 
 from enum import IntEnum
@@ -23,11 +23,11 @@ class ExitStatus(IntEnum):
     UNBALANCED = 70
     """The accounts do not balance: a bug in this program."""
     INCOMPLETE = 75
-    """Stopped early with nothing lost: run the same command again to go on."""
+    """Stopped early without loss: run the same command again to continue."""
 
 
 class CohortSyncError(Exception):
-    """Base of every error that is shown as one line instead of a traceback."""
+    """Base class of the errors that are shown as one line instead of a traceback."""
 
     exit_status = ExitStatus.USAGE
 
@@ -36,7 +36,7 @@ class CohortSyncError(Exception):
         self.message = message
         self.hint = hint
         self.run: str | None = None
-        """The run that it ended, if that is known and its accounts are not."""
+        """The run that the error ended, if the run is known and its accounts are not."""
 
 
 class UsageError(CohortSyncError):
@@ -48,11 +48,11 @@ class ConfigError(CohortSyncError):
 
 
 class SourceError(CohortSyncError):
-    """An export cannot be read, or holds nothing to send."""
+    """An export cannot be read or has nothing to send."""
 
 
 class SourceUnavailableError(SourceError):
-    """An export cannot be read now, and may be readable later: run the same command again."""
+    """An export cannot be read now but may be readable later: run the same command again."""
 
     exit_status = ExitStatus.INCOMPLETE
 
@@ -62,11 +62,11 @@ class ChangedWhileReadError(SourceError):
 
 
 class EmptyExportError(SourceError):
-    """An export was read to its end, and no row of it holds a uid."""
+    """An export was read to its end, and none of its rows has a uid."""
 
 
 class ExportChangedError(SourceError):
-    """The export no longer holds the uids that the ledger knows from an earlier attempt."""
+    """The export no longer holds the uids that the ledger has from an earlier attempt."""
 
 
 class LedgerError(CohortSyncError):
@@ -86,7 +86,7 @@ class RefusedError(CohortSyncError):
 
 
 class IncompleteError(CohortSyncError):
-    """Something outside has to change; then the same command goes on."""
+    """The run needs a change outside the program; then the same command continues it."""
 
     exit_status = ExitStatus.INCOMPLETE
 

@@ -1,1 +1,1 @@
-"""config.toml and the environment into one frozen `Config`, or every problem at once."""
+"""Reads config.toml and the environment into a frozen `Config`, or reports every problem."""

@@ -1,4 +1,4 @@
-"""Values of the configuration file, the environment and the flags, and every problem in them."""
+"""Combines the configuration file, the environment and the flags, and collects every problem."""
 
 import os
 import stat
@@ -26,14 +26,14 @@ KEY_VARIABLE = "MOENGAGE_API_KEY"
 _LONGEST_PARTNER = 200
 _LONGEST_NAME = 255
 _LONGEST_PATH = 3000
-"""Bytes of a name, on the usual file systems, and of a path, to which more names are added."""
+"""Longest name on common file systems and longest path of a state folder, in bytes."""
 _KEY_FILE_BYTES = 4096
-"""How much of a key file is read: a longer one holds no key."""
+"""Bytes of a key file that are read; a longer file is not a key."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceTable:
-    """The table `workspace` of the file."""
+    """The file's table `workspace`."""
 
     id: str | None = None
     api_key_file: str | None = None
@@ -44,15 +44,15 @@ class WorkspaceTable:
 
 @dataclass(frozen=True, slots=True)
 class StateTable:
-    """The table `state` of the file."""
+    """The file's table `state`."""
 
     dir: str = "state"
 
 
 def find_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, str | None]:
-    """Return the file to read, and a note if it is read in place of another one; None for none.
+    """Return the file to read or None, and a note if it takes precedence over another file.
 
-    Raises `ConfigError` if a file that was named is missing.
+    Raises `ConfigError` if a named file is missing.
     """
     named, default = environ.get(CONFIG_VARIABLE), Path("config.toml")
     if path is None and not named:
@@ -89,12 +89,12 @@ def parse_file(path: Path) -> dict[str, Any]:
 
 
 def state_path_problem(folder: Path) -> str | None:
-    """Return what is wrong with the path of a state folder; None if it is valid."""
+    """Return the problem with the path of a state folder; None if it is valid."""
     if "\0" in str(folder):
         return "the state folder's path holds a NUL"
     try:
         str(folder).encode()
-    except UnicodeEncodeError:  # DuckDB and PyArrow take no other path.
+    except UnicodeEncodeError:  # DuckDB and PyArrow accept no other path.
         return f"the state folder's path is not valid UTF-8: {folder}"
     return None
 
@@ -113,7 +113,7 @@ _HINT_IN_FILE = "the steps at the top of the shipped config.toml say where each 
 
 
 class Assembly:
-    """Reads file, environment and flags once, and collects the problems and notes on the way."""
+    """Reads file, environment and flags once, and collects problems and notes."""
 
     def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
         self.path, note = find_file(path, environ)
@@ -121,16 +121,16 @@ class Assembly:
         self.problems: list[str] = []
         self.notes = [note] if note else []
         self.hint = _HINT_KEYS if self.path else _HINT_VARIABLE
-        """How to solve the problems."""
+        """The hint for the problems."""
         self._folder = self.path.absolute().parent if self.path else Path.cwd()
         self._environ = environ
 
     def all_problems(self, of_keys: list[str]) -> list[str]:
-        """Return the problems of keys, with the name of the file, and all others."""
+        """Return the problems of keys, prefixed with the file's name, and all other problems."""
         return [*(f"{self.path}: {problem}" for problem in of_keys), *self.problems]
 
     def workspace_id(self, table: WorkspaceTable) -> str | None:
-        """Return the workspace id of file or environment; None is a problem."""
+        """Return the workspace id from file or environment; None after a problem."""
         in_environment = self._environ.get(ID_VARIABLE)
         if table.id is not None:
             found, place = table.id, f"{self.path}: `workspace.id`"
@@ -147,7 +147,7 @@ class Assembly:
         return found
 
     def api_key(self, table: WorkspaceTable) -> ApiKey | None:
-        """Return the key of the key file or the environment; None is a problem."""
+        """Return the key from the key file or the environment; None after a problem."""
         in_environment = self._environ.get(KEY_VARIABLE)
         if table.api_key_file is not None:
             if in_environment:
@@ -162,7 +162,7 @@ class Assembly:
         return self._made(f"environment: `{KEY_VARIABLE}`", parse, in_environment)
 
     def endpoint(self, table: WorkspaceTable, flag: str | None) -> Endpoint | None:
-        """Return the endpoint of flag or file; None is a problem."""
+        """Return the endpoint from flag or file; None after a problem."""
         known = len(self.problems)
         by_data_center = self._made(
             f"{self.path}: `workspace.data_center`", Endpoint.of_data_center, table.data_center
@@ -186,7 +186,7 @@ class Assembly:
         return self._winner(given)
 
     def _winner(self, given: Mapping[str, T | None]) -> T | None:
-        """Return the first that is given, and note which others it wins over."""
+        """Return the first given value, and note the given values that it overrides."""
         found = {name: value for name, value in given.items() if value is not None}
         if not found:
             return None
@@ -218,7 +218,7 @@ class Assembly:
             self.problems.append(f"{self.path}: {problem}")
 
     def state_dir(self, table: StateTable, flag: Path | None) -> Path | None:
-        """Return the state folder of flag or file, absolute; None is a problem."""
+        """Return the absolute state folder from flag or file; None after a problem."""
         by_file = self._path_in_file("state.dir", table.dir)
         is_set = self.tables.holds("state", "dir")
         given = {
@@ -231,13 +231,13 @@ class Assembly:
         return found
 
     def _miss(self, sentence: str, *keys: str) -> None:
-        """Add a problem, unless the value of one of `keys` is a problem already."""
+        """Add a problem, unless the value of one of `keys` already is a problem."""
         if not any(self.tables.holds("workspace", key) for key in keys):
             self.problems.append(f"{self.path or 'no config.toml here'}: {sentence}")
             self.hint = _HINT_IN_FILE if self.path else _HINT_NO_FILE
 
     def _made(self, place: str, make: Callable[[Given], T], given: Given | None) -> T | None:
-        """Return what `make` makes of a value that is given; its `ValueError` is a problem."""
+        """Return the result of `make` for a given value; its `ValueError` becomes a problem."""
         try:
             return None if given is None else make(given)
         except ValueError as error:
@@ -245,9 +245,9 @@ class Assembly:
             return None
 
     def _path_in_file(self, key: str, text: str) -> Path | None:
-        """Return the path of a key of the file; a relative one starts at the file's folder."""
+        """Return the path in a key of the file; a relative path starts at the file's folder."""
         problem = f"{self.path}: `{key}` should be a path"
-        with suppress(RuntimeError):  # `~somebody` without a home is no path
+        with suppress(RuntimeError):  # `~user` without a home folder is not a path
             if text.strip() and "\0" not in text:
                 path = self._folder / Path(text).expanduser()
                 names = [len(os.fsencode(part)) for part in path.parts]
@@ -267,10 +267,10 @@ class Assembly:
 
 
 def _read_key(path: Path) -> ApiKey:
-    """Return the key from a file that holds nothing else.
+    """Return the key from a file with no other content.
 
-    Raises `ValueError` as `ApiKey.parse` does. The clause does not repeat the path either, for that
-    may be the key itself, put in its place by mistake.
+    Raises `ValueError` as `ApiKey.parse` does. The message does not repeat the path either, because
+    the path may be the key itself, given by mistake.
     """
     try:
         with path.open("rb") as file:

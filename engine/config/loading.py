@@ -1,11 +1,11 @@
-"""config.toml, the environment and the flags, made into one frozen `Config`.
+"""Reads config.toml, the environment and the flags into one frozen `Config`.
 
-Each settings class is declared beside what it sets (`PacingSettings` in `engine.pacing`), and
-config.toml, which equals the defaults, describes every key. The result is a `Config`, or a
-`ConfigError` whose message has a line for every problem.
+Each settings class is declared next to the code that uses it (`PacingSettings` in `engine.pacing`).
+config.toml describes every key, and its values equal the defaults. The result is a `Config`, or a
+`ConfigError` whose message has one line per problem.
 
-A flag wins over the file, and the file over the environment: the environment fills in what the file
-leaves out, so that a variable left over from another shell never redirects a run.
+A flag takes precedence over the file, and the file over the environment. The environment only gives
+values that the file lacks, so that a variable left over from another shell never redirects a run.
 """
 
 import os
@@ -35,10 +35,10 @@ from engine.storage.settings import PlanningSettings
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Every setting of a run, apart from what it sends."""
+    """Every setting of a run, except the data that it sends."""
 
     path: Path | None
-    """The file that it was read from; None if there was none."""
+    """The file that the settings were read from; None if there was none."""
     workspace: Workspace
     pacing: PacingSettings
     packing: PackingSettings
@@ -46,9 +46,9 @@ class Config:
     retry: RetrySettings
     accounting: AccountingSettings
     state_dir: Path
-    """The folder of the ledgers, absolute; it need not exist yet."""
+    """The absolute path of the folder of the ledgers; it need not exist yet."""
     notes: tuple[str, ...]
-    """Warnings, a sentence each."""
+    """Warnings, one sentence each."""
     mirror: MirrorSettings = field(default_factory=MirrorSettings)
     planning: PlanningSettings = field(default_factory=PlanningSettings)
     guards: GuardSettings = field(default_factory=GuardSettings)
@@ -69,7 +69,7 @@ _TABLES: Mapping[str, tuple[str, Any]] = {
     "planning": ("plan", PlanningSettings),
     "guards": ("guards", GuardSettings),
 }
-"""The table of the file, and the class, of each field of `Config` that holds settings."""
+"""The file's table and the settings class for each settings field of `Config`."""
 
 
 def load(
@@ -80,10 +80,10 @@ def load(
     need_credentials: bool = True,
     environ: Mapping[str, str] = os.environ,
 ) -> Config:
-    """Find and read the configuration; `path`, `endpoint` and `state` are flags, None if not given.
+    """Find and read the configuration; the flags `path`, `endpoint` and `state` may be None.
 
-    Without `need_credentials` the API key is not looked for and `workspace.api_key` is None. Raises
-    `ConfigError` with one line a problem, each naming the file or variable, and the key.
+    Without `need_credentials` the API key is not read and `workspace.api_key` is None. Raises
+    `ConfigError` with one line per problem, which names the file or variable, and the key.
     """
     assembly = Assembly(path, environ)
     tables = assembly.tables
@@ -111,7 +111,7 @@ def load(
 def credentials_problem(
     path: Path | None = None, *, environ: Mapping[str, str] = os.environ
 ) -> str | None:
-    """Say why there is no API key, for a command that does not need it; None if there is one."""
+    """Return why there is no API key, for a command without need of it; None if there is one."""
     assembly = Assembly(path, environ)
     assembly.api_key(assembly.tables.read("workspace", WorkspaceTable))
     return next(iter(assembly.problems), None)
@@ -123,10 +123,10 @@ def locate_state(
     state: Path | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Path:
-    """Return the state folder alone, for commands that only read the ledger.
+    """Return only the state folder, for commands that only read the ledger.
 
-    The rest of the file is not checked, so that the ledger can be read whatever is wrong with it.
-    Raises `ConfigError` as `load` does.
+    The rest of the file is not checked, so that its other problems do not prevent reading the
+    ledger. Raises `ConfigError` as `load` does.
     """
     if state is not None:
         if (problem := state_path_problem(state.absolute())) is not None:

@@ -1,4 +1,4 @@
-"""The tables of a TOML file, read into settings classes."""
+"""Reads the tables of a TOML file into settings classes."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -21,21 +21,21 @@ NO_KEY_IN_FILE = (
 
 
 class Tables:
-    """Reads settings classes from a TOML document, and lists what is wrong with it.
+    """Reads settings classes from a TOML document, and lists its problems.
 
-    No sentence about a key shows a value that may be secret.
+    No sentence about a key contains a value that may be secret.
     """
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._document = document
         self._known: dict[str, set[str]] = {}
         self.invalid: list[str] = []
-        """A sentence for each key with an invalid value, so far."""
+        """One sentence for each key with an invalid value, so far."""
 
     def read(self, table: str, settings: type[Settings]) -> Settings:
-        """Return `settings` as its keys in `table` set it; an invalid value stays the default.
+        """Return `settings` with the values in `table`; the default replaces an invalid value.
 
-        `should_be` in a field's metadata describes its values; without it, the type does.
+        `should_be` in a field's metadata describes valid values; without it, the type does.
         """
         # Importing pydantic takes a tenth of a second, which `--help` does not need.
         from pydantic import ConfigDict, TypeAdapter, ValidationError  # noqa: PLC0415 - see above
@@ -57,12 +57,12 @@ class Tables:
         return settings(**valid)
 
     def holds(self, table: str, key: str) -> bool:
-        """Say whether the document sets `key` in `table`, to whatever value."""
+        """Return whether the document sets `key` in `table`, to any value."""
         return key in self._table(table)
 
     @property
     def unknown(self) -> list[str]:
-        """A sentence for each key that no class read so far has, with the nearest that one has."""
+        """Return a sentence for each key unknown to the classes read so far, with a similar key."""
         found = []
         for name, table in self._document.items():
             if name in self._known and isinstance(table, dict):
@@ -93,7 +93,7 @@ class Tables:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    # Sorted, since sets have no order and ties should not change from run to run.
+    # Sorted, because sets are unordered and ties must not vary between runs.
     return get_close_matches(name, sorted(known), n=1, cutoff=0.0)[0]
 
 
@@ -101,7 +101,7 @@ _NOUNS = {int: "a whole number", float: "a number", str: "text in quotes", bool:
 
 
 def _described(hint: Any) -> str:  # noqa: ANN401 - a type, as it is written beside a field
-    """Say what a value of this type is, in words: `a whole number from 1 to 10,000`."""
+    """Return a description of a type's values: `a whole number from 1 to 10,000`."""
     kinds = get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,)
     kind = next(kind for kind in kinds if kind is not NoneType)
     bounds = getattr(kind, "__metadata__", ())

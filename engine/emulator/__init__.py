@@ -1,7 +1,7 @@
-"""The Cohort Sync API on loopback: its contract, its limits, and its bad days on request.
+"""An emulator of the Cohort Sync API on loopback: its contract, its limits and, on request, faults.
 
-It is independent of the engine, imports nothing of it and counts for itself, so that what it says
-of a run is a second opinion. `running` puts it into a test, `serve` behind the command.
+It does not import the engine and has its own counts, so that its report on a run is independent.
+`running` starts it in a test, `serve` for the command.
 """
 
 from engine.emulator.application import Emulator

@@ -1,4 +1,4 @@
-"""Who may call: Basic authentication, and the MOE-APPKEY header that must agree with it."""
+"""Authenticates requests: Basic authentication, and the MOE-APPKEY header that must match it."""
 
 import base64
 import binascii
@@ -17,7 +17,7 @@ from engine.emulator.answers import (
 
 APP_KEY: Final = "MOE-APPKEY"
 SINGLE_HEADERS: Final = ("Authorization", APP_KEY, "Content-Type")
-"""Headers that a request has once; a second one is a breach even where it agrees."""
+"""Headers that a request has once; a second one is a breach even if it is equal."""
 
 
 def identify(
@@ -38,7 +38,7 @@ def identify(
 
 
 def _read_basic(authorization: str) -> tuple[str, str]:
-    """Split `Basic <base64 of user:password>`; anything else has no user."""
+    """Split `Basic <base64 of user:password>`; the user is empty for anything else."""
     scheme, _, credentials = authorization.partition(" ")
     if scheme.lower() != "basic":
         return "", ""

@@ -1,7 +1,7 @@
-"""What the API answers, to the letter where its document gives the letter.
+"""The API's answers, with the exact wording of its document where that gives one.
 
-Statuses, `type`s and messages are the API's; where it documents none (a field of the wrong type,
-a forbidden character), the wording is ours.
+Statuses, `type`s and messages are the API's. Where it documents none (a field of the wrong type,
+a forbidden character), the wording is the emulator's own.
 """
 
 from dataclasses import dataclass
@@ -29,12 +29,12 @@ class Refusal:
     type: str
     message: str
     breach: str | None
-    """What the client did wrong, as the report counts it; None where it did nothing wrong."""
+    """The client's error as the report counts it; None if the client made no error."""
     attribute: str | None = None
     """The field at fault, when the API names one."""
 
     def answer(self, request_id: str) -> Answer:
-        """Put it into the API's error body."""
+        """Return the answer with the API's error body."""
         error = {} if self.attribute is None else {"attribute": self.attribute}
         error |= {"message": self.message, "type": self.type, "request_id": request_id}
         body = orjson.dumps({"status": "fail", "error": error})
@@ -114,6 +114,6 @@ def invalid(attribute: str, demand: str) -> Refusal:
 
 
 def gateway_page(status: int, reason: str) -> Answer:
-    """Answer as a proxy in front of the API would: a page, not the API's JSON."""
+    """Return the answer of a proxy in front of the API: a page, not the API's JSON."""
     page = f"<html><head><title>{status} {reason}</title></head><body>{reason}</body></html>\n"
     return Answer(status, page.encode(), HTML)

@@ -1,7 +1,8 @@
-"""The emulated endpoint: each request judged, applied, counted and answered, or failed on purpose.
+"""The emulated endpoint: checks, applies, counts and answers each request, or injects a fault.
 
-The order is that of a gateway in front of an application: credentials (401, 403), the rate limit
-(429), size (413), media type (415), JSON and schema (400). A fault befalls what passed all that.
+The order of the checks is that of a gateway in front of an application: credentials (401, 403), the
+rate limit (429), size (413), media type (415), JSON and schema (400). A fault applies only to a
+request that passes all checks.
 """
 
 import asyncio
@@ -64,7 +65,7 @@ _ALPHANUMERIC: Final = string.ascii_letters + string.digits
 
 
 class Emulator:
-    """The API's one endpoint and its state; `server` puts it on a socket."""
+    """The API's only endpoint and its state; `server` puts it on a socket."""
 
     def __init__(
         self,
@@ -81,7 +82,7 @@ class Emulator:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: cohorts, counts, what the limits hold, how many requests came."""
+        """Delete all state: cohorts, counts, the state of the limits, the number of requests."""
         settings = self.settings
         self._started = self._clock()
         self._limiters: dict[str, Limiter] = {}
@@ -90,11 +91,11 @@ class Emulator:
         self.cohorts = Cohorts(known_users=settings.known_users, count_only=settings.count_only)
 
     def close(self) -> None:
-        """End what hangs, so that a stop need not wait for it."""
+        """End the hanging requests, so that a stop need not wait for them."""
         self._closing.set()
 
     def report(self) -> dict[str, Any]:
-        """Return all counts as JSON values; `members` is None when none are kept."""
+        """Return all counts as JSON values; `members` is None if members are not stored."""
         kept = not self.settings.count_only
         return {
             "emulator": "cohortsync",
@@ -116,7 +117,7 @@ class Emulator:
     def members(
         self, cohort_id: str, *, workspace: str | None = None, partner: str | None = None
     ) -> frozenset[str]:
-        """Give the members of the only cohort that fits; `LookupError` if none or several do."""
+        """Return the members of the only matching cohort; `LookupError` unless just one matches."""
         found = self.cohorts.find(cohort_id, workspace=workspace, partner=partner)
         if len(found) != 1:
             raise LookupError(f"{len(found)} cohorts have the id '{cohort_id}'")
@@ -160,19 +161,19 @@ class Emulator:
         return await self._answer(ACCEPTED, headers)
 
     async def wrong_method(self, request: web.Request) -> web.StreamResponse:
-        """Handle what is no POST at the API's address."""
+        """Handle a request to the API's address that is not a POST."""
         del request
         self.counts.requests += 1
         return await self._refuse(WRONG_METHOD, {"Allow": "POST"})
 
     async def not_found(self, request: web.Request) -> web.StreamResponse:
-        """Handle a request for any other address."""
+        """Handle a request to any other address."""
         del request
         self.counts.requests += 1
         return await self._refuse(NOT_FOUND, {})
 
     def _admit(self, request: web.Request, now: float) -> tuple[str | Refusal, dict[str, str]]:
-        """Let a workspace in, or refuse; and give the headers that the answer is to carry."""
+        """Return the admitted workspace or a refusal, and the headers of the answer."""
         for name in SINGLE_HEADERS:
             if len(request.headers.getall(name, [])) > 1:
                 self.counts.breaches["repeated_header"] += 1
@@ -199,7 +200,7 @@ class Emulator:
         payload = read_payload(body)
         faults = self.settings.faults
         if isinstance(payload, Refusal) or not faults.poison_uids:
-            return payload  # before each uid is made an object, which takes time
+            return payload  # before an object is made for each uid, which is slow
         if faults.poison_uids.isdisjoint(payload.uids()):
             return payload
         return POISONED if faults.name_poison else POISONED_UNNAMED
@@ -216,7 +217,7 @@ class Emulator:
         fault: Fault,
         headers: dict[str, str],
     ) -> web.StreamResponse:
-        """Let a fault befall a valid request."""
+        """Apply a fault to a valid request."""
         kind = fault.kind
         self.counts.faults[kind] += 1
         if fault.applied:
@@ -240,7 +241,7 @@ class Emulator:
         return await self._answer(answer, headers)
 
     async def _refuse(self, refusal: Refusal, headers: dict[str, str]) -> web.StreamResponse:
-        """Answer a request that deserves no better, and count what it broke."""
+        """Answer an invalid request with a refusal, and count its breach."""
         if refusal.breach is not None:
             self.counts.breaches[refusal.breach] += 1
         return await self._answer(refusal.answer(self._request_id()), headers)

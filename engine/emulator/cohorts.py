@@ -1,7 +1,7 @@
-"""The cohorts of the emulator: who is in, by what was applied.
+"""The cohorts of the emulator, and their members after the applied requests.
 
-Applying is put off until someone asks, since a set of millions takes more time than everything
-else in a request. The API promises no more ("will be processed soon"). The order is kept.
+Requests are applied when members are read, because an update of a set of millions takes longer than
+the rest of a request. The API promises no more ("will be processed soon"). The order is kept.
 """
 
 from collections import deque
@@ -11,11 +11,11 @@ from typing import NamedTuple
 from engine.emulator.payload import Action, Payload
 
 _MOST_PENDING_UIDS = 20_000_000
-"""Beyond it each request also applies what is oldest, lest retries pile up without end."""
+"""Above it each request also applies the oldest ones, so that retries do not accumulate."""
 
 
 class CohortKey(NamedTuple):
-    """What makes a cohort that cohort: an id means something for its partner only."""
+    """The key of a cohort; an id is valid only within its partner."""
 
     workspace: str
     partner: str
@@ -24,7 +24,7 @@ class CohortKey(NamedTuple):
 
 @dataclass(slots=True)
 class Cohort:
-    """A segment, made by the first request that names it."""
+    """A segment, created by the first request that names it."""
 
     name: str
     description: str | None
@@ -48,7 +48,7 @@ class Cohorts:
         self._pending_uids = 0
 
     def apply(self, workspace: str, payload: Payload) -> None:
-        """Apply a payload now, as far as anyone who asks can see."""
+        """Apply a payload; every later read includes it."""
         key = CohortKey(workspace, payload.partner, payload.cohort_id)
         cohort = self._cohorts.get(key)
         if cohort is None:
@@ -68,7 +68,7 @@ class Cohorts:
             self._settle_oldest()
 
     def all(self) -> list[tuple[CohortKey, Cohort]]:
-        """Give all cohorts in the order of their making, with all that was applied."""
+        """Return all cohorts in order of creation, with all requests applied."""
         while self._pending:
             self._settle_oldest()
         return list(self._cohorts.items())
@@ -76,7 +76,7 @@ class Cohorts:
     def find(
         self, cohort_id: str, *, workspace: str | None = None, partner: str | None = None
     ) -> list[tuple[CohortKey, Cohort]]:
-        """Find the cohorts of that id, of one workspace or partner where these are given."""
+        """Return the cohorts with an id, filtered by workspace or partner if these are given."""
         return [
             (key, cohort)
             for key, cohort in self.all()

@@ -1,4 +1,4 @@
-"""The emulator's own count of what it saw: a witness that shares nothing with the client."""
+"""The emulator's own counts of requests, which share no code with the client."""
 
 from collections import Counter, deque
 from typing import Any
@@ -7,7 +7,7 @@ from engine.emulator.limiters import LimiterModel, LimitSettings
 
 
 class Arrivals:
-    """One workspace's authenticated requests, refused ones included, by the time they came."""
+    """The arrival times of one workspace's authenticated requests, including refused ones."""
 
     def __init__(self, window: float) -> None:
         self._window = window
@@ -16,7 +16,7 @@ class Arrivals:
         self.most_in_window = 0
 
     def note(self, now: float) -> int:
-        """Count one that arrives at `now`; give how many the window that ends with it holds."""
+        """Count a request at `now`; return the number of requests in the window that ends then."""
         times = self._times
         times.append(now)
         while now - times[0] >= self._window:
@@ -52,7 +52,7 @@ class Counts:
             self.breaches["over_ceiling"] += 1
 
     def report(self) -> dict[str, Any]:
-        """Fold everything into JSON values."""
+        """Return all counts as JSON values."""
         return {
             "requests": {
                 "received": self.requests,

@@ -1,8 +1,8 @@
-"""The one error of this package: it imports nothing of the engine that it witnesses."""
+"""The error of this package, which does not import the engine."""
 
 
 class EmulatorError(Exception):
-    """The emulator cannot be set up as asked; `message` is for a person, `hint` the way out."""
+    """The emulator cannot be set up as requested; `message` is for the user, `hint` the remedy."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
-"""What goes wrong on purpose, and when: by plan, else by chance from a seed.
+"""Injected faults: by plan, otherwise at random from a seed.
 
-Requests are numbered from 1 as they arrive. A fault befalls only a request that gets past
-authentication and the rate limit, and each that does is counted in the report.
+Requests are numbered from 1 as they arrive. A fault applies only to a request that passes
+authentication and the rate limit. The report counts each applied fault.
 """
 
 import math
@@ -14,28 +14,28 @@ from engine.emulator.errors import EmulatorError
 
 
 class FaultKind(StrEnum):
-    """How a request can fail; the values are the words of plan files and reports."""
+    """The kinds of faults; the values are the words in plan files and reports."""
 
     SERVER_ERROR = "500"
     BAD_GATEWAY = "502"
     UNAVAILABLE = "503"
     GATEWAY_TIMEOUT = "504"
     RESET = "reset"
-    """The connection is torn down, no byte is answered."""
+    """The connection is reset without an answer."""
     HANG = "hang"
-    """Nothing for `seconds`, then a reset."""
+    """No answer for `seconds`, then a reset."""
     TRUNCATED = "truncated"
     """The acceptance, cut off by the end of the connection."""
     PARTIAL = "partial"
-    """A whole 200 whose JSON ends halfway."""
+    """A complete 200 with truncated JSON."""
     HTML = "html"
-    """A 200 with a web page, as of a proxy."""
+    """A 200 with a web page, as from a proxy."""
     LIE = "lie"
-    """A 200 that says `"status":"fail"`."""
+    """A 200 with `"status":"fail"`."""
     SLOW = "slow"
-    """The right answer, `seconds` late."""
+    """The correct answer after `seconds`."""
     THROTTLED = "429"
-    """Out of turn; Retry-After, when it is on, asks for `seconds`."""
+    """A 429 independent of the rate limit; Retry-After, if enabled, is `seconds`."""
     TOO_LARGE = "413"
     UNAUTHORIZED = "401"
 
@@ -47,7 +47,7 @@ _SECONDS: Final = {FaultKind.HANG: 600.0, FaultKind.SLOW: 1.0, FaultKind.THROTTL
 
 
 class Fault(NamedTuple):
-    """What befalls one request."""
+    """The fault of one request."""
 
     kind: FaultKind
     applied: bool
@@ -57,13 +57,13 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FaultShare:
-    """A kind of fault that befalls a share of all requests."""
+    """A kind of fault for a share of all requests."""
 
     kind: FaultKind
     share: float
     """From 0 to 1."""
     applied_share: float = 0.0
-    """How many of them are applied first, from 0 to 1."""
+    """The share of these requests that are applied first, from 0 to 1."""
     seconds: float | None = None
 
     def __post_init__(self) -> None:
@@ -75,7 +75,7 @@ class FaultShare:
 
 @dataclass(frozen=True, slots=True)
 class PlannedFault:
-    """A fault of certain requests; where two are planned for one, the first in the plan wins."""
+    """A fault of certain requests; of two for one request, the first in the plan applies."""
 
     kind: FaultKind
     first: int
@@ -92,16 +92,16 @@ class PlannedFault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultSettings:
-    """All that goes wrong; nothing unless set."""
+    """The faults to inject; none by default."""
 
     seed: int = 0
     jitter_ms: float = 0.0
-    """The most that a request is held up before it is counted and limited; even from 0."""
+    """Maximum delay of a request before it is counted and limited; uniform from 0."""
     latency_ms: float = 0.0
-    """How long each answer is held back after the work is done."""
+    """Delay of each answer after the work is done."""
     shares: tuple[FaultShare, ...] = ()
     plan: tuple[PlannedFault, ...] = ()
-    """Comes before chance."""
+    """Takes precedence over random faults."""
     poison_uids: frozenset[str] = field(default=frozenset(), repr=False)
     """Uids that make the API refuse the whole request."""
     name_poison: bool = True
@@ -116,7 +116,7 @@ class FaultSettings:
 
 
 class FaultTurn(NamedTuple):
-    """What was drawn for one request as it arrived."""
+    """The random draw for one request on arrival."""
 
     jitter: float
     """Seconds."""
@@ -124,7 +124,7 @@ class FaultTurn(NamedTuple):
 
 
 class Faults:
-    """Draws a fault for each request in turn; the same seed draws the same, at any timing."""
+    """Draws a fault for each request in turn; a seed gives the same draws at any timing."""
 
     def __init__(self, settings: FaultSettings) -> None:
         self._settings = settings
@@ -132,7 +132,7 @@ class Faults:
         self._arrived = 0
 
     def next(self) -> FaultTurn:
-        """Draw for the next request; every request takes the same number of draws."""
+        """Draw for the next request; each request uses the same number of draws."""
         self._arrived += 1
         jitter, chance, applied = (self._random.random() for _ in range(3))
         fault = self._planned(self._arrived) or self._drawn(chance, applied)

@@ -1,4 +1,4 @@
-"""What the emulator reads from disk: lists of uids, and plans of faults."""
+"""Reads the emulator's files: lists of uids and plans of faults."""
 
 import tomllib
 from pathlib import Path
@@ -12,7 +12,7 @@ from engine.emulator.notation import parse_item
 
 
 def read_uids(path: Path) -> frozenset[str]:
-    """Read a uid a line, empty lines aside."""
+    """Read one uid per line; empty lines are skipped."""
     try:
         text = _read(path).decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -21,10 +21,10 @@ def read_uids(path: Path) -> frozenset[str]:
 
 
 def read_plan(path: Path) -> tuple[PlannedFault, ...]:
-    """Read a plan: a JSON list, or `faults` of a JSON object or a TOML file, of such items.
+    """Read a plan: a JSON list of items, or the list `faults` of a JSON object or a TOML file.
 
-    `{"request": 7 or "7-9" or "7-", "fault": "500", "applied": true, "seconds": 2}`, the last two
-    only where they are wanted.
+    An item is `{"request": 7 or "7-9" or "7-", "fault": "500", "applied": true, "seconds": 2}`; the
+    last two are optional.
     """
     content = _read(path)
     try:

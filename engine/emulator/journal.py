@@ -1,4 +1,4 @@
-"""A line for each request in a file: when it came, and its status."""
+"""Writes a line for each request to a file: its time of arrival and its status."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +9,10 @@ from engine.emulator.errors import EmulatorError
 
 
 class Journal:
-    """Writes one line an authenticated request, once it is known how it ends.
+    """Writes one line for each authenticated request when its outcome is known.
 
-    A line holds the seconds from the emulator's start to the arrival, and the status answered, `-`
-    if no whole answer was sent: `12.345678 200`. Lines are in the order of the answers.
+    A line has the seconds from the emulator's start to the arrival, and the status of the answer,
+    or `-` if no complete answer was sent: `12.345678 200`. Lines are in the order of the answers.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -25,7 +25,7 @@ class Journal:
 
 @contextmanager
 def journal_in(path: Path | None) -> Iterator[Journal | None]:
-    """Append to a file for the length of the block; `EmulatorError` when it cannot be opened."""
+    """Append to a file during the block; `EmulatorError` if it cannot be opened."""
     if path is None:
         yield None
         return

@@ -1,8 +1,7 @@
-"""Models of a rate limit, pure: time is passed in, in seconds, and never runs backwards.
+"""Models of a rate limit without I/O; the caller passes the time in seconds, never decreasing.
 
-The API says "300 requests a minute" and nothing about the kind of window, so each kind that such
-a limit can be is here. A request takes up room when it is admitted and, with `count_throttled`,
-when it is refused too.
+The API documents "300 requests a minute" but not the kind of window, so this module has each common
+kind. An admitted request counts against the limit; with `count_throttled`, a refused one does too.
 """
 
 import math
@@ -16,22 +15,22 @@ from engine.emulator.errors import EmulatorError
 
 
 class LimiterModel(StrEnum):
-    """The kinds of limit that "requests per window" can mean."""
+    """The kinds of rate limit that "requests per window" can mean."""
 
     NONE = "none"
-    """No limit at all."""
+    """No limit."""
     FIXED = "fixed"
-    """A counter that starts again at every window's start."""
+    """A counter that is reset at the start of each window."""
     SLIDING = "sliding"
-    """At most so many in any stretch of a window's length."""
+    """A maximum of requests in any interval of a window's length."""
     BUCKET = "bucket"
-    """A token bucket, full at first, refilled steadily; it holds `burst` or a window's requests."""
+    """A token bucket, initially full, refilled evenly; its size is `burst` or `requests`."""
     GCRA = "gcra"
-    """Evenly spaced arrivals, of which `burst` may come early; 1, so none, unless set."""
+    """Evenly spaced arrivals; `burst` requests may come at once, by default 1."""
 
 
 class RetryAfter(StrEnum):
-    """How a 429 says when to come back."""
+    """The form of the Retry-After header of a 429."""
 
     SECONDS = "seconds"
     DATE = "date"
@@ -40,7 +39,7 @@ class RetryAfter(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSettings:
-    """The rate limit of each workspace; the API's own figures unless set."""
+    """The rate limit of each workspace; the defaults are the API's own figures."""
 
     model: LimiterModel = LimiterModel.SLIDING
     requests: int = 300
@@ -48,9 +47,9 @@ class LimitSettings:
     burst: int | None = None
     """Requests that may come at once; for `bucket` and `gcra` only."""
     phase_seconds: float = 0.0
-    """Where windows start, after the emulator's own start; for `fixed` only."""
+    """The offset of the windows from the emulator's start; for `fixed` only."""
     count_throttled: bool = True
-    """Whether a request that is answered 429 takes up room as well."""
+    """Whether a request answered by 429 counts against the limit too."""
     retry_after: RetryAfter = RetryAfter.NONE
     """The Retry-After header of a 429: the API documents none."""
     rate_headers: bool = False
@@ -70,20 +69,20 @@ class LimitSettings:
 
 
 class LimiterDecision(NamedTuple):
-    """What a limiter says of one request."""
+    """A limiter's decision on one request."""
 
     admitted: bool
     remaining: int
-    """How many more would be admitted right now."""
+    """Number of further requests that would be admitted now."""
     wait: float
-    """Seconds until a request can be admitted again, if none comes before; 0 with room left."""
+    """Seconds until a request can be admitted, if none comes before; 0 if one can be now."""
 
 
 class Limiter(Protocol):
     """A rate limit of one workspace."""
 
     def arrive(self, now: float) -> LimiterDecision:
-        """Judge the request that arrives at `now` and remember it."""
+        """Decide on the request that arrives at `now`, and record it."""
 
 
 class Unlimited:
@@ -93,7 +92,7 @@ class Unlimited:
         self._requests = settings.requests
 
     def arrive(self, now: float) -> LimiterDecision:
-        """Admit; the remainder shown is a whole window's."""
+        """Admit; `remaining` is a whole window's requests."""
         del now
         return LimiterDecision(admitted=True, remaining=self._requests, wait=0.0)
 
@@ -109,7 +108,7 @@ class FixedWindow:
         self._used = 0
 
     def arrive(self, now: float) -> LimiterDecision:
-        """Admit while this window has room; refused requests change nothing, counted or not."""
+        """Admit while this window is not full; refused requests change nothing, counted or not."""
         index = math.floor((now - self._phase) / self._window)
         if index != self._current:
             self._current, self._used = index, 0
@@ -121,7 +120,7 @@ class FixedWindow:
 
 
 class SlidingWindow:
-    """Looks back one window from each request; one exactly a window old is out of it."""
+    """Counts back one window from each request; a request exactly a window old is outside."""
 
     def __init__(self, settings: LimitSettings) -> None:
         self._window = settings.per_seconds
@@ -130,7 +129,7 @@ class SlidingWindow:
         self._times: deque[float] = deque(maxlen=settings.requests)
 
     def arrive(self, now: float) -> LimiterDecision:
-        """Admit when the `requests`-th counted request before is a window old or more."""
+        """Admit if the `requests`-th last counted request is at least one window old."""
         times = self._times
         while times and now - times[0] >= self._window:
             times.popleft()
@@ -143,7 +142,7 @@ class SlidingWindow:
 
 
 class TokenBucket:
-    """Holds `burst` tokens at most and gains `requests` of them evenly over each window."""
+    """Holds at most `burst` tokens and gains `requests` tokens evenly over each window."""
 
     def __init__(self, settings: LimitSettings) -> None:
         self._rate = settings.requests / settings.per_seconds
@@ -153,7 +152,7 @@ class TokenBucket:
         self._seen = -math.inf
 
     def arrive(self, now: float) -> LimiterDecision:
-        """Admit for one token; a refused request that counts takes the fraction that is there."""
+        """Admit for one token; a refused request that counts takes the remaining fraction."""
         gained = (now - self._seen) * self._rate
         self._tokens = min(self._burst, self._tokens + gained)
         self._seen = now
@@ -167,7 +166,7 @@ class TokenBucket:
 
 
 class GenericCellRate:
-    """Keeps the time at which the next request would be due, were they evenly spaced."""
+    """Keeps the time at which the next of evenly spaced requests would be due."""
 
     def __init__(self, settings: LimitSettings) -> None:
         self._spacing = settings.per_seconds / settings.requests
@@ -176,7 +175,7 @@ class GenericCellRate:
         self._due = -math.inf
 
     def arrive(self, now: float) -> LimiterDecision:
-        """Admit what is early by no more than the burst; a refused one that counts uses it up."""
+        """Admit a request early by at most the burst; a counted refusal uses the burst up."""
         due = max(self._due, now)
         admitted = due - now <= self._tolerance
         if admitted:
@@ -199,5 +198,5 @@ _MODELS: dict[LimiterModel, Callable[[LimitSettings], Limiter]] = {
 
 
 def limiter(settings: LimitSettings) -> Limiter:
-    """Make a limiter of the model set, with all its room."""
+    """Return a new limiter of the configured model, with its full capacity."""
     return _MODELS[settings.model](settings)

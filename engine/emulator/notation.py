@@ -1,4 +1,4 @@
-"""How faults are written down: in flags, and as the items of a plan file."""
+"""Parses the notation of faults in flags and in items of a plan file."""
 
 import re
 from typing import Final
@@ -29,14 +29,14 @@ def parse_share(text: str) -> FaultShare:
 
 
 def parse_planned(text: str) -> PlannedFault:
-    """Read `413=70`, `429=100-150` or `401=500-`: a fault and the requests that it befalls."""
+    """Read `413=70`, `429=100-150` or `401=500-`: a fault and its requests."""
     kind, _, requests = text.partition("=")
     first, last = parse_range(requests)
     return PlannedFault(parse_kind(kind), first, last)
 
 
 def parse_item(item: object) -> PlannedFault:
-    """Read an item of a plan file; `read_plan` says what it holds."""
+    """Read an item of a plan file; `read_plan` describes its content."""
     if not isinstance(item, dict) or not {"request", "fault"} <= item.keys() <= _FIELDS:
         raise EmulatorError("a fault has 'request', 'fault' and maybe 'applied' and 'seconds'")
     kind = parse_kind(str(item["fault"]))
@@ -58,7 +58,7 @@ def parse_kind(text: str) -> FaultKind:
 
 
 def parse_range(text: str) -> tuple[int, int | None]:
-    """Read `7`, `7-9` or `7-` as the first and the last request, None for no end."""
+    """Read `7`, `7-9` or `7-` as the first and the last request; None means no end."""
     match = _RANGE.fullmatch(text)
     if match is None:
         raise EmulatorError(f"'{text}' is no request or range of them such as 7, 7-9 or 7-")

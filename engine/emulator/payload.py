@@ -1,9 +1,8 @@
-"""A request's body read as the API's schema demands, fast enough to stay out of the way.
+"""Reads a request's body by the API's schema, fast enough not to limit the emulator.
 
-A compact body is judged without making an object of each uid. Every quote of its members must
-stand at one of the places where `{"uid":"…"},{"uid":"…"}` has one, which a count proves; whatever
-is not plainly so goes through the full parser, which decides. Both give the same answer for every
-body, and a test compares them.
+A compact body is checked without an object for each uid. Every quote of its members must be at a
+place where `{"uid":"…"},{"uid":"…"}` has one, which a count proves. The full parser reads every
+other body, and decides. Both give the same answer for every body, and a test compares them.
 """
 
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ _SPACE: Final = 0x20
 
 
 class Action(StrEnum):
-    """What is to be done with the members."""
+    """The action to take on the members."""
 
     ADD = "add_members"
     REMOVE = "remove_members"
@@ -44,19 +43,19 @@ class Payload:
     cohort_name: str
     description: str | None
     count: int
-    """How many members it names, duplicates included."""
+    """Number of members, including duplicates."""
     members: bytes | list[str]
-    """The uids, or those of a compact body as they stood, from first to last without quotes."""
+    """The uids, or a compact body's raw bytes from the first uid to the last, without quotes."""
 
     def uids(self) -> list[str]:
-        """Give the uids in order."""
+        """Return the uids in order."""
         if isinstance(self.members, list):
             return self.members
         return self.members.decode().split(_BETWEEN.decode())
 
 
 def read_payload(body: bytes) -> Payload | Refusal:
-    """Judge a body: the payload, or the refusal that names the first field at fault."""
+    """Check a body; return the payload, or the refusal for the first invalid field."""
     compact = _split_compact(body)
     if compact is None:
         return parse_payload(body)
@@ -65,7 +64,7 @@ def read_payload(body: bytes) -> Payload | Refusal:
 
 
 def parse_payload(body: bytes) -> Payload | Refusal:
-    """Judge a body by parsing all of it."""
+    """Check a body with the full parser."""
     try:
         envelope = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -74,11 +73,11 @@ def parse_payload(body: bytes) -> Payload | Refusal:
 
 
 def _split_compact(body: bytes) -> tuple[Any, bytes] | None:
-    """Split a compact body into its envelope, with no members, and the members; None if it isn't.
+    """Split a compact body into its envelope without members, and the members; None for others.
 
-    Without a backslash the text `"members"` can only be that key, and its first occurrence the
-    only one in front of the list. So the envelope with an empty list in that place is valid JSON
-    exactly when the whole body is, given members that are well formed.
+    Without a backslash the text `"members"` can only be that key, and its first occurrence is the
+    only one before the list. So, with well-formed members, the envelope with an empty list in that
+    place is valid JSON if and only if the whole body is.
     """
     start = body.find(b'"members"')
     first = start + len(_MEMBERS)
@@ -112,7 +111,7 @@ def _split_compact(body: bytes) -> tuple[Any, bytes] | None:
 
 
 def _judge(envelope: object, compact: bytes | None) -> Payload | Refusal:
-    """Check an envelope, and its members unless they are compact and so known to be right."""
+    """Check an envelope, and its members unless they are compact and so known to be valid."""
     if not isinstance(envelope, dict):
         return MALFORMED
     refusal = _check_envelope(envelope)
@@ -134,7 +133,7 @@ def _judge(envelope: object, compact: bytes | None) -> Payload | Refusal:
 
 
 def _check_envelope(envelope: dict[str, Any]) -> Refusal | None:
-    """Look for the first field at fault, in the order in which the API lists them."""
+    """Return the refusal for the first invalid field, in the API's order; None if all are valid."""
     for name in ("action", "partner", "parameters"):
         if name not in envelope:
             return missing(name)

@@ -1,4 +1,4 @@
-"""An emulator on a socket: inside a test, or as a process of its own."""
+"""Runs an emulator on a socket, inside a test or as a separate process."""
 
 import asyncio
 import os
@@ -25,12 +25,12 @@ from engine.emulator.witness import Witness
 PATH: Final = "/v1/integrations/cohortsync"
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""The signals that end an emulator: the end of its terminal, too."""
+"""The signals that end an emulator, including the end of its terminal."""
 
 _READ_BUFFER_BYTES: Final = 262_144
-"""A whole payload fits, so that reading one never pauses its connection."""
+"""Large enough for a whole payload, so that reading one never pauses its connection."""
 _DRAIN_SECONDS: Final = 2.0
-"""How long a stop waits for answers that are on their way."""
+"""How long a stop waits for answers in progress."""
 _BACKLOG: Final = 1024
 
 
@@ -44,16 +44,16 @@ class RunningEmulator:
 
     @property
     def url(self) -> str:
-        """Scheme, host and port: what the engine calls an endpoint."""
+        """Scheme, host and port: an endpoint in the engine's terms."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
 
 @asynccontextmanager
 async def running(settings: EmulatorSettings) -> AsyncIterator[RunningEmulator]:
-    """Run an emulator for the length of the block, on the loop that is there.
+    """Run an emulator during the block, on the running event loop.
 
-    Raises `EmulatorError` when it cannot listen, or cannot write its log.
+    Raises `EmulatorError` if it cannot listen or cannot write its log.
     """
     with journal_in(settings.log) as journal:
         async with _listening(Emulator(settings, journal=journal)) as listening:
@@ -102,9 +102,9 @@ def serve(
     port_file: Path | None = None,
     listens: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Run an emulator until a signal of `STOPS`; `listens` is called with its URL once it listens.
+    """Run an emulator until a signal of `STOPS`; call `listens` with its URL when it listens.
 
-    `port_file` holds the port for as long as it listens. Raises `EmulatorError`.
+    `port_file` contains the port while it listens. Raises `EmulatorError`.
     """
     uvloop.run(_serve(settings, port_file, listens))
 
@@ -122,7 +122,7 @@ async def _serve(
     for number in STOPS:
         # Under nohup the end of the terminal is ignored.
         if signal.getsignal(number) is not signal.SIG_IGN:
-            # Not the loop's own handlers: closing it would put the system's in their place.
+            # Not the loop's own handlers: closing the loop would restore the system's handlers.
             signal.signal(number, stop)
     async with running(settings) as listening:
         with _port_in(port_file, listening.port):
@@ -132,7 +132,7 @@ async def _serve(
 
 @contextmanager
 def _port_in(port_file: Path | None, port: int) -> Iterator[None]:
-    """Keep the port in a file, written so that a script that waits for it never reads half."""
+    """Keep the port in a file, written atomically for a script that waits for it."""
     if port_file is None:
         yield
         return
@@ -141,7 +141,7 @@ def _port_in(port_file: Path | None, port: int) -> Iterator[None]:
         written = _write_port(port_file, port)
     except OSError as error:
         raise EmulatorError(f"{port_file}: cannot be written ({error.strerror})") from None
-    # As long as it is open, the system gives its number to no other file.
+    # While it is open, the system does not reuse its inode number.
     with written:
         try:
             yield
@@ -171,7 +171,7 @@ def _write_port(port_file: Path, port: int) -> TextIO:
 
 
 def _refuse_other_file(path: Path) -> None:
-    """Raise `EmulatorError` if something is there that no emulator has left."""
+    """Raise `EmulatorError` if the path exists and no emulator wrote it."""
     try:
         is_file = S_ISREG(path.lstat().st_mode)
     except FileNotFoundError:
@@ -185,5 +185,5 @@ _LONGEST_PORT_FILE = 16
 
 
 def _words_for(error: OSError) -> str:
-    """Return the system's own words: asyncio puts others around them."""
+    """Return the system's own message, without the text that asyncio adds."""
     return os.strerror(error.errno).lower() if error.errno else "the system refuses"

@@ -12,32 +12,32 @@ from engine.emulator.faults import FaultSettings
 from engine.emulator.limiters import LimitSettings
 
 DEMO_WORKSPACES: Final[Mapping[str, str]] = MappingProxyType({"DEMO": "demo-key"})
-"""The workspace, and its key, that is there unless others are named."""
+"""The default workspace and its key, if no others are named."""
 
 _LARGEST_PORT: Final = 65_535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmulatorSettings:
-    """One emulator: where it listens, whom it knows, and how it behaves."""
+    """The settings of one emulator: address, workspaces and behavior."""
 
     host: str = "127.0.0.1"
     port: int = 8765
-    """0 for any free one."""
+    """The port; 0 for any free port."""
     allow_remote: bool = False
     """Whether `host` may be reached from other machines."""
     workspaces: Mapping[str, str] = field(default_factory=lambda: DEMO_WORKSPACES, repr=False)
-    """Key by workspace id."""
+    """The key of each workspace id."""
     blocked: frozenset[str] = frozenset()
     """Workspaces whose account is suspended."""
     max_bytes: int = 131_072
-    """The largest body that is taken."""
+    """The largest accepted body."""
     known_users: frozenset[str] | None = field(default=None, repr=False)
-    """The users that exist; None when every uid is one."""
+    """The users that exist; None if every uid is a user."""
     count_only: bool = False
-    """Keep no members, only counts, so that memory stays flat."""
+    """Store counts but no members, so that memory use is bounded."""
     log: Path | None = None
-    """A file that gets a line an authenticated request: when it came, what it was answered."""
+    """A file for one line per authenticated request: its time of arrival and its status."""
     limits: LimitSettings = field(default_factory=LimitSettings)
     faults: FaultSettings = field(default_factory=FaultSettings)
 

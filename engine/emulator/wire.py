@@ -1,4 +1,4 @@
-"""The connection underneath a request: bodies read with a bound, answers cut, sockets torn."""
+"""Works on a request's connection: reads limited bodies, truncates answers, resets sockets."""
 
 import socket
 import struct
@@ -13,9 +13,9 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # linger on, for 0 seconds
 
 
 async def read_body(request: web.Request, max_bytes: int) -> bytes | None:
-    """Read the body; None once it is known to be too large, the rest left unread.
+    """Return the body; None if it is too large, and then the rest is not read.
 
-    Raises `ConnectionError` or `web.RequestPayloadError` when the client leaves it unfinished.
+    Raises `ConnectionError` or `web.RequestPayloadError` if the client does not complete it.
     """
     if request.content_length is not None and request.content_length > max_bytes:
         return None
@@ -33,7 +33,7 @@ async def read_body(request: web.Request, max_bytes: int) -> bytes | None:
 
 
 def respond(answer: Answer, headers: Mapping[str, str]) -> web.Response:
-    """Make aiohttp's response of an answer."""
+    """Return aiohttp's response for an answer."""
     return web.Response(
         status=answer.status,
         body=answer.body,
@@ -43,7 +43,7 @@ def respond(answer: Answer, headers: Mapping[str, str]) -> web.Response:
 
 
 def reset(request: web.Request) -> web.Response:
-    """Tear the connection down so that the client sees a reset; the response goes nowhere."""
+    """Reset the connection; the returned response is not sent."""
     transport = request.transport
     if transport is not None:
         connection = transport.get_extra_info("socket")

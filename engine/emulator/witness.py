@@ -12,13 +12,13 @@ _MEMBERS_A_WRITE: Final = 10_000
 
 
 class Witness:
-    """Answers about one emulator; none of it counts as a request to the API."""
+    """Reports on one emulator; its requests do not count as requests to the API."""
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
 
     def routes(self) -> list[web.RouteDef]:
-        """Give what is answered where; another method than the one listed is answered by 405."""
+        """Return the routes; a method that is not listed gets a 405."""
         listed = [
             web.get("/_emulator/health", self.health),
             web.get("/_emulator/report", self.report),
@@ -28,26 +28,26 @@ class Witness:
         return listed + [web.route("*", each.path, _refuse_method(each.method)) for each in listed]
 
     async def health(self, request: web.Request) -> web.Response:
-        """Say that this is the emulator, not the API."""
+        """Answer that this is the emulator, not the API."""
         del request
         return _json({"emulator": "cohortsync"})
 
     async def report(self, request: web.Request) -> web.Response:
-        """Give the report."""
+        """Return the report."""
         del request
         return _json(self._emulator.report())
 
     async def reset(self, request: web.Request) -> web.Response:
-        """Forget everything."""
+        """Delete all state of the emulator."""
         del request
         self._emulator.reset()
         return _json({"emulator": "cohortsync"})
 
     async def members(self, request: web.Request) -> web.StreamResponse:
-        """Stream a cohort's members, a JSON string a line, in no order.
+        """Stream a cohort's members, one JSON string per line, unordered.
 
-        `?workspace=` and `?partner=` choose where several cohorts have the id; 404 when none has,
-        409 when more than one still fits or when the emulator keeps no members.
+        `?workspace=` and `?partner=` select between several cohorts with the id. Returns 404 if
+        none matches, 409 if more than one matches or the emulator stores no members.
         """
         emulator = self._emulator
         found = emulator.cohorts.find(
@@ -63,7 +63,7 @@ class Witness:
             return _json({"error": error, "cohorts": choices}, status=409)
         if emulator.settings.count_only:
             return _json({"error": "This emulator only counts: no members are kept."}, status=409)
-        members = list(found[0][1].members)  # the set may change while this is on its way
+        members = list(found[0][1].members)  # the set may change during the answer
         response = web.StreamResponse()
         response.content_type = "application/x-ndjson"
         await response.prepare(request)

@@ -1,1 +1,1 @@
-"""Values without I/O: cohort, endpoint, workspace."""
+"""Value classes without I/O: cohort, endpoint, workspace."""

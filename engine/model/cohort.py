@@ -1,4 +1,4 @@
-"""Cohorts, and the operations on them."""
+"""Cohorts and the operations on them."""
 
 import re
 from dataclasses import dataclass
@@ -7,35 +7,35 @@ from enum import StrEnum
 from engine.errors import UsageError
 
 RESTRICTED_NAME_CHARACTERS = '|*?\\:<>=$"'
-"""What the API does not take in a cohort's name."""
+"""Characters that the API does not accept in a cohort's name."""
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Action(StrEnum):
-    """What a push does with its uids; the values are those of `--action`."""
+    """The action of a push on its uids; the values are those of `--action`."""
 
     ADD = "add"
     REMOVE = "remove"
 
     @property
     def on_the_wire(self) -> str:
-        """Its name in the API."""
+        """The action's name in the API."""
         return f"{self.value}_members"
 
 
 class Operation(StrEnum):
-    """A part of a run that does one thing: a push has one operation, a mirror up to three."""
+    """One kind of change in a run: a push has one operation, a mirror has up to three."""
 
     ADD = "add"
     REMOVE = "remove"
     RESEND = "resend"
-    """Members that are in already, added once more."""
+    """Adds existing members again."""
 
     @property
     def action(self) -> Action:
-        """The action that the API is asked for."""
+        """The action in the request to the API."""
         return Action.REMOVE if self is Operation.REMOVE else Action.ADD
 
 
@@ -55,7 +55,7 @@ def _check_text(flag: str, text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """A custom segment, named by the id that its owner gave it.
+    """A custom segment, identified by the id that its owner assigned.
 
     Raises `UsageError` for an id or a name that the API would refuse.
     """
@@ -79,7 +79,7 @@ class Cohort:
 
     @property
     def warning(self) -> str | None:
-        """A warning about the name: the vendor's documents disagree on a period at its start."""
+        """A warning about a leading period in the name: the vendor's documents disagree on it."""
         if self.name.startswith("."):
             return (
                 "the cohort's name starts with a period, which one of the API's documents forbids"
@@ -89,12 +89,12 @@ class Cohort:
 
 @dataclass(frozen=True, slots=True)
 class CohortKey:
-    """What identifies a cohort within one ledger."""
+    """The key of a cohort in one ledger."""
 
     partner: str
     cohort_id: str
     is_shadow: bool = False
-    """Whether it is the cohort as if each dry run had been sent."""
+    """Whether the key means the cohort's state as if each dry run had been sent."""
 
     @property
     def values(self) -> tuple[str, str, bool]:

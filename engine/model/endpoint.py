@@ -1,4 +1,4 @@
-"""Where requests go: scheme, host and port of the API, or of an emulator on loopback."""
+"""The target of requests: scheme, host and port of the API, or of an emulator on loopback."""
 
 import ipaddress
 import re
@@ -10,21 +10,21 @@ from urllib.parse import SplitResult, urlsplit
 COHORT_SYNC_PATH = "/v1/integrations/cohortsync"
 """The path of the API."""
 DATA_CENTERS = ("01", "02", "03", "04", "05", "06", "101")
-"""The vendor's data centers; a workspace lives in one of them."""
+"""The vendor's data centers; a workspace belongs to one of them."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
-"""Spellings of the address at which a server on this machine listens; the first is the identity."""
+"""Spellings of the address of a server on this machine; the first one is the identity."""
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
-"""A name that the resolver accepts: it raises an error of its own for empty and longer labels."""
+"""Matches a name that the resolver accepts; it raises its own error for empty or long labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A scheme, host and port, without path, query and credentials.
 
-    Make one by `parse` or `of_data_center`; equal endpoints have equal `url`s.
+    Use `parse` or `of_data_center` to make one. Equal endpoints have equal `url`s.
     """
 
     scheme: str
@@ -35,10 +35,10 @@ class Endpoint:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `scheme://host:port`; the port may be left out where it is the scheme's own.
+        """Parse `scheme://host:port`; the port may be left out if it is the scheme's default.
 
-        Raises `ValueError` with a clause that says what is wrong. The clause never repeats `text`,
-        which may hold credentials.
+        Raises `ValueError` with a clause that describes the problem. The clause never repeats
+        `text`, which may contain credentials.
         """
         try:
             parts = urlsplit(text)
@@ -62,7 +62,7 @@ class Endpoint:
 
     @classmethod
     def of_data_center(cls, data_center: str) -> Self:
-        """Return the endpoint of one of `DATA_CENTERS`; raises `ValueError` for others."""
+        """Return the endpoint of one of `DATA_CENTERS`; raises `ValueError` for another name."""
         if data_center not in DATA_CENTERS:
             found = shortened(data_center)
             raise ValueError(f"should be one of {', '.join(DATA_CENTERS)}, not {found}")
@@ -70,7 +70,7 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """`scheme://host:port` without a trailing slash, the port left out where it is implied."""
+        """`scheme://host:port` without a trailing slash and without a default port."""
         return f"{self.scheme}://{self._authority}"
 
     @property
@@ -89,14 +89,14 @@ class Endpoint:
 
     @property
     def label(self) -> str:
-        """The target as shown to people; loopback is marked as an emulator."""
+        """The target as shown to the user; loopback is marked as an emulator."""
         if self.is_loopback:
             return f"EMULATOR {self._bracketed}:{self.port}"
         return self._authority
 
     @property
     def address(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-        """The host as an IP address; None where it is a name."""
+        """The host as an IP address; None if it is a name."""
         try:
             return ipaddress.ip_address(self.host)
         except ValueError:
@@ -121,9 +121,9 @@ class Endpoint:
 def host_of(parts: SplitResult) -> str:
     """Return a URL's host: a name in ASCII and lower case, or an address in canonical form.
 
-    Raises `ValueError` with a clause that says what is wrong.
+    Raises `ValueError` with a clause that describes the problem.
     """
-    # A name with a period at its end is the same name.
+    # A trailing period does not change the name.
     host = (parts.hostname or "").removesuffix(".")
     try:
         address = ipaddress.ip_address(host)

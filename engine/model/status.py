@@ -1,4 +1,4 @@
-"""The statuses of batches and runs: each status is declared here, once."""
+"""The statuses of batches and runs."""
 
 from enum import StrEnum
 
@@ -17,28 +17,28 @@ class BatchState(StrEnum):
 
 
 class RunStatus(StrEnum):
-    """How a run stands. The values are what the ledger keeps, and what reports show."""
+    """The status of a run; the ledger stores the values, and reports show them."""
 
     RUNNING = "running"
     FINISHED = "finished"
     INCOMPLETE = "incomplete"
-    """Stopped early, by a signal, an outage, or the end of its process."""
+    """Stopped early by a signal, an outage or the end of its process."""
     REFUSED = "refused"
-    """The API refused it."""
+    """The API refused the run."""
     GUARDED = "guarded"
-    """A guard stopped it before anything was sent."""
+    """A guard stopped the run before anything was sent."""
     SOURCE_FAILED = "source_failed"
     """The export could not be read to its end."""
     FAILED = "failed"
-    """Something on this machine ended it: a proxy's password, a lost snapshot, a bug."""
+    """A local problem ended the run: a proxy's password, a lost snapshot, a bug."""
     UNBALANCED = "unbalanced"
     """Its accounts do not balance."""
     ABANDONED = "abandoned"
-    """A later run of the same command took its place."""
+    """A later run of the same command replaced it."""
     PLANNED = "planned"
-    """A plan of which nothing is sent yet."""
+    """A plan that is not sent yet."""
     CANARY = "canary"
-    """A plan of which a part is sent."""
+    """A plan that is partly sent."""
     SHADOW = "shadow"
     """A plan that is never sent."""
 
@@ -50,4 +50,4 @@ RESUMABLE = (
     RunStatus.SOURCE_FAILED,
     RunStatus.FAILED,
 )
-"""The same command goes on with a run of such a status."""
+"""The statuses of runs that the same command continues."""

@@ -12,14 +12,14 @@ NO_API_KEY = (
 )
 
 _PRINTABLE = re.compile(r"[!-~]+")
-"""What basic authentication and headers can carry: ASCII without blanks and controls."""
+"""Matches text that is valid in authentication and headers: ASCII without blanks or controls."""
 
 
 class ApiKey:
     """A Data API key that only `reveal` shows.
 
-    It is no dataclass, so that neither `repr` nor `dataclasses.asdict` of an object that holds it
-    shows it.
+    It is not a dataclass, so that neither `repr` nor `dataclasses.asdict` of its owner shows the
+    key.
     """
 
     __slots__ = ("_value", "readable_by_others", "source")
@@ -27,15 +27,15 @@ class ApiKey:
     def __init__(self, value: str, source: str, *, readable_by_others: bool = False) -> None:
         self._value = value
         self.source = source
-        """Where it was found; may be shown."""
+        """The source of the key; may be shown."""
         self.readable_by_others = readable_by_others
-        """Whether it came from a file whose mode lets other users of the machine read it."""
+        """Whether the key is from a file that other users of the machine can read by its mode."""
 
     @classmethod
     def parse(cls, text: str, source: str, *, readable_by_others: bool = False) -> Self:
-        """Make a key of `text`, whose trailing newline is not part of it.
+        """Return a key from `text`, without its trailing newline.
 
-        Raises `ValueError` with a clause that says what is wrong and never repeats `text`.
+        Raises `ValueError` with a clause that describes the problem and never repeats `text`.
         """
         value = text.rstrip("\r\n")
         if not value:
@@ -45,7 +45,7 @@ class ApiKey:
         return cls(value, source, readable_by_others=readable_by_others)
 
     def reveal(self) -> str:
-        """Return the key itself, for the Authorization header and nothing else."""
+        """Return the key itself; use it only for the Authorization header."""
         return self._value
 
     def __repr__(self) -> str:
@@ -59,17 +59,17 @@ class Workspace:
     id: str
     """The workspace id, once called app id; see `is_workspace_id`."""
     api_key: ApiKey | None
-    """None only where the configuration was loaded without credentials."""
+    """The key; None only if the configuration was loaded without credentials."""
     endpoint: Endpoint
     partner: str
 
     def require_key(self) -> ApiKey:
-        """Return the key; raises `ConfigError` where the configuration was loaded without it."""
+        """Return the key; raises `ConfigError` if the configuration was loaded without it."""
         if self.api_key is None:
             raise ConfigError(NO_API_KEY)
         return self.api_key
 
 
 def is_workspace_id(text: str) -> bool:
-    """Return whether `text` is valid: printable ASCII without a colon, which ends a user's name."""
+    """Return whether `text` is printable ASCII without a colon, which would end the user name."""
     return _PRINTABLE.fullmatch(text) is not None and ":" not in text

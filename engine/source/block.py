@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # Large, and the command line and the ledger read none.
+if TYPE_CHECKING:  # Large; the command line and the ledger do not need it.
     import pyarrow as pa
 
 
@@ -12,11 +12,11 @@ class Skipped:
     """Consecutive records without a usable uid, all for the same reason."""
 
     record: int
-    """Number of the first of them in its file, from 1; a header line is not a record."""
+    """Number of the first record in its file, from 1; a header line is not a record."""
     count: int
-    """How many follow each other."""
+    """Number of consecutive records."""
     reason: str
-    """Why, as `cohortsync rejects` shows it; one that begins with `BLANK` is not an error."""
+    """The reason that `cohortsync rejects` shows; one that begins with `BLANK` is not an error."""
 
     @property
     def is_blank(self) -> bool:
@@ -25,7 +25,7 @@ class Skipped:
 
 
 BLANK = "blank"
-"""The reason of a record whose uid is missing, null or nothing but white space (`str.isspace`)."""
+"""The reason of a record whose uid is missing, null or only white space (`str.isspace`)."""
 
 HEADER_AGAIN = f"{BLANK} (the header again)"
 """The reason of a record that equals the header, as in files that were concatenated."""
@@ -33,18 +33,18 @@ HEADER_AGAIN = f"{BLANK} (the header again)"
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive records of one file, in order; none is left out.
+    """Consecutive records of one file, in order, without gaps.
 
-    `records == len(uids) + sum(s.count for s in skipped)`, where `records` is what the reader
-    counted while it read, not the sum of the other two.
+    `records == len(uids) + sum(s.count for s in skipped)`. The reader counts `records` while it
+    reads; it is not computed from the other two.
     """
 
     file: str
-    """The file's name, as it is shown to people."""
+    """The file's name, as shown to the user."""
     first_record: int
     """Number of the block's first record in its file, from 1."""
     records: int
-    """How many records the block covers, by the reader's own count."""
+    """Number of records in the block, by the reader's own count."""
     uids: "pa.StringArray"
     """The uids in the order of the records: valid UTF-8, no nulls, type `pa.string()`."""
     skipped: tuple[Skipped, ...]

@@ -1,7 +1,7 @@
-"""What a source of uids offers: what each has to, and what only some can.
+"""The interface of a source of uids, and optional capabilities.
 
-A source fulfils `Source`, and whichever of the capabilities below it has. Who needs a capability
-asks for it with `isinstance`; one that is absent is never guessed.
+A source implements `Source`, and any of the capabilities below. A caller that needs a capability
+checks for it with `isinstance`; an absent one is never assumed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,38 +12,38 @@ from engine.source.source_file import SourceFile
 
 
 class Source(Protocol):
-    """Uids that can be read from the start, in an order that stays the same."""
+    """Uids that can be read from the start in a stable order."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What is read, and how: JSON values that are equal exactly when the reading is."""
+        """JSON values for what is read and how; equal if and only if the reading is equal."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know before the run, such as an option that is ignored."""
+        """Notes for the user before the run, such as an ignored option."""
 
     def blocks(self) -> Iterator[Block]:
         """Read from the start.
 
-        A block holds at most a few megabytes of uids, so memory stays flat. Raises `SourceError`
-        where reading cannot go on, and `EmptyExportError` at the end if no record held a uid.
+        A block has at most a few megabytes of uids, so memory use is bounded. Raises `SourceError`
+        if reading cannot continue, and `EmptyExportError` at the end if no record had a uid.
         """
 
 
 class Spec(Protocol):
-    """What is to be read, and how; it can be written down, and opened later.
+    """A description of what to read and how; it can be stored, and opened later.
 
-    A kind of source that is not made of files adds `kind` to `reading` in `to_dict`.
+    A source that does not consist of files adds `kind` to `reading` in `to_dict`.
     """
 
     @property
     def names(self) -> Sequence[str]:
-        """What is read, in the user's words, with no credential in it."""
+        """The exports as the user named them, without credentials."""
 
     def open(self, *, rereadable: bool = False) -> Source:
-        """Check that it can be read, and return the source; `rereadable`: more than once.
+        """Check that the source can be read, with `rereadable` more than once, and return it.
 
-        Raises `SourceError` where it cannot be read, `UsageError` where the user has to decide.
+        Raises `SourceError` if it cannot be read, `UsageError` if the user has to decide.
         """
 
     def to_dict(self) -> dict[str, Any]:
@@ -52,40 +52,40 @@ class Spec(Protocol):
 
 @runtime_checkable
 class HasFiles(Protocol):
-    """A source that is made of files."""
+    """A source that consists of files."""
 
     @property
     def files(self) -> Sequence[SourceFile]:
-        """The files in the order in which they are read, with sizes and times of writing.
+        """The files in the order of reading, with sizes and times of writing.
 
-        Their `uids` are those of the latest reading, as far as it has come.
+        Their `uids` count the uids read so far in the latest reading.
         """
 
 
 @runtime_checkable
 class MeasuresReading(Protocol):
-    """A source that knows how far reading has come, as seen from any thread."""
+    """A source that reports the progress of reading; usable from any thread."""
 
     @property
     def share_read(self) -> float | None:
-        """How much has been read, from 0 to 1; None if the size is unknown."""
+        """The share that has been read, from 0 to 1; None if the size is unknown."""
 
     @property
     def uids_read(self) -> int:
-        """How many uids the blocks read so far hold."""
+        """Number of uids in the blocks read so far."""
 
 
 @runtime_checkable
 class Rereadable(Protocol):
-    """A source that may be read more than once."""
+    """A source that may be readable more than once."""
 
     @property
     def is_rereadable(self) -> bool:
-        """Whether `blocks` can be called again; a pipe has to be copied for that."""
+        """Whether `blocks` can be called again; this requires a copy of a pipe."""
 
 
 def files_of(source: Source) -> Sequence[SourceFile]:
-    """Return the files that a source is made of; none if it is not made of files."""
+    """Return the files of a source; none if it does not consist of files."""
     return source.files if isinstance(source, HasFiles) else ()
 
 

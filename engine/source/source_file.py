@@ -1,4 +1,4 @@
-"""The files that an export is made of: their sizes, and when they were written."""
+"""The files of an export, with their sizes and times of writing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,28 +12,28 @@ class SourceFile:
     """One file of an export, as it was when it was opened."""
 
     name: str
-    """How it is shown to people, with no credential in it."""
+    """The file's name as shown to the user, without credentials."""
     bytes: int | None
-    """As stored; None where unknown."""
+    """Stored size; None if unknown."""
     written_utc_ns: int | None
-    """When it was last written, in ns since 1970; None where unknown."""
+    """Time of the last write, in ns since 1970; None if unknown."""
     uids: int | None = None
-    """Uids read from it so far, duplicates counted each; None where unknown."""
+    """Number of uids read so far, including duplicates; None if unknown."""
 
 
 def describe_files(files: Sequence[SourceFile]) -> str:
-    """Describe files in one line: how many, when they were written, how many bytes."""
+    """Return a line with the number of files, their times of writing and their bytes."""
     return f"{counted(len(files), 'file')}, {_times(files)}, {_bytes(files)}"
 
 
 def newest_utc_ns(files: Sequence[SourceFile]) -> int | None:
-    """Return when the last of the files was written; None if that of any is unknown."""
+    """Return the latest time of writing; None if the time of any file is unknown."""
     written = [file.written_utc_ns for file in files if file.written_utc_ns is not None]
     return max(written) if written and len(written) == len(files) else None
 
 
 def utc_minute(utc_ns: int, other_utc_ns: int | None = None) -> str:
-    """Return a time in UTC to the minute, with the year if it is not that of the other time."""
+    """Return a UTC time to the minute, with the year if it differs from that of the other time."""
     time, other = (datetime.fromtimestamp(ns / 1e9, UTC) for ns in (utc_ns, other_utc_ns or utc_ns))
     year = f" {time.year}" if other.year != time.year else ""
     return f"{time.day} {time:%b}{year} {time:%H:%M}"
@@ -63,7 +63,7 @@ def _bytes(files: Sequence[SourceFile]) -> str:
 
 
 def format_bytes(count: int) -> str:
-    """Return a number of bytes in the largest unit that leaves a whole number, to one decimal."""
+    """Return a number of bytes in the largest unit that gives at least 1, to one decimal."""
     if count < _KILO:
         return counted(count, "byte")
     power = 1

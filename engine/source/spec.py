@@ -1,4 +1,4 @@
-"""What files to read, and how, as a value that the ledger keeps."""
+"""The files to read and how, as a value stored in the ledger."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """Files, and how they are read. Fulfils `Spec`."""
+    """Files and how to read them. Implements `Spec`."""
 
     files: tuple[str, ...]
     """Paths, globs, folders, URLs, or `-` for standard input."""
@@ -22,13 +22,13 @@ class SourceSpec:
 
     @property
     def names(self) -> list[str]:
-        """The files as they were named; in URLs a mark takes the place of each credential."""
+        """The files as named by the user; in URLs a mark replaces each credential."""
         return [redacted(file) for file in self.files]
 
     def open(self, *, rereadable: bool = False) -> "FileSource":
-        """Find the files and check that they can be read; see `open_source` for what it raises.
+        """Find the files and check that they can be read; raises the errors of `open_source`.
 
-        With `rereadable`, what comes through a pipe is copied, so that it can be read again.
+        With `rereadable`, the data of a pipe is copied, so that it can be read again.
         """
         from engine.source.files.opening import open_source  # noqa: PLC0415 - large: all readers
 
@@ -40,7 +40,7 @@ class SourceSpec:
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Self:
-        """Return what `to_dict` described. A credential in a URL is lost: see `is_resumable`."""
+        """Return the spec from `to_dict`. A credential in a URL is lost: see `is_resumable`."""
         return cls(tuple(kept["exports"]), ReadingOptions(**kept["reading"]))
 
     @property
@@ -54,7 +54,7 @@ class SourceSpec:
         return not self.reads_stdin and not any(map(is_redacted, self.files))
 
     def require_resumable(self, run: str) -> None:
-        """Raise `UsageError`, which says why, if run `run` cannot be resumed from its spec."""
+        """Raise `UsageError` with the reason if run `run` cannot be resumed from its spec."""
         if self.reads_stdin:
             raise UsageError(
                 f"run {run} read from a pipe, which only its own command can repeat",

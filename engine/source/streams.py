@@ -1,28 +1,28 @@
-"""Files that are open for reading, stored or decompressed."""
+"""Interfaces of files open for reading, stored or decompressed."""
 
 import io
 from typing import Protocol
 
 
 class Stream(Protocol):
-    """Bytes from the start of a file on, decompressed."""
+    """The decompressed bytes of a file, from its start."""
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes, fewer where no more are ready, and none at the end."""
+        """Return at most `size` bytes, fewer if no more are ready, and none at the end."""
 
 
 class OpenFile(Stream, Protocol):
-    """A file as it is stored, open for reading."""
+    """A stored file, open for reading."""
 
     def tell(self) -> int:
-        """Return how many bytes have been read; only called for what has a size."""
+        """Return the number of bytes read; only called for a file of known size."""
 
     def close(self) -> None:
-        """Release what it holds."""
+        """Release its resources."""
 
 
 class PrefixedFile(io.RawIOBase):
-    """Bytes that were read before, followed by the rest of their file."""
+    """Bytes that were read earlier, followed by the rest of their file."""
 
     def __init__(self, start: bytes, file: OpenFile) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class PrefixedFile(io.RawIOBase):
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return bytes of the start or of the file, never of both."""
+        """Return bytes from the start or from the file, never from both."""
         if self._start:
             chunk, self._start = self._start[:size], self._start[size:]
             return chunk

@@ -1,9 +1,9 @@
-"""Temporary copies of what has to be read twice, and the errors of writing them.
+"""Makes temporary copies of data that is read twice, and translates errors of writing them.
 
-A copy may hold uids. Each one is made by `make_copy`, in `copies_folder`, with mode 0600. It has no
-name, so that nothing is left of it when the process ends; only where a file system cannot make a
-file without a name, it bears `COPY_PREFIX` for an instant. The copies of fsspec's own caches, such
-as `simplecache::`, are not made here.
+A copy may hold uids. `make_copy` makes each one in `copies_folder` with mode 0600. It has no name,
+so that nothing remains when the process ends. On a file system that cannot make a file without a
+name, it briefly has a name with `COPY_PREFIX`. The copies of fsspec's own caches, such as
+`simplecache::`, are not made here.
 """
 
 import errno
@@ -16,26 +16,26 @@ from engine.errors import SourceUnavailableError
 from engine.storage.paths import copies_folder
 
 COPY_PREFIX = "cohortsync-copy-"
-"""Begins the name of a temporary copy for as long as it has one."""
+"""The prefix of the name of a temporary copy, while it has a name."""
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 _NO_FOLDER = "No usable temporary directory"
-"""How Python's own message begins where no folder for temporary files is found."""
+"""The start of Python's own message if no folder for temporary files is found."""
 
 SpooledFile = tempfile.SpooledTemporaryFile[bytes]
 
 
 def make_copy(bytes_in_memory: int = 1) -> SpooledFile:
-    """Return a temporary copy to write to; once it is larger than `bytes_in_memory` it is a file.
+    """Return a temporary copy to write to; above `bytes_in_memory` bytes it becomes a file.
 
-    That file is made by a write, which raises `OSError` where it cannot be: `TMPDIR`, if it is
-    set, is used even where it cannot be written to.
+    A write makes that file, and raises `OSError` if that fails: `TMPDIR`, if set, is used even if
+    it is not writable.
     """
     folder = os.environ.get("TMPDIR") or None
     return tempfile.SpooledTemporaryFile(bytes_in_memory, dir=folder, prefix=COPY_PREFIX)
 
 
 def close_quietly(file: SpooledFile) -> None:
-    """Close a temporary copy; an error of writing the rest of it does not matter any more."""
+    """Close a temporary copy; ignore an error of writing the rest of it."""
     with suppress(OSError):
         file.close()
 
@@ -50,12 +50,12 @@ def translated_copy_errors() -> Iterator[None]:
 
 
 def is_about_copy(error: OSError) -> bool:
-    """Return whether an error of a backend is one of its own temporary copy, for lack of room."""
+    """Return whether a backend's error is a lack of room for its own temporary copy."""
     return error.errno in _NO_ROOM or _NO_FOLDER in str(error)
 
 
 def copy_failed(error: OSError) -> SourceUnavailableError:
-    """Return the error that says why no temporary copy can be written, and where."""
+    """Return the error with the reason why no temporary copy can be written, and its folder."""
     try:
         folder = str(copies_folder())
     except OSError:

@@ -1,6 +1,6 @@
-"""URLs of exports: how they differ from paths, and how they are shown without credentials.
+"""Distinguishes URLs of exports from paths, and shows them without credentials.
 
-A URL may be a chain of links, as fsspec has them: `zip://a.csv::https://host/exports.zip`.
+A URL may be a chain of links in the notation of fsspec: `zip://a.csv::https://host/exports.zip`.
 """
 
 import re
@@ -28,17 +28,17 @@ _SIGNED = re.compile(
     r"|(?:s[vserpkt]|ss|srt|spr|st|skoid|sktid|sk[evs]|sip|sdd)$",
     re.IGNORECASE,
 )
-"""Names of further parameters of a signed URL, which change with each signature."""
+"""Names of other parameters of a signed URL that change with each signature."""
 _PARAMETER = re.compile(r"(?<=[?&;#])([^=&;#/?]+)=([^&;#]*)")
 
 
 def is_url(export: str) -> bool:
-    """Return whether an export is named by a URL, and not by a path."""
+    """Return whether an export is a URL and not a path."""
     return _URL.match(export) is not None
 
 
 def file_path(export: str) -> str | None:
-    """Return the path that a `file:` URL names, None for anything else.
+    """Return the path in a `file:` URL; None for anything else.
 
     Raises `UsageError` for a URL that names another machine.
     """
@@ -55,7 +55,7 @@ def file_path(export: str) -> str | None:
 
 
 def links(url: str) -> list[str]:
-    """Return the links of a chain, first the one that names the file; schemes in lower case."""
+    """Return the links of a chain, the file's link first, with schemes in lower case."""
     *caches, last = url.split("::")
     return [
         *(_lower_scheme(link if "://" in link else f"{link}://") for link in caches),
@@ -64,13 +64,13 @@ def links(url: str) -> list[str]:
 
 
 def scheme_of(link: str) -> str:
-    """Return the scheme of a link; a link without one is a path on this machine."""
+    """Return the scheme of a link; a link without one is a local path."""
     scheme, found, _ = link.partition("://")
     return scheme if found else "file"
 
 
 def carrier(url: str) -> int:
-    """Return the index of the link that holds the path: the first one that is not just a cache."""
+    """Return the index of the link with the path: the first one that is not a cache."""
     for number, link in enumerate(links(url)):
         scheme, _, path = link.partition("://")
         if scheme not in CACHES or path:
@@ -79,7 +79,7 @@ def carrier(url: str) -> int:
 
 
 def path_of(name: str) -> str:
-    """Return the path in a URL, for its suffix; a path is returned as it is."""
+    """Return the path in a URL, for its suffix; a path is returned unchanged."""
     if not is_url(name):
         return name
     link = links(name)[carrier(name)]
@@ -88,18 +88,18 @@ def path_of(name: str) -> str:
 
 
 def display_url(url: str) -> str:
-    """Return the URL without credentials, as it is shown to people and named in the ledger.
+    """Return the URL without credentials, for messages and the ledger.
 
-    Users and passwords are left out, and so are tokens and signatures. Over http the rest of the
-    query is replaced by a digest.
+    Users, passwords, tokens and signatures are left out. Over http a digest replaces the rest of
+    the query.
     """
     return "::".join(_without_credentials(link, "") for link in links(url))
 
 
 def redacted(export: str) -> str:
-    """Return an export as it was named, with a mark in place of each credential of a URL.
+    """Return an export as named by the user, with a mark in place of each credential of a URL.
 
-    `is_redacted` returns whether there was any.
+    `is_redacted` returns whether there was one.
     """
     if not is_url(export):
         return export
@@ -107,7 +107,7 @@ def redacted(export: str) -> str:
 
 
 def is_redacted(export: str) -> bool:
-    """Return whether a mark of `redacted` has taken the place of a credential."""
+    """Return whether `redacted` has replaced a credential by a mark."""
     return is_url(export) and _REDACTED in export
 
 

@@ -1,1 +1,1 @@
-"""Files on disk: written whole or not at all; temporary folders that know their owner."""
+"""Files on disk, written atomically, and temporary folders with an owner."""

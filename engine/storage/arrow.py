@@ -10,7 +10,7 @@ def buffers(
     np.ndarray[tuple[int], np.dtype[np.int32]],
     np.ndarray[tuple[int], np.dtype[np.uint8]],
 ]:
-    """Return an array's offsets, and the bytes that they span, without a copy."""
+    """Return an array's offsets and the bytes that they span, without a copy."""
     _, offset_buffer, data_buffer = values.buffers()
     offsets = np.frombuffer(offset_buffer, np.int32)[
         values.offset : values.offset + len(values) + 1

@@ -1,4 +1,4 @@
-"""How much memory and disk a plan takes, and into how many shares it is parted."""
+"""Estimates the memory and disk of a plan, and the number of shares that it is split into."""
 
 import os
 import resource
@@ -12,28 +12,28 @@ from engine.storage.settings import PlanningSettings
 MEGABYTE = 1_000_000
 _LEAST_MEGABYTES = 64
 _MEGABYTES_A_THREAD = 150
-"""What a thread takes of address space: its stack, and an arena of memory."""
+"""Address space of a thread: its stack and a memory arena."""
 _BYTES_A_ROW = 48
-"""What a row of a join takes besides its uid, as its memory limit counts; beyond it, it spills."""
+"""Memory of a join's row besides its uid, as counted against the limit; above it, a join spills."""
 _BYTES_A_STORED_ROW = 9
-"""What a row of an operation or a snapshot takes besides its uid, at most."""
+"""Largest size of a row of an operation or a snapshot besides its uid."""
 _BYTES_A_ROW_NUMBER = 4
-"""What an add takes besides, so that its place in the export can be found: 2.5 of 10 million."""
+"""Additional size of an add, for its place in the export; measured: 2.5 for 10 million."""
 
 
 def shares_for(rows: int, uid_bytes: int, settings: PlanningSettings) -> int:
-    """Return into how many shares uids are parted, so that a join of one share fits into memory.
+    """Return the number of shares of uids such that a join of one share fits into memory.
 
-    `rows` and `uid_bytes` are of both sides together.
+    `rows` and `uid_bytes` are the totals of both sides.
     """
     needed = uid_bytes + rows * _BYTES_A_ROW
     return max(1, -(-needed // (settings.memory_megabytes * MEGABYTE)))
 
 
 def affordable(settings: PlanningSettings) -> PlanningSettings:
-    """Return what of the settings fits into a limit on address space (`ulimit -v`).
+    """Return the settings reduced to a limit on address space (`ulimit -v`).
 
-    Raises `IncompleteError` if hardly anything fits.
+    Raises `IncompleteError` if the limit is too small for a plan.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
@@ -52,7 +52,7 @@ def affordable(settings: PlanningSettings) -> PlanningSettings:
 
 
 def _address_space() -> int:
-    """Return how many bytes of address space this process has taken; 0 where that is unknown."""
+    """Return the bytes of address space in use by this process; 0 if unknown."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     except OSError:
@@ -61,11 +61,11 @@ def _address_space() -> int:
 
 
 def disk_needed(uids: int, uid_bytes: int, known: int) -> int:
-    """Return about how many bytes of disk a plan takes on top of the staged export.
+    """Return an estimate of the bytes of disk of a plan, besides the staged export.
 
-    `uids` are the export's rows with a uid, of `uid_bytes` together, `known` the snapshot's rows.
-    It does for the first run, when everything is added, and for any run that changes no more
-    than the larger side holds.
+    `uids` is the number of the export's rows with a uid, `uid_bytes` their total size, `known` the
+    number of the snapshot's rows. The estimate is sufficient for the first run, which adds all
+    uids, and for any run that changes no more rows than the larger side has.
     """
     a_row = uid_bytes / max(uids, 1) + _BYTES_A_STORED_ROW
     rows = uids + known + max(uids, known)
@@ -73,7 +73,7 @@ def disk_needed(uids: int, uid_bytes: int, known: int) -> int:
 
 
 def check_disk(folder: Path, needed: int) -> None:
-    """Raise `IncompleteError` if `folder` has not so many bytes left."""
+    """Raise `IncompleteError` if `folder` has fewer free bytes than `needed`."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise IncompleteError(

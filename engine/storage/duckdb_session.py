@@ -1,4 +1,4 @@
-"""A DuckDB session: within limits, stoppable, and without access to paths."""
+"""A DuckDB session with limits, which can be stopped and has no access to paths."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ _REPEAT_SECONDS = 0.05
 
 
 class Interruption:
-    """Stops, from one thread, the query that another one runs."""
+    """Stops a query that runs in another thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -36,7 +36,7 @@ class Interruption:
         self._is_idle = threading.Event()
 
     def trip(self, error: CohortSyncError) -> None:
-        """End the query; it and all later ones raise `error`."""
+        """End the query; it and all later queries raise `error`."""
         with self._lock:
             if self._error is not None:
                 return
@@ -65,7 +65,7 @@ class Interruption:
                 self._is_idle.set()
 
     def _interrupt(self) -> None:
-        # A query that begins at this moment forgets the interrupt: it is given again.
+        # A query that begins at this moment loses the interrupt, so it is repeated.
         while True:
             with self._lock:
                 if self._connection is None:
@@ -76,14 +76,14 @@ class Interruption:
 
 
 class Compute(Protocol):
-    """Runs what takes long in a thread, where a stop can interrupt it."""
+    """Runs long work in a thread, where a stop can interrupt it."""
 
     async def __call__(self, work: Callable[[Interruption], T]) -> T:
-        """Return what `work` returns."""
+        """Return the result of `work`."""
 
 
 async def compute_to_end(work: Callable[[Interruption], T]) -> T:
-    """Run `work` in a thread; nothing interrupts it."""
+    """Run `work` in a thread without interruption."""
     return await asyncio.to_thread(work, Interruption())
 
 
@@ -94,42 +94,42 @@ class Session:
     _connection: "duckdb.DuckDBPyConnection"
     _interruption: Interruption
     _files: ExitStack
-    """Keeps each file open until it is closed: a file's number must not be given to another."""
+    """Keeps each file open until the session ends, so that its descriptor is not reused."""
     _spill: str
-    """The folder to spill into, by the name that DuckDB has for it."""
+    """The folder to spill into, by the name that DuckDB uses."""
     _where: Path
-    """The folder in which that was made."""
+    """The parent of that folder."""
     _settings: PlanningSettings
     _opened: dict[Path, int] = field(default_factory=dict)
 
     def table(self, path: Path, *, has_row_numbers: bool = False) -> str:
-        """Return a Parquet file as SQL reads it; raises `LedgerError` if it can't be opened.
+        """Return the SQL expression for a Parquet file; raises `LedgerError` if it can't be opened.
 
-        With `has_row_numbers` it has a column `file_row_number` as well, from 0.
+        With `has_row_numbers` it has a column `file_row_number`, from 0.
         """
         numbers = ", file_row_number = true" if has_row_numbers else ""
         return f"read_parquet('{name_of(self._descriptor(path))}'{numbers})"
 
     def share(self, path: Path, shares: int, which: int, *, has_row_numbers: bool = False) -> str:
-        """Return, as SQL reads it, the part of a file whose uids fall to one of the shares."""
+        """Return the SQL expression for the rows of a file whose uids belong to one share."""
         part = f" WHERE hash(uid) % {shares} = {which}" if shares > 1 else ""
         return f"(FROM {self.table(path, has_row_numbers=has_row_numbers)}{part})"
 
     def put(self, name: str, rows: pa.Table) -> None:
-        """Make a table of rows that are in memory."""
+        """Make a table from rows in memory."""
         with self._readable_errors():
             self._connection.register("given", rows)
             self._connection.execute(f'CREATE TEMP TABLE "{name}" AS FROM given')
             self._connection.unregister("given")
 
     def rows(self, query: str, parameters: Sequence[object] = ()) -> Iterator[pa.RecordBatch]:
-        """Yield what a query gives, in batches of `BATCH_ROWS` at most.
+        """Yield a query's result in batches of at most `BATCH_ROWS` rows.
 
-        Raises the error of a stop, `StateFullError` where the disk is full, `IncompleteError` if
+        Raises the error of a stop, `StateFullError` if the disk is full, `IncompleteError` if
         the memory limit is too small, `LedgerError` for a file that can't be read.
         """
         with self._readable_errors():
-            # With parameters, all of the result is kept in memory.
+            # With parameters, DuckDB keeps the whole result in memory.
             found = self._connection.sql(query, params=parameters or None)
             batches = iter(found.to_arrow_reader(BATCH_ROWS))
         while True:
@@ -150,7 +150,7 @@ class Session:
 
     @contextmanager
     def _readable_errors(self) -> Iterator[None]:
-        """Raise DuckDB's errors as ours; while rows are fetched, it raises them as Arrow's."""
+        """Translate DuckDB's errors; while rows are fetched, DuckDB raises Arrow's errors."""
         import duckdb  # noqa: PLC0415 - large, and only plans need it
 
         try:
@@ -163,9 +163,9 @@ class Session:
             raise translated from error
 
     def _translated(self, error: Exception) -> CohortSyncError | None:
-        """Return the error that says what the user can do; None for a bug."""
+        """Return the error with a hint for the user; None for a bug."""
         text = str(error)
-        # DuckDB reports a full disk as it does too little memory, but names this setting.
+        # DuckDB reports a full disk like too little memory, but names this setting.
         is_limit = "max_temp_directory_size" in text
         if is_limit or f"{self._spill}/" in text:
             # The system's error ends the message.
@@ -190,10 +190,10 @@ class Session:
 def open_session(
     settings: PlanningSettings, folder: Path, interruption: Interruption
 ) -> Iterator[Session]:
-    """Open DuckDB within the limits; it spills below `folder` unless `spill_dir` is set.
+    """Open DuckDB with the limits; it spills below `folder` unless `spill_dir` is set.
 
-    Raises `ConfigError` where it can't spill, the error of a stop that came, and what the methods
-    of `Session` raise.
+    Raises `ConfigError` if it can't spill, the error of a stop, and the errors of the methods of
+    `Session`.
     """
     import duckdb  # noqa: PLC0415 - large, and only plans need it
 
@@ -210,7 +210,7 @@ def open_session(
                 hint="name a folder on a disk with room",
             ) from error
         files.callback(os.close, descriptor)
-        # Elsewhere the system has no name for an open folder's content: its path is used.
+        # Other systems have no name for an open folder's content, so its path is used.
         spill_name = name_of(descriptor) if DESCRIPTORS.startswith("/proc") else str(spill)
         opened = files.enter_context(ExitStack())
         try:

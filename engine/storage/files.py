@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, readable by their owner only."""
+"""Files that are written atomically and readable by their owner only."""
 
 import errno
 import hashlib
@@ -17,13 +17,13 @@ from engine.storage.temporary import part_file, temporary_folder
 
 @contextmanager
 def new_file(path: Path, *, replaces: bool = True) -> Iterator[BinaryIO]:
-    """Write a file that is there, on the disk, once the block ends well, and not before.
+    """Write a file that exists, durably, only after the block ends without an error.
 
-    Until then it has a random name in the same folder. A file or link that
-    is at `path` already is replaced, or left alone unless the new file `replaces` it.
+    Until then it has a random name in the same folder. With `replaces`, it replaces a file or link
+    at `path`; without, that is left unchanged.
 
-    Raises `StateFullError` where the disk is full, `LedgerError` where it can't be written,
-    `UsageError` if it replaces nothing and something is there.
+    Raises `StateFullError` if the disk is full, `LedgerError` if the file can't be written,
+    `UsageError` if `path` exists and `replaces` is False.
     """
     try:
         with _new_file(path, replaces=replaces) as file:
@@ -49,9 +49,9 @@ def _new_file(path: Path, *, replaces: bool) -> Iterator[BinaryIO]:
 
 
 def names_in(folder: Path) -> list[str]:
-    """Return the names in a folder, in no order; none if it is not there.
+    """Return the names in a folder, unordered; none if the folder does not exist.
 
-    Raises `OSError` where it may not be read: `Path.glob` would yield nothing.
+    Raises `OSError` if the folder is not readable; `Path.glob` would yield nothing.
     """
     try:
         return [path.name for path in folder.iterdir()]
@@ -73,7 +73,8 @@ def work_folder(parent: Path, purpose: TemporaryPurpose) -> Iterator[Path]:
 def keep_copy(path: Path, target: Path) -> None:
     """Copy a file to `target` in its folder, or to the first free one of `target.1`, `target.2` ….
 
-    Nothing is overwritten, and what a copy holds already is not copied again. Raises `OSError`.
+    No file is overwritten, and content that a copy already has is not copied again. Raises
+    `OSError`.
     """
     name, number = target.name, 0
     while os.path.lexists(target):
@@ -87,7 +88,7 @@ def keep_copy(path: Path, target: Path) -> None:
 
 
 def rename_durably(path: Path, target: Path) -> None:
-    """Give a file that was written durably another name; raises as `new_file` does."""
+    """Rename a file that was written durably; raises as `new_file` does."""
     try:
         path.replace(target)
         _sync(target.parent)
@@ -96,7 +97,7 @@ def rename_durably(path: Path, target: Path) -> None:
 
 
 def _put(part: Path, path: Path) -> None:
-    """Give a file its name; raises `FileExistsError` if that is taken."""
+    """Give a file its final name; raises `FileExistsError` if that exists."""
     try:
         os.link(part, path)
     except OSError as error:
@@ -127,8 +128,8 @@ def is_full(error: OSError) -> bool:
 
 @contextmanager
 def reading_file(path: Path) -> Iterator[int]:
-    """Open a regular file to read; yield its descriptor. Raises `OSError`."""
-    # Without O_NONBLOCK, opening a pipe waits for a writer.
+    """Open a regular file for reading; yield its descriptor. Raises `OSError`."""
+    # Without O_NONBLOCK, the opening of a pipe waits for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         if not S_ISREG(os.fstat(descriptor).st_mode):
@@ -139,10 +140,10 @@ def reading_file(path: Path) -> Iterator[int]:
 
 
 def name_of(descriptor: int) -> str:
-    """Return the system's name of an open file, which no reader takes for a pattern.
+    """Return the system's name of an open file, which no reader interprets as a pattern.
 
-    Paths are not given to readers: DuckDB takes `*`, `?` and brackets for a pattern and a
-    folder `state=3` for a column; PyArrow takes `s3:` for a server.
+    Readers do not receive paths: DuckDB interprets `*`, `?` and brackets as a pattern and a
+    folder `state=3` as a column; PyArrow interprets `s3:` as a server.
     """
     return f"{DESCRIPTORS}/{descriptor}"
 

@@ -1,4 +1,4 @@
-"""Every path that may hold uids is made here, so that all of them can be listed and erased.
+"""Builds every path that may hold uids, so that all of them can be listed and erased.
 
     STATE/ENDPOINT/WORKSPACE/               a workspace's folder
         ledger.sqlite, -wal, -shm, -journal the ledger; `UID_COLUMNS` names its columns with uids
@@ -6,12 +6,12 @@
         ledger.sqlite.put-back-PID          the ledger rewritten after its file was removed
         plans/RUN/                          a plan's operations, or the batches of a recorded push
         snapshots/PARTNER/COHORT/           what the API acknowledged
-        shadows/PARTNER/COHORT/             what it would be if each dry run had been sent
+        shadows/PARTNER/COHORT/             the same, as if each dry run had been sent
     any of these, or `plan.spill_dir`:
         cohortsync-PURPOSE-XXXXXXXX/        a temporary folder
         .cohortsync-XXXXXXXX.part           a file until it is complete
 
-A copy of an export that can be read only once has no name; it is in `copies_folder`.
+The copy of an export that can be read only once is in `copies_folder`, and has no name.
 """
 
 import hashlib
@@ -39,20 +39,20 @@ _RECORDED = re.compile(r"(add|remove|resend)-([0-9]+)\.parquet")
 _GENERATION = re.compile(r"([0-9]{6,})\.parquet")
 
 TEMPORARY_PREFIX = "cohortsync-"
-"""Begins the name of each temporary folder, which its purpose and eight characters follow."""
+"""Prefix of the name of a temporary folder; its purpose and eight characters follow."""
 PART_PREFIX, PART_SUFFIX = ".cohortsync-", ".part"
-"""Begin and end the name of each file that is being written."""
+"""Prefix and suffix of the name of a file that is being written."""
 PART = re.compile(r"\.cohortsync-[a-z0-9_]{8}\.part")
 
 _LONGEST_NAME = 255
-"""Bytes that a file system takes as a name."""
+"""Longest name in a file system, in bytes."""
 _LONGEST_PARTNER = 100
-"""Bytes of a partner's or cohort's name in a path."""
+"""Longest name of a partner or cohort in a path, in bytes."""
 _DIGEST_CHARACTERS = 16
 
 
 class TemporaryPurpose(StrEnum):
-    """What a temporary folder is for; part of its name."""
+    """The purpose of a temporary folder; part of its name."""
 
     PLAN = "plan"
     LIST = "list"
@@ -69,19 +69,19 @@ class TemporaryName(StrEnum):
     """A file of uids in a temporary folder."""
 
     EXPORT = "export.parquet"
-    """The staged export that a plan is made of."""
+    """The staged export that a plan is made from."""
     LIST = "listed.parquet"
-    """A list of members that a snapshot is compared with or made of."""
+    """A list of members that a snapshot is compared with or made from."""
     CHANGES = "changed.parquet"
     """The uids whose state changes between two snapshots."""
     IMPORT = "copy.parquet"
-    """A snapshot from elsewhere until it is verified."""
+    """An imported snapshot until it is verified."""
     CANDIDATE = "candidate.parquet"
-    """A snapshot that becomes the current one only when its plan is sent."""
+    """A snapshot that becomes the current one when its plan is sent."""
 
 
 class UidContent(StrEnum):
-    """What a file that may hold uids is."""
+    """The content of a file that may hold uids."""
 
     LEDGER = "ledger"
     BACKUP = "ledger backup"
@@ -103,12 +103,12 @@ class UidLocation:
 
 
 def ledger_folder(state: Path, endpoint_url: str, workspace: str) -> Path:
-    """Return the folder of one workspace at one endpoint: trial and production stay apart."""
+    """Return the folder of one workspace at one endpoint; trial and production are separate."""
     return state / _folder_name(endpoint_url) / _folder_name(workspace)
 
 
 def _folder_name(text: str) -> str:
-    """Return a name for a folder below another one: no path, no `..`, and not too long."""
+    """Return a valid name for a subfolder: no path, no `..`, and not too long."""
     name = quote(text, safe="")
     if name in {".", ".."}:
         return name.replace(".", "%2E")
@@ -123,12 +123,12 @@ def _shortened(name: str, text: str, kept: int, longest: int) -> str:
 
 
 def ledger_log(ledger: Path) -> Path:
-    """Return the file of changes that are not in the ledger's own file yet."""
+    """Return SQLite's file of changes that are not yet in the ledger's own file."""
     return ledger.with_name(f"{ledger.name}-wal")
 
 
 def ledger_index(ledger: Path) -> Path:
-    """Return the file by which SQLite's processes find a row in the log."""
+    """Return the file that SQLite's processes use to find a row in the log."""
     return ledger.with_name(f"{ledger.name}-shm")
 
 
@@ -138,28 +138,28 @@ def ledger_backup(ledger: Path, version: int) -> Path:
 
 
 def is_ledger_backup(name: str) -> bool:
-    """Say whether a file in a workspace's folder is a backup of its ledger."""
+    """Return whether a file in a workspace's folder is a backup of its ledger."""
     return _BACKUP.fullmatch(name) is not None
 
 
 def rescued_ledger(ledger: Path) -> Path:
-    """Return the file that this process writes when the ledger's own file was removed."""
+    """Return the file that this process writes if the ledger's own file was removed."""
     return ledger.with_name(f"{_RESCUED}{os.getpid()}")
 
 
 def plan_folder(root: Path, run: str) -> Path:
-    """Return the folder that holds the uids of a run, by its name; `root` is the ledger's."""
+    """Return the folder with the uids of a run; `root` is the ledger's folder."""
     return root / _PLANS / run
 
 
 def snapshot_folder(root: Path, key: CohortKey) -> Path:
-    """Return the folder that holds a cohort's snapshots; `root` is the ledger's."""
+    """Return the folder of a cohort's snapshots; `root` is the ledger's folder."""
     kind = _SHADOWS if key.is_shadow else _SNAPSHOTS
     return root / kind / _cohort_name(key.partner) / _cohort_name(key.cohort_id)
 
 
 def cohort_lock_path(root: Path, key: CohortKey) -> Path:
-    """Return the file that is locked by whoever works on a cohort; `root` is the ledger's."""
+    """Return the lock file of a cohort; `root` is the ledger's folder."""
     return root / _LOCKS / _cohort_name(key.partner) / f"{_cohort_name(key.cohort_id)}.lock"
 
 
@@ -169,62 +169,62 @@ def _cohort_name(text: str) -> str:
 
 
 def generation_path(folder: Path, number: int) -> Path:
-    """Return where a generation of a cohort's snapshots stands; `folder` is the cohort's."""
+    """Return the path of one generation of a cohort's snapshots, in the cohort's `folder`."""
     return folder / f"{number:06}.parquet"
 
 
 def generation_number(name: str) -> int | None:
-    """Return the number of the generation that has this file name; None if it is no such name."""
+    """Return the number of the generation with this file name; None for another name."""
     match = _GENERATION.fullmatch(name)
     return int(match[1]) if match else None
 
 
 def operation_path(folder: Path, operation: Operation) -> Path:
-    """Return where a plan keeps the uids of an operation; `folder` is the plan's."""
+    """Return the path of the uids of an operation, in the plan's `folder`."""
     return folder / f"{operation.value}s.parquet"
 
 
 def places_path(folder: Path) -> Path:
-    """Return where a plan keeps the places of its uids in the export; `folder` is the plan's."""
+    """Return the path of the places of a plan's uids in the export, in the plan's `folder`."""
     return folder / "places.parquet"
 
 
 def aside_path(path: Path, kind: str) -> Path:
-    """Return where the uids of one kind are kept until they are appended to the file `path`."""
+    """Return the path of the uids of one kind until they are appended to the file `path`."""
     return path.with_name(f"{path.stem}-{kind}.parquet")
 
 
 def earlier_path(path: Path) -> Path:
-    """Return where the earlier version of a snapshot is kept while `path` is made from it."""
+    """Return the path of the earlier version of a snapshot while `path` is made from it."""
     return path.with_name(f"earlier-{path.name}")
 
 
 def recorded_path(folder: Path, operation: Operation, first_uid: int) -> Path:
-    """Return where a recorded push keeps the uids of the batch that begins at `first_uid`."""
+    """Return the path of the uids of a recorded push's batch that begins at `first_uid`."""
     return folder / f"{operation.value}-{first_uid:012}.parquet"
 
 
 def recorded_batch(name: str) -> tuple[Operation, int] | None:
-    """Return operation and first uid of a recorded batch's file name; None for another name."""
+    """Return operation and first uid in a recorded batch's file name; None for another name."""
     match = _RECORDED.fullmatch(name)
     return (Operation(match[1]), int(match[2])) if match else None
 
 
 def copies_folder() -> Path:
-    """Return the folder of the copies of exports, which have no name. Raises `OSError` if none."""
+    """Return the folder of the unnamed copies of exports. Raises `OSError` if there is none."""
     return Path(os.environ.get("TMPDIR") or tempfile.gettempdir())
 
 
 def fallback_folder(spill_dir: str | None) -> Path:
-    """Return where temporary folders are made if the state folder is read-only."""
+    """Return the parent of temporary folders if the state folder is read-only."""
     return Path(spill_dir) if spill_dir else Path(tempfile.gettempdir())
 
 
 def uid_locations(workspace_folder: Path, elsewhere: Iterable[Path] = ()) -> list[UidLocation]:
     """Return the files that may hold uids, sorted by path.
 
-    `elsewhere` are folders in which temporary folders may be, such as `plan.spill_dir`. Links are
-    not followed. Raises `OSError` for a folder that cannot be read.
+    `elsewhere` are other parents of temporary folders, such as `plan.spill_dir`. Links are not
+    followed. Raises `OSError` for a folder that cannot be read.
     """
     found: set[UidLocation] = set()
     for path in _entries(workspace_folder):
@@ -246,7 +246,7 @@ def _ledger_content(name: str) -> UidContent | None:
 
 
 def _temporary_files(folder: Path) -> Iterator[UidLocation]:
-    """Yield the temporary files directly in `folder`, and those in its temporary folders."""
+    """Yield the temporary files in `folder` and in its temporary folders."""
     for path in _entries(folder):
         if _TEMPORARY.fullmatch(path.name):
             if path.lstat().st_uid == os.geteuid():
@@ -267,7 +267,7 @@ def _files_below(folder: Path) -> Iterator[UidLocation]:
 
 
 def _content(top: str, below: Path) -> UidContent:
-    """Say what a file is by its path below one of the folders that hold uids."""
+    """Return a file's content by its path below one of the folders that hold uids."""
     folders = (top, *below.parts[:-1])
     if PART.fullmatch(below.name) or any(map(_TEMPORARY.fullmatch, folders)):
         return UidContent.TEMPORARY
@@ -277,7 +277,7 @@ def _content(top: str, below: Path) -> UidContent:
 
 
 def _location(path: Path, content: UidContent) -> Iterator[UidLocation]:
-    with suppress(FileNotFoundError):  # A run that goes on may have deleted it.
+    with suppress(FileNotFoundError):  # A running process may have deleted it.
         found = path.lstat()
         if S_ISREG(found.st_mode):
             yield UidLocation(path, content, found.st_size)

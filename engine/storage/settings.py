@@ -1,4 +1,4 @@
-"""How much of the machine a comparison may take."""
+"""The limits on memory, threads and disk of a comparison."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -8,11 +8,11 @@ from annotated_types import Ge, Le
 
 @dataclass(frozen=True, slots=True)
 class PlanningSettings:
-    """The memory, threads and disk that comparing an export with a snapshot may take."""
+    """Limits on memory, threads and disk for the comparison of an export with a snapshot."""
 
     memory_megabytes: Annotated[int, Ge(64), Le(100_000_000)] = 2000
-    """DuckDB's limit; beyond it, it spills to disk. The process takes up to half as much again."""
+    """DuckDB's limit; above it, DuckDB spills to disk. The process takes up to 1.5 times this."""
     threads: Annotated[int, Ge(0), Le(256)] = 0
-    """0: as many as there are cores."""
+    """Number of threads; 0 means one for each core."""
     spill_dir: str | None = None
-    """Where to spill, absolute; None: in the cohort's snapshot folder."""
+    """The absolute path of the folder to spill into; None means the cohort's snapshot folder."""

@@ -1,9 +1,9 @@
-"""Temporary folders and files with an owner, and the removal of those whose owner has ended.
+"""Makes temporary folders and files with an owner, and removes those whose owner has ended.
 
-A name does not identify the program that made a file, and a process id does not identify a living
-process: two containers have the same ids. So a temporary folder contains a file of a known text on
-which its owner holds a lock, which the kernel releases when the owner ends. Only folders with that
-file and without a lock are removed. No link is followed.
+A name does not identify the program that made a file. A process id does not identify a running
+process, because two containers may have the same ids. So a temporary folder contains a file of a
+known text, on which its owner holds a lock. The kernel releases the lock when the owner ends. Only
+folders with that file and without a lock are removed. Links are not followed.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ from engine.storage.paths import (
 )
 
 MARK = "owner.lock"
-"""The file in a temporary folder on which its owner keeps a lock."""
+"""The file in a temporary folder on which the owner holds a lock."""
 MARK_TEXT = b"temporary folder of cohortsync, deleted when nobody holds the lock on this file\n"
 _DRAFT = "owner.draft"
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -35,7 +35,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def temporary_folder(parent: Path, purpose: TemporaryPurpose) -> Iterator[Path]:
     """Make a folder in `parent`, readable by its owner only, and delete it when the block ends.
 
-    `parent` is made if it is not there. Raises `OSError` if the folder can't be made.
+    `parent` is made if it does not exist. Raises `OSError` if the folder can't be made.
     """
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = Path(mkdtemp(prefix=f"{TEMPORARY_PREFIX}{purpose}-", dir=parent))
@@ -53,7 +53,7 @@ def temporary_folder(parent: Path, purpose: TemporaryPurpose) -> Iterator[Path]:
 
 @contextmanager
 def part_file(folder: Path) -> Iterator[tuple[int, Path]]:
-    """Make a file in `folder` to write to; yield its descriptor, and its path until it is renamed.
+    """Make a file in `folder` for writing; yield its descriptor, and its path until it is renamed.
 
     It is deleted when the block ends, if it still has that path. Raises `OSError`.
     """
@@ -69,9 +69,9 @@ def part_file(folder: Path) -> Iterator[tuple[int, Path]]:
 
 
 def remove_abandoned_folders(parent: Path) -> None:
-    """Delete the temporary folders in `parent` whose owners are gone; never raises.
+    """Delete the temporary folders in `parent` whose owners have ended; never raises.
 
-    Those of other users are left alone, and so is everything that bears no mark.
+    Folders of other users and folders without a mark are kept.
     """
     for path in _entries(parent):
         if path.name.startswith(TEMPORARY_PREFIX):
@@ -80,7 +80,7 @@ def remove_abandoned_folders(parent: Path) -> None:
 
 
 def remove_abandoned_parts(folder: Path) -> None:
-    """Delete what `part_file` has left in a folder of the program's own; never raises."""
+    """Delete abandoned files of `part_file` in one of the program's own folders; never raises."""
     for path in _entries(folder):
         if PART.fullmatch(path.name):
             with suppress(OSError):
@@ -95,13 +95,13 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _remove_empty(folder: Path) -> None:
-    """Delete what is left of a folder that could not be marked."""
+    """Delete a folder that could not be marked."""
     with suppress(OSError):
         folder.rmdir()
 
 
 def _mark(folder: int) -> int:
-    """Put the locked mark into a folder, given its descriptor; return that of the mark."""
+    """Put the locked mark into a folder, given its descriptor; return the mark's descriptor."""
     descriptor = os.open(_DRAFT, _NEW, 0o600, dir_fd=folder)
     try:
         os.write(descriptor, MARK_TEXT)
@@ -109,13 +109,13 @@ def _mark(folder: int) -> int:
     except OSError:
         # A full disk, or a file system without locks: no other process deletes it without the mark.
         return descriptor
-    # Renamed once it is locked: at no moment is there a mark that is free while its owner lives.
+    # Renamed after it is locked, so that a running owner's mark is never unlocked.
     os.rename(_DRAFT, MARK, src_dir_fd=folder, dst_dir_fd=folder)
     return descriptor
 
 
 def _remove_free_folder(folder: Path) -> None:
-    """Delete a folder if it is ours, marked and free; raises `OSError` otherwise."""
+    """Delete a folder if it is this user's, marked and unlocked; else raises `OSError`."""
     with ExitStack() as opened:
         descriptor = os.open(folder, _FOLDER)
         opened.callback(os.close, descriptor)
@@ -128,7 +128,7 @@ def _remove_free_folder(folder: Path) -> None:
 
 
 def _remove_free_part(path: Path) -> None:
-    """Delete a file that was being written, if it is ours and free; else raises `OSError`."""
+    """Delete an unfinished file if it is this user's and unlocked; else raises `OSError`."""
     descriptor = os.open(path, _EXISTING)
     try:
         if _is_own_file(descriptor):
@@ -144,7 +144,7 @@ def _is_own_file(descriptor: int) -> bool:
 
 
 def _remove(folder: Path, descriptor: int) -> None:
-    """Delete an open folder and all that is in it, the mark last: until then it can be found."""
+    """Delete an open folder and its content; the mark is last, so that the folder can be found."""
     for _, folders, files, inside in os.fwalk(".", topdown=False, dir_fd=descriptor):
         for name in folders:
             is_folder = S_ISDIR(os.lstat(name, dir_fd=inside).st_mode)

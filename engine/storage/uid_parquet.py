@@ -1,4 +1,4 @@
-"""Uids and what is known of them in Parquet files, whose content is checked as it is read."""
+"""Reads and writes Parquet files of uids and their data, and checks the content on reading."""
 
 import json
 import re
@@ -19,27 +19,27 @@ _CHECKSUM_KEY = b"cohortsync.rows"
 
 
 def schema_of(**columns: pa.DataType) -> pa.Schema:
-    """Return the schema of columns that hold no nulls."""
+    """Return the schema of columns without nulls."""
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
 
 
 UIDS = schema_of(uid=pa.binary())
 _GROUP_ROWS, _GROUP_BYTES = 250_000, 16_000_000
-"""A row group is written once it has so many of either."""
+"""The rows or bytes at which a row group is written."""
 
 
 class RowChecksum:
-    """Counts rows, and sums up their columns, however they are parted into batches.
+    """Counts rows and sums their columns, independently of the division into batches.
 
-    The checksums of Parquet's pages cover what is in the pages. A changed bit in a page's header or
-    in the file's footer may still let a reader give fewer rows, or other ones. So this one is kept
-    in the file's own metadata.
+    The checksums of Parquet's pages cover the content of the pages. With a changed bit in a page's
+    header or in the file's footer, a reader may still return fewer or other rows. So this checksum
+    is stored in the file's own metadata.
 
-    Columns are binary, or numbers of a fixed width, and hold no nulls.
+    Columns are binary or numbers of a fixed width, without nulls.
     """
 
     def __init__(self, columns: Iterable[str], metadata: Mapping[bytes, bytes] | None) -> None:
-        """Sum up these columns; `metadata` is what else the file says of itself."""
+        """Sum these columns; `metadata` is the file's other metadata."""
         self._file = zlib.crc32(repr(sorted((metadata or {}).items())).encode())
         self.rows = 0
         """Rows counted so far."""
@@ -56,11 +56,11 @@ class RowChecksum:
 
     @property
     def text(self) -> bytes:
-        """The checksum as a file keeps it."""
+        """The checksum as stored in a file."""
         return json.dumps(self._fields).encode()
 
     def fits(self, kept: bytes) -> bool:
-        """Say whether a file that keeps this checksum, of these columns or more, has these rows."""
+        """Return whether the rows match a file's checksum of these columns or more."""
         try:
             said = json.loads(kept)
             return all(said[name] == value for name, value in self._fields.items())
@@ -73,7 +73,7 @@ class RowChecksum:
 
 
 def _parts_of(column: pa.Array) -> dict[str, memoryview]:
-    """Return a column's bytes in memory; of binary, the lengths as well."""
+    """Return a column's bytes in memory; for binary, the lengths as well."""
     if not pa.types.is_binary(column.type):
         return {"values": column.to_numpy(zero_copy_only=False).data}
     lengths = pc.binary_length(column).to_numpy(zero_copy_only=False)
@@ -83,7 +83,7 @@ def _parts_of(column: pa.Array) -> dict[str, memoryview]:
 
 
 class UidWriter:
-    """Writes rows that come in small batches to a Parquet file, in row groups of a useful size."""
+    """Writes small batches of rows to a Parquet file in row groups of a suitable size."""
 
     def __init__(self, writer: pq.ParquetWriter, checksum: RowChecksum) -> None:
         self._writer = writer
@@ -103,7 +103,7 @@ class UidWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows that are buffered."""
+        """Write the buffered rows."""
         if self._buffered:
             self._writer.write_table(pa.Table.from_batches(self._buffered))
         self._buffered, self._rows, self._bytes = [], 0, 0
@@ -127,12 +127,12 @@ def write_batches(
 def open_writer(
     path: Path, schema: pa.Schema, compression: str = "lz4", *, replaces: bool = True
 ) -> Iterator[UidWriter]:
-    """Open a Parquet file to write, which is there, durably, once the block ends well.
+    """Open a Parquet file for writing; it exists, durably, after the block ends without an error.
 
-    It keeps a checksum of its rows. Raises as `new_file` does.
+    It stores a checksum of its rows. Raises as `new_file` does.
     """
-    # Uids and row numbers hardly ever repeat: a dictionary of them is in vain. Statistics would
-    # show uids.
+    # Uids and row numbers rarely repeat, so a dictionary saves nothing. Statistics would
+    # contain uids.
     dictionary = [name for name in schema.names if name not in {"uid", "row"}]
     encodings = {"row": "DELTA_BINARY_PACKED"} if "row" in schema.names else None
     with (
@@ -158,8 +158,8 @@ def open_writer(
 def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Yield a file's rows, in order, a few megabytes at a time.
 
-    Raises `LedgerError` for one that is lost or damaged: each page has a checksum, and so have the
-    rows as a whole, which can be wrong only once the last of them is read.
+    Raises `LedgerError` for a missing or damaged file. Each page has a checksum. The rows as a
+    whole have one too, which is checked after the last row is read.
     """
     try:
         with open_parquet(path) as file:
@@ -172,7 +172,7 @@ def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
 
 @contextmanager
 def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file to read; raises `OSError`, and what PyArrow does for a damaged one."""
+    """Open a Parquet file for reading; raises `OSError`, or PyArrow's errors if it is damaged."""
     with (
         reading_file(path) as descriptor,
         pa.OSFile(name_of(descriptor)) as opened,
@@ -182,9 +182,9 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def checked_batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of an open file; raises `ValueError` if they are not those that were written.
+    """Yield the rows of an open file; raises `ValueError` if they differ from the written rows.
 
-    What PyArrow raises for a damaged file is no closed set.
+    PyArrow may raise any error for a damaged file.
     """
     if _SCHEMA_KEY not in (file.metadata.metadata or {}):
         raise ValueError("its metadata is lost")
@@ -206,11 +206,11 @@ def metadata_of(file: pq.ParquetFile) -> dict[bytes, bytes]:
 
 
 _SCHEMA_KEY = b"ARROW:schema"
-"""Under this key, PyArrow writes the schema into every file."""
+"""The key under which PyArrow writes the schema into every file."""
 
 
 def is_damage(error: Exception) -> bool:
-    """Return whether an error of reading is one of the file, and not of too little memory."""
+    """Return whether an error of reading is caused by the file, and not by too little memory."""
     if not isinstance(error, MemoryError):
         return True
     asked = re.search(r"size (\d+)", str(error))
@@ -218,20 +218,20 @@ def is_damage(error: Exception) -> bool:
 
 
 _LARGEST_ALLOCATION = 2**32
-"""Only a damaged file asks for more bytes at once."""
+"""Bytes; only a damaged file requests a larger allocation."""
 
 
 def reason_of(error: Exception) -> str:
-    """Return in one line why a file could not be read."""
+    """Return the reason of a failed read in one line."""
     reason = isinstance(error, OSError) and error.strerror
     return reason or str(error).partition("\n")[0] or "it is damaged"
 
 
 BATCH_ROWS = 16_384
-"""Rows that are handled together, however long their uids are."""
+"""Number of rows processed together, independent of the length of their uids."""
 
 LOST = (
     "put the file back; or pass --trust GENERATION to go on from an older snapshot (`cohortsync "
     "snapshot list` lists them), or --assume-empty to add everything anew and remove nothing"
 )
-"""What to do about a lost or damaged file without which the cohort's members are unknown."""
+"""The hint for a lost or damaged file without which the cohort's members are unknown."""

@@ -1,1 +1,1 @@
-"""Files, folders, pipes and URLs: which files an export is, and how each is opened and read."""
+"""Finds, opens and reads the files of an export: files, folders, pipes and URLs."""

@@ -16,27 +16,27 @@ _BACKENDS = {
     **dict.fromkeys(("az", "abfs", "abfss"), ("adlfs", "abfs")),
     **dict.fromkeys(("http", "https"), ("'fsspec[http]'", "http")),
 }
-"""The package that opens a scheme, and the extra of ours that installs it."""
+"""For each scheme, the package that opens it and the extra of this project that installs it."""
 _CONNECT_SECONDS, _SILENCE_SECONDS = 10, 30
 
 
 class Backend:
-    """One fsspec file system; `translated` turns whatever it raises into a `SourceError`."""
+    """One fsspec file system; `translated` turns its errors into `SourceError`."""
 
     def __init__(self, url: str) -> None:
-        """Open it. Raises `UsageError` for a scheme that is unknown or lacks its package."""
+        """Open the file system. Raises `UsageError` for an unknown scheme or a missing package."""
         self.display_name = urls.display_url(url)
         self.schemes = [urls.scheme_of(link) for link in urls.links(url)]
         self.is_http = self.schemes[0] in urls.HTTP
         self._deep: dict[str, list[Entry]] = {}
-        """The entries of each folder that has been listed with everything below it."""
+        """The entries of each folder that was listed recursively."""
         with self.translated(self.display_name):
             self.filesystem, self.path = self._opened(url)
             self.drop_listings()
         rest = "::".join(urls.links(url)[1:])
         is_archive = bool(rest) and self.schemes[0] not in urls.CACHES
         self.archive = Backend(rest) if is_archive else None
-        """The file system that holds the archive that this one reads from, if it is one."""
+        """The file system of the archive that this one reads from; None if it reads no archive."""
 
     def _opened(self, url: str) -> tuple[Any, str]:
         scheme = next((each for each in self.schemes if each in _BACKENDS), self.schemes[0])
@@ -58,7 +58,7 @@ class Backend:
         try:
             files, path = url_to_fs("::".join(urls.links(url)), **self._options())
         except ImportError as error:
-            # fsspec names the package of a backend that is no extra of ours.
+            # fsspec names the package of a backend that is not an extra of this project.
             lacking.hint = lacking.hint or str(error) or None
             raise lacking from None
         except ValueError:
@@ -67,7 +67,7 @@ class Backend:
         return files, path
 
     def _options(self) -> dict[str, Any]:
-        """Return the options for fsspec: reading a file may take any time, silence may not."""
+        """Return the options for fsspec: no limit on total time, a limit on time without data."""
         if not self.is_http:
             return {}
         from aiohttp import ClientTimeout  # noqa: PLC0415 - as fsspec
@@ -88,17 +88,17 @@ class Backend:
             raise source_error(name, error, self.schemes) from None
 
     def drop_listings(self) -> None:
-        """Drop cached listings, so that the next question is answered anew."""
+        """Drop cached listings, so that the next call asks the server again."""
         self._deep.clear()
         self.filesystem.invalidate_cache()
 
     def state_of_file(self) -> FileState:
-        """Return the state of the one file that the URL names."""
+        """Return the state of the file that the URL names."""
         self.drop_listings()
         return FileState.of_info(self.info(self.path))
 
     def info(self, path: str) -> dict[str, Any]:
-        """Ask for a file's or folder's size, version and time. Raises what the backend raises."""
+        """Return size, version and time of a file or folder. Raises the backend's own errors."""
         found: dict[str, Any] = self.filesystem.info(path)
         return found
 
@@ -116,7 +116,7 @@ class Backend:
     def children(self, folder: str, *, is_deep: bool) -> Iterable[Entry]:
         """Return what is in a folder; see `patterns.Tree`.
 
-        Listing everything below it takes one request for a thousand names, however many folders.
+        A recursive listing takes one request per thousand names, for any number of folders.
         """
         folder = folder.rstrip("/")
         if folder in self._deep or is_deep:
@@ -142,7 +142,7 @@ class Backend:
 
     def _enter(self, folder: str, path: str, info: dict[str, Any]) -> None:
         """Add a file below a folder, and the folders between them."""
-        # A store's key may have two slashes in a row; on a disk that is no folder either.
+        # A store's key may have two slashes in a row; on a disk they mark no folder either.
         *between, _ = (part for part in _entry(folder, path, info).name.split("/") if part)
         for name in between:
             inner = f"{folder}/{name}" if folder else name
@@ -154,7 +154,7 @@ class Backend:
 
 
 def _entry(folder: str, path: str, info: dict[str, Any]) -> Entry:
-    """Return an entry of a listing, named relative to the folder; its marker has no name."""
+    """Return an entry of a listing, named relative to the folder; a marker has an empty name."""
     kind = Kind.FOLDER if info.get("type") == "directory" else Kind.FILE
     is_marker = kind is Kind.FILE and path.endswith("/")
     plain = path.rstrip("/")

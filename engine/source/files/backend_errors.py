@@ -1,4 +1,4 @@
-"""Translates what a backend raises into a `SourceError`: what happened, and whether to retry.
+"""Translates a backend's errors into `SourceError`: what happened, and whether to retry.
 
 A backend's own message is never shown: it may quote a credential.
 """
@@ -28,7 +28,7 @@ _CHANGED = 412
 _REFUSING_SCHEMES = frozenset(
     {"http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "file"}
 )
-"""Schemes whose servers should always run: a refused connection is temporary."""
+"""Schemes of services that should always run: a refused connection is temporary."""
 _UNREACHABLE = frozenset(
     {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.ETIMEDOUT}
 )
@@ -39,7 +39,7 @@ _BROKEN = frozenset(
         *("ContentLengthError", "RemoteDisconnected", "ServiceResponseError", "PrematureEndError"),
     }
 )
-"""Names of exceptions for a broken connection; by name, as no backend is imported for them."""
+"""Names of exceptions for a broken connection; names avoid the import of the backends."""
 _TIMEOUTS = frozenset(
     {"ReadTimeoutError", "ConnectTimeoutError", "ServiceRequestTimeoutError", "FSTimeoutError"}
 )
@@ -53,11 +53,11 @@ _NO_CREDENTIALS = frozenset(
 _UNREACHED = frozenset(
     {"EndpointConnectionError", "ClientConnectorDNSError", "ClientConnectorError"}
 )
-"""Names of exceptions for a connection that was not made; a known cause is more precise."""
+"""Names of exceptions for a failed connection attempt; a known cause is more precise."""
 _INVALID_URLS = frozenset({"InvalidURL", "InvalidUrlClientError", "NonHttpUrlClientError"})
 _FTP_REPLIES = frozenset({"error_perm", "error_temp", "error_reply", "error_proto"})
 _FTP_STATUS = {530: 401, 550: 404}
-"""HTTP's status for "not logged in" and "no such file"."""
+"""HTTP status for the FTP replies "not logged in" and "no such file"."""
 _AGAIN = "run the same command again later"
 _CHECK_ADDRESS = "check the address"
 _CREDENTIALS = {
@@ -74,10 +74,11 @@ class PrematureEndError(Exception):
 
 
 def source_error(name: str, error: BaseException, schemes: Sequence[str]) -> SourceError:
-    """Return why a file cannot be opened or read; `schemes` are those of its URL's links.
+    """Return the error for a file that cannot be opened or read.
 
-    `SourceUnavailableError` (exit status 75) for what is temporary: timeouts, broken and refused
-    connections, 5xx, 408, 429, no room for a temporary copy; else a plain `SourceError`.
+    `schemes` are the schemes of its URL's links. The error is `SourceUnavailableError` (exit status
+    75) if the cause is temporary: timeouts, broken and refused connections, 5xx, 408, 429, no room
+    for a temporary copy. Otherwise it is a plain `SourceError`.
     """
     if isinstance(error, SourceError):
         return error
@@ -123,7 +124,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _by_kind(name: str, error: BaseException, scheme: str) -> SourceError | None:
-    """Translate one error of the chain; None if it is not precise by itself."""
+    """Translate one error of the chain; None if it does not show a precise cause."""
     status = _status_of(error)
     if status is not None:
         return _by_status(name, status, scheme)
@@ -143,7 +144,7 @@ def _by_ftp_reply(name: str, code: str) -> SourceError:
 
 def _by_status(name: str, status: int, scheme: str) -> SourceError:
     answer = f"the server answered {status}"
-    with suppress(ValueError):  # a status that nobody has registered
+    with suppress(ValueError):  # an unregistered status
         answer += f" ({HTTPStatus(status).phrase})"
     return _by_answer(name, answer, status, scheme)
 
@@ -204,7 +205,7 @@ def _by_content(name: str, error: BaseException, scheme: str) -> SourceError | N
 
 
 def _status_of(error: BaseException) -> int | None:
-    """Return the HTTP status, or the reply code of FTP, that an error of a backend carries."""
+    """Return the HTTP status or FTP reply code of a backend's error; None if it has none."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         metadata = response.get("ResponseMetadata")

@@ -9,18 +9,18 @@ from engine.errors import ChangedWhileReadError, SourceError
 from engine.source.files.locations import Location
 
 YOUNG_SECONDS = 60.0
-"""A file that was written less than this ago may still be being written."""
+"""A file written less than this many seconds ago may still be growing."""
 RECHECK_SECONDS = 3.0
-"""For how long such a file has to stay unchanged before a last line without an end counts."""
+"""Seconds that such a file must stay unchanged before an unterminated last line is read."""
 
 _GONE = "it is no longer there"
 _WRITTEN_HINT = "run the same command again once it is written completely"
 
 
 class ChangeDetector:
-    """Compares files with what they were when they were found.
+    """Compares the current state of files with their state when they were found.
 
-    Each check raises `ChangedWhileReadError` for a difference.
+    Each check raises `ChangedWhileReadError` if they differ.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class ChangeDetector:
         clock: Clock | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`locations` are what was found; `find` looks for the same files again."""
+        """`locations` are the files that were found; `find` finds them again."""
         self._locations = locations
         self._find = find
         self._clock = clock or SystemClock()
@@ -38,7 +38,7 @@ class ChangeDetector:
         self._began = self._clock.now()
 
     def check(self, location: Location) -> None:
-        """Compare one file with what it was."""
+        """Compare one file with its earlier state."""
         if location.state is None:
             return
         change: str | None = _GONE
@@ -48,9 +48,9 @@ class ChangeDetector:
             raise changed(location.name, change)
 
     def check_end(self, location: Location, *, is_ended: bool) -> None:
-        """Check a file that was read to its end; `is_ended` says whether its last line has one.
+        """Check a file that was read to its end; `is_ended`: its last line has a line end.
 
-        If it has none, and the file is young, wait first: it may grow.
+        If it has none and the file is young, wait first, because the file may grow.
         """
         if not is_ended and self._is_young(location):
             remaining = self._began + RECHECK_SECONDS - self._clock.now()
@@ -61,7 +61,7 @@ class ChangeDetector:
     def check_all(self) -> None:
         """Compare all files, and check that none has been added or removed.
 
-        Pipes are left out, as what has come through does not change.
+        Pipes are left out: data already read from a pipe does not change.
         """
         try:
             found = {location.address: location for location in self._find() if location.state}

@@ -1,7 +1,7 @@
-"""The kinds of files in one group: a mixture is refused, sidecar files are left out.
+"""Checks the kinds of files in one group: refuses a mixture and leaves out sidecar files.
 
-A group is the files of one folder or glob, or those that are named one by one: a shell that expands
-a glob does that.
+A group holds the files of one folder or glob, or the files that are named one by one, as by a shell
+that expands a glob.
 """
 
 import glob
@@ -21,15 +21,15 @@ _SIDECAR = re.compile(
     r"|\.(?:crc|crc32|sfv|asc|sig|sign|p7s|minisig)"
     r"|\.(?:bak|old|orig|swp)|~|\.~\d+~)|\#(?P<saved>.+)\#|(?P<rotated>.+)\.\d{1,3}"
 )
-"""Names of checksums, signatures and editors' backups of the file whose name they contain.
+"""Matches names of checksums, signatures and editor backups of the file named in them.
 
-A number marks an earlier version, as of logrotate, only after a suffix of a known format.
+A number marks an earlier version, as by logrotate, only after a suffix of a known format.
 """
 _UNFINISHED = re.compile(
     r"(?i).*\.(part|partial|filepart|tmp|temp|crdownload|download|inprogress|writing|_copying_)"
 )
 _TEMPORARY = re.compile(r"(?i)(?P<file>.+)\.(?:tmp|temp)[\w.-]+")
-"""The name of a file that is being written, if the suffix before is that of a known format."""
+"""Matches the name of a file being written, if the suffix before is of a known format."""
 _DOCUMENT = re.compile(
     r"(?i)_*(readme|read_me|licen[cs]e|copying|changelog|notice|authors)([-_. ].*)?"
 )
@@ -39,7 +39,7 @@ GUESSED = "text by guess"
 
 
 def sidecars(names: Sequence[str]) -> frozenset[str]:
-    """Return which of the files are checksums, signatures or backups of others of them."""
+    """Return the files that are checksums, signatures or backups of other files in `names`."""
     there = frozenset(names)
     return frozenset(name for name in names if _has_owner(name, there))
 
@@ -74,8 +74,8 @@ def _has_format_suffix(name: str) -> bool:
 def refuse_mixture(kinds: Mapping[str, str], *, formats_may_differ: bool = False) -> None:
     """Raise `SourceError` for files of several kinds, or for a file and its compressed copy.
 
-    `kinds` has the kind of each file of a group by its name. With `formats_may_differ`, as for
-    files that are named one by one, only a file in none of the formats is refused.
+    `kinds` maps the name of each file of a group to its kind. With `formats_may_differ`, as for
+    files that are named one by one, only a file in no known format is refused.
     """
     counts = Counter(kinds.values())
     if len(counts) > 1:
@@ -97,7 +97,7 @@ def refuse_mixture(kinds: Mapping[str, str], *, formats_may_differ: bool = False
 
 
 def _way_out(kinds: Mapping[str, str], odd: str, main: str) -> str:
-    """Return what to do about an odd file: globs that leave it out, if its suffix differs."""
+    """Return a hint about an odd file: globs that exclude it, if its suffix differs."""
     by_ending: dict[str, set[str]] = {}
     for name, kind in kinds.items():
         by_ending.setdefault(_ending(name), set()).add(kind)
@@ -120,7 +120,7 @@ def _uncompressed(name: str) -> str:
 
 
 def _globs(names: Sequence[str]) -> str:
-    """Return globs that stand for one kind of file each, the most frequent first."""
+    """Return one glob for each kind of file, the most frequent first."""
     folders = [name[: name.rfind("/") + 1] for name in names]
     prefix = commonprefix(folders)  # noqa: RUF071 - cut at a slash below; keeps s3:// as it is
     base = prefix[: prefix.rfind("/") + 1]
@@ -135,6 +135,6 @@ def _globs(names: Sequence[str]) -> str:
 
 
 def _ending(name: str) -> str:
-    """Return a file's suffix as it is written, with that of compression."""
+    """Return a file's suffix as written, including the suffix of compression."""
     plain = _uncompressed(name)
     return plain[len(plain) - len(suffix(name)) :] + name[len(plain) :]

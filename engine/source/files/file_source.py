@@ -1,4 +1,4 @@
-"""The files of an export, read one after the other."""
+"""Reads the files of an export one after the other."""
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -20,20 +20,20 @@ from engine.source.source_file import SourceFile
 from engine.source.streams import OpenFile
 
 READ_ERRORS = (OSError, pa.ArrowException)
-"""What reading a file may raise: the file system's errors, and PyArrow's."""
+"""The errors of reading a file: those of the file system and of PyArrow."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportFile:
-    """One file, and how it is read."""
+    """One file and how to read it."""
 
     location: Location
     options: Mapping[str, Any]
-    """The options in effect, found or given: equal where the file is read in the same way."""
+    """The options in effect, detected or given; equal options mean the same reading."""
     read: Callable[[OpenFile], Generator[RawRows, None, bool]]
-    """Yields the records; returns whether the last one has its end, such as a line feed."""
+    """Yields the records; returns whether the last one is terminated, as by a line feed."""
     is_empty: bool = False
-    """Whether it holds no record; it may have a header or a schema."""
+    """Whether the file has no record; it may have a header or a schema."""
 
 
 class FileSource:
@@ -48,7 +48,7 @@ class FileSource:
         notes: tuple[str, ...],
         locations: Sequence[Location],
     ) -> None:
-        """Read `exports`; `locations` are those of their files and of files without a byte.
+        """Read `exports`; `locations` are those of their files and of files of zero bytes.
 
         `changes` detects a file that changes while it is read.
         """
@@ -66,9 +66,9 @@ class FileSource:
 
     @property
     def files(self) -> tuple[SourceFile, ...]:
-        """Every file, also one without a byte. See `HasFiles`."""
+        """Every file, including those of zero bytes. See `HasFiles`."""
         return tuple(
-            # A store that does not know the time gives the first moment of 1970.
+            # A store without a time of writing returns the start of 1970.
             SourceFile(each.name, each.size, each.written_utc_ns or None, self._uids[each.name])
             for each in self._locations
         )
@@ -80,15 +80,15 @@ class FileSource:
 
     @property
     def is_rereadable(self) -> bool:
-        """Whether no file is a pipe of which nothing is kept. See `Rereadable`."""
+        """Whether no file is a pipe without a kept copy. See `Rereadable`."""
         return not any(isinstance(each, Pipe) and not each.is_kept for each in self._locations)
 
     def blocks(self) -> Iterator[Block]:
         """Read every file from its start, in order. See `Source.blocks`.
 
-        A block of a file is yielded once the next one has been read, or the end of its file has
-        been checked: so the cut-off record at the end of a file that changes is never yielded.
-        What comes through a pipe does not change, and is yielded at once.
+        A block of a file is yielded after the next one was read, or after the end of its file was
+        checked. So the cut-off record at the end of a file that changes is never yielded. Data
+        from a pipe does not change, and is yielded at once.
         """
         holds_back = any(export.location.state for export in self._exports)
         held: Block | None = None
@@ -138,11 +138,11 @@ class FileSource:
                     yield block
         except READ_ERRORS as error:
             if not isinstance(error, FileNotFoundError):
-                self._changes.check(location)  # A file that is cut off cannot be read to its end.
+                self._changes.check(location)  # A truncated file cannot be read to its end.
             raise unreadable(location.name, error) from error
 
     def _rows(self, export: ExportFile, file: OpenFile) -> Iterator[RawRows]:
-        """Yield the rows; check before each whether the file has changed, if that is quick."""
+        """Yield the rows; before each, check for a change of the file if the check is quick."""
         rows = export.read(file)
         while True:
             try:

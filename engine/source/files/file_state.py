@@ -1,4 +1,4 @@
-"""The state of a file by which its versions differ: size, time of writing, inode or ETag."""
+"""The state that distinguishes versions of a file: size, time of writing, inode or ETag."""
 
 import os
 from collections.abc import Mapping
@@ -8,33 +8,33 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
 _TAGS = ("generation", "ETag", "etag", "md5Hash", "content_md5", "Content-MD5")
-"""Keys of a file's version in the backends of fsspec, the best one first."""
+"""Keys of a file's version in fsspec backends, the best one first."""
 _TIMES = (
     *("LastModified", "last_modified", "Last-Modified", "updated", "mtime", "modified"),
     *("modify", "last_write_time", "modificationTime", "created"),
 )
-"""Keys of its time of writing."""
+"""Keys of a file's time of writing."""
 _INODE = "inode "
 _FTP_TIME = "%Y%m%d%H%M%S"
 _SECOND = 10**9
 _MILLISECONDS_FROM = 1e11
-"""Seconds would lie in the year 5138."""
+"""Numbers from here on are milliseconds; as seconds they would be in the year 5138."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """A file's state at one moment; if a later one differs, the file has changed."""
+    """A file's state at one moment; a different later state means that the file changed."""
 
     size: int | None
-    """Bytes as stored; None where unknown."""
+    """Stored size in bytes; None if unknown."""
     written_utc_ns: int | None
-    """When it was last written, in ns since 1970; None where unknown."""
+    """Time of the last write, in ns since 1970; None if unknown."""
     tag: str | None = None
-    """Inode, ETag or generation; None where there is none."""
+    """Inode, ETag or generation; None if there is none."""
 
     @classmethod
     def of_info(cls, info: Mapping[str, Any]) -> Self:
-        """Read a file's info from a backend of fsspec."""
+        """Return the state in a file's info from an fsspec backend."""
         size = info.get("size")
         tag = next((info[key] for key in _TAGS if info.get(key)), None)
         return cls(
@@ -45,16 +45,16 @@ class FileState:
 
     @classmethod
     def of_status(cls, status: os.stat_result) -> Self:
-        """Read a file's status from the operating system."""
+        """Return the state in a file's status from the operating system."""
         return cls(status.st_size, status.st_mtime_ns, f"{_INODE}{status.st_ino}")
 
     def within(self, archive: "FileState") -> "FileState":
-        """Return the state of a file inside an archive: it changes when the archive does."""
+        """Return the state of a file inside an archive; it changes with the archive."""
         tag = f"{archive.tag or _INODE} {archive.size}"
         return FileState(self.size, archive.written_utc_ns, tag)
 
     def change(self, later: "FileState | None") -> str | None:
-        """Describe how a later state differs; None if it is unknown, or the same."""
+        """Describe how a later state differs; None if it is unknown or equal."""
         if later is None:
             return None
         if None not in {self.size, later.size} and self.size != later.size:
@@ -66,7 +66,7 @@ class FileState:
         return None
 
     def _is_as_old_as(self, later: "FileState") -> bool:
-        """Compare the times, in whole seconds if one of them has no fraction.
+        """Return whether the times are equal, in whole seconds if one has no fraction.
 
         A store may give seconds in a listing and a fraction for one file.
         """
@@ -81,12 +81,12 @@ class FileState:
 
     @property
     def _depends_on_time(self) -> bool:
-        """Whether only the time shows a change: the tag stays the same when the file is written."""
+        """Whether only the time shows a change, as a write does not change the tag."""
         return self.tag is None or self.tag.startswith(_INODE)
 
 
 def written_utc_ns(info: Mapping[str, Any]) -> int | None:
-    """Return when a file was written, by its info from a backend, in ns since 1970."""
+    """Return a file's time of writing from its backend info, in ns since 1970."""
     for key in _TIMES:
         if (time := _ns(info.get(key))) is not None:
             return time
@@ -94,7 +94,7 @@ def written_utc_ns(info: Mapping[str, Any]) -> int | None:
 
 
 def _ns(value: Any) -> int | None:  # noqa: ANN401 - each backend has its own type
-    """Read a time; one without a zone is UTC, as in every store."""
+    """Return a time in ns since 1970; a time without a zone is UTC, as in every store."""
     if isinstance(value, str):
         value = _parsed(value)
     if isinstance(value, datetime):
@@ -106,7 +106,7 @@ def _ns(value: Any) -> int | None:  # noqa: ANN401 - each backend has its own ty
 
 
 def _parsed(text: str) -> datetime | None:
-    """Read ISO 8601, the date of an HTTP header, or the digits of FTP."""
+    """Parse ISO 8601, an HTTP date, or the digits of FTP."""
     for parse in (
         datetime.fromisoformat,
         parsedate_to_datetime,

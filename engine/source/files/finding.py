@@ -20,27 +20,27 @@ class FoundFiles(NamedTuple):
     """The files of an export."""
 
     locations: list[Location]
-    """In the order in which they are read."""
+    """The files in the order of reading."""
     notes: tuple[str, ...]
     groups: list[list[Location]]
-    """The same files, in groups that must not be mixtures; see `file_kinds`.
+    """The same files, in groups that must not mix kinds; see `file_kinds`.
 
-    First the regular and remote files that are named themselves, then those of each folder, glob
-    and pipe.
+    The first group is the regular and remote files that are named one by one. A group for each
+    folder, glob and pipe follows.
     """
 
 
 def find_locations(
     exports: Iterable[str], sleep: Callable[[float], None] = time.sleep
 ) -> FoundFiles:
-    """Find the files that the exports stand for, in the order of the exports.
+    """Find the files of the exports, in the order of the exports.
 
-    A folder stands for the regular files in it and in its subfolders, by name; see `patterns` for
-    what is passed over. Links to folders, which may form circles, are followed only if they are
-    named or matched. Sidecar files of a file in the same group are passed over too. Notes say how
-    many names were. `sleep` waits between the tries of a remote read.
+    A folder means the regular files in it and in its subfolders, sorted by name; `patterns`
+    describes which names are skipped. Links to folders may form cycles, and are followed only if
+    they are named or matched. Sidecar files of a file in the same group are skipped too. Notes give
+    the number of skipped names. `sleep` waits between the attempts of a remote read.
 
-    Raises `SourceError` for what is missing, `UsageError` for a file named twice.
+    Raises `SourceError` for a missing file, `UsageError` for a file named twice.
     """
     locations: list[Location] = []
     notes: list[str] = []

@@ -1,4 +1,4 @@
-"""Folders and files on this machine's disk, and the errors for those that cannot be read."""
+"""Folders and files on the local disk, and the errors for unreadable ones."""
 
 import os
 import stat
@@ -12,10 +12,10 @@ from engine.source.files.patterns import Entry, Kind, has_magic, split_at_magic
 
 
 class LocalTree:
-    """The file system. Fulfils `patterns.Tree`; paths stay as they were written."""
+    """The local file system. Implements `patterns.Tree`; paths stay as they were written."""
 
     def entry(self, path: str) -> Entry | None:
-        """Return what a path names, following links. Raises `SourceError`."""
+        """Return the entry at a path, following links. Raises `SourceError`."""
         name = os.path.basename(path)  # noqa: PTH119 - as written
         try:
             status = os.stat(path)  # noqa: PTH116 - as written
@@ -29,7 +29,7 @@ class LocalTree:
         return Entry(name, path, _kind(status.st_mode))
 
     def children(self, folder: str, *, is_deep: bool) -> Iterator[Entry]:
-        """Yield what is in a folder; see `patterns.Tree`. Raises `SourceError`."""
+        """Yield the entries of a folder; see `patterns.Tree`. Raises `SourceError`."""
         del is_deep  # One folder is read at a time.
         try:
             with os.scandir(folder or ".") as found:
@@ -46,7 +46,7 @@ class LocalTree:
 def _kind_of(child: "os.DirEntry[str]") -> Kind:
     try:
         return _kind(child.stat().st_mode)
-    except OSError:  # A link that leads nowhere, which is an error once it is opened.
+    except OSError:  # A broken link; opening it raises the error.
         return Kind.FILE
 
 
@@ -57,7 +57,7 @@ def _kind(mode: int) -> Kind:
 
 
 def unreadable(name: str, error: Exception) -> SourceError:
-    """Return why a file or folder cannot be read."""
+    """Return the error for a file or folder that cannot be read."""
     if isinstance(error, FileNotFoundError):
         return SourceError(f"{name}: no such file", hint=_hint_of_missing(name))
     reason = (isinstance(error, OSError) and error.strerror) or str(error).partition("\n")[0]
@@ -70,7 +70,7 @@ def unreadable(name: str, error: Exception) -> SourceError:
 
 
 def nothing_found(path: str, passed_over: int) -> SourceError:
-    """Return the error for a path that stands for no file."""
+    """Return the error for a path that matches no file."""
     if os.path.isdir(path):  # noqa: PTH112 - as written
         hint = "name the folder or the file that the export is written to"
         if passed_over:
@@ -88,7 +88,7 @@ def nothing_found(path: str, passed_over: int) -> SourceError:
 
 
 def _hint_of_missing(path: str) -> str:
-    """Name the folder in which it was looked for, and a similar name in it."""
+    """Return a hint that names the searched folder, and a similar name in it."""
     plain = path.rstrip("/") or "/"
     folder, name = os.path.split(plain)
     if not os.path.isdir(folder or "."):  # noqa: PTH112 - as written
@@ -104,7 +104,7 @@ def _hint_of_missing(path: str) -> str:
 
 
 def _shown(folder: str) -> str:
-    """Name a folder, the current one by its path."""
+    """Return a folder's name; for the current folder, its path."""
     if folder.rstrip("/") not in {"", "."}:
         return folder
     try:
@@ -114,7 +114,7 @@ def _shown(folder: str) -> str:
 
 
 def _hint_of_denied(name: str) -> str:
-    """Name the owner, the group and the mode."""
+    """Return a hint that names the owner, the group and the mode."""
     try:
         status = os.stat(name)  # noqa: PTH116 - as written
     except OSError:

@@ -1,4 +1,4 @@
-"""Where the files of an export are, each as one `Location`: a regular file, or a pipe."""
+"""The locations of an export's files, each a `Location`: a regular file or a pipe."""
 
 import io
 import os
@@ -14,52 +14,52 @@ from engine.source.streams import OpenFile
 from engine.source.temporary import close_quietly, make_copy, translated_copy_errors
 
 _IN_MEMORY = 8 << 20
-"""Bytes of a pipe that are kept in memory; more go to a temporary file."""
+"""Bytes of a pipe that are kept in memory; a larger copy goes to a temporary file."""
 
 
 class Location(ABC):
     """One file of an export."""
 
     is_quick_to_check = True
-    """Whether `current_state` is quick enough to be called again and again while reading."""
+    """Whether `current_state` is quick enough to be called repeatedly while reading."""
 
     def __init__(self, name: str, address: str, state: FileState | None) -> None:
         self.name = name
-        """How the file is shown to people, with no credential in it."""
+        """The file's name as shown to the user, without credentials."""
         self.address = address
         """The path or URL that identifies the file."""
         self.state = state
-        """Its state when it was found; None for a pipe."""
+        """The file's state when it was found; None for a pipe."""
 
     @property
     def size(self) -> int | None:
-        """Bytes as stored; None where unknown."""
+        """Stored size in bytes; None if unknown."""
         return self.state.size if self.state else None
 
     @property
     def written_utc_ns(self) -> int | None:
-        """When it was last written, in ns since 1970; None where unknown."""
+        """Time of the last write, in ns since 1970; None if unknown."""
         return self.state.written_utc_ns if self.state else None
 
     @property
     def is_seekable(self) -> bool:
-        """Whether it can be read from any offset."""
+        """Whether the file can be read from any offset."""
         return True
 
     @abstractmethod
     def current_state(self) -> FileState | None:
-        """Return its state now. Raises `SourceError`, or what the file system raises."""
+        """Return the file's state now. Raises `SourceError` or the file system's errors."""
 
     @abstractmethod
     def open(self) -> OpenFile:
-        """Open the file at its start, unbuffered. Raises what the file system raises."""
+        """Open the file at its start, unbuffered. Raises the file system's errors."""
 
 
 class LocalFile(Location):
     """A regular file."""
 
     def current_state(self) -> FileState:
-        """Return the state of what the path names now."""
+        """Return the state of the file that is at the path now."""
         return FileState.of_status(os.stat(self.address))  # noqa: PTH116 - as `find_locations`
 
     def open(self) -> OpenFile:
@@ -68,13 +68,13 @@ class LocalFile(Location):
 
 
 class Pipe(Location):
-    """Standard input, or a named pipe.
+    """Standard input or a named pipe.
 
-    What comes through a pipe comes once, and so does not change; a file that standard input is
+    A pipe delivers its data once, so the data does not change. A file that standard input is
     redirected from may change.
 
-    The first `open` is to inspect the start; the second one begins with that start again. Once
-    `is_kept` is set, everything read is kept, and the pipe can be opened any number of times.
+    The first `open` is for inspecting the start; the second one begins with that start again. If
+    `is_kept` is set, all data read is kept, and the pipe can be opened any number of times.
     """
 
     is_seekable = False
@@ -92,7 +92,7 @@ class Pipe(Location):
         return None if self.state is None else _state_of_redirected()
 
     def open(self) -> OpenFile:
-        """Open the pipe. Raises `SourceError` if what was read before was not kept."""
+        """Open the pipe. Raises `SourceError` if earlier data was not kept."""
         self._opened += 1
         if self._buffer is None:
             self._buffer = _Buffer(_unbuffered(self.address))
@@ -102,7 +102,7 @@ class Pipe(Location):
 
 
 class _Buffer:
-    """A stream that can be read only once, and a copy of its start."""
+    """A stream that can be read only once, with a copy of its start."""
 
     def __init__(self, file: OpenFile) -> None:
         self.file = file
@@ -112,7 +112,7 @@ class _Buffer:
 
 
 class _Reader(io.RawIOBase):
-    """Reads the copy, then the stream; with `keep`, what is read on goes to the copy."""
+    """Reads the copy, then the stream; with `keep`, data from the stream is added to the copy."""
 
     def __init__(self, buffer: _Buffer, *, keep: bool) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class _Reader(io.RawIOBase):
         return self._position
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return bytes of the copy or of the stream, never of both."""
+        """Return bytes from the copy or from the stream, never from both."""
         copy = self._buffer.copy
         copy.seek(self._position)
         chunk = copy.read(size)
@@ -151,7 +151,7 @@ class _Reader(io.RawIOBase):
 
 
 def _state_of_redirected() -> FileState | None:
-    """Return the state of the file that standard input is redirected from, None for a pipe."""
+    """Return the state of the file that standard input is redirected from; None for a pipe."""
     try:
         status = os.fstat(sys.stdin.fileno())
     except (AttributeError, ValueError, OSError):  # None, closed, or a test's stand-in
@@ -164,7 +164,7 @@ def _unbuffered(address: str) -> OpenFile:
     if address != "-":
         return Path(address).open("rb", buffering=0)
     try:
-        os.set_blocking(sys.stdin.fileno(), True)  # else a pause would look like the end
+        os.set_blocking(sys.stdin.fileno(), True)  # otherwise a pause is read as the end
         return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
     except io.UnsupportedOperation:  # a test's stand-in
         return sys.stdin.buffer

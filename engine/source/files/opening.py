@@ -1,4 +1,4 @@
-"""Finds the files of an export and inspects each of them, before anything is sent."""
+"""Finds the files of an export and inspects each one before anything is sent."""
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -39,15 +39,16 @@ def open_source(
     clock: Clock | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> FileSource:
-    """Find the files of an export, and check from the start of each that it can be read.
+    """Find the files of an export, and check from each file's start that it can be read.
 
-    `exports` are files, globs, folders, URLs or `-`. A pipe can be read once, or any number of
-    times with `keep_pipes`: then it is copied, if it is large to a temporary file. `clock` is for
-    the age of files. `sleep` waits for a young file to grow, and before a remote read is retried.
+    `exports` are files, globs, folders, URLs or `-`. A pipe can be read once. With `keep_pipes` it
+    is copied, to a temporary file if it is large, and can be read any number of times. `clock`
+    gives the age of files. `sleep` waits for a young file to grow, and before a remote read is
+    retried.
 
     Raises `SourceError` for a file that is missing, unreadable, empty or in no known format, and
-    for a column that is missing or cannot hold uids; `UsageError` for what only the user can
-    decide, such as which of several columns.
+    for a column that is missing or cannot hold uids. Raises `UsageError` if only the user can
+    decide, as between several columns.
     """
     locations, notes, groups = find_locations(exports, sleep)
     pipes = [each for each in locations if isinstance(each, Pipe)]
@@ -71,7 +72,7 @@ def open_source(
 
 
 def _notes(exports: Sequence[ExportFile], options: ReadingOptions) -> Iterator[str]:
-    """Yield what should be known about the formats found."""
+    """Yield notes about the formats found."""
     for export in exports:
         name = export.location.name
         if export.options["format"] == "text" and declared_format(name, options) is None:
@@ -92,7 +93,7 @@ def _inspect_group(
     *,
     formats_may_differ: bool,
 ) -> dict[str, ExportFile | None]:
-    """Inspect the files of one group, by their addresses, and refuse a mixture of kinds."""
+    """Inspect the files of one group and refuse a mixture of kinds; return them by address."""
     refuse = partial(refuse_mixture, formats_may_differ=formats_may_differ)
     kinds = {
         location.name: kind
@@ -118,7 +119,7 @@ def _inspect_group(
 
 
 def _kind(export: ExportFile, options: ReadingOptions) -> str:
-    """Return the kind of a file whose name does not show it."""
+    """Return the kind of a file by its detected format, as its name does not show the kind."""
     if options.format != "auto":
         return UNKNOWN
     format_: str = export.options["format"]
@@ -128,7 +129,7 @@ def _kind(export: ExportFile, options: ReadingOptions) -> str:
 def _inspect(
     location: Location, options: ReadingOptions, changes: ChangeDetector
 ) -> ExportFile | None:
-    """Inspect one file, and check that it did not change meanwhile, if that is quick."""
+    """Inspect one file; check that it did not change meanwhile, if the check is quick."""
     try:
         export = _inspect_start(location, options)
     except READ_ERRORS as error:
@@ -141,9 +142,9 @@ def _inspect(
 
 
 def _inspect_start(location: Location, options: ReadingOptions) -> ExportFile | None:
-    """Return how a file is read; None if it holds no byte.
+    """Return how to read a file; None if it has zero bytes.
 
-    Raises `SourceError` or `UsageError` for what it holds, and `READ_ERRORS` where it cannot be
+    Raises `SourceError` or `UsageError` for invalid content, and `READ_ERRORS` if it cannot be
     read.
     """
     with closing(location.open()) as file:
@@ -168,7 +169,7 @@ def _inspect_start(location: Location, options: ReadingOptions) -> ExportFile | 
 def _layout(
     name: str, start: FileStart, format_: Format, options: ReadingOptions
 ) -> tuple[Mapping[str, Any], Callable[[Stream], Iterator[RawRows]]]:
-    """Return the options in effect for a file that is read as a stream, and its reader."""
+    """Return the options in effect for a file read as a stream, and its reader."""
     if format_ == "text":
         return {}, text_rows
     if format_ == "ndjson":
@@ -195,14 +196,14 @@ class _LastByte:
     last_byte: bytes = b""
 
     def read(self, size: int, /) -> bytes:
-        """Read on."""
+        """Read the next bytes."""
         chunk = self._stream.read(size)
         self.last_byte = chunk[-1:] or self.last_byte
         return chunk
 
 
 def _parquet_export(location: Location, codec: str | None, options: ReadingOptions) -> ExportFile:
-    """Inspect a Parquet file; it is read from its end, and so copied where it cannot seek."""
+    """Inspect a Parquet file; reading starts at its end, so it is copied if it cannot seek."""
     is_copied = codec is not None or not location.is_seekable
     if isinstance(location, Pipe):
         location.is_kept = True  # Inspecting it reads all of it.

@@ -1,9 +1,9 @@
-"""Expands paths with `*`, `?`, `[…]` or `**`, in the same way on this machine and in a store.
+"""Expands paths with `*`, `?`, `[…]` or `**`, in the same way on the local disk and in a store.
 
-A name that exists as it is written wins over the pattern in it. `*`, `?` and `[…]` match within a
-name, `**` any number of folders. A pattern may match a file, or a folder, which stands for
-all files below it. Names that begin with `.` or `_` are passed over, unless the pattern's own name
-begins so: by convention they hold markers (`_SUCCESS`) and checksums.
+A name that exists as written takes precedence over its pattern. `*`, `?` and `[…]` match within a
+name; `**` matches any number of folders. A pattern may match a file, or a folder, which means all
+files below it. Names that begin with `.` or `_` are skipped, unless the pattern's own name begins
+with the same character: by convention they are markers (`_SUCCESS`) and checksums.
 """
 
 import re
@@ -16,11 +16,11 @@ from typing import Any, Protocol
 _MAGIC = re.compile(r"[*?[]")
 _ANY_FOLDERS = "**"
 _FOLDER_MARKER = "_$folder$"
-"""The end of names by which some stores mark a folder; such a file is empty."""
+"""The suffix of the empty files by which some stores mark a folder."""
 
 
 class Kind(Enum):
-    """What a name refers to."""
+    """The kind of object that a name refers to."""
 
     FILE = auto()
     FOLDER = auto()
@@ -37,36 +37,36 @@ class Entry:
     kind: Kind
     is_link: bool = False
     info: Any = None
-    """What the listing of the tree contains about it."""
+    """The info about the entry in the tree's listing."""
 
 
 class Tree(Protocol):
-    """Folders and files, on a disk or in a store."""
+    """Folders and files on a disk or in a store."""
 
     def entry(self, path: str) -> Entry | None:
-        """Return what a path names, following links; None if nothing is there."""
+        """Return the entry at a path, following links; None if there is none."""
 
     def children(self, folder: str, *, is_deep: bool) -> Iterable[Entry]:
-        """Return what is in a folder; nothing if it is no folder.
+        """Return the entries of a folder; none if it is not a folder.
 
-        With `is_deep`, everything below it will be asked for too.
+        `is_deep` announces that all entries below it will be requested too.
         """
 
 
 def has_magic(path: str) -> bool:
-    """Return whether a path holds a character that matches others."""
+    """Return whether a path has a wildcard character."""
     return _MAGIC.search(path) is not None
 
 
 def split_at_magic(path: str) -> tuple[str, str]:
-    """Split a pattern into the folder that it begins in, with its last slash, and the rest."""
+    """Split a pattern into the folder it begins in, with the last slash, and the rest."""
     magic = _MAGIC.search(path)
     cut = path.rfind("/", 0, magic.start() if magic else len(path)) + 1
     return path[:cut], path[cut:]
 
 
 def expand(tree: Tree, path: str) -> tuple[list[Entry], int]:
-    """Return the files that a path stands for, sorted, and how many names were passed over."""
+    """Return the files that a path matches, sorted, and the number of skipped names."""
     search = _Search(tree)
     exact = tree.entry(path)
     if exact is not None:
@@ -79,7 +79,7 @@ def expand(tree: Tree, path: str) -> tuple[list[Entry], int]:
 
 
 class _Search:
-    """The files found so far, each once."""
+    """A search that collects files, each once."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
@@ -94,9 +94,9 @@ class _Search:
             self.found[entry.path] = entry
 
     def match(self, folder: str, names: list[str]) -> None:
-        """Add what matches below a folder, name by name."""
+        """Add the matches below a folder, name by name."""
         first, *rest = names
-        if first in {_ANY_FOLDERS, ""}:  # Nothing follows the last slash.
+        if first in {_ANY_FOLDERS, ""}:  # Empty after a final slash.
             self._match_below(folder, rest)
             return
         for entry in self._matches(folder, first):

@@ -1,4 +1,4 @@
-"""Files behind URLs: how they are found, and read on after a connection broke."""
+"""Finds files behind URLs, and resumes reading after a broken connection."""
 
 import io
 import time
@@ -18,21 +18,21 @@ from engine.source.files.patterns import expand, has_magic, split_at_magic
 T = TypeVar("T")
 
 _READ_AHEAD = 4 << 20
-"""Bytes that are fetched at a time, whatever the backend's own default is."""
+"""Bytes fetched at a time, in place of the backend's own default."""
 _WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0)
-"""How long to wait before each further try of a read that broke off."""
+"""Seconds to wait before each retry of an interrupted read."""
 _STREAMED = "HTTPStreamFile"
-"""The class of fsspec's http files that cannot seek."""
+"""The name of fsspec's class of http files that cannot seek."""
 
 
 class RemoteFile(Location):
-    """A file that an fsspec file system opens; its address is the URL without credentials."""
+    """A file opened by an fsspec file system; its address is the URL without credentials."""
 
     is_quick_to_check = False
     state: FileState
 
     def __init__(self, name: str, path: str, backend: Backend, info: dict[str, Any] | None) -> None:
-        """Ask for its state, unless `info` of a listing holds it. Raises `SourceError`."""
+        """Request its state, unless `info` of a listing has it. Raises `SourceError`."""
         self.sleep: Callable[[float], None] = time.sleep
         self._path = path
         self._backend = backend
@@ -44,7 +44,7 @@ class RemoteFile(Location):
 
     @property
     def is_seekable(self) -> bool:
-        """Whether parts of it can be asked for; an http server has to be tried."""
+        """Whether parts of the file can be requested; with http only a request shows this."""
         if self._backend.is_http and not self.is_streamed and self.size:
             try:
                 with closing(self.open_at(self.size - 1)) as file:
@@ -55,7 +55,7 @@ class RemoteFile(Location):
         return not self.is_streamed
 
     def current_state(self) -> FileState:
-        """Ask for its state anew. Raises `SourceError`."""
+        """Request the file's state again. Raises `SourceError`."""
         with self._backend.translated(self.name):
             self._backend.drop_listings()
             return self._state(self._backend.info(self._path))
@@ -65,7 +65,7 @@ class RemoteFile(Location):
         return RemoteStream(self)
 
     def open_at(self, offset: int) -> Any:  # noqa: ANN401 - fsspec has no types
-        """Open the backend's own file at an offset. Raises what the backend raises."""
+        """Open the backend's own file at an offset. Raises the backend's own errors."""
         options = {"block_size": 0} if self.is_streamed else {"block_size": _READ_AHEAD}
         file = self._backend.filesystem.open(self._path, "rb", cache_type="readahead", **options)
         self.is_streamed = type(file).__name__ == _STREAMED
@@ -80,7 +80,7 @@ class RemoteFile(Location):
         return file
 
     def refuses_ranges(self, error: Exception) -> bool:
-        """Return whether an error means that the server sends no ranges; if so, stream the file."""
+        """Return whether an error shows a server without ranges; if so, stream the file."""
         is_new = self._backend.is_http and not self.is_streamed
         if is_new and isinstance(error, ValueError) and "range" in str(error):
             self.is_streamed = True
@@ -98,7 +98,7 @@ class RemoteFile(Location):
 
 
 class RemoteStream(io.RawIOBase):
-    """A remote file that is open for reading; after a break, reading goes on at the same offset."""
+    """A remote file open for reading; after a broken connection it resumes at the same offset."""
 
     def __init__(self, location: RemoteFile) -> None:
         """Open the file. Raises `SourceError`."""
@@ -118,7 +118,7 @@ class RemoteStream(io.RawIOBase):
         return not self._location.is_streamed
 
     def read(self, size: int = -1, /) -> bytes:
-        """Read from where the last read or seek ended."""
+        """Read from the current offset."""
         chunk = self._with_retries(lambda file: self._chunk(file, size))
         self._position += len(chunk)
         return chunk
@@ -170,7 +170,7 @@ class RemoteStream(io.RawIOBase):
         try:
             change = self._location.state.change(self._location.current_state())
         except SourceUnavailableError:
-            return  # The next try shows it.
+            return  # The next attempt reports it.
         except SourceError:
             raise fault from None
         if change:
@@ -179,22 +179,22 @@ class RemoteStream(io.RawIOBase):
     def _drop(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            with suppress(Exception):  # It may be broken; this only releases it.
+            with suppress(Exception):  # The file may be broken; closing only releases it.
                 file.close()
 
 
 def find_remote(url: str) -> tuple[list[RemoteFile], int]:
-    """Return the files that a URL stands for, and how many names were passed over.
+    """Return the files that a URL matches, and the number of skipped names.
 
-    See `patterns`. Over http a URL names one file. Raises `UsageError` where its backend is not
-    installed, `SourceError` where nothing is there.
+    See `patterns`. Over http a URL names one file. Raises `UsageError` if its backend is not
+    installed, `SourceError` if nothing is found.
     """
     backend = Backend(url)
     path, name = backend.path, backend.display_name
     if backend.is_http:
         return [RemoteFile(name, path, backend, None)], 0
     if has_magic(path) and urls.path_of(url).endswith("/"):
-        path += "/"  # Only folders match, which most backends forget.
+        path += "/"  # Only folders match; most backends drop the slash.
     with backend.translated(name):
         entries, passed_over = expand(backend, path)
     if not entries:
@@ -210,7 +210,7 @@ def find_remote(url: str) -> tuple[list[RemoteFile], int]:
 
 
 def _namer(url: str, path: str) -> Callable[[str], str]:
-    """Return what names a file that was found: the URL, with the file's path in place of `path`."""
+    """Return a function from a found file's path to its URL: `url` with that path for `path`."""
     chain = urls.links(url)
     carrier = urls.carrier(url)
     link = chain[carrier]

@@ -1,1 +1,1 @@
-"""The formats of export files: how one is recognized, and its rows read."""
+"""Recognizes the formats of export files and reads their rows."""

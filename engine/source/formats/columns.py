@@ -1,4 +1,4 @@
-"""Finds the column of the uids in a csv or tsv file."""
+"""Finds the uid column in a csv or tsv file."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -16,10 +16,10 @@ _SHOWN = 20
 def columns_of(
     name: str, start: FileStart, delimiter: bytes, options: ReadingOptions
 ) -> tuple[Columns, str]:
-    """Read the first record of a file that has one: its columns, and the name of the uids'.
+    """Read a file's first record; return its columns and the name of the uid column.
 
-    Raises `SourceError` where it cannot be read or lacks the column, `UsageError` where the
-    column has to be named.
+    The file has at least one record. Raises `SourceError` if the record cannot be read or lacks the
+    column, `UsageError` if the user has to name the column.
     """
     sep = SEP_LINE.match(start.text)
     if sep is not None and sep[1] != delimiter:
@@ -49,7 +49,7 @@ def has_column(start: FileStart, delimiter: bytes, wanted: str) -> bool:
 
 
 def is_header_only(start: FileStart, delimiter: bytes, options: ReadingOptions) -> bool:
-    """Return whether nothing follows the header."""
+    """Return whether the file ends after the header."""
     record = _first_record(start, delimiter) if options.header else None
     if record is None:
         return False
@@ -69,7 +69,7 @@ def _first_record(start: FileStart, delimiter: bytes) -> Record | None:
 
 
 def column_index(file: str, names: Sequence[str], wanted: str | None) -> int:
-    """Return the index of the wanted column: by its exact name, else by its trimmed one."""
+    """Return the index of the wanted column by its exact name, else by its trimmed name."""
     if wanted is None:
         return names.index(only(file, names))
     for candidates in (list(names), [name.strip() for name in names]):
@@ -85,7 +85,7 @@ def column_index(file: str, names: Sequence[str], wanted: str | None) -> int:
 
 
 def only(file: str, names: Sequence[str], kind: str = "column") -> str:
-    """Return the name of the only column or field; raises `UsageError` if there are others."""
+    """Return the name of the only column or field; raises `UsageError` if there are several."""
     if len(names) == 1:
         return names[0]
     hint = f"--column NAME, one of {_listed(names)}"
@@ -100,13 +100,13 @@ def missing(file: str, names: Sequence[str], wanted: str, kind: str = "column") 
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Return the first 20 names as one line."""
+    """Return the first 20 names in one line."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(repr(name) for name in names[:_SHOWN]) + more
 
 
 def _refuse_other_delimiter(file: str, field: bytes, delimiter: bytes) -> None:
-    """Raise `UsageError` if the name of the only column is like `uid;name`."""
+    """Raise `UsageError` if the only column's name has another delimiter, as in `uid;name`."""
     for other, remedy in _DELIMITERS.items():
         if other != delimiter and other in field:
             raise UsageError(
@@ -121,4 +121,4 @@ _DELIMITERS = {
     b"\t": "--format tsv reads tabs",
     b"|": "'|' is not read as a delimiter: export with commas or tabs",
 }
-"""What to do about each character that other programs use as a delimiter."""
+"""The hint for each character that other programs use as a delimiter."""

@@ -1,4 +1,4 @@
-"""Compressed files, recognized by their first bytes: a suffix may be wrong."""
+"""Recognizes compressed files by their first bytes, as a suffix may be wrong."""
 
 import bz2
 import io
@@ -11,33 +11,33 @@ import pyarrow as pa
 from engine.source.streams import OpenFile, Stream
 
 MAGIC_SIZE = 10
-"""Bytes that are enough to recognize it."""
+"""Bytes needed to recognize the compression."""
 
 _MAGIC = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
-    # A skippable frame, with which pzstd begins its files.
+    # A skippable frame; files of pzstd begin with one.
     **{b"%c\x2a\x4d\x18" % first: "zstd" for first in range(0x50, 0x60)},
-    # The level can be any digit; what follows is the first block's, or an empty file's, own magic.
+    # The level is any digit. The magic of the first block, or of an empty file, follows.
     **{b"BZh%d1AY&SY" % level: "bz2" for level in range(1, 10)},
     **{b"BZh%d\x17rE8P\x90" % level: "bz2" for level in range(1, 10)},
 }
 
 SUFFIXES = (".gz", ".zst", ".bz2")
 _STEP = 1 << 18
-"""Compressed bytes that are read at a time."""
+"""Compressed bytes read at a time."""
 
 
 def compression_of(start: bytes) -> str | None:
-    """Return the compression by a file's first bytes; None if it is not compressed."""
+    """Return a file's compression by its first bytes; None if it is not compressed."""
     return next((codec for magic, codec in _MAGIC.items() if start.startswith(magic)), None)
 
 
 def decompressed(file: OpenFile, codec: str | None) -> Stream:
     """Return the file's decompressed bytes, through all its members or frames.
 
-    Zero bytes after the last member of gzip or bz2 are padding. Where a file ends in the middle of
-    a member, or goes on with anything else, `read` raises `OSError`.
+    Zero bytes after the last member of gzip or bz2 are padding. If a file ends within a member, or
+    other data follows a member, `read` raises `OSError`.
     """
     if codec is None:
         return file
@@ -48,7 +48,7 @@ def decompressed(file: OpenFile, codec: str | None) -> Stream:
 
 
 class _Decompressor(Protocol):
-    """What zlib and bz2 have in common."""
+    """The common interface of zlib and bz2."""
 
     @property
     def eof(self) -> bool: ...
@@ -64,7 +64,7 @@ _DECOMPRESSORS: dict[str, Callable[[], _Decompressor]] = {
 
 
 class _Members(io.RawIOBase):
-    """The decompressed bytes of a file of one or more members, one after the other."""
+    """The decompressed bytes of a file with one or more consecutive members."""
 
     def __init__(self, file: OpenFile, codec: str) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class _Members(io.RawIOBase):
         return b""
 
     def _next_member(self) -> _Decompressor | None:
-        """Begin with the next member; None at the end of the file."""
+        """Return the decompressor for the next member; None at the end of the file."""
         while True:
             if self._members:
                 self._unread = self._unread.lstrip(b"\0")

@@ -1,12 +1,12 @@
-"""The csv dialect, as a reader of one record at a time. It is authoritative; PyArrow is faster.
+"""Reads csv one record at a time. This reader defines the dialect; PyArrow is faster.
 
 - A record ends with LF or CRLF outside quotes; a bare carriage return is part of its field.
 - A field that begins with a quote ends with the next quote that is not doubled, and the delimiter
   or the record's end must follow it. Elsewhere in a field a quote is an ordinary character.
-- If that is not so (text after a closing quote, a quote that nothing closes within the
-  record limit), the quote is broken. Only the line that its record began on is invalid: reading
-  goes on after the first LF, so that a stray quote costs no other row.
-- A line of more than the record limit is over-long, and reading goes on after it.
+- Otherwise (text after a closing quote, or no closing quote within the record limit) the quote is
+  broken. Only the line on which its record began is invalid: reading continues after the first
+  LF, so that a stray quote invalidates no other row.
+- A line longer than the record limit is over-long, and reading continues after it.
 """
 
 import re
@@ -22,20 +22,20 @@ _QUOTED = re.compile(rb'"((?:[^"]++|"")*+)"')
 
 
 class Record(NamedTuple):
-    """One record, or the line that a broken one began on."""
+    """One record, or the first line of a broken record."""
 
     fields: list[bytes]
     """The unquoted fields; none if there is a `fault`."""
     end: int
-    """Where the next record begins."""
+    """Offset of the next record."""
     fault: str | None = None
     unfinished: bool = False
-    """Whether an over-long line goes on beyond what was given."""
+    """Whether an over-long line continues beyond the buffer."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """The delimiter, and how many bytes a record may have, its line end included."""
+    """The delimiter, and the limit of a record in bytes, including its line end."""
 
     delimiter: bytes
     limit: int
@@ -45,10 +45,10 @@ class Dialect:
         return re.compile(rb"[^\n%b]*+" % re.escape(self.delimiter))
 
     def record(self, buffer: bytes, start: int, *, final: bool) -> Record | None:
-        """Return the record at `start`, or None if more than `buffer` is needed.
+        """Return the record at `start`; None if `buffer` is too short.
 
-        `final` means that nothing follows the buffer. A buffer that holds `limit` and two bytes
-        more is always enough.
+        `final` means that the buffer ends the file. A buffer of `limit` plus two bytes is always
+        long enough.
         """
         line_end = buffer.find(b"\n", start)
         if 0 <= line_end - start < self.limit and buffer.find(b'"', start, line_end) < 0:
@@ -86,7 +86,7 @@ class Dialect:
             return Record(fields, position)
 
     def _first_line(self, buffer: bytes, start: int, *, final: bool) -> Record | None:
-        """Return the line at `start` as an invalid record, or None if `buffer` is too short."""
+        """Return the line at `start` as an invalid record; None if `buffer` is too short."""
         end = buffer.find(b"\n", start) + 1
         if not end and not final and len(buffer) - start <= self.limit:
             return None

@@ -1,9 +1,9 @@
-"""Csv and tsv: read by PyArrow where that gives what `csv_dialect` would, else by `csv_dialect`.
+"""Reads csv and tsv: with PyArrow if its result equals that of `csv_dialect`, else with the latter.
 
-Files that were concatenated are read as such: a byte order mark at the start of a record is left
-out, and a record that equals the header is blank. In a file of one column, a byte order mark
-elsewhere makes the record invalid, as a line end was lost. So does a bare carriage return in a uid,
-quoted or not.
+Concatenated files are supported: a byte order mark at the start of a record is left out, and a
+record that equals the header is blank. In a file of one column, a byte order mark elsewhere makes
+the record invalid, as a line end was lost. A bare carriage return in a uid, quoted or not, makes
+the record invalid too.
 """
 
 import re
@@ -24,29 +24,29 @@ from engine.source.streams import Stream
 from engine.storage.arrow import buffers
 
 SEP_LINE = re.compile(rb'"?(?i:sep=)([^\r\n])"?\r?\n')
-"""The line in which Excel declares the delimiter."""
+"""Matches the line in which Excel declares the delimiter."""
 _Bytes = npt.NDArray[np.uint8]
 _Positions = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What a file's first record determines for the others."""
+    """The layout of a file's records, as given by its first record."""
 
     delimiter: bytes
     count: int
     chosen: int
-    """Index of the uids' column, from 0."""
+    """Index of the uid column, from 0."""
     header: bool
-    """Whether that first record is a header, which is not counted as a record."""
+    """Whether the first record is a header; a header is not counted as a record."""
     has_sep_line: bool = False
-    """Whether a `SEP_LINE`, which is not counted either, precedes it."""
+    """Whether a `SEP_LINE` precedes the first record; it is not counted either."""
 
 
 def delimited_rows(
     stream: Stream, columns: Columns, size: int = READ_SIZE, limit: int = RECORD_LIMIT
 ) -> Iterator[RawRows]:
-    """Yield the records of a csv or tsv file, the header left out."""
+    """Yield the records of a csv or tsv file without the header."""
     dialect = Dialect(columns.delimiter, limit)
     chunks = iter(lambda: stream.read(size), b"")
     buffer = b""
@@ -72,7 +72,7 @@ def delimited_rows(
 def _first_record(
     chunks: Iterator[bytes], buffer: bytes, dialect: Dialect
 ) -> tuple[Sequence[bytes], bytes]:
-    """Return the fields of the first record, and what was read after it."""
+    """Return the fields of the first record, and the bytes read after it."""
     while (record := dialect.record(without_leading_boms(buffer), 0, final=False)) is None:
         if not (chunk := next(chunks, b"")):
             return (), b""
@@ -83,7 +83,7 @@ def _first_record(
 def _careful(
     buffer: bytes, columns: Columns, header: Sequence[bytes], dialect: Dialect, *, final: bool
 ) -> tuple[RawRows, int, bool]:
-    """Read record by record: the rows, where they end, and whether the last line goes on."""
+    """Read record by record; return rows, their end, and whether the last line is unfinished."""
     values: list[bytes] = []
     refused: list[tuple[int, str]] = []
     records = end = 0
@@ -121,7 +121,7 @@ def _miscounted(found: int, expected: int) -> str:
 def _fast(
     buffer: bytes, columns: Columns, header: Sequence[bytes], limit: int, *, final: bool
 ) -> tuple[RawRows, int] | None:
-    """Read the buffer's whole records with PyArrow, unless it would read them differently."""
+    """Read the buffer's whole records with PyArrow; None if it would read them differently."""
     cut, records = _clean_records(buffer, columns.delimiter, final=final)
     if not 0 <= cut <= limit or (not cut and len(buffer) > limit):
         return None
@@ -146,8 +146,8 @@ def _fast(
                 delimiter=columns.delimiter.decode(),
                 newlines_in_values=True,
                 ignore_empty_lines=False,
-                # PyArrow hands a bad row over as text, which only UTF-8 can be; without the
-                # handler such a block ends in ArrowInvalid.
+                # PyArrow passes a bad row to the handler as text, so the block must be UTF-8.
+                # Without the handler a block with such a row raises ArrowInvalid.
                 invalid_row_handler=refuse if _is_utf8(data) else None,
             ),
             csv.ConvertOptions(
@@ -163,9 +163,9 @@ def _fast(
         return None
     if table.num_rows + len(refused) != records:
         return None
-    [values] = table.column(0).chunks  # Of the one block.
+    [values] = table.column(0).chunks  # One block gives one chunk.
     if header and pc.any(pc.equal(values, header[columns.chosen])).as_py():
-        return None  # It may be the header again.
+        return None  # A record may equal the header.
     has_inner_bom = columns.count == 1 and holds_bom(data)
     return _rows(values, refused, records, refuses_bom=has_inner_bom), cut
 
@@ -174,11 +174,11 @@ _MISREAD = (-1, 0)
 
 
 def _clean_records(buffer: bytes, delimiter: bytes, *, final: bool) -> tuple[int, int]:
-    """Return where the buffer's last whole record ends, and how many records there are.
+    """Return the end of the buffer's last whole record, and the number of records.
 
-    `_MISREAD` is for what PyArrow reads differently: a quote elsewhere than around a field,
-    a bare carriage return outside quotes (it ends a record there), or a BOM at the start of
-    a record.
+    Returns `_MISREAD` if PyArrow would read the buffer differently: for a quote that is not around
+    a field, a bare carriage return outside quotes (PyArrow ends a record there), or a BOM at the
+    start of a record.
     """
     if holds_bom(buffer) and b"\n" + BOM in buffer:
         return _MISREAD
@@ -218,7 +218,7 @@ def _last_line_feed_outside(buffer: bytes, quotes: _Positions) -> int:
 
 
 def _quotes_surround_fields(data: _Bytes, quotes: _Positions, delimiter: bytes) -> bool:
-    """Return whether each quote begins or ends a field, or is doubled inside a quoted one."""
+    """Return whether each quote begins or ends a field, or is doubled inside a quoted field."""
     if not len(quotes):
         return True
     opening, closing = quotes[0::2], quotes[1::2]

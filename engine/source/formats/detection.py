@@ -35,17 +35,17 @@ _QUOTED = re.compile(rb'"[^"]*"')
 _ERROR_FIELDS = {"error", "errors", "fault", "exception", "errorcode", "errormessage"}
 _ERROR_FIELDS |= {"error_code", "error_message", "error_description", "message", "detail"}
 _REASON_FIELDS = {"reason", "msg"}
-"""Further fields of an error message, in a file that is not declared as ndjson."""
+"""More fields of an error message; they count in a file that is not declared as ndjson."""
 
 
 def format_of(name: str, start: FileStart, options: ReadingOptions) -> Format:
     """Return the format of a file by its name and start.
 
     Without a suffix of a known format the content decides: Parquet by its magic, ndjson by a first
-    `{`, csv and tsv by a first line that names the wanted column, text by one without a comma,
-    semicolon, tab, bar or quote. If a column is wanted, the content decides for a suffix of text
-    too, as text has none. Raises `UsageError` where the content does not decide, `SourceError`
-    for content in none of the formats, whatever the suffix or `--format`.
+    `{`, csv and tsv by a first line that names the wanted column, text by a first line without a
+    comma, semicolon, tab, bar or quote. If a column is wanted, the content also decides for a
+    suffix of text, as text has no columns. Raises `UsageError` if the content does not decide,
+    `SourceError` for content in no known format, for any suffix or `--format`.
     """
     wanted = options.format
     format_: Format | None
@@ -76,17 +76,17 @@ def format_of(name: str, start: FileStart, options: ReadingOptions) -> Format:
 
 
 def declared_format(name: str, options: ReadingOptions) -> Format | None:
-    """Return the format by `--format`, else by the file's suffix; None if neither shows it."""
+    """Return the format by `--format`, else by the file's suffix; None if neither gives one."""
     return suffix_format(name) if options.format == "auto" else options.format
 
 
 def suffix_format(name: str) -> Format | None:
-    """Return the format by a file's suffix; None for an unknown one."""
+    """Return the format by a file's suffix; None for an unknown suffix."""
     return _BY_SUFFIX.get(suffix(name))
 
 
 def suffix(name: str) -> str:
-    """Return a file's suffix in lower case, without that of compression."""
+    """Return a file's suffix in lower case, without the suffix of compression."""
     path = PurePosixPath(path_of(name).lower())
     return path.with_suffix("").suffix if path.suffix in COMPRESSED else path.suffix
 
@@ -114,7 +114,7 @@ def _first_line(start: FileStart) -> bytes:
 
 
 def _other_format(start: FileStart, options: ReadingOptions) -> str:
-    """Return what to do if a column of text is wanted, by the first line."""
+    """Return a hint, by the first line, for a wanted column in a file of text."""
     line = _first_line(start)
     found = next((other for mark, other in _BY_MARK.items() if mark in line), "csv|tsv|ndjson")
     if found == "csv|tsv|ndjson" and (
@@ -135,7 +135,7 @@ def _refuse_likely(name: str, start: FileStart, format_: Format | None, *, anywh
 
 
 def _refuse_error_message(name: str, start: FileStart, options: ReadingOptions) -> None:
-    """Raise `SourceError` for a file that is only an error message of some service in JSON."""
+    """Raise `SourceError` for a file that is only a service's error message in JSON."""
     fields = _ERROR_FIELDS
     if declared_format(name, options) is None and options.column is None:
         fields = fields | _REASON_FIELDS
@@ -161,7 +161,7 @@ def _is_record(
 
 
 def _refuse_bare_returns(name: str, text: bytes, format_: Format) -> None:
-    """Raise `SourceError` for a file whose line ends are those of no format here."""
+    """Raise `SourceError` for a file whose line ends no supported format has."""
     if b"\r" not in text:
         return
     text = _QUOTED.sub(b"", text) if format_ in DELIMITERS else text

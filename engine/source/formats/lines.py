@@ -1,4 +1,4 @@
-"""A stream cut at line ends, and its start, by which a format is detected."""
+"""Splits a stream at line ends, and reads its start for the detection of the format."""
 
 from collections.abc import Iterator
 
@@ -11,8 +11,8 @@ _TAR_HEADER_BYTES = 512
 
 
 def holds_bom(data: bytes) -> bool:
-    """Return whether a byte order mark is anywhere in some bytes."""
-    return b"\xef" in data and BOM in data  # One byte is found far sooner than three.
+    """Return whether bytes contain a byte order mark anywhere."""
+    return b"\xef" in data and BOM in data  # A search for one byte is much faster than for three.
 
 
 def without_leading_boms(data: bytes) -> bytes:
@@ -25,11 +25,11 @@ def without_leading_boms(data: bytes) -> bytes:
 def whole_lines(
     stream: Stream, size: int = READ_SIZE, limit: int = RECORD_LIMIT
 ) -> Iterator[bytes | None]:
-    """Yield runs of whole lines with their line feeds, which the file's last line may lack.
+    """Yield runs of whole lines with line feeds; the file's last line may lack one.
 
-    None stands for one line of more than `limit` bytes, which is skipped and never held whole.
+    None replaces a line of more than `limit` bytes, which is skipped and never fully in memory.
     `limit` is at least twice `size`, so that only a run's first line can be too long. Byte order
-    marks at the start of a line are left out: files that begin with one were concatenated.
+    marks at the start of a line are left out, because concatenated files may begin with one.
     """
     rest = b""
     chunks = iter(lambda: stream.read(size), b"")
@@ -58,7 +58,7 @@ def _without_boms(lines: bytes) -> bytes:
 
 
 def skip_line(chunks: Iterator[bytes]) -> bytes:
-    """Skip chunks up to the next line feed; return what was read after it."""
+    """Skip chunks up to the next line feed; return the bytes read after it."""
     for chunk in chunks:
         if end := chunk.find(b"\n") + 1:
             return chunk[end:]
@@ -71,17 +71,17 @@ class FileStart:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self.data = b""
-        """What was read so far, including a byte order mark."""
+        """The bytes read so far, including a byte order mark."""
         self.complete = False
-        """Whether that is the whole file."""
+        """Whether `data` is the whole file."""
 
     @property
     def text(self) -> bytes:
-        """What was read so far, without byte order marks."""
+        """The bytes read so far, without byte order marks."""
         return without_leading_boms(self.data)
 
     def extend(self) -> bool:
-        """Read on; return False once the end of the file or the record limit has been reached."""
+        """Read more; return False at the end of the file or at the record limit."""
         if self.complete or len(self.data) > RECORD_LIMIT:
             return False
         chunk = self._stream.read(_STEP)
@@ -90,9 +90,9 @@ class FileStart:
         return not self.complete
 
     def read_first_line(self) -> None:
-        """Read at least the first line that is not blank, and the header of a tar archive.
+        """Read at least the first non-blank line, and the size of a tar header.
 
-        A pipe may not have more for a long time; a file's first 64 KiB are read at once.
+        A pipe may deliver no more for a long time; a file's first 64 KiB are read at once.
         """
         while len(self.data) < _TAR_HEADER_BYTES or b"\n" not in self.text.lstrip():
             if not self.extend():

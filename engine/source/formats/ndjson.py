@@ -1,8 +1,9 @@
-"""Ndjson: a JSON object a line, and the field of the uids in it.
+"""Reads ndjson (one JSON object per line) and finds the uid field.
 
-A string is a uid as it is; an integer is its decimal text, beyond 64 bits too (orjson calls a
-line with one of more than 308 digits malformed). A missing field, null and an empty line are
-blank; everything else is invalid, NaN and Infinity anywhere in a line too, as JSON has none.
+A string is used as the uid unchanged. An integer gives its decimal text, beyond 64 bits too (orjson
+reports a line with an integer of more than 308 digits as malformed). A missing field, null and an
+empty line are blank. Everything else is invalid, as are NaN and Infinity anywhere in a line,
+because JSON has neither.
 """
 
 import json
@@ -31,17 +32,17 @@ from engine.source.streams import Stream
 _NOT_JSON = "malformed JSON"
 _NOT_AN_OBJECT = "not a JSON object"
 _LOOK_BYTES = 1 << 20
-"""How much of a file is searched for a field before it is called missing."""
+"""Bytes of a file that are searched for a field before it is reported as missing."""
 
 _KINDS = {bool: "a boolean", float: "a float", list: "an array", dict: "an object"}
 
 
 def field_of(name: str, start: FileStart, wanted: str | None) -> str:
-    """Return the wanted field, or the only one there is.
+    """Return the wanted field, or the only field.
 
-    Fields may be absent from a record, so one is missing only where none of the first megabyte's
-    records has it: then `SourceError` is raised, as for JSON that is no object a line.
-    `UsageError` where the field has to be named.
+    A record may lack a field, so a field is missing only if no record in the first megabyte has it.
+    Raises `SourceError` for a missing field and for JSON that is not one object per line,
+    `UsageError` if the user has to name the field.
     """
     _refuse_document(name, start)
     while True:
@@ -64,7 +65,7 @@ def field_of(name: str, start: FileStart, wanted: str | None) -> str:
 
 
 def first_object(start: FileStart) -> dict[str, Any] | None:
-    """Return the object on the first line that is not blank; None if that is no object."""
+    """Return the object on the first non-blank line; None if that line is not an object."""
     return object_in(start.text.lstrip().partition(b"\n")[0])
 
 
@@ -83,7 +84,7 @@ def _refuse_document(name: str, start: FileStart) -> None:
 
 
 def _objects(start: FileStart) -> Iterator[dict[str, Any]]:
-    """Yield the objects among the lines that were read whole."""
+    """Yield the objects in the complete lines of the start."""
     lines = start.text.split(b"\n")
     if not start.complete:
         lines.pop()
@@ -91,7 +92,7 @@ def _objects(start: FileStart) -> Iterator[dict[str, Any]]:
 
 
 def object_in(line: bytes) -> dict[str, Any] | None:
-    """Return the JSON object in some bytes; None if they hold anything else."""
+    """Return the JSON object in the line; None for anything else."""
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -100,7 +101,7 @@ def object_in(line: bytes) -> dict[str, Any] | None:
 
 
 def has_field(record: Mapping[str, Any], wanted: str) -> bool:
-    """Return whether a record has the field, also if it is null or inside of null."""
+    """Return whether a record has the field, also if the field or its parent is null."""
     if wanted in record:
         return True
     value: Any = record
@@ -114,7 +115,7 @@ def has_field(record: Mapping[str, Any], wanted: str) -> bool:
 
 
 def _paths(record: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the dotted paths of values that are no objects."""
+    """Yield the dotted paths of values other than objects."""
     for name, value in record.items():
         if isinstance(value, dict):
             yield from (f"{name}.{path}" for path in _paths(value))
@@ -125,7 +126,7 @@ def _paths(record: Mapping[str, Any]) -> Iterator[str]:
 def ndjson_rows(
     stream: Stream, column: str, size: int = READ_SIZE, limit: int = RECORD_LIMIT
 ) -> Iterator[RawRows]:
-    """Yield the lines of an ndjson file with the values of one field."""
+    """Yield the rows of an ndjson file, with the values of one field."""
     for data in whole_lines(stream, size, limit):
         if data is None:
             yield RawRows(no_values(), ((0, OVER_LONG),), records=1)
@@ -137,7 +138,7 @@ def ndjson_rows(
 
 
 def getter(column: str) -> Callable[[dict[str, Any]], Any]:
-    """Return a function that gets a column's value: of the field by that name, else by its path."""
+    """Return a function that gets a column's value by the field's name, else by its path."""
     path = column.split(".")
 
     def find(record: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON holds anything
@@ -154,7 +155,7 @@ def getter(column: str) -> Callable[[dict[str, Any]], Any]:
 
 
 def _fast(lines: list[bytes], column: str) -> RawRows | None:
-    """Read lines that all are objects with a string or null; None where one is not."""
+    """Read lines that all are objects with a string or null; None if one is not."""
     loads = orjson.loads
     try:
         if "." in column:
@@ -181,7 +182,7 @@ def _careful(lines: list[bytes], column: str) -> RawRows:
 
 
 def _uid(line: bytes, find: Callable[[dict[str, Any]], Any]) -> str | None:
-    """Return a line's uid, None where it is blank. Raises `ValueError` with the reason."""
+    """Return a line's uid; None if it is blank. Raises `ValueError` with the reason."""
     if is_blank(line):
         return None
     try:
@@ -203,13 +204,13 @@ def _uid(line: bytes, find: Callable[[dict[str, Any]], Any]) -> str | None:
 def _with_integers_as_text(line: bytes) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(line.decode(), parse_int=str)
-    except RecursionError:  # where orjson goes a little deeper
+    except RecursionError:  # orjson's limit on nesting is a little higher
         raise ValueError(_NOT_JSON) from None
     return record
 
 
 def _fault(line: bytes) -> str:
-    """Return why orjson refuses a line, by what Python's own parser finds."""
+    """Return why orjson refuses a line, according to Python's own parser."""
     constants: list[str] = []
     try:
         json.loads(line.decode(), parse_constant=constants.append)

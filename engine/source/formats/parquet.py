@@ -1,7 +1,7 @@
-"""Parquet: one column, page by page, so that the size of a row group does not matter.
+"""Reads one column of Parquet page by page, so that the size of a row group does not matter.
 
-Strings and binary are uids as they are, integers and decimals without a fraction their decimal
-text. A column of any other type is refused as a whole. Pages that have a checksum are verified.
+Strings and binary are used as uids unchanged. Integers, and decimals without a fraction, give their
+decimal text. A column of any other type is refused as a whole. Pages with a checksum are verified.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,16 +22,16 @@ _TEXTS = {pa.string(), pa.large_string(), pa.string_view()}
 _TEXTS |= {pa.binary(), pa.large_binary(), pa.binary_view()}
 _BATCH_BYTES = 1 << 20
 _BATCH_ROWS = range(64, 1 << 15)
-"""Bounds of a batch: rows that compress well may be far longer than their share of the file."""
+"""Bounds of a batch: well-compressed rows may be much longer than their share of the file."""
 _BUFFER_BYTES = 1 << 18
-"""Read ahead within a column; without it PyArrow reads a row group's whole column at once."""
+"""Bytes of the read buffer; without it PyArrow reads a row group's whole column at once."""
 
 
 def parquet_column(name: str, file: OpenFile, wanted: str | None) -> tuple[str, int]:
-    """Return the path of the uids' column, and the number of rows in the file's metadata.
+    """Return the path of the uid column, and the number of rows in the file's metadata.
 
-    Raises `SourceError` or `UsageError` for the column; a file that is no Parquet, or a truncated
-    one, raises PyArrow's error.
+    Raises `SourceError` or `UsageError` for the column, and PyArrow's error for a truncated file or
+    one that is not Parquet.
     """
     with _footer_errors():
         opened = _opened(file)
@@ -53,7 +53,7 @@ def parquet_column(name: str, file: OpenFile, wanted: str | None) -> tuple[str, 
 
 
 def parquet_rows(file: OpenFile, column: str) -> Iterator[RawRows]:
-    """Yield the rows of a Parquet file. Raises PyArrow's errors where it is damaged."""
+    """Yield the rows of a Parquet file. Raises PyArrow's errors if it is damaged."""
     with _footer_errors():
         opened = _opened(file)
         batch_rows = _batch_rows(opened.metadata)
@@ -73,7 +73,7 @@ def _opened(file: OpenFile) -> parquet.ParquetFile:
 
 @contextmanager
 def _footer_errors() -> Iterator[None]:
-    """Raise PyArrow's error for a damaged name, for which it raises Python's."""
+    """Raise `ArrowInvalid` for a damaged name, for which PyArrow raises `UnicodeDecodeError`."""
     try:
         yield
     except UnicodeDecodeError as error:
@@ -81,14 +81,14 @@ def _footer_errors() -> Iterator[None]:
 
 
 def _paths(field: pa.Field) -> list[str]:
-    """Return the dotted paths of a field's leaves."""
+    """Return the dotted paths of a field's leaf fields."""
     if not kind.is_struct(field.type):
         return [field.name]
     return [f"{field.name}.{path}" for inner in field.type for path in _paths(inner)]
 
 
 def _nested(schema: pa.Schema, path: str) -> pa.DataType | None:
-    """Return the type at a dotted path; None if there is nothing."""
+    """Return the type at a dotted path; None if the path does not exist."""
     fields: Sequence[pa.Field] = list(schema)
     type_: pa.DataType | None = None
     for step in path.split("."):
@@ -109,7 +109,7 @@ def _is_text(type_: pa.DataType) -> bool:
 
 
 def _values(batch: pa.RecordBatch, column: str) -> pa.Array:
-    """Return the column of a batch; it is inside of others if its name is a dotted path."""
+    """Return the column of a batch; a dotted path names a nested column."""
     if column in batch.schema.names:
         return batch.column(column)
     first, *rest = column.split(".")
@@ -118,17 +118,17 @@ def _values(batch: pa.RecordBatch, column: str) -> pa.Array:
 
 
 def _texts(array: pa.Array) -> pa.Array:
-    """Return binary, which is not taken for UTF-8, or the text of integers."""
+    """Return strings as binary, without an assumption of UTF-8, and integers as text."""
     if kind.is_dictionary(array.type):
         array = array.dictionary_decode()
     return array.cast(pa.binary() if _is_text(array.type) else pa.string())
 
 
 def _batch_rows(metadata: Any) -> int:  # noqa: ANN401 - PyArrow has no types
-    """Return how many rows make a batch, by the widest row group's uncompressed size.
+    """Return the rows of a batch, by the uncompressed size of the row group with the widest rows.
 
-    That is the size of all columns: PyArrow ends the process if it is asked for the metadata of
-    one column that is damaged in certain ways.
+    The size is that of all columns, because PyArrow ends the process on a request for the metadata
+    of a single column if that is damaged in certain ways.
     """
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     widest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=0)

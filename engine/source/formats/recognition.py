@@ -1,8 +1,8 @@
-"""Recognizes files that are no list of uids by their first bytes.
+"""Recognizes, by their first bytes, files that are not lists of uids.
 
-`recognize_content` goes by what no list can have: binary content, the first bytes of an archive or
-a document, another encoding. `recognize_likely_content` goes by what a list could have, though it
-is unlikely; that counts unless `--format` says how the file is to be read.
+`recognize_content` finds content that no list can have: binary content, the first bytes of an
+archive or a document, another encoding. `recognize_likely_content` finds content that a list could
+have but rarely has; its result is ignored if `--format` is given.
 """
 
 import re
@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from engine.source.formats.compression import compression_of
 
 SAMPLE_BYTES = 8000
-"""Bytes at the start of a file that are searched for binary content, as many as in Git."""
+"""Bytes at the start of a file that are searched for binary content; Git uses the same number."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecognizedContent:
-    """What a file is, and what to do about it."""
+    """A file's recognized content, and a hint about it."""
 
     fault: str
-    """Follows the file's name."""
+    """The clause that follows the file's name in the message."""
     hint: str | None = None
 
 
@@ -89,7 +89,7 @@ _MAGIC: Sequence[tuple[int, tuple[bytes, ...], str, str | None]] = (
     (0, (b"Salted__",), "encrypted by OpenSSL", "decrypt it first"),
     (0, (b"\x85\x01", b"\x85\x02", b"\x8c\x0d"), "encrypted by PGP", "decrypt it first"),
 )
-"""First bytes, at an offset. One without a control character counts in binary content only."""
+"""First bytes at an offset. Those without a control character count in binary content only."""
 
 _XML = ("an XML document", SAVED_PAGE)
 _KEY = ("a key, a certificate or PGP text", _SECRET)
@@ -144,7 +144,7 @@ _CERTAIN: Mapping[bytes, tuple[str, str | None]] = {
     rb"Connection (refused|reset by peer|timed out)|Name or service not known|"
     rb"Temporary failure in name resolution|No space left on device)\s*\Z": _ERROR,
 }
-"""Patterns at the start of text that is no list of uids."""
+"""Patterns at the start of text that is not a list of uids."""
 
 _LOG_LINE = (
     rb"(?>\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[^\n]*? "
@@ -169,15 +169,15 @@ _LIKELY: Mapping[bytes, tuple[str, str | None]] = {
     rb"(%(line)s\n\s*){3}|(%(line)s\s*){1,2}\Z" % {b"line": _LOG_LINE}: ("a log", None),
     rb"(?i:fatal|panic|([a-z_.]*(error|exception))): \S+ [^\n]*+\s*\Z": _ERROR,
 }
-"""Patterns at the start of text that is probably no list, though each line could be a uid."""
+"""Patterns at the start of text that is probably not a list; its lines could still be uids."""
 
 _ANYWHERE = {rb"(?ms:.*?^-----BEGIN [A-Z0-9 ]+-----[ \r]*$)": _KEY}
-"""Patterns anywhere in text that is probably no list, unless another column holds them."""
+"""Patterns anywhere in text that is probably not a list, unless another column has them."""
 
 _ENCODED = (b"\x1f\x8b\x08", b"PK\x03\x04", b"BZh", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\x00", b"PAR1")
 """First bytes of base64-encoded content."""
 _SMALLEST = 18
-"""Bytes of a gzip file that holds nothing."""
+"""Bytes of an empty gzip file."""
 _BASE64_WIDTHS = {60, 64, 72, 76}
 _TWO_PAIRS = 4
 _CODECS = {"utf-32-le": "UTF-32LE", "utf-32-be": "UTF-32BE", "utf-16-le": "UTF-16LE"}
@@ -187,7 +187,7 @@ _BOMS |= {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _CONTROLS = bytes({*range(32), 127} - set(b"\t\n\v\f\r"))
 _NUL_SEPARATED = re.compile(rb"[ -~]{2,}+(\0[ -~]{2,}+)*+\0[ -~]*+")
 _ALPHABETS_END = "\u0800"
-"""Where no byte is zero, other characters would be seen in text that only has separators."""
+"""Limit of characters in UTF-16 without zero bytes: above it, separators may be misread."""
 _MANY_CONTROLS = 0.05
 _SOME_CONTROLS = 0.01
 
@@ -195,7 +195,7 @@ _SOME_CONTROLS = 0.01
 def is_binary(data: bytes) -> bool:
     """Return whether the start of a file is binary content, which no list of uids has.
 
-    That is a NUL, or more than a few control characters: 5 % of its bytes, 1 % where it is not
+    Binary content has a NUL, or many control characters: 5 % of its bytes, or 1 % if it is not
     UTF-8 either. Rows in Latin-1 have none.
     """
     data = data[:SAMPLE_BYTES]
@@ -208,7 +208,7 @@ def is_binary(data: bytes) -> bool:
 
 
 def recognize_content(data: bytes) -> RecognizedContent | None:
-    """Return what a decompressed file is by its start; None if that may be a list of uids."""
+    """Return the content of a decompressed file by its start; None if it may be a list of uids."""
     data = data[:SAMPLE_BYTES]
     if compression_of(data):
         return RecognizedContent("is compressed twice", "decompress it once")
@@ -242,9 +242,9 @@ def _binary(data: bytes) -> RecognizedContent:
 
 
 def recognize_likely_content(data: bytes, *, anywhere: bool = True) -> RecognizedContent | None:
-    """Return what a file probably is by its start; None if that is likely a list of uids.
+    """Return a file's probable content by its start; None if it is likely a list of uids.
 
-    `anywhere`: whether patterns after the first line count too.
+    With `anywhere`, patterns after the first line count too.
     """
     data = data[:SAMPLE_BYTES]
     if _is_base64(data):
@@ -277,7 +277,7 @@ def _first(signs: Mapping[bytes, tuple[str, str | None]], data: bytes) -> Recogn
 
 
 _BEFORE = re.compile(rb"(?s:(?:\xef\xbb\xbf|\s|<!--.*?-->\s*(?=<))*)")
-"""What may precede the first sign: a byte order mark, blank lines, comments of markup."""
+"""Matches what may precede the content: a byte order mark, blank lines, markup comments."""
 
 
 def _has_controls(data: bytes) -> bool:
@@ -285,7 +285,7 @@ def _has_controls(data: bytes) -> bool:
 
 
 def _is_text_with_nul(data: bytes) -> bool:
-    """Return whether data is UTF-8 with a few NULs, which looks like UTF-16 if it is short."""
+    """Return whether data is UTF-8 with a few NULs; if short, it resembles UTF-16."""
     text = data.replace(b"\0", b"")
     few = 0 < len(data) - len(text) <= len(data) / 3 or len(data) < _TWO_PAIRS
     return few and not _has_controls(text) and _decoded(text, "utf-8") is not None
@@ -308,7 +308,7 @@ def _encoded(encoding: str) -> RecognizedContent:
 
 
 def _decoded(data: bytes, codec: str) -> str | None:
-    """Decode data of which the last character may be cut off; None if that fails."""
+    """Decode data whose last character may be cut off; return None if that fails."""
     try:
         return getincrementaldecoder(codec)().decode(data)
     except UnicodeDecodeError:
@@ -316,6 +316,6 @@ def _decoded(data: bytes, codec: str) -> str | None:
 
 
 def _is_readable(text: str) -> bool:
-    """Return whether text holds only assigned characters, and no controls but white space."""
+    """Return whether text has only assigned characters, and no controls except white space."""
     kinds = {unicodedata.category(char) for char in set(text) if not char.isspace()}
     return not kinds & {"Cc", "Cn", "Co", "Cs"}

@@ -1,4 +1,4 @@
-"""Turns the values that a format's reader found into a block of uids and skipped records."""
+"""Turns the values from a format's reader into a block of uids and skipped records."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from engine.source.block import BLANK, Block, Skipped
 from engine.storage.arrow import buffers
 
 READ_SIZE = 1 << 20
-"""Bytes that are read and parsed at a time. A block holds a few times as many at the most."""
+"""Bytes read and parsed at a time. A block has at most a few times as many."""
 
 RECORD_LIMIT = 4 << 20
-"""Bytes that one record may have, its line end included; a longer one is invalid.
+"""Limit of a record in bytes, including its line end; a longer record is invalid.
 
-It bounds the memory that an unclosed quote or a file without line ends takes. A payload, and so
-the longest uid that can ever be sent, is a thirtieth of it.
+It bounds the memory for an unclosed quote or a file without line ends. A payload, and so the
+longest uid that can be sent, is a thirtieth of it.
 """
 
 NOT_UTF8 = "invalid UTF-8"
@@ -31,30 +31,30 @@ OVER_LONG = f"longer than {RECORD_LIMIT:,} bytes"
 
 @dataclass(frozen=True, slots=True)
 class RawRows:
-    """Consecutive records of a file as its reader found them; the values are not checked yet."""
+    """Consecutive records of a file from its reader; the values are not checked yet."""
 
     values: pa.Array
-    """The column's values in order: binary or string, null where a record has none."""
+    """The column's values in order: binary or string, null if a record has none."""
     refused: Sequence[tuple[int, str]] = ()
-    """Records without a value: offset from the first record of these, and why; ascending."""
+    """Records without a value: offset from the first record here, and reason; ascending."""
     records: int = 0
-    """How many records the reader counted, independently of the two above."""
+    """Number of records that the reader counted, independently of the two fields above."""
     refuses_bom: bool = False
     """Whether a byte order mark in a value makes its record invalid."""
     refuses_return: bool = False
-    """Whether a carriage return in a value that no line feed follows makes its record invalid."""
+    """Whether a carriage return without a line feed after it makes a value's record invalid."""
 
 
 def no_values() -> pa.Array:
-    """Return the values of rows that were all refused."""
+    """Return the empty array of values, for rows that were all refused."""
     return pa.array([], pa.binary())
 
 
 def to_block(rows: RawRows, *, file: str, first_record: int, strip: bool) -> Block:
-    """Check that values are UTF-8 and not blank; give the reason for each record without a uid.
+    """Return the block of rows: valid UTF-8 uids, and a reason for each record without a uid.
 
-    White space is what `str.isspace` accepts: also no-break spaces and the ideographic space, but
-    not the zero-width space.
+    White space is defined by `str.isspace`: it includes no-break spaces and the ideographic space,
+    but not the zero-width space.
     """
     text, broken = _as_text(rows.values)
     if strip:
@@ -78,19 +78,19 @@ def to_block(rows: RawRows, *, file: str, first_record: int, strip: bool) -> Blo
 
 
 def is_blank(line: bytes) -> bool:
-    """Return whether a line holds nothing but white space."""
+    """Return whether a line has only white space."""
     return not line.strip() or (not line.isascii() and not line.decode(errors="replace").strip())
 
 
 def _found(text: pa.StringArray, pattern: str) -> npt.NDArray[np.bool_]:
-    """Return in which of the values a pattern is found."""
+    """Return, for each value, whether the pattern matches in it."""
     found = pc.fill_null(pc.match_substring_regex(text, pattern), fill_value=False)
     marks: npt.NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
     return marks
 
 
 def _as_text(values: pa.Array) -> tuple[pa.StringArray, list[int]]:
-    """Return the values as strings, and the indices of those that are not UTF-8 and become null."""
+    """Return the values as strings, and the indices of invalid UTF-8, which becomes null."""
     if values.type == pa.binary() and buffers(values)[1].max(initial=0) < _BEYOND_ASCII:
         return values.view(pa.string()), []
     try:
@@ -110,7 +110,7 @@ def _as_text(values: pa.Array) -> tuple[pa.StringArray, list[int]]:
 def _with_refused(
     codes: npt.NDArray[np.int32], refused: Sequence[tuple[int, str]], reasons: list[str]
 ) -> npt.NDArray[np.int32]:
-    """Insert the refused records among the others, and their reasons into the list."""
+    """Insert the refused records among the others, and add their reasons to the list."""
     numbers = {reason: number for number, reason in enumerate(reasons)}
     merged = np.full(len(codes) + len(refused), -1, np.int32)
     for offset, reason in refused:

@@ -1,7 +1,7 @@
-"""Text: a uid a line, no header.
+"""Reads text: one uid per line, no header.
 
 A line ends with LF or CRLF, and an empty line is a blank row. A bare carriage return makes the row
-invalid. A byte order mark at the start of a line is left out, elsewhere it makes the row invalid.
+invalid. A byte order mark at the start of a line is left out; elsewhere it makes the row invalid.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def text_rows(
             yield RawRows(no_values(), ((0, OVER_LONG),), records=1)
         else:
             count = lines.count(b"\n") + (not lines.endswith(b"\n"))
-            if b"\r" in lines:  # One byte is found far sooner than two.
+            if b"\r" in lines:  # A search for one byte is much faster than for two.
                 lines = lines.replace(b"\r\n", b"\n")  # noqa: PLW2901 - the same lines
             yield RawRows(
                 _split(lines),
@@ -34,7 +34,7 @@ def text_rows(
 
 
 def _split(lines: bytes) -> pa.BinaryArray:
-    """Return lines without their line feeds: one pass for these, one to close the gaps."""
+    """Return lines without line feeds: one pass finds them, one removes them."""
     if not lines.endswith(b"\n"):
         lines += b"\n"
     ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == ord("\n"))
