@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from engine.delivery.outcome import Exchange
-from engine.delivery.retry import RetrySettings
-from engine.delivery.settings import DeliverySettings
 from engine.delivery.transport import TakeTurn
 from engine.ledger.records import (
     AttemptResult,
@@ -14,8 +12,6 @@ from engine.ledger.records import (
     RunState,
     Settlement,
 )
-from engine.model.workspace import Workspace
-from engine.pacing.settings import PacingSettings
 from engine.payload.batch import Batch
 
 
@@ -60,26 +56,6 @@ class Transport(Protocol):
 
     async def send(self, payload: bytes, take_turn: TakeTurn) -> Exchange:
         """Send a payload after `take_turn`, and return the result."""
-
-
-class SendingConfig(Protocol):
-    """The part of the configuration that sending uses."""
-
-    @property
-    def workspace(self) -> Workspace:
-        """The endpoint and the credentials."""
-
-    @property
-    def pacing(self) -> PacingSettings:
-        """The request ceiling."""
-
-    @property
-    def delivery(self) -> DeliverySettings:
-        """Limits on concurrency and durations."""
-
-    @property
-    def retry(self) -> RetrySettings:
-        """When and how often failed requests are retried."""
 
 
 class Reader(Protocol):

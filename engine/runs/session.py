@@ -90,9 +90,10 @@ class WorkspaceSession:
             if self._ledger is None:
                 ledger = await open_shared(self.folder, self.clock, waiting.patience)
                 self._opened.push_async_callback(ledger.close)
+                # Before it is recovered: if that fails, it must not be opened a second time.
+                self._ledger = ledger
                 self._announce(waiting.note)
                 await self._recover(ledger)
-                self._ledger = ledger
             return self._ledger
 
     def _announce(self, note: Note) -> None:

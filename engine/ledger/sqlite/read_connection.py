@@ -23,6 +23,7 @@ class ReadConnection:
         self._path = path
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._is_closed = False
 
     async def __call__(
         self,
@@ -34,6 +35,8 @@ class ReadConnection:
 
     def _read(self, function: Callable[[sqlite3.Connection], T]) -> T:
         with self._lock:
+            if self._is_closed:
+                raise RuntimeError("the ledger has been closed")
             if self._connection is None:
                 self._connection = connect_to_read(self._path)
             try:
@@ -47,5 +50,6 @@ class ReadConnection:
     def close(self) -> None:
         """Close the connection, if it was opened."""
         with self._lock:
+            self._is_closed = True
             if self._connection is not None:
                 self._connection.close()
