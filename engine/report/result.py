@@ -1,6 +1,6 @@
 """The values that describe the begin and the end of a run for a program."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,13 +99,17 @@ class NothingToResume:
 _FROM_BEST_TO_WORST = (
     ExitStatus.ACCEPTED,
     ExitStatus.PARTIAL,
-    ExitStatus.INCOMPLETE,
     ExitStatus.GUARDED,
-    ExitStatus.REFUSED,
+    ExitStatus.INCOMPLETE,
     ExitStatus.USAGE,
+    ExitStatus.REFUSED,
     ExitStatus.UNBALANCED,
 )
-"""A status that needs a person is worse than one that another try may complete."""
+
+
+def worst_of(statuses: Iterable[ExitStatus]) -> ExitStatus:
+    """Return the worst exit status: 70, 3, 2, 75, 4, 1, 0 in this order; 0 if there is none."""
+    return max(statuses, key=_FROM_BEST_TO_WORST.index, default=ExitStatus.ACCEPTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +121,11 @@ class ResumedRuns:
     @property
     def exit_status(self) -> ExitStatus:
         """The worst exit status of the runs."""
-        return self._worst.exit_status
+        return worst_of(each.exit_status for each in self.runs)
 
     @property
     def _worst(self) -> RunResult | FailedRun:
-        return max(self.runs, key=lambda each: _FROM_BEST_TO_WORST.index(each.exit_status))
+        return next(each for each in self.runs if each.exit_status is self.exit_status)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document: the worst run's status and reason, and every run's document."""

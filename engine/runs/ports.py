@@ -1,6 +1,6 @@
 """The ledger's interface for runs. Each change is durable when its call returns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ from engine.ledger.records import (
     RunState,
 )
 from engine.ledger.run_records import RunRecord
+from engine.ledger.sync_records import SyncRecord
 from engine.model.cohort import CohortKey, Operation
 from engine.model.status import RunStatus
 from engine.pacing.pacer import PaceRecord
@@ -159,6 +160,16 @@ class PlanStore(Protocol):
         """Return how many uids of an operation are already in batches."""
 
 
+class SyncStore(Protocol):
+    """The cohorts of the syncs of a workspace."""
+
+    async def enter(self, records: Iterable[SyncRecord]) -> None:
+        """Record the cohorts that a sync begins with, or replace them with how they ended."""
+
+    async def latest(self) -> list[SyncRecord]:
+        """Return each cohort's record in the last sync that had it."""
+
+
 class SharedSendLog(SendLog, SendHistory, Protocol):
     """The requests of a workspace, including those of other processes."""
 
@@ -177,6 +188,10 @@ class Ledger(Protocol):
     @property
     def snapshots(self) -> SnapshotIndex:
         """The snapshots that were made."""
+
+    @property
+    def syncs(self) -> SyncStore:
+        """The syncs."""
 
     @property
     def sends(self) -> SharedSendLog:

@@ -26,6 +26,7 @@ from engine.ledger.sqlite.schema import (
 )
 from engine.ledger.sqlite.send_log import SendLog
 from engine.ledger.sqlite.snapshot_index import SnapshotIndex
+from engine.ledger.sqlite.syncs import SyncStore
 from engine.ledger.sqlite.writer import LedgerWriter
 from engine.ledger.state_folder import (
     close_to_others,
@@ -58,6 +59,7 @@ class Ledger:
         self.runs = RunStore(self.write, clock, self._reads)
         self.plans = PlanStore(self.write, clock, self._reads)
         self.snapshots = SnapshotIndex(self.write, clock, self._reads)
+        self.syncs = SyncStore(self.write, clock)
         self.sends = SendLog(self.write, clock, lambda: self.gone)
 
     @classmethod
