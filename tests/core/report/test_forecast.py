@@ -28,11 +28,10 @@ def forecast(requests, done, deadline=None, share=1.0, *, is_exact=True) -> Coho
         (
             [
                 ("vip", forecast(1_000, "27T02:00", "27T06:00")),
-                ("lapsed", forecast(1_000, "27T05:00", "27T06:00")),
-                ("prospects", forecast(50_000, "27T08:40", "27T06:00", 0.6199)),
+                ("old", forecast(1_000, "27T05:00", "27T06:00")),
+                ("new", forecast(50_000, "27T08:40", "27T06:00", 0.6199)),
             ],
-            "52,000 requests; misses 06:00 by 2 h 40 min: vip and lapsed finish, "
-            + "prospects stops at 61 %",
+            "52,000 requests; misses 06:00 by 2 h 40 min: vip and old finish, new stops at 61 %",
         ),
         (
             [
