@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from engine.errors import ExitStatus, SourceError, UsageError
 from engine.source.files.opening import open_source
-from engine.source.formats.recognition import recognize_content, recognize_likely_content
+from engine.source.formats.unsupported_content import recognize_content, recognize_likely_content
 from engine.source.options import Format, ReadingOptions
 
 IDS = b"".join(b"%024x\n" % (number * 2_654_435_761 % (1 << 96)) for number in range(40))
