@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from engine.preflight.check import CheckResult, Finding
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
-    from engine.report.result import (
+    from engine.report.run_results import (
         FailedRun,
         NothingToResume,
         Opening,
@@ -104,7 +104,7 @@ _MODULES = {
     "engine.preflight.check": ("CheckResult", "Finding"),
     "engine.report.accounts": ("Accounts",),
     "engine.report.history": ("Reject", "RunDetails"),
-    "engine.report.result": (
+    "engine.report.run_results": (
         *("FailedRun", "NothingToResume", "Opening", "ResumedRuns", "RunResult"),
     ),
     "engine.report.snapshots": (

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from engine.preflight.check import CheckResult, Finding
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
-    from engine.report.result import FailedRun, NothingToResume, ResumedRuns, RunResult
+    from engine.report.run_results import FailedRun, NothingToResume, ResumedRuns, RunResult
     from engine.report.why import UidReport
     from engine.runs.arguments import (
         ActionName,

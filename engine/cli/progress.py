@@ -9,7 +9,7 @@ from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
 from engine.model.quantity import counted
 from engine.model.status import BatchState
 from engine.pacing.gate import LONGEST_HOLD_SECONDS
-from engine.report.result import Opening
+from engine.report.run_results import Opening
 
 Estimate = Callable[[], float | None]
 """Returns the estimated number of uids in the whole run; None if unknown."""
@@ -33,7 +33,7 @@ class View(Protocol):
     def expect(
         self, whole: int, *, first: int | None = None, held: int = 0, settle_seconds: float = 0.0
     ) -> None:
-        """Use the counts of a plan. See `Tally.expect`."""
+        """Use the counts of a plan. See `LiveCounts.expect`."""
 
     def observe(self, event: Event) -> None:
         """Handle an event."""

@@ -13,7 +13,7 @@ from engine.model.quantity import counted
 from engine.report.accounts import Accounts
 from engine.report.figures import CeilingSpending, Standing
 from engine.report.files import files_line
-from engine.report.result import RunResult
+from engine.report.run_results import RunResult
 
 
 def print_result(result: RunResult, *, as_json: bool) -> None:

@@ -8,27 +8,27 @@ from engine.cli.messages import log
 from engine.cli.progress import Estimate, View, trouble
 from engine.delivery.events import Event, Planned, Waiting
 from engine.pacing.settings import PacingSettings
-from engine.report.result import Opening
-from engine.report.tally import Tally
+from engine.report.live_counts import LiveCounts
+from engine.report.run_results import Opening
 
 LOG_EVERY_SECONDS = 10.0
 
 
 def make_view(pacing: PacingSettings, estimate: Estimate) -> View:
     """Return the view for this stderr."""
-    tally = Tally(pacing.requests / pacing.per_seconds, time.monotonic())
+    counts = LiveCounts(pacing.requests / pacing.per_seconds, time.monotonic())
     if sys.stderr.isatty():
         from engine.cli.terminal import TerminalView
 
-        return TerminalView(tally, estimate)
-    return LogView(tally, estimate)
+        return TerminalView(counts, estimate)
+    return LogView(counts, estimate)
 
 
 class LogView:
     """Structured log lines: a time, a level, an event, and its fields as key=value."""
 
-    def __init__(self, tally: Tally, estimate: Estimate) -> None:
-        self._tally = tally
+    def __init__(self, counts: LiveCounts, estimate: Estimate) -> None:
+        self._counts = counts
         self._estimate = estimate
         self._next_line = time.monotonic() + LOG_EVERY_SECONDS
         self._is_sending = False
@@ -47,7 +47,7 @@ class LogView:
 
     def opened(self, opening: Opening) -> None:
         """Log the target of the run."""
-        self._tally.continue_from(opening.accepted_before, opening.rejected_before)
+        self._counts.continue_from(opening.accepted_before, opening.rejected_before)
         log(
             "info",
             "opened",
@@ -67,14 +67,14 @@ class LogView:
     def expect(
         self, whole: int, *, first: int | None = None, held: int = 0, settle_seconds: float = 0.0
     ) -> None:
-        """Use the counts of a plan. See `Tally.expect`."""
+        """Use the counts of a plan. See `LiveCounts.expect`."""
         now = time.monotonic()
-        self._tally.expect(whole, now, first=first, held=held, settle_seconds=settle_seconds)
+        self._counts.expect(whole, now, first=first, held=held, settle_seconds=settle_seconds)
 
     def observe(self, event: Event) -> None:
         """Log trouble immediately, and progress at intervals."""
         now = time.monotonic()
-        self._tally.fold(event, now)
+        self._counts.fold(event, now)
         if (sentence := trouble(event)) is not None:
             level = "info" if isinstance(event, Waiting) else "warning"
             log(level, type(event).__name__.lower(), text=sentence)
@@ -84,19 +84,19 @@ class LogView:
             self._progress_line()
 
     def _progress_line(self) -> None:
-        tally, now = self._tally, time.monotonic()
-        whole = self._estimate() if tally.whole is None else tally.whole
-        left = tally.seconds_left(now, whole)
+        counts, now = self._counts, time.monotonic()
+        whole = self._estimate() if counts.whole is None else counts.whole
+        left = counts.seconds_left(now, whole)
         log(
             "info",
             "progress",
-            accepted=tally.accepted,
-            planned=tally.planned,
-            uids_per_second=round(tally.uids_per_second(now)),
-            requests=tally.sent,
-            accepted_requests=tally.accepted_requests,
-            throttled=tally.throttled,
-            ceiling_accepted=round(tally.ceiling_accepted, 4),
-            ceiling_attempted=round(tally.ceiling_attempted, 4),
+            accepted=counts.accepted,
+            planned=counts.planned,
+            uids_per_second=round(counts.uids_per_second(now)),
+            requests=counts.sent,
+            accepted_requests=counts.accepted_requests,
+            throttled=counts.throttled,
+            ceiling_accepted=round(counts.ceiling_accepted, 4),
+            ceiling_attempted=round(counts.ceiling_attempted, 4),
             eta_seconds=None if left is None else round(left),
         )

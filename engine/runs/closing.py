@@ -24,7 +24,7 @@ from engine.ledger.records import RunState
 from engine.model.status import RunStatus
 from engine.pacing.pacer import PaceRecord
 from engine.report.accounts import Accounts, account
-from engine.report.result import RunResult
+from engine.report.run_results import RunResult
 from engine.runs.ports import Ledger
 
 if TYPE_CHECKING:

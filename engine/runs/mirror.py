@@ -22,7 +22,7 @@ from engine.payload.envelope import Envelope
 from engine.payload.limit import refuse_narrow_limit
 from engine.planning.allowances import Allowance, Guard, flags_to_lift
 from engine.report.history import plan_document
-from engine.report.result import RunResult
+from engine.report.run_results import RunResult
 from engine.runs.closing import enter, run_to_end
 from engine.runs.context import NOBODY, RunContext, RunObservers, entered, opening_of
 from engine.runs.plan_execution import Extent, PlanExecution

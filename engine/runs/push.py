@@ -26,7 +26,7 @@ from engine.payload.limit import Limit, refuse_narrow_limit
 from engine.planning.allowances import Allowance, Guard, attributed, flags_to_lift
 from engine.planning.file_times import judge_spread
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
-from engine.report.result import Opening, RunResult
+from engine.report.run_results import Opening, RunResult
 from engine.runs import context as run_context
 from engine.runs.closing import End, enter, run_to_end, status_of
 from engine.runs.context import NOBODY, RunContext, RunObservers, entered

@@ -10,7 +10,7 @@ from engine.ledger.locks import until_free
 from engine.ledger.run_records import StoredRequest
 from engine.model.cohort import Action, Cohort, CohortKey
 from engine.report.history import find_unfinished, unfinished_runs
-from engine.report.result import FailedRun, NothingToResume, ResumedRuns, RunResult
+from engine.report.run_results import FailedRun, NothingToResume, ResumedRuns, RunResult
 from engine.runs.arguments import Note, Observers, no_note
 from engine.runs.context import RunObservers
 from engine.runs.exports import open_exports

@@ -2,7 +2,7 @@
 
 from engine.model.cohort import Cohort
 from engine.report.figures import Ceiling
-from engine.report.result import Opening
+from engine.report.run_results import Opening
 
 OPENING = Opening(
     target="EMULATOR 127.0.0.1:1",

@@ -40,7 +40,7 @@ from engine.pacing.settings import PacingSettings
 from engine.payload.envelope import Envelope
 from engine.payload.settings import PackingSettings
 from engine.planning.settings import GuardSettings
-from engine.report.result import RunResult
+from engine.report.run_results import RunResult
 from engine.report.settings import AccountingSettings
 from engine.runs.context import RunContext, RunObservers
 from engine.runs.mirror import RollbackRequest, apply, mirror, rollback

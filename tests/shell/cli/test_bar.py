@@ -11,7 +11,7 @@ from engine.cli.terminal import TerminalView
 from engine.delivery.events import Answered, Event, Planned, Sent, Settled, Waiting
 from engine.delivery.outcome import Accepted, Throttled
 from engine.model.status import BatchState
-from engine.report.tally import Tally
+from engine.report.live_counts import LiveCounts
 
 
 class Screen:
@@ -19,7 +19,7 @@ class Screen:
 
     def __init__(self, estimate: float | None = None) -> None:
         self.seconds = 0.0
-        self.view = TerminalView(Tally(5.0, 0), lambda: estimate, lambda: self.seconds)
+        self.view = TerminalView(LiveCounts(5.0, 0), lambda: estimate, lambda: self.seconds)
 
     def feed(self, *events: Event) -> None:
         for event in events:

@@ -17,7 +17,7 @@ from engine.delivery.events import Answered, Stopping
 from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
 from engine.report.accounts import Accounts
 from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
-from engine.report.tally import Tally
+from engine.report.live_counts import LiveCounts
 from records import record
 
 BOOKS = Accounts(
@@ -67,10 +67,10 @@ def test_a_hold_says_how_long(wait: float | None, said: str) -> None:
 def test_what_never_opened_shows_no_progress(
     view_of: type[LogView | TerminalView], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with view_of(Tally(5, 0), lambda: None):
+    with view_of(LiveCounts(5, 0), lambda: None):
         pass
     assert capsys.readouterr().err == ""
-    with view_of(Tally(5, 0), lambda: None) as view:
+    with view_of(LiveCounts(5, 0), lambda: None) as view:
         view.opened(OPENING)
     assert "run-1" in capsys.readouterr().err
 
@@ -94,8 +94,8 @@ def test_control_characters_reach_no_terminal(capsys: pytest.CaptureFixture[str]
     assert printable(CONTROLS) == r"\x1b[2J\r\n\t\x7f\x9b"
     assert printable("naïve ∑ 🦄") == "naïve ∑ 🦄"
     log("info", "note", text=CONTROLS, file="plain", other="\x9b")
-    TerminalView(Tally(5, 0), lambda: None).note(CONTROLS)
-    TerminalView(Tally(5, 0), lambda: None).opened(replace(OPENING, run=None, target=CONTROLS))
+    TerminalView(LiveCounts(5, 0), lambda: None).note(CONTROLS)
+    TerminalView(LiveCounts(5, 0), lambda: None).opened(replace(OPENING, run=None, target=CONTROLS))
     print_accounts(replace(BOOKS, cohort_name=CONTROLS))
     told = capsys.readouterr()
     assert "file=plain" in told.err

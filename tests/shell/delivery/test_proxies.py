@@ -19,7 +19,7 @@ from engine.config.loading import Config, load
 from engine.errors import ConfigError, ExitStatus
 from engine.model.cohort import Action
 from engine.preflight.check import Finding, exit_status, run_checks
-from engine.report.result import RunResult
+from engine.report.run_results import RunResult
 from engine.runs.context import NOBODY, RunObservers
 from engine.runs.mirror import mirror
 from engine.runs.planner import MirrorRequest

@@ -11,7 +11,7 @@ from whole_push import COHORT, ExportSource, Pushes
 
 from engine.errors import ExitStatus, IncompleteError
 from engine.model.cohort import Action
-from engine.report.result import RunResult
+from engine.report.run_results import RunResult
 from engine.runs.context import RunObservers
 from engine.runs.push import PushRequest, push
 from engine.runs.session import WorkspaceSession

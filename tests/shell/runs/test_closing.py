@@ -24,7 +24,7 @@ from whole_push import Death, Ended, Pushes, Start
 
 import engine
 from engine.errors import CohortSyncError, ConfigError, ExitStatus, LedgerError, StateFullError
-from engine.report.result import RunResult
+from engine.report.run_results import RunResult
 from engine.runs import closing as run_closing
 from engine.runs.context import RunObservers
 from engine.runs.session import WorkspaceSession

@@ -28,7 +28,7 @@ from engine.model.cohort import Action, Cohort
 from engine.pacing.settings import PacingSettings
 from engine.planning.guards import GuardSettings
 from engine.report.history import all_runs
-from engine.report.result import RunResult
+from engine.report.run_results import RunResult
 from engine.runs.context import RunObservers
 from engine.runs.mirror import mirror
 from engine.runs.planner import MirrorRequest
