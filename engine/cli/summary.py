@@ -10,8 +10,7 @@ from engine.cli.streams import print_json, print_lines, printing
 from engine.cli.text import table_lines
 from engine.errors import IncompleteError
 from engine.model.quantity import counted
-from engine.report.accounts import Accounts
-from engine.report.figures import CeilingSpending, Standing
+from engine.report.accounts import Accounts, CeilingSpending, Standing
 from engine.report.files import files_line
 from engine.report.run_results import RunResult
 

@@ -21,7 +21,8 @@ from engine.ledger.sqlite.access import ledgers
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.model.cohort import CohortKey, Operation
 from engine.model.status import RESUMABLE, RunStatus
-from engine.report.accounts import Accounts, account, timestamp
+from engine.report.accounts import Accounts, timestamp
+from engine.report.accounts_from_ledger import account
 from engine.report.files import files_document
 from engine.source.source_file import SourceFile
 from engine.storage.paths import operation_path, plan_folder

@@ -23,7 +23,8 @@ from engine.errors import (
 from engine.ledger.records import RunState
 from engine.model.status import RunStatus
 from engine.pacing.pacer import PaceRecord
-from engine.report.accounts import Accounts, account
+from engine.report.accounts import Accounts
+from engine.report.accounts_from_ledger import account
 from engine.report.run_results import RunResult
 from engine.runs.ports import Ledger
 

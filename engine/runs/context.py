@@ -12,7 +12,7 @@ from engine.delivery.sender import Channel, Sender
 from engine.delivery.stop import StopSwitch
 from engine.ledger.records import ExecutionSettings, RunState
 from engine.model.cohort import Cohort, CohortKey
-from engine.report.figures import Ceiling
+from engine.report.accounts import Ceiling
 from engine.report.run_results import Opening
 from engine.runs.interruptible import compute_or_stop
 from engine.runs.ports import Ledger

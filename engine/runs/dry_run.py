@@ -18,8 +18,16 @@ from engine.payload.batch import KnownBatch, RowCounter
 from engine.payload.cutter import Cutter
 from engine.payload.envelope import Envelope
 from engine.payload.limit import Limit, refuse_narrow_limit
-from engine.report.accounts import Accounts, exit_status_of, partial_reason
-from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
+from engine.report.accounts import (
+    Accounts,
+    Ceiling,
+    CeilingSpending,
+    Requests,
+    RowCounts,
+    Standing,
+    exit_status_of,
+    partial_reason,
+)
 from engine.report.run_results import RunResult
 from engine.runs.context import NOBODY, RunObservers
 from engine.runs.interruptible import read_or_stop

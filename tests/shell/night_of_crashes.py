@@ -23,7 +23,7 @@ from engine.ledger.sqlite.history import RunHistory
 from engine.ledger.sqlite.reader import reading
 from engine.model.cohort import Action
 from engine.pacing.settings import PacingSettings
-from engine.report.figures import Standing
+from engine.report.accounts import Standing
 from engine.report.history import RunReport
 from engine.source.block import BLANK
 from exports import Export, Row

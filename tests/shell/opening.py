@@ -1,7 +1,7 @@
 """A run as it is shown when it begins."""
 
 from engine.model.cohort import Cohort
-from engine.report.figures import Ceiling
+from engine.report.accounts import Ceiling
 from engine.report.run_results import Opening
 
 OPENING = Opening(

@@ -5,8 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ExitStatus
-from engine.report.accounts import Accounts, exit_status_of, target_label, timestamp
-from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
+from engine.report.accounts import (
+    Accounts,
+    Ceiling,
+    CeilingSpending,
+    Requests,
+    RowCounts,
+    Standing,
+    exit_status_of,
+    timestamp,
+)
+from engine.report.accounts_from_ledger import target_label
 from engine.report.settings import AccountingSettings
 
 counts = st.integers(0, 10**6)

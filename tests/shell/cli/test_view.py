@@ -15,8 +15,7 @@ from engine.cli.text import printable, table_lines
 from engine.cli.view import LogView
 from engine.delivery.events import Answered, Stopping
 from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
-from engine.report.accounts import Accounts
-from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
+from engine.report.accounts import Accounts, Ceiling, CeilingSpending, Requests, RowCounts, Standing
 from engine.report.live_counts import LiveCounts
 from records import record
 

@@ -27,7 +27,7 @@ from engine.delivery.events import Answered, Divided, Event, Sent, Settled, Stop
 from engine.delivery.retry import RetrySettings
 from engine.errors import ExitStatus
 from engine.model.cohort import Action
-from engine.report.figures import Standing
+from engine.report.accounts import Standing
 
 BATCHES, UIDS_A_BATCH, ATTEMPTS = 5, 4, 3
 EXPORT = numbered(BATCHES * UIDS_A_BATCH)

@@ -29,7 +29,7 @@ from engine.delivery.settings import DeliverySettings
 from engine.delivery.transport import TakeTurn
 from engine.errors import ExitStatus, SourceError, StateFullError
 from engine.pacing.settings import PacingSettings
-from engine.report.figures import RowCounts, Standing
+from engine.report.accounts import RowCounts, Standing
 
 ALWAYS = lambda _: True  # noqa: E731 - a predicate with a name
 

@@ -32,7 +32,7 @@ from engine.delivery.outcome import Accepted, Exchange, Unconfirmed
 from engine.delivery.retry import RetrySettings
 from engine.errors import StateFullError
 from engine.pacing.settings import PacingSettings
-from engine.report.figures import Standing
+from engine.report.accounts import Standing
 
 TIMED_OUT = Exchange(Unconfirmed("timed out"))
 KINDS = {

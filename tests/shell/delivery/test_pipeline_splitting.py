@@ -29,7 +29,7 @@ from stage import (
 from engine.delivery.outcome import Exchange
 from engine.delivery.retry import RetrySettings
 from engine.errors import ExitStatus
-from engine.report.figures import Standing
+from engine.report.accounts import Standing
 from engine.source.block import BLANK
 from exports import Export, Row
 from payloads import payload_of

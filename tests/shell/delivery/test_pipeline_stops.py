@@ -17,7 +17,7 @@ from engine.delivery.events import Stopping
 from engine.delivery.settings import DeliverySettings
 from engine.errors import ExitStatus
 from engine.pacing.settings import PacingSettings
-from engine.report.figures import Standing
+from engine.report.accounts import Standing
 
 
 @pytest.fixture

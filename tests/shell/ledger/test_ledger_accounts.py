@@ -28,8 +28,8 @@ from engine.ledger.records import (
 from engine.ledger.sqlite.ledger import Ledger
 from engine.model.status import BatchState
 from engine.payload.batch import SkippedRows
-from engine.report.accounts import Accounts, account
-from engine.report.figures import CeilingSpending, Requests, RowCounts, Standing
+from engine.report.accounts import Accounts, CeilingSpending, Requests, RowCounts, Standing
+from engine.report.accounts_from_ledger import account
 from engine.source.block import Skipped
 
 ACCEPTED = Settlement(BatchState.ACCEPTED)

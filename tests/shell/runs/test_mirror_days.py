@@ -19,7 +19,7 @@ from engine.ledger.sqlite.reader import LedgerReader
 from engine.model.cohort import Action
 from engine.planning.guards import Allowance
 from engine.planning.settings import GuardSettings
-from engine.report.accounts import account
+from engine.report.accounts_from_ledger import account
 from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row
 
