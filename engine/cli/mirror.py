@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from engine import Engine, Observers, PlanObservers, RunResult
-    from engine.cli.progress import View
+    from engine.cli.run_view import View
 
     Start = Callable[[Engine, PlanObservers], Awaitable[RunResult]]
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         RunResult,
         StopSwitch,
     )
-    from engine.cli.progress import View
+    from engine.cli.run_view import View
 
 
 @flat

@@ -11,14 +11,14 @@ import uvloop
 
 from engine import Engine, Opening, RunResult, StopSwitch
 from engine.cli import signals
+from engine.cli.log_view import make_view
 from engine.cli.messages import write_traceback
 from engine.cli.summary import print_result
-from engine.cli.view import make_view
 from engine.errors import ExitStatus
 
 if TYPE_CHECKING:
     from engine import Observers
-    from engine.cli.progress import View
+    from engine.cli.run_view import View
 
 T = TypeVar("T")
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from opening import OPENING
 
+from engine.cli.log_view import LogView
 from engine.cli.messages import capture_library_messages, log
-from engine.cli.progress import describe, trouble
+from engine.cli.run_view import describe, trouble
 from engine.cli.summary import print_accounts
-from engine.cli.terminal import TerminalView
+from engine.cli.terminal_view import TerminalView
 from engine.cli.text import printable, table_lines
-from engine.cli.view import LogView
 from engine.delivery.events import Answered, Stopping
 from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
 from engine.report.accounts import Accounts, Ceiling, CeilingSpending, Requests, RowCounts, Standing

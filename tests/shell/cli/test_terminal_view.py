@@ -7,7 +7,7 @@ import pytest
 from opening import OPENING
 from rich.console import Console
 
-from engine.cli.terminal import TerminalView
+from engine.cli.terminal_view import TerminalView
 from engine.delivery.events import Answered, Event, Planned, Sent, Settled, Waiting
 from engine.delivery.outcome import Accepted, Throttled
 from engine.model.status import BatchState

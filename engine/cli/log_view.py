@@ -5,7 +5,7 @@ import time
 from typing import Self
 
 from engine.cli.messages import log
-from engine.cli.progress import Estimate, View, trouble
+from engine.cli.run_view import Estimate, View, trouble
 from engine.delivery.events import Event, Planned, Waiting
 from engine.pacing.settings import PacingSettings
 from engine.report.live_counts import LiveCounts
@@ -18,7 +18,7 @@ def make_view(pacing: PacingSettings, estimate: Estimate) -> View:
     """Return the view for this stderr."""
     counts = LiveCounts(pacing.requests / pacing.per_seconds, time.monotonic())
     if sys.stderr.isatty():
-        from engine.cli.terminal import TerminalView
+        from engine.cli.terminal_view import TerminalView
 
         return TerminalView(counts, estimate)
     return LogView(counts, estimate)

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from engine.cli.progress import Estimate, describe, describe_run, trouble
+from engine.cli.run_view import Estimate, describe, describe_run, trouble
 from engine.cli.text import printable, wrapped
 from engine.delivery.events import Event, Planned, Waiting
 from engine.model.quantity import counted
