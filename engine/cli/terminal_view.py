@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from math import ceil
-from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -11,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from engine.cli.run_view import Estimate, describe, describe_run, trouble
+from engine.cli.run_view import Estimate, View, describe, describe_run, trouble
 from engine.cli.text import printable, wrapped
 from engine.delivery.events import Event, Planned, Waiting
 from engine.model.quantity import counted
@@ -21,25 +20,19 @@ from engine.report.run_results import Opening
 _BAR_WIDTH = 20
 
 
-class TerminalView:
+class TerminalView(View):
     """A live bar with the uids accepted, the time left, the rate and the use of the ceiling."""
 
     def __init__(
         self, counts: LiveCounts, estimate: Estimate, now: Callable[[], float] = time.monotonic
     ) -> None:
-        """Create the view; `now` returns seconds of the counts' clock."""
-        self._counts = counts
-        self._estimate = estimate
-        self._now = now
+        super().__init__(counts, estimate, now)
         self._console = Console(stderr=True, highlight=False, markup=False)
         self._live = Live(console=self._console, get_renderable=self.picture, refresh_per_second=8)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         if self._live.is_started:
-            if self._counts.whole is None and self._estimate() is None:
+            if self._whole is None:
                 self._counts.whole = self._counts.planned  # For a pipe, known only at its end.
             self._live.stop()
 
@@ -49,20 +42,13 @@ class TerminalView:
 
     def opened(self, opening: Opening) -> None:
         """Print the opening lines."""
-        self._counts.continue_from(opening.accepted_before, opening.rejected_before)
+        super().opened(opening)
         self._print(describe(opening), style="bold")
         self._print(describe_run(opening))
 
-    def expect(
-        self, whole: int, *, first: int | None = None, held: int = 0, settle_seconds: float = 0.0
-    ) -> None:
-        """Use the counts of a plan. See `LiveCounts.expect`."""
-        now = self._now()
-        self._counts.expect(whole, now, first=first, held=held, settle_seconds=settle_seconds)
-
     def observe(self, event: Event) -> None:
         """Count an event; show the bar after the first send; print a message on trouble."""
-        self._counts.fold(event, self._now())
+        super().observe(event)
         if (sentence := trouble(event)) is not None:
             self._print(sentence, style="yellow")
         if isinstance(event, Planned | Waiting) and not self._live.is_started:
@@ -74,8 +60,7 @@ class TerminalView:
 
     def picture(self) -> Group:
         """Return the current bar; called at each refresh, so that times advance without events."""
-        counts, now = self._counts, self._now()
-        whole = self._estimate() if counts.whole is None else counts.whole
+        counts, now, whole = self._counts, self._now(), self._whole
         left = counts.seconds_left(now, whole)
         about = "~" if counts.whole is None and whole != counts.settled else ""
         uids = counted(counts.accepted, "uid")
