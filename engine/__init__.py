@@ -61,7 +61,7 @@ if TYPE_CHECKING:
         VerifiedSnapshot,
     )
     from engine.report.why import UidReport
-    from engine.runs.arguments import Note, Observers, PlanObservers, Reading
+    from engine.runs.arguments import Note, Observers, PlanArguments, PlanObservers, Reading
     from engine.runs.snapshots import Snapshots
 
 __version__ = "0.1.0"
@@ -80,6 +80,7 @@ __all__ = [
     "NothingToResume",
     "Observers",
     "Opening",
+    "PlanArguments",
     "PlanObservers",
     "Reading",
     "Reject",
@@ -111,7 +112,7 @@ _MODULES = {
         *("SnapshotComparison", "SnapshotEntry", "SnapshotOfList", "VerifiedSnapshot"),
     ),
     "engine.report.why": ("UidReport",),
-    "engine.runs.arguments": ("Note", "Observers", "PlanObservers", "Reading"),
+    "engine.runs.arguments": ("Note", "Observers", "PlanArguments", "PlanObservers", "Reading"),
     "engine.runs.snapshots": ("Snapshots",),
 }
 """Where each name is defined."""
