@@ -19,7 +19,7 @@ from engine.payload.batch import RowCounter, SkippedRows
 from engine.payload.envelope import Envelope
 from engine.payload.member_json import MEMBER_BYTES
 from engine.planning.allowances import Allowance, attributed
-from engine.planning.comparison import REJECTIONS, Resend, compare
+from engine.planning.comparison import REJECTIONS, Conditions, Resend, compare
 from engine.planning.forecast import Weight, weigh
 from engine.planning.guards import Facts, GuardResult, judge
 from engine.planning.profile import Inspection, Profile
@@ -201,7 +201,6 @@ class Planner:
     async def _compare(
         self, staged: Staged, base: Snapshot | None, folder: Path, recent: Recent
     ) -> Comparison:
-        settings = self._config.planning
         known = base.census.total if base else 0
         check_disk(folder, disk_needed(staged.uids, staged.uid_bytes, known))
         self._note(
@@ -209,17 +208,10 @@ class Planner:
         )
         rejections = await self._rejections()
         resend = await self._slice(staged, base)
+        conditions = Conditions(recent.runs, recent.waiting, rejections, resend)
         return await compute_or_stop(
             lambda interruption: compare(
-                staged,
-                base,
-                folder,
-                settings,
-                recent_runs=recent.runs,
-                rejections=rejections,
-                resend=resend,
-                waiting=recent.waiting,
-                interruption=interruption,
+                staged, base, folder, self._store.query_options(interruption), conditions
             ),
             self._switch,
         )

@@ -174,9 +174,7 @@ async def _compare(
     """Compare a list with a snapshot; the differences are written next to the staged list."""
     folder = staged.path.parent
     return await compute_or_stop(
-        lambda interruption: compare(
-            *(staged, base, folder, store.planning), interruption=interruption
-        ),
+        lambda interruption: compare(staged, base, folder, store.query_options(interruption)),
         switch,
     )
 
@@ -190,15 +188,8 @@ async def _take_over(  # noqa: PLR0913, PLR0917 - the known uids, and their new 
     lifted: Sequence[Mapping[str, Any]] = (),
 ) -> Generation:
     def maker(target: Path, interruption: Interruption) -> Snapshot:
-        return adopt_staged(
-            base,
-            staged.path,
-            staged.uids,
-            state,
-            target=target,
-            settings=store.planning,
-            interruption=interruption,
-        )
+        options = store.query_options(interruption)
+        return adopt_staged(base, staged.path, state, target, options)
 
     return await store.make(origin, maker, lifted=lifted)
 
@@ -230,7 +221,7 @@ async def import_snapshot(
             copy = folder / TemporaryName.IMPORT
             said = take_over(path, copy)
             _refuse_other(path, said, store.key, None if from_elsewhere else target)
-            refuse_twice(path, copy, store.planning, interruption)
+            refuse_twice(path, copy, store.query_options(interruption))
             snapshot = doubt(describe(copy), interruption)
             rename_durably(copy, made)
         return replace(snapshot, path=made)

@@ -6,13 +6,14 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 import pyarrow as pa
 
 from engine.errors import CohortSyncError, ConfigError, IncompleteError, LedgerError, StateFullError
+from engine.storage.capacity import affordable
 from engine.storage.files import DESCRIPTORS, is_full, name_of, reading_file, unwritable
 from engine.storage.paths import TemporaryPurpose
 from engine.storage.settings import PlanningSettings
@@ -73,6 +74,18 @@ class Interruption:
                 self._connection.interrupt()
             if self._is_idle.wait(_REPEAT_SECONDS):
                 return
+
+
+@dataclass(frozen=True, slots=True)
+class QueryOptions:
+    """The limits of a query, and the stop that may interrupt it."""
+
+    settings: PlanningSettings
+    interruption: Interruption = field(default_factory=Interruption)
+
+    def affordable(self) -> Self:
+        """Return the options reduced to a limit on address space; see `capacity.affordable`."""
+        return replace(self, settings=affordable(self.settings))
 
 
 class Compute(Protocol):
@@ -187,9 +200,7 @@ class Session:
 
 
 @contextmanager
-def open_session(
-    settings: PlanningSettings, folder: Path, interruption: Interruption
-) -> Iterator[Session]:
+def open_session(options: QueryOptions, folder: Path) -> Iterator[Session]:
     """Open DuckDB with the limits; it spills below `folder` unless `spill_dir` is set.
 
     Raises `ConfigError` if it can't spill, the error of a stop, and the errors of the methods of
@@ -197,6 +208,7 @@ def open_session(
     """
     import duckdb  # noqa: PLC0415 - large, and only plans need it
 
+    settings, interruption = options.settings, options.interruption
     where = Path(settings.spill_dir) if settings.spill_dir else folder
     with ExitStack() as files:
         try:

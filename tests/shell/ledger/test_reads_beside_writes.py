@@ -22,6 +22,7 @@ from engine.planning.comparison import compare
 from engine.report.history import RunReport
 from engine.snapshot.file_format import SNAPSHOT, describe
 from engine.snapshot.records import Staged
+from engine.storage.duckdb_session import QueryOptions
 from engine.storage.settings import PlanningSettings
 from engine.storage.uid_parquet import UIDS, write_batches
 
@@ -192,7 +193,7 @@ def compare_uids(folder: Path, count: int) -> int:
     export = Staged(staged, count, 0, 0, count, 13 * count)
     # One thread of two, as it leaves the other processor to the intents.
     settings = PlanningSettings(memory_megabytes=512, threads=1)
-    return compare(export, describe(known), folder, settings).adds.planned
+    return compare(export, describe(known), folder, QueryOptions(settings)).adds.planned
 
 
 def _members(first: int, count: int) -> list[pa.RecordBatch]:

@@ -17,10 +17,10 @@ from known_snapshot import SETTINGS, Known, snapshot_of
 from engine.errors import IncompleteError, LedgerError
 from engine.ledger.snapshot_records import RangeOutcome
 from engine.model.cohort import Operation
-from engine.planning.comparison import REJECTIONS, Resend, compare
+from engine.planning.comparison import REJECTIONS, Conditions, Resend, compare
 from engine.planning.staging import stage
 from engine.snapshot.file_format import look_up, verify
-from engine.snapshot.fold import adopt, fold
+from engine.snapshot.fold import RunChanges, adopt, fold
 from engine.snapshot.operation_uids import OperationUids
 from engine.snapshot.records import (
     UNKNOWN,
@@ -33,10 +33,12 @@ from engine.snapshot.records import (
 )
 from engine.source.block import Block, Skipped
 from engine.storage.capacity import check_disk
+from engine.storage.duckdb_session import QueryOptions
 from engine.storage.uid_parquet import UIDS as UID_COLUMN
 from engine.storage.uid_parquet import read_batches, write_batches
 
 UIDS = ["007", "7", "1e5", "NULL", "nan", 'a"b', "a\\b", "é", "😀", "a\0b", "A", "a", "a ", " "]
+OPTIONS = QueryOptions(SETTINGS)
 THIS_RUN = 9
 
 BECOMES = {
@@ -163,11 +165,8 @@ def compared(night: Night, folder: Path) -> tuple[Comparison, Snapshot | None]:
             staged,
             base,
             folder,
-            SETTINGS,
-            recent_runs=sorted(night.recent),
-            rejections=rejections,
-            resend=night.resend,
-            waiting=night.waiting,
+            OPTIONS,
+            Conditions(sorted(night.recent), night.waiting, rejections, night.resend),
         )
     return found, base
 
@@ -176,7 +175,7 @@ def compared(night: Night, folder: Path) -> tuple[Comparison, Snapshot | None]:
 def parted(shares: int) -> Iterator[None]:
     """Part uids into so many shares, as if they did not fit into memory."""
     with ExitStack() as stack:
-        for module in ("planning.comparison", "snapshot.fold"):
+        for module in ("planning.comparison", "storage.capacity"):
             place = f"engine.{module}.shares_for"
             stack.enter_context(patch(place, lambda *_: shares))
         yield
@@ -251,18 +250,13 @@ def test_a_fold_moves_only_what_may_have_changed(night: Night, data: st.DataObje
                     expected[uid] = (BECOMES[operation, is_accepted], THIS_RUN)
         for _ in range(2):  # Done again after a crash, it comes to the same.
             with parted(night.shares):
-                after = fold(
-                    base,
-                    [
-                        OperationUids(Operation.ADD, {0: found.adds.path}),
-                        OperationUids(Operation.REMOVE, {0: found.removes.path}),
-                    ],
-                    outcomes,
-                    run=THIS_RUN,
-                    recent_runs=[*night.recent, THIS_RUN],
-                    target=folder / "next.parquet",
-                    settings=SETTINGS,
-                )
+                operations = [
+                    OperationUids(Operation.ADD, {0: found.adds.path}),
+                    OperationUids(Operation.REMOVE, {0: found.removes.path}),
+                ]
+                recent = [*night.recent, THIS_RUN]
+                changes = RunChanges(THIS_RUN, operations, outcomes, recent)
+                after = fold(base, changes, folder / "next.parquet", OPTIONS)
             assert known_in(after.path) == expected
         states = [state for state, _ in expected.values()]
         assert after.census.members == states.count(UidState.IN)
@@ -307,15 +301,9 @@ def test_a_fold_of_a_push_knows_who_was_there_and_that_rows_repeat(
                 is_certain = is_accepted or state is unchanged
                 expected[uid] = (BECOMES[operation, is_certain], THIS_RUN)
         with parted(night.shares):
-            after = fold(
-                base,
-                [OperationUids(operation, files)],
-                outcomes,
-                run=THIS_RUN,
-                recent_runs=[*night.recent, THIS_RUN],
-                target=folder / "next.parquet",
-                settings=SETTINGS,
-            )
+            kept, recent = [OperationUids(operation, files)], [*night.recent, THIS_RUN]
+            changes = RunChanges(THIS_RUN, kept, outcomes, recent)
+            after = fold(base, changes, folder / "next.parquet", OPTIONS)
         assert known_in(after.path) == {
             uid: (state, run)
             for uid, (state, run) in expected.items()
@@ -330,14 +318,8 @@ def test_an_adoption_adds_what_is_not_known_yet(night: Night) -> None:
         base = snapshot_of(night.known, folder / "base.parquet") if night.known else None
         staged = stage(blocks_of(night.export), folder / "staged.parquet")
         with parted(night.shares):
-            made = adopt(
-                base,
-                staged.path,
-                staged.uids,
-                UidState.MAY_BE_IN,
-                target=folder / "next.parquet",
-                settings=SETTINGS,
-            )
+            target = folder / "next.parquet"
+            made = adopt(base, staged.path, UidState.MAY_BE_IN, target, OPTIONS)
         expected = dict(night.known)
         for uid in night.export:
             state, run = night.known.get(uid, (UidState.MAY_BE_IN, 0))
