@@ -1,4 +1,4 @@
-"""An event loop whose time passes in no time, and a clock that tells it."""
+"""An event loop whose time passes in no time, and a clock that returns it."""
 
 import asyncio
 import selectors
@@ -10,7 +10,7 @@ from engine.clock import Stamp
 T = TypeVar("T")
 
 START = 1000.0
-"""What the loop's clock shows at first unless told otherwise, in seconds."""
+"""What the loop's clock shows at first unless another is given, in seconds."""
 TICK = 1e-7
 """Seconds that a turn of the loop takes: time never stands still, whatever rounding does."""
 BOOT_UTC_NS = 1_700_000_000_000_000_000

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from bookkeeping import COMMAND, KEY, books
+from ledger_entries import COMMAND, KEY, accounts_of
 
 from engine.delivery.events import Event
 from engine.delivery.outcome import (
@@ -210,7 +210,7 @@ class ReaderOnStage:
 
 
 @dataclass
-class Sitting:
+class Execution:
     """What one execution came to."""
 
     stop: Stop | None
@@ -252,17 +252,17 @@ class Stage:
     def payload_bytes(self) -> int:
         return len(payload_of(ENVELOPE, ["u0000"] * self.uids_per_payload))
 
-    def sit(
+    def run(
         self,
         *,
         stops_at: Sequence[float] = (),
         fails_at: float = math.inf,
         error: BaseException | None = None,
         payload_bytes: int | None = None,
-    ) -> Sitting:
+    ) -> Execution:
         """Run the same command again; stop it at these seconds, break its ledger at a write."""
         execution = run_virtually(
-            lambda: self._sit(
+            lambda: self._run(
                 stops_at, fails_at, error or Killed(), payload_bytes or self.payload_bytes
             ),
             start=self._now,
@@ -277,13 +277,13 @@ class Stage:
         for early, late in zip(sent, sent[self.pacing.requests :], strict=False):
             assert late - early > self.pacing.per_seconds
 
-    async def _sit(
+    async def _run(
         self,
         stops_at: Sequence[float],
         fails_at: float,
         error: BaseException,
         payload_bytes: int,
-    ) -> Sitting:
+    ) -> Execution:
         loop = asyncio.get_running_loop()
         clock = VirtualClock()
         connection = open_ledger(self.path)
@@ -326,7 +326,7 @@ class Stage:
             except Killed:
                 killed = True
             writes, writer.fails_at = writer.writes, math.inf
-            accounts = books(ledger, state)
+            accounts = accounts_of(ledger, state)
             self._now = clock.now() + 1
             if not killed:
                 exit_status = stop.exit_status if stop else ExitStatus.ACCEPTED
@@ -334,7 +334,7 @@ class Stage:
                 status = RunStatus.FINISHED if done else RunStatus.INCOMPLETE
                 reason = stop.reason if stop else None
                 await ledger.runs.finish(state, status, exit_status, reason, pacer.record())
-            return Sitting(stop, accounts, events, writes, killed)
+            return Execution(stop, accounts, events, writes, killed)
 
     def _assert_intent(self, connection: sqlite3.Connection) -> None:
         """Nothing arrives whose intent is not on the disk."""

@@ -20,7 +20,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 from unittest.mock import patch
 
-from far_side import FarSide, Request
+from scripted_server import Request, ScriptedServer
 from stage import ReaderOnStage
 
 from engine.clock import Stamp
@@ -263,7 +263,7 @@ class Pushes:
     """A state folder, and the commands that are run on it one after the other."""
 
     folder: Path
-    far_side: FarSide
+    scripted_server: ScriptedServer
     uids_per_payload: int = 4
     pacing: PacingSettings = field(default_factory=lambda: PacingSettings(300, 60))
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
@@ -303,7 +303,7 @@ class Pushes:
         name: str = "export.csv",
         **how: Any,  # noqa: ANN401 - what a request takes besides
     ) -> Ended:
-        """Run the command; it dies where `death` says, and is told to stop at these seconds."""
+        """Run the command; it dies where `death` says, and is stopped at these seconds."""
         source = ExportSource(export, name)
         request = PushRequest(source, source.spec, COHORT, action, **how)
         return self._run(lambda *with_: push(request, *with_), death, stops_at)
@@ -404,12 +404,12 @@ class Pushes:
             self.watch(stage, request)
             life.reach(stage)
 
-        self.far_side.watch = watch
+        self.scripted_server.watch = watch
         events: list[Event] = []
 
-        def observe(told: RunEvent) -> None:
-            events.append(told.event)
-            self.observe(told.event)
+        def observe(output: RunEvent) -> None:
+            events.append(output.event)
+            self.observe(output.event)
 
         async def carry_out() -> RunResult:
             async with WorkspaceSession(
@@ -446,7 +446,7 @@ class Pushes:
             "engine.delivery.sender.ReadAhead": ReaderOnStage,
             "engine.delivery.sender.random": SimpleNamespace(random=lambda: 0.5),
             "engine.delivery.transport.open_session": lambda _workspace, timeout, **_: (
-                self.far_side.session(timeout)
+                self.scripted_server.session(timeout)
             ),
         }
         stack.enter_context(patch("asyncio.to_thread", _at_once))

@@ -323,7 +323,7 @@ def test_no_header_is_beyond_reading(text) -> None:
     assert seconds is None or 0 <= seconds < float("inf")
 
 
-def test_the_hints_are_told_apart() -> None:
+def test_the_hints_are_distinguished() -> None:
     outcomes = [*(read(status, OWN_FORM) for status in (401, 403, 415, 404)), read(403, HTML)]
     assert len({outcome.hint for outcome in outcomes if isinstance(outcome, Fatal)}) == 5
 

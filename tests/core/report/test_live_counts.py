@@ -51,7 +51,7 @@ def test_the_rate_is_that_of_the_last_minute() -> None:
     assert counts.seconds_left(600, 6700) == pytest.approx(10)
 
 
-def test_the_ceiling_is_measured_to_the_last_request_as_in_the_books() -> None:
+def test_the_ceiling_is_measured_to_the_last_request_as_in_the_accounts() -> None:
     counts = LiveCounts(requests_allowed_per_second=5, began=0)
     counts.fold(Sent(1, 1, 100), 20)
     assert counts.ceiling_attempted == 1
@@ -103,7 +103,7 @@ def test_the_time_left_counts_what_waits_for_earlier_changes() -> None:
     counts.fold(Settled(2, BatchState.ACCEPTED, 800, None), 20)
     counts.fold(Waiting(600), 20)
     assert counts.waits_until == 620
-    assert counts.seconds_left(610, 1000) is None  # nothing tells a rate
+    assert counts.seconds_left(610, 1000) is None  # there is no rate
     counts.fold(Sent(3, 1, 100), 621)
     assert counts.waits_until is None
     counts.fold(Settled(3, BatchState.ACCEPTED, 10, None), 622)

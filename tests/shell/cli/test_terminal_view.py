@@ -55,9 +55,9 @@ def test_a_bar_is_shown_only_where_something_is_sent(capsys: pytest.CaptureFixtu
             view.opened(opening)
             view.note("comparing")
             view.expect(300)
-        told = capsys.readouterr().err
-        assert "comparing" in told
-        assert "accepted" not in told
+        output = capsys.readouterr().err
+        assert "comparing" in output
+        assert "accepted" not in output
     screen = Screen()
     with screen.view as view:
         view.opened(OPENING)

@@ -1,4 +1,4 @@
-"""Whole runs through a proxy: what it is told, and what its answers lead to."""
+"""Whole runs through a proxy: what it receives, and what its answers lead to."""
 
 import base64
 import json
@@ -94,7 +94,7 @@ CREDENTIALS = {"none": "", "plain": f"ada:{PASSWORD}@", "encoded": "ada:%E2%82%A
 
 @pytest.mark.parametrize("credentials", CREDENTIALS)
 @pytest.mark.parametrize("command", [*RUNS, "check"])
-async def test_a_proxy_is_told_the_host_and_its_own_credentials_alone(
+async def test_a_proxy_gets_the_host_and_its_own_credentials_alone(
     scene: Scene, command: str, credentials: str
 ) -> None:
     userinfo = CREDENTIALS[credentials]

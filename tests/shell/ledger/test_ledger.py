@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 
-from bookkeeping import (
+from ledger_entries import (
     ACCEPTED,
     KEY,
     SECOND,
@@ -161,7 +161,7 @@ async def test_sends_are_remembered_across_boots_and_clock_steps(
     clock.utc_ns -= 3600 * SECOND  # stepped back by an hour
     await send(ledger, state, 3, clock)
     clock.advance(2)
-    # Within this boot, boot time tells; across boots what seems to lie ahead counts as now.
+    # Within this boot, boot time decides; across boots what seems to lie ahead counts as now.
     assert await ledger.sends.recent_sends(10) == [2, 7, 0]
     assert await ledger.sends.recent_sends(2) == [2, 7]
 

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from bookkeeping import COMMAND, KEY, SETTINGS, HandClock, registration
 from large_ledger import make_large_ledger
+from ledger_entries import COMMAND, KEY, SETTINGS, HandClock, registration
 
 from engine.ledger.records import RunState
 from engine.ledger.sqlite.ledger import Ledger

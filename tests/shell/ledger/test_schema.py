@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from bookkeeping import rows, tampering
+from ledger_entries import rows, tampering
 
 from engine.errors import CohortSyncError, LedgerError, StateFullError
 from engine.ledger.sqlite.failures import translate

@@ -19,7 +19,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from far_side import FarSide
+from scripted_server import ScriptedServer
 from whole_push import Death, Ended, Pushes, Start
 
 import engine
@@ -90,7 +90,7 @@ AROUND = (
 )
 """What holds a run, and what follows when it has ended."""
 READING = ("open_parquet", "read_batches", "checked_batches", "metadata_of", "is_damage", "verify")
-"""What reads a file of uids: whatever fails there is told as a damaged file, as Arrow's errors are
+"""What reads a file of uids: a failure there is reported as a damaged file, as Arrow's errors are
 no closed set."""
 
 Point = tuple[str, int]
@@ -154,7 +154,7 @@ class RaisedAgainError(CohortSyncError):
 
 
 class Interruptible(Pushes):
-    """Takes what a program that awaits the command would be told of an interrupt."""
+    """Takes what a program that awaits the command would receive of an interrupt."""
 
     def _run(self, start: Start, death: Death | None, stops_at: tuple[float, ...]) -> Ended:
         async def caught(session: WorkspaceSession, observers: RunObservers) -> RunResult:
@@ -170,9 +170,9 @@ class Case:
     """A cohort and a command that is run on it."""
 
     def __init__(self, folder: Path, command: str) -> None:
-        self.far_side = FarSide()
+        self.scripted_server = ScriptedServer()
         self.pushes = Interruptible(
-            folder, self.far_side, mirroring=MirrorSettings(settle_seconds=1.0)
+            folder, self.scripted_server, mirroring=MirrorSettings(settle_seconds=1.0)
         )
         self.command = command
         self.plan = ""
@@ -216,10 +216,10 @@ class Case:
             self.command = "mirror"
         again = self.run()
         assert again.exit_status is ExitStatus.ACCEPTED, (again.error, again.result)
-        self.far_side.catch_up()
+        self.scripted_server.catch_up()
         if self.command != "plan":
             wanted = OLD if self.command == "rollback" else NEW
-            assert self.far_side.members == set(wanted)
+            assert self.scripted_server.members == set(wanted)
 
     def statuses(self) -> list[tuple[str, int | None]]:
         with closing(sqlite3.connect(self.pushes.ledger)) as ledger:
@@ -242,32 +242,32 @@ def points_of(folder: Path, command: str) -> list[Point]:
 def check(folder: Path, command: str, point: Point, kind: Kind) -> None:
     case = Case(folder, command)
     wire = Tripwire(point, kind.make())
-    told = f"{command}, {point}, {wire.error!r}"
+    output = f"{command}, {point}, {wire.error!r}"
     with wire.stretched():
         ended = case.run()
     if not wire.has_fired:
         return  # Another task had taken that step.
     if kind.exit_status is None:
-        assert isinstance(ended.error, RaisedAgainError), told
-        assert case.statuses()[-1][0] != "running", told
+        assert isinstance(ended.error, RaisedAgainError), output
+        assert case.statuses()[-1][0] != "running", output
     else:
         result = ended.result
-        assert result is not None, (told, ended.error)
-        assert result.accounts.run, told
-        assert result.accounts.imbalance is None, told
-        assert result.exit_status == result.accounts.exit_status, told
+        assert result is not None, (output, ended.error)
+        assert result.accounts.run, output
+        assert result.accounts.imbalance is None, output
+        assert result.exit_status == result.accounts.exit_status, output
         if isinstance(wire.error, OSError):  # On the way to the API it is an outcome like others.
-            assert result.exit_status in {ExitStatus.ACCEPTED, *OUTSIDE}, (told, result)
+            assert result.exit_status in {ExitStatus.ACCEPTED, *OUTSIDE}, (output, result)
         else:
-            assert result.exit_status == kind.exit_status, (told, result)
-        assert result.accounts.reason or not result.exit_status, told
-        assert (result.bug is wire.error) is (kind.exit_status is ExitStatus.UNBALANCED), told
-        _check_truth(case, result, told)
+            assert result.exit_status == kind.exit_status, (output, result)
+        assert result.accounts.reason or not result.exit_status, output
+        assert (result.bug is wire.error) is (kind.exit_status is ExitStatus.UNBALANCED), output
+        _check_truth(case, result, output)
     case.finish()
 
 
-def _check_truth(case: Case, result: RunResult, told: str) -> None:
-    """Compare the accounts with what the far side was asked, and with what the ledger says."""
+def _check_truth(case: Case, result: RunResult, output: str) -> None:
+    """Compare the accounts with what the server received, and with what the ledger says."""
     accounts = result.accounts
     with closing(sqlite3.connect(case.pushes.ledger)) as ledger:
         [(status, exit_status, accepted)] = ledger.execute(
@@ -275,10 +275,10 @@ def _check_truth(case: Case, result: RunResult, told: str) -> None:
             "WHERE batch.run = run.run AND state = 'accepted') FROM run WHERE name = ?",
             (accounts.run,),
         ).fetchall()
-    assert (status, exit_status) == (accounts.status, accounts.exit_status), told
+    assert (status, exit_status) == (accounts.status, accounts.exit_status), output
     known = accounts.mirror.known_rejects if accounts.mirror else 0
-    assert accounts.uids.accepted == accepted, told
-    assert known == 0, told
+    assert accounts.uids.accepted == accepted, output
+    assert known == 0, output
 
 
 @pytest.mark.parametrize(

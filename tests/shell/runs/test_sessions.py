@@ -13,10 +13,10 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
-from far_side import ACCEPT, FarSide, Play, Request, Session
+from crash_scenario import REPLIES
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from night_of_crashes import WEATHER
+from scripted_server import ACCEPT, Play, Request, ScriptedServer, Session
 from whole_push import Death, Ended, ExportSource, Pushes
 
 from engine.delivery.events import RunEvent, Sent, Waiting
@@ -41,12 +41,12 @@ REQUESTS, PER_SECONDS = 6, 3.0
 SETTLE = 20.0
 
 
-class Api(FarSide):
+class Api(ScriptedServer):
     """A workspace's cohorts: uid `a-0001` belongs to cohort `a`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.cohorts: dict[str, FarSide] = {}
+        self.cohorts: dict[str, ScriptedServer] = {}
 
     def session(self, timeout: aiohttp.ClientTimeout) -> Session:
         return Session(self, timeout.connect)
@@ -60,8 +60,8 @@ class Api(FarSide):
         self.arrived.append(request)
         self.cohort(cohort_of(request)).arrive(request, play)
 
-    def cohort(self, name: str) -> FarSide:
-        return self.cohorts.setdefault(name, FarSide())
+    def cohort(self, name: str) -> ScriptedServer:
+        return self.cohorts.setdefault(name, ScriptedServer())
 
     def members_of(self, name: str) -> set[str]:
         """Return who is in once everything is applied."""
@@ -131,7 +131,7 @@ class Workspace:
             mirroring=MirrorSettings(settle_seconds=SETTLE),
             guards=GuardSettings(max_removals=1.0, max_additions=1e9),
         )
-        self.told: list[RunEvent] = []
+        self.observed: list[RunEvent] = []
 
     def run(
         self,
@@ -144,7 +144,7 @@ class Workspace:
         results: list[RunResult] = []
 
         async def start(session: WorkspaceSession, observers: RunObservers) -> RunResult:
-            observers = replace(observers, observe=self.told.append)
+            observers = replace(observers, observe=self.observed.append)
             results.extend(await asyncio.gather(*(job.start(session, observers) for job in jobs)))
             raise _DoneError("done")
 
@@ -196,7 +196,7 @@ spans = st.tuples(st.integers(0, 9), st.integers(1, 12)).map(lambda s: range(s[0
 class Process:
     """One start of all jobs at once, and what becomes of it."""
 
-    weather: tuple[str, ...]
+    replies: tuple[str, ...]
     death: Death | None
     signals: tuple[float, ...]
     pause: float
@@ -204,7 +204,7 @@ class Process:
 
 processes = st.builds(
     Process,
-    st.lists(st.sampled_from(sorted(WEATHER)), max_size=12).map(tuple),
+    st.lists(st.sampled_from(sorted(REPLIES)), max_size=12).map(tuple),
     deaths | st.none(),
     st.just(()) | st.floats(0.0, 12.0, allow_nan=False).map(lambda seconds: (seconds,)),
     st.sampled_from([0.0, 0.5, 2.9, 60.0]),
@@ -233,7 +233,7 @@ def assert_all_ends_well(
             wanted[job.cohort] = job.applied_to(wanted[job.cohort])
         for process in troubled:
             workspace.pushes.machine.pause(process.pause)
-            workspace.api.script = partial(_meet, iter(process.weather))
+            workspace.api.script = partial(_meet, iter(process.replies))
             workspace.run(jobs, death=process.death, stops_at=process.signals)
         workspace.api.script = lambda _: ACCEPT
         for _ in range(3):
@@ -249,12 +249,12 @@ def assert_all_ends_well(
     event(f"{len(workspace.api.arrived) // 10 * 10} requests")
 
 
-def _meet(weather: Iterator[str], request: Request) -> Play:
-    met = next(weather, "fine")
+def _meet(replies: Iterator[str], request: Request) -> Play:
+    met = next(replies, "fine")
     # A single uid that is too large would be written off, and rightly. What comes very late may
     # come after the next run of the cohort, which no run can help.
     late = met == "500 applied much later"
-    return ACCEPT if late or (met == "413" and len(request.uids) == 1) else WEATHER[met]
+    return ACCEPT if late or (met == "413" and len(request.uids) == 1) else REPLIES[met]
 
 
 @given(rounds)
@@ -279,7 +279,7 @@ def test_two_runs_at_once_share_the_pace_and_each_event_names_its_run(tmp_path: 
     assert [result.exit_status for result in results] == [ExitStatus.ACCEPTED] * 2
     first_half = [cohort_of(request) for request in workspace.api.arrived[:10]]
     assert {"a", "b"} == set(first_half), "they take turns"
-    sent = [told.source for told in workspace.told if isinstance(told.event, Sent)]
+    sent = [observed.source for observed in workspace.observed if isinstance(observed.event, Sent)]
     assert {(source.workspace, source.cohort_id) for source in sent} == {("WS", "a"), ("WS", "b")}
     names = {result.accounts.cohort_id: result.accounts.run for result in results}
     assert all(source.run == names[source.cohort_id] for source in sent)
@@ -307,8 +307,8 @@ def test_a_wait_for_changes_to_settle_lets_others_send(tmp_path: Path) -> None:
     async def start(session: WorkspaceSession, observers: RunObservers) -> RunResult:
         waits = asyncio.Event()
 
-        def observe(told: RunEvent) -> None:
-            if isinstance(told.event, Waiting):
+        def observe(observed: RunEvent) -> None:
+            if isinstance(observed.event, Waiting):
                 waits.set()
 
         waiting = asyncio.create_task(

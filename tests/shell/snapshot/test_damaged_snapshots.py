@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from listed_members import adopt, listed, reconcile
-from mirrored_cohort import SETTLE, UIDS, Cohort, Night
+from mirrored_cohort import SETTLE, UIDS, Cohort, MirrorRun
 from whole_push import Death
 
 from engine.delivery.stop import StopSwitch
@@ -221,7 +221,7 @@ COMMANDS: dict[str, Callable[[Cohort], object]] = {
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_command_goes_on_from_a_damaged_snapshot(tmp_path: Path, command: str) -> None:
     cohort = Cohort(tmp_path)
-    cohort.spend(Night(frozenset(UIDS[:5])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:5])))
     cohort.commands.machine.pause(SETTLE)
     [file] = cohort.commands.ledger.parent.glob("snapshots/*/*/000001.parquet")
     whole = file.read_bytes()
