@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from engine.clock import Clock, Stamp
+from engine.delivery.answer_reading import read_answer
 from engine.delivery.failure import read_failure
 from engine.delivery.outcome import Accepted, Exchange
 from engine.delivery.pipeline import Delivery
-from engine.delivery.response import read_answer
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.delivery.stop import Stop

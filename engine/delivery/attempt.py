@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engine.clock import Clock, Stamp
-from engine.delivery.conclusion import EndedAttempt
+from engine.delivery.attempt_conclusion import EndedAttempt
 from engine.delivery.intake import Intake
 from engine.delivery.outcome import (
     Accepted,

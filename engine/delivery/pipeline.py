@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from engine.clock import Clock
 from engine.delivery.attempt import Attempt, AttemptQueue
-from engine.delivery.conclusion import (
+from engine.delivery.attempt_conclusion import (
     AwaitAcceptance,
     Circumstances,
     Conclusion,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.clock import Stamp
-from engine.delivery.conclusion import (
+from engine.delivery.attempt_conclusion import (
     AwaitAcceptance,
     Circumstances,
     Conclusion,
