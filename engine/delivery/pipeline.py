@@ -19,17 +19,12 @@ from engine.delivery.attempt_conclusion import (
     Replace,
     conclude,
 )
+from engine.delivery.decision import Abort, RetryAfter, Settle
 from engine.delivery.events import Answered, Divided, Observer, Planned, Sent, Settled, Stopping
 from engine.delivery.intake import Intake
 from engine.delivery.isolation import Isolation
 from engine.delivery.outage import Outage
-from engine.delivery.outcome import (
-    Abort,
-    Exchange,
-    RetryAfter,
-    Settle,
-    TooLarge,
-)
+from engine.delivery.outcome import Exchange, TooLarge
 from engine.delivery.ports import Reader, SendLog, Transport
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
