@@ -78,10 +78,11 @@ class AttemptQueue:
     async def carry_out(self, attempt: Attempt) -> Exchange:
         """Send a batch at its turn, and return the result.
 
-        A cancellation after the intent was recorded is returned as an outcome. Exceptions of
-        `SendLog.intend` are passed on.
+        A cancellation after the intent was recorded is returned as an outcome. Other exceptions
+        are passed on. However an attempt ends, the pacer receives one report of its turn.
         """
         payload = attempt.work.payload
+        exchange: Exchange | None = None
         try:
             await self.pacer.approach()
             attempt.began = self.clock.now()  # A wait for the gate is not an outage.
@@ -94,8 +95,9 @@ class AttemptQueue:
                 if attempt.turn
                 else NotSent("stopped before its turn", is_kept_back=True)
             )
-        if attempt.turn is not None:
-            self._report(attempt.turn, exchange)
+        finally:
+            if attempt.turn is not None:
+                self._report(attempt.turn, exchange)
         return exchange
 
     async def _take_turn(self, attempt: Attempt) -> None:
@@ -114,11 +116,12 @@ class AttemptQueue:
         self.leave(attempt)
         self.note_sent(work)
 
-    def _report(self, turn: Turn, exchange: Exchange) -> None:
-        """Report the answer to the pacer, because a 429 delays later requests."""
-        if isinstance(exchange.outcome, Throttled):
-            self.pacer.throttled(turn, exchange.outcome.retry_after)
-        elif exchange.http_status is not None:
-            self.pacer.answered(turn, accepted=isinstance(exchange.outcome, Accepted))
+    def _report(self, turn: Turn, exchange: Exchange | None) -> None:
+        """Report the answer to the pacer: a 429 delays later requests, a probe all of them."""
+        outcome = exchange and exchange.outcome
+        if isinstance(outcome, Throttled):
+            self.pacer.throttled(turn, outcome.retry_after)
+        elif exchange is not None and exchange.http_status is not None:
+            self.pacer.answered(turn, accepted=isinstance(outcome, Accepted))
         else:
             self.pacer.unanswered(turn)
