@@ -42,6 +42,7 @@ class Schedule:
         self._struck_at = float("-inf")
         self._flows = False
         self._raise_at = float("inf")
+        self._restored_at = float("-inf")
         self.found: int | None = None
         """The ceiling after the last step down due to 429s; None if there was none."""
 
@@ -59,6 +60,11 @@ class Schedule:
     def allowed(self) -> int:
         """The number of requests currently allowed in a window."""
         return max(1, int(self._allowed))
+
+    def found_since(self, at: float) -> int | None:
+        """Return `found` if a ceiling below the configured one was in force at `at` or later."""
+        is_lowered = self._allowed < self._settings.requests
+        return self.found if is_lowered or self._restored_at >= at else None
 
     def earliest(self) -> float:
         """Return the earliest time of the next send; minus infinity if there is no limit."""
@@ -90,7 +96,10 @@ class Schedule:
         if now >= self._raise_at:
             most = self._settings.requests
             self._allowed = min(most, self._allowed + max(1.0, most * STEP_UP))
-            self._raise_at = now + self._window if self._allowed < most else float("inf")
+            if self._allowed < most:
+                self._raise_at = now + self._window
+            else:
+                self._raise_at, self._restored_at = float("inf"), now
 
     def strike(self, now: float) -> None:
         """Record a 429 within the window limit: the API counts more requests or allows fewer.

@@ -67,7 +67,7 @@ class Accounts:
     payload_fill: float
     """Bytes of the sent payloads, as a share of the bytes that the limit allows them."""
     ceiling_use: float
-    """Requests sent, as a share of those that the ceiling allowed from the first to the last."""
+    """Requests sent, as a share of those that the ceiling allowed and no other run sent."""
     ceiling_spending: CeilingSpending
     ceiling_found: int | None
     """The lower ceiling of the last process after 429s; None if 429s did not lower it."""
@@ -154,7 +154,7 @@ def account(record: RunRecord) -> Accounts:
         ),
         bytes_sent=totals.bytes,
         payload_fill=round(_share(totals.bytes, totals.room), 6),
-        ceiling_use=round(_share(spending.used, spending.allowed), 6),
+        ceiling_use=round(_share(spending.used, spending.available), 6),
         ceiling_spending=spending,
         ceiling_found=last.pace.found if last.pace else None,
         margin_seconds=round(last.pace.margin_seconds, 6) if last.pace else 0.0,

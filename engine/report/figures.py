@@ -58,13 +58,17 @@ class Ceiling:
 
 @dataclass(frozen=True, slots=True)
 class CeilingSpending:
-    """How the ceiling was used, in requests: `allowed` is the sum of the other fields.
+    """How a run used the ceiling, in requests: `allowed` is the sum of the other fields.
 
-    Counted from each process's first request to its last, and summed over all restarts.
+    Counted from each process's first request to its last, and summed over all restarts. A request
+    that no run sent is lost in each of the runs that were being delivered.
     """
 
     allowed: float = 0.0
     used: int = 0
+    """Requests of this run."""
+    other_runs: float = 0.0
+    """Requests of other runs at the same time, which share the ceiling."""
     held: float = 0.0
     """A 429 had closed the gate."""
     input: float = 0.0
@@ -76,7 +80,12 @@ class CeilingSpending:
     late: float = 0.0
     """Late wake-ups and connecting; below 0 if more was caught up than was late."""
     unrecorded: float = 0.0
-    """Lost by processes that died before they recorded it."""
+    """Not sent, or sent by other runs, while a process worked that died before it recorded it."""
+
+    @property
+    def available(self) -> float:
+        """Requests that the ceiling allowed and no other run sent."""
+        return self.allowed - self.other_runs
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from typing import Self
 
 from engine.clock import Clock, SystemClock
 from engine.config.loading import Config
-from engine.delivery.sender import Channel, resumed_pacer
+from engine.delivery.channel import Channel
+from engine.delivery.sender import EMULATOR_HINT, resumed_pacer
 from engine.delivery.stop import StopSwitch
 from engine.delivery.transport import HttpTransport
 from engine.ledger.locks import (
@@ -168,7 +169,7 @@ class WorkspaceSession:
             await self._shared_transport(),
             config.delivery,
             config.retry,
-            config.workspace.endpoint.is_loopback,
+            EMULATOR_HINT if config.workspace.endpoint.is_loopback else None,
         )
 
     async def _shared_pacer(self, ledger: Ledger) -> Pacer:

@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -283,6 +283,25 @@ def test_two_runs_at_once_share_the_pace_and_each_event_names_its_run(tmp_path: 
     assert {(source.workspace, source.cohort_id) for source in sent} == {("WS", "a"), ("WS", "b")}
     names = {result.accounts.cohort_id: result.accounts.run for result in results}
     assert all(source.run == names[source.cohort_id] for source in sent)
+
+
+def test_each_of_the_runs_at_once_tells_its_own_use_of_the_ceiling(tmp_path: Path) -> None:
+    """The far side counts for itself: what each has sent, and the others meanwhile."""
+    workspace = Workspace(tmp_path)
+    jobs = [Job(name, range(30 if name == "a" else 15), Action.ADD) for name in "abc"]
+    results = workspace.run(jobs)
+    arrived = [cohort_of(request) for request in workspace.api.arrived]
+    assert sum(result.accounts.ceiling_spending.used for result in results) == len(arrived) == 20
+    for result in results:
+        spent, name = result.accounts.ceiling_spending, result.accounts.cohort_id
+        places = [place for place, sender in enumerate(arrived) if sender == name]
+        assert spent.used == result.accounts.requests.sent == len(places)
+        assert spent.other_runs == places[-1] - places[0] + 1 - len(places) > 0
+        first, last = (workspace.api.arrived[places[end]].at for end in (0, -1))
+        allowed = 1 + (last - first) * REQUESTS / PER_SECONDS
+        assert spent.allowed == pytest.approx(allowed, abs=0.01)
+        assert spent.allowed == pytest.approx(sum(astuple(spent)[1:]), abs=0.01)
+        assert 0.8 < result.accounts.ceiling_use <= 1.01
 
 
 def test_runs_of_one_cohort_in_one_session_follow_each_other(tmp_path: Path) -> None:
