@@ -33,12 +33,17 @@ class SendHistory(Protocol):
         """Return the remaining seconds of the wait that the last 429 asked for."""
 
 
-async def resumed_pacer(settings: PacingSettings, sends: SendHistory, clock: Clock) -> Pacer:
-    """Return a pacer that counts the sends of all processes within the last window."""
+async def resumed_pacer(
+    settings: PacingSettings, sends: SendHistory, clock: Clock, earlier: Pacer | None = None
+) -> Pacer:
+    """Return a pacer that counts the sends of all processes within the last window.
+
+    It keeps what `earlier`, a pacer of this process that sends no more, has learnt.
+    """
     sent_ago = await sends.recent_sends(settings.requests)
     held_seconds = await sends.seconds_held()
     now = clock.now()
-    return Pacer(settings, clock, [now - ago for ago in sent_ago], held_seconds)
+    return Pacer(settings, clock, [now - ago for ago in sent_ago], held_seconds, earlier)
 
 
 async def deliver(

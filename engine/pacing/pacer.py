@@ -17,6 +17,8 @@ CATCH_UP = 3
 
 A limit on evenly spaced arrivals with a burst of 5 then still tolerates jitter of two slots.
 """
+KEPT_WINDOWS = 60
+"""Windows without a request after which nothing that was learnt from answers is kept."""
 NEAR_SECONDS = 1.0
 """How long before its turn a request may take a connection from the pool."""
 
@@ -72,16 +74,28 @@ class Pacer:
         clock: Clock,
         log: Iterable[float] = (),
         held_seconds: float = 0.0,
+        earlier: "Pacer | None" = None,
     ) -> None:
-        """Continue after the sends in `log`; close the gate for `held_seconds` (earlier 429)."""
+        """Continue after the sends in `log`; close the gate for `held_seconds` (earlier 429).
+
+        What `earlier`, a pacer that sends no more, has learnt from answers is kept, unless it sent
+        nothing for `KEPT_WINDOWS`.
+        """
         self._clock = clock
-        self.schedule = Schedule(settings, log)
-        self.gate = Gate(settings.per_seconds)
+        now = clock.now()
+        oldest = now - KEPT_WINDOWS * settings.per_seconds
+        self.schedule: Schedule
+        self.gate: Gate
+        if earlier is not None and earlier.schedule.last_send >= oldest:
+            self.schedule, self.gate = earlier.schedule, earlier.gate
+            self.schedule.replace_log(log)
+        else:
+            self.schedule, self.gate = Schedule(settings, log), Gate(settings.per_seconds)
         if held_seconds > 0:
-            self.gate.throttle(clock.now(), clock.now(), held_seconds)
+            self.gate.hold(now, held_seconds)
         self._settings = settings
         self._use = SharedUse()
-        self._held_until = clock.now()
+        self._held_until = now
         burst = min(CATCH_UP, settings.requests)
         self.slot_seconds = settings.per_seconds / settings.requests
         """Seconds from one turn to the next at the full pace."""

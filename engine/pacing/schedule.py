@@ -33,7 +33,7 @@ class Schedule:
     def __init__(self, settings: PacingSettings, log: Iterable[float] = ()) -> None:
         self._settings = settings
         self._window = settings.per_seconds
-        self._log: deque[float] = deque(sorted(log), maxlen=settings.requests)
+        self.replace_log(log)
         self._accepted: deque[float] = deque(maxlen=settings.requests)
         self._round_trips: deque[float] = deque(maxlen=max(settings.requests, TRUSTED_ROUND_TRIPS))
         self._widened = 0.0
@@ -77,6 +77,15 @@ class Schedule:
             return limit
         # Below the configured pace, the bucket is too fast. Even spacing suits any kind of limit.
         return max(limit, self._log[-1] + (self._window + self.margin) / allowed)
+
+    @property
+    def last_send(self) -> float:
+        """The time of the latest send in the log; minus infinity if there is none."""
+        return self._log[-1] if self._log else float("-inf")
+
+    def replace_log(self, log: Iterable[float]) -> None:
+        """Take the send times in `log` in place of those so far; what was learnt remains."""
+        self._log = deque(sorted(log), maxlen=self._settings.requests)
 
     def record_send(self, at: float) -> None:
         """Add a send to the log."""

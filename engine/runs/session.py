@@ -75,6 +75,8 @@ class WorkspaceSession:
         self._sending_lock = sending_lock(self.folder)
         self._preparing = asyncio.Lock()
         self._pacer: Pacer | None = None
+        self._earlier: Pacer | None = None
+        """The last pacer before, which knows what the API has answered."""
 
     async def __aenter__(self) -> Self:
         """Return the session; nothing is opened yet."""
@@ -154,6 +156,7 @@ class WorkspaceSession:
         """Release the right that `hold_sending` acquired."""
         self._sending_lock.release()
         if not self._sending_lock.is_held:
+            self._earlier = self._pacer or self._earlier
             self._pacer = None  # Another process may send from now on.
 
     async def channel(self, ledger: Ledger) -> Channel:
@@ -178,7 +181,9 @@ class WorkspaceSession:
             if self._pacer is None:
                 await ledger.settle_all()
                 await self._recover(ledger)
-                self._pacer = await resumed_pacer(self.config.pacing, ledger.sends, self.clock)
+                self._pacer = await resumed_pacer(
+                    self.config.pacing, ledger.sends, self.clock, self._earlier
+                )
             return self._pacer
 
     async def _shared_transport(self) -> HttpTransport:

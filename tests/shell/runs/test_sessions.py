@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
-from far_side import ACCEPT, FarSide, Play, Request, Session
+from far_side import ACCEPT, FarSide, Play, Request, Session, failure
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from night_of_crashes import WEATHER
@@ -36,6 +36,7 @@ from engine.runs.push import PushRequest, push
 from engine.runs.session import WorkspaceSession
 from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row
+from simulator.api import SlidingWindow
 
 REQUESTS, PER_SECONDS = 6, 3.0
 SETTLE = 20.0
@@ -302,6 +303,36 @@ def test_each_of_the_runs_at_once_tells_its_own_use_of_the_ceiling(tmp_path: Pat
         assert spent.allowed == pytest.approx(allowed, abs=0.01)
         assert spent.allowed == pytest.approx(sum(astuple(spent)[1:]), abs=0.01)
         assert 0.8 < result.accounts.ceiling_use <= 1.01
+
+
+def lower_ceiling(requests: int) -> Callable[[Request], Play]:
+    """Answer 429 to what exceeds so many requests in a window."""
+    window = SlidingWindow(PacingSettings(requests, PER_SECONDS))
+    refusal = Play(429, failure("Rate limit exceeded"), applied_after=None)
+    return lambda request: ACCEPT if window.admit(request.at) else refusal
+
+
+@pytest.mark.parametrize("is_one_session", [True, False])
+def test_a_lower_ceiling_is_known_to_the_later_runs_of_a_session(
+    tmp_path: Path, *, is_one_session: bool
+) -> None:
+    """Between the two another process may send, so that the requests are counted anew."""
+    workspace = Workspace(tmp_path)
+    workspace.api.script = lower_ceiling(3)
+
+    async def start(session: WorkspaceSession, observers: RunObservers) -> RunResult:
+        await Job("a", range(90), Action.ADD).start(session, observers)
+        await asyncio.sleep(SETTLE)
+        async with workspace.another_session() as other:
+            later = session if is_one_session else other
+            result: RunResult = await Job("b", range(6), Action.ADD).start(later, observers)
+        return result
+
+    ended = workspace.live(start)
+    assert ended.result is not None
+    found = ended.result.accounts.ceiling_found
+    assert (found is not None and found <= 4) if is_one_session else found is None
+    workspace.assert_laws()
 
 
 def test_runs_of_one_cohort_in_one_session_follow_each_other(tmp_path: Path) -> None:
