@@ -27,7 +27,7 @@ class SendHistory(Protocol):
     """The recent sends of all processes."""
 
     async def recent_sends(self, count: int) -> list[float]:
-        """Return how many seconds ago each of the last `count` requests was sent."""
+        """Return how many seconds ago each of the last `count` requests was sent, by time."""
 
     async def seconds_held(self) -> float:
         """Return the remaining seconds of the wait that the last 429 asked for."""
