@@ -16,7 +16,7 @@ A folder imports only from those below it; `lint-imports` checks that.
     planning/   an export against a snapshot: staging, comparison, guards, forecast
     report/     accounts, figures and history of runs, from the ledger's rows
     snapshot/   what the API has acknowledged, generation by generation
-    delivery/   response → outcome → decision; the pipeline, HTTP, retry, split, stop
+    delivery/   answer → outcome → decision; the pipeline, HTTP, retry, split, stop
     ledger/     runs, batches and attempts; intent before action; in sqlite/, all SQL
     payload/    uids as request bodies below the byte limit
     pacing/     the ceiling: the window limit, the gate after a 429, the waiting

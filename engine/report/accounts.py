@@ -75,13 +75,17 @@ class Ceiling:
 
 @dataclass(frozen=True, slots=True)
 class CeilingSpending:
-    """How the ceiling was used, in requests: `allowed` is the sum of the other fields.
+    """How a run used the ceiling, in requests: `allowed` is the sum of the other fields.
 
-    Counted from each process's first request to its last, and summed over all restarts.
+    Counted from each process's first request to its last, and summed over all restarts. A request
+    that no run sent is lost in each of the runs that were being delivered.
     """
 
     allowed: float = 0.0
     used: int = 0
+    """Requests of this run."""
+    other_runs: float = 0.0
+    """Requests of other runs at the same time, which share the ceiling."""
     held: float = 0.0
     """A 429 had closed the gate."""
     input: float = 0.0
@@ -93,7 +97,12 @@ class CeilingSpending:
     late: float = 0.0
     """Late wake-ups and connecting; below 0 if more was caught up than was late."""
     unrecorded: float = 0.0
-    """Lost by processes that died before they recorded it."""
+    """Not sent, or sent by other runs, while a process worked that died before it recorded it."""
+
+    @property
+    def available(self) -> float:
+        """Requests that the ceiling allowed and no other run sent."""
+        return self.allowed - self.other_runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +158,7 @@ class Accounts:
     payload_fill: float
     """Bytes of the sent payloads, as a share of the bytes that the limit allows them."""
     ceiling_use: float
-    """Requests sent, as a share of those that the ceiling allowed from the first to the last."""
+    """Requests sent, as a share of those that the ceiling allowed and no other run sent."""
     ceiling_spending: CeilingSpending
     ceiling_found: int | None
     """The lower ceiling of the last process after 429s; None if 429s did not lower it."""

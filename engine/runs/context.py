@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from engine.clock import Clock
 from engine.config.loading import Config
 from engine.delivery.events import Event, EventSource, Observer, RunEvent, RunObserver
-from engine.delivery.sender import Channel, Sender
 from engine.delivery.stop import StopSwitch
 from engine.ledger.records import ExecutionSettings, RunState
 from engine.model.cohort import Cohort, CohortKey
@@ -118,10 +117,6 @@ class RunContext:
             observe(RunEvent(source, event))
 
         return tell
-
-    def sender(self, channel: Channel, state: RunState) -> Sender:
-        """Return the sender that delivers the batches of a recorded run."""
-        return Sender(channel, self.observer(state), self.switch)
 
 
 def opening_of(config: Config, cohort: Cohort, action: str) -> Opening:

@@ -13,7 +13,8 @@ from typing import Self
 
 from engine.clock import Clock, SystemClock
 from engine.config.loading import Config
-from engine.delivery.sender import Channel, resumed_pacer
+from engine.delivery.channel import Channel
+from engine.delivery.sender import EMULATOR_HINT, resumed_pacer
 from engine.delivery.stop import StopSwitch
 from engine.delivery.transport import HttpTransport
 from engine.ledger.locks import (
@@ -74,6 +75,8 @@ class WorkspaceSession:
         self._sending_lock = sending_lock(self.folder)
         self._preparing = asyncio.Lock()
         self._pacer: Pacer | None = None
+        self._earlier: Pacer | None = None
+        """The last pacer before, which knows what the API has answered."""
 
     async def __aenter__(self) -> Self:
         """Return the session; nothing is opened yet."""
@@ -153,6 +156,7 @@ class WorkspaceSession:
         """Release the right that `hold_sending` acquired."""
         self._sending_lock.release()
         if not self._sending_lock.is_held:
+            self._earlier = self._pacer or self._earlier
             self._pacer = None  # Another process may send from now on.
 
     async def channel(self, ledger: Ledger) -> Channel:
@@ -168,7 +172,7 @@ class WorkspaceSession:
             await self._shared_transport(),
             config.delivery,
             config.retry,
-            config.workspace.endpoint.is_loopback,
+            EMULATOR_HINT if config.workspace.endpoint.is_loopback else None,
         )
 
     async def _shared_pacer(self, ledger: Ledger) -> Pacer:
@@ -177,7 +181,9 @@ class WorkspaceSession:
             if self._pacer is None:
                 await ledger.settle_all()
                 await self._recover(ledger)
-                self._pacer = await resumed_pacer(self.config.pacing, ledger.sends, self.clock)
+                self._pacer = await resumed_pacer(
+                    self.config.pacing, ledger.sends, self.clock, self._earlier
+                )
             return self._pacer
 
     async def _shared_transport(self) -> HttpTransport:

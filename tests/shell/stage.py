@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ledger_entries import COMMAND, KEY, accounts_of
 
+from engine.delivery.channel import Channel, DeliveredRun
 from engine.delivery.events import Event
 from engine.delivery.outcome import (
     Accepted,
@@ -302,20 +303,16 @@ class Stage:
             self.api.witness = lambda: self._assert_intent(connection)
             events: list[Event] = []
             pacer = Pacer(self.pacing, clock, [clock.now() - age for age in ages])
+            channel = Channel(
+                ledger.sends, clock, pacer, self.api, self.delivery, self.retry, self.hint
+            )
+            budget = pacer.open_budget()
+            run = DeliveredRun(state, cutter.limit, events.append, budget, left_open)
             delivery = Delivery(
-                state,
-                left_open,
+                channel,
+                run,
                 lambda wake: ReaderOnStage(cutter.batches(self._blocks()), wake),
-                cutter.limit,
-                transport=self.api,
-                pacer=pacer,
-                ledger=ledger.sends,
-                clock=clock,
-                settings=self.delivery,
-                retry=self.retry,
-                jitter=lambda: 0.5,
-                observe=events.append,
-                nobody_listens_hint=self.hint,
+                lambda: 0.5,
             )
             for seconds in stops_at:
                 stop = Stop(ExitStatus.INCOMPLETE, "a signal", "run it again")
@@ -333,7 +330,7 @@ class Stage:
                 done = stop is None and not accounts.uids.unconfirmed
                 status = RunStatus.FINISHED if done else RunStatus.INCOMPLETE
                 reason = stop.reason if stop else None
-                await ledger.runs.finish(state, status, exit_status, reason, pacer.record())
+                await ledger.runs.finish(state, status, exit_status, reason, pacer.record(budget))
             return Execution(stop, accounts, events, writes, killed)
 
     def _assert_intent(self, connection: sqlite3.Connection) -> None:

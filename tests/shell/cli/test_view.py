@@ -141,6 +141,10 @@ def test_a_run_without_an_exit_status_shows_none(
     [
         (CeilingSpending(3.0, 3), "3.0 requests allowed = 3 used + nothing lost"),
         (CeilingSpending(3.0, 3, margin=0.04, late=-0.04), "3 used + nothing lost"),
+        (
+            CeilingSpending(9.0, 3, 6),
+            "9.0 requests allowed = 3 used + 6 by other runs + nothing lost",
+        ),
         (CeilingSpending(5.0, 3, margin=1.5, late=0.5), "3 used + lost: 1.5 margin, 0.5 late"),
         (
             CeilingSpending(5.0, 3, held=0.04, margin=2.5, input=0.2, late=-0.7),

@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +16,7 @@ import pytest
 from crash_scenario import REPLIES
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from scripted_server import ACCEPT, Play, Request, ScriptedServer, Session
+from scripted_server import ACCEPT, Play, Request, ScriptedServer, Session, failure
 from whole_push import Death, Ended, ExportSource, Pushes
 
 from engine.delivery.events import RunEvent, Sent, Waiting
@@ -36,6 +36,7 @@ from engine.runs.push import PushRequest, push
 from engine.runs.session import WorkspaceSession
 from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row
+from simulator.api import SlidingWindow
 
 REQUESTS, PER_SECONDS = 6, 3.0
 SETTLE = 20.0
@@ -283,6 +284,55 @@ def test_two_runs_at_once_share_the_pace_and_each_event_names_its_run(tmp_path: 
     assert {(source.workspace, source.cohort_id) for source in sent} == {("WS", "a"), ("WS", "b")}
     names = {result.accounts.cohort_id: result.accounts.run for result in results}
     assert all(source.run == names[source.cohort_id] for source in sent)
+
+
+def test_each_of_the_runs_at_once_tells_its_own_use_of_the_ceiling(tmp_path: Path) -> None:
+    """The far side counts for itself: what each has sent, and the others meanwhile."""
+    workspace = Workspace(tmp_path)
+    jobs = [Job(name, range(30 if name == "a" else 15), Action.ADD) for name in "abc"]
+    results = workspace.run(jobs)
+    arrived = [cohort_of(request) for request in workspace.api.arrived]
+    assert sum(result.accounts.ceiling_spending.used for result in results) == len(arrived) == 20
+    for result in results:
+        spent, name = result.accounts.ceiling_spending, result.accounts.cohort_id
+        places = [place for place, sender in enumerate(arrived) if sender == name]
+        assert spent.used == result.accounts.requests.sent == len(places)
+        assert spent.other_runs == places[-1] - places[0] + 1 - len(places) > 0
+        first, last = (workspace.api.arrived[places[end]].at for end in (0, -1))
+        allowed = 1 + (last - first) * REQUESTS / PER_SECONDS
+        assert spent.allowed == pytest.approx(allowed, abs=0.01)
+        assert spent.allowed == pytest.approx(sum(astuple(spent)[1:]), abs=0.01)
+        assert 0.8 < result.accounts.ceiling_use <= 1.01
+
+
+def lower_ceiling(requests: int) -> Callable[[Request], Play]:
+    """Answer 429 to what exceeds so many requests in a window."""
+    window = SlidingWindow(PacingSettings(requests, PER_SECONDS))
+    refusal = Play(429, failure("Rate limit exceeded"), applied_after=None)
+    return lambda request: ACCEPT if window.admit(request.at) else refusal
+
+
+@pytest.mark.parametrize("is_one_session", [True, False])
+def test_a_lower_ceiling_is_known_to_the_later_runs_of_a_session(
+    tmp_path: Path, *, is_one_session: bool
+) -> None:
+    """Between the two another process may send, so that the requests are counted anew."""
+    workspace = Workspace(tmp_path)
+    workspace.api.script = lower_ceiling(3)
+
+    async def start(session: WorkspaceSession, observers: RunObservers) -> RunResult:
+        await Job("a", range(90), Action.ADD).start(session, observers)
+        await asyncio.sleep(SETTLE)
+        async with workspace.another_session() as other:
+            later = session if is_one_session else other
+            result: RunResult = await Job("b", range(6), Action.ADD).start(later, observers)
+        return result
+
+    ended = workspace.live(start)
+    assert ended.result is not None
+    found = ended.result.accounts.ceiling_found
+    assert (found is not None and found <= 4) if is_one_session else found is None
+    workspace.assert_laws()
 
 
 def test_runs_of_one_cohort_in_one_session_follow_each_other(tmp_path: Path) -> None:

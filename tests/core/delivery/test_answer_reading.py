@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
+from engine.delivery.answer_reading import Answer, read_answer, retry_after
 from engine.delivery.outcome import (
     Accepted,
     Fatal,
@@ -25,7 +26,6 @@ from engine.delivery.outcome import (
     may_have_been_applied,
     reason_of,
 )
-from engine.delivery.response import Answer, read_answer, retry_after
 from engine.delivery.secrets import Secrets
 from engine.errors import ExitStatus
 
