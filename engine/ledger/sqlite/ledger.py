@@ -76,12 +76,14 @@ class Ledger:
             await await_to_end(self._close())
 
     async def _close(self) -> None:
-        await run_in_thread(self._reads.close)
         copy = None
-        if self.gone is not None:
-            await self._writer.write(lambda _: None)  # No other write is under way any more.
-            copy = await run_in_thread(lambda: copy_to_draft(self._connection, self.path))
-        await self._writer.close()
+        try:
+            await run_in_thread(self._reads.close)
+            if self.gone is not None:
+                await self._writer.write(lambda _: None)  # No other write is under way any more.
+                copy = await run_in_thread(lambda: copy_to_draft(self._connection, self.path))
+        finally:
+            await self._writer.close()
         if copy is not None:
             put_back(copy, self.path)
 
