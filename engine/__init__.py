@@ -23,7 +23,7 @@ A folder imports only from those below it; `lint-imports` checks that.
     source/     exports as Arrow arrays of uids, with the place of each uid
     storage/    atomic files, temporary folders, DuckDB, Parquet; in `paths`, all paths with uids
     model/      values without I/O: cohort, endpoint, workspace, status
-    clock, errors
+    cancellation, clock, errors
 
     emulator/   the API itself, on loopback; shares no code with the rest and counts for itself
 

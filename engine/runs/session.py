@@ -97,6 +97,7 @@ class WorkspaceSession:
                 self._ledger = ledger
                 self._announce(waiting.note)
                 await self._recover(ledger)
+                await ledger.store_missing_totals()
             return self._ledger
 
     def _announce(self, note: Note) -> None:

@@ -1,6 +1,5 @@
 """The snapshot that a plan is based on: the current one, or one in the place of a lost one."""
 
-import asyncio
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -81,9 +80,13 @@ async def install(store: SnapshotStore, base: Base) -> int | None:
 async def _empty_base(store: SnapshotStore) -> Base:
     make_folder(store.folder)
     candidate = store.session_folder / TemporaryName.CANDIDATE
-    await asyncio.to_thread(write_batches, candidate, SNAPSHOT, [])
+
+    def empty(_: Interruption) -> Snapshot:
+        write_batches(candidate, SNAPSHOT, [])
+        return describe(candidate)
+
     unfolded = await store.unfolded()
-    snapshot = await asyncio.to_thread(describe, candidate)
+    snapshot = await store.compute(empty)
     return Base(None, snapshot, ASSUMED_EMPTY, unfolded)
 
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from engine.cancellation import run_in_thread
 from engine.clock import Clock
 from engine.errors import LedgerError, UsageError
 from engine.ledger.snapshot_records import Generation, RangeOutcome, Unfolded
@@ -25,7 +26,7 @@ from engine.snapshot.operation_uids import kept_uids
 from engine.snapshot.ports import SnapshotIndex
 from engine.snapshot.records import Census, HeldChanges, Snapshot
 from engine.snapshot.settings import MirrorSettings
-from engine.storage.duckdb_session import Compute, Interruption, QueryOptions, compute_to_end
+from engine.storage.duckdb_session import Compute, Interruption, QueryOptions, compute_in_thread
 from engine.storage.files import names_in, work_folder
 from engine.storage.paths import (
     TemporaryPurpose,
@@ -67,7 +68,7 @@ class SnapshotStore:
     _settings: MirrorSettings
     planning: PlanningSettings
     _clock: Clock
-    compute: Compute = compute_to_end
+    compute: Compute = compute_in_thread
     _files: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -189,7 +190,7 @@ class SnapshotStore:
     async def catch_up(self, stays_open: int | None = None) -> None:
         """Update the snapshot with all that was sent; each run except `stays_open` is closed."""
         runs = [run.name for run in await self._index.runs_with_uids(self.key)]
-        await asyncio.to_thread(self._sweep, runs)
+        await run_in_thread(lambda: self._sweep(runs))
         await self._drop_old()
         for run in await self.unfolded():
             await self._fold(run, "mirror", is_closed=run.run != stays_open)

@@ -1,10 +1,9 @@
 """A DuckDB session with limits, which can be stopped and has no access to paths."""
 
-import asyncio
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 import pyarrow as pa
 
+from engine.cancellation import run_in_thread
 from engine.errors import CohortSyncError, ConfigError, IncompleteError, LedgerError, StateFullError
 from engine.storage.capacity import affordable
 from engine.storage.files import DESCRIPTORS, is_full, name_of, reading_file, unwritable
@@ -50,6 +50,12 @@ class Interruption:
         """Raise the error of a stop, if there was one."""
         if self._error is not None:
             raise self._error
+
+    def until_tripped(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield `items`; raise the error of a stop before the next one."""
+        for item in items:
+            self.check()
+            yield item
 
     @contextmanager
     def watch(self, connection: "duckdb.DuckDBPyConnection") -> Iterator[None]:
@@ -95,9 +101,17 @@ class Compute(Protocol):
         """Return the result of `work`."""
 
 
-async def compute_to_end(work: Callable[[Interruption], T]) -> T:
-    """Run `work` in a thread without interruption."""
-    return await asyncio.to_thread(work, Interruption())
+async def compute_in_thread(
+    work: Callable[[Interruption], T], interruption: Interruption | None = None
+) -> T:
+    """Run `work` in a thread; a cancellation trips `interruption`, and the thread's end is awaited.
+
+    The caller may trip it, too.
+    """
+    tripped = interruption or Interruption()
+    return await run_in_thread(
+        lambda: work(tripped), lambda: tripped.trip(IncompleteError("cancelled"))
+    )
 
 
 @dataclass(slots=True)

@@ -449,9 +449,8 @@ class Pushes:
                 self.scripted_server.session(timeout)
             ),
         }
-        stack.enter_context(patch("asyncio.to_thread", _at_once))
         for place in ("engine.runs.planner", "engine.runs.transfer"):
-            stack.enter_context(patch(f"{place}.read_or_stop", lambda read, _: _at_once(read)))
+            stack.enter_context(patch(f"{place}.read_or_stop", lambda read, *_: _at_once(read)))
         for place, part in parts.items():
             stack.enter_context(patch(place, part))
         return stack

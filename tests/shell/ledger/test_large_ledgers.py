@@ -83,6 +83,7 @@ async def in_order(state: Path, clock: HandClock) -> None:
     """Open a ledger for writing, as each run begins."""
     ledger = Ledger.open(ledger_of(state), clock)
     await ledger.recover()
+    await ledger.store_missing_totals()
     await ledger.close()
 
 

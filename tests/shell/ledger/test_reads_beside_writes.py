@@ -99,7 +99,7 @@ async def test_no_read_waits_for_the_writer(ledger: Ledger) -> None:
     try:
         with LedgerReader.open(ledger.path) as reader:
             report = RunReport(reader.history, ledger.path.parent, state.run.name)
-            read = reader.ask(lambda _: report.accounts(is_recounted=True))
+            read = reader.read(lambda _: report.accounts(is_recounted=True))
             accounts = await asyncio.wait_for(read, PATIENCE_SECONDS)
         assert accounts.run == state.run.name
         assert not writing.done()
@@ -144,7 +144,7 @@ async def test_no_intent_waits_for_a_read(ledger: Ledger) -> None:
         return hold()
 
     with LedgerReader.open(ledger.path) as reader:
-        reading = asyncio.ensure_future(reader.ask(read))
+        reading = asyncio.ensure_future(reader.read(lambda _: read(reader)))
         await asyncio.to_thread(hold.begun.wait, PATIENCE_SECONDS)
         try:
             await asyncio.wait_for(sender.intend_often(20), PATIENCE_SECONDS)
@@ -164,7 +164,7 @@ async def test_a_read_that_nobody_waits_for_ends_with_its_reader(ledger: Ledger)
             begun.set()
 
     with LedgerReader.open(ledger.path) as reader:
-        reading = asyncio.ensure_future(reader.ask(read_for_ever))
+        reading = asyncio.ensure_future(reader.read(lambda _: read_for_ever(reader)))
         await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):
         await reading
@@ -178,7 +178,7 @@ async def test_all_of_a_record_is_as_of_one_moment(ledger: Ledger) -> None:
                 ledger.sends.intend(state, [registration(number, 10 * (number - 1), 10)], number, 1)
             )
             report = RunReport(reader.history, ledger.path.parent, state.run.name)
-            accounts = await reader.ask(lambda _, report=report: report.accounts())  # type: ignore[misc] # a default
+            accounts = await reader.read(lambda _, report=report: report.accounts())  # type: ignore[misc] # a default
             assert accounts.imbalance is None
             await writing
 

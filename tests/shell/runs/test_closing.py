@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 from unittest.mock import patch
 
@@ -84,7 +84,7 @@ AROUND = (
     *("push", "mirror", "rollback", "apply", "_MirrorRun.to_end", "RunContext.open"),
     *("WorkspaceSession.holding", "WorkspaceSession.__aexit__", "WorkspaceSession.release_sending"),
     *("HttpTransport.__aexit__", "RunSender.__exit__", "RunSender.release"),
-    *("Ledger.close", "Ledger._close", "Ledger.gone"),
+    *("Ledger.close", "Ledger._close", "Ledger.gone", "ReadConnection.close"),
     *("Ledger.naming_damage", "announced", "genexpr>", "SnapshotStore.close"),
     "readable_files",
 )
@@ -110,7 +110,7 @@ class Tripwire:
 
     def trace(self, frame: FrameType, event: str, _: object) -> None:
         code = frame.f_code
-        if not self.is_armed or event != "call" or self.has_fired or not _is_step(code):
+        if not self.is_armed or event != "call" or self.has_fired or not _is_step(frame):
             return
         name = f"{Path(code.co_filename).stem}.{code.co_qualname}"
         self.calls[name] += 1
@@ -141,12 +141,21 @@ class Tripwire:
                 self.is_armed = False
 
 
-def _is_step(code: CodeType) -> bool:
+def _is_step(frame: FrameType) -> bool:
+    code = frame.f_code
     path = code.co_filename
     if not path.startswith(STEPS) or path.endswith(NO_STEPS):
         return False
     # Making a value is no step; nor is what goes on around all of a run.
-    return not code.co_qualname.endswith(("comp>", "<lambda>", "__init__", *AROUND, *READING))
+    is_other = code.co_qualname.endswith(("comp>", "<lambda>", "__init__", *AROUND))
+    return not is_other and not any(name.endswith(READING) for name in _within(frame))
+
+
+def _within(frame: FrameType | None) -> Iterator[str]:
+    """Yield a function's name, and those of its callers."""
+    while frame is not None:
+        yield frame.f_code.co_qualname
+        frame = frame.f_back
 
 
 class RaisedAgainError(CohortSyncError):
