@@ -29,7 +29,7 @@ async def resume(
     wait_seconds: float = 0.0,
     observers: Observers,
 ) -> RunResult | NothingToResume:
-    """Resume run `run`, or the latest unfinished one of the workspace.
+    """Resume run `run`, or the latest unfinished one that the session does not work on.
 
     Another caller or process may end the run before this call holds its cohort: then the next one
     is resumed, unless `run` names the run. Raises `UsageError` for a run that is unknown, has
@@ -39,13 +39,13 @@ async def resume(
     note, switch = observers.get("note", no_note), observers.get("switch", session.switch)
     tried = set[str]()
     while True:
-        found = await _find(config, run)
+        found = await _find(session, run)
         if isinstance(found, NothingToResume):
             return found
         request = await _request_of(
             found, config, note, switch, restart_if_changed=restart_if_changed, wait=wait_seconds
         )
-        others = await _unfinished(config)
+        others = await _unfinished(session)
         if names := [each.name for each in others if each.name != found.name]:
             note(
                 f"also unfinished: {', '.join(names)}; `cohortsync resume --all` goes on with each",
@@ -73,9 +73,9 @@ async def resume_all(  # noqa: PLR0913 - the runs, the options and the observers
 ) -> ResumedRuns | NothingToResume:
     """Resume each unfinished push of the workspace, the earliest first.
 
-    A run that another caller or process has ended in the meantime is left out, with a note. After a
-    failed run the next is still resumed; after a stop it is not. `ended` receives the result of
-    each run that was tried.
+    A run that the session works on is left out, and one that another process has ended in the
+    meantime, with a note. After a failed run the next is still resumed; after a stop it is not.
+    `ended` receives the result of each run that was tried.
     """
     config = session.config
     results: list[RunResult | FailedRun] = []
@@ -100,7 +100,7 @@ async def resume_all(  # noqa: PLR0913 - the runs, the options and the observers
             reason = f"run {run.name}: {error.message}"
             return FailedRun(run.name, reason, error.exit_status, error.hint)
 
-    for run in await _unfinished(config):
+    for run in await _unfinished(session):
         if switch.is_pulled or session.is_closed:
             why = "a signal came" if switch.is_pulled else "the engine was closed"
             untried = f"not gone on with: {why}"
@@ -116,14 +116,19 @@ def _target(config: Config) -> tuple[str, str, str]:
     return config.place.endpoint, workspace.id, workspace.partner
 
 
-async def _unfinished(config: Config) -> list[StoredRequest]:
-    """Return the workspace's pushes that can be resumed, the earliest first."""
-    return await asyncio.to_thread(unfinished_runs, config.state_dir, _target(config))
+async def _unfinished(session: WorkspaceSession) -> list[StoredRequest]:
+    """Return the workspace's pushes that can be resumed, the earliest first.
+
+    Those that the session works on are left out.
+    """
+    config, busy = session.config, session.cohorts
+    return await asyncio.to_thread(unfinished_runs, config.state_dir, _target(config), busy)
 
 
-async def _find(config: Config, run: str | None) -> StoredRequest | NothingToResume:
+async def _find(session: WorkspaceSession, run: str | None) -> StoredRequest | NothingToResume:
     """Find the run to resume; raises as `find_unfinished` does."""
-    found = await asyncio.to_thread(find_unfinished, config.state_dir, run, _target(config))
+    config, busy = session.config, session.cohorts
+    found = await asyncio.to_thread(find_unfinished, config.state_dir, run, _target(config), busy)
     return found or await _nothing(config)
 
 

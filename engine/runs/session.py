@@ -112,7 +112,7 @@ class WorkspaceSession:
         A run of this session that holds such a cohort, or waits for it, recovers it itself.
         """
         for key in await ledger.interrupted_cohorts():
-            if any(key == each for each, _ in self._runs):
+            if key in self.cohorts:
                 continue
             async with self._lock_here(key):  # Else a run that begins now would find it locked.
                 with cohort_at_once(self.folder, key) as is_free:
@@ -149,6 +149,11 @@ class WorkspaceSession:
                         lock.release()
             finally:
                 here.release()
+
+    @property
+    def cohorts(self) -> frozenset[CohortKey]:
+        """The cohorts that runs of this session work on or wait for; none is a shadow's."""
+        return frozenset(key for key, _ in self._runs)
 
     @contextmanager
     def _counted(self, key: CohortKey, switch: StopSwitch) -> Iterator[None]:
