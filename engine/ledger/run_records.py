@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from engine.ledger.plan_records import PlanRecord
 from engine.ledger.records import MIRROR
+from engine.model.cohort import CohortKey
 from engine.pacing.pacer import PaceRecord
 from engine.source.spec import SourceSpec
 
@@ -51,6 +52,11 @@ class StoredRequest(RunEntry):
     def target(self) -> tuple[str, str, str]:
         """Endpoint, workspace and partner."""
         return self.endpoint, self.workspace, self.partner
+
+    @property
+    def cohort_key(self) -> CohortKey:
+        """The cohort in its workspace."""
+        return CohortKey(self.partner, self.cohort_id)
 
 
 class StandingTotal(NamedTuple):

@@ -1,8 +1,8 @@
 """The context of one run: its session, its cohort and its observers."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from engine.clock import Clock
@@ -15,7 +15,8 @@ from engine.report.accounts import Ceiling
 from engine.report.run_results import Opening
 from engine.runs.interruptible import compute_or_stop
 from engine.runs.ports import Ledger
-from engine.runs.session import Note, Waiting, WorkspaceSession
+from engine.runs.session import WorkspaceSession
+from engine.runs.shared_ledger import Note, Waiting
 from engine.snapshot.store import SnapshotStore
 from engine.storage.duckdb_session import Interruption
 
@@ -48,6 +49,8 @@ class RunContext:
     session: WorkspaceSession
     key: CohortKey
     observers: RunObservers = NOBODY
+    switch: StopSwitch = field(default_factory=StopSwitch, init=False)
+    """Stops this run alone. It passes on the stops of the caller's switch."""
 
     @property
     def config(self) -> Config:
@@ -63,11 +66,6 @@ class RunContext:
     def note(self) -> Note:
         """Receives remarks for the user."""
         return self.observers.note
-
-    @property
-    def switch(self) -> StopSwitch:
-        """Stops the run."""
-        return self.observers.switch or self.session.switch
 
     @property
     def limits(self) -> ExecutionSettings:
@@ -91,7 +89,11 @@ class RunContext:
         """
         session, config = self.session, self.config
         waiting = self.waiting(wait_seconds)
-        async with session.holding(self.key, waiting) as ledger, ledger.naming_damage():
+        async with AsyncExitStack() as held:
+            caller = self.observers.switch or session.switch
+            held.enter_context(caller.connected(lambda stop: self.switch.pull(stop.reason)))
+            ledger = await held.enter_async_context(session.holding(self.key, waiting))
+            await held.enter_async_context(ledger.naming_damage())
             if sends:
                 await session.refuse_busy(waiting)
             store = SnapshotStore(

@@ -40,7 +40,8 @@ from engine.runs.push import (
     stays_unfinished,
     tell_files,
 )
-from engine.runs.session import Note, WorkspaceSession
+from engine.runs.session import WorkspaceSession
+from engine.runs.shared_ledger import Note
 from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block
 from engine.source.protocol import files_of

@@ -204,7 +204,7 @@ async def apply(
     of it is sent, or if anything but this plan has changed the snapshot since.
     """
     config = session.config
-    run, cohort = _find_plan(plan, config)
+    run, cohort = await asyncio.to_thread(_find_plan, plan, config)
     refuse_unfit(config.workspace)
     _refuse_narrow(config, cohort)
     context = RunContext(session, CohortKey(config.workspace.partner, cohort.id), observers)

@@ -275,7 +275,7 @@ class Pushes:
     guards: GuardSettings = field(default_factory=GuardSettings)
     machine: Machine = field(default_factory=Machine)
     watch: Callable[[str, Request], None] = lambda _stage, _request: None
-    """Called as `FarSide.watch` is."""
+    """Called as `ScriptedServer.watch` is."""
     observe: Callable[[Event], None] = lambda _: None
     pragmas: tuple[str, ...] = ()
     """Set on the connection that writes."""

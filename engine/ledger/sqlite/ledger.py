@@ -186,28 +186,28 @@ class Ledger:
         return translated if isinstance(translated, CohortSyncError) else None
 
 
-async def open_shared(folder: Path, clock: Clock, patience: Patience) -> Ledger:
+def open_shared(folder: Path, clock: Clock, *, is_sole: bool) -> Ledger | None:
     """Open the ledger in a workspace's folder, which is created, beside other processes.
 
-    Only the holder of the sending lock creates a ledger or migrates it: a program of version 0.1
-    holds that lock as long as it runs. Raises `LockHeldError` if the lock is needed and not free in
-    time, and `LedgerError` for a folder or a ledger that cannot be used.
+    Only the holder of the sending lock, which `is_sole`, creates a ledger or migrates it: a program
+    of version 0.1 holds that lock as long as it runs. Returns None if another caller finds no
+    ledger of this version. Raises `LedgerError` for a folder or a ledger that cannot be used.
     """
     make_folder(folder)
     close_to_others(folder)
     path = folder / LEDGER_NAME
     with readable_files(folder):
-        if is_current(path):
-            return Ledger.open(path, clock)
-        async with sole_writer(folder, patience):
-            return Ledger.open(path, clock)
+        return Ledger.open(path, clock) if is_sole or is_current(path) else None
 
 
 @asynccontextmanager
 async def sole_ledger(
     folder: Path, clock: Clock, patience: Patience = NO_PATIENCE
 ) -> AsyncIterator[Ledger]:
-    """Hold the sending lock and the ledger in `folder`; raises as `open_shared` does."""
+    """Hold the sending lock and the ledger in `folder`.
+
+    Raises as `FileLock.acquire` and `open_shared` do.
+    """
     make_folder(folder)
     close_to_others(folder)
     with readable_files(folder):

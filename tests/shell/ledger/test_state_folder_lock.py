@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import fcntl
+import math
 import os
 import signal
 import stat
@@ -14,7 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import CohortSyncError, LedgerError, LockHeldError, StateFullError
+from engine.errors import (
+    CohortSyncError,
+    IncompleteError,
+    LedgerError,
+    LockHeldError,
+    StateFullError,
+)
 from engine.ledger import state_folder
 from engine.ledger.locks import (
     LOCK_NAME,
@@ -222,16 +229,18 @@ async def test_the_lock_is_free_when_its_holder_is_done_or_failed(tmp_path: Path
 async def test_a_wait_ends_when_it_is_stopped(tmp_path: Path) -> None:
     asked = 0
 
-    def is_stopped() -> bool:
+    def stop_reason() -> str | None:
         nonlocal asked
         asked += 1
-        return asked > 2
+        return "SIGTERM received" if asked > 2 else None
 
     async with sole_writer(tmp_path):
-        with pytest.raises(LockHeldError):
-            async with sole_writer(tmp_path, Patience(3600, is_stopped)):
+        with pytest.raises(IncompleteError) as caught:
+            async with sole_writer(tmp_path, Patience(math.inf, stop_reason)):
                 pytest.fail("two hold the lock")
     assert asked == 3
+    assert caught.value.message.startswith("SIGTERM received while it waited for process ")
+    assert caught.value.hint == "run the same command again to go on"
 
 
 async def test_a_wait_is_reported_once_and_names_the_holder(tmp_path: Path) -> None:

@@ -1,183 +1,34 @@
 """Several runs at once: in one session, which shares one ceiling, and in several."""
 
 import asyncio
-import sqlite3
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import closing
-from dataclasses import astuple, dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import aiohttp
-import orjson
 import pytest
 from crash_scenario import REPLIES
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from scripted_server import ACCEPT, Play, Request, ScriptedServer, Session, failure
-from whole_push import Death, Ended, ExportSource, Pushes
+from scripted_server import ACCEPT, Play, Request, failure
+from shared_workspace import PER_SECONDS, REQUESTS, SETTLE, Job, Workspace, cohort_of
+from whole_push import Death, ExportSource
 
 from engine.delivery.events import RunEvent, Sent, Waiting
-from engine.delivery.retry import RetrySettings
-from engine.delivery.settings import DeliverySettings
-from engine.errors import CohortSyncError, ExitStatus, LockHeldError
+from engine.errors import ExitStatus, LockHeldError
 from engine.ledger.locks import sending_lock
 from engine.model.cohort import Action, Cohort
 from engine.pacing.settings import PacingSettings
-from engine.planning.guards import GuardSettings
 from engine.report.history import all_runs
 from engine.report.run_results import RunResult
 from engine.runs.context import RunObservers
 from engine.runs.mirror import mirror
 from engine.runs.planner import MirrorRequest
-from engine.runs.push import PushRequest, push
 from engine.runs.session import WorkspaceSession
-from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row
 from simulator.api import SlidingWindow
-
-REQUESTS, PER_SECONDS = 6, 3.0
-SETTLE = 20.0
-
-
-class Api(ScriptedServer):
-    """A workspace's cohorts: uid `a-0001` belongs to cohort `a`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cohorts: dict[str, ScriptedServer] = {}
-
-    def session(self, timeout: aiohttp.ClientTimeout) -> Session:
-        return Session(self, timeout.connect)
-
-    def begin(self, data: bytes) -> tuple[Request, Play]:
-        cohort = self.cohort(orjson.loads(data)["parameters"]["cohort_id"])
-        cohort.script = self.script
-        return cohort.begin(data)
-
-    def arrive(self, request: Request, play: Play) -> None:
-        self.arrived.append(request)
-        self.cohort(cohort_of(request)).arrive(request, play)
-
-    def cohort(self, name: str) -> ScriptedServer:
-        return self.cohorts.setdefault(name, ScriptedServer())
-
-    def members_of(self, name: str) -> set[str]:
-        """Return who is in once everything is applied."""
-        self.cohort(name).catch_up()
-        return self.cohort(name).members
-
-    def assert_one_ceiling(self) -> None:
-        """Whatever sent them: no window holds more requests than it may."""
-        times = [request.at for request in self.arrived]
-        for early, late in zip(times, times[REQUESTS:], strict=False):
-            assert late - early > PER_SECONDS
-
-
-def cohort_of(request: Request) -> str:
-    return request.uids[0].partition("-")[0]
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run of one cohort, and what the cohort ought to hold when it has ended."""
-
-    cohort: str
-    uids: range
-    action: Action | None
-    """None for a mirror."""
-    wait_seconds: float = 0.0
-
-    @property
-    def names(self) -> list[str]:
-        return [f"{self.cohort}-{number:04}" for number in self.uids]
-
-    def start(self, session: WorkspaceSession, observers: RunObservers) -> Any:  # noqa: ANN401 - a coroutine
-        cohort = Cohort(self.cohort, f"Cohort {self.cohort}")
-        source = ExportSource(Export([[Row(name) for name in self.names]]), f"{self}.csv")
-        if self.action is None:
-            wanted = MirrorRequest(source, source.spec, cohort)
-            return mirror(replace(wanted, wait_seconds=self.wait_seconds), session, observers)
-        request = PushRequest(source, source.spec, cohort, self.action)
-        return push(replace(request, wait_seconds=self.wait_seconds), session, observers)
-
-    def applied_to(self, members: set[str]) -> set[str]:
-        if self.action is None:
-            return set(self.names)
-        added = self.action is Action.ADD
-        return members | set(self.names) if added else members - set(self.names)
-
-
-class _DoneError(CohortSyncError):
-    """All runs have ended."""
-
-
-@dataclass
-class Workspace:
-    """A state folder, and the processes that work on it."""
-
-    folder: Path
-    api: Api = field(default_factory=Api)
-
-    def __post_init__(self) -> None:
-        self.pushes = Pushes(
-            self.folder,
-            self.api,
-            uids_per_payload=3,
-            pacing=PacingSettings(REQUESTS, PER_SECONDS),
-            delivery=DeliverySettings(max_in_flight=4, timeout_seconds=5.0, drain_seconds=3.0),
-            retry=RetrySettings(max_attempts=3),
-            mirroring=MirrorSettings(settle_seconds=SETTLE),
-            guards=GuardSettings(max_removals=1.0, max_additions=1e9),
-        )
-        self.observed: list[RunEvent] = []
-
-    def run(
-        self,
-        jobs: Sequence[Job],
-        *,
-        death: Death | None = None,
-        stops_at: tuple[float, ...] = (),
-    ) -> list[RunResult]:
-        """Run all jobs at once in one session; return the results, none if the process dies."""
-        results: list[RunResult] = []
-
-        async def start(session: WorkspaceSession, observers: RunObservers) -> RunResult:
-            observers = replace(observers, observe=self.observed.append)
-            results.extend(await asyncio.gather(*(job.start(session, observers) for job in jobs)))
-            raise _DoneError("done")
-
-        ended = self.live(start, death, stops_at)
-        if not ended.died and not isinstance(ended.error, _DoneError):
-            raise AssertionError from ended.error
-        self.assert_laws()
-        return results
-
-    def live(
-        self,
-        start: Callable[[WorkspaceSession, RunObservers], Coroutine[Any, Any, RunResult]],
-        death: Death | None = None,
-        stops_at: tuple[float, ...] = (),
-    ) -> Ended:
-        """Run one process."""
-        return self.pushes._run(start, death, stops_at)
-
-    def assert_laws(self) -> None:
-        self.api.assert_one_ceiling()
-        for accounts in all_runs(self.pushes.state):
-            assert accounts.imbalance is None
-            assert accounts.status != "running"
-
-    def another_session(self) -> WorkspaceSession:
-        """Return a session as of another process: locks exclude the two from each other."""
-        return WorkspaceSession(self.pushes._config(), clock=self.pushes.machine)
-
-    def query(self, sql: str) -> list[Any]:
-        with closing(sqlite3.connect(self.pushes.ledger)) as ledger:
-            return ledger.execute(sql).fetchall()
-
 
 # Many runs, one ceiling.
 
@@ -197,10 +48,14 @@ spans = st.tuples(st.integers(0, 9), st.integers(1, 12)).map(lambda s: range(s[0
 class Process:
     """One start of all jobs at once, and what becomes of it."""
 
-    replies: tuple[str, ...]
+    weather: tuple[str, ...]
     death: Death | None
     signals: tuple[float, ...]
     pause: float
+    leaves_at: float | None
+    """When the session is left, whatever is under way."""
+    resumes: int
+    """How many others resume all unfinished runs at the same time."""
 
 
 processes = st.builds(
@@ -209,6 +64,8 @@ processes = st.builds(
     deaths | st.none(),
     st.just(()) | st.floats(0.0, 12.0, allow_nan=False).map(lambda seconds: (seconds,)),
     st.sampled_from([0.0, 0.5, 2.9, 60.0]),
+    st.none() | st.floats(0.0, 12.0, allow_nan=False),
+    st.integers(0, 2),
 )
 rounds = st.lists(
     st.tuples(
@@ -234,13 +91,20 @@ def assert_all_ends_well(
             wanted[job.cohort] = job.applied_to(wanted[job.cohort])
         for process in troubled:
             workspace.pushes.machine.pause(process.pause)
-            workspace.api.script = partial(_meet, iter(process.replies))
-            workspace.run(jobs, death=process.death, stops_at=process.signals)
+            workspace.api.script = partial(_meet, iter(process.weather))
+            workspace.run(
+                jobs,
+                death=process.death,
+                stops_at=process.signals,
+                leaves_at=process.leaves_at,
+                resumes=process.resumes,
+            )
         workspace.api.script = lambda _: ACCEPT
         for _ in range(3):
             workspace.pushes.machine.pause(100)
             results = workspace.run(jobs)
             if all(result.exit_status is ExitStatus.ACCEPTED for result in results):
+                assert len(results) == len(jobs)
                 break
         else:
             raise AssertionError([result.accounts.reason for result in results])
@@ -250,8 +114,8 @@ def assert_all_ends_well(
     event(f"{len(workspace.api.arrived) // 10 * 10} requests")
 
 
-def _meet(replies: Iterator[str], request: Request) -> Play:
-    met = next(replies, "fine")
+def _meet(weather: Iterator[str], request: Request) -> Play:
+    met = next(weather, "fine")
     # A single uid that is too large would be written off, and rightly. What comes very late may
     # come after the next run of the cohort, which no run can help.
     late = met == "500 applied much later"
@@ -280,14 +144,14 @@ def test_two_runs_at_once_share_the_pace_and_each_event_names_its_run(tmp_path: 
     assert [result.exit_status for result in results] == [ExitStatus.ACCEPTED] * 2
     first_half = [cohort_of(request) for request in workspace.api.arrived[:10]]
     assert {"a", "b"} == set(first_half), "they take turns"
-    sent = [observed.source for observed in workspace.observed if isinstance(observed.event, Sent)]
+    sent = [told.source for told in workspace.told if isinstance(told.event, Sent)]
     assert {(source.workspace, source.cohort_id) for source in sent} == {("WS", "a"), ("WS", "b")}
     names = {result.accounts.cohort_id: result.accounts.run for result in results}
     assert all(source.run == names[source.cohort_id] for source in sent)
 
 
 def test_each_of_the_runs_at_once_tells_its_own_use_of_the_ceiling(tmp_path: Path) -> None:
-    """The far side counts for itself: what each has sent, and the others meanwhile."""
+    """The API counts for itself: what each has sent, and the others meanwhile."""
     workspace = Workspace(tmp_path)
     jobs = [Job(name, range(30 if name == "a" else 15), Action.ADD) for name in "abc"]
     results = workspace.run(jobs)
@@ -357,8 +221,8 @@ def test_a_wait_for_changes_to_settle_lets_others_send(tmp_path: Path) -> None:
     async def start(session: WorkspaceSession, observers: RunObservers) -> RunResult:
         waits = asyncio.Event()
 
-        def observe(observed: RunEvent) -> None:
-            if isinstance(observed.event, Waiting):
+        def observe(told: RunEvent) -> None:
+            if isinstance(told.event, Waiting):
                 waits.set()
 
         waiting = asyncio.create_task(
