@@ -80,7 +80,8 @@ class Delivery:
             await self._deliver_all()
             await self._drain()
         except BaseException:  # The caller has cancelled it, or it is our bug.
-            self.stop(Stop(ExitStatus.INCOMPLETE, "cancelled"))
+            with suppress(Exception):  # An observer that raises here must not hide the first error.
+                self.stop(Stop(ExitStatus.INCOMPLETE, "cancelled"))
             self._cancel(lambda _: True)
             # Another cancellation must not leave requests behind that nobody waits for.
             while under_way := [task for task in self._in_flight if not task.done()]:

@@ -7,7 +7,7 @@ import pytest
 from stage import ENVELOPE, OK
 
 from engine.delivery.channel import Channel, DeliveredRun
-from engine.delivery.events import Answered, Event, Sent
+from engine.delivery.events import Answered, Event, Sent, Stopping
 from engine.delivery.outcome import Exchange
 from engine.delivery.pipeline import Delivery
 from engine.delivery.retry import RetrySettings
@@ -91,6 +91,8 @@ class Parts(OutcomeLog):
             self.reach("the observer of the send")
         if isinstance(event, Answered):
             self.reach("the observer of the answer")
+        if isinstance(event, Stopping):
+            self.reach("the observer of the stop")
 
 
 class Runs:
@@ -169,14 +171,17 @@ def test_an_attempt_that_ends_early_holds_up_no_other_run(
     run_virtually(main)
 
 
+@pytest.mark.parametrize("step", ["", "the observer of the stop"])
 @pytest.mark.parametrize("seconds", [0.0, 0.5, 1.001, 1.006, 1.05, 1.106, 1.109, 1.2, 1.5])
-def test_a_run_that_is_cancelled_holds_up_no_other(seconds: float) -> None:
+def test_a_run_that_is_cancelled_holds_up_no_other(seconds: float, step: str) -> None:
     async def main() -> None:
         runs = Runs()
-        running = asyncio.create_task(runs.delivery(Parts("", fail)).run())
+        running = asyncio.create_task(runs.delivery(Parts(step, fail)).run())
         await asyncio.sleep(seconds)
         running.cancel()
         await asyncio.wait([running])
+        assert running.cancelled()
+        assert asyncio.all_tasks() == {asyncio.current_task()}, "nothing is left behind"
         await runs.goes_on()
 
     run_virtually(main)
