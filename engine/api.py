@@ -7,8 +7,9 @@ Each method returns a result whose `to_dict()` is the JSON document of the comma
 such results. A run returns its result even if it failed; a method raises a `CohortSyncError` (see
 `engine.errors`) if it cannot begin. Messages name options as the command line does.
 
-Any event loop can be used. No signal handlers are installed: pull a `StopSwitch` to stop a run and
-keep its result. A cancelled run writes its accounts first; the same call resumes it.
+Any event loop can be used, but one for each engine. No signal handlers are installed: pull a
+`StopSwitch` to stop a run and keep its result. A cancelled run writes its accounts first; the same
+call resumes it.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from engine.preflight.check import CheckResult, Finding
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
-    from engine.report.result import FailedRun, NothingToResume, ResumedRuns, RunResult
+    from engine.report.run_results import FailedRun, NothingToResume, ResumedRuns, RunResult
     from engine.report.why import UidReport
     from engine.runs.arguments import (
         ActionName,
@@ -79,6 +80,8 @@ class Engine:
         self._state = None if state is None else Path(state)
         self._need_credentials = need_credentials
         self._environ = environ
+        self._opened: WorkspaceSession | None = None
+        self._is_closed = False
 
     @classmethod
     @asynccontextmanager
@@ -101,6 +104,9 @@ class Engine:
         Raises `ConfigError` with a line for every problem. A `lazy` engine raises it when the
         configuration is first needed: `runs`, `show` and `rejects` need only the state folder, and
         `check` returns the problems of the rest.
+
+        At the end of the block the runs that are still under way are stopped, as by a switch, and
+        their ends are awaited; a later run raises `UsageError`.
         """
         engine = cls(
             path,
@@ -114,8 +120,9 @@ class Engine:
         try:
             yield engine
         finally:
-            if "_session" in vars(engine):
-                await engine._session.__aexit__()
+            engine._is_closed = True
+            if engine._opened is not None:
+                await engine._opened.__aexit__()
 
     @cached_property
     def config(self) -> "Config":
@@ -130,12 +137,16 @@ class Engine:
             environ=self._environ,
         )
 
-    @cached_property
+    @property
     def _session(self) -> "WorkspaceSession":
         """The session that all runs share: one ledger, one pacer, one connection pool."""
-        from engine.runs.session import WorkspaceSession
+        from engine.runs.session import WorkspaceSession, closed_error
 
-        return WorkspaceSession(self.config)
+        if self._is_closed:
+            raise closed_error()
+        if self._opened is None:
+            self._opened = WorkspaceSession(self.config)
+        return self._opened
 
     @property
     def notes(self) -> Sequence[str]:

@@ -9,7 +9,7 @@ from engine.errors import ExitStatus
 from engine.model.status import RunStatus
 from engine.report.accounts import SCHEMA_VERSION, timestamp
 from engine.report.forecast import CohortForecast
-from engine.report.result import RunResult, worst_of
+from engine.report.run_results import RunResult, worst_of
 
 
 class CohortStatus(StrEnum):

@@ -13,7 +13,7 @@ from engine.errors import CohortSyncError, ExitStatus, GuardError, MissingExport
 from engine.model.cohort import Action, CohortKey
 from engine.model.status import RunStatus
 from engine.report.forecast import CohortForecast
-from engine.report.result import Opening, RunResult
+from engine.report.run_results import Opening, RunResult
 from engine.report.sync_result import CohortResult, CohortStatus
 from engine.runs.configured_export import ConfiguredExport, resolve
 from engine.runs.context import RunObservers

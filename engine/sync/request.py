@@ -10,7 +10,7 @@ from engine.delivery.events import RunObserver
 from engine.delivery.stop import StopSwitch
 from engine.planning.allowances import Allowance
 from engine.report.forecast import CohortForecast
-from engine.report.result import Opening
+from engine.report.run_results import Opening
 from engine.report.sync_result import CohortResult
 from engine.runs.arguments import Note, no_note
 

@@ -38,7 +38,7 @@ def test_every_configuration_key_stands_in_the_readme_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("key", [key for key, default in documented_keys().items() if default])
-def test_the_readme_tells_the_default(key: str) -> None:
+def test_the_readme_shows_the_default(key: str) -> None:
     assert tomllib.loads(f"x = {documented_keys()[key]}")["x"] == shipped_keys()[key]
 
 

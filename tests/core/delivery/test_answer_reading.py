@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
+from engine.delivery.answer_reading import Answer, read_answer, retry_after
 from engine.delivery.outcome import (
     Accepted,
     Fatal,
@@ -25,7 +26,6 @@ from engine.delivery.outcome import (
     may_have_been_applied,
     reason_of,
 )
-from engine.delivery.response import Answer, read_answer, retry_after
 from engine.delivery.secrets import Secrets
 from engine.errors import ExitStatus
 
@@ -323,7 +323,7 @@ def test_no_header_is_beyond_reading(text) -> None:
     assert seconds is None or 0 <= seconds < float("inf")
 
 
-def test_the_hints_are_told_apart() -> None:
+def test_the_hints_are_distinguished() -> None:
     outcomes = [*(read(status, OWN_FORM) for status in (401, 403, 415, 404)), read(403, HTML)]
     assert len({outcome.hint for outcome in outcomes if isinstance(outcome, Fatal)}) == 5
 

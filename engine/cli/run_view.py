@@ -1,42 +1,64 @@
-"""Progress of a run: the protocol of a view, and the sentences that all views show."""
+"""What each view of a run does, and the sentences that all views show."""
 
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from math import ceil
-from typing import Protocol, Self
+from typing import Self
 
 from engine.delivery.events import Answered, Divided, Event, Settled, Stopping, Waiting
 from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
 from engine.model.quantity import counted
 from engine.model.status import BatchState
 from engine.pacing.gate import LONGEST_HOLD_SECONDS
-from engine.report.result import Opening
+from engine.report.live_counts import LiveCounts
+from engine.report.run_results import Opening
 
 Estimate = Callable[[], float | None]
 """Returns the estimated number of uids in the whole run; None if unknown."""
 
 
-class View(Protocol):
-    """Shows a run; a context manager that encloses the run."""
+class View(ABC):
+    """Shows a run during a block that encloses it."""
+
+    def __init__(
+        self, counts: LiveCounts, estimate: Estimate, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Create the view; `now` returns seconds of the counts' clock."""
+        self._counts = counts
+        self._estimate = estimate
+        self._now = now
 
     def __enter__(self) -> Self:
-        """Start showing."""
+        return self
 
+    @abstractmethod
     def __exit__(self, *_: object) -> None:
         """Stop showing."""
 
+    @abstractmethod
     def note(self, text: str, *, label: str | None = None) -> None:
         """Show a remark; its label is its kind, `note` or `warning`."""
 
     def opened(self, opening: Opening) -> None:
         """Show the target of the run."""
+        self._counts.continue_from(opening.accepted_before, opening.rejected_before)
 
     def expect(
         self, whole: int, *, first: int | None = None, held: int = 0, settle_seconds: float = 0.0
     ) -> None:
-        """Use the counts of a plan. See `Tally.expect`."""
+        """Use the counts of a plan. See `LiveCounts.expect`."""
+        now = self._now()
+        self._counts.expect(whole, now, first=first, held=held, settle_seconds=settle_seconds)
 
     def observe(self, event: Event) -> None:
-        """Handle an event."""
+        """Count an event."""
+        self._counts.fold(event, self._now())
+
+    @property
+    def _whole(self) -> float | None:
+        """The number of uids in the whole run, possibly an estimate; None if unknown."""
+        return self._estimate() if self._counts.whole is None else self._counts.whole
 
 
 def describe(opening: Opening) -> str:

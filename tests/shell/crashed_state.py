@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from far_side import ACCEPT, FarSide, Play, Request
+from scripted_server import ACCEPT, Play, Request, ScriptedServer
 from stage import numbered
 from whole_push import Death, Ended, Machine, Pushes
 
@@ -19,17 +19,17 @@ WANTED = set(EXPORT.uids) - POISON
 
 
 @dataclass(frozen=True)
-class Wreck:
+class CrashedState:
     """A ledger's files, and what the API holds at that moment."""
 
     files: dict[str, bytes]
     members: frozenset[str]
     now: float
 
-    def afloat(self, folder: Path, files: dict[str, bytes] | None = None) -> Pushes:
+    def laid_out(self, folder: Path, files: dict[str, bytes] | None = None) -> Pushes:
         """Lay out the files, harmed perhaps, for the same command to go on with."""
         machine = Machine(now_at_rest=self.now)
-        pushes = Pushes(folder, FarSide(set(self.members), poison=POISON), machine=machine)
+        pushes = Pushes(folder, ScriptedServer(set(self.members), poison=POISON), machine=machine)
         for name, content in (self.files if files is None else files).items():
             pushes.ledger.with_name(name).write_bytes(content)
         return pushes
@@ -39,23 +39,23 @@ class Wreck:
         return {**self.files, name: content}
 
 
-def make_wreck() -> Wreck:
+def make_crashed_state() -> CrashedState:
     """Crash, stop and crash again: part of the ledger is in its file, part in the log beside it."""
 
     def script(request: Request) -> Play:
         return Play(500) if request.number % 6 == 5 else ACCEPT
 
     with TemporaryDirectory() as folder:
-        pushes = Pushes(Path(folder), FarSide(script=script, poison=POISON))
+        pushes = Pushes(Path(folder), ScriptedServer(script=script, poison=POISON))
         assert pushes.push(EXPORT, death=Death("arrived", 3)).died
         assert pushes.push(EXPORT, stops_at=(0.5,)).exit_status is ExitStatus.INCOMPLETE
         assert pushes.push(EXPORT, death=Death("arrived", 5)).died
         found = pushes.ledger.parent.iterdir()
         files = {file.name: file.read_bytes() for file in found if file.is_file()}
         assert WAL_NAME in files
-        members = frozenset(pushes.far_side.members)
+        members = frozenset(pushes.scripted_server.members)
         assert 0 < len(members) < len(WANTED)
-        return Wreck(files, members, pushes.machine.now_at_rest + 1)
+        return CrashedState(files, members, pushes.machine.now_at_rest + 1)
 
 
 def range_outcome_of(pushes: Pushes, export: Export = EXPORT) -> str:
@@ -64,7 +64,7 @@ def range_outcome_of(pushes: Pushes, export: Export = EXPORT) -> str:
     if ended.exit_status in {ExitStatus.ACCEPTED, ExitStatus.PARTIAL}:
         assert ended.exit_status is ExitStatus.PARTIAL  # There is a poisonous uid.
         wanted = set(export.uids) - POISON
-        assert pushes.far_side.members == wanted
+        assert pushes.scripted_server.members == wanted
         assert ended.result
         assert ended.result.accounts.imbalance is None
         assert ended.result.accounts.uids.accepted == len(wanted)

@@ -6,16 +6,13 @@ One pure function decides both, so that they are consistent.
 from dataclasses import dataclass
 
 from engine.clock import Stamp
+from engine.delivery.decision import Abort, RetryAfter, Settle, Split, decide
 from engine.delivery.isolation import AmbiguousRefusal, Isolation
 from engine.delivery.outcome import (
-    Abort,
     Exchange,
     NotSent,
     Outcome,
     Rejected,
-    RetryAfter,
-    Settle,
-    Split,
     Throttled,
     TooLarge,
     Unconfirmed,
@@ -23,7 +20,7 @@ from engine.delivery.outcome import (
     may_have_been_applied,
     reason_of,
 )
-from engine.delivery.retry import RetrySettings, decide
+from engine.delivery.retry import RetrySettings
 from engine.delivery.work import Work, divide
 from engine.ledger.records import AttemptResult, Division, Settlement
 from engine.model.status import BatchState

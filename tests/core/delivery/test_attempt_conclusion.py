@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.clock import Stamp
-from engine.delivery.conclusion import (
+from engine.delivery.attempt_conclusion import (
     AwaitAcceptance,
     Circumstances,
     Conclusion,
@@ -15,17 +15,15 @@ from engine.delivery.conclusion import (
     Replace,
     conclude,
 )
+from engine.delivery.decision import Abort, RetryAfter, Settle
 from engine.delivery.isolation import ALIKE_REFUSALS, AmbiguousRefusal, Isolation, request_is_wrong
 from engine.delivery.outcome import (
-    Abort,
     Accepted,
     Exchange,
     Fatal,
     NotSent,
     Outcome,
     Rejected,
-    RetryAfter,
-    Settle,
     Throttled,
     TooLarge,
     Unconfirmed,

@@ -7,11 +7,11 @@ import pytest
 from opening import OPENING
 from rich.console import Console
 
-from engine.cli.terminal import TerminalView
+from engine.cli.terminal_view import TerminalView
 from engine.delivery.events import Answered, Event, Planned, Sent, Settled, Waiting
 from engine.delivery.outcome import Accepted, Throttled
 from engine.model.status import BatchState
-from engine.report.tally import Tally
+from engine.report.live_counts import LiveCounts
 
 
 class Screen:
@@ -19,7 +19,7 @@ class Screen:
 
     def __init__(self, estimate: float | None = None) -> None:
         self.seconds = 0.0
-        self.view = TerminalView(Tally(5.0, 0), lambda: estimate, lambda: self.seconds)
+        self.view = TerminalView(LiveCounts(5.0, 0), lambda: estimate, lambda: self.seconds)
 
     def feed(self, *events: Event) -> None:
         for event in events:
@@ -55,9 +55,9 @@ def test_a_bar_is_shown_only_where_something_is_sent(capsys: pytest.CaptureFixtu
             view.opened(opening)
             view.note("comparing")
             view.expect(300)
-        told = capsys.readouterr().err
-        assert "comparing" in told
-        assert "accepted" not in told
+        output = capsys.readouterr().err
+        assert "comparing" in output
+        assert "accepted" not in output
     screen = Screen()
     with screen.view as view:
         view.opened(OPENING)

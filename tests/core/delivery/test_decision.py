@@ -4,17 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.delivery.decision import Abort, Decision, RetryAfter, Settle, Split, decide
 from engine.delivery.outcome import (
-    Abort,
     Accepted,
-    Decision,
     Fatal,
     NotSent,
     Outcome,
     Rejected,
-    RetryAfter,
-    Settle,
-    Split,
     Throttled,
     TooLarge,
     Unconfirmed,
@@ -22,7 +18,7 @@ from engine.delivery.outcome import (
     may_have_been_applied,
     reason_of,
 )
-from engine.delivery.retry import RetrySettings, backoff, decide
+from engine.delivery.retry import RetrySettings, backoff
 from engine.errors import ExitStatus
 from engine.model.status import BatchState
 

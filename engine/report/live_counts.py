@@ -12,7 +12,7 @@ RATE_SECONDS = 60.0
 
 
 @dataclass(slots=True)
-class Tally:
+class LiveCounts:
     """Counts of one run, updated by `fold`; requests and rates are those of this process."""
 
     requests_allowed_per_second: float

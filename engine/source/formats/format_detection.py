@@ -1,4 +1,4 @@
-"""Detects the format of a file by its suffix, then by its content."""
+"""Detects the format of a file by its suffix, then by its content; refuses what is no export."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from engine.source.formats.columns import has_column
 from engine.source.formats.compression import SUFFIXES as COMPRESSED
 from engine.source.formats.lines import FileStart
 from engine.source.formats.ndjson import first_object, has_field, object_in
-from engine.source.formats.recognition import (
+from engine.source.formats.unsupported_content import (
     SAMPLE_BYTES,
     SAVED_PAGE,
     is_binary,

@@ -12,7 +12,7 @@ from os.path import commonprefix
 
 from engine.errors import SourceError
 from engine.source.formats.compression import SUFFIXES as COMPRESSED
-from engine.source.formats.detection import suffix, suffix_format
+from engine.source.formats.format_detection import suffix, suffix_format
 
 _ONE_KIND = "a folder or glob yields one kind of file"
 _ALONE = "a file that is no export by its name or content is read only alone"

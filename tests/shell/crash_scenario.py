@@ -1,8 +1,8 @@
-"""A night in which processes die, against a model of the cohort: a set.
+"""Commands whose processes die, compared with a model of the cohort: a set.
 
-`Night` runs a command until it is through, however often its process dies on the way, and holds
-every law after each of them: the books balance, each uid stands in exactly one place, nothing is
-sent without a durable intent or after its acceptance, and no window holds more than it may.
+`CrashScenario` runs a command until it is through, however often its process dies, and checks every
+law after each of them: the accounts balance, each uid is in exactly one place, nothing is sent
+without a durable intent or after its acceptance, and no window holds more than it may.
 """
 
 import sqlite3
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from far_side import ACCEPT, FarSide, Play, Request, Stage, failure
+from scripted_server import ACCEPT, Play, Request, ScriptedServer, Stage, failure
 from whole_push import Death, Pushes
 
 from engine.delivery.retry import RetrySettings
@@ -23,12 +23,12 @@ from engine.ledger.sqlite.history import RunHistory
 from engine.ledger.sqlite.reader import reading
 from engine.model.cohort import Action
 from engine.pacing.settings import PacingSettings
-from engine.report.figures import Standing
+from engine.report.accounts import Standing
 from engine.report.history import RunReport
 from engine.source.block import BLANK
 from exports import Export, Row
 
-WEATHER: dict[str, Play] = {
+REPLIES: dict[str, Play] = {
     "fine": ACCEPT,
     "slow": Play(seconds=3.0),
     "500": Play(500, applied_after=None),
@@ -46,19 +46,19 @@ WEATHER: dict[str, Play] = {
     "unreachable": Play(stage=Stage.CONNECTING, error=OSError, applied_after=None),
     "hang": Play(stage=Stage.WAITING),
 }
-"""What a request may meet, by name."""
-MISFIT = "x" * 500
+"""The replies to a request, by name."""
+OVERSIZED = "x" * 500
 
 
 @dataclass(frozen=True)
 class Process:
     """One start of the command, and what becomes of it."""
 
-    weather: tuple[str, ...] = ()
-    """What each of its requests meets, in their order; fine thereafter."""
+    replies: tuple[str, ...] = ()
+    """The reply to each of its requests, in their order; later ones are accepted."""
     death: Death | None = None
     signals: tuple[float, ...] = ()
-    """Seconds after which it is told to stop."""
+    """Seconds after which it is stopped."""
     reboots: bool = False
     """Whether the machine has booted since the last one."""
     pause: float = 1.0
@@ -75,22 +75,22 @@ class Run:
     uids: range
     processes: tuple[Process, ...] = ()
 
-    misfit: bool = False
+    oversized: bool = False
     """Whether there is also a uid that fits into no payload."""
 
     @property
     def name(self) -> str:
-        return f"{self.action}-{self.uids}-{self.misfit}"
+        return f"{self.action}-{self.uids}-{self.oversized}"
 
     @property
     def export(self) -> Export:
         rows = [Row(f"u{number:04}") for number in self.uids]
-        middle = [Row(reason=BLANK), *([Row(MISFIT)] if self.misfit else [])]
+        middle = [Row(reason=BLANK), *([Row(OVERSIZED)] if self.oversized else [])]
         return Export([rows[:3] + middle + rows[3:], [Row(reason="bad"), Row("last")]])
 
 
 @dataclass
-class Night:
+class CrashScenario:
     """A workspace on which commands are run, and what its cohort ought to hold."""
 
     folder: Path
@@ -103,10 +103,10 @@ class Night:
     """Requests that the API had received when the process that had sent them died."""
 
     def __post_init__(self) -> None:
-        self.far_side = FarSide(poison=self.poison, most_uids=self.most_uids)
+        self.scripted_server = ScriptedServer(poison=self.poison, most_uids=self.most_uids)
         self.pushes = Pushes(
             self.folder,
-            self.far_side,
+            self.scripted_server,
             pacing=PacingSettings(6, 3.0),
             delivery=DeliverySettings(max_in_flight=4, timeout_seconds=5.0, drain_seconds=3.0),
             retry=RetrySettings(max_attempts=3),
@@ -120,12 +120,12 @@ class Night:
     def fill(self, uids: range) -> None:
         """Let the cohort hold so many from the start."""
         self.members = {f"u{number:04}" for number in uids}
-        self.far_side.members = set(self.members)
+        self.scripted_server.members = set(self.members)
 
     def carry_out(self, run: Run) -> None:
         """Run a command until it is through, and compare the cohort with the model."""
         self._run, self._accepted = run, set()
-        self.far_side.taken = set()
+        self.scripted_server.taken = set()
         with reading(self.pushes.ledger) as ledger:
             (self._runs_before,) = ledger.execute(
                 "SELECT coalesce(max(run), 0) FROM run"
@@ -137,22 +137,22 @@ class Night:
                 break
         else:
             raise AssertionError("it is never through")
-        rejected = {*self.poison, MISFIT} & set(self._uids)
+        rejected = {*self.poison, OVERSIZED} & set(self._uids)
         if run.action is Action.ADD:
             self.members |= set(self._uids) - rejected
         else:
             self.members -= set(self._uids) - rejected
-        self.far_side.catch_up()
-        assert self.far_side.members == self.members
+        self.scripted_server.catch_up()
+        assert self.scripted_server.members == self.members
         planned = len(self._uids)
-        assert self._books() == Standing(planned, planned - len(rejected), len(rejected))
+        assert self._standing() == Standing(planned, planned - len(rejected), len(rejected))
 
     def _start(self, process: Process) -> bool:
         """Start the command; return whether the run is through."""
         run, pushes = self._run, self.pushes
         pushes.uids_per_payload = process.uids_per_payload
         pushes.machine.pause(process.pause, reboot=process.reboots)
-        self.far_side.script = partial(_meet, iter(process.weather))
+        self.scripted_server.script = partial(_meet, iter(process.replies))
         ended = pushes.push(
             run.export, run.action, death=process.death, stops_at=process.signals, name=run.name
         )
@@ -164,10 +164,10 @@ class Night:
         else:
             assert ended.result, ended.error
             assert ended.result.exit_status is not ExitStatus.UNBALANCED
-        books = self._books()
+        standing = self._standing()
         with reading(pushes.ledger) as ledger:
             found = self._find(ledger)
-            return books is not None and found[2] == "finished"
+            return standing is not None and found[2] == "finished"
 
     # The laws.
 
@@ -176,7 +176,7 @@ class Night:
             "SELECT run, name, status FROM run WHERE run > ?", (self._runs_before,)
         ).fetchone()
 
-    def _books(self) -> Standing | None:
+    def _standing(self) -> Standing | None:
         """Return where the uids stand, once that has been proven; None if nothing is known."""
         with reading(self.pushes.ledger) as ledger:
             found = self._find(ledger)
@@ -201,7 +201,7 @@ class Night:
                 "AND reason IS NOT 'the process died before it knew the outcome' ORDER BY 1"
             ).fetchall()
         pace = self.pushes.pacing
-        seen = [request.at for request in self.far_side.arrived]
+        seen = [request.at for request in self.scripted_server.arrived]
         for times in (seen, [at for (at,) in log]):
             for early, late in zip(times, times[pace.requests :], strict=False):
                 assert late - early > pace.per_seconds
@@ -215,9 +215,11 @@ class Night:
             if state == "accepted":
                 self._accepted.update(uids)
             elif not may_have_been_applied:
-                assert self.far_side.taken.isdisjoint(uids), "pending is certainly not applied"
+                assert self.scripted_server.taken.isdisjoint(uids), (
+                    "pending is certainly not applied"
+                )
         assert planned <= len(self._uids)
-        assert self._accepted <= self.far_side.taken, "it claims what the API did not take"
+        assert self._accepted <= self.scripted_server.taken, "it claims what the API did not take"
 
     def _watch(self, stage: str, request: Request) -> None:
         """Nothing leaves without its intent on the disk, or once it has been accepted."""
@@ -235,7 +237,7 @@ class Night:
         assert intents == (1,)
 
 
-def _meet(weather: Iterator[str], request: Request) -> Play:
-    met = next(weather, "fine")
+def _meet(replies: Iterator[str], request: Request) -> Play:
+    met = next(replies, "fine")
     # A single uid that is too large would be written off, and rightly.
-    return ACCEPT if met == "413" and len(request.uids) == 1 else WEATHER[met]
+    return ACCEPT if met == "413" and len(request.uids) == 1 else REPLIES[met]

@@ -1,7 +1,7 @@
 """The network and the API, played: what each request meets, and what the cohort then holds.
 
 It plays the part of aiohttp's session, so that everything above a socket is the engine's own. It
-knows nothing of the ledger and keeps its own count, which tests compare with the books.
+knows nothing of the ledger and keeps its own count, which tests compare with the accounts.
 """
 
 import asyncio
@@ -83,7 +83,7 @@ class Request:
 
 
 @dataclass
-class FarSide:
+class ScriptedServer:
     """One cohort, and the way there."""
 
     members: set[str] = field(default_factory=set)
@@ -150,8 +150,8 @@ class FarSide:
 class Session:
     """Plays the part of `aiohttp.ClientSession`, as far as the transport uses it."""
 
-    def __init__(self, far_side: FarSide, connect_seconds: float | None) -> None:
-        self._far_side = far_side
+    def __init__(self, scripted_server: ScriptedServer, connect_seconds: float | None) -> None:
+        self._server = scripted_server
         self._connect_seconds = connect_seconds
 
     @asynccontextmanager
@@ -164,16 +164,16 @@ class Session:
         **_options: object,
     ) -> AsyncIterator[Any]:
         """Carry a request there, and its answer back."""
-        far_side = self._far_side
-        request, play = far_side.begin(data)
-        far_side.watch("begun", request)
+        scripted_server = self._server
+        request, play = scripted_server.begin(data)
+        scripted_server.watch("begun", request)
         await asyncio.sleep(CONNECTING_SECONDS)
         await play.trouble(Stage.CONNECTING, self._connect_seconds)
         await trace_request_ctx.leave()
         request = replace(request, at=asyncio.get_running_loop().time())
-        far_side.watch("sent", request)
-        far_side.arrive(request, play)
-        far_side.watch("arrived", request)
+        scripted_server.watch("sent", request)
+        scripted_server.arrive(request, play)
+        scripted_server.watch("arrived", request)
         await asyncio.sleep(play.seconds)
         await play.trouble(Stage.WAITING, None)
         yield SimpleNamespace(
@@ -182,7 +182,7 @@ class Session:
             content=SimpleNamespace(iter_any=lambda: _read(play)),
             close=lambda: None,
         )
-        far_side.watch("answered", request)
+        scripted_server.watch("answered", request)
 
     async def close(self) -> None:
         """Close nothing."""

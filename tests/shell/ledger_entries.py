@@ -150,6 +150,6 @@ def tampering(path: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def books(ledger: Ledger, state: RunState) -> Accounts:
+def accounts_of(ledger: Ledger, state: RunState) -> Accounts:
     with LedgerReader.open(ledger.path) as reader:
         return RunReport(reader.history, ledger.path.parent, state.run.name).accounts()

@@ -24,8 +24,8 @@ from engine.ledger.run_records import (
 from engine.model.cohort import Action, Operation
 from engine.pacing.budget import Spending
 from engine.pacing.pacer import PaceRecord
-from engine.report.accounts import account
-from engine.report.figures import CeilingSpending, Requests, RowCounts, Standing
+from engine.report.accounts import CeilingSpending, Requests, RowCounts, Standing
+from engine.report.accounts_from_ledger import account
 from engine.report.history import ATTEMPT_COLUMNS, RunReport
 from engine.source.source_file import SourceFile
 

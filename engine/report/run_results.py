@@ -6,8 +6,7 @@ from typing import Any
 
 from engine.errors import ExitStatus
 from engine.model.cohort import Cohort
-from engine.report.accounts import SCHEMA_VERSION, Accounts
-from engine.report.figures import Ceiling
+from engine.report.accounts import SCHEMA_VERSION, Accounts, Ceiling
 from engine.report.files import files_document
 from engine.source.source_file import SourceFile
 
