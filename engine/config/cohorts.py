@@ -137,6 +137,8 @@ def read_cohorts(
         for key in file.tables.names(("cohorts",)):
             reading = _CohortTable(file, ("cohorts", key))
             settings = reading.read(workspaces, guards)
+            if settings is None:
+                continue
             if key in found:
                 reading.refuse((), f"is in {found[key].file}, too: each cohort has one table")
                 continue
@@ -153,10 +155,13 @@ class _CohortTable:
     file: ConfigFile
     at: Keys
 
-    def read(self, workspaces: Sequence[str], guards: GuardSettings) -> CohortSettings:
+    def read(self, workspaces: Sequence[str], guards: GuardSettings) -> CohortSettings | None:
+        """Return the settings; None if it is no table."""
         key, tables = self.at[-1], self.file.tables
         base = CohortSettings(key=key, id=key, file=self.file.path or Path())
         settings = tables.read(self.at, CohortSettings, base)
+        if not tables.is_table(self.at):
+            return None
         self._check_texts(settings)
         self._check_waiting()
         return replace(
@@ -234,8 +239,6 @@ class _CohortTable:
         return self.file.problems.made(place, self._export, settings.wait_for)
 
     def _guards(self, settings: CohortSettings, common: GuardSettings) -> GuardSettings:
-        if not self._holds("guards"):
-            return common
         found = self.file.tables.read((*self.at, "guards"), GuardSettings, common)
         check_guards(self.file, (*self.at, "guards"), found)
         if settings.mode != "mirror":
@@ -248,9 +251,9 @@ class _CohortTable:
         return found
 
     def _exclude(self) -> ExcludeSettings | None:
-        if not self._holds("exclude"):
-            return None
         settings = self.file.tables.read((*self.at, "exclude"), ExcludeSettings)
+        if not self.file.tables.is_table((*self.at, "exclude")):
+            return None
         return replace(settings, source=self._source(("exclude",), settings.source))
 
 

@@ -95,6 +95,10 @@ class Tables:
         """Return whether the document sets a key, to any value."""
         return keys[-1] in self._table(keys[:-1])
 
+    def is_table(self, keys: Keys) -> bool:
+        """Return whether the document has a table of this name."""
+        return isinstance(self._table(keys[:-1]).get(keys[-1]), dict)
+
     def place(self, keys: Keys) -> str:
         """Return how a message names a key: with the file."""
         return f"{self.label}: `{dotted(keys)}`"
@@ -194,7 +198,8 @@ def _described(hint: Any) -> str:  # noqa: ANN401 - a type, as it is written bes
     kinds = get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,)
     kind = next(kind for kind in kinds if kind is not NoneType)
     if get_origin(kind) is Literal:
-        return "one of " + ", ".join(f'"{name}"' for name in get_args(kind))
+        names = [name for each in kinds for name in get_args(each)]
+        return "one of " + ", ".join(f'"{name}"' for name in names)
     bounds = getattr(kind, "__metadata__", ())
     noun = _NOUNS[get_args(kind)[0] if bounds else kind]
     least = next((bound.ge for bound in bounds if isinstance(bound, Ge)), None)

@@ -84,10 +84,9 @@ class WorkspaceReader:
     ) -> WorkspaceSettings:
         """Return its settings; `flag` is `--endpoint`, the others are those of `[limits]`."""
         table = self.table()
-        tables, limits = self.file.tables, (*self.at, "limits")
-        if tables.holds(limits):
-            pacing = tables.read(limits, PacingSettings, pacing)
-            packing = tables.read(limits, PackingSettings, packing)
+        limits = (*self.at, "limits")
+        pacing = self.file.tables.read(limits, PacingSettings, pacing)
+        packing = self.file.tables.read(limits, PackingSettings, packing)
         found = self._id(table)
         endpoint = self._endpoint(table, flag)
         self._check_partner(table)
