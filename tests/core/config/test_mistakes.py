@@ -353,5 +353,5 @@ def test_mistakes_of_several_files_are_reported_at_once(tmp_path: Path) -> None:
 def test_a_value_of_the_environment_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     main = tmp_path / "config.toml"
     main.write_text(f'{WORKSPACE}{VIP}owner = "${{OWNER}}"\n', encoding="utf-8")
-    with pytest.raises(ConfigError, match="whose value is not valid UTF-8$"):
+    with pytest.raises(ConfigError, match=r"whose value is not valid UTF-8$"):
         load_project(main, environ=ENVIRONMENT | {"OWNER": os.fsdecode(b"\xff")})

@@ -157,8 +157,10 @@ def test_variables_of_a_single_workspace_are_not_those_of_a_named_one(write: Wri
         load(write(TWO), workspace="us-1", environ=plain)
     assert [line.partition(": ")[2] for line in caught.value.message.splitlines()] == [
         "no workspace: set `workspaces.us-1.id` or `MOENGAGE_WORKSPACE_ID_US_1`",
-        "no API key: name a file that holds it as `workspaces.us-1.api_key_file`, "
-        "or set `MOENGAGE_API_KEY_US_1`",
+        (
+            "no API key: name a file that holds it as `workspaces.us-1.api_key_file`, "
+            "or set `MOENGAGE_API_KEY_US_1`"
+        ),
     ]
 
 
@@ -209,7 +211,7 @@ def test_variables_stand_in_any_text(write: Write) -> None:
 def test_a_value_is_replaced_once_and_a_doubled_dollar_is_one(environ: dict[str, str]) -> None:
     text = "$$${A:-a}${B:-b}$$${C:-c}"
     found = substitute({"key": text}, environ)
-    expected = "${0}{1}${2}".format(*(environ.get(name) or name.lower() for name in "ABC"))
+    expected = "${}{}${}".format(*(environ.get(name) or name.lower() for name in "ABC"))
     assert found.document == {"key": expected}
     assert found.names == {("key",): ["A", "B", "C"]}
     assert not found.problems
