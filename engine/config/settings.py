@@ -20,7 +20,7 @@ from engine.model.endpoint import DataCenter
 
 @dataclass(frozen=True, slots=True)
 class TopLevel:
-    """The keys before the first table."""
+    """The keys of the file that are in no table."""
 
     include: TextList = field(default=(), metadata=SHOULD_BE_LIST)
     """Patterns of further files, relative to this file's folder; they may hold [cohorts] only."""

@@ -65,8 +65,9 @@ def _read_by(read: Callable[[object], object], schema: dict[str, Any]) -> tuple[
     return PlainValidator(read), WithJsonSchema(schema)
 
 
-_SOME_TEXT = {"type": "string", "pattern": r"\S"}
-_SOME_TEXTS = {"type": "array", "items": _SOME_TEXT, "minItems": 1}
+SOME_TEXT = {"type": "string", "pattern": r"\S"}
+"""The JSON Schema of text that is not blank."""
+_SOME_TEXTS = {"type": "array", "items": SOME_TEXT, "minItems": 1}
 
 TimeOfDay = Annotated[
     time, *_read_by(_time_of_day, {"type": "string", "pattern": f"^{_TIME.pattern}$"})
@@ -76,14 +77,14 @@ Duration = Annotated[
     timedelta, *_read_by(_duration, {"type": "string", "pattern": f"^{_DURATION.pattern}$"})
 ]
 """A number of minutes, hours or days: `90m`, `24h`, `7d`."""
-TimeZone = Annotated[ZoneInfo, *_read_by(_time_zone, _SOME_TEXT)]
+TimeZone = Annotated[ZoneInfo, *_read_by(_time_zone, SOME_TEXT)]
 """A name of the IANA database: `Europe/Berlin`."""
-Text = Annotated[str, *_read_by(_text, _SOME_TEXT)]
+Text = Annotated[str, *_read_by(_text, SOME_TEXT)]
 """Text that is not blank."""
-Texts = Annotated[tuple[str, ...], *_read_by(_texts, {"anyOf": [_SOME_TEXT, _SOME_TEXTS]})]
+Texts = Annotated[tuple[str, ...], *_read_by(_texts, {"anyOf": [SOME_TEXT, _SOME_TEXTS]})]
 """One text or several, none blank."""
 TextList = Annotated[
-    tuple[str, ...], *_read_by(_list_of_texts, {"type": "array", "items": _SOME_TEXT})
+    tuple[str, ...], *_read_by(_list_of_texts, {"type": "array", "items": SOME_TEXT})
 ]
 Command = Annotated[tuple[str, ...], *_read_by(_command, _SOME_TEXTS)]
 """A program and its arguments."""

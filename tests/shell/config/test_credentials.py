@@ -165,12 +165,12 @@ def test_a_command_that_takes_too_long_is_ended_with_all_that_it_started(tmp_pat
         output.append(os.dup(process.stdout.fileno()))
         raise subprocess.TimeoutExpired(process.args, timeout)
 
+    lines = "api_key_command = ['sh', '-c', 'tail -f /dev/null & echo started; wait']\n"
     with (
         patch.object(subprocess.Popen, "communicate", time_out),
         pytest.raises(ConfigError, match=r"printed no key within 30 s$"),
     ):
-        script = "tail -f /dev/null & echo started; wait"
-        loaded(tmp_path, f"api_key_command = ['sh', '-c', '{script}']\n", {})
+        loaded(tmp_path, lines, {})
     assert os.read(output[0], 1) == b""  # No process that could write to it is left.
     os.close(output[0])
 
