@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine import Engine
 from engine.config.loading import Project, load, load_project
 from engine.config.variables import substitute
 from engine.errors import ConfigError
 from engine.model.cohort import Cohort
+from engine.preflight.check import check_settings
 
 WORKSPACE = '[workspace]\nid = "DEMO"\nendpoint = "http://127.0.0.1:9"\n'
 TWO = (
@@ -215,3 +217,24 @@ def test_a_value_is_replaced_once_and_a_doubled_dollar_is_one(environ: dict[str,
     assert found.document == {"key": expected}
     assert found.names == {("key",): ["A", "B", "C"]}
     assert not found.problems
+
+
+async def test_an_engine_uses_the_named_workspace(write: Write) -> None:
+    path = write(TWO)
+    async with Engine.open(path, workspace="us-1", environ=US) as engine:
+        assert engine.config.workspace.id == "U"
+    with pytest.raises(ConfigError, match="several workspaces: eu, us-1"):
+        async with Engine.open(path, environ=US):
+            pass
+
+
+def test_the_preflight_checks_the_named_workspace(write: Write) -> None:
+    path = write(TWO)
+    config, findings = check_settings(path, workspace="us-1", endpoint=None, state=None, environ=US)
+    assert config is not None
+    assert [(each.name, each.verdict) for each in findings] == [
+        ("configuration", "ok"),
+        ("credentials", "ok"),
+    ]
+    config, [failed, _] = check_settings(path, endpoint=None, state=None, environ=US)
+    assert (config, failed.hint) == (None, "name one by --workspace NAME")
