@@ -203,8 +203,11 @@ class _Reading:
             try:
                 self._keys[name] = self.workspaces[name].credentials.read(self._environ)
             except ConfigError as error:
-                hint = error.hint if self.file.path else HINT_NO_FILE
-                self.file.problems.add(error.message, error.hint and hint)
+                if error.hint is None:
+                    self.file.problems.add(error.message)
+                else:
+                    hint = error.hint if self.file.path else HINT_NO_FILE
+                    self.file.problems.lack(error.message, hint)
 
     def project(self) -> Project:
         """Return the whole; raises `ConfigError` with every problem found."""

@@ -21,11 +21,17 @@ class Problems:
     notes: list[str] = field(default_factory=list)
     """One sentence for each doubtful but valid setting."""
     hint: str = HINT_KEYS
+    _lacks: list[str] = field(default_factory=list)
 
     def add(self, line: str, hint: str | None = None) -> None:
         """Add a problem; a hint replaces that of earlier problems."""
         self.lines.append(line)
         self.hint = hint or self.hint
+
+    def lack(self, line: str, hint: str) -> None:
+        """Add a problem that follows all others, since a misspelled key may be its cause."""
+        self._lacks.append(line)
+        self.hint = hint
 
     def made(
         self,
@@ -43,8 +49,8 @@ class Problems:
 
     def raise_if_any(self) -> None:
         """Raise `ConfigError` with all problems, if there are any."""
-        if self.lines:
-            raise ConfigError("\n".join(self.lines), hint=self.hint)
+        if found := [*self.lines, *self._lacks]:
+            raise ConfigError("\n".join(found), hint=self.hint)
 
     def winner(self, given: Mapping[str, T | None]) -> T | None:
         """Return the first given value, and note the given values that it overrides."""

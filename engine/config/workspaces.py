@@ -177,4 +177,4 @@ class WorkspaceReader:
         """Add a problem, unless one of `keys` is set: then its value already is a problem."""
         if not any(self.file.tables.holds((*self.at, key)) for key in keys):
             hint = HINT_LACK if self.file.path else HINT_NO_FILE
-            self.file.problems.add(f"{self.file.tables.label}: {sentence}", hint)
+            self.file.problems.lack(f"{self.file.tables.label}: {sentence}", hint)
