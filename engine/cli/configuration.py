@@ -63,9 +63,7 @@ def init(
         key = _ask_key(config.key_path(path))
     except typer.Abort:
         raise UsageError("stopped before anything was written") from None
-    if key:
-        write_message(f"wrote {config.write_key(path, key)}, readable by you alone")
-    for each in config.write(path):
+    for each in config.write(path, key):
         write_message(f"wrote {each}")
     write_message(f"`cohortsync check --config {path}` tells whether it is right")
 

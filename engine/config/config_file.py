@@ -46,7 +46,10 @@ def open_main(path: Path | None, environ: Mapping[str, str]) -> ConfigFile:
 
 
 def _opened(path: Path, environ: Mapping[str, str], problems: Problems) -> ConfigFile:
-    content = substitute(parse_file(path), environ)
+    try:
+        content = substitute(parse_file(path), environ)
+    except RecursionError:  # A key of thousands of parts.
+        raise ConfigError(f"{path}: tables are nested too deeply", hint=problems.hint) from None
     return ConfigFile(path, Tables(str(path), content, problems), problems)
 
 

@@ -1,6 +1,7 @@
 """Writes a first config.toml, with the schema that an editor checks it by."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,6 @@ from engine.config.schema import schema_text
 from engine.errors import UsageError
 from engine.model.endpoint import DATA_CENTERS, Endpoint
 from engine.model.workspace import ApiKey, is_workspace_id
-from engine.storage.files import new_file
 
 SCHEMA_NAME = "config.schema.json"
 """The schema lies beside the configuration: editors resolve a relative path, without a network."""
@@ -46,36 +46,31 @@ class NewConfig:
                 hint="name a new file: `cohortsync init FILE`",
             )
 
-    def write(self, path: Path) -> list[Path]:
-        """Write a first config.toml, and beside it the schema; return what was written.
+    def write(self, path: Path, key: str = "") -> list[Path]:
+        """Write a first config.toml, beside it the schema, and the key if it is not empty.
 
-        No file is overwritten. Raises `UsageError` if `path` exists or can't be written.
+        Only the owner can read the key's file. Return what was written; no file is overwritten.
+        Raises `UsageError` if `key` is no key, or if a file exists or can't be written.
         """
         self.refuse_existing(path)
+        try:
+            parsed = ApiKey.parse(key, "prompt") if key else None
+        except ValueError as error:
+            raise UsageError(f"the API key {error}") from None
         _create(path, self.text)
+        written = [path]
         schema = path.with_name(SCHEMA_NAME)
-        if schema.exists():
-            return [path]
-        _create(schema, schema_text())
-        return [path, schema]
+        if not schema.exists():
+            _create(schema, schema_text())
+            written.append(schema)
+        if parsed is not None:
+            _create(self.key_path(path), parsed.reveal() + "\n", mode=0o600)
+            written.append(self.key_path(path))
+        return written
 
     def key_path(self, path: Path) -> Path:
         """Return the path of the key file of a configuration at `path`."""
         return path_from(path.absolute().parent, self.key_file)
-
-    def write_key(self, path: Path, key: str) -> Path:
-        """Write the API key to a new file that only its owner can read; return its path.
-
-        Raises `UsageError` if it is no key or the file exists, and as `new_file` does.
-        """
-        try:
-            parsed = ApiKey.parse(key, "prompt")
-        except ValueError as error:
-            raise UsageError(f"the API key {error}") from None
-        target = self.key_path(path)
-        with new_file(target, replaces=False) as file:
-            file.write(parsed.reveal().encode() + b"\n")
-        return target
 
     @property
     def text(self) -> str:
@@ -88,10 +83,11 @@ class NewConfig:
         )
 
 
-def _create(path: Path, text: str) -> None:
-    """Write a new file with the user's usual mode; raises `UsageError`."""
+def _create(path: Path, text: str, mode: int = 0o666) -> None:
+    """Write a new file; raises `UsageError`."""
     try:
-        with path.open("x", encoding="utf-8") as file:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         hint = "check that its folder is there and may be written"

@@ -13,6 +13,7 @@ from annotated_types import Ge, Le
 
 from engine.config.problems import Problems
 from engine.config.variables import Keys, Substituted
+from engine.model.workspace import KEY_VARIABLE
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -22,9 +23,9 @@ Settings = TypeVar("Settings", bound="DataclassInstance")
 
 NOT_A_KEY = {"is_key": False}
 """The metadata of a field that no key of the file sets."""
-NO_KEY_IN_FILE = (
+_NO_KEY_IN_FILE = (
     "does not belong in a file that is copied, shared and versioned: put the key into a file of its"
-    " own (mode 0600) and name that as `workspace.api_key_file`, or set `MOENGAGE_API_KEY`"
+    " own (mode 0600) and name that as"
 )
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -149,12 +150,17 @@ class Tables:
     def _misnamed(self, keys: Keys, *, is_table: bool) -> str:
         name = dotted(keys)
         if keys[-1] == "api_key":
-            return f"`{name}` {NO_KEY_IN_FILE}"
+            is_named = keys[0] == "workspaces"
+            place = f"`{name}_file`" if is_named else "`workspace.api_key_file`"
+            variable = "its variable" if is_named else f"`{KEY_VARIABLE}`"
+            return f"`{name}` {_NO_KEY_IN_FILE} {place}, or set {variable}"
         if is_table:
-            tables = {at[0] for at in self._known if at}
-            return f"unknown table `{name}`; did you mean `{_nearest(name, tables)}`?"
-        places = [(*at, key) for at, known in self._known.items() for key in known]
-        places += [at for at in self._known if len(at) >= _TOP]
+            names = {at[0] for at in self._known if at}
+            return f"unknown table `{name}`; did you mean `{_nearest(name, names)}`?"
+        # Of thousands of cohorts, only the one in question.
+        tables = [at for at in self._known if len(at) < _TOP or at[:_TOP] == keys[:_TOP]]
+        places = [(*at, key) for at in tables for key in self._known[at]]
+        places += [at for at in tables if len(at) > _TOP]
         same_key = [each for each in places if each[-1] == keys[-1]]
         beside = [each for each in places if each[:-1] == keys[:-1] and len(keys) > _TOP]
         meant = _nearest(name, map(dotted, same_key or beside or places))

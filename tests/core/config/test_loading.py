@@ -107,6 +107,8 @@ def test_nothing_at_all_is_told_as_three_problems() -> None:
         (b"[limits\n", "not TOML: "),
         (b"a = 1\na = 2\n", "not TOML: "),
         (b"a = " + b"1" * 5000, "not TOML: "),
+        (b"a = " + b"[" * 5000, "not TOML: "),
+        (b"a" + b".a" * 5000 + b" = 1", "tables are nested too deeply"),
         (b'id = "\xff"\n', "not UTF-8, at byte 6"),
     ],
 )

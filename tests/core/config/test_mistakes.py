@@ -218,6 +218,16 @@ MISTAKES = {
         f"{TWO}[workspaces.us.limit]\n",
         "unknown key `workspaces.us.limit`; did you mean `workspaces.us.limits`?",
     ),
+    "key of a workspace": Mistake(
+        f'{TWO}api_key = "s3cr3t"\n',
+        "`workspaces.us.api_key` does not belong in a file that is copied, shared and versioned: "
+        "put the key into a file of its own (mode 0600) and name that as "
+        "`workspaces.us.api_key_file`, or set its variable",
+    ),
+    "key beside the limits": Mistake(
+        f"{TWO}requests = 5\n",
+        "unknown key `workspaces.us.requests`; did you mean `workspaces.us.limits.requests`?",
+    ),
     "command that is no list": Mistake(
         f'{WORKSPACE}api_key_command = "vault read"\n',
         "`workspace.api_key_command` should be a list of texts: a program and its arguments, "
