@@ -40,6 +40,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.api import Engine
+    from engine.config.new_config import NewConfig
+    from engine.config.schema import config_schema
     from engine.delivery import events
     from engine.delivery.stop import StopSwitch
     from engine.errors import CohortSyncError, ExitStatus
@@ -76,6 +78,7 @@ __all__ = [
     "ExitStatus",
     "FailedRun",
     "Finding",
+    "NewConfig",
     "Note",
     "NothingToResume",
     "Observers",
@@ -94,11 +97,14 @@ __all__ = [
     "StopSwitch",
     "UidReport",
     "VerifiedSnapshot",
+    "config_schema",
     "events",
 ]
 
 _MODULES = {
     "engine.api": ("Engine",),
+    "engine.config.new_config": ("NewConfig",),
+    "engine.config.schema": ("config_schema",),
     "engine.delivery.stop": ("StopSwitch",),
     "engine.errors": ("CohortSyncError", "ExitStatus"),
     "engine.model.cohort": ("Action", "Cohort"),

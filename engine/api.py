@@ -70,12 +70,14 @@ class Engine:
         self,
         path: str | os.PathLike[str] | None = None,
         *,
+        workspace: str | None = None,
         endpoint: str | None = None,
         state: str | os.PathLike[str] | None = None,
         need_credentials: bool = True,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._path = None if path is None else Path(path)
+        self._workspace = workspace
         self._endpoint = endpoint
         self._state = None if state is None else Path(state)
         self._need_credentials = need_credentials
@@ -89,6 +91,7 @@ class Engine:
         cls,
         path: str | os.PathLike[str] | None = None,
         *,
+        workspace: str | None = None,
         endpoint: str | None = None,
         state: str | os.PathLike[str] | None = None,
         need_credentials: bool = True,
@@ -97,8 +100,9 @@ class Engine:
     ) -> AsyncIterator[Self]:
         """Read the configuration, and yield an engine that uses it.
 
-        `path` is a configuration file, by default COHORTSYNC_CONFIG or ./config.toml; `endpoint`
-        and `state` override its values. Without `need_credentials` the API key is not read, for an
+        `path` is a configuration file, by default COHORTSYNC_CONFIG or ./config.toml. `workspace`
+        names one of its workspaces, if there are several; `endpoint` and `state` override its
+        values. Without `need_credentials` the API key is not read, for an
         engine that plans and reads but sends nothing.
 
         Raises `ConfigError` with a line for every problem. A `lazy` engine raises it when the
@@ -110,6 +114,7 @@ class Engine:
         """
         engine = cls(
             path,
+            workspace=workspace,
             endpoint=endpoint,
             state=state,
             need_credentials=need_credentials,
@@ -131,6 +136,7 @@ class Engine:
 
         return load(
             self._path,
+            workspace=self._workspace,
             endpoint=self._endpoint,
             state=self._state,
             need_credentials=self._need_credentials,
@@ -217,7 +223,7 @@ class Engine:
             return await push(request, session, _followed(observers))
         from engine.runs.dry_run import dry_run as push_nothing
 
-        lacking = credentials_problem(self._path, environ=self._environ)
+        lacking = credentials_problem(self._path, workspace=self._workspace, environ=self._environ)
         return await push_nothing(request, session, _followed(observers), lacking=lacking)
 
     async def mirror(
@@ -457,6 +463,7 @@ class Engine:
         findings = []
         async for finding in run_checks(
             self._path,
+            workspace=self._workspace,
             endpoint=self._endpoint,
             state=self._state,
             live=live,
@@ -495,7 +502,7 @@ class Engine:
         """Pass `note` a remark if credentials are missing that sending the plan will need."""
         from engine.config.loading import credentials_problem
 
-        problem = credentials_problem(self._path, environ=self._environ)
+        problem = credentials_problem(self._path, workspace=self._workspace, environ=self._environ)
         if problem is not None:
             note(problem, label="note")
 

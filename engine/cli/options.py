@@ -175,6 +175,10 @@ class StateOptions:
 class TargetOptions(StateOptions):
     """The workspace and the configuration."""
 
+    workspace: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which of the configured workspaces, if several."),
+    ] = None
     endpoint: Annotated[
         str | None,
         typer.Option(metavar="URL", help="scheme://host:port of the API; else the configured one."),
@@ -188,6 +192,7 @@ class TargetOptions(StateOptions):
 
         return Engine.open(
             self.config,
+            workspace=self.workspace,
             endpoint=self.endpoint,
             state=self.state,
             need_credentials=need_credentials,

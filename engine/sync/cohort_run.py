@@ -1,29 +1,12 @@
 """One cohort of a sync, from its export to its result."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from datetime import date
-from functools import partial
-from typing import Any
 
 from engine.config.cohorts import CohortSettings
-from engine.delivery.events import Answered, RunEvent, Sent, Waiting
-from engine.delivery.stop import Stop, StopSwitch
-from engine.errors import CohortSyncError, ExitStatus, GuardError, MissingExportError
-from engine.model.cohort import Action, CohortKey
-from engine.model.status import RunStatus
+from engine.delivery.stop import StopSwitch
+from engine.errors import CohortSyncError, ExitStatus
 from engine.report.forecast import CohortForecast
-from engine.report.run_results import Opening, RunResult
 from engine.report.sync_result import CohortResult, CohortStatus
-from engine.runs.configured_export import ConfiguredExport, resolve
-from engine.runs.context import RunObservers
-from engine.runs.dry_run import dry_run
-from engine.runs.exports import open_desired, open_exports
-from engine.runs.mirror import mirror
-from engine.runs.planner import MirrorRequest
-from engine.runs.precedence import Precedence
-from engine.runs.push import PushRequest, push
-from engine.source.spec import SourceSpec
 from engine.sync.request import Phase
 from engine.sync.up_to_date import completed_before
 from engine.sync.workspace import WorkspaceSync

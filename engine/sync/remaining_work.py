@@ -17,13 +17,13 @@ class _Work:
 class RemainingWork:
     """Follows the requests of each cohort, in the order in which they are sent."""
 
-    def __init__(
-        self, deadlines: Mapping[str, int | None], seconds_per_request: float
-    ) -> None:
+    def __init__(self, deadlines: Mapping[str, int | None], seconds_per_request: float) -> None:
         """`deadlines`: of each cohort by its key, in ns since 1970; None: it has none."""
         self._seconds_per_request = seconds_per_request
-        self._work = {key: _Work(Job(0, is_exact=False, deadline_utc_ns=deadline))
-                      for key, deadline in deadlines.items()}
+        self._work = {
+            key: _Work(Job(0, is_exact=False, deadline_utc_ns=deadline))
+            for key, deadline in deadlines.items()
+        }
 
     def expect(
         self, key: str, requests: int, *, is_exact: bool, settle_seconds: float = 0.0
@@ -51,4 +51,3 @@ class RemainingWork:
         ]
         found = timetable(jobs, self._seconds_per_request, now_utc_ns)
         return dict(zip(left, found, strict=True))
-

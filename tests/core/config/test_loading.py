@@ -16,6 +16,8 @@ ENVIRONMENT = {"MOENGAGE_WORKSPACE_ID": "ENV", "MOENGAGE_API_KEY": KEY}
 TARGET = 'endpoint = "http://127.0.0.1:8765"\n'
 WORKSPACE = f'[workspace]\nid = "DEMO"\n{TARGET}'
 
+CENTERS = '"01", "02", "03", "04", "05", "06", "101"'
+
 Write = Callable[[str], Path]
 
 
@@ -94,8 +96,8 @@ def test_nothing_at_all_is_reported_as_three_problems() -> None:
     problems = problems_of(None, {})
     assert [problem.split(":")[:2] for problem in problems] == [
         ["no config.toml here", " no workspace"],
-        ["no config.toml here", " no API key"],
         ["no config.toml here", " no target"],
+        ["no config.toml here", " no API key"],
     ]
 
 
@@ -105,6 +107,8 @@ def test_nothing_at_all_is_reported_as_three_problems() -> None:
         (b"[limits\n", "not TOML: "),
         (b"a = 1\na = 2\n", "not TOML: "),
         (b"a = " + b"1" * 5000, "not TOML: "),
+        (b"a = " + b"[" * 5000, "not TOML: "),
+        (b"a" + b".a" * 5000 + b" = 1", "tables are nested too deeply"),
         (b'id = "\xff"\n', "not UTF-8, at byte 6"),
     ],
 )
@@ -173,8 +177,8 @@ def test_the_file_sets_what_it_names_and_leaves_the_rest(write: Write) -> None:
         ("state.dir", '"~nobody-of-this-name/state"', "should be a path"),
         ("workspace.api_key_file", '""', "should be a path"),
         ("workspace.partner", '" "', "should not be empty"),
-        ("workspace.data_center", '"7"', "should be one of 01, 02, 03, 04, 05, 06, 101, not '7'"),
-        ("workspace.data_center", "101", "should be text in quotes, not 101"),
+        ("workspace.data_center", '"7"', f"should be one of {CENTERS}, not '7'"),
+        ("workspace.data_center", "101", f"should be one of {CENTERS}, not 101"),
     ],
 )
 def test_an_unfit_value_is_reported_with_its_key(
@@ -219,13 +223,13 @@ def test_all_problems_of_file_and_environment_are_reported_at_once(write: Write)
     )
     environ = {**ENVIRONMENT, "MOENGAGE_API_KEY": f"{KEY} {KEY}"}
     assert problems_of(path, environ) == [
-        f"{path}: `workspace.id` should be text in quotes, not 5",
         f"{path}: `limits.requests` should be a whole number from 1 to 10,000,000, not 0",
+        f"{path}: `workspace.id` should be text in quotes, not 5",
+        f"{path}: `workspace.data_center` should be one of {CENTERS}, not '1'",
+        f"{path}: `workspace.endpoint` may not hold a user or password",
         f"{path}: unknown key `limits.per_second`; did you mean `limits.per_seconds`?",
         f"{path}: unknown table `retries`; did you mean `retry`?",
         "environment: `MOENGAGE_API_KEY` should hold an API key: printable ASCII without blanks",
-        f"{path}: `workspace.data_center` should be one of 01, 02, 03, 04, 05, 06, 101, not '1'",
-        f"{path}: `workspace.endpoint` may not hold a user or password",
     ]
 
 
