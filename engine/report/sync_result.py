@@ -49,6 +49,8 @@ class CohortResult:
     owner: str | None = None
     members: int | None = None
     """Members of a mirrored cohort afterwards, by its snapshot; None for a push, and if unknown."""
+    bug: Exception | None = None
+    """The error caused by a bug in this program, if one ended the cohort."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the cohort's part of the JSON document."""

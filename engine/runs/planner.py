@@ -23,6 +23,7 @@ from engine.planning.comparison import REJECTIONS, Conditions, Resend, compare
 from engine.planning.forecast import Weight, weigh
 from engine.planning.guards import Facts, GuardResult, judge
 from engine.planning.profile import Inspection, Profile
+from engine.planning.settings import GuardSettings
 from engine.planning.staging import stage
 from engine.report.accounts import timestamp
 from engine.runs.context import RunContext
@@ -69,6 +70,8 @@ class MirrorRequest:
     """Whether nothing is ever sent, and a shadow snapshot is updated as if all had been sent."""
     wait_seconds: float = 0.0
     """How long to wait for another process that works on the cohort, or sends."""
+    guards: GuardSettings | None = None
+    """The limits of this cohort; None for those of the configuration."""
 
 
 class Planner:
@@ -79,10 +82,12 @@ class Planner:
     ) -> None:
         self._request = request
         self._config = context.config
+        self._guards = request.guards or context.config.guards
         self._key = context.key
         self._clock = context.clock
         self._switch = context.switch
         self._note = context.note
+        self._precedence = context.precedence
         self._ledger = ledger
         self._store = store
         self._counts = RowCounter()
@@ -94,14 +99,15 @@ class Planner:
         or a stop came meanwhile.
         """
         make_folder(self._store.folder)
-        with self._store.work_folder(TemporaryPurpose.PLAN) as passing:
-            return await self._plan(state, base, passing)
+        async with self._precedence.planning():
+            with self._store.work_folder(TemporaryPurpose.PLAN) as passing:
+                return await self._plan(state, base, passing)
 
     async def _plan(self, state: RunState, base: Base, passing: Path) -> PlanRecord:
         """Make the plan; `passing` is a folder for temporary files that are not part of it."""
         request = self._request
         folder = self._store.make_plan_folder(state.run.name)
-        inspection = Inspection(self._config.guards.uid_pattern)
+        inspection = Inspection(self._guards.uid_pattern)
         staged = await self._stage(state, folder, passing / TemporaryName.EXPORT, inspection)
         snapshot = base.snapshot
         recent = await self._store.recent()
@@ -110,7 +116,7 @@ class Planner:
         found = await self._compare(staged, snapshot, folder, recent)
         self._switch.refuse_if_pulled()
         facts = await self._facts(staged, found, snapshot, inspection)
-        verdicts = judge(facts, self._config.guards, request.allowances)
+        verdicts = judge(facts, self._guards, request.allowances)
         record = PlanRecord(
             base.number,
             request.first_action,

@@ -213,6 +213,9 @@ class Ledger(Protocol):
     async def run_record(self, name: str) -> tuple[RunRecord, list[SourceFile]]:
         """Return the record that a run's accounts are computed from, and the files that it read."""
 
+    async def last_run(self, key: CohortKey) -> tuple[RunRecord, list[SourceFile]] | None:
+        """Return the last run of a cohort and its files, without plans that were not sent."""
+
     async def close(self) -> None:
         """Finish all writes, and close the file; raises nothing."""
 

@@ -25,12 +25,14 @@ from engine.payload.envelope import Envelope
 from engine.payload.limit import Limit, refuse_narrow_limit
 from engine.planning.allowances import Allowance, Guard, attributed, flags_to_lift
 from engine.planning.file_times import judge_spread
+from engine.planning.settings import GuardSettings
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.run_results import Opening, RunResult
 from engine.runs import context as run_context
 from engine.runs.closing import End, enter, run_to_end, status_of
 from engine.runs.context import NOBODY, RunContext, RunObservers, entered
 from engine.runs.ports import Ledger, RunStore
+from engine.runs.precedence import FIRST, Precedence
 from engine.runs.sending import RunSender
 from engine.runs.session import WorkspaceSession
 from engine.snapshot.operation_uids import recording
@@ -57,6 +59,8 @@ class PushRequest:
     """Whether the cohort's snapshot records what is sent, as it does for a mirror."""
     wait_seconds: float = 0.0
     """How long to wait for another process that works on the cohort, or sends."""
+    guards: GuardSettings | None = None
+    """The limits of this cohort; None for those of the configuration."""
     resumes: str | None = None
     """The run to resume; None to resume the unfinished run of the same request, or to begin one."""
 
@@ -66,7 +70,11 @@ class RunEndedError(UsageError):
 
 
 async def push(
-    request: PushRequest, session: WorkspaceSession, observers: RunObservers = NOBODY
+    request: PushRequest,
+    session: WorkspaceSession,
+    observers: RunObservers = NOBODY,
+    *,
+    precedence: Precedence = FIRST,
 ) -> RunResult:
     """Push an export into a cohort, or resume the push that an earlier command left.
 
@@ -80,7 +88,8 @@ async def push(
     envelope = Envelope(workspace.partner, request.cohort, request.action)
     refuse_narrow_limit(envelope, config.packing.payload_bytes)
     refuse_unfit(workspace)
-    context = RunContext(session, CohortKey(workspace.partner, request.cohort.id), observers)
+    key = CohortKey(workspace.partner, request.cohort.id)
+    context = RunContext(session, key, observers, precedence)
     async with context.open(request.wait_seconds, sends=True) as (ledger, store):
         await _refuse_ended(ledger.runs, request, config)
         records = await admit(ledger.runs, request, config)
@@ -180,7 +189,8 @@ def tell_files(
     if not files:
         return
     note(f"reading the export: {describe_files(files)}")
-    spread = judge_spread(files, now_utc_ns, config.guards.max_spread_hours)
+    guards = request.guards or config.guards
+    spread = judge_spread(files, now_utc_ns, guards.max_spread_hours)
     if spread.is_bad or spread.is_unknown:
         hint = f"; {spread.hint}" if spread.hint else ""
         note(f"warning: {spread.sentence}{hint}")

@@ -113,6 +113,18 @@ class Ledger:
                     raise
         return await self.write(work)
 
+    async def last_run(
+        self, key: CohortKey
+    ) -> "tuple[RunRecord, list[SourceFile]] | None":
+        """Return the last run of a cohort and its files, without plans that were not sent."""
+
+        def work(connection: sqlite3.Connection) -> "tuple[RunRecord, list[SourceFile]] | None":
+            history = RunHistory(connection)
+            name = history.last_run(key)
+            return None if name is None else (history.record(name), history.files(name))
+
+        return await self._reads(work)
+
     async def interrupted_cohorts(self) -> list[CohortKey]:
         """Return the cohorts of runs that have not ended, whether or not a process works on them.
 
