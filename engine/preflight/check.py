@@ -123,7 +123,7 @@ async def run_checks(
             yield Finding(name, FindingStatus.SKIPPED, "needs a configuration")
         return
     at = config.place.folder
-    ledger = check_ledger(at, check_state(config.state_dir))
+    ledger = await asyncio.to_thread(check_ledger, at, check_state(config.state_dir))
     yield ledger
     if ledger.verdict is FindingStatus.FAILED:
         yield Finding("uids", FindingStatus.SKIPPED, "needs a state folder")

@@ -83,6 +83,7 @@ NO_STEPS = (
 AROUND = (
     *("push", "mirror", "rollback", "apply", "_MirrorRun.to_end", "RunContext.open"),
     *("WorkspaceSession.holding", "WorkspaceSession.__aexit__", "WorkspaceSession.release_sending"),
+    "WorkspaceSession._counted",
     *("HttpTransport.__aexit__", "RunSender.__exit__", "RunSender.release"),
     *("Ledger.close", "Ledger._close", "Ledger.gone", "ReadConnection.close"),
     *("Ledger.naming_damage", "announced", "genexpr>", "SnapshotStore.close"),
