@@ -18,7 +18,7 @@ def _limit(*names: str, **more: Any) -> Any:  # noqa: ANN401  what typer.Option 
 
 
 def _fault(*names: str, **more: Any) -> Any:  # noqa: ANN401  what typer.Option takes and gives
-    return typer.Option(*names, rich_help_panel="What goes wrong", **more)
+    return typer.Option(*names, rich_help_panel="Faults", **more)
 
 
 def emulator(
@@ -93,14 +93,14 @@ def emulator(
         _fault(metavar="FILE", help="The same, as JSON or TOML: request, fault, applied, seconds."),
     ] = None,
     poison: Annotated[
-        list[str] | None, _fault(metavar="UID", help="A uid that earns a 400; repeatable.")
+        list[str] | None, _fault(metavar="UID", help="A uid that is answered by a 400; repeatable.")
     ] = None,
     poison_file: Annotated[
         Path | None, _fault(metavar="FILE", help="More of them, a uid a line.")
     ] = None,
     name_poison: Annotated[bool, _fault(help="Whether that 400 names the uid field.")] = True,
 ) -> None:
-    """Stand in for the Cohort Sync API on this machine, until SIGTERM or Ctrl-C.
+    """Emulate the Cohort Sync API on this machine, until SIGTERM or Ctrl-C.
 
     Its own count is at /_emulator/report, members at /_emulator/cohorts/COHORT_ID/members.
     """

@@ -151,7 +151,7 @@ async def run_checks(
         return
     reason = "not tested: only sending can; --live sends one request that is invalid on purpose"
     if live:
-        reason = "needs credentials, a state folder and a way to the endpoint"
+        reason = "needs credentials, a state folder and a reachable endpoint"
     yield Finding("key", FindingStatus.SKIPPED, reason)
 
 

@@ -105,7 +105,7 @@ def _by_column(start: FileStart, options: ReadingOptions) -> Format | None:
 def _text_by_content(name: str, start: FileStart) -> Format:
     if any(mark in _first_line(start) for mark in b',;\t|"'):
         hint = "--format text|csv|tsv|ndjson|parquet"
-        raise UsageError(f"{name}: neither name nor content tells the format", hint=hint)
+        raise UsageError(f"{name}: neither name nor content shows the format", hint=hint)
     return "text"
 
 
@@ -129,7 +129,7 @@ def _refuse_likely(name: str, start: FileStart, format_: Format | None, *, anywh
     content = recognize_likely_content(start.data, anywhere=anywhere)
     if content is None:
         return
-    hint = f"--format {format_ or 'text'} reads it all the same"
+    hint = f"--format {format_ or 'text'} reads it anyway"
     hint = f"{content.hint}; {hint}" if content.hint else hint
     raise SourceError(f"{name}: {content.fault}", hint=hint)
 

@@ -34,7 +34,7 @@ _SPREADSHEET = "save the sheet as csv (UTF-8)"
 _SECRET = "nothing of it was sent; is it the wrong file?"  # noqa: S105 - words for people
 SAVED_PAGE = "check it: an error or a sign-in page may have been saved in place of the export"
 _DUMP = "export the column itself: \\copy (SELECT …) TO 'uids.csv' CSV HEADER, or mysql --batch"
-_POINTER = "fetch the file that it stands for: git lfs pull, git annex get, or dvc pull"
+_POINTER = "fetch the file that it points to: git lfs pull, git annex get, or dvc pull"
 
 _MAGIC: Sequence[tuple[int, tuple[bytes, ...], str, str | None]] = (
     (0, (b"PK\x03\x04",), "a zip archive or an Excel workbook", _ARCHIVE),
@@ -233,7 +233,7 @@ def _binary(data: bytes) -> RecognizedContent:
         if text and _is_readable(text) and (0 in data or max(text) < _ALPHABETS_END):
             return _encoded(name)
     if not data.strip(b"\0"):
-        return RecognizedContent("holds nothing but zero bytes", "write the export anew")
+        return RecognizedContent("holds nothing but zero bytes", "write the export again")
     if 0 in data or _decoded(data, "utf-8") is None:
         return RecognizedContent(
             "is binary, not a list of uids", "a list of uids is text in UTF-8, or Parquet"

@@ -183,7 +183,7 @@ async def test_the_names_of_loopback_are_looked_up(configure: Configure) -> None
         found = await findings_of(configure(f"http://localhost:{port}"))
     assert found["dns"].verdict is FindingStatus.OK
     assert "127.0.0.1" in found["dns"].detail
-    assert found["tcp"].detail == f"EMULATOR localhost:{port} takes connections"
+    assert found["tcp"].detail == f"EMULATOR localhost:{port} accepts connections"
 
 
 async def test_a_broken_configuration_is_the_only_finding(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ async def test_several_addresses_that_all_refuse_are_one_failure(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
     found = await findings_of(configure(f"http://localhost:{port}"))
     assert found["dns"].detail == "localhost is 127.0.0.1, 127.0.0.2"
-    assert found["tcp"].detail == f"localhost:{port}: none of its addresses takes connections"
+    assert found["tcp"].detail == f"localhost:{port}: none of its addresses accepts connections"
 
 
 # TLS
@@ -330,7 +330,7 @@ async def test_behind_a_proxy_only_the_way_to_it_is_tried(
         monkeypatch.setenv("https_proxy", f"http://user:{KEY}@127.0.0.1:{port}")
         found = await findings_of(configure("https://example.com"))
     assert found["dns"].detail == "left to the proxy"
-    assert found["tcp"].detail == f"via proxy 127.0.0.1:{port}, which takes connections"
+    assert found["tcp"].detail == f"via proxy 127.0.0.1:{port}, which accepts connections"
     assert found["tls"].verdict is FindingStatus.SKIPPED
     assert exit_status(found.values()) is ExitStatus.ACCEPTED
 
@@ -378,7 +378,7 @@ async def test_the_live_request_names_no_members_and_carries_the_credentials(
     async with api.serving() as url:
         found = await findings_of(configure(url), live=True)
     assert found["key"].verdict is FindingStatus.OK
-    assert "the key is good" in found["key"].detail
+    assert "the key is valid" in found["key"].detail
     ((path, headers, body),) = api.requests
     assert path == "/v1/integrations/cohortsync"
     assert headers["Authorization"] == f"Basic {base64.b64encode(f'DEMO:{KEY}'.encode()).decode()}"
@@ -392,7 +392,7 @@ async def test_the_live_request_names_no_members_and_carries_the_credentials(
 @pytest.mark.parametrize(
     ("status", "body", "code", "says"),
     [
-        (401, REFUSAL, ExitStatus.REFUSED, "401: the key is not good"),
+        (401, REFUSAL, ExitStatus.REFUSED, "401: the key is not valid"),
         (403, REFUSAL, ExitStatus.REFUSED, "403: the account is blocked"),
         (400, "<html>", ExitStatus.REFUSED, "the answer is 400, which says nothing"),
         (400, {"message": "no"}, ExitStatus.REFUSED, "the answer is 400, which says nothing"),
