@@ -15,8 +15,8 @@ from engine.source.formats.unsupported_content import (
     SAMPLE_BYTES,
     SAVED_PAGE,
     is_binary,
-    recognize_content,
-    recognize_likely_content,
+    likely_unsupported_content,
+    unsupported_content,
 )
 from engine.source.options import Format, ReadingOptions
 from engine.source.urls import path_of
@@ -55,7 +55,7 @@ def format_of(name: str, start: FileStart, options: ReadingOptions) -> Format:
             return "parquet"
         hint = "--format parquet" if wanted == "auto" else "leave --format out"
         raise SourceError(f"{name}: holds Parquet, not {chosen}", hint=hint)
-    if content := recognize_content(start.data):
+    if content := unsupported_content(start.data):
         raise SourceError(f"{name}: {content.fault}", hint=content.hint)
     if chosen == "parquet":
         return chosen
@@ -126,7 +126,7 @@ def _other_format(start: FileStart, options: ReadingOptions) -> str:
 
 
 def _refuse_likely(name: str, start: FileStart, format_: Format | None, *, anywhere: bool) -> None:
-    content = recognize_likely_content(start.data, anywhere=anywhere)
+    content = likely_unsupported_content(start.data, anywhere=anywhere)
     if content is None:
         return
     hint = f"--format {format_ or 'text'} reads it anyway"
