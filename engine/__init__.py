@@ -14,7 +14,7 @@ A folder imports only from those below it; `lint-imports` checks that.
     preflight/  checks before a run, without sending a uid
     config/     config.toml, environment and flags as one frozen Config, or every problem at once
     planning/   an export against a snapshot: staging, comparison, guards, forecast
-    report/     accounts, figures and history of runs, from the ledger's rows
+    report/     accounts, results and history of runs, from the ledger's rows
     snapshot/   what the API has acknowledged, generation by generation
     delivery/   answer → outcome → decision; the pipeline, HTTP, retry, split, stop
     ledger/     runs, batches and attempts; intent before action; in sqlite/, all SQL

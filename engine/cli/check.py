@@ -28,7 +28,7 @@ def check(
     """Check whether a run could start: configuration, state folder, connection to the endpoint.
 
     The key can't be tested without sending; with --live one request is sent that names no members:
-    400 means that the key is good, 401 that it is not.
+    400 means that the key is valid, 401 that it is not.
 
     Exit status: 0 all good; 2 configuration, state folder, proxy or certificate; 3 the API refuses
     the key; 75 the endpoint can't be reached.

@@ -113,7 +113,10 @@ WaitOption = Annotated[
     ),
 ]
 CohortIdOption = Annotated[
-    str, typer.Option(metavar="ID", help="The cohort's id; made up by you, then kept.")
+    str,
+    typer.Option(
+        metavar="ID", help="The cohort's id, chosen by you; always the same for one cohort."
+    ),
 ]
 KnownCohortIdOption = Annotated[
     str,

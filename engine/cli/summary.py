@@ -103,7 +103,7 @@ def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"resend    {counted(plan['resend_requests'], 'request')} of these to add "
             f"{counted(plan['resend'], 'member')} once more; at that rate, all have been after "
-            f"{counted(plan['resend_nights'], 'night')}"
+            f"{counted(plan['resend_nights'], 'run')}"
         )
     for operation, uids in plan["sample"].items():
         if uids:
@@ -148,7 +148,7 @@ def _lines(accounts: Accounts, files: str | None, width: int | None) -> Iterator
     for note in mirror.notes if mirror else ():
         yield f"note      {note}"
     if mirror and mirror.known_rejects:
-        yield f"rejects   {mirror.known_rejects:,} of the rejected were known from earlier nights"
+        yield f"rejects   {mirror.known_rejects:,} of the rejected were known from earlier runs"
     if accounts.reason:
         yield f"reason    {accounts.reason}"
     if is_dry or is_unchanged or accounts.status in {"planned", "guarded", "shadow"}:

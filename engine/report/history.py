@@ -292,7 +292,7 @@ def find_unfinished(
     if entry.is_mirror:
         raise UsageError(
             f"run {run} is a mirror, which is not resumed",
-            hint="run the same mirror again: it plans anew, from what the API has acknowledged",
+            hint="run the same mirror again: it makes a new plan from the current snapshot",
         )
     if entry.status in RESUMABLE:
         return request

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from engine.config.cohorts import CohortSettings
 from engine.delivery.events import Answered, RunEvent, Sent, Waiting
 from engine.delivery.stop import StopSwitch
-from engine.errors import CohortSyncError, ExitStatus, GuardError, SourceError
+from engine.errors import CohortSyncError, ExitStatus, GuardError, MissingExportError
 from engine.model.cohort import Action
 from engine.model.status import RunStatus
 from engine.planning.file_times import judge_age
@@ -27,12 +27,13 @@ from engine.sync.workspace_sync import WorkspaceSync
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from engine.ledger.run_records import RunEntry
     from engine.report.forecast import CohortForecast
     from engine.report.run_results import Opening, RunResult
     from engine.source.files.file_source import FileSource
     from engine.source.spec import SourceSpec
 
-_UNAUTHORIZED = 401
+_SAME_NIGHT_NS = 12 * 3600 * 1_000_000_000
 
 
 class CohortRun:
@@ -128,11 +129,9 @@ class CohortRun:
         record, read = last
         self._workspace.work.expect(self.cohort.key, record.totals.sent, is_exact=False)
         now = self._sync.clock.stamp().utc_ns
-        settings = self._workspace.session.config.mirror
-        resends = settings.resend_over_nights > 0
-        if not has_completed(
-            record.entry, read, self.cohort, source.files, resends=resends, now_utc_ns=now
-        ):
+        if not has_completed(record.entry, read, self.cohort, source.files):
+            return None
+        if self._resends_again(record.entry, now):
             return None
         age = judge_age(source.files, now, self.cohort.guards.max_age_hours)
         if age.is_bad:
@@ -144,6 +143,12 @@ class CohortRun:
             f"run {name} has completed this export",
             members=await self._workspace.members(self.cohort),
         )
+
+    def _resends_again(self, last: "RunEntry", now_utc_ns: int) -> bool:
+        """Return whether a slice of the members is to be resent, which is done once a night."""
+        settings = self._workspace.session.config.mirror
+        is_tonight = now_utc_ns - last.started_utc_ns < _SAME_NIGHT_NS
+        return last.is_mirror and settings.resend_over_nights > 0 and not is_tonight
 
     async def _send(self, spec: "SourceSpec", source: "FileSource") -> "RunResult":
         cohort, request = self.cohort, self._sync.request
@@ -214,7 +219,7 @@ class CohortRun:
             case Sent():
                 self._workspace.work.note_sent(self.cohort.key)
                 self._sync.note_sent()
-            case Answered(http_status=status) if status == _UNAUTHORIZED:
+            case Answered(http_status=401):
                 self._is_unauthorized = True
             case Waiting():
                 self._enter(Phase.SETTLING)
@@ -247,7 +252,7 @@ class CohortRun:
         status: CohortStatus | RunStatus = CohortStatus.FAILED
         if error.exit_status is ExitStatus.GUARDED:
             status = RunStatus.GUARDED
-        elif isinstance(error, SourceError) and error.is_missing:
+        elif isinstance(error, MissingExportError):
             status = CohortStatus.MISSING
         elif error.exit_status is ExitStatus.INCOMPLETE and self.switch.is_pulled:
             status = CohortStatus.NOT_BEGUN

@@ -6,13 +6,14 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
-from datetime import UTC, date, datetime, tzinfo
+from datetime import UTC, date, datetime
 
 from engine.clock import Clock
 from engine.config.cohorts import CohortSettings
 from engine.config.loading import Config, Project
 from engine.config.settings import SyncSettings
 from engine.errors import CohortSyncError, ExitStatus
+from engine.ledger.sync_records import SyncRecord
 from engine.model.time_of_day import next_moment
 from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
 from engine.runs.session import WorkspaceSession
@@ -52,7 +53,7 @@ async def sync(
         settings,
         clock,
         started,
-        settings.time_zone or _local_zone(),
+        settings.time_zone,
     )
     past = await asyncio.to_thread(last_records, project)
     failed = failed_keys(project.cohorts, {key: each.exit_status for key, each in past.items()})
@@ -158,7 +159,7 @@ def _with_defaults(request: SyncRequest, settings: SyncSettings) -> SyncRequest:
     )
 
 
-def _date_of(key: str, past: Mapping[str, "SyncRecord"], context: SyncContext) -> date:
+def _date_of(key: str, past: Mapping[str, SyncRecord], context: SyncContext) -> date:
     """Return the date in the names of an export's files: today, or that of a sync to continue."""
     last = past.get(key)
     if (
@@ -173,7 +174,3 @@ def _date_of(key: str, past: Mapping[str, "SyncRecord"], context: SyncContext) -
 
 def _name_of(utc_ns: int) -> str:
     return f"sync-{datetime.fromtimestamp(utc_ns / 1e9, UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-
-
-def _local_zone() -> tzinfo:
-    """Return the zone of this machine, with its changes of the clocks if its name is known."""

@@ -8,31 +8,22 @@ from engine.ledger.run_records import RunEntry
 from engine.model.status import RunStatus
 from engine.source.source_file import SourceFile
 
-_SAME_NIGHT_NS = 12 * 3600 * 1_000_000_000
-"""How long a mirror counts as tonight's, if a slice of the members is resent each night."""
-
 
 def has_completed(
     last: RunEntry,
     read: Sequence[SourceFile],
     cohort: CohortSettings,
     present: Sequence[SourceFile],
-    *,
-    resends: bool,
-    now_utc_ns: int,
 ) -> bool:
     """Return whether a cohort's last run has completed the export that is there now.
 
     The export is the same if the files that were `read` have the names, sizes and times of writing
-    of those that are `present`; an unknown time counts as a new one. `resends`: whether each night
-    resends some members.
+    of those that are `present`; an unknown time counts as a new one.
     """
     action = MIRROR if cohort.mode == "mirror" else cohort.mode
-    is_tonight = now_utc_ns - last.started_utc_ns < _SAME_NIGHT_NS
     return (
         last.status == RunStatus.FINISHED
         and (last.action, last.cohort_name) == (action, cohort.name)
-        and (is_tonight or not (resends and last.is_mirror))
         and 0 < len(present) == len(read)
         and all(map(_is_same, read, present))
     )

@@ -68,9 +68,7 @@ class WorkspaceSync:
         """How the sync waits for another process that creates or migrates the ledger."""
         return Waiting(self.sync.request.wait_seconds, self.sync.switch, self.sync.observers.note)
 
-    async def last_run(
-        self, cohort: CohortSettings
-    ) -> "tuple[RunRecord, list[SourceFile]] | None":
+    async def last_run(self, cohort: CohortSettings) -> "tuple[RunRecord, list[SourceFile]] | None":
         """Return the last run of a cohort and the files that it read; None if there is none."""
         async with self.session.using_ledger(self.waiting) as ledger:
             return await ledger.last_run(self.key_of(cohort))
@@ -137,4 +135,3 @@ class WorkspaceSync:
         found = self.work.forecasts(now)
         sentence = forecast_sentence(list(found.items()), self.sync.zone, now)
         self.sync.observers.forecast(f"{self.name}: {sentence}", found)
-

@@ -227,5 +227,5 @@ class Workspace:
         return WorkspaceSession(self.pushes._config(), clock=self.pushes.machine)
 
     def query(self, sql: str) -> list[Any]:
-        with closing(sqlite3.connect(self.pushes.ledger)) as ledger:
+        with closing(sqlite3.connect(self.pushes.ledger)) as ledger, ledger:
             return ledger.execute(sql).fetchall()

@@ -113,9 +113,7 @@ class Ledger:
                     raise
         return await self.write(work)
 
-    async def last_run(
-        self, key: CohortKey
-    ) -> "tuple[RunRecord, list[SourceFile]] | None":
+    async def last_run(self, key: CohortKey) -> "tuple[RunRecord, list[SourceFile]] | None":
         """Return the last run of a cohort and its files, without plans that were not sent."""
 
         def work(connection: sqlite3.Connection) -> "tuple[RunRecord, list[SourceFile]] | None":

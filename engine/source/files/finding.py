@@ -83,7 +83,7 @@ def _without_sidecars(found: Sequence[Location], notes: list[str]) -> list[Locat
     if names:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         notes.append(
-            f"passed over {min(names)}{more}: checksums, signatures or backups of files beside them"
+            f"passed over {min(names)}{more}: checksums, signatures or backups of other files"
         )
     return [location for location in found if location.name not in names]
 
@@ -120,7 +120,7 @@ def _local(path: str) -> Location:
     try:
         status = os.stat(path)  # noqa: PTH116 - keeps the path as it was written
     except FileNotFoundError:
-        raise SourceError(f"{path}: a link that leads nowhere", hint="mend or remove it") from None
+        raise SourceError(f"{path}: a broken link", hint="repair or remove it") from None
     except OSError as error:
         raise unreadable(path, error) from None
     address = os.path.abspath(path)  # noqa: PTH100 - leaves symbolic links alone

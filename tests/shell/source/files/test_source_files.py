@@ -134,7 +134,7 @@ def test_a_link_to_a_file_is_read_and_one_that_leads_nowhere_is_refused() -> Non
     Path("d/good.txt").symlink_to("../data.txt")
     assert read("d") == ["x"]
     Path("d/bad.txt").symlink_to("../nothing")
-    assert refused("d").message == "d/bad.txt: a link that leads nowhere"
+    assert refused("d").message == "d/bad.txt: a broken link"
 
 
 def test_a_file_named_twice_is_refused() -> None:

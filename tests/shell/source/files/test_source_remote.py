@@ -222,5 +222,5 @@ def test_a_backend_that_breaks_off_is_named(
         list(source.blocks())
     assert (
         caught.value.message
-        == f"local://{tmp_path}/a.txt: cannot be read (what opens local:// cannot open it)"
+        == f"local://{tmp_path}/a.txt: cannot be read (the backend of local:// cannot open it)"
     )
