@@ -11,8 +11,8 @@ A folder imports only from those below it; `lint-imports` checks that.
     cli/        the command line: arguments, signals, what is shown
     api         what a program calls, and the command line too
     sync/       all configured cohorts: many runs, in the sessions of their workspaces
-    runs/       one job from request to result: push, mirror, plan, dry run, transfer, closing
     preflight/  checks before a run, without sending a uid
+    runs/       one job from request to result: push, mirror, plan, dry run, transfer, closing
     config/     config.toml, environment and flags as one frozen Config, or every problem at once
     planning/   an export against a snapshot: staging, comparison, guards, forecast
     report/     accounts, results and history of runs, from the ledger's rows
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from engine.delivery.stop import StopSwitch
     from engine.errors import CohortSyncError, ExitStatus
     from engine.model.cohort import Action, Cohort
-    from engine.preflight.check import CheckResult, Finding
+    from engine.preflight.finding import CheckResult, Finding
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
     from engine.report.run_results import (
@@ -117,7 +117,7 @@ _MODULES = {
     "engine.delivery.stop": ("StopSwitch",),
     "engine.errors": ("CohortSyncError", "ExitStatus"),
     "engine.model.cohort": ("Action", "Cohort"),
-    "engine.preflight.check": ("CheckResult", "Finding"),
+    "engine.preflight.finding": ("CheckResult", "Finding"),
     "engine.report.accounts": ("Accounts",),
     "engine.report.history": ("Reject", "RunDetails"),
     "engine.report.run_results": (

@@ -13,23 +13,17 @@ call resumes it.
 """
 
 import asyncio
-import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from functools import cached_property, partial
-from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Unpack
 
 from engine.errors import UsageError
-from engine.model.cohort import Action, Cohort, CohortKey, check_id
+from engine.model.cohort import Action, Cohort, CohortKey
+from engine.runs.open_engine import OpenEngine
 
 if TYPE_CHECKING:
-    from engine.config.loading import Config, Project
     from engine.delivery.stop import StopSwitch
-    from engine.pacing.settings import PacingSettings
-    from engine.preflight.check import CheckResult, Finding
+    from engine.preflight.finding import CheckResult, Finding
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
     from engine.report.run_results import FailedRun, NothingToResume, ResumedRuns, RunResult
@@ -44,21 +38,19 @@ if TYPE_CHECKING:
         OnChanged,
         PlanArguments,
         PlanObservers,
+        Reading,
     )
-    from engine.runs.context import RunObservers
     from engine.runs.resume import Follow
-    from engine.runs.session import WorkspaceSession
     from engine.runs.snapshots import Snapshots
-    from engine.source.protocol import Spec
     from engine.sync.request import SyncObservers
 
-T = TypeVar("T")
 
-
-class Engine:
+class Engine(OpenEngine):
     """The commands on one configuration; created by `Engine.open`.
 
-    Any number of runs share an engine, one after another or at once, under one ceiling. Options:
+    Any number of runs share an engine, one after another or at once, under one ceiling. A `cohort`
+    is a `Cohort`, or the key of a configured one: then `exports` may be None, and what is left out
+    is taken from its table, its workspace included. Options:
 
     `column`: the uid column's name, its number from 1 without a header, or the dotted path of a
     field; None means the only column. `format`: `auto` detects it by suffix, then by content.
@@ -68,142 +60,17 @@ class Engine:
     the workspace. The observers are those of `engine.runs.arguments`.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str] | None = None,
-        *,
-        workspace: str | None = None,
-        endpoint: str | None = None,
-        state: str | os.PathLike[str] | None = None,
-        need_credentials: bool = True,
-        environ: Mapping[str, str] = os.environ,
-    ) -> None:
-        self._path = None if path is None else Path(path)
-        self._workspace = workspace
-        self._endpoint = endpoint
-        self._state = None if state is None else Path(state)
-        self._need_credentials = need_credentials
-        self._environ = environ
-        self._sessions: dict[str, WorkspaceSession] = {}
-        self._is_closed = False
-
-    @classmethod
-    @asynccontextmanager
-    async def open(
-        cls,
-        path: str | os.PathLike[str] | None = None,
-        *,
-        workspace: str | None = None,
-        endpoint: str | None = None,
-        state: str | os.PathLike[str] | None = None,
-        need_credentials: bool = True,
-        lazy: bool = False,
-        environ: Mapping[str, str] = os.environ,
-    ) -> AsyncIterator[Self]:
-        """Read the configuration, and yield an engine that uses it.
-
-        `path` is a configuration file, by default COHORTSYNC_CONFIG or ./config.toml. `workspace`
-        names one of its workspaces, if there are several; `endpoint` and `state` override its
-        values. Without `need_credentials` the API key is not read, for an
-        engine that plans and reads but sends nothing.
-
-        Raises `ConfigError` with a line for every problem. A `lazy` engine raises it when the
-        configuration is first needed: `runs`, `show` and `rejects` need only the state folder, and
-        `check` returns the problems of the rest.
-
-        At the end of the block the runs that are still under way are stopped, as by a switch, and
-        their ends are awaited; a later run raises `UsageError`.
-        """
-        engine = cls(
-            path,
-            workspace=workspace,
-            endpoint=endpoint,
-            state=state,
-            need_credentials=need_credentials,
-            environ=environ,
-        )
-        if not lazy:
-            is_one_meant = workspace is not None or len(engine.project.workspaces) == 1
-            _ = engine.config if is_one_meant else engine.project
-        try:
-            yield engine
-        finally:
-            engine._is_closed = True
-            async with AsyncExitStack() as open_sessions:
-                for session in engine._sessions.values():
-                    open_sessions.push_async_exit(session)
-
-    @cached_property
-    def config(self) -> "Config":
-        """The configuration; raises `ConfigError`."""
-        from engine.config.loading import load
-
-        return load(
-            self._path,
-            workspace=self._workspace,
-            endpoint=self._endpoint,
-            state=self._state,
-            need_credentials=self._need_credentials,
-            environ=self._environ,
-        )
-
-    @cached_property
-    def project(self) -> "Project":
-        """All workspaces, without their API keys, and all cohorts; raises `ConfigError`."""
-        from engine.config.loading import load_project
-
-        return load_project(
-            self._path,
-            endpoint=self._endpoint,
-            state=self._state,
-            need_credentials=False,
-            environ=self._environ,
-        )
-
-    @property
-    def _session(self) -> "WorkspaceSession":
-        """The session of the engine's workspace."""
-        self._refuse_closed()
-        return self._session_of(self.config)
-
-    def _refuse_closed(self) -> None:
-        if self._is_closed:
-            from engine.runs.session import closed_error
-
-            raise closed_error()
-
-    def _session_of(self, config: "Config") -> "WorkspaceSession":
-        """Return the session that all runs in a workspace share: a ledger, a pacer, a pool."""
-        from engine.runs.session import WorkspaceSession
-
-        session = self._sessions.get(config.name)
-        if session is None:
-            session = self._sessions[config.name] = WorkspaceSession(config)
-        elif session.config.workspace.api_key is None:
-            session.renew(config)
-        return session
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """Warnings about the configuration: one sentence for each doubtful but valid setting."""
-        return self.config.notes
-
-    @property
-    def pacing(self) -> "PacingSettings":
-        """The ceiling: the maximum number of requests in any window, and its length in seconds."""
-        return self.config.pacing
-
     async def push(
         self,
-        exports: "Exports",
-        cohort: Cohort,
+        exports: "Exports | None",
+        cohort: Cohort | str,
         *,
-        action: "ActionName" = Action.ADD,
+        action: "ActionName | None" = None,
         column: str | None = None,
-        format: "FormatName" = "auto",  # noqa: A002 - the option's name
-        header: bool = True,
-        strip: bool = False,
-        on_changed: "OnChanged" = "refuse",
+        format: "FormatName | None" = None,  # noqa: A002 - the option's name
+        header: bool | None = None,
+        strip: bool | None = None,
+        on_changed: "OnChanged | None" = None,
         record: bool = False,
         allow: Sequence[str] = (),
         reason: str | None = None,
@@ -213,57 +80,44 @@ class Engine:
     ) -> "RunResult":
         """Push an export's uids into a cohort, or resume the unfinished push of the same call.
 
-        With `record` the snapshot of a mirrored cohort includes the pushed uids. `allow` can lift
-        only the guard `name`. A `dry_run` reads and packs everything, and sends and writes nothing;
-        its result has no run.
+        `action` is `add` by default, `on_changed` `refuse`. With `record` the snapshot of a
+        mirrored cohort includes the pushed uids. `allow` can lift only the guard `name`. A
+        `dry_run` reads and packs everything, and sends and writes nothing; its result has no run.
 
         Raises `SourceError` for an export that cannot be read, `UsageError` for a push that
         contradicts an earlier run or the snapshot, `GuardError` for a new name of a known cohort,
         and `LockHeldError` if another process holds the workspace.
         """
-        from engine.config.loading import credentials_problem
-        from engine.planning.allowances import read_push_allowances
-        from engine.runs.arguments import note_and_switch
-        from engine.runs.exports import open_exports, spec_of
-        from engine.runs.push import PushRequest, push
+        from engine.runs.push import push
+        from engine.runs.requests import PushOptions, push_request
 
-        session = self._session  # Errors of the configuration are raised first.
-        allowances = read_push_allowances(allow, reason)
-        note, switch = note_and_switch(observers)
-        spec = spec_of(
-            exports, {"column": column, "format": format, "header": header, "strip": strip}
-        )
-        restarts = on_changed == "restart"
-        source = await open_exports(spec, note=note, switch=switch, rereadable=restarts)
-        if cohort.warning:
-            note(cohort.warning, label="note")
-        request = PushRequest(
-            source=source,
-            spec=spec,
-            cohort=cohort,
-            action=Action(action),
-            restart_if_changed=restarts,
-            allowances=allowances,
+        options = PushOptions(
+            action=action,
+            on_changed=on_changed,
+            record=record,
+            allow=allow,
             reason=reason,
-            records=record,
             wait_seconds=wait_seconds,
         )
+        reading: Reading = {"column": column, "format": format, "header": header, "strip": strip}
+        export = self._export(exports, cohort, reading, observers)
+        request = await push_request(export, options)
         if not dry_run:
-            return await push(request, session, _followed(observers))
+            return await push(request, export.session, export.observers)
         from engine.runs.dry_run import dry_run as push_nothing
 
-        lacking = credentials_problem(self._path, workspace=self._workspace, environ=self._environ)
-        return await push_nothing(request, session, _followed(observers), lacking=lacking)
+        lacking = export.session.config.key_problem(self._configuration.environ)
+        return await push_nothing(request, export.session, export.observers, lacking=lacking)
 
     async def mirror(
         self,
-        exports: "Exports",
-        cohort: Cohort,
+        exports: "Exports | None",
+        cohort: Cohort | str,
         *,
         column: str | None = None,
-        format: "FormatName" = "auto",  # noqa: A002 - the option's name
-        header: bool = True,
-        strip: bool = False,
+        format: "FormatName | None" = None,  # noqa: A002 - the option's name
+        header: bool | None = None,
+        strip: bool | None = None,
         first_action: "ActionName" = Action.REMOVE,
         allow: Sequence[str] = (),
         reason: str | None = None,
@@ -284,38 +138,27 @@ class Engine:
         A guard that blocks ends the run with exit status 4. Raises as `push` does, and `GuardError`
         for an empty export.
         """
-        from engine.planning.allowances import read_allowances
-        from engine.runs.arguments import note_and_switch
-        from engine.runs.exports import open_desired, spec_of
         from engine.runs.mirror import mirror
-        from engine.runs.planner import MirrorRequest
+        from engine.runs.requests import MirrorOptions, mirror_request
 
         if dry_run and shadow:
             raise UsageError("--dry-run and --shadow exclude each other")
-        if assume_empty and trust is not None:
-            raise UsageError("--assume-empty and --trust exclude each other")
-        asked = partial(
-            MirrorRequest,
-            first_action=Action(first_action),
-            allowances=read_allowances(allow, reason),
+        options = MirrorOptions(
+            first_action=first_action,
+            allow=allow,
             reason=reason,
+            wait_seconds=wait_seconds,
             assume_empty=assume_empty,
             trust=trust,
             is_shadow=shadow,
-            wait_seconds=wait_seconds,
         )
-        session = self._session
-        note, switch = note_and_switch(observers)
-        spec = spec_of(
-            exports, {"column": column, "format": format, "header": header, "strip": strip}
-        )
-        source = await open_desired(spec, note=note, switch=switch)
-        if cohort.warning:
-            note(cohort.warning, label="note")
+        reading: Reading = {"column": column, "format": format, "header": header, "strip": strip}
+        export = self._export(exports, cohort, reading, observers)
+        request = await mirror_request(export, options)
         if dry_run:
-            self._note_missing_key(note)
-        request = asked(source=source, spec=spec, cohort=cohort)
-        return await mirror(request, session, _followed(observers), sends=not (dry_run or shadow))
+            self._note_lacking_key(export.session.config, export.observers.note)
+        sends = not (dry_run or shadow)
+        return await mirror(request, export.session, export.observers, sends=sends)
 
     async def sync(
         self,
@@ -351,7 +194,6 @@ class Engine:
         )
         from engine.sync.sync import sync
 
-        self._refuse_closed()
         request = SyncRequest(
             keys=cohorts,
             tags=tags,
@@ -364,11 +206,11 @@ class Engine:
             wait_seconds=wait_seconds,
         )
         return await sync(
-            self.project, request, self._session_of, observers or SyncObservers(), SystemClock()
+            self.project, request, self._session, observers or SyncObservers(), SystemClock()
         )
 
     async def plan(
-        self, exports: "Exports", cohort: Cohort, **options: "Unpack[PlanArguments]"
+        self, exports: "Exports | None", cohort: Cohort | str, **options: "Unpack[PlanArguments]"
     ) -> "RunResult":
         """Plan a mirror and keep the plan for `apply`; nothing is sent. See `mirror`.
 
@@ -389,21 +231,18 @@ class Engine:
         Raises `UsageError` if there is no such plan, if a guard blocks it, if all of it is sent, or
         if the snapshot has changed since.
         """
+        from engine.runs.context import run_observers
         from engine.runs.mirror import apply
 
-        return await apply(
-            plan,
-            self._session,
-            _followed(observers),
-            first=first,
-            wait_seconds=wait_seconds,
-        )
+        session, followed = self._session(self.config), run_observers(observers)
+        return await apply(plan, session, followed, first=first, wait_seconds=wait_seconds)
 
     async def rollback(
         self,
-        cohort_id: str,
+        cohort_id: str | None,
         generation: int,
         *,
+        cohort: str | None = None,
         cohort_name: str | None = None,
         first_action: "ActionName" = Action.REMOVE,
         allow: Sequence[str] = (),
@@ -414,32 +253,24 @@ class Engine:
     ) -> "RunResult":
         """Make a cohort equal to an earlier generation, by a mirror with the same guards.
 
-        The cohort keeps the name of its last mirror, unless another is given. A `dry_run` plans,
-        for `apply`, and sends nothing. Raises `UsageError` if the name is unknown, and
-        `LedgerError` if the generation is no longer kept.
+        `cohort` is the key of a configured cohort, in place of an id. The cohort keeps the name of
+        its last mirror, unless another is given. A `dry_run` plans, for `apply`, and sends nothing.
+        Raises `UsageError` if the name is unknown, and `LedgerError` if the generation is no longer
+        kept.
         """
-        from engine.planning.allowances import read_allowances
-        from engine.runs.arguments import note_and_switch
-        from engine.runs.mirror import RollbackRequest, rollback
-        from engine.runs.planner import MirrorRequest
+        from engine.runs.context import run_observers
+        from engine.runs.mirror import rollback
+        from engine.runs.requests import MirrorOptions, rollback_request
 
-        check_id(cohort_id)
-        asked = partial(
-            MirrorRequest,
-            first_action=Action(first_action),
-            allowances=read_allowances(allow, reason),
-            reason=reason,
-            wait_seconds=wait_seconds,
+        options = MirrorOptions(
+            first_action=first_action, allow=allow, reason=reason, wait_seconds=wait_seconds
         )
-        note, _ = note_and_switch(observers)
+        config, cohort_id, table = self._configuration.known(cohort_id, cohort)
+        request = rollback_request(cohort_id, generation, options, name=cohort_name, table=table)
+        followed = run_observers(observers)
         if dry_run:
-            self._note_missing_key(note)
-
-        def request(spec: "Spec", cohort: Cohort) -> MirrorRequest:
-            return asked(source=spec.open(), spec=spec, cohort=cohort)
-
-        asked_for = RollbackRequest(cohort_id, generation, request, cohort_name, wait_seconds)
-        return await rollback(asked_for, self._session, _followed(observers), sends=not dry_run)
+            self._note_lacking_key(config, followed.note)
+        return await rollback(request, self._session(config), followed, sends=not dry_run)
 
     async def resume(
         self,
@@ -459,7 +290,7 @@ class Engine:
 
         note_and_switch(observers)
         return await resume(
-            self._session,
+            self._session(self.config),
             run,
             restart_if_changed=on_changed == "restart",
             wait_seconds=wait_seconds,
@@ -486,7 +317,7 @@ class Engine:
 
         note, switch = note_and_switch(observers)
         return await resume_all(
-            self._session,
+            self._session(self.config),
             restart_if_changed=on_changed == "restart",
             wait_seconds=wait_seconds,
             note=note,
@@ -499,7 +330,7 @@ class Engine:
         """Return the accounts of every run in the state folder, the latest first."""
         from engine.report.history import all_runs
 
-        return await asyncio.to_thread(all_runs, self._state_folder)
+        return await asyncio.to_thread(all_runs, self._configuration.state_folder)
 
     async def show(self, run: str) -> "RunDetails":
         """Return a run's accounts, files, batches and attempts; its totals are recounted.
@@ -508,102 +339,74 @@ class Engine:
         """
         from engine.report.history import details_of
 
-        return await asyncio.to_thread(details_of, self._state_folder, run)
+        return await asyncio.to_thread(details_of, self._configuration.state_folder, run)
 
     async def rejects(self, run: str) -> "AsyncGenerator[Reject, None]":
         """Yield every rejected uid of a run and every row that planned no uid, in export order.
 
         Raises `UsageError` if there is no such run.
         """
+        from engine.cancellation import iterate_in_thread
         from engine.report.history import rejects_in
 
-        async for reject in _iterated(lambda: rejects_in(self._state_folder, run)):
+        state = self._configuration.state_folder
+        async for reject in iterate_in_thread(lambda: rejects_in(state, run)):
             yield reject
 
-    async def why(self, uid: str, cohort_id: str) -> "UidReport":
+    async def why(
+        self, uid: str, cohort_id: str | None = None, *, cohort: str | None = None
+    ) -> "UidReport":
         """Return whether a uid is in a cohort, since when, and by which request.
 
+        `cohort` is the key of a configured cohort, in place of an id.
         Raises `UsageError` if nothing was ever sent to the workspace or the cohort.
         """
         from engine.runs.inquiry import why
 
-        return await asyncio.to_thread(why, self.config, uid, cohort_id)
+        config, cohort_id, _ = self._configuration.known(cohort_id, cohort)
+        return await asyncio.to_thread(why, config, uid, cohort_id)
 
     async def check(
         self, *, live: bool = False, found: "Callable[[Finding], None]" = lambda _: None
     ) -> "CheckResult":
-        """Check whether a run could start; problems are returned, not raised.
+        """Check whether runs could start, in all workspaces; problems are returned, not raised.
 
+        That the export of a configured cohort is not there is a note, as it may come later.
         `found` receives each finding as soon as it is known. With `live` the key is tested by one
         deliberately invalid request.
         """
-        from engine.preflight.check import CheckResult, run_checks
+        from engine.preflight.check import run_checks
+        from engine.preflight.finding import CheckResult
 
         findings = []
-        async for finding in run_checks(
-            self._path,
-            workspace=self._workspace,
-            endpoint=self._endpoint,
-            state=self._state,
-            live=live,
-            environ=self._environ,
-        ):
+        async for finding in run_checks(self._configuration, live=live):
             findings.append(finding)
             found(finding)
         return CheckResult(findings)
 
     def snapshots(
         self,
-        cohort_id: str,
+        cohort_id: str | None = None,
         *,
+        cohort: str | None = None,
         shadow: bool = False,
         note: "Note | None" = None,
         switch: "StopSwitch | None" = None,
     ) -> "Snapshots":
         """Return the snapshots of a cohort; with `shadow`, those of its shadow mirrors.
 
-        Raises `UsageError` for an id that no cohort has.
+        `cohort` is the key of a configured cohort, in place of an id. Raises `UsageError` for an id
+        that no cohort has.
         """
         from engine.delivery.stop import StopSwitch
         from engine.runs.arguments import no_note
         from engine.runs.snapshots import Snapshots
 
-        key = CohortKey(self.config.workspace.partner, cohort_id, shadow)
-        return Snapshots(self._session, key, note or no_note, switch or StopSwitch())
-
-    @cached_property
-    def _state_folder(self) -> Path:
-        from engine.config.loading import locate_state
-
-        return locate_state(self._path, state=self._state, environ=self._environ)
-
-    def _note_missing_key(self, note: "Note") -> None:
-        """Pass `note` a remark if credentials are missing that sending the plan will need."""
-        from engine.config.loading import credentials_problem
-
-        problem = credentials_problem(self._path, workspace=self._workspace, environ=self._environ)
-        if problem is not None:
-            note(problem, label="note")
-
-
-def _followed(observers: "Observers | PlanObservers") -> "RunObservers":
-    from engine.runs.context import RunObservers
-
-    return RunObservers(**observers)
-
-
-async def _iterated(iterate: Callable[[], Generator[T, None, None]]) -> AsyncIterator[T]:
-    """Yield the items of `iterate`; one thread reads them, so the event loop is not blocked."""
-    loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(1) as thread:
-        items = iterate()
-        try:
-            while chunk := await loop.run_in_executor(thread, lambda: list(islice(items, _CHUNK))):
-                for item in chunk:
-                    yield item
-        finally:  # SQLite closes a connection only in its own thread.
-            await loop.run_in_executor(thread, items.close)
-
-
-_CHUNK = 1_000
-"""The number of items that a thread reads at a time."""
+        config, cohort_id, table = self._configuration.known(cohort_id, cohort)
+        return Snapshots(
+            self._session(config),
+            CohortKey(config.workspace.partner, cohort_id, shadow),
+            note or no_note,
+            switch or StopSwitch(),
+            table.guards if table else config.guards,
+        )

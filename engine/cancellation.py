@@ -1,7 +1,9 @@
-"""Work that a cancellation of its caller does not leave unfinished."""
+"""Work in threads, and work that a cancellation of its caller does not leave unfinished."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -39,3 +41,20 @@ async def run_in_thread(work: Callable[[], T], on_cancellation: OnCancellation =
     # Not `asyncio.to_thread`: at its end a loop cancels all tasks, also one that awaits a thread.
     loop = asyncio.get_running_loop()
     return await await_to_end(loop.run_in_executor(None, work), on_cancellation)
+
+
+async def iterate_in_thread(iterate: Callable[[], Generator[T, None, None]]) -> AsyncIterator[T]:
+    """Yield the items of `iterate`; one thread reads them, so the event loop is not blocked."""
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as thread:
+        items = iterate()
+        try:
+            while chunk := await loop.run_in_executor(thread, lambda: list(islice(items, _CHUNK))):
+                for item in chunk:
+                    yield item
+        finally:  # SQLite closes a connection only in its own thread.
+            await loop.run_in_executor(thread, items.close)
+
+
+_CHUNK = 1_000
+"""The number of items that a thread reads at a time."""

@@ -13,7 +13,7 @@ from engine.cli.options import (
     FirstActionOption,
     GuardOptions,
     JsonOption,
-    KnownCohortIdOption,
+    KnownCohortOptions,
     MirrorOptions,
     TargetOptions,
     WaitOption,
@@ -55,7 +55,8 @@ def mirror(
     Guards check the plan before anything is sent; exit status 4 means that one of them blocks.
     """
     start = _mirroring(cohort, export, options, wait, dry_run=dry_run, shadow=shadow)
-    _carry_out(target, start, sends=not (dry_run or shadow), as_json=as_json)
+    sends = not (dry_run or shadow)
+    _carry_out(target, start, sends=sends, as_json=as_json, cohort=cohort.cohort)
 
 
 @flat
@@ -70,7 +71,7 @@ def plan(
 ) -> None:
     """Show what a mirror would send, and keep that plan for `apply`; nothing is sent."""
     start = _mirroring(cohort, export, options, wait, dry_run=True)
-    _carry_out(target, start, sends=False, as_json=as_json)
+    _carry_out(target, start, sends=False, as_json=as_json, cohort=cohort.cohort)
 
 
 def _mirroring(
@@ -83,11 +84,12 @@ def _mirroring(
     shadow: bool = False,
 ) -> "Start":
     """Return a function that starts a mirror, or plans one."""
-    named = cohort.cohort()
+    named = cohort.named()
+    exports = export.names_for(named)
 
     def start(engine: "Engine", observers: "PlanObservers") -> "Awaitable[RunResult]":
         return engine.mirror(
-            export.exports,
+            exports,
             named,
             dry_run=dry_run,
             shadow=shadow,
@@ -100,7 +102,7 @@ def _mirroring(
 @flat
 def rollback(
     *,
-    cohort_id: KnownCohortIdOption,
+    cohort: KnownCohortOptions,
     to: Annotated[
         int,
         typer.Option(
@@ -125,11 +127,13 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Restore a cohort to an earlier generation; guards check the plan."""
+    named = cohort.named(**{"--cohort-name": cohort_name})
 
     async def start(engine: "Engine", observers: "PlanObservers") -> "RunResult":
         return await engine.rollback(
-            cohort_id,
+            named["cohort_id"],
             to,
+            cohort=named["cohort"],
             cohort_name=cohort_name,
             first_action=first_action,
             allow=guards.allow or (),
@@ -139,7 +143,7 @@ def rollback(
             **observers,
         )
 
-    _carry_out(target, start, sends=not dry_run, as_json=as_json)
+    _carry_out(target, start, sends=not dry_run, as_json=as_json, cohort=cohort.cohort)
 
 
 @flat
@@ -174,11 +178,13 @@ def _carry_out(
     *,
     sends: bool,
     as_json: bool,
+    cohort: str | None = None,
     is_new: bool = True,
     first: int | None = None,
 ) -> None:
     """Run, show progress on stderr, print the accounts, and exit with the run's status.
 
+    `cohort` is the key of a configured cohort, whose workspace is used.
     `is_new` is False for an existing plan. Of its remaining uids, the `first` are sent, or all if
     `first` is None.
     """
@@ -197,4 +203,5 @@ def _carry_out(
 
         return await start(engine, {**observers, "planned": planned})
 
-    sys.exit(carry_out(target.open(need_credentials=sends), run, as_json=as_json))
+    opening = target.open(need_credentials=sends)
+    sys.exit(carry_out(opening, run, as_json=as_json, cohort=cohort))

@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict, TypeVar, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -19,7 +19,7 @@ from engine.errors import UsageError
 from engine.model.cohort import Action, Cohort
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from typing import Any
 
@@ -113,14 +113,24 @@ WaitOption = Annotated[
     ),
 ]
 CohortIdOption = Annotated[
-    str,
+    str | None,
     typer.Option(
-        metavar="ID", help="The cohort's id, chosen by you; always the same for one cohort."
+        "--cohort-id",
+        metavar="ID",
+        help="The cohort's id, chosen by you; always the same for one cohort.",
     ),
 ]
 KnownCohortIdOption = Annotated[
-    str,
+    str | None,
     typer.Option("--cohort-id", metavar="ID", help="The cohort's id, as mirrored or pushed."),
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cohort",
+        metavar="KEY",
+        help="A cohort of the configuration: its table says what no option does.",
+    ),
 ]
 
 
@@ -130,10 +140,10 @@ FirstActionOption = Annotated[
 
 
 OnChangedOption = Annotated[
-    Literal["refuse", "restart"],
+    Literal["refuse", "restart"] | None,
     typer.Option(
         help="Where an unfinished run can't go on, as its export has changed or a later run has "
-        "touched the cohort: refuse, or begin a new run."
+        "touched the cohort: refuse, which is the default, or begin a new run."
     ),
 ]
 
@@ -225,27 +235,75 @@ class TargetOptions(StateOptions):
 class CohortOptions:
     """The cohort that a run changes."""
 
-    cohort_id: CohortIdOption
+    cohort: KeyOption = None
+    cohort_id: CohortIdOption = None
     cohort_name: Annotated[
-        str, typer.Option(metavar="NAME", help="The name that the dashboard shows.")
-    ]
+        str | None, typer.Option(metavar="NAME", help="The name that the dashboard shows.")
+    ] = None
     cohort_description: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What the cohort is for.")
     ] = None
 
-    def cohort(self) -> Cohort:
-        """Return the cohort; raise `UsageError` for values that the API would refuse."""
+    def named(self) -> Cohort | str:
+        """Return the cohort, or the key of a configured one.
+
+        Raises `UsageError` for values that the API would refuse, for both or neither.
+        """
+        given = {
+            "--cohort-id": self.cohort_id,
+            "--cohort-name": self.cohort_name,
+            "--cohort-description": self.cohort_description,
+        }
+        if self.cohort is not None:
+            _refuse_with_key(given)
+            return self.cohort
+        if self.cohort_id is None and self.cohort_name is None:
+            raise UsageError("no cohort is named: needs --cohort, or --cohort-id and --cohort-name")
+        if self.cohort_id is None or self.cohort_name is None:
+            lacking = "--cohort-id" if self.cohort_id is None else "--cohort-name"
+            raise UsageError(f"without --cohort it needs {lacking}, too")
         return Cohort(self.cohort_id, self.cohort_name, self.cohort_description)
 
 
-@dataclass(frozen=True, slots=True)
-class ExportOptions:
-    """The files of an export, and how to read them."""
+def _refuse_with_key(given: "Mapping[str, object]") -> None:
+    for option, value in given.items():
+        if value is not None:
+            raise UsageError(
+                f"--cohort and {option} exclude each other",
+                hint="--cohort takes a cohort as its table in the configuration has it",
+            )
 
-    exports: Annotated[
-        list[str],
-        typer.Argument(metavar="EXPORT...", help="Files, globs, folders, URLs, or - for stdin."),
-    ]
+
+@dataclass(frozen=True, slots=True)
+class KnownCohortOptions:
+    """A cohort that was mirrored or pushed."""
+
+    cohort: KeyOption = None
+    cohort_id: KnownCohortIdOption = None
+
+    def named(self, **further: object) -> "KnownCohort":
+        """Return it as arguments of `Engine.snapshots` and others.
+
+        Raises `UsageError` for both or neither, and for `further` options by name with a key.
+        """
+        if self.cohort is not None:
+            _refuse_with_key({"--cohort-id": self.cohort_id, **further})
+        elif self.cohort_id is None:
+            raise UsageError("no cohort is named: needs --cohort or --cohort-id")
+        return {"cohort_id": self.cohort_id, "cohort": self.cohort}
+
+
+class KnownCohort(TypedDict):
+    """The arguments that name a cohort by its id or its key."""
+
+    cohort_id: str | None
+    cohort: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FormatOptions:
+    """How to read files."""
+
     column: Annotated[
         str | None,
         typer.Option(
@@ -255,22 +313,60 @@ class ExportOptions:
         ),
     ] = None
     format: Annotated[
-        Literal["auto", "text", "csv", "tsv", "ndjson", "parquet"],
+        Literal["auto", "text", "csv", "tsv", "ndjson", "parquet"] | None,
         typer.Option(help="By default detected by suffix, then by content."),
-    ] = "auto"
-    no_header: Annotated[
-        bool, typer.Option("--no-header", help="The first record of a csv or tsv is data.")
-    ] = False
-    strip: Annotated[bool, typer.Option("--strip", help="Remove white space around uids.")] = False
+    ] = None
+    header: Annotated[
+        bool | None,
+        typer.Option(
+            "--header/--no-header",
+            help="Whether the first record of a csv or tsv names the columns; by default it does.",
+        ),
+    ] = None
+    strip: Annotated[
+        bool | None,
+        typer.Option("--strip/--no-strip", help="Remove white space around uids; by default not."),
+    ] = None
 
     def reading(self) -> "Reading":
         """Return the reading options, as arguments of `Engine.push`."""
         return {
             "column": self.column,
             "format": self.format,
-            "header": not self.no_header,
+            "header": self.header,
             "strip": self.strip,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListOptions(FormatOptions):
+    """The files of a list of uids, and how to read them."""
+
+    exports: Annotated[
+        list[str],
+        typer.Argument(metavar="EXPORT...", help="Files, globs, folders, URLs, or - for stdin."),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions(FormatOptions):
+    """The files of an export, which a configured cohort has in its table, and how to read them."""
+
+    exports: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="EXPORT",
+            help="Files, globs, folders, URLs, or - for stdin; with --cohort by default its own.",
+        ),
+    ] = None
+
+    def names_for(self, cohort: Cohort | str) -> list[str] | None:
+        """Return the files; raise `UsageError` if there are none for a cohort without a key."""
+        if not self.exports and isinstance(cohort, Cohort):
+            raise UsageError(
+                "no export is named: needs EXPORT", hint="only a configured cohort has its own"
+            )
+        return self.exports or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,10 +38,12 @@ if TYPE_CHECKING:
 def push(
     *,
     cohort: CohortOptions,
-    action: Annotated[Action, typer.Option(help="Add the uids, or remove them.")] = Action.ADD,
+    action: Annotated[
+        Action | None, typer.Option(help="Add the uids, which is the default, or remove them.")
+    ] = None,
     export: ExportOptions,
     target: TargetOptions,
-    on_changed: OnChangedOption = "refuse",
+    on_changed: OnChangedOption = None,
     wait: WaitOption = 0.0,
     guards: GuardOptions,
     record: Annotated[
@@ -59,11 +61,12 @@ def push(
     """
     from engine.cli.running import carry_out
 
-    named = cohort.cohort()
+    named = cohort.named()
+    exports = export.names_for(named)
 
     async def start(engine: "Engine", _: "View", observers: "Observers") -> "RunResult":
         return await engine.push(
-            export.exports,
+            exports,
             named,
             action=action,
             **export.reading(),
@@ -76,7 +79,8 @@ def push(
             **observers,
         )
 
-    sys.exit(carry_out(target.open(need_credentials=not dry_run), start, as_json=as_json))
+    opening = target.open(need_credentials=not dry_run)
+    sys.exit(carry_out(opening, start, as_json=as_json, cohort=cohort.cohort))
 
 
 @flat
@@ -87,7 +91,7 @@ def resume(
         bool, typer.Option("--all", help="Resume each unfinished run, the earliest first.")
     ] = False,
     target: TargetOptions,
-    on_changed: OnChangedOption = "refuse",
+    on_changed: OnChangedOption = None,
     wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
@@ -105,7 +109,7 @@ def resume(
         async with target.open() as engine:
             with shown(engine, switch) as (_, observers):
                 return await engine.resume(
-                    run, on_changed=on_changed, wait_seconds=wait, **observers
+                    run, on_changed=on_changed or "refuse", wait_seconds=wait, **observers
                 )
 
     async def resume_all(switch: "StopSwitch") -> "ResumedRuns | NothingToResume":
@@ -117,7 +121,7 @@ def resume(
                     yield observers
 
             return await engine.resume_all(
-                on_changed=on_changed,
+                on_changed=on_changed or "refuse",
                 wait_seconds=wait,
                 follow=follow,
                 ended=lambda result: _show_one_of_many(result, as_json=as_json),

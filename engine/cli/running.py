@@ -32,10 +32,12 @@ def carry_out(
     start: "Callable[[Engine, View, Observers], Awaitable[RunResult]]",
     *,
     as_json: bool,
+    cohort: str | None = None,
     stops: "StopSignals | None" = None,
 ) -> ExitStatus:
     """Run, show progress on stderr, print the accounts on stdout; return the exit status.
 
+    `cohort` is the key of a configured cohort, whose workspace is used; by default the engine's is.
     The first signal drains the run, the second cancels it. With `stops`, whose block the caller has
     entered, more work can follow. Without `stops`, the process is expected to end with the run's
     exit status, and one more signal does not prevent the accounts from being printed.
@@ -43,7 +45,7 @@ def carry_out(
 
     async def run(switch: StopSwitch) -> RunResult:
         async with opening as engine:
-            with shown(engine, switch) as (view, observers):
+            with shown(engine, switch, cohort) as (view, observers):
                 return await start(engine, view, observers)
 
     if stops is not None:
@@ -64,10 +66,16 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
 
 
 @contextmanager
-def shown(engine: Engine, switch: StopSwitch) -> "Iterator[tuple[View, Observers]]":
-    """Show one run on stderr during the block; yield its view, and the observers to pass on."""
+def shown(
+    engine: Engine, switch: StopSwitch, cohort: str | None = None
+) -> "Iterator[tuple[View, Observers]]":
+    """Show one run on stderr during the block; yield its view, and the observers to pass on.
+
+    It is a run in the workspace of a configured `cohort`, by its key, or of the engine.
+    """
     openings: list[Opening] = []
-    view = _view(engine.pacing, lambda: openings[-1].expected_uids() if openings else None)
+    config = engine.config_of(cohort)
+    view = _view(config.pacing, lambda: openings[-1].expected_uids() if openings else None)
 
     def opened(opening: Opening) -> None:
         # Objects that exist now are kept. Otherwise the collector would scan them repeatedly, which
@@ -78,7 +86,7 @@ def shown(engine: Engine, switch: StopSwitch) -> "Iterator[tuple[View, Observers
         openings.append(opening)
         view.opened(opening)
 
-    for note in engine.notes:
+    for note in config.notes:
         view.note(note, label="note")
     with view:
         yield (

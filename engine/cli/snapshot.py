@@ -11,13 +11,12 @@ import typer
 from engine.cli.messages import columns_of, write_error
 from engine.cli.options import (
     LARGEST_GENERATION,
-    CohortIdOption,
     Command,
-    ExportOptions,
     Group,
     GuardOptions,
     JsonOption,
-    KnownCohortIdOption,
+    KnownCohortOptions,
+    ListOptions,
     TargetOptions,
     WaitOption,
     flat,
@@ -45,17 +44,17 @@ class SnapshotsOptions(TargetOptions):
 @snapshot.command("list", cls=Command)
 @flat
 def list_(
-    *, cohort_id: KnownCohortIdOption, where: SnapshotsOptions, as_json: JsonOption = False
+    *, cohort: KnownCohortOptions, where: SnapshotsOptions, as_json: JsonOption = False
 ) -> None:
     """List the snapshots of a cohort, the current one first."""
-    found = _run(where, cohort_id, lambda snapshots: snapshots.entries())
+    found = _run(where, cohort, lambda snapshots: snapshots.entries())
     _print([each.to_dict() for each in found], as_json=as_json)
 
 
 @snapshot.command(cls=Command)
 @flat
 def verify(
-    *, cohort_id: KnownCohortIdOption, where: SnapshotsOptions, as_json: JsonOption = False
+    *, cohort: KnownCohortOptions, where: SnapshotsOptions, as_json: JsonOption = False
 ) -> None:
     """Read every snapshot that is kept, and show whether it has changed since it was made.
 
@@ -63,7 +62,7 @@ def verify(
     """
     from engine.report.snapshots import damage_in
 
-    found = _run(where, cohort_id, lambda snapshots: snapshots.verify())
+    found = _run(where, cohort, lambda snapshots: snapshots.verify())
     _print([each.to_dict() for each in found], as_json=as_json)
     if (error := damage_in(found)) is not None:
         write_error(error)
@@ -75,7 +74,7 @@ def verify(
 def export(
     *,
     path: Annotated[Path, typer.Argument(help="Where to; a Parquet file.")],
-    cohort_id: KnownCohortIdOption,
+    cohort: KnownCohortOptions,
     generation: Annotated[
         int | None,
         typer.Option(
@@ -94,7 +93,7 @@ def export(
     """Copy a snapshot to a Parquet file: uid, state (1 in, 2 and 4 unknown, 3 out) and run."""
     _run(
         where,
-        cohort_id,
+        cohort,
         lambda snapshots: snapshots.export(path, generation, members_only=members),
     )
 
@@ -104,7 +103,7 @@ def export(
 def import_(
     *,
     path: Annotated[Path, typer.Argument(help="A file that `snapshot export` wrote.")],
-    cohort_id: CohortIdOption,
+    cohort: KnownCohortOptions,
     where: SnapshotsOptions,
     wait: WaitOption = 0.0,
     from_elsewhere: Annotated[
@@ -118,7 +117,7 @@ def import_(
     """Make an exported snapshot the current one, as after a move to another machine."""
     made = _run(
         where,
-        cohort_id,
+        cohort,
         lambda snapshots: snapshots.import_(path, from_elsewhere=from_elsewhere, wait_seconds=wait),
         changes=True,
     )
@@ -129,8 +128,8 @@ def import_(
 @flat
 def compare(
     *,
-    list_: ExportOptions,
-    cohort_id: KnownCohortIdOption,
+    list_: ListOptions,
+    cohort: KnownCohortOptions,
     where: SnapshotsOptions,
     as_json: JsonOption = False,
 ) -> None:
@@ -138,7 +137,7 @@ def compare(
     from engine.report.files import files_line
 
     found = _run(
-        where, cohort_id, lambda snapshots: snapshots.compare(list_.exports, **list_.reading())
+        where, cohort, lambda snapshots: snapshots.compare(list_.exports, **list_.reading())
     )
     with printing():
         if as_json:
@@ -154,8 +153,8 @@ def compare(
 @flat
 def adopt(
     *,
-    list_: ExportOptions,
-    cohort_id: CohortIdOption,
+    list_: ListOptions,
+    cohort: KnownCohortOptions,
     where: SnapshotsOptions,
     wait: WaitOption = 0.0,
     as_json: JsonOption = False,
@@ -166,7 +165,7 @@ def adopt(
     """
     made = _run(
         where,
-        cohort_id,
+        cohort,
         lambda snapshots: snapshots.adopt(list_.exports, wait_seconds=wait, **list_.reading()),
         changes=True,
     )
@@ -177,8 +176,8 @@ def adopt(
 @flat
 def reconcile(
     *,
-    list_: ExportOptions,
-    cohort_id: CohortIdOption,
+    list_: ListOptions,
+    cohort: KnownCohortOptions,
     where: SnapshotsOptions,
     wait: WaitOption = 0.0,
     guards: GuardOptions,
@@ -187,7 +186,7 @@ def reconcile(
     """Replace the current snapshot by a list of the cohort's real members."""
     made = _run(
         where,
-        cohort_id,
+        cohort,
         lambda snapshots: snapshots.reconcile(
             list_.exports,
             allow=guards.allow or (),
@@ -202,7 +201,7 @@ def reconcile(
 
 def _run(
     where: SnapshotsOptions,
-    cohort_id: str,
+    cohort: KnownCohortOptions,
     work: "Callable[[Snapshots], Awaitable[T]]",
     *,
     changes: bool = False,
@@ -210,12 +209,14 @@ def _run(
     """Run `work` with a cohort's snapshots; notes are shown only with `changes`."""
     from engine.cli.running import StopSignals, shown
 
+    named = cohort.named()
+
     async def run(switch: "StopSwitch") -> T:
         async with where.open(need_credentials=False) as engine:
-            snapshots = engine.snapshots(cohort_id, shadow=where.shadow, switch=switch)
+            snapshots = engine.snapshots(**named, shadow=where.shadow, switch=switch)
             if not changes:
                 return await work(snapshots)
-            with shown(engine, switch) as (view, _):
+            with shown(engine, switch, named["cohort"]) as (view, _):
                 return await work(replace(snapshots, note=view.note))
 
     with StopSignals() as stops:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.cli.options import JsonOption, KnownCohortIdOption, TargetOptions, flat
+from engine.cli.options import JsonOption, KnownCohortOptions, TargetOptions, flat
 from engine.cli.streams import print_json, print_lines, printing
 
 
@@ -13,12 +13,13 @@ from engine.cli.streams import print_json, print_lines, printing
 def why(
     *,
     uid: Annotated[str, typer.Argument(help="The uid, byte for byte.")],
-    cohort_id: KnownCohortIdOption,
+    cohort: KnownCohortOptions,
     target: TargetOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Show whether a uid is in a mirrored cohort, since when, and by which request."""
-    found = target.call(lambda engine: engine.why(uid, cohort_id), need_credentials=False)
+    named = cohort.named()
+    found = target.call(lambda engine: engine.why(uid, **named), need_credentials=False)
     answer = found.to_dict()
     with printing():
         if as_json:

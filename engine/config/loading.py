@@ -86,6 +86,14 @@ class Config:
             return self
         return _with_key(self, self.credentials.read(environ), environ)
 
+    def key_problem(self, environ: Mapping[str, str] = os.environ) -> str | None:
+        """Return why there is no API key, for a command without need of it; None if there is."""
+        try:
+            self.with_key(environ)
+        except ConfigError as error:
+            return error.message
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Project:
@@ -294,25 +302,6 @@ def _state_dir(file: ConfigFile, flag: Path | None) -> Path | None:
     if found is not None and (problem := state_path_problem(found)) is not None:
         file.problems.add(problem)
     return found
-
-
-def credentials_problem(
-    path: Path | None = None,
-    *,
-    workspace: str | None = None,
-    environ: Mapping[str, str] = os.environ,
-) -> str | None:
-    """Return why there is no API key, for a command without need of it; None if there is one."""
-    file = open_main(path, environ)
-    at = locate_workspaces(file)
-    name = _select(file, at, workspace)
-    if name is not None:
-        reader = WorkspaceReader(file, name, at[name], environ)
-        try:
-            reader.credentials(reader.table()).read(environ)
-        except ConfigError as error:
-            return error.message
-    return next(iter(file.problems.lines), None)
 
 
 def locate_state(

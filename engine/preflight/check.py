@@ -5,27 +5,17 @@ step sets the exit status. Without `live` nothing is sent, and the key is not te
 """
 
 import asyncio
-import os
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from engine.clock import SystemClock
-from engine.config.loading import Config, load
+from engine.config.loading import Config
+from engine.config.lookup import Configuration
 from engine.delivery.sender import resumed_pacer
 from engine.errors import (
     CohortSyncError,
     ConfigError,
-    ExitStatus,
     LedgerError,
     LockHeldError,
     UsageError,
@@ -41,84 +31,45 @@ from engine.model.quantity import counted
 from engine.payload.envelope import Envelope
 from engine.payload.limit import refuse_narrow_limit
 from engine.preflight.connectivity import Connectivity, StepNotNeeded
-from engine.report.accounts import SCHEMA_VERSION
+from engine.preflight.export_check import check_exports
+from engine.preflight.finding import STEPS, Finding, FindingStatus, failure
 from engine.storage.paths import UidLocation, copies_folder, fallback_folder, uid_locations
 
 CONNECT_SECONDS = 10.0
 """How long a step waits for the network, if `delivery.timeout_seconds` is not shorter."""
 
 
-class FindingStatus(StrEnum):
-    """The outcome of a step of the preflight."""
+async def run_checks(configuration: Configuration, *, live: bool = False) -> AsyncIterator[Finding]:
+    """Yield a finding for each step, in order, as soon as it is known.
 
-    OK = "ok"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one step of the preflight; it contains no credential."""
-
-    name: str
-    """One of `configuration`, `credentials`, `state`, `uids`, `dns`, `tcp`, `tls`, `key`."""
-    verdict: FindingStatus
-    detail: str
-    """One line, or one line for each problem of the configuration."""
-    hint: str | None = None
-    exit_status: ExitStatus = ExitStatus.ACCEPTED
-    """The exit status of the command if this were the only finding."""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """The findings of all steps of the preflight, in order."""
-
-    findings: Sequence[Finding]
-
-    @property
-    def exit_status(self) -> ExitStatus:
-        """The exit status of the first failed finding; 0 if none failed."""
-        failed = (each for each in self.findings if each.verdict is FindingStatus.FAILED)
-        return next((each.exit_status for each in failed), ExitStatus.ACCEPTED)
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the JSON document."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "status": "failed" if self.exit_status else "ok",
-            "exit_status": int(self.exit_status),
-            "findings": [
-                {
-                    "name": each.name,
-                    "status": each.verdict.value,
-                    "detail": each.detail,
-                    "hint": each.hint,
-                }
-                for each in self.findings
-            ],
-        }
-
-
-async def run_checks(  # noqa: PLR0913 - one parameter a flag
-    path: Path | None,
-    *,
-    workspace: str | None = None,
-    endpoint: str | None = None,
-    state: Path | None = None,
-    live: bool = False,
-    environ: Mapping[str, str] = os.environ,
-) -> AsyncIterator[Finding]:
-    """Yield a finding for each step, in order, as soon as it is known; the arguments are flags."""
-    config, findings = check_settings(
-        path, workspace=workspace, endpoint=endpoint, state=state, environ=environ
-    )
-    for finding in findings:
-        yield finding
-    if config is None:
-        for name in ("state", "uids", "dns", "tcp", "tls", "key"):
+    Checks the workspace that is named, or each of them, and then the exports of their cohorts.
+    """
+    try:
+        project = configuration.project
+        if configuration.workspace not in {None, *project.workspaces}:
+            configuration.config()  # It raises an error that names those there are.
+    except ConfigError as error:
+        yield failure(STEPS[0], error)
+        for name in STEPS[1:]:
             yield Finding(name, FindingStatus.SKIPPED, "needs a configuration")
         return
+    names = project.workspaces if configuration.workspace is None else [configuration.workspace]
+    for name in names:
+        config = project.workspaces[name]
+        config = replace(config, notes=(*project.notes, *config.notes))
+        label = name if len(project.workspaces) > 1 else None
+        async for finding in _check_workspace(config, configuration, live=live):
+            yield replace(finding, workspace=label)
+    async for finding in check_exports(project, names):
+        yield finding
+
+
+async def _check_workspace(
+    config: Config, configuration: Configuration, *, live: bool
+) -> AsyncIterator[Finding]:
+    config, findings = check_settings(config, configuration)
+    for finding in findings:
+        yield finding
     at = config.place.folder
     ledger = await asyncio.to_thread(check_ledger, at, check_state(config.state_dir))
     yield ledger
@@ -152,30 +103,15 @@ async def run_checks(  # noqa: PLR0913 - one parameter a flag
     yield Finding("key", FindingStatus.SKIPPED, reason)
 
 
-def check_settings(
-    path: Path | None,
-    *,
-    workspace: str | None = None,
-    endpoint: str | None,
-    state: Path | None,
-    environ: Mapping[str, str] = os.environ,
-) -> tuple[Config | None, list[Finding]]:
-    """Read the configuration; missing credentials are a separate finding."""
-    read = partial(load, path, workspace=workspace, endpoint=endpoint, state=state, environ=environ)
+def check_settings(config: Config, configuration: Configuration) -> tuple[Config, list[Finding]]:
+    """Return the settings of a workspace with its API key, if it can be read, and the findings."""
     try:
-        config = read()
-    except ConfigError as whole:
-        try:
-            config = read(need_credentials=False)
-        except ConfigError:
-            skipped = Finding("credentials", FindingStatus.SKIPPED, "needs a configuration")
-            return None, [_failure("configuration", whole), skipped]
-        return config, [_summary(config), _failure("credentials", whole)]
-    key = config.workspace.require_key()
-    return config, [
-        _summary(config),
-        Finding("credentials", FindingStatus.OK, f"an API key from {key.source}"),
-    ]
+        config = config.with_key(configuration.environ)
+        key = config.workspace.require_key()
+        found = Finding("credentials", FindingStatus.OK, f"an API key from {key.source}")
+    except ConfigError as error:
+        found = failure("credentials", error)
+    return config, [_summary(config), found]
 
 
 def check_state(folder: Path) -> Finding:
@@ -185,11 +121,11 @@ def check_state(folder: Path) -> Finding:
         place = next(each for each in (folder, *folder.parents) if each.exists())
         try_writing(place)
     except CohortSyncError as error:
-        return _failure("state", error)
+        return failure("state", error)
     except OSError as error:
         detail = f"{folder} cannot be written and locked: {error.strerror}"
         hint = "set [state] dir in the configuration, or pass --state"
-        return _failure("state", LedgerError(detail, hint=hint))
+        return failure("state", LedgerError(detail, hint=hint))
     usable = "writable and lockable"
     detail = usable if place == folder else f"can be created, since {place} is {usable}"
     return Finding("state", FindingStatus.OK, f"{folder}: {detail}")
@@ -210,7 +146,7 @@ def check_ledger(folder: Path, state: Finding) -> Finding:
                     state = replace(state, detail=older, hint="the next push migrates it")
         holder = holder_of(folder)
     except CohortSyncError as error:
-        return _failure("state", error)
+        return failure("state", error)
     if holder:
         hint = "a push has to wait for it, by --wait, or be run later"
         return replace(state, detail=f"{state.detail}; in use by {holder}", hint=hint)
@@ -237,11 +173,7 @@ async def _finding(name: str, step: Callable[[], Awaitable[str]]) -> Finding:
     except StepNotNeeded as reason:
         return Finding(name, FindingStatus.SKIPPED, str(reason))
     except CohortSyncError as error:
-        return _failure(name, error)
-
-
-def _failure(name: str, error: CohortSyncError) -> Finding:
-    return Finding(name, FindingStatus.FAILED, error.message, error.hint, error.exit_status)
+        return failure(name, error)
 
 
 def _summary(config: Config) -> Finding:
@@ -250,7 +182,7 @@ def _summary(config: Config) -> Finding:
         shortest = Envelope(workspace.partner, Cohort("i", "n"), Action.ADD)
         refuse_narrow_limit(shortest, config.packing.payload_bytes)
     except UsageError as error:
-        return _failure("configuration", error)
+        return failure("configuration", error)
     detail = (
         f"{config.path or 'flags and environment'}: {workspace.endpoint.label}, "
         f"workspace {workspace.id}, partner {workspace.partner}, "

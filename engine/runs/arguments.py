@@ -20,12 +20,12 @@ sent to the cohort: raise an error, or begin a new run."""
 
 
 class Reading(TypedDict, total=False):
-    """The fields of `ReadingOptions`."""
+    """The fields of `ReadingOptions`; None for the default, or what a cohort's table says."""
 
     column: str | None
-    format: FormatName
-    header: bool
-    strip: bool
+    format: FormatName | None
+    header: bool | None
+    strip: bool | None
 
 
 class Note(Protocol):

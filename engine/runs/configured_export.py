@@ -7,9 +7,10 @@ patterns of its own, so that a run that is resumed after midnight reads the same
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Literal
+from typing import Literal, Self
 
 from engine.clock import Clock
+from engine.config.cohorts import CohortSettings
 from engine.delivery.stop import StopSwitch
 from engine.errors import SourceError
 from engine.runs.arguments import Note
@@ -47,6 +48,26 @@ class ConfiguredExport:
     """`newest` reads one file or folder of each pattern; see `engine.source.files.picking`."""
     wait_for: WaitFor | None = None
 
+    @classmethod
+    def of(cls, cohort: CohortSettings) -> Self:
+        """Return the export that a cohort's table names."""
+        wait = None
+        if cohort.wait_for is not None:
+            marker = None if cohort.wait_for is True else cohort.wait_for
+            wait = WaitFor(cohort.wait_minutes, marker)
+        return cls(cohort.source, cohort.reading, cohort.pick, wait)
+
+    def named(self, day: date) -> SourceSpec:
+        """Return the names of `day`; raises `ValueError` for a `date_problem`."""
+        names = tuple(expand_dates(name, day) for name in self.names)
+        day_read = day.isoformat() if any(map(has_dates, self.names)) else None
+        return SourceSpec(names, self.options, date=day_read)
+
+    def chosen(self, day: date) -> SourceSpec:
+        """Find which files are read on `day`; raises as `named`, and as `SourceSpec.newest`."""
+        named = self.named(day)
+        return named.newest() if self.pick == "newest" else named
+
 
 async def resolve(
     export: ConfiguredExport, day: date, *, clock: Clock, switch: StopSwitch, note: Note
@@ -56,23 +77,17 @@ async def resolve(
     Raises `ValueError` for a `date_problem`, `SourceError` if it is not there, also after the wait,
     `IncompleteError` if a stop comes meanwhile, and as `SourceSpec.newest`.
     """
-    names = tuple(expand_dates(name, day) for name in export.names)
-    day_read = day.isoformat() if any(map(has_dates, export.names)) else None
-    named = SourceSpec(names, export.options, date=day_read)
-
-    def chosen() -> SourceSpec:
-        return named.newest() if export.pick == "newest" else named
-
     wait = export.wait_for
     if wait is not None:
+        named = export.named(day)
         marker = wait.marker and SourceSpec((expand_dates(wait.marker, day),))
         awaited = _Awaited(
             what=f"the marker {_shown(marker)}" if marker else f"the export {_shown(named)}",
-            look=marker.states if marker else (lambda: chosen().states()),
+            look=marker.states if marker else (lambda: export.chosen(day).states()),
             is_export=marker is None,
         )
         await _wait(awaited, wait, clock=clock, switch=switch, note=note)
-    return await read_or_stop(chosen, switch)
+    return await read_or_stop(lambda: export.chosen(day), switch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The files of an export, opened for a run."""
 
 import os
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from engine.delivery.stop import StopSwitch
 from engine.errors import EmptyExportError, GuardError
@@ -14,10 +15,18 @@ if TYPE_CHECKING:
     from engine.source.files.file_source import FileSource
 
 
-def spec_of(exports: Exports, reading: Reading) -> SourceSpec:
-    """Return which files to read, and how."""
+def spec_of(
+    exports: Exports, reading: Reading, otherwise: ReadingOptions | None = None
+) -> SourceSpec:
+    """Return which files to read, and how; `otherwise` has the options that `reading` has not."""
     named = [exports] if isinstance(exports, str | os.PathLike) else exports
-    return SourceSpec(tuple(os.fspath(each) for each in named), ReadingOptions(**reading))
+    return SourceSpec(tuple(os.fspath(each) for each in named), options_of(reading, otherwise))
+
+
+def options_of(reading: Reading, otherwise: ReadingOptions | None = None) -> ReadingOptions:
+    """Return the reading options, by default those of `otherwise`."""
+    given: dict[str, Any] = {name: each for name, each in reading.items() if each is not None}
+    return replace(otherwise or ReadingOptions(), **given)
 
 
 async def open_exports(

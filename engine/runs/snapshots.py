@@ -16,6 +16,7 @@ from engine.ledger.sqlite.access import ledger_in
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.model.cohort import CohortKey, check_id
 from engine.planning.allowances import read_allowances
+from engine.planning.settings import GuardSettings
 from engine.report.snapshots import (
     SnapshotComparison,
     SnapshotEntry,
@@ -49,6 +50,8 @@ class Snapshots:
     key: CohortKey
     note: Note
     switch: StopSwitch
+    guards: GuardSettings
+    """The limits of the cohort."""
 
     @property
     def config(self) -> Config:
@@ -136,7 +139,7 @@ class Snapshots:
         source = await self._open(exports, reading)
         made = await self._change(
             lambda store: transfer.reconcile(
-                *(store, source.blocks(), self.switch, self.config.guards),
+                *(store, source.blocks(), self.switch, self.guards),
                 *(allowances, source.files),
                 reason=reason,
             ),

@@ -12,7 +12,7 @@ from engine.model.cohort import Action
 from engine.model.status import RunStatus
 from engine.planning.file_times import judge_age
 from engine.report.sync_result import CohortResult, CohortStatus
-from engine.runs.configured_export import ConfiguredExport, WaitFor, resolve
+from engine.runs.configured_export import ConfiguredExport, resolve
 from engine.runs.context import RunObservers
 from engine.runs.dry_run import dry_run
 from engine.runs.exports import open_desired, open_exports
@@ -78,15 +78,9 @@ class CohortRun:
 
     async def _resolve(self) -> "SourceSpec":
         """Return which files the export has on the day of the sync, once they are there."""
-        cohort = self.cohort
-        wait = None
-        if cohort.wait_for is not None:
-            marker = None if cohort.wait_for is True else cohort.wait_for
-            wait = WaitFor(cohort.wait_minutes, marker)
-        export = ConfiguredExport(cohort.source, cohort.reading, cohort.pick, wait)
         return await resolve(
-            export,
-            self._workspace.dates[cohort.key],
+            ConfiguredExport.of(self.cohort),
+            self._workspace.dates[self.cohort.key],
             clock=self._sync.clock,
             switch=self.switch,
             note=self._note,

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, time
-from difflib import get_close_matches
 
 from engine.config.cohorts import CohortSettings
+from engine.config.lookup import HINT_NO_COHORT, cohort_named, hint_on
 from engine.errors import UsageError
 from engine.sync.request import SyncRequest
 
@@ -19,12 +19,11 @@ def select(
     `UsageError` for names that no cohort has, and if no cohort is left.
     """
     for key in [*request.keys, *request.allowances]:
-        if key not in cohorts:
-            raise UsageError(f"no cohort {key!r} is configured", hint=_similar(key, cohorts))
+        cohort_named(key, cohorts)
     known_tags = {tag for cohort in cohorts.values() for tag in cohort.tags}
     for tag in request.tags:
         if tag not in known_tags:
-            raise UsageError(f"no cohort has the tag {tag!r}", hint=_similar(tag, known_tags))
+            raise UsageError(f"no cohort has the tag {tag!r}", hint=hint_on(tag, known_tags))
     chosen = [
         each
         for each in cohorts.values()
@@ -32,7 +31,7 @@ def select(
         and (not request.tags or set(request.tags) & set(each.tags))
     ]
     if not chosen:
-        raise UsageError("no cohort is selected", hint=_HINT_NONE)
+        raise UsageError("no cohort is selected", hint=HINT_NO_COHORT)
     for key in request.allowances:
         if key not in {each.key for each in chosen}:
             raise UsageError(f"--allow {key}:…: this cohort is not selected")
@@ -53,19 +52,6 @@ def _wait_for(deadline: time | None, now: time) -> tuple[bool, bool, time]:
     if deadline is None:
         return True, True, time.max
     return False, deadline <= now, deadline  # A time that has passed means tomorrow.
-
-
-def _similar(name: str, known: Collection[str]) -> str:
-    if not known:
-        return _HINT_NONE
-    near = get_close_matches(name, sorted(known), n=1, cutoff=0.0)[0]
-    listed = ", ".join(sorted(known)[:_LISTED])
-    more = "" if len(known) <= _LISTED else f" and {len(known) - _LISTED} more"
-    return f"did you mean {near!r}? There are: {listed}{more}"
-
-
-_LISTED = 10
-_HINT_NONE = "each cohort is a table [cohorts.KEY] in config.toml; docs/configuration.md says more"
 
 
 def failed_keys(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from engine import Engine
 from engine.config.loading import Project, load, load_project
+from engine.config.lookup import Configuration
 from engine.config.variables import substitute
 from engine.errors import ConfigError
 from engine.model.cohort import Cohort
@@ -223,18 +224,16 @@ async def test_an_engine_uses_the_named_workspace(write: Write) -> None:
     path = write(TWO)
     async with Engine.open(path, workspace="us-1", environ=US) as engine:
         assert engine.config.workspace.id == "U"
-    with pytest.raises(ConfigError, match="several workspaces: eu, us-1"):
-        async with Engine.open(path, environ=US):
-            pass
+    async with Engine.open(path, environ=US) as engine:
+        with pytest.raises(ConfigError, match="several workspaces: eu, us-1"):
+            _ = engine.config
 
 
-def test_the_preflight_checks_the_named_workspace(write: Write) -> None:
-    path = write(TWO)
-    config, findings = check_settings(path, workspace="us-1", endpoint=None, state=None, environ=US)
-    assert config is not None
-    assert [(each.name, each.verdict) for each in findings] == [
-        ("configuration", "ok"),
-        ("credentials", "ok"),
-    ]
-    config, [failed, _] = check_settings(path, endpoint=None, state=None, environ=US)
-    assert (config, failed.hint) == (None, "name one by --workspace NAME")
+def test_the_preflight_reads_the_key_of_each_workspace(write: Write) -> None:
+    configuration = Configuration(write(TWO), environ=US)
+    found = {}
+    for name, each in configuration.project.workspaces.items():
+        config, findings = check_settings(each, configuration)
+        assert [finding.name for finding in findings] == ["configuration", "credentials"]
+        found[name] = (findings[1].verdict.value, config.workspace.api_key is not None)
+    assert found == {"eu": ("failed", False), "us-1": ("ok", True)}

@@ -37,8 +37,15 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("words", "said", "hint"),
     [
-        (["push"], "needs EXPORT", "push --help`"),
-        (["push", "x"], "needs --cohort-id", "push --help`"),
+        (["push", *COHORT], "needs EXPORT", "configured cohort"),
+        (["push", "x"], "needs --cohort, or --cohort-id and --cohort-name", "push --help`"),
+        (["push", "x", "--cohort-id", "c"], "needs --cohort-name, too", "push --help`"),
+        (["plan", "x", "--cohort-name", "C"], "needs --cohort-id, too", "plan --help`"),
+        (["mirror", *COHORT, "--cohort", "vip"], "--cohort and --cohort-id exclude", "table"),
+        (["push", "--cohort", "vip", "--cohort-name", "C"], "and --cohort-name exclude", "table"),
+        (["why", "u"], "needs --cohort or --cohort-id", "why --help`"),
+        (["why", "u", "--cohort", "k", "--cohort-id", "c"], "and --cohort-id exclude", "table"),
+        (["snapshot", "list"], "needs --cohort or --cohort-id", "snapshot list --help`"),
         (
             ["push", "x", *COHORT, "--wait", "-1"],
             "a number from 0 to 31,536,000",

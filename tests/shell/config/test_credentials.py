@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
-from engine.config.loading import Config, credentials_problem, load
+from engine.config.loading import Config, load
 from engine.errors import ConfigError
 
 KEY = "s3cr3t-key"
@@ -183,7 +183,7 @@ def test_no_form_of_the_configuration_shows_the_command(tmp_path: Path) -> None:
 def test_a_command_without_need_of_the_key_asks_for_the_problem(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(f"[workspaces.eu]\n{TARGET}", encoding="utf-8")
+    config = load(path, need_credentials=False, environ={})
     says = "no API key: name a file that holds it as `workspaces.eu.api_key_file`"
-    assert says in (credentials_problem(path, environ={}) or "")
-    assert credentials_problem(path, environ={"MOENGAGE_API_KEY_EU": "k"}) is None
-    assert "no workspace 'us'" in (credentials_problem(path, workspace="us", environ={}) or "")
+    assert says in (config.key_problem({}) or "")
+    assert config.key_problem({"MOENGAGE_API_KEY_EU": "k"}) is None

@@ -16,9 +16,11 @@ from tunnel import HOST, Api, ProxyServer, certificate, tunnel
 from whole_push import COHORT, ExportSource
 
 from engine.config.loading import Config, load
+from engine.config.lookup import Configuration
 from engine.errors import ConfigError, ExitStatus
 from engine.model.cohort import Action
-from engine.preflight.check import CheckResult, Finding, run_checks
+from engine.preflight.check import run_checks
+from engine.preflight.finding import CheckResult, Finding
 from engine.report.run_results import RunResult
 from engine.runs.context import NOBODY, RunObservers
 from engine.runs.mirror import mirror
@@ -54,7 +56,10 @@ class Scene:
         self.environment.setenv("HTTPS_PROXY", proxy)
 
     async def check(self) -> dict[str, Finding]:
-        return {finding.name: finding async for finding in run_checks(self.path, live=True)}
+        return {
+            finding.name: finding
+            async for finding in run_checks(Configuration(self.path), live=True)
+        }
 
 
 @pytest.fixture

@@ -23,12 +23,14 @@ from cryptography.x509.oid import NameOID
 from typer.testing import CliRunner
 
 from engine.cli.check import check
+from engine.config.lookup import Configuration
 from engine.delivery.proxy import proxy_for
 from engine.errors import ExitStatus
 from engine.ledger.sqlite.migrations import MIGRATIONS
 from engine.ledger.sqlite.schema import open_ledger
 from engine.model.endpoint import Endpoint
-from engine.preflight.check import CheckResult, Finding, FindingStatus, check_state, run_checks
+from engine.preflight.check import check_state, run_checks
+from engine.preflight.finding import CheckResult, Finding, FindingStatus
 from engine.storage.paths import LEDGER_NAME, ledger_folder
 
 KEY = "s3cr3t-key"
@@ -64,7 +66,7 @@ def configure(tmp_path: Path) -> Configure:
 
 
 async def findings_of(path: Path | None, *, live: bool = False) -> dict[str, Finding]:
-    found = [finding async for finding in run_checks(path, live=live)]
+    found = [finding async for finding in run_checks(Configuration(path), live=live)]
     assert [finding.name for finding in found] == STEPS
     for finding in found:
         assert KEY not in f"{finding}"
@@ -573,4 +575,5 @@ def test_the_command_prints_exactly_one_document_when_asked(
     assert document["status"] == "failed"
     assert [finding["name"] for finding in document["findings"]] == STEPS
     assert {finding["status"] for finding in document["findings"]} == {"ok", "failed", "skipped"}
-    assert all(set(each) == {"name", "status", "detail", "hint"} for each in document["findings"])
+    keys = {"name", "status", "detail", "hint", "workspace", "cohort"}
+    assert all(set(each) == keys for each in document["findings"])

@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 
 from engine.clock import SystemClock
+from engine.config.lookup import Configuration
 from engine.emulator import EmulatorSettings, running
 from engine.emulator.limiters import LimitSettings
 from engine.errors import ExitStatus
 from engine.ledger.sqlite.ledger import sole_ledger
-from engine.preflight.check import CheckResult, Finding, FindingStatus, run_checks
+from engine.preflight.check import run_checks
+from engine.preflight.finding import CheckResult, Finding, FindingStatus
 from engine.storage.paths import ledger_folder
 
 SHIPPED = Path(__file__).parents[3] / "config.toml"
@@ -24,7 +26,9 @@ async def test_the_emulator_shows_a_good_key_from_a_bad_one(
     monkeypatch.delenv("MOENGAGE_WORKSPACE_ID", raising=False)
     monkeypatch.setenv("MOENGAGE_API_KEY", key)
     async with running(EmulatorSettings(port=0)) as emulator:
-        checks = run_checks(SHIPPED, endpoint=emulator.url, state=tmp_path, live=True)
+        checks = run_checks(
+            Configuration(SHIPPED, endpoint=emulator.url, state=tmp_path), live=True
+        )
         findings = [finding async for finding in checks]
     assert findings[-1].name == "key"
     assert findings[-1].exit_status is CheckResult(tuple(findings)).exit_status is code
@@ -44,7 +48,7 @@ async def test_live_checks_keep_to_the_ceiling_and_wait_for_no_run(
         )
 
         async def key() -> Finding:
-            return [finding async for finding in run_checks(config, live=True)][-1]
+            return [finding async for finding in run_checks(Configuration(config), live=True)][-1]
 
         for _ in range(5):
             assert (await key()).verdict is FindingStatus.OK

@@ -1,0 +1,200 @@
+"""The requests of runs, made of what a caller names and of what the configuration says.
+
+A cohort is given as a `Cohort`, or it is configured: then its table has what the caller leaves out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from engine.config.cohorts import CohortSettings
+from engine.delivery.stop import StopSwitch
+from engine.errors import UsageError
+from engine.model.cohort import Action, Cohort, check_id
+from engine.model.time_of_day import local_time
+from engine.planning.allowances import read_allowances, read_push_allowances
+from engine.planning.settings import GuardSettings
+from engine.runs.arguments import ActionName, Exports, OnChanged, Reading
+from engine.runs.configured_export import ConfiguredExport, resolve
+from engine.runs.context import RunObservers
+from engine.runs.exports import open_desired, open_exports, options_of, spec_of
+from engine.runs.mirror import RollbackRequest
+from engine.runs.planner import MirrorRequest
+from engine.runs.push import PushRequest
+from engine.runs.session import WorkspaceSession
+from engine.source.spec import SourceSpec
+
+
+@dataclass(frozen=True, slots=True)
+class CohortExport:
+    """A cohort, the export that is to be sent to it, and who observes that."""
+
+    session: WorkspaceSession
+    """The session of the cohort's workspace."""
+    cohort: Cohort
+    settings: CohortSettings | None
+    """The cohort's table in the configuration; None if it was named without one."""
+    exports: Exports | None
+    """None for those of the table."""
+    reading: Reading
+    """How to read them; None stands for what the table says."""
+    observers: RunObservers
+
+    @property
+    def switch(self) -> StopSwitch:
+        """The switch that stops the run."""
+        return self.observers.switch or self.session.switch
+
+    @property
+    def guards(self) -> GuardSettings | None:
+        """The limits of the cohort; None for those of the configuration."""
+        return self.settings.guards if self.settings else None
+
+    async def spec(self) -> SourceSpec:
+        """Return which files to read, once they are there if the table says to wait for them.
+
+        Raises `UsageError` if no export is named, and as `resolve` does.
+        """
+        table = self.settings
+        if self.exports is not None:
+            return spec_of(self.exports, self.reading, table.reading if table else None)
+        if table is None:
+            raise UsageError("no export is named", hint="only a configured cohort has its own")
+        clock = self.session.clock
+        today = local_time(clock.stamp().utc_ns, self.session.config.sync.time_zone).date()
+        return await resolve(
+            replace(ConfiguredExport.of(table), options=options_of(self.reading, table.reading)),
+            today,
+            clock=clock,
+            switch=self.switch,
+            note=self.observers.note,
+        )
+
+    def note_name(self) -> None:
+        """Pass on a warning about the cohort's name."""
+        if self.cohort.warning:
+            self.observers.note(self.cohort.warning, label="note")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushOptions:
+    """The arguments of `Engine.push` that are not about the export."""
+
+    action: ActionName | None
+    on_changed: OnChanged | None
+    record: bool
+    allow: Sequence[str]
+    reason: str | None
+    wait_seconds: float
+
+    def action_on(self, settings: CohortSettings | None) -> Action:
+        """Return the action; raises `UsageError` if the table of a mirrored cohort has none."""
+        if self.action is not None:
+            return Action(self.action)
+        if settings is None:
+            return Action.ADD
+        if settings.mode == "mirror":
+            raise UsageError(
+                f'cohort {settings.key!r} has mode = "mirror": a push to it needs an --action',
+                hint="`cohortsync mirror` makes it equal to its export",
+            )
+        return Action(settings.mode)
+
+
+async def push_request(export: CohortExport, options: PushOptions) -> PushRequest:
+    """Open the export of a push, and return the request.
+
+    Raises `UsageError` for invalid arguments, and as `open_exports` and `CohortExport.spec`.
+    """
+    table = export.settings
+    on_changed = options.on_changed or (table.on_changed if table else "refuse")
+    request = partial(
+        PushRequest,
+        cohort=export.cohort,
+        action=options.action_on(table),
+        restart_if_changed=on_changed == "restart",
+        allowances=read_push_allowances(options.allow, options.reason),
+        reason=options.reason,
+        records=options.record,
+        wait_seconds=options.wait_seconds,
+        guards=export.guards,
+    )
+    spec = await export.spec()
+    source = await open_exports(
+        spec,
+        note=export.observers.note,
+        switch=export.switch,
+        rereadable=on_changed == "restart",
+    )
+    export.note_name()
+    return request(source, spec)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MirrorOptions:
+    """The arguments of `Engine.mirror` and `Engine.rollback` that are not about the export."""
+
+    first_action: ActionName
+    allow: Sequence[str]
+    reason: str | None
+    wait_seconds: float
+    assume_empty: bool = False
+    trust: int | None = None
+    is_shadow: bool = False
+
+    def applied(self, guards: GuardSettings | None) -> partial[MirrorRequest]:
+        """Return the request, less its source, spec and cohort."""
+        return partial(
+            MirrorRequest,
+            first_action=Action(self.first_action),
+            allowances=read_allowances(self.allow, self.reason),
+            reason=self.reason,
+            assume_empty=self.assume_empty,
+            trust=self.trust,
+            is_shadow=self.is_shadow,
+            wait_seconds=self.wait_seconds,
+            guards=guards,
+        )
+
+
+async def mirror_request(export: CohortExport, options: MirrorOptions) -> MirrorRequest:
+    """Open the export of a mirror, and return the request.
+
+    Raises `UsageError` for invalid arguments, and as `open_desired` and `CohortExport.spec`.
+    """
+    table = export.settings
+    if options.assume_empty and options.trust is not None:
+        raise UsageError("--assume-empty and --trust exclude each other")
+    if table is not None and table.mode != "mirror":
+        raise UsageError(
+            f'cohort {table.key!r} has mode = "{table.mode}": it is not mirrored',
+            hint='`cohortsync push` sends its export; mode = "mirror" would make it equal to that',
+        )
+    request = options.applied(export.guards)
+    spec = await export.spec()
+    source = await open_desired(spec, note=export.observers.note, switch=export.switch)
+    export.note_name()
+    return request(source, spec, export.cohort)
+
+
+def rollback_request(
+    cohort_id: str,
+    generation: int,
+    options: MirrorOptions,
+    *,
+    name: str | None,
+    table: CohortSettings | None,
+) -> RollbackRequest:
+    """Return the request of a rollback; `table` is that of the cohort, if it is configured.
+
+    Raises `UsageError` for invalid arguments.
+    """
+    check_id(cohort_id)
+    request = options.applied(table.guards if table else None)
+    return RollbackRequest(
+        cohort_id,
+        generation,
+        lambda spec, cohort: request(spec.open(), spec, cohort),
+        name,
+        options.wait_seconds,
+    )
