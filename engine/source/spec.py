@@ -1,7 +1,7 @@
 """The files to read and how, as a value stored in the ledger."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from engine.errors import UsageError
@@ -33,6 +33,15 @@ class SourceSpec:
         from engine.source.files.opening import open_source  # noqa: PLC0415 - large: all readers
 
         return open_source(self.files, self.options, keep_pipes=rereadable)
+
+    def newest(self) -> Self:
+        """Return the spec of the newest file or folder that each pattern matches.
+
+        Raises as `pick_newest`.
+        """
+        from engine.source.files.picking import pick_newest  # noqa: PLC0415 - as above
+
+        return replace(self, files=tuple(pick_newest(each) for each in self.files))
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values without credentials; see `Spec.to_dict`."""

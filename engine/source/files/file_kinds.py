@@ -67,6 +67,12 @@ def kind_by_name(name: str) -> str | None:
     return format_
 
 
+def is_export_by_name(name: str) -> bool:
+    """Return whether a file may be read with others: no document, and not being written."""
+    kind = kind_by_name(name)
+    return kind is None or _rank(kind) > 0
+
+
 def _has_format_suffix(name: str) -> bool:
     return suffix_format(name) is not None or suffix(name) == ".json"
 

@@ -54,7 +54,7 @@ def test_a_name_with_a_mistake(name: str, problem: str) -> None:
     found = date_problem(name)
     assert found is not None
     assert found.startswith(problem)
-    with pytest.raises(ValueError, match="brace|should have"):
+    with pytest.raises(ValueError, match=r"brace|should have"):
         expand_dates(name, DAY)
 
 
