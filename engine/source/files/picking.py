@@ -64,7 +64,7 @@ def pick_newest(pattern: str) -> str:
     if not found:
         raise SourceError(
             f"{_shown(pattern)}: no file matches",
-            hint="`**/` includes subfolders; markers, checksums and unfinished files are passed over",
+            hint="`**/` includes subfolders; markers, checksums and unfinished files are left out",
         )
     if len(found) == 1:
         return found[0].name
