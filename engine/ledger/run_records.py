@@ -106,6 +106,8 @@ class RunTotals:
     rejected_again: int
     """Uids of a mirror that were rejected, and had been rejected by an earlier run."""
     spans: Sequence[SendSpan]
+    excluded: int = 0
+    """Rows of a push that were excluded; earlier versions stored no such number."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ class RowCounts:
     """The reader's own count."""
     blank: int = 0
     invalid: int = 0
+    excluded: int = 0
+    """Rows whose uid is in an exclusion list."""
 
 
 @dataclass(frozen=True, slots=True)

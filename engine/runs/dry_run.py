@@ -162,7 +162,7 @@ class _Cutting:
         """Return the accounts, in which everything planned is pending."""
         request, config = self.request, self.config
         workspace, finished = config.workspace, datetime.now(UTC)
-        rows = RowCounts(self.rows.records, self.rows.blank, self.rows.invalid)
+        rows = RowCounts(self.rows.records, self.rows.blank, self.rows.invalid, self.rows.excluded)
         would_finish = (
             exit_status_of(Standing(rejected=self.too_large), rows, config.accounting)
             if self.reason is None

@@ -35,7 +35,7 @@ from engine.ledger.sqlite.totals import store
 from engine.model.cohort import CohortKey
 from engine.model.status import RESUMABLE, RunStatus
 from engine.pacing.pacer import PaceRecord
-from engine.payload.batch import UidlessRows, blank_among, invalid_among
+from engine.payload.batch import UidlessRows, count_among
 from engine.source.source_file import SourceFile
 
 
@@ -219,8 +219,8 @@ def enter_rows_without_uids(
 ) -> None:
     """Enter the counts of rows read so far that no batch records."""
     skip(connection, run, NO_BATCH, rows.skipped)
-    counts = (rows.records, blank_among(rows.skipped), invalid_among(rows.skipped))
-    enter_rows_read(connection, run, RowsRead(*counts, is_complete))
+    blank, invalid = (count_among(rows.skipped, kind) for kind in ("blank", "invalid"))
+    enter_rows_read(connection, run, RowsRead(rows.records, blank, invalid, is_complete))
 
 
 def enter_rows_read(

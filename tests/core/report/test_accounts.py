@@ -116,7 +116,7 @@ def test_the_document_has_every_documented_key() -> None:
         *("payload_fill", "ceiling_use", "started_at", "finished_at", "elapsed_seconds"),
         "schema_version",
     }
-    assert set(document["rows"]) == {"read", "blank", "invalid"}
+    assert set(document["rows"]) == {"read", "blank", "invalid", "excluded"}
     states = {"planned", "accepted", "rejected", "unconfirmed", "pending"}
     assert set(document["uids"]) == set(document["batches"]) == states
     assert set(document["requests"]) == {"sent", "accepted", "throttled", "retried", "split"}

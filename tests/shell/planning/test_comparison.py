@@ -58,6 +58,11 @@ class Night:
     waiting: HeldChanges = field(default_factory=HeldChanges)
     resend: Resend | None = None
     shares: int = 1
+    excluded: frozenset[str] | None = None
+
+    @property
+    def wanted(self) -> set[str]:
+        return set(self.export) - (self.excluded or set())
 
     def kind(self, uid: str, operation: Operation) -> str:
         state, run = self.known.get(uid, (0, 0))
@@ -76,7 +81,7 @@ class Night:
 
     def resent(self) -> list[Member]:
         """All that a round of resending has to come, in order: the newest first."""
-        wanted = set(self.export)
+        wanted = self.wanted
         members = sorted(
             (
                 Member(run, uid.encode())
@@ -94,7 +99,7 @@ class Night:
         return left or members
 
     def operations(self) -> dict[Operation, dict[str, set[str]]]:
-        wanted = set(self.export)
+        wanted = self.wanted
         inside = {uid for uid, (state, _) in self.known.items() if state is UidState.IN}
         away = {uid for uid, (state, _) in self.known.items() if state is UidState.OUT}
         changes = {
@@ -130,6 +135,7 @@ nights = st.builds(
         st.none() | st.builds(Member, runs, uids.map(str.encode)),
     ),
     st.integers(1, 3),
+    st.none() | st.frozensets(uids),
 )
 
 
@@ -158,12 +164,17 @@ def compared(night: Night, folder: Path) -> tuple[Comparison, Snapshot | None]:
         },
         schema=REJECTIONS,
     )
+    excluded = None
+    if night.excluded is not None:
+        listed = sorted(night.excluded) * 2
+        excluded = stage(blocks_of(listed), folder / "excluded.parquet")
     with parted(night.shares):
         found = compare(
             staged,
             base,
             folder,
             SETTINGS,
+            excluded=excluded,
             recent_runs=sorted(night.recent),
             rejections=rejections,
             resend=night.resend,
@@ -216,14 +227,16 @@ def test_a_comparison_is_what_the_model_says(night: Night) -> None:
         assert uids_of(found.resends) == [member.uid.decode() for member in cut]
         is_cut = night.resend is not None and len(cut) == night.resend.most
         assert found.resent_through == (cut[-1] if is_cut else None)
-        wanted = set(night.export)
-        assert found.duplicate == len(night.export) - len(wanted)
+        wanted = night.wanted
+        assert found.excluded == sum(uid not in wanted for uid in night.export)
+        assert found.duplicate == len(night.export) - found.excluded - len(wanted)
         assert found.unchanged == sum(
             night.known.get(uid, (None, 0))[0] is UidState.IN for uid in wanted
         )
         parts = (found.duplicate, found.unchanged, found.adds.planned, found.adds.known)
-        assert sum(parts) == len(night.export)
-        left = {path.name for path in Path(name).iterdir()} - {"base.parquet", "staged.parquet"}
+        assert sum(parts) + found.excluded == len(night.export)
+        given_files = {"base.parquet", "staged.parquet", "excluded.parquet"}
+        left = {path.name for path in Path(name).iterdir()} - given_files
         assert left == {"adds.parquet", "removes.parquet", "resends.parquet"}
 
 
