@@ -256,6 +256,33 @@ class ExportOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ExcludeOptions:
+    """The uids that are left out."""
+
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude", metavar="FILE", help="Leave the uids of this list out; repeatable."
+        ),
+    ] = None
+    exclude_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Where the uids of --exclude are, as --column."),
+    ] = None
+
+    def arguments(self) -> "ExcludeArguments":
+        """Return the options as arguments of `Engine.push`."""
+        return {"exclude": self.exclude or (), "exclude_column": self.exclude_column}
+
+
+class ExcludeArguments(TypedDict):
+    """The arguments that `ExcludeOptions` passes on."""
+
+    exclude: "Sequence[str]"
+    exclude_column: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class GuardOptions:
     """The guards to lift, and the reason."""
 

@@ -8,6 +8,7 @@ import typer
 
 from engine.cli.options import (
     CohortOptions,
+    ExcludeOptions,
     ExportOptions,
     GuardOptions,
     JsonOption,
@@ -41,6 +42,7 @@ def push(
     cohort: CohortOptions,
     action: Annotated[Action, typer.Option(help="Add the uids, or remove them.")] = Action.ADD,
     export: ExportOptions,
+    exclude: ExcludeOptions,
     target: TargetOptions,
     on_changed: OnChangedOption = OnChanged.REFUSE,
     wait: WaitOption = 0.0,
@@ -68,6 +70,7 @@ def push(
             named,
             action=action,
             **export.reading(),
+            **exclude.arguments(),
             on_changed=on_changed.value,
             record=record,
             allow=guards.allow or (),

@@ -135,6 +135,7 @@ def _lines(accounts: Accounts, files: str | None, width: int | None) -> Iterator
         yield from _standing_lines(accounts, width)
     complete = "" if accounts.source_complete else " (the export was not read to its end)"
     mirrored, planned = "", f"{uids.planned:,} planned"
+    excluded = f"{rows.excluded:,} excluded + " if rows.excluded else ""
     if mirror:
         mirrored = f"{mirror.duplicate:,} duplicate + {mirror.unchanged:,} unchanged + "
         planned = f"{mirror.add.planned:,} to add"
@@ -142,7 +143,7 @@ def _lines(accounts: Accounts, files: str | None, width: int | None) -> Iterator
             planned += f" + {mirror.undecided:,} not compared"
     yield (
         f"rows      {rows.read:,} read = {rows.blank:,} blank + {rows.invalid:,} invalid + "
-        f"{mirrored}{planned}{complete}"
+        f"{excluded}{mirrored}{planned}{complete}"
     )
     if files:
         yield files

@@ -58,6 +58,8 @@ class PlanObservers(Observers, total=False):
 class PlanArguments(Reading, PlanObservers, total=False):
     """The arguments of `Engine.plan`; see `Engine.mirror`."""
 
+    exclude: Exports
+    exclude_column: str | None
     first_action: ActionName
     allow: Sequence[str]
     reason: str | None

@@ -27,6 +27,7 @@ from engine.runs.ports import RunStore
 from engine.runs.push import (
     PushRequest,
     admit,
+    excludes_others,
     key_of,
     opening_of,
     stays_unfinished,
@@ -111,7 +112,9 @@ async def _begins_anew(runs: RunStore, request: PushRequest, key: CohortKey, run
     if not request.restart_if_changed:
         return False
     later = await runs.later_run(run, key)
-    return later is not None or (request.records and await runs.has_unrecorded_batches(run))
+    if later is not None or await excludes_others(runs, request, run):
+        return True
+    return request.records and await runs.has_unrecorded_batches(run)
 
 
 @dataclass(slots=True)

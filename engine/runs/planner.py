@@ -41,6 +41,7 @@ from engine.snapshot.records import (
 )
 from engine.snapshot.store import Recent, SnapshotStore
 from engine.source.block import Block
+from engine.source.exclusion import excluded_blocks
 from engine.source.protocol import Source, Spec, files_of
 from engine.source.source_file import describe_files, newest_utc_ns
 from engine.storage.capacity import check_disk, disk_needed
@@ -69,6 +70,8 @@ class MirrorRequest:
     """Whether nothing is ever sent, and a shadow snapshot is updated as if all had been sent."""
     wait_seconds: float = 0.0
     """How long to wait for another process that works on the cohort, or sends."""
+    exclude: Source | None = None
+    """The exclusion list: its uids are not desired."""
 
 
 class Planner:
@@ -102,12 +105,13 @@ class Planner:
         request = self._request
         folder = self._store.make_plan_folder(state.run.name)
         inspection = Inspection(self._config.guards.uid_pattern)
+        excluded = await self._stage_excluded(passing / TemporaryName.EXCLUDED)
         staged = await self._stage(state, folder, passing / TemporaryName.EXPORT, inspection)
         snapshot = base.snapshot
         recent = await self._store.recent()
         if base.is_blank and recent.seconds:
             recent = replace(recent, waiting=HeldChanges(adds=True, removes=True))
-        found = await self._compare(staged, snapshot, folder, recent)
+        found = await self._compare(staged, excluded, snapshot, folder, recent)
         self._switch.refuse_if_pulled()
         facts = await self._facts(staged, found, snapshot, inspection)
         verdicts = judge(facts, self._config.guards, request.allowances)
@@ -152,7 +156,12 @@ class Planner:
         def read_export() -> Staged:
             with open_places(folder) as places:
                 observe = (enter_skipped, lambda block: inspection.look(block.uids), places.add)
-                return stage(self._blocks(), path, counts=self._counts, observe=observe)
+                return stage(
+                    self._until_stop(request.source.blocks()),
+                    path,
+                    counts=self._counts,
+                    observe=observe,
+                )
 
         read = files_of(request.source)
         what = describe_files(read) if read else ", ".join(request.spec.names)
@@ -177,9 +186,17 @@ class Planner:
         )
         return [note]
 
-    def _blocks(self) -> Iterator[Block]:
+    async def _stage_excluded(self, path: Path) -> Staged | None:
+        """Read the exclusion list to its end, and write its uids to `path`; None without one."""
+        if self._request.exclude is None:
+            return None
+        blocks = self._until_stop(excluded_blocks(self._request.exclude))
+        return await read_or_stop(lambda: stage(blocks, path), self._switch)
+
+    def _until_stop(self, blocks: Iterator[Block]) -> Iterator[Block]:
+        """Yield blocks; raise `IncompleteError` after a stop."""
         try:
-            for block in self._request.source.blocks():
+            for block in blocks:
                 self._switch.refuse_if_pulled()
                 yield block
         except EmptyExportError:
@@ -199,7 +216,12 @@ class Planner:
         return None if written is None else min(written, self._clock.stamp().utc_ns)
 
     async def _compare(
-        self, staged: Staged, base: Snapshot | None, folder: Path, recent: Recent
+        self,
+        staged: Staged,
+        excluded: Staged | None,
+        base: Snapshot | None,
+        folder: Path,
+        recent: Recent,
     ) -> Comparison:
         settings = self._config.planning
         known = base.census.total if base else 0
@@ -215,6 +237,7 @@ class Planner:
                 base,
                 folder,
                 settings,
+                excluded=excluded,
                 recent_runs=recent.runs,
                 rejections=rejections,
                 resend=resend,
@@ -261,6 +284,7 @@ class Planner:
             "add": found.adds.planned,
             "remove": found.removes.planned,
             "resend": resent,
+            "excluded": found.excluded,
             "held": held,
             "requests": whole.requests,
             "bytes": whole.bytes,
@@ -296,7 +320,7 @@ class Planner:
             adds=found.adds.planned - found.adds.doubtful,
             adds_left=last.additions_left if last else 0,
             removes=found.removes.planned,
-            desired=staged.uids - found.duplicate,
+            desired=staged.uids - found.duplicate - found.excluded,
             rows_read=staged.rows_read,
             invalid=staged.invalid,
             duplicates=found.duplicate,
@@ -309,6 +333,7 @@ class Planner:
             now_utc_ns=self._clock.stamp().utc_ns,
             name=request.cohort.name,
             last_name=last_name,
+            excluded=found.excluded,
         )
 
 

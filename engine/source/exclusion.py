@@ -113,9 +113,10 @@ class ExcludingSource:
     """
 
     def __init__(self, source: Source, exclusion: Exclusion, identity: Mapping[str, Any]) -> None:
-        """`identity` is that of the source of the exclusion list."""
+        """`identity` says which list that is, as JSON values."""
         self._source = source
-        self.exclusion = exclusion
+        self._exclusion = exclusion
+        self.exclusion_digest = exclusion.digest
         self.identity = {**source.identity, "exclude": dict(identity)}
         self.notes = source.notes
         self.uids_read = 0
@@ -142,7 +143,7 @@ class ExcludingSource:
         """
         self.uids_read = 0
         for block in self._source.blocks():
-            kept = without(block, self.exclusion.find(block.uids))
+            kept = without(block, self._exclusion.find(block.uids))
             self.uids_read += len(kept.uids)
             yield kept
         if not self.uids_read:

@@ -1,6 +1,6 @@
 """Uids that are left out of an export: found exactly, and each record counted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from engine.errors import EmptyExportError, SourceError, UsageError
 from engine.source import exclusion as exclusion_module
 from engine.source.block import BLANK, EXCLUDED, Block, Skipped
-from engine.source.exclusion import ExcludingSource, Exclusion, excluded_blocks, hashes_of
+from engine.source.exclusion import ExcludingSource, Exclusion, Hashes, excluded_blocks, hashes_of
 from exports import Export, exports, plain_uids, uids
 
 LISTED = st.lists(plain_uids | uids, max_size=20)
@@ -43,16 +43,19 @@ class Given:
         return self.given
 
 
-def poor_hashes(uids_: pa.StringArray) -> np.ndarray[Any, np.dtype[np.uint64]]:
+def poor_hashes(uids_: pa.StringArray) -> Hashes:
     return np.array([len(uid) % 3 for uid in uids_.to_pylist()], np.uint64)
 
 
-@given(exports(EITHER), LISTED, st.integers(1, 5), st.booleans())
+Hash = Callable[[pa.StringArray], Hashes]
+HASHES: st.SearchStrategy[Hash] = st.sampled_from([hashes_of, poor_hashes])
+
+
+@given(exports(EITHER), LISTED, st.integers(1, 5), HASHES)
 def test_each_record_is_kept_skipped_or_excluded(
-    export: Export, listed: list[str], size: int, is_poor: bool
+    export: Export, listed: list[str], size: int, hashes: Hash
 ) -> None:
     some = listed + export.uids[::3]
-    hashes = poor_hashes if is_poor else hashes_of
     with patch.object(exclusion_module, "hashes_of", hashes):
         source = ExcludingSource(
             Given(export.blocks(size), {"a": 1}), Exclusion(blocks_of(some)), {"b": 2}
