@@ -26,7 +26,7 @@ DOCUMENT = {
     "action": str,
     "ceiling": {"requests": int, "per_seconds": float},
     "source_complete": bool,
-    "rows": {"read": int, "blank": int, "invalid": int},
+    "rows": {"read": int, "blank": int, "invalid": int, "excluded": int},
     "uids": STANDING,
     "batches": STANDING,
     "requests": {"sent": int, "accepted": int, "throttled": int, "retried": int, "split": int},
@@ -96,6 +96,7 @@ def test_every_nasty_row_is_accounted_for(night: Night, api: Emulator, tmp_path:
         "read": expected.rows,
         "blank": len(expected.blank),
         "invalid": len(expected.invalid),
+        "excluded": 0,
     }
     assert books["uids"]["planned"] == expected.planned
     assert books["uids"]["rejected"] == len(expected.rejected)
@@ -118,7 +119,7 @@ def test_an_export_without_a_uid_is_accounted_for_too(night: Night, api: Emulato
         books = ended.document
         assert ended.status == 2
         assert "4 rows read" in books["reason"]
-        assert books["rows"] == {"read": 4, "blank": 2, "invalid": 2}
+        assert books["rows"] == {"read": 4, "blank": 2, "invalid": 2, "excluded": 0}
         assert books["source_complete"]
         assert_balanced(books)
         rejects = night.rejects(books["run"])
@@ -130,7 +131,7 @@ def test_an_export_without_a_uid_is_accounted_for_too(night: Night, api: Emulato
     export.write_bytes(b"uid,x\n,1\na,2\n")
     ended = night.push("export.csv", "--column", "uid")
     assert ended.status == 0
-    assert ended.document["rows"] == {"read": 2, "blank": 1, "invalid": 0}
+    assert ended.document["rows"] == {"read": 2, "blank": 1, "invalid": 0, "excluded": 0}
     assert_balanced(ended.document)
     assert api.members() == {"a"}
 
@@ -141,7 +142,7 @@ def test_tolerated_rows_still_count_as_success(night: Night, tolerated: float, s
     (night.folder / "export.csv").write_bytes(b"uid,x\na,1\nb,1,1\nc\nd,1\n")
     ended = night.push("export.csv", "--column", "uid")
     assert ended.status == status
-    assert ended.document["rows"] == {"read": 4, "blank": 0, "invalid": 2}
+    assert ended.document["rows"] == {"read": 4, "blank": 0, "invalid": 2, "excluded": 0}
 
 
 def test_faults_of_every_kind_lose_nothing(

@@ -37,7 +37,9 @@ def test_the_books_are_those_of_the_real_run(night: Night, api: Emulator) -> Non
     planned, books = dry.document, real.document
     assert planned.keys() == books.keys()
     assert (planned["run"], planned["status"]) == (None, "dry_run")
-    assert planned["rows"] == books["rows"] == {"read": 503, "blank": 1, "invalid": 1}
+    assert (
+        planned["rows"] == books["rows"] == {"read": 503, "blank": 1, "invalid": 1, "excluded": 0}
+    )
     assert planned["uids"]["pending"] == planned["uids"]["planned"] == books["uids"]["planned"]
     assert planned["batches"]["pending"] == books["batches"]["planned"]
     assert planned["payload_fill"] == pytest.approx(books["payload_fill"])
@@ -52,7 +54,11 @@ def test_an_export_without_a_uid_is_told_in_the_books(night: Night, api: Emulato
     dry = night.push("export.csv", "--column", "uid", "--dry-run")
     real = night.push("export.csv", "--column", "uid")
     assert dry.status == real.status == 2
-    assert dry.document["rows"] == real.document["rows"] == {"read": 3, "blank": 2, "invalid": 1}
+    assert (
+        dry.document["rows"]
+        == real.document["rows"]
+        == {"read": 3, "blank": 2, "invalid": 1, "excluded": 0}
+    )
     assert dry.document["reason"] == real.document["reason"]
     assert (dry.document["status"], dry.document["exit_status"]) == ("dry_run", 2)
     assert api.received() == 0
