@@ -5,7 +5,7 @@ patterns of its own, so that a run that is resumed after midnight reads the same
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Literal
 
@@ -46,6 +46,8 @@ class ConfiguredExport:
     pick: Pick = "all"
     """`newest` reads one file or folder of each pattern; see `engine.source.files.picking`."""
     wait_for: WaitFor | None = None
+    exclude: "ConfiguredExport | None" = None
+    """The exclusion list."""
 
 
 async def resolve(
@@ -72,7 +74,11 @@ async def resolve(
             is_export=marker is None,
         )
         await _wait(awaited, wait, clock=clock, switch=switch, note=note)
-    return await read_or_stop(chosen, switch)
+    spec = await read_or_stop(chosen, switch)
+    if export.exclude is None:
+        return spec
+    exclude = await resolve(export.exclude, day, clock=clock, switch=switch, note=note)
+    return replace(spec, exclude=exclude)
 
 
 @dataclass(frozen=True, slots=True)

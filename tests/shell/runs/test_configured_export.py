@@ -47,12 +47,18 @@ class Morning:
 
         self.events[at] = written
 
-    def resolve(self, *names: str, wait: WaitFor | None = None, pick: Pick = "all") -> SourceSpec:
+    def resolve(
+        self,
+        *names: str,
+        wait: WaitFor | None = None,
+        pick: Pick = "all",
+        exclude: ConfiguredExport | None = None,
+    ) -> SourceSpec:
         async def main() -> SourceSpec:
             for at, event in self.events.items():
                 asyncio.get_running_loop().call_later(at, event)
             export = ConfiguredExport(
-                tuple(f"{self.folder}/{name}" for name in names), OPTIONS, pick, wait
+                tuple(f"{self.folder}/{name}" for name in names), OPTIONS, pick, wait, exclude
             )
             clock = VirtualClock()
             try:
@@ -82,6 +88,15 @@ def test_the_dates_are_frozen(morning: Morning) -> None:
     assert found == morning.spec("vip-2026-11-27*.csv", "old-26.csv", "{a}", day="2026-11-27")
     assert SourceSpec.from_dict(found.to_dict()) == found
     assert morning.resolve("a*.csv") == morning.spec("a*.csv")
+
+
+def test_the_dates_of_an_exclusion_list_are_frozen_with_those_of_its_export(
+    morning: Morning,
+) -> None:
+    listed = ConfiguredExport((f"{morning.folder}/out-{{date}}.txt",))
+    found = morning.resolve("vip.csv", exclude=listed)
+    assert found.exclude == SourceSpec((f"{morning.folder}/out-2026-11-27.txt",), date="2026-11-27")
+    assert SourceSpec.from_dict(found.to_dict()) == found
 
 
 def test_the_newest_is_frozen(morning: Morning) -> None:
