@@ -425,7 +425,7 @@ class Engine:
         return await asyncio.to_thread(details_of, self._state_folder, run)
 
     async def rejects(self, run: str) -> "AsyncGenerator[Reject, None]":
-        """Yield every rejected uid of a run and every row that planned no uid, in export order.
+        """Yield every rejected uid of a run and every blank or invalid row, in export order.
 
         Raises `UsageError` if there is no such run.
         """

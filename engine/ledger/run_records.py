@@ -163,7 +163,7 @@ class AttemptRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RejectRecord:
-    """A rejected uid, or consecutive rows that planned no uid for the same reason."""
+    """A rejected uid, or consecutive rows that are blank or invalid for the same reason."""
 
     kind: str
     """`rejected`, `invalid` or `blank`."""

@@ -20,7 +20,7 @@ from engine.source.urls import HTTP, carrier, display_url, file_path, is_url, li
 _DATES = (
     # A time counts only in ISO 8601 or as digits of the date: others may be the number of a part.
     re.compile(
-        r"(?<!\d)(\d{4})([-_./]?)(\d{2})\2(\d{2})"
+        r"(?<!\d)((?:19|20)\d{2})([-_./]?)(\d{2})\2(\d{2})"
         r"(?:(?:T|(?<=\d{8}))(\d{2})[:-]?(\d{2})(?:[:-]?(\d{2}))?Z?)?(?!\d)"
     ),
     re.compile(r"year=(\d{4})(/)month=(\d{1,2})/day=(\d{1,2})()()()(?!\d)"),

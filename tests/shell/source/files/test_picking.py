@@ -141,6 +141,7 @@ def test_a_name_that_nothing_can_be_picked_by(pattern: str) -> None:
         ("vip-1764201600.csv", None),
         ("from-2026-11-01-to-2026-11-27.csv", None),
         ("2026-11.csv", None),
+        ("part-12340506.csv", None),
         ("vip-120261127.csv", None),
     ],
 )

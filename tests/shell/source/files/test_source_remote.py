@@ -17,6 +17,7 @@ import pytest
 
 from engine.errors import SourceError, UsageError
 from engine.source.files.opening import open_source
+from engine.source.files.picking import pick_newest
 from engine.source.options import ReadingOptions
 from engine.source.protocol import Source
 
@@ -98,6 +99,11 @@ def test_an_s3_object_larger_than_what_is_read_ahead_streams(bucket: str) -> Non
 def test_what_is_not_in_the_bucket_is_named(bucket: str, path: str) -> None:
     with pytest.raises(SourceError, match=r"^s3://exports/no.*: (nothing there|no file matches)$"):
         open_source([bucket + path], PLAIN)
+
+
+def test_the_newest_of_a_bucket_is_picked(bucket: str) -> None:
+    assert pick_newest(f"{bucket}/20*/") == "s3://exports/2024"
+    assert pick_newest(f"{bucket}/20*/*.txt") == "s3://exports/2024/a.txt"
 
 
 @pytest.fixture
