@@ -36,6 +36,8 @@ def test_a_push_leaves_out_what_is_listed(night: Night, api: Emulator) -> None:
     shown = json.loads(night.run("show", run, "--json").stdout)
     assert rows(shown) == {"read": 300, "excluded": 75}
     assert not night.rejects(run)
+    [(entries, count)] = night.query("SELECT count(*), sum(count) FROM skipped")
+    assert (entries <= ended.document["batches"]["planned"], count) == (True, 75)
     summary = night.run(
         "push", "export.txt", "--exclude", "reasons.csv", "--exclude-column=id", *TARGET
     )
