@@ -16,14 +16,14 @@ A folder imports only from those below it; `lint-imports` checks that.
     planning/   an export against a snapshot: staging, comparison, guards, forecast
     report/     accounts, figures and history of runs, from the ledger's rows
     snapshot/   what the API has acknowledged, generation by generation
-    delivery/   response → outcome → decision; the pipeline, HTTP, retry, split, stop
+    delivery/   answer → outcome → decision; the pipeline, HTTP, retry, split, stop
     ledger/     runs, batches and attempts; intent before action; in sqlite/, all SQL
     payload/    uids as request bodies below the byte limit
     pacing/     the ceiling: the window limit, the gate after a 429, the waiting
     source/     exports as Arrow arrays of uids, with the place of each uid
     storage/    atomic files, temporary folders, DuckDB, Parquet; in `paths`, all paths with uids
     model/      values without I/O: cohort, endpoint, workspace, status
-    clock, errors
+    cancellation, clock, errors
 
     emulator/   the API itself, on loopback; shares no code with the rest and counts for itself
 
@@ -40,6 +40,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.api import Engine
+    from engine.config.new_config import NewConfig
+    from engine.config.schema import config_schema
     from engine.delivery import events
     from engine.delivery.stop import StopSwitch
     from engine.errors import CohortSyncError, ExitStatus
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from engine.preflight.check import CheckResult, Finding
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
-    from engine.report.result import (
+    from engine.report.run_results import (
         FailedRun,
         NothingToResume,
         Opening,
@@ -61,7 +63,14 @@ if TYPE_CHECKING:
         VerifiedSnapshot,
     )
     from engine.report.why import UidReport
-    from engine.runs.arguments import Note, Observers, PlanObservers, Reading
+    from engine.runs.arguments import (
+        ExportArguments,
+        Note,
+        Observers,
+        PlanArguments,
+        PlanObservers,
+        Reading,
+    )
     from engine.runs.snapshots import Snapshots
 
 __version__ = "0.1.0"
@@ -74,12 +83,15 @@ __all__ = [
     "CohortSyncError",
     "Engine",
     "ExitStatus",
+    "ExportArguments",
     "FailedRun",
     "Finding",
+    "NewConfig",
     "Note",
     "NothingToResume",
     "Observers",
     "Opening",
+    "PlanArguments",
     "PlanObservers",
     "Reading",
     "Reject",
@@ -93,25 +105,30 @@ __all__ = [
     "StopSwitch",
     "UidReport",
     "VerifiedSnapshot",
+    "config_schema",
     "events",
 ]
 
 _MODULES = {
     "engine.api": ("Engine",),
+    "engine.config.new_config": ("NewConfig",),
+    "engine.config.schema": ("config_schema",),
     "engine.delivery.stop": ("StopSwitch",),
     "engine.errors": ("CohortSyncError", "ExitStatus"),
     "engine.model.cohort": ("Action", "Cohort"),
     "engine.preflight.check": ("CheckResult", "Finding"),
     "engine.report.accounts": ("Accounts",),
     "engine.report.history": ("Reject", "RunDetails"),
-    "engine.report.result": (
+    "engine.report.run_results": (
         *("FailedRun", "NothingToResume", "Opening", "ResumedRuns", "RunResult"),
     ),
     "engine.report.snapshots": (
         *("SnapshotComparison", "SnapshotEntry", "SnapshotOfList", "VerifiedSnapshot"),
     ),
     "engine.report.why": ("UidReport",),
-    "engine.runs.arguments": ("Note", "Observers", "PlanObservers", "Reading"),
+    "engine.runs.arguments": (
+        *("ExportArguments", "Note", "Observers", "PlanArguments", "PlanObservers", "Reading"),
+    ),
     "engine.runs.snapshots": ("Snapshots",),
 }
 """Where each name is defined."""

@@ -17,7 +17,7 @@ from engine.model.quantity import counted
 
 if TYPE_CHECKING:
     from engine import Observers, RunResult
-    from engine.cli.progress import View
+    from engine.cli.run_view import View
 
 WORKSPACE, API_KEY = "DEMO", "demo-key"
 _COHORT = "demo-cohort"

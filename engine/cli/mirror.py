@@ -9,8 +9,7 @@ from engine.cli.options import (
     LARGEST_COUNT,
     LARGEST_GENERATION,
     CohortOptions,
-    ExcludeOptions,
-    ExportOptions,
+    FilteredExportOptions,
     FirstActionOption,
     GuardOptions,
     JsonOption,
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from engine import Engine, Observers, PlanObservers, RunResult
-    from engine.cli.progress import View
+    from engine.cli.run_view import View
 
     Start = Callable[[Engine, PlanObservers], Awaitable[RunResult]]
 
@@ -35,8 +34,7 @@ if TYPE_CHECKING:
 def mirror(
     *,
     cohort: CohortOptions,
-    export: ExportOptions,
-    exclude: ExcludeOptions,
+    export: FilteredExportOptions,
     options: MirrorOptions,
     target: TargetOptions,
     wait: WaitOption = 0.0,
@@ -56,21 +54,7 @@ def mirror(
 
     Guards check the plan before anything is sent; exit status 4 says that one of them blocks.
     """
-    named = cohort.cohort()
-
-    async def start(engine: "Engine", observers: "PlanObservers") -> "RunResult":
-        return await engine.mirror(
-            export.exports,
-            named,
-            **export.reading(),
-            **exclude.arguments(),
-            **options.arguments(),
-            wait_seconds=wait,
-            dry_run=dry_run,
-            shadow=shadow,
-            **observers,
-        )
-
+    start = _mirroring(cohort, export, options, wait, dry_run=dry_run, shadow=shadow)
     _carry_out(target, start, sends=not (dry_run or shadow), as_json=as_json)
 
 
@@ -78,28 +62,39 @@ def mirror(
 def plan(
     *,
     cohort: CohortOptions,
-    export: ExportOptions,
-    exclude: ExcludeOptions,
+    export: FilteredExportOptions,
     options: MirrorOptions,
     target: TargetOptions,
     wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a mirror would send, and keep that plan for `apply`; nothing is sent."""
+    start = _mirroring(cohort, export, options, wait, dry_run=True)
+    _carry_out(target, start, sends=False, as_json=as_json)
+
+
+def _mirroring(
+    cohort: CohortOptions,
+    export: FilteredExportOptions,
+    options: MirrorOptions,
+    wait: float,
+    *,
+    dry_run: bool,
+    shadow: bool = False,
+) -> "Start":
+    """Return a function that starts a mirror, or plans one."""
     named = cohort.cohort()
 
-    async def start(engine: "Engine", observers: "PlanObservers") -> "RunResult":
-        return await engine.plan(
+    def start(engine: "Engine", observers: "PlanObservers") -> "Awaitable[RunResult]":
+        return engine.mirror(
             export.exports,
             named,
-            **export.reading(),
-            **exclude.arguments(),
-            **options.arguments(),
-            wait_seconds=wait,
-            **observers,
+            dry_run=dry_run,
+            shadow=shadow,
+            **options.arguments(export, wait, observers),
         )
 
-    _carry_out(target, start, sends=False, as_json=as_json)
+    return start
 
 
 @flat

@@ -8,11 +8,9 @@ import typer
 
 from engine.cli.options import (
     CohortOptions,
-    ExcludeOptions,
-    ExportOptions,
+    FilteredExportOptions,
     GuardOptions,
     JsonOption,
-    OnChanged,
     OnChangedOption,
     TargetOptions,
     WaitOption,
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
         RunResult,
         StopSwitch,
     )
-    from engine.cli.progress import View
+    from engine.cli.run_view import View
 
 
 @flat
@@ -41,10 +39,9 @@ def push(
     *,
     cohort: CohortOptions,
     action: Annotated[Action, typer.Option(help="Add the uids, or remove them.")] = Action.ADD,
-    export: ExportOptions,
-    exclude: ExcludeOptions,
+    export: FilteredExportOptions,
     target: TargetOptions,
-    on_changed: OnChangedOption = OnChanged.REFUSE,
+    on_changed: OnChangedOption = "refuse",
     wait: WaitOption = 0.0,
     guards: GuardOptions,
     record: Annotated[
@@ -69,9 +66,8 @@ def push(
             export.exports,
             named,
             action=action,
-            **export.reading(),
-            **exclude.arguments(),
-            on_changed=on_changed.value,
+            **export.arguments(),
+            on_changed=on_changed,
             record=record,
             allow=guards.allow or (),
             reason=guards.reason,
@@ -91,7 +87,7 @@ def resume(
         bool, typer.Option("--all", help="Resume each unfinished run, the earliest first.")
     ] = False,
     target: TargetOptions,
-    on_changed: OnChangedOption = OnChanged.REFUSE,
+    on_changed: OnChangedOption = "refuse",
     wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
@@ -109,7 +105,7 @@ def resume(
         async with target.open() as engine:
             with shown(engine, switch) as (_, observers):
                 return await engine.resume(
-                    run, on_changed=on_changed.value, wait_seconds=wait, **observers
+                    run, on_changed=on_changed, wait_seconds=wait, **observers
                 )
 
     async def resume_all(switch: "StopSwitch") -> "ResumedRuns | NothingToResume":
@@ -121,7 +117,7 @@ def resume(
                     yield observers
 
             return await engine.resume_all(
-                on_changed=on_changed.value,
+                on_changed=on_changed,
                 wait_seconds=wait,
                 follow=follow,
                 ended=lambda result: _show_one_of_many(result, as_json=as_json),

@@ -10,10 +10,9 @@ from engine.cli.streams import print_json, print_lines, printing
 from engine.cli.text import table_lines
 from engine.errors import IncompleteError
 from engine.model.quantity import counted
-from engine.report.accounts import Accounts
-from engine.report.figures import CeilingSpending, Standing
+from engine.report.accounts import Accounts, CeilingSpending, Standing
 from engine.report.files import files_lines
-from engine.report.result import RunResult
+from engine.report.run_results import RunResult
 
 
 def print_result(result: RunResult, *, as_json: bool) -> None:
@@ -160,11 +159,13 @@ def _lines(accounts: Accounts, files: Sequence[str], width: int | None) -> Itera
     spent = accounts.ceiling_spending
     yield (
         f"payloads  {counted(accounts.bytes_sent, 'byte')}, {accounts.payload_fill:.2%} full · "
-        f"ceiling {_share(requests.accepted, spent.allowed):.2%} accepted, "
+        f"ceiling {_share(requests.accepted, spent.available):.2%} accepted, "
         f"{accounts.ceiling_use:.2%} attempted · {accounts.elapsed_seconds:,.1f} s"
     )
+    others = f" + {spent.other_runs:,.0f} by other runs" if spent.other_runs else ""
     yield (
-        f"ceiling   {spent.allowed:,.1f} requests allowed = {spent.used:,} used + {_losses(spent)}"
+        f"ceiling   {spent.allowed:,.1f} requests allowed = {spent.used:,} used{others} + "
+        f"{_losses(spent)}"
     )
     if accounts.ceiling_found is not None:
         yield (

@@ -1,15 +1,12 @@
 """`cohortsync why`: prints what the records show about one uid."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from engine.cli.options import JsonOption, KnownCohortIdOption, TargetOptions, flat
 from engine.cli.streams import print_json, print_lines, printing
-
-if TYPE_CHECKING:
-    from engine import UidReport
 
 
 @flat
@@ -21,13 +18,8 @@ def why(
     as_json: JsonOption = False,
 ) -> None:
     """Say whether a uid is in a mirrored cohort, since when, and by which request."""
-    import asyncio
-
-    async def look_up() -> "UidReport":
-        async with target.open(need_credentials=False) as engine:
-            return await engine.why(uid, cohort_id)
-
-    answer = asyncio.run(look_up()).to_dict()
+    found = target.call(lambda engine: engine.why(uid, cohort_id), need_credentials=False)
+    answer = found.to_dict()
     with printing():
         if as_json:
             print_json(answer)

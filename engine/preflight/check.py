@@ -106,16 +106,19 @@ class CheckResult:
         }
 
 
-async def run_checks(
+async def run_checks(  # noqa: PLR0913 - one parameter a flag
     path: Path | None,
     *,
+    workspace: str | None = None,
     endpoint: str | None = None,
     state: Path | None = None,
     live: bool = False,
     environ: Mapping[str, str] = os.environ,
 ) -> AsyncIterator[Finding]:
     """Yield a finding for each step, in order, as soon as it is known; the arguments are flags."""
-    config, findings = check_settings(path, endpoint=endpoint, state=state, environ=environ)
+    config, findings = check_settings(
+        path, workspace=workspace, endpoint=endpoint, state=state, environ=environ
+    )
     for finding in findings:
         yield finding
     if config is None:
@@ -158,12 +161,13 @@ async def run_checks(
 def check_settings(
     path: Path | None,
     *,
+    workspace: str | None = None,
     endpoint: str | None,
     state: Path | None,
     environ: Mapping[str, str] = os.environ,
 ) -> tuple[Config | None, list[Finding]]:
     """Read the configuration; missing credentials are a separate finding."""
-    read = partial(load, path, endpoint=endpoint, state=state, environ=environ)
+    read = partial(load, path, workspace=workspace, endpoint=endpoint, state=state, environ=environ)
     try:
         config = read()
     except ConfigError as whole:

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, TypedDict
 from engine.delivery.events import RunObserver
 from engine.delivery.stop import StopSwitch
 from engine.model.cohort import Action
-from engine.report.result import Opening
+from engine.report.run_results import Opening
 from engine.source.options import Format
 
 Exports = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -26,6 +26,13 @@ class Reading(TypedDict, total=False):
     format: FormatName
     header: bool
     strip: bool
+
+
+class ExportArguments(Reading, total=False):
+    """How an export is read, and the uids that are left out of it."""
+
+    exclude: Exports
+    exclude_column: str | None
 
 
 class Note(Protocol):
@@ -55,11 +62,9 @@ class PlanObservers(Observers, total=False):
     """Receives the plan in the form of `--json`, before anything is sent."""
 
 
-class PlanArguments(Reading, PlanObservers, total=False):
+class PlanArguments(ExportArguments, PlanObservers, total=False):
     """The arguments of `Engine.plan`; see `Engine.mirror`."""
 
-    exclude: Exports
-    exclude_column: str | None
     first_action: ActionName
     allow: Sequence[str]
     reason: str | None

@@ -18,9 +18,17 @@ from engine.payload.batch import KnownBatch, RowCounter
 from engine.payload.cutter import Cutter
 from engine.payload.envelope import Envelope
 from engine.payload.limit import Limit, refuse_narrow_limit
-from engine.report.accounts import Accounts, exit_status_of, partial_reason
-from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
-from engine.report.result import RunResult
+from engine.report.accounts import (
+    Accounts,
+    Ceiling,
+    CeilingSpending,
+    Requests,
+    RowCounts,
+    Standing,
+    exit_status_of,
+    partial_reason,
+)
+from engine.report.run_results import RunResult
 from engine.runs.context import NOBODY, RunObservers
 from engine.runs.interruptible import read_or_stop
 from engine.runs.ports import RunStore
@@ -33,7 +41,8 @@ from engine.runs.push import (
     stays_unfinished,
     tell_files,
 )
-from engine.runs.session import Note, WorkspaceSession
+from engine.runs.session import WorkspaceSession
+from engine.runs.shared_ledger import Note
 from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block
 from engine.source.protocol import files_of

@@ -22,7 +22,7 @@ from engine.payload.envelope import Envelope
 from engine.payload.limit import refuse_narrow_limit
 from engine.planning.allowances import Allowance, Guard, flags_to_lift
 from engine.report.history import plan_document
-from engine.report.result import RunResult
+from engine.report.run_results import RunResult
 from engine.runs.closing import enter, run_to_end
 from engine.runs.context import NOBODY, RunContext, RunObservers, entered, opening_of
 from engine.runs.plan_execution import Extent, PlanExecution
@@ -204,7 +204,7 @@ async def apply(
     of it is sent, or if anything but this plan has changed the snapshot since.
     """
     config = session.config
-    run, cohort = _find_plan(plan, config)
+    run, cohort = await asyncio.to_thread(_find_plan, plan, config)
     refuse_unfit(config.workspace)
     _refuse_narrow(config, cohort)
     context = RunContext(session, CohortKey(config.workspace.partner, cohort.id), observers)

@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from engine.errors import CohortSyncError, EmptyExportError
+from engine.errors import EmptyExportError
 from engine.ledger.plan_records import OperationCounts, PlanRecord
 from engine.ledger.records import NO_BATCH, RowsRead, RunState
 from engine.ledger.state_folder import make_folder
@@ -19,14 +19,14 @@ from engine.payload.batch import RowCounter, SkippedRows
 from engine.payload.envelope import Envelope
 from engine.payload.member_json import MEMBER_BYTES
 from engine.planning.allowances import Allowance, attributed
-from engine.planning.comparison import REJECTIONS, Resend, compare
+from engine.planning.comparison import REJECTIONS, Conditions, Resend, compare
 from engine.planning.forecast import Weight, weigh
 from engine.planning.guards import Facts, GuardResult, judge
 from engine.planning.profile import Inspection, Profile
 from engine.planning.staging import stage
 from engine.report.accounts import timestamp
 from engine.runs.context import RunContext
-from engine.runs.interruptible import compute_or_stop, read_or_stop
+from engine.runs.interruptible import WritePermission, compute_or_stop, read_or_stop
 from engine.runs.ports import Ledger
 from engine.snapshot.baseline import Base
 from engine.snapshot.export_places import open_places
@@ -153,25 +153,20 @@ class Planner:
             entry = self._ledger.runs.skip(state.run.number, NO_BATCH, rows)
             asyncio.run_coroutine_threadsafe(entry, loop).result()
 
-        def read_export() -> Staged:
+        def write(blocks: Iterator[Block]) -> Staged:
             with open_places(folder) as places:
                 observe = (enter_skipped, lambda block: inspection.look(block.uids), places.add)
-                return stage(
-                    self._until_stop(request.source.blocks()),
-                    path,
-                    counts=self._counts,
-                    observe=observe,
-                )
+                return stage(blocks, path, counts=self._counts, observe=observe)
 
         read = files_of(request.source)
         what = describe_files(read) if read else ", ".join(request.spec.names)
         self._note(f"reading the export: {what}")
+        is_complete = False
         try:
-            staged = await read_or_stop(read_export, self._switch)
-        except CohortSyncError:
-            await self._enter_reading(state, is_complete=False)
-            raise
-        await self._enter_reading(state, is_complete=True)
+            staged = await self._read(request.source.blocks(), write)
+            is_complete = True
+        finally:  # However it ends: the skipped rows are in the ledger already.
+            await self._enter_reading(state, is_complete=is_complete)
         return staged
 
     async def _notes(self) -> list[str]:
@@ -190,8 +185,23 @@ class Planner:
         """Read the exclusion list to its end, and write its uids to `path`; None without one."""
         if self._request.exclude is None:
             return None
-        blocks = self._until_stop(excluded_blocks(self._request.exclude))
-        return await read_or_stop(lambda: stage(blocks, path), self._switch)
+        blocks = excluded_blocks(self._request.exclude)
+        return await self._read(blocks, lambda read: stage(read, path))
+
+    async def _read(
+        self, blocks: Iterator[Block], write: Callable[[Iterator[Block]], Staged]
+    ) -> Staged:
+        """Pass the blocks to `write` in a thread; after a stop it writes no more.
+
+        Raises `IncompleteError` as soon as a stop comes.
+        """
+        permission = WritePermission()
+
+        def work() -> Staged:
+            with permission.held():
+                return write(permission.released_between(self._until_stop(blocks)))
+
+        return await read_or_stop(work, self._switch, permission)
 
     def _until_stop(self, blocks: Iterator[Block]) -> Iterator[Block]:
         """Yield blocks; raise `IncompleteError` after a stop."""
@@ -223,7 +233,6 @@ class Planner:
         folder: Path,
         recent: Recent,
     ) -> Comparison:
-        settings = self._config.planning
         known = base.census.total if base else 0
         check_disk(folder, disk_needed(staged.uids, staged.uid_bytes, known))
         self._note(
@@ -231,18 +240,10 @@ class Planner:
         )
         rejections = await self._rejections()
         resend = await self._slice(staged, base)
+        conditions = Conditions(recent.runs, recent.waiting, rejections, resend, excluded)
         return await compute_or_stop(
             lambda interruption: compare(
-                staged,
-                base,
-                folder,
-                settings,
-                excluded=excluded,
-                recent_runs=recent.runs,
-                rejections=rejections,
-                resend=resend,
-                waiting=recent.waiting,
-                interruption=interruption,
+                staged, base, folder, self._store.query_options(interruption), conditions
             ),
             self._switch,
         )

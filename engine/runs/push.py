@@ -26,7 +26,7 @@ from engine.payload.limit import Limit, refuse_narrow_limit
 from engine.planning.allowances import Allowance, Guard, attributed, flags_to_lift
 from engine.planning.file_times import judge_spread
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
-from engine.report.result import Opening, RunResult
+from engine.report.run_results import Opening, RunResult
 from engine.runs import context as run_context
 from engine.runs.closing import End, enter, run_to_end, status_of
 from engine.runs.context import NOBODY, RunContext, RunObservers, entered
@@ -64,6 +64,12 @@ class PushRequest:
     """Whether the cohort's snapshot records what is sent, as it does for a mirror."""
     wait_seconds: float = 0.0
     """How long to wait for another process that works on the cohort, or sends."""
+    resumes: str | None = None
+    """The run to resume; None to resume the unfinished run of the same request, or to begin one."""
+
+
+class RunEndedError(UsageError):
+    """The run to resume is no longer unfinished: another caller or process has ended it."""
 
 
 async def push(
@@ -73,7 +79,8 @@ async def push(
 
     Returns the accounts of the run, even if it failed. Raises a `CohortSyncError` if it cannot
     begin: because of the configuration, the state folder, an export that changed, or another
-    process that works on the cohort or sends.
+    process that works on the cohort or sends. Raises `RunEndedError` if the run to resume has ended
+    before this call holds the cohort.
     """
     config = session.config
     workspace = config.workspace
@@ -82,6 +89,7 @@ async def push(
     refuse_unfit(workspace)
     context = RunContext(session, CohortKey(workspace.partner, request.cohort.id), observers)
     async with context.open(request.wait_seconds, sends=True) as (ledger, store):
+        await _refuse_ended(ledger.runs, request, config)
         records = await admit(ledger.runs, request, config)
         if records:
             await store.catch_up()
@@ -96,6 +104,15 @@ async def push(
         with execution.sender as sender:
             await sender.acquire(request.wait_seconds)
             return await run_to_end(execution, execution.work)
+
+
+async def _refuse_ended(runs: RunStore, request: PushRequest, config: Config) -> None:
+    """Raise `RunEndedError` if the run to resume is not the one that the request would resume."""
+    if request.resumes is None:
+        return
+    found = await runs.unfinished(key_of(request, config).identity)
+    if found is None or found.name != request.resumes:
+        raise RunEndedError(f"run {request.resumes} has ended in the meantime")
 
 
 def stays_unfinished(run: str) -> str:

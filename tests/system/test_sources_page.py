@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 
 from emulated_api import Emulator
-from nightly import Night
+from nightly import CommandLine
 
 from engine.source.dates import date_problem, expand_dates
 from engine.source.files.picking import pick_problem
@@ -16,16 +16,16 @@ from engine.source.files.picking import pick_problem
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "sources.md").read_text(encoding="utf-8")
 
 
-def test_the_commands_of_the_page(night: Night, api: Emulator) -> None:
-    night.configure(mirror={"settle_seconds": 0.0})
+def test_the_commands_of_the_page(cli: CommandLine, api: Emulator) -> None:
+    cli.configure(mirror={"settle_seconds": 0.0})
     lines = "".join(re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL)).splitlines()
     for line in lines:
         name, *arguments = shlex.split(line)
         if name == "cohortsync":
-            ended = night.run(*arguments)
+            ended = cli.run(*arguments)
             assert ended.status == 0, f"{line}\n{ended.stderr}"
         else:
-            subprocess.run(["bash", "-c", line], cwd=night.folder, check=True)
+            subprocess.run(["bash", "-c", line], cwd=cli.folder, check=True)
     assert len(lines) == 9
     assert api.members("vip") == {"u1", "u2", "u3"}
     assert api.members("new") == {"u2", "u3"}

@@ -22,7 +22,9 @@ from engine.ledger.run_records import (
 from engine.ledger.sqlite.files import files_of
 from engine.ledger.sqlite.plans import plan_of
 from engine.ledger.sqlite.runs import later_run
+from engine.ledger.sqlite.syncs import latest_records, records_since
 from engine.ledger.sqlite.totals import count, stored
+from engine.ledger.sync_records import SyncRecord
 from engine.model.cohort import CohortKey
 from engine.model.status import RESUMABLE
 from engine.pacing.budget import Spending
@@ -101,6 +103,14 @@ class RunHistory:
         ).fetchone()
         lifted: list[dict[str, Any]] = json.loads(text)
         return lifted
+
+    def synced_since(self, utc_ns: int) -> list[SyncRecord]:
+        """Return the cohorts of the syncs that began at `utc_ns` or later, the earliest first."""
+        return records_since(self._connection, utc_ns)
+
+    def synced_last(self) -> list[SyncRecord]:
+        """Return each cohort's record in the last sync that had it."""
+        return latest_records(self._connection)
 
     def resumable(self) -> list[StoredRequest]:
         """Return the unfinished pushes that no later run of the same cohort has overtaken."""

@@ -249,7 +249,26 @@ _VERSION_4 = """
 -- cohorts, which it locks. The version keeps out programs that know nothing of those locks.
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS, _VERSION_3, _VERSION_4)
+_VERSION_5 = """
+-- A cohort in one sync, also if it began no run; the columns are the fields of `SyncRecord`.
+CREATE TABLE synced_cohort (
+    sync            TEXT    NOT NULL,         -- its name, which all its cohorts share
+    cohort          TEXT    NOT NULL,         -- the cohort's key in the configuration
+    partner         TEXT    NOT NULL,
+    cohort_id       TEXT    NOT NULL,
+    started_utc_ns  INTEGER NOT NULL,         -- when the sync began
+    finished_utc_ns INTEGER,                  -- null until the cohort has ended
+    status          TEXT,                     -- null as above
+    exit_status     INTEGER,
+    reason          TEXT,
+    run             TEXT,                     -- its name; null if the cohort began no run
+    members         INTEGER,                  -- of a mirrored cohort, afterwards
+    UNIQUE (sync, cohort)
+) STRICT;
+CREATE INDEX synced_cohort_by_start ON synced_cohort (started_utc_ns);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS, _VERSION_3, _VERSION_4, _VERSION_5)
 """Scripts that migrate an empty file to the present version, in order."""
 
 UID_COLUMNS = frozenset({("rejected", "uid"), ("plan", "forecast"), ("plan", "resent_through")})

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from engine.errors import SourceError, UsageError
-from engine.source.files.file_kinds import sidecars
+from engine.source.files.file_groups import sidecars
 from engine.source.files.file_state import FileState
 from engine.source.files.local import LocalTree, nothing_found, unreadable
 from engine.source.files.locations import LocalFile, Location, Pipe
@@ -23,7 +23,7 @@ class FoundFiles(NamedTuple):
     """The files in the order of reading."""
     notes: tuple[str, ...]
     groups: list[list[Location]]
-    """The same files, in groups that must not mix kinds; see `file_kinds`.
+    """The same files, in groups that must not mix kinds; see `file_groups`.
 
     The first group is the regular and remote files that are named one by one. A group for each
     folder, glob and pipe follows.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from engine.errors import SourceError, UsageError
-from engine.source.files.file_kinds import is_export_by_name, sidecars
+from engine.source.files.file_groups import is_export_by_name, sidecars
 from engine.source.files.finding import find_locations
 from engine.source.files.local import LocalTree
 from engine.source.files.patterns import Kind, has_magic, matches, split_at_magic

@@ -3,7 +3,7 @@
 import io
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from typing import Any, TypeVar
 
 from engine.errors import SourceError, SourceUnavailableError
@@ -69,14 +69,13 @@ class RemoteFile(Location):
         options = {"block_size": 0} if self.is_streamed else {"block_size": _READ_AHEAD}
         file = self._backend.filesystem.open(self._path, "rb", cache_type="readahead", **options)
         self.is_streamed = type(file).__name__ == _STREAMED
-        try:
+        with ExitStack() as opened:
+            opened.callback(file.close)
             if not self.is_streamed:
                 file.seek(offset)
             while self.is_streamed and offset and (skipped := file.read(min(offset, _READ_AHEAD))):
                 offset -= len(skipped)
-        except BaseException:
-            file.close()
-            raise
+            opened.pop_all()
         return file
 
     def refuses_ranges(self, error: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""Whole runs through a proxy: what it is told, and what its answers lead to."""
+"""Whole runs through a proxy: what it receives, and what its answers lead to."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ from engine.config.loading import Config, load
 from engine.errors import ConfigError, ExitStatus
 from engine.model.cohort import Action
 from engine.preflight.check import Finding, exit_status, run_checks
-from engine.report.result import RunResult
+from engine.report.run_results import RunResult
 from engine.runs.context import NOBODY, RunObservers
 from engine.runs.mirror import mirror
 from engine.runs.planner import MirrorRequest
@@ -94,7 +94,7 @@ CREDENTIALS = {"none": "", "plain": f"ada:{PASSWORD}@", "encoded": "ada:%E2%82%A
 
 @pytest.mark.parametrize("credentials", CREDENTIALS)
 @pytest.mark.parametrize("command", [*RUNS, "check"])
-async def test_a_proxy_is_told_the_host_and_its_own_credentials_alone(
+async def test_a_proxy_gets_the_host_and_its_own_credentials_alone(
     scene: Scene, command: str, credentials: str
 ) -> None:
     userinfo = CREDENTIALS[credentials]

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from bookkeeping import COMMAND, KEY, SETTINGS, HandClock, registration
 from large_ledger import make_large_ledger
+from ledger_entries import COMMAND, KEY, SETTINGS, HandClock, registration
 
 from engine.ledger.records import RunState
 from engine.ledger.sqlite.ledger import Ledger
@@ -22,6 +22,7 @@ from engine.planning.comparison import compare
 from engine.report.history import RunReport
 from engine.snapshot.file_format import SNAPSHOT, describe
 from engine.snapshot.records import Staged
+from engine.storage.duckdb_session import QueryOptions
 from engine.storage.settings import PlanningSettings
 from engine.storage.uid_parquet import UIDS, write_batches
 
@@ -98,7 +99,7 @@ async def test_no_read_waits_for_the_writer(ledger: Ledger) -> None:
     try:
         with LedgerReader.open(ledger.path) as reader:
             report = RunReport(reader.history, ledger.path.parent, state.run.name)
-            read = reader.ask(lambda _: report.accounts(is_recounted=True))
+            read = reader.read(lambda _: report.accounts(is_recounted=True))
             accounts = await asyncio.wait_for(read, PATIENCE_SECONDS)
         assert accounts.run == state.run.name
         assert not writing.done()
@@ -143,7 +144,7 @@ async def test_no_intent_waits_for_a_read(ledger: Ledger) -> None:
         return hold()
 
     with LedgerReader.open(ledger.path) as reader:
-        reading = asyncio.ensure_future(reader.ask(read))
+        reading = asyncio.ensure_future(reader.read(lambda _: read(reader)))
         await asyncio.to_thread(hold.begun.wait, PATIENCE_SECONDS)
         try:
             await asyncio.wait_for(sender.intend_often(20), PATIENCE_SECONDS)
@@ -163,7 +164,7 @@ async def test_a_read_that_nobody_waits_for_ends_with_its_reader(ledger: Ledger)
             begun.set()
 
     with LedgerReader.open(ledger.path) as reader:
-        reading = asyncio.ensure_future(reader.ask(read_for_ever))
+        reading = asyncio.ensure_future(reader.read(lambda _: read_for_ever(reader)))
         await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):
         await reading
@@ -177,7 +178,7 @@ async def test_all_of_a_record_is_as_of_one_moment(ledger: Ledger) -> None:
                 ledger.sends.intend(state, [registration(number, 10 * (number - 1), 10)], number, 1)
             )
             report = RunReport(reader.history, ledger.path.parent, state.run.name)
-            accounts = await reader.ask(lambda _, report=report: report.accounts())  # type: ignore[misc] # a default
+            accounts = await reader.read(lambda _, report=report: report.accounts())  # type: ignore[misc] # a default
             assert accounts.imbalance is None
             await writing
 
@@ -192,7 +193,7 @@ def compare_uids(folder: Path, count: int) -> int:
     export = Staged(staged, count, 0, 0, count, 13 * count)
     # One thread of two, as it leaves the other processor to the intents.
     settings = PlanningSettings(memory_megabytes=512, threads=1)
-    return compare(export, describe(known), folder, settings).adds.planned
+    return compare(export, describe(known), folder, QueryOptions(settings)).adds.planned
 
 
 def _members(first: int, count: int) -> list[pa.RecordBatch]:

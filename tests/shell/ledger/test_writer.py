@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from bookkeeping import rows
+from ledger_entries import rows
 
 from engine.errors import LedgerError, StateFullError, UsageError
 from engine.ledger.sqlite.writer import LedgerWriter

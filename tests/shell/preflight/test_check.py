@@ -195,7 +195,7 @@ async def test_a_broken_configuration_is_the_only_finding(tmp_path: Path) -> Non
     assert exit_status(found.values()) is ExitStatus.USAGE
 
 
-async def test_a_missing_key_is_told_apart_and_spares_the_live_request(
+async def test_a_missing_key_is_distinguished_and_spares_the_live_request(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MOENGAGE_API_KEY")
@@ -282,7 +282,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(
     assert exit_status(found.values()) is ExitStatus.USAGE
 
 
-async def test_a_server_that_does_not_speak_tls_is_told(configure: Configure) -> None:
+async def test_a_server_that_does_not_speak_tls_is_reported(configure: Configure) -> None:
     async with Api(400, REFUSAL).serving() as url:
         found = await findings_of(configure(url.replace("http", "https")))
     assert found["tcp"].verdict is FindingStatus.OK
@@ -449,14 +449,14 @@ async def test_a_redirect_is_not_followed(configure: Configure) -> None:
     assert elsewhere.requests == []
 
 
-async def test_no_answer_to_the_live_request_is_told(configure: Configure) -> None:
+async def test_no_answer_to_the_live_request_is_reported(configure: Configure) -> None:
     async with listening() as port:
         found = await findings_of(configure(f"http://127.0.0.1:{port}", 0.1), live=True)
     assert found["key"].detail == f"EMULATOR 127.0.0.1:{port}: no answer within 0.1 s"
     assert exit_status(found.values()) is ExitStatus.INCOMPLETE
 
 
-async def test_a_connection_that_closes_without_an_answer_is_told(configure: Configure) -> None:
+async def test_a_connection_that_closes_without_an_answer_is_reported(configure: Configure) -> None:
     def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
@@ -479,7 +479,7 @@ def test_a_state_folder_yet_to_be_made_is_not_made(tmp_path: Path) -> None:
 
 
 def test_a_state_folder_that_is_there_is_left_as_it_was(tmp_path: Path) -> None:
-    (tmp_path / "ledger.sqlite").write_bytes(b"books")
+    (tmp_path / "ledger.sqlite").write_bytes(b"content")
     assert check_state(tmp_path).detail == f"{tmp_path}: writable and lockable"
     assert [path.name for path in tmp_path.iterdir()] == ["ledger.sqlite"]
 
@@ -554,10 +554,10 @@ def test_the_command_shows_every_problem_and_hint_below_its_finding(
     endpoint = f"http://127.0.0.1:{port.getsockname()[1]}"
     port.close()
     (tmp_path / "config.toml").write_text('[workspace]\nid = "DEMO"\n', encoding="utf-8")
-    result = CliRunner().invoke(command, ["--endpoint", endpoint, "--state", "books", "--live"])
+    result = CliRunner().invoke(command, ["--endpoint", endpoint, "--state", "state", "--live"])
     assert result.exit_code == 75
     assert "hint: `cohortsync emulator` starts" in result.stdout
-    assert f"{tmp_path / 'books'}: can be created" in result.stdout
+    assert f"{tmp_path / 'state'}: can be created" in result.stdout
 
 
 def test_the_command_prints_exactly_one_document_when_asked(

@@ -18,7 +18,7 @@ SHIPPED = Path(__file__).parents[3] / "config.toml"
 @pytest.mark.parametrize(
     ("key", "code"), [("demo-key", ExitStatus.ACCEPTED), ("another-key", ExitStatus.REFUSED)]
 )
-async def test_the_emulator_tells_a_good_key_from_a_bad_one(
+async def test_the_emulator_shows_a_good_key_from_a_bad_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, code: ExitStatus
 ) -> None:
     monkeypatch.delenv("MOENGAGE_WORKSPACE_ID", raising=False)

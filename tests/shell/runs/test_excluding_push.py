@@ -3,9 +3,9 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from far_side import FarSide
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripted_server import ScriptedServer
 from whole_push import Death, Pushes
 
 from engine.errors import ExitStatus, ExportChangedError
@@ -26,8 +26,8 @@ def test_a_push_that_is_killed_excludes_the_same(
     listed = data.draw(st.sets(st.sampled_from(export.uids))) if export.uids else set()
     wanted = [uid for uid in export.uids if uid not in listed]
     with TemporaryDirectory() as name:
-        far_side = FarSide()
-        pushes = Pushes(Path(name), far_side)
+        server = ScriptedServer()
+        pushes = Pushes(Path(name), server)
         for death in deaths:
             pushes.push(export, exclude=sorted(listed), death=death)
         ended = pushes.push(export, exclude=sorted(listed, reverse=True))
@@ -37,14 +37,14 @@ def test_a_push_that_is_killed_excludes_the_same(
     assert accounts.rows.read == len(export.rows)
     assert accounts.rows.excluded == len(export.uids) - len(wanted)
     assert accounts.uids.planned == len(wanted)
-    assert far_side.members == set(wanted)
+    assert server.members == set(wanted)
 
 
 def test_a_changed_list_is_a_changed_export(tmp_path: Path) -> None:
     uids = [f"u{number:04}" for number in range(30)]
     export = Export([[Row(uid) for uid in uids]])
-    far_side = FarSide()
-    pushes = Pushes(tmp_path, far_side)
+    server = ScriptedServer()
+    pushes = Pushes(tmp_path, server)
     assert pushes.push(export, exclude=["u0029"], death=Death("arrived", 3)).died
     refused = pushes.push(export, exclude=["u0029", "u0028"])
     assert isinstance(refused.error, ExportChangedError)
@@ -53,4 +53,4 @@ def test_a_changed_list_is_a_changed_export(tmp_path: Path) -> None:
     assert ended.exit_status is ExitStatus.ACCEPTED
     assert ended.result is not None
     assert ended.result.accounts.rows.excluded == 1
-    assert far_side.members == set(uids) - {"u0028"}
+    assert server.members == set(uids) - {"u0028"}

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.errors import SourceError
-from engine.source.files.file_kinds import refuse_mixture
+from engine.source.files.file_groups import refuse_mixture
 from engine.source.files.opening import open_source
 from engine.source.options import ReadingOptions
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from engine.errors import ExitStatus, SourceError, UsageError
 from engine.source.files.opening import open_source
-from engine.source.formats.recognition import recognize_content, recognize_likely_content
+from engine.source.formats.unsupported_content import recognize_content, recognize_likely_content
 from engine.source.options import Format, ReadingOptions
 
 IDS = b"".join(b"%024x\n" % (number * 2_654_435_761 % (1 << 96)) for number in range(40))
@@ -396,7 +396,7 @@ def test_a_key_in_a_column_beside_the_uids_is_no_key() -> None:
 
 
 @pytest.mark.parametrize("data", [b'{"reason":"forbidden"}', b'{"msg":"no","code":1}\n'])
-def test_a_reason_alone_is_an_error_message_where_nothing_tells_of_ndjson(data: bytes) -> None:
+def test_a_reason_alone_is_an_error_message_where_nothing_shows_of_ndjson(data: bytes) -> None:
     field = next(iter(json.loads(data)))
     for name in ("e", "e.json", "e.dat"):
         assert "an error message in JSON" in refused(name, data, ReadingOptions())
