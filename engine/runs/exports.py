@@ -1,11 +1,19 @@
 """The files of an export, opened for a run."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engine.delivery.stop import StopSwitch
-from engine.errors import EmptyExportError, GuardError, SourceError, UsageError
+from engine.errors import (
+    EmptyExportError,
+    GuardError,
+    MissingExportError,
+    SourceError,
+    UsageError,
+)
 from engine.model.cohort import Action
 from engine.runs.arguments import Exports, Note, Reading
 from engine.runs.interruptible import read_or_stop
@@ -69,21 +77,31 @@ async def open_desired(spec: SourceSpec, *, note: Note, switch: StopSwitch) -> "
         ) from error
 
 
+@contextmanager
+def about_exclusion() -> Iterator[None]:
+    """Let an error say that it is about the exclusion list, which is not the missing export."""
+    try:
+        yield
+    except (SourceError, UsageError) as error:
+        message = f"exclusion list: {error.message}"
+        hint = error.hint and error.hint.replace("--column", "--exclude-column")
+        if isinstance(error, MissingExportError):
+            raise SourceError(message, hint=hint) from None
+        error.message, error.hint = message, hint
+        raise
+
+
 async def open_exclusion(spec: SourceSpec, *, note: Note, switch: StopSwitch) -> Source | None:
     """Open an exclusion list; `note` receives its files. Returns None for one without content.
 
     Raises as `SourceSpec.open`, and `IncompleteError` if a stop comes meanwhile.
     """
     try:
-        source = await read_or_stop(spec.open, switch)
+        with about_exclusion():
+            source = await read_or_stop(spec.open, switch)
     except EmptyExportError:
         note(f"the exclusion list {', '.join(spec.names)} is empty", label="warning")
         return None
-    except (SourceError, UsageError) as error:
-        error.message = f"exclusion list: {error.message}"
-        if error.hint is not None:
-            error.hint = error.hint.replace("--column", "--exclude-column")
-        raise
     for text in source.notes:
         note(f"exclusion list: {text}", label="note")
     note(f"reading the exclusion list: {describe_files(source.files)}")
@@ -105,7 +123,8 @@ async def open_push(
 
     listed = await open_exclusion(spec.exclude, note=note, switch=switch)
     blocks = () if listed is None else excluded_blocks(listed)
-    exclusion = await read_or_stop(lambda: Exclusion(blocks), switch)
+    with about_exclusion():
+        exclusion = await read_or_stop(lambda: Exclusion(blocks), switch)
     source = await open_exports(spec, note=note, switch=switch, rereadable=rereadable)
     identity = replace(spec.exclude, digest=None).to_dict()
     exclude = replace(spec.exclude, digest=exclusion.digest)

@@ -26,6 +26,7 @@ from engine.planning.profile import Inspection, Profile
 from engine.planning.staging import stage
 from engine.report.accounts import timestamp
 from engine.runs.context import RunContext
+from engine.runs.exports import about_exclusion
 from engine.runs.interruptible import WritePermission, compute_or_stop, read_or_stop
 from engine.runs.ports import Ledger
 from engine.snapshot.baseline import Base
@@ -186,7 +187,8 @@ class Planner:
         if self._request.exclude is None:
             return None
         blocks = excluded_blocks(self._request.exclude)
-        return await self._read(blocks, lambda read: stage(read, path))
+        with about_exclusion():
+            return await self._read(blocks, lambda read: stage(read, path))
 
     async def _read(
         self, blocks: Iterator[Block], write: Callable[[Iterator[Block]], Staged]

@@ -44,7 +44,7 @@ def excluded_blocks(source: Source) -> Iterator[Block]:
             for run in block.skipped:
                 if run.kind != "blank":
                     raise SourceError(
-                        f"{block.file}, record {run.record}: {run.reason}; an exclusion list must "
+                        f"{block.file}, record {run.record}: {run.reason}; the list must "
                         "be valid throughout",
                         hint="correct the list: a uid that cannot be read cannot be left out",
                     )
@@ -71,7 +71,7 @@ class Exclusion:
             size += pc.sum(pc.binary_length(block.uids)).as_py() or 0
             if self.uids > most_uids or size > MOST_BYTES:
                 raise UsageError(
-                    f"the exclusion list has more than {counted(most_uids, 'uid')} or "
+                    f"more than {counted(most_uids, 'uid')} or "
                     f"{MOST_BYTES:,} bytes of uids, which a push would hold in memory",
                     hint="a mirror takes lists of any size; or leave the uids out of the export",
                 )

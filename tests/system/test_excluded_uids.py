@@ -138,7 +138,7 @@ def test_a_changed_list_begins_a_new_run_if_asked_to(cli: CommandLine, api: Emul
     [
         ("none.txt", None, "exclusion list: none.txt: no such file"),
         ("two.csv", b"id,why\na,x\n", "exclusion list: two.csv"),
-        ("odd.txt", b"a\n\xff\nb\n", "odd.txt, record 2: invalid UTF-8; an exclusion list must"),
+        ("odd.txt", b"a\n\xff\nb\n", "exclusion list: odd.txt, record 2: invalid UTF-8; the list"),
     ],
 )
 def test_a_list_that_cannot_be_read_stops_the_run(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from engine.errors import SourceError, UsageError
+from engine.errors import MissingExportError, SourceError, UsageError
 from engine.source.files.file_groups import is_export_by_name, sidecars
 from engine.source.files.finding import find_locations
 from engine.source.files.local import LocalTree
@@ -55,14 +55,15 @@ def pick_newest(pattern: str) -> str:
     """Return the name of the newest file or folder that a pattern matches.
 
     Markers, checksums, backups, and files that are still being written by their names are not
-    picked. Raises `SourceError` if nothing matches, if the two newest are equally new, or if a time
-    of writing that is needed is unknown; `UsageError` for a `pick_problem`.
+    picked. Raises `MissingExportError` if nothing matches, `SourceError` if the two newest are
+    equally new, or if a time of writing that is needed is unknown; `UsageError` for a
+    `pick_problem`.
     """
     if problem := pick_problem(pattern):
         raise UsageError(f"{_shown(pattern)}: {problem}")
     found = _exports_among(_matches(pattern))
     if not found:
-        raise SourceError(
+        raise MissingExportError(
             f"{_shown(pattern)}: no file matches",
             hint="`**/` includes subfolders; markers, checksums and unfinished files are left out",
         )

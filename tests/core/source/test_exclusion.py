@@ -115,7 +115,7 @@ def test_hashes_stay_the_same_in_every_version() -> None:
 
 def test_a_list_too_large_for_memory_is_refused() -> None:
     assert Exclusion(blocks_of("abc"), most_uids=3).uids == 3
-    with pytest.raises(UsageError, match="has more than 3 uids") as caught:
+    with pytest.raises(UsageError, match="^more than 3 uids") as caught:
         Exclusion(blocks_of("abcd"), most_uids=3)
     assert "a mirror takes lists of any size" in (caught.value.hint or "")
 
@@ -125,7 +125,5 @@ def test_an_invalid_record_of_a_list_is_an_error_and_a_blank_one_is_not() -> Non
     blank = Block("list", 1, 3, text, (Skipped(2, 2, BLANK),))
     assert list(excluded_blocks(Given([blank], {}))) == [blank]
     invalid = Block("list", 4, 2, text, (Skipped(5, 1, "invalid UTF-8"),))
-    with pytest.raises(
-        SourceError, match=r"^list, record 5: invalid UTF-8; an exclusion list must"
-    ):
+    with pytest.raises(SourceError, match=r"^list, record 5: invalid UTF-8; the list must"):
         list(excluded_blocks(Given([blank, invalid], {})))

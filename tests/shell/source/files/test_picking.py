@@ -8,7 +8,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from engine.errors import SourceError, UsageError
+from engine.errors import MissingExportError, SourceError, UsageError
 from engine.source.files.opening import open_source
 from engine.source.files.picking import date_in_name, pick_newest, pick_problem
 from engine.source.options import ReadingOptions
@@ -118,7 +118,7 @@ def test_an_unknown_time_of_writing_is_an_error(tmp_path: Path) -> None:
 
 def test_nothing_to_pick(fill: Fill) -> None:
     root = fill("a.csv")
-    with pytest.raises(SourceError, match=r"no-\*.csv: no file matches$"):
+    with pytest.raises(MissingExportError, match=r"no-\*.csv: no file matches$"):
         pick_newest(f"{root}no-*.csv")
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.errors import SourceError, UsageError
+from engine.errors import MissingExportError, SourceError, UsageError
 from engine.source.files.opening import open_source
 from engine.source.files.picking import pick_newest
 from engine.source.options import ReadingOptions
@@ -97,7 +97,9 @@ def test_an_s3_object_larger_than_what_is_read_ahead_streams(bucket: str) -> Non
 
 @pytest.mark.parametrize("path", ["/nothing.txt", "/no*.txt", "/nothing/"])
 def test_what_is_not_in_the_bucket_is_named(bucket: str, path: str) -> None:
-    with pytest.raises(SourceError, match=r"^s3://exports/no.*: (nothing there|no file matches)$"):
+    with pytest.raises(
+        MissingExportError, match=r"^s3://exports/no.*: (nothing there|no file matches)$"
+    ):
         open_source([bucket + path], PLAIN)
 
 
