@@ -10,8 +10,9 @@ from pathlib import Path
 from emulated_api import Emulator
 from nightly import CommandLine
 
+from engine.config.loading import load_project
 from engine.source.dates import date_problem, expand_dates
-from engine.source.files.picking import pick_problem
+from engine.source.files.patterns import pick_problem
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "sources.md").read_text(encoding="utf-8")
 
@@ -32,8 +33,14 @@ def test_the_commands_of_the_page(cli: CommandLine, api: Emulator) -> None:
     assert api.members("ads") == api.members("seg") == {"u1", "u3"}
 
 
-def test_the_configuration_of_the_page() -> None:
+def test_the_configuration_of_the_page(tmp_path: Path) -> None:
     [text] = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
+    path = tmp_path / "config.toml"
+    path.write_text(f'[workspace]\nid = "W"\ndata_center = "01"\n{text}', encoding="utf-8")
+    assert load_project(path, need_credentials=False, environ={}).cohorts.keys() == {
+        "vip",
+        "lapsed",
+    }
     cohorts = tomllib.loads(text)["cohorts"]
     named = [cohorts["vip"]["source"], cohorts["lapsed"]["wait_for"]]
     named += cohorts["lapsed"]["exclude"]["source"]

@@ -13,9 +13,9 @@ from engine.errors import MissingExportError, SourceError, UsageError
 from engine.source.files.file_groups import is_export_by_name, sidecars
 from engine.source.files.finding import find_locations
 from engine.source.files.local import LocalTree
-from engine.source.files.patterns import Kind, has_magic, matches, split_at_magic
+from engine.source.files.patterns import Kind, matches, pick_problem, split_at_magic
 from engine.source.files.remote import match_remote
-from engine.source.urls import HTTP, carrier, display_url, file_path, is_url, links, scheme_of
+from engine.source.urls import display_url, file_path, is_url
 
 _DATES = (
     # A time counts only in ISO 8601 or as digits of the date: others may be the number of a part.
@@ -36,19 +36,6 @@ class _Match:
     varying: str
     """The part of its path from the pattern's first wildcard name on."""
     is_folder: bool
-
-
-def pick_problem(pattern: str) -> str | None:
-    """Return why nothing can be picked by a pattern; None if something can.
-
-    Raises `UsageError` for a URL that names no file of this machine.
-    """
-    path = file_path(pattern) or pattern
-    if is_url(path) and scheme_of(links(path)[0]) in HTTP:
-        return "a server cannot list files over http, so that none can be picked as the newest"
-    if not has_magic(links(path)[carrier(path)] if is_url(path) else path):
-        return "the newest can be picked only by a pattern with a wildcard, such as vip-*.csv"
-    return None
 
 
 def pick_newest(pattern: str) -> str:

@@ -115,7 +115,7 @@ def test_hashes_stay_the_same_in_every_version() -> None:
 
 def test_a_list_too_large_for_memory_is_refused() -> None:
     assert Exclusion(blocks_of("abc"), most_uids=3).uids == 3
-    with pytest.raises(UsageError, match="^more than 3 uids") as caught:
+    with pytest.raises(UsageError, match=r"^more than 3 uids") as caught:
         Exclusion(blocks_of("abcd"), most_uids=3)
     assert "a mirror takes lists of any size" in (caught.value.hint or "")
 

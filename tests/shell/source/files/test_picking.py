@@ -10,7 +10,8 @@ import pytest
 
 from engine.errors import MissingExportError, SourceError, UsageError
 from engine.source.files.opening import open_source
-from engine.source.files.picking import date_in_name, pick_newest, pick_problem
+from engine.source.files.patterns import pick_problem
+from engine.source.files.picking import date_in_name, pick_newest
 from engine.source.options import ReadingOptions
 from engine.source.spec import SourceSpec
 
