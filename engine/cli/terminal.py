@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.cli.progress import Estimate, describe, describe_run, trouble
-from engine.cli.text import printable, wrapped
+from engine.cli.text import wrapped
 from engine.delivery.events import Event, Planned, Waiting
+from engine.model.foreign_text import printable
 from engine.model.quantity import counted
 from engine.report.result import Opening
 from engine.report.tally import Tally

@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 from engine.clock import Clock, SystemClock
 from engine.ledger.sqlite.access import file_size, readable_files, refuse_emptied, refuse_lost
 from engine.ledger.sqlite.history import RunHistory
+from engine.ledger.sqlite.period import PeriodHistory
 from engine.ledger.sqlite.plans import PlanStore
 from engine.ledger.sqlite.runs import RunStore
 from engine.ledger.sqlite.schema import failure_of, is_older, open_blank, open_for_reading
@@ -51,8 +52,8 @@ class LedgerReader:
     It waits for no write, and no write waits for it: SQLite's log gives each read the ledger as of
     the read's start. A ledger of an older version is presented as one of this version.
 
-    `history` and `uids` block; in an event loop, `ask` calls them. `runs`, `plans` and `snapshots`
-    are the stores that a writer has too: their methods that write raise SQLite's error.
+    `history`, `period` and `uids` block; in an event loop, `ask` calls them. `runs`, `plans` and
+    `snapshots` are the stores that a writer has too: their methods that write raise SQLite's error.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path, clock: Clock) -> None:
@@ -60,6 +61,7 @@ class LedgerReader:
         self._path = path
         self._is_closed = False
         self.history = RunHistory(connection)
+        self.period = PeriodHistory(connection)
         self.uids = UidHistory(connection)
         self.runs = RunStore(self._read, clock)
         self.plans = PlanStore(self._read, clock)

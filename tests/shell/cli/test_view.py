@@ -11,10 +11,11 @@ from engine.cli.messages import capture_library_messages, log
 from engine.cli.progress import describe, trouble
 from engine.cli.summary import print_accounts
 from engine.cli.terminal import TerminalView
-from engine.cli.text import printable, table_lines
+from engine.cli.text import table_lines
 from engine.cli.view import LogView
 from engine.delivery.events import Answered, Stopping
 from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
+from engine.model.foreign_text import printable
 from engine.report.accounts import Accounts
 from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
 from engine.report.tally import Tally
