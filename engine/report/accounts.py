@@ -6,7 +6,7 @@ has no job to query, and ignores unknown uids. So the accounts say "accepted".
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -212,11 +212,9 @@ def _spending(executions: Sequence[ExecutionRecord], totals: RunTotals) -> Ceili
         execution = by_number.get(span.execution)
         if execution is None:
             raise corrupt("requests belong to no process")
-        part = (
+        total += (
             _recorded(execution.pace.spending) if execution.pace else _unrecorded(execution, span)
         )
-        pairs = zip(astuple(total), astuple(part), strict=True)
-        total = CeilingSpending(*(round(sum(pair), 3) for pair in pairs))
     return total
 
 

@@ -78,6 +78,10 @@ class CeilingSpending:
     unrecorded: float = 0.0
     """Lost by processes that died before they recorded it."""
 
+    def __add__(self, other: "CeilingSpending") -> "CeilingSpending":
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return CeilingSpending(*(round(sum(pair), 3) for pair in pairs))
+
 
 @dataclass(frozen=True, slots=True)
 class MirrorFigures:

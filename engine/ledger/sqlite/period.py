@@ -52,8 +52,20 @@ class PeriodHistory:
         rows = self._connection.execute(_FIRST_REJECTED, (run, most))
         return [RejectRecord(*row) for row in rows]
 
+    def last_name(self, partner: str, cohort_id: str) -> str | None:
+        """Return the name of a cohort in its last run; None if it has no run."""
+        row: tuple[str] | None = self._connection.execute(
+            "SELECT cohort_name FROM run WHERE partner = ? AND cohort_id = ? "
+            "ORDER BY run DESC LIMIT 1",
+            (partner, cohort_id),
+        ).fetchone()
+        return row and row[0]
+
     def members_since(self, utc_ns: int) -> Sequence[MemberCount]:
-        """Return the snapshots made at `utc_ns` or later, the earliest of each cohort first."""
+        """Return the snapshots made at `utc_ns` or later, and each cohort's last one.
+
+        They are in order, cohort by cohort; those of shadow mirrors are left out.
+        """
         return [MemberCount(*row) for row in self._connection.execute(_MEMBERS, (utc_ns,))]
 
 
@@ -94,6 +106,8 @@ SELECT partner, cohort_id,
        (SELECT cohort_name FROM run WHERE (run.partner, run.cohort_id) = (g.partner, g.cohort_id)
         ORDER BY run DESC LIMIT 1),
        made_utc_ns, members, unknown
-FROM generation AS g WHERE NOT is_shadow AND made_utc_ns >= ?
+FROM generation AS g WHERE NOT is_shadow AND (made_utc_ns >= ? OR generation = (
+  SELECT max(generation) FROM generation AS l
+  WHERE NOT l.is_shadow AND (l.partner, l.cohort_id) = (g.partner, g.cohort_id)))
 ORDER BY partner, cohort_id, generation
 """
