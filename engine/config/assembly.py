@@ -14,6 +14,7 @@ from engine.config.toml_settings import Tables
 from engine.errors import ConfigError
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import NO_API_KEY, ApiKey, is_workspace_id
+from engine.page.settings import ReportSettings
 from engine.planning.settings import GuardSettings
 from engine.storage.settings import PlanningSettings
 
@@ -211,6 +212,13 @@ class Assembly:
             return table
         spill = self._path_in_file("plan.spill_dir", table.spill_dir)
         return replace(table, spill_dir=str(spill) if spill else None)
+
+    def report(self, table: ReportSettings) -> ReportSettings:
+        """Return the settings with an absolute path of the page."""
+        if table.html is None:
+            return table
+        page = self._path_in_file("report.html", table.html)
+        return replace(table, html=str(page) if page else None)
 
     def check_guards(self, table: GuardSettings) -> None:
         """Add a problem if the settings contradict each other."""

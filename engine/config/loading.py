@@ -26,6 +26,7 @@ from engine.errors import ConfigError
 from engine.ledger.state_folder import WorkspaceFolder
 from engine.model.workspace import Workspace
 from engine.pacing.settings import PacingSettings
+from engine.page.settings import ReportSettings
 from engine.payload.settings import PackingSettings
 from engine.planning.settings import GuardSettings
 from engine.report.settings import AccountingSettings
@@ -52,6 +53,7 @@ class Config:
     mirror: MirrorSettings = field(default_factory=MirrorSettings)
     planning: PlanningSettings = field(default_factory=PlanningSettings)
     guards: GuardSettings = field(default_factory=GuardSettings)
+    report: ReportSettings = field(default_factory=ReportSettings)
 
     @property
     def place(self) -> WorkspaceFolder:
@@ -68,6 +70,7 @@ _TABLES: Mapping[str, tuple[str, Any]] = {
     "mirror": ("mirror", MirrorSettings),
     "planning": ("plan", PlanningSettings),
     "guards": ("guards", GuardSettings),
+    "report": ("report", ReportSettings),
 }
 """The file's table and the settings class for each settings field of `Config`."""
 
@@ -90,6 +93,7 @@ def load(
     table = tables.read("workspace", WorkspaceTable)
     settings = {name: tables.read(*where) for name, where in _TABLES.items()}
     settings["planning"] = assembly.planning(settings["planning"])
+    settings["report"] = assembly.report(settings["report"])
     assembly.check_guards(settings["guards"])
     state_dir = assembly.state_dir(tables.read("state", StateTable), state)
     workspace_id = assembly.workspace_id(table)

@@ -71,8 +71,8 @@ def _lift(
     allowed = [each.partition(" --reason")[0].removeprefix("--allow ") for each in overrides]
     if synced_as is None:
         flags = " ".join(f"--allow {each}" for each in allowed)
-        again = f'run it again with {flags} --reason "…"'
+        again = f'run it again with `{flags} --reason "…"`'
         return NextStep(shown, f"{hint}; if it is right, {again}")
     flags = " ".join(f"--allow {shlex.quote(f'{synced_as}:{each}')}" for each in allowed)
     lifted = f'cohortsync sync {shlex.quote(synced_as)} {flags} --reason "…"'
-    return NextStep(shown, f"{hint}; if it is right: {lifted}")
+    return NextStep(shown, f"{hint}; if it is right: `{lifted}`")

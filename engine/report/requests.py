@@ -80,6 +80,7 @@ class Interval:
 
 
 PERCENTILES = (0.5, 0.95, 0.99)
+_LEAST_LOSS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,26 @@ class WorkspacePeriod:
     def allowed_each(self) -> float:
         """The number of requests that the ceiling allows in an interval."""
         return self.ceiling.requests / self.ceiling.per_seconds * self.interval_seconds
+
+    @property
+    def use(self) -> float:
+        """The share of the allowed requests that were sent, from 0 to 1."""
+        return self.spending.used / self.spending.allowed if self.spending.allowed else 0.0
+
+    @property
+    def losses(self) -> Sequence[tuple[str, float, float]]:
+        """The causes of unused requests, with the requests and their share, the largest first.
+
+        Causes below a tenth of a request are left out.
+        """
+        spent = self.spending
+        lost = {
+            name: requests
+            for name, requests in asdict(spent).items()
+            if name not in {"allowed", "used"} and requests >= _LEAST_LOSS
+        }
+        found = sorted(lost.items(), key=lambda each: -each[1])
+        return [(name, requests, requests / spent.allowed) for name, requests in found]
 
     def coarser(self, most: int) -> "WorkspacePeriod":
         """Return the same requests in at most `most` intervals."""

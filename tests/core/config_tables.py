@@ -3,6 +3,7 @@
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.pacing.settings import PacingSettings
+from engine.page.settings import ReportSettings
 from engine.payload.settings import PackingSettings
 from engine.planning.settings import GuardSettings
 from engine.report.settings import AccountingSettings
@@ -14,6 +15,7 @@ SETTINGS = {
     "packing": ("limits", PackingSettings),
     "delivery": ("delivery", DeliverySettings),
     "retry": ("retry", RetrySettings),
+    "report": ("report", ReportSettings),
     "accounting": ("accounting", AccountingSettings),
     "mirror": ("mirror", MirrorSettings),
     "planning": ("plan", PlanningSettings),
