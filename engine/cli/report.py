@@ -130,12 +130,8 @@ def _request_lines(report: "PeriodReport") -> Iterator[str]:
         )
         for cause, requests, share in workspace.losses:
             yield f"    {requests:,.1f} lost ({share:.1%}): {LOSSES[cause]}"
-        counts = [
-            f"{total.answers[each]:,} {name}"
-            for each, name in ANSWERS.items()
-            if total.answers[each]
-        ]
-        yield f"  answers: {', '.join(counts)}"
+        counts = (f"{name}: {total.answers[each]:,}" for each, name in ANSWERS.items())
+        yield f"  answers: {'; '.join(counts)}"
         times = (total.milliseconds(share) for share in (0.5, 0.95, 0.99))
         median, most, nearly_all = ("unknown" if each is None else f"{each:,} ms" for each in times)
         yield f"  latency: median {median}, 95 % within {most}, 99 % within {nearly_all}"

@@ -7,7 +7,7 @@ class RequestCount(NamedTuple):
     """Requests of one run in one interval, with the same answer and about the same latency."""
 
     interval: int
-    """The number of the interval, from 0 at the start of the period."""
+    """The number of the interval, counted from 1970, UTC."""
     outcome: str | None
     """None if the process died before it recorded an outcome."""
     http_status: int | None

@@ -159,10 +159,9 @@ def _latency(milliseconds: int | None) -> str:
 
 def _requests_charts(workspace: WorkspacePeriod) -> Markup:
     total = workspace.total
+    names = formats.ANSWERS.items()
     counts = [
-        f"{total.answers[answer]:,} {name}"
-        for answer, name in formats.ANSWERS.items()
-        if total.answers[answer]
+        f"{name}: {total.answers[answer]:,}" for answer, name in names if total.answers[answer]
     ]
     start = formats.moment(workspace.intervals_start_utc_ns)
     return requests_charts(

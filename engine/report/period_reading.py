@@ -249,12 +249,11 @@ class _Workspace:
         start = max(self._since, min(run.started_utc_ns for run in runs))
         end = min(self._until, max(run.finished_utc_ns or self._until for run in runs))
         seconds = _interval_seconds((end - start) / _SECOND_NS)
-        start -= start % (seconds * _SECOND_NS)  # On a full minute, or hour.
         intervals: dict[int, Interval] = defaultdict(Interval)
         statuses: Counter[int | None] = Counter()
         for run in runs:
             counts = self._ledger.period.requests(
-                run.number, start, self._until + 1, seconds * _SECOND_NS
+                run.number, self._since, self._until + 1, seconds * _SECOND_NS
             )
             for count in counts:
                 intervals[count.interval].count(count)
@@ -270,7 +269,7 @@ class _Workspace:
                 (each.ceiling_spending for each in self._accounts.values()), CeilingSpending()
             ),
             interval_seconds=seconds,
-            intervals_start_utc_ns=start + first * seconds * _SECOND_NS,
+            intervals_start_utc_ns=first * seconds * _SECOND_NS,
             intervals=[intervals[number] for number in range(first, last + 1)],
             status_counts=dict(sorted(statuses.items(), key=lambda each: each[0] or 0)),
         )

@@ -23,7 +23,8 @@ _OVERFLOWING = """
     const box = each.getBoundingClientRect(), style = getComputedStyle(each);
     if (style.clipPath !== "none" || each.closest("thead")) continue;
     const isInline = style.display === "inline" || each instanceof SVGElement;
-    if (box.right > root.clientWidth + 0.5 || (!isInline && each.scrollWidth > each.clientWidth + 1))
+    const isWide = !isInline && each.scrollWidth > each.clientWidth + 1;
+    if (isWide || box.right > root.clientWidth + 0.5)
       found.push(`${each.tagName} to ${box.right}: ${each.textContent.slice(0, 60)}`);
   }
   return found;

@@ -72,7 +72,7 @@ class PeriodHistory:
 # Two significant digits are enough for percentiles, and bound the number of groups.
 _REQUESTS = """
 WITH sent AS (
-  SELECT (sent_utc_ns - ?2) / ?4 AS interval, outcome, http_status,
+  SELECT sent_utc_ns / ?4 AS interval, outcome, http_status,
          iif(http_status IS NULL, NULL, max(0, ended_utc_ns - sent_utc_ns) / 1000000) AS ms
   FROM attempt WHERE run = ?1 AND sent_utc_ns >= ?2 AND sent_utc_ns < ?3
 )
