@@ -231,7 +231,8 @@ class PeriodReport:
         if not count:
             return "Nothing ran in this period."
         if not bad:
-            return "The cohort is done." if count == 1 else f"All {count:,} cohorts are done."
+            subject = {1: "The cohort is", 2: "Both cohorts are"}
+            return f"{subject.get(count, f'All {count:,} cohorts are')} done."
         if count == 1:
             return "The cohort needs attention."
         return f"{bad:,} of {counted(count, 'cohort')} {'needs' if bad == 1 else 'need'} attention."

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, chromium, open_tab
-from clean_room import API_KEY
+from clean_room import API_KEY, ROOT
 from emulated_api import emulator
 from mornings import EMULATED, NOW, POISON, SECOND_WORKSPACE, Mornings, nanoseconds
 from nightly import Night
 
+from engine.config.loading import load
 from engine.model.foreign_text import UNSAFE
 from engine.page.rendering import write_page
+from engine.page.settings import ReportSettings
 from engine.report.period import Level, PeriodReport
 from engine.report.period_reading import report_on
 from period_reports import HOSTILE, LONG, cohort, report
@@ -180,3 +182,21 @@ async def test_a_browser_shows_every_page_whole(mornings: Mornings, tmp_path: Pa
                 assert len(await tab.screenshot()) > 10_000
             assert tab.requests == [(tmp_path / f"{name}.html").as_uri() for name in pages]
             assert tab.complaints == []
+
+
+def test_the_commands_of_the_handbook(mornings: Mornings) -> None:
+    handbook = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    commands = [line.split() for line in re.findall(r"(?m)^cohortsync (.*)$", handbook)]
+    assert len(commands) == 3
+    for words in commands:
+        assert mornings.night.run(*words).status == 0
+    assert (mornings.night.folder / "morning.html").read_text().startswith("<!doctype html>")
+
+
+def test_the_configuration_of_the_handbook(tmp_path: Path) -> None:
+    handbook = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    [toml] = re.findall(r"```toml\n(.*?)```", handbook, flags=re.DOTALL)
+    path = tmp_path / "config.toml"
+    path.write_text(f'[workspace]\nid = "W"\ndata_center = "01"\n{toml}', encoding="utf-8")
+    found = load(path, need_credentials=False, environ={}).report
+    assert found == ReportSettings(html=str(tmp_path / "morning.html"))
