@@ -11,9 +11,10 @@ from markupsafe import Markup, escape
 from engine import __version__
 from engine.model.foreign_text import printable
 from engine.page.charts import latency_charts, requests_charts, sparkline
+from engine.page.settings import ReportSettings
 from engine.report import formats
 from engine.report.period import CohortPeriod, Level, MemberHistory, PeriodReport
-from engine.report.period_reading import MEMBER_DAYS
+from engine.report.period_reading import MEMBER_DAYS, report_on
 from engine.report.requests import PERCENTILES, WorkspacePeriod
 from engine.storage.files import new_file
 
@@ -54,6 +55,20 @@ def write_page(report: PeriodReport, path: Path) -> None:
     with new_file(path) as file:
         os.fchmod(file.fileno(), 0o600 if report.rejected_uids is not None else _usual_mode())
         file.write(content)
+
+
+def write_configured_page(settings: ReportSettings, state: Path, now_utc_ns: int) -> Path | None:
+    """Write the page that the configuration asks for after each sync; return its path.
+
+    Returns None if it asks for none. `state` is the state folder. Raises as `report_on` and
+    `write_page` do.
+    """
+    if settings.html is None:
+        return None
+    since = now_utc_ns - round(settings.since_hours * 3600e9)
+    path = Path(settings.html)
+    write_page(report_on(state, since, now_utc_ns, with_uids=settings.with_uids), path)
+    return path
 
 
 def _usual_mode() -> int:

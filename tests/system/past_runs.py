@@ -59,7 +59,6 @@ def looks(run: str) -> dict[str, tuple[str, ...]]:
         "show --csv": ("show", run, "--csv"),
         "rejects": ("rejects", run),
         "rejects --csv": ("rejects", run, "--csv"),
-        "report": ("report", "--since", "52w"),
         "report --json": ("report", "--since", "52w", "--json"),
         "resume": ("resume",),
         "resume --json": ("resume", "--json"),

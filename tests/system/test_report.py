@@ -16,7 +16,7 @@ from nightly import Night
 
 from engine.config.loading import load
 from engine.model.foreign_text import UNSAFE
-from engine.page.rendering import write_page
+from engine.page.rendering import write_configured_page, write_page
 from engine.page.settings import ReportSettings
 from engine.report.period import Level, PeriodReport
 from engine.report.period_reading import report_on
@@ -90,6 +90,16 @@ def test_the_figures_are_those_of_the_runs(last_day: PeriodReport, mornings: Mor
     assert [each.cohort_id for each in both.cohorts] == [
         each.cohort_id for each in last_day.cohorts
     ]
+
+
+def test_a_sync_writes_the_configured_page(mornings: Mornings, tmp_path: Path) -> None:
+    state, now = mornings.night.folder / "state", nanoseconds(NOW)
+    assert write_configured_page(ReportSettings(), state, now) is None
+    for hours, verdict in ((24.0, "4 of 8 cohorts need attention."), (1.0, "Nothing ran")):
+        settings = ReportSettings(html=str(tmp_path / "page.html"), since_hours=hours)
+        path = write_configured_page(settings, state, now)
+        assert path == tmp_path / "page.html"
+        assert verdict in path.read_text(encoding="utf-8")
 
 
 def test_a_period_without_runs(mornings: Mornings) -> None:
