@@ -15,16 +15,16 @@ A folder imports only from those below it; `lint-imports` checks that.
     config/     config.toml, environment and flags as one frozen Config, or every problem at once
     planning/   an export against a snapshot: staging, comparison, guards, forecast
     page/       the morning page: a report on a period as HTML
-    report/     accounts, figures and history of runs, from the ledger's rows
+    report/     accounts, results and history of runs, from the ledger's rows
     snapshot/   what the API has acknowledged, generation by generation
-    delivery/   response → outcome → decision; the pipeline, HTTP, retry, split, stop
+    delivery/   answer → outcome → decision; the pipeline, HTTP, retry, split, stop
     ledger/     runs, batches and attempts; intent before action; in sqlite/, all SQL
     payload/    uids as request bodies below the byte limit
     pacing/     the ceiling: the window limit, the gate after a 429, the waiting
     source/     exports as Arrow arrays of uids, with the place of each uid
     storage/    atomic files, temporary folders, DuckDB, Parquet; in `paths`, all paths with uids
     model/      values without I/O: cohort, endpoint, workspace, status
-    clock, errors
+    cancellation, clock, errors
 
     emulator/   the API itself, on loopback; shares no code with the rest and counts for itself
 
@@ -41,6 +41,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.api import Engine
+    from engine.config.new_config import NewConfig
+    from engine.config.schema import config_schema
     from engine.delivery import events
     from engine.delivery.stop import StopSwitch
     from engine.errors import CohortSyncError, ExitStatus
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
     from engine.report.period import PeriodReport
-    from engine.report.result import (
+    from engine.report.run_results import (
         FailedRun,
         NothingToResume,
         Opening,
@@ -63,7 +65,7 @@ if TYPE_CHECKING:
         VerifiedSnapshot,
     )
     from engine.report.why import UidReport
-    from engine.runs.arguments import Note, Observers, PlanObservers, Reading
+    from engine.runs.arguments import Note, Observers, PlanArguments, PlanObservers, Reading
     from engine.runs.snapshots import Snapshots
 
 __version__ = "0.1.0"
@@ -78,11 +80,13 @@ __all__ = [
     "ExitStatus",
     "FailedRun",
     "Finding",
+    "NewConfig",
     "Note",
     "NothingToResume",
     "Observers",
     "Opening",
     "PeriodReport",
+    "PlanArguments",
     "PlanObservers",
     "Reading",
     "Reject",
@@ -96,11 +100,14 @@ __all__ = [
     "StopSwitch",
     "UidReport",
     "VerifiedSnapshot",
+    "config_schema",
     "events",
 ]
 
 _MODULES = {
     "engine.api": ("Engine",),
+    "engine.config.new_config": ("NewConfig",),
+    "engine.config.schema": ("config_schema",),
     "engine.delivery.stop": ("StopSwitch",),
     "engine.errors": ("CohortSyncError", "ExitStatus"),
     "engine.model.cohort": ("Action", "Cohort"),
@@ -108,14 +115,14 @@ _MODULES = {
     "engine.report.accounts": ("Accounts",),
     "engine.report.history": ("Reject", "RunDetails"),
     "engine.report.period": ("PeriodReport",),
-    "engine.report.result": (
+    "engine.report.run_results": (
         *("FailedRun", "NothingToResume", "Opening", "ResumedRuns", "RunResult"),
     ),
     "engine.report.snapshots": (
         *("SnapshotComparison", "SnapshotEntry", "SnapshotOfList", "VerifiedSnapshot"),
     ),
     "engine.report.why": ("UidReport",),
-    "engine.runs.arguments": ("Note", "Observers", "PlanObservers", "Reading"),
+    "engine.runs.arguments": ("Note", "Observers", "PlanArguments", "PlanObservers", "Reading"),
     "engine.runs.snapshots": ("Snapshots",),
 }
 """Where each name is defined."""

@@ -5,8 +5,8 @@ from collections import Counter
 from engine.errors import ExitStatus
 from engine.ledger.period_records import MemberCount
 from engine.ledger.run_records import RejectRecord
-from engine.report.accounts import Accounts
-from engine.report.figures import (
+from engine.report.accounts import (
+    Accounts,
     Ceiling,
     CeilingSpending,
     MirrorFigures,

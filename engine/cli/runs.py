@@ -16,7 +16,7 @@ from engine.errors import UsageError
 from engine.model.foreign_text import printable
 
 if TYPE_CHECKING:
-    from engine import Accounts, RunDetails
+    from engine import Engine, RunDetails
 
 RunArgument = Annotated[str, typer.Argument(help="A run's name, as `cohortsync runs` lists it.")]
 CsvOption = Annotated[
@@ -28,13 +28,7 @@ CsvOption = Annotated[
 @flat
 def runs(*, where: StateOptions, as_json: JsonOption = False) -> None:
     """List all runs in the state folder, the latest first."""
-    import asyncio
-
-    async def read() -> "list[Accounts]":
-        async with where.open() as engine:
-            return await engine.runs()
-
-    found = asyncio.run(read())
+    found = where.call(lambda engine: engine.runs())
     if as_json:
         documents = [accounts.to_dict() for accounts in found]
         with printing():
@@ -72,17 +66,11 @@ def show(
     as_csv: CsvOption = False,
 ) -> None:
     """Show a run's accounts, its batches and their attempts."""
-    import asyncio
-
     from engine.report.history import ATTEMPT_COLUMNS
 
     _refuse_both(as_json=as_json, as_csv=as_csv)
 
-    async def read() -> "RunDetails":
-        async with where.open() as engine:
-            return await engine.show(run)
-
-    details = asyncio.run(read())
+    details = where.call(lambda engine: engine.show(run))
     with printing():
         if as_csv:
             write = _csv_writer(ATTEMPT_COLUMNS)
@@ -136,14 +124,12 @@ def rejects(
     Each has its file, record number (from 1, a header not counted) and reason; a rejected uid also
     the API's request id.
     """
-    import asyncio
-
     from engine.report.history import REJECT_COLUMNS
 
     _refuse_both(as_json=as_json, as_csv=as_csv)
 
-    async def print_all() -> None:
-        async with where.open() as engine, aclosing(engine.rejects(run)) as found:
+    async def print_all(engine: "Engine") -> None:
+        async with aclosing(engine.rejects(run)) as found:
             # Errors are raised before the heading is printed.
             first = await anext(found, None)
             write = _csv_writer(REJECT_COLUMNS) if as_csv else print_json
@@ -153,7 +139,7 @@ def rejects(
                 write(reject.to_dict())
 
     with printing():
-        asyncio.run(print_all())
+        where.call(print_all)
 
 
 def _refuse_both(*, as_json: bool, as_csv: bool) -> None:

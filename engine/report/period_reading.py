@@ -15,8 +15,8 @@ from engine.ledger.sqlite.access import ledgers
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.sync_records import SyncRecord
 from engine.model.status import RunStatus
-from engine.report.accounts import Accounts, target_label
-from engine.report.figures import CeilingSpending
+from engine.report.accounts import Accounts, CeilingSpending
+from engine.report.accounts_from_ledger import target_label
 from engine.report.history import RunReport, plan_document
 from engine.report.next_step import next_step
 from engine.report.period import (

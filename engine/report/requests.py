@@ -7,8 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from engine.ledger.period_records import RequestCount
-from engine.report.accounts import timestamp
-from engine.report.figures import Ceiling, CeilingSpending
+from engine.report.accounts import Ceiling, CeilingSpending, timestamp
 
 
 class Answer(StrEnum):
@@ -116,7 +115,7 @@ class WorkspacePeriod:
     @property
     def use(self) -> float:
         """The share of the allowed requests that were sent, from 0 to 1."""
-        return self.spending.used / self.spending.allowed if self.spending.allowed else 0.0
+        return self.spending.used / self.spending.available if self.spending.available else 0.0
 
     @property
     def losses(self) -> Sequence[tuple[str, float, float]]:
@@ -128,10 +127,10 @@ class WorkspacePeriod:
         lost = {
             name: requests
             for name, requests in asdict(spent).items()
-            if name not in {"allowed", "used"} and requests >= _LEAST_LOSS
+            if name not in {"allowed", "used", "other_runs"} and requests >= _LEAST_LOSS
         }
         found = sorted(lost.items(), key=lambda each: -each[1])
-        return [(name, requests, requests / spent.allowed) for name, requests in found]
+        return [(name, requests, requests / spent.available) for name, requests in found]
 
     def coarser(self, most: int) -> "WorkspacePeriod":
         """Return the same requests in at most `most` intervals."""

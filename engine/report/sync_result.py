@@ -8,7 +8,8 @@ from typing import Any
 from engine.errors import ExitStatus
 from engine.model.status import RunStatus
 from engine.report.accounts import SCHEMA_VERSION, timestamp
-from engine.report.result import RunResult, worst_of
+from engine.report.forecast import CohortForecast
+from engine.report.run_results import RunResult, worst_of
 
 
 class CohortStatus(StrEnum):
@@ -24,37 +25,6 @@ class CohortStatus(StrEnum):
     """It would miss its deadline, and the configuration refuses that: nothing is sent."""
     FAILED = "failed"
     """It could not begin, for example because of the export or another process."""
-
-
-@dataclass(frozen=True, slots=True)
-class CohortForecast:
-    """How long a cohort is expected to take, from before its first request."""
-
-    requests: int
-    """Estimated requests."""
-    is_exact: bool
-    """Whether a plan was counted; otherwise it is estimated from the export and earlier runs."""
-    done_utc_ns: int
-    """When it would be done at the ceiling, after the cohorts before it."""
-    deadline_utc_ns: int | None = None
-    share_by_deadline: float = 1.0
-    """The share of its requests that are sent by the deadline."""
-
-    @property
-    def is_late(self) -> bool:
-        """Whether it is not done by its deadline."""
-        return self.deadline_utc_ns is not None and self.done_utc_ns > self.deadline_utc_ns
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the forecast's part of the JSON document."""
-        deadline = self.deadline_utc_ns
-        return {
-            "requests": self.requests,
-            "is_exact": self.is_exact,
-            "done_at": timestamp(self.done_utc_ns),
-            "deadline": None if deadline is None else timestamp(deadline),
-            "share_by_deadline": round(self.share_by_deadline, 4),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +49,8 @@ class CohortResult:
     owner: str | None = None
     members: int | None = None
     """Members of a mirrored cohort afterwards, by its snapshot; None for a push, and if unknown."""
+    bug: Exception | None = None
+    """The error caused by a bug in this program, if one ended the cohort."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the cohort's part of the JSON document."""

@@ -17,7 +17,7 @@ from engine.ledger.records import (
     RunReference,
     RunState,
 )
-from engine.ledger.run_records import RunRecord
+from engine.ledger.run_records import RunRecord, RunTotals
 from engine.ledger.sync_records import SyncRecord
 from engine.model.cohort import CohortKey, Operation
 from engine.model.status import RunStatus
@@ -73,8 +73,17 @@ class RunStore(Protocol):
         exit_status: ExitStatus,
         reason: str | None,
         pace: PaceRecord | None,
-    ) -> None:
-        """Close an execution, which sent nothing if it has no pace; record the run's status."""
+    ) -> int:
+        """Close an execution, which sent nothing if it has no pace; record the run's status.
+
+        Returns the recorded time, in ns since 1970.
+        """
+
+    async def store_totals(self, run: int, execution: int, totals: RunTotals) -> None:
+        """Store the totals of a closed run, counted when `execution` was its last one.
+
+        Nothing is stored if they may have changed since.
+        """
 
     async def known_batches(self, run: int) -> list[KnownBatch]:
         """Return the batches cut so far, in the order of the export."""
@@ -204,6 +213,9 @@ class Ledger(Protocol):
     async def run_record(self, name: str) -> tuple[RunRecord, list[SourceFile]]:
         """Return the record that a run's accounts are computed from, and the files that it read."""
 
+    async def last_run(self, key: CohortKey) -> tuple[RunRecord, list[SourceFile]] | None:
+        """Return the last run of a cohort and its files, without plans that were not sent."""
+
     async def close(self) -> None:
         """Finish all writes, and close the file; raises nothing."""
 
@@ -212,6 +224,9 @@ class Ledger(Protocol):
 
     async def recover(self, key: CohortKey | None = None) -> None:
         """End the runs of a cohort that no process works on; the caller holds the cohort's lock."""
+
+    async def store_missing_totals(self) -> None:
+        """Store the totals of each closed run that has none; needs no lock, and may take long."""
 
     async def settle_all(self) -> None:
         """Conclude all requests without an outcome; the caller holds the sending lock."""

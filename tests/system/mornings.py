@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from clean_room import API_KEY, WORKSPACE
-from nightly import Night
+from nightly import CommandLine
 
 from engine.ledger.sqlite.syncs import enter_sync
 from engine.ledger.sync_records import SyncRecord
@@ -44,7 +44,7 @@ def nanoseconds(moment: datetime) -> int:
 class Mornings:
     """Runs night after night, and moves them."""
 
-    night: Night
+    cli: CommandLine
     size: int = 600
     """Members of the smallest cohort."""
     slowness: int = 300
@@ -62,9 +62,9 @@ class Mornings:
             "guards": {"same_shape": False, "small_cohort": 50},
             **tables,
         }
-        self.night.configure(workspace={"id": SECOND_WORKSPACE}, **merged)
-        (self.night.folder / "config.toml").rename(self.night.folder / "europe.toml")
-        self.night.configure(**merged)
+        self.cli.configure(workspace={"id": SECOND_WORKSPACE}, **merged)
+        (self.cli.folder / "config.toml").rename(self.cli.folder / "europe.toml")
+        self.cli.configure(**merged)
 
     def mirror(
         self, cohort: str, name: str, uids: range, *flags: str, extra: Sequence[str] = ()
@@ -81,11 +81,11 @@ class Mornings:
     ) -> int:
         export = f"exports-{cohort}-{len(self._starts)}.txt"
         lines = [*(f"{cohort}-uid-{uid:012}" for uid in uids), *extra]
-        (self.night.folder / export).write_bytes(
+        (self.cli.folder / export).write_bytes(
             b"".join(line.encode("latin-1") + b"\n" for line in lines)
         )
         target = ("--cohort-id", cohort, "--cohort-name", name)
-        ended = self.night.run(command, export, *target, *flags, "--json")
+        ended = self.cli.run(command, export, *target, *flags, "--json")
         assert ended.status in {0, 1, 4}, ended.stderr
         return ended.status
 
@@ -116,27 +116,27 @@ class Mornings:
 
     def enter_sync(self) -> None:
         """Enter a sync of the last night: its mirrors, and two cohorts that began no run."""
-        [path] = [each for each in self.night.ledger_files() if WORKSPACE in each.parts]
+        [path] = [each for each in self.cli.ledger_files() if WORKSPACE in each.parts]
         with closing(sqlite3.connect(path)) as ledger, ledger:
             runs = ledger.execute(
                 "SELECT cohort_id, partner, name, finished_utc_ns, status, exit_status, reason "
                 "FROM run WHERE started_utc_ns >= ? AND action = 'mirror'",
                 (self._starts[-1],),
             ).fetchall()
-            start = self._starts[-1]
+            start, date = self._starts[-1], NOW.date().isoformat()
             records = [
-                SyncRecord("sync-1", cohort, partner, cohort, start, end, *rest, run)
+                SyncRecord("sync-1", cohort, partner, cohort, start, date, end, *rest, run)
                 for cohort, partner, run, end, *rest in runs
             ]
             partner = records[0].partner
             missing = "no file matches exports/prospects-2026-11-27*.csv.gz; waited 2 h for it"
             records += [
                 SyncRecord(
-                    *("sync-1", "prospects", partner, "prospects", start, start + 10**8),
+                    *("sync-1", "prospects", partner, "prospects", start, date, start + 10**8),
                     *("missing", 2, missing),
                 ),
                 SyncRecord(
-                    *("sync-1", "winback", partner, "winback", start, start + 2 * 10**8),
+                    *("sync-1", "winback", partner, "winback", start, date, start + 2 * 10**8),
                     *("not_begun", 75, "the sync reached --until 04:00 before it began"),
                 ),
             ]
@@ -159,7 +159,7 @@ class Mornings:
             at = moved(utc_ns)
             return at and at - 47 * 60 * 1_000_000_000
 
-        for path in self.night.ledger_files():
+        for path in self.cli.ledger_files():
             self._change(path, {"moved": moved, "written": written})
 
     def _change(self, path: Path, functions: dict[str, Callable[[int | None], int | None]]) -> None:

@@ -12,7 +12,7 @@ from browser import CHROMIUM, chromium, open_tab
 from clean_room import API_KEY, ROOT
 from emulated_api import emulator
 from mornings import EMULATED, NOW, POISON, SECOND_WORKSPACE, Mornings, nanoseconds
-from nightly import Night
+from nightly import CommandLine
 
 from engine.config.loading import load
 from engine.model.foreign_text import UNSAFE
@@ -32,22 +32,22 @@ def mornings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mornings]:
     patch = pytest.MonkeyPatch()
     patch.setattr("engine.ledger.neighbors.runtime_folders", list)
     with patch.context(), emulator(folder, "--per-seconds", "0.2", *EMULATED) as api:
-        made = Mornings(Night(folder, api.url), size=60)
+        made = Mornings(CommandLine(folder, api.url), size=60)
         made.live()
     patch.undo()
     made.enter_sync()
     made.move()
     yield made
-    made.night.end()
+    made.cli.end()
 
 
 @pytest.fixture
 def last_day(mornings: Mornings) -> PeriodReport:
     now = nanoseconds(NOW)
-    return report_on(mornings.night.folder / "state", now - DAY_NS, now)
+    return report_on(mornings.cli.folder / "state", now - DAY_NS, now)
 
 
-def test_each_cohort_is_told_as_its_last_run_or_sync_left_it(last_day: PeriodReport) -> None:
+def test_each_cohort_is_reported_as_its_last_run_or_sync_left_it(last_day: PeriodReport) -> None:
     assert {each.cohort_id: (each.level, each.status) for each in last_day.cohorts} == {
         "lapsed-90": (Level.FAILED, "guarded"),
         "prospects": (Level.FAILED, "missing"),
@@ -85,7 +85,7 @@ def test_the_figures_are_those_of_the_runs(last_day: PeriodReport, mornings: Mor
     assert [each.members for each in vip.counts] == [240, 247]
     assert {each.kind for each in last_day.rejects} == {"rejected", "invalid"}
     now = nanoseconds(NOW)
-    both = report_on(mornings.night.folder / "state", now - 2 * DAY_NS, now)
+    both = report_on(mornings.cli.folder / "state", now - 2 * DAY_NS, now)
     assert len(both.runs) == len(last_day.runs) + 2
     assert [each.cohort_id for each in both.cohorts] == [
         each.cohort_id for each in last_day.cohorts
@@ -93,7 +93,7 @@ def test_the_figures_are_those_of_the_runs(last_day: PeriodReport, mornings: Mor
 
 
 def test_a_sync_writes_the_configured_page(mornings: Mornings, tmp_path: Path) -> None:
-    state, now = mornings.night.folder / "state", nanoseconds(NOW)
+    state, now = mornings.cli.folder / "state", nanoseconds(NOW)
     assert write_configured_page(ReportSettings(), state, now) is None
     for hours, verdict in ((24.0, "4 of 8 cohorts need attention."), (1.0, "Nothing ran")):
         settings = ReportSettings(html=str(tmp_path / "page.html"), since_hours=hours)
@@ -104,35 +104,35 @@ def test_a_sync_writes_the_configured_page(mornings: Mornings, tmp_path: Path) -
 
 def test_a_period_without_runs(mornings: Mornings) -> None:
     now = nanoseconds(NOW)
-    found = report_on(mornings.night.folder / "state", now - DAY_NS // 24, now)
+    found = report_on(mornings.cli.folder / "state", now - DAY_NS // 24, now)
     assert (found.level, found.verdict) == (Level.EMPTY, "Nothing ran in this period.")
     assert found.members
 
 
 @pytest.mark.parametrize("form", [(), ("--json",), ("--html", "page.html")])
 def test_no_form_holds_a_uid_or_a_credential(mornings: Mornings, form: tuple[str, ...]) -> None:
-    night = mornings.night
-    for path in night.ledger_files():  # As if the API quoted the uid, as it may.
+    cli = mornings.cli
+    for path in cli.ledger_files():  # As if the API quoted the uid, as it may.
         with closing(sqlite3.connect(path)) as ledger, ledger:
             ledger.execute("UPDATE rejected SET reason = '400: ' || uid || ' is not valid'")
 
-    def told(*more: str) -> str:
-        ended = night.run("report", "--since", "52w", *form, *more)
+    def output(*more: str) -> str:
+        ended = cli.run("report", "--since", "52w", *form, *more)
         assert ended.status == 0, ended.stderr
-        page = night.folder / "page.html"
+        page = cli.folder / "page.html"
         text = page.read_text(encoding="utf-8") if "--html" in form else ended.stdout
         page.unlink(missing_ok=True)
         return text + ended.log
 
-    text = told()
+    text = output()
     assert POISON not in text
     assert not re.search(r"-uid-\d{6}", text)
     assert API_KEY not in text
-    assert POISON in told("--with-uids")
+    assert POISON in output("--with-uids")
 
 
 def test_the_text_fits_a_terminal(mornings: Mornings) -> None:
-    ended = mornings.night.run("report", "--since", "52w", on_terminal=True)
+    ended = mornings.cli.run("report", "--since", "52w", on_terminal=True)
     lines = ended.stdout.splitlines()
     assert lines[0] == "✗ 4 of 8 cohorts need attention."
     assert max(map(len, lines)) <= 80
@@ -141,7 +141,7 @@ def test_the_text_fits_a_terminal(mornings: Mornings) -> None:
 
 
 def test_json_is_one_document(mornings: Mornings) -> None:
-    document = mornings.night.run("report", "--since", "52w", "--json").document
+    document = mornings.cli.run("report", "--since", "52w", "--json").document
     assert document["verdict"] == "4 of 8 cohorts need attention."
     assert len(document["cohorts"]) == 8
     assert "rejected_uids" not in document
@@ -159,7 +159,7 @@ def test_json_is_one_document(mornings: Mornings) -> None:
     ],
 )
 def test_a_mistake_is_one_error(mornings: Mornings, words: tuple[str, ...], error: str) -> None:
-    ended = mornings.night.run("report", *words)
+    ended = mornings.cli.run("report", *words)
     assert ended.status == 2
     assert error in ended.stderr
     assert "hint: " in ended.stderr
@@ -169,8 +169,8 @@ def test_a_mistake_is_one_error(mornings: Mornings, words: tuple[str, ...], erro
 async def test_a_browser_shows_every_page_whole(mornings: Mornings, tmp_path: Path) -> None:
     now = nanoseconds(NOW)
     pages = {
-        "morning": report_on(mornings.night.folder / "state", now - DAY_NS, now, with_uids=True),
-        "empty": report_on(mornings.night.folder / "state", now - 1, now),
+        "morning": report_on(mornings.cli.folder / "state", now - DAY_NS, now, with_uids=True),
+        "empty": report_on(mornings.cli.folder / "state", now - 1, now),
         "hostile": report([cohort(HOSTILE, 4), cohort(LONG, 1)], HOSTILE, with_uids=True),
         "long": report([cohort(f"{LONG}{number}") for number in range(200)], LONG),
     }
@@ -199,8 +199,8 @@ def test_the_commands_of_the_handbook(mornings: Mornings) -> None:
     commands = [line.split() for line in re.findall(r"(?m)^cohortsync (.*)$", handbook)]
     assert len(commands) == 3
     for words in commands:
-        assert mornings.night.run(*words).status == 0
-    assert (mornings.night.folder / "morning.html").read_text().startswith("<!doctype html>")
+        assert mornings.cli.run(*words).status == 0
+    assert (mornings.cli.folder / "morning.html").read_text().startswith("<!doctype html>")
 
 
 def test_the_configuration_of_the_handbook(tmp_path: Path) -> None:

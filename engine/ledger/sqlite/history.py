@@ -26,7 +26,7 @@ from engine.ledger.sqlite.syncs import latest_records, records_since
 from engine.ledger.sqlite.totals import count, stored
 from engine.ledger.sync_records import SyncRecord
 from engine.model.cohort import CohortKey
-from engine.model.status import RESUMABLE
+from engine.model.status import RESUMABLE, RunStatus
 from engine.pacing.budget import Spending
 from engine.pacing.pacer import PaceRecord
 from engine.source.source_file import SourceFile
@@ -103,6 +103,15 @@ class RunHistory:
         ).fetchone()
         lifted: list[dict[str, Any]] = json.loads(text)
         return lifted
+
+    def last_run(self, key: CohortKey) -> str | None:
+        """Return the name of a cohort's last run, without plans that were not sent."""
+        found = self._connection.execute(
+            "SELECT name FROM run WHERE partner = ? AND cohort_id = ? AND status NOT IN (?, ?) "
+            "ORDER BY run DESC LIMIT 1",
+            (key.partner, key.cohort_id, RunStatus.PLANNED, RunStatus.SHADOW),
+        ).fetchone()
+        return found and str(found[0])
 
     def synced_since(self, utc_ns: int) -> list[SyncRecord]:
         """Return the cohorts of the syncs that began at `utc_ns` or later, the earliest first."""

@@ -256,6 +256,7 @@ CREATE TABLE synced_cohort (
     partner         TEXT    NOT NULL,
     cohort_id       TEXT    NOT NULL,
     started_utc_ns  INTEGER NOT NULL,         -- when the sync began
+    date            TEXT    NOT NULL,         -- that the names of its files mean
     finished_utc_ns INTEGER,                  -- null until the cohort has ended
     status          TEXT,                     -- null as above
     exit_status     INTEGER,
