@@ -165,6 +165,7 @@ def test_a_mistake_is_one_error(mornings: Mornings, words: tuple[str, ...], erro
     assert "hint: " in ended.stderr
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here: apt-get install chromium")
 async def test_a_browser_shows_every_page_whole(mornings: Mornings, tmp_path: Path) -> None:
     now = nanoseconds(NOW)
