@@ -1,4 +1,4 @@
-"""What the ledger counts over a period: requests by answer, rejections by reason, members."""
+"""What the ledger holds of a period: requests by answer, times of sending, rejections, members."""
 
 from typing import NamedTuple
 
@@ -17,6 +17,17 @@ class RequestCount(NamedTuple):
 
     None without a response."""
     requests: int
+
+
+class SendingPeriod(NamedTuple):
+    """From the first request of a process for a run to the last one."""
+
+    first_utc_ns: int
+    last_utc_ns: int
+    requests: int
+    """The process's ceiling: this many requests …"""
+    per_seconds: float
+    """… in any window of so many seconds."""
 
 
 class ReasonCount(NamedTuple):

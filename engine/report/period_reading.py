@@ -15,7 +15,7 @@ from engine.ledger.sqlite.access import ledgers
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.sync_records import SyncRecord
 from engine.model.status import RunStatus
-from engine.report.accounts import Accounts, CeilingSpending
+from engine.report.accounts import Accounts
 from engine.report.accounts_from_ledger import target_label
 from engine.report.history import RunReport, plan_document
 from engine.report.next_step import next_step
@@ -27,7 +27,7 @@ from engine.report.period import (
     RejectedReason,
     RejectedUid,
 )
-from engine.report.requests import Interval, WorkspacePeriod
+from engine.report.requests import Interval, WorkspacePeriod, spending_together
 
 if TYPE_CHECKING:
     from engine.ledger.run_records import RunEntry
@@ -265,8 +265,9 @@ class _Workspace:
         return WorkspacePeriod(
             *self._place,
             ceiling=latest.ceiling,
-            spending=sum(
-                (each.ceiling_spending for each in self._accounts.values()), CeilingSpending()
+            spending=spending_together(
+                [each.ceiling_spending for each in self._accounts.values()],
+                [each for run in runs for each in self._ledger.period.sending(run.number)],
             ),
             interval_seconds=seconds,
             intervals_start_utc_ns=first * seconds * _SECOND_NS,

@@ -1,12 +1,12 @@
 """The requests of a period against their ceiling, in intervals: answers and latencies."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from engine.ledger.period_records import RequestCount
+from engine.ledger.period_records import RequestCount, SendingPeriod
 from engine.report.accounts import Ceiling, CeilingSpending, timestamp
 
 
@@ -78,6 +78,41 @@ class Interval:
         }
 
 
+def spending_together(
+    runs: Sequence[CeilingSpending], periods: Iterable[SendingPeriod]
+) -> CeilingSpending:
+    """Return how some runs of a workspace used its ceiling together.
+
+    In the accounts of runs at once, the same lost request is lost in each of them. Here times at
+    which several runs were sending count once; what was lost in them is divided among the causes in
+    proportion to the sums over the runs. There are no `other_runs`.
+    """
+    total = sum(runs, CeilingSpending())
+    allowed = round(_allowed_in(periods), 3)
+    lost, lost_by_runs = allowed - total.used, total.available - total.used
+    if lost <= 0 or lost_by_runs <= 0:
+        return CeilingSpending(allowed, total.used, late=round(lost, 3))
+    causes = asdict(total)
+    del causes["allowed"], causes["used"], causes["other_runs"]
+    share = lost / lost_by_runs
+    return CeilingSpending(
+        allowed, total.used, **{cause: round(each * share, 3) for cause, each in causes.items()}
+    )
+
+
+def _allowed_in(periods: Iterable[SendingPeriod]) -> float:
+    """Return how many requests the ceiling allowed in periods of which some overlap."""
+    allowed, end = 0.0, -1
+    for each in sorted(periods):
+        if each.first_utc_ns > end:
+            allowed += 1  # n requests at the ceiling's pace have n - 1 gaps between them.
+            end = each.first_utc_ns
+        new = max(0, each.last_utc_ns - end)
+        allowed += new / 1e9 * each.requests / each.per_seconds
+        end += new
+    return allowed
+
+
 PERCENTILES = (0.5, 0.95, 0.99)
 _LEAST_LOSS = 0.1
 
@@ -91,7 +126,7 @@ class WorkspacePeriod:
     ceiling: Ceiling
     """Of the last run."""
     spending: CeilingSpending
-    """How the runs of the period used the ceiling, also before the period if they began there."""
+    """How the runs of the period used the ceiling together, also outside the period."""
     interval_seconds: int
     intervals_start_utc_ns: int
     intervals: Sequence[Interval]
@@ -115,7 +150,7 @@ class WorkspacePeriod:
     @property
     def use(self) -> float:
         """The share of the allowed requests that were sent, from 0 to 1."""
-        return self.spending.used / self.spending.available if self.spending.available else 0.0
+        return self.spending.used / self.spending.allowed if self.spending.allowed else 0.0
 
     @property
     def losses(self) -> Sequence[tuple[str, float, float]]:
@@ -127,10 +162,10 @@ class WorkspacePeriod:
         lost = {
             name: requests
             for name, requests in asdict(spent).items()
-            if name not in {"allowed", "used", "other_runs"} and requests >= _LEAST_LOSS
+            if name not in {"allowed", "used"} and requests >= _LEAST_LOSS
         }
         found = sorted(lost.items(), key=lambda each: -each[1])
-        return [(name, requests, requests / spent.available) for name, requests in found]
+        return [(name, requests, requests / spent.allowed) for name, requests in found]
 
     def coarser(self, most: int) -> "WorkspacePeriod":
         """Return the same requests in at most `most` intervals."""

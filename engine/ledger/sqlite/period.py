@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Iterator, Sequence
 
-from engine.ledger.period_records import MemberCount, ReasonCount, RequestCount
+from engine.ledger.period_records import MemberCount, ReasonCount, RequestCount, SendingPeriod
 from engine.ledger.run_records import RejectRecord, RunEntry
 from engine.ledger.sqlite.history import entries
 
@@ -38,6 +38,11 @@ class PeriodHistory:
             _REQUESTS, (run, since_utc_ns, until_utc_ns, interval_ns)
         ):
             yield RequestCount(*row)
+
+    def sending(self, run: int) -> Iterator[SendingPeriod]:
+        """Yield when each process has sent the requests of a run, also outside the period."""
+        for row in self._connection.execute(_SENDING, (run,)):
+            yield SendingPeriod(*row)
 
     def reasons(self, run: int) -> Iterator[ReasonCount]:
         """Yield the counts of a run's rejected uids and invalid rows, by their reasons."""
@@ -81,6 +86,12 @@ SELECT interval, outcome, http_status,
             WHEN ms < 10000 THEN ms / 100 * 100 ELSE ms / 1000 * 1000 END AS milliseconds,
        count(*)
 FROM sent GROUP BY 1, 2, 3, 4
+"""
+
+_SENDING = """
+SELECT min(sent_utc_ns), max(sent_utc_ns), requests, per_seconds
+FROM attempt JOIN sitting USING (run, sitting)
+WHERE run = ?1 AND sent_utc_ns IS NOT NULL GROUP BY run, sitting
 """
 
 # `rejected.reason` may quote a uid; the batch's reason does not.

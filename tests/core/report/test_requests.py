@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.ledger.period_records import RequestCount
+from engine.ledger.period_records import RequestCount, SendingPeriod
+from engine.report.accounts import CeilingSpending
 from engine.report.formats import duration
-from engine.report.requests import Answer, Interval
+from engine.report.requests import Answer, Interval, spending_together
 from period_reports import workspace
+
+SECOND = 1_000_000_000
 
 
 @given(
@@ -29,6 +32,43 @@ def test_coarser_intervals_hold_the_same_requests(most: int) -> None:
     assert len(coarse.intervals) <= most
     assert coarse.total == fine.total
     assert coarse.allowed_each / coarse.interval_seconds == pytest.approx(5.0)
+
+
+def test_a_run_alone_has_used_the_ceiling_as_its_accounts_say() -> None:
+    spending = CeilingSpending(allowed=501, used=450, held=30, margin=25, late=-4)
+    found = spending_together([spending], [SendingPeriod(0, 100 * SECOND, 300, 60)])
+    assert found == spending
+
+
+def test_what_is_lost_while_several_runs_send_is_lost_once() -> None:
+    # Three runs at once send 400 of the 501 requests that are allowed in 100 s.
+    runs = [
+        CeilingSpending(501, 200, other_runs=200, held=101),
+        CeilingSpending(501, 100, other_runs=300, held=101),
+        CeilingSpending(501, 100, other_runs=300, held=50.5, input=50.5),
+    ]
+    periods = [SendingPeriod(0, 100 * SECOND, 300, 60)] * 3
+    found = spending_together(runs, periods)
+    assert (found.allowed, found.used, found.other_runs) == (501, 400, 0)
+    assert found.held + found.input == pytest.approx(101)
+    assert found.held == pytest.approx(5 * found.input, abs=0.01)
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=8))
+def test_each_second_at_which_a_run_sends_counts_once(spans) -> None:
+    periods = [SendingPeriod(min(span) * SECOND, max(span) * SECOND, 300, 60) for span in spans]
+    seconds = {second for span in spans for second in range(min(span), max(span))}
+    separate = 1 + sum(
+        1
+        for begin in {min(span) for span in spans} - {min(min(span) for span in spans)}
+        if not any(min(other) < begin <= max(other) for other in spans)
+    )
+    found = spending_together([CeilingSpending()], periods)
+    assert found.allowed == pytest.approx(separate + 5 * len(seconds))
+
+
+def test_a_use_of_no_requests_is_none() -> None:
+    assert spending_together([], []) == CeilingSpending()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from engine.storage.paths import LEDGER_NAME
 
 RUNS, EACH = 6, 2000
 SECOND = 1_000_000_000
+COUNTING = ("sent AS (", "min(sent_utc_ns)", "FROM rejected", "FROM skipped")
+"""Parts of the queries that read a whole run."""
 LAST_START = (17_000_000 + RUNS) * 100 * SECOND
 
 
@@ -34,6 +36,8 @@ def test_requests_are_counted_by_interval_and_answer(path: Path) -> None:
     assert workspace.status_counts == {200: EACH - EACH // 10, 429: EACH // 10}
     assert workspace.total.latencies == {0: EACH - EACH // 10, 1200: EACH // 10}
     assert [run.run for run in report.runs] == [f"20260101-{RUNS:06}-abcd"]
+    # 5 a second in 0.4 s, and the first.
+    assert workspace.spending.allowed == pytest.approx(3, abs=0.01)
     # Sent within 0.4 s; those before the period are left out.
     assert len(workspace.intervals) == 1
     later = report_on(path.parents[2], LAST_START + SECOND // 5, LAST_START + 10 * SECOND)
@@ -51,7 +55,7 @@ def test_a_short_period_reads_no_more_than_its_runs(path: Path) -> None:
     # Nothing is stored here of what the runs add up to, so that is counted, too.
     assert one.steps - nothing.steps < (whole.steps - nothing.steps) / 4
     for statement in one.statements:
-        if "sent AS (" in statement or "FROM rejected" in statement or "FROM skipped" in statement:
+        if any(part in statement for part in COUNTING):
             assert scanned(path, statement) == [], statement
 
 
