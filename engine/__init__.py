@@ -10,6 +10,7 @@ A folder imports only from those below it; `lint-imports` checks that.
 
     cli/        the command line: arguments, signals, what is shown
     api         what a program calls, and the command line too
+    sync/       all configured cohorts: many runs, in the sessions of their workspaces
     runs/       one job from request to result: push, mirror, plan, dry run, transfer, closing
     preflight/  checks before a run, without sending a uid
     config/     config.toml, environment and flags as one frozen Config, or every problem at once
@@ -64,9 +65,11 @@ if TYPE_CHECKING:
         SnapshotOfList,
         VerifiedSnapshot,
     )
+    from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
     from engine.report.why import UidReport
     from engine.runs.arguments import Note, Observers, PlanArguments, PlanObservers, Reading
     from engine.runs.snapshots import Snapshots
+    from engine.sync.request import Phase, SyncObservers, SyncOpening
 
 __version__ = "0.1.0"
 
@@ -75,6 +78,8 @@ __all__ = [
     "Action",
     "CheckResult",
     "Cohort",
+    "CohortResult",
+    "CohortStatus",
     "CohortSyncError",
     "Engine",
     "ExitStatus",
@@ -86,6 +91,7 @@ __all__ = [
     "Observers",
     "Opening",
     "PeriodReport",
+    "Phase",
     "PlanArguments",
     "PlanObservers",
     "Reading",
@@ -98,6 +104,9 @@ __all__ = [
     "SnapshotOfList",
     "Snapshots",
     "StopSwitch",
+    "SyncObservers",
+    "SyncOpening",
+    "SyncResult",
     "UidReport",
     "VerifiedSnapshot",
     "config_schema",
@@ -121,9 +130,11 @@ _MODULES = {
     "engine.report.snapshots": (
         *("SnapshotComparison", "SnapshotEntry", "SnapshotOfList", "VerifiedSnapshot"),
     ),
+    "engine.report.sync_result": ("CohortResult", "CohortStatus", "SyncResult"),
     "engine.report.why": ("UidReport",),
     "engine.runs.arguments": ("Note", "Observers", "PlanArguments", "PlanObservers", "Reading"),
     "engine.runs.snapshots": ("Snapshots",),
+    "engine.sync.request": ("Phase", "SyncObservers", "SyncOpening"),
 }
 """Where each name is defined."""
 

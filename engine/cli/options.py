@@ -175,6 +175,24 @@ class StateOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ProjectOptions(StateOptions):
+    """The configuration of all workspaces."""
+
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="scheme://host:port of the API for all workspaces, if not theirs."
+        ),
+    ] = None
+
+    def open(self) -> "AbstractAsyncContextManager[Engine]":
+        """Return an engine for all workspaces; see `Engine.open`."""
+        from engine import Engine
+
+        return Engine.open(self.config, endpoint=self.endpoint, state=self.state, lazy=True)
+
+
+@dataclass(frozen=True, slots=True)
 class TargetOptions(StateOptions):
     """The workspace and the configuration."""
 
