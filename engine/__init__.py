@@ -67,7 +67,14 @@ if TYPE_CHECKING:
     )
     from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
     from engine.report.why import UidReport
-    from engine.runs.arguments import Note, Observers, PlanArguments, PlanObservers, Reading
+    from engine.runs.arguments import (
+        ExportArguments,
+        Note,
+        Observers,
+        PlanArguments,
+        PlanObservers,
+        Reading,
+    )
     from engine.runs.snapshots import Snapshots
     from engine.sync.request import Phase, SyncObservers, SyncOpening
 
@@ -83,6 +90,7 @@ __all__ = [
     "CohortSyncError",
     "Engine",
     "ExitStatus",
+    "ExportArguments",
     "FailedRun",
     "Finding",
     "NewConfig",
@@ -132,7 +140,9 @@ _MODULES = {
     ),
     "engine.report.sync_result": ("CohortResult", "CohortStatus", "SyncResult"),
     "engine.report.why": ("UidReport",),
-    "engine.runs.arguments": ("Note", "Observers", "PlanArguments", "PlanObservers", "Reading"),
+    "engine.runs.arguments": (
+        *("ExportArguments", "Note", "Observers", "PlanArguments", "PlanObservers", "Reading"),
+    ),
     "engine.runs.snapshots": ("Snapshots",),
     "engine.sync.request": ("Phase", "SyncObservers", "SyncOpening"),
 }

@@ -64,7 +64,8 @@ class Engine:
     `column`: the uid column's name, its number from 1 without a header, or the dotted path of a
     field; None means the only column. `format`: `auto` detects it by suffix, then by content.
     `header`: whether the first record of a csv or tsv file names the columns. `strip`: whether
-    white space around a uid is removed. `allow`: guards to lift, each `name` or `name=bound`; it
+    white space around a uid is removed. `exclude`: files with uids that are left out, in the column
+    `exclude_column`; see docs/sources.md. `allow`: guards to lift, each `name` or `name=bound`; it
     needs a `reason`, which is kept. `wait_seconds`: how long to wait for another process that holds
     the workspace. The observers are those of `engine.runs.arguments`.
     """
@@ -204,6 +205,8 @@ class Engine:
         format: "FormatName" = "auto",  # noqa: A002 - the option's name
         header: bool = True,
         strip: bool = False,
+        exclude: "Exports" = (),
+        exclude_column: str | None = None,
         on_changed: "OnChanged" = "refuse",
         record: bool = False,
         allow: Sequence[str] = (),
@@ -225,7 +228,7 @@ class Engine:
         from engine.config.loading import credentials_problem
         from engine.planning.allowances import read_push_allowances
         from engine.runs.arguments import note_and_switch
-        from engine.runs.exports import open_exports, spec_of
+        from engine.runs.exports import excluding, open_push, spec_of
         from engine.runs.push import PushRequest, push
 
         session = self._session  # Errors of the configuration are raised first.
@@ -234,8 +237,9 @@ class Engine:
         spec = spec_of(
             exports, {"column": column, "format": format, "header": header, "strip": strip}
         )
+        spec = excluding(spec, exclude, exclude_column, Action(action))
         restarts = on_changed == "restart"
-        source = await open_exports(spec, note=note, switch=switch, rereadable=restarts)
+        source, spec = await open_push(spec, note=note, switch=switch, rereadable=restarts)
         if cohort.warning:
             note(cohort.warning, label="note")
         request = PushRequest(
@@ -265,6 +269,8 @@ class Engine:
         format: "FormatName" = "auto",  # noqa: A002 - the option's name
         header: bool = True,
         strip: bool = False,
+        exclude: "Exports" = (),
+        exclude_column: str | None = None,
         first_action: "ActionName" = Action.REMOVE,
         allow: Sequence[str] = (),
         reason: str | None = None,
@@ -287,7 +293,7 @@ class Engine:
         """
         from engine.planning.allowances import read_allowances
         from engine.runs.arguments import note_and_switch
-        from engine.runs.exports import open_desired, spec_of
+        from engine.runs.exports import excluding, open_desired, open_exclusion, spec_of
         from engine.runs.mirror import mirror
         from engine.runs.planner import MirrorRequest
 
@@ -310,12 +316,16 @@ class Engine:
         spec = spec_of(
             exports, {"column": column, "format": format, "header": header, "strip": strip}
         )
+        spec = excluding(spec, exclude, exclude_column)
+        listed = None
+        if spec.exclude is not None:
+            listed = await open_exclusion(spec.exclude, note=note, switch=switch)
         source = await open_desired(spec, note=note, switch=switch)
         if cohort.warning:
             note(cohort.warning, label="note")
         if dry_run:
             self._note_missing_key(note)
-        request = asked(source=source, spec=spec, cohort=cohort)
+        request = asked(source=source, spec=spec, cohort=cohort, exclude=listed)
         return await mirror(request, session, _followed(observers), sends=not (dry_run or shadow))
 
     async def sync(
@@ -512,7 +522,7 @@ class Engine:
         return await asyncio.to_thread(details_of, self._state_folder, run)
 
     async def rejects(self, run: str) -> "AsyncGenerator[Reject, None]":
-        """Yield every rejected uid of a run and every row that planned no uid, in export order.
+        """Yield every rejected uid of a run and every blank or invalid row, in export order.
 
         Raises `UsageError` if there is no such run.
         """

@@ -87,7 +87,7 @@ def _print_details(details: "RunDetails") -> None:
     from engine.report.files import FILE_COLUMNS, file_rows, files_line
 
     files = details.files
-    print_accounts(details.accounts, files_line(files) if files else None)
+    print_accounts(details.accounts, [files_line(files)] if files else [])
     print_lifts(details.lifts)
     if details.plan is not None:
         print_plan(details.plan)

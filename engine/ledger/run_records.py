@@ -112,6 +112,8 @@ class RunTotals:
     rejected_again: int
     """Uids of a mirror that were rejected, and had been rejected by an earlier run."""
     spans: Sequence[SendSpan]
+    excluded: int = 0
+    """Rows of a push that were excluded; earlier versions stored no such number."""
 
     @property
     def are_settled(self) -> bool:
@@ -178,7 +180,7 @@ class AttemptRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RejectRecord:
-    """A rejected uid, or consecutive rows that planned no uid for the same reason."""
+    """A rejected uid, or consecutive rows that are blank or invalid for the same reason."""
 
     kind: str
     """`rejected`, `invalid` or `blank`."""

@@ -29,7 +29,7 @@ class Facts:
     """The number of those that the guards passed for an earlier run that was not completed."""
     removes: int
     desired: int
-    """Uids of the export, duplicates counted once."""
+    """Uids that should be members, duplicates counted once."""
     rows_read: int
     invalid: int
     duplicates: int
@@ -48,6 +48,8 @@ class Facts:
     name: str
     last_name: str | None
     """The cohort's name when something was last sent to it; None if nothing was."""
+    excluded: int = 0
+    """Rows whose uid is in the exclusion list; they do not count as `desired`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,8 @@ def _size(facts: Facts, settings: GuardSettings) -> GuardFinding:
 def _empty(facts: Facts, _: GuardSettings) -> GuardFinding:
     if facts.desired:
         return passes("the export holds uids")
-    return GuardFinding(is_bad=True, sentence="the export holds no uid: it would empty the cohort")
+    found = "each uid of the export is excluded" if facts.excluded else "the export holds no uid"
+    return GuardFinding(is_bad=True, sentence=f"{found}: it would empty the cohort")
 
 
 def _of_rows(what: str, count: int, bound: Bound, facts: Facts) -> GuardFinding:

@@ -27,7 +27,8 @@ def account(record: RunRecord) -> Accounts:
     """Compute the accounts from a run's record; raises `LedgerError` if that is inconsistent."""
     entry, totals, executions = record.entry, record.totals, record.executions
     standings, batches = _standings(totals)
-    rows = RowCounts(totals.records, totals.blank, totals.invalid)
+    excluded = _excluded(record.plan) if entry.is_mirror else totals.excluded
+    rows = RowCounts(totals.records, totals.blank, totals.invalid, excluded)
     mirror = None
     if entry.is_mirror:
         mirror = _mirrored(record.plan, totals, rows, standings)
@@ -95,6 +96,11 @@ def _mirrored(
         known_rejects=sum(each.known for each in plan.operations.values()) + totals.rejected_again,
         notes=tuple(plan.forecast.get("notes", ())),
     )
+
+
+def _excluded(plan: PlanRecord | None) -> int:
+    """Return the number of rows that the comparison excluded; earlier versions excluded none."""
+    return 0 if plan is None else int(plan.forecast.get("excluded", 0))
 
 
 def _whole(counts: OperationCounts, cut: Standing) -> Standing:

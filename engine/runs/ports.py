@@ -88,6 +88,9 @@ class RunStore(Protocol):
     async def known_batches(self, run: int) -> list[KnownBatch]:
         """Return the batches cut so far, in the order of the export."""
 
+    async def exclusion_digest(self, run: int) -> str | None:
+        """Return the digest of the exclusion list that a push began with; None without one."""
+
     async def open_batches(self, run: int) -> list[OpenBatch]:
         """Return the batches that earlier executions left neither accepted nor rejected."""
 

@@ -237,7 +237,7 @@ class CommandLine:
 def assert_balanced(document: Mapping[str, Any]) -> None:
     """Check the laws of conservation in a run's JSON document."""
     rows, uids, batches = document["rows"], document["uids"], document["batches"]
-    assert rows["read"] == rows["blank"] + rows["invalid"] + uids["planned"]
+    assert rows["read"] == rows["blank"] + rows["invalid"] + rows["excluded"] + uids["planned"]
     for standing in (uids, batches):
         parts = ("accepted", "rejected", "unconfirmed", "pending")
         assert standing["planned"] == sum(standing[part] for part in parts)

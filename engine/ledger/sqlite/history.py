@@ -227,6 +227,7 @@ WITH files AS (SELECT key AS file, id AS place FROM run, json_each(sizes) WHERE 
   SELECT CASE WHEN s.reason LIKE 'blank%' THEN 'blank' ELSE 'invalid' END AS kind, file, place,
          record, count, s.reason AS reason, NULL AS uid, NULL AS request_id
   FROM run JOIN skipped AS s USING (run) LEFT JOIN files USING (file) WHERE name = ?1
+  AND s.reason <> 'excluded'
   UNION ALL
   SELECT 'rejected', file, place, record, 1, r.reason, uid, request_id
   FROM run JOIN rejected AS r USING (run) LEFT JOIN files USING (file) WHERE name = ?1

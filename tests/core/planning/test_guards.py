@@ -137,6 +137,8 @@ def test_an_empty_export_blocks_whatever_is_allowed() -> None:
     loose = GuardSettings(max_removals=1.0)
     assert blocking(empty, loose) == {"empty"}
     assert verdicts(empty, loose)[Guard.EMPTY].override is None
+    excluded = verdicts(replace(empty, excluded=5), loose)[Guard.EMPTY]
+    assert excluded.sentence == "each uid of the export is excluded: it would empty the cohort"
     with pytest.raises(UsageError):
         Allowance.parse("empty")
 
