@@ -31,7 +31,6 @@ STATUSES = {
     "up_to_date": "up to date",
     "missing": "no export",
     "not_begun": "not begun",
-    "late": "too late",
     "not_ended": "not ended",
     "guarded": "stopped by a guard",
     "refused": "refused by the API",
