@@ -15,6 +15,7 @@ A folder imports only from those below it; `lint-imports` checks that.
     preflight/  checks before a run, without sending a uid
     config/     config.toml, environment and flags as one frozen Config, or every problem at once
     planning/   an export against a snapshot: staging, comparison, guards, forecast
+    page/       the morning page: a report on a period as HTML
     report/     accounts, results and history of runs, from the ledger's rows
     snapshot/   what the API has acknowledged, generation by generation
     delivery/   answer → outcome → decision; the pipeline, HTTP, retry, split, stop
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from engine.preflight.check import CheckResult, Finding
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
+    from engine.report.period import PeriodReport
     from engine.report.run_results import (
         FailedRun,
         NothingToResume,
@@ -96,6 +98,7 @@ __all__ = [
     "NothingToResume",
     "Observers",
     "Opening",
+    "PeriodReport",
     "Phase",
     "PlanArguments",
     "PlanObservers",
@@ -128,6 +131,7 @@ _MODULES = {
     "engine.preflight.check": ("CheckResult", "Finding"),
     "engine.report.accounts": ("Accounts",),
     "engine.report.history": ("Reject", "RunDetails"),
+    "engine.report.period": ("PeriodReport",),
     "engine.report.run_results": (
         *("FailedRun", "NothingToResume", "Opening", "ResumedRuns", "RunResult"),
     ),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from engine.preflight.check import CheckResult, Finding
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
+    from engine.report.period import PeriodReport
     from engine.report.run_results import FailedRun, NothingToResume, ResumedRuns, RunResult
     from engine.report.sync_result import SyncResult
     from engine.report.why import UidReport
@@ -529,6 +530,32 @@ class Engine:
 
         async for reject in _iterated(lambda: rejects_in(self._state_folder, run)):
             yield reject
+
+    async def report(
+        self,
+        *,
+        since_hours: float = 24.0,
+        html: str | os.PathLike[str] | None = None,
+        with_uids: bool = False,
+    ) -> "PeriodReport":
+        """Return what happened in the last hours, in all workspaces of the state folder.
+
+        With `html`, also write it as a page to that file. With `with_uids`, it has the first
+        rejected uids, and only its owner may read the page. Raises `LedgerError` if a ledger cannot
+        be read or the page cannot be written.
+        """
+        from engine.clock import SystemClock
+        from engine.report.period_reading import report_on
+
+        now = SystemClock().stamp().utc_ns
+        since = now - round(since_hours * 3600e9)
+        read = partial(report_on, self._state_folder, since, now, with_uids=with_uids)
+        report = await asyncio.to_thread(read)
+        if html is not None:
+            from engine.page.rendering import write_page
+
+            await asyncio.to_thread(write_page, report, Path(html))
+        return report
 
     async def why(self, uid: str, cohort_id: str) -> "UidReport":
         """Return whether a uid is in a cohort, since when, and by which request.

@@ -11,8 +11,9 @@ import typer
 from engine.cli.messages import columns_of
 from engine.cli.options import JsonOption, StateOptions, flat
 from engine.cli.streams import print_json, printing
-from engine.cli.text import csv_cell, printable, table_lines
+from engine.cli.text import csv_cell, table_lines
 from engine.errors import UsageError
+from engine.model.foreign_text import printable
 
 if TYPE_CHECKING:
     from engine import Engine, RunDetails

@@ -6,6 +6,7 @@ up to a bound and for one run.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isinf
 
 from engine.model.quantity import counted
 from engine.planning.allowances import COUNTED, Allowance, Guard
@@ -66,6 +67,10 @@ class GuardResult:
     """Whether it neither blocks nor was checked, since a fact is missing."""
     hint: str | None = None
     """What to do about a guard that blocks, other than to lift it."""
+    count: int = 0
+    """The number that the guard limits; 0 if it limits none."""
+    limit: int | None = None
+    """The most, by the configuration, that it lets through; None if it has no such limit."""
 
 
 def judge(
@@ -77,17 +82,24 @@ def judge(
 
 
 def _verdict(guard: Guard, found: GuardFinding, bounds: Mapping[Guard, int | None]) -> GuardResult:
+    result = GuardResult(
+        guard,
+        blocks=False,
+        sentence=found.sentence,
+        is_unknown=found.is_unknown and not found.is_bad,
+        count=found.count,
+        limit=found.limit,
+    )
     if not found.is_bad:
-        is_unknown = found.is_unknown
-        return GuardResult(guard, blocks=False, sentence=found.sentence, is_unknown=is_unknown)
+        return result
     sentence = found.sentence + _limit_in_effect(guard, found, bounds.get(guard))
     if guard is Guard.EMPTY:
-        return GuardResult(guard, blocks=True, sentence=sentence)
+        return replace(result, blocks=True, sentence=sentence)
     if guard in bounds and found.is_within(bounds[guard]):
-        return GuardResult(guard, blocks=False, sentence=sentence, is_lifted=True)
+        return replace(result, sentence=sentence, is_lifted=True)
     allowance = Allowance(guard, found.count if guard in COUNTED else None)
     override = f'{allowance.flag} --reason "…"'
-    return GuardResult(guard, blocks=True, sentence=sentence, override=override, hint=found.hint)
+    return replace(result, blocks=True, sentence=sentence, override=override, hint=found.hint)
 
 
 def _limit_in_effect(guard: Guard, found: GuardFinding, bound: int | None) -> str:
@@ -120,7 +132,7 @@ def _changes(what: str, count: int, bound: Bound, facts: Facts, small: int) -> G
 
 def _at_most(limit: float, count: int, sentence: str) -> GuardFinding:
     if count <= limit:
-        return passes(sentence, count)
+        return passes(sentence, count, None if isinf(limit) else int(limit))
     return GuardFinding(is_bad=True, sentence=sentence, count=count, limit=int(limit))
 
 

@@ -101,6 +101,10 @@ class CeilingSpending:
     unrecorded: float = 0.0
     """Not sent, or sent by other runs, while a process worked that died before it recorded it."""
 
+    def __add__(self, other: "CeilingSpending") -> "CeilingSpending":
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return CeilingSpending(*(round(sum(pair), 3) for pair in pairs))
+
     @property
     def available(self) -> float:
         """Requests that the ceiling allowed and no other run sent."""

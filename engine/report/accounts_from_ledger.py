@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 from functools import cache
 
 from engine.ledger.damage import corrupt
@@ -120,11 +120,9 @@ def _spending(executions: Sequence[ExecutionRecord], totals: RunTotals) -> Ceili
         execution = by_number.get(span.execution)
         if execution is None:
             raise corrupt("requests belong to no process")
-        part = (
+        total += (
             _recorded(execution.pace.spending) if execution.pace else _unrecorded(execution, span)
         )
-        pairs = zip(astuple(total), astuple(part), strict=True)
-        total = CeilingSpending(*(round(sum(pair), 3) for pair in pairs))
     return total
 
 

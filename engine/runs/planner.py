@@ -384,6 +384,8 @@ def _document(verdict: GuardResult) -> dict[str, Any]:
         "guard": verdict.guard.value,
         "verdict": "unknown" if verdict.is_unknown else found,
         "sentence": verdict.sentence,
+        "count": verdict.count,
+        "limit": verdict.limit,
         "override": verdict.override,
         "hint": verdict.hint,
     }
