@@ -15,6 +15,7 @@ A folder imports only from those below it; `lint-imports` checks that.
     runs/       one job from request to result: push, mirror, plan, dry run, transfer, closing
     config/     config.toml, environment and flags as one frozen Config, or every problem at once
     planning/   an export against a snapshot: staging, comparison, guards, forecast
+    page/       the morning page: a report on a period as HTML
     report/     accounts, results and history of runs, from the ledger's rows
     snapshot/   what the API has acknowledged, generation by generation
     delivery/   answer → outcome → decision; the pipeline, HTTP, retry, split, stop
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from engine.preflight.finding import CheckResult, Finding
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
+    from engine.report.period import PeriodReport
     from engine.report.run_results import (
         FailedRun,
         NothingToResume,
@@ -65,7 +67,14 @@ if TYPE_CHECKING:
     )
     from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
     from engine.report.why import UidReport
-    from engine.runs.arguments import Note, Observers, PlanArguments, PlanObservers, Reading
+    from engine.runs.arguments import (
+        ExportArguments,
+        Note,
+        Observers,
+        PlanArguments,
+        PlanObservers,
+        Reading,
+    )
     from engine.runs.snapshots import Snapshots
     from engine.sync.request import Phase, SyncObservers, SyncOpening
 
@@ -81,6 +90,7 @@ __all__ = [
     "CohortSyncError",
     "Engine",
     "ExitStatus",
+    "ExportArguments",
     "FailedRun",
     "Finding",
     "NewConfig",
@@ -88,6 +98,7 @@ __all__ = [
     "NothingToResume",
     "Observers",
     "Opening",
+    "PeriodReport",
     "Phase",
     "PlanArguments",
     "PlanObservers",
@@ -120,6 +131,7 @@ _MODULES = {
     "engine.preflight.finding": ("CheckResult", "Finding"),
     "engine.report.accounts": ("Accounts",),
     "engine.report.history": ("Reject", "RunDetails"),
+    "engine.report.period": ("PeriodReport",),
     "engine.report.run_results": (
         *("FailedRun", "NothingToResume", "Opening", "ResumedRuns", "RunResult"),
     ),
@@ -128,7 +140,9 @@ _MODULES = {
     ),
     "engine.report.sync_result": ("CohortResult", "CohortStatus", "SyncResult"),
     "engine.report.why": ("UidReport",),
-    "engine.runs.arguments": ("Note", "Observers", "PlanArguments", "PlanObservers", "Reading"),
+    "engine.runs.arguments": (
+        *("ExportArguments", "Note", "Observers", "PlanArguments", "PlanObservers", "Reading"),
+    ),
     "engine.runs.snapshots": ("Snapshots",),
     "engine.sync.request": ("Phase", "SyncObservers", "SyncOpening"),
 }

@@ -13,8 +13,11 @@ call resumes it.
 """
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from engine.errors import UsageError
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from engine.preflight.finding import CheckResult, Finding
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
+    from engine.report.period import PeriodReport
     from engine.report.run_results import FailedRun, NothingToResume, ResumedRuns, RunResult
     from engine.report.sync_result import SyncResult
     from engine.report.why import UidReport
@@ -55,7 +59,8 @@ class Engine(OpenEngine):
     `column`: the uid column's name, its number from 1 without a header, or the dotted path of a
     field; None means the only column. `format`: `auto` detects it by suffix, then by content.
     `header`: whether the first record of a csv or tsv file names the columns. `strip`: whether
-    white space around a uid is removed. `allow`: guards to lift, each `name` or `name=bound`; it
+    white space around a uid is removed. `exclude`: files with uids that are left out, in the column
+    `exclude_column`; see docs/sources.md. `allow`: guards to lift, each `name` or `name=bound`; it
     needs a `reason`, which is kept. `wait_seconds`: how long to wait for another process that holds
     the workspace. The observers are those of `engine.runs.arguments`.
     """
@@ -70,6 +75,8 @@ class Engine(OpenEngine):
         format: "FormatName | None" = None,  # noqa: A002 - the option's name
         header: bool | None = None,
         strip: bool | None = None,
+        exclude: "Exports" = (),
+        exclude_column: str | None = None,
         on_changed: "OnChanged | None" = None,
         record: bool = False,
         allow: Sequence[str] = (),
@@ -100,7 +107,9 @@ class Engine(OpenEngine):
             wait_seconds=wait_seconds,
         )
         reading: Reading = {"column": column, "format": format, "header": header, "strip": strip}
-        export = self._export(exports, cohort, reading, observers)
+        export = self._export(
+            exports, cohort, reading, observers, exclude=exclude, exclude_column=exclude_column
+        )
         request = await push_request(export, options)
         if not dry_run:
             return await push(request, export.session, export.observers)
@@ -118,6 +127,8 @@ class Engine(OpenEngine):
         format: "FormatName | None" = None,  # noqa: A002 - the option's name
         header: bool | None = None,
         strip: bool | None = None,
+        exclude: "Exports" = (),
+        exclude_column: str | None = None,
         first_action: "ActionName" = Action.REMOVE,
         allow: Sequence[str] = (),
         reason: str | None = None,
@@ -153,7 +164,9 @@ class Engine(OpenEngine):
             is_shadow=shadow,
         )
         reading: Reading = {"column": column, "format": format, "header": header, "strip": strip}
-        export = self._export(exports, cohort, reading, observers)
+        export = self._export(
+            exports, cohort, reading, observers, exclude=exclude, exclude_column=exclude_column
+        )
         request = await mirror_request(export, options)
         if dry_run:
             self._note_lacking_key(export.session.config, export.observers.note)
@@ -342,7 +355,7 @@ class Engine(OpenEngine):
         return await asyncio.to_thread(details_of, self._configuration.state_folder, run)
 
     async def rejects(self, run: str) -> "AsyncGenerator[Reject, None]":
-        """Yield every rejected uid of a run and every row that planned no uid, in export order.
+        """Yield every rejected uid of a run and every blank or invalid row, in export order.
 
         Raises `UsageError` if there is no such run.
         """
@@ -352,6 +365,32 @@ class Engine(OpenEngine):
         state = self._configuration.state_folder
         async for reject in iterate_in_thread(lambda: rejects_in(state, run)):
             yield reject
+
+    async def report(
+        self,
+        *,
+        since_hours: float = 24.0,
+        html: str | os.PathLike[str] | None = None,
+        with_uids: bool = False,
+    ) -> "PeriodReport":
+        """Return what happened in the last hours, in all workspaces of the state folder.
+
+        With `html`, also write it as a page to that file. With `with_uids`, it has the first
+        rejected uids, and only its owner may read the page. Raises `LedgerError` if a ledger cannot
+        be read or the page cannot be written.
+        """
+        from engine.clock import SystemClock
+        from engine.report.period_reading import report_on
+
+        now = SystemClock().stamp().utc_ns
+        since = now - round(since_hours * 3600e9)
+        read = partial(report_on, self._configuration.state_folder, since, now, with_uids=with_uids)
+        report = await asyncio.to_thread(read)
+        if html is not None:
+            from engine.page.rendering import write_page
+
+            await asyncio.to_thread(write_page, report, Path(html))
+        return report
 
     async def why(
         self, uid: str, cohort_id: str | None = None, *, cohort: str | None = None

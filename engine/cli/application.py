@@ -22,6 +22,7 @@ from engine.cli.messages import capture_library_messages, write_error, write_tra
 from engine.cli.mirror import apply, mirror, plan, rollback
 from engine.cli.options import Command, Group
 from engine.cli.push import push, resume
+from engine.cli.report import report
 from engine.cli.runs import rejects, runs, show
 from engine.cli.snapshot import snapshot
 from engine.cli.streams import prepare_streams, print_json, printing
@@ -39,7 +40,7 @@ app = typer.Typer(
 )
 for command in (
     *(sync, push, resume, mirror, plan, apply, rollback, why),
-    *(runs, show, rejects, init, schema, check, emulator, demo),
+    *(report, runs, show, rejects, init, schema, check, emulator, demo),
 ):
     app.command(cls=Command)(command)
 app.add_typer(snapshot, name="snapshot")

@@ -9,7 +9,7 @@ from engine.cli.options import (
     LARGEST_COUNT,
     LARGEST_GENERATION,
     CohortOptions,
-    ExportOptions,
+    FilteredExportOptions,
     FirstActionOption,
     GuardOptions,
     JsonOption,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def mirror(
     *,
     cohort: CohortOptions,
-    export: ExportOptions,
+    export: FilteredExportOptions,
     options: MirrorOptions,
     target: TargetOptions,
     wait: WaitOption = 0.0,
@@ -63,7 +63,7 @@ def mirror(
 def plan(
     *,
     cohort: CohortOptions,
-    export: ExportOptions,
+    export: FilteredExportOptions,
     options: MirrorOptions,
     target: TargetOptions,
     wait: WaitOption = 0.0,
@@ -76,7 +76,7 @@ def plan(
 
 def _mirroring(
     cohort: CohortOptions,
-    export: ExportOptions,
+    export: FilteredExportOptions,
     options: MirrorOptions,
     wait: float,
     *,

@@ -8,7 +8,7 @@ import typer
 
 from engine.cli.options import (
     CohortOptions,
-    ExportOptions,
+    FilteredExportOptions,
     GuardOptions,
     JsonOption,
     OnChangedOption,
@@ -41,7 +41,7 @@ def push(
     action: Annotated[
         Action | None, typer.Option(help="Add the uids, which is the default, or remove them.")
     ] = None,
-    export: ExportOptions,
+    export: FilteredExportOptions,
     target: TargetOptions,
     on_changed: OnChangedOption = None,
     wait: WaitOption = 0.0,
@@ -69,7 +69,7 @@ def push(
             exports,
             named,
             action=action,
-            **export.reading(),
+            **export.arguments(),
             on_changed=on_changed,
             record=record,
             allow=guards.allow or (),

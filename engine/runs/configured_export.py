@@ -5,15 +5,16 @@ patterns of its own, so that a run that is resumed after midnight reads the same
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Literal, Self
 
 from engine.clock import Clock
 from engine.config.cohorts import CohortSettings
 from engine.delivery.stop import StopSwitch
-from engine.errors import SourceError
+from engine.errors import MissingExportError, SourceError
 from engine.runs.arguments import Note
+from engine.runs.exports import about_exclusion
 from engine.runs.interruptible import read_or_stop, wait_or_stop
 from engine.source.dates import expand_dates, has_dates
 from engine.source.files.file_state import FileState
@@ -47,6 +48,8 @@ class ConfiguredExport:
     pick: Pick = "all"
     """`newest` reads one file or folder of each pattern; see `engine.source.files.picking`."""
     wait_for: WaitFor | None = None
+    exclude: "ConfiguredExport | None" = None
+    """The exclusion list."""
 
     @classmethod
     def of(cls, cohort: CohortSettings) -> Self:
@@ -55,7 +58,9 @@ class ConfiguredExport:
         if cohort.wait_for is not None:
             marker = None if cohort.wait_for is True else cohort.wait_for
             wait = WaitFor(cohort.wait_minutes, marker)
-        return cls(cohort.source, cohort.reading, cohort.pick, wait)
+        listed = cohort.exclude
+        exclude = None if listed is None else cls(listed.source, listed.reading)
+        return cls(cohort.source, cohort.reading, cohort.pick, wait, exclude)
 
     def named(self, day: date) -> SourceSpec:
         """Return the names of `day`; raises `ValueError` for a `date_problem`."""
@@ -74,8 +79,9 @@ async def resolve(
 ) -> SourceSpec:
     """Wait for an export if it asks for that; return which files it has on `day`.
 
-    Raises `ValueError` for a `date_problem`, `SourceError` if it is not there, also after the wait,
-    `IncompleteError` if a stop comes meanwhile, and as `SourceSpec.newest`.
+    Raises `ValueError` for a `date_problem`, `SourceError` if it is not complete after the wait,
+    which is `MissingExportError` if there is no file, `IncompleteError` if a stop comes meanwhile,
+    and as `SourceSpec.newest`.
     """
     wait = export.wait_for
     if wait is not None:
@@ -87,7 +93,25 @@ async def resolve(
             is_export=marker is None,
         )
         await _wait(awaited, wait, clock=clock, switch=switch, note=note)
-    return await read_or_stop(lambda: export.chosen(day), switch)
+    spec = await read_or_stop(lambda: export.chosen(day), switch)
+    return await excluding_on(export, spec, day, clock=clock, switch=switch, note=note)
+
+
+async def excluding_on(  # noqa: PLR0913 - those of `resolve`, and the spec
+    export: ConfiguredExport,
+    spec: SourceSpec,
+    day: date,
+    *,
+    clock: Clock,
+    switch: StopSwitch,
+    note: Note,
+) -> SourceSpec:
+    """Return a spec with the exclusion list of `export` on `day`; raises as `resolve` does."""
+    if export.exclude is None:
+        return spec
+    with about_exclusion():
+        exclude = await resolve(export.exclude, day, clock=clock, switch=switch, note=note)
+    return replace(spec, exclude=exclude)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,32 +133,40 @@ async def _wait(
     before: Mapping[str, FileState | None] | None = None
     is_told = False
     while True:
-        found, lack, hint = None, "", None
+        found = None
         try:
             found = await read_or_stop(awaited.look, switch)
         except SourceError as error:  # A server that cannot be reached may answer the next time.
-            lack, hint = error.message, error.hint
+            lack = error
         if found is not None:
             if not awaited.is_export:
                 return
             if all(state is not None and state.size == 0 for state in found.values()):
-                found, lack = None, "it has no content"
+                found, lack = None, SourceError("it has no content")
             elif found == before:
                 return
             else:
-                lack = "it may still be written: the last two looks did not find the same"
+                lack = SourceError(
+                    "it may still be written: the last two looks did not find the same"
+                )
         before = found
         left = deadline - clock.now()
         if left <= 0:
-            raise SourceError(
-                f"waited {wait.minutes:g} min for {awaited.what}: {lack}",
-                hint=hint or "a longer wait is set by `wait_for`",
-            )
+            raise _not_complete(awaited, wait, lack)
         if not is_told:
             note(f"waiting up to {wait.minutes:g} min for {awaited.what}")
             is_told = True
         if await wait_or_stop(min(wait.poll_seconds, left), switch) is not None:
             switch.refuse_if_pulled()
+
+
+def _not_complete(awaited: _Awaited, wait: WaitFor, lack: SourceError) -> SourceError:
+    """Return the error at the end of the longest wait; `lack` is what the last look found."""
+    kind = MissingExportError if isinstance(lack, MissingExportError) else SourceError
+    return kind(
+        f"waited {wait.minutes:g} min for {awaited.what}: {lack.message}",
+        hint=lack.hint or "a longer wait is set by `wait_minutes`",
+    )
 
 
 def _shown(spec: SourceSpec) -> str:

@@ -112,12 +112,15 @@ class OpenEngine:
             session.renew(config)
         return session
 
-    def _export(
+    def _export(  # noqa: PLR0913 - those of an export
         self,
         exports: "Exports | None",
         cohort: Cohort | str,
         reading: "Reading",
         observers: "Observers | PlanObservers",
+        *,
+        exclude: "Exports",
+        exclude_column: str | None,
     ) -> "CohortExport":
         """Return a cohort with its export; a configured cohort is named by its key."""
         from engine.runs.context import run_observers  # noqa: PLC0415 - large
@@ -128,7 +131,12 @@ class OpenEngine:
             table = self._configuration.cohort(cohort)
             cohort = table.cohort
         session = self._session(self._configuration.config(table))
-        return CohortExport(session, cohort, table, exports, reading, run_observers(observers))
+        return CohortExport(
+            *(session, cohort, table, exports, reading),
+            exclude,
+            exclude_column,
+            run_observers(observers),
+        )
 
     def _note_lacking_key(self, config: "Config", note: "Note") -> None:
         """Pass `note` a remark if there is no API key, which sending a plan will need."""

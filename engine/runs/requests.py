@@ -15,9 +15,16 @@ from engine.model.time_of_day import local_time
 from engine.planning.allowances import read_allowances, read_push_allowances
 from engine.planning.settings import GuardSettings
 from engine.runs.arguments import ActionName, Exports, OnChanged, Reading
-from engine.runs.configured_export import ConfiguredExport, resolve
+from engine.runs.configured_export import ConfiguredExport, excluding_on, resolve
 from engine.runs.context import RunObservers
-from engine.runs.exports import open_desired, open_exports, options_of, spec_of
+from engine.runs.exports import (
+    excluding,
+    open_desired,
+    open_exclusion,
+    open_push,
+    options_of,
+    spec_of,
+)
 from engine.runs.mirror import RollbackRequest
 from engine.runs.planner import MirrorRequest
 from engine.runs.push import PushRequest
@@ -38,6 +45,9 @@ class CohortExport:
     """None for those of the table."""
     reading: Reading
     """How to read them; None stands for what the table says."""
+    exclude: Exports
+    """Lists of uids that are left out; the table may have others in their place."""
+    exclude_column: str | None
     observers: RunObservers
 
     @property
@@ -50,25 +60,38 @@ class CohortExport:
         """The limits of the cohort; None for those of the configuration."""
         return self.settings.guards if self.settings else None
 
-    async def spec(self) -> SourceSpec:
+    async def spec(self, action: Action = Action.ADD) -> SourceSpec:
         """Return which files to read, once they are there if the table says to wait for them.
 
-        Raises `UsageError` if no export is named, and as `resolve` does.
+        Raises `UsageError` if no export is named or an exclusion list contradicts the table or the
+        action, and as `resolve` does.
         """
         table = self.settings
-        if self.exports is not None:
-            return spec_of(self.exports, self.reading, table.reading if table else None)
-        if table is None:
+        if table is not None:
+            if table.exclude is not None and (self.exclude or self.exclude_column):
+                raise UsageError(
+                    f"cohort {table.key!r} has an exclusion list: --exclude would replace it",
+                    hint=f"name all lists in [cohorts.{table.key}.exclude]",
+                )
+            spec = await self._configured(table, action)
+        elif self.exports is not None:
+            spec = spec_of(self.exports, self.reading)
+        else:
             raise UsageError("no export is named", hint="only a configured cohort has its own")
-        clock = self.session.clock
-        today = local_time(clock.stamp().utc_ns, self.session.config.sync.time_zone).date()
-        return await resolve(
-            replace(ConfiguredExport.of(table), options=options_of(self.reading, table.reading)),
-            today,
-            clock=clock,
-            switch=self.switch,
-            note=self.observers.note,
-        )
+        return excluding(spec, self.exclude, self.exclude_column, action)
+
+    async def _configured(self, table: CohortSettings, action: Action) -> SourceSpec:
+        """Return the export of the table, or the one that is named, with the table's exclusion."""
+        export = ConfiguredExport.of(table)
+        export = replace(export, options=options_of(self.reading, export.options))
+        if action is Action.REMOVE:
+            export = replace(export, exclude=None)  # It lists who is not added.
+        clock, note = self.session.clock, self.observers.note
+        day = local_time(clock.stamp().utc_ns, self.session.config.sync.time_zone).date()
+        if self.exports is None:
+            return await resolve(export, day, clock=clock, switch=self.switch, note=note)
+        spec = spec_of(self.exports, self.reading, table.reading)
+        return await excluding_on(export, spec, day, clock=clock, switch=self.switch, note=note)
 
     def note_name(self) -> None:
         """Pass on a warning about the cohort's name."""
@@ -104,14 +127,15 @@ class PushOptions:
 async def push_request(export: CohortExport, options: PushOptions) -> PushRequest:
     """Open the export of a push, and return the request.
 
-    Raises `UsageError` for invalid arguments, and as `open_exports` and `CohortExport.spec`.
+    Raises `UsageError` for invalid arguments, and as `open_push` and `CohortExport.spec`.
     """
     table = export.settings
     on_changed = options.on_changed or (table.on_changed if table else "refuse")
+    action = options.action_on(table)
     request = partial(
         PushRequest,
         cohort=export.cohort,
-        action=options.action_on(table),
+        action=action,
         restart_if_changed=on_changed == "restart",
         allowances=read_push_allowances(options.allow, options.reason),
         reason=options.reason,
@@ -119,9 +143,8 @@ async def push_request(export: CohortExport, options: PushOptions) -> PushReques
         wait_seconds=options.wait_seconds,
         guards=export.guards,
     )
-    spec = await export.spec()
-    source = await open_exports(
-        spec,
+    source, spec = await open_push(
+        await export.spec(action),
         note=export.observers.note,
         switch=export.switch,
         rereadable=on_changed == "restart",
@@ -171,10 +194,13 @@ async def mirror_request(export: CohortExport, options: MirrorOptions) -> Mirror
             hint='`cohortsync push` sends its export; mode = "mirror" would make it equal to that',
         )
     request = options.applied(export.guards)
-    spec = await export.spec()
-    source = await open_desired(spec, note=export.observers.note, switch=export.switch)
+    spec, note = await export.spec(), export.observers.note
+    listed = None
+    if spec.exclude is not None:
+        listed = await open_exclusion(spec.exclude, note=note, switch=export.switch)
+    source = await open_desired(spec, note=note, switch=export.switch)
     export.note_name()
-    return request(source, spec, export.cohort)
+    return request(source, spec, export.cohort, exclude=listed)
 
 
 def rollback_request(

@@ -88,7 +88,8 @@ CREATE TABLE attempt (
     FOREIGN KEY (run, batch) REFERENCES batch
 ) STRICT;
 
--- Consecutive rows of an export that plan no uid, for one reason; blank rows too.
+-- Consecutive rows of an export that plan no uid, for one reason; blank rows too. All excluded rows
+-- of a batch and file are one entry.
 CREATE TABLE skipped (
     run             INTEGER NOT NULL,
     batch           INTEGER NOT NULL,

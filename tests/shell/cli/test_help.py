@@ -13,11 +13,8 @@ COMMANDS = {
     **{name: command for name, command in GROUP.commands.items() if name != "snapshot"},
     **{f"snapshot {name}": each for name, each in GROUP.commands["snapshot"].commands.items()},
 }
-READERS = {
-    *("why", "rollback", "snapshot list", "snapshot verify", "snapshot export"),
-    "snapshot compare",
-}
-"""Commands that need a cohort which is known already."""
+CREATORS = ("push", "mirror", "plan")
+"""Commands that may create a cohort."""
 
 
 def options(command: str) -> dict[str, Any]:
@@ -42,7 +39,7 @@ def choices(option: Any) -> bool:  # noqa: ANN401 - typer's, which differ by ver
 
 SAID = {
     "--cohort-id": lambda command: (
-        "as mirrored or pushed" if command in READERS else "chosen by you"
+        "chosen by you" if command in CREATORS else "as mirrored or pushed"
     ),
     "--wait": lambda _: "exit status 75 at once",
     "--json": lambda command: "ndjson" if command == "rejects" else "one JSON document",
@@ -69,10 +66,10 @@ def test_the_help_of_an_option_is_true_in_each_command(command: str) -> None:
 @pytest.mark.parametrize(
     ("command", "needed"),
     [
-        *((name, {"--cohort-id", "--cohort-name"}) for name in ("push", "mirror", "plan")),
-        *((name, {"--cohort-id"}) for name in COMMANDS if name.startswith("snapshot")),
-        ("why", {"--cohort-id"}),
-        ("rollback", {"--cohort-id", "--to"}),
+        *((name, set()) for name in CREATORS),
+        *((name, set()) for name in COMMANDS if name.startswith("snapshot")),
+        ("why", set()),
+        ("rollback", {"--to"}),
         *((name, set()) for name in ("resume", "apply", "runs", "show", "rejects", "check")),
     ],
 )
