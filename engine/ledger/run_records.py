@@ -8,6 +8,7 @@ from engine.ledger.plan_records import PlanRecord
 from engine.ledger.records import MIRROR
 from engine.model.cohort import CohortKey
 from engine.pacing.pacer import PaceRecord
+from engine.source.source_file import SourceFile
 from engine.source.spec import SourceSpec
 
 
@@ -226,3 +227,11 @@ class UidRejection:
     at_utc_ns: int
     reason: str
     request_id: str | None
+
+
+class LastRun(NamedTuple):
+    """A cohort's last run, the files that it read, and how it was requested to read them."""
+
+    record: RunRecord
+    files: Sequence[SourceFile]
+    spec: SourceSpec

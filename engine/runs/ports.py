@@ -17,7 +17,7 @@ from engine.ledger.records import (
     RunReference,
     RunState,
 )
-from engine.ledger.run_records import RunRecord, RunTotals
+from engine.ledger.run_records import LastRun, RunRecord, RunTotals
 from engine.ledger.sync_records import SyncRecord
 from engine.model.cohort import CohortKey, Operation
 from engine.model.status import RunStatus
@@ -216,8 +216,8 @@ class Ledger(Protocol):
     async def run_record(self, name: str) -> tuple[RunRecord, list[SourceFile]]:
         """Return the record that a run's accounts are computed from, and the files that it read."""
 
-    async def last_run(self, key: CohortKey) -> tuple[RunRecord, list[SourceFile]] | None:
-        """Return the last run of a cohort and its files, without plans that were not sent."""
+    async def last_run(self, key: CohortKey) -> LastRun | None:
+        """Return the last run of a cohort, without plans that were not sent."""
 
     async def close(self) -> None:
         """Finish all writes, and close the file; raises nothing."""

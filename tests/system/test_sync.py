@@ -322,3 +322,32 @@ def test_a_dated_export_is_found_by_the_date_of_the_sync(cli: CommandLine, api: 
     configure(cli, {"vip": cohort("vip-{date}.txt")})
     assert sync(cli).status == 0
     assert api.members("vip") == wanted
+
+
+def test_excluded_uids_are_left_out_and_a_push_with_the_same_list_is_not_repeated(
+    cli: CommandLine, api: Emulator
+) -> None:
+    everyone = cli.write("all.txt", 300)
+    staff = sorted(everyone)[:20]
+    (cli.folder / "staff.txt").write_text("\n".join(staff) + "\n")
+    excluded = {"source": "staff.txt"}
+    configure(
+        cli,
+        {
+            "a": cohort("all.txt"),
+            "a.exclude": excluded,
+            "b": cohort("all.txt", mode="add"),
+            "b.exclude": excluded,
+        },
+    )
+    first = sync(cli)
+    assert first.status == 0
+    assert {each["run"]["rows"]["excluded"] for each in by_key(first).values()} == {20}
+    assert api.members("a") == api.members("b") == everyone - set(staff)
+    received = api.received()
+    again = sync(cli)
+    assert statuses(again) == {"a": ("finished", 0), "b": ("up_to_date", 0)}
+    assert api.received() == received
+    (cli.folder / "staff.txt").write_text("\n".join(staff[:10]) + "\n")
+    assert statuses(sync(cli)) == {"a": ("finished", 0), "b": ("finished", 0)}
+    assert api.members("a") == api.members("b") == everyone - set(staff[:10])

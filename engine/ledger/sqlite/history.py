@@ -13,6 +13,7 @@ from engine.ledger.run_records import (
     AttemptRecord,
     EarlierRejection,
     ExecutionRecord,
+    LastRun,
     RejectRecord,
     RunEntry,
     RunRecord,
@@ -104,14 +105,17 @@ class RunHistory:
         lifted: list[dict[str, Any]] = json.loads(text)
         return lifted
 
-    def last_run(self, key: CohortKey) -> str | None:
-        """Return the name of a cohort's last run, without plans that were not sent."""
+    def last_run(self, key: CohortKey) -> LastRun | None:
+        """Return the last run of a cohort, without plans that were not sent."""
         found = self._connection.execute(
             "SELECT name FROM run WHERE partner = ? AND cohort_id = ? AND status NOT IN (?, ?) "
             "ORDER BY run DESC LIMIT 1",
             (key.partner, key.cohort_id, RunStatus.PLANNED, RunStatus.SHADOW),
         ).fetchone()
-        return found and str(found[0])
+        if found is None:
+            return None
+        [name] = found
+        return LastRun(self.record(name), self.files(name), self.request(name).spec)
 
     def synced_since(self, utc_ns: int) -> list[SyncRecord]:
         """Return the cohorts of the syncs that began at `utc_ns` or later, the earliest first."""

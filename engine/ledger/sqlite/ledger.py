@@ -39,7 +39,7 @@ from engine.model.cohort import CohortKey
 from engine.storage.paths import LEDGER_NAME
 
 if TYPE_CHECKING:
-    from engine.ledger.run_records import RunRecord
+    from engine.ledger.run_records import LastRun, RunRecord
     from engine.source.source_file import SourceFile
 
 
@@ -113,15 +113,9 @@ class Ledger:
                     raise
         return await self.write(work)
 
-    async def last_run(self, key: CohortKey) -> "tuple[RunRecord, list[SourceFile]] | None":
-        """Return the last run of a cohort and its files, without plans that were not sent."""
-
-        def work(connection: sqlite3.Connection) -> "tuple[RunRecord, list[SourceFile]] | None":
-            history = RunHistory(connection)
-            name = history.last_run(key)
-            return None if name is None else (history.record(name), history.files(name))
-
-        return await self._reads(work)
+    async def last_run(self, key: CohortKey) -> "LastRun | None":
+        """Return the last run of a cohort, without plans that were not sent."""
+        return await self._reads(lambda connection: RunHistory(connection).last_run(key))
 
     async def interrupted_cohorts(self) -> list[CohortKey]:
         """Return the cohorts of runs that have not ended, whether or not a process works on them.

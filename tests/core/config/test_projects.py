@@ -251,9 +251,10 @@ async def test_an_engine_uses_the_named_workspace(write: Write) -> None:
     path = write(TWO)
     async with Engine.open(path, workspace="us-1", environ=US) as engine:
         assert engine.config.workspace.id == "U"
-    with pytest.raises(ConfigError, match="several workspaces: eu, us-1"):
-        async with Engine.open(path, environ=US):
-            pass
+    async with Engine.open(path, environ=US) as engine:  # For commands on all of them.
+        assert list(engine.project.workspaces) == ["eu", "us-1"]
+        with pytest.raises(ConfigError, match="several workspaces: eu, us-1"):
+            _ = engine.config
 
 
 def test_the_preflight_checks_the_named_workspace(write: Write) -> None:
