@@ -30,7 +30,7 @@ from engine.payload.settings import PackingSettings
 from engine.planning.settings import GuardSettings
 from engine.report.settings import AccountingSettings
 from engine.snapshot.settings import MirrorSettings
-from engine.storage.settings import PlanningSettings
+from engine.storage.settings import PlanningSettings, RetentionSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ class Config:
     mirror: MirrorSettings = field(default_factory=MirrorSettings)
     planning: PlanningSettings = field(default_factory=PlanningSettings)
     guards: GuardSettings = field(default_factory=GuardSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
 
     @property
     def place(self) -> WorkspaceFolder:
@@ -68,6 +69,7 @@ _TABLES: Mapping[str, tuple[str, Any]] = {
     "mirror": ("mirror", MirrorSettings),
     "planning": ("plan", PlanningSettings),
     "guards": ("guards", GuardSettings),
+    "retention": ("state", RetentionSettings),
 }
 """The file's table and the settings class for each settings field of `Config`."""
 

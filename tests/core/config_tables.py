@@ -7,7 +7,7 @@ from engine.payload.settings import PackingSettings
 from engine.planning.settings import GuardSettings
 from engine.report.settings import AccountingSettings
 from engine.snapshot.settings import MirrorSettings
-from engine.storage.settings import PlanningSettings
+from engine.storage.settings import PlanningSettings, RetentionSettings
 
 SETTINGS = {
     "pacing": ("limits", PacingSettings),
@@ -18,4 +18,5 @@ SETTINGS = {
     "mirror": ("mirror", MirrorSettings),
     "planning": ("plan", PlanningSettings),
     "guards": ("guards", GuardSettings),
+    "retention": ("state", RetentionSettings),
 }

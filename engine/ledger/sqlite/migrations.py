@@ -248,7 +248,22 @@ _VERSION_4 = """
 -- cohorts, which it locks. The version keeps out programs that know nothing of those locks.
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS, _VERSION_3, _VERSION_4)
+_VERSION_5 = """
+-- A restore of this ledger from a backup: what was sent after the backup is not known here.
+CREATE TABLE restored (
+    id              INTEGER PRIMARY KEY,
+    backup_utc_ns   INTEGER NOT NULL,
+    restored_utc_ns INTEGER NOT NULL,
+    run             INTEGER NOT NULL          -- the last run of the backup; 0 if it had none
+) STRICT;
+
+-- Runs that were deleted, and whose batches and attempts are still being deleted, part by part.
+CREATE TABLE pruned (
+    run             INTEGER PRIMARY KEY
+) STRICT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS, _VERSION_3, _VERSION_4, _VERSION_5)
 """Scripts that migrate an empty file to the present version, in order."""
 
 UID_COLUMNS = frozenset({("rejected", "uid"), ("plan", "forecast"), ("plan", "resent_through")})
