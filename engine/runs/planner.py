@@ -309,6 +309,7 @@ class Planner:
             now_utc_ns=self._clock.stamp().utc_ns,
             name=request.cohort.name,
             last_name=last_name,
+            backup_utc_ns=await self._ledger.snapshots.restored_from(self._key),
         )
 
 

@@ -11,7 +11,7 @@ from engine.clock import Clock
 from engine.errors import CohortSyncError, StateGoneError
 from engine.ledger.locks import NO_PATIENCE, Patience, sole_writer
 from engine.ledger.sqlite import recovery
-from engine.ledger.sqlite.access import readable_files, refuse_lost
+from engine.ledger.sqlite.access import readable_files, refuse_lost, refuse_unfinished_restore
 from engine.ledger.sqlite.failures import translate
 from engine.ledger.sqlite.history import RunHistory
 from engine.ledger.sqlite.plans import PlanStore
@@ -173,6 +173,7 @@ async def open_shared(folder: Path, clock: Clock, patience: Patience) -> Ledger:
     holds that lock as long as it runs. Raises `LockHeldError` if the lock is needed and not free in
     time, and `LedgerError` for a folder or a ledger that cannot be used.
     """
+    refuse_unfinished_restore(folder.parent.parent)
     make_folder(folder)
     close_to_others(folder)
     path = folder / LEDGER_NAME
@@ -188,6 +189,7 @@ async def sole_ledger(
     folder: Path, clock: Clock, patience: Patience = NO_PATIENCE
 ) -> AsyncIterator[Ledger]:
     """Hold the sending lock and the ledger in `folder`; raises as `open_shared` does."""
+    refuse_unfinished_restore(folder.parent.parent)
     make_folder(folder)
     close_to_others(folder)
     with readable_files(folder):

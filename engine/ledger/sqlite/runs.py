@@ -75,10 +75,12 @@ def left_behind(connection: sqlite3.Connection, key: RunKey) -> str | None:
     return None
 
 
-def abandon(connection: sqlite3.Connection, run: int, now: int) -> None:
+def abandon(connection: sqlite3.Connection, run: int, now: int, reason: str) -> None:
     """Close a run as abandoned; its accounts are kept."""
-    reason = "a new run of the same command took its place"
     close_run(connection, run, RunStatus.ABANDONED, now, None, reason)
+
+
+_REPLACED = "a new run of the same command took its place"
 
 
 def close_run(  # noqa: PLR0913, PLR0917 - one column each
@@ -336,6 +338,11 @@ class RunStore(Store):
     unrecorded_pushes = by_reader(unrecorded_pushes)
     keep_lifted_guards = in_transaction(keep_lifted_guards)
 
+    async def abandon(self, run: int, reason: str) -> None:
+        """Close a run as abandoned: it is not resumed. Its accounts are kept."""
+        now = self._clock.stamp().utc_ns
+        await self._execute(lambda connection: abandon(connection, run, now, reason))
+
     async def begin(
         self,
         key: RunKey,
@@ -359,7 +366,7 @@ class RunStore(Store):
             if later and not restart_if_overtaken and found:
                 raise overtaken(found.name, later, key.cohort.id)
             if found is not None and (restart or later):
-                abandon(connection, found.number, now)
+                abandon(connection, found.number, now, _REPLACED)
                 found = None
             if found is None:
                 return insert_run(connection, key, command, settings, now)
