@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from engine.preflight.check import CheckResult, Finding
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
+    from engine.report.plans import PlanEntry
     from engine.report.result import (
         FailedRun,
         NothingToResume,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         SnapshotOfList,
         VerifiedSnapshot,
     )
+    from engine.report.state import Abandoned, BackedUp, Pruned, Restored, StateUsage
     from engine.report.why import UidReport
     from engine.runs.arguments import Note, Observers, PlanObservers, Reading
     from engine.runs.snapshots import Snapshots
@@ -67,8 +69,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Abandoned",
     "Accounts",
     "Action",
+    "BackedUp",
     "CheckResult",
     "Cohort",
     "CohortSyncError",
@@ -80,9 +84,12 @@ __all__ = [
     "NothingToResume",
     "Observers",
     "Opening",
+    "PlanEntry",
     "PlanObservers",
+    "Pruned",
     "Reading",
     "Reject",
+    "Restored",
     "ResumedRuns",
     "RunDetails",
     "RunResult",
@@ -90,6 +97,7 @@ __all__ = [
     "SnapshotEntry",
     "SnapshotOfList",
     "Snapshots",
+    "StateUsage",
     "StopSwitch",
     "UidReport",
     "VerifiedSnapshot",
@@ -104,12 +112,14 @@ _MODULES = {
     "engine.preflight.check": ("CheckResult", "Finding"),
     "engine.report.accounts": ("Accounts",),
     "engine.report.history": ("Reject", "RunDetails"),
+    "engine.report.plans": ("PlanEntry",),
     "engine.report.result": (
         *("FailedRun", "NothingToResume", "Opening", "ResumedRuns", "RunResult"),
     ),
     "engine.report.snapshots": (
         *("SnapshotComparison", "SnapshotEntry", "SnapshotOfList", "VerifiedSnapshot"),
     ),
+    "engine.report.state": ("Abandoned", "BackedUp", "Pruned", "Restored", "StateUsage"),
     "engine.report.why": ("UidReport",),
     "engine.runs.arguments": ("Note", "Observers", "PlanObservers", "Reading"),
     "engine.runs.snapshots": ("Snapshots",),

@@ -23,6 +23,7 @@ from engine.cli.options import Command, Group
 from engine.cli.push import push, resume
 from engine.cli.runs import rejects, runs, show
 from engine.cli.snapshot import snapshot
+from engine.cli.state import abandon, backup, plans, prune, restore
 from engine.cli.streams import prepare_streams, print_json, printing
 from engine.cli.usage import UnreadableCommand, usage_error
 from engine.cli.why import why
@@ -37,7 +38,7 @@ app = typer.Typer(
 )
 for command in (
     *(push, resume, mirror, plan, apply, rollback, why),
-    *(runs, show, rejects, check, emulator, demo),
+    *(runs, plans, show, rejects, abandon, prune, backup, restore, check, emulator, demo),
 ):
     app.command(cls=Command)(command)
 app.add_typer(snapshot, name="snapshot")

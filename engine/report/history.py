@@ -336,7 +336,7 @@ def unfinished_runs(state: Path, target: tuple[str, str, str] | None) -> list[St
 
 _HINTS = {
     "finished": "the command that it was begun with starts a new run",
-    "abandoned": "the command that it was begun with starts a new run, unless one took its place: "
+    "abandoned": "it was closed for good, or a new run of the same command took its place: "
     "`cohortsync runs` lists it",
     "unbalanced": "this is a bug in cohortsync; keep the state folder and report it",
 }

@@ -26,6 +26,7 @@ from engine.storage.paths import (
     snapshot_folder,
 )
 from engine.storage.temporary import remove_abandoned_folders, remove_abandoned_parts
+from engine.storage.usage import state_usage
 
 _DAY_NS = 86_400_000_000_000
 _PAUSE_SECONDS = 0.005
@@ -72,6 +73,20 @@ def bounds_of(config: Config, now_utc_ns: int) -> Bounds:
         now_utc_ns - round(rejected_ns),
         config.mirror.keep_generations,
     )
+
+
+def usage_of(config: Config) -> dict[str, int]:
+    """Return the bytes of the state folder's files by kind; see `state_usage`.
+
+    Raises `LedgerError` for a folder that cannot be read.
+    """
+    with readable_files(config.state_dir):
+        return state_usage(config.state_dir, _spill_folders(config))
+
+
+def _spill_folders(config: Config) -> Sequence[Path]:
+    spill_dir = config.planning.spill_dir
+    return [Path(spill_dir)] if spill_dir else []
 
 
 class _WorkspacePruning:
@@ -168,13 +183,8 @@ class _WorkspacePruning:
                 self._delete_file(path)
         if not self._result.is_dry_run:
             remove_abandoned_parts(self._folder)
-            for parent in (self._folder, self._config.state_dir, *self._spill_folders):
+            for parent in (self._folder, self._config.state_dir, *_spill_folders(self._config)):
                 remove_abandoned_folders(parent)
-
-    @property
-    def _spill_folders(self) -> Sequence[Path]:
-        spill_dir = self._config.planning.spill_dir
-        return [Path(spill_dir)] if spill_dir else []
 
     def _is_old(self, path: Path) -> bool:
         return path.lstat().st_mtime_ns < self._bounds.ended_before_utc_ns

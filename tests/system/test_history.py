@@ -39,7 +39,7 @@ def test_runs_lists_the_latest_first(night: Night, run: str) -> None:
     assert listed[0].keys() == one.keys() - {"files", "files_total", "hint"}
     lines = night.run("runs").stdout.splitlines()
     assert [line.split()[0] for line in lines[2:]] == [again, run]
-    assert lines[1].split()[1:4] == ["finished", "1", "add"]
+    assert lines[1].split()[1:3] == ["finished", "1"]
 
 
 def test_show_tells_batches_and_attempts(night: Night, run: str) -> None:
