@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -90,9 +89,9 @@ def _refuse_target(state: Path, folder: Path) -> None:
     if folder.resolve().is_relative_to(state.resolve()):
         hint = "name a folder outside of it, on another disk if possible"
         raise UsageError(f"{folder} lies in the state folder itself", hint=hint)
-    with suppress(FileNotFoundError):
-        if not folder.is_dir() or any(folder.iterdir()):
-            raise UsageError(f"{folder} exists already", hint="name a new folder")
+    is_new = folder.is_dir() and not any(folder.iterdir())
+    if os.path.lexists(folder) and not is_new:
+        raise UsageError(f"{folder} exists already", hint="name a new folder")
 
 
 def _copy_workspace(folder: Path, target: Path) -> None:

@@ -1,0 +1,103 @@
+"""A state folder that is restored from a backup: the cohort ends right, whatever was sent since."""
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from far_side import ACCEPT
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from mirrored_cohort import SETTLE, UIDS, Cohort, Night
+from whole_push import Pushes
+
+from engine.clock import Stamp
+from engine.delivery.stop import StopSwitch
+from engine.errors import ExitStatus
+from engine.planning.allowances import Allowance, Guard
+from engine.report.state import Restored
+from engine.runs import transfer
+from engine.runs.backup import backup
+from engine.runs.restore import restore
+from exports import Export, Row
+from virtual_time import BOOT_UTC_NS
+
+LIFT = {"allowances": [Allowance(Guard.RESTORED)], "reason": "the lists since are adopted"}
+
+
+class ClockAtRest:
+    """The clock of a machine between two processes."""
+
+    def __init__(self, pushes: Pushes) -> None:
+        self._machine = pushes.machine
+
+    def now(self) -> float:
+        return self._machine.now_at_rest
+
+    def stamp(self) -> Stamp:
+        machine = self._machine
+        boot_ns = round((machine.now_at_rest - machine.booted_at) * 1e9)
+        utc_ns = BOOT_UTC_NS + round(machine.now_at_rest * 1e9)
+        return Stamp(f"boot-{machine.boots}", boot_ns, utc_ns)
+
+
+def back_up(pushes: Pushes, folder: Path) -> None:
+    asyncio.run(backup(pushes.state, folder, ClockAtRest(pushes)))
+
+
+def put_back(pushes: Pushes, folder: Path) -> Restored:
+    return asyncio.run(restore(pushes.config(), folder, ClockAtRest(pushes)))
+
+
+def adopt(pushes: Pushes, wanted: set[str]) -> None:
+    """Take over a list that was sent after the backup."""
+    blocks = list(Export([[Row(uid) for uid in sorted(wanted)]]).blocks(7))
+    pushes.in_session(lambda store: transfer.adopt(store, blocks, StopSwitch()))
+
+
+wishes = some.frozensets(some.sampled_from(UIDS), min_size=1)
+nights = some.builds(
+    Night,
+    wanted=wishes,
+    weather=some.lists(some.sampled_from(["fine", "500", "500 applied", "reset applied"])).map(
+        tuple
+    ),
+    pause=some.sampled_from([60.0, 2 * SETTLE]),
+)
+
+
+@given(
+    before=some.lists(nights, max_size=3),
+    after=some.lists(nights, max_size=3),
+    last=wishes,
+)
+@settings(max_examples=settings().max_examples // 5)
+def test_the_cohort_equals_the_export_once_what_was_sent_since_is_adopted(
+    before: list[Night], after: list[Night], last: frozenset[str]
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        cohort = Cohort(Path(name))
+        pushes = cohort.commands
+        for night in before:
+            cohort.spend(night)
+        back_up(pushes, Path(name) / "backup")
+        for night in after:
+            cohort.spend(night)
+        put_back(pushes, Path(name) / "backup")
+        received = len(cohort.far_side.arrived)
+        if pushes.look(lambda store: store.generations()):
+            asked = pushes.mirror(sorted(last))
+            assert asked.exit_status is ExitStatus.GUARDED
+            assert asked.result
+            assert "restored: the snapshot was restored" in str(asked.result.accounts.reason)
+            assert len(cohort.far_side.arrived) == received
+        for night in after:
+            adopt(pushes, set(night.wanted))
+        cohort.far_side.script = lambda _: ACCEPT
+        for _ in range(2):
+            ended = pushes.mirror(sorted(last), **LIFT)
+            assert ended.exit_status is ExitStatus.ACCEPTED, ended
+        cohort.far_side.catch_up()
+        assert cohort.members() == set(last)
+        # Once it is lifted, the next nights run unattended.
+        ended = pushes.mirror(sorted(last))
+        assert ended.exit_status is ExitStatus.ACCEPTED
