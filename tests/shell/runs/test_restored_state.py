@@ -8,9 +8,9 @@ from far_side import ACCEPT
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from mirrored_cohort import SETTLE, UIDS, Cohort, Night
+from resting_clock import RestingClock
 from whole_push import Pushes
 
-from engine.clock import Stamp
 from engine.delivery.stop import StopSwitch
 from engine.errors import ExitStatus
 from engine.planning.allowances import Allowance, Guard
@@ -19,33 +19,16 @@ from engine.runs import transfer
 from engine.runs.backup import backup
 from engine.runs.restore import restore
 from exports import Export, Row
-from virtual_time import BOOT_UTC_NS
 
 LIFT = {"allowances": [Allowance(Guard.RESTORED)], "reason": "the lists since are adopted"}
 
 
-class ClockAtRest:
-    """The clock of a machine between two processes."""
-
-    def __init__(self, pushes: Pushes) -> None:
-        self._machine = pushes.machine
-
-    def now(self) -> float:
-        return self._machine.now_at_rest
-
-    def stamp(self) -> Stamp:
-        machine = self._machine
-        boot_ns = round((machine.now_at_rest - machine.booted_at) * 1e9)
-        utc_ns = BOOT_UTC_NS + round(machine.now_at_rest * 1e9)
-        return Stamp(f"boot-{machine.boots}", boot_ns, utc_ns)
-
-
 def back_up(pushes: Pushes, folder: Path) -> None:
-    asyncio.run(backup(pushes.state, folder, ClockAtRest(pushes)))
+    asyncio.run(backup(pushes.state, folder, RestingClock(pushes.machine)))
 
 
 def put_back(pushes: Pushes, folder: Path) -> Restored:
-    return asyncio.run(restore(pushes.config(), folder, ClockAtRest(pushes)))
+    return asyncio.run(restore(pushes.config(), folder, RestingClock(pushes.machine)))
 
 
 def adopt(pushes: Pushes, wanted: set[str]) -> None:
