@@ -441,7 +441,9 @@ class Engine:
         from engine.ledger.run_records import RunFilter
         from engine.report.history import all_runs
 
-        since_utc_ns = None if since is None else round(since.timestamp() * 1e9)
+        since_utc_ns = None
+        if since is not None:
+            since_utc_ns = max(0, min(round(since.timestamp() * 1e9), _LAST_UTC_NS))
         wanted = RunFilter(cohort_id=cohort_id, statuses=status, since_utc_ns=since_utc_ns)
         return await asyncio.to_thread(all_runs, self._state_folder, wanted)
 
@@ -594,6 +596,9 @@ async def _iterated(iterate: Callable[[], Generator[T, None, None]]) -> AsyncIte
         finally:  # SQLite closes a connection only in its own thread.
             await loop.run_in_executor(thread, items.close)
 
+
+_LAST_UTC_NS = (1 << 63) - 1
+"""The latest time that a ledger can hold, in the year 2262."""
 
 _CHUNK = 1_000
 """The number of items that a thread reads at a time."""

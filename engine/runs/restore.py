@@ -71,7 +71,10 @@ def _verified(folder: Path) -> _Backup:
 def _inside(name: str, folder: Path) -> Path:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or path.parts[:1] != (STATE,):
-        raise LedgerError(f"the backup {folder} is damaged: its manifest names {name}")
+        raise LedgerError(
+            f"the backup {folder} is damaged: its manifest names {name}",
+            hint="nothing was changed; restore another backup",
+        )
     return Path(*path.parts[1:])
 
 
