@@ -493,15 +493,16 @@ class Engine:
 
         return await restore(self.config, Path(folder))
 
-    async def show(self, run: str) -> "RunDetails":
+    async def show(self, run: str, *, attempts: bool = True) -> "RunDetails":
         """Return a run's accounts, files, batches and attempts; its totals are recounted.
 
+        Without `attempts`, batches and attempts are left out: a run may have very many.
         Here and wherever a run or plan is named, `run` may be `latest`, or the beginning of one
         name only. Raises `UsageError` if there is no such run, or if there are several.
         """
         from engine.report.history import details_of
 
-        return await asyncio.to_thread(details_of, self._state_folder, run)
+        return await asyncio.to_thread(details_of, self._state_folder, run, has_attempts=attempts)
 
     async def rejects(self, run: str) -> "AsyncGenerator[Reject, None]":
         """Yield every rejected uid of a run and every row that planned no uid, in export order.

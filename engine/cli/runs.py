@@ -126,11 +126,15 @@ def _run_cells(accounts: "Accounts") -> tuple[str, ...]:
 def show(
     *,
     run: RunArgument,
+    batches: Annotated[
+        bool,
+        typer.Option("--batches", help="List batches and attempts, as --json and --csv do."),
+    ] = False,
     where: StateOptions,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Show a run's accounts, its batches and their attempts."""
+    """Show a run's accounts and files, and with --batches its batches and their attempts."""
     import asyncio
 
     from engine.report.history import ATTEMPT_COLUMNS
@@ -139,7 +143,7 @@ def show(
 
     async def read() -> "RunDetails":
         async with where.open() as engine:
-            return await engine.show(run)
+            return await engine.show(run, attempts=batches or as_json or as_csv)
 
     details = asyncio.run(read())
     with printing():
@@ -164,6 +168,8 @@ def _print_details(details: "RunDetails") -> None:
         print_plan(details.plan)
     if files:
         _print_table(FILE_COLUMNS, file_rows(files), ("bytes", "uids"))
+    if not details.attempts:
+        return
     rows = ({**record, "sent_at": _shortened(record["sent_at"])} for record in details.attempts)
     _print_table(_COLUMNS, [[row[c] for c in _COLUMNS] for row in rows], _NUMBERS)
 

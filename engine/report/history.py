@@ -52,7 +52,8 @@ class RunDetails:
     lifts: Sequence[Mapping[str, Any]]
     """The guards that were lifted for a push: guard, bound, user, host, reason."""
     attempts: Sequence[Mapping[str, Any]]
-    """Every attempt with its batch, in order; the keys are `ATTEMPT_COLUMNS`."""
+    """Every attempt with its batch, in order; the keys are `ATTEMPT_COLUMNS`. Empty if they were
+    not asked for."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document of `show`."""
@@ -150,15 +151,18 @@ class RunReport:
         key = CohortKey(accounts.partner, accounts.cohort_id)
         return cohort_holder(self._folder, key) is not None
 
-    def details(self) -> RunDetails:
-        """Return all that is kept of the run except its rejects; its totals are recounted."""
+    def details(self, *, has_attempts: bool = True) -> RunDetails:
+        """Return all that is kept of the run except its rejects; its totals are recounted.
+
+        Without `has_attempts`, the attempts are left out: a run may have very many.
+        """
         plan = self._reads.plan(self._name)
         return RunDetails(
             self.accounts(is_recounted=True),
             self._reads.files(self._name),
             None if plan is None else plan_document(plan),
             self._reads.lifted_guards(self._name),
-            tuple(self.attempts()),
+            tuple(self.attempts()) if has_attempts else (),
         )
 
     def attempts(self) -> Iterator[Mapping[str, Any]]:
@@ -277,13 +281,13 @@ def _no_run(state: Path, run: str) -> UsageError:
     return UsageError(f"no run {run} in the state folder {state}", hint=hint)
 
 
-def details_of(state: Path, run: str) -> RunDetails:
-    """Return what the state folder keeps of a run; its totals are recounted.
+def details_of(state: Path, run: str, *, has_attempts: bool = True) -> RunDetails:
+    """Return what the state folder keeps of a run; see `RunReport.details`.
 
     Raises `UsageError` if no ledger has the run, and `LedgerError` for a corrupt ledger.
     """
     with open_run(state, run) as report:
-        return report.details()
+        return report.details(has_attempts=has_attempts)
 
 
 def rejects_in(state: Path, run: str) -> Generator[Reject, None, None]:

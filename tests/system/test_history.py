@@ -49,7 +49,9 @@ def test_show_tells_batches_and_attempts(night: Night, run: str) -> None:
     assert [a["outcome"] for a in attempts].count("accepted") == document["requests"]["accepted"]
     rows = list(csv.DictReader(io.StringIO(night.run("show", run, "--csv").stdout)))
     assert [row["outcome"] for row in rows] == [attempt["outcome"] for attempt in attempts]
-    text = night.run("show", run).stdout
+    short = night.run("show", run).stdout
+    text = night.run("show", run, "--batches").stdout
+    assert text.startswith(short)
     assert f"run {run}: finished, exit status 1" in text
     assert text.count(" rejected ") >= 1
 
@@ -63,7 +65,7 @@ def test_rejects_lists_every_uid_and_row_with_its_place(night: Night, run: str) 
     assert [(r["kind"], int(r["record"]), r["reason"], r["uid"] or None) for r in rows] == REJECTS
 
 
-@pytest.mark.parametrize("command", [("show", "--csv"), ("show",), ("rejects",)])
+@pytest.mark.parametrize("command", [("show", "--csv"), ("show", "--batches"), ("rejects",)])
 def test_a_reader_that_stops_reading_is_no_error(
     night: Night, run: str, command: tuple[str, ...]
 ) -> None:
@@ -116,7 +118,7 @@ def test_rejects_are_listed_in_the_order_of_the_export(night: Night) -> None:
 
 def test_a_narrow_terminal_breaks_no_table(night: Night, run: str) -> None:
     night.variables["COLUMNS"] = "40"
-    for command in (("runs",), ("show", run)):
+    for command in (("runs",), ("show", run, "--batches")):
         lines = night.run(*command).stdout.splitlines()
         assert all(line == line.rstrip() for line in lines)
     [first] = [number for number, line in enumerate(lines) if line.startswith("batch  parent")]
