@@ -264,10 +264,10 @@ _RESENT = """plan.resend > 0 AND plan.resend = (
 )"""
 
 
-def _last(condition: str, joined: str = "") -> tuple[str, ...]:
+def _last(condition: str) -> tuple[str, ...]:
     """Return queries for the last run of a cohort with a condition, and of its shadow."""
     return tuple(
-        f"SELECT run FROM run LEFT JOIN plan USING (run) {joined} WHERE {_MINE} "  # noqa: S608 - our own words
+        f"SELECT run FROM run LEFT JOIN plan USING (run) WHERE {_MINE} "  # noqa: S608 - our own words
         f"AND coalesce(plan.is_shadow, 0) = {is_shadow} AND ({condition}) ORDER BY run DESC LIMIT 1"
         for is_shadow in (0, 1)
     )
@@ -307,10 +307,17 @@ _NEEDED = (
     *_last(f"plan.run IS NOT NULL AND ({_HAS_ENDED_WELL} OR {_SENT})"),
     *_last(f"plan.run IS NULL AND ({_HAS_ENDED_WELL} OR {_SENT})"),
     *_last(f"plan.exported_utc_ns IS NOT NULL AND ({_HAS_ENDED_WELL} OR {_SENT})"),
-    *_last("run.status = 'finished' AND run.action = 'add'"),
-    *_last("run.status = 'finished' AND run.action = 'remove'"),
+    *_last("run.status = 'finished'"),
     *_last("plan.run IS NOT NULL"),
     *_last(_RESENT),
+    # The last push that no snapshot includes: uids that are in none of them may be members.
+    f"""
+    SELECT run FROM run WHERE {_MINE} AND run NOT IN (SELECT run FROM followed)
+    AND EXISTS (SELECT 1 FROM attempt AS a WHERE a.run = run.run AND a.id > coalesce((
+      SELECT max(last_attempt) FROM generation AS g WHERE g.partner = :partner
+      AND g.cohort_id = :cohort AND NOT is_shadow AND origin IN ('adopt', 'reconcile')
+    ), 0)) ORDER BY run DESC LIMIT 1
+    """,  # noqa: S608 - our own words
     # Uids whose membership is unknown: until a snapshot without unknown uids includes them.
     f"""
     SELECT run FROM run WHERE {_MINE} AND run IN (SELECT value FROM json_each(:old)) AND EXISTS (
