@@ -35,6 +35,7 @@ from engine.storage.usage import KINDS, state_usage
 
 DAY = 86_400.0
 YEAR = 365 * DAY
+RUNS, EACH = 60, 700
 
 
 def config_of(tmp_path: Path) -> Config:
@@ -98,8 +99,8 @@ def test_what_is_kept_does_not_grow(tmp_path: Path) -> None:
 
 
 async def old_ledger(state: Path, clock: HandClock) -> Path:
-    """Make a ledger of twenty finished pushes, all of them old."""
-    path = make_large_ledger(state, runs=20, each=1500)
+    """Make a ledger of finished pushes, all of them old."""
+    path = make_large_ledger(state, runs=RUNS, each=EACH)
     ledger = Ledger.open(path, clock)
     await ledger.recover()
     await ledger.close()
@@ -117,9 +118,9 @@ async def test_old_runs_go_and_the_file_shrinks(tmp_path: Path, clock: HandClock
     assert (done.runs, done.attempts) == (dry.runs, dry.attempts)
     # The last push of each cohort, and what its snapshot does not include yet, stay.
     kept = rows(path, "SELECT run, cohort_id FROM run")
-    assert done.runs == 20 - len(kept) > 0
+    assert done.runs == RUNS - len(kept) > 0
     assert {cohort for _, cohort in kept} == {f"C{number}" for number in range(5)}
-    assert done.attempts == before - 1500 * len(kept)
+    assert done.attempts == before - EACH * len(kept)
     for table in ("attempt", "batch", "sitting", "run_totals"):
         orphans = f"SELECT count(*) FROM {table} WHERE run NOT IN (SELECT run FROM run)"  # noqa: S608 - ours
         assert rows(path, orphans) == [(0,)]
@@ -172,7 +173,7 @@ async def test_another_process_writes_between_any_two_small_parts(
             others += write_at_once()
         while pruner.return_some():
             others += write_at_once()
-    assert others > len(old) * 2 * (1500 // 500)
+    assert others > len(old) * 2 * (EACH // 500)
 
 
 async def test_a_run_that_is_half_deleted_is_on_no_list_and_goes_with_the_next_prune(
@@ -183,7 +184,7 @@ async def test_a_run_that_is_half_deleted_is_on_no_list_and_goes_with_the_next_p
     with Pruner.open(path) as pruner:
         pruner.delete_run(1)
         pruner.delete_some()  # And the process dies.
-    assert rows(path, "SELECT count(*) FROM attempt WHERE run = 1") == [(1000,)]
+    assert rows(path, "SELECT count(*) FROM attempt WHERE run = 1") == [(EACH - 500,)]
     assert "20260101-000001-abcd" not in {accounts.run for accounts in all_runs(config.state_dir)}
     await prune(config, clock=clock)
     assert rows(path, "SELECT count(*) FROM attempt WHERE run = 1") == [(0,)]
