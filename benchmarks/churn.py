@@ -30,7 +30,7 @@ CEILING = PacingSettings()
 
 
 @dataclass(frozen=True, slots=True)
-class Night:
+class Trial:
     """What one way takes at one churn."""
 
     uids: int
@@ -39,12 +39,12 @@ class Night:
     """Until the last answer, the plan included."""
 
 
-def send(uids: int) -> Night:
+def send(uids: int) -> Trial:
     """Deliver so many uids in virtual time."""
     rng = random.Random(1)
     api = Api(CEILING, every_limiter(CEILING, phase=7.0), jittered(rng, 0.02))
     execution = simulate(Scenario(uids=uids, pacing=CEILING), api)
-    return Night(uids, execution.sends.count, execution.seconds)
+    return Trial(uids, execution.sends.count, execution.seconds)
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def main() -> None:
     mirrors = {}
     for churn in CHURN:
         sent = send(round(2 * churn * asked.uids))
-        mirrors[churn] = Night(sent.uids, sent.requests, sent.seconds + asked.plan_seconds)
+        mirrors[churn] = Trial(sent.uids, sent.requests, sent.seconds + asked.plan_seconds)
     print_table(
         f"Until a cohort of {asked.uids:,} is right, at 300 requests a minute",
         ("churn", "mirror sends", "requests", "mirror", "of it sending", "push", "push ÷ mirror"),

@@ -3,7 +3,7 @@
     python benchmarks/peers.py [--uids N] [--seconds N] [--only PEER ...] [--side-by-side N]
 
 Each client works twice: at 300 requests a minute in real time, for so many seconds at the most,
-which tells how near to the ceiling it keeps; and with faults at 300 in 6 s to its end, which tells
+which shows how near to the ceiling it keeps; and with faults at 300 in 6 s to its end, which shows
 what it loses. The table and the picture are written to `benchmarks/results` as well.
 """
 

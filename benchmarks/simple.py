@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from planning_steps import measure
 from table import print_table
 
-GOAL = "none: this tells what the machinery costs where it would not be needed"
+GOAL = "none: this shows what the machinery costs where it would not be needed"
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 MEMORY = 2000
 

@@ -31,7 +31,7 @@ class Arrival(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What the kernel tells of a process."""
+    """What the kernel reports of a process."""
 
     exit_status: int | None
     """None where it had to be stopped."""

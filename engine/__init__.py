@@ -14,16 +14,16 @@ A folder imports only from those below it; `lint-imports` checks that.
     preflight/  checks before a run, without sending a uid
     config/     config.toml, environment and flags as one frozen Config, or every problem at once
     planning/   an export against a snapshot: staging, comparison, guards, forecast
-    report/     accounts, figures and history of runs, from the ledger's rows
+    report/     accounts, results and history of runs, from the ledger's rows
     snapshot/   what the API has acknowledged, generation by generation
-    delivery/   response → outcome → decision; the pipeline, HTTP, retry, split, stop
+    delivery/   answer → outcome → decision; the pipeline, HTTP, retry, split, stop
     ledger/     runs, batches and attempts; intent before action; in sqlite/, all SQL
     payload/    uids as request bodies below the byte limit
     pacing/     the ceiling: the window limit, the gate after a 429, the waiting
     source/     exports as Arrow arrays of uids, with the place of each uid
     storage/    atomic files, temporary folders, DuckDB, Parquet; in `paths`, all paths with uids
     model/      values without I/O: cohort, endpoint, workspace, status
-    clock, errors
+    cancellation, clock, errors
 
     emulator/   the API itself, on loopback; shares no code with the rest and counts for itself
 
@@ -40,6 +40,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.api import Engine
+    from engine.config.new_config import NewConfig
+    from engine.config.schema import config_schema
     from engine.delivery import events
     from engine.delivery.stop import StopSwitch
     from engine.errors import CohortSyncError, ExitStatus
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
     from engine.report.plans import PlanEntry
-    from engine.report.result import (
+    from engine.report.run_results import (
         FailedRun,
         NothingToResume,
         Opening,
@@ -63,7 +65,7 @@ if TYPE_CHECKING:
     )
     from engine.report.state import Abandoned, BackedUp, Pruned, Restored, StateUsage
     from engine.report.why import UidReport
-    from engine.runs.arguments import Note, Observers, PlanObservers, Reading
+    from engine.runs.arguments import Note, Observers, PlanArguments, PlanObservers, Reading
     from engine.runs.snapshots import Snapshots
 
 __version__ = "0.1.0"
@@ -80,10 +82,12 @@ __all__ = [
     "ExitStatus",
     "FailedRun",
     "Finding",
+    "NewConfig",
     "Note",
     "NothingToResume",
     "Observers",
     "Opening",
+    "PlanArguments",
     "PlanEntry",
     "PlanObservers",
     "Pruned",
@@ -101,11 +105,14 @@ __all__ = [
     "StopSwitch",
     "UidReport",
     "VerifiedSnapshot",
+    "config_schema",
     "events",
 ]
 
 _MODULES = {
     "engine.api": ("Engine",),
+    "engine.config.new_config": ("NewConfig",),
+    "engine.config.schema": ("config_schema",),
     "engine.delivery.stop": ("StopSwitch",),
     "engine.errors": ("CohortSyncError", "ExitStatus"),
     "engine.model.cohort": ("Action", "Cohort"),
@@ -113,7 +120,7 @@ _MODULES = {
     "engine.report.accounts": ("Accounts",),
     "engine.report.history": ("Reject", "RunDetails"),
     "engine.report.plans": ("PlanEntry",),
-    "engine.report.result": (
+    "engine.report.run_results": (
         *("FailedRun", "NothingToResume", "Opening", "ResumedRuns", "RunResult"),
     ),
     "engine.report.snapshots": (
@@ -121,7 +128,7 @@ _MODULES = {
     ),
     "engine.report.state": ("Abandoned", "BackedUp", "Pruned", "Restored", "StateUsage"),
     "engine.report.why": ("UidReport",),
-    "engine.runs.arguments": ("Note", "Observers", "PlanObservers", "Reading"),
+    "engine.runs.arguments": ("Note", "Observers", "PlanArguments", "PlanObservers", "Reading"),
     "engine.runs.snapshots": ("Snapshots",),
 }
 """Where each name is defined."""

@@ -7,8 +7,9 @@ Each method returns a result whose `to_dict()` is the JSON document of the comma
 such results. A run returns its result even if it failed; a method raises a `CohortSyncError` (see
 `engine.errors`) if it cannot begin. Messages name options as the command line does.
 
-Any event loop can be used. No signal handlers are installed: pull a `StopSwitch` to stop a run and
-keep its result. A cancelled run writes its accounts first; the same call resumes it.
+Any event loop can be used, but one for each engine. No signal handlers are installed: pull a
+`StopSwitch` to stop a run and keep its result. A cancelled run writes its accounts first; the same
+call resumes it.
 """
 
 import asyncio
@@ -26,14 +27,14 @@ from engine.errors import UsageError
 from engine.model.cohort import Action, Cohort, CohortKey, check_id
 
 if TYPE_CHECKING:
-    from engine.config.loading import Config
+    from engine.config.loading import Config, Project
     from engine.delivery.stop import StopSwitch
     from engine.pacing.settings import PacingSettings
     from engine.preflight.check import CheckResult, Finding
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
     from engine.report.plans import PlanEntry
-    from engine.report.result import FailedRun, NothingToResume, ResumedRuns, RunResult
+    from engine.report.run_results import FailedRun, NothingToResume, ResumedRuns, RunResult
     from engine.report.state import Abandoned, BackedUp, Pruned, Restored, StateUsage
     from engine.report.why import UidReport
     from engine.runs.arguments import (
@@ -72,16 +73,20 @@ class Engine:
         self,
         path: str | os.PathLike[str] | None = None,
         *,
+        workspace: str | None = None,
         endpoint: str | None = None,
         state: str | os.PathLike[str] | None = None,
         need_credentials: bool = True,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._path = None if path is None else Path(path)
+        self._workspace = workspace
         self._endpoint = endpoint
         self._state = None if state is None else Path(state)
         self._need_credentials = need_credentials
         self._environ = environ
+        self._opened: WorkspaceSession | None = None
+        self._is_closed = False
 
     @classmethod
     @asynccontextmanager
@@ -89,6 +94,7 @@ class Engine:
         cls,
         path: str | os.PathLike[str] | None = None,
         *,
+        workspace: str | None = None,
         endpoint: str | None = None,
         state: str | os.PathLike[str] | None = None,
         need_credentials: bool = True,
@@ -97,16 +103,21 @@ class Engine:
     ) -> AsyncIterator[Self]:
         """Read the configuration, and yield an engine that uses it.
 
-        `path` is a configuration file, by default COHORTSYNC_CONFIG or ./config.toml; `endpoint`
-        and `state` override its values. Without `need_credentials` the API key is not read, for an
+        `path` is a configuration file, by default COHORTSYNC_CONFIG or ./config.toml. `workspace`
+        names one of its workspaces, if there are several; `endpoint` and `state` override its
+        values. Without `need_credentials` the API key is not read, for an
         engine that plans and reads but sends nothing.
 
         Raises `ConfigError` with a line for every problem. A `lazy` engine raises it when the
         configuration is first needed: `runs`, `show` and `rejects` need only the state folder, and
         `check` returns the problems of the rest.
+
+        At the end of the block the runs that are still under way are stopped, as by a switch, and
+        their ends are awaited; a later run raises `UsageError`.
         """
         engine = cls(
             path,
+            workspace=workspace,
             endpoint=endpoint,
             state=state,
             need_credentials=need_credentials,
@@ -117,8 +128,9 @@ class Engine:
         try:
             yield engine
         finally:
-            if "_session" in vars(engine):
-                await engine._session.__aexit__()
+            engine._is_closed = True
+            if engine._opened is not None:
+                await engine._opened.__aexit__()
 
     @cached_property
     def config(self) -> "Config":
@@ -127,6 +139,7 @@ class Engine:
 
         return load(
             self._path,
+            workspace=self._workspace,
             endpoint=self._endpoint,
             state=self._state,
             need_credentials=self._need_credentials,
@@ -134,11 +147,28 @@ class Engine:
         )
 
     @cached_property
+    def project(self) -> "Project":
+        """All workspaces, without their API keys, and all cohorts; raises `ConfigError`."""
+        from engine.config.loading import load_project
+
+        return load_project(
+            self._path,
+            endpoint=self._endpoint,
+            state=self._state,
+            need_credentials=False,
+            environ=self._environ,
+        )
+
+    @property
     def _session(self) -> "WorkspaceSession":
         """The session that all runs share: one ledger, one pacer, one connection pool."""
-        from engine.runs.session import WorkspaceSession
+        from engine.runs.session import WorkspaceSession, closed_error
 
-        return WorkspaceSession(self.config)
+        if self._is_closed:
+            raise closed_error()
+        if self._opened is None:
+            self._opened = WorkspaceSession(self.config)
+        return self._opened
 
     @property
     def notes(self) -> Sequence[str]:
@@ -209,7 +239,7 @@ class Engine:
             return await push(request, session, _followed(observers))
         from engine.runs.dry_run import dry_run as push_nothing
 
-        lacking = credentials_problem(self._path, environ=self._environ)
+        lacking = credentials_problem(self._path, workspace=self._workspace, environ=self._environ)
         return await push_nothing(request, session, _followed(observers), lacking=lacking)
 
     async def mirror(
@@ -461,16 +491,16 @@ class Engine:
         from engine.report.state import StateUsage
         from engine.runs.retention import usage_of
 
-        return StateUsage(await asyncio.to_thread(usage_of, self.config))
+        return StateUsage(await asyncio.to_thread(usage_of, self.project.shared))
 
-    async def prune(self, *, keep_days: float | None = None, dry_run: bool = False) -> "Pruned":
+    async def prune(self, *, keep_days: int | None = None, dry_run: bool = False) -> "Pruned":
         """Delete what is older than `keep_days`, by default `state.keep_days`, and not needed.
 
         Runs that send meanwhile are not delayed. A `dry_run` deletes nothing.
         """
         from engine.runs.retention import prune
 
-        return await prune(self.config, keep_days=keep_days, is_dry_run=dry_run)
+        return await prune(self.project.shared, keep_days=keep_days, is_dry_run=dry_run)
 
     async def backup(self, folder: str | os.PathLike[str]) -> "BackedUp":
         """Copy ledgers and snapshots, as of one moment, to a new folder; runs go on meanwhile.
@@ -491,7 +521,7 @@ class Engine:
         """
         from engine.runs.restore import restore
 
-        return await restore(self.config, Path(folder))
+        return await restore(self.project, Path(folder))
 
     async def show(self, run: str, *, attempts: bool = True) -> "RunDetails":
         """Return a run's accounts, files, batches and attempts; its totals are recounted.
@@ -536,6 +566,7 @@ class Engine:
         findings = []
         async for finding in run_checks(
             self._path,
+            workspace=self._workspace,
             endpoint=self._endpoint,
             state=self._state,
             live=live,
@@ -574,7 +605,7 @@ class Engine:
         """Pass `note` a remark if credentials are missing that sending the plan will need."""
         from engine.config.loading import credentials_problem
 
-        problem = credentials_problem(self._path, environ=self._environ)
+        problem = credentials_problem(self._path, workspace=self._workspace, environ=self._environ)
         if problem is not None:
             note(problem, label="note")
 

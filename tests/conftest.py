@@ -9,7 +9,7 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 
 @pytest.fixture(autouse=True)
 def _no_neighbors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the tests that run at the same time from being told of each other."""
+    """Keep the tests that run at the same time from being informed of each other."""
     monkeypatch.setattr("engine.ledger.neighbors.runtime_folders", list)
 
 
@@ -22,7 +22,7 @@ def _no_second_look(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 # A failing example is kept, on CI too, and is the first to be tried the next time.
 EXAMPLES = Path(__file__).parents[1] / ".hypothesis" / "examples"
-# How long an example takes tells about the machine, not about the code.
+# How long an example takes depends on the machine, not on the code.
 untimed = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -1,4 +1,4 @@
-"""A web server that holds one export, and fails as it is told to."""
+"""A web server that holds one export, and fails on request."""
 
 import re
 import threading

@@ -26,20 +26,20 @@ def records(log: str) -> list[dict[str, str]]:
 
 def in_words(log: str) -> str:
     """Return a log with each error, end and hint as a terminal has them, after its record."""
-    told = []
+    output = []
     for line in log.split("\n"):
-        told.append(line)
+        output.append(line)
         if line.startswith("time=") and line in log.split("\n")[:-1]:
             found = record(line)
             if found["event"] == "error":
-                told[-1:] = [f"error: {found['text']}"]
+                output[-1:] = [f"error: {found['text']}"]
             elif found.get("reason"):
-                told.append(f"{found['status']}: {found['reason']}")
+                output.append(f"{found['status']}: {found['reason']}")
             if found.get("hint"):
-                told.append(f"hint: {found['hint']}")
-    return "\n".join(told)
+                output.append(f"hint: {found['hint']}")
+    return "\n".join(output)
 
 
 def plain(text: str) -> str:
-    """Return what a terminal was told, without colours and the moves that redraw the bar."""
+    """Return what was written to a terminal, without colours and the moves that redraw the bar."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")

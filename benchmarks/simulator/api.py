@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
 
-from engine.delivery.response import Answer
+from engine.delivery.answer_reading import Answer
 from engine.pacing.settings import PacingSettings
 from simulator.latency import Latency, Trip, steady
 

@@ -1,4 +1,4 @@
-"""An event loop whose time passes in no time, and a clock that tells it."""
+"""An event loop whose time passes in no time, and a clock that returns it."""
 
 import asyncio
 import random
@@ -85,7 +85,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 class VirtualClock:
     """The running loop's time, as the engine asks for it.
 
-    `wall_clock_error` tells, for a time of the loop, by how many seconds the wall clock is wrong.
+    `wall_clock_error` returns, for a time of the loop, by how many seconds the wall clock is wrong.
     """
 
     def __init__(

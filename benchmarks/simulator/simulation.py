@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from engine.clock import Clock, Stamp
+from engine.delivery.answer_reading import read_answer
+from engine.delivery.channel import Channel, DeliveredRun
 from engine.delivery.failure import read_failure
 from engine.delivery.outcome import Accepted, Exchange
 from engine.delivery.pipeline import Delivery
-from engine.delivery.response import read_answer
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.delivery.stop import Stop
@@ -160,19 +161,17 @@ async def _deliver(scenario: Scenario, api: Api, sent_before: Sequence[Stamp]) -
     sends = Sends(api, clock, pacing, scenario.delivery.timeout_seconds)
     outcome_log = OutcomeLog(pacing.requests, scenario.commit_seconds)
     pacer = Pacer(pacing, clock, [began - sent.age_at(stamp) for sent in sent_before])
-    delivery = Delivery(
+    run = DeliveredRun(
         RunState(RunReference(1, "simulated"), 1, bool(sent_before), 1, bool(sent_before), 0),
-        (),
-        lambda wake: Reader(export, wake),
         Limit(limit, limit),
-        transport=sends,
-        pacer=pacer,
-        ledger=outcome_log,
-        clock=clock,
-        settings=scenario.delivery,
-        retry=scenario.retry,
-        jitter=random.Random(scenario.seed).random,
-        observe=lambda _: None,
+        lambda _: None,
+        pacer.open_budget(),
+    )
+    delivery = Delivery(
+        Channel(outcome_log, clock, pacer, sends, scenario.delivery, scenario.retry),
+        run,
+        lambda wake: Reader(export, wake),
+        random.Random(scenario.seed).random,
     )
     stop = await delivery.run()
     return SimulatedRun(pacing, stop, began, clock.now(), outcome_log, sends, pacer.schedule.margin)

@@ -14,6 +14,7 @@ import typer
 from engine import __version__
 from engine.cli import signals
 from engine.cli.check import check
+from engine.cli.configuration import init, schema
 from engine.cli.demo import demo
 from engine.cli.emulator import emulator
 from engine.cli.memory import lack_of_memory, refuse_narrow_address_space
@@ -38,7 +39,8 @@ app = typer.Typer(
 )
 for command in (
     *(push, resume, mirror, plan, apply, rollback, why),
-    *(runs, plans, show, rejects, abandon, prune, backup, restore, check, emulator, demo),
+    *(runs, plans, show, rejects, abandon, prune, backup, restore),
+    *(init, schema, check, emulator, demo),
 ):
     app.command(cls=Command)(command)
 app.add_typer(snapshot, name="snapshot")

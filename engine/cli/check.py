@@ -11,7 +11,7 @@ from engine.cli.streams import print_json, printing
 from engine.cli.text import printable, wrapped
 
 if TYPE_CHECKING:
-    from engine import CheckResult, Finding
+    from engine import Finding
 
 _COLORS = {"ok": typer.colors.GREEN, "failed": typer.colors.RED, "skipped": typer.colors.YELLOW}
 
@@ -28,23 +28,18 @@ def check(
     """Check whether a run could start: configuration, state folder, connection to the endpoint.
 
     The key can't be tested without sending; with --live one request is sent that names no members:
-    400 means that the key is good, 401 that it is not.
+    400 means that the key is valid, 401 that it is not.
 
     Exit status: 0 all good; 2 configuration, state folder, proxy or certificate; 3 the API refuses
     the key; 75 the endpoint can't be reached.
     """
-    import asyncio
 
     def show(finding: "Finding") -> None:
         if not as_json:
             with printing():
                 _show(finding)
 
-    async def collect() -> "CheckResult":
-        async with target.open(lazy=True) as engine:
-            return await engine.check(live=live, found=show)
-
-    result = asyncio.run(collect())
+    result = target.call(lambda engine: engine.check(live=live, found=show), lazy=True)
     status = result.exit_status
     if as_json:
         with printing():

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from engine import Engine, Observers, PlanObservers, RunResult
-    from engine.cli.progress import View
+    from engine.cli.run_view import View
 
     Start = Callable[[Engine, PlanObservers], Awaitable[RunResult]]
 
@@ -52,22 +52,9 @@ def mirror(
 ) -> None:
     """Make a cohort equal to an export, by sending only what changed since the last time.
 
-    Guards check the plan before anything is sent; exit status 4 says that one of them blocks.
+    Guards check the plan before anything is sent; exit status 4 means that one of them blocks.
     """
-    named = cohort.cohort()
-
-    async def start(engine: "Engine", observers: "PlanObservers") -> "RunResult":
-        return await engine.mirror(
-            export.exports,
-            named,
-            **export.reading(),
-            **options.arguments(),
-            wait_seconds=wait,
-            dry_run=dry_run,
-            shadow=shadow,
-            **observers,
-        )
-
+    start = _mirroring(cohort, export, options, wait, dry_run=dry_run, shadow=shadow)
     _carry_out(target, start, sends=not (dry_run or shadow), as_json=as_json)
 
 
@@ -81,20 +68,33 @@ def plan(
     wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a mirror would send, and keep that plan for `apply`; nothing is sent."""
+    """Show what a mirror would send, and keep that plan for `apply`; nothing is sent."""
+    start = _mirroring(cohort, export, options, wait, dry_run=True)
+    _carry_out(target, start, sends=False, as_json=as_json)
+
+
+def _mirroring(
+    cohort: CohortOptions,
+    export: ExportOptions,
+    options: MirrorOptions,
+    wait: float,
+    *,
+    dry_run: bool,
+    shadow: bool = False,
+) -> "Start":
+    """Return a function that starts a mirror, or plans one."""
     named = cohort.cohort()
 
-    async def start(engine: "Engine", observers: "PlanObservers") -> "RunResult":
-        return await engine.plan(
+    def start(engine: "Engine", observers: "PlanObservers") -> "Awaitable[RunResult]":
+        return engine.mirror(
             export.exports,
             named,
-            **export.reading(),
-            **options.arguments(),
-            wait_seconds=wait,
-            **observers,
+            dry_run=dry_run,
+            shadow=shadow,
+            **options.arguments(export, wait, observers),
         )
 
-    _carry_out(target, start, sends=False, as_json=as_json)
+    return start
 
 
 @flat
@@ -163,7 +163,7 @@ def apply(
     wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Send exactly what a plan says, unless the snapshot has changed since."""
+    """Send exactly what a plan contains, unless the snapshot has changed since."""
 
     async def start(engine: "Engine", observers: "PlanObservers") -> "RunResult":
         return await engine.apply(plan, first=first, wait_seconds=wait, **observers)

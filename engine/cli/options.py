@@ -7,11 +7,10 @@ takes such objects.
 import math
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from enum import StrEnum
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypedDict, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -20,11 +19,11 @@ from engine.errors import UsageError
 from engine.model.cohort import Action, Cohort
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
     from contextlib import AbstractAsyncContextManager
     from typing import Any
 
-    from engine import Engine, Reading
+    from engine import Engine, PlanArguments, PlanObservers, Reading
 
 R = TypeVar("R")
 
@@ -114,7 +113,10 @@ WaitOption = Annotated[
     ),
 ]
 CohortIdOption = Annotated[
-    str, typer.Option(metavar="ID", help="The cohort's id; made up by you, then kept.")
+    str,
+    typer.Option(
+        metavar="ID", help="The cohort's id, chosen by you; always the same for one cohort."
+    ),
 ]
 KnownCohortIdOption = Annotated[
     str,
@@ -127,31 +129,13 @@ FirstActionOption = Annotated[
 ]
 
 
-class OnChanged(StrEnum):
-    """The action if the export no longer matches the ledger."""
-
-    REFUSE = "refuse"
-    RESTART = "restart"
-
-
 OnChangedOption = Annotated[
-    OnChanged,
+    Literal["refuse", "restart"],
     typer.Option(
         help="Where an unfinished run can't go on, as its export has changed or a later run has "
         "touched the cohort: refuse, or begin a new run."
     ),
 ]
-
-
-class FormatName(StrEnum):
-    """The values of `--format`."""
-
-    AUTO = "auto"
-    TEXT = "text"
-    CSV = "csv"
-    TSV = "tsv"
-    NDJSON = "ndjson"
-    PARQUET = "parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +163,43 @@ class StateOptions:
 
         return Engine.open(self.config, state=self.state, lazy=True)
 
+    def call(self, work: "Callable[[Engine], Awaitable[R]]", **opening: bool) -> R:
+        """Return the result of `work` with an engine; `opening` are the arguments of `open`."""
+        import asyncio
+
+        async def run() -> R:
+            async with self.open(**opening) as engine:
+                return await work(engine)
+
+        return asyncio.run(run())
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectOptions(StateOptions):
+    """The configuration of all workspaces."""
+
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="scheme://host:port of the API for all workspaces, if not theirs."
+        ),
+    ] = None
+
+    def open(self) -> "AbstractAsyncContextManager[Engine]":
+        """Return an engine for all workspaces; see `Engine.open`."""
+        from engine import Engine
+
+        return Engine.open(self.config, endpoint=self.endpoint, state=self.state, lazy=True)
+
 
 @dataclass(frozen=True, slots=True)
 class TargetOptions(StateOptions):
     """The workspace and the configuration."""
 
+    workspace: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which of the configured workspaces, if several."),
+    ] = None
     endpoint: Annotated[
         str | None,
         typer.Option(metavar="URL", help="scheme://host:port of the API; else the configured one."),
@@ -197,6 +213,7 @@ class TargetOptions(StateOptions):
 
         return Engine.open(
             self.config,
+            workspace=self.workspace,
             endpoint=self.endpoint,
             state=self.state,
             need_credentials=need_credentials,
@@ -237,9 +254,10 @@ class ExportOptions:
             "the dotted path of a field; else the only column.",
         ),
     ] = None
-    format_name: Annotated[
-        FormatName, typer.Option("--format", help="By default detected by suffix, then by content.")
-    ] = FormatName.AUTO
+    format: Annotated[
+        Literal["auto", "text", "csv", "tsv", "ndjson", "parquet"],
+        typer.Option(help="By default detected by suffix, then by content."),
+    ] = "auto"
     no_header: Annotated[
         bool, typer.Option("--no-header", help="The first record of a csv or tsv is data.")
     ] = False
@@ -249,7 +267,7 @@ class ExportOptions:
         """Return the reading options, as arguments of `Engine.push`."""
         return {
             "column": self.column,
-            "format": self.format_name.value,
+            "format": self.format,
             "header": not self.no_header,
             "strip": self.strip,
         }
@@ -297,22 +315,17 @@ class MirrorOptions(GuardOptions):
         ),
     ] = None
 
-    def arguments(self) -> "MirrorArguments":
-        """Return the options as arguments of `Engine.mirror`."""
+    def arguments(
+        self, export: ExportOptions, wait: float, observers: "PlanObservers"
+    ) -> "PlanArguments":
+        """Return these and the other options as arguments of `Engine.plan` and `Engine.mirror`."""
         return {
+            **export.reading(),
             "first_action": self.first_action,
             "allow": self.allow or (),
             "reason": self.reason,
             "assume_empty": self.assume_empty,
             "trust": self.trust,
+            "wait_seconds": wait,
+            **observers,
         }
-
-
-class MirrorArguments(TypedDict):
-    """The arguments that `MirrorOptions` passes on."""
-
-    first_action: Action
-    allow: "Sequence[str]"
-    reason: str | None
-    assume_empty: bool
-    trust: int | None

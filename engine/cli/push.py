@@ -11,7 +11,6 @@ from engine.cli.options import (
     ExportOptions,
     GuardOptions,
     JsonOption,
-    OnChanged,
     OnChangedOption,
     TargetOptions,
     WaitOption,
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
         RunResult,
         StopSwitch,
     )
-    from engine.cli.progress import View
+    from engine.cli.run_view import View
 
 
 @flat
@@ -42,7 +41,7 @@ def push(
     action: Annotated[Action, typer.Option(help="Add the uids, or remove them.")] = Action.ADD,
     export: ExportOptions,
     target: TargetOptions,
-    on_changed: OnChangedOption = OnChanged.REFUSE,
+    on_changed: OnChangedOption = "refuse",
     wait: WaitOption = 0.0,
     guards: GuardOptions,
     record: Annotated[
@@ -68,7 +67,7 @@ def push(
             named,
             action=action,
             **export.reading(),
-            on_changed=on_changed.value,
+            on_changed=on_changed,
             record=record,
             allow=guards.allow or (),
             reason=guards.reason,
@@ -93,7 +92,7 @@ def resume(
         bool, typer.Option("--all", help="Resume each unfinished run, the earliest first.")
     ] = False,
     target: TargetOptions,
-    on_changed: OnChangedOption = OnChanged.REFUSE,
+    on_changed: OnChangedOption = "refuse",
     wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
@@ -111,7 +110,7 @@ def resume(
         async with target.open() as engine:
             with shown(engine, switch) as (_, observers):
                 return await engine.resume(
-                    run, on_changed=on_changed.value, wait_seconds=wait, **observers
+                    run, on_changed=on_changed, wait_seconds=wait, **observers
                 )
 
     async def resume_all(switch: "StopSwitch") -> "ResumedRuns | NothingToResume":
@@ -123,7 +122,7 @@ def resume(
                     yield observers
 
             return await engine.resume_all(
-                on_changed=on_changed.value,
+                on_changed=on_changed,
                 wait_seconds=wait,
                 follow=follow,
                 ended=lambda result: _show_one_of_many(result, as_json=as_json),

@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -11,14 +13,16 @@ import uvloop
 
 from engine import Engine, Opening, RunResult, StopSwitch
 from engine.cli import signals
+from engine.cli.log_view import LogView
 from engine.cli.messages import write_traceback
 from engine.cli.summary import print_result
-from engine.cli.view import make_view
 from engine.errors import ExitStatus
+from engine.report.live_counts import LiveCounts
 
 if TYPE_CHECKING:
     from engine import Observers
-    from engine.cli.progress import View
+    from engine.cli.run_view import Estimate, View
+    from engine.pacing.settings import PacingSettings
 
 T = TypeVar("T")
 
@@ -63,7 +67,7 @@ def show_result(result: RunResult, *, as_json: bool) -> None:
 def shown(engine: Engine, switch: StopSwitch) -> "Iterator[tuple[View, Observers]]":
     """Show one run on stderr during the block; yield its view, and the observers to pass on."""
     openings: list[Opening] = []
-    view = make_view(engine.pacing, lambda: openings[-1].expected_uids() if openings else None)
+    view = _view(engine.pacing, lambda: openings[-1].expected_uids() if openings else None)
 
     def opened(opening: Opening) -> None:
         # Objects that exist now are kept. Otherwise the collector would scan them repeatedly, which
@@ -86,6 +90,16 @@ def shown(engine: Engine, switch: StopSwitch) -> "Iterator[tuple[View, Observers
                 "switch": switch,
             },
         )
+
+
+def _view(pacing: "PacingSettings", estimate: "Estimate") -> "View":
+    """Return the view for stderr: a bar on a terminal, otherwise log lines."""
+    counts = LiveCounts(pacing.requests / pacing.per_seconds, time.monotonic())
+    if not sys.stderr.isatty():
+        return LogView(counts, estimate)
+    from engine.cli.terminal_view import TerminalView
+
+    return TerminalView(counts, estimate)
 
 
 class StopSignals:

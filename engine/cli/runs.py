@@ -19,7 +19,7 @@ from engine.model.status import RunStatus
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from engine import Accounts, RunDetails
+    from engine import Accounts, Engine, RunDetails
 
 RunArgument = Annotated[
     str,
@@ -56,15 +56,8 @@ def runs(
 
     A run's name is the time of its start, in UTC.
     """
-    import asyncio
-
     begun = None if since is None else _time_of(since)
-
-    async def read() -> "list[Accounts]":
-        async with where.open() as engine:
-            return await engine.runs(cohort_id=cohort, status=status, since=begun)
-
-    found = asyncio.run(read())
+    found = where.call(lambda engine: engine.runs(cohort_id=cohort, status=status, since=begun))
     with printing():
         if as_json:
             print_json([accounts.to_dict() for accounts in found])
@@ -135,17 +128,12 @@ def show(
     as_csv: CsvOption = False,
 ) -> None:
     """Show a run's accounts and files, and with --batches its batches and their attempts."""
-    import asyncio
-
     from engine.report.history import ATTEMPT_COLUMNS
 
     _refuse_both(as_json=as_json, as_csv=as_csv)
 
-    async def read() -> "RunDetails":
-        async with where.open() as engine:
-            return await engine.show(run, attempts=batches or as_json or as_csv)
-
-    details = asyncio.run(read())
+    has_attempts = batches or as_json or as_csv
+    details = where.call(lambda engine: engine.show(run, attempts=has_attempts))
     with printing():
         if as_csv:
             write = _csv_writer(ATTEMPT_COLUMNS)
@@ -201,14 +189,12 @@ def rejects(
     Each has its file, record number (from 1, a header not counted) and reason; a rejected uid also
     the API's request id.
     """
-    import asyncio
-
     from engine.report.history import REJECT_COLUMNS
 
     _refuse_both(as_json=as_json, as_csv=as_csv)
 
-    async def print_all() -> None:
-        async with where.open() as engine, aclosing(engine.rejects(run)) as found:
+    async def print_all(engine: "Engine") -> None:
+        async with aclosing(engine.rejects(run)) as found:
             # Errors are raised before the heading is printed.
             first = await anext(found, None)
             write = _csv_writer(REJECT_COLUMNS) if as_csv else print_json
@@ -218,7 +204,7 @@ def rejects(
                 write(reject.to_dict())
 
     with printing():
-        asyncio.run(print_all())
+        where.call(print_all)
 
 
 def _refuse_both(*, as_json: bool, as_csv: bool) -> None:

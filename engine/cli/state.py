@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.messages import columns_of, write_message
-from engine.cli.options import JsonOption, StateOptions, TargetOptions, WaitOption, flat
+from engine.cli.options import (
+    JsonOption,
+    ProjectOptions,
+    StateOptions,
+    TargetOptions,
+    WaitOption,
+    flat,
+)
 from engine.cli.streams import print_json, print_lines, printing
 from engine.cli.text import shortened, table_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-    from contextlib import AbstractAsyncContextManager
-    from typing import TypeVar
+    from collections.abc import Awaitable, Sequence
 
     from engine import Engine, PlanEntry, Pruned, Restored
-
-    T = TypeVar("T")
 
 
 @flat
@@ -27,7 +30,7 @@ def plans(*, where: StateOptions, as_json: JsonOption = False) -> None:
 
     `apply` takes those that can be applied; `prune` deletes those that are too old.
     """
-    found = _run(where.open(), lambda engine: engine.plans())
+    found = where.call(lambda engine: engine.plans())
     with printing():
         if as_json:
             print_json([each.to_dict() for each in found])
@@ -78,7 +81,7 @@ def abandon(
     def work(engine: "Engine") -> "Awaitable[Any]":
         return engine.abandon(run, wait_seconds=wait, note=write_message)
 
-    closed = _run(target.open(need_credentials=False), work)
+    closed = target.call(work, need_credentials=False)
     with printing():
         if as_json:
             print_json(closed.to_dict())
@@ -96,9 +99,9 @@ def abandon(
 @flat
 def prune(
     *,
-    where: TargetOptions,
+    where: ProjectOptions,
     keep_days: Annotated[
-        float | None,
+        int | None,
         typer.Option(
             "--keep-days",
             metavar="N",
@@ -121,7 +124,7 @@ def prune(
     def work(engine: "Engine") -> "Awaitable[Pruned]":
         return engine.prune(keep_days=keep_days, dry_run=dry_run)
 
-    pruned = _run(where.open(need_credentials=False), work)
+    pruned = where.call(work)
     with printing():
         if as_json:
             print_json(pruned.to_dict())
@@ -161,7 +164,7 @@ def backup(*, folder: FolderArgument, where: StateOptions, as_json: JsonOption =
     On the same file system the snapshots share their bytes with the state folder: copy the backup
     to another disk.
     """
-    made = _run(where.open(), lambda engine: engine.backup(folder))
+    made = where.call(lambda engine: engine.backup(folder))
     with printing():
         if as_json:
             print_json(made.to_dict())
@@ -177,13 +180,13 @@ def backup(*, folder: FolderArgument, where: StateOptions, as_json: JsonOption =
 
 
 @flat
-def restore(*, folder: FolderArgument, where: TargetOptions, as_json: JsonOption = False) -> None:
+def restore(*, folder: FolderArgument, where: ProjectOptions, as_json: JsonOption = False) -> None:
     """Replace the state folder by a backup, when no command runs; the present state is set aside.
 
     What was sent after the backup is unknown: the guard `restored` stops the next mirror of each
     cohort, and says what to do.
     """
-    restored = _run(where.open(need_credentials=False), lambda engine: engine.restore(folder))
+    restored = where.call(lambda engine: engine.restore(folder))
     with printing():
         if as_json:
             print_json(restored.to_dict())
@@ -203,15 +206,3 @@ def _restored_lines(restored: "Restored") -> "list[str]":
             "what was sent after the backup, then mirror with --allow restored"
         )
     return lines
-
-
-def _run(
-    opening: "AbstractAsyncContextManager[Engine]", work: "Callable[[Engine], Awaitable[T]]"
-) -> "T":
-    import asyncio
-
-    async def run() -> "T":
-        async with opening as engine:
-            return await work(engine)
-
-    return asyncio.run(run())

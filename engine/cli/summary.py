@@ -10,10 +10,9 @@ from engine.cli.streams import print_json, print_lines, printing
 from engine.cli.text import table_lines
 from engine.errors import IncompleteError
 from engine.model.quantity import counted
-from engine.report.accounts import Accounts
-from engine.report.figures import CeilingSpending, Standing
+from engine.report.accounts import Accounts, CeilingSpending, Standing
 from engine.report.files import files_line
-from engine.report.result import RunResult
+from engine.report.run_results import RunResult
 
 
 def print_result(result: RunResult, *, as_json: bool) -> None:
@@ -104,7 +103,7 @@ def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"resend    {counted(plan['resend_requests'], 'request')} of these to add "
             f"{counted(plan['resend'], 'member')} once more; at that rate, all have been after "
-            f"{counted(plan['resend_nights'], 'night')}"
+            f"{counted(plan['resend_nights'], 'run')}"
         )
     for operation, uids in plan["sample"].items():
         if uids:
@@ -149,7 +148,7 @@ def _lines(accounts: Accounts, files: str | None, width: int | None) -> Iterator
     for note in mirror.notes if mirror else ():
         yield f"note      {note}"
     if mirror and mirror.known_rejects:
-        yield f"rejects   {mirror.known_rejects:,} of the rejected were known from earlier nights"
+        yield f"rejects   {mirror.known_rejects:,} of the rejected were known from earlier runs"
     if accounts.reason:
         yield f"reason    {accounts.reason}"
     if is_dry or is_unchanged or accounts.status in {"planned", "guarded", "shadow"}:
@@ -161,11 +160,13 @@ def _lines(accounts: Accounts, files: str | None, width: int | None) -> Iterator
     spent = accounts.ceiling_spending
     yield (
         f"payloads  {counted(accounts.bytes_sent, 'byte')}, {accounts.payload_fill:.2%} full · "
-        f"ceiling {_share(requests.accepted, spent.allowed):.2%} accepted, "
+        f"ceiling {_share(requests.accepted, spent.available):.2%} accepted, "
         f"{accounts.ceiling_use:.2%} attempted · {accounts.elapsed_seconds:,.1f} s"
     )
+    others = f" + {spent.other_runs:,.0f} by other runs" if spent.other_runs else ""
     yield (
-        f"ceiling   {spent.allowed:,.1f} requests allowed = {spent.used:,} used + {_losses(spent)}"
+        f"ceiling   {spent.allowed:,.1f} requests allowed = {spent.used:,} used{others} + "
+        f"{_losses(spent)}"
     )
     if accounts.ceiling_found is not None:
         yield (

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -61,6 +61,8 @@ def _expected(command: Callable[..., Any], name: str) -> str:
         annotation, bounds = get_args(annotation)[:2]
     if get_origin(annotation) in {Union, UnionType, list}:
         annotation = get_args(annotation)[0]
+    if get_origin(annotation) is Literal:
+        return f"one of {', '.join(get_args(annotation))}"
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
         return f"one of {', '.join(annotation)}"
     noun = {int: "a whole number", float: "a number", Path: "a path"}.get(annotation, "text")

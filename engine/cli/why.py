@@ -1,15 +1,12 @@
 """`cohortsync why`: prints what the records show about one uid."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from engine.cli.options import JsonOption, KnownCohortIdOption, TargetOptions, flat
 from engine.cli.streams import print_json, print_lines, printing
-
-if TYPE_CHECKING:
-    from engine import UidReport
 
 
 @flat
@@ -20,14 +17,9 @@ def why(
     target: TargetOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether a uid is in a mirrored cohort, since when, and by which request."""
-    import asyncio
-
-    async def look_up() -> "UidReport":
-        async with target.open(need_credentials=False) as engine:
-            return await engine.why(uid, cohort_id)
-
-    answer = asyncio.run(look_up()).to_dict()
+    """Show whether a uid is in a mirrored cohort, since when, and by which request."""
+    found = target.call(lambda engine: engine.why(uid, cohort_id), need_credentials=False)
+    answer = found.to_dict()
     with printing():
         if as_json:
             print_json(answer)
@@ -74,6 +66,6 @@ def lines_of(answer: dict[str, Any]) -> Iterator[str]:
 _WORDS = {
     "in": "in cohort",
     "out": "not in cohort",
-    "unknown": "nobody can know whether it is in cohort",
+    "unknown": "it is unknown whether it is in cohort",
     "not mirrored": "there is no snapshot of cohort",
 }

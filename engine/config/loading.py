@@ -1,41 +1,53 @@
-"""Reads config.toml, the environment and the flags into one frozen `Config`.
+"""Reads config.toml, the environment and the flags into frozen settings.
 
 Each settings class is declared next to the code that uses it (`PacingSettings` in `engine.pacing`).
-config.toml describes every key, and its values equal the defaults. The result is a `Config`, or a
-`ConfigError` whose message has one line per problem.
+config.toml describes every key, and its values equal the defaults. The result is a `Project` with
+every workspace and cohort, or the `Config` of one workspace; or a `ConfigError` whose message has
+one line per problem.
 
 A flag takes precedence over the file, and the file over the environment. The environment only gives
 values that the file lacks, so that a variable left over from another shell never redirects a run.
 """
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from engine.config.assembly import (
-    Assembly,
+from engine.config.cohorts import CohortSettings, check_guards, read_cohorts
+from engine.config.config_file import ConfigFile, open_included, open_main
+from engine.config.credentials import Credentials
+from engine.config.files import state_path_problem
+from engine.config.settings import (
+    RetentionSettings,
     StateTable,
-    WorkspaceTable,
-    state_path_problem,
+    SyncSettings,
+)
+from engine.config.workspaces import (
+    DEFAULT_NAME,
+    HINT_NO_FILE,
+    WorkspaceReader,
+    WorkspaceSettings,
+    check_names,
+    locate_workspaces,
 )
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.errors import ConfigError
 from engine.ledger.state_folder import WorkspaceFolder
-from engine.model.workspace import Workspace
+from engine.model.workspace import ApiKey, Workspace
 from engine.pacing.settings import PacingSettings
 from engine.payload.settings import PackingSettings
 from engine.planning.settings import GuardSettings
 from engine.report.settings import AccountingSettings
 from engine.snapshot.settings import MirrorSettings
-from engine.storage.settings import PlanningSettings, RetentionSettings
+from engine.storage.settings import PlanningSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Every setting of a run, except the data that it sends."""
+    """Every setting of a run in one workspace, except the data that it sends."""
 
     path: Path | None
     """The file that the settings were read from; None if there was none."""
@@ -52,15 +64,49 @@ class Config:
     mirror: MirrorSettings = field(default_factory=MirrorSettings)
     planning: PlanningSettings = field(default_factory=PlanningSettings)
     guards: GuardSettings = field(default_factory=GuardSettings)
+    sync: SyncSettings = field(default_factory=SyncSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
+    name: str = DEFAULT_NAME
+    """The name of the workspace in the configuration."""
+    credentials: Credentials | None = None
+    """Where the workspace's key may come from; None if no file or environment was read."""
 
     @property
     def place(self) -> WorkspaceFolder:
         """The folder of the workspace's ledger; it need not exist yet."""
         return WorkspaceFolder.of(self.state_dir, self.workspace.endpoint, self.workspace.id)
 
+    def with_key(self, environ: Mapping[str, str] = os.environ) -> "Config":
+        """Return the same settings with the API key, read now.
 
-_TABLES: Mapping[str, tuple[str, Any]] = {
+        Call it again after a 401: the key may have been replaced. Raises `ConfigError` with one
+        line, which concerns only this workspace.
+        """
+        if self.credentials is None:
+            return self
+        return _with_key(self, self.credentials.read(environ), environ)
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Every workspace and cohort of a configuration."""
+
+    path: Path | None
+    """The main file; None if there was none."""
+    workspaces: Mapping[str, Config]
+    """By name, at least one; a table `[workspace]` has the name `default`."""
+    cohorts: Mapping[str, CohortSettings]
+    """By key, in the order of the files; each names one of `workspaces`."""
+    notes: tuple[str, ...]
+    """Warnings, one sentence each; those of the credentials are in `workspaces`."""
+
+    @property
+    def shared(self) -> Config:
+        """The configuration of any workspace, for the tables that hold for all of them."""
+        return next(iter(self.workspaces.values()))
+
+
+TABLES: Mapping[str, tuple[str, Any]] = {
     "pacing": ("limits", PacingSettings),
     "packing": ("limits", PackingSettings),
     "delivery": ("delivery", DeliverySettings),
@@ -69,54 +115,204 @@ _TABLES: Mapping[str, tuple[str, Any]] = {
     "mirror": ("mirror", MirrorSettings),
     "planning": ("plan", PlanningSettings),
     "guards": ("guards", GuardSettings),
+    "sync": ("sync", SyncSettings),
     "retention": ("state", RetentionSettings),
 }
 """The file's table and the settings class for each settings field of `Config`."""
 
 
-def load(
+def load_project(
     path: Path | None = None,
     *,
     endpoint: str | None = None,
     state: Path | None = None,
     need_credentials: bool = True,
     environ: Mapping[str, str] = os.environ,
-) -> Config:
+) -> Project:
     """Find and read the configuration; the flags `path`, `endpoint` and `state` may be None.
 
-    Without `need_credentials` the API key is not read and `workspace.api_key` is None. Raises
-    `ConfigError` with one line per problem, which names the file or variable, and the key.
+    Without `need_credentials` no API key is read: `Config.with_key` reads it for one workspace, so
+    that the lack of one does not stop the others. Raises `ConfigError` with one line per problem,
+    which names the file or variable, and the key.
     """
-    assembly = Assembly(path, environ)
-    tables = assembly.tables
-    table = tables.read("workspace", WorkspaceTable)
-    settings = {name: tables.read(*where) for name, where in _TABLES.items()}
-    settings["planning"] = assembly.planning(settings["planning"])
-    assembly.check_guards(settings["guards"])
-    state_dir = assembly.state_dir(tables.read("state", StateTable), state)
-    workspace_id = assembly.workspace_id(table)
-    api_key = assembly.api_key(table) if need_credentials else None
-    target = assembly.endpoint(table, endpoint)
-    assembly.check_partner(table)
-    problems = assembly.all_problems(tables.invalid + tables.unknown)
-    if problems or workspace_id is None or target is None or state_dir is None:
-        raise ConfigError("\n".join(problems), hint=assembly.hint)
-    return Config(
-        path=assembly.path,
-        workspace=Workspace(workspace_id, api_key, target, table.partner),
-        state_dir=state_dir,
-        notes=tuple(assembly.notes),
-        **settings,
+    reading = _Reading(path, endpoint, state, environ)
+    if need_credentials:
+        reading.read_keys(reading.workspaces)
+    return reading.project()
+
+
+def load(  # noqa: PLR0913 - one parameter a flag
+    path: Path | None = None,
+    *,
+    workspace: str | None = None,
+    endpoint: str | None = None,
+    state: Path | None = None,
+    need_credentials: bool = True,
+    environ: Mapping[str, str] = os.environ,
+) -> Config:
+    """Find and read the configuration of one workspace; the flags may be None.
+
+    `workspace` selects one of several. Without `need_credentials` the API key is not read and
+    `workspace.api_key` is None. Raises `ConfigError` as `load_project` does.
+    """
+    reading = _Reading(path, endpoint, state, environ)
+    name = _select(reading.file, reading.workspaces, workspace)
+    if need_credentials and name is not None:
+        reading.read_keys([name])
+    project = reading.project()
+    config = project.workspaces[name or DEFAULT_NAME]
+    return replace(config, notes=(*project.notes, *config.notes))
+
+
+class _Reading:
+    """Reads all that is configured, and collects the problems."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        endpoint: str | None,
+        state: Path | None,
+        environ: Mapping[str, str],
+    ) -> None:
+        self.file = open_main(path, environ)
+        self._environ = environ
+        tables = self.file.tables
+        at = locate_workspaces(self.file)
+        check_names(self.file, at)
+        self._keys: dict[str, ApiKey] = {}
+        self._settings = {
+            name: tables.read((table,), kind) for name, (table, kind) in TABLES.items()
+        }
+        pacing, packing = self._settings["pacing"], self._settings["packing"]
+        self.workspaces = {
+            name: WorkspaceReader(self.file, name, keys, environ).read(endpoint, pacing, packing)
+            for name, keys in at.items()
+        }
+        self._settings["planning"] = _with_spill_dir(self.file, self._settings["planning"])
+        check_guards(self.file, ("guards",), self._settings["guards"])
+        self._state_dir = _state_dir(self.file, state)
+        self._refuse_equal_workspaces()
+        files = [self.file, *open_included(self.file, environ)]
+        self._cohorts = read_cohorts(files, list(at), self._settings["guards"])
+        for each in files:
+            each.tables.refuse_unknown()
+
+    def read_keys(self, names: Iterable[str]) -> None:
+        """Read the API keys of some workspaces; the lack of one is a problem."""
+        for name in names:
+            try:
+                self._keys[name] = self.workspaces[name].credentials.read(self._environ)
+            except ConfigError as error:
+                if error.hint is None:
+                    self.file.problems.add(error.message)
+                else:
+                    hint = error.hint if self.file.path else HINT_NO_FILE
+                    self.file.problems.lack(error.message, hint)
+
+    def project(self) -> Project:
+        """Return the whole; raises `ConfigError` with every problem found."""
+        self.file.problems.raise_if_any()
+        return Project(
+            path=self.file.path,
+            workspaces={
+                name: config
+                for name, each in self.workspaces.items()
+                if (config := self._config(name, each)) is not None
+            },
+            cohorts=self._cohorts,
+            notes=tuple(self.file.problems.notes),
+        )
+
+    def _config(self, name: str, found: WorkspaceSettings) -> Config | None:
+        if found.workspace is None or self._state_dir is None:
+            return None  # Never without a problem.
+        config = Config(
+            path=self.file.path,
+            workspace=found.workspace,
+            state_dir=self._state_dir,
+            notes=(),
+            name=name,
+            credentials=found.credentials,
+            **(self._settings | {"pacing": found.pacing, "packing": found.packing}),
+        )
+        return _with_key(config, self._keys.get(name), self._environ)
+
+    def _refuse_equal_workspaces(self) -> None:
+        seen: dict[tuple[str, str, str], str] = {}
+        for name, each in self.workspaces.items():
+            if (found := each.workspace) is None:
+                continue
+            other = seen.setdefault((found.endpoint.identity, found.id, found.partner), name)
+            if other != name:
+                clause = f"and `workspaces.{other}` have the same endpoint, id and partner"
+                self.file.tables.refuse(("workspaces", name), clause)
+
+
+def _with_key(config: Config, key: ApiKey | None, environ: Mapping[str, str]) -> Config:
+    """Return the settings with the key, and with the notes on it."""
+    if key is None or config.credentials is None:
+        return config
+    notes = (*config.credentials.notes(environ), *config.credentials.warnings(key))
+    return replace(
+        config,
+        workspace=replace(config.workspace, api_key=key),
+        notes=tuple(dict.fromkeys((*config.notes, *notes))),
     )
 
 
+def _select(file: ConfigFile, names: Collection[str], asked: str | None) -> str | None:
+    """Return the name of the workspace to use; None after a problem."""
+    known = ", ".join(names)
+    if asked is not None and asked not in names:
+        file.problems.add(f"{file.tables.label}: no workspace {asked!r}; there are: {known}")
+        return None
+    if asked is None and len(names) > 1:
+        file.problems.add(
+            f"{file.tables.label}: there are several workspaces: {known}",
+            "name one by --workspace NAME",
+        )
+        return None
+    return asked or next(iter(names), None)
+
+
+def _with_spill_dir(file: ConfigFile, table: PlanningSettings) -> PlanningSettings:
+    """Return the settings with an absolute `spill_dir`."""
+    spill = file.path_in(("plan", "spill_dir"), table.spill_dir)
+    return replace(table, spill_dir=str(spill) if spill else None)
+
+
+def _state_dir(file: ConfigFile, flag: Path | None) -> Path | None:
+    """Return the absolute state folder from flag or file; None after a problem."""
+    keys = ("state", "dir")
+    by_file = file.path_in(keys, file.tables.read(("state",), StateTable).dir)
+    is_set = file.tables.holds(keys)
+    given = {
+        "`--state`": flag.absolute() if flag else None,
+        f"`state.dir` in {file.path}": by_file if is_set or flag is None else None,
+    }
+    found = file.problems.winner(given)
+    if found is not None and (problem := state_path_problem(found)) is not None:
+        file.problems.add(problem)
+    return found
+
+
 def credentials_problem(
-    path: Path | None = None, *, environ: Mapping[str, str] = os.environ
+    path: Path | None = None,
+    *,
+    workspace: str | None = None,
+    environ: Mapping[str, str] = os.environ,
 ) -> str | None:
     """Return why there is no API key, for a command without need of it; None if there is one."""
-    assembly = Assembly(path, environ)
-    assembly.api_key(assembly.tables.read("workspace", WorkspaceTable))
-    return next(iter(assembly.problems), None)
+    file = open_main(path, environ)
+    at = locate_workspaces(file)
+    name = _select(file, at, workspace)
+    if name is not None:
+        reader = WorkspaceReader(file, name, at[name], environ)
+        try:
+            reader.credentials(reader.table()).read(environ)
+        except ConfigError as error:
+            return error.message
+    return next(iter(file.problems.lines), None)
 
 
 def locate_state(
@@ -134,9 +330,9 @@ def locate_state(
         if (problem := state_path_problem(state.absolute())) is not None:
             raise ConfigError(problem, hint="name another folder by --state")
         return state.absolute()
-    assembly = Assembly(path, environ)
-    state_dir = assembly.state_dir(assembly.tables.read("state", StateTable), None)
-    problems = assembly.all_problems(assembly.tables.invalid)
-    if problems or state_dir is None:
-        raise ConfigError("\n".join(problems), hint=assembly.hint)
+    file = open_main(path, environ)
+    state_dir = _state_dir(file, None)
+    file.problems.raise_if_any()
+    if state_dir is None:
+        raise ConfigError(f"{file.tables.label}: no state folder")
     return state_dir

@@ -1,95 +1,174 @@
 """Reads the tables of a TOML file into settings classes."""
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import Field, fields, replace
 from difflib import get_close_matches
+from functools import cache
 from reprlib import repr as shortened
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Le
 
+from engine.config.problems import Problems
+from engine.config.variables import Keys, Substituted
+from engine.model.workspace import KEY_VARIABLE
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from pydantic import TypeAdapter
 
 Settings = TypeVar("Settings", bound="DataclassInstance")
 
-NO_KEY_IN_FILE = (
+NOT_A_KEY = {"is_key": False}
+"""The metadata of a field that no key of the file sets."""
+_NO_KEY_IN_FILE = (
     "does not belong in a file that is copied, shared and versioned: put the key into a file of its"
-    " own (mode 0600) and name that as `workspace.api_key_file`, or set `MOENGAGE_API_KEY`"
+    " own (mode 0600) and name that as"
 )
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def dotted(keys: Keys) -> str:
+    """Return a key as TOML writes it: `cohorts."a b".name`."""
+    return ".".join(key if _BARE_KEY.fullmatch(key) else _quoted(key) for key in keys)
+
+
+def _quoted(key: str) -> str:
+    text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in key[:_SHOWN])
+    text = text.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{text}"' if len(key) <= _SHOWN else f'"{text}…"'
+
+
+_SHOWN = 60
+"""Characters of a quoted key that are shown."""
 
 
 class Tables:
-    """Reads settings classes from a TOML document, and lists its problems.
+    """Reads settings classes from one TOML document, and reports its problems.
 
-    No sentence about a key contains a value that may be secret.
+    No sentence repeats a value that came from a variable, since that may be secret.
     """
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        self._document = document
-        self._known: dict[str, set[str]] = {}
-        self.invalid: list[str] = []
-        """One sentence for each key with an invalid value, so far."""
+    def __init__(self, label: str, content: Substituted, problems: Problems) -> None:
+        self.label = label
+        """The file's name in messages."""
+        self._content = content
+        self._known: dict[Keys, set[str]] = {(): set()}
+        self._problems = problems
 
-    def read(self, table: str, settings: type[Settings]) -> Settings:
-        """Return `settings` with the values in `table`; the default replaces an invalid value.
+    def read(self, at: Keys, settings: type[Settings], base: Settings | None = None) -> Settings:
+        """Return `settings` with the values in the table `at`.
 
-        `should_be` in a field's metadata describes valid values; without it, the type does.
+        A key that is absent or invalid has the value in `base`, or else the default. `should_be` in
+        a field's metadata describes valid values; without it, the type does.
         """
-        # Importing pydantic takes a tenth of a second, which `--help` does not need.
-        from pydantic import ConfigDict, TypeAdapter, ValidationError  # noqa: PLC0415 - see above
+        from pydantic import ValidationError  # noqa: PLC0415 - takes 0.1 s, which --help need not
 
-        strict = ConfigDict(strict=True, allow_inf_nan=False)
-        hints = get_type_hints(settings, include_extras=True)
-        values = self._table(table)
-        known = {field.name: field.metadata.get("should_be") for field in fields(settings)}
-        self._known.setdefault(table, set()).update(known)
+        values = self._table(at)
+        keys = key_fields(settings)
+        self._known.setdefault(at, set()).update(keys)
         valid: dict[str, Any] = {}
-        for key, should_be in known.items():
+        for key in keys:
+            place = (*at, key)
             if key not in values:
                 continue
+            if place in self._content.problems:
+                self.refuse(place, self._content.problems[place])
+                continue
             try:
-                valid[key] = TypeAdapter(hints[key], config=strict).validate_python(values[key])
+                valid[key] = adapter_of(settings, key).validate_python(values[key])
             except ValidationError:
-                expected = should_be or _described(hints[key])
-                self.invalid.append(f"`{table}.{key}` should be {expected}, {_not(values[key])}")
-        return settings(**valid)
+                self.refuse(place, f"should be {expected_of(settings, key)}, {self._not(place)}")
+        return settings(**valid) if base is None else replace(base, **valid)
 
-    def holds(self, table: str, key: str) -> bool:
-        """Return whether the document sets `key` in `table`, to any value."""
-        return key in self._table(table)
+    def names(self, at: Keys) -> list[str]:
+        """Return the names of the tables in a table whose keys are names, such as `cohorts`."""
+        self._known.setdefault(at, set())
+        return list(self._table(at))
 
-    @property
-    def unknown(self) -> list[str]:
-        """Return a sentence for each key unknown to the classes read so far, with a similar key."""
-        found = []
-        for name, table in self._document.items():
-            if name in self._known and isinstance(table, dict):
-                unknown = [key for key in table if key not in self._known[name]]
-                found += [self._misnamed(f"{name}.{key}") for key in unknown]
-            elif name in self._known:
-                found.append(f"`{name}` should be a table, {_not(table)}")
-            elif isinstance(table, dict):
-                found.append(
-                    f"unknown table `{name}`; did you mean `{_nearest(name, self._known)}`?"
-                )
-            else:
-                found.append(self._misnamed(name))
-        return found
+    def skip(self, name: str) -> None:
+        """Accept a key of the top level, and all below it, unread."""
+        self._known[()].add(name)
 
-    def _table(self, name: str) -> Mapping[str, Any]:
-        table = self._document.get(name, {})
+    def holds(self, keys: Keys) -> bool:
+        """Return whether the document sets a key, to any value."""
+        return keys[-1] in self._table(keys[:-1])
+
+    def is_table(self, keys: Keys) -> bool:
+        """Return whether the document has a table of this name."""
+        return isinstance(self._table(keys[:-1]).get(keys[-1]), dict)
+
+    def place(self, keys: Keys) -> str:
+        """Return how a message names a key: with the file."""
+        return f"{self.label}: `{dotted(keys)}`"
+
+    def refuse(self, keys: Keys, clause: str) -> None:
+        """Add a problem with a key; the clause follows its name."""
+        self._problems.add(f"{self.place(keys)} {clause}")
+
+    def shown(self, keys: Keys, value: object) -> str:
+        """Return a value for a message, or the variables that it came from."""
+        names = self.variables(keys)
+        if names:
+            return f"the value of {' and '.join(f'`${{{name}}}`' for name in names)}"
+        if isinstance(value, bool):
+            return str(value).lower()
+        return shortened(value)
+
+    def variables(self, keys: Keys) -> list[str]:
+        """Return the variables in the value of a key, and in all below it."""
+        names = self._content.names.items()
+        found = [name for place, each in names if place[: len(keys)] == keys for name in each]
+        return list(dict.fromkeys(found))
+
+    def refuse_unknown(self) -> None:
+        """Add a problem for each key unknown to the classes read so far, with a similar key."""
+        self._refuse_unknown((), self._content.document)
+
+    def _refuse_unknown(self, at: Keys, table: Mapping[str, Any]) -> None:
+        for key, value in table.items():
+            keys = (*at, key)
+            if keys in self._known and isinstance(value, dict):
+                self._refuse_unknown(keys, value)
+            elif keys in self._known:
+                self.refuse(keys, f"should be a table, not {self.shown(keys, value)}")
+            elif key not in self._known[at]:
+                sentence = self._misnamed(keys, is_table=not at and isinstance(value, dict))
+                self._problems.add(f"{self.label}: {sentence}")
+
+    def _table(self, keys: Keys) -> Mapping[str, Any]:
+        table: Any = self._content.document
+        for key in keys:
+            table = table.get(key, {}) if isinstance(table, dict) else {}
         return table if isinstance(table, dict) else {}
 
-    def _misnamed(self, name: str) -> str:
-        last = name.rpartition(".")[2]
-        if last == "api_key":
-            return f"`{name}` {NO_KEY_IN_FILE}"
-        keys = {f"{table}.{key}": key for table, keys in self._known.items() for key in keys}
-        in_another_table = [full for full, key in keys.items() if key == last]
-        meant = _nearest(name, in_another_table or keys)
+    def _not(self, keys: Keys) -> str:
+        return f"not {self.shown(keys, self._table(keys[:-1])[keys[-1]])}"
+
+    def _misnamed(self, keys: Keys, *, is_table: bool) -> str:
+        name = dotted(keys)
+        if keys[-1] == "api_key":
+            is_named = keys[0] == "workspaces"
+            place = f"`{name}_file`" if is_named else "`workspace.api_key_file`"
+            variable = "its variable" if is_named else f"`{KEY_VARIABLE}`"
+            return f"`{name}` {_NO_KEY_IN_FILE} {place}, or set {variable}"
+        if is_table:
+            names = {at[0] for at in self._known if at}
+            return f"unknown table `{name}`; did you mean `{_nearest(name, names)}`?"
+        # Of thousands of cohorts, only the one in question.
+        tables = [at for at in self._known if len(at) < _TOP or at[:_TOP] == keys[:_TOP]]
+        places = [(*at, key) for at in tables for key in self._known[at]]
+        places += [at for at in tables if len(at) > _TOP]
+        same_key = [each for each in places if each[-1] == keys[-1]]
+        beside = [each for each in places if each[:-1] == keys[:-1] and len(keys) > _TOP]
+        meant = _nearest(name, map(dotted, same_key or beside or places))
         return f"unknown key `{name}`; did you mean `{meant}`?"
+
+
+_TOP = 2
+"""Keys to a value of a table that is not within another one."""
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -97,21 +176,38 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return get_close_matches(name, sorted(known), n=1, cutoff=0.0)[0]
 
 
+@cache
+def key_fields(settings: "type[DataclassInstance]") -> "dict[str, Field[Any]]":
+    """Return the fields of a settings class that keys of the file set."""
+    return {each.name: each for each in fields(settings) if each.metadata.get("is_key", True)}
+
+
+@cache
+def adapter_of(settings: "type[DataclassInstance]", key: str) -> "TypeAdapter[Any]":
+    """Return what validates the value of a key, and describes it as a JSON schema."""
+    from pydantic import ConfigDict, TypeAdapter  # noqa: PLC0415 - takes 0.1 s
+
+    hint = get_type_hints(settings, include_extras=True)[key]
+    return TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
+def expected_of(settings: "type[DataclassInstance]", key: str) -> str:
+    """Return a description of the values of a key: `a whole number from 1 to 10,000`."""
+    told: str | None = key_fields(settings)[key].metadata.get("should_be")
+    return told or _described(get_type_hints(settings, include_extras=True)[key])
+
+
 _NOUNS = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
 
 
 def _described(hint: Any) -> str:  # noqa: ANN401 - a type, as it is written beside a field
-    """Return a description of a type's values: `a whole number from 1 to 10,000`."""
     kinds = get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,)
     kind = next(kind for kind in kinds if kind is not NoneType)
+    if get_origin(kind) is Literal:
+        names = [name for each in kinds for name in get_args(each)]
+        return "one of " + ", ".join(f'"{name}"' for name in names)
     bounds = getattr(kind, "__metadata__", ())
     noun = _NOUNS[get_args(kind)[0] if bounds else kind]
     least = next((bound.ge for bound in bounds if isinstance(bound, Ge)), None)
     most = next((bound.le for bound in bounds if isinstance(bound, Le)), None)
     return noun if least is None or most is None else f"{noun} from {least:,} to {most:,}"
-
-
-def _not(value: object) -> str:
-    if isinstance(value, bool):
-        return f"not {str(value).lower()}"
-    return f"not {shortened(value)}"

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from engine.clock import Clock, Stamp
-from engine.delivery.conclusion import EndedAttempt
+from engine.clock import Stamp
+from engine.delivery.attempt_conclusion import EndedAttempt
+from engine.delivery.channel import Channel, DeliveredRun
 from engine.delivery.intake import Intake
 from engine.delivery.outcome import (
     Accepted,
@@ -16,10 +17,8 @@ from engine.delivery.outcome import (
     TooLarge,
     Unconfirmed,
 )
-from engine.delivery.ports import SendLog, Transport
 from engine.delivery.work import Work
-from engine.ledger.records import RunState
-from engine.pacing.pacer import Pacer, Turn
+from engine.pacing.pacer import Turn
 
 QUEUE_LENGTH = 2
 """Most attempts that wait for a turn: while one waits for its slot, the next connects."""
@@ -35,6 +34,8 @@ class Attempt:
     began: float
     """Start time, in seconds of the clock."""
     is_queued: bool = True
+    is_ranked: bool = False
+    """Whether runs of higher ranks wait for it."""
     is_intended: bool = False
     """Whether the intent to send it may be in the ledger."""
     turn: Turn | None = None
@@ -51,12 +52,9 @@ class Attempt:
 class AttemptQueue:
     """Carries out attempts; at most `QUEUE_LENGTH` of them wait for their turns."""
 
-    state: RunState
+    channel: Channel
+    run: DeliveredRun
     intake: Intake
-    ledger: SendLog
-    transport: Transport
-    pacer: Pacer
-    clock: Clock
     note_sent: Callable[[Work], None]
     """Called immediately before the head of a request is sent."""
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(QUEUE_LENGTH))
@@ -74,18 +72,24 @@ class AttemptQueue:
         if attempt.is_queued:
             attempt.is_queued = False
             self._slots.release()
+            if attempt.is_ranked:
+                self.channel.ranks.leave(self.run.rank)
 
     async def carry_out(self, attempt: Attempt) -> Exchange:
         """Send a batch at its turn, and return the result.
 
-        A cancellation after the intent was recorded is returned as an outcome. Exceptions of
-        `SendLog.intend` are passed on.
+        A cancellation after the intent was recorded is returned as an outcome. Other exceptions
+        are passed on. However an attempt ends, the pacer receives one report of its turn.
         """
-        payload = attempt.work.payload
+        channel, payload = self.channel, attempt.work.payload
+        exchange: Exchange | None = None
+        attempt.is_ranked = True
+        channel.ranks.join(self.run.rank)
         try:
-            await self.pacer.approach()
-            attempt.began = self.clock.now()  # A wait for the gate is not an outage.
-            exchange = await self.transport.send(payload, lambda: self._take_turn(attempt))
+            await channel.ranks.wait(self.run.rank)
+            await channel.pacer.approach()
+            attempt.began = channel.clock.now()  # A wait for the gate is not an outage.
+            exchange = await channel.transport.send(payload, lambda: self._take_turn(attempt))
         except asyncio.CancelledError:
             if not attempt.is_intended:
                 raise
@@ -94,31 +98,34 @@ class AttemptQueue:
                 if attempt.turn
                 else NotSent("stopped before its turn", is_kept_back=True)
             )
-        if attempt.turn is not None:
-            self._report(attempt.turn, exchange)
+        finally:
+            if attempt.turn is not None:
+                self._report(attempt.turn, exchange)
         return exchange
 
     async def _take_turn(self, attempt: Attempt) -> None:
         """Record the intent and wait for the turn; the first byte is sent right after this."""
-        work = attempt.work
+        channel, run, work = self.channel, self.run, attempt.work
         work.attempts += 1
         attempt.is_intended = True
         registrations = self.intake.registrations()
         # If another attempt is ahead in the queue, this one has time until that one is sent.
-        slack = self.pacer.slot_seconds / 2 if self._slots.locked() else 0.0
+        slack = channel.pacer.slot_seconds / 2 if self._slots.locked() else 0.0
         max_wait = min(slack, MAX_INTENT_WAIT_SECONDS)
-        await self.ledger.intend(self.state, registrations, work.number, work.attempts, max_wait)
+        await channel.ledger.intend(run.state, registrations, work.number, work.attempts, max_wait)
         self.intake.note_registered(registrations)
-        attempt.turn = await self.pacer.take_turn()
-        attempt.sent = self.clock.stamp()
+        attempt.turn = await channel.pacer.take_turn()
+        run.budget.send(attempt.turn.sent_at)
+        attempt.sent = channel.clock.stamp()
         self.leave(attempt)
         self.note_sent(work)
 
-    def _report(self, turn: Turn, exchange: Exchange) -> None:
-        """Report the answer to the pacer, because a 429 delays later requests."""
-        if isinstance(exchange.outcome, Throttled):
-            self.pacer.throttled(turn, exchange.outcome.retry_after)
-        elif exchange.http_status is not None:
-            self.pacer.answered(turn, accepted=isinstance(exchange.outcome, Accepted))
+    def _report(self, turn: Turn, exchange: Exchange | None) -> None:
+        """Report the answer to the pacer: a 429 delays later requests, a probe all of them."""
+        pacer, outcome = self.channel.pacer, exchange and exchange.outcome
+        if isinstance(outcome, Throttled):
+            pacer.throttled(turn, outcome.retry_after)
+        elif exchange is not None and exchange.http_status is not None:
+            pacer.answered(turn, accepted=isinstance(outcome, Accepted))
         else:
-            self.pacer.unanswered(turn)
+            pacer.unanswered(turn)

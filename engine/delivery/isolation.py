@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from engine.delivery.outcome import Abort, Decision, Outcome, Rejected, TooLarge
+from engine.delivery.decision import Abort, Decision
+from engine.delivery.outcome import Outcome, Rejected, TooLarge
 from engine.ledger.records import Settlement
 from engine.model.quantity import counted
 

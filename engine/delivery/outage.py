@@ -1,6 +1,7 @@
 """Detects an outage of the API from outcomes and from the time without useful answers."""
 
-from engine.delivery.outcome import Abort, Exchange, NotSent, Throttled, Unconfirmed
+from engine.delivery.decision import Abort
+from engine.delivery.outcome import Exchange, NotSent, Throttled, Unconfirmed
 from engine.delivery.retry import RetrySettings
 from engine.errors import ExitStatus
 

@@ -1,9 +1,8 @@
-"""The outcomes of an attempt, and the decisions on them: two closed sets of values."""
+"""The outcomes of an attempt: a closed set of values."""
 
 from dataclasses import dataclass
 
 from engine.errors import ExitStatus
-from engine.model.status import BatchState
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,35 +112,3 @@ def may_have_been_applied(outcome: Outcome) -> bool:
             return outcome.may_have_been_applied
         case _:
             return False
-
-
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """Settle the batch for this run."""
-
-    state: BatchState
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RetryAfter:
-    """Send the same payload again after at least `seconds`."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Replace the batch with its halves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Abort:
-    """Stop the run."""
-
-    reason: str
-    hint: str
-    exit_status: ExitStatus = ExitStatus.REFUSED
-
-
-Decision = Settle | RetryAfter | Split | Abort

@@ -9,9 +9,8 @@ import heapq
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from engine.clock import Clock
 from engine.delivery.attempt import Attempt, AttemptQueue
-from engine.delivery.conclusion import (
+from engine.delivery.attempt_conclusion import (
     AwaitAcceptance,
     Circumstances,
     Conclusion,
@@ -19,66 +18,47 @@ from engine.delivery.conclusion import (
     Replace,
     conclude,
 )
-from engine.delivery.events import Answered, Divided, Observer, Planned, Sent, Settled, Stopping
+from engine.delivery.channel import Channel, DeliveredRun
+from engine.delivery.decision import Abort, RetryAfter, Settle
+from engine.delivery.events import Answered, Divided, Planned, Sent, Settled, Stopping
 from engine.delivery.intake import Intake
 from engine.delivery.isolation import Isolation
 from engine.delivery.outage import Outage
-from engine.delivery.outcome import (
-    Abort,
-    Exchange,
-    RetryAfter,
-    Settle,
-    TooLarge,
-)
-from engine.delivery.ports import Reader, SendLog, Transport
-from engine.delivery.retry import RetrySettings
-from engine.delivery.settings import DeliverySettings
+from engine.delivery.outcome import Exchange, TooLarge
+from engine.delivery.ports import Reader
 from engine.delivery.stop import Stop
 from engine.delivery.work import Work, divide
 from engine.errors import CohortSyncError, ExitStatus
-from engine.ledger.records import Division, OpenBatch, RunState, Settlement
+from engine.ledger.records import Division, Settlement
 from engine.model.status import BatchState
 from engine.pacing.budget import Cause
-from engine.pacing.pacer import Pacer
 from engine.payload.batch import Batch
-from engine.payload.limit import Limit
 
 
 class Delivery:
     """Delivers one run's batches; made and run inside one event loop."""
 
-    def __init__(  # noqa: PLR0913 - the parts of the pipeline, each used as it is
+    def __init__(
         self,
-        state: RunState,
-        open_batches: Sequence[OpenBatch],
+        channel: Channel,
+        run: DeliveredRun,
         reader: Callable[[Callable[[], None]], Reader],
-        limit: Limit,
-        *,
-        transport: Transport,
-        pacer: Pacer,
-        ledger: SendLog,
-        clock: Clock,
-        settings: DeliverySettings,
-        retry: RetrySettings,
         jitter: Callable[[], float],
-        observe: Observer,
-        nobody_listens_hint: str | None = None,
     ) -> None:
-        """Take the parts: `reader` makes one, given what wakes this delivery.
+        """`reader` returns a reader, given the function that wakes this delivery.
 
-        With `nobody_listens_hint`, a connection refused before any answer ends the run at once.
+        `jitter` returns a random number in [0, 1).
         """
+        state, retry = run.state, channel.retry
+        self._channel = channel
+        self._ledger = channel.ledger
+        self._clock = channel.clock
+        self._run = run
         self._state = state
-        self._intake = Intake(state.next_batch, open_batches, limit, state.largest_accepted)
-        self._limit = limit
-        self._pacer = pacer
-        self._ledger = ledger
-        self._clock = clock
-        self._settings = settings
-        self._retry = retry
+        self._observe = run.observe
         self._jitter = jitter
-        self._observe = observe
-        self._outage = Outage(retry, nobody_listens_hint)
+        self._intake = Intake(state.next_batch, run.open_batches, run.limit, state.largest_accepted)
+        self._outage = Outage(retry, channel.nobody_listens_hint)
         self._isolation = Isolation(
             retry.max_isolation_requests,
             state.isolation_requests,
@@ -88,9 +68,7 @@ class Delivery:
         self._reader = reader(self._wake.set)
         self._again: list[tuple[float, int, Work]] = []
         self._in_flight: dict[asyncio.Task[None], Attempt] = {}
-        self._queue = AttemptQueue(
-            state, self._intake, ledger, transport, pacer, clock, self._note_sent
-        )
+        self._queue = AttemptQueue(channel, run, self._intake, self._note_sent)
         self._unsettled = 0
         self._stop: Stop | None = None
         self._bug: BaseException | None = None
@@ -102,7 +80,8 @@ class Delivery:
             await self._deliver_all()
             await self._drain()
         except BaseException:  # The caller has cancelled it, or it is our bug.
-            self.stop(Stop(ExitStatus.INCOMPLETE, "cancelled"))
+            with suppress(Exception):  # An observer that raises here must not hide the first error.
+                self.stop(Stop(ExitStatus.INCOMPLETE, "cancelled"))
             self._cancel(lambda _: True)
             # Another cancellation must not leave requests behind that nobody waits for.
             while under_way := [task for task in self._in_flight if not task.done()]:
@@ -145,7 +124,7 @@ class Delivery:
         if not self._in_flight:
             return
         _, late = await asyncio.wait(
-            self._in_flight, timeout=self._settings.drain_seconds if self._stop else None
+            self._in_flight, timeout=self._channel.settings.drain_seconds if self._stop else None
         )
         for task in late:
             task.cancel()
@@ -172,11 +151,11 @@ class Delivery:
                 return None
             idle = Cause.INPUT if self._may_admit() and not self._reader.is_dry else Cause.IN_FLIGHT
             await self._sleep(self._again[0][0] - now if may_send and self._again else None)
-            self._pacer.budget.wait(idle, self._clock.now() - now)
+            self._run.budget.wait(idle, self._clock.now() - now)
         return None
 
     def _may_admit(self) -> bool:
-        most = self._settings.max_in_flight if self._isolation.proven else 1
+        most = self._channel.settings.max_in_flight if self._isolation.proven else 1
         return self._unsettled < most
 
     async def _sleep(self, seconds: float | None) -> None:
@@ -206,7 +185,7 @@ class Delivery:
             halves, change = divide(work, self._intake.next_number, isolated=False, reason=reason)
             self._intake.next_number += len(halves)
         else:
-            reason = f"fits into no payload of {self._limit.configured_bytes} bytes"
+            reason = f"fits into no payload of {self._run.limit.configured_bytes} bytes"
             rejected = work.rejection(work.place, reason, None)
             change = Settlement(BatchState.REJECTED, reason, rejected)
         registrations = self._intake.registrations()
@@ -240,7 +219,10 @@ class Delivery:
     def _note_ended(self, task: asyncio.Task[None]) -> None:
         self._queue.leave(self._in_flight.pop(task))
         self._wake.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            if self._stop is None:  # Not by this delivery, which stops before it cancels.
+                self.stop(Stop(ExitStatus.INCOMPLETE, "a request was cancelled"))
+        elif (error := task.exception()) is not None:
             if not isinstance(error, CohortSyncError):
                 self._bug = error
                 error = CohortSyncError("an unforeseen error")
@@ -269,7 +251,9 @@ class Delivery:
             await self._ledger.conclude(
                 self._state, work.number, work.attempts, conclusion.result, conclusion.change
             )
-        self._observe(Answered(work.number, work.attempts, outcome, now - began))
+        self._observe(
+            Answered(work.number, work.attempts, outcome, now - began, exchange.http_status)
+        )
         await self._take_step(work, conclusion.next_step)
 
     def _conclusion_of(self, attempt: Attempt, exchange: Exchange) -> Conclusion:
@@ -279,7 +263,7 @@ class Delivery:
             work,
             attempt.ended(exchange, self._clock.stamp().utc_ns),
             Circumstances(
-                self._retry,
+                self._channel.retry,
                 self._isolation,
                 self._intake.largest_accepted,
                 self._intake.next_number,

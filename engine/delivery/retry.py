@@ -1,26 +1,9 @@
-"""Decides, for each outcome, whether and when a batch is sent again."""
+"""How often and how fast failed requests are sent again."""
 
 from dataclasses import dataclass
-from typing import Annotated, assert_never
+from typing import Annotated
 
 from annotated_types import Ge, Le
-
-from engine.delivery.outcome import (
-    Abort,
-    Accepted,
-    Decision,
-    Fatal,
-    NotSent,
-    Outcome,
-    Rejected,
-    RetryAfter,
-    Settle,
-    Split,
-    Throttled,
-    TooLarge,
-    Unconfirmed,
-)
-from engine.model.status import BatchState
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,39 +32,3 @@ def backoff(failures: int, jitter: float, settings: RetrySettings) -> float:
     """
     doubled: float = settings.backoff_seconds * 2.0 ** min(failures - 1, 60)
     return jitter * min(doubled, settings.backoff_cap_seconds)
-
-
-def decide(  # noqa: PLR0913 - what a decision depends on
-    outcome: Outcome,
-    *,
-    uid_count: int,
-    failures: int,
-    jitter: float,
-    settings: RetrySettings,
-    is_size_independent: bool = False,
-) -> Decision:
-    """Return the decision for a batch of `uid_count` uids after `failures` failures.
-
-    `failures` counts failures in this execution, including this outcome. Throttled attempts are not
-    failures, because the gate handles their wait. `is_size_independent` means that the size can't
-    be the cause of a 413, so that one 413 rejects no uid.
-    """
-    match outcome:
-        case Accepted():
-            return Settle(BatchState.ACCEPTED)
-        case Throttled():
-            return RetryAfter(0.0)
-        case NotSent():
-            return RetryAfter(backoff(failures, jitter, settings))
-        case Unconfirmed(reason):
-            if failures >= settings.max_attempts:
-                return Settle(BatchState.UNCONFIRMED, reason)
-            return RetryAfter(backoff(failures, jitter, settings))
-        case TooLarge() if is_size_independent and failures < settings.max_attempts:
-            return RetryAfter(backoff(failures, jitter, settings))
-        case Rejected(reason) | TooLarge(reason):
-            return Settle(BatchState.REJECTED, reason) if uid_count == 1 else Split()
-        case Fatal(reason, hint, exit_status=exit_status):
-            return Abort(reason, hint, exit_status)
-        case _:
-            assert_never(outcome)

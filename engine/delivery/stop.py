@@ -31,6 +31,11 @@ class StopSwitch:
         self._pending: Stop | None = None
 
     @property
+    def pending(self) -> Stop | None:
+        """The latest stop that was requested."""
+        return self._pending
+
+    @property
     def is_pulled(self) -> bool:
         """Whether a stop was requested."""
         return self._pending is not None

@@ -8,12 +8,12 @@ from typing import Self
 import aiohttp
 
 from engine.clock import Clock
+from engine.delivery.answer_reading import Answer, read_answer
 from engine.delivery.connection import RECEPTION, Reception
 from engine.delivery.failure import read_failure
 from engine.delivery.http import api_headers, open_session, read_bounded, secrets_of
 from engine.delivery.outcome import Exchange
 from engine.delivery.proxy import proxy_for
-from engine.delivery.response import Answer, read_answer
 from engine.delivery.settings import DeliverySettings
 from engine.model.endpoint import COHORT_SYNC_PATH
 from engine.model.workspace import Workspace

@@ -5,7 +5,7 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -156,17 +156,14 @@ def _write_port(port_file: Path, port: int) -> TextIO:
     """Write a port to a file atomically, by a temporary file of a random name; return it open."""
     descriptor, name = mkstemp(prefix=".cohortsync-", suffix=".port", dir=port_file.parent)
     draft = Path(name)
-    file = os.fdopen(descriptor, "w")
-    try:
+    with ExitStack() as unfinished:
+        unfinished.callback(draft.unlink, missing_ok=True)
+        file = unfinished.enter_context(os.fdopen(descriptor, "w"))
         file.write(f"{port}\n")
         file.flush()
         draft.chmod(0o644)
         draft.replace(port_file)
-    except BaseException:
-        file.close()
-        raise
-    finally:
-        draft.unlink(missing_ok=True)
+        unfinished.pop_all()
     return file
 
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import LedgerError, LockHeldError
+from engine.errors import IncompleteError, LedgerError, LockHeldError
 from engine.ledger.state_folder import (
     describe_process,
     is_still,
@@ -36,8 +36,8 @@ class Patience:
     """How long to wait for a lock."""
 
     seconds: float = 0.0
-    is_stopped: Callable[[], bool] = lambda: False
-    """Ends the wait once it returns true."""
+    stop_reason: Callable[[], str | None] = lambda: None
+    """Returns why the wait ends, once it is stopped."""
     waiting: Callable[[str], None] = lambda _: None
     """Called when a wait begins, with the holder: "process 7 on HOST since …"."""
 
@@ -68,15 +68,21 @@ class FileLock:
     async def acquire(self, patience: Patience) -> None:
         """Wait until the lock is held.
 
-        Raises `LockHeldError`, which names the holder, when it is not free in time or the wait is
-        stopped, and `LedgerError` if the folder cannot be written.
+        Raises `LockHeldError`, which names the holder, when it is not free in time,
+        `IncompleteError` when the wait is stopped, `StateGoneError` if the folder is missing, and
+        `LedgerError` if it cannot be written.
         """
         loop = asyncio.get_running_loop()
         begun = loop.time()
         is_announced = False
         while not self.try_acquire():
+            if (reason := patience.stop_reason()) is not None:
+                raise IncompleteError(
+                    f"{reason} while it waited for {_holder_in(self._files[-1])}",
+                    hint="run the same command again to go on",
+                )
             waited = loop.time() - begun
-            if waited >= max(patience.seconds, _GRACE_SECONDS) or patience.is_stopped():
+            if waited >= max(patience.seconds, _GRACE_SECONDS):
                 raise LockHeldError(
                     f"{self._subject} is in use by {_holder_in(self._files[-1])}",
                     hint="pass --wait SECONDS to wait for it, or run the command again later",
@@ -90,7 +96,11 @@ class FileLock:
         """Take the lock if it is free; return whether it is held. Raises as `acquire` does."""
         if not self._holders:
             with ExitStack() as opened, writing_to(self._folder):
-                if not self._take(opened):
+                try:
+                    is_taken = self._take(opened)
+                except FileNotFoundError as error:
+                    raise state_gone(self._folder) from error
+                if not is_taken:
                     return False
                 self._descriptors = opened.pop_all()
         self._holders += 1
@@ -103,8 +113,11 @@ class FileLock:
         ]
         if not all(_lock(each, fcntl.LOCK_EX) for each in descriptors):
             return False  # The files that were locked are closed, which unlocks them.
-        if self._folder in self._files and not is_still(self._folder, os.fstat(descriptors[0])):
-            raise state_gone(self._folder)
+        for file, descriptor in zip(self._files, descriptors, strict=True):
+            if not is_still(file, os.fstat(descriptor)):
+                if file == self._folder:
+                    raise state_gone(self._folder)
+                return False  # Another process removed it; a third may hold the one in its place.
         os.truncate(descriptors[-1], 0)
         os.pwrite(descriptors[-1], json.dumps(this_process()).encode(), 0)
         return True
@@ -135,7 +148,7 @@ def cohort_lock(folder: Path, key: CohortKey) -> FileLock:
     """
     path = cohort_lock_path(folder, key)
     make_folder(path.parent)
-    return FileLock(path.parent, (path,), f"cohort {key.cohort_id}")
+    return FileLock(folder, (path,), f"cohort {key.cohort_id}")
 
 
 @asynccontextmanager
@@ -189,22 +202,6 @@ def all_at_once(folder: Path) -> Iterator[str | None]:
         else:
             holder = None
         yield holder
-
-
-async def until_free(folder: Path, key: CohortKey, patience: Patience) -> bool:
-    """Wait until no process works on a cohort and none sends; return whether one did.
-
-    Raises as `FileLock.acquire`.
-    """
-    busy = []
-    if cohort_holder(folder, key) is not None:
-        busy.append(cohort_lock(folder, key))
-    if is_held(folder):
-        busy.append(sending_lock(folder))
-    for lock in busy:
-        await lock.acquire(patience)
-        lock.release()
-    return bool(busy)
 
 
 def is_held(folder: Path) -> bool:

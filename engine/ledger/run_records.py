@@ -1,11 +1,12 @@
 """What the ledger records of runs and of their uids, as reports read it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from engine.ledger.plan_records import PlanRecord
 from engine.ledger.records import MIRROR
+from engine.model.cohort import CohortKey
 from engine.pacing.pacer import PaceRecord
 from engine.source.spec import SourceSpec
 
@@ -81,6 +82,11 @@ class StoredRequest(RunEntry):
         """Endpoint, workspace and partner."""
         return self.endpoint, self.workspace, self.partner
 
+    @property
+    def cohort_key(self) -> CohortKey:
+        """The cohort in its workspace."""
+        return CohortKey(self.partner, self.cohort_id)
+
 
 class StandingTotal(NamedTuple):
     """Batches of one operation with the same standing; batches that were split are left out."""
@@ -136,6 +142,11 @@ class RunTotals:
     """Uids of a mirror that were rejected, and had been rejected by an earlier run."""
     spans: Sequence[SendSpan]
 
+    @property
+    def are_settled(self) -> bool:
+        """Whether each attempt has an outcome: spans leave out those that have none."""
+        return self.sent == sum(span.requests for span in self.spans)
+
 
 @dataclass(frozen=True, slots=True)
 class ExecutionRecord:
@@ -161,6 +172,12 @@ class RunRecord:
     """In their order; at least one."""
     plan: PlanRecord | None
     """None for a push, and for a mirror that ended before its plan was made."""
+
+    def ended(self, pace: PaceRecord | None, ended_utc_ns: int) -> "RunRecord":
+        """Return the record of the same run after its last execution has ended."""
+        last = replace(self.executions[-1], pace=pace, ended_utc_ns=ended_utc_ns)
+        entry = replace(self.entry, finished_utc_ns=ended_utc_ns)
+        return replace(self, entry=entry, executions=[*self.executions[:-1], last])
 
 
 class AttemptRecord(NamedTuple):

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from engine.errors import UsageError
 
@@ -39,18 +40,46 @@ class Operation(StrEnum):
         return Action.REMOVE if self is Operation.REMOVE else Action.ADD
 
 
+class TextProblem(NamedTuple):
+    """Why a text cannot be sent to the API."""
+
+    clause: str
+    """Follows the name of the flag or key: `is empty`."""
+    hint: str | None = None
+
+
 def check_id(cohort_id: str) -> None:
     """Raise `UsageError` for an invalid cohort id."""
-    _check_text("--cohort-id", cohort_id)
-    if not cohort_id.strip():
-        raise UsageError("--cohort-id is empty")
+    _refuse("--cohort-id", id_problem(cohort_id))
 
 
-def _check_text(flag: str, text: str) -> None:
+def id_problem(cohort_id: str) -> TextProblem | None:
+    """Return the problem of a cohort id; None if it is valid."""
+    return text_problem(cohort_id) or (None if cohort_id.strip() else TextProblem("is empty"))
+
+
+def name_problem(name: str) -> TextProblem | None:
+    """Return the problem of a cohort's name; None if it is valid."""
+    if not name.strip():
+        return TextProblem("is empty")
+    if found := sorted({c for c in name if c in RESTRICTED_NAME_CHARACTERS}):
+        hint = f"leave out any of {' '.join(RESTRICTED_NAME_CHARACTERS)}"
+        return TextProblem(f"holds {' '.join(found)}, which the API refuses", hint)
+    return text_problem(name)
+
+
+def text_problem(text: str) -> TextProblem | None:
+    """Return the problem of any text that is sent to the API; None if it is valid."""
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise UsageError(f"{flag} is not valid UTF-8")
+        return TextProblem("is not valid UTF-8")
     if _CONTROL.search(text):
-        raise UsageError(f"{flag} holds a control character", hint="leave it out")
+        return TextProblem("holds a control character", "leave it out")
+    return None
+
+
+def _refuse(flag: str, problem: TextProblem | None) -> None:
+    if problem is not None:
+        raise UsageError(f"{flag} {problem.clause}", hint=problem.hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +95,8 @@ class Cohort:
 
     def __post_init__(self) -> None:
         check_id(self.id)
-        if not self.name.strip():
-            raise UsageError("--cohort-name is empty")
-        _check_text("--cohort-name", self.name)
-        _check_text("--cohort-description", self.description or "")
-        found = sorted({c for c in self.name if c in RESTRICTED_NAME_CHARACTERS})
-        if found:
-            raise UsageError(
-                f"--cohort-name holds {' '.join(found)}, which the API refuses",
-                hint=f"leave out any of {' '.join(RESTRICTED_NAME_CHARACTERS)}",
-            )
+        _refuse("--cohort-name", name_problem(self.name))
+        _refuse("--cohort-description", text_problem(self.description or ""))
 
     @property
     def warning(self) -> str | None:

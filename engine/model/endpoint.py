@@ -4,12 +4,13 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from reprlib import repr as shortened
-from typing import Self
+from typing import Literal, Self, get_args
 from urllib.parse import SplitResult, urlsplit
 
 COHORT_SYNC_PATH = "/v1/integrations/cohortsync"
 """The path of the API."""
-DATA_CENTERS = ("01", "02", "03", "04", "05", "06", "101")
+DataCenter = Literal["01", "02", "03", "04", "05", "06", "101"]
+DATA_CENTERS: tuple[DataCenter, ...] = get_args(DataCenter)
 """The vendor's data centers; a workspace belongs to one of them."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -7,9 +7,8 @@ from typing import Self
 from engine.errors import ConfigError
 from engine.model.endpoint import Endpoint
 
-NO_API_KEY = (
-    "no API key: name a file that holds it as `workspace.api_key_file`, or set `MOENGAGE_API_KEY`"
-)
+KEY_VARIABLE = "MOENGAGE_API_KEY"
+"""The environment variable of the key of the only workspace."""
 
 _PRINTABLE = re.compile(r"[!-~]+")
 """Matches text that is valid in authentication and headers: ASCII without blanks or controls."""
@@ -66,8 +65,13 @@ class Workspace:
     def require_key(self) -> ApiKey:
         """Return the key; raises `ConfigError` if the configuration was loaded without it."""
         if self.api_key is None:
-            raise ConfigError(NO_API_KEY)
+            raise ConfigError(no_api_key())
         return self.api_key
+
+
+def no_api_key(table: str = "workspace", variable: str = KEY_VARIABLE) -> str:
+    """Return the problem of a workspace without a key; it names the workspace's own table."""
+    return f"no API key: name a file that holds it as `{table}.api_key_file`, or set `{variable}`"
 
 
 def is_workspace_id(text: str) -> bool:

@@ -1,14 +1,16 @@
-"""The use of the ceiling: requests sent, and requests lost by each cause."""
+"""The use of the ceiling by a run: requests sent, and requests not sent, by their cause."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from engine.pacing.settings import PacingSettings
 
 
 class Cause(StrEnum):
-    """Why a request that the ceiling allowed was not sent."""
+    """Why a run did not send a request that the ceiling allowed."""
 
+    OTHER_RUNS = "other_runs"
+    """Another run, which shared the ceiling, sent it."""
     HELD = "held"
     """A 429 had closed the gate."""
     INPUT = "input"
@@ -23,7 +25,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """Requests from the first to the last: `allowed` is `used` plus the sum of `lost`."""
+    """From a run's first request to its last: `allowed` is `used` plus the sum of `lost`."""
 
     allowed: float
     used: int
@@ -34,42 +36,71 @@ class Spending:
         lost = {cause: self.lost[cause] + other.lost[cause] for cause in Cause}
         return Spending(self.allowed + other.allowed, self.used + other.used, lost)
 
-    def __sub__(self, earlier: "Spending") -> "Spending":
-        """Return the difference from an earlier state of the same budget."""
-        lost = {cause: self.lost[cause] - earlier.lost[cause] for cause in Cause}
-        return Spending(self.allowed - earlier.allowed, self.used - earlier.used, lost)
+
+@dataclass(slots=True)
+class SharedUse:
+    """The use of the ceiling by all runs that share a pacer, as totals that only grow."""
+
+    requests: int = 0
+    margin: float = 0.0
+    """Requests lost because the window was widened."""
+    held_seconds: float = 0.0
+    """How long requests have waited because of a 429."""
+
+    def send(self, margin: float) -> None:
+        """Record a send that has lost `margin` requests to the margin."""
+        self.requests += 1
+        self.margin += margin
 
 
 @dataclass(slots=True)
 class Budget:
-    """Sums up sends and the waits between them; pure, times are seconds of one clock."""
+    """Sums up one run's sends and the waits between them; times are seconds of one clock.
+
+    A request that no run sent counts as lost in each of the runs that were being delivered.
+    """
 
     settings: PacingSettings
+    shared: SharedUse
     _used: int = 0
+    _first: float = float("inf")
     _last: float = 0.0
+    _before: SharedUse = field(default_factory=SharedUse)
+    """The shared use at the last send."""
     _lost: dict[Cause, float] = field(default_factory=lambda: dict.fromkeys(Cause, 0.0))
     _waited: dict[Cause, float] = field(default_factory=lambda: dict.fromkeys(Cause, 0.0))
 
+    @property
+    def began(self) -> float:
+        """The time of the first send; infinity before it."""
+        return self._first
+
     def wait(self, cause: Cause, seconds: float) -> None:
-        """Record a wait of the next request; it counts only if a slot was lost."""
+        """Record a wait of the run's next request; it counts only if requests were lost."""
         self._waited[cause] += seconds
 
-    def send(self, at: float, margin_seconds: float) -> None:
-        """Record a send; `margin_seconds` is 0 unless it waited for the window limit."""
-        per_second = self.settings.requests / self.settings.per_seconds
+    def send(self, at: float) -> None:
+        """Record a send, after it was recorded in the shared use."""
+        shared, before = self.shared, self._before
         if self._used:
-            missed = (at - self._last) * per_second - 1
+            per_second = self.settings.requests / self.settings.per_seconds
+            others = shared.requests - before.requests - 1
+            margin = shared.margin - before.margin
+            self._lost[Cause.OTHER_RUNS] += others
+            self._lost[Cause.MARGIN] += margin
+            missed = (at - self._last) * per_second - 1 - others - margin
+            self._waited[Cause.HELD] = shared.held_seconds - before.held_seconds
             for cause in (Cause.HELD, Cause.INPUT, Cause.IN_FLIGHT):
                 cost = max(0.0, min(missed, self._waited[cause] * per_second))
                 self._lost[cause] += cost
                 missed -= cost
-            # The margin of a window is lost once; its cost is divided among the requests in it.
-            cost = margin_seconds / self.settings.per_seconds
-            self._lost[Cause.MARGIN] += cost
             # The rest may be negative: a request that catches up regains lost slots.
-            self._lost[Cause.LATE] += missed - cost
+            self._lost[Cause.LATE] += missed
+        else:
+            self._first = at
         self._used += 1
         self._last = at
+        self._before = replace(shared)
         self._waited = dict.fromkeys(Cause, 0.0)
 
     @property

@@ -43,6 +43,11 @@ class Gate:
         self._probe_due, self.probe_is_out = True, False
         return is_news
 
+    def hold(self, now: float, seconds: float) -> None:
+        """Close for the rest of the wait that an earlier 429 asked for."""
+        self.opens_at = max(self.opens_at, now + min(seconds, LONGEST_HOLD_SECONDS))
+        self._probe_due = True
+
     def settle_probe(self, *, answered: bool) -> None:
         """Open after a probe with an answer other than a 429; otherwise request a new probe."""
         self.probe_is_out = False

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from aiolimiter import AsyncLimiter
 
 from engine.clock import Clock
-from engine.pacing.budget import Budget, Cause, Spending
+from engine.pacing.budget import Budget, SharedUse, Spending
 from engine.pacing.gate import Gate
 from engine.pacing.schedule import Schedule
 from engine.pacing.settings import PacingSettings
@@ -17,6 +17,8 @@ CATCH_UP = 3
 
 A limit on evenly spaced arrivals with a burst of 5 then still tolerates jitter of two slots.
 """
+KEPT_WINDOWS = 60
+"""Windows without a request after which nothing that was learnt from answers is kept."""
 NEAR_SECONDS = 1.0
 """How long before its turn a request may take a connection from the pool."""
 
@@ -45,17 +47,13 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class PaceRecord:
-    """The use of the ceiling, for the accounts."""
+    """A run's use of the ceiling, for the accounts; the other values are the workspace's."""
 
     spending: Spending
     found: int | None
-    """The ceiling after the last step down due to 429s; None if there was none."""
+    """The ceiling after the last step down due to 429s; None if none was in force."""
     margin_seconds: float
     """The margin at the end."""
-
-    def since(self, earlier: "PaceRecord") -> "PaceRecord":
-        """Return the record with the spending since an earlier record of the same pacer."""
-        return replace(self, spending=self.spending - earlier.spending)
 
     def followed_by(self, later: "PaceRecord") -> "PaceRecord":
         """Return the combined record of this and a later pacer."""
@@ -76,14 +74,28 @@ class Pacer:
         clock: Clock,
         log: Iterable[float] = (),
         held_seconds: float = 0.0,
+        earlier: "Pacer | None" = None,
     ) -> None:
-        """Continue after the sends in `log`; close the gate for `held_seconds` (earlier 429)."""
+        """Continue after the sends in `log`; close the gate for `held_seconds` (earlier 429).
+
+        What `earlier`, a pacer that sends no more, has learnt from answers is kept, unless it sent
+        nothing for `KEPT_WINDOWS`.
+        """
         self._clock = clock
-        self.schedule = Schedule(settings, log)
-        self.gate = Gate(settings.per_seconds)
+        now = clock.now()
+        oldest = now - KEPT_WINDOWS * settings.per_seconds
+        self.schedule: Schedule
+        self.gate: Gate
+        if earlier is not None and earlier.schedule.last_send >= oldest:
+            self.schedule, self.gate = earlier.schedule, earlier.gate
+            self.schedule.replace_log(log)
+        else:
+            self.schedule, self.gate = Schedule(settings, log), Gate(settings.per_seconds)
         if held_seconds > 0:
-            self.gate.throttle(clock.now(), clock.now(), held_seconds)
-        self.budget = Budget(settings)
+            self.gate.hold(now, held_seconds)
+        self._settings = settings
+        self._use = SharedUse()
+        self._held_until = now
         burst = min(CATCH_UP, settings.requests)
         self.slot_seconds = settings.per_seconds / settings.requests
         """Seconds from one turn to the next at the full pace."""
@@ -112,7 +124,8 @@ class Pacer:
             margin = max(margin, await self._wait_for_window())
             now = self._clock.now()
             self.schedule.record_send(now)
-            self.budget.send(now, margin)
+            # The margin of a window is lost once; its cost is divided among the requests in it.
+            self._use.send(margin / self._settings.per_seconds)
             return Turn(now, self.gate.let_pass())
 
     async def _wait_for_window(self, ahead: float = 0.0) -> float:
@@ -139,11 +152,19 @@ class Pacer:
                 await asyncio.sleep(wait)
             else:
                 return
-            self.budget.wait(Cause.HELD, self._clock.now() - began)
+            # Several requests may wait at once; the time counts once.
+            now = self._clock.now()
+            self._use.held_seconds += now - max(began, self._held_until)
+            self._held_until = now
 
-    def record(self) -> PaceRecord:
-        """Return the use of the ceiling so far."""
-        return PaceRecord(self.budget.spending, self.schedule.found, self.schedule.margin)
+    def open_budget(self) -> Budget:
+        """Return the budget of a run; the caller records in it each turn that the run takes."""
+        return Budget(self._settings, self._use)
+
+    def record(self, budget: Budget) -> PaceRecord:
+        """Return a run's use of the ceiling so far."""
+        schedule = self.schedule
+        return PaceRecord(budget.spending, schedule.found_since(budget.began), schedule.margin)
 
     def throttled(self, turn: Turn, retry_after: float | None) -> None:
         """Record a 429: the gate closes for all requests."""

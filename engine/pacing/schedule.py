@@ -33,7 +33,7 @@ class Schedule:
     def __init__(self, settings: PacingSettings, log: Iterable[float] = ()) -> None:
         self._settings = settings
         self._window = settings.per_seconds
-        self._log: deque[float] = deque(sorted(log), maxlen=settings.requests)
+        self.replace_log(log)
         self._accepted: deque[float] = deque(maxlen=settings.requests)
         self._round_trips: deque[float] = deque(maxlen=max(settings.requests, TRUSTED_ROUND_TRIPS))
         self._widened = 0.0
@@ -42,6 +42,7 @@ class Schedule:
         self._struck_at = float("-inf")
         self._flows = False
         self._raise_at = float("inf")
+        self._restored_at = float("-inf")
         self.found: int | None = None
         """The ceiling after the last step down due to 429s; None if there was none."""
 
@@ -60,6 +61,11 @@ class Schedule:
         """The number of requests currently allowed in a window."""
         return max(1, int(self._allowed))
 
+    def found_since(self, at: float) -> int | None:
+        """Return `found` if a ceiling below the configured one was in force at `at` or later."""
+        is_lowered = self._allowed < self._settings.requests
+        return self.found if is_lowered or self._restored_at >= at else None
+
     def earliest(self) -> float:
         """Return the earliest time of the next send; minus infinity if there is no limit."""
         allowed = self.allowed
@@ -71,6 +77,15 @@ class Schedule:
             return limit
         # Below the configured pace, the bucket is too fast. Even spacing suits any kind of limit.
         return max(limit, self._log[-1] + (self._window + self.margin) / allowed)
+
+    @property
+    def last_send(self) -> float:
+        """The time of the latest send in the log; minus infinity if there is none."""
+        return self._log[-1] if self._log else float("-inf")
+
+    def replace_log(self, log: Iterable[float]) -> None:
+        """Take the send times in `log` in place of those so far; what was learnt remains."""
+        self._log = deque(sorted(log), maxlen=self._settings.requests)
 
     def record_send(self, at: float) -> None:
         """Add a send to the log."""
@@ -90,7 +105,10 @@ class Schedule:
         if now >= self._raise_at:
             most = self._settings.requests
             self._allowed = min(most, self._allowed + max(1.0, most * STEP_UP))
-            self._raise_at = now + self._window if self._allowed < most else float("inf")
+            if self._allowed < most:
+                self._raise_at = now + self._window
+            else:
+                self._raise_at, self._restored_at = float("inf"), now
 
     def strike(self, now: float) -> None:
         """Record a 429 within the window limit: the API counts more requests or allows fewer.

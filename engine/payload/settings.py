@@ -11,3 +11,4 @@ class PackingSettings:
     """The largest payload in bytes, including the envelope."""
 
     payload_bytes: Annotated[int, Ge(1), Le(1_048_576)] = 128_000
+    """The most bytes of a request's body, envelope included."""

@@ -6,7 +6,7 @@ numbers of unchanged uids and of duplicate rows follow from the counts.
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,8 @@ from engine.snapshot.records import (
     Staged,
     UidState,
 )
-from engine.storage.capacity import affordable, shares_for
-from engine.storage.duckdb_session import Interruption, Session, open_session
+from engine.storage.capacity import shares_for
+from engine.storage.duckdb_session import QueryOptions, Session, open_session
 from engine.storage.paths import aside_path, operation_path
 from engine.storage.settings import PlanningSettings
 from engine.storage.uid_parquet import (
@@ -96,42 +96,52 @@ class Resend:
     """The last member resent, after which the round continues; None: a round begins."""
 
 
-def compare(  # noqa: PLR0913 - both sides, where to, and what bears on the order
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What decides which of the differences are sent, and when."""
+
+    recent_runs: Sequence[int] = ()
+    """Runs whose requests the API may not have applied yet: a change that reverses one of theirs
+    is held."""
+    waiting: HeldChanges = NOTHING_HELD
+    """The other changes that are held."""
+    rejections: pa.Table = field(default_factory=REJECTIONS.empty_table)
+    """Of the schema `REJECTIONS`."""
+    resend: Resend | None = None
+
+
+NO_CONDITIONS = Conditions()
+
+
+def compare(
     staged: Staged,
     base: Snapshot | None,
     folder: Path,
-    settings: PlanningSettings,
-    *,
-    recent_runs: Sequence[int] = (),
-    rejections: pa.Table | None = None,
-    resend: Resend | None = None,
-    waiting: HeldChanges = NOTHING_HELD,
-    interruption: Interruption | None = None,
+    options: QueryOptions,
+    conditions: Conditions = NO_CONDITIONS,
 ) -> Comparison:
     """Write the operations `adds.parquet`, `removes.parquet` and `resends.parquet` into `folder`.
 
     Their schema is `OPERATION`, that of the adds `ADDS`; uids that are known to be rejected follow
-    the others. `recent_runs` are those whose requests the API may not have applied yet. A change
-    that reverses one of theirs is held, and so are the changes in `waiting`. `rejections` has the
-    schema `REJECTIONS`. What exceeds memory is spilled beside the staged export. Raises as
-    `open_session`.
+    the others. What exceeds memory is spilled beside the staged export. Raises as `open_session`.
     """
-    settings = affordable(settings)
-    with open_session(settings, staged.path.parent, interruption or Interruption()) as session:
-        session.put("recent", pa.table({"run": pa.array(recent_runs, pa.int32())}))
-        session.put("rejections", REJECTIONS.empty_table() if rejections is None else rejections)
+    options = options.affordable()
+    with open_session(options, staged.path.parent) as session:
+        recent = pa.array(conditions.recent_runs, pa.int32())
+        session.put("recent", pa.table({"run": recent}))
+        session.put("rejections", conditions.rejections)
         with ExitStack() as files:
             to_add = _OperationWriter(operation_path(folder, Operation.ADD), ADDS, files)
             to_remove = _OperationWriter(operation_path(folder, Operation.REMOVE), OPERATION, files)
             differing = lost = 0
-            for rows in _different(session, staged, base, settings, waiting):
+            for rows in _different(session, staged, base, options.settings, conditions.waiting):
                 differing += pc.sum(rows["n"]).as_py() or 0
                 to_add.write(rows.filter(rows["wanted"]))
                 gone = rows.filter(pc.invert(rows["wanted"]))
                 to_remove.write(gone)
                 lost += pc.sum(pc.equal(gone["was"], int(UidState.IN))).as_py() or 0
             adds, removes = to_add.finish(), to_remove.finish()
-        resent, through = _resend(session, base, folder, resend)
+        resent, through = _resend(session, base, folder, conditions.resend)
     unchanged = (base.census.members if base else 0) - lost
     duplicate = staged.uids - adds.planned - adds.known - unchanged
     matched = staged.uids - differing

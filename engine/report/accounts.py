@@ -4,37 +4,128 @@ The API confirms only that it accepted a request, never that it applied it: it r
 has no job to query, and ignores unknown uids. So the accounts say "accepted".
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field, replace
+import operator
+from dataclasses import asdict, astuple, dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
 from engine.errors import ExitStatus
-from engine.ledger.damage import corrupt
-from engine.ledger.plan_records import OperationCounts, PlanRecord
-from engine.ledger.run_records import ExecutionRecord, RunRecord, RunTotals, SendSpan
 from engine.model.cohort import Operation
-from engine.model.endpoint import Endpoint
 from engine.model.quantity import counted
-from engine.pacing.budget import Spending
-from engine.report.figures import (
-    Ceiling,
-    CeilingSpending,
-    MirrorFigures,
-    Requests,
-    RowCounts,
-    Standing,
-)
 from engine.report.settings import AccountingSettings
 
 SCHEMA_VERSION = 1
 """Version of the JSON document; new keys keep the number, a key with a new meaning changes it."""
 
-
 _MIRRORED_ROWS = ("duplicate", "unchanged", "undecided")
 """The outcomes of a mirror's rows that a push's rows do not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowCounts:
+    """The counts of the rows that were read of the export."""
+
+    read: int = 0
+    """The reader's own count."""
+    blank: int = 0
+    invalid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How many uids or batches have each standing; each number is counted independently."""
+
+    planned: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    unconfirmed: int = 0
+    pending: int = 0
+
+    def __add__(self, other: "Standing") -> "Standing":
+        return Standing(*map(operator.add, astuple(self), astuple(other)))
+
+    @property
+    def balances(self) -> bool:
+        """Whether nothing is missing and nothing is counted twice."""
+        parts = self.accepted + self.rejected + self.unconfirmed + self.pending
+        return self.planned == parts
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """The requests that were sent, and the API's responses."""
+
+    sent: int = 0
+    accepted: int = 0
+    throttled: int = 0
+    """Requests answered by a 429."""
+    retried: int = 0
+    """Requests for a batch that had been sent before."""
+    split: int = 0
+    """Requests whose answer caused the batch to be halved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The API's limit: the number of requests in any window, and its length in seconds."""
+
+    requests: int
+    per_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CeilingSpending:
+    """How a run used the ceiling, in requests: `allowed` is the sum of the other fields.
+
+    Counted from each process's first request to its last, and summed over all restarts. A request
+    that no run sent is lost in each of the runs that were being delivered.
+    """
+
+    allowed: float = 0.0
+    used: int = 0
+    """Requests of this run."""
+    other_runs: float = 0.0
+    """Requests of other runs at the same time, which share the ceiling."""
+    held: float = 0.0
+    """A 429 had closed the gate."""
+    input: float = 0.0
+    """The export was slower than the ceiling."""
+    in_flight: float = 0.0
+    """All batches in flight waited for slow answers or for their backoff."""
+    margin: float = 0.0
+    """The window was stretched to allow for network jitter."""
+    late: float = 0.0
+    """Late wake-ups and connecting; below 0 if more was caught up than was late."""
+    unrecorded: float = 0.0
+    """Not sent, or sent by other runs, while a process worked that died before it recorded it."""
+
+    @property
+    def available(self) -> float:
+        """Requests that the ceiling allowed and no other run sent."""
+        return self.allowed - self.other_runs
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorFigures:
+    """The numbers that are only in the accounts of a mirror."""
+
+    duplicate: int = 0
+    """Rows whose uid was in an earlier row."""
+    unchanged: int = 0
+    """Desired uids that were already members."""
+    add: Standing = Standing()
+    remove: Standing = Standing()
+    resend: Standing = Standing()
+    """The unchanged uids that are added again."""
+    known_rejects: int = 0
+    """Uids that were rejected, or not sent, and had been rejected in an earlier run.
+
+    They do not affect the exit status.
+    """
+    undecided: int = 0
+    """Rows with a uid that were read but not compared, because the run was stopped before."""
+    notes: tuple[str, ...] = ()
+    """Remarks on the plan for the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +158,7 @@ class Accounts:
     payload_fill: float
     """Bytes of the sent payloads, as a share of the bytes that the limit allows them."""
     ceiling_use: float
-    """Requests sent, as a share of those that the ceiling allowed from the first to the last."""
+    """Requests sent, as a share of those that the ceiling allowed and no other run sent."""
     ceiling_spending: CeilingSpending
     ceiling_found: int | None
     """The lower ceiling of the last process after 429s; None if 429s did not lower it."""
@@ -119,136 +210,6 @@ class Accounts:
             if not standing.balances:
                 return f"the {name} do not add up: {standing}"
         return None
-
-
-def account(record: RunRecord) -> Accounts:
-    """Compute the accounts from a run's record; raises `LedgerError` if that is inconsistent."""
-    entry, totals, executions = record.entry, record.totals, record.executions
-    standings, batches = _standings(totals)
-    rows = RowCounts(totals.records, totals.blank, totals.invalid)
-    mirror = None
-    if entry.is_mirror:
-        mirror = _mirrored(record.plan, totals, rows, standings)
-        standings = {operation: getattr(mirror, operation) for operation in Operation}
-    last = executions[-1]
-    spending = _spending(executions, totals)
-    return Accounts(
-        run=entry.name,
-        status=entry.status,
-        exit_status=entry.exit_status,
-        reason=entry.reason,
-        target=target_label(entry.endpoint),
-        workspace=entry.workspace,
-        partner=entry.partner,
-        cohort_id=entry.cohort_id,
-        cohort_name=entry.cohort_name,
-        action=entry.action,
-        ceiling=Ceiling(last.requests, last.per_seconds),
-        source_complete=entry.source_complete,
-        rows=rows,
-        uids=sum(standings.values(), Standing()),
-        batches=batches,
-        mirror=mirror,
-        requests=Requests(
-            totals.sent, totals.accepted, totals.throttled, totals.retried, totals.split
-        ),
-        bytes_sent=totals.bytes,
-        payload_fill=round(_share(totals.bytes, totals.room), 6),
-        ceiling_use=round(_share(spending.used, spending.allowed), 6),
-        ceiling_spending=spending,
-        ceiling_found=last.pace.found if last.pace else None,
-        margin_seconds=round(last.pace.margin_seconds, 6) if last.pace else 0.0,
-        started_at=timestamp(entry.started_utc_ns),
-        finished_at=timestamp(entry.finished_utc_ns) if entry.finished_utc_ns else None,
-        elapsed_seconds=round(sum(_seconds_at_work(execution) for execution in executions), 3),
-    )
-
-
-def _standings(totals: RunTotals) -> tuple[Mapping[Operation, Standing], Standing]:
-    """Return the standing of the uids of each operation, and the standing of the batches."""
-    uids: dict[Operation, Counter[str]] = {operation: Counter() for operation in Operation}
-    batches: Counter[str] = Counter()
-    try:
-        for each in totals.standings:
-            uids[Operation(each.operation)][each.standing] += each.uids
-            batches[each.standing] += each.batches
-        for planned in totals.planned:
-            uids[Operation(planned.operation)]["planned"] = planned.uids
-        # Each split replaces one batch by two parts.
-        standings = {operation: Standing(**counts) for operation, counts in uids.items()}
-        return standings, Standing(totals.roots + totals.splits, **batches)
-    except (TypeError, ValueError) as error:
-        raise corrupt("a batch has a state or an operation that is none") from error
-
-
-def _mirrored(
-    plan: PlanRecord | None, totals: RunTotals, rows: RowCounts, cut: Mapping[Operation, Standing]
-) -> MirrorFigures:
-    """Add to the cut uids of a plan those not cut: pending, or rejected by an earlier run."""
-    if plan is None:
-        return MirrorFigures(undecided=rows.read - rows.blank - rows.invalid)
-    add, remove, resend = (_whole(plan.operations[each], cut[each]) for each in Operation)
-    return MirrorFigures(
-        *(plan.duplicate, plan.unchanged, add, remove, resend),
-        known_rejects=sum(each.known for each in plan.operations.values()) + totals.rejected_again,
-        notes=tuple(plan.forecast.get("notes", ())),
-    )
-
-
-def _whole(counts: OperationCounts, cut: Standing) -> Standing:
-    """Add the uids of an operation that were not cut; recent rejects count as rejected again."""
-    return replace(
-        cut,
-        planned=counts.planned + counts.known,
-        rejected=cut.rejected + counts.known,
-        pending=cut.pending + counts.planned - cut.planned,
-    )
-
-
-def _spending(executions: Sequence[ExecutionRecord], totals: RunTotals) -> CeilingSpending:
-    total = CeilingSpending()
-    by_number = {execution.number: execution for execution in executions}
-    for span in totals.spans:
-        execution = by_number.get(span.execution)
-        if execution is None:
-            raise corrupt("requests belong to no process")
-        part = (
-            _recorded(execution.pace.spending) if execution.pace else _unrecorded(execution, span)
-        )
-        pairs = zip(astuple(total), astuple(part), strict=True)
-        total = CeilingSpending(*(round(sum(pair), 3) for pair in pairs))
-    return total
-
-
-def _recorded(spending: Spending) -> CeilingSpending:
-    try:
-        return CeilingSpending(spending.allowed, spending.used, **spending.lost)
-    except TypeError as error:
-        raise corrupt("a process's record of its pace is broken") from error
-
-
-def _unrecorded(execution: ExecutionRecord, span: SendSpan) -> CeilingSpending:
-    # n requests at the ceiling's pace have n - 1 gaps between them.
-    allowed = 1 + span.nanoseconds / 1e9 * execution.requests / execution.per_seconds
-    return CeilingSpending(allowed, span.requests, unrecorded=allowed - span.requests)
-
-
-def _seconds_at_work(execution: ExecutionRecord) -> float:
-    ended = execution.ended_utc_ns or execution.started_utc_ns
-    return max(0.0, (ended - execution.started_utc_ns) / 1e9)
-
-
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
-
-
-@cache  # A list of runs has few targets.
-def target_label(endpoint_url: str) -> str:
-    """Return the display label of an endpoint; raises `LedgerError` if it is malformed."""
-    try:
-        return Endpoint.parse(endpoint_url).label
-    except ValueError as error:
-        raise corrupt("it names an endpoint that is none") from error
 
 
 def timestamp(utc_ns: int) -> str:

@@ -1,6 +1,6 @@
 """The runs in the ledgers of a state folder: accounts, plans, attempts and rejects."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -23,7 +23,8 @@ from engine.ledger.sqlite.access import ledgers
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.model.cohort import CohortKey, Operation
 from engine.model.status import RESUMABLE, RunStatus
-from engine.report.accounts import Accounts, account, timestamp
+from engine.report.accounts import Accounts, timestamp
+from engine.report.accounts_from_ledger import account
 from engine.report.files import files_document
 from engine.report.run_names import LATEST, candidates, the_one
 from engine.source.source_file import SourceFile
@@ -300,16 +301,20 @@ def rejects_in(state: Path, run: str) -> Generator[Reject, None, None]:
 
 
 def find_unfinished(
-    state: Path, run: str | None, target: tuple[str, str, str] | None = None
+    state: Path,
+    run: str | None,
+    target: tuple[str, str, str] | None = None,
+    busy: Collection[CohortKey] = (),
 ) -> StoredRequest | None:
     """Return run `run`, or the latest unfinished one, or None if there is none.
 
     The latest is chosen from the runs of `target` (endpoint, workspace and partner), if given, that
-    no later run of the same cohort has overtaken. A run that a process works on is also unfinished.
+    no later run of the same cohort has overtaken. A run that a process works on is also unfinished,
+    unless its cohort is in `busy`: the caller itself works on these cohorts, of `target`.
     Raises `UsageError` if `run` is unknown, is a mirror, or cannot be resumed.
     """
     if run in {None, LATEST}:
-        found = unfinished_runs(state, target)
+        found = unfinished_runs(state, target, busy)
         # A run that read from a pipe can be resumed only by its own command.
         files = [each for each in found if not each.spec.reads_stdin]
         return next(reversed(files or found), None)
@@ -318,7 +323,7 @@ def find_unfinished(
     if entry.is_mirror:
         raise UsageError(
             f"run {entry.name} is a mirror, which is not resumed",
-            hint="run the same mirror again: it plans anew, from what the API has acknowledged",
+            hint="run the same mirror again: it makes a new plan from the current snapshot",
         )
     if entry.status in RESUMABLE:
         return request
@@ -328,14 +333,21 @@ def find_unfinished(
     )
 
 
-def unfinished_runs(state: Path, target: tuple[str, str, str] | None) -> list[StoredRequest]:
+def unfinished_runs(
+    state: Path, target: tuple[str, str, str] | None, busy: Collection[CohortKey] = ()
+) -> list[StoredRequest]:
     """Return the pushes that can be resumed, the earliest first; see `find_unfinished`."""
     found: list[StoredRequest] = []
     for path in ledgers(state):
         with LedgerReader.open(path) as ledger:
             found += ledger.history.resumable()
     found.sort(key=lambda request: request.started_utc_ns)
-    return [each for each in found if target in {None, each.target}]
+    return [
+        each
+        for each in found
+        if target in {None, each.target}
+        and not (each.status == RunStatus.RUNNING and each.cohort_key in busy)
+    ]
 
 
 _HINTS = {

@@ -10,7 +10,7 @@ from engine.ledger.sqlite.access import ledger_in
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.model.cohort import CohortKey
 from engine.model.status import RESUMABLE, RunStatus
-from engine.report.accounts import account
+from engine.report.accounts_from_ledger import account
 from engine.report.run_names import candidates, the_one
 from engine.report.state import Abandoned
 from engine.runs.arguments import Note

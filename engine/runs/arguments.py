@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, TypedDict
 from engine.delivery.events import RunObserver
 from engine.delivery.stop import StopSwitch
 from engine.model.cohort import Action
-from engine.report.result import Opening
+from engine.report.run_results import Opening
 from engine.source.options import Format
 
 Exports = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]

@@ -4,12 +4,12 @@ Each step is tried even if the previous one failed. So the accounts are written 
 the work fails, when the snapshot cannot be moved, and when the program has a bug.
 """
 
-import asyncio
 import errno
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from engine.cancellation import await_to_end
 from engine.delivery.stop import Stop
 from engine.errors import (
     CohortSyncError,
@@ -23,11 +23,13 @@ from engine.errors import (
 from engine.ledger.records import RunState
 from engine.model.status import RunStatus
 from engine.pacing.pacer import PaceRecord
-from engine.report.accounts import Accounts, account
-from engine.report.result import RunResult
+from engine.report.accounts import Accounts
+from engine.report.accounts_from_ledger import account
+from engine.report.run_results import RunResult
 from engine.runs.ports import Ledger
 
 if TYPE_CHECKING:
+    from engine.ledger.run_records import RunRecord
     from engine.source.source_file import SourceFile
 
 T = TypeVar("T")
@@ -93,15 +95,12 @@ async def enter(run: OpenRun, entry: Awaitable[RunState]) -> RunState:
 
     A cancellation meanwhile is raised after the state is known: otherwise the run is never ended.
     """
-    task = asyncio.ensure_future(entry)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        if not task.cancelled():
-            run.state = await task
-        raise
-    state = run.state = task.result()
-    return state
+
+    async def noted() -> RunState:
+        state = run.state = await entry
+        return state
+
+    return await await_to_end(noted())
 
 
 async def run_to_end(run: OpenRun, work: Callable[[], Awaitable[Stop | None]]) -> RunResult:
@@ -120,13 +119,13 @@ async def run_to_end(run: OpenRun, work: Callable[[], Awaitable[Stop | None]]) -
     gone = await ending.attempt(ending.gone)
     if gone is not None and ending.bug is None:  # It causes all other failures.
         ending.stop = Stop.of(gone)
-    accounts = await ending.attempt(ending.accounts)
+    accounts = await ending.attempt(ending.read_accounts)
     if gone is None:
         await ending.attempt(
             lambda: run.fold(accounts, ending.stop), "the snapshot was not moved: "
         )
     end = await ending.finish(accounts)
-    final = await ending.attempt(ending.accounts)
+    final = await ending.attempt(ending.final_accounts)
     if final is None:
         end = await ending.amend(end)
     accounts = final or accounts
@@ -160,6 +159,10 @@ class _Ending:
         self.files: Sequence[SourceFile] = ()
         """The files that the run has read; empty if its accounts could not be read."""
         self._pace: PaceRecord | None = None
+        self._record: RunRecord | None = None
+        """What the accounts are computed from; None if it could not be read."""
+        self._ended_utc_ns: int | None = None
+        """When the run has ended, as the ledger records it; None if that could not be written."""
 
     async def attempt(self, step: Callable[[], Awaitable[T]], prefix: str = "") -> T | None:
         """Return what a step returns; note what it raises, and return None."""
@@ -207,13 +210,25 @@ class _Ending:
         """Return an error if the state folder was removed or replaced during the run."""
         return self._ledger.gone
 
-    async def accounts(self) -> Accounts:
-        """Read the accounts through the open connection that wrote them, which cannot be lost."""
-        state = self._run.state
-        if state is None:
-            raise RuntimeError("a run has accounts once it is entered")
-        record, self.files = await self._ledger.run_record(state.run.name)
-        return account(record)
+    async def read_accounts(self) -> Accounts:
+        """Read the accounts: from now on nothing but the end of the run changes them."""
+        state = self._entered
+        self._record, self.files = await self._ledger.run_record(state.run.name)
+        return account(self._record)
+
+    async def final_accounts(self) -> Accounts:
+        """Return the accounts with the recorded end, if it could be written."""
+        if self._record is None:  # It could not be read before, so it is tried once more.
+            return await self.read_accounts()
+        if self._ended_utc_ns is None:
+            return account(self._record)
+        return account(self._record.ended(self._pace, self._ended_utc_ns))
+
+    @property
+    def _entered(self) -> RunState:
+        if self._run.state is None:
+            raise RuntimeError("a run has accounts and an end once it is entered")
+        return self._run.state
 
     async def finish(self, accounts: Accounts | None) -> End:
         """Record how the run ends, and return that."""
@@ -250,10 +265,12 @@ class _Ending:
         return End(status, stop.exit_status, stop.reason, stop.hint)
 
     async def _enter(self, end: End) -> bool:
-        state = self._run.state
-        if state is None:
-            raise RuntimeError("a run is finished once it is entered")
-        await self._ledger.runs.finish(state, end.status, end.exit_status, end.reason, self._pace)
+        state, runs = self._entered, self._ledger.runs
+        self._ended_utc_ns = await runs.finish(
+            state, end.status, end.exit_status, end.reason, self._pace
+        )
+        if self._record is not None:
+            await runs.store_totals(state.run.number, state.execution, self._record.totals)
         return True
 
     def unaccounted(self) -> CohortSyncError:

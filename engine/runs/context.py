@@ -1,22 +1,23 @@
 """The context of one run: its session, its cohort and its observers."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from engine.clock import Clock
 from engine.config.loading import Config
 from engine.delivery.events import Event, EventSource, Observer, RunEvent, RunObserver
-from engine.delivery.sender import Channel, Sender
 from engine.delivery.stop import StopSwitch
 from engine.ledger.records import ExecutionSettings, RunState
 from engine.model.cohort import Cohort, CohortKey
-from engine.report.figures import Ceiling
-from engine.report.result import Opening
+from engine.report.accounts import Ceiling
+from engine.report.run_results import Opening
 from engine.runs.interruptible import compute_or_stop
 from engine.runs.ports import Ledger
-from engine.runs.session import Note, Waiting, WorkspaceSession
+from engine.runs.precedence import FIRST, Precedence
+from engine.runs.session import WorkspaceSession
+from engine.runs.shared_ledger import Note, Waiting
 from engine.snapshot.store import SnapshotStore
 from engine.storage.duckdb_session import Interruption
 
@@ -49,6 +50,9 @@ class RunContext:
     session: WorkspaceSession
     key: CohortKey
     observers: RunObservers = NOBODY
+    precedence: Precedence = FIRST
+    switch: StopSwitch = field(default_factory=StopSwitch, init=False)
+    """Stops this run alone. It passes on the stops of the caller's switch."""
 
     @property
     def config(self) -> Config:
@@ -64,11 +68,6 @@ class RunContext:
     def note(self) -> Note:
         """Receives remarks for the user."""
         return self.observers.note
-
-    @property
-    def switch(self) -> StopSwitch:
-        """Stops the run."""
-        return self.observers.switch or self.session.switch
 
     @property
     def limits(self) -> ExecutionSettings:
@@ -92,7 +91,11 @@ class RunContext:
         """
         session, config = self.session, self.config
         waiting = self.waiting(wait_seconds)
-        async with session.holding(self.key, waiting) as ledger, ledger.naming_damage():
+        async with AsyncExitStack() as held:
+            caller = self.observers.switch or session.switch
+            held.enter_context(caller.connected(lambda stop: self.switch.pull(stop.reason)))
+            ledger = await held.enter_async_context(session.holding(self.key, waiting))
+            await held.enter_async_context(ledger.naming_damage())
             if sends:
                 await session.refuse_busy(waiting)
             store = SnapshotStore(
@@ -118,10 +121,6 @@ class RunContext:
             observe(RunEvent(source, event))
 
         return tell
-
-    def sender(self, channel: Channel, state: RunState) -> Sender:
-        """Return the sender that delivers the batches of a recorded run."""
-        return Sender(channel, self.observer(state), self.switch)
 
 
 def opening_of(config: Config, cohort: Cohort, action: str) -> Opening:

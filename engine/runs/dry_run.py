@@ -18,11 +18,20 @@ from engine.payload.batch import KnownBatch, RowCounter
 from engine.payload.cutter import Cutter
 from engine.payload.envelope import Envelope
 from engine.payload.limit import Limit, refuse_narrow_limit
-from engine.report.accounts import Accounts, exit_status_of, partial_reason
-from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
-from engine.report.result import RunResult
+from engine.report.accounts import (
+    Accounts,
+    Ceiling,
+    CeilingSpending,
+    Requests,
+    RowCounts,
+    Standing,
+    exit_status_of,
+    partial_reason,
+)
+from engine.report.run_results import RunResult
 from engine.runs.context import NOBODY, RunObservers
 from engine.runs.interruptible import read_or_stop
+from engine.runs.ledger_reads import opened_in_thread
 from engine.runs.ports import RunStore
 from engine.runs.push import (
     PushRequest,
@@ -32,7 +41,8 @@ from engine.runs.push import (
     stays_unfinished,
     tell_files,
 )
-from engine.runs.session import Note, WorkspaceSession
+from engine.runs.session import WorkspaceSession
+from engine.runs.shared_ledger import Note
 from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block
 from engine.source.protocol import files_of
@@ -82,7 +92,7 @@ async def _check_state(
     key = CohortKey(workspace.partner, request.cohort.id)
     if holder := cohort_holder(folder, key) or holder_of(folder):
         note(f"warning: the workspace is in use by {holder}: a push has to wait for it (--wait)")
-    with read_ledger(folder, clock) as ledger:
+    async with opened_in_thread(read_ledger(folder, clock)) as ledger:
         store = SnapshotStore(
             *(folder, ledger.snapshots, key, config.mirror, config.planning), clock
         )
@@ -90,7 +100,7 @@ async def _check_state(
             await store.current()
         else:
             await store.refuse_lost_ledger()
-        ledger.refuse_lost()
+        await ledger.read(lambda _: ledger.refuse_lost())
         run_key = key_of(request, config)
         if (behind := await ledger.runs.left_behind(run_key)) is not None:
             note(stays_unfinished(behind))

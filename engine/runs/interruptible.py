@@ -2,21 +2,69 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TypeVar, cast
 
+from engine.cancellation import run_in_thread
 from engine.delivery.stop import Stop, StopSwitch
 from engine.errors import IncompleteError
-from engine.storage.duckdb_session import Interruption
+from engine.storage.duckdb_session import Interruption, compute_in_thread
 
 T = TypeVar("T")
 
 
-async def read_or_stop(read: Callable[[], T], switch: StopSwitch) -> T:
+class WritePermission:
+    """The permission of a thread that reads an export to write; its caller can withdraw it.
+
+    The thread does not hold it while it waits for the next block, which may never come.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_withdrawn = False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the permission during the block; raises `IncompleteError` if it was withdrawn."""
+        with self._lock:
+            self._check()
+            yield
+
+    def released_between(self, blocks: Iterable[T]) -> Iterator[T]:
+        """Yield `blocks`, and release the permission while it waits for the next one.
+
+        Raises `IncompleteError` if it was withdrawn meanwhile.
+        """
+        waiting = iter(blocks)
+        while True:
+            self._lock.release()
+            try:
+                block = next(waiting, None)
+            finally:
+                self._lock.acquire()
+            self._check()
+            if block is None:
+                return
+            yield block
+
+    def withdraw(self) -> None:
+        """Wait until the thread does not write, and do not let it write again."""
+        with self._lock:
+            self._is_withdrawn = True
+
+    def _check(self) -> None:
+        if self._is_withdrawn:
+            raise IncompleteError("nobody waits for this read any more")
+
+
+async def read_or_stop(
+    read: Callable[[], T], switch: StopSwitch, permission: WritePermission | None = None
+) -> T:
     """Run `read` in a thread; raise `IncompleteError` as soon as a stop comes.
 
-    The thread then continues in the background: an endless pipe must not keep a process alive.
+    The thread then continues in the background: an endless pipe must not keep a process alive. If
+    it writes, it must hold `permission`, which is withdrawn before this returns or raises.
     """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[T] = loop.create_future()
@@ -39,9 +87,13 @@ async def read_or_stop(read: Callable[[], T], switch: StopSwitch) -> T:
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(end, value, failure)
 
-    with switch.connected(lambda stop: end(None, IncompleteError(stop.reason, hint=stop.hint))):
-        threading.Thread(target=work, name="read", daemon=True).start()
-        return await ended
+    try:
+        with switch.connected(lambda stop: end(None, IncompleteError(stop.reason, hint=stop.hint))):
+            threading.Thread(target=work, name="read", daemon=True).start()
+            return await ended
+    finally:
+        if permission is not None:
+            await run_in_thread(permission.withdraw)
 
 
 async def compute_or_stop(
@@ -49,7 +101,8 @@ async def compute_or_stop(
 ) -> T:
     """Run `work` in a thread; a stop interrupts the query that it is running, if any.
 
-    An earlier stop must not interrupt the fold at the end of a run: it also runs after a stop.
+    So does a cancellation, which is raised when the thread has ended. An earlier stop must not
+    interrupt the fold at the end of a run: it also runs after a stop.
     """
     interruption = Interruption()
 
@@ -57,7 +110,7 @@ async def compute_or_stop(
         interruption.trip(IncompleteError(stop.reason, hint=stop.hint))
 
     with switch.connected(trip, hears_earlier=hears_earlier):
-        return await asyncio.to_thread(work, interruption)
+        return await compute_in_thread(work, interruption)
 
 
 async def wait_or_stop(seconds: float, switch: StopSwitch) -> Stop | None:

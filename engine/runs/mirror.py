@@ -24,13 +24,14 @@ from engine.payload.envelope import Envelope
 from engine.payload.limit import refuse_narrow_limit
 from engine.planning.allowances import Allowance, Guard, flags_to_lift
 from engine.report.history import plan_document
-from engine.report.result import RunResult
 from engine.report.run_names import candidates, the_one
+from engine.report.run_results import RunResult
 from engine.runs.closing import enter, run_to_end
 from engine.runs.context import NOBODY, RunContext, RunObservers, entered, opening_of
 from engine.runs.plan_execution import Extent, PlanExecution
 from engine.runs.planner import MirrorRequest, Planner
 from engine.runs.ports import Ledger
+from engine.runs.precedence import FIRST, Precedence
 from engine.runs.session import WorkspaceSession
 from engine.snapshot.baseline import Base, find_base, install
 from engine.snapshot.generation_source import GenerationSpec
@@ -59,6 +60,7 @@ async def mirror(
     observers: RunObservers = NOBODY,
     *,
     sends: bool = True,
+    precedence: Precedence = FIRST,
 ) -> RunResult:
     """Make a cohort equal to an export by sending what differs from what was acknowledged.
 
@@ -69,7 +71,7 @@ async def mirror(
     """
     config = session.config
     key = CohortKey(config.workspace.partner, request.cohort.id, request.is_shadow)
-    context = RunContext(session, key, observers)
+    context = RunContext(session, key, observers, precedence)
     _refuse_narrow(config, request.cohort)
     if sends:
         refuse_unfit(config.workspace)
@@ -207,7 +209,7 @@ async def apply(
     of it is sent, or if anything but this plan has changed the snapshot since.
     """
     config = session.config
-    reference, cohort = _find_plan(plan, config)
+    reference, cohort = await asyncio.to_thread(_find_plan, plan, config)
     run, plan = reference.number, reference.name
     refuse_unfit(config.workspace)
     _refuse_narrow(config, cohort)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.errors import CohortSyncError, EmptyExportError
+from engine.errors import EmptyExportError
 from engine.ledger.plan_records import OperationCounts, PlanRecord
 from engine.ledger.records import NO_BATCH, RowsRead, RunState
 from engine.ledger.state_folder import make_folder
@@ -19,14 +19,15 @@ from engine.payload.batch import RowCounter, SkippedRows
 from engine.payload.envelope import Envelope
 from engine.payload.member_json import MEMBER_BYTES
 from engine.planning.allowances import Allowance, attributed
-from engine.planning.comparison import REJECTIONS, Resend, compare
+from engine.planning.comparison import REJECTIONS, Conditions, Resend, compare
 from engine.planning.forecast import Weight, weigh
 from engine.planning.guards import Facts, GuardResult, judge
 from engine.planning.profile import Inspection, Profile
+from engine.planning.settings import GuardSettings
 from engine.planning.staging import stage
 from engine.report.accounts import timestamp
 from engine.runs.context import RunContext
-from engine.runs.interruptible import compute_or_stop, read_or_stop
+from engine.runs.interruptible import WritePermission, compute_or_stop, read_or_stop
 from engine.runs.ports import Ledger
 from engine.snapshot.baseline import Base
 from engine.snapshot.export_places import open_places
@@ -69,6 +70,8 @@ class MirrorRequest:
     """Whether nothing is ever sent, and a shadow snapshot is updated as if all had been sent."""
     wait_seconds: float = 0.0
     """How long to wait for another process that works on the cohort, or sends."""
+    guards: GuardSettings | None = None
+    """The limits of this cohort; None for those of the configuration."""
 
 
 class Planner:
@@ -79,10 +82,12 @@ class Planner:
     ) -> None:
         self._request = request
         self._config = context.config
+        self._guards = request.guards or context.config.guards
         self._key = context.key
         self._clock = context.clock
         self._switch = context.switch
         self._note = context.note
+        self._precedence = context.precedence
         self._ledger = ledger
         self._store = store
         self._counts = RowCounter()
@@ -94,14 +99,15 @@ class Planner:
         or a stop came meanwhile.
         """
         make_folder(self._store.folder)
-        with self._store.work_folder(TemporaryPurpose.PLAN) as passing:
-            return await self._plan(state, base, passing)
+        async with self._precedence.planning():
+            with self._store.work_folder(TemporaryPurpose.PLAN) as passing:
+                return await self._plan(state, base, passing)
 
     async def _plan(self, state: RunState, base: Base, passing: Path) -> PlanRecord:
         """Make the plan; `passing` is a folder for temporary files that are not part of it."""
         request = self._request
         folder = self._store.make_plan_folder(state.run.name)
-        inspection = Inspection(self._config.guards.uid_pattern)
+        inspection = Inspection(self._guards.uid_pattern)
         staged = await self._stage(state, folder, passing / TemporaryName.EXPORT, inspection)
         snapshot = base.snapshot
         recent = await self._store.recent()
@@ -110,7 +116,7 @@ class Planner:
         found = await self._compare(staged, snapshot, folder, recent)
         self._switch.refuse_if_pulled()
         facts = await self._facts(staged, found, snapshot, inspection)
-        verdicts = judge(facts, self._config.guards, request.allowances)
+        verdicts = judge(facts, self._guards, request.allowances)
         record = PlanRecord(
             base.number,
             request.first_action,
@@ -149,20 +155,23 @@ class Planner:
             entry = self._ledger.runs.skip(state.run.number, NO_BATCH, rows)
             asyncio.run_coroutine_threadsafe(entry, loop).result()
 
+        permission = WritePermission()
+
         def read_export() -> Staged:
-            with open_places(folder) as places:
+            with permission.held(), open_places(folder) as places:
                 observe = (enter_skipped, lambda block: inspection.look(block.uids), places.add)
-                return stage(self._blocks(), path, counts=self._counts, observe=observe)
+                blocks = permission.released_between(self._blocks())
+                return stage(blocks, path, counts=self._counts, observe=observe)
 
         read = files_of(request.source)
         what = describe_files(read) if read else ", ".join(request.spec.names)
         self._note(f"reading the export: {what}")
+        is_complete = False
         try:
-            staged = await read_or_stop(read_export, self._switch)
-        except CohortSyncError:
-            await self._enter_reading(state, is_complete=False)
-            raise
-        await self._enter_reading(state, is_complete=True)
+            staged = await read_or_stop(read_export, self._switch, permission)
+            is_complete = True
+        finally:  # However it ends: the skipped rows are in the ledger already.
+            await self._enter_reading(state, is_complete=is_complete)
         return staged
 
     async def _notes(self) -> list[str]:
@@ -201,7 +210,6 @@ class Planner:
     async def _compare(
         self, staged: Staged, base: Snapshot | None, folder: Path, recent: Recent
     ) -> Comparison:
-        settings = self._config.planning
         known = base.census.total if base else 0
         check_disk(folder, disk_needed(staged.uids, staged.uid_bytes, known))
         self._note(
@@ -209,17 +217,10 @@ class Planner:
         )
         rejections = await self._rejections()
         resend = await self._slice(staged, base)
+        conditions = Conditions(recent.runs, recent.waiting, rejections, resend)
         return await compute_or_stop(
             lambda interruption: compare(
-                staged,
-                base,
-                folder,
-                settings,
-                recent_runs=recent.runs,
-                rejections=rejections,
-                resend=resend,
-                waiting=recent.waiting,
-                interruption=interruption,
+                staged, base, folder, self._store.query_options(interruption), conditions
             ),
             self._switch,
         )

@@ -1,6 +1,6 @@
 """The ledger's interface for runs. Each change is durable when its call returns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -17,7 +17,8 @@ from engine.ledger.records import (
     RunReference,
     RunState,
 )
-from engine.ledger.run_records import RunRecord
+from engine.ledger.run_records import RunRecord, RunTotals
+from engine.ledger.sync_records import SyncRecord
 from engine.model.cohort import CohortKey, Operation
 from engine.model.status import RunStatus
 from engine.pacing.pacer import PaceRecord
@@ -75,8 +76,17 @@ class RunStore(Protocol):
         exit_status: ExitStatus,
         reason: str | None,
         pace: PaceRecord | None,
-    ) -> None:
-        """Close an execution, which sent nothing if it has no pace; record the run's status."""
+    ) -> int:
+        """Close an execution, which sent nothing if it has no pace; record the run's status.
+
+        Returns the recorded time, in ns since 1970.
+        """
+
+    async def store_totals(self, run: int, execution: int, totals: RunTotals) -> None:
+        """Store the totals of a closed run, counted when `execution` was its last one.
+
+        Nothing is stored if they may have changed since.
+        """
 
     async def known_batches(self, run: int) -> list[KnownBatch]:
         """Return the batches cut so far, in the order of the export."""
@@ -162,6 +172,16 @@ class PlanStore(Protocol):
         """Return how many uids of an operation are already in batches."""
 
 
+class SyncStore(Protocol):
+    """The cohorts of the syncs of a workspace."""
+
+    async def enter(self, records: Iterable[SyncRecord]) -> None:
+        """Record the cohorts that a sync begins with, or replace them with how they ended."""
+
+    async def latest(self) -> list[SyncRecord]:
+        """Return each cohort's record in the last sync that had it."""
+
+
 class SharedSendLog(SendLog, SendHistory, Protocol):
     """The requests of a workspace, including those of other processes."""
 
@@ -182,6 +202,10 @@ class Ledger(Protocol):
         """The snapshots that were made."""
 
     @property
+    def syncs(self) -> SyncStore:
+        """The syncs."""
+
+    @property
     def sends(self) -> SharedSendLog:
         """The requests."""
 
@@ -192,6 +216,9 @@ class Ledger(Protocol):
     async def run_record(self, name: str) -> tuple[RunRecord, list[SourceFile]]:
         """Return the record that a run's accounts are computed from, and the files that it read."""
 
+    async def last_run(self, key: CohortKey) -> tuple[RunRecord, list[SourceFile]] | None:
+        """Return the last run of a cohort and its files, without plans that were not sent."""
+
     async def close(self) -> None:
         """Finish all writes, and close the file; raises nothing."""
 
@@ -200,6 +227,9 @@ class Ledger(Protocol):
 
     async def recover(self, key: CohortKey | None = None) -> None:
         """End the runs of a cohort that no process works on; the caller holds the cohort's lock."""
+
+    async def store_missing_totals(self) -> None:
+        """Store the totals of each closed run that has none; needs no lock, and may take long."""
 
     async def settle_all(self) -> None:
         """Conclude all requests without an outcome; the caller holds the sending lock."""

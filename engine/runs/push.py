@@ -25,12 +25,14 @@ from engine.payload.envelope import Envelope
 from engine.payload.limit import Limit, refuse_narrow_limit
 from engine.planning.allowances import Allowance, Guard, attributed, flags_to_lift
 from engine.planning.file_times import judge_spread
+from engine.planning.settings import GuardSettings
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
-from engine.report.result import Opening, RunResult
+from engine.report.run_results import Opening, RunResult
 from engine.runs import context as run_context
 from engine.runs.closing import End, enter, run_to_end, status_of
 from engine.runs.context import NOBODY, RunContext, RunObservers, entered
 from engine.runs.ports import Ledger, RunStore
+from engine.runs.precedence import FIRST, Precedence
 from engine.runs.sending import RunSender
 from engine.runs.session import WorkspaceSession
 from engine.snapshot.operation_uids import recording
@@ -57,24 +59,39 @@ class PushRequest:
     """Whether the cohort's snapshot records what is sent, as it does for a mirror."""
     wait_seconds: float = 0.0
     """How long to wait for another process that works on the cohort, or sends."""
+    guards: GuardSettings | None = None
+    """The limits of this cohort; None for those of the configuration."""
+    resumes: str | None = None
+    """The run to resume; None to resume the unfinished run of the same request, or to begin one."""
+
+
+class RunEndedError(UsageError):
+    """The run to resume is no longer unfinished: another caller or process has ended it."""
 
 
 async def push(
-    request: PushRequest, session: WorkspaceSession, observers: RunObservers = NOBODY
+    request: PushRequest,
+    session: WorkspaceSession,
+    observers: RunObservers = NOBODY,
+    *,
+    precedence: Precedence = FIRST,
 ) -> RunResult:
     """Push an export into a cohort, or resume the push that an earlier command left.
 
     Returns the accounts of the run, even if it failed. Raises a `CohortSyncError` if it cannot
     begin: because of the configuration, the state folder, an export that changed, or another
-    process that works on the cohort or sends.
+    process that works on the cohort or sends. Raises `RunEndedError` if the run to resume has ended
+    before this call holds the cohort.
     """
     config = session.config
     workspace = config.workspace
     envelope = Envelope(workspace.partner, request.cohort, request.action)
     refuse_narrow_limit(envelope, config.packing.payload_bytes)
     refuse_unfit(workspace)
-    context = RunContext(session, CohortKey(workspace.partner, request.cohort.id), observers)
+    key = CohortKey(workspace.partner, request.cohort.id)
+    context = RunContext(session, key, observers, precedence)
     async with context.open(request.wait_seconds, sends=True) as (ledger, store):
+        await _refuse_ended(ledger.runs, request, config)
         records = await admit(ledger.runs, request, config)
         if records:
             await store.catch_up()
@@ -89,6 +106,15 @@ async def push(
         with execution.sender as sender:
             await sender.acquire(request.wait_seconds)
             return await run_to_end(execution, execution.work)
+
+
+async def _refuse_ended(runs: RunStore, request: PushRequest, config: Config) -> None:
+    """Raise `RunEndedError` if the run to resume is not the one that the request would resume."""
+    if request.resumes is None:
+        return
+    found = await runs.unfinished(key_of(request, config).identity)
+    if found is None or found.name != request.resumes:
+        raise RunEndedError(f"run {request.resumes} has ended in the meantime")
 
 
 def stays_unfinished(run: str) -> str:
@@ -163,7 +189,8 @@ def tell_files(
     if not files:
         return
     note(f"reading the export: {describe_files(files)}")
-    spread = judge_spread(files, now_utc_ns, config.guards.max_spread_hours)
+    guards = request.guards or config.guards
+    spread = judge_spread(files, now_utc_ns, guards.max_spread_hours)
     if spread.is_bad or spread.is_unknown:
         hint = f"; {spread.hint}" if spread.hint else ""
         note(f"warning: {spread.sentence}{hint}")

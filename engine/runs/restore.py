@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from engine.clock import Clock, SystemClock
-from engine.config.loading import Config
+from engine.config.loading import Config, Project
 from engine.errors import LedgerError, LockHeldError, UsageError
 from engine.ledger.locks import all_at_once
 from engine.ledger.sqlite.copying import mark_restored, mirrored_cohorts
@@ -78,7 +78,7 @@ def _inside(name: str, folder: Path) -> Path:
     return Path(*path.parts[1:])
 
 
-async def restore(config: Config, folder: Path, clock: Clock | None = None) -> Restored:
+async def restore(project: Project, folder: Path, clock: Clock | None = None) -> Restored:
     """Replace the state folder by a backup; the present state is set aside, never deleted.
 
     What was sent after the backup is unknown: each uid of each restored snapshot is unknown, the
@@ -87,7 +87,10 @@ async def restore(config: Config, folder: Path, clock: Clock | None = None) -> R
     backup, `LedgerError` for a damaged one, and `LockHeldError` if a process works here.
     """
     clock = clock or SystemClock()
+    config = project.shared
     state = config.state_dir
+    # A ledger does not say which workspace of the configuration it belongs to.
+    sends = max(each.pacing.requests for each in project.workspaces.values())
     found = await asyncio.to_thread(_verified, folder)
     refuse_network_file_system(state)
     make_folder(state)
@@ -106,7 +109,8 @@ async def restore(config: Config, folder: Path, clock: Clock | None = None) -> R
             cohorts: list[str] = []
             abandoned: list[str] = []
             for workspace in workspace_folders(draft):
-                marked = await _prepare(config, workspace / LEDGER_NAME, found.made_utc_ns, clock)
+                path = workspace / LEDGER_NAME
+                marked = await _prepare(config, path, found.made_utc_ns, clock, sends)
                 cohorts += marked[0]
                 abandoned += marked[1]
             aside = _swap(state, draft, clock.stamp().utc_ns)
@@ -129,7 +133,7 @@ def _unpack(found: _Backup, draft: Path) -> None:
 
 
 async def _prepare(
-    config: Config, path: Path, backup_utc_ns: int, clock: Clock
+    config: Config, path: Path, backup_utc_ns: int, clock: Clock, sends: int
 ) -> tuple[list[str], list[str]]:
     """Mark as unknown what may have changed since; return the cohorts and the closed runs."""
     ledger = Ledger.open(path, clock)
@@ -143,7 +147,6 @@ async def _prepare(
             if await doubt_all(store):
                 doubted.append(key.cohort_id)
         now = clock.stamp()
-        sends = config.pacing.requests
         abandoned = await ledger.write(lambda c: mark_restored(c, backup_utc_ns, now, sends))
     finally:
         await ledger.close()

@@ -1,21 +1,21 @@
 """Resumes one unfinished push, or all of them."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from engine.config.loading import Config
 from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError, ExitStatus, SourceError, UsageError
-from engine.ledger.locks import until_free
 from engine.ledger.run_records import StoredRequest
-from engine.model.cohort import Action, Cohort, CohortKey
+from engine.model.cohort import Action, Cohort
 from engine.report.history import find_unfinished, unfinished_runs
-from engine.report.result import FailedRun, NothingToResume, ResumedRuns, RunResult
+from engine.report.run_results import FailedRun, NothingToResume, ResumedRuns, RunResult
 from engine.runs.arguments import Note, Observers, no_note
 from engine.runs.context import RunObservers
 from engine.runs.exports import open_exports
-from engine.runs.push import PushRequest, key_of, push
-from engine.runs.session import Waiting, WorkspaceSession
+from engine.runs.push import PushRequest, RunEndedError, key_of, push
+from engine.runs.session import WorkspaceSession
 
 Follow = Callable[[str], AbstractContextManager[Observers]]
 """Receives a run's name and returns its observers; the block lasts as long as the run."""
@@ -29,26 +29,36 @@ async def resume(
     wait_seconds: float = 0.0,
     observers: Observers,
 ) -> RunResult | NothingToResume:
-    """Resume run `run`, or the latest unfinished one of the workspace.
+    """Resume run `run`, or the latest unfinished one that the session does not work on.
 
-    Raises `UsageError` for a run that is unknown, has ended, or can be resumed only by its own
-    command, and raises as `push` does.
+    Another caller or process may end the run before this call holds its cohort: then the next one
+    is resumed, unless `run` names the run. Raises `UsageError` for a run that is unknown, has
+    ended, or can be resumed only by its own command, and raises as `push` does.
     """
     config = session.config
     note, switch = observers.get("note", no_note), observers.get("switch", session.switch)
-    found = await _find(config, run, wait_seconds, note, switch)
-    if isinstance(found, NothingToResume):
-        return found
-    request = await _request_of(
-        found, config, note, switch, restart_if_changed=restart_if_changed, wait=wait_seconds
-    )
-    others = [each.name for each in unfinished_runs(config.state_dir, _target(config))]
-    if others := [name for name in others if name != found.name]:
-        note(
-            f"also unfinished: {', '.join(others)}; `cohortsync resume --all` goes on with each",
-            label="note",
+    tried = set[str]()
+    while True:
+        found = await _find(session, run)
+        if isinstance(found, NothingToResume):
+            return found
+        request = await _request_of(
+            found, config, note, switch, restart_if_changed=restart_if_changed, wait=wait_seconds
         )
-    return await push(request, session, RunObservers(**observers))
+        others = await _unfinished(session)
+        if names := [each.name for each in others if each.name != found.name]:
+            note(
+                f"also unfinished: {', '.join(names)}; `cohortsync resume --all` goes on with each",
+                label="note",
+            )
+        try:
+            return await push(request, session, RunObservers(**observers))
+        except RunEndedError as ended:
+            if run is not None:
+                return NothingToResume(ended.message)
+            if found.name in tried:
+                raise
+            tried.add(found.name)
 
 
 async def resume_all(  # noqa: PLR0913 - the runs, the options and the observers
@@ -63,16 +73,14 @@ async def resume_all(  # noqa: PLR0913 - the runs, the options and the observers
 ) -> ResumedRuns | NothingToResume:
     """Resume each unfinished push of the workspace, the earliest first.
 
-    After a failed run the next is still resumed; after a stop it is not. `ended` receives the
-    result of each run that was tried.
+    A run that the session works on is left out, and one that another process has ended in the
+    meantime, with a note. After a failed run the next is still resumed; after a stop it is not.
+    `ended` receives the result of each run that was tried.
     """
     config = session.config
-    nothing = await _find(config, None, wait_seconds, note, switch)
-    if isinstance(nothing, NothingToResume):
-        return nothing
     results: list[RunResult | FailedRun] = []
 
-    async def resume_next(run: StoredRequest) -> RunResult | FailedRun:
+    async def resume_next(run: StoredRequest) -> RunResult | FailedRun | None:
         try:
             with follow(run.name) as observers:
                 request = await _request_of(
@@ -85,18 +93,22 @@ async def resume_all(  # noqa: PLR0913 - the runs, the options and the observers
                 )
                 observers["switch"] = switch
                 return await push(request, session, RunObservers(**observers))
+        except RunEndedError as error:
+            note(error.message, label="note")
+            return None
         except CohortSyncError as error:
             reason = f"run {run.name}: {error.message}"
             return FailedRun(run.name, reason, error.exit_status, error.hint)
 
-    for run in unfinished_runs(config.state_dir, _target(config)):
-        if switch.is_pulled:
-            untried = "not gone on with: a signal came"
+    for run in await _unfinished(session):
+        if switch.is_pulled or session.is_closed:
+            why = "a signal came" if switch.is_pulled else "the engine was closed"
+            untried = f"not gone on with: {why}"
             results.append(FailedRun(run.name, untried, ExitStatus.INCOMPLETE))
-            continue
-        results.append(await resume_next(run))
-        ended(results[-1])
-    return ResumedRuns(results)
+        elif (result := await resume_next(run)) is not None:
+            results.append(result)
+            ended(result)
+    return ResumedRuns(results) if results else await _nothing(config)
 
 
 def _target(config: Config) -> tuple[str, str, str]:
@@ -104,21 +116,27 @@ def _target(config: Config) -> tuple[str, str, str]:
     return config.place.endpoint, workspace.id, workspace.partner
 
 
-async def _find(
-    config: Config, run: str | None, wait_seconds: float, note: Note, switch: StopSwitch
-) -> StoredRequest | NothingToResume:
-    """Find the run to resume; wait for a process that works on the ledger, then find it again."""
+async def _unfinished(session: WorkspaceSession) -> list[StoredRequest]:
+    """Return the workspace's pushes that can be resumed, the earliest first.
+
+    Those that the session works on are left out.
+    """
+    config, busy = session.config, session.cohorts
+    return await asyncio.to_thread(unfinished_runs, config.state_dir, _target(config), busy)
+
+
+async def _find(session: WorkspaceSession, run: str | None) -> StoredRequest | NothingToResume:
+    """Find the run to resume; raises as `find_unfinished` does."""
+    config, busy = session.config, session.cohorts
+    found = await asyncio.to_thread(find_unfinished, config.state_dir, run, _target(config), busy)
+    return found or await _nothing(config)
+
+
+async def _nothing(config: Config) -> NothingToResume:
+    """Return that no run of the workspace is left, and which run of another is."""
+    other = await asyncio.to_thread(find_unfinished, config.state_dir, None)
     target = _target(config)
-    found = find_unfinished(config.state_dir, run, target)
-    if found is not None and found.target == target:
-        key = CohortKey(found.partner, found.cohort_id)
-        waiting = Waiting(wait_seconds, switch, note)
-        if await until_free(config.place.folder, key, waiting.patience):
-            # The other process may have finished the run: then it must not begin again.
-            found = find_unfinished(config.state_dir, run, target)
-    if found is not None:
-        return found
-    if (other := find_unfinished(config.state_dir, None)) is None:
+    if other is None or other.target == target:
         return NothingToResume("no run is left to go on with")
     return NothingToResume(
         f"no run for {' / '.join(target)} is left to go on with; run {other.name} belongs to "
@@ -156,6 +174,7 @@ async def _request_of(  # noqa: PLR0913 - the run, the place and the options
         action=Action(found.action),
         restart_if_changed=restart_if_changed,
         wait_seconds=wait,
+        resumes=found.name,
     )
     if key_of(request, config).identity != found.identity:
         raise UsageError(

@@ -10,9 +10,9 @@ from shutil import rmtree
 
 from engine.clock import Clock, SystemClock
 from engine.config.loading import Config
-from engine.ledger.locks import NO_PATIENCE, all_at_once, cohort_at_once
+from engine.ledger.locks import all_at_once, cohort_at_once
 from engine.ledger.sqlite.access import ledgers, readable_files
-from engine.ledger.sqlite.ledger import open_shared
+from engine.ledger.sqlite.ledger import open_shared, sole_ledger
 from engine.ledger.sqlite.pruning import Bounds, OldRun, Pruner
 from engine.model.cohort import CohortKey
 from engine.report.state import Pruned
@@ -36,7 +36,7 @@ _PAUSE_SECONDS = 0.005
 async def prune(
     config: Config,
     *,
-    keep_days: float | None = None,
+    keep_days: int | None = None,
     is_dry_run: bool = False,
     clock: Clock | None = None,
 ) -> Pruned:
@@ -53,8 +53,12 @@ async def prune(
         with readable_files(path.parent):
             if not is_dry_run:
                 # An older ledger is migrated.
-                ledger = await open_shared(path.parent, clock, NO_PATIENCE)
-                await ledger.close()
+                ledger = open_shared(path.parent, clock, is_sole=False)
+                if ledger is None:
+                    async with sole_ledger(path.parent, clock):
+                        pass
+                else:
+                    await ledger.close()
             work = _WorkspacePruning(config, path, clock, result)
             await asyncio.to_thread(work.do)
     return result

@@ -4,7 +4,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Self
 
+from engine.delivery.channel import DeliveredRun
 from engine.delivery.events import Waiting
+from engine.delivery.sender import deliver
 from engine.delivery.stop import Stop
 from engine.ledger.records import OpenBatch, RunState
 from engine.payload.batch import Batch
@@ -24,6 +26,7 @@ class RunSender:
         self._context = context
         self._ledger = ledger
         self._may_send = False
+        self._is_admitted = False
         self.pace: PaceRecord | None = None
         """How the ceiling was used; None if there was nothing to deliver."""
 
@@ -36,7 +39,13 @@ class RunSender:
         self.release()
 
     async def acquire(self, wait_seconds: float) -> None:
-        """Acquire the right to send; raises `LockHeldError` after `wait_seconds`."""
+        """Acquire the right to send, if the run's precedence admits it.
+
+        Raises `LockHeldError` after `wait_seconds`, and what `Precedence.admit` raises.
+        """
+        if not self._is_admitted:
+            await self._context.precedence.admit()
+            self._is_admitted = True
         if not self._may_send:
             await self._context.session.hold_sending(self._context.waiting(wait_seconds))
             self._may_send = True
@@ -70,11 +79,18 @@ class RunSender:
         batches: Iterator[Batch],
         open_batches: Sequence[OpenBatch] = (),
     ) -> Stop | None:
-        """Deliver batches as `Sender.deliver` does; the caller holds the right to send."""
-        channel = await self._context.session.channel(self._ledger)
-        sender = self._context.sender(channel, state)
+        """Deliver batches cut under `limit`; return the stop that ended it early, or None.
+
+        For a batch in the ledger, only its parts in `open_batches` are delivered. The caller holds
+        the right to send.
+        """
+        context = self._context
+        channel = await context.session.channel(self._ledger)
+        budget = channel.pacer.open_budget()
+        rank = context.precedence.rank
+        run = DeliveredRun(state, limit, context.observer(state), budget, open_batches, rank)
         try:
-            return await sender.deliver(state, limit, batches, open_batches)
+            return await deliver(channel, run, batches, context.switch)
         finally:
-            pace = sender.pace
+            pace = channel.pacer.record(budget)
             self.pace = pace if self.pace is None else self.pace.followed_by(pace)

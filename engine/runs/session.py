@@ -6,56 +6,33 @@ this process or another. All runs that send at once share one pacer, so they sha
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Self
 
 from engine.clock import Clock, SystemClock
 from engine.config.loading import Config
-from engine.delivery.sender import Channel, resumed_pacer
+from engine.delivery.channel import Channel
+from engine.delivery.sender import EMULATOR_HINT, resumed_pacer
 from engine.delivery.stop import StopSwitch
 from engine.delivery.transport import HttpTransport
-from engine.ledger.locks import (
-    Patience,
-    cohort_at_once,
-    cohort_lock,
-    sending_lock,
-)
+from engine.errors import UsageError
+from engine.ledger.locks import cohort_at_once, cohort_lock, sending_lock
 from engine.ledger.neighbors import announced
-from engine.ledger.sqlite.ledger import open_shared
 from engine.model.cohort import CohortKey
 from engine.pacing.pacer import Pacer
+from engine.pacing.ranks import Ranks
 from engine.runs.interruptible import acquire_or_stop
 from engine.runs.ports import Ledger
-
-Note = Callable[[str], None]
-"""Receives a remark for the user: one sentence, without a uid or a credential."""
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """How long a run waits for other processes, what stops the wait, and what announces it."""
-
-    seconds: float
-    switch: StopSwitch
-    note: Note
-
-    @property
-    def patience(self) -> Patience:
-        """The same values in the form that locks take."""
-        return Patience(
-            self.seconds,
-            lambda: self.switch.is_pulled,
-            lambda holder: self.note(f"waiting for {holder}"),
-        )
+from engine.runs.shared_ledger import Note, SharedLedger, Waiting
 
 
 class WorkspaceSession:
     """The ledger, pacer, connections and locks of a workspace; an async context manager.
 
     Any number of runs share it, one after another or at once, in one event loop. Each part is
-    opened when it is first needed, so that entering the session raises nothing.
+    opened when it is first needed, so that entering the session raises nothing. Leaving it stops
+    the runs that are under way, and waits until they have ended.
     """
 
     def __init__(
@@ -66,37 +43,65 @@ class WorkspaceSession:
         self.clock = clock or SystemClock()
         self.switch = switch or StopSwitch()
         self.folder = config.place.folder
+        self.is_closed = False
+        """Whether the session was left: no run begins any more."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._runs: list[tuple[CohortKey, StopSwitch]] = []
+        """The runs that hold a cohort, or wait for it."""
+        self._run_ended = asyncio.Event()
+        self._sending_lock = sending_lock(self.folder)
+        self._ledger = SharedLedger(
+            *(self.folder, self.clock, self._sending_lock, config.pacing.requests), self._prepare
+        )
         self._opened = AsyncExitStack()
-        self._opening = asyncio.Lock()
-        self._ledger: Ledger | None = None
+        self._opened.push_async_callback(self._ledger.close)
+        self._is_announced = False
         self._transport: HttpTransport | None = None
         self._cohorts: dict[CohortKey, asyncio.Lock] = {}
-        self._sending_lock = sending_lock(self.folder)
-        self._preparing = asyncio.Lock()
+        self._pacing = asyncio.Lock()
+        self._ranks = Ranks()
         self._pacer: Pacer | None = None
+        self._earlier: Pacer | None = None
+        """The last pacer before, which knows what the API has answered."""
 
     async def __aenter__(self) -> Self:
         """Return the session; nothing is opened yet."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close everything that was opened; raises nothing, to not hide how a run ended."""
+        """Stop all runs, wait until they have ended, and close everything that was opened.
+
+        A cancellation cancels the requests in flight, and is raised again after that. Nothing else
+        is raised, to not hide how a run ended.
+        """
+        self.is_closed = True
+        for _key, switch in tuple(self._runs):
+            if not switch.is_pulled:  # A second pull would cancel the requests in flight.
+                switch.pull(_CLOSED)
+        cancellation = None
+        while self._runs:
+            self._run_ended.clear()
+            try:
+                await self._run_ended.wait()
+            except asyncio.CancelledError as error:
+                cancellation = error
+                for _key, switch in tuple(self._runs):
+                    switch.pull(_CLOSED)
         with suppress(Exception):
             await self._opened.aclose()
+        if cancellation is not None:
+            raise cancellation
 
-    async def ledger(self, waiting: Waiting) -> Ledger:
-        """Return the ledger, opened and recovered; raises as `open_shared` does."""
-        async with self._opening:
-            if self._ledger is None:
-                ledger = await open_shared(self.folder, self.clock, waiting.patience)
-                self._opened.push_async_callback(ledger.close)
-                # Before it is recovered: if that fails, it must not be opened a second time.
-                self._ledger = ledger
-                self._announce(waiting.note)
-                await self._recover(ledger)
-            return self._ledger
+    async def _prepare(self, ledger: Ledger, waiting: Waiting) -> None:
+        self._announce(waiting.note)
+        await self._recover(ledger)
+        await ledger.store_missing_totals()
 
     def _announce(self, note: Note) -> None:
+        """Announce this process once: the announcement is not in the state folder."""
+        if self._is_announced:
+            return
+        self._is_announced = True
         workspace = self.config.workspace
         others = self._opened.enter_context(
             announced(workspace.endpoint.identity, workspace.id, self.config.state_dir)
@@ -108,33 +113,87 @@ class WorkspaceSession:
             )
 
     async def _recover(self, ledger: Ledger) -> None:
-        """End the runs of processes that have died: their cohorts are not locked."""
+        """End the runs of processes that have died: their cohorts are not locked.
+
+        A run of this session that holds such a cohort, or waits for it, recovers it itself.
+        """
         for key in await ledger.interrupted_cohorts():
-            with cohort_at_once(self.folder, key) as is_free:
-                if is_free:
-                    await ledger.recover(key)
+            if key in self.cohorts:
+                continue
+            async with self._lock_here(key):  # Else a run that begins now would find it locked.
+                with cohort_at_once(self.folder, key) as is_free:
+                    if is_free:
+                        await ledger.recover(key)
+
+    def _lock_here(self, key: CohortKey) -> asyncio.Lock:
+        """Return the lock that runs of this session hold a cohort by."""
+        return self._cohorts.setdefault(key, asyncio.Lock())
 
     @asynccontextmanager
     async def holding(self, key: CohortKey, waiting: Waiting) -> AsyncIterator[Ledger]:
         """Hold a cohort during the block, and end its interrupted runs first; yield the ledger.
 
-        Runs of this session wait for each other. Raises `LockHeldError` if another process holds
-        the cohort for longer than `waiting` allows, and what opening the ledger raises.
+        Runs of this session wait for each other. `waiting.switch` is the run's own: it is pulled if
+        the session is left. Raises `LockHeldError` if another process holds the cohort for longer
+        than `waiting` allows, `IncompleteError` if a stop ends a wait, `UsageError` if the session
+        was left or is used in another event loop, and what opening the ledger raises.
         """
-        ledger = await self.ledger(waiting)
         key = CohortKey(key.partner, key.cohort_id)
-        here = self._cohorts.setdefault(key, asyncio.Lock())
-        await acquire_or_stop(here, waiting.switch)
-        try:
-            lock = cohort_lock(self.folder, key)
-            await lock.acquire(waiting.patience)
+        with self._counted(key, waiting.switch):
+            here = self._lock_here(key)
+            await acquire_or_stop(here, waiting.switch)
             try:
-                await ledger.recover(key)
-                yield ledger
+                async with self._ledger.used(waiting) as ledger:
+                    lock = cohort_lock(self.folder, key)
+                    await lock.acquire(waiting.patience)
+                    try:
+                        if ledger.gone is not None:
+                            raise ledger.gone
+                        await ledger.recover(key)
+                        yield ledger
+                    finally:
+                        lock.release()
             finally:
-                lock.release()
+                here.release()
+
+    @asynccontextmanager
+    async def using_ledger(self, waiting: Waiting) -> AsyncIterator[Ledger]:
+        """Yield the ledger, which stays open during the block, without a cohort's lock.
+
+        Raises what opening the ledger raises.
+        """
+        async with self._ledger.used(waiting) as ledger:
+            yield ledger
+
+    def renew(self, config: Config) -> None:
+        """Use another API key for the runs that begin from now on; the rest must be the same."""
+        self.config = config
+        self._transport = None  # The one before is closed with the session: runs may use it.
+
+    @property
+    def cohorts(self) -> frozenset[CohortKey]:
+        """The cohorts that runs of this session work on or wait for; none is a shadow's."""
+        return frozenset(key for key, _ in self._runs)
+
+    @contextmanager
+    def _counted(self, key: CohortKey, switch: StopSwitch) -> Iterator[None]:
+        """Count a run as under way during the block; `switch` stops it."""
+        loop = asyncio.get_running_loop()
+        if self.is_closed:
+            raise closed_error()
+        if self._loop not in {None, loop}:
+            raise UsageError(
+                "this engine is in use in another event loop",
+                hint="open an engine in each event loop",
+            )
+        self._loop = loop
+        run = (key, switch)
+        self._runs.append(run)
+        try:
+            yield
         finally:
-            here.release()
+            self._runs.remove(run)
+            self._run_ended.set()
 
     async def refuse_busy(self, waiting: Waiting) -> None:
         """Raise `LockHeldError` if another process sends now and the run must not wait."""
@@ -153,6 +212,7 @@ class WorkspaceSession:
         """Release the right that `hold_sending` acquired."""
         self._sending_lock.release()
         if not self._sending_lock.is_held:
+            self._earlier = self._pacer or self._earlier
             self._pacer = None  # Another process may send from now on.
 
     async def channel(self, ledger: Ledger) -> Channel:
@@ -168,16 +228,19 @@ class WorkspaceSession:
             await self._shared_transport(),
             config.delivery,
             config.retry,
-            config.workspace.endpoint.is_loopback,
+            EMULATOR_HINT if config.workspace.endpoint.is_loopback else None,
+            self._ranks,
         )
 
     async def _shared_pacer(self, ledger: Ledger) -> Pacer:
         """Return the pacer, which counts the requests that other processes have sent until now."""
-        async with self._preparing:
+        async with self._pacing:
             if self._pacer is None:
                 await ledger.settle_all()
                 await self._recover(ledger)
-                self._pacer = await resumed_pacer(self.config.pacing, ledger.sends, self.clock)
+                self._pacer = await resumed_pacer(
+                    self.config.pacing, self._ledger.sends, self.clock, self._earlier
+                )
             return self._pacer
 
     async def _shared_transport(self) -> HttpTransport:
@@ -186,3 +249,11 @@ class WorkspaceSession:
             transport = HttpTransport(config.workspace, config.delivery, self.clock)
             self._transport = await self._opened.enter_async_context(transport)
         return self._transport
+
+
+_CLOSED = "the engine was closed"
+
+
+def closed_error() -> UsageError:
+    """Return the error for a run that begins after its session was left."""
+    return UsageError(_CLOSED, hint="open it again: `async with Engine.open(...)`")

@@ -1,6 +1,5 @@
 """Snapshots of a cohort: made from a list or a file, exported, and compared with a list."""
 
-import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,7 @@ from engine.planning.guards import Facts, judge
 from engine.planning.profile import Inspection
 from engine.planning.settings import GuardSettings
 from engine.planning.staging import stage
-from engine.runs.interruptible import compute_or_stop, read_or_stop
+from engine.runs.interruptible import WritePermission, compute_or_stop, read_or_stop
 from engine.snapshot.baseline import doubting
 from engine.snapshot.file_format import SNAPSHOT, describe, refuse_twice, take_over, uids_in
 from engine.snapshot.fold import adopt as adopt_staged
@@ -162,7 +161,13 @@ async def _read(
     observe: Sequence[Callable[[Block], None]] = (),
 ) -> Staged:
     """Read a list to its end; raises `SourceError` if it holds no uid."""
-    staged = await read_or_stop(lambda: stage(blocks, path, observe=observe), switch)
+    permission = WritePermission()
+
+    def read_list() -> Staged:
+        with permission.held():
+            return stage(permission.released_between(blocks), path, observe=observe)
+
+    staged = await read_or_stop(read_list, switch, permission)
     if not staged.uids:
         raise SourceError("the list holds no uid", hint="look at the list")
     return staged
@@ -174,9 +179,7 @@ async def _compare(
     """Compare a list with a snapshot; the differences are written next to the staged list."""
     folder = staged.path.parent
     return await compute_or_stop(
-        lambda interruption: compare(
-            *(staged, base, folder, store.planning), interruption=interruption
-        ),
+        lambda interruption: compare(staged, base, folder, store.query_options(interruption)),
         switch,
     )
 
@@ -190,15 +193,8 @@ async def _take_over(  # noqa: PLR0913, PLR0917 - the known uids, and their new 
     lifted: Sequence[Mapping[str, Any]] = (),
 ) -> Generation:
     def maker(target: Path, interruption: Interruption) -> Snapshot:
-        return adopt_staged(
-            base,
-            staged.path,
-            staged.uids,
-            state,
-            target=target,
-            settings=store.planning,
-            interruption=interruption,
-        )
+        options = store.query_options(interruption)
+        return adopt_staged(base, staged.path, state, target, options)
 
     return await store.make(origin, maker, lifted=lifted)
 
@@ -230,7 +226,7 @@ async def import_snapshot(
             copy = folder / TemporaryName.IMPORT
             said = take_over(path, copy)
             _refuse_other(path, said, store.key, None if from_elsewhere else target)
-            refuse_twice(path, copy, store.planning, interruption)
+            refuse_twice(path, copy, store.query_options(interruption))
             snapshot = doubt(describe(copy), interruption)
             rename_durably(copy, made)
         return replace(snapshot, path=made)
@@ -274,19 +270,19 @@ async def export(
     named = {_COHORT: store.key.cohort_id.encode(), _TARGET: target.encode()}
     schema = SNAPSHOT.with_metadata(named)
 
-    def copy_out() -> None:
+    def copy_out(interruption: Interruption) -> None:
         if os.path.lexists(path):  # An early check: the file may still be created later.
             raise UsageError(f"{path} exists already", hint="name a new file")
         if members_only:
             members = uids_in(snapshot.path, (UidState.IN,))
             uids = (pa.record_batch([uids], schema=UIDS) for uids in members)
-            write_batches(path, UIDS, uids, replaces=False)
+            write_batches(path, UIDS, interruption.until_tripped(uids), replaces=False)
         else:
             rows = read_batches(snapshot.path, SNAPSHOT.names)
-            copied = (batch.cast(schema) for batch in rows)
+            copied = interruption.until_tripped(batch.cast(schema) for batch in rows)
             write_batches(path, schema, copied, "zstd", replaces=False)
 
-    await asyncio.to_thread(copy_out)
+    await store.compute(copy_out)
 
 
 async def compare_with(

@@ -1,6 +1,5 @@
 """The snapshot that a plan is based on: the current one, or one in the place of a lost one."""
 
-import asyncio
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from engine.errors import UsageError
 from engine.ledger.snapshot_records import Unfolded
 from engine.ledger.state_folder import make_folder
 from engine.snapshot.file_format import SNAPSHOT, describe
+from engine.snapshot.fold import RunChanges, fold
 from engine.snapshot.records import Snapshot
 from engine.snapshot.store import (
     ADOPTED,
@@ -82,9 +82,13 @@ async def install(store: SnapshotStore, base: Base) -> int | None:
 async def _empty_base(store: SnapshotStore) -> Base:
     make_folder(store.folder)
     candidate = store.session_folder / TemporaryName.CANDIDATE
-    await asyncio.to_thread(write_batches, candidate, SNAPSHOT, [])
+
+    def empty(_: Interruption) -> Snapshot:
+        write_batches(candidate, SNAPSHOT, [])
+        return describe(candidate)
+
     unfolded = await store.unfolded()
-    snapshot = await asyncio.to_thread(describe, candidate)
+    snapshot = await store.compute(empty)
     return Base(None, snapshot, ASSUMED_EMPTY, unfolded)
 
 
@@ -124,20 +128,21 @@ async def doubting(
     The snapshot must be in a temporary folder, which also holds its earlier versions. Each run has
     the number of an attempt; only later attempts of the run count.
     """
-    doubts = [
-        (run, [replace(each, is_accepted=False) for each in await store.range_outcomes(run, after)])
-        for run, after in runs
-    ]
     recent = await store.recent()
+    doubts: list[RunChanges] = []
+    for run, after in runs:
+        outcomes = await store.range_outcomes(run, after)
+        doubted = [replace(each, is_accepted=False) for each in outcomes]
+        doubts.append(store.changes(run, doubted, recent))
 
     def doubt(snapshot: Snapshot, interruption: Interruption) -> Snapshot:
         """Fold one run after the other."""
         path = snapshot.path
         earlier = earlier_path(path)
-        for run, outcomes in doubts:
+        for changes in doubts:
             path.replace(earlier)
             snapshot = replace(snapshot, path=earlier)
-            snapshot = store.folded(snapshot, run, outcomes, recent.runs, path, interruption)
+            snapshot = fold(snapshot, changes, path, store.query_options(interruption))
         earlier.unlink(missing_ok=True)
         return snapshot
 

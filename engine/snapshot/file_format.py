@@ -10,10 +10,9 @@ import pyarrow.parquet as pq
 
 from engine.errors import LedgerError, UsageError
 from engine.snapshot.records import UNKNOWN, Census, Snapshot, UidState
-from engine.storage.capacity import affordable, shares_for
-from engine.storage.duckdb_session import Interruption, Session, open_session
+from engine.storage.capacity import shares_of_file
+from engine.storage.duckdb_session import QueryOptions, Session, open_session
 from engine.storage.files import digest_of
-from engine.storage.settings import PlanningSettings
 from engine.storage.uid_parquet import (
     LOST,
     checked_batches,
@@ -114,24 +113,20 @@ def _valid_rows(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
         yield pa.record_batch([rows["uid"], rows["state"], runs], schema=SNAPSHOT)
 
 
-def refuse_twice(
-    path: Path, snapshot: Path, settings: PlanningSettings, interruption: Interruption
-) -> None:
+def refuse_twice(path: Path, snapshot: Path, options: QueryOptions) -> None:
     """Raise `UsageError`, naming `path`, if its copy `snapshot` contains a uid twice.
 
     What exceeds memory is spilled beside that copy.
     """
-    with open_parquet(snapshot) as file:
-        rows = file.metadata.num_rows
-    settings = affordable(settings)
-    shares = shares_for(rows, snapshot.stat().st_size, settings)
-    with open_session(settings, snapshot.parent, interruption) as session:
+    options = options.affordable()
+    shares = shares_of_file(snapshot, options.settings)
+    with open_session(options, snapshot.parent) as session:
         for which in range(shares):
             query = _TWICE.format(rows=session.share(snapshot, shares, which))
             for found in session.rows(query):
                 if len(found):
                     raise UsageError(
-                        f"{path}: is no snapshot: a uid stands in it twice", hint=_WRITES_ONE
+                        f"{path}: is no snapshot: it contains a uid twice", hint=_WRITES_ONE
                     )
 
 

@@ -1,6 +1,7 @@
 """The next snapshot: the last one, with the later outcomes of a run's batches."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,11 +13,10 @@ from engine.model.cohort import Operation
 from engine.snapshot.file_format import SNAPSHOT, describe, rows_of
 from engine.snapshot.operation_uids import OperationUids
 from engine.snapshot.records import Snapshot, UidState
-from engine.storage.capacity import affordable, shares_for
-from engine.storage.duckdb_session import Interruption, open_session
+from engine.storage.capacity import shares_of_file
+from engine.storage.duckdb_session import QueryOptions, open_session
 from engine.storage.files import work_folder
 from engine.storage.paths import TemporaryName, TemporaryPurpose
-from engine.storage.settings import PlanningSettings
 from engine.storage.uid_parquet import open_writer, schema_of, write_batches
 
 _STATES = {
@@ -61,66 +61,58 @@ FROM b FULL OUTER JOIN s ON b.uid = s.uid
 """  # noqa: S608 - our own words
 
 
-def fold(  # noqa: PLR0913 - what was, what happened, and where to
-    base: Snapshot | None,
-    operations: Sequence[OperationUids],
-    outcomes: Sequence[RangeOutcome],
-    *,
-    run: int,
-    recent_runs: Sequence[int],
-    target: Path,
-    settings: PlanningSettings,
-    interruption: Interruption | None = None,
-) -> Snapshot:
-    """Write the generation after `base` to `target`.
+@dataclass(frozen=True, slots=True)
+class RunChanges:
+    """What a run has changed: the uids that it keeps, and the outcomes of some of them."""
 
-    `outcomes` are disjoint. Uids without one are unchanged. A uid that is out is kept as long as
-    its run is among `recent_runs`. The same arguments give the same rows. Raises as `open_session`
-    does, and `LedgerError` if uids that have an outcome are no longer kept.
+    run: int
+    operations: Sequence[OperationUids]
+    outcomes: Sequence[RangeOutcome]
+    """Disjoint; uids without an outcome are unchanged."""
+    recent_runs: Sequence[int]
+    """A uid that is out is kept as long as its run is one of these."""
+
+
+def fold(
+    base: Snapshot | None, changes: RunChanges, target: Path, options: QueryOptions
+) -> Snapshot:
+    """Write the generation after `base` to `target`; the same arguments give the same rows.
+
+    Raises as `open_session` does, and `LedgerError` if uids that have an outcome are no longer
+    kept.
     """
     with work_folder(target.parent, TemporaryPurpose.FOLD) as folder:
         changed = folder / TemporaryName.CHANGES
-        states = (rows for uids in operations for rows in _changed(uids, outcomes))
+        states = (rows for uids in changes.operations for rows in _changed(uids, changes.outcomes))
         write_batches(changed, _CHANGED, states)
-        count = sum(each.uid_count for each in outcomes)
-        recent = ", ".join(str(each) for each in (-1, *recent_runs))
-        query = partial(_NEXT.format, run=run, recent=recent)
-        return _joined(query, base, changed, count, target, settings, interruption)
+        recent = ", ".join(str(each) for each in (-1, *changes.recent_runs))
+        query = partial(_NEXT.format, run=changes.run, recent=recent)
+        return _joined(query, base, changed, target, options)
 
 
-def adopt(  # noqa: PLR0913 - both sides, what becomes of the new ones, and where to
-    base: Snapshot | None,
-    staged: Path,
-    uids: int,
-    state: UidState,
-    *,
-    target: Path,
-    settings: PlanningSettings,
-    interruption: Interruption | None = None,
+def adopt(
+    base: Snapshot | None, staged: Path, state: UidState, target: Path, options: QueryOptions
 ) -> Snapshot:
-    """Write `base` and, in `state`, each of a staged file's `uids` that it does not hold.
+    """Write `base` and, in `state`, each uid of the file `staged` that it does not hold.
 
     The added uids have the run 0. A uid that was out becomes unknown, and keeps its run: a late
     remove may still be applied. Raises as `open_session` does.
     """
-    query = partial(_ADOPTED.format, state=int(state))
-    return _joined(query, base, staged, uids, target, settings, interruption)
+    return _joined(partial(_ADOPTED.format, state=int(state)), base, staged, target, options)
 
 
-def _joined(  # noqa: PLR0913, PLR0917 - both sides, how they are joined, and where to
+def _joined(
     query: Callable[..., str],
     base: Snapshot | None,
     path: Path,
-    uids: int,
     target: Path,
-    settings: PlanningSettings,
-    interruption: Interruption | None,
+    options: QueryOptions,
 ) -> Snapshot:
-    """Write `base` joined with the file at `path`, of `uids` uids, to `target`, by shares."""
-    settings = affordable(settings)
-    shares = shares_for(uids, path.stat().st_size, settings)
+    """Write `base` joined with the uids in the file at `path` to `target`, by shares."""
+    options = options.affordable()
+    shares = shares_of_file(path, options.settings)
     with (
-        open_session(settings, path.parent, interruption or Interruption()) as session,
+        open_session(options, path.parent) as session,
         open_writer(target, SNAPSHOT, compression="zstd") as writer,
     ):
         for which in range(shares):

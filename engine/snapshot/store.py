@@ -14,18 +14,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from engine.cancellation import run_in_thread
 from engine.clock import Clock
 from engine.errors import LedgerError, UsageError
 from engine.ledger.snapshot_records import Generation, RangeOutcome, Unfolded
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import CohortKey, Operation
 from engine.snapshot.file_format import verify
-from engine.snapshot.fold import fold
+from engine.snapshot.fold import RunChanges, fold
 from engine.snapshot.operation_uids import kept_uids
 from engine.snapshot.ports import SnapshotIndex
 from engine.snapshot.records import Census, HeldChanges, Snapshot
 from engine.snapshot.settings import MirrorSettings
-from engine.storage.duckdb_session import Compute, Interruption, compute_to_end
+from engine.storage.duckdb_session import Compute, Interruption, QueryOptions, compute_in_thread
 from engine.storage.files import names_in, work_folder
 from engine.storage.paths import (
     TemporaryPurpose,
@@ -73,7 +74,7 @@ class SnapshotStore:
     _settings: MirrorSettings
     planning: PlanningSettings
     _clock: Clock
-    compute: Compute = compute_to_end
+    compute: Compute = compute_in_thread
     _files: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -189,7 +190,7 @@ class SnapshotStore:
     async def catch_up(self, stays_open: int | None = None) -> None:
         """Update the snapshot with all that was sent; each run except `stays_open` is closed."""
         runs = [run.name for run in await self._index.runs_with_uids(self.key)]
-        await asyncio.to_thread(self._sweep, runs)
+        await run_in_thread(lambda: self._sweep(runs))
         await self._drop_old()
         for run in await self.unfolded():
             await self._fold(run, MIRRORED, is_closed=run.run != stays_open)
@@ -203,7 +204,7 @@ class SnapshotStore:
         ]
         await self._fold(Unfolded(run, name, 0, 0), "shadow", is_closed=True, outcomes=outcomes)
 
-    async def make(  # noqa: PLR0913 - the maker, and the ledger's record of it
+    async def make(  # noqa: PLR0913 - the maker, and one value a column of the ledger's record of it
         self,
         origin: str,
         maker: Callable[[Path, Interruption], Snapshot],
@@ -267,11 +268,11 @@ class SnapshotStore:
             number = base[0].number if base else None
             await self._index.mark_folded(run, number, is_closed=is_closed)
             return
-        recent = await self.recent()
+        changes = self.changes(run, outcomes, await self.recent())
         await self.make(
             origin,
-            lambda target, interruption: self.folded(
-                *(base and base[1], run, outcomes, recent.runs, target), interruption
+            lambda target, interruption: fold(
+                base and base[1], changes, target, self.query_options(interruption)
             ),
             run=run.run,
             last_attempt=run.last_attempt,
@@ -279,29 +280,17 @@ class SnapshotStore:
             stays_open=None if is_closed else run.run,
         )
 
-    def folded(  # noqa: PLR0913, PLR0917 - what was, what happened, and where to
-        self,
-        base: Snapshot | None,
-        run: Unfolded,
-        outcomes: Sequence[RangeOutcome],
-        recent: list[int],
-        target: Path,
-        interruption: Interruption,
-    ) -> Snapshot:
-        """Write `base` with a run's outcomes to `target`; `recent` have not settled."""
-        return fold(
-            base,
-            [
-                kept_uids(self.plan_folder(run.name), operation)
-                for operation in (Operation.ADD, Operation.REMOVE)
-            ],
-            outcomes,
-            run=run.run,
-            recent_runs=[*recent, run.run],
-            target=target,
-            settings=self.planning,
-            interruption=interruption,
-        )
+    def changes(
+        self, run: Unfolded, outcomes: Sequence[RangeOutcome], recent: Recent
+    ) -> RunChanges:
+        """Return what a run has changed by `outcomes`."""
+        folder = self.plan_folder(run.name)
+        operations = [kept_uids(folder, each) for each in (Operation.ADD, Operation.REMOVE)]
+        return RunChanges(run.run, operations, outcomes, [*recent.runs, run.run])
+
+    def query_options(self, interruption: Interruption) -> QueryOptions:
+        """Return the options of a query on snapshots."""
+        return QueryOptions(self.planning, interruption)
 
     def work_folder(self, purpose: TemporaryPurpose) -> AbstractContextManager[Path]:
         """Create a folder for files that are deleted after the block; raises as `new_file` does."""
@@ -355,7 +344,7 @@ def lost_ledger(path: Path) -> LedgerError:
     return LedgerError(
         f"the ledger does not know of the snapshot {path}: it was lost, or is an old copy",
         hint="put the ledger back; or `cohortsync snapshot import` that file, or mirror "
-        "with --assume-empty to add everything anew and remove nothing",
+        "with --assume-empty to add everything again and remove nothing",
     )
 
 

@@ -1,7 +1,7 @@
 """The files to read and how, as a value stored in the ledger."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from engine.errors import UsageError
@@ -10,6 +10,7 @@ from engine.source.urls import is_redacted, redacted
 
 if TYPE_CHECKING:
     from engine.source.files.file_source import FileSource
+    from engine.source.files.file_state import FileState
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,8 @@ class SourceSpec:
     files: tuple[str, ...]
     """Paths, globs, folders, URLs, or `-` for standard input."""
     options: ReadingOptions = field(default_factory=ReadingOptions)
+    date: str | None = None
+    """The date (ISO 8601) of configured names that depend on it; None if none did."""
 
     @property
     def names(self) -> list[str]:
@@ -34,14 +37,37 @@ class SourceSpec:
 
         return open_source(self.files, self.options, keep_pipes=rereadable)
 
+    def newest(self) -> Self:
+        """Return the spec of the newest file or folder that each pattern matches.
+
+        Raises as `pick_newest`.
+        """
+        from engine.source.files.picking import pick_newest  # noqa: PLC0415 - as above
+
+        return replace(self, files=tuple(pick_newest(each) for each in self.files))
+
+    def states(self) -> Mapping[str, "FileState | None"]:
+        """Find the files, unread; return the state of each by its path or URL, None for a pipe.
+
+        Raises as `find_locations`.
+        """
+        from engine.source.files.finding import find_locations  # noqa: PLC0415 - as above
+
+        return {each.address: each.state for each in find_locations(self.files).locations}
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values without credentials; see `Spec.to_dict`."""
-        return {"exports": self.names, "reading": asdict(self.options)}
+        reading = asdict(self.options)
+        if self.date is not None:
+            reading["date"] = self.date
+        return {"exports": self.names, "reading": reading}
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Self:
         """Return the spec from `to_dict`. A credential in a URL is lost: see `is_resumable`."""
-        return cls(tuple(kept["exports"]), ReadingOptions(**kept["reading"]))
+        reading = dict(kept["reading"])
+        date = reading.pop("date", None)
+        return cls(tuple(kept["exports"]), ReadingOptions(**reading), date)
 
     @property
     def reads_stdin(self) -> bool:

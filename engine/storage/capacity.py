@@ -8,6 +8,7 @@ from pathlib import Path
 
 from engine.errors import IncompleteError
 from engine.storage.settings import PlanningSettings
+from engine.storage.uid_parquet import open_parquet
 
 MEGABYTE = 1_000_000
 _LEAST_MEGABYTES = 64
@@ -19,6 +20,12 @@ _BYTES_A_STORED_ROW = 9
 """Largest size of a row of an operation or a snapshot besides its uid."""
 _BYTES_A_ROW_NUMBER = 4
 """Additional size of an add, for its place in the export; measured: 2.5 for 10 million."""
+
+
+def shares_of_file(path: Path, settings: PlanningSettings) -> int:
+    """Return the number of shares for the join of a file of uids with a side not larger."""
+    with open_parquet(path) as file:
+        return shares_for(file.metadata.num_rows, path.stat().st_size, settings)
 
 
 def shares_for(rows: int, uid_bytes: int, settings: PlanningSettings) -> int:

@@ -1,18 +1,19 @@
 """A DuckDB session with limits, which can be stopped and has no access to paths."""
 
-import asyncio
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 import pyarrow as pa
 
+from engine.cancellation import run_in_thread
 from engine.errors import CohortSyncError, ConfigError, IncompleteError, LedgerError, StateFullError
+from engine.storage.capacity import affordable
 from engine.storage.files import DESCRIPTORS, is_full, name_of, reading_file, unwritable
 from engine.storage.paths import TemporaryPurpose
 from engine.storage.settings import PlanningSettings
@@ -50,6 +51,12 @@ class Interruption:
         if self._error is not None:
             raise self._error
 
+    def until_tripped(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield `items`; raise the error of a stop before the next one."""
+        for item in items:
+            self.check()
+            yield item
+
     @contextmanager
     def watch(self, connection: "duckdb.DuckDBPyConnection") -> Iterator[None]:
         """Interrupt this connection if a stop comes during the block."""
@@ -75,6 +82,18 @@ class Interruption:
                 return
 
 
+@dataclass(frozen=True, slots=True)
+class QueryOptions:
+    """The limits of a query, and the stop that may interrupt it."""
+
+    settings: PlanningSettings
+    interruption: Interruption = field(default_factory=Interruption)
+
+    def affordable(self) -> Self:
+        """Return the options reduced to a limit on address space; see `capacity.affordable`."""
+        return replace(self, settings=affordable(self.settings))
+
+
 class Compute(Protocol):
     """Runs long work in a thread, where a stop can interrupt it."""
 
@@ -82,9 +101,17 @@ class Compute(Protocol):
         """Return the result of `work`."""
 
 
-async def compute_to_end(work: Callable[[Interruption], T]) -> T:
-    """Run `work` in a thread without interruption."""
-    return await asyncio.to_thread(work, Interruption())
+async def compute_in_thread(
+    work: Callable[[Interruption], T], interruption: Interruption | None = None
+) -> T:
+    """Run `work` in a thread; a cancellation trips `interruption`, and the thread's end is awaited.
+
+    The caller may trip it, too.
+    """
+    tripped = interruption or Interruption()
+    return await run_in_thread(
+        lambda: work(tripped), lambda: tripped.trip(IncompleteError("cancelled"))
+    )
 
 
 @dataclass(slots=True)
@@ -187,9 +214,7 @@ class Session:
 
 
 @contextmanager
-def open_session(
-    settings: PlanningSettings, folder: Path, interruption: Interruption
-) -> Iterator[Session]:
+def open_session(options: QueryOptions, folder: Path) -> Iterator[Session]:
     """Open DuckDB with the limits; it spills below `folder` unless `spill_dir` is set.
 
     Raises `ConfigError` if it can't spill, the error of a stop, and the errors of the methods of
@@ -197,6 +222,7 @@ def open_session(
     """
     import duckdb  # noqa: PLC0415 - large, and only plans need it
 
+    settings, interruption = options.settings, options.interruption
     where = Path(settings.spill_dir) if settings.spill_dir else folder
     with ExitStack() as files:
         try:

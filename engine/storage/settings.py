@@ -1,4 +1,4 @@
-"""The limits on memory, threads and disk of a comparison, and how long state is kept."""
+"""The limits on memory, threads and disk of a comparison."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -16,11 +16,3 @@ class PlanningSettings:
     """Number of threads; 0 means one for each core."""
     spill_dir: str | None = None
     """The absolute path of the folder to spill into; None means the cohort's snapshot folder."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetentionSettings:
-    """How long the state folder keeps what no later run needs."""
-
-    keep_days: Annotated[float, Ge(1), Le(36_500)] = 90.0
-    """Days after its end for which a run is kept, with its attempts and rejects."""

@@ -27,7 +27,7 @@ stamps = st.builds(
         # Across boots only the wall clock is left, and what lies ahead of it counts as now.
         (Stamp("a", 5 * SECOND, 100 * SECOND), Stamp("b", 1 * SECOND, 130 * SECOND), 30),
         (Stamp("a", 5 * SECOND, 100 * SECOND), Stamp("b", 900 * SECOND, 40 * SECOND), 0),
-        # Where the system names no boot, two boots can't be told from one.
+        # Where the system names no boot, two boots can't be distinguished.
         (Stamp("", 5 * SECOND, 100 * SECOND), Stamp("", 900 * SECOND, 103 * SECOND), 3),
     ],
 )
@@ -46,7 +46,7 @@ def test_within_a_boot_the_age_is_what_has_passed(then, passed) -> None:
     assert then.age_at(later) == pytest.approx(passed / SECOND)
 
 
-def test_the_systems_clock_tells_this_boot_and_never_goes_back() -> None:
+def test_the_systems_clock_shows_this_boot_and_never_goes_back() -> None:
     clock = SystemClock()
     first, then = clock.stamp(), clock.now()
     second, now = clock.stamp(), clock.now()

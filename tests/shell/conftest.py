@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from bookkeeping import HandClock
+from ledger_entries import HandClock
 
 from engine.ledger.sqlite.ledger import Ledger
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from client_errors import CLIENT_ERRORS, MISTAKES_OF_CONFIGURATION, SYSTEM_ERRORS
-from far_side import ACCEPT, SUCCESS, Play, Stage, failure
+from scripted_server import ACCEPT, SUCCESS, Play, Stage, failure
 
 from engine.errors import ExitStatus
 from virtual_time import BOOT_UTC_NS, START

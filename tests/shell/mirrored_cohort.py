@@ -1,11 +1,11 @@
-"""A cohort that is mirrored night after night in virtual time, and the laws that hold meanwhile."""
+"""A cohort that is mirrored again and again in virtual time, and the laws that hold meanwhile."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from far_side import FarSide, Play, Request
-from night_of_crashes import WEATHER
+from crash_scenario import REPLIES
+from scripted_server import Play, Request, ScriptedServer
 from whole_push import Death, Ended, Pushes
 
 from engine.delivery.retry import RetrySettings
@@ -27,12 +27,12 @@ class Lateness:
 
 
 @dataclass(frozen=True)
-class Night:
+class MirrorRun:
     """One start of the command, and what becomes of it."""
 
     wanted: frozenset[str]
-    weather: tuple[str, ...] = ()
-    """What each of its requests meets, in their order; fine thereafter."""
+    replies: tuple[str, ...] = ()
+    """The reply to each of its requests, in their order; later ones are accepted."""
     lateness: tuple[Lateness, ...] = ()
     """Of each of its requests, in their order; none thereafter."""
     death: Death | None = None
@@ -46,7 +46,7 @@ class Night:
 
 
 class Cohort:
-    """A cohort that is mirrored night after night."""
+    """A cohort that is mirrored again and again."""
 
     def __init__(
         self,
@@ -55,10 +55,10 @@ class Cohort:
         most_uids: int = 10**9,
         resend_over_nights: int = 0,
     ) -> None:
-        self.far_side = FarSide(poison=poison, most_uids=most_uids)
+        self.scripted_server = ScriptedServer(poison=poison, most_uids=most_uids)
         self.commands = Pushes(
             folder,
-            self.far_side,
+            self.scripted_server,
             uids_per_payload=3,
             retry=RetrySettings(max_attempts=3),
             mirroring=MirrorSettings(settle_seconds=SETTLE, resend_over_nights=resend_over_nights),
@@ -70,18 +70,18 @@ class Cohort:
         """The files of all its snapshots, the oldest first."""
         return sorted((self.commands.ledger.parent / "snapshots").glob("*/*/*.parquet"))
 
-    def spend(self, night: Night) -> Ended:
+    def carry_out(self, mirror_run: MirrorRun) -> Ended:
         """Run the command, and hold the laws."""
-        self.commands.machine.pause(night.pause, reboot=night.reboots)
-        self.far_side.catch_up(self.commands.machine.now_at_rest)
-        self.far_side.script = _script(night)
-        if night.push is not None:
-            return self._push(night, night.push)
+        self.commands.machine.pause(mirror_run.pause, reboot=mirror_run.reboots)
+        self.scripted_server.catch_up(self.commands.machine.now_at_rest)
+        self.scripted_server.script = _script(mirror_run)
+        if mirror_run.push is not None:
+            return self._push(mirror_run, mirror_run.push)
         ended = self.commands.mirror(
-            sorted(night.wanted),
-            death=night.death,
-            stops_at=night.signals,
-            first_action=night.first_action,
+            sorted(mirror_run.wanted),
+            death=mirror_run.death,
+            stops_at=mirror_run.signals,
+            first_action=mirror_run.first_action,
         )
         assert ended.error is None, ended.error
         if ended.result is not None:
@@ -91,18 +91,18 @@ class Cohort:
             assert accounts.mirror is not None
             if accounts.source_complete and accounts.mirror.unchanged + accounts.mirror.add.planned:
                 wanted = accounts.mirror.unchanged + accounts.mirror.add.planned
-                assert wanted == len(night.wanted)
+                assert wanted == len(mirror_run.wanted)
         return ended
 
-    def _push(self, night: Night, action: Action) -> Ended:
+    def _push(self, mirror_run: MirrorRun, action: Action) -> Ended:
         self._pushes += 1
         # Each uid stands there twice, and whether by the same name decides on going on.
-        rows = [Row(uid) for uid in (*sorted(night.wanted), *sorted(night.wanted))]
+        rows = [Row(uid) for uid in (*sorted(mirror_run.wanted), *sorted(mirror_run.wanted))]
         ended = self.commands.push(
             Export([rows]),
             action,
-            death=night.death,
-            stops_at=night.signals,
+            death=mirror_run.death,
+            stops_at=mirror_run.signals,
             name=f"push-{self._pushes // 2}.csv",
             records=True,
             restart_if_changed=True,
@@ -115,15 +115,15 @@ class Cohort:
 
     def members(self) -> set[str]:
         """Return who is in once everything is applied, and nothing later."""
-        self.far_side.catch_up()
-        return set(self.far_side.members)
+        self.scripted_server.catch_up()
+        return set(self.scripted_server.members)
 
 
-def _script(night: Night) -> Callable[[Request], Play]:
-    weather, lateness = iter(night.weather), iter(night.lateness)
+def _script(mirror_run: MirrorRun) -> Callable[[Request], Play]:
+    replies, lateness = iter(mirror_run.replies), iter(mirror_run.lateness)
 
     def script(_: Request) -> Play:
-        play = WEATHER[next(weather, "fine")]
+        play = REPLIES[next(replies, "fine")]
         late = next(lateness, None)
         if late is None or play.applied_after is None:
             return play

@@ -1,8 +1,8 @@
 """A run as it is shown when it begins."""
 
 from engine.model.cohort import Cohort
-from engine.report.figures import Ceiling
-from engine.report.result import Opening
+from engine.report.accounts import Ceiling
+from engine.report.run_results import Opening
 
 OPENING = Opening(
     target="EMULATOR 127.0.0.1:1",

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from bookkeeping import COMMAND, KEY, books
+from ledger_entries import COMMAND, KEY, accounts_of
 
+from engine.delivery.channel import Channel, DeliveredRun
 from engine.delivery.events import Event
 from engine.delivery.outcome import (
     Accepted,
@@ -210,7 +211,7 @@ class ReaderOnStage:
 
 
 @dataclass
-class Sitting:
+class Execution:
     """What one execution came to."""
 
     stop: Stop | None
@@ -252,17 +253,17 @@ class Stage:
     def payload_bytes(self) -> int:
         return len(payload_of(ENVELOPE, ["u0000"] * self.uids_per_payload))
 
-    def sit(
+    def run(
         self,
         *,
         stops_at: Sequence[float] = (),
         fails_at: float = math.inf,
         error: BaseException | None = None,
         payload_bytes: int | None = None,
-    ) -> Sitting:
+    ) -> Execution:
         """Run the same command again; stop it at these seconds, break its ledger at a write."""
         execution = run_virtually(
-            lambda: self._sit(
+            lambda: self._run(
                 stops_at, fails_at, error or Killed(), payload_bytes or self.payload_bytes
             ),
             start=self._now,
@@ -277,13 +278,13 @@ class Stage:
         for early, late in zip(sent, sent[self.pacing.requests :], strict=False):
             assert late - early > self.pacing.per_seconds
 
-    async def _sit(
+    async def _run(
         self,
         stops_at: Sequence[float],
         fails_at: float,
         error: BaseException,
         payload_bytes: int,
-    ) -> Sitting:
+    ) -> Execution:
         loop = asyncio.get_running_loop()
         clock = VirtualClock()
         connection = open_ledger(self.path)
@@ -302,20 +303,16 @@ class Stage:
             self.api.witness = lambda: self._assert_intent(connection)
             events: list[Event] = []
             pacer = Pacer(self.pacing, clock, [clock.now() - age for age in ages])
+            channel = Channel(
+                ledger.sends, clock, pacer, self.api, self.delivery, self.retry, self.hint
+            )
+            budget = pacer.open_budget()
+            run = DeliveredRun(state, cutter.limit, events.append, budget, left_open)
             delivery = Delivery(
-                state,
-                left_open,
+                channel,
+                run,
                 lambda wake: ReaderOnStage(cutter.batches(self._blocks()), wake),
-                cutter.limit,
-                transport=self.api,
-                pacer=pacer,
-                ledger=ledger.sends,
-                clock=clock,
-                settings=self.delivery,
-                retry=self.retry,
-                jitter=lambda: 0.5,
-                observe=events.append,
-                nobody_listens_hint=self.hint,
+                lambda: 0.5,
             )
             for seconds in stops_at:
                 stop = Stop(ExitStatus.INCOMPLETE, "a signal", "run it again")
@@ -326,15 +323,15 @@ class Stage:
             except Killed:
                 killed = True
             writes, writer.fails_at = writer.writes, math.inf
-            accounts = books(ledger, state)
+            accounts = accounts_of(ledger, state)
             self._now = clock.now() + 1
             if not killed:
                 exit_status = stop.exit_status if stop else ExitStatus.ACCEPTED
                 done = stop is None and not accounts.uids.unconfirmed
                 status = RunStatus.FINISHED if done else RunStatus.INCOMPLETE
                 reason = stop.reason if stop else None
-                await ledger.runs.finish(state, status, exit_status, reason, pacer.record())
-            return Sitting(stop, accounts, events, writes, killed)
+                await ledger.runs.finish(state, status, exit_status, reason, pacer.record(budget))
+            return Execution(stop, accounts, events, writes, killed)
 
     def _assert_intent(self, connection: sqlite3.Connection) -> None:
         """Nothing arrives whose intent is not on the disk."""

@@ -20,7 +20,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 from unittest.mock import patch
 
-from far_side import FarSide, Request
+from scripted_server import Request, ScriptedServer
 from stage import ReaderOnStage
 
 from engine.clock import Stamp
@@ -40,7 +40,7 @@ from engine.pacing.settings import PacingSettings
 from engine.payload.envelope import Envelope
 from engine.payload.settings import PackingSettings
 from engine.planning.settings import GuardSettings
-from engine.report.result import RunResult
+from engine.report.run_results import RunResult
 from engine.report.settings import AccountingSettings
 from engine.runs.context import RunContext, RunObservers
 from engine.runs.mirror import RollbackRequest, apply, mirror, rollback
@@ -263,7 +263,7 @@ class Pushes:
     """A state folder, and the commands that are run on it one after the other."""
 
     folder: Path
-    far_side: FarSide
+    scripted_server: ScriptedServer
     uids_per_payload: int = 4
     pacing: PacingSettings = field(default_factory=lambda: PacingSettings(300, 60))
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
@@ -275,7 +275,7 @@ class Pushes:
     guards: GuardSettings = field(default_factory=GuardSettings)
     machine: Machine = field(default_factory=Machine)
     watch: Callable[[str, Request], None] = lambda _stage, _request: None
-    """Called as `FarSide.watch` is."""
+    """Called as `ScriptedServer.watch` is."""
     observe: Callable[[Event], None] = lambda _: None
     pragmas: tuple[str, ...] = ()
     """Set on the connection that writes."""
@@ -303,7 +303,7 @@ class Pushes:
         name: str = "export.csv",
         **how: Any,  # noqa: ANN401 - what a request takes besides
     ) -> Ended:
-        """Run the command; it dies where `death` says, and is told to stop at these seconds."""
+        """Run the command; it dies where `death` says, and is stopped at these seconds."""
         source = ExportSource(export, name)
         request = PushRequest(source, source.spec, COHORT, action, **how)
         return self._run(lambda *with_: push(request, *with_), death, stops_at)
@@ -404,12 +404,12 @@ class Pushes:
             self.watch(stage, request)
             life.reach(stage)
 
-        self.far_side.watch = watch
+        self.scripted_server.watch = watch
         events: list[Event] = []
 
-        def observe(told: RunEvent) -> None:
-            events.append(told.event)
-            self.observe(told.event)
+        def observe(output: RunEvent) -> None:
+            events.append(output.event)
+            self.observe(output.event)
 
         async def carry_out() -> RunResult:
             async with WorkspaceSession(
@@ -446,12 +446,11 @@ class Pushes:
             "engine.delivery.sender.ReadAhead": ReaderOnStage,
             "engine.delivery.sender.random": SimpleNamespace(random=lambda: 0.5),
             "engine.delivery.transport.open_session": lambda _workspace, timeout, **_: (
-                self.far_side.session(timeout)
+                self.scripted_server.session(timeout)
             ),
         }
-        stack.enter_context(patch("asyncio.to_thread", _at_once))
         for place in ("engine.runs.planner", "engine.runs.transfer"):
-            stack.enter_context(patch(f"{place}.read_or_stop", lambda read, _: _at_once(read)))
+            stack.enter_context(patch(f"{place}.read_or_stop", lambda read, *_: _at_once(read)))
         for place, part in parts.items():
             stack.enter_context(patch(place, part))
         return stack

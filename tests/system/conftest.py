@@ -1,4 +1,4 @@
-"""What the system's tests share: an emulator a worker, and a night a test."""
+"""What the system's tests share: an emulator a worker, and a configured folder a test."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from emulated_api import Emulator, emulator
-from nightly import Night
+from nightly import CommandLine
 
 LIMITS = ("--requests", "300", "--per-seconds", "2")
-"""Those of `Night.configure`."""
+"""Those of `CommandLine.configure`."""
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +26,9 @@ def api(shared_emulator: Emulator) -> Emulator:
 
 
 @pytest.fixture
-def night(api: Emulator, tmp_path: Path) -> Iterator[Night]:
+def cli(api: Emulator, tmp_path: Path) -> Iterator[CommandLine]:
     """Make a configured folder that sends to `api`."""
-    begun = Night(tmp_path, api.url)
+    begun = CommandLine(tmp_path, api.url)
     begun.configure()
     yield begun
     begun.end()

@@ -1,4 +1,4 @@
-"""A night as a scheduler sees it: a folder, a configuration, and the commands run there."""
+"""The command line as a scheduler uses it: a folder with a configuration, and commands."""
 
 import io
 import json
@@ -48,8 +48,8 @@ class Ended:
         return records(self.log)
 
     @property
-    def told(self) -> tuple[int, str, list[dict[str, str]]]:
-        """All that it told, but for the times in its log: equal for the same command."""
+    def output(self) -> tuple[int, str, list[dict[str, str]]]:
+        """All that it wrote, except the times in its log: equal for the same command."""
         untimed = [{**record, "time": ""} for record in self.records]
         return self.status, self.stdout, untimed
 
@@ -108,7 +108,7 @@ def _ended(status: int, stdout: str, log: str, *, on_terminal: bool = False) -> 
 
 
 @dataclass(slots=True)
-class Night:
+class CommandLine:
     """A folder with a configuration, and the commands run in it."""
 
     folder: Path

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from emulated_api import COHORT
-from nightly import Ended, Night
+from nightly import CommandLine, Ended
 
 from engine.ledger.sqlite.migrations import MIGRATIONS
 from engine.ledger.sqlite.schema import open_ledger
@@ -32,18 +32,18 @@ def target(cohort: str) -> tuple[str, ...]:
     return ("--cohort-id", cohort, "--cohort-name", "Night")
 
 
-def live(night: Night, *, with_mirror: bool = True) -> str:
+def live(cli: CommandLine, *, with_mirror: bool = True) -> str:
     """Push into one cohort and mirror another one twice; return the push's run."""
-    night.configure(
+    cli.configure(
         mirror={"settle_seconds": 0.0}, guards={"max_removals": 1.0}, limits={"requests": 10_000}
     )
-    night.write("first.txt", 30)
-    night.write("second.txt", 20)
-    (night.folder / "push.csv").write_bytes(b"user_id,x\na1,1\n,1\nbad,1,1\na2,1\n")
-    pushed = night.run("push", "push.csv", "--column", "user_id", *target(PUSHED), "--json")
+    cli.write("first.txt", 30)
+    cli.write("second.txt", 20)
+    (cli.folder / "push.csv").write_bytes(b"user_id,x\na1,1\n,1\nbad,1,1\na2,1\n")
+    pushed = cli.run("push", "push.csv", "--column", "user_id", *target(PUSHED), "--json")
     assert pushed.status == 1, pushed.stderr
     for export in ("first.txt", "second.txt") if with_mirror else ():
-        mirrored = night.run("mirror", export, *target(COHORT), *LIFT, "--json")
+        mirrored = cli.run("mirror", export, *target(COHORT), *LIFT, "--json")
         assert mirrored.status == 0, mirrored.stderr
     return str(pushed.document["run"])
 

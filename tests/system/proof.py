@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from emulated_api import Emulator
 from nasty_export import Expected
-from nightly import Ended, Night, assert_balanced
+from nightly import CommandLine, Ended, assert_balanced
 
 UIDS = 2_000_000
 PAYLOAD_BYTES = 128_000
@@ -19,31 +19,31 @@ FAULTS = (
 DIED = "the process died before it knew the outcome"
 
 
-def prepare(folder: Path, api: Emulator) -> Night:
-    night = Night(folder, api.url)
-    night.configure(
+def prepare(folder: Path, api: Emulator) -> CommandLine:
+    cli = CommandLine(folder, api.url)
+    cli.configure(
         limits={"per_seconds": 6.0, "payload_bytes": PAYLOAD_BYTES},
         delivery={"timeout_seconds": 2.0},
     )
-    return night
+    return cli
 
 
-def push(night: Night) -> Ended:
-    return night.spawn_push("export.csv.gz", "--column", "uid")
+def push(cli: CommandLine) -> Ended:
+    return cli.spawn_push("export.csv.gz", "--column", "uid")
 
 
-def prove(night: Night, api: Emulator, expected: Expected, last: Ended) -> dict[str, Any]:
-    """Compare what the emulator, the books and the generator say; return the emulator's report."""
-    books, report = last.document, api.report()
+def prove(cli: CommandLine, api: Emulator, expected: Expected, last: Ended) -> dict[str, Any]:
+    """Compare the emulator, the accounts and the generator; return the emulator's report."""
+    accounts, report = last.document, api.report()
     assert last.status == 1, last.stderr
-    assert (books["status"], books["source_complete"]) == ("finished", True)
-    assert_balanced(books)
-    assert books["rows"] == {
+    assert (accounts["status"], accounts["source_complete"]) == ("finished", True)
+    assert_balanced(accounts)
+    assert accounts["rows"] == {
         "read": expected.rows,
         "blank": len(expected.blank),
         "invalid": len(expected.invalid),
     }
-    assert books["uids"] == {
+    assert accounts["uids"] == {
         "planned": expected.planned,
         "accepted": expected.planned - len(expected.rejected),
         "rejected": len(expected.rejected),
@@ -53,15 +53,15 @@ def prove(night: Night, api: Emulator, expected: Expected, last: Ended) -> dict[
     members = api.members()
     assert not members - expected.members, "the cohort has members that it should not"
     assert not expected.members - members, "the cohort lacks members"
-    rejects = night.rejects(books["run"])
+    rejects = cli.rejects(accounts["run"])
     assert [(reject["kind"], reject["record"]) for reject in rejects] == expected.rejects
     refused = [reject for reject in rejects if reject["uid"] in POISON]
     assert all(reject["request_id"] for reject in refused)
-    assert_ceiling_kept(night, report)
+    assert_ceiling_kept(cli, report)
     return report
 
 
-def assert_ceiling_kept(night: Night, report: dict[str, Any]) -> None:
+def assert_ceiling_kept(cli: CommandLine, report: dict[str, Any]) -> None:
     """Never over it by our own log; as the emulator counts, while jitter stays within the margin.
 
     This window is a tenth of the API's, and so is the margin: 60 ms, for which a busy machine may
@@ -69,14 +69,14 @@ def assert_ceiling_kept(night: Night, report: dict[str, Any]) -> None:
     """
     sent = [
         boot_ns / 1e9
-        for (boot_ns,) in night.query(
+        for (boot_ns,) in cli.query(
             "SELECT sent_boot_ns FROM attempt WHERE sent_boot_ns IS NOT NULL AND "
             "reason IS NOT ? ORDER BY 1",
             DIED,
         )
     ]
     assert all(later - sooner >= 6.0 for sooner, later in zip(sent, sent[300:], strict=False))
-    [(jitter_ns,)] = night.query(
+    [(jitter_ns,)] = cli.query(
         "SELECT max(ended_utc_ns - sent_utc_ns) - min(ended_utc_ns - sent_utc_ns) "
         "FROM attempt WHERE http_status IS NOT NULL"
     )
@@ -89,12 +89,12 @@ def tell(
     capsys: pytest.CaptureFixture[str], title: str, last: Ended, report: dict[str, Any]
 ) -> None:
     """Print the figures, captured or not."""
-    books = last.document
+    accounts = last.document
     with capsys.disabled():
         print(  # noqa: T201 - the proof's figures
-            f"\n{title}: {books['rows']} {books['uids']} {books['requests']}\n"
-            f"  fill {books['payload_fill']}, ceiling use {books['ceiling_use']}, "
-            f"{books['elapsed_seconds']} s; emulator: {report['requests']}, "
+            f"\n{title}: {accounts['rows']} {accounts['uids']} {accounts['requests']}\n"
+            f"  fill {accounts['payload_fill']}, ceiling use {accounts['ceiling_use']}, "
+            f"{accounts['elapsed_seconds']} s; emulator: {report['requests']}, "
             f"faults {report['faults']}, breaches {report['breaches'] or 'none'}, "
             f"most in a window {report['workspaces']['NIGHTLY']['most_in_window']}"
         )

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import traceback
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, chdir
+from contextlib import ExitStack, chdir, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -11,7 +12,7 @@ from unittest.mock import patch
 import pytest
 from clean_room import API_KEY
 from emulated_api import COHORT, Emulator
-from nightly import TARGET, Night
+from nightly import TARGET, CommandLine
 
 from engine import (
     Cohort,
@@ -25,6 +26,7 @@ from engine import (
     events,
 )
 from engine.errors import ConfigError, UsageError
+from engine.ledger.sqlite.schema import open_for_reading
 
 VIP = Cohort(COHORT, "Night")
 COHORT_ID = ("--cohort-id", COHORT)
@@ -62,19 +64,19 @@ def returned() -> Iterator[list[Any]]:
 
 
 def test_each_command_prints_the_document_of_its_result(
-    night: Night, returned: list[Any], api: Emulator
+    cli: CommandLine, returned: list[Any], api: Emulator
 ) -> None:
-    night.configure(mirror={"settle_seconds": 0.0}, guards={"max_removals": 1.0})
-    night.write("first.txt")
-    night.write("second.txt", 200)
-    carried = str(night.folder / "carried.parquet")
+    cli.configure(mirror={"settle_seconds": 0.0}, guards={"max_removals": 1.0})
+    cli.write("first.txt")
+    cli.write("second.txt", 200)
+    carried = str(cli.folder / "carried.parquet")
 
     def compare(*words: str, status: int = 0, is_list: bool = False) -> Any:  # noqa: ANN401 - JSON
-        ended = night.run(*words, "--json")
+        ended = cli.run(*words, "--json")
         assert ended.status == status, ended.stderr
         printed = json.loads(ended.stdout)
-        told = document(returned[-1])
-        assert printed == ([told] if is_list else told), words
+        output = document(returned[-1])
+        assert printed == ([output] if is_list else output), words
         return printed
 
     compare("push", "first.txt", *TARGET, "--dry-run")
@@ -95,46 +97,62 @@ def test_each_command_prints_the_document_of_its_result(
     compare("snapshot", "list", *COHORT_ID)
     compare("snapshot", "verify", *COHORT_ID)
     compare("snapshot", "compare", "first.txt", *COHORT_ID)
-    assert night.run("snapshot", "export", carried, *COHORT_ID).status == 0
+    assert cli.run("snapshot", "export", carried, *COHORT_ID).status == 0
     compare("snapshot", "import", carried, *COHORT_ID, is_list=True)
     compare("snapshot", "adopt", "first.txt", *COHORT_ID, is_list=True)
     compare("snapshot", "reconcile", "second.txt", *COHORT_ID, is_list=True)
     assert len(api.members()) == 200
 
 
+@pytest.fixture(autouse=True)
+def _no_ledger_is_read_in_the_event_loop() -> Iterator[None]:
+    """Fail a test in which a ledger is opened, and so checked, in the thread of an event loop."""
+    in_loop: list[str] = []
+
+    def opened(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as it has them
+        with suppress(RuntimeError):
+            asyncio.get_running_loop()
+            in_loop.extend(each.name for each in traceback.extract_stack(limit=8))
+        return open_for_reading(*arguments, **options)
+
+    with patch("engine.ledger.sqlite.reader.open_for_reading", opened):
+        yield
+    assert not in_loop
+
+
 def test_rejects_and_an_unfinished_run_too(
-    night: Night, returned: list[Any], emulate: Callable[..., Emulator]
+    cli: CommandLine, returned: list[Any], emulate: Callable[..., Emulator]
 ) -> None:
-    night.url = emulate("--fault-at", "401=2").url
-    night.configure(delivery={"max_in_flight": 1})
-    (night.folder / "a.csv").write_text("uid\n" + "\n".join(f"u{n}" for n in range(300)) + "\n\n")
-    assert night.push("a.csv", "--column", "uid").status == 3
-    resumed = night.run("resume", "--all", "--json")
+    cli.url = emulate("--fault-at", "401=2").url
+    cli.configure(delivery={"max_in_flight": 1})
+    (cli.folder / "a.csv").write_text("uid\n" + "\n".join(f"u{n}" for n in range(300)) + "\n\n")
+    assert cli.push("a.csv", "--column", "uid").status == 3
+    resumed = cli.run("resume", "--all", "--json")
     assert resumed.document == document(returned[-1])
     run = resumed.document["runs"][0]["run"]
 
     async def rejects() -> list[dict[str, Any]]:
-        async with engine_of(night, lazy=True) as engine:
+        async with engine_of(cli, lazy=True) as engine:
             return [each.to_dict() async for each in engine.rejects(run)]
 
-    assert night.rejects(run) == asyncio.run(rejects())
+    assert cli.rejects(run) == asyncio.run(rejects())
 
 
-def engine_of(night: Night, **options: Any) -> Any:  # noqa: ANN401 - what `Engine.open` takes and gives
+def engine_of(cli: CommandLine, **options: Any) -> Any:  # noqa: ANN401 - what `Engine.open` takes and gives
     environ = {"MOENGAGE_API_KEY": API_KEY}
-    return Engine.open(night.folder / "config.toml", environ=environ, **options)
+    return Engine.open(cli.folder / "config.toml", environ=environ, **options)
 
 
 # What a program has besides: observers, a stop, errors, and a choice of what is needed.
 
 
-async def test_observers_hear_of_a_run(night: Night, api: Emulator) -> None:
-    planned = night.write("export.txt")
+async def test_observers_hear_of_a_run(cli: CommandLine, api: Emulator) -> None:
+    planned = cli.write("export.txt")
     heard: list[events.RunEvent] = []
     opened: list[str | None] = []
-    async with engine_of(night) as engine:
+    async with engine_of(cli) as engine:
         result = await engine.push(
-            str(night.folder / "export.txt"),
+            str(cli.folder / "export.txt"),
             VIP,
             observe=heard.append,
             opened=lambda opening: opened.append(opening.run),
@@ -148,13 +166,13 @@ async def test_observers_hear_of_a_run(night: Night, api: Emulator) -> None:
 
 
 async def test_a_stop_keeps_the_accounts_and_the_run_is_resumed(
-    night: Night, api: Emulator
+    cli: CommandLine, api: Emulator
 ) -> None:
-    planned = night.write("export.txt")
+    planned = cli.write("export.txt")
     switch = StopSwitch()
-    async with engine_of(night) as engine:
+    async with engine_of(cli) as engine:
         stopped = await engine.push(
-            night.folder / "export.txt",
+            cli.folder / "export.txt",
             VIP,
             switch=switch,
             opened=lambda _: switch.pull("enough"),
@@ -167,11 +185,11 @@ async def test_a_stop_keeps_the_accounts_and_the_run_is_resumed(
     assert api.members() == planned
 
 
-async def test_a_cancelled_run_has_written_its_accounts(night: Night) -> None:
-    night.write("export.txt")
-    async with engine_of(night) as engine:
+async def test_a_cancelled_run_has_written_its_accounts(cli: CommandLine) -> None:
+    cli.write("export.txt")
+    async with engine_of(cli) as engine:
         task: asyncio.Task[RunResult] = asyncio.create_task(
-            engine.push(night.folder / "export.txt", VIP, opened=lambda _: task.cancel())
+            engine.push(cli.folder / "export.txt", VIP, opened=lambda _: task.cancel())
         )
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -181,14 +199,14 @@ async def test_a_cancelled_run_has_written_its_accounts(night: Night) -> None:
         assert resumed.exit_status is ExitStatus.ACCEPTED
 
 
-async def test_what_is_wrong_is_raised(night: Night, tmp_path: Path) -> None:
+async def test_what_is_wrong_is_raised(cli: CommandLine, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no-such\.toml"):
         async with Engine.open(tmp_path / "no-such.toml"):
             pass
-    (night.folder / "state").mkdir()
-    async with engine_of(night, need_credentials=False) as engine:
+    (cli.folder / "state").mkdir()
+    async with engine_of(cli, need_credentials=False) as engine:
         with pytest.raises(CohortSyncError):
-            await engine.push(night.folder / "missing.txt", VIP)
+            await engine.push(cli.folder / "missing.txt", VIP)
         with pytest.raises(UsageError, match="--reason"):
             await engine.mirror("export.txt", VIP, allow=["shape"])
         with pytest.raises(UsageError, match="exclude each other"):
@@ -197,16 +215,16 @@ async def test_what_is_wrong_is_raised(night: Night, tmp_path: Path) -> None:
             await engine.show("nothing")
         with pytest.raises(TypeError, match="colum"):
             await engine.push("export.txt", VIP, colum="uid")
-    night.write("export.txt")
-    async with engine_of(night, need_credentials=False) as engine:
+    cli.write("export.txt")
+    async with engine_of(cli, need_credentials=False) as engine:
         with pytest.raises(ConfigError, match="key"):
-            await engine.push(night.folder / "export.txt", VIP)
+            await engine.push(cli.folder / "export.txt", VIP)
 
 
-async def test_a_lazy_engine_reads_what_it_needs(night: Night) -> None:
-    (night.folder / "config.toml").write_text("[workspace]\nid = 3\n")
-    (night.folder / "state").mkdir()
-    async with engine_of(night, lazy=True, state=night.folder / "state") as engine:
+async def test_a_lazy_engine_reads_what_it_needs(cli: CommandLine) -> None:
+    (cli.folder / "config.toml").write_text("[workspace]\nid = 3\n")
+    (cli.folder / "state").mkdir()
+    async with engine_of(cli, lazy=True, state=cli.folder / "state") as engine:
         assert await engine.runs() == []
         result = await engine.check()
         assert result.exit_status is ExitStatus.USAGE
@@ -214,12 +232,34 @@ async def test_a_lazy_engine_reads_what_it_needs(night: Night) -> None:
             await engine.push("export.txt", VIP)
 
 
-async def test_rejects_can_be_left_early(night: Night) -> None:
-    (night.folder / "export.txt").write_text("u1\n" + "\n" * 5_000)
-    async with engine_of(night) as engine:
-        with chdir(night.folder):
+async def test_rejects_can_be_left_early(cli: CommandLine) -> None:
+    (cli.folder / "export.txt").write_text("u1\n" + "\n" * 5_000)
+    async with engine_of(cli) as engine:
+        with chdir(cli.folder):
             result = await engine.push("export.txt", VIP)
         found = engine.rejects(result.accounts.run)
         first = await anext(found)
         await found.aclose()
         assert (first.kind, first.record) == ("blank", 2)
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+async def test_a_closed_engine_has_ended_its_runs_and_begins_none(
+    cli: CommandLine, *, is_used: bool
+) -> None:
+    cli.configure(limits={"requests": 2, "per_seconds": 2.0})
+    cli.write("export.txt", 2_000)
+    export = cli.folder / "export.txt"
+    opened = asyncio.Event()
+    async with engine_of(cli) as engine:
+        if is_used:
+            run = asyncio.create_task(engine.push(export, VIP, opened=lambda _: opened.set()))
+            await opened.wait()
+    if is_used:
+        assert run.done()
+        accounts = run.result().accounts
+        assert (accounts.status, accounts.reason) == ("incomplete", "the engine was closed")
+        assert [each.status for each in await engine.runs()] == ["incomplete"]
+    for start in (engine.push(export, VIP), engine.mirror(export, VIP), engine.resume()):
+        with pytest.raises(UsageError, match="the engine was closed"):
+            await start

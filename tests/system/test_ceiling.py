@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 from emulated_api import Emulator, emulator
-from nightly import Night, Running, assert_balanced
+from nightly import CommandLine, Running, assert_balanced
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +19,7 @@ MODELS = {
     "gcra": ("--burst", "5"),
 }
 
-Run = tuple[Night, Emulator, Running, set[str]]
+Run = tuple[CommandLine, Emulator, Running, set[str]]
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +30,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
         for model, flags in MODELS.items():
             folder = tmp_path_factory.mktemp(model)
             api = stack.enter_context(emulator(folder, "--limiter", model, *flags))
-            night = Night(folder, api.url)
-            night.configure(limits={"per_seconds": 60.0})
-            stack.callback(night.end)
-            planned = night.write("export.txt", UIDS)
-            begun[model] = (night, api, night.start_push("export.txt"), planned)
+            cli = CommandLine(folder, api.url)
+            cli.configure(limits={"per_seconds": 60.0})
+            stack.callback(cli.end)
+            planned = cli.write("export.txt", UIDS)
+            begun[model] = (cli, api, cli.start_push("export.txt"), planned)
         yield begun
 
 
@@ -44,16 +44,17 @@ def test_a_run_of_more_than_a_minute_is_never_throttled(
 ) -> None:
     _, api, running, planned = runs[model]
     ended = running.wait()
-    books, report = ended.document, api.report()
+    accounts, report = ended.document, api.report()
     assert ended.status == 0, ended.stderr
-    assert_balanced(books)
+    assert_balanced(accounts)
     assert api.members() == planned
-    assert books["requests"]["sent"] > 360
-    assert report["requests"]["by_status"] == {"200": books["requests"]["sent"]}
+    assert accounts["requests"]["sent"] > 360
+    assert report["requests"]["by_status"] == {"200": accounts["requests"]["sent"]}
     assert not report["breaches"]
     with capsys.disabled():
         print(  # noqa: T201 - the proof's figures
-            f"\n{model} {' '.join(MODELS[model])}: {books['requests']['sent']} requests, no 429; "
-            f"ceiling use {books['ceiling_use']:.2%}, {books['elapsed_seconds']:.1f} s, "
+            f"\n{model} {' '.join(MODELS[model])}: {accounts['requests']['sent']} requests, "
+            "no 429; "
+            f"ceiling use {accounts['ceiling_use']:.2%}, {accounts['elapsed_seconds']:.1f} s, "
             f"most in a window {report['workspaces']['NIGHTLY']['most_in_window']}"
         )

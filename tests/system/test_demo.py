@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from clean_room import ENGINE, PATIENCE_SECONDS, environment, until
 from emulated_api import Emulator
-from nightly import TARGET, Night
+from nightly import TARGET, CommandLine
 
 
-def test_the_demo_proves_itself(night: Night) -> None:
-    ended = night.spawn("demo", "--uids", "20000", "--requests", "300", "--per-seconds", "2")
+def test_the_demo_proves_itself(cli: CommandLine) -> None:
+    ended = cli.spawn("demo", "--uids", "20000", "--requests", "300", "--per-seconds", "2")
     assert ended.status == 0, ended.stderr
     assert "20,000 members" in ended.stdout
     assert "0 missing, 0 extra" in ended.stdout
@@ -40,34 +40,34 @@ def test_a_demo_that_is_stopped_drains_and_proves_nothing(tmp_path: Path) -> Non
         stdout, _ = process.communicate(timeout=PATIENCE_SECONDS)
     finally:
         process.kill()
-    told = (tmp_path / "stderr").read_text()
-    assert process.returncode == 75, told
-    assert "Traceback" not in told
-    assert "SIGINT received" in told
+    output = (tmp_path / "stderr").read_text()
+    assert process.returncode == 75, output
+    assert "Traceback" not in output
+    assert "SIGINT received" in output
     assert b"proof" not in stdout
     assert not list(tmp_path.glob("cohortsync-demo-*"))
 
 
-def test_the_preflight_says_what_is_in_order(night: Night, api: Emulator) -> None:
-    assert night.run("check").status == 0
-    assert not (night.folder / "state").exists()
-    ended = night.run("check", "--live", "--json")
+def test_the_preflight_says_what_is_in_order(cli: CommandLine, api: Emulator) -> None:
+    assert cli.run("check").status == 0
+    assert not (cli.folder / "state").exists()
+    ended = cli.run("check", "--live", "--json")
     assert ended.status == 0, ended.stdout
     verdicts = {each["name"]: each["status"] for each in ended.document["findings"]}
     assert verdicts["key"] == verdicts["state"] == verdicts["tcp"] == "ok"
     assert api.received() == 1
     # The request counts against the ceiling of whatever is run next.
-    assert len(night.ledger_files()) == 1
+    assert len(cli.ledger_files()) == 1
 
 
 @pytest.mark.parametrize("spoiled", ["corrupt", "newer"])
 def test_the_preflight_finds_a_ledger_that_a_push_would_refuse(
-    night: Night, api: Emulator, spoiled: str
+    cli: CommandLine, api: Emulator, spoiled: str
 ) -> None:
-    night.write("export.txt", 3)
-    assert night.push("export.txt").status == 0
-    assert night.run("check").status == 0
-    [path] = night.ledger_files()
+    cli.write("export.txt", 3)
+    assert cli.push("export.txt").status == 0
+    assert cli.run("check").status == 0
+    [path] = cli.ledger_files()
     if spoiled == "corrupt":
         path.write_bytes(b"no database" * 1000)
     else:
@@ -75,16 +75,16 @@ def test_the_preflight_finds_a_ledger_that_a_push_would_refuse(
             ledger.execute("PRAGMA user_version = 99")
     received = api.received()
     for command in (("check", "--json"), ("push", "export.txt", *TARGET, "--json")):
-        assert night.run(*command).status == 2
-    [state] = [f for f in night.run("check", "--json").document["findings"] if f["name"] == "state"]
+        assert cli.run(*command).status == 2
+    [state] = [f for f in cli.run("check", "--json").document["findings"] if f["name"] == "state"]
     assert state["status"] == "failed"
     assert str(path) in state["detail"]
     assert api.received() == received
 
 
-def test_the_preflight_finds_a_limit_that_leaves_no_room(night: Night) -> None:
-    night.configure(limits={"payload_bytes": 50})
-    ended = night.run("check", "--json")
+def test_the_preflight_finds_a_limit_that_leaves_no_room(cli: CommandLine) -> None:
+    cli.configure(limits={"payload_bytes": 50})
+    ended = cli.run("check", "--json")
     assert ended.status == 2
     found = ended.document["findings"][0]
     assert (found["name"], found["status"]) == ("configuration", "failed")

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from emulated_api import Emulator
-from nightly import TARGET, Night
+from nightly import TARGET, CommandLine
 
 UIDS = ["007", "1e5", "NULL", "ünï🦄", "a b"]
 
@@ -56,63 +56,63 @@ def write_headless_csv(path: Path) -> None:
     ],
 )
 def test_every_format_arrives_byte_for_byte(
-    night: Night,
+    cli: CommandLine,
     api: Emulator,
     name: str,
     write: Callable[[Path], None],
     options: tuple[str, ...],
 ) -> None:
-    write(night.folder / name)
-    ended = night.push(name, *options)
+    write(cli.folder / name)
+    ended = cli.push(name, *options)
     assert ended.status == 0, ended.stderr
     assert api.members() == set(UIDS)
     assert ended.document["rows"] == {"read": len(UIDS), "blank": 0, "invalid": 0}
 
 
-def test_a_pipe_is_an_export(night: Night, api: Emulator) -> None:
-    ended = night.spawn_push("-", "--column", "uid", stdin=b'{"uid":"a"}\n{"uid":1}\n{"uid":1.5}\n')
+def test_a_pipe_is_an_export(cli: CommandLine, api: Emulator) -> None:
+    ended = cli.spawn_push("-", "--column", "uid", stdin=b'{"uid":"a"}\n{"uid":1}\n{"uid":1.5}\n')
     assert ended.status == 1
     assert api.members() == {"a", "1"}
-    [invalid] = night.rejects(ended.document["run"])
+    [invalid] = cli.rejects(ended.document["run"])
     assert (invalid["file"], invalid["record"]) == ("stdin", 3)
 
 
-def test_several_files_globs_and_a_folder_are_one_export(night: Night, api: Emulator) -> None:
-    (night.folder / "part").mkdir()
+def test_several_files_globs_and_a_folder_are_one_export(cli: CommandLine, api: Emulator) -> None:
+    (cli.folder / "part").mkdir()
     names = ("part/a.txt", "part/b.txt", "c1.txt", "c2.txt", "d.txt")
-    planned = set.union(*(night.write(name, 30) for name in names))
-    ended = night.push("part", "c*.txt", "d.txt")
+    planned = set.union(*(cli.write(name, 30) for name in names))
+    ended = cli.push("part", "c*.txt", "d.txt")
     assert ended.status == 0
     assert api.members() == planned
     assert ended.document["rows"]["read"] == len(planned)
 
 
-def test_options_that_do_not_apply_are_noted(night: Night) -> None:
-    night.write("export.txt", 3)
-    ended = night.push("export.txt", "--no-header")
+def test_options_that_do_not_apply_are_noted(cli: CommandLine) -> None:
+    cli.write("export.txt", 3)
+    ended = cli.push("export.txt", "--no-header")
     assert ended.status == 0
     assert "--no-header is ignored" in ended.stderr
 
 
-def test_files_that_were_put_together_are_read_and_their_headers_are_told(
-    night: Night, api: Emulator
+def test_files_that_were_put_together_are_read_and_their_headers_are_reported(
+    cli: CommandLine, api: Emulator
 ) -> None:
     one, two = b"\xef\xbb\xbfuid,n\na,1\n", b"\xef\xbb\xbfuid,n\nb,2\n"
-    (night.folder / "both.csv").write_bytes(one + two)
-    ended = night.push("both.csv", "--column", "uid")
+    (cli.folder / "both.csv").write_bytes(one + two)
+    ended = cli.push("both.csv", "--column", "uid")
     assert ended.status == 0
     assert api.members() == {"a", "b"}
     assert ended.document["rows"] == {"read": 3, "blank": 1, "invalid": 0}
-    [reject] = night.rejects(ended.document["run"])
+    [reject] = cli.rejects(ended.document["run"])
     assert (reject["kind"], reject["record"]) == ("blank", 2)
     assert reject["reason"] == "blank (the header again)"
 
 
 @pytest.mark.parametrize("data", [b"", b"uid\n"])
 def test_an_export_without_a_row_is_one_mistake_with_one_message(
-    night: Night, api: Emulator, data: bytes
+    cli: CommandLine, api: Emulator, data: bytes
 ) -> None:
-    (night.folder / "e.csv").write_bytes(data)
+    (cli.folder / "e.csv").write_bytes(data)
     message = "e.csv: nothing to send, no row holds a uid"
     for command, status, said in (
         (("push",), 2, message),
@@ -121,7 +121,7 @@ def test_an_export_without_a_row_is_one_mistake_with_one_message(
         (("mirror", "--dry-run"), 4, f"empty: {message}"),
         (("plan",), 4, f"empty: {message}"),
     ):
-        ended = night.run(*command, "e.csv", *TARGET, "--json")
+        ended = cli.run(*command, "e.csv", *TARGET, "--json")
         assert (ended.status, ended.document["reason"]) == (status, said)
         assert ended.document["hint"]
     assert api.received() == 0

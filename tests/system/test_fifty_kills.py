@@ -11,7 +11,7 @@ import pytest
 from clean_room import until
 from emulated_api import Emulator, emulator
 from nasty_export import write_nasty_export
-from nightly import Night
+from nightly import CommandLine
 from proof import DIED, FAULTS, LIMITS, PAYLOAD_BYTES, POISON, UIDS, prepare, prove, push, tell
 
 REQUESTS = 480
@@ -34,23 +34,23 @@ def test_kills_lose_nothing(
 ) -> None:
     seed = int(os.environ.get("COHORTSYNC_TEST_SEED", "20"))
     chance = random.Random(seed)
-    night = prepare(tmp_path, api)
+    cli = prepare(tmp_path, api)
     expected = write_nasty_export(
         tmp_path / "export.csv.gz", UIDS, payload_bytes=PAYLOAD_BYTES, poison=POISON
     )
     under_way: dict[int, set[int]] = {}
     """By the execution that was killed: the batches that had no outcome then."""
     for _ in range(kills):
-        kill_at_some_moment(night, api, chance, REQUESTS // kills)
-        if night.ledger_files():
-            for execution, batch in night.query(
+        kill_at_some_moment(cli, api, chance, REQUESTS // kills)
+        if cli.ledger_files():
+            for execution, batch in cli.query(
                 "SELECT sitting, batch FROM attempt WHERE outcome IS NULL"
             ):
                 under_way.setdefault(execution, set()).add(batch)
-    last = push(night)
-    report = prove(night, api, expected, last)
-    assert night.query("SELECT count(*) FROM run") == [(1,)]
-    assert_sent_again_only_what_was_under_way(night, under_way)
+    last = push(cli)
+    report = prove(cli, api, expected, last)
+    assert cli.query("SELECT count(*) FROM run") == [(1,)]
+    assert_sent_again_only_what_was_under_way(cli, under_way)
     # Every send is one that the ledger knows, and some of their answers died with a process.
     died = sum(map(len, under_way.values()))
     answered = last.document["requests"]["sent"] - died
@@ -60,10 +60,10 @@ def test_kills_lose_nothing(
     tell(capsys, title, last, report)
 
 
-def kill_at_some_moment(night: Night, api: Emulator, chance: random.Random, most: int) -> None:
+def kill_at_some_moment(cli: CommandLine, api: Emulator, chance: random.Random, most: int) -> None:
     """Begin the push, let it send up to `most` requests more, and kill it."""
     before, more = api.received(), chance.randrange(most + 1)
-    running = night.start_push("export.csv.gz", "--column", "uid")
+    running = cli.start_push("export.csv.gz", "--column", "uid")
     until(
         lambda: api.received() >= before + more or running.process.poll() is not None,
         f"{more} requests were sent",
@@ -73,9 +73,11 @@ def kill_at_some_moment(night: Night, api: Emulator, chance: random.Random, most
     assert ended.status == -signal.SIGKILL, f"it was to be killed, but ended: {ended.stderr}"
 
 
-def assert_sent_again_only_what_was_under_way(night: Night, under_way: dict[int, set[int]]) -> None:
+def assert_sent_again_only_what_was_under_way(
+    cli: CommandLine, under_way: dict[int, set[int]]
+) -> None:
     """Look at every attempt that follows another: nothing but a failure or a kill calls for it."""
-    again = night.query(
+    again = cli.query(
         "SELECT before.sitting, before.batch, before.outcome, before.reason = ? "
         "FROM attempt AS again JOIN attempt AS before "
         "ON (before.run, before.batch, before.attempt) "
@@ -87,7 +89,7 @@ def assert_sent_again_only_what_was_under_way(night: Night, under_way: dict[int,
         resent = [batch for execution, batch, _, died in again if died and execution == killed]
         assert len(resent) <= len(batches)
         assert set(resent) <= batches
-    found = night.query("SELECT DISTINCT sitting, batch FROM attempt WHERE reason = ?", DIED)
+    found = cli.query("SELECT DISTINCT sitting, batch FROM attempt WHERE reason = ?", DIED)
     assert set(found) == {
         (execution, batch) for execution, all_ in under_way.items() for batch in all_
     }

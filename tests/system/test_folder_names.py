@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from emulated_api import COHORT, Emulator
-from nightly import TARGET, Ended, Night
+from nightly import TARGET, CommandLine, Ended
 
 from engine.snapshot.file_format import SNAPSHOT
 
@@ -49,28 +49,28 @@ NAMES: Mapping[str, str | None] = {
 """Names of folders, and another one that each might stand for."""
 
 
-def test_the_names_of_all_folders_above_are_only_names(night: Night, api: Emulator) -> None:
-    walk(night, api, tuple(NAMES))
+def test_the_names_of_all_folders_above_are_only_names(cli: CommandLine, api: Emulator) -> None:
+    walk(cli, api, tuple(NAMES))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_the_name_of_a_folder_is_only_a_name(night: Night, api: Emulator, name: str) -> None:
-    walk(night, api, (name,))
+def test_the_name_of_a_folder_is_only_a_name(cli: CommandLine, api: Emulator, name: str) -> None:
+    walk(cli, api, (name,))
 
 
-def test_a_state_folder_that_is_not_utf_8_is_refused(night: Night) -> None:
-    write(night, "ids.txt", 0, 10)
-    state = ("--state", os.fsdecode(os.fsencode(night.folder) + b"/st\xffte"))
+def test_a_state_folder_that_is_not_utf_8_is_refused(cli: CommandLine) -> None:
+    write(cli, "ids.txt", 0, 10)
+    state = ("--state", os.fsdecode(os.fsencode(cli.folder) + b"/st\xffte"))
     for command in (("mirror", "ids.txt", *TARGET), ("push", "ids.txt", *TARGET), ("runs",)):
-        ended = night.run(*command, *state)
+        ended = cli.run(*command, *state)
         assert ended.status == 2
         assert "not valid UTF-8" in ended.stderr
 
 
-def walk(night: Night, api: Emulator, names: tuple[str, ...]) -> None:
+def walk(cli: CommandLine, api: Emulator, names: tuple[str, ...]) -> None:
     """Run each command that keeps or reads files below folders of these names."""
-    inside = Night(night.folder.joinpath(*names), api.url)
+    inside = CommandLine(cli.folder.joinpath(*names), api.url)
     inside.folder.mkdir(parents=True)
     inside.configure(
         mirror={"settle_seconds": 0.0, "resend_over_nights": 1},
@@ -81,7 +81,7 @@ def walk(night: Night, api: Emulator, names: tuple[str, ...]) -> None:
 
     succeed(inside, "mirror", "first.txt", *TARGET, *LIFTED)
     assert set(api.members()) == lists["first.txt"]
-    put_decoys(night.folder, [NAMES[name] or name for name in names], inside)
+    put_decoys(cli.folder, [NAMES[name] or name for name in names], inside)
 
     planned = succeed(inside, "plan", "second.txt", *TARGET, *LIFTED, "--json").document
     assert (planned["plan"]["add"], planned["plan"]["remove"]) == (5, 5)
@@ -124,33 +124,33 @@ def walk(night: Night, api: Emulator, names: tuple[str, ...]) -> None:
 EXPORTS = {"first.txt": (0, 10), "second.txt": (5, 15), "third.txt": (20, 23)}
 
 
-def write(night: Night, name: str, start: int, end: int) -> set[str]:
+def write(cli: CommandLine, name: str, start: int, end: int) -> set[str]:
     uids = [f"u{number:03}" for number in range(start, end)]
-    (night.folder / name).write_text("".join(f"{uid}\n" for uid in uids))
+    (cli.folder / name).write_text("".join(f"{uid}\n" for uid in uids))
     return set(uids)
 
 
-def put_decoys(root: Path, names: list[str], night: Night) -> None:
+def put_decoys(root: Path, names: list[str], cli: CommandLine) -> None:
     """Put other snapshots where a pattern that is made of the path would find them."""
     decoy = root.joinpath(*names)
     uids = pa.array([f"decoy-{number}".encode() for number in range(3)], pa.binary())
     rows = pa.table([uids, pa.array([1] * 3, pa.uint8()), pa.array([1] * 3)], SNAPSHOT.names)
-    for path in [*night.folder.rglob("*.parquet")]:
-        other = decoy / path.relative_to(night.folder)
-        if decoy != night.folder:
+    for path in [*cli.folder.rglob("*.parquet")]:
+        other = decoy / path.relative_to(cli.folder)
+        if decoy != cli.folder:
             other.parent.mkdir(parents=True, exist_ok=True)
             for number in range(1, 9):
                 with other.with_name(f"{number:06}.parquet").open("wb") as file:
                     pq.write_table(rows.cast(SNAPSHOT), file)
 
 
-def succeed(night: Night, *arguments: str) -> Ended:
-    ended = night.run(*arguments)
+def succeed(cli: CommandLine, *arguments: str) -> Ended:
+    ended = cli.run(*arguments)
     assert ended.status == 0, (arguments, ended.stderr, ended.stdout)
     return ended
 
 
-def generation(night: Night, command: str, file: str) -> dict[str, Any]:
-    [made] = json.loads(succeed(night, "snapshot", command, file, *COHORT_ID, "--json").stdout)
+def generation(cli: CommandLine, command: str, file: str) -> dict[str, Any]:
+    [made] = json.loads(succeed(cli, "snapshot", command, file, *COHORT_ID, "--json").stdout)
     assert isinstance(made, dict)
     return made

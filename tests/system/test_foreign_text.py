@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from emulated_api import Emulator
-from nightly import Ended, Night
+from nightly import CommandLine, Ended
 
 from engine.cli.text import UNSAFE
 from records import plain
@@ -22,12 +22,12 @@ NAME = f"n{HOSTILE}ame"
 
 
 @pytest.fixture
-def night(tmp_path: Path, emulate: Callable[..., Emulator]) -> Iterator[Night]:
-    """Make a night in which every uid of `UIDS` but the last is rejected."""
+def cli(tmp_path: Path, emulate: Callable[..., Emulator]) -> Iterator[CommandLine]:
+    """Make a state folder in which every uid of `UIDS` but the last is rejected."""
     api = emulate(*(word for uid in UIDS[:-1] for word in ("--poison", uid)))
     folder = tmp_path / f"f{HOSTILE}older"
     folder.mkdir()
-    begun = Night(folder, api.url)
+    begun = CommandLine(folder, api.url)
     begun.configure(mirror={"settle_seconds": 0})
     rows = [json.dumps({"id\u202e": uid}) for uid in UIDS]
     (folder / f"e{HOSTILE}{CONTROLS}\n.ndjson").write_text("\n".join(rows) + "\n{broken\u2028}\n")
@@ -36,21 +36,21 @@ def night(tmp_path: Path, emulate: Callable[..., Emulator]) -> Iterator[Night]:
 
 
 def check(ended: Ended, *, on_terminal: bool) -> None:
-    told = ended.stdout + ended.log
+    output = ended.stdout + ended.log
     if on_terminal:
-        told = plain(told)
-    assert set(UNSAFE.findall(told)) <= {"\n"}, ascii(told)
+        output = plain(output)
+    assert set(UNSAFE.findall(output)) <= {"\n"}, ascii(output)
 
 
 @pytest.mark.parametrize("on_terminal", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_no_command_shows_what_a_terminal_obeys(night: Night, *, on_terminal: bool) -> None:
-    [export] = [path.name for path in night.folder.glob("*.ndjson")]
+def test_no_command_shows_what_a_terminal_obeys(cli: CommandLine, *, on_terminal: bool) -> None:
+    [export] = [path.name for path in cli.folder.glob("*.ndjson")]
     cohort = ("--cohort-id", f"c{HOSTILE}")
     target = (*cohort, "--cohort-name", NAME, "--cohort-description", NAME)
     read = (export, "--column", "id\u202e")
 
     def run(*words: str, status: int = 0) -> Ended:
-        ended = night.run(*words, on_terminal=on_terminal)
+        ended = cli.run(*words, on_terminal=on_terminal)
         check(ended, on_terminal=on_terminal)
         assert ended.status == status, (words, ended.log)
         return ended
@@ -97,17 +97,17 @@ def test_no_command_shows_what_a_terminal_obeys(night: Night, *, on_terminal: bo
     ):
         run(*words, status=2)
         run(*words, "--json", status=2)
-    (night.folder / "config.toml").write_text(f'[workspace]\nid = "{HOSTILE}"\n"{HOSTILE}" = 1\n')
+    (cli.folder / "config.toml").write_text(f'[workspace]\nid = "{HOSTILE}"\n"{HOSTILE}" = 1\n')
     run("push", *read, *target, status=2)
 
 
-def test_rejects_as_csv_are_safe_and_can_be_read_back(night: Night) -> None:
-    [export] = [path.name for path in night.folder.glob("*.ndjson")]
+def test_rejects_as_csv_are_safe_and_can_be_read_back(cli: CommandLine) -> None:
+    [export] = [path.name for path in cli.folder.glob("*.ndjson")]
     target = ("--cohort-id", "c", "--cohort-name", "C")
-    pushed = night.run("push", export, "--column", "id\u202e", *target, "--json").document
-    exact = [json.loads(line) for line in night.run("rejects", pushed["run"]).stdout.splitlines()]
+    pushed = cli.run("push", export, "--column", "id\u202e", *target, "--json").document
+    exact = [json.loads(line) for line in cli.run("rejects", pushed["run"]).stdout.splitlines()]
     assert {record["uid"] for record in exact if record["uid"]} == set(UIDS[:-1])
-    text = night.run("rejects", pushed["run"], "--csv").stdout
+    text = cli.run("rejects", pushed["run"], "--csv").stdout
     assert not set(UNSAFE.findall(text)) - {"\n"}
     rows = list(csv.DictReader(text.splitlines()))
     for row, record in zip(rows, exact, strict=True):

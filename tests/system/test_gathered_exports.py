@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 from emulated_api import COHORT, Emulator
-from nightly import TARGET, Ended, Night
+from nightly import TARGET, CommandLine, Ended
 
 COHORT_ID = ("--cohort-id", COHORT)
 FILES = "2 files, 25 Nov 02:10 to 26 Nov 02:11 UTC, "
 
 
-def write(night: Night, day: int, uids: int, minute: int = 10) -> Path:
+def write(cli: CommandLine, day: int, uids: int, minute: int = 10) -> Path:
     """Write the export of one day in November, cut off after so many uids."""
-    path = night.folder / "exports" / f"2026-11-{day}.csv"
+    path = cli.folder / "exports" / f"2026-11-{day}.csv"
     path.parent.mkdir(exist_ok=True)
     path.write_text("user_id\n" + "".join(f"{number}\n" for number in range(uids)))
     written = datetime(2026, 11, day, 2, minute, tzinfo=UTC).timestamp()
@@ -23,27 +23,29 @@ def write(night: Night, day: int, uids: int, minute: int = 10) -> Path:
     return path
 
 
-def configure(night: Night, **guards: float) -> None:
-    night.configure(mirror={"settle_seconds": 0.0}, guards=guards)
+def configure(cli: CommandLine, **guards: float) -> None:
+    cli.configure(mirror={"settle_seconds": 0.0}, guards=guards)
 
 
 @pytest.fixture(autouse=True)
-def gathered(night: Night) -> None:
+def gathered(cli: CommandLine) -> None:
     """Mirror one day's export, and let the next day's, which was cut off, lie beside it."""
-    configure(night)
-    write(night, 25, 300)
-    assert run(night, "mirror").status == 0
-    write(night, 26, 40, minute=11)
+    configure(cli)
+    write(cli, 25, 300)
+    assert run(cli, "mirror").status == 0
+    write(cli, 26, 40, minute=11)
 
 
-def run(night: Night, command: str, *arguments: str, exports: str = "exports/") -> Ended:
-    return night.run(*command.split(), exports, *TARGET, "--json", *arguments)
+def run(cli: CommandLine, command: str, *arguments: str, exports: str = "exports/") -> Ended:
+    return cli.run(*command.split(), exports, *TARGET, "--json", *arguments)
 
 
 @pytest.mark.parametrize("command", ["mirror", "plan", "mirror --shadow"])
-def test_a_mirror_of_gathered_exports_is_stopped(night: Night, api: Emulator, command: str) -> None:
+def test_a_mirror_of_gathered_exports_is_stopped(
+    cli: CommandLine, api: Emulator, command: str
+) -> None:
     before = api.received()
-    ended = run(night, command)
+    ended = run(cli, command)
     assert ended.status == 4
     assert ended.document["reason"].startswith("spread: 2 files, written 24.0 h apart, and 12 h")
     for name in ("exports/2026-11-25.csv", "exports/2026-11-26.csv"):
@@ -66,82 +68,84 @@ def assert_listed(document: dict[str, object]) -> None:
     assert (total["count"], total["bytes"]) == (2, sum(file["bytes"] for file in files))
 
 
-def test_an_empty_file_counts_among_those_that_are_read(night: Night) -> None:
-    path = write(night, 26, 0)
+def test_an_empty_file_counts_among_those_that_are_read(cli: CommandLine) -> None:
+    path = write(cli, 26, 0)
     path.write_text("")
     os.utime(path, (datetime(2026, 11, 26, tzinfo=UTC).timestamp(),) * 2)
-    ended = run(night, "mirror")
+    ended = run(cli, "mirror")
     assert ended.status == 4
     assert ended.document["files"][1]["uids"] == 0
 
 
 @pytest.mark.parametrize("arguments", [(), ("--dry-run",)])
-def test_a_push_of_gathered_exports_is_told(night: Night, arguments: tuple[str, ...]) -> None:
+def test_a_push_of_gathered_exports_is_reported(
+    cli: CommandLine, arguments: tuple[str, ...]
+) -> None:
     command = ("push", "exports/", "--cohort-id", "pushed", "--cohort-name", "P", "--json")
-    ended = night.run(*command, *arguments)
+    ended = cli.run(*command, *arguments)
     assert ended.status == 0
     assert f"reading the export: {FILES}" in ended.stderr
     assert "warning: 2 files, written 24.0 h apart" in ended.stderr
     assert_listed(ended.document)
     if not arguments:
-        shown = json.loads(night.run("show", ended.document["run"], "--json").stdout)
+        shown = json.loads(cli.run("show", ended.document["run"], "--json").stdout)
         assert_listed(shown)
-        told = night.run("show", ended.document["run"]).stdout
-        assert f"files     {FILES}" in told
-        assert "2026-11-26 02:11:00" in told
+        output = cli.run("show", ended.document["run"]).stdout
+        assert f"files     {FILES}" in output
+        assert "2026-11-26 02:11:00" in output
 
 
-def test_what_was_written_together_is_mirrored_and_lifted_for_one_run(night: Night) -> None:
-    lifted = run(night, "mirror", "--allow", "spread", "--reason", "two halves")
+def test_what_was_written_together_is_mirrored_and_lifted_for_one_run(cli: CommandLine) -> None:
+    lifted = run(cli, "mirror", "--allow", "spread", "--reason", "two halves")
     assert lifted.status == 0
-    assert run(night, "mirror").status == 4
-    configure(night, max_spread_hours=25)
-    assert run(night, "mirror").status == 0
-    configure(night, max_removals=300)
-    assert run(night, "mirror", exports="exports/2026-11-26*.csv").status == 0
+    assert run(cli, "mirror").status == 4
+    configure(cli, max_spread_hours=25)
+    assert run(cli, "mirror").status == 0
+    configure(cli, max_removals=300)
+    assert run(cli, "mirror", exports="exports/2026-11-26*.csv").status == 0
 
 
 @pytest.mark.parametrize("command", ["compare", "adopt", "reconcile"])
-def test_a_command_that_reads_a_list_says_which_files(night: Night, command: str) -> None:
+def test_a_command_that_reads_a_list_says_which_files(cli: CommandLine, command: str) -> None:
     allowed = ("--allow", "spread", "--reason", "tried") if command == "reconcile" else ()
-    found = night.run("snapshot", command, "exports/", *COHORT_ID, "--json", *allowed)
+    found = cli.run("snapshot", command, "exports/", *COHORT_ID, "--json", *allowed)
     assert found.status == 0, found.stderr
     document = json.loads(found.stdout)
     assert_listed(document[0] if isinstance(document, list) else document)
     if command == "reconcile":
-        refused = night.run("snapshot", command, "exports/", *COHORT_ID)
+        refused = cli.run("snapshot", command, "exports/", *COHORT_ID)
         assert refused.status == 4
         assert "spread: 2 files" in refused.stderr
 
 
-def test_a_pipe_is_told_or_stopped_by_a_guard_that_is_configured(night: Night) -> None:
+def test_a_pipe_is_reported_or_stopped_by_a_guard_that_is_configured(cli: CommandLine) -> None:
     command = ("mirror", "-", "--format", "text", *TARGET, "--json")
     uids = "".join(f"{number}\n" for number in range(300)).encode()
-    told = night.spawn(*command, stdin=uids)
-    assert told.status == 0
-    assert "`older` was not checked: the time of writing of the export is unknown" in told.stderr
-    assert "1 file, time of writing unknown, size unknown" in told.stderr
-    assert any("`older` was not checked" in note for note in told.document["notes"])
-    configure(night, max_age_hours=24)
-    stopped = night.spawn(*command, stdin=uids)
+    output = cli.spawn(*command, stdin=uids)
+    assert output.status == 0
+    assert "`older` was not checked: the time of writing of the export is unknown" in output.stderr
+    assert "1 file, time of writing unknown, size unknown" in output.stderr
+    assert any("`older` was not checked" in note for note in output.document["notes"])
+    configure(cli, max_age_hours=24)
+    stopped = cli.spawn(*command, stdin=uids)
     assert stopped.status == 4
     assert "the time of writing of stdin is unknown" in stopped.document["reason"]
     assert "--allow age" in stopped.stderr
 
 
-def test_a_resumed_run_lists_its_files_with_all_their_uids(night: Night, api: Emulator) -> None:
+def test_a_resumed_run_lists_its_files_with_all_their_uids(cli: CommandLine, api: Emulator) -> None:
     target = ("--cohort-id", "resumed", "--cohort-name", "R", "--json")
-    night.variables["MOENGAGE_API_KEY"] = "wrong-key"
-    assert night.run("push", "exports/", *target).status == 3
-    del night.variables["MOENGAGE_API_KEY"]
-    ended = night.run("resume", "--json")
+    cli.variables["MOENGAGE_API_KEY"] = "wrong-key"
+    assert cli.run("push", "exports/", *target).status == 3
+    del cli.variables["MOENGAGE_API_KEY"]
+    ended = cli.run("resume", "--json")
     assert ended.status == 0
     assert_listed(ended.document)
     assert len(api.members("resumed")) == 300
 
 
-def test_a_rollback_reads_no_files_and_no_time_of_theirs_judges_it(night: Night) -> None:
-    configure(night, max_age_hours=24, max_spread_hours=1, max_removals=300)
-    ended = night.run("rollback", *COHORT_ID, "--to", "1", "--json")
+def test_a_rollback_reads_no_files_and_no_time_of_theirs_judges_it(cli: CommandLine) -> None:
+    configure(cli, max_age_hours=24, max_spread_hours=1, max_removals=300)
+    ended = cli.run("rollback", *COHORT_ID, "--to", "1", "--json")
     assert ended.status == 0, ended.stderr
     assert (ended.document["files"], ended.document["files_total"]["count"]) == ([], 0)

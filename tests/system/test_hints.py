@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from nightly import TARGET, Night
+from nightly import TARGET, CommandLine
 
 FREE = ("emulator", "--port", "0")
 COHORT = TARGET[:2]
@@ -49,9 +49,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_error_with_a_hint(folder: Path, mistake: str) -> None:
-    night = Night(folder, "http://127.0.0.1:1")
-    night.configure()
-    ended = night.run(*MISTAKES[mistake])
+    cli = CommandLine(folder, "http://127.0.0.1:1")
+    cli.configure()
+    ended = cli.run(*MISTAKES[mistake])
     assert ended.status == 2
     assert "error: " in ended.stderr
     assert "hint: " in ended.stderr

@@ -1,4 +1,4 @@
-"""`runs`, `show` and `rejects`: what the ledger tells of the runs behind."""
+"""`runs`, `show` and `rejects`: what the ledger keeps of earlier runs."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from subprocess import PIPE
 
 import pytest
 from emulated_api import Emulator
-from nightly import TARGET, Night
+from nightly import TARGET, CommandLine
 
 EXPORT = b"uid,x\ngood,1\n,1\npoison,1\nbad,1,1\n" + b"".join(b"u%d,1\n" % n for n in range(100))
 REJECTS = [
@@ -21,65 +21,67 @@ REJECTS = [
 
 
 @pytest.fixture
-def run(night: Night, emulate: Callable[..., Emulator]) -> str:
+def run(cli: CommandLine, emulate: Callable[..., Emulator]) -> str:
     """Make a run with something to tell, and return its name."""
-    night.url = emulate("--poison", "poison").url
-    night.configure()
-    (night.folder / "export.csv").write_bytes(EXPORT)
-    ended = night.push("export.csv", "--column", "uid")
+    cli.url = emulate("--poison", "poison").url
+    cli.configure()
+    (cli.folder / "export.csv").write_bytes(EXPORT)
+    ended = cli.push("export.csv", "--column", "uid")
     assert ended.status == 1
     return str(ended.document["run"])
 
 
-def test_runs_lists_the_latest_first(night: Night, run: str) -> None:
-    again = night.push("export.csv", "--column", "uid").document["run"]
-    listed = json.loads(night.run("runs", "--json").stdout)
-    assert [books["run"] for books in listed] == [again, run]
-    one = night.push("export.csv", "--column", "uid").document
+def test_runs_lists_the_latest_first(cli: CommandLine, run: str) -> None:
+    again = cli.push("export.csv", "--column", "uid").document["run"]
+    listed = json.loads(cli.run("runs", "--json").stdout)
+    assert [accounts["run"] for accounts in listed] == [again, run]
+    one = cli.push("export.csv", "--column", "uid").document
     assert listed[0].keys() == one.keys() - {"files", "files_total", "hint"}
-    lines = night.run("runs").stdout.splitlines()
+    lines = cli.run("runs").stdout.splitlines()
     assert [line.split()[0] for line in lines[2:]] == [again, run]
     assert lines[1].split()[1:3] == ["finished", "1"]
 
 
-def test_show_tells_batches_and_attempts(night: Night, run: str) -> None:
-    document = json.loads(night.run("show", run, "--json").stdout)
+def test_show_shows_batches_and_attempts(cli: CommandLine, run: str) -> None:
+    document = json.loads(cli.run("show", run, "--json").stdout)
     attempts = document["attempts"]
     assert len(attempts) == document["requests"]["sent"] > 10
     assert [a["outcome"] for a in attempts].count("accepted") == document["requests"]["accepted"]
-    rows = list(csv.DictReader(io.StringIO(night.run("show", run, "--csv").stdout)))
+    rows = list(csv.DictReader(io.StringIO(cli.run("show", run, "--csv").stdout)))
     assert [row["outcome"] for row in rows] == [attempt["outcome"] for attempt in attempts]
-    short = night.run("show", run).stdout
-    text = night.run("show", run, "--batches").stdout
+    short = cli.run("show", run).stdout
+    text = cli.run("show", run, "--batches").stdout
     assert text.startswith(short)
     assert f"run {run}: finished, exit status 1" in text
     assert text.count(" rejected ") >= 1
 
 
-def test_rejects_lists_every_uid_and_row_with_its_place(night: Night, run: str) -> None:
-    listed = night.rejects(run)
+def test_rejects_lists_every_uid_and_row_with_its_place(cli: CommandLine, run: str) -> None:
+    listed = cli.rejects(run)
     assert [(r["kind"], r["record"], r["reason"], r["uid"]) for r in listed] == REJECTS
     assert {reject["file"] for reject in listed} == {"export.csv"}
     assert [bool(reject["request_id"]) for reject in listed] == [False, True, False]
-    rows = csv.DictReader(io.StringIO(night.run("rejects", run, "--csv").stdout))
+    rows = csv.DictReader(io.StringIO(cli.run("rejects", run, "--csv").stdout))
     assert [(r["kind"], int(r["record"]), r["reason"], r["uid"] or None) for r in rows] == REJECTS
 
 
 @pytest.mark.parametrize("command", [("show", "--csv"), ("show", "--batches"), ("rejects",)])
 def test_a_reader_that_stops_reading_is_no_error(
-    night: Night, run: str, command: tuple[str, ...]
+    cli: CommandLine, run: str, command: tuple[str, ...]
 ) -> None:
-    running = night.start(command[0], run, *command[1:], stdout=PIPE)
+    running = cli.start(command[0], run, *command[1:], stdout=PIPE)
     assert running.process.stdout is not None
     running.process.stdout.close()
     assert running.wait().stderr == ""
 
 
-def test_a_run_whose_books_nobody_reads_keeps_its_exit_status(night: Night, run: str) -> None:
+def test_a_run_whose_accounts_nobody_reads_keeps_its_exit_status(
+    cli: CommandLine, run: str
+) -> None:
     del run
     for form in ((), ("--json",)):
         command = ("push", "export.csv", *TARGET, "--column", "uid", *form)
-        running = night.start(*command, stdout=PIPE)
+        running = cli.start(*command, stdout=PIPE)
         assert running.process.stdout is not None
         running.process.stdout.close()
         ended = running.wait()
@@ -88,8 +90,8 @@ def test_a_run_whose_books_nobody_reads_keeps_its_exit_status(night: Night, run:
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
-def test_a_stdout_that_cannot_be_written_is_told(
-    night: Night, run: str, form: tuple[str, ...]
+def test_a_stdout_that_cannot_be_written_is_reported(
+    cli: CommandLine, run: str, form: tuple[str, ...]
 ) -> None:
     commands = {
         ("push", "export.csv", *TARGET, "--column", "uid"): 1,  # how the run ended stands
@@ -100,26 +102,26 @@ def test_a_stdout_that_cannot_be_written_is_told(
     }
     for command, status in commands.items():
         with Path("/dev/full").open("wb") as full:
-            ended = night.start(*command, *form, stdout=full.fileno()).wait()
+            ended = cli.start(*command, *form, stdout=full.fileno()).wait()
         assert ended.status == status, ended.stderr
         assert "error: stdout cannot be written: No space left on device\n" in ended.stderr
         assert "Exception ignored" not in ended.stderr
 
 
-def test_rejects_are_listed_in_the_order_of_the_export(night: Night) -> None:
+def test_rejects_are_listed_in_the_order_of_the_export(cli: CommandLine) -> None:
     for name in ("a", "b"):
-        (night.folder / f"{name}.txt").write_bytes(f"{name}\n".encode() * 9 + b"\xff\n\xff\n")
-    books = night.push("b.txt", "a.txt").document
-    listed = night.rejects(books["run"])
+        (cli.folder / f"{name}.txt").write_bytes(f"{name}\n".encode() * 9 + b"\xff\n\xff\n")
+    accounts = cli.push("b.txt", "a.txt").document
+    listed = cli.rejects(accounts["run"])
     places = [(each["file"], each["record"]) for each in listed]
     assert places == [("b.txt", 10), ("b.txt", 11), ("a.txt", 10), ("a.txt", 11)]
-    assert night.run("rejects", books["run"], "--json").stdout.count("\n") == 4
+    assert cli.run("rejects", accounts["run"], "--json").stdout.count("\n") == 4
 
 
-def test_a_narrow_terminal_breaks_no_table(night: Night, run: str) -> None:
-    night.variables["COLUMNS"] = "40"
+def test_a_narrow_terminal_breaks_no_table(cli: CommandLine, run: str) -> None:
+    cli.variables["COLUMNS"] = "40"
     for command in (("runs",), ("show", run, "--batches")):
-        lines = night.run(*command).stdout.splitlines()
+        lines = cli.run(*command).stdout.splitlines()
         assert all(line == line.rstrip() for line in lines)
     [first] = [number for number, line in enumerate(lines) if line.startswith("batch  parent")]
     heading, *attempts = lines[first:]
@@ -132,21 +134,23 @@ def test_a_narrow_terminal_breaks_no_table(night: Night, run: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["show", "rejects"])
-def test_an_unknown_run_is_told(night: Night, command: str) -> None:
-    (night.folder / "state").mkdir()
-    ended = night.run(command, "20260101-000000-0000")
+def test_an_unknown_run_is_reported(cli: CommandLine, command: str) -> None:
+    (cli.folder / "state").mkdir()
+    ended = cli.run(command, "20260101-000000-0000")
     assert ended.status == 2
     assert ended.stderr.startswith("error: no run 20260101-000000-0000")
     assert ended.stdout == ""
 
 
-def test_a_locale_without_a_character_costs_no_run_its_status(night: Night, api: Emulator) -> None:
-    night.write("export.txt", 3)
-    night.variables = {"PYTHONIOENCODING": "ascii"}
+def test_a_locale_without_a_character_costs_no_run_its_status(
+    cli: CommandLine, api: Emulator
+) -> None:
+    cli.write("export.txt", 3)
+    cli.variables = {"PYTHONIOENCODING": "ascii"}
     name = ("--cohort-id", "c", "--cohort-name", "Zoé")
-    pushed = night.spawn("push", "export.txt", *name, "--json")
+    pushed = cli.spawn("push", "export.txt", *name, "--json")
     assert (pushed.status, pushed.document["status"]) == (0, "finished")
-    shown = night.spawn("show", pushed.document["run"])
+    shown = cli.spawn("show", pushed.document["run"])
     assert shown.status == 0
     assert "Zo\\xe9" in shown.stdout
     assert api.received() == 1

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 from clean_room import is_waiting, until
 from emulated_api import Emulator
-from nightly import TARGET, Ended, Night
+from nightly import TARGET, CommandLine, Ended
 
 NO_WAIT = {"settle_seconds": 0.0}
 
 
-def mirror(night: Night, *arguments: str) -> Ended:
-    return night.run("mirror", *arguments, *TARGET, "--json")
+def mirror(cli: CommandLine, *arguments: str) -> Ended:
+    return cli.run("mirror", *arguments, *TARGET, "--json")
 
 
-def write(night: Night, uids: Sequence[str], name: str = "export.txt") -> set[str]:
-    (night.folder / name).write_text("".join(f"{uid}\n" for uid in uids))
+def write(cli: CommandLine, uids: Sequence[str], name: str = "export.txt") -> set[str]:
+    (cli.folder / name).write_text("".join(f"{uid}\n" for uid in uids))
     return set(uids)
 
 
@@ -27,13 +27,13 @@ def uids(start: int, end: int) -> list[str]:
     return [f"uid-{number:06}" for number in range(start, end)]
 
 
-def test_night_after_night_the_cohort_is_the_export(night: Night, api: Emulator) -> None:
-    night.configure(mirror=NO_WAIT)
+def test_run_after_run_the_cohort_is_the_export(cli: CommandLine, api: Emulator) -> None:
+    cli.configure(mirror=NO_WAIT)
     sent = []
     for start in (0, 20, 20, 50):
-        wanted = write(night, uids(start, start + 2_000))
+        wanted = write(cli, uids(start, start + 2_000))
         before = api.received()
-        ended = mirror(night, "export.txt")
+        ended = mirror(cli, "export.txt")
         assert ended.status == 0, ended.stderr
         assert api.members() == wanted
         document = ended.document
@@ -45,10 +45,10 @@ def test_night_after_night_the_cohort_is_the_export(night: Night, api: Emulator)
     assert sent[2] == 0
 
 
-def test_every_kind_of_row_is_in_a_mirrors_books(night: Night, api: Emulator) -> None:
-    night.configure(guards={"max_invalid": 1.0, "max_duplicates": 1.0})
-    (night.folder / "export.csv").write_bytes(b"uid,x\na,1\n,2\na,3\n\xff,4\nb,5,5\nc,6\n")
-    ended = mirror(night, "export.csv", "--column", "uid")
+def test_every_kind_of_row_is_in_a_mirrors_accounts(cli: CommandLine, api: Emulator) -> None:
+    cli.configure(guards={"max_invalid": 1.0, "max_duplicates": 1.0})
+    (cli.folder / "export.csv").write_bytes(b"uid,x\na,1\n,2\na,3\n\xff,4\nb,5,5\nc,6\n")
+    ended = mirror(cli, "export.csv", "--column", "uid")
     assert ended.status == 1
     assert ended.document["rows"] == {
         "read": 6,
@@ -59,7 +59,7 @@ def test_every_kind_of_row_is_in_a_mirrors_books(night: Night, api: Emulator) ->
         "undecided": 0,
     }
     assert api.members() == {"a", "c"}
-    rejects = night.rejects(ended.document["run"])
+    rejects = cli.rejects(ended.document["run"])
     assert [(reject["kind"], reject["record"]) for reject in rejects] == [
         ("blank", 2),
         ("invalid", 4),
@@ -87,126 +87,130 @@ OTHER_KIND = [f"{number}@example.com" for number in range(2_000)]
     ],
 )
 def test_a_guard_that_blocks_lets_no_request_through(  # noqa: PLR0913, PLR0917 - a table of cases
-    night: Night,
+    cli: CommandLine,
     api: Emulator,
     guards: Mapping[str, Any],
     tonight: Sequence[str],
     flags: Sequence[str],
     guard: str,
 ) -> None:
-    night.configure(mirror=NO_WAIT)
-    write(night, GOOD)
-    assert mirror(night, "export.txt").status == 0
-    night.configure(mirror=NO_WAIT, guards=guards)
-    write(night, tonight)
+    cli.configure(mirror=NO_WAIT)
+    write(cli, GOOD)
+    assert mirror(cli, "export.txt").status == 0
+    cli.configure(mirror=NO_WAIT, guards=guards)
+    write(cli, tonight)
     before = api.received()
     for command in ("plan", "mirror"):
-        blocked = night.run(command, "export.txt", *TARGET, *flags, "--json")
+        blocked = cli.run(command, "export.txt", *TARGET, *flags, "--json")
         assert blocked.status == 4, blocked.stderr
         assert f"{guard}: " in str(blocked.document["reason"])
     assert api.received() == before
     assert api.members() == set(GOOD)
 
 
-def test_invalid_rows_beyond_the_bound_stop_a_mirror(night: Night, api: Emulator) -> None:
-    (night.folder / "export.csv").write_bytes(b"uid,x\n" + b"a,1\n" * 9 + b"b,1,1\n")
-    blocked = mirror(night, "export.csv", "--column", "uid")
+def test_invalid_rows_beyond_the_bound_stop_a_mirror(cli: CommandLine, api: Emulator) -> None:
+    (cli.folder / "export.csv").write_bytes(b"uid,x\n" + b"a,1\n" * 9 + b"b,1,1\n")
+    blocked = mirror(cli, "export.csv", "--column", "uid")
     assert blocked.status == 4
     assert "invalid: 1 invalid row of 10" in blocked.document["reason"]
     assert api.received() == 0
 
 
-def test_an_export_older_than_the_last_stops_a_mirror(night: Night, api: Emulator) -> None:
-    night.configure(mirror=NO_WAIT)
-    write(night, GOOD)
-    assert mirror(night, "export.txt").status == 0
+def test_an_export_older_than_the_last_stops_a_mirror(cli: CommandLine, api: Emulator) -> None:
+    cli.configure(mirror=NO_WAIT)
+    write(cli, GOOD)
+    assert mirror(cli, "export.txt").status == 0
     before = api.received()
-    write(night, GOOD[1:])
-    os.utime(night.folder / "export.txt", (1, 1))
-    blocked = mirror(night, "export.txt")
+    write(cli, GOOD[1:])
+    os.utime(cli.folder / "export.txt", (1, 1))
+    blocked = mirror(cli, "export.txt")
     assert blocked.status == 4
     assert "older: " in blocked.document["reason"]
-    night.configure(mirror=NO_WAIT, guards={"max_age_hours": 1.0})
-    assert "age: " in mirror(night, "export.txt").document["reason"]
+    cli.configure(mirror=NO_WAIT, guards={"max_age_hours": 1.0})
+    assert "age: " in mirror(cli, "export.txt").document["reason"]
     assert api.received() == before
 
 
-def test_a_guard_is_lifted_so_far_and_the_ledger_keeps_by_whom(night: Night, api: Emulator) -> None:
-    night.configure(mirror=NO_WAIT)
-    write(night, GOOD)
-    assert mirror(night, "export.txt").status == 0
-    wanted = write(night, GOOD[300:])
-    assert mirror(night, "export.txt", "--allow", "removals=299", "--reason", "x").status == 4
-    assert mirror(night, "export.txt", "--allow", "removals=300").status == 2
-    lifted = mirror(night, "export.txt", "--allow", "removals=300", "--reason", "spring clean")
+def test_a_guard_is_lifted_so_far_and_the_ledger_keeps_by_whom(
+    cli: CommandLine, api: Emulator
+) -> None:
+    cli.configure(mirror=NO_WAIT)
+    write(cli, GOOD)
+    assert mirror(cli, "export.txt").status == 0
+    wanted = write(cli, GOOD[300:])
+    assert mirror(cli, "export.txt", "--allow", "removals=299", "--reason", "x").status == 4
+    assert mirror(cli, "export.txt", "--allow", "removals=300").status == 2
+    lifted = mirror(cli, "export.txt", "--allow", "removals=300", "--reason", "spring clean")
     assert lifted.status == 0
     assert api.members() == wanted
-    [(allowances,)] = night.query(
+    [(allowances,)] = cli.query(
         "SELECT allowances FROM plan JOIN run USING (run) WHERE name = ?", lifted.document["run"]
     )
     for kept in ("removals", "300", "spring clean", '"user"', '"host"'):
         assert kept in allowances
 
 
-def test_a_plan_tells_what_a_mirror_would_do_and_apply_does_it(night: Night, api: Emulator) -> None:
-    night.configure(mirror=NO_WAIT)
-    wanted = write(night, GOOD)
-    planned = night.run("plan", "export.txt", *TARGET, "--json")
+def test_a_plan_shows_what_a_mirror_would_do_and_apply_does_it(
+    cli: CommandLine, api: Emulator
+) -> None:
+    cli.configure(mirror=NO_WAIT)
+    wanted = write(cli, GOOD)
+    planned = cli.run("plan", "export.txt", *TARGET, "--json")
     assert planned.status == 0
     assert api.received() == 0
     plan = planned.document["plan"]
     assert (plan["add"], plan["remove"], plan["held"]) == (2_000, 0, 0)
     assert set(plan["sample"]["add"]) < wanted
-    assert {told["verdict"] for told in plan["guards"]} == {"passes"}
+    assert {output["verdict"] for output in plan["guards"]} == {"passes"}
     name = planned.document["run"]
-    canary = night.run("apply", name, "--first", "100", "--json")
+    canary = cli.run("apply", name, "--first", "100", "--json")
     assert (canary.status, canary.document["status"]) == (0, "canary")
     assert len(api.members()) == 100
-    applied = night.run("apply", name, "--json")
+    applied = cli.run("apply", name, "--json")
     assert applied.status == 0, applied.stderr
     assert api.members() == wanted
     assert api.received() == plan["requests"] + 1
-    assert night.run("apply", name, "--json").status == 2
-    assert night.run("apply", "no-such-plan", "--json").status == 2
-    told = night.run("plan", "export.txt", *TARGET)
-    assert "2,000 unchanged + 0 to add" in told.stdout
-    assert "guard     removals" in told.stdout
+    assert cli.run("apply", name, "--json").status == 2
+    assert cli.run("apply", "no-such-plan", "--json").status == 2
+    output = cli.run("plan", "export.txt", *TARGET)
+    assert "2,000 unchanged + 0 to add" in output.stdout
+    assert "guard     removals" in output.stdout
 
 
-def test_a_mirror_is_not_resumed(night: Night, api: Emulator) -> None:
+def test_a_mirror_is_not_resumed(cli: CommandLine, api: Emulator) -> None:
     api.received()
-    write(night, GOOD)
-    night.run("plan", "export.txt", *TARGET, "--json")
-    [(name,)] = night.query("SELECT name FROM run")
-    refused = night.run("resume", name, "--json")
+    write(cli, GOOD)
+    cli.run("plan", "export.txt", *TARGET, "--json")
+    [(name,)] = cli.query("SELECT name FROM run")
+    refused = cli.run("resume", name, "--json")
     assert refused.status == 2
     assert "mirror" in refused.stderr
-    assert night.run("resume", "--json").document["status"] == "nothing_to_resume"
+    assert cli.run("resume", "--json").document["status"] == "nothing_to_resume"
 
 
-def test_two_flags_that_exclude_each_other_are_told(night: Night) -> None:
-    write(night, GOOD)
-    refused = mirror(night, "export.txt", "--assume-empty", "--trust", "1")
+def test_two_flags_that_exclude_each_other_are_reported(cli: CommandLine) -> None:
+    write(cli, GOOD)
+    refused = mirror(cli, "export.txt", "--assume-empty", "--trust", "1")
     assert refused.status == 2
     assert "exclude" in refused.stderr
-    assert mirror(night, "export.txt", "--trust", "7").status == 2
-    assert mirror(night, "export.txt", "--allow", "removal=3", "--reason", "x").status == 2
+    assert mirror(cli, "export.txt", "--trust", "7").status == 2
+    assert mirror(cli, "export.txt", "--allow", "removal=3", "--reason", "x").status == 2
 
 
-def test_files_that_hold_uids_are_their_owners_alone(night: Night, api: Emulator) -> None:
+def test_files_that_hold_uids_are_their_owners_alone(cli: CommandLine, api: Emulator) -> None:
     api.received()
-    write(night, GOOD)
-    assert mirror(night, "export.txt").status == 0
-    files = [path for path in (night.folder / "state").rglob("*") if path.is_file()]
+    write(cli, GOOD)
+    assert mirror(cli, "export.txt").status == 0
+    files = [path for path in (cli.folder / "state").rglob("*") if path.is_file()]
     assert {path.suffix for path in files} >= {".parquet", ".sqlite"}
     assert {path.stat().st_mode & 0o077 for path in files} == {0}
 
 
 @pytest.mark.parametrize("sent", [b"", b"a-uid\nanother\n" * 500])
 def test_a_signal_ends_a_mirror_that_waits_for_a_pipe(
-    night: Night, api: Emulator, sent: bytes
+    cli: CommandLine, api: Emulator, sent: bytes
 ) -> None:
-    running = night.start("mirror", "-", *TARGET, "--format", "text", "--json", stdin=PIPE)
+    running = cli.start("mirror", "-", *TARGET, "--format", "text", "--json", stdin=PIPE)
     pipe = running.process.stdin
     assert pipe is not None
     with pipe:
@@ -223,16 +227,16 @@ def test_a_signal_ends_a_mirror_that_waits_for_a_pipe(
     assert api.received() == 0
 
 
-def test_a_signal_ends_the_wait_for_earlier_changes(night: Night, api: Emulator) -> None:
-    write(night, GOOD)
-    assert mirror(night, "export.txt").status == 0
-    write(night, GOOD[10:])
-    running = night.start("mirror", "export.txt", *TARGET, "--json")
+def test_a_signal_ends_the_wait_for_earlier_changes(cli: CommandLine, api: Emulator) -> None:
+    write(cli, GOOD)
+    assert mirror(cli, "export.txt").status == 0
+    write(cli, GOOD[10:])
+    running = cli.start("mirror", "export.txt", *TARGET, "--json")
     until(lambda: "waiting for earlier changes" in running.stderr, "it waits")
     running.process.send_signal(signal.SIGINT)
     ended = running.wait()
     assert ended.status == 75
     assert ended.document["remove"]["pending"] == 10
-    night.configure(mirror=NO_WAIT)
-    assert mirror(night, "export.txt").status == 0
+    cli.configure(mirror=NO_WAIT)
+    assert mirror(cli, "export.txt").status == 0
     assert api.members() == set(GOOD[10:])

@@ -17,41 +17,41 @@ import pyarrow.parquet as pq
 import pytest
 from clean_room import ENGINE, PATIENCE_SECONDS, environment, until
 from emulated_api import COHORT, Emulator
-from nightly import TARGET, Ended, Night
+from nightly import TARGET, CommandLine, Ended
 
 COHORT_ID = ("--cohort-id", COHORT)
 AT_ONCE = {"settle_seconds": 0.0}
 ROOMY = {"payload_bytes": 128_000}
 
 
-def mirror(night: Night, *arguments: str) -> Ended:
-    return night.run("mirror", *arguments, *TARGET, "--json")
+def mirror(cli: CommandLine, *arguments: str) -> Ended:
+    return cli.run("mirror", *arguments, *TARGET, "--json")
 
 
-def write(night: Night, start: int, end: int, name: str = "export.txt") -> set[str]:
+def write(cli: CommandLine, start: int, end: int, name: str = "export.txt") -> set[str]:
     uids = [f"uid-{number:06}" for number in range(start, end)]
-    (night.folder / name).write_text("".join(f"{uid}\n" for uid in uids))
+    (cli.folder / name).write_text("".join(f"{uid}\n" for uid in uids))
     return set(uids)
 
 
-def write_many(night: Night, rows: int) -> None:
+def write_many(cli: CommandLine, rows: int) -> None:
     chance = random.Random(rows)
-    with (night.folder / "export.txt").open("w") as file:
+    with (cli.folder / "export.txt").open("w") as file:
         file.writelines(f"{chance.randbytes(12).hex()}\n" for _ in range(rows))
 
 
-def test_an_export_that_breaks_off_is_told_whatever_stood_before(night: Night) -> None:
+def test_an_export_that_breaks_off_is_reported_whatever_stood_before(cli: CommandLine) -> None:
     whole = gzip.compress("".join(f"uid-{n:06}\n\n" for n in range(200_000)).encode())
-    (night.folder / "export.txt.gz").write_bytes(whole[: len(whole) // 2])
-    ended = mirror(night, "export.txt.gz")
+    (cli.folder / "export.txt.gz").write_bytes(whole[: len(whole) // 2])
+    ended = mirror(cli, "export.txt.gz")
     assert ended.status == 2
     assert ended.document["status"] == "source_failed"
     rows = ended.document["rows"]
     assert rows["read"] >= rows["blank"] > 0
 
 
-def test_a_signal_while_it_reads_is_a_stop_whatever_was_read(night: Night) -> None:
-    running = night.start("mirror", "-", *TARGET, "--format", "text", "--json", stdin=PIPE)
+def test_a_signal_while_it_reads_is_a_stop_whatever_was_read(cli: CommandLine) -> None:
+    running = cli.start("mirror", "-", *TARGET, "--format", "text", "--json", stdin=PIPE)
     assert running.process.stdin is not None
     with running.process.stdin as pipe:
         pipe.write(b"a-uid\n\nanother\n" * 200_000)
@@ -62,10 +62,10 @@ def test_a_signal_while_it_reads_is_a_stop_whatever_was_read(night: Night) -> No
     assert ended.status == 75
 
 
-def test_a_signal_while_it_compares_is_a_stop(night: Night) -> None:
-    night.configure(plan={"memory_megabytes": 64, "threads": 1}, limits=ROOMY)
-    write_many(night, 1_000_000)
-    running = night.start("mirror", "export.txt", *TARGET, "--json")
+def test_a_signal_while_it_compares_is_a_stop(cli: CommandLine) -> None:
+    cli.configure(plan={"memory_megabytes": 64, "threads": 1}, limits=ROOMY)
+    write_many(cli, 1_000_000)
+    running = cli.start("mirror", "export.txt", *TARGET, "--json")
     until(lambda: "comparing" in running.stderr, "it compares")
     running.process.send_signal(signal.SIGHUP)
     ended = running.wait()
@@ -73,13 +73,13 @@ def test_a_signal_while_it_compares_is_a_stop(night: Night) -> None:
     assert "SIGHUP received" in ended.document["reason"]
 
 
-def test_a_disk_with_too_little_room_is_told_before_it_compares(
-    night: Night, api: Emulator, monkeypatch: pytest.MonkeyPatch
+def test_a_disk_with_too_little_room_is_reported_before_it_compares(
+    cli: CommandLine, api: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")  # noqa: PYI024 - what shutil returns
     monkeypatch.setattr("engine.storage.capacity.shutil.disk_usage", lambda _: usage(1, 1, 1))
-    write(night, 0, 10)
-    ended = mirror(night, "export.txt")
+    write(cli, 0, 10)
+    ended = mirror(cli, "export.txt")
     assert ended.status == 75
     assert "GB are free" in ended.document["reason"]
     assert api.received() == 0
@@ -87,11 +87,11 @@ def test_a_disk_with_too_little_room_is_told_before_it_compares(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("megabytes", [50, 300, 700, 1000, 1100, 1400, 1700, 2000, 2500, 4000])
-def test_too_little_address_space_is_told(night: Night, megabytes: int) -> None:
-    night.configure(mirror=AT_ONCE)
-    write(night, 0, 50_000)
-    assert mirror(night, "export.txt").status == 0
-    assert night.run("snapshot", "export", "x.parquet", *COHORT_ID).status == 0
+def test_too_little_address_space_is_reported(cli: CommandLine, megabytes: int) -> None:
+    cli.configure(mirror=AT_ONCE)
+    write(cli, 0, 50_000)
+    assert mirror(cli, "export.txt").status == 0
+    assert cli.run("snapshot", "export", "x.parquet", *COHORT_ID).status == 0
     limited = ("bash", "-c", f'ulimit -v {megabytes * 1000}; exec "$@"', "bash", *ENGINE)
     for command in (
         ("plan", "export.txt", *TARGET),
@@ -100,8 +100,8 @@ def test_too_little_address_space_is_told(night: Night, megabytes: int) -> None:
         ended = subprocess.run(
             [*limited, *command, "--json"],
             capture_output=True,
-            env=environment(night.folder),
-            cwd=night.folder,
+            env=environment(cli.folder),
+            cwd=cli.folder,
             check=False,
             timeout=PATIENCE_SECONDS,
         )
@@ -110,22 +110,22 @@ def test_too_little_address_space_is_told(night: Night, megabytes: int) -> None:
         assert ended.returncode == 0 or (ended.returncode == 75 and "hint" in stderr), stderr
 
 
-def test_a_folder_that_cannot_be_spilled_into_is_told(night: Night) -> None:
-    (night.folder / "a-file").write_text("x")
-    night.configure(plan={"spill_dir": str(night.folder / "a-file" / "spill")})
-    write(night, 0, 10)
-    ended = mirror(night, "export.txt")
+def test_a_folder_that_cannot_be_spilled_into_is_reported(cli: CommandLine) -> None:
+    (cli.folder / "a-file").write_text("x")
+    cli.configure(plan={"spill_dir": str(cli.folder / "a-file" / "spill")})
+    write(cli, 0, 10)
+    ended = mirror(cli, "export.txt")
     assert ended.status == 2
     assert "plan.spill_dir" in ended.document["reason"]
 
 
-def test_what_is_spilled_is_for_its_owners_eyes_and_does_not_stay(night: Night) -> None:
-    spill = night.folder / "spill"
+def test_what_is_spilled_is_for_its_owners_eyes_and_does_not_stay(cli: CommandLine) -> None:
+    spill = cli.folder / "spill"
     spill.mkdir()
-    night.configure(plan={"spill_dir": str(spill), "memory_megabytes": 64}, limits=ROOMY)
-    write_many(night, 600_000)
+    cli.configure(plan={"spill_dir": str(spill), "memory_megabytes": 64}, limits=ROOMY)
+    write_many(cli, 600_000)
     modes: set[int] = set()
-    running = night.start("plan", "export.txt", *TARGET, "--json")
+    running = cli.start("plan", "export.txt", *TARGET, "--json")
     while running.process.poll() is None:
         for path in spill.glob("*"):
             with suppress(FileNotFoundError):  # gone between the two looks
@@ -133,11 +133,11 @@ def test_what_is_spilled_is_for_its_owners_eyes_and_does_not_stay(night: Night) 
     assert modes == {0o700}
     assert list(spill.iterdir()) == []
     # One that is killed leaves it to the next.
-    running = night.start("plan", "export.txt", *TARGET, "--json")
+    running = cli.start("plan", "export.txt", *TARGET, "--json")
     until(lambda: any(spill.glob("*")) or running.process.poll() is not None, "it spills")
     running.kill()
-    write(night, 0, 10)
-    night.run("plan", "export.txt", *TARGET)
+    write(cli, 0, 10)
+    cli.run("plan", "export.txt", *TARGET)
     assert list(spill.iterdir()) == []
 
 
@@ -153,13 +153,13 @@ def test_what_is_spilled_is_for_its_owners_eyes_and_does_not_stay(night: Night) 
         ("guards", "max_removals", "[1, 2, 3]"),
     ],
 )
-def test_a_setting_beyond_all_bounds_is_told(
-    night: Night, table: str, key: str, value: str
+def test_a_setting_beyond_all_bounds_is_reported(
+    cli: CommandLine, table: str, key: str, value: str
 ) -> None:
-    with (night.folder / "config.toml").open("a") as file:
+    with (cli.folder / "config.toml").open("a") as file:
         file.write(f"\n[{table}]\n{key} = {value}\n")
-    write(night, 0, 10)
-    ended = mirror(night, "export.txt")
+    write(cli, 0, 10)
+    ended = mirror(cli, "export.txt")
     assert ended.status == 2
     assert f"`{table}.{key}`" in ended.stderr
 
@@ -187,36 +187,36 @@ def snapshot_of(**columns: Any) -> pa.Table:  # noqa: ANN401 - arrays
         pa.table({"uid": ["a"]}),
     ],
 )
-def test_a_file_that_is_no_snapshot_is_not_imported(night: Night, table: pa.Table) -> None:
+def test_a_file_that_is_no_snapshot_is_not_imported(cli: CommandLine, table: pa.Table) -> None:
     required = [pa.field(field.name, field.type, nullable=False) for field in table.schema]
     is_null = any(column.null_count for column in table.columns)
     written = table if is_null else table.cast(pa.schema(required))
-    pq.write_table(written, night.folder / "x.parquet")
-    refused = night.run("snapshot", "import", "x.parquet", *COHORT_ID)
+    pq.write_table(written, cli.folder / "x.parquet")
+    refused = cli.run("snapshot", "import", "x.parquet", *COHORT_ID)
     assert refused.status == 2
     assert "x.parquet" in refused.stderr
 
 
-def test_a_snapshot_of_another_cohort_is_not_imported(night: Night, api: Emulator) -> None:
-    night.configure(mirror=AT_ONCE)
-    write(night, 0, 10)
-    assert mirror(night, "export.txt").status == 0
-    assert night.run("snapshot", "export", "x.parquet", *COHORT_ID).status == 0
-    refused = night.run("snapshot", "import", "x.parquet", "--cohort-id", "another")
+def test_a_snapshot_of_another_cohort_is_not_imported(cli: CommandLine, api: Emulator) -> None:
+    cli.configure(mirror=AT_ONCE)
+    write(cli, 0, 10)
+    assert mirror(cli, "export.txt").status == 0
+    assert cli.run("snapshot", "export", "x.parquet", *COHORT_ID).status == 0
+    refused = cli.run("snapshot", "import", "x.parquet", "--cohort-id", "another")
     assert refused.status == 2
     assert f"of cohort {COHORT}" in refused.stderr
     assert len(api.members()) == 10
 
 
-def test_names_of_files_that_cannot_be_are_told(night: Night, api: Emulator) -> None:
-    night.configure(mirror=AT_ONCE)
-    write(night, 0, 10)
-    assert mirror(night, "export.txt").status == 0
+def test_names_of_files_that_cannot_be_are_reported(cli: CommandLine, api: Emulator) -> None:
+    cli.configure(mirror=AT_ONCE)
+    write(cli, 0, 10)
+    assert mirror(cli, "export.txt").status == 0
     assert api.received()
     for path in ("x" * 300, "nowhere/x.parquet", "export.txt/x.parquet", "export.txt", "-"):
-        assert night.run("snapshot", "export", path, *COHORT_ID).status == 2
+        assert cli.run("snapshot", "export", path, *COHORT_ID).status == 2
     for path in ("missing.parquet", "export.txt", "."):
-        assert night.run("snapshot", "import", path, *COHORT_ID).status == 2
+        assert cli.run("snapshot", "import", path, *COHORT_ID).status == 2
 
 
 @pytest.mark.parametrize(
@@ -229,90 +229,90 @@ def test_names_of_files_that_cannot_be_are_told(night: Night, api: Emulator) -> 
         ("rollback", "--to", "1"),
     ],
 )
-def test_a_cohort_id_that_none_can_have_is_told(night: Night, command: tuple[str, ...]) -> None:
-    write(night, 0, 10)
+def test_a_cohort_id_that_none_can_have_is_reported(
+    cli: CommandLine, command: tuple[str, ...]
+) -> None:
+    write(cli, 0, 10)
     for bad in (" ", "a\nb"):
-        ended = night.run(*command, "--cohort-id", bad)
+        ended = cli.run(*command, "--cohort-id", bad)
         assert ended.status == 2
         assert "error: --cohort-id" in ended.stderr
     # Only a stderr of its own refuses what is no text.
-    ended = night.spawn(*command, "--cohort-id", os.fsdecode(b"\xff"))
+    ended = cli.spawn(*command, "--cohort-id", os.fsdecode(b"\xff"))
     assert ended.status == 2
     assert "error: --cohort-id" in ended.stderr
 
 
 @pytest.mark.parametrize("partner", ["中" * 29, "..", "."])
-def test_any_partner_has_a_folder_of_its_own(night: Night, api: Emulator, partner: str) -> None:
-    night.configure(workspace={"partner": partner}, mirror=AT_ONCE)
-    wanted = write(night, 0, 10)
-    assert mirror(night, "export.txt").status == 0
+def test_any_partner_has_a_folder_of_its_own(cli: CommandLine, api: Emulator, partner: str) -> None:
+    cli.configure(workspace={"partner": partner}, mirror=AT_ONCE)
+    wanted = write(cli, 0, 10)
+    assert mirror(cli, "export.txt").status == 0
     assert api.members() == wanted
-    [file] = night.folder.glob("state/*/*/snapshots/*/*/*.parquet")
+    [file] = cli.folder.glob("state/*/*/snapshots/*/*/*.parquet")
     assert file.name == "000001.parquet"
 
 
-def test_an_envelope_that_leaves_no_room_is_told_before_it_reads(night: Night) -> None:
-    night.configure(limits={"payload_bytes": 100})
-    write(night, 0, 10)
-    ended = mirror(night, "export.txt")
+def test_an_envelope_that_leaves_no_room_is_reported_before_it_reads(cli: CommandLine) -> None:
+    cli.configure(limits={"payload_bytes": 100})
+    write(cli, 0, 10)
+    ended = mirror(cli, "export.txt")
     assert ended.status == 2
     assert "payload_bytes" in ended.document["reason"]
-    assert not night.ledger_files()
+    assert not cli.ledger_files()
 
 
-def test_a_malformed_proxy_is_told_before_a_run_is_entered(night: Night) -> None:
-    night.configure(workspace={"endpoint": "https://api.invalid"})
-    night.variables["HTTPS_PROXY"] = "http://[bad"
-    write(night, 0, 10)
-    ended = mirror(night, "export.txt")
+def test_a_malformed_proxy_is_reported_before_a_run_is_entered(cli: CommandLine) -> None:
+    cli.configure(workspace={"endpoint": "https://api.invalid"})
+    cli.variables["HTTPS_PROXY"] = "http://[bad"
+    write(cli, 0, 10)
+    ended = mirror(cli, "export.txt")
     assert ended.status == 2
     assert "HTTPS_PROXY" in ended.document["reason"]
-    assert not night.ledger_files()
+    assert not cli.ledger_files()
 
 
-def test_a_list_without_uids_reconciles_nothing(night: Night, api: Emulator) -> None:
-    night.configure(mirror=AT_ONCE)
-    write(night, 0, 100)
-    assert mirror(night, "export.txt").status == 0
-    (night.folder / "list.csv").write_text("uid\n")
+def test_a_list_without_uids_reconciles_nothing(cli: CommandLine, api: Emulator) -> None:
+    cli.configure(mirror=AT_ONCE)
+    write(cli, 0, 100)
+    assert mirror(cli, "export.txt").status == 0
+    (cli.folder / "list.csv").write_text("uid\n")
     for command in ("adopt", "reconcile"):
-        assert night.run("snapshot", command, "list.csv", *COHORT_ID).status == 2
-    (night.folder / "list.csv").write_bytes(b"uid,x\n\xff,4\nb,5,5\nc,1\n")
-    refused = night.run("snapshot", "reconcile", "list.csv", "--column", "uid", *COHORT_ID)
+        assert cli.run("snapshot", command, "list.csv", *COHORT_ID).status == 2
+    (cli.folder / "list.csv").write_bytes(b"uid,x\n\xff,4\nb,5,5\nc,1\n")
+    refused = cli.run("snapshot", "reconcile", "list.csv", "--column", "uid", *COHORT_ID)
     assert refused.status == 4
-    taken = night.run("snapshot", "adopt", "list.csv", "--column", "uid", *COHORT_ID, "--json")
+    taken = cli.run("snapshot", "adopt", "list.csv", "--column", "uid", *COHORT_ID, "--json")
     assert taken.status == 0
     [row] = json.loads(taken.stdout)
     assert row["rows"] == {"read": 3, "blank": 0, "invalid": 2}
-    write(night, 10, 100)
-    assert mirror(night, "export.txt").status == 0
+    write(cli, 10, 100)
+    assert mirror(cli, "export.txt").status == 0
     assert len(api.members()) == 90
 
 
-def test_a_signal_ends_the_reading_of_a_list(night: Night) -> None:
+def test_a_signal_ends_the_reading_of_a_list(cli: CommandLine) -> None:
     for command in ("adopt", "reconcile"):
-        running = night.start(
-            *("snapshot", command, "-", "--format", "text", *COHORT_ID), stdin=PIPE
-        )
+        running = cli.start(*("snapshot", command, "-", "--format", "text", *COHORT_ID), stdin=PIPE)
         assert running.process.stdin is not None
         with running.process.stdin as pipe:
             pipe.write(b"a-uid\n" * 100_000)
             pipe.flush()
-            until(lambda: any(night.folder.rglob("*-list-*/*")), "it reads")
+            until(lambda: any(cli.folder.rglob("*-list-*/*")), "it reads")
             running.process.send_signal(signal.SIGINT)
             assert running.wait().status == 75
-        assert not list(night.folder.rglob("snapshots/*/*/*"))
+        assert not list(cli.folder.rglob("snapshots/*/*/*"))
 
 
-def test_nobody_waits_to_look_at_snapshots(night: Night) -> None:
-    write(night, 0, 100)
-    assert mirror(night, "export.txt").status == 0
-    write(night, 10, 100)
-    running = night.start("mirror", "export.txt", *TARGET, "--json")
+def test_nobody_waits_to_look_at_snapshots(cli: CommandLine) -> None:
+    write(cli, 0, 100)
+    assert mirror(cli, "export.txt").status == 0
+    write(cli, 10, 100)
+    running = cli.start("mirror", "export.txt", *TARGET, "--json")
     until(lambda: "waiting for earlier changes" in running.stderr, "it waits")
     for command in (("list",), ("verify",), ("compare", "export.txt"), ("export", "x.parquet")):
-        assert night.run("snapshot", *command, *COHORT_ID).status == 0
-    busy = night.run("snapshot", "adopt", "export.txt", *COHORT_ID)
+        assert cli.run("snapshot", *command, *COHORT_ID).status == 0
+    busy = cli.run("snapshot", "adopt", "export.txt", *COHORT_ID)
     assert busy.status == 75
     running.process.send_signal(signal.SIGTERM)
     assert running.wait().status == 75
@@ -321,16 +321,16 @@ def test_nobody_waits_to_look_at_snapshots(night: Night) -> None:
 @pytest.mark.parametrize("command", ["mirror", "push"])
 @pytest.mark.parametrize("stderr", ["/dev/full", "closed", "gone"])
 def test_a_run_that_nobody_can_hear_goes_on(
-    night: Night, api: Emulator, command: str, stderr: str
+    cli: CommandLine, api: Emulator, command: str, stderr: str
 ) -> None:
-    wanted = write(night, 0, 200)
+    wanted = write(cli, 0, 200)
     redirected = {"/dev/full": "2>/dev/full", "closed": "2>&-", "gone": "2> >(exec true)"}[stderr]
     line = f'"$@" {redirected}'
     done = subprocess.run(
         ["bash", "-c", line, "bash", *ENGINE, command, "export.txt", *TARGET, "--json"],
         capture_output=True,
-        env=environment(night.folder),
-        cwd=night.folder,
+        env=environment(cli.folder),
+        cwd=cli.folder,
         check=False,
         timeout=PATIENCE_SECONDS,
     )
@@ -339,40 +339,40 @@ def test_a_run_that_nobody_can_hear_goes_on(
     assert api.members() == wanted
 
 
-def test_a_stdout_that_was_closed_is_nobodys_file(night: Night, api: Emulator) -> None:
-    wanted = write(night, 0, 200)
+def test_a_stdout_that_was_closed_is_nobodys_file(cli: CommandLine, api: Emulator) -> None:
+    wanted = write(cli, 0, 200)
     done = subprocess.run(
         ["bash", "-c", '"$@" >&-', "bash", *ENGINE, "mirror", "export.txt", *TARGET, "--json"],
         stderr=PIPE,
-        env=environment(night.folder),
-        cwd=night.folder,
+        env=environment(cli.folder),
+        cwd=cli.folder,
         check=False,
         timeout=PATIENCE_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     assert api.members() == wanted
-    [path] = night.ledger_files()
+    [path] = cli.ledger_files()
     assert path.read_bytes().startswith(b"SQLite format 3\0")
-    assert night.run("runs").status == 0
+    assert cli.run("runs").status == 0
 
 
-def test_known_rejects_are_listed_each_night(night: Night, emulate: Any) -> None:  # noqa: ANN401 - a fixture
+def test_known_rejects_are_listed_each_run(cli: CommandLine, emulate: Any) -> None:  # noqa: ANN401 - a fixture
     api = emulate("--poison", "uid-000003")
-    night.url = api.url
-    night.configure(mirror=AT_ONCE)
-    write(night, 0, 10)
-    assert mirror(night, "export.txt").status == 1
-    again = mirror(night, "export.txt")
+    cli.url = api.url
+    cli.configure(mirror=AT_ONCE)
+    write(cli, 0, 10)
+    assert mirror(cli, "export.txt").status == 1
+    again = mirror(cli, "export.txt")
     assert again.status == 0
-    [reject] = night.rejects(again.document["run"])
+    [reject] = cli.rejects(again.document["run"])
     assert (reject["kind"], reject["uid"]) == ("rejected", "uid-000003")
     assert "left alone" in reject["reason"]
     assert reject["request_id"]
 
 
-def test_the_folder_of_a_run_that_was_killed_before_its_plan_goes(night: Night) -> None:
-    night.configure(mirror={**AT_ONCE, "keep_generations": 1})
-    write(night, 0, 3_000)
+def test_the_folder_of_a_run_that_was_killed_before_its_plan_goes(cli: CommandLine) -> None:
+    cli.configure(mirror={**AT_ONCE, "keep_generations": 1})
+    write(cli, 0, 3_000)
     die = (
         "import os, engine.runs.planner as p\n"
         "async def die(*a): os.kill(os.getpid(), 9)\n"
@@ -382,14 +382,14 @@ def test_the_folder_of_a_run_that_was_killed_before_its_plan_goes(night: Night) 
     )
     subprocess.run(
         [ENGINE[0], "-c", die, "mirror", "export.txt", *TARGET],
-        env=environment(night.folder),
-        cwd=night.folder,
+        env=environment(cli.folder),
+        cwd=cli.folder,
         capture_output=True,
         check=False,
         timeout=PATIENCE_SECONDS,
     )
-    assert list(night.folder.glob("state/*/*/plans/*/adds.parquet"))
+    assert list(cli.folder.glob("state/*/*/plans/*/adds.parquet"))
     for start in range(4):
-        write(night, start, 3_000 + start)
-        assert mirror(night, "export.txt").status == 0
-    assert len(list(Path(night.folder).glob("state/*/*/plans/*"))) <= 2
+        write(cli, start, 3_000 + start)
+        assert mirror(cli, "export.txt").status == 0
+    assert len(list(Path(cli.folder).glob("state/*/*/plans/*"))) <= 2

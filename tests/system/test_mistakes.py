@@ -10,16 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 from clean_room import API_KEY
 from emulated_api import Emulator
-from nightly import TARGET, Ended, Night
+from nightly import TARGET, CommandLine, Ended
 
 SECRET = "a-secret-of-someone"
 
 
 @pytest.fixture
-def exports(night: Night) -> Path:
+def exports(cli: CommandLine) -> Path:
     """Write exports that cannot be pushed as they are."""
-    folder = night.folder
-    night.write("good.txt", 3)
+    folder = cli.folder
+    cli.write("good.txt", 3)
     (folder / "empty.txt").write_bytes(b"")
     (folder / "two.csv").write_bytes(b"user_id,country\n1,IN\n")
     (folder / "twice.csv").write_bytes(b"uid,uid\n1,2\n")
@@ -41,15 +41,15 @@ def exports(night: Night) -> Path:
     return folder
 
 
-def refused(night: Night, api: Emulator, ended: Ended, said: str) -> None:
-    """Check that a command told what is wrong, and did nothing."""
+def refused(cli: CommandLine, api: Emulator, ended: Ended, said: str) -> None:
+    """Check that a command reported what is wrong, and did nothing."""
     assert ended.status == 2, ended.stderr
     assert ended.stderr.startswith(("error: ", "time=")), ended.stderr
     assert said in ended.stderr
     assert ended.document["status"] == "failed"
     assert ended.document["reason"]
     assert api.received() == 0
-    assert not (night.folder / "state").exists()
+    assert not (cli.folder / "state").exists()
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def refused(night: Night, api: Emulator, ended: Ended, said: str) -> None:
         ("*.nope", "*.nope: no file matches"),
         ("hollow", "hollow: the folder holds no files"),
         ("loop.txt", "loop.txt: cannot be read"),
-        ("linked", "gone.txt: a link that leads nowhere"),
+        ("linked", "gone.txt: a broken link"),
         ("empty.txt", "empty.txt: nothing to send"),
         ("header.csv", "header.csv: nothing to send"),
         ("two.csv", "two.csv: has 2 columns; which one holds the uids?"),
@@ -70,7 +70,7 @@ def refused(night: Night, api: Emulator, ended: Ended, said: str) -> None:
         ("semicolons.csv", "';' is not read as a delimiter"),
         ("semicolons.csv --column uid", "';' is not read as a delimiter"),
         ("utf16.txt", "utf16.txt: is UTF-16"),
-        ("unknown.dat", "neither name nor content tells the format"),
+        ("unknown.dat", "neither name nor content shows the format"),
         ("array.json", "a JSON array cannot be read"),
         ("book.xlsx", "Excel"),
         ("floats.parquet --column uid", "floats.parquet"),
@@ -94,10 +94,10 @@ def refused(night: Night, api: Emulator, ended: Ended, said: str) -> None:
     ],
 )
 def test_a_push_that_cannot_be(
-    night: Night, api: Emulator, exports: Path, words: str, said: str
+    cli: CommandLine, api: Emulator, exports: Path, words: str, said: str
 ) -> None:
     del exports
-    refused(night, api, night.run("push", *TARGET, "--json", *words.split()), said)
+    refused(cli, api, cli.run("push", *TARGET, "--json", *words.split()), said)
 
 
 @pytest.mark.parametrize(
@@ -122,35 +122,35 @@ def test_a_push_that_cannot_be(
     ],
 )
 def test_a_configuration_that_cannot_be(
-    night: Night, api: Emulator, key: str, value: object, said: str
+    cli: CommandLine, api: Emulator, key: str, value: object, said: str
 ) -> None:
-    night.write("good.txt", 3)
+    cli.write("good.txt", 3)
     table, _, name = key.partition(".")
-    night.configure(**{table: {name: value}})
-    ended = night.push("good.txt")
-    refused(night, api, ended, said)
+    cli.configure(**{table: {name: value}})
+    ended = cli.push("good.txt")
+    refused(cli, api, ended, said)
     assert SECRET not in ended.stdout + ended.stderr
 
 
-def test_all_problems_of_a_configuration_are_told_at_once(night: Night) -> None:
-    night.write("good.txt", 3)
-    night.configure(limits={"requests": -1, "pages": 2}, workspace={"id": "a:b"})
-    ended = night.push("good.txt")
+def test_all_problems_of_a_configuration_are_reported_at_once(cli: CommandLine) -> None:
+    cli.write("good.txt", 3)
+    cli.configure(limits={"requests": -1, "pages": 2}, workspace={"id": "a:b"})
+    ended = cli.push("good.txt")
     for said in ("limits.requests", "limits.pages", "workspace.id"):
         assert any(said in line for line in ended.stderr.splitlines() if "error: " in line)
 
 
-def test_missing_credentials_are_told(night: Night, api: Emulator) -> None:
-    night.write("good.txt", 3)
-    night.variables["MOENGAGE_API_KEY"] = ""
-    refused(night, api, night.push("good.txt"), "`MOENGAGE_API_KEY`")
+def test_missing_credentials_are_reported(cli: CommandLine, api: Emulator) -> None:
+    cli.write("good.txt", 3)
+    cli.variables["MOENGAGE_API_KEY"] = ""
+    refused(cli, api, cli.push("good.txt"), "`MOENGAGE_API_KEY`")
 
 
-def test_without_any_configuration_nothing_is_guessed(night: Night, api: Emulator) -> None:
-    night.write("good.txt", 3)
-    (night.folder / "config.toml").unlink()
-    ended = night.push("good.txt")
-    refused(night, api, ended, "where to send is never guessed")
+def test_without_any_configuration_nothing_is_guessed(cli: CommandLine, api: Emulator) -> None:
+    cli.write("good.txt", 3)
+    (cli.folder / "config.toml").unlink()
+    ended = cli.push("good.txt")
+    refused(cli, api, ended, "where to send is never guessed")
 
 
 @pytest.mark.parametrize(
@@ -166,32 +166,34 @@ def test_without_any_configuration_nothing_is_guessed(night: Night, api: Emulato
         ),
     ],
 )
-def test_no_secret_is_ever_told(night: Night, words: str, variables: dict[str, str]) -> None:
-    night.write("good.txt", 3)
-    night.variables |= variables
-    ended = night.push(*words.split())
+def test_no_secret_is_ever_shown(cli: CommandLine, words: str, variables: dict[str, str]) -> None:
+    cli.write("good.txt", 3)
+    cli.variables |= variables
+    ended = cli.push(*words.split())
     is_unreachable_export = words.startswith("https:")
     assert ended.status == (75 if is_unreachable_export else 2), ended.stderr
     assert SECRET not in ended.stdout + ended.stderr
 
 
-def test_a_proxy_s_password_is_not_told_when_it_cannot_be_reached(night: Night) -> None:
-    night.write("good.txt", 3)
-    night.configure(retry={"give_up_after_seconds": 0.01, "backoff_seconds": 0.01})
-    night.variables["HTTPS_PROXY"] = f"http://someone:{SECRET}@127.0.0.1:9"
-    ended = night.push("good.txt", "--endpoint", "https://cohortsync.invalid")
+def test_a_proxy_s_password_is_not_shown_when_it_cannot_be_reached(cli: CommandLine) -> None:
+    cli.write("good.txt", 3)
+    cli.configure(retry={"give_up_after_seconds": 0.01, "backoff_seconds": 0.01})
+    cli.variables["HTTPS_PROXY"] = f"http://someone:{SECRET}@127.0.0.1:9"
+    ended = cli.push("good.txt", "--endpoint", "https://cohortsync.invalid")
     assert ended.status == 75
     assert ended.document["target"] == "cohortsync.invalid"
     assert SECRET not in ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize("name", ["blank.txt", "cut.txt.gz"])
-def test_what_only_reading_can_tell_ends_the_run(night: Night, api: Emulator, name: str) -> None:
-    night.configure(limits={"payload_bytes": 128_000})
-    (night.folder / "blank.txt").write_bytes(b" \n\n\t\n")
+def test_what_only_reading_can_tell_ends_the_run(
+    cli: CommandLine, api: Emulator, name: str
+) -> None:
+    cli.configure(limits={"payload_bytes": 128_000})
+    (cli.folder / "blank.txt").write_bytes(b" \n\n\t\n")
     whole = gzip.compress(b"".join(b"uid-%d\n" % number for number in range(50_000)))
-    (night.folder / "cut.txt.gz").write_bytes(whole[:-500])
-    ended = night.push(name)
+    (cli.folder / "cut.txt.gz").write_bytes(whole[:-500])
+    ended = cli.push(name)
     assert ended.status == 2
     assert ended.document["status"] == "source_failed"
     assert name in ended.document["reason"]
@@ -214,8 +216,8 @@ def test_what_only_reading_can_tell_ends_the_run(night: Night, api: Emulator, na
         ("emulator --limiter leaky --json", "--json"),
     ],
 )
-def test_other_commands_that_cannot_be(night: Night, words: str, said: str) -> None:
-    ended = night.run(*words.split())
+def test_other_commands_that_cannot_be(cli: CommandLine, words: str, said: str) -> None:
+    ended = cli.run(*words.split())
     assert ended.status == 2
     assert said in ended.stderr
     assert json.loads(ended.stdout)["exit_status"] == 2
@@ -236,15 +238,15 @@ def test_other_commands_that_cannot_be(night: Night, words: str, said: str) -> N
         (f"--workspace {API_KEY}", "ID:KEY"),
     ],
 )
-def test_an_emulator_that_cannot_be(night: Night, words: str, said: str) -> None:
-    ended = night.run("emulator", "--port", "0", *words.split())
+def test_an_emulator_that_cannot_be(cli: CommandLine, words: str, said: str) -> None:
+    ended = cli.run("emulator", "--port", "0", *words.split())
     assert ended.status == 2
     assert ended.stderr.startswith("error: ")
     assert said in ended.stderr
     assert ended.stdout == ""
 
 
-def test_an_emulator_tells_that_its_port_is_taken(night: Night, api: Emulator) -> None:
-    ended = night.run("emulator", "--port", api.url.rpartition(":")[2])
+def test_an_emulator_shows_that_its_port_is_taken(cli: CommandLine, api: Emulator) -> None:
+    ended = cli.run("emulator", "--port", api.url.rpartition(":")[2])
     assert ended.status == 2
     assert "hint:" in ended.stderr

@@ -26,10 +26,10 @@ def faulty(tmp_path: Path) -> Iterator[Emulator]:
 def test_every_nasty_row_ends_where_it_should(
     tmp_path: Path, faultless: Emulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    night = prepare(tmp_path, faultless)
+    cli = prepare(tmp_path, faultless)
     expected = write_nasty_export(tmp_path / "export.csv.gz", UIDS, payload_bytes=PAYLOAD_BYTES)
-    last = push(night)
-    report = prove(night, faultless, expected, last)
+    last = push(cli)
+    report = prove(cli, faultless, expected, last)
     assert last.document["payload_fill"] > 0.99
     tell(capsys, "nasty rows", last, report)
 
@@ -37,12 +37,12 @@ def test_every_nasty_row_ends_where_it_should(
 def test_faults_lose_nothing(
     tmp_path: Path, faulty: Emulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    night = prepare(tmp_path, faulty)
+    cli = prepare(tmp_path, faulty)
     expected = write_nasty_export(
         tmp_path / "export.csv.gz", UIDS, payload_bytes=PAYLOAD_BYTES, poison=POISON
     )
-    last = push(night)
-    report = prove(night, faulty, expected, last)
+    last = push(cli)
+    report = prove(cli, faulty, expected, last)
     assert {"500", "reset", "hang", "413"} <= set(report["faults"])
     assert last.document["requests"]["split"] > 0
     tell(capsys, "faults", last, report)

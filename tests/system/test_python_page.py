@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 from clean_room import environment
-from nightly import Night
+from nightly import CommandLine
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
 PROGRAMS = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", PAGE, flags=re.DOTALL)
@@ -20,15 +20,15 @@ def test_every_program_of_the_page_says_what_it_prints() -> None:
 
 
 @pytest.mark.parametrize("number", range(len(PROGRAMS)))
-def test_a_program_of_the_page(night: Night, number: int) -> None:
+def test_a_program_of_the_page(cli: CommandLine, number: int) -> None:
     program, expected = PROGRAMS[number]
     lines = ["user_id,country", *(f"user-{n},IN" for n in range(1000)), ","]
-    (night.folder / "export.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    night.configure(mirror={"settle_seconds": 0.0})
+    (cli.folder / "export.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    cli.configure(mirror={"settle_seconds": 0.0})
     stdout = StringIO()
     with (
-        patch.dict(os.environ, environment(night.folder), clear=True),
-        chdir(night.folder),
+        patch.dict(os.environ, environment(cli.folder), clear=True),
+        chdir(cli.folder),
         redirect_stdout(stdout),
     ):
         exec(compile(program, "docs/python.md", "exec"), {"__name__": "__main__"})  # noqa: S102 - the page is ours

@@ -191,8 +191,8 @@ def test_a_cron_line_works_as_written(installed: Path, line: str) -> None:
 def test_cron_mails_the_last_record_when_something_is_wrong(installed: Path) -> None:
     (installed / "config.toml").write_text("[workspace]\n")
     [mailed] = run_by_cron(cron_lines()[0], installed).splitlines()
-    told = record(mailed)
-    assert (told["event"], told["exit_status"]) == ("error", "2")
+    output = record(mailed)
+    assert (output["event"], output["exit_status"]) == ("error", "2")
 
 
 @pytest.mark.parametrize("line", cron_lines())
@@ -202,8 +202,8 @@ def test_cron_mails_each_bad_exit_status_but_an_incomplete_push_that_is_resumed(
     for status in (0, 1, 2, 3, 4, 70, 75):
         install(tmp_path, f"echo earlier >&2; echo event=ended status={status} >&2; exit {status}")
         is_quiet = not status or (status == 75 and " push " in line)
-        told = "" if is_quiet else f"event=ended status={status}\n"
-        assert run_by_cron(line, tmp_path) == told
+        output = "" if is_quiet else f"event=ended status={status}\n"
+        assert run_by_cron(line, tmp_path) == output
     (tmp_path / ".venv" / "bin" / "cohortsync").unlink()
     assert "not found" in run_by_cron(line, tmp_path)
 

@@ -1,4 +1,4 @@
-"""Off a terminal each line on stderr is a record, and the last tells how the command ended."""
+"""Off a terminal each line on stderr is a record, and the last says how the command ended."""
 
 import fcntl
 import json
@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 from clean_room import ENGINE, environment
 from emulated_api import Emulator
-from nightly import TARGET, Ended, Night
+from nightly import TARGET, CommandLine, Ended
 from rich.cells import cell_len
 
 from records import plain
@@ -23,89 +23,89 @@ COUNTS = ("rows_read", "planned", "accepted", "rejected", "unconfirmed", "pendin
 
 def last(ended: Ended) -> dict[str, str]:
     """Return the last record; that all lines are records is looked at for every command."""
-    told = ended.records[-1]
-    assert int(told["exit_status"]) == ended.status
+    output = ended.records[-1]
+    assert int(output["exit_status"]) == ended.status
     levels = {0: "info", 1: "warning", 75: "warning"}
-    assert told["level"] == levels.get(ended.status, "error")
-    return told
+    assert output["level"] == levels.get(ended.status, "error")
+    return output
 
 
-def test_the_end_of_a_run_is_a_record(night: Night, emulate: Callable[..., Emulator]) -> None:
-    night.url = emulate("--poison", "bad").url
-    night.configure()
-    night.write("good.txt", 3)
-    (night.folder / "bad.txt").write_text("good\nbad\n")
-    finished = last(night.push("good.txt"))
+def test_the_end_of_a_run_is_a_record(cli: CommandLine, emulate: Callable[..., Emulator]) -> None:
+    cli.url = emulate("--poison", "bad").url
+    cli.configure()
+    cli.write("good.txt", 3)
+    (cli.folder / "bad.txt").write_text("good\nbad\n")
+    finished = last(cli.push("good.txt"))
     assert (finished["event"], finished["status"], finished["reason"]) == ("ended", "finished", "")
     assert [finished[count] for count in COUNTS] == ["3", "3", "3", "0", "0", "0", "1"]
 
-    ended = night.push("bad.txt")
+    ended = cli.push("bad.txt")
     partial = last(ended)
     assert ended.status == 1
     command = f"`cohortsync rejects {partial['run']}` lists them"
     assert command in partial["reason"]
     assert ended.document["reason"] == partial["reason"]
-    [shown, _] = json.loads(night.run("runs", "--json").stdout)
+    [shown, _] = json.loads(cli.run("runs", "--json").stdout)
     assert shown["reason"] == partial["reason"]
-    assert command in night.run("show", partial["run"]).stdout
+    assert command in cli.run("show", partial["run"]).stdout
 
-    dry = last(night.push("good.txt", "--dry-run"))
+    dry = last(cli.push("good.txt", "--dry-run"))
     assert (dry["run"], dry["status"], dry["pending"]) == ("", "dry_run", "3")
 
-    failed = night.push("nowhere.txt")
-    told = last(failed)
-    assert (told["event"], told["text"]) == ("error", failed.document["reason"])
+    failed = cli.push("nowhere.txt")
+    output = last(failed)
+    assert (output["event"], output["text"]) == ("error", failed.document["reason"])
 
-    night.variables["MOENGAGE_API_KEY"] = "some-other-key"
-    refused = last(night.push("good.txt"))
+    cli.variables["MOENGAGE_API_KEY"] = "some-other-key"
+    refused = last(cli.push("good.txt"))
     assert (refused["event"], refused["status"]) == ("ended", "refused")
     assert refused["reason"]
     assert refused["hint"]
 
 
-def test_the_end_of_a_mirror_is_a_record(night: Night, api: Emulator) -> None:
-    night.configure(mirror={"settle_seconds": 0})
-    night.write("many.txt", 2000)
-    night.write("few.txt", 1)
+def test_the_end_of_a_mirror_is_a_record(cli: CommandLine, api: Emulator) -> None:
+    cli.configure(mirror={"settle_seconds": 0})
+    cli.write("many.txt", 2000)
+    cli.write("few.txt", 1)
     target = (*TARGET[:2], "--cohort-name", "Night", "--json")
-    planned = last(night.run("plan", "many.txt", *target))
+    planned = last(cli.run("plan", "many.txt", *target))
     assert (planned["status"], planned["pending"], planned["requests"]) == ("planned", "2000", "0")
     assert planned["hint"].startswith("`cohortsync apply ")
-    assert last(night.run("mirror", "many.txt", *target))["accepted"] == "2000"
-    guarded = last(night.run("mirror", "few.txt", *target))
+    assert last(cli.run("mirror", "many.txt", *target))["accepted"] == "2000"
+    guarded = last(cli.run("mirror", "few.txt", *target))
     assert (guarded["status"], guarded["exit_status"]) == ("guarded", "4")
     assert guarded["reason"].startswith("removals: ")
     assert len(api.members()) == 2000
 
-    same = night.run("mirror", "many.txt", *target[:-1])
+    same = cli.run("mirror", "many.txt", *target[:-1])
     assert last(same)["planned"] == "0"
     assert "nothing to change" in same.stdout
     assert same.records[-2]["text"].startswith("nothing to change")
     assert "requests" not in same.stdout
 
 
-def test_other_commands_end_with_a_record_where_they_fail(night: Night) -> None:
-    check = night.run("check")
+def test_other_commands_end_with_a_record_where_they_fail(cli: CommandLine) -> None:
+    check = cli.run("check")
     assert check.status == 0
     assert check.log == ""
-    (night.folder / "empty").mkdir()
-    lost = night.run("push", "x", *TARGET, folder=night.folder / "empty")
+    (cli.folder / "empty").mkdir()
+    lost = cli.run("push", "x", *TARGET, folder=cli.folder / "empty")
     assert "no workspace" in lost.stderr
     assert "--config FILE" in last(lost)["hint"]
-    (night.folder / "config.toml").write_text("[limits]\nrequests = 0\nwrong = 1\n")
+    (cli.folder / "config.toml").write_text("[limits]\nrequests = 0\nwrong = 1\n")
     for words in (("check",), ("push", "x", *TARGET), ("why", "u", *TARGET[:2])):
-        told = last(night.run(*words))
-        assert told["exit_status"] == "2"
+        output = last(cli.run(*words))
+        assert output["exit_status"] == "2"
 
 
-def test_no_bar_is_drawn_where_nothing_is_sent(night: Night) -> None:
-    night.configure(mirror={"settle_seconds": 0})
-    night.write("many.txt", 2000)
-    night.write("few.txt", 1)
+def test_no_bar_is_drawn_where_nothing_is_sent(cli: CommandLine) -> None:
+    cli.configure(mirror={"settle_seconds": 0})
+    cli.write("many.txt", 2000)
+    cli.write("few.txt", 1)
     target = (*TARGET[:2], "--cohort-name", "Night")
 
     def drawn(*words: str) -> bool:
-        ended = night.run(*words, *target, on_terminal=True)
+        ended = cli.run(*words, *target, on_terminal=True)
         assert plain(ended.log).startswith("target ")
         return "uids accepted" in ended.log
 
@@ -118,19 +118,19 @@ def test_no_bar_is_drawn_where_nothing_is_sent(night: Night) -> None:
 
 
 @pytest.mark.slow
-def test_what_a_terminal_shows_fits_80_columns(night: Night) -> None:
-    night.configure(
+def test_what_a_terminal_shows_fits_80_columns(cli: CommandLine) -> None:
+    cli.configure(
         mirror={"settle_seconds": 0}, workspace={"partner": "a-partner-of-30-characters-00"}
     )
-    night.write("many.txt", 2000)
-    folder = night.folder / ("a folder with a long name " * 4) / "and another"
+    cli.write("many.txt", 2000)
+    folder = cli.folder / ("a folder with a long name " * 4) / "and another"
     folder.mkdir(parents=True)
     (folder / "list.csv").write_text("user_id,country\nx,IN\n\n")
     target = ("--cohort-id", "an-id-of-forty-characters-00000000000000", "--cohort-name", "N " * 30)
     lines: list[str] = []
 
     def run(*words: str, status: int = 0) -> None:
-        ended = night.run(*words, on_terminal=True)
+        ended = cli.run(*words, on_terminal=True)
         assert ended.status == status, ended.log
         lines.extend(plain(ended.stdout + ended.log).split("\n"))
 
@@ -140,7 +140,7 @@ def test_what_a_terminal_shows_fits_80_columns(night: Night) -> None:
     run("plan", "many.txt", "--cohort-id", "m", *target[2:])
     run("mirror", "many.txt", "--cohort-id", "m", *target[2:])
     run("runs")
-    [_, _, pushed] = json.loads(night.run("runs", "--json").stdout)
+    [_, _, pushed] = json.loads(cli.run("runs", "--json").stdout)
     run("show", pushed["run"])
     run("why", "x", *target[:2])
     run("check")
@@ -157,48 +157,48 @@ def bars(ended: Ended) -> list[str]:
 
 @pytest.mark.slow
 def test_the_bar_counts_the_whole_run_after_a_resume(
-    night: Night, emulate: Callable[..., Emulator]
+    cli: CommandLine, emulate: Callable[..., Emulator]
 ) -> None:
-    night.url = emulate("--fault-at", "500=2-3").url
-    night.configure(retry={"max_attempts": 1, "backoff_seconds": 0.05})
-    night.write("export.txt", 300)
-    first = last(night.push("export.txt"))
+    cli.url = emulate("--fault-at", "500=2-3").url
+    cli.configure(retry={"max_attempts": 1, "backoff_seconds": 0.05})
+    cli.write("export.txt", 300)
+    first = last(cli.push("export.txt"))
     assert (first["exit_status"], first["event"]) == ("75", "ended")
     assert 0 < int(first["accepted"]) < 300
-    again = night.run("push", "export.txt", *TARGET, on_terminal=True)
+    again = cli.run("push", "export.txt", *TARGET, on_terminal=True)
     assert again.status == 0
     known = f"goes on: 300 uids of it are in the ledger, {first['accepted']} of them accepted"
     assert known in plain(again.log).replace("\n  ", " ")
     assert bars(again)[-1] == "300 of 300 uids accepted · ETA 0:00"
 
 
-def test_the_bar_of_an_apply_after_a_canary_ends_full(night: Night) -> None:
-    night.configure(mirror={"settle_seconds": 0})
-    night.write("export.txt", 300)
-    planned = last(night.run("plan", "export.txt", *TARGET))
-    canary = night.run("apply", planned["run"], "--first", "100", on_terminal=True)
+def test_the_bar_of_an_apply_after_a_canary_ends_full(cli: CommandLine) -> None:
+    cli.configure(mirror={"settle_seconds": 0})
+    cli.write("export.txt", 300)
+    planned = last(cli.run("plan", "export.txt", *TARGET))
+    canary = cli.run("apply", planned["run"], "--first", "100", on_terminal=True)
     assert bars(canary)[-1] == "100 of 100 uids accepted · ETA 0:00"
-    rest = night.run("apply", planned["run"], on_terminal=True)
+    rest = cli.run("apply", planned["run"], on_terminal=True)
     assert bars(rest)[-1] == "300 of 300 uids accepted · ETA 0:00"
 
 
-def test_a_real_terminal_shows_the_bar_and_then_the_summary(night: Night) -> None:
-    night.write("export.txt", 300)
+def test_a_real_terminal_shows_the_bar_and_then_the_summary(cli: CommandLine) -> None:
+    cli.write("export.txt", 300)
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     command = [*ENGINE, "push", "export.txt", *TARGET]
-    variables = environment(night.folder, TERM="xterm")
+    variables = environment(cli.folder, TERM="xterm")
     with subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, env=variables, cwd=night.folder
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=variables, cwd=cli.folder
     ) as process:
         os.close(theirs)
-        told = b""
-        with suppress(OSError):  # Linux tells so that nobody holds the terminal any more.
+        output = b""
+        with suppress(OSError):  # Linux reports so that nobody holds the terminal any more.
             while chunk := os.read(ours, 65536):
-                told += chunk
+                output += chunk
         os.close(ours)
     assert process.returncode == 0
-    lines = [line for line in plain(told.decode()).split("\n") if line]
+    lines = [line for line in plain(output.decode()).split("\n") if line]
     assert "300 of 300 uids accepted · ETA 0:00" in "\n".join(lines)
     assert any(line.startswith("requests  ") for line in lines)
     assert max(map(cell_len, lines)) <= 80

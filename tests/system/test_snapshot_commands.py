@@ -6,39 +6,39 @@ from typing import Any
 
 import pytest
 from emulated_api import COHORT, Emulator
-from nightly import TARGET, Ended, Night
+from nightly import TARGET, CommandLine, Ended
 
 COHORT_ID = ("--cohort-id", COHORT)
 
 
 @pytest.fixture
-def mirrored(night: Night, api: Emulator) -> Night:
+def mirrored(cli: CommandLine, api: Emulator) -> CommandLine:
     """Mirror a cohort twice; it settles at once."""
-    night.configure(mirror={"settle_seconds": 0.0}, guards={"max_removals": 1.0})
-    night.write("first.txt")
-    night.write("second.txt", 200)
+    cli.configure(mirror={"settle_seconds": 0.0}, guards={"max_removals": 1.0})
+    cli.write("first.txt")
+    cli.write("second.txt", 200)
     for export in ("first.txt", "second.txt"):
-        mirrored = night.run(
+        mirrored = cli.run(
             "mirror", export, *TARGET, "--allow", "shape", "--reason", "another list", "--json"
         )
         assert mirrored.status == 0, mirrored.stderr
     assert len(api.members()) == 200
-    return night
+    return cli
 
 
-def ask(night: Night, *arguments: str) -> Any:  # noqa: ANN401 - what the command prints
-    ended = night.run(*arguments, *COHORT_ID, "--json")
+def ask(cli: CommandLine, *arguments: str) -> Any:  # noqa: ANN401 - what the command prints
+    ended = cli.run(*arguments, *COHORT_ID, "--json")
     assert ended.status == 0, ended.stderr
     return json.loads(ended.stdout)
 
 
-def test_generations_are_listed_and_verified(mirrored: Night) -> None:
+def test_generations_are_listed_and_verified(mirrored: CommandLine) -> None:
     listed = ask(mirrored, "snapshot", "list")
     assert [(row["generation"], row["members"]) for row in listed] == [(2, 200), (1, 300)]
     whole = [row | {"verdict": "whole"} for row in listed]
     assert ask(mirrored, "snapshot", "verify") == whole
-    told = mirrored.run("snapshot", "list", *COHORT_ID)
-    assert told.stdout.splitlines()[0].startswith("generation")
+    output = mirrored.run("snapshot", "list", *COHORT_ID)
+    assert output.stdout.splitlines()[0].startswith("generation")
     for wrong in (("--shadow",), ("--partner",)):
         assert mirrored.run("snapshot", "list", *COHORT_ID, *wrong).status == 2
     assert mirrored.run("snapshot", "list", "--cohort-id", "knight").status == 2
@@ -49,16 +49,16 @@ def test_generations_are_listed_and_verified(mirrored: Night) -> None:
     verdicts = [row["verdict"] for row in json.loads(broken.stdout)]
     assert verdicts[0] == "whole"
     assert "corrupt" in verdicts[1]
-    assert "error: not what it was when it was made: generation 1" in broken.stderr
+    assert "error: changed since it was made: generation 1" in broken.stderr
 
 
-def test_a_snapshot_is_exported_imported_and_compared(mirrored: Night, api: Emulator) -> None:
+def test_a_snapshot_is_exported_imported_and_compared(mirrored: CommandLine, api: Emulator) -> None:
     file = str(mirrored.folder / "carried.parquet")
     assert mirrored.run("snapshot", "export", file, *COHORT_ID).status == 0
     assert mirrored.run("snapshot", "export", file, *COHORT_ID).status == 2
     [made] = ask(mirrored, "snapshot", "import", file)
     assert (made["generation"], made["members"], made["origin"]) == (3, 200, "import")
-    # It also holds whom the far side may still be removing; the members alone are an export.
+    # It also holds whom the API may still be removing; the members alone are an export.
     members = str(mirrored.folder / "members.parquet")
     assert mirrored.run("snapshot", "export", members, "--members", *COHORT_ID).status == 0
     found = ask(mirrored, "snapshot", "compare", members)
@@ -70,7 +70,7 @@ def test_a_snapshot_is_exported_imported_and_compared(mirrored: Night, api: Emul
     assert api.received() == before
 
 
-def test_lists_are_adopted_and_reconciled(mirrored: Night, api: Emulator) -> None:
+def test_lists_are_adopted_and_reconciled(mirrored: CommandLine, api: Emulator) -> None:
     [made] = ask(mirrored, "snapshot", "adopt", "first.txt")
     assert (made["members"], made["unknown"]) == (200, 300)
     [made] = ask(mirrored, "snapshot", "reconcile", "second.txt")
@@ -81,7 +81,7 @@ def test_lists_are_adopted_and_reconciled(mirrored: Night, api: Emulator) -> Non
     assert mirrored.run("snapshot", "adopt", "no-such.txt", *COHORT_ID).status == 2
 
 
-def test_a_short_list_reconciles_nothing_unless_it_is_allowed(mirrored: Night) -> None:
+def test_a_short_list_reconciles_nothing_unless_it_is_allowed(mirrored: CommandLine) -> None:
     mirrored.configure(
         mirror={"settle_seconds": 0.0}, guards={"max_removals": 0.1, "small_cohort": 1}
     )
@@ -106,11 +106,13 @@ def test_a_short_list_reconciles_nothing_unless_it_is_allowed(mirrored: Night) -
     assert (lifted["guard"], lifted["bound"]) == ("removals", 200)
     assert lifted["reason"] == "they were counted"
     assert all(each["lifted"] == [] for each in earlier)
-    told = mirrored.run("snapshot", "list", *COHORT_ID)
-    assert "lifted" not in told.stdout.splitlines()[0]
+    output = mirrored.run("snapshot", "list", *COHORT_ID)
+    assert "lifted" not in output.stdout.splitlines()[0]
 
 
-def test_a_snapshot_of_another_target_is_imported_only_when_that_is_meant(mirrored: Night) -> None:
+def test_a_snapshot_of_another_target_is_imported_only_when_that_is_meant(
+    mirrored: CommandLine,
+) -> None:
     file = str(mirrored.folder / "carried.parquet")
     assert mirrored.run("snapshot", "export", file, *COHORT_ID).status == 0
     elsewhere = ("--endpoint", "http://127.0.0.1:9")
@@ -121,7 +123,7 @@ def test_a_snapshot_of_another_target_is_imported_only_when_that_is_meant(mirror
     assert made["members"] == 200
 
 
-def test_a_rollback_undoes_a_night(mirrored: Night, api: Emulator) -> None:
+def test_a_rollback_undoes_a_run(mirrored: CommandLine, api: Emulator) -> None:
     planned = mirrored.run(
         "rollback",
         *COHORT_ID,
@@ -145,42 +147,42 @@ def test_a_rollback_undoes_a_night(mirrored: Night, api: Emulator) -> None:
     assert mirrored.run("rollback", *COHORT_ID, "--to", "9").status == 2
 
 
-def test_a_uid_is_asked_after(mirrored: Night) -> None:
+def test_a_uid_is_asked_after(mirrored: CommandLine) -> None:
     answer = ask(mirrored, "why", "second.txt-uid-000007")
     assert answer["membership"] == "in"
-    told = mirrored.run("why", "second.txt-uid-000007", *COHORT_ID)
-    assert "in cohort night, by generation 2" in told.stdout
-    assert f"run {answer['since']['run']}" in told.stdout
-    assert "had it" in told.stdout
+    output = mirrored.run("why", "second.txt-uid-000007", *COHORT_ID)
+    assert "in cohort night, by generation 2" in output.stdout
+    assert f"run {answer['since']['run']}" in output.stdout
+    assert "had it" in output.stdout
     assert ask(mirrored, "why", "first.txt-uid-000007")["membership"] == "out"
     assert mirrored.run("why", "x", *COHORT_ID, "--state", "elsewhere").status == 2
 
 
-def test_a_shadow_sends_nothing_and_needs_no_key(night: Night, api: Emulator) -> None:
-    night.configure()
-    night.write("first.txt")
+def test_a_shadow_sends_nothing_and_needs_no_key(cli: CommandLine, api: Emulator) -> None:
+    cli.configure()
+    cli.write("first.txt")
     before = api.received()
-    ended = run_without_key(night, "mirror", "first.txt", *TARGET, "--shadow", "--json")
+    ended = run_without_key(cli, "mirror", "first.txt", *TARGET, "--shadow", "--json")
     assert ended.status == 0, ended.stderr
     assert ended.document["status"] == "shadow"
     assert ended.document["plan"]["add"] == 300
     assert api.received() == before
-    assert [row["members"] for row in ask(night, "snapshot", "list", "--shadow")] == [300]
-    found = ask(night, "snapshot", "compare", "first.txt", "--shadow")
+    assert [row["members"] for row in ask(cli, "snapshot", "list", "--shadow")] == [300]
+    found = ask(cli, "snapshot", "compare", "first.txt", "--shadow")
     assert (found["in_both"], found["only_in_the_list"]) == (300, 0)
-    both = night.run("mirror", "first.txt", *TARGET, "--shadow", "--dry-run")
+    both = cli.run("mirror", "first.txt", *TARGET, "--shadow", "--dry-run")
     assert both.status == 2
 
 
-def run_without_key(night: Night, *arguments: str) -> Ended:
-    night.variables["MOENGAGE_API_KEY"] = ""
+def run_without_key(cli: CommandLine, *arguments: str) -> Ended:
+    cli.variables["MOENGAGE_API_KEY"] = ""
     try:
-        return night.run(*arguments)
+        return cli.run(*arguments)
     finally:
-        del night.variables["MOENGAGE_API_KEY"]
+        del cli.variables["MOENGAGE_API_KEY"]
 
 
-def test_a_push_to_a_mirrored_cohort_is_recorded(mirrored: Night, api: Emulator) -> None:
+def test_a_push_to_a_mirrored_cohort_is_recorded(mirrored: CommandLine, api: Emulator) -> None:
     refused = mirrored.push("first.txt")
     assert refused.status == 2
     assert "--record" in refused.stderr
@@ -190,18 +192,18 @@ def test_a_push_to_a_mirrored_cohort_is_recorded(mirrored: Night, api: Emulator)
     assert ask(mirrored, "snapshot", "list")[0]["members"] == 500
 
 
-def test_a_mirror_says_that_earlier_pushes_are_not_known(night: Night, api: Emulator) -> None:
-    night.configure(mirror={"settle_seconds": 0.0})
-    night.write("first.txt")
-    assert night.push("first.txt").status == 0
-    night.write("second.txt", 200)
-    told = night.run("mirror", "second.txt", *TARGET)
-    assert told.status == 0
-    assert "snapshot adopt" in told.stderr
+def test_a_mirror_says_that_earlier_pushes_are_not_known(cli: CommandLine, api: Emulator) -> None:
+    cli.configure(mirror={"settle_seconds": 0.0})
+    cli.write("first.txt")
+    assert cli.push("first.txt").status == 0
+    cli.write("second.txt", 200)
+    output = cli.run("mirror", "second.txt", *TARGET)
+    assert output.status == 0
+    assert "snapshot adopt" in output.stderr
     assert len(api.members()) == 500
 
 
-def test_a_mirror_is_shown_with_its_plan(mirrored: Night) -> None:
+def test_a_mirror_is_shown_with_its_plan(mirrored: CommandLine) -> None:
     [latest, *_] = json.loads(mirrored.run("runs", "--json").stdout)
     shown = mirrored.run("show", latest["run"], "--json")
     plan = json.loads(shown.stdout)["plan"]
@@ -211,14 +213,14 @@ def test_a_mirror_is_shown_with_its_plan(mirrored: Night) -> None:
     assert "guard     removals" in mirrored.run("show", latest["run"]).stdout
 
 
-def test_the_full_disk_under_a_plan_is_told(night: Night, api: Emulator) -> None:
-    night.configure(limits={"payload_bytes": 128_000})
+def test_the_full_disk_under_a_plan_is_reported(cli: CommandLine, api: Emulator) -> None:
+    cli.configure(limits={"payload_bytes": 128_000})
     chance = random.Random(1)
     uids = {chance.randbytes(50).hex() for _ in range(50_000)}
-    (night.folder / "large.txt").write_text("".join(f"{uid}\n" for uid in uids))
-    ended = night.spawn("mirror", "large.txt", *TARGET, "--json", largest_file_kib=2_000)
+    (cli.folder / "large.txt").write_text("".join(f"{uid}\n" for uid in uids))
+    ended = cli.spawn("mirror", "large.txt", *TARGET, "--json", largest_file_kib=2_000)
     assert ended.status == 75, ended.stderr
     assert "disk is full" in ended.document["reason"], ended.stderr
     assert api.received() == 0
-    assert night.run("mirror", "large.txt", *TARGET, "--json").status == 0
+    assert cli.run("mirror", "large.txt", *TARGET, "--json").status == 0
     assert api.members() == uids

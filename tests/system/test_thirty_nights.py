@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from emulated_api import Emulator, emulator
-from nightly import TARGET, Ended, Night
+from nightly import TARGET, CommandLine, Ended
 
 UIDS, NIGHTS, CHURN = 200_000, 30, 0.02
 POISON = "poison-7"
@@ -29,22 +29,22 @@ def api(tmp_path: Path) -> Iterator[Emulator]:
         yield api
 
 
-def export_of(night: Night, members: set[str], chance: random.Random) -> None:
+def export_of(cli: CommandLine, members: set[str], chance: random.Random) -> None:
     uids = [*members, POISON, "", *chance.sample(sorted(members), 50)]
     chance.shuffle(uids)
-    (night.folder / "export.txt").write_text("".join(f"{uid}\n" for uid in uids))
+    (cli.folder / "export.txt").write_text("".join(f"{uid}\n" for uid in uids))
 
 
-def mirror(night: Night) -> Ended:
-    return night.spawn("mirror", "export.txt", *TARGET, "--json")
+def mirror(cli: CommandLine) -> Ended:
+    return cli.spawn("mirror", "export.txt", *TARGET, "--json")
 
 
 def test_the_cohort_is_right_every_morning(
     tmp_path: Path, api: Emulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chance = random.Random(30)
-    night = Night(tmp_path, api.url)
-    night.configure(
+    cli = CommandLine(tmp_path, api.url)
+    cli.configure(
         limits={"per_seconds": 6.0, "payload_bytes": 32_000},
         delivery={"timeout_seconds": 0.5},
         mirror={"settle_seconds": 0.2, "keep_generations": 5},
@@ -57,10 +57,10 @@ def test_the_cohort_is_right_every_morning(
             gone = chance.sample(sorted(members), round(CHURN * UIDS))
             members = (members - set(gone)) | {next(fresh) for _ in gone}
         if number in TRUNCATED:
-            assert_a_cut_off_export_is_stopped(night, api, members, chance)
-        export_of(night, members, chance)
+            assert_a_cut_off_export_is_stopped(cli, api, members, chance)
+        export_of(cli, members, chance)
         if number in KILLED | DRAINED:
-            running = night.start("mirror", "export.txt", *TARGET, "--json")
+            running = cli.start("mirror", "export.txt", *TARGET, "--json")
             before = api.received()
             deadline = time.monotonic() + 20
             while api.received() == before and time.monotonic() < deadline:
@@ -69,7 +69,7 @@ def test_the_cohort_is_right_every_morning(
             running.process.wait(30)
             starts += 1
         for _ in range(5):
-            ended = mirror(night)
+            ended = mirror(cli)
             starts += 1
             assert ended.status in {0, 1, 75}, ended.stderr
             assert_balanced(ended)
@@ -79,10 +79,10 @@ def test_the_cohort_is_right_every_morning(
         assert ended.status == (1 if number == 1 else 0), ended.stderr
         assert ended.document["known_rejects"] == (number > 1)
         assert api.members() == members, f"night {number}"
-        sent = night.query("SELECT count(*) FROM attempt WHERE sent_utc_ns IS NOT NULL")[0][0]
+        sent = cli.query("SELECT count(*) FROM attempt WHERE sent_utc_ns IS NOT NULL")[0][0]
     report = api.report()
     assert set(report["breaches"]) <= {"over_ceiling"}
-    assert_ceiling_kept_by_our_log(night)
+    assert_ceiling_kept_by_our_log(cli)
     with capsys.disabled():
         print(  # noqa: T201 - the proof's figures
             f"\n{NIGHTS} nights of {UIDS:,} uids, {CHURN:.0%} churn: {starts} starts, {sent} "
@@ -92,11 +92,11 @@ def test_the_cohort_is_right_every_morning(
 
 
 def assert_a_cut_off_export_is_stopped(
-    night: Night, api: Emulator, members: set[str], chance: random.Random
+    cli: CommandLine, api: Emulator, members: set[str], chance: random.Random
 ) -> None:
-    export_of(night, set(sorted(members)[: UIDS // 2]), chance)
+    export_of(cli, set(sorted(members)[: UIDS // 2]), chance)
     before = api.received()
-    blocked = mirror(night)
+    blocked = mirror(cli)
     assert blocked.status == 4, blocked.stderr
     assert "removals" in blocked.document["reason"]
     assert api.received() == before
@@ -112,10 +112,10 @@ def assert_balanced(ended: Ended) -> None:
         assert operation["planned"] == sum(operation[part] for part in parts)
 
 
-def assert_ceiling_kept_by_our_log(night: Night) -> None:
+def assert_ceiling_kept_by_our_log(cli: CommandLine) -> None:
     sent = [
         boot_ns / 1e9
-        for (boot_ns,) in night.query(
+        for (boot_ns,) in cli.query(
             "SELECT sent_boot_ns FROM attempt WHERE sent_boot_ns IS NOT NULL AND "
             "reason IS NOT 'the process died before it knew the outcome' ORDER BY 1"
         )

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from clean_room import until
 from emulated_api import Emulator
-from nightly import TARGET, Night
+from nightly import TARGET, CommandLine
 from past_runs import downgrade, target
 
 from engine.ledger.sqlite.migrations import UID_COLUMNS
@@ -28,48 +28,48 @@ def uids(start: int, end: int) -> list[str]:
     return [f"{MARKER.decode()}-{number:06}" for number in range(start, end)]
 
 
-def write(night: Night, name: str, found: list[str]) -> str:
-    (night.folder / name).write_text("\n".join(found) + "\n")
+def write(cli: CommandLine, name: str, found: list[str]) -> str:
+    (cli.folder / name).write_text("\n".join(found) + "\n")
     return name
 
 
-def succeed(night: Night, *command: str) -> None:
-    ended = night.run(*command)
+def succeed(cli: CommandLine, *command: str) -> None:
+    ended = cli.run(*command)
     assert ended.status == 0, ended.stderr
 
 
 @pytest.fixture
-def used(tmp_path: Path, emulate: Callable[..., Emulator]) -> Night:
+def used(tmp_path: Path, emulate: Callable[..., Emulator]) -> CommandLine:
     """Make a state folder in which everything has happened that leaves uids behind."""
     poison = f"{MARKER.decode()}-poison"
-    night = Night(tmp_path, emulate("--poison", poison).url)
-    night.configure(
+    cli = CommandLine(tmp_path, emulate("--poison", poison).url)
+    cli.configure(
         mirror={"settle_seconds": 0.0, "resend_over_nights": 2},
         guards={"max_removals": 1.0, "max_additions": 1.0},
         limits={"requests": 10_000},
     )
-    (night.folder / "push.csv").write_text(f"id,x\n{uids(0, 1)[0]},1\n,1\n{poison},1\nbad,1,1\n")
-    pushed = night.run("push", "push.csv", "--column", "id", *target("pushed"))
+    (cli.folder / "push.csv").write_text(f"id,x\n{uids(0, 1)[0]},1\n,1\n{poison},1\nbad,1,1\n")
+    pushed = cli.run("push", "push.csv", "--column", "id", *target("pushed"))
     assert pushed.status == 1, pushed.stderr
-    succeed(night, "mirror", write(night, "first.txt", uids(0, 40)), *TARGET)
-    [path] = night.ledger_files()
+    succeed(cli, "mirror", write(cli, "first.txt", uids(0, 40)), *TARGET)
+    [path] = cli.ledger_files()
     downgrade(path, 2)  # The next run migrates it, and keeps a copy.
-    succeed(night, "push", write(night, "more.txt", uids(40, 50)), "--record", *TARGET)
-    succeed(night, "mirror", write(night, "second.txt", uids(20, 60)), *TARGET)
-    succeed(night, "rollback", "--to", "1", *TARGET[:2])
-    succeed(night, "mirror", "second.txt", *TARGET, "--shadow")
-    succeed(night, "plan", "second.txt", *TARGET)
-    return night
+    succeed(cli, "push", write(cli, "more.txt", uids(40, 50)), "--record", *TARGET)
+    succeed(cli, "mirror", write(cli, "second.txt", uids(20, 60)), *TARGET)
+    succeed(cli, "rollback", "--to", "1", *TARGET[:2])
+    succeed(cli, "mirror", "second.txt", *TARGET, "--shadow")
+    succeed(cli, "plan", "second.txt", *TARGET)
+    return cli
 
 
-def interrupt_a_plan(night: Night) -> None:
+def interrupt_a_plan(cli: CommandLine) -> None:
     """Kill a plan that has staged a part of its export."""
-    running = night.start("plan", "-", "--format", "text", *TARGET, stdin=PIPE)
+    running = cli.start("plan", "-", "--format", "text", *TARGET, stdin=PIPE)
     assert running.process.stdin is not None
     running.process.stdin.write("".join(f"{uid}\n" for uid in uids(0, 300_000)).encode())
     parts = "state/*/*/snapshots/*/*/cohortsync-plan-*/.cohortsync-*.part"
     until(
-        lambda: any(path.stat().st_size > 10_000 for path in night.folder.glob(parts)),
+        lambda: any(path.stat().st_size > 10_000 for path in cli.folder.glob(parts)),
         "a part of the export is staged",
     )
     running.kill()
@@ -91,7 +91,7 @@ def holds_marker(path: Path) -> bool:
     return any(pc.any(pc.match_substring(each, MARKER.decode())).as_py() for each in texts)
 
 
-def test_every_file_and_column_that_holds_a_uid_is_listed(used: Night) -> None:
+def test_every_file_and_column_that_holds_a_uid_is_listed(used: CommandLine) -> None:
     interrupt_a_plan(used)
     [path] = used.ledger_files()
     listed = uid_locations(path.parent)
@@ -105,7 +105,7 @@ def test_every_file_and_column_that_holds_a_uid_is_listed(used: Night) -> None:
     assert columns_with_marker(path) == UID_COLUMNS
 
 
-def test_check_shows_the_list_within_80_columns(used: Night) -> None:
+def test_check_shows_the_list_within_80_columns(used: CommandLine) -> None:
     [path] = used.ledger_files()
     shown = COLOR.sub("", used.run("check", on_terminal=True).stdout)
     assert max(map(len, shown.splitlines())) <= 80

@@ -6,7 +6,7 @@ SQLite treats some files that it may not read as missing, and its errors do not 
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -200,19 +200,17 @@ def _identity(path: Path) -> tuple[int, ...] | None:
 def connect_to_read(path: Path) -> sqlite3.Connection:
     """Connect to a ledger; if SQLite may not create its shared files, connect without them."""
     uri = f"file:{quote(os.fsencode(path.resolve()))}?mode=ro"
-    with readable_errors(path):
+    with readable_errors(path), ExitStack() as opened:
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        opened.callback(connection.close)
         try:
             connection.execute("PRAGMA busy_timeout = 10000")
             connection.execute("PRAGMA user_version").fetchone()
         except sqlite3.OperationalError as error:
-            connection.close()
             if error.sqlite_errorcode & 0xFF not in _NO_SHARED_FILES or not file_size(path):
                 raise
             return _connect_to_copy(path, uri)
-        except BaseException:
-            connection.close()
-            raise
+        opened.pop_all()
     return connection
 
 

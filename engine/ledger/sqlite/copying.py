@@ -9,8 +9,8 @@ from pathlib import Path
 
 from engine.clock import Stamp
 from engine.ledger.sqlite.access import connect_to_read, refuse_unreadable
+from engine.ledger.sqlite.executions import abandon
 from engine.ledger.sqlite.failures import readable_errors
-from engine.ledger.sqlite.runs import abandon
 from engine.ledger.sqlite.schema import check_content, open_for_reading
 from engine.model.cohort import CohortKey
 from engine.model.status import RESUMABLE, RunStatus

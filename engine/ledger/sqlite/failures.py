@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from json import JSONDecodeError
 from pathlib import Path
 
-from engine.errors import LedgerError, StateFullError
+from engine.errors import IncompleteError, LedgerError, StateFullError
 from engine.ledger.damage import corrupt
 
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError, JSONDecodeError)
@@ -31,9 +31,7 @@ def readable_errors(path: Path) -> Iterator[None]:
 
 _OUTSIDE_CAUSES = frozenset(
     {
-        sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_LOCKED,
         sqlite3.SQLITE_NOLFS,
         sqlite3.SQLITE_PERM,
         sqlite3.SQLITE_READONLY,
@@ -61,6 +59,12 @@ def translate(
         )
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} or str(error) == _ODD_HEADER:
         return corrupt(str(error), path)
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return IncompleteError(
+            f"the ledger {path} is in use by another program, which does not release it",
+            hint="run the same command again; if that does not help, look for a program that has "
+            "the file open, such as a database browser",
+        )
     if code in _OUTSIDE_CAUSES:
         return LedgerError(
             f"the ledger {path} cannot be used: {getattr(error, 'strerror', error)}",

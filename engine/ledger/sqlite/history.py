@@ -26,7 +26,9 @@ from engine.ledger.sqlite.files import files_of
 from engine.ledger.sqlite.plans import open_plan, overtaken_by, plan_of
 from engine.ledger.sqlite.runs import later_run
 from engine.ledger.sqlite.snapshot_index import current
+from engine.ledger.sqlite.syncs import latest_records, records_since
 from engine.ledger.sqlite.totals import count, stored
+from engine.ledger.sync_records import SyncRecord
 from engine.model.cohort import CohortKey
 from engine.model.status import RESUMABLE, RunStatus
 from engine.pacing.budget import Spending
@@ -139,6 +141,23 @@ class RunHistory:
         ).fetchone()
         lifted: list[dict[str, Any]] = json.loads(text)
         return lifted
+
+    def last_run(self, key: CohortKey) -> str | None:
+        """Return the name of a cohort's last run, without plans that were not sent."""
+        found = self._connection.execute(
+            "SELECT name FROM run WHERE partner = ? AND cohort_id = ? AND status NOT IN (?, ?) "
+            "ORDER BY run DESC LIMIT 1",
+            (key.partner, key.cohort_id, RunStatus.PLANNED, RunStatus.SHADOW),
+        ).fetchone()
+        return found and str(found[0])
+
+    def synced_since(self, utc_ns: int) -> list[SyncRecord]:
+        """Return the cohorts of the syncs that began at `utc_ns` or later, the earliest first."""
+        return records_since(self._connection, utc_ns)
+
+    def synced_last(self) -> list[SyncRecord]:
+        """Return each cohort's record in the last sync that had it."""
+        return latest_records(self._connection)
 
     def resumable(self) -> list[StoredRequest]:
         """Return the unfinished pushes that no later run of the same cohort has overtaken."""

@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from engine.cancellation import await_to_end, run_in_thread
 from engine.clock import Clock
-from engine.errors import CohortSyncError, StateGoneError
+from engine.errors import CohortSyncError, IncompleteError, LedgerError, StateGoneError
 from engine.ledger.locks import NO_PATIENCE, Patience, sole_writer
 from engine.ledger.sqlite import recovery
 from engine.ledger.sqlite.access import readable_files, refuse_lost, refuse_unfinished_restore
@@ -20,12 +21,13 @@ from engine.ledger.sqlite.rescue import copy_to_draft, put_back
 from engine.ledger.sqlite.runs import RunStore
 from engine.ledger.sqlite.schema import (
     DAMAGE_SYMPTOMS,
-    check_content,
+    check_file,
     is_current,
     open_ledger,
 )
 from engine.ledger.sqlite.send_log import SendLog
 from engine.ledger.sqlite.snapshot_index import SnapshotIndex
+from engine.ledger.sqlite.syncs import SyncStore
 from engine.ledger.sqlite.writer import LedgerWriter
 from engine.ledger.state_folder import (
     close_to_others,
@@ -58,6 +60,7 @@ class Ledger:
         self.runs = RunStore(self.write, clock, self._reads)
         self.plans = PlanStore(self.write, clock, self._reads)
         self.snapshots = SnapshotIndex(self.write, clock, self._reads)
+        self.syncs = SyncStore(self.write, clock)
         self.sends = SendLog(self.write, clock, lambda: self.gone)
 
     @classmethod
@@ -72,15 +75,17 @@ class Ledger:
         Raises nothing: all that was written is durable, and the run's result must not be hidden.
         """
         with suppress(Exception):
-            await self._close()
+            await await_to_end(self._close())
 
     async def _close(self) -> None:
-        await asyncio.to_thread(self._reads.close)
         copy = None
-        if self.gone is not None:
-            await self._writer.write(lambda _: None)  # No other write is under way any more.
-            copy = await asyncio.to_thread(copy_to_draft, self._connection, self.path)
-        await self._writer.close()
+        try:
+            await run_in_thread(self._reads.close)
+            if self.gone is not None:
+                await self._writer.write(lambda _: None)  # No other write is under way any more.
+                copy = await run_in_thread(lambda: copy_to_draft(self._connection, self.path))
+        finally:
+            await self._writer.close()
         if copy is not None:
             put_back(copy, self.path)
 
@@ -92,22 +97,38 @@ class Ledger:
     async def run_record(self, name: str) -> "tuple[RunRecord, list[SourceFile]]":
         """Return the records from which a run's accounts are computed, and the files that it read.
 
-        They are read by the connection that wrote them, so that they can be read if the state
-        folder was removed. Raises as `RunHistory.record` does.
+        If the state folder was removed, the connection that wrote them still reads them. Raises as
+        `RunHistory.record` does.
         """
 
         def work(connection: sqlite3.Connection) -> "tuple[RunRecord, list[SourceFile]]":
             history = RunHistory(connection)
             return history.record(name), history.files(name)
 
+        if self.gone is None:
+            try:
+                return await self._reads(work)
+            except LedgerError:
+                if self.gone is None:
+                    raise
         return await self.write(work)
+
+    async def last_run(self, key: CohortKey) -> "tuple[RunRecord, list[SourceFile]] | None":
+        """Return the last run of a cohort and its files, without plans that were not sent."""
+
+        def work(connection: sqlite3.Connection) -> "tuple[RunRecord, list[SourceFile]] | None":
+            history = RunHistory(connection)
+            name = history.last_run(key)
+            return None if name is None else (history.record(name), history.files(name))
+
+        return await self._reads(work)
 
     async def interrupted_cohorts(self) -> list[CohortKey]:
         """Return the cohorts of runs that have not ended, whether or not a process works on them.
 
         None of the keys is a shadow's.
         """
-        return await self.write(recovery.interrupted_cohorts)
+        return await self._reads(recovery.interrupted_cohorts)
 
     async def recover(self, key: CohortKey | None = None) -> None:
         """End the runs of a cohort that no process works on; the caller holds the cohort's lock.
@@ -123,25 +144,36 @@ class Ledger:
         now = self._clock.stamp()
         await self.write(lambda connection: recovery.settle_all(connection, now))
 
+    async def store_missing_totals(self) -> None:
+        """Store the totals of each closed run that has none, such as one whose process died.
+
+        The count may take long for an old ledger. No lock is needed, and no other process waits.
+        """
+        for run, execution in await self.runs.without_totals():
+            totals = await self.runs.count_totals(run)
+            await self.runs.store_totals(run, execution, totals)
+
     async def refuse_lost(self) -> None:
         """Raise `LedgerError` if this ledger was created in the place of one that was lost."""
-        await self.write(lambda connection: refuse_lost(connection, self.path))
+        await self._reads(lambda connection: refuse_lost(connection, self.path))
 
     async def check(self) -> None:
         """Raise `LedgerError` unless the whole file is undamaged."""
-        await self.write(lambda connection: check_content(connection, self.path))
+        await asyncio.to_thread(check_file, self.path)
 
     async def damage_behind(self, error: BaseException) -> CohortSyncError | None:
         """Return the damage to the file that may have caused an error; None if there is none.
 
         A large file is not checked completely when it is opened.
         """
-        if not isinstance(error, DAMAGE_SYMPTOMS):
+        if not isinstance(error, DAMAGE_SYMPTOMS) or self.gone is not None:
             return None
         try:
             await self.check()
-        except CohortSyncError as damage:
+        except LedgerError as damage:
             return damage
+        except IncompleteError:  # It cannot be checked now.
+            return None
         return None
 
     @asynccontextmanager
@@ -166,29 +198,29 @@ class Ledger:
         return translated if isinstance(translated, CohortSyncError) else None
 
 
-async def open_shared(folder: Path, clock: Clock, patience: Patience) -> Ledger:
+def open_shared(folder: Path, clock: Clock, *, is_sole: bool) -> Ledger | None:
     """Open the ledger in a workspace's folder, which is created, beside other processes.
 
-    Only the holder of the sending lock creates a ledger or migrates it: a program of version 0.1
-    holds that lock as long as it runs. Raises `LockHeldError` if the lock is needed and not free in
-    time, and `LedgerError` for a folder or a ledger that cannot be used.
+    Only the holder of the sending lock, which `is_sole`, creates a ledger or migrates it: a program
+    of version 0.1 holds that lock as long as it runs. Returns None if another caller finds no
+    ledger of this version. Raises `LedgerError` for a folder or a ledger that cannot be used.
     """
     refuse_unfinished_restore(folder.parent.parent)
     make_folder(folder)
     close_to_others(folder)
     path = folder / LEDGER_NAME
     with readable_files(folder):
-        if is_current(path):
-            return Ledger.open(path, clock)
-        async with sole_writer(folder, patience):
-            return Ledger.open(path, clock)
+        return Ledger.open(path, clock) if is_sole or is_current(path) else None
 
 
 @asynccontextmanager
 async def sole_ledger(
     folder: Path, clock: Clock, patience: Patience = NO_PATIENCE
 ) -> AsyncIterator[Ledger]:
-    """Hold the sending lock and the ledger in `folder`; raises as `open_shared` does."""
+    """Hold the sending lock and the ledger in `folder`.
+
+    Raises as `FileLock.acquire` and `open_shared` do.
+    """
     refuse_unfinished_restore(folder.parent.parent)
     make_folder(folder)
     close_to_others(folder)

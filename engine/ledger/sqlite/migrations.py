@@ -249,6 +249,23 @@ _VERSION_4 = """
 """
 
 _VERSION_5 = """
+-- A cohort in one sync, also if it began no run; the columns are the fields of `SyncRecord`.
+CREATE TABLE synced_cohort (
+    sync            TEXT    NOT NULL,         -- its name, which all its cohorts share
+    cohort          TEXT    NOT NULL,         -- the cohort's key in the configuration
+    partner         TEXT    NOT NULL,
+    cohort_id       TEXT    NOT NULL,
+    started_utc_ns  INTEGER NOT NULL,         -- when the sync began
+    date            TEXT    NOT NULL,         -- that the names of its files mean
+    finished_utc_ns INTEGER,                  -- null until the cohort has ended
+    status          TEXT,                     -- null as above
+    exit_status     INTEGER,
+    reason          TEXT,
+    run             TEXT,                     -- its name; null if the cohort began no run
+    members         INTEGER,                  -- of a mirrored cohort, afterwards
+    UNIQUE (sync, cohort)
+) STRICT;
+CREATE INDEX synced_cohort_by_start ON synced_cohort (started_utc_ns);
 -- A restore of this ledger from a backup: what was sent after the backup is not known here.
 CREATE TABLE restored (
     id              INTEGER PRIMARY KEY,

@@ -1,4 +1,4 @@
-"""A ledger's second connection: its reads neither delay writes nor wait for them."""
+"""A connection to a ledger that only reads: its reads neither delay writes nor wait for them."""
 
 import asyncio
 import sqlite3
@@ -12,17 +12,22 @@ from engine.ledger.sqlite.schema import failure_of
 
 T = TypeVar("T")
 
+_INTERRUPT_SECONDS = 0.01
+"""How long a connection that is being closed waits between two interruptions of its query."""
+
 
 class ReadConnection:
     """Runs functions that only read, one at a time, in a thread. Fulfils `Execute`.
 
-    Each sees what was committed before it begins. The connection is opened at its first use.
+    Each sees what was committed before it begins. A cancelled one still runs to its end.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection | None = None) -> None:
+        """Use `connection`, which its opener closes, or open one at the first use."""
         self._path = path
         self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
+        self._connection = connection
+        self._is_own = connection is None
         self._is_closed = False
 
     async def __call__(
@@ -48,8 +53,14 @@ class ReadConnection:
                 raise failure from error
 
     def close(self) -> None:
-        """Close the connection, if it was opened."""
-        with self._lock:
-            self._is_closed = True
+        """Interrupt the read under way, if any, and close the connection that was opened here."""
+        self._is_closed = True
+        # An interruption ends the current statement, but not one that begins a moment later.
+        while not self._lock.acquire(timeout=_INTERRUPT_SECONDS):
             if self._connection is not None:
+                self._connection.interrupt()
+        try:
+            if self._is_own and self._connection is not None:
                 self._connection.close()
+        finally:
+            self._lock.release()

@@ -1,28 +1,21 @@
 """Reads of a ledger, on separate connections, while another process may write to it."""
 
-import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from functools import cached_property
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 from engine.clock import Clock, SystemClock
 from engine.ledger.sqlite.access import file_size, readable_files, refuse_emptied, refuse_lost
 from engine.ledger.sqlite.history import RunHistory
 from engine.ledger.sqlite.plans import PlanStore
+from engine.ledger.sqlite.read_connection import ReadConnection
 from engine.ledger.sqlite.runs import RunStore
 from engine.ledger.sqlite.schema import failure_of, is_older, open_blank, open_for_reading
 from engine.ledger.sqlite.snapshot_index import SnapshotIndex
 from engine.ledger.sqlite.uid_history import UidHistory
 from engine.storage.paths import LEDGER_NAME
-
-T = TypeVar("T")
-
-_INTERRUPT_SECONDS = 0.01
-"""How long a reader that is being closed waits between two interruptions of its query."""
 
 
 @contextmanager
@@ -46,24 +39,28 @@ def reading(
 
 
 class LedgerReader:
-    """A ledger that is only read, on its own connection and, in an event loop, its own thread.
+    """A ledger that is only read, on its own connection and, in an event loop, in a thread.
 
     It waits for no write, and no write waits for it: SQLite's log gives each read the ledger as of
     the read's start. A ledger of an older version is presented as one of this version.
 
-    `history` and `uids` block; in an event loop, `ask` calls them. `runs`, `plans` and `snapshots`
-    are the stores that a writer has too: their methods that write raise SQLite's error.
+    `history` and `uids` block; in an event loop, a function given to `read` calls them. `runs`,
+    `plans` and `snapshots` are the stores that a writer has too: their methods that write raise
+    SQLite's error.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path, clock: Clock) -> None:
         self._connection = connection
         self._path = path
-        self._is_closed = False
+        self.read = ReadConnection(path, connection)
+        """Runs a function on the connection in a thread, one after another."""
+        self.close = self.read.close
+        """Interrupts the current read; the opener closes the connection."""
         self.history = RunHistory(connection)
         self.uids = UidHistory(connection)
-        self.runs = RunStore(self._read, clock)
-        self.plans = PlanStore(self._read, clock)
-        self.snapshots = SnapshotIndex(self._read, clock)
+        self.runs = RunStore(self.read, clock)
+        self.plans = PlanStore(self.read, clock)
+        self.snapshots = SnapshotIndex(self.read, clock)
 
     @classmethod
     @contextmanager
@@ -97,49 +94,6 @@ class LedgerReader:
     def is_older(self) -> bool:
         """Whether the file is of an older version, which the next writer migrates."""
         return is_older(self._connection)
-
-    async def ask(self, question: Callable[[Self], T]) -> T:
-        """Call `question` with this reader in the reader's own thread, and return its answer.
-
-        Questions are answered one after another. A cancelled one still runs to its end. Raises what
-        `question` raises, or `LedgerError` if damage caused that.
-        """
-        return await self._read(lambda _: question(self))
-
-    async def _read(
-        self,
-        function: Callable[[sqlite3.Connection], T],
-        max_wait_seconds: float = 0.0,  # noqa: ARG002 - required by `Execute`: a read commits nothing
-    ) -> T:
-        """Call a function in the reader's own thread; see `ask`."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._call, function)
-
-    def _call(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        if self._is_closed:
-            raise RuntimeError("the ledger has been closed")
-        try:
-            return function(self._connection)
-        except Exception as error:
-            failure = failure_of(error, self._connection, self._path)
-            if failure is error:
-                raise
-            raise failure from error
-
-    @cached_property
-    def _thread(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(1, "ledger-reader")
-
-    def close(self) -> None:
-        """Interrupt the current read and end its thread; the opener closes the connection."""
-        self._is_closed = True
-        if "_thread" not in vars(self):
-            return
-        end = self._thread.submit(lambda: None)
-        while not wait([end], _INTERRUPT_SECONDS).done:
-            # It interrupts the current statement, but not one that begins a moment later.
-            self._connection.interrupt()
-        self._thread.shutdown()
 
 
 @contextmanager

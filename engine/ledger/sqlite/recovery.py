@@ -9,7 +9,6 @@ import sqlite3
 from collections.abc import Sequence
 
 from engine.clock import Stamp
-from engine.ledger.sqlite.totals import store_missing
 from engine.model.cohort import CohortKey
 
 # A closed run may have an open execution, and attempts without an outcome.
@@ -52,7 +51,6 @@ def recover(connection: sqlite3.Connection, key: CohortKey | None, now: Stamp) -
         )
     if key is None:
         conclude_probes(connection, now)
-    store_missing(connection)
 
 
 def settle_attempts(
@@ -88,7 +86,6 @@ def settle_all(connection: sqlite3.Connection, now: Stamp) -> None:
     """Settle all that was under way when the last sending process ended or stopped sending."""
     settle_attempts(connection, now)
     conclude_probes(connection, now)
-    store_missing(connection)
 
 
 def conclude_probes(connection: sqlite3.Connection, now: Stamp) -> None:

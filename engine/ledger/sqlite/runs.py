@@ -5,38 +5,37 @@ method with its own transaction.
 """
 
 import json
-import os
-import secrets
-import socket
 import sqlite3
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
-
-import orjson
 
 from engine.errors import ExitStatus
 from engine.ledger.records import (
     MIRROR,
-    NO_BATCH,
     ExecutionSettings,
-    RowsRead,
     RunCommand,
     RunKey,
     RunReference,
     RunState,
-    action_name,
     overtaken,
 )
 from engine.ledger.sqlite import files
 from engine.ledger.sqlite.batches import known_batches, open_batches, skip, uids_settled
+from engine.ledger.sqlite.executions import (
+    abandon,
+    close_run,
+    end_execution,
+    insert_execution,
+    insert_run,
+    progress,
+    resume_run,
+)
+from engine.ledger.sqlite.rows_read import enter_rows_read, enter_rows_without_uids
 from engine.ledger.sqlite.store import Store, by_reader, in_transaction
-from engine.ledger.sqlite.totals import store
+from engine.ledger.sqlite.totals import count, store, without_totals
 from engine.model.cohort import CohortKey
 from engine.model.status import RESUMABLE, RunStatus
 from engine.pacing.pacer import PaceRecord
-from engine.payload.batch import UidlessRows, blank_among, invalid_among
-from engine.source.source_file import SourceFile
 
 
 def unfinished(connection: sqlite3.Connection, identity: bytes) -> RunReference | None:
@@ -73,179 +72,6 @@ def left_behind(connection: sqlite3.Connection, key: RunKey) -> str | None:
         if later_run(connection, run, key.cohort_key) is None:
             return str(name)
     return None
-
-
-def abandon(connection: sqlite3.Connection, run: int, now: int, reason: str) -> None:
-    """Close a run as abandoned; its accounts are kept."""
-    close_run(connection, run, RunStatus.ABANDONED, now, None, reason)
-
-
-_REPLACED = "a new run of the same command took its place"
-
-
-def close_run(  # noqa: PLR0913, PLR0917 - one column each
-    connection: sqlite3.Connection,
-    run: int,
-    status: RunStatus,
-    now: int,
-    exit_status: int | None,
-    reason: str | None,
-) -> None:
-    """Record a run's status, and the sums over its batches and attempts."""
-    connection.execute(
-        "UPDATE run SET status = ?, exit_status = ?, reason = ?, finished_utc_ns = ? WHERE run = ?",
-        (status, exit_status, reason, now, run),
-    )
-    store(connection, run)
-
-
-def insert_run(
-    connection: sqlite3.Connection,
-    key: RunKey,
-    command: RunCommand,
-    settings: ExecutionSettings,
-    now: int,
-) -> RunState:
-    """Enter a run and its first process."""
-    started = datetime.fromtimestamp(now / 1e9, UTC)
-    name = f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    spec = command.spec.to_dict()
-    cursor = connection.execute(
-        "INSERT INTO run (name, identity, endpoint, workspace, partner, cohort_id, cohort_name, "
-        "cohort_description, action, exports, reading, sizes, status, started_utc_ns) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'running', ?)",
-        (
-            name,
-            key.identity,
-            key.endpoint,
-            key.workspace,
-            key.partner,
-            key.cohort.id,
-            key.cohort.name,
-            key.cohort.description,
-            action_name(key.action),
-            json.dumps(spec["exports"]),
-            json.dumps(spec["reading"]),
-            json.dumps({file.name: file.bytes for file in command.files}),
-            now,
-        ),
-    )
-    run = cursor.lastrowid or 0
-    files.enter(connection, run, command.files)
-    _enter_execution(connection, run, 1, settings, now)
-    return RunState(
-        RunReference(run, name),
-        1,
-        is_resumed=False,
-        next_batch=1,
-        largest_accepted=0,
-        isolation_requests=0,
-    )
-
-
-def resume_run(
-    connection: sqlite3.Connection,
-    run: RunReference,
-    key: RunKey,
-    settings: ExecutionSettings,
-    now: int,
-) -> RunState:
-    """Enter another process that works on a run; return where it resumes."""
-    connection.execute(
-        "UPDATE run SET cohort_name = ?, cohort_description = ? WHERE run = ?",
-        (key.cohort.name, key.cohort.description, run.number),
-    )
-    _forget_rows_read(connection, run.number)
-    return insert_execution(connection, run, settings, now)
-
-
-def insert_execution(
-    connection: sqlite3.Connection, run: RunReference, settings: ExecutionSettings, now: int
-) -> RunState:
-    """Enter another process that works on an interrupted run."""
-    (executions,) = connection.execute(
-        "SELECT max(sitting) FROM sitting WHERE run = ?", (run.number,)
-    ).fetchone()
-    connection.execute(
-        "UPDATE run SET status = 'running', exit_status = NULL, reason = NULL, "
-        "finished_utc_ns = NULL WHERE run = ?",
-        (run.number,),
-    )
-    connection.execute("DELETE FROM run_totals WHERE run = ?", (run.number,))
-    _enter_execution(connection, run.number, executions + 1, settings, now)
-    return progress(connection, run, executions + 1)
-
-
-def progress(connection: sqlite3.Connection, run: RunReference, execution: int) -> RunState:
-    """Return the progress of a run, so that its next request can resume from there."""
-    batches, largest_accepted = connection.execute(
-        "SELECT coalesce(max(batch), 0), "
-        "coalesce(max(iif(state = 'accepted', payload_bytes, 0)), 0) FROM batch WHERE run = ?",
-        (run.number,),
-    ).fetchone()
-    (isolation_requests,) = connection.execute(
-        "SELECT count(*) FROM attempt JOIN batch USING (run, batch) WHERE run = ? AND isolated",
-        (run.number,),
-    ).fetchone()
-    return RunState(
-        run,
-        execution,
-        is_resumed=True,
-        next_batch=batches + 1,
-        largest_accepted=largest_accepted,
-        isolation_requests=isolation_requests,
-    )
-
-
-def _enter_execution(
-    connection: sqlite3.Connection, run: int, execution: int, settings: ExecutionSettings, now: int
-) -> None:
-    connection.execute(
-        "INSERT INTO sitting (run, sitting, requests, per_seconds, payload_bytes, host, pid, "
-        "started_utc_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            run,
-            execution,
-            settings.requests,
-            settings.per_seconds,
-            settings.payload_bytes,
-            socket.gethostname(),
-            os.getpid(),
-            now,
-        ),
-    )
-
-
-def enter_rows_without_uids(
-    connection: sqlite3.Connection, run: int, rows: UidlessRows, *, is_complete: bool
-) -> None:
-    """Enter the counts of rows read so far that no batch records."""
-    skip(connection, run, NO_BATCH, rows.skipped)
-    counts = (rows.records, blank_among(rows.skipped), invalid_among(rows.skipped))
-    enter_rows_read(connection, run, RowsRead(*counts, is_complete))
-
-
-def enter_rows_read(
-    connection: sqlite3.Connection, run: int, rows: RowsRead, read: Sequence[SourceFile] = ()
-) -> None:
-    """Enter how much of an export was read before any batch was cut, and from which files."""
-    connection.execute(
-        "INSERT INTO reading (run, records, blank, invalid) VALUES (?, ?, ?, ?)",
-        (run, rows.records, rows.blank, rows.invalid),
-    )
-    connection.execute("UPDATE run SET source_complete = ? WHERE run = ?", (rows.is_complete, run))
-    files.set_uids(connection, run, read)
-
-
-def _forget_rows_read(connection: sqlite3.Connection, run: int) -> None:
-    """Undo what `enter_rows_without_uids` has entered: the export is read again."""
-    connection.execute("DELETE FROM reading WHERE run = ?", (run,))
-    connection.execute("DELETE FROM skipped WHERE run = ? AND batch = ?", (run, NO_BATCH))
-    connection.execute(
-        "UPDATE run SET source_complete = EXISTS "
-        "(SELECT 1 FROM batch WHERE batch.run = run.run AND is_last) WHERE run = ?",
-        (run,),
-    )
 
 
 def record_changes(connection: sqlite3.Connection, run: int) -> None:
@@ -317,16 +143,19 @@ def keep_lifted_guards(
     connection.execute("UPDATE run SET lifted = ? WHERE run = ?", (json.dumps(lifts), run))
 
 
+_REPLACED = "a new run of the same command took its place"
+
+
 class RunStore(Store):
     """The runs of a workspace."""
 
     unfinished = in_transaction(unfinished)
     later_run = in_transaction(later_run)
     left_behind = in_transaction(left_behind)
-    progress = in_transaction(progress)
-    known_batches = in_transaction(known_batches)
-    open_batches = in_transaction(open_batches)
-    uids_settled = in_transaction(uids_settled)
+    progress = by_reader(progress)
+    known_batches = by_reader(known_batches)
+    open_batches = by_reader(open_batches)
+    uids_settled = by_reader(uids_settled)
     enter_rows_read = in_transaction(enter_rows_read)
     enter_rows_without_uids = in_transaction(enter_rows_without_uids)
     skip = in_transaction(skip)
@@ -337,6 +166,9 @@ class RunStore(Store):
     last_name = by_reader(last_name)
     unrecorded_pushes = by_reader(unrecorded_pushes)
     keep_lifted_guards = in_transaction(keep_lifted_guards)
+    without_totals = by_reader(without_totals)
+    count_totals = by_reader(count)
+    store_totals = in_transaction(store)
 
     async def abandon(self, run: int, reason: str) -> None:
         """Close a run as abandoned: it is not resumed. Its accounts are kept."""
@@ -394,19 +226,16 @@ class RunStore(Store):
         exit_status: ExitStatus,
         reason: str | None,
         pace: PaceRecord | None,
-    ) -> None:
-        """Close an execution, which sent nothing if it has no pace; enter the run's status."""
+    ) -> int:
+        """Close an execution, which sent nothing if it has no pace; enter the run's status.
+
+        Returns the time that is entered, in ns since 1970.
+        """
         now = self._clock.stamp().utc_ns
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "UPDATE sitting SET ended_utc_ns = ?, pace = ? WHERE run = ? AND sitting = ?",
-                (now, pace and _json(pace), state.run.number, state.execution),
-            )
+            end_execution(connection, state, pace, now)
             close_run(connection, state.run.number, status, now, exit_status, reason)
 
         await self._execute(work)
-
-
-def _json(pace: PaceRecord) -> str:
-    return orjson.dumps(pace, option=orjson.OPT_NON_STR_KEYS).decode()
+        return now

@@ -4,14 +4,16 @@
 identifies it as a ledger.
 """
 
+import os
 import re
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import cache
 from pathlib import Path
+from urllib.parse import quote
 
-from engine.errors import LedgerError
+from engine.errors import IncompleteError, LedgerError
 from engine.ledger.damage import MOVE_AWAY, corrupt
 from engine.ledger.sqlite.access import (
     connect_to_read,
@@ -57,31 +59,28 @@ def open_ledger(
         path.chmod(0o600)
     except OSError as error:
         raise translate(error, path) from error
-    with readable_errors(path):
+    with ExitStack() as opened, readable_errors(path):
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
-        with readable_errors(path):
-            connection.execute("PRAGMA busy_timeout = 10000")
-            _check(connection, path, migrations)
-            is_large = _is_large(connection)
-            is_due = not is_large or _is_check_due(connection, now_utc_ns)
-            check_content(connection, path, None if is_due else _SUMMARIES)
-            # A new file can return free pages to the disk in parts; for others it has no effect.
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            _migrate(connection, path, migrations)
-            if is_large and is_due and now_utc_ns and len(migrations) >= _FIRST_TO_REMEMBER:
-                connection.execute(
-                    "INSERT OR REPLACE INTO integrity_check (id, checked_utc_ns) VALUES (1, ?)",
-                    (now_utc_ns,),
-                )
-            # Foreign keys are off until now: a migration that recreates a table drops one that
-            # others refer to.
-            connection.execute("PRAGMA foreign_keys = ON")
-    except BaseException:
-        connection.close()
-        raise
+        opened.callback(connection.close)
+        connection.execute("PRAGMA busy_timeout = 10000")
+        _check(connection, path, migrations)
+        is_large = _is_large(connection)
+        is_due = not is_large or _is_check_due(connection, now_utc_ns)
+        check_content(connection, path, None if is_due else _SUMMARIES)
+        # A new file can return free pages to the disk in parts; for others it has no effect.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        _migrate(connection, path, migrations)
+        if is_large and is_due and now_utc_ns and len(migrations) >= _FIRST_TO_REMEMBER:
+            connection.execute(
+                "INSERT OR REPLACE INTO integrity_check (id, checked_utc_ns) VALUES (1, ?)",
+                (now_utc_ns,),
+            )
+        # Foreign keys are off until now: a migration that recreates a table drops one that
+        # others refer to.
+        connection.execute("PRAGMA foreign_keys = ON")
+        opened.pop_all()
     return connection
 
 
@@ -115,8 +114,9 @@ def open_for_reading(
     refuse_unreadable(path)
     if file_size(path) == 0:
         raise emptied(path)
-    connection = connect_to_read(path)
-    try:
+    with ExitStack() as opened:
+        connection = connect_to_read(path)
+        opened.callback(connection.close)
         with readable_errors(path):
             _check(connection, path, MIGRATIONS)
             if not is_verified:
@@ -128,9 +128,7 @@ def open_for_reading(
                 show_as_present(connection, MIGRATIONS)
         if not is_verified:
             refuse_lost(connection, path)
-    except BaseException:
-        connection.close()
-        raise
+        opened.pop_all()
     return connection
 
 
@@ -210,7 +208,20 @@ def failure_of(error: BaseException, connection: sqlite3.Connection, path: Path)
                 check_content(connection, path)
         except LedgerError as damage:
             return damage
+        except IncompleteError:  # It cannot be checked now, so no damage is known.
+            return error
     return error
+
+
+def check_file(path: Path) -> None:
+    """Raise `LedgerError` if the whole file is damaged; `IncompleteError` if that takes too long.
+
+    It only reads, so that no other process has to wait. A connection that may only read would not
+    check the constraints of columns.
+    """
+    uri = f"file:{quote(os.fsencode(path.resolve()))}?mode=rw"
+    with readable_errors(path), closing(sqlite3.connect(uri, uri=True)) as connection:
+        check_content(connection, path)
 
 
 def _check_copy(connection: sqlite3.Connection, path: Path) -> None:

@@ -11,8 +11,9 @@ from engine.ledger.sqlite import batches as changes
 from engine.ledger.sqlite import recovery
 from engine.ledger.sqlite.store import Execute, Store
 
-_LATE_ANSWERS = 300
-"""Answers searched for the last 429: far more than the requests under way at once."""
+_OUT_OF_ORDER = 10_000
+"""Attempts that are searched besides the latest: runs at once send in another order than they enter
+intents, and get answers in a third, but far fewer than these are ever in flight at once."""
 
 
 class SendLog(Store):
@@ -28,7 +29,7 @@ class SendLog(Store):
     async def recent_sends(self, count: int) -> list[float]:
         """Return how many seconds ago each of the workspace's last requests was sent.
 
-        These are `count` attempts and `count` probes, in no order.
+        These are the `count` latest attempts and probes, the latest first.
         """
         now = self._clock.stamp()
 
@@ -39,11 +40,12 @@ class SendLog(Store):
                 for row in connection.execute(
                     f"SELECT sent_boot_id, sent_boot_ns, sent_utc_ns FROM {table} "  # noqa: S608 - ours
                     "WHERE sent_utc_ns IS NOT NULL ORDER BY id DESC LIMIT ?",
-                    (count,),
+                    (count + _OUT_OF_ORDER,),
                 )
             ]
 
-        return await self._execute(work)
+        # Only the ages are in the order of the sends: a wall clock may be set back.
+        return sorted(await self._execute(work))[:count]
 
     async def seconds_held(self) -> float:
         """Return the seconds left of the last 429's wait; 0 once a later request was answered.
@@ -56,13 +58,16 @@ class SendLog(Store):
             answers = connection.execute(
                 "SELECT outcome, retry_after, ended_utc_ns, sent_boot_id, sent_boot_ns, "
                 "sent_utc_ns FROM attempt WHERE http_status IS NOT NULL ORDER BY id DESC LIMIT ?",
-                (_LATE_ANSWERS,),
+                (_OUT_OF_ORDER,),
             ).fetchall()
-            others = [sent_utc_ns for outcome, *_, sent_utc_ns in answers if outcome != "throttled"]
+            last_answered = max(
+                (sent_utc_ns for outcome, *_, sent_utc_ns in answers if outcome != "throttled"),
+                default=0,
+            )
             held = 0.0
             for outcome, retry_after, ended_utc_ns, *sent in answers:
-                sent_at = Stamp(*sent)
-                if outcome == "throttled" and max(others, default=0) <= ended_utc_ns:
+                if outcome == "throttled" and last_answered <= ended_utc_ns:
+                    sent_at = Stamp(*sent)
                     under_way = (ended_utc_ns - sent_at.utc_ns) / 1e9
                     left = float(retry_after or 0.0) - (sent_at.age_at(now) - under_way)
                     held = max(held, left)

@@ -1,7 +1,8 @@
 """The sums over a run's batches and attempts: counted, and stored with each run that is closed.
 
-A count reads every batch and attempt of the run. Stored totals are used as long as the run stays
-closed, so that a list of runs is not slower with millions of attempts.
+A count reads every batch and attempt of the run, so it is made outside of the transaction that
+stores it: other processes must not have to wait for it. Stored totals are used as long as the run
+stays closed, so that a list of runs is not slower with millions of attempts.
 """
 
 import json
@@ -39,22 +40,29 @@ def _totals(
     )
 
 
-def store(connection: sqlite3.Connection, run: int) -> None:
-    """Count the totals of a run that was just closed, and store them."""
-    text = json.dumps(asdict(count(connection, run)), separators=(",", ":"))
+def store(connection: sqlite3.Connection, run: int, execution: int, totals: RunTotals) -> None:
+    """Store the totals of a closed run, counted when `execution` was its last one.
+
+    Nothing is stored if they may differ from the sums by now: if another execution has begun, or if
+    an attempt had no outcome when they were counted.
+    """
+    if not totals.are_settled:
+        return
+    text = json.dumps(asdict(totals), separators=(",", ":"))
     connection.execute(
-        "INSERT OR REPLACE INTO run_totals (run, totals, checksum) VALUES (?, ?, ?)",
-        (run, text, zlib.crc32(text.encode())),
+        "INSERT OR REPLACE INTO run_totals (run, totals, checksum) SELECT ?1, ?2, ?3 "
+        "FROM run WHERE run = ?1 AND status <> 'running' "
+        "AND (SELECT max(sitting) FROM sitting WHERE run = ?1) = ?4",
+        (run, text, zlib.crc32(text.encode()), execution),
     )
 
 
-def store_missing(connection: sqlite3.Connection) -> None:
-    """Store the totals of each closed run that has none, such as one of an older version."""
-    rows = connection.execute(
-        "SELECT run FROM run WHERE status <> 'running' AND run NOT IN (SELECT run FROM run_totals)"
+def without_totals(connection: sqlite3.Connection) -> list[tuple[int, int]]:
+    """Return each closed run without stored totals, and its last execution."""
+    return connection.execute(
+        "SELECT run, max(sitting) FROM run JOIN sitting USING (run) WHERE status <> 'running' "
+        "AND run NOT IN (SELECT run FROM run_totals) GROUP BY run"
     ).fetchall()
-    for (run,) in rows:
-        store(connection, run)
 
 
 def count(connection: sqlite3.Connection, run: int) -> RunTotals:

@@ -9,6 +9,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from engine.cancellation import await_to_end
 from engine.ledger.sqlite.schema import failure_of
 
 T = TypeVar("T")
@@ -45,13 +46,14 @@ class LedgerWriter:
 
         `function` changes only the ledger: it runs again if another one that shares its transaction
         fails. Raises what `function` raises, and a `CohortSyncError` if the disk or the file fails;
-        in either case all its changes are undone. Raises `RuntimeError` after `close`.
+        in either case all its changes are undone. Raises `RuntimeError` after `close`. A caller
+        that is cancelled still waits for the commit: its locks must not be released before that.
         """
         if self._is_closed:
             raise RuntimeError("the ledger has been closed")
         future: asyncio.Future[T] = self._loop.create_future()
         self._ask((function, future), max_wait_seconds)
-        return await future
+        return await await_to_end(future)
 
     def _ask(self, job: _Job, max_wait_seconds: float) -> None:
         self._asked.append(job)
@@ -131,8 +133,6 @@ class LedgerWriter:
 
 def _resolve(replies: list[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
     for future, value, failure in replies:
-        if future.done():  # The caller was cancelled; the write is committed nevertheless.
-            continue
         if failure is None:
             future.set_result(value)
         else:

@@ -99,7 +99,7 @@ def source_error(name: str, error: BaseException, schemes: Sequence[str]) -> Sou
     if any(isinstance(cause, PermissionError) for cause in causes):
         return _denied(name, "permission denied", scheme)
     number = next((c.errno for c in causes if isinstance(c, OSError) and c.errno), None)
-    reason = os.strerror(number) if number else f"what opens {scheme}:// cannot open it"
+    reason = os.strerror(number) if number else f"the backend of {scheme}:// cannot open it"
     java = "hdfs:// needs Java and libhdfs: JAVA_HOME, HADOOP_HOME and CLASSPATH"
     hint = java if scheme == "hdfs" else _CHECK_ADDRESS
     return SourceError(f"{name}: cannot be read ({reason})", hint=hint)
@@ -190,7 +190,7 @@ def _by_content(name: str, error: BaseException, scheme: str) -> SourceError | N
     is_cut = isinstance(error, EOFError) and scheme == "file"
     if is_cut or isinstance(error, _DAMAGED) or kind == "LZMAError":
         hint = "fetch or make it again"
-        return SourceError(f"{name}: the archive is damaged, or none", hint=hint)
+        return SourceError(f"{name}: the archive is damaged, or it is not one", hint=hint)
     if isinstance(error, RuntimeError) and "encrypted" in str(error):
         return SourceError(f"{name}: the archive is encrypted", hint="decrypt it first")
     if kind in _INVALID_URLS:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from engine.errors import SourceError, UsageError
-from engine.source.files.file_kinds import sidecars
+from engine.source.files.file_groups import sidecars
 from engine.source.files.file_state import FileState
 from engine.source.files.local import LocalTree, nothing_found, unreadable
 from engine.source.files.locations import LocalFile, Location, Pipe
@@ -23,7 +23,7 @@ class FoundFiles(NamedTuple):
     """The files in the order of reading."""
     notes: tuple[str, ...]
     groups: list[list[Location]]
-    """The same files, in groups that must not mix kinds; see `file_kinds`.
+    """The same files, in groups that must not mix kinds; see `file_groups`.
 
     The first group is the regular and remote files that are named one by one. A group for each
     folder, glob and pipe follows.
@@ -83,7 +83,7 @@ def _without_sidecars(found: Sequence[Location], notes: list[str]) -> list[Locat
     if names:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         notes.append(
-            f"passed over {min(names)}{more}: checksums, signatures or backups of files beside them"
+            f"passed over {min(names)}{more}: checksums, signatures or backups of other files"
         )
     return [location for location in found if location.name not in names]
 
@@ -120,7 +120,7 @@ def _local(path: str) -> Location:
     try:
         status = os.stat(path)  # noqa: PTH116 - keeps the path as it was written
     except FileNotFoundError:
-        raise SourceError(f"{path}: a link that leads nowhere", hint="mend or remove it") from None
+        raise SourceError(f"{path}: a broken link", hint="repair or remove it") from None
     except OSError as error:
         raise unreadable(path, error) from None
     address = os.path.abspath(path)  # noqa: PTH100 - leaves symbolic links alone

@@ -10,7 +10,7 @@ from typing import Any
 from engine.clock import Clock
 from engine.errors import SourceError, UsageError
 from engine.source.files.change_detector import ChangeDetector
-from engine.source.files.file_kinds import GUESSED, UNKNOWN, kind_by_name, refuse_mixture
+from engine.source.files.file_groups import GUESSED, UNKNOWN, kind_by_name, refuse_mixture
 from engine.source.files.file_source import READ_ERRORS, ExportFile, FileSource, empty
 from engine.source.files.finding import find_locations
 from engine.source.files.local import unreadable
@@ -18,7 +18,7 @@ from engine.source.files.locations import Location, Pipe
 from engine.source.formats.columns import columns_of, is_header_only
 from engine.source.formats.compression import MAGIC_SIZE, compression_of, decompressed
 from engine.source.formats.delimited import delimited_rows
-from engine.source.formats.detection import DELIMITERS, declared_format, format_of
+from engine.source.formats.format_detection import DELIMITERS, declared_format, format_of
 from engine.source.formats.lines import FileStart
 from engine.source.formats.ndjson import field_of, ndjson_rows
 from engine.source.formats.parquet import parquet_column, parquet_rows

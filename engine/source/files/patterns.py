@@ -67,28 +67,43 @@ def split_at_magic(path: str) -> tuple[str, str]:
 
 def expand(tree: Tree, path: str) -> tuple[list[Entry], int]:
     """Return the files that a path matches, sorted, and the number of skipped names."""
-    search = _Search(tree)
-    exact = tree.entry(path)
-    if exact is not None:
-        search.take(exact)
-    elif has_magic(path):
-        folder, rest = split_at_magic(path)
-        *names, last = rest.split("/")
-        search.match(folder, [*(name for name in names if name), last])
-    return [search.found[path] for path in sorted(search.found)], len(search.passed_over)
+    return _Search(tree).search(path)
+
+
+def matches(tree: Tree, path: str) -> tuple[list[Entry], int]:
+    """Return what a path itself matches, sorted, and the number of skipped names.
+
+    As `expand`, but a folder is one match. With a final slash only folders match.
+    """
+    found, passed_over = _Search(tree, opens_folders=False).search(path.rstrip("/"))
+    if path.endswith("/"):
+        found = [entry for entry in found if entry.kind is Kind.FOLDER]
+    return found, passed_over
 
 
 class _Search:
-    """A search that collects files, each once."""
+    """A search that collects files, each once; unless it opens folders, also folders."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, *, opens_folders: bool = True) -> None:
         self._tree = tree
+        self._opens_folders = opens_folders
         self.found: dict[str, Entry] = {}
         self.passed_over: set[str] = set()
 
+    def search(self, path: str) -> tuple[list[Entry], int]:
+        """Return what a path or pattern matches, sorted, and the number of skipped names."""
+        exact = self._tree.entry(path)
+        if exact is not None:
+            self.take(exact)
+        elif has_magic(path):
+            folder, rest = split_at_magic(path)
+            *names, last = rest.split("/")
+            self.match(folder, [*(name for name in names if name), last])
+        return [self.found[path] for path in sorted(self.found)], len(self.passed_over)
+
     def take(self, entry: Entry) -> None:
         """Add a file, or all files below a folder."""
-        if entry.kind is Kind.FOLDER:
+        if entry.kind is Kind.FOLDER and self._opens_folders:
             self._match_below(entry.path, [])
         else:
             self.found[entry.path] = entry

@@ -3,7 +3,7 @@
 import io
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from typing import Any, TypeVar
 
 from engine.errors import SourceError, SourceUnavailableError
@@ -13,7 +13,7 @@ from engine.source.files.backend_errors import PrematureEndError, source_error
 from engine.source.files.change_detector import changed
 from engine.source.files.file_state import FileState
 from engine.source.files.locations import Location
-from engine.source.files.patterns import expand, has_magic, split_at_magic
+from engine.source.files.patterns import Entry, expand, has_magic, matches, split_at_magic
 
 T = TypeVar("T")
 
@@ -69,14 +69,13 @@ class RemoteFile(Location):
         options = {"block_size": 0} if self.is_streamed else {"block_size": _READ_AHEAD}
         file = self._backend.filesystem.open(self._path, "rb", cache_type="readahead", **options)
         self.is_streamed = type(file).__name__ == _STREAMED
-        try:
+        with ExitStack() as opened:
+            opened.callback(file.close)
             if not self.is_streamed:
                 file.seek(offset)
             while self.is_streamed and offset and (skipped := file.read(min(offset, _READ_AHEAD))):
                 offset -= len(skipped)
-        except BaseException:
-            file.close()
-            raise
+            opened.pop_all()
         return file
 
     def refuses_ranges(self, error: Exception) -> bool:
@@ -207,6 +206,19 @@ def find_remote(url: str) -> tuple[list[RemoteFile], int]:
         )
     named = _namer(name, path)
     return [RemoteFile(named(e.path), e.path, backend, e.info) for e in entries], passed_over
+
+
+def match_remote(url: str) -> tuple[list[tuple[str, Entry]], str]:
+    """Return what the pattern in a URL matches, each with its own URL, and the pattern's path.
+
+    See `patterns.matches`. The URLs keep the credentials. Raises as `find_remote`.
+    """
+    backend = Backend(url)
+    path = backend.path + ("/" if urls.path_of(url).endswith("/") else "")
+    with backend.translated(backend.display_name):
+        entries, _ = matches(backend, path)
+    named = _namer(url, backend.path)
+    return [(named(entry.path), entry) for entry in entries], path
 
 
 def _namer(url: str, path: str) -> Callable[[str], str]:

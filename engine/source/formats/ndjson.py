@@ -17,7 +17,6 @@ import pyarrow as pa
 from engine.errors import SourceError, UsageError
 from engine.source.formats.columns import missing, only
 from engine.source.formats.lines import FileStart, whole_lines
-from engine.source.formats.recognition import SAMPLE_BYTES
 from engine.source.formats.rows import (
     NOT_UTF8,
     OVER_LONG,
@@ -27,6 +26,7 @@ from engine.source.formats.rows import (
     is_blank,
     no_values,
 )
+from engine.source.formats.unsupported_content import SAMPLE_BYTES
 from engine.source.streams import Stream
 
 _NOT_JSON = "malformed JSON"

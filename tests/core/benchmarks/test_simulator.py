@@ -180,23 +180,23 @@ def test_a_restart_goes_on_inside_the_window_whatever_the_wall_clock_says(pause,
     assert after.ended - before.began <= 900 / 5 * 1.01 + pause + 1
 
 
-def test_the_same_rng_give_the_same_night() -> None:
-    def night() -> list[float]:
+def test_the_same_rng_give_the_same_run() -> None:
+    def times() -> list[float]:
         rng = random.Random(5)
         latency = jittered(rng, WIDE_JITTER * 60)
         execution, _ = simulated(900, latency, wakes=BusyProcessor(rng))
         return list(execution.sends.accepted)
 
-    assert night() == night()
+    assert times() == times()
 
 
 @pytest.mark.parametrize("uids", [1, UIDS_A_REQUEST, UIDS_A_REQUEST + 1, 5_000_000])
 def test_the_forecast_agrees_with_the_simulation(uids) -> None:
     execution = simulate(Scenario(uids=uids), Api(MINUTE, every_limiter(MINUTE), steady(0.1)))
-    told = forecast(uids, UIDS_A_REQUEST, MINUTE)
-    assert execution.sends.count == told.requests
+    output = forecast(uids, UIDS_A_REQUEST, MINUTE)
+    assert execution.sends.count == output.requests
     assert sum(execution.outcomes.uids.values()) == uids
-    assert told.least_seconds <= execution.seconds <= told.most_seconds + 0.5
+    assert output.least_seconds <= execution.seconds <= output.most_seconds + 0.5
 
 
 def test_an_answer_that_is_too_late_is_none() -> None:
@@ -207,7 +207,7 @@ def test_an_answer_that_is_too_late_is_none() -> None:
     assert execution.outcomes.by_name["unconfirmed"] >= 100
     assert execution.outcomes.by_name["accepted"] == 600
     assert execution.sends.most_in_window <= 300
-    # The far side answered each of them. It took most of the late ones twice; where the way in
+    # The API answered each of them. It took most of the late ones twice; where the way in
     # becomes shorter again, a few meet a 429, and may be too late for that as well.
     assert api.answers.total() == execution.outcomes.by_name.total()
     assert api.answers[429] <= 3
@@ -215,12 +215,12 @@ def test_an_answer_that_is_too_late_is_none() -> None:
 
 
 @pytest.mark.slow
-def test_a_night_of_100_million_uids() -> None:
+def test_a_run_of_100_million_uids() -> None:
     latency = jittered(random.Random(1), SMALL_JITTER * 60)
     api = Api(MINUTE, every_limiter(MINUTE, 17.0), latency)
     execution = simulate(Scenario(uids=100_000_000), api)
     assert_never_over(execution, api)
     assert sum(execution.outcomes.uids.values()) == 100_000_000
-    told = forecast(100_000_000, UIDS_A_REQUEST, MINUTE)
-    assert execution.seconds == pytest.approx(told.least_seconds, rel=0.001)
+    output = forecast(100_000_000, UIDS_A_REQUEST, MINUTE)
+    assert execution.seconds == pytest.approx(output.least_seconds, rel=0.001)
     assert execution.seconds < 92 * 60

@@ -97,7 +97,7 @@ def test_a_slow_stretch_has_its_own_latency() -> None:
     ],
 )
 def test_a_forecast_pays_the_margin_once_a_window(uids, requests, least, most) -> None:
-    told = forecast(uids, 1000, PacingSettings(300, 60))
-    assert told.requests == requests
-    assert told.least_seconds == pytest.approx(least)
-    assert told.most_seconds == pytest.approx(most)
+    output = forecast(uids, 1000, PacingSettings(300, 60))
+    assert output.requests == requests
+    assert output.least_seconds == pytest.approx(least)
+    assert output.most_seconds == pytest.approx(most)

@@ -1,13 +1,9 @@
-"""The README says what the code does: its keys, statuses, commands and documents."""
+"""The README says what the code does: its statuses, commands and documents."""
 
 import json
 import re
-import tomllib
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from engine.cli.application import app
 from engine.errors import ExitStatus
@@ -18,28 +14,6 @@ from engine.source.source_file import SourceFile
 
 ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def shipped_keys() -> dict[str, Any]:
-    text = (ROOT / "config.toml").read_text(encoding="utf-8")
-    uncommented = re.sub(r"(?m)^# (\w+ = .+)$", r"\1", text)
-    tables = tomllib.loads(uncommented)
-    return {
-        f"{table}.{key}": value for table, keys in tables.items() for key, value in keys.items()
-    }
-
-
-def documented_keys() -> dict[str, str]:
-    return dict(re.findall(r"(?m)^\| `(\w+\.\w+)` \| (?:`([^`]*)`)? *\|", README))
-
-
-def test_every_configuration_key_stands_in_the_readme_and_no_other() -> None:
-    assert set(documented_keys()) == set(shipped_keys())
-
-
-@pytest.mark.parametrize("key", [key for key, default in documented_keys().items() if default])
-def test_the_readme_tells_the_default(key: str) -> None:
-    assert tomllib.loads(f"x = {documented_keys()[key]}")["x"] == shipped_keys()[key]
 
 
 def test_every_exit_status_stands_in_the_readme_and_no_other() -> None:

@@ -1,4 +1,4 @@
-"""Too little memory is told as such, and nothing else is."""
+"""Too little memory is reported as such, and nothing else is."""
 
 import resource
 
@@ -22,11 +22,11 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("error", LACKS.values(), ids=LACKS.keys())
-def test_too_little_memory_is_told(error: Exception) -> None:
-    told = lack_of_memory(error)
-    assert told is not None
-    assert told.exit_status is ExitStatus.INCOMPLETE
-    assert "ulimit -v" in str(told.hint)
+def test_too_little_memory_is_reported(error: Exception) -> None:
+    output = lack_of_memory(error)
+    assert output is not None
+    assert output.exit_status is ExitStatus.INCOMPLETE
+    assert "ulimit -v" in str(output.hint)
 
 
 @pytest.mark.parametrize("error", OTHERS.values(), ids=OTHERS.keys())

@@ -1,19 +1,28 @@
 """Every value of the configuration has bounds; a value beyond them is one clear line."""
 
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from config_tables import SETTINGS
 
-from engine.config.loading import Config, load
+from engine.config.cohorts import CohortSettings, ExcludeSettings
+from engine.config.loading import TABLES, Config, load
+from engine.config.settings import StateTable, WorkspaceTable
+from engine.config.toml_settings import key_fields
 from engine.errors import ConfigError
+from engine.planning.settings import GuardSettings
 
 KEYS = [
-    *((table, each.name) for table, settings in SETTINGS.values() for each in fields(settings)),
-    *(("workspace", key) for key in ("id", "api_key_file", "data_center", "endpoint", "partner")),
-    ("state", "dir"),
+    (table, key)
+    for table, settings in (
+        *TABLES.values(),
+        ("workspace", WorkspaceTable),
+        ("state", StateTable),
+        ("cohorts.c", CohortSettings),
+        ("cohorts.c.guards", GuardSettings),
+        ("cohorts.c.exclude", ExcludeSettings),
+    )
+    for key in key_fields(settings)
 ]
 VALUES = {
     "zero": "0",
@@ -47,7 +56,9 @@ ENVIRONMENT = {"MOENGAGE_API_KEY": "k"}
 def loaded(folder: Path, table: str, key: str, value: str) -> Config | list[str]:
     """Read a configuration that sets one key, and return it or its problems."""
     workspace = {"id": '"DEMO"', "endpoint": '"http://127.0.0.1:9"'}
-    tables: dict[str, dict[str, str]] = {"workspace": workspace}
+    cohort = {"name": '"C"', "source": '"c.csv"', "wait_for": "true"}
+    tables: dict[str, dict[str, str]] = {"workspace": workspace, "cohorts.c": cohort}
+    tables |= {"cohorts.c.exclude": {"source": '"e.csv"'}} if table == "cohorts.c.exclude" else {}
     tables.setdefault(table, {})[key] = value
     lines = [
         f"[{name}]\n" + "".join(f"{k} = {v}\n" for k, v in t.items()) for name, t in tables.items()
@@ -60,8 +71,10 @@ def loaded(folder: Path, table: str, key: str, value: str) -> Config | list[str]
         return error.message.splitlines()
 
 
+TEXTS = {"uid_pattern", "id", "name", "description", "column", "owner"}
+"""Keys with text of any length, in which a long path is valid; a pattern may match a NUL."""
 BEYOND = {"2**63 - 1", "2**63", "400 digits", "1e308", "nan", "inf", "-inf", "NUL", "long path"}
-"""What no key takes; but a pattern of uids may hold any character, and an id be of any length."""
+"""What no other key takes."""
 
 
 @pytest.mark.parametrize(("table", "key"), KEYS)
@@ -69,7 +82,7 @@ def test_a_value_beyond_all_bounds_is_one_clear_line(tmp_path: Path, table: str,
     for name, value in VALUES.items():
         found = loaded(tmp_path, table, key, value)
         if isinstance(found, Config):
-            assert name not in BEYOND or key in {"uid_pattern", "id"}
+            assert name not in BEYOND or key in TEXTS
             continue
         [line] = found
         assert line.startswith(f"{tmp_path / 'config.toml'}: `{table}.{key}` "), name

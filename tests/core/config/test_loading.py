@@ -16,6 +16,8 @@ ENVIRONMENT = {"MOENGAGE_WORKSPACE_ID": "ENV", "MOENGAGE_API_KEY": KEY}
 TARGET = 'endpoint = "http://127.0.0.1:8765"\n'
 WORKSPACE = f'[workspace]\nid = "DEMO"\n{TARGET}'
 
+CENTERS = '"01", "02", "03", "04", "05", "06", "101"'
+
 Write = Callable[[str], Path]
 
 
@@ -90,12 +92,12 @@ def test_no_file_is_needed_when_flags_and_environment_say_it_all(elsewhere: Path
     assert config.state_dir == elsewhere / "state"
 
 
-def test_nothing_at_all_is_told_as_three_problems() -> None:
+def test_nothing_at_all_is_reported_as_three_problems() -> None:
     problems = problems_of(None, {})
     assert [problem.split(":")[:2] for problem in problems] == [
         ["no config.toml here", " no workspace"],
-        ["no config.toml here", " no API key"],
         ["no config.toml here", " no target"],
+        ["no config.toml here", " no API key"],
     ]
 
 
@@ -105,10 +107,12 @@ def test_nothing_at_all_is_told_as_three_problems() -> None:
         (b"[limits\n", "not TOML: "),
         (b"a = 1\na = 2\n", "not TOML: "),
         (b"a = " + b"1" * 5000, "not TOML: "),
+        (b"a = " + b"[" * 5000, "not TOML: "),
+        (b"a" + b".a" * 5000 + b" = 1", "tables are nested too deeply"),
         (b'id = "\xff"\n', "not UTF-8, at byte 6"),
     ],
 )
-def test_a_file_that_is_no_toml_is_told_with_the_place(
+def test_a_file_that_is_no_toml_is_reported_with_the_place(
     write: Write, content: bytes, says: str
 ) -> None:
     path = write("")
@@ -163,21 +167,23 @@ def test_the_file_sets_what_it_names_and_leaves_the_rest(write: Write) -> None:
                 value,
                 (
                     f"should be a whole number of rows up to 1,000,000,000,000, "
-                    f"or a share from 0.0 to 1.0, not {told}"
+                    f"or a share from 0.0 to 1.0, not {output}"
                 ),
             )
-            for value, told in (("-1", "-1"), ("1.5", "1.5"), ("true", "true"))
+            for value, output in (("-1", "-1"), ("1.5", "1.5"), ("true", "true"))
         ),
         ("state.dir", '""', "should be a path"),
         ("state.dir", r'"a\u0000b"', "should be a path"),
         ("state.dir", '"~nobody-of-this-name/state"', "should be a path"),
         ("workspace.api_key_file", '""', "should be a path"),
         ("workspace.partner", '" "', "should not be empty"),
-        ("workspace.data_center", '"7"', "should be one of 01, 02, 03, 04, 05, 06, 101, not '7'"),
-        ("workspace.data_center", "101", "should be text in quotes, not 101"),
+        ("workspace.data_center", '"7"', f"should be one of {CENTERS}, not '7'"),
+        ("workspace.data_center", "101", f"should be one of {CENTERS}, not 101"),
     ],
 )
-def test_an_unfit_value_is_told_with_its_key(write: Write, key: str, value: str, says: str) -> None:
+def test_an_unfit_value_is_reported_with_its_key(
+    write: Write, key: str, value: str, says: str
+) -> None:
     table, _, name = key.partition(".")
     head = WORKSPACE if table == "workspace" else f"{WORKSPACE}[{table}]\n"
     path = write(f"{head}{name} = {value}\n")
@@ -198,32 +204,32 @@ def test_an_unfit_value_is_told_with_its_key(write: Write, key: str, value: str,
         ("[[limits]]\nrequests = 1", "`limits` should be a table, not [{'requests': 1}]"),
     ],
 )
-def test_an_unknown_name_is_told_with_the_nearest_known_one(
+def test_an_unknown_name_is_reported_with_the_nearest_known_one(
     write: Write, text: str, says: str
 ) -> None:
     path = write(f"{WORKSPACE}{text}\n")
     assert problems_of(path) == [f"{path}: {says}"]
 
 
-def test_a_key_outside_its_table_is_told_where_it_belongs(write: Write) -> None:
+def test_a_key_outside_its_table_is_reported_where_it_belongs(write: Write) -> None:
     path = write(f"requests = 1\n{WORKSPACE}")
     assert problems_of(path) == [f"{path}: unknown key `requests`; did you mean `limits.requests`?"]
 
 
-def test_all_problems_of_file_and_environment_are_told_at_once(write: Write) -> None:
+def test_all_problems_of_file_and_environment_are_reported_at_once(write: Write) -> None:
     path = write(
         '[workspace]\nid = 5\nendpoint = "http://u:p@example.com"\ndata_center = "1"\n'
         "[limits]\nrequests = 0\nper_second = 1\n[retries]\n"
     )
     environ = {**ENVIRONMENT, "MOENGAGE_API_KEY": f"{KEY} {KEY}"}
     assert problems_of(path, environ) == [
-        f"{path}: `workspace.id` should be text in quotes, not 5",
         f"{path}: `limits.requests` should be a whole number from 1 to 10,000,000, not 0",
+        f"{path}: `workspace.id` should be text in quotes, not 5",
+        f"{path}: `workspace.data_center` should be one of {CENTERS}, not '1'",
+        f"{path}: `workspace.endpoint` may not hold a user or password",
         f"{path}: unknown key `limits.per_second`; did you mean `limits.per_seconds`?",
         f"{path}: unknown table `retries`; did you mean `retry`?",
         "environment: `MOENGAGE_API_KEY` should hold an API key: printable ASCII without blanks",
-        f"{path}: `workspace.data_center` should be one of 01, 02, 03, 04, 05, 06, 101, not '1'",
-        f"{path}: `workspace.endpoint` may not hold a user or password",
     ]
 
 
@@ -354,14 +360,14 @@ def test_the_flag_wins_over_endpoint_and_endpoint_over_data_center(
     assert config.workspace.endpoint.url == url
 
 
-def test_a_flag_that_is_no_endpoint_is_told(write: Write) -> None:
+def test_a_flag_that_is_no_endpoint_is_reported(write: Write) -> None:
     with pytest.raises(ConfigError, match=r"^command line: `--endpoint` should begin with"):
         load(write(WORKSPACE), endpoint="example.com", environ=ENVIRONMENT)
 
 
 @pytest.mark.parametrize(
     ("written", "found"),
-    [("books", "etc/books"), ("../books", "etc/../books"), ("/var/x", "/var/x")],
+    [("folder", "etc/folder"), ("../folder", "etc/../folder"), ("/var/x", "/var/x")],
 )
 def test_the_state_folder_is_relative_to_the_file(
     write: Write, tmp_path: Path, written: str, found: str
@@ -375,12 +381,12 @@ def test_a_tilde_is_the_home_folder(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    path = write(f'{WORKSPACE}[state]\ndir = "~/books"\n')
-    assert load(path, environ=ENVIRONMENT).state_dir == tmp_path / "books"
+    path = write(f'{WORKSPACE}[state]\ndir = "~/folder"\n')
+    assert load(path, environ=ENVIRONMENT).state_dir == tmp_path / "folder"
 
 
 def test_the_state_flag_is_relative_to_the_working_folder(write: Write, elsewhere: Path) -> None:
-    path = write(f'{WORKSPACE}[state]\ndir = "books"\n')
+    path = write(f'{WORKSPACE}[state]\ndir = "folder"\n')
     assert load(path, state=Path("x"), environ=ENVIRONMENT).state_dir == elsewhere / "x"
     assert locate_state(path, state=Path("x")) == elsewhere / "x"
 
@@ -388,8 +394,8 @@ def test_the_state_flag_is_relative_to_the_working_folder(write: Write, elsewher
 def test_the_state_folder_is_found_whatever_is_wrong_with_the_rest(
     write: Write, tmp_path: Path
 ) -> None:
-    path = write('[workspace]\nid = 5\n[limit]\n[state]\ndir = "books"\n')
-    assert locate_state(path, environ={}) == tmp_path / "etc" / "books"
+    path = write('[workspace]\nid = 5\n[limit]\n[state]\ndir = "folder"\n')
+    assert locate_state(path, environ={}) == tmp_path / "etc" / "folder"
 
 
 @pytest.mark.parametrize("name", ["\udcff", "a\udc80b"])
@@ -403,7 +409,7 @@ def test_a_state_folder_whose_path_is_not_utf_8_is_refused(write: Write, name: s
             find()
 
 
-def test_a_state_folder_that_is_none_is_told_even_so(write: Write) -> None:
+def test_a_state_folder_that_is_none_is_reported_even_so(write: Write) -> None:
     path = write("[state]\ndir = 5\n")
     with pytest.raises(ConfigError, match=r"`state\.dir` should be text in quotes, not 5$"):
         locate_state(path, environ={})
@@ -442,8 +448,10 @@ def test_what_wins_over_another_setting_is_noted(  # noqa: PLR0913, PLR0917 - a 
 ) -> None:
     path = write(f"[workspace]\n{text}")
     config = load(path, **flags, environ=ENVIRONMENT | variables)
-    told = [f"`{name}` in {path}" if "." in name else f"`{name}`" for name in (winner or "", other)]
-    assert config.notes == (() if winner is None else (f"{told[0]} wins over {told[1]}",))
+    output = [
+        f"`{name}` in {path}" if "." in name else f"`{name}`" for name in (winner or "", other)
+    ]
+    assert config.notes == (() if winner is None else (f"{output[0]} wins over {output[1]}",))
 
 
 def test_a_key_file_wins_over_the_variable_and_says_so(write: Write) -> None:

@@ -6,9 +6,11 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from config_tables import SETTINGS
 
-from engine.config.loading import Config, load
+from engine.config.cohorts import CohortSettings, ExcludeSettings
+from engine.config.loading import TABLES, Config, load, load_project
+from engine.config.settings import StateTable, TopLevel, WorkspaceTable
+from engine.config.toml_settings import key_fields
 
 SHIPPED = Path(__file__).parents[3] / "config.toml"
 
@@ -19,13 +21,13 @@ def shipped() -> Config:
 
 
 def test_no_settings_class_of_the_configuration_is_forgotten_here() -> None:
-    others = {"path", "workspace", "state_dir", "notes"}
-    assert {field.name for field in fields(Config)} == set(SETTINGS) | others
+    others = {"path", "workspace", "state_dir", "notes", "name", "credentials"}
+    assert {field.name for field in fields(Config)} == set(TABLES) | others
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", TABLES)
 def test_what_ships_equals_the_defaults_of_the_code(shipped: Config, name: str) -> None:
-    assert getattr(shipped, name) == SETTINGS[name][1]()
+    assert getattr(shipped, name) == TABLES[name][1]()
 
 
 def test_what_ships_equals_the_defaults_of_partner_and_state_folder(
@@ -45,30 +47,53 @@ def test_what_ships_equals_the_defaults_of_partner_and_state_folder(
 @pytest.mark.parametrize(
     ("table", "key"),
     [
-        *(
-            (table, field.name)
-            for table, settings in SETTINGS.values()
-            for field in fields(settings)
-        ),
-        *(
-            ("workspace", key)
-            for key in ("id", "api_key_file", "data_center", "endpoint", "partner")
-        ),
-        ("state", "dir"),
+        (table, key)
+        for table, settings in (
+            *TABLES.values(),
+            ("workspace", WorkspaceTable),
+            ("state", StateTable),
+            ("cohorts.vip", CohortSettings),
+            ("cohorts.vip.exclude", ExcludeSettings),
+        )
+        for key in key_fields(settings)
     ],
 )
 def test_every_key_stands_in_what_ships(table: str, key: str) -> None:
-    _, _, rest = SHIPPED.read_text(encoding="utf-8").partition(f"\n[{table}]\n")
-    lines = re.split(r"^\[", rest, maxsplit=1, flags=re.MULTILINE)[0]
+    _, _, rest = re.split(
+        rf"^(# )?\[{re.escape(table)}\]$", SHIPPED.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    lines = re.split(r"^(?:# )?\[", rest, maxsplit=1, flags=re.MULTILINE)[0]
     assert re.search(rf"^(# )?{key} = ", lines, flags=re.MULTILINE)
 
 
-def test_the_keys_that_are_commented_out_are_known_too(tmp_path: Path) -> None:
-    text = re.sub(r"^# (\w+ = )", r"\1", SHIPPED.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert {"api_key_file", "data_center"} < set(tomllib.loads(text)["workspace"])
+@pytest.fixture
+def uncommented(tmp_path: Path) -> Path:
+    """Return a copy in which every key and table is set."""
+    text = SHIPPED.read_text(encoding="utf-8")
     file = tmp_path / "config.toml"
+    text = re.sub(r"^# (\w+ = |\[)", r"\1", text, flags=re.MULTILINE)
     file.write_text(text, encoding="utf-8")
-    assert load(file, need_credentials=False, environ={}).workspace.endpoint.is_loopback
+    return file
+
+
+def test_the_keys_that_are_commented_out_are_known_too(uncommented: Path) -> None:
+    tables = tomllib.loads(uncommented.read_text(encoding="utf-8"))
+    assert {"api_key_file", "data_center"} < set(tables["workspace"])
+    assert list(tables)[: len(key_fields(TopLevel))] == [*key_fields(TopLevel)]
+    project = load_project(uncommented, need_credentials=False, environ={})
+    assert project.shared.workspace.endpoint.is_loopback
+    assert project.cohorts["vip"].cohort.name == "VIP customers"
+    assert project.cohorts["vip"].guards.max_removals == 0.2
+
+
+def test_the_keys_of_the_commented_cohort_equal_the_defaults(uncommented: Path) -> None:
+    cohort = load_project(uncommented, need_credentials=False, environ={}).cohorts["vip"]
+    free = {"key", "file", "name", "description", "source", "column", "workspace", "deadline"}
+    free |= {"id", "expect_every", "owner", "tags", "wait_for", "guards", "exclude"}
+    bare = CohortSettings()
+    for each in fields(CohortSettings):
+        if each.name not in free:
+            assert getattr(cohort, each.name) == getattr(bare, each.name), each.name
 
 
 def test_what_ships_sends_to_the_emulator_and_holds_no_key(shipped: Config) -> None:

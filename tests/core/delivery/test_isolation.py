@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from engine.delivery.decision import Abort, Decision, Settle, Split
 from engine.delivery.isolation import ALIKE_REFUSALS, AmbiguousRefusal, Isolation, request_is_wrong
-from engine.delivery.outcome import Abort, Accepted, Decision, Rejected, Settle, Split, TooLarge
+from engine.delivery.outcome import Accepted, Rejected, TooLarge
 from engine.ledger.records import Settlement
 from engine.model.status import BatchState
 

@@ -2,16 +2,9 @@
 
 import pytest
 
+from engine.delivery.decision import Abort
 from engine.delivery.outage import Outage
-from engine.delivery.outcome import (
-    Abort,
-    Accepted,
-    Exchange,
-    NotSent,
-    Outcome,
-    Throttled,
-    Unconfirmed,
-)
+from engine.delivery.outcome import Accepted, Exchange, NotSent, Outcome, Throttled, Unconfirmed
 from engine.delivery.retry import RetrySettings
 from engine.errors import ExitStatus
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from engine.pacing.pacer import Pacer, Turn
+from engine.pacing.pacer import KEPT_WINDOWS, Pacer, Turn
 from engine.pacing.settings import PacingSettings
 from simulator.api import SlidingWindow
 from virtual_time import START, VirtualClock, run_virtually
@@ -37,10 +37,12 @@ class LoweredApi:
         return is_taken
 
 
-def paced(api: LoweredApi, seconds: float) -> Pacer:
+def paced(
+    api: LoweredApi, seconds: float, earlier: Pacer | None = None, start: float = START
+) -> Pacer:
     async def main() -> Pacer:
         clock = VirtualClock()
-        pacer = Pacer(SETTINGS, clock)
+        pacer = Pacer(SETTINGS, clock, earlier=earlier)
 
         async def answer(turn: Turn) -> None:
             is_taken = api.takes(clock.now() - START)
@@ -51,13 +53,13 @@ def paced(api: LoweredApi, seconds: float) -> Pacer:
                 pacer.throttled(turn, None)
 
         answers = []
-        while clock.now() - START < seconds:
+        while clock.now() - start < seconds:
             await pacer.approach()
             answers.append(asyncio.create_task(answer(await pacer.take_turn())))
         await asyncio.gather(*answers)
         return pacer
 
-    return run_virtually(main)
+    return run_virtually(main, start=start)
 
 
 @pytest.mark.parametrize("lower", [250, 160])
@@ -92,3 +94,74 @@ def test_one_429_takes_no_pace_down() -> None:
     pacer.schedule.strike(START + 600)
     assert pacer.schedule.found is None
     assert pacer.schedule.margin > before
+
+
+def test_a_pacer_after_another_keeps_the_lower_ceiling() -> None:
+    api = LoweredApi(lifted_at=float("inf"), lower=160)
+    first = paced(api, 1200)
+    allowed, margin = first.schedule.allowed, first.schedule.margin
+    refused = len(api.throttled)
+    second = paced(api, 600, first, start=START + 1200 + 900)
+    assert allowed == pytest.approx(160, rel=0.1)
+    assert second.schedule.margin == pytest.approx(margin, rel=0.5)
+    assert second.schedule.found == pytest.approx(160, rel=0.1)
+    # A pacer that knows nothing is refused more often, on the way down.
+    known = len(api.throttled) - refused
+    unknown = LoweredApi(lifted_at=float("inf"), lower=160)
+    paced(unknown, 600)
+    assert known < len(unknown.throttled)
+
+
+def test_a_pacer_after_another_sends_at_the_lower_pace_from_the_first_minute_on() -> None:
+    api = LoweredApi(lifted_at=float("inf"), lower=160)
+    first = paced(api, 1200)
+    refused, accepted = len(api.throttled), len(api.accepted)
+    paced(api, 60, first, start=START + 1200 + 900)
+    assert len(api.throttled) - refused <= 3
+    assert len(api.accepted) - accepted >= 130
+
+
+def test_what_was_learnt_long_ago_is_not_kept() -> None:
+    first = paced(LoweredApi(lifted_at=float("inf"), lower=160), 1200)
+    second = paced(LoweredApi(lifted_at=0, lower=0), 60, first, START + 1300 + KEPT_WINDOWS * 60)
+    assert second.schedule.allowed == SETTINGS.requests
+    assert second.schedule.found is None
+
+
+def test_a_pacer_after_another_counts_what_others_have_sent_in_between() -> None:
+    async def main() -> float:
+        clock = VirtualClock()
+        first = Pacer(PacingSettings(2, 60), clock)
+        first.answered(await first.take_turn())
+        await asyncio.sleep(100)
+        now = clock.now()
+        second = Pacer(PacingSettings(2, 60), clock, [now - 20, now - 10], earlier=first)
+        turn = await second.take_turn()
+        return turn.sent_at - now
+
+    assert run_virtually(main) == pytest.approx(60 - 20 + 0.6, abs=0.01)
+
+
+def test_a_gate_that_was_closed_stays_closed_for_the_next_pacer() -> None:
+    async def main() -> tuple[float, bool]:
+        clock = VirtualClock()
+        first = Pacer(SETTINGS, clock)
+        first.throttled(await first.take_turn(), 30.0)
+        closed_at = clock.now()
+        turn = await Pacer(SETTINGS, clock, earlier=first).take_turn()
+        return turn.sent_at - closed_at, turn.is_probe
+
+    wait, is_probe = run_virtually(main)
+    assert wait == pytest.approx(30.0)
+    assert is_probe
+
+
+def test_a_run_is_told_of_a_lower_ceiling_only_if_it_was_in_force() -> None:
+    api = LoweredApi(lifted_at=1200, lower=200)
+    pacer = paced(api, 4000)
+    schedule = pacer.schedule
+    assert schedule.allowed == SETTINGS.requests
+    assert schedule.found_since(START) == schedule.found
+    assert schedule.found_since(START + 3900) is None
+    lowered = paced(LoweredApi(lifted_at=float("inf"), lower=200), 1200).schedule
+    assert lowered.found_since(START + 1200) == lowered.found is not None

@@ -21,7 +21,7 @@ ENVELOPE = Envelope("partner", Cohort("id", "name"), Action.ADD)
 
 limits = st.integers(len(ENVELOPE) + MEMBER_BYTES, len(ENVELOPE) + 160)
 block_sizes = st.integers(1, 50)
-flags = st.integers(0)  # bit n tells whether batch n is open
+flags = st.integers(0)  # bit n is whether batch n is open
 
 
 def cut(export: Export, limit: int, known: list[KnownBatch] = (), size: int = 7) -> list[Batch]:

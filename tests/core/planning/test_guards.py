@@ -73,7 +73,7 @@ def blocking(facts: Facts, settings: GuardSettings = STRICT, *allowed: str) -> s
     return {guard for guard, found in verdicts(facts, settings, *allowed).items() if found.blocks}
 
 
-def test_a_quiet_night_passes_every_guard() -> None:
+def test_a_plain_run_passes_every_guard() -> None:
     assert blocking(QUIET) == set()
     assert not any(verdict.is_lifted for verdict in verdicts(QUIET).values())
 
@@ -160,7 +160,7 @@ def test_a_first_run_is_judged_by_what_is_known() -> None:
     "text",
     ["removal=3", "removals", "removals=", "removals=-1", "removals=x", "removals=²", "shape=3"],
 )
-def test_an_allowance_that_cannot_be_is_told(text: str) -> None:
+def test_an_allowance_that_cannot_be_is_reported(text: str) -> None:
     with pytest.raises(UsageError, match="--allow"):
         Allowance.parse(text)
 
@@ -188,7 +188,7 @@ def test_more_of_what_is_bad_never_turns_a_block_into_a_pass(
         ([f"{n:024x}" for n in range(300)], [f"{n:024x}" for n in range(270)] + ["é"] * 30, False),
     ],
 )
-def test_another_kind_of_uid_is_told_from_churn(
+def test_another_kind_of_uid_is_distinguished_from_churn(
     last: list[str],
     tonight: list[str],
     is_other: bool,  # noqa: FBT001 - a table of cases
@@ -214,7 +214,7 @@ HALF_DAY = GuardSettings(max_spread_hours=12.0)
 @pytest.mark.parametrize(
     ("guard", "facts", "settings", "verdict"),
     [
-        # Files whose times nobody tells: a guard that is asked for blocks, others are told.
+        # Files without a known time: a configured guard blocks, a default one reports it.
         ("age", {"files": files(None)}, GuardSettings(), "passes"),
         ("age", {"files": files(None)}, ONE_DAY, "blocks"),
         ("age", {"files": files(50, None)}, ONE_DAY, "blocks"),
@@ -299,7 +299,7 @@ LIFTED = GuardSettings(expected_size=[5_000, 20_000], uid_pattern="[0-9a-f]{24}"
 
 
 @pytest.mark.parametrize("guard", sorted(COUNTED))
-def test_the_allowance_in_effect_is_told_and_the_hint_repeats_all_that_is_lifted(
+def test_the_allowance_in_effect_is_reported_and_the_hint_repeats_all_that_is_lifted(
     guard: Guard,
 ) -> None:
     changed, count, configured = TOO_MUCH[guard]

@@ -1,18 +1,27 @@
-"""The books' own arithmetic: when they balance, and what exit status follows."""
+"""The arithmetic of accounts: when they balance, and what exit status follows."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ExitStatus
-from engine.report.accounts import Accounts, exit_status_of, target_label, timestamp
-from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
+from engine.report.accounts import (
+    Accounts,
+    Ceiling,
+    CeilingSpending,
+    Requests,
+    RowCounts,
+    Standing,
+    exit_status_of,
+    timestamp,
+)
+from engine.report.accounts_from_ledger import target_label
 from engine.report.settings import AccountingSettings
 
 counts = st.integers(0, 10**6)
 
 
-def books(rows: RowCounts, uids: Standing, batches: Standing) -> Accounts:
+def accounts_of(rows: RowCounts, uids: Standing, batches: Standing) -> Accounts:
     return Accounts(
         run="r",
         status="finished",
@@ -50,9 +59,11 @@ standings = st.builds(standing, counts, counts, counts, counts)
 
 
 @given(standings, standings, counts, counts)
-def test_books_balance_when_every_row_and_uid_is_somewhere(uids, batches, blank, invalid) -> None:
+def test_accounts_balance_when_every_row_and_uid_is_somewhere(
+    uids, batches, blank, invalid
+) -> None:
     rows = RowCounts(blank + invalid + uids.planned, blank, invalid)
-    assert books(rows, uids, batches).imbalance is None
+    assert accounts_of(rows, uids, batches).imbalance is None
 
 
 @given(
@@ -66,7 +77,7 @@ def test_a_count_that_is_off_is_noticed(uids, batches, part, which, by) -> None:
     parts = {"uids": uids, "batches": batches}
     fields = {name: getattr(parts[which], name) for name in Standing.__dataclass_fields__}
     parts[which] = Standing(**(fields | {part: fields[part] + by}))
-    imbalance = books(RowCounts(uids.planned), **parts).imbalance
+    imbalance = accounts_of(RowCounts(uids.planned), **parts).imbalance
     assert imbalance is not None
 
 
@@ -74,7 +85,7 @@ def test_a_count_that_is_off_is_noticed(uids, batches, part, which, by) -> None:
     "rows", [RowCounts(9, 1, 1), RowCounts(11, 1, 1), RowCounts(10, 0, 1), RowCounts(10, 1, 0)]
 )
 def test_rows_that_do_not_add_up_are_noticed(rows) -> None:
-    imbalance = books(rows, standing(8, 0, 0, 0), standing(1, 0, 0, 0)).imbalance
+    imbalance = accounts_of(rows, standing(8, 0, 0, 0), standing(1, 0, 0, 0)).imbalance
     assert imbalance is not None
     assert f"{rows.read} rows read" in imbalance
 
@@ -109,7 +120,7 @@ def test_a_share_is_met_exactly(lost, rows) -> None:
 
 
 def test_the_document_has_every_documented_key() -> None:
-    document = books(RowCounts(), Standing(), Standing()).to_dict()
+    document = accounts_of(RowCounts(), Standing(), Standing()).to_dict()
     assert set(document) >= {
         *("run", "status", "exit_status", "target", "workspace", "partner", "cohort_id"),
         *("action", "source_complete", "rows", "uids", "batches", "requests", "bytes_sent"),

@@ -14,7 +14,7 @@ def at(text: str | None) -> int | None:
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "output"),
     [
         (
             [("2026-11-25T02:10", 6_100_000), ("2026-11-26T02:11", 6_200_000)],
@@ -36,6 +36,6 @@ def at(text: str | None) -> int | None:
         ),
     ],
 )
-def test_files_are_described(files: list[tuple[str | None, int | None]], told: str) -> None:
+def test_files_are_described(files: list[tuple[str | None, int | None]], output: str) -> None:
     read = [SourceFile(f"{n}.csv", size, at(time)) for n, (time, size) in enumerate(files)]
-    assert describe_files(read) == told
+    assert describe_files(read) == output

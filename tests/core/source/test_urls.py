@@ -100,7 +100,7 @@ def test_a_new_signature_does_not_make_another_file(
         ("simplecache://::https://host/e.csv?3e23", "host/e.csv"),
     ],
 )
-def test_the_path_of_a_url_tells_the_format(name: str, path: str) -> None:
+def test_the_path_of_a_url_shows_the_format(name: str, path: str) -> None:
     assert path_of(name) == path
 
 

@@ -31,7 +31,7 @@ def test_the_list_of_commands_is_complete() -> None:
     assert all(f" {command} " in result.stdout for command in COMMANDS)
 
 
-def test_the_version_is_told() -> None:
+def test_the_version_is_reported() -> None:
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.stdout) == (0, f"cohortsync {__version__}\n")
 
@@ -109,7 +109,7 @@ def test_a_command_has_no_threads_that_numpy_started() -> None:
     assert done.stdout.split()[-1] == b"1"
 
 
-def test_a_bug_is_told_as_one(
+def test_a_bug_is_reported_as_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stumble(_: Path) -> None:
@@ -121,14 +121,14 @@ def test_a_bug_is_told_as_one(
     monkeypatch.setattr("signal.signal", lambda *_: None)
     with pytest.raises(SystemExit) as leaving:
         main()
-    told = capsys.readouterr()
+    output = capsys.readouterr()
     assert leaving.value.code == 70
-    assert "ZeroDivisionError" in told.err
-    assert "this is a bug in cohortsync" in told.err
-    assert json.loads(told.out)["exit_status"] == 70
+    assert "ZeroDivisionError" in output.err
+    assert "this is a bug in cohortsync" in output.err
+    assert json.loads(output.out)["exit_status"] == 70
 
 
-def test_a_bug_in_a_run_is_told_as_one_and_the_accounts_are_shown(
+def test_a_bug_in_a_run_is_reported_as_one_and_the_accounts_are_shown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stumble(*_: object) -> None:
@@ -146,10 +146,10 @@ def test_a_bug_in_a_run_is_told_as_one_and_the_accounts_are_shown(
     monkeypatch.setattr("signal.signal", lambda *_: None)
     with pytest.raises(SystemExit) as leaving:
         main()
-    told = capsys.readouterr()
-    document = json.loads(told.out)
+    output = capsys.readouterr()
+    document = json.loads(output.out)
     assert leaving.value.code == document["exit_status"] == 70
     assert document["run"]
     assert "ZeroDivisionError" in document["reason"]
-    assert "Traceback" in told.err
-    assert "bug" in told.err
+    assert "Traceback" in output.err
+    assert "bug" in output.err

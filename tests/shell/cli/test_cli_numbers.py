@@ -94,11 +94,11 @@ def test_an_emulator_takes_no_number_that_it_cannot_use(
         pytest.raises(SystemExit) as ended,
     ):
         main()
-    told = capsys.readouterr().err
+    output = capsys.readouterr().err
     if ended.value.code in {0, None}:
         assert serve.called
         assert option == "--seed"
         return
     assert ended.value.code == 2
-    [said] = records(told)
+    [said] = records(output)
     assert (said["event"], said["exit_status"]) == ("error", "2")

@@ -52,18 +52,18 @@ def test_outside_a_run_it_ends_the_process_with_a_line_and_75(
     signals.exit_at_once()
     with pytest.raises(LeftError, match="75"):
         signal.raise_signal(number)
-    told = capfd.readouterr()
+    output = capfd.readouterr()
     reason = f"{number.name} received while no run was under way"
-    [said] = records(told.err)
+    [said] = records(output.err)
     assert (said["event"], said["text"], said["exit_status"]) == ("error", reason, "75")
     if as_json:
-        document = json.loads(told.out)
+        document = json.loads(output.out)
         assert (document["exit_status"], document["reason"]) == (75, reason)
     else:
-        assert not told.out
+        assert not output.out
 
 
-def test_who_cannot_be_told_is_left_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_cannot_be_notified_is_left_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise BrokenPipeError
 
@@ -206,10 +206,10 @@ def check_start(folder: Path, module: str, number: str, words: tuple[str, ...]) 
         check=False,
         timeout=100,
     )
-    told = f"{module}, {number}, {words}: {done}"
-    assert "Traceback" not in done.stderr, told
+    output = f"{module}, {number}, {words}: {done}"
+    assert "Traceback" not in done.stderr, output
     if f"{number} received" in done.stderr:
-        assert done.returncode == 75, told
-        assert json.loads(done.stdout)["exit_status"] == 75, told
+        assert done.returncode == 75, output
+        assert json.loads(done.stdout)["exit_status"] == 75, output
     else:  # This command does not import that.
-        assert module not in {"engine.cli.application", "typer", "engine.config.loading"}, told
+        assert module not in {"engine.cli.application", "typer", "engine.config.loading"}, output

@@ -27,9 +27,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         monkeypatch.setattr("sys.argv", ["cohortsync", *words])
         with pytest.raises(SystemExit) as leaving:
             main()
-        told = capsys.readouterr()
+        output = capsys.readouterr()
         assert isinstance(leaving.value.code, int)
-        return leaving.value.code, told.out, told.err
+        return leaving.value.code, output.out, output.err
 
     return run
 
@@ -73,6 +73,16 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         ),
         (["why", "--cohort-id", "c"], "needs UID", "why --help`"),
         (["show"], "needs RUN", "show --help`"),
+        (
+            ["emulator", "--limiter", "leaky"],
+            "--limiter should be one of none, fixed, sliding, bucket, gcra",
+            "emulator --help`",
+        ),
+        (
+            ["emulator", "--retry-after", "soon"],
+            "should be one of seconds, date, none",
+            "emulator --help`",
+        ),
         (["emulator", "--port", "http"], "--port should be a whole number", "emulator --help`"),
         (
             ["demo", "--uids", "0"],
@@ -88,10 +98,10 @@ def test_a_command_line_that_cannot_be_read(
     status, stdout, stderr = run(*words)
     assert (status, stdout) == (2, "")
     [line] = stderr.splitlines()
-    told = record(line)
-    assert (told["event"], told["exit_status"]) == ("error", "2")
-    assert said in told["text"]
-    assert hint in told["hint"]
+    output = record(line)
+    assert (output["event"], output["exit_status"]) == ("error", "2")
+    assert said in output["text"]
+    assert hint in output["hint"]
     assert not [word for word in FRAMEWORK if word in stderr]
 
 

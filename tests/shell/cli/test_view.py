@@ -1,4 +1,4 @@
-"""What is shown while a run goes on, and of its books afterwards."""
+"""What is shown while a run goes on, and its accounts afterwards."""
 
 import logging
 import warnings
@@ -7,20 +7,19 @@ from dataclasses import replace
 import pytest
 from opening import OPENING
 
+from engine.cli.log_view import LogView
 from engine.cli.messages import capture_library_messages, log
-from engine.cli.progress import describe, trouble
+from engine.cli.run_view import describe, trouble
 from engine.cli.summary import print_accounts
-from engine.cli.terminal import TerminalView
+from engine.cli.terminal_view import TerminalView
 from engine.cli.text import printable, table_lines
-from engine.cli.view import LogView
 from engine.delivery.events import Answered, Stopping
 from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
-from engine.report.accounts import Accounts
-from engine.report.figures import Ceiling, CeilingSpending, Requests, RowCounts, Standing
-from engine.report.tally import Tally
+from engine.report.accounts import Accounts, Ceiling, CeilingSpending, Requests, RowCounts, Standing
+from engine.report.live_counts import LiveCounts
 from records import record
 
-BOOKS = Accounts(
+ACCOUNTS = Accounts(
     run="run-1",
     status="finished",
     exit_status=0,
@@ -58,31 +57,31 @@ BOOKS = Accounts(
     ],
 )
 def test_a_hold_says_how_long(wait: float | None, said: str) -> None:
-    told = trouble(Answered(3, 1, Throttled(wait), 0.1))
-    assert told is not None
-    assert told.endswith(said)
+    output = trouble(Answered(3, 1, Throttled(wait), 0.1))
+    assert output is not None
+    assert output.endswith(said)
 
 
 @pytest.mark.parametrize("view_of", [LogView, TerminalView])
 def test_what_never_opened_shows_no_progress(
     view_of: type[LogView | TerminalView], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with view_of(Tally(5, 0), lambda: None):
+    with view_of(LiveCounts(5, 0), lambda: None):
         pass
     assert capsys.readouterr().err == ""
-    with view_of(Tally(5, 0), lambda: None) as view:
+    with view_of(LiveCounts(5, 0), lambda: None) as view:
         view.opened(OPENING)
     assert "run-1" in capsys.readouterr().err
 
 
 def test_a_request_that_did_not_leave_is_no_attempt() -> None:
-    told = trouble(Answered(1, 0, NotSent("cannot connect: refused"), 0.1))
-    assert told == "batch 1: not sent: cannot connect: refused"
-    told = trouble(Answered(1, 2, Unconfirmed("no answer within 30 s"), 0.1))
-    assert told == "batch 1, attempt 2: unconfirmed: no answer within 30 s"
+    output = trouble(Answered(1, 0, NotSent("cannot connect: refused"), 0.1))
+    assert output == "batch 1: not sent: cannot connect: refused"
+    output = trouble(Answered(1, 2, Unconfirmed("no answer within 30 s"), 0.1))
+    assert output == "batch 1, attempt 2: unconfirmed: no answer within 30 s"
 
 
-def test_what_a_stop_keeps_back_is_told_by_the_stop() -> None:
+def test_what_a_stop_keeps_back_is_reported_by_the_stop() -> None:
     assert trouble(Answered(1, 0, NotSent("stopped", is_kept_back=True), 0.1)) is None
     assert "SIGTERM" in (trouble(Stopping("SIGTERM received")) or "")
 
@@ -94,14 +93,14 @@ def test_control_characters_reach_no_terminal(capsys: pytest.CaptureFixture[str]
     assert printable(CONTROLS) == r"\x1b[2J\r\n\t\x7f\x9b"
     assert printable("naïve ∑ 🦄") == "naïve ∑ 🦄"
     log("info", "note", text=CONTROLS, file="plain", other="\x9b")
-    TerminalView(Tally(5, 0), lambda: None).note(CONTROLS)
-    TerminalView(Tally(5, 0), lambda: None).opened(replace(OPENING, run=None, target=CONTROLS))
-    print_accounts(replace(BOOKS, cohort_name=CONTROLS))
-    told = capsys.readouterr()
-    assert "file=plain" in told.err
-    assert r'text="\x1b[2J\r\n\t\x7f\x9b"' in told.err
-    assert r'other="\x9b"' in told.err
-    assert not set(CONTROLS) - {"\n", "[", "2", "J"} & set(told.out + told.err)
+    TerminalView(LiveCounts(5, 0), lambda: None).note(CONTROLS)
+    TerminalView(LiveCounts(5, 0), lambda: None).opened(replace(OPENING, run=None, target=CONTROLS))
+    print_accounts(replace(ACCOUNTS, cohort_name=CONTROLS))
+    output = capsys.readouterr()
+    assert "file=plain" in output.err
+    assert r'text="\x1b[2J\r\n\t\x7f\x9b"' in output.err
+    assert r'other="\x9b"' in output.err
+    assert not set(CONTROLS) - {"\n", "[", "2", "J"} & set(output.out + output.err)
     assert CONTROLS in describe(replace(OPENING, target=CONTROLS))  # escaped where it is shown
 
 
@@ -117,14 +116,14 @@ def test_what_libraries_say_is_a_record_too(
     logging.lastResort.handle(said)
     warnings.showwarning(CONTROLS, UserWarning, "", 1)
     lines = capsys.readouterr().err.splitlines()
-    told = [record(line) for line in lines]
-    assert [each["level"] for each in told] == ["error", "warning"]
-    assert told[0]["text"].startswith("aiohttp: lost: ")
-    assert "ValueError: " in told[0]["text"]
+    output = [record(line) for line in lines]
+    assert [each["level"] for each in output] == ["error", "warning"]
+    assert output[0]["text"].startswith("aiohttp: lost: ")
+    assert "ValueError: " in output[0]["text"]
 
 
-def shown(books: Accounts, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    print_accounts(books)
+def shown(run_accounts: Accounts, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    print_accounts(run_accounts)
     return capsys.readouterr().out.splitlines()
 
 
@@ -132,16 +131,20 @@ def shown(books: Accounts, capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_a_run_without_an_exit_status_shows_none(
     status: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert shown(BOOKS, capsys)[0] == "run run-1: finished, exit status 0"
-    first = shown(replace(BOOKS, status=status, exit_status=None), capsys)[0]
+    assert shown(ACCOUNTS, capsys)[0] == "run run-1: finished, exit status 0"
+    first = shown(replace(ACCOUNTS, status=status, exit_status=None), capsys)[0]
     assert first == f"run run-1: {status}"
 
 
 @pytest.mark.parametrize(
-    ("spent", "told"),
+    ("spent", "output"),
     [
         (CeilingSpending(3.0, 3), "3.0 requests allowed = 3 used + nothing lost"),
         (CeilingSpending(3.0, 3, margin=0.04, late=-0.04), "3 used + nothing lost"),
+        (
+            CeilingSpending(9.0, 3, 6),
+            "9.0 requests allowed = 3 used + 6 by other runs + nothing lost",
+        ),
         (CeilingSpending(5.0, 3, margin=1.5, late=0.5), "3 used + lost: 1.5 margin, 0.5 late"),
         (
             CeilingSpending(5.0, 3, held=0.04, margin=2.5, input=0.2, late=-0.7),
@@ -150,14 +153,14 @@ def test_a_run_without_an_exit_status_shows_none(
     ],
 )
 def test_only_causes_that_count_are_shown(
-    spent: CeilingSpending, told: str, capsys: pytest.CaptureFixture[str]
+    spent: CeilingSpending, output: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     [line] = [
         line
-        for line in shown(replace(BOOKS, ceiling_spending=spent), capsys)
+        for line in shown(replace(ACCOUNTS, ceiling_spending=spent), capsys)
         if line.startswith("ceiling")
     ]
-    assert line.endswith(told)
+    assert line.endswith(output)
 
 
 def test_a_table_aligns_what_it_shows() -> None:

@@ -5,16 +5,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from crash_scenario import REPLIES, CrashScenario, Process, Run
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from night_of_crashes import WEATHER, Night, Process, Run
 from whole_push import Death
 
 from engine.model.cohort import Action
 
-WRITES = ("interrupted_cohorts", "recover", "settle_all", "begin", "known_batches")
-WRITES += ("recent_sends", "open_batches")
-WRITES += ("intend", "conclude", "conclude split", "change", "change split", "finish")
+WRITES = ("recover", "settle_all", "begin", "recent_sends")
+WRITES += ("intend", "conclude", "conclude split", "change", "change split", "finish", "store")
 REQUESTS = ("begun", "sent", "arrived", "answered")
 POINTS = [*(f"{when} {write}" for write in WRITES for when in ("before", "inside", "after"))]
 POINTS += REQUESTS
@@ -33,15 +32,15 @@ def test_a_process_that_dies_at_each_point_each_time_it_gets_there(
     tmp_path: Path, point: str, action: Action
 ) -> None:
     for nth in count(1):
-        night = Night(tmp_path / str(nth), POISON, most_uids=3)
+        scenario = CrashScenario(tmp_path / str(nth), POISON, most_uids=3)
         if action is Action.REMOVE:
-            night.fill(UIDS)
-        # The second process recovers, and is told to stop before it sends anything.
+            scenario.fill(UIDS)
+        # The second process recovers, and is stopped before it sends anything.
         processes = (Process(ROUGH, Death(point, nth)), Process(signals=(0.0,)))
-        night.carry_out(Run(action, UIDS, processes, misfit=True))
-        if not night.deaths:
+        scenario.carry_out(Run(action, UIDS, processes, oversized=True))
+        if not scenario.deaths:
             break
-        assert night.lost_answers or point != "arrived", "it was to die before the answer"
+        assert scenario.lost_answers or point != "arrived", "it was to die before the answer"
     assert nth > 1, "no process ever gets there"
 
 
@@ -54,7 +53,7 @@ deaths = st.one_of(
 )
 processes = st.builds(
     Process,
-    weather=st.lists(st.sampled_from(sorted(WEATHER)), max_size=12).map(tuple),
+    replies=st.lists(st.sampled_from(sorted(REPLIES)), max_size=12).map(tuple),
     death=deaths | st.none(),
     signals=st.just(()) | st.lists(seconds, max_size=2).map(sorted).map(tuple),
     reboots=st.booleans(),
@@ -67,33 +66,33 @@ runs = st.builds(
     st.sampled_from(Action),
     spans,
     st.lists(processes, min_size=1, max_size=4).map(tuple),
-    misfit=st.booleans(),
+    oversized=st.booleans(),
 )
 
 
-def assert_night_ends_well(plan: list[Run], poison: frozenset[str], most_uids: int) -> None:
+def assert_scenario_ends_well(plan: list[Run], poison: frozenset[str], most_uids: int) -> None:
     with TemporaryDirectory() as folder:
-        night = Night(Path(folder), poison, most_uids)
+        scenario = CrashScenario(Path(folder), poison, most_uids)
         for run in plan:
-            night.carry_out(run)
-        event(f"{min(night.deaths, 5)} deaths")
-        event(f"{min(night.lost_answers, 3)} answers lost with a process")
+            scenario.carry_out(run)
+        event(f"{min(scenario.deaths, 5)} deaths")
+        event(f"{min(scenario.lost_answers, 3)} answers lost with a process")
 
 
-nights = given(
+scenarios = given(
     st.lists(runs, min_size=1, max_size=3),
     st.sets(st.sampled_from(["u0003", "u0009", "u0010"])).map(frozenset),
     st.integers(1, 6),
 )
 
 
-@nights
-def test_a_night_of_crashes(plan: list[Run], poison: frozenset[str], most_uids: int) -> None:
-    assert_night_ends_well(plan, poison, most_uids)
+@scenarios
+def test_processes_that_crash(plan: list[Run], poison: frozenset[str], most_uids: int) -> None:
+    assert_scenario_ends_well(plan, poison, most_uids)
 
 
 @pytest.mark.slow
-@nights
+@scenarios
 @settings(max_examples=3000)
 def test_a_year_of_crashes(plan: list[Run], poison: frozenset[str], most_uids: int) -> None:
-    assert_night_ends_well(plan, poison, most_uids)
+    assert_scenario_ends_well(plan, poison, most_uids)

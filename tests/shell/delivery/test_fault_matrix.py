@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from client_errors import CLIENT_ERRORS
-from far_side import ACCEPT, ANSWER_SECONDS, FarSide, Play, Request, Stage
 from fault_table import (
     DONE,
     FAULTS,
@@ -20,6 +19,7 @@ from fault_table import (
     THROTTLED_BEFORE_IT,
     answer,
 )
+from scripted_server import ACCEPT, ANSWER_SECONDS, Play, Request, ScriptedServer, Stage
 from stage import numbered
 from whole_push import Pushes
 
@@ -27,7 +27,7 @@ from engine.delivery.events import Answered, Divided, Event, Sent, Settled, Stop
 from engine.delivery.retry import RetrySettings
 from engine.errors import ExitStatus
 from engine.model.cohort import Action
-from engine.report.figures import Standing
+from engine.report.accounts import Standing
 
 BATCHES, UIDS_A_BATCH, ATTEMPTS = 5, 4, 3
 EXPORT = numbered(BATCHES * UIDS_A_BATCH)
@@ -36,22 +36,22 @@ EARLIER = answer(500)
 """What the attempts before the one in question meet."""
 
 
-def far_side_before(action: Action) -> FarSide:
+def scripted_server_before(action: Action) -> ScriptedServer:
     """Return a cohort that `action` has yet to change."""
     inside = EXPORT.uids if action is Action.REMOVE else []
-    return FarSide({BYSTANDER, *inside})
+    return ScriptedServer({BYSTANDER, *inside})
 
 
-def is_delivered(far_side: FarSide, action: Action) -> bool:
+def is_delivered(scripted_server: ScriptedServer, action: Action) -> bool:
     """Say whether the cohort is what it should be, once late effects have set in."""
-    far_side.catch_up()
+    scripted_server.catch_up()
     wanted = EXPORT.uids if action is Action.ADD else []
-    return far_side.members == {BYSTANDER, *wanted}
+    return scripted_server.members == {BYSTANDER, *wanted}
 
 
 def prepare(folder: Path, action: Action) -> Pushes:
     patience = RetrySettings(max_attempts=ATTEMPTS, give_up_after_seconds=3600)
-    return Pushes(folder, far_side_before(action), UIDS_A_BATCH, retry=patience)
+    return Pushes(folder, scripted_server_before(action), UIDS_A_BATCH, retry=patience)
 
 
 class Scene:
@@ -126,7 +126,7 @@ def assert_range_outcome(
     play, range_outcome = FAULTS[fault]
     pushes = prepare(folder, action)
     scene = Scene(pushes, play, batch, attempt)
-    pushes.far_side.script, pushes.observe = scene.script, scene.observe
+    pushes.scripted_server.script, pushes.observe = scene.script, scene.observe
     ended = pushes.push(EXPORT, action)
     is_last = attempt == ATTEMPTS
     # What the ledger holds, and what is decided.
@@ -143,12 +143,12 @@ def assert_range_outcome(
     assert ended.result.accounts.imbalance is None
     if ended.exit_status is not DONE:
         assert ended.result.hint
-        pushes.far_side.script = lambda _: ACCEPT
+        pushes.scripted_server.script = lambda _: ACCEPT
         ended = pushes.push(EXPORT, action)
         assert ended.exit_status is DONE
     assert ended.result
     assert ended.result.accounts.uids == Standing(len(EXPORT.uids), accepted=len(EXPORT.uids))
-    assert is_delivered(pushes.far_side, action)
+    assert is_delivered(pushes.scripted_server, action)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_fault_that_never_ends(tmp_path: Path, fault: str) -> None:
     play, range_outcome = FAULTS[fault]
     for action in Action:
         pushes = prepare(tmp_path / action, action)
-        pushes.far_side.script = lambda _: play
+        pushes.scripted_server.script = lambda _: play
         # An hour of it is given up; what is waited out without end is ended by a signal.
         ended = pushes.push(EXPORT, action, stops_at=(4 * 3600,))
         assert ended.exit_status is range_outcome.always
@@ -202,21 +202,21 @@ def test_a_fault_that_never_ends(tmp_path: Path, fault: str) -> None:
             assert planned == len(EXPORT.uids)
             continue
         assert ended.result.hint
-        pushes.far_side.script = lambda _: ACCEPT
+        pushes.scripted_server.script = lambda _: ACCEPT
         assert pushes.push(EXPORT, action).exit_status is DONE
-        assert is_delivered(pushes.far_side, action)
+        assert is_delivered(pushes.scripted_server, action)
 
 
 @pytest.mark.parametrize("fault", HOLDS | HOLDS_UNTIL)
 def test_how_long_a_429_closes_the_gate(tmp_path: Path, fault: str) -> None:
     play, _ = FAULTS[fault]
     pushes = prepare(tmp_path, Action.ADD)
-    pushes.far_side.script = lambda request: play if request.number == 3 else ACCEPT
+    pushes.scripted_server.script = lambda request: play if request.number == 3 else ACCEPT
     assert pushes.push(EXPORT).exit_status is DONE
-    sent = [request.at for request in pushes.far_side.arrived]
-    told = sent[2] + ANSWER_SECONDS
-    opens = HOLDS_UNTIL.get(fault) or told + HOLDS[fault]
-    after = min(at for at in sent if at > told)
+    sent = [request.at for request in pushes.scripted_server.arrived]
+    answered_at = sent[2] + ANSWER_SECONDS
+    opens = HOLDS_UNTIL.get(fault) or answered_at + HOLDS[fault]
+    after = min(at for at in sent if at > answered_at)
     # A slot of the pace, a connection and a commit come on top.
     assert opens - 0.001 <= after <= opens + 0.5
 
@@ -229,13 +229,13 @@ def test_every_429_of_the_matrix_is_timed() -> None:
     }
 
 
-def test_a_hold_outlives_the_process_that_was_told_of_it(tmp_path: Path) -> None:
+def test_a_hold_outlives_the_process_that_received_it(tmp_path: Path) -> None:
     pushes = prepare(tmp_path, Action.ADD)
     hold = Play(429, headers={"Retry-After": "20"}, applied_after=None)
-    pushes.far_side.script = lambda request: hold if request.number == 1 else ACCEPT
+    pushes.scripted_server.script = lambda request: hold if request.number == 1 else ACCEPT
     assert pushes.push(EXPORT, stops_at=(1.0,)).exit_status is ExitStatus.INCOMPLETE
     pushes.push(EXPORT)
-    throttled, *others = [request.at for request in pushes.far_side.arrived]
+    throttled, *others = [request.at for request in pushes.scripted_server.arrived]
     assert min(others) >= throttled + 20
     assert min(others) <= throttled + 21
 
@@ -247,22 +247,24 @@ def test_the_matrix_knows_every_documented_status_and_every_error() -> None:
     assert {play.stage for play, _ in FAULTS.values()} == {None, *Stage}
 
 
-@pytest.mark.parametrize(("whims", "rejected"), [(1, 1), (ATTEMPTS - 1, 1), (ATTEMPTS, 2)])
+@pytest.mark.parametrize(("refusals", "rejected"), [(1, 1), (ATTEMPTS - 1, 1), (ATTEMPTS, 2)])
 def test_a_413_that_cannot_be_about_the_size_writes_no_uid_off_at_once(
-    tmp_path: Path, whims: int, rejected: int
+    tmp_path: Path, refusals: int, rejected: int
 ) -> None:
     pushes = prepare(tmp_path, Action.ADD)
     # The search for one uid takes its neighbour apart from the others.
-    pushes.far_side.poison = frozenset({"u0009"})
+    pushes.scripted_server.poison = frozenset({"u0009"})
     alone = Counter[str]()
 
     def script(request: Request) -> Play:
         alone.update(request.uids[:1] if len(request.uids) == 1 else ())
         return (
-            FAULTS["413"][0] if request.uids == ("u0008",) and alone["u0008"] <= whims else ACCEPT
+            FAULTS["413"][0]
+            if request.uids == ("u0008",) and alone["u0008"] <= refusals
+            else ACCEPT
         )
 
-    pushes.far_side.script = script
+    pushes.scripted_server.script = script
     ended = pushes.push(EXPORT)
     assert ended.exit_status is PARTIAL
     assert ended.result

@@ -147,8 +147,8 @@ async def test_a_session_has_no_headers_of_its_own_and_does_not_show_its_key() -
 def test_the_secrets_are_those_of_the_workspace_and_of_the_proxy() -> None:
     workspace = Workspace("WS", ApiKey("s3cr3t", "test"), API, "partner")
     secrets = secrets_of(workspace, Proxy("http", "proxy", 80, ("ada", "pr0xy-pass")))
-    told = "WS said s3cr3t, V1M6czNjcjN0, WS:s3cr3t; ada said pr0xy-pass, ada:pr0xy-pass"
-    assert secrets.mask(told) == "WS said ***, ***, ***; ada said ***, ***"
+    text = "WS said s3cr3t, V1M6czNjcjN0, WS:s3cr3t; ada said pr0xy-pass, ada:pr0xy-pass"
+    assert secrets.mask(text) == "WS said ***, ***, ***; ada said ***, ***"
     assert "s3cr3t" not in repr(secrets)
     assert secrets_of(workspace, None).mask("pr0xy-pass") == "pr0xy-pass"
 

@@ -1,4 +1,4 @@
-"""Whatever fails and whenever: the books balance, and the same command delivers the rest once."""
+"""Whatever fails: the accounts balance, and the same command delivers the rest once."""
 
 import random
 from collections import Counter
@@ -6,9 +6,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from bookkeeping import rows
 from hypothesis import given
 from hypothesis import strategies as st
+from ledger_entries import rows
 from stage import (
     NAMED,
     OK,
@@ -20,9 +20,9 @@ from stage import (
     UNREACHABLE,
     Answer,
     Api,
+    Execution,
     Killed,
     Request,
-    Sitting,
     Stage,
     accept,
     numbered,
@@ -32,7 +32,7 @@ from engine.delivery.outcome import Accepted, Exchange, Unconfirmed
 from engine.delivery.retry import RetrySettings
 from engine.errors import StateFullError
 from engine.pacing.settings import PacingSettings
-from engine.report.figures import Standing
+from engine.report.accounts import Standing
 
 TIMED_OUT = Exchange(Unconfirmed("timed out"))
 KINDS = {
@@ -56,10 +56,10 @@ def stage_in(folder: Path, api: Api) -> Stage:
     return Stage(folder, numbered(10 * BATCHES), api)
 
 
-def finish(stage: Stage, executions: int = 3) -> Sitting:
+def finish(stage: Stage, executions: int = 3) -> Execution:
     """Run the same command until it is finished."""
     for _ in range(executions):
-        execution = stage.sit()
+        execution = stage.run()
         if execution.is_finished:
             return execution
     pytest.fail("it is never finished")
@@ -99,7 +99,7 @@ def test_a_failure_of_any_kind_at_any_request(
 @pytest.mark.parametrize("write", range(1, 2 * BATCHES + 1))
 def test_a_ledger_that_fails_at_any_write(tmp_path: Path, write: int, error: BaseException) -> None:
     stage = stage_in(tmp_path, Api())
-    execution = stage.sit(fails_at=write, error=error)
+    execution = stage.run(fails_at=write, error=error)
     under_way = len(stage.api.requests) * 10 - execution.accounts.uids.accepted
     accounts = finish(stage).accounts
     assert accounts.uids == Standing(60, accepted=60)
@@ -113,7 +113,7 @@ def test_a_ledger_that_fails_at_any_write(tmp_path: Path, write: int, error: Bas
 def test_a_process_killed_again_and_again(tmp_path: Path, write: int) -> None:
     stage = stage_in(tmp_path, Api())
     for _ in range(30):
-        if not stage.sit(fails_at=write, error=Killed()).killed:
+        if not stage.run(fails_at=write, error=Killed()).killed:
             break
     assert finish(stage).accounts.uids == Standing(60, accepted=60)
     assert stage.api.members == set(stage.export.uids)
@@ -126,21 +126,21 @@ class Storm:
         self.dice = dice = random.Random(seed)
         self.poison = {f"u{dice.randrange(20, 80):04}" for _ in range(3)} if poisoned else set()
         kinds = [kind for kind in KINDS if kind != "401"]
-        self.weather = {n: KINDS[dice.choice(kinds)] for n in range(200) if dice.random() < 0.35}
+        self.replies = {n: KINDS[dice.choice(kinds)] for n in range(200) if dice.random() < 0.35}
         self.stage = Stage(folder, numbered(80), Api(self.script), pacing=PacingSettings(20, 10))
         self.stage.retry = RetrySettings(max_attempts=dice.choice([2, 10]))
 
     def script(self, request: Request) -> Answer:
         slow = Answer(OK, applies=True, seconds=self.dice.uniform(0.05, 9))
-        answer = self.weather.get(request.number, slow)
+        answer = self.replies.get(request.number, slow)
         if answer.exchange is TOO_LARGE and len(request.uids) == 1:
             answer = slow  # It would be rejected, and rightly.
         would_pass = answer.applies or isinstance(answer.exchange.outcome, Accepted)
         return Answer(NAMED) if would_pass and self.poison & set(request.uids) else answer
 
-    def sit(self) -> Sitting:
+    def run(self) -> Execution:
         dice = self.dice
-        return self.stage.sit(
+        return self.stage.run(
             stops_at=sorted(dice.uniform(0, 40) for _ in range(dice.choice([0, 0, 1, 2, 3]))),
             fails_at=dice.randrange(1, 40),
             error=dice.choice([Killed(), Killed(), StateFullError("full")]),
@@ -149,16 +149,16 @@ class Storm:
 
 
 @given(st.integers(0), st.integers(1, 6), st.booleans())
-def test_a_stormy_night(seed: int, executions: int, poisoned: bool) -> None:  # noqa: FBT001 - hypothesis passes by position
+def test_many_kinds_of_faults(seed: int, executions: int, poisoned: bool) -> None:  # noqa: FBT001 - hypothesis passes by position
     with TemporaryDirectory() as folder:
         storm = Storm(Path(folder), seed, poisoned=poisoned)
         stage, poison = storm.stage, storm.poison
         for _ in range(executions):
-            execution = storm.sit()
+            execution = storm.run()
             if execution.is_finished:
                 break
         else:
-            storm.weather = {}
+            storm.replies = {}
             execution = finish(stage)
         uids = execution.accounts.uids
         assert uids == Standing(80, accepted=80 - len(poison), rejected=len(poison))

@@ -7,9 +7,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from bookkeeping import rows
 from hypothesis import given
 from hypothesis import strategies as st
+from ledger_entries import rows
 from stage import (
     ENVELOPE,
     NAMED,
@@ -29,7 +29,7 @@ from stage import (
 from engine.delivery.outcome import Exchange
 from engine.delivery.retry import RetrySettings
 from engine.errors import ExitStatus
-from engine.report.figures import Standing
+from engine.report.accounts import Standing
 from engine.source.block import BLANK
 from exports import Export, Row
 from payloads import payload_of
@@ -55,7 +55,7 @@ def test_a_413_halves_a_batch_and_the_next_ones_are_cut_smaller(
 ) -> None:
     api = Api(failing(larger_than(real_limit), TOO_LARGE))
     stage = Stage(tmp_path, numbered(600), api, uids_per_payload=64)
-    execution = stage.sit()
+    execution = stage.run()
     assert execution.stop is None
     assert api.acknowledged == dict.fromkeys(stage.export.uids, 1)
     assert execution.accounts.uids == Standing(600, accepted=600)
@@ -68,7 +68,7 @@ def test_a_413_halves_a_batch_and_the_next_ones_are_cut_smaller(
 
 def test_parts_go_one_by_one_too_until_something_is_accepted(tmp_path: Path) -> None:
     api = Api(lambda r: Answer(TOO_LARGE if larger_than(5)(r) else OK, applies=True, seconds=20))
-    Stage(tmp_path, numbered(10), api).sit()
+    Stage(tmp_path, numbered(10), api).run()
     assert api.sizes == [10, 5, 5]
     assert all(late.at - early.at >= 20 for early, late in pairwise(api.requests))
 
@@ -76,27 +76,27 @@ def test_parts_go_one_by_one_too_until_something_is_accepted(tmp_path: Path) -> 
 def test_a_resumed_run_sends_its_parts_and_keeps_its_batches(tmp_path: Path) -> None:
     api = Api(failing(larger_than(20), TOO_LARGE))
     stage = Stage(tmp_path, numbered(600), api, uids_per_payload=64)
-    stage.sit(stops_at=[1.5])
+    stage.run(stops_at=[1.5])
     before = set(api.acknowledged)
     assert 0 < len(before) < 600
-    assert stage.sit().accounts.uids == Standing(600, accepted=600)
+    assert stage.run().accounts.uids == Standing(600, accepted=600)
     assert api.acknowledged == dict.fromkeys(stage.export.uids, 1)
 
 
-def test_a_413_for_what_was_accepted_before_is_a_whim(tmp_path: Path) -> None:
+def test_a_413_for_what_was_accepted_before_is_retried(tmp_path: Path) -> None:
     api = Api(failing(lambda request: request.number == 5, TOO_LARGE))
     stage = Stage(tmp_path, numbered(100), api)
-    execution = stage.sit()
+    execution = stage.run()
     assert sorted(api.sizes) == [5, 5] + [10] * 10
     assert execution.accounts.uids == Standing(100, accepted=100)
 
 
-def test_a_413_for_one_uid_is_a_whim_after_a_restart_too(tmp_path: Path) -> None:
+def test_a_413_for_one_uid_is_retried_after_a_restart_too(tmp_path: Path) -> None:
     api = Api(failing(lambda request: request.uids == ["u0020"] and request.number < 5, TOO_LARGE))
     stage = Stage(tmp_path, numbered(21), api)
-    stage.sit(stops_at=[0.25])
+    stage.run(stops_at=[0.25])
     assert 0 < len(api.acknowledged) < 21
-    assert stage.sit().accounts.uids == Standing(21, accepted=21)
+    assert stage.run().accounts.uids == Standing(21, accepted=21)
 
 
 def test_a_uid_that_is_too_large_by_itself_is_rejected_and_the_rest_delivered(
@@ -107,7 +107,7 @@ def test_a_uid_that_is_too_large_by_itself_is_rejected_and_the_rest_delivered(
     export = Export([[Row(reason=BLANK), *(Row(uid) for uid in uids)]])
     api = Api(failing(lambda request: "x" * 100 in request.uids, TOO_LARGE))
     stage = Stage(tmp_path, export, api, uids_per_payload=20)
-    execution = stage.sit()
+    execution = stage.run()
     assert execution.stop is None
     assert execution.accounts.uids == Standing(60, accepted=59, rejected=1)
     assert rows(stage.path, "SELECT file, record, uid, reason FROM rejected") == [
@@ -117,7 +117,7 @@ def test_a_uid_that_is_too_large_by_itself_is_rejected_and_the_rest_delivered(
 
 def test_a_413_for_whatever_is_sent_writes_nothing_off(tmp_path: Path) -> None:
     api = Api(failing(lambda _: True, TOO_LARGE))
-    execution = Stage(tmp_path, numbered(600), api, uids_per_payload=64).sit()
+    execution = Stage(tmp_path, numbered(600), api, uids_per_payload=64).run()
     assert execution.stop is not None
     assert execution.stop.exit_status is ExitStatus.REFUSED
     assert execution.accounts.uids.rejected == 0
@@ -129,21 +129,21 @@ def test_a_uid_that_can_never_fit_is_rejected_without_a_request(tmp_path: Path) 
     long = "x" * 1000
     export = Export([[Row("u0001"), Row(long), Row("u0002"), Row(long + "y")]])
     stage = Stage(tmp_path, export, Api())
-    execution = stage.sit()
+    execution = stage.run()
     assert execution.accounts.uids == Standing(4, accepted=2, rejected=2)
     assert execution.accounts.imbalance is None
     assert [list(r.uids) for r in stage.api.requests] == [["u0001"], ["u0002"]]
-    told = rows(stage.path, "SELECT record, uid, reason, request_id FROM rejected ORDER BY record")
-    assert [(record, uid, request) for record, uid, _, request in told] == [
+    found = rows(stage.path, "SELECT record, uid, reason, request_id FROM rejected ORDER BY record")
+    assert [(record, uid, request) for record, uid, _, request in found] == [
         (2, long, None),
         (4, long + "y", None),
     ]
-    assert all("fits into no payload" in reason for _, _, reason, _ in told)
+    assert all("fits into no payload" in reason for _, _, reason, _ in found)
 
 
 def test_an_export_of_nothing_that_fits_sends_nothing(tmp_path: Path) -> None:
     stage = Stage(tmp_path, Export([[Row("x" * 1000), Row("y" * 1000)]]), Api())
-    execution = stage.sit()
+    execution = stage.run()
     assert execution.stop is None
     assert stage.api.requests == []
     assert execution.accounts.uids == Standing(2, rejected=2)
@@ -165,7 +165,7 @@ def test_a_bad_uid_is_found_and_the_rest_delivered(
     poison = f"u{bad:04}"
     api = Api(failing(holding(poison), exchange))
     stage = Stage(tmp_path, numbered(191), api, uids_per_payload=64)
-    execution = stage.sit()
+    execution = stage.run()
     assert execution.stop is None
     assert execution.accounts.uids == Standing(191, accepted=190, rejected=1)
     assert execution.accounts.imbalance is None
@@ -184,7 +184,7 @@ def test_all_bad_uids_are_found_and_no_others(bad: set[int], named: bool, per_pa
     api = Api(failing(holding(*poison), NAMED if named else UNNAMED))
     with TemporaryDirectory() as folder:
         stage = Stage(Path(folder), numbered(100), api, uids_per_payload=per_payload)
-        execution = stage.sit()
+        execution = stage.run()
         assert execution.stop is None
         assert execution.accounts.uids == Standing(100, 100 - len(bad), len(bad))
         assert execution.accounts.imbalance is None
@@ -201,7 +201,7 @@ def test_failures_on_the_way_do_not_mislead_the_search(tmp_path: Path) -> None:
         return Answer(NAMED) if holding("u0007")(request) else accept(request)
 
     stage = Stage(tmp_path, numbered(40), Api(script), uids_per_payload=16)
-    execution = stage.sit()
+    execution = stage.run()
     assert execution.stop is None
     assert execution.accounts.uids == Standing(40, accepted=39, rejected=1)
 
@@ -218,7 +218,7 @@ def test_a_request_that_is_wrong_whatever_its_uids_is_given_up_soon(
 ) -> None:
     api = Api(failing(lambda _: True, UNNAMED))
     stage = Stage(tmp_path, numbered(uids), api, uids_per_payload=per_payload)
-    execution = stage.sit()
+    execution = stage.run()
     assert execution.exit_status is ExitStatus.REFUSED
     assert execution.stop is not None
     assert execution.stop.hint
@@ -228,7 +228,7 @@ def test_a_request_that_is_wrong_whatever_its_uids_is_given_up_soon(
     assert accounts.imbalance is None
     # When the request is mended, the same command delivers it all.
     api.script = accept
-    assert stage.sit().accounts.uids == Standing(uids, accepted=uids)
+    assert stage.run().accounts.uids == Standing(uids, accepted=uids)
     assert api.acknowledged == dict.fromkeys(stage.export.uids, 1)
 
 
@@ -237,16 +237,16 @@ def test_a_wrong_request_costs_as_little_when_it_is_tried_again(tmp_path: Path) 
     stage = Stage(tmp_path, numbered(100), api)
     for _ in range(4):
         before = len(api.requests)
-        assert stage.sit().exit_status is ExitStatus.REFUSED
+        assert stage.run().exit_status is ExitStatus.REFUSED
         assert len(api.requests) - before <= 8
     api.script = accept
-    assert stage.sit().accounts.uids == Standing(100, accepted=100)
+    assert stage.run().accounts.uids == Standing(100, accepted=100)
 
 
 def test_a_uid_refused_before_anything_was_accepted_is_judged_afterwards(tmp_path: Path) -> None:
     api = Api(failing(holding("u0000", "u0002"), UNNAMED))
     stage = Stage(tmp_path, numbered(5), api, uids_per_payload=1)
-    execution = stage.sit()
+    execution = stage.run()
     assert execution.stop is None
     assert execution.accounts.uids == Standing(5, accepted=3, rejected=2)
 
@@ -254,7 +254,7 @@ def test_a_uid_refused_before_anything_was_accepted_is_judged_afterwards(tmp_pat
 def test_uids_that_are_all_bad_are_all_rejected_where_the_api_names_them(tmp_path: Path) -> None:
     api = Api(failing(lambda _: True, NAMED))
     stage = Stage(tmp_path, numbered(20), api)
-    execution = stage.sit()
+    execution = stage.run()
     assert execution.stop is None
     assert execution.accounts.uids == Standing(20, rejected=20)
 
@@ -269,7 +269,7 @@ def test_the_search_is_bounded_and_the_rest_stays_pending(tmp_path: Path) -> Non
         uids_per_payload=50,
         retry=RetrySettings(max_isolation_requests=40),
     )
-    execution = stage.sit()
+    execution = stage.run()
     assert execution.exit_status is ExitStatus.REFUSED
     assert execution.stop is not None
     assert "40 requests" in execution.stop.reason
@@ -279,10 +279,10 @@ def test_the_search_is_bounded_and_the_rest_stays_pending(tmp_path: Path) -> Non
     assert execution.accounts.imbalance is None
     # It does not help to try again, until more is allowed.
     before = len(api.requests)
-    assert stage.sit().exit_status is ExitStatus.REFUSED
+    assert stage.run().exit_status is ExitStatus.REFUSED
     assert len(api.requests) - before <= 8
     stage.retry = RetrySettings(max_isolation_requests=1000)
-    execution = stage.sit()
+    execution = stage.run()
     assert execution.accounts.uids == Standing(400, accepted=320, rejected=80)
     assert api.acknowledged == dict.fromkeys(set(stage.export.uids) - set(poison), 1)
 
@@ -291,8 +291,8 @@ def test_a_search_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     api = Api(failing(holding("u0042"), NAMED))
     stage = Stage(tmp_path, numbered(64), api, uids_per_payload=64)
     for seconds in (0.3, 0.7, 1.1):
-        stage.sit(stops_at=[seconds])
-    execution = stage.sit()
+        stage.run(stops_at=[seconds])
+    execution = stage.run()
     assert execution.accounts.uids == Standing(64, accepted=63, rejected=1)
     assert len(api.requests) <= most_requests(1, 64)
 
@@ -306,7 +306,7 @@ def test_both_at_once(tmp_path: Path) -> None:
         return Answer(UNNAMED) if holding("u0003", "u0090")(request) else Answer(OK, applies=True)
 
     stage = Stage(tmp_path, numbered(100), Api(script), uids_per_payload=32)
-    execution = stage.sit()
+    execution = stage.run()
     assert execution.stop is None
     assert execution.accounts.uids == Standing(100, accepted=98, rejected=2)
     assert all(count == 1 for count in stage.api.acknowledged.values())

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from bookkeeping import rows
+from ledger_entries import rows
 from stage import (
     OK,
     Answer,
@@ -17,7 +17,7 @@ from engine.delivery.events import Stopping
 from engine.delivery.settings import DeliverySettings
 from engine.errors import ExitStatus
 from engine.pacing.settings import PacingSettings
-from engine.report.figures import Standing
+from engine.report.accounts import Standing
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def stage(tmp_path: Path) -> Stage:
 
 def test_a_stop_waits_for_what_is_under_way_and_sends_nothing_more(stage: Stage) -> None:
     stage.api.script = lambda _: Answer(OK, applies=True, seconds=5)
-    execution = stage.sit(stops_at=[6])
+    execution = stage.run(stops_at=[6])
     sent = len(stage.api.requests)
     assert sent > 2
     assert all(request.at <= 6.1 for request in stage.api.requests)
@@ -41,7 +41,7 @@ def test_a_stop_waits_for_what_is_under_way_and_sends_nothing_more(stage: Stage)
 
 def test_an_intent_that_was_not_sent_is_known_not_to_be(stage: Stage) -> None:
     stage.pacing = PacingSettings(1, 100)
-    execution = stage.sit(stops_at=[100.5])
+    execution = stage.run(stops_at=[100.5])
     assert len(stage.api.requests) == 1
     assert execution.accounts.uids.accepted == 10
     assert execution.accounts.uids.unconfirmed == 0
@@ -59,14 +59,14 @@ def test_a_second_stop_cancels_what_is_under_way(stage: Stage, stops_at: list[fl
         OK, applies=True, seconds=0.1 if request.number == 1 else 3600
     )
     stage.delivery = DeliverySettings(drain_seconds=1_000_000)
-    execution = stage.sit(stops_at=stops_at)
+    execution = stage.run(stops_at=stops_at)
     cancelled = len(stage.api.requests) - 1
     assert cancelled > 2
     assert execution.accounts.uids.accepted == 10
     assert execution.accounts.uids.unconfirmed == 10 * cancelled
     assert execution.accounts.imbalance is None
     stage.api.script = accept
-    assert stage.sit().accounts.uids == Standing(100, accepted=100)
+    assert stage.run().accounts.uids == Standing(100, accepted=100)
 
 
 def test_a_drain_does_not_last_forever(stage: Stage) -> None:
@@ -74,20 +74,20 @@ def test_a_drain_does_not_last_forever(stage: Stage) -> None:
         OK, applies=True, seconds=0.1 if request.number == 1 else 3600
     )
     stage.delivery = DeliverySettings(drain_seconds=20)
-    execution = stage.sit(stops_at=[6])
+    execution = stage.run(stops_at=[6])
     assert execution.accounts.uids.unconfirmed == 10 * (len(stage.api.requests) - 1) > 0
     assert execution.accounts.imbalance is None
 
 
 @pytest.mark.parametrize("at", [0, 0.001, 0.012, 0.1, 0.2, 0.4, 1.0, 1.9])
 @pytest.mark.parametrize("stops", [1, 2, 3])
-def test_a_stop_at_any_moment_leaves_books_that_balance(
+def test_a_stop_at_any_moment_leaves_accounts_that_balance(
     stage: Stage, at: float, stops: int
 ) -> None:
-    execution = stage.sit(stops_at=[at] * stops)
+    execution = stage.run(stops_at=[at] * stops)
     assert execution.accounts.imbalance is None
     assert len(stage.api.acknowledged) <= execution.accounts.uids.accepted + (
         execution.accounts.uids.unconfirmed
     )
-    assert stage.sit().accounts.uids == Standing(100, accepted=100)
+    assert stage.run().accounts.uids == Standing(100, accepted=100)
     assert stage.api.members == set(stage.export.uids)

@@ -1,4 +1,4 @@
-"""Whole runs through a proxy: what it is told, and what its answers lead to."""
+"""Whole runs through a proxy: what it receives, and what its answers lead to."""
 
 import base64
 import json
@@ -18,8 +18,8 @@ from whole_push import COHORT, ExportSource
 from engine.config.loading import Config, load
 from engine.errors import ConfigError, ExitStatus
 from engine.model.cohort import Action
-from engine.preflight.check import Finding, exit_status, run_checks
-from engine.report.result import RunResult
+from engine.preflight.check import CheckResult, Finding, run_checks
+from engine.report.run_results import RunResult
 from engine.runs.context import NOBODY, RunObservers
 from engine.runs.mirror import mirror
 from engine.runs.planner import MirrorRequest
@@ -94,7 +94,7 @@ CREDENTIALS = {"none": "", "plain": f"ada:{PASSWORD}@", "encoded": "ada:%E2%82%A
 
 @pytest.mark.parametrize("credentials", CREDENTIALS)
 @pytest.mark.parametrize("command", [*RUNS, "check"])
-async def test_a_proxy_is_told_the_host_and_its_own_credentials_alone(
+async def test_a_proxy_gets_the_host_and_its_own_credentials_alone(
     scene: Scene, command: str, credentials: str
 ) -> None:
     userinfo = CREDENTIALS[credentials]
@@ -104,7 +104,10 @@ async def test_a_proxy_is_told_the_host_and_its_own_credentials_alone(
     async with tunnel(api, proxy, scene.pem) as port:
         scene.through(f"http://{userinfo}127.0.0.1:{port}")
         if command == "check":
-            assert exit_status((await scene.check()).values()) is ExitStatus.ACCEPTED
+            assert (
+                CheckResult(tuple((await scene.check()).values())).exit_status
+                is ExitStatus.ACCEPTED
+            )
         else:
             result = await RUNS[command](scene.config)
             assert result.exit_status is ExitStatus.ACCEPTED
@@ -258,7 +261,7 @@ async def test_a_malformed_proxy_is_refused_before_a_run_is_entered(
     assert not (scene.folder / "state").exists()
     found = await scene.check()
     assert "HTTPS_PROXY" in found["dns"].detail
-    assert exit_status(found.values()) is ExitStatus.USAGE
+    assert CheckResult(tuple(found.values())).exit_status is ExitStatus.USAGE
 
 
 @pytest.mark.parametrize(

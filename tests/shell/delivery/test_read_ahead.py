@@ -35,7 +35,7 @@ async def woken(event: asyncio.Event, until: Callable[[], bool]) -> None:
 
 async def soon(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
-        while not is_so():  # noqa: ASYNC110 - the thread tells nobody, and that is tested
+        while not is_so():  # noqa: ASYNC110 - the thread sends no signal, and that is tested
             await asyncio.sleep(0.001)
 
 

@@ -198,7 +198,7 @@ async def test_an_answer_that_does_not_end_in_time_may_have_been_applied(
     assert await send(server.port, timeout_seconds=0.3) == Exchange(Unconfirmed("timed out"))
 
 
-async def test_a_connection_that_is_refused_tells_that_nobody_listens() -> None:
+async def test_a_connection_that_is_refused_shows_that_nobody_listens() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -319,7 +319,7 @@ async def test_a_cohort_larger_than_one_write_is_streamed_whole() -> None:
     assert sorted(json.loads(line) for line in text.splitlines()) == sorted(uids)
 
 
-async def test_health_tells_the_emulator_from_the_api() -> None:
+async def test_health_shows_the_emulator_from_the_api() -> None:
     async with calling() as caller:
         assert json.loads((await caller.get("health"))[1]) == {"emulator": "cohortsync"}
 

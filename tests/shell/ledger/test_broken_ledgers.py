@@ -12,11 +12,18 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from bookkeeping import rows, tampering
-from far_side import FarSide
+from crashed_state import (
+    POISON,
+    WAL_NAME,
+    WANTED,
+    CrashedState,
+    make_crashed_state,
+    range_outcome_of,
+)
+from ledger_entries import rows, tampering
+from scripted_server import ScriptedServer
 from stage import numbered
 from whole_push import Pushes
-from wreck import POISON, WAL_NAME, WANTED, Wreck, make_wreck, range_outcome_of
 
 from engine.errors import LedgerError
 from engine.ledger.sqlite.migrations import MIGRATIONS
@@ -33,45 +40,56 @@ NEXT = "ALTER TABLE run ADD COLUMN note TEXT; UPDATE run SET note = 'migrated';"
 
 
 @pytest.fixture(scope="module")
-def wreck() -> Wreck:
-    return make_wreck()
+def crashed_state() -> CrashedState:
+    return make_crashed_state()
 
 
 def flipped(content: bytes, at: int, bit: int) -> bytes:
     return content[:at] + bytes([content[at] ^ (1 << bit)]) + content[at + 1 :]
 
 
-def test_a_wreck_is_recovered_as_it_lies(wreck: Wreck, tmp_path: Path) -> None:
-    assert range_outcome_of(wreck.afloat(tmp_path)) == "exact"
+def test_a_crashed_state_is_recovered_as_it_is(crashed_state: CrashedState, tmp_path: Path) -> None:
+    assert range_outcome_of(crashed_state.laid_out(tmp_path)) == "exact"
 
 
 # The log beside the file: what is torn off is as if it had never been.
 
 
-def test_a_log_torn_at_every_so_many_bytes_is_recovered(wreck: Wreck, tmp_path: Path) -> None:
-    log = wreck.files[WAL_NAME]
+def test_a_log_torn_at_every_so_many_bytes_is_recovered(
+    crashed_state: CrashedState, tmp_path: Path
+) -> None:
+    log = crashed_state.files[WAL_NAME]
     for size in range(0, len(log), 1777):  # within headers, within pages, between them
-        torn = wreck.with_file(WAL_NAME, log[:size])
-        assert range_outcome_of(wreck.afloat(tmp_path / str(size), torn)) == "exact"
+        torn = crashed_state.with_file(WAL_NAME, log[:size])
+        assert range_outcome_of(crashed_state.laid_out(tmp_path / str(size), torn)) == "exact"
 
 
-def test_a_bit_flipped_anywhere_in_the_log_ends_it_there(wreck: Wreck, tmp_path: Path) -> None:
-    log = wreck.files[WAL_NAME]
+def test_a_bit_flipped_anywhere_in_the_log_ends_it_there(
+    crashed_state: CrashedState, tmp_path: Path
+) -> None:
+    log = crashed_state.files[WAL_NAME]
     for at in range(0, len(log), 1777):
-        harmed = wreck.with_file(WAL_NAME, flipped(log, at, at % 8))
-        assert range_outcome_of(wreck.afloat(tmp_path / str(at), harmed)) == "exact"
+        harmed = crashed_state.with_file(WAL_NAME, flipped(log, at, at % 8))
+        assert range_outcome_of(crashed_state.laid_out(tmp_path / str(at), harmed)) == "exact"
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"\xa5" * 32768, b"\xff" * 100], ids=["empty", "garbage", "short"]
 )
-def test_the_index_of_the_log_is_made_anew(wreck: Wreck, tmp_path: Path, content: bytes) -> None:
-    assert range_outcome_of(wreck.afloat(tmp_path, wreck.with_file(SHM_NAME, content))) == "exact"
+def test_the_index_of_the_log_is_made_anew(
+    crashed_state: CrashedState, tmp_path: Path, content: bytes
+) -> None:
+    assert (
+        range_outcome_of(
+            crashed_state.laid_out(tmp_path, crashed_state.with_file(SHM_NAME, content))
+        )
+        == "exact"
+    )
 
 
 @pytest.mark.parametrize("gone", [WAL_NAME, SHM_NAME, LEDGER_NAME])
-def test_a_file_that_is_gone(wreck: Wreck, tmp_path: Path, gone: str) -> None:
-    pushes = wreck.afloat(tmp_path)
+def test_a_file_that_is_gone(crashed_state: CrashedState, tmp_path: Path, gone: str) -> None:
+    pushes = crashed_state.laid_out(tmp_path)
     pushes.ledger.with_name(gone).unlink()
     assert range_outcome_of(pushes) == "exact"
 
@@ -81,32 +99,34 @@ def test_a_file_that_is_gone(wreck: Wreck, tmp_path: Path, gone: str) -> None:
 
 @pytest.mark.parametrize("with_log", [True, False])
 def test_a_file_truncated_anywhere_is_recovered_or_refused(
-    wreck: Wreck, tmp_path: Path, *, with_log: bool
+    crashed_state: CrashedState, tmp_path: Path, *, with_log: bool
 ) -> None:
-    content = wreck.files[LEDGER_NAME]
-    others = wreck.files if with_log else {}
+    content = crashed_state.files[LEDGER_NAME]
+    others = crashed_state.files if with_log else {}
     for size in range(0, len(content), 1024):
-        pushes = wreck.afloat(tmp_path / str(size), {**others, LEDGER_NAME: content[:size]})
+        pushes = crashed_state.laid_out(
+            tmp_path / str(size), {**others, LEDGER_NAME: content[:size]}
+        )
         range_outcome = range_outcome_of(pushes)
         # A file of no length is a ledger that was never begun; nothing else may pass for that.
         assert range_outcome in {"LedgerError", "exact"}
         if range_outcome == "LedgerError":
             # To close it is to put into the file what the log holds.
             assert with_log or pushes.ledger.read_bytes() == content[:size]
-            assert not pushes.far_side.arrived
+            assert not pushes.scripted_server.arrived
         elif 0 < size < len(content) - 2 * 4096:  # The log may hold the last pages whole.
             pytest.fail(f"{size} of {len(content)} bytes pass for a ledger")
 
 
 def range_outcomes_of_flips(
-    wreck: Wreck, folder: Path, places: list[int], chance: random.Random
+    crashed_state: CrashedState, folder: Path, places: list[int], chance: random.Random
 ) -> Counter[str]:
     """Flip one bit at each of these places, without a log to cover it up."""
-    content = wreck.files[LEDGER_NAME]
+    content = crashed_state.files[LEDGER_NAME]
     range_outcomes = Counter[str]()
     for at in places:
         harmed = {LEDGER_NAME: flipped(content, at, chance.randrange(8))}
-        pushes = wreck.afloat(folder / str(at), harmed)
+        pushes = crashed_state.laid_out(folder / str(at), harmed)
         try:
             range_outcomes[range_outcome_of(pushes)] += 1
         except DAMAGE_SYMPTOMS:  # As `sole_ledger` does, which the harness has no use for.
@@ -121,43 +141,45 @@ def live_bytes(content: bytes) -> list[int]:
     return [at for at, byte in enumerate(content) if byte]
 
 
-def test_a_bit_flipped_in_the_file_gives_no_wrong_answer(wreck: Wreck, tmp_path: Path) -> None:
+def test_a_bit_flipped_in_the_file_gives_no_wrong_answer(
+    crashed_state: CrashedState, tmp_path: Path
+) -> None:
     chance = random.Random(4)
-    places = chance.sample(live_bytes(wreck.files[LEDGER_NAME]), 300)
-    range_outcomes = range_outcomes_of_flips(wreck, tmp_path, places, chance)
+    places = chance.sample(live_bytes(crashed_state.files[LEDGER_NAME]), 300)
+    range_outcomes = range_outcomes_of_flips(crashed_state, tmp_path, places, chance)
     assert set(range_outcomes) <= NO_WRONG_ANSWER
     assert range_outcomes["LedgerError"] > range_outcomes["exact"]
 
 
 @pytest.mark.slow
 def test_each_bit_of_the_file_flipped_gives_no_wrong_answer(
-    wreck: Wreck, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    crashed_state: CrashedState, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    places = live_bytes(wreck.files[LEDGER_NAME])
-    range_outcomes = range_outcomes_of_flips(wreck, tmp_path, places, random.Random(5))
+    places = live_bytes(crashed_state.files[LEDGER_NAME])
+    range_outcomes = range_outcomes_of_flips(crashed_state, tmp_path, places, random.Random(5))
     with capsys.disabled():
         print(f"\n{len(places)} bytes flipped: {dict(range_outcomes)}")  # noqa: T201 - the test's figures
     assert set(range_outcomes) <= NO_WRONG_ANSWER
 
 
-def without_log(wreck: Wreck, folder: Path) -> Wreck:
-    """Return a wreck whose log was put into its file, and whose file counts as just checked."""
-    path = wreck.afloat(folder).ledger
+def without_log(crashed_state: CrashedState, folder: Path) -> CrashedState:
+    """Return a crashed state without a log, whose file counts as just checked."""
+    path = crashed_state.laid_out(folder).ledger
     with tampering(path) as ledger:
         ledger.execute("INSERT INTO integrity_check VALUES (1, 1)")
-    return replace(wreck, files={LEDGER_NAME: path.read_bytes()})
+    return replace(crashed_state, files={LEDGER_NAME: path.read_bytes()})
 
 
 @pytest.mark.parametrize("sample", [40, pytest.param(3000, marks=pytest.mark.slow)])
 def test_a_bit_flipped_in_a_large_file_gives_no_wrong_answer_before_it_is_checked_again(
-    wreck: Wreck, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: int
+    crashed_state: CrashedState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: int
 ) -> None:
-    wreck = without_log(wreck, tmp_path / "it")
+    crashed_state = without_log(crashed_state, tmp_path / "it")
     monkeypatch.setattr("engine.ledger.sqlite.schema._CHECKED_AT_ONCE_BYTES", 0)
     monkeypatch.setattr("engine.ledger.sqlite.schema._CHECK_INTERVAL_NS", 1 << 63)
     chance = random.Random(6)
-    places = chance.sample(live_bytes(wreck.files[LEDGER_NAME]), sample)
-    assert set(range_outcomes_of_flips(wreck, tmp_path, places, chance)) <= NO_WRONG_ANSWER
+    places = chance.sample(live_bytes(crashed_state.files[LEDGER_NAME]), sample)
+    assert set(range_outcomes_of_flips(crashed_state, tmp_path, places, chance)) <= NO_WRONG_ANSWER
 
 
 # Other versions.
@@ -174,8 +196,10 @@ def program_of_version(migrations: tuple[str, ...]) -> Iterator[None]:
         yield
 
 
-def test_a_run_that_an_older_program_began_goes_on(wreck: Wreck, tmp_path: Path) -> None:
-    pushes = wreck.afloat(tmp_path)
+def test_a_run_that_an_older_program_began_goes_on(
+    crashed_state: CrashedState, tmp_path: Path
+) -> None:
+    pushes = crashed_state.laid_out(tmp_path)
     with program_of_version((*MIGRATIONS, NEXT)):
         assert range_outcome_of(pushes) == "exact"
     assert rows(pushes.ledger, "SELECT note FROM run") == [("migrated",)]
@@ -188,15 +212,17 @@ def test_a_run_that_an_older_program_began_goes_on(wreck: Wreck, tmp_path: Path)
     assert (status, 0 < accepted < len(WANTED)) == ("running", True)
 
 
-def test_a_run_that_a_newer_program_began_is_left_to_it(wreck: Wreck, tmp_path: Path) -> None:
-    newer = wreck.afloat(tmp_path)
+def test_a_run_that_a_newer_program_began_is_left_to_it(
+    crashed_state: CrashedState, tmp_path: Path
+) -> None:
+    newer = crashed_state.laid_out(tmp_path)
     with tampering(newer.ledger) as connection:
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
         connection.executescript(NEXT)
     before = newer.ledger.read_bytes()
     assert range_outcome_of(newer) == "LedgerError"
     assert newer.ledger.read_bytes() == before
-    assert not newer.far_side.arrived
+    assert not newer.scripted_server.arrived
     with program_of_version((*MIGRATIONS, NEXT)):
         assert range_outcome_of(newer) == "exact"
 
@@ -219,7 +245,7 @@ def largest_file(size: int) -> Iterator[None]:
 def test_a_disk_that_is_full_at_any_byte_loses_nothing(tmp_path: Path) -> None:
     range_outcomes = Counter[str]()
     for size in range(0, 1 << 20, 4096):
-        pushes = Pushes(tmp_path / str(size), FarSide(poison=POISON))
+        pushes = Pushes(tmp_path / str(size), ScriptedServer(poison=POISON))
         with largest_file(size):
             range_outcome = range_outcome_of(pushes)
         if range_outcome == "exact":
@@ -235,7 +261,7 @@ def test_a_ledger_that_may_not_grow_at_any_page_loses_nothing(tmp_path: Path) ->
     export = numbered(150)
     range_outcomes = Counter[str]()
     for pages in range(13, 1000):  # An empty one has as many.
-        pushes = Pushes(tmp_path / str(pages), FarSide(poison=POISON), uids_per_payload=1)
+        pushes = Pushes(tmp_path / str(pages), ScriptedServer(poison=POISON), uids_per_payload=1)
         pushes.pragmas = (f"max_page_count = {pages}",)
         range_outcome = range_outcome_of(pushes, export)
         if range_outcome == "exact":

@@ -10,8 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from bookkeeping import HandClock, rows, tampering
 from large_ledger import PARTNER, Work, make_large_ledger, scanned, watching
+from ledger_entries import HandClock, rows, tampering
 
 from engine.errors import LedgerError
 from engine.ledger.sqlite import plans, runs, snapshot_index
@@ -83,6 +83,7 @@ async def in_order(state: Path, clock: HandClock) -> None:
     """Open a ledger for writing, as each run begins."""
     ledger = Ledger.open(ledger_of(state), clock)
     await ledger.recover()
+    await ledger.store_missing_totals()
     await ledger.close()
 
 
@@ -155,8 +156,8 @@ async def test_a_run_that_begins_visits_only_what_is_unfinished(
     with watching() as work:
         await in_order(state, clock)
     assert not any(scanned(path, statement) for statement in work.statements)
-    told = {accounts.run: accounts for accounts in all_runs(state)}
-    assert told["20260101-000007-abcd"].status == "incomplete"
+    output = {accounts.run: accounts for accounts in all_runs(state)}
+    assert output["20260101-000007-abcd"].status == "incomplete"
 
 
 @pytest.mark.usefixtures("treated_as_large")

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 
-from bookkeeping import (
+from ledger_entries import (
     ACCEPTED,
     KEY,
     SECOND,
@@ -136,7 +136,7 @@ async def test_an_attempt_without_an_outcome_counts_as_sent_now_and_maybe_applie
     assert dead == ("unconfirmed", clock.boot_id, clock.boot_ns, clock.utc_ns)
     assert answered[:2] == ("accepted", "boot-1")
     assert rows(ledger.path, "SELECT may_have_been_applied FROM batch") == [(1,), (0,)]
-    assert await ledger.sends.recent_sends(10) == [500, 0]
+    assert await ledger.sends.recent_sends(10) == [0, 500]
     [(ended,)] = rows(ledger.path, "SELECT ended_utc_ns FROM sitting")
     assert ended == clock.utc_ns - 500 * SECOND  # its last sign of life
 
@@ -161,9 +161,9 @@ async def test_sends_are_remembered_across_boots_and_clock_steps(
     clock.utc_ns -= 3600 * SECOND  # stepped back by an hour
     await send(ledger, state, 3, clock)
     clock.advance(2)
-    # Within this boot, boot time tells; across boots what seems to lie ahead counts as now.
-    assert await ledger.sends.recent_sends(10) == [2, 7, 0]
-    assert await ledger.sends.recent_sends(2) == [2, 7]
+    # Within this boot, boot time decides; across boots what seems to lie ahead counts as now.
+    assert await ledger.sends.recent_sends(10) == [0, 2, 7]
+    assert await ledger.sends.recent_sends(2) == [0, 2]
 
 
 async def test_attempts_that_never_left_are_no_sends(ledger: Ledger, clock: HandClock) -> None:
@@ -209,13 +209,13 @@ async def test_probes_are_sends_and_one_that_died_was_sent_at_the_latest(
     async with ledger.sends.probing():
         clock.advance(3)
     clock.advance(4)
-    assert sorted(await ledger.sends.recent_sends(10)) == [4, 7]
+    assert await ledger.sends.recent_sends(10) == [4, 7]
     dying = ledger.sends.probing()
     await dying.__aenter__()
-    assert sorted(await ledger.sends.recent_sends(10)) == [4, 7]
+    assert await ledger.sends.recent_sends(10) == [4, 7]
     clock.advance(1)
     await ledger.recover()
-    assert sorted(await ledger.sends.recent_sends(10)) == [0, 5, 8]
+    assert await ledger.sends.recent_sends(10) == [0, 5, 8]
 
 
 async def test_sends_of_all_the_workspaces_runs_count(ledger: Ledger, clock: HandClock) -> None:
@@ -225,6 +225,41 @@ async def test_sends_of_all_the_workspaces_runs_count(ledger: Ledger, clock: Han
         await send(ledger, state, 1, clock, [registration(1, 0, 1, is_last=True)])
         clock.advance(1)
     assert await ledger.sends.recent_sends(10) == [1, 2, 3]
+
+
+async def test_the_latest_sends_are_those_sent_last_not_those_intended_last(
+    ledger: Ledger, clock: HandClock
+) -> None:
+    """Two runs at once: the first intends 100 requests, and sends them after the second's."""
+    keys = [replace(KEY, cohort=Cohort(f"cohort-{number}", "Buyers")) for number in (1, 2)]
+    first, second = [await begin(ledger, key) for key in keys]
+    entries = [registration(number, number, 1) for number in range(1, 101)]
+    for number in range(1, 101):
+        await ledger.sends.intend(first, entries if number == 1 else (), number, 1)
+    async with ledger.sends.probing():
+        pass
+    for number in range(1, 101):
+        await send(ledger, second, number, clock, entries if number == 1 else ())
+    clock.advance(50)
+    for number in range(1, 101):
+        await ledger.sends.conclude(first, number, 1, verdict(clock), ACCEPTED)
+        clock.advance(1)
+    assert await ledger.sends.recent_sends(50) == list(range(1, 51))
+
+
+async def test_the_last_429_is_found_behind_many_requests_of_other_runs(
+    ledger: Ledger, clock: HandClock
+) -> None:
+    keys = [replace(KEY, cohort=Cohort(f"cohort-{number}", "Buyers")) for number in (1, 2)]
+    first, second = [await begin(ledger, key) for key in keys]
+    await ledger.sends.intend(first, [registration(1, 0, 1)], 1, 1)
+    entries = [registration(number, number, 1) for number in range(1, 400)]
+    for number in range(1, 400):
+        await send(ledger, second, number, clock, entries if number == 1 else ())
+    clock.advance(1)
+    throttled = replace(verdict(clock, "throttled"), retry_after=20.0)
+    await ledger.sends.conclude(first, 1, 1, throttled, None)
+    assert await ledger.sends.seconds_held() == 20
 
 
 async def resumed(ledger: Ledger, state: RunState) -> RunState:

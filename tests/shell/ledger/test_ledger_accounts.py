@@ -1,16 +1,16 @@
-"""The books of a run, folded from real rows: leaves only, over all restarts, and they balance."""
+"""A run's accounts, from real rows: leaves only, over all restarts, and they balance."""
 
 import shutil
 from dataclasses import replace
 
 import pytest
-from bookkeeping import (
+from ledger_entries import (
     COMMAND,
     KEY,
     PACE,
     SETTINGS,
     HandClock,
-    books,
+    accounts_of,
     halves,
     registration,
     tampering,
@@ -28,8 +28,8 @@ from engine.ledger.records import (
 from engine.ledger.sqlite.ledger import Ledger
 from engine.model.status import BatchState
 from engine.payload.batch import SkippedRows
-from engine.report.accounts import Accounts, account
-from engine.report.figures import CeilingSpending, Requests, RowCounts, Standing
+from engine.report.accounts import Accounts, CeilingSpending, Requests, RowCounts, Standing
+from engine.report.accounts_from_ledger import account
 from engine.source.block import Skipped
 
 ACCEPTED = Settlement(BatchState.ACCEPTED)
@@ -101,7 +101,7 @@ async def eventful(ledger: Ledger, clock: HandClock) -> Run:
 
 async def test_every_row_and_uid_is_where_it_should_be(ledger: Ledger, clock: HandClock) -> None:
     run = await eventful(ledger, clock)
-    found = books(ledger, run.state)
+    found = accounts_of(ledger, run.state)
     assert found.rows == RowCounts(read=50, blank=2, invalid=1)
     # 10 of the first batch, 5 and 3 of the parts of the second; 2 parts of it are still to come.
     assert found.uids == Standing(47, accepted=18, rejected=1, unconfirmed=10, pending=18)
@@ -113,7 +113,7 @@ async def test_every_row_and_uid_is_where_it_should_be(ledger: Ledger, clock: Ha
 
 async def test_figures_are_over_all_executions(ledger: Ledger, clock: HandClock) -> None:
     run = await eventful(ledger, clock)
-    found = books(ledger, run.state)
+    found = accounts_of(ledger, run.state)
     sent = [300, 300, 300, 200, 200, 160, 120, 300, 300]
     assert found.bytes_sent == sum(sent)
     assert found.payload_fill == round(sum(sent) / (7 * 128_000 + 2 * 64_000), 6)
@@ -131,13 +131,13 @@ async def test_the_document_says_where_to_and_how_it_ended(
 ) -> None:
     run = await eventful(ledger, clock)
     await ledger.runs.finish(run.state, "incomplete", ExitStatus.INCOMPLETE, "a signal", PACE)
-    document = books(ledger, run.state).to_dict()
+    document = accounts_of(ledger, run.state).to_dict()
     assert document["run"] == run.state.run.name
     assert (document["status"], document["exit_status"]) == ("incomplete", 75)
     assert document["reason"] == "a signal"
     assert document["target"] == "EMULATOR 127.0.0.1:8765"
-    told = ("workspace", "partner", "cohort_id", "cohort_name", "action")
-    assert [document[key] for key in told] == ["WS", "partner", "cohort-1", "Buyers", "add"]
+    output = ("workspace", "partner", "cohort_id", "cohort_name", "action")
+    assert [document[key] for key in output] == ["WS", "partner", "cohort-1", "Buyers", "add"]
     assert document["finished_at"] > document["started_at"]
 
 
@@ -147,20 +147,20 @@ async def test_an_intent_whose_outcome_is_unknown_is_unconfirmed(
     state = await ledger.runs.begin(KEY, COMMAND, SETTINGS)
     entries = [registration(1, 0, 10), registration(2, 10, 5)]
     await ledger.sends.intend(state, entries, 1, 1)
-    under_way = books(ledger, state)
+    under_way = accounts_of(ledger, state)
     assert under_way.uids == Standing(15, unconfirmed=10, pending=5)
     assert under_way.requests.sent == 1
     await ledger.recover()
-    assert books(ledger, state).uids == under_way.uids
+    assert accounts_of(ledger, state).uids == under_way.uids
     state = await ledger.runs.begin(KEY, COMMAND, SETTINGS)
     await ledger.sends.intend(state, (), 1, 2)
     await ledger.sends.conclude(state, 1, 2, verdict(clock), ACCEPTED)
-    assert books(ledger, state).uids == Standing(15, accepted=10, pending=5)
+    assert accounts_of(ledger, state).uids == Standing(15, accepted=10, pending=5)
 
 
-async def test_a_run_that_sent_nothing_has_books_too(ledger: Ledger) -> None:
+async def test_a_run_that_sent_nothing_has_accounts_too(ledger: Ledger) -> None:
     state = await ledger.runs.begin(KEY, COMMAND, SETTINGS)
-    found = books(ledger, state)
+    found = accounts_of(ledger, state)
     assert (found.rows, found.uids, found.batches) == (RowCounts(), Standing(), Standing())
     assert (found.requests, found.payload_fill, found.ceiling_use) == (Requests(), 0, 0)
     assert found.imbalance is None
@@ -187,18 +187,18 @@ async def test_a_row_that_was_tampered_with_shows(
     ledger: Ledger, clock: HandClock, harm: str
 ) -> None:
     run = await eventful(ledger, clock)
-    assert books(ledger, run.state).imbalance is None
+    assert accounts_of(ledger, run.state).imbalance is None
     with tampering(ledger.path) as connection:
         connection.executescript(harm)
-    assert isinstance(books(ledger, run.state), Accounts)
-    assert books(ledger, run.state).imbalance is not None
+    assert isinstance(accounts_of(ledger, run.state), Accounts)
+    assert accounts_of(ledger, run.state).imbalance is not None
 
 
 async def test_the_writer_can_read_a_run_whose_folder_was_removed(
     ledger: Ledger, clock: HandClock
 ) -> None:
     run = await eventful(ledger, clock)
-    before = books(ledger, run.state)
+    before = accounts_of(ledger, run.state)
     shutil.rmtree(ledger.path.parent)
     record, files = await ledger.run_record(run.state.run.name)
     # No process holds the lock here: only a look from outside takes the run for dead.

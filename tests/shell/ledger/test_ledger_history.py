@@ -1,4 +1,4 @@
-"""What a state folder tells of its runs: all of them, the unfinished one, attempts and rejects."""
+"""What a state folder keeps of its runs: all of them, the unfinished one, attempts and rejects."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bookkeeping import COMMAND, KEY, PACE, SETTINGS, HandClock, halves, registration, verdict
+from ledger_entries import COMMAND, KEY, PACE, SETTINGS, HandClock, halves, registration, verdict
 
 from engine.errors import ExitStatus, LedgerError, UsageError
 from engine.ledger.locks import cohort_at_once, sole_writer
@@ -43,15 +43,15 @@ async def live(
     return state.run
 
 
-async def test_runs_of_all_workspaces_are_told_the_latest_first(
+async def test_runs_of_all_workspaces_are_reported_the_latest_first(
     tmp_path: Path, clock: HandClock
 ) -> None:
     names = [
         (await live(tmp_path, clock, workspace, "finished")).name for workspace in ("B", "A", "B")
     ]
-    told = all_runs(tmp_path)
-    assert [accounts.run for accounts in told] == names[::-1]
-    assert [accounts.workspace for accounts in told] == ["B", "A", "B"]
+    output = all_runs(tmp_path)
+    assert [accounts.run for accounts in output] == names[::-1]
+    assert [accounts.workspace for accounts in output] == ["B", "A", "B"]
 
 
 @pytest.mark.parametrize("look", [all_runs, lambda state: find_unfinished(state, None)])
@@ -126,21 +126,21 @@ async def test_a_run_whose_process_died_is_not_taken_for_running(
     tmp_path: Path, clock: HandClock
 ) -> None:
     run = await live(tmp_path, clock, "A", "running")
-    [told] = all_runs(tmp_path)
-    assert (told.status, told.reason) == ("incomplete", "the process died")
+    [output] = all_runs(tmp_path)
+    assert (output.status, output.reason) == ("incomplete", "the process died")
     folder = ledger_folder(tmp_path, KEY.endpoint, "A")
     async with sole_writer(folder):  # A process sends for another cohort.
-        [told] = all_runs(tmp_path)
-        assert told.status == "incomplete"
+        [output] = all_runs(tmp_path)
+        assert output.status == "incomplete"
     with cohort_at_once(folder, KEY.cohort_key):
-        [told] = all_runs(tmp_path)
-        assert told.status == "running"
+        [output] = all_runs(tmp_path)
+        assert output.status == "running"
         found = find_unfinished(tmp_path, None)  # A process works on it, which the lock will show.
         assert found is not None
         assert found.name == run.name
 
 
-async def test_every_attempt_is_told_and_every_batch_without_one(
+async def test_every_attempt_is_reported_and_every_batch_without_one(
     tmp_path: Path, clock: HandClock
 ) -> None:
     async with open_ledger_of(tmp_path, clock, "A") as ledger:
@@ -152,20 +152,20 @@ async def test_every_attempt_is_told_and_every_batch_without_one(
         await ledger.sends.conclude(run, 1, 2, verdict(clock, "too_large"), halves(3, 0, 10))
         await ledger.sends.intend(run, (), 3, 1)
         with open_run(tmp_path, run.run.name) as report:
-            told = list(report.attempts())
-    assert [(a["batch"], a["parent"], a["attempt"], a["outcome"]) for a in told] == [
+            output = list(report.attempts())
+    assert [(a["batch"], a["parent"], a["attempt"], a["outcome"]) for a in output] == [
         (1, None, 1, "unconfirmed"),
         (1, None, 2, "too_large"),
         (2, None, None, None),
         (3, 1, 1, None),
         (4, 1, None, None),
     ]
-    assert [a["may_have_been_applied"] for a in told] == [True, True, False, True, True]
-    assert told[0]["sent_at"] == "2023-11-14T22:13:20.000+00:00"
-    assert told[3]["sent_at"] is None
+    assert [a["may_have_been_applied"] for a in output] == [True, True, False, True, True]
+    assert output[0]["sent_at"] == "2023-11-14T22:13:20.000+00:00"
+    assert output[3]["sent_at"] is None
 
 
-async def test_every_uid_and_row_that_was_not_taken_is_told_one_by_one(
+async def test_every_uid_and_row_that_was_not_taken_is_reported_one_by_one(
     tmp_path: Path, clock: HandClock
 ) -> None:
     async with open_ledger_of(tmp_path, clock, "A") as ledger:
@@ -181,8 +181,8 @@ async def test_every_uid_and_row_that_was_not_taken_is_told_one_by_one(
         with open_run(tmp_path, other.run.name) as report:
             assert list(report.rejects()) == []
         with open_run(tmp_path, run.run.name) as report:
-            told = [tuple(reject.to_dict().values()) for reject in report.rejects()]
-    assert told == [
+            output = [tuple(reject.to_dict().values()) for reject in report.rejects()]
+    assert output == [
         *[("invalid", "a.csv", record, "invalid UTF-8", None, None) for record in (2, 3, 4)],
         ("rejected", "a.csv", 5, "400: uid", "u1", "req-7"),
         ("blank", "a.csv", 9, "blank", None, None),

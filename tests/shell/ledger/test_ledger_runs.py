@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from bookkeeping import (
+from ledger_entries import (
     KEY,
     PACE,
     HandClock,
@@ -35,8 +35,8 @@ async def test_an_unfinished_run_goes_on(ledger: Ledger, status: str) -> None:
     second = await begin(ledger)
     assert (second.run, second.execution) == (first.run, 2)
     assert second.is_resumed
-    [told] = rows(ledger.path, "SELECT status, exit_status, reason, finished_utc_ns FROM run")
-    assert told == ("running", None, None, None)
+    [output] = rows(ledger.path, "SELECT status, exit_status, reason, finished_utc_ns FROM run")
+    assert output == ("running", None, None, None)
 
 
 @pytest.mark.parametrize("status", ["finished", "abandoned", "unbalanced"])

@@ -1,23 +1,24 @@
 """Locks of a workspace and of its cohorts: who excludes whom."""
 
-from functools import partial
+import fcntl
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from engine.errors import LockHeldError
+from engine.errors import LockHeldError, StateGoneError
 from engine.ledger.locks import (
     NO_PATIENCE,
     FileLock,
-    Patience,
     cohort_at_once,
     cohort_holder,
     cohort_lock,
     is_held,
     sending_lock,
-    until_free,
 )
 from engine.model.cohort import CohortKey
+from engine.storage.paths import cohort_lock_path
 
 KEY = CohortKey("partner", "cohort-1")
 OTHERS = [CohortKey("partner", "cohort-2"), CohortKey("another", "cohort-1")]
@@ -72,15 +73,36 @@ def test_a_lock_lies_in_the_workspaces_folder_whatever_the_cohorts_id(
     assert [path.name for path in folder.iterdir()] == ["locks"]
 
 
-async def test_whoever_waits_for_a_cohort_waits_for_its_run_and_for_whoever_sends(
-    tmp_path: Path,
+@pytest.mark.parametrize("is_replaced", [False, True])
+async def test_a_lock_file_that_was_removed_while_it_was_opened_is_not_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_replaced: bool
 ) -> None:
-    assert not await until_free(tmp_path, KEY, NO_PATIENCE)
-    for lock in (cohort_lock(tmp_path, KEY), sending_lock(tmp_path)):
-        await lock.acquire(NO_PATIENCE)
-        patience = Patience(60, waiting=partial(_release, lock))
-        assert await until_free(tmp_path, KEY, patience)
+    """Another process removes the file between the opening and the lock, and locks a new one."""
+    path = cohort_lock_path(tmp_path, KEY)
+    other = cohort_lock(tmp_path, KEY)
+    lock = fcntl.flock
+
+    def flock(descriptor: int, kind: int) -> None:
+        monkeypatch.undo()
+        path.unlink()
+        if is_replaced:
+            assert other.try_acquire()
+        lock(descriptor, kind)
+
+    late = cohort_lock(tmp_path, KEY)
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert not late.try_acquire()
+    assert late.try_acquire() is not is_replaced
+    assert not cohort_lock(tmp_path, KEY).try_acquire()
 
 
-def _release(lock: FileLock, _: str) -> None:
-    lock.release()
+@pytest.mark.parametrize("make", [sending_lock, lambda folder: cohort_lock(folder, KEY)])
+async def test_a_folder_that_was_removed_is_named(
+    tmp_path: Path, make: Callable[[Path], FileLock]
+) -> None:
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    lock = make(folder)
+    shutil.rmtree(folder)
+    with pytest.raises(StateGoneError, match="workspace was removed"):
+        lock.try_acquire()

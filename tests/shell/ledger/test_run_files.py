@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from far_side import FarSide
+from scripted_server import ScriptedServer
 from whole_push import Death, Pushes
 
 from engine.ledger.sqlite import files
@@ -33,7 +33,7 @@ def planned_of(pushes: Pushes) -> list[SourceFile]:
     ],
 )
 def test_each_uid_is_counted_once_over_all_restarts(tmp_path: Path, death: Death | None) -> None:
-    pushes = Pushes(tmp_path, FarSide())
+    pushes = Pushes(tmp_path, ScriptedServer())
     export = Export([[Row(uid) for uid in UIDS[:11]], [], [Row(uid) for uid in UIDS[11:]]])
     ended = pushes.push(export, death=death)
     if death is not None:
@@ -45,7 +45,7 @@ def test_each_uid_is_counted_once_over_all_restarts(tmp_path: Path, death: Death
 
 
 def test_a_stop_leaves_the_count_at_what_was_planned(tmp_path: Path) -> None:
-    pushes = Pushes(tmp_path, FarSide(), uids_per_payload=1)
+    pushes = Pushes(tmp_path, ScriptedServer(), uids_per_payload=1)
     ended = pushes.push(Export([[Row(uid) for uid in UIDS]]), stops_at=(0.5,))
     assert ended.result is not None
     [file] = ended.result.files
@@ -53,14 +53,14 @@ def test_a_stop_leaves_the_count_at_what_was_planned(tmp_path: Path) -> None:
 
 
 def test_a_mirror_counts_what_it_read_of_each_file(tmp_path: Path) -> None:
-    pushes = Pushes(tmp_path, FarSide())
+    pushes = Pushes(tmp_path, ScriptedServer())
     ended = pushes.mirror([*UIDS, *UIDS[:5]])
     assert ended.result is not None
     assert [file.uids for file in ended.result.files] == [len(UIDS) + 5]
 
 
 def test_nobody_knows_the_uids_of_a_run_that_an_older_version_began(tmp_path: Path) -> None:
-    pushes = Pushes(tmp_path, FarSide(), uids_per_payload=1)
+    pushes = Pushes(tmp_path, ScriptedServer(), uids_per_payload=1)
     pushes.push(Export([[Row(uid) for uid in UIDS]]), death=Death("after conclude", 2))
     ledger = open_ledger(pushes.ledger)
     ledger.execute("DELETE FROM file")
@@ -71,7 +71,7 @@ def test_nobody_knows_the_uids_of_a_run_that_an_older_version_began(tmp_path: Pa
 
 
 def test_files_are_entered_anew_as_they_are_now(tmp_path: Path) -> None:
-    pushes = Pushes(tmp_path, FarSide())
+    pushes = Pushes(tmp_path, ScriptedServer())
     pushes.push(Export([[Row(uid) for uid in UIDS]]))
     ledger = open_ledger(pushes.ledger)
     files.enter(ledger, 1, [SourceFile("./export.csv", 7, 8), SourceFile("export.csv", 9, None)])

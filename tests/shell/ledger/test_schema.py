@@ -10,9 +10,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from bookkeeping import rows, tampering
+from ledger_entries import rows, tampering
 
-from engine.errors import CohortSyncError, LedgerError, StateFullError
+from engine.errors import CohortSyncError, IncompleteError, LedgerError, StateFullError
 from engine.ledger.sqlite.failures import translate
 from engine.ledger.sqlite.migrations import MIGRATIONS
 from engine.ledger.sqlite.schema import APPLICATION_ID, open_for_reading, open_ledger
@@ -270,7 +270,8 @@ def test_a_file_that_cannot_be_made_is_refused(
         (sqlite3.SQLITE_NOTADB, LedgerError),
         (sqlite3.SQLITE_READONLY_DIRECTORY, LedgerError),
         (sqlite3.SQLITE_CANTOPEN, LedgerError),
-        (sqlite3.SQLITE_BUSY, LedgerError),
+        (sqlite3.SQLITE_BUSY, IncompleteError),
+        (sqlite3.SQLITE_LOCKED, IncompleteError),
         (sqlite3.SQLITE_PERM, LedgerError),
     ],
 )

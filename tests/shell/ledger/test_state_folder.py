@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from far_side import FarSide, Request
+from scripted_server import Request, ScriptedServer
 from whole_push import Pushes
 
 from engine.clock import SystemClock
@@ -111,8 +111,8 @@ def workspace_removed(pushes: Pushes) -> None:
 def test_a_state_folder_that_goes_away_is_noticed_before_the_next_request(
     tmp_path: Path, take: Callable[[Pushes], None]
 ) -> None:
-    far_side = FarSide()
-    pushes = Pushes(tmp_path, far_side)
+    scripted_server = ScriptedServer()
+    pushes = Pushes(tmp_path, scripted_server)
 
     def watch(stage: str, request: Request) -> None:
         if (stage, request.number) == ("arrived", 3):
@@ -125,22 +125,22 @@ def test_a_state_folder_that_goes_away_is_noticed_before_the_next_request(
     assert ended.exit_status is ExitStatus.INCOMPLETE
     assert "was removed or replaced" in (accounts.reason or "")
     assert accounts.imbalance is None
-    assert len(far_side.arrived) <= 4, "one may have had its intent already"
-    assert accounts.uids.accepted == 4 * len(far_side.arrived)
+    assert len(scripted_server.arrived) <= 4, "one may have had its intent already"
+    assert accounts.uids.accepted == 4 * len(scripted_server.arrived)
     # Its ledger was put back: the same command goes on, and knows what was sent.
     pushes.watch = lambda _stage, _request: None
     again = pushes.push(EXPORT)
     assert again.result is not None, again.error
     assert again.exit_status is ExitStatus.ACCEPTED
     assert again.result.accounts.run == accounts.run
-    assert len(far_side.arrived) == 10
-    assert far_side.members == set(UIDS)
+    assert len(scripted_server.arrived) == 10
+    assert scripted_server.members == set(UIDS)
     assert stat.S_IMODE(pushes.ledger.stat().st_mode) == 0o600
     assert [each.name for each in pushes.ledger.parent.glob("*.put-back*")] == []
 
 
 def test_a_ledger_that_stands_in_the_place_of_one_that_went_is_left_alone(tmp_path: Path) -> None:
-    pushes = Pushes(tmp_path, FarSide())
+    pushes = Pushes(tmp_path, ScriptedServer())
     empty = pushes.ledger.read_bytes()
 
     def watch(stage: str, request: Request) -> None:
@@ -154,7 +154,7 @@ def test_a_ledger_that_stands_in_the_place_of_one_that_went_is_left_alone(tmp_pa
 
 
 def test_a_state_folder_that_goes_away_at_the_very_end_is_put_back(tmp_path: Path) -> None:
-    pushes = Pushes(tmp_path, FarSide())
+    pushes = Pushes(tmp_path, ScriptedServer())
 
     def watch(stage: str, request: Request) -> None:
         if (stage, request.number) == ("answered", 10):
@@ -301,9 +301,9 @@ ODD = ["a b", "a#b?c=1", "100%41", "it's", 'quo"te', "new\nline", "[x]*?", "-das
 
 @pytest.mark.parametrize("name", ODD)
 def test_a_state_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
-    pushes = Pushes(tmp_path / name, FarSide())
+    pushes = Pushes(tmp_path / name, ScriptedServer())
     assert pushes.push(EXPORT).exit_status is ExitStatus.ACCEPTED
-    assert pushes.far_side.members == set(UIDS)
+    assert pushes.scripted_server.members == set(UIDS)
 
 
 # Two state folders for one workspace.
@@ -316,7 +316,9 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_each_process_of_a_workspace_is_told_of_the_others(tmp_path: Path, runtime: Path) -> None:
+def test_each_process_of_a_workspace_is_informed_of_the_others(
+    tmp_path: Path, runtime: Path
+) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     with announced("e", "w", first) as none:
         assert none == []
@@ -326,21 +328,21 @@ def test_each_process_of_a_workspace_is_told_of_the_others(tmp_path: Path, runti
             with announced("e", "w", tmp_path) as both:
                 assert len(both) == 2
         for other in (("e", "other"), ("other", "w")):
-            with announced(*other, second) as told:
-                assert told == []
+            with announced(*other, second) as output:
+                assert output == []
     assert list(runtime.iterdir()) == []
     assert stat.S_IMODE(runtime.stat().st_mode) == 0o700
 
 
-def test_a_process_that_died_is_not_told_of(tmp_path: Path, runtime: Path) -> None:
+def test_a_process_that_died_is_not_mentioned(tmp_path: Path, runtime: Path) -> None:
     with announced("e", "w", tmp_path):
         [own] = runtime.iterdir()
         left = own.with_name(f"{own.name.partition('-')[0]}-dead")
         left.write_text(json.dumps({"pid": 1, "host": "h", "since": "then", "state": "x"}))
         foreign = runtime / "foreign"
         foreign.touch()
-        with announced("e", "w", tmp_path / "other") as told:
-            assert len(told) == 1
+        with announced("e", "w", tmp_path / "other") as output:
+            assert len(output) == 1
         assert not left.exists()
         assert foreign.exists()
 
@@ -365,8 +367,8 @@ def test_where_nothing_can_be_announced_the_work_goes_on(
     tmp_path: Path, runtime: Path, spoil: Callable[[Path], None]
 ) -> None:
     spoil(runtime)
-    with announced("e", "w", tmp_path), announced("e", "w", tmp_path) as told:
-        assert told == []
+    with announced("e", "w", tmp_path), announced("e", "w", tmp_path) as output:
+        assert output == []
     if runtime.is_dir():
         assert list(runtime.iterdir()) == []
 
@@ -375,11 +377,11 @@ def test_where_nothing_can_be_announced_the_work_goes_on(
 def test_a_mirror_whose_state_folder_went_away_begins_nothing_anew_in_silence(
     tmp_path: Path, *, is_first: bool
 ) -> None:
-    pushes = Pushes(tmp_path, FarSide())
+    pushes = Pushes(tmp_path, ScriptedServer())
     if not is_first:
         assert pushes.mirror(UIDS[:20]).exit_status is ExitStatus.ACCEPTED
         pushes.machine.pause(1000)
-    count = len(pushes.far_side.arrived)
+    count = len(pushes.scripted_server.arrived)
 
     def watch(stage: str, request: Request) -> None:
         if (stage, request.number) == ("arrived", count + 2):
@@ -397,4 +399,4 @@ def test_a_mirror_whose_state_folder_went_away_begins_nothing_anew_in_silence(
     assert again.error is not None
     assert again.error.exit_status is ExitStatus.USAGE
     assert again.error.hint
-    assert len(pushes.far_side.arrived) <= count + 3
+    assert len(pushes.scripted_server.arrived) <= count + 3

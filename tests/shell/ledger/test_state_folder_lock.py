@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import fcntl
+import math
 import os
 import signal
 import stat
@@ -14,7 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import CohortSyncError, LedgerError, LockHeldError, StateFullError
+from engine.errors import (
+    CohortSyncError,
+    IncompleteError,
+    LedgerError,
+    LockHeldError,
+    StateFullError,
+)
 from engine.ledger import state_folder
 from engine.ledger.locks import (
     LOCK_NAME,
@@ -187,7 +194,7 @@ def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-async def test_a_second_holder_is_refused_and_told_who_is_the_first(tmp_path: Path) -> None:
+async def test_a_second_holder_is_refused_with_the_name_of_the_first(tmp_path: Path) -> None:
     with holder(tmp_path) as process:
         assert is_held(tmp_path)
         with pytest.raises(LockHeldError, match=f"process {process.pid} on ") as caught:
@@ -222,36 +229,38 @@ async def test_the_lock_is_free_when_its_holder_is_done_or_failed(tmp_path: Path
 async def test_a_wait_ends_when_it_is_stopped(tmp_path: Path) -> None:
     asked = 0
 
-    def is_stopped() -> bool:
+    def stop_reason() -> str | None:
         nonlocal asked
         asked += 1
-        return asked > 2
+        return "SIGTERM received" if asked > 2 else None
 
     async with sole_writer(tmp_path):
-        with pytest.raises(LockHeldError):
-            async with sole_writer(tmp_path, Patience(3600, is_stopped)):
+        with pytest.raises(IncompleteError) as caught:
+            async with sole_writer(tmp_path, Patience(math.inf, stop_reason)):
                 pytest.fail("two hold the lock")
     assert asked == 3
+    assert caught.value.message.startswith("SIGTERM received while it waited for process ")
+    assert caught.value.hint == "run the same command again to go on"
 
 
-async def test_a_wait_is_told_once_and_names_the_holder(tmp_path: Path) -> None:
-    told: list[str] = []
+async def test_a_wait_is_reported_once_and_names_the_holder(tmp_path: Path) -> None:
+    output: list[str] = []
     with holder(tmp_path) as process:
         with pytest.raises(LockHeldError):
-            async with sole_writer(tmp_path, Patience(0.7, waiting=told.append)):
+            async with sole_writer(tmp_path, Patience(0.7, waiting=output.append)):
                 pytest.fail("two hold the lock")
-        assert [words.partition(" on ")[0] for words in told] == [f"process {process.pid}"]
-        assert holder_of(tmp_path) == told[0]
+        assert [words.partition(" on ")[0] for words in output] == [f"process {process.pid}"]
+        assert holder_of(tmp_path) == output[0]
 
 
 async def test_a_command_that_does_not_wait_outlasts_a_look_at_the_lock(tmp_path: Path) -> None:
     await hold_once(tmp_path)
-    told: list[str] = []
+    output: list[str] = []
     with (tmp_path / LOCK_NAME).open() as look:
         fcntl.flock(look, fcntl.LOCK_SH)
         asyncio.get_running_loop().call_later(0.01, fcntl.flock, look, fcntl.LOCK_UN)
-        async with sole_writer(tmp_path, Patience(waiting=told.append)):
-            assert told == []
+        async with sole_writer(tmp_path, Patience(waiting=output.append)):
+            assert output == []
 
 
 async def test_a_wait_ends_when_the_first_is_done(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from known_snapshot import SETTINGS, Known, snapshot_of
 from engine.errors import IncompleteError, LedgerError
 from engine.ledger.snapshot_records import RangeOutcome
 from engine.model.cohort import Operation
-from engine.planning.comparison import REJECTIONS, Resend, compare
+from engine.planning.comparison import REJECTIONS, Conditions, Resend, compare
 from engine.planning.staging import stage
 from engine.snapshot.file_format import look_up, verify
-from engine.snapshot.fold import adopt, fold
+from engine.snapshot.fold import RunChanges, adopt, fold
 from engine.snapshot.operation_uids import OperationUids
 from engine.snapshot.records import (
     UNKNOWN,
@@ -33,10 +33,12 @@ from engine.snapshot.records import (
 )
 from engine.source.block import Block, Skipped
 from engine.storage.capacity import check_disk
+from engine.storage.duckdb_session import QueryOptions
 from engine.storage.uid_parquet import UIDS as UID_COLUMN
 from engine.storage.uid_parquet import read_batches, write_batches
 
 UIDS = ["007", "7", "1e5", "NULL", "nan", 'a"b', "a\\b", "é", "😀", "a\0b", "A", "a", "a ", " "]
+OPTIONS = QueryOptions(SETTINGS)
 THIS_RUN = 9
 
 BECOMES = {
@@ -48,7 +50,7 @@ BECOMES = {
 
 
 @dataclass(frozen=True)
-class Night:
+class Case:
     """An export, what was acknowledged, and what bears on the order."""
 
     export: Sequence[str]
@@ -112,8 +114,8 @@ class Night:
 
 uids = st.sampled_from(UIDS)
 runs = st.integers(1, 4)
-nights = st.builds(
-    Night,
+cases = st.builds(
+    Case,
     st.lists(uids, max_size=30),
     st.dictionaries(uids, st.tuples(st.sampled_from(UidState), runs), max_size=14),
     st.frozensets(runs, max_size=2),
@@ -146,28 +148,25 @@ def known_in(path: Path) -> dict[str, tuple[UidState, int]]:
     return found
 
 
-def compared(night: Night, folder: Path) -> tuple[Comparison, Snapshot | None]:
-    base = snapshot_of(night.known, folder / "base.parquet") if night.known else None
-    staged = stage(blocks_of(night.export), folder / "staged.parquet")
+def compared(case: Case, folder: Path) -> tuple[Comparison, Snapshot | None]:
+    base = snapshot_of(case.known, folder / "base.parquet") if case.known else None
+    staged = stage(blocks_of(case.export), folder / "staged.parquet")
     rejections = pa.table(
         {
-            "uid": [uid.encode() for uid, _ in night.rejected],
-            "wanted": [operation is Operation.ADD for _, operation in night.rejected],
-            "run": [run for run, _ in night.rejected.values()],
-            "is_due": [is_due for _, is_due in night.rejected.values()],
+            "uid": [uid.encode() for uid, _ in case.rejected],
+            "wanted": [operation is Operation.ADD for _, operation in case.rejected],
+            "run": [run for run, _ in case.rejected.values()],
+            "is_due": [is_due for _, is_due in case.rejected.values()],
         },
         schema=REJECTIONS,
     )
-    with parted(night.shares):
+    with parted(case.shares):
         found = compare(
             staged,
             base,
             folder,
-            SETTINGS,
-            recent_runs=sorted(night.recent),
-            rejections=rejections,
-            resend=night.resend,
-            waiting=night.waiting,
+            OPTIONS,
+            Conditions(sorted(case.recent), case.waiting, rejections, case.resend),
         )
     return found, base
 
@@ -176,7 +175,7 @@ def compared(night: Night, folder: Path) -> tuple[Comparison, Snapshot | None]:
 def parted(shares: int) -> Iterator[None]:
     """Part uids into so many shares, as if they did not fit into memory."""
     with ExitStack() as stack:
-        for module in ("planning.comparison", "snapshot.fold"):
+        for module in ("planning.comparison", "storage.capacity"):
             place = f"engine.{module}.shares_for"
             stack.enter_context(patch(place, lambda *_: shares))
         yield
@@ -190,11 +189,11 @@ def uids_of(operation: PlannedOperation) -> list[str]:
     ]
 
 
-@given(nights)
-def test_a_comparison_is_what_the_model_says(night: Night) -> None:
+@given(cases)
+def test_a_comparison_is_what_the_model_says(case: Case) -> None:
     with TemporaryDirectory() as name:
-        found, _ = compared(night, Path(name))
-        operations = night.operations()
+        found, _ = compared(case, Path(name))
+        operations = case.operations()
         for operation, kinds in (
             (found.adds, operations[Operation.ADD]),
             (found.removes, operations[Operation.REMOVE]),
@@ -210,33 +209,33 @@ def test_a_comparison_is_what_the_model_says(night: Night) -> None:
             sent = set().union(
                 *(operations[operation][kind] for kind in ("plain", "suspect", "held"))
             )
-            assert file.doubtful == sum(night.known.get(u, (0, 0))[0] in UNKNOWN for u in sent)
-        resent = night.resent() if night.resend else []
-        cut = resent[: night.resend.most] if night.resend else []
+            assert file.doubtful == sum(case.known.get(u, (0, 0))[0] in UNKNOWN for u in sent)
+        resent = case.resent() if case.resend else []
+        cut = resent[: case.resend.most] if case.resend else []
         assert uids_of(found.resends) == [member.uid.decode() for member in cut]
-        is_cut = night.resend is not None and len(cut) == night.resend.most
+        is_cut = case.resend is not None and len(cut) == case.resend.most
         assert found.resent_through == (cut[-1] if is_cut else None)
-        wanted = set(night.export)
-        assert found.duplicate == len(night.export) - len(wanted)
+        wanted = set(case.export)
+        assert found.duplicate == len(case.export) - len(wanted)
         assert found.unchanged == sum(
-            night.known.get(uid, (None, 0))[0] is UidState.IN for uid in wanted
+            case.known.get(uid, (None, 0))[0] is UidState.IN for uid in wanted
         )
         parts = (found.duplicate, found.unchanged, found.adds.planned, found.adds.known)
-        assert sum(parts) == len(night.export)
+        assert sum(parts) == len(case.export)
         left = {path.name for path in Path(name).iterdir()} - {"base.parquet", "staged.parquet"}
         assert left == {"adds.parquet", "removes.parquet", "resends.parquet"}
 
 
-@given(nights, st.data())
+@given(cases, st.data())
 @settings(max_examples=settings().max_examples // 2)
-def test_a_fold_moves_only_what_may_have_changed(night: Night, data: st.DataObject) -> None:
+def test_a_fold_moves_only_what_may_have_changed(case: Case, data: st.DataObject) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
-        found, base = compared(night, folder)
+        found, base = compared(case, folder)
         expected = {
             uid: was
-            for uid, was in night.known.items()
-            if was[0] is not UidState.OUT or was[1] in night.recent
+            for uid, was in case.known.items()
+            if was[0] is not UidState.OUT or was[1] in case.recent
         }
         outcomes = []
         for operation, file in ((Operation.ADD, found.adds), (Operation.REMOVE, found.removes)):
@@ -250,19 +249,14 @@ def test_a_fold_moves_only_what_may_have_changed(night: Night, data: st.DataObje
                 for uid in planned[start:end]:
                     expected[uid] = (BECOMES[operation, is_accepted], THIS_RUN)
         for _ in range(2):  # Done again after a crash, it comes to the same.
-            with parted(night.shares):
-                after = fold(
-                    base,
-                    [
-                        OperationUids(Operation.ADD, {0: found.adds.path}),
-                        OperationUids(Operation.REMOVE, {0: found.removes.path}),
-                    ],
-                    outcomes,
-                    run=THIS_RUN,
-                    recent_runs=[*night.recent, THIS_RUN],
-                    target=folder / "next.parquet",
-                    settings=SETTINGS,
-                )
+            with parted(case.shares):
+                operations = [
+                    OperationUids(Operation.ADD, {0: found.adds.path}),
+                    OperationUids(Operation.REMOVE, {0: found.removes.path}),
+                ]
+                recent = [*case.recent, THIS_RUN]
+                changes = RunChanges(THIS_RUN, operations, outcomes, recent)
+                after = fold(base, changes, folder / "next.parquet", OPTIONS)
             assert known_in(after.path) == expected
         states = [state for state, _ in expected.values()]
         assert after.census.members == states.count(UidState.IN)
@@ -275,7 +269,7 @@ def test_a_fold_moves_only_what_may_have_changed(night: Night, data: st.DataObje
 
 
 @given(
-    nights,
+    cases,
     st.sampled_from([Operation.ADD, Operation.REMOVE]),
     st.lists(
         st.tuples(st.lists(uids, min_size=1, max_size=6), st.sampled_from([True, False, None])),
@@ -283,12 +277,12 @@ def test_a_fold_moves_only_what_may_have_changed(night: Night, data: st.DataObje
     ),
 )
 def test_a_fold_of_a_push_knows_who_was_there_and_that_rows_repeat(
-    night: Night, operation: Operation, batches: list[tuple[list[str], bool | None]]
+    case: Case, operation: Operation, batches: list[tuple[list[str], bool | None]]
 ) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
-        base = snapshot_of(night.known, folder / "base.parquet") if night.known else None
-        expected = dict(night.known)
+        base = snapshot_of(case.known, folder / "base.parquet") if case.known else None
+        expected = dict(case.known)
         files, outcomes, place = {}, [], 0
         for batch, is_accepted in batches:
             files[place] = folder / f"{operation}-{place}.parquet"
@@ -301,46 +295,34 @@ def test_a_fold_of_a_push_knows_who_was_there_and_that_rows_repeat(
             for uid in {
                 uid for batch, outcome in batches if outcome is is_accepted for uid in batch
             }:
-                state, _ = night.known.get(uid, (UidState.OUT, 0))
+                state, _ = case.known.get(uid, (UidState.OUT, 0))
                 unchanged = UidState.IN if operation is Operation.ADD else UidState.OUT
                 # Whatever became of it, it is where it was, but what reverses it has to wait.
                 is_certain = is_accepted or state is unchanged
                 expected[uid] = (BECOMES[operation, is_certain], THIS_RUN)
-        with parted(night.shares):
-            after = fold(
-                base,
-                [OperationUids(operation, files)],
-                outcomes,
-                run=THIS_RUN,
-                recent_runs=[*night.recent, THIS_RUN],
-                target=folder / "next.parquet",
-                settings=SETTINGS,
-            )
+        with parted(case.shares):
+            kept, recent = [OperationUids(operation, files)], [*case.recent, THIS_RUN]
+            changes = RunChanges(THIS_RUN, kept, outcomes, recent)
+            after = fold(base, changes, folder / "next.parquet", OPTIONS)
         assert known_in(after.path) == {
             uid: (state, run)
             for uid, (state, run) in expected.items()
-            if state is not UidState.OUT or run in {*night.recent, THIS_RUN}
+            if state is not UidState.OUT or run in {*case.recent, THIS_RUN}
         }
 
 
-@given(nights)
-def test_an_adoption_adds_what_is_not_known_yet(night: Night) -> None:
+@given(cases)
+def test_an_adoption_adds_what_is_not_known_yet(case: Case) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
-        base = snapshot_of(night.known, folder / "base.parquet") if night.known else None
-        staged = stage(blocks_of(night.export), folder / "staged.parquet")
-        with parted(night.shares):
-            made = adopt(
-                base,
-                staged.path,
-                staged.uids,
-                UidState.MAY_BE_IN,
-                target=folder / "next.parquet",
-                settings=SETTINGS,
-            )
-        expected = dict(night.known)
-        for uid in night.export:
-            state, run = night.known.get(uid, (UidState.MAY_BE_IN, 0))
+        base = snapshot_of(case.known, folder / "base.parquet") if case.known else None
+        staged = stage(blocks_of(case.export), folder / "staged.parquet")
+        with parted(case.shares):
+            target = folder / "next.parquet"
+            made = adopt(base, staged.path, UidState.MAY_BE_IN, target, OPTIONS)
+        expected = dict(case.known)
+        for uid in case.export:
+            state, run = case.known.get(uid, (UidState.MAY_BE_IN, 0))
             expected[uid] = (UidState.MAY_BE_OUT if state is UidState.OUT else state, run)
         assert known_in(made.path) == expected
 
@@ -377,11 +359,11 @@ def test_a_broken_or_lost_snapshot_is_noticed(tmp_path: Path) -> None:
 def test_more_than_fits_into_memory_is_compared_on_disk(tmp_path: Path) -> None:
     wanted = [f"{number:024x}" for number in range(1_000, 401_000)]
     known = {f"{number:024x}": (UidState.IN, 1) for number in range(400_000)}
-    found, _ = compared(Night(wanted, known, frozenset(), {}), tmp_path)
+    found, _ = compared(Case(wanted, known, frozenset(), {}), tmp_path)
     assert (found.adds.planned, found.removes.planned, found.unchanged) == (1_000, 1_000, 399_000)
 
 
-def test_a_disk_without_room_is_told_before_it_starts(tmp_path: Path) -> None:
+def test_a_disk_without_room_is_reported_before_it_starts(tmp_path: Path) -> None:
     check_disk(tmp_path, 1)
     with pytest.raises(IncompleteError, match="GB are free") as caught:
         check_disk(tmp_path, 1 << 62)

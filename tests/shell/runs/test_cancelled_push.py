@@ -6,12 +6,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from far_side import FarSide, Play
+from scripted_server import Play, ScriptedServer
 from whole_push import COHORT, ExportSource, Pushes
 
 from engine.errors import ExitStatus, IncompleteError
 from engine.model.cohort import Action
-from engine.report.result import RunResult
+from engine.report.run_results import RunResult
 from engine.runs.context import RunObservers
 from engine.runs.push import PushRequest, push
 from engine.runs.session import WorkspaceSession
@@ -20,8 +20,10 @@ from exports import Export, Row
 
 @pytest.mark.parametrize("is_draining", [False, True])
 def test_what_is_under_way_is_recorded_as_unconfirmed(tmp_path: Path, *, is_draining: bool) -> None:
-    far_side = FarSide(script=lambda request: Play(seconds=0.1 if request.number == 1 else 3600))
-    pushes = Pushes(tmp_path, far_side)
+    scripted_server = ScriptedServer(
+        script=lambda request: Play(seconds=0.1 if request.number == 1 else 3600)
+    )
+    pushes = Pushes(tmp_path, scripted_server)
     source = ExportSource(Export([[Row(f"u{number:04}") for number in range(40)]]))
     request = PushRequest(source, source.spec, COHORT, Action.ADD)
 
@@ -41,5 +43,5 @@ def test_what_is_under_way_is_recorded_as_unconfirmed(tmp_path: Path, *, is_drai
     with closing(sqlite3.connect(pushes.ledger)) as ledger:
         outcomes = [outcome for (outcome,) in ledger.execute("SELECT outcome FROM attempt")]
     assert outcomes.count("accepted") == 1
-    assert outcomes.count("unconfirmed") == len(far_side.arrived) - 1
+    assert outcomes.count("unconfirmed") == len(scripted_server.arrived) - 1
     assert None not in outcomes

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from far_side import FarSide
+from scripted_server import ScriptedServer
 from whole_push import COHORT, Death, ExportSource, Pushes
 
 from engine.errors import ExitStatus
@@ -18,8 +18,8 @@ UIDS = [f"u{number:04}" for number in range(30)]
 def test_a_changed_export_is_read_again_only_if_it_can_be(
     tmp_path: Path, *, is_rereadable: bool
 ) -> None:
-    far_side = FarSide()
-    pushes = Pushes(tmp_path, far_side)
+    scripted_server = ScriptedServer()
+    pushes = Pushes(tmp_path, scripted_server)
     assert pushes.push(Export([[Row(uid) for uid in UIDS]]), death=Death("arrived", 3)).died
     rows = [Row(uid) for uid in reversed(UIDS)]
     changed = ExportSource(Export([rows]), is_rereadable=is_rereadable)
@@ -29,7 +29,7 @@ def test_a_changed_export_is_read_again_only_if_it_can_be(
     assert ended.result.accounts.imbalance is None
     if is_rereadable:
         assert ended.exit_status is ExitStatus.ACCEPTED
-        assert far_side.members == set(UIDS)
+        assert scripted_server.members == set(UIDS)
     else:
         assert ended.exit_status is ExitStatus.USAGE
         assert "changed" in (ended.result.accounts.reason or "")

@@ -14,17 +14,21 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 from unittest.mock import patch
 
 import pytest
-from far_side import FarSide
+from scripted_server import ScriptedServer
 from whole_push import Death, Ended, Pushes, Start
 
 import engine
 from engine.errors import CohortSyncError, ConfigError, ExitStatus, LedgerError, StateFullError
-from engine.report.result import RunResult
+from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.reader import LedgerReader
+from engine.ledger.sqlite.totals import stored
+from engine.report.accounts_from_ledger import account
+from engine.report.run_results import RunResult
 from engine.runs import closing as run_closing
 from engine.runs.context import RunObservers
 from engine.runs.session import WorkspaceSession
@@ -83,14 +87,15 @@ NO_STEPS = (
 AROUND = (
     *("push", "mirror", "rollback", "apply", "_MirrorRun.to_end", "RunContext.open"),
     *("WorkspaceSession.holding", "WorkspaceSession.__aexit__", "WorkspaceSession.release_sending"),
+    "WorkspaceSession._counted",
     *("HttpTransport.__aexit__", "RunSender.__exit__", "RunSender.release"),
-    *("Ledger.close", "Ledger._close", "Ledger.gone"),
+    *("Ledger.close", "Ledger._close", "Ledger.gone", "ReadConnection.close"),
     *("Ledger.naming_damage", "announced", "genexpr>", "SnapshotStore.close"),
     "readable_files",
 )
 """What holds a run, and what follows when it has ended."""
 READING = ("open_parquet", "read_batches", "checked_batches", "metadata_of", "is_damage", "verify")
-"""What reads a file of uids: whatever fails there is told as a damaged file, as Arrow's errors are
+"""What reads a file of uids: a failure there is reported as a damaged file, as Arrow's errors are
 no closed set."""
 
 Point = tuple[str, int]
@@ -110,7 +115,7 @@ class Tripwire:
 
     def trace(self, frame: FrameType, event: str, _: object) -> None:
         code = frame.f_code
-        if not self.is_armed or event != "call" or self.has_fired or not _is_step(code):
+        if not self.is_armed or event != "call" or self.has_fired or not _is_step(frame):
             return
         name = f"{Path(code.co_filename).stem}.{code.co_qualname}"
         self.calls[name] += 1
@@ -141,12 +146,21 @@ class Tripwire:
                 self.is_armed = False
 
 
-def _is_step(code: CodeType) -> bool:
+def _is_step(frame: FrameType) -> bool:
+    code = frame.f_code
     path = code.co_filename
     if not path.startswith(STEPS) or path.endswith(NO_STEPS):
         return False
     # Making a value is no step; nor is what goes on around all of a run.
-    return not code.co_qualname.endswith(("comp>", "<lambda>", "__init__", *AROUND, *READING))
+    is_other = code.co_qualname.endswith(("comp>", "<lambda>", "__init__", *AROUND))
+    return not is_other and not any(name.endswith(READING) for name in _within(frame))
+
+
+def _within(frame: FrameType | None) -> Iterator[str]:
+    """Yield a function's name, and those of its callers."""
+    while frame is not None:
+        yield frame.f_code.co_qualname
+        frame = frame.f_back
 
 
 class RaisedAgainError(CohortSyncError):
@@ -154,7 +168,7 @@ class RaisedAgainError(CohortSyncError):
 
 
 class Interruptible(Pushes):
-    """Takes what a program that awaits the command would be told of an interrupt."""
+    """Takes what a program that awaits the command would receive of an interrupt."""
 
     def _run(self, start: Start, death: Death | None, stops_at: tuple[float, ...]) -> Ended:
         async def caught(session: WorkspaceSession, observers: RunObservers) -> RunResult:
@@ -170,9 +184,9 @@ class Case:
     """A cohort and a command that is run on it."""
 
     def __init__(self, folder: Path, command: str) -> None:
-        self.far_side = FarSide()
+        self.scripted_server = ScriptedServer()
         self.pushes = Interruptible(
-            folder, self.far_side, mirroring=MirrorSettings(settle_seconds=1.0)
+            folder, self.scripted_server, mirroring=MirrorSettings(settle_seconds=1.0)
         )
         self.command = command
         self.plan = ""
@@ -216,10 +230,10 @@ class Case:
             self.command = "mirror"
         again = self.run()
         assert again.exit_status is ExitStatus.ACCEPTED, (again.error, again.result)
-        self.far_side.catch_up()
+        self.scripted_server.catch_up()
         if self.command != "plan":
             wanted = OLD if self.command == "rollback" else NEW
-            assert self.far_side.members == set(wanted)
+            assert self.scripted_server.members == set(wanted)
 
     def statuses(self) -> list[tuple[str, int | None]]:
         with closing(sqlite3.connect(self.pushes.ledger)) as ledger:
@@ -242,32 +256,32 @@ def points_of(folder: Path, command: str) -> list[Point]:
 def check(folder: Path, command: str, point: Point, kind: Kind) -> None:
     case = Case(folder, command)
     wire = Tripwire(point, kind.make())
-    told = f"{command}, {point}, {wire.error!r}"
+    output = f"{command}, {point}, {wire.error!r}"
     with wire.stretched():
         ended = case.run()
     if not wire.has_fired:
         return  # Another task had taken that step.
     if kind.exit_status is None:
-        assert isinstance(ended.error, RaisedAgainError), told
-        assert case.statuses()[-1][0] != "running", told
+        assert isinstance(ended.error, RaisedAgainError), output
+        assert case.statuses()[-1][0] != "running", output
     else:
         result = ended.result
-        assert result is not None, (told, ended.error)
-        assert result.accounts.run, told
-        assert result.accounts.imbalance is None, told
-        assert result.exit_status == result.accounts.exit_status, told
+        assert result is not None, (output, ended.error)
+        assert result.accounts.run, output
+        assert result.accounts.imbalance is None, output
+        assert result.exit_status == result.accounts.exit_status, output
         if isinstance(wire.error, OSError):  # On the way to the API it is an outcome like others.
-            assert result.exit_status in {ExitStatus.ACCEPTED, *OUTSIDE}, (told, result)
+            assert result.exit_status in {ExitStatus.ACCEPTED, *OUTSIDE}, (output, result)
         else:
-            assert result.exit_status == kind.exit_status, (told, result)
-        assert result.accounts.reason or not result.exit_status, told
-        assert (result.bug is wire.error) is (kind.exit_status is ExitStatus.UNBALANCED), told
-        _check_truth(case, result, told)
+            assert result.exit_status == kind.exit_status, (output, result)
+        assert result.accounts.reason or not result.exit_status, output
+        assert (result.bug is wire.error) is (kind.exit_status is ExitStatus.UNBALANCED), output
+        _check_truth(case, result, output)
     case.finish()
 
 
-def _check_truth(case: Case, result: RunResult, told: str) -> None:
-    """Compare the accounts with what the far side was asked, and with what the ledger says."""
+def _check_truth(case: Case, result: RunResult, output: str) -> None:
+    """Compare the accounts with what the server received, and with what the ledger says."""
     accounts = result.accounts
     with closing(sqlite3.connect(case.pushes.ledger)) as ledger:
         [(status, exit_status, accepted)] = ledger.execute(
@@ -275,10 +289,10 @@ def _check_truth(case: Case, result: RunResult, told: str) -> None:
             "WHERE batch.run = run.run AND state = 'accepted') FROM run WHERE name = ?",
             (accounts.run,),
         ).fetchall()
-    assert (status, exit_status) == (accounts.status, accounts.exit_status), told
+    assert (status, exit_status) == (accounts.status, accounts.exit_status), output
     known = accounts.mirror.known_rejects if accounts.mirror else 0
-    assert accounts.uids.accepted == accepted, told
-    assert known == 0, told
+    assert accounts.uids.accepted == accepted, output
+    assert known == 0, output
 
 
 @pytest.mark.parametrize(
@@ -308,6 +322,21 @@ def test_a_failure_at_each_step_leaves_accounts_that_are_written_returned_and_tr
 def test_every_kind_of_failure_at_each_step_of_a_push(tmp_path: Path, kind: str) -> None:
     for number, point in enumerate(points_of(tmp_path / "dry", "push")):
         check(tmp_path / str(number), "push", point, KINDS[kind])
+
+
+@pytest.mark.parametrize("command", ["push", "resume", "mirror", "plan", "apply"])
+def test_accounts_are_read_once_and_are_those_of_the_ledger(tmp_path: Path, command: str) -> None:
+    case = Case(tmp_path, command)
+    with patch.object(Ledger, "run_record", autospec=True, side_effect=Ledger.run_record) as read:
+        ended = case.run()
+    assert read.call_count == 1
+    assert ended.result is not None
+    accounts = ended.result.accounts
+    assert accounts.run is not None
+    with LedgerReader.open(case.pushes.ledger) as ledger:
+        record = ledger.history.record(accounts.run, is_recounted=True)
+        assert stored(ledger._connection, record.entry.number) == record.totals
+    assert accounts == account(record)
 
 
 # Failures that stay.

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from far_side import ACCEPT, Play, failure
-from mirrored_cohort import SETTLE, UIDS, Cohort, Night
+from mirrored_cohort import SETTLE, UIDS, Cohort, MirrorRun
+from scripted_server import ACCEPT, Play, failure
 
 from engine.errors import ExitStatus
 
@@ -27,11 +27,11 @@ def test_what_a_gateway_answers_after_it_was_applied_is_unknown_to_the_snapshot(
     play, exit_status = ANSWERS[answer]
     cohort = Cohort(tmp_path)
     plays = iter([play])
-    cohort.far_side.script = lambda _: next(plays, ACCEPT)
+    cohort.scripted_server.script = lambda _: next(plays, ACCEPT)
     assert cohort.commands.mirror([A, B]).exit_status is exit_status
     assert cohort.members() >= {A, B}
     # They are no longer wanted: what nobody knows of would stay for good.
-    ended = cohort.spend(Night(frozenset([C]), pause=SETTLE))
+    ended = cohort.carry_out(MirrorRun(frozenset([C]), pause=SETTLE))
     assert ended.exit_status is ExitStatus.ACCEPTED
     assert cohort.members() == {C}
 
@@ -41,10 +41,10 @@ def test_a_gateway_that_never_lets_an_answer_through_leaves_them_unknown(
     tmp_path: Path, status: int
 ) -> None:
     cohort = Cohort(tmp_path)
-    cohort.far_side.script = lambda _: Play(status, PAGE)
+    cohort.scripted_server.script = lambda _: Play(status, PAGE)
     ended = cohort.commands.mirror([A, B], stops_at=(9000,))
     assert ended.exit_status is ExitStatus.INCOMPLETE
     assert ended.result is not None
     assert ended.result.accounts.uids.unconfirmed == 2
-    cohort.spend(Night(frozenset([C]), pause=SETTLE))
+    cohort.carry_out(MirrorRun(frozenset([C]), pause=SETTLE))
     assert cohort.members() == {C}

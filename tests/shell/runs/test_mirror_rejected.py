@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from bookkeeping import rows, tampering
-from far_side import Play, Request, failure
-from mirrored_cohort import SETTLE, UIDS, Cohort, Night
+from ledger_entries import rows, tampering
+from mirrored_cohort import SETTLE, UIDS, Cohort, MirrorRun
+from scripted_server import Play, Request, failure
 
 from engine.errors import ExitStatus
 from engine.planning.comparison import OPERATION
@@ -28,37 +28,42 @@ def cohort(tmp_path: Path) -> Cohort:
 
 def test_a_refused_resend_keeps_no_remove_from_being_sent(cohort: Cohort) -> None:
     cohort.commands.mirroring = MirrorSettings(settle_seconds=SETTLE, resend_over_nights=1)
-    cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
-    cohort.far_side.poison = frozenset([A])
-    assert cohort.spend(Night(frozenset([A, B]), pause=SETTLE)).exit_status is ExitStatus.PARTIAL
-    cohort.far_side.poison = frozenset()
-    cohort.spend(Night(frozenset([B]), pause=SETTLE))
+    cohort.carry_out(MirrorRun(frozenset([A, B]), pause=SETTLE))
+    cohort.scripted_server.poison = frozenset([A])
+    assert (
+        cohort.carry_out(MirrorRun(frozenset([A, B]), pause=SETTLE)).exit_status
+        is ExitStatus.PARTIAL
+    )
+    cohort.scripted_server.poison = frozenset()
+    cohort.carry_out(MirrorRun(frozenset([B]), pause=SETTLE))
     assert cohort.members() == {B}
 
 
 def test_an_add_that_was_applied_before_it_was_refused_is_removed(cohort: Cohort) -> None:
     plays = iter([Play(500), NAMED])
-    cohort.far_side.script = lambda _: next(plays, Play())
+    cohort.scripted_server.script = lambda _: next(plays, Play())
     assert cohort.commands.mirror([A]).exit_status is ExitStatus.PARTIAL
-    cohort.spend(Night(frozenset([B]), pause=SETTLE))
+    cohort.carry_out(MirrorRun(frozenset([B]), pause=SETTLE))
     assert cohort.members() == {B}
 
 
 def test_a_remove_that_was_applied_before_it_was_refused_is_added(cohort: Cohort) -> None:
-    cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
+    cohort.carry_out(MirrorRun(frozenset([A, B]), pause=SETTLE))
     cohort.commands.machine.pause(SETTLE)
     plays = iter([Play(500), NAMED])
-    cohort.far_side.script = lambda _: next(plays, Play())
+    cohort.scripted_server.script = lambda _: next(plays, Play())
     cohort.commands.mirror([B])
-    cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
+    cohort.carry_out(MirrorRun(frozenset([A, B]), pause=SETTLE))
     assert cohort.members() == {A, B}
 
 
-def test_a_remove_that_was_refused_is_told_each_night(cohort: Cohort) -> None:
-    cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
-    cohort.far_side.poison = frozenset([A])
-    assert cohort.spend(Night(frozenset([B]), pause=SETTLE)).exit_status is ExitStatus.PARTIAL
-    again = cohort.spend(Night(frozenset([B]), pause=SETTLE))
+def test_a_remove_that_was_refused_is_reported_each_run(cohort: Cohort) -> None:
+    cohort.carry_out(MirrorRun(frozenset([A, B]), pause=SETTLE))
+    cohort.scripted_server.poison = frozenset([A])
+    assert (
+        cohort.carry_out(MirrorRun(frozenset([B]), pause=SETTLE)).exit_status is ExitStatus.PARTIAL
+    )
+    again = cohort.carry_out(MirrorRun(frozenset([B]), pause=SETTLE))
     assert again.exit_status is ExitStatus.ACCEPTED
     assert again.result is not None
     document = again.result.accounts.to_dict()
@@ -67,37 +72,37 @@ def test_a_remove_that_was_refused_is_told_each_night(cohort: Cohort) -> None:
 
 
 def test_a_lone_refusal_that_names_nothing_stops_no_other_operation(cohort: Cohort) -> None:
-    cohort.spend(Night(frozenset([A, B, C]), pause=SETTLE))
+    cohort.carry_out(MirrorRun(frozenset([A, B, C]), pause=SETTLE))
 
     def script(request: Request) -> Play:
         return NAMELESS if A in request.uids else Play()
 
-    cohort.far_side.script = script
+    cohort.scripted_server.script = script
     cohort.commands.machine.pause(SETTLE)
-    night = cohort.commands.mirror([B, C, D, E])
-    assert night.exit_status is ExitStatus.PARTIAL
+    mirror_run = cohort.commands.mirror([B, C, D, E])
+    assert mirror_run.exit_status is ExitStatus.PARTIAL
     assert cohort.members() == set(UIDS[:5])
     cohort.commands.machine.pause(SETTLE)
     assert cohort.commands.mirror([B, C, D, E]).exit_status is ExitStatus.ACCEPTED
 
 
 def test_a_reject_that_is_tried_again_alone_is_no_failure(cohort: Cohort) -> None:
-    cohort.far_side.script = lambda request: NAMELESS if A in request.uids else Play()
+    cohort.scripted_server.script = lambda request: NAMELESS if A in request.uids else Play()
     assert cohort.commands.mirror([A, B, C]).exit_status is ExitStatus.PARTIAL
     for _ in range(3):
         cohort.commands.machine.pause(8 * 86_400)
-        before = len(cohort.far_side.arrived)
-        night = cohort.commands.mirror([A, B, C])
-        assert night.exit_status is ExitStatus.ACCEPTED
-        assert [request.uids for request in cohort.far_side.arrived[before:]] == [(A,)]
+        before = len(cohort.scripted_server.arrived)
+        mirror_run = cohort.commands.mirror([A, B, C])
+        assert mirror_run.exit_status is ExitStatus.ACCEPTED
+        assert [request.uids for request in cohort.scripted_server.arrived[before:]] == [(A,)]
 
 
 def test_a_lone_refusal_with_nothing_accepted_is_not_written_off(cohort: Cohort) -> None:
-    cohort.far_side.script = lambda _: NAMELESS
-    night = cohort.commands.mirror([A])
-    assert night.exit_status is ExitStatus.REFUSED
-    assert night.result is not None
-    assert night.result.accounts.to_dict()["add"]["rejected"] == 0
+    cohort.scripted_server.script = lambda _: NAMELESS
+    mirror_run = cohort.commands.mirror([A])
+    assert mirror_run.exit_status is ExitStatus.REFUSED
+    assert mirror_run.result is not None
+    assert mirror_run.result.accounts.to_dict()["add"]["rejected"] == 0
 
 
 def rejected_in(cohort: Cohort) -> list[tuple[str, int, str]]:
@@ -109,17 +114,17 @@ def rejected_in(cohort: Cohort) -> list[tuple[str, int, str]]:
 
 
 def test_a_rejected_add_is_found_in_the_export_and_a_remove_in_the_plan(cohort: Cohort) -> None:
-    cohort.spend(Night(frozenset([A, B]), pause=SETTLE))
+    cohort.carry_out(MirrorRun(frozenset([A, B]), pause=SETTLE))
     cohort.commands.machine.pause(SETTLE)
-    cohort.far_side.poison = frozenset([A, D])
+    cohort.scripted_server.poison = frozenset([A, D])
     export = Export([[Row(B), Row(C)], [Row(C), Row(D), Row(E), Row(D)]])
     assert cohort.commands.mirror(export).exit_status is ExitStatus.PARTIAL
     assert rejected_in(cohort) == [("removes", 1, A), ("file-1", 2, D)]
     # What the next run does not send again is found there, too.
     cohort.commands.machine.pause(SETTLE)
-    night = cohort.commands.mirror(Export([[Row(D), Row(B)]]))
-    assert night.result is not None
-    run = str(night.result.accounts.run)
+    mirror_run = cohort.commands.mirror(Export([[Row(D), Row(B)]]))
+    assert mirror_run.result is not None
+    run = str(mirror_run.result.accounts.run)
     with open_run(cohort.commands.state, run) as report:
         rejects = list(report.rejects())
     assert [(each.file, each.record, each.uid) for each in rejects] == [
@@ -129,7 +134,7 @@ def test_a_rejected_add_is_found_in_the_export_and_a_remove_in_the_plan(cohort: 
 
 
 def test_an_add_of_an_older_plan_is_found_in_the_plan(cohort: Cohort) -> None:
-    cohort.far_side.poison = frozenset([D])
+    cohort.scripted_server.poison = frozenset([D])
     plan = cohort.commands.mirror([B, C, D, E], sends=False)
     assert plan.result is not None
     name = str(plan.result.accounts.run)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from far_side import Play, Stage
-from mirrored_cohort import SETTLE, UIDS, Cohort, Night
+from mirrored_cohort import SETTLE, UIDS, Cohort, MirrorRun
+from scripted_server import Play, Stage
 from whole_push import Death, Ended
 
 from engine.errors import ExitStatus
@@ -29,46 +29,46 @@ def census(cohort: Cohort) -> tuple[int, int, int]:
 
 
 def test_what_a_push_adds_is_removed_by_the_mirror_that_does_not_want_it(cohort: Cohort) -> None:
-    cohort.spend(Night(frozenset(UIDS[:4])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:4])))
     cohort.commands.machine.pause(SETTLE)
     added = push(cohort, [*UIDS[2:7], UIDS[5]])
     assert added.exit_status is ExitStatus.ACCEPTED
     assert added.result is not None
     assert added.result.accounts.to_dict()["uids"]["planned"] == 6
     assert census(cohort) == (7, 0, 0)
-    cohort.spend(Night(frozenset(UIDS[:3])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:3])))
     assert cohort.members() == set(UIDS[:3])
 
 
 def test_what_a_push_removes_is_added_again(cohort: Cohort) -> None:
-    cohort.spend(Night(frozenset(UIDS[:4])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:4])))
     cohort.commands.machine.pause(SETTLE)
     push(cohort, UIDS[2:7], Action.REMOVE)
     assert census(cohort)[0] == 2
-    cohort.spend(Night(frozenset(UIDS[:4])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:4])))
     assert cohort.members() == set(UIDS[:4])
 
 
 def test_a_push_waits_until_earlier_changes_have_settled(cohort: Cohort) -> None:
-    cohort.spend(Night(frozenset(UIDS[:3])))
-    first = cohort.far_side.arrived[-1].at
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:3])))
+    first = cohort.scripted_server.arrived[-1].at
     push(cohort, UIDS[:1], Action.REMOVE)
-    assert cohort.far_side.arrived[-1].at >= first + SETTLE
+    assert cohort.scripted_server.arrived[-1].at >= first + SETTLE
 
 
 def test_it_begins_a_snapshot_where_there_is_none(cohort: Cohort) -> None:
     push(cohort, UIDS[:4])
     assert census(cohort) == (4, 0, 0)
     assert push(cohort, UIDS[:1], records=False).exit_status is ExitStatus.USAGE
-    cohort.spend(Night(frozenset(UIDS[2:5])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[2:5])))
     assert cohort.members() == set(UIDS[2:5])
 
 
 def test_what_may_have_been_applied_is_unknown_unless_it_changes_nothing(cohort: Cohort) -> None:
-    cohort.spend(Night(frozenset(UIDS[:2])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:2])))
     cohort.commands.machine.pause(SETTLE)
     reset = Play(stage=Stage.WAITING, error=ConnectionResetError)
-    cohort.far_side.script = lambda _: reset
+    cohort.scripted_server.script = lambda _: reset
     failed = push(cohort, UIDS[1:4])
     assert failed.exit_status is ExitStatus.INCOMPLETE
     assert census(cohort) == (2, 2, 0)
@@ -87,7 +87,7 @@ def test_what_may_have_been_applied_is_unknown_unless_it_changes_nothing(cohort:
     ],
 )
 def test_one_that_died_goes_on_and_all_is_recorded(cohort: Cohort, point: str, nth: int) -> None:
-    cohort.spend(Night(frozenset(UIDS[:2])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:2])))
     cohort.commands.machine.pause(SETTLE)
     assert push(cohort, UIDS[2:12], death=Death(point, nth)).died
     # Gone on with, it needs no flag: what it has sent is being recorded.
@@ -99,8 +99,8 @@ def test_one_that_died_goes_on_and_all_is_recorded(cohort: Cohort, point: str, n
 
 def test_one_that_died_is_known_to_the_mirror_that_follows(cohort: Cohort) -> None:
     push(cohort, UIDS[:9], death=Death("arrived", 3))
-    cohort.far_side.script = lambda _: Play()
-    cohort.spend(Night(frozenset(UIDS[8:10])))
+    cohort.scripted_server.script = lambda _: Play()
+    cohort.carry_out(MirrorRun(frozenset(UIDS[8:10])))
     assert cohort.members() == set(UIDS[8:10])
     overtaken = push(cohort, UIDS[:9])
     assert overtaken.exit_status is ExitStatus.USAGE

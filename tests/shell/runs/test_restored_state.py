@@ -4,11 +4,11 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from far_side import ACCEPT
 from hypothesis import given, settings
 from hypothesis import strategies as some
-from mirrored_cohort import SETTLE, UIDS, Cohort, Night
+from mirrored_cohort import SETTLE, UIDS, Cohort, MirrorRun
 from resting_clock import RestingClock
+from scripted_server import ACCEPT
 from whole_push import Pushes
 
 from engine.delivery.stop import StopSwitch
@@ -38,10 +38,10 @@ def adopt(pushes: Pushes, wanted: set[str]) -> None:
 
 
 wishes = some.frozensets(some.sampled_from(UIDS), min_size=1)
-nights = some.builds(
-    Night,
+mirror_runs = some.builds(
+    MirrorRun,
     wanted=wishes,
-    weather=some.lists(some.sampled_from(["fine", "500", "500 applied", "reset applied"])).map(
+    replies=some.lists(some.sampled_from(["fine", "500", "500 applied", "reset applied"])).map(
         tuple
     ),
     pause=some.sampled_from([60.0, 2 * SETTLE]),
@@ -49,37 +49,37 @@ nights = some.builds(
 
 
 @given(
-    before=some.lists(nights, max_size=3),
-    after=some.lists(nights, max_size=3),
+    before=some.lists(mirror_runs, max_size=3),
+    after=some.lists(mirror_runs, max_size=3),
     last=wishes,
 )
 @settings(max_examples=settings().max_examples // 5)
 def test_the_cohort_equals_the_export_once_what_was_sent_since_is_adopted(
-    before: list[Night], after: list[Night], last: frozenset[str]
+    before: list[MirrorRun], after: list[MirrorRun], last: frozenset[str]
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
         cohort = Cohort(Path(name))
         pushes = cohort.commands
-        for night in before:
-            cohort.spend(night)
+        for mirror_run in before:
+            cohort.carry_out(mirror_run)
         back_up(pushes, Path(name) / "backup")
-        for night in after:
-            cohort.spend(night)
+        for mirror_run in after:
+            cohort.carry_out(mirror_run)
         put_back(pushes, Path(name) / "backup")
-        received = len(cohort.far_side.arrived)
+        received = len(cohort.scripted_server.arrived)
         if pushes.look(lambda store: store.generations()):
             asked = pushes.mirror(sorted(last))
             assert asked.exit_status is ExitStatus.GUARDED
             assert asked.result
             assert "restored: the snapshot was restored" in str(asked.result.accounts.reason)
-            assert len(cohort.far_side.arrived) == received
-        for night in after:
-            adopt(pushes, set(night.wanted))
-        cohort.far_side.script = lambda _: ACCEPT
+            assert len(cohort.scripted_server.arrived) == received
+        for mirror_run in after:
+            adopt(pushes, set(mirror_run.wanted))
+        cohort.scripted_server.script = lambda _: ACCEPT
         for _ in range(2):
             ended = pushes.mirror(sorted(last), **LIFT)
             assert ended.exit_status is ExitStatus.ACCEPTED, ended
-        cohort.far_side.catch_up()
+        cohort.scripted_server.catch_up()
         assert cohort.members() == set(last)
         # Once it is lifted, the next nights run unattended.
         ended = pushes.mirror(sorted(last))

@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bookkeeping import KEY, HandClock, begin, finish, registration, rows, send, verdict
-from far_side import ACCEPT
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from large_ledger import make_large_ledger
-from mirrored_cohort import SETTLE, UIDS, Cohort, Night
+from ledger_entries import KEY, HandClock, begin, finish, registration, rows, send, verdict
+from mirrored_cohort import SETTLE, UIDS, Cohort, MirrorRun
 from resting_clock import RestingClock
+from scripted_server import ACCEPT
 from whole_push import PARTNER, Pushes
 
 from engine.config.loading import Config
@@ -46,33 +46,33 @@ def pruned(config: Config, clock: object, **how: object) -> Pruned:
     return asyncio.run(prune(config, clock=clock, **how))  # type: ignore[arg-type] # as tests have it
 
 
-nights = some.builds(
-    Night,
+mirror_runs = some.builds(
+    MirrorRun,
     wanted=some.frozensets(some.sampled_from(UIDS), min_size=1),
-    weather=some.lists(some.sampled_from(["fine", "500", "500 applied", "reset applied"])).map(
+    replies=some.lists(some.sampled_from(["fine", "500", "500 applied", "reset applied"])).map(
         tuple
     ),
     pause=some.sampled_from([60.0, 2 * SETTLE, 50 * DAY, 100 * DAY]),
 )
 
 
-@given(some.lists(nights, min_size=1, max_size=6), nights)
+@given(some.lists(mirror_runs, min_size=1, max_size=6), mirror_runs)
 @settings(max_examples=settings().max_examples // 5)
 def test_a_cohort_that_is_pruned_every_night_is_right_all_the_same(
-    troubled: list[Night], last: Night
+    troubled: list[MirrorRun], last: MirrorRun
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
         cohort = Cohort(Path(name))
         pushes = cohort.commands
-        for night in troubled:
-            cohort.spend(night)
+        for mirror_run in troubled:
+            cohort.carry_out(mirror_run)
             pruned(pushes.config(), RestingClock(pushes.machine))
             for accounts in all_runs(pushes.state):
                 with open_run(pushes.state, str(accounts.run)) as report:
                     report.details()
                     list(report.rejects())
-        cohort.spend(replace(last, weather=()))
-        cohort.far_side.script = lambda _: ACCEPT
+        cohort.carry_out(replace(last, replies=()))
+        cohort.scripted_server.script = lambda _: ACCEPT
         ended = pushes.mirror(sorted(last.wanted))
         assert ended.exit_status is ExitStatus.ACCEPTED, ended
         assert cohort.members() == last.wanted
@@ -84,7 +84,7 @@ def test_what_is_kept_does_not_grow(tmp_path: Path) -> None:
     counts = []
     for number in range(5):
         wanted = frozenset(UIDS[number % 3 : number % 3 + 8])
-        cohort.spend(Night(wanted, pause=20 * DAY))
+        cohort.carry_out(MirrorRun(wanted, pause=20 * DAY))
         pruned(pushes.config(), RestingClock(pushes.machine), keep_days=30.0)
         tables = ("run", "attempt", "batch", "plan", "generation", "followed", "sitting")
         counts.append(
@@ -233,9 +233,9 @@ def test_a_rejected_uid_stays_known_as_long_as_it_is_left_alone(tmp_path: Path) 
     pushes = cohort.commands
     config = pushes.config()
     config = replace(config, mirror=replace(config.mirror, retry_rejected_days=400.0))
-    cohort.spend(Night(frozenset(UIDS[:6])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:6])))
     for number in range(3):
-        cohort.spend(Night(frozenset(UIDS[1 : 6 + number]), pause=100 * DAY))
+        cohort.carry_out(MirrorRun(frozenset(UIDS[1 : 6 + number]), pause=100 * DAY))
         pruned(config, RestingClock(pushes.machine))
     assert rows(pushes.ledger, "SELECT uid FROM rejected") == [(UIDS[0],)]
     config = replace(config, mirror=replace(config.mirror, retry_rejected_days=7.0))
@@ -247,7 +247,7 @@ def test_a_cohort_that_a_process_works_on_is_skipped(tmp_path: Path) -> None:
     cohort = Cohort(tmp_path)
     pushes = cohort.commands
     for number in range(3):
-        cohort.spend(Night(frozenset(UIDS[number : number + 4]), pause=100 * DAY))
+        cohort.carry_out(MirrorRun(frozenset(UIDS[number : number + 4]), pause=100 * DAY))
     pushes.machine.pause(300 * DAY)
     before = rows(pushes.ledger, "SELECT name FROM run")
     with cohort_at_once(pushes.ledger.parent, CohortKey(PARTNER, "cohort-1")) as is_held:
@@ -261,7 +261,7 @@ def test_a_cohort_that_a_process_works_on_is_skipped(tmp_path: Path) -> None:
 def test_files_that_a_process_left_are_deleted_and_others_are_not(tmp_path: Path) -> None:
     cohort = Cohort(tmp_path)
     pushes = cohort.commands
-    cohort.spend(Night(frozenset(UIDS[:4])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:4])))
     folder = pushes.ledger.parent
     orphan = plan_folder(folder, "20200101-000000-abcd")
     orphan.mkdir()
@@ -282,9 +282,9 @@ def test_files_that_a_process_left_are_deleted_and_others_are_not(tmp_path: Path
 def test_nothing_is_deleted_beside_an_old_copy_of_the_ledger(tmp_path: Path) -> None:
     cohort = Cohort(tmp_path)
     pushes = cohort.commands
-    cohort.spend(Night(frozenset(UIDS[:4])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:4])))
     shutil.copy(pushes.ledger, tmp_path / "copy")
-    cohort.spend(Night(frozenset(UIDS[2:6])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[2:6])))
     shutil.copy(tmp_path / "copy", pushes.ledger)
     plans = sorted((pushes.ledger.parent / "plans").iterdir())
     with pytest.raises(LedgerError, match="it was lost, or is an old copy"):
@@ -295,8 +295,8 @@ def test_nothing_is_deleted_beside_an_old_copy_of_the_ledger(tmp_path: Path) -> 
 def test_the_size_of_the_state_is_that_of_its_files(tmp_path: Path) -> None:
     cohort = Cohort(tmp_path)
     pushes = cohort.commands
-    cohort.spend(Night(frozenset(UIDS[:4])))
-    cohort.spend(Night(frozenset(UIDS[:3]), push=None))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:4])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:3]), push=None))
     found = state_usage(pushes.state)
     assert tuple(found) == KINDS
     files = [path for path in pushes.state.rglob("*") if path.is_file()]

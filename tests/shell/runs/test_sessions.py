@@ -1,182 +1,34 @@
 """Several runs at once: in one session, which shares one ceiling, and in several."""
 
 import asyncio
-import sqlite3
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import aiohttp
-import orjson
 import pytest
-from far_side import ACCEPT, FarSide, Play, Request, Session
+from crash_scenario import REPLIES
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from night_of_crashes import WEATHER
-from whole_push import Death, Ended, ExportSource, Pushes
+from scripted_server import ACCEPT, Play, Request, failure
+from shared_workspace import PER_SECONDS, REQUESTS, SETTLE, Job, Workspace, cohort_of
+from whole_push import Death, ExportSource
 
 from engine.delivery.events import RunEvent, Sent, Waiting
-from engine.delivery.retry import RetrySettings
-from engine.delivery.settings import DeliverySettings
-from engine.errors import CohortSyncError, ExitStatus, LockHeldError
+from engine.errors import ExitStatus, LockHeldError
 from engine.ledger.locks import sending_lock
 from engine.model.cohort import Action, Cohort
 from engine.pacing.settings import PacingSettings
-from engine.planning.guards import GuardSettings
 from engine.report.history import all_runs
-from engine.report.result import RunResult
+from engine.report.run_results import RunResult
 from engine.runs.context import RunObservers
 from engine.runs.mirror import mirror
 from engine.runs.planner import MirrorRequest
-from engine.runs.push import PushRequest, push
 from engine.runs.session import WorkspaceSession
-from engine.snapshot.settings import MirrorSettings
 from exports import Export, Row
-
-REQUESTS, PER_SECONDS = 6, 3.0
-SETTLE = 20.0
-
-
-class Api(FarSide):
-    """A workspace's cohorts: uid `a-0001` belongs to cohort `a`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cohorts: dict[str, FarSide] = {}
-
-    def session(self, timeout: aiohttp.ClientTimeout) -> Session:
-        return Session(self, timeout.connect)
-
-    def begin(self, data: bytes) -> tuple[Request, Play]:
-        cohort = self.cohort(orjson.loads(data)["parameters"]["cohort_id"])
-        cohort.script = self.script
-        return cohort.begin(data)
-
-    def arrive(self, request: Request, play: Play) -> None:
-        self.arrived.append(request)
-        self.cohort(cohort_of(request)).arrive(request, play)
-
-    def cohort(self, name: str) -> FarSide:
-        return self.cohorts.setdefault(name, FarSide())
-
-    def members_of(self, name: str) -> set[str]:
-        """Return who is in once everything is applied."""
-        self.cohort(name).catch_up()
-        return self.cohort(name).members
-
-    def assert_one_ceiling(self) -> None:
-        """Whatever sent them: no window holds more requests than it may."""
-        times = [request.at for request in self.arrived]
-        for early, late in zip(times, times[REQUESTS:], strict=False):
-            assert late - early > PER_SECONDS
-
-
-def cohort_of(request: Request) -> str:
-    return request.uids[0].partition("-")[0]
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run of one cohort, and what the cohort ought to hold when it has ended."""
-
-    cohort: str
-    uids: range
-    action: Action | None
-    """None for a mirror."""
-    wait_seconds: float = 0.0
-
-    @property
-    def names(self) -> list[str]:
-        return [f"{self.cohort}-{number:04}" for number in self.uids]
-
-    def start(self, session: WorkspaceSession, observers: RunObservers) -> Any:  # noqa: ANN401 - a coroutine
-        cohort = Cohort(self.cohort, f"Cohort {self.cohort}")
-        source = ExportSource(Export([[Row(name) for name in self.names]]), f"{self}.csv")
-        if self.action is None:
-            wanted = MirrorRequest(source, source.spec, cohort)
-            return mirror(replace(wanted, wait_seconds=self.wait_seconds), session, observers)
-        request = PushRequest(source, source.spec, cohort, self.action)
-        return push(replace(request, wait_seconds=self.wait_seconds), session, observers)
-
-    def applied_to(self, members: set[str]) -> set[str]:
-        if self.action is None:
-            return set(self.names)
-        added = self.action is Action.ADD
-        return members | set(self.names) if added else members - set(self.names)
-
-
-class _DoneError(CohortSyncError):
-    """All runs have ended."""
-
-
-@dataclass
-class Workspace:
-    """A state folder, and the processes that work on it."""
-
-    folder: Path
-    api: Api = field(default_factory=Api)
-
-    def __post_init__(self) -> None:
-        self.pushes = Pushes(
-            self.folder,
-            self.api,
-            uids_per_payload=3,
-            pacing=PacingSettings(REQUESTS, PER_SECONDS),
-            delivery=DeliverySettings(max_in_flight=4, timeout_seconds=5.0, drain_seconds=3.0),
-            retry=RetrySettings(max_attempts=3),
-            mirroring=MirrorSettings(settle_seconds=SETTLE),
-            guards=GuardSettings(max_removals=1.0, max_additions=1e9),
-        )
-        self.told: list[RunEvent] = []
-
-    def run(
-        self,
-        jobs: Sequence[Job],
-        *,
-        death: Death | None = None,
-        stops_at: tuple[float, ...] = (),
-    ) -> list[RunResult]:
-        """Run all jobs at once in one session; return the results, none if the process dies."""
-        results: list[RunResult] = []
-
-        async def start(session: WorkspaceSession, observers: RunObservers) -> RunResult:
-            observers = replace(observers, observe=self.told.append)
-            results.extend(await asyncio.gather(*(job.start(session, observers) for job in jobs)))
-            raise _DoneError("done")
-
-        ended = self.live(start, death, stops_at)
-        if not ended.died and not isinstance(ended.error, _DoneError):
-            raise AssertionError from ended.error
-        self.assert_laws()
-        return results
-
-    def live(
-        self,
-        start: Callable[[WorkspaceSession, RunObservers], Coroutine[Any, Any, RunResult]],
-        death: Death | None = None,
-        stops_at: tuple[float, ...] = (),
-    ) -> Ended:
-        """Run one process."""
-        return self.pushes._run(start, death, stops_at)
-
-    def assert_laws(self) -> None:
-        self.api.assert_one_ceiling()
-        for accounts in all_runs(self.pushes.state):
-            assert accounts.imbalance is None
-            assert accounts.status != "running"
-
-    def another_session(self) -> WorkspaceSession:
-        """Return a session as of another process: locks exclude the two from each other."""
-        return WorkspaceSession(self.pushes.config(), clock=self.pushes.machine)
-
-    def query(self, sql: str) -> list[Any]:
-        with closing(sqlite3.connect(self.pushes.ledger)) as ledger:
-            return ledger.execute(sql).fetchall()
-
+from simulator.api import SlidingWindow
 
 # Many runs, one ceiling.
 
@@ -200,14 +52,20 @@ class Process:
     death: Death | None
     signals: tuple[float, ...]
     pause: float
+    leaves_at: float | None
+    """When the session is left, whatever is under way."""
+    resumes: int
+    """How many others resume all unfinished runs at the same time."""
 
 
 processes = st.builds(
     Process,
-    st.lists(st.sampled_from(sorted(WEATHER)), max_size=12).map(tuple),
+    st.lists(st.sampled_from(sorted(REPLIES)), max_size=12).map(tuple),
     deaths | st.none(),
     st.just(()) | st.floats(0.0, 12.0, allow_nan=False).map(lambda seconds: (seconds,)),
     st.sampled_from([0.0, 0.5, 2.9, 60.0]),
+    st.none() | st.floats(0.0, 12.0, allow_nan=False),
+    st.integers(0, 2),
 )
 rounds = st.lists(
     st.tuples(
@@ -234,12 +92,19 @@ def assert_all_ends_well(
         for process in troubled:
             workspace.pushes.machine.pause(process.pause)
             workspace.api.script = partial(_meet, iter(process.weather))
-            workspace.run(jobs, death=process.death, stops_at=process.signals)
+            workspace.run(
+                jobs,
+                death=process.death,
+                stops_at=process.signals,
+                leaves_at=process.leaves_at,
+                resumes=process.resumes,
+            )
         workspace.api.script = lambda _: ACCEPT
         for _ in range(3):
             workspace.pushes.machine.pause(100)
             results = workspace.run(jobs)
             if all(result.exit_status is ExitStatus.ACCEPTED for result in results):
+                assert len(results) == len(jobs)
                 break
         else:
             raise AssertionError([result.accounts.reason for result in results])
@@ -254,7 +119,7 @@ def _meet(weather: Iterator[str], request: Request) -> Play:
     # A single uid that is too large would be written off, and rightly. What comes very late may
     # come after the next run of the cohort, which no run can help.
     late = met == "500 applied much later"
-    return ACCEPT if late or (met == "413" and len(request.uids) == 1) else WEATHER[met]
+    return ACCEPT if late or (met == "413" and len(request.uids) == 1) else REPLIES[met]
 
 
 @given(rounds)
@@ -283,6 +148,55 @@ def test_two_runs_at_once_share_the_pace_and_each_event_names_its_run(tmp_path: 
     assert {(source.workspace, source.cohort_id) for source in sent} == {("WS", "a"), ("WS", "b")}
     names = {result.accounts.cohort_id: result.accounts.run for result in results}
     assert all(source.run == names[source.cohort_id] for source in sent)
+
+
+def test_each_of_the_runs_at_once_tells_its_own_use_of_the_ceiling(tmp_path: Path) -> None:
+    """The API counts for itself: what each has sent, and the others meanwhile."""
+    workspace = Workspace(tmp_path)
+    jobs = [Job(name, range(30 if name == "a" else 15), Action.ADD) for name in "abc"]
+    results = workspace.run(jobs)
+    arrived = [cohort_of(request) for request in workspace.api.arrived]
+    assert sum(result.accounts.ceiling_spending.used for result in results) == len(arrived) == 20
+    for result in results:
+        spent, name = result.accounts.ceiling_spending, result.accounts.cohort_id
+        places = [place for place, sender in enumerate(arrived) if sender == name]
+        assert spent.used == result.accounts.requests.sent == len(places)
+        assert spent.other_runs == places[-1] - places[0] + 1 - len(places) > 0
+        first, last = (workspace.api.arrived[places[end]].at for end in (0, -1))
+        allowed = 1 + (last - first) * REQUESTS / PER_SECONDS
+        assert spent.allowed == pytest.approx(allowed, abs=0.01)
+        assert spent.allowed == pytest.approx(sum(astuple(spent)[1:]), abs=0.01)
+        assert 0.8 < result.accounts.ceiling_use <= 1.01
+
+
+def lower_ceiling(requests: int) -> Callable[[Request], Play]:
+    """Answer 429 to what exceeds so many requests in a window."""
+    window = SlidingWindow(PacingSettings(requests, PER_SECONDS))
+    refusal = Play(429, failure("Rate limit exceeded"), applied_after=None)
+    return lambda request: ACCEPT if window.admit(request.at) else refusal
+
+
+@pytest.mark.parametrize("is_one_session", [True, False])
+def test_a_lower_ceiling_is_known_to_the_later_runs_of_a_session(
+    tmp_path: Path, *, is_one_session: bool
+) -> None:
+    """Between the two another process may send, so that the requests are counted anew."""
+    workspace = Workspace(tmp_path)
+    workspace.api.script = lower_ceiling(3)
+
+    async def start(session: WorkspaceSession, observers: RunObservers) -> RunResult:
+        await Job("a", range(90), Action.ADD).start(session, observers)
+        await asyncio.sleep(SETTLE)
+        async with workspace.another_session() as other:
+            later = session if is_one_session else other
+            result: RunResult = await Job("b", range(6), Action.ADD).start(later, observers)
+        return result
+
+    ended = workspace.live(start)
+    assert ended.result is not None
+    found = ended.result.accounts.ceiling_found
+    assert (found is not None and found <= 4) if is_one_session else found is None
+    workspace.assert_laws()
 
 
 def test_runs_of_one_cohort_in_one_session_follow_each_other(tmp_path: Path) -> None:

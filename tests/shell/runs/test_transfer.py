@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import pytest
 from listed_members import adopt, listed, reconcile
-from mirrored_cohort import SETTLE, UIDS, Cohort, Night
+from mirrored_cohort import SETTLE, UIDS, Cohort, MirrorRun
 
 from engine.delivery.stop import StopSwitch
 from engine.errors import ExitStatus, GuardError, IncompleteError, LedgerError, UsageError
@@ -18,7 +18,9 @@ from exports import Export, Row
 
 
 def sent_since(cohort: Cohort, before: int) -> list[tuple[str, set[str]]]:
-    return [(request.action, set(request.uids)) for request in cohort.far_side.arrived[before:]]
+    return [
+        (request.action, set(request.uids)) for request in cohort.scripted_server.arrived[before:]
+    ]
 
 
 @pytest.fixture
@@ -27,14 +29,14 @@ def cohort(tmp_path: Path) -> Cohort:
 
 
 def test_adopted_uids_are_added_where_wanted_and_removed_where_not(cohort: Cohort) -> None:
-    cohort.far_side.members = set(UIDS[:4])
+    cohort.scripted_server.members = set(UIDS[:4])
     adopted = cohort.commands.in_session(lambda store: adopt(store, UIDS[:3]))
     assert (adopted.members, adopted.unknown, adopted.origin) == (0, 3, "adopt")
     began = cohort.commands.machine.now_at_rest
-    ended = cohort.spend(Night(frozenset([UIDS[1], UIDS[9]]), pause=0.0))
+    ended = cohort.carry_out(MirrorRun(frozenset([UIDS[1], UIDS[9]]), pause=0.0))
     assert ended.exit_status is ExitStatus.ACCEPTED
     assert cohort.members() == {UIDS[1], UIDS[3], UIDS[9]}  # Nobody knew of the fourth.
-    *adds, last = cohort.far_side.arrived
+    *adds, last = cohort.scripted_server.arrived
     assert {request.action for request in adds} == {"add_members"}
     # The script that pushed them may have done so a moment ago.
     assert last.action == "remove_members"
@@ -42,13 +44,13 @@ def test_adopted_uids_are_added_where_wanted_and_removed_where_not(cohort: Cohor
 
 
 def test_an_adoption_leaves_what_is_known(cohort: Cohort) -> None:
-    cohort.spend(Night(frozenset(UIDS[:2])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:2])))
     adopted = cohort.commands.in_session(lambda store: adopt(store, UIDS[1:4]))
     assert (adopted.members, adopted.unknown) == (2, 2)
 
 
 def test_a_list_that_lacks_most_of_what_is_known_reconciles_nothing(cohort: Cohort) -> None:
-    cohort.spend(Night(frozenset(UIDS[:10])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:10])))
     cohort.commands.machine.pause(SETTLE)
     guards = GuardSettings(small_cohort=3)
     with pytest.raises(GuardError, match="removals: 7 removals of a cohort of 10") as caught:
@@ -62,15 +64,15 @@ def test_a_list_that_lacks_most_of_what_is_known_reconciles_nothing(cohort: Coho
 
 
 def test_a_reconciled_list_takes_the_place_of_what_was_known(cohort: Cohort) -> None:
-    cohort.spend(Night(frozenset(UIDS[:4])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:4])))
     with pytest.raises(IncompleteError, match="not have been applied"):
         cohort.commands.in_session(lambda store: reconcile(store, UIDS[2:6]))
     cohort.commands.machine.pause(SETTLE)
-    cohort.far_side.members = set(UIDS[2:6])  # Somebody has been at it by hand.
+    cohort.scripted_server.members = set(UIDS[2:6])  # Somebody has been at it by hand.
     made = cohort.commands.in_session(lambda store: reconcile(store, UIDS[2:6]))
     assert (made.members, made.unknown) == (4, 0)
-    before = len(cohort.far_side.arrived)
-    cohort.spend(Night(frozenset(UIDS[3:7])))
+    before = len(cohort.scripted_server.arrived)
+    cohort.carry_out(MirrorRun(frozenset(UIDS[3:7])))
     assert cohort.members() == set(UIDS[3:7])
     assert sent_since(cohort, before) == [
         ("remove_members", {UIDS[2]}),
@@ -79,14 +81,14 @@ def test_a_reconciled_list_takes_the_place_of_what_was_known(cohort: Cohort) -> 
 
 
 def test_a_snapshot_moves_to_another_machine(cohort: Cohort, tmp_path: Path) -> None:
-    cohort.spend(Night(frozenset(UIDS[:5])))
-    cohort.spend(Night(frozenset(UIDS[1:5])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:5])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[1:5])))
     carried = tmp_path / "carried.parquet"
     cohort.commands.in_session(lambda store: transfer.export(store, carried, None, "here"))
     assert carried.stat().st_mode & 0o777 == 0o600
     (tmp_path / "other").mkdir()
     other = Cohort(tmp_path / "other")
-    other.far_side.members = set(UIDS[1:5])
+    other.scripted_server.members = set(UIDS[1:5])
     brought = other.commands.in_session(
         lambda store: transfer.import_snapshot(store, carried, "here")
     )
@@ -94,16 +96,16 @@ def test_a_snapshot_moves_to_another_machine(cohort: Cohort, tmp_path: Path) -> 
     [file] = (other.commands.ledger.parent / "snapshots").glob("*/*/*.parquet")
     assert look_up(file, UIDS[1]) == (UidState.IN, 0)
     began = other.commands.machine.now_at_rest
-    other.spend(Night(frozenset([*UIDS[1:4], UIDS[0]]), pause=0.0))
+    other.carry_out(MirrorRun(frozenset([*UIDS[1:4], UIDS[0]]), pause=0.0))
     assert other.members() == {*UIDS[1:4], UIDS[0]}
     # Both undo what the other machine may have sent a moment ago.
-    assert all(request.at >= began + SETTLE for request in other.far_side.arrived)
+    assert all(request.at >= began + SETTLE for request in other.scripted_server.arrived)
 
 
 def test_a_snapshot_of_another_target_is_taken_only_when_that_is_meant(
     cohort: Cohort, tmp_path: Path
 ) -> None:
-    cohort.spend(Night(frozenset(UIDS[:5])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:5])))
     cohort.commands.machine.pause(SETTLE)
     trial = tmp_path / "trial.parquet"
     cohort.commands.in_session(lambda store: transfer.export(store, trial, None, "the emulator"))
@@ -116,7 +118,7 @@ def test_a_snapshot_of_another_target_is_taken_only_when_that_is_meant(
 
 
 def test_what_is_no_snapshot_is_not_taken_for_one(cohort: Cohort, tmp_path: Path) -> None:
-    cohort.spend(Night(frozenset(UIDS[:5])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:5])))
     [file] = (cohort.commands.ledger.parent / "snapshots").glob("*/*/*.parquet")
     cohort.commands.machine.pause(SETTLE)
     broken = tmp_path / "broken.parquet"
@@ -136,7 +138,7 @@ def test_what_is_no_snapshot_is_not_taken_for_one(cohort: Cohort, tmp_path: Path
 
 
 def test_a_list_is_laid_beside_a_snapshot(cohort: Cohort) -> None:
-    cohort.spend(Night(frozenset(UIDS[:5])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:5])))
     found = cohort.commands.in_session(
         lambda store: transfer.compare_with(store, listed([*UIDS[3:7], UIDS[3]]), StopSwitch())
     )
@@ -159,7 +161,7 @@ def test_a_list_is_laid_beside_a_snapshot(cohort: Cohort) -> None:
 def test_a_list_is_laid_beside_a_snapshot_that_can_only_be_read(
     cohort: Cohort, tmp_path: Path
 ) -> None:
-    cohort.spend(Night(frozenset(UIDS[:5])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:5])))
     before = {path: path.stat().st_mtime_ns for path in snapshot_folder(cohort).iterdir()}
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -183,7 +185,7 @@ def snapshot_folder(cohort: Cohort) -> Path:
 def test_a_shadow_moves_and_sends_nothing(cohort: Cohort) -> None:
     first = cohort.commands.mirror(UIDS[:8], is_shadow=True)
     second = cohort.commands.mirror(UIDS[2:9], is_shadow=True)
-    assert not cohort.far_side.arrived
+    assert not cohort.scripted_server.arrived
     documents = []
     for ended in (first, second):
         assert ended.exit_status is ExitStatus.ACCEPTED
@@ -199,7 +201,7 @@ def test_a_shadow_moves_and_sends_nothing(cohort: Cohort) -> None:
     assert cohort.commands.in_session(lambda store: store.generations()) == []
     # The cohort itself was never mirrored: whoever pushes into it goes on.
     assert cohort.commands.push(Export([[Row("u9999")]])).exit_status is ExitStatus.ACCEPTED
-    real = cohort.spend(Night(frozenset(UIDS[:3])))
+    real = cohort.carry_out(MirrorRun(frozenset(UIDS[:3])))
     assert real.result is not None
     assert real.result.accounts.to_dict()["add"]["planned"] == 3
 
@@ -219,14 +221,14 @@ def test_a_plan_in_the_shadow_is_never_applied(cohort: Cohort) -> None:
     assert shadow.result.accounts.run is not None
     refused = cohort.commands.apply(shadow.result.accounts.run)
     assert refused.exit_status is ExitStatus.USAGE
-    assert not cohort.far_side.arrived
+    assert not cohort.scripted_server.arrived
 
 
 def test_a_rollback_makes_the_cohort_what_it_was(cohort: Cohort) -> None:
-    cohort.spend(Night(frozenset(UIDS[:6])))
-    cohort.spend(Night(frozenset(UIDS[4:12]), pause=SETTLE))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:6])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[4:12]), pause=SETTLE))
     cohort.commands.machine.pause(SETTLE)
-    before = len(cohort.far_side.arrived)
+    before = len(cohort.scripted_server.arrived)
     ended = cohort.commands.rollback(1)
     assert ended.exit_status is ExitStatus.ACCEPTED
     assert cohort.members() == set(UIDS[:6])
@@ -237,13 +239,13 @@ def test_a_rollback_makes_the_cohort_what_it_was(cohort: Cohort) -> None:
 
 
 def test_a_rollback_is_guarded(cohort: Cohort) -> None:
-    cohort.spend(Night(frozenset(UIDS[:2])))
-    cohort.spend(Night(frozenset(UIDS), pause=SETTLE))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:2])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS), pause=SETTLE))
     cohort.commands.guards = GuardSettings(max_removals=3)
-    before = len(cohort.far_side.arrived)
+    before = len(cohort.scripted_server.arrived)
     blocked = cohort.commands.rollback(1)
     assert blocked.exit_status is ExitStatus.GUARDED
-    assert len(cohort.far_side.arrived) == before
+    assert len(cohort.scripted_server.arrived) == before
     lifted = cohort.commands.rollback(
         1, allowances=[Allowance.parse("removals=12")], reason="a bad export"
     )
@@ -251,7 +253,7 @@ def test_a_rollback_is_guarded(cohort: Cohort) -> None:
     assert cohort.members() == set(UIDS[:2])
 
 
-def test_a_rollback_to_nowhere_is_told(cohort: Cohort) -> None:
+def test_a_rollback_to_nowhere_is_reported(cohort: Cohort) -> None:
     assert cohort.commands.rollback(1).exit_status is ExitStatus.USAGE
     cohort.commands.in_session(lambda store: adopt(store, UIDS[:3]))
     nameless = cohort.commands.rollback(1)

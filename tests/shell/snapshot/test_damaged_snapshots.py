@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from listed_members import adopt, listed, reconcile
-from mirrored_cohort import SETTLE, UIDS, Cohort, Night
+from mirrored_cohort import SETTLE, UIDS, Cohort, MirrorRun
 from whole_push import Death
 
 from engine.delivery.stop import StopSwitch
@@ -20,11 +20,11 @@ from engine.runs import transfer
 from engine.snapshot.file_format import SNAPSHOT, describe, look_up, refuse_twice, take_over
 from engine.snapshot.records import UidState
 from engine.storage.capacity import affordable
-from engine.storage.duckdb_session import Interruption, open_session
+from engine.storage.duckdb_session import QueryOptions, open_session
 from engine.storage.settings import PlanningSettings
 from engine.storage.uid_parquet import read_batches, write_batches
 
-SETTINGS = PlanningSettings(memory_megabytes=64, threads=1)
+OPTIONS = QueryOptions(PlanningSettings(memory_megabytes=64, threads=1))
 COUNT = 40
 
 
@@ -187,7 +187,7 @@ def test_what_is_no_snapshot_is_refused_by_name(
 
     def bring() -> None:
         take_over(path, copy)
-        refuse_twice(path, copy, SETTINGS, Interruption())
+        refuse_twice(path, copy, OPTIONS)
 
     with pytest.raises(UsageError, match=r"theirs\.parquet") as caught:
         bring()
@@ -221,7 +221,7 @@ COMMANDS: dict[str, Callable[[Cohort], object]] = {
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_command_goes_on_from_a_damaged_snapshot(tmp_path: Path, command: str) -> None:
     cohort = Cohort(tmp_path)
-    cohort.spend(Night(frozenset(UIDS[:5])))
+    cohort.carry_out(MirrorRun(frozenset(UIDS[:5])))
     cohort.commands.machine.pause(SETTLE)
     [file] = cohort.commands.ledger.parent.glob("snapshots/*/*/000001.parquet")
     whole = file.read_bytes()
@@ -274,14 +274,14 @@ MANY = "SELECT hash(i)::VARCHAR || repeat('x', 40) AS s FROM range(3000000) AS r
 
 def test_a_plan_that_needs_more_memory_or_disk_than_there_is(tmp_path: Path) -> None:
     grouped = f"SELECT s, count(*) FROM ({MANY}) GROUP BY s"  # noqa: S608 - made up here
-    with open_session(SETTINGS, tmp_path, Interruption()) as session:
+    with open_session(OPTIONS, tmp_path) as session:
         ask(session, "SET max_temp_directory_size = '1MB'")
         full = f"cannot be spilled into {tmp_path}: the disk is full"
         with pytest.raises(IncompleteError, match=full):
             ask(session, grouped)
     with (
         pytest.raises(IncompleteError, match="does not fit into 64 MB") as caught,
-        open_session(SETTINGS, tmp_path, Interruption()) as session,
+        open_session(OPTIONS, tmp_path) as session,
     ):
         ask(session, f"SELECT list(s) FROM ({MANY})")  # noqa: S608 - made up here
     assert "plan.memory_megabytes" in str(caught.value.hint)
@@ -296,18 +296,18 @@ def test_a_damaged_file_is_named_by_its_path(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
     with (
         pytest.raises(LedgerError, match=f"{path} cannot be read"),
-        open_session(SETTINGS, tmp_path, Interruption()) as session,
+        open_session(OPTIONS, tmp_path) as session,
     ):
         ask(session, f"FROM {session.table(path)}")
     with (
         pytest.raises(LedgerError, match="nowhere cannot be read: No such file"),
-        open_session(SETTINGS, tmp_path, Interruption()) as session,
+        open_session(OPTIONS, tmp_path) as session,
     ):
         session.table(tmp_path / "nowhere")
 
 
 def test_a_mistake_in_a_query_stays_a_bug(tmp_path: Path) -> None:
-    with open_session(SETTINGS, tmp_path, Interruption()) as session:
+    with open_session(OPTIONS, tmp_path) as session:
         with pytest.raises(Exception, match="Parser Error") as caught:
             ask(session, "SELEKT 1")
         assert not isinstance(caught.value, CohortSyncError)

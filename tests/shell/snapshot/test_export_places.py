@@ -14,6 +14,7 @@ from engine.planning.staging import stage
 from engine.snapshot.export_places import ExportPlaces, open_places
 from engine.snapshot.records import PlannedOperation
 from engine.source.block import BLANK
+from engine.storage.duckdb_session import QueryOptions
 from engine.storage.settings import PlanningSettings
 from engine.storage.uid_parquet import read_batches, write_batches
 from exports import Export, Row, exports, plain_uids
@@ -26,7 +27,7 @@ def planned(export: Export, folder: Path, block_size: int = 7) -> PlannedOperati
     with open_places(folder) as places:
         staged = stage(export.blocks(block_size), folder / "staged.parquet", observe=[places.add])
     settings = PlanningSettings(memory_megabytes=64, threads=1)
-    return compare(staged, None, folder, settings).adds
+    return compare(staged, None, folder, QueryOptions(settings)).adds
 
 
 def uids_of(adds: PlannedOperation) -> list[str]:

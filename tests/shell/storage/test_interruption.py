@@ -17,10 +17,10 @@ from engine.model.cohort import Operation
 from engine.planning.comparison import compare
 from engine.runs.interruptible import compute_or_stop
 from engine.snapshot.file_format import refuse_twice
-from engine.snapshot.fold import adopt, fold
+from engine.snapshot.fold import RunChanges, adopt, fold
 from engine.snapshot.operation_uids import OperationUids
 from engine.snapshot.records import Snapshot, Staged, UidState
-from engine.storage.duckdb_session import Interruption, Session, open_session
+from engine.storage.duckdb_session import Interruption, QueryOptions, Session, open_session
 from engine.storage.uid_parquet import UIDS, write_batches
 
 ENDLESS = {
@@ -40,35 +40,27 @@ def base_in(folder: Path) -> Snapshot:
 
 
 def folding(folder: Path, interruption: Interruption) -> object:
-    return fold(
-        base_in(folder),
-        [OperationUids(Operation.ADD, {0: staged_in(folder).path})],
-        [RangeOutcome(Operation.ADD, 0, 2, is_accepted=True)],
-        run=2,
-        recent_runs=[],
-        target=folder / "next.parquet",
-        settings=SETTINGS,
-        interruption=interruption,
-    )
+    uids = OperationUids(Operation.ADD, {0: staged_in(folder).path})
+    changes = RunChanges(2, [uids], [RangeOutcome(Operation.ADD, 0, 2, is_accepted=True)], [])
+    options = QueryOptions(SETTINGS, interruption)
+    return fold(base_in(folder), changes, folder / "next.parquet", options)
 
 
 def adopting(folder: Path, interruption: Interruption) -> object:
     return adopt(
-        *(base_in(folder), staged_in(folder).path, 2, UidState.MAY_BE_IN),
-        target=folder / "next.parquet",
-        settings=SETTINGS,
-        interruption=interruption,
+        *(base_in(folder), staged_in(folder).path, UidState.MAY_BE_IN, folder / "next.parquet"),
+        QueryOptions(SETTINGS, interruption),
     )
 
 
 WORK: dict[str, Callable[[Path, Interruption], object]] = {
     "a comparison": lambda folder, interruption: compare(
-        *(staged_in(folder), base_in(folder), folder, SETTINGS), interruption=interruption
+        *(staged_in(folder), base_in(folder), folder), QueryOptions(SETTINGS, interruption)
     ),
     "a fold": folding,
     "an adoption": adopting,
     "an import": lambda folder, interruption: refuse_twice(
-        *(Path("theirs"), base_in(folder).path, SETTINGS, interruption)
+        *(Path("theirs"), base_in(folder).path), QueryOptions(SETTINGS, interruption)
     ),
 }
 
@@ -115,7 +107,7 @@ async def test_what_ends_a_run_minds_only_a_further_stop(tmp_path: Path) -> None
     begun = threading.Event()
 
     def work(interruption: Interruption) -> None:
-        with open_session(SETTINGS, tmp_path, interruption) as session:
+        with open_session(QueryOptions(SETTINGS, interruption), tmp_path) as session:
             begun.set()
             for _ in session.rows(ENDLESS["before its first row"]):
                 raise AssertionError
@@ -133,7 +125,7 @@ def test_an_interruption_holds_for_whatever_is_begun_later(tmp_path: Path) -> No
         interruption.trip(IncompleteError(reason))
     with (
         pytest.raises(IncompleteError, match="first"),
-        open_session(SETTINGS, tmp_path, interruption),
+        open_session(QueryOptions(SETTINGS, interruption), tmp_path),
     ):
         raise AssertionError
     assert list(tmp_path.iterdir()) == []

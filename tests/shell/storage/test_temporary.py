@@ -11,7 +11,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from whole_push import FarSide, Pushes
+from whole_push import Pushes, ScriptedServer
 
 from engine.emulator import server
 from engine.emulator.errors import EmulatorError
@@ -197,7 +197,7 @@ def test_the_folder_of_another_user_is_left_alone(tmp_path: Path) -> None:
         os.chown(folder, 0, 0)
 
 
-def test_a_folder_for_temporary_files_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_for_temporary_files_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     with (
         pytest.raises(LedgerError, match="cannot be written"),
@@ -351,7 +351,7 @@ def test_a_port_file_is_deleted_only_by_the_emulator_that_wrote_it(
 def test_commands_leave_alone_what_is_not_theirs(tmp_path: Path) -> None:
     shared = tmp_path / "scratch"
     planning = PlanningSettings(memory_megabytes=64, threads=1, spill_dir=str(shared))
-    commands = Pushes(tmp_path, FarSide(), planning=planning)
+    commands = Pushes(tmp_path, ScriptedServer(), planning=planning)
     with full_of_foreign_things(shared):
         assert commands.mirror(["a", "b"]).exit_status is ExitStatus.ACCEPTED
         [snapshots] = (commands.ledger.parent / "snapshots").glob("*/*")

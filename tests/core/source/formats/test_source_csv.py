@@ -261,7 +261,7 @@ def test_without_a_header_no_record_is_the_header_again() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3, 1 << 20])
-def test_an_only_column_tells_of_a_line_end_that_was_lost(size: int) -> None:
+def test_an_only_column_shows_of_a_line_end_that_was_lost(size: int) -> None:
     one = Columns(b",", count=1, chosen=0, header=True)
     assert read(b"u\na\xef\xbb\xbfu\nb\n", one, size) == [(INNER_BOM,), "b"]
 

@@ -76,7 +76,7 @@ def write(name: str, data: bytes) -> Path:
 
 
 def drain(source: Source, change: Callable[[], object], *, after: int) -> set[str]:
-    """Change something after so many blocks; return the uids that were seen until it was told."""
+    """Change something after so many blocks; return the uids read until it was reported."""
     seen: set[str] = set()
     blocks = source.blocks()
     for _ in range(after):
@@ -102,7 +102,7 @@ def content(name: str) -> bytes:
         for at, change in enumerate(CHANGES)
     ],
 )
-def test_a_file_that_changes_while_it_is_read_is_told(
+def test_a_file_that_changes_while_it_is_read_is_reported(
     name: str, change: Callable[[Path], object]
 ) -> None:
     path = write(name, content(name))
@@ -111,7 +111,7 @@ def test_a_file_that_changes_while_it_is_read_is_told(
 
 
 @pytest.mark.parametrize("change", [truncate, overwrite, append, replace])
-def test_a_file_that_changes_between_the_look_and_the_reading_is_told(
+def test_a_file_that_changes_between_the_look_and_the_reading_is_reported(
     change: Callable[[Path], object],
 ) -> None:
     path = write("e.csv", csv(UIDS[:1000]))
@@ -129,7 +129,7 @@ def test_a_file_that_was_read_is_checked_again_once_the_others_are(
     drain(source, lambda: change(first), after=2)
 
 
-def test_a_file_that_comes_to_the_export_while_it_is_read_is_told() -> None:
+def test_a_file_that_comes_to_the_export_while_it_is_read_is_reported() -> None:
     write("d/1.csv", csv(UIDS))
     for exports in (["d"], ["d/*.csv"], ["d/**"]):
         source = open_source(exports, COLUMN)
@@ -138,7 +138,7 @@ def test_a_file_that_comes_to_the_export_while_it_is_read_is_told() -> None:
     assert open_source(["d/1.csv"], COLUMN).blocks()
 
 
-def test_an_empty_file_that_is_filled_while_others_are_read_is_told() -> None:
+def test_an_empty_file_that_is_filled_while_others_are_read_is_reported() -> None:
     write("d/1.csv", b"")
     write("d/2.csv", csv(UIDS))
     source = open_source(["d"], COLUMN)
@@ -152,7 +152,7 @@ def test_the_cut_off_record_of_a_growing_file_is_never_seen() -> None:
     assert drain(source, lambda: append(path), after=0) == set()
 
 
-def test_a_file_changed_between_two_looks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_changed_between_two_looks_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     path = write("e.csv", csv(UIDS))
     real = Path.open
 
@@ -256,7 +256,7 @@ def test_a_last_line_without_an_end_in_a_young_file_is_looked_at_again(
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_young_file_that_changes_meanwhile_is_told(change: Callable[[Path], object]) -> None:
+def test_a_young_file_that_changes_meanwhile_is_reported(change: Callable[[Path], object]) -> None:
     path = write("e.csv", b"uid\na1\nus")
     watched = Watched(lambda: change(path))
     drain(watched.open("e.csv", age=1), lambda: None, after=0)
@@ -296,7 +296,7 @@ def server() -> Iterator[ExportServer]:
 
 @pytest.mark.parametrize("ranges", [True, False])
 @pytest.mark.parametrize("change", [new_version, newer, shorter])
-def test_a_remote_file_that_changes_while_it_is_read_is_told(
+def test_a_remote_file_that_changes_while_it_is_read_is_reported(
     server: ExportServer,
     change: Callable[[ExportServer], None],
     ranges: bool,  # noqa: FBT001 - a table's column

@@ -98,9 +98,9 @@ OPENED = [
 ]
 
 
-@pytest.mark.parametrize(("url", "status", "told"), OPENED, ids=[url for url, *_ in OPENED])
+@pytest.mark.parametrize(("url", "status", "shown"), OPENED, ids=[url for url, *_ in OPENED])
 def test_what_a_backend_raises_as_it_is_opened_is_one_line(
-    url: str, status: int, told: str, zipped: str, monkeypatch: pytest.MonkeyPatch
+    url: str, status: int, shown: str, zipped: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
@@ -109,7 +109,7 @@ def test_what_a_backend_raises_as_it_is_opened_is_one_line(
     Path("bad.zip").write_bytes(b"no archive")
     Path("cut.zip").write_bytes(Path(zipped).read_bytes()[:-30])
     error = refused(url.format(zip=zipped))
-    assert (error.exit_status, told in error.message) == (status, True), error.message
+    assert (error.exit_status, shown in error.message) == (status, True), error.message
 
 
 def test_files_in_archives_are_read(zipped: str) -> None:
@@ -140,12 +140,12 @@ FINAL = (400, 401, 402, 403, 404, 405, 406, 407, 409, 410, 414, 416, 418, 451, 5
 
 
 @pytest.mark.parametrize("status", [*PASSING, *FINAL])
-def test_the_status_of_an_http_source_is_told(server: ExportServer, status: int) -> None:
+def test_the_status_of_an_http_source_is_reported(server: ExportServer, status: int) -> None:
     server.answer = status
     error = refused(server.url)
     assert error.exit_status == (75 if status in PASSING else 2)
-    told = error.hint if status in {404, 410} else error.message
-    assert str(status) in told
+    shown = error.hint if status in {404, 410} else error.message
+    assert str(status) in shown
     assert ("no such file" in error.message) is (status in {404, 410})
 
 
@@ -165,7 +165,7 @@ def test_a_read_that_is_answered_with_an_error_is_tried_again(
 @pytest.mark.parametrize(
     ("status", "exit_status"), [(503, 75), (403, 2), (404, 2), (500, 75), (401, 2)]
 )
-def test_an_http_source_that_fails_midway_is_told(
+def test_an_http_source_that_fails_midway_is_reported(
     server: ExportServer, status: int, exit_status: int
 ) -> None:
     waits: list[float] = []
@@ -273,7 +273,7 @@ RAISED: list[tuple[Exception, int, str]] = [
     (Answered(status=429), 75, "429"),
     (Answered(status_code=500), 75, "500"),
     (Answered(code=403), 2, "403"),
-    (Answered(code=7), 2, "what opens"),
+    (Answered(code=7), 2, "the backend of"),
     (named("NoCredentialsError"), 2, "no credentials"),
     (named("DefaultCredentialsError"), 2, "no credentials"),
     (CERTIFICATE, 2, "certificate is not trusted"),
@@ -289,9 +289,9 @@ RAISED: list[tuple[Exception, int, str]] = [
     (OSError(errno.EDQUOT, "SECRET"), 75, "TMPDIR"),
     (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in"), 75, "TMPDIR"),
     (OSError(errno.EIO, "SECRET"), 2, "Input/output error"),
-    (OSError("SECRET"), 2, "what opens"),
-    (RuntimeError("SECRET"), 2, "what opens"),
-    (KeyError("SECRET"), 2, "what opens"),
+    (OSError("SECRET"), 2, "the backend of"),
+    (RuntimeError("SECRET"), 2, "the backend of"),
+    (KeyError("SECRET"), 2, "the backend of"),
     (RuntimeError("File SECRET is encrypted"), 2, "encrypted"),
     (zlib.error("SECRET"), 2, "the archive is damaged"),
     (caused(FileNotFoundError("SECRET"), named("InvalidURL")), 2, "not a valid URL"),
@@ -299,12 +299,12 @@ RAISED: list[tuple[Exception, int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("error", "status", "told"), RAISED, ids=[repr(e) for e, *_ in RAISED])
-def test_whatever_a_backend_raises_is_told_in_our_words(
-    error: Exception, status: int, told: str
+@pytest.mark.parametrize(("error", "status", "shown"), RAISED, ids=[repr(e) for e, *_ in RAISED])
+def test_whatever_a_backend_raises_is_reported_in_our_words(
+    error: Exception, status: int, shown: str
 ) -> None:
     found = source_error("s3://bucket/a.csv", error, ["s3"])
-    assert (found.exit_status, told in found.message) == (status, True), found.message
+    assert (found.exit_status, shown in found.message) == (status, True), found.message
     assert isinstance(found, SourceUnavailableError) is (status == 75)
     assert "SECRET" not in f"{found.message} {found.hint}"
 

@@ -49,7 +49,7 @@ def refused(*exports: str, options: ReadingOptions = PLAIN) -> CohortSyncError:
     return caught.value
 
 
-def test_a_source_tells_what_it_reads() -> None:
+def test_a_source_shows_what_it_reads() -> None:
     source = open_source([write("a.csv", "uid\nx\n"), write("b.txt", "y\n")], PLAIN)
     assert [(each.name, each.bytes) for each in source.files] == [("a.csv", 6), ("b.txt", 2)]
     assert source.notes == ()
@@ -134,7 +134,7 @@ def test_a_link_to_a_file_is_read_and_one_that_leads_nowhere_is_refused() -> Non
     Path("d/good.txt").symlink_to("../data.txt")
     assert read("d") == ["x"]
     Path("d/bad.txt").symlink_to("../nothing")
-    assert refused("d").message == "d/bad.txt: a link that leads nowhere"
+    assert refused("d").message == "d/bad.txt: a broken link"
 
 
 def test_a_file_named_twice_is_refused() -> None:
@@ -203,7 +203,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes], None]]:
         threads[0].join()
 
 
-def test_a_source_tells_what_each_of_its_files_is() -> None:
+def test_a_source_shows_what_each_of_its_files_is() -> None:
     for name, seconds in (("a.txt", 20), ("b.txt", 10), ("c.txt", 30)):
         os.utime(write(name, "a\n"), (seconds, seconds))
     write("d.txt", "")

@@ -128,7 +128,7 @@ def test_an_http_file_is_read_and_its_credentials_are_not_shown(web: str, tmp_pa
     assert other.identity != source.identity
 
 
-def test_an_http_error_is_told_without_the_credentials(web: str) -> None:
+def test_an_http_error_is_reported_without_the_credentials(web: str) -> None:
     with pytest.raises(SourceError) as caught:
         open_source([f"http://{web}/nothing.csv?signature=secret"], PLAIN)
     assert caught.value.message.endswith(": no such file")
@@ -162,7 +162,7 @@ def test_a_missing_package_is_named_with_its_extra(
     with pytest.raises(UsageError) as caught:
         open_source([url], PLAIN)
     scheme = url.partition(":")[0]
-    if (missing, scheme) == ("fsspec", "ftp"):  # nothing tells what would be needed
+    if (missing, scheme) == ("fsspec", "ftp"):  # nothing names the missing package
         assert caught.value.message == f"{shown}: ftp:// is not known"
         return
     package, extra = {
@@ -176,7 +176,7 @@ def test_a_missing_package_is_named_with_its_extra(
     assert caught.value.hint == (package and hint)
 
 
-def test_what_a_backend_of_fsspec_lacks_is_told_in_its_words(
+def test_what_a_backend_of_fsspec_lacks_is_reported_in_its_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def absent(*_: object, **__: object) -> None:
@@ -222,5 +222,5 @@ def test_a_backend_that_breaks_off_is_named(
         list(source.blocks())
     assert (
         caught.value.message
-        == f"local://{tmp_path}/a.txt: cannot be read (what opens local:// cannot open it)"
+        == f"local://{tmp_path}/a.txt: cannot be read (the backend of local:// cannot open it)"
     )

@@ -73,7 +73,7 @@ def test_text_by_content(name: str) -> None:
 @pytest.mark.parametrize("line", ["a,b", "a;b", "a\tb", "a|b", '"a"'])
 def test_content_that_may_be_several_formats_is_refused(line: str) -> None:
     message, hint = refused("a", line + "\n")
-    assert message == "neither name nor content tells the format"
+    assert message == "neither name nor content shows the format"
     assert hint == "--format text|csv|tsv|ndjson|parquet"
     assert read("a", line + "\n", ReadingOptions(format="text")) == [line]
 
@@ -87,13 +87,13 @@ def test_content_that_may_be_several_formats_is_refused(line: str) -> None:
         ("uid\na\n", "a"),
     ],
 )
-def test_a_first_line_that_names_the_column_tells_the_format(data: str, uid: str) -> None:
+def test_a_first_line_that_names_the_column_shows_the_format(data: str, uid: str) -> None:
     assert read("a", data, ReadingOptions(column="uid")) == [uid]
 
 
 def test_a_first_line_without_the_column_asked_for_leaves_the_format_open() -> None:
     message, _ = refused("a", "id,n\n", ReadingOptions(column="uid"))
-    assert message == "neither name nor content tells the format"
+    assert message == "neither name nor content shows the format"
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a"])
@@ -174,7 +174,7 @@ def test_a_column_that_stands_twice_is_refused(header: str) -> None:
 
 def test_an_only_column_that_looks_like_several_is_refused() -> None:
     message, _ = refused("a.csv", "uid;name\n1;a\n")
-    assert message == "its one column seems to be several, parted by ';'"
+    assert message == "its one column seems to be several, separated by ';'"
     assert read("a.csv", "uid;name\n1;a\n", ReadingOptions(column="uid;name")) == ["1;a"]
 
 
@@ -197,7 +197,7 @@ def test_options_that_do_not_apply_are_noted() -> None:
     assert source.notes == ("--no-header is ignored: only csv and tsv have a header",)
 
 
-def test_text_that_nothing_but_its_content_tells_is_noted() -> None:
+def test_text_that_nothing_but_its_content_shows_is_noted() -> None:
     write("a", "user_id\na\n")
     write("b", "b\n")
     [note] = open_source(["a", "b"], PLAIN).notes
@@ -265,7 +265,7 @@ BY_COLUMN = ReadingOptions(column="user_id")
         '{"c":"x","user_id":"a1"}\n',
     ],
 )
-def test_with_a_column_the_first_line_tells_how_text_is_read(data: str) -> None:
+def test_with_a_column_the_first_line_shows_how_text_is_read(data: str) -> None:
     for name in ("e.txt", "e.list", "e", "e.dat"):
         assert read(name, data, BY_COLUMN) == ["a1"]
 
@@ -336,7 +336,7 @@ def test_carriage_returns_within_fields_are_no_line_ends() -> None:
 @pytest.mark.parametrize(
     "line", ["sep=,\r\n", "SEP=,\n", "Sep=,\r\n", '"sep=,"\r\n', "\ufeffsep=,\n"]
 )
-def test_the_line_by_which_excel_tells_the_delimiter_is_passed_over(line: str) -> None:
+def test_the_line_by_which_excel_shows_the_delimiter_is_passed_over(line: str) -> None:
     assert read("a.csv", line + "user_id,c\r\na1,x\r\n", BY_COLUMN) == ["a1"]
     assert read("b.csv", line + "a1\n", ReadingOptions(header=False)) == ["a1"]
     assert read("c.tsv", "sep=\t\nuser_id\tc\na1\tx\n", BY_COLUMN) == ["a1"]
@@ -351,7 +351,7 @@ def test_the_line_by_which_excel_tells_the_delimiter_is_passed_over(line: str) -
         ("sep=#", "'#'"),
     ],
 )
-def test_a_delimiter_told_by_excel_that_is_not_read_is_named(line: str, hint: str) -> None:
+def test_a_delimiter_declared_by_excel_that_is_not_read_is_named(line: str, hint: str) -> None:
     message, found = refused("a.csv", f"{line}\r\nuser_id;c\r\na1;x\r\n", BY_COLUMN)
     assert message.startswith("its first line says sep=")
     assert hint in (found or "")

@@ -218,7 +218,7 @@ def test_compressed_parquet_is_read_from_a_copy(name: str) -> None:
     assert source.identity["files"][0]["format"] == "parquet"
 
 
-def test_parquet_is_known_by_content_and_a_suffix_that_lies_is_told() -> None:
+def test_parquet_is_known_by_content_and_a_suffix_that_lies_is_reported() -> None:
     pq.write_table(pa.table({"uid": ["a"]}), "part-0")
     assert [block.uids.to_pylist() for block in open_source(["part-0"], PLAIN).blocks()] == [["a"]]
     Path("part-0").rename("part.csv")

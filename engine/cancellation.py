@@ -1,0 +1,41 @@
+"""Work that a cancellation of its caller does not leave unfinished."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+OnCancellation = Callable[[], object]
+
+
+def _ignore() -> None:
+    """Let the work take as long as it takes."""
+
+
+async def await_to_end(work: Awaitable[T], on_cancellation: OnCancellation = _ignore) -> T:
+    """Await `work` to its end, however often the caller is cancelled; then raise the cancellation.
+
+    `on_cancellation` is called at each cancellation; it may make the work end earlier. An error of
+    the work is raised, or is the cause of the cancellation that is raised.
+    """
+    working = asyncio.ensure_future(work)
+    cancellation: asyncio.CancelledError | None = None
+    while not working.done():
+        try:
+            await asyncio.wait((working,))
+        except asyncio.CancelledError as error:
+            cancellation = error
+            on_cancellation()
+    if cancellation is None:
+        return working.result()
+    raise cancellation from (None if working.cancelled() else working.exception())
+
+
+async def run_in_thread(work: Callable[[], T], on_cancellation: OnCancellation = _ignore) -> T:
+    """Run `work` in a thread, and await its end as `await_to_end` does.
+
+    A thread that writes must have ended when its caller releases the lock under which it writes.
+    """
+    # Not `asyncio.to_thread`: at its end a loop cancels all tasks, also one that awaits a thread.
+    loop = asyncio.get_running_loop()
+    return await await_to_end(loop.run_in_executor(None, work), on_cancellation)

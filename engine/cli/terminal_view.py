@@ -1,0 +1,87 @@
+"""Shows a run on a terminal: a live bar, with messages above it."""
+
+import time
+from collections.abc import Callable
+from math import ceil
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from engine.cli.run_view import Estimate, View, describe, describe_run, trouble
+from engine.cli.text import printable, wrapped
+from engine.delivery.events import Event, Planned, Waiting
+from engine.model.quantity import counted
+from engine.report.live_counts import LiveCounts
+from engine.report.run_results import Opening
+
+_BAR_WIDTH = 20
+
+
+class TerminalView(View):
+    """A live bar with the uids accepted, the time left, the rate and the use of the ceiling."""
+
+    def __init__(
+        self, counts: LiveCounts, estimate: Estimate, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(counts, estimate, now)
+        self._console = Console(stderr=True, highlight=False, markup=False)
+        self._live = Live(console=self._console, get_renderable=self.picture, refresh_per_second=8)
+
+    def __exit__(self, *_: object) -> None:
+        if self._live.is_started:
+            if self._whole is None:
+                self._counts.whole = self._counts.planned  # For a pipe, known only at its end.
+            self._live.stop()
+
+    def note(self, text: str, *, label: str | None = None) -> None:
+        """Print a remark above the bar."""
+        self._print(f"{label}: {text}" if label else text)
+
+    def opened(self, opening: Opening) -> None:
+        """Print the opening lines."""
+        super().opened(opening)
+        self._print(describe(opening), style="bold")
+        self._print(describe_run(opening))
+
+    def observe(self, event: Event) -> None:
+        """Count an event; show the bar after the first send; print a message on trouble."""
+        super().observe(event)
+        if (sentence := trouble(event)) is not None:
+            self._print(sentence, style="yellow")
+        if isinstance(event, Planned | Waiting) and not self._live.is_started:
+            self._live.start()
+
+    def _print(self, text: str, style: str = "") -> None:
+        for piece in wrapped(printable(text), self._console.width, "  "):
+            self._console.print(Text(piece, style), soft_wrap=True)
+
+    def picture(self) -> Group:
+        """Return the current bar; called at each refresh, so that times advance without events."""
+        counts, now, whole = self._counts, self._now(), self._whole
+        left = counts.seconds_left(now, whole)
+        about = "~" if counts.whole is None and whole != counts.settled else ""
+        uids = counted(counts.accepted, "uid")
+        if whole is not None:
+            planned = counted(max(round(whole), counts.settled), "uid")
+            uids = f"{counts.accepted:,} of {about}{planned}"
+        bar = ProgressBar(whole, min(counts.settled, whole or 0), _BAR_WIDTH, pulse=whole is None)
+        head = Table.grid(padding=(0, 1))
+        head.add_row(bar, Text(f"{uids} accepted · ETA {_duration(left)}"))
+        figures = (
+            f"{counts.uids_per_second(now):,.0f} uids/s · ceiling {counts.ceiling_accepted:.1%} "
+            f"accepted, {counts.ceiling_attempted:.1%} attempted"
+        )
+        if counts.waits_until is not None and now < counts.waits_until:
+            figures = f"earlier changes settle in {_duration(counts.waits_until - now)}"
+        return Group(head, Text(figures))
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-:--"
+    minutes, rest = divmod(ceil(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,267 @@
+"""Reads the tables `cohorts.KEY` of the main file and of the files that it includes."""
+
+import glob
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
+
+from engine.config.config_file import ConfigFile
+from engine.config.files import path_from
+from engine.config.toml_settings import NOT_A_KEY
+from engine.config.values import (
+    SHOULD_BE_DURATION,
+    SHOULD_BE_LIST,
+    SHOULD_BE_TEXT,
+    SHOULD_BE_TEXTS,
+    SHOULD_BE_TIME,
+    Duration,
+    Text,
+    TextList,
+    Texts,
+    TimeOfDay,
+)
+from engine.config.variables import Keys
+from engine.model.cohort import Cohort, TextProblem, id_problem, name_problem, text_problem
+from engine.planning.settings import GuardSettings
+from engine.source.options import Format, ReadingOptions
+from engine.source.urls import is_url
+
+Mode = Literal["mirror", "add", "remove"]
+FormatName = Literal["auto"] | Format
+
+_PUSH_GUARDS = frozenset({"max_spread_hours"})
+"""The guards that are checked without a comparison with the cohort."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExcludeSettings:
+    """An export whose uids are always left out of a cohort."""
+
+    source: Texts = field(default=(), metadata=SHOULD_BE_TEXTS)
+    """Files, globs, folders or URLs; one or a list. A path is relative to this file's folder."""
+    column: Text | None = field(default=None, metadata=SHOULD_BE_TEXT)
+    """The column of the uids: a name, a number without a header, or the dotted path of a field."""
+    format: FormatName = "auto"
+    """How the files are read; by default detected by suffix, then by content."""
+    header: bool = True
+    """Whether the first record of a csv or tsv file names the columns."""
+    strip: bool = False
+    """Whether white space around a uid is removed."""
+
+    @property
+    def reading(self) -> ReadingOptions:
+        """How the files are read."""
+        return ReadingOptions(self.column, self.format, self.header, self.strip)
+
+
+@dataclass(frozen=True, slots=True)
+class CohortSettings:
+    """One cohort of the configuration: what is sent to it, from where, and when."""
+
+    key: str = field(default="", metadata=NOT_A_KEY)
+    """The name of its table, by which commands name the cohort."""
+    file: Path = field(default=Path(), metadata=NOT_A_KEY)
+    """The file with its table."""
+    id: str = field(default="", metadata=SHOULD_BE_TEXT)
+    """The cohort's id in the API; by default, the name of its table."""
+    name: str = field(default="", metadata=SHOULD_BE_TEXT)
+    """The name that the dashboard shows. Required."""
+    description: str | None = None
+    """What the cohort is for."""
+    source: Texts = field(default=(), metadata=SHOULD_BE_TEXTS)
+    """Files, globs, folders or URLs; one or a list. A path is relative to this file's folder.
+    Required."""
+    column: Text | None = field(default=None, metadata=SHOULD_BE_TEXT)
+    """The column of the uids: a name, a number without a header, or the dotted path of a field."""
+    format: FormatName = "auto"
+    """How the files are read; by default detected by suffix, then by content."""
+    header: bool = True
+    """Whether the first record of a csv or tsv file names the columns."""
+    strip: bool = False
+    """Whether white space around a uid is removed."""
+    mode: Mode = "mirror"
+    """mirror: make the cohort equal to the export; add or remove: push the export's uids."""
+    workspace: str = field(default="", metadata=SHOULD_BE_TEXT)
+    """The name of its workspace; needed only if there are several."""
+    enabled: bool = True
+    """Whether `cohortsync sync` includes it."""
+    priority: Annotated[int, Ge(-1_000_000), Le(1_000_000)] = 0
+    """The cohort with the higher number is sent first."""
+    deadline: TimeOfDay | None = field(default=None, metadata=SHOULD_BE_TIME)
+    """The time of day by which it should be complete."""
+    owner: Text | None = field(default=None, metadata=SHOULD_BE_TEXT)
+    """Who is told about it."""
+    tags: TextList = field(default=(), metadata=SHOULD_BE_LIST)
+    """Names by which commands select several cohorts."""
+    on_changed: Literal["refuse", "restart"] = "refuse"
+    """What to do if an unfinished push can't continue, since its export changed."""
+    expect_every: Duration | None = field(default=None, metadata=SHOULD_BE_DURATION)
+    """How long after its last success the cohort is overdue."""
+    pick: Literal["all", "newest"] = "all"
+    """Of the files that match `source`: all, or only the newest."""
+    wait_for: Literal[True] | Text | None = field(
+        default=None, metadata={"should_be": "true for the export itself, or the path of a marker"}
+    )
+    """The file to wait for before the export is read: a path or pattern, or true for the export."""
+    wait_minutes: Annotated[float, Ge(0), Le(100_000)] = 60.0
+    """How long to wait for that file."""
+    guards: GuardSettings = field(default_factory=GuardSettings, metadata=NOT_A_KEY)
+    """Its guards: those of its own table, and otherwise the common ones."""
+    exclude: ExcludeSettings | None = field(default=None, metadata=NOT_A_KEY)
+    """Uids that are always left out."""
+
+    @property
+    def cohort(self) -> Cohort:
+        """The cohort as the API knows it."""
+        return Cohort(self.id, self.name, self.description)
+
+    @property
+    def reading(self) -> ReadingOptions:
+        """How the files are read."""
+        return ReadingOptions(self.column, self.format, self.header, self.strip)
+
+
+def read_cohorts(
+    files: Iterable[ConfigFile], workspaces: Sequence[str], guards: GuardSettings
+) -> dict[str, CohortSettings]:
+    """Read every cohort; `workspaces` are the names there are, `guards` the common settings.
+
+    An invalid cohort is a problem in its file.
+    """
+    found: dict[str, CohortSettings] = {}
+    ids: dict[tuple[str, str], CohortSettings] = {}
+    for file in files:
+        for key in file.tables.names(("cohorts",)):
+            reading = _CohortTable(file, ("cohorts", key))
+            settings = reading.read(workspaces, guards)
+            if settings is None:
+                continue
+            if key in found:
+                reading.refuse((), f"is in {found[key].file}, too: each cohort has one table")
+                continue
+            other = ids.setdefault((settings.workspace, settings.id), settings)
+            if other is not settings:
+                where = f"`cohorts.{other.key}` in {other.file}"
+                reading.refuse(("id",), f"is the id of {where}, too, in the same workspace")
+            found[key] = settings
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _CohortTable:
+    file: ConfigFile
+    at: Keys
+
+    def read(self, workspaces: Sequence[str], guards: GuardSettings) -> CohortSettings | None:
+        """Return the settings; None if it is no table."""
+        key, tables = self.at[-1], self.file.tables
+        base = CohortSettings(key=key, id=key, file=self.file.path or Path())
+        settings = tables.read(self.at, CohortSettings, base)
+        if not tables.is_table(self.at):
+            return None
+        self._check_texts(settings)
+        self._check_waiting()
+        return replace(
+            settings,
+            workspace=self._workspace(settings, workspaces),
+            source=self._source((), settings.source),
+            wait_for=self._marker(settings),
+            guards=self._guards(settings, guards),
+            exclude=self._exclude(),
+        )
+
+    def refuse(self, below: Keys, clause: str) -> None:
+        self.file.tables.refuse((*self.at, *below), clause)
+
+    def _holds(self, *below: str) -> bool:
+        return self.file.tables.holds((*self.at, *below))
+
+    def _check_texts(self, settings: CohortSettings) -> None:
+        self._check(("id",), id_problem(settings.id))
+        if self._holds("id"):
+            self._check((), id_problem(settings.key))
+        if self._holds("name"):
+            self._check(("name",), name_problem(settings.name) if settings.name else None)
+        else:
+            self.refuse(("name",), "is needed: the name that the dashboard shows")
+        self._check(("description",), text_problem(settings.description or ""))
+        self._check(("owner",), text_problem(settings.owner or ""))
+        self._check(("tags",), text_problem("".join(settings.tags)))
+
+    def _check(self, below: Keys, problem: TextProblem | None) -> None:
+        if problem is not None:
+            self.refuse(below, problem.clause)
+
+    def _check_waiting(self) -> None:
+        if self._holds("wait_minutes") and not self._holds("wait_for"):
+            self.refuse(("wait_minutes",), "needs `wait_for`: true, or the path of a marker")
+
+    def _workspace(self, settings: CohortSettings, workspaces: Sequence[str]) -> str:
+        """Return the name of the cohort's workspace; of any if it names none of them."""
+        if settings.workspace in workspaces:
+            return settings.workspace
+        keys = (*self.at, "workspace")
+        names = ", ".join(f'"{name}"' for name in workspaces)
+        if self._holds("workspace"):
+            if settings.workspace:
+                shown = self.file.tables.shown(keys, settings.workspace)
+                self.refuse(("workspace",), f"should be one of {names}, not {shown}")
+        elif len(workspaces) > 1:
+            self.refuse(("workspace",), f"is needed, since there are several: one of {names}")
+        return workspaces[0] if len(workspaces) == 1 else ""
+
+    def _source(self, below: Keys, source: Texts) -> tuple[str, ...]:
+        keys: Keys = (*below, "source")
+        if not self._holds(*keys):
+            self.refuse(keys, "is needed: a file, glob, folder or URL, or a list of them")
+        place = self.file.tables.place((*self.at, *keys))
+        made = (self.file.problems.made(place, self._export, each) for each in source)
+        return tuple(each for each in made if each is not None)
+
+    def _export(self, text: str) -> str:
+        """Return a path relative to the file as an absolute one, and a URL as it is."""
+        if text == "-":
+            raise ValueError("may not be `-`: a scheduled run has no standard input")
+        if is_url(text) or text.lower().startswith("file:"):
+            return text
+        folder = self.file.folder
+        if glob.has_magic(text):  # Only wildcards of the text are wildcards.
+            folder = Path(glob.escape(str(folder)))
+        return str(path_from(folder, text))
+
+    def _marker(self, settings: CohortSettings) -> Literal[True] | str | None:
+        if not isinstance(settings.wait_for, str):
+            return settings.wait_for
+        place = self.file.tables.place((*self.at, "wait_for"))
+        return self.file.problems.made(place, self._export, settings.wait_for)
+
+    def _guards(self, settings: CohortSettings, common: GuardSettings) -> GuardSettings:
+        found = self.file.tables.read((*self.at, "guards"), GuardSettings, common)
+        check_guards(self.file, (*self.at, "guards"), found)
+        if settings.mode != "mirror":
+            for each in fields(GuardSettings):
+                if self._holds("guards", each.name) and each.name not in _PUSH_GUARDS:
+                    self.refuse(
+                        ("guards", each.name),
+                        f'can\'t be checked with mode = "{settings.mode}": only a mirror compares',
+                    )
+        return found
+
+    def _exclude(self) -> ExcludeSettings | None:
+        settings = self.file.tables.read((*self.at, "exclude"), ExcludeSettings)
+        if not self.file.tables.is_table((*self.at, "exclude")):
+            return None
+        return replace(settings, source=self._source(("exclude",), settings.source))
+
+
+def check_guards(file: ConfigFile, at: Keys, settings: GuardSettings) -> None:
+    """Add a problem if guards that are valid by themselves contradict each other."""
+    problem = settings.problem
+    if problem is None or not file.tables.holds((*at, problem.key)):
+        return
+    keys = (*at, problem.key)
+    is_secret = not problem.detail or file.tables.variables(keys)
+    file.tables.refuse(keys, problem.clause + ("" if is_secret else f": {problem.detail}"))

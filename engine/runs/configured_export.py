@@ -1,0 +1,126 @@
+"""A configured export: waits until it is complete, and finds out which files it is today.
+
+Nothing is held meanwhile: no lock, no connection. The result is a `SourceSpec` without dates and
+patterns of its own, so that a run that is resumed after midnight reads the same export.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Literal
+
+from engine.clock import Clock
+from engine.delivery.stop import StopSwitch
+from engine.errors import SourceError
+from engine.runs.arguments import Note
+from engine.runs.interruptible import read_or_stop, wait_or_stop
+from engine.source.dates import expand_dates, has_dates
+from engine.source.files.file_state import FileState
+from engine.source.options import ReadingOptions
+from engine.source.spec import SourceSpec
+
+Pick = Literal["all", "newest"]
+"""Which of the matches of a pattern are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitFor:
+    """What to wait for before an export is read."""
+
+    minutes: float
+    """The longest wait."""
+    marker: str | None = None
+    """The path, pattern or URL of a file that is written after the export, which may have dates.
+    None waits for the export itself, until two looks find the same files, sizes and times."""
+    poll_seconds: float = 30.0
+    """The time between two looks."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredExport:
+    """Where the export of each day is, and how to read it."""
+
+    names: tuple[str, ...]
+    """As `SourceSpec.files`; with dates, see `engine.source.dates`."""
+    options: ReadingOptions = field(default_factory=ReadingOptions)
+    pick: Pick = "all"
+    """`newest` reads one file or folder of each pattern; see `engine.source.files.picking`."""
+    wait_for: WaitFor | None = None
+
+
+async def resolve(
+    export: ConfiguredExport, day: date, *, clock: Clock, switch: StopSwitch, note: Note
+) -> SourceSpec:
+    """Wait for an export if it asks for that; return which files it has on `day`.
+
+    Raises `ValueError` for a `date_problem`, `SourceError` if it is not there, also after the wait,
+    `IncompleteError` if a stop comes meanwhile, and as `SourceSpec.newest`.
+    """
+    names = tuple(expand_dates(name, day) for name in export.names)
+    day_read = day.isoformat() if any(map(has_dates, export.names)) else None
+    named = SourceSpec(names, export.options, date=day_read)
+
+    def chosen() -> SourceSpec:
+        return named.newest() if export.pick == "newest" else named
+
+    wait = export.wait_for
+    if wait is not None:
+        marker = wait.marker and SourceSpec((expand_dates(wait.marker, day),))
+        awaited = _Awaited(
+            what=f"the marker {_shown(marker)}" if marker else f"the export {_shown(named)}",
+            look=marker.states if marker else (lambda: chosen().states()),
+            is_export=marker is None,
+        )
+        await _wait(awaited, wait, clock=clock, switch=switch, note=note)
+    return await read_or_stop(chosen, switch)
+
+
+@dataclass(frozen=True, slots=True)
+class _Awaited:
+    """The files to wait for."""
+
+    what: str
+    look: Callable[[], Mapping[str, FileState | None]]
+    """Returns their states; raises `SourceError` if there are none."""
+    is_export: bool
+    """Whether the files must have content, and be the same in two looks."""
+
+
+async def _wait(
+    awaited: _Awaited, wait: WaitFor, *, clock: Clock, switch: StopSwitch, note: Note
+) -> None:
+    """Look until the files are there, or raise `SourceError` at the end of the longest wait."""
+    deadline = clock.now() + wait.minutes * 60
+    before: Mapping[str, FileState | None] | None = None
+    is_told = False
+    while True:
+        found, lack, hint = None, "", None
+        try:
+            found = await read_or_stop(awaited.look, switch)
+        except SourceError as error:  # A server that cannot be reached may answer the next time.
+            lack, hint = error.message, error.hint
+        if found is not None:
+            if not awaited.is_export:
+                return
+            if all(state is not None and state.size == 0 for state in found.values()):
+                found, lack = None, "it has no content"
+            elif found == before:
+                return
+            else:
+                lack = "it may still be written: the last two looks did not find the same"
+        before = found
+        left = deadline - clock.now()
+        if left <= 0:
+            raise SourceError(
+                f"waited {wait.minutes:g} min for {awaited.what}: {lack}",
+                hint=hint or "a longer wait is set by `wait_for`",
+            )
+        if not is_told:
+            note(f"waiting up to {wait.minutes:g} min for {awaited.what}")
+            is_told = True
+        if await wait_or_stop(min(wait.poll_seconds, left), switch) is not None:
+            switch.refuse_if_pulled()
+
+
+def _shown(spec: SourceSpec) -> str:
+    return ", ".join(spec.names)

@@ -1,0 +1,83 @@
+"""Dates in the names of configured exports."""
+
+from datetime import UTC, date, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.source.dates import date_in, date_problem, expand_dates, has_dates, zone_problem
+
+DAY = date(2026, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "expanded"),
+    [
+        ("exports/vip-{date}*.csv.gz", "exports/vip-2026-03-01*.csv.gz"),
+        ("{yesterday}", "2026-02-28"),
+        ("s3://b/{date:%Y/%m/%d}/[ab]?.csv", "s3://b/2026/03/01/[ab]?.csv"),
+        ("{yesterday:%Y%m%d}-{date:%y%j}", "20260228-26060"),
+        ("{date:%G-W%V-%u}", "2026-W09-7"),
+        ("{date:100%%}", "100%"),
+        ("{{date}}-{{a,b}}", "{date}-{a,b}"),
+        ("https://host/a?day={date}", "https://host/a?day=2026-03-01"),
+        ("100%.csv", "100%.csv"),
+        ("", ""),
+    ],
+)
+def test_a_name_with_dates(name: str, expanded: str) -> None:
+    assert date_problem(name) is None
+    assert expand_dates(name, DAY) == expanded
+    assert has_dates(name) == ("2026" in expanded or name.startswith(("{y", "{date:")))
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("{today}.csv", "{today} is not known, only {date}, {yesterday} are; "),
+        ("{}.csv", "{} is not known"),
+        ("{0}.csv", "{0} is not known"),
+        ("{date.year}", "{date.year} is not known"),
+        ("{date[0]}", "{date[0]} is not known"),
+        ("{date!r}", "{date!r} is not known"),
+        ("{a,b}.csv", "{a,b} is not known"),
+        ("{date:%B}", "the format '%B' should have as directives only %Y, %m, "),
+        ("{date:%-d}", "the format '%-d' should have"),
+        ("{date:%}", "the format '%' should have"),
+        ("{date:{date}}", "the format '{date}' should have"),
+        ("{date", "expected '}' before end of string; '{{' and '}}' stand for a brace"),
+        ("date}", "Single '}' encountered in format string; '{{' and '}}' stand for a brace"),
+    ],
+)
+def test_a_name_with_a_mistake(name: str, problem: str) -> None:
+    found = date_problem(name)
+    assert found is not None
+    assert found.startswith(problem)
+    with pytest.raises(ValueError, match=r"brace|should have"):
+        expand_dates(name, DAY)
+
+
+@given(st.text())
+def test_any_text_is_expanded_or_has_a_problem(name: str) -> None:
+    if date_problem(name) is None:
+        expand_dates(name, DAY)
+        escaped = name.replace("{", "{{").replace("}", "}}")
+        assert expand_dates(escaped, DAY) == name
+        assert not has_dates(escaped)
+
+
+def test_the_date_is_that_of_the_time_zone() -> None:
+    moment = round(datetime(2026, 11, 27, 20, tzinfo=UTC).timestamp() * 1e9)
+    dates = {zone: str(date_in(zone, moment)) for zone in ("UTC", "Asia/Kolkata", "America/Lima")}
+    assert dates == {
+        "UTC": "2026-11-27",
+        "Asia/Kolkata": "2026-11-28",
+        "America/Lima": "2026-11-27",
+    }
+
+
+@pytest.mark.parametrize("zone", ["", "Nowhere", "../etc/passwd", "/etc", "Asia", "A\0"])
+def test_a_text_that_is_no_time_zone(zone: str) -> None:
+    assert zone_problem("Asia/Kolkata") is zone_problem("UTC") is None
+    assert "is not a time zone" in (zone_problem(zone) or "")

@@ -1,0 +1,117 @@
+"""`cohortsync init` writes a configuration that loads; `cohortsync schema` prints its schema."""
+
+import json
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from engine import CohortSyncError, config_schema
+from engine.cli.application import app
+from engine.config.loading import TABLES, load_project
+from engine.config.new_config import SCHEMA_NAME, NewConfig
+from engine.errors import UsageError
+
+FLAGS = ("--workspace-id", "W$1", "--data-center", "02")
+KEY = "s3cr3t-key"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*words: str, answers: str | None = None) -> Result:
+    """Run `cohortsync init`, on a terminal if there are answers."""
+    with patch("engine.cli.configuration._is_terminal", lambda: answers is not None):
+        return CliRunner().invoke(app, ["init", *words], input=answers)
+
+
+def test_what_it_writes_loads_with_the_defaults(folder: Path) -> None:
+    assert run(*FLAGS, "--key-file", 'a"b\\c.key').exit_code == 0
+    project = load_project(Path("config.toml"), need_credentials=False, environ={})
+    workspace = project.shared.workspace
+    assert (workspace.id, workspace.endpoint.label) == ("W$1", "api-02.moengage.com")
+    assert project.shared.credentials is not None
+    assert project.shared.credentials.key_file == folder / 'a"b\\c.key'
+    [example] = project.cohorts.values()
+    assert (example.key, example.enabled) == ("example", False)
+    for name, (_, settings) in TABLES.items():
+        assert getattr(project.shared, name) == settings()
+    assert json.loads((folder / SCHEMA_NAME).read_text(encoding="utf-8")) == config_schema()
+
+
+def test_on_a_terminal_it_asks_and_never_shows_the_key(folder: Path) -> None:
+    result = run(answers=f"W\n101\n\n{KEY}\n")
+    assert result.exit_code == 0
+    assert KEY not in result.output
+    key = folder / "moengage.key"
+    assert (key.read_text(encoding="ascii"), key.stat().st_mode & 0o777) == (f"{KEY}\n", 0o600)
+    config = load_project(Path("config.toml"), environ={}).shared
+    assert config.workspace.require_key().reveal() == KEY
+    assert config.notes == ()
+
+
+def test_it_asks_only_for_what_no_option_says(folder: Path) -> None:
+    (folder / "my.key").write_text("k", encoding="ascii")
+    assert run(*FLAGS, "--key-file", "my.key", answers="").exit_code == 0
+    assert (folder / "my.key").read_text(encoding="ascii") == "k"
+
+
+@pytest.mark.parametrize("name", ["config.toml", "link.toml"])
+def test_nothing_is_overwritten(folder: Path, name: str) -> None:
+    (folder / "link.toml").symlink_to("nowhere")
+    (folder / "config.toml").write_text("mine", encoding="utf-8")
+    result = run(name, *FLAGS)
+    assert isinstance(result.exception, UsageError)
+    assert result.exception.message == f"{name} exists already, and is not overwritten"
+    assert result.exception.hint == "name a new file: `cohortsync init FILE`"
+    assert (folder / "config.toml").read_text(encoding="utf-8") == "mine"
+    assert not (folder / SCHEMA_NAME).exists()
+
+
+def test_a_schema_that_is_there_stays(folder: Path) -> None:
+    (folder / SCHEMA_NAME).write_text("mine", encoding="utf-8")
+    assert run(*FLAGS).exit_code == 0
+    assert (folder / SCHEMA_NAME).read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "answers", "says"),
+    [
+        ((), None, "`cohortsync init` needs --workspace-id"),
+        (FLAGS[:2], None, "`cohortsync init` needs --data-center"),
+        ((), "W\n", "stopped before anything was written"),
+        (("--workspace-id", "a b", *FLAGS[2:]), None, "--workspace-id should be printable ASCII"),
+        ((*FLAGS[:3], "7"), None, "--data-center should be one of 01, 02, 03, 04, 05, 06, 101"),
+        ((*FLAGS, "--key-file", " "), None, "--key-file should be a path"),
+        (("no/folder.toml", *FLAGS), None, "no/folder.toml cannot be written: No such file"),
+        (FLAGS, f"k\n{KEY} {KEY}\n", "the API key should hold an API key: printable ASCII"),
+    ],
+)
+def test_a_mistake_is_one_line_and_writes_nothing(
+    folder: Path, words: tuple[str, ...], answers: str | None, says: str
+) -> None:
+    error = run(*words, answers=answers).exception
+    assert isinstance(error, CohortSyncError)
+    assert error.message.startswith(says)
+    assert error.exit_status == 2
+    assert KEY not in error.message
+    assert not list(folder.iterdir())
+
+
+def test_the_schema_is_printed() -> None:
+    result = CliRunner().invoke(app, ["schema"])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == config_schema()
+
+
+def test_any_text_survives_in_what_is_written(folder: Path) -> None:
+    for number, name in enumerate(("${HOME}", "$$", "ü", "a\x7fb", "\x01", "'''", '"""')):
+        path = folder / f"{number}.toml"
+        NewConfig("W", "01", name).write(path)
+        [config] = load_project(path, need_credentials=False, environ={}).workspaces.values()
+        assert config.credentials is not None
+        assert config.credentials.key_file == folder / name
