@@ -10,6 +10,7 @@ A folder imports only from those below it; `lint-imports` checks that.
 
     cli/        the command line: arguments, signals, what is shown
     api         what a program calls, and the command line too
+    sync/       all configured cohorts: many runs, in the sessions of their workspaces
     runs/       one job from request to result: push, mirror, plan, dry run, transfer, closing
     preflight/  checks before a run, without sending a uid
     config/     config.toml, environment and flags as one frozen Config, or every problem at once
@@ -64,9 +65,11 @@ if TYPE_CHECKING:
         VerifiedSnapshot,
     )
     from engine.report.state import Abandoned, BackedUp, Pruned, Restored, StateUsage
+    from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
     from engine.report.why import UidReport
     from engine.runs.arguments import Note, Observers, PlanArguments, PlanObservers, Reading
     from engine.runs.snapshots import Snapshots
+    from engine.sync.request import Phase, SyncObservers, SyncOpening
 
 __version__ = "0.1.0"
 
@@ -77,6 +80,8 @@ __all__ = [
     "BackedUp",
     "CheckResult",
     "Cohort",
+    "CohortResult",
+    "CohortStatus",
     "CohortSyncError",
     "Engine",
     "ExitStatus",
@@ -87,6 +92,7 @@ __all__ = [
     "NothingToResume",
     "Observers",
     "Opening",
+    "Phase",
     "PlanArguments",
     "PlanEntry",
     "PlanObservers",
@@ -103,6 +109,9 @@ __all__ = [
     "Snapshots",
     "StateUsage",
     "StopSwitch",
+    "SyncObservers",
+    "SyncOpening",
+    "SyncResult",
     "UidReport",
     "VerifiedSnapshot",
     "config_schema",
@@ -127,9 +136,11 @@ _MODULES = {
         *("SnapshotComparison", "SnapshotEntry", "SnapshotOfList", "VerifiedSnapshot"),
     ),
     "engine.report.state": ("Abandoned", "BackedUp", "Pruned", "Restored", "StateUsage"),
+    "engine.report.sync_result": ("CohortResult", "CohortStatus", "SyncResult"),
     "engine.report.why": ("UidReport",),
     "engine.runs.arguments": ("Note", "Observers", "PlanArguments", "PlanObservers", "Reading"),
     "engine.runs.snapshots": ("Snapshots",),
+    "engine.sync.request": ("Phase", "SyncObservers", "SyncOpening"),
 }
 """Where each name is defined."""
 

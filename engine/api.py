@@ -16,7 +16,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import datetime
 from functools import cached_property, partial
 from itertools import islice
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from engine.report.plans import PlanEntry
     from engine.report.run_results import FailedRun, NothingToResume, ResumedRuns, RunResult
     from engine.report.state import Abandoned, BackedUp, Pruned, Restored, StateUsage
+    from engine.report.sync_result import SyncResult
     from engine.report.why import UidReport
     from engine.runs.arguments import (
         ActionName,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from engine.runs.session import WorkspaceSession
     from engine.runs.snapshots import Snapshots
     from engine.source.protocol import Spec
+    from engine.sync.request import SyncObservers
 
 T = TypeVar("T")
 
@@ -85,7 +87,7 @@ class Engine:
         self._state = None if state is None else Path(state)
         self._need_credentials = need_credentials
         self._environ = environ
-        self._opened: WorkspaceSession | None = None
+        self._sessions: dict[str, WorkspaceSession] = {}
         self._is_closed = False
 
     @classmethod
@@ -124,13 +126,15 @@ class Engine:
             environ=environ,
         )
         if not lazy:
-            _ = engine.config
+            is_one_meant = workspace is not None or len(engine.project.workspaces) == 1
+            _ = engine.config if is_one_meant else engine.project
         try:
             yield engine
         finally:
             engine._is_closed = True
-            if engine._opened is not None:
-                await engine._opened.__aexit__()
+            async with AsyncExitStack() as open_sessions:
+                for session in engine._sessions.values():
+                    open_sessions.push_async_exit(session)
 
     @cached_property
     def config(self) -> "Config":
@@ -161,14 +165,26 @@ class Engine:
 
     @property
     def _session(self) -> "WorkspaceSession":
-        """The session that all runs share: one ledger, one pacer, one connection pool."""
-        from engine.runs.session import WorkspaceSession, closed_error
+        """The session of the engine's workspace."""
+        self._refuse_closed()
+        return self._session_of(self.config)
 
+    def _refuse_closed(self) -> None:
         if self._is_closed:
+            from engine.runs.session import closed_error
+
             raise closed_error()
-        if self._opened is None:
-            self._opened = WorkspaceSession(self.config)
-        return self._opened
+
+    def _session_of(self, config: "Config") -> "WorkspaceSession":
+        """Return the session that all runs in a workspace share: a ledger, a pacer, a pool."""
+        from engine.runs.session import WorkspaceSession
+
+        session = self._sessions.get(config.name)
+        if session is None:
+            session = self._sessions[config.name] = WorkspaceSession(config)
+        elif session.config.workspace.api_key is None:
+            session.renew(config)
+        return session
 
     @property
     def notes(self) -> Sequence[str]:
@@ -303,6 +319,56 @@ class Engine:
             self._note_missing_key(note)
         request = asked(source=source, spec=spec, cohort=cohort)
         return await mirror(request, session, _followed(observers), sends=not (dry_run or shadow))
+
+    async def sync(
+        self,
+        cohorts: Sequence[str] = (),
+        *,
+        tags: Sequence[str] = (),
+        failed: bool = False,
+        dry_run: bool = False,
+        until: str | None = None,
+        max_requests: int | None = None,
+        allow: Sequence[str] = (),
+        reason: str | None = None,
+        wait_seconds: float = 0.0,
+        observers: "SyncObservers | None" = None,
+    ) -> "SyncResult":
+        """Sync the configured cohorts: all that are enabled, or those that are named.
+
+        `tags` selects the cohorts with one of them, and `failed` those that did not end with exit
+        status 0 in their last sync. `until` (HH:MM) stops the sync at that time of day, and
+        `max_requests` after so many requests. Each of `allow` is `cohort:guard` or
+        `cohort:guard=bound`. A `dry_run` plans every cohort and sends nothing.
+
+        The workspaces are synced side by side; in each, the cohorts by priority and deadline. What
+        happens to one cohort does not stop the others: the result has the result of each. Raises
+        `UsageError` if no cohort is selected, and `ConfigError` for an invalid configuration.
+        """
+        from engine.clock import SystemClock
+        from engine.sync.request import (
+            SyncObservers,
+            SyncRequest,
+            read_cohort_allowances,
+            read_until,
+        )
+        from engine.sync.sync import sync
+
+        self._refuse_closed()
+        request = SyncRequest(
+            keys=cohorts,
+            tags=tags,
+            only_failed=failed,
+            is_dry=dry_run,
+            until=read_until(until),
+            max_requests=max_requests,
+            allowances=read_cohort_allowances(allow, reason, self.project.cohorts),
+            reason=reason,
+            wait_seconds=wait_seconds,
+        )
+        return await sync(
+            self.project, request, self._session_of, observers or SyncObservers(), SystemClock()
+        )
 
     async def plan(
         self, exports: "Exports", cohort: Cohort, **options: "Unpack[PlanArguments]"

@@ -26,6 +26,7 @@ from engine.cli.runs import rejects, runs, show
 from engine.cli.snapshot import snapshot
 from engine.cli.state import abandon, backup, plans, prune, restore
 from engine.cli.streams import prepare_streams, print_json, printing
+from engine.cli.sync import sync
 from engine.cli.usage import UnreadableCommand, usage_error
 from engine.cli.why import why
 from engine.errors import CohortSyncError, ExitStatus, IncompleteError, UsageError
@@ -38,7 +39,7 @@ app = typer.Typer(
     cls=Group,
 )
 for command in (
-    *(push, resume, mirror, plan, apply, rollback, why),
+    *(sync, push, resume, mirror, plan, apply, rollback, why),
     *(runs, plans, show, rejects, abandon, prune, backup, restore),
     *(init, schema, check, emulator, demo),
 ):
