@@ -11,7 +11,7 @@ from engine.errors import CohortSyncError, ExitStatus, GuardError, MissingExport
 from engine.model.cohort import Action
 from engine.model.status import RunStatus
 from engine.planning.file_times import judge_age
-from engine.report.sync_result import CohortResult, CohortStatus
+from engine.report.sync_result import CohortResult, CohortStatus, status_named
 from engine.runs.configured_export import ConfiguredExport, WaitFor, resolve
 from engine.runs.context import RunObservers
 from engine.runs.dry_run import dry_run
@@ -103,7 +103,7 @@ class CohortRun:
         accounts = result.accounts
         is_mirror = self.cohort.mode == "mirror"
         return self._result(
-            RunStatus(accounts.status),
+            status_named(accounts.status),
             result.exit_status,
             accounts.reason,
             result.hint,

@@ -91,7 +91,8 @@ async def test_a_queued_write_is_committed_before_the_cohort_is_free(
     session: WorkspaceSession,
 ) -> None:
     context = RunContext(session, KEY)
-    ledger = await session.ledger(context.waiting(0.0))
+    async with session.holding(KEY, context.waiting(0.0)) as ledger:
+        pass  # It stays open as long as the session.
     hold = Hold()
 
     async def begin() -> None:
