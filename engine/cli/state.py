@@ -137,8 +137,8 @@ def _pruned_lines(pruned: "Pruned") -> "list[str]":
     lines = [
         (
             f"{verb} {pruned.runs:,} runs with {pruned.attempts:,} attempts and {pruned.rejects:,} "
-            f"rejects, {pruned.plans:,} plans, {pruned.snapshots:,} snapshots and {pruned.files:,} "
-            "other files"
+            f"rejects, {pruned.plans:,} plans, {pruned.snapshots:,} snapshots, "
+            f"{pruned.sync_records:,} records of syncs and {pruned.files:,} other files"
         )
     ]
     freed = f"{_megabytes(pruned.file_bytes)} of files"

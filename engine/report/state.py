@@ -18,6 +18,8 @@ class Pruned:
     plans: int = 0
     """Folders with the uids of a plan or of a recorded push."""
     snapshots: int = 0
+    sync_records: int = 0
+    """Of cohorts in earlier syncs."""
     files: int = 0
     """Other files: left by processes that died, and copies of ledgers from before a migration."""
     file_bytes: int = 0

@@ -72,7 +72,7 @@ def _refuse_ended(entry: RunEntry) -> None:
     if entry.is_mirror and entry.status in RESUMABLE and entry.status != RunStatus.RUNNING:
         _refuse(entry, "the next mirror of the cohort goes on from what was acknowledged")
     if entry.status not in RESUMABLE:
-        _refuse(entry, f"`cohortsync show {entry.name}` tells what became of it")
+        _refuse(entry, f"`cohortsync show {entry.name}` shows how it ended")
 
 
 def _refuse(entry: RunEntry, hint: str) -> NoReturn:

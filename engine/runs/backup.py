@@ -34,7 +34,7 @@ FORMAT = "cohortsync backup"
 VERSION = 1
 MANIFEST, STATE = "manifest.json", "state"
 _TRIES = 5
-"""How often a workspace is copied anew, because a run has deleted a file that the copy names."""
+"""How often a workspace is copied again, because a run has deleted a file that the copy names."""
 
 
 async def backup(state: Path, folder: Path, clock: Clock | None = None) -> BackedUp:

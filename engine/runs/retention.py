@@ -107,7 +107,7 @@ class _WorkspacePruning:
 
     def do(self) -> None:
         """Delete what no run needs, cohort by cohort, then what belongs to no cohort."""
-        with Pruner.open(self._path) as pruner:
+        with Pruner.open(self._path, is_dry_run=self._result.is_dry_run) as pruner:
             pruner.refuse_lost()
             before = _size(self._path)
             self._delete_rest(pruner)  # Of a prune that was killed.
@@ -117,6 +117,7 @@ class _WorkspacePruning:
                         self._prune_cohort(pruner, key)
                     else:
                         self._result.skipped.append(key.cohort_id)
+            self._delete_sync_records(pruner)
             self._delete_orphans(pruner)
             if not self._result.is_dry_run:
                 self._shrink(pruner)
@@ -168,6 +169,11 @@ class _WorkspacePruning:
 
     def _delete_rest(self, pruner: Pruner) -> None:
         while not self._result.is_dry_run and pruner.delete_some():
+            time.sleep(_PAUSE_SECONDS)
+
+    def _delete_sync_records(self, pruner: Pruner) -> None:
+        self._result.sync_records += pruner.old_sync_records(self._bounds)
+        while not self._result.is_dry_run and pruner.delete_sync_records(self._bounds):
             time.sleep(_PAUSE_SECONDS)
 
     def _delete_orphans(self, pruner: Pruner) -> None:

@@ -208,6 +208,52 @@ def test_a_backup_is_made_while_a_run_goes_on_and_is_whole(cli: CommandLine, api
     assert api.members() == wanted
 
 
+def test_a_sync_takes_no_export_for_completed_after_a_restore(
+    cli: CommandLine, api: Emulator
+) -> None:
+    cohorts = {
+        f"cohorts.{mode}": {"name": mode, "source": "export.txt", "mode": mode}
+        for mode in ("mirror", "add")
+    }
+    cli.configure(mirror={"settle_seconds": 0.0}, **cohorts)
+    wanted = cli.write("export.txt", 20)
+    add = ("--cohort-id", "add", "--cohort-name", "add")
+
+    def statuses() -> dict[str, str]:
+        synced = cli.run("sync", "--json").document
+        return {each["cohort"]: each["status"] for each in synced["cohorts"]}
+
+    assert statuses() == {"mirror": "finished", "add": "finished"}
+    assert cli.run("backup", "backup").status == 0
+    assert statuses() == {"mirror": "up_to_date", "add": "up_to_date"}
+    # Only what was restored is known: another push may have taken back what this one added.
+    assert cli.run("push", "export.txt", "--action", "remove", *add).status == 0
+    assert cli.run("restore", "backup").status == 0
+    assert statuses() == {"mirror": "guarded", "add": "finished"}
+    assert api.members("add") == wanted
+
+
+def test_prune_restore_and_usage_need_no_choice_of_a_workspace(cli: CommandLine) -> None:
+    live(cli)
+    workspaces = {
+        f"workspaces.{name}": {"id": f"WS-{name}", "endpoint": cli.url} for name in ("a", "b")
+    }
+    lines = [
+        line
+        for name, table in workspaces.items()
+        for line in (f"[{name}]", *(f"{key} = {json.dumps(table[key])}" for key in table))
+    ]
+    (cli.folder / "config.toml").write_text("\n".join(lines) + "\n")
+    for command in (
+        ("prune", "--dry-run"),
+        ("prune",),
+        ("backup", "backup"),
+        ("restore", "backup"),
+    ):
+        ended = cli.run(*command)
+        assert ended.status == 0, ended.stderr
+
+
 def test_what_is_no_whole_backup_changes_nothing(cli: CommandLine) -> None:
     live(cli)
     assert cli.run("backup", "backup").status == 0

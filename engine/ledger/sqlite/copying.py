@@ -29,7 +29,7 @@ class NamedFiles:
 def copy_ledger(path: Path, target: Path) -> None:
     """Write a ledger, as of one moment, to the new file `target`, durably.
 
-    `VACUUM INTO` reads one state of the file; a copy page by page would begin anew with each write.
+    `VACUUM INTO` reads one state of the file; a copy page by page would restart at each write.
     Raises `LedgerError` if the ledger cannot be read or its copy is not whole.
     """
     refuse_unreadable(path)

@@ -143,10 +143,13 @@ class RunHistory:
         return lifted
 
     def last_run(self, key: CohortKey) -> str | None:
-        """Return the name of a cohort's last run, without plans that were not sent."""
+        """Return the name of a cohort's last run, without plans that were not sent.
+
+        None if the ledger was restored since then: there may have been later runs.
+        """
         found = self._connection.execute(
             "SELECT name FROM run WHERE partner = ? AND cohort_id = ? AND status NOT IN (?, ?) "
-            "ORDER BY run DESC LIMIT 1",
+            "AND run > (SELECT coalesce(max(run), 0) FROM restored) ORDER BY run DESC LIMIT 1",
             (key.partner, key.cohort_id, RunStatus.PLANNED, RunStatus.SHADOW),
         ).fetchone()
         return found and str(found[0])

@@ -114,7 +114,7 @@ class Ledger:
         return await self.write(work)
 
     async def last_run(self, key: CohortKey) -> "tuple[RunRecord, list[SourceFile]] | None":
-        """Return the last run of a cohort and its files, without plans that were not sent."""
+        """Return the last run of a cohort and its files; see `RunHistory.last_run`."""
 
         def work(connection: sqlite3.Connection) -> "tuple[RunRecord, list[SourceFile]] | None":
             history = RunHistory(connection)

@@ -266,6 +266,7 @@ CREATE TABLE synced_cohort (
     UNIQUE (sync, cohort)
 ) STRICT;
 CREATE INDEX synced_cohort_by_start ON synced_cohort (started_utc_ns);
+
 -- A restore of this ledger from a backup: what was sent after the backup is not known here.
 CREATE TABLE restored (
     id              INTEGER PRIMARY KEY,

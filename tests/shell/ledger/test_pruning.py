@@ -155,6 +155,7 @@ def answers(path: Path) -> dict[str, object]:
                 bool(runs.unrecorded_pushes(ledger, key)),
                 [each for each in rejected if each.utc_ns >= BOUNDS.rejected_before_utc_ns],
                 [each.name for each in uids.planned_runs(key)[:1]],
+                history.last_run(key),
                 ledger.execute(
                     "SELECT max(run) FROM run WHERE status = 'finished' AND cohort_id = ?",
                     (key.cohort_id,),

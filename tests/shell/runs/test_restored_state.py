@@ -11,6 +11,7 @@ from resting_clock import RestingClock
 from scripted_server import ACCEPT
 from whole_push import Pushes
 
+from engine.config.loading import Project
 from engine.delivery.stop import StopSwitch
 from engine.errors import ExitStatus
 from engine.planning.allowances import Allowance, Guard
@@ -28,7 +29,8 @@ def back_up(pushes: Pushes, folder: Path) -> None:
 
 
 def put_back(pushes: Pushes, folder: Path) -> Restored:
-    return asyncio.run(restore(pushes.config(), folder, RestingClock(pushes.machine)))
+    project = Project(None, {"default": pushes.config()}, {}, ())
+    return asyncio.run(restore(project, folder, RestingClock(pushes.machine)))
 
 
 def adopt(pushes: Pushes, wanted: set[str]) -> None:
@@ -81,6 +83,6 @@ def test_the_cohort_equals_the_export_once_what_was_sent_since_is_adopted(
             assert ended.exit_status is ExitStatus.ACCEPTED, ended
         cohort.scripted_server.catch_up()
         assert cohort.members() == set(last)
-        # Once it is lifted, the next nights run unattended.
+        # Once it is lifted, the next runs are not blocked.
         ended = pushes.mirror(sorted(last))
         assert ended.exit_status is ExitStatus.ACCEPTED

@@ -24,7 +24,10 @@ from engine.errors import ExitStatus, LedgerError
 from engine.ledger.locks import cohort_at_once
 from engine.ledger.records import RunKey
 from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.migrations import MIGRATIONS
 from engine.ledger.sqlite.pruning import Pruner
+from engine.ledger.sqlite.schema import open_ledger
+from engine.ledger.sync_records import SyncRecord
 from engine.model import cohort as model
 from engine.model.cohort import CohortKey
 from engine.report.history import all_runs, open_run
@@ -58,7 +61,7 @@ mirror_runs = some.builds(
 
 @given(some.lists(mirror_runs, min_size=1, max_size=6), mirror_runs)
 @settings(max_examples=settings().max_examples // 5)
-def test_a_cohort_that_is_pruned_every_night_is_right_all_the_same(
+def test_a_cohort_that_is_pruned_after_each_run_ends_right(
     troubled: list[MirrorRun], last: MirrorRun
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -85,7 +88,7 @@ def test_what_is_kept_does_not_grow(tmp_path: Path) -> None:
     for number in range(5):
         wanted = frozenset(UIDS[number % 3 : number % 3 + 8])
         cohort.carry_out(MirrorRun(wanted, pause=20 * DAY))
-        pruned(pushes.config(), RestingClock(pushes.machine), keep_days=30.0)
+        pruned(pushes.config(), RestingClock(pushes.machine), keep_days=30)
         tables = ("run", "attempt", "batch", "plan", "generation", "followed", "sitting")
         counts.append(
             [
@@ -241,6 +244,60 @@ def test_a_rejected_uid_stays_known_as_long_as_it_is_left_alone(tmp_path: Path) 
     config = replace(config, mirror=replace(config.mirror, retry_rejected_days=7.0))
     pruned(config, RestingClock(pushes.machine))
     assert rows(pushes.ledger, "SELECT uid FROM rejected") == []
+
+
+async def test_the_last_record_of_a_cohort_and_its_last_success_are_kept(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    config = replace(config_of(tmp_path), state_dir=tmp_path / "state")
+    folder = tmp_path / "state" / "http%3A%2F%2F127.0.0.1%3A1" / "W"
+    folder.mkdir(parents=True)
+    ledger = Ledger.open(folder / LEDGER_NAME, clock)
+    now = clock.stamp().utc_ns
+    ended = {"a": [0, 1, 0, 1, 1], "b": [4], "c": [0] * 600, "d": [None, None]}
+    await ledger.syncs.enter(
+        SyncRecord(
+            f"s{number}", cohort, PARTNER, cohort, now + number, "2026-01-01", exit_status=each
+        )
+        for cohort, statuses in ended.items()
+        for number, each in enumerate(statuses)
+    )
+    clock.advance(YEAR)
+    young = SyncRecord("young", "e", PARTNER, "e", clock.stamp().utc_ns, "2027-01-01")
+    await ledger.syncs.enter([young])
+    await ledger.close()
+    dry = await prune(config, is_dry_run=True, clock=clock)
+    done = await prune(config, clock=clock)
+    assert dry.sync_records == done.sync_records == 3 + 599 + 1
+    kept = rows(folder / LEDGER_NAME, "SELECT cohort, sync FROM synced_cohort ORDER BY 1, 2")
+    assert kept == [
+        ("a", "s2"),
+        ("a", "s4"),
+        ("b", "s0"),
+        ("c", "s599"),
+        ("d", "s1"),
+        ("e", "young"),
+    ]
+
+
+def test_a_dry_run_reads_a_ledger_of_each_version(tmp_path: Path, clock: HandClock) -> None:
+    anywhere = config_of(tmp_path)
+    for version in range(1, len(MIGRATIONS)):
+        config = replace(anywhere, state_dir=tmp_path / f"state-{version}")
+        folder = config.state_dir / "http%3A%2F%2F127.0.0.1%3A1" / "W"
+        folder.mkdir(parents=True)
+        with closing(open_ledger(folder / LEDGER_NAME, MIGRATIONS[:version])) as ledger:
+            ledger.execute(
+                "INSERT INTO run (run, name, identity, endpoint, workspace, partner, cohort_id, "
+                "cohort_name, action, exports, reading, sizes, status, started_utc_ns) "
+                "VALUES (1, 'r', x'00', 'e', 'w', 'p', 'c', 'C', 'add', '[]', '{}', '{}', "
+                "'finished', 0), (2, 's', x'00', 'e', 'w', 'p', 'c', 'C', 'add', '[]', '{}', '{}', "
+                "'finished', 0)"
+            )
+        before = (folder / LEDGER_NAME).read_bytes()
+        assert pruned(config, clock, is_dry_run=True).runs == 1
+        assert (folder / LEDGER_NAME).read_bytes() == before
+        assert pruned(config, clock).runs == 1
 
 
 def test_a_cohort_that_a_process_works_on_is_skipped(tmp_path: Path) -> None:
