@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
     from engine.report.period import PeriodReport
+    from engine.report.plans import PlanEntry
     from engine.report.run_results import (
         FailedRun,
         NothingToResume,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
         SnapshotOfList,
         VerifiedSnapshot,
     )
+    from engine.report.state import Abandoned, BackedUp, Pruned, Restored, StateUsage
     from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
     from engine.report.why import UidReport
     from engine.runs.arguments import (
@@ -81,8 +83,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Abandoned",
     "Accounts",
     "Action",
+    "BackedUp",
     "CheckResult",
     "Cohort",
     "CohortResult",
@@ -101,9 +105,12 @@ __all__ = [
     "PeriodReport",
     "Phase",
     "PlanArguments",
+    "PlanEntry",
     "PlanObservers",
+    "Pruned",
     "Reading",
     "Reject",
+    "Restored",
     "ResumedRuns",
     "RunDetails",
     "RunResult",
@@ -111,6 +118,7 @@ __all__ = [
     "SnapshotEntry",
     "SnapshotOfList",
     "Snapshots",
+    "StateUsage",
     "StopSwitch",
     "SyncObservers",
     "SyncOpening",
@@ -132,12 +140,14 @@ _MODULES = {
     "engine.report.accounts": ("Accounts",),
     "engine.report.history": ("Reject", "RunDetails"),
     "engine.report.period": ("PeriodReport",),
+    "engine.report.plans": ("PlanEntry",),
     "engine.report.run_results": (
         *("FailedRun", "NothingToResume", "Opening", "ResumedRuns", "RunResult"),
     ),
     "engine.report.snapshots": (
         *("SnapshotComparison", "SnapshotEntry", "SnapshotOfList", "VerifiedSnapshot"),
     ),
+    "engine.report.state": ("Abandoned", "BackedUp", "Pruned", "Restored", "StateUsage"),
     "engine.report.sync_result": ("CohortResult", "CohortStatus", "SyncResult"),
     "engine.report.why": ("UidReport",),
     "engine.runs.arguments": (

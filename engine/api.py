@@ -16,6 +16,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import nullcontext
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
     from engine.report.period import PeriodReport
+    from engine.report.plans import PlanEntry
     from engine.report.run_results import FailedRun, NothingToResume, ResumedRuns, RunResult
+    from engine.report.state import Abandoned, BackedUp, Pruned, Restored, StateUsage
     from engine.report.sync_result import SyncResult
     from engine.report.why import UidReport
     from engine.runs.arguments import (
@@ -339,20 +342,109 @@ class Engine(OpenEngine):
             ended=ended,
         )
 
-    async def runs(self) -> "list[Accounts]":
-        """Return the accounts of every run in the state folder, the latest first."""
+    async def abandon(
+        self,
+        run: str,
+        *,
+        wait_seconds: float = 0.0,
+        note: "Note | None" = None,
+        switch: "StopSwitch | None" = None,
+    ) -> "Abandoned":
+        """Close an unfinished push, or a kept plan, for good: it is not resumed or applied.
+
+        What may have been applied of it stays unconfirmed. Raises `UsageError` for a run that is
+        unknown or has ended, and `LockHeldError` if another process works on its cohort.
+        """
+        from engine.delivery.stop import StopSwitch
+        from engine.runs.abandoning import abandon
+        from engine.runs.arguments import no_note
+
+        return await abandon(
+            run,
+            self._session(self.config),
+            wait_seconds=wait_seconds,
+            note=note or no_note,
+            switch=switch or StopSwitch(),
+        )
+
+    async def runs(
+        self,
+        *,
+        cohort_id: str | None = None,
+        status: Sequence[str] | None = None,
+        since: datetime | None = None,
+    ) -> "list[Accounts]":
+        """Return the accounts of the runs in the state folder, the latest first.
+
+        Only runs of that cohort, with one of those statuses, and begun at `since` or later.
+        """
+        from engine.ledger.run_records import RunFilter
         from engine.report.history import all_runs
 
-        return await asyncio.to_thread(all_runs, self._configuration.state_folder)
+        since_utc_ns = None
+        if since is not None:
+            since_utc_ns = max(0, min(round(since.timestamp() * 1e9), _LAST_UTC_NS))
+        wanted = RunFilter(cohort_id=cohort_id, statuses=status, since_utc_ns=since_utc_ns)
+        return await asyncio.to_thread(all_runs, self._configuration.state_folder, wanted)
 
-    async def show(self, run: str) -> "RunDetails":
+    async def plans(self) -> "list[PlanEntry]":
+        """Return the plans that are kept in the state folder, the latest first."""
+        from engine.report.plans import kept_plans
+
+        return await asyncio.to_thread(kept_plans, self._configuration.state_folder)
+
+    async def usage(self) -> "StateUsage":
+        """Return the size of the state folder, by kind of file.
+
+        Raises `LedgerError` for a folder that cannot be read.
+        """
+        from engine.report.state import StateUsage
+        from engine.runs.retention import usage_of
+
+        return StateUsage(await asyncio.to_thread(usage_of, self.project.shared))
+
+    async def prune(self, *, keep_days: int | None = None, dry_run: bool = False) -> "Pruned":
+        """Delete what is older than `keep_days`, by default `state.keep_days`, and not needed.
+
+        Runs that send meanwhile are not delayed. A `dry_run` deletes nothing.
+        """
+        from engine.runs.retention import prune
+
+        return await prune(self.project.shared, keep_days=keep_days, is_dry_run=dry_run)
+
+    async def backup(self, folder: str | os.PathLike[str]) -> "BackedUp":
+        """Copy ledgers and snapshots, as of one moment, to a new folder; runs go on meanwhile.
+
+        Raises `UsageError` if the folder exists and is not empty.
+        """
+        from engine.runs.backup import backup
+
+        return await backup(self._configuration.state_folder, Path(folder))
+
+    async def restore(self, folder: str | os.PathLike[str]) -> "Restored":
+        """Replace the state folder by a backup; the present state is set aside.
+
+        What was sent after the backup is unknown: the next mirror of each cohort is stopped by the
+        guard `restored`. Call it on an engine that has done nothing else. Raises `UsageError` for a
+        folder that is no backup, `LedgerError` for a damaged one, and `LockHeldError` if a process
+        works here.
+        """
+        from engine.runs.restore import restore
+
+        return await restore(self.project, Path(folder))
+
+    async def show(self, run: str, *, attempts: bool = True) -> "RunDetails":
         """Return a run's accounts, files, batches and attempts; its totals are recounted.
 
-        Raises `UsageError` if there is no such run.
+        Without `attempts`, batches and attempts are left out: a run may have very many.
+        Here and wherever a run or plan is named, `run` may be `latest`, or the beginning of one
+        name only. Raises `UsageError` if there is no such run, or if there are several.
         """
         from engine.report.history import details_of
 
-        return await asyncio.to_thread(details_of, self._configuration.state_folder, run)
+        return await asyncio.to_thread(
+            details_of, self._configuration.state_folder, run, has_attempts=attempts
+        )
 
     async def rejects(self, run: str) -> "AsyncGenerator[Reject, None]":
         """Yield every rejected uid of a run and every blank or invalid row, in export order.
@@ -449,3 +541,7 @@ class Engine(OpenEngine):
             switch or StopSwitch(),
             table.guards if table else config.guards,
         )
+
+
+_LAST_UTC_NS = (1 << 63) - 1
+"""The latest time that a ledger can hold, in the year 2262."""

@@ -25,6 +25,7 @@ from engine.cli.push import push, resume
 from engine.cli.report import report
 from engine.cli.runs import rejects, runs, show
 from engine.cli.snapshot import snapshot
+from engine.cli.state import abandon, backup, plans, prune, restore
 from engine.cli.streams import prepare_streams, print_json, printing
 from engine.cli.sync import sync
 from engine.cli.usage import UnreadableCommand, usage_error
@@ -40,7 +41,8 @@ app = typer.Typer(
 )
 for command in (
     *(sync, push, resume, mirror, plan, apply, rollback, why),
-    *(report, runs, show, rejects, init, schema, check, emulator, demo),
+    *(report, runs, plans, show, rejects, abandon, prune, backup, restore),
+    *(init, schema, check, emulator, demo),
 ):
     app.command(cls=Command)(command)
 app.add_typer(snapshot, name="snapshot")

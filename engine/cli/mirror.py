@@ -149,7 +149,10 @@ def rollback(
 @flat
 def apply(
     *,
-    plan: Annotated[str, typer.Argument(help="A plan's name, as `plan` prints it.")],
+    plan: Annotated[
+        str,
+        typer.Argument(help="A plan's name, as `plans` lists it, the beginning of one, or latest."),
+    ],
     first: Annotated[
         int | None,
         typer.Option(

@@ -86,7 +86,12 @@ def push(
 @flat
 def resume(
     *,
-    run: Annotated[str | None, typer.Argument(help="By default the latest unfinished run.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            help="A run's name, or its beginning; by default the latest unfinished run."
+        ),
+    ] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Resume each unfinished run, the earliest first.")
     ] = False,

@@ -63,6 +63,27 @@ def table_lines(
                 yield from wrapped(f"{_INDENT}{line}" if first else line, width, _INDENT)
 
 
+def duration(seconds: float) -> str:
+    """Return a duration: `2.1 s`, `4:05` minutes or `3:20:00` hours."""
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), _MINUTE)
+    hours, minutes = divmod(minutes, _MINUTE)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+_MINUTE = 60
+
+
+def shortened(text: str, width: int | None) -> str:
+    """Return a text cut to a number of columns, with an ellipsis; None does not cut it."""
+    from rich.cells import cell_len, set_cell_size
+
+    if width is None or cell_len(text) <= width:
+        return text
+    return set_cell_size(text, max(0, width - 1)).rstrip() + "…"
+
+
 _INDENT = " " * 4
 
 

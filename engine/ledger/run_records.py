@@ -42,6 +42,35 @@ class RunEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs are wanted; None selects all."""
+
+    prefix: str = ""
+    """The beginning of their names."""
+    statuses: Sequence[str] | None = None
+    cohort_id: str | None = None
+    since_utc_ns: int | None = None
+    """For runs that began at that time or later."""
+    is_mirror: bool | None = None
+
+
+ALL_RUNS = RunFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPlan:
+    """A plan that was kept for `apply`, and what may prevent that."""
+
+    run: RunEntry
+    plan: PlanRecord
+    is_closed: bool
+    later_run: str | None
+    """A run that has mirrored the cohort, or pushed to it, after the plan."""
+    current_generation: int | None
+    """The number of the cohort's current snapshot; None if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoredRequest(RunEntry):
     """A run with how it was requested, so that it can be resumed."""
 

@@ -50,6 +50,9 @@ class Facts:
     """The cohort's name when something was last sent to it; None if nothing was."""
     excluded: int = 0
     """Rows whose uid is in the exclusion list; they do not count as `desired`."""
+    backup_utc_ns: int | None = None
+    """When the backup was made that the cohort's snapshot was restored from; None if it was not
+    restored, or if a mirror or a list of the members has replaced it since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +248,19 @@ def _name(facts: Facts, _: GuardSettings) -> GuardFinding:
     )
 
 
+def _restored(facts: Facts, _: GuardSettings) -> GuardFinding:
+    if facts.backup_utc_ns is None:
+        return passes("the snapshot was not restored from a backup")
+    at = utc_minute(facts.backup_utc_ns, facts.now_utc_ns)
+    return GuardFinding(
+        is_bad=True,
+        sentence=f"the snapshot was restored from a backup of {at} UTC: what was sent to the "
+        "cohort after that is unknown",
+        hint="`cohortsync snapshot adopt` each export that was sent after that, so that uids it "
+        "added are removed if they are no longer wanted",
+    )
+
+
 _FINDERS: Mapping[Guard, Callable[[Facts, GuardSettings], GuardFinding]] = {
     Guard.REMOVALS: _removals,
     Guard.ADDITIONS: _additions,
@@ -258,4 +274,5 @@ _FINDERS: Mapping[Guard, Callable[[Facts, GuardSettings], GuardFinding]] = {
     Guard.AGE: _age,
     Guard.SPREAD: _spread,
     Guard.NAME: _name,
+    Guard.RESTORED: _restored,
 }

@@ -343,6 +343,7 @@ class Planner:
             name=request.cohort.name,
             last_name=last_name,
             excluded=found.excluded,
+            backup_utc_ns=await self._ledger.snapshots.restored_from(self._key),
         )
 
 

@@ -55,6 +55,9 @@ class RunStore(Protocol):
         Raises `UsageError` if a later run has sent to the cohort, and the run is not restarted.
         """
 
+    async def abandon(self, run: int, reason: str) -> None:
+        """Close a run as abandoned: it is not resumed. Its accounts are kept."""
+
     async def begin_new(
         self, key: RunKey, command: RunCommand, settings: ExecutionSettings
     ) -> RunState:

@@ -224,7 +224,7 @@ class Workspace:
 
     def another_session(self) -> WorkspaceSession:
         """Return a session as of another process: locks exclude the two from each other."""
-        return WorkspaceSession(self.pushes._config(), clock=self.pushes.machine)
+        return WorkspaceSession(self.pushes.config(), clock=self.pushes.machine)
 
     def query(self, sql: str) -> list[Any]:
         with closing(sqlite3.connect(self.pushes.ledger)) as ledger, ledger:

@@ -390,7 +390,7 @@ class Pushes:
 
     def look(self, work: Callable[[SnapshotStore], Awaitable[T]]) -> T:
         """Look at the cohort's snapshots beside whoever works on them."""
-        folder, config = self.ledger.parent, self._config()
+        folder, config = self.ledger.parent, self.config()
         key = CohortKey(PARTNER, COHORT.id)
         with LedgerReader.open(self.ledger, self.machine) as ledger:
             store = SnapshotStore(
@@ -431,7 +431,7 @@ class Pushes:
 
         async def carry_out() -> RunResult:
             async with WorkspaceSession(
-                self._config(), clock=self.machine, switch=switch
+                self.config(), clock=self.machine, switch=switch
             ) as session:
                 return await start(session, RunObservers(observe=observe))
 
@@ -473,7 +473,7 @@ class Pushes:
             stack.enter_context(patch(place, part))
         return stack
 
-    def _config(self) -> Config:
+    def config(self) -> Config:
         return Config(
             path=None,
             workspace=Workspace("WS", ApiKey("key", "test"), ENDPOINT, PARTNER),

@@ -12,7 +12,7 @@ from engine.clock import Clock
 from engine.errors import CohortSyncError, IncompleteError, LedgerError, StateGoneError
 from engine.ledger.locks import NO_PATIENCE, Patience, sole_writer
 from engine.ledger.sqlite import recovery
-from engine.ledger.sqlite.access import readable_files, refuse_lost
+from engine.ledger.sqlite.access import readable_files, refuse_lost, refuse_unfinished_restore
 from engine.ledger.sqlite.failures import translate
 from engine.ledger.sqlite.history import RunHistory
 from engine.ledger.sqlite.plans import PlanStore
@@ -199,6 +199,7 @@ def open_shared(folder: Path, clock: Clock, *, is_sole: bool) -> Ledger | None:
     of version 0.1 holds that lock as long as it runs. Returns None if another caller finds no
     ledger of this version. Raises `LedgerError` for a folder or a ledger that cannot be used.
     """
+    refuse_unfinished_restore(folder.parent.parent)
     make_folder(folder)
     close_to_others(folder)
     path = folder / LEDGER_NAME
@@ -214,6 +215,7 @@ async def sole_ledger(
 
     Raises as `FileLock.acquire` and `open_shared` do.
     """
+    refuse_unfinished_restore(folder.parent.parent)
     make_folder(folder)
     close_to_others(folder)
     with readable_files(folder):

@@ -104,7 +104,8 @@ WHERE run = ?1 GROUP BY 2 ORDER BY 3 DESC, 2 LIMIT ?2
 
 _INVALID = """
 SELECT 'invalid', reason, sum(count) AS count
-FROM skipped WHERE run = ?1 AND reason NOT LIKE 'blank%' GROUP BY 2 ORDER BY 3 DESC, 2 LIMIT ?2
+FROM skipped WHERE run = ?1 AND reason NOT LIKE 'blank%' AND reason <> 'excluded'
+GROUP BY 2 ORDER BY 3 DESC, 2 LIMIT ?2
 """
 
 _FIRST_REJECTED = """

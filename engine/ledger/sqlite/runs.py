@@ -151,6 +151,9 @@ def keep_lifted_guards(
     connection.execute("UPDATE run SET lifted = ? WHERE run = ?", (json.dumps(lifts), run))
 
 
+_REPLACED = "a new run of the same command took its place"
+
+
 class RunStore(Store):
     """The runs of a workspace."""
 
@@ -176,6 +179,11 @@ class RunStore(Store):
     count_totals = by_reader(count)
     store_totals = in_transaction(store)
 
+    async def abandon(self, run: int, reason: str) -> None:
+        """Close a run as abandoned: it is not resumed. Its accounts are kept."""
+        now = self._clock.stamp().utc_ns
+        await self._execute(lambda connection: abandon(connection, run, now, reason))
+
     async def begin(
         self,
         key: RunKey,
@@ -199,7 +207,7 @@ class RunStore(Store):
             if later and not restart_if_overtaken and found:
                 raise overtaken(found.name, later, key.cohort.id)
             if found is not None and (restart or later):
-                abandon(connection, found.number, now)
+                abandon(connection, found.number, now, _REPLACED)
                 found = None
             if found is None:
                 return insert_run(connection, key, command, settings, now)

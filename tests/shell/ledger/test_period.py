@@ -9,6 +9,7 @@ from large_ledger import ENDPOINT, make_large_ledger, scanned, watching
 
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.report.period_reading import report_on
+from engine.source.block import BLANK, EXCLUDED, HEADER_AGAIN
 from engine.storage.paths import LEDGER_NAME
 
 RUNS, EACH = 6, 2000
@@ -67,7 +68,10 @@ def test_reasons_quote_no_uid(path: Path) -> None:
             "'400: uid secret-' || batch || ' is bad', 'id-' || batch FROM batch WHERE batch <= 3"
         )
         ledger.execute("INSERT INTO skipped SELECT run, 9, 'f', 9, 4, 'not UTF-8' FROM run")
-        ledger.execute("INSERT INTO skipped SELECT run, 8, 'f', 8, 2, 'blank' FROM run")
+        for place, reason in enumerate((BLANK, HEADER_AGAIN, EXCLUDED)):
+            ledger.execute(
+                "INSERT INTO skipped SELECT run, 8, 'f', ?, 2, ? FROM run", (place, reason)
+            )
     report = report_on(path.parents[2], 0, LAST_START + SECOND)
     assert [(each.kind, each.reason, each.rows) for each in report.rejects] == [
         ("invalid", "not UTF-8", 4 * RUNS),

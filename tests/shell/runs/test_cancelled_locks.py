@@ -39,7 +39,7 @@ def pushes(tmp_path: Path) -> Pushes:
 
 @pytest.fixture
 async def session(pushes: Pushes) -> AsyncIterator[WorkspaceSession]:
-    async with WorkspaceSession(pushes._config()) as session:
+    async with WorkspaceSession(pushes.config()) as session:
         yield session
 
 
