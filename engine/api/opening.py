@@ -1,4 +1,4 @@
-"""The part of `engine.api.Engine` that all commands share: its configuration and its sessions."""
+"""What all methods of `Engine` share: its configuration, and a session for each workspace."""
 
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -27,7 +27,7 @@ class OpenEngine:
 
     @classmethod
     @asynccontextmanager
-    async def open(  # noqa: PLR0913 - one parameter an option
+    async def open(
         cls,
         path: str | os.PathLike[str] | None = None,
         *,
@@ -101,7 +101,7 @@ class OpenEngine:
 
     def _session(self, config: "Config") -> "WorkspaceSession":
         """Return the session that all runs in a workspace share: a ledger, a pacer, a pool."""
-        from engine.runs.session import WorkspaceSession, closed_error  # noqa: PLC0415 - large
+        from engine.runs.session import WorkspaceSession, closed_error
 
         if self._is_closed:
             raise closed_error()
@@ -112,7 +112,7 @@ class OpenEngine:
             session.renew(config)
         return session
 
-    def _export(  # noqa: PLR0913 - those of an export
+    def _export(
         self,
         exports: "Exports | None",
         cohort: Cohort | str,
@@ -123,8 +123,8 @@ class OpenEngine:
         exclude_column: str | None,
     ) -> "CohortExport":
         """Return a cohort with its export; a configured cohort is named by its key."""
-        from engine.runs.context import run_observers  # noqa: PLC0415 - large
-        from engine.runs.requests import CohortExport  # noqa: PLC0415 - large
+        from engine.runs.context import run_observers
+        from engine.runs.requests import CohortExport
 
         table = None
         if isinstance(cohort, str):
