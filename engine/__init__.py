@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         VerifiedSnapshot,
     )
     from engine.report.state import Abandoned, BackedUp, Pruned, Restored, StateUsage
+    from engine.report.status import CohortHealth, RunningRun, Status
     from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
     from engine.report.why import UidReport
     from engine.runs.arguments import (
@@ -89,6 +90,7 @@ __all__ = [
     "BackedUp",
     "CheckResult",
     "Cohort",
+    "CohortHealth",
     "CohortResult",
     "CohortStatus",
     "CohortSyncError",
@@ -114,11 +116,13 @@ __all__ = [
     "ResumedRuns",
     "RunDetails",
     "RunResult",
+    "RunningRun",
     "SnapshotComparison",
     "SnapshotEntry",
     "SnapshotOfList",
     "Snapshots",
     "StateUsage",
+    "Status",
     "StopSwitch",
     "SyncObservers",
     "SyncOpening",
@@ -148,6 +152,7 @@ _MODULES = {
         *("SnapshotComparison", "SnapshotEntry", "SnapshotOfList", "VerifiedSnapshot"),
     ),
     "engine.report.state": ("Abandoned", "BackedUp", "Pruned", "Restored", "StateUsage"),
+    "engine.report.status": ("CohortHealth", "RunningRun", "Status"),
     "engine.report.sync_result": ("CohortResult", "CohortStatus", "SyncResult"),
     "engine.report.why": ("UidReport",),
     "engine.runs.arguments": (

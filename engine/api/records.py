@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from engine.report.period import PeriodReport
     from engine.report.plans import PlanEntry
     from engine.report.state import BackedUp, Pruned, Restored, StateUsage
+    from engine.report.status import Status
     from engine.report.why import UidReport
 
 
@@ -112,6 +113,16 @@ class Records(OpenEngine):
 
         config, cohort_id, _ = self._configuration.known(cohort_id, cohort)
         return await asyncio.to_thread(why, config, uid, cohort_id)
+
+    async def status(self) -> "Status":
+        """Return what runs now in all workspaces, and how each configured cohort stands.
+
+        It only reads. Raises `LedgerError` for a ledger that cannot be read.
+        """
+        from engine.clock import SystemClock
+        from engine.runs.inquiry import status
+
+        return await asyncio.to_thread(status, self.project, SystemClock().stamp().utc_ns)
 
     async def usage(self) -> "StateUsage":
         """Return the size of the state folder, by kind of file.

@@ -26,6 +26,7 @@ from engine.cli.report import report
 from engine.cli.runs import rejects, runs, show
 from engine.cli.snapshot import snapshot
 from engine.cli.state import abandon, backup, plans, prune, restore
+from engine.cli.status import status
 from engine.cli.streams import prepare_streams, print_json, printing
 from engine.cli.sync import sync
 from engine.cli.usage import UnreadableCommand, usage_error
@@ -41,7 +42,7 @@ app = typer.Typer(
 )
 for command in (
     *(sync, push, resume, mirror, plan, apply, rollback, why),
-    *(report, runs, plans, show, rejects, abandon, prune, backup, restore),
+    *(status, report, runs, plans, show, rejects, abandon, prune, backup, restore),
     *(init, schema, check, emulator, demo),
 ):
     app.command(cls=Command)(command)
@@ -81,7 +82,7 @@ def main() -> NoReturn:
     try:
         with printing() if "--help" in arguments else nullcontext():
             refuse_narrow_address_space()
-            status = app(args=arguments, prog_name="cohortsync", standalone_mode=False)
+            exit_status = app(args=arguments, prog_name="cohortsync", standalone_mode=False)
     except CohortSyncError as error:
         if error.exit_status is ExitStatus.UNBALANCED:
             write_traceback(error)
@@ -97,7 +98,7 @@ def main() -> NoReturn:
         fail(bug)
     finally:
         _flush()
-    sys.exit(status)
+    sys.exit(exit_status)
 
 
 def _flush() -> None:

@@ -14,7 +14,12 @@ from engine.model.foreign_text import printable
 if TYPE_CHECKING:
     from engine import Finding
 
-_COLORS = {"ok": typer.colors.GREEN, "failed": typer.colors.RED, "skipped": typer.colors.YELLOW}
+_COLORS = {
+    "ok": typer.colors.GREEN,
+    "failed": typer.colors.RED,
+    "skipped": typer.colors.YELLOW,
+    "note": typer.colors.YELLOW,
+}
 
 
 @flat
@@ -26,8 +31,9 @@ def check(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check whether a run could start: configuration, state folder, connection to the endpoint.
+    """Check whether runs could start: configuration, state folder, connection, exports.
 
+    Without --workspace all workspaces are checked. That an export is not there yet is only a note.
     The key can't be tested without sending; with --live one request is sent that names no members:
     400 means that the key is valid, 401 that it is not.
 
@@ -35,10 +41,16 @@ def check(
     the key; 75 the endpoint can't be reached.
     """
 
+    shown: list[str | None] = [None]
+
     def show(finding: "Finding") -> None:
-        if not as_json:
-            with printing():
-                _show(finding)
+        if as_json:
+            return
+        with printing():
+            if finding.workspace not in {None, shown[-1]}:
+                typer.echo(f"workspace {finding.workspace}")
+                shown.append(finding.workspace)
+            _show(finding)
 
     result = target.call(lambda engine: engine.check(live=live, found=show), lazy=True)
     status = result.exit_status

@@ -11,6 +11,7 @@ from engine.errors import CohortSyncError, SourceError
 from engine.model.time_of_day import local_time
 from engine.preflight.finding import Finding, FindingStatus, failure
 from engine.runs.configured_export import ConfiguredExport
+from engine.runs.exports import about_exclusion
 from engine.source.source_file import SourceFile, describe_files
 
 
@@ -26,8 +27,12 @@ async def check_exports(project: Project, workspaces: Collection[str]) -> AsyncI
 def check_export(cohort: CohortSettings, day: date) -> Finding:
     """Return whether the export of a cohort is there; if not, that is a note: it may come later."""
     key = cohort.key
+    export = ConfiguredExport.of(cohort)
     try:
-        found = ConfiguredExport.of(cohort).chosen(day).states()
+        found = export.chosen(day).states()
+        if export.exclude is not None:
+            with about_exclusion():
+                export.exclude.chosen(day).states()
     except SourceError as error:
         note = f"{key}: {error.message}"
         return Finding("export", FindingStatus.NOTE, note, error.hint, cohort=key)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from engine.errors import ExitStatus
 from engine.ledger.period_records import MemberCount, ReasonCount
 from engine.ledger.sqlite.access import ledgers
 from engine.ledger.sqlite.reader import LedgerReader
@@ -17,8 +16,8 @@ from engine.ledger.sync_records import SyncRecord
 from engine.model.status import RunStatus
 from engine.report.accounts import Accounts
 from engine.report.accounts_from_ledger import target_label
-from engine.report.history import RunReport, plan_document
-from engine.report.next_step import next_step
+from engine.report.cohort_end import end_of_run, end_without_run
+from engine.report.history import RunReport
 from engine.report.period import (
     CohortPeriod,
     Level,
@@ -159,61 +158,15 @@ class _Workspace:
         """Return how a run or a cohort of a sync ended; at least one of them is given."""
         if accounts is None:
             assert record is not None  # noqa: S101 - see the docstring
-            return self._end_without_run(record)
-        name = str(accounts.run)
-        entry = self._entries[name]
-        plan = self._ledger.history.plan(name)
-        guards = () if plan is None else tuple(plan_document(plan)["guards"])
-        has_died = entry.status == RunStatus.RUNNING != accounts.status
-        exit_status = ExitStatus.INCOMPLETE if has_died else accounts.exit_status
-        synced_as = record.cohort if record else None
-        step = next_step(
-            exit_status, name, synced_as=synced_as, mode=accounts.action, guards=guards
-        )
-        return CohortPeriod(
-            cohort=synced_as or accounts.cohort_id,
-            cohort_id=accounts.cohort_id,
-            cohort_name=accounts.cohort_name,
-            target=accounts.target,
-            workspace=accounts.workspace,
-            partner=accounts.partner,
+            name = self._ledger.period.last_name(record.partner, record.cohort_id)
+            return end_without_run(record, name, *self._place)
+        return end_of_run(
+            self._ledger.history,
+            accounts,
+            self._entries[str(accounts.run)],
+            synced_as=record.cohort if record else None,
             sync=record.sync if record else None,
-            mode=accounts.action,
-            status=accounts.status,
-            exit_status=exit_status,
-            reason=accounts.reason,
-            level=_level_of(exit_status),
-            next_step=None if accounts.status == RunStatus.RUNNING else step,
-            started_utc_ns=entry.started_utc_ns,
-            finished_utc_ns=entry.finished_utc_ns,
             members=self._members_after(accounts),
-            accounts=accounts,
-            files=self._ledger.history.files(name),
-            guards=guards,
-        )
-
-    def _end_without_run(self, record: SyncRecord) -> CohortPeriod:
-        target, workspace = self._place
-        is_unknown = record.status is None
-        return CohortPeriod(
-            cohort=record.cohort,
-            cohort_id=record.cohort_id,
-            cohort_name=self._ledger.period.last_name(record.partner, record.cohort_id),
-            target=target,
-            workspace=workspace,
-            partner=record.partner,
-            sync=record.sync,
-            mode=None,
-            status=record.status or "not_ended",
-            exit_status=record.exit_status,
-            reason="the sync has not ended, or its process died" if is_unknown else record.reason,
-            level=_level_of(record.exit_status),
-            next_step=next_step(
-                record.exit_status, None, synced_as=record.cohort, mode=None, guards=()
-            ),
-            started_utc_ns=record.started_utc_ns,
-            finished_utc_ns=record.finished_utc_ns,
-            members=record.members,
         )
 
     @cached_property
@@ -274,16 +227,6 @@ class _Workspace:
             intervals=[intervals[number] for number in range(first, last + 1)],
             status_counts=dict(sorted(statuses.items(), key=lambda each: each[0] or 0)),
         )
-
-
-def _level_of(exit_status: int | None) -> Level:
-    match exit_status:
-        case ExitStatus.ACCEPTED:
-            return Level.OK
-        case None | ExitStatus.PARTIAL | ExitStatus.INCOMPLETE:
-            return Level.ATTENTION
-        case _:
-            return Level.FAILED
 
 
 def _replaces(later: CohortPeriod, earlier: CohortPeriod) -> bool:

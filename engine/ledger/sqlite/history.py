@@ -158,6 +158,23 @@ class RunHistory:
         [name] = found
         return LastRun(self.record(name), self.files(name), self.request(name).spec)
 
+    def running(self) -> list[RunEntry]:
+        """Return the runs that no process has ended; its process may have died."""
+        return entries(self._connection, "WHERE status = ? ORDER BY run", (RunStatus.RUNNING,))
+
+    def cohorts(self) -> list[CohortKey]:
+        """Return the cohorts that have a run, in no order."""
+        rows = self._connection.execute("SELECT DISTINCT partner, cohort_id FROM run")
+        return [CohortKey(*row) for row in rows]
+
+    def last_success(self, key: CohortKey, action: str) -> int | None:
+        """Return when a run with this action, or a sync of the cohort, last had exit status 0."""
+        row = self._connection.execute(
+            _LAST_SUCCESS, (key.partner, key.cohort_id, RunStatus.FINISHED, action)
+        ).fetchone()
+        found: int | None = row[0]
+        return found
+
     def synced_since(self, utc_ns: int) -> list[SyncRecord]:
         """Return the cohorts of the syncs that began at `utc_ns` or later, the earliest first."""
         return records_since(self._connection, utc_ns)
@@ -252,6 +269,16 @@ def entries(
     rows = connection.execute(f"SELECT {_RUN} FROM run {condition}", values)  # noqa: S608 - our own words
     return [RunEntry(*(*columns, bool(complete))) for *columns, complete in rows]
 
+
+_LAST_SUCCESS = """
+SELECT max(finished_utc_ns) FROM (
+  SELECT finished_utc_ns FROM run
+  WHERE partner = ?1 AND cohort_id = ?2 AND status = ?3 AND action = ?4 AND exit_status = 0
+  UNION ALL
+  SELECT finished_utc_ns FROM synced_cohort
+  WHERE partner = ?1 AND cohort_id = ?2 AND exit_status = 0
+)
+"""
 
 _EXECUTIONS = """
 SELECT sitting, requests, per_seconds, started_utc_ns, ended_utc_ns, pace

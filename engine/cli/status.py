@@ -1,0 +1,84 @@
+"""`cohortsync status`: what runs now, and how each cohort stands."""
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+from engine.cli.messages import level_of, log
+from engine.cli.options import JsonOption, ProjectOptions, flat
+from engine.cli.streams import print_json, print_lines, printing
+
+if TYPE_CHECKING:
+    from engine import CohortHealth, RunningRun, Status
+
+
+@flat
+def status(*, where: ProjectOptions, as_json: JsonOption = False) -> None:
+    """Show what runs now, and how each cohort stands: members, last success, what to do next.
+
+    Exit status 1 if a cohort is overdue: its last success is longer ago than its `expect_every`.
+    """
+    found = where.call(lambda engine: engine.status())
+    with printing():
+        if as_json:
+            print_json(found.to_dict())
+        else:
+            print_lines(lines_of(found), indent=4)
+    if found.exit_status and not sys.stderr.isatty():
+        level, code = level_of(found.exit_status), int(found.exit_status)
+        log(level, "ended", status="overdue", exit_status=code, reason=found.reason)
+    raise typer.Exit(found.exit_status)
+
+
+def lines_of(found: "Status") -> Iterator[str]:
+    """Yield the lines of a status."""
+    from engine.model.quantity import counted
+
+    for run in found.running:
+        yield from _running_lines(run, found.at_utc_ns)
+    if not found.running:
+        yield "nothing runs now"
+    if found.cohorts:
+        yield ""
+    width = max((len(each.cohort) for each in found.cohorts), default=0)
+    for cohort in found.cohorts:
+        yield from _cohort_lines(cohort, width, found.at_utc_ns)
+    yield ""
+    if found.others:
+        yield f"{counted(found.others, 'cohort')} not configured: `cohortsync runs` lists what ran"
+    yield f"the state takes {found.state_size}"
+
+
+def _running_lines(run: "RunningRun", now_utc_ns: int) -> Iterator[str]:
+    from engine.report.formats import duration
+
+    since = duration((now_utc_ns - run.started_utc_ns) / 1e9)
+    figures = f": {run.accepted:,} of {run.planned:,} accepted" if run.planned else ""
+    yield f"{run.cohort} {run.state}{figures}"
+    yield f"    run {run.run}, begun {since} ago by {run.process}"
+
+
+def _cohort_lines(cohort: "CohortHealth", width: int, now_utc_ns: int) -> Iterator[str]:
+    from engine.report.formats import SIGNS, duration, status_of, summary_of
+
+    def ago(utc_ns: int) -> str:
+        return duration((now_utc_ns - utc_ns) / 1e9)
+
+    last, success, due = cohort.last, cohort.last_success_utc_ns, cohort.due_utc_ns
+    verdict = "never ran" if last is None else status_of(last)
+    if last is not None and last.change is not None and last.status != "running":
+        verdict += f", {summary_of(last.change)}"
+    members = "" if cohort.members is None else f"  {cohort.members:,} members"
+    yield f"{SIGNS[cohort.level]} {cohort.cohort:<{width}}  {verdict}"
+    known = "no success yet" if success is None else f"last success {ago(success)} ago"
+    unknown = f", {cohort.unknown:,} unknown" if cohort.unknown else ""
+    yield f"    {known}{members and ','}{members[1:]}{unknown}"
+    if cohort.is_overdue:
+        yield f"    overdue{'' if due is None else f' for {ago(due)}'}"
+    if last is None or last.next_step is None:
+        return
+    if last.reason:
+        yield f"    {last.reason}"
+    yield f"    next: `{last.next_step.command}`"

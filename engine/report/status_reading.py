@@ -1,0 +1,205 @@
+"""Reads the present from the ledgers and the locks of the workspaces; nothing is changed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engine.ledger.locks import cohort_holder, holder_of
+from engine.ledger.run_records import RunEntry
+from engine.ledger.sqlite.access import ledger_in
+from engine.ledger.sqlite.reader import LedgerReader
+from engine.ledger.sync_records import SyncRecord
+from engine.model.cohort import CohortKey
+from engine.report.cohort_end import end_of_run, end_without_run
+from engine.report.history import RunReport
+from engine.report.period import CohortPeriod
+from engine.report.status import CohortHealth, RunningRun
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedCohort:
+    """A cohort whose state is read."""
+
+    key: str | None
+    """Its key in the configuration; None if it is not configured."""
+    cohort_id: str
+    name: str
+    mode: str
+    """mirror, add or remove."""
+    expect_every_ns: int | None = None
+    """How long after its last success it is overdue; None: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedWorkspace:
+    """A workspace whose ledger is read."""
+
+    name: str
+    """Its name in the configuration."""
+    target: str
+    workspace_id: str
+    partner: str
+    folder: Path
+    """That of the ledger; it need not exist."""
+    cohorts: Sequence[WatchedCohort]
+
+
+class WorkspaceStatus:
+    """What runs in one workspace, and how its cohorts stand."""
+
+    def __init__(
+        self, watched: WatchedWorkspace, now_utc_ns: int, *, includes_others: bool
+    ) -> None:
+        """Read it. With `includes_others`, cohorts that are not configured are read, too.
+
+        Raises `LedgerError` for a ledger that cannot be read.
+        """
+        self._watched = watched
+        self._now = now_utc_ns
+        self.running: list[RunningRun] = []
+        self.cohorts: list[CohortHealth] = []
+        self.others = 0
+        """Cohorts that have a run and are not in `cohorts`."""
+        if (path := ledger_in(watched.folder)) is None:
+            self.cohorts = [self._never_run(each) for each in watched.cohorts]
+            return
+        with LedgerReader.open(path) as ledger:
+            self._read(ledger, includes_others=includes_others)
+
+    def _read(self, ledger: LedgerReader, *, includes_others: bool) -> None:
+        self.running = list(self._running(ledger))
+        cohorts = list(self._watched.cohorts)
+        configured = {each.cohort_id for each in cohorts}
+        others = [
+            key.cohort_id
+            for key in ledger.history.cohorts()
+            if key.partner == self._watched.partner and key.cohort_id not in configured
+        ]
+        if includes_others:
+            cohorts += [self._unconfigured(ledger, each) for each in sorted(others)]
+        else:
+            self.others = len(others)
+        partner = self._watched.partner
+        records = {
+            each.cohort: each for each in ledger.history.synced_last() if each.partner == partner
+        }
+        self.cohorts = [self._health(ledger, each, records) for each in cohorts]
+
+    def _key(self, cohort_id: str) -> CohortKey:
+        return CohortKey(self._watched.partner, cohort_id)
+
+    def _unconfigured(self, ledger: LedgerReader, cohort_id: str) -> WatchedCohort:
+        last = ledger.history.last_run(self._key(cohort_id))
+        name = ledger.period.last_name(self._watched.partner, cohort_id) or cohort_id
+        return WatchedCohort(None, cohort_id, name, last.record.entry.action if last else "mirror")
+
+    def _running(self, ledger: LedgerReader) -> Iterator[RunningRun]:
+        """Yield the runs whose cohorts are locked: the others' processes have died."""
+        keys = {each.cohort_id: each.key for each in self._watched.cohorts}
+        sender = holder_of(self._watched.folder)
+        for entry in ledger.history.running():
+            key = CohortKey(entry.partner, entry.cohort_id)
+            process = cohort_holder(self._watched.folder, key)
+            if ledger.is_older:  # A program of version 0.1 locks the whole workspace instead.
+                process = sender
+            if process is None:
+                continue
+            accounts = self._report(ledger, entry.name).accounts()
+            is_planned = not entry.is_mirror or ledger.history.plan(entry.name) is not None
+            yield RunningRun(
+                self._watched.name,
+                keys.get(entry.cohort_id) or entry.cohort_id,
+                entry.name,
+                entry.action,
+                entry.started_utc_ns,
+                process,
+                _state_of(process, sender, is_planned=is_planned, sent=accounts.requests.sent),
+                accounts.uids.planned,
+                accounts.uids.accepted,
+            )
+
+    def _report(self, ledger: LedgerReader, run: str) -> RunReport:
+        return RunReport(ledger.history, self._watched.folder, run, is_older=ledger.is_older)
+
+    def _health(
+        self, ledger: LedgerReader, cohort: WatchedCohort, records: Mapping[str, SyncRecord]
+    ) -> CohortHealth:
+        key = self._key(cohort.cohort_id)
+        snapshot = next(iter(ledger.uids.generations(key)), None)
+        last = self._last(ledger, cohort, records)
+        accounts = last.accounts if last else None
+        unknown = accounts.uids.unconfirmed if accounts else 0
+        success = ledger.history.last_success(key, cohort.mode)
+        found = replace(
+            self._never_run(cohort),
+            members=snapshot.members if snapshot else None,
+            unknown=snapshot.unknown if snapshot else unknown,
+            last=last,
+        )
+        if success is None:
+            return found
+        every = cohort.expect_every_ns
+        due = None if every is None else success + every
+        return replace(
+            found,
+            last_success_utc_ns=success,
+            due_utc_ns=due,
+            is_overdue=due is not None and due < self._now,
+        )
+
+    def _never_run(self, cohort: WatchedCohort) -> CohortHealth:
+        return CohortHealth(
+            cohort.key or cohort.cohort_id,
+            self._watched.name,
+            cohort.cohort_id,
+            cohort.name,
+            cohort.mode,
+            members=None,
+            unknown=0,
+            last_success_utc_ns=None,
+            due_utc_ns=None,
+            is_overdue=cohort.expect_every_ns is not None,
+            last=None,
+        )
+
+    def _last(
+        self, ledger: LedgerReader, cohort: WatchedCohort, records: Mapping[str, SyncRecord]
+    ) -> CohortPeriod | None:
+        """Return how the last run of a cohort ended, or its last sync if that is later."""
+        found = ledger.history.last_run(self._key(cohort.cohort_id))
+        entry = found.record.entry if found else None
+        record = records.get(cohort.key or "")
+        if record is not None and record.cohort_id != cohort.cohort_id:
+            record = None  # The key was that of another cohort.
+        if record is not None and _is_later(record, entry):
+            watched = self._watched
+            return end_without_run(record, cohort.name, watched.target, watched.workspace_id)
+        if entry is None:
+            return None
+        return end_of_run(
+            ledger.history,
+            self._report(ledger, entry.name).accounts(),
+            entry,
+            synced_as=cohort.key,
+            sync=record.sync if record and record.run == entry.name else None,
+            members=None,
+        )
+
+
+def _is_later(record: SyncRecord, entry: RunEntry | None) -> bool:
+    """Return whether a sync says more than the last run: it began later, and began no run."""
+    return record.run is None and (entry is None or record.started_utc_ns > entry.started_utc_ns)
+
+
+def _state_of(process: str, sender: str | None, *, is_planned: bool, sent: int) -> str:
+    """Return what a run does, or what it waits for."""
+    if not is_planned:
+        return "reads its export and plans"
+    if sender is not None and _identity(sender) != _identity(process):
+        return f"waits for {sender}, which sends to this workspace"
+    return "sends" if sent else "waits to send"
+
+
+def _identity(process: str) -> str:
+    """Return the process and its host; the rest is since when it holds a lock."""
+    return process.partition(" since ")[0]
