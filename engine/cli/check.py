@@ -40,7 +40,6 @@ def check(
     Exit status: 0 all good; 2 configuration, state folder, proxy or certificate; 3 the API refuses
     the key; 75 the endpoint can't be reached.
     """
-
     shown: list[str | None] = [None]
 
     def show(finding: "Finding") -> None:

@@ -20,6 +20,7 @@ from engine.ledger.sqlite.reader import reading
 from engine.ledger.sqlite.schema import open_for_reading, open_ledger
 from engine.model.cohort import CohortKey
 from engine.report.history import all_runs, find_unfinished, open_run
+from engine.report.status_reading import WatchedCohort, WatchedWorkspace, WorkspaceStatus
 
 KEY = CohortKey(PARTNER, "C1")
 RUN = "20260101-000006-abcd"
@@ -55,8 +56,18 @@ def resume(state: Path) -> object:
     return find_unfinished(state, RUN)
 
 
+def status(state: Path) -> object:
+    cohorts = [WatchedCohort(name, name, name, "add", 1) for name in ("C0", "C1")]
+    folder = ledger_of(state).parent
+    watched = WatchedWorkspace("default", "target", "W", PARTNER, folder, cohorts)
+    found = WorkspaceStatus(watched, 1, includes_others=True)
+    assert len(found.cohorts) > 2
+    return found
+
+
 ABOUT_ALL: dict[str, Look] = {
     "runs": all_runs,
+    "status": status,
     "find a run": find,
     "what is unfinished": lambda state: find_unfinished(state, None),
     "what may not have settled": in_ledger(snapshot_index.last_sends, KEY),
