@@ -120,7 +120,7 @@ class Records(OpenEngine):
         It only reads. Raises `LedgerError` for a ledger that cannot be read.
         """
         from engine.clock import SystemClock
-        from engine.runs.inquiry import status
+        from engine.runs.present import status
 
         return await asyncio.to_thread(status, self.project, SystemClock().stamp().utc_ns)
 
@@ -129,10 +129,9 @@ class Records(OpenEngine):
 
         Raises `LedgerError` for a folder that cannot be read.
         """
-        from engine.report.state import StateUsage
-        from engine.runs.retention import usage_of
+        from engine.runs.usage import usage_of
 
-        return StateUsage(await asyncio.to_thread(usage_of, self.project.shared))
+        return await asyncio.to_thread(usage_of, self.project.shared)
 
     async def prune(self, *, keep_days: int | None = None, dry_run: bool = False) -> "Pruned":
         """Delete what is older than `keep_days`, by default `state.keep_days`, and not needed.

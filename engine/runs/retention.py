@@ -3,7 +3,6 @@
 import asyncio
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
@@ -16,6 +15,7 @@ from engine.ledger.sqlite.ledger import open_shared, sole_ledger
 from engine.ledger.sqlite.pruning import Bounds, OldRun, Pruner
 from engine.model.cohort import CohortKey
 from engine.report.state import Pruned
+from engine.runs.usage import spill_folders
 from engine.snapshot.store import lost_ledger, unknown_files
 from engine.storage.paths import (
     generation_path,
@@ -26,7 +26,6 @@ from engine.storage.paths import (
     snapshot_folder,
 )
 from engine.storage.temporary import remove_abandoned_folders, remove_abandoned_parts
-from engine.storage.usage import state_usage
 
 _DAY_NS = 86_400_000_000_000
 _PAUSE_SECONDS = 0.005
@@ -77,20 +76,6 @@ def bounds_of(config: Config, now_utc_ns: int) -> Bounds:
         now_utc_ns - round(rejected_ns),
         config.mirror.keep_generations,
     )
-
-
-def usage_of(config: Config) -> dict[str, int]:
-    """Return the bytes of the state folder's files by kind; see `state_usage`.
-
-    Raises `LedgerError` for a folder that cannot be read.
-    """
-    with readable_files(config.state_dir):
-        return state_usage(config.state_dir, _spill_folders(config))
-
-
-def _spill_folders(config: Config) -> Sequence[Path]:
-    spill_dir = config.planning.spill_dir
-    return [Path(spill_dir)] if spill_dir else []
 
 
 class _WorkspacePruning:
@@ -193,7 +178,7 @@ class _WorkspacePruning:
                 self._delete_file(path)
         if not self._result.is_dry_run:
             remove_abandoned_parts(self._folder)
-            for parent in (self._folder, self._config.state_dir, *_spill_folders(self._config)):
+            for parent in (self._folder, self._config.state_dir, *spill_folders(self._config)):
                 remove_abandoned_folders(parent)
 
     def _is_old(self, path: Path) -> bool:

@@ -1,0 +1,54 @@
+"""What runs now, and how each configured cohort stands; its imports are few, as it is quick."""
+
+from datetime import timedelta
+
+from engine.config.loading import Config, Project
+from engine.report.status import Status
+from engine.report.status_reading import WatchedCohort, WatchedWorkspace, WorkspaceStatus
+from engine.runs.usage import usage_of
+
+
+def status(project: Project, now_utc_ns: int) -> Status:
+    """Return what runs now in each workspace, and how each configured cohort stands.
+
+    Raises `LedgerError` for a ledger that cannot be read.
+    """
+    found = [
+        WorkspaceStatus(_watched(config, project), now_utc_ns, includes_others=not project.cohorts)
+        for config in project.workspaces.values()
+    ]
+    order = {key: number for number, key in enumerate(project.cohorts)}
+    cohorts = [cohort for each in found for cohort in each.cohorts]
+    return Status(
+        now_utc_ns,
+        [run for each in found for run in each.running],
+        sorted(cohorts, key=lambda each: order.get(each.cohort, len(order))),
+        sum(each.others for each in found),
+        usage_of(project.shared),
+    )
+
+
+def _watched(config: Config, project: Project) -> WatchedWorkspace:
+    workspace = config.workspace
+    return WatchedWorkspace(
+        config.name,
+        workspace.endpoint.label,
+        workspace.id,
+        workspace.partner,
+        config.place.folder,
+        [
+            WatchedCohort(
+                each.key,
+                each.id,
+                each.name,
+                each.mode,
+                None if each.expect_every is None or not each.enabled else _ns(each.expect_every),
+            )
+            for each in project.cohorts.values()
+            if each.workspace == config.name
+        ],
+    )
+
+
+def _ns(duration: timedelta) -> int:
+    return round(duration.total_seconds()) * 1_000_000_000
