@@ -181,7 +181,8 @@ class ProjectOptions(StateOptions):
     endpoint: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="scheme://host:port of the API for all workspaces, if not theirs."
+            metavar="URL",
+            help="scheme://host:port of the API for each workspace; else the configured one.",
         ),
     ] = None
 
