@@ -192,7 +192,7 @@ class ProjectOptions(StateOptions):
         str | None,
         typer.Option(
             metavar="URL",
-            help="scheme://host:port of the API, for all workspaces; else the configured one.",
+            help="scheme://host:port of the API for each workspace; else the configured one.",
         ),
     ] = None
 

@@ -1,6 +1,8 @@
 """No module of the engine imports another one that imports it, at once or later."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -22,6 +24,12 @@ def test_no_modules_import_each_other() -> None:
         if name in reachable[name]
     }
     assert not circles
+
+
+def test_quick_commands_import_no_large_libraries() -> None:
+    code = "import sys, engine.api, engine.runs.present, engine.report.history; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert not {"aiohttp", "duckdb", "numpy", "pyarrow"} & set(done.stdout.split())
 
 
 def name_of(path: Path) -> str:

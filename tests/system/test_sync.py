@@ -351,3 +351,19 @@ def test_excluded_uids_are_left_out_and_a_push_with_the_same_list_is_not_repeate
     (cli.folder / "staff.txt").write_text("\n".join(staff[:10]) + "\n")
     assert statuses(sync(cli)) == {"a": ("finished", 0), "b": ("finished", 0)}
     assert api.members("a") == api.members("b") == everyone - set(staff[:10])
+
+
+def test_the_page_is_written_after_each_sync_and_a_page_that_cannot_be_is_a_warning(
+    cli: CommandLine,
+) -> None:
+    cli.write("a.txt")
+    configure(cli, {"a": cohort("a.txt"), "b": cohort("b.txt")}, report={"html": "page.html"})
+    assert sync(cli, "--dry-run").status == 2
+    assert not (cli.folder / "page.html").exists()
+    assert sync(cli).status == 2
+    page = (cli.folder / "page.html").read_text()
+    assert "1 of 2 cohorts needs attention" in page
+    configure(cli, {"a": cohort("a.txt")}, report={"html": "no-such-folder/page.html"})
+    ended = sync(cli)
+    assert ended.status == 0
+    assert "the report was not written" in ended.log
