@@ -11,7 +11,9 @@ from annotated_types import Ge, Le
 from engine.config.config_file import ConfigFile
 from engine.config.files import path_from
 from engine.config.toml_settings import NOT_A_KEY
-from engine.config.values import (
+from engine.config.variables import Keys
+from engine.model.cohort import Cohort, TextProblem, id_problem, name_problem, text_problem
+from engine.model.setting_values import (
     SHOULD_BE_DURATION,
     SHOULD_BE_LIST,
     SHOULD_BE_TEXT,
@@ -23,8 +25,6 @@ from engine.config.values import (
     Texts,
     TimeOfDay,
 )
-from engine.config.variables import Keys
-from engine.model.cohort import Cohort, TextProblem, id_problem, name_problem, text_problem
 from engine.planning.settings import GuardSettings
 from engine.source.options import Format, ReadingOptions
 from engine.source.urls import is_url

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
-from engine.config.values import (
+from engine.model.endpoint import DataCenter
+from engine.model.setting_values import (
     SHOULD_BE_COMMAND,
     SHOULD_BE_LIST,
     SHOULD_BE_TIME,
@@ -15,7 +16,6 @@ from engine.config.values import (
     TimeOfDay,
     TimeZone,
 )
-from engine.model.endpoint import DataCenter
 
 
 @dataclass(frozen=True, slots=True)
