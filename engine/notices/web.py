@@ -1,6 +1,7 @@
 """Short HTTP requests to other systems, bounded in time and without redirects."""
 
 import ssl
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
@@ -29,7 +30,8 @@ class WebAddress:
     endpoint: Endpoint
     url: URL = field(repr=False)
     """Without user and password."""
-    auth: aiohttp.BasicAuth | None = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Those of user and password, if the URL has any."""
 
     @classmethod
     def parse(cls, text: str, *, is_secret: bool = True) -> Self:
@@ -46,10 +48,11 @@ class WebAddress:
         if parts.fragment:
             raise ValueError("should be a URL without `#`")
         endpoint = _endpoint(parts, may_be_plain=not is_secret and password is None)
-        auth = None
+        headers = {}
         if user is not None or password is not None:
-            auth = aiohttp.BasicAuth(unquote(user or ""), unquote(password or ""), "utf-8")
-        return cls(endpoint, url.with_user(None), auth)
+            pair = f"{unquote(user or '')}:{unquote(password or '')}"
+            headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
+        return cls(endpoint, url.with_user(None), headers)
 
     def below(self, *names: str) -> URL:
         """Return the URL with further parts of the path, before the query if there is one."""
@@ -88,8 +91,7 @@ async def request(  # noqa: PLR0913 - one parameter a part of the request
                 method,
                 url,
                 data=body,
-                headers=headers,
-                auth=address.auth,
+                headers={**address.headers, **(headers or {})},
                 allow_redirects=False,
                 proxy=proxy.url if proxy else None,
                 proxy_headers=proxy.headers if proxy else None,
