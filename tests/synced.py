@@ -32,7 +32,10 @@ _STATUSES = {
 
 
 def ended(
-    status: ExitStatus | CohortStatus | RunStatus, *, key: str = "vip", **values: Any
+    status: ExitStatus | CohortStatus | RunStatus,
+    *,
+    key: str = "vip",
+    **values: Any,  # noqa: ANN401 - fields of the result
 ) -> CohortResult:
     """Return the result of a cohort that began no run."""
     exit_status = status if isinstance(status, ExitStatus) else ExitStatus.ACCEPTED
@@ -49,7 +52,7 @@ def pushed(
     status: ExitStatus = ExitStatus.ACCEPTED,
     run: str = "run-1",
     finished_utc_ns: int = 1_700_000_000 * SECOND,
-    **values: Any,
+    **values: Any,  # noqa: ANN401 - fields of the result
 ) -> CohortResult:
     """Return the result of a cohort whose run pushed some uids."""
     accounts = Accounts(

@@ -1,7 +1,7 @@
 """A server on loopback that keeps what it receives, and answers as a test tells it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -44,7 +44,13 @@ async def receiving() -> AsyncIterator[Receiver]:
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        receiver.url = "http://127.0.0.1:{}".format(runner.addresses[0][1])
+        receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         yield receiver
     finally:
         await runner.cleanup()
+
+
+async def until(is_true: Callable[[], object]) -> None:
+    """Let other tasks go on until a condition holds, which may be on the disk."""
+    while not is_true():  # noqa: ASYNC110 - no event tells it
+        await asyncio.sleep(0)

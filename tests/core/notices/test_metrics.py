@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from synced import COHORT, SECOND, ended, pushed, synced
 
 from engine.delivery.events import Answered, Divided, Sent, Settled
 from engine.delivery.outcome import Accepted, Rejected, Throttled, Unconfirmed
@@ -17,6 +16,7 @@ from engine.model.status import BatchState
 from engine.notices.metric_definitions import DURATION_BUCKETS, METRICS
 from engine.notices.metrics import SyncMetrics
 from engine.notices.problems import CohortPast
+from synced import COHORT, SECOND, ended, pushed, synced
 
 LAPSED = replace(COHORT, key="lapsed", cohort_id="lapsed-id", workspace="eu")
 DAILY = replace(COHORT, expect_every=timedelta(hours=24))

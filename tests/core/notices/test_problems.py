@@ -6,7 +6,6 @@ from datetime import UTC, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synced import COHORT, SECOND, ended, forecast, pushed
 
 from engine.errors import ExitStatus
 from engine.ledger.sync_records import SyncRecord
@@ -24,6 +23,7 @@ from engine.notices.problems import (
 )
 from engine.notices.settings import EVENTS, NotifySettings
 from engine.report.sync_result import CohortResult, CohortStatus
+from synced import COHORT, SECOND, ended, forecast, pushed
 
 NOW = 1_700_000_000 * SECOND
 DAY = 86_400 * SECOND

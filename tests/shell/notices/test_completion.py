@@ -1,4 +1,4 @@
-"""Markers and commands that follow a complete cohort: once, in a bare environment, within a limit."""
+"""Markers and commands that follow a complete cohort: once, and within a limit."""
 
 import asyncio
 import json
@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 from ledger_entries import HandClock
-from synced import COHORT, ended, pushed, synced
+from receiver import until
 
 from engine.errors import ExitStatus
 from engine.ledger.sqlite.ledger import Ledger
 from engine.notices.completion import Completion
 from engine.notices.follow_up import FollowUp, FollowUpError, run_command, sync_variables
 from engine.report.sync_result import CohortResult, CohortStatus
+from synced import COHORT, ended, pushed, synced
 
 WRITE = """
 import json, os, pathlib, sys
@@ -191,7 +192,7 @@ async def test_a_command_gets_no_shell_and_its_output_is_dropped(
     script = "import sys; print(sys.argv[1:]); sys.exit(sys.argv[1] != '$(touch x); *')"
     command = (sys.executable, "-c", script, "$(touch x); *")
     await run_command(FollowUp(command, folder=tmp_path), {})
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "x").exists()
     assert capfd.readouterr() == ("", "")
 
 
@@ -202,8 +203,7 @@ async def test_a_command_that_takes_too_long_is_ended_with_all_that_it_started(
     started = tmp_path / "started"
     script = "sleep 1000 & echo $! > started.part; mv started.part started; wait"
     running = asyncio.create_task(run_command(FollowUp(("sh", "-c", script), folder=tmp_path), {}))
-    while not started.exists():
-        await asyncio.sleep(0)
+    await until(started.exists)
     if is_cancelled:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -212,12 +212,11 @@ async def test_a_command_that_takes_too_long_is_ended_with_all_that_it_started(
         time_limit.reschedule(0)
         with pytest.raises(FollowUpError, match="took longer than 600 s"):
             await running
-    child = int(started.read_text(encoding="ascii"))
-    while is_alive(child):
-        await asyncio.sleep(0)
+    await until(lambda: not is_alive(started))
 
 
-def is_alive(process: int) -> bool:
+def is_alive(pid_file: Path) -> bool:
+    process = int(pid_file.read_text(encoding="ascii"))
     try:
         state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2]
     except FileNotFoundError:

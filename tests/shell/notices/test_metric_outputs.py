@@ -6,11 +6,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 from receiver import Receiver
-from synced import COHORT
 
 from engine.notices.metric_outputs import push, served, write_textfile
 from engine.notices.metrics import SyncMetrics
 from engine.notices.web import UndeliveredError, WebAddress
+from synced import COHORT
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ledger_entries import HandClock
-from receiver import Receiver
-from synced import COHORT, SECOND, ended, pushed, synced
+from receiver import Receiver, until
 
 from engine.errors import ConfigError, ExitStatus, LedgerError
 from engine.ledger.sqlite.ledger import Ledger
@@ -25,7 +24,7 @@ from engine.notices.notifier import Notifier, Recipients
 from engine.notices.ports import OpenLedger
 from engine.notices.problems import CohortPast, NoticedCohort
 from engine.notices.settings import NotifySettings
-from engine.report.sync_result import SyncResult
+from synced import COHORT, SECOND, ended, pushed, synced
 
 LAPSED = replace(COHORT, key="lapsed", name="Lapsed", cohort_id="lapsed-id", owner="growth")
 VIP = replace(COHORT, owner="crm")
@@ -275,8 +274,7 @@ async def test_a_slow_receiver_is_given_up(receiver: Receiver, time_limit: async
     sending = asyncio.create_task(
         send_messages([(f"json://{receiver.address}/hook?rto=50", MESSAGE)], 30)
     )
-    while not receiver.requests:
-        await asyncio.sleep(0)
+    await until(lambda: receiver.requests)
     time_limit.reschedule(0)
     assert await sending == ["timeout"]
 
@@ -290,8 +288,7 @@ async def test_what_is_done_when_the_time_is_over_counts(
     program.write_text(text + "import signal\nsignal.pause()\n", encoding="utf-8")
     monkeypatch.setattr(apprise_sender, "_PROGRAM", program)
     checking = asyncio.create_task(check_urls(["json://h"] * 3, 30))
-    while not done.exists():
-        await asyncio.sleep(0)
+    await until(done.exists)
     for _ in range(10):  # What was written before the file is read in the meantime.
         await asyncio.sleep(0)
     time_limit.reschedule(0)
@@ -321,7 +318,7 @@ async def test_a_program_that_breaks_is_a_failure(
 
 async def test_no_uid_of_a_run_is_in_a_message(ledger: Ledger) -> None:
     sent = Sent()
-    result: SyncResult = synced(pushed(1000, rejected=1, status=ExitStatus.PARTIAL))
+    result = synced(pushed(1000, rejected=1, status=ExitStatus.PARTIAL))
     await notifier(ledger, sent).notify(result, {})
     assert sent.messages[0][1].body.splitlines() == [
         "✗ VIP customers (vip): partly done: 1 uid rejected or invalid",

@@ -10,7 +10,6 @@ import aiohttp
 import pytest
 from ledger_entries import HandClock
 from receiver import Receiver
-from synced import COHORT, SECOND, ended, pushed, synced
 
 from engine.delivery.events import Answered
 from engine.delivery.outcome import Accepted
@@ -22,6 +21,7 @@ from engine.notices.follow_up import FollowUp
 from engine.notices.settings import MetricsSettings, NotifySettings, PingSettings
 from engine.notices.sync_notices import NoticeSettings, SyncNotices
 from engine.report.sync_result import CohortResult, SyncResult
+from synced import COHORT, SECOND, ended, pushed, synced
 
 LAPSED = replace(COHORT, key="lapsed", name="Lapsed", cohort_id="lapsed-id")
 

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from receiver import Receiver
+from receiver import Receiver, until
 
 from engine.errors import ExitStatus
 from engine.notices.pings import ping_end, ping_start
@@ -97,8 +97,7 @@ def test_http_is_valid_elsewhere_only_without_a_secret() -> None:
 async def test_a_cancellation_ends_a_request_at_once(receiver: Receiver) -> None:
     receiver.seconds = 30
     pinging = asyncio.create_task(ping_start(monitor(receiver), 60))
-    while not receiver.requests:
-        await asyncio.sleep(0)
+    await until(lambda: receiver.requests)
     pinging.cancel()
     with pytest.raises(asyncio.CancelledError):
         await pinging
