@@ -120,6 +120,7 @@ def compare(folder: Path, memory: int) -> None:
 
     from engine.planning.comparison import compare as compare_both  # noqa: PLC0415 - see above
     from engine.snapshot.records import Census, Snapshot, Staged  # noqa: PLC0415 - see above
+    from engine.storage.duckdb_session import QueryOptions  # noqa: PLC0415 - see above
     from engine.storage.settings import PlanningSettings  # noqa: PLC0415 - see above
 
     uids = parquet.read_metadata(folder / "known.parquet").num_rows
@@ -127,7 +128,7 @@ def compare(folder: Path, memory: int) -> None:
         Staged(folder / "staged.parquet", uids, 0, 0, uids, 24 * uids),
         Snapshot(folder / "known.parquet", Census(uids), b""),
         folder,
-        PlanningSettings(memory_megabytes=memory),
+        QueryOptions(PlanningSettings(memory_megabytes=memory)),
     )
     if not uids // CHURN * 0.9 <= found.adds.planned == found.removes.planned <= uids // CHURN:
         raise SystemExit("the plan is wrong")
@@ -139,9 +140,11 @@ def fold(folder: Path, memory: int) -> None:
 
     from engine.ledger.snapshot_records import RangeOutcome  # noqa: PLC0415 - see above
     from engine.model.cohort import Operation  # noqa: PLC0415 - see above
+    from engine.snapshot.fold import RunChanges  # noqa: PLC0415 - see above
     from engine.snapshot.fold import fold as fold_plan  # noqa: PLC0415 - see above
     from engine.snapshot.operation_uids import kept_uids  # noqa: PLC0415 - see above
     from engine.snapshot.records import Census, Snapshot  # noqa: PLC0415 - see above
+    from engine.storage.duckdb_session import QueryOptions  # noqa: PLC0415 - see above
     from engine.storage.paths import operation_path  # noqa: PLC0415 - see above
     from engine.storage.settings import PlanningSettings  # noqa: PLC0415 - see above
 
@@ -151,15 +154,10 @@ def fold(folder: Path, memory: int) -> None:
         for operation in operations
         for path in [operation_path(folder, operation)]
     ]
-    fold_plan(
-        Snapshot(folder / "known.parquet", Census(), b""),
-        [kept_uids(folder, operation) for operation in operations],
-        outcomes,
-        run=2,
-        recent_runs=[2],
-        target=folder / "next.parquet",
-        settings=PlanningSettings(memory_megabytes=memory),
-    )
+    changes = RunChanges(2, [kept_uids(folder, each) for each in operations], outcomes, [2])
+    options = QueryOptions(PlanningSettings(memory_megabytes=memory))
+    known = Snapshot(folder / "known.parquet", Census(), b"")
+    fold_plan(known, changes, folder / "next.parquet", options)
 
 
 def sets(folder: Path, _: int) -> None:

@@ -10,11 +10,13 @@ A folder imports only from those below it; `lint-imports` checks that.
 
     cli/        the command line: arguments, signals, what is shown
     api         what a program calls, and the command line too
+    sync/       all configured cohorts: many runs, in the sessions of their workspaces
     runs/       one job from request to result: push, mirror, plan, dry run, transfer, closing
     preflight/  checks before a run, without sending a uid
     config/     config.toml, environment and flags as one frozen Config, or every problem at once
     planning/   an export against a snapshot: staging, comparison, guards, forecast
-    report/     accounts, figures and history of runs, from the ledger's rows
+    page/       the morning page: a report on a period as HTML
+    report/     accounts, results and history of runs, from the ledger's rows
     snapshot/   what the API has acknowledged, generation by generation
     delivery/   answer → outcome → decision; the pipeline, HTTP, retry, split, stop
     ledger/     runs, batches and attempts; intent before action; in sqlite/, all SQL
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from engine.preflight.check import CheckResult, Finding
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
+    from engine.report.period import PeriodReport
     from engine.report.run_results import (
         FailedRun,
         NothingToResume,
@@ -62,9 +65,18 @@ if TYPE_CHECKING:
         SnapshotOfList,
         VerifiedSnapshot,
     )
+    from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
     from engine.report.why import UidReport
-    from engine.runs.arguments import Note, Observers, PlanArguments, PlanObservers, Reading
+    from engine.runs.arguments import (
+        ExportArguments,
+        Note,
+        Observers,
+        PlanArguments,
+        PlanObservers,
+        Reading,
+    )
     from engine.runs.snapshots import Snapshots
+    from engine.sync.request import Phase, SyncObservers, SyncOpening
 
 __version__ = "0.1.0"
 
@@ -73,9 +85,12 @@ __all__ = [
     "Action",
     "CheckResult",
     "Cohort",
+    "CohortResult",
+    "CohortStatus",
     "CohortSyncError",
     "Engine",
     "ExitStatus",
+    "ExportArguments",
     "FailedRun",
     "Finding",
     "NewConfig",
@@ -83,6 +98,8 @@ __all__ = [
     "NothingToResume",
     "Observers",
     "Opening",
+    "PeriodReport",
+    "Phase",
     "PlanArguments",
     "PlanObservers",
     "Reading",
@@ -95,6 +112,9 @@ __all__ = [
     "SnapshotOfList",
     "Snapshots",
     "StopSwitch",
+    "SyncObservers",
+    "SyncOpening",
+    "SyncResult",
     "UidReport",
     "VerifiedSnapshot",
     "config_schema",
@@ -111,15 +131,20 @@ _MODULES = {
     "engine.preflight.check": ("CheckResult", "Finding"),
     "engine.report.accounts": ("Accounts",),
     "engine.report.history": ("Reject", "RunDetails"),
+    "engine.report.period": ("PeriodReport",),
     "engine.report.run_results": (
         *("FailedRun", "NothingToResume", "Opening", "ResumedRuns", "RunResult"),
     ),
     "engine.report.snapshots": (
         *("SnapshotComparison", "SnapshotEntry", "SnapshotOfList", "VerifiedSnapshot"),
     ),
+    "engine.report.sync_result": ("CohortResult", "CohortStatus", "SyncResult"),
     "engine.report.why": ("UidReport",),
-    "engine.runs.arguments": ("Note", "Observers", "PlanArguments", "PlanObservers", "Reading"),
+    "engine.runs.arguments": (
+        *("ExportArguments", "Note", "Observers", "PlanArguments", "PlanObservers", "Reading"),
+    ),
     "engine.runs.snapshots": ("Snapshots",),
+    "engine.sync.request": ("Phase", "SyncObservers", "SyncOpening"),
 }
 """Where each name is defined."""
 

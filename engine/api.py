@@ -16,7 +16,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -26,13 +26,15 @@ from engine.errors import UsageError
 from engine.model.cohort import Action, Cohort, CohortKey, check_id
 
 if TYPE_CHECKING:
-    from engine.config.loading import Config
+    from engine.config.loading import Config, Project
     from engine.delivery.stop import StopSwitch
     from engine.pacing.settings import PacingSettings
     from engine.preflight.check import CheckResult, Finding
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
+    from engine.report.period import PeriodReport
     from engine.report.run_results import FailedRun, NothingToResume, ResumedRuns, RunResult
+    from engine.report.sync_result import SyncResult
     from engine.report.why import UidReport
     from engine.runs.arguments import (
         ActionName,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from engine.runs.session import WorkspaceSession
     from engine.runs.snapshots import Snapshots
     from engine.source.protocol import Spec
+    from engine.sync.request import SyncObservers
 
 T = TypeVar("T")
 
@@ -61,7 +64,8 @@ class Engine:
     `column`: the uid column's name, its number from 1 without a header, or the dotted path of a
     field; None means the only column. `format`: `auto` detects it by suffix, then by content.
     `header`: whether the first record of a csv or tsv file names the columns. `strip`: whether
-    white space around a uid is removed. `allow`: guards to lift, each `name` or `name=bound`; it
+    white space around a uid is removed. `exclude`: files with uids that are left out, in the column
+    `exclude_column`; see docs/sources.md. `allow`: guards to lift, each `name` or `name=bound`; it
     needs a `reason`, which is kept. `wait_seconds`: how long to wait for another process that holds
     the workspace. The observers are those of `engine.runs.arguments`.
     """
@@ -82,7 +86,7 @@ class Engine:
         self._state = None if state is None else Path(state)
         self._need_credentials = need_credentials
         self._environ = environ
-        self._opened: WorkspaceSession | None = None
+        self._sessions: dict[str, WorkspaceSession] = {}
         self._is_closed = False
 
     @classmethod
@@ -121,13 +125,15 @@ class Engine:
             environ=environ,
         )
         if not lazy:
-            _ = engine.config
+            is_one_meant = workspace is not None or len(engine.project.workspaces) == 1
+            _ = engine.config if is_one_meant else engine.project
         try:
             yield engine
         finally:
             engine._is_closed = True
-            if engine._opened is not None:
-                await engine._opened.__aexit__()
+            async with AsyncExitStack() as open_sessions:
+                for session in engine._sessions.values():
+                    open_sessions.push_async_exit(session)
 
     @cached_property
     def config(self) -> "Config":
@@ -143,16 +149,41 @@ class Engine:
             environ=self._environ,
         )
 
+    @cached_property
+    def project(self) -> "Project":
+        """All workspaces, without their API keys, and all cohorts; raises `ConfigError`."""
+        from engine.config.loading import load_project
+
+        return load_project(
+            self._path,
+            endpoint=self._endpoint,
+            state=self._state,
+            need_credentials=False,
+            environ=self._environ,
+        )
+
     @property
     def _session(self) -> "WorkspaceSession":
-        """The session that all runs share: one ledger, one pacer, one connection pool."""
-        from engine.runs.session import WorkspaceSession, closed_error
+        """The session of the engine's workspace."""
+        self._refuse_closed()
+        return self._session_of(self.config)
 
+    def _refuse_closed(self) -> None:
         if self._is_closed:
+            from engine.runs.session import closed_error
+
             raise closed_error()
-        if self._opened is None:
-            self._opened = WorkspaceSession(self.config)
-        return self._opened
+
+    def _session_of(self, config: "Config") -> "WorkspaceSession":
+        """Return the session that all runs in a workspace share: a ledger, a pacer, a pool."""
+        from engine.runs.session import WorkspaceSession
+
+        session = self._sessions.get(config.name)
+        if session is None:
+            session = self._sessions[config.name] = WorkspaceSession(config)
+        elif session.config.workspace.api_key is None:
+            session.renew(config)
+        return session
 
     @property
     def notes(self) -> Sequence[str]:
@@ -174,6 +205,8 @@ class Engine:
         format: "FormatName" = "auto",  # noqa: A002 - the option's name
         header: bool = True,
         strip: bool = False,
+        exclude: "Exports" = (),
+        exclude_column: str | None = None,
         on_changed: "OnChanged" = "refuse",
         record: bool = False,
         allow: Sequence[str] = (),
@@ -195,7 +228,7 @@ class Engine:
         from engine.config.loading import credentials_problem
         from engine.planning.allowances import read_push_allowances
         from engine.runs.arguments import note_and_switch
-        from engine.runs.exports import open_exports, spec_of
+        from engine.runs.exports import excluding, open_push, spec_of
         from engine.runs.push import PushRequest, push
 
         session = self._session  # Errors of the configuration are raised first.
@@ -204,8 +237,9 @@ class Engine:
         spec = spec_of(
             exports, {"column": column, "format": format, "header": header, "strip": strip}
         )
+        spec = excluding(spec, exclude, exclude_column, Action(action))
         restarts = on_changed == "restart"
-        source = await open_exports(spec, note=note, switch=switch, rereadable=restarts)
+        source, spec = await open_push(spec, note=note, switch=switch, rereadable=restarts)
         if cohort.warning:
             note(cohort.warning, label="note")
         request = PushRequest(
@@ -235,6 +269,8 @@ class Engine:
         format: "FormatName" = "auto",  # noqa: A002 - the option's name
         header: bool = True,
         strip: bool = False,
+        exclude: "Exports" = (),
+        exclude_column: str | None = None,
         first_action: "ActionName" = Action.REMOVE,
         allow: Sequence[str] = (),
         reason: str | None = None,
@@ -257,7 +293,7 @@ class Engine:
         """
         from engine.planning.allowances import read_allowances
         from engine.runs.arguments import note_and_switch
-        from engine.runs.exports import open_desired, spec_of
+        from engine.runs.exports import excluding, open_desired, open_exclusion, spec_of
         from engine.runs.mirror import mirror
         from engine.runs.planner import MirrorRequest
 
@@ -280,13 +316,67 @@ class Engine:
         spec = spec_of(
             exports, {"column": column, "format": format, "header": header, "strip": strip}
         )
+        spec = excluding(spec, exclude, exclude_column)
+        listed = None
+        if spec.exclude is not None:
+            listed = await open_exclusion(spec.exclude, note=note, switch=switch)
         source = await open_desired(spec, note=note, switch=switch)
         if cohort.warning:
             note(cohort.warning, label="note")
         if dry_run:
             self._note_missing_key(note)
-        request = asked(source=source, spec=spec, cohort=cohort)
+        request = asked(source=source, spec=spec, cohort=cohort, exclude=listed)
         return await mirror(request, session, _followed(observers), sends=not (dry_run or shadow))
+
+    async def sync(
+        self,
+        cohorts: Sequence[str] = (),
+        *,
+        tags: Sequence[str] = (),
+        failed: bool = False,
+        dry_run: bool = False,
+        until: str | None = None,
+        max_requests: int | None = None,
+        allow: Sequence[str] = (),
+        reason: str | None = None,
+        wait_seconds: float = 0.0,
+        observers: "SyncObservers | None" = None,
+    ) -> "SyncResult":
+        """Sync the configured cohorts: all that are enabled, or those that are named.
+
+        `tags` selects the cohorts with one of them, and `failed` those that did not end with exit
+        status 0 in their last sync. `until` (HH:MM) stops the sync at that time of day, and
+        `max_requests` after so many requests. Each of `allow` is `cohort:guard` or
+        `cohort:guard=bound`. A `dry_run` plans every cohort and sends nothing.
+
+        The workspaces are synced side by side; in each, the cohorts by priority and deadline. What
+        happens to one cohort does not stop the others: the result has the result of each. Raises
+        `UsageError` if no cohort is selected, and `ConfigError` for an invalid configuration.
+        """
+        from engine.clock import SystemClock
+        from engine.sync.request import (
+            SyncObservers,
+            SyncRequest,
+            read_cohort_allowances,
+            read_until,
+        )
+        from engine.sync.sync import sync
+
+        self._refuse_closed()
+        request = SyncRequest(
+            keys=cohorts,
+            tags=tags,
+            only_failed=failed,
+            is_dry=dry_run,
+            until=read_until(until),
+            max_requests=max_requests,
+            allowances=read_cohort_allowances(allow, reason, self.project.cohorts),
+            reason=reason,
+            wait_seconds=wait_seconds,
+        )
+        return await sync(
+            self.project, request, self._session_of, observers or SyncObservers(), SystemClock()
+        )
 
     async def plan(
         self, exports: "Exports", cohort: Cohort, **options: "Unpack[PlanArguments]"
@@ -432,7 +522,7 @@ class Engine:
         return await asyncio.to_thread(details_of, self._state_folder, run)
 
     async def rejects(self, run: str) -> "AsyncGenerator[Reject, None]":
-        """Yield every rejected uid of a run and every row that planned no uid, in export order.
+        """Yield every rejected uid of a run and every blank or invalid row, in export order.
 
         Raises `UsageError` if there is no such run.
         """
@@ -440,6 +530,32 @@ class Engine:
 
         async for reject in _iterated(lambda: rejects_in(self._state_folder, run)):
             yield reject
+
+    async def report(
+        self,
+        *,
+        since_hours: float = 24.0,
+        html: str | os.PathLike[str] | None = None,
+        with_uids: bool = False,
+    ) -> "PeriodReport":
+        """Return what happened in the last hours, in all workspaces of the state folder.
+
+        With `html`, also write it as a page to that file. With `with_uids`, it has the first
+        rejected uids, and only its owner may read the page. Raises `LedgerError` if a ledger cannot
+        be read or the page cannot be written.
+        """
+        from engine.clock import SystemClock
+        from engine.report.period_reading import report_on
+
+        now = SystemClock().stamp().utc_ns
+        since = now - round(since_hours * 3600e9)
+        read = partial(report_on, self._state_folder, since, now, with_uids=with_uids)
+        report = await asyncio.to_thread(read)
+        if html is not None:
+            from engine.page.rendering import write_page
+
+            await asyncio.to_thread(write_page, report, Path(html))
+        return report
 
     async def why(self, uid: str, cohort_id: str) -> "UidReport":
         """Return whether a uid is in a cohort, since when, and by which request.

@@ -51,6 +51,10 @@ class SourceError(CohortSyncError):
     """An export cannot be read or has nothing to send."""
 
 
+class MissingExportError(SourceError):
+    """No file matches the name of an export; it may not be written yet."""
+
+
 class SourceUnavailableError(SourceError):
     """An export cannot be read now but may be readable later: run the same command again."""
 

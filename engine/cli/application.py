@@ -22,9 +22,11 @@ from engine.cli.messages import capture_library_messages, write_error, write_tra
 from engine.cli.mirror import apply, mirror, plan, rollback
 from engine.cli.options import Command, Group
 from engine.cli.push import push, resume
+from engine.cli.report import report
 from engine.cli.runs import rejects, runs, show
 from engine.cli.snapshot import snapshot
 from engine.cli.streams import prepare_streams, print_json, printing
+from engine.cli.sync import sync
 from engine.cli.usage import UnreadableCommand, usage_error
 from engine.cli.why import why
 from engine.errors import CohortSyncError, ExitStatus, IncompleteError, UsageError
@@ -37,8 +39,8 @@ app = typer.Typer(
     cls=Group,
 )
 for command in (
-    *(push, resume, mirror, plan, apply, rollback, why),
-    *(runs, show, rejects, init, schema, check, emulator, demo),
+    *(sync, push, resume, mirror, plan, apply, rollback, why),
+    *(report, runs, show, rejects, init, schema, check, emulator, demo),
 ):
     app.command(cls=Command)(command)
 app.add_typer(snapshot, name="snapshot")

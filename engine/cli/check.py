@@ -8,7 +8,8 @@ import typer
 from engine.cli.messages import columns_of, level_of, log
 from engine.cli.options import JsonOption, TargetOptions, flat
 from engine.cli.streams import print_json, printing
-from engine.cli.text import printable, wrapped
+from engine.cli.text import wrapped
+from engine.model.foreign_text import printable
 
 if TYPE_CHECKING:
     from engine import Finding
@@ -28,7 +29,7 @@ def check(
     """Check whether a run could start: configuration, state folder, connection to the endpoint.
 
     The key can't be tested without sending; with --live one request is sent that names no members:
-    400 means that the key is good, 401 that it is not.
+    400 means that the key is valid, 401 that it is not.
 
     Exit status: 0 all good; 2 configuration, state folder, proxy or certificate; 3 the API refuses
     the key; 75 the endpoint can't be reached.

@@ -73,7 +73,7 @@ def _run_demo(uids: int, requests: int, per_seconds: float) -> ExitStatus:
             status = _push(export, config)
             has_finished = status in {ExitStatus.ACCEPTED, ExitStatus.PARTIAL}
             if not has_finished:
-                write_message("a demo keeps nothing: `cohortsync demo` begins anew", label="note")
+                write_message("a demo keeps nothing: `cohortsync demo` starts again", label="note")
             elif not _is_complete(export, url, requests, per_seconds):
                 status = ExitStatus.UNBALANCED
     return status

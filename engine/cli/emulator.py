@@ -1,16 +1,15 @@
 """`cohortsync emulator`: maps the options to the emulator's settings."""
 
 import sys
-from enum import StrEnum
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal
 
 import typer
 
 from engine.cli.messages import log, write_message
+from engine.cli.options import flat
 from engine.errors import UsageError
-
-_Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 def _limit(*names: str, **more: Any) -> Any:  # noqa: ANN401  what typer.Option takes and gives
@@ -18,9 +17,32 @@ def _limit(*names: str, **more: Any) -> Any:  # noqa: ANN401  what typer.Option 
 
 
 def _fault(*names: str, **more: Any) -> Any:  # noqa: ANN401  what typer.Option takes and gives
-    return typer.Option(*names, rich_help_panel="What goes wrong", **more)
+    return typer.Option(*names, rich_help_panel="Faults", **more)
 
 
+@dataclass(frozen=True, slots=True)
+class LimitOptions:
+    """The rate limit of each workspace; the fields are those of the emulator's `LimitSettings`."""
+
+    model: Annotated[
+        Literal["none", "fixed", "sliding", "bucket", "gcra"],
+        _limit("--limiter", help="The kind of window."),
+    ] = "sliding"
+    requests: Annotated[int, _limit(max=10_000_000, help="Requests in a window.")] = 300
+    per_seconds: Annotated[float, _limit(max=86_400, help="The window's length.")] = 60.0
+    burst: Annotated[
+        int | None,
+        _limit(max=10_000_000, help="Requests at once: a bucket's (a window's), gcra's (1)."),
+    ] = None
+    phase_seconds: Annotated[float, _limit(max=86_400, help="When fixed windows start.")] = 0.0
+    count_throttled: Annotated[bool, _limit(help="Whether a 429 takes up room.")] = True
+    retry_after: Annotated[
+        Literal["seconds", "date", "none"], _limit(help="The form of a 429's header.")
+    ] = "none"
+    rate_headers: Annotated[bool, _limit("--rate-headers", help="Send X-RateLimit-*.")] = False
+
+
+@flat
 def emulator(
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -51,21 +73,7 @@ def emulator(
         Path | None,
         typer.Option(metavar="FILE", help="Gets a line a request: seconds since start, status."),
     ] = None,
-    limiter: Annotated[
-        str, _limit(metavar="MODEL", help="none, fixed, sliding, bucket or gcra.")
-    ] = "sliding",
-    requests: Annotated[int, _limit(max=10_000_000, help="Requests in a window.")] = 300,
-    per_seconds: Annotated[float, _limit(max=86_400, help="The window's length.")] = 60.0,
-    burst: Annotated[
-        int | None,
-        _limit(max=10_000_000, help="Requests at once: a bucket's (a window's), gcra's (1)."),
-    ] = None,
-    phase_seconds: Annotated[float, _limit(max=86_400, help="When fixed windows start.")] = 0.0,
-    count_throttled: Annotated[bool, _limit(help="Whether a 429 takes up room.")] = True,
-    retry_after: Annotated[
-        str, _limit(metavar="FORM", help="Of a 429's header: seconds, date or none.")
-    ] = "none",
-    rate_headers: Annotated[bool, _limit("--rate-headers", help="Send X-RateLimit-*.")] = False,
+    limits: LimitOptions,
     seed: Annotated[int, _fault(max=2**63, help="The same seed draws the same faults.")] = 0,
     jitter_ms: Annotated[
         float, _fault(max=86_400_000, help="Most delay before a request counts.")
@@ -93,30 +101,23 @@ def emulator(
         _fault(metavar="FILE", help="The same, as JSON or TOML: request, fault, applied, seconds."),
     ] = None,
     poison: Annotated[
-        list[str] | None, _fault(metavar="UID", help="A uid that earns a 400; repeatable.")
+        list[str] | None, _fault(metavar="UID", help="A uid that is answered by a 400; repeatable.")
     ] = None,
     poison_file: Annotated[
         Path | None, _fault(metavar="FILE", help="More of them, a uid a line.")
     ] = None,
     name_poison: Annotated[bool, _fault(help="Whether that 400 names the uid field.")] = True,
 ) -> None:
-    """Stand in for the Cohort Sync API on this machine, until SIGTERM or Ctrl-C.
+    """Emulate the Cohort Sync API on this machine, until SIGTERM or Ctrl-C.
 
     Its own count is at /_emulator/report, members at /_emulator/cohorts/COHORT_ID/members.
     """
     from engine import emulator as api
 
     try:
-        limits = api.LimitSettings(
-            model=_choose(api.LimiterModel, limiter, "--limiter"),
-            requests=requests,
-            per_seconds=per_seconds,
-            burst=burst,
-            phase_seconds=phase_seconds,
-            count_throttled=count_throttled,
-            retry_after=_choose(api.RetryAfter, retry_after, "--retry-after"),
-            rate_headers=rate_headers,
-        )
+        limit = asdict(limits)
+        limit["model"] = api.LimiterModel(limits.model)
+        limit["retry_after"] = api.RetryAfter(limits.retry_after)
         planned = tuple(api.parse_planned(text) for text in fault_at or ())
         poison_uids = frozenset(poison or ())
         faults = api.FaultSettings(
@@ -138,7 +139,7 @@ def emulator(
             known_users=api.read_uids(known_users) if known_users else None,
             count_only=count_only,
             log=log,
-            limits=limits,
+            limits=api.LimitSettings(**limit),
             faults=faults,
         )
         api.serve(settings, port_file=port_file, listens=_write_url)
@@ -151,13 +152,6 @@ def _write_url(url: str) -> None:
         write_message(f"emulator listening on {url}")
     else:
         log("info", "listening", url=url)
-
-
-def _choose(choices: type[_Choice], value: str, flag: str) -> _Choice:
-    try:
-        return choices(value)
-    except ValueError:
-        raise UsageError(f"'{value}' is none of {flag}'s {', '.join(choices)}") from None
 
 
 def _split_workspaces(texts: list[str]) -> dict[str, str]:

@@ -8,8 +8,9 @@ import warnings
 from datetime import UTC, datetime
 from typing import TextIO
 
-from engine.cli.text import printable, wrapped
+from engine.cli.text import wrapped
 from engine.errors import CohortSyncError, ConfigError, ExitStatus
+from engine.model.foreign_text import printable
 
 
 def columns_of(stream: TextIO) -> int | None:

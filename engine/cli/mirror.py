@@ -9,7 +9,7 @@ from engine.cli.options import (
     LARGEST_COUNT,
     LARGEST_GENERATION,
     CohortOptions,
-    ExportOptions,
+    FilteredExportOptions,
     FirstActionOption,
     GuardOptions,
     JsonOption,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def mirror(
     *,
     cohort: CohortOptions,
-    export: ExportOptions,
+    export: FilteredExportOptions,
     options: MirrorOptions,
     target: TargetOptions,
     wait: WaitOption = 0.0,
@@ -52,7 +52,7 @@ def mirror(
 ) -> None:
     """Make a cohort equal to an export, by sending only what changed since the last time.
 
-    Guards check the plan before anything is sent; exit status 4 says that one of them blocks.
+    Guards check the plan before anything is sent; exit status 4 means that one of them blocks.
     """
     start = _mirroring(cohort, export, options, wait, dry_run=dry_run, shadow=shadow)
     _carry_out(target, start, sends=not (dry_run or shadow), as_json=as_json)
@@ -62,20 +62,20 @@ def mirror(
 def plan(
     *,
     cohort: CohortOptions,
-    export: ExportOptions,
+    export: FilteredExportOptions,
     options: MirrorOptions,
     target: TargetOptions,
     wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a mirror would send, and keep that plan for `apply`; nothing is sent."""
+    """Show what a mirror would send, and keep that plan for `apply`; nothing is sent."""
     start = _mirroring(cohort, export, options, wait, dry_run=True)
     _carry_out(target, start, sends=False, as_json=as_json)
 
 
 def _mirroring(
     cohort: CohortOptions,
-    export: ExportOptions,
+    export: FilteredExportOptions,
     options: MirrorOptions,
     wait: float,
     *,
@@ -160,7 +160,7 @@ def apply(
     wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Send exactly what a plan says, unless the snapshot has changed since."""
+    """Send exactly what a plan contains, unless the snapshot has changed since."""
 
     async def start(engine: "Engine", observers: "PlanObservers") -> "RunResult":
         return await engine.apply(plan, first=first, wait_seconds=wait, **observers)

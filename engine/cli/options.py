@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import Any
 
-    from engine import Engine, PlanArguments, PlanObservers, Reading
+    from engine import Engine, ExportArguments, PlanArguments, PlanObservers, Reading
 
 R = TypeVar("R")
 
@@ -113,7 +113,10 @@ WaitOption = Annotated[
     ),
 ]
 CohortIdOption = Annotated[
-    str, typer.Option(metavar="ID", help="The cohort's id; made up by you, then kept.")
+    str,
+    typer.Option(
+        metavar="ID", help="The cohort's id, chosen by you; always the same for one cohort."
+    ),
 ]
 KnownCohortIdOption = Annotated[
     str,
@@ -169,6 +172,24 @@ class StateOptions:
                 return await work(engine)
 
         return asyncio.run(run())
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectOptions(StateOptions):
+    """The configuration of all workspaces."""
+
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="scheme://host:port of the API for all workspaces, if not theirs."
+        ),
+    ] = None
+
+    def open(self) -> "AbstractAsyncContextManager[Engine]":
+        """Return an engine for all workspaces; see `Engine.open`."""
+        from engine import Engine
+
+        return Engine.open(self.config, endpoint=self.endpoint, state=self.state, lazy=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +274,30 @@ class ExportOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class FilteredExportOptions(ExportOptions):
+    """The files of an export, and the lists of uids that are left out of it."""
+
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude", metavar="FILE", help="Leave the uids of this list out; repeatable."
+        ),
+    ] = None
+    exclude_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Where the uids of --exclude are, as --column."),
+    ] = None
+
+    def arguments(self) -> "ExportArguments":
+        """Return the options as arguments of `Engine.push`."""
+        return {
+            **self.reading(),
+            "exclude": self.exclude or (),
+            "exclude_column": self.exclude_column,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class GuardOptions:
     """The guards to lift, and the reason."""
 
@@ -295,11 +340,11 @@ class MirrorOptions(GuardOptions):
     ] = None
 
     def arguments(
-        self, export: ExportOptions, wait: float, observers: "PlanObservers"
+        self, export: FilteredExportOptions, wait: float, observers: "PlanObservers"
     ) -> "PlanArguments":
         """Return these and the other options as arguments of `Engine.plan` and `Engine.mirror`."""
         return {
-            **export.reading(),
+            **export.arguments(),
             "first_action": self.first_action,
             "allow": self.allow or (),
             "reason": self.reason,

@@ -11,8 +11,9 @@ import typer
 from engine.cli.messages import columns_of
 from engine.cli.options import JsonOption, StateOptions, flat
 from engine.cli.streams import print_json, printing
-from engine.cli.text import csv_cell, printable, table_lines
+from engine.cli.text import csv_cell, table_lines
 from engine.errors import UsageError
+from engine.model.foreign_text import printable
 
 if TYPE_CHECKING:
     from engine import Engine, RunDetails
@@ -86,7 +87,7 @@ def _print_details(details: "RunDetails") -> None:
     from engine.report.files import FILE_COLUMNS, file_rows, files_line
 
     files = details.files
-    print_accounts(details.accounts, files_line(files) if files else None)
+    print_accounts(details.accounts, [files_line(files)] if files else [])
     print_lifts(details.lifts)
     if details.plan is not None:
         print_plan(details.plan)

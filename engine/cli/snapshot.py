@@ -57,9 +57,9 @@ def list_(
 def verify(
     *, cohort_id: KnownCohortIdOption, where: SnapshotsOptions, as_json: JsonOption = False
 ) -> None:
-    """Read every snapshot that is kept, and say whether it is as it was made.
+    """Read every snapshot that is kept, and show whether it has changed since it was made.
 
-    Exit status 2 says that one of them is not.
+    Exit status 2 means that one of them has.
     """
     from engine.report.snapshots import damage_in
 
@@ -184,7 +184,7 @@ def reconcile(
     guards: GuardOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a list of the cohort's real members in place of all that is known."""
+    """Replace the current snapshot by a list of the cohort's real members."""
     made = _run(
         where,
         cohort_id,

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 from engine.cli.messages import columns_of
-from engine.cli.text import json_safe, printable, wrapped
+from engine.cli.text import json_safe, wrapped
 from engine.errors import IncompleteError
+from engine.model.foreign_text import printable
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from engine.cli.text import table_lines
 from engine.errors import IncompleteError
 from engine.model.quantity import counted
 from engine.report.accounts import Accounts, CeilingSpending, Standing
-from engine.report.files import files_line
+from engine.report.files import files_lines
 from engine.report.run_results import RunResult
 
 
@@ -25,8 +25,7 @@ def print_result(result: RunResult, *, as_json: bool) -> None:
             if as_json:
                 print_json(result.to_dict())
             else:
-                files = result.files
-                print_accounts(result.accounts, files_line(files) if files else None)
+                print_accounts(result.accounts, files_lines(result.files))
                 if result.plan:
                     print_plan(result.plan)
     except IncompleteError as error:  # The end of the run is written anyway.
@@ -64,8 +63,8 @@ def write_end(result: RunResult, *, is_shown: bool = False) -> None:
     )
 
 
-def print_accounts(accounts: Accounts, files: str | None = None) -> None:
-    """Print the accounts as a table: rows read, `files` in one line, and the state of all uids."""
+def print_accounts(accounts: Accounts, files: Sequence[str] = ()) -> None:
+    """Print the accounts as a table: rows read, the lines `files`, and the state of all uids."""
     print_lines(_lines(accounts, files, columns_of(sys.stdout)))
 
 
@@ -103,7 +102,7 @@ def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"resend    {counted(plan['resend_requests'], 'request')} of these to add "
             f"{counted(plan['resend'], 'member')} once more; at that rate, all have been after "
-            f"{counted(plan['resend_nights'], 'night')}"
+            f"{counted(plan['resend_nights'], 'run')}"
         )
     for operation, uids in plan["sample"].items():
         if uids:
@@ -116,7 +115,7 @@ def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
             yield f"          {'':<10} lifted by {guard['override']}"
 
 
-def _lines(accounts: Accounts, files: str | None, width: int | None) -> Iterator[str]:
+def _lines(accounts: Accounts, files: Sequence[str], width: int | None) -> Iterator[str]:
     rows, uids, requests = accounts.rows, accounts.uids, accounts.requests
     is_dry = accounts.run is None
     standing = "dry run" if is_dry else f"run {accounts.run}: {accounts.status}"
@@ -134,6 +133,7 @@ def _lines(accounts: Accounts, files: str | None, width: int | None) -> Iterator
         yield from _standing_lines(accounts, width)
     complete = "" if accounts.source_complete else " (the export was not read to its end)"
     mirrored, planned = "", f"{uids.planned:,} planned"
+    excluded = f"{rows.excluded:,} excluded + " if rows.excluded else ""
     if mirror:
         mirrored = f"{mirror.duplicate:,} duplicate + {mirror.unchanged:,} unchanged + "
         planned = f"{mirror.add.planned:,} to add"
@@ -141,14 +141,13 @@ def _lines(accounts: Accounts, files: str | None, width: int | None) -> Iterator
             planned += f" + {mirror.undecided:,} not compared"
     yield (
         f"rows      {rows.read:,} read = {rows.blank:,} blank + {rows.invalid:,} invalid + "
-        f"{mirrored}{planned}{complete}"
+        f"{excluded}{mirrored}{planned}{complete}"
     )
-    if files:
-        yield files
+    yield from files
     for note in mirror.notes if mirror else ():
         yield f"note      {note}"
     if mirror and mirror.known_rejects:
-        yield f"rejects   {mirror.known_rejects:,} of the rejected were known from earlier nights"
+        yield f"rejects   {mirror.known_rejects:,} of the rejected were known from earlier runs"
     if accounts.reason:
         yield f"reason    {accounts.reason}"
     if is_dry or is_unchanged or accounts.status in {"planned", "guarded", "shadow"}:

@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.cli.run_view import Estimate, View, describe, describe_run, trouble
-from engine.cli.text import printable, wrapped
+from engine.cli.text import wrapped
 from engine.delivery.events import Event, Planned, Waiting
+from engine.model.foreign_text import printable
 from engine.model.quantity import counted
 from engine.report.live_counts import LiveCounts
 from engine.report.run_results import Opening

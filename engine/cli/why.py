@@ -17,7 +17,7 @@ def why(
     target: TargetOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether a uid is in a mirrored cohort, since when, and by which request."""
+    """Show whether a uid is in a mirrored cohort, since when, and by which request."""
     found = target.call(lambda engine: engine.why(uid, cohort_id), need_credentials=False)
     answer = found.to_dict()
     with printing():
@@ -66,6 +66,6 @@ def lines_of(answer: dict[str, Any]) -> Iterator[str]:
 _WORDS = {
     "in": "in cohort",
     "out": "not in cohort",
-    "unknown": "nobody can know whether it is in cohort",
+    "unknown": "it is unknown whether it is in cohort",
     "not mirrored": "there is no snapshot of cohort",
 }

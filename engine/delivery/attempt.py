@@ -34,6 +34,8 @@ class Attempt:
     began: float
     """Start time, in seconds of the clock."""
     is_queued: bool = True
+    is_ranked: bool = False
+    """Whether runs of higher ranks wait for it."""
     is_intended: bool = False
     """Whether the intent to send it may be in the ledger."""
     turn: Turn | None = None
@@ -70,6 +72,8 @@ class AttemptQueue:
         if attempt.is_queued:
             attempt.is_queued = False
             self._slots.release()
+            if attempt.is_ranked:
+                self.channel.ranks.leave(self.run.rank)
 
     async def carry_out(self, attempt: Attempt) -> Exchange:
         """Send a batch at its turn, and return the result.
@@ -79,7 +83,10 @@ class AttemptQueue:
         """
         channel, payload = self.channel, attempt.work.payload
         exchange: Exchange | None = None
+        attempt.is_ranked = True
+        channel.ranks.join(self.run.rank)
         try:
+            await channel.ranks.wait(self.run.rank)
             await channel.pacer.approach()
             attempt.began = channel.clock.now()  # A wait for the gate is not an outage.
             exchange = await channel.transport.send(payload, lambda: self._take_turn(attempt))

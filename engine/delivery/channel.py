@@ -1,7 +1,7 @@
 """The parts of a delivery: those that the runs of a workspace share, and those of its run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.clock import Clock
 from engine.delivery.events import Observer
@@ -11,6 +11,7 @@ from engine.delivery.settings import DeliverySettings
 from engine.ledger.records import OpenBatch, RunState
 from engine.pacing.budget import Budget
 from engine.pacing.pacer import Pacer
+from engine.pacing.ranks import Ranks
 from engine.payload.limit import Limit
 
 
@@ -26,6 +27,7 @@ class Channel:
     retry: RetrySettings
     nobody_listens_hint: str | None = None
     """If set, a connection refused before any answer ends a run at once, with this hint."""
+    ranks: Ranks = field(default_factory=Ranks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +42,5 @@ class DeliveredRun:
     """Records how the run uses the ceiling."""
     open_batches: Sequence[OpenBatch] = ()
     """The parts to deliver of batches that are in the ledger already."""
+    rank: int = 0
+    """Of runs that could send at the same time, the one with the lower rank sends first."""

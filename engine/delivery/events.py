@@ -32,6 +32,8 @@ class Answered:
     outcome: Outcome
     seconds: float
     """From the head to the outcome; from the start of the attempt if no head was sent."""
+    http_status: int | None = None
+    """None without a response."""
 
 
 @dataclass(frozen=True, slots=True)

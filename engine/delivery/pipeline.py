@@ -251,7 +251,9 @@ class Delivery:
             await self._ledger.conclude(
                 self._state, work.number, work.attempts, conclusion.result, conclusion.change
             )
-        self._observe(Answered(work.number, work.attempts, outcome, now - began))
+        self._observe(
+            Answered(work.number, work.attempts, outcome, now - began, exchange.http_status)
+        )
         await self._take_step(work, conclusion.next_step)
 
     def _conclusion_of(self, attempt: Attempt, exchange: Exchange) -> Conclusion:

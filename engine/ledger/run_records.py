@@ -8,6 +8,7 @@ from engine.ledger.plan_records import PlanRecord
 from engine.ledger.records import MIRROR
 from engine.model.cohort import CohortKey
 from engine.pacing.pacer import PaceRecord
+from engine.source.source_file import SourceFile
 from engine.source.spec import SourceSpec
 
 
@@ -112,6 +113,8 @@ class RunTotals:
     rejected_again: int
     """Uids of a mirror that were rejected, and had been rejected by an earlier run."""
     spans: Sequence[SendSpan]
+    excluded: int = 0
+    """Rows of a push that were excluded; earlier versions stored no such number."""
 
     @property
     def are_settled(self) -> bool:
@@ -178,7 +181,7 @@ class AttemptRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RejectRecord:
-    """A rejected uid, or consecutive rows that planned no uid for the same reason."""
+    """A rejected uid, or consecutive rows that are blank or invalid for the same reason."""
 
     kind: str
     """`rejected`, `invalid` or `blank`."""
@@ -224,3 +227,11 @@ class UidRejection:
     at_utc_ns: int
     reason: str
     request_id: str | None
+
+
+class LastRun(NamedTuple):
+    """A cohort's last run, the files that it read, and how it was requested to read them."""
+
+    record: RunRecord
+    files: Sequence[SourceFile]
+    spec: SourceSpec

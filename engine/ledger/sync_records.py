@@ -1,6 +1,7 @@
 """What the ledger records of each cohort in each sync, including cohorts that began no run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,8 @@ class SyncRecord:
     cohort_id: str
     started_utc_ns: int
     """When the sync began."""
+    date: str
+    """The date that the names of its export's files mean, as YYYY-MM-DD."""
     finished_utc_ns: int | None = None
     """When the cohort ended; None while it has not, and if the process died before."""
     status: str | None = None
@@ -25,3 +28,7 @@ class SyncRecord:
     """The run's name; None if the cohort began no run."""
     members: int | None = None
     """Members of a mirrored cohort afterwards, by its snapshot; None for a push, and if unknown."""
+
+    def ended(self, utc_ns: int, **values: Any) -> Self:  # noqa: ANN401 - as the fields have them
+        """Return the record of a cohort that ended at `utc_ns`, with further values."""
+        return replace(self, finished_utc_ns=utc_ns, **values)

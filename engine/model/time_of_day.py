@@ -5,6 +5,7 @@ from datetime import UTC, datetime, time, timedelta, tzinfo
 
 _HOURS_AND_MINUTES = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 _DAY = timedelta(days=1)
+_SECOND_NS = 1_000_000_000
 
 
 def parse_time_of_day(text: str) -> time:
@@ -15,23 +16,24 @@ def parse_time_of_day(text: str) -> time:
     return time(int(found[1]), int(found[2]))
 
 
-def next_moment(at: time, utc_ns: int, zone: tzinfo) -> int:
+def next_moment(at: time, utc_ns: int, zone: tzinfo | None) -> int:
     """Return the first moment after `utc_ns` with time of day `at` in `zone`, in ns since 1970.
 
-    A time that a change of the clocks skips means the same number of minutes after the change. Of a
-    time that occurs twice, the first is meant, unless it has passed.
+    Without a zone, that of the system. A time that a change of the clocks skips means the same
+    number of minutes after the change. Of a time that occurs twice, the first is meant, unless it
+    has passed.
     """
-    now = datetime.fromtimestamp(utc_ns / 1e9, UTC)
-    today = now.astimezone(zone).date()
+    today = local_time(utc_ns, zone).date()
     for days in (0, 1, 2):
         local = datetime.combine(today + days * _DAY, at, zone)
-        for each in [local, local.replace(fold=1)] if _occurs_twice(local) else [local]:
-            moment = each.astimezone(UTC)
-            if moment > now:
-                return round(moment.timestamp()) * 1_000_000_000
+        # If the clocks skip it, the second is earlier than the first.
+        first, second = (round(local.replace(fold=fold).timestamp()) for fold in (0, 1))
+        for seconds in (first, max(first, second)):
+            if seconds * _SECOND_NS > utc_ns:
+                return seconds * _SECOND_NS
     raise AssertionError("a time of day comes within two days")
 
 
-def _occurs_twice(local: datetime) -> bool:
-    first, second = (local.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
-    return first < second  # In a gap, the second is earlier.
+def local_time(utc_ns: int, zone: tzinfo | None) -> datetime:
+    """Return a moment as a time in `zone`, or in that of the system."""
+    return datetime.fromtimestamp(utc_ns / 1e9, UTC).astimezone(zone)

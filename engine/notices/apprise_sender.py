@@ -14,6 +14,7 @@ from typing import Literal
 from engine.errors import ConfigError
 from engine.model.workspace import KEY_VARIABLE
 from engine.notices.messages import Message
+from engine.notices.processes import running
 
 Result = Literal["ok", "failed", "invalid", "timeout"]
 _PROGRAM = Path(__file__).with_name("apprise_process.py")
@@ -42,27 +43,18 @@ async def _ask(entries: Sequence[Mapping[str, object]], seconds: float) -> list[
     """Return the results of the program; `timeout` for those that it has not written in time."""
     if not entries:
         return []
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",  # Modules beside the program are not to be found under their bare names.
-        str(_PROGRAM),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={name: value for name, value in os.environ.items() if KEY_VARIABLE not in name},
-        start_new_session=True,  # Ctrl-C stops the sync; its messages are still sent.
-    )
+    # -P: modules beside the program are not to be found under their bare names.
+    command = (sys.executable, "-P", str(_PROGRAM))
+    environment = {name: value for name, value in os.environ.items() if KEY_VARIABLE not in name}
     lines: list[bytes] = []
-    try:
-        with suppress(TimeoutError):
+    missing: Result = "failed"
+    async with running(command, environment, is_asked=True) as process:
+        try:
             async with asyncio.timeout(seconds):
                 await _exchange(process, json.dumps(entries).encode(), lines)
                 await process.wait()
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-    missing: Result = "timeout" if process.returncode == -9 else "failed"  # noqa: PLR2004 - SIGKILL
+        except TimeoutError:
+            missing = "timeout"
     found: dict[int, Result] = {}
     for line in lines:
         index, _, result = line.decode().strip().partition(" ")

@@ -3,14 +3,13 @@
 import asyncio
 import json
 import os
-import signal
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import CohortSyncError, ExitStatus
 from engine.notices.messages import changed
+from engine.notices.processes import running
 from engine.report.accounts import timestamp
 from engine.report.sync_result import CohortResult, SyncResult
 from engine.storage.files import new_file
@@ -19,8 +18,6 @@ _KEPT_VARIABLES = frozenset(
     {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR"}
 )
 """Variables that a command inherits, with those that begin with `LC_`; any other may be secret."""
-_ENDING_SECONDS = 5.0
-"""Between the request to end a command and its end by force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,43 +118,23 @@ async def run_command(follow_up: FollowUp, variables: Mapping[str, str]) -> None
         for name, value in os.environ.items()
         if name in _KEPT_VARIABLES or name.startswith("LC_")
     }
+    variables = inherited | dict(variables)
     try:
-        process = await asyncio.create_subprocess_exec(
-            *follow_up.command,
-            cwd=follow_up.folder,
-            env=inherited | dict(variables),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # So that all that it starts can be ended with it.
-        )
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "an argument holds a NUL"
-        raise FollowUpError(f"the `after` command can't be started: {reason}") from None
-    try:
-        async with asyncio.timeout(follow_up.seconds):
+        async with (
+            running(follow_up.command, variables, folder=follow_up.folder) as process,
+            asyncio.timeout(follow_up.seconds),
+        ):
             status = await process.wait()
     except TimeoutError:
         raise FollowUpError(
             f"the `after` command took longer than {follow_up.seconds:g} s"
         ) from None
-    finally:
-        if process.returncode is None:
-            await _end(process)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "an argument holds a NUL"
+        raise FollowUpError(f"the `after` command can't be started: {reason}") from None
     if status:
         ended = f"exit status {status}" if status > 0 else f"signal {-status}"
         raise FollowUpError(f"the `after` command ended with {ended}")
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """End a command and all that it has started, by force if it does not end soon."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_ENDING_SECONDS):
-                await process.wait()
-                return
 
 
 def _run_of(result: CohortResult) -> str | None:

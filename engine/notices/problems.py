@@ -20,6 +20,9 @@ from engine.report.sync_result import CohortResult, CohortStatus
 FEWEST_COUNTS = 3
 """Counts of members from which a median means anything."""
 
+_LATE = "late: "
+"""Begins the reason of a cohort that was not begun since it would miss its deadline."""
+
 
 class Problem(StrEnum):
     """A kind of problem of a cohort."""
@@ -203,10 +206,10 @@ def lasting_problems(told: Collection[str]) -> frozenset[str]:
 def _by_exit_status(result: CohortResult, settings: NotifySettings) -> Finding | None:
     reason = result.reason or result.status.value.replace("_", " ")
     match result.exit_status:
+        case ExitStatus.GUARDED if reason.startswith(_LATE):
+            return None  # Being late is its problem.
         case ExitStatus.GUARDED:
             return Finding(Problem.GUARD, f"stopped, nothing sent: {reason}")
-        case ExitStatus.INCOMPLETE if result.status is CohortStatus.LATE:
-            return None  # Being late is its problem.
         case ExitStatus.INCOMPLETE:
             return Finding(Problem.INCOMPLETE, f"not complete: {reason}")
         case ExitStatus.ACCEPTED | ExitStatus.PARTIAL:
@@ -234,8 +237,8 @@ def _lost(accounts: Accounts) -> int:
 
 def _lateness(result: CohortResult, finished_utc_ns: int, zone: tzinfo) -> Finding | None:
     deadline = result.forecast.deadline_utc_ns if result.forecast else None
-    if result.status is CohortStatus.LATE:
-        return Finding(Problem.LATE, f"not begun: {result.reason or 'it would miss its deadline'}")
+    if result.exit_status is ExitStatus.GUARDED and (result.reason or "").startswith(_LATE):
+        return Finding(Problem.LATE, f"not begun: {result.reason}")
     if deadline is None or result.status is CohortStatus.UP_TO_DATE:
         return None
     ended = finished_utc_ns

@@ -107,7 +107,8 @@ def read_push_allowances(texts: Sequence[str], reason: str | None) -> list[Allow
     for each in found:
         if each.guard is not Guard.NAME:
             raise UsageError(
-                f"{each.flag}: this guard judges no push", hint="a push has the guard 'name' alone"
+                f"{each.flag}: a push does not have this guard",
+                hint="a push has the guard 'name' alone",
             )
     return found
 

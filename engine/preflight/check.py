@@ -10,7 +10,6 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -71,12 +70,6 @@ class Finding:
     """The exit status of the command if this were the only finding."""
 
 
-def exit_status(findings: Iterable[Finding]) -> ExitStatus:
-    """Return the exit status of the first failed finding; 0 if none failed."""
-    failed = (each.exit_status for each in findings if each.verdict is FindingStatus.FAILED)
-    return next(failed, ExitStatus.ACCEPTED)
-
-
 @dataclass(frozen=True, slots=True)
 class CheckResult:
     """The findings of all steps of the preflight, in order."""
@@ -86,7 +79,8 @@ class CheckResult:
     @property
     def exit_status(self) -> ExitStatus:
         """The exit status of the first failed finding; 0 if none failed."""
-        return exit_status(self.findings)
+        failed = (each for each in self.findings if each.verdict is FindingStatus.FAILED)
+        return next((each.exit_status for each in failed), ExitStatus.ACCEPTED)
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON document."""
@@ -126,7 +120,7 @@ async def run_checks(  # noqa: PLR0913 - one parameter a flag
             yield Finding(name, FindingStatus.SKIPPED, "needs a configuration")
         return
     at = config.place.folder
-    ledger = check_ledger(at, check_state(config.state_dir))
+    ledger = await asyncio.to_thread(check_ledger, at, check_state(config.state_dir))
     yield ledger
     if ledger.verdict is FindingStatus.FAILED:
         yield Finding("uids", FindingStatus.SKIPPED, "needs a state folder")
@@ -154,7 +148,7 @@ async def run_checks(  # noqa: PLR0913 - one parameter a flag
         return
     reason = "not tested: only sending can; --live sends one request that is invalid on purpose"
     if live:
-        reason = "needs credentials, a state folder and a way to the endpoint"
+        reason = "needs credentials, a state folder and a reachable endpoint"
     yield Finding("key", FindingStatus.SKIPPED, reason)
 
 

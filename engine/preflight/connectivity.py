@@ -66,9 +66,9 @@ class Connectivity:
         """Open a connection, to the proxy if there is one, and close it."""
         if proxy := proxy_for(self._endpoint):
             await self._open(proxy.host, proxy.port)
-            return f"via proxy {proxy.host}:{proxy.port}, which takes connections"
+            return f"via proxy {proxy.host}:{proxy.port}, which accepts connections"
         await self._open(self._endpoint.host, self._endpoint.port)
-        return f"{self._endpoint.label} takes connections"
+        return f"{self._endpoint.label} accepts connections"
 
     async def negotiate_tls(self) -> str:
         """Set up TLS, verify the certificate, and close the connection."""
@@ -105,12 +105,10 @@ class Connectivity:
             raise IncompleteError(f"{self._endpoint.label}: {reason}", hint=self._network_hint())
         is_the_apis = not may_have_been_applied(outcome)
         if status == HTTPStatus.BAD_REQUEST and is_the_apis:
-            return (
-                "the key is good: a request without members got past it, and was refused with 400"
-            )
+            return "the key is valid: a request without members was refused with 400, not 401"
         if status == HTTPStatus.UNAUTHORIZED and is_the_apis:
             raise RefusedError(
-                "the API answers 401: the key is not good for this workspace",
+                "the API answers 401: the key is not valid for this workspace",
                 hint="compare workspace id, Data API key and data center with the dashboard",
             )
         if status == HTTPStatus.FORBIDDEN and is_the_apis:
@@ -163,6 +161,6 @@ def _reason(error: OSError | UnicodeError, seconds: float) -> str:
         case OSError(errno=int(number)):
             return os.strerror(number)
         case OSError():  # several addresses, each with a different reason
-            return "none of its addresses takes connections"
+            return "none of its addresses accepts connections"
         case _:
             return "the name is malformed"

@@ -6,6 +6,7 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from engine.model.quantity import counted
+from engine.model.time_of_day import local_time
 from engine.report.accounts import timestamp
 
 
@@ -41,12 +42,12 @@ class CohortForecast:
 
 
 def forecast_sentence(
-    forecasts: Sequence[tuple[str, CohortForecast]], zone: tzinfo, now_utc_ns: int
+    forecasts: Sequence[tuple[str, CohortForecast]], zone: tzinfo | None, now_utc_ns: int
 ) -> str:
     """Return one sentence about all cohorts, in the order in which they are sent.
 
-    `forecasts`: the name of each cohort, and its forecast. Times are of `zone`, with the date if it
-    is not that of `now_utc_ns`.
+    `forecasts`: the name of each cohort, and its forecast. Times are of `zone`, or of that
+    of the system, with the date if it is not that of `now_utc_ns`.
     """
     if not forecasts:
         return "nothing to send"
@@ -54,12 +55,12 @@ def forecast_sentence(
     about = "" if all(each.is_exact for _, each in forecasts) else "about "
     size = f"{about}{counted(requests, 'request')}"
     done = max(each.done_utc_ns for _, each in forecasts)
-    now = _moment(now_utc_ns, zone)
+    now = local_time(now_utc_ns, zone)
     late = [(name, each) for name, each in forecasts if each.is_late]
     if not late:
-        return f"{size}, done {_clock_time(_moment(done, zone), now)}"
+        return f"{size}, done {_clock_time(local_time(done, zone), now)}"
     latest = max((each for _, each in late), key=_lateness)
-    deadline = _moment(latest.deadline_utc_ns or 0, zone)
+    deadline = local_time(latest.deadline_utc_ns or 0, zone)
     by = _duration(_lateness(latest) / 1e9)
     punctual = [name for name, each in forecasts if not each.is_late]
     parts = [f"{_listed(punctual)} finish{'' if len(punctual) > 1 else 'es'}"] if punctual else []
@@ -71,10 +72,6 @@ def forecast_sentence(
 
 def _lateness(forecast: CohortForecast) -> int:
     return forecast.done_utc_ns - (forecast.deadline_utc_ns or forecast.done_utc_ns)
-
-
-def _moment(utc_ns: int, zone: tzinfo) -> datetime:
-    return datetime.fromtimestamp(utc_ns / 1e9, zone)
 
 
 def _clock_time(moment: datetime, now: datetime) -> str:

@@ -65,7 +65,7 @@ class RunDetails:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A rejected uid, or a row of the export that planned no uid."""
+    """A rejected uid, or a blank or invalid row of the export."""
 
     kind: str
     """`rejected`, `invalid` or `blank`."""
@@ -105,7 +105,7 @@ class RunReads(Protocol):
         """Yield every attempt with its batch, by batch, including batches without an attempt."""
 
     def rejects(self, name: str) -> Iterator[RejectRecord]:
-        """Yield every rejected uid and the rows that planned no uid, in export order."""
+        """Yield every rejected uid and the blank and invalid rows, in export order."""
 
     def earlier_rejection(self, uid: str, run: str) -> EarlierRejection:
         """Return the last rejection of a uid by an earlier run of the same cohort."""
@@ -161,7 +161,7 @@ class RunReport:
         return map(_attempt_document, self._reads.attempts(self._name))
 
     def rejects(self) -> Iterator[Reject]:
-        """Yield every rejected uid and every row that planned no uid, in export order.
+        """Yield every rejected uid and every blank or invalid row, in export order.
 
         A mirror's uids with a rejection in an earlier run are first, as long as its plan is kept.
         """
@@ -261,7 +261,7 @@ def details_of(state: Path, run: str) -> RunDetails:
 
 
 def rejects_in(state: Path, run: str) -> Generator[Reject, None, None]:
-    """Yield every rejected uid of a run and every row that planned no uid.
+    """Yield every rejected uid of a run and every blank or invalid row.
 
     Raises `UsageError` if no ledger has the run.
     """
@@ -292,7 +292,7 @@ def find_unfinished(
     if entry.is_mirror:
         raise UsageError(
             f"run {run} is a mirror, which is not resumed",
-            hint="run the same mirror again: it plans anew, from what the API has acknowledged",
+            hint="run the same mirror again: it makes a new plan from the current snapshot",
         )
     if entry.status in RESUMABLE:
         return request

@@ -73,7 +73,7 @@ def damage_in(snapshots: Sequence[VerifiedSnapshot]) -> LedgerError | None:
     if not broken:
         return None
     return LedgerError(
-        f"not what it was when it was made: generation {', '.join(broken)}",
+        f"changed since it was made: generation {', '.join(broken)}",
         hint="`cohortsync mirror` with --trust goes on from one that is whole",
     )
 

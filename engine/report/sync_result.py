@@ -21,8 +21,8 @@ class CohortStatus(StrEnum):
     """The export is not there."""
     NOT_BEGUN = "not_begun"
     """The sync was stopped, or its deadline passed, before the cohort began."""
-    LATE = "late"
-    """It would miss its deadline, and the configuration refuses that: nothing is sent."""
+    DRY_RUN = "dry_run"
+    """A push of which nothing was sent, because the sync is a dry run."""
     FAILED = "failed"
     """It could not begin, for example because of the export or another process."""
 
@@ -49,6 +49,8 @@ class CohortResult:
     owner: str | None = None
     members: int | None = None
     """Members of a mirrored cohort afterwards, by its snapshot; None for a push, and if unknown."""
+    bug: Exception | None = None
+    """The error caused by a bug in this program, if one ended the cohort."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the cohort's part of the JSON document."""
@@ -118,3 +120,8 @@ class SyncResult:
             "cohorts": [each.to_dict() for each in self.cohorts],
             "schema_version": self.schema_version,
         }
+
+
+def status_named(name: str) -> CohortStatus | RunStatus:
+    """Return the status of a cohort whose run has the status `name`."""
+    return CohortStatus.DRY_RUN if name == CohortStatus.DRY_RUN else RunStatus(name)

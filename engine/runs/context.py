@@ -15,6 +15,7 @@ from engine.report.accounts import Ceiling
 from engine.report.run_results import Opening
 from engine.runs.interruptible import compute_or_stop
 from engine.runs.ports import Ledger
+from engine.runs.precedence import FIRST, Precedence
 from engine.runs.session import WorkspaceSession
 from engine.runs.shared_ledger import Note, Waiting
 from engine.snapshot.store import SnapshotStore
@@ -49,6 +50,7 @@ class RunContext:
     session: WorkspaceSession
     key: CohortKey
     observers: RunObservers = NOBODY
+    precedence: Precedence = FIRST
     switch: StopSwitch = field(default_factory=StopSwitch, init=False)
     """Stops this run alone. It passes on the stops of the caller's switch."""
 

@@ -31,10 +31,12 @@ from engine.report.accounts import (
 from engine.report.run_results import RunResult
 from engine.runs.context import NOBODY, RunObservers
 from engine.runs.interruptible import read_or_stop
+from engine.runs.ledger_reads import opened_in_thread
 from engine.runs.ports import RunStore
 from engine.runs.push import (
     PushRequest,
     admit,
+    excludes_others,
     key_of,
     opening_of,
     stays_unfinished,
@@ -91,7 +93,7 @@ async def _check_state(
     key = CohortKey(workspace.partner, request.cohort.id)
     if holder := cohort_holder(folder, key) or holder_of(folder):
         note(f"warning: the workspace is in use by {holder}: a push has to wait for it (--wait)")
-    with read_ledger(folder, clock) as ledger:
+    async with opened_in_thread(read_ledger(folder, clock)) as ledger:
         store = SnapshotStore(
             *(folder, ledger.snapshots, key, config.mirror, config.planning), clock
         )
@@ -99,7 +101,7 @@ async def _check_state(
             await store.current()
         else:
             await store.refuse_lost_ledger()
-        ledger.refuse_lost()
+        await ledger.read(lambda _: ledger.refuse_lost())
         run_key = key_of(request, config)
         if (behind := await ledger.runs.left_behind(run_key)) is not None:
             note(stays_unfinished(behind))
@@ -120,7 +122,9 @@ async def _begins_anew(runs: RunStore, request: PushRequest, key: CohortKey, run
     if not request.restart_if_changed:
         return False
     later = await runs.later_run(run, key)
-    return later is not None or (request.records and await runs.has_unrecorded_batches(run))
+    if later is not None or await excludes_others(runs, request, run):
+        return True
+    return request.records and await runs.has_unrecorded_batches(run)
 
 
 @dataclass(slots=True)
@@ -171,7 +175,7 @@ class _Cutting:
         """Return the accounts, in which everything planned is pending."""
         request, config = self.request, self.config
         workspace, finished = config.workspace, datetime.now(UTC)
-        rows = RowCounts(self.rows.records, self.rows.blank, self.rows.invalid)
+        rows = RowCounts(self.rows.records, self.rows.blank, self.rows.invalid, self.rows.excluded)
         would_finish = (
             exit_status_of(Standing(rejected=self.too_large), rows, config.accounting)
             if self.reason is None

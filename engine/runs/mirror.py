@@ -28,6 +28,7 @@ from engine.runs.context import NOBODY, RunContext, RunObservers, entered, openi
 from engine.runs.plan_execution import Extent, PlanExecution
 from engine.runs.planner import MirrorRequest, Planner
 from engine.runs.ports import Ledger
+from engine.runs.precedence import FIRST, Precedence
 from engine.runs.session import WorkspaceSession
 from engine.snapshot.baseline import Base, find_base, install
 from engine.snapshot.generation_source import GenerationSpec
@@ -56,6 +57,7 @@ async def mirror(
     observers: RunObservers = NOBODY,
     *,
     sends: bool = True,
+    precedence: Precedence = FIRST,
 ) -> RunResult:
     """Make a cohort equal to an export by sending what differs from what was acknowledged.
 
@@ -66,7 +68,7 @@ async def mirror(
     """
     config = session.config
     key = CohortKey(config.workspace.partner, request.cohort.id, request.is_shadow)
-    context = RunContext(session, key, observers)
+    context = RunContext(session, key, observers, precedence)
     _refuse_narrow(config, request.cohort)
     if sends:
         refuse_unfit(config.workspace)

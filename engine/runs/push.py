@@ -25,17 +25,26 @@ from engine.payload.envelope import Envelope
 from engine.payload.limit import Limit, refuse_narrow_limit
 from engine.planning.allowances import Allowance, Guard, attributed, flags_to_lift
 from engine.planning.file_times import judge_spread
+from engine.planning.settings import GuardSettings
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.run_results import Opening, RunResult
 from engine.runs import context as run_context
 from engine.runs.closing import End, enter, run_to_end, status_of
 from engine.runs.context import NOBODY, RunContext, RunObservers, entered
 from engine.runs.ports import Ledger, RunStore
+from engine.runs.precedence import FIRST, Precedence
 from engine.runs.sending import RunSender
 from engine.runs.session import WorkspaceSession
 from engine.snapshot.operation_uids import recording
 from engine.snapshot.store import SnapshotStore
-from engine.source.protocol import MeasuresReading, Source, Spec, files_of, is_rereadable
+from engine.source.protocol import (
+    MeasuresReading,
+    Source,
+    Spec,
+    exclusion_digest,
+    files_of,
+    is_rereadable,
+)
 from engine.source.source_file import describe_files
 
 
@@ -57,6 +66,8 @@ class PushRequest:
     """Whether the cohort's snapshot records what is sent, as it does for a mirror."""
     wait_seconds: float = 0.0
     """How long to wait for another process that works on the cohort, or sends."""
+    guards: GuardSettings | None = None
+    """The limits of this cohort; None for those of the configuration."""
     resumes: str | None = None
     """The run to resume; None to resume the unfinished run of the same request, or to begin one."""
 
@@ -66,7 +77,11 @@ class RunEndedError(UsageError):
 
 
 async def push(
-    request: PushRequest, session: WorkspaceSession, observers: RunObservers = NOBODY
+    request: PushRequest,
+    session: WorkspaceSession,
+    observers: RunObservers = NOBODY,
+    *,
+    precedence: Precedence = FIRST,
 ) -> RunResult:
     """Push an export into a cohort, or resume the push that an earlier command left.
 
@@ -80,7 +95,8 @@ async def push(
     envelope = Envelope(workspace.partner, request.cohort, request.action)
     refuse_narrow_limit(envelope, config.packing.payload_bytes)
     refuse_unfit(workspace)
-    context = RunContext(session, CohortKey(workspace.partner, request.cohort.id), observers)
+    key = CohortKey(workspace.partner, request.cohort.id)
+    context = RunContext(session, key, observers, precedence)
     async with context.open(request.wait_seconds, sends=True) as (ledger, store):
         await _refuse_ended(ledger.runs, request, config)
         records = await admit(ledger.runs, request, config)
@@ -124,6 +140,8 @@ async def admit(runs: RunStore, request: PushRequest, config: Config) -> bool:
     """
     key = CohortKey(config.workspace.partner, request.cohort.id)
     found = await runs.unfinished(key_of(request, config).identity)
+    if found is not None and not request.restart_if_changed:
+        await _refuse_other_exclusion(runs, request, found)
     is_recorded = await _is_recorded(runs, request, key, found)
     await _refuse_other_name(runs, request, key)
     if found is not None and not request.restart_if_changed:
@@ -131,6 +149,22 @@ async def admit(runs: RunStore, request: PushRequest, config: Config) -> bool:
         if later is not None:
             raise overtaken(found.name, later, key.cohort_id)
     return is_recorded
+
+
+async def _refuse_other_exclusion(
+    runs: RunStore, request: PushRequest, found: RunReference
+) -> None:
+    """Raise `ExportChangedError` if a run began with other uids to exclude."""
+    if await excludes_others(runs, request, found.number):
+        raise ExportChangedError(
+            f"the exclusion list has changed since run {found.name} began",
+            hint="put the list back to go on, or pass --on-changed restart to begin a new run",
+        )
+
+
+async def excludes_others(runs: RunStore, request: PushRequest, run: int) -> bool:
+    """Return whether a run began with other uids to exclude than those of the request."""
+    return exclusion_digest(request.source) != await runs.exclusion_digest(run)
 
 
 async def _is_recorded(
@@ -180,7 +214,8 @@ def tell_files(
     if not files:
         return
     note(f"reading the export: {describe_files(files)}")
-    spread = judge_spread(files, now_utc_ns, config.guards.max_spread_hours)
+    guards = request.guards or config.guards
+    spread = judge_spread(files, now_utc_ns, guards.max_spread_hours)
     if spread.is_bad or spread.is_unknown:
         hint = f"; {spread.hint}" if spread.hint else ""
         note(f"warning: {spread.sentence}{hint}")
@@ -285,18 +320,24 @@ class _PushExecution:
             key_of(request, self._config),
             RunCommand(request.spec, files_of(source)),
             self._context.limits,
-            restart=restart or await self._begins_to_record(),
+            restart=restart or await self._begins_anew(),
             restart_if_overtaken=request.restart_if_changed,
         )
         return await enter(self, begin)
 
-    async def _begins_to_record(self) -> bool:
-        """Return whether the unfinished run sent unrecorded uids: such a run is not resumed."""
-        if self._store is None:
-            return False
+    async def _begins_anew(self) -> bool:
+        """Return whether the unfinished run is not resumed.
+
+        It sent unrecorded uids, or excluded others.
+        """
         runs = self.ledger.runs
         found = await runs.unfinished(key_of(self._request, self._config).identity)
-        return found is not None and await runs.has_unrecorded_batches(found.number)
+        if found is None:
+            return False
+        begins_to_record = self._store is not None and await runs.has_unrecorded_batches(
+            found.number
+        )
+        return begins_to_record or await excludes_others(runs, self._request, found.number)
 
     async def _record(
         self, store: SnapshotStore, batches: Iterator[Batch], state: RunState, known_uids: int

@@ -26,6 +26,7 @@ class RunSender:
         self._context = context
         self._ledger = ledger
         self._may_send = False
+        self._is_admitted = False
         self.pace: PaceRecord | None = None
         """How the ceiling was used; None if there was nothing to deliver."""
 
@@ -38,7 +39,13 @@ class RunSender:
         self.release()
 
     async def acquire(self, wait_seconds: float) -> None:
-        """Acquire the right to send; raises `LockHeldError` after `wait_seconds`."""
+        """Acquire the right to send, if the run's precedence admits it.
+
+        Raises `LockHeldError` after `wait_seconds`, and what `Precedence.admit` raises.
+        """
+        if not self._is_admitted:
+            await self._context.precedence.admit()
+            self._is_admitted = True
         if not self._may_send:
             await self._context.session.hold_sending(self._context.waiting(wait_seconds))
             self._may_send = True
@@ -80,7 +87,8 @@ class RunSender:
         context = self._context
         channel = await context.session.channel(self._ledger)
         budget = channel.pacer.open_budget()
-        run = DeliveredRun(state, limit, context.observer(state), budget, open_batches)
+        rank = context.precedence.rank
+        run = DeliveredRun(state, limit, context.observer(state), budget, open_batches, rank)
         try:
             return await deliver(channel, run, batches, context.switch)
         finally:

@@ -21,6 +21,7 @@ from engine.ledger.locks import cohort_at_once, cohort_lock, sending_lock
 from engine.ledger.neighbors import announced
 from engine.model.cohort import CohortKey
 from engine.pacing.pacer import Pacer
+from engine.pacing.ranks import Ranks
 from engine.runs.interruptible import acquire_or_stop
 from engine.runs.ports import Ledger
 from engine.runs.shared_ledger import Note, SharedLedger, Waiting
@@ -58,6 +59,7 @@ class WorkspaceSession:
         self._transport: HttpTransport | None = None
         self._cohorts: dict[CohortKey, asyncio.Lock] = {}
         self._pacing = asyncio.Lock()
+        self._ranks = Ranks()
         self._pacer: Pacer | None = None
         self._earlier: Pacer | None = None
         """The last pacer before, which knows what the API has answered."""
@@ -154,6 +156,20 @@ class WorkspaceSession:
             finally:
                 here.release()
 
+    @asynccontextmanager
+    async def using_ledger(self, waiting: Waiting) -> AsyncIterator[Ledger]:
+        """Yield the ledger, which stays open during the block, without a cohort's lock.
+
+        Raises what opening the ledger raises.
+        """
+        async with self._ledger.used(waiting) as ledger:
+            yield ledger
+
+    def renew(self, config: Config) -> None:
+        """Use another API key for the runs that begin from now on; the rest must be the same."""
+        self.config = config
+        self._transport = None  # The one before is closed with the session: runs may use it.
+
     @property
     def cohorts(self) -> frozenset[CohortKey]:
         """The cohorts that runs of this session work on or wait for; none is a shadow's."""
@@ -213,6 +229,7 @@ class WorkspaceSession:
             config.delivery,
             config.retry,
             EMULATOR_HINT if config.workspace.endpoint.is_loopback else None,
+            self._ranks,
         )
 
     async def _shared_pacer(self, ledger: Ledger) -> Pacer:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import ceil, inf
 from pathlib import Path
 
+from engine.cancellation import await_to_end
 from engine.clock import Clock
 from engine.delivery.sender import SendHistory
 from engine.delivery.stop import StopSwitch
@@ -132,12 +133,7 @@ class SharedLedger:
         ledger, self._ledger = self._ledger, None
         if ledger is None:
             return
-        closing = asyncio.ensure_future(ledger.close())
-        try:
-            await asyncio.shield(closing)
-        except asyncio.CancelledError:
-            await closing
-            raise
+        await await_to_end(ledger.close())
 
 
 class _SendTimes:

@@ -26,6 +26,7 @@ from engine.runs import transfer
 from engine.runs.arguments import Exports, Note, Reading, no_note
 from engine.runs.context import RunContext, RunObservers
 from engine.runs.exports import open_exports, spec_of
+from engine.runs.ledger_reads import opened_in_thread
 from engine.runs.session import WorkspaceSession
 from engine.runs.transfer import StagedSnapshot
 from engine.snapshot.store import SnapshotStore
@@ -166,7 +167,7 @@ class Snapshots:
         if (path := ledger_in(folder)) is None:
             raise unknown
         clock = SystemClock()
-        with LedgerReader.open(path, clock) as ledger:
+        async with opened_in_thread(LedgerReader.open(path, clock)) as ledger:
             store = SnapshotStore(
                 folder, ledger.snapshots, key, config.mirror, config.planning, clock
             )

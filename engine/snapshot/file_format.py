@@ -126,7 +126,7 @@ def refuse_twice(path: Path, snapshot: Path, options: QueryOptions) -> None:
             for found in session.rows(query):
                 if len(found):
                     raise UsageError(
-                        f"{path}: is no snapshot: a uid stands in it twice", hint=_WRITES_ONE
+                        f"{path}: is no snapshot: it contains a uid twice", hint=_WRITES_ONE
                     )
 
 

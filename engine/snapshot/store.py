@@ -123,7 +123,7 @@ class SnapshotStore:
             raise LedgerError(
                 f"the ledger does not know of the snapshot {path}: it was lost, or is an old copy",
                 hint="put the ledger back; or `cohortsync snapshot import` that file, or mirror "
-                "with --assume-empty to add everything anew and remove nothing",
+                "with --assume-empty to add everything again and remove nothing",
             )
 
     async def _unknown_files(self) -> list[int]:

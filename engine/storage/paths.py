@@ -70,6 +70,8 @@ class TemporaryName(StrEnum):
 
     EXPORT = "export.parquet"
     """The staged export that a plan is made from."""
+    EXCLUDED = "excluded.parquet"
+    """The staged exclusion list of a plan."""
     LIST = "listed.parquet"
     """A list of members that a snapshot is compared with or made from."""
     CHANGES = "changed.parquet"

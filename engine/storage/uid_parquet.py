@@ -232,6 +232,6 @@ BATCH_ROWS = 16_384
 
 LOST = (
     "put the file back; or pass --trust GENERATION to go on from an older snapshot (`cohortsync "
-    "snapshot list` lists them), or --assume-empty to add everything anew and remove nothing"
+    "snapshot list` lists them), or --assume-empty to add everything again and remove nothing"
 )
 """The hint for a lost or damaged file without which the cohort's members are unknown."""

@@ -1,28 +1,48 @@
 """One cohort of a sync, from its export to its result."""
 
-from datetime import date
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 from engine.config.cohorts import CohortSettings
+from engine.delivery.events import Answered, RunEvent, Sent, Waiting
 from engine.delivery.stop import StopSwitch
-from engine.errors import CohortSyncError, ExitStatus
-from engine.report.forecast import CohortForecast
-from engine.report.sync_result import CohortResult, CohortStatus
+from engine.errors import CohortSyncError, ExitStatus, GuardError, MissingExportError
+from engine.model.cohort import Action
+from engine.model.status import RunStatus
+from engine.planning.file_times import judge_age
+from engine.report.sync_result import CohortResult, CohortStatus, status_named
+from engine.runs.configured_export import ConfiguredExport, WaitFor, resolve
+from engine.runs.context import RunObservers
+from engine.runs.dry_run import dry_run
+from engine.runs.exports import open_desired, open_exclusion, open_push
+from engine.runs.mirror import mirror
+from engine.runs.planner import MirrorRequest
+from engine.runs.precedence import Precedence
+from engine.runs.push import PushRequest, push
+from engine.source.protocol import files_of
 from engine.sync.request import Phase
-from engine.sync.up_to_date import completed_before
-from engine.sync.workspace import WorkspaceSync
+from engine.sync.up_to_date import has_completed
+from engine.sync.workspace_sync import WorkspaceSync
 
-_UNAUTHORIZED = 401
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.ledger.run_records import RunEntry
+    from engine.report.forecast import CohortForecast
+    from engine.report.run_results import Opening, RunResult
+    from engine.source.protocol import Source
+    from engine.source.spec import SourceSpec
+
+_SAME_NIGHT_NS = 12 * 3600 * 1_000_000_000
 
 
 class CohortRun:
     """Carries out one cohort of a sync."""
 
-    def __init__(
-        self, cohort: CohortSettings, workspace: WorkspaceSync, rank: int, day: date
-    ) -> None:
-        """`rank` is its place in the order of sending, `day` the date in the names of its files."""
+    def __init__(self, cohort: CohortSettings, workspace: WorkspaceSync, rank: int) -> None:
+        """`rank` is its place in the order of sending, from 0."""
         self.cohort = cohort
-        self.day = day
         self.switch = StopSwitch()
         """Stops this cohort alone; the sync's switch pulls it, too."""
         self._workspace = workspace
@@ -30,45 +50,246 @@ class CohortRun:
         self._rank = rank
         self._forecast: CohortForecast | None = None
         self._is_unauthorized = False
-        self._release_slot = lambda: None
-
-    @property
-    def key(self) -> str:
-        """The cohort's key in the configuration."""
-        return self.cohort.key
+        self._free_slot: Callable[[], None] = lambda: None
 
     async def run(self) -> CohortResult:
-        """Sync the cohort; an error is a result, and only a cancellation is raised."""
+        """Sync the cohort. An error is part of the result; only a cancellation is raised."""
         try:
             result = await self._run()
         except CohortSyncError as error:
             result = self._failed(error)
         except Exception as error:  # noqa: BLE001 - a bug in one cohort must not stop the others
-            result = self._result(
-                CohortStatus.FAILED,
-                ExitStatus.UNBALANCED,
-                f"a bug, {type(error).__name__}",
-                bug=error,
-            )
-        self._workspace.work.note_done(self.key)
-        self._tell(Phase.ENDED)
+            reason = f"a bug, {type(error).__name__}"
+            result = self._result(CohortStatus.FAILED, ExitStatus.UNBALANCED, reason, bug=error)
+        self._workspace.work.note_done(self.cohort.key)
+        self._enter(Phase.ENDED)
         return result
 
     async def _run(self) -> CohortResult:
         spec = None
-        if self.cohort.wait_for is not None:  # Others may use the slot meanwhile.
-            self._tell(Phase.WAITING_FOR_EXPORT)
+        if self.cohort.wait_for is not None:
+            # It holds no slot meanwhile, so that other cohorts are planned and sent.
+            self._enter(Phase.WAITING_FOR_EXPORT)
             spec = await self._resolve()
-        self._tell(Phase.QUEUED)
-        async with self._workspace.slots.held(self._rank) as release:
-            self._release_slot = release
+        self._enter(Phase.QUEUED)
+        async with self._workspace.slots.held(self._rank) as self._free_slot:
             self.switch.refuse_if_pulled()
             spec = spec or await self._resolve()
-            done = await completed_before(self.cohort, spec, self._workspace)
-            if done is not None:
-                return self._up_to_date(done)
-            result = await self._carry_out(spec)
-            if self._is_unauthorized and await self._workspace.renew_key():
-                self._note("the API key was refused and has been read again: once more", "note")
-                result = await self._carry_out(spec)
-        return await self._of_run(result)
+            return await self._carry_out(spec)
+
+    async def _resolve(self) -> "SourceSpec":
+        """Return which files the export has on the day of the sync, once they are there."""
+        cohort = self.cohort
+        wait = None
+        if cohort.wait_for is not None:
+            marker = None if cohort.wait_for is True else cohort.wait_for
+            wait = WaitFor(cohort.wait_minutes, marker)
+        listed = cohort.exclude
+        export = ConfiguredExport(
+            cohort.source,
+            cohort.reading,
+            cohort.pick,
+            wait,
+            exclude=None if listed is None else ConfiguredExport(listed.source, listed.reading),
+        )
+        return await resolve(
+            export,
+            self._workspace.dates[cohort.key],
+            clock=self._sync.clock,
+            switch=self.switch,
+            note=self._note,
+        )
+
+    async def _carry_out(self, spec: "SourceSpec") -> CohortResult:
+        source, opened = await self._open(spec)
+        if (repeated := await self._up_to_date(source, opened)) is not None:
+            return repeated
+        result = await self._send(opened, source)
+        if self._is_unauthorized and await self._workspace.renew_key():
+            self._note("the API refused the key, which has been replaced since: it is tried again")
+            source, opened = await self._open(spec)
+            result = await self._send(opened, source)
+        accounts = result.accounts
+        is_mirror = self.cohort.mode == "mirror"
+        return self._result(
+            status_named(accounts.status),
+            result.exit_status,
+            accounts.reason,
+            result.hint,
+            run=result,
+            members=await self._workspace.members(self.cohort) if is_mirror else None,
+            bug=result.bug,
+        )
+
+    async def _open(self, spec: "SourceSpec") -> "tuple[Source, SourceSpec]":
+        """Return the opened export, and the spec as the ledger keeps it."""
+        if self.cohort.mode == "mirror":
+            return await open_desired(spec, note=self._note, switch=self.switch), spec
+        restarts = self.cohort.on_changed == "restart"
+        return await open_push(spec, note=self._note, switch=self.switch, rereadable=restarts)
+
+    async def _up_to_date(self, source: "Source", spec: "SourceSpec") -> CohortResult | None:
+        """Return the result of a cohort whose export has been completed before; None for another.
+
+        The guard `age` still judges the export, because nobody may have written a new one.
+        """
+        last = await self._workspace.last_run(self.cohort)
+        if last is None:
+            return None
+        entry, files = last.record.entry, files_of(source)
+        self._workspace.work.expect(self.cohort.key, last.record.totals.sent, is_exact=False)
+        now = self._sync.clock.stamp().utc_ns
+        is_same = has_completed(last, self.cohort, files, spec)
+        if not is_same or self._resends_again(entry, now):
+            return None
+        age = judge_age(files, now, self.cohort.guards.max_age_hours)
+        if age.is_bad:
+            raise GuardError(f"age: {age.sentence}", hint="write a new export, or raise the limit")
+        return self._result(
+            CohortStatus.UP_TO_DATE,
+            ExitStatus.ACCEPTED,
+            f"run {entry.name} has completed this export",
+            members=await self._workspace.members(self.cohort),
+        )
+
+    def _resends_again(self, last: "RunEntry", now_utc_ns: int) -> bool:
+        """Return whether a slice of the members is to be resent, which is done once a night."""
+        settings = self._workspace.session.config.mirror
+        is_tonight = now_utc_ns - last.started_utc_ns < _SAME_NIGHT_NS
+        return last.is_mirror and settings.resend_over_nights > 0 and not is_tonight
+
+    async def _send(self, spec: "SourceSpec", source: "Source") -> "RunResult":
+        cohort, request = self.cohort, self._sync.request
+        session = self._workspace.session
+        allowances = request.allowances.get(cohort.key, ())
+        observers, precedence = self._observers(), self._precedence()
+        if cohort.mode == "mirror":
+            exclude = None
+            if spec.exclude is not None:
+                exclude = await open_exclusion(spec.exclude, note=self._note, switch=self.switch)
+            wanted = MirrorRequest(
+                source,
+                spec,
+                cohort.cohort,
+                allowances=allowances,
+                reason=request.reason,
+                wait_seconds=request.wait_seconds,
+                guards=cohort.guards,
+                exclude=exclude,
+            )
+            return await mirror(
+                wanted, session, observers, sends=not request.is_dry, precedence=precedence
+            )
+        pushed = PushRequest(
+            source,
+            spec,
+            cohort.cohort,
+            Action(cohort.mode),
+            restart_if_changed=cohort.on_changed == "restart",
+            allowances=allowances,
+            reason=request.reason,
+            wait_seconds=request.wait_seconds,
+            guards=cohort.guards,
+        )
+        if request.is_dry:
+            return await dry_run(pushed, session, observers)
+        return await push(pushed, session, observers, precedence=precedence)
+
+    def _observers(self) -> RunObservers:
+        return RunObservers(
+            observe=self._observe,
+            opened=self._opened,
+            planned=self._planned,
+            note=self._note,
+            switch=self.switch,
+        )
+
+    def _precedence(self) -> Precedence:
+        return Precedence(rank=self._rank, planning=self._planning, admit=self._admit)
+
+    @asynccontextmanager
+    async def _planning(self) -> AsyncIterator[None]:
+        async with self._sync.planning.held(self._rank):
+            self._enter(Phase.PLANNING)
+            yield
+
+    async def _admit(self) -> None:
+        """Let the run send, unless it would miss its deadline and must not begin then."""
+        self._enter(Phase.READY)
+        key = self.cohort.key
+        now = self._sync.clock.stamp().utc_ns
+        self._forecast = found = self._workspace.work.forecasts(now)[key]
+        if found.is_late and self._sync.settings.on_late == "refuse":
+            share = int(found.share_by_deadline * 100)
+            raise GuardError(
+                f"late: {share} % of {found.requests:,} requests could be sent by its deadline",
+                hint="begin earlier, move `deadline`, or set `sync.on_late`",
+            )
+
+    def _observe(self, event: RunEvent) -> None:
+        match event.event:
+            case Sent():
+                self._workspace.work.note_sent(self.cohort.key)
+                self._sync.note_sent()
+            case Answered(http_status=401):
+                self._is_unauthorized = True
+            case Waiting():
+                self._enter(Phase.SETTLING)
+                self._free_slot()  # Its remaining work needs no place among those that plan.
+            case _:
+                pass
+        self._sync.observers.observe(event)
+
+    def _opened(self, opening: "Opening") -> None:
+        self._sync.observers.opened(self.cohort.key, opening)
+
+    def _planned(self, plan: dict[str, Any]) -> None:
+        self._workspace.work.expect(
+            self.cohort.key,
+            plan["requests"],
+            is_exact=True,
+            settle_seconds=plan["settle_seconds"],
+        )
+        self._sync.observers.planned(self.cohort.key, plan)
+        self._workspace.tell_forecast()
+
+    def _note(self, text: str, *, label: str | None = None) -> None:
+        self._sync.observers.note(f"{self.cohort.key}: {text}", label=label)
+
+    def _enter(self, phase: Phase) -> None:
+        self._sync.observers.phase(self.cohort.key, phase)
+
+    def _failed(self, error: CohortSyncError) -> CohortResult:
+        """Return the result of a cohort that could not begin."""
+        status: CohortStatus | RunStatus = CohortStatus.FAILED
+        if error.exit_status is ExitStatus.GUARDED:
+            status = RunStatus.GUARDED
+        elif isinstance(error, MissingExportError):
+            status = CohortStatus.MISSING
+        elif error.exit_status is ExitStatus.INCOMPLETE and self.switch.is_pulled:
+            status = CohortStatus.NOT_BEGUN
+        return self._result(status, error.exit_status, error.message, error.hint)
+
+    def _result(
+        self,
+        status: CohortStatus | RunStatus,
+        exit_status: ExitStatus,
+        reason: str | None,
+        hint: str | None = None,
+        **further: Any,  # noqa: ANN401 - the fields of the result, each as it has it
+    ) -> CohortResult:
+        cohort = self.cohort
+        return CohortResult(
+            cohort.key,
+            self._workspace.name,
+            cohort.id,
+            cohort.name,
+            cohort.mode,
+            status,
+            exit_status,
+            reason,
+            hint,
+            forecast=self._forecast,
+            owner=cohort.owner,
+            **further,
+        )

@@ -1,14 +1,15 @@
 """What all cohorts of a sync share."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 
 from engine.clock import Clock
 from engine.config.settings import SyncSettings
 from engine.delivery.stop import Stop, StopSwitch
+from engine.model.time_of_day import local_time
 from engine.sync.ranked_slots import RankedSlots
 from engine.sync.request import SyncObservers, SyncRequest
 
@@ -26,7 +27,8 @@ class SyncContext:
     settings: SyncSettings
     clock: Clock
     started_utc_ns: int
-    zone: tzinfo
+    zone: tzinfo | None
+    """The zone of times of day and dates; None for the system's."""
     planning: RankedSlots = field(default_factory=lambda: RankedSlots(1))
     """Comparisons take the whole of `plan.memory_megabytes`, so one runs at a time."""
     sent: int = 0
@@ -40,7 +42,7 @@ class SyncContext:
     @property
     def started(self) -> datetime:
         """The local time at which the sync began."""
-        return datetime.fromtimestamp(self.started_utc_ns / 1e9, self.zone)
+        return local_time(self.started_utc_ns, self.zone)
 
     def note_sent(self) -> None:
         """Count a request; after the last one that is allowed, stop the sync."""
@@ -50,13 +52,13 @@ class SyncContext:
 
     async def stop_at(self, utc_ns: int, switch: StopSwitch, reason: str) -> None:
         """Pull a switch at a moment of the wall clock."""
-        while (left := (utc_ns - self.clock.stamp().utc_ns) / 1e9) > 0:
+        while (left := (utc_ns - self.clock.stamp().utc_ns) / 1e9) > 0:  # noqa: ASYNC110 - it waits for a time
             await asyncio.sleep(min(left, _LONGEST_SLEEP_SECONDS))
         switch.pull(reason)
 
 
-@asynccontextmanager
-async def following(switch: StopSwitch, leader: StopSwitch) -> AsyncIterator[None]:
+@contextmanager
+def following(switch: StopSwitch, leader: StopSwitch) -> Iterator[None]:
     """Pull `switch` each time that `leader` is pulled during the block."""
 
     def pull(stop: Stop) -> None:

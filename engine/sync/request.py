@@ -6,9 +6,12 @@ from datetime import time
 from enum import StrEnum
 from typing import Any
 
+from engine.config.cohorts import CohortSettings
 from engine.delivery.events import RunObserver
 from engine.delivery.stop import StopSwitch
-from engine.planning.allowances import Allowance
+from engine.errors import UsageError
+from engine.model.time_of_day import parse_time_of_day
+from engine.planning.allowances import Allowance, read_allowances, read_push_allowances
 from engine.report.forecast import CohortForecast
 from engine.report.run_results import Opening
 from engine.report.sync_result import CohortResult
@@ -94,3 +97,29 @@ class SyncObservers:
     """Receives remarks for the user; a remark on a cohort begins with its key."""
     switch: StopSwitch = field(default_factory=StopSwitch)
     """Stops the sync. Pulled once, each run waits for requests in flight; twice, it cancels."""
+
+
+def read_until(text: str | None) -> time | None:
+    """Return the time of day from `HH:MM`; raises `UsageError` for another text."""
+    try:
+        return None if text is None else parse_time_of_day(text)
+    except ValueError as error:
+        raise UsageError(f"--until {text} {error}", hint="--until 06:00") from None
+
+
+def read_cohort_allowances(
+    texts: Sequence[str], reason: str | None, cohorts: Mapping[str, CohortSettings]
+) -> dict[str, list[Allowance]]:
+    """Parse the values of `--allow COHORT:GUARD=BOUND`; raises `UsageError` as `--allow` does."""
+    by_cohort: dict[str, list[str]] = {}
+    for text in texts:
+        key, colon, guard = text.rpartition(":")
+        if not colon or not key:
+            raise UsageError(f"--allow {text}: of which cohort?", hint=f"--allow COHORT:{guard}")
+        by_cohort.setdefault(key, []).append(guard)
+    found = {}
+    for key, guards in by_cohort.items():
+        is_push = key in cohorts and cohorts[key].mode != "mirror"
+        read = read_push_allowances if is_push else read_allowances
+        found[key] = read(guards, reason)
+    return found

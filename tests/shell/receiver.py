@@ -54,3 +54,9 @@ async def until(is_true: Callable[[], object]) -> None:
     """Let other tasks go on until a condition holds, which may be on the disk."""
     while not is_true():  # noqa: ASYNC110 - no event tells it
         await asyncio.sleep(0)
+
+
+async def time_is_up(limit: asyncio.Timeout) -> None:
+    """End a limit on time, once the code works under it."""
+    await until(lambda: "active" in repr(limit))
+    limit.reschedule(0)

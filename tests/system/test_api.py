@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import traceback
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, chdir
+from contextlib import ExitStack, chdir, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -25,6 +26,7 @@ from engine import (
     events,
 )
 from engine.errors import ConfigError, UsageError
+from engine.ledger.sqlite.schema import open_for_reading
 
 VIP = Cohort(COHORT, "Night")
 COHORT_ID = ("--cohort-id", COHORT)
@@ -100,6 +102,22 @@ def test_each_command_prints_the_document_of_its_result(
     compare("snapshot", "adopt", "first.txt", *COHORT_ID, is_list=True)
     compare("snapshot", "reconcile", "second.txt", *COHORT_ID, is_list=True)
     assert len(api.members()) == 200
+
+
+@pytest.fixture(autouse=True)
+def _no_ledger_is_read_in_the_event_loop() -> Iterator[None]:
+    """Fail a test in which a ledger is opened, and so checked, in the thread of an event loop."""
+    in_loop: list[str] = []
+
+    def opened(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as it has them
+        with suppress(RuntimeError):
+            asyncio.get_running_loop()
+            in_loop.extend(each.name for each in traceback.extract_stack(limit=8))
+        return open_for_reading(*arguments, **options)
+
+    with patch("engine.ledger.sqlite.reader.open_for_reading", opened):
+        yield
+    assert not in_loop
 
 
 def test_rejects_and_an_unfinished_run_too(
@@ -223,3 +241,25 @@ async def test_rejects_can_be_left_early(cli: CommandLine) -> None:
         first = await anext(found)
         await found.aclose()
         assert (first.kind, first.record) == ("blank", 2)
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+async def test_a_closed_engine_has_ended_its_runs_and_begins_none(
+    cli: CommandLine, *, is_used: bool
+) -> None:
+    cli.configure(limits={"requests": 2, "per_seconds": 2.0})
+    cli.write("export.txt", 2_000)
+    export = cli.folder / "export.txt"
+    opened = asyncio.Event()
+    async with engine_of(cli) as engine:
+        if is_used:
+            run = asyncio.create_task(engine.push(export, VIP, opened=lambda _: opened.set()))
+            await opened.wait()
+    if is_used:
+        assert run.done()
+        accounts = run.result().accounts
+        assert (accounts.status, accounts.reason) == ("incomplete", "the engine was closed")
+        assert [each.status for each in await engine.runs()] == ["incomplete"]
+    for start in (engine.push(export, VIP), engine.mirror(export, VIP), engine.resume()):
+        with pytest.raises(UsageError, match="the engine was closed"):
+            await start

@@ -59,7 +59,7 @@ def refused(cli: CommandLine, api: Emulator, ended: Ended, said: str) -> None:
         ("*.nope", "*.nope: no file matches"),
         ("hollow", "hollow: the folder holds no files"),
         ("loop.txt", "loop.txt: cannot be read"),
-        ("linked", "gone.txt: a link that leads nowhere"),
+        ("linked", "gone.txt: a broken link"),
         ("empty.txt", "empty.txt: nothing to send"),
         ("header.csv", "header.csv: nothing to send"),
         ("two.csv", "two.csv: has 2 columns; which one holds the uids?"),
@@ -70,7 +70,7 @@ def refused(cli: CommandLine, api: Emulator, ended: Ended, said: str) -> None:
         ("semicolons.csv", "';' is not read as a delimiter"),
         ("semicolons.csv --column uid", "';' is not read as a delimiter"),
         ("utf16.txt", "utf16.txt: is UTF-16"),
-        ("unknown.dat", "neither name nor content tells the format"),
+        ("unknown.dat", "neither name nor content shows the format"),
         ("array.json", "a JSON array cannot be read"),
         ("book.xlsx", "Excel"),
         ("floats.parquet --column uid", "floats.parquet"),
@@ -226,7 +226,7 @@ def test_other_commands_that_cannot_be(cli: CommandLine, words: str, said: str) 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--limiter leaky", "leaky"),
+        ("--limiter leaky", "one of none, fixed, sliding"),
         ("--requests 0", "at least 1"),
         ("--fault 500", "500"),
         ("--fault 599=0.1", "599"),

@@ -118,7 +118,7 @@ PUSHES = [
     Case(narrow, TARGET, 2, "leaves no room for a uid"),
     Case(nameless, (*TARGET, "--format", "csv", "--column", "c"), 2, "column"),
     Case(empty, TARGET, 2, "no row holds a uid"),
-    Case(begun, (*TARGET, "--allow", "removals=3", "--reason", "x"), 2, "judges no push"),
+    Case(begun, (*TARGET, "--allow", "removals=3", "--reason", "x"), 2, "does not have this guard"),
     Case(begun, (*TARGET, "--allow", "name"), 2, "--reason"),
 ]
 

@@ -49,7 +49,7 @@ def test_generations_are_listed_and_verified(mirrored: CommandLine) -> None:
     verdicts = [row["verdict"] for row in json.loads(broken.stdout)]
     assert verdicts[0] == "whole"
     assert "corrupt" in verdicts[1]
-    assert "error: not what it was when it was made: generation 1" in broken.stderr
+    assert "error: changed since it was made: generation 1" in broken.stderr
 
 
 def test_a_snapshot_is_exported_imported_and_compared(mirrored: CommandLine, api: Emulator) -> None:

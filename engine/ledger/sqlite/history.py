@@ -13,6 +13,7 @@ from engine.ledger.run_records import (
     AttemptRecord,
     EarlierRejection,
     ExecutionRecord,
+    LastRun,
     RejectRecord,
     RunEntry,
     RunRecord,
@@ -26,7 +27,7 @@ from engine.ledger.sqlite.syncs import latest_records, records_since
 from engine.ledger.sqlite.totals import count, stored
 from engine.ledger.sync_records import SyncRecord
 from engine.model.cohort import CohortKey
-from engine.model.status import RESUMABLE
+from engine.model.status import RESUMABLE, RunStatus
 from engine.pacing.budget import Spending
 from engine.pacing.pacer import PaceRecord
 from engine.source.source_file import SourceFile
@@ -103,6 +104,18 @@ class RunHistory:
         ).fetchone()
         lifted: list[dict[str, Any]] = json.loads(text)
         return lifted
+
+    def last_run(self, key: CohortKey) -> LastRun | None:
+        """Return the last run of a cohort, without plans that were not sent."""
+        found = self._connection.execute(
+            "SELECT name FROM run WHERE partner = ? AND cohort_id = ? AND status NOT IN (?, ?) "
+            "ORDER BY run DESC LIMIT 1",
+            (key.partner, key.cohort_id, RunStatus.PLANNED, RunStatus.SHADOW),
+        ).fetchone()
+        if found is None:
+            return None
+        [name] = found
+        return LastRun(self.record(name), self.files(name), self.request(name).spec)
 
     def synced_since(self, utc_ns: int) -> list[SyncRecord]:
         """Return the cohorts of the syncs that began at `utc_ns` or later, the earliest first."""
@@ -218,6 +231,7 @@ WITH files AS (SELECT key AS file, id AS place FROM run, json_each(sizes) WHERE 
   SELECT CASE WHEN s.reason LIKE 'blank%' THEN 'blank' ELSE 'invalid' END AS kind, file, place,
          record, count, s.reason AS reason, NULL AS uid, NULL AS request_id
   FROM run JOIN skipped AS s USING (run) LEFT JOIN files USING (file) WHERE name = ?1
+  AND s.reason <> 'excluded'
   UNION ALL
   SELECT 'rejected', file, place, record, 1, r.reason, uid, request_id
   FROM run JOIN rejected AS r USING (run) LEFT JOIN files USING (file) WHERE name = ?1

@@ -40,7 +40,7 @@ from engine.model.cohort import CohortKey
 from engine.storage.paths import LEDGER_NAME
 
 if TYPE_CHECKING:
-    from engine.ledger.run_records import RunRecord
+    from engine.ledger.run_records import LastRun, RunRecord
     from engine.source.source_file import SourceFile
 
 
@@ -114,6 +114,10 @@ class Ledger:
                 if self.gone is None:
                     raise
         return await self.write(work)
+
+    async def last_run(self, key: CohortKey) -> "LastRun | None":
+        """Return the last run of a cohort, without plans that were not sent."""
+        return await self._reads(lambda connection: RunHistory(connection).last_run(key))
 
     async def interrupted_cohorts(self) -> list[CohortKey]:
         """Return the cohorts of runs that have not ended, whether or not a process works on them.

@@ -88,7 +88,8 @@ CREATE TABLE attempt (
     FOREIGN KEY (run, batch) REFERENCES batch
 ) STRICT;
 
--- Consecutive rows of an export that plan no uid, for one reason; blank rows too.
+-- Consecutive rows of an export that plan no uid, for one reason; blank rows too. All excluded rows
+-- of a batch and file are one entry.
 CREATE TABLE skipped (
     run             INTEGER NOT NULL,
     batch           INTEGER NOT NULL,
@@ -256,6 +257,7 @@ CREATE TABLE synced_cohort (
     partner         TEXT    NOT NULL,
     cohort_id       TEXT    NOT NULL,
     started_utc_ns  INTEGER NOT NULL,         -- when the sync began
+    date            TEXT    NOT NULL,         -- that the names of its files mean
     finished_utc_ns INTEGER,                  -- null until the cohort has ended
     status          TEXT,                     -- null as above
     exit_status     INTEGER,

@@ -85,6 +85,14 @@ def records_changes(connection: sqlite3.Connection, run: int) -> bool:
     return found is not None
 
 
+def exclusion_digest(connection: sqlite3.Connection, run: int) -> str | None:
+    """Return the digest of the exclusion list that a push began with; None without one."""
+    found: tuple[str | None] = connection.execute(
+        "SELECT json_extract(reading, '$.exclude.reading.digest') FROM run WHERE run = ?", (run,)
+    ).fetchone()
+    return found[0]
+
+
 def has_unrecorded_batches(connection: sqlite3.Connection, run: int) -> bool:
     """Return whether a run has cut batches whose uids are not kept for a snapshot."""
     found = connection.execute(
@@ -159,6 +167,7 @@ class RunStore(Store):
     record_changes = in_transaction(record_changes)
     records_changes = in_transaction(records_changes)
     has_unrecorded_batches = in_transaction(has_unrecorded_batches)
+    exclusion_digest = in_transaction(exclusion_digest)
     is_mirrored = by_reader(is_mirrored)
     last_name = by_reader(last_name)
     unrecorded_pushes = by_reader(unrecorded_pushes)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 
-from engine.errors import SourceError, SourceUnavailableError
+from engine.errors import MissingExportError, SourceError, SourceUnavailableError
 from engine.source.temporary import copy_failed, is_about_copy
 
 _DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, tarfile.ReadError, zlib.error)
@@ -78,7 +78,8 @@ def source_error(name: str, error: BaseException, schemes: Sequence[str]) -> Sou
 
     `schemes` are the schemes of its URL's links. The error is `SourceUnavailableError` (exit status
     75) if the cause is temporary: timeouts, broken and refused connections, 5xx, 408, 429, no room
-    for a temporary copy. Otherwise it is a plain `SourceError`.
+    for a temporary copy. It is `MissingExportError` if there is no such file, otherwise a plain
+    `SourceError`.
     """
     if isinstance(error, SourceError):
         return error
@@ -95,11 +96,11 @@ def source_error(name: str, error: BaseException, schemes: Sequence[str]) -> Sou
         hint = f"{_CHECK_ADDRESS}: names in it are case-sensitive"
         if is_archive:
             hint = "check the archive's own address, and the names in it"
-        return SourceError(f"{name}: no such file", hint=hint)
+        return MissingExportError(f"{name}: no such file", hint=hint)
     if any(isinstance(cause, PermissionError) for cause in causes):
         return _denied(name, "permission denied", scheme)
     number = next((c.errno for c in causes if isinstance(c, OSError) and c.errno), None)
-    reason = os.strerror(number) if number else f"what opens {scheme}:// cannot open it"
+    reason = os.strerror(number) if number else f"the backend of {scheme}:// cannot open it"
     java = "hdfs:// needs Java and libhdfs: JAVA_HOME, HADOOP_HOME and CLASSPATH"
     hint = java if scheme == "hdfs" else _CHECK_ADDRESS
     return SourceError(f"{name}: cannot be read ({reason})", hint=hint)
@@ -151,7 +152,7 @@ def _by_status(name: str, status: int, scheme: str) -> SourceError:
 
 def _by_answer(name: str, answer: str, status: int, scheme: str) -> SourceError:
     if status in _GONE:
-        return SourceError(f"{name}: no such file", hint=f"{answer}: {_CHECK_ADDRESS}")
+        return MissingExportError(f"{name}: no such file", hint=f"{answer}: {_CHECK_ADDRESS}")
     if status in _DENIED:
         return _denied(name, answer, scheme)
     if status == _CHANGED:
@@ -190,7 +191,7 @@ def _by_content(name: str, error: BaseException, scheme: str) -> SourceError | N
     is_cut = isinstance(error, EOFError) and scheme == "file"
     if is_cut or isinstance(error, _DAMAGED) or kind == "LZMAError":
         hint = "fetch or make it again"
-        return SourceError(f"{name}: the archive is damaged, or none", hint=hint)
+        return SourceError(f"{name}: the archive is damaged, or it is not one", hint=hint)
     if isinstance(error, RuntimeError) and "encrypted" in str(error):
         return SourceError(f"{name}: the archive is encrypted", hint="decrypt it first")
     if kind in _INVALID_URLS:

@@ -93,7 +93,7 @@ def refuse_mixture(kinds: Mapping[str, str], *, formats_may_differ: bool = False
                 continue
             reason = _ALONE if formats_may_differ else _ONE_KIND
             hint = _way_out(kinds, odd, main)
-            raise SourceError(f"{odd}: is {kind}, beside {main} ({example}); {reason}", hint=hint)
+            raise SourceError(f"{odd}: is {kind}, and {example} is {main}; {reason}", hint=hint)
     plain: dict[str, str] = {}
     for name in kinds:
         first = plain.setdefault(_uncompressed(name), name)

@@ -110,8 +110,8 @@ def _refuse_other_delimiter(file: str, field: bytes, delimiter: bytes) -> None:
     for other, remedy in _DELIMITERS.items():
         if other != delimiter and other in field:
             raise UsageError(
-                f"{file}: its one column seems to be several, parted by {other.decode()!r}",
-                hint=f"{remedy}; --column if it is one column all the same",
+                f"{file}: its one column seems to be several, separated by {other.decode()!r}",
+                hint=f"{remedy}; pass --column if it is one column",
             )
 
 

@@ -15,8 +15,8 @@ from engine.source.formats.unsupported_content import (
     SAMPLE_BYTES,
     SAVED_PAGE,
     is_binary,
-    recognize_content,
-    recognize_likely_content,
+    likely_unsupported_content,
+    unsupported_content,
 )
 from engine.source.options import Format, ReadingOptions
 from engine.source.urls import path_of
@@ -55,7 +55,7 @@ def format_of(name: str, start: FileStart, options: ReadingOptions) -> Format:
             return "parquet"
         hint = "--format parquet" if wanted == "auto" else "leave --format out"
         raise SourceError(f"{name}: holds Parquet, not {chosen}", hint=hint)
-    if content := recognize_content(start.data):
+    if content := unsupported_content(start.data):
         raise SourceError(f"{name}: {content.fault}", hint=content.hint)
     if chosen == "parquet":
         return chosen
@@ -105,7 +105,7 @@ def _by_column(start: FileStart, options: ReadingOptions) -> Format | None:
 def _text_by_content(name: str, start: FileStart) -> Format:
     if any(mark in _first_line(start) for mark in b',;\t|"'):
         hint = "--format text|csv|tsv|ndjson|parquet"
-        raise UsageError(f"{name}: neither name nor content tells the format", hint=hint)
+        raise UsageError(f"{name}: neither name nor content shows the format", hint=hint)
     return "text"
 
 
@@ -126,10 +126,10 @@ def _other_format(start: FileStart, options: ReadingOptions) -> str:
 
 
 def _refuse_likely(name: str, start: FileStart, format_: Format | None, *, anywhere: bool) -> None:
-    content = recognize_likely_content(start.data, anywhere=anywhere)
+    content = likely_unsupported_content(start.data, anywhere=anywhere)
     if content is None:
         return
-    hint = f"--format {format_ or 'text'} reads it all the same"
+    hint = f"--format {format_ or 'text'} reads it anyway"
     hint = f"{content.hint}; {hint}" if content.hint else hint
     raise SourceError(f"{name}: {content.fault}", hint=hint)
 

@@ -1,8 +1,8 @@
 """Recognizes, by their first bytes, files that are not lists of uids.
 
-`recognize_content` finds content that no list can have: binary content, the first bytes of an
-archive or a document, another encoding. `recognize_likely_content` finds content that a list could
-have but rarely has; its result is ignored if `--format` is given.
+`unsupported_content` finds content that no list can have: binary content, the first bytes of an
+archive or a document, another encoding. `likely_unsupported_content` finds content that a list
+could have but rarely has; its result is ignored if `--format` is given.
 """
 
 import re
@@ -19,7 +19,7 @@ SAMPLE_BYTES = 8000
 
 
 @dataclass(frozen=True, slots=True)
-class RecognizedContent:
+class UnsupportedContent:
     """A file's recognized content, and a hint about it."""
 
     fault: str
@@ -34,7 +34,7 @@ _SPREADSHEET = "save the sheet as csv (UTF-8)"
 _SECRET = "nothing of it was sent; is it the wrong file?"  # noqa: S105 - words for people
 SAVED_PAGE = "check it: an error or a sign-in page may have been saved in place of the export"
 _DUMP = "export the column itself: \\copy (SELECT …) TO 'uids.csv' CSV HEADER, or mysql --batch"
-_POINTER = "fetch the file that it stands for: git lfs pull, git annex get, or dvc pull"
+_POINTER = "fetch the file that it points to: git lfs pull, git annex get, or dvc pull"
 
 _MAGIC: Sequence[tuple[int, tuple[bytes, ...], str, str | None]] = (
     (0, (b"PK\x03\x04",), "a zip archive or an Excel workbook", _ARCHIVE),
@@ -207,48 +207,48 @@ def is_binary(data: bytes) -> bool:
     return controls > len(data) * _SOME_CONTROLS and _decoded(data, "utf-8") is None
 
 
-def recognize_content(data: bytes) -> RecognizedContent | None:
+def unsupported_content(data: bytes) -> UnsupportedContent | None:
     """Return the content of a decompressed file by its start; None if it may be a list of uids."""
     data = data[:SAMPLE_BYTES]
     if compression_of(data):
-        return RecognizedContent("is compressed twice", "decompress it once")
+        return UnsupportedContent("is compressed twice", "decompress it once")
     if bom := next((bom for bom in _BOMS if data.startswith(bom)), None):
         return _encoded(_BOMS[bom])
     binary = is_binary(data)
     for offset, magics, what, hint in _MAGIC:
         signs = tuple(magic for magic in magics if binary or _has_controls(magic))
         if data.startswith(signs, offset):
-            return RecognizedContent(f"is {what}, which cannot be read", hint)
+            return UnsupportedContent(f"is {what}, which cannot be read", hint)
     return _first(_CERTAIN, data) or (_binary(data) if binary else None)
 
 
-def _binary(data: bytes) -> RecognizedContent:
+def _binary(data: bytes) -> UnsupportedContent:
     """Return the kind of binary content that is not recognized by its first bytes."""
     if _is_tar(data):
-        return RecognizedContent("is a tar archive, which cannot be read", _ARCHIVE)
+        return UnsupportedContent("is a tar archive, which cannot be read", _ARCHIVE)
     if b"\n" not in data and _NUL_SEPARATED.fullmatch(data):
-        return RecognizedContent("has NUL between its lines", "convert it: tr '\\0' '\\n' < FILE")
+        return UnsupportedContent("has NUL between its lines", "convert it: tr '\\0' '\\n' < FILE")
     for codec, name in _CODECS.items() if not _is_text_with_nul(data) else ():
         text = _decoded(data, codec)
         if text and _is_readable(text) and (0 in data or max(text) < _ALPHABETS_END):
             return _encoded(name)
     if not data.strip(b"\0"):
-        return RecognizedContent("holds nothing but zero bytes", "write the export anew")
+        return UnsupportedContent("holds nothing but zero bytes", "write the export again")
     if 0 in data or _decoded(data, "utf-8") is None:
-        return RecognizedContent(
+        return UnsupportedContent(
             "is binary, not a list of uids", "a list of uids is text in UTF-8, or Parquet"
         )
-    return RecognizedContent("is full of control characters", "export the column as csv")
+    return UnsupportedContent("is full of control characters", "export the column as csv")
 
 
-def recognize_likely_content(data: bytes, *, anywhere: bool = True) -> RecognizedContent | None:
+def likely_unsupported_content(data: bytes, *, anywhere: bool = True) -> UnsupportedContent | None:
     """Return a file's probable content by its start; None if it is likely a list of uids.
 
     With `anywhere`, patterns after the first line count too.
     """
     data = data[:SAMPLE_BYTES]
     if _is_base64(data):
-        return RecognizedContent("is base64, not a list of uids", "decode it: base64 -d FILE")
+        return UnsupportedContent("is base64, not a list of uids", "decode it: base64 -d FILE")
     return _first(_LIKELY, data) or (_first(_ANYWHERE, data) if anywhere else None)
 
 
@@ -267,12 +267,12 @@ def _is_base64(data: bytes) -> bool:
     return len(content) >= _SMALLEST and (content.startswith(_ENCODED) or _is_tar(content))
 
 
-def _first(signs: Mapping[bytes, tuple[str, str | None]], data: bytes) -> RecognizedContent | None:
+def _first(signs: Mapping[bytes, tuple[str, str | None]], data: bytes) -> UnsupportedContent | None:
     before = _BEFORE.match(data)
     start = data[before.end() :] if before else data
     for sign, (what, hint) in signs.items():
         if re.match(sign, start):
-            return RecognizedContent(f"is {what}, not a list of uids", hint)
+            return UnsupportedContent(f"is {what}, not a list of uids", hint)
     return None
 
 
@@ -301,8 +301,8 @@ def _is_tar(data: bytes) -> bool:
     return sum(header) - sum(header[148:156]) + 8 * ord(" ") == checksum
 
 
-def _encoded(encoding: str) -> RecognizedContent:
-    return RecognizedContent(
+def _encoded(encoding: str) -> UnsupportedContent:
+    return UnsupportedContent(
         f"is {encoding}, not UTF-8", f"convert it: iconv -f {encoding} -t UTF-8"
     )
 

@@ -1,3 +1,4 @@
+import time as clock
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -55,3 +56,18 @@ def test_it_is_at_most_a_day_and_a_change_of_clocks_away(now, hour, minute, zone
 def test_other_texts_are_refused(text) -> None:
     with pytest.raises(ValueError, match="00:00 to 23:59"):
         parse_time_of_day(text)
+
+
+def test_without_a_zone_it_is_that_of_the_system(monkeypatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    clock.tzset()
+    try:
+        for now, expected in [
+            ("2026-03-29T00:10+01:00", "2026-03-29T03:30+02:00"),
+            ("2026-10-25T02:30+02:00", "2026-10-25T02:30+01:00"),
+            ("2026-11-27T01:00+01:00", "2026-11-27T02:30+01:00"),
+        ]:
+            assert next_moment(time(2, 30), utc_ns(now), None) == utc_ns(expected)
+    finally:
+        monkeypatch.undo()
+        clock.tzset()

@@ -92,7 +92,7 @@ def test_a_deadline_is_missed_by_the_time_of_the_end(
 
 
 def test_a_cohort_that_would_be_late_and_is_refused_has_one_problem() -> None:
-    result = replace(ended(ExitStatus.INCOMPLETE), status=CohortStatus.LATE)
+    result = ended(ExitStatus.GUARDED, reason="late: 61 % of 900 requests could be sent")
     assert problems(result) == ["late"]
 
 
@@ -138,7 +138,7 @@ def test_events_that_are_left_out_are_no_problems() -> None:
 
 def test_what_is_known_of_a_cohort_comes_from_its_records_before_this_sync() -> None:
     def record(sync: int, **values: object) -> SyncRecord:
-        base = SyncRecord(f"sync-{sync}", "vip", "P", "vip-id", sync)
+        base = SyncRecord(f"sync-{sync}", "vip", "P", "vip-id", sync, "2026-11-27")
         return replace(base, **values)  # type: ignore[arg-type]
 
     records = [

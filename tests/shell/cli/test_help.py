@@ -41,7 +41,9 @@ def choices(option: Any) -> bool:  # noqa: ANN401 - typer's, which differ by ver
 
 
 SAID = {
-    "--cohort-id": lambda command: "as mirrored or pushed" if command in READERS else "made up",
+    "--cohort-id": lambda command: (
+        "as mirrored or pushed" if command in READERS else "chosen by you"
+    ),
     "--wait": lambda _: "exit status 75 at once",
     "--json": lambda command: "ndjson" if command == "rejects" else "one JSON document",
     "--state": lambda _: "instead of the configured",

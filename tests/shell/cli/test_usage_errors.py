@@ -73,6 +73,16 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         ),
         (["why", "--cohort-id", "c"], "needs UID", "why --help`"),
         (["show"], "needs RUN", "show --help`"),
+        (
+            ["emulator", "--limiter", "leaky"],
+            "--limiter should be one of none, fixed, sliding, bucket, gcra",
+            "emulator --help`",
+        ),
+        (
+            ["emulator", "--retry-after", "soon"],
+            "should be one of seconds, date, none",
+            "emulator --help`",
+        ),
         (["emulator", "--port", "http"], "--port should be a whole number", "emulator --help`"),
         (
             ["demo", "--uids", "0"],

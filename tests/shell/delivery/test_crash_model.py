@@ -12,9 +12,8 @@ from whole_push import Death
 
 from engine.model.cohort import Action
 
-WRITES = ("interrupted_cohorts", "recover", "settle_all", "begin", "known_batches")
-WRITES += ("recent_sends", "open_batches")
-WRITES += ("intend", "conclude", "conclude split", "change", "change split", "finish")
+WRITES = ("recover", "settle_all", "begin", "recent_sends")
+WRITES += ("intend", "conclude", "conclude split", "change", "change split", "finish", "store")
 REQUESTS = ("begun", "sent", "arrived", "answered")
 POINTS = [*(f"{when} {write}" for write in WRITES for when in ("before", "inside", "after"))]
 POINTS += REQUESTS

@@ -18,7 +18,7 @@ from whole_push import COHORT, ExportSource
 from engine.config.loading import Config, load
 from engine.errors import ConfigError, ExitStatus
 from engine.model.cohort import Action
-from engine.preflight.check import Finding, exit_status, run_checks
+from engine.preflight.check import CheckResult, Finding, run_checks
 from engine.report.run_results import RunResult
 from engine.runs.context import NOBODY, RunObservers
 from engine.runs.mirror import mirror
@@ -104,7 +104,10 @@ async def test_a_proxy_gets_the_host_and_its_own_credentials_alone(
     async with tunnel(api, proxy, scene.pem) as port:
         scene.through(f"http://{userinfo}127.0.0.1:{port}")
         if command == "check":
-            assert exit_status((await scene.check()).values()) is ExitStatus.ACCEPTED
+            assert (
+                CheckResult(tuple((await scene.check()).values())).exit_status
+                is ExitStatus.ACCEPTED
+            )
         else:
             result = await RUNS[command](scene.config)
             assert result.exit_status is ExitStatus.ACCEPTED
@@ -258,7 +261,7 @@ async def test_a_malformed_proxy_is_refused_before_a_run_is_entered(
     assert not (scene.folder / "state").exists()
     found = await scene.check()
     assert "HTTPS_PROXY" in found["dns"].detail
-    assert exit_status(found.values()) is ExitStatus.USAGE
+    assert CheckResult(tuple(found.values())).exit_status is ExitStatus.USAGE
 
 
 @pytest.mark.parametrize(

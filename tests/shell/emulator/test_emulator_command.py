@@ -108,8 +108,6 @@ def test_every_flag_becomes_its_setting(monkeypatch: pytest.MonkeyPatch, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["--limiter", "leaky"], "none, fixed, sliding, bucket, gcra"),
-        (["--retry-after", "soon"], "seconds, date, none"),
         (["--workspace", "secretish"], "ID:KEY"),
         (["--host", "0.0.0.0"], "other machines"),  # noqa: S104  what must be refused
         (["--fault", "500"], "500=0.03"),

@@ -12,10 +12,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from large_ledger import make_large_ledger
-from ledger_entries import COMMAND, KEY, SETTINGS, HandClock, registration
+from large_ledger import make_large_ledger, watching
+from ledger_entries import (
+    COMMAND,
+    KEY,
+    SETTINGS,
+    HandClock,
+    finish,
+    registration,
+    rows,
+    send,
+)
 
 from engine.ledger.records import RunState
+from engine.ledger.run_records import RunTotals
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.planning.comparison import compare
@@ -108,7 +118,9 @@ async def test_no_read_waits_for_the_writer(ledger: Ledger) -> None:
     await writing
 
 
-async def test_what_a_plan_asks_waits_for_no_write(ledger: Ledger) -> None:
+async def test_what_only_reads_waits_for_no_write_of_any_process(ledger: Ledger) -> None:
+    state = await ledger.runs.begin(KEY, COMMAND, SETTINGS)
+    run = state.run
     hold = Hold()
     writing = asyncio.ensure_future(ledger.write(hold))
     await asyncio.to_thread(hold.begun.wait, PATIENCE_SECONDS)
@@ -124,6 +136,17 @@ async def test_what_a_plan_asks_waits_for_no_write(ledger: Ledger) -> None:
             ledger.snapshots.last_sends(key),
             ledger.snapshots.range_outcomes(1, 0),
             ledger.snapshots.runs_with_uids(key),
+            ledger.runs.progress(run, 1),
+            ledger.runs.known_batches(run.number),
+            ledger.runs.open_batches(run.number),
+            ledger.runs.uids_settled(run.number),
+            ledger.runs.without_totals(),
+            ledger.runs.count_totals(run.number),
+            ledger.run_record(run.name),
+            ledger.interrupted_cohorts(),
+            ledger.refuse_lost(),
+            ledger.check(),
+            ledger.damage_behind(ValueError("a symptom")),
         ):
             await asyncio.wait_for(question, PATIENCE_SECONDS)
         assert not writing.done()
@@ -168,6 +191,77 @@ async def test_a_read_that_nobody_waits_for_ends_with_its_reader(ledger: Ledger)
         await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):
         await reading
+
+
+async def test_a_read_that_nobody_waits_for_ends_with_its_ledger(ledger: Ledger) -> None:
+    begun = threading.Event()
+
+    def count_for_ever(connection: sqlite3.Connection) -> None:
+        begun.set()
+        connection.execute(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+        )
+
+    reading = asyncio.ensure_future(ledger._reads(count_for_ever))
+    await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
+    reading.cancel()
+    await asyncio.wait_for(ledger.close(), PATIENCE_SECONDS)
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
+def counted_in_a_transaction(statements: list[str]) -> bool:
+    """Return whether attempts were counted while the write lock was held."""
+    is_held = False
+    for statement in statements:
+        if statement in {"BEGIN IMMEDIATE", "COMMIT"}:
+            is_held = statement == "BEGIN IMMEDIATE"
+        if is_held and "count(*) AS sent" in statement:
+            return True
+    return False
+
+
+async def test_no_totals_are_counted_while_the_write_lock_is_held(tmp_path: Path) -> None:
+    clock = HandClock()
+    path = tmp_path / "ledger.sqlite"
+    with watching() as work:
+        ledger = Ledger.open(path, clock)
+        for number in range(4):
+            state = await ledger.runs.begin(KEY, COMMAND, SETTINGS, restart=True)
+            await send(ledger, state, 1, clock, [registration(1, 0, 10)])
+            if number == 2:
+                await finish(ledger, state, "finished")
+        await ledger.recover()
+        await ledger.settle_all()
+        await ledger.store_missing_totals()
+        await ledger.close()
+    assert any("count(*) AS sent" in statement for statement in work.statements)
+    assert not counted_in_a_transaction(work.statements)
+    assert rows(path, "SELECT count(*) FROM run_totals") == rows(path, "SELECT count(*) FROM run")
+
+
+async def test_totals_that_may_have_changed_since_the_count_are_not_stored(
+    ledger: Ledger, clock: HandClock
+) -> None:
+    state = await ledger.runs.begin(KEY, COMMAND, SETTINGS)
+    number = state.run.number
+    await send(ledger, state, 1, clock, [registration(1, 0, 10), registration(2, 10, 10)])
+    await ledger.sends.intend(state, [], 2, 1)
+    unsettled = await ledger.runs.count_totals(number)
+    await ledger.settle_all()
+    settled = await ledger.runs.count_totals(number)
+
+    async def stored_after(totals: RunTotals, execution: int) -> int:
+        await ledger.runs.store_totals(number, execution, totals)
+        return len(rows(ledger.path, "SELECT 1 FROM run_totals"))
+
+    assert await stored_after(settled, 1) == 0  # The run goes on.
+    await finish(ledger, state)
+    assert await stored_after(unsettled, 1) == 0
+    later = await ledger.runs.begin(KEY, COMMAND, SETTINGS)
+    await finish(ledger, later)
+    assert await stored_after(settled, 1) == 0  # Another process has worked on it.
+    assert await stored_after(settled, 2) == 1
 
 
 async def test_all_of_a_record_is_as_of_one_moment(ledger: Ledger) -> None:

@@ -4,13 +4,14 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
 import pytest
 from ledger_entries import rows
 
-from engine.errors import LedgerError, StateFullError, UsageError
+from engine.errors import ExitStatus, IncompleteError, LedgerError, StateFullError, UsageError
 from engine.ledger.sqlite.writer import LedgerWriter
 
 Write = Callable[[sqlite3.Connection], None]
@@ -314,19 +315,37 @@ async def test_our_own_mistake_stays_a_bug(writer: LedgerWriter) -> None:
         await writer.write(entering(1))
 
 
-async def test_a_write_stands_though_whoever_waited_was_cancelled(
-    writer: LedgerWriter, path: Path
+@pytest.mark.parametrize("cancellations", [1, 3])
+async def test_a_cancelled_write_is_on_the_disk_when_its_cancellation_is_raised(
+    writer: LedgerWriter, path: Path, cancellations: int
 ) -> None:
     door = Door(writer)
     await door.reached()
     call = asyncio.create_task(writer.write(entering(1)))
+    for _ in range(cancellations):
+        await asked(call)
+        call.cancel()
     await asked(call)
-    call.cancel()
+    is_over = call.done()
     await door.open()
+    assert not is_over  # The locks of whoever asked for it were still held.
     with pytest.raises(asyncio.CancelledError):
         await call
+    assert rows(path, "SELECT * FROM entry") == [(1,)]
+
+
+async def test_a_ledger_that_another_program_holds_is_to_be_tried_again(
+    writer: LedgerWriter, connection: sqlite3.Connection, path: Path
+) -> None:
+    connection.execute("PRAGMA busy_timeout = 1")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(IncompleteError) as caught:
+            await writer.write(entering(1))
+    assert caught.value.exit_status is ExitStatus.INCOMPLETE
+    assert caught.value.hint
     await writer.write(entering(2))
-    assert rows(path, "SELECT * FROM entry") == [(1,), (2,)]
+    assert rows(path, "SELECT * FROM entry") == [(2,)]
 
 
 async def test_closing_finishes_what_was_asked(connection: sqlite3.Connection, path: Path) -> None:

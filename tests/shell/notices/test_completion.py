@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ledger_entries import HandClock
-from receiver import until
+from receiver import time_is_up, until
 
 from engine.errors import ExitStatus
 from engine.ledger.sqlite.ledger import Ledger
@@ -209,9 +210,32 @@ async def test_a_command_that_takes_too_long_is_ended_with_all_that_it_started(
         with pytest.raises(asyncio.CancelledError):
             await running
     else:
-        time_limit.reschedule(0)
+        await time_is_up(time_limit)
         with pytest.raises(FollowUpError, match="took longer than 600 s"):
             await running
+    await until(lambda: not is_alive(started))
+
+
+async def test_a_command_that_is_cancelled_while_it_starts_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, is_cancelled = asyncio.create_subprocess_exec, asyncio.Event()
+
+    async def create(*command: str, **options: Any) -> asyncio.subprocess.Process:
+        process = await own(*command, **options)
+        await is_cancelled.wait()
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", create)
+    script = "sleep 1000 & echo $! > started.part; mv started.part started; wait"
+    running = asyncio.create_task(run_command(FollowUp(("sh", "-c", script), folder=tmp_path), {}))
+    started = tmp_path / "started"
+    await until(started.exists)
+    running.cancel()
+    await asyncio.sleep(0)
+    is_cancelled.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
     await until(lambda: not is_alive(started))
 
 

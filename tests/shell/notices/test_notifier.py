@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ledger_entries import HandClock
-from receiver import Receiver, until
+from receiver import Receiver, time_is_up, until
 
 from engine.errors import ConfigError, ExitStatus, LedgerError
 from engine.ledger.sqlite.ledger import Ledger
@@ -275,7 +275,7 @@ async def test_a_slow_receiver_is_given_up(receiver: Receiver, time_limit: async
         send_messages([(f"json://{receiver.address}/hook?rto=50", MESSAGE)], 30)
     )
     await until(lambda: receiver.requests)
-    time_limit.reschedule(0)
+    await time_is_up(time_limit)
     assert await sending == ["timeout"]
 
 
@@ -291,7 +291,7 @@ async def test_what_is_done_when_the_time_is_over_counts(
     await until(done.exists)
     for _ in range(10):  # What was written before the file is read in the meantime.
         await asyncio.sleep(0)
-    time_limit.reschedule(0)
+    await time_is_up(time_limit)
     assert await checking == ["timeout", "ok", "timeout"]
 
 

@@ -74,7 +74,7 @@ class Night:
     async def record(self, name: str, result: CohortResult) -> None:
         if self._ledger is not None:
             now = self.clock.utc_ns
-            record = SyncRecord(name, result.cohort, "P", result.cohort_id, now)
+            record = SyncRecord(name, result.cohort, "P", result.cohort_id, now, "2026-11-27")
             status = int(result.exit_status)
             await self._ledger.syncs.enter(
                 [replace(record, finished_utc_ns=now, status="x", exit_status=status)]

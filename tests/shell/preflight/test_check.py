@@ -28,7 +28,7 @@ from engine.errors import ExitStatus
 from engine.ledger.sqlite.migrations import MIGRATIONS
 from engine.ledger.sqlite.schema import open_ledger
 from engine.model.endpoint import Endpoint
-from engine.preflight.check import Finding, FindingStatus, check_state, exit_status, run_checks
+from engine.preflight.check import CheckResult, Finding, FindingStatus, check_state, run_checks
 from engine.storage.paths import LEDGER_NAME, ledger_folder
 
 KEY = "s3cr3t-key"
@@ -171,7 +171,7 @@ async def test_a_sound_setup_passes_and_the_key_is_left_untested(configure: Conf
         "tls": "skipped",
         "key": "skipped",
     }
-    assert exit_status(found.values()) is ExitStatus.ACCEPTED
+    assert CheckResult(tuple(found.values())).exit_status is ExitStatus.ACCEPTED
     assert "EMULATOR 127.0.0.1:" in found["configuration"].detail
     assert found["credentials"].detail == "an API key from MOENGAGE_API_KEY"
     assert "only sending can" in found["key"].detail
@@ -183,7 +183,7 @@ async def test_the_names_of_loopback_are_looked_up(configure: Configure) -> None
         found = await findings_of(configure(f"http://localhost:{port}"))
     assert found["dns"].verdict is FindingStatus.OK
     assert "127.0.0.1" in found["dns"].detail
-    assert found["tcp"].detail == f"EMULATOR localhost:{port} takes connections"
+    assert found["tcp"].detail == f"EMULATOR localhost:{port} accepts connections"
 
 
 async def test_a_broken_configuration_is_the_only_finding(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ async def test_a_broken_configuration_is_the_only_finding(tmp_path: Path) -> Non
     found = await findings_of(path)
     assert len(found["configuration"].detail.splitlines()) == 4
     assert {found[name].verdict for name in STEPS[1:]} == {FindingStatus.SKIPPED}
-    assert exit_status(found.values()) is ExitStatus.USAGE
+    assert CheckResult(tuple(found.values())).exit_status is ExitStatus.USAGE
 
 
 async def test_a_missing_key_is_distinguished_and_spares_the_live_request(
@@ -206,7 +206,7 @@ async def test_a_missing_key_is_distinguished_and_spares_the_live_request(
     assert "no API key" in found["credentials"].detail
     assert found["tcp"].verdict is FindingStatus.OK
     assert found["key"].verdict is FindingStatus.SKIPPED
-    assert exit_status(found.values()) is ExitStatus.USAGE
+    assert CheckResult(tuple(found.values())).exit_status is ExitStatus.USAGE
     assert api.requests == []
 
 
@@ -226,7 +226,7 @@ async def test_nobody_on_loopback_hints_at_the_emulator(configure: Configure) ->
     assert found["tcp"].detail == f"127.0.0.1:{port}: Connection refused"
     assert "`cohortsync emulator` starts" in (found["tcp"].hint or "")
     assert found["tls"].verdict is found["key"].verdict is FindingStatus.SKIPPED
-    assert exit_status(found.values()) is ExitStatus.INCOMPLETE
+    assert CheckResult(tuple(found.values())).exit_status is ExitStatus.INCOMPLETE
 
 
 async def test_an_unknown_name_ends_the_way_there(
@@ -236,7 +236,7 @@ async def test_an_unknown_name_ends_the_way_there(
     found = await findings_of(configure("https://api-01.moengage.com"))
     assert found["dns"].detail == "api-01.moengage.com has no address: Name or service not known"
     assert found["tcp"].verdict is found["tls"].verdict is FindingStatus.SKIPPED
-    assert exit_status(found.values()) is ExitStatus.INCOMPLETE
+    assert CheckResult(tuple(found.values())).exit_status is ExitStatus.INCOMPLETE
 
 
 async def test_several_addresses_that_all_refuse_are_one_failure(
@@ -251,7 +251,7 @@ async def test_several_addresses_that_all_refuse_are_one_failure(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
     found = await findings_of(configure(f"http://localhost:{port}"))
     assert found["dns"].detail == "localhost is 127.0.0.1, 127.0.0.2"
-    assert found["tcp"].detail == f"localhost:{port}: none of its addresses takes connections"
+    assert found["tcp"].detail == f"localhost:{port}: none of its addresses accepts connections"
 
 
 # TLS
@@ -279,7 +279,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(
     assert "the certificate is not valid: self-signed" in found["tls"].detail
     assert "SSL_CERT_FILE" in (found["tls"].hint or "")
     assert found["key"].verdict is FindingStatus.SKIPPED
-    assert exit_status(found.values()) is ExitStatus.USAGE
+    assert CheckResult(tuple(found.values())).exit_status is ExitStatus.USAGE
 
 
 async def test_a_server_that_does_not_speak_tls_is_reported(configure: Configure) -> None:
@@ -330,9 +330,9 @@ async def test_behind_a_proxy_only_the_way_to_it_is_tried(
         monkeypatch.setenv("https_proxy", f"http://user:{KEY}@127.0.0.1:{port}")
         found = await findings_of(configure("https://example.com"))
     assert found["dns"].detail == "left to the proxy"
-    assert found["tcp"].detail == f"via proxy 127.0.0.1:{port}, which takes connections"
+    assert found["tcp"].detail == f"via proxy 127.0.0.1:{port}, which accepts connections"
     assert found["tls"].verdict is FindingStatus.SKIPPED
-    assert exit_status(found.values()) is ExitStatus.ACCEPTED
+    assert CheckResult(tuple(found.values())).exit_status is ExitStatus.ACCEPTED
 
 
 async def test_a_proxy_that_refuses_ends_the_way_there(
@@ -344,7 +344,7 @@ async def test_a_proxy_that_refuses_ends_the_way_there(
     found = await findings_of(configure("https://example.com"), live=True)
     assert found["tcp"].detail == f"127.0.0.1:{port}: Connection refused"
     assert "firewall" in (found["tcp"].hint or "")
-    assert exit_status(found.values()) is ExitStatus.INCOMPLETE
+    assert CheckResult(tuple(found.values())).exit_status is ExitStatus.INCOMPLETE
 
 
 async def test_a_proxy_that_is_no_url_is_the_configurations_fault(
@@ -353,7 +353,7 @@ async def test_a_proxy_that_is_no_url_is_the_configurations_fault(
     monkeypatch.setenv("https_proxy", f"http://{KEY}:notaport")
     found = await findings_of(configure("https://example.com"))
     assert found["dns"].detail == "environment: `HTTPS_PROXY` should be a URL: http://host:port"
-    assert exit_status(found.values()) is ExitStatus.USAGE
+    assert CheckResult(tuple(found.values())).exit_status is ExitStatus.USAGE
 
 
 async def test_a_ledger_of_an_older_version_is_in_order(configure: Configure) -> None:
@@ -378,7 +378,7 @@ async def test_the_live_request_names_no_members_and_carries_the_credentials(
     async with api.serving() as url:
         found = await findings_of(configure(url), live=True)
     assert found["key"].verdict is FindingStatus.OK
-    assert "the key is good" in found["key"].detail
+    assert "the key is valid" in found["key"].detail
     ((path, headers, body),) = api.requests
     assert path == "/v1/integrations/cohortsync"
     assert headers["Authorization"] == f"Basic {base64.b64encode(f'DEMO:{KEY}'.encode()).decode()}"
@@ -392,7 +392,7 @@ async def test_the_live_request_names_no_members_and_carries_the_credentials(
 @pytest.mark.parametrize(
     ("status", "body", "code", "says"),
     [
-        (401, REFUSAL, ExitStatus.REFUSED, "401: the key is not good"),
+        (401, REFUSAL, ExitStatus.REFUSED, "401: the key is not valid"),
         (403, REFUSAL, ExitStatus.REFUSED, "403: the account is blocked"),
         (400, "<html>", ExitStatus.REFUSED, "the answer is 400, which says nothing"),
         (400, {"message": "no"}, ExitStatus.REFUSED, "the answer is 400, which says nothing"),
@@ -410,7 +410,7 @@ async def test_an_answer_is_read_as_a_verdict_on_the_key(
         found = await findings_of(configure(url), live=True)
     assert says in found["key"].detail
     assert found["key"].hint
-    assert exit_status(found.values()) is code
+    assert CheckResult(tuple(found.values())).exit_status is code
 
 
 async def test_an_answer_in_pieces_is_read_to_its_end(configure: Configure) -> None:
@@ -453,7 +453,7 @@ async def test_no_answer_to_the_live_request_is_reported(configure: Configure) -
     async with listening() as port:
         found = await findings_of(configure(f"http://127.0.0.1:{port}", 0.1), live=True)
     assert found["key"].detail == f"EMULATOR 127.0.0.1:{port}: no answer within 0.1 s"
-    assert exit_status(found.values()) is ExitStatus.INCOMPLETE
+    assert CheckResult(tuple(found.values())).exit_status is ExitStatus.INCOMPLETE
 
 
 async def test_a_connection_that_closes_without_an_answer_is_reported(configure: Configure) -> None:
@@ -465,7 +465,7 @@ async def test_a_connection_that_closes_without_an_answer_is_reported(configure:
         found = await findings_of(configure(f"http://127.0.0.1:{port}"), live=True)
     assert found["key"].verdict is FindingStatus.FAILED
     assert f"EMULATOR 127.0.0.1:{port}: " in found["key"].detail
-    assert exit_status(found.values()) is ExitStatus.INCOMPLETE
+    assert CheckResult(tuple(found.values())).exit_status is ExitStatus.INCOMPLETE
 
 
 # The state folder

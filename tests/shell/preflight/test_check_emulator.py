@@ -9,7 +9,7 @@ from engine.emulator import EmulatorSettings, running
 from engine.emulator.limiters import LimitSettings
 from engine.errors import ExitStatus
 from engine.ledger.sqlite.ledger import sole_ledger
-from engine.preflight.check import Finding, FindingStatus, exit_status, run_checks
+from engine.preflight.check import CheckResult, Finding, FindingStatus, run_checks
 from engine.storage.paths import ledger_folder
 
 SHIPPED = Path(__file__).parents[3] / "config.toml"
@@ -27,7 +27,7 @@ async def test_the_emulator_shows_a_good_key_from_a_bad_one(
         checks = run_checks(SHIPPED, endpoint=emulator.url, state=tmp_path, live=True)
         findings = [finding async for finding in checks]
     assert findings[-1].name == "key"
-    assert findings[-1].exit_status is exit_status(findings) is code
+    assert findings[-1].exit_status is CheckResult(tuple(findings)).exit_status is code
 
 
 async def test_live_checks_keep_to_the_ceiling_and_wait_for_no_run(

@@ -24,6 +24,10 @@ from whole_push import Death, Ended, Pushes, Start
 
 import engine
 from engine.errors import CohortSyncError, ConfigError, ExitStatus, LedgerError, StateFullError
+from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.reader import LedgerReader
+from engine.ledger.sqlite.totals import stored
+from engine.report.accounts_from_ledger import account
 from engine.report.run_results import RunResult
 from engine.runs import closing as run_closing
 from engine.runs.context import RunObservers
@@ -83,6 +87,7 @@ NO_STEPS = (
 AROUND = (
     *("push", "mirror", "rollback", "apply", "_MirrorRun.to_end", "RunContext.open"),
     *("WorkspaceSession.holding", "WorkspaceSession.__aexit__", "WorkspaceSession.release_sending"),
+    "WorkspaceSession._counted",
     *("HttpTransport.__aexit__", "RunSender.__exit__", "RunSender.release"),
     *("Ledger.close", "Ledger._close", "Ledger.gone", "ReadConnection.close"),
     *("Ledger.naming_damage", "announced", "genexpr>", "SnapshotStore.close"),
@@ -317,6 +322,21 @@ def test_a_failure_at_each_step_leaves_accounts_that_are_written_returned_and_tr
 def test_every_kind_of_failure_at_each_step_of_a_push(tmp_path: Path, kind: str) -> None:
     for number, point in enumerate(points_of(tmp_path / "dry", "push")):
         check(tmp_path / str(number), "push", point, KINDS[kind])
+
+
+@pytest.mark.parametrize("command", ["push", "resume", "mirror", "plan", "apply"])
+def test_accounts_are_read_once_and_are_those_of_the_ledger(tmp_path: Path, command: str) -> None:
+    case = Case(tmp_path, command)
+    with patch.object(Ledger, "run_record", autospec=True, side_effect=Ledger.run_record) as read:
+        ended = case.run()
+    assert read.call_count == 1
+    assert ended.result is not None
+    accounts = ended.result.accounts
+    assert accounts.run is not None
+    with LedgerReader.open(case.pushes.ledger) as ledger:
+        record = ledger.history.record(accounts.run, is_recounted=True)
+        assert stored(ledger._connection, record.entry.number) == record.totals
+    assert accounts == account(record)
 
 
 # Failures that stay.

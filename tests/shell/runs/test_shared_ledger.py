@@ -4,6 +4,7 @@ import asyncio
 import math
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -127,20 +128,30 @@ def test_runs_that_use_a_ledger_that_is_gone_end_before_it_is_opened_anew(
 
 
 def test_a_stop_ends_the_wait_for_runs_that_use_a_ledger_that_is_gone(tmp_path: Path) -> None:
+    """Each run hears its own switch: the one that opens the ledger, and the one behind it."""
     workspace = Workspace(tmp_path)
     empty = workspace.pushes.ledger.read_bytes()
 
-    async def start(session: WorkspaceSession, observers: RunObservers) -> RunResult:
-        waiting = Waiting(0.0, StopSwitch(), lambda _: None)
-        async with session._ledger.used(waiting):
+    async def start(session: WorkspaceSession, _: RunObservers) -> RunResult:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        switches = [StopSwitch(), StopSwitch()]
+        async with session._ledger.used(Waiting(0.0, StopSwitch(), lambda _: None)):
             replaced(workspace, empty)
-            asyncio.get_running_loop().call_later(1, session.switch.pull, "a signal")
-            result: RunResult = await Job("a", range(3), Action.ADD).start(session, observers)
-        return result
+            tasks = [
+                asyncio.create_task(
+                    Job(cohort, range(3), Action.ADD).start(session, RunObservers(switch=switch))
+                )
+                for cohort, switch in zip("ab", switches, strict=True)
+            ]
+            for seconds, switch, task in ((5, switches[1], tasks[1]), (9, switches[0], tasks[0])):
+                loop.call_later(seconds, switch.pull, "a signal")
+                with pytest.raises(IncompleteError, match="a signal"):
+                    await task
+            assert round(loop.time() - begun) == 14
+        raise _DoneError("done")
 
-    error = workspace.live(start).error
-    assert isinstance(error, IncompleteError)
-    assert error.message == "a signal"
+    assert isinstance(workspace.live(start).error, _DoneError)
 
 
 # Runs that begin at once.
@@ -184,16 +195,21 @@ def test_each_run_waits_for_another_process_as_long_as_it_may_itself(tmp_path: P
     assert len(workspace.api.members_of("a")) == 3
 
 
-def test_a_run_is_not_refused_a_cohort_because_its_own_session_recovers_it(tmp_path: Path) -> None:
-    """A recovery takes the cohort's lock, and may take long on a slow disk."""
-    workspace = Workspace(tmp_path)
-    for cohort in "ab":
-        workspace.run([Job(cohort, range(6), Action.ADD)], death=Death("arrived"))
+def recovering_slowly() -> AbstractContextManager[object]:
+    """Let a recovery, which takes the cohort's lock, last as on a slow disk."""
     recover = Ledger.recover
 
     async def recover_slowly(ledger: Ledger, key: CohortKey | None = None) -> None:
         await asyncio.sleep(5)
         await recover(ledger, key)
+
+    return patch.object(Ledger, "recover", recover_slowly)
+
+
+def test_a_run_is_not_refused_a_cohort_because_its_own_session_recovers_it(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    for cohort in "ab":
+        workspace.run([Job(cohort, range(6), Action.ADD)], death=Death("arrived"))
 
     async def start(session: WorkspaceSession, observers: RunObservers) -> RunResult:
         results = await asyncio.gather(
@@ -203,6 +219,25 @@ def test_a_run_is_not_refused_a_cohort_because_its_own_session_recovers_it(tmp_p
         first: RunResult = results[0]
         return first
 
-    with patch.object(Ledger, "recover", recover_slowly):
+    with recovering_slowly():
         assert workspace.live(start).exit_status is ExitStatus.ACCEPTED
+    workspace.assert_laws()
+
+
+def test_nor_is_a_run_that_begins_during_the_recovery(tmp_path: Path) -> None:
+    """A process dies while the session is open, and its run is recovered before the next send."""
+    workspace = Workspace(tmp_path)
+    workspace.run([Job("a", range(6), Action.ADD)], death=Death("arrived"))
+
+    async def start(session: WorkspaceSession, observers: RunObservers) -> RunResult:
+        await Job("b", range(6), Action.ADD).start(session, observers)
+        workspace.query("UPDATE run SET status = 'running' WHERE cohort_id = 'a'")
+        with recovering_slowly():
+            sending = asyncio.create_task(Job("c", range(6), Action.ADD).start(session, observers))
+            await asyncio.sleep(7)
+            result: RunResult = await Job("a", range(6), Action.ADD).start(session, observers)
+            assert (await sending).exit_status is ExitStatus.ACCEPTED
+        return result
+
+    assert workspace.live(start).exit_status is ExitStatus.ACCEPTED
     workspace.assert_laws()

@@ -63,7 +63,7 @@ def test_what_belongs_to_a_file_is_passed_over_with_a_note(name: str) -> None:
         assert [uid for block in source.blocks() for uid in block.uids.to_pylist()] == ["a1"]
         [note] = source.notes
         assert note.startswith("passed over d/")
-        assert note.endswith("checksums, signatures or backups of files beside them")
+        assert note.endswith("checksums, signatures or backups of other files")
 
 
 def test_what_belongs_to_a_compressed_file_is_passed_over_too() -> None:
@@ -227,7 +227,7 @@ def test_what_is_passed_over_among_named_files_is_so_when_they_are_read_again() 
 
 def test_a_format_that_is_given_lets_no_mixture_in() -> None:
     write({"e.csv": CSV, "notes": b"user_id,c\nb1,y\n"})
-    with pytest.raises(SourceError, match=r"d/notes: is a file of unknown format, beside csv"):
+    with pytest.raises(SourceError, match=r"d/notes: is a file of unknown format, and .* is csv"):
         open_source(["d"], ReadingOptions(column="user_id", format="csv"))
 
 
@@ -291,5 +291,5 @@ def test_remote_files_that_are_named_are_judged_together_too() -> None:
         files.pipe(f"/kinds/{name}", data)
     names = [f"memory://kinds/{name}" for name in ("e.csv", "e.csv.1", "x.log")]
     assert read(*names[:2]) == ["a1"]
-    with pytest.raises(SourceError, match=r"memory://kinds/x\.log: is .* beside csv"):
+    with pytest.raises(SourceError, match=r"memory://kinds/x\.log: is .* is csv"):
         open_source(names, BY_COLUMN)

@@ -24,7 +24,10 @@ from hypothesis import strategies as st
 
 from engine.errors import ExitStatus, SourceError, UsageError
 from engine.source.files.opening import open_source
-from engine.source.formats.unsupported_content import recognize_content, recognize_likely_content
+from engine.source.formats.unsupported_content import (
+    likely_unsupported_content,
+    unsupported_content,
+)
 from engine.source.options import Format, ReadingOptions
 
 IDS = b"".join(b"%024x\n" % (number * 2_654_435_761 % (1 << 96)) for number in range(40))
@@ -368,8 +371,8 @@ PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1)
 @given(st.lists(PRINTABLE, min_size=1, max_size=20))
 def test_printable_lines_are_no_sign_of_anything(lines: list[str]) -> None:
     data = "\n".join(lines).encode()
-    assert recognize_content(data) is None
-    assert recognize_likely_content(data) is None or data.startswith((b"{", b"[", b"<"))
+    assert unsupported_content(data) is None
+    assert likely_unsupported_content(data) is None or data.startswith((b"{", b"[", b"<"))
 
 
 @pytest.mark.parametrize("name", ["e.ndjson", "e.json", "e"])

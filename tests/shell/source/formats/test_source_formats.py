@@ -73,7 +73,7 @@ def test_text_by_content(name: str) -> None:
 @pytest.mark.parametrize("line", ["a,b", "a;b", "a\tb", "a|b", '"a"'])
 def test_content_that_may_be_several_formats_is_refused(line: str) -> None:
     message, hint = refused("a", line + "\n")
-    assert message == "neither name nor content tells the format"
+    assert message == "neither name nor content shows the format"
     assert hint == "--format text|csv|tsv|ndjson|parquet"
     assert read("a", line + "\n", ReadingOptions(format="text")) == [line]
 
@@ -93,7 +93,7 @@ def test_a_first_line_that_names_the_column_shows_the_format(data: str, uid: str
 
 def test_a_first_line_without_the_column_asked_for_leaves_the_format_open() -> None:
     message, _ = refused("a", "id,n\n", ReadingOptions(column="uid"))
-    assert message == "neither name nor content tells the format"
+    assert message == "neither name nor content shows the format"
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a"])
@@ -174,7 +174,7 @@ def test_a_column_that_stands_twice_is_refused(header: str) -> None:
 
 def test_an_only_column_that_looks_like_several_is_refused() -> None:
     message, _ = refused("a.csv", "uid;name\n1;a\n")
-    assert message == "its one column seems to be several, parted by ';'"
+    assert message == "its one column seems to be several, separated by ';'"
     assert read("a.csv", "uid;name\n1;a\n", ReadingOptions(column="uid;name")) == ["1;a"]
 
 

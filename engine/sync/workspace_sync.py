@@ -1,0 +1,136 @@
+"""The cohorts of one workspace in a sync, which share a session and its ceiling."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import TYPE_CHECKING
+
+from engine.config.cohorts import CohortSettings
+from engine.ledger.sync_records import SyncRecord
+from engine.model.cohort import CohortKey
+from engine.model.time_of_day import next_moment
+from engine.report.forecast import forecast_sentence
+from engine.runs.session import WorkspaceSession
+from engine.runs.shared_ledger import Waiting
+from engine.sync.context import SyncContext
+from engine.sync.ranked_slots import RankedSlots
+from engine.sync.remaining_work import RemainingWork
+
+if TYPE_CHECKING:
+    from engine.ledger.run_records import LastRun
+    from engine.report.sync_result import CohortResult
+
+AT_ONCE = 4
+"""Cohorts of a workspace that are planned or sent at the same time.
+
+While one sends, the next ones are planned, so that the ceiling has no pause between two cohorts.
+"""
+
+
+class WorkspaceSync:
+    """The resources that the cohorts of one workspace share in a sync."""
+
+    def __init__(
+        self,
+        name: str,
+        session: WorkspaceSession,
+        sync: SyncContext,
+        cohorts: Sequence[CohortSettings],
+        dates: Mapping[str, date],
+    ) -> None:
+        """`cohorts` are in the order in which they are sent; `dates` are those of their exports."""
+        self.name = name
+        self.session = session
+        self.sync = sync
+        self.cohorts = cohorts
+        self.dates = dates
+        self.slots = RankedSlots(AT_ONCE)
+        self.deadlines = {each.key: self._deadline(each) for each in cohorts}
+        pacing = session.config.pacing
+        self.work = RemainingWork(self.deadlines, pacing.per_seconds / pacing.requests)
+        self._renewing = asyncio.Lock()
+        self._renewed: bool | None = None
+
+    def _deadline(self, cohort: CohortSettings) -> int | None:
+        sync = self.sync
+        ends = [each for each in (cohort.deadline, sync.request.until) if each is not None]
+        return min(
+            (next_moment(each, sync.started_utc_ns, sync.zone) for each in ends), default=None
+        )
+
+    def key_of(self, cohort: CohortSettings) -> CohortKey:
+        """Return the key of a cohort in the workspace's ledger."""
+        return CohortKey(self.session.config.workspace.partner, cohort.id)
+
+    @property
+    def waiting(self) -> Waiting:
+        """How the sync waits for another process that creates or migrates the ledger."""
+        return Waiting(self.sync.request.wait_seconds, self.sync.switch, self.sync.observers.note)
+
+    async def last_run(self, cohort: CohortSettings) -> "LastRun | None":
+        """Return the last run of a cohort; None if there is none."""
+        async with self.session.using_ledger(self.waiting) as ledger:
+            return await ledger.last_run(self.key_of(cohort))
+
+    async def members(self, cohort: CohortSettings) -> int | None:
+        """Return how many members a mirrored cohort has by its snapshot; None without one."""
+        async with self.session.using_ledger(self.waiting) as ledger:
+            generation = await ledger.snapshots.current(self.key_of(cohort))
+        return None if generation is None else generation.members
+
+    async def record_begin(self) -> None:
+        """Record that the cohorts are to be synced."""
+        await self._record([self._record_of(each) for each in self.cohorts])
+
+    async def record(self, cohort: CohortSettings, result: "CohortResult") -> None:
+        """Record how a cohort ended."""
+        await self._record([self._record_of(cohort, result)])
+
+    async def _record(self, records: Sequence[SyncRecord]) -> None:
+        if not self.sync.request.is_dry:
+            async with self.session.using_ledger(self.waiting) as ledger:
+                await ledger.syncs.enter(records)
+
+    def _record_of(
+        self, cohort: CohortSettings, result: "CohortResult | None" = None
+    ) -> SyncRecord:
+        record = SyncRecord(
+            self.sync.name,
+            cohort.key,
+            self.session.config.workspace.partner,
+            cohort.id,
+            self.sync.started_utc_ns,
+            self.dates[cohort.key].isoformat(),
+        )
+        if result is None:
+            return record
+        return record.ended(
+            self.sync.clock.stamp().utc_ns,
+            status=result.status.value,
+            exit_status=int(result.exit_status),
+            reason=result.reason,
+            run=result.run and result.run.accounts.run,
+            members=result.members,
+        )
+
+    async def renew_key(self) -> bool:
+        """Read the API key again after a 401, once for all cohorts; return whether it is another.
+
+        Raises `ConfigError` if it cannot be read.
+        """
+        async with self._renewing:
+            if self._renewed is None:
+                config = self.session.config
+                before = config.workspace.require_key().reveal()
+                renewed = await asyncio.to_thread(config.with_key)
+                self._renewed = renewed.workspace.require_key().reveal() != before
+                if self._renewed:
+                    self.session.renew(renewed)
+            return self._renewed
+
+    def tell_forecast(self) -> None:
+        """Pass on the forecast of all cohorts that are not done."""
+        now = self.sync.clock.stamp().utc_ns
+        found = self.work.forecasts(now)
+        sentence = forecast_sentence(list(found.items()), self.sync.zone, now)
+        self.sync.observers.forecast(f"{self.name}: {sentence}", found)
