@@ -107,18 +107,22 @@ def sync_variables(result: SyncResult) -> dict[str, str]:
     }
 
 
+def inherited_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of an environment that a command inherits."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in _KEPT_VARIABLES or name.startswith("LC_")
+    }
+
+
 async def run_command(follow_up: FollowUp, variables: Mapping[str, str]) -> None:
     """Run a command; raises `FollowUpError` unless it ends with exit status 0 in time.
 
     What it writes is dropped. If it takes too long, or on a cancellation, it is ended with all that
     it has started.
     """
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _KEPT_VARIABLES or name.startswith("LC_")
-    }
-    variables = inherited | dict(variables)
+    variables = inherited_variables(os.environ) | dict(variables)
     try:
         async with (
             running(follow_up.command, variables, folder=follow_up.folder) as process,

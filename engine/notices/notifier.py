@@ -53,23 +53,10 @@ class Recipients:
     """By owner; those that are notified of every cohort are `EVERYONE`."""
 
     @classmethod
-    def read(
-        cls, label: str, settings: NotifySettings, cohorts: Iterable[NoticedCohort]
-    ) -> "Recipients":
-        """Read the URLs of all recipients.
-
-        Raises `ConfigError` if Apprise is missing, a file with URLs cannot be read, or the owner of
-        a cohort has no URLs.
-        """
+    def read(cls, label: str, settings: NotifySettings) -> "Recipients":
+        """Read the URLs; raises `ConfigError` if Apprise is missing, or a file can't be read."""
         if settings.is_used:
             require_apprise()
-        owners = {each.key: each.owner for each in cohorts}
-        if lost := settings.unroutable(owners):
-            lines = [
-                f"{label}: the owner {owners[key]!r} of cohort {key!r} is not in [notify.owners]"
-                for key in lost
-            ]
-            raise ConfigError("\n".join(lines), hint="give the owner a URL, or correct the name")
         urls = {
             owner: read_urls(f"{label}: `notify.owners.{owner}`", entries)
             for owner, entries in settings.owners.items()
@@ -112,7 +99,7 @@ class Notifier:
         recipients: Recipients,
         cohorts: Iterable[NoticedCohort],
         open_ledger: OpenLedger,
-        zone: tzinfo,
+        zone: tzinfo | None,
         *,
         send: Send = send_messages,
     ) -> None:

@@ -162,7 +162,7 @@ def find_problems(
     past: CohortPast,
     settings: NotifySettings,
     finished_utc_ns: int,
-    zone: tzinfo,
+    zone: tzinfo | None,
 ) -> list[Finding]:
     """Return the problems of a cohort at the end of a sync, except being overdue.
 
@@ -177,7 +177,11 @@ def find_problems(
 
 
 def find_overdue(
-    cohort: NoticedCohort, past: CohortPast, settings: NotifySettings, now_utc_ns: int, zone: tzinfo
+    cohort: NoticedCohort,
+    past: CohortPast,
+    settings: NotifySettings,
+    now_utc_ns: int,
+    zone: tzinfo | None,
 ) -> list[Finding]:
     """Return whether a cohort is overdue, as a list of one finding or none."""
     if cohort.expect_every is None or not cohort.is_enabled:
@@ -235,7 +239,7 @@ def _lost(accounts: Accounts) -> int:
     return accounts.uids.rejected - known + accounts.rows.invalid
 
 
-def _lateness(result: CohortResult, finished_utc_ns: int, zone: tzinfo) -> Finding | None:
+def _lateness(result: CohortResult, finished_utc_ns: int, zone: tzinfo | None) -> Finding | None:
     deadline = result.forecast.deadline_utc_ns if result.forecast else None
     if result.exit_status is ExitStatus.GUARDED and (result.reason or "").startswith(_LATE):
         return Finding(Problem.LATE, f"not begun: {result.reason}")
@@ -264,5 +268,5 @@ def _straying(result: CohortResult, past: CohortPast, settings: NotifySettings) 
     return Finding(Problem.MEMBERS, sentence)
 
 
-def _moment(utc_ns: int, zone: tzinfo) -> datetime:
+def _moment(utc_ns: int, zone: tzinfo | None) -> datetime:
     return datetime.fromtimestamp(utc_ns / 1e9, zone)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from datetime import UTC, tzinfo
+from datetime import tzinfo
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -47,8 +47,8 @@ class NoticeSettings:
     """What follows each cohort, by its key."""
     after_sync: FollowUp = field(default_factory=FollowUp)
     """What follows the whole sync."""
-    zone: tzinfo = UTC
-    """The time zone of times in messages."""
+    zone: tzinfo | None = None
+    """The time zone of times in messages; None: the system's."""
 
 
 Note = Callable[[str], None]
@@ -73,7 +73,7 @@ class SyncNotices:
     ) -> None:
         """`cohorts` are all that are configured, also those that the sync does not include.
 
-        Raises `ConfigError` for an invalid URL, an owner without one, or a missing extra.
+        Raises `ConfigError` for an invalid URL, or a missing extra.
         """
         self._settings = settings
         self._cohorts = cohorts
@@ -84,7 +84,7 @@ class SyncNotices:
         self._completion = Completion(
             settings.follow_ups, cohorts, open_ledger, clock, self._failed
         )
-        self._recipients = Recipients.read(settings.label, settings.notify, cohorts)
+        self._recipients = Recipients.read(settings.label, settings.notify)
         self._notifier = Notifier(self._recipients, cohorts, open_ledger, settings.zone)
         self._monitor = _address(settings.label, "pings.url", settings.pings.url)
         self._gateway = _address(

@@ -221,7 +221,7 @@ async def test_a_command_that_is_cancelled_while_it_starts_is_ended(
 ) -> None:
     own, is_cancelled = asyncio.create_subprocess_exec, asyncio.Event()
 
-    async def create(*command: str, **options: Any) -> asyncio.subprocess.Process:
+    async def create(*command: str, **options: Any) -> asyncio.subprocess.Process:  # noqa: ANN401 - passed on
         process = await own(*command, **options)
         await is_cancelled.wait()
         return process

@@ -66,7 +66,7 @@ def notifier(
     settings = settings or NotifySettings(
         urls=("all://",), owners={"crm": ("crm://", "crm2://"), "growth": ("growth://",)}
     )
-    recipients = Recipients.read("config.toml", settings, cohorts)
+    recipients = Recipients.read("config.toml", settings)
     return Notifier(recipients, cohorts, opener(ledger), UTC, send=sent)
 
 
@@ -145,7 +145,7 @@ async def test_without_its_ledger_a_cohort_is_told_each_time(ledger: Ledger) -> 
         raise LedgerError("ledger.sqlite is corrupt")
         yield ledger
 
-    recipients = Recipients.read("config.toml", NotifySettings(urls=("all://",)), (COHORT,))
+    recipients = Recipients.read("config.toml", NotifySettings(urls=("all://",)))
     for _ in range(2):
         alone = Notifier(recipients, (COHORT,), broken, UTC, send=sent)
         [failure] = await alone.notify(synced(ended(ExitStatus.USAGE)), {})
@@ -188,32 +188,15 @@ def test_each_change_is_told_once_and_once_more_for_each_kill(
     asyncio.run(run())
 
 
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        (
-            NotifySettings(owners={"growth": ("json://h",)}),
-            "the owner 'crm' of cohort 'vip' is not in [notify.owners]",
-        ),
-        (NotifySettings(urls=("file:/not/there",)), "`notify.urls` names a file that cannot"),
-    ],
-)
-def test_a_recipient_without_a_url_is_an_error_at_the_start(
-    settings: NotifySettings, says: str
-) -> None:
-    with pytest.raises(ConfigError) as caught:
-        Recipients.read("config.toml", settings, (VIP, LAPSED))
-    assert says in caught.value.message
-
-
-def test_with_urls_alone_an_owner_is_a_label() -> None:
-    Recipients.read("config.toml", NotifySettings(urls=("json://h",)), (VIP,))
+def test_a_file_of_urls_that_is_not_there_is_an_error_at_the_start() -> None:
+    with pytest.raises(ConfigError, match=r"`notify\.urls` names a file that cannot be read"):
+        Recipients.read("config.toml", NotifySettings(urls=("file:/not/there",)))
 
 
 def test_urls_may_be_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "urls"
     file.write_text("# on call\njson://one/S3CRET\n\n  json://two\n", encoding="utf-8")
-    recipients = Recipients.read("config.toml", NotifySettings(urls=(f"file:{file}",)), (VIP,))
+    recipients = Recipients.read("config.toml", NotifySettings(urls=(f"file:{file}",)))
     assert recipients.urls == {"": ["json://one/S3CRET", "json://two"]}
     assert "S3CRET" not in repr(recipients)
 
@@ -221,15 +204,15 @@ def test_urls_may_be_in_a_file(tmp_path: Path) -> None:
 def test_a_missing_extra_is_one_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apprise_sender, "find_spec", lambda _: None)
     with pytest.raises(ConfigError) as caught:
-        Recipients.read("config.toml", NotifySettings(urls=("json://h",)), (VIP,))
+        Recipients.read("config.toml", NotifySettings(urls=("json://h",)))
     assert "Apprise" in caught.value.message
     assert "cohortsync[notify]" in (caught.value.hint or "")
-    assert not Recipients.read("config.toml", NotifySettings(), (VIP,)).urls
+    assert not Recipients.read("config.toml", NotifySettings()).urls
 
 
 async def test_a_url_that_no_service_takes_is_told_without_it() -> None:
     settings = NotifySettings(urls=("json://host/S3CRET", "nonsense://S3CRET"))
-    recipients = Recipients.read("config.toml", settings, (VIP,))
+    recipients = Recipients.read("config.toml", settings)
     with pytest.raises(ConfigError) as caught:
         await recipients.check()
     assert caught.value.message == "config.toml: `notify.urls`: no service takes URL 2"
