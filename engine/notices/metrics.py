@@ -36,7 +36,10 @@ class SyncMetrics:
         self._counts: dict[tuple[str, Labels], float] = {}
         """Of this process, by the metric's name and the values of its labels."""
         self._earlier: dict[tuple[str, Labels], float] = {}
-        self._pasts: dict[str, CohortPast] = {}
+        self._pasts: Mapping[str, CohortPast] = {}
+        """What the ledgers know of each cohort, by its key."""
+        self._ended: dict[str, tuple[CohortResult, int]] = {}
+        """How cohorts of this sync ended, and when, in ns since 1970."""
         self._ceiling_use: dict[str, float] = {}
         self._last: dict[str, float] = {}
         self._registry = CollectorRegistry()
@@ -80,15 +83,7 @@ class SyncMetrics:
 
     def update(self, result: CohortResult, ended_utc_ns: int) -> None:
         """Take over how a cohort ended."""
-        past = self._pasts.get(result.cohort, CohortPast())
-        is_success = result.exit_status is ExitStatus.ACCEPTED
-        self._pasts[result.cohort] = replace(
-            past,
-            exit_status=int(result.exit_status),
-            synced_utc_ns=ended_utc_ns,
-            last_success_utc_ns=ended_utc_ns if is_success else past.last_success_utc_ns,
-            members=past.members if result.members is None else result.members,
-        )
+        self._ended[result.cohort] = (result, ended_utc_ns)
         if result.run is not None and result.run.accounts.requests.sent:
             self._ceiling_use[result.cohort] = result.run.accounts.ceiling_use
 
@@ -97,7 +92,7 @@ class SyncMetrics:
 
         Counts whose metric, workspace or cohort is no longer there are left out.
         """
-        self._pasts |= pasts
+        self._pasts = pasts
         self._earlier = {}
         for each in earlier:
             labels = tuple(json.loads(each.labels))
@@ -151,9 +146,24 @@ class SyncMetrics:
         if metric.name in self._last:
             yield (), self._last[metric.name]
         for key, cohort in self._cohorts.items():
-            value = self._cohort_value(metric, cohort, self._pasts.get(key, CohortPast()))
+            value = self._cohort_value(metric, cohort, self._past(key))
             if value is not None:
                 yield (cohort.workspace, key), value
+
+    def _past(self, key: str) -> CohortPast:
+        """Return what is known of a cohort; this sync may be too young for the ledger."""
+        past = self._pasts.get(key, CohortPast())
+        if key not in self._ended:
+            return past
+        result, ended_utc_ns = self._ended[key]
+        is_success = result.exit_status is ExitStatus.ACCEPTED
+        return replace(
+            past,
+            exit_status=int(result.exit_status),
+            synced_utc_ns=ended_utc_ns,
+            last_success_utc_ns=ended_utc_ns if is_success else past.last_success_utc_ns,
+            members=past.members if result.members is None else result.members,
+        )
 
     def _cohort_value(
         self, metric: Metric, cohort: NoticedCohort, past: CohortPast

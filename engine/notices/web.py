@@ -17,6 +17,7 @@ from engine.model.endpoint import Endpoint
 
 _REDIRECTS = range(300, 400)
 _FIRST_FAILURE = 300
+_HTTP_PORT = 80
 
 
 class UndeliveredError(Exception):
@@ -62,10 +63,13 @@ class WebAddress:
 
 def _endpoint(parts: SplitResult, *, may_be_plain: bool) -> Endpoint:
     server = parts.netloc.rpartition("@")[2]
-    if may_be_plain and parts.scheme == "http":
-        found = Endpoint.parse(f"https://{server}")
-        return Endpoint("http", found.host, parts.port or 80)
-    return Endpoint.parse(f"{parts.scheme}://{server}")
+    if parts.scheme != "http":
+        return Endpoint.parse(f"{parts.scheme}://{server}")
+    found = Endpoint.parse(f"https://{server}")
+    endpoint = Endpoint("http", found.host, parts.port or _HTTP_PORT)
+    if not (may_be_plain or endpoint.is_loopback):
+        raise ValueError("should begin with https://: http:// is for this machine only")
+    return endpoint
 
 
 async def request(  # noqa: PLR0913 - one parameter a part of the request

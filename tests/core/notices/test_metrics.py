@@ -131,8 +131,9 @@ def test_the_state_of_each_cohort_is_shown_also_of_those_not_in_the_sync() -> No
 
 def test_a_success_is_shown_and_what_a_failed_cohort_had_stays() -> None:
     metrics = SyncMetrics([COHORT])
-    metrics.update(replace(ended(ExitStatus.ACCEPTED), members=5), 10 * SECOND)
     metrics.update(ended(ExitStatus.USAGE), 20 * SECOND)
+    past = CohortPast(last_success_utc_ns=10 * SECOND, members=5, exit_status=0)
+    metrics.show({"vip": past}, [])
     found = samples(metrics)
     of_vip = '{cohort="vip",workspace="default"}'
     assert found[f"cohortsync_cohort_last_success_timestamp_seconds{of_vip}"] == 10

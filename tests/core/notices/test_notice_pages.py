@@ -85,7 +85,7 @@ def selectors(expression: str) -> list[promql_parser.VectorSelector]:
     """Return every selector of series in an expression; raises `ValueError` for an invalid one."""
     found: list[promql_parser.VectorSelector] = []
 
-    def visit(part: Any) -> None:
+    def visit(part: object) -> None:
         match part:
             case promql_parser.VectorSelector():
                 found.append(part)
@@ -140,7 +140,7 @@ def test_each_alert_has_a_name_of_its_own_and_there_is_a_dead_man_alert() -> Non
 
 
 def test_the_check_finds_an_invalid_rule() -> None:
-    with pytest.raises(ValueError, match="unclosed|unexpected|invalid"):
+    with pytest.raises(ValueError, match=r"unclosed|unexpected|invalid"):
         selectors("sum(cohortsync_sync_exit_status")
     [selector] = selectors("cohortsync_of_nobody > 1")
     assert selector.name not in SERIES
