@@ -38,7 +38,7 @@ def message_of(news: Sequence[CohortNews], settings: NotifySettings) -> Message 
     told = [*map(_problem_lines, worse), *map(_recovery_line, better)]
     if len(told) > _MOST_COHORTS:
         left = len(told) - _MOST_COHORTS
-        told = [*told[:_MOST_COHORTS], f"… and {left:,} more: cohortsync runs"]
+        told = [*told[:_MOST_COHORTS], f"… and {left:,} more: cohortsync report"]
     return Message(
         title=f"cohortsync: {', '.join(parts)}",
         body="\n".join(told),

@@ -209,7 +209,7 @@ def test_a_long_message_names_the_first_cohorts_and_says_how_many_more() -> None
     message = message_of([CohortNews(COHORT, findings, result=failed)] * 300, NotifySettings())
     assert message is not None
     assert len(message.body) < 20_000
-    assert message.body.endswith("… and 280 more: cohortsync runs")
+    assert message.body.endswith("… and 280 more: cohortsync report")
     assert message.title == "cohortsync: 300 cohorts need attention"
 
 
