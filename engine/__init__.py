@@ -15,6 +15,7 @@ A folder imports only from those below it; `lint-imports` checks that.
     runs/       one job from request to result: push, mirror, plan, dry run, transfer, closing
     config/     config.toml, environment and flags as one frozen Config, or every problem at once
     planning/   an export against a snapshot: staging, comparison, guards, forecast
+    notices/    what a sync tells others: metrics, notifications, pings, markers, commands
     page/       the morning page: a report on a period as HTML
     report/     accounts, results and history of runs, from the ledger's rows
     snapshot/   what the API has acknowledged, generation by generation

@@ -4,6 +4,7 @@ import glob
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,21 +13,23 @@ from annotated_types import Ge, Le
 from engine.config.config_file import ConfigFile
 from engine.config.files import path_from
 from engine.config.toml_settings import NOT_A_KEY
-from engine.config.values import (
+from engine.config.variables import Keys
+from engine.errors import UsageError
+from engine.model.cohort import Cohort, TextProblem, id_problem, name_problem, text_problem
+from engine.model.setting_values import (
+    SHOULD_BE_COMMAND,
     SHOULD_BE_DURATION,
     SHOULD_BE_LIST,
     SHOULD_BE_TEXT,
     SHOULD_BE_TEXTS,
     SHOULD_BE_TIME,
+    Command,
     Duration,
     Text,
     TextList,
     Texts,
     TimeOfDay,
 )
-from engine.config.variables import Keys
-from engine.errors import UsageError
-from engine.model.cohort import Cohort, TextProblem, id_problem, name_problem, text_problem
 from engine.planning.settings import GuardSettings
 from engine.source.dates import date_problem, without_dates
 from engine.source.files.patterns import pick_problem
@@ -114,6 +117,12 @@ class CohortSettings:
     have dates, or true for the export itself."""
     wait_minutes: Annotated[float, Ge(0.01), Le(100_000)] = 60.0
     """How long to wait for that file."""
+    after: Command | None = field(default=None, metadata=SHOULD_BE_COMMAND)
+    """A program and its arguments, run without a shell once the cohort is complete."""
+    marker: Text | None = field(default=None, metadata=SHOULD_BE_TEXT)
+    """The path of a file that exists only while the cohort is complete; it may have dates."""
+    partial_is_complete: bool = False
+    """Whether the cohort counts as complete with exit status 1."""
     guards: GuardSettings = field(default_factory=GuardSettings, metadata=NOT_A_KEY)
     """Its guards: those of its own table, and otherwise the common ones."""
     exclude: ExcludeSettings | None = field(default=None, metadata=NOT_A_KEY)
@@ -139,6 +148,7 @@ def read_cohorts(
     """
     found: dict[str, CohortSettings] = {}
     ids: dict[tuple[str, str], CohortSettings] = {}
+    markers: dict[str, str] = {}
     for file in files:
         for key in file.tables.names(("cohorts",)):
             reading = _CohortTable(file, ("cohorts", key))
@@ -152,6 +162,10 @@ def read_cohorts(
             if other is not settings:
                 where = f"`cohorts.{other.key}` in {other.file}"
                 reading.refuse(("id",), f"is the id of {where}, too, in the same workspace")
+            if settings.marker is not None:
+                holder = markers.setdefault(settings.marker, key)
+                if holder != key:
+                    reading.refuse(("marker",), f"is the marker of `cohorts.{holder}`, too")
             found[key] = settings
     return found
 
@@ -175,7 +189,8 @@ class _CohortTable:
             settings,
             workspace=self._workspace(settings, workspaces),
             source=self._source((), settings.source),
-            wait_for=self._marker(settings),
+            wait_for=self._awaited_marker(settings),
+            marker=self._marker(settings),
             guards=self._guards(settings, guards),
             exclude=self._exclude(settings.mode),
         )
@@ -237,19 +252,37 @@ class _CohortTable:
         made = (self._name(keys, each) for each in source)
         return tuple(each for each in made if each is not None)
 
-    def _marker(self, settings: CohortSettings) -> Literal[True] | str | None:
+    def _marker(self, settings: CohortSettings) -> str | None:
+        """Return the absolute path of the cohort's own marker, with dates."""
+        text = settings.marker
+        if text is None or self._has_invalid_date(("marker",), text):
+            return None
+        if is_url(text) or text.lower().startswith("file:"):
+            self.refuse(("marker",), "should be a path, not a URL")
+            return None
+        folder = Path(without_dates(str(self.file.folder)))
+        place = self.file.tables.place((*self.at, "marker"))
+        path = self.file.problems.made(place, partial(path_from, folder), text)
+        return None if path is None else str(path)
+
+    def _awaited_marker(self, settings: CohortSettings) -> Literal[True] | str | None:
         if not isinstance(settings.wait_for, str):
             return settings.wait_for
         return self._name(("wait_for",), settings.wait_for)
 
     def _name(self, below: Keys, text: str) -> str | None:
         """Return `_name_of` the text of a key; None after a problem."""
-        keys = (*self.at, *below)
-        if problem := date_problem(text):
-            is_secret = self.file.tables.variables(keys)
-            self.refuse(below, "has an invalid date" + ("" if is_secret else f": {problem}"))
+        if self._has_invalid_date(below, text):
             return None
-        return self.file.problems.made(self.file.tables.place(keys), self._name_of, text)
+        place = self.file.tables.place((*self.at, *below))
+        return self.file.problems.made(place, self._name_of, text)
+
+    def _has_invalid_date(self, below: Keys, text: str) -> bool:
+        """Return whether the dates in the text of a key are invalid, which is a problem."""
+        if problem := date_problem(text):
+            is_secret = self.file.tables.variables((*self.at, *below))
+            self.refuse(below, "has an invalid date" + ("" if is_secret else f": {problem}"))
+        return problem is not None
 
     def _name_of(self, text: str) -> str:
         """Return a path relative to the file as an absolute one, and a URL as it is, with dates.

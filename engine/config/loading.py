@@ -24,6 +24,8 @@ from engine.config.settings import (
     StateTable,
     SyncSettings,
 )
+from engine.config.toml_settings import dotted
+from engine.config.variables import Keys
 from engine.config.workspaces import (
     DEFAULT_NAME,
     HINT_NO_FILE,
@@ -37,6 +39,8 @@ from engine.delivery.settings import DeliverySettings
 from engine.errors import ConfigError
 from engine.ledger.state_folder import WorkspaceFolder
 from engine.model.workspace import ApiKey, Workspace
+from engine.notices.secret_texts import FILE_PREFIX
+from engine.notices.settings import MetricsSettings, NotifySettings, PingSettings
 from engine.pacing.settings import PacingSettings
 from engine.page.settings import ReportSettings
 from engine.payload.settings import PackingSettings
@@ -66,6 +70,9 @@ class Config:
     planning: PlanningSettings = field(default_factory=PlanningSettings)
     guards: GuardSettings = field(default_factory=GuardSettings)
     report: ReportSettings = field(default_factory=ReportSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    notify: NotifySettings = field(default_factory=NotifySettings)
+    pings: PingSettings = field(default_factory=PingSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     name: str = DEFAULT_NAME
@@ -126,6 +133,9 @@ TABLES: Mapping[str, tuple[str, Any]] = {
     "planning": ("plan", PlanningSettings),
     "guards": ("guards", GuardSettings),
     "report": ("report", ReportSettings),
+    "metrics": ("metrics", MetricsSettings),
+    "notify": ("notify", NotifySettings),
+    "pings": ("pings", PingSettings),
     "sync": ("sync", SyncSettings),
     "retention": ("state", RetentionSettings),
 }
@@ -201,11 +211,17 @@ class _Reading:
         }
         self._settings["planning"] = _with_spill_dir(self.file, self._settings["planning"])
         self._settings["report"] = _with_page(self.file, self._settings["report"])
+        self._settings |= {
+            "metrics": _with_metric_files(self.file, self._settings["metrics"]),
+            "notify": _with_notify_files(self.file, self._settings["notify"]),
+            "pings": _with_ping_file(self.file, self._settings["pings"]),
+        }
         check_guards(self.file, ("guards",), self._settings["guards"])
         self._state_dir = _state_dir(self.file, state)
         self._refuse_equal_workspaces()
         files = [self.file, *open_included(self.file, environ)]
         self._cohorts = read_cohorts(files, list(at), self._settings["guards"])
+        self._refuse_unroutable_owners()
         for each in files:
             each.tables.refuse_unknown()
 
@@ -248,6 +264,15 @@ class _Reading:
             **(self._settings | {"pacing": found.pacing, "packing": found.packing}),
         )
         return _with_key(config, self._keys.get(name), self._environ)
+
+    def _refuse_unroutable_owners(self) -> None:
+        owners = {key: each.owner for key, each in self._cohorts.items()}
+        for key in self._settings["notify"].unroutable(owners):
+            name = f"`{dotted(('cohorts', key, 'owner'))}`"
+            self.file.problems.add(
+                f"{self._cohorts[key].file}: {name} is not in [notify.owners]",
+                "give each owner a URL in [notify.owners], or correct the name",
+            )
 
     def _refuse_equal_workspaces(self) -> None:
         seen: dict[tuple[str, str, str], str] = {}
@@ -297,6 +322,45 @@ def _with_page(file: ConfigFile, table: ReportSettings) -> ReportSettings:
     """Return the settings with an absolute path of the page."""
     page = file.path_in(("report", "html"), table.html)
     return replace(table, html=str(page) if page else None)
+
+
+def _with_metric_files(file: ConfigFile, table: MetricsSettings) -> MetricsSettings:
+    """Return the settings with absolute paths."""
+    textfile = file.path_in(("metrics", "textfile"), table.textfile)
+    return replace(
+        table,
+        textfile=str(textfile) if textfile else None,
+        push_url=_url_in(file, ("metrics", "push_url"), table.push_url),
+    )
+
+
+def _with_notify_files(file: ConfigFile, table: NotifySettings) -> NotifySettings:
+    """Return the settings with absolute paths."""
+
+    def urls(keys: Keys, given: Iterable[str]) -> tuple[str, ...]:
+        found = (_url_in(file, keys, each) for each in given)
+        return tuple(each for each in found if each is not None)
+
+    return replace(
+        table,
+        urls=urls(("notify", "urls"), table.urls),
+        owners={
+            name: urls(("notify", "owners", name), each) for name, each in table.owners.items()
+        },
+    )
+
+
+def _with_ping_file(file: ConfigFile, table: PingSettings) -> PingSettings:
+    """Return the settings with an absolute path."""
+    return replace(table, url=_url_in(file, ("pings", "url"), table.url))
+
+
+def _url_in(file: ConfigFile, keys: Keys, text: str | None) -> str | None:
+    """Return a URL, or the absolute path of the file that holds it; None after a problem."""
+    if text is None or not text.startswith(FILE_PREFIX):
+        return text
+    path = file.path_in(keys, text.removeprefix(FILE_PREFIX))
+    return None if path is None else f"{FILE_PREFIX}{path}"
 
 
 def _state_dir(file: ConfigFile, flag: Path | None) -> Path | None:

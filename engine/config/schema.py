@@ -11,7 +11,7 @@ from engine.config.cohorts import CohortSettings, ExcludeSettings
 from engine.config.loading import TABLES
 from engine.config.settings import StateTable, TopLevel, WorkspaceTable
 from engine.config.toml_settings import adapter_of, key_fields
-from engine.config.values import SOME_TEXT
+from engine.model.setting_values import SOME_TEXT
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

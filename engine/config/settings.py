@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
-from engine.config.values import (
+from engine.model.endpoint import DataCenter
+from engine.model.setting_values import (
     SHOULD_BE_COMMAND,
     SHOULD_BE_LIST,
     SHOULD_BE_TIME,
@@ -15,7 +16,6 @@ from engine.config.values import (
     TimeOfDay,
     TimeZone,
 )
-from engine.model.endpoint import DataCenter
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +72,9 @@ class SyncSettings:
     """The time of day at which it stops cleanly."""
     max_requests: Annotated[int, Ge(1), Le(1_000_000_000)] | None = None
     """The most requests that it sends in all."""
+    after: Command | None = field(default=None, metadata=SHOULD_BE_COMMAND)
+    """A program and its arguments, run without a shell after each sync that is complete."""
+    after_seconds: Annotated[float, Ge(0.1), Le(86_400)] = 600.0
+    """How long that command, and the one of each cohort, may take."""
+    partial_is_complete: bool = False
+    """Whether a sync with exit status 1 counts as complete."""

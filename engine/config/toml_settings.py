@@ -74,13 +74,14 @@ class Tables:
             place = (*at, key)
             if key not in values:
                 continue
-            if place in self._content.problems:
-                self.refuse(place, self._content.problems[place])
+            if (problem := self._content.problem_in(place)) is not None:
+                self.refuse(*problem)
                 continue
             try:
                 valid[key] = adapter_of(settings, key).validate_python(values[key])
             except ValidationError:
-                self.refuse(place, f"should be {expected_of(settings, key)}, {self._not(place)}")
+                found = "" if key in secret_keys(settings) else f", {self._not(place)}"
+                self.refuse(place, f"should be {expected_of(settings, key)}{found}")
         return settings(**valid) if base is None else replace(base, **valid)
 
     def names(self, at: Keys) -> list[str]:
@@ -180,6 +181,14 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 def key_fields(settings: "type[DataclassInstance]") -> "dict[str, Field[Any]]":
     """Return the fields of a settings class that keys of the file set."""
     return {each.name: each for each in fields(settings) if each.metadata.get("is_key", True)}
+
+
+@cache
+def secret_keys(settings: "type[DataclassInstance]") -> frozenset[str]:
+    """Return the keys whose values may be secret, so that no message repeats them."""
+    return frozenset(
+        name for name, each in key_fields(settings).items() if each.metadata.get("is_secret")
+    )
 
 
 @cache

@@ -22,6 +22,11 @@ class Substituted:
     problems: dict[Keys, str] = field(default_factory=dict)
     """For each value that could not be replaced, a clause that says why."""
 
+    def problem_in(self, keys: Keys) -> tuple[Keys, str] | None:
+        """Return the first problem of a value, or of one within it, as its place and the clause."""
+        found = ((at, clause) for at, clause in self.problems.items() if at[: len(keys)] == keys)
+        return next(found, None)
+
 
 def substitute(document: Mapping[str, Any], environ: Mapping[str, str]) -> Substituted:
     """Replace the variables in every text value, also within lists; keys are left as they are.

@@ -82,6 +82,8 @@ class SyncResult:
     cohorts: Sequence[CohortResult]
     is_dry: bool = False
     """Whether everything was planned and nothing sent."""
+    failure: str | None = None
+    """Why the command that follows a complete sync failed: the exit status is then 75."""
     schema_version: int = field(default=SCHEMA_VERSION)
 
     @property
@@ -89,21 +91,29 @@ class SyncResult:
         """The first of the cohorts with the worst exit status; None without cohorts."""
         if not self.cohorts:
             return None
-        status = self.exit_status
+        status = worst_of(each.exit_status for each in self.cohorts)
         return next(each for each in self.cohorts if each.exit_status is status)
 
     @property
     def exit_status(self) -> ExitStatus:
-        """The worst exit status of the cohorts."""
-        return worst_of(each.exit_status for each in self.cohorts)
+        """The worst exit status of the cohorts, and of the command that follows them."""
+        after = [] if self.failure is None else [ExitStatus.INCOMPLETE]
+        return worst_of([*(each.exit_status for each in self.cohorts), *after])
+
+    @property
+    def reason(self) -> str | None:
+        """Why the exit status is not 0; None if it is."""
+        if self.failure is not None:
+            return self.failure
+        worst = self.worst
+        return f"{worst.cohort}: {worst.reason}" if worst and worst.reason else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document of `sync`."""
-        worst = self.worst
         return {
             "sync": self.sync,
             "exit_status": int(self.exit_status),
-            "reason": f"{worst.cohort}: {worst.reason}" if worst and worst.reason else None,
+            "reason": self.reason,
             "is_dry_run": self.is_dry,
             "started_at": timestamp(self.started_utc_ns),
             "finished_at": timestamp(self.finished_utc_ns),

@@ -21,6 +21,7 @@ from engine.ledger.run_records import LastRun, RunRecord, RunTotals
 from engine.ledger.sync_records import SyncRecord
 from engine.model.cohort import CohortKey, Operation
 from engine.model.status import RunStatus
+from engine.notices.ports import NoticeStore
 from engine.pacing.pacer import PaceRecord
 from engine.payload.batch import KnownBatch, SkippedRows, UidlessRows
 from engine.snapshot.ports import SnapshotIndex
@@ -181,6 +182,9 @@ class SyncStore(Protocol):
     async def enter(self, records: Iterable[SyncRecord]) -> None:
         """Record the cohorts that a sync begins with, or replace them with how they ended."""
 
+    async def since(self, utc_ns: int, partner: str | None = None) -> list[SyncRecord]:
+        """Return the records of the syncs that began at `utc_ns` or later, the earliest first."""
+
     async def latest(self) -> list[SyncRecord]:
         """Return each cohort's record in the last sync that had it."""
 
@@ -207,6 +211,10 @@ class Ledger(Protocol):
     @property
     def syncs(self) -> SyncStore:
         """The syncs."""
+
+    @property
+    def notices(self) -> NoticeStore:
+        """The notices of the syncs."""
 
     @property
     def sends(self) -> SharedSendLog:

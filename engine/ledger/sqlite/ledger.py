@@ -15,6 +15,7 @@ from engine.ledger.sqlite import recovery
 from engine.ledger.sqlite.access import readable_files, refuse_lost, refuse_unfinished_restore
 from engine.ledger.sqlite.failures import translate
 from engine.ledger.sqlite.history import RunHistory
+from engine.ledger.sqlite.notices import NoticeStore
 from engine.ledger.sqlite.plans import PlanStore
 from engine.ledger.sqlite.read_connection import ReadConnection
 from engine.ledger.sqlite.rescue import copy_to_draft, put_back
@@ -61,6 +62,7 @@ class Ledger:
         self.plans = PlanStore(self.write, clock, self._reads)
         self.snapshots = SnapshotIndex(self.write, clock, self._reads)
         self.syncs = SyncStore(self.write, clock)
+        self.notices = NoticeStore(self.write, clock)
         self.sends = SendLog(self.write, clock, lambda: self.gone)
 
     @classmethod

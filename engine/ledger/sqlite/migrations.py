@@ -280,6 +280,31 @@ CREATE TABLE restored (
 CREATE TABLE pruned (
     run             INTEGER PRIMARY KEY
 ) STRICT;
+
+-- A problem of a cohort that a recipient of notifications was told of, and that lasts.
+CREATE TABLE told_problem (
+    partner         TEXT    NOT NULL,
+    cohort          TEXT    NOT NULL,         -- its key in the configuration
+    recipient       TEXT    NOT NULL,         -- the owner; empty: the recipients of everything
+    problem         TEXT    NOT NULL,
+    PRIMARY KEY (partner, cohort, recipient, problem)
+) STRICT, WITHOUT ROWID;
+
+-- The last run of a cohort after which its `after` command succeeded.
+CREATE TABLE followed_up (
+    partner         TEXT    NOT NULL,
+    cohort          TEXT    NOT NULL,         -- its key in the configuration
+    run             TEXT    NOT NULL,         -- its name
+    PRIMARY KEY (partner, cohort)
+) STRICT, WITHOUT ROWID;
+
+-- What metrics count over all syncs; runs that are removed stay counted.
+CREATE TABLE metric_count (
+    name            TEXT    NOT NULL,
+    labels          TEXT    NOT NULL,         -- JSON: the values of its labels
+    value           REAL    NOT NULL,
+    PRIMARY KEY (name, labels)
+) STRICT, WITHOUT ROWID;
 """
 
 MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS, _VERSION_3, _VERSION_4, _VERSION_5)

@@ -39,7 +39,61 @@ def with_included(says: str, file: str = "config.toml", /, **included: str) -> M
     return Mistake(f'include = ["*.toml"]\n{WORKSPACE}', says, file, files)
 
 
+NOTIFY = '[notify.owners]\n"crm" = "json://host/S3CRET"\n'
+
 MISTAKES = {
+    # Notices
+    "owner without a URL": Mistake(
+        f'{WORKSPACE}{NOTIFY}{VIP}owner = "cmr"\n',
+        "`cohorts.vip.owner` is not in [notify.owners]",
+    ),
+    "owner without a URL in an included file": Mistake(
+        f'include = ["*.toml"]\n{WORKSPACE}{NOTIFY}',
+        "`cohorts.lapsed.owner` is not in [notify.owners]",
+        "team.toml",
+        {"team.toml": '[cohorts.lapsed]\nname = "L"\nsource = "l.csv"\nowner = "growth"\n'},
+    ),
+    "owners that are no URLs": Mistake(
+        f'{WORKSPACE}[notify.owners]\n"crm" = ["json://host/S3CRET", 5]\n',
+        "`notify.owners` should be a table of owners, each with one Apprise URL or a list of them",
+    ),
+    "URLs that are no list": Mistake(
+        f'{WORKSPACE}[notify]\nurls = "json://host/S3CRET"\n',
+        "`notify.urls` should be a list of Apprise URLs, each of them a text, or `file:` and a "
+        "path",
+    ),
+    "variable of an owner that is not set": Mistake(
+        f'{WORKSPACE}[notify.owners]\n"crm" = ["${{CRM_URL}}"]\n',
+        "`notify.owners.crm` names the variable `CRM_URL`, which is not set; `${CRM_URL:-…}` gives "
+        "a default",
+    ),
+    "unknown event": Mistake(
+        f'{WORKSPACE}[notify]\nevents = ["guards"]\n',
+        "`notify.events` should be a list of some of guard, failure, incomplete, partial, late, "
+        "members, overdue, recovery, not ['guards']",
+    ),
+    "ping that is no text": Mistake(
+        f"{WORKSPACE}[pings]\nurl = 5\n",
+        "`pings.url` should be a URL, or `file:` and the path of a file with it",
+    ),
+    "after that is no list": in_vip(
+        'after = "start --now"',
+        "`cohorts.vip.after` should be a list of texts: a program and its arguments, "
+        "not 'start --now'",
+    ),
+    "marker with an invalid date": in_vip(
+        'marker = "done/{day}"',
+        "`cohorts.vip.marker` has an invalid date: {day} is not known, only {date}, {yesterday} "
+        "are; '{{' and '}}' stand for a brace",
+    ),
+    "marker that is a URL": in_vip(
+        'marker = "s3://bucket/done"', "`cohorts.vip.marker` should be a path, not a URL"
+    ),
+    "marker of two cohorts": Mistake(
+        f'{WORKSPACE}{VIP}marker = "done"\n[cohorts.b]\nname = "B"\nsource = "b"\n'
+        'marker = "./done"\n',
+        "`cohorts.b.marker` is the marker of `cohorts.vip`, too",
+    ),
     # Keys and values
     "unknown key": in_vip(
         "prioritiy = 1",

@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[3]
 VALIDATOR = Draft202012Validator(config_schema())
 BEYOND = re.compile(
     r"twice|time zone|standard input|API refuses|empty|control|guard that|pattern|same|workspace"
-    r"|wait_minutes|include|itself|variable|share|date|newest|remove|machine"
+    r"|wait_minutes|include|itself|variable|share|date|newest|remove|machine|without a URL|is a URL"
+    r"|of two cohorts"
 )
 """Mistakes that a schema of one file can't see."""
 

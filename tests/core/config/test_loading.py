@@ -219,7 +219,7 @@ def test_a_key_outside_its_table_is_reported_where_it_belongs(write: Write) -> N
 def test_all_problems_of_file_and_environment_are_reported_at_once(write: Write) -> None:
     path = write(
         '[workspace]\nid = 5\nendpoint = "http://u:p@example.com"\ndata_center = "1"\n'
-        "[limits]\nrequests = 0\nper_second = 1\n[retries]\n"
+        "[limits]\nrequests = 0\nper_second = 1\n[retrys]\n"
     )
     environ = {**ENVIRONMENT, "MOENGAGE_API_KEY": f"{KEY} {KEY}"}
     assert problems_of(path, environ) == [
@@ -228,7 +228,7 @@ def test_all_problems_of_file_and_environment_are_reported_at_once(write: Write)
         f"{path}: `workspace.data_center` should be one of {CENTERS}, not '1'",
         f"{path}: `workspace.endpoint` may not hold a user or password",
         f"{path}: unknown key `limits.per_second`; did you mean `limits.per_seconds`?",
-        f"{path}: unknown table `retries`; did you mean `retry`?",
+        f"{path}: unknown table `retrys`; did you mean `retry`?",
         "environment: `MOENGAGE_API_KEY` should hold an API key: printable ASCII without blanks",
     ]
 

@@ -1,7 +1,7 @@
 """Types of values that TOML has not: a time of day, a duration, a time zone, a list of texts."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import time, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -61,6 +61,12 @@ def _command(value: object) -> tuple[str, ...]:
     return (program, *arguments)
 
 
+def _owner_texts(value: object) -> Mapping[str, tuple[str, ...]]:
+    if not isinstance(value, dict):
+        raise ValueError  # noqa: TRY004 - pydantic makes a ValidationError of it
+    return {_text(owner): _texts(each) for owner, each in value.items()}
+
+
 def _read_by(read: Callable[[object], object], schema: dict[str, Any]) -> tuple[Any, Any]:
     return PlainValidator(read), WithJsonSchema(schema)
 
@@ -86,6 +92,14 @@ Texts = Annotated[tuple[str, ...], *_read_by(_texts, {"anyOf": [SOME_TEXT, _SOME
 TextList = Annotated[
     tuple[str, ...], *_read_by(_list_of_texts, {"type": "array", "items": SOME_TEXT})
 ]
+OwnerTexts = Annotated[
+    Mapping[str, tuple[str, ...]],
+    *_read_by(
+        _owner_texts,
+        {"type": "object", "additionalProperties": {"anyOf": [SOME_TEXT, _SOME_TEXTS]}},
+    ),
+]
+"""One text or several for each name."""
 Command = Annotated[tuple[str, ...], *_read_by(_command, _SOME_TEXTS)]
 """A program and its arguments."""
 
