@@ -214,6 +214,8 @@ class CohortRun:
             )
 
     def _observe(self, event: RunEvent) -> None:
+        if self._sync.notices is not None:
+            self._sync.notices.observe(self.cohort.key, event.event)
         match event.event:
             case Sent():
                 self._workspace.work.note_sent(self.cohort.key)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING
 
 from engine.clock import Clock
 from engine.config.settings import SyncSettings
@@ -12,6 +13,9 @@ from engine.delivery.stop import Stop, StopSwitch
 from engine.model.time_of_day import local_time
 from engine.sync.ranked_slots import RankedSlots
 from engine.sync.request import SyncObservers, SyncRequest
+
+if TYPE_CHECKING:
+    from engine.notices.sync_notices import SyncNotices
 
 _LONGEST_SLEEP_SECONDS = 30.0
 """After this time a timer reads the wall clock again, which may have been set."""
@@ -33,6 +37,8 @@ class SyncContext:
     """Comparisons take the whole of `plan.memory_megabytes`, so one runs at a time."""
     sent: int = 0
     """Requests sent so far, in all workspaces."""
+    notices: "SyncNotices | None" = None
+    """Metrics, notifications and what follows each cohort; None for a dry run."""
 
     @property
     def switch(self) -> StopSwitch:

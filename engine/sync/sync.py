@@ -3,8 +3,8 @@
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
@@ -12,14 +12,19 @@ from engine.clock import Clock
 from engine.config.cohorts import CohortSettings
 from engine.config.loading import Config, Project
 from engine.config.settings import SyncSettings
+from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.sync_records import SyncRecord
 from engine.model.time_of_day import next_moment
+from engine.notices.ports import OpenLedger
 from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
+from engine.runs.ports import Ledger
 from engine.runs.session import WorkspaceSession
+from engine.runs.shared_ledger import Waiting
 from engine.sync.cohort_run import CohortRun
 from engine.sync.context import SyncContext, following
 from engine.sync.follow_up import follow_up
+from engine.sync.notices import notices_of
 from engine.sync.past_syncs import last_records
 from engine.sync.request import CohortLine, SyncObservers, SyncOpening, SyncRequest
 from engine.sync.selection import failed_keys, in_order, select
@@ -61,38 +66,56 @@ async def sync(
     cohorts = in_order(select(project.cohorts, request, failed), context.started)
     dates = {each.key: _date_of(each.key, past, context) for each in cohorts}
     lines = [CohortLine(each.key, each.name, each.workspace, each.mode) for each in cohorts]
-    observers.begun(SyncOpening(context.name, lines, request.is_dry))
-    by_folder: dict[object, list[str]] = defaultdict(list)
-    for name in dict.fromkeys(each.workspace for each in cohorts):
-        by_folder[project.workspaces[name].place].append(name)
-    results: dict[str, CohortResult] = {}
-
-    async def in_turn(names: Sequence[str]) -> None:
-        """Sync workspaces of one folder one after another: they share a ceiling."""
-        for name in names:
-            mine = [each for each in cohorts if each.workspace == name]
-            config = project.workspaces[name]
-            for result in await _sync_workspace(config, mine, dates, context, open_session):
-                results[result.cohort] = result
-
     async with AsyncExitStack() as held:
+        if not request.is_dry:
+            opened = _ledgers(project, open_session, context)
+            notices = notices_of(project, dates, opened, clock, _warn(observers))
+            context.notices = await held.enter_async_context(notices)
+            await notices.check()
+            await notices.begin(context.name, started)
+        observers.begun(SyncOpening(context.name, lines, request.is_dry))
         if request.until is not None:
             end = next_moment(request.until, started, context.zone)
             stopping = context.stop_at(end, context.switch, f"it is {request.until:%H:%M}")
             held.callback(asyncio.create_task(stopping).cancel)
-        async with asyncio.TaskGroup() as workspaces:
-            for names in by_folder.values():
-                workspaces.create_task(in_turn(names))
-    result = SyncResult(
-        context.name,
-        started,
-        clock.stamp().utc_ns,
-        [results[each.key] for each in cohorts],
-        is_dry=request.is_dry,
-    )
-    if not request.is_dry:
+        results = await _sync_all(project, cohorts, dates, context, open_session)
+        result = SyncResult(
+            context.name,
+            started,
+            clock.stamp().utc_ns,
+            [results[each.key] for each in cohorts],
+            is_dry=request.is_dry,
+        )
+        if context.notices is None:
+            return result
         await follow_up(project, context)
-    return result
+        return await context.notices.end(result)
+
+
+async def _sync_all(
+    project: Project,
+    cohorts: Sequence[CohortSettings],
+    dates: Mapping[str, date],
+    context: SyncContext,
+    open_session: OpenSession,
+) -> dict[str, CohortResult]:
+    """Sync workspaces side by side; those of one folder in sequence, as they share a ceiling."""
+    by_folder: dict[object, list[Config]] = defaultdict(list)
+    for name in dict.fromkeys(each.workspace for each in cohorts):
+        config = project.workspaces[name]
+        by_folder[config.place].append(config)
+    results: dict[str, CohortResult] = {}
+
+    async def in_sequence(configs: Sequence[Config]) -> None:
+        for config in configs:
+            mine = [each for each in cohorts if each.workspace == config.name]
+            for result in await _sync_workspace(config, mine, dates, context, open_session):
+                results[result.cohort] = result
+
+    async with asyncio.TaskGroup() as workspaces:
+        for configs in by_folder.values():
+            workspaces.create_task(in_sequence(configs))
+    return results
 
 
 async def _sync_workspace(
@@ -103,13 +126,21 @@ async def _sync_workspace(
     open_session: OpenSession,
 ) -> list[CohortResult]:
     """Sync the cohorts of one workspace, given in the order in which they are sent."""
+    if context.notices is not None:
+        for each in cohorts:
+            context.notices.cohort_begins(each.key)
     try:
-        if not context.request.is_dry:
-            config = await asyncio.to_thread(config.with_key)
         workspace = WorkspaceSync(config.name, open_session(config), context, cohorts, dates)
         await workspace.record_begin()
-    except CohortSyncError as error:
-        return [_not_begun(each, config.name, error, context) for each in cohorts]
+    except CohortSyncError as error:  # Without a ledger, nothing can be recorded.
+        return [await _ended(_not_begun(each, error), None, each, context) for each in cohorts]
+    if not context.request.is_dry:
+        try:
+            open_session(await asyncio.to_thread(config.with_key))
+        except CohortSyncError as error:
+            return [
+                await _ended(_not_begun(each, error), workspace, each, context) for each in cohorts
+            ]
     runs = [CohortRun(each, workspace, rank) for rank, each in enumerate(cohorts)]
     async with asyncio.TaskGroup() as tasks:
         ended = [tasks.create_task(_sync_cohort(each, workspace)) for each in runs]
@@ -126,21 +157,33 @@ async def _sync_cohort(run: CohortRun, workspace: WorkspaceSync) -> CohortResult
             stopping = sync.stop_at(deadline, run.switch, "its deadline has passed")
             held.callback(asyncio.create_task(stopping).cancel)
         result = await run.run()
-    try:
-        await workspace.record(run.cohort, result)
-    except CohortSyncError as error:  # The run itself is recorded, and so is its result.
-        sync.observers.note(f"{run.cohort.key}: not recorded: {error.message}", label="warning")
-    sync.observers.ended(result)
+    return await _ended(result, workspace, run.cohort, sync)
+
+
+async def _ended(
+    result: CohortResult,
+    workspace: WorkspaceSync | None,
+    cohort: CohortSettings,
+    context: SyncContext,
+) -> CohortResult:
+    """Let what follows a cohort follow, record how it ended, and pass that on."""
+    if context.notices is not None:
+        result = await context.notices.cohort_ended(result)
+    if workspace is not None:
+        try:
+            await workspace.record(cohort, result)
+        except CohortSyncError as error:  # The run itself is recorded, and so is its result.
+            reason = f"{cohort.key}: the end is not recorded: {error.message}"
+            context.observers.note(reason, label="warning")
+    context.observers.ended(result)
     return result
 
 
-def _not_begun(
-    cohort: CohortSettings, workspace: str, error: CohortSyncError, context: SyncContext
-) -> CohortResult:
+def _not_begun(cohort: CohortSettings, error: CohortSyncError) -> CohortResult:
     """Return the result of a cohort whose workspace cannot be used."""
-    result = CohortResult(
+    return CohortResult(
         cohort.key,
-        workspace,
+        cohort.workspace,
         cohort.id,
         cohort.name,
         cohort.mode,
@@ -150,8 +193,23 @@ def _not_begun(
         error.hint,
         owner=cohort.owner,
     )
-    context.observers.ended(result)
-    return result
+
+
+def _ledgers(project: Project, open_session: OpenSession, context: SyncContext) -> OpenLedger:
+    """Return a function that opens the ledger of a workspace, also after a stop of the sync."""
+
+    @asynccontextmanager
+    async def open_ledger(name: str) -> AsyncIterator[Ledger]:
+        session = open_session(project.workspaces[name])
+        waiting = Waiting(context.request.wait_seconds, StopSwitch(), context.observers.note)
+        async with session.using_ledger(waiting) as ledger:
+            yield ledger
+
+    return open_ledger
+
+
+def _warn(observers: SyncObservers) -> Callable[[str], None]:
+    return lambda text: observers.note(text, label="warning")
 
 
 def _with_defaults(request: SyncRequest, settings: SyncSettings) -> SyncRequest:

@@ -6,6 +6,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from engine.config.cohorts import CohortSettings
+from engine.delivery.stop import StopSwitch
 from engine.ledger.sync_records import SyncRecord
 from engine.model.cohort import CohortKey
 from engine.model.time_of_day import next_moment
@@ -64,8 +65,11 @@ class WorkspaceSync:
 
     @property
     def waiting(self) -> Waiting:
-        """How the sync waits for another process that creates or migrates the ledger."""
-        return Waiting(self.sync.request.wait_seconds, self.sync.switch, self.sync.observers.note)
+        """How the sync waits for another process that creates or migrates the ledger.
+
+        A stop does not end the wait: how the cohorts ended is recorded after it.
+        """
+        return Waiting(self.sync.request.wait_seconds, StopSwitch(), self.sync.observers.note)
 
     async def last_run(self, cohort: CohortSettings) -> "LastRun | None":
         """Return the last run of a cohort; None if there is none."""
