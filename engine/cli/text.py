@@ -6,6 +6,7 @@ direction of a line, or are invisible. One set of characters, `UNSAFE`, is escap
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from math import ceil
 
 UNSAFE = re.compile(
     "["
@@ -81,6 +82,48 @@ def table_lines(
             line = "  ".join(padded[first:end]).rstrip()
             if line or not first:
                 yield from wrapped(f"{_INDENT}{line}" if first else line, width, _INDENT)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration: `2.1 s`, `4:05` minutes or `3:20:00` hours."""
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), _MINUTE)
+    hours, minutes = divmod(minutes, _MINUTE)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+_MINUTE = 60
+
+
+def clock_duration(seconds: float | None) -> str:
+    """Return a duration to the second, rounded up: `0:12` or `3:20:00`; None is unknown."""
+    if seconds is None:
+        return "-:--"
+    minutes, rest = divmod(ceil(max(0.0, seconds)), _MINUTE)
+    hours, minutes = divmod(minutes, _MINUTE)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def compact(count: float) -> str:
+    """Return a number in at most 6 characters: `9,999`, `12.3 k`, `1.2 M`, `100 M`."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= (size if size > _KILO else 10 * size):
+            share = count / size
+            return f"{share:.1f} {unit}" if share < _KILO / 10 - 0.05 else f"{share:.0f} {unit}"
+    return f"{count:,.0f}"
+
+
+_KILO = 1e3
+
+
+def shortened(text: str, width: int | None) -> str:
+    """Return a text cut to a number of columns, with an ellipsis; None does not cut it."""
+    from rich.cells import cell_len, set_cell_size
+
+    if width is None or cell_len(text) <= width:
+        return text
+    return set_cell_size(text, max(0, width - 1)).rstrip() + "…"
 
 
 _INDENT = " " * 4
