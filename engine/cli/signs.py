@@ -2,7 +2,7 @@
 
 import os
 from enum import Enum
-from typing import IO
+from typing import TextIO
 
 import typer
 
@@ -47,7 +47,7 @@ _ASCII = str.maketrans(
 )
 
 
-def shown_on(stream: IO[str], text: str) -> str:
+def shown_on(stream: TextIO, text: str) -> str:
     """Return a line as a stream can show it.
 
     Unsafe characters and those that the stream cannot encode become Python escapes. On a stream
@@ -63,7 +63,7 @@ def shown_on(stream: IO[str], text: str) -> str:
     return safe
 
 
-def colored(stream: IO[str], line: str) -> str:
+def colored(stream: TextIO, line: str) -> str:
     """Return a line whose first sign has its color, if the stream is a terminal with colors."""
     if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return line

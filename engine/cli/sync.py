@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.cli.messages import log
 from engine.cli.options import JsonOption, ProjectOptions, WaitOption, flat
 
 if TYPE_CHECKING:
@@ -58,24 +57,27 @@ def sync(
     """
     from engine.cli.running import StopSignals
     from engine.cli.sync_summary import print_sync
-    from engine.cli.sync_view import observers_of
+    from engine.cli.sync_view import ticking, view_of_sync
 
     async def run(switch: "StopSwitch") -> "SyncResult":
         async with where.open() as engine:
+            view = view_of_sync()
             for note in engine.project.notes:
-                log("info", "note", text=note)
-            return await engine.sync(
-                cohorts or (),
-                tags=tag or (),
-                failed=failed,
-                dry_run=dry_run,
-                until=until,
-                max_requests=max_requests,
-                allow=allow or (),
-                reason=reason,
-                wait_seconds=wait,
-                observers=observers_of(switch),
-            )
+                view.note(note, label="note")
+            with view:
+                async with ticking(view):
+                    return await engine.sync(
+                        cohorts or (),
+                        tags=tag or (),
+                        failed=failed,
+                        dry_run=dry_run,
+                        until=until,
+                        max_requests=max_requests,
+                        allow=allow or (),
+                        reason=reason,
+                        wait_seconds=wait,
+                        observers=view.observers(switch),
+                    )
 
     with StopSignals() as signals:
         result = signals.run(run)

@@ -1,5 +1,6 @@
 """Shows a run on a terminal: a live bar, with messages above it."""
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -70,7 +71,7 @@ class TerminalView(View):
             self._print(disturbance.sentence(self._now()), style="yellow")
 
     def _print(self, text: str, style: str = "") -> None:
-        for piece in wrapped(shown_on(self._console.file, text), self._console.width, "  "):
+        for piece in wrapped(shown_on(sys.stderr, text), self._console.width, "  "):
             self._console.print(Text(piece, style), soft_wrap=True)
 
     def picture(self) -> Group:
@@ -99,5 +100,5 @@ class TerminalView(View):
 
     def _line(self, text: str) -> Text:
         """Return one line about a disturbance, cut to the width."""
-        shown = shortened(shown_on(self._console.file, text), self._console.width)
+        shown = shortened(shown_on(sys.stderr, text), self._console.width)
         return Text(shown, "yellow", no_wrap=True)
