@@ -92,6 +92,8 @@ def _described(parameters: Sequence[Any], *, has_panels: bool) -> list[Any]:
     for each in parameters:
         if getattr(each, "is_flag", False):
             each.metavar = ""
+            if each.default is None:  # Otherwise typer loads pydantic to read the absent --help.
+                each.default = False
         if isinstance(each, TyperArgument):
             _describe_argument(each)
         # A bound of a billion only keeps numbers within what can be counted.

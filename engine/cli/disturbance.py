@@ -42,9 +42,13 @@ class Disturbance:
     """Of the last attempt."""
     is_over: bool = False
 
+    def seconds(self, now: float) -> float:
+        """Return how long it has lasted; it may be over from the last bad answer on."""
+        return (self.last if self.is_over or self.other_attempts else now) - self.began
+
     def sentence(self, now: float) -> str:
         """Return one line with a count: `API down for 0:12, 14 attempts: connection refused`."""
-        seconds = clock_duration((self.last if self.is_over else now) - self.began)
+        seconds = clock_duration(self.seconds(now))
         if self.kind is Kind.THROTTLING:
             count = counted(self.attempts, "request")
             return f"429 for {seconds}, {count}: everything is held{self.reason}"

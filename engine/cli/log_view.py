@@ -89,6 +89,6 @@ def log_disturbance(disturbance: Disturbance, now: float, **whose: object) -> No
         **whose,
         state="over" if is_over else "begun",
         attempts=disturbance.attempts,
-        seconds=round((disturbance.last if is_over else now) - disturbance.began, 1),
+        seconds=round(disturbance.seconds(now), 1),
         text=disturbance.sentence(now),
     )

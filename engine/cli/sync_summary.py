@@ -75,8 +75,8 @@ _KINDS = {
     ExitStatus.PARTIAL: "with rejects",
     ExitStatus.GUARDED: "stopped by a guard",
     ExitStatus.INCOMPLETE: "incomplete",
-    ExitStatus.USAGE: "without a usable export or configuration",
-    ExitStatus.REFUSED: "refused by the API",
+    ExitStatus.USAGE: "failed",
+    ExitStatus.REFUSED: "refused",
     ExitStatus.UNBALANCED: "ended by a bug",
 }
 

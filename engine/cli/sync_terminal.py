@@ -32,6 +32,7 @@ class TerminalSyncView(SyncView):
     ) -> None:
         super().__init__(now)
         self._utc_ns = utc_ns
+        self._stream = sys.stderr  # While live lines are shown, rich puts a proxy in its place.
         self._console = Console(stderr=True, highlight=False, markup=False)
         self._live = Live(
             console=self._console,
@@ -89,6 +90,8 @@ class TerminalSyncView(SyncView):
         """Print how a cohort ended, unless it is well and all should be quiet."""
         if self._shown is Verbosity.QUIET:
             return  # The summary names those that need attention.
+        if self._live.is_started:
+            self._live.refresh()  # Its live line goes before its verdict comes.
         for line in cohort_lines(result):
             self._print(line)
 
@@ -101,7 +104,7 @@ class TerminalSyncView(SyncView):
         """Do nothing: the live lines are drawn anew by a timer of their own."""
 
     def _print(self, line: str, style: str = "") -> None:
-        for piece in wrapped(shown_on(sys.stderr, line), self._console.width, "    "):
+        for piece in wrapped(shown_on(self._stream, line), self._console.width, "    "):
             text = Text(piece, style)
             for sign in Sign:
                 if piece.startswith(f"{sign.character} "):
@@ -110,8 +113,10 @@ class TerminalSyncView(SyncView):
 
     def picture(self) -> Group:
         """Return the live lines; called at each refresh, so that times advance without events."""
+        if self._progress is None:  # Live asks for it before it is started.
+            return Group()
         console = self._console
-        found = rows(self._state, console.width, console.height - 1, self._now(), self._utc_ns())
+        found = rows(self._progress, console.width, console.height - 1, self._now(), self._utc_ns())
         return Group(
-            *(Text(shown_on(sys.stderr, text), style, no_wrap=True) for text, style in found)
+            *(Text(shown_on(self._stream, text), style, no_wrap=True) for text, style in found)
         )

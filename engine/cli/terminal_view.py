@@ -32,6 +32,7 @@ class TerminalView(View):
         self, counts: LiveCounts, estimate: Estimate, now: Callable[[], float] = time.monotonic
     ) -> None:
         super().__init__(counts, estimate, now)
+        self._stream = sys.stderr  # While live lines are shown, rich puts a proxy in its place.
         self._console = Console(stderr=True, highlight=False, markup=False)
         self._live = Live(console=self._console, get_renderable=self.picture, refresh_per_second=8)
         self._is_quiet = verbosity() is Verbosity.QUIET
@@ -71,7 +72,7 @@ class TerminalView(View):
             self._print(disturbance.sentence(self._now()), style="yellow")
 
     def _print(self, text: str, style: str = "") -> None:
-        for piece in wrapped(shown_on(sys.stderr, text), self._console.width, "  "):
+        for piece in wrapped(shown_on(self._stream, text), self._console.width, "  "):
             self._console.print(Text(piece, style), soft_wrap=True)
 
     def picture(self) -> Group:
@@ -100,5 +101,5 @@ class TerminalView(View):
 
     def _line(self, text: str) -> Text:
         """Return one line about a disturbance, cut to the width."""
-        shown = shortened(shown_on(sys.stderr, text), self._console.width)
+        shown = shortened(shown_on(self._stream, text), self._console.width)
         return Text(shown, "yellow", no_wrap=True)

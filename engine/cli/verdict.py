@@ -84,7 +84,8 @@ def changes(accounts: Accounts) -> str:
         parts = [f"{count:,} {word}" for count, word in done if count]
         if is_unchanged(accounts):
             parts = ["nothing to change"]
-        parts.append(f"{mirror.unchanged:,} unchanged")
+        if mirror.unchanged or not parts:
+            parts.append(f"{mirror.unchanged:,} unchanged")
         known = mirror.known_rejects
     rest = (
         (uids.rejected - known, "rejected"),
