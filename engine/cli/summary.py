@@ -15,7 +15,7 @@ from engine.cli.signs import sign_of
 from engine.cli.streams import print_json, print_lines, printing
 from engine.cli.text import table_lines
 from engine.cli.verbosity import Verbosity, verbosity
-from engine.cli.verdict import is_unchanged, plan_line, run_lines, verdict
+from engine.cli.verdict import attention, is_unchanged, plan_line, run_lines, verdict
 from engine.errors import ExitStatus, IncompleteError
 from engine.model.quantity import counted
 from engine.report.accounts import Accounts, CeilingSpending, Standing
@@ -67,15 +67,15 @@ def _account_lines(result: RunResult, shown: Verbosity, width: int | None) -> It
         yield files_line(result.files)
     if result.plan:
         yield from _plan_lines(result.plan, shown)
+    if result.hint and accounts.status == "planned":
+        yield f"apply     {result.hint}"
 
 
 def _plan_end(result: RunResult) -> Iterator[str]:
-    """Yield the last lines of a plan: what is wrong with its export, what it sends, and how."""
+    """Yield the last lines of a plan: what is wrong with its export, and what it sends."""
     if result.exit_status is not ExitStatus.ACCEPTED:
         yield f"{sign_of(result.exit_status).character} {result.accounts.reason}"
     yield plan_line(result.accounts, result.plan)
-    if result.hint:
-        yield f"hint: {result.hint}"
 
 
 def _run_line(accounts: Accounts) -> str:
@@ -123,7 +123,8 @@ def end_fields(result: RunResult) -> dict[str, object]:
 
 def print_accounts(accounts: Accounts, files: str | None = None) -> None:
     """Print the verdict on a run, its accounts, and `files` in one line."""
-    print_lines([verdict(accounts)], indent=4)
+    below = attention(accounts.reason, None, accounts)
+    print_lines(chain([verdict(accounts)], below), indent=4)
     lines = accounting_lines(accounts, columns_of(sys.stdout))
     print_lines(chain(lines, [files] if files else []))
 

@@ -9,6 +9,7 @@ from engine.cli.options import JsonOption, ProjectOptions, WaitOption, flat
 
 if TYPE_CHECKING:
     from engine import StopSwitch, SyncResult
+    from engine.cli.sync_view import SyncView
 
 
 @flat
@@ -57,11 +58,11 @@ def sync(
     """
     from engine.cli.running import StopSignals
     from engine.cli.sync_summary import print_sync
-    from engine.cli.sync_view import ticking, view_of_sync
+    from engine.cli.sync_view import ticking
 
     async def run(switch: "StopSwitch") -> "SyncResult":
         async with where.open() as engine:
-            view = view_of_sync()
+            view = _view()
             for note in engine.project.notes:
                 view.note(note, label="note")
             with view:
@@ -84,3 +85,14 @@ def sync(
         signals.end(result.exit_status)
     print_sync(result, as_json=as_json)
     sys.exit(result.exit_status)
+
+
+def _view() -> "SyncView":
+    """Return the view for stderr: live lines on a terminal, otherwise records."""
+    if sys.stderr.isatty():
+        from engine.cli.sync_terminal import TerminalSyncView
+
+        return TerminalSyncView()
+    from engine.cli.sync_log import LogSyncView
+
+    return LogSyncView()

@@ -1,8 +1,7 @@
-"""Shows a sync while it runs: what all views do, and which one there is."""
+"""What each view of a running sync does."""
 
 import asyncio
 import gc
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -18,17 +17,6 @@ from engine.cli.sync_progress import CohortProgress, SyncProgress, WorkspaceProg
 from engine.cli.verbosity import verbosity
 from engine.delivery.events import Event, RunEvent
 from engine.report.forecast import CohortForecast
-
-
-def view_of_sync() -> "SyncView":
-    """Return the view for stderr: live lines on a terminal, otherwise records."""
-    if sys.stderr.isatty():
-        from engine.cli.sync_terminal import TerminalSyncView
-
-        return TerminalSyncView()
-    from engine.cli.sync_log import LogSyncView
-
-    return LogSyncView()
 
 
 class SyncView(ABC):

@@ -52,7 +52,7 @@ def verdict(accounts: Accounts, plan: Mapping[str, Any] | None = None) -> str:
         return f"{sign} {name}: {words}: {reason}" if reason else f"{sign} {name}: {words}"
     if status in _PLANNED:
         return f"{sign} {name}: {planned_changes(accounts, plan)}"
-    return f"{sign} {name}: {changes(accounts)} in {duration(accounts.elapsed_seconds)}"
+    return f"{sign} {name}: {changes(accounts)} in {_elapsed(accounts)}"
 
 
 def attention(reason: str | None, hint: str | None, accounts: Accounts | None) -> Iterator[str]:
@@ -64,7 +64,7 @@ def attention(reason: str | None, hint: str | None, accounts: Accounts | None) -
         if accounts.exit_status == ExitStatus.PARTIAL and reason:
             yield f"{INDENT}{reason}"
         elif accounts.requests.sent:
-            yield f"{INDENT}{changes(accounts)} in {duration(accounts.elapsed_seconds)}"
+            yield f"{INDENT}{changes(accounts)} in {_elapsed(accounts)}"
     if hint:
         yield f"{INDENT}hint: {hint}"
 
@@ -97,6 +97,10 @@ def changes(accounts: Accounts) -> str:
     if accounts.rows.invalid:
         parts.append(counted(accounts.rows.invalid, "invalid row"))
     return ", ".join(parts)
+
+
+def _elapsed(accounts: Accounts) -> str:
+    return duration(max(0.1, accounts.elapsed_seconds))
 
 
 def planned_changes(accounts: Accounts, plan: Mapping[str, Any] | None = None) -> str:

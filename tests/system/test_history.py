@@ -50,7 +50,7 @@ def test_show_shows_batches_and_attempts(cli: CommandLine, run: str) -> None:
     rows = list(csv.DictReader(io.StringIO(cli.run("show", run, "--csv").stdout)))
     assert [row["outcome"] for row in rows] == [attempt["outcome"] for attempt in attempts]
     text = cli.run("show", run).stdout
-    assert f"run {run}: finished, exit status 1" in text
+    assert f"run       {run}: finished, exit status 1" in text
     assert text.count(" rejected ") >= 1
 
 
