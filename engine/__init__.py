@@ -15,6 +15,7 @@ A folder imports only from those below it; `lint-imports` checks that.
     preflight/  checks before a run, without sending a uid
     config/     config.toml, environment and flags as one frozen Config, or every problem at once
     planning/   an export against a snapshot: staging, comparison, guards, forecast
+    page/       the morning page: a report on a period as HTML
     report/     accounts, results and history of runs, from the ledger's rows
     snapshot/   what the API has acknowledged, generation by generation
     delivery/   answer → outcome → decision; the pipeline, HTTP, retry, split, stop
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from engine.preflight.check import CheckResult, Finding
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
+    from engine.report.period import PeriodReport
+    from engine.report.plans import PlanEntry
     from engine.report.run_results import (
         FailedRun,
         NothingToResume,
@@ -63,17 +66,27 @@ if TYPE_CHECKING:
         SnapshotOfList,
         VerifiedSnapshot,
     )
+    from engine.report.state import Abandoned, BackedUp, Pruned, Restored, StateUsage
     from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
     from engine.report.why import UidReport
-    from engine.runs.arguments import Note, Observers, PlanArguments, PlanObservers, Reading
+    from engine.runs.arguments import (
+        ExportArguments,
+        Note,
+        Observers,
+        PlanArguments,
+        PlanObservers,
+        Reading,
+    )
     from engine.runs.snapshots import Snapshots
     from engine.sync.request import Phase, SyncObservers, SyncOpening
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Abandoned",
     "Accounts",
     "Action",
+    "BackedUp",
     "CheckResult",
     "Cohort",
     "CohortResult",
@@ -81,6 +94,7 @@ __all__ = [
     "CohortSyncError",
     "Engine",
     "ExitStatus",
+    "ExportArguments",
     "FailedRun",
     "Finding",
     "NewConfig",
@@ -88,11 +102,15 @@ __all__ = [
     "NothingToResume",
     "Observers",
     "Opening",
+    "PeriodReport",
     "Phase",
     "PlanArguments",
+    "PlanEntry",
     "PlanObservers",
+    "Pruned",
     "Reading",
     "Reject",
+    "Restored",
     "ResumedRuns",
     "RunDetails",
     "RunResult",
@@ -100,6 +118,7 @@ __all__ = [
     "SnapshotEntry",
     "SnapshotOfList",
     "Snapshots",
+    "StateUsage",
     "StopSwitch",
     "SyncObservers",
     "SyncOpening",
@@ -120,15 +139,20 @@ _MODULES = {
     "engine.preflight.check": ("CheckResult", "Finding"),
     "engine.report.accounts": ("Accounts",),
     "engine.report.history": ("Reject", "RunDetails"),
+    "engine.report.period": ("PeriodReport",),
+    "engine.report.plans": ("PlanEntry",),
     "engine.report.run_results": (
         *("FailedRun", "NothingToResume", "Opening", "ResumedRuns", "RunResult"),
     ),
     "engine.report.snapshots": (
         *("SnapshotComparison", "SnapshotEntry", "SnapshotOfList", "VerifiedSnapshot"),
     ),
+    "engine.report.state": ("Abandoned", "BackedUp", "Pruned", "Restored", "StateUsage"),
     "engine.report.sync_result": ("CohortResult", "CohortStatus", "SyncResult"),
     "engine.report.why": ("UidReport",),
-    "engine.runs.arguments": ("Note", "Observers", "PlanArguments", "PlanObservers", "Reading"),
+    "engine.runs.arguments": (
+        *("ExportArguments", "Note", "Observers", "PlanArguments", "PlanObservers", "Reading"),
+    ),
     "engine.runs.snapshots": ("Snapshots",),
     "engine.sync.request": ("Phase", "SyncObservers", "SyncOpening"),
 }

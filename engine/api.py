@@ -17,6 +17,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from datetime import datetime
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
     from engine.preflight.check import CheckResult, Finding
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
+    from engine.report.period import PeriodReport
+    from engine.report.plans import PlanEntry
     from engine.report.run_results import FailedRun, NothingToResume, ResumedRuns, RunResult
+    from engine.report.state import Abandoned, BackedUp, Pruned, Restored, StateUsage
     from engine.report.sync_result import SyncResult
     from engine.report.why import UidReport
     from engine.runs.arguments import (
@@ -63,7 +67,8 @@ class Engine:
     `column`: the uid column's name, its number from 1 without a header, or the dotted path of a
     field; None means the only column. `format`: `auto` detects it by suffix, then by content.
     `header`: whether the first record of a csv or tsv file names the columns. `strip`: whether
-    white space around a uid is removed. `allow`: guards to lift, each `name` or `name=bound`; it
+    white space around a uid is removed. `exclude`: files with uids that are left out, in the column
+    `exclude_column`; see docs/sources.md. `allow`: guards to lift, each `name` or `name=bound`; it
     needs a `reason`, which is kept. `wait_seconds`: how long to wait for another process that holds
     the workspace. The observers are those of `engine.runs.arguments`.
     """
@@ -203,6 +208,8 @@ class Engine:
         format: "FormatName" = "auto",  # noqa: A002 - the option's name
         header: bool = True,
         strip: bool = False,
+        exclude: "Exports" = (),
+        exclude_column: str | None = None,
         on_changed: "OnChanged" = "refuse",
         record: bool = False,
         allow: Sequence[str] = (),
@@ -224,7 +231,7 @@ class Engine:
         from engine.config.loading import credentials_problem
         from engine.planning.allowances import read_push_allowances
         from engine.runs.arguments import note_and_switch
-        from engine.runs.exports import open_exports, spec_of
+        from engine.runs.exports import excluding, open_push, spec_of
         from engine.runs.push import PushRequest, push
 
         session = self._session  # Errors of the configuration are raised first.
@@ -233,8 +240,9 @@ class Engine:
         spec = spec_of(
             exports, {"column": column, "format": format, "header": header, "strip": strip}
         )
+        spec = excluding(spec, exclude, exclude_column, Action(action))
         restarts = on_changed == "restart"
-        source = await open_exports(spec, note=note, switch=switch, rereadable=restarts)
+        source, spec = await open_push(spec, note=note, switch=switch, rereadable=restarts)
         if cohort.warning:
             note(cohort.warning, label="note")
         request = PushRequest(
@@ -264,6 +272,8 @@ class Engine:
         format: "FormatName" = "auto",  # noqa: A002 - the option's name
         header: bool = True,
         strip: bool = False,
+        exclude: "Exports" = (),
+        exclude_column: str | None = None,
         first_action: "ActionName" = Action.REMOVE,
         allow: Sequence[str] = (),
         reason: str | None = None,
@@ -286,7 +296,7 @@ class Engine:
         """
         from engine.planning.allowances import read_allowances
         from engine.runs.arguments import note_and_switch
-        from engine.runs.exports import open_desired, spec_of
+        from engine.runs.exports import excluding, open_desired, open_exclusion, spec_of
         from engine.runs.mirror import mirror
         from engine.runs.planner import MirrorRequest
 
@@ -309,12 +319,16 @@ class Engine:
         spec = spec_of(
             exports, {"column": column, "format": format, "header": header, "strip": strip}
         )
+        spec = excluding(spec, exclude, exclude_column)
+        listed = None
+        if spec.exclude is not None:
+            listed = await open_exclusion(spec.exclude, note=note, switch=switch)
         source = await open_desired(spec, note=note, switch=switch)
         if cohort.warning:
             note(cohort.warning, label="note")
         if dry_run:
             self._note_missing_key(note)
-        request = asked(source=source, spec=spec, cohort=cohort)
+        request = asked(source=source, spec=spec, cohort=cohort, exclude=listed)
         return await mirror(request, session, _followed(observers), sends=not (dry_run or shadow))
 
     async def sync(
@@ -495,23 +509,110 @@ class Engine:
             ended=ended,
         )
 
-    async def runs(self) -> "list[Accounts]":
-        """Return the accounts of every run in the state folder, the latest first."""
+    async def abandon(
+        self,
+        run: str,
+        *,
+        wait_seconds: float = 0.0,
+        note: "Note | None" = None,
+        switch: "StopSwitch | None" = None,
+    ) -> "Abandoned":
+        """Close an unfinished push, or a kept plan, for good: it is not resumed or applied.
+
+        What may have been applied of it stays unconfirmed. Raises `UsageError` for a run that is
+        unknown or has ended, and `LockHeldError` if another process works on its cohort.
+        """
+        from engine.delivery.stop import StopSwitch
+        from engine.runs.abandoning import abandon
+        from engine.runs.arguments import no_note
+
+        return await abandon(
+            run,
+            self._session,
+            wait_seconds=wait_seconds,
+            note=note or no_note,
+            switch=switch or StopSwitch(),
+        )
+
+    async def runs(
+        self,
+        *,
+        cohort_id: str | None = None,
+        status: Sequence[str] | None = None,
+        since: datetime | None = None,
+    ) -> "list[Accounts]":
+        """Return the accounts of the runs in the state folder, the latest first.
+
+        Only runs of that cohort, with one of those statuses, and begun at `since` or later.
+        """
+        from engine.ledger.run_records import RunFilter
         from engine.report.history import all_runs
 
-        return await asyncio.to_thread(all_runs, self._state_folder)
+        since_utc_ns = None
+        if since is not None:
+            since_utc_ns = max(0, min(round(since.timestamp() * 1e9), _LAST_UTC_NS))
+        wanted = RunFilter(cohort_id=cohort_id, statuses=status, since_utc_ns=since_utc_ns)
+        return await asyncio.to_thread(all_runs, self._state_folder, wanted)
 
-    async def show(self, run: str) -> "RunDetails":
+    async def plans(self) -> "list[PlanEntry]":
+        """Return the plans that are kept in the state folder, the latest first."""
+        from engine.report.plans import kept_plans
+
+        return await asyncio.to_thread(kept_plans, self._state_folder)
+
+    async def usage(self) -> "StateUsage":
+        """Return the size of the state folder, by kind of file.
+
+        Raises `LedgerError` for a folder that cannot be read.
+        """
+        from engine.report.state import StateUsage
+        from engine.runs.retention import usage_of
+
+        return StateUsage(await asyncio.to_thread(usage_of, self.project.shared))
+
+    async def prune(self, *, keep_days: int | None = None, dry_run: bool = False) -> "Pruned":
+        """Delete what is older than `keep_days`, by default `state.keep_days`, and not needed.
+
+        Runs that send meanwhile are not delayed. A `dry_run` deletes nothing.
+        """
+        from engine.runs.retention import prune
+
+        return await prune(self.project.shared, keep_days=keep_days, is_dry_run=dry_run)
+
+    async def backup(self, folder: str | os.PathLike[str]) -> "BackedUp":
+        """Copy ledgers and snapshots, as of one moment, to a new folder; runs go on meanwhile.
+
+        Raises `UsageError` if the folder exists and is not empty.
+        """
+        from engine.runs.backup import backup
+
+        return await backup(self._state_folder, Path(folder))
+
+    async def restore(self, folder: str | os.PathLike[str]) -> "Restored":
+        """Replace the state folder by a backup; the present state is set aside.
+
+        What was sent after the backup is unknown: the next mirror of each cohort is stopped by the
+        guard `restored`. Call it on an engine that has done nothing else. Raises `UsageError` for a
+        folder that is no backup, `LedgerError` for a damaged one, and `LockHeldError` if a process
+        works here.
+        """
+        from engine.runs.restore import restore
+
+        return await restore(self.project, Path(folder))
+
+    async def show(self, run: str, *, attempts: bool = True) -> "RunDetails":
         """Return a run's accounts, files, batches and attempts; its totals are recounted.
 
-        Raises `UsageError` if there is no such run.
+        Without `attempts`, batches and attempts are left out: a run may have very many.
+        Here and wherever a run or plan is named, `run` may be `latest`, or the beginning of one
+        name only. Raises `UsageError` if there is no such run, or if there are several.
         """
         from engine.report.history import details_of
 
-        return await asyncio.to_thread(details_of, self._state_folder, run)
+        return await asyncio.to_thread(details_of, self._state_folder, run, has_attempts=attempts)
 
     async def rejects(self, run: str) -> "AsyncGenerator[Reject, None]":
-        """Yield every rejected uid of a run and every row that planned no uid, in export order.
+        """Yield every rejected uid of a run and every blank or invalid row, in export order.
 
         Raises `UsageError` if there is no such run.
         """
@@ -519,6 +620,32 @@ class Engine:
 
         async for reject in _iterated(lambda: rejects_in(self._state_folder, run)):
             yield reject
+
+    async def report(
+        self,
+        *,
+        since_hours: float = 24.0,
+        html: str | os.PathLike[str] | None = None,
+        with_uids: bool = False,
+    ) -> "PeriodReport":
+        """Return what happened in the last hours, in all workspaces of the state folder.
+
+        With `html`, also write it as a page to that file. With `with_uids`, it has the first
+        rejected uids, and only its owner may read the page. Raises `LedgerError` if a ledger cannot
+        be read or the page cannot be written.
+        """
+        from engine.clock import SystemClock
+        from engine.report.period_reading import report_on
+
+        now = SystemClock().stamp().utc_ns
+        since = now - round(since_hours * 3600e9)
+        read = partial(report_on, self._state_folder, since, now, with_uids=with_uids)
+        report = await asyncio.to_thread(read)
+        if html is not None:
+            from engine.page.rendering import write_page
+
+            await asyncio.to_thread(write_page, report, Path(html))
+        return report
 
     async def why(self, uid: str, cohort_id: str) -> "UidReport":
         """Return whether a uid is in a cohort, since when, and by which request.
@@ -604,6 +731,9 @@ async def _iterated(iterate: Callable[[], Generator[T, None, None]]) -> AsyncIte
         finally:  # SQLite closes a connection only in its own thread.
             await loop.run_in_executor(thread, items.close)
 
+
+_LAST_UTC_NS = (1 << 63) - 1
+"""The latest time that a ledger can hold, in the year 2262."""
 
 _CHUNK = 1_000
 """The number of items that a thread reads at a time."""

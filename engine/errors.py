@@ -52,7 +52,7 @@ class SourceError(CohortSyncError):
 
 
 class MissingExportError(SourceError):
-    """No file or object has the name of an export."""
+    """No file matches the name of an export; it may not be written yet."""
 
 
 class SourceUnavailableError(SourceError):

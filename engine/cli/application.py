@@ -23,8 +23,10 @@ from engine.cli.memory import lack_of_memory, refuse_narrow_address_space
 from engine.cli.messages import capture_library_messages, write_error, write_traceback
 from engine.cli.mirror import apply, mirror, plan, rollback
 from engine.cli.push import push, resume
+from engine.cli.report import report
 from engine.cli.runs import rejects, runs, show
 from engine.cli.snapshot import snapshot
+from engine.cli.state import abandon, backup, plans, prune, restore
 from engine.cli.streams import prepare_streams, print_json, printing
 from engine.cli.sync import sync
 from engine.cli.usage import UnreadableCommand, usage_error
@@ -43,7 +45,8 @@ app = typer.Typer(
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Every night": (sync,),
     "One cohort": (push, mirror, plan, apply, rollback, resume),
-    "Look": (runs, show, rejects, why),
+    "Look": (report, runs, plans, show, rejects, why),
+    "State": (abandon, prune, backup, restore),
     "Set up": (init, schema, check, emulator, demo),
 }
 _RUNNING = {sync, push, mirror, plan, apply, rollback, resume, demo}

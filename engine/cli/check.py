@@ -8,7 +8,8 @@ import typer
 from engine.cli.messages import columns_of, level_of, log
 from engine.cli.options import JsonOption, TargetOptions, flat
 from engine.cli.streams import print_json, printing
-from engine.cli.text import printable, wrapped
+from engine.cli.text import wrapped
+from engine.model.foreign_text import printable
 
 if TYPE_CHECKING:
     from engine import Finding

@@ -11,9 +11,10 @@ from typing import TextIO
 
 from engine.cli import log_format
 from engine.cli.signs import shown_on
-from engine.cli.text import json_safe, printable, wrapped
+from engine.cli.text import json_safe, wrapped
 from engine.cli.verbosity import Verbosity, verbosity
 from engine.errors import CohortSyncError, ConfigError, ExitStatus
+from engine.model.foreign_text import printable
 
 
 def columns_of(stream: TextIO) -> int | None:

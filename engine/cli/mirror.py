@@ -9,7 +9,7 @@ from engine.cli.options import (
     LARGEST_COUNT,
     LARGEST_GENERATION,
     CohortOptions,
-    ExportOptions,
+    FilteredExportOptions,
     FirstActionOption,
     GuardOptions,
     JsonOption,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def mirror(
     *,
     cohort: CohortOptions,
-    export: ExportOptions,
+    export: FilteredExportOptions,
     options: MirrorOptions,
     target: TargetOptions,
     wait: WaitOption = 0.0,
@@ -62,7 +62,7 @@ def mirror(
 def plan(
     *,
     cohort: CohortOptions,
-    export: ExportOptions,
+    export: FilteredExportOptions,
     options: MirrorOptions,
     target: TargetOptions,
     wait: WaitOption = 0.0,
@@ -75,7 +75,7 @@ def plan(
 
 def _mirroring(
     cohort: CohortOptions,
-    export: ExportOptions,
+    export: FilteredExportOptions,
     options: MirrorOptions,
     wait: float,
     *,
@@ -145,7 +145,10 @@ def rollback(
 @flat
 def apply(
     *,
-    plan: Annotated[str, typer.Argument(help="A plan's name, as `plan` prints it.")],
+    plan: Annotated[
+        str,
+        typer.Argument(help="A plan's name, as `plans` lists it, the beginning of one, or latest."),
+    ],
     first: Annotated[
         int | None,
         typer.Option(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
     from contextlib import AbstractAsyncContextManager
 
-    from engine import Engine, PlanArguments, PlanObservers, Reading
+    from engine import Engine, ExportArguments, PlanArguments, PlanObservers, Reading
 
 R = TypeVar("R")
 
@@ -156,7 +156,8 @@ class ProjectOptions(StateOptions):
     endpoint: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="scheme://host:port of the API for all workspaces, if not theirs."
+            metavar="URL",
+            help="scheme://host:port of the API for each workspace; else the configured one.",
         ),
     ] = None
 
@@ -249,6 +250,30 @@ class ExportOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class FilteredExportOptions(ExportOptions):
+    """The files of an export, and the lists of uids that are left out of it."""
+
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude", metavar="FILE", help="Leave the uids of this list out; repeatable."
+        ),
+    ] = None
+    exclude_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Where the uids of --exclude are, as --column."),
+    ] = None
+
+    def arguments(self) -> "ExportArguments":
+        """Return the options as arguments of `Engine.push`."""
+        return {
+            **self.reading(),
+            "exclude": self.exclude or (),
+            "exclude_column": self.exclude_column,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class GuardOptions:
     """The guards to lift, and the reason."""
 
@@ -291,11 +316,11 @@ class MirrorOptions(GuardOptions):
     ] = None
 
     def arguments(
-        self, export: ExportOptions, wait: float, observers: "PlanObservers"
+        self, export: FilteredExportOptions, wait: float, observers: "PlanObservers"
     ) -> "PlanArguments":
         """Return these and the other options as arguments of `Engine.plan` and `Engine.mirror`."""
         return {
-            **export.reading(),
+            **export.arguments(),
             "first_action": self.first_action,
             "allow": self.allow or (),
             "reason": self.reason,

@@ -8,7 +8,7 @@ import typer
 
 from engine.cli.options import (
     CohortOptions,
-    ExportOptions,
+    FilteredExportOptions,
     GuardOptions,
     JsonOption,
     OnChangedOption,
@@ -39,7 +39,7 @@ def push(
     *,
     cohort: CohortOptions,
     action: Annotated[Action, typer.Option(help="Add the uids, or remove them.")] = Action.ADD,
-    export: ExportOptions,
+    export: FilteredExportOptions,
     target: TargetOptions,
     on_changed: OnChangedOption = "refuse",
     wait: WaitOption = 0.0,
@@ -66,7 +66,7 @@ def push(
             export.exports,
             named,
             action=action,
-            **export.reading(),
+            **export.arguments(),
             on_changed=on_changed,
             record=record,
             allow=guards.allow or (),
@@ -82,7 +82,12 @@ def push(
 @flat
 def resume(
     *,
-    run: Annotated[str | None, typer.Argument(help="By default the latest unfinished run.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            help="A run's name, or its beginning; by default the latest unfinished run."
+        ),
+    ] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Resume each unfinished run, the earliest first.")
     ] = False,

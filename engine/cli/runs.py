@@ -1,6 +1,7 @@
 """`cohortsync runs`, `show` and `rejects`: print the content of the ledger."""
 
 import csv
+import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -11,13 +12,20 @@ import typer
 from engine.cli.messages import columns_of
 from engine.cli.options import JsonOption, StateOptions, flat
 from engine.cli.streams import print_json, printing
-from engine.cli.text import csv_cell, printable, table_lines
+from engine.cli.text import csv_cell, duration, table_lines
 from engine.errors import UsageError
+from engine.model.foreign_text import printable
+from engine.model.status import RunStatus
 
 if TYPE_CHECKING:
-    from engine import Engine, RunDetails
+    from datetime import datetime
 
-RunArgument = Annotated[str, typer.Argument(help="A run's name, as `cohortsync runs` lists it.")]
+    from engine import Accounts, Engine, RunDetails
+
+RunArgument = Annotated[
+    str,
+    typer.Argument(help="A run's name, the beginning of one name only, or latest."),
+]
 CsvOption = Annotated[
     bool,
     typer.Option("--csv", help="Print csv, made safe for spreadsheets: --json has the exact text."),
@@ -25,51 +33,108 @@ CsvOption = Annotated[
 
 
 @flat
-def runs(*, where: StateOptions, as_json: JsonOption = False) -> None:
-    """List all runs in the state folder, the latest first."""
-    found = where.call(lambda engine: engine.runs())
-    if as_json:
-        documents = [accounts.to_dict() for accounts in found]
-        with printing():
-            print_json(documents)
-        return
-    rows: list[tuple[object, ...]] = [
-        (
-            a.run,
-            a.status,
-            a.exit_status,
-            a.action,
-            a.cohort_id,
-            f"{a.uids.planned:,}",
-            f"{a.uids.accepted:,}",
-            a.target,
-        )
-        for a in found
-    ]
-    headings: tuple[str, ...]
-    headings = ("run", "status", "exit", "action", "cohort", "planned", "accepted", "target")
+def runs(
+    *,
+    cohort: Annotated[
+        str | None, typer.Option("--cohort", metavar="ID", help="Only runs of this cohort.")
+    ] = None,
+    status: Annotated[
+        list[RunStatus] | None,
+        typer.Option("--status", help="Only runs with this status; repeatable."),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            help="Only runs begun since then: 24h, 7d, or 2026-11-27T06:00 in local time.",
+        ),
+    ] = None,
+    where: StateOptions,
+    as_json: JsonOption = False,
+) -> None:
+    """List the runs in the state folder, the latest first.
+
+    A run's name is the time of its start, in UTC.
+    """
+    begun = None if since is None else _time_of(since)
+    found = where.call(lambda engine: engine.runs(cohort_id=cohort, status=status, since=begun))
     with printing():
-        if sys.stdout.isatty() and len({accounts.target for accounts in found}) == 1:
-            # One line instead of a column, so that a run fits into 80 columns.
-            sys.stdout.write(f"target {printable(found[0].target)}\n")
-            headings, rows = headings[:-1], [row[:-1] for row in rows]
-        _print_table(headings, rows, numbers=("exit", "planned", "accepted"))
+        if as_json:
+            print_json([accounts.to_dict() for accounts in found])
+        else:
+            _print_runs(found)
+
+
+def _time_of(text: str) -> "datetime":
+    """Return the time that a value of `--since` means; raises `UsageError`."""
+    from datetime import UTC, datetime, timedelta
+
+    if found := re.fullmatch(r"([0-9]{1,6})([mhdw])", text):
+        units = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+        return datetime.now(UTC) - timedelta(**{units[found[2]]: int(found[1])})
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        hint = "--since 24h, --since 7d, or --since 2026-11-27"
+        raise UsageError(f"--since {text} is no time", hint=hint) from None
+
+
+_RUN_COLUMNS = ("run", "status", "exit", "took", "added", "removed", "cohort")
+
+
+def _print_runs(found: "Sequence[Accounts]") -> None:
+    """Print a table; on a terminal the cohorts are cut so that a run fits into a line."""
+    from engine.cli.text import shortened
+
+    width = columns_of(sys.stdout)
+    targets = {accounts.target for accounts in found}
+    is_short = width is not None and len(targets) == 1
+    if is_short:
+        # One line instead of a column.
+        sys.stdout.write(f"target {printable(found[0].target)}\n")
+    headings: tuple[str, ...] = (*_RUN_COLUMNS, "target")
+    rows: list[tuple[str, ...]]
+    rows = [(*_run_cells(a), printable(a.cohort_id), a.target) for a in found]
+    if is_short and width is not None:
+        widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+        room = max(len("cohort"), width - sum(widths[:-2]) - 2 * len(widths[:-2]))
+        rows = [(*row[:-2], shortened(row[-2], room)) for row in rows]
+        headings = _RUN_COLUMNS
+    _print_table(headings, rows, numbers=("exit", "took", "added", "removed"))
+
+
+def _run_cells(accounts: "Accounts") -> tuple[str, ...]:
+    mirror = accounts.mirror
+    accepted = f"{accounts.uids.accepted:,}"
+    if mirror is not None:
+        changed = (f"{mirror.add.accepted:,}", f"{mirror.remove.accepted:,}")
+    else:
+        changed = (accepted, "") if accounts.action == "add" else ("", accepted)
+    exit_status = "" if accounts.exit_status is None else str(accounts.exit_status)
+    took = duration(accounts.elapsed_seconds)
+    return (str(accounts.run), accounts.status, exit_status, took, *changed)
 
 
 @flat
 def show(
     *,
     run: RunArgument,
+    batches: Annotated[
+        bool,
+        typer.Option("--batches", help="List batches and attempts, as --json and --csv do."),
+    ] = False,
     where: StateOptions,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Show a run's accounts, its batches and their attempts."""
+    """Show a run's accounts and files, and with --batches its batches and their attempts."""
     from engine.report.history import ATTEMPT_COLUMNS
 
     _refuse_both(as_json=as_json, as_csv=as_csv)
 
-    details = where.call(lambda engine: engine.show(run))
+    has_attempts = batches or as_json or as_csv
+    details = where.call(lambda engine: engine.show(run, attempts=has_attempts))
     with printing():
         if as_csv:
             write = _csv_writer(ATTEMPT_COLUMNS)
@@ -86,12 +151,14 @@ def _print_details(details: "RunDetails") -> None:
     from engine.report.files import FILE_COLUMNS, file_rows, files_line
 
     files = details.files
-    print_accounts(details.accounts, files_line(files) if files else None)
+    print_accounts(details.accounts, [files_line(files)] if files else [])
     print_lifts(details.lifts)
     if details.plan is not None:
         print_plan(details.plan)
     if files:
         _print_table(FILE_COLUMNS, file_rows(files), ("bytes", "uids"))
+    if not details.attempts:
+        return
     rows = ({**record, "sent_at": _shortened(record["sent_at"])} for record in details.attempts)
     _print_table(_COLUMNS, [[row[c] for c in _COLUMNS] for row in rows], _NUMBERS)
 

@@ -6,8 +6,8 @@ from typing import TextIO
 
 import typer
 
-from engine.cli.text import printable
 from engine.errors import ExitStatus
+from engine.model.foreign_text import printable
 
 
 class Sign(Enum):

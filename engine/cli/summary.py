@@ -19,7 +19,7 @@ from engine.cli.verdict import attention, is_unchanged, plan_line, run_lines, ve
 from engine.errors import ExitStatus, IncompleteError
 from engine.model.quantity import counted
 from engine.report.accounts import Accounts, CeilingSpending, Standing
-from engine.report.files import files_line
+from engine.report.files import files_lines
 from engine.report.run_results import RunResult
 
 
@@ -63,8 +63,7 @@ def _account_lines(result: RunResult, shown: Verbosity, width: int | None) -> It
         yield from accounting_lines(accounts, width)
     elif accounts.run:
         yield _run_line(accounts)
-    if result.files:
-        yield files_line(result.files)
+    yield from files_lines(result.files)
     if result.plan:
         yield from _plan_lines(result.plan, shown)
     if result.hint and accounts.status == "planned":
@@ -121,12 +120,12 @@ def end_fields(result: RunResult) -> dict[str, object]:
     }
 
 
-def print_accounts(accounts: Accounts, files: str | None = None) -> None:
-    """Print the verdict on a run, its accounts, and `files` in one line."""
+def print_accounts(accounts: Accounts, files: Sequence[str] = ()) -> None:
+    """Print the verdict on a run, its accounts, and the lines `files`."""
     below = attention(accounts.reason, None, accounts)
     print_lines(chain([verdict(accounts)], below), indent=4)
     lines = accounting_lines(accounts, columns_of(sys.stdout))
-    print_lines(chain(lines, [files] if files else []))
+    print_lines(chain(lines, files))
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
@@ -204,6 +203,7 @@ def accounting_lines(accounts: Accounts, width: int | None) -> Iterator[str]:
         yield from _standing_lines(accounts, width)
     complete = "" if accounts.source_complete else " (the export was not read to its end)"
     mirrored, planned = "", f"{uids.planned:,} planned"
+    excluded = f"{rows.excluded:,} excluded + " if rows.excluded else ""
     if mirror:
         mirrored = f"{mirror.duplicate:,} duplicate + {mirror.unchanged:,} unchanged + "
         planned = f"{mirror.add.planned:,} to add"
@@ -211,7 +211,7 @@ def accounting_lines(accounts: Accounts, width: int | None) -> Iterator[str]:
             planned += f" + {mirror.undecided:,} not compared"
     yield (
         f"rows      {rows.read:,} read = {rows.blank:,} blank + {rows.invalid:,} invalid + "
-        f"{mirrored}{planned}{complete}"
+        f"{excluded}{mirrored}{planned}{complete}"
     )
     for note in mirror.notes if mirror else ():
         yield f"note      {note}"

@@ -9,7 +9,6 @@ from engine.cli.signs import Sign, sign_of
 from engine.cli.text import duration
 from engine.errors import ExitStatus
 from engine.model.quantity import counted
-from engine.planning.allowances import Guard
 from engine.report.accounts import Accounts
 from engine.report.run_results import RunResult
 from engine.report.sync_result import CohortResult, CohortStatus
@@ -28,9 +27,9 @@ _STOPPED = {
     CohortStatus.UP_TO_DATE: "up to date",
     CohortStatus.MISSING: "no export",
     CohortStatus.NOT_BEGUN: "not begun",
-    CohortStatus.LATE: "stopped, nothing sent",
 }
-_GUARD = re.compile(rf"(^|; )(?:{'|'.join(Guard)}): ")
+_GUARD = re.compile(r"(^|; )[a-z]+: ")
+"""The name of a guard before its sentence."""
 _ALLOW = re.compile(r"; if it is(?: right)?: (?=--allow )|^if it is: (?=--allow )")
 
 

@@ -2,6 +2,7 @@
 
 import glob
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,10 +25,13 @@ from engine.config.values import (
     TimeOfDay,
 )
 from engine.config.variables import Keys
+from engine.errors import UsageError
 from engine.model.cohort import Cohort, TextProblem, id_problem, name_problem, text_problem
 from engine.planning.settings import GuardSettings
+from engine.source.dates import date_problem, without_dates
+from engine.source.files.patterns import pick_problem
 from engine.source.options import Format, ReadingOptions
-from engine.source.urls import is_url
+from engine.source.urls import display_url, file_path, is_url
 
 Mode = Literal["mirror", "add", "remove"]
 FormatName = Literal["auto"] | Format
@@ -41,7 +45,8 @@ class ExcludeSettings:
     """An export whose uids are always left out of a cohort."""
 
     source: Texts = field(default=(), metadata=SHOULD_BE_TEXTS)
-    """Files, globs, folders or URLs; one or a list. A path is relative to this file's folder."""
+    """Files, globs, folders or URLs, which may have dates such as {date}; one or a list. A path is
+    relative to this file's folder."""
     column: Text | None = field(default=None, metadata=SHOULD_BE_TEXT)
     """The column of the uids: a name, a number without a header, or the dotted path of a field."""
     format: FormatName = "auto"
@@ -72,8 +77,8 @@ class CohortSettings:
     description: str | None = None
     """What the cohort is for."""
     source: Texts = field(default=(), metadata=SHOULD_BE_TEXTS)
-    """Files, globs, folders or URLs; one or a list. A path is relative to this file's folder.
-    Required."""
+    """Files, globs, folders or URLs, which may have dates such as {date}; one or a list. A path is
+    relative to this file's folder. Required."""
     column: Text | None = field(default=None, metadata=SHOULD_BE_TEXT)
     """The column of the uids: a name, a number without a header, or the dotted path of a field."""
     format: FormatName = "auto"
@@ -101,12 +106,13 @@ class CohortSettings:
     expect_every: Duration | None = field(default=None, metadata=SHOULD_BE_DURATION)
     """How long after its last success the cohort is overdue."""
     pick: Literal["all", "newest"] = "all"
-    """Of the files that match `source`: all, or only the newest."""
+    """Of the files or folders that match `source`: all, or only the newest."""
     wait_for: Literal[True] | Text | None = field(
         default=None, metadata={"should_be": "true for the export itself, or the path of a marker"}
     )
-    """The file to wait for before the export is read: a path or pattern, or true for the export."""
-    wait_minutes: Annotated[float, Ge(0), Le(100_000)] = 60.0
+    """What to wait for before the export is read: the path, pattern or URL of a marker, which may
+    have dates, or true for the export itself."""
+    wait_minutes: Annotated[float, Ge(0.01), Le(100_000)] = 60.0
     """How long to wait for that file."""
     guards: GuardSettings = field(default_factory=GuardSettings, metadata=NOT_A_KEY)
     """Its guards: those of its own table, and otherwise the common ones."""
@@ -164,13 +170,14 @@ class _CohortTable:
             return None
         self._check_texts(settings)
         self._check_waiting()
+        self._check_pick(settings)
         return replace(
             settings,
             workspace=self._workspace(settings, workspaces),
             source=self._source((), settings.source),
             wait_for=self._marker(settings),
             guards=self._guards(settings, guards),
-            exclude=self._exclude(),
+            exclude=self._exclude(settings.mode),
         )
 
     def refuse(self, below: Keys, clause: str) -> None:
@@ -199,6 +206,16 @@ class _CohortTable:
         if self._holds("wait_minutes") and not self._holds("wait_for"):
             self.refuse(("wait_minutes",), "needs `wait_for`: true, or the path of a marker")
 
+    def _check_pick(self, settings: CohortSettings) -> None:
+        if settings.pick != "newest":
+            return
+        for text in settings.source:
+            with suppress(UsageError):  # The URL of a file of another machine; see `_name_of`.
+                if problem := pick_problem(text):
+                    name = display_url(text) if is_url(text) else text
+                    shown = self.file.tables.shown((*self.at, "source"), name)
+                    self.refuse(("pick",), f'can\'t be "newest" for {shown}: {problem}')
+
     def _workspace(self, settings: CohortSettings, workspaces: Sequence[str]) -> str:
         """Return the name of the cohort's workspace; of any if it names none of them."""
         if settings.workspace in workspaces:
@@ -217,26 +234,49 @@ class _CohortTable:
         keys: Keys = (*below, "source")
         if not self._holds(*keys):
             self.refuse(keys, "is needed: a file, glob, folder or URL, or a list of them")
-        place = self.file.tables.place((*self.at, *keys))
-        made = (self.file.problems.made(place, self._export, each) for each in source)
+        made = (self._name(keys, each) for each in source)
         return tuple(each for each in made if each is not None)
-
-    def _export(self, text: str) -> str:
-        """Return a path relative to the file as an absolute one, and a URL as it is."""
-        if text == "-":
-            raise ValueError("may not be `-`: a scheduled run has no standard input")
-        if is_url(text) or text.lower().startswith("file:"):
-            return text
-        folder = self.file.folder
-        if glob.has_magic(text):  # Only wildcards of the text are wildcards.
-            folder = Path(glob.escape(str(folder)))
-        return str(path_from(folder, text))
 
     def _marker(self, settings: CohortSettings) -> Literal[True] | str | None:
         if not isinstance(settings.wait_for, str):
             return settings.wait_for
-        place = self.file.tables.place((*self.at, "wait_for"))
-        return self.file.problems.made(place, self._export, settings.wait_for)
+        return self._name(("wait_for",), settings.wait_for)
+
+    def _name(self, below: Keys, text: str) -> str | None:
+        """Return `_name_of` the text of a key; None after a problem."""
+        keys = (*self.at, *below)
+        if problem := date_problem(text):
+            is_secret = self.file.tables.variables(keys)
+            self.refuse(below, "has an invalid date" + ("" if is_secret else f": {problem}"))
+            return None
+        return self.file.problems.made(self.file.tables.place(keys), self._name_of, text)
+
+    def _name_of(self, text: str) -> str:
+        """Return a path relative to the file as an absolute one, and a URL as it is, with dates.
+
+        Only the text has dates and wildcards: neither the folder before it nor the home folder has.
+        """
+        if text == "-":
+            raise ValueError("may not be `-`: a scheduled run has no standard input")
+        if text.lower().startswith("file:"):
+            try:
+                file_path(text)
+            except UsageError:
+                raise ValueError(
+                    "names another machine: file:// is for files of this one"
+                ) from None
+            return text
+        if is_url(text):
+            return text
+        folder, rest = self.file.folder, text
+        if text.startswith("~"):
+            home, _, rest = text.partition("/")
+            folder = path_from(folder, home)
+        before = str(folder)
+        if glob.has_magic(text):
+            before = glob.escape(before)
+        path = path_from(Path(without_dates(before)), rest)
+        return f"{path}/" if rest.endswith("/") else str(path)  # Only folders match the former.
 
     def _guards(self, settings: CohortSettings, common: GuardSettings) -> GuardSettings:
         found = self.file.tables.read((*self.at, "guards"), GuardSettings, common)
@@ -250,10 +290,14 @@ class _CohortTable:
                     )
         return found
 
-    def _exclude(self) -> ExcludeSettings | None:
+    def _exclude(self, mode: Mode) -> ExcludeSettings | None:
         settings = self.file.tables.read((*self.at, "exclude"), ExcludeSettings)
         if not self.file.tables.is_table((*self.at, "exclude")):
             return None
+        if mode == "remove":
+            self.refuse(
+                ("exclude",), 'can\'t be used with mode = "remove": it says who is not added'
+            )
         return replace(settings, source=self._source(("exclude",), settings.source))
 
 

@@ -38,6 +38,7 @@ from engine.errors import ConfigError
 from engine.ledger.state_folder import WorkspaceFolder
 from engine.model.workspace import ApiKey, Workspace
 from engine.pacing.settings import PacingSettings
+from engine.page.settings import ReportSettings
 from engine.payload.settings import PackingSettings
 from engine.planning.settings import GuardSettings
 from engine.report.settings import AccountingSettings
@@ -64,6 +65,7 @@ class Config:
     mirror: MirrorSettings = field(default_factory=MirrorSettings)
     planning: PlanningSettings = field(default_factory=PlanningSettings)
     guards: GuardSettings = field(default_factory=GuardSettings)
+    report: ReportSettings = field(default_factory=ReportSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     name: str = DEFAULT_NAME
@@ -115,6 +117,7 @@ TABLES: Mapping[str, tuple[str, Any]] = {
     "mirror": ("mirror", MirrorSettings),
     "planning": ("plan", PlanningSettings),
     "guards": ("guards", GuardSettings),
+    "report": ("report", ReportSettings),
     "sync": ("sync", SyncSettings),
     "retention": ("state", RetentionSettings),
 }
@@ -189,6 +192,7 @@ class _Reading:
             for name, keys in at.items()
         }
         self._settings["planning"] = _with_spill_dir(self.file, self._settings["planning"])
+        self._settings["report"] = _with_page(self.file, self._settings["report"])
         check_guards(self.file, ("guards",), self._settings["guards"])
         self._state_dir = _state_dir(self.file, state)
         self._refuse_equal_workspaces()
@@ -279,6 +283,12 @@ def _with_spill_dir(file: ConfigFile, table: PlanningSettings) -> PlanningSettin
     """Return the settings with an absolute `spill_dir`."""
     spill = file.path_in(("plan", "spill_dir"), table.spill_dir)
     return replace(table, spill_dir=str(spill) if spill else None)
+
+
+def _with_page(file: ConfigFile, table: ReportSettings) -> ReportSettings:
+    """Return the settings with an absolute path of the page."""
+    page = file.path_in(("report", "html"), table.html)
+    return replace(table, html=str(page) if page else None)
 
 
 def _state_dir(file: ConfigFile, flag: Path | None) -> Path | None:

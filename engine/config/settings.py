@@ -54,10 +54,10 @@ class StateTable:
 
 @dataclass(frozen=True, slots=True)
 class RetentionSettings:
-    """How long the state keeps what has ended."""
+    """How long the state keeps what no later run needs."""
 
     keep_days: Annotated[int, Ge(1), Le(36_500)] = 90
-    """Days after which the records of a run may be removed."""
+    """Days after its end for which a run is kept, with its plan, attempts and rejects."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from engine.ledger.state_folder import (
     writing_to,
 )
 from engine.model.cohort import CohortKey
-from engine.storage.paths import cohort_lock_path
+from engine.storage.paths import LOCKS_NAME, cohort_lock_path
 
 LOCK_NAME = "lock"
 _POLL_SECONDS = 0.1
@@ -182,6 +182,26 @@ def cohort_at_once(folder: Path, key: CohortKey) -> Iterator[bool]:
         yield lock.is_held
     finally:
         lock.release()
+
+
+@contextmanager
+def all_at_once(folder: Path) -> Iterator[str | None]:
+    """Hold all locks in a workspace's folder during the block, if all are free.
+
+    Yields None if they are held, else a description of a process that holds one of them.
+    """
+    paths = sorted((folder / LOCKS_NAME).glob("*/*"))
+    locks = [sending_lock(folder)]
+    locks += [FileLock(path.parent, (path,), "a cohort") for path in paths]
+    with ExitStack() as held:
+        for lock, path in zip(locks, [folder / LOCK_NAME, *paths], strict=True):
+            if not lock.try_acquire():
+                holder = _holder_in(path)
+                break
+            held.callback(lock.release)
+        else:
+            holder = None
+        yield holder
 
 
 def is_held(folder: Path) -> bool:

@@ -8,6 +8,7 @@ from engine.ledger.plan_records import PlanRecord
 from engine.ledger.records import MIRROR
 from engine.model.cohort import CohortKey
 from engine.pacing.pacer import PaceRecord
+from engine.source.source_file import SourceFile
 from engine.source.spec import SourceSpec
 
 
@@ -38,6 +39,35 @@ class RunEntry:
     def is_mirror(self) -> bool:
         """Whether it plans adds and removes."""
         return self.action == MIRROR
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs are wanted; None selects all."""
+
+    prefix: str = ""
+    """The beginning of their names."""
+    statuses: Sequence[str] | None = None
+    cohort_id: str | None = None
+    since_utc_ns: int | None = None
+    """For runs that began at that time or later."""
+    is_mirror: bool | None = None
+
+
+ALL_RUNS = RunFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPlan:
+    """A plan that was kept for `apply`, and what may prevent that."""
+
+    run: RunEntry
+    plan: PlanRecord
+    is_closed: bool
+    later_run: str | None
+    """A run that has mirrored the cohort, or pushed to it, after the plan."""
+    current_generation: int | None
+    """The number of the cohort's current snapshot; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +142,8 @@ class RunTotals:
     rejected_again: int
     """Uids of a mirror that were rejected, and had been rejected by an earlier run."""
     spans: Sequence[SendSpan]
+    excluded: int = 0
+    """Rows of a push that were excluded; earlier versions stored no such number."""
 
     @property
     def are_settled(self) -> bool:
@@ -178,7 +210,7 @@ class AttemptRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RejectRecord:
-    """A rejected uid, or consecutive rows that planned no uid for the same reason."""
+    """A rejected uid, or consecutive rows that are blank or invalid for the same reason."""
 
     kind: str
     """`rejected`, `invalid` or `blank`."""
@@ -224,3 +256,11 @@ class UidRejection:
     at_utc_ns: int
     reason: str
     request_id: str | None
+
+
+class LastRun(NamedTuple):
+    """A cohort's last run, the files that it read, and how it was requested to read them."""
+
+    record: RunRecord
+    files: Sequence[SourceFile]
+    spec: SourceSpec

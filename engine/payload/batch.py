@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.model.cohort import Operation
 from engine.payload.envelope import Envelope
-from engine.source.block import Block, Skipped
+from engine.source.block import Block, Skipped, SkippedKind
 
 if TYPE_CHECKING:  # Large, and the ledger reads no uid.
     import pyarrow as pa
@@ -40,14 +40,9 @@ class SkippedRows:
     rows: Skipped
 
 
-def blank_among(skipped: Iterable[SkippedRows]) -> int:
-    """Return the number of blank records."""
-    return sum(each.rows.count for each in skipped if each.rows.is_blank)
-
-
-def invalid_among(skipped: Iterable[SkippedRows]) -> int:
-    """Return the number of invalid records."""
-    return sum(each.rows.count for each in skipped if not each.rows.is_blank)
+def count_among(skipped: Iterable[SkippedRows], kind: SkippedKind) -> int:
+    """Return the number of skipped records of one kind."""
+    return sum(each.rows.count for each in skipped if each.rows.kind == kind)
 
 
 @dataclass(slots=True)
@@ -58,15 +53,19 @@ class RowCounter:
     """By the reader's own count."""
     blank: int = 0
     invalid: int = 0
+    excluded: int = 0
 
     def add(self, block: Block) -> None:
         """Count the rows of a block."""
         self.records += block.records
         for run in block.skipped:
-            if run.is_blank:
-                self.blank += run.count
-            else:
-                self.invalid += run.count
+            match run.kind:
+                case "blank":
+                    self.blank += run.count
+                case "invalid":
+                    self.invalid += run.count
+                case "excluded":
+                    self.excluded += run.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ class Batch:
     """SHA-256 of its uids: their byte lengths as little-endian int32, then their bytes."""
     spans: tuple[SourceSpan, ...]
     skipped: tuple[SkippedRows, ...]
-    """Blank and invalid records since the previous batch; in the last batch, up to the end."""
+    """Records that plan no uid since the previous batch; in the last batch, up to the end."""
     records_through: int
     """Records of the export up to the end of this batch, by the reader's own count."""
     is_last: bool
@@ -115,12 +114,12 @@ class Batch:
     @property
     def blank(self) -> int:
         """The number of skipped records that are blank."""
-        return blank_among(self.skipped)
+        return count_among(self.skipped, "blank")
 
     @property
     def invalid(self) -> int:
         """The number of skipped records that are invalid."""
-        return invalid_among(self.skipped)
+        return count_among(self.skipped, "invalid")
 
     @property
     def file_uids(self) -> Mapping[str, int]:

@@ -29,6 +29,7 @@ class Guard(StrEnum):
     AGE = "age"
     SPREAD = "spread"
     NAME = "name"
+    RESTORED = "restored"
 
 
 COUNTED = frozenset(

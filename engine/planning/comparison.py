@@ -55,7 +55,7 @@ _KINDS = ("plain", "suspect", "held", "known")
 _DIFFERENT = f"""
 WITH e AS (
        SELECT uid, count(*) AS n, min(file_row_number::{{row_type}}) AS row
-       FROM {{staged}} GROUP BY uid
+       FROM {{staged}} {{but_excluded}} GROUP BY uid
      ),
      b AS (SELECT uid, state, run FROM {{base}}),
      d AS (
@@ -76,6 +76,8 @@ SELECT uid, was, was_run, row, n, wanted,
             ELSE {_KINDS.index("plain")} END::UTINYINT AS kind
 FROM d LEFT JOIN rejections AS r USING (uid, wanted)
 """  # noqa: S608 - our own words
+
+_EXCLUDED = "SELECT count(*) AS n FROM {staged} SEMI JOIN {excluded} AS x USING (uid)"
 
 _RESENT = f"""
 SELECT uid, state AS was, run AS was_run FROM {{base}} AS b
@@ -98,7 +100,7 @@ class Resend:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What decides which of the differences are sent, and when."""
+    """What decides which uids are desired, and which of the differences are sent, and when."""
 
     recent_runs: Sequence[int] = ()
     """Runs whose requests the API may not have applied yet: a change that reverses one of theirs
@@ -108,6 +110,8 @@ class Conditions:
     rejections: pa.Table = field(default_factory=REJECTIONS.empty_table)
     """Of the schema `REJECTIONS`."""
     resend: Resend | None = None
+    excluded: Staged | None = None
+    """Uids that are not desired."""
 
 
 NO_CONDITIONS = Conditions()
@@ -134,23 +138,26 @@ def compare(
             to_add = _OperationWriter(operation_path(folder, Operation.ADD), ADDS, files)
             to_remove = _OperationWriter(operation_path(folder, Operation.REMOVE), OPERATION, files)
             differing = lost = 0
-            for rows in _different(session, staged, base, options.settings, conditions.waiting):
+            sides = _Sides(session, staged, base, conditions.excluded, options.settings)
+            for rows in sides.different(conditions.waiting):
                 differing += pc.sum(rows["n"]).as_py() or 0
                 to_add.write(rows.filter(rows["wanted"]))
                 gone = rows.filter(pc.invert(rows["wanted"]))
                 to_remove.write(gone)
                 lost += pc.sum(pc.equal(gone["was"], int(UidState.IN))).as_py() or 0
             adds, removes = to_add.finish(), to_remove.finish()
+        left_out = sides.count_excluded()
         resent, through = _resend(session, base, folder, conditions.resend)
     unchanged = (base.census.members if base else 0) - lost
-    duplicate = staged.uids - adds.planned - adds.known - unchanged
-    matched = staged.uids - differing
+    desired = staged.uids - left_out
+    duplicate = desired - adds.planned - adds.known - unchanged
+    matched = desired - differing
     if not 0 <= matched - unchanged <= duplicate:
         raise RuntimeError(
-            f"the comparison does not add up: {staged.uids} uids, {differing} differing, "
-            f"{unchanged} unchanged, {duplicate} duplicate"
+            f"the comparison does not add up: {staged.uids} uids, {left_out} excluded, "
+            f"{differing} differing, {unchanged} unchanged, {duplicate} duplicate"
         )
-    return Comparison(adds, removes, unchanged, duplicate, resent, through)
+    return Comparison(adds, removes, unchanged, duplicate, resent, through, left_out)
 
 
 class _OperationWriter:
@@ -197,27 +204,57 @@ class _OperationWriter:
         return PlannedOperation(**self._counts, doubtful=self._doubtful, path=self._path)
 
 
-def _different(
-    session: Session,
-    staged: Staged,
-    base: Snapshot | None,
-    settings: PlanningSettings,
-    waiting: HeldChanges,
-) -> Iterator[pa.RecordBatch]:
-    """Yield the differences: uid, was, was_run, its first row, its rows `n`, `wanted`, its kind."""
-    census, size = (base.census.total, base.path.stat().st_size) if base else (0, 0)
-    shares = shares_for(staged.uids + census, staged.uid_bytes + size, settings)
-    # The smaller number makes the groups smaller, which saves as much time as it saves memory.
-    row_type = "UINTEGER" if staged.uids < 1 << 32 else "UBIGINT"
-    for which in range(shares):
-        query = _DIFFERENT.format(
-            row_type=row_type,
-            staged=session.share(staged.path, shares, which, has_row_numbers=True),
-            base=rows_of(base, session, shares, which),
-            all_adds_wait=str(waiting.adds).lower(),
-            all_removes_wait=str(waiting.removes).lower(),
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """What is compared, share by share."""
+
+    session: Session
+    staged: Staged
+    base: Snapshot | None
+    excluded: Staged | None
+    settings: PlanningSettings
+
+    @property
+    def shares(self) -> int:
+        """The number of shares, so that each fits into memory."""
+        census, size = (
+            (self.base.census.total, self.base.path.stat().st_size) if self.base else (0, 0)
         )
-        yield from session.rows(query)
+        lists = [self.staged] if self.excluded is None else [self.staged, self.excluded]
+        uids, uid_bytes = sum(each.uids for each in lists), sum(each.uid_bytes for each in lists)
+        return shares_for(uids + census, uid_bytes + size, self.settings)
+
+    def different(self, waiting: HeldChanges) -> Iterator[pa.RecordBatch]:
+        """Yield the differences: uid, was, was_run, its first row, its rows `n`, `wanted`, kind."""
+        # The smaller number makes the groups smaller, which saves as much time as memory.
+        row_type = "UINTEGER" if self.staged.uids < 1 << 32 else "UBIGINT"
+        shares = self.shares
+        for which in range(shares):
+            excluded = self._excluded(shares, which)
+            query = _DIFFERENT.format(
+                row_type=row_type,
+                staged=self.session.share(self.staged.path, shares, which, has_row_numbers=True),
+                but_excluded=f"ANTI JOIN {excluded} AS x USING (uid)" if excluded else "",
+                base=rows_of(self.base, self.session, shares, which),
+                all_adds_wait=str(waiting.adds).lower(),
+                all_removes_wait=str(waiting.removes).lower(),
+            )
+            yield from self.session.rows(query)
+
+    def count_excluded(self) -> int:
+        """Return the number of staged rows whose uid is excluded."""
+        shares = self.shares
+        count = 0
+        for which in range(shares):
+            if excluded := self._excluded(shares, which):
+                staged = self.session.share(self.staged.path, shares, which)
+                query = _EXCLUDED.format(staged=staged, excluded=excluded)
+                count += sum(rows["n"][0].as_py() for rows in self.session.rows(query))
+        return count
+
+    def _excluded(self, shares: int, which: int) -> str | None:
+        excluded = self.excluded
+        return None if excluded is None else self.session.share(excluded.path, shares, which)
 
 
 def _resend(

@@ -13,7 +13,7 @@ class GuardFinding:
     count: int = 0
     """The number that an allowance limits."""
     limit: int | None = None
-    """The limit by the configuration; None if the sentence includes it."""
+    """The limit by the configuration; None if there is none, or if the sentence includes it."""
     is_too_few: bool = False
     """Whether an allowance is a minimum, and not a maximum."""
     is_unknown: bool = False
@@ -28,6 +28,6 @@ class GuardFinding:
         return self.count >= bound if self.is_too_few else self.count <= bound
 
 
-def passes(sentence: str, count: int = 0) -> GuardFinding:
+def passes(sentence: str, count: int = 0, limit: int | None = None) -> GuardFinding:
     """Return the finding of a guard that does not block."""
-    return GuardFinding(is_bad=False, sentence=sentence, count=count)
+    return GuardFinding(is_bad=False, sentence=sentence, count=count, limit=limit)

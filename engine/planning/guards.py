@@ -6,6 +6,7 @@ up to a bound and for one run.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isinf
 
 from engine.model.quantity import counted
 from engine.planning.allowances import COUNTED, Allowance, Guard
@@ -28,7 +29,7 @@ class Facts:
     """The number of those that the guards passed for an earlier run that was not completed."""
     removes: int
     desired: int
-    """Uids of the export, duplicates counted once."""
+    """Uids that should be members, duplicates counted once."""
     rows_read: int
     invalid: int
     duplicates: int
@@ -47,6 +48,11 @@ class Facts:
     name: str
     last_name: str | None
     """The cohort's name when something was last sent to it; None if nothing was."""
+    excluded: int = 0
+    """Rows whose uid is in the exclusion list; they do not count as `desired`."""
+    backup_utc_ns: int | None = None
+    """When the backup was made that the cohort's snapshot was restored from; None if it was not
+    restored, or if a mirror or a list of the members has replaced it since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,10 @@ class GuardResult:
     """Whether it neither blocks nor was checked, since a fact is missing."""
     hint: str | None = None
     """What to do about a guard that blocks, other than to lift it."""
+    count: int = 0
+    """The number that the guard limits; 0 if it limits none."""
+    limit: int | None = None
+    """The most, by the configuration, that it lets through; None if it has no such limit."""
 
 
 def judge(
@@ -75,17 +85,24 @@ def judge(
 
 
 def _verdict(guard: Guard, found: GuardFinding, bounds: Mapping[Guard, int | None]) -> GuardResult:
+    result = GuardResult(
+        guard,
+        blocks=False,
+        sentence=found.sentence,
+        is_unknown=found.is_unknown and not found.is_bad,
+        count=found.count,
+        limit=found.limit,
+    )
     if not found.is_bad:
-        is_unknown = found.is_unknown
-        return GuardResult(guard, blocks=False, sentence=found.sentence, is_unknown=is_unknown)
+        return result
     sentence = found.sentence + _limit_in_effect(guard, found, bounds.get(guard))
     if guard is Guard.EMPTY:
-        return GuardResult(guard, blocks=True, sentence=sentence)
+        return replace(result, blocks=True, sentence=sentence)
     if guard in bounds and found.is_within(bounds[guard]):
-        return GuardResult(guard, blocks=False, sentence=sentence, is_lifted=True)
+        return replace(result, sentence=sentence, is_lifted=True)
     allowance = Allowance(guard, found.count if guard in COUNTED else None)
     override = f'{allowance.flag} --reason "…"'
-    return GuardResult(guard, blocks=True, sentence=sentence, override=override, hint=found.hint)
+    return replace(result, blocks=True, sentence=sentence, override=override, hint=found.hint)
 
 
 def _limit_in_effect(guard: Guard, found: GuardFinding, bound: int | None) -> str:
@@ -118,7 +135,7 @@ def _changes(what: str, count: int, bound: Bound, facts: Facts, small: int) -> G
 
 def _at_most(limit: float, count: int, sentence: str) -> GuardFinding:
     if count <= limit:
-        return passes(sentence, count)
+        return passes(sentence, count, None if isinf(limit) else int(limit))
     return GuardFinding(is_bad=True, sentence=sentence, count=count, limit=int(limit))
 
 
@@ -149,7 +166,8 @@ def _size(facts: Facts, settings: GuardSettings) -> GuardFinding:
 def _empty(facts: Facts, _: GuardSettings) -> GuardFinding:
     if facts.desired:
         return passes("the export holds uids")
-    return GuardFinding(is_bad=True, sentence="the export holds no uid: it would empty the cohort")
+    found = "each uid of the export is excluded" if facts.excluded else "the export holds no uid"
+    return GuardFinding(is_bad=True, sentence=f"{found}: it would empty the cohort")
 
 
 def _of_rows(what: str, count: int, bound: Bound, facts: Facts) -> GuardFinding:
@@ -230,6 +248,19 @@ def _name(facts: Facts, _: GuardSettings) -> GuardFinding:
     )
 
 
+def _restored(facts: Facts, _: GuardSettings) -> GuardFinding:
+    if facts.backup_utc_ns is None:
+        return passes("the snapshot was not restored from a backup")
+    at = utc_minute(facts.backup_utc_ns, facts.now_utc_ns)
+    return GuardFinding(
+        is_bad=True,
+        sentence=f"the snapshot was restored from a backup of {at} UTC: what was sent to the "
+        "cohort after that is unknown",
+        hint="`cohortsync snapshot adopt` each export that was sent after that, so that uids it "
+        "added are removed if they are no longer wanted",
+    )
+
+
 _FINDERS: Mapping[Guard, Callable[[Facts, GuardSettings], GuardFinding]] = {
     Guard.REMOVALS: _removals,
     Guard.ADDITIONS: _additions,
@@ -243,4 +274,5 @@ _FINDERS: Mapping[Guard, Callable[[Facts, GuardSettings], GuardFinding]] = {
     Guard.AGE: _age,
     Guard.SPREAD: _spread,
     Guard.NAME: _name,
+    Guard.RESTORED: _restored,
 }

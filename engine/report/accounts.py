@@ -29,6 +29,8 @@ class RowCounts:
     """The reader's own count."""
     blank: int = 0
     invalid: int = 0
+    excluded: int = 0
+    """Rows whose uid is in an exclusion list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,10 @@ class CeilingSpending:
     """Late wake-ups and connecting; below 0 if more was caught up than was late."""
     unrecorded: float = 0.0
     """Not sent, or sent by other runs, while a process worked that died before it recorded it."""
+
+    def __add__(self, other: "CeilingSpending") -> "CeilingSpending":
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return CeilingSpending(*(round(sum(pair), 3) for pair in pairs))
 
     @property
     def available(self) -> float:
@@ -193,7 +199,7 @@ class Accounts:
     def imbalance(self) -> str | None:
         """Return which sum of the accounts does not balance; None if all balance."""
         rows, mirror = self.rows, self.mirror
-        parts = {"blank": rows.blank, "invalid": rows.invalid}
+        parts = {"blank": rows.blank, "invalid": rows.invalid, "excluded": rows.excluded}
         if mirror is None:
             parts["planned"] = self.uids.planned
             standings = {"uids": self.uids, "batches": self.batches}

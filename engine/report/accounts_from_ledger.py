@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 from functools import cache
 
 from engine.ledger.damage import corrupt
@@ -27,7 +27,8 @@ def account(record: RunRecord) -> Accounts:
     """Compute the accounts from a run's record; raises `LedgerError` if that is inconsistent."""
     entry, totals, executions = record.entry, record.totals, record.executions
     standings, batches = _standings(totals)
-    rows = RowCounts(totals.records, totals.blank, totals.invalid)
+    excluded = _excluded(record.plan) if entry.is_mirror else totals.excluded
+    rows = RowCounts(totals.records, totals.blank, totals.invalid, excluded)
     mirror = None
     if entry.is_mirror:
         mirror = _mirrored(record.plan, totals, rows, standings)
@@ -97,6 +98,11 @@ def _mirrored(
     )
 
 
+def _excluded(plan: PlanRecord | None) -> int:
+    """Return the number of rows that the comparison excluded; earlier versions excluded none."""
+    return 0 if plan is None else int(plan.forecast.get("excluded", 0))
+
+
 def _whole(counts: OperationCounts, cut: Standing) -> Standing:
     """Add the uids of an operation that were not cut; recent rejects count as rejected again."""
     return replace(
@@ -114,11 +120,9 @@ def _spending(executions: Sequence[ExecutionRecord], totals: RunTotals) -> Ceili
         execution = by_number.get(span.execution)
         if execution is None:
             raise corrupt("requests belong to no process")
-        part = (
+        total += (
             _recorded(execution.pace.spending) if execution.pace else _unrecorded(execution, span)
         )
-        pairs = zip(astuple(total), astuple(part), strict=True)
-        total = CeilingSpending(*(round(sum(pair), 3) for pair in pairs))
     return total
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from engine.report.accounts import timestamp
-from engine.source.source_file import SourceFile, describe_files
+from engine.source.source_file import SourceFile, describe_file, describe_files
 
 MOST_LISTED = 1000
 """The number of files that a run's document lists; `cohortsync show --json` lists all."""
@@ -42,6 +42,21 @@ _MOST_SHOWN = 20
 def files_line(files: Sequence[SourceFile]) -> str:
     """Return the line of a summary that describes the files."""
     return f"files     {describe_files(files)}"
+
+
+_MOST_NAMED = 5
+
+
+def files_lines(files: Sequence[SourceFile]) -> list[str]:
+    """Return the lines of a run's summary that name its files; of many, the first and a count."""
+    if len(files) == 1:
+        return [f"files     {describe_file(files[0])}"]
+    lines = [f"          {describe_file(file)}" for file in files[:_MOST_NAMED]]
+    if len(files) > _MOST_NAMED:
+        lines.append(
+            f"          and {len(files) - _MOST_NAMED:,} more: `cohortsync show` lists them"
+        )
+    return [files_line(files), *lines] if files else []
 
 
 def file_rows(files: Sequence[SourceFile]) -> Iterator[tuple[str, ...]]:

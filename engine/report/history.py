@@ -10,10 +10,12 @@ from engine.errors import UsageError
 from engine.ledger.locks import cohort_holder, is_held
 from engine.ledger.plan_records import PlanRecord
 from engine.ledger.run_records import (
+    ALL_RUNS,
     AttemptRecord,
     EarlierRejection,
     RejectRecord,
     RunEntry,
+    RunFilter,
     RunRecord,
     StoredRequest,
 )
@@ -24,6 +26,7 @@ from engine.model.status import RESUMABLE, RunStatus
 from engine.report.accounts import Accounts, timestamp
 from engine.report.accounts_from_ledger import account
 from engine.report.files import files_document
+from engine.report.run_names import LATEST, candidates, the_one
 from engine.source.source_file import SourceFile
 from engine.storage.paths import operation_path, plan_folder
 
@@ -50,7 +53,8 @@ class RunDetails:
     lifts: Sequence[Mapping[str, Any]]
     """The guards that were lifted for a push: guard, bound, user, host, reason."""
     attempts: Sequence[Mapping[str, Any]]
-    """Every attempt with its batch, in order; the keys are `ATTEMPT_COLUMNS`."""
+    """Every attempt with its batch, in order; the keys are `ATTEMPT_COLUMNS`. Empty if they were
+    not asked for."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document of `show`."""
@@ -65,7 +69,7 @@ class RunDetails:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A rejected uid, or a row of the export that planned no uid."""
+    """A rejected uid, or a blank or invalid row of the export."""
 
     kind: str
     """`rejected`, `invalid` or `blank`."""
@@ -105,10 +109,13 @@ class RunReads(Protocol):
         """Yield every attempt with its batch, by batch, including batches without an attempt."""
 
     def rejects(self, name: str) -> Iterator[RejectRecord]:
-        """Yield every rejected uid and the rows that planned no uid, in export order."""
+        """Yield every rejected uid and the blank and invalid rows, in export order."""
 
-    def earlier_rejection(self, uid: str, run: str) -> EarlierRejection:
-        """Return the last rejection of a uid by an earlier run of the same cohort."""
+    def earlier_rejection(self, uid: str, run: str) -> EarlierRejection | None:
+        """Return the last rejection of a uid by an earlier run of the same cohort.
+
+        None if that run is no longer kept.
+        """
 
 
 class RunReport:
@@ -145,15 +152,18 @@ class RunReport:
         key = CohortKey(accounts.partner, accounts.cohort_id)
         return cohort_holder(self._folder, key) is not None
 
-    def details(self) -> RunDetails:
-        """Return all that is kept of the run except its rejects; its totals are recounted."""
+    def details(self, *, has_attempts: bool = True) -> RunDetails:
+        """Return all that is kept of the run except its rejects; its totals are recounted.
+
+        Without `has_attempts`, the attempts are left out: a run may have very many.
+        """
         plan = self._reads.plan(self._name)
         return RunDetails(
             self.accounts(is_recounted=True),
             self._reads.files(self._name),
             None if plan is None else plan_document(plan),
             self._reads.lifted_guards(self._name),
-            tuple(self.attempts()),
+            tuple(self.attempts()) if has_attempts else (),
         )
 
     def attempts(self) -> Iterator[Mapping[str, Any]]:
@@ -161,7 +171,7 @@ class RunReport:
         return map(_attempt_document, self._reads.attempts(self._name))
 
     def rejects(self) -> Iterator[Reject]:
-        """Yield every rejected uid and every row that planned no uid, in export order.
+        """Yield every rejected uid and every blank or invalid row, in export order.
 
         A mirror's uids with a rejection in an earlier run are first, as long as its plan is kept.
         """
@@ -191,8 +201,11 @@ class RunReport:
                     found = places.find(position) if operation is Operation.ADD else None
                     file, record = found or (path.stem, position + 1)
                     earlier = self._reads.earlier_rejection(uid, self._name)
-                    reason = f"left alone, as run {earlier.run} has it: {earlier.reason}"
-                    yield Reject("rejected", file, record, reason, uid, earlier.request_id)
+                    reason = "left alone, as an earlier run that is no longer kept has it"
+                    if earlier is not None:
+                        reason = f"left alone, as run {earlier.run} has it: {earlier.reason}"
+                    request_id = earlier.request_id if earlier else None
+                    yield Reject("rejected", file, record, reason, uid, request_id)
 
 
 REJECT_COLUMNS = tuple(each.name for each in fields(Reject))
@@ -215,24 +228,31 @@ def _attempt_document(attempt: AttemptRecord) -> Mapping[str, Any]:
     return {name: values[name] for name in ATTEMPT_COLUMNS}
 
 
-def all_runs(state: Path) -> list[Accounts]:
-    """Return the accounts of every run, the latest first; raises as `ledgers` does."""
+def all_runs(state: Path, wanted: RunFilter = ALL_RUNS) -> list[Accounts]:
+    """Return the accounts of every wanted run, the latest first; raises as `ledgers` does."""
     found: list[Accounts] = []
+    statuses = wanted.statuses
+    if statuses is not None and RunStatus.INCOMPLETE in statuses:
+        # A run whose process has died is incomplete; the ledger does not know that yet.
+        wanted = replace(wanted, statuses=[*statuses, RunStatus.RUNNING])
     for path in ledgers(state):
         with LedgerReader.open(path) as ledger:
-            names = ledger.history.names()
+            names = ledger.history.names(wanted)
             found += [
                 RunReport(ledger.history, path.parent, name, is_older=ledger.is_older).accounts()
                 for name in names
             ]
+    if statuses is not None:
+        found = [accounts for accounts in found if accounts.status in statuses]
     return sorted(found, key=lambda accounts: accounts.started_at, reverse=True)
 
 
 @contextmanager
 def open_run(state: Path, name: str) -> Iterator[RunReport]:
-    """Open the ledger with a run for the block; raises `UsageError` if no ledger has it.
+    """Open the ledger with a run for the block; `name` is as in `run_names`.
 
-    Raises `LedgerError` if a ledger cannot be read, also if that happens in the block.
+    Raises `UsageError` if no ledger has the run, or if `name` is ambiguous, and `LedgerError` if a
+    ledger cannot be read, also if that happens in the block.
     """
     with _ledger_with(state, name) as (ledger, entry, folder):
         yield RunReport(ledger.history, folder, entry.name, is_older=ledger.is_older)
@@ -241,27 +261,38 @@ def open_run(state: Path, name: str) -> Iterator[RunReport]:
 @contextmanager
 def _ledger_with(state: Path, run: str) -> Iterator[tuple[LedgerReader, RunEntry, Path]]:
     """Open the ledger with a run: yield the ledger, the run, and the folder; see `open_run`."""
+    path, name = _located(state, run)
+    with LedgerReader.open(path) as ledger:
+        if (entry := ledger.history.entry(name)) is None:  # Deleted a moment ago.
+            raise _no_run(state, run)
+        yield ledger, entry, path.parent
+
+
+def _located(state: Path, run: str) -> tuple[Path, str]:
+    """Return the ledger with the run that `run` means, and the run's name; see `open_run`."""
+    found: list[tuple[Path, str]] = []
     for path in ledgers(state):
         with LedgerReader.open(path) as ledger:
-            if (entry := ledger.history.entry(run)) is not None:
-                yield ledger, entry, path.parent
-                return
-    raise UsageError(
-        f"no run {run} in the state folder {state}", hint="`cohortsync runs` lists them"
-    )
+            found += [(path, name) for name in candidates(ledger.history, run, ALL_RUNS)]
+    return the_one(run, found, lambda: _no_run(state, run), "run")
 
 
-def details_of(state: Path, run: str) -> RunDetails:
-    """Return what the state folder keeps of a run; its totals are recounted.
+def _no_run(state: Path, run: str) -> UsageError:
+    hint = "`cohortsync runs` lists them"
+    return UsageError(f"no run {run} in the state folder {state}", hint=hint)
+
+
+def details_of(state: Path, run: str, *, has_attempts: bool = True) -> RunDetails:
+    """Return what the state folder keeps of a run; see `RunReport.details`.
 
     Raises `UsageError` if no ledger has the run, and `LedgerError` for a corrupt ledger.
     """
     with open_run(state, run) as report:
-        return report.details()
+        return report.details(has_attempts=has_attempts)
 
 
 def rejects_in(state: Path, run: str) -> Generator[Reject, None, None]:
-    """Yield every rejected uid of a run and every row that planned no uid.
+    """Yield every rejected uid of a run and every blank or invalid row.
 
     Raises `UsageError` if no ledger has the run.
     """
@@ -282,22 +313,23 @@ def find_unfinished(
     unless its cohort is in `busy`: the caller itself works on these cohorts, of `target`.
     Raises `UsageError` if `run` is unknown, is a mirror, or cannot be resumed.
     """
-    if run is None:
+    if run in {None, LATEST}:
         found = unfinished_runs(state, target, busy)
         # A run that read from a pipe can be resumed only by its own command.
         files = [each for each in found if not each.spec.reads_stdin]
         return next(reversed(files or found), None)
-    with _ledger_with(state, run) as (ledger, entry, _):
-        request = ledger.history.request(run)
+    with _ledger_with(state, str(run)) as (ledger, entry, _):
+        request = ledger.history.request(entry.name)
     if entry.is_mirror:
         raise UsageError(
-            f"run {run} is a mirror, which is not resumed",
+            f"run {entry.name} is a mirror, which is not resumed",
             hint="run the same mirror again: it makes a new plan from the current snapshot",
         )
     if entry.status in RESUMABLE:
         return request
     raise UsageError(
-        f"run {run} is {entry.status}: there is nothing to resume", hint=_HINTS.get(entry.status)
+        f"run {entry.name} is {entry.status}: there is nothing to resume",
+        hint=_HINTS.get(entry.status),
     )
 
 
@@ -320,7 +352,8 @@ def unfinished_runs(
 
 _HINTS = {
     "finished": "the command that it was begun with starts a new run",
-    "abandoned": "a new run of the same command took its place: `cohortsync runs` lists it",
+    "abandoned": "it was closed for good, or a new run of the same command took its place: "
+    "`cohortsync runs` lists it",
     "unbalanced": "this is a bug in cohortsync; keep the state folder and report it",
 }
 """The hint for a run that cannot be resumed, by its status."""

@@ -134,6 +134,7 @@ class ResumedRuns:
             "status": worst["status"],
             "exit_status": int(self.exit_status),
             "reason": worst["reason"],
+            "hint": worst["hint"],
             "runs": [each.to_dict() for each in self.runs],
             "schema_version": SCHEMA_VERSION,
         }

@@ -21,8 +21,8 @@ class CohortStatus(StrEnum):
     """The export is not there."""
     NOT_BEGUN = "not_begun"
     """The sync was stopped, or its deadline passed, before the cohort began."""
-    LATE = "late"
-    """It would miss its deadline, and the configuration refuses that: nothing is sent."""
+    DRY_RUN = "dry_run"
+    """A push of which nothing was sent, because the sync is a dry run."""
     FAILED = "failed"
     """It could not begin, for example because of the export or another process."""
 
@@ -110,3 +110,8 @@ class SyncResult:
             "cohorts": [each.to_dict() for each in self.cohorts],
             "schema_version": self.schema_version,
         }
+
+
+def status_named(name: str) -> CohortStatus | RunStatus:
+    """Return the status of a cohort whose run has the status `name`."""
+    return CohortStatus.DRY_RUN if name == CohortStatus.DRY_RUN else RunStatus(name)

@@ -15,7 +15,7 @@ from engine.report.accounts import SCHEMA_VERSION, timestamp
 from engine.snapshot.file_format import look_up
 from engine.snapshot.operation_uids import kept_uids, position_of
 from engine.snapshot.records import UidState
-from engine.snapshot.store import IMPORTED, RECONCILED
+from engine.snapshot.store import IMPORTED, MIRRORED, RECONCILED
 from engine.storage.paths import operation_path, plan_folder, snapshot_folder
 
 Document = dict[str, Any]
@@ -186,7 +186,8 @@ class UidInquiry:
         if snapshot is None or (run is not None and run > 0):
             return None
         for external in self._generations:
-            if external.run is None:
+            # The run of an old mirror's snapshot may be deleted.
+            if external.run is None and external.origin != MIRRORED:
                 return {
                     "generation": external.number,
                     "origin": external.origin,

@@ -28,6 +28,13 @@ class Reading(TypedDict, total=False):
     strip: bool
 
 
+class ExportArguments(Reading, total=False):
+    """How an export is read, and the uids that are left out of it."""
+
+    exclude: Exports
+    exclude_column: str | None
+
+
 class Note(Protocol):
     """Receives a remark for the user: one sentence, without a uid or a credential."""
 
@@ -55,7 +62,7 @@ class PlanObservers(Observers, total=False):
     """Receives the plan in the form of `--json`, before anything is sent."""
 
 
-class PlanArguments(Reading, PlanObservers, total=False):
+class PlanArguments(ExportArguments, PlanObservers, total=False):
     """The arguments of `Engine.plan`; see `Engine.mirror`."""
 
     first_action: ActionName

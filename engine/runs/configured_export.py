@@ -5,14 +5,15 @@ patterns of its own, so that a run that is resumed after midnight reads the same
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Literal
 
 from engine.clock import Clock
 from engine.delivery.stop import StopSwitch
-from engine.errors import SourceError
+from engine.errors import MissingExportError, SourceError
 from engine.runs.arguments import Note
+from engine.runs.exports import about_exclusion
 from engine.runs.interruptible import read_or_stop, wait_or_stop
 from engine.source.dates import expand_dates, has_dates
 from engine.source.files.file_state import FileState
@@ -46,6 +47,8 @@ class ConfiguredExport:
     pick: Pick = "all"
     """`newest` reads one file or folder of each pattern; see `engine.source.files.picking`."""
     wait_for: WaitFor | None = None
+    exclude: "ConfiguredExport | None" = None
+    """The exclusion list."""
 
 
 async def resolve(
@@ -53,8 +56,9 @@ async def resolve(
 ) -> SourceSpec:
     """Wait for an export if it asks for that; return which files it has on `day`.
 
-    Raises `ValueError` for a `date_problem`, `SourceError` if it is not there, also after the wait,
-    `IncompleteError` if a stop comes meanwhile, and as `SourceSpec.newest`.
+    Raises `ValueError` for a `date_problem`, `SourceError` if it is not complete after the wait,
+    which is `MissingExportError` if there is no file, `IncompleteError` if a stop comes meanwhile,
+    and as `SourceSpec.newest`.
     """
     names = tuple(expand_dates(name, day) for name in export.names)
     day_read = day.isoformat() if any(map(has_dates, export.names)) else None
@@ -72,7 +76,12 @@ async def resolve(
             is_export=marker is None,
         )
         await _wait(awaited, wait, clock=clock, switch=switch, note=note)
-    return await read_or_stop(chosen, switch)
+    spec = await read_or_stop(chosen, switch)
+    if export.exclude is None:
+        return spec
+    with about_exclusion():
+        exclude = await resolve(export.exclude, day, clock=clock, switch=switch, note=note)
+    return replace(spec, exclude=exclude)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,32 +103,40 @@ async def _wait(
     before: Mapping[str, FileState | None] | None = None
     is_told = False
     while True:
-        found, lack, hint = None, "", None
+        found = None
         try:
             found = await read_or_stop(awaited.look, switch)
         except SourceError as error:  # A server that cannot be reached may answer the next time.
-            lack, hint = error.message, error.hint
+            lack = error
         if found is not None:
             if not awaited.is_export:
                 return
             if all(state is not None and state.size == 0 for state in found.values()):
-                found, lack = None, "it has no content"
+                found, lack = None, SourceError("it has no content")
             elif found == before:
                 return
             else:
-                lack = "it may still be written: the last two looks did not find the same"
+                lack = SourceError(
+                    "it may still be written: the last two looks did not find the same"
+                )
         before = found
         left = deadline - clock.now()
         if left <= 0:
-            raise SourceError(
-                f"waited {wait.minutes:g} min for {awaited.what}: {lack}",
-                hint=hint or "a longer wait is set by `wait_for`",
-            )
+            raise _not_complete(awaited, wait, lack)
         if not is_told:
             note(f"waiting up to {wait.minutes:g} min for {awaited.what}")
             is_told = True
         if await wait_or_stop(min(wait.poll_seconds, left), switch) is not None:
             switch.refuse_if_pulled()
+
+
+def _not_complete(awaited: _Awaited, wait: WaitFor, lack: SourceError) -> SourceError:
+    """Return the error at the end of the longest wait; `lack` is what the last look found."""
+    kind = MissingExportError if isinstance(lack, MissingExportError) else SourceError
+    return kind(
+        f"waited {wait.minutes:g} min for {awaited.what}: {lack.message}",
+        hint=lack.hint or "a longer wait is set by `wait_minutes`",
+    )
 
 
 def _shown(spec: SourceSpec) -> str:

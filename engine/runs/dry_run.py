@@ -36,6 +36,7 @@ from engine.runs.ports import RunStore
 from engine.runs.push import (
     PushRequest,
     admit,
+    excludes_others,
     key_of,
     opening_of,
     stays_unfinished,
@@ -121,7 +122,9 @@ async def _begins_anew(runs: RunStore, request: PushRequest, key: CohortKey, run
     if not request.restart_if_changed:
         return False
     later = await runs.later_run(run, key)
-    return later is not None or (request.records and await runs.has_unrecorded_batches(run))
+    if later is not None or await excludes_others(runs, request, run):
+        return True
+    return request.records and await runs.has_unrecorded_batches(run)
 
 
 @dataclass(slots=True)
@@ -172,7 +175,7 @@ class _Cutting:
         """Return the accounts, in which everything planned is pending."""
         request, config = self.request, self.config
         workspace, finished = config.workspace, datetime.now(UTC)
-        rows = RowCounts(self.rows.records, self.rows.blank, self.rows.invalid)
+        rows = RowCounts(self.rows.records, self.rows.blank, self.rows.invalid, self.rows.excluded)
         would_finish = (
             exit_status_of(Standing(rejected=self.too_large), rows, config.accounting)
             if self.reason is None

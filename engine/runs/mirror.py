@@ -15,13 +15,16 @@ from engine.delivery.stop import Stop
 from engine.errors import ExitStatus, LedgerError, UsageError
 from engine.ledger.plan_records import PlanRecord
 from engine.ledger.records import MIRROR, RunCommand, RunKey, RunReference, RunState
+from engine.ledger.run_records import RunFilter
 from engine.ledger.sqlite.access import ledger_in
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
+from engine.model.status import RunStatus
 from engine.payload.envelope import Envelope
 from engine.payload.limit import refuse_narrow_limit
 from engine.planning.allowances import Allowance, Guard, flags_to_lift
 from engine.report.history import plan_document
+from engine.report.run_names import candidates, the_one
 from engine.report.run_results import RunResult
 from engine.runs.closing import enter, run_to_end
 from engine.runs.context import NOBODY, RunContext, RunObservers, entered, opening_of
@@ -206,7 +209,8 @@ async def apply(
     of it is sent, or if anything but this plan has changed the snapshot since.
     """
     config = session.config
-    run, cohort = await asyncio.to_thread(_find_plan, plan, config)
+    reference, cohort = await asyncio.to_thread(_find_plan, plan, config)
+    run, plan = reference.number, reference.name
     refuse_unfit(config.workspace)
     _refuse_narrow(config, cohort)
     context = RunContext(session, CohortKey(config.workspace.partner, cohort.id), observers)
@@ -237,20 +241,29 @@ async def _tell_opening(
     context.observers.opened(entered(opening, state, sum(settled), settled))
 
 
-def _find_plan(plan: str, config: Config) -> tuple[int, Cohort]:
-    """Return a plan's run, and its cohort; raises `UsageError` if there is no such plan."""
+def _find_plan(plan: str, config: Config) -> tuple[RunReference, Cohort]:
+    """Return the run of the plan that `plan` means (see `run_names`), and its cohort.
+
+    Raises `UsageError` if there is no such plan.
+    """
     if (path := ledger_in(config.place.folder)) is None:
         raise _no_plan(plan)
     with LedgerReader.open(path) as ledger:
-        entry = ledger.history.entry(plan)
+        found = [(path, name) for name in candidates(ledger.history, plan, _PLANS)]
+        _, name = the_one(plan, found, lambda: _no_plan(plan), "plan")
+        entry = ledger.history.entry(name)
     if entry is None or not entry.is_mirror:
         raise _no_plan(plan)
     if entry.partner != config.workspace.partner:
         raise UsageError(
-            f"plan {plan} is of partner {entry.partner}, by the configuration "
+            f"plan {name} is of partner {entry.partner}, by the configuration "
             f"it is {config.workspace.partner} now"
         )
-    return entry.number, Cohort(entry.cohort_id, entry.cohort_name, entry.cohort_description)
+    cohort = Cohort(entry.cohort_id, entry.cohort_name, entry.cohort_description)
+    return RunReference(entry.number, name), cohort
+
+
+_PLANS = RunFilter(is_mirror=True, statuses=(RunStatus.PLANNED, RunStatus.CANARY))
 
 
 async def _current_plan(run: RunReference, ledger: Ledger, store: SnapshotStore) -> PlanRecord:
@@ -305,7 +318,7 @@ def _closed(plan: str, record: PlanRecord | None) -> UsageError:
 
 
 def _no_plan(plan: str) -> UsageError:
-    return UsageError(f"no plan {plan} here", hint="`cohortsync runs` lists plans, too")
+    return UsageError(f"no plan {plan} here", hint="`cohortsync plans` lists them")
 
 
 def _guarded(record: PlanRecord) -> Stop:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from engine.planning.settings import GuardSettings
 from engine.planning.staging import stage
 from engine.report.accounts import timestamp
 from engine.runs.context import RunContext
+from engine.runs.exports import about_exclusion
 from engine.runs.interruptible import WritePermission, compute_or_stop, read_or_stop
 from engine.runs.ports import Ledger
 from engine.snapshot.baseline import Base
@@ -42,6 +43,7 @@ from engine.snapshot.records import (
 )
 from engine.snapshot.store import Recent, SnapshotStore
 from engine.source.block import Block
+from engine.source.exclusion import excluded_blocks
 from engine.source.protocol import Source, Spec, files_of
 from engine.source.source_file import describe_files, newest_utc_ns
 from engine.storage.capacity import check_disk, disk_needed
@@ -72,6 +74,8 @@ class MirrorRequest:
     """How long to wait for another process that works on the cohort, or sends."""
     guards: GuardSettings | None = None
     """The limits of this cohort; None for those of the configuration."""
+    exclude: Source | None = None
+    """The exclusion list: its uids are not desired."""
 
 
 class Planner:
@@ -108,12 +112,13 @@ class Planner:
         request = self._request
         folder = self._store.make_plan_folder(state.run.name)
         inspection = Inspection(self._guards.uid_pattern)
+        excluded = await self._stage_excluded(passing / TemporaryName.EXCLUDED)
         staged = await self._stage(state, folder, passing / TemporaryName.EXPORT, inspection)
         snapshot = base.snapshot
         recent = await self._store.recent()
         if base.is_blank and recent.seconds:
             recent = replace(recent, waiting=HeldChanges(adds=True, removes=True))
-        found = await self._compare(staged, snapshot, folder, recent)
+        found = await self._compare(staged, excluded, snapshot, folder, recent)
         self._switch.refuse_if_pulled()
         facts = await self._facts(staged, found, snapshot, inspection)
         verdicts = judge(facts, self._guards, request.allowances)
@@ -155,12 +160,9 @@ class Planner:
             entry = self._ledger.runs.skip(state.run.number, NO_BATCH, rows)
             asyncio.run_coroutine_threadsafe(entry, loop).result()
 
-        permission = WritePermission()
-
-        def read_export() -> Staged:
-            with permission.held(), open_places(folder) as places:
+        def write(blocks: Iterator[Block]) -> Staged:
+            with open_places(folder) as places:
                 observe = (enter_skipped, lambda block: inspection.look(block.uids), places.add)
-                blocks = permission.released_between(self._blocks())
                 return stage(blocks, path, counts=self._counts, observe=observe)
 
         read = files_of(request.source)
@@ -168,7 +170,7 @@ class Planner:
         self._note(f"reading the export: {what}")
         is_complete = False
         try:
-            staged = await read_or_stop(read_export, self._switch, permission)
+            staged = await self._read(request.source.blocks(), write)
             is_complete = True
         finally:  # However it ends: the skipped rows are in the ledger already.
             await self._enter_reading(state, is_complete=is_complete)
@@ -186,9 +188,33 @@ class Planner:
         )
         return [note]
 
-    def _blocks(self) -> Iterator[Block]:
+    async def _stage_excluded(self, path: Path) -> Staged | None:
+        """Read the exclusion list to its end, and write its uids to `path`; None without one."""
+        if self._request.exclude is None:
+            return None
+        blocks = excluded_blocks(self._request.exclude)
+        with about_exclusion():
+            return await self._read(blocks, lambda read: stage(read, path))
+
+    async def _read(
+        self, blocks: Iterator[Block], write: Callable[[Iterator[Block]], Staged]
+    ) -> Staged:
+        """Pass the blocks to `write` in a thread; after a stop it writes no more.
+
+        Raises `IncompleteError` as soon as a stop comes.
+        """
+        permission = WritePermission()
+
+        def work() -> Staged:
+            with permission.held():
+                return write(permission.released_between(self._until_stop(blocks)))
+
+        return await read_or_stop(work, self._switch, permission)
+
+    def _until_stop(self, blocks: Iterator[Block]) -> Iterator[Block]:
+        """Yield blocks; raise `IncompleteError` after a stop."""
         try:
-            for block in self._request.source.blocks():
+            for block in blocks:
                 self._switch.refuse_if_pulled()
                 yield block
         except EmptyExportError:
@@ -208,7 +234,12 @@ class Planner:
         return None if written is None else min(written, self._clock.stamp().utc_ns)
 
     async def _compare(
-        self, staged: Staged, base: Snapshot | None, folder: Path, recent: Recent
+        self,
+        staged: Staged,
+        excluded: Staged | None,
+        base: Snapshot | None,
+        folder: Path,
+        recent: Recent,
     ) -> Comparison:
         known = base.census.total if base else 0
         check_disk(folder, disk_needed(staged.uids, staged.uid_bytes, known))
@@ -217,7 +248,7 @@ class Planner:
         )
         rejections = await self._rejections()
         resend = await self._slice(staged, base)
-        conditions = Conditions(recent.runs, recent.waiting, rejections, resend)
+        conditions = Conditions(recent.runs, recent.waiting, rejections, resend, excluded)
         return await compute_or_stop(
             lambda interruption: compare(
                 staged, base, folder, self._store.query_options(interruption), conditions
@@ -262,6 +293,7 @@ class Planner:
             "add": found.adds.planned,
             "remove": found.removes.planned,
             "resend": resent,
+            "excluded": found.excluded,
             "held": held,
             "requests": whole.requests,
             "bytes": whole.bytes,
@@ -297,7 +329,7 @@ class Planner:
             adds=found.adds.planned - found.adds.doubtful,
             adds_left=last.additions_left if last else 0,
             removes=found.removes.planned,
-            desired=staged.uids - found.duplicate,
+            desired=staged.uids - found.duplicate - found.excluded,
             rows_read=staged.rows_read,
             invalid=staged.invalid,
             duplicates=found.duplicate,
@@ -310,6 +342,8 @@ class Planner:
             now_utc_ns=self._clock.stamp().utc_ns,
             name=request.cohort.name,
             last_name=last_name,
+            excluded=found.excluded,
+            backup_utc_ns=await self._ledger.snapshots.restored_from(self._key),
         )
 
 
@@ -351,6 +385,8 @@ def _document(verdict: GuardResult) -> dict[str, Any]:
         "guard": verdict.guard.value,
         "verdict": "unknown" if verdict.is_unknown else found,
         "sentence": verdict.sentence,
+        "count": verdict.count,
+        "limit": verdict.limit,
         "override": verdict.override,
         "hint": verdict.hint,
     }

@@ -17,7 +17,7 @@ from engine.ledger.records import (
     RunReference,
     RunState,
 )
-from engine.ledger.run_records import RunRecord, RunTotals
+from engine.ledger.run_records import LastRun, RunRecord, RunTotals
 from engine.ledger.sync_records import SyncRecord
 from engine.model.cohort import CohortKey, Operation
 from engine.model.status import RunStatus
@@ -55,6 +55,9 @@ class RunStore(Protocol):
         Raises `UsageError` if a later run has sent to the cohort, and the run is not restarted.
         """
 
+    async def abandon(self, run: int, reason: str) -> None:
+        """Close a run as abandoned: it is not resumed. Its accounts are kept."""
+
     async def begin_new(
         self, key: RunKey, command: RunCommand, settings: ExecutionSettings
     ) -> RunState:
@@ -87,6 +90,9 @@ class RunStore(Protocol):
 
     async def known_batches(self, run: int) -> list[KnownBatch]:
         """Return the batches cut so far, in the order of the export."""
+
+    async def exclusion_digest(self, run: int) -> str | None:
+        """Return the digest of the exclusion list that a push began with; None without one."""
 
     async def open_batches(self, run: int) -> list[OpenBatch]:
         """Return the batches that earlier executions left neither accepted nor rejected."""
@@ -213,8 +219,8 @@ class Ledger(Protocol):
     async def run_record(self, name: str) -> tuple[RunRecord, list[SourceFile]]:
         """Return the record that a run's accounts are computed from, and the files that it read."""
 
-    async def last_run(self, key: CohortKey) -> tuple[RunRecord, list[SourceFile]] | None:
-        """Return the last run of a cohort and its files, without plans that were not sent."""
+    async def last_run(self, key: CohortKey) -> LastRun | None:
+        """Return the last run of a cohort, without plans that were not sent."""
 
     async def close(self) -> None:
         """Finish all writes, and close the file; raises nothing."""

@@ -37,7 +37,14 @@ from engine.runs.sending import RunSender
 from engine.runs.session import WorkspaceSession
 from engine.snapshot.operation_uids import recording
 from engine.snapshot.store import SnapshotStore
-from engine.source.protocol import MeasuresReading, Source, Spec, files_of, is_rereadable
+from engine.source.protocol import (
+    MeasuresReading,
+    Source,
+    Spec,
+    exclusion_digest,
+    files_of,
+    is_rereadable,
+)
 from engine.source.source_file import describe_files
 
 
@@ -133,6 +140,8 @@ async def admit(runs: RunStore, request: PushRequest, config: Config) -> bool:
     """
     key = CohortKey(config.workspace.partner, request.cohort.id)
     found = await runs.unfinished(key_of(request, config).identity)
+    if found is not None and not request.restart_if_changed:
+        await _refuse_other_exclusion(runs, request, found)
     is_recorded = await _is_recorded(runs, request, key, found)
     await _refuse_other_name(runs, request, key)
     if found is not None and not request.restart_if_changed:
@@ -140,6 +149,22 @@ async def admit(runs: RunStore, request: PushRequest, config: Config) -> bool:
         if later is not None:
             raise overtaken(found.name, later, key.cohort_id)
     return is_recorded
+
+
+async def _refuse_other_exclusion(
+    runs: RunStore, request: PushRequest, found: RunReference
+) -> None:
+    """Raise `ExportChangedError` if a run began with other uids to exclude."""
+    if await excludes_others(runs, request, found.number):
+        raise ExportChangedError(
+            f"the exclusion list has changed since run {found.name} began",
+            hint="put the list back to go on, or pass --on-changed restart to begin a new run",
+        )
+
+
+async def excludes_others(runs: RunStore, request: PushRequest, run: int) -> bool:
+    """Return whether a run began with other uids to exclude than those of the request."""
+    return exclusion_digest(request.source) != await runs.exclusion_digest(run)
 
 
 async def _is_recorded(
@@ -295,18 +320,24 @@ class _PushExecution:
             key_of(request, self._config),
             RunCommand(request.spec, files_of(source)),
             self._context.limits,
-            restart=restart or await self._begins_to_record(),
+            restart=restart or await self._begins_anew(),
             restart_if_overtaken=request.restart_if_changed,
         )
         return await enter(self, begin)
 
-    async def _begins_to_record(self) -> bool:
-        """Return whether the unfinished run sent unrecorded uids: such a run is not resumed."""
-        if self._store is None:
-            return False
+    async def _begins_anew(self) -> bool:
+        """Return whether the unfinished run is not resumed.
+
+        It sent unrecorded uids, or excluded others.
+        """
         runs = self.ledger.runs
         found = await runs.unfinished(key_of(self._request, self._config).identity)
-        return found is not None and await runs.has_unrecorded_batches(found.number)
+        if found is None:
+            return False
+        begins_to_record = self._store is not None and await runs.has_unrecorded_batches(
+            found.number
+        )
+        return begins_to_record or await excludes_others(runs, self._request, found.number)
 
     async def _record(
         self, store: SnapshotStore, batches: Iterator[Batch], state: RunState, known_uids: int

@@ -13,7 +13,7 @@ from engine.report.history import find_unfinished, unfinished_runs
 from engine.report.run_results import FailedRun, NothingToResume, ResumedRuns, RunResult
 from engine.runs.arguments import Note, Observers, no_note
 from engine.runs.context import RunObservers
-from engine.runs.exports import open_exports
+from engine.runs.exports import open_push
 from engine.runs.push import PushRequest, RunEndedError, key_of, push
 from engine.runs.session import WorkspaceSession
 
@@ -158,7 +158,7 @@ async def _request_of(  # noqa: PLR0913 - the run, the place and the options
     _refuse_other_target(found, config)
     cohort = Cohort(found.cohort_id, found.cohort_name, found.cohort_description)
     try:
-        source = await open_exports(
+        source, spec = await open_push(
             found.spec, note=note, switch=switch, rereadable=restart_if_changed
         )
     except SourceError as error:
@@ -169,7 +169,7 @@ async def _request_of(  # noqa: PLR0913 - the run, the place and the options
         note(cohort.warning, label="note")
     request = PushRequest(
         source=source,
-        spec=found.spec,
+        spec=spec,
         cohort=cohort,
         action=Action(found.action),
         restart_if_changed=restart_if_changed,

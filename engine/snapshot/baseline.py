@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engine.errors import UsageError
 from engine.ledger.snapshot_records import Unfolded
 from engine.ledger.state_folder import make_folder
 from engine.snapshot.file_format import SNAPSHOT, describe
@@ -15,6 +16,7 @@ from engine.snapshot.store import (
     ASSUMED_EMPTY,
     IMPORTED,
     RECONCILED,
+    RESTORED,
     TRUSTED,
     SnapshotStore,
 )
@@ -91,8 +93,19 @@ async def _empty_base(store: SnapshotStore) -> Base:
 
 
 async def _trusted_base(store: SnapshotStore, number: int) -> Base:
-    """Return an older snapshot in which every uid that was changed since is unknown."""
+    """Return an older snapshot in which every uid that was changed since is unknown.
+
+    Raises `UsageError` if the cohort was restored from a backup since: the ledger does not know all
+    that was changed.
+    """
     trusted = await store.find(number)
+    for each in await store.generations():
+        if each.origin == RESTORED and each.number > number:
+            raise UsageError(
+                f"generation {number} was made before generation {each.number} was restored from a "
+                "backup: what was sent after the backup is unknown",
+                hint="mirror without --trust: each uid of the restored snapshot is sent again",
+            )
     old = await store.verified(number)
     since = await store.sent_since(trusted.last_attempt)
     doubt = await doubting(store, [(run, trusted.last_attempt) for run in since])

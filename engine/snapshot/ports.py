@@ -54,5 +54,12 @@ class SnapshotIndex(Protocol):
     async def has_resent(self, run: int) -> bool:
         """Return whether a run has sent uids that were members already."""
 
+    async def restored_from(self, key: CohortKey) -> int | None:
+        """Return when the backup was made that a cohort's snapshot was restored from.
+
+        None if it was not restored, or if a plan that was sent, or a complete list of the members,
+        has replaced it since. In ns since 1970.
+        """
+
     async def runs_with_uids(self, key: CohortKey) -> list[RunUids]:
         """Return the runs that may have uids beside the ledger, and whether any is needed."""

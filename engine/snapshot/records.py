@@ -91,7 +91,7 @@ class PlannedOperation(OperationCounts):
 class Comparison:
     """The differences between the export and the snapshot.
 
-    `staged.uids == duplicate + unchanged + adds.planned + adds.known`.
+    `staged.uids == excluded + duplicate + unchanged + adds.planned + adds.known`.
     """
 
     adds: PlannedOperation
@@ -104,6 +104,8 @@ class Comparison:
     """Some of the unchanged uids, which are added once more."""
     resent_through: Member | None
     """The last of those; None if the round ends with them."""
+    excluded: int = 0
+    """Rows whose uid is in the exclusion list."""
 
 
 @dataclass(frozen=True, slots=True)

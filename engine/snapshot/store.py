@@ -38,11 +38,17 @@ from engine.storage.paths import (
 from engine.storage.settings import PlanningSettings
 from engine.storage.temporary import remove_abandoned_folders, remove_abandoned_parts
 
+MIRRORED = "mirror"
+"""Origin of snapshots that include what a mirror, or a recorded push, has sent."""
 ADOPTED, IMPORTED, RECONCILED = "adopt", "import", "reconcile"
 """Origins of imported snapshots; for the first two, another program may have sent the uids
 recently."""
 ASSUMED_EMPTY, TRUSTED = "assume-empty", "trust"
 """Origins of snapshots that replace a lost one."""
+RESTORED = "restore"
+"""Origin of a snapshot from a backup: each of its uids may have changed after the backup."""
+_FROM_ELSEWHERE = frozenset({ADOPTED, IMPORTED, RESTORED})
+"""Origins of snapshots whose uids another program, or a lost run, may have sent recently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +125,12 @@ class SnapshotStore:
     async def refuse_lost_ledger(self) -> None:
         """Raise `LedgerError` if files show that the ledger was lost, or is an old copy."""
         if unknown := await self._unknown_files():
-            path = generation_path(self.folder, max(unknown))
-            raise LedgerError(
-                f"the ledger does not know of the snapshot {path}: it was lost, or is an old copy",
-                hint="put the ledger back; or `cohortsync snapshot import` that file, or mirror "
-                "with --assume-empty to add everything again and remove nothing",
-            )
+            raise lost_ledger(generation_path(self.folder, max(unknown)))
 
     async def _unknown_files(self) -> list[int]:
-        """Return the numbers of files that no process of this ledger can have made."""
         last = await self._index.current(self.key)
-        # A process that died may have left its file, which the ledger does not name.
         making = await self._index.being_made(self.key)
-        known = last.number if last else 0
-        numbers = map(generation_number, names_in(self.folder))
-        return [each for each in numbers if each and each > known and each != making]
+        return unknown_files(self.folder, last.number if last else 0, making)
 
     async def verified(self, number: int | None) -> Snapshot:
         """Return the verified snapshot of a generation; `LedgerError` if its file has changed."""
@@ -172,12 +169,15 @@ class SnapshotStore:
         settle = self._settings.settle_seconds
         touches = await self._index.last_sends(self.key)
         left = {touch.run: settle - touch.sent.age_at(now) for touch in touches}
-        brought = [each for each in await self.generations() if each.origin in {ADOPTED, IMPORTED}]
+        brought = [each for each in await self.generations() if each.origin in _FROM_ELSEWHERE]
         if brought:
             left[0] = settle - brought[0].made.age_at(now)
+        is_restored = any(
+            each.origin == RESTORED and settle > each.made.age_at(now) for each in brought
+        )
         runs = [run for run, seconds in left.items() if seconds > 0 and run != but]
         recent = [touch for touch in touches if touch.run in runs]
-        unknown = any(not touch.is_followed for touch in recent)
+        unknown = is_restored or any(not touch.is_followed for touch in recent)
         has_resent = False
         for touch in recent:
             has_resent = has_resent or await self._index.has_resent(touch.run)
@@ -193,7 +193,7 @@ class SnapshotStore:
         await run_in_thread(lambda: self._sweep(runs))
         await self._drop_old()
         for run in await self.unfolded():
-            await self._fold(run, "mirror", is_closed=run.run != stays_open)
+            await self._fold(run, MIRRORED, is_closed=run.run != stays_open)
 
     async def move_shadow(self, run: int, name: str, planned: Mapping[Operation, int]) -> None:
         """Update the snapshot as if all of a plan had been accepted; nothing of it was sent."""
@@ -327,6 +327,25 @@ class SnapshotStore:
         for run in await self._index.runs_with_uids(self.key):
             if not run.is_needed:
                 _delete(self.plan_folder(run.name))
+
+
+def unknown_files(folder: Path, known: int, making: int | None) -> list[int]:
+    """Return the numbers of snapshots that no process of a cohort's ledger can have made.
+
+    `known` is the number of the current snapshot. A process that died may have left the file of
+    snapshot `making`, which the ledger does not name.
+    """
+    numbers = map(generation_number, names_in(folder))
+    return [each for each in numbers if each and each > known and each != making]
+
+
+def lost_ledger(path: Path) -> LedgerError:
+    """Return the error for a snapshot that the ledger should know."""
+    return LedgerError(
+        f"the ledger does not know of the snapshot {path}: it was lost, or is an old copy",
+        hint="put the ledger back; or `cohortsync snapshot import` that file, or mirror "
+        "with --assume-empty to add everything again and remove nothing",
+    )
 
 
 def _delete(path: Path) -> None:

@@ -1,7 +1,7 @@
 """What a source yields: consecutive records of one file, with the uids in them."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:  # Large; the command line and the ledger do not need it.
     import pyarrow as pa
@@ -9,23 +9,30 @@ if TYPE_CHECKING:  # Large; the command line and the ledger do not need it.
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Consecutive records without a usable uid, all for the same reason."""
+    """Consecutive records that plan no uid, all for the same reason."""
 
     record: int
     """Number of the first record in its file, from 1; a header line is not a record."""
     count: int
     """Number of consecutive records."""
     reason: str
-    """The reason that `cohortsync rejects` shows; one that begins with `BLANK` is not an error."""
+    """The reason that `cohortsync rejects` shows for invalid and blank records."""
 
     @property
-    def is_blank(self) -> bool:
-        """Whether the records hold no uid; otherwise they are invalid."""
-        return self.reason.startswith(BLANK)
+    def kind(self) -> "SkippedKind":
+        """Whether the records hold no uid, hold an excluded one, or are invalid."""
+        if self.reason.startswith(BLANK):
+            return "blank"
+        return "excluded" if self.reason == EXCLUDED else "invalid"
 
+
+SkippedKind = Literal["blank", "invalid", "excluded"]
 
 BLANK = "blank"
 """The reason of a record whose uid is missing, null or only white space (`str.isspace`)."""
+
+EXCLUDED = "excluded"
+"""The reason of a record whose uid is in an exclusion list."""
 
 HEADER_AGAIN = f"{BLANK} (the header again)"
 """The reason of a record that equals the header, as in files that were concatenated."""
@@ -48,4 +55,4 @@ class Block:
     uids: "pa.StringArray"
     """The uids in the order of the records: valid UTF-8, no nulls, type `pa.string()`."""
     skipped: tuple[Skipped, ...]
-    """Blank and invalid records, ascending and disjoint."""
+    """Records that plan no uid, ascending and disjoint."""

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from string import Formatter
-from zoneinfo import ZoneInfo
 
 _DAYS_AGO = {"date": 0, "yesterday": 1}
 _DIRECTIVES = "YmdyjGVu"
@@ -39,22 +38,14 @@ def has_dates(name: str) -> bool:
     return any(days is not None for _, days, _ in _parts(name))
 
 
-def zone_problem(zone: str) -> str | None:
-    """Return why a text does not name a time zone; None if it names one."""
-    try:
-        _zone(zone)
-    except (LookupError, OSError, ValueError):  # Those of a name that is a path, or a folder.
-        return f"{zone!r} is not a time zone of this machine, such as 'UTC' or 'Asia/Kolkata'"
-    return None
+def without_dates(text: str) -> str:
+    """Return a name that `expand_dates` makes `text` of, such as for the folder before a name."""
+    return text.replace("{", "{{").replace("}", "}}")
 
 
-def date_in(zone: str, utc_ns: int) -> date:
-    """Return the date in a time zone at a moment, in ns since 1970."""
-    return datetime.fromtimestamp(utc_ns / 1e9, _zone(zone)).date()
-
-
-def _zone(zone: str) -> tzinfo:
-    return UTC if zone == "UTC" else ZoneInfo(zone)  # A machine without a database knows UTC.
+def date_in(zone: tzinfo | None, utc_ns: int) -> date:
+    """Return the date at a moment, in ns since 1970, in a time zone; None is the system's."""
+    return datetime.fromtimestamp(utc_ns / 1e9, UTC).astimezone(zone).date()
 
 
 def _parts(name: str) -> Iterator[tuple[str, int | None, str]]:

@@ -84,6 +84,15 @@ class Rereadable(Protocol):
         """Whether `blocks` can be called again; this requires a copy of a pipe."""
 
 
+@runtime_checkable
+class ExcludesUids(Protocol):
+    """A source from which the uids of a list in memory are left out."""
+
+    @property
+    def exclusion_digest(self) -> str:
+        """The digest of the list's uids, independent of their order."""
+
+
 def files_of(source: Source) -> Sequence[SourceFile]:
     """Return the files of a source; none if it does not consist of files."""
     return source.files if isinstance(source, HasFiles) else ()
@@ -92,3 +101,8 @@ def files_of(source: Source) -> Sequence[SourceFile]:
 def is_rereadable(source: Source) -> bool:
     """Return whether a source is known to be readable again."""
     return isinstance(source, Rereadable) and source.is_rereadable
+
+
+def exclusion_digest(source: Source) -> str | None:
+    """Return the digest of the uids that are left out of a source; None without such a list."""
+    return source.exclusion_digest if isinstance(source, ExcludesUids) else None

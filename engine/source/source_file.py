@@ -26,6 +26,11 @@ def describe_files(files: Sequence[SourceFile]) -> str:
     return f"{counted(len(files), 'file')}, {_times(files)}, {_bytes(files)}"
 
 
+def describe_file(file: SourceFile) -> str:
+    """Return a line with the name of a file, its time of writing and its bytes."""
+    return f"{file.name}, {_times([file])}, {_bytes([file])}"
+
+
 def newest_utc_ns(files: Sequence[SourceFile]) -> int | None:
     """Return the latest time of writing; None if the time of any file is unknown."""
     written = [file.written_utc_ns for file in files if file.written_utc_ns is not None]

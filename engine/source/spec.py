@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Optional, Self
 
 from engine.errors import UsageError
 from engine.source.options import ReadingOptions
@@ -22,6 +22,10 @@ class SourceSpec:
     options: ReadingOptions = field(default_factory=ReadingOptions)
     date: str | None = None
     """The date (ISO 8601) of configured names that depend on it; None if none did."""
+    exclude: Optional["SourceSpec"] = None
+    """The exclusion list: its uids are left out."""
+    digest: str | None = None
+    """The digest of the uids, if this is the exclusion list of a push; see `Exclusion.digest`."""
 
     @property
     def names(self) -> list[str]:
@@ -57,27 +61,30 @@ class SourceSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values without credentials; see `Spec.to_dict`."""
-        reading = asdict(self.options)
-        if self.date is not None:
-            reading["date"] = self.date
-        return {"exports": self.names, "reading": reading}
+        exclude = None if self.exclude is None else self.exclude.to_dict()
+        others = {"date": self.date, "exclude": exclude, "digest": self.digest}
+        given = {name: value for name, value in others.items() if value is not None}
+        return {"exports": self.names, "reading": asdict(self.options) | given}
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Self:
         """Return the spec from `to_dict`. A credential in a URL is lost: see `is_resumable`."""
         reading = dict(kept["reading"])
-        date = reading.pop("date", None)
-        return cls(tuple(kept["exports"]), ReadingOptions(**reading), date)
+        date, exclude, digest = (reading.pop(each, None) for each in ("date", "exclude", "digest"))
+        listed = None if exclude is None else cls.from_dict(exclude)
+        files = tuple(kept["exports"])
+        return cls(files, ReadingOptions(**reading), date, listed, digest)
 
     @property
     def reads_stdin(self) -> bool:
-        """Whether standard input is among the files."""
-        return "-" in self.files
+        """Whether standard input is among the files, or those of the exclusion list."""
+        return "-" in self.files or (self.exclude is not None and self.exclude.reads_stdin)
 
     @property
     def is_resumable(self) -> bool:
         """Whether the same files can be opened again from the spec alone."""
-        return not self.reads_stdin and not any(map(is_redacted, self.files))
+        is_excluded_known = self.exclude is None or self.exclude.is_resumable
+        return is_excluded_known and not self.reads_stdin and not any(map(is_redacted, self.files))
 
     def require_resumable(self, run: str) -> None:
         """Raise `UsageError` with the reason if run `run` cannot be resumed from its spec."""

@@ -157,6 +157,21 @@ def digest_of(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
+def sync_folders(root: Path) -> None:
+    """Make the names in a folder and its subfolders durable. Raises `OSError`."""
+    for parent, _, _ in os.walk(root):
+        _sync(Path(parent))
+
+
+@contextmanager
+def writing_in(folder: Path) -> Iterator[None]:
+    """Raise as `new_file` does if the block cannot write a file or folder in `folder`."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -7,6 +7,8 @@
         plans/RUN/                          a plan's operations, or the batches of a recorded push
         snapshots/PARTNER/COHORT/           what the API acknowledged
         shadows/PARTNER/COHORT/             the same, as if each dry run had been sent
+    STATE/before-restore-TIME/ENDPOINT/…    the state that `restore` has replaced
+    STATE/restore-unfinished                exists while `restore` replaces the state
     any of these, or `plan.spill_dir`:
         cohortsync-PURPOSE-XXXXXXXX/        a temporary folder
         .cohortsync-XXXXXXXX.part           a file until it is complete
@@ -32,7 +34,8 @@ LEDGER_NAME = "ledger.sqlite"
 _BACKUP = re.compile(rf"{re.escape(LEDGER_NAME)}\.v[0-9]+\.bak(\.[0-9]+)?")
 _RESCUED = f"{LEDGER_NAME}.put-back-"
 
-_LOCKS = "locks"
+LOCKS_NAME = "locks"
+"""The folder of the locks of cohorts, in a workspace's folder."""
 _PLANS, _SNAPSHOTS, _SHADOWS = UID_FOLDERS = ("plans", "snapshots", "shadows")
 """The folders of a workspace that hold files of uids."""
 _RECORDED = re.compile(r"(add|remove|resend)-([0-9]+)\.parquet")
@@ -60,6 +63,8 @@ class TemporaryPurpose(StrEnum):
     FOLD = "fold"
     SESSION = "session"
     SPILL = "spill"
+    BACKUP = "backup"
+    RESTORE = "restore"
 
 
 _TEMPORARY = re.compile(rf"{TEMPORARY_PREFIX}({'|'.join(TemporaryPurpose)})-[a-z0-9_]{{8}}")
@@ -70,6 +75,8 @@ class TemporaryName(StrEnum):
 
     EXPORT = "export.parquet"
     """The staged export that a plan is made from."""
+    EXCLUDED = "excluded.parquet"
+    """The staged exclusion list of a plan."""
     LIST = "listed.parquet"
     """A list of members that a snapshot is compared with or made from."""
     CHANGES = "changed.parquet"
@@ -147,6 +154,43 @@ def rescued_ledger(ledger: Path) -> Path:
     return ledger.with_name(f"{_RESCUED}{os.getpid()}")
 
 
+def plans_folder(root: Path) -> Path:
+    """Return the folder of the folders with the uids of runs; `root` is the ledger's folder."""
+    return root / _PLANS
+
+
+_RUN_NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{4}")
+
+
+def is_run_name(name: str) -> bool:
+    """Return whether a name has the form that this program gives to runs."""
+    return _RUN_NAME.fullmatch(name) is not None
+
+
+def workspace_folders(state: Path) -> list[Path]:
+    """Return the folders of all workspaces below a state folder, sorted. Raises `OSError`."""
+    endpoints = [each for each in _entries(state) if each.name.startswith("http")]
+    return sorted(each for folder in endpoints for each in _entries(folder) if each.is_dir())
+
+
+_SET_ASIDE = "before-restore-"
+
+
+def set_aside_folder(state: Path, time: str) -> Path:
+    """Return the folder for the state that a restore replaces; `time` is part of its name."""
+    return state / f"{_SET_ASIDE}{time}"
+
+
+def set_aside_folders(state: Path) -> list[Path]:
+    """Return the folders with states that restores have replaced, sorted. Raises `OSError`."""
+    return sorted(each for each in _entries(state) if each.name.startswith(_SET_ASIDE))
+
+
+def restore_mark(state: Path) -> Path:
+    """Return the file that exists while a restore replaces the state."""
+    return state / "restore-unfinished"
+
+
 def plan_folder(root: Path, run: str) -> Path:
     """Return the folder with the uids of a run; `root` is the ledger's folder."""
     return root / _PLANS / run
@@ -160,7 +204,7 @@ def snapshot_folder(root: Path, key: CohortKey) -> Path:
 
 def cohort_lock_path(root: Path, key: CohortKey) -> Path:
     """Return the lock file of a cohort; `root` is the ledger's folder."""
-    return root / _LOCKS / _cohort_name(key.partner) / f"{_cohort_name(key.cohort_id)}.lock"
+    return root / LOCKS_NAME / _cohort_name(key.partner) / f"{_cohort_name(key.cohort_id)}.lock"
 
 
 def _cohort_name(text: str) -> str:
@@ -171,6 +215,11 @@ def _cohort_name(text: str) -> str:
 def generation_path(folder: Path, number: int) -> Path:
     """Return the path of one generation of a cohort's snapshots, in the cohort's `folder`."""
     return folder / f"{number:06}.parquet"
+
+
+def is_uid_file(name: str) -> bool:
+    """Return whether a complete file with this name holds the uids of a snapshot or a run."""
+    return name.endswith(".parquet")
 
 
 def generation_number(name: str) -> int | None:
@@ -218,6 +267,12 @@ def copies_folder() -> Path:
 def fallback_folder(spill_dir: str | None) -> Path:
     """Return the parent of temporary folders if the state folder is read-only."""
     return Path(spill_dir) if spill_dir else Path(tempfile.gettempdir())
+
+
+def temporary_purpose(path: Path) -> TemporaryPurpose | None:
+    """Return the purpose of the temporary folder that a path lies in; None if it lies in none."""
+    found = filter(None, map(_TEMPORARY.fullmatch, path.parts))
+    return next((TemporaryPurpose(match[1]) for match in found), None)
 
 
 def uid_locations(workspace_folder: Path, elsewhere: Iterable[Path] = ()) -> list[UidLocation]:

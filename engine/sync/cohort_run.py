@@ -11,15 +11,16 @@ from engine.errors import CohortSyncError, ExitStatus, GuardError, MissingExport
 from engine.model.cohort import Action
 from engine.model.status import RunStatus
 from engine.planning.file_times import judge_age
-from engine.report.sync_result import CohortResult, CohortStatus
+from engine.report.sync_result import CohortResult, CohortStatus, status_named
 from engine.runs.configured_export import ConfiguredExport, WaitFor, resolve
 from engine.runs.context import RunObservers
 from engine.runs.dry_run import dry_run
-from engine.runs.exports import open_desired, open_exports
+from engine.runs.exports import open_desired, open_exclusion, open_push
 from engine.runs.mirror import mirror
 from engine.runs.planner import MirrorRequest
 from engine.runs.precedence import Precedence
 from engine.runs.push import PushRequest, push
+from engine.source.protocol import files_of
 from engine.sync.request import Phase
 from engine.sync.up_to_date import has_completed
 from engine.sync.workspace_sync import WorkspaceSync
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from engine.ledger.run_records import RunEntry
     from engine.report.forecast import CohortForecast
     from engine.report.run_results import Opening, RunResult
-    from engine.source.files.file_source import FileSource
+    from engine.source.protocol import Source
     from engine.source.spec import SourceSpec
 
 _SAME_NIGHT_NS = 12 * 3600 * 1_000_000_000
@@ -83,7 +84,14 @@ class CohortRun:
         if cohort.wait_for is not None:
             marker = None if cohort.wait_for is True else cohort.wait_for
             wait = WaitFor(cohort.wait_minutes, marker)
-        export = ConfiguredExport(cohort.source, cohort.reading, cohort.pick, wait)
+        listed = cohort.exclude
+        export = ConfiguredExport(
+            cohort.source,
+            cohort.reading,
+            cohort.pick,
+            wait,
+            exclude=None if listed is None else ConfiguredExport(listed.source, listed.reading),
+        )
         return await resolve(
             export,
             self._workspace.dates[cohort.key],
@@ -93,17 +101,18 @@ class CohortRun:
         )
 
     async def _carry_out(self, spec: "SourceSpec") -> CohortResult:
-        source = await self._open(spec)
-        if (repeated := await self._up_to_date(source)) is not None:
+        source, opened = await self._open(spec)
+        if (repeated := await self._up_to_date(source, opened)) is not None:
             return repeated
-        result = await self._send(spec, source)
+        result = await self._send(opened, source)
         if self._is_unauthorized and await self._workspace.renew_key():
             self._note("the API refused the key, which has been replaced since: it is tried again")
-            result = await self._send(spec, await self._open(spec))
+            source, opened = await self._open(spec)
+            result = await self._send(opened, source)
         accounts = result.accounts
         is_mirror = self.cohort.mode == "mirror"
         return self._result(
-            RunStatus(accounts.status),
+            status_named(accounts.status),
             result.exit_status,
             accounts.reason,
             result.hint,
@@ -112,13 +121,14 @@ class CohortRun:
             bug=result.bug,
         )
 
-    async def _open(self, spec: "SourceSpec") -> "FileSource":
+    async def _open(self, spec: "SourceSpec") -> "tuple[Source, SourceSpec]":
+        """Return the opened export, and the spec as the ledger keeps it."""
         if self.cohort.mode == "mirror":
-            return await open_desired(spec, note=self._note, switch=self.switch)
+            return await open_desired(spec, note=self._note, switch=self.switch), spec
         restarts = self.cohort.on_changed == "restart"
-        return await open_exports(spec, note=self._note, switch=self.switch, rereadable=restarts)
+        return await open_push(spec, note=self._note, switch=self.switch, rereadable=restarts)
 
-    async def _up_to_date(self, source: "FileSource") -> CohortResult | None:
+    async def _up_to_date(self, source: "Source", spec: "SourceSpec") -> CohortResult | None:
         """Return the result of a cohort whose export has been completed before; None for another.
 
         The guard `age` still judges the export, because nobody may have written a new one.
@@ -126,21 +136,19 @@ class CohortRun:
         last = await self._workspace.last_run(self.cohort)
         if last is None:
             return None
-        record, read = last
-        self._workspace.work.expect(self.cohort.key, record.totals.sent, is_exact=False)
+        entry, files = last.record.entry, files_of(source)
+        self._workspace.work.expect(self.cohort.key, last.record.totals.sent, is_exact=False)
         now = self._sync.clock.stamp().utc_ns
-        if not has_completed(record.entry, read, self.cohort, source.files):
+        is_same = has_completed(last, self.cohort, files, spec)
+        if not is_same or self._resends_again(entry, now):
             return None
-        if self._resends_again(record.entry, now):
-            return None
-        age = judge_age(source.files, now, self.cohort.guards.max_age_hours)
+        age = judge_age(files, now, self.cohort.guards.max_age_hours)
         if age.is_bad:
             raise GuardError(f"age: {age.sentence}", hint="write a new export, or raise the limit")
-        name = record.entry.name
         return self._result(
             CohortStatus.UP_TO_DATE,
             ExitStatus.ACCEPTED,
-            f"run {name} has completed this export",
+            f"run {entry.name} has completed this export",
             members=await self._workspace.members(self.cohort),
         )
 
@@ -150,12 +158,15 @@ class CohortRun:
         is_tonight = now_utc_ns - last.started_utc_ns < _SAME_NIGHT_NS
         return last.is_mirror and settings.resend_over_nights > 0 and not is_tonight
 
-    async def _send(self, spec: "SourceSpec", source: "FileSource") -> "RunResult":
+    async def _send(self, spec: "SourceSpec", source: "Source") -> "RunResult":
         cohort, request = self.cohort, self._sync.request
         session = self._workspace.session
         allowances = request.allowances.get(cohort.key, ())
         observers, precedence = self._observers(), self._precedence()
         if cohort.mode == "mirror":
+            exclude = None
+            if spec.exclude is not None:
+                exclude = await open_exclusion(spec.exclude, note=self._note, switch=self.switch)
             wanted = MirrorRequest(
                 source,
                 spec,
@@ -164,6 +175,7 @@ class CohortRun:
                 reason=request.reason,
                 wait_seconds=request.wait_seconds,
                 guards=cohort.guards,
+                exclude=exclude,
             )
             return await mirror(
                 wanted, session, observers, sends=not request.is_dry, precedence=precedence

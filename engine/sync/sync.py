@@ -19,6 +19,7 @@ from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
 from engine.runs.session import WorkspaceSession
 from engine.sync.cohort_run import CohortRun
 from engine.sync.context import SyncContext, following
+from engine.sync.follow_up import follow_up
 from engine.sync.past_syncs import last_records
 from engine.sync.request import CohortLine, SyncObservers, SyncOpening, SyncRequest
 from engine.sync.selection import failed_keys, in_order, select
@@ -82,13 +83,16 @@ async def sync(
         async with asyncio.TaskGroup() as workspaces:
             for names in by_folder.values():
                 workspaces.create_task(in_turn(names))
-    return SyncResult(
+    result = SyncResult(
         context.name,
         started,
         clock.stamp().utc_ns,
         [results[each.key] for each in cohorts],
         is_dry=request.is_dry,
     )
+    if not request.is_dry:
+        await follow_up(project, context)
+    return result
 
 
 async def _sync_workspace(

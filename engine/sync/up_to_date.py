@@ -4,28 +4,32 @@ from collections.abc import Sequence
 
 from engine.config.cohorts import CohortSettings
 from engine.ledger.records import MIRROR
-from engine.ledger.run_records import RunEntry
+from engine.ledger.run_records import LastRun
 from engine.model.status import RunStatus
 from engine.source.source_file import SourceFile
+from engine.source.spec import SourceSpec
 
 
 def has_completed(
-    last: RunEntry,
-    read: Sequence[SourceFile],
-    cohort: CohortSettings,
-    present: Sequence[SourceFile],
+    last: LastRun, cohort: CohortSettings, present: Sequence[SourceFile], spec: SourceSpec
 ) -> bool:
-    """Return whether a cohort's last run has completed the export that is there now.
+    """Return whether a cohort's last run has completed the export that is `present` now.
 
-    The export is the same if the files that were `read` have the names, sizes and times of writing
-    of those that are `present`; an unknown time counts as a new one.
+    The export is the same if its files have the same names, sizes and times of writing, an unknown
+    time being a new one, and are read in the same way. The exclusion list of a mirror may have
+    changed: its content is not kept.
     """
+    entry = last.record.entry
     action = MIRROR if cohort.mode == "mirror" else cohort.mode
+    is_same_request = (entry.action, entry.cohort_name) == (action, cohort.name)
     return (
-        last.status == RunStatus.FINISHED
-        and (last.action, last.cohort_name) == (action, cohort.name)
-        and 0 < len(present) == len(read)
-        and all(map(_is_same, read, present))
+        entry.status == RunStatus.FINISHED
+        and is_same_request
+        and last.spec.options == spec.options
+        and last.spec.exclude == spec.exclude
+        and (spec.exclude is None or spec.exclude.digest is not None)
+        and 0 < len(present) == len(last.files)
+        and all(map(_is_same, last.files, present))
     )
 
 

@@ -17,9 +17,8 @@ from engine.sync.ranked_slots import RankedSlots
 from engine.sync.remaining_work import RemainingWork
 
 if TYPE_CHECKING:
-    from engine.ledger.run_records import RunRecord
+    from engine.ledger.run_records import LastRun
     from engine.report.sync_result import CohortResult
-    from engine.source.source_file import SourceFile
 
 AT_ONCE = 4
 """Cohorts of a workspace that are planned or sent at the same time.
@@ -68,8 +67,8 @@ class WorkspaceSync:
         """How the sync waits for another process that creates or migrates the ledger."""
         return Waiting(self.sync.request.wait_seconds, self.sync.switch, self.sync.observers.note)
 
-    async def last_run(self, cohort: CohortSettings) -> "tuple[RunRecord, list[SourceFile]] | None":
-        """Return the last run of a cohort and the files that it read; None if there is none."""
+    async def last_run(self, cohort: CohortSettings) -> "LastRun | None":
+        """Return the last run of a cohort; None if there is none."""
         async with self.session.using_ledger(self.waiting) as ledger:
             return await ledger.last_run(self.key_of(cohort))
 

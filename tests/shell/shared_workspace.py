@@ -213,7 +213,7 @@ class Workspace:
         stops_at: tuple[float, ...] = (),
     ) -> Ended:
         """Run one process."""
-        with patch("engine.runs.resume.open_exports", _open_again):
+        with patch("engine.runs.exports.open_exports", _open_again):
             return self.pushes._run(start, death, stops_at)
 
     def assert_laws(self) -> None:
@@ -224,7 +224,7 @@ class Workspace:
 
     def another_session(self) -> WorkspaceSession:
         """Return a session as of another process: locks exclude the two from each other."""
-        return WorkspaceSession(self.pushes._config(), clock=self.pushes.machine)
+        return WorkspaceSession(self.pushes.config(), clock=self.pushes.machine)
 
     def query(self, sql: str) -> list[Any]:
         with closing(sqlite3.connect(self.pushes.ledger)) as ledger, ledger:

@@ -10,7 +10,15 @@ import inspect
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -20,6 +28,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 from unittest.mock import patch
 
+import pyarrow as pa
 from scripted_server import Request, ScriptedServer
 from stage import ReaderOnStage
 
@@ -50,7 +59,8 @@ from engine.runs.session import WorkspaceSession
 from engine.snapshot.settings import MirrorSettings
 from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block
-from engine.source.protocol import Spec
+from engine.source.exclusion import ExcludingSource, Exclusion
+from engine.source.protocol import Source, Spec
 from engine.source.source_file import SourceFile
 from engine.source.spec import SourceSpec
 from engine.storage.paths import LEDGER_NAME, ledger_folder
@@ -293,7 +303,7 @@ class Pushes:
     def ledger(self) -> Path:
         return ledger_folder(self.state, ENDPOINT.url, "WS") / LEDGER_NAME
 
-    def push(
+    def push(  # noqa: PLR0913 - what to push, and what becomes of the process
         self,
         export: Export,
         action: Action = Action.ADD,
@@ -301,11 +311,19 @@ class Pushes:
         death: Death | None = None,
         stops_at: tuple[float, ...] = (),
         name: str = "export.csv",
+        exclude: Collection[str] | None = None,
         **how: Any,  # noqa: ANN401 - what a request takes besides
     ) -> Ended:
         """Run the command; it dies where `death` says, and is stopped at these seconds."""
         source = ExportSource(export, name)
-        request = PushRequest(source, source.spec, COHORT, action, **how)
+        spec = source.spec
+        read: Source = source
+        if exclude is not None:
+            block = Block("list", 1, len(exclude), pa.array(exclude, pa.string()), ())
+            exclusion = Exclusion([block])
+            spec = replace(spec, exclude=SourceSpec(("list",), digest=exclusion.digest))
+            read = ExcludingSource(source, exclusion, {"list": 1})
+        request = PushRequest(read, spec, COHORT, action, **how)
         return self._run(lambda *with_: push(request, *with_), death, stops_at)
 
     def mirror(  # noqa: PLR0913 - what to make of the cohort, and what becomes of the process
@@ -372,7 +390,7 @@ class Pushes:
 
     def look(self, work: Callable[[SnapshotStore], Awaitable[T]]) -> T:
         """Look at the cohort's snapshots beside whoever works on them."""
-        folder, config = self.ledger.parent, self._config()
+        folder, config = self.ledger.parent, self.config()
         key = CohortKey(PARTNER, COHORT.id)
         with LedgerReader.open(self.ledger, self.machine) as ledger:
             store = SnapshotStore(
@@ -413,7 +431,7 @@ class Pushes:
 
         async def carry_out() -> RunResult:
             async with WorkspaceSession(
-                self._config(), clock=self.machine, switch=switch
+                self.config(), clock=self.machine, switch=switch
             ) as session:
                 return await start(session, RunObservers(observe=observe))
 
@@ -455,7 +473,7 @@ class Pushes:
             stack.enter_context(patch(place, part))
         return stack
 
-    def _config(self) -> Config:
+    def config(self) -> Config:
         return Config(
             path=None,
             workspace=Workspace("WS", ApiKey("key", "test"), ENDPOINT, PARTNER),

@@ -59,6 +59,7 @@ def looks(run: str) -> dict[str, tuple[str, ...]]:
         "show --csv": ("show", run, "--csv"),
         "rejects": ("rejects", run),
         "rejects --csv": ("rejects", run, "--csv"),
+        "report --json": ("report", "--since", "52w", "--json"),
         "resume": ("resume",),
         "resume --json": ("resume", "--json"),
         "why": ("why", "first.txt-uid-000003", *mirrored),

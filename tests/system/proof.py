@@ -42,6 +42,7 @@ def prove(cli: CommandLine, api: Emulator, expected: Expected, last: Ended) -> d
         "read": expected.rows,
         "blank": len(expected.blank),
         "invalid": len(expected.invalid),
+        "excluded": 0,
     }
     assert accounts["uids"] == {
         "planned": expected.planned,

@@ -26,7 +26,7 @@ DOCUMENT = {
     "action": str,
     "ceiling": {"requests": int, "per_seconds": float},
     "source_complete": bool,
-    "rows": {"read": int, "blank": int, "invalid": int},
+    "rows": {"read": int, "blank": int, "invalid": int, "excluded": int},
     "uids": STANDING,
     "batches": STANDING,
     "requests": {"sent": int, "accepted": int, "throttled": int, "retried": int, "split": int},
@@ -98,6 +98,7 @@ def test_every_nasty_row_is_accounted_for(cli: CommandLine, api: Emulator, tmp_p
         "read": expected.rows,
         "blank": len(expected.blank),
         "invalid": len(expected.invalid),
+        "excluded": 0,
     }
     assert accounts["uids"]["planned"] == expected.planned
     assert accounts["uids"]["rejected"] == len(expected.rejected)
@@ -120,7 +121,7 @@ def test_an_export_without_a_uid_is_accounted_for_too(cli: CommandLine, api: Emu
         accounts = ended.document
         assert ended.status == 2
         assert "4 rows read" in accounts["reason"]
-        assert accounts["rows"] == {"read": 4, "blank": 2, "invalid": 2}
+        assert accounts["rows"] == {"read": 4, "blank": 2, "invalid": 2, "excluded": 0}
         assert accounts["source_complete"]
         assert_balanced(accounts)
         rejects = cli.rejects(accounts["run"])
@@ -132,7 +133,7 @@ def test_an_export_without_a_uid_is_accounted_for_too(cli: CommandLine, api: Emu
     export.write_bytes(b"uid,x\n,1\na,2\n")
     ended = cli.push("export.csv", "--column", "uid")
     assert ended.status == 0
-    assert ended.document["rows"] == {"read": 2, "blank": 1, "invalid": 0}
+    assert ended.document["rows"] == {"read": 2, "blank": 1, "invalid": 0, "excluded": 0}
     assert_balanced(ended.document)
     assert api.members() == {"a"}
 
@@ -145,7 +146,7 @@ def test_tolerated_rows_still_count_as_success(
     (cli.folder / "export.csv").write_bytes(b"uid,x\na,1\nb,1,1\nc\nd,1\n")
     ended = cli.push("export.csv", "--column", "uid")
     assert ended.status == status
-    assert ended.document["rows"] == {"read": 4, "blank": 0, "invalid": 2}
+    assert ended.document["rows"] == {"read": 4, "blank": 0, "invalid": 2, "excluded": 0}
 
 
 def test_faults_of_every_kind_lose_nothing(

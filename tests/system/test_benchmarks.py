@@ -17,8 +17,9 @@ SMALL = {
     "plan": ["--uids", "10000", "--memory", "512"],
     "simple": ["--uids", "10000"],
     "churn": ["--uids", "100000"],
+    "sync_ceiling": ["--cohorts", "2", "--requests", "3", "--per-seconds", "2"],
 }
-STARTING = {"engine_speed", "memory", "cpu"}
+STARTING = {"engine_speed", "memory", "cpu", "sync_ceiling"}
 """Those that start a dozen processes, which is most of what they take."""
 
 

@@ -37,7 +37,8 @@ def test_the_accounts_are_those_of_the_real_run(cli: CommandLine, api: Emulator)
     planned, accounts = dry.document, real.document
     assert planned.keys() == accounts.keys()
     assert (planned["run"], planned["status"]) == (None, "dry_run")
-    assert planned["rows"] == accounts["rows"] == {"read": 503, "blank": 1, "invalid": 1}
+    expected = {"read": 503, "blank": 1, "invalid": 1, "excluded": 0}
+    assert planned["rows"] == accounts["rows"] == expected
     assert planned["uids"]["pending"] == planned["uids"]["planned"] == accounts["uids"]["planned"]
     assert planned["batches"]["pending"] == accounts["batches"]["planned"]
     assert planned["payload_fill"] == pytest.approx(accounts["payload_fill"])
@@ -54,7 +55,11 @@ def test_an_export_without_a_uid_is_reported_in_the_accounts(
     dry = cli.push("export.csv", "--column", "uid", "--dry-run")
     real = cli.push("export.csv", "--column", "uid")
     assert dry.status == real.status == 2
-    assert dry.document["rows"] == real.document["rows"] == {"read": 3, "blank": 2, "invalid": 1}
+    assert (
+        dry.document["rows"]
+        == real.document["rows"]
+        == {"read": 3, "blank": 2, "invalid": 1, "excluded": 0}
+    )
     assert dry.document["reason"] == real.document["reason"]
     assert (dry.document["status"], dry.document["exit_status"]) == ("dry_run", 2)
     assert api.received() == 0

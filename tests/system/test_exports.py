@@ -66,7 +66,7 @@ def test_every_format_arrives_byte_for_byte(
     ended = cli.push(name, *options)
     assert ended.status == 0, ended.stderr
     assert api.members() == set(UIDS)
-    assert ended.document["rows"] == {"read": len(UIDS), "blank": 0, "invalid": 0}
+    assert ended.document["rows"] == {"read": len(UIDS), "blank": 0, "invalid": 0, "excluded": 0}
 
 
 def test_a_pipe_is_an_export(cli: CommandLine, api: Emulator) -> None:
@@ -102,7 +102,7 @@ def test_files_that_were_put_together_are_read_and_their_headers_are_reported(
     ended = cli.push("both.csv", "--column", "uid")
     assert ended.status == 0
     assert api.members() == {"a", "b"}
-    assert ended.document["rows"] == {"read": 3, "blank": 1, "invalid": 0}
+    assert ended.document["rows"] == {"read": 3, "blank": 1, "invalid": 0, "excluded": 0}
     [reject] = cli.rejects(ended.document["run"])
     assert (reject["kind"], reject["record"]) == ("blank", 2)
     assert reject["reason"] == "blank (the header again)"

@@ -9,7 +9,7 @@ import pytest
 from emulated_api import Emulator
 from nightly import CommandLine, Ended
 
-from engine.cli.text import UNSAFE
+from engine.model.foreign_text import UNSAFE
 from records import plain
 
 HOSTILE = "\u202e\u2028\u200b\ufeff"

@@ -39,7 +39,7 @@ def test_runs_lists_the_latest_first(cli: CommandLine, run: str) -> None:
     assert listed[0].keys() == one.keys() - {"files", "files_total", "hint"}
     lines = cli.run("runs").stdout.splitlines()
     assert [line.split()[0] for line in lines[2:]] == [again, run]
-    assert lines[1].split()[1:4] == ["finished", "1", "add"]
+    assert lines[1].split()[1:3] == ["finished", "1"]
 
 
 def test_show_shows_batches_and_attempts(cli: CommandLine, run: str) -> None:
@@ -49,7 +49,9 @@ def test_show_shows_batches_and_attempts(cli: CommandLine, run: str) -> None:
     assert [a["outcome"] for a in attempts].count("accepted") == document["requests"]["accepted"]
     rows = list(csv.DictReader(io.StringIO(cli.run("show", run, "--csv").stdout)))
     assert [row["outcome"] for row in rows] == [attempt["outcome"] for attempt in attempts]
-    text = cli.run("show", run).stdout
+    short = cli.run("show", run).stdout
+    text = cli.run("show", run, "--batches").stdout
+    assert text.startswith(short)
     assert f"run       {run}: finished, exit status 1" in text
     assert text.count(" rejected ") >= 1
 
@@ -63,7 +65,7 @@ def test_rejects_lists_every_uid_and_row_with_its_place(cli: CommandLine, run: s
     assert [(r["kind"], int(r["record"]), r["reason"], r["uid"] or None) for r in rows] == REJECTS
 
 
-@pytest.mark.parametrize("command", [("show", "--csv"), ("show",), ("rejects",)])
+@pytest.mark.parametrize("command", [("show", "--csv"), ("show", "--batches"), ("rejects",)])
 def test_a_reader_that_stops_reading_is_no_error(
     cli: CommandLine, run: str, command: tuple[str, ...]
 ) -> None:
@@ -118,7 +120,7 @@ def test_rejects_are_listed_in_the_order_of_the_export(cli: CommandLine) -> None
 
 def test_a_narrow_terminal_breaks_no_table(cli: CommandLine, run: str) -> None:
     cli.variables["COLUMNS"] = "40"
-    for command in (("runs",), ("show", run)):
+    for command in (("runs",), ("show", run, "--batches")):
         lines = cli.run(*command).stdout.splitlines()
         assert all(line == line.rstrip() for line in lines)
     [first] = [number for number, line in enumerate(lines) if line.startswith("batch  parent")]

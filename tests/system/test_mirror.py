@@ -54,6 +54,7 @@ def test_every_kind_of_row_is_in_a_mirrors_accounts(cli: CommandLine, api: Emula
         "read": 6,
         "blank": 1,
         "invalid": 2,
+        "excluded": 0,
         "duplicate": 1,
         "unchanged": 0,
         "undecided": 0,

@@ -226,7 +226,7 @@ def test_other_commands_that_cannot_be(cli: CommandLine, words: str, said: str) 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--limiter leaky", "leaky"),
+        ("--limiter leaky", "one of none, fixed, sliding"),
         ("--requests 0", "at least 1"),
         ("--fault 500", "500"),
         ("--fault 599=0.1", "599"),

@@ -11,7 +11,7 @@ from nightly import CommandLine, assert_balanced
 
 def test_a_full_disk_loses_nothing(cli: CommandLine, api: Emulator) -> None:
     planned = cli.write("export.txt", 3_000)
-    full = cli.spawn_push("export.txt", largest_file_kib=160)
+    full = cli.spawn_push("export.txt", largest_file_kib=200)
     assert full.status == 75, full.stderr
     assert "make room" in full.stderr
     assert 0 < len(api.members()) < len(planned)

@@ -20,6 +20,7 @@ from engine.storage.paths import (
     is_ledger_backup,
     ledger_index,
     ledger_log,
+    restore_mark,
 )
 
 
@@ -29,6 +30,7 @@ def ledgers(state: Path) -> list[Path]:
     Raises `LedgerError` if the folder does not exist, if a part of it may not be read, and if a
     ledger that earlier runs have written is missing.
     """
+    refuse_unfinished_restore(state)
     try:
         endpoints = _folders_in(state)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -47,6 +49,7 @@ def ledger_in(folder: Path) -> Path | None:
 
     Raises `LedgerError` as `ledgers` does.
     """
+    refuse_unfinished_restore(folder.parent.parent)
     path = folder / LEDGER_NAME
     if file_size(path) is not None:
         return path
@@ -57,6 +60,15 @@ def ledger_in(folder: Path) -> Path | None:
             hint="put the ledger back; or move its folder away to start afresh",
         )
     return None
+
+
+def refuse_unfinished_restore(state: Path) -> None:
+    """Raise `LedgerError` if a restore died while it replaced the state: ledgers may be missing."""
+    if file_size(restore_mark(state)) is not None:
+        raise LedgerError(
+            f"a restore of the state folder {state} has not ended",
+            hint="run `cohortsync restore` again, with the same backup or another one",
+        )
 
 
 def _folders_in(folder: Path) -> list[Path]:

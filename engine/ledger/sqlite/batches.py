@@ -84,10 +84,20 @@ def register(connection: sqlite3.Connection, run: int, batches: Sequence[Registr
 def skip(
     connection: sqlite3.Connection, run: int, number: int, skipped: Sequence[SkippedRows]
 ) -> None:
-    """Enter rows that plan no uid, and the batch that they belong to."""
+    """Enter rows that plan no uid, and the batch that they belong to.
+
+    The excluded rows of a batch and file are one entry with their number, at the first of them.
+    """
+    entries: dict[tuple[str, int, str], int] = {}
+    first_excluded: dict[str, int] = {}
+    for file, rows in ((each.file, each.rows) for each in skipped):
+        is_excluded = rows.kind == "excluded"
+        first = first_excluded.setdefault(file, rows.record) if is_excluded else rows.record
+        entry = file, first, rows.reason
+        entries[entry] = entries.get(entry, 0) + rows.count
     connection.executemany(
-        "INSERT INTO skipped (run, batch, file, record, count, reason) VALUES (?, ?, ?, ?, ?, ?)",
-        [(run, number, s.file, s.rows.record, s.rows.count, s.rows.reason) for s in skipped],
+        "INSERT INTO skipped (run, batch, file, record, reason, count) VALUES (?, ?, ?, ?, ?, ?)",
+        [(run, number, *entry, count) for entry, count in entries.items()],
     )
 
 

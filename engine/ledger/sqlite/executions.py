@@ -154,9 +154,8 @@ def end_execution(
     )
 
 
-def abandon(connection: sqlite3.Connection, run: int, now: int) -> None:
+def abandon(connection: sqlite3.Connection, run: int, now: int, reason: str) -> None:
     """Close a run as abandoned; its accounts are kept."""
-    reason = "a new run of the same command took its place"
     close_run(connection, run, RunStatus.ABANDONED, now, None, reason)
 
 

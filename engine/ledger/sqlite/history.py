@@ -10,18 +10,23 @@ from engine.ledger.damage import corrupt
 from engine.ledger.plan_records import PlanRecord
 from engine.ledger.records import MIRROR
 from engine.ledger.run_records import (
+    ALL_RUNS,
     AttemptRecord,
     EarlierRejection,
     ExecutionRecord,
+    KeptPlan,
+    LastRun,
     RejectRecord,
     RunEntry,
+    RunFilter,
     RunRecord,
     RunTotals,
     StoredRequest,
 )
 from engine.ledger.sqlite.files import files_of
-from engine.ledger.sqlite.plans import plan_of
+from engine.ledger.sqlite.plans import open_plan, overtaken_by, plan_of
 from engine.ledger.sqlite.runs import later_run
+from engine.ledger.sqlite.snapshot_index import current
 from engine.ledger.sqlite.syncs import latest_records, records_since
 from engine.ledger.sqlite.totals import count, stored
 from engine.ledger.sync_records import SyncRecord
@@ -43,9 +48,23 @@ class RunHistory:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def names(self) -> list[str]:
-        """Return the names of all runs, in the order in which they began."""
-        return [name for (name,) in self._connection.execute("SELECT name FROM run ORDER BY run")]
+    def names(self, wanted: RunFilter = ALL_RUNS) -> list[str]:
+        """Return the names of the runs that a filter selects, in the order in which they began."""
+        statuses = None if wanted.statuses is None else json.dumps(list(wanted.statuses))
+        conditions: dict[str, object] = {
+            "status IN (SELECT value FROM json_each(?))": statuses,
+            "cohort_id = ?": wanted.cohort_id,
+            "started_utc_ns >= ?": wanted.since_utc_ns,
+            "name >= ?": wanted.prefix or None,
+            "name < ?": wanted.prefix + _LAST_CHARACTER if wanted.prefix else None,
+            f"(action = '{MIRROR}') = ?": wanted.is_mirror,
+        }
+        given = {sql: value for sql, value in conditions.items() if value is not None}
+        rows = self._connection.execute(
+            f"SELECT name FROM run WHERE {' AND '.join(given) or 1} ORDER BY run",  # noqa: S608 - ours
+            list(given.values()),
+        )
+        return [name for (name,) in rows]
 
     def entry(self, name: str) -> RunEntry | None:
         """Return a run; None if the ledger does not have it."""
@@ -92,6 +111,26 @@ class RunHistory:
         """Return what a mirror plans; None for a push, or if it ended before its plan was made."""
         return plan_of(self._connection, self._known(name).number)
 
+    def kept_plans(self) -> list[KeptPlan]:
+        """Return the plans that were kept for `apply` and are not sent completely."""
+        kept = entries(
+            self._connection,
+            "JOIN plan USING (run) WHERE NOT is_shadow AND status IN (?, ?) ORDER BY run",
+            (RunStatus.PLANNED, RunStatus.CANARY),
+        )
+        found = []
+        for run in kept:
+            key = CohortKey(run.partner, run.cohort_id)
+            plan = plan_of(self._connection, run.number)
+            if plan is None:
+                raise corrupt("a run is planned, and has no plan")
+            is_closed = open_plan(self._connection, run.number) is None
+            later = overtaken_by(self._connection, run.number, key)
+            snapshot = current(self._connection, key)
+            generation = snapshot.number if snapshot else None
+            found.append(KeptPlan(run, plan, is_closed, later, generation))
+        return found
+
     def files(self, name: str) -> list[SourceFile]:
         """Return the files of a run in the order in which they are read; [] if it is unknown."""
         return files_of(self._connection, name)
@@ -104,14 +143,20 @@ class RunHistory:
         lifted: list[dict[str, Any]] = json.loads(text)
         return lifted
 
-    def last_run(self, key: CohortKey) -> str | None:
-        """Return the name of a cohort's last run, without plans that were not sent."""
+    def last_run(self, key: CohortKey) -> LastRun | None:
+        """Return the last run of a cohort, without plans that were not sent.
+
+        None if the ledger was restored since then: there may have been later runs.
+        """
         found = self._connection.execute(
             "SELECT name FROM run WHERE partner = ? AND cohort_id = ? AND status NOT IN (?, ?) "
-            "ORDER BY run DESC LIMIT 1",
+            "AND run > (SELECT coalesce(max(run), 0) FROM restored) ORDER BY run DESC LIMIT 1",
             (key.partner, key.cohort_id, RunStatus.PLANNED, RunStatus.SHADOW),
         ).fetchone()
-        return found and str(found[0])
+        if found is None:
+            return None
+        [name] = found
+        return LastRun(self.record(name), self.files(name), self.request(name).spec)
 
     def synced_since(self, utc_ns: int) -> list[SyncRecord]:
         """Return the cohorts of the syncs that began at `utc_ns` or later, the earliest first."""
@@ -157,15 +202,13 @@ class RunHistory:
         for row in self._connection.execute(_REJECTS, (name,)):
             yield RejectRecord(*row)
 
-    def earlier_rejection(self, uid: str, run: str) -> EarlierRejection:
+    def earlier_rejection(self, uid: str, run: str) -> EarlierRejection | None:
         """Return the last rejection of a uid by an earlier run of the same cohort.
 
-        Raises `LedgerError` if there is none.
+        None if that run is no longer kept.
         """
         row = self._connection.execute(_EARLIER, (uid, run)).fetchone()
-        if row is None:
-            raise corrupt("a uid was left alone for a rejection that is not known")
-        return EarlierRejection(*row)
+        return row and EarlierRejection(*row)
 
 
 @contextmanager
@@ -192,6 +235,9 @@ def _pace(text: str) -> PaceRecord:
 def _spec(exports: str, reading: str) -> SourceSpec:
     return SourceSpec.from_dict({"exports": json.loads(exports), "reading": json.loads(reading)})
 
+
+_LAST_CHARACTER = "\U0010ffff"
+"""After each character that a name can hold: the end of the names with a prefix."""
 
 _RUN = (
     "run, name, endpoint, workspace, partner, cohort_id, cohort_name, cohort_description, action, "
@@ -227,6 +273,7 @@ WITH files AS (SELECT key AS file, id AS place FROM run, json_each(sizes) WHERE 
   SELECT CASE WHEN s.reason LIKE 'blank%' THEN 'blank' ELSE 'invalid' END AS kind, file, place,
          record, count, s.reason AS reason, NULL AS uid, NULL AS request_id
   FROM run JOIN skipped AS s USING (run) LEFT JOIN files USING (file) WHERE name = ?1
+  AND s.reason <> 'excluded'
   UNION ALL
   SELECT 'rejected', file, place, record, 1, r.reason, uid, request_id
   FROM run JOIN rejected AS r USING (run) LEFT JOIN files USING (file) WHERE name = ?1

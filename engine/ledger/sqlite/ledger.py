@@ -12,7 +12,7 @@ from engine.clock import Clock
 from engine.errors import CohortSyncError, IncompleteError, LedgerError, StateGoneError
 from engine.ledger.locks import NO_PATIENCE, Patience, sole_writer
 from engine.ledger.sqlite import recovery
-from engine.ledger.sqlite.access import readable_files, refuse_lost
+from engine.ledger.sqlite.access import readable_files, refuse_lost, refuse_unfinished_restore
 from engine.ledger.sqlite.failures import translate
 from engine.ledger.sqlite.history import RunHistory
 from engine.ledger.sqlite.plans import PlanStore
@@ -39,7 +39,7 @@ from engine.model.cohort import CohortKey
 from engine.storage.paths import LEDGER_NAME
 
 if TYPE_CHECKING:
-    from engine.ledger.run_records import RunRecord
+    from engine.ledger.run_records import LastRun, RunRecord
     from engine.source.source_file import SourceFile
 
 
@@ -113,15 +113,9 @@ class Ledger:
                     raise
         return await self.write(work)
 
-    async def last_run(self, key: CohortKey) -> "tuple[RunRecord, list[SourceFile]] | None":
-        """Return the last run of a cohort and its files, without plans that were not sent."""
-
-        def work(connection: sqlite3.Connection) -> "tuple[RunRecord, list[SourceFile]] | None":
-            history = RunHistory(connection)
-            name = history.last_run(key)
-            return None if name is None else (history.record(name), history.files(name))
-
-        return await self._reads(work)
+    async def last_run(self, key: CohortKey) -> "LastRun | None":
+        """Return the last run of a cohort, without plans that were not sent."""
+        return await self._reads(lambda connection: RunHistory(connection).last_run(key))
 
     async def interrupted_cohorts(self) -> list[CohortKey]:
         """Return the cohorts of runs that have not ended, whether or not a process works on them.
@@ -205,6 +199,7 @@ def open_shared(folder: Path, clock: Clock, *, is_sole: bool) -> Ledger | None:
     of version 0.1 holds that lock as long as it runs. Returns None if another caller finds no
     ledger of this version. Raises `LedgerError` for a folder or a ledger that cannot be used.
     """
+    refuse_unfinished_restore(folder.parent.parent)
     make_folder(folder)
     close_to_others(folder)
     path = folder / LEDGER_NAME
@@ -220,6 +215,7 @@ async def sole_ledger(
 
     Raises as `FileLock.acquire` and `open_shared` do.
     """
+    refuse_unfinished_restore(folder.parent.parent)
     make_folder(folder)
     close_to_others(folder)
     with readable_files(folder):

@@ -88,7 +88,8 @@ CREATE TABLE attempt (
     FOREIGN KEY (run, batch) REFERENCES batch
 ) STRICT;
 
--- Consecutive rows of an export that plan no uid, for one reason; blank rows too.
+-- Consecutive rows of an export that plan no uid, for one reason; blank rows too. All excluded rows
+-- of a batch and file are one entry.
 CREATE TABLE skipped (
     run             INTEGER NOT NULL,
     batch           INTEGER NOT NULL,
@@ -266,6 +267,19 @@ CREATE TABLE synced_cohort (
     UNIQUE (sync, cohort)
 ) STRICT;
 CREATE INDEX synced_cohort_by_start ON synced_cohort (started_utc_ns);
+
+-- A restore of this ledger from a backup: what was sent after the backup is not known here.
+CREATE TABLE restored (
+    id              INTEGER PRIMARY KEY,
+    backup_utc_ns   INTEGER NOT NULL,
+    restored_utc_ns INTEGER NOT NULL,
+    run             INTEGER NOT NULL          -- the last run of the backup; 0 if it had none
+) STRICT;
+
+-- Runs that were deleted, and whose batches and attempts are still being deleted, part by part.
+CREATE TABLE pruned (
+    run             INTEGER PRIMARY KEY
+) STRICT;
 """
 
 MIGRATIONS: tuple[str, ...] = (_TABLES, _MIRRORS, _VERSION_3, _VERSION_4, _VERSION_5)

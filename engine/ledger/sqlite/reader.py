@@ -9,6 +9,7 @@ from typing import Self
 from engine.clock import Clock, SystemClock
 from engine.ledger.sqlite.access import file_size, readable_files, refuse_emptied, refuse_lost
 from engine.ledger.sqlite.history import RunHistory
+from engine.ledger.sqlite.period import PeriodHistory
 from engine.ledger.sqlite.plans import PlanStore
 from engine.ledger.sqlite.read_connection import ReadConnection
 from engine.ledger.sqlite.runs import RunStore
@@ -44,9 +45,9 @@ class LedgerReader:
     It waits for no write, and no write waits for it: SQLite's log gives each read the ledger as of
     the read's start. A ledger of an older version is presented as one of this version.
 
-    `history` and `uids` block; in an event loop, a function given to `read` calls them. `runs`,
-    `plans` and `snapshots` are the stores that a writer has too: their methods that write raise
-    SQLite's error.
+    `history`, `period` and `uids` block; in an event loop, a function given to `read` calls them.
+    `runs`, `plans` and `snapshots` are the stores that a writer has too: their methods that write
+    raise SQLite's error.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path, clock: Clock) -> None:
@@ -57,6 +58,7 @@ class LedgerReader:
         self.close = self.read.close
         """Interrupts the current read; the opener closes the connection."""
         self.history = RunHistory(connection)
+        self.period = PeriodHistory(connection)
         self.uids = UidHistory(connection)
         self.runs = RunStore(self.read, clock)
         self.plans = PlanStore(self.read, clock)

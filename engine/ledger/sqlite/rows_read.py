@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from engine.ledger.records import NO_BATCH, RowsRead
 from engine.ledger.sqlite import files
 from engine.ledger.sqlite.batches import skip
-from engine.payload.batch import UidlessRows, blank_among, invalid_among
+from engine.payload.batch import UidlessRows, count_among
 from engine.source.source_file import SourceFile
 
 
@@ -18,8 +18,8 @@ def enter_rows_without_uids(
 ) -> None:
     """Enter the counts of rows read so far that no batch records."""
     skip(connection, run, NO_BATCH, rows.skipped)
-    counts = (rows.records, blank_among(rows.skipped), invalid_among(rows.skipped))
-    enter_rows_read(connection, run, RowsRead(*counts, is_complete))
+    blank, invalid = (count_among(rows.skipped, kind) for kind in ("blank", "invalid"))
+    enter_rows_read(connection, run, RowsRead(rows.records, blank, invalid, is_complete))
 
 
 def enter_rows_read(

@@ -85,6 +85,14 @@ def records_changes(connection: sqlite3.Connection, run: int) -> bool:
     return found is not None
 
 
+def exclusion_digest(connection: sqlite3.Connection, run: int) -> str | None:
+    """Return the digest of the exclusion list that a push began with; None without one."""
+    found: tuple[str | None] = connection.execute(
+        "SELECT json_extract(reading, '$.exclude.reading.digest') FROM run WHERE run = ?", (run,)
+    ).fetchone()
+    return found[0]
+
+
 def has_unrecorded_batches(connection: sqlite3.Connection, run: int) -> bool:
     """Return whether a run has cut batches whose uids are not kept for a snapshot."""
     found = connection.execute(
@@ -143,6 +151,9 @@ def keep_lifted_guards(
     connection.execute("UPDATE run SET lifted = ? WHERE run = ?", (json.dumps(lifts), run))
 
 
+_REPLACED = "a new run of the same command took its place"
+
+
 class RunStore(Store):
     """The runs of a workspace."""
 
@@ -159,6 +170,7 @@ class RunStore(Store):
     record_changes = in_transaction(record_changes)
     records_changes = in_transaction(records_changes)
     has_unrecorded_batches = in_transaction(has_unrecorded_batches)
+    exclusion_digest = in_transaction(exclusion_digest)
     is_mirrored = by_reader(is_mirrored)
     last_name = by_reader(last_name)
     unrecorded_pushes = by_reader(unrecorded_pushes)
@@ -166,6 +178,11 @@ class RunStore(Store):
     without_totals = by_reader(without_totals)
     count_totals = by_reader(count)
     store_totals = in_transaction(store)
+
+    async def abandon(self, run: int, reason: str) -> None:
+        """Close a run as abandoned: it is not resumed. Its accounts are kept."""
+        now = self._clock.stamp().utc_ns
+        await self._execute(lambda connection: abandon(connection, run, now, reason))
 
     async def begin(
         self,
@@ -190,7 +207,7 @@ class RunStore(Store):
             if later and not restart_if_overtaken and found:
                 raise overtaken(found.name, later, key.cohort.id)
             if found is not None and (restart or later):
-                abandon(connection, found.number, now)
+                abandon(connection, found.number, now, _REPLACED)
                 found = None
             if found is None:
                 return insert_run(connection, key, command, settings, now)

@@ -67,6 +67,8 @@ def open_ledger(
         is_large = _is_large(connection)
         is_due = not is_large or _is_check_due(connection, now_utc_ns)
         check_content(connection, path, None if is_due else _SUMMARIES)
+        # A new file can return free pages to the disk in parts; for others it has no effect.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         _migrate(connection, path, migrations)

@@ -171,6 +171,31 @@ def has_resent(connection: sqlite3.Connection, run: int) -> bool:
     return found is not None
 
 
+_RESTORED_FROM = """
+WITH mine AS (
+  SELECT generation, run, origin FROM generation
+  WHERE partner = ?1 AND cohort_id = ?2 AND is_shadow = ?3
+)
+SELECT backup_utc_ns FROM restored AS r
+WHERE id = (SELECT max(id) FROM restored) AND EXISTS (SELECT 1 FROM mine WHERE origin = 'restore')
+AND NOT EXISTS (
+  SELECT 1 FROM mine
+  WHERE generation > (SELECT max(generation) FROM mine WHERE origin = 'restore')
+  AND (origin IN ('reconcile', 'import', 'assume-empty') OR run IN (SELECT run FROM plan))
+)
+"""
+
+
+def restored_from(connection: sqlite3.Connection, key: CohortKey) -> int | None:
+    """Return when the backup was made that a cohort's snapshot was restored from, in ns.
+
+    None if it was not restored, or if a plan that was sent, or a complete list of the members, has
+    replaced it since.
+    """
+    found: tuple[int] | None = connection.execute(_RESTORED_FROM, key.values).fetchone()
+    return found and found[0]
+
+
 _RUNS_WITH_UIDS = """
 WITH oldest AS (
   SELECT min(last_attempt) AS attempt, min(run) AS run, max(generation) AS generation
@@ -220,6 +245,7 @@ class SnapshotIndex(Store):
     mark_folded = in_transaction(mark_folded)
     last_sends = by_reader(last_sends)
     has_resent = by_reader(has_resent)
+    restored_from = by_reader(restored_from)
     runs_with_uids = by_reader(runs_with_uids)
 
     async def enter(

@@ -43,6 +43,30 @@ def latest_records(connection: sqlite3.Connection) -> list[SyncRecord]:
     return [SyncRecord(*row[:-1]) for row in rows]
 
 
+_OLD = """
+FROM synced_cohort AS old WHERE started_utc_ns < ?1 AND EXISTS (
+  SELECT 1 FROM synced_cohort AS later WHERE later.cohort = old.cohort
+  AND later.partner = old.partner AND later.started_utc_ns > old.started_utc_ns
+  AND (old.exit_status IS NOT 0 OR later.exit_status = 0)
+)
+"""
+"""Each cohort's last record, and its last one with exit status 0, are kept."""
+
+
+def count_old(connection: sqlite3.Connection, before_utc_ns: int) -> int:
+    """Return how many records `delete_old` would delete in all."""
+    found = connection.execute(f"SELECT count(*) {_OLD}", (before_utc_ns,)).fetchone()
+    return int(found[0])
+
+
+def delete_old(connection: sqlite3.Connection, before_utc_ns: int, most: int) -> int:
+    """Delete some records of syncs that began before `before_utc_ns`; return how many."""
+    return connection.execute(
+        f"DELETE FROM synced_cohort WHERE rowid IN (SELECT rowid {_OLD} LIMIT ?2)",  # noqa: S608 - our own words
+        (before_utc_ns, most),
+    ).rowcount
+
+
 class SyncStore(Store):
     """The syncs of a workspace."""
 

@@ -91,6 +91,8 @@ SELECT coalesce((SELECT records FROM reading WHERE run = ?1), max(records_throug
          AS records,
        coalesce((SELECT sum(count) FROM skipped WHERE run = ?1 AND reason LIKE 'blank%'), 0)
          AS blank,
+       coalesce((SELECT sum(count) FROM skipped WHERE run = ?1 AND reason = 'excluded'), 0)
+         AS excluded,
        coalesce((SELECT invalid FROM reading WHERE run = ?1), 0) + coalesce(sum(invalid), 0)
          AS invalid
 FROM batch WHERE run = ?1

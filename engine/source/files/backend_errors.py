@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 
-from engine.errors import SourceError, SourceUnavailableError
+from engine.errors import MissingExportError, SourceError, SourceUnavailableError
 from engine.source.temporary import copy_failed, is_about_copy
 
 _DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, tarfile.ReadError, zlib.error)
@@ -78,7 +78,8 @@ def source_error(name: str, error: BaseException, schemes: Sequence[str]) -> Sou
 
     `schemes` are the schemes of its URL's links. The error is `SourceUnavailableError` (exit status
     75) if the cause is temporary: timeouts, broken and refused connections, 5xx, 408, 429, no room
-    for a temporary copy. Otherwise it is a plain `SourceError`.
+    for a temporary copy. It is `MissingExportError` if there is no such file, otherwise a plain
+    `SourceError`.
     """
     if isinstance(error, SourceError):
         return error
@@ -95,7 +96,7 @@ def source_error(name: str, error: BaseException, schemes: Sequence[str]) -> Sou
         hint = f"{_CHECK_ADDRESS}: names in it are case-sensitive"
         if is_archive:
             hint = "check the archive's own address, and the names in it"
-        return SourceError(f"{name}: no such file", hint=hint)
+        return MissingExportError(f"{name}: no such file", hint=hint)
     if any(isinstance(cause, PermissionError) for cause in causes):
         return _denied(name, "permission denied", scheme)
     number = next((c.errno for c in causes if isinstance(c, OSError) and c.errno), None)
@@ -151,7 +152,7 @@ def _by_status(name: str, status: int, scheme: str) -> SourceError:
 
 def _by_answer(name: str, answer: str, status: int, scheme: str) -> SourceError:
     if status in _GONE:
-        return SourceError(f"{name}: no such file", hint=f"{answer}: {_CHECK_ADDRESS}")
+        return MissingExportError(f"{name}: no such file", hint=f"{answer}: {_CHECK_ADDRESS}")
     if status in _DENIED:
         return _denied(name, answer, scheme)
     if status == _CHANGED:

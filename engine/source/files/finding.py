@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from engine.errors import SourceError, UsageError
+from engine.errors import MissingExportError, SourceError, UsageError
 from engine.source.files.file_groups import sidecars
 from engine.source.files.file_state import FileState
 from engine.source.files.local import LocalTree, nothing_found, unreadable
@@ -40,7 +40,7 @@ def find_locations(
     they are named or matched. Sidecar files of a file in the same group are skipped too. Notes give
     the number of skipped names. `sleep` waits between the attempts of a remote read.
 
-    Raises `SourceError` for a missing file, `UsageError` for a file named twice.
+    Raises `MissingExportError` if a name matches no file, `UsageError` for a file named twice.
     """
     locations: list[Location] = []
     notes: list[str] = []
@@ -120,7 +120,7 @@ def _local(path: str) -> Location:
     try:
         status = os.stat(path)  # noqa: PTH116 - keeps the path as it was written
     except FileNotFoundError:
-        raise SourceError(f"{path}: a broken link", hint="repair or remove it") from None
+        raise MissingExportError(f"{path}: a broken link", hint="repair or remove it") from None
     except OSError as error:
         raise unreadable(path, error) from None
     address = os.path.abspath(path)  # noqa: PTH100 - leaves symbolic links alone

@@ -7,7 +7,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
-from engine.errors import SourceError
+from engine.errors import MissingExportError, SourceError
 from engine.source.files.patterns import Entry, Kind, has_magic, split_at_magic
 
 
@@ -59,7 +59,7 @@ def _kind(mode: int) -> Kind:
 def unreadable(name: str, error: Exception) -> SourceError:
     """Return the error for a file or folder that cannot be read."""
     if isinstance(error, FileNotFoundError):
-        return SourceError(f"{name}: no such file", hint=_hint_of_missing(name))
+        return MissingExportError(f"{name}: no such file", hint=_hint_of_missing(name))
     reason = (isinstance(error, OSError) and error.strerror) or str(error).partition("\n")[0]
     hint = None
     if isinstance(error, PermissionError):
@@ -69,22 +69,22 @@ def unreadable(name: str, error: Exception) -> SourceError:
     return SourceError(f"{name}: cannot be read ({reason})", hint=hint)
 
 
-def nothing_found(path: str, passed_over: int) -> SourceError:
+def nothing_found(path: str, passed_over: int) -> MissingExportError:
     """Return the error for a path that matches no file."""
     if os.path.isdir(path):  # noqa: PTH112 - as written
         hint = "name the folder or the file that the export is written to"
         if passed_over:
             hint = f"the {passed_over} names in it were passed over (.*, _* and linked folders)"
-        return SourceError(f"{path}: the folder holds no files", hint=hint)
+        return MissingExportError(f"{path}: the folder holds no files", hint=hint)
     if not has_magic(path):
-        return SourceError(f"{path}: no such file", hint=_hint_of_missing(path))
+        return MissingExportError(f"{path}: no such file", hint=_hint_of_missing(path))
     folder, _ = split_at_magic(path)
     hint = f"{_shown(folder)} holds no match; `**/` includes subfolders"
     if not os.path.isdir(folder or "."):  # noqa: PTH112 - as written
         hint = _hint_of_missing(f"{folder}.")
     elif passed_over:
         hint = f"{passed_over} names that begin with . or _ were passed over"
-    return SourceError(f"{path}: no file matches", hint=hint)
+    return MissingExportError(f"{path}: no file matches", hint=hint)
 
 
 def _hint_of_missing(path: str) -> str:

@@ -13,6 +13,8 @@ from enum import Enum, auto
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
+from engine.source.urls import HTTP, carrier, file_path, is_url, links, scheme_of
+
 _MAGIC = re.compile(r"[*?[]")
 _ANY_FOLDERS = "**"
 _FOLDER_MARKER = "_$folder$"
@@ -56,6 +58,19 @@ class Tree(Protocol):
 def has_magic(path: str) -> bool:
     """Return whether a path has a wildcard character."""
     return _MAGIC.search(path) is not None
+
+
+def pick_problem(pattern: str) -> str | None:
+    """Return why nothing can be picked by a pattern; None if something can.
+
+    Raises `UsageError` for a URL that names no file of this machine.
+    """
+    path = file_path(pattern) or pattern
+    if is_url(path) and scheme_of(links(path)[0]) in HTTP:
+        return "a server cannot list files over http, so that none can be picked as the newest"
+    if not has_magic(links(path)[carrier(path)] if is_url(path) else path):
+        return "the newest can be picked only by a pattern with a wildcard, such as vip-*.csv"
+    return None
 
 
 def split_at_magic(path: str) -> tuple[str, str]:

@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from engine.errors import SourceError, UsageError
+from engine.errors import MissingExportError, SourceError, UsageError
 from engine.source.files.file_groups import is_export_by_name, sidecars
 from engine.source.files.finding import find_locations
 from engine.source.files.local import LocalTree
-from engine.source.files.patterns import Kind, has_magic, matches, split_at_magic
+from engine.source.files.patterns import Kind, matches, pick_problem, split_at_magic
 from engine.source.files.remote import match_remote
-from engine.source.urls import HTTP, carrier, display_url, file_path, is_url, links, scheme_of
+from engine.source.urls import display_url, file_path, is_url
 
 _DATES = (
     # A time counts only in ISO 8601 or as digits of the date: others may be the number of a part.
     re.compile(
-        r"(?<!\d)(\d{4})([-_./]?)(\d{2})\2(\d{2})"
+        r"(?<!\d)((?:19|20)\d{2})([-_./]?)(\d{2})\2(\d{2})"
         r"(?:(?:T|(?<=\d{8}))(\d{2})[:-]?(\d{2})(?:[:-]?(\d{2}))?Z?)?(?!\d)"
     ),
     re.compile(r"year=(\d{4})(/)month=(\d{1,2})/day=(\d{1,2})()()()(?!\d)"),
@@ -38,31 +38,19 @@ class _Match:
     is_folder: bool
 
 
-def pick_problem(pattern: str) -> str | None:
-    """Return why nothing can be picked by a pattern; None if something can.
-
-    Raises `UsageError` for a URL that names no file of this machine.
-    """
-    path = file_path(pattern) or pattern
-    if is_url(path) and scheme_of(links(path)[0]) in HTTP:
-        return "a server cannot list files over http, so that none can be picked as the newest"
-    if not has_magic(links(path)[carrier(path)] if is_url(path) else path):
-        return "the newest can be picked only by a pattern with a wildcard, such as vip-*.csv"
-    return None
-
-
 def pick_newest(pattern: str) -> str:
     """Return the name of the newest file or folder that a pattern matches.
 
     Markers, checksums, backups, and files that are still being written by their names are not
-    picked. Raises `SourceError` if nothing matches, if the two newest are equally new, or if a time
-    of writing that is needed is unknown; `UsageError` for a `pick_problem`.
+    picked. Raises `MissingExportError` if nothing matches, `SourceError` if the two newest are
+    equally new, or if a time of writing that is needed is unknown; `UsageError` for a
+    `pick_problem`.
     """
     if problem := pick_problem(pattern):
         raise UsageError(f"{_shown(pattern)}: {problem}")
     found = _exports_among(_matches(pattern))
     if not found:
-        raise SourceError(
+        raise MissingExportError(
             f"{_shown(pattern)}: no file matches",
             hint="`**/` includes subfolders; markers, checksums and unfinished files are left out",
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from typing import Any, TypeVar
 
-from engine.errors import SourceError, SourceUnavailableError
+from engine.errors import MissingExportError, SourceError, SourceUnavailableError
 from engine.source import urls
 from engine.source.files.backend import Backend
 from engine.source.files.backend_errors import PrematureEndError, source_error
@@ -186,7 +186,7 @@ def find_remote(url: str) -> tuple[list[RemoteFile], int]:
     """Return the files that a URL matches, and the number of skipped names.
 
     See `patterns`. Over http a URL names one file. Raises `UsageError` if its backend is not
-    installed, `SourceError` if nothing is found.
+    installed, `MissingExportError` if nothing is found.
     """
     backend = Backend(url)
     path, name = backend.path, backend.display_name
@@ -201,7 +201,7 @@ def find_remote(url: str) -> tuple[list[RemoteFile], int]:
         hint = "`**/` includes subfolders" if is_pattern else "check the address"
         if passed_over:
             hint = f"{passed_over} names that begin with . or _ were passed over"
-        raise SourceError(
+        raise MissingExportError(
             f"{name}: {'no file matches' if is_pattern else 'nothing there'}", hint=hint
         )
     named = _namer(name, path)

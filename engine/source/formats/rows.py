@@ -74,7 +74,7 @@ def to_block(rows: RawRows, *, file: str, first_record: int, strip: bool) -> Blo
     uids = text.filter(pa.array(codes == 0))
     if rows.refused:
         codes = _with_refused(codes, rows.refused, reasons)
-    return Block(file, first_record, rows.records, uids, _runs(codes, reasons, first_record))
+    return Block(file, first_record, rows.records, uids, runs_of(codes, reasons, first_record))
 
 
 def is_blank(line: bytes) -> bool:
@@ -120,7 +120,7 @@ def _with_refused(
     return merged
 
 
-def _runs(
+def runs_of(
     codes: npt.NDArray[np.int32], reasons: Sequence[str], first_record: int
 ) -> tuple[Skipped, ...]:
     """Combine consecutive records with the same reason into one `Skipped`."""

@@ -7,7 +7,8 @@ import unicodedata
 import pytest
 from rich.cells import cell_len
 
-from engine.cli.text import UNSAFE, csv_cell, json_safe, printable, table_lines, wrapped
+from engine.cli.text import csv_cell, json_safe, table_lines, wrapped
+from engine.model.foreign_text import UNSAFE, printable
 
 SAMPLES = [
     *("\x00", "\x1b[2J", "\x7f", "\x85", "\x9b", "\xa0", "\xad", "\u061c", "\u200b", "\u200d"),

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from datetime import time, timedelta
+from datetime import date, time, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from engine.config.variables import substitute
 from engine.errors import ConfigError
 from engine.model.cohort import Cohort
 from engine.preflight.check import check_settings
+from engine.source.dates import expand_dates
 
 WORKSPACE = '[workspace]\nid = "DEMO"\nendpoint = "http://127.0.0.1:9"\n'
 TWO = (
@@ -51,7 +52,7 @@ def test_a_cohort_has_the_values_of_its_table(write: Write, tmp_path: Path) -> N
     path = write(
         f"{WORKSPACE}[guards]\nmax_removals = 0.3\nmax_additions = 7\n"
         '[cohorts.vip]\nid = "c-1"\nname = "VIP"\ndescription = "best"\n'
-        'source = ["a.csv", "s3://b/c.csv", "/x/y-{date}*.csv"]\ncolumn = "user.id"\n'
+        'source = ["a*.csv", "s3://b/c-*.csv", "/x/y-{date}*.csv"]\ncolumn = "user.id"\n'
         'format = "csv"\nheader = false\nstrip = true\nmode = "mirror"\nenabled = false\n'
         'priority = -3\ndeadline = "06:30"\nowner = "crm"\ntags = ["a", "b"]\n'
         'on_changed = "restart"\nexpect_every = "90m"\npick = "newest"\n'
@@ -61,7 +62,7 @@ def test_a_cohort_has_the_values_of_its_table(write: Write, tmp_path: Path) -> N
     )
     vip = project_of(path).cohorts["vip"]
     assert vip.cohort == Cohort("c-1", "VIP", "best")
-    assert vip.source == (f"{tmp_path}/a.csv", "s3://b/c.csv", "/x/y-{date}*.csv")
+    assert vip.source == (f"{tmp_path}/a*.csv", "s3://b/c-*.csv", "/x/y-{date}*.csv")
     assert dataclasses.astuple(vip.reading) == ("user.id", "csv", False, True)
     assert (vip.mode, vip.enabled, vip.priority) == ("mirror", False, -3)
     assert (vip.deadline, vip.expect_every) == (time(6, 30), timedelta(minutes=90))
@@ -92,6 +93,33 @@ def test_a_wildcard_in_the_name_of_the_folder_is_none(tmp_path: Path) -> None:
     main.write_text(f'include = ["*.toml"]\n{WORKSPACE}', encoding="utf-8")
     [vip] = project_of(main).cohorts.values()
     assert vip.source == (f"{tmp_path}/a[[]1][*]/*.csv",)
+
+
+@pytest.mark.parametrize("place", ["folder", "home"])
+def test_braces_in_the_name_of_the_folder_are_no_date(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "{date} [1]"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    before = "~/" if place == "home" else ""
+    names = [f"{before}vip-{{date:%Y/%m/%d}}.csv", f"{before}vip-{{yesterday}}*/", f"{before}_done"]
+    main = (folder if place == "folder" else tmp_path) / "config.toml"
+    main.write_text(
+        f"{WORKSPACE}[cohorts.vip]\nname = 'VIP'\nsource = {names[:2]}\nwait_for = '{names[2]}'\n"
+        f"[cohorts.vip.exclude]\nsource = '{names[0]}'\n",
+        encoding="utf-8",
+    )
+    [vip] = project_of(main).cohorts.values()
+    assert vip.exclude is not None
+    assert isinstance(vip.wait_for, str)
+    found = [*vip.source, vip.wait_for, *vip.exclude.source]
+    assert [expand_dates(name, date(2026, 11, 27)) for name in found] == [
+        f"{folder}/vip-2026/11/27.csv",
+        f"{tmp_path}/{{date}} [[]1]/vip-2026-11-26*/",
+        f"{folder}/_done",
+        f"{folder}/vip-2026/11/27.csv",
+    ]
 
 
 # Included files
@@ -223,9 +251,10 @@ async def test_an_engine_uses_the_named_workspace(write: Write) -> None:
     path = write(TWO)
     async with Engine.open(path, workspace="us-1", environ=US) as engine:
         assert engine.config.workspace.id == "U"
-    with pytest.raises(ConfigError, match="several workspaces: eu, us-1"):
-        async with Engine.open(path, environ=US):
-            pass
+    async with Engine.open(path, environ=US) as engine:  # For commands on all of them.
+        assert list(engine.project.workspaces) == ["eu", "us-1"]
+        with pytest.raises(ConfigError, match="several workspaces: eu, us-1"):
+            _ = engine.config
 
 
 def test_the_preflight_checks_the_named_workspace(write: Write) -> None:

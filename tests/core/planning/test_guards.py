@@ -137,6 +137,8 @@ def test_an_empty_export_blocks_whatever_is_allowed() -> None:
     loose = GuardSettings(max_removals=1.0)
     assert blocking(empty, loose) == {"empty"}
     assert verdicts(empty, loose)[Guard.EMPTY].override is None
+    excluded = verdicts(replace(empty, excluded=5), loose)[Guard.EMPTY]
+    assert excluded.sentence == "each uid of the export is excluded: it would empty the cohort"
     with pytest.raises(UsageError):
         Allowance.parse("empty")
 
@@ -341,3 +343,19 @@ def test_a_guard_that_is_lifted_twice_is_refused() -> None:
 def test_an_allowance_beyond_all_bounds_is_refused() -> None:
     with pytest.raises(UsageError, match="at most 1,000,000,000,000"):
         Allowance.parse("removals=" + "9" * 30)
+
+
+def test_a_guard_that_passes_shows_its_count_and_limit_too() -> None:
+    def found(settings: GuardSettings) -> dict[Guard, tuple[int, int | None]]:
+        return {each.guard: (each.count, each.limit) for each in judge(QUIET, settings)}
+
+    assert found(STRICT)[Guard.REMOVALS] == (100, 800)
+    assert found(STRICT)[Guard.ADDITIONS] == (100, 5_000)
+    assert found(STRICT)[Guard.SHAPE] == (0, None)
+    # Shares do not bind a small cohort.
+    assert found(replace(STRICT, small_cohort=20_000, max_removals=0.1))[Guard.REMOVALS] == (
+        100,
+        None,
+    )
+    blocked = {each.guard: each for each in judge(replace(QUIET, removes=900), STRICT)}
+    assert (blocked[Guard.REMOVALS].count, blocked[Guard.REMOVALS].limit) == (900, 800)

@@ -112,7 +112,7 @@ def test_a_command_has_no_threads_that_numpy_started() -> None:
 def test_a_bug_is_reported_as_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stumble(_: Path) -> None:
+    def stumble(*_: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("engine.report.history.all_runs", stumble)

@@ -12,9 +12,10 @@ from engine.cli.messages import capture_library_messages, log
 from engine.cli.run_view import describe, trouble
 from engine.cli.summary import print_accounts
 from engine.cli.terminal_view import TerminalView
-from engine.cli.text import printable, table_lines
+from engine.cli.text import table_lines
 from engine.delivery.events import Answered, Stopping
 from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
+from engine.model.foreign_text import printable
 from engine.report.accounts import Accounts, Ceiling, CeilingSpending, Requests, RowCounts, Standing
 from engine.report.live_counts import LiveCounts
 from records import record

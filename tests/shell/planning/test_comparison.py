@@ -60,6 +60,11 @@ class Case:
     waiting: HeldChanges = field(default_factory=HeldChanges)
     resend: Resend | None = None
     shares: int = 1
+    excluded: frozenset[str] | None = None
+
+    @property
+    def wanted(self) -> set[str]:
+        return set(self.export) - (self.excluded or set())
 
     def kind(self, uid: str, operation: Operation) -> str:
         state, run = self.known.get(uid, (0, 0))
@@ -78,7 +83,7 @@ class Case:
 
     def resent(self) -> list[Member]:
         """All that a round of resending has to come, in order: the newest first."""
-        wanted = set(self.export)
+        wanted = self.wanted
         members = sorted(
             (
                 Member(run, uid.encode())
@@ -96,7 +101,7 @@ class Case:
         return left or members
 
     def operations(self) -> dict[Operation, dict[str, set[str]]]:
-        wanted = set(self.export)
+        wanted = self.wanted
         inside = {uid for uid, (state, _) in self.known.items() if state is UidState.IN}
         away = {uid for uid, (state, _) in self.known.items() if state is UidState.OUT}
         changes = {
@@ -132,6 +137,7 @@ cases = st.builds(
         st.none() | st.builds(Member, runs, uids.map(str.encode)),
     ),
     st.integers(1, 3),
+    st.none() | st.frozensets(uids),
 )
 
 
@@ -160,13 +166,17 @@ def compared(case: Case, folder: Path) -> tuple[Comparison, Snapshot | None]:
         },
         schema=REJECTIONS,
     )
+    excluded = None
+    if case.excluded is not None:
+        listed = sorted(case.excluded) * 2
+        excluded = stage(blocks_of(listed), folder / "excluded.parquet")
     with parted(case.shares):
         found = compare(
             staged,
             base,
             folder,
             OPTIONS,
-            Conditions(sorted(case.recent), case.waiting, rejections, case.resend),
+            Conditions(sorted(case.recent), case.waiting, rejections, case.resend, excluded),
         )
     return found, base
 
@@ -215,14 +225,16 @@ def test_a_comparison_is_what_the_model_says(case: Case) -> None:
         assert uids_of(found.resends) == [member.uid.decode() for member in cut]
         is_cut = case.resend is not None and len(cut) == case.resend.most
         assert found.resent_through == (cut[-1] if is_cut else None)
-        wanted = set(case.export)
-        assert found.duplicate == len(case.export) - len(wanted)
+        wanted = case.wanted
+        assert found.excluded == sum(uid not in wanted for uid in case.export)
+        assert found.duplicate == len(case.export) - found.excluded - len(wanted)
         assert found.unchanged == sum(
             case.known.get(uid, (None, 0))[0] is UidState.IN for uid in wanted
         )
         parts = (found.duplicate, found.unchanged, found.adds.planned, found.adds.known)
-        assert sum(parts) == len(case.export)
-        left = {path.name for path in Path(name).iterdir()} - {"base.parquet", "staged.parquet"}
+        assert sum(parts) + found.excluded == len(case.export)
+        given_files = {"base.parquet", "staged.parquet", "excluded.parquet"}
+        left = {path.name for path in Path(name).iterdir()} - given_files
         assert left == {"adds.parquet", "removes.parquet", "resends.parquet"}
 
 

@@ -8,8 +8,8 @@ from unittest.mock import AsyncMock, patch
 
 import pyarrow as pa
 import pytest
-from bookkeeping import rows
-from far_side import FarSide
+from ledger_entries import rows
+from scripted_server import ScriptedServer
 from whole_push import COHORT, PARTNER, ExportSource, Pushes
 
 from engine.delivery.stop import StopSwitch
@@ -34,12 +34,12 @@ KEY = CohortKey(PARTNER, COHORT.id)
 
 @pytest.fixture
 def pushes(tmp_path: Path) -> Pushes:
-    return Pushes(tmp_path, FarSide())
+    return Pushes(tmp_path, ScriptedServer())
 
 
 @pytest.fixture
 async def session(pushes: Pushes) -> AsyncIterator[WorkspaceSession]:
-    async with WorkspaceSession(pushes._config()) as session:
+    async with WorkspaceSession(pushes.config()) as session:
         yield session
 
 
@@ -91,7 +91,8 @@ async def test_a_queued_write_is_committed_before_the_cohort_is_free(
     session: WorkspaceSession,
 ) -> None:
     context = RunContext(session, KEY)
-    ledger = await session.ledger(context.waiting(0.0))
+    async with session.holding(KEY, context.waiting(0.0)) as ledger:
+        pass  # It stays open as long as the session.
     hold = Hold()
 
     async def begin() -> None:

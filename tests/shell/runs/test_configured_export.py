@@ -9,7 +9,13 @@ from typing import TypeVar
 import pytest
 
 from engine.delivery.stop import StopSwitch
-from engine.errors import IncompleteError, SourceError, SourceUnavailableError, UsageError
+from engine.errors import (
+    IncompleteError,
+    MissingExportError,
+    SourceError,
+    SourceUnavailableError,
+    UsageError,
+)
 from engine.runs import configured_export
 from engine.runs.configured_export import ConfiguredExport, Pick, WaitFor, resolve
 from engine.source.options import ReadingOptions
@@ -47,12 +53,18 @@ class Morning:
 
         self.events[at] = written
 
-    def resolve(self, *names: str, wait: WaitFor | None = None, pick: Pick = "all") -> SourceSpec:
+    def resolve(
+        self,
+        *names: str,
+        wait: WaitFor | None = None,
+        pick: Pick = "all",
+        exclude: ConfiguredExport | None = None,
+    ) -> SourceSpec:
         async def main() -> SourceSpec:
             for at, event in self.events.items():
                 asyncio.get_running_loop().call_later(at, event)
             export = ConfiguredExport(
-                tuple(f"{self.folder}/{name}" for name in names), OPTIONS, pick, wait
+                tuple(f"{self.folder}/{name}" for name in names), OPTIONS, pick, wait, exclude
             )
             clock = VirtualClock()
             try:
@@ -84,6 +96,15 @@ def test_the_dates_are_frozen(morning: Morning) -> None:
     assert morning.resolve("a*.csv") == morning.spec("a*.csv")
 
 
+def test_the_dates_of_an_exclusion_list_are_frozen_with_those_of_its_export(
+    morning: Morning,
+) -> None:
+    listed = ConfiguredExport((f"{morning.folder}/out-{{date}}.txt",))
+    found = morning.resolve("vip.csv", exclude=listed)
+    assert found.exclude == SourceSpec((f"{morning.folder}/out-2026-11-27.txt",), date="2026-11-27")
+    assert SourceSpec.from_dict(found.to_dict()) == found
+
+
 def test_the_newest_is_frozen(morning: Morning) -> None:
     for day in (26, 27):
         morning.write(0, f"dt=2026-11-{day}/a.csv")
@@ -95,8 +116,15 @@ def test_an_export_that_is_not_waited_for_need_not_be_there(morning: Morning) ->
     assert morning.resolve("none-{date}.csv") == morning.spec(
         "none-2026-11-27.csv", day="2026-11-27"
     )
-    with pytest.raises(SourceError, match="no file matches"):
+    with pytest.raises(MissingExportError, match="no file matches"):
         morning.resolve("none*.csv", pick="newest")
+
+
+def test_a_missing_exclusion_list_is_no_missing_export(morning: Morning) -> None:
+    listed = ConfiguredExport((f"{morning.folder}/out*.txt",), pick="newest")
+    with pytest.raises(SourceError, match=r"^exclusion list: .*/out\*.txt: no file") as caught:
+        morning.resolve("vip.csv", exclude=listed)
+    assert type(caught.value) is SourceError
 
 
 def test_a_marker_is_waited_for(morning: Morning) -> None:
@@ -132,15 +160,18 @@ def test_a_new_partition_is_waited_for_until_it_is_stable(morning: Morning) -> N
 
 
 @pytest.mark.parametrize(
-    ("content", "marker", "lack"),
+    ("content", "marker", "lack", "kind"),
     [
-        (None, None, r"for the export .*/a.csv: .*/a.csv: no such file$"),
-        ("", None, "it has no content"),
-        ("x", "_SUCCESS", r"for the marker .*/_SUCCESS: .*/_SUCCESS: no such file$"),
+        (None, None, r"for the export .*/a.csv: .*/a.csv: no such file$", MissingExportError),
+        ("", None, "it has no content", SourceError),
+        (
+            *("x", "_SUCCESS", r"for the marker .*/_SUCCESS: .*/_SUCCESS: no such file$"),
+            MissingExportError,
+        ),
     ],
 )
 def test_a_wait_has_a_limit(
-    morning: Morning, content: str | None, marker: str | None, lack: str
+    morning: Morning, content: str | None, marker: str | None, lack: str, kind: type[SourceError]
 ) -> None:
     if content is not None:
         morning.write(0, "a.csv", content)
@@ -149,7 +180,7 @@ def test_a_wait_has_a_limit(
         SourceError, match=rf"^waited 2.5 min {'.*' if content == '' else ''}{lack}"
     ) as caught:
         morning.resolve("a.csv", wait=wait)
-    assert caught.value.exit_status == 2
+    assert (type(caught.value), caught.value.exit_status) == (kind, 2)
     assert 150 <= morning.ended < 151
     assert morning.looks == 6
 

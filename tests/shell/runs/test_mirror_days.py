@@ -151,6 +151,7 @@ def test_a_second_run_sends_only_what_changed(cohort: Cohort) -> None:
         "read": 10,
         "blank": 0,
         "invalid": 0,
+        "excluded": 0,
         "duplicate": 0,
         "unchanged": 9,
         "undecided": 0,

@@ -12,7 +12,7 @@ from whole_push import Death
 from engine.errors import ExitStatus
 from engine.model.cohort import Action
 from engine.report.run_results import FailedRun, NothingToResume, ResumedRuns, RunResult
-from engine.runs import resume as resuming
+from engine.runs import exports
 from engine.runs.context import RunObservers
 from engine.runs.session import WorkspaceSession
 
@@ -93,8 +93,8 @@ def test_a_run_that_another_process_ends_after_it_was_found_is_not_begun_anew(
                     pushed.append(await SECOND.start(other, RunObservers()))
             return await open_again(*arguments, **options)
 
-        open_again = resuming.open_exports  # The harness has replaced it.
-        with patch("engine.runs.resume.open_exports", open_late):
+        open_again = exports.open_exports  # The harness has replaced it.
+        with patch("engine.runs.exports.open_exports", open_late):
             if way == "all":
                 found.append(await workspace.resume_all(session))
             else:

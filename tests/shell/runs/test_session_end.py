@@ -129,7 +129,7 @@ def test_no_run_begins_once_a_session_was_left(tmp_path: Path) -> None:
 def test_a_second_event_loop_is_refused(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     (tmp_path / "file").touch()
-    config = replace(workspace.pushes._config(), state_dir=tmp_path / "file")
+    config = replace(workspace.pushes.config(), state_dir=tmp_path / "file")
     session = WorkspaceSession(config)
     job = Job("a", range(3), Action.ADD)
     with pytest.raises(LedgerError):

@@ -17,7 +17,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from engine.errors import CohortSyncError, ExitStatus, SourceError, SourceUnavailableError
+from engine.errors import (
+    CohortSyncError,
+    ExitStatus,
+    MissingExportError,
+    SourceError,
+    SourceUnavailableError,
+)
 from engine.source.files.backend_errors import source_error
 from engine.source.files.opening import open_source
 from engine.source.options import ReadingOptions
@@ -62,6 +68,7 @@ def zipped(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 # As it is opened
 
+MISSING = ("no such file", "nothing there", "no file matches")
 REFUSED, NO_HOST = "the connection was refused", "name is not known"
 OPENED = [
     ("ftp://127.0.0.1:9/e.csv", 2, REFUSED),
@@ -79,7 +86,7 @@ OPENED = [
     ("tar://a.csv::bad.zip", 2, "the archive is damaged"),
     ("zip://a.csv::cut.zip", 2, "the archive is damaged"),
     ("s3://[b]/x", 2, "not a valid URL"),
-    ("http://[b/x", 2, ""),
+    ("http://[b/x", 2, "no such file"),
     ("http://", 2, ""),
     ("s3://", 2, ""),
     ("s3:///x", 2, ""),
@@ -110,6 +117,7 @@ def test_what_a_backend_raises_as_it_is_opened_is_one_line(
     Path("cut.zip").write_bytes(Path(zipped).read_bytes()[:-30])
     error = refused(url.format(zip=zipped))
     assert (error.exit_status, shown in error.message) == (status, True), error.message
+    assert isinstance(error, MissingExportError) is (shown in MISSING)
 
 
 def test_files_in_archives_are_read(zipped: str) -> None:
@@ -147,6 +155,7 @@ def test_the_status_of_an_http_source_is_reported(server: ExportServer, status: 
     shown = error.hint if status in {404, 410} else error.message
     assert str(status) in shown
     assert ("no such file" in error.message) is (status in {404, 410})
+    assert isinstance(error, MissingExportError) is (status in {404, 410})
 
 
 @pytest.mark.parametrize("ranges", [True, False])
@@ -306,6 +315,7 @@ def test_whatever_a_backend_raises_is_reported_in_our_words(
     found = source_error("s3://bucket/a.csv", error, ["s3"])
     assert (found.exit_status, shown in found.message) == (status, True), found.message
     assert isinstance(found, SourceUnavailableError) is (status == 75)
+    assert isinstance(found, MissingExportError) is (shown in MISSING)
     assert "SECRET" not in f"{found.message} {found.hint}"
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from engine.errors import SourceError, UsageError
+from engine.errors import MissingExportError, SourceError, UsageError
 from engine.source.files.opening import open_source
-from engine.source.files.picking import date_in_name, pick_newest, pick_problem
+from engine.source.files.patterns import pick_problem
+from engine.source.files.picking import date_in_name, pick_newest
 from engine.source.options import ReadingOptions
 from engine.source.spec import SourceSpec
 
@@ -118,7 +119,7 @@ def test_an_unknown_time_of_writing_is_an_error(tmp_path: Path) -> None:
 
 def test_nothing_to_pick(fill: Fill) -> None:
     root = fill("a.csv")
-    with pytest.raises(SourceError, match=r"no-\*.csv: no file matches$"):
+    with pytest.raises(MissingExportError, match=r"no-\*.csv: no file matches$"):
         pick_newest(f"{root}no-*.csv")
 
 
@@ -141,6 +142,7 @@ def test_a_name_that_nothing_can_be_picked_by(pattern: str) -> None:
         ("vip-1764201600.csv", None),
         ("from-2026-11-01-to-2026-11-27.csv", None),
         ("2026-11.csv", None),
+        ("part-12340506.csv", None),
         ("vip-120261127.csv", None),
     ],
 )

@@ -14,7 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.errors import CohortSyncError, EmptyExportError, ExitStatus, SourceError, UsageError
+from engine.errors import (
+    CohortSyncError,
+    EmptyExportError,
+    ExitStatus,
+    MissingExportError,
+    SourceError,
+    UsageError,
+)
 from engine.source.files.opening import open_source
 from engine.source.options import ReadingOptions
 from engine.source.protocol import HasFiles, MeasuresReading, Source, is_rereadable
@@ -148,18 +155,22 @@ def test_a_name_that_no_ledger_can_hold_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("export", "message"),
+    ("export", "message", "kind"),
     [
-        ("nothing.csv", "nothing.csv: no such file"),
-        ("no*.csv", "no*.csv: no file matches"),
-        ("folder", "folder: the folder holds no files"),
-        ("a.txt/b.txt", "a.txt/b.txt: cannot be read (Not a directory)"),
+        ("nothing.csv", "nothing.csv: no such file", MissingExportError),
+        ("no*.csv", "no*.csv: no file matches", MissingExportError),
+        ("none/no*.csv", "none/no*.csv: no file matches", MissingExportError),
+        ("folder", "folder: the folder holds no files", MissingExportError),
+        ("link.csv", "link.csv: a link that leads nowhere", MissingExportError),
+        ("a.txt/b.txt", "a.txt/b.txt: cannot be read (Not a directory)", SourceError),
     ],
 )
-def test_what_is_not_there_is_named(export: str, message: str) -> None:
+def test_what_is_not_there_is_named(export: str, message: str, kind: type[SourceError]) -> None:
     Path("folder").mkdir()
+    Path("link.csv").symlink_to("nothing")
     write("a.txt", "x\n")
-    assert refused(export).message == message
+    error = refused(export)
+    assert (error.message, type(error), error.exit_status) == (message, kind, ExitStatus.USAGE)
 
 
 def test_an_unreadable_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +186,7 @@ def test_an_unreadable_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_that_goes_away_is_named() -> None:
     source = open_source([write("a.txt", "x\n")], PLAIN)
     Path("a.txt").unlink()
-    with pytest.raises(SourceError, match=r"a\.txt: no such file"):
+    with pytest.raises(MissingExportError, match=r"a\.txt: no such file"):
         list(source.blocks())
 
 

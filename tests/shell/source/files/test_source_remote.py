@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.errors import SourceError, UsageError
+from engine.errors import MissingExportError, SourceError, UsageError
 from engine.source.files.opening import open_source
+from engine.source.files.picking import pick_newest
 from engine.source.options import ReadingOptions
 from engine.source.protocol import Source
 
@@ -96,8 +97,15 @@ def test_an_s3_object_larger_than_what_is_read_ahead_streams(bucket: str) -> Non
 
 @pytest.mark.parametrize("path", ["/nothing.txt", "/no*.txt", "/nothing/"])
 def test_what_is_not_in_the_bucket_is_named(bucket: str, path: str) -> None:
-    with pytest.raises(SourceError, match=r"^s3://exports/no.*: (nothing there|no file matches)$"):
+    with pytest.raises(
+        MissingExportError, match=r"^s3://exports/no.*: (nothing there|no file matches)$"
+    ):
         open_source([bucket + path], PLAIN)
+
+
+def test_the_newest_of_a_bucket_is_picked(bucket: str) -> None:
+    assert pick_newest(f"{bucket}/20*/") == "s3://exports/2024"
+    assert pick_newest(f"{bucket}/20*/*.txt") == "s3://exports/2024/a.txt"
 
 
 @pytest.fixture

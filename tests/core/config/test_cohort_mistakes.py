@@ -104,6 +104,47 @@ MISTAKES = {
         "`cohorts.vip.wait_for` should be true for the export itself, or the path of a marker, "
         "not false",
     ),
+    "wait_minutes of none": in_vip(
+        "wait_for = true\nwait_minutes = 0",
+        "`cohorts.vip.wait_minutes` should be a number from 0.01 to 100,000, not 0",
+    ),
+    "unknown date": Mistake(
+        f'{WORKSPACE}[cohorts.vip]\nname = "VIP"\nsource = ["a.csv", "b-{{tomorrow}}.csv"]\n',
+        "`cohorts.vip.source` has an invalid date: {tomorrow} is not known, "
+        "only {date}, {yesterday} are; '{{' and '}}' stand for a brace",
+    ),
+    "date with a directive of the time": in_vip(
+        'wait_for = "done-{date:%H}"',
+        "`cohorts.vip.wait_for` has an invalid date: the format '%H' should have as directives "
+        "only %Y, %m, %d, %y, %j, %G, %V, %u and %%",
+    ),
+    "date without an end": in_vip(
+        '[cohorts.vip.exclude]\nsource = "staff-{date.csv"',
+        "`cohorts.vip.exclude.source` has an invalid date: expected '}' before end of string; "
+        "'{{' and '}}' stand for a brace",
+    ),
+    "date in a variable": in_vip(
+        'wait_for = "{${SECRET}}"', "`cohorts.vip.wait_for` has an invalid date"
+    ),
+    "newest without a wildcard": in_vip(
+        'pick = "newest"',
+        "`cohorts.vip.pick` can't be \"newest\" for 'vip.csv': "
+        "the newest can be picked only by a pattern with a wildcard, such as vip-*.csv",
+    ),
+    "newest over http": Mistake(
+        f'{WORKSPACE}[cohorts.vip]\nname = "VIP"\npick = "newest"\n'
+        'source = "https://u:s3cr3t@h/a*.csv"\n',
+        "`cohorts.vip.pick` can't be \"newest\" for 'https://h/a*.csv': "
+        "a server cannot list files over http, so that none can be picked as the newest",
+    ),
+    "file of another machine": Mistake(
+        f'{WORKSPACE}[cohorts.vip]\nname = "VIP"\nsource = "file://h/a*"\npick = "newest"\n',
+        "`cohorts.vip.source` names another machine: file:// is for files of this one",
+    ),
+    "exclude and remove": in_vip(
+        'mode = "remove"\n[cohorts.vip.exclude]\nsource = "a.csv"',
+        '`cohorts.vip.exclude` can\'t be used with mode = "remove": it says who is not added',
+    ),
     "wait_minutes alone": in_vip(
         "wait_minutes = 5",
         "`cohorts.vip.wait_minutes` needs `wait_for`: true, or the path of a marker",

@@ -1,0 +1,1 @@
+"""The morning page: one HTML file without scripts, which makes no request."""

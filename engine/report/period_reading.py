@@ -1,0 +1,309 @@
+"""Reads what happened in a period from the ledgers of a state folder."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from engine.errors import ExitStatus
+from engine.ledger.period_records import MemberCount, ReasonCount
+from engine.ledger.sqlite.access import ledgers
+from engine.ledger.sqlite.reader import LedgerReader
+from engine.ledger.sync_records import SyncRecord
+from engine.model.status import RunStatus
+from engine.report.accounts import Accounts
+from engine.report.accounts_from_ledger import target_label
+from engine.report.history import RunReport, plan_document
+from engine.report.next_step import next_step
+from engine.report.period import (
+    CohortPeriod,
+    Level,
+    MemberHistory,
+    PeriodReport,
+    RejectedReason,
+    RejectedUid,
+)
+from engine.report.requests import Interval, WorkspacePeriod, spending_together
+
+if TYPE_CHECKING:
+    from engine.ledger.run_records import RunEntry
+
+_SECOND_NS = 1_000_000_000
+_DAY_NS = 86_400 * _SECOND_NS
+MEMBER_DAYS = 14
+"""How many days back the members of each cohort are shown."""
+MOST_INTERVALS = 96
+MOST_REJECTED_UIDS = 100
+_MOST_REQUEST_IDS = 5
+_MOST_REASONS = 50
+_LONGEST_SYNC_NS = 7 * _DAY_NS
+"""How long before the period a sync may have begun."""
+_INTERVALS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600, 43_200, 86_400)
+"""The lengths of an interval, in seconds."""
+_NOT_SENT = {RunStatus.PLANNED, RunStatus.SHADOW, RunStatus.ABANDONED}
+"""The statuses of runs that say nothing about the cohort's state."""
+
+
+def report_on(
+    state: Path, since_utc_ns: int, until_utc_ns: int, *, with_uids: bool = False
+) -> PeriodReport:
+    """Return what happened from `since_utc_ns` until now, `until_utc_ns`.
+
+    With `with_uids` it has the first rejected uids. Raises `LedgerError` as `ledgers` does, and if
+    a ledger cannot be read.
+    """
+    found = _Found()
+    for path in ledgers(state):
+        with LedgerReader.open(path) as ledger:
+            _Workspace(ledger, path.parent, since_utc_ns, until_utc_ns).read(found)
+    order = list(Level)
+    found.cohorts.sort(key=lambda each: (-order.index(each.level), each.title.casefold()))
+    return PeriodReport(
+        since_utc_ns,
+        until_utc_ns,
+        found.cohorts,
+        found.workspaces,
+        sorted(found.rejects.values(), key=lambda each: -each.rows)[:_MOST_REASONS],
+        found.members,
+        sorted(found.runs, key=lambda accounts: accounts.started_at),
+        found.rejected_uids[:MOST_REJECTED_UIDS] if with_uids else None,
+    )
+
+
+@dataclass(slots=True)
+class _Found:
+    """What was found in the ledgers read so far."""
+
+    cohorts: list[CohortPeriod] = field(default_factory=list)
+    workspaces: list[WorkspacePeriod] = field(default_factory=list)
+    rejects: dict[tuple[str, str], RejectedReason] = field(default_factory=dict)
+    members: list[MemberHistory] = field(default_factory=list)
+    runs: list[Accounts] = field(default_factory=list)
+    rejected_uids: list[RejectedUid] = field(default_factory=list)
+
+    def add_reason(self, reason: ReasonCount, accounts: Accounts) -> None:
+        """Add the rejects of a run with one reason."""
+        key = (reason.kind, reason.reason)
+        before = self.rejects.get(key) or RejectedReason(*key, 0, (), (), ())
+        request_ids = dict.fromkeys((*before.request_ids, *reason.request_ids))
+        self.rejects[key] = RejectedReason(
+            *key,
+            before.rows + reason.rows,
+            (*before.runs, str(accounts.run)),
+            tuple(dict.fromkeys((*before.cohorts, accounts.cohort_name))),
+            tuple(request_ids)[:_MOST_REQUEST_IDS],
+        )
+
+
+class _Workspace:
+    """Reads one ledger: a workspace at an endpoint."""
+
+    def __init__(
+        self, ledger: LedgerReader, folder: Path, since_utc_ns: int, until_utc_ns: int
+    ) -> None:
+        self._ledger = ledger
+        self._folder = folder
+        self._since = since_utc_ns
+        self._until = until_utc_ns
+        self._accounts: dict[str, Accounts] = {}
+        self._entries: dict[str, RunEntry] = {}
+
+    def read(self, found: _Found) -> None:
+        """Add what this ledger holds of the period."""
+        for entry in self._ledger.period.runs_since(self._since):
+            accounts = self._report(entry.name).accounts()
+            has_died = entry.status == RunStatus.RUNNING != accounts.status
+            if has_died and entry.started_utc_ns < self._since:
+                continue  # It stays `running` in the ledger until the cohort's next run.
+            self._entries[entry.name], self._accounts[entry.name] = entry, accounts
+        found.runs += self._accounts.values()
+        found.cohorts += self._cohorts()
+        found.members += self._member_histories()
+        if (requests := self._requests()) is not None:
+            found.workspaces.append(requests)
+        for name, accounts in self._accounts.items():
+            number = self._entries[name].number
+            for reason in self._ledger.period.reasons(number):
+                found.add_reason(reason, accounts)
+            for record in self._ledger.period.first_rejected(number, MOST_REJECTED_UIDS):
+                found.rejected_uids.append(RejectedUid(name, accounts.cohort_name, record))
+
+    def _report(self, run: str) -> RunReport:
+        ledger = self._ledger
+        return RunReport(ledger.history, self._folder, run, is_older=ledger.is_older)
+
+    def _cohorts(self) -> Iterator[CohortPeriod]:
+        """Yield each cohort as its last sync or run in the period left it."""
+        records = [
+            record
+            for record in self._ledger.history.synced_since(self._since - _LONGEST_SYNC_NS)
+            if max(record.started_utc_ns, record.finished_utc_ns or 0) >= self._since
+        ]
+        synced = {record.run for record in records}
+        ends = [self._end_of(self._accounts.get(record.run or ""), record) for record in records]
+        ends += [
+            self._end_of(accounts, None)
+            for name, accounts in self._accounts.items()
+            if name not in synced and accounts.status not in _NOT_SENT
+        ]
+        ends.sort(key=lambda each: each.started_utc_ns)
+        for number, end in enumerate(ends):
+            if not any(_replaces(later, end) for later in ends[number + 1 :]):
+                yield end
+
+    def _end_of(self, accounts: Accounts | None, record: SyncRecord | None) -> CohortPeriod:
+        """Return how a run or a cohort of a sync ended; at least one of them is given."""
+        if accounts is None:
+            assert record is not None  # noqa: S101 - see the docstring
+            return self._end_without_run(record)
+        name = str(accounts.run)
+        entry = self._entries[name]
+        plan = self._ledger.history.plan(name)
+        guards = () if plan is None else tuple(plan_document(plan)["guards"])
+        has_died = entry.status == RunStatus.RUNNING != accounts.status
+        exit_status = ExitStatus.INCOMPLETE if has_died else accounts.exit_status
+        synced_as = record.cohort if record else None
+        step = next_step(
+            exit_status, name, synced_as=synced_as, mode=accounts.action, guards=guards
+        )
+        return CohortPeriod(
+            cohort=synced_as or accounts.cohort_id,
+            cohort_id=accounts.cohort_id,
+            cohort_name=accounts.cohort_name,
+            target=accounts.target,
+            workspace=accounts.workspace,
+            partner=accounts.partner,
+            sync=record.sync if record else None,
+            mode=accounts.action,
+            status=accounts.status,
+            exit_status=exit_status,
+            reason=accounts.reason,
+            level=_level_of(exit_status),
+            next_step=None if accounts.status == RunStatus.RUNNING else step,
+            started_utc_ns=entry.started_utc_ns,
+            finished_utc_ns=entry.finished_utc_ns,
+            members=self._members_after(accounts),
+            accounts=accounts,
+            files=self._ledger.history.files(name),
+            guards=guards,
+        )
+
+    def _end_without_run(self, record: SyncRecord) -> CohortPeriod:
+        target, workspace = self._place
+        is_unknown = record.status is None
+        return CohortPeriod(
+            cohort=record.cohort,
+            cohort_id=record.cohort_id,
+            cohort_name=self._ledger.period.last_name(record.partner, record.cohort_id),
+            target=target,
+            workspace=workspace,
+            partner=record.partner,
+            sync=record.sync,
+            mode=None,
+            status=record.status or "not_ended",
+            exit_status=record.exit_status,
+            reason="the sync has not ended, or its process died" if is_unknown else record.reason,
+            level=_level_of(record.exit_status),
+            next_step=next_step(
+                record.exit_status, None, synced_as=record.cohort, mode=None, guards=()
+            ),
+            started_utc_ns=record.started_utc_ns,
+            finished_utc_ns=record.finished_utc_ns,
+            members=record.members,
+        )
+
+    @cached_property
+    def _place(self) -> tuple[str, str]:
+        """The target and the id of the workspace."""
+        for accounts in reversed(self._accounts.values()):
+            return accounts.target, accounts.workspace
+        endpoint, workspace = (unquote(part) for part in self._folder.parts[-2:])
+        return target_label(endpoint), workspace
+
+    @cached_property
+    def _members(self) -> dict[tuple[str, str], list[MemberCount]]:
+        """The snapshots of each cohort over the last days, by partner and id."""
+        found: dict[tuple[str, str], list[MemberCount]] = defaultdict(list)
+        for count in self._ledger.period.members_since(self._until - MEMBER_DAYS * _DAY_NS):
+            found[count.partner, count.cohort_id].append(count)
+        return found
+
+    def _members_after(self, accounts: Accounts) -> int | None:
+        counts = self._members.get((accounts.partner, accounts.cohort_id))
+        return counts[-1].members if counts and accounts.mirror else None
+
+    def _member_histories(self) -> Iterator[MemberHistory]:
+        for (_, cohort_id), counts in self._members.items():
+            name = counts[-1].cohort_name
+            yield MemberHistory(cohort_id, name, self._place[1], _last_of_days(counts))
+
+    def _requests(self) -> WorkspacePeriod | None:
+        """Return the requests of the period; None if none was sent."""
+        if not self._accounts:
+            return None
+        runs = self._entries.values()
+        start = max(self._since, min(run.started_utc_ns for run in runs))
+        end = min(self._until, max(run.finished_utc_ns or self._until for run in runs))
+        seconds = _interval_seconds((end - start) / _SECOND_NS)
+        intervals: dict[int, Interval] = defaultdict(Interval)
+        statuses: Counter[int | None] = Counter()
+        for run in runs:
+            counts = self._ledger.period.requests(
+                run.number, self._since, self._until + 1, seconds * _SECOND_NS
+            )
+            for count in counts:
+                intervals[count.interval].count(count)
+                statuses[count.http_status] += count.requests
+        if not intervals:
+            return None
+        first, last = min(intervals), max(intervals)
+        latest = self._accounts[list(self._accounts)[-1]]
+        return WorkspacePeriod(
+            *self._place,
+            ceiling=latest.ceiling,
+            spending=spending_together(
+                [each.ceiling_spending for each in self._accounts.values()],
+                [each for run in runs for each in self._ledger.period.sending(run.number)],
+            ),
+            interval_seconds=seconds,
+            intervals_start_utc_ns=first * seconds * _SECOND_NS,
+            intervals=[intervals[number] for number in range(first, last + 1)],
+            status_counts=dict(sorted(statuses.items(), key=lambda each: each[0] or 0)),
+        )
+
+
+def _level_of(exit_status: int | None) -> Level:
+    match exit_status:
+        case ExitStatus.ACCEPTED:
+            return Level.OK
+        case None | ExitStatus.PARTIAL | ExitStatus.INCOMPLETE:
+            return Level.ATTENTION
+        case _:
+            return Level.FAILED
+
+
+def _replaces(later: CohortPeriod, earlier: CohortPeriod) -> bool:
+    """Return whether a later end says how the cohort is, in place of an earlier one."""
+    if (later.partner, later.cohort_id) != (earlier.partner, earlier.cohort_id):
+        return False
+    return None in {later.mode, earlier.mode} or later.mode == earlier.mode
+
+
+def _interval_seconds(span_seconds: float) -> int:
+    """Return the shortest interval that divides a span into at most `MOST_INTERVALS`."""
+    # The first and the last interval may be partly outside.
+    least = span_seconds / (MOST_INTERVALS - 1)
+    days = 86_400 * (1 + int(least // 86_400))
+    return next((seconds for seconds in _INTERVALS if seconds >= least), days)
+
+
+def _last_of_days(counts: Sequence[MemberCount]) -> list[MemberCount]:
+    """Return the last snapshot of each day, by this machine's time zone."""
+    days = {
+        datetime.fromtimestamp(each.made_utc_ns / 1e9).astimezone().date(): each for each in counts
+    }
+    return list(days.values())

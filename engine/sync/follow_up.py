@@ -1,0 +1,29 @@
+"""What follows a sync: old state is deleted, and the page of the night is written."""
+
+import asyncio
+
+from engine.config.loading import Project
+from engine.errors import CohortSyncError
+from engine.page.rendering import write_configured_page
+from engine.runs.retention import prune
+from engine.sync.context import SyncContext
+
+
+async def follow_up(project: Project, context: SyncContext) -> None:
+    """Do what the configuration asks for after each sync.
+
+    A failure is a warning: it does not change the result of the sync.
+    """
+    config, note = project.shared, context.observers.note
+    try:
+        await prune(config, clock=context.clock)
+    except CohortSyncError as error:
+        note(f"old state was not deleted: {error.message}", label="warning")
+    try:
+        now = context.clock.stamp().utc_ns
+        path = await asyncio.to_thread(write_configured_page, config.report, config.state_dir, now)
+    except (CohortSyncError, OSError) as error:
+        note(f"the report was not written: {error}", label="warning")
+    else:
+        if path is not None:
+            note(f"the report is in {path}")

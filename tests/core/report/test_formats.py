@@ -1,0 +1,9 @@
+"""Statuses in words."""
+
+from engine.model.status import RunStatus
+from engine.report.formats import STATUSES
+from engine.report.sync_result import CohortStatus
+
+
+def test_the_statuses_in_words_are_those_that_there_are() -> None:
+    assert set(STATUSES) <= {*RunStatus, *CohortStatus, "not_ended"}

@@ -1,0 +1,67 @@
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.sync.ranked_slots import RankedSlots
+
+
+@pytest.mark.parametrize("ranks", [[3, 1, 2], [5, 5, 0], []])
+async def test_the_lowest_rank_gets_the_next_slot(ranks) -> None:
+    slots = RankedSlots(1)
+    got: list[int] = []
+
+    async def wait(rank: int) -> None:
+        async with slots.held(rank):
+            got.append(rank)
+
+    async with slots.held(9):
+        tasks = [asyncio.create_task(wait(rank)) for rank in ranks]
+        await asyncio.sleep(0)
+        assert not got
+    for task in tasks:
+        await task
+    assert got == sorted(ranks)
+
+
+async def test_an_early_release_is_not_repeated_at_the_end() -> None:
+    slots = RankedSlots(1)
+    async with slots.held(0) as release:
+        release()
+        async with asyncio.timeout(1), slots.held(1):
+            release()
+            waiting = asyncio.create_task(slots._acquire(2))
+            await asyncio.sleep(0)
+            assert not waiting.done()
+        await waiting
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=12), st.integers(1, 3))
+def test_a_cancelled_waiter_loses_no_slot(waiters, count) -> None:
+    async def run() -> None:
+        slots = RankedSlots(count)
+        under_way = most = 0
+
+        async def use(rank: int) -> None:
+            nonlocal under_way, most
+            async with slots.held(rank):
+                under_way += 1
+                most = max(most, under_way)
+                try:
+                    await asyncio.sleep(0)
+                finally:
+                    under_way -= 1
+
+        tasks = [asyncio.create_task(use(rank)) for rank, _ in waiters]
+        await asyncio.sleep(0)
+        for task, (_, is_cancelled) in zip(tasks, waiters, strict=True):
+            if is_cancelled:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert most <= count
+        async with asyncio.timeout(1):  # Every slot is free again.
+            for _ in range(count):
+                await slots._acquire(0)
+
+    asyncio.run(run())
