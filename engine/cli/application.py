@@ -5,6 +5,7 @@ Heavy imports are deferred until a command needs them, so that `--help` is fast.
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import takewhile
 from typing import Annotated, NoReturn
@@ -14,13 +15,13 @@ import typer
 from engine import __version__
 from engine.cli import signals
 from engine.cli.check import check
+from engine.cli.command import CONTEXT_SETTINGS, Command, Group
 from engine.cli.configuration import init, schema
 from engine.cli.demo import demo
 from engine.cli.emulator import emulator
 from engine.cli.memory import lack_of_memory, refuse_narrow_address_space
 from engine.cli.messages import capture_library_messages, write_error, write_traceback
 from engine.cli.mirror import apply, mirror, plan, rollback
-from engine.cli.options import Command, Group
 from engine.cli.push import push, resume
 from engine.cli.report import report
 from engine.cli.runs import rejects, runs, show
@@ -30,6 +31,7 @@ from engine.cli.status import status
 from engine.cli.streams import prepare_streams, print_json, printing
 from engine.cli.sync import sync
 from engine.cli.usage import UnreadableCommand, usage_error
+from engine.cli.verbosity import with_log_format, with_verbosity
 from engine.cli.why import why
 from engine.errors import CohortSyncError, ExitStatus, IncompleteError, UsageError
 
@@ -39,14 +41,22 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     cls=Group,
+    context_settings=CONTEXT_SETTINGS,
 )
-for command in (
-    *(sync, push, resume, mirror, plan, apply, rollback, why),
-    *(status, report, runs, plans, show, rejects, abandon, prune, backup, restore),
-    *(init, schema, check, emulator, demo),
-):
-    app.command(cls=Command)(command)
-app.add_typer(snapshot, name="snapshot")
+_COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Every night": (sync,),
+    "One cohort": (push, mirror, plan, apply, rollback, resume),
+    "Look": (status, report, runs, plans, show, rejects, why),
+    "State": (abandon, prune, backup, restore),
+    "Set up": (init, schema, check, emulator, demo),
+}
+_RUNNING = {sync, push, mirror, plan, apply, rollback, resume, demo}
+"""Commands that show a run, more of it or less."""
+for panel, commands in _COMMANDS.items():
+    for command in commands:
+        extended = with_verbosity(command) if command in _RUNNING else command
+        app.command(cls=Command, rich_help_panel=panel)(with_log_format(extended))
+app.add_typer(snapshot, name="snapshot", rich_help_panel="State")
 
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer passes it by position
@@ -80,7 +90,7 @@ def main() -> NoReturn:
     signals.exit_at_once()
     arguments = sys.argv[1:] or ["--help"]
     try:
-        with printing() if "--help" in arguments else nullcontext():
+        with printing() if {"-h", "--help"} & {*arguments} else nullcontext():
             refuse_narrow_address_space()
             exit_status = app(args=arguments, prog_name="cohortsync", standalone_mode=False)
     except CohortSyncError as error:

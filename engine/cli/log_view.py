@@ -1,7 +1,8 @@
-"""Shows a run by log lines, if stderr is not a terminal."""
+"""Shows a run by records, if stderr is not a terminal."""
 
+from engine.cli.disturbance import Disturbance
 from engine.cli.messages import log
-from engine.cli.run_view import Estimate, View, trouble
+from engine.cli.run_view import Estimate, View
 from engine.delivery.events import Event, Planned, Waiting
 from engine.report.live_counts import LiveCounts
 from engine.report.run_results import Opening
@@ -10,7 +11,7 @@ LOG_EVERY_SECONDS = 10.0
 
 
 class LogView(View):
-    """Structured log lines: a time, a level, an event, and its fields as key=value."""
+    """Records: a time, a level, an event, and its fields."""
 
     def __init__(self, counts: LiveCounts, estimate: Estimate) -> None:
         super().__init__(counts, estimate)
@@ -18,6 +19,7 @@ class LogView(View):
         self._is_sending = False
 
     def __exit__(self, *_: object) -> None:
+        super().__exit__()
         if self._is_sending:
             self._progress_line()
 
@@ -48,13 +50,17 @@ class LogView(View):
     def observe(self, event: Event) -> None:
         """Log trouble immediately, and progress at intervals."""
         super().observe(event)
-        if (sentence := trouble(event)) is not None:
+        if (sentence := self._remarks.on(event)) is not None:
             level = "info" if isinstance(event, Waiting) else "warning"
             log(level, type(event).__name__.lower(), text=sentence)
         self._is_sending = self._is_sending or isinstance(event, Planned)
         if (now := self._now()) >= self._next_line:
             self._next_line = now + LOG_EVERY_SECONDS
             self._progress_line()
+
+    def disturbed(self, disturbance: Disturbance) -> None:
+        """Log that a disturbance begins, or is over."""
+        log_disturbance(disturbance, self._now())
 
     def _progress_line(self) -> None:
         counts, now = self._counts, self._now()
@@ -72,3 +78,17 @@ class LogView(View):
             ceiling_attempted=round(counts.ceiling_attempted, 4),
             eta_seconds=None if left is None else round(left),
         )
+
+
+def log_disturbance(disturbance: Disturbance, now: float, **whose: object) -> None:
+    """Log that a disturbance begins, or is over; `whose` says of which workspace it is."""
+    is_over = disturbance.is_over
+    log(
+        "info" if is_over else "warning",
+        disturbance.kind.value,
+        **whose,
+        state="over" if is_over else "begun",
+        attempts=disturbance.attempts,
+        seconds=round(disturbance.seconds(now), 1),
+        text=disturbance.sentence(now),
+    )

@@ -1,5 +1,6 @@
-"""Messages on stderr: text on a terminal, otherwise one logfmt record per line."""
+"""Messages on stderr: text on a terminal, otherwise one record per line: logfmt, or JSON."""
 
+import json
 import logging
 import os
 import sys
@@ -8,7 +9,10 @@ import warnings
 from datetime import UTC, datetime
 from typing import TextIO
 
-from engine.cli.text import wrapped
+from engine.cli import log_format
+from engine.cli.signs import shown_on
+from engine.cli.text import json_safe, wrapped
+from engine.cli.verbosity import Verbosity, verbosity
 from engine.errors import CohortSyncError, ConfigError, ExitStatus
 from engine.model.foreign_text import printable
 
@@ -36,7 +40,8 @@ def write_message(
     if width is None:
         log(level, event, text=text)
         return
-    for piece in wrapped(printable(f"{label}: {text}" if label else text), width):
+    line = shown_on(sys.stderr, f"{label}: {text}" if label else text)
+    for piece in wrapped(line, width):
         sys.stderr.write(f"{piece}\n")
 
 
@@ -113,15 +118,24 @@ def level_of(status: ExitStatus) -> str:
 
 
 def log(level: str, event: str, **fields: object) -> None:
-    """Write one line in logfmt to stderr; values with blanks are quoted."""
+    """Write one record to stderr: a line of logfmt, or a JSON object.
+
+    With `--quiet`, a record of level `info` is written only if it is the end of something.
+    """
+    if level == "info" and event != "ended" and verbosity() is Verbosity.QUIET:
+        return
     time_text = datetime.now(UTC).isoformat(timespec="milliseconds")
-    pairs = [f"time={time_text}", f"level={level}", f"event={event}"]
-    pairs += [f"{key}={_logfmt(value)}" for key, value in fields.items()]
-    sys.stderr.write(" ".join(pairs) + "\n")
+    record = {"time": time_text, "level": level, "event": event, **fields}
+    if log_format.is_json():
+        line = json_safe(json.dumps(record, default=str))
+    else:
+        line = " ".join(f"{key}={_logfmt(value)}" for key, value in record.items())
+    sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
 
 def _logfmt(value: object) -> str:
+    """Return a value in logfmt; it is quoted if it has blanks."""
     text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     plain = text and all(c > " " and c not in '="\\' for c in text) and text == printable(text)
     if plain:

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypedDict, TypeVar, get_type_hints
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from engine.errors import UsageError
 from engine.model.cohort import Action, Cohort
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Mapping
     from contextlib import AbstractAsyncContextManager
-    from typing import Any
 
     from engine import Engine, ExportArguments, PlanArguments, PlanObservers, Reading
 
@@ -65,29 +63,6 @@ def flat(command: Callable[..., R]) -> Callable[..., R]:
     run.__signature__ = Signature(parameters)  # type: ignore[attr-defined] # functions have it only if it is set
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run
-
-
-class Command(TyperCommand):
-    """A command whose help shows no type for a switch, because a switch takes no value."""
-
-    def get_params(self, ctx: "Any") -> "list[Any]":  # noqa: ANN401 - typer's, which differ by version
-        """Return the parameters, switches without a placeholder."""
-        return _without_types(super().get_params(ctx))
-
-
-class Group(TyperGroup):
-    """A command group whose help shows no type for a switch."""
-
-    def get_params(self, ctx: "Any") -> "list[Any]":  # noqa: ANN401 - typer's, which differ by version
-        """Return the parameters, switches without a placeholder."""
-        return _without_types(super().get_params(ctx))
-
-
-def _without_types(parameters: "Sequence[Any]") -> "list[Any]":
-    for parameter in parameters:
-        if getattr(parameter, "is_flag", False):
-            parameter.metavar = ""
-    return list(parameters)
 
 
 def refuse_nan(param: typer.CallbackParam, value: float | None) -> float | None:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from math import ceil
 from typing import Self
 
+from engine.cli.disturbance import Disturbance, Disturbances, hold_clause
+from engine.cli.verbosity import Verbosity, verbosity
 from engine.delivery.events import Answered, Divided, Event, Settled, Stopping, Waiting
 from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
 from engine.model.quantity import counted
 from engine.model.status import BatchState
-from engine.pacing.gate import LONGEST_HOLD_SECONDS
 from engine.report.live_counts import LiveCounts
 from engine.report.run_results import Opening
 
@@ -28,13 +29,16 @@ class View(ABC):
         self._counts = counts
         self._estimate = estimate
         self._now = now
+        self._disturbances = Disturbances()
+        self._remarks = Remarks(verbosity())
 
     def __enter__(self) -> Self:
         return self
 
-    @abstractmethod
     def __exit__(self, *_: object) -> None:
         """Stop showing."""
+        for each in self._disturbances.end():
+            self.disturbed(each)
 
     @abstractmethod
     def note(self, text: str, *, label: str | None = None) -> None:
@@ -51,14 +55,50 @@ class View(ABC):
         now = self._now()
         self._counts.expect(whole, now, first=first, held=held, settle_seconds=settle_seconds)
 
+    @abstractmethod
+    def disturbed(self, disturbance: Disturbance) -> None:
+        """Show an outage, or 429s, when it begins and when it is over."""
+
     def observe(self, event: Event) -> None:
         """Count an event."""
-        self._counts.fold(event, self._now())
+        now = self._now()
+        self._counts.fold(event, now)
+        for each in self._disturbances.fold(event, now):
+            self.disturbed(each)
 
     @property
     def _whole(self) -> float | None:
         """The number of uids in the whole run, possibly an estimate; None if unknown."""
         return self._estimate() if self._counts.whole is None else self._counts.whole
+
+
+class Remarks:
+    """Selects the events of a run that are worth a line of their own."""
+
+    def __init__(self, shown: Verbosity) -> None:
+        self._shown = shown
+        self._known: set[tuple[type[Event], BatchState | None]] = set()
+
+    def on(self, event: Event) -> str | None:
+        """Return a sentence about an event; None if there is none, or if it is only counted.
+
+        A failed attempt is part of a disturbance, and has a line only if verbose. Of the batches
+        that are split, rejected or left unconfirmed, the first of each kind has a line.
+        """
+        sentence = trouble(event)
+        if sentence is None or self._shown is Verbosity.VERBOSE:
+            return sentence
+        match event:
+            case Answered():
+                return None
+            case Divided() | Settled():
+                kind = type(event), event.state if isinstance(event, Settled) else None
+                if kind in self._known:
+                    return None
+                self._known.add(kind)
+            case _:
+                pass
+        return sentence
 
 
 def describe(opening: Opening) -> str:
@@ -90,9 +130,7 @@ def trouble(event: Event) -> str | None:
     """Return a sentence, without uids, for an event to report to the user; otherwise None."""
     match event:
         case Answered(batch, attempt, Throttled(wait), _):
-            held = f", as it asks for {wait:g} s" if wait is not None else ""
-            if wait is not None and wait > LONGEST_HOLD_SECONDS:
-                held += f", for {LONGEST_HOLD_SECONDS:g} s at the most"
+            held = hold_clause(wait)
             return f"batch {batch}, attempt {attempt}: 429, so everything is held{held}"
         case Answered(batch, _, NotSent(reason, is_kept_back=is_kept_back), _):
             # No attempt was made; the stop itself is reported.

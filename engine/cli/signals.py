@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from engine.cli import log_format
 from engine.errors import ExitStatus
 
 if TYPE_CHECKING:
@@ -112,11 +113,15 @@ def _exit(number: int, _frame: FrameType | None) -> None:
         _write(2, f"error: {reason}\n")
     else:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
-        _write(
-            2,
-            f"time={moment} level=error event=error "
-            f'text="{reason}" exit_status={ExitStatus.INCOMPLETE:d}\n',
-        )
+        status = int(ExitStatus.INCOMPLETE)
+        if log_format.is_json():
+            line = (
+                f'{{"time": "{moment}", "level": "error", "event": "error", '
+                f'"text": "{reason}", "exit_status": {status}}}'
+            )
+        else:
+            line = f'time={moment} level=error event=error text="{reason}" exit_status={status}'
+        _write(2, f"{line}\n")
     if "--json" in sys.argv:
         _write(
             1,

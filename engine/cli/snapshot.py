@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from engine.cli.command import Command, Group
 from engine.cli.messages import columns_of, write_error
 from engine.cli.options import (
     LARGEST_GENERATION,
-    Command,
-    Group,
     GuardOptions,
     JsonOption,
     KnownCohortOptions,

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 from engine.cli.messages import columns_of
+from engine.cli.signs import colored, shown_on
 from engine.cli.text import json_safe, wrapped
 from engine.errors import IncompleteError
-from engine.model.foreign_text import printable
 
 
 @contextmanager
@@ -45,10 +45,11 @@ def print_lines(lines: Iterable[str], indent: int = 10) -> None:
 
     A wrapped line continues after `indent` blanks.
     """
-    width = columns_of(sys.stdout)
+    stream = sys.stdout
+    width = columns_of(stream)
     for line in lines:
-        for piece in wrapped(printable(line), width, " " * indent):
-            sys.stdout.write(f"{piece}\n")
+        for piece in wrapped(shown_on(stream, line), width, " " * indent):
+            stream.write(f"{colored(stream, piece)}\n")
 
 
 def _discard_stdout() -> None:

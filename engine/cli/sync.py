@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.cli.messages import log
 from engine.cli.options import JsonOption, ProjectOptions, WaitOption, flat
 
 if TYPE_CHECKING:
     from engine import StopSwitch, SyncResult
+    from engine.cli.sync_view import SyncView
 
 
 @flat
@@ -58,27 +58,41 @@ def sync(
     """
     from engine.cli.running import StopSignals
     from engine.cli.sync_summary import print_sync
-    from engine.cli.sync_view import observers_of
+    from engine.cli.sync_view import ticking
 
     async def run(switch: "StopSwitch") -> "SyncResult":
         async with where.open() as engine:
+            view = _view()
             for note in engine.project.notes:
-                log("info", "note", text=note)
-            return await engine.sync(
-                cohorts or (),
-                tags=tag or (),
-                failed=failed,
-                dry_run=dry_run,
-                until=until,
-                max_requests=max_requests,
-                allow=allow or (),
-                reason=reason,
-                wait_seconds=wait,
-                observers=observers_of(switch),
-            )
+                view.note(note, label="note")
+            with view:
+                async with ticking(view):
+                    return await engine.sync(
+                        cohorts or (),
+                        tags=tag or (),
+                        failed=failed,
+                        dry_run=dry_run,
+                        until=until,
+                        max_requests=max_requests,
+                        allow=allow or (),
+                        reason=reason,
+                        wait_seconds=wait,
+                        observers=view.observers(switch),
+                    )
 
     with StopSignals() as signals:
         result = signals.run(run)
         signals.end(result.exit_status)
     print_sync(result, as_json=as_json)
     sys.exit(result.exit_status)
+
+
+def _view() -> "SyncView":
+    """Return the view for stderr: live lines on a terminal, otherwise records."""
+    if sys.stderr.isatty():
+        from engine.cli.sync_terminal import TerminalSyncView
+
+        return TerminalSyncView()
+    from engine.cli.sync_log import LogSyncView
+
+    return LogSyncView()

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from math import ceil
 
 from engine.model.foreign_text import UNSAFE, printable
 
@@ -73,6 +74,27 @@ def duration(seconds: float) -> str:
 
 
 _MINUTE = 60
+
+
+def clock_duration(seconds: float | None) -> str:
+    """Return a duration to the second, rounded up: `0:12` or `3:20:00`; None is unknown."""
+    if seconds is None:
+        return "-:--"
+    minutes, rest = divmod(ceil(max(0.0, seconds)), _MINUTE)
+    hours, minutes = divmod(minutes, _MINUTE)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def compact(count: float) -> str:
+    """Return a number in at most 6 characters: `9,999`, `12.3 k`, `1.2 M`, `100 M`."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= (size if size > _KILO else 10 * size):
+            share = count / size
+            return f"{share:.1f} {unit}" if share < _KILO / 10 - 0.05 else f"{share:.0f} {unit}"
+    return f"{count:,.0f}"
+
+
+_KILO = 1e3
 
 
 def shortened(text: str, width: int | None) -> str:

@@ -52,7 +52,7 @@ def test_show_shows_batches_and_attempts(cli: CommandLine, run: str) -> None:
     short = cli.run("show", run).stdout
     text = cli.run("show", run, "--batches").stdout
     assert text.startswith(short)
-    assert f"run {run}: finished, exit status 1" in text
+    assert f"run       {run}: finished, exit status 1" in text
     assert text.count(" rejected ") >= 1
 
 

@@ -174,6 +174,8 @@ def test_a_plan_shows_what_a_mirror_would_do_and_apply_does_it(
     assert cli.run("apply", name, "--json").status == 2
     assert cli.run("apply", "no-such-plan", "--json").status == 2
     output = cli.run("plan", "export.txt", *TARGET)
+    assert output.stdout == "Plan: nothing to change, 2,000 unchanged.\n"
+    output = cli.run("plan", "export.txt", *TARGET, "-v")
     assert "2,000 unchanged + 0 to add" in output.stdout
     assert "guard     removals" in output.stdout
 

@@ -200,5 +200,5 @@ def test_a_real_terminal_shows_the_bar_and_then_the_summary(cli: CommandLine) ->
     assert process.returncode == 0
     lines = [line for line in plain(output.decode()).split("\n") if line]
     assert "300 of 300 uids accepted · ETA 0:00" in "\n".join(lines)
-    assert any(line.startswith("requests  ") for line in lines)
+    assert any(line.startswith("✓ Night: 300 added in ") for line in lines)
     assert max(map(cell_len, lines)) <= 80

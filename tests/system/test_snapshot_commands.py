@@ -136,7 +136,7 @@ def test_a_rollback_undoes_a_run(mirrored: CommandLine, api: Emulator) -> None:
         "--dry-run",
     )
     assert (planned.status, len(api.members())) == (0, 200), planned.stderr
-    assert "guard     additions" in planned.stdout
+    assert "guards    " in planned.stdout
     rolled = mirrored.run(
         *("rollback", *COHORT_ID, "--to", "1", "--allow", "shape", "--reason", "a bad export"),
         "--json",

@@ -62,7 +62,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
             "has no option --no-such",
             "did you mean --no-header or --no-strip?",
         ),
-        (["push", "x", "-q"], "has no option -q", "push --help`"),
+        (["push", "x", "-z"], "has no option -z", "push --help`"),
         (["push", "x", "--json=3"], "--json takes no value", "--help`"),
         (["push", "x", "--cohort-id"], "--cohort-id needs a value", "--help`"),
         (["pusx"], "has no command pusx", "did you mean `cohortsync push`?"),

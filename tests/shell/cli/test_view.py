@@ -132,9 +132,9 @@ def shown(run_accounts: Accounts, capsys: pytest.CaptureFixture[str]) -> list[st
 def test_a_run_without_an_exit_status_shows_none(
     status: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert shown(ACCOUNTS, capsys)[0] == "run run-1: finished, exit status 0"
-    first = shown(replace(ACCOUNTS, status=status, exit_status=None), capsys)[0]
-    assert first == f"run run-1: {status}"
+    assert "run       run-1: finished, exit status 0" in shown(ACCOUNTS, capsys)
+    lines = shown(replace(ACCOUNTS, status=status, exit_status=None), capsys)
+    assert f"run       run-1: {status}" in lines
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,58 @@
+"""Examples that the help of each command shows."""
+
+EXAMPLES = {
+    "": (
+        "cohortsync init                  write a first config.toml",
+        "cohortsync check                 is it right?",
+        "cohortsync sync --dry-run        plan every cohort, and send nothing",
+        "cohortsync sync                  each night: send what changed",
+    ),
+    "sync": (
+        "cohortsync sync",
+        "cohortsync sync vip lapsed --dry-run",
+        "cohortsync sync --tag crm --until 06:00",
+        "cohortsync sync --failed",
+        'cohortsync sync lapsed --allow lapsed:removals=1750 --reason "closed shop"',
+    ),
+    "push": (
+        'cohortsync push vip.csv --cohort-id vip --cohort-name "VIP customers"',
+        'cohortsync push "vip/*.csv.gz" --column id --cohort-id vip --cohort-name VIP',
+        "cohortsync push left.csv --action remove --cohort-id vip --cohort-name VIP",
+    ),
+    "mirror": (
+        'cohortsync mirror vip.csv --cohort-id vip --cohort-name "VIP customers"',
+        "cohortsync mirror vip.csv --cohort-id vip --cohort-name VIP --dry-run",
+        "cohortsync mirror vip.csv --cohort-id vip --cohort-name VIP \\",
+        '    --allow removals=1750 --reason "closed shop"',
+    ),
+    "plan": ("cohortsync plan vip.csv --cohort-id vip --cohort-name VIP",),
+    "apply": (
+        "cohortsync apply 20261127-020747-aed4 --first 1000",
+        "cohortsync apply 20261127-020747-aed4",
+    ),
+    "rollback": (
+        "cohortsync rollback --cohort-id vip --to 12 --dry-run",
+        "cohortsync rollback --cohort-id vip --to 12",
+    ),
+    "resume": ("cohortsync resume", "cohortsync resume --all"),
+    "runs": ("cohortsync runs",),
+    "show": ("cohortsync show 20261127-020747-aed4",),
+    "rejects": (
+        "cohortsync rejects 20261127-020747-aed4",
+        "cohortsync rejects 20261127-020747-aed4 --csv > rejects.csv",
+    ),
+    "why": ("cohortsync why ada@example.com --cohort-id vip",),
+    "init": ("cohortsync init", "cohortsync init --workspace-id MY-WORKSPACE --data-center 01"),
+    "schema": ("cohortsync schema > config.schema.json",),
+    "check": ("cohortsync check", "cohortsync check --live"),
+    "emulator": (
+        "cohortsync emulator",
+        "cohortsync emulator --per-seconds 10 --fault 500=0.01",
+    ),
+    "demo": ("cohortsync demo", "cohortsync demo --uids 20000 --per-seconds 10"),
+    "snapshot": (
+        "cohortsync snapshot list --cohort-id vip",
+        "cohortsync snapshot compare list.csv --cohort-id vip",
+    ),
+}
+"""The lines of each command, by its words after `cohortsync`."""
