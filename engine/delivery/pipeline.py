@@ -104,13 +104,11 @@ class Delivery:
             self._reader.stop()
 
     def stop(self, stop: Stop) -> None:
-        """Stop intake and let requests under way end; if that was done already, cancel them."""
+        """Stop intake, and let requests under way end unless `stop` cancels them."""
         is_first = self._stop is None
         if is_first:
             self._stop = stop
-            self._cancel(lambda attempt: attempt.turn is None)
-        else:
-            self._cancel(lambda _: True)
+        self._cancel(lambda attempt: stop.cancels or attempt.turn is None)
         self._wake.set()
         if is_first:  # Only now: an observer that raises must not keep the delivery going.
             self._observe(Stopping(stop.reason))
@@ -136,7 +134,7 @@ class Delivery:
             self._wake.clear()
             now = self._clock.now()
             # Until the API has accepted something, requests go one by one: a wrong key costs one.
-            may_send = self._isolation.proven or not self._in_flight
+            may_send = len(self._in_flight) < self._most_at_once
             if may_send and self._again and self._again[0][0] <= now:
                 work = heapq.heappop(self._again)[2]
                 if not self._intake.is_too_large(work):
@@ -155,8 +153,11 @@ class Delivery:
         return None
 
     def _may_admit(self) -> bool:
-        most = self._channel.settings.max_in_flight if self._isolation.proven else 1
-        return self._unsettled < most
+        return self._unsettled < self._most_at_once
+
+    @property
+    def _most_at_once(self) -> int:
+        return self._channel.settings.max_in_flight if self._isolation.proven else 1
 
     async def _sleep(self, seconds: float | None) -> None:
         with suppress(TimeoutError):

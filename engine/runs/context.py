@@ -91,7 +91,7 @@ class RunContext:
         waiting = self.waiting(wait_seconds)
         async with AsyncExitStack() as held:
             caller = self.observers.switch or session.switch
-            held.enter_context(caller.connected(lambda stop: self.switch.pull(stop.reason)))
+            held.enter_context(caller.connected(self.switch.pass_on))
             ledger = await held.enter_async_context(session.holding(self.key, waiting))
             await held.enter_async_context(ledger.naming_damage())
             if sends:

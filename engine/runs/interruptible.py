@@ -123,10 +123,10 @@ async def wait_or_stop(seconds: float, switch: StopSwitch) -> Stop | None:
 
 
 async def acquire_or_stop(lock: asyncio.Lock, switch: StopSwitch) -> None:
-    """Acquire a lock; raise `IncompleteError` if a stop comes while it is held elsewhere."""
-    if not lock.locked():
-        await lock.acquire()
-        return
+    """Acquire a lock; raise `IncompleteError` if a stop comes, or came, before that.
+
+    A free lock is no exception: an earlier waiter may be about to get it.
+    """
     taking = asyncio.ensure_future(lock.acquire())
 
     def give_up(_: Stop) -> None:
@@ -138,6 +138,12 @@ async def acquire_or_stop(lock: asyncio.Lock, switch: StopSwitch) -> None:
         except asyncio.CancelledError:
             if not taking.cancelled():
                 lock.release()  # The lock was acquired at the time of the cancellation.
-            elif switch.is_pulled:
+            elif not _is_cancelled():
                 switch.refuse_if_pulled()
             raise
+
+
+def _is_cancelled() -> bool:
+    """Return whether the current task is being cancelled, by more than its own work."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,6 +1,6 @@
 """The ledger's interface for runs. Each change is durable when its call returns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -207,8 +207,11 @@ class Ledger(Protocol):
     async def recover(self, key: CohortKey | None = None) -> None:
         """End the runs of a cohort that no process works on; the caller holds the cohort's lock."""
 
-    async def store_missing_totals(self) -> None:
-        """Store the totals of each closed run that has none; needs no lock, and may take long."""
+    async def store_missing_totals(self, is_stopped: Callable[[], bool]) -> None:
+        """Store the totals of each closed run that has none, until `is_stopped`.
+
+        It needs no lock, and may take long.
+        """
 
     async def settle_all(self) -> None:
         """Conclude all requests without an outcome; the caller holds the sending lock."""

@@ -57,10 +57,11 @@ class WorkspaceSession:
         self._is_announced = False
         self._transport: HttpTransport | None = None
         self._cohorts: dict[CohortKey, asyncio.Lock] = {}
+        self._counted_in: Ledger | None = None
+        """The ledger whose missing totals are stored, or are being counted."""
         self._pacing = asyncio.Lock()
-        self._pacer: Pacer | None = None
-        self._earlier: Pacer | None = None
-        """The last pacer before, which knows what the API has answered."""
+        self._pacer: tuple[int, Pacer] | None = None
+        """The last pacer, and the number of the hold on the sending lock that it belongs to."""
 
     async def __aenter__(self) -> Self:
         """Return the session; nothing is opened yet."""
@@ -74,8 +75,7 @@ class WorkspaceSession:
         """
         self.is_closed = True
         for _key, switch in tuple(self._runs):
-            if not switch.is_pulled:  # A second pull would cancel the requests in flight.
-                switch.pull(_CLOSED)
+            switch.drain(_CLOSED)
         cancellation = None
         while self._runs:
             self._run_ended.clear()
@@ -84,7 +84,7 @@ class WorkspaceSession:
             except asyncio.CancelledError as error:
                 cancellation = error
                 for _key, switch in tuple(self._runs):
-                    switch.pull(_CLOSED)
+                    switch.cancel(_CLOSED)
         with suppress(Exception):
             await self._opened.aclose()
         if cancellation is not None:
@@ -93,7 +93,19 @@ class WorkspaceSession:
     async def _prepare(self, ledger: Ledger, waiting: Waiting) -> None:
         self._announce(waiting.note)
         await self._recover(ledger)
-        await ledger.store_missing_totals()
+
+    async def _store_missing_totals(self, ledger: Ledger, switch: StopSwitch) -> None:
+        """Count what no run has counted yet, once for each ledger; a stop leaves the rest."""
+        if self._counted_in is ledger:
+            return
+        self._counted_in = ledger  # Other runs do not wait for the count.
+        is_complete = False
+        try:
+            await ledger.store_missing_totals(lambda: switch.is_pulled)
+            is_complete = not switch.is_pulled
+        finally:
+            if not is_complete:
+                self._counted_in = None
 
     def _announce(self, note: Note) -> None:
         """Announce this process once: the announcement is not in the state folder."""
@@ -142,6 +154,7 @@ class WorkspaceSession:
             await acquire_or_stop(here, waiting.switch)
             try:
                 async with self._ledger.used(waiting) as ledger:
+                    await self._store_missing_totals(ledger, waiting.switch)
                     lock = cohort_lock(self.folder, key)
                     await lock.acquire(waiting.patience)
                     try:
@@ -195,9 +208,6 @@ class WorkspaceSession:
     def release_sending(self) -> None:
         """Release the right that `hold_sending` acquired."""
         self._sending_lock.release()
-        if not self._sending_lock.is_held:
-            self._earlier = self._pacer or self._earlier
-            self._pacer = None  # Another process may send from now on.
 
     async def channel(self, ledger: Ledger) -> Channel:
         """Return the channel that deliveries share; the caller holds the right to send.
@@ -218,13 +228,16 @@ class WorkspaceSession:
     async def _shared_pacer(self, ledger: Ledger) -> Pacer:
         """Return the pacer, which counts the requests that other processes have sent until now."""
         async with self._pacing:
-            if self._pacer is None:
-                await ledger.settle_all()
-                await self._recover(ledger)
-                self._pacer = await resumed_pacer(
-                    self.config.pacing, self._ledger.sends, self.clock, self._earlier
-                )
-            return self._pacer
+            # Whoever released the lock last: since then another process may have sent.
+            hold = self._sending_lock.times_taken
+            earlier_hold, earlier = self._pacer or (None, None)
+            if earlier is not None and earlier_hold == hold:
+                return earlier
+            await ledger.settle_all()
+            await self._recover(ledger)
+            pacer = await resumed_pacer(self.config.pacing, self._ledger.sends, self.clock, earlier)
+            self._pacer = (hold, pacer)
+            return pacer
 
     async def _shared_transport(self) -> HttpTransport:
         if self._transport is None:

@@ -66,6 +66,7 @@ class SharedLedger:
         self._prepare = prepare
         self._opening = asyncio.Lock()
         self._ledger: Ledger | None = None
+        self._is_prepared = False
         self._users: list[StopSwitch] = []
         self._released = asyncio.Event()
         self.sends = _SendTimes(clock)
@@ -94,19 +95,25 @@ class SharedLedger:
                 await acquire_or_stop(self._opening, waiting.switch)
                 try:
                     await self._leave_gone(waiting.switch)
-                    if self._ledger is None:
-                        self._ledger = open_shared(self._folder, self._clock, is_sole=is_sole)
-                        if self._ledger is not None:
-                            self.sends.follow(self._ledger.sends)
-                            await self._prepare(self._ledger, waiting)
-                    if self._ledger is not None:
-                        return self._ledger
+                    ledger = self._ledger or await self._open_file(is_sole=is_sole)
+                    if ledger is not None:
+                        if not self._is_prepared:
+                            await self._prepare(ledger, waiting)
+                            self._is_prepared = True
+                        return ledger
                 finally:
                     self._opening.release()
                 # Each run waits as long as it may itself, whatever the others do meanwhile.
                 await self._sending.acquire(waiting.patience)
                 held.callback(self._sending.release)
                 is_sole = True
+
+    async def _open_file(self, *, is_sole: bool) -> Ledger | None:
+        self._ledger = await open_shared(self._folder, self._clock, is_sole=is_sole)
+        if self._ledger is not None:
+            self._is_prepared = False
+            self.sends.follow(self._ledger.sends)
+        return self._ledger
 
     async def _leave_gone(self, switch: StopSwitch) -> None:
         """Close the ledger if its file was removed or replaced, once the runs that use it end.
@@ -118,8 +125,7 @@ class SharedLedger:
         if ledger is None or (gone := ledger.gone) is None:
             return
         for user in tuple(self._users):
-            if not user.is_pulled:
-                user.pull(gone.message)
+            user.drain(gone.message)
         with switch.connected(lambda _: self._released.set()):
             while self._users:
                 switch.refuse_if_pulled()

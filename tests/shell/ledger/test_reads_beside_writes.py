@@ -78,7 +78,7 @@ class Sender:
 
 @asynccontextmanager
 async def sender_of(path: Path) -> AsyncIterator[tuple[Sender, Ledger]]:
-    ledger = Ledger.open(path, HandClock())
+    ledger = await Ledger.open(path, HandClock())
     try:
         yield Sender(ledger, await ledger.runs.begin(KEY, COMMAND, SETTINGS)), ledger
     finally:
@@ -225,7 +225,7 @@ async def test_no_totals_are_counted_while_the_write_lock_is_held(tmp_path: Path
     clock = HandClock()
     path = tmp_path / "ledger.sqlite"
     with watching() as work:
-        ledger = Ledger.open(path, clock)
+        ledger = await Ledger.open(path, clock)
         for number in range(4):
             state = await ledger.runs.begin(KEY, COMMAND, SETTINGS, restart=True)
             await send(ledger, state, 1, clock, [registration(1, 0, 10)])
