@@ -26,8 +26,11 @@ from engine.errors import UsageError
 from engine.model.cohort import Action, Cohort, CohortKey, check_id
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from engine.config.loading import Config
     from engine.delivery.stop import StopSwitch
+    from engine.pacing.pacer import Pacer
     from engine.pacing.settings import PacingSettings
     from engine.preflight.check import CheckResult, Finding
     from engine.report.accounts import Accounts
@@ -450,7 +453,7 @@ class Engine:
         """Check whether a run could start; problems are returned, not raised.
 
         `found` receives each finding as soon as it is known. With `live` the key is tested by one
-        deliberately invalid request.
+        deliberately invalid request, for which the runs of this engine leave a turn.
         """
         from engine.preflight.check import CheckResult, run_checks
 
@@ -459,12 +462,15 @@ class Engine:
             self._path,
             endpoint=self._endpoint,
             state=self._state,
-            live=live,
             environ=self._environ,
+            probing=self._probing if live else None,
         ):
             findings.append(finding)
             found(finding)
         return CheckResult(findings)
+
+    def _probing(self) -> "AbstractAsyncContextManager[Pacer]":
+        return self._session.probing()
 
     def snapshots(
         self,

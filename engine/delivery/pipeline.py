@@ -9,11 +9,12 @@ import heapq
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from engine.delivery.attempt import Attempt, AttemptQueue
+from engine.delivery.attempt import Attempt, AttemptQueue, find_place
 from engine.delivery.attempt_conclusion import (
     AwaitAcceptance,
     Circumstances,
     Conclusion,
+    EndedAttempt,
     NextStep,
     Replace,
     conclude,
@@ -187,7 +188,7 @@ class Delivery:
             self._intake.next_number += len(halves)
         else:
             reason = f"fits into no payload of {self._run.limit.configured_bytes} bytes"
-            rejected = work.rejection(work.place, reason, None)
+            rejected = work.rejection(await find_place(work), reason, None)
             change = Settlement(BatchState.REJECTED, reason, rejected)
         registrations = self._intake.registrations()
         await self._ledger.change(self._state, registrations, work.number, change)
@@ -247,7 +248,8 @@ class Delivery:
         abort = self._outage.judge(exchange, began, now)
         if abort is not None:
             self._abort(abort)
-        conclusion = self._conclusion_of(attempt, exchange)
+        ended = await attempt.ended(exchange, self._clock.stamp().utc_ns)
+        conclusion = self._conclusion_of(work, ended)
         if conclusion.result is not None:
             await self._ledger.conclude(
                 self._state, work.number, work.attempts, conclusion.result, conclusion.change
@@ -255,12 +257,11 @@ class Delivery:
         self._observe(Answered(work.number, work.attempts, outcome, now - began))
         await self._take_step(work, conclusion.next_step)
 
-    def _conclusion_of(self, attempt: Attempt, exchange: Exchange) -> Conclusion:
+    def _conclusion_of(self, work: Work, ended: EndedAttempt) -> Conclusion:
         """Conclude an attempt, and keep what that changes for the attempts to come."""
-        work = attempt.work
         conclusion = conclude(
             work,
-            attempt.ended(exchange, self._clock.stamp().utc_ns),
+            ended,
             Circumstances(
                 self._channel.retry,
                 self._isolation,
@@ -274,7 +275,7 @@ class Delivery:
         if isinstance(conclusion.next_step, Replace):
             halves = conclusion.next_step.halves
             self._intake.next_number += len(halves)
-            if isinstance(exchange.outcome, TooLarge):
+            if isinstance(ended.exchange.outcome, TooLarge):
                 larger = max(len(half.payload) for half in halves)
                 self._intake.lower_limit(len(work.payload), larger)
         return conclusion

@@ -1,7 +1,7 @@
 """The preflight: checks that a run can start, without sending a uid.
 
 Each step returns a `Finding`. A step that depends on a failed step is skipped; the first failed
-step sets the exit status. Without `live` nothing is sent, and the key is not tested.
+step sets the exit status. Without `probing` nothing is sent, and the key is not tested.
 """
 
 import asyncio
@@ -14,14 +14,13 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from engine.clock import SystemClock
 from engine.config.loading import Config, load
-from engine.delivery.sender import resumed_pacer
 from engine.errors import (
     CohortSyncError,
     ConfigError,
@@ -32,17 +31,21 @@ from engine.errors import (
 )
 from engine.ledger.locks import holder_of
 from engine.ledger.sqlite.access import file_size, ledger_in, refuse_emptied, unreadable
-from engine.ledger.sqlite.ledger import sole_ledger
 from engine.ledger.sqlite.migrations import UID_COLUMNS
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.state_folder import refuse_network_file_system, try_writing
 from engine.model.cohort import Action, Cohort
 from engine.model.quantity import counted
+from engine.pacing.pacer import Pacer
 from engine.payload.envelope import Envelope
 from engine.payload.limit import refuse_narrow_limit
 from engine.preflight.connectivity import Connectivity, StepNotNeeded
 from engine.report.accounts import SCHEMA_VERSION
 from engine.storage.paths import UidLocation, copies_folder, fallback_folder, uid_locations
+
+Probing = Callable[[], AbstractAsyncContextManager[Pacer]]
+"""Holds the right to send during a block, for one request that carries no uid; yields the pacer.
+Raises `LockHeldError` if another process sends."""
 
 CONNECT_SECONDS = 10.0
 """How long a step waits for the network, if `delivery.timeout_seconds` is not shorter."""
@@ -105,10 +108,13 @@ async def run_checks(
     *,
     endpoint: str | None = None,
     state: Path | None = None,
-    live: bool = False,
     environ: Mapping[str, str] = os.environ,
+    probing: Probing | None = None,
 ) -> AsyncIterator[Finding]:
-    """Yield a finding for each step, in order, as soon as it is known; the arguments are flags."""
+    """Yield a finding for each step, in order, as soon as it is known.
+
+    With `probing` the key is tested; the other arguments are flags.
+    """
     config, findings = check_settings(path, endpoint=endpoint, state=state, environ=environ)
     for finding in findings:
         yield finding
@@ -140,11 +146,11 @@ async def run_checks(
         yield finding
 
     is_ready = is_reachable and ledger.verdict is not FindingStatus.FAILED
-    if live and is_ready and config.workspace.api_key is not None:
-        yield await _finding("key", lambda: _try_key(config, at, connectivity))
+    if probing is not None and is_ready and config.workspace.api_key is not None:
+        yield await _finding("key", lambda: _try_key(probing, connectivity))
         return
     reason = "not tested: only sending can; --live sends one request that is invalid on purpose"
-    if live:
+    if probing is not None:
         reason = "needs credentials, a state folder and a reachable endpoint"
     yield Finding("key", FindingStatus.SKIPPED, reason)
 
@@ -213,15 +219,12 @@ def check_ledger(folder: Path, state: Finding) -> Finding:
     return state
 
 
-async def _try_key(config: Config, folder: Path, connectivity: Connectivity) -> str:
+async def _try_key(probing: Probing, connectivity: Connectivity) -> str:
     """Test the key by a request within the ceiling; the request counts toward the ceiling."""
-    clock = SystemClock()
     try:
-        async with sole_ledger(folder, clock) as ledger:
-            pacer = await resumed_pacer(config.pacing, ledger.sends, clock)
-            async with ledger.sends.probing():
-                await pacer.take_turn()
-                return await connectivity.try_key()
+        async with probing() as pacer:
+            await pacer.take_turn()
+            return await connectivity.try_key()
     except LockHeldError as error:
         error.hint = "run it again when that process has ended"
         raise

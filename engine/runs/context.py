@@ -13,10 +13,11 @@ from engine.ledger.records import ExecutionSettings, RunState
 from engine.model.cohort import Cohort, CohortKey
 from engine.report.accounts import Ceiling
 from engine.report.run_results import Opening
+from engine.runs.arguments import Note, no_note
 from engine.runs.interruptible import compute_or_stop
 from engine.runs.ports import Ledger
 from engine.runs.session import WorkspaceSession
-from engine.runs.shared_ledger import Note, Waiting
+from engine.runs.shared_ledger import Waiting
 from engine.snapshot.store import SnapshotStore
 from engine.storage.duckdb_session import Interruption
 
@@ -33,7 +34,7 @@ class RunObservers:
     """Receives the target, the cohort and the name of the run, before anything is sent."""
     planned: Callable[[dict[str, Any]], None] = lambda _: None
     """Receives a mirror's plan in the form of `--json`, before anything is sent."""
-    note: Note = lambda _: None
+    note: Note = no_note
     """Receives remarks for the user."""
     switch: StopSwitch | None = None
     """Stops the run; by default the session's."""

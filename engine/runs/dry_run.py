@@ -29,6 +29,7 @@ from engine.report.accounts import (
     partial_reason,
 )
 from engine.report.run_results import RunResult
+from engine.runs.arguments import Note
 from engine.runs.context import NOBODY, RunObservers
 from engine.runs.interruptible import read_or_stop
 from engine.runs.ledger_reads import opened_in_thread
@@ -42,7 +43,6 @@ from engine.runs.push import (
     tell_files,
 )
 from engine.runs.session import WorkspaceSession
-from engine.runs.shared_ledger import Note
 from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block
 from engine.source.protocol import files_of

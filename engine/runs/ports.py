@@ -171,6 +171,9 @@ class PlanStore(Protocol):
 class SharedSendLog(SendLog, SendHistory, Protocol):
     """The requests of a workspace, including those of other processes."""
 
+    def probing(self) -> AbstractAsyncContextManager[None]:
+        """Count the request of the block, which carries no uid, against the ceiling."""
+
 
 class Ledger(Protocol):
     """A workspace's ledger, open for writing."""

@@ -21,9 +21,10 @@ from engine.ledger.locks import cohort_at_once, cohort_lock, sending_lock
 from engine.ledger.neighbors import announced
 from engine.model.cohort import CohortKey
 from engine.pacing.pacer import Pacer
+from engine.runs.arguments import Note, no_note
 from engine.runs.interruptible import acquire_or_stop
 from engine.runs.ports import Ledger
-from engine.runs.shared_ledger import Note, SharedLedger, Waiting
+from engine.runs.shared_ledger import SharedLedger, Waiting
 
 
 class WorkspaceSession:
@@ -50,7 +51,7 @@ class WorkspaceSession:
         self._run_ended = asyncio.Event()
         self._sending_lock = sending_lock(self.folder)
         self._ledger = SharedLedger(
-            *(self.folder, self.clock, self._sending_lock, config.pacing.requests), self._prepare
+            *(self.folder, self.clock, self._sending_lock, config.pacing.requests), self._recover
         )
         self._opened = AsyncExitStack()
         self._opened.push_async_callback(self._ledger.close)
@@ -59,6 +60,7 @@ class WorkspaceSession:
         self._cohorts: dict[CohortKey, asyncio.Lock] = {}
         self._counted_in: Ledger | None = None
         """The ledger whose missing totals are stored, or are being counted."""
+        self._probes = asyncio.Lock()
         self._pacing = asyncio.Lock()
         self._pacer: tuple[int, Pacer] | None = None
         """The last pacer, and the number of the hold on the sending lock that it belongs to."""
@@ -89,10 +91,6 @@ class WorkspaceSession:
             await self._opened.aclose()
         if cancellation is not None:
             raise cancellation
-
-    async def _prepare(self, ledger: Ledger, waiting: Waiting) -> None:
-        self._announce(waiting.note)
-        await self._recover(ledger)
 
     async def _store_missing_totals(self, ledger: Ledger, switch: StopSwitch) -> None:
         """Count what no run has counted yet, once for each ledger; a stop leaves the rest."""
@@ -154,6 +152,7 @@ class WorkspaceSession:
             await acquire_or_stop(here, waiting.switch)
             try:
                 async with self._ledger.used(waiting) as ledger:
+                    self._announce(waiting.note)
                     await self._store_missing_totals(ledger, waiting.switch)
                     lock = cohort_lock(self.folder, key)
                     await lock.acquire(waiting.patience)
@@ -208,6 +207,24 @@ class WorkspaceSession:
     def release_sending(self) -> None:
         """Release the right that `hold_sending` acquired."""
         self._sending_lock.release()
+
+    @asynccontextmanager
+    async def probing(self) -> AsyncIterator[Pacer]:
+        """Hold the right to send during the block, for one request that carries no uid.
+
+        Yields the pacer. Raises `LockHeldError` if another process sends, and what opening the
+        ledger raises.
+        """
+        waiting = Waiting(0.0, StopSwitch(), no_note)
+        # One at a time: the ledger does not distinguish such requests.
+        async with self._probes, self._ledger.used(waiting) as ledger, ledger.naming_damage():
+            await self.hold_sending(waiting)
+            try:
+                pacer = await self._shared_pacer(ledger)
+                async with ledger.sends.probing():
+                    yield pacer
+            finally:
+                self.release_sending()
 
     async def channel(self, ledger: Ledger) -> Channel:
         """Return the channel that deliveries share; the caller holds the right to send.

@@ -18,11 +18,9 @@ from engine.delivery.sender import SendHistory
 from engine.delivery.stop import StopSwitch
 from engine.ledger.locks import FileLock, Patience
 from engine.ledger.sqlite.ledger import open_shared
+from engine.runs.arguments import Note
 from engine.runs.interruptible import acquire_or_stop
 from engine.runs.ports import Ledger
-
-Note = Callable[[str], None]
-"""Receives a remark for the user: one sentence, without a uid or a credential."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class SharedLedger:
         clock: Clock,
         sending: FileLock,
         requests: int,
-        prepare: Callable[[Ledger, Waiting], Awaitable[None]],
+        prepare: Callable[[Ledger], Awaitable[None]],
     ) -> None:
         """Open nothing yet; `sending` is the lock that is held to create or to migrate the file.
 
@@ -98,7 +96,7 @@ class SharedLedger:
                     ledger = self._ledger or await self._open_file(is_sole=is_sole)
                     if ledger is not None:
                         if not self._is_prepared:
-                            await self._prepare(ledger, waiting)
+                            await self._prepare(ledger)
                             self._is_prepared = True
                         return ledger
                 finally:

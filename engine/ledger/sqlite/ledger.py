@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Self
 from engine.cancellation import await_to_end, run_in_thread
 from engine.clock import Clock
 from engine.errors import CohortSyncError, IncompleteError, LedgerError, StateGoneError
-from engine.ledger.locks import NO_PATIENCE, Patience, sole_writer
 from engine.ledger.sqlite import recovery
 from engine.ledger.sqlite.access import readable_files, refuse_lost
 from engine.ledger.sqlite.failures import translate
@@ -212,24 +211,3 @@ async def open_shared(folder: Path, clock: Clock, *, is_sole: bool) -> Ledger | 
     path = folder / LEDGER_NAME
     with readable_files(folder):
         return await Ledger.open(path, clock) if is_sole or is_current(path) else None
-
-
-@asynccontextmanager
-async def sole_ledger(
-    folder: Path, clock: Clock, patience: Patience = NO_PATIENCE
-) -> AsyncIterator[Ledger]:
-    """Hold the sending lock and the ledger in `folder`.
-
-    Raises as `FileLock.acquire` and `open_shared` do.
-    """
-    make_folder(folder)
-    close_to_others(folder)
-    with readable_files(folder):
-        async with sole_writer(folder, patience):
-            ledger = await Ledger.open(folder / LEDGER_NAME, clock)
-            try:
-                async with ledger.naming_damage():
-                    await ledger.settle_all()
-                    yield ledger
-            finally:
-                await ledger.close()

@@ -168,9 +168,10 @@ async def test_requests_that_wait_for_their_turns_keep_no_other_from_a_connectio
 
     async with transport_to(server.port, timeout_seconds=2) as transport:
         waiting = [asyncio.create_task(transport.send(PAYLOAD, take_turn)) for _ in range(9)]
-        while server.connections < len(waiting):
-            server.connected.clear()
-            await server.connected.wait()
+        async with asyncio.timeout(10):
+            while server.connections < len(waiting):
+                server.connected.clear()
+                await server.connected.wait()
         assert (await transport.send(PAYLOAD, at_once)).outcome == Accepted()
         end.set()
         assert {(await each).outcome for each in waiting} == {Accepted()}

@@ -3,8 +3,6 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
@@ -26,7 +24,7 @@ from ledger_entries import (
 
 from engine.clock import SystemClock
 from engine.ledger.records import RejectedUid, RunState, Settlement
-from engine.ledger.sqlite.ledger import Ledger, open_shared, sole_ledger
+from engine.ledger.sqlite.ledger import Ledger, open_shared
 from engine.ledger.sqlite.schema import open_ledger
 from engine.model.cohort import Cohort
 from engine.model.status import BatchState
@@ -337,30 +335,8 @@ async def test_runs_do_not_see_each_others_batches(ledger: Ledger, clock: HandCl
 # Opening, which may check, copy and migrate a large file.
 
 
-@asynccontextmanager
-async def opened_alone(folder: Path) -> AsyncIterator[Ledger]:
-    async with sole_ledger(folder, SystemClock()) as ledger:
-        yield ledger
-
-
-@asynccontextmanager
-async def opened_shared(folder: Path) -> AsyncIterator[Ledger]:
-    ledger = await open_shared(folder, SystemClock(), is_sole=True)
-    assert ledger is not None
-    try:
-        yield ledger
-    finally:
-        await ledger.close()
-
-
-@pytest.mark.parametrize("opened", [opened_alone, opened_shared])
 @pytest.mark.parametrize("is_cancelled", [False, True])
-async def test_a_ledger_is_opened_in_a_thread(
-    tmp_path: Path,
-    opened: Callable[[Path], AbstractAsyncContextManager[Ledger]],
-    *,
-    is_cancelled: bool,
-) -> None:
+async def test_a_ledger_is_opened_in_a_thread(tmp_path: Path, *, is_cancelled: bool) -> None:
     """A cancellation waits for the thread, and closes what it has opened."""
     begun, release = threading.Event(), threading.Event()
     connections: list[sqlite3.Connection] = []
@@ -372,8 +348,9 @@ async def test_a_ledger_is_opened_in_a_thread(
         return connections[0]
 
     async def use() -> None:
-        async with opened(tmp_path):
-            pass
+        ledger = await open_shared(tmp_path, SystemClock(), is_sole=True)
+        assert ledger is not None
+        await ledger.close()
 
     with patch("engine.ledger.sqlite.ledger.open_ledger", open_slowly):
         using = asyncio.create_task(use())
