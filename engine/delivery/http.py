@@ -19,7 +19,7 @@ LONGEST_ANSWER = 65_536
 """Maximum bytes read of an answer; the API's own answers take a few hundred."""
 
 
-def open_session(
+def open_http_session(
     workspace: Workspace,
     timeout: aiohttp.ClientTimeout,
     *,

@@ -17,7 +17,7 @@ from engine.runs.arguments import Note, no_note
 from engine.runs.interruptible import compute_or_stop
 from engine.runs.ports import Ledger
 from engine.runs.session import WorkspaceSession
-from engine.runs.shared_ledger import Waiting
+from engine.runs.shared_ledger import LockWait
 from engine.snapshot.store import SnapshotStore
 from engine.storage.duckdb_session import Interruption
 
@@ -76,9 +76,9 @@ class RunContext:
             pacing.requests, pacing.per_seconds, self.config.packing.payload_bytes
         )
 
-    def waiting(self, seconds: float) -> Waiting:
+    def waiting(self, seconds: float) -> LockWait:
         """Return how the run waits `seconds` for other processes."""
-        return Waiting(seconds, self.switch, self.note)
+        return LockWait(seconds, self.switch, self.note)
 
     @asynccontextmanager
     async def open(
@@ -116,10 +116,10 @@ class RunContext:
         source = EventSource(self.config.workspace.id, self.key.cohort_id, state.run.name)
         observe = self.observers.observe
 
-        def tell(event: Event) -> None:
+        def pass_on(event: Event) -> None:
             observe(RunEvent(source, event))
 
-        return tell
+        return pass_on
 
 
 def opening_of(config: Config, cohort: Cohort, action: str) -> Opening:

@@ -38,9 +38,9 @@ from engine.runs.push import (
     PushRequest,
     admit,
     key_of,
-    opening_of,
+    note_files,
+    opening_of_push,
     stays_unfinished,
-    tell_files,
 )
 from engine.runs.session import WorkspaceSession
 from engine.snapshot.store import SnapshotStore
@@ -63,14 +63,14 @@ async def dry_run(
     """
     config, note = session.config, observers.note
     switch = observers.switch or session.switch
-    observers.opened(opening_of(request, config))
+    observers.opened(opening_of_push(request, config))
     if lacking is not None:
         note(f"warning: {lacking}")
     started = datetime.now(UTC)
     proxy_for(config.workspace.endpoint)  # A malformed proxy would also stop the push.
     cutting = _Cutting(request, config)
     known = await _check_state(request, session, note)
-    tell_files(request, config, session.clock.stamp().utc_ns, note)
+    note_files(request, config, session.clock.stamp().utc_ns, note)
     try:
         await read_or_stop(lambda: cutting.cut(known), switch)
     except ExportChangedError:
@@ -109,10 +109,7 @@ async def _check_state(
             return ()
         known = await ledger.runs.known_batches(found.number)
         uids = sum(batch.uid_count for batch in known)
-        note(
-            f"run {found.name} is unfinished: a push goes on with it, and knows {uids:,} of its "
-            "uids"
-        )
+        note(f"run {found.name} is unfinished: a push resumes it, and knows {uids:,} of its uids")
         return known
 
 

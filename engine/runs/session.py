@@ -24,7 +24,7 @@ from engine.pacing.pacer import Pacer
 from engine.runs.arguments import Note, no_note
 from engine.runs.interruptible import acquire_or_stop
 from engine.runs.ports import Ledger
-from engine.runs.shared_ledger import SharedLedger, Waiting
+from engine.runs.shared_ledger import LockWait, SharedLedger
 
 
 class WorkspaceSession:
@@ -138,7 +138,7 @@ class WorkspaceSession:
         return self._cohorts.setdefault(key, asyncio.Lock())
 
     @asynccontextmanager
-    async def holding(self, key: CohortKey, waiting: Waiting) -> AsyncIterator[Ledger]:
+    async def holding(self, key: CohortKey, waiting: LockWait) -> AsyncIterator[Ledger]:
         """Hold a cohort during the block, and end its interrupted runs first; yield the ledger.
 
         Runs of this session wait for each other. `waiting.switch` is the run's own: it is pulled if
@@ -191,13 +191,13 @@ class WorkspaceSession:
             self._runs.remove(run)
             self._run_ended.set()
 
-    async def refuse_busy(self, waiting: Waiting) -> None:
+    async def refuse_busy(self, waiting: LockWait) -> None:
         """Raise `LockHeldError` if another process sends now and the run must not wait."""
         if waiting.seconds == 0:
             await self.hold_sending(waiting)
             self.release_sending()
 
-    async def hold_sending(self, waiting: Waiting) -> None:
+    async def hold_sending(self, waiting: LockWait) -> None:
         """Wait for the right to send; all runs of this session that send at once share it.
 
         Raises `LockHeldError` if another process holds it for longer than `waiting` allows.
@@ -215,7 +215,7 @@ class WorkspaceSession:
         Yields the pacer. Raises `LockHeldError` if another process sends, and what opening the
         ledger raises.
         """
-        waiting = Waiting(0.0, StopSwitch(), no_note)
+        waiting = LockWait(0.0, StopSwitch(), no_note)
         # One at a time: the ledger does not distinguish such requests.
         async with self._probes, self._ledger.used(waiting) as ledger, ledger.naming_damage():
             await self.hold_sending(waiting)

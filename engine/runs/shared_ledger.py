@@ -24,7 +24,7 @@ from engine.runs.ports import Ledger
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class LockWait:
     """How long a run waits for other processes, what stops the wait, and what announces it."""
 
     seconds: float
@@ -71,7 +71,7 @@ class SharedLedger:
         """The recent sends of all processes; of this process also those in ledgers now gone."""
 
     @asynccontextmanager
-    async def used(self, waiting: Waiting) -> AsyncIterator[Ledger]:
+    async def used(self, waiting: LockWait) -> AsyncIterator[Ledger]:
         """Yield the ledger, which stays open during the block.
 
         A stop of `waiting` also ends the wait for other runs of this process. Raises
@@ -86,7 +86,7 @@ class SharedLedger:
             self._users.remove(waiting.switch)
             self._released.set()
 
-    async def _open(self, waiting: Waiting) -> Ledger:
+    async def _open(self, waiting: LockWait) -> Ledger:
         with ExitStack() as held:
             is_sole = False
             while True:

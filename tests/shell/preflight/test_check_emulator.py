@@ -13,7 +13,7 @@ from engine.errors import ExitStatus
 from engine.ledger.locks import sole_writer
 from engine.preflight.check import CheckResult, Finding, FindingStatus
 from engine.runs.arguments import no_note
-from engine.runs.shared_ledger import Waiting
+from engine.runs.shared_ledger import LockWait
 from engine.storage.paths import ledger_folder
 
 SHIPPED = Path(__file__).parents[3] / "config.toml"
@@ -71,7 +71,7 @@ async def test_a_live_check_shares_the_right_to_send_with_the_runs_of_its_engine
         running(EmulatorSettings(port=0)) as emulator,
         Engine.open(SHIPPED, endpoint=emulator.url, state=tmp_path) as engine,
     ):
-        waiting = Waiting(0.0, StopSwitch(), no_note)
+        waiting = LockWait(0.0, StopSwitch(), no_note)
         async with engine._session._ledger.used(waiting):
             await engine._session.hold_sending(waiting)
             results = await asyncio.gather(*(engine.check(live=True) for _ in range(2)))

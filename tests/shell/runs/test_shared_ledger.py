@@ -23,7 +23,7 @@ from engine.model.cohort import Action, CohortKey
 from engine.report.run_results import RunResult
 from engine.runs.context import RunObservers
 from engine.runs.session import WorkspaceSession
-from engine.runs.shared_ledger import Waiting
+from engine.runs.shared_ledger import LockWait
 
 Take = Callable[[Workspace, bytes], None]
 
@@ -138,7 +138,7 @@ def test_a_stop_ends_the_wait_for_runs_that_use_a_ledger_that_is_gone(tmp_path: 
         loop = asyncio.get_running_loop()
         begun = loop.time()
         switches = [StopSwitch(), StopSwitch()]
-        async with session._ledger.used(Waiting(0.0, StopSwitch(), lambda _: None)):
+        async with session._ledger.used(LockWait(0.0, StopSwitch(), lambda _: None)):
             replaced(workspace, empty)
             tasks = [
                 asyncio.create_task(
@@ -260,7 +260,7 @@ def test_a_ledger_is_prepared_by_the_next_run_if_the_first_is_cancelled(tmp_path
             first.cancel()
             await asyncio.wait([first])
         assert workspace.query(status) == [("running",)]
-        async with session._ledger.used(Waiting(0.0, StopSwitch(), lambda _: None)):
+        async with session._ledger.used(LockWait(0.0, StopSwitch(), lambda _: None)):
             assert workspace.query(status) == [("incomplete",)]
         raise _DoneError("done")
 
@@ -313,7 +313,7 @@ def test_whoever_releases_the_sending_lock_the_next_sender_counts_all_sends(
 ) -> None:
     """The one who opens the ledger may be the last to hold the lock."""
     workspace = Workspace(tmp_path)
-    waiting = Waiting(0.0, StopSwitch(), lambda _: None)
+    waiting = LockWait(0.0, StopSwitch(), lambda _: None)
 
     async def start(session: WorkspaceSession, _: RunObservers) -> RunResult:
         async with session._ledger.used(waiting) as ledger:
