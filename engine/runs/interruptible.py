@@ -123,14 +123,15 @@ async def wait_or_stop(seconds: float, switch: StopSwitch) -> Stop | None:
 
 
 async def acquire_or_stop(lock: asyncio.Lock, switch: StopSwitch) -> None:
-    """Acquire a lock; raise `IncompleteError` if a stop comes, or came, before that.
+    """Acquire a lock; raise `IncompleteError` if a stop ends the wait for it.
 
-    A free lock is no exception: an earlier waiter may be about to get it.
+    A lock that is free, and that nobody is about to get, is acquired even after a stop.
     """
+    loop = asyncio.get_running_loop()
     taking = asyncio.ensure_future(lock.acquire())
 
     def give_up(_: Stop) -> None:
-        taking.cancel()
+        loop.call_soon(taking.cancel)  # By then the task has the lock, or waits for it.
 
     with switch.connected(give_up):
         try:

@@ -191,3 +191,14 @@ async def test_a_cancellation_and_a_stop_at_once_are_a_cancellation(
     lock.release()
     await acquire_or_stop(lock, StopSwitch())
     lock.release()
+
+
+async def test_a_free_lock_is_acquired_even_after_a_stop() -> None:
+    """The run then begins, and ends at once with accounts."""
+    lock, switch = asyncio.Lock(), StopSwitch()
+    switch.pull("a signal")
+    await acquire_or_stop(lock, switch)
+    with pytest.raises(IncompleteError, match="a signal"):
+        await acquire_or_stop(lock, switch)
+    lock.release()
+    assert not lock.locked()
