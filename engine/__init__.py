@@ -26,9 +26,13 @@ A folder imports only from those below it; `lint-imports` checks that.
     source/     exports as Arrow arrays of uids, with the place of each uid
     storage/    atomic files, temporary folders, DuckDB, Parquet; in `paths`, all paths with uids
     model/      values without I/O: cohort, endpoint, workspace, status
-    cancellation, clock, errors
+    cancellation  work that a cancellation of its caller does not leave unfinished
+    clock, errors
 
     emulator/   the API itself, on loopback; shares no code with the rest and counts for itself
+
+Beside `engine/`: tests/core (no loop, no files) and tests/shell (real SQLite, HTTP and files) have
+the same folders, and tests/system has whole runs; benchmarks/ measures, and has the simulator.
 
 Laws, kept by tests: rows read = blank + invalid + planned; planned = accepted + rejected +
 unconfirmed + pending; an attempt is durable before its first byte is sent; never more requests in
@@ -42,6 +46,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from engine import errors
     from engine.api import Engine
     from engine.config.new_config import NewConfig
     from engine.config.schema import config_schema
@@ -131,6 +136,7 @@ __all__ = [
     "UidReport",
     "VerifiedSnapshot",
     "config_schema",
+    "errors",
     "events",
 ]
 
@@ -165,10 +171,18 @@ _MODULES = {
 """Where each name is defined."""
 
 
+_SUBMODULES = {"errors": "engine.errors", "events": "engine.delivery.events"}
+"""The modules that programs use by name."""
+
+
 def __getattr__(name: str) -> object:
-    if name == "events":
-        return import_module("engine.delivery.events")
+    if name in _SUBMODULES:
+        return import_module(_SUBMODULES[name])
     for module, names in _MODULES.items():
         if name in names:
             return getattr(import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING
 from engine.api.opening import OpenEngine
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from engine.config.loading import Config
+    from engine.pacing.pacer import Pacer
     from engine.preflight.finding import CheckResult, Finding
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
@@ -169,14 +173,17 @@ class Records(OpenEngine):
         """Check whether runs could start, in all workspaces; problems are returned, not raised.
 
         That the export of a configured cohort is not there is a note, as it may come later.
-        `found` receives each finding as soon as it is known. With `live` the key is tested by one
-        deliberately invalid request.
+        `found` receives each finding as soon as it is known. With `live` the keys are tested by one
+        deliberately invalid request each, for which the runs of this engine leave a turn.
         """
         from engine.preflight.check import run_checks
         from engine.preflight.finding import CheckResult
 
+        def probing(config: "Config") -> "AbstractAsyncContextManager[Pacer]":
+            return self._session(config).probing()
+
         findings = []
-        async for finding in run_checks(self._configuration, live=live):
+        async for finding in run_checks(self._configuration, probing if live else None):
             findings.append(finding)
             found(finding)
         return CheckResult(findings)

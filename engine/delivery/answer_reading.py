@@ -66,7 +66,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class AnswerMeaning:
     """The outcome of an answer, and the parts of it that the ledger stores."""
 
     outcome: Outcome
@@ -75,7 +75,7 @@ class Reading:
     """Whether it is the API's own answer to this request; if not, the connection is closed."""
 
 
-def read_answer(answer: Answer, utc_now: float, secrets: Secrets = _NONE) -> Reading:
+def read_answer(answer: Answer, utc_now: float, secrets: Secrets = _NONE) -> AnswerMeaning:
     """Return the meaning of an answer.
 
     `utc_now`, in seconds since 1970, converts a Retry-After date to a wait. Credentials that the
@@ -96,7 +96,7 @@ def read_answer(answer: Answer, utc_now: float, secrets: Secrets = _NONE) -> Rea
     else:
         is_known = is_refusal and is_in_place
         outcome = _outcome(answer, _Details(details, secrets), utc_now, is_known=is_known)
-    return Reading(
+    return AnswerMeaning(
         outcome,
         _kept(secrets.mask(request_id)) if isinstance(request_id, str) else None,
         is_regular=is_in_place and (is_success or is_refusal),

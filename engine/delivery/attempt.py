@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from engine.cancellation import run_in_thread
 from engine.clock import Stamp
 from engine.delivery.attempt_conclusion import EndedAttempt
 from engine.delivery.channel import Channel, DeliveredRun
@@ -41,11 +43,24 @@ class Attempt:
     turn: Turn | None = None
     sent: Stamp | None = None
 
-    def ended(self, exchange: Exchange, ended_utc_ns: int) -> EndedAttempt:
-        """Return the ended attempt; finding the place of a refused uid may read a file."""
-        is_refused = isinstance(exchange.outcome, Rejected | TooLarge)
-        place = self.work.place if is_refused and self.work.uid_count == 1 else None
+    async def ended(self, exchange: Exchange, ended_utc_ns: int) -> EndedAttempt:
+        """Return the ended attempt, with the place of its uid if that was refused.
+
+        A cancellation comes too late: the request has ended, and its outcome is to be recorded.
+        """
+        place = None
+        if isinstance(exchange.outcome, Rejected | TooLarge) and self.work.uid_count == 1:
+            finding = asyncio.ensure_future(find_place(self.work))
+            while not finding.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([finding])
+            place = finding.result()
         return EndedAttempt(exchange, ended_utc_ns, self.sent, place, self.is_intended)
+
+
+async def find_place(work: Work) -> tuple[str, int]:
+    """Return `work.place`; a thread finds it, because it may read a file."""
+    return await run_in_thread(lambda: work.place)
 
 
 @dataclass(slots=True, eq=False)

@@ -13,11 +13,13 @@ from engine.delivery.secrets import Secrets
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import Workspace
 
+NO_LIMIT = 0
+"""The number of connections that stands for any number."""
 LONGEST_ANSWER = 65_536
 """Maximum bytes read of an answer; the API's own answers take a few hundred."""
 
 
-def open_session(
+def open_http_session(
     workspace: Workspace,
     timeout: aiohttp.ClientTimeout,
     *,

@@ -9,11 +9,12 @@ import heapq
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from engine.delivery.attempt import Attempt, AttemptQueue
+from engine.delivery.attempt import Attempt, AttemptQueue, find_place
 from engine.delivery.attempt_conclusion import (
     AwaitAcceptance,
     Circumstances,
     Conclusion,
+    EndedAttempt,
     NextStep,
     Replace,
     conclude,
@@ -104,13 +105,11 @@ class Delivery:
             self._reader.stop()
 
     def stop(self, stop: Stop) -> None:
-        """Stop intake and let requests under way end; if that was done already, cancel them."""
+        """Stop intake, and let requests under way end unless `stop` cancels them."""
         is_first = self._stop is None
         if is_first:
             self._stop = stop
-            self._cancel(lambda attempt: attempt.turn is None)
-        else:
-            self._cancel(lambda _: True)
+        self._cancel(lambda attempt: stop.cancels or attempt.turn is None)
         self._wake.set()
         if is_first:  # Only now: an observer that raises must not keep the delivery going.
             self._observe(Stopping(stop.reason))
@@ -136,7 +135,7 @@ class Delivery:
             self._wake.clear()
             now = self._clock.now()
             # Until the API has accepted something, requests go one by one: a wrong key costs one.
-            may_send = self._isolation.proven or not self._in_flight
+            may_send = len(self._in_flight) < self._most_at_once
             if may_send and self._again and self._again[0][0] <= now:
                 work = heapq.heappop(self._again)[2]
                 if not self._intake.is_too_large(work):
@@ -155,8 +154,11 @@ class Delivery:
         return None
 
     def _may_admit(self) -> bool:
-        most = self._channel.settings.max_in_flight if self._isolation.proven else 1
-        return self._unsettled < most
+        return self._unsettled < self._most_at_once
+
+    @property
+    def _most_at_once(self) -> int:
+        return self._channel.settings.max_in_flight if self._isolation.proven else 1
 
     async def _sleep(self, seconds: float | None) -> None:
         with suppress(TimeoutError):
@@ -186,7 +188,7 @@ class Delivery:
             self._intake.next_number += len(halves)
         else:
             reason = f"fits into no payload of {self._run.limit.configured_bytes} bytes"
-            rejected = work.rejection(work.place, reason, None)
+            rejected = work.rejection(await find_place(work), reason, None)
             change = Settlement(BatchState.REJECTED, reason, rejected)
         registrations = self._intake.registrations()
         await self._ledger.change(self._state, registrations, work.number, change)
@@ -246,7 +248,8 @@ class Delivery:
         abort = self._outage.judge(exchange, began, now)
         if abort is not None:
             self._abort(abort)
-        conclusion = self._conclusion_of(attempt, exchange)
+        ended = await attempt.ended(exchange, self._clock.stamp().utc_ns)
+        conclusion = self._conclusion_of(work, ended)
         if conclusion.result is not None:
             await self._ledger.conclude(
                 self._state, work.number, work.attempts, conclusion.result, conclusion.change
@@ -256,12 +259,11 @@ class Delivery:
         )
         await self._take_step(work, conclusion.next_step)
 
-    def _conclusion_of(self, attempt: Attempt, exchange: Exchange) -> Conclusion:
+    def _conclusion_of(self, work: Work, ended: EndedAttempt) -> Conclusion:
         """Conclude an attempt, and keep what that changes for the attempts to come."""
-        work = attempt.work
         conclusion = conclude(
             work,
-            attempt.ended(exchange, self._clock.stamp().utc_ns),
+            ended,
             Circumstances(
                 self._channel.retry,
                 self._isolation,
@@ -275,7 +277,7 @@ class Delivery:
         if isinstance(conclusion.next_step, Replace):
             halves = conclusion.next_step.halves
             self._intake.next_number += len(halves)
-            if isinstance(exchange.outcome, TooLarge):
+            if isinstance(ended.exchange.outcome, TooLarge):
                 larger = max(len(half.payload) for half in halves)
                 self._intake.lower_limit(len(work.payload), larger)
         return conclusion

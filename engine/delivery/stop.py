@@ -16,6 +16,8 @@ class Stop:
     hint: str | None = None
     error: CohortSyncError | None = None
     """The error that caused it, if any."""
+    cancels: bool = False
+    """Whether it also cancels the requests in flight."""
 
     @classmethod
     def of(cls, error: CohortSyncError) -> "Stop":
@@ -29,6 +31,7 @@ class StopSwitch:
     def __init__(self) -> None:
         self._listeners: list[Callable[[Stop], None]] = []
         self._pending: Stop | None = None
+        self._is_pulled_by_caller = False
 
     @property
     def pending(self) -> Stop | None:
@@ -47,10 +50,24 @@ class StopSwitch:
 
     def pull(self, reason: str) -> None:
         """Stop intake in all deliveries; a second call cancels the requests in flight."""
-        self._pending = Stop(ExitStatus.INCOMPLETE, reason, "run the same command again to go on")
+        cancels, self._is_pulled_by_caller = self._is_pulled_by_caller, True
+        self.pass_on(_stop(reason, cancels=cancels))
+
+    def drain(self, reason: str) -> None:
+        """Stop intake if nothing has stopped it yet; a later `pull` is still the first one."""
+        if self._pending is None:
+            self.pass_on(_stop(reason))
+
+    def cancel(self, reason: str) -> None:
+        """Stop intake, and cancel the requests in flight."""
+        self.pass_on(_stop(reason, cancels=True))
+
+    def pass_on(self, stop: Stop) -> None:
+        """Pass a stop, such as that of another switch, to all listeners."""
+        self._pending = stop
         with ExitStack() as listeners:  # Each is called, even if another one raises.
             for listener in reversed(self._listeners):
-                listeners.callback(listener, self._pending)
+                listeners.callback(listener, stop)
 
     @contextmanager
     def connected(
@@ -67,3 +84,8 @@ class StopSwitch:
             yield
         finally:
             self._listeners.remove(listener)
+
+
+def _stop(reason: str, *, cancels: bool = False) -> Stop:
+    hint = "run the same command again to go on"
+    return Stop(ExitStatus.INCOMPLETE, reason, hint, cancels=cancels)

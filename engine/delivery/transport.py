@@ -11,7 +11,7 @@ from engine.clock import Clock
 from engine.delivery.answer_reading import Answer, read_answer
 from engine.delivery.connection import RECEPTION, Reception
 from engine.delivery.failure import read_failure
-from engine.delivery.http import api_headers, open_session, read_bounded, secrets_of
+from engine.delivery.http import NO_LIMIT, api_headers, open_http_session, read_bounded, secrets_of
 from engine.delivery.outcome import Exchange
 from engine.delivery.proxy import proxy_for
 from engine.delivery.settings import DeliverySettings
@@ -61,11 +61,11 @@ class HttpTransport:
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_before_head)
         trace.on_request_chunk_sent.append(_before_body)
-        self._session = open_session(
+        self._session = open_http_session(
             workspace,
             # The deadline of the exchange itself starts when the head is sent.
             aiohttp.ClientTimeout(total=None, connect=settings.timeout_seconds),
-            connections=settings.max_in_flight,
+            connections=NO_LIMIT,  # Each delivery has one. A wait here would be a failure.
             traces=[trace],
         )
 

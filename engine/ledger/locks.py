@@ -59,6 +59,8 @@ class FileLock:
         self._subject = subject
         self._holders = 0
         self._descriptors = ExitStack()
+        self.times_taken = 0
+        """How often the lock was taken: between two numbers another process may have held it."""
 
     @property
     def is_held(self) -> bool:
@@ -103,6 +105,7 @@ class FileLock:
                 if not is_taken:
                     return False
                 self._descriptors = opened.pop_all()
+            self.times_taken += 1
         self._holders += 1
         return True
 

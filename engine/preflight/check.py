@@ -1,18 +1,17 @@
 """The preflight: checks that a run can start, without sending a uid.
 
 Each step returns a `Finding`. A step that depends on a failed step is skipped; the first failed
-step sets the exit status. Without `live` nothing is sent, and the key is not tested.
+step sets the exit status. Without `probing` nothing is sent, and the key is not tested.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from engine.clock import SystemClock
 from engine.config.loading import Config
 from engine.config.lookup import Configuration
-from engine.delivery.sender import resumed_pacer
 from engine.errors import (
     CohortSyncError,
     ConfigError,
@@ -22,12 +21,12 @@ from engine.errors import (
 )
 from engine.ledger.locks import holder_of
 from engine.ledger.sqlite.access import file_size, ledger_in, refuse_emptied, unreadable
-from engine.ledger.sqlite.ledger import sole_ledger
 from engine.ledger.sqlite.migrations import UID_COLUMNS
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.state_folder import refuse_network_file_system, try_writing
 from engine.model.cohort import Action, Cohort
 from engine.model.quantity import counted
+from engine.pacing.pacer import Pacer
 from engine.payload.envelope import Envelope
 from engine.payload.limit import refuse_narrow_limit
 from engine.preflight.connectivity import Connectivity, StepNotNeeded
@@ -35,14 +34,21 @@ from engine.preflight.export_check import check_exports
 from engine.preflight.finding import STEPS, Finding, FindingStatus, failure
 from engine.storage.paths import UidLocation, copies_folder, fallback_folder, uid_locations
 
+Probing = Callable[[Config], AbstractAsyncContextManager[Pacer]]
+"""Holds the right to send in a workspace during a block, for one request without a uid; yields the
+pacer. Raises `LockHeldError` if another process sends."""
+
 CONNECT_SECONDS = 10.0
 """How long a step waits for the network, if `delivery.timeout_seconds` is not shorter."""
 
 
-async def run_checks(configuration: Configuration, *, live: bool = False) -> AsyncIterator[Finding]:
+async def run_checks(
+    configuration: Configuration, probing: Probing | None = None
+) -> AsyncIterator[Finding]:
     """Yield a finding for each step, in order, as soon as it is known.
 
-    Checks the workspace that is named, or each of them, and then the exports of their cohorts.
+    Checks the workspace that is named, or each of them, and then the exports of their cohorts. With
+    `probing` the API keys are tested.
     """
     try:
         project = configuration.project
@@ -58,14 +64,14 @@ async def run_checks(configuration: Configuration, *, live: bool = False) -> Asy
         config = project.workspaces[name]
         config = replace(config, notes=(*project.notes, *config.notes))
         label = name if len(project.workspaces) > 1 else None
-        async for finding in _check_workspace(config, configuration, live=live):
+        async for finding in _check_workspace(config, configuration, probing):
             yield replace(finding, workspace=label)
     async for finding in check_exports(project, names):
         yield finding
 
 
 async def _check_workspace(
-    config: Config, configuration: Configuration, *, live: bool
+    config: Config, configuration: Configuration, probing: Probing | None
 ) -> AsyncIterator[Finding]:
     config, findings = check_settings(config, configuration)
     for finding in findings:
@@ -94,11 +100,11 @@ async def _check_workspace(
         yield finding
 
     is_ready = is_reachable and ledger.verdict is not FindingStatus.FAILED
-    if live and is_ready and config.workspace.api_key is not None:
-        yield await _finding("key", lambda: _try_key(config, at, connectivity))
+    if probing is not None and is_ready and config.workspace.api_key is not None:
+        yield await _finding("key", lambda: _try_key(probing(config), connectivity))
         return
     reason = "not tested: only sending can; --live sends one request that is invalid on purpose"
-    if live:
+    if probing is not None:
         reason = "needs credentials, a state folder and a reachable endpoint"
     yield Finding("key", FindingStatus.SKIPPED, reason)
 
@@ -153,15 +159,12 @@ def check_ledger(folder: Path, state: Finding) -> Finding:
     return state
 
 
-async def _try_key(config: Config, folder: Path, connectivity: Connectivity) -> str:
+async def _try_key(probing: AbstractAsyncContextManager[Pacer], connectivity: Connectivity) -> str:
     """Test the key by a request within the ceiling; the request counts toward the ceiling."""
-    clock = SystemClock()
     try:
-        async with sole_ledger(folder, clock) as ledger:
-            pacer = await resumed_pacer(config.pacing, ledger.sends, clock)
-            async with ledger.sends.probing():
-                await pacer.take_turn()
-                return await connectivity.try_key()
+        async with probing as pacer:
+            await pacer.take_turn()
+            return await connectivity.try_key()
     except LockHeldError as error:
         error.hint = "run it again when that process has ended"
         raise

@@ -18,7 +18,7 @@ from engine.runs.interruptible import compute_or_stop
 from engine.runs.ports import Ledger
 from engine.runs.precedence import FIRST, Precedence
 from engine.runs.session import WorkspaceSession
-from engine.runs.shared_ledger import Waiting
+from engine.runs.shared_ledger import LockWait
 from engine.snapshot.store import SnapshotStore
 from engine.storage.duckdb_session import Interruption
 
@@ -87,9 +87,9 @@ class RunContext:
             pacing.requests, pacing.per_seconds, self.config.packing.payload_bytes
         )
 
-    def waiting(self, seconds: float) -> Waiting:
+    def waiting(self, seconds: float) -> LockWait:
         """Return how the run waits `seconds` for other processes."""
-        return Waiting(seconds, self.switch, self.note)
+        return LockWait(seconds, self.switch, self.note)
 
     @asynccontextmanager
     async def open(
@@ -103,7 +103,7 @@ class RunContext:
         waiting = self.waiting(wait_seconds)
         async with AsyncExitStack() as held:
             caller = self.observers.switch or session.switch
-            held.enter_context(caller.connected(lambda stop: self.switch.pull(stop.reason)))
+            held.enter_context(caller.connected(self.switch.pass_on))
             ledger = await held.enter_async_context(session.holding(self.key, waiting))
             await held.enter_async_context(ledger.naming_damage())
             if sends:
@@ -127,10 +127,10 @@ class RunContext:
         source = EventSource(self.config.workspace.id, self.key.cohort_id, state.run.name)
         observe = self.observers.observe
 
-        def tell(event: Event) -> None:
+        def pass_on(event: Event) -> None:
             observe(RunEvent(source, event))
 
-        return tell
+        return pass_on
 
 
 def opening_of(config: Config, cohort: Cohort, action: str) -> Opening:

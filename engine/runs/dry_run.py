@@ -29,6 +29,7 @@ from engine.report.accounts import (
     partial_reason,
 )
 from engine.report.run_results import RunResult
+from engine.runs.arguments import Note
 from engine.runs.context import NOBODY, RunObservers
 from engine.runs.interruptible import read_or_stop
 from engine.runs.ledger_reads import opened_in_thread
@@ -38,12 +39,11 @@ from engine.runs.push import (
     admit,
     excludes_others,
     key_of,
-    opening_of,
+    note_files,
+    opening_of_push,
     stays_unfinished,
-    tell_files,
 )
 from engine.runs.session import WorkspaceSession
-from engine.runs.shared_ledger import Note
 from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block
 from engine.source.protocol import files_of
@@ -64,14 +64,14 @@ async def dry_run(
     """
     config, note = session.config, observers.note
     switch = observers.switch or session.switch
-    observers.opened(opening_of(request, config))
+    observers.opened(opening_of_push(request, config))
     if lacking is not None:
         note(f"warning: {lacking}")
     started = datetime.now(UTC)
     proxy_for(config.workspace.endpoint)  # A malformed proxy would also stop the push.
     cutting = _Cutting(request, config)
     known = await _check_state(request, session, note)
-    tell_files(request, config, session.clock.stamp().utc_ns, note)
+    note_files(request, config, session.clock.stamp().utc_ns, note)
     try:
         await read_or_stop(lambda: cutting.cut(known), switch)
     except ExportChangedError:
@@ -110,10 +110,7 @@ async def _check_state(
             return ()
         known = await ledger.runs.known_batches(found.number)
         uids = sum(batch.uid_count for batch in known)
-        note(
-            f"run {found.name} is unfinished: a push goes on with it, and knows {uids:,} of its "
-            "uids"
-        )
+        note(f"run {found.name} is unfinished: a push resumes it, and knows {uids:,} of its uids")
         return known
 
 

@@ -123,14 +123,15 @@ async def wait_or_stop(seconds: float, switch: StopSwitch) -> Stop | None:
 
 
 async def acquire_or_stop(lock: asyncio.Lock, switch: StopSwitch) -> None:
-    """Acquire a lock; raise `IncompleteError` if a stop comes while it is held elsewhere."""
-    if not lock.locked():
-        await lock.acquire()
-        return
+    """Acquire a lock; raise `IncompleteError` if a stop ends the wait for it.
+
+    A lock that is free, and that nobody is about to get, is acquired even after a stop.
+    """
+    loop = asyncio.get_running_loop()
     taking = asyncio.ensure_future(lock.acquire())
 
     def give_up(_: Stop) -> None:
-        taking.cancel()
+        loop.call_soon(taking.cancel)  # By then the task has the lock, or waits for it.
 
     with switch.connected(give_up):
         try:
@@ -138,6 +139,12 @@ async def acquire_or_stop(lock: asyncio.Lock, switch: StopSwitch) -> None:
         except asyncio.CancelledError:
             if not taking.cancelled():
                 lock.release()  # The lock was acquired at the time of the cancellation.
-            elif switch.is_pulled:
+            elif not _is_cancelled():
                 switch.refuse_if_pulled()
             raise
+
+
+def _is_cancelled() -> bool:
+    """Return whether the current task is being cancelled, by more than its own work."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

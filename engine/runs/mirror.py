@@ -223,7 +223,7 @@ async def apply(
         async def work() -> Stop | None:
             begun = ledger.runs.begin_execution(RunReference(run, plan), context.limits)
             state = await enter(execution, begun)
-            await _tell_opening(context, ledger, state, cohort)
+            await _announce_opening(context, ledger, state, cohort)
             context.observers.planned(plan_document(record))
             # The uids that the plan delays do not include those sent since it was made.
             stop = await execution.wait_to_settle(since=run)
@@ -233,7 +233,7 @@ async def apply(
             return await run_to_end(execution, work)
 
 
-async def _tell_opening(
+async def _announce_opening(
     context: RunContext, ledger: Ledger, state: RunState, cohort: Cohort
 ) -> None:
     settled = await ledger.runs.uids_settled(state.run.number)
@@ -312,8 +312,8 @@ def _closed(plan: str, record: PlanRecord | None) -> UsageError:
             hint="look at the export; then plan again, with --allow",
         )
     return UsageError(
-        f"plan {plan} is done with: it was sent, or broken off on the way",
-        hint=f"`cohortsync show {plan}` tells what became of it; make a new plan",
+        f"plan {plan} is closed: it was sent, or an execution of it ended early",
+        hint=f"`cohortsync show {plan}` shows its result; make a new plan",
     )
 
 

@@ -1,6 +1,6 @@
 """The ledger's interface for runs. Each change is durable when its call returns."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -36,7 +36,7 @@ class RunStore(Protocol):
     async def unfinished(self, identity: bytes) -> RunReference | None:
         """Return the latest unfinished run with this identity."""
 
-    async def later_run(self, run: int, key: CohortKey) -> str | None:
+    async def later_run(self, run_number: int, key: CohortKey) -> str | None:
         """Return the name of a later run that has sent anything to the same cohort."""
 
     async def left_behind(self, key: RunKey) -> str | None:
@@ -83,44 +83,44 @@ class RunStore(Protocol):
         Returns the recorded time, in ns since 1970.
         """
 
-    async def store_totals(self, run: int, execution: int, totals: RunTotals) -> None:
+    async def store_totals(self, run_number: int, execution: int, totals: RunTotals) -> None:
         """Store the totals of a closed run, counted when `execution` was its last one.
 
         Nothing is stored if they may have changed since.
         """
 
-    async def known_batches(self, run: int) -> list[KnownBatch]:
+    async def known_batches(self, run_number: int) -> list[KnownBatch]:
         """Return the batches cut so far, in the order of the export."""
 
-    async def exclusion_digest(self, run: int) -> str | None:
+    async def exclusion_digest(self, run_number: int) -> str | None:
         """Return the digest of the exclusion list that a push began with; None without one."""
 
-    async def open_batches(self, run: int) -> list[OpenBatch]:
+    async def open_batches(self, run_number: int) -> list[OpenBatch]:
         """Return the batches that earlier executions left neither accepted nor rejected."""
 
-    async def uids_settled(self, run: int) -> tuple[int, int]:
+    async def uids_settled(self, run_number: int) -> tuple[int, int]:
         """Return how many uids of a run are accepted, and how many rejected."""
 
-    async def skip(self, run: int, number: int, skipped: Sequence[SkippedRows]) -> None:
+    async def skip(self, run_number: int, number: int, skipped: Sequence[SkippedRows]) -> None:
         """Record rows that plan no uid, and the batch that they belong to."""
 
     async def enter_rows_read(
-        self, run: int, rows: RowsRead, read: Sequence[SourceFile] = ()
+        self, run_number: int, rows: RowsRead, read: Sequence[SourceFile] = ()
     ) -> None:
         """Record how much of an export was read before any batch was cut, and from which files."""
 
     async def enter_rows_without_uids(
-        self, run: int, rows: UidlessRows, *, is_complete: bool
+        self, run_number: int, rows: UidlessRows, *, is_complete: bool
     ) -> None:
         """Record the rows that were read of an export after its last batch."""
 
-    async def record_changes(self, run: int) -> None:
+    async def record_changes(self, run_number: int) -> None:
         """Enable recording the outcomes of a run's batches in the cohort's snapshot."""
 
-    async def records_changes(self, run: int) -> bool:
+    async def records_changes(self, run_number: int) -> bool:
         """Return whether the cohort's snapshot records the outcomes of a run's batches."""
 
-    async def has_unrecorded_batches(self, run: int) -> bool:
+    async def has_unrecorded_batches(self, run_number: int) -> bool:
         """Return whether a run has cut batches whose uids are not kept for a snapshot."""
 
     async def is_mirrored(self, key: CohortKey) -> bool:
@@ -132,35 +132,35 @@ class RunStore(Protocol):
     async def unrecorded_pushes(self, key: CohortKey) -> list[str]:
         """Return the runs that sent uids to the cohort that no snapshot records."""
 
-    async def keep_lifted_guards(self, run: int, lifts: Sequence[Mapping[str, Any]]) -> None:
+    async def keep_lifted_guards(self, run_number: int, lifts: Sequence[Mapping[str, Any]]) -> None:
         """Record which guards were lifted for a push, by whom and why."""
 
 
 class PlanStore(Protocol):
     """The plans of a workspace's mirrors."""
 
-    async def enter(self, run: int, plan: PlanRecord, *, is_shadow: bool) -> None:
+    async def enter(self, run_number: int, plan: PlanRecord, *, is_shadow: bool) -> None:
         """Record a mirror's plan."""
 
-    async def plan_of(self, run: int) -> PlanRecord | None:
+    async def plan_of(self, run_number: int) -> PlanRecord | None:
         """Return a mirror's plan; None if the mirror ended before it had planned."""
 
-    async def open_plan(self, run: int) -> PlanRecord | None:
+    async def open_plan(self, run_number: int) -> PlanRecord | None:
         """Return a plan that may still be sent; None if it is closed."""
 
-    async def overtaken_by(self, run: int, key: CohortKey) -> str | None:
+    async def overtaken_by(self, run_number: int, key: CohortKey) -> str | None:
         """Return the name of a run that has changed the cohort after a plan was made."""
 
-    async def set_generation(self, run: int, generation: int) -> None:
+    async def set_generation(self, run_number: int, generation: int) -> None:
         """Record the generation that a plan is based on, after it has got a number."""
 
-    async def seal(self, run: int, digests: Mapping[Operation, bytes]) -> None:
+    async def seal(self, run_number: int, digests: Mapping[Operation, bytes]) -> None:
         """Record the digests of the files of a plan that is kept for `apply`."""
 
-    async def seals(self, run: int) -> Mapping[Operation, bytes]:
+    async def seals(self, run_number: int) -> Mapping[Operation, bytes]:
         """Return the digests that `seal` recorded; none for a plan that was not kept."""
 
-    async def close(self, run: int) -> None:
+    async def close(self, run_number: int) -> None:
         """Record that no more of a plan is to be sent."""
 
     async def last_mirror(self, key: CohortKey) -> LastMirror | None:
@@ -172,7 +172,7 @@ class PlanStore(Protocol):
     async def rejections(self, key: CohortKey) -> list[Rejection]:
         """Return each uid that the API rejected, with the latest rejection for each action."""
 
-    async def next_place(self, run: int, operation: Operation) -> int:
+    async def next_place(self, run_number: int, operation: Operation) -> int:
         """Return how many uids of an operation are already in batches."""
 
 
@@ -191,6 +191,9 @@ class SyncStore(Protocol):
 
 class SharedSendLog(SendLog, SendHistory, Protocol):
     """The requests of a workspace, including those of other processes."""
+
+    def probing(self) -> AbstractAsyncContextManager[None]:
+        """Count the request of the block, which carries no uid, against the ceiling."""
 
 
 class Ledger(Protocol):
@@ -239,8 +242,11 @@ class Ledger(Protocol):
     async def recover(self, key: CohortKey | None = None) -> None:
         """End the runs of a cohort that no process works on; the caller holds the cohort's lock."""
 
-    async def store_missing_totals(self) -> None:
-        """Store the totals of each closed run that has none; needs no lock, and may take long."""
+    async def store_missing_totals(self, is_stopped: Callable[[], bool]) -> None:
+        """Store the totals of each closed run that has none, until `is_stopped`.
+
+        It needs no lock, and may take long.
+        """
 
     async def settle_all(self) -> None:
         """Conclude all requests without an outcome; the caller holds the sending lock."""

@@ -176,7 +176,7 @@ async def _is_recorded(
             raise UsageError(
                 f"run {found.name} was begun without --record: what it has sent so far is not "
                 "recorded",
-                hint="go on with it as it was begun, or pass --on-changed restart to begin anew",
+                hint="resume it as it was begun, or pass --on-changed restart to begin anew",
             )
         if await runs.records_changes(found.number):
             return True
@@ -203,7 +203,7 @@ async def _refuse_other_name(runs: RunStore, request: PushRequest, key: CohortKe
     )
 
 
-def tell_files(
+def note_files(
     request: PushRequest, config: Config, now_utc_ns: int, note: Callable[[str], None]
 ) -> None:
     """Note which files are read, and whether they may be exports of several days.
@@ -221,7 +221,7 @@ def tell_files(
         note(f"warning: {spread.sentence}{hint}")
 
 
-def opening_of(request: PushRequest, config: Config) -> Opening:
+def opening_of_push(request: PushRequest, config: Config) -> Opening:
     """Return the opening of a push that is not recorded, such as a dry run."""
     opening = run_context.opening_of(config, request.cohort, request.action.value)
     return replace(opening, expected_uids=lambda: _expected(request.source))
@@ -288,12 +288,12 @@ class _PushExecution:
         known = await runs.known_batches(state.run.number)
         known_uids = sum(batch.uid_count for batch in known)
         settled = await runs.uids_settled(state.run.number)
-        opening = entered(opening_of(request, config), state, known_uids, settled)
+        opening = entered(opening_of_push(request, config), state, known_uids, settled)
         context.observers.opened(opening)
         if request.allowances:
             lifts = attributed(request.allowances, request.reason)
             await runs.keep_lifted_guards(state.run.number, lifts)
-        tell_files(request, config, context.clock.stamp().utc_ns, context.note)
+        note_files(request, config, context.clock.stamp().utc_ns, context.note)
         envelope = Envelope(config.workspace.partner, request.cohort, request.action)
         cutter = Cutter(envelope, Limit.of(config.packing.payload_bytes), known)
         batches = cutter.batches(request.source.blocks())

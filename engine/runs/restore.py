@@ -136,7 +136,7 @@ async def _prepare(
     config: Config, path: Path, backup_utc_ns: int, clock: Clock, sends: int
 ) -> tuple[list[str], list[str]]:
     """Mark as unknown what may have changed since; return the cohorts and the closed runs."""
-    ledger = Ledger.open(path, clock)
+    ledger = await Ledger.open(path, clock)
     try:
         await ledger.recover()
         doubted = []

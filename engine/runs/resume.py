@@ -48,7 +48,7 @@ async def resume(
         others = await _unfinished(session)
         if names := [each.name for each in others if each.name != found.name]:
             note(
-                f"also unfinished: {', '.join(names)}; `cohortsync resume --all` goes on with each",
+                f"also unfinished: {', '.join(names)}; `cohortsync resume --all` resumes each",
                 label="note",
             )
         try:
@@ -103,7 +103,7 @@ async def resume_all(  # noqa: PLR0913 - the runs, the options and the observers
     for run in await _unfinished(session):
         if switch.is_pulled or session.is_closed:
             why = "a signal came" if switch.is_pulled else "the engine was closed"
-            untried = f"not gone on with: {why}"
+            untried = f"not resumed: {why}"
             results.append(FailedRun(run.name, untried, ExitStatus.INCOMPLETE))
         elif (result := await resume_next(run)) is not None:
             results.append(result)
@@ -137,9 +137,9 @@ async def _nothing(config: Config) -> NothingToResume:
     other = await asyncio.to_thread(find_unfinished, config.state_dir, None)
     target = _target(config)
     if other is None or other.target == target:
-        return NothingToResume("no run is left to go on with")
+        return NothingToResume("there is no unfinished run")
     return NothingToResume(
-        f"no run for {' / '.join(target)} is left to go on with; run {other.name} belongs to "
+        f"no run for {' / '.join(target)} is unfinished; run {other.name} belongs to "
         f"{' / '.join(other.target)}"
     )
 

@@ -9,9 +9,9 @@ from shutil import rmtree
 
 from engine.clock import Clock, SystemClock
 from engine.config.loading import Config
-from engine.ledger.locks import all_at_once, cohort_at_once
+from engine.ledger.locks import all_at_once, cohort_at_once, sole_writer
 from engine.ledger.sqlite.access import ledgers, readable_files
-from engine.ledger.sqlite.ledger import open_shared, sole_ledger
+from engine.ledger.sqlite.ledger import open_shared
 from engine.ledger.sqlite.pruning import Bounds, OldRun, Pruner
 from engine.model.cohort import CohortKey
 from engine.report.state import Pruned
@@ -52,11 +52,11 @@ async def prune(
         with readable_files(path.parent):
             if not is_dry_run:
                 # An older ledger is migrated.
-                ledger = open_shared(path.parent, clock, is_sole=False)
+                ledger = await open_shared(path.parent, clock, is_sole=False)
                 if ledger is None:
-                    async with sole_ledger(path.parent, clock):
-                        pass
-                else:
+                    async with sole_writer(path.parent):
+                        ledger = await open_shared(path.parent, clock, is_sole=True)
+                if ledger is not None:
                     await ledger.close()
             work = _WorkspacePruning(config, path, clock, result)
             await asyncio.to_thread(work.do)

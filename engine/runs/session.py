@@ -22,9 +22,10 @@ from engine.ledger.neighbors import announced
 from engine.model.cohort import CohortKey
 from engine.pacing.pacer import Pacer
 from engine.pacing.ranks import Ranks
+from engine.runs.arguments import Note, no_note
 from engine.runs.interruptible import acquire_or_stop
 from engine.runs.ports import Ledger
-from engine.runs.shared_ledger import Note, SharedLedger, Waiting
+from engine.runs.shared_ledger import LockWait, SharedLedger
 
 
 class WorkspaceSession:
@@ -51,18 +52,20 @@ class WorkspaceSession:
         self._run_ended = asyncio.Event()
         self._sending_lock = sending_lock(self.folder)
         self._ledger = SharedLedger(
-            *(self.folder, self.clock, self._sending_lock, config.pacing.requests), self._prepare
+            *(self.folder, self.clock, self._sending_lock, config.pacing.requests), self._recover
         )
         self._opened = AsyncExitStack()
         self._opened.push_async_callback(self._ledger.close)
         self._is_announced = False
         self._transport: HttpTransport | None = None
         self._cohorts: dict[CohortKey, asyncio.Lock] = {}
+        self._counted_in: Ledger | None = None
+        """The ledger whose missing totals are stored, or are being counted."""
+        self._probes = asyncio.Lock()
         self._pacing = asyncio.Lock()
         self._ranks = Ranks()
-        self._pacer: Pacer | None = None
-        self._earlier: Pacer | None = None
-        """The last pacer before, which knows what the API has answered."""
+        self._pacer: tuple[int, Pacer] | None = None
+        """The last pacer, and the number of the hold on the sending lock that it belongs to."""
 
     async def __aenter__(self) -> Self:
         """Return the session; nothing is opened yet."""
@@ -76,8 +79,7 @@ class WorkspaceSession:
         """
         self.is_closed = True
         for _key, switch in tuple(self._runs):
-            if not switch.is_pulled:  # A second pull would cancel the requests in flight.
-                switch.pull(_CLOSED)
+            switch.drain(_CLOSED)
         cancellation = None
         while self._runs:
             self._run_ended.clear()
@@ -86,16 +88,24 @@ class WorkspaceSession:
             except asyncio.CancelledError as error:
                 cancellation = error
                 for _key, switch in tuple(self._runs):
-                    switch.pull(_CLOSED)
+                    switch.cancel(_CLOSED)
         with suppress(Exception):
             await self._opened.aclose()
         if cancellation is not None:
             raise cancellation
 
-    async def _prepare(self, ledger: Ledger, waiting: Waiting) -> None:
-        self._announce(waiting.note)
-        await self._recover(ledger)
-        await ledger.store_missing_totals()
+    async def _store_missing_totals(self, ledger: Ledger, switch: StopSwitch) -> None:
+        """Count what no run has counted yet, once for each ledger; a stop leaves the rest."""
+        if self._counted_in is ledger:
+            return
+        self._counted_in = ledger  # Other runs do not wait for the count.
+        is_complete = False
+        try:
+            await ledger.store_missing_totals(lambda: switch.is_pulled)
+            is_complete = not switch.is_pulled
+        finally:
+            if not is_complete:
+                self._counted_in = None
 
     def _announce(self, note: Note) -> None:
         """Announce this process once: the announcement is not in the state folder."""
@@ -130,7 +140,7 @@ class WorkspaceSession:
         return self._cohorts.setdefault(key, asyncio.Lock())
 
     @asynccontextmanager
-    async def holding(self, key: CohortKey, waiting: Waiting) -> AsyncIterator[Ledger]:
+    async def holding(self, key: CohortKey, waiting: LockWait) -> AsyncIterator[Ledger]:
         """Hold a cohort during the block, and end its interrupted runs first; yield the ledger.
 
         Runs of this session wait for each other. `waiting.switch` is the run's own: it is pulled if
@@ -144,6 +154,8 @@ class WorkspaceSession:
             await acquire_or_stop(here, waiting.switch)
             try:
                 async with self._ledger.used(waiting) as ledger:
+                    self._announce(waiting.note)
+                    await self._store_missing_totals(ledger, waiting.switch)
                     lock = cohort_lock(self.folder, key)
                     await lock.acquire(waiting.patience)
                     try:
@@ -157,7 +169,7 @@ class WorkspaceSession:
                 here.release()
 
     @asynccontextmanager
-    async def using_ledger(self, waiting: Waiting) -> AsyncIterator[Ledger]:
+    async def using_ledger(self, waiting: LockWait) -> AsyncIterator[Ledger]:
         """Yield the ledger, which stays open during the block, without a cohort's lock.
 
         Raises what opening the ledger raises.
@@ -195,13 +207,13 @@ class WorkspaceSession:
             self._runs.remove(run)
             self._run_ended.set()
 
-    async def refuse_busy(self, waiting: Waiting) -> None:
+    async def refuse_busy(self, waiting: LockWait) -> None:
         """Raise `LockHeldError` if another process sends now and the run must not wait."""
         if waiting.seconds == 0:
             await self.hold_sending(waiting)
             self.release_sending()
 
-    async def hold_sending(self, waiting: Waiting) -> None:
+    async def hold_sending(self, waiting: LockWait) -> None:
         """Wait for the right to send; all runs of this session that send at once share it.
 
         Raises `LockHeldError` if another process holds it for longer than `waiting` allows.
@@ -211,9 +223,24 @@ class WorkspaceSession:
     def release_sending(self) -> None:
         """Release the right that `hold_sending` acquired."""
         self._sending_lock.release()
-        if not self._sending_lock.is_held:
-            self._earlier = self._pacer or self._earlier
-            self._pacer = None  # Another process may send from now on.
+
+    @asynccontextmanager
+    async def probing(self) -> AsyncIterator[Pacer]:
+        """Hold the right to send during the block, for one request that carries no uid.
+
+        Yields the pacer. Raises `LockHeldError` if another process sends, and what opening the
+        ledger raises.
+        """
+        waiting = LockWait(0.0, StopSwitch(), no_note)
+        # One at a time: the ledger does not distinguish such requests.
+        async with self._probes, self._ledger.used(waiting) as ledger, ledger.naming_damage():
+            await self.hold_sending(waiting)
+            try:
+                pacer = await self._shared_pacer(ledger)
+                async with ledger.sends.probing():
+                    yield pacer
+            finally:
+                self.release_sending()
 
     async def channel(self, ledger: Ledger) -> Channel:
         """Return the channel that deliveries share; the caller holds the right to send.
@@ -235,13 +262,16 @@ class WorkspaceSession:
     async def _shared_pacer(self, ledger: Ledger) -> Pacer:
         """Return the pacer, which counts the requests that other processes have sent until now."""
         async with self._pacing:
-            if self._pacer is None:
-                await ledger.settle_all()
-                await self._recover(ledger)
-                self._pacer = await resumed_pacer(
-                    self.config.pacing, self._ledger.sends, self.clock, self._earlier
-                )
-            return self._pacer
+            # Whoever released the lock last: since then another process may have sent.
+            hold = self._sending_lock.times_taken
+            earlier_hold, earlier = self._pacer or (None, None)
+            if earlier is not None and earlier_hold == hold:
+                return earlier
+            await ledger.settle_all()
+            await self._recover(ledger)
+            pacer = await resumed_pacer(self.config.pacing, self._ledger.sends, self.clock, earlier)
+            self._pacer = (hold, pacer)
+            return pacer
 
     async def _shared_transport(self) -> HttpTransport:
         if self._transport is None:

@@ -18,15 +18,13 @@ from engine.delivery.sender import SendHistory
 from engine.delivery.stop import StopSwitch
 from engine.ledger.locks import FileLock, Patience
 from engine.ledger.sqlite.ledger import open_shared
+from engine.runs.arguments import Note
 from engine.runs.interruptible import acquire_or_stop
 from engine.runs.ports import Ledger
 
-Note = Callable[[str], None]
-"""Receives a remark for the user: one sentence, without a uid or a credential."""
-
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class LockWait:
     """How long a run waits for other processes, what stops the wait, and what announces it."""
 
     seconds: float
@@ -52,7 +50,7 @@ class SharedLedger:
         clock: Clock,
         sending: FileLock,
         requests: int,
-        prepare: Callable[[Ledger, Waiting], Awaitable[None]],
+        prepare: Callable[[Ledger], Awaitable[None]],
     ) -> None:
         """Open nothing yet; `sending` is the lock that is held to create or to migrate the file.
 
@@ -66,13 +64,14 @@ class SharedLedger:
         self._prepare = prepare
         self._opening = asyncio.Lock()
         self._ledger: Ledger | None = None
+        self._is_prepared = False
         self._users: list[StopSwitch] = []
         self._released = asyncio.Event()
         self.sends = _SendTimes(clock)
         """The recent sends of all processes; of this process also those in ledgers now gone."""
 
     @asynccontextmanager
-    async def used(self, waiting: Waiting) -> AsyncIterator[Ledger]:
+    async def used(self, waiting: LockWait) -> AsyncIterator[Ledger]:
         """Yield the ledger, which stays open during the block.
 
         A stop of `waiting` also ends the wait for other runs of this process. Raises
@@ -87,26 +86,32 @@ class SharedLedger:
             self._users.remove(waiting.switch)
             self._released.set()
 
-    async def _open(self, waiting: Waiting) -> Ledger:
+    async def _open(self, waiting: LockWait) -> Ledger:
         with ExitStack() as held:
             is_sole = False
             while True:
                 await acquire_or_stop(self._opening, waiting.switch)
                 try:
                     await self._leave_gone(waiting.switch)
-                    if self._ledger is None:
-                        self._ledger = open_shared(self._folder, self._clock, is_sole=is_sole)
-                        if self._ledger is not None:
-                            self.sends.follow(self._ledger.sends)
-                            await self._prepare(self._ledger, waiting)
-                    if self._ledger is not None:
-                        return self._ledger
+                    ledger = self._ledger or await self._open_file(is_sole=is_sole)
+                    if ledger is not None:
+                        if not self._is_prepared:
+                            await self._prepare(ledger)
+                            self._is_prepared = True
+                        return ledger
                 finally:
                     self._opening.release()
                 # Each run waits as long as it may itself, whatever the others do meanwhile.
                 await self._sending.acquire(waiting.patience)
                 held.callback(self._sending.release)
                 is_sole = True
+
+    async def _open_file(self, *, is_sole: bool) -> Ledger | None:
+        self._ledger = await open_shared(self._folder, self._clock, is_sole=is_sole)
+        if self._ledger is not None:
+            self._is_prepared = False
+            self.sends.follow(self._ledger.sends)
+        return self._ledger
 
     async def _leave_gone(self, switch: StopSwitch) -> None:
         """Close the ledger if its file was removed or replaced, once the runs that use it end.
@@ -118,8 +123,7 @@ class SharedLedger:
         if ledger is None or (gone := ledger.gone) is None:
             return
         for user in tuple(self._users):
-            if not user.is_pulled:
-                user.pull(gone.message)
+            user.drain(gone.message)
         with switch.connected(lambda _: self._released.set()):
             while self._users:
                 switch.refuse_if_pulled()

@@ -248,7 +248,7 @@ def _refuse_other(
     where = said.get(_TARGET, b"").decode(errors="replace")
     if target is not None and where and where != target:
         raise UsageError(
-            f"{path} tells of {where}, not of {target}",
+            f"{path} is for {where}, not for {target}",
             hint="who is in a cohort there need not be in it here; if it is the same cohort by "
             "another address: --from-elsewhere",
         )

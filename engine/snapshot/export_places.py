@@ -121,7 +121,8 @@ class _RowGroups:
 
     def read(self, group: int) -> pa.Table:
         """Return the rows of a group."""
-        if self._last is None or self._last[0] != group:
+        last = self._last  # Another thread may read another group meanwhile.
+        if last is None or last[0] != group:
             with open_parquet(self._path) as file:
-                self._last = group, file.read_row_group(group, columns=self._wanted)
-        return self._last[1]
+                last = self._last = group, file.read_row_group(group, columns=self._wanted)
+        return last[1]

@@ -42,7 +42,7 @@ class SnapshotIndex(Protocol):
     async def sent_since(self, key: CohortKey, attempt: int) -> list[Unfolded]:
         """Return the recorded runs that have sent anything after an attempt, in their order."""
 
-    async def range_outcomes(self, run: int, after: int) -> list[RangeOutcome]:
+    async def range_outcomes(self, run_number: int, after: int) -> list[RangeOutcome]:
         """Return the places of a run that attempts after `after` may have changed; disjoint."""
 
     async def mark_folded(self, run: Unfolded, generation: int | None, *, is_closed: bool) -> None:
@@ -51,7 +51,7 @@ class SnapshotIndex(Protocol):
     async def last_sends(self, key: CohortKey) -> list[LastSend]:
         """Return each run that sent anything to the cohort, with its last request."""
 
-    async def has_resent(self, run: int) -> bool:
+    async def has_resent(self, run_number: int) -> bool:
         """Return whether a run has sent uids that were members already."""
 
     async def restored_from(self, key: CohortKey) -> int | None:

@@ -195,21 +195,25 @@ class SnapshotStore:
         for run in await self.unfolded():
             await self._fold(run, MIRRORED, is_closed=run.run != stays_open)
 
-    async def move_shadow(self, run: int, name: str, planned: Mapping[Operation, int]) -> None:
+    async def move_shadow(
+        self, run_number: int, name: str, planned: Mapping[Operation, int]
+    ) -> None:
         """Update the snapshot as if all of a plan had been accepted; nothing of it was sent."""
         outcomes = [
             RangeOutcome(each, 0, count, is_accepted=True)
             for each, count in planned.items()
             if count
         ]
-        await self._fold(Unfolded(run, name, 0, 0), "shadow", is_closed=True, outcomes=outcomes)
+        await self._fold(
+            Unfolded(run_number, name, 0, 0), "shadow", is_closed=True, outcomes=outcomes
+        )
 
     async def make(  # noqa: PLR0913 - the maker, and one value a column of the ledger's record of it
         self,
         origin: str,
         maker: Callable[[Path, Interruption], Snapshot],
         *,
-        run: int | None = None,
+        run_number: int | None = None,
         last_attempt: int | None = None,
         folds: Sequence[Unfolded] = (),
         stays_open: int | None = None,
@@ -230,7 +234,7 @@ class SnapshotStore:
         made = await self.compute(lambda interruption: maker(path, interruption))
         census = made.census
         generation = Generation(
-            *(number, run, made.path.name, made.digest),
+            *(number, run_number, made.path.name, made.digest),
             *(census.members, census.unknown, census.out, origin),
             *(self._clock.stamp(), last_attempt or 0, lifted),
         )
@@ -274,7 +278,7 @@ class SnapshotStore:
             lambda target, interruption: fold(
                 base and base[1], changes, target, self.query_options(interruption)
             ),
-            run=run.run,
+            run_number=run.run,
             last_attempt=run.last_attempt,
             folds=[run],
             stays_open=None if is_closed else run.run,

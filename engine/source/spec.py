@@ -97,5 +97,5 @@ class SourceSpec:
         if not self.is_resumable:
             raise UsageError(
                 f"run {run} read from a URL whose credentials or signature are not kept",
-                hint="run the same `cohortsync push` command again: it goes on with this run",
+                hint="run the same `cohortsync push` command again: it resumes this run",
             )

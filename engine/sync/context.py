@@ -1,15 +1,13 @@
 """What all cohorts of a sync share."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING
 
 from engine.clock import Clock
 from engine.config.settings import SyncSettings
-from engine.delivery.stop import Stop, StopSwitch
+from engine.delivery.stop import StopSwitch
 from engine.model.time_of_day import local_time
 from engine.sync.ranked_slots import RankedSlots
 from engine.sync.request import SyncObservers, SyncRequest
@@ -54,21 +52,10 @@ class SyncContext:
         """Count a request; after the last one that is allowed, stop the sync."""
         self.sent += 1
         if self.sent == self.request.max_requests:
-            self.switch.pull(f"the {self.sent:,} requests of --max-requests are sent")
+            self.switch.drain(f"the {self.sent:,} requests of --max-requests are sent")
 
     async def stop_at(self, utc_ns: int, switch: StopSwitch, reason: str) -> None:
-        """Pull a switch at a moment of the wall clock."""
+        """Stop what a switch stops at a moment of the wall clock."""
         while (left := (utc_ns - self.clock.stamp().utc_ns) / 1e9) > 0:  # noqa: ASYNC110 - it waits for a time
             await asyncio.sleep(min(left, _LONGEST_SLEEP_SECONDS))
-        switch.pull(reason)
-
-
-@contextmanager
-def following(switch: StopSwitch, leader: StopSwitch) -> Iterator[None]:
-    """Pull `switch` each time that `leader` is pulled during the block."""
-
-    def pull(stop: Stop) -> None:
-        switch.pull(stop.reason)
-
-    with leader.connected(pull):
-        yield
+        switch.drain(reason)

@@ -20,9 +20,9 @@ from engine.notices.ports import OpenLedger
 from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
 from engine.runs.ports import Ledger
 from engine.runs.session import WorkspaceSession
-from engine.runs.shared_ledger import Waiting
+from engine.runs.shared_ledger import LockWait
 from engine.sync.cohort_run import CohortRun
-from engine.sync.context import SyncContext, following
+from engine.sync.context import SyncContext
 from engine.sync.follow_up import follow_up
 from engine.sync.notices import notices_of
 from engine.sync.past_syncs import last_records
@@ -152,7 +152,7 @@ async def _sync_cohort(run: CohortRun, workspace: WorkspaceSync) -> CohortResult
     sync = workspace.sync
     deadline = workspace.deadlines[run.cohort.key]
     async with AsyncExitStack() as held:
-        held.enter_context(following(run.switch, sync.switch))
+        held.enter_context(sync.switch.connected(run.switch.pass_on))
         if deadline is not None and sync.settings.on_late == "cut":
             stopping = sync.stop_at(deadline, run.switch, "its deadline has passed")
             held.callback(asyncio.create_task(stopping).cancel)
@@ -201,7 +201,7 @@ def _ledgers(project: Project, open_session: OpenSession, context: SyncContext) 
     @asynccontextmanager
     async def open_ledger(name: str) -> AsyncIterator[Ledger]:
         session = open_session(project.workspaces[name])
-        waiting = Waiting(context.request.wait_seconds, StopSwitch(), context.observers.note)
+        waiting = LockWait(context.request.wait_seconds, StopSwitch(), context.observers.note)
         async with session.using_ledger(waiting) as ledger:
             yield ledger
 

@@ -12,7 +12,7 @@ from engine.model.cohort import CohortKey
 from engine.model.time_of_day import next_moment
 from engine.report.forecast import forecast_sentence
 from engine.runs.session import WorkspaceSession
-from engine.runs.shared_ledger import Waiting
+from engine.runs.shared_ledger import LockWait
 from engine.sync.context import SyncContext
 from engine.sync.ranked_slots import RankedSlots
 from engine.sync.remaining_work import RemainingWork
@@ -64,12 +64,12 @@ class WorkspaceSync:
         return CohortKey(self.session.config.workspace.partner, cohort.id)
 
     @property
-    def waiting(self) -> Waiting:
+    def waiting(self) -> LockWait:
         """How the sync waits for another process that creates or migrates the ledger.
 
         A stop does not end the wait: how the cohorts ended is recorded after it.
         """
-        return Waiting(self.sync.request.wait_seconds, StopSwitch(), self.sync.observers.note)
+        return LockWait(self.sync.request.wait_seconds, StopSwitch(), self.sync.observers.note)
 
     async def last_run(self, cohort: CohortSettings) -> "LastRun | None":
         """Return the last run of a cohort; None if there is none."""

@@ -32,6 +32,14 @@ def test_quick_commands_import_no_large_libraries() -> None:
     assert not {"aiohttp", "duckdb", "numpy", "pyarrow"} & set(done.stdout.split())
 
 
+def test_each_public_name_can_be_listed_and_imported() -> None:
+    assert set(engine.__all__) <= set(dir(engine))
+    assert engine.errors.CohortSyncError is engine.CohortSyncError
+    assert engine.events.Sent.__module__ == "engine.delivery.events"
+    for name in engine.__all__:
+        assert getattr(engine, name) is not None
+
+
 def name_of(path: Path) -> str:
     parts = path.relative_to(ROOT.parent).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")

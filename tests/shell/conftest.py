@@ -43,6 +43,6 @@ def clock() -> HandClock:
 
 @pytest.fixture
 async def ledger(tmp_path: Path, clock: HandClock) -> AsyncIterator[Ledger]:
-    ledger = Ledger.open(tmp_path / "ledger.sqlite", clock)
+    ledger = await Ledger.open(tmp_path / "ledger.sqlite", clock)
     yield ledger
     await ledger.close()

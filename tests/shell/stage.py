@@ -314,8 +314,9 @@ class Stage:
                 lambda wake: ReaderOnStage(cutter.batches(self._blocks()), wake),
                 lambda: 0.5,
             )
-            for seconds in stops_at:
-                stop = Stop(ExitStatus.INCOMPLETE, "a signal", "run it again")
+            for number, seconds in enumerate(stops_at):
+                hint = "run it again"
+                stop = Stop(ExitStatus.INCOMPLETE, "a signal", hint, cancels=number > 0)
                 loop.call_later(seconds, delivery.stop, stop)
             stop, killed = None, False
             try:

@@ -194,7 +194,7 @@ def test_a_dry_run_shows_of_the_run_that_the_push_goes_on_with(
     ended = cli.push("export.txt", "--dry-run")
     assert ended.status == 0
     [(known,)] = cli.query("SELECT sum(uid_count) FROM batch")
-    assert f"a push goes on with it, and knows {known} of its uids" in ended.stderr
+    assert f"a push resumes it, and knows {known} of its uids" in ended.stderr
     assert ended.document["uids"] | {"planned": UIDS, "pending": UIDS} == ended.document["uids"]
     batches = ended.document["batches"]["planned"]
     assert api.received() == received

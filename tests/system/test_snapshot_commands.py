@@ -118,7 +118,7 @@ def test_a_snapshot_of_another_target_is_imported_only_when_that_is_meant(
     elsewhere = ("--endpoint", "http://127.0.0.1:9")
     refused = mirrored.run("snapshot", "import", file, *COHORT_ID, *elsewhere)
     assert refused.status == 2
-    assert f"tells of {mirrored.url}" in refused.stderr
+    assert f"is for {mirrored.url}" in refused.stderr
     [made] = ask(mirrored, "snapshot", "import", file, *elsewhere, "--from-elsewhere")
     assert made["members"] == 200
 

@@ -2,15 +2,14 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from engine.cancellation import await_to_end, run_in_thread
 from engine.clock import Clock
 from engine.errors import CohortSyncError, IncompleteError, LedgerError, StateGoneError
-from engine.ledger.locks import NO_PATIENCE, Patience, sole_writer
 from engine.ledger.sqlite import recovery
 from engine.ledger.sqlite.access import readable_files, refuse_lost, refuse_unfinished_restore
 from engine.ledger.sqlite.failures import translate
@@ -66,10 +65,21 @@ class Ledger:
         self.sends = SendLog(self.write, clock, lambda: self.gone)
 
     @classmethod
-    def open(cls, path: Path, clock: Clock) -> Self:
-        """Open or create the file; raises `LedgerError` if it cannot be used."""
-        connection = open_ledger(path, now_utc_ns=clock.stamp().utc_ns)
-        return cls(connection, path, clock, LedgerWriter(connection, path))
+    async def open(cls, path: Path, clock: Clock) -> Self:
+        """Open or create the file, in a thread; raises `LedgerError` if it cannot be used.
+
+        A cancellation is raised once the thread has ended: it may be migrating the file.
+        """
+        now_utc_ns = clock.stamp().utc_ns
+        with ExitStack() as opened:
+
+            def connect() -> sqlite3.Connection:
+                return opened.enter_context(closing(open_ledger(path, now_utc_ns=now_utc_ns)))
+
+            connection = await run_in_thread(connect)
+            ledger = cls(connection, path, clock, LedgerWriter(connection, path))
+            opened.pop_all()
+        return ledger
 
     async def close(self) -> None:
         """Finish all writes and close the file; a removed file is written again.
@@ -140,12 +150,15 @@ class Ledger:
         now = self._clock.stamp()
         await self.write(lambda connection: recovery.settle_all(connection, now))
 
-    async def store_missing_totals(self) -> None:
+    async def store_missing_totals(self, is_stopped: Callable[[], bool] = lambda: False) -> None:
         """Store the totals of each closed run that has none, such as one whose process died.
 
-        The count may take long for an old ledger. No lock is needed, and no other process waits.
+        The count may take long for an old ledger; `is_stopped` ends it between two runs. No lock is
+        needed, and no other process waits.
         """
         for run, execution in await self.runs.without_totals():
+            if is_stopped():
+                return
             totals = await self.runs.count_totals(run)
             await self.runs.store_totals(run, execution, totals)
 
@@ -194,7 +207,7 @@ class Ledger:
         return translated if isinstance(translated, CohortSyncError) else None
 
 
-def open_shared(folder: Path, clock: Clock, *, is_sole: bool) -> Ledger | None:
+async def open_shared(folder: Path, clock: Clock, *, is_sole: bool) -> Ledger | None:
     """Open the ledger in a workspace's folder, which is created, beside other processes.
 
     Only the holder of the sending lock, which `is_sole`, creates a ledger or migrates it: a program
@@ -206,26 +219,4 @@ def open_shared(folder: Path, clock: Clock, *, is_sole: bool) -> Ledger | None:
     close_to_others(folder)
     path = folder / LEDGER_NAME
     with readable_files(folder):
-        return Ledger.open(path, clock) if is_sole or is_current(path) else None
-
-
-@asynccontextmanager
-async def sole_ledger(
-    folder: Path, clock: Clock, patience: Patience = NO_PATIENCE
-) -> AsyncIterator[Ledger]:
-    """Hold the sending lock and the ledger in `folder`.
-
-    Raises as `FileLock.acquire` and `open_shared` do.
-    """
-    refuse_unfinished_restore(folder.parent.parent)
-    make_folder(folder)
-    close_to_others(folder)
-    with readable_files(folder):
-        async with sole_writer(folder, patience):
-            ledger = Ledger.open(folder / LEDGER_NAME, clock)
-            try:
-                async with ledger.naming_damage():
-                    await ledger.settle_all()
-                    yield ledger
-            finally:
-                await ledger.close()
+        return await Ledger.open(path, clock) if is_sole or is_current(path) else None

@@ -54,3 +54,31 @@ def test_a_listener_that_raises_keeps_no_other_from_being_called() -> None:
         with pytest.raises(RuntimeError, match="a listener's mistake"):
             switch.pull("a signal")
         assert len(heard) == 2
+
+
+def test_the_second_pull_cancels_and_a_drain_is_no_pull() -> None:
+    switch = StopSwitch()
+    heard: list[Stop] = []
+    with switch.connected(heard.append):
+        switch.drain("closed")
+        switch.drain("closed again")
+        switch.pull("a signal")
+        switch.drain("closed at last")
+        switch.pull("another one")
+        switch.cancel("cancelled")
+    assert [(stop.reason, stop.cancels) for stop in heard] == [
+        ("closed", False),
+        ("a signal", False),
+        ("another one", True),
+        ("cancelled", True),
+    ]
+
+
+def test_a_switch_passes_on_what_another_one_has_heard() -> None:
+    caller, own = StopSwitch(), StopSwitch()
+    heard: list[Stop] = []
+    with caller.connected(own.pass_on), own.connected(heard.append):
+        own.drain("closed")
+        caller.pull("a signal")
+        caller.pull("another one")
+    assert [stop.cancels for stop in heard] == [False, False, True]

@@ -140,7 +140,7 @@ def test_a_bug_in_a_run_is_reported_as_one_and_the_accounts_are_shown(
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MOENGAGE_API_KEY", "key")
-    monkeypatch.setattr("engine.runs.push.opening_of", stumble)
+    monkeypatch.setattr("engine.runs.push.opening_of_push", stumble)
     cohort = ["--cohort-id", "c", "--cohort-name", "C"]
     monkeypatch.setattr("sys.argv", ["cohortsync", "push", "e.txt", *cohort, "--json"])
     monkeypatch.setattr("signal.signal", lambda *_: None)

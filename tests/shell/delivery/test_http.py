@@ -5,7 +5,13 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from engine.delivery.http import LONGEST_ANSWER, api_headers, open_session, read_bounded, secrets_of
+from engine.delivery.http import (
+    LONGEST_ANSWER,
+    api_headers,
+    open_http_session,
+    read_bounded,
+    secrets_of,
+)
 from engine.delivery.proxy import Proxy, proxy_for
 from engine.errors import ConfigError
 from engine.model.endpoint import Endpoint
@@ -139,7 +145,7 @@ def test_headers_without_a_key_are_refused() -> None:
 async def test_a_session_has_no_headers_of_its_own_and_does_not_show_its_key() -> None:
     workspace = Workspace("WS", ApiKey("s3cr3t", "test"), API, "partner")
     assert api_headers(workspace)["Authorization"] == "Basic V1M6czNjcjN0"
-    async with open_session(workspace, aiohttp.ClientTimeout()) as session:
+    async with open_http_session(workspace, aiohttp.ClientTimeout()) as session:
         assert not session.headers
         assert "s3cr3t" not in f"{workspace!r} {session!r}"
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -28,6 +29,8 @@ from stage import (
 
 from engine.delivery.outcome import Exchange
 from engine.delivery.retry import RetrySettings
+from engine.delivery.settings import DeliverySettings
+from engine.delivery.transport import TakeTurn
 from engine.errors import ExitStatus
 from engine.report.accounts import Standing
 from engine.source.block import BLANK
@@ -311,3 +314,33 @@ def test_both_at_once(tmp_path: Path) -> None:
     assert execution.accounts.uids == Standing(100, accepted=98, rejected=2)
     assert all(count == 1 for count in stage.api.acknowledged.values())
     assert max(stage.api.sizes[8:]) <= 12
+
+
+def test_parts_of_batches_are_in_flight_no_more_than_batches_may_be(tmp_path: Path) -> None:
+    """All batches in flight are halved at once, and later requests take long."""
+    too_large = larger_than(8)
+
+    def script(request: Request) -> Answer:
+        is_first = request.number == 1
+        if too_large(request) and not is_first:
+            return Answer(TOO_LARGE, seconds=0.5)
+        return Answer(OK, applies=True, seconds=0.1 if is_first else 30)
+
+    api = Api(script)
+    stage = Stage(tmp_path, numbered(160), api, uids_per_payload=16)
+    stage.delivery = DeliverySettings(max_in_flight=3)
+    in_flight = most = 0
+    send = api.send
+
+    async def counted(payload: bytes, take_turn: TakeTurn) -> Exchange:
+        nonlocal in_flight, most
+        in_flight += 1
+        most = max(most, in_flight)
+        try:
+            return await send(payload, take_turn)
+        finally:
+            in_flight -= 1
+
+    with patch.object(api, "send", counted):
+        assert stage.run().accounts.uids == Standing(160, accepted=160)
+    assert most == 3

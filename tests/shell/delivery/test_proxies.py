@@ -15,11 +15,10 @@ from stage import numbered
 from tunnel import HOST, Api, ProxyServer, certificate, tunnel
 from whole_push import COHORT, ExportSource
 
+from engine import Engine
 from engine.config.loading import Config, load
-from engine.config.lookup import Configuration
 from engine.errors import ConfigError, ExitStatus
 from engine.model.cohort import Action
-from engine.preflight.check import run_checks
 from engine.preflight.finding import CheckResult, Finding
 from engine.report.run_results import RunResult
 from engine.runs.context import NOBODY, RunObservers
@@ -56,10 +55,9 @@ class Scene:
         self.environment.setenv("HTTPS_PROXY", proxy)
 
     async def check(self) -> dict[str, Finding]:
-        return {
-            finding.name: finding
-            async for finding in run_checks(Configuration(self.path), live=True)
-        }
+        async with Engine.open(self.path, lazy=True) as engine:
+            result = await engine.check(live=True)
+        return {finding.name: finding for finding in result.findings}
 
 
 @pytest.fixture

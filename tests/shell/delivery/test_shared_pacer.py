@@ -195,8 +195,8 @@ def test_a_run_that_is_stopped_holds_up_no_other(seconds: float, stops: int) -> 
         delivery = runs.delivery(Parts("", fail))
         running = asyncio.create_task(delivery.run())
         await asyncio.sleep(seconds)
-        for _ in range(stops):
-            delivery.stop(Stop(ExitStatus.INCOMPLETE, "a signal"))
+        for number in range(stops):
+            delivery.stop(Stop(ExitStatus.INCOMPLETE, "a signal", cancels=number > 0))
         await running
         await runs.goes_on()
 

@@ -155,7 +155,26 @@ async def test_one_turn_is_taken_for_each_request(server: Server) -> None:
     async with transport_to(server.port) as transport:
         await asyncio.gather(*(transport.send(PAYLOAD, take_turn) for _ in range(20)))
     assert turns == len(server.requests) == 20
-    assert server.connections <= 4
+
+
+async def test_requests_that_wait_for_their_turns_keep_no_other_from_a_connection(
+    server: Server,
+) -> None:
+    """As many runs may wait together as there are; each has `max_in_flight` of its own."""
+    end = asyncio.Event()
+
+    async def take_turn() -> None:
+        await end.wait()
+
+    async with transport_to(server.port, timeout_seconds=2) as transport:
+        waiting = [asyncio.create_task(transport.send(PAYLOAD, take_turn)) for _ in range(9)]
+        async with asyncio.timeout(10):
+            while server.connections < len(waiting):
+                server.connected.clear()
+                await server.connected.wait()
+        assert (await transport.send(PAYLOAD, at_once)).outcome == Accepted()
+        end.set()
+        assert {(await each).outcome for each in waiting} == {Accepted()}
 
 
 @pytest.mark.parametrize("error", [StateFullError("full"), asyncio.CancelledError(), ValueError()])

@@ -92,7 +92,7 @@ def ledger_of(state: Path) -> Path:
 
 async def in_order(state: Path, clock: HandClock) -> None:
     """Open a ledger for writing, as each run begins."""
-    ledger = Ledger.open(ledger_of(state), clock)
+    ledger = await Ledger.open(ledger_of(state), clock)
     await ledger.recover()
     await ledger.store_missing_totals()
     await ledger.close()
@@ -224,7 +224,7 @@ CHECK = "PRAGMA integrity_check(1)"
 async def checks(path: Path, clock: HandClock) -> int:
     """Return how often a writer has checked the whole file."""
     with watching() as work:
-        ledger = Ledger.open(path, clock)
+        ledger = await Ledger.open(path, clock)
         await ledger.close()
     return work.statements.count(CHECK)
 

@@ -1,8 +1,13 @@
 """The ledger on real SQLite: what is entered, when it is durable, and what a restart finds."""
 
 import asyncio
+import sqlite3
+import threading
 from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
 
+import pytest
 from ledger_entries import (
     ACCEPTED,
     KEY,
@@ -17,12 +22,16 @@ from ledger_entries import (
     verdict,
 )
 
+from engine.clock import SystemClock
 from engine.ledger.records import RejectedUid, RunState, Settlement
-from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.ledger import Ledger, open_shared
+from engine.ledger.sqlite.schema import open_ledger
 from engine.model.cohort import Cohort
 from engine.model.status import BatchState
 from engine.payload.batch import SkippedRows
 from engine.source.block import Skipped
+
+PATIENCE_SECONDS = 60.0
 
 
 async def test_an_intent_is_on_the_disk_when_it_returns(ledger: Ledger) -> None:
@@ -321,3 +330,38 @@ async def test_runs_do_not_see_each_others_batches(ledger: Ledger, clock: HandCl
     assert await ledger.runs.known_batches(second.run.number) == []
     await send(ledger, second, 1, clock, [registration(1, 0, 3)])
     assert [batch.uid_count for batch in await ledger.runs.open_batches(first.run.number)] == [10]
+
+
+# Opening, which may check, copy and migrate a large file.
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_a_ledger_is_opened_in_a_thread(tmp_path: Path, *, is_cancelled: bool) -> None:
+    """A cancellation waits for the thread, and closes what it has opened."""
+    begun, release = threading.Event(), threading.Event()
+    connections: list[sqlite3.Connection] = []
+
+    def open_slowly(path: Path, *, now_utc_ns: int) -> sqlite3.Connection:
+        begun.set()
+        release.wait(PATIENCE_SECONDS)
+        connections.append(open_ledger(path, now_utc_ns=now_utc_ns))
+        return connections[0]
+
+    async def use() -> None:
+        ledger = await open_shared(tmp_path, SystemClock(), is_sole=True)
+        assert ledger is not None
+        await ledger.close()
+
+    with patch("engine.ledger.sqlite.ledger.open_ledger", open_slowly):
+        using = asyncio.create_task(use())
+        await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
+        if is_cancelled:
+            using.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not using.done()
+        release.set()
+        await asyncio.wait([using])
+    assert using.cancelled() is is_cancelled
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connections[0].execute("SELECT 1")

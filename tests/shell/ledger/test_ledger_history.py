@@ -24,7 +24,7 @@ from engine.storage.paths import LEDGER_NAME, ledger_folder
 async def open_ledger_of(state: Path, clock: HandClock, workspace: str) -> AsyncIterator[Ledger]:
     folder = ledger_folder(state, KEY.endpoint, workspace)
     make_folder(folder)
-    ledger = Ledger.open(folder / LEDGER_NAME, clock)
+    ledger = await Ledger.open(folder / LEDGER_NAME, clock)
     try:
         yield ledger
     finally:

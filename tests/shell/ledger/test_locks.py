@@ -16,6 +16,7 @@ from engine.ledger.locks import (
     cohort_lock,
     is_held,
     sending_lock,
+    sole_writer_at_once,
 )
 from engine.model.cohort import CohortKey
 from engine.storage.paths import cohort_lock_path
@@ -106,3 +107,19 @@ async def test_a_folder_that_was_removed_is_named(
     shutil.rmtree(folder)
     with pytest.raises(StateGoneError, match="workspace was removed"):
         lock.try_acquire()
+
+
+async def test_a_lock_counts_how_often_it_was_taken(tmp_path: Path) -> None:
+    """Not how often it was acquired: others may have held it only between two of these."""
+    lock = sending_lock(tmp_path)
+    await lock.acquire(NO_PATIENCE)
+    await lock.acquire(NO_PATIENCE)
+    lock.release()
+    assert lock.times_taken == 1
+    lock.release()
+    with sole_writer_at_once(tmp_path):
+        assert not lock.try_acquire()
+    assert lock.times_taken == 1
+    await lock.acquire(NO_PATIENCE)
+    assert lock.times_taken == 2
+    lock.release()

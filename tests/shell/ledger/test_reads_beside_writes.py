@@ -5,6 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -78,7 +79,7 @@ class Sender:
 
 @asynccontextmanager
 async def sender_of(path: Path) -> AsyncIterator[tuple[Sender, Ledger]]:
-    ledger = Ledger.open(path, HandClock())
+    ledger = await Ledger.open(path, HandClock())
     try:
         yield Sender(ledger, await ledger.runs.begin(KEY, COMMAND, SETTINGS)), ledger
     finally:
@@ -177,6 +178,29 @@ async def test_no_intent_waits_for_a_read(ledger: Ledger) -> None:
         assert await reading != await ledger.write(lambda _: threading.current_thread().name)
 
 
+async def test_reads_that_wait_for_another_one_occupy_no_thread_of_the_loop(
+    ledger: Ledger,
+) -> None:
+    """The loop has few threads, and resolves host names in them."""
+    hold = Hold()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    reads = [asyncio.ensure_future(ledger._reads(hold)) for _ in range(5)]
+    try:
+        assert await asyncio.to_thread(hold.begun.wait, PATIENCE_SECONDS)
+        async with asyncio.timeout(10):
+            await asyncio.to_thread(threading.current_thread)
+    finally:
+        hold.release()
+    assert len(set(await asyncio.gather(*reads))) == 1
+
+
+async def test_a_read_of_a_closed_ledger_is_an_error(ledger: Ledger) -> None:
+    assert await ledger._reads(lambda _: "read") == "read"
+    await ledger.close()
+    with pytest.raises(RuntimeError, match="the ledger has been closed"):
+        await ledger._reads(lambda _: "read")
+
+
 async def test_a_read_that_nobody_waits_for_ends_with_its_reader(ledger: Ledger) -> None:
     state = await ledger.runs.begin(KEY, COMMAND, SETTINGS)
     begun = threading.Event()
@@ -225,7 +249,7 @@ async def test_no_totals_are_counted_while_the_write_lock_is_held(tmp_path: Path
     clock = HandClock()
     path = tmp_path / "ledger.sqlite"
     with watching() as work:
-        ledger = Ledger.open(path, clock)
+        ledger = await Ledger.open(path, clock)
         for number in range(4):
             state = await ledger.runs.begin(KEY, COMMAND, SETTINGS, restart=True)
             await send(ledger, state, 1, clock, [registration(1, 0, 10)])

@@ -24,7 +24,7 @@ from engine.ledger.locks import (
     sole_writer,
 )
 from engine.ledger.neighbors import announced
-from engine.ledger.sqlite.ledger import sole_ledger
+from engine.ledger.sqlite.ledger import open_shared
 from engine.ledger.state_folder import (
     WorkspaceFolder,
     close_to_others,
@@ -268,8 +268,12 @@ async def test_folders_of_an_older_version_are_closed_to_others_but_not_the_stat
     folder.mkdir(parents=True)
     for each in (folder, *folder.parents[:2]):
         each.chmod(0o755)
-    async with sole_ledger(folder, SystemClock()):
+    ledger = await open_shared(folder, SystemClock(), is_sole=True)
+    assert ledger is not None
+    try:
         modes = [stat.S_IMODE(each.stat().st_mode) for each in (folder, *folder.parents[:2])]
+    finally:
+        await ledger.close()
     assert modes == [0o700, 0o700, 0o755]
 
 

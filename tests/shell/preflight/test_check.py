@@ -22,14 +22,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from typer.testing import CliRunner
 
+from engine import Engine
 from engine.cli.check import check
-from engine.config.lookup import Configuration
 from engine.delivery.proxy import proxy_for
 from engine.errors import ExitStatus
 from engine.ledger.sqlite.migrations import MIGRATIONS
 from engine.ledger.sqlite.schema import open_ledger
 from engine.model.endpoint import Endpoint
-from engine.preflight.check import check_state, run_checks
+from engine.preflight.check import check_state
 from engine.preflight.finding import CheckResult, Finding, FindingStatus
 from engine.storage.paths import LEDGER_NAME, ledger_folder
 
@@ -66,7 +66,8 @@ def configure(tmp_path: Path) -> Configure:
 
 
 async def findings_of(path: Path | None, *, live: bool = False) -> dict[str, Finding]:
-    found = [finding async for finding in run_checks(Configuration(path), live=live)]
+    async with Engine.open(path, lazy=True) as engine:
+        found = (await engine.check(live=live)).findings
     assert [finding.name for finding in found] == STEPS
     for finding in found:
         assert KEY not in f"{finding}"

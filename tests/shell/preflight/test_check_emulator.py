@@ -1,17 +1,19 @@
 """The preflight against the emulator, which knows nothing of it."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from engine.clock import SystemClock
-from engine.config.lookup import Configuration
+from engine import Engine
+from engine.delivery.stop import StopSwitch
 from engine.emulator import EmulatorSettings, running
 from engine.emulator.limiters import LimitSettings
 from engine.errors import ExitStatus
-from engine.ledger.sqlite.ledger import sole_ledger
-from engine.preflight.check import run_checks
+from engine.ledger.locks import sole_writer
 from engine.preflight.finding import CheckResult, Finding, FindingStatus
+from engine.runs.arguments import no_note
+from engine.runs.shared_ledger import LockWait
 from engine.storage.paths import ledger_folder
 
 SHIPPED = Path(__file__).parents[3] / "config.toml"
@@ -26,10 +28,9 @@ async def test_the_emulator_shows_a_good_key_from_a_bad_one(
     monkeypatch.delenv("MOENGAGE_WORKSPACE_ID", raising=False)
     monkeypatch.setenv("MOENGAGE_API_KEY", key)
     async with running(EmulatorSettings(port=0)) as emulator:
-        checks = run_checks(
-            Configuration(SHIPPED, endpoint=emulator.url, state=tmp_path), live=True
-        )
-        findings = [finding async for finding in checks]
+        opening = Engine.open(SHIPPED, endpoint=emulator.url, state=tmp_path, lazy=True)
+        async with opening as engine:
+            findings = (await engine.check(live=True)).findings
     assert findings[-1].name == "key"
     assert findings[-1].exit_status is CheckResult(tuple(findings)).exit_status is code
 
@@ -48,15 +49,32 @@ async def test_live_checks_keep_to_the_ceiling_and_wait_for_no_run(
         )
 
         async def key() -> Finding:
-            return [finding async for finding in run_checks(Configuration(config), live=True)][-1]
+            async with Engine.open(config, lazy=True) as engine:
+                return (await engine.check(live=True)).findings[-1]
 
         for _ in range(5):
             assert (await key()).verdict is FindingStatus.OK
         report = emulator.emulator.report()
-        async with sole_ledger(
-            ledger_folder(tmp_path / "state", emulator.url, "DEMO"), SystemClock()
-        ):
+        async with sole_writer(ledger_folder(tmp_path / "state", emulator.url, "DEMO")):
             held = await key()
     assert held.exit_status is ExitStatus.INCOMPLETE
     assert "is in use by process" in held.detail
     assert report["requests"]["by_status"] == {"400": 5}
+
+
+async def test_a_live_check_shares_the_right_to_send_with_the_runs_of_its_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MOENGAGE_WORKSPACE_ID", raising=False)
+    monkeypatch.setenv("MOENGAGE_API_KEY", "demo-key")
+    async with (
+        running(EmulatorSettings(port=0)) as emulator,
+        Engine.open(SHIPPED, endpoint=emulator.url, state=tmp_path) as engine,
+    ):
+        waiting = LockWait(0.0, StopSwitch(), no_note)
+        async with engine._session._ledger.used(waiting):
+            await engine._session.hold_sending(waiting)
+            results = await asyncio.gather(*(engine.check(live=True) for _ in range(2)))
+            engine._session.release_sending()
+        assert emulator.emulator.report()["requests"]["by_status"] == {"400": 2}
+    assert [each.exit_status for each in results] == [ExitStatus.ACCEPTED] * 2

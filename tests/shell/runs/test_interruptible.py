@@ -8,7 +8,12 @@ import pytest
 
 from engine.delivery.stop import StopSwitch
 from engine.errors import IncompleteError
-from engine.runs.interruptible import WritePermission, compute_or_stop, read_or_stop
+from engine.runs.interruptible import (
+    WritePermission,
+    acquire_or_stop,
+    compute_or_stop,
+    read_or_stop,
+)
 from engine.storage.duckdb_session import Interruption
 
 PATIENCE_SECONDS = 60.0
@@ -135,3 +140,65 @@ async def test_a_read_to_its_end_has_written_everything() -> None:
     pipe.more.release(3)
     await read_or_stop(pipe.read, StopSwitch(), pipe.permission)
     assert pipe.written == [0, 1, 2]
+
+
+# A lock that runs of one session take in turn.
+
+
+async def held_lock() -> asyncio.Lock:
+    lock = asyncio.Lock()
+    await lock.acquire()
+    return lock
+
+
+async def test_a_stop_ends_the_wait_behind_one_who_is_about_to_get_the_lock() -> None:
+    """The lock was just released, and the earlier waiter has not run since."""
+    lock, switch = await held_lock(), StopSwitch()
+    earlier = asyncio.create_task(acquire_or_stop(lock, StopSwitch()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    async def follow_at_once() -> None:
+        lock.release()
+        assert not lock.locked()
+        await acquire_or_stop(lock, switch)
+
+    later = asyncio.create_task(follow_at_once())
+    await earlier
+    for _ in range(3):
+        await asyncio.sleep(0)
+    switch.pull("a signal")
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert later.done()
+    assert isinstance(later.exception(), IncompleteError)
+    lock.release()
+
+
+@pytest.mark.parametrize("is_stopped_first", [True, False])
+async def test_a_cancellation_and_a_stop_at_once_are_a_cancellation(
+    *, is_stopped_first: bool
+) -> None:
+    lock, switch = await held_lock(), StopSwitch()
+    waiting = asyncio.create_task(acquire_or_stop(lock, switch))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    ends = [lambda: switch.pull("a signal"), waiting.cancel]
+    for end_it in ends if is_stopped_first else reversed(ends):
+        end_it()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    lock.release()
+    await acquire_or_stop(lock, StopSwitch())
+    lock.release()
+
+
+async def test_a_free_lock_is_acquired_even_after_a_stop() -> None:
+    """The run then begins, and ends at once with accounts."""
+    lock, switch = asyncio.Lock(), StopSwitch()
+    switch.pull("a signal")
+    await acquire_or_stop(lock, switch)
+    with pytest.raises(IncompleteError, match="a signal"):
+        await acquire_or_stop(lock, switch)
+    lock.release()
+    assert not lock.locked()

@@ -390,7 +390,7 @@ def test_a_plan_that_was_stopped_is_made_anew(cohort: Cohort) -> None:
     assert "make a new plan" in str(stopped.result.hint)
     again = cohort.commands.apply(planned.result.accounts.run)
     assert again.error is not None
-    assert "done with" in again.error.message
+    assert "is closed" in again.error.message
 
 
 def test_an_adopted_list_is_no_growth_of_the_audience(cohort: Cohort) -> None:

@@ -137,3 +137,42 @@ def test_a_second_event_loop_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="another event loop") as caught:
         asyncio.run(job.start(session, RunObservers()))
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("pulls", [1, 2])
+@pytest.mark.parametrize("cause", ["the session is left", "the ledger is removed"])
+def test_the_first_signal_after_a_stop_by_the_session_still_cancels_nothing(
+    tmp_path: Path, cause: str, pulls: int
+) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.api.script = lambda _: Play(seconds=2.5)
+    switch = StopSwitch()
+    results: list[RunResult] = []
+
+    async def leave() -> None:
+        sent = asyncio.Event()
+
+        def observe(told: RunEvent) -> None:
+            if isinstance(told.event, Sent):
+                sent.set()
+
+        async with workspace.another_session() as left:
+            observers = RunObservers(observe=observe, switch=switch)
+            run = asyncio.create_task(Job("a", range(3), Action.ADD).start(left, observers))
+            await sent.wait()
+            if cause == "the ledger is removed":
+                workspace.pushes.ledger.unlink()
+                await Job("b", range(3), Action.ADD).start(left, RunObservers())
+        results.append(run.result())
+
+    async def start(_: WorkspaceSession, __: RunObservers) -> RunResult:
+        leaving = asyncio.create_task(leave())
+        await asyncio.sleep(1)
+        for _number in range(pulls):
+            switch.pull("a signal")
+        await leaving
+        raise _DoneError("done")
+
+    assert isinstance(workspace.live(start).error, _DoneError)
+    uids = results[0].accounts.uids
+    assert (uids.accepted, uids.unconfirmed) == ((3, 0) if pulls == 1 else (0, 3))

@@ -15,13 +15,15 @@ from whole_push import Death
 from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError, ExitStatus, IncompleteError, LockHeldError
 from engine.ledger.locks import sending_lock
+from engine.ledger.run_records import RunTotals
 from engine.ledger.sqlite.ledger import Ledger
+from engine.ledger.sqlite.runs import RunStore
 from engine.ledger.sqlite.send_log import SendLog
 from engine.model.cohort import Action, CohortKey
 from engine.report.run_results import RunResult
 from engine.runs.context import RunObservers
 from engine.runs.session import WorkspaceSession
-from engine.runs.shared_ledger import Waiting
+from engine.runs.shared_ledger import LockWait
 
 Take = Callable[[Workspace, bytes], None]
 
@@ -136,7 +138,7 @@ def test_a_stop_ends_the_wait_for_runs_that_use_a_ledger_that_is_gone(tmp_path: 
         loop = asyncio.get_running_loop()
         begun = loop.time()
         switches = [StopSwitch(), StopSwitch()]
-        async with session._ledger.used(Waiting(0.0, StopSwitch(), lambda _: None)):
+        async with session._ledger.used(LockWait(0.0, StopSwitch(), lambda _: None)):
             replaced(workspace, empty)
             tasks = [
                 asyncio.create_task(
@@ -241,3 +243,94 @@ def test_nor_is_a_run_that_begins_during_the_recovery(tmp_path: Path) -> None:
 
     assert workspace.live(start).exit_status is ExitStatus.ACCEPTED
     workspace.assert_laws()
+
+
+# The preparation of a ledger.
+
+
+def test_a_ledger_is_prepared_by_the_next_run_if_the_first_is_cancelled(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.run([Job("a", range(6), Action.ADD)], death=Death("arrived"))
+    status = "SELECT status FROM run WHERE cohort_id = 'a'"
+
+    async def start(session: WorkspaceSession, observers: RunObservers) -> RunResult:
+        first = asyncio.create_task(Job("b", range(3), None).start(session, observers))
+        with recovering_slowly():
+            await asyncio.sleep(1)
+            first.cancel()
+            await asyncio.wait([first])
+        assert workspace.query(status) == [("running",)]
+        async with session._ledger.used(LockWait(0.0, StopSwitch(), lambda _: None)):
+            assert workspace.query(status) == [("incomplete",)]
+        raise _DoneError("done")
+
+    assert isinstance(workspace.live(start).error, _DoneError)
+
+
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_a_count_of_missing_totals_ends_with_a_stop_and_delays_no_other_run(
+    tmp_path: Path, *, is_stopped: bool
+) -> None:
+    workspace = Workspace(tmp_path)
+    for cohort in "abc":
+        workspace.run([Job(cohort, range(3), Action.ADD)])
+    workspace.query("DELETE FROM run_totals")
+    count_totals = RunStore.count_totals
+    switch = StopSwitch()
+
+    async def start(session: WorkspaceSession, observers: RunObservers) -> RunResult:
+        async def count_slowly(store: RunStore, run: int) -> RunTotals:
+            assert not session._sending_lock.is_held
+            await asyncio.sleep(100)
+            return await count_totals(store, run)
+
+        loop = asyncio.get_running_loop()
+        with (
+            patch.object(RunStore, "count_totals", count_slowly),
+            # As for a ledger of an earlier version, which the holder of the sending lock migrates.
+            patch("engine.ledger.sqlite.ledger.is_current", return_value=False),
+        ):
+            observers = RunObservers(switch=switch)
+            first = asyncio.create_task(Job("d", range(3), Action.ADD).start(session, observers))
+            await asyncio.sleep(10)
+            begun = loop.time()
+            second = await Job("e", range(3), Action.ADD).start(session, RunObservers())
+            assert second.exit_status is ExitStatus.ACCEPTED
+            assert loop.time() - begun < 50
+            if is_stopped:
+                switch.pull("a signal")
+            await asyncio.wait([first])
+        assert (loop.time() - begun < 100) is is_stopped
+        return second
+
+    assert workspace.live(start).exit_status is ExitStatus.ACCEPTED
+    [(counted,)] = workspace.query("SELECT count(*) FROM run_totals WHERE run <= 3")
+    assert counted == (1 if is_stopped else 3)
+
+
+def test_whoever_releases_the_sending_lock_the_next_sender_counts_all_sends(
+    tmp_path: Path,
+) -> None:
+    """The one who opens the ledger may be the last to hold the lock."""
+    workspace = Workspace(tmp_path)
+    waiting = LockWait(0.0, StopSwitch(), lambda _: None)
+
+    async def start(session: WorkspaceSession, _: RunObservers) -> RunResult:
+        async with session._ledger.used(waiting) as ledger:
+            pacers = []
+            for is_shared in (True, True, False):
+                await session.hold_sending(waiting)
+                pacers.append((await session.channel(ledger)).pacer)
+                if is_shared:
+                    await session._sending_lock.acquire(waiting.patience)
+                session.release_sending()
+            first, second, third = pacers
+            assert first is second is third
+            session._sending_lock.release()
+            session._sending_lock.release()
+            await session.hold_sending(waiting)
+            assert (await session.channel(ledger)).pacer is not third
+            session.release_sending()
+        raise _DoneError("done")
+
+    assert isinstance(workspace.live(start).error, _DoneError)

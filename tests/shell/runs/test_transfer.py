@@ -109,7 +109,7 @@ def test_a_snapshot_of_another_target_is_taken_only_when_that_is_meant(
     cohort.commands.machine.pause(SETTLE)
     trial = tmp_path / "trial.parquet"
     cohort.commands.in_session(lambda store: transfer.export(store, trial, None, "the emulator"))
-    with pytest.raises(UsageError, match="tells of the emulator, not of the API"):
+    with pytest.raises(UsageError, match="is for the emulator, not for the API"):
         cohort.commands.in_session(lambda store: transfer.import_snapshot(store, trial, "the API"))
     brought = cohort.commands.in_session(
         lambda store: transfer.import_snapshot(store, trial, "the API", from_elsewhere=True)
