@@ -47,9 +47,7 @@ SAID = {
     "--wait": lambda _: "exit status 75 at once",
     "--json": lambda command: "ndjson" if command == "rejects" else "one JSON document",
     "--state": lambda _: "instead of the configured",
-    "--endpoint": lambda command: (
-        "for all workspaces" if command == "sync" else "else the configured"
-    ),
+    "--endpoint": lambda _: "else the configured",
     "--column": lambda _: "with --no-header its number",
     "--reason": lambda _: "--allow",
     "--on-changed": lambda _: "or a later run has touched",
