@@ -33,7 +33,7 @@ class Command(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401 - typer's
         """Return the parameters, each in its panel, without types that say nothing."""
         own = self.name not in _SELF_EXPLAINED
-        return _described(super().get_params(ctx), has_panels=own)
+        return _described(ctx, super().get_params(ctx), has_panels=own)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - typer's
         """Write the help, with the examples of the command after it."""
@@ -60,7 +60,7 @@ class Group(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401 - typer's
         """Return the parameters, without types that say nothing."""
-        return _described(super().get_params(ctx), has_panels=False)
+        return _described(ctx, super().get_params(ctx), has_panels=False)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - typer's
         """Write the help, with the examples of the group after it."""
@@ -88,7 +88,18 @@ def _prompted(line: str) -> str:
     return line if line.startswith(" ") else f"$ {line}"
 
 
-def _described(parameters: Sequence[Any], *, has_panels: bool) -> list[Any]:
+def _placeholder(shown_type: str) -> str | None:
+    """Return what stands for the value of an option; None for a choice, which typer lists."""
+    name = shown_type.strip("<>")
+    if name.startswith("list["):
+        return f"<{name.removeprefix('list[').removesuffix(']')}>"
+    return _PLACEHOLDERS.get(name.removesuffix(" range"))
+
+
+_PLACEHOLDERS = {"int": "N", "float": "NUMBER", "str": "TEXT", "Path": "FILE"}
+
+
+def _described(ctx: Any, parameters: Sequence[Any], *, has_panels: bool) -> list[Any]:  # noqa: ANN401 - typer's
     for each in parameters:
         if getattr(each, "is_flag", False):
             each.metavar = ""
@@ -96,6 +107,8 @@ def _described(parameters: Sequence[Any], *, has_panels: bool) -> list[Any]:
                 each.default = False
         if isinstance(each, TyperArgument):
             _describe_argument(each)
+        elif each.metavar is None:
+            each.metavar = _placeholder(each.display_type_rich(ctx))
         # A bound of a billion only keeps numbers within what can be counted.
         each._get_number_range_help_str = lambda: None  # noqa: SLF001 - typer has no setting for it
         name = max(each.opts, key=len)

@@ -110,7 +110,7 @@ def _log_end(result: SyncResult) -> None:
         exit_status=int(result.exit_status),
         reason=f"{worst.cohort}: {worst.reason}" if worst and result.exit_status else None,
         count=len(result.cohorts),
-        **{f"exit_{status:d}": counts[status] for status in ExitStatus if counts[status]},
+        **{f"cohorts_{each.name.lower()}": counts[each] for each in ExitStatus if counts[each]},
         requests=sum(each.run.accounts.requests.sent for each in result.cohorts if each.run),
         elapsed_seconds=round((result.finished_utc_ns - result.started_utc_ns) / 1e9, 1),
     )

@@ -137,7 +137,9 @@ def wrapped(line: str, width: int | None, indent: str = "") -> Iterator[str]:
         is_long = len(indent) + cell_len(words) > width
         for word in words.split(" ") if is_long else (words,):
             longer = f"{piece} {word}" if piece else word
-            if piece.strip() and cell_len(longer) > width:
+            # A word that no line can hold begins on this one, if that is at most half full.
+            is_split = cell_len(indent + word) > width and cell_len(piece) <= width // 2
+            if piece.strip() and cell_len(longer) > width and not is_split:
                 yield piece.rstrip()
                 longer = indent + word.lstrip()
             while cell_len(longer) > width:

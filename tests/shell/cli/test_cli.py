@@ -58,7 +58,7 @@ def test_a_list_of_runs_imports_nothing_large(tmp_path: Path) -> None:
     assert (imported & HEAVY) - {"pydantic"} == {"sqlite3"}
 
 
-@pytest.mark.parametrize("words", [["--help"], []])
+@pytest.mark.parametrize("words", [["--help"], [], ["push", "-h"], ["sync", "--help"]])
 def test_help_imports_nothing_heavy(words: list[str]) -> None:
     stdout, imported = run_and_list_imports(words)
     assert "Usage:" in stdout

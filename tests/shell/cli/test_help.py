@@ -1,12 +1,17 @@
 """`--help` of each command: each option is explained, and as the command takes it."""
 
 import re
+import shlex
 from typing import Any
 
 import pytest
 import typer
+from rich.cells import cell_len
+from typer.testing import CliRunner
 
 from engine.cli.application import app
+from engine.cli.command import COMMAND_PANELS
+from engine.cli.examples import EXAMPLES
 
 GROUP: Any = typer.main.get_command(app)
 COMMANDS = {
@@ -44,9 +49,7 @@ SAID = {
     "--wait": lambda _: "exit status 75 at once",
     "--json": lambda command: "ndjson" if command == "rejects" else "one JSON document",
     "--state": lambda _: "instead of the configured",
-    "--endpoint": lambda command: (
-        "for all workspaces" if command == "sync" else "else the configured"
-    ),
+    "--endpoint": lambda _: "else the configured",
     "--column": lambda _: "with --no-header its number",
     "--reason": lambda _: "--allow",
     "--on-changed": lambda _: "or a later run has touched",
@@ -80,3 +83,41 @@ def test_the_options_that_a_command_cannot_do_without_are_marked(
 ) -> None:
     required = {name for name, option in options(command).items() if option.required}
     assert {name for name in required if name.startswith("--")} == needed
+
+
+def help_of(*words: str) -> str:
+    result = CliRunner().invoke(app, [*words, "-h"], prog_name="cohortsync", env={"COLUMNS": "80"})
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def test_the_commands_are_in_groups() -> None:
+    text = help_of()
+    places = [text.index(f"─ {panel} ─") for panel in COMMAND_PANELS]
+    assert places == sorted(places)
+    assert "─ Commands ─" not in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_and_shows_no_type_that_says_nothing(command: str) -> None:
+    text = help_of(*command.split())
+    assert max(map(cell_len, text.splitlines())) <= 80
+    for clutter in ("<bool>", "<str>", "<int", "<float", "list[", "<=x<=", "]...]", "..."):
+        assert clutter not in text.replace("EXPORT...", "").replace("FILES...", "").replace(
+            "[COHORT]...", ""
+        ), clutter
+
+
+def test_the_paragraphs_of_help_are_broken_only_at_the_width() -> None:
+    [paragraph] = re.findall(r"(?s) The exit status is.*?left\.", help_of("sync"))
+    first, *_ = paragraph.splitlines()
+    assert len(first.rstrip()) > 70
+
+
+@pytest.mark.parametrize(
+    "line", [line for lines in EXAMPLES.values() for line in lines if line.startswith("cohortsync")]
+)
+def test_each_example_is_a_command_line(line: str) -> None:
+    words = shlex.split(line.partition("   ")[0].partition(" >")[0].removesuffix("\\"))[1:]
+    name = " ".join(words[:2]) if words[0] == "snapshot" else words[0]
+    COMMANDS[name].make_context(name, words[len(name.split()) :])
