@@ -73,8 +73,8 @@ async def test_a_live_check_shares_the_right_to_send_with_the_runs_of_its_engine
     ):
         waiting = LockWait(0.0, StopSwitch(), no_note)
         async with engine._session(engine.config)._ledger.used(waiting):
-            await engine._session.hold_sending(waiting)
+            await engine._session(engine.config).hold_sending(waiting)
             results = await asyncio.gather(*(engine.check(live=True) for _ in range(2)))
-            engine._session.release_sending()
+            engine._session(engine.config).release_sending()
         assert emulator.emulator.report()["requests"]["by_status"] == {"400": 2}
     assert [each.exit_status for each in results] == [ExitStatus.ACCEPTED] * 2
