@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         VerifiedSnapshot,
     )
     from engine.report.state import Abandoned, BackedUp, Pruned, Restored, StateUsage
+    from engine.report.support import SupportReport
     from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
     from engine.report.why import UidReport
     from engine.runs.arguments import (
@@ -120,6 +121,7 @@ __all__ = [
     "Snapshots",
     "StateUsage",
     "StopSwitch",
+    "SupportReport",
     "SyncObservers",
     "SyncOpening",
     "SyncResult",
@@ -148,6 +150,7 @@ _MODULES = {
         *("SnapshotComparison", "SnapshotEntry", "SnapshotOfList", "VerifiedSnapshot"),
     ),
     "engine.report.state": ("Abandoned", "BackedUp", "Pruned", "Restored", "StateUsage"),
+    "engine.report.support": ("SupportReport",),
     "engine.report.sync_result": ("CohortResult", "CohortStatus", "SyncResult"),
     "engine.report.why": ("UidReport",),
     "engine.runs.arguments": (

@@ -21,7 +21,7 @@ from datetime import datetime
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from engine.errors import UsageError
 from engine.model.cohort import Action, Cohort, CohortKey, check_id
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from engine.report.plans import PlanEntry
     from engine.report.run_results import FailedRun, NothingToResume, ResumedRuns, RunResult
     from engine.report.state import Abandoned, BackedUp, Pruned, Restored, StateUsage
+    from engine.report.support import SupportReport
     from engine.report.sync_result import SyncResult
     from engine.report.why import UidReport
     from engine.runs.arguments import (
@@ -646,6 +647,31 @@ class Engine:
 
             await asyncio.to_thread(write_page, report, Path(html))
         return report
+
+    async def support(self, run: str) -> "SupportReport":
+        """Return what the API's vendor needs to look into a run, without uids and credentials.
+
+        `run` is as in `show`. A configuration that can't be read is left out of the report.
+        """
+        from engine.report.support import support_report
+
+        def read() -> "SupportReport":
+            return support_report(self._state_folder, run, self._masked_settings)
+
+        return await asyncio.to_thread(read)
+
+    def _masked_settings(self, workspace: str) -> "dict[str, dict[str, Any]] | None":
+        """Return the settings of the workspace with this id, texts masked; None without one."""
+        from engine.config.masked_settings import masked_settings
+        from engine.errors import ConfigError
+
+        try:
+            configs = self.project.workspaces.values()
+        except ConfigError:
+            return None
+        return next(
+            (masked_settings(each) for each in configs if each.workspace.id == workspace), None
+        )
 
     async def why(self, uid: str, cohort_id: str) -> "UidReport":
         """Return whether a uid is in a cohort, since when, and by which request.

@@ -27,6 +27,7 @@ from engine.cli.runs import rejects, runs, show
 from engine.cli.snapshot import snapshot
 from engine.cli.state import abandon, backup, plans, prune, restore
 from engine.cli.streams import prepare_streams, print_json, printing
+from engine.cli.support import support
 from engine.cli.sync import sync
 from engine.cli.usage import UnreadableCommand, usage_error
 from engine.cli.why import why
@@ -35,13 +36,12 @@ from engine.errors import CohortSyncError, ExitStatus, IncompleteError, UsageErr
 app = typer.Typer(
     name="cohortsync",
     help="Push large exports of user ids into MoEngage cohorts, and account for every one.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     cls=Group,
 )
 for command in (
     *(sync, push, resume, mirror, plan, apply, rollback, why),
-    *(report, runs, plans, show, rejects, abandon, prune, backup, restore),
+    *(report, runs, plans, show, rejects, support, abandon, prune, backup, restore),
     *(init, schema, check, emulator, demo),
 ):
     app.command(cls=Command)(command)
