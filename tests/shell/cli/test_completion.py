@@ -1,4 +1,4 @@
-"""The shell completes commands, options and values; installing that is an option of `cohortsync`."""
+"""The shell completes commands, options and values."""
 
 import os
 import subprocess
