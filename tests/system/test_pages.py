@@ -19,10 +19,9 @@ DEMO = "DEMO:demo-key"
 """Workspace and key of the shipped configuration, which the README uses."""
 NOT_RUN = {
     "pip install .": "the package is installed where the tests run",
+    "uv tool install .": "test_recipes installs it, into a folder of its own",
     "docker build --tag cohortsync .": "needs a builder; test_recipes reads the Dockerfile",
-    "uv tool install .": "needs uv; test_recipes runs it where it is installed",
-    "systemctl enable --now cohortsync@vip.timer": "needs systemd; test_recipes checks the units",
-    "make airflow": "installs Airflow; test_airflow is what it runs",
+    "systemctl enable --now cohortsync@daily.timer": "test_recipes verifies the units",
 }
 """The first lines of the fences marked `sh not-run`, and why."""
 REWRITES = bool(os.environ.get("REWRITE_CAPTURES"))
@@ -135,6 +134,12 @@ def test_each_link_to_a_file_leads_somewhere(page: Path) -> None:
             headings = re.findall(r"(?m)^#+ (.*)$", found.read_text(encoding="utf-8"))
             anchors = {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
             assert anchor.removeprefix("#") in anchors, f"{page.name}: {name}{anchor}"
+
+
+def test_each_program_that_a_page_names_is_there() -> None:
+    for page in PAGES:
+        for name in re.findall(r"python (\w+/\w+\.py)", page.read_text(encoding="utf-8")):
+            assert (ROOT / name).exists(), f"{page.name}: {name}"
 
 
 def test_the_readme_is_short_and_leads_to_every_page() -> None:
