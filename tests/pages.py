@@ -4,8 +4,7 @@ A fence marked `sh` is run line by line; `sh not-run` is not, and the test has t
 of a fence, or alone, a comment that a reader does not see says more:
 
     <!-- run: COMMAND -->       run a command that the page does not show
-    <!-- file: NAME -->         write the fence that follows to a file
-    <!-- append: NAME -->       append it to a file
+    <!-- append: NAME -->       append the fence that follows to a file
     <!-- capture: COMMAND -->   the fence that follows is what the command prints on a terminal
 
 A command with the comment `# exit status N` should end with it, any other with 0.
@@ -20,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 _STEP = re.compile(
-    r"(?:<!-- (?P<comment>run|file|append|capture): (?P<argument>.*?) -->\n*)?"
+    r"(?:<!-- (?P<comment>run|append|capture): (?P<argument>.*?) -->\n*)?"
     r"(?:(?<=\n)(?P<indent> *)```(?P<info>[^\n]*)\n(?P<body>.*?)\n?(?P=indent)```\n)?",
     flags=re.DOTALL,
 )
@@ -34,7 +33,7 @@ class Fence:
     info: str
     body: str
     comment: str | None = None
-    """`file`, `append` or `capture`, if such a comment stands in front."""
+    """`append` or `capture`, if such a comment stands in front."""
     argument: str = ""
     start: int = 0
     """Where the body begins in the page."""

@@ -46,14 +46,9 @@ class PageRunner:
         if isinstance(step, Command):
             self._run(step)
             return 1
-        match step.comment:
-            case "file":
-                path = self.cli.folder / step.argument
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(step.body + "\n", encoding="utf-8")
-            case "append":
-                with (self.cli.folder / step.argument).open("a", encoding="utf-8") as file:
-                    file.write("\n" + step.body + "\n")
+        if step.comment == "append":
+            with (self.cli.folder / step.argument).open("a", encoding="utf-8") as file:
+                file.write(f"\n{step.body}\n")
         if step.info != "sh":
             return 0
         found = commands(step)
