@@ -59,3 +59,10 @@ def test_of_many_request_ids_the_first_and_the_last_are_listed() -> None:
 )
 def test_a_reason_holds_no_uid(reason: str, shown: str) -> None:
     assert without_uids(reason, {"ada", "ada lovelace", "400"}) == shown
+
+
+def test_the_reasons_of_groups_hold_no_rejected_uid() -> None:
+    refused = attempt(1, "rejected", 400, "400: Invalid: uid ada")
+    unsent = attempt(2, "not_sent", None, "no connection to the proxy 127.0.0.1:3128")
+    found = answer_groups([refused, unsent], {"ada"})
+    assert [each.reason for each in found] == ["400: Invalid: uid ***", unsent.reason]
