@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test slow browser lint bench clean
+.PHONY: demo test slow browser recipes airflow captures lint bench clean
 
 demo: $(VENV)/.installed ## push 250,000 uids into the emulator at 300 requests a minute, and prove it
 	$(BIN)/cohortsync demo
@@ -20,18 +20,27 @@ slow: $(VENV)/.installed-for-tests ## minutes of real time: the ceiling, the kil
 browser: $(VENV)/.installed-for-tests ## the pages in Chromium; skipped if it is not installed
 	$(BIN)/python -m pytest -m browser -rs tests/system
 
+recipes: $(VENV)/.installed-for-recipes ## the recipes of docs/: Kubernetes' schema, a Dockerfile linter, uv
+	$(BIN)/python -m pytest -m recipes -rs tests/system
+
+airflow: $(VENV)/.installed-for-tests $(VENV)-airflow/.installed ## the recipe for Airflow, in one
+	AIRFLOW_PYTHON=$(VENV)-airflow/bin/python $(BIN)/python -m pytest -m airflow -rs tests/system
+
+captures: $(VENV)/.installed-for-tests ## write what commands print into README.md and docs/ anew
+	REWRITE_CAPTURES=1 $(BIN)/python -m pytest -k "commands_of_a_page or capture" tests/system/test_pages.py
+
 lint: $(VENV)/.installed-for-tests ## style, types, and who may import whom
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed-for-tests ## the quick figures of the README
+bench: $(VENV)/.installed-for-tests ## the quick figures of docs/benchmarks.md
 	$(BIN)/python benchmarks/packing.py
 	$(BIN)/python benchmarks/engine_speed.py
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-airflow
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -44,4 +53,14 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.installed-for-tests: pyproject.toml $(VENV)/.installed
 	$(PIP) install --upgrade "pip>=25.1"
 	$(PIP) install --group test
+	touch $@
+
+$(VENV)/.installed-for-recipes: pyproject.toml $(VENV)/.installed-for-tests
+	$(PIP) install --group recipes
+	touch $@
+
+# Airflow pins hundreds of packages: it has an environment of its own.
+$(VENV)-airflow/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-airflow
+	$(VENV)-airflow/bin/python -m pip --quiet --disable-pip-version-check install "apache-airflow>=3" --editable .
 	touch $@

@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     )
     from engine.report.state import Abandoned, BackedUp, Pruned, Restored, StateUsage
     from engine.report.status import CohortHealth, RunningRun, Status
+    from engine.report.support import SupportReport
     from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
     from engine.report.why import UidReport
     from engine.runs.arguments import (
@@ -130,6 +131,7 @@ __all__ = [
     "StateUsage",
     "Status",
     "StopSwitch",
+    "SupportReport",
     "SyncObservers",
     "SyncOpening",
     "SyncResult",
@@ -160,6 +162,7 @@ _MODULES = {
     ),
     "engine.report.state": ("Abandoned", "BackedUp", "Pruned", "Restored", "StateUsage"),
     "engine.report.status": ("CohortHealth", "RunningRun", "Status"),
+    "engine.report.support": ("SupportReport",),
     "engine.report.sync_result": ("CohortResult", "CohortStatus", "SyncResult"),
     "engine.report.why": ("UidReport",),
     "engine.runs.arguments": (

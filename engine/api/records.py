@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.api.opening import OpenEngine
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from engine.report.plans import PlanEntry
     from engine.report.state import BackedUp, Pruned, Restored, StateUsage
     from engine.report.status import Status
+    from engine.report.support import SupportReport
     from engine.report.why import UidReport
 
 
@@ -166,6 +167,31 @@ class Records(OpenEngine):
         from engine.runs.restore import restore
 
         return await restore(self.project, Path(folder))
+
+    async def support(self, run: str) -> "SupportReport":
+        """Return what the API's vendor needs to look into a run, without uids and credentials.
+
+        `run` is as in `show`. A configuration that can't be read is left out of the report.
+        """
+        from engine.report.support import support_report
+
+        def read() -> "SupportReport":
+            return support_report(self._configuration.state_folder, run, self._masked_settings)
+
+        return await asyncio.to_thread(read)
+
+    def _masked_settings(self, workspace: str) -> "dict[str, dict[str, Any]] | None":
+        """Return the settings of the workspace with this id, texts masked; None without one."""
+        from engine.config.masked_settings import masked_settings
+        from engine.errors import ConfigError
+
+        try:
+            configs = self.project.workspaces.values()
+        except ConfigError:
+            return None
+        return next(
+            (masked_settings(each) for each in configs if each.workspace.id == workspace), None
+        )
 
     async def check(
         self, *, live: bool = False, found: "Callable[[Finding], None]" = lambda _: None

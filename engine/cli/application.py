@@ -29,6 +29,7 @@ from engine.cli.snapshot import snapshot
 from engine.cli.state import abandon, backup, plans, prune, restore
 from engine.cli.status import status
 from engine.cli.streams import prepare_streams, print_json, printing
+from engine.cli.support import support
 from engine.cli.sync import sync
 from engine.cli.usage import UnreadableCommand, usage_error
 from engine.cli.verbosity import with_log_format, with_verbosity
@@ -38,7 +39,6 @@ from engine.errors import CohortSyncError, ExitStatus, IncompleteError, UsageErr
 app = typer.Typer(
     name="cohortsync",
     help="Push large exports of user ids into MoEngage cohorts, and account for every one.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     cls=Group,
     context_settings=CONTEXT_SETTINGS,
@@ -46,7 +46,7 @@ app = typer.Typer(
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Every night": (sync,),
     "One cohort": (push, mirror, plan, apply, rollback, resume),
-    "Look": (status, report, runs, plans, show, rejects, why),
+    "Look": (status, report, runs, plans, show, rejects, why, support),
     "State": (abandon, prune, backup, restore),
     "Set up": (init, schema, check, emulator, demo),
 }

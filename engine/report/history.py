@@ -168,7 +168,15 @@ class RunReport:
 
     def attempts(self) -> Iterator[Mapping[str, Any]]:
         """Yield every attempt with its batch, by `ATTEMPT_COLUMNS`; see `RunReads.attempts`."""
-        return map(_attempt_document, self._reads.attempts(self._name))
+        return map(_attempt_document, self.attempt_records())
+
+    def attempt_records(self) -> Iterator[AttemptRecord]:
+        """Yield every attempt with its batch as the ledger has it; see `RunReads.attempts`."""
+        return self._reads.attempts(self._name)
+
+    def rejected_uids(self) -> Iterator[str]:
+        """Yield the uids that this run had rejected."""
+        return (each.uid for each in self._reads.rejects(self._name) if each.uid is not None)
 
     def rejects(self) -> Iterator[Reject]:
         """Yield every rejected uid and every blank or invalid row, in export order.

@@ -1,27 +1,29 @@
-"""The README says what the code does: its statuses, commands and documents."""
+"""README.md and docs/ say what the code does: its statuses, guards, commands and documents."""
 
 import json
 import re
 from dataclasses import fields
-from pathlib import Path
 
 from engine.cli.application import app
 from engine.errors import ExitStatus
+from engine.model.status import RunStatus
 from engine.planning.allowances import COUNTED, Guard
 from engine.report.accounts import Accounts
 from engine.report.files import files_document
 from engine.source.source_file import SourceFile
+from pages import PAGES, ROOT, fences
 
-ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+MIRROR = (ROOT / "docs" / "mirror.md").read_text(encoding="utf-8")
+JSON = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
 
 
 def test_every_exit_status_stands_in_the_readme_and_no_other() -> None:
     assert {int(n) for n in re.findall(r"(?m)^\| (\d+) \|", README)} == {*ExitStatus}
 
 
-def test_every_guard_stands_in_the_readme_and_no_other() -> None:
-    documented = re.findall(r"(?m)^\| `(\w+)` \| .* \| (a number|its name|nothing) \|$", README)
+def test_every_guard_stands_in_its_page_and_no_other() -> None:
+    documented = re.findall(r"(?m)^\| `(\w+)` \| .* \| (a number|its name|nothing) \|$", MIRROR)
     lifted = {Guard.EMPTY: "nothing"}
     assert documented == [
         (guard, lifted.get(guard, "a number" if guard in COUNTED else "its name"))
@@ -29,22 +31,24 @@ def test_every_guard_stands_in_the_readme_and_no_other() -> None:
     ]
 
 
-def test_every_command_stands_in_the_readme_and_no_other() -> None:
-    documented = re.findall(r"(?m)^\| `cohortsync (snapshot \w+|\w+)", README)
+def test_every_command_stands_in_the_readme_once_and_no_other() -> None:
+    rows = re.findall(r"(?m)^\| [^|]+ \| ([^|]*) \| \[", README)
     registered = [
         command.callback.__name__ for command in app.registered_commands if command.callback
     ]
-    for group in app.registered_groups:
-        assert group.typer_instance is not None
-        registered += [
-            f"{group.name} {command.name or (command.callback and command.callback.__name__)}"
-            for command in group.typer_instance.registered_commands
-        ]
-    assert sorted(documented) == sorted(registered)
+    registered += [str(group.name) for group in app.registered_groups]
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(registered)
 
 
-def test_the_json_document_in_the_readme_has_the_keys_of_a_real_one() -> None:
-    [text] = re.findall(r"```json\n(.*?)```", README, flags=re.DOTALL)
+def test_every_command_but_resume_is_run_by_a_page() -> None:
+    pages = " ".join(page.read_text(encoding="utf-8") for page in PAGES)
+    run = set(re.findall(r"(?:^|[|:] )cohortsync (\w+)", pages, flags=re.MULTILINE))
+    registered = {each.callback.__name__ for each in app.registered_commands if each.callback}
+    assert registered - run == {"resume"}  # No page leaves a run unfinished.
+
+
+def test_the_json_document_of_the_page_has_the_keys_of_a_real_one() -> None:
+    [text] = fences(ROOT / "docs" / "json.md", "json")
     document = json.loads(text)
     accounts = [f.name for f in fields(Accounts) if f.name != "mirror"]
     assert list(document) == [*accounts, "hint", *files_document([])]
@@ -56,10 +60,17 @@ def test_the_json_document_in_the_readme_has_the_keys_of_a_real_one() -> None:
         assert list(document[name]) == [field.name for field in fields(inner)]  # type: ignore[arg-type] # a dataclass
 
 
+def test_the_page_lists_every_status_of_a_run() -> None:
+    [table] = re.findall(r"(?s)`status` is one of\n\n(.*?)\n\n", JSON)
+    listed = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row)}
+    assert listed >= {*RunStatus}
+
+
 def test_ci_runs_the_test_command_of_the_readme() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    for target in ("demo", "test", "slow", "lint", "bench"):
-        assert re.search(rf"(?m)^{target}:", makefile)
-        assert f"make {target}" in README
+    targets = re.findall(r"(?m)(?:^|`)make (\w+)", README)
+    assert {"demo", "test", "slow", "lint", "bench"} <= set(targets)
+    for target in targets:
+        assert re.search(rf"(?m)^{target}:", makefile), target
     assert "make test" in ci
