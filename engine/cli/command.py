@@ -8,8 +8,9 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 from engine.cli.examples import EXAMPLES
 
 _PANELS = {
+    "Cohort": ("--cohort", "--cohort-id", "--cohort-name", "--cohort-description"),
     "Export": (
-        *("--column", "--format", "--no-header", "--strip"),
+        *("--column", "--format", "--header", "--strip"),
         *("--exclude", "--exclude-column", "--on-changed"),
     ),
     "Guards": ("--allow", "--reason", "--assume-empty", "--trust"),
@@ -103,7 +104,7 @@ def _described(ctx: Any, parameters: Sequence[Any], *, has_panels: bool) -> list
     for each in parameters:
         if getattr(each, "is_flag", False):
             each.metavar = ""
-            if each.default is None:  # Otherwise typer loads pydantic to read the absent --help.
+            if each.name == "help":  # Without a default, typer loads pydantic to read it.
                 each.default = False
         if isinstance(each, TyperArgument):
             _describe_argument(each)
