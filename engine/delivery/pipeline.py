@@ -243,7 +243,8 @@ class Delivery:
         work, outcome = attempt.work, exchange.outcome
         now = self._clock.now()
         began = attempt.turn.sent_at if attempt.turn else attempt.began
-        abort = self._outage.judge(exchange, began, now)
+        paused = self._channel.pacer.paused_seconds  # A pause by the hour is not an outage.
+        abort = self._outage.judge(exchange, began - paused, now - paused)
         if abort is not None:
             self._abort(abort)
         conclusion = self._conclusion_of(attempt, exchange)

@@ -15,6 +15,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -41,7 +42,7 @@ from engine.model.quantity import counted
 from engine.payload.envelope import Envelope
 from engine.payload.limit import refuse_narrow_limit
 from engine.preflight.connectivity import Connectivity, StepNotNeeded
-from engine.report.accounts import SCHEMA_VERSION
+from engine.report.accounts import SCHEMA_VERSION, Ceiling
 from engine.storage.paths import UidLocation, copies_folder, fallback_folder, uid_locations
 
 CONNECT_SECONDS = 10.0
@@ -223,12 +224,17 @@ async def _try_key(config: Config, folder: Path, connectivity: Connectivity) -> 
     try:
         async with sole_ledger(folder, clock) as ledger:
             pacer = await resumed_pacer(config.pacing, ledger.sends, clock)
+            await pacer.approach(_refuse_pause)
             async with ledger.sends.probing():
                 await pacer.take_turn()
                 return await connectivity.try_key()
     except LockHeldError as error:
         error.hint = "run it again when that process has ended"
         raise
+
+
+def _refuse_pause(until: datetime) -> None:
+    raise StepNotNeeded(f"not tested before {until:%H:%M}: `limits.hours` allow no request")
 
 
 async def _finding(name: str, step: Callable[[], Awaitable[str]]) -> Finding:
@@ -255,6 +261,7 @@ def _summary(config: Config) -> Finding:
         f"{config.path or 'flags and environment'}: {workspace.endpoint.label}, "
         f"workspace {workspace.id}, partner {workspace.partner}, "
         f"{counted(pacing.requests, 'request')} in {pacing.per_seconds:g} s"
+        f"{Ceiling.of(pacing).hours_clause}"
     )
     return Finding("configuration", FindingStatus.OK, detail, "; ".join(config.notes) or None)
 

@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from engine.delivery.events import Answered, Event, Planned, Sent, Settled, Waiting
+from engine.delivery.events import Answered, Event, Paused, Planned, Sent, Settled, Waiting
 from engine.delivery.outcome import Accepted, Throttled
 from engine.model.status import BatchState
 
@@ -82,10 +82,16 @@ class LiveCounts:
                     self._forget(now)
             case Waiting(seconds):
                 self.settled_at = self.waits_until = now + seconds
-                self._sending_since = None
-                self._recent.clear()
+                self._begin_anew()
+            case Paused():
+                self._begin_anew()
             case _:
                 pass
+
+    def _begin_anew(self) -> None:
+        """Measure the rate from the next request on."""
+        self._sending_since = None
+        self._recent.clear()
 
     @property
     def accepted(self) -> int:
@@ -100,7 +106,7 @@ class LiveCounts:
     def uids_per_second(self, now: float) -> float:
         """Return the rate of acceptance in the last minute, or since the first request.
 
-        A wait for earlier changes does not count.
+        A wait for earlier changes, or for the hour, does not count.
         """
         if self._sending_since is None:
             return 0.0
