@@ -125,3 +125,87 @@ def test_no_window_exceeds_the_lowest_ceiling_that_it_touches(  # noqa: PLR0913,
     run_virtually(lambda: night.live(restarts), lambda: dice.choice([0.0, late]))
     assert night.sent == sorted(night.sent)
     assert_lawful(settings, night.sent)
+
+
+def sends_of(settings: PacingSettings, minutes: float, earlier: Pacer | None = None) -> list[float]:
+    """Send as fast as the pacer allows, and return when, in seconds from the start."""
+    sent: list[float] = []
+
+    async def main() -> None:
+        pacer = Pacer(settings, VirtualClock(), earlier=earlier)
+        while sent[-1:] < [minutes * MINUTE]:
+            turn = await pacer.take_turn()
+            pacer.answered(turn, accepted=True)
+            sent.append(turn.sent_at - START)
+
+    run_virtually(main)
+    return sent
+
+
+def sent_between(sent: Sequence[float], start: int, end: int) -> list[float]:
+    """Return the sends between two whole minutes after the start."""
+    return [each for each in sent if at(start) - START <= each < at(end) - START]
+
+
+@pytest.mark.parametrize(("before", "later"), [(20, 300), (0, 300), (300, 20), (20, 60)])
+def test_each_ceiling_is_used_without_a_burst_at_a_change(before: int, later: int) -> None:
+    hours = (Hours(after(2), after(12), before), Hours(after(12), after(24), later))
+    sent = sends_of(PacingSettings(100, 60, hours, UTC), 22)
+    assert len(sent_between(sent, 4, 11)) >= 0.98 * 7 * before
+    # What the last window of a higher ceiling has sent is waited for.
+    assert len(sent_between(sent, 14, 21)) >= 0.98 * 7 * later
+    slot = 60 / max(before, later)
+    around = sent_between(sent, 10, 15)
+    for number in range(5, len(around)):
+        assert around[number] - around[number - 5] >= 2 * slot - 1e-6
+
+
+def test_a_pause_is_told_with_its_end() -> None:
+    told: list[datetime] = []
+
+    async def main() -> float:
+        settings = PacingSettings(300, 60, (Hours(after(-5), after(3), 0),), UTC)
+        pacer = Pacer(settings, VirtualClock())
+        await pacer.approach(told.append)
+        turn = await pacer.take_turn(told.append)
+        assert pacer.paused_seconds == pytest.approx(turn.sent_at - START, abs=0.01)
+        return turn.sent_at
+
+    assert run_virtually(main) == pytest.approx(at(3) + 61.2, abs=0.01)
+    [until] = set(told)
+    assert until.timestamp() == pytest.approx(BOOT_UTC_NS / 1e9 + at(3) + 61.2)
+
+
+def test_a_lower_ceiling_that_429s_have_shown_stays_in_force_below_that_of_the_hour() -> None:
+    async def main() -> tuple[int, int, int]:
+        schedule = Pacer(PacingSettings(300, 60), VirtualClock()).schedule
+        schedule.ceiling = 100
+        for number in range(60):
+            schedule.record_acceptance(START + number, START + 59)
+        schedule.strike(START + 59)
+        schedule.record_acceptance(START + 59, START + 59)
+        schedule.strike(START + 60)
+        found = []
+        for schedule.ceiling in (100, 20, 300):
+            found.append(schedule.allowed)
+            schedule.record_acceptance(START + 600, START + 600)
+        return found[0], found[1], found[2]
+
+    in_the_day, at_noon, at_night = run_virtually(main)
+    assert 50 <= in_the_day <= 70
+    assert at_noon == 20
+    assert in_the_day <= at_night < 100
+
+
+def test_429s_for_requests_of_a_higher_hour_show_no_ceiling_below_that_of_this_hour() -> None:
+    async def main() -> tuple[int, int]:
+        schedule = Pacer(PacingSettings(300, 60), VirtualClock()).schedule
+        schedule.ceiling = 0
+        for at_second in (30, 59):
+            schedule.record_acceptance(START, START)
+            schedule.strike(START + at_second)
+        paused = schedule.found
+        schedule.ceiling = 300
+        return paused or 300, schedule.allowed
+
+    assert run_virtually(main) == (300, 300)

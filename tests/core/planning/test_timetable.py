@@ -1,8 +1,10 @@
+from datetime import UTC, time
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.pacing.hourly_ceiling import HourlyCeiling
-from engine.pacing.settings import PacingSettings
+from engine.pacing.settings import Hours, PacingSettings
 from engine.planning.timetable import Job, timetable
 
 SECOND = 1_000_000_000
@@ -42,3 +44,14 @@ def test_shares_by_one_deadline_add_up_to_what_the_ceiling_allows(requests, dead
     assert abs(sent - min(sum(requests), deadline / 0.5)) < 1e-6 * (1 + sum(requests))
     done = [each.done_utc_ns for each in found]
     assert done == sorted(done)
+
+
+def test_the_ceiling_of_each_hour_counts() -> None:
+    by_hour = HourlyCeiling(PacingSettings(60, 60, (Hours(time(1), time(2), 30),), UTC))
+    hour = 3600 * SECOND
+    jobs = [Job(3600, is_exact=True), Job(3600, is_exact=True, deadline_utc_ns=2 * hour)]
+    first, second = timetable(jobs, by_hour, 0)
+    # The lower ceiling begins and ends a window of a minute further out.
+    assert abs(first.done_utc_ns - (hour + 61 * SECOND)) < 2 * SECOND
+    assert abs(second.done_utc_ns - (2 * hour + 1800 * SECOND + 61 * SECOND)) < 2 * SECOND
+    assert abs(second.share_by_deadline - 0.5) < 0.01

@@ -1,12 +1,14 @@
 """Requests in intervals: their sums, percentiles, and the times in words."""
 
 from collections import Counter
+from datetime import UTC, time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.ledger.period_records import RequestCount, SendingPeriod
+from engine.pacing.settings import Hours, PacingSettings
 from engine.report.accounts import CeilingSpending
 from engine.report.formats import duration
 from engine.report.requests import Answer, Interval, spending_together
@@ -65,6 +67,15 @@ def test_each_second_at_which_a_run_sends_counts_once(spans) -> None:
     )
     found = spending_together([CeilingSpending()], periods)
     assert found.allowed == pytest.approx(separate + 5 * len(seconds))
+
+
+def test_what_is_allowed_is_by_the_hours_of_each_process() -> None:
+    settings = PacingSettings(300, 60, (Hours(time(0), time(0, 30), 60),), UTC)
+    hours = settings.hours_record()
+    periods = [SendingPeriod(0, 1200 * SECOND, 300, 60, hours)]
+    assert spending_together([CeilingSpending()], periods).allowed == pytest.approx(1201)
+    later = [SendingPeriod(3600 * SECOND, 3700 * SECOND, 300, 60, hours)]
+    assert spending_together([CeilingSpending()], later).allowed == pytest.approx(501)
 
 
 def test_a_use_of_no_requests_is_none() -> None:
