@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from engine.delivery.outcome import Outcome
 from engine.model.status import BatchState
@@ -78,8 +78,9 @@ class Paused:
 
     @property
     def sentence(self) -> str:
-        """The event in words."""
-        return f"nothing is sent until {self.until:%H:%M}, as `limits.hours` allow no request"
+        """The event in words; the time is rounded up to the minute."""
+        until = self.until + timedelta(seconds=59)
+        return f"nothing is sent until {until:%H:%M}, as `limits.hours` allow no request"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The progress of a run: its events counted for the progress display."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engine.delivery.events import Answered, Event, Paused, Planned, Sent, Settled, Waiting
@@ -25,6 +26,8 @@ class LiveCounts:
     uids: dict[BatchState, int] = field(default_factory=lambda: dict.fromkeys(BatchState, 0))
     first_sent: float | None = None
     last_sent: float | None = None
+    allowed_between: Callable[[float, float], float] | None = None
+    """Returns how many requests a ceiling that varies by the hour allows between two times."""
     whole: int | None = None
     """Uids of the whole run, from its plan; None if they are estimated."""
     settled_at: float | None = None
@@ -131,6 +134,8 @@ class LiveCounts:
     def _share(self, requests: int) -> float:
         if self.first_sent is None or self.last_sent is None:
             return 0.0
+        if self.allowed_between is not None:
+            return requests / (1 + self.allowed_between(self.first_sent, self.last_sent))
         allowed = 1 + (self.last_sent - self.first_sent) * self.requests_allowed_per_second
         return requests / allowed
 

@@ -30,7 +30,7 @@ def test_a_pause_is_waited_out_and_told_once(stage: Stage) -> None:
     assert any(each < 60 for each in times)
     assert not [each for each in times if 60 <= each < RESUMED]
     [event] = [each for each in execution.events if isinstance(each, Paused)]
-    assert event.sentence == "nothing is sent until 23:33, as `limits.hours` allow no request"
+    assert event.sentence == "nothing is sent until 23:34, as `limits.hours` allow no request"
     spent = execution.accounts.ceiling_spending
     # Nothing is allowed in the pause, so nothing is lost in it.
     assert 15 <= spent.allowed <= 17
