@@ -3,7 +3,7 @@
 from engine.cli.disturbance import Disturbance
 from engine.cli.messages import log
 from engine.cli.run_view import Estimate, View
-from engine.delivery.events import Event, Planned, Waiting
+from engine.delivery.events import Event, Paused, Planned, Waiting
 from engine.report.live_counts import LiveCounts
 from engine.report.run_results import Opening
 
@@ -51,7 +51,7 @@ class LogView(View):
         """Log trouble immediately, and progress at intervals."""
         super().observe(event)
         if (sentence := self._remarks.on(event)) is not None:
-            level = "info" if isinstance(event, Waiting) else "warning"
+            level = "info" if isinstance(event, Waiting | Paused) else "warning"
             log(level, type(event).__name__.lower(), text=sentence)
         self._is_sending = self._is_sending or isinstance(event, Planned)
         if (now := self._now()) >= self._next_line:

@@ -8,7 +8,7 @@ from typing import Self
 
 from engine.cli.disturbance import Disturbance, Disturbances, hold_clause
 from engine.cli.verbosity import Verbosity, verbosity
-from engine.delivery.events import Answered, Divided, Event, Settled, Stopping, Waiting
+from engine.delivery.events import Answered, Divided, Event, Paused, Settled, Stopping, Waiting
 from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
 from engine.model.quantity import counted
 from engine.model.status import BatchState
@@ -108,6 +108,7 @@ def describe(opening: Opening) -> str:
         f"target {opening.target} · workspace {opening.workspace} · partner {opening.partner} · "
         f"cohort {opening.cohort.id} ({opening.cohort.name}) · {opening.action} · "
         f"ceiling {counted(ceiling.requests, 'request')} / {ceiling.per_seconds:g} s"
+        f"{ceiling.hours_clause}"
     )
 
 
@@ -143,6 +144,8 @@ def trouble(event: Event) -> str | None:
             return f"batch {batch}: {state}: {reason}"
         case Waiting(seconds):
             return f"waiting for earlier changes to settle, {ceil(seconds):,} s"
+        case Paused():
+            return event.sentence
         case Stopping(reason):
             return f"stopping: {reason}; requests under way are waited for"
         case _:

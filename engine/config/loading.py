@@ -19,6 +19,7 @@ from engine.config.cohorts import CohortSettings, check_guards, read_cohorts
 from engine.config.config_file import ConfigFile, open_included, open_main
 from engine.config.credentials import Credentials
 from engine.config.files import state_path_problem
+from engine.config.limits import with_hours
 from engine.config.settings import (
     RetentionSettings,
     StateTable,
@@ -204,7 +205,9 @@ class _Reading:
         self._settings = {
             name: tables.read((table,), kind) for name, (table, kind) in TABLES.items()
         }
-        pacing, packing = self._settings["pacing"], self._settings["packing"]
+        base = replace(self._settings["pacing"], zone=self._settings["sync"].time_zone)
+        pacing = self._settings["pacing"] = with_hours(tables, ("limits",), base)
+        packing = self._settings["packing"]
         self.workspaces = {
             name: WorkspaceReader(self.file, name, keys, environ).read(endpoint, pacing, packing)
             for name, keys in at.items()

@@ -8,6 +8,7 @@ from dataclasses import MISSING
 from typing import TYPE_CHECKING, Any
 
 from engine.config.cohorts import CohortSettings, ExcludeSettings
+from engine.config.limits import HoursTable
 from engine.config.loading import TABLES
 from engine.config.settings import StateTable, TopLevel, WorkspaceTable
 from engine.config.toml_settings import adapter_of, key_fields
@@ -49,7 +50,10 @@ def config_schema() -> Schema:
         "$defs": {
             "workspace": workspace,
             "cohort": cohort,
-            **{name: _table(*classes) for name, classes in sorted(tables.items())},
+            **{
+                name: _table(*classes, **({"hours": _hours()} if name == "limits" else {}))
+                for name, classes in sorted(tables.items())
+            },
         },
         "not": {"required": ["workspace", "workspaces"]},
     }
@@ -62,6 +66,15 @@ def schema_text() -> str:
 
 def _exclude() -> Schema:
     return _table(ExcludeSettings) | {"required": ["source"]}
+
+
+def _hours() -> Schema:
+    required = {"required": list(key_fields(HoursTable))}
+    return {
+        "type": "array",
+        "description": "Hours in which another ceiling holds; they may not overlap.",
+        "items": _table(HoursTable) | required,
+    }
 
 
 def _named(table: Schema, description: str) -> Schema:
@@ -117,7 +130,7 @@ def _descriptions(settings: "Settings") -> dict[str, str]:
                 ast.AnnAssign(target=ast.Name(id=name)),
                 ast.Expr(value=ast.Constant(value=str(text))),
             ):
-                found[name] = " ".join(text.split())
+                found[name.removesuffix("_")] = " ".join(text.split())
             case _:
                 pass
     return found

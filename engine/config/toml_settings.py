@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_or
 from annotated_types import Ge, Le
 
 from engine.config.problems import Problems
-from engine.config.variables import Keys, Substituted
+from engine.config.variables import Keys, Substituted, is_place, place_in_array
 from engine.model.workspace import KEY_VARIABLE
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def dotted(keys: Keys) -> str:
-    """Return a key as TOML writes it: `cohorts."a b".name`."""
-    return ".".join(key if _BARE_KEY.fullmatch(key) else _quoted(key) for key in keys)
+    """Return a key as TOML writes it: `cohorts."a b".name`; a table of an array has its number."""
+    names = (key if _BARE_KEY.fullmatch(key) or is_place(key) else _quoted(key) for key in keys)
+    return ".".join(names).replace(".[", "[")
 
 
 def _quoted(key: str) -> str:
@@ -56,6 +57,8 @@ class Tables:
         """The file's name in messages."""
         self._content = content
         self._known: dict[Keys, set[str]] = {(): set()}
+        self._arrays: set[Keys] = set()
+        """Places of arrays of tables that were read."""
         self._problems = problems
 
     def read(self, at: Keys, settings: type[Settings], base: Settings | None = None) -> Settings:
@@ -78,11 +81,21 @@ class Tables:
                 self.refuse(*problem)
                 continue
             try:
-                valid[key] = adapter_of(settings, key).validate_python(values[key])
+                valid[keys[key].name] = adapter_of(settings, key).validate_python(values[key])
             except ValidationError:
                 found = "" if key in secret_keys(settings) else f", {self._not(place)}"
                 self.refuse(place, f"should be {expected_of(settings, key)}{found}")
         return settings(**valid) if base is None else replace(base, **valid)
+
+    def tables_in(self, at: Keys) -> list[Keys]:
+        """Return the place of each table in an array of tables, such as `limits.hours`."""
+        self._known.setdefault(at[:-1], set()).add(at[-1])
+        found = self._table(at[:-1]).get(at[-1], [])
+        if isinstance(found, list) and all(isinstance(each, dict) for each in found):
+            self._arrays.add(at)
+            return [(*at, place_in_array(number)) for number in range(len(found))]
+        self.refuse(at, f"should be tables `[[{dotted(at)}]]`, {self._not(at)}")
+        return []
 
     def names(self, at: Keys) -> list[str]:
         """Return the names of the tables in a table whose keys are names, such as `cohorts`."""
@@ -135,6 +148,9 @@ class Tables:
                 self._refuse_unknown(keys, value)
             elif keys in self._known:
                 self.refuse(keys, f"should be a table, not {self.shown(keys, value)}")
+            elif keys in self._arrays:
+                for number, each in enumerate(value):
+                    self._refuse_unknown((*keys, place_in_array(number)), each)
             elif key not in self._known[at]:
                 sentence = self._misnamed(keys, is_table=not at and isinstance(value, dict))
                 self._problems.add(f"{self.label}: {sentence}")
@@ -142,7 +158,10 @@ class Tables:
     def _table(self, keys: Keys) -> Mapping[str, Any]:
         table: Any = self._content.document
         for key in keys:
-            table = table.get(key, {}) if isinstance(table, dict) else {}
+            if isinstance(table, list) and is_place(key):
+                table = table[int(key[1:-1]) - 1]
+            else:
+                table = table.get(key, {}) if isinstance(table, dict) else {}
         return table if isinstance(table, dict) else {}
 
     def _not(self, keys: Keys) -> str:
@@ -179,8 +198,12 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 @cache
 def key_fields(settings: "type[DataclassInstance]") -> "dict[str, Field[Any]]":
-    """Return the fields of a settings class that keys of the file set."""
-    return {each.name: each for each in fields(settings) if each.metadata.get("is_key", True)}
+    """Return the fields of a settings class that keys of the file set, by key.
+
+    A field whose name would be a word of Python ends in `_`.
+    """
+    found = (each for each in fields(settings) if each.metadata.get("is_key", True))
+    return {each.name.removesuffix("_"): each for each in found}
 
 
 @cache
@@ -196,14 +219,15 @@ def adapter_of(settings: "type[DataclassInstance]", key: str) -> "TypeAdapter[An
     """Return what validates the value of a key, and describes it as a JSON schema."""
     from pydantic import ConfigDict, TypeAdapter  # noqa: PLC0415 - takes 0.1 s
 
-    hint = get_type_hints(settings, include_extras=True)[key]
+    hint = get_type_hints(settings, include_extras=True)[key_fields(settings)[key].name]
     return TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
 def expected_of(settings: "type[DataclassInstance]", key: str) -> str:
     """Return a description of the values of a key: `a whole number from 1 to 10,000`."""
-    told: str | None = key_fields(settings)[key].metadata.get("should_be")
-    return told or _described(get_type_hints(settings, include_extras=True)[key])
+    found = key_fields(settings)[key]
+    told: str | None = found.metadata.get("should_be")
+    return told or _described(get_type_hints(settings, include_extras=True)[found.name])
 
 
 _NOUNS = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}

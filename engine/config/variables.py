@@ -6,10 +6,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Keys = tuple[str, ...]
-"""The place of a value: the table's name, and so on, to the key."""
+"""The place of a value: the table's name, and so on, to the key.
+
+A table in an array has its number for a key: `("limits", "hours", "[1]", "from")`.
+"""
 
 _REFERENCE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+_PLACE = re.compile(r"\[[1-9][0-9]*\]")
 _UNFINISHED = re.compile(r"\$\$|(?P<open>\$\{)")
+
+
+def place_in_array(number: int) -> str:
+    """Return the key of a table in an array; `number` is from 0, and the key from 1."""
+    return f"[{number + 1}]"
+
+
+def is_place(key: str) -> bool:
+    """Return whether a key may be a place in an array."""
+    return _PLACE.fullmatch(key) is not None
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict)
 
 
 @dataclass(slots=True)
@@ -40,7 +58,10 @@ def substitute(document: Mapping[str, Any], environ: Mapping[str, str]) -> Subst
             case dict():
                 return {key: replaced(each, (*keys, key)) for key, each in value.items()}
             case list():
-                return [replaced(each, keys) for each in value]
+                return [
+                    replaced(each, (*keys, place_in_array(number)) if _is_table(each) else keys)
+                    for number, each in enumerate(value)
+                ]
             case str() if "$" in value:
                 return _replace(value, keys, environ, found)
             case _:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from engine.config.config_file import ConfigFile
 from engine.config.credentials import HINT_LACK, Credentials, variable_suffix
+from engine.config.limits import with_hours
 from engine.config.settings import WorkspaceTable
 from engine.config.toml_settings import dotted
 from engine.config.variables import Keys
@@ -86,6 +87,7 @@ class WorkspaceReader:
         table = self.table()
         limits = (*self.at, "limits")
         pacing = self.file.tables.read(limits, PacingSettings, pacing)
+        pacing = with_hours(self.file.tables, limits, pacing)
         packing = self.file.tables.read(limits, PackingSettings, packing)
         found = self._id(table)
         endpoint = self._endpoint(table, flag)

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from engine.cancellation import run_in_thread
 from engine.clock import Stamp
 from engine.delivery.attempt_conclusion import EndedAttempt
 from engine.delivery.channel import Channel, DeliveredRun
+from engine.delivery.events import Paused
 from engine.delivery.intake import Intake
 from engine.delivery.outcome import (
     Accepted,
@@ -72,6 +74,8 @@ class AttemptQueue:
     intake: Intake
     note_sent: Callable[[Work], None]
     """Called immediately before the head of a request is sent."""
+    _paused_until: datetime | None = None
+    """The end of the last pause that observers were told of."""
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(QUEUE_LENGTH))
 
     async def reserve(self) -> None:
@@ -102,7 +106,7 @@ class AttemptQueue:
         channel.ranks.join(self.run.rank)
         try:
             await channel.ranks.wait(self.run.rank)
-            await channel.pacer.approach()
+            await channel.pacer.approach(self._note_pause)
             attempt.began = channel.clock.now()  # A wait for the gate is not an outage.
             exchange = await channel.transport.send(payload, lambda: self._take_turn(attempt))
         except asyncio.CancelledError:
@@ -129,11 +133,17 @@ class AttemptQueue:
         max_wait = min(slack, MAX_INTENT_WAIT_SECONDS)
         await channel.ledger.intend(run.state, registrations, work.number, work.attempts, max_wait)
         self.intake.note_registered(registrations)
-        attempt.turn = await channel.pacer.take_turn()
+        attempt.turn = await channel.pacer.take_turn(self._note_pause)
         run.budget.send(attempt.turn.sent_at)
         attempt.sent = channel.clock.stamp()
         self.leave(attempt)
         self.note_sent(work)
+
+    def _note_pause(self, until: datetime) -> None:
+        """Tell observers of a pause, once."""
+        if until != self._paused_until:
+            self._paused_until = until
+            self.run.observe(Paused(until))
 
     def _report(self, turn: Turn, exchange: Exchange | None) -> None:
         """Report the answer to the pacer: a 429 delays later requests, a probe all of them."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from engine.delivery.outcome import Outcome
 from engine.model.status import BatchState
@@ -69,6 +70,20 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Paused:
+    """Nothing is sent until a time, because `limits.hours` allow no request."""
+
+    until: datetime
+    """In the zone of the hours."""
+
+    @property
+    def sentence(self) -> str:
+        """The event in words; the time is rounded up to the minute."""
+        until = self.until + timedelta(seconds=59)
+        return f"nothing is sent until {until:%H:%M}, as `limits.hours` allow no request"
+
+
+@dataclass(frozen=True, slots=True)
 class EventSource:
     """The run that an event belongs to."""
 
@@ -77,7 +92,7 @@ class EventSource:
     run: str
 
 
-Event = Planned | Sent | Answered | Settled | Divided | Stopping | Waiting
+Event = Planned | Sent | Answered | Settled | Divided | Stopping | Waiting | Paused
 Observer = Callable[[Event], None]
 
 

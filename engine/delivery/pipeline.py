@@ -245,7 +245,8 @@ class Delivery:
         work, outcome = attempt.work, exchange.outcome
         now = self._clock.now()
         began = attempt.turn.sent_at if attempt.turn else attempt.began
-        abort = self._outage.judge(exchange, began, now)
+        paused = self._channel.pacer.paused_seconds  # A pause by the hour is not an outage.
+        abort = self._outage.judge(exchange, began - paused, now - paused)
         if abort is not None:
             self._abort(abort)
         ended = await attempt.ended(exchange, self._clock.stamp().utc_ns)

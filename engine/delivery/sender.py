@@ -40,7 +40,7 @@ async def resumed_pacer(
 
     It keeps what `earlier`, a pacer of this process that sends no more, has learnt.
     """
-    sent_ago = await sends.recent_sends(settings.requests)
+    sent_ago = await sends.recent_sends(settings.most)
     held_seconds = await sends.seconds_held()
     now = clock.now()
     return Pacer(settings, clock, [now - ago for ago in sent_ago], held_seconds, earlier)

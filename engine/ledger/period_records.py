@@ -28,6 +28,8 @@ class SendingPeriod(NamedTuple):
     """The process's ceiling: this many requests …"""
     per_seconds: float
     """… in any window of so many seconds."""
+    hours: str
+    """By `PacingSettings.hours_record`."""
 
 
 class ReasonCount(NamedTuple):

@@ -79,6 +79,8 @@ class ExecutionSettings:
     requests: int
     per_seconds: float
     payload_bytes: int
+    hours: str = ""
+    """By `PacingSettings.hours_record`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,8 @@ class ExecutionRecord:
     number: int
     requests: int
     per_seconds: float
+    hours: str
+    """By `PacingSettings.hours_record`."""
     started_utc_ns: int
     ended_utc_ns: int | None
     """None while it works, or if it died."""

@@ -1,9 +1,8 @@
 """The use of the ceiling by a run: requests sent, and requests not sent, by their cause."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-
-from engine.pacing.settings import PacingSettings
 
 
 class Cause(StrEnum):
@@ -46,6 +45,8 @@ class SharedUse:
     """Requests lost because the window was widened."""
     held_seconds: float = 0.0
     """How long requests have waited because of a 429."""
+    paused_seconds: float = 0.0
+    """How long requests have waited because the hour allows none."""
 
     def send(self, margin: float) -> None:
         """Record a send that has lost `margin` requests to the margin."""
@@ -60,7 +61,8 @@ class Budget:
     A request that no run sent counts as lost in each of the runs that were being delivered.
     """
 
-    settings: PacingSettings
+    allowed_between: Callable[[float, float], float]
+    """Returns how many requests the ceiling allows between two times."""
     shared: SharedUse
     _used: int = 0
     _first: float = float("inf")
@@ -83,12 +85,13 @@ class Budget:
         """Record a send, after it was recorded in the shared use."""
         shared, before = self.shared, self._before
         if self._used:
-            per_second = self.settings.requests / self.settings.per_seconds
+            allowed, seconds = self.allowed_between(self._last, at), at - self._last
+            per_second = allowed / seconds if seconds else 0.0
             others = shared.requests - before.requests - 1
             margin = shared.margin - before.margin
             self._lost[Cause.OTHER_RUNS] += others
             self._lost[Cause.MARGIN] += margin
-            missed = (at - self._last) * per_second - 1 - others - margin
+            missed = allowed - 1 - others - margin
             self._waited[Cause.HELD] = shared.held_seconds - before.held_seconds
             for cause in (Cause.HELD, Cause.INPUT, Cause.IN_FLIGHT):
                 cost = max(0.0, min(missed, self._waited[cause] * per_second))

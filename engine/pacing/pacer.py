@@ -1,14 +1,17 @@
 """Waits for the ceiling, and grants turns to send one at a time."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from aiolimiter import AsyncLimiter
 
 from engine.clock import Clock
+from engine.model.time_of_day import local_time
 from engine.pacing.budget import Budget, SharedUse, Spending
 from engine.pacing.gate import Gate
+from engine.pacing.hourly_ceiling import HourlyCeiling
 from engine.pacing.schedule import Schedule
 from engine.pacing.settings import PacingSettings
 
@@ -35,6 +38,11 @@ _LATE_SHARE = 1 / 10_000
 uvloop's timers may fire 1.5 ms early, due to half a tick of rounding and a tick that has begun. The
 remaining wait would be rounded to 0, so the loop would poll. The share is of the window.
 """
+_LONGEST_SLEEP_SECONDS = 30.0
+"""If the ceiling varies by the hour, the wall clock, which may be set, is read again after this."""
+
+Paused = Callable[[datetime], None]
+"""Receives the local time until which the hour allows no request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,41 +102,71 @@ class Pacer:
         if held_seconds > 0:
             self.gate.hold(now, held_seconds)
         self._settings = settings
+        self._ceiling = HourlyCeiling(settings)
         self._use = SharedUse()
-        self._held_until = now
-        burst = min(CATCH_UP, settings.requests)
-        self.slot_seconds = settings.per_seconds / settings.requests
-        """Seconds from one turn to the next at the full pace."""
-        self._bucket = AsyncLimiter(burst, burst * self.slot_seconds * (1 - _HAIR))
-        self._spare = burst - 1
+        self._held_until = self._paused_until = now
+        self._follow_hours()
+        self._pace = 0
+        """The requests in a window by which the bucket leaks; 0 before the first turn."""
         self._late_seconds = min(_LATE_SECONDS, settings.per_seconds * _LATE_SHARE)
         self._turn = asyncio.Lock()
         self._gate_moved = asyncio.Event()
 
-    async def approach(self) -> None:
-        """Wait until shortly before a turn, so that no idle connection is held for long."""
-        await self._wait_for_window(ahead=NEAR_SECONDS)
+    @property
+    def slot_seconds(self) -> float:
+        """Seconds from one turn to the next at the full pace."""
+        return self._settings.per_seconds / max(1, self.schedule.ceiling)
 
-    async def take_turn(self) -> Turn:
-        """Wait until gate, bucket and window limit allow a request; log the send."""
+    @property
+    def paused_seconds(self) -> float:
+        """How long requests have waited so far because the hour allows none."""
+        return self._use.paused_seconds
+
+    async def approach(self, paused: Paused = lambda _: None) -> None:
+        """Wait until shortly before a turn, so that no idle connection is held for long.
+
+        `paused` is called if the hour allows no request.
+        """
+        await self._wait_for_window(paused, ahead=NEAR_SECONDS)
+
+    async def take_turn(self, paused: Paused = lambda _: None) -> Turn:
+        """Wait until gate, bucket and window limit allow a request; log the send.
+
+        `paused` is called if the hour allows no request.
+        """
         async with self._turn:
-            if self._spare:
-                # No send was missed before the first turn, so remove the burst.
-                await self._bucket.acquire(self._spare)
-                self._spare = 0
-            margin = await self._wait_for_window()
+            await self._follow_pace()
+            margin = await self._wait_for_window(paused)
+            await self._follow_pace()
             # The bucket comes last, so that a request is sent as soon as the bucket releases it. A
             # wait for the window after it would add to the bucket's burst.
             await self._bucket.acquire()
             # A 429 may have closed the gate in the meantime, and the margin may have grown.
-            margin = max(margin, await self._wait_for_window())
+            margin = max(margin, await self._wait_for_window(paused))
             now = self._clock.now()
             self.schedule.record_send(now)
             # The margin of a window is lost once; its cost is divided among the requests in it.
             self._use.send(margin / self._settings.per_seconds)
             return Turn(now, self.gate.let_pass())
 
-    async def _wait_for_window(self, ahead: float = 0.0) -> float:
+    def _follow_hours(self) -> None:
+        """Set the schedule's ceiling to the one in force."""
+        if self._settings.hours:
+            self.schedule.ceiling = self._ceiling.requests_at(self._clock.stamp().utc_ns)
+
+    async def _follow_pace(self) -> None:
+        """Let the bucket leak at the pace of the ceiling in force, without a burst at a change."""
+        pace, is_first = self.schedule.ceiling, not self._pace
+        if pace in {0, self._pace}:
+            return
+        self._pace = pace
+        burst = min(CATCH_UP, pace)
+        self._bucket = AsyncLimiter(burst, burst * self.slot_seconds * (1 - _HAIR))
+        # No send was missed before. The first one need not wait; after a change, the next one must.
+        if full := burst - 1 if is_first else burst:
+            await self._bucket.acquire(full)
+
+    async def _wait_for_window(self, paused: Paused, ahead: float = 0.0) -> float:
         """Wait for the gate, and until `ahead` seconds before the window limit allows a request.
 
         Returns the margin in seconds if the window limit caused a wait, otherwise 0.
@@ -136,11 +174,41 @@ class Pacer:
         margin = 0.0
         while True:
             await self._pass_gate()
+            self._follow_hours()
             wait = self.schedule.earliest() - self._clock.now() - ahead
             if wait <= 0:
                 return margin
-            margin = self.schedule.margin
-            await asyncio.sleep(wait if ahead else wait + self._late_seconds)
+            wait += 0.0 if ahead else self._late_seconds
+            if self.schedule.ceiling:
+                margin = self.schedule.margin
+            if self._settings.hours:
+                await self._sleep_by_the_hour(wait, paused)
+            else:
+                await asyncio.sleep(wait)
+
+    async def _sleep_by_the_hour(self, seconds: float, paused: Paused) -> None:
+        """Sleep, at most until the ceiling in force changes."""
+        began, utc_ns = self._clock.now(), self._clock.stamp().utc_ns
+        unchanged = (self._ceiling.next_change(utc_ns) - utc_ns) / 1e9 + self._late_seconds
+        is_paused = not self.schedule.ceiling
+        if is_paused:
+            paused(local_time(self._ceiling.resumes_at(utc_ns), self._settings.zone))
+        await asyncio.sleep(min(seconds, unchanged, _LONGEST_SLEEP_SECONDS))
+        if is_paused:
+            # Several requests may wait at once; the time counts once.
+            now = self._clock.now()
+            self._use.paused_seconds += now - max(began, self._paused_until)
+            self._paused_until = now
+
+    def _allowed_between(self, start: float, end: float) -> float:
+        settings = self._settings
+        if not settings.hours:
+            return (end - start) * settings.requests / settings.per_seconds
+        now_ns = self._clock.stamp().utc_ns
+        start_ns, end_ns = (
+            now_ns - round((self._clock.now() - each) * 1e9) for each in (start, end)
+        )
+        return self._ceiling.allowed_between(start_ns, end_ns)
 
     async def _pass_gate(self) -> None:
         while True:
@@ -159,7 +227,7 @@ class Pacer:
 
     def open_budget(self) -> Budget:
         """Return the budget of a run; the caller records in it each turn that the run takes."""
-        return Budget(self._settings, self._use)
+        return Budget(self._allowed_between, self._use)
 
     def record(self, budget: Budget) -> PaceRecord:
         """Return a run's use of the ceiling so far."""

@@ -31,14 +31,17 @@ class Schedule:
     """Computes the time of the next send, so that no window exceeds the ceiling."""
 
     def __init__(self, settings: PacingSettings, log: Iterable[float] = ()) -> None:
-        self._settings = settings
+        self._most = settings.most
         self._window = settings.per_seconds
+        self.ceiling = settings.requests
+        """The ceiling in force, which may vary by the hour: requests in a window."""
         self.replace_log(log)
-        self._accepted: deque[float] = deque(maxlen=settings.requests)
-        self._round_trips: deque[float] = deque(maxlen=max(settings.requests, TRUSTED_ROUND_TRIPS))
+        self._accepted: deque[float] = deque(maxlen=self._most)
+        self._round_trips: deque[float] = deque(maxlen=max(self._most, TRUSTED_ROUND_TRIPS))
         self._widened = 0.0
         self._forgive_at = float("inf")
-        self._allowed = float(settings.requests)
+        self._allowed = float(self._most)
+        """What the API accepts by its answers, at most the largest ceiling of any hour."""
         self._struck_at = float("-inf")
         self._flows = False
         self._raise_at = float("inf")
@@ -59,21 +62,26 @@ class Schedule:
     @property
     def allowed(self) -> int:
         """The number of requests currently allowed in a window."""
-        return max(1, int(self._allowed))
+        return min(max(1, int(self._allowed)), self.ceiling)
 
     def found_since(self, at: float) -> int | None:
         """Return `found` if a ceiling below the configured one was in force at `at` or later."""
-        is_lowered = self._allowed < self._settings.requests
+        is_lowered = self._allowed < self._most
         return self.found if is_lowered or self._restored_at >= at else None
 
     def earliest(self) -> float:
-        """Return the earliest time of the next send; minus infinity if there is no limit."""
+        """Return the earliest time of the next send; minus infinity if there is no limit.
+
+        It is infinity while the ceiling in force allows no requests.
+        """
         allowed = self.allowed
+        if not allowed:
+            return float("inf")
         if len(self._log) < allowed:
             limit = float("-inf")
         else:
             limit = self._log[-allowed] + self._window + self.margin
-        if allowed == self._settings.requests or not self._log:
+        if allowed == self.ceiling or not self._log:
             return limit
         # Below the configured pace, the bucket is too fast. Even spacing suits any kind of limit.
         return max(limit, self._log[-1] + (self._window + self.margin) / allowed)
@@ -85,7 +93,7 @@ class Schedule:
 
     def replace_log(self, log: Iterable[float]) -> None:
         """Take the send times in `log` in place of those so far; what was learnt remains."""
-        self._log = deque(sorted(log), maxlen=self._settings.requests)
+        self._log = deque(sorted(log), maxlen=self._most)
 
     def record_send(self, at: float) -> None:
         """Add a send to the log."""
@@ -102,8 +110,9 @@ class Schedule:
         if now >= self._forgive_at:
             self._widened = max(0.0, self._widened - self._window * WIDENING)
             self._forgive_at = now + FORGIVING_WINDOWS * self._window
-        if now >= self._raise_at:
-            most = self._settings.requests
+        # An hour of a lower ceiling does not show whether the API accepts more.
+        if now >= self._raise_at and self._allowed <= self.ceiling:
+            most = self._most
             self._allowed = min(most, self._allowed + max(1.0, most * STEP_UP))
             if self._allowed < most:
                 self._raise_at = now + self._window
@@ -120,11 +129,14 @@ class Schedule:
         widest = self._window * (WIDEST_MARGIN - LARGEST_MARGIN)
         self._widened = min(self._widened + self._window * WIDENING, widest)
         self._forgive_at = now + FORGIVING_WINDOWS * self._window
-        if self._flows and now - self._struck_at < QUIET_WINDOWS * self._window:
+        is_repeated = self._flows and now - self._struck_at < QUIET_WINDOWS * self._window
+        if is_repeated and self.ceiling:
             accepted = sum(1 for sent_at in self._accepted if sent_at > now - self._window)
+            # The requests of the last window may have been sent in an hour of a higher ceiling.
+            allowed = min(self._allowed, max(self.ceiling, accepted))
             # A window with few requests does not show the ceiling.
-            is_telling = accepted >= self._allowed / 2
-            down = min(accepted, self._allowed - 1) if is_telling else self._allowed * STEP_DOWN
+            is_telling = accepted >= allowed / 2
+            down = min(accepted, allowed - 1) if is_telling else allowed * STEP_DOWN
             self._allowed = max(1.0, down)
             self.found = self.allowed
             self._raise_at = now + self._window

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from engine.pacing.hourly_ceiling import HourlyCeiling
 from engine.report.forecast import CohortForecast
 
 
@@ -19,22 +20,18 @@ class Job:
 
 
 def timetable(
-    jobs: Sequence[Job], seconds_per_request: float, now_utc_ns: int
+    jobs: Sequence[Job], ceiling: HourlyCeiling, now_utc_ns: int
 ) -> Iterator[CohortForecast]:
     """Yield the forecast of each job, in the order in which they are sent at the ceiling."""
     ahead = 0
     for job in jobs:
-        done = _after(ahead + job.requests, seconds_per_request, now_utc_ns)
+        done = ceiling.done_at(ahead + job.requests, now_utc_ns)
         if job.requests:
-            done = max(done, _after(job.settle_seconds, 1.0, now_utc_ns))
+            done = max(done, now_utc_ns + round(job.settle_seconds * 1e9))
         share = 1.0
         deadline = job.deadline_utc_ns
         if deadline is not None and done > deadline and job.requests:
-            in_time = (deadline - now_utc_ns) / 1e9 / seconds_per_request - ahead
+            in_time = ceiling.allowed_between(now_utc_ns, deadline) - ahead
             share = min(1.0, max(0.0, in_time / job.requests))
         yield CohortForecast(job.requests, job.is_exact, done, deadline, share)
         ahead += job.requests
-
-
-def _after(count: float, seconds_each: float, now_utc_ns: int) -> int:
-    return now_utc_ns + round(count * seconds_each * 1e9)

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from engine.config.loading import Config
@@ -32,6 +33,7 @@ from engine.payload.limit import refuse_narrow_limit
 from engine.preflight.connectivity import Connectivity, StepNotNeeded
 from engine.preflight.export_check import check_exports
 from engine.preflight.finding import STEPS, Finding, FindingStatus, failure
+from engine.report.accounts import Ceiling
 from engine.storage.paths import UidLocation, copies_folder, fallback_folder, uid_locations
 
 Probing = Callable[[Config], AbstractAsyncContextManager[Pacer]]
@@ -163,11 +165,16 @@ async def _try_key(probing: AbstractAsyncContextManager[Pacer], connectivity: Co
     """Test the key by a request within the ceiling; the request counts toward the ceiling."""
     try:
         async with probing as pacer:
+            await pacer.approach(_refuse_pause)
             await pacer.take_turn()
             return await connectivity.try_key()
     except LockHeldError as error:
         error.hint = "run it again when that process has ended"
         raise
+
+
+def _refuse_pause(until: datetime) -> None:
+    raise StepNotNeeded(f"not tested before {until:%H:%M}: `limits.hours` allow no request")
 
 
 async def _finding(name: str, step: Callable[[], Awaitable[str]]) -> Finding:
@@ -190,6 +197,7 @@ def _summary(config: Config) -> Finding:
         f"{config.path or 'flags and environment'}: {workspace.endpoint.label}, "
         f"workspace {workspace.id}, partner {workspace.partner}, "
         f"{counted(pacing.requests, 'request')} in {pacing.per_seconds:g} s"
+        f"{Ceiling.of(pacing).hours_clause}"
     )
     return Finding("configuration", FindingStatus.OK, detail, "; ".join(config.notes) or None)
 

@@ -5,13 +5,15 @@ has no job to query, and ignores unknown uids. So the accounts say "accepted".
 """
 
 import operator
+from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from engine.errors import ExitStatus
 from engine.model.cohort import Operation
 from engine.model.quantity import counted
+from engine.pacing.settings import PacingSettings
 from engine.report.settings import AccountingSettings
 
 SCHEMA_VERSION = 1
@@ -73,6 +75,26 @@ class Ceiling:
 
     requests: int
     per_seconds: float
+    hours: tuple[Mapping[str, str | int], ...] = ()
+    """Hours of the day with another number of requests: `from`, `until` and `requests`."""
+
+    @classmethod
+    def of(cls, settings: PacingSettings) -> Self:
+        """Return the configured ceiling."""
+        hours = tuple(each.to_dict() for each in settings.hours)
+        return cls(settings.requests, settings.per_seconds, hours)
+
+    @property
+    def most(self) -> int:
+        """The largest number of requests in any window, at any hour."""
+        return max(self.requests, *(int(each["requests"]) for each in self.hours), 0)
+
+    @property
+    def hours_clause(self) -> str:
+        """The hours as the end of a sentence: `, 100 from 08:00 to 20:00`; empty without any."""
+        return "".join(
+            f", {each['requests']:,} from {each['from']} to {each['until']}" for each in self.hours
+        )
 
 
 @dataclass(frozen=True, slots=True)

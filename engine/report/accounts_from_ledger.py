@@ -11,6 +11,8 @@ from engine.ledger.run_records import ExecutionRecord, RunRecord, RunTotals, Sen
 from engine.model.cohort import Operation
 from engine.model.endpoint import Endpoint
 from engine.pacing.budget import Spending
+from engine.pacing.hourly_ceiling import HourlyCeiling
+from engine.pacing.settings import PacingSettings
 from engine.report.accounts import (
     Accounts,
     Ceiling,
@@ -46,7 +48,7 @@ def account(record: RunRecord) -> Accounts:
         cohort_id=entry.cohort_id,
         cohort_name=entry.cohort_name,
         action=entry.action,
-        ceiling=Ceiling(last.requests, last.per_seconds),
+        ceiling=Ceiling.of(_settings(last)),
         source_complete=entry.source_complete,
         rows=rows,
         uids=sum(standings.values(), Standing()),
@@ -135,8 +137,20 @@ def _recorded(spending: Spending) -> CeilingSpending:
 
 def _unrecorded(execution: ExecutionRecord, span: SendSpan) -> CeilingSpending:
     # n requests at the ceiling's pace have n - 1 gaps between them.
-    allowed = 1 + span.nanoseconds / 1e9 * execution.requests / execution.per_seconds
+    settings, start = _settings(execution), execution.started_utc_ns
+    allowed = 1 + HourlyCeiling(settings).allowed_between(start, start + span.nanoseconds)
+    if settings.hours:  # The first request was sent later, maybe in other hours.
+        allowed = max(allowed, span.requests)
     return CeilingSpending(allowed, span.requests, unrecorded=allowed - span.requests)
+
+
+def _settings(execution: ExecutionRecord) -> PacingSettings:
+    try:
+        return PacingSettings.from_record(
+            execution.requests, execution.per_seconds, execution.hours
+        )
+    except ValueError as error:
+        raise corrupt("a process's record of its ceiling is broken") from error
 
 
 def _seconds_at_work(execution: ExecutionRecord) -> float:

@@ -1,9 +1,10 @@
 """The progress of a run: its events counted for the progress display."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from engine.delivery.events import Answered, Event, Planned, Sent, Settled, Waiting
+from engine.delivery.events import Answered, Event, Paused, Planned, Sent, Settled, Waiting
 from engine.delivery.outcome import Accepted, Throttled
 from engine.model.status import BatchState
 
@@ -25,6 +26,8 @@ class LiveCounts:
     uids: dict[BatchState, int] = field(default_factory=lambda: dict.fromkeys(BatchState, 0))
     first_sent: float | None = None
     last_sent: float | None = None
+    allowed_between: Callable[[float, float], float] | None = None
+    """Returns how many requests a ceiling that varies by the hour allows between two times."""
     whole: int | None = None
     """Uids of the whole run, from its plan; None if they are estimated."""
     settled_at: float | None = None
@@ -82,10 +85,16 @@ class LiveCounts:
                     self._forget(now)
             case Waiting(seconds):
                 self.settled_at = self.waits_until = now + seconds
-                self._sending_since = None
-                self._recent.clear()
+                self._begin_anew()
+            case Paused():
+                self._begin_anew()
             case _:
                 pass
+
+    def _begin_anew(self) -> None:
+        """Measure the rate from the next request on."""
+        self._sending_since = None
+        self._recent.clear()
 
     @property
     def accepted(self) -> int:
@@ -100,7 +109,7 @@ class LiveCounts:
     def uids_per_second(self, now: float) -> float:
         """Return the rate of acceptance in the last minute, or since the first request.
 
-        A wait for earlier changes does not count.
+        A wait for earlier changes, or for the hour, does not count.
         """
         if self._sending_since is None:
             return 0.0
@@ -125,6 +134,8 @@ class LiveCounts:
     def _share(self, requests: int) -> float:
         if self.first_sent is None or self.last_sent is None:
             return 0.0
+        if self.allowed_between is not None:
+            return requests / (1 + self.allowed_between(self.first_sent, self.last_sent))
         allowed = 1 + (self.last_sent - self.first_sent) * self.requests_allowed_per_second
         return requests / allowed
 

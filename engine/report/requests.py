@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Any
 
 from engine.ledger.period_records import RequestCount, SendingPeriod
+from engine.pacing.hourly_ceiling import HourlyCeiling
+from engine.pacing.settings import PacingSettings
 from engine.report.accounts import Ceiling, CeilingSpending, timestamp
 
 
@@ -108,7 +110,8 @@ def _allowed_in(periods: Iterable[SendingPeriod]) -> float:
             allowed += 1  # n requests at the ceiling's pace have n - 1 gaps between them.
             end = each.first_utc_ns
         new = max(0, each.last_utc_ns - end)
-        allowed += new / 1e9 * each.requests / each.per_seconds
+        settings = PacingSettings.from_record(each.requests, each.per_seconds, each.hours)
+        allowed += HourlyCeiling(settings).allowed_between(end, end + new)
         end += new
     return allowed
 
@@ -144,8 +147,8 @@ class WorkspacePeriod:
 
     @property
     def allowed_each(self) -> float:
-        """The number of requests that the ceiling allows in an interval."""
-        return self.ceiling.requests / self.ceiling.per_seconds * self.interval_seconds
+        """The largest number of requests that the ceiling allows in an interval."""
+        return self.ceiling.most / self.ceiling.per_seconds * self.interval_seconds
 
     @property
     def use(self) -> float:

@@ -84,7 +84,10 @@ class RunContext:
         """The limits that apply to the run."""
         pacing = self.config.pacing
         return ExecutionSettings(
-            pacing.requests, pacing.per_seconds, self.config.packing.payload_bytes
+            pacing.requests,
+            pacing.per_seconds,
+            self.config.packing.payload_bytes,
+            pacing.hours_record(),
         )
 
     def waiting(self, seconds: float) -> LockWait:
@@ -135,14 +138,14 @@ class RunContext:
 
 def opening_of(config: Config, cohort: Cohort, action: str) -> Opening:
     """Return the opening of a run that is not recorded, such as a dry run."""
-    workspace, pacing = config.workspace, config.pacing
+    workspace = config.workspace
     return Opening(
         workspace.endpoint.label,
         workspace.id,
         workspace.partner,
         cohort,
         action,
-        Ceiling(pacing.requests, pacing.per_seconds),
+        Ceiling.of(config.pacing),
         run=None,
         is_resumed=False,
         known_uids=0,

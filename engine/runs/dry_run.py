@@ -192,7 +192,7 @@ class _Cutting:
             cohort_id=request.cohort.id,
             cohort_name=request.cohort.name,
             action=request.action.value,
-            ceiling=Ceiling(config.pacing.requests, config.pacing.per_seconds),
+            ceiling=Ceiling.of(config.pacing),
             source_complete=True,
             rows=rows,
             uids=Standing(planned=self.uids, pending=self.uids),

@@ -15,6 +15,7 @@ from engine.ledger.records import NO_BATCH, RowsRead, RunState
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import Action, Cohort, Operation
 from engine.model.quantity import counted
+from engine.pacing.hourly_ceiling import HourlyCeiling
 from engine.payload.batch import RowCounter, SkippedRows
 from engine.payload.envelope import Envelope
 from engine.payload.member_json import MEMBER_BYTES
@@ -285,7 +286,9 @@ class Planner:
             for operation, each in operations.items()
         }
         whole = sum(weights.values(), Weight())
-        seconds = max(0, whole.requests - 1) * config.pacing.per_seconds / config.pacing.requests
+        now = self._clock.stamp().utc_ns
+        ceiling = HourlyCeiling(config.pacing)
+        seconds = (ceiling.done_at(max(0, whole.requests - 1), now) - now) / 1e9
         held = found.adds.held + found.removes.held
         settle = recent.seconds if held else 0.0
         resent = found.resends.planned
@@ -299,7 +302,7 @@ class Planner:
             "bytes": whole.bytes,
             "seconds_at_ceiling": round(seconds, 1),
             "settle_seconds": round(settle, 1),
-            "done_at": timestamp(self._clock.stamp().utc_ns + round(max(seconds, settle) * 1e9)),
+            "done_at": timestamp(now + round(max(seconds, settle) * 1e9)),
             "resend_requests": weights[Operation.RESEND].requests,
             "resend_nights": -(-base.census.members // resent) if resent and base else None,
         }

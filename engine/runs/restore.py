@@ -90,7 +90,7 @@ async def restore(project: Project, folder: Path, clock: Clock | None = None) ->
     config = project.shared
     state = config.state_dir
     # A ledger does not say which workspace of the configuration it belongs to.
-    sends = max(each.pacing.requests for each in project.workspaces.values())
+    sends = max(each.pacing.most for each in project.workspaces.values())
     found = await asyncio.to_thread(_verified, folder)
     refuse_network_file_system(state)
     make_folder(state)

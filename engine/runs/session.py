@@ -52,7 +52,7 @@ class WorkspaceSession:
         self._run_ended = asyncio.Event()
         self._sending_lock = sending_lock(self.folder)
         self._ledger = SharedLedger(
-            *(self.folder, self.clock, self._sending_lock, config.pacing.requests), self._recover
+            *(self.folder, self.clock, self._sending_lock, config.pacing.most), self._recover
         )
         self._opened = AsyncExitStack()
         self._opened.push_async_callback(self._ledger.close)

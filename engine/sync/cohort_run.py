@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from engine.config.cohorts import CohortSettings
-from engine.delivery.events import Answered, RunEvent, Sent, Waiting
+from engine.delivery.events import Answered, Paused, RunEvent, Sent, Waiting
 from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError, ExitStatus, GuardError, MissingExportError
 from engine.model.cohort import Action
@@ -222,6 +222,8 @@ class CohortRun:
                 self._sync.note_sent()
             case Answered(http_status=401):
                 self._is_unauthorized = True
+            case Paused():
+                self._note(event.event.sentence)
             case Waiting():
                 self._enter(Phase.SETTLING)
                 self._free_slot()  # Its remaining work needs no place among those that plan.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from engine.pacing.hourly_ceiling import HourlyCeiling
 from engine.planning.timetable import Job, timetable
 from engine.report.forecast import CohortForecast
 
@@ -17,9 +18,9 @@ class _Work:
 class RemainingWork:
     """Follows the requests of each cohort, in the order in which they are sent."""
 
-    def __init__(self, deadlines: Mapping[str, int | None], seconds_per_request: float) -> None:
+    def __init__(self, deadlines: Mapping[str, int | None], ceiling: HourlyCeiling) -> None:
         """`deadlines`: of each cohort by its key, in ns since 1970; None: it has none."""
-        self._seconds_per_request = seconds_per_request
+        self._ceiling = ceiling
         self._work = {
             key: _Work(Job(0, is_exact=False, deadline_utc_ns=deadline))
             for key, deadline in deadlines.items()
@@ -49,5 +50,5 @@ class RemainingWork:
             replace(each.job, requests=max(0, each.job.requests - each.sent))
             for each in left.values()
         ]
-        found = timetable(jobs, self._seconds_per_request, now_utc_ns)
+        found = timetable(jobs, self._ceiling, now_utc_ns)
         return dict(zip(left, found, strict=True))

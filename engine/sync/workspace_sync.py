@@ -10,6 +10,7 @@ from engine.delivery.stop import StopSwitch
 from engine.ledger.sync_records import SyncRecord
 from engine.model.cohort import CohortKey
 from engine.model.time_of_day import next_moment
+from engine.pacing.hourly_ceiling import HourlyCeiling
 from engine.report.forecast import forecast_sentence
 from engine.runs.session import WorkspaceSession
 from engine.runs.shared_ledger import LockWait
@@ -47,8 +48,7 @@ class WorkspaceSync:
         self.dates = dates
         self.slots = RankedSlots(AT_ONCE)
         self.deadlines = {each.key: self._deadline(each) for each in cohorts}
-        pacing = session.config.pacing
-        self.work = RemainingWork(self.deadlines, pacing.per_seconds / pacing.requests)
+        self.work = RemainingWork(self.deadlines, HourlyCeiling(session.config.pacing))
         self._renewing = asyncio.Lock()
         self._renewed: bool | None = None
 

@@ -275,7 +275,7 @@ class Stage:
     def _assert_law(self) -> None:
         """Never more than the ceiling in any window, whatever stopped or died in between."""
         sent = sorted(request.at for request in self.api.requests)
-        for early, late in zip(sent, sent[self.pacing.requests :], strict=False):
+        for early, late in zip(sent, sent[self.pacing.most :], strict=False):
             assert late - early > self.pacing.per_seconds
 
     async def _run(
@@ -293,11 +293,16 @@ class Stage:
         ledger = Ledger(connection, self.path, clock, cast("LedgerWriter", writer))
         with closing(connection):
             await ledger.recover()
-            limits = ExecutionSettings(self.pacing.requests, self.pacing.per_seconds, payload_bytes)
+            limits = ExecutionSettings(
+                self.pacing.requests,
+                self.pacing.per_seconds,
+                payload_bytes,
+                self.pacing.hours_record(),
+            )
             state = await ledger.runs.begin(KEY, COMMAND, limits)
             known = await ledger.runs.known_batches(state.run.number)
             cutter = Cutter(ENVELOPE, Limit.of(payload_bytes), known)
-            ages = await ledger.sends.recent_sends(self.pacing.requests)
+            ages = await ledger.sends.recent_sends(self.pacing.most)
             left_open = await ledger.runs.open_batches(state.run.number)
             writer.writes, writer.fails_at = 0, fails_at
             self.api.witness = lambda: self._assert_intent(connection)

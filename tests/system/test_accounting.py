@@ -24,7 +24,7 @@ DOCUMENT = {
     "cohort_id": str,
     "cohort_name": str,
     "action": str,
-    "ceiling": {"requests": int, "per_seconds": float},
+    "ceiling": {"requests": int, "per_seconds": float, "hours": list},
     "source_complete": bool,
     "rows": {"read": int, "blank": int, "invalid": int, "excluded": int},
     "uids": STANDING,

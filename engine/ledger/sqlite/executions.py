@@ -128,13 +128,14 @@ def _enter_execution(
     connection: sqlite3.Connection, run: int, execution: int, settings: ExecutionSettings, now: int
 ) -> None:
     connection.execute(
-        "INSERT INTO sitting (run, sitting, requests, per_seconds, payload_bytes, host, pid, "
-        "started_utc_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO sitting (run, sitting, requests, per_seconds, hours, payload_bytes, host, "
+        "pid, started_utc_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             run,
             execution,
             settings.requests,
             settings.per_seconds,
+            settings.hours,
             settings.payload_bytes,
             socket.gethostname(),
             os.getpid(),

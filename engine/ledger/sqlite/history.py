@@ -281,7 +281,7 @@ SELECT max(finished_utc_ns) FROM (
 """
 
 _EXECUTIONS = """
-SELECT sitting, requests, per_seconds, started_utc_ns, ended_utc_ns, pace
+SELECT sitting, requests, per_seconds, hours, started_utc_ns, ended_utc_ns, pace
 FROM sitting WHERE run = ? ORDER BY sitting
 """
 

@@ -250,6 +250,9 @@ _VERSION_4 = """
 """
 
 _VERSION_5 = """
+-- Hours in which another ceiling than `requests` held: JSON; empty if there were none.
+ALTER TABLE sitting ADD COLUMN hours TEXT NOT NULL DEFAULT '';
+
 -- A cohort in one sync, also if it began no run; the columns are the fields of `SyncRecord`.
 CREATE TABLE synced_cohort (
     sync            TEXT    NOT NULL,         -- its name, which all its cohorts share

@@ -89,7 +89,7 @@ FROM sent GROUP BY 1, 2, 3, 4
 """
 
 _SENDING = """
-SELECT min(sent_utc_ns), max(sent_utc_ns), requests, per_seconds
+SELECT min(sent_utc_ns), max(sent_utc_ns), requests, per_seconds, hours
 FROM attempt JOIN sitting USING (run, sitting)
 WHERE run = ?1 AND sent_utc_ns IS NOT NULL GROUP BY run, sitting
 """

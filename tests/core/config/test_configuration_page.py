@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from engine.config.cohorts import CohortSettings, ExcludeSettings
+from engine.config.limits import HoursTable
 from engine.config.loading import TABLES, load_project
 from engine.config.settings import StateTable, TopLevel, WorkspaceTable
 from engine.config.toml_settings import key_fields
@@ -34,6 +35,7 @@ def defaults() -> dict[str, Any]:
         for key, field in key_fields(settings).items():
             default = None if field.default in {MISSING, "", ()} else field.default
             found[f"{table}.{key}".lstrip(".")] = default
+    found |= {f"limits.hours.{key}": None for key in key_fields(HoursTable)}
     return found | {"guards.max_spread_hours": DEFAULT_SPREAD_HOURS}
 
 

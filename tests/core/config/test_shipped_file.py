@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.config.cohorts import CohortSettings, ExcludeSettings
+from engine.config.limits import HoursTable
 from engine.config.loading import TABLES, Config, load, load_project
 from engine.config.settings import StateTable, TopLevel, WorkspaceTable
 from engine.config.toml_settings import key_fields
@@ -52,6 +53,7 @@ def test_what_ships_equals_the_defaults_of_partner_and_state_folder(
             *TABLES.values(),
             ("workspace", WorkspaceTable),
             ("state", StateTable),
+            ("[limits.hours]", HoursTable),
             ("cohorts.vip", CohortSettings),
             ("cohorts.vip.exclude", ExcludeSettings),
         )

@@ -12,6 +12,12 @@ from engine.pacing.settings import PacingSettings
 SETTINGS = PacingSettings(300, 60)
 LOCAL = [Cause.INPUT, Cause.IN_FLIGHT]
 """What one run waits for; a 429 holds all of them."""
+
+
+def allowed_between(start: float, end: float) -> float:
+    return (end - start) * SETTINGS.requests / SETTINGS.per_seconds
+
+
 waits = st.dictionaries(st.sampled_from([Cause.HELD, *LOCAL]), st.floats(0, 100))
 steps = st.lists(
     st.tuples(st.integers(0, 2), st.floats(0, 100), waits, st.floats(0, 0.6)),
@@ -28,7 +34,7 @@ class Runs:
     sends: list[tuple[int, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.budgets = [Budget(SETTINGS, self.shared) for _ in range(3)]
+        self.budgets = [Budget(allowed_between, self.shared) for _ in range(3)]
 
     def wait(self, cause: Cause, seconds: float, run: int = 0) -> None:
         if cause is Cause.HELD:

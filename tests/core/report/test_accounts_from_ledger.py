@@ -67,7 +67,7 @@ TOTALS = RunTotals(
 )
 SPENDING = Spending(allowed=11.0, used=3, lost={"held": 8.0})
 PACE = PaceRecord(SPENDING, found=200, margin_seconds=0.5)
-FIRST = ExecutionRecord(1, 300, 60.0, 0, 5 * SECOND, PACE)
+FIRST = ExecutionRecord(1, 300, 60.0, "", 0, 5 * SECOND, PACE)
 PUSH = RunRecord(ENTRY, TOTALS, [FIRST], None)
 PLAN = PlanRecord(
     generation=3,
@@ -107,7 +107,7 @@ def test_the_accounts_of_a_push_balance() -> None:
 
 
 def test_the_ceiling_is_spent_as_each_process_recorded_it() -> None:
-    died = ExecutionRecord(2, 60, 60.0, 10 * SECOND, None, None)
+    died = ExecutionRecord(2, 60, 60.0, "", 10 * SECOND, None, None)
     spans = [*TOTALS.spans, SendSpan(2, 2, 3 * SECOND)]
     found = account(replace(PUSH, totals=replace(TOTALS, spans=spans), executions=[FIRST, died]))
     # The second left no record: 3 seconds at 1 a second leave room for 4, of which 2 were sent.

@@ -1,8 +1,19 @@
 """The few numbers that a person watches while a run goes on."""
 
+from datetime import UTC, datetime
+
 import pytest
 
-from engine.delivery.events import Answered, Divided, Planned, Sent, Settled, Stopping, Waiting
+from engine.delivery.events import (
+    Answered,
+    Divided,
+    Paused,
+    Planned,
+    Sent,
+    Settled,
+    Stopping,
+    Waiting,
+)
 from engine.delivery.outcome import Accepted, Throttled
 from engine.model.status import BatchState
 from engine.report.live_counts import LiveCounts
@@ -131,3 +142,21 @@ def test_a_run_that_takes_the_place_of_another_counts_its_own_alone() -> None:
     counts.fold(Planned(100), 3)
     counts.fold(Settled(1, BatchState.ACCEPTED, 100, None), 4)
     assert (counts.planned, counts.accepted) == (100, 100)
+
+
+def test_a_ceiling_that_varies_by_the_hour_gives_the_share_that_was_sent() -> None:
+    counts = LiveCounts(5, 0, allowed_between=lambda start, end: end - start)
+    for now in (10, 20):
+        counts.fold(Sent(1, 1, 100), now)
+    assert counts.ceiling_attempted == 2 / 11
+
+
+def test_a_pause_by_the_hour_does_not_slow_the_rate() -> None:
+    counts = LiveCounts(5, 0)
+    counts.fold(Sent(1, 1, 100), 0)
+    counts.fold(Settled(1, BatchState.ACCEPTED, 100, None), 1)
+    counts.fold(Paused(datetime(2026, 11, 27, 20, tzinfo=UTC)), 10)
+    assert counts.uids_per_second(3600) == 0.0
+    counts.fold(Sent(2, 1, 100), 3600)
+    counts.fold(Settled(2, BatchState.ACCEPTED, 100, None), 3610)
+    assert counts.uids_per_second(3610) == 10

@@ -1,12 +1,14 @@
 """Requests in intervals: their sums, percentiles, and the times in words."""
 
 from collections import Counter
+from datetime import UTC, time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.ledger.period_records import RequestCount, SendingPeriod
+from engine.pacing.settings import Hours, PacingSettings
 from engine.report.accounts import CeilingSpending
 from engine.report.formats import duration
 from engine.report.requests import Answer, Interval, spending_together
@@ -36,7 +38,7 @@ def test_coarser_intervals_hold_the_same_requests(most: int) -> None:
 
 def test_a_run_alone_has_used_the_ceiling_as_its_accounts_say() -> None:
     spending = CeilingSpending(allowed=501, used=450, held=30, margin=25, late=-4)
-    found = spending_together([spending], [SendingPeriod(0, 100 * SECOND, 300, 60)])
+    found = spending_together([spending], [SendingPeriod(0, 100 * SECOND, 300, 60, "")])
     assert found == spending
 
 
@@ -47,7 +49,7 @@ def test_what_is_lost_while_several_runs_send_is_lost_once() -> None:
         CeilingSpending(501, 100, other_runs=300, held=101),
         CeilingSpending(501, 100, other_runs=300, held=50.5, input=50.5),
     ]
-    periods = [SendingPeriod(0, 100 * SECOND, 300, 60)] * 3
+    periods = [SendingPeriod(0, 100 * SECOND, 300, 60, "")] * 3
     found = spending_together(runs, periods)
     assert (found.allowed, found.used, found.other_runs) == (501, 400, 0)
     assert found.held + found.input == pytest.approx(101)
@@ -56,7 +58,7 @@ def test_what_is_lost_while_several_runs_send_is_lost_once() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=8))
 def test_each_second_at_which_a_run_sends_counts_once(spans) -> None:
-    periods = [SendingPeriod(min(span) * SECOND, max(span) * SECOND, 300, 60) for span in spans]
+    periods = [SendingPeriod(min(span) * SECOND, max(span) * SECOND, 300, 60, "") for span in spans]
     seconds = {second for span in spans for second in range(min(span), max(span))}
     separate = 1 + sum(
         1
@@ -65,6 +67,15 @@ def test_each_second_at_which_a_run_sends_counts_once(spans) -> None:
     )
     found = spending_together([CeilingSpending()], periods)
     assert found.allowed == pytest.approx(separate + 5 * len(seconds))
+
+
+def test_what_is_allowed_is_by_the_hours_of_each_process() -> None:
+    settings = PacingSettings(300, 60, (Hours(time(0), time(0, 30), 60),), UTC)
+    hours = settings.hours_record()
+    periods = [SendingPeriod(0, 1200 * SECOND, 300, 60, hours)]
+    assert spending_together([CeilingSpending()], periods).allowed == pytest.approx(1201)
+    later = [SendingPeriod(3600 * SECOND, 3700 * SECOND, 300, 60, hours)]
+    assert spending_together([CeilingSpending()], later).allowed == pytest.approx(501)
 
 
 def test_a_use_of_no_requests_is_none() -> None:

@@ -1,10 +1,13 @@
+from engine.pacing.hourly_ceiling import HourlyCeiling
+from engine.pacing.settings import PacingSettings
 from engine.sync.remaining_work import RemainingWork
 
 SECOND = 1_000_000_000
+ONE_A_SECOND = HourlyCeiling(PacingSettings(60, 60))
 
 
 def test_what_is_sent_and_done_shortens_what_is_left() -> None:
-    work = RemainingWork({"a": None, "b": 100 * SECOND, "c": None}, 1.0)
+    work = RemainingWork({"a": None, "b": 100 * SECOND, "c": None}, ONE_A_SECOND)
     work.expect("a", 60, is_exact=True)
     work.expect("b", 80, is_exact=False)
     first = work.forecasts(0)
@@ -22,7 +25,7 @@ def test_what_is_sent_and_done_shortens_what_is_left() -> None:
 
 
 def test_more_requests_than_expected_count_as_none_left() -> None:
-    work = RemainingWork({"a": None}, 1.0)
+    work = RemainingWork({"a": None}, ONE_A_SECOND)
     work.expect("a", 1, is_exact=False)
     work.note_sent("a")
     work.note_sent("a")

@@ -3,6 +3,7 @@
 import logging
 import warnings
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from opening import OPENING
@@ -13,7 +14,7 @@ from engine.cli.run_view import describe, trouble
 from engine.cli.summary import print_accounts
 from engine.cli.terminal_view import TerminalView
 from engine.cli.text import table_lines
-from engine.delivery.events import Answered, Stopping
+from engine.delivery.events import Answered, Paused, Stopping
 from engine.delivery.outcome import NotSent, Throttled, Unconfirmed
 from engine.model.foreign_text import printable
 from engine.report.accounts import Accounts, Ceiling, CeilingSpending, Requests, RowCounts, Standing
@@ -47,6 +48,17 @@ ACCOUNTS = Accounts(
     finished_at=None,
     elapsed_seconds=1.0,
 )
+
+
+def test_a_pause_by_the_hour_says_until_when() -> None:
+    sentence = trouble(Paused(datetime(2026, 11, 27, 20, 1, 1, tzinfo=UTC)))
+    assert sentence == "nothing is sent until 20:02, as `limits.hours` allow no request"
+
+
+def test_the_ceiling_of_each_hour_is_named() -> None:
+    hours = ({"from": "08:00", "until": "20:00", "requests": 100},)
+    opening = replace(OPENING, ceiling=Ceiling(300, 60.0, hours))
+    assert describe(opening).endswith("300 requests / 60 s, 100 from 08:00 to 20:00")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from engine.delivery.stop import Stop
 from engine.delivery.transport import TakeTurn
 from engine.errors import ExitStatus
 from engine.ledger.records import RunReference, RunState
-from engine.pacing.pacer import Pacer, Turn
+from engine.pacing.pacer import Pacer, Paused, Turn
 from engine.pacing.settings import PacingSettings
 from engine.payload.limit import Limit
 from simulator.export import Export, Reader, full_batch
@@ -40,8 +40,8 @@ class ReportedPacer(Pacer):
 
     unreported = 0
 
-    async def take_turn(self) -> Turn:
-        turn = await super().take_turn()
+    async def take_turn(self, paused: Paused = lambda _: None) -> Turn:
+        turn = await super().take_turn(paused)
         self.unreported += 1
         return turn
 

@@ -55,7 +55,7 @@ class Run:
             ),
         )
         ledger.execute(
-            "INSERT INTO sitting VALUES (?, 1, 300, 60.0, 128000, 'h', 1, ?, ?, NULL)",
+            "INSERT INTO sitting VALUES (?, 1, 300, 60.0, 128000, 'h', 1, ?, ?, NULL, '')",
             (number, at, at + 1),
         )
         if is_mirror:
