@@ -100,11 +100,14 @@ def _placeholder(shown_type: str) -> str | None:
 _PLACEHOLDERS = {"int": "N", "float": "NUMBER", "str": "TEXT", "Path": "FILE"}
 
 
+_TYPERS_OWN = {"help", "install_completion", "show_completion"}
+
+
 def _described(ctx: Any, parameters: Sequence[Any], *, has_panels: bool) -> list[Any]:  # noqa: ANN401 - typer's
     for each in parameters:
         if getattr(each, "is_flag", False):
             each.metavar = ""
-            if each.name == "help":  # Without a default, typer loads pydantic to read it.
+            if each.name in _TYPERS_OWN:  # Without a default, typer loads pydantic to read them.
                 each.default = False
         if isinstance(each, TyperArgument):
             _describe_argument(each)

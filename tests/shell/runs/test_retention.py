@@ -104,7 +104,7 @@ def test_what_is_kept_does_not_grow(tmp_path: Path) -> None:
 async def old_ledger(state: Path, clock: HandClock) -> Path:
     """Make a ledger of finished pushes, all of them old."""
     path = make_large_ledger(state, runs=RUNS, each=EACH)
-    ledger = Ledger.open(path, clock)
+    ledger = await Ledger.open(path, clock)
     await ledger.recover()
     await ledger.close()
     clock.utc_ns = (17_000_020 * 100 + round(YEAR)) * 1_000_000_000
@@ -197,7 +197,7 @@ async def test_what_a_later_run_needs_is_never_deleted(tmp_path: Path, clock: Ha
     config = replace(config_of(tmp_path), state_dir=tmp_path / "state")
     folder = tmp_path / "state" / "http%3A%2F%2F127.0.0.1%3A1" / "W"
     folder.mkdir(parents=True)
-    ledger = Ledger.open(folder / LEDGER_NAME, clock)
+    ledger = await Ledger.open(folder / LEDGER_NAME, clock)
     kept = {}
     # An unfinished push, which no later run has overtaken.
     kept["unfinished"] = await begin(ledger, key("a"))
@@ -252,7 +252,7 @@ async def test_the_last_record_of_a_cohort_and_its_last_success_are_kept(
     config = replace(config_of(tmp_path), state_dir=tmp_path / "state")
     folder = tmp_path / "state" / "http%3A%2F%2F127.0.0.1%3A1" / "W"
     folder.mkdir(parents=True)
-    ledger = Ledger.open(folder / LEDGER_NAME, clock)
+    ledger = await Ledger.open(folder / LEDGER_NAME, clock)
     now = clock.stamp().utc_ns
     ended = {"a": [0, 1, 0, 1, 1], "b": [4], "c": [0] * 600, "d": [None, None]}
     await ledger.syncs.enter(
