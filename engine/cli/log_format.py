@@ -1,6 +1,7 @@
 """The format of the records on stderr, as the command line asks for it."""
 
 import sys
+from itertools import pairwise
 
 
 def is_json() -> bool:
@@ -9,5 +10,5 @@ def is_json() -> bool:
     The arguments are read directly, because a record may be due before they are parsed.
     """
     arguments = sys.argv[1:]
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
-    return "--log-format=json" in arguments or ("--log-format", "json") in pairs
+    is_named = ("--log-format", "json") in pairwise(arguments)
+    return is_named or "--log-format=json" in arguments

@@ -14,11 +14,10 @@ from engine.notices.follow_up import (
     run_command,
     write_marker,
 )
-from engine.notices.ports import OpenLedger
+from engine.notices.ports import NoticeContext
 from engine.notices.problems import NoticedCohort
 
 if TYPE_CHECKING:
-    from engine.clock import Clock
     from engine.report.sync_result import CohortResult
 
 Failed = Callable[[str, str], None]
@@ -32,15 +31,15 @@ class Completion:
         self,
         follow_ups: Mapping[str, FollowUp],
         cohorts: Sequence[NoticedCohort],
-        open_ledger: OpenLedger,
-        clock: "Clock",
+        context: NoticeContext,
         failed: Failed,
     ) -> None:
         """`follow_ups`: by the cohort's key."""
+        self._switch = context.switch
         self._follow_ups = follow_ups
         self._cohorts = {each.key: each for each in cohorts}
-        self._open_ledger = open_ledger
-        self._clock = clock
+        self._open_ledger = context.open_ledger
+        self._clock = context.clock
         self._failed = failed
 
     def begins(self, cohort: str) -> None:
@@ -87,7 +86,7 @@ class Completion:
         if run is not None and run == await self._followed_run(cohort):
             return
         variables = cohort_variables(result, sync) | {"COHORTSYNC_RUN": run or ""}
-        await run_command(follow_up, variables)
+        await run_command(follow_up, variables, self._switch)
         if run is not None:
             await self._record_followed(cohort, run)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.delivery.stop import Stop, StopSwitch
 from engine.errors import CohortSyncError, ExitStatus
 from engine.notices.messages import changed
 from engine.notices.processes import running
@@ -116,19 +117,23 @@ def inherited_variables(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-async def run_command(follow_up: FollowUp, variables: Mapping[str, str]) -> None:
+async def run_command(
+    follow_up: FollowUp, variables: Mapping[str, str], switch: StopSwitch
+) -> None:
     """Run a command; raises `FollowUpError` unless it ends with exit status 0 in time.
 
-    What it writes is dropped. If it takes too long, or on a cancellation, it is ended with all that
-    it has started.
+    What it writes is dropped. After a stop it is not begun. It is ended, with all that it has
+    started, if it takes too long, on a cancellation, and by a stop that cancels requests in flight.
     """
+    if switch.pending is not None:
+        raise FollowUpError(f"the `after` command is not begun: {switch.pending.reason}")
     variables = inherited_variables(os.environ) | dict(variables)
     try:
         async with (
             running(follow_up.command, variables, folder=follow_up.folder) as process,
             asyncio.timeout(follow_up.seconds),
         ):
-            status = await process.wait()
+            status = await _ended(process, switch)
     except TimeoutError:
         raise FollowUpError(
             f"the `after` command took longer than {follow_up.seconds:g} s"
@@ -139,6 +144,24 @@ async def run_command(follow_up: FollowUp, variables: Mapping[str, str]) -> None
     if status:
         ended = f"exit status {status}" if status > 0 else f"signal {-status}"
         raise FollowUpError(f"the `after` command ended with {ended}")
+
+
+async def _ended(process: asyncio.subprocess.Process, switch: StopSwitch) -> int:
+    """Return the exit status of a process; raises `FollowUpError` if a stop cancels it."""
+    waiting = asyncio.ensure_future(process.wait())
+
+    def end(stop: Stop) -> None:
+        if stop.cancels:
+            waiting.cancel(stop.reason)
+
+    with switch.connected(end):
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if waiting.cancelled() and switch.pending is not None and switch.pending.cancels:
+                reason = f"the `after` command was ended: {switch.pending.reason}"
+                raise FollowUpError(reason) from None
+            raise
 
 
 def _run_of(result: CohortResult) -> str | None:

@@ -1,9 +1,12 @@
-"""What notices need of a workspace's ledger."""
+"""What notices need of the sync that makes them, and of a workspace's ledger."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
+from engine.clock import Clock
+from engine.delivery.stop import StopSwitch
 from engine.ledger.notice_records import MetricCount, ToldProblem
 from engine.ledger.sync_records import SyncRecord
 
@@ -65,5 +68,19 @@ class NoticeLedger(Protocol):
         """The syncs."""
 
 
+Note = Callable[[str], None]
+"""Receives a warning: one sentence, without a uid or a credential."""
+
 OpenLedger = Callable[[str], AbstractAsyncContextManager[NoticeLedger]]
 """Opens the ledger of a workspace, given its name in the configuration, for the block."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeContext:
+    """What notices use of the sync that makes them."""
+
+    open_ledger: OpenLedger
+    clock: Clock
+    note: Note
+    switch: StopSwitch
+    """Stops the sync: no command is begun after that."""

@@ -1,7 +1,7 @@
 """All notices of a sync. Whatever fails here is a remark, and never stops the sync."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
@@ -20,14 +20,13 @@ from engine.notices.follow_up import (
 from engine.notices.notifier import Notifier, Recipients
 from engine.notices.past import read_pasts, workspaces_of
 from engine.notices.pings import ping_end, ping_start
-from engine.notices.ports import OpenLedger
+from engine.notices.ports import NoticeContext
 from engine.notices.problems import CohortPast, NoticedCohort
 from engine.notices.secret_texts import read_urls
 from engine.notices.settings import MetricsSettings, NotifySettings, PingSettings
 from engine.notices.web import UndeliveredError, WebAddress
 
 if TYPE_CHECKING:
-    from engine.clock import Clock
     from engine.delivery.events import Event
     from engine.ledger.notice_records import MetricCount
     from engine.notices.metrics import SyncMetrics
@@ -51,10 +50,6 @@ class NoticeSettings:
     """The time zone of times in messages; None: the system's."""
 
 
-Note = Callable[[str], None]
-"""Receives a warning: one sentence, without a uid or a credential."""
-
-
 class SyncNotices:
     """The notices of one sync; an async context manager around it.
 
@@ -66,10 +61,7 @@ class SyncNotices:
         self,
         settings: NoticeSettings,
         cohorts: Sequence[NoticedCohort],
-        open_ledger: OpenLedger,
-        *,
-        clock: "Clock",
-        note: Note,
+        context: NoticeContext,
     ) -> None:
         """`cohorts` are all that are configured, also those that the sync does not include.
 
@@ -77,15 +69,14 @@ class SyncNotices:
         """
         self._settings = settings
         self._cohorts = cohorts
-        self._open_ledger = open_ledger
-        self._clock = clock
-        self._note = note
+        self._open_ledger = context.open_ledger
+        self._clock = context.clock
+        self._note = context.note
+        self._switch = context.switch
         self._sync = ""
-        self._completion = Completion(
-            settings.follow_ups, cohorts, open_ledger, clock, self._failed
-        )
+        self._completion = Completion(settings.follow_ups, cohorts, context, self._failed)
         self._recipients = Recipients.read(settings.label, settings.notify)
-        self._notifier = Notifier(self._recipients, cohorts, open_ledger, settings.zone)
+        self._notifier = Notifier(self._recipients, cohorts, context.open_ledger, settings.zone)
         self._monitor = _address(settings.label, "pings.url", settings.pings.url)
         self._gateway = _address(
             settings.label, "metrics.push_url", settings.metrics.push_url, is_secret=False
@@ -176,7 +167,7 @@ class SyncNotices:
             return result
         variables = sync_variables(result)
         try:
-            await run_command(follow_up, variables)
+            await run_command(follow_up, variables, self._switch)
         except FollowUpError as error:
             self._failed("after", str(error))
             return replace(result, failure=f"complete, but {error}")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from engine.source.spec import SourceSpec
 
 _SAME_NIGHT_NS = 12 * 3600 * 1_000_000_000
+_DAY_NS = 24 * 3600 * 1_000_000_000
 
 
 class CohortRun:
@@ -91,8 +92,9 @@ class CohortRun:
         source, opened = await self._open(spec)
         if (repeated := await self._up_to_date(source, opened)) is not None:
             return repeated
+        key = self._workspace.key_in_use
         result = await self._send(opened, source)
-        if self._is_unauthorized and await self._workspace.renew_key():
+        if result.exit_status is ExitStatus.REFUSED and await self._has_another_key(key):
             self._note("the API refused the key, which has been replaced since: it is tried again")
             source, opened = await self._open(spec)
             result = await self._send(opened, source)
@@ -107,6 +109,16 @@ class CohortRun:
             members=await self._workspace.members(self.cohort) if is_mirror else None,
             bug=result.bug,
         )
+
+    async def _has_another_key(self, refused: str | None) -> bool:
+        """Return whether there is another API key than the one that the API refused with a 401."""
+        if not self._is_unauthorized or self.switch.is_pulled:
+            return False
+        try:
+            return await self._workspace.renew_key(refused)
+        except CohortSyncError as error:
+            self._note(f"the API key is not read again: {error.message}", label="warning")
+            return False
 
     async def _open(self, spec: "SourceSpec") -> "tuple[Source, SourceSpec]":
         """Return the opened export, and the spec as the ledger keeps it."""
@@ -127,23 +139,36 @@ class CohortRun:
         self._workspace.work.expect(self.cohort.key, last.record.totals.sent, is_exact=False)
         now = self._sync.clock.stamp().utc_ns
         is_same = has_completed(last, self.cohort, files, spec)
-        if not is_same or self._resends_again(entry, now):
+        if not is_same or self._is_due_again(entry, now) or await self._is_replaced(entry):
             return None
         age = judge_age(files, now, self.cohort.guards.max_age_hours)
         if age.is_bad:
             raise GuardError(f"age: {age.sentence}", hint="write a new export, or raise the limit")
         return self._result(
             CohortStatus.UP_TO_DATE,
-            ExitStatus.ACCEPTED,
-            f"run {entry.name} has completed this export",
+            ExitStatus(entry.exit_status or 0),
+            f"run {entry.name} has completed this export{f': {entry.reason}' * bool(entry.reason)}",
             members=await self._workspace.members(self.cohort),
         )
 
-    def _resends_again(self, last: "RunEntry", now_utc_ns: int) -> bool:
-        """Return whether a slice of the members is to be resent, which is done once a night."""
+    def _is_due_again(self, last: "RunEntry", now_utc_ns: int) -> bool:
+        """Return whether a mirror of the same export may have something to send by now.
+
+        A slice of the members is resent once a night, and rejected uids are tried again some days
+        later, by the configuration.
+        """
         settings = self._workspace.session.config.mirror
-        is_tonight = now_utc_ns - last.started_utc_ns < _SAME_NIGHT_NS
-        return last.is_mirror and settings.resend_over_nights > 0 and not is_tonight
+        age_ns = now_utc_ns - last.started_utc_ns
+        resends = settings.resend_over_nights > 0 and age_ns >= _SAME_NIGHT_NS
+        retries = bool(last.exit_status) and age_ns >= settings.retry_rejected_days * _DAY_NS
+        return last.is_mirror and (resends or retries)
+
+    async def _is_replaced(self, last: "RunEntry") -> bool:
+        """Return whether a command has replaced the snapshot since the last mirror ended."""
+        if not last.is_mirror or last.finished_utc_ns is None:
+            return False
+        generation = await self._workspace.generation(self.cohort)
+        return generation is None or generation.made.utc_ns > last.finished_utc_ns
 
     async def _send(self, spec: "SourceSpec", source: "Source") -> "RunResult":
         cohort, request = self.cohort, self._sync.request

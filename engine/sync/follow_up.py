@@ -17,13 +17,20 @@ async def follow_up(project: Project, context: SyncContext) -> None:
     config, note = project.shared, context.observers.note
     try:
         await prune(config, clock=context.clock)
-    except CohortSyncError as error:
-        note(f"old state was not deleted: {error.message}", label="warning")
+    except Exception as error:  # noqa: BLE001 - nothing here may hide how the sync ended
+        note(f"old state was not deleted: {described(error)}", label="warning")
     try:
         now = context.clock.stamp().utc_ns
         path = await asyncio.to_thread(write_configured_page, config.report, config.state_dir, now)
-    except (CohortSyncError, OSError) as error:
-        note(f"the report was not written: {error}", label="warning")
+    except Exception as error:  # noqa: BLE001 - as above
+        note(f"the report was not written: {described(error)}", label="warning")
     else:
         if path is not None:
             note(f"the report is in {path}")
+
+
+def described(error: Exception) -> str:
+    """Return a clause about an error, which names it if a bug caused it."""
+    if isinstance(error, CohortSyncError):
+        return error.message
+    return str(error) if isinstance(error, OSError) else f"a bug, {type(error).__name__}"

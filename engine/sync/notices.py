@@ -4,25 +4,18 @@ from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
-from engine.clock import Clock
 from engine.config.cohorts import CohortSettings
 from engine.config.loading import Project
 from engine.config.settings import SyncSettings
 from engine.ledger.sqlite.access import ledger_in
 from engine.notices.follow_up import FollowUp
-from engine.notices.ports import OpenLedger
+from engine.notices.ports import NoticeContext
 from engine.notices.problems import NoticedCohort
-from engine.notices.sync_notices import Note, NoticeSettings, SyncNotices
+from engine.notices.sync_notices import NoticeSettings, SyncNotices
 from engine.source.dates import expand_dates
 
 
-def notices_of(
-    project: Project,
-    dates: Mapping[str, date],
-    open_ledger: OpenLedger,
-    clock: Clock,
-    note: Note,
-) -> SyncNotices:
+def notices_of(project: Project, dates: Mapping[str, date], context: NoticeContext) -> SyncNotices:
     """Return the notices of a sync; `dates` are those of its cohorts' exports, by key.
 
     A workspace that the sync does not include and that has no ledger is left out. Raises
@@ -65,7 +58,7 @@ def notices_of(
         ),
         zone=shared.sync.time_zone,
     )
-    return SyncNotices(settings, noticed, open_ledger, clock=clock, note=note)
+    return SyncNotices(settings, noticed, context)
 
 
 def _follow_up(cohort: CohortSettings, day: date, settings: SyncSettings) -> FollowUp:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from engine.clock import Clock
 from engine.config.cohorts import CohortSettings
@@ -16,14 +16,14 @@ from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.sync_records import SyncRecord
 from engine.model.time_of_day import next_moment
-from engine.notices.ports import OpenLedger
+from engine.notices.ports import NoticeContext, OpenLedger
 from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
 from engine.runs.ports import Ledger
 from engine.runs.session import WorkspaceSession
 from engine.runs.shared_ledger import LockWait
 from engine.sync.cohort_run import CohortRun
 from engine.sync.context import SyncContext
-from engine.sync.follow_up import follow_up
+from engine.sync.follow_up import described, follow_up
 from engine.sync.notices import notices_of
 from engine.sync.past_syncs import last_records
 from engine.sync.request import CohortLine, SyncObservers, SyncOpening, SyncRequest
@@ -61,15 +61,18 @@ async def sync(
         started,
         settings.time_zone,
     )
-    past = await asyncio.to_thread(last_records, project)
+    past, unreadable = await asyncio.to_thread(last_records, project)
+    for error in unreadable:
+        observers.note(f"the record of earlier syncs is unknown: {error.message}", label="warning")
     failed = failed_keys(project.cohorts, {key: each.exit_status for key, each in past.items()})
     cohorts = in_order(select(project.cohorts, request, failed), context.started)
     dates = {each.key: _date_of(each.key, past, context) for each in cohorts}
     lines = [CohortLine(each.key, each.name, each.workspace, each.mode) for each in cohorts]
     async with AsyncExitStack() as held:
         if not request.is_dry:
-            opened = _ledgers(project, open_session, context)
-            notices = notices_of(project, dates, opened, clock, _warn(observers))
+            ledgers = _ledgers(project, open_session, context)
+            surroundings = NoticeContext(ledgers, clock, _warn(observers), context.switch)
+            notices = notices_of(project, dates, surroundings)
             context.notices = await held.enter_async_context(notices)
             await notices.check()
             await notices.begin(context.name, started)
@@ -166,17 +169,33 @@ async def _ended(
     cohort: CohortSettings,
     context: SyncContext,
 ) -> CohortResult:
-    """Let what follows a cohort follow, record how it ended, and pass that on."""
+    """Record how a cohort ended, let what follows it follow, and pass the result on.
+
+    It is recorded again if what follows has failed. No failure here hides the result.
+    """
+    await _record(result, workspace, cohort, context)
     if context.notices is not None:
-        result = await context.notices.cohort_ended(result)
-    if workspace is not None:
-        try:
-            await workspace.record(cohort, result)
-        except CohortSyncError as error:  # The run itself is recorded, and so is its result.
-            reason = f"{cohort.key}: the end is not recorded: {error.message}"
-            context.observers.note(reason, label="warning")
+        followed = await context.notices.cohort_ended(result)
+        if followed is not result:
+            result = followed
+            await _record(result, workspace, cohort, context)
     context.observers.ended(result)
     return result
+
+
+async def _record(
+    result: CohortResult,
+    workspace: WorkspaceSync | None,
+    cohort: CohortSettings,
+    context: SyncContext,
+) -> None:
+    if workspace is None:
+        return
+    try:
+        await workspace.record(cohort, result)
+    except Exception as error:  # noqa: BLE001 - the run itself is recorded, and so is its result
+        reason = f"{cohort.key}: the end is not recorded: {described(error)}"
+        context.observers.note(reason, label="warning")
 
 
 def _not_begun(cohort: CohortSettings, error: CohortSyncError) -> CohortResult:
@@ -222,16 +241,20 @@ def _with_defaults(request: SyncRequest, settings: SyncSettings) -> SyncRequest:
 
 
 def _date_of(key: str, past: Mapping[str, SyncRecord], context: SyncContext) -> date:
-    """Return the date in the names of an export's files: today, or that of a sync to continue."""
-    last = past.get(key)
-    if (
-        last is not None
-        and last.exit_status in {None, ExitStatus.INCOMPLETE}
-        and context.started_utc_ns - last.started_utc_ns < _CONTINUED_NS
-    ):
+    """Return the date in the names of an export's files: today, or that of a sync to continue.
+
+    A sync that was not completed is continued with its date, also after midnight; so is one that a
+    guard stopped, if the guard is lifted now.
+    """
+    last, today = past.get(key), context.started.date()
+    if last is None or context.started_utc_ns - last.started_utc_ns >= _CONTINUED_NS:
+        return today
+    is_lifted = last.exit_status == ExitStatus.GUARDED and key in context.request.allowances
+    if is_lifted or last.exit_status in {None, ExitStatus.INCOMPLETE}:
         with suppress(ValueError):
-            return date.fromisoformat(last.date)
-    return context.started.date()
+            # A sync that continues another one gets no further back than that.
+            return max(date.fromisoformat(last.date), today - timedelta(days=1))
+    return today
 
 
 def _name_of(utc_ns: int) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.config.cohorts import CohortSettings
 from engine.delivery.stop import StopSwitch
+from engine.errors import CohortSyncError
 from engine.ledger.sync_records import SyncRecord
 from engine.model.cohort import CohortKey
 from engine.model.time_of_day import next_moment
@@ -20,6 +21,7 @@ from engine.sync.remaining_work import RemainingWork
 
 if TYPE_CHECKING:
     from engine.ledger.run_records import LastRun
+    from engine.ledger.snapshot_records import Generation
     from engine.report.sync_result import CohortResult
 
 AT_ONCE = 4
@@ -50,7 +52,6 @@ class WorkspaceSync:
         self.deadlines = {each.key: self._deadline(each) for each in cohorts}
         self.work = RemainingWork(self.deadlines, HourlyCeiling(session.config.pacing))
         self._renewing = asyncio.Lock()
-        self._renewed: bool | None = None
 
     def _deadline(self, cohort: CohortSettings) -> int | None:
         sync = self.sync
@@ -77,10 +78,17 @@ class WorkspaceSync:
             return await ledger.last_run(self.key_of(cohort))
 
     async def members(self, cohort: CohortSettings) -> int | None:
-        """Return how many members a mirrored cohort has by its snapshot; None without one."""
-        async with self.session.using_ledger(self.waiting) as ledger:
-            generation = await ledger.snapshots.current(self.key_of(cohort))
+        """Return how many members a mirrored cohort has by its snapshot; None if it is unknown."""
+        generation = await self.generation(cohort)
         return None if generation is None else generation.members
+
+    async def generation(self, cohort: CohortSettings) -> "Generation | None":
+        """Return the current snapshot of a cohort; None without one, or if it cannot be read."""
+        try:
+            async with self.session.using_ledger(self.waiting) as ledger:
+                return await ledger.snapshots.current(self.key_of(cohort))
+        except CohortSyncError:
+            return None
 
     async def record_begin(self) -> None:
         """Record that the cohorts are to be synced."""
@@ -117,20 +125,23 @@ class WorkspaceSync:
             members=result.members,
         )
 
-    async def renew_key(self) -> bool:
-        """Read the API key again after a 401, once for all cohorts; return whether it is another.
+    @property
+    def key_in_use(self) -> str | None:
+        """The API key of the runs that begin now; only to be compared."""
+        key = self.session.config.workspace.api_key
+        return None if key is None else key.reveal()
+
+    async def renew_key(self, refused: str | None) -> bool:
+        """Read the API key again after a 401 for `refused`; return whether it is another one.
 
         Raises `ConfigError` if it cannot be read.
         """
         async with self._renewing:
-            if self._renewed is None:
-                config = self.session.config
-                before = config.workspace.require_key().reveal()
-                renewed = await asyncio.to_thread(config.with_key)
-                self._renewed = renewed.workspace.require_key().reveal() != before
-                if self._renewed:
+            if self.key_in_use == refused:
+                renewed = await asyncio.to_thread(self.session.config.with_key)
+                if renewed.workspace.require_key().reveal() != refused:
                     self.session.renew(renewed)
-            return self._renewed
+            return self.key_in_use != refused
 
     def tell_forecast(self) -> None:
         """Pass on the forecast of all cohorts that are not done."""

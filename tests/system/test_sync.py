@@ -367,3 +367,54 @@ def test_the_page_is_written_after_each_sync_and_a_page_that_cannot_be_is_a_warn
     ended = sync(cli)
     assert ended.status == 0
     assert "the report was not written" in ended.log
+
+
+def test_a_partial_cohort_stays_partial_until_its_export_changes(
+    cli: CommandLine, api: Emulator
+) -> None:
+    cli.write("a.txt", 50)
+    with (cli.folder / "a.txt").open("ab") as export:
+        export.write(b"no-utf-8-\xff\n")
+    (cli.folder / "done").mkdir()
+    configure(cli, {"a": cohort("a.txt", mode="add", marker="done/a")})
+    first, second = sync(cli), sync(cli)
+    assert (first.status, second.status) == (1, 1)
+    assert statuses(second) == {"a": ("up_to_date", 1)}
+    assert "1 row invalid" in by_key(second)["a"]["reason"]
+    assert not (cli.folder / "done" / "a").exists()
+    assert set(statuses(sync(cli, "--failed"))) == {"a"}
+    assert api.received() == 1
+
+
+@pytest.mark.parametrize("command", ["reconcile", "adopt"])
+def test_a_snapshot_that_a_command_has_replaced_is_mirrored_again(
+    cli: CommandLine, api: Emulator, command: str
+) -> None:
+    wanted = cli.write("a.txt", 300)
+    (cli.folder / "real.txt").write_text("\n".join([*sorted(wanted)[:250], "someone-else"]) + "\n")
+    configure(
+        cli, {"a": cohort("a.txt")}, mirror={"settle_seconds": 0.0}, guards={"max_additions": 1.0}
+    )
+    assert sync(cli).status == 0
+    replaced = cli.run("snapshot", command, "real.txt", "--cohort-id", "a")
+    assert replaced.status == 0, replaced.stderr
+    again = sync(cli)
+    assert statuses(again) == {"a": ("finished", 0)}
+    assert api.members("a") == wanted
+
+
+def test_a_damaged_ledger_stops_only_its_own_workspace(cli: CommandLine) -> None:
+    two_workspaces(cli)
+    config = (cli.folder / "config.toml").read_text()
+    us = config.index("[workspaces.us]")
+    other = config[us:].replace(f'"{WORKSPACE}"', '"OTHER"', 1)
+    (cli.folder / "config.toml").write_text(config[:us] + other)
+    (cli.folder / "us.key").write_text(API_KEY)
+    (cli.folder / "us.key").chmod(0o600)
+    assert statuses(sync(cli)) == {"a": ("finished", 0), "b": ("refused", 3)}
+    [damaged] = [path for path in cli.ledger_files() if "OTHER" in str(path)]
+    for path in damaged.parent.glob("ledger.sqlite*"):
+        path.write_bytes(b"no ledger" * 1000)
+    ended = sync(cli)
+    assert statuses(ended) == {"a": ("up_to_date", 0), "b": ("failed", 2)}
+    assert "ledger" in by_key(ended)["b"]["reason"]

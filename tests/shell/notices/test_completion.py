@@ -15,10 +15,12 @@ import pytest
 from ledger_entries import HandClock
 from receiver import time_is_up, until
 
+from engine.delivery.stop import StopSwitch
 from engine.errors import ExitStatus
 from engine.ledger.sqlite.ledger import Ledger
 from engine.notices.completion import Completion
 from engine.notices.follow_up import FollowUp, FollowUpError, run_command, sync_variables
+from engine.notices.ports import NoticeContext
 from engine.report.sync_result import CohortResult, CohortStatus
 from synced import COHORT, ended, pushed, synced
 
@@ -38,6 +40,8 @@ class Followed:
         self.marker = folder / "done" / "vip"
         self.status = 0
         self.failures: list[tuple[str, str]] = []
+        self.notes: list[str] = []
+        self.switch = StopSwitch()
         self.last_finished: str | None = None
         self._ledger = ledger
         self._folder = folder
@@ -54,8 +58,7 @@ class Followed:
         completion = Completion(
             {"vip": follow_up or self.follow_up()},
             [COHORT],
-            open_ledger,
-            HandClock(),
+            NoticeContext(open_ledger, HandClock(), self.notes.append, self.switch),
             lambda kind, sentence: self.failures.append((kind, sentence)),
         )
         completion.begins("vip")
@@ -183,7 +186,7 @@ async def test_each_failure_of_a_command_is_told(
     tmp_path: Path, command: tuple[str, ...], says: str
 ) -> None:
     with pytest.raises(FollowUpError) as caught:
-        await run_command(FollowUp(command, folder=tmp_path), {})
+        await run_command(FollowUp(command, folder=tmp_path), {}, StopSwitch())
     assert str(caught.value) == f"the `after` command {says}"
 
 
@@ -192,7 +195,7 @@ async def test_a_command_gets_no_shell_and_its_output_is_dropped(
 ) -> None:
     script = "import sys; print(sys.argv[1:]); sys.exit(sys.argv[1] != '$(touch x); *')"
     command = (sys.executable, "-c", script, "$(touch x); *")
-    await run_command(FollowUp(command, folder=tmp_path), {})
+    await run_command(FollowUp(command, folder=tmp_path), {}, StopSwitch())
     assert not (tmp_path / "x").exists()
     assert capfd.readouterr() == ("", "")
 
@@ -203,7 +206,9 @@ async def test_a_command_that_takes_too_long_is_ended_with_all_that_it_started(
 ) -> None:
     started = tmp_path / "started"
     script = "sleep 1000 & echo $! > started.part; mv started.part started; wait"
-    running = asyncio.create_task(run_command(FollowUp(("sh", "-c", script), folder=tmp_path), {}))
+    running = asyncio.create_task(
+        run_command(FollowUp(("sh", "-c", script), folder=tmp_path), {}, StopSwitch())
+    )
     await until(started.exists)
     if is_cancelled:
         running.cancel()
@@ -228,7 +233,9 @@ async def test_a_command_that_is_cancelled_while_it_starts_is_ended(
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", create)
     script = "sleep 1000 & echo $! > started.part; mv started.part started; wait"
-    running = asyncio.create_task(run_command(FollowUp(("sh", "-c", script), folder=tmp_path), {}))
+    running = asyncio.create_task(
+        run_command(FollowUp(("sh", "-c", script), folder=tmp_path), {}, StopSwitch())
+    )
     started = tmp_path / "started"
     await until(started.exists)
     running.cancel()
@@ -254,3 +261,31 @@ def test_the_command_of_a_sync_learns_the_cohorts() -> None:
         "COHORTSYNC_EXIT_STATUS": "1",
         "COHORTSYNC_COHORTS": "vip lapsed",
     }
+
+
+async def test_after_a_stop_no_command_is_begun(followed: Followed) -> None:
+    followed.switch.pull("SIGTERM received")
+    result = await followed.sync(ended(ExitStatus.ACCEPTED))
+    assert result.exit_status is ExitStatus.INCOMPLETE
+    assert "is not begun: SIGTERM received" in (result.reason or "")
+    assert followed.environments() == []
+
+
+@pytest.mark.parametrize("stops", [1, 2])
+async def test_a_second_stop_ends_a_command_and_the_first_does_not(
+    tmp_path: Path, stops: int
+) -> None:
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    script = f"touch {begun}; while [ ! -e {go} ]; do sleep 0.02; done"
+    switch = StopSwitch()
+    command = FollowUp(("sh", "-c", script), 30.0, tmp_path)
+    running = asyncio.create_task(run_command(command, {}, switch))
+    await until(begun.exists)
+    for _ in range(stops):
+        switch.pull("a signal")
+    if stops == 1:
+        go.touch()
+        await running
+    else:
+        with pytest.raises(FollowUpError, match="was ended: a signal"):
+            await running

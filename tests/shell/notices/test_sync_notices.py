@@ -13,11 +13,13 @@ from receiver import Receiver
 
 from engine.delivery.events import Answered
 from engine.delivery.outcome import Accepted
+from engine.delivery.stop import StopSwitch
 from engine.errors import ConfigError, ExitStatus, LedgerError
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sync_records import SyncRecord
 from engine.notices import notifier
 from engine.notices.follow_up import FollowUp
+from engine.notices.ports import NoticeContext
 from engine.notices.settings import MetricsSettings, NotifySettings, PingSettings
 from engine.notices.sync_notices import NoticeSettings, SyncNotices
 from engine.report.sync_result import CohortResult, SyncResult
@@ -53,10 +55,12 @@ class Night:
             raise LedgerError("ledger.sqlite is corrupt")
         yield self._ledger
 
+    @property
+    def context(self) -> NoticeContext:
+        return NoticeContext(self.open_ledger, self.clock, self.note, StopSwitch())
+
     async def sync(self, *results: CohortResult, name: str = "sync-1") -> SyncResult:
-        notices = SyncNotices(
-            self.settings, [COHORT, LAPSED], self.open_ledger, clock=self.clock, note=self.note
-        )
+        notices = SyncNotices(self.settings, [COHORT, LAPSED], self.context)
         async with notices:
             await notices.begin(name, self.clock.utc_ns)
             ended_results = []
@@ -204,9 +208,7 @@ async def test_the_port_serves_what_is_known_while_the_sync_runs(
     night.silence()
     await night.sync(ended(ExitStatus.ACCEPTED, key="lapsed"))
     night.settings = replace(night.settings, metrics=MetricsSettings(port=unused_tcp_port))
-    notices = SyncNotices(
-        night.settings, [COHORT, LAPSED], night.open_ledger, clock=night.clock, note=night.note
-    )
+    notices = SyncNotices(night.settings, [COHORT, LAPSED], night.context)
     url = f"http://127.0.0.1:{unused_tcp_port}/metrics"
     async with notices, aiohttp.ClientSession() as session:
         await notices.begin("sync-2", night.clock.utc_ns)
@@ -235,9 +237,7 @@ def test_a_url_that_cannot_be_used_is_an_error_at_the_start(
         SyncNotices(
             replace(night.settings, **settings),  # type: ignore[arg-type]
             [COHORT],
-            night.open_ledger,
-            clock=night.clock,
-            note=night.note,
+            night.context,
         )
     assert caught.value.message.startswith(f"config.toml: {says}")
     assert "S3CRET" not in caught.value.message
