@@ -22,6 +22,7 @@ from pathlib import Path
 
 from engine.clock import SystemClock
 from engine.config.loading import Config, load
+from engine.delivery.events import Paused
 from engine.delivery.sender import resumed_pacer
 from engine.errors import (
     CohortSyncError,
@@ -234,7 +235,7 @@ async def _try_key(config: Config, folder: Path, connectivity: Connectivity) -> 
 
 
 def _refuse_pause(until: datetime) -> None:
-    raise StepNotNeeded(f"not tested before {until:%H:%M}: `limits.hours` allow no request")
+    raise StepNotNeeded(f"not tested: {Paused(until).sentence}")
 
 
 async def _finding(name: str, step: Callable[[], Awaitable[str]]) -> Finding:
