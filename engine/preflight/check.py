@@ -13,6 +13,7 @@ from pathlib import Path
 
 from engine.config.loading import Config
 from engine.config.lookup import Configuration
+from engine.delivery.events import Paused
 from engine.errors import (
     CohortSyncError,
     ConfigError,
@@ -174,7 +175,7 @@ async def _try_key(probing: AbstractAsyncContextManager[Pacer], connectivity: Co
 
 
 def _refuse_pause(until: datetime) -> None:
-    raise StepNotNeeded(f"not tested before {until:%H:%M}: `limits.hours` allow no request")
+    raise StepNotNeeded(f"not tested: {Paused(until).sentence}")
 
 
 async def _finding(name: str, step: Callable[[], Awaitable[str]]) -> Finding:

@@ -5,8 +5,8 @@ has no job to query, and ignores unknown uids. So the accounts say "accepted".
 """
 
 import operator
-from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -46,7 +46,7 @@ class Standing:
     pending: int = 0
 
     def __add__(self, other: "Standing") -> "Standing":
-        return Standing(*map(operator.add, astuple(self), astuple(other)))
+        return Standing(*map(operator.add, _numbers(self), _numbers(other)))
 
     @property
     def balances(self) -> bool:
@@ -124,7 +124,7 @@ class CeilingSpending:
     """Not sent, or sent by other runs, while a process worked that died before it recorded it."""
 
     def __add__(self, other: "CeilingSpending") -> "CeilingSpending":
-        pairs = zip(astuple(self), astuple(other), strict=True)
+        pairs = zip(_numbers(self), _numbers(other), strict=True)
         return CeilingSpending(*(round(sum(pair), 3) for pair in pairs))
 
     @property
@@ -238,6 +238,11 @@ class Accounts:
             if not standing.balances:
                 return f"the {name} do not add up: {standing}"
         return None
+
+
+def _numbers(counts: Standing | CeilingSpending) -> Iterator[Any]:
+    """Yield the fields; `astuple` would copy each, a third of the CPU of a list of runs."""
+    return (getattr(counts, name) for name in counts.__slots__)
 
 
 def timestamp(utc_ns: int) -> str:

@@ -17,6 +17,9 @@ COHORTS = 5
 GREAT = ("attempt", "batch", "skipped", "rejected")
 """Tables that grow with what is sent."""
 BATCH_UIDS = 2000
+BEGIN_UTC_NS = 1_700_000_000_000_000_000
+SECONDS_APART = 100
+"""From the start of a run to that of the next."""
 
 _RUNS = """
 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :runs)
@@ -25,7 +28,7 @@ INSERT INTO run (run, name, identity, endpoint, workspace, partner, cohort_id, c
                  finished_utc_ns)
 SELECT i, printf('20260101-%06d-abcd', i), randomblob(32), :endpoint, 'W', :partner,
        'C' || (i % :cohorts), 'N', 'add', '["export.csv"]', '{}', '{"export.csv": 100}', 'finished',
-       0, 1, (17000000 + i) * 100000000000, (17000000 + i) * 100000000000 + 1000000000
+       0, 1, :begin + i * :apart, :begin + i * :apart + 1000000000
 FROM n
 """
 _EXECUTIONS = """
@@ -51,7 +54,9 @@ FROM run CROSS JOIN n
 """
 
 
-def make_large_ledger(state: Path, *, runs: int, each: int) -> Path:
+def make_large_ledger(
+    state: Path, *, runs: int, each: int, begin_utc_ns: int = BEGIN_UTC_NS
+) -> Path:
     """Make a ledger of finished pushes with so many batches each, an attempt for each batch.
 
     Nothing is stored yet of what they add up to, as after a migration.
@@ -66,6 +71,8 @@ def make_large_ledger(state: Path, *, runs: int, each: int) -> Path:
         "endpoint": ENDPOINT,
         "partner": PARTNER,
         "cohorts": COHORTS,
+        "begin": begin_utc_ns,
+        "apart": SECONDS_APART * 1_000_000_000,
     }
     with closing(open_ledger(path)) as ledger:
         ledger.execute("PRAGMA synchronous = OFF")

@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -210,6 +211,20 @@ async def test_a_missing_key_is_distinguished_and_spares_the_live_request(
     assert found["tcp"].verdict is FindingStatus.OK
     assert found["key"].verdict is FindingStatus.SKIPPED
     assert CheckResult(tuple(found.values())).exit_status is ExitStatus.USAGE
+    assert api.requests == []
+
+
+async def test_in_a_pause_by_the_hour_the_key_is_not_tested(configure: Configure) -> None:
+    api, now = Api(400, REFUSAL), datetime.now(UTC)
+    start, end = (f"{now + timedelta(hours=hours):%H:%M}" for hours in (-2, 2))
+    async with api.serving() as url:
+        path = configure(url)
+        pause = f'[[limits.hours]]\nfrom = "{start}"\nuntil = "{end}"\nrequests = 0\n'
+        path.write_text(f'{path.read_text()}[sync]\ntime_zone = "UTC"\n{pause}')
+        found = await findings_of(path, live=True)
+    assert found["configuration"].detail.endswith(f"60 s, 0 from {start} to {end}")
+    assert found["key"].verdict is FindingStatus.SKIPPED
+    assert "`limits.hours` allow no request" in found["key"].detail
     assert api.requests == []
 
 
