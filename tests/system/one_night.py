@@ -140,7 +140,7 @@ owner = "growth"
 expect_every = "24h"
 """,
 }
-WORKSPACE_OF = {
+_WORKSPACE_OF = {
     **dict.fromkeys(("vip", "newsletter", "lapsed"), "eu"),
     **dict.fromkeys(("buyers", "cart", "prospects"), "us"),
 }
@@ -156,15 +156,19 @@ class Night:
     keys: dict[str, str]
     """The key that the second workspace accepts, by its id."""
     receiver: Receiver
+    workspaces: Mapping[str, str]
+    """The name of each cohort's workspace."""
     _seen: int = 0
+
+    @property
+    def exports(self) -> Path:
+        return self.cli.folder / "cohorts.d" / "exports"
 
     def write(self, name: str, first: int, last: int, *further: str) -> set[str]:
         """Write an export of the uids with the numbers from `first` to before `last`."""
         cohort = name.partition("-")[0]
         uids = [*(f"{cohort[:4]:x<4}{number:020x}" for number in range(first, last)), *further]
-        (self.cli.folder / "cohorts.d" / "exports" / f"{name}.txt").write_text(
-            "".join(f"{uid}\n" for uid in uids)
-        )
+        (self.exports / f"{name}.txt").write_text("".join(f"{uid}\n" for uid in uids))
         return set(uids)
 
     def received(self) -> int:
@@ -172,7 +176,7 @@ class Night:
         return sum(each.counts.requests for each in self.apis.values())
 
     def members(self, cohort: str) -> frozenset[str]:
-        return self.apis[WORKSPACE_OF[cohort]].members(cohort)
+        return self.apis[self.workspaces[cohort]].members(cohort)
 
     def replace_key(self) -> None:
         """Replace the key of the second workspace, in its file and in the API."""
@@ -183,13 +187,21 @@ class Night:
         """Return the pings since the last call, and the notifications with their recipient."""
         news = self.receiver.requests[self._seen :]
         self._seen += len(news)
-        pings = [path for _, path, _ in news if path.startswith("/ping/")]
+        pings = [path.rpartition("/")[2] for _, path, _ in news if path.startswith("/ping/")]
         told = [
             {**json.loads(body), "to": path.strip("/")}
             for _, path, body in news
             if not path.startswith("/ping/")
         ]
         return pings, sorted(told, key=lambda each: each["to"])
+
+    def followed(self) -> list[str]:
+        """Return what the commands that follow cohorts and syncs have written."""
+        lines = (self.cli.folder / "after.log").read_text().splitlines()
+        return [line.rstrip() for line in lines]
+
+    def markers(self) -> set[str]:
+        return {each.name for each in (self.cli.folder / "cohorts.d" / "done").iterdir()}
 
     async def ask(self, *arguments: str) -> tuple[int, Any]:
         """Return the exit status and the JSON document of a command."""
@@ -227,7 +239,8 @@ async def one_night(folder: Path) -> AsyncIterator[Night]:
         held.callback(cli.end)
         urls = {name: each.url for name, each in apis.items()}
         _configure(folder, receiver=receiver.address, **urls)
-        yield Night(cli, {name: each.emulator for name, each in apis.items()}, keys, receiver)
+        emulators = {name: each.emulator for name, each in apis.items()}
+        yield Night(cli, emulators, keys, receiver, _WORKSPACE_OF)
 
 
 def _configure(folder: Path, **addresses: str) -> None:
