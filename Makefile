@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test slow browser recipes airflow captures lint bench clean
+.PHONY: demo test slow night browser recipes airflow captures lint bench clean
 
 demo: $(VENV)/.installed ## push 250,000 uids into the emulator at 300 requests a minute, and prove it
 	$(BIN)/cohortsync demo
@@ -16,6 +16,9 @@ test: $(VENV)/.installed-for-tests ## what the default test run is, under 4 minu
 
 slow: $(VENV)/.installed-for-tests ## minutes of real time: the ceiling, the kill loop
 	$(BIN)/python -m pytest -m slow
+
+night: $(VENV)/.installed-for-tests ## one night of six cohorts, compressed; what it leaves is in ./night
+	$(BIN)/python -m pytest -n 0 -m slow -rs --basetemp night tests/system/test_one_night.py
 
 browser: $(VENV)/.installed-for-tests ## the pages in Chromium; skipped if it is not installed
 	$(BIN)/python -m pytest -m browser -rs tests/system

@@ -83,19 +83,21 @@ _KINDS = {
 
 def _taken(result: SyncResult) -> str:
     """Return the requests, the time, and how much of the ceiling was used."""
-    runs = [each.run.accounts for each in result.cohorts if each.run]
     seconds = (result.finished_utc_ns - result.started_utc_ns) / 1e9
     if result.is_dry:
-        plans = [each.run.plan for each in result.cohorts if each.run and each.run.plan]
-        pushes = [each for each in runs if each.mirror is None]
-        requests = sum(each["requests"] for each in plans)
-        requests += sum(each.batches.planned for each in pushes)
+        runs = [each.run for each in result.cohorts if each.run and each.exit_status in _SENDING]
+        requests = sum(
+            each.plan["requests"] if each.plan else each.accounts.batches.planned for each in runs
+        )
         return f"{counted(requests, 'request')} to send, nothing was sent"
-    requests = sum(each.requests.sent for each in runs)
-    taken = f"{counted(requests, 'request')} in {duration(seconds)}"
-    available = sum(each.ceiling_spending.available for each in runs)
-    used = sum(each.ceiling_spending.used for each in runs)
-    return f"{taken}, ceiling {min(1.0, used / available):.0%} used" if available > 0 else taken
+    taken = f"{counted(result.requests, 'request')} in {duration(seconds)}"
+    if result.ceiling_use is None:
+        return taken
+    return f"{taken}, ceiling {result.ceiling_use:.0%} used"
+
+
+_SENDING = {ExitStatus.ACCEPTED, ExitStatus.PARTIAL}
+"""How a cohort ends in a dry run if it would be sent."""
 
 
 def _log_end(result: SyncResult) -> None:
@@ -111,6 +113,6 @@ def _log_end(result: SyncResult) -> None:
         reason=f"{worst.cohort}: {worst.reason}" if worst and result.exit_status else None,
         count=len(result.cohorts),
         **{f"cohorts_{each.name.lower()}": counts[each] for each in ExitStatus if counts[each]},
-        requests=sum(each.run.accounts.requests.sent for each in result.cohorts if each.run),
+        requests=result.requests,
         elapsed_seconds=round((result.finished_utc_ns - result.started_utc_ns) / 1e9, 1),
     )

@@ -219,10 +219,20 @@ class PeriodReport:
 
     @property
     def change(self) -> Change:
-        """The sum over the cohorts of what changed."""
-        found = [each.change for each in self.cohorts if each.change is not None]
-        sums = [sum(part or 0 for part in parts) for parts in zip(*found, strict=True)]
-        return Change(*sums) if sums else Change(0, 0, 0, 0, 0, 0)
+        """What all runs have added and removed; the rest as each cohort's last run left it.
+
+        A mirror that was stopped has changed uids, which its successor finds unchanged.
+        """
+        last = [each.change for each in self.cohorts if each.change is not None]
+        runs = [change_of(each) for each in self.runs]
+        return Change(
+            sum(each.added for each in runs),
+            sum(each.removed for each in runs),
+            sum(each.unchanged or 0 for each in last),
+            sum(each.rejected for each in last),
+            sum(each.unknown for each in last),
+            sum(each.pending for each in last),
+        )
 
     @property
     def verdict(self) -> str:

@@ -82,6 +82,11 @@ class SyncResult:
     cohorts: Sequence[CohortResult]
     is_dry: bool = False
     """Whether everything was planned and nothing sent."""
+    requests: int = 0
+    """Requests sent in this sync; those that its runs sent in earlier ones do not count."""
+    ceiling_use: float | None = None
+    """`requests` as a share of those that the ceilings allowed from each workspace's first request
+    to its last; None without any."""
     failure: str | None = None
     """Why the command that follows a complete sync failed: the exit status is then 75."""
     schema_version: int = field(default=SCHEMA_VERSION)
@@ -117,6 +122,8 @@ class SyncResult:
             "is_dry_run": self.is_dry,
             "started_at": timestamp(self.started_utc_ns),
             "finished_at": timestamp(self.finished_utc_ns),
+            "requests": self.requests,
+            "ceiling_use": None if self.ceiling_use is None else round(self.ceiling_use, 6),
             "cohorts": [each.to_dict() for each in self.cohorts],
             "schema_version": self.schema_version,
         }

@@ -243,8 +243,7 @@ class CohortRun:
             self._sync.notices.observe(self.cohort.key, event.event)
         match event.event:
             case Sent():
-                self._workspace.work.note_sent(self.cohort.key)
-                self._sync.note_sent()
+                self._workspace.note_sent(self.cohort)
             case Answered(http_status=401):
                 self._is_unauthorized = True
             case Paused():

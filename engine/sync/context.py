@@ -9,6 +9,7 @@ from engine.clock import Clock
 from engine.config.settings import SyncSettings
 from engine.delivery.stop import StopSwitch
 from engine.model.time_of_day import local_time
+from engine.sync.ceiling_use import CeilingUse
 from engine.sync.ranked_slots import RankedSlots
 from engine.sync.request import SyncObservers, SyncRequest
 
@@ -35,6 +36,8 @@ class SyncContext:
     """Comparisons take the whole of `plan.memory_megabytes`, so one runs at a time."""
     sent: int = 0
     """Requests sent so far, in all workspaces."""
+    uses: list[CeilingUse] = field(default_factory=list)
+    """How each workspace uses its ceiling."""
     notices: "SyncNotices | None" = None
     """Metrics, notifications and what follows each cohort; None for a dry run."""
 
@@ -53,6 +56,12 @@ class SyncContext:
         self.sent += 1
         if self.sent == self.request.max_requests:
             self.switch.drain(f"the {self.sent:,} requests of --max-requests are sent")
+
+    @property
+    def ceiling_use(self) -> float | None:
+        """The requests sent, as a share of those that all ceilings allowed; None without any."""
+        allowed = sum(each.allowed for each in self.uses)
+        return min(1.0, self.sent / allowed) if allowed else None
 
     async def stop_at(self, utc_ns: int, switch: StopSwitch, reason: str) -> None:
         """Stop what a switch stops at a moment of the wall clock."""

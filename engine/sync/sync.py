@@ -88,6 +88,8 @@ async def sync(
             clock.stamp().utc_ns,
             [results[each.key] for each in cohorts],
             is_dry=request.is_dry,
+            requests=context.sent,
+            ceiling_use=context.ceiling_use,
         )
         if context.notices is None:
             return result

@@ -15,6 +15,7 @@ from engine.pacing.hourly_ceiling import HourlyCeiling
 from engine.report.forecast import forecast_sentence
 from engine.runs.session import WorkspaceSession
 from engine.runs.shared_ledger import LockWait
+from engine.sync.ceiling_use import CeilingUse
 from engine.sync.context import SyncContext
 from engine.sync.ranked_slots import RankedSlots
 from engine.sync.remaining_work import RemainingWork
@@ -50,7 +51,10 @@ class WorkspaceSync:
         self.dates = dates
         self.slots = RankedSlots(AT_ONCE)
         self.deadlines = {each.key: self._deadline(each) for each in cohorts}
-        self.work = RemainingWork(self.deadlines, HourlyCeiling(session.config.pacing))
+        ceiling = HourlyCeiling(session.config.pacing)
+        self.work = RemainingWork(self.deadlines, ceiling)
+        self._use = CeilingUse(ceiling)
+        sync.uses.append(self._use)
         self._renewing = asyncio.Lock()
 
     def _deadline(self, cohort: CohortSettings) -> int | None:
@@ -63,6 +67,12 @@ class WorkspaceSync:
     def key_of(self, cohort: CohortSettings) -> CohortKey:
         """Return the key of a cohort in the workspace's ledger."""
         return CohortKey(self.session.config.workspace.partner, cohort.id)
+
+    def note_sent(self, cohort: CohortSettings) -> None:
+        """Count a request of a cohort."""
+        self.work.note_sent(cohort.key)
+        self._use.note_sent(self.sync.clock.stamp().utc_ns)
+        self.sync.note_sent()
 
     @property
     def waiting(self) -> LockWait:

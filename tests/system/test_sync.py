@@ -118,6 +118,9 @@ def test_after_a_limit_on_requests_the_same_command_sends_the_rest(
             break
         assert ended.status == 75
         assert api.received() - received == 4
+        # A push that goes on has sent more than that, but in earlier syncs.
+        assert ended.document["requests"] == 4
+        assert 0 < ended.document["ceiling_use"] <= 1
         received = api.received()
         reasons = {each["reason"] for each in by_key(ended).values() if each["exit_status"] == 75}
         assert reasons == {"the 4 requests of --max-requests are sent"}
@@ -281,6 +284,21 @@ def test_a_dry_run_plans_each_cohort_and_sends_and_records_nothing(
     assert api.received() == 0
     assert cli.query("SELECT count(*) FROM synced_cohort") == [(0,)]
     assert statuses(sync(cli, "a", "b")) == {"a": ("finished", 0), "b": ("finished", 0)}
+
+
+def test_a_dry_run_counts_no_requests_of_a_cohort_that_a_guard_stops(cli: CommandLine) -> None:
+    cli.write("a.txt", 200)
+    cli.write("b.txt", 200)
+    configure(
+        cli,
+        {"a": cohort("a.txt"), "b": cohort("b.txt"), "a.guards": {"expected_size": [1000, 2000]}},
+    )
+    [planned] = [
+        each for each in by_key(sync(cli, "--dry-run")).values() if not each["exit_status"]
+    ]
+    requests = planned["run"]["plan"]["requests"]
+    last = cli.run("sync", "--dry-run").stdout.splitlines()[-1]
+    assert f"; {requests} requests to send, nothing was sent" in last
 
 
 def test_a_guard_is_lifted_for_one_cohort(cli: CommandLine, api: Emulator) -> None:

@@ -1,0 +1,300 @@
+"""One night, in which a minute takes two seconds: six cohorts, two workspaces, 1.5 million uids.
+
+An export is cut off, one is missing, and one has a uid that the API rejects. One workspace answers
+nothing but 429s for an hour, and the key of the other one is replaced. The sync is stopped half-way
+and started again; in the morning the exports are put right.
+"""
+
+import asyncio
+import json
+import re
+import signal
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pyte", reason="the terminal of this proof is pyte's: pip install pyte")
+pytest.importorskip("apprise", reason="notifications need Apprise: pip install apprise")
+
+from browser import CHROMIUM, chromium, open_tab
+from one_night import (
+    COLUMNS,
+    NEW_KEY,
+    OLD_KEY,
+    PER_SECONDS,
+    POISON,
+    REQUESTS,
+    THROTTLED,
+    Night,
+    one_night,
+    until,
+)
+from prometheus_client.parser import text_string_to_metric_families
+
+pytestmark = pytest.mark.slow
+_UID = re.compile(r"(vipx|news|laps|buye|cart|pros)[0-9a-f]{20}")
+_UP_TO_DATE = ("up_to_date", 0)
+Tell = Callable[[str, object], None]
+
+
+@pytest.fixture
+async def night(tmp_path: Path) -> AsyncIterator[Night]:
+    async with one_night(tmp_path) as begun:
+        yield begun
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
+    """Print what the proof saw, captured or not; none of it may hold a secret or a uid."""
+
+    def tell(title: str, seen: object) -> None:
+        text = seen if isinstance(seen, str) else json.dumps(seen, indent=1, ensure_ascii=False)
+        assert_discreet(text)
+        with capsys.disabled():
+            print(f"\n--- {title}\n{text}")  # noqa: T201 - what the proof saw
+
+    return tell
+
+
+def assert_discreet(text: str) -> None:
+    """Check that a text has no credential and no uid."""
+    for secret in (OLD_KEY, NEW_KEY, POISON, "S3CRET"):
+        assert secret not in text
+    assert not _UID.search(text)
+
+
+def write_earlier_exports(night: Night) -> dict[str, set[str]]:
+    return {
+        "vip": night.write("vip", 0, 100_000),
+        "newsletter": night.write("newsletter", 0, 10_000),
+        "lapsed": night.write("lapsed", 0, 150_000),
+        "buyers": night.write("buyers", 0, 50_000),
+        "cart": night.write("cart", 0, 10_000),
+        "prospects": night.write("prospects-1", 0, 40_000),
+    }
+
+
+def write_exports(night: Night) -> dict[str, set[str]]:
+    """Write those of the night; return who has to be a member of each cohort after it."""
+    night.write("lapsed", 0, 50_000)
+    (night.exports / "prospects-1.txt").unlink()
+    return {
+        "vip": night.write("vip", 5_000, 355_000),
+        "newsletter": night.write("newsletter", 0, 400_000, POISON) - {POISON},
+        "buyers": night.write("buyers", 2_000, 352_000),
+        "cart": night.write("cart", 0, 200_000),
+    }
+
+
+def correct_exports(night: Night) -> dict[str, set[str]]:
+    return {
+        "lapsed": night.write("lapsed", 2_000, 150_000),
+        "prospects": night.write("prospects-2", 1_000, 40_000),
+    }
+
+
+def statuses(document: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
+    return {each["cohort"]: (each["status"], each["exit_status"]) for each in document["cohorts"]}
+
+
+async def test_one_night(night: Night, tell: Tell) -> None:
+    wanted = await asyncio.to_thread(write_earlier_exports, night)
+    status, document = await night.ask("sync")
+    assert status == 0, document["reason"]
+    assert_members(night, wanted)
+    assert night.notices() == (["start", "0"], [])
+
+    wanted |= await asyncio.to_thread(write_exports, night)
+    await stop_half_way(night, tell)
+    await go_on(night, tell)
+    assert_members(night, wanted)
+    assert_metrics(night, tell)
+    page = night.cli.folder / "morning.html"
+    assert_discreet(page.read_text(encoding="utf-8"))
+    assert "3 of 6 cohorts need attention" in page.read_text(encoding="utf-8")
+    if CHROMIUM is not None:
+        await look_at(page)
+    for command in ("status", "runs", "report"):
+        tell(command, "\n".join((await night.on_terminal(command))[1]))
+
+    wanted |= await asyncio.to_thread(correct_exports, night)
+    await put_right(night, tell)
+    assert_members(night, wanted)
+    await find_nothing_to_do(night)
+    await assert_balanced(night)
+    assert_ceiling_kept(night)
+
+
+async def stop_half_way(night: Night, tell: Tell) -> None:
+    """Start the sync, replace a key while it sends, and stop it within the hour of 429s."""
+    eu, us = (night.apis[name].counts for name in ("eu", "us"))
+    before, received = us.requests, night.received()
+    running = night.cli.start("sync", "--json")
+    await until(lambda: us.requests > before + 100, "the second workspace sends")
+    night.replace_key()
+    await until(lambda: us.requests > before + 250, "it sends with the new key")
+    await until(lambda: eu.faults["429"] > 2, "the first workspace is throttled")
+    running.process.send_signal(signal.SIGTERM)
+    ended = await asyncio.to_thread(running.wait)
+    assert_discreet(ended.stdout + ended.log)
+    assert ended.status == 2
+    assert statuses(ended.document) == {
+        **dict.fromkeys(("vip", "newsletter", "buyers", "cart"), ("incomplete", 75)),
+        "lapsed": ("guarded", 4),
+        "prospects": ("missing", 2),
+    }
+    assert ended.document["requests"] == night.received() - received
+    assert us.statuses["401"] > 0
+    assert "the API refused the key, which has been replaced since" in ended.log
+    pings, messages = night.notices()
+    tell("stopped: notifications", messages)
+    assert pings == ["start", "2"]
+    assert {each["to"]: each["title"] for each in messages} == {
+        "crm": "cohortsync: 3 cohorts need attention",
+        "everyone": "cohortsync: 6 cohorts need attention",
+        "growth": "cohortsync: 3 cohorts need attention",
+    }
+
+
+async def go_on(night: Night, tell: Tell) -> None:
+    """Give the same command again, on a terminal, and let it complete what it can."""
+    status, lines = await night.on_terminal("sync")
+    tell(f"continued: exit status {status}", "\n".join(lines))
+    assert status == 2
+    assert max(map(len, lines)) <= COLUMNS
+    text = " ".join(" ".join(lines).split())
+    for verdict in (
+        r"✓ VIP customers: [0-9,]+ added, [0-9,]+ unchanged in ",
+        r"✓ Buyers of this year: [0-9,]+ added, [0-9,]+ unchanged in ",
+        r"✓ Cart abandoners: 200,000 added in ",
+        r"! Newsletter readers: 400,000 added, 1 rejected in .* `cohortsync rejects [0-9a-f-]+`",
+        r"✗ Lapsed customers: stopped, nothing sent: 100,000 removals of a cohort of 150,000",
+        r"cohortsync sync lapsed --allow lapsed:removals=100000 --reason",
+        r"✗ Prospects: no export: ",
+        r"eu: 429 for .*: everything is held",
+        r"✗ 6 cohorts: 3 ok, 1 with rejects, 1 stopped by a guard, 1 failed; .* by prospects$",
+    ):
+        assert re.search(verdict, text), verdict
+    assert night.apis["eu"].counts.faults["429"] == THROTTLED[1] - THROTTLED[0] + 1
+    pings, messages = night.notices()
+    tell("continued: notifications", messages)
+    assert pings == ["start", "2"]
+    assert {each["to"]: each["title"] for each in messages} == {
+        "crm": "cohortsync: Newsletter readers needs attention, VIP customers has recovered",
+        "everyone": "cohortsync: Newsletter readers needs attention, 3 cohorts have recovered",
+        "growth": "cohortsync: 2 cohorts have recovered",
+    }
+    assert night.followed() == ["vip 0 finished 100000", "sync 0", "vip 0 finished 350000"]
+    assert night.markers() == {"vip", "buyers"}
+
+
+async def put_right(night: Night, tell: Tell) -> None:
+    """Sync what failed, with its exports corrected."""
+    status, document = await night.ask("sync", "--failed")
+    assert status == 0, document["reason"]
+    assert statuses(document) == {
+        "newsletter": _UP_TO_DATE,
+        "lapsed": ("finished", 0),
+        "prospects": ("finished", 0),
+    }
+    pings, messages = night.notices()
+    tell("put right: notifications", messages)
+    assert pings == ["start", "0"]
+    assert {each["to"]: each["title"] for each in messages} == {
+        "crm": "cohortsync: 2 cohorts have recovered",
+        "everyone": "cohortsync: 3 cohorts have recovered",
+        "growth": "cohortsync: Prospects has recovered",
+    }
+    assert night.followed()[-1] == "sync 0"
+    assert night.markers() == {"vip", "buyers", "newsletter", "lapsed"}
+
+
+async def find_nothing_to_do(night: Night) -> None:
+    received = night.received()
+    status, document = await night.ask("sync")
+    assert status == 0
+    assert set(statuses(document).values()) == {_UP_TO_DATE}
+    assert (document["requests"], night.received()) == (0, received)
+    assert night.notices() == (["start", "0"], [])
+    assert night.markers() == {"vip", "buyers", "newsletter", "lapsed"}
+    assert night.followed()[-2:] == ["sync 0", "sync 0"]
+    status, document = await night.ask("status")
+    assert (status, document["reason"]) == (0, None)
+
+
+def assert_members(night: Night, wanted: Mapping[str, set[str]]) -> None:
+    for cohort, uids in wanted.items():
+        members = night.members(cohort)
+        assert not members - uids, f"{cohort} has members that it should not"
+        assert not uids - members, f"{cohort} lacks members"
+
+
+def assert_metrics(night: Night, tell: Tell) -> None:
+    """Compare the metrics of the first three syncs with what the workspaces received."""
+    text = (night.cli.folder / "cohortsync.prom").read_text(encoding="utf-8")
+    tell("metrics", re.sub(r"(?m)^(#.*|.*_bucket.*)\n", "", text))
+    samples = {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    eu, us = (night.apis[name].counts for name in ("eu", "us"))
+    assert samples["cohortsync_requests_total", "accepted", "eu"] == eu.accepted
+    assert samples["cohortsync_requests_total", "accepted", "us"] == us.accepted
+    assert samples["cohortsync_requests_total", "throttled", "eu"] == eu.statuses["429"]
+    assert samples["cohortsync_requests_total", "fatal", "us"] == us.statuses["401"]
+    assert samples["cohortsync_uids_total", "newsletter", "rejected", "eu"] == 1
+    assert samples["cohortsync_syncs_total", "0"] == 1
+    assert samples["cohortsync_syncs_total", "2"] == 2
+    assert {
+        name: samples["cohortsync_cohort_exit_status", name, workspace]
+        for name, workspace in night.workspaces.items()
+    } == {"vip": 0, "newsletter": 1, "lapsed": 4, "buyers": 0, "cart": 0, "prospects": 2}
+
+
+async def look_at(page: Path) -> None:
+    """Open the page in Chromium at both widths and in both themes, and keep the pictures."""
+    with chromium(page.parent) as port:
+        async with open_tab(port) as tab:
+            await tab.open(page)
+            for width in (360, 1280):
+                for theme in ("light", "dark"):
+                    await tab.show(width, theme)
+                    assert await tab.overflowing() == [], (width, theme)
+                    assert await tab.low_contrasts() == [], (width, theme)
+                    page.with_name(f"page-{width}-{theme}.png").write_bytes(await tab.screenshot())
+            assert tab.requests == [page.as_uri()]
+            assert tab.complaints == []
+
+
+async def assert_balanced(night: Night) -> None:
+    """Check that the accounts of every run in the ledgers balance."""
+    status, runs = await night.ask("runs", "--last", "100")
+    assert status == 0
+    assert len(runs) == 16
+    for accounts in runs:
+        rows, uids = accounts["rows"], accounts["uids"]
+        added = accounts["add"]["planned"] if accounts["action"] == "mirror" else uids["planned"]
+        left = ("blank", "invalid", "excluded", "duplicate", "unchanged")
+        assert rows["read"] == sum(rows.get(each, 0) for each in left) + added, accounts["run"]
+        for planned in (uids, accounts["batches"]):
+            parts = ("accepted", "rejected", "unconfirmed", "pending")
+            assert planned["planned"] == sum(planned[each] for each in parts), accounts["run"]
+
+
+def assert_ceiling_kept(night: Night) -> None:
+    """Check each window of each workspace by our own log."""
+    ledgers = night.cli.ledger_files()
+    assert len(ledgers) == 2
+    for path in ledgers:
+        with closing(sqlite3.connect(path)) as ledger:
+            found = ledger.execute(
+                "SELECT sent_boot_ns FROM attempt WHERE sent_boot_ns IS NOT NULL ORDER BY 1"
+            )
+            sent = [boot_ns / 1e9 for (boot_ns,) in found]
+        windows = zip(sent, sent[REQUESTS:], strict=False)
+        assert all(later - sooner >= PER_SECONDS for sooner, later in windows)
