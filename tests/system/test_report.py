@@ -137,6 +137,7 @@ def test_the_text_fits_a_terminal(mornings: Mornings, monkeypatch: pytest.Monkey
     lines = ended.stdout.splitlines()
     assert lines[0] == "✗ 4 of 8 cohorts need attention."
     assert max(map(len, lines)) <= 80
+    assert "  ✗ prospects (NIGHTLY): no export" in lines
     assert lines.index("Cohorts") < lines.index("Accounting")
     assert not set(UNSAFE.findall(ended.stdout)) - {"\n"}
 
