@@ -5,6 +5,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,10 @@ from engine.config.loading import load
 from engine.model.foreign_text import UNSAFE
 from engine.page.rendering import write_configured_page, write_page
 from engine.page.settings import ReportSettings
+from engine.report.accounts import MirrorFigures, Standing
 from engine.report.period import Level, PeriodReport
 from engine.report.period_reading import report_on
-from period_reports import HOSTILE, LONG, cohort, report
+from period_reports import HOSTILE, LONG, accounts, cohort, report
 
 DAY_NS = 86_400 * 10**9
 
@@ -171,7 +173,10 @@ def test_a_mistake_is_one_error(mornings: Mornings, words: tuple[str, ...], erro
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here: apt-get install chromium")
 async def test_a_browser_shows_every_page_whole(mornings: Mornings, tmp_path: Path) -> None:
     now = nanoseconds(NOW)
+    many = MirrorFigures(add=Standing(600_000_000, 600_000_000))
+    large = replace(accounts("VIP customers"), mirror=many)
     pages = {
+        "large": replace(report([cohort("VIP customers")]), runs=[large]),
         "morning": report_on(mornings.cli.folder / "state", now - DAY_NS, now, with_uids=True),
         "empty": report_on(mornings.cli.folder / "state", now - 1, now),
         "hostile": report([cohort(HOSTILE, 4), cohort(LONG, 1)], HOSTILE, with_uids=True),
