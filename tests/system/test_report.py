@@ -133,8 +133,7 @@ def test_no_form_holds_a_uid_or_a_credential(mornings: Mornings, form: tuple[str
     assert POISON in output("--with-uids")
 
 
-def test_the_text_fits_a_terminal(mornings: Mornings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(mornings.cli.variables, "NO_COLOR", "1")
+def test_the_text_fits_a_terminal(mornings: Mornings) -> None:
     ended = mornings.cli.run("report", "--since", "52w", on_terminal=True)
     lines = ended.stdout.splitlines()
     assert lines[0] == "✗ 4 of 8 cohorts need attention."
