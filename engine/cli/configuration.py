@@ -54,11 +54,12 @@ def init(
     from engine import NewConfig
 
     NewConfig.refuse_existing(path)
+    _refuse_without_answers(**{"--workspace-id": workspace_id, "--data-center": data_center})
     try:
         config = NewConfig(
-            workspace_id=workspace_id or _ask("--workspace-id", "Workspace id"),
-            data_center=data_center or _ask("--data-center", "Data center (01 to 06, 101)"),
-            key_file=key_file or _ask("--key-file", "File with the API key", "moengage.key"),
+            workspace_id=workspace_id or _ask("Workspace id"),
+            data_center=data_center or _ask("Data center (01 to 06, 101)"),
+            key_file=key_file or _ask("File with the API key", "moengage.key"),
         )
         key = _ask_key(config.key_path(path))
     except typer.Abort:
@@ -68,16 +69,21 @@ def init(
     write_message(f"`cohortsync check --config {path}` tells whether it is right")
 
 
-def _ask(option: str, question: str, default: str | None = None) -> str:
-    """Ask a question on a terminal; without one, return the default."""
-    if _is_terminal():
-        answer: str = typer.prompt(question, default=default, err=True)
-        return answer
-    if default is None:
+def _refuse_without_answers(**needed: str | None) -> None:
+    """Raise `UsageError` if an option has no value, and there is no terminal to ask on."""
+    missing = [option for option, value in needed.items() if not value]
+    if missing and not _is_terminal():
         raise UsageError(
-            f"`cohortsync init` needs {option}", hint="it asks for it only on a terminal"
+            f"`cohortsync init` needs {' and '.join(missing)}", hint="it asks only on a terminal"
         )
-    return default
+
+
+def _ask(question: str, default: str | None = None) -> str:
+    """Ask a question on a terminal; without one, return the default."""
+    if not _is_terminal():
+        return default or ""
+    answer: str = typer.prompt(question, default=default, err=True)
+    return answer
 
 
 def _ask_key(path: Path) -> str:

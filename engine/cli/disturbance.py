@@ -51,7 +51,8 @@ class Disturbance:
         seconds = clock_duration(self.seconds(now))
         if self.kind is Kind.THROTTLING:
             count = counted(self.attempts, "request")
-            return f"429 for {seconds}, {count}: everything is held{self.reason}"
+            verb = "was" if self.is_over else "is"
+            return f"429 for {seconds}, {count}: everything {verb} held{self.reason}"
         if not self.other_attempts:
             return f"API down for {seconds}, {counted(self.attempts, 'attempt')}: {self.reason}"
         whole = self.attempts + self.other_attempts

@@ -102,7 +102,7 @@ def _exception_lines(report: "PeriodReport") -> Iterator[str]:
 
 
 def _cohort_lines(report: "PeriodReport") -> Iterator[str]:
-    from engine.report.formats import SIGNS, age_of, duration, summary_of
+    from engine.report.formats import SIGNS, age_of, duration, status_of, summary_of
 
     if report.cohorts:
         yield from ("", "Cohorts")
@@ -110,7 +110,7 @@ def _cohort_lines(report: "PeriodReport") -> Iterator[str]:
         accounts, change = cohort.accounts, cohort.change
         taken = f" in {duration(accounts.elapsed_seconds)}" if accounts else ""
         members = "" if cohort.members is None else f"; {cohort.members:,} members"
-        done = summary_of(change) if change else "no run"
+        done = summary_of(change) if change else status_of(cohort)
         yield f"  {SIGNS[cohort.level]} {cohort.title} ({cohort.workspace}): {done}{taken}{members}"
         for file in cohort.files[:3]:
             yield f"      {file.name}, {age_of(file, cohort.started_utc_ns)}"

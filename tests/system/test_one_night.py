@@ -38,6 +38,8 @@ from prometheus_client.parser import text_string_to_metric_families
 pytestmark = pytest.mark.slow
 _UID = re.compile(r"(vipx|news|laps|buye|cart|pros)[0-9a-f]{20}")
 _UP_TO_DATE = ("up_to_date", 0)
+WAITING, QUICK = {"vip", "newsletter"}, {"buyers", "cart"}
+"""The cohorts that can be sent in the throttled workspace, and in the other one."""
 Tell = Callable[[str, object], None]
 
 
@@ -109,8 +111,8 @@ async def test_one_night(night: Night, tell: Tell) -> None:
     assert night.notices() == (["start", "0"], [])
 
     wanted |= await asyncio.to_thread(write_exports, night)
-    await stop_half_way(night, tell)
-    await go_on(night, tell)
+    left = await stop_half_way(night, tell)
+    await go_on(night, tell, left)
     assert_members(night, wanted)
     assert_metrics(night, tell)
     page = night.cli.folder / "morning.html"
@@ -129,24 +131,28 @@ async def test_one_night(night: Night, tell: Tell) -> None:
     assert_ceiling_kept(night)
 
 
-async def stop_half_way(night: Night, tell: Tell) -> None:
-    """Start the sync, replace a key while it sends, and stop it within the hour of 429s."""
+async def stop_half_way(night: Night, tell: Tell) -> set[str]:
+    """Start the sync, replace a key while it sends, and stop it within the hour of 429s.
+
+    Returns the cohorts that it left incomplete.
+    """
     eu, us = (night.apis[name].counts for name in ("eu", "us"))
     before, received = us.requests, night.received()
     running = night.cli.start("sync", "--json")
-    await until(lambda: us.requests > before + 100, "the second workspace sends")
+    await until(lambda: us.requests > before + 60, "the second workspace sends")
     night.replace_key()
-    await until(lambda: us.requests > before + 250, "it sends with the new key")
-    await until(lambda: eu.faults["429"] > 2, "the first workspace is throttled")
+    await until(lambda: us.requests > before + 150, "it sends with the new key")
+    await until(lambda: eu.faults["429"], "the first workspace is throttled")
+    await until(lambda: "status=guarded" in running.stderr, "a guard stops a cohort")
     running.process.send_signal(signal.SIGTERM)
     ended = await asyncio.to_thread(running.wait)
     assert_discreet(ended.stdout + ended.log)
     assert ended.status == 2
-    assert statuses(ended.document) == {
-        **dict.fromkeys(("vip", "newsletter", "buyers", "cart"), ("incomplete", 75)),
-        "lapsed": ("guarded", 4),
-        "prospects": ("missing", 2),
-    }
+    found = statuses(ended.document)
+    left = {key for key, each in found.items() if each == ("incomplete", 75)}
+    assert left > WAITING  # One of the other workspace may be done already.
+    assert (found["lapsed"], found["prospects"]) == (("guarded", 4), ("missing", 2))
+    assert left | {key for key, each in found.items() if not each[1]} == WAITING | QUICK
     assert ended.document["requests"] == night.received() - received
     assert us.statuses["401"] > 0
     assert "the API refused the key, which has been replaced since" in ended.log
@@ -155,12 +161,13 @@ async def stop_half_way(night: Night, tell: Tell) -> None:
     assert pings == ["start", "2"]
     assert {each["to"]: each["title"] for each in messages} == {
         "crm": "cohortsync: 3 cohorts need attention",
-        "everyone": "cohortsync: 6 cohorts need attention",
-        "growth": "cohortsync: 3 cohorts need attention",
+        "everyone": f"cohortsync: {2 + len(left)} cohorts need attention",
+        "growth": f"cohortsync: {1 + len(left & QUICK)} cohorts need attention",
     }
+    return left
 
 
-async def go_on(night: Night, tell: Tell) -> None:
+async def go_on(night: Night, tell: Tell, left: set[str]) -> None:
     """Give the same command again, on a terminal, and let it complete what it can."""
     status, lines = await night.on_terminal("sync")
     tell(f"continued: exit status {status}", "\n".join(lines))
@@ -168,14 +175,14 @@ async def go_on(night: Night, tell: Tell) -> None:
     assert max(map(len, lines)) <= COLUMNS
     text = " ".join(" ".join(lines).split())
     for verdict in (
-        r"✓ VIP customers: [0-9,]+ added, [0-9,]+ unchanged in ",
-        r"✓ Buyers of this year: [0-9,]+ added, [0-9,]+ unchanged in ",
-        r"✓ Cart abandoners: 200,000 added in ",
+        r"✓ VIP customers: [0-9,]+ added, .*unchanged in ",
+        r"✓ Buyers of this year: ",
+        r"✓ Cart abandoners: ",
         r"! Newsletter readers: 400,000 added, 1 rejected in .* `cohortsync rejects [0-9a-f-]+`",
         r"✗ Lapsed customers: stopped, nothing sent: 100,000 removals of a cohort of 150,000",
         r"cohortsync sync lapsed --allow lapsed:removals=100000 --reason",
         r"✗ Prospects: no export: ",
-        r"eu: 429 for .*: everything is held",
+        r"eu: 429 for .*: everything was held",
         r"✗ 6 cohorts: 3 ok, 1 with rejects, 1 stopped by a guard, 1 failed; .* by prospects$",
     ):
         assert re.search(verdict, text), verdict
@@ -183,11 +190,14 @@ async def go_on(night: Night, tell: Tell) -> None:
     pings, messages = night.notices()
     tell("continued: notifications", messages)
     assert pings == ["start", "2"]
-    assert {each["to"]: each["title"] for each in messages} == {
-        "crm": "cohortsync: Newsletter readers needs attention, VIP customers has recovered",
-        "everyone": "cohortsync: Newsletter readers needs attention, 3 cohorts have recovered",
-        "growth": "cohortsync: 2 cohorts have recovered",
-    }
+    crm, everyone, growth = messages
+    assert crm["title"] == (
+        "cohortsync: Newsletter readers needs attention, VIP customers has recovered"
+    )
+    news = f"Newsletter readers needs attention, {len(left) - 1} cohorts have recovered"
+    assert everyone["title"] == f"cohortsync: {news}"
+    assert growth["title"].endswith(" recovered")
+    assert growth["message"].count(" has recovered: ") == len(left & QUICK)
     assert night.followed() == ["vip 0 finished 100000", "sync 0", "vip 0 finished 350000"]
     assert night.markers() == {"vip", "buyers"}
 
@@ -273,17 +283,19 @@ async def look_at(page: Path) -> None:
 
 async def assert_balanced(night: Night) -> None:
     """Check that the accounts of every run in the ledgers balance."""
-    status, runs = await night.ask("runs", "--last", "100")
+    status, runs = await night.ask("runs")
     assert status == 0
-    assert len(runs) == 16
+    assert len(runs) >= 15
     for accounts in runs:
-        rows, uids = accounts["rows"], accounts["uids"]
-        added = accounts["add"]["planned"] if accounts["action"] == "mirror" else uids["planned"]
+        run, rows = accounts["run"], accounts["rows"]
+        is_mirror = accounts["action"] == "mirror"
+        names = ("add", "remove", "resend") if is_mirror else ("uids",)
+        first, *others = (accounts[name] for name in names)
         left = ("blank", "invalid", "excluded", "duplicate", "unchanged")
-        assert rows["read"] == sum(rows.get(each, 0) for each in left) + added, accounts["run"]
-        for planned in (uids, accounts["batches"]):
+        assert rows["read"] == sum(rows.get(each, 0) for each in left) + first["planned"], run
+        for each in (first, *others, accounts["batches"]):
             parts = ("accepted", "rejected", "unconfirmed", "pending")
-            assert planned["planned"] == sum(planned[each] for each in parts), accounts["run"]
+            assert each["planned"] == sum(each[part] for part in parts), run
 
 
 def assert_ceiling_kept(night: Night) -> None:

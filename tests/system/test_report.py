@@ -5,6 +5,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,10 @@ from engine.config.loading import load
 from engine.model.foreign_text import UNSAFE
 from engine.page.rendering import write_configured_page, write_page
 from engine.page.settings import ReportSettings
+from engine.report.accounts import MirrorFigures, Standing
 from engine.report.period import Level, PeriodReport
 from engine.report.period_reading import report_on
-from period_reports import HOSTILE, LONG, cohort, report
+from period_reports import HOSTILE, LONG, accounts, cohort, report
 
 DAY_NS = 86_400 * 10**9
 
@@ -131,12 +133,12 @@ def test_no_form_holds_a_uid_or_a_credential(mornings: Mornings, form: tuple[str
     assert POISON in output("--with-uids")
 
 
-def test_the_text_fits_a_terminal(mornings: Mornings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(mornings.cli.variables, "NO_COLOR", "1")
+def test_the_text_fits_a_terminal(mornings: Mornings) -> None:
     ended = mornings.cli.run("report", "--since", "52w", on_terminal=True)
     lines = ended.stdout.splitlines()
     assert lines[0] == "✗ 4 of 8 cohorts need attention."
     assert max(map(len, lines)) <= 80
+    assert "  ✗ prospects (NIGHTLY): no export" in lines
     assert lines.index("Cohorts") < lines.index("Accounting")
     assert not set(UNSAFE.findall(ended.stdout)) - {"\n"}
 
@@ -170,7 +172,10 @@ def test_a_mistake_is_one_error(mornings: Mornings, words: tuple[str, ...], erro
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here: apt-get install chromium")
 async def test_a_browser_shows_every_page_whole(mornings: Mornings, tmp_path: Path) -> None:
     now = nanoseconds(NOW)
+    many = MirrorFigures(add=Standing(600_000_000, 600_000_000))
+    large = replace(accounts("VIP customers"), mirror=many)
     pages = {
+        "large": replace(report([cohort("VIP customers")]), runs=[large]),
         "morning": report_on(mornings.cli.folder / "state", now - DAY_NS, now, with_uids=True),
         "empty": report_on(mornings.cli.folder / "state", now - 1, now),
         "hostile": report([cohort(HOSTILE, 4), cohort(LONG, 1)], HOSTILE, with_uids=True),

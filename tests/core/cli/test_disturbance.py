@@ -73,8 +73,10 @@ def test_a_series_of_429s_is_one_sentence(wait: float | None, clause: str) -> No
     [sentence] = feed.sentences(4)
     assert sentence.startswith("429 for 0:04, 2 requests: ")
     assert sentence.endswith(clause)
-    feed.at(3 + CALM_SECONDS, Accepted())
-    assert feed.changes == [(Kind.THROTTLING, False), (Kind.THROTTLING, True)]
+    assert feed.changes == [(Kind.THROTTLING, False)]
+    [over] = feed.disturbances.fold(answered(Accepted()), 3 + CALM_SECONDS)
+    assert over.is_over
+    assert over.sentence(60).startswith("429 for 0:03, 2 requests: everything was held")
 
 
 def test_what_a_stop_keeps_back_is_no_failure() -> None:

@@ -81,7 +81,7 @@ def test_a_schema_that_is_there_stays(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "answers", "says"),
     [
-        ((), None, "`cohortsync init` needs --workspace-id"),
+        ((), None, "`cohortsync init` needs --workspace-id and --data-center"),
         (FLAGS[:2], None, "`cohortsync init` needs --data-center"),
         ((), "W\n", "stopped before anything was written"),
         (("--workspace-id", "a b", *FLAGS[2:]), None, "--workspace-id should be printable ASCII"),
