@@ -81,7 +81,7 @@ def test_a_run_opens_with_where_it_goes(cli: CommandLine) -> None:
 
 def test_accounts_for_people_say_accepted_and_never_applied(cli: CommandLine) -> None:
     cli.write("export.txt", 3)
-    ended = cli.run("push", "export.txt", *TARGET)
+    ended = cli.run("push", "export.txt", *TARGET, "--verbose")
     assert ended.status == 0
     assert "accepted" in ended.stdout
     assert "3 read = 0 blank + 0 invalid + 3 planned" in ended.stdout

@@ -39,7 +39,7 @@ def test_a_push_leaves_out_what_is_listed(cli: CommandLine, api: Emulator) -> No
     [(entries, count)] = cli.query("SELECT count(*), sum(count) FROM skipped")
     assert (entries <= ended.document["batches"]["planned"], count) == (True, 75)
     summary = cli.run(
-        "push", "export.txt", "--exclude", "reasons.csv", "--exclude-column=id", *TARGET
+        "push", "export.txt", "--exclude", "reasons.csv", "--exclude-column=id", *TARGET, "-v"
     )
     assert "300 read = 0 blank + 0 invalid + 75 excluded + 225 planned" in summary.stdout
 

@@ -9,8 +9,10 @@ import pytest
 from ledger_entries import HandClock
 
 from engine.config.loading import load_project
+from engine.delivery.stop import StopSwitch
 from engine.errors import ConfigError
 from engine.ledger.sqlite.ledger import Ledger
+from engine.notices.ports import NoticeContext
 from engine.sync.notices import notices_of
 from synced import pushed, synced
 
@@ -60,7 +62,8 @@ async def test_paths_are_relative_to_the_file_and_dates_are_those_of_the_export(
     notes: list[str] = []
     day = {"vip": date(2026, 11, 27)}
     clock = HandClock()
-    async with notices_of(project, day, open_ledger, clock, notes.append) as notices:
+    context = NoticeContext(open_ledger, clock, notes.append, StopSwitch())
+    async with notices_of(project, day, context) as notices:
         await notices.check()
         await notices.begin("sync-1", clock.utc_ns)
         notices.cohort_begins("vip")
@@ -85,7 +88,7 @@ def test_a_ping_s_url_is_checked_and_may_be_in_a_file(tmp_path: Path) -> None:
     assert project.shared.pings.url == f"file:{tmp_path / 'ping'}"
     (tmp_path / "ping").write_text("http://monitor.example/S3CRET\n", encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
-        notices_of(project, {}, no_ledger, HandClock(), print)
+        notices_of(project, {}, NoticeContext(no_ledger, HandClock(), print, StopSwitch()))
     assert caught.value.message == (
         f"{file}: `pings.url` should begin with https://: http:// is for this machine only"
     )

@@ -161,7 +161,7 @@ def test_a_name_that_no_ledger_can_hold_is_refused() -> None:
         ("no*.csv", "no*.csv: no file matches", MissingExportError),
         ("none/no*.csv", "none/no*.csv: no file matches", MissingExportError),
         ("folder", "folder: the folder holds no files", MissingExportError),
-        ("link.csv", "link.csv: a link that leads nowhere", MissingExportError),
+        ("link.csv", "link.csv: a broken link", MissingExportError),
         ("a.txt/b.txt", "a.txt/b.txt: cannot be read (Not a directory)", SourceError),
     ],
 )
