@@ -165,7 +165,7 @@ def test_each_change_is_told_once_and_once_more_for_each_kill(
 
     async def run() -> None:
         folder = tmp_path_factory.mktemp("ledger")
-        ledger = Ledger.open(folder / "ledger.sqlite", HandClock())
+        ledger = await Ledger.open(folder / "ledger.sqlite", HandClock())
         known, unrecorded = 0, 0
         try:
             for status, outcome in syncs:
