@@ -69,12 +69,12 @@ async def sync(
     dates = {each.key: _date_of(each.key, past, context) for each in cohorts}
     lines = [CohortLine(each.key, each.name, each.workspace, each.mode) for each in cohorts]
     async with AsyncExitStack() as held:
+        ledgers = _ledgers(project, open_session, context)
+        surroundings = NoticeContext(ledgers, clock, _warn(observers), context.switch)
+        notices = notices_of(project, dates, surroundings)
+        await notices.check()  # In a dry run, too: it shows what would stop the sync.
         if not request.is_dry:
-            ledgers = _ledgers(project, open_session, context)
-            surroundings = NoticeContext(ledgers, clock, _warn(observers), context.switch)
-            notices = notices_of(project, dates, surroundings)
             context.notices = await held.enter_async_context(notices)
-            await notices.check()
             await notices.begin(context.name, started)
         observers.begun(SyncOpening(context.name, lines, request.is_dry))
         if request.until is not None:
@@ -139,7 +139,10 @@ async def _sync_workspace(
         await workspace.record_begin()
     except CohortSyncError as error:  # Without a ledger, nothing can be recorded.
         return [await _ended(_not_begun(each, error), None, each, context) for each in cohorts]
-    if not context.request.is_dry:
+    if context.request.is_dry:
+        if (problem := await asyncio.to_thread(config.key_problem)) is not None:
+            context.observers.note(f"{config.name}: {problem}", label="warning")
+    else:
         try:
             open_session(await asyncio.to_thread(config.with_key))
         except CohortSyncError as error:

@@ -301,6 +301,17 @@ def test_a_dry_run_counts_no_requests_of_a_cohort_that_a_guard_stops(cli: Comman
     assert f"; {requests} requests to send, nothing was sent" in last
 
 
+def test_a_dry_run_shows_what_would_stop_the_sync(cli: CommandLine) -> None:
+    two_workspaces(cli)
+    ended = sync(cli, "--dry-run")
+    assert ended.status == 0
+    assert "us: " in ended.log
+    assert "api_key_file" in ended.log
+    with (cli.folder / "config.toml").open("a") as config:
+        config.write('\n[notify]\nurls = ["nowhere"]\n')
+    assert sync(cli, "--dry-run").status == sync(cli).status == 2
+
+
 def test_a_guard_is_lifted_for_one_cohort(cli: CommandLine, api: Emulator) -> None:
     cli.write("a.txt", 200)
     cli.write("b.txt", 200)
