@@ -20,7 +20,7 @@ DEMO = "DEMO:demo-key"
 NOT_RUN = {
     "pip install .": "the package is installed where the tests run",
     "uv tool install .": "test_recipes installs it, into a folder of its own",
-    "docker build --tag cohortsync .": "needs a builder; test_recipes reads the Dockerfile",
+    "docker build --file docs/Dockerfile --tag cohortsync .": "needs a builder: see test_recipes",
     "systemctl enable --now cohortsync@daily.timer": "test_recipes verifies the units",
 }
 """The first lines of the fences marked `sh not-run`, and why."""

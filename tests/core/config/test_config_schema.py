@@ -78,6 +78,6 @@ def test_the_shipped_file_names_the_shipped_schema() -> None:
     first = (ROOT / "config.toml").read_text(encoding="utf-8").partition("\n")[0]
     name = first.removeprefix("#:schema ./")
     shipped = (ROOT / name).read_text(encoding="utf-8")
-    # `python -m engine schema > config.schema.json` renews it.
+    # `python -m engine schema > docs/config.schema.json` renews it.
     assert json.loads(shipped) == config_schema()
     assert shipped == schema_text()
