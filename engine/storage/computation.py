@@ -1,0 +1,105 @@
+"""Long work in a thread: its limits, and the stop that ends it."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+
+from engine.cancellation import run_in_thread
+from engine.errors import CohortSyncError, IncompleteError
+from engine.storage.capacity import affordable
+from engine.storage.settings import PlanningSettings
+
+if TYPE_CHECKING:
+    import duckdb
+
+T = TypeVar("T")
+_REPEAT_SECONDS = 0.05
+
+
+class Interruption:
+    """Stops a query that runs in another thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._error: CohortSyncError | None = None
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._is_idle = threading.Event()
+
+    def trip(self, error: CohortSyncError) -> None:
+        """End the query; it and all later queries raise `error`."""
+        with self._lock:
+            if self._error is not None:
+                return
+            self._error = error
+            is_busy = self._connection is not None
+        if is_busy:
+            threading.Thread(target=self._interrupt, name="interrupt", daemon=True).start()
+
+    def check(self) -> None:
+        """Raise the error of a stop, if there was one."""
+        if self._error is not None:
+            raise self._error
+
+    def until_tripped(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield `items`; raise the error of a stop before the next one."""
+        for item in items:
+            self.check()
+            yield item
+
+    @contextmanager
+    def watch(self, connection: "duckdb.DuckDBPyConnection") -> Iterator[None]:
+        """Interrupt this connection if a stop comes during the block."""
+        with self._lock:
+            self._connection = connection
+            self._is_idle.clear()
+        try:
+            self.check()
+            yield
+        finally:
+            with self._lock:
+                self._connection = None
+                self._is_idle.set()
+
+    def _interrupt(self) -> None:
+        # A query that begins at this moment loses the interrupt, so it is repeated.
+        while True:
+            with self._lock:
+                if self._connection is None:
+                    return
+                self._connection.interrupt()
+            if self._is_idle.wait(_REPEAT_SECONDS):
+                return
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeOptions:
+    """The limits of a computation, and the stop that may end it."""
+
+    settings: PlanningSettings
+    interruption: Interruption = field(default_factory=Interruption)
+
+    def affordable(self) -> Self:
+        """Return the options reduced to a limit on address space; see `capacity.affordable`."""
+        return replace(self, settings=affordable(self.settings))
+
+
+class Compute(Protocol):
+    """Runs long work in a thread, where a stop can interrupt it."""
+
+    async def __call__(self, work: Callable[[Interruption], T]) -> T:
+        """Return the result of `work`."""
+
+
+async def compute_in_thread(
+    work: Callable[[Interruption], T], interruption: Interruption | None = None
+) -> T:
+    """Run `work` in a thread; a cancellation trips `interruption`, and the thread's end is awaited.
+
+    The caller may trip it, too.
+    """
+    tripped = interruption or Interruption()
+    return await run_in_thread(
+        lambda: work(tripped), lambda: tripped.trip(IncompleteError("cancelled"))
+    )
