@@ -154,3 +154,17 @@ def _splitmix64(number: int) -> int:
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
     return mixed ^ (mixed >> 31)
+
+
+def stable_order(keys: npt.NDArray[np.uint64], bits: int = 0) -> npt.NDArray[np.int64]:
+    """Return the places of keys in ascending order; equal keys stay in their order.
+
+    All keys have the same `bits` highest bits.
+    """
+    # numpy sorts 16 bits in linear time. After the highest 32 bits, hardly any are out of order,
+    # and the last sort takes linear time, too.
+    following = keys << np.uint64(min(bits, HASH_BITS - 1))
+    order = np.argsort((following >> np.uint64(32)).astype(np.uint16), kind="stable")
+    highest = (following >> np.uint64(48)).astype(np.uint16)
+    order = order[np.argsort(highest[order], kind="stable")]
+    return order[np.argsort(keys[order], kind="stable")]

@@ -54,11 +54,11 @@ class Spool:
     ) -> None:
         self.base = base
         """The partition that all uids belong to."""
+        self.where = where
+        """The folder of the file."""
         self.schema = schema
         self._kinds = [np.dtype(each.type.to_pandas_dtype()) for each in list(schema)[1:]]
         self._file = file
-        self._where = where
-        """The folder of the file."""
         self._size = 0
         self._most = buffered
         """The bytes of rows that are kept in memory before they are written."""
@@ -156,7 +156,7 @@ class Spool:
                     self._size += done
                     content = content[done:]
         except OSError as error:
-            raise unwritable(self._where, error) from error
+            raise unwritable(self.where, error) from error
 
     def _read(self, partition: Partition, extents: Sequence[_Extent]) -> pa.RecordBatch:
         """Return the rows of a partition in some extents."""
@@ -262,7 +262,6 @@ class Side:
 def partitions(
     sides: Sequence[Side],
     limit: int,
-    folder: Path,
     options: ComputeOptions,
     others: Callable[[Partition], int] = lambda _: 0,
 ) -> Iterator[tuple[Partition, list[pa.RecordBatch]]]:
@@ -270,17 +269,16 @@ def partitions(
 
     The rows of a partition and `others` of it take at most `limit` bytes together. To achieve this,
     a partition is divided further, as often as necessary; rows of the same uid, which no division
-    separates, are reduced. Spools of finer partitions lie in `folder`, as in `open_spool`. Raises
-    as `open_spool` and `Spool.write` do, and the error of a stop between two parts.
+    separates, are reduced. Raises as `open_spool` and `Spool.write` do, and the error of a stop
+    between two parts.
     """
-    return _Division(folder, limit, options, others).of(WHOLE, sides)
+    return _Division(limit, options, others).of(WHOLE, sides)
 
 
 @dataclass(frozen=True, slots=True)
 class _Division:
     """The division of spools into partitions within a limit."""
 
-    folder: Path
     limit: int
     options: ComputeOptions
     others: Callable[[Partition], int]
@@ -344,7 +342,7 @@ class _Division:
     def _divided(self, partition: Partition, side: Side, files: ExitStack) -> Side:
         """Return a side with the rows of one partition only, which is divided by further bits."""
         schema = side.spool.schema
-        spool = files.enter_context(open_spool(self.folder, schema, self.options, partition))
+        spool = files.enter_context(open_spool(side.spool.where, schema, self.options, partition))
         for rows in side.spool.batches(partition):
             self.options.interruption.check()
             spool.write(rows)

@@ -57,7 +57,7 @@ def divided(
         spool.finish()
         return [
             (partition, list(zip(*(column.to_pylist() for column in rows.columns), strict=True)))
-            for partition, [rows] in partitions([Side(spool, first_rows)], limit, folder, options)
+            for partition, [rows] in partitions([Side(spool, first_rows)], limit, options)
         ]
 
 
@@ -123,7 +123,7 @@ def test_other_needs_of_a_partition_divide_it(tmp_path: Path) -> None:
     with open_spool(tmp_path, ROWS, OPTIONS) as spool:
         spool.finish()
         sides = [Side(spool, first_rows)]
-        found = list(partitions(sides, 1, tmp_path, OPTIONS, lambda each: 1024 >> each.bits))
+        found = list(partitions(sides, 1, OPTIONS, lambda each: 1024 >> each.bits))
     assert [each for each, _ in found] == WHOLE.divided(10)
 
 

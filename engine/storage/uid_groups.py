@@ -1,0 +1,77 @@
+"""Groups rows by their uids, exactly: by the hash, and the bytes of each match are verified."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.storage.uid_hash import hashes, stable_order
+
+_PAIRS = 65_536
+"""Matches that are verified together."""
+
+
+@dataclass(frozen=True, slots=True)
+class UidGroups:
+    """The rows of several columns of uids, ordered by hash and uid; equal uids are a group."""
+
+    uids: pa.BinaryArray
+    """The columns after each other."""
+    order: npt.NDArray[np.int64]
+    """The rows in their order; in a group, in the order of the columns and of their rows."""
+    starts: npt.NDArray[np.int64]
+    """Where in `order` each group starts."""
+    ends: npt.NDArray[np.int64]
+
+
+def group_uids(columns: Sequence[pa.BinaryArray], bits: int = 0) -> UidGroups:
+    """Group the rows of all `columns`, whose uids are in one partition of so many `bits`."""
+    uids = columns[0] if len(columns) == 1 else pa.concat_arrays(columns)
+    keys = hashes(uids)
+    order = stable_order(keys, bits)
+    is_same = _is_same(keys, order)
+    if not _all_equal(uids, order, is_same):
+        # Two uids have the same hash: their exact ranks by hash and uid take its place.
+        keys = _ranks(uids, keys)
+        order = stable_order(keys)
+        is_same = _is_same(keys, order)
+    starts = np.flatnonzero(~is_same)
+    ends = np.append(starts, len(uids))[1:]
+    return UidGroups(uids, order, starts, ends)
+
+
+def _is_same(keys: npt.NDArray[np.uint64], order: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return whether each row's key, in order, is that of the row before."""
+    ordered = keys[order]
+    is_same = np.zeros(len(keys), np.bool_)
+    np.equal(ordered[1:], ordered[:-1], out=is_same[1:])
+    return is_same
+
+
+def _all_equal(
+    uids: pa.BinaryArray, order: npt.NDArray[np.int64], is_same: npt.NDArray[np.bool_]
+) -> bool:
+    """Return whether each uid whose hash is that of the row before is also the same uid."""
+    places = np.flatnonzero(is_same)
+    for start in range(0, len(places), _PAIRS):
+        chosen = places[start : start + _PAIRS]
+        one, other = (uids.take(pa.array(order[each])) for each in (chosen - 1, chosen))
+        if not one.equals(other):
+            return False
+    return True
+
+
+def _ranks(uids: pa.BinaryArray, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return the rank of each uid among the distinct ones, by hash and bytes."""
+    encoded = uids.dictionary_encode()
+    places: npt.NDArray[np.int32] = encoded.indices.to_numpy()
+    by_uid = np.empty(len(encoded.dictionary), np.uint64)
+    by_uid[places] = keys
+    distinct = pa.table({"key": by_uid, "uid": encoded.dictionary})
+    order = pc.sort_indices(distinct, [("key", "ascending"), ("uid", "ascending")]).to_numpy()
+    ranks = np.empty(len(order), np.uint64)
+    ranks[order] = np.arange(len(order), dtype=np.uint64)
+    return ranks[places]
