@@ -17,7 +17,9 @@ from engine.storage.capacity import shares_of_file
 from engine.storage.duckdb_session import QueryOptions, open_session
 from engine.storage.files import work_folder
 from engine.storage.paths import TemporaryName, TemporaryPurpose
-from engine.storage.uid_parquet import open_writer, schema_of, write_batches
+from engine.storage.uid_hash import WHOLE
+from engine.storage.uid_parquet import UIDS, open_writer, schema_of, write_batches
+from engine.storage.uid_spool import Spool
 
 _STATES = {
     (Operation.ADD, True): UidState.IN,
@@ -91,14 +93,18 @@ def fold(
 
 
 def adopt(
-    base: Snapshot | None, staged: Path, state: UidState, target: Path, options: QueryOptions
+    base: Snapshot | None, staged: Spool, state: UidState, target: Path, options: QueryOptions
 ) -> Snapshot:
-    """Write `base` and, in `state`, each uid of the file `staged` that it does not hold.
+    """Write `base` and, in `state`, each uid of `staged` that it does not hold.
 
     The added uids have the run 0. A uid that was out becomes unknown, and keeps its run: a late
     remove may still be applied. Raises as `open_session` does.
     """
-    return _joined(partial(_ADOPTED.format, state=int(state)), base, staged, target, options)
+    with work_folder(target.parent, TemporaryPurpose.FOLD) as folder:
+        path = folder / TemporaryName.LIST
+        rows = (pa.record_batch([each["uid"]], schema=UIDS) for each in staged.batches(WHOLE))
+        write_batches(path, UIDS, rows)
+        return _joined(partial(_ADOPTED.format, state=int(state)), base, path, target, options)
 
 
 def _joined(

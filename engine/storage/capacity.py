@@ -16,6 +16,8 @@ _MEGABYTES_A_THREAD = 150
 """Address space of a thread: its stack and a memory arena."""
 _BYTES_A_ROW = 48
 """Memory of a join's row besides its uid, as counted against the limit; above it, a join spills."""
+_TIMES_THE_ROWS = 5
+"""The memory of a thread that processes rows, as a multiple of theirs: hashes, places, copies."""
 _BYTES_A_STORED_ROW = 9
 """Largest size of a row of an operation or a snapshot besides its uid."""
 _BYTES_A_ROW_NUMBER = 4
@@ -35,6 +37,17 @@ def shares_for(rows: int, uid_bytes: int, settings: PlanningSettings) -> int:
     """
     needed = uid_bytes + rows * _BYTES_A_ROW
     return max(1, -(-needed // (settings.memory_megabytes * MEGABYTE)))
+
+
+def threads_for(settings: PlanningSettings) -> int:
+    """Return the number of threads that compute, so that each has a useful share of memory."""
+    threads = settings.threads or os.cpu_count() or 1
+    return max(1, min(threads, settings.memory_megabytes // _LEAST_MEGABYTES))
+
+
+def partition_bytes(settings: PlanningSettings, threads: int) -> int:
+    """Return how many bytes of rows may be processed at a time by each of so many threads."""
+    return settings.memory_megabytes * MEGABYTE // (_TIMES_THE_ROWS * threads + 2)
 
 
 def affordable(settings: PlanningSettings) -> PlanningSettings:

@@ -1,7 +1,9 @@
 """Long work in a thread: its limits, and the stop that ends it."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
@@ -103,3 +105,36 @@ async def compute_in_thread(
     return await run_in_thread(
         lambda: work(tripped), lambda: tripped.trip(IncompleteError("cancelled"))
     )
+
+
+@contextmanager
+def within_memory(settings: PlanningSettings) -> Iterator[None]:
+    """Raise `IncompleteError` if the block does not get the memory that it needs."""
+    try:
+        yield
+    except MemoryError as error:
+        raise IncompleteError(
+            f"the plan does not fit into memory (`plan.memory_megabytes` is "
+            f"{settings.memory_megabytes})",
+            hint="raise the limits on memory (`ulimit -v`, that of the container), or lower "
+            "`plan.memory_megabytes` and `plan.threads`",
+        ) from error
+
+
+def in_order(tasks: Iterable[Callable[[], T]], threads: int) -> Iterator[T]:
+    """Yield the results of tasks, in their order, computed by so many threads."""
+    if threads == 1:
+        yield from (task() for task in tasks)
+        return
+    running: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(threads, "compute") as pool:
+        try:
+            for task in tasks:
+                running.append(pool.submit(task))
+                if len(running) > threads:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for each in running:
+                each.cancel()

@@ -23,11 +23,14 @@ from engine.storage.arrow import buffers
 from engine.storage.capacity import MEGABYTE
 from engine.storage.computation import ComputeOptions
 from engine.storage.files import is_full, unwritable
+from engine.storage.settings import PlanningSettings
 from engine.storage.uid_hash import HASH_BITS, WHOLE, Partition, hashes
 
 _BITS = 8
 """A spool divides its uids by so many bits of their hash: numpy sorts bytes in linear time."""
 _MOST_BUFFERED, _LEAST_BUFFERED = 8 * MEGABYTE, 2 * MEGABYTE
+_FAST = 8 * MEGABYTE
+"""Rows up to this size are processed faster than more: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,13 +225,12 @@ def joined(schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> pa.RecordBat
 
 @contextmanager
 def open_spool(
-    folder: Path, schema: pa.Schema, options: ComputeOptions, base: Partition = WHOLE
+    folder: Path, schema: pa.Schema, settings: PlanningSettings, base: Partition = WHOLE
 ) -> Iterator[Spool]:
     """Open a spool whose file lies in `folder`, or in `plan.spill_dir` if that is set.
 
     Raises `ConfigError` if no file can be made there, `StateFullError` if the disk is full.
     """
-    settings = options.settings
     where = Path(settings.spill_dir) if settings.spill_dir else folder
     try:
         where.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -289,10 +291,12 @@ class _Division:
         """Yield one partition, or those that it is divided into."""
         self.options.interruption.check()
         room = self.limit - self.others(partition)
-        if sum(side.spool.bytes_in(partition) for side in sides) <= room:
+        size = sum(side.spool.bytes_in(partition) for side in sides)
+        can_be_halved = partition.bits < min(side.spool.finest for side in sides)
+        if size <= (min(room, _FAST) if can_be_halved else room):
             yield partition, [side.spool.rows(partition) for side in sides]
             return
-        if partition.bits < min(side.spool.finest for side in sides):
+        if can_be_halved:
             for half in partition.divided(1):
                 yield from self.of(half, sides)
             return
@@ -342,7 +346,9 @@ class _Division:
     def _divided(self, partition: Partition, side: Side, files: ExitStack) -> Side:
         """Return a side with the rows of one partition only, which is divided by further bits."""
         schema = side.spool.schema
-        spool = files.enter_context(open_spool(side.spool.where, schema, self.options, partition))
+        spool = files.enter_context(
+            open_spool(side.spool.where, schema, self.options.settings, partition)
+        )
         for rows in side.spool.batches(partition):
             self.options.interruption.check()
             spool.write(rows)

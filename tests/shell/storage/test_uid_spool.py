@@ -20,7 +20,8 @@ from engine.storage.uid_parquet import schema_of
 from engine.storage.uid_spool import Side, open_spool, partitions
 
 ROWS = schema_of(uid=pa.binary(), row=pa.int64())
-OPTIONS = ComputeOptions(PlanningSettings(memory_megabytes=64))
+SETTINGS = PlanningSettings(memory_megabytes=64)
+OPTIONS = ComputeOptions(SETTINGS)
 
 Found = list[tuple[Partition, list[tuple[bytes, int]]]]
 
@@ -50,7 +51,7 @@ def divided(
     folder: Path, uids: list[bytes], limit: int, options: ComputeOptions = OPTIONS
 ) -> Found:
     """Write uids with their row numbers, and return the rows of each partition."""
-    with open_spool(folder, ROWS, options) as spool:
+    with open_spool(folder, ROWS, SETTINGS) as spool:
         for start in range(0, len(uids), 7):
             part = uids[start : start + 7]
             spool.write(batch(part, list(range(start, start + len(part)))))
@@ -120,7 +121,7 @@ def test_uids_of_one_hash_are_kept_together(
 
 def test_other_needs_of_a_partition_divide_it(tmp_path: Path) -> None:
     """Also beyond the bits by which an empty spool divides its rows."""
-    with open_spool(tmp_path, ROWS, OPTIONS) as spool:
+    with open_spool(tmp_path, ROWS, SETTINGS) as spool:
         spool.finish()
         sides = [Side(spool, first_rows)]
         found = list(partitions(sides, 1, OPTIONS, lambda each: 1024 >> each.bits))
@@ -129,7 +130,7 @@ def test_other_needs_of_a_partition_divide_it(tmp_path: Path) -> None:
 
 def test_a_stop_ends_the_division(tmp_path: Path) -> None:
     """It is noticed before the next partition."""
-    options = ComputeOptions(PlanningSettings(memory_megabytes=64))
+    options = ComputeOptions(SETTINGS)
     options.interruption.trip(IncompleteError("stopped"))
     with pytest.raises(IncompleteError, match="stopped"):
         divided(tmp_path, [b"a"], 100, options)
@@ -137,7 +138,7 @@ def test_a_stop_ends_the_division(tmp_path: Path) -> None:
 
 def test_nothing_is_left_in_the_folder(tmp_path: Path) -> None:
     """The file has no name, so that it disappears even if the process is killed."""
-    with open_spool(tmp_path, ROWS, OPTIONS) as spool:
+    with open_spool(tmp_path, ROWS, SETTINGS) as spool:
         for number in range(500):
             spool.write(batch([b"%d" % number], [number]))
         spool.finish()
@@ -157,7 +158,7 @@ def test_a_folder_that_takes_no_file_is_reported(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("engine.storage.uid_spool.tempfile.TemporaryFile", refuse)
-    with pytest.raises(expected), open_spool(tmp_path, ROWS, OPTIONS):
+    with pytest.raises(expected), open_spool(tmp_path, ROWS, SETTINGS):
         pass
 
 
