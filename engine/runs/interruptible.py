@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 from engine.cancellation import run_in_thread
 from engine.delivery.stop import Stop, StopSwitch
 from engine.errors import IncompleteError
-from engine.storage.duckdb_session import Interruption, compute_in_thread
+from engine.storage.computation import Interruption, compute_in_thread
 
 T = TypeVar("T")
 

@@ -259,7 +259,7 @@ class Planner:
         conditions = Conditions(recent.runs, recent.waiting, rejections, resend, excluded)
         return await compute_or_stop(
             lambda interruption: compare(
-                staged, base, folder, self._store.query_options(interruption), conditions
+                staged, base, folder, self._store.compute_options(interruption), conditions
             ),
             self._switch,
         )

@@ -29,7 +29,7 @@ from engine.snapshot.records import Comparison, Snapshot, Staged, UidState
 from engine.snapshot.store import ADOPTED, IMPORTED, RECONCILED, SnapshotStore
 from engine.source.block import Block
 from engine.source.source_file import SourceFile
-from engine.storage.duckdb_session import Interruption
+from engine.storage.computation import Interruption
 from engine.storage.files import rename_durably, work_folder
 from engine.storage.paths import TemporaryName, TemporaryPurpose, fallback_folder
 from engine.storage.uid_parquet import UIDS, read_batches, write_batches
@@ -192,7 +192,7 @@ async def _compare(
 ) -> Comparison:
     """Compare a list with a snapshot; the differences are written into `folder`."""
     return await compute_or_stop(
-        lambda interruption: compare(staged, base, folder, store.query_options(interruption)),
+        lambda interruption: compare(staged, base, folder, store.compute_options(interruption)),
         switch,
     )
 
@@ -206,7 +206,7 @@ async def _take_over(  # noqa: PLR0913, PLR0917 - the known uids, and their new 
     lifted: Sequence[Mapping[str, Any]] = (),
 ) -> Generation:
     def maker(target: Path, interruption: Interruption) -> Snapshot:
-        options = store.query_options(interruption)
+        options = store.compute_options(interruption)
         return adopt_staged(base, staged.spool, state, target, options)
 
     return await store.make(origin, maker, lifted=lifted)
@@ -239,7 +239,7 @@ async def import_snapshot(
             copy = folder / TemporaryName.IMPORT
             said = take_over(path, copy)
             _refuse_other(path, said, store.key, None if from_elsewhere else target)
-            refuse_twice(path, copy, store.query_options(interruption))
+            refuse_twice(path, copy, store.compute_options(interruption))
             snapshot = doubt(describe(copy), interruption)
             rename_durably(copy, made)
         return replace(snapshot, path=made)

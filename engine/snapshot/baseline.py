@@ -20,7 +20,7 @@ from engine.snapshot.store import (
     TRUSTED,
     SnapshotStore,
 )
-from engine.storage.duckdb_session import Interruption
+from engine.storage.computation import Interruption
 from engine.storage.files import new_file
 from engine.storage.paths import TemporaryName, earlier_path
 from engine.storage.uid_parquet import write_batches
@@ -142,7 +142,7 @@ async def doubting(
         for changes in doubts:
             path.replace(earlier)
             snapshot = replace(snapshot, path=earlier)
-            snapshot = fold(snapshot, changes, path, store.query_options(interruption))
+            snapshot = fold(snapshot, changes, path, store.compute_options(interruption))
         earlier.unlink(missing_ok=True)
         return snapshot
 

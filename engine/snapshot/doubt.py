@@ -9,7 +9,7 @@ import pyarrow as pa
 from engine.snapshot.file_format import SNAPSHOT, describe
 from engine.snapshot.records import Snapshot, UidState
 from engine.snapshot.store import RESTORED, SnapshotStore
-from engine.storage.duckdb_session import Interruption
+from engine.storage.computation import Interruption
 from engine.storage.uid_parquet import read_batches, write_batches
 
 _DOUBTED = np.zeros(max(UidState) + 1, np.uint8)

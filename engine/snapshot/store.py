@@ -276,7 +276,7 @@ class SnapshotStore:
         await self.make(
             origin,
             lambda target, interruption: fold(
-                base and base[1], changes, target, self.query_options(interruption)
+                base and base[1], changes, target, self.compute_options(interruption)
             ),
             run_number=run.run,
             last_attempt=run.last_attempt,
@@ -292,7 +292,7 @@ class SnapshotStore:
         operations = [kept_uids(folder, each) for each in (Operation.ADD, Operation.REMOVE)]
         return RunChanges(run.run, operations, outcomes, [*recent.runs, run.run])
 
-    def query_options(self, interruption: Interruption) -> QueryOptions:
+    def compute_options(self, interruption: Interruption) -> QueryOptions:
         """Return the options of a query on snapshots."""
         return QueryOptions(self.planning, interruption)
 

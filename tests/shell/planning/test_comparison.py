@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from known_snapshot import SETTINGS, Known, snapshot_of
+from known_snapshot import SETTINGS, Known, snapshot_of, staged_in
 
 from engine.errors import IncompleteError, LedgerError
 from engine.ledger.snapshot_records import RangeOutcome
@@ -32,12 +32,11 @@ from engine.snapshot.records import (
     Member,
     PlannedOperation,
     Snapshot,
-    Staged,
     UidState,
 )
 from engine.source.block import Block, Skipped
 from engine.storage.capacity import check_disk
-from engine.storage.duckdb_session import QueryOptions
+from engine.storage.computation import ComputeOptions
 from engine.storage.uid_hash import WHOLE, hashes
 from engine.storage.uid_parquet import UIDS as UID_COLUMN
 from engine.storage.uid_parquet import read_batches, write_batches
@@ -50,7 +49,7 @@ def weak_hashes(uids: pa.BinaryArray) -> npt.NDArray[np.uint64]:
 
 
 UIDS = ["007", "7", "1e5", "NULL", "nan", 'a"b', "a\\b", "é", "😀", "a\0b", "A", "a", "a ", " "]
-OPTIONS = QueryOptions(SETTINGS)
+OPTIONS = ComputeOptions(SETTINGS)
 THIS_RUN = 9
 
 BECOMES = {
@@ -182,12 +181,6 @@ def known_in(path: Path) -> dict[str, tuple[UidState, int]]:
     return found
 
 
-@contextmanager
-def staged_in(folder: Path, export: Sequence[str]) -> Iterator[Staged]:
-    with open_spool(folder, EXPORT, SETTINGS) as spool:
-        yield stage(blocks_of(export), spool)
-
-
 def compared(case: Case, folder: Path) -> tuple[Comparison, Snapshot | None]:
     base = snapshot_of(case.known, folder / "base.parquet") if case.known else None
     rejections = pa.table(
@@ -201,10 +194,10 @@ def compared(case: Case, folder: Path) -> tuple[Comparison, Snapshot | None]:
     )
     with ExitStack() as stack:
         stack.enter_context(case.conditions())
-        staged = stack.enter_context(staged_in(folder, case.export))
+        staged = stack.enter_context(staged_in(folder, blocks_of(case.export)))
         excluded = None
         if case.excluded is not None:
-            excluded = stack.enter_context(staged_in(folder, sorted(case.excluded) * 2))
+            excluded = stack.enter_context(staged_in(folder, blocks_of(sorted(case.excluded) * 2)))
         found = compare(
             staged,
             base,
@@ -351,7 +344,7 @@ def test_an_adoption_adds_what_is_not_known_yet(case: Case) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         base = snapshot_of(case.known, folder / "base.parquet") if case.known else None
-        with case.conditions(), staged_in(folder, case.export) as staged:
+        with case.conditions(), staged_in(folder, blocks_of(case.export)) as staged:
             target = folder / "next.parquet"
             made = adopt(base, staged.spool, UidState.MAY_BE_IN, target, OPTIONS)
         expected = dict(case.known)
