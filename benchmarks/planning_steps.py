@@ -30,7 +30,7 @@ class Step:
     seconds: float
     peak_mb: float
     disk_gb: float = 0.0
-    """The most that lay in the folder besides the inputs, temporary files without a name included."""
+    """The most that lay in the folder besides the inputs, with temporary files without a name."""
 
 
 def measure(step: str, folder: Path, number: int) -> Step:

@@ -176,7 +176,8 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
     with (
         reading_file(path) as descriptor,
         pa.OSFile(name_of(descriptor)) as opened,
-        pq.ParquetFile(opened, page_checksum_verification=True) as file,
+        # With `pre_buffer`, PyArrow keeps all that it has read until the file is closed.
+        pq.ParquetFile(opened, pre_buffer=False, page_checksum_verification=True) as file,
     ):
         yield file
 

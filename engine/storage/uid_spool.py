@@ -26,8 +26,8 @@ from engine.storage.files import is_full, unwritable
 from engine.storage.settings import PlanningSettings
 from engine.storage.uid_hash import HASH_BITS, WHOLE, Partition, hashes
 
-_BITS = 8
-"""A spool divides its uids by so many bits of their hash: numpy sorts bytes in linear time."""
+_BITS = 10
+"""The most bits of the hash by which a spool divides its uids."""
 _MOST_BUFFERED, _LEAST_BUFFERED = 8 * MEGABYTE, 2 * MEGABYTE
 _FAST = 8 * MEGABYTE
 """Rows up to this size are processed faster than more: they stay in the processor's cache."""
@@ -37,9 +37,9 @@ _FAST = 8 * MEGABYTE
 class _Extent:
     """Rows that were written together: sorted by partition, each buffer at one place."""
 
-    row_ends: npt.NDArray[np.int64]
+    row_ends: npt.NDArray[np.int32]
     """0, and where each partition ends."""
-    byte_ends: npt.NDArray[np.int64]
+    byte_ends: npt.NDArray[np.int32]
     """The same of the uids' bytes."""
     places: list[int]
     """Where in the file the uids' offsets, their bytes, and the other columns begin."""
@@ -70,13 +70,14 @@ class Spool:
         self._extents: list[_Extent] = []
         self._kept: pa.RecordBatch | None = None
         """The rows of the only extent, if they need no file."""
-        self._rows = np.zeros(1 << _BITS, np.int64)
-        self._bytes = np.zeros(1 << _BITS, np.int64)
+        self._bits = min(_BITS, HASH_BITS - base.bits)
+        self._rows = np.zeros(1 << self._bits, np.int64)
+        self._bytes = np.zeros(1 << self._bits, np.int64)
 
     @property
     def finest(self) -> int:
         """The most bits of a partition that can be read."""
-        return self.base.bits + _BITS
+        return self.base.bits + self._bits
 
     def write(self, rows: pa.RecordBatch) -> None:
         """Add rows; raises `StateFullError` or `LedgerError` if the file can't be written."""
@@ -125,22 +126,22 @@ class Spool:
     def _span(self, partition: Partition) -> slice:
         """Return which of the finest partitions are in this one."""
         finer = self.finest - partition.bits
-        first = (partition.index << finer) - (self.base.index << _BITS)
+        first = (partition.index << finer) - (self.base.index << self._bits)
         return slice(first, first + (1 << finer))
 
     def _sorted(self) -> pa.RecordBatch:
         """Return the buffered rows by partition, as a further extent; count them."""
         rows = joined(self.schema, self._buffered)
         self._buffered, self._bytes_buffered = [], 0
-        # The shifts leave the bits that follow those of the base.
+        # The shifts leave the bits that follow those of the base; numpy sorts them in linear time.
         found = hashes(rows["uid"]) << np.uint64(self.base.bits)
-        numbers = (found >> np.uint64(HASH_BITS - _BITS)).astype(np.uint8)
+        numbers = (found >> np.uint64(HASH_BITS - self._bits)).astype(np.uint16)
         order = pa.array(np.argsort(numbers, kind="stable"))
         columns = [column.take(order) for column in rows.columns]
-        counts = np.bincount(numbers, minlength=1 << _BITS)
-        row_ends = np.concatenate(([0], np.cumsum(counts)))
+        counts = np.bincount(numbers, minlength=1 << self._bits)
+        row_ends = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
         offsets, _ = buffers(columns[0])
-        byte_ends = offsets[row_ends].astype(np.int64)
+        byte_ends = offsets[row_ends]
         self._rows += counts
         self._bytes += np.diff(byte_ends) + counts * _bytes_a_row(self.schema)
         self._extents.append(_Extent(row_ends, byte_ends, []))
@@ -201,7 +202,7 @@ class Spool:
             content = content[done:]
 
 
-def _length(ends: npt.NDArray[np.int64], span: slice) -> int:
+def _length(ends: npt.NDArray[np.int32], span: slice) -> int:
     """Return the rows or bytes of consecutive partitions."""
     return int(ends[span.stop] - ends[span.start])
 

@@ -96,7 +96,7 @@ def test_equal_uids_are_reduced_instead_of_divided(tmp_path: Path) -> None:
     """No division separates them; their number does not count against the limit."""
     found = divided(tmp_path, [b"same"] * 30_000 + [b"other"] * 20_000, 100)
     assert sorted(row for _, rows in found for row in rows) == [(b"other", 30_000), (b"same", 0)]
-    assert max(partition.bits for partition, _ in found) <= 8
+    assert max(partition.bits for partition, _ in found) <= 10
 
 
 def test_a_partition_is_divided_until_it_fits(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_partition_is_divided_until_it_fits(tmp_path: Path) -> None:
     chosen = [uid for uid, number in zip(uids, top, strict=True) if number == 77]
     found = divided(tmp_path, chosen, 500)
     assert sorted(uid for _, rows in found for uid, _ in rows) == sorted(chosen)
-    assert max(partition.bits for partition, _ in found) > 8
+    assert max(partition.bits for partition, _ in found) > 10
 
 
 def test_uids_of_one_hash_are_kept_together(
