@@ -29,7 +29,9 @@ class Step:
 
     seconds: float
     peak_mb: float
-    disk_gb: float = 0.0
+    reading_seconds: float
+    """How long a plan has read the export."""
+    disk_gb: float
     """The most that lay in the folder besides the inputs, with temporary files without a name."""
 
 
@@ -58,7 +60,9 @@ def measure(step: str, folder: Path, number: int) -> Step:
     if process.returncode:
         raise SystemExit(f"{step} failed")
     seconds = time.monotonic() - began
-    return Step(seconds, usage.ru_maxrss / 1000, disk / 1e9)
+    note = folder / SECONDS
+    reading = float(note.read_text(encoding="ascii")) if step == "plan" else 0.0
+    return Step(seconds, usage.ru_maxrss / 1000, reading, disk / 1e9)
 
 
 def clear(folder: Path) -> None:
