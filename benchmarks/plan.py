@@ -51,8 +51,8 @@ def main() -> None:
     print(
         f"Goal: {GOAL}.\n"
         "Measured: each step a process, start and end included. plan = reading (the export, "
-        "Parquet, checked and kept)\n+ comparison; snapshot = the next generation, with its digest. "
-        "Disk: the most that lay there beside both inputs."
+        "Parquet, is checked and kept)\n+ comparison; snapshot = the next generation, with its "
+        "digest. Disk: the most that lay there beside both inputs."
     )
 
 
