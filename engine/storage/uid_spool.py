@@ -8,6 +8,7 @@ divided follows from the counts, so that any number of rows is processed within 
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -20,7 +21,7 @@ import pyarrow as pa
 
 from engine.errors import ConfigError
 from engine.storage.arrow import buffers
-from engine.storage.capacity import MEGABYTE
+from engine.storage.capacity import MEGABYTE, affordable, threads_for
 from engine.storage.computation import ComputeOptions
 from engine.storage.files import is_full, unwritable
 from engine.storage.settings import PlanningSettings
@@ -52,8 +53,14 @@ class Spool:
     with equal uids stay in the order in which they were written. Several threads may read.
     """
 
-    def __init__(
-        self, file: FileIO, where: Path, schema: pa.Schema, buffered: int, base: Partition
+    def __init__(  # noqa: PLR0913, PLR0917 - only `open_spool` makes one
+        self,
+        file: FileIO,
+        worker: Executor | None,
+        where: Path,
+        schema: pa.Schema,
+        buffered: int,
+        base: Partition,
     ) -> None:
         self.base = base
         """The partition that all uids belong to."""
@@ -62,6 +69,9 @@ class Spool:
         self.schema = schema
         self._kinds = [np.dtype(each.type.to_pandas_dtype()) for each in list(schema)[1:]]
         self._file = file
+        self._worker = worker
+        """Divides rows and writes them; None: the thread that adds them does."""
+        self._dividing: Future[None] | None = None
         self._size = 0
         self._most = buffered
         """The bytes of rows that are kept in memory before they are written."""
@@ -80,20 +90,32 @@ class Spool:
         return self.base.bits + self._bits
 
     def write(self, rows: pa.RecordBatch) -> None:
-        """Add rows; raises `StateFullError` or `LedgerError` if the file can't be written."""
+        """Add rows; raises `StateFullError` or `LedgerError` if earlier ones can't be written."""
         if not len(rows):
             return
         self._buffered.append(rows)
         self._bytes_buffered += rows.nbytes
-        if self._bytes_buffered >= self._most:
-            self._store(self._sorted())
+        if self._bytes_buffered < self._most:
+            return
+        self._await_worker()
+        buffered, self._buffered, self._bytes_buffered = self._buffered, [], 0
+        if self._worker is None:
+            self._store(buffered)
+        else:
+            self._dividing = self._worker.submit(self._store, buffered)
 
     def finish(self) -> None:
         """End the writing; raises as `write`. Only now the rows can be read."""
+        self._await_worker()
         if not self._extents:
-            self._kept = self._sorted()
+            self._kept = self._divided(self._buffered)
         elif self._buffered:
-            self._store(self._sorted())
+            self._store(self._buffered)
+        self._buffered = []
+
+    def _await_worker(self) -> None:
+        if self._dividing is not None:
+            self._dividing.result()
 
     def rows_in(self, partition: Partition) -> int:
         """Return the number of rows of a partition."""
@@ -129,10 +151,9 @@ class Spool:
         first = (partition.index << finer) - (self.base.index << self._bits)
         return slice(first, first + (1 << finer))
 
-    def _sorted(self) -> pa.RecordBatch:
-        """Return the buffered rows by partition, as a further extent; count them."""
-        rows = joined(self.schema, self._buffered)
-        self._buffered, self._bytes_buffered = [], 0
+    def _divided(self, buffered: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+        """Return rows by partition, as a further extent; count them."""
+        rows = joined(self.schema, buffered)
         # The shifts leave the bits that follow those of the base; numpy sorts them in linear time.
         found = hashes(rows["uid"]) << np.uint64(self.base.bits)
         numbers = (found >> np.uint64(HASH_BITS - self._bits)).astype(np.uint16)
@@ -147,8 +168,9 @@ class Spool:
         self._extents.append(_Extent(row_ends, byte_ends, []))
         return pa.record_batch(columns, schema=self.schema)
 
-    def _store(self, rows: pa.RecordBatch) -> None:
-        """Write the rows of the last extent."""
+    def _store(self, buffered: Sequence[pa.RecordBatch]) -> None:
+        """Write rows as a further extent."""
+        rows = self._divided(buffered)
         offsets, data = buffers(rows["uid"])
         numbers = [each.to_numpy() for each in rows.columns[1:]]
         try:
@@ -230,8 +252,10 @@ def open_spool(
 ) -> Iterator[Spool]:
     """Open a spool whose file lies in `folder`, or in `plan.spill_dir` if that is set.
 
-    Raises `ConfigError` if no file can be made there, `StateFullError` if the disk is full.
+    Raises `ConfigError` if no file can be made there, `StateFullError` if the disk is full, and as
+    `affordable`.
     """
+    settings = affordable(settings)
     where = Path(settings.spill_dir) if settings.spill_dir else folder
     try:
         where.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -245,8 +269,12 @@ def open_spool(
         ) from error
     buffered = settings.memory_megabytes * MEGABYTE // 8
     buffered = max(_LEAST_BUFFERED, min(buffered, _MOST_BUFFERED))
-    with file:
-        yield Spool(file, where, schema, buffered, base)
+    with ExitStack() as opened:
+        opened.enter_context(file)
+        worker = None
+        if threads_for(settings) > 1:
+            worker = opened.enter_context(ThreadPoolExecutor(1, "spool"))
+        yield Spool(file, worker, where, schema, buffered, base)
 
 
 Reduce = Callable[[pa.RecordBatch], pa.RecordBatch]
@@ -307,7 +335,7 @@ class _Division:
             yield partition, found
             return
         with ExitStack() as files:
-            finer = [self._divided(partition, side, files) for side in sides]
+            finer = [self._split(partition, side, files) for side in sides]
             for half in partition.divided(1):
                 yield from self.of(half, finer)
 
@@ -344,7 +372,7 @@ class _Division:
         kept = side.reduce(joined(kept.schema, [kept, *parts]))
         return None if room is not None and kept.nbytes > room else kept
 
-    def _divided(self, partition: Partition, side: Side, files: ExitStack) -> Side:
+    def _split(self, partition: Partition, side: Side, files: ExitStack) -> Side:
         """Return a side with the rows of one partition only, which is divided by further bits."""
         schema = side.spool.schema
         spool = files.enter_context(
