@@ -157,7 +157,8 @@ def fold(folder: Path, memory: int) -> None:
     ]
     changes = RunChanges(2, [kept_uids(folder, each) for each in operations], outcomes, [2])
     options = ComputeOptions(PlanningSettings(memory_megabytes=memory))
-    known = Snapshot(folder / "known.parquet", Census(), b"")
+    uids = parquet.read_metadata(folder / "known.parquet").num_rows
+    known = Snapshot(folder / "known.parquet", Census(uids), b"")
     fold_plan(known, changes, folder / "next.parquet", options)
 
 

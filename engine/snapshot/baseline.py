@@ -84,7 +84,7 @@ async def _empty_base(store: SnapshotStore) -> Base:
     candidate = store.session_folder / TemporaryName.CANDIDATE
 
     def empty(_: Interruption) -> Snapshot:
-        return write_sorted(candidate, [], 0)
+        return write_sorted(candidate, [])
 
     unfolded = await store.unfolded()
     snapshot = await store.compute(empty)

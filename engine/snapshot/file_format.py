@@ -16,7 +16,7 @@ from engine.snapshot.sorted_file import SNAPSHOT, Layout, StateCounts, rows_of_p
 from engine.storage.computation import ComputeOptions
 from engine.storage.files import digest_of
 from engine.storage.uid_groups import group_uids
-from engine.storage.uid_hash import partition_of
+from engine.storage.uid_hash import HASH_BITS, partition_of
 from engine.storage.uid_parquet import (
     LOST,
     checked_batches,
@@ -131,7 +131,7 @@ def _valid_rows(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
 def look_up(path: Path, uid: str) -> tuple[UidState, int] | None:
     """Return a uid's state, and the run of its last change; None if it is not in the file.
 
-    Of a sorted snapshot, only the rows of one partition are read. Raises `LedgerError` for a
+    Of a sorted snapshot, only one row group is read. Raises `LedgerError` for a
     damaged file.
     """
     wanted = pa.scalar(uid.encode(), pa.binary())
@@ -147,7 +147,7 @@ def _rows_near(path: Path, uid: bytes) -> Iterator[pa.RecordBatch]:
     with naming_damage(path), open_parquet(path) as file:
         layout = Layout.of(file)
         if layout is not None:
-            yield rows_of_partition(file, layout, partition_of(uid, layout.bits))[0]
+            yield rows_of_partition(file, layout, partition_of(uid, HASH_BITS))[0]
             return
     yield from read_batches(path, SNAPSHOT.names)
 

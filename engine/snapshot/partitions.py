@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from engine.errors import LedgerError
 from engine.snapshot.records import Snapshot
-from engine.snapshot.sorted_file import SNAPSHOT, Layout, rows_of_partition, write_sorted
+from engine.snapshot.sorted_file import SNAPSHOT, Layout, bits_for, rows_of_partition, write_sorted
 from engine.storage.capacity import partition_bytes, threads_for
 from engine.storage.computation import ComputeOptions, in_order, within_memory
 from engine.storage.uid_groups import UidGroups, group_uids
@@ -23,6 +23,8 @@ from engine.storage.uid_hash import WHOLE, Partition
 from engine.storage.uid_parquet import LOST, naming_damage, open_parquet, read_batches
 from engine.storage.uid_spool import Side, joined, open_spool, partitions
 
+_BYTES_A_ROW = 9
+"""The memory of a row besides its uid, as state, run and place of the uid."""
 Keys = npt.NDArray[np.uint64]
 """Hashes of uids."""
 
@@ -33,6 +35,10 @@ class SnapshotRows(Protocol):
     @property
     def sides(self) -> Sequence[Side]:
         """What is divided together with other rows; none if the snapshot is read directly."""
+
+    @property
+    def rows_in_file(self) -> int:
+        """The number of rows besides those of `sides`."""
 
     def bytes_in(self, partition: Partition) -> int:
         """Return about how many bytes the rows of a partition take, besides those of `sides`."""
@@ -74,6 +80,7 @@ class _NoRows:
     """The rows of no snapshot. Fulfils `SnapshotRows`."""
 
     sides: Sequence[Side] = ()
+    rows_in_file = 0
 
     def bytes_in(self, partition: Partition) -> int:
         del partition
@@ -88,6 +95,8 @@ class _NoRows:
 
 class _DividedRows:
     """The rows of a snapshot that is not sorted, in a spool. Fulfils `SnapshotRows`."""
+
+    rows_in_file = 0
 
     def __init__(self, sides: Sequence[Side]) -> None:
         self.sides = sides
@@ -114,11 +123,12 @@ class _SortedRows:
         self._path = path
         self._files = files
         self._layout = layout
+        self.rows_in_file = sum(layout.rows)
         self._idle: queue.SimpleQueue[pq.ParquetFile] = queue.SimpleQueue()
         """Open readers: each is used by one thread at a time."""
         self._idle.put(file)
-        groups = range(file.num_row_groups)
-        self._sizes: list[int] = [file.metadata.row_group(each).total_byte_size for each in groups]
+        groups = map(file.metadata.row_group, range(file.num_row_groups))
+        self._sizes = [each.total_byte_size + each.num_rows * _BYTES_A_ROW for each in groups]
 
     @classmethod
     def open(cls, path: Path, files: ExitStack) -> "_SortedRows | None":
@@ -129,8 +139,8 @@ class _SortedRows:
         return None if layout is None else cls(path, files, file, layout)
 
     def bytes_in(self, partition: Partition) -> int:
-        size = sum(self._sizes[each] for each in self._layout.groups_of(partition))
-        return size >> max(0, partition.bits - self._layout.bits)
+        shares = self._layout.shares_of(partition)
+        return int(sum(self._sizes[group] * share for group, share in shares))
 
     def rows(
         self, partition: Partition, divided: pa.RecordBatch | None
@@ -214,19 +224,17 @@ def rewrite(
     options = options.affordable()
     threads = threads_for(options.settings)
     limit = partition_bytes(options.settings, threads)
-    spool = changes.side.spool
-    most = spool.rows_in(WHOLE) + (base.census.total if base else 0)
-    with (
-        within_memory(options.settings),
-        open_rows(base, spool.where, options) as known,
-    ):
+    where = changes.side.spool.where
+    with within_memory(options.settings), open_rows(base, where, options) as known:
+        sides = [changes.side, *known.sides]
+        spools = [side.spool for side in sides]
+        rows = sum(each.rows_in(WHOLE) for each in spools) + known.rows_in_file
+        size = sum(each.bytes_in(WHOLE) for each in spools) + known.bytes_in(WHOLE)
         tasks = (
-            partial(_rewritten, changes.states, known, next_of, partition, rows)
-            for partition, rows in partitions(
-                [changes.side, *known.sides], limit, options, known.bytes_in
-            )
+            partial(_rewritten, changes.states, known, next_of, partition, parts)
+            for partition, parts in partitions(sides, limit, options, known.bytes_in)
         )
-        return write_sorted(target, in_order(tasks, threads), most)
+        return write_sorted(target, in_order(tasks, threads), bits_for(rows, size))
 
 
 def _rewritten(

@@ -1,11 +1,14 @@
 """Snapshots whose rows are sorted by hash and uid, so that a part of them can be read alone.
 
-A row group holds rows of one partition of the file only. The file's metadata tells the version of
-the hash, the bits of the file's partitions, and the partition of each row group.
+The file is divided into partitions by the highest bits of the hash, and a row group holds rows of
+one of them only. All rows with one hash are in one row group. The file's metadata tells the version
+of the hash, and for each row group its lowest possible hash and its number of rows. The hashes
+themselves are not stored.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,9 +29,10 @@ SNAPSHOT = schema_of(uid=pa.binary(), state=pa.uint8(), run=pa.int32())
 """`state` is a `UidState`, `run` the ledger's number of the run in which it last changed."""
 
 _HASH_KEY = b"cohortsync.hash"
-_PARTITIONS_KEY = b"cohortsync.partitions"
-_ROWS_A_PARTITION = 200_000
+_GROUPS_KEY = b"cohortsync.groups"
+_ROWS_A_PARTITION, _BYTES_A_PARTITION = 200_000, 8_000_000
 """So many rows are read at about the speed of more, and `why` reads no more of them."""
+_MOST_BITS = 20
 _ROWS_A_WRITE = 65_536
 
 
@@ -55,47 +59,65 @@ class SortedWriter:
     def __init__(self, writer: UidWriter, bits: int) -> None:
         self._writer = writer
         self._bits = bits
-        self._partition = 0
-        self._partitions: list[int] = []
-        """The partition of each row group that was written."""
+        self._last = -1
+        """The partition of the last row."""
+        self._groups: list[tuple[int, int]] = []
+        """For each row group, its lowest possible hash, and its rows."""
         self._counts = StateCounts()
 
     def write(self, rows: pa.RecordBatch, keys: npt.NDArray[np.uint64]) -> None:
-        """Write rows of the schema `SNAPSHOT` with their hashes; they follow those before."""
+        """Write rows of the schema `SNAPSHOT` with their hashes; they follow those before.
+
+        All rows with one hash are written by one call.
+        """
         self._counts.add(rows["state"])
         numbers = _partition_numbers(keys, self._bits)
-        starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
-        for start, end in pairwise(starts):
-            if start == end:
-                continue
-            if numbers[start] != self._partition:
-                self._end_partition()
-                self._partition = int(numbers[start])
-            for first in range(start, end, _ROWS_A_WRITE):
-                self._writer.write(rows.slice(first, min(_ROWS_A_WRITE, end - first)))
+        starts = np.flatnonzero(np.diff(numbers, prepend=~numbers[:1]))
+        for start, end in pairwise([*starts.tolist(), len(rows)]):
+            number = int(numbers[start])
+            first = Partition(self._bits, number).first
+            if number != self._last:
+                self._writer.flush()
+                self._last = number
+            for here, there in pairwise(_parts(keys, start, end)):
+                if self._writer.is_empty:
+                    is_next = here > start or (self._groups and self._groups[-1][0] >= first)
+                    self._groups.append((int(keys[here]) if is_next else first, 0))
+                lowest, count = self._groups[-1]
+                self._groups[-1] = lowest, count + there - here
+                self._writer.write(rows.slice(here, there - here))
 
     def finish(self) -> Census:
         """Write the rows that are left; return the number of rows by state."""
-        self._end_partition()
+        self._writer.flush()
         self._writer.metadata[_HASH_KEY] = str(HASH_VERSION).encode()
-        layout = {"bits": self._bits, "partitions": self._partitions}
-        self._writer.metadata[_PARTITIONS_KEY] = json.dumps(layout).encode()
+        self._writer.metadata[_GROUPS_KEY] = Layout.of_groups(self._groups).text
         return self._counts.census
 
-    def _end_partition(self) -> None:
-        self._writer.flush()
-        more = self._writer.groups - len(self._partitions)
-        self._partitions += [self._partition] * more
+
+def _parts(keys: npt.NDArray[np.uint64], start: int, end: int) -> list[int]:
+    """Return where parts of some rows begin that are written together, and `end`.
+
+    Rows with one hash are in one part.
+    """
+    places = np.arange(start + _ROWS_A_WRITE, end, _ROWS_A_WRITE)
+    cuts = np.unique(np.searchsorted(keys, keys[places], "left"))
+    return [start, *cuts[cuts > start].tolist(), end]
+
+
+def bits_for(rows: int, size: int) -> int:
+    """Return the bits of the partitions of a file of so many rows, and bytes in memory."""
+    partitions = max(rows // _ROWS_A_PARTITION, size // _BYTES_A_PARTITION)
+    return min(partitions.bit_length(), _MOST_BITS)
 
 
 def write_sorted(
-    path: Path, rows: Iterable[tuple[pa.RecordBatch, npt.NDArray[np.uint64]]], most: int
+    path: Path, rows: Iterable[tuple[pa.RecordBatch, npt.NDArray[np.uint64]]], bits: int = 0
 ) -> Snapshot:
-    """Write a snapshot of at most about `most` rows, each with its hash; return it.
+    """Write the rows of a snapshot, each with its hash, in partitions of so many `bits`.
 
     Raises as `new_file` does.
     """
-    bits = max(0, (most // _ROWS_A_PARTITION).bit_length())
     with open_writer(path, SNAPSHOT, compression="zstd") as writer:
         ordered = SortedWriter(writer, bits)
         for batch, keys in rows:
@@ -106,42 +128,66 @@ def write_sorted(
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which row groups of a sorted snapshot hold which partition."""
+    """Which row groups of a sorted snapshot hold which hashes."""
 
-    bits: int
-    partitions: npt.NDArray[np.uint64]
-    """The partition of each row group, ascending."""
+    starts: npt.NDArray[np.uint64]
+    """The lowest hash that may be in each row group, ascending; the others are in earlier ones."""
+    rows: list[int]
+    """The number of rows of each row group."""
+
+    @classmethod
+    def of_groups(cls, groups: Sequence[tuple[int, int]]) -> Self:
+        """Return the layout of row groups, given the lowest hash and the rows of each."""
+        return cls(np.array([each[0] for each in groups], np.uint64), [each[1] for each in groups])
 
     @classmethod
     def of(cls, file: pq.ParquetFile) -> Self | None:
         """Return the layout of a file; None if it is not sorted, or by another hash.
 
-        Raises `ValueError` for metadata that does not fit the file.
+        Raises `ValueError` for metadata that is damaged, or does not fit the file.
         """
-        return cls.read(metadata_of(file), file.num_row_groups)
-
-    @classmethod
-    def read(cls, metadata: Mapping[bytes, bytes], groups: int) -> Self | None:
-        """Return the layout that a file's metadata describe; see `of`."""
+        metadata = metadata_of(file)
         if metadata.get(_HASH_KEY) != str(HASH_VERSION).encode():
             return None
         try:
-            layout = json.loads(metadata[_PARTITIONS_KEY])
-            found = cls(int(layout["bits"]), np.array(layout["partitions"], np.uint64))
+            content = json.loads(metadata[_GROUPS_KEY])
+            found = cls(np.array(content["starts"], np.uint64), list(content["rows"]))
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise ValueError("its metadata is damaged") from error
-        is_ordered = bool((found.partitions[1:] >= found.partitions[:-1]).all())
-        if len(found.partitions) != groups or not is_ordered or not 0 <= found.bits < HASH_BITS:
-            raise ValueError("its metadata does not fit its rows")
+        if found.text != metadata[_GROUPS_KEY]:
+            raise ValueError("its metadata is damaged")
+        groups = map(file.metadata.row_group, range(file.num_row_groups))
+        if [each.num_rows for each in groups] != found.rows:
+            raise ValueError("its row groups are not those that were written")
         return found
 
+    @property
+    def text(self) -> bytes:
+        """The layout as stored in a file, with a checksum: single row groups depend on it."""
+        content = {"starts": self.starts.tolist(), "rows": self.rows}
+        return json.dumps(content | {"crc32": zlib.crc32(repr(content).encode())}).encode()
+
     def groups_of(self, partition: Partition) -> range:
-        """Return the row groups that hold rows of a partition, perhaps among others."""
-        finer = partition.bits - self.bits
-        first = partition.index >> finer if finer > 0 else partition.index << -finer
-        last = first if finer > 0 else ((partition.index + 1) << -finer) - 1
-        start = int(np.searchsorted(self.partitions, np.uint64(first), "left"))
-        return range(start, int(np.searchsorted(self.partitions, np.uint64(last), "right")))
+        """Return the row groups that hold the rows of a partition, perhaps among others."""
+        before = int(np.searchsorted(self.starts, np.uint64(partition.first), "right")) - 1
+        end = int(np.searchsorted(self.starts, np.uint64(partition.last), "right"))
+        return range(max(before, 0), end)
+
+    def shares_of(self, partition: Partition) -> Iterator[tuple[int, float]]:
+        """Yield these row groups, each with about the share of its rows that is in the partition."""
+        ends = [*self.starts[1:].tolist(), 1 << HASH_BITS]
+        for group in self.groups_of(partition):
+            start, end = int(self.starts[group]), ends[group]
+            common = min(end, partition.last + 1) - max(start, partition.first)
+            yield group, common / (end - start)
+
+    def refuse_misplaced(self, keys: npt.NDArray[np.uint64], groups: range) -> None:
+        """Raise `ValueError` unless the rows of `groups`, with the hashes `keys`, belong there."""
+        if not bool((keys[1:] >= keys[:-1]).all()):
+            raise ValueError("its rows are not sorted")
+        is_below = groups.stop == len(self.starts) or keys[-1] < self.starts[groups.stop]
+        if keys[0] < self.starts[groups.start] or not is_below:
+            raise ValueError("its rows are not where its metadata says")
 
 
 def rows_of_partition(
@@ -149,8 +195,8 @@ def rows_of_partition(
 ) -> tuple[pa.RecordBatch, npt.NDArray[np.uint64]]:
     """Return the rows of a partition of an open, sorted snapshot, in their order, and their hashes.
 
-    Raises `ValueError` if the rows are not where the metadata says;
-    PyArrow may raise any error for a damaged file.
+    Raises `ValueError` if the rows are not where the metadata says; PyArrow may raise any error for
+    a damaged file.
     """
     groups = layout.groups_of(partition)
     if not groups:
@@ -158,12 +204,7 @@ def rows_of_partition(
     table = file.read_row_groups(list(groups), columns=SNAPSHOT.names, use_threads=False)
     [rows] = table.combine_chunks().to_batches()
     keys = hashes(rows["uid"])
-    if not bool((keys[1:] >= keys[:-1]).all()):
-        raise ValueError("its rows are not sorted")
-    finer = max(0, partition.bits - layout.bits)
-    whole = Partition(partition.bits - finer, partition.index >> finer)
-    if not whole.first <= int(keys[0]) <= int(keys[-1]) <= whole.last:
-        raise ValueError("its rows are not where its metadata says")
+    layout.refuse_misplaced(keys, groups)
     start = int(np.searchsorted(keys, np.uint64(partition.first), "left"))
     end = int(np.searchsorted(keys, np.uint64(partition.last), "right"))
     return rows.slice(start, end - start).cast(SNAPSHOT), keys[start:end]

@@ -36,12 +36,16 @@ def group_uids(
 ) -> UidGroups:
     """Group the rows of all `columns`, whose uids are in one partition of so many `bits`.
 
-    `known` are the hashes of the first column, if they are known already.
+    `known` are the hashes of the first column, if it is sorted by them.
     """
     uids = columns[0] if len(columns) == 1 else pa.concat_arrays(columns)
-    values = hashes(uids) if known is None else _joined_hashes(known, columns[1:])
-    keys = values
-    order = stable_order(keys, bits)
+    if known is None:
+        keys = values = hashes(uids)
+        order = stable_order(keys, bits)
+    else:
+        others = np.concatenate([np.empty(0, np.uint64), *map(hashes, columns[1:])])
+        keys = values = np.concatenate([known, others])
+        order = _merged_order(known, others, bits)
     is_same = _is_same(keys, order)
     if not _all_equal(uids, order, is_same):
         # Two uids have the same hash: their exact ranks by hash and uid take its place.
@@ -59,10 +63,18 @@ def distinct(rows: pa.RecordBatch) -> pa.RecordBatch:
     return rows.take(pa.array(np.sort(groups.order[groups.starts])))
 
 
-def _joined_hashes(
-    known: npt.NDArray[np.uint64], columns: Sequence[pa.BinaryArray]
-) -> npt.NDArray[np.uint64]:
-    return np.concatenate([known, *map(hashes, columns)])
+def _merged_order(
+    known: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64], bits: int
+) -> npt.NDArray[np.int64]:
+    """Return the order of sorted keys followed by others, as `stable_order` does."""
+    later = stable_order(others, bits)
+    places = np.searchsorted(known, others[later], side="right") + np.arange(len(others))
+    order = np.empty(len(known) + len(others), np.int64)
+    order[places] = later + len(known)
+    is_known = np.ones(len(order), np.bool_)
+    is_known[places] = False
+    order[is_known] = np.arange(len(known))
+    return order
 
 
 def _is_same(keys: npt.NDArray[np.uint64], order: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

@@ -319,10 +319,11 @@ class _Division:
     ) -> Iterator[tuple[Partition, list[pa.RecordBatch]]]:
         """Yield one partition, or those that it is divided into."""
         self.options.interruption.check()
-        room = self.limit - self.others(partition)
+        others = self.others(partition)
+        room = self.limit - others
         size = sum(side.spool.bytes_in(partition) for side in sides)
         can_be_halved = partition.bits < min(side.spool.finest for side in sides)
-        if size <= (min(room, _FAST) if can_be_halved else room):
+        if size <= (min(room, _FAST - others) if can_be_halved else room):
             yield partition, [side.spool.rows(partition) for side in sides]
             return
         if can_be_halved:

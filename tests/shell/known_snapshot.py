@@ -9,7 +9,7 @@ import pyarrow as pa
 from engine.planning.staging import EXPORT, stage
 from engine.snapshot.file_format import describe
 from engine.snapshot.records import Snapshot, Staged, UidState
-from engine.snapshot.sorted_file import SNAPSHOT, write_sorted
+from engine.snapshot.sorted_file import SNAPSHOT, bits_for, write_sorted
 from engine.source.block import Block
 from engine.storage.settings import PlanningSettings
 from engine.storage.uid_groups import group_uids
@@ -32,10 +32,11 @@ def snapshot_of(known: Known, path: Path, *, is_sorted: bool = False) -> Snapsho
         write_batches(path, SNAPSHOT, table.to_batches())
         return describe(path)
     if not len(table):
-        return write_sorted(path, [], 0)
+        return write_sorted(path, [])
     groups = group_uids([table["uid"].combine_chunks()])
     [batch] = table.take(pa.array(groups.order)).combine_chunks().to_batches()
-    return write_sorted(path, [(batch, groups.hashes[groups.order])], len(table))
+    bits = bits_for(len(batch), batch.nbytes)
+    return write_sorted(path, [(batch, groups.hashes[groups.order])], bits)
 
 
 @contextmanager
