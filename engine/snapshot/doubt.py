@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from engine.snapshot.partitions import CHANGE, Changes, Known, lowest_states, rewrite
+from engine.snapshot.partitions import Known, rewrite_each
 from engine.snapshot.records import Snapshot, UidState
 from engine.snapshot.store import RESTORED, SnapshotStore
 from engine.storage.computation import Interruption
-from engine.storage.uid_spool import Side, open_spool
 
 _DOUBTED = np.zeros(max(UidState) + 1, np.uint8)
 for _state in UidState:
@@ -29,11 +28,7 @@ async def doubt_all(store: SnapshotStore) -> bool:
     _, snapshot = current
 
     def doubt(target: Path, interruption: Interruption) -> Snapshot:
-        options = store.compute_options(interruption)
-        with open_spool(target.parent, CHANGE, options.settings) as nothing:
-            nothing.finish()
-            changes = Changes(Side(nothing, lowest_states))
-            return rewrite(changes, snapshot, _doubted, target, options)
+        return rewrite_each(snapshot, _doubted, target, store.compute_options(interruption))
 
     await store.make(RESTORED, doubt)
     return True

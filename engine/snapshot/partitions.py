@@ -200,6 +200,7 @@ def lowest_states(rows: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def states_of(rows: pa.RecordBatch) -> npt.NDArray[np.uint8]:
+    """Return the states of rows of the schema `CHANGE`."""
     found: npt.NDArray[np.uint8] = rows["state"].to_numpy()
     return found
 
@@ -235,6 +236,24 @@ def rewrite(
             for partition, parts in partitions(sides, limit, options, known.bytes_in)
         )
         return write_sorted(target, in_order(tasks, threads), bits_for(rows, size))
+
+
+def rewrite_each(base: Snapshot, next_of: Next, target: Path, options: ComputeOptions) -> Snapshot:
+    """Write each uid of `base` to `target`, sorted, in its next state; raises as `rewrite`."""
+    with open_spool(target.parent, CHANGE, options.settings) as nothing:
+        nothing.finish()
+        return rewrite(Changes(Side(nothing, lowest_states)), base, next_of, target, options)
+
+
+def is_sorted(snapshot: Snapshot) -> bool:
+    """Return whether a snapshot is sorted; older versions sorted none. Raises `LedgerError`."""
+    with naming_damage(snapshot.path), open_parquet(snapshot.path) as file:
+        return Layout.of(file) is not None
+
+
+def sort_rows(base: Snapshot, target: Path, options: ComputeOptions) -> Snapshot:
+    """Write the rows of `base` to `target`, sorted; raises as `rewrite`."""
+    return rewrite_each(base, lambda known, _: (known.state, known.run), target, options)
 
 
 def _rewritten(

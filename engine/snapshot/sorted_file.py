@@ -174,7 +174,7 @@ class Layout:
         return range(max(before, 0), end)
 
     def shares_of(self, partition: Partition) -> Iterator[tuple[int, float]]:
-        """Yield these row groups, each with about the share of its rows that is in the partition."""
+        """Yield these row groups, each with about the share of its rows in the partition."""
         ends = [*self.starts[1:].tolist(), 1 << HASH_BITS]
         for group in self.groups_of(partition):
             start, end = int(self.starts[group]), ends[group]

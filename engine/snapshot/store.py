@@ -45,6 +45,8 @@ ADOPTED, IMPORTED, RECONCILED = "adopt", "import", "reconcile"
 recently."""
 ASSUMED_EMPTY, TRUSTED = "assume-empty", "trust"
 """Origins of snapshots that replace a lost one."""
+SORTED = "sort"
+"""Origin of a snapshot with the same content as the one before, which an older version wrote."""
 RESTORED = "restore"
 """Origin of a snapshot from a backup: each of its uids may have changed after the backup."""
 _FROM_ELSEWHERE = frozenset({ADOPTED, IMPORTED, RESTORED})
