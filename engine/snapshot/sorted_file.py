@@ -40,17 +40,19 @@ class StateCounts:
     """Counts the uids of a snapshot by state."""
 
     def __init__(self) -> None:
-        self._counts = np.zeros(max(UidState) + 1, np.int64)
+        self._counts = dict.fromkeys(UidState, 0)
 
     def add(self, states: pa.UInt8Array) -> None:
         """Count some uids."""
-        self._counts += np.bincount(states.to_numpy(), minlength=len(self._counts))
+        values = states.to_numpy()
+        for state in UidState:
+            self._counts[state] += int(np.count_nonzero(values == state))
 
     @property
     def census(self) -> Census:
         """The counts so far."""
-        unknown = sum(int(self._counts[state]) for state in UNKNOWN)
-        return Census(int(self._counts[UidState.IN]), unknown, int(self._counts[UidState.OUT]))
+        unknown = sum(self._counts[state] for state in UNKNOWN)
+        return Census(self._counts[UidState.IN], unknown, self._counts[UidState.OUT])
 
 
 class SortedWriter:
@@ -71,21 +73,25 @@ class SortedWriter:
         All rows with one hash are written by one call.
         """
         self._counts.add(rows["state"])
-        numbers = _partition_numbers(keys, self._bits)
-        starts = np.flatnonzero(np.diff(numbers, prepend=~numbers[:1]))
-        for start, end in pairwise([*starts.tolist(), len(rows)]):
-            number = int(numbers[start])
-            first = Partition(self._bits, number).first
-            if number != self._last:
+        start = 0
+        while start < len(rows):
+            partition = Partition.of(int(keys[start]), self._bits)
+            if partition.index != self._last:
                 self._writer.flush()
-                self._last = number
+                self._last = partition.index
+            end = int(np.searchsorted(keys, np.uint64(partition.last), "right"))
             for here, there in pairwise(_parts(keys, start, end)):
-                if self._writer.is_empty:
-                    is_next = here > start or (self._groups and self._groups[-1][0] >= first)
-                    self._groups.append((int(keys[here]) if is_next else first, 0))
-                lowest, count = self._groups[-1]
-                self._groups[-1] = lowest, count + there - here
-                self._writer.write(rows.slice(here, there - here))
+                self._write_part(rows.slice(here, there - here), int(keys[here]), partition)
+            start = end
+
+    def _write_part(self, rows: pa.RecordBatch, first_key: int, partition: Partition) -> None:
+        """Write rows of one partition, which may begin a row group."""
+        if self._writer.is_empty:
+            is_first = not self._groups or self._groups[-1][0] < partition.first
+            self._groups.append((partition.first if is_first else first_key, 0))
+        lowest, count = self._groups[-1]
+        self._groups[-1] = lowest, count + len(rows)
+        self._writer.write(rows)
 
     def finish(self) -> Census:
         """Write the rows that are left; return the number of rows by state."""
@@ -208,10 +214,3 @@ def rows_of_partition(
     start = int(np.searchsorted(keys, np.uint64(partition.first), "left"))
     end = int(np.searchsorted(keys, np.uint64(partition.last), "right"))
     return rows.slice(start, end - start).cast(SNAPSHOT), keys[start:end]
-
-
-def _partition_numbers(keys: npt.NDArray[np.uint64], bits: int) -> npt.NDArray[np.uint64]:
-    """Return the partition of each hash."""
-    if not bits:
-        return np.zeros(len(keys), np.uint64)
-    return keys >> np.uint64(HASH_BITS - bits)

@@ -58,6 +58,11 @@ class Partition:
         """The highest hash of the partition."""
         return ((self.index + 1) << (HASH_BITS - self.bits)) - 1
 
+    @classmethod
+    def of(cls, value: int, bits: int) -> Self:
+        """Return the partition of so many bits that a hash belongs to."""
+        return cls(bits, value >> (HASH_BITS - bits))
+
     def divided(self, bits: int) -> list[Self]:
         """Return the partitions of this one by so many more bits, ascending."""
         first = self.index << bits
@@ -79,7 +84,7 @@ def hashes(uids: pa.BinaryArray) -> npt.NDArray[np.uint64]:
 def partition_of(uid: bytes, bits: int) -> Partition:
     """Return the partition of so many bits that a uid belongs to."""
     [value] = hashes(pa.array([uid], pa.binary())).tolist()
-    return Partition(bits, value >> (HASH_BITS - bits))
+    return Partition.of(value, bits)
 
 
 def _hash_by_width(uids: pa.BinaryArray, found: npt.NDArray[np.uint64]) -> None:

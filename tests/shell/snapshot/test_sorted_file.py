@@ -59,16 +59,16 @@ def hash_of(uid: str, *, is_weak: bool = False) -> int:
 
 
 @given(
-    st.dictionaries(
+    known=st.dictionaries(
         st.text(min_size=1, max_size=6) | st.integers(1, 300).map("x".__mul__),
         st.tuples(st.sampled_from(UidState), st.integers(0, 9)),
         max_size=60,
     ),
-    st.integers(0, 7),
-    st.booleans(),
+    bits=st.integers(0, 7),
+    is_weak=st.booleans(),
 )
 def test_any_partition_has_its_rows(
-    known: dict[str, tuple[UidState, int]], bits: int, is_weak: bool
+    *, known: dict[str, tuple[UidState, int]], bits: int, is_weak: bool
 ) -> None:
     with TemporaryDirectory() as name, small_parts(is_weak=is_weak):
         path = Path(name) / "sorted.parquet"
@@ -149,17 +149,20 @@ def unsorted_but_says_so(path: Path) -> Snapshot:
     return write_sorted(path, [(rows, np.arange(40, dtype=np.uint64))])
 
 
+NOT_SORTED = r"base\.parquet cannot be read: its rows are not sorted"
+
+
 def test_a_snapshot_that_is_not_sorted_as_it_says_is_refused(tmp_path: Path) -> None:
     made = unsorted_but_says_so(tmp_path / "base.parquet")
-    with pytest.raises(LedgerError, match="base.parquet cannot be read: its rows are not sorted"):
+    with pytest.raises(LedgerError, match=NOT_SORTED):
         look_up(made.path, "u7")
-    with pytest.raises(LedgerError, match="base.parquet cannot be read: its rows are not sorted"):
+    with pytest.raises(LedgerError, match=NOT_SORTED):
         fold(made, RunChanges(1, [], [], []), tmp_path / "next.parquet", OPTIONS)
     assert not (tmp_path / "next.parquet").exists()
 
 
 def test_another_version_of_the_hash_makes_a_snapshot_unsorted(tmp_path: Path) -> None:
-    known = {uid: (UidState.IN, 3) for uid in UIDS}
+    known = dict.fromkeys(UIDS, (UidState.IN, 3))
     with patch("engine.snapshot.sorted_file.HASH_VERSION", 0):
         old = snapshot_of(known, tmp_path / "old.parquet", is_sorted=True)
         assert is_sorted(old)
