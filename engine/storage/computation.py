@@ -6,38 +6,27 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from engine.cancellation import run_in_thread
 from engine.errors import CohortSyncError, IncompleteError
 from engine.storage.capacity import affordable
 from engine.storage.settings import PlanningSettings
 
-if TYPE_CHECKING:
-    import duckdb
-
 T = TypeVar("T")
-_REPEAT_SECONDS = 0.05
 
 
 class Interruption:
-    """Stops a query that runs in another thread."""
+    """Stops a computation in another thread, which asks for it between its parts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._error: CohortSyncError | None = None
-        self._connection: duckdb.DuckDBPyConnection | None = None
-        self._is_idle = threading.Event()
 
     def trip(self, error: CohortSyncError) -> None:
-        """End the query; it and all later queries raise `error`."""
+        """End the computation; it and all later ones raise the `error` of the first call."""
         with self._lock:
-            if self._error is not None:
-                return
-            self._error = error
-            is_busy = self._connection is not None
-        if is_busy:
-            threading.Thread(target=self._interrupt, name="interrupt", daemon=True).start()
+            self._error = self._error or error
 
     def check(self) -> None:
         """Raise the error of a stop, if there was one."""
@@ -49,30 +38,6 @@ class Interruption:
         for item in items:
             self.check()
             yield item
-
-    @contextmanager
-    def watch(self, connection: "duckdb.DuckDBPyConnection") -> Iterator[None]:
-        """Interrupt this connection if a stop comes during the block."""
-        with self._lock:
-            self._connection = connection
-            self._is_idle.clear()
-        try:
-            self.check()
-            yield
-        finally:
-            with self._lock:
-                self._connection = None
-                self._is_idle.set()
-
-    def _interrupt(self) -> None:
-        # A query that begins at this moment loses the interrupt, so it is repeated.
-        while True:
-            with self._lock:
-                if self._connection is None:
-                    return
-                self._connection.interrupt()
-            if self._is_idle.wait(_REPEAT_SECONDS):
-                return
 
 
 @dataclass(frozen=True, slots=True)

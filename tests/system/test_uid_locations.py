@@ -138,7 +138,7 @@ def test_a_rescued_ledger_and_what_is_elsewhere_are_listed(tmp_path: Path) -> No
     spill, other = tmp_path / "spill" / "cohortsync-spill-abcdefgh", tmp_path / "cohortsync-1000"
     spill.mkdir(parents=True)
     other.mkdir()
-    (spill / "duckdb_temp_storage-0.tmp").write_bytes(b"uids")
+    (spill / "rows-0.tmp").write_bytes(b"uids")
     (other / "theirs").write_bytes(b"x")
     rescued = tmp_path / "ledger.sqlite.put-back-7"
     rescued.write_bytes(b"uid")
@@ -146,5 +146,5 @@ def test_a_rescued_ledger_and_what_is_elsewhere_are_listed(tmp_path: Path) -> No
     (tmp_path / "plans").symlink_to(tmp_path / "nowhere")
     assert uid_locations(tmp_path, [tmp_path / "spill"]) == [
         UidLocation(rescued, UidContent.RESCUED, 3),
-        UidLocation(spill / "duckdb_temp_storage-0.tmp", UidContent.TEMPORARY, 4),
+        UidLocation(spill / "rows-0.tmp", UidContent.TEMPORARY, 4),
     ]

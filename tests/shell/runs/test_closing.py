@@ -73,7 +73,7 @@ STEPS = tuple(
         *("runs/context.py", "runs/sending.py"),
         *("runs/planner.py", "delivery/sender.py", "delivery/http.py", "delivery/transport.py"),
         *("snapshot/", "planning/", "ledger/", "report/accounts.py"),
-        *("storage/duckdb_session.py", "storage/uid_parquet.py", "storage/capacity.py"),
+        *("storage/uid_spool.py", "storage/uid_parquet.py", "storage/capacity.py"),
         "storage/paths.py",
     )
 )
