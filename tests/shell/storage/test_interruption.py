@@ -26,7 +26,7 @@ from engine.storage.computation import ComputeOptions, Interruption
 from engine.storage.uid_parquet import UIDS, write_batches
 from exports import Export, Row
 
-COUNT = 20
+COUNT = 30
 
 
 def base_in(folder: Path, *, is_sorted: bool = True) -> Snapshot:
