@@ -87,7 +87,7 @@ def write(folder: Path, uids: int) -> None:
     import numpy as np  # noqa: PLC0415 - only in the process that needs it
     import pyarrow as pa  # noqa: PLC0415 - see above
 
-    from engine.snapshot.file_format import SNAPSHOT  # noqa: PLC0415 - see above
+    from engine.snapshot.sorted_file import SNAPSHOT  # noqa: PLC0415 - see above
     from engine.storage.uid_parquet import UIDS, open_writer  # noqa: PLC0415 - see above
     from exports import hex_uids, string_array  # noqa: PLC0415 - see above
 

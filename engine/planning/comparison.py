@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from engine.model.cohort import Operation
 from engine.planning.conditions import NO_CONDITIONS, Conditions
-from engine.planning.differences import Comparer, Differences, distinct, first_rows
+from engine.planning.differences import Comparer, Differences, first_rows
 from engine.planning.operation_file import OperationFile
 from engine.planning.resending import ResendSelection
 from engine.snapshot.partitions import SnapshotRows, open_rows
@@ -24,6 +24,7 @@ from engine.snapshot.records import Comparison, Member, PlannedOperation, Snapsh
 from engine.storage.capacity import partition_bytes, threads_for
 from engine.storage.computation import ComputeOptions, in_order, within_memory
 from engine.storage.paths import operation_path
+from engine.storage.uid_groups import distinct
 from engine.storage.uid_hash import Partition
 from engine.storage.uid_parquet import open_writer, schema_of, write_batches
 from engine.storage.uid_spool import Side, partitions
@@ -119,8 +120,8 @@ def _compare_rows(
 ) -> Differences:
     """Compare one partition; `rows` are those of the sides, in their order."""
     export, *others = rows
-    base = known.rows(partition, others.pop() if known.sides else None)
-    return comparer.compare(partition, base, export, others[0] if others else None)
+    base, hashes = known.rows(partition, others.pop() if known.sides else None)
+    return comparer.compare(partition, base, export, others[0] if others else None, hashes)
 
 
 def _write_resends(

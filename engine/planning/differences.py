@@ -7,13 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from engine.errors import LedgerError
 from engine.planning.conditions import Conditions
 from engine.planning.rejections import Rejections
+from engine.snapshot.partitions import Known
 from engine.snapshot.records import UidState
 from engine.storage.uid_groups import UidGroups, group_uids
 from engine.storage.uid_hash import Partition
-from engine.storage.uid_parquet import LOST, schema_of
+from engine.storage.uid_parquet import schema_of
 
 REDUCED = schema_of(uid=pa.binary(), row=pa.int64(), n=pa.int64())
 """Rows of the export by uid: its first row, and the number of its rows."""
@@ -63,12 +63,6 @@ def first_rows(rows: pa.RecordBatch) -> pa.RecordBatch:
     return pa.record_batch([uids, pa.array(numbers), pa.array(counts)], schema=REDUCED)
 
 
-def distinct(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """Return the first row of each uid."""
-    groups = group_uids([rows["uid"]])
-    return rows.take(pa.array(np.sort(groups.order[groups.starts])))
-
-
 def _weights(rows: pa.RecordBatch) -> npt.NDArray[np.int64]:
     """Return how many rows of the export each row stands for."""
     if "n" not in rows.schema.names:
@@ -98,39 +92,34 @@ class Comparer:
         base: pa.RecordBatch,
         export: pa.RecordBatch,
         excluded: pa.RecordBatch | None,
+        hashes: npt.NDArray[np.uint64] | None = None,
     ) -> Differences:
         """Compare the rows of one partition.
 
-        `base` has the columns of a snapshot, `export` those of a staged export or `REDUCED`.
+        `base` has the columns of a snapshot, `export` those of a staged export or `REDUCED`;
+        `hashes` are those of the base, if they are known.
         Raises `LedgerError` if the base contains a uid twice.
         """
         columns = [base["uid"], export["uid"]]
         if excluded is not None:
             columns.append(excluded["uid"])
-        groups = group_uids(columns, partition.bits)
-        first = groups.order[groups.starts]
-        in_base = first < len(base)
-        if np.count_nonzero(in_base) != len(base):
-            raise LedgerError("the last snapshot contains a uid twice", hint=LOST)
+        groups = group_uids(columns, partition.bits, hashes)
+        known = Known.of(base, groups)
         is_excluded = groups.order[groups.ends - 1] >= len(base) + len(export)
         weights = np.zeros(len(groups.order), np.int64)
         weights[len(base) : len(base) + len(export)] = _weights(export)
         rows = _sums(groups, weights)
         wanted = (rows > 0) & ~is_excluded
-        was = np.zeros(len(first), np.uint8)
-        was[in_base] = base["state"].to_numpy()[first[in_base]]
-        was_run = np.zeros(len(first), np.int32)
-        was_run[in_base] = base["run"].to_numpy()[first[in_base]]
 
         def chosen(places: npt.NDArray[np.int64]) -> _Chosen:
-            uids = groups.uids.take(pa.array(first[places]))
-            return _Chosen(uids, was[places], was_run[places])
+            uids = groups.uids.take(pa.array(known.first[places]))
+            return _Chosen(uids, known.state[places], known.run[places])
 
-        added = np.flatnonzero(wanted & (was != UidState.IN))
-        removed = np.flatnonzero(~wanted & in_base & (was != UidState.OUT))
-        is_member = wanted & (was == UidState.IN)
+        added = np.flatnonzero(wanted & (known.state != UidState.IN))
+        removed = np.flatnonzero(~wanted & known.is_known & (known.state != UidState.OUT))
+        is_member = wanted & (known.state == UidState.IN)
         # The first row in the export follows the row of the base, if there is one.
-        in_export = groups.order[groups.starts[added] + in_base[added]] - len(base)
+        in_export = groups.order[groups.starts[added] + known.is_known[added]] - len(base)
         numbers = export["row"].to_numpy()[in_export]
         return Differences(
             self._adds(partition, chosen(added), numbers),

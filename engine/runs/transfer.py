@@ -22,10 +22,11 @@ from engine.planning.settings import GuardSettings
 from engine.planning.staging import EXPORT, stage
 from engine.runs.interruptible import WritePermission, compute_or_stop, read_or_stop
 from engine.snapshot.baseline import doubting
-from engine.snapshot.file_format import SNAPSHOT, describe, refuse_twice, take_over, uids_in
+from engine.snapshot.file_format import take_over, uids_in
 from engine.snapshot.fold import adopt as adopt_staged
 from engine.snapshot.operation_uids import sample
 from engine.snapshot.records import Comparison, Snapshot, Staged, UidState
+from engine.snapshot.sorted_file import SNAPSHOT
 from engine.snapshot.store import ADOPTED, IMPORTED, RECONCILED, SnapshotStore
 from engine.source.block import Block
 from engine.source.source_file import SourceFile
@@ -234,13 +235,14 @@ async def import_snapshot(
     unfolded = await store.unfolded()
     doubt = await doubting(store, [(run, run.folded_attempt) for run in unfolded])
 
+    def check(said: Mapping[bytes, bytes]) -> None:
+        _refuse_other(path, said, store.key, None if from_elsewhere else target)
+
     def maker(made: Path, interruption: Interruption) -> Snapshot:
         with work_folder(made.parent, TemporaryPurpose.IMPORT) as folder:
             copy = folder / TemporaryName.IMPORT
-            said = take_over(path, copy)
-            _refuse_other(path, said, store.key, None if from_elsewhere else target)
-            refuse_twice(path, copy, store.compute_options(interruption))
-            snapshot = doubt(describe(copy), interruption)
+            options = store.compute_options(interruption)
+            snapshot = doubt(take_over(path, copy, options, check), interruption)
             rename_durably(copy, made)
         return replace(snapshot, path=made)
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from engine.errors import UsageError
 from engine.ledger.snapshot_records import Unfolded
 from engine.ledger.state_folder import make_folder
-from engine.snapshot.file_format import SNAPSHOT, describe
+from engine.snapshot.file_format import describe
 from engine.snapshot.fold import RunChanges, fold
 from engine.snapshot.records import Snapshot
+from engine.snapshot.sorted_file import write_sorted
 from engine.snapshot.store import (
     ADOPTED,
     ASSUMED_EMPTY,
@@ -23,7 +24,6 @@ from engine.snapshot.store import (
 from engine.storage.computation import Interruption
 from engine.storage.files import new_file
 from engine.storage.paths import TemporaryName, earlier_path
-from engine.storage.uid_parquet import write_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,7 @@ async def _empty_base(store: SnapshotStore) -> Base:
     candidate = store.session_folder / TemporaryName.CANDIDATE
 
     def empty(_: Interruption) -> Snapshot:
-        write_batches(candidate, SNAPSHOT, [])
-        return describe(candidate)
+        return write_sorted(candidate, [], 0)
 
     unfolded = await store.unfolded()
     snapshot = await store.compute(empty)

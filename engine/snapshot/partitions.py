@@ -1,22 +1,34 @@
-"""The rows of a snapshot by partition."""
+"""The rows of a snapshot by partition, and the rewriting of a snapshot in the order of the hash."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from engine.snapshot.file_format import SNAPSHOT
+from engine.errors import LedgerError
 from engine.snapshot.records import Snapshot
-from engine.storage.computation import ComputeOptions
-from engine.storage.uid_hash import Partition
-from engine.storage.uid_parquet import read_batches
-from engine.storage.uid_spool import Side, joined, open_spool
+from engine.snapshot.sorted_file import SNAPSHOT, Layout, rows_of_partition, write_sorted
+from engine.storage.capacity import partition_bytes, threads_for
+from engine.storage.computation import ComputeOptions, in_order, within_memory
+from engine.storage.uid_groups import UidGroups, group_uids
+from engine.storage.uid_hash import WHOLE, Partition
+from engine.storage.uid_parquet import LOST, naming_damage, open_parquet, read_batches
+from engine.storage.uid_spool import Side, joined, open_spool, partitions
+
+Keys = npt.NDArray[np.uint64]
+"""Hashes of uids."""
 
 
 class SnapshotRows(Protocol):
-    """The rows of a snapshot by partition."""
+    """The rows of a snapshot by partition. Several threads may read."""
 
     @property
     def sides(self) -> Sequence[Side]:
@@ -25,8 +37,13 @@ class SnapshotRows(Protocol):
     def bytes_in(self, partition: Partition) -> int:
         """Return about how many bytes the rows of a partition take, besides those of `sides`."""
 
-    def rows(self, partition: Partition, divided: pa.RecordBatch | None) -> pa.RecordBatch:
-        """Return the rows of a partition; `divided` is what the division of `sides` yielded."""
+    def rows(
+        self, partition: Partition, divided: pa.RecordBatch | None
+    ) -> tuple[pa.RecordBatch, Keys | None]:
+        """Return the rows of a partition, and their hashes if they are known.
+
+        `divided` is what the division of `sides` yielded. Raises `LedgerError` for a damaged file.
+        """
 
 
 @contextmanager
@@ -35,13 +52,17 @@ def open_rows(
 ) -> Iterator[SnapshotRows]:
     """Open a snapshot; without one, there are no rows.
 
-    A snapshot that is not sorted is divided first, in `folder`. Raises `LedgerError` if it is
-    damaged, the error of a stop, and as `open_spool` and `Spool.write`.
+    A snapshot that is not sorted, of an older version, is divided first, in `folder`. Raises
+    `LedgerError` if it is damaged, the error of a stop, and as `open_spool` and `Spool.write`.
     """
     if snapshot is None:
         yield _NoRows()
         return
-    with open_spool(folder, SNAPSHOT, options.settings) as spool:
+    with ExitStack() as files:
+        if (found := _SortedRows.open(snapshot.path, files)) is not None:
+            yield found
+            return
+        spool = files.enter_context(open_spool(folder, SNAPSHOT, options.settings))
         batches = read_batches(snapshot.path, SNAPSHOT.names)
         for rows in options.interruption.until_tripped(batches):
             spool.write(rows.cast(SNAPSHOT))
@@ -58,9 +79,11 @@ class _NoRows:
         del partition
         return 0
 
-    def rows(self, partition: Partition, divided: pa.RecordBatch | None) -> pa.RecordBatch:
+    def rows(
+        self, partition: Partition, divided: pa.RecordBatch | None
+    ) -> tuple[pa.RecordBatch, Keys | None]:
         del partition, divided
-        return joined(SNAPSHOT, [])
+        return joined(SNAPSHOT, []), None
 
 
 class _DividedRows:
@@ -73,8 +96,163 @@ class _DividedRows:
         del partition
         return 0
 
-    def rows(self, partition: Partition, divided: pa.RecordBatch | None) -> pa.RecordBatch:
+    def rows(
+        self, partition: Partition, divided: pa.RecordBatch | None
+    ) -> tuple[pa.RecordBatch, Keys | None]:
         del partition
         if divided is None:
             raise RuntimeError("the rows of a snapshot were not divided")
-        return divided
+        return divided, None
+
+
+class _SortedRows:
+    """The rows of a sorted snapshot. Fulfils `SnapshotRows`."""
+
+    sides: Sequence[Side] = ()
+
+    def __init__(self, path: Path, files: ExitStack, file: pq.ParquetFile, layout: Layout) -> None:
+        self._path = path
+        self._files = files
+        self._layout = layout
+        self._idle: queue.SimpleQueue[pq.ParquetFile] = queue.SimpleQueue()
+        """Open readers: each is used by one thread at a time."""
+        self._idle.put(file)
+        groups = range(file.num_row_groups)
+        self._sizes: list[int] = [file.metadata.row_group(each).total_byte_size for each in groups]
+
+    @classmethod
+    def open(cls, path: Path, files: ExitStack) -> "_SortedRows | None":
+        """Open a snapshot until `files` is closed; None if it is not sorted."""
+        with naming_damage(path):
+            file = files.enter_context(open_parquet(path))
+            layout = Layout.of(file)
+        return None if layout is None else cls(path, files, file, layout)
+
+    def bytes_in(self, partition: Partition) -> int:
+        size = sum(self._sizes[each] for each in self._layout.groups_of(partition))
+        return size >> max(0, partition.bits - self._layout.bits)
+
+    def rows(
+        self, partition: Partition, divided: pa.RecordBatch | None
+    ) -> tuple[pa.RecordBatch, Keys | None]:
+        del divided
+        with naming_damage(self._path):
+            try:
+                file = self._idle.get_nowait()
+            except queue.Empty:
+                file = self._files.enter_context(open_parquet(self._path))
+            found = rows_of_partition(file, self._layout, partition)
+        self._idle.put(file)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a snapshot knows of the uids of groups, of which its own uids are the first column."""
+
+    first: npt.NDArray[np.int64]
+    """The row of each uid, the first one of its group."""
+    is_known: npt.NDArray[np.bool_]
+    """Whether the snapshot has the uid."""
+    state: npt.NDArray[np.uint8]
+    """The uid's `UidState`; 0 if it is not known."""
+    run: npt.NDArray[np.int32]
+    """The run of that state; 0 if the uid is not known."""
+
+    @classmethod
+    def of(cls, rows: pa.RecordBatch, groups: UidGroups) -> Self:
+        """Look up the uids of `groups`; raises `LedgerError` if `rows` have a uid twice."""
+        first = groups.order[groups.starts]
+        is_known = first < len(rows)
+        if np.count_nonzero(is_known) != len(rows):
+            raise LedgerError("the last snapshot is corrupt: it contains a uid twice", hint=LOST)
+        places = first[is_known]
+        state = np.zeros(len(first), np.uint8)
+        state[is_known] = rows["state"].to_numpy()[places]
+        run = np.zeros(len(first), np.int32)
+        run[is_known] = rows["run"].to_numpy()[places]
+        return cls(first, is_known, state, run)
+
+
+NO_CHANGE = 255
+Next = Callable[[Known, npt.NDArray[np.uint8]], tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]]
+"""Returns each uid's next state, and its run; with the state 0, the uid is left out. It is given
+the lowest state among the changes of each uid, `NO_CHANGE` where there are none."""
+CHANGE = pa.schema([SNAPSHOT.field("uid"), SNAPSHOT.field("state")])
+
+
+def lowest_states(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Reduce rows of the schema `CHANGE`: of a uid, the row with the lowest state stays."""
+    groups = group_uids([rows["uid"]])
+    states = _lowest(groups, states_of(rows))
+    uids = groups.uids.take(pa.array(groups.order[groups.starts]))
+    return pa.record_batch([uids, pa.array(states)], schema=CHANGE)
+
+
+def states_of(rows: pa.RecordBatch) -> npt.NDArray[np.uint8]:
+    found: npt.NDArray[np.uint8] = rows["state"].to_numpy()
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Uids whose state changes."""
+
+    side: Side
+    states: Callable[[pa.RecordBatch], npt.NDArray[np.uint8]] = states_of
+    """Returns the state of each row; by default, the rows have the schema `CHANGE`."""
+
+
+def rewrite(
+    changes: Changes, base: Snapshot | None, next_of: Next, target: Path, options: ComputeOptions
+) -> Snapshot:
+    """Write the uids of `base` and of `changes` to `target`, sorted, in their next state.
+
+    Raises `LedgerError` for a damaged snapshot,
+    `IncompleteError` if memory is too small, the error of a stop, and as `new_file`.
+    """
+    options = options.affordable()
+    threads = threads_for(options.settings)
+    limit = partition_bytes(options.settings, threads)
+    spool = changes.side.spool
+    most = spool.rows_in(WHOLE) + (base.census.total if base else 0)
+    with (
+        within_memory(options.settings),
+        open_rows(base, spool.where, options) as known,
+    ):
+        tasks = (
+            partial(_rewritten, changes.states, known, next_of, partition, rows)
+            for partition, rows in partitions(
+                [changes.side, *known.sides], limit, options, known.bytes_in
+            )
+        )
+        return write_sorted(target, in_order(tasks, threads), most)
+
+
+def _rewritten(
+    states: Callable[[pa.RecordBatch], npt.NDArray[np.uint8]],
+    known: SnapshotRows,
+    next_of: Next,
+    partition: Partition,
+    sides: Sequence[pa.RecordBatch],
+) -> tuple[pa.RecordBatch, Keys]:
+    """Return the rows of one partition, and their hashes."""
+    changes, *divided = sides
+    base, keys = known.rows(partition, divided[0] if divided else None)
+    groups = group_uids([base["uid"], changes["uid"]], partition.bits, keys)
+    was = Known.of(base, groups)
+    changed = np.full(len(groups.order), NO_CHANGE, np.uint8)
+    changed[len(base) :] = states(changes)
+    state, run = next_of(was, _lowest(groups, changed))
+    kept = np.flatnonzero(state)
+    places = was.first[kept]
+    uids = groups.uids.take(pa.array(places))
+    columns = [uids, pa.array(state[kept]), pa.array(run[kept])]
+    return pa.record_batch(columns, schema=SNAPSHOT), groups.hashes[places]
+
+
+def _lowest(groups: UidGroups, states: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the lowest state of the rows of each group."""
+    if not len(states):
+        return states
+    return np.minimum.reduceat(states[groups.order], groups.starts)

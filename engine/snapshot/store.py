@@ -26,7 +26,7 @@ from engine.snapshot.operation_uids import kept_uids
 from engine.snapshot.ports import SnapshotIndex
 from engine.snapshot.records import Census, HeldChanges, Snapshot
 from engine.snapshot.settings import MirrorSettings
-from engine.storage.duckdb_session import Compute, Interruption, QueryOptions, compute_in_thread
+from engine.storage.computation import Compute, ComputeOptions, Interruption, compute_in_thread
 from engine.storage.files import names_in, work_folder
 from engine.storage.paths import (
     TemporaryPurpose,
@@ -292,9 +292,9 @@ class SnapshotStore:
         operations = [kept_uids(folder, each) for each in (Operation.ADD, Operation.REMOVE)]
         return RunChanges(run.run, operations, outcomes, [*recent.runs, run.run])
 
-    def compute_options(self, interruption: Interruption) -> QueryOptions:
-        """Return the options of a query on snapshots."""
-        return QueryOptions(self.planning, interruption)
+    def compute_options(self, interruption: Interruption) -> ComputeOptions:
+        """Return the options of a computation on snapshots."""
+        return ComputeOptions(self.planning, interruption)
 
     def work_folder(self, purpose: TemporaryPurpose) -> AbstractContextManager[Path]:
         """Create a folder for files that are deleted after the block; raises as `new_file` does."""

@@ -20,6 +20,8 @@ class UidGroups:
 
     uids: pa.BinaryArray
     """The columns after each other."""
+    hashes: npt.NDArray[np.uint64]
+    """The hash of each of them."""
     order: npt.NDArray[np.int64]
     """The rows in their order; in a group, in the order of the columns and of their rows."""
     starts: npt.NDArray[np.int64]
@@ -27,10 +29,18 @@ class UidGroups:
     ends: npt.NDArray[np.int64]
 
 
-def group_uids(columns: Sequence[pa.BinaryArray], bits: int = 0) -> UidGroups:
-    """Group the rows of all `columns`, whose uids are in one partition of so many `bits`."""
+def group_uids(
+    columns: Sequence[pa.BinaryArray],
+    bits: int = 0,
+    known: npt.NDArray[np.uint64] | None = None,
+) -> UidGroups:
+    """Group the rows of all `columns`, whose uids are in one partition of so many `bits`.
+
+    `known` are the hashes of the first column, if they are known already.
+    """
     uids = columns[0] if len(columns) == 1 else pa.concat_arrays(columns)
-    keys = hashes(uids)
+    values = hashes(uids) if known is None else _joined_hashes(known, columns[1:])
+    keys = values
     order = stable_order(keys, bits)
     is_same = _is_same(keys, order)
     if not _all_equal(uids, order, is_same):
@@ -40,7 +50,19 @@ def group_uids(columns: Sequence[pa.BinaryArray], bits: int = 0) -> UidGroups:
         is_same = _is_same(keys, order)
     starts = np.flatnonzero(~is_same)
     ends = np.append(starts, len(uids))[1:]
-    return UidGroups(uids, order, starts, ends)
+    return UidGroups(uids, values, order, starts, ends)
+
+
+def distinct(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the first row of each uid; the rows have a column `uid`."""
+    groups = group_uids([rows["uid"]])
+    return rows.take(pa.array(np.sort(groups.order[groups.starts])))
+
+
+def _joined_hashes(
+    known: npt.NDArray[np.uint64], columns: Sequence[pa.BinaryArray]
+) -> npt.NDArray[np.uint64]:
+    return np.concatenate([known, *map(hashes, columns)])
 
 
 def _is_same(keys: npt.NDArray[np.uint64], order: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

@@ -76,6 +76,12 @@ def hashes(uids: pa.BinaryArray) -> npt.NDArray[np.uint64]:
     return found
 
 
+def partition_of(uid: bytes, bits: int) -> Partition:
+    """Return the partition of so many bits that a uid belongs to."""
+    [value] = hashes(pa.array([uid], pa.binary())).tolist()
+    return Partition(bits, value >> (HASH_BITS - bits))
+
+
 def _hash_by_width(uids: pa.BinaryArray, found: npt.NDArray[np.uint64]) -> None:
     """Hash a few thousand uids into `found`, short and long ones apart."""
     offsets, data = buffers(uids)

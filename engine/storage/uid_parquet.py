@@ -40,7 +40,8 @@ class RowChecksum:
 
     def __init__(self, columns: Iterable[str], metadata: Mapping[bytes, bytes] | None) -> None:
         """Sum these columns; `metadata` is the file's other metadata."""
-        self._file = zlib.crc32(repr(sorted((metadata or {}).items())).encode())
+        self.metadata = dict(metadata or {})
+        """The file's other metadata."""
         self.rows = 0
         """Rows counted so far."""
         self._columns = list(columns)
@@ -69,7 +70,8 @@ class RowChecksum:
 
     @property
     def _fields(self) -> dict[str, int]:
-        return {"rows": self.rows, "file": self._file} | self._sums
+        file = zlib.crc32(repr(sorted(self.metadata.items())).encode())
+        return {"rows": self.rows, "file": file} | self._sums
 
 
 def _parts_of(column: pa.Array) -> dict[str, memoryview]:
@@ -88,6 +90,10 @@ class UidWriter:
     def __init__(self, writer: pq.ParquetWriter, checksum: RowChecksum) -> None:
         self._writer = writer
         self._checksum = checksum
+        self.metadata: dict[bytes, bytes] = {}
+        """Metadata of the file besides that of the schema; written at the end."""
+        self.groups = 0
+        """The row groups that were written."""
         self._buffered: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
 
@@ -106,7 +112,14 @@ class UidWriter:
         """Write the buffered rows."""
         if self._buffered:
             self._writer.write_table(pa.Table.from_batches(self._buffered))
+            self.groups += 1
         self._buffered, self._rows, self._bytes = [], 0, 0
+
+    def end(self) -> None:
+        """Write the rows that are left, and the metadata."""
+        self.flush()
+        self._checksum.metadata.update(self.metadata)
+        self._writer.add_key_value_metadata({**self.metadata, _CHECKSUM_KEY: self._checksum.text})
 
 
 def write_batches(
@@ -151,8 +164,7 @@ def open_writer(
         checksum = RowChecksum(schema.names, schema.metadata)
         rows = UidWriter(writer, checksum)
         yield rows
-        rows.flush()
-        writer.add_key_value_metadata({_CHECKSUM_KEY: checksum.text})
+        rows.end()
 
 
 def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -161,9 +173,15 @@ def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
     Raises `LedgerError` for a missing or damaged file. Each page has a checksum. The rows as a
     whole have one too, which is checked after the last row is read.
     """
+    with naming_damage(path), open_parquet(path) as file:
+        yield from checked_batches(file, columns)
+
+
+@contextmanager
+def naming_damage(path: Path) -> Iterator[None]:
+    """Raise `LedgerError` that names the file if the block can't read it."""
     try:
-        with open_parquet(path) as file:
-            yield from checked_batches(file, columns)
+        yield
     except Exception as error:
         if not is_damage(error):
             raise

@@ -32,7 +32,8 @@ from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.planning.comparison import compare
 from engine.report.history import RunReport
-from engine.snapshot.file_format import SNAPSHOT, describe
+from engine.snapshot.file_format import describe
+from engine.snapshot.sorted_file import SNAPSHOT
 from engine.source.block import Block
 from engine.storage.computation import ComputeOptions
 from engine.storage.settings import PlanningSettings

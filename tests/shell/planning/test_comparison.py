@@ -22,7 +22,7 @@ from engine.model.cohort import Operation
 from engine.planning.comparison import compare
 from engine.planning.conditions import REJECTIONS, Conditions, Resend
 from engine.planning.staging import EXPORT, stage
-from engine.snapshot.file_format import look_up, verify
+from engine.snapshot.file_format import describe, look_up, verify
 from engine.snapshot.fold import RunChanges, adopt, fold
 from engine.snapshot.operation_uids import OperationUids
 from engine.snapshot.records import (
@@ -48,6 +48,11 @@ def weak_hashes(uids: pa.BinaryArray) -> npt.NDArray[np.uint64]:
     return hashes(uids) & np.uint64(1 << 60)
 
 
+HASHING = (
+    *("storage.uid_spool", "storage.uid_groups", "storage.uid_hash"),
+    *("planning.rejections", "snapshot.sorted_file"),
+)
+"""The modules that compute hashes."""
 UIDS = ["007", "7", "1e5", "NULL", "nan", 'a"b', "a\\b", "é", "😀", "a\0b", "A", "a", "a ", " "]
 OPTIONS = ComputeOptions(SETTINGS)
 THIS_RUN = 9
@@ -72,6 +77,8 @@ class Case:
     resend: Resend | None = None
     limit: int = 10**9
     """Bytes of a partition."""
+    is_sorted: bool = True
+    """Whether the snapshot is sorted; those of older versions are not."""
     is_weak: bool = False
     """Whether there are only a few different hashes."""
     excluded: frozenset[str] | None = None
@@ -80,16 +87,24 @@ class Case:
     def wanted(self) -> set[str]:
         return set(self.export) - (self.excluded or set())
 
+    def base(self, folder: Path) -> Snapshot | None:
+        """Write what was acknowledged."""
+        if not self.known:
+            return None
+        return snapshot_of(self.known, folder / "base.parquet", is_sorted=self.is_sorted)
+
     @contextmanager
     def conditions(self) -> Iterator[None]:
         """Bound the partitions, and weaken the hash."""
         with ExitStack() as stack:
             if self.is_weak:
-                for module in ("storage.uid_spool", "storage.uid_groups", "planning.rejections"):
+                for module in HASHING:
                     stack.enter_context(patch(f"engine.{module}.hashes", weak_hashes))
-            place = "engine.planning.comparison.partition_bytes"
-            stack.enter_context(patch(place, lambda *_: self.limit))
+            for module in ("planning.comparison", "snapshot.partitions"):
+                place = f"engine.{module}.partition_bytes"
+                stack.enter_context(patch(place, lambda *_: self.limit))
             stack.enter_context(patch("engine.storage.uid_spool._FAST", self.limit))
+            stack.enter_context(patch("engine.snapshot.sorted_file._ROWS_A_PARTITION", 2))
             yield
 
     def kind(self, uid: str, operation: Operation) -> str:
@@ -164,6 +179,7 @@ cases = st.builds(
     ),
     st.sampled_from([10**9, 10**9, 100]),
     st.booleans(),
+    st.booleans(),
     st.none() | st.frozensets(uids),
 )
 
@@ -182,7 +198,6 @@ def known_in(path: Path) -> dict[str, tuple[UidState, int]]:
 
 
 def compared(case: Case, folder: Path) -> tuple[Comparison, Snapshot | None]:
-    base = snapshot_of(case.known, folder / "base.parquet") if case.known else None
     rejections = pa.table(
         {
             "uid": [uid.encode() for uid, _ in case.rejected],
@@ -194,6 +209,7 @@ def compared(case: Case, folder: Path) -> tuple[Comparison, Snapshot | None]:
     )
     with ExitStack() as stack:
         stack.enter_context(case.conditions())
+        base = case.base(folder)
         staged = stack.enter_context(staged_in(folder, blocks_of(case.export)))
         excluded = None
         if case.excluded is not None:
@@ -292,8 +308,11 @@ def test_a_fold_moves_only_what_may_have_changed(case: Case, data: st.DataObject
         assert after.census.unknown == len(states) - after.census.members - after.census.out
         assert after.path.stat().st_mode & 0o777 == 0o600
         verify(after)
-        for uid in UIDS:
-            assert look_up(after.path, uid) == expected.get(uid)
+        assert after == describe(after.path)
+        with case.conditions():
+            assert {uid: look_up(after.path, uid) for uid in UIDS} == {
+                uid: expected.get(uid) for uid in UIDS
+            }
 
 
 @given(
@@ -309,7 +328,6 @@ def test_a_fold_of_a_push_knows_who_was_there_and_that_rows_repeat(
 ) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
-        base = snapshot_of(case.known, folder / "base.parquet") if case.known else None
         expected = dict(case.known)
         files, outcomes, place = {}, [], 0
         for batch, is_accepted in batches:
@@ -331,7 +349,7 @@ def test_a_fold_of_a_push_knows_who_was_there_and_that_rows_repeat(
         with case.conditions():
             kept, recent = [OperationUids(operation, files)], [*case.recent, THIS_RUN]
             changes = RunChanges(THIS_RUN, kept, outcomes, recent)
-            after = fold(base, changes, folder / "next.parquet", OPTIONS)
+            after = fold(case.base(folder), changes, folder / "next.parquet", OPTIONS)
         assert known_in(after.path) == {
             uid: (state, run)
             for uid, (state, run) in expected.items()
@@ -343,8 +361,8 @@ def test_a_fold_of_a_push_knows_who_was_there_and_that_rows_repeat(
 def test_an_adoption_adds_what_is_not_known_yet(case: Case) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
-        base = snapshot_of(case.known, folder / "base.parquet") if case.known else None
         with case.conditions(), staged_in(folder, blocks_of(case.export)) as staged:
+            base = case.base(folder)
             target = folder / "next.parquet"
             made = adopt(base, staged.spool, UidState.MAY_BE_IN, target, OPTIONS)
         expected = dict(case.known)
