@@ -87,13 +87,18 @@ def write(folder: Path, uids: int) -> None:
     import numpy as np  # noqa: PLC0415 - only in the process that needs it
     import pyarrow as pa  # noqa: PLC0415 - see above
 
+    from engine.snapshot.partitions import sort_rows  # noqa: PLC0415 - see above
+    from engine.snapshot.records import Census, Snapshot  # noqa: PLC0415 - see above
     from engine.snapshot.sorted_file import SNAPSHOT  # noqa: PLC0415 - see above
+    from engine.storage.computation import ComputeOptions  # noqa: PLC0415 - see above
+    from engine.storage.settings import PlanningSettings  # noqa: PLC0415 - see above
     from engine.storage.uid_parquet import UIDS, open_writer  # noqa: PLC0415 - see above
     from exports import hex_uids, string_array  # noqa: PLC0415 - see above
 
     known, wanted = (folder / name for name in INPUTS)
+    unsorted = folder / "unsorted.parquet"
     newcomers = hex_uids(uids, seed=25)
-    with open_writer(known, SNAPSHOT, "zstd") as old, open_writer(wanted, UIDS) as new:
+    with open_writer(unsorted, SNAPSHOT, "zstd") as old, open_writer(wanted, UIDS) as new:
         for matrix in hex_uids(uids):
             count, gone = len(matrix), len(matrix) // CHURN
             column = string_array(matrix).cast(pa.binary())
@@ -103,6 +108,9 @@ def write(folder: Path, uids: int) -> None:
             come = string_array(next(newcomers)[:gone]).cast(pa.binary())
             for part in (come, column.slice(gone)[::-1]):
                 new.write(pa.record_batch([part], schema=UIDS))
+    options = ComputeOptions(PlanningSettings())
+    sort_rows(Snapshot(unsorted, Census(uids), b""), known, options)
+    unsorted.unlink()
 
 
 def plan(folder: Path, memory: int) -> None:
