@@ -30,7 +30,7 @@ SNAPSHOT = schema_of(uid=pa.binary(), state=pa.uint8(), run=pa.int32())
 
 _HASH_KEY = b"cohortsync.hash"
 _GROUPS_KEY = b"cohortsync.groups"
-_ROWS_A_PARTITION, _BYTES_A_PARTITION = 200_000, 8_000_000
+_ROWS_A_PARTITION, _BYTES_A_PARTITION = 100_000, 4_000_000
 """So many rows are read at about the speed of more, and `why` reads no more of them."""
 _MOST_BITS = 20
 _ROWS_A_WRITE = 65_536

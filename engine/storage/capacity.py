@@ -11,6 +11,8 @@ from engine.storage.settings import PlanningSettings
 
 MEGABYTE = 1_000_000
 _LEAST_MEGABYTES = 64
+_LEAST_A_THREAD = 32
+"""Megabytes; with less, a thread would read row groups of a large snapshot more than once."""
 _MEGABYTES_A_THREAD = 150
 """Address space of a thread: its stack and a memory arena."""
 _TIMES_THE_ROWS = 5
@@ -24,7 +26,7 @@ _BYTES_A_ROW_NUMBER = 4
 def threads_for(settings: PlanningSettings) -> int:
     """Return the number of threads that compute, so that each has a useful share of memory."""
     threads = settings.threads or os.cpu_count() or 1
-    return max(1, min(threads, settings.memory_megabytes // _LEAST_MEGABYTES))
+    return max(1, min(threads, settings.memory_megabytes // _LEAST_A_THREAD))
 
 
 def partition_bytes(settings: PlanningSettings, threads: int) -> int:

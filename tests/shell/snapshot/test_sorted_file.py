@@ -112,9 +112,9 @@ def test_why_reads_one_row_group(tmp_path: Path) -> None:
 
 
 def test_partitions_are_small_whatever_the_uids_are() -> None:
-    assert bits_for(0, 0) == bits_for(199_999, 7_000_000) == 0
-    assert bits_for(100_000_000, 3_300_000_000) == 9
-    assert bits_for(1_000_000, 10_000_000_000) == 11
+    assert bits_for(0, 0) == bits_for(99_999, 3_900_000) == 0
+    assert bits_for(100_000_000, 3_300_000_000) == 10
+    assert bits_for(1_000_000, 10_000_000_000) == 12
 
 
 def test_all_uids_may_be_in_one_partition(tmp_path: Path) -> None:
