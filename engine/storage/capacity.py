@@ -15,8 +15,9 @@ _LEAST_A_THREAD = 32
 """Megabytes; with less, a thread would read row groups of a large snapshot more than once."""
 _MEGABYTES_A_THREAD = 150
 """Address space of a thread: its stack and a memory arena."""
-_TIMES_THE_ROWS = 5
-"""The memory of a thread that processes rows, as a multiple of theirs: hashes, places, copies."""
+_TIMES_THE_ROWS = 3
+"""The memory of a thread that processes rows, as a multiple of theirs: hashes, places, copies. With
+more, 64 MB would not suffice for 100 million uids without dividing their spool again."""
 _BYTES_A_STORED_ROW = 9
 """Largest size of a row of an operation or a snapshot besides its uid."""
 _BYTES_A_ROW_NUMBER = 4
