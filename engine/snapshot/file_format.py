@@ -145,9 +145,8 @@ def look_up(path: Path, uid: str) -> tuple[UidState, int] | None:
 def _rows_near(path: Path, uid: bytes) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a snapshot among which a uid is, if it is in the snapshot."""
     with naming_damage(path), open_parquet(path) as file:
-        layout = Layout.of(file)
-        if layout is not None:
-            yield rows_of_partition(file, layout, partition_of(uid, HASH_BITS))[0]
+        if (layout := Layout.of(file)) is not None:
+            yield rows_of_partition(path, file, layout, partition_of(uid, HASH_BITS))[0]
             return
     yield from read_batches(path, SNAPSHOT.names)
 

@@ -146,12 +146,12 @@ class _SortedRows:
         self, partition: Partition, divided: pa.RecordBatch | None
     ) -> tuple[pa.RecordBatch, Keys | None]:
         del divided
-        with naming_damage(self._path):
-            try:
-                file = self._idle.get_nowait()
-            except queue.Empty:
+        try:
+            file = self._idle.get_nowait()
+        except queue.Empty:
+            with naming_damage(self._path):
                 file = self._files.enter_context(open_parquet(self._path))
-            found = rows_of_partition(file, self._layout, partition)
+        found = rows_of_partition(self._path, file, self._layout, partition)
         self._idle.put(file)
         return found
 

@@ -19,10 +19,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.errors import LedgerError
 from engine.snapshot.records import UNKNOWN, Census, Snapshot, UidState
 from engine.storage.files import digest_of
 from engine.storage.uid_hash import HASH_BITS, HASH_VERSION, Partition, hashes
-from engine.storage.uid_parquet import UidWriter, metadata_of, open_writer, schema_of
+from engine.storage.uid_parquet import (
+    LOST,
+    UidWriter,
+    metadata_of,
+    naming_damage,
+    open_writer,
+    schema_of,
+)
 from engine.storage.uid_spool import joined
 
 SNAPSHOT = schema_of(uid=pa.binary(), state=pa.uint8(), run=pa.int32())
@@ -187,30 +195,31 @@ class Layout:
             common = min(end, partition.last + 1) - max(start, partition.first)
             yield group, common / (end - start)
 
-    def refuse_misplaced(self, keys: npt.NDArray[np.uint64], groups: range) -> None:
-        """Raise `ValueError` unless the rows of `groups`, with the hashes `keys`, belong there."""
-        if not bool((keys[1:] >= keys[:-1]).all()):
-            raise ValueError("its rows are not sorted")
+    def belong(self, keys: npt.NDArray[np.uint64], groups: range) -> bool:
+        """Return whether rows with the hashes `keys` are those of `groups`, and sorted."""
+        is_above = keys[0] >= self.starts[groups.start]
         is_below = groups.stop == len(self.starts) or keys[-1] < self.starts[groups.stop]
-        if keys[0] < self.starts[groups.start] or not is_below:
-            raise ValueError("its rows are not where its metadata says")
+        return bool(is_above and is_below and (keys[1:] >= keys[:-1]).all())
 
 
 def rows_of_partition(
-    file: pq.ParquetFile, layout: Layout, partition: Partition
+    path: Path, file: pq.ParquetFile, layout: Layout, partition: Partition
 ) -> tuple[pa.RecordBatch, npt.NDArray[np.uint64]]:
-    """Return the rows of a partition of an open, sorted snapshot, in their order, and their hashes.
+    """Return the rows of a partition of a sorted snapshot, in their order, and their hashes.
 
-    Raises `ValueError` if the rows are not where the metadata says; PyArrow may raise any error for
-    a damaged file.
+    `file` is the open file at `path`. Raises `LedgerError` if it is damaged.
     """
     groups = layout.groups_of(partition)
     if not groups:
         return joined(SNAPSHOT, []), np.empty(0, np.uint64)
-    table = file.read_row_groups(list(groups), columns=SNAPSHOT.names, use_threads=False)
-    [rows] = table.combine_chunks().to_batches()
+    with naming_damage(path):
+        table = file.read_row_groups(list(groups), columns=SNAPSHOT.names, use_threads=False)
+        [rows] = table.combine_chunks().to_batches()
     keys = hashes(rows["uid"])
-    layout.refuse_misplaced(keys, groups)
+    if not layout.belong(keys, groups):
+        raise LedgerError(
+            f"{path} cannot be read: its rows are not in the order of its metadata", hint=LOST
+        )
     start = int(np.searchsorted(keys, np.uint64(partition.first), "left"))
     end = int(np.searchsorted(keys, np.uint64(partition.last), "right"))
     return rows.slice(start, end - start).cast(SNAPSHOT), keys[start:end]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from engine.errors import LedgerError
+from engine.errors import CohortSyncError, LedgerError
 from engine.storage.arrow import buffers
 from engine.storage.files import name_of, new_file, reading_file
 
@@ -186,6 +186,8 @@ def naming_damage(path: Path) -> Iterator[None]:
     """Raise `LedgerError` that names the file if the block can't read it."""
     try:
         yield
+    except CohortSyncError:
+        raise
     except Exception as error:
         if not is_damage(error):
             raise

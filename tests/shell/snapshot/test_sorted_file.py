@@ -149,7 +149,7 @@ def unsorted_but_says_so(path: Path) -> Snapshot:
     return write_sorted(path, [(rows, np.arange(40, dtype=np.uint64))])
 
 
-NOT_SORTED = r"base\.parquet cannot be read: its rows are not sorted"
+NOT_SORTED = r"base\.parquet cannot be read: its rows are not in the order"
 
 
 def test_a_snapshot_that_is_not_sorted_as_it_says_is_refused(tmp_path: Path) -> None:
