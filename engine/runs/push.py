@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from engine.cancellation import run_in_thread
 from engine.config.loading import Config
 from engine.delivery.http import refuse_unfit
 from engine.delivery.stop import Stop
@@ -31,6 +32,7 @@ from engine.report.run_results import Opening, RunResult
 from engine.runs import context as run_context
 from engine.runs.closing import End, enter, run_to_end, status_of
 from engine.runs.context import NOBODY, RunContext, RunObservers, entered
+from engine.runs.interruptible import WritePermission
 from engine.runs.ports import Ledger, RunStore
 from engine.runs.precedence import FIRST, Precedence
 from engine.runs.sending import RunSender
@@ -297,13 +299,10 @@ class _PushExecution:
         envelope = Envelope(config.workspace.partner, request.cohort, request.action)
         cutter = Cutter(envelope, Limit.of(config.packing.payload_bytes), known)
         batches = cutter.batches(request.source.blocks())
-        stop = None
         if self._store is not None:
-            batches = await self._record(self._store, batches, state, known_uids)
-            recent = await self._store.recent(but=state.run.number)
-            stop = await self.sender.wait_to_settle(recent.seconds, state)
-        left_open = await runs.open_batches(state.run.number)
-        stop = stop or await self.sender.deliver(state, cutter.limit, batches, left_open)
+            stop = await self._record(self._store, state, cutter.limit, batches, known_uids)
+        else:
+            stop = await self._deliver(state, cutter.limit, batches)
         # After an error of the source no thread reads, so the cutter does not change.
         if stop is not None and isinstance(stop.error, SourceError) and cutter.uidless:
             is_complete = isinstance(stop.error, EmptyExportError)
@@ -340,12 +339,31 @@ class _PushExecution:
         return begins_to_record or await excludes_others(runs, self._request, found.number)
 
     async def _record(
-        self, store: SnapshotStore, batches: Iterator[Batch], state: RunState, known_uids: int
-    ) -> Iterator[Batch]:
-        """Return the batches, each after its uids are kept for the snapshot."""
+        self,
+        store: SnapshotStore,
+        state: RunState,
+        limit: Limit,
+        batches: Iterator[Batch],
+        known_uids: int,
+    ) -> Stop | None:
+        """Deliver batches, each after its uids are kept for the snapshot."""
         await self.ledger.runs.record_changes(state.run.number)
         folder = store.make_plan_folder(state.run.name)
-        return recording(batches, folder, Operation(self._request.action), known_uids)
+        operation = Operation(self._request.action)
+        permission = WritePermission()
+        recorded = recording(batches, folder, operation, known_uids, permission.held)
+        recent = await store.recent(but=state.run.number)
+        stop = await self.sender.wait_to_settle(recent.seconds, state)
+        try:
+            return stop or await self._deliver(state, limit, recorded)
+        finally:  # After a stop, the thread that reads ahead may still wait for the export.
+            await run_in_thread(permission.withdraw)
+
+    async def _deliver(
+        self, state: RunState, limit: Limit, batches: Iterator[Batch]
+    ) -> Stop | None:
+        left_open = await self.ledger.runs.open_batches(state.run.number)
+        return await self.sender.deliver(state, limit, batches, left_open)
 
     @property
     def pace(self) -> PaceRecord | None:
