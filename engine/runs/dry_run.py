@@ -34,15 +34,8 @@ from engine.runs.context import NOBODY, RunObservers
 from engine.runs.interruptible import read_or_stop
 from engine.runs.ledger_reads import opened_in_thread
 from engine.runs.ports import RunStore
-from engine.runs.push import (
-    PushRequest,
-    admit,
-    excludes_others,
-    key_of,
-    note_files,
-    opening_of_push,
-    stays_unfinished,
-)
+from engine.runs.push import note_files, opening_of_push, stays_unfinished
+from engine.runs.push_admission import PushRequest, admit, excludes_others, key_of
 from engine.runs.session import WorkspaceSession
 from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block

@@ -19,7 +19,8 @@ from engine.runs.exports import open_desired, open_exclusion, open_push
 from engine.runs.mirror import mirror
 from engine.runs.planner import MirrorRequest
 from engine.runs.precedence import Precedence
-from engine.runs.push import PushRequest, push
+from engine.runs.push import push
+from engine.runs.push_admission import PushRequest
 from engine.source.protocol import files_of
 from engine.sync.request import Phase
 from engine.sync.up_to_date import has_completed

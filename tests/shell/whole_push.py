@@ -54,7 +54,8 @@ from engine.report.settings import AccountingSettings
 from engine.runs.context import RunContext, RunObservers
 from engine.runs.mirror import RollbackRequest, apply, mirror, rollback
 from engine.runs.planner import MirrorRequest
-from engine.runs.push import PushRequest, push
+from engine.runs.push import push
+from engine.runs.push_admission import PushRequest
 from engine.runs.session import WorkspaceSession
 from engine.snapshot.settings import MirrorSettings
 from engine.snapshot.store import SnapshotStore
