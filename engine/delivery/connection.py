@@ -47,7 +47,7 @@ class Reception:
     has_more: bool = False
     """Whether more bytes followed the answer, so that the answer may be another request's."""
 
-    def refuse_spoiled(self) -> None:
+    def refuse_unusable(self) -> None:
         """Raise an error if the connection can't carry the request, of which nothing was sent.
 
         That is `UnaskedBytesError` if bytes have already arrived, and `ServerDisconnectedError` if
