@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from engine.config.cohorts import CohortSettings
@@ -14,7 +15,7 @@ from engine.planning.file_times import judge_age
 from engine.report.sync_result import CohortResult, CohortStatus, status_named
 from engine.runs.configured_export import ConfiguredExport, resolve
 from engine.runs.context import RunObservers
-from engine.runs.dry_run import dry_run
+from engine.runs.dry_run import dry_run, requests_left
 from engine.runs.exports import open_desired, open_exclusion, open_push
 from engine.runs.mirror import mirror
 from engine.runs.planner import MirrorRequest
@@ -124,8 +125,8 @@ class CohortRun:
         """Return the opened export, and the spec as the ledger keeps it."""
         if self.cohort.mode == "mirror":
             return await open_desired(spec, note=self._note, switch=self.switch), spec
-        restarts = self.cohort.on_changed == "restart"
-        return await open_push(spec, note=self._note, switch=self.switch, rereadable=restarts)
+        rereadable = self.cohort.on_changed == "restart" or self._is_counted
+        return await open_push(spec, note=self._note, switch=self.switch, rereadable=rereadable)
 
     async def _up_to_date(self, source: "Source", spec: "SourceSpec") -> CohortResult | None:
         """Return the result of a cohort whose export has been completed before; None for another.
@@ -205,7 +206,21 @@ class CohortRun:
         )
         if request.is_dry:
             return await dry_run(pushed, session, observers)
+        if self._is_counted:
+            await self._count(pushed)
         return await push(pushed, session, observers, precedence=precedence)
+
+    @property
+    def _is_counted(self) -> bool:
+        """Whether a push is counted before it begins, since a deadline may prevent a cohort's."""
+        has_deadline = any(each is not None for each in self._workspace.deadlines.values())
+        return has_deadline and self._sync.settings.on_late == "refuse"
+
+    async def _count(self, request: PushRequest) -> None:
+        """Count the requests of a push, which has no plan to forecast its end by."""
+        async with self._planning():
+            requests = await requests_left(request, self._workspace.session, self.switch)
+        self._workspace.work.expect(self.cohort.key, requests, is_exact=True)
 
     def _observers(self) -> RunObservers:
         return RunObservers(
@@ -230,12 +245,22 @@ class CohortRun:
         self._enter(Phase.READY)
         key = self.cohort.key
         now = self._sync.clock.stamp().utc_ns
-        self._forecast = found = self._workspace.work.forecasts(now)[key]
-        if found.is_late and self._sync.settings.on_late == "refuse":
+        forecasts = self._workspace.work.forecasts(now)
+        self._forecast = found = forecasts[key]
+        if found.deadline_utc_ns is None or self._sync.settings.on_late != "refuse":
+            return
+        if found.is_late:
             share = int(found.share_by_deadline * 100)
             raise GuardError(
                 f"late: {share} % of {found.requests:,} requests could be sent by its deadline",
                 hint="begin earlier, move `deadline`, or set `sync.on_late`",
+            )
+        before = takewhile(lambda each: each != key, forecasts)
+        if unknown := [each for each in before if not forecasts[each].is_exact]:
+            names = ", ".join(unknown)
+            self._note(
+                f"its deadline is judged without {names}, whose requests are not counted yet",
+                label="warning",
             )
 
     def _observe(self, event: RunEvent) -> None:

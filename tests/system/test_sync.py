@@ -1,5 +1,6 @@
 """`cohortsync sync`: many configured cohorts by one command."""
 
+import gzip
 import json
 import signal
 from datetime import datetime, timedelta
@@ -329,18 +330,26 @@ def test_a_guard_is_lifted_for_one_cohort(cli: CommandLine, api: Emulator) -> No
 def test_a_cohort_that_would_be_late_is_refused_before_its_first_request(
     cli: CommandLine, api: Emulator
 ) -> None:
+    """A push is counted before it begins, also if nothing says how many rows its export has."""
     cli.write("a.txt", 2_000)
+    with gzip.open(cli.folder / "b.txt.gz", "wb") as file:
+        file.write((cli.folder / "a.txt").read_bytes())
     deadline = datetime.now().astimezone() + timedelta(minutes=3)
     configure(
         cli,
-        {"a": cohort("a.txt", deadline=f"{deadline:%H:%M}")},
+        {
+            "a": cohort("a.txt", deadline=f"{deadline:%H:%M}"),
+            "b": cohort("b.txt.gz", deadline=f"{deadline:%H:%M}", mode="add"),
+        },
         limits={"requests": 2, "per_seconds": 60.0},
         sync={"on_late": "refuse"},
     )
     ended = sync(cli)
-    assert statuses(ended) == {"a": ("guarded", 4)}
-    assert by_key(ended)["a"]["reason"].startswith("late: ")
-    assert by_key(ended)["a"]["forecast"]["share_by_deadline"] < 1
+    assert statuses(ended) == {"a": ("guarded", 4), "b": ("guarded", 4)}
+    for each in by_key(ended).values():
+        assert each["reason"].startswith("late: ")
+        assert each["forecast"]["share_by_deadline"] < 1
+        assert each["forecast"]["is_exact"]
     assert api.received() == 0
 
 
