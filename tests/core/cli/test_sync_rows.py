@@ -1,5 +1,7 @@
 """The live lines of a sync fit their terminal, whatever the cohorts are called."""
 
+from datetime import UTC, datetime
+
 import pytest
 from rich.cells import cell_len
 
@@ -79,7 +81,9 @@ def test_the_settle_wait_counts_down() -> None:
     progress = begun(1)
     send(progress, "k0", 9_000)
     progress.enter("k0", Phase.SETTLING)
-    progress.cohorts["k0"].counts.fold(Waiting(870), 20.0)
+    progress.cohorts["k0"].counts.fold(
+        Waiting(870, datetime(2026, 11, 27, 2, 15, tzinfo=UTC)), 20.0
+    )
     assert "settles 14:30" in shown(progress, 60)[0]
     assert "settles 0:10" in shown(progress, 60, now=880.0)[0]
 

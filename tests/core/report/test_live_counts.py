@@ -112,7 +112,7 @@ def test_the_time_left_counts_what_waits_for_earlier_changes() -> None:
     counts.fold(Settled(1, BatchState.ACCEPTED, 100, None), 10)
     assert counts.seconds_left(10, 1000) == pytest.approx(890 + 10)
     counts.fold(Settled(2, BatchState.ACCEPTED, 800, None), 20)
-    counts.fold(Waiting(600), 20)
+    counts.fold(Waiting(600, datetime(2026, 11, 27, 2, 15, tzinfo=UTC)), 20)
     assert counts.waits_until == 620
     assert counts.seconds_left(610, 1000) is None  # there is no rate
     counts.fold(Sent(3, 1, 100), 621)
