@@ -125,11 +125,22 @@ def wrapped(line: str, width: int | None, indent: str = "") -> Iterator[str]:
 
     The line is broken at spaces. It is broken within `backticks` only if a command is longer than a
     line. It is broken within a word only if the word is longer than a line, after a slash if there
-    is one.
+    is one. A line that is a command has a backslash at each break, so that a shell takes it.
     """
     if width is None or len(line) <= width // 2:  # A character takes at most two columns.
         yield line
-        return
+    elif line.lstrip().startswith("cohortsync ") and width > len(_CONTINUED):
+        *pieces, last = _pieces(line, width - len(_CONTINUED), indent)
+        yield from (f"{piece}{_CONTINUED}" for piece in pieces)
+        yield last
+    else:
+        yield from _pieces(line, width, indent)
+
+
+_CONTINUED = " \\"
+
+
+def _pieces(line: str, width: int, indent: str) -> Iterator[str]:
     from rich.cells import cell_len
 
     piece = ""

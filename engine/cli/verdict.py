@@ -1,7 +1,6 @@
 """How a run or a cohort of a sync ended: one line, and below it what needs attention."""
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -30,7 +29,6 @@ _STOPPED = {
 }
 _GUARD = re.compile(r"(^|; )[a-z]+: ")
 """The name of a guard before its sentence."""
-_ALLOW = re.compile(r"; if it is(?: right)?: (?=--allow )|^if it is: (?=--allow )")
 
 
 def run_lines(result: RunResult) -> Iterator[str]:
@@ -181,23 +179,11 @@ def _without_guard_names(reason: str | None) -> str:
 
 
 def _lift(result: CohortResult) -> tuple[str | None, str | None]:
-    """Return a hint, and the command by which a sync lifts the guards that block a cohort.
-
-    The hint of a guard ends with the flags of a single run; a sync names the cohort in them.
-    """
-    hint = result.hint
-    found = _ALLOW.search(hint) if hint and result.exit_status is ExitStatus.GUARDED else None
-    if hint is None or found is None:
-        return hint, None
-    key = result.cohort
-    allowed, reason_flag, reason = hint[found.end() :].partition(" --reason ")
-    guards = allowed.removeprefix(_FLAG).split(f" {_FLAG}")
-    flags = [shlex.quote(f"{key}:{each}") for each in guards]
-    before = hint[: found.start()] or "check the id"
-    return (
-        f"{before}; if it is right:",
-        f"cohortsync sync {shlex.quote(key)} {_FLAG}{f' {_FLAG}'.join(flags)}{reason_flag}{reason}",
-    )
+    """Return a hint, and the command at its end that lifts the guards, for a line of its own."""
+    before, colon, command = (result.hint or "").partition(_LIFTED_BY)
+    if not colon:
+        return result.hint, None
+    return f"{before}:", f"{_LIFTED_BY.removeprefix(': ')}{command}"
 
 
-_FLAG = "--allow "
+_LIFTED_BY = ": cohortsync sync "

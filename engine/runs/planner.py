@@ -77,6 +77,8 @@ class MirrorRequest:
     """The limits of this cohort; None for those of the configuration."""
     exclude: Source | None = None
     """The exclusion list: its uids are not desired."""
+    synced_as: str | None = None
+    """The cohort's key, if a sync runs it: hints name the options of that."""
 
 
 class Planner:

@@ -22,6 +22,7 @@ from engine.runs.planner import MirrorRequest
 from engine.runs.precedence import Precedence
 from engine.runs.push import PushRequest, push
 from engine.source.protocol import files_of
+from engine.sync.hints import in_sync
 from engine.sync.request import Phase
 from engine.sync.up_to_date import has_completed
 from engine.sync.workspace_sync import WorkspaceSync
@@ -188,6 +189,7 @@ class CohortRun:
                 reason=request.reason,
                 wait_seconds=request.wait_seconds,
                 guards=cohort.guards,
+                synced_as=cohort.key,
                 exclude=exclude,
             )
             return await mirror(
@@ -203,6 +205,7 @@ class CohortRun:
             reason=request.reason,
             wait_seconds=request.wait_seconds,
             guards=cohort.guards,
+            synced_as=cohort.key,
         )
         if request.is_dry:
             return await dry_run(pushed, session, observers)
@@ -294,7 +297,8 @@ class CohortRun:
         self._workspace.tell_forecast()
 
     def _note(self, text: str, *, label: str | None = None) -> None:
-        self._sync.observers.note(f"{self.cohort.key}: {text}", label=label)
+        key = self.cohort.key
+        self._sync.observers.note(f"{key}: {in_sync(text, key)}", label=label)
 
     def _enter(self, phase: Phase) -> None:
         self._sync.observers.phase(self.cohort.key, phase)
@@ -328,7 +332,7 @@ class CohortRun:
             status,
             exit_status,
             reason,
-            hint,
+            hint and in_sync(hint, cohort.key),
             forecast=self._forecast,
             owner=cohort.owner,
             **further,

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shlex
 import signal
 from datetime import datetime, timedelta
 from typing import Any
@@ -325,6 +326,26 @@ def test_a_guard_is_lifted_for_one_cohort(cli: CommandLine, api: Emulator) -> No
     assert statuses(ended) == {"a": ("finished", 0), "b": ("guarded", 4)}
     assert api.members("b") == set()
     assert by_key(ended)["a"]["run"]["exit_status"] == 0
+
+
+@pytest.mark.parametrize("mode", ["mirror", "add"])
+def test_the_hint_at_a_guard_is_a_command_that_lifts_it(
+    cli: CommandLine, api: Emulator, mode: str
+) -> None:
+    """The command is the same in the log, the document and on a terminal."""
+    cli.write("a.txt", 300)
+    configure(cli, {"vip": cohort("a.txt", mode=mode)})
+    assert sync(cli).status == 0
+    cli.write("a.txt", 310)
+    configure(cli, {"vip": cohort("a.txt", mode=mode) | {"name": "Another"}})
+    ended = sync(cli)
+    assert statuses(ended) == {"vip": ("guarded", 4)}
+    _, colon, command = by_key(ended)["vip"]["hint"].partition(": cohortsync ")
+    assert colon
+    assert by_key(ended)["vip"]["hint"] in {each.get("hint") for each in ended.records}
+    assert f"  cohortsync {command}\n" in cli.run("sync", on_terminal=True).log
+    assert cli.run(*shlex.split(command)).status == 0
+    assert len(api.members("vip")) == 310
 
 
 def test_a_cohort_that_would_be_late_is_refused_before_its_first_request(

@@ -98,17 +98,19 @@ def test_a_plan_ends_with_one_line() -> None:
 
 
 def test_a_guard_is_followed_by_the_command_that_lifts_it() -> None:
-    flags = '--allow removals=1750 --allow shape --reason "why"'
+    command = (
+        'cohortsync sync lapsed --allow lapsed:removals=1750 --allow lapsed:shape --reason "why"'
+    )
     found = cohort_result(
         status=RunStatus.GUARDED,
         exit_status=ExitStatus.GUARDED,
         reason=REMOVALS,
-        hint=f"look at the export; if it is right: {flags}",
+        hint=f"look at the export; if it is right: {command}",
     )
     assert list(cohort_lines(found)) == [
         f"✗ Lapsed: stopped, nothing sent: {REMOVALS.removeprefix('removals: ')}",
         "  hint: look at the export; if it is right:",
-        '  cohortsync sync lapsed --allow lapsed:removals=1750 --allow lapsed:shape --reason "why"',
+        f"  {command}",
     ]
 
 
@@ -139,9 +141,8 @@ def random_results(draw: st.DrawFn) -> list[CohortResult]:
         status: Any = draw(st.sampled_from([*RunStatus, *CohortStatus]))
         exit_status = draw(st.sampled_from([*ExitStatus]))
         reason = draw(st.none() | st.just(REMOVALS) | st.text(max_size=60))
-        hint = draw(
-            st.none() | st.text(max_size=60) | st.just('if it is: --allow name --reason "why"')
-        )
+        lifted = 'check the id; if it is right: cohortsync sync a --allow a:name --reason "why"'
+        hint = draw(st.none() | st.text(max_size=60) | st.just(lifted))
         name = f"<{number}>{draw(NAMES)}"
         run = None
         if draw(st.booleans()):
