@@ -31,9 +31,10 @@ def check(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check whether runs could start: configuration, state folder, connection, exports.
+    """Check whether runs could start: configuration, state folder, connection, exports, notices.
 
     Without --workspace all workspaces are checked. That an export is not there yet is only a note.
+    Nobody is notified, and no command is started.
     The key can't be tested without sending; with --live one request is sent that names no members:
     400 means that the key is valid, 401 that it is not.
 
