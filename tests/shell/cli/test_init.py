@@ -63,13 +63,8 @@ def test_it_asks_again_after_a_wrong_answer_and_says_what_is_wrong(folder: Path)
     result = run(answers=f"a b\nW\n7\n02\n~nobody-here\nmy.key\n{KEY} {KEY}\n{KEY}\n")
     assert result.exit_code == 0
     assert KEY not in result.output
-    for reason in (
-        "printable ASCII without blanks and colons",
-        "one of 01, ",
-        "be a path",
-        "a key",
-    ):
-        assert reason.replace("a key", "an API key") in result.output
+    for reason in ("without blanks and colons", "one of 01, ", "be a path", "an API key:"):
+        assert reason in result.output
     assert (folder / "my.key").read_text(encoding="ascii") == f"{KEY}\n"
     assert 'data_center = "02"' in (folder / "config.toml").read_text(encoding="utf-8")
 
@@ -83,7 +78,7 @@ def test_it_asks_only_for_what_no_option_says(folder: Path) -> None:
 
 
 def test_what_cannot_be_written_leaves_no_configuration(folder: Path) -> None:
-    """The command can be run again: config.toml, which it never overwrites, comes last."""
+    """The command can be run again: config.toml, which it never overwrites, comes after the key."""
     (folder / "keys").touch()
     result = run(*FLAGS, answers=f"keys/my.key\n{KEY}\n")
     assert isinstance(result.exception, UsageError)
@@ -142,7 +137,7 @@ def test_a_schema_that_is_there_stays(folder: Path) -> None:
         (("--workspace-id", "a b", *FLAGS[2:]), "--workspace-id should be printable ASCII"),
         ((*FLAGS[:3], "7"), "--data-center should be one of 01, 02, 03, 04, 05, 06, 101"),
         ((*FLAGS, "--key-file", " "), "--key-file should be a path"),
-        (("no/folder.toml", *FLAGS), "no/folder.toml cannot be written: No such file"),
+        (("no/folder.toml", *FLAGS), "no/folder.toml cannot be written: there is no folder no"),
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(
