@@ -7,6 +7,7 @@ import typer
 
 from engine.cli.messages import columns_of, level_of, log
 from engine.cli.options import JsonOption, TargetOptions, flat
+from engine.cli.signs import has_colors
 from engine.cli.streams import print_json, printing
 from engine.cli.text import wrapped
 from engine.model.foreign_text import printable
@@ -65,7 +66,9 @@ def check(
 
 
 def _show(finding: "Finding") -> None:
-    verdict = typer.style(f"{finding.verdict:<8}", fg=_COLORS[finding.verdict])
+    verdict = f"{finding.verdict:<8}"
+    if has_colors(sys.stdout):
+        verdict = typer.style(verdict, fg=_COLORS[finding.verdict])
     lines = finding.detail.split("\n")
     if finding.hint:
         lines.append(f"hint: {finding.hint}")

@@ -27,19 +27,22 @@ def schema() -> None:
 
 def init(
     *,
-    path: Annotated[
-        Path, typer.Argument(metavar="[FILE]", help="The file to write; by default ./config.toml.")
-    ] = Path("config.toml"),
+    path: Annotated[Path, typer.Argument(metavar="[FILE]", help="The file to write.")] = Path(
+        "config.toml"
+    ),
     workspace_id: Annotated[
         str | None,
         typer.Option(
-            metavar="ID", help="The workspace id, from the dashboard: Settings > Account > APIs."
+            metavar="ID",
+            help="The workspace id, from the dashboard: Settings > Account > APIs. Needed unless "
+            "there is a terminal to ask on.",
         ),
     ] = None,
     data_center: Annotated[
         str | None,
         typer.Option(
-            metavar="NUMBER", help="The number in the dashboard's address: 01 to 06, 101."
+            metavar="NUMBER",
+            help="The number in the dashboard's address: 01 to 06, 101. Needed as --workspace-id.",
         ),
     ] = None,
     key_file: Annotated[

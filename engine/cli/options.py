@@ -92,12 +92,17 @@ CohortIdOption = Annotated[
     typer.Option(
         "--cohort-id",
         metavar="ID",
-        help="The cohort's id, chosen by you; always the same for one cohort.",
+        help="The cohort's id, chosen by you; always the same for one cohort. Without --cohort it "
+        "is needed, and so is --cohort-name.",
     ),
 ]
 KnownCohortIdOption = Annotated[
     str | None,
-    typer.Option("--cohort-id", metavar="ID", help="The cohort's id, as mirrored or pushed."),
+    typer.Option(
+        "--cohort-id",
+        metavar="ID",
+        help="The cohort's id, as mirrored or pushed; needed without --cohort.",
+    ),
 ]
 KeyOption = Annotated[
     str | None,

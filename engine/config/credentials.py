@@ -18,7 +18,7 @@ from engine.model.workspace import ApiKey, no_api_key
 
 SYSTEMD_VARIABLE = "CREDENTIALS_DIRECTORY"
 COMMAND_SECONDS = 30.0
-HINT_LACK = "the steps at the top of the shipped config.toml say where each value comes from"
+HINT_LACK = "`cohortsync init FILE` writes a configuration that says where each value comes from"
 _KEY_BYTES = 4096
 """Bytes of a key file that are read; a longer file is not a key."""
 _STDERR_CHARACTERS = 200
