@@ -131,9 +131,6 @@ async def _sync_workspace(
     open_session: OpenSession,
 ) -> list[CohortResult]:
     """Sync the cohorts of one workspace, given in the order in which they are sent."""
-    if context.notices is not None:
-        for each in cohorts:
-            context.notices.cohort_begins(each.key)
     try:
         workspace = WorkspaceSync(config.name, open_session(config), context, cohorts, dates)
         await workspace.record_begin()
@@ -149,6 +146,11 @@ async def _sync_workspace(
             return [
                 await _ended(_not_begun(each, error), workspace, each, context) for each in cohorts
             ]
+    if context.notices is not None:
+        # The begin is recorded, and nothing is sent yet: a crash between the two leaves a marker
+        # that is still right, and a cohort that the next sync runs.
+        for each in cohorts:
+            context.notices.cohort_begins(each.key)
     runs = [CohortRun(each, workspace, rank) for rank, each in enumerate(cohorts)]
     async with asyncio.TaskGroup() as tasks:
         ended = [tasks.create_task(_sync_cohort(each, workspace)) for each in runs]

@@ -374,6 +374,23 @@ def test_a_cohort_that_would_be_late_is_refused_before_its_first_request(
     assert api.received() == 0
 
 
+def test_a_sync_that_cannot_begin_leaves_the_marker(cli: CommandLine, api: Emulator) -> None:
+    """Nothing has changed: the cohort is as complete as it was."""
+    cli.write("a.txt", 10)
+    configure(cli, {"a": cohort("a.txt", marker="done")})
+    assert sync(cli).status == 0
+    received = api.received()
+    cli.variables["MOENGAGE_API_KEY"] = ""
+    assert statuses(sync(cli)) == {"a": ("failed", 2)}
+    assert (cli.folder / "done").exists()
+    cli.variables["MOENGAGE_API_KEY"] = API_KEY
+    [ledger] = [each for each in cli.ledger_files() if each.suffix == ".sqlite"]
+    ledger.write_bytes(b"not SQLite" * 1000)
+    assert statuses(sync(cli)) == {"a": ("failed", 2)}
+    assert (cli.folder / "done").exists()
+    assert api.received() == received
+
+
 def test_a_dated_export_is_found_by_the_date_of_the_sync(cli: CommandLine, api: Emulator) -> None:
     today = datetime.now().astimezone()
     wanted = cli.write(f"vip-{today:%Y-%m-%d}.txt", 50)
