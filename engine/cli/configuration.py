@@ -60,21 +60,20 @@ def init(
     where that is; the key is never shown.
     """
     from engine import NewConfig
-    from engine.config import new_config
 
     NewConfig.refuse_unusable(path)
     _refuse_without_answers(**{"--workspace-id": workspace_id, "--data-center": data_center})
     key = ""
     with _asking():
         config = NewConfig(
-            workspace_id=workspace_id or _ask("Workspace id", new_config.read_workspace_id),
+            workspace_id=workspace_id or _ask("Workspace id", NewConfig.read_workspace_id),
             data_center=data_center
-            or _ask("Data center (01 to 06, 101)", new_config.read_data_center),
+            or _ask("Data center (01 to 06, 101)", NewConfig.read_data_center),
             key_file=key_file
-            or _ask("File with the API key", new_config.read_key_file, "moengage.key"),
+            or _ask("File with the API key", NewConfig.read_key_file, "moengage.key"),
         )
         if not key_file and not config.key_path(path).exists():
-            key = _ask_key(config.key_path(path), new_config.read_key)
+            key = _ask_key(config.key_path(path), NewConfig.read_key)
     for each in config.write(path, key):
         write_message(f"wrote {each}")
     if not config.key_path(path).exists():

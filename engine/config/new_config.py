@@ -26,14 +26,42 @@ class NewConfig:
 
     def __post_init__(self) -> None:
         for flag, (read, value) in {
-            "--workspace-id": (read_workspace_id, self.workspace_id),
-            "--data-center": (read_data_center, self.data_center),
-            "--key-file": (read_key_file, self.key_file),
+            "--workspace-id": (self.read_workspace_id, self.workspace_id),
+            "--data-center": (self.read_data_center, self.data_center),
+            "--key-file": (self.read_key_file, self.key_file),
         }.items():
             try:
                 read(value)
             except ValueError as error:
                 raise UsageError(f"{flag} {error}") from None
+
+    @staticmethod
+    def read_workspace_id(text: str) -> str:
+        """Return a workspace id; raises `ValueError` with a clause, as the methods below do."""
+        if not is_workspace_id(text):
+            raise ValueError("should be printable ASCII without blanks and colons")
+        return text
+
+    @staticmethod
+    def read_data_center(text: str) -> str:
+        """Return the number of a data center."""
+        Endpoint.of_data_center(text)
+        return text
+
+    @staticmethod
+    def read_key_file(text: str) -> str:
+        """Return the path of a key file."""
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("is not valid UTF-8") from None
+        path_from(Path(), text)
+        return text
+
+    @staticmethod
+    def read_key(text: str) -> str:
+        """Return an API key."""
+        return ApiKey.parse(text, "prompt").reveal()
 
     @staticmethod
     def refuse_unusable(path: Path) -> None:
@@ -57,7 +85,7 @@ class NewConfig:
         """
         self.refuse_unusable(path)
         try:
-            content = f"{read_key(key)}\n" if key else ""
+            content = f"{self.read_key(key)}\n" if key else ""
         except ValueError as error:
             raise UsageError(f"the API key {error}") from None
         files = [(path, self.text, 0o666)]
@@ -82,34 +110,6 @@ class NewConfig:
             data_center=_quoted(self.data_center),
             key_file=_quoted(self.key_file),
         )
-
-
-def read_workspace_id(text: str) -> str:
-    """Return a workspace id; raises `ValueError` with a clause, as the functions below do."""
-    if not is_workspace_id(text):
-        raise ValueError("should be printable ASCII without blanks and colons")
-    return text
-
-
-def read_data_center(text: str) -> str:
-    """Return the number of a data center."""
-    Endpoint.of_data_center(text)
-    return text
-
-
-def read_key_file(text: str) -> str:
-    """Return the path of a key file."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("is not valid UTF-8") from None
-    path_from(Path(), text)
-    return text
-
-
-def read_key(text: str) -> str:
-    """Return an API key."""
-    return ApiKey.parse(text, "prompt").reveal()
 
 
 def _create(path: Path, text: str, mode: int) -> None:
