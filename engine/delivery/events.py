@@ -96,7 +96,7 @@ class Paused:
 
 def _next_minute(moment: datetime) -> datetime:
     """Return a moment of the minute at whose begin `moment` has passed."""
-    return moment + timedelta(seconds=59)
+    return moment + timedelta(seconds=59, microseconds=999_999)
 
 
 @dataclass(frozen=True, slots=True)
