@@ -20,7 +20,7 @@ from engine.notices.follow_up import (
 from engine.notices.notifier import Notifier, Recipients
 from engine.notices.past import read_pasts, workspaces_of
 from engine.notices.pings import ping_end, ping_start
-from engine.notices.ports import NoticeContext
+from engine.notices.ports import NoticeContext, NoticeLedger
 from engine.notices.problems import CohortPast, NoticedCohort
 from engine.notices.secret_texts import read_urls
 from engine.notices.settings import MetricsSettings, NotifySettings, PingSettings
@@ -200,10 +200,14 @@ class SyncNotices:
     ) -> None:
         """Let metrics show the ledgers' state; with `is_stored`, store their counts first."""
         earlier: list[MetricCount] = []
+        read: list[NoticeLedger] = []
         for number, name in enumerate(workspaces_of(self._cohorts)):
             try:
                 async with self._open_ledger(name) as ledger:
-                    earlier += await ledger.notices.counts()
+                    # Names of one workspace that differ in the partner share a ledger.
+                    if not any(ledger is each for each in read):
+                        read.append(ledger)
+                        earlier += await ledger.notices.counts()
                     if is_stored:
                         counts = metrics.counts(name, is_first=number == 0)
                         await ledger.notices.add_counts(counts)

@@ -20,14 +20,14 @@ from engine.runs.mirror import mirror
 from engine.runs.planner import MirrorRequest
 from engine.runs.precedence import Precedence
 from engine.runs.push import PushRequest, push
+from engine.runs.shared_ledger import LockWait
 from engine.source.protocol import files_of
+from engine.sync.lending import LendableSlots
 from engine.sync.request import Phase
 from engine.sync.up_to_date import has_completed
 from engine.sync.workspace_sync import WorkspaceSync
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from engine.ledger.run_records import RunEntry
     from engine.report.forecast import CohortForecast
     from engine.report.run_results import Opening, RunResult
@@ -41,17 +41,17 @@ _DAY_NS = 24 * 3600 * 1_000_000_000
 class CohortRun:
     """Carries out one cohort of a sync."""
 
-    def __init__(self, cohort: CohortSettings, workspace: WorkspaceSync, rank: int) -> None:
-        """`rank` is its place in the order of sending, from 0."""
+    def __init__(self, cohort: CohortSettings, workspace: WorkspaceSync) -> None:
         self.cohort = cohort
         self.switch = StopSwitch()
         """Stops this cohort alone; the sync's switch pulls it, too."""
         self._workspace = workspace
         self._sync = workspace.sync
-        self._rank = rank
+        self._ceiling = workspace.ceiling
+        self._rank = workspace.ceiling.ranks[cohort.key]
         self._forecast: CohortForecast | None = None
         self._is_unauthorized = False
-        self._free_slot: Callable[[], None] = lambda: None
+        self._slots = LendableSlots(self._note)
 
     async def run(self) -> CohortResult:
         """Sync the cohort. An error is part of the result; only a cancellation is raised."""
@@ -62,7 +62,7 @@ class CohortRun:
         except Exception as error:  # noqa: BLE001 - a bug in one cohort must not stop the others
             reason = f"a bug, {type(error).__name__}"
             result = self._result(CohortStatus.FAILED, ExitStatus.UNBALANCED, reason, bug=error)
-        self._workspace.work.note_done(self.cohort.key)
+        self._ceiling.work.note_done(self.cohort.key)
         self._enter(Phase.ENDED)
         return result
 
@@ -73,16 +73,32 @@ class CohortRun:
             self._enter(Phase.WAITING_FOR_EXPORT)
             spec = await self._resolve()
         self._enter(Phase.QUEUED)
-        async with self._workspace.slots.held(self._rank) as self._free_slot:
-            self.switch.refuse_if_pulled()
+        async with self._ceiling.slots.held(self._rank) as slot:
+            with self._slots.under_way_in(slot):
+                return await self._under_way(spec)
+
+    async def _under_way(self, spec: "SourceSpec | None") -> CohortResult:
+        self.switch.refuse_if_pulled()
+        await self._wait_for_others()
+        with self._slots.waiting("its export"):
             spec = spec or await self._resolve()
-            return await self._carry_out(spec)
+        return await self._carry_out(spec)
+
+    async def _wait_for_others(self) -> None:
+        """Wait until no other process works on the cohort: it may complete this export."""
+        if self._sync.request.is_dry:
+            return
+        session, key = self._workspace.session, self._workspace.key_of(self.cohort)
+        waiting = LockWait(self._sync.request.wait_seconds, self.switch, self._note)
+        with self._slots.waiting("another process"):
+            async with session.holding(key, waiting):
+                pass
 
     async def _resolve(self) -> "SourceSpec":
         """Return which files the export has on the day of the sync, once they are there."""
         return await resolve(
             ConfiguredExport.of(self.cohort),
-            self._workspace.dates[self.cohort.key],
+            self._sync.dates[self.cohort.key],
             clock=self._sync.clock,
             switch=self.switch,
             note=self._note,
@@ -122,10 +138,11 @@ class CohortRun:
 
     async def _open(self, spec: "SourceSpec") -> "tuple[Source, SourceSpec]":
         """Return the opened export, and the spec as the ledger keeps it."""
-        if self.cohort.mode == "mirror":
-            return await open_desired(spec, note=self._note, switch=self.switch), spec
-        restarts = self.cohort.on_changed == "restart"
-        return await open_push(spec, note=self._note, switch=self.switch, rereadable=restarts)
+        with self._slots.waiting("its export"):
+            if self.cohort.mode == "mirror":
+                return await open_desired(spec, note=self._note, switch=self.switch), spec
+            restarts = self.cohort.on_changed == "restart"
+            return await open_push(spec, note=self._note, switch=self.switch, rereadable=restarts)
 
     async def _up_to_date(self, source: "Source", spec: "SourceSpec") -> CohortResult | None:
         """Return the result of a cohort whose export has been completed before; None for another.
@@ -136,7 +153,7 @@ class CohortRun:
         if last is None:
             return None
         entry, files = last.record.entry, files_of(source)
-        self._workspace.work.expect(self.cohort.key, last.record.totals.sent, is_exact=False)
+        self._ceiling.work.expect(self.cohort.key, last.record.totals.sent, is_exact=False)
         now = self._sync.clock.stamp().utc_ns
         is_same = has_completed(last, self.cohort, files, spec)
         if not is_same or self._is_due_again(entry, now) or await self._is_replaced(entry):
@@ -178,7 +195,10 @@ class CohortRun:
         if cohort.mode == "mirror":
             exclude = None
             if spec.exclude is not None:
-                exclude = await open_exclusion(spec.exclude, note=self._note, switch=self.switch)
+                with self._slots.waiting("its exclusion list"):
+                    exclude = await open_exclusion(
+                        spec.exclude, note=self._note, switch=self.switch
+                    )
             wanted = MirrorRequest(
                 source,
                 spec,
@@ -204,7 +224,8 @@ class CohortRun:
             guards=cohort.guards,
         )
         if request.is_dry:
-            return await dry_run(pushed, session, observers)
+            with self._slots.waiting("its export"):
+                return await dry_run(pushed, session, observers)
         return await push(pushed, session, observers, precedence=precedence)
 
     def _observers(self) -> RunObservers:
@@ -217,20 +238,27 @@ class CohortRun:
         )
 
     def _precedence(self) -> Precedence:
-        return Precedence(rank=self._rank, planning=self._planning, admit=self._admit)
+        return Precedence(
+            rank=self._rank,
+            planning=self._planning,
+            compare=self._slots.regain_planning,
+            waiting=self._slots.waiting,
+            admit=self._admit,
+        )
 
     @asynccontextmanager
     async def _planning(self) -> AsyncIterator[None]:
-        async with self._sync.planning.held(self._rank):
+        async with self._sync.planning.held(self._rank) as slot:
             self._enter(Phase.PLANNING)
-            yield
+            with self._slots.planned_in(slot):
+                yield
 
     async def _admit(self) -> None:
         """Let the run send, unless it would miss its deadline and must not begin then."""
         self._enter(Phase.READY)
         key = self.cohort.key
         now = self._sync.clock.stamp().utc_ns
-        self._forecast = found = self._workspace.work.forecasts(now)[key]
+        self._forecast = found = self._ceiling.work.forecasts(now)[key]
         if found.is_late and self._sync.settings.on_late == "refuse":
             share = int(found.share_by_deadline * 100)
             raise GuardError(
@@ -250,7 +278,7 @@ class CohortRun:
                 self._note(event.event.sentence)
             case Waiting():
                 self._enter(Phase.SETTLING)
-                self._free_slot()  # Its remaining work needs no place among those that plan.
+                self._slots.release()  # Its remaining work needs no place among those that plan.
             case _:
                 pass
         self._sync.observers.observe(event)
@@ -259,7 +287,7 @@ class CohortRun:
         self._sync.observers.opened(self.cohort.key, opening)
 
     def _planned(self, plan: dict[str, Any]) -> None:
-        self._workspace.work.expect(
+        self._ceiling.work.expect(
             self.cohort.key,
             plan["requests"],
             is_exact=True,
