@@ -167,7 +167,7 @@ class SyncNotices:
             return result
         variables = sync_variables(result)
         try:
-            await run_command(follow_up, variables, self._switch)
+            await run_command(follow_up, variables, self._switch, self._note)
         except FollowUpError as error:
             self._failed("after", str(error))
             return replace(result, failure=f"complete, but {error}")

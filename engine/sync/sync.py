@@ -94,8 +94,9 @@ async def sync(
         )
         if context.notices is None:
             return result
+        result = await context.notices.end(result)
         await follow_up(project, context)
-        return await context.notices.end(result)
+        return result
 
 
 async def _sync_all(

@@ -9,6 +9,8 @@ from configured_sync import by_key, cohort, configure, statuses, sync, two_works
 from emulated_api import Emulator
 from nightly import CommandLine
 
+from engine.sync import follow_up
+
 
 def test_what_happens_to_one_cohort_does_not_stop_the_others(
     cli: CommandLine, api: Emulator
@@ -353,6 +355,22 @@ def test_the_page_is_written_after_each_sync_and_a_page_that_cannot_be_is_a_warn
     ended = sync(cli)
     assert ended.status == 0
     assert "the report was not written" in ended.log
+
+
+def test_people_are_notified_before_old_state_is_deleted(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.write("a.txt")
+    told = []
+
+    async def prune(*_: object, **__: object) -> None:
+        told.append((cli.folder / "sync.prom").exists() and (cli.folder / "page.html").exists())
+
+    monkeypatch.setattr(follow_up, "prune", prune)
+    page, metrics = {"html": "page.html"}, {"textfile": "sync.prom"}
+    configure(cli, {"a": cohort("a.txt")}, report=page, metrics=metrics)
+    assert sync(cli).status == 0
+    assert told == [True]
 
 
 def test_a_partial_cohort_stays_partial_until_its_export_changes(
