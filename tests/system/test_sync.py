@@ -57,6 +57,11 @@ def test_a_second_sync_repeats_nothing_that_is_done(cli: CommandLine, api: Emula
     assert statuses(second) == {"vip": ("up_to_date", 0), "news": ("up_to_date", 0)}
     assert api.received() == received
     assert by_key(second)["vip"]["members"] == 300
+    few = {"max_additions": 1, "expected_size": [1, 2]}
+    described = {"vip": cohort("vip.txt", description="Who buys."), "vip.guards": few}
+    configure(cli, {**described, "news": cohort("news.txt", mode="add")})
+    assert statuses(sync(cli)) == statuses(second)  # Nothing is to be sent, so nothing is judged.
+    configure(cli, {"vip": cohort("vip.txt"), "news": cohort("news.txt", mode="add")})
     wanted = cli.write("vip.txt", 310)  # A new export, though under the same name.
     third = sync(cli)
     assert statuses(third) == {"vip": ("finished", 0), "news": ("up_to_date", 0)}
