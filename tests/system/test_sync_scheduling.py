@@ -111,7 +111,7 @@ def test_two_names_of_one_workspace_are_synced_side_by_side_under_one_ceiling(
 def test_a_sync_beside_another_process(cli: CommandLine, api: Emulator, command: list[str]) -> None:
     """Without a wait it is refused with 75; with one, it finds that the other has completed it."""
     uids = cli.write("a.txt", 2_000)
-    configure(cli, {"a": cohort("a.txt", mode="add")}, limits={"requests": 20, "per_seconds": 1.0})
+    configure(cli, {"a": cohort("a.txt", mode="add")}, limits={"requests": 20, "per_seconds": 0.6})
     running = cli.start(*command, "--json")
     until(lambda: api.received() > 1, "requests arrive")
     refused = sync(cli)
