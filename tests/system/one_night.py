@@ -76,6 +76,8 @@ push_url = "http://{receiver}"
 
 [notify]
 urls = ["json://{receiver}/everyone"]
+events = ["guard", "failure", "incomplete", "partial", "late", "overdue", "recovery"]
+# Not `members`: two cohorts grow to more than thrice their size.
 
 [notify.owners]
 crm = "json://{receiver}/crm"

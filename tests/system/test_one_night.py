@@ -242,9 +242,8 @@ async def tell_who_is_overdue(night: Night, tell: Tell) -> None:
     for path in night.cli.ledger_files():
         with closing(sqlite3.connect(path)) as ledger, ledger:
             for table in ("run", "synced_cohort"):
-                ledger.execute(
-                    f"UPDATE {table} SET finished_utc_ns = finished_utc_ns - {TWO_DAYS_NS}"
-                )  # noqa: S608 - our own words
+                earlier = f"finished_utc_ns = finished_utc_ns - {TWO_DAYS_NS}"
+                ledger.execute(f"UPDATE {table} SET {earlier}")  # noqa: S608 - our own words
     assert (await night.ask("sync", "cart"))[0] == 0
     pings, messages = night.notices()
     tell("two days later: notifications", messages)
@@ -314,7 +313,7 @@ async def assert_balanced(night: Night) -> None:
         is_mirror = accounts["action"] == "mirror"
         names = ("add", "remove", "resend") if is_mirror else ("uids",)
         first, *others = (accounts[name] for name in names)
-        left = ("blank", "invalid", "excluded", "duplicate", "unchanged")
+        left = ("blank", "invalid", "excluded", "undecided", "duplicate", "unchanged")
         assert rows["read"] == sum(rows.get(each, 0) for each in left) + first["planned"], run
         for each in (first, *others, accounts["batches"]):
             parts = ("accepted", "rejected", "unconfirmed", "pending")
