@@ -17,9 +17,6 @@ from engine.report.accounts import Accounts
 from engine.report.settings import AccountingSettings
 from engine.report.sync_result import CohortResult, CohortStatus
 
-FEWEST_COUNTS = 3
-"""Counts of members from which a median means anything."""
-
 _LATE = "late: "
 """Begins the reason of a cohort that was not begun since it would miss its deadline."""
 
@@ -79,7 +76,7 @@ class CohortPast:
     members: int | None = None
     """After the last sync that knew them."""
     earlier_members: Sequence[int] = ()
-    """After each sync with exit status 0 before the present one, the latest last."""
+    """After each sync with exit status 0 or 1 before the present one, the latest last."""
 
 
 def past_of(
@@ -106,7 +103,9 @@ def past_of(
         earlier_members=[
             each.members
             for each in counted_members
-            if each.members is not None and each.exit_status == 0 and each.sync != sync
+            if each.members is not None
+            and each.exit_status in {ExitStatus.ACCEPTED, ExitStatus.PARTIAL}
+            and each.sync != sync
         ],
     )
 
@@ -256,15 +255,14 @@ def _lateness(result: CohortResult, finished_utc_ns: int, zone: tzinfo | None) -
 
 def _straying(result: CohortResult, past: CohortPast, settings: NotifySettings) -> Finding | None:
     counts = past.earlier_members[-settings.members_syncs :]
-    if result.members is None or len(counts) < FEWEST_COUNTS:
+    if result.members is None or not counts:
         return None
     usual = median(counts)
     if abs(result.members - usual) <= settings.members_change * usual:
         return None
-    sentence = (
-        f"{result.members:,} members, where the last {len(counts)} syncs had {usual:,.0f} "
-        "(their median)"
-    )
+    before = f"last {len(counts)} syncs" if len(counts) > 1 else "last sync"
+    median_of = " (their median)" if len(counts) > 1 else ""
+    sentence = f"{result.members:,} members, where the {before} had {usual:,.0f}{median_of}"
     return Finding(Problem.MEMBERS, sentence)
 
 

@@ -20,7 +20,7 @@ from engine.notices.follow_up import (
 from engine.notices.notifier import Notifier, Recipients
 from engine.notices.past import read_pasts, workspaces_of
 from engine.notices.pings import ping_end, ping_start
-from engine.notices.ports import NoticeContext
+from engine.notices.ports import NoticeContext, NoticeLedger
 from engine.notices.problems import CohortPast, NoticedCohort
 from engine.notices.settings import MetricsSettings, NotifySettings, PingSettings
 from engine.notices.web import UndeliveredError, read_address
@@ -165,7 +165,7 @@ class SyncNotices:
             return result
         variables = sync_variables(result)
         try:
-            await run_command(follow_up, variables, self._switch)
+            await run_command(follow_up, variables, self._switch, self._note)
         except FollowUpError as error:
             self._failed("after", str(error))
             return replace(result, failure=f"complete, but {error}")
@@ -198,10 +198,14 @@ class SyncNotices:
     ) -> None:
         """Let metrics show the ledgers' state; with `is_stored`, store their counts first."""
         earlier: list[MetricCount] = []
+        read: list[NoticeLedger] = []
         for number, name in enumerate(workspaces_of(self._cohorts)):
             try:
                 async with self._open_ledger(name) as ledger:
-                    earlier += await ledger.notices.counts()
+                    # Names of one workspace that differ in the partner share a ledger.
+                    if not any(ledger is each for each in read):
+                        read.append(ledger)
+                        earlier += await ledger.notices.counts()
                     if is_stored:
                         counts = metrics.counts(name, is_first=number == 0)
                         await ledger.notices.add_counts(counts)

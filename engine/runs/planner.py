@@ -117,6 +117,8 @@ class Planner:
         inspection = Inspection(self._guards.uid_pattern)
         excluded = await self._stage_excluded(passing / TemporaryName.EXCLUDED)
         staged = await self._stage(state, folder, passing / TemporaryName.EXPORT, inspection)
+        await self._precedence.compare()
+        self._switch.refuse_if_pulled()
         snapshot = base.snapshot
         recent = await self._store.recent()
         if base.is_blank and recent.seconds:
@@ -217,7 +219,7 @@ class Planner:
     def _until_stop(self, blocks: Iterator[Block]) -> Iterator[Block]:
         """Yield blocks; raise `IncompleteError` after a stop."""
         try:
-            for block in blocks:
+            for block in self._precedence.reading(blocks):
                 self._switch.refuse_if_pulled()
                 yield block
         except EmptyExportError:

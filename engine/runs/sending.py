@@ -48,7 +48,9 @@ class RunSender:
             await self._context.precedence.admit()
             self._is_admitted = True
         if not self._may_send:
-            await self._context.session.hold_sending(self._context.waiting(wait_seconds))
+            waiting = self._context.waiting(wait_seconds)
+            with self._context.precedence.waiting("another process"):
+                await self._context.session.hold_sending(waiting)
             self._may_send = True
 
     def release(self) -> None:

@@ -21,15 +21,15 @@ from engine.runs.mirror import mirror
 from engine.runs.planner import MirrorRequest
 from engine.runs.precedence import Precedence
 from engine.runs.push import PushRequest, push
+from engine.runs.shared_ledger import LockWait
 from engine.source.protocol import files_of
 from engine.sync.hints import in_sync
+from engine.sync.lending import LendableSlots
 from engine.sync.request import Phase
 from engine.sync.up_to_date import has_completed
 from engine.sync.workspace_sync import WorkspaceSync
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from engine.ledger.run_records import RunEntry
     from engine.report.forecast import CohortForecast
     from engine.report.run_results import Opening, RunResult
@@ -43,17 +43,17 @@ _DAY_NS = 24 * 3600 * 1_000_000_000
 class CohortRun:
     """Carries out one cohort of a sync."""
 
-    def __init__(self, cohort: CohortSettings, workspace: WorkspaceSync, rank: int) -> None:
-        """`rank` is its place in the order of sending, from 0."""
+    def __init__(self, cohort: CohortSettings, workspace: WorkspaceSync) -> None:
         self.cohort = cohort
         self.switch = StopSwitch()
         """Stops this cohort alone; the sync's switch pulls it, too."""
         self._workspace = workspace
         self._sync = workspace.sync
-        self._rank = rank
+        self._ceiling = workspace.ceiling
+        self._rank = workspace.ceiling.ranks[cohort.key]
         self._forecast: CohortForecast | None = None
         self._is_unauthorized = False
-        self._free_slot: Callable[[], None] = lambda: None
+        self._slots = LendableSlots(self._note)
 
     async def run(self) -> CohortResult:
         """Sync the cohort. An error is part of the result; only a cancellation is raised."""
@@ -64,7 +64,7 @@ class CohortRun:
         except Exception as error:  # noqa: BLE001 - a bug in one cohort must not stop the others
             reason = f"a bug, {type(error).__name__}"
             result = self._result(CohortStatus.FAILED, ExitStatus.UNBALANCED, reason, bug=error)
-        self._workspace.work.note_done(self.cohort.key)
+        self._ceiling.work.note_done(self.cohort.key)
         self._enter(Phase.ENDED)
         return result
 
@@ -75,16 +75,32 @@ class CohortRun:
             self._enter(Phase.WAITING_FOR_EXPORT)
             spec = await self._resolve()
         self._enter(Phase.QUEUED)
-        async with self._workspace.slots.held(self._rank) as self._free_slot:
-            self.switch.refuse_if_pulled()
+        async with self._ceiling.slots.held(self._rank) as slot:
+            with self._slots.under_way_in(slot):
+                return await self._under_way(spec)
+
+    async def _under_way(self, spec: "SourceSpec | None") -> CohortResult:
+        self.switch.refuse_if_pulled()
+        await self._wait_for_others()
+        with self._slots.waiting("its export"):
             spec = spec or await self._resolve()
-            return await self._carry_out(spec)
+        return await self._carry_out(spec)
+
+    async def _wait_for_others(self) -> None:
+        """Wait until no other process works on the cohort: it may complete this export."""
+        if self._sync.request.is_dry:
+            return
+        session, key = self._workspace.session, self._workspace.key_of(self.cohort)
+        waiting = LockWait(self._sync.request.wait_seconds, self.switch, self._note)
+        with self._slots.waiting("another process"):
+            async with session.holding(key, waiting):
+                pass
 
     async def _resolve(self) -> "SourceSpec":
         """Return which files the export has on the day of the sync, once they are there."""
         return await resolve(
             ConfiguredExport.of(self.cohort),
-            self._workspace.dates[self.cohort.key],
+            self._sync.dates[self.cohort.key],
             clock=self._sync.clock,
             switch=self.switch,
             note=self._note,
@@ -124,10 +140,13 @@ class CohortRun:
 
     async def _open(self, spec: "SourceSpec") -> "tuple[Source, SourceSpec]":
         """Return the opened export, and the spec as the ledger keeps it."""
-        if self.cohort.mode == "mirror":
-            return await open_desired(spec, note=self._note, switch=self.switch), spec
-        rereadable = self.cohort.on_changed == "restart" or self._is_counted
-        return await open_push(spec, note=self._note, switch=self.switch, rereadable=rereadable)
+        with self._slots.waiting("its export"):
+            if self.cohort.mode == "mirror":
+                return await open_desired(spec, note=self._note, switch=self.switch), spec
+            rereadable = self.cohort.on_changed == "restart" or self._is_counted
+            return await open_push(
+                spec, note=self._note, switch=self.switch, rereadable=rereadable
+            )
 
     async def _up_to_date(self, source: "Source", spec: "SourceSpec") -> CohortResult | None:
         """Return the result of a cohort whose export has been completed before; None for another.
@@ -138,7 +157,7 @@ class CohortRun:
         if last is None:
             return None
         entry, files = last.record.entry, files_of(source)
-        self._workspace.work.expect(self.cohort.key, last.record.totals.sent, is_exact=False)
+        self._ceiling.work.expect(self.cohort.key, last.record.totals.sent, is_exact=False)
         now = self._sync.clock.stamp().utc_ns
         is_same = has_completed(last, self.cohort, files, spec)
         if not is_same or self._is_due_again(entry, now) or await self._is_replaced(entry):
@@ -180,7 +199,10 @@ class CohortRun:
         if cohort.mode == "mirror":
             exclude = None
             if spec.exclude is not None:
-                exclude = await open_exclusion(spec.exclude, note=self._note, switch=self.switch)
+                with self._slots.waiting("its exclusion list"):
+                    exclude = await open_exclusion(
+                        spec.exclude, note=self._note, switch=self.switch
+                    )
             wanted = MirrorRequest(
                 source,
                 spec,
@@ -208,22 +230,24 @@ class CohortRun:
             synced_as=cohort.key,
         )
         if request.is_dry:
-            return await dry_run(pushed, session, observers)
+            with self._slots.waiting("its export"):
+                return await dry_run(pushed, session, observers)
         if self._is_counted:
-            await self._count(pushed)
+            with self._slots.waiting("its export"):
+                await self._count(pushed)
         return await push(pushed, session, observers, precedence=precedence)
 
     @property
     def _is_counted(self) -> bool:
         """Whether a push is counted before it begins, since a deadline may prevent a cohort's."""
-        has_deadline = any(each is not None for each in self._workspace.deadlines.values())
+        has_deadline = any(each is not None for each in self._ceiling.deadlines.values())
         return has_deadline and self._sync.settings.on_late == "refuse"
 
     async def _count(self, request: PushRequest) -> None:
         """Count the requests of a push, which has no plan to forecast its end by."""
         async with self._planning():
             requests = await requests_left(request, self._workspace.session, self.switch)
-        self._workspace.work.expect(self.cohort.key, requests, is_exact=True)
+        self._ceiling.work.expect(self.cohort.key, requests, is_exact=True)
 
     def _observers(self) -> RunObservers:
         return RunObservers(
@@ -235,20 +259,27 @@ class CohortRun:
         )
 
     def _precedence(self) -> Precedence:
-        return Precedence(rank=self._rank, planning=self._planning, admit=self._admit)
+        return Precedence(
+            rank=self._rank,
+            planning=self._planning,
+            compare=self._slots.regain_planning,
+            waiting=self._slots.waiting,
+            admit=self._admit,
+        )
 
     @asynccontextmanager
     async def _planning(self) -> AsyncIterator[None]:
-        async with self._sync.planning.held(self._rank):
+        async with self._sync.planning.held(self._rank) as slot:
             self._enter(Phase.PLANNING)
-            yield
+            with self._slots.planned_in(slot):
+                yield
 
     async def _admit(self) -> None:
         """Let the run send, unless it would miss its deadline and must not begin then."""
         self._enter(Phase.READY)
         key = self.cohort.key
         now = self._sync.clock.stamp().utc_ns
-        forecasts = self._workspace.work.forecasts(now)
+        forecasts = self._ceiling.work.forecasts(now)
         self._forecast = found = forecasts[key]
         if found.deadline_utc_ns is None or self._sync.settings.on_late != "refuse":
             return
@@ -278,7 +309,7 @@ class CohortRun:
                 self._note(event.event.sentence)
             case Waiting():
                 self._enter(Phase.SETTLING)
-                self._free_slot()  # Its remaining work needs no place among those that plan.
+                self._slots.release()  # Its remaining work needs no place among those that plan.
             case _:
                 pass
         self._sync.observers.observe(event)
@@ -287,7 +318,7 @@ class CohortRun:
         self._sync.observers.opened(self.cohort.key, opening)
 
     def _planned(self, plan: dict[str, Any]) -> None:
-        self._workspace.work.expect(
+        self._ceiling.work.expect(
             self.cohort.key,
             plan["requests"],
             is_exact=True,

@@ -1,8 +1,9 @@
 """What all cohorts of a sync share."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
+from datetime import date, datetime, tzinfo
 from typing import TYPE_CHECKING
 
 from engine.clock import Clock
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _LONGEST_SLEEP_SECONDS = 30.0
 """After this time a timer reads the wall clock again, which may have been set."""
+PLANNED = 12
+"""Cohorts of all workspaces that may lend the slot of planning while they wait for their export."""
 
 
 @dataclass(slots=True)
@@ -32,7 +35,9 @@ class SyncContext:
     started_utc_ns: int
     zone: tzinfo | None
     """The zone of times of day and dates; None for the system's."""
-    planning: RankedSlots = field(default_factory=lambda: RankedSlots(1))
+    dates: Mapping[str, date] = field(default_factory=dict)
+    """The dates of the cohorts' exports, by the cohort's key."""
+    planning: RankedSlots = field(default_factory=lambda: RankedSlots(1, lendable=PLANNED))
     """Comparisons take the whole of `plan.memory_megabytes`, so one runs at a time."""
     sent: int = 0
     """Requests sent so far, in all workspaces."""

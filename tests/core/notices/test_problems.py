@@ -107,9 +107,12 @@ def test_a_count_strays_from_the_median_of_earlier_syncs(
     assert ("members" in problems(result, past)) is strays
 
 
-def test_few_counts_are_no_measure() -> None:
-    result = replace(ended(ExitStatus.ACCEPTED), members=1)
-    assert problems(result, CohortPast(earlier_members=[100, 100])) == []
+@pytest.mark.parametrize(("earlier", "strays"), [([], False), ([100], True), ([100, 100], True)])
+def test_a_count_strays_in_the_second_sync_already(earlier: list[int], *, strays: bool) -> None:
+    """Else a sync that finds the same count again would tell it, some nights late."""
+    result = replace(ended(ExitStatus.ACCEPTED), members=151)
+    past = CohortPast(earlier_members=earlier)
+    assert problems(result, past) == ["members"] * strays
 
 
 @pytest.mark.parametrize(
@@ -155,7 +158,7 @@ def test_what_is_known_of_a_cohort_comes_from_its_records_before_this_sync() -> 
         exit_status=0,
         synced_utc_ns=40,
         members=7,
-        earlier_members=[5],
+        earlier_members=[5, 8],
     )
 
 
