@@ -97,7 +97,8 @@ def cohort(name: str, exit_status: int | None = 0, *, cohort_id: str = "c") -> C
         started_utc_ns=NOW - 4 * HOUR,
         finished_utc_ns=NOW - 3 * HOUR,
         members=1_234_567,
-        accounts=accounts(name, rejected=int(exit_status == 1)),
+        run="run",
+        runs=[accounts(name, rejected=int(exit_status == 1))],
         files=[SourceFile(name, 10**9, NOW - 30 * HOUR), SourceFile(name, None, None)] * 2,
         guards=guards,
     )

@@ -29,6 +29,11 @@ class SyncRecord:
     members: int | None = None
     """Members of a mirrored cohort afterwards, by its snapshot; None for a push, and if unknown."""
 
+    @property
+    def last_moment_utc_ns(self) -> int:
+        """When the cohort ended; the begin of a sync that has not ended, or whose process died."""
+        return self.started_utc_ns if self.finished_utc_ns is None else self.finished_utc_ns
+
     def ended(self, utc_ns: int, **values: Any) -> Self:  # noqa: ANN401 - as the fields have them
         """Return the record of a cohort that ended at `utc_ns`, with further values."""
         return replace(self, finished_utc_ns=utc_ns, **values)

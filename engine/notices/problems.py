@@ -94,7 +94,11 @@ def past_of(
     `sync` is the name of the present sync.
     """
     mine = [each for each in records if each.cohort == cohort.key]
-    ended = [each for each in mine if each.finished_utc_ns is not None]
+    # A sync that began later may have ended at once, because of an earlier one that still ran.
+    ended = sorted(
+        (each for each in mine if each.finished_utc_ns is not None),
+        key=lambda each: each.finished_utc_ns or 0,
+    )
     counted_members = [each for each in ended if each.members is not None]
     last = ended[-1] if ended else None
     return CohortPast(

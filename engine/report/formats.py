@@ -1,8 +1,10 @@
 """Moments, durations and statuses in words, for people."""
 
+import re
 from datetime import datetime
 
-from engine.report.period import Change, CohortPeriod, Level
+from engine.report.accounts import Accounts
+from engine.report.period import Change, CohortPeriod, FailedAttempt, Level
 from engine.report.requests import Answer
 from engine.source.source_file import SourceFile, format_bytes
 
@@ -44,7 +46,47 @@ def status_of(cohort: CohortPeriod) -> str:
     """Return the status of a cohort in words."""
     if cohort.status == "finished" and cohort.level is not Level.OK:
         return "done, in part"
-    return STATUSES.get(cohort.status, cohort.status.replace("_", " "))
+    return _status_words(cohort.status)
+
+
+def _status_words(status: str) -> str:
+    return STATUSES.get(status, status.replace("_", " "))
+
+
+def reason_of(cohort: CohortPeriod) -> str | None:
+    """Return the reason of a cohort's status without the command that is its next step."""
+    reason, step = cohort.reason, cohort.next_step
+    if reason is None or step is None:
+        return reason
+    return re.sub(rf"; `{re.escape(step.command)}` [a-z ]+", "", reason)
+
+
+def result_of(cohort: CohortPeriod) -> str:
+    """Return what changed in a cohort, with its status unless a run is done completely."""
+    if cohort.change is None:
+        return status_of(cohort)
+    changed = summary_of(cohort.change)
+    if cohort.status == "finished" and cohort.level is Level.OK:
+        return changed
+    return f"{status_of(cohort)}, {changed}"
+
+
+def attempt_in_words(attempt: FailedAttempt) -> str:
+    """Return when an attempt failed, and why: `27 Nov 02:10 stopped by a guard: …`."""
+    status = _status_words(attempt.status)
+    return f"{short_moment(attempt.at_utc_ns)} {status}{f': {attempt.reason}' if attempt.reason else ''}"
+
+
+def sums_of(accounts: Accounts) -> tuple[str, str]:
+    """Return a sign for the sums of a run's accounts, and what it means."""
+    if accounts.imbalance:
+        return SIGNS[Level.FAILED], accounts.imbalance
+    if accounts.status in _SENDS_NOTHING and not accounts.requests.sent:
+        return SIGNS[Level.EMPTY], "nothing was sent"
+    return SIGNS[Level.OK], "the sums balance"
+
+
+_SENDS_NOTHING = {"guarded", "planned", "shadow"}
 
 
 def moment(utc_ns: int) -> str:

@@ -180,7 +180,7 @@ class RunHistory:
         return records_since(self._connection, utc_ns)
 
     def synced_last(self) -> list[SyncRecord]:
-        """Return each cohort's record in the last sync that had it."""
+        """Return the record of each cohort in the sync of it that ended last."""
         return latest_records(self._connection)
 
     def resumable(self) -> list[StoredRequest]:
