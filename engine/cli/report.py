@@ -108,7 +108,7 @@ def _cohort_lines(report: "PeriodReport") -> Iterator[str]:
         yield from ("", "Cohorts")
     for cohort in report.cohorts:
         seconds = cohort.elapsed_seconds
-        taken = "" if seconds is None else f" in {duration(seconds)}"
+        taken = "" if seconds is None else f" in {duration(max(0.1, seconds))}"
         members = "" if cohort.members is None else f"; {cohort.members:,} members"
         result = f"{result_of(cohort)}{taken}{members}"
         yield f"  {SIGNS[cohort.level]} {cohort.title} ({cohort.workspace}): {result}"

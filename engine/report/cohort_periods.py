@@ -1,4 +1,4 @@
-"""Puts the ends of a cohort's syncs and runs together: the last one, and those that failed before."""
+"""Puts the ends of each cohort's syncs and runs together: the last, and what failed before it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

@@ -73,8 +73,8 @@ def result_of(cohort: CohortPeriod) -> str:
 
 def attempt_in_words(attempt: FailedAttempt) -> str:
     """Return when an attempt failed, and why: `27 Nov 02:10 stopped by a guard: …`."""
-    status = _status_words(attempt.status)
-    return f"{short_moment(attempt.at_utc_ns)} {status}{f': {attempt.reason}' if attempt.reason else ''}"
+    reason = f": {attempt.reason}" if attempt.reason else ""
+    return f"{short_moment(attempt.at_utc_ns)} {_status_words(attempt.status)}{reason}"
 
 
 def sums_of(accounts: Accounts) -> tuple[str, str]:

@@ -115,7 +115,7 @@ class CohortPeriod:
     @property
     def elapsed_seconds(self) -> float | None:
         """How long processes worked on its runs; None without a run."""
-        return sum(each.elapsed_seconds for each in self.runs) if self.runs else None
+        return round(sum(each.elapsed_seconds for each in self.runs), 3) if self.runs else None
 
     @property
     def title(self) -> str:

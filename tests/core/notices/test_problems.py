@@ -147,7 +147,9 @@ def test_what_is_known_of_a_cohort_comes_from_its_records_before_this_sync() -> 
         record(2, finished_utc_ns=20, exit_status=4),
         record(3, finished_utc_ns=30, exit_status=1, members=8),
         record(4, finished_utc_ns=40, exit_status=0, members=7),
-        record(5),
+        # It began last and ended first, since the one before it still worked on the cohort.
+        record(5, finished_utc_ns=35, exit_status=75),
+        record(6),
     ]
     assert past_of(COHORT, records, {"vip-id": 41}, "sync-4") == CohortPast(
         last_success_utc_ns=41,
@@ -198,7 +200,7 @@ def test_a_message_has_the_verdict_first_then_cohort_reason_and_command() -> Non
     assert message.title == "cohortsync: VIP customers needs attention, Lapsed has recovered"
     assert message.body.splitlines() == [
         "✗ VIP customers (vip): stopped, nothing sent: removals: 1,750 of 2,050 (85 %, limit 10 %)",
-        "  next: cohortsync check (look at the export)",
+        "  next: cohortsync sync vip --dry-run (look at the export)",
         "✓ Lapsed (lapsed) has recovered: 51 added",
     ]
 
