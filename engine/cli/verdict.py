@@ -9,9 +9,10 @@ from engine.cli.signs import Sign, sign_of
 from engine.cli.text import duration
 from engine.errors import ExitStatus
 from engine.model.quantity import counted
+from engine.model.status import CohortStatus
 from engine.report.accounts import Accounts
 from engine.report.run_results import RunResult
-from engine.report.sync_result import CohortResult, CohortStatus
+from engine.report.sync_result import CohortResult
 
 INDENT = "  "
 _PLANNED = {"planned", "dry_run", "shadow"}

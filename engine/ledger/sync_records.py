@@ -21,7 +21,7 @@ class SyncRecord:
     finished_utc_ns: int | None = None
     """When the cohort ended; None while it has not, and if the process died before."""
     status: str | None = None
-    """A value of `engine.report.sync_result.CohortStatus`; None as `finished_utc_ns` is."""
+    """A value of `engine.model.status.CohortStatus`; None as `finished_utc_ns` is."""
     exit_status: int | None = None
     reason: str | None = None
     run: str | None = None

@@ -12,10 +12,11 @@ from statistics import median
 from engine.errors import ExitStatus
 from engine.ledger.sync_records import SyncRecord
 from engine.model.quantity import counted
+from engine.model.status import CohortStatus
 from engine.notices.settings import NotifySettings
 from engine.report.accounts import Accounts
 from engine.report.settings import AccountingSettings
-from engine.report.sync_result import CohortResult, CohortStatus
+from engine.report.sync_result import CohortResult
 
 FEWEST_COUNTS = 3
 """Counts of members from which a median means anything."""

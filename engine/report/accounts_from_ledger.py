@@ -116,16 +116,16 @@ def _whole(counts: OperationCounts, cut: Standing) -> Standing:
 
 
 def _spending(executions: Sequence[ExecutionRecord], totals: RunTotals) -> CeilingSpending:
-    total = CeilingSpending()
     by_number = {execution.number: execution for execution in executions}
+    parts = []
     for span in totals.spans:
         execution = by_number.get(span.execution)
         if execution is None:
             raise corrupt("requests belong to no process")
-        total += (
+        parts.append(
             _recorded(execution.pace.spending) if execution.pace else _unrecorded(execution, span)
         )
-    return total
+    return sum(parts, CeilingSpending())
 
 
 def _recorded(spending: Spending) -> CeilingSpending:

@@ -14,7 +14,7 @@ from engine.ledger.sqlite.access import ledgers
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.sync_records import SyncRecord
 from engine.model.cohort import CohortKey
-from engine.model.status import RunStatus
+from engine.model.status import CohortStatus, RunStatus
 from engine.report.accounts import Accounts
 from engine.report.accounts_from_ledger import target_label
 from engine.report.cohort_end import end_in_sync, end_of_run, is_continued
@@ -29,7 +29,6 @@ from engine.report.period import (
     RejectedUid,
 )
 from engine.report.requests import Interval, WorkspacePeriod, spending_together
-from engine.report.sync_result import CohortStatus
 
 if TYPE_CHECKING:
     from engine.ledger.run_records import RunEntry

@@ -10,14 +10,13 @@ from engine.ledger.sqlite.access import ledger_in
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.sync_records import SyncRecord
 from engine.model.cohort import CohortKey
-from engine.model.status import RunStatus
+from engine.model.status import CohortStatus, RunStatus
 from engine.report.accounts import Accounts
 from engine.report.cohort_end import end_in_sync, end_of_run
 from engine.report.history import RunReport
 from engine.report.next_step import first_step
 from engine.report.period import CohortPeriod
 from engine.report.status import CohortHealth, RunningRun
-from engine.report.sync_result import CohortStatus
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,10 @@ from engine.config.settings import SyncSettings
 from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.sync_records import SyncRecord
+from engine.model.status import CohortStatus
 from engine.model.time_of_day import next_moment
 from engine.notices.ports import NoticeContext, OpenLedger
-from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
+from engine.report.sync_result import CohortResult, SyncResult
 from engine.runs.ports import Ledger
 from engine.runs.session import WorkspaceSession
 from engine.runs.shared_ledger import LockWait

@@ -9,10 +9,10 @@ from engine.delivery.events import Answered, EventSource, Planned, RunEvent, Sen
 from engine.delivery.outcome import Accepted, Unconfirmed
 from engine.errors import ExitStatus
 from engine.model.cohort import Cohort
-from engine.model.status import BatchState
+from engine.model.status import BatchState, CohortStatus
 from engine.report.accounts import Ceiling
 from engine.report.run_results import Opening
-from engine.report.sync_result import CohortResult, CohortStatus
+from engine.report.sync_result import CohortResult
 from engine.sync.request import CohortLine, Phase, SyncOpening
 
 NAMES = ("VIP customers", "長い名前のコホート" * 5, "Zoë 🦄 ∑", "x" * 100, "")

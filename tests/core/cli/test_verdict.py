@@ -16,7 +16,7 @@ from engine.cli.sync_summary import last_line
 from engine.cli.verbosity import Verbosity
 from engine.cli.verdict import cohort_lines, plan_line, run_lines
 from engine.errors import ExitStatus
-from engine.model.status import RunStatus
+from engine.model.status import CohortStatus, RunStatus
 from engine.report.accounts import (
     Accounts,
     Ceiling,
@@ -27,7 +27,7 @@ from engine.report.accounts import (
     Standing,
 )
 from engine.report.run_results import RunResult
-from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
+from engine.report.sync_result import CohortResult, SyncResult
 
 REMOVALS = "removals: 1,750 removals of a cohort of 2,050 (85.4%); at most 205 are allowed"
 

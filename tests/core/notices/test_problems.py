@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.errors import ExitStatus
 from engine.ledger.sync_records import SyncRecord
-from engine.model.status import RunStatus
+from engine.model.status import CohortStatus, RunStatus
 from engine.notices.messages import message_of
 from engine.notices.problems import (
     RECOVERY,
@@ -22,7 +22,7 @@ from engine.notices.problems import (
     past_of,
 )
 from engine.notices.settings import EVENTS, NotifySettings
-from engine.report.sync_result import CohortResult, CohortStatus
+from engine.report.sync_result import CohortResult
 from synced import COHORT, SECOND, ended, forecast, pushed
 
 NOW = 1_700_000_000 * SECOND
