@@ -80,28 +80,37 @@ def _time_of(text: str) -> "datetime":
         raise UsageError(f"--since {text} is no time", hint=hint) from None
 
 
-_RUN_COLUMNS = ("run", "status", "exit", "took", "added", "removed", "cohort")
+_RUN_COLUMNS = ("run", "status", "exit", "took", "added", "removed")
 
 
 def _print_runs(found: "Sequence[Accounts]") -> None:
-    """Print a table; on a terminal the cohorts are cut so that a run fits into a line."""
+    """Print a table; on a terminal, what all runs have in common is one line above it.
+
+    The cohorts of one workspace are cut so that a run fits into a line; those of several are not: a
+    run takes two lines.
+    """
     from engine.cli.text import shortened
 
     width = columns_of(sys.stdout)
-    targets = {accounts.target for accounts in found}
-    is_short = width is not None and len(targets) == 1
-    if is_short:
-        # One line instead of a column.
+    workspaces = {accounts.workspace for accounts in found}
+    has_one_target = width is not None and len({accounts.target for accounts in found}) == 1
+    columns: dict[str, list[str]] = {name: [] for name in _RUN_COLUMNS}
+    for accounts in found:
+        for name, cell in zip(_RUN_COLUMNS, _run_cells(accounts), strict=True):
+            columns[name].append(cell)
+    if len(workspaces) > 1:
+        columns["workspace"] = [printable(each.workspace) for each in found]
+    cohorts = [printable(each.cohort_id) for each in found]
+    if has_one_target and width is not None:
         sys.stdout.write(f"target {printable(found[0].target)}\n")
-    headings: tuple[str, ...] = (*_RUN_COLUMNS, "target")
-    rows: list[tuple[str, ...]]
-    rows = [(*_run_cells(a), printable(a.cohort_id), a.target) for a in found]
-    if is_short and width is not None:
-        widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-        room = max(len("cohort"), width - sum(widths[:-2]) - 2 * len(widths[:-2]))
-        rows = [(*row[:-2], shortened(row[-2], room)) for row in rows]
-        headings = _RUN_COLUMNS
-    _print_table(headings, rows, numbers=("exit", "took", "added", "removed"))
+        if len(workspaces) == 1:
+            used = sum(max(map(len, (name, *cells))) + 2 for name, cells in columns.items())
+            cohorts = [shortened(each, max(len("cohort"), width - used)) for each in cohorts]
+    columns["cohort"] = cohorts
+    if not has_one_target:
+        columns["target"] = [accounts.target for accounts in found]
+    rows = list(zip(*columns.values(), strict=True))
+    _print_table(list(columns), rows, numbers=("exit", "took", "added", "removed"))
 
 
 def _run_cells(accounts: "Accounts") -> tuple[str, ...]:
