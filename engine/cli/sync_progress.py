@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.cli.disturbance import Disturbance, Disturbances
+from engine.cli.live_ceiling import allowed_between
 from engine.cli.text import clock_duration
 from engine.delivery.events import RunEvent, Sent
 from engine.report.accounts import Ceiling
@@ -109,8 +110,9 @@ class SyncProgress:
         self.cohorts = {
             each.key: CohortProgress(each, LiveCounts(1.0, began)) for each in opening.cohorts
         }
+        allowed = {name: allowed_between(each) for name, each in opening.ceilings.items()}
         self.workspaces = {
-            name: WorkspaceProgress(name, LiveCounts(1.0, began))
+            name: WorkspaceProgress(name, LiveCounts(1.0, began, allowed_between=allowed.get(name)))
             for name in dict.fromkeys(each.workspace for each in opening.cohorts)
         }
         self.results: list[CohortResult] = []

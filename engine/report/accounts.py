@@ -247,6 +247,15 @@ class Accounts:
         return None
 
 
+def share_of_ceiling(requests: float, allowed: float) -> float:
+    """Return requests as a share of those that the ceiling allowed from the first to the last.
+
+    It is at most 1: a few requests may be sent faster, after a moment in which none was sent. 0 if
+    nothing was allowed.
+    """
+    return min(1.0, requests / allowed) if allowed else 0.0
+
+
 def timestamp(utc_ns: int) -> str:
     """Return a moment as ISO 8601, in UTC."""
     return datetime.fromtimestamp(utc_ns / 1e9, UTC).isoformat(timespec="milliseconds")

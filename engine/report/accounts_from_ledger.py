@@ -21,6 +21,7 @@ from engine.report.accounts import (
     Requests,
     RowCounts,
     Standing,
+    share_of_ceiling,
     timestamp,
 )
 
@@ -59,7 +60,7 @@ def account(record: RunRecord) -> Accounts:
         ),
         bytes_sent=totals.bytes,
         payload_fill=round(_share(totals.bytes, totals.room), 6),
-        ceiling_use=round(_share(spending.used, spending.available), 6),
+        ceiling_use=round(share_of_ceiling(spending.used, spending.available), 6),
         ceiling_spending=spending,
         ceiling_found=last.pace.found if last.pace else None,
         margin_seconds=round(last.pace.margin_seconds, 6) if last.pace else 0.0,
