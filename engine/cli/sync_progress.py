@@ -84,10 +84,15 @@ class CohortProgress:
         return _STATES[self.phase]
 
     def seconds_left(self, now: float, utc_ns: int) -> float | None:
-        """Return the seconds until it is done: by its own rate, else by the forecast."""
+        """Return the seconds until it is done: by its own rate, else by the forecast.
+
+        None if that is unknown, or if the time of the forecast has passed, as during an outage.
+        """
         if self.is_sending:
             return self.counts.seconds_left(now, self.whole)
-        return None if self.forecast is None else (self.forecast.done_utc_ns - utc_ns) / 1e9
+        if self.forecast is None or self.forecast.done_utc_ns <= utc_ns:
+            return None
+        return (self.forecast.done_utc_ns - utc_ns) / 1e9
 
 
 _STATES = {

@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from math import ceil
 from typing import Any
 
 from engine.cli.signs import Sign, sign_of
@@ -128,12 +129,14 @@ def plan_line(accounts: Accounts, plan: Mapping[str, Any] | None) -> str:
     line = f"Plan: {planned_changes(accounts, plan)}"
     if not accounts.uids.planned or accounts.status == "shadow":
         return f"{line}."
-    ceiling, waited = accounts.ceiling, 0.0
-    requests = accounts.batches.planned
+    ceiling = accounts.ceiling
     if plan:
-        requests, waited = plan["requests"], plan["settle_seconds"]
-    seconds = max(max(0, requests - 1) * ceiling.per_seconds / ceiling.requests, waited)
-    whole = max(1, round(seconds))
+        seconds = max(plan["seconds_at_ceiling"], plan["settle_seconds"])
+    elif ceiling.hours:  # How long that takes depends on the time of the day.
+        return f"{line}."
+    else:
+        seconds = max(0, accounts.batches.planned - 1) * ceiling.per_seconds / ceiling.requests
+    whole = max(1, ceil(seconds))
     return f"{line}, done in {duration(whole) if whole >= _MINUTE else f'{whole} s'}."
 
 

@@ -79,7 +79,7 @@ class Paused:
     @property
     def sentence(self) -> str:
         """The event in words; the time is rounded up to the minute."""
-        until = self.until + timedelta(seconds=59)
+        until = self.until + timedelta(seconds=59, microseconds=999_999)
         return f"nothing is sent until {until:%H:%M}, as `limits.hours` allow no request"
 
 

@@ -247,6 +247,14 @@ class Accounts:
         return None
 
 
+def future_timestamp(utc_ns: int) -> str:
+    """Return a moment as `timestamp` does, rounded up: nothing is promised too early."""
+    return timestamp(-(-utc_ns // _MILLISECOND_NS) * _MILLISECOND_NS)
+
+
+_MILLISECOND_NS = 1_000_000
+
+
 def share_of_ceiling(requests: float, allowed: float) -> float:
     """Return requests as a share of those that the ceiling allowed from the first to the last.
 

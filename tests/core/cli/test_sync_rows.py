@@ -15,6 +15,7 @@ from engine.model.status import BatchState, CohortStatus
 from engine.pacing.hourly_ceiling import HourlyCeiling
 from engine.pacing.settings import Hours, PacingSettings
 from engine.report.accounts import Ceiling
+from engine.report.forecast import CohortForecast
 from engine.report.run_results import Opening
 from engine.report.sync_result import CohortResult
 from engine.sync.request import CohortLine, Phase, SyncOpening
@@ -65,6 +66,14 @@ def test_the_lines_fit(width: int, count: int) -> None:
     lines = shown(progress, width)
     assert max(map(cell_len, lines)) <= width
     assert len(lines) <= 24
+
+
+def test_a_forecast_whose_time_has_passed_promises_nothing() -> None:
+    progress = begun(1)
+    progress.expect({"k0": CohortForecast(9, is_exact=True, done_utc_ns=61 * 10**9)})
+    cohort = progress.cohorts["k0"]
+    assert cohort.seconds_left(0.0, 10**9) == 60
+    assert cohort.seconds_left(0.0, 61 * 10**9) is None
 
 
 def test_the_use_of_a_ceiling_counts_with_its_hours() -> None:

@@ -88,9 +88,11 @@ def test_a_good_run_is_one_line() -> None:
 
 def test_a_plan_ends_with_one_line() -> None:
     planned = accounts(status="planned", uids=Standing(151, pending=151), requests=Requests())
-    plan = {"requests": 2, "settle_seconds": 0.0}
+    plan = {"requests": 2, "seconds_at_ceiling": 0.2, "settle_seconds": 0.0}
     expected = "Plan: 51 to add, 100 to remove, 1,949 unchanged; 2 requests, done in 1 s."
     assert plan_line(planned, plan) == expected
+    later = plan | {"seconds_at_ceiling": 61.1}  # In a pause, for example.
+    assert plan_line(planned, later).endswith("2 requests, done in 1:02.")
     empty = accounts(
         status="planned", uids=Standing(), requests=Requests(), mirror=MirrorFigures(unchanged=9)
     )
