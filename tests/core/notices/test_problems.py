@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ExitStatus
+from engine.ledger.notice_records import GuardState
 from engine.ledger.sync_records import SyncRecord
 from engine.model.status import CohortStatus, RunStatus
 from engine.notices.messages import message_of
@@ -151,7 +152,7 @@ def test_what_is_known_of_a_cohort_comes_from_its_records_before_this_sync() -> 
         record(5, finished_utc_ns=35, exit_status=75),
         record(6),
     ]
-    assert past_of(COHORT, records, {"vip-id": 41}, "sync-4") == CohortPast(
+    assert past_of(COHORT, records, {"vip-id": 41}, {}, "sync-4") == CohortPast(
         last_success_utc_ns=41,
         first_utc_ns=1,
         exit_status=0,
@@ -159,6 +160,16 @@ def test_what_is_known_of_a_cohort_comes_from_its_records_before_this_sync() -> 
         members=7,
         earlier_members=[5],
     )
+
+
+def test_the_guard_that_stopped_a_sync_before_its_plan_is_known_by_its_reason() -> None:
+    plan = [GuardState("removals", blocks=True, value=9, limit=5), GuardState("age", blocks=False)]
+    stopped = SyncRecord("s", "vip", "P", "vip-id", 1, "2026-11-27", finished_utc_ns=2)
+    stopped = replace(stopped, status="guarded", exit_status=4, reason="age: 30 h old")
+    found = past_of(COHORT, [stopped], {}, {"vip-id": plan}, None).guards
+    assert {each.guard: each.blocks for each in found} == {"removals": False, "age": True}
+    planned = replace(stopped, run="run", reason="removals: 9 removals")
+    assert past_of(COHORT, [planned], {}, {"vip-id": plan}, None).guards == plan
 
 
 STATES = st.lists(st.sampled_from([*ExitStatus, None]), max_size=12)
