@@ -102,7 +102,7 @@ def _exception_lines(report: "PeriodReport") -> Iterator[str]:
 
 
 def _cohort_lines(report: "PeriodReport") -> Iterator[str]:
-    from engine.report.formats import SIGNS, age_of, attempt_in_words, duration, result_of
+    from engine.report.formats import SIGNS, age_of, attempts_in_words, duration, result_of
 
     if report.cohorts:
         yield from ("", "Cohorts")
@@ -112,8 +112,8 @@ def _cohort_lines(report: "PeriodReport") -> Iterator[str]:
         members = "" if cohort.members is None else f"; {cohort.members:,} members"
         result = f"{result_of(cohort)}{taken}{members}"
         yield f"  {SIGNS[cohort.level]} {cohort.title} ({cohort.workspace}): {result}"
-        for attempt in cohort.failed_attempts:
-            yield f"      before: {attempt_in_words(attempt)}"
+        for attempt in attempts_in_words(cohort.failed_attempts):
+            yield f"      before: {attempt}"
         for file in cohort.files[:3]:
             yield f"      {file.name}, {age_of(file, cohort.started_utc_ns)}"
         if len(cohort.files) > 3:  # noqa: PLR2004 - as above

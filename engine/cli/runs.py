@@ -86,8 +86,8 @@ _RUN_COLUMNS = ("run", "status", "exit", "took", "added", "removed")
 def _print_runs(found: "Sequence[Accounts]") -> None:
     """Print a table; on a terminal, what all runs have in common is one line above it.
 
-    The cohorts of one workspace are cut so that a run fits into a line; those of several are not: a
-    run takes two lines.
+    The cohorts of one workspace are cut so that a run fits into a line; those of several so that it
+    fits into two.
     """
     from engine.cli.text import shortened
 
@@ -98,19 +98,24 @@ def _print_runs(found: "Sequence[Accounts]") -> None:
     for accounts in found:
         for name, cell in zip(_RUN_COLUMNS, _run_cells(accounts), strict=True):
             columns[name].append(cell)
-    if len(workspaces) > 1:
-        columns["workspace"] = [printable(each.workspace) for each in found]
-    cohorts = [printable(each.cohort_id) for each in found]
+    room = None
     if has_one_target and width is not None:
         sys.stdout.write(f"target {printable(found[0].target)}\n")
-        if len(workspaces) == 1:
-            used = sum(max(map(len, (name, *cells))) + 2 for name, cells in columns.items())
-            cohorts = [shortened(each, max(len("cohort"), width - used)) for each in cohorts]
-    columns["cohort"] = cohorts
+        used = sum(max(map(len, (name, *cells))) + 2 for name, cells in columns.items())
+        room = max(len("cohort"), width - used)
+    if len(workspaces) > 1:
+        longest = width and _LONGEST_WORKSPACE
+        columns["workspace"] = [shortened(printable(each.workspace), longest) for each in found]
+        room = width and max(len("cohort"), width - _LONGEST_WORKSPACE - _INDENT - 2)
+    columns["cohort"] = [shortened(printable(each.cohort_id), room) for each in found]
     if not has_one_target:
         columns["target"] = [accounts.target for accounts in found]
     rows = list(zip(*columns.values(), strict=True))
     _print_table(list(columns), rows, numbers=("exit", "took", "added", "removed"))
+
+
+_LONGEST_WORKSPACE, _INDENT = 24, 4
+"""Columns of a workspace on a terminal, and before the second line of a run."""
 
 
 def _run_cells(accounts: "Accounts") -> tuple[str, ...]:

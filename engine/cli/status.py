@@ -42,7 +42,7 @@ def lines_of(found: "Status") -> Iterator[str]:
         yield "nothing runs now"
     if found.cohorts:
         yield ""
-    width = max((len(each.cohort) for each in found.cohorts), default=0)
+    width = min(_WIDEST, max((len(each.cohort) for each in found.cohorts), default=0))
     for cohort in found.cohorts:
         yield from _cohort_lines(cohort, width, found.at_utc_ns, has_step=found.has_begun)
     yield ""
@@ -62,6 +62,8 @@ def _running_lines(run: "RunningRun", now_utc_ns: int) -> Iterator[str]:
     yield f"    run {run.run}, begun {since} ago by {run.process}"
 
 
+_WIDEST = 24
+"""The verdicts of cohorts with longer keys are not in line with the others."""
 _FIRST_STEP = "next: `cohortsync sync --dry-run` shows what the first sync would do"
 _NO_COHORT = "no cohort is configured, and none ran: docs/nightly.md shows how to configure one"
 

@@ -1,8 +1,11 @@
 """Moments, durations and statuses in words, for people."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import groupby
 
+from engine.model.quantity import counted
 from engine.report.accounts import Accounts
 from engine.report.period import Change, CohortPeriod, FailedAttempt, Level
 from engine.report.requests import Answer
@@ -71,10 +74,25 @@ def result_of(cohort: CohortPeriod) -> str:
     return f"{status_of(cohort)}, {changed}"
 
 
-def attempt_in_words(attempt: FailedAttempt) -> str:
-    """Return when an attempt failed, and why: `27 Nov 02:10 stopped by a guard: …`."""
-    reason = f": {attempt.reason}" if attempt.reason else ""
-    return f"{short_moment(attempt.at_utc_ns)} {_status_words(attempt.status)}{reason}"
+def attempts_in_words(attempts: Sequence[FailedAttempt]) -> list[str]:
+    """Return when attempts failed, and why: `27 Nov 02:10 stopped by a guard: …`.
+
+    Those in a row with the same reason are one sentence, and only the last few are told.
+    """
+    rows = [list(each) for _, each in groupby(attempts, lambda each: (each.status, each.reason))]
+    earlier = sum(map(len, rows[:-_MOST_ATTEMPTS]))
+    more = [f"{counted(earlier, 'earlier attempt')}"] if earlier else []
+    return more + [_attempts_in_words(each) for each in rows[-_MOST_ATTEMPTS:]]
+
+
+def _attempts_in_words(row: Sequence[FailedAttempt]) -> str:
+    first, last = row[0], row[-1]
+    times = f" to {short_moment(last.at_utc_ns)}, {len(row):,} times" if len(row) > 1 else ""
+    reason = f": {first.reason}" if first.reason else ""
+    return f"{short_moment(first.at_utc_ns)}{times}, {_status_words(first.status)}{reason}"
+
+
+_MOST_ATTEMPTS = 5
 
 
 def sums_of(accounts: Accounts) -> tuple[str, str]:

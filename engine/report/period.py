@@ -283,9 +283,9 @@ class PeriodReport:
         return [each for each in self.cohorts if each.level in {Level.ATTENTION, Level.FAILED}]
 
     @property
-    def failed_attempts(self) -> Sequence[tuple[CohortPeriod, FailedAttempt]]:
-        """Those before the last one, cohort by cohort."""
-        return [(cohort, each) for cohort in self.cohorts for each in cohort.failed_attempts]
+    def has_failed_attempts(self) -> bool:
+        """Whether any cohort has an attempt that failed before its last one."""
+        return any(each.failed_attempts for each in self.cohorts)
 
     @property
     def change(self) -> Change:

@@ -47,7 +47,7 @@ def test_a_later_sync_hides_nothing_of_the_night(cli: CommandLine, api: Emulator
     }
     assert (document["changes"]["added"], document["changes"]["removed"]) == (51, 30)
     lines = cli.run("report", on_terminal=True).stdout.splitlines()
-    assert any("before: " in line and "stopped by a guard: " in line for line in lines)
+    assert any("before: " in line and ", stopped by a guard: " in line for line in lines)
     assert cli.run("report", "--html", "page.html").status == 0
     page = (cli.folder / "page.html").read_text(encoding="utf-8")
     assert "Failed attempts before the last one" in page

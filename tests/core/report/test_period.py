@@ -6,8 +6,8 @@ import pytest
 
 from engine.report.accounts import Accounts, MirrorFigures, Standing
 from engine.report.cohort_periods import put_together
-from engine.report.formats import reason_of, result_of, sums_of
-from engine.report.period import CohortPeriod
+from engine.report.formats import attempts_in_words, reason_of, result_of, short_moment, sums_of
+from engine.report.period import CohortPeriod, FailedAttempt
 from period_reports import NOW, accounts, cohort, report
 
 MINUTE = 60 * 10**9
@@ -129,6 +129,18 @@ def test_the_verdict_on_several_cohorts_says_which_have_recovered() -> None:
     assert verdict == "Both cohorts are done, 1 of them after a failed attempt."
     verdict = report([*recovered, well, bad]).verdict
     assert verdict == "1 of 3 cohorts needs attention; 1 is done after a failed attempt."
+
+
+def test_attempts_in_a_row_with_one_reason_are_one_line() -> None:
+    missing = [FailedAttempt(NOW + each * MINUTE, "missing", 2, "no file", None) for each in (0, 5)]
+    guarded = FailedAttempt(NOW + 9 * MINUTE, "guarded", 4, None, "run")
+    first, last, blocked = (short_moment(NOW + each * MINUTE) for each in (0, 5, 9))
+    assert attempts_in_words([*missing, guarded]) == [
+        f"{first} to {last}, 2 times, no export: no file",
+        f"{blocked}, stopped by a guard",
+    ]
+    many = attempts_in_words([guarded, *missing] * 9)
+    assert (len(many), many[0]) == (6, "19 earlier attempts")
 
 
 def test_a_command_is_shown_once() -> None:
