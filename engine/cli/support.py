@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from engine.cli.options import JsonOption, StateOptions, flat
 from engine.cli.runs import RunArgument
 from engine.cli.streams import print_json, print_lines, printing
+from engine.model.quantity import counted
 
 if TYPE_CHECKING:
     from engine import SupportReport
