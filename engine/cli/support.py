@@ -45,7 +45,8 @@ def _lines(report: "SupportReport") -> Iterator[str]:
     )
     for each in report.answers:
         yield ""
-        yield f"{counted(each.requests, 'request')} {each.outcome}: {each.reason or each.http_status}"
+        answer = each.reason or each.http_status
+        yield f"{counted(each.requests, 'request')} {each.outcome}: {answer}"
         if each.first_sent_at:
             yield f"    sent {each.first_sent_at} to {each.last_sent_at}"
         if each.request_ids:
