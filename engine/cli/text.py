@@ -143,11 +143,12 @@ _CONTINUED = " \\"
 def _pieces(line: str, width: int, indent: str) -> Iterator[str]:
     from rich.cells import cell_len
 
-    piece = ""
-    for words in _WORD.split(line):
+    piece, text = "", line.lstrip(" ")
+    lead = line[: len(line) - len(text)]
+    for words in _WORD.split(text):
         is_long = len(indent) + cell_len(words) > width
         for word in words.split(" ") if is_long else (words,):
-            longer = f"{piece} {word}" if piece else word
+            longer = f"{piece} {word}" if piece else lead + word
             # A word that no line can hold begins on this one, if that is at most half full.
             is_split = cell_len(indent + word) > width and cell_len(piece) <= width // 2
             if piece.strip() and cell_len(longer) > width and not is_split:

@@ -2,15 +2,17 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from math import ceil
 from typing import Any
 
 from engine.cli.signs import Sign, sign_of
 from engine.cli.text import duration
 from engine.errors import ExitStatus
 from engine.model.quantity import counted
+from engine.model.status import CohortStatus
 from engine.report.accounts import Accounts
 from engine.report.run_results import RunResult
-from engine.report.sync_result import CohortResult, CohortStatus
+from engine.report.sync_result import CohortResult
 
 INDENT = "  "
 _PLANNED = {"planned", "dry_run", "shadow"}
@@ -125,12 +127,14 @@ def plan_line(accounts: Accounts, plan: Mapping[str, Any] | None) -> str:
     line = f"Plan: {planned_changes(accounts, plan)}"
     if not accounts.uids.planned or accounts.status == "shadow":
         return f"{line}."
-    ceiling, waited = accounts.ceiling, 0.0
-    requests = accounts.batches.planned
+    ceiling = accounts.ceiling
     if plan:
-        requests, waited = plan["requests"], plan["settle_seconds"]
-    seconds = max(max(0, requests - 1) * ceiling.per_seconds / ceiling.requests, waited)
-    whole = max(1, round(seconds))
+        seconds = max(plan["seconds_at_ceiling"], plan["settle_seconds"])
+    elif ceiling.hours:  # How long that takes depends on the time of the day.
+        return f"{line}."
+    else:
+        seconds = max(0, accounts.batches.planned - 1) * ceiling.per_seconds / ceiling.requests
+    whole = max(1, ceil(seconds))
     return f"{line}, done in {duration(whole) if whole >= _MINUTE else f'{whole} s'}."
 
 

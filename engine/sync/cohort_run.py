@@ -10,9 +10,9 @@ from engine.delivery.events import Answered, Paused, RunEvent, Sent, Waiting
 from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError, ExitStatus, GuardError, MissingExportError
 from engine.model.cohort import Action
-from engine.model.status import RunStatus
+from engine.model.status import CohortStatus, RunStatus
 from engine.planning.file_times import judge_age
-from engine.report.sync_result import CohortResult, CohortStatus, status_named
+from engine.report.sync_result import CohortResult, status_named
 from engine.runs.configured_export import ConfiguredExport, resolve
 from engine.runs.context import RunObservers
 from engine.runs.dry_run import dry_run, requests_left

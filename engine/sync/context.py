@@ -10,6 +10,7 @@ from engine.clock import Clock
 from engine.config.settings import SyncSettings
 from engine.delivery.stop import StopSwitch
 from engine.model.time_of_day import local_time
+from engine.report.accounts import share_of_ceiling
 from engine.sync.ceiling_use import CeilingUse
 from engine.sync.ranked_slots import RankedSlots
 from engine.sync.request import SyncObservers, SyncRequest
@@ -66,7 +67,7 @@ class SyncContext:
     def ceiling_use(self) -> float | None:
         """The requests sent, as a share of those that all ceilings allowed; None without any."""
         allowed = sum(each.allowed for each in self.uses)
-        return min(1.0, self.sent / allowed) if allowed else None
+        return share_of_ceiling(self.sent, allowed) if allowed else None
 
     async def stop_at(self, utc_ns: int, switch: StopSwitch, reason: str) -> None:
         """Stop what a switch stops at a moment of the wall clock."""

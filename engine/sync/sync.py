@@ -15,9 +15,11 @@ from engine.config.settings import SyncSettings
 from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.sync_records import SyncRecord
+from engine.model.status import CohortStatus
 from engine.model.time_of_day import next_moment
 from engine.notices.ports import NoticeContext, OpenLedger
-from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
+from engine.pacing.hourly_ceiling import HourlyCeiling
+from engine.report.sync_result import CohortResult, SyncResult
 from engine.runs.ports import Ledger
 from engine.runs.session import WorkspaceSession
 from engine.runs.shared_ledger import LockWait
@@ -77,7 +79,11 @@ async def sync(
         if not request.is_dry:
             context.notices = await held.enter_async_context(notices)
             await notices.begin(context.name, started)
-        observers.begun(SyncOpening(context.name, lines, request.is_dry))
+        ceilings = {
+            name: HourlyCeiling(project.workspaces[name].pacing)
+            for name in dict.fromkeys(each.workspace for each in cohorts)
+        }
+        observers.begun(SyncOpening(context.name, lines, request.is_dry, ceilings))
         if request.until is not None:
             end = next_moment(request.until, started, context.zone)
             stopping = context.stop_at(end, context.switch, f"it is {request.until:%H:%M}")

@@ -282,6 +282,9 @@ def assert_metrics(night: Night, tell: Tell) -> None:
     assert samples["cohortsync_uids_total", "newsletter", "rejected", "eu"] == 1
     assert samples["cohortsync_syncs_total", "0"] == 1
     assert samples["cohortsync_syncs_total", "2"] == 2
+    assert samples[
+        "cohortsync_cohort_guard_blocks", "lapsed", "removals", night.workspaces["lapsed"]
+    ]
     assert {
         name: samples["cohortsync_cohort_exit_status", name, workspace]
         for name, workspace in night.workspaces.items()

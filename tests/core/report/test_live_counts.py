@@ -76,6 +76,13 @@ def test_the_ceiling_is_measured_to_the_last_request_as_in_the_accounts() -> Non
     assert counts.ceiling_accepted == pytest.approx(1 / 51)
 
 
+def test_a_burst_is_no_more_than_the_whole_ceiling_as_in_the_summary() -> None:
+    counts = LiveCounts(requests_allowed_per_second=5, began=0)
+    for number in range(3):
+        counts.fold(Sent(number, 1, 100), number / 1000)
+    assert counts.ceiling_attempted == 1
+
+
 def test_the_ceiling_in_full_use_is_one() -> None:
     counts = LiveCounts(requests_allowed_per_second=5, began=0)
     for number in range(11):

@@ -17,9 +17,9 @@ from engine.delivery.events import Answered, EventSource, Planned, RunEvent, Sen
 from engine.delivery.outcome import Accepted, Outcome, Unconfirmed
 from engine.delivery.stop import StopSwitch
 from engine.errors import ExitStatus
-from engine.model.status import BatchState
+from engine.model.status import BatchState, CohortStatus
 from engine.report.forecast import CohortForecast
-from engine.report.sync_result import CohortResult, CohortStatus
+from engine.report.sync_result import CohortResult
 from engine.sync.request import CohortLine, Phase, SyncOpening
 from records import plain, record
 

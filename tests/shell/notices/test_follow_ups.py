@@ -18,10 +18,11 @@ from receiver import time_is_up, until
 from engine.delivery.stop import StopSwitch
 from engine.errors import ExitStatus
 from engine.ledger.sqlite.ledger import Ledger
+from engine.model.status import CohortStatus
 from engine.notices.completion import Completion
 from engine.notices.follow_up import FollowUp, FollowUpError, run_command, sync_variables
 from engine.notices.ports import NoticeContext
-from engine.report.sync_result import CohortResult, CohortStatus
+from engine.report.sync_result import CohortResult
 from synced import COHORT, ended, pushed, synced
 
 WRITE = """
