@@ -1,20 +1,17 @@
 """`cohortsync mirror`, `plan`, `apply` and `rollback`."""
 
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from engine.cli.cohort_options import CohortOptions, KnownCohortOptions
+from engine.cli.export_options import FilteredExportOptions
 from engine.cli.options import (
-    LARGEST_COUNT,
     LARGEST_GENERATION,
-    CohortOptions,
-    FilteredExportOptions,
-    FirstActionOption,
     GuardOptions,
     JsonOption,
-    KnownCohortOptions,
-    MirrorOptions,
     TargetOptions,
     WaitOption,
     flat,
@@ -24,10 +21,55 @@ from engine.model.cohort import Action
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from engine import Engine, Observers, PlanObservers, RunResult
+    from engine import Engine, Observers, PlanArguments, PlanObservers, RunResult
     from engine.cli.run_view import View
 
     Start = Callable[[Engine, PlanObservers], Awaitable[RunResult]]
+
+_LARGEST_COUNT = 1_000_000_000_000
+"""The largest number of uids on the command line."""
+
+FirstActionOption = Annotated[
+    Action, typer.Option("--first-action", help="What is sent first: removes, or adds.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanningOptions(GuardOptions):
+    """Options for planning a mirror."""
+
+    first_action: FirstActionOption = Action.REMOVE
+    assume_empty: Annotated[
+        bool,
+        typer.Option(
+            "--assume-empty", help="Ignore what was acknowledged: add everything, remove nothing."
+        ),
+    ] = False
+    trust: Annotated[
+        int | None,
+        typer.Option(
+            "--trust",
+            metavar="GENERATION",
+            min=1,
+            max=LARGEST_GENERATION,
+            help="Start from this snapshot; what was changed since is sent again.",
+        ),
+    ] = None
+
+    def arguments(
+        self, export: FilteredExportOptions, wait: float, observers: "PlanObservers"
+    ) -> "PlanArguments":
+        """Return these and the other options as arguments of `Engine.plan` and `Engine.mirror`."""
+        return {
+            **export.arguments(),
+            "first_action": self.first_action,
+            "allow": self.allow or (),
+            "reason": self.reason,
+            "assume_empty": self.assume_empty,
+            "trust": self.trust,
+            "wait_seconds": wait,
+            **observers,
+        }
 
 
 @flat
@@ -35,7 +77,7 @@ def mirror(
     *,
     cohort: CohortOptions,
     export: FilteredExportOptions,
-    options: MirrorOptions,
+    options: PlanningOptions,
     target: TargetOptions,
     wait: WaitOption = 0.0,
     dry_run: Annotated[
@@ -64,7 +106,7 @@ def plan(
     *,
     cohort: CohortOptions,
     export: FilteredExportOptions,
-    options: MirrorOptions,
+    options: PlanningOptions,
     target: TargetOptions,
     wait: WaitOption = 0.0,
     as_json: JsonOption = False,
@@ -77,7 +119,7 @@ def plan(
 def _mirroring(
     cohort: CohortOptions,
     export: FilteredExportOptions,
-    options: MirrorOptions,
+    options: PlanningOptions,
     wait: float,
     *,
     dry_run: bool,
@@ -159,7 +201,7 @@ def apply(
             "--first",
             metavar="N",
             min=1,
-            max=LARGEST_COUNT,
+            max=_LARGEST_COUNT,
             help="Send so many of the uids that are left, then stop: a canary.",
         ),
     ] = None,

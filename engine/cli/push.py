@@ -2,20 +2,13 @@
 
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from engine.cli.options import (
-    CohortOptions,
-    FilteredExportOptions,
-    GuardOptions,
-    JsonOption,
-    OnChangedOption,
-    TargetOptions,
-    WaitOption,
-    flat,
-)
+from engine.cli.cohort_options import CohortOptions
+from engine.cli.export_options import FilteredExportOptions
+from engine.cli.options import GuardOptions, JsonOption, TargetOptions, WaitOption, flat
 from engine.errors import CohortSyncError, UsageError
 from engine.model.cohort import Action
 
@@ -32,6 +25,14 @@ if TYPE_CHECKING:
         StopSwitch,
     )
     from engine.cli.run_view import View
+
+OnChangedOption = Annotated[
+    Literal["refuse", "restart"] | None,
+    typer.Option(
+        help="Where an unfinished run can't go on, as its export has changed or a later run has "
+        "touched the cohort: refuse, which is the default, or begin a new run."
+    ),
+]
 
 
 @flat

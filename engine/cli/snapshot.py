@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from engine.cli.cohort_options import KnownCohortOptions
 from engine.cli.command import Command, Group
+from engine.cli.export_options import ListOptions
 from engine.cli.messages import columns_of, write_error
 from engine.cli.options import (
     LARGEST_GENERATION,
     GuardOptions,
     JsonOption,
-    KnownCohortOptions,
-    ListOptions,
     TargetOptions,
     WaitOption,
     flat,

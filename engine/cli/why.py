@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.cli.options import JsonOption, KnownCohortOptions, TargetOptions, flat
+from engine.cli.cohort_options import KnownCohortOptions
+from engine.cli.options import JsonOption, TargetOptions, flat
 from engine.cli.streams import print_json, print_lines, printing
 
 

@@ -15,18 +15,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from engine.config.absolute_paths import with_absolute_paths
 from engine.config.cohorts import CohortSettings, check_guards, read_cohorts
 from engine.config.config_file import ConfigFile, open_included, open_main
 from engine.config.credentials import Credentials
-from engine.config.files import state_path_problem
 from engine.config.limits import with_hours
-from engine.config.settings import (
-    RetentionSettings,
-    StateTable,
-    SyncSettings,
-)
+from engine.config.settings import RetentionSettings, SyncSettings
+from engine.config.state_location import locate_in
 from engine.config.toml_settings import dotted
-from engine.config.variables import Keys
 from engine.config.workspaces import (
     DEFAULT_NAME,
     HINT_NO_FILE,
@@ -40,7 +36,6 @@ from engine.delivery.settings import DeliverySettings
 from engine.errors import ConfigError
 from engine.ledger.state_folder import WorkspaceFolder
 from engine.model.workspace import ApiKey, Workspace
-from engine.notices.secret_texts import FILE_PREFIX
 from engine.notices.settings import MetricsSettings, NotifySettings, PingSettings
 from engine.pacing.settings import PacingSettings
 from engine.page.settings import ReportSettings
@@ -212,15 +207,9 @@ class _Reading:
             name: WorkspaceReader(self.file, name, keys, environ).read(endpoint, pacing, packing)
             for name, keys in at.items()
         }
-        self._settings["planning"] = _with_spill_dir(self.file, self._settings["planning"])
-        self._settings["report"] = _with_page(self.file, self._settings["report"])
-        self._settings |= {
-            "metrics": _with_metric_files(self.file, self._settings["metrics"]),
-            "notify": _with_notify_files(self.file, self._settings["notify"]),
-            "pings": _with_ping_file(self.file, self._settings["pings"]),
-        }
+        self._settings |= with_absolute_paths(self.file, self._settings)
         check_guards(self.file, ("guards",), self._settings["guards"])
-        self._state_dir = _state_dir(self.file, state)
+        self._state_dir = locate_in(self.file, state)
         self._refuse_equal_workspaces()
         files = [self.file, *open_included(self.file, environ)]
         self._cohorts = read_cohorts(files, list(at), self._settings["guards"])
@@ -278,13 +267,22 @@ class _Reading:
             )
 
     def _refuse_equal_workspaces(self) -> None:
-        seen: dict[tuple[str, str, str], str] = {}
+        """Refuse two names for one workspace and partner, or with different ceilings."""
+        partners: dict[tuple[str, str, str], str] = {}
+        ceilings: dict[tuple[str, str], str] = {}
         for name, each in self.workspaces.items():
             if (found := each.workspace) is None:
                 continue
-            other = seen.setdefault((found.endpoint.identity, found.id, found.partner), name)
-            if other != name:
+            api = (found.endpoint.identity, found.id)
+            if (other := partners.setdefault((*api, found.partner), name)) != name:
                 clause = f"and `workspaces.{other}` have the same endpoint, id and partner"
+                self.file.tables.refuse(("workspaces", name), clause)
+            other = ceilings.setdefault(api, name)
+            if self.workspaces[other].pacing != each.pacing:
+                clause = (
+                    f"and `workspaces.{other}` have the same endpoint and id, so that they share a "
+                    "ceiling, but other limits"
+                )
                 self.file.tables.refuse(("workspaces", name), clause)
 
 
@@ -313,92 +311,3 @@ def _select(file: ConfigFile, names: Collection[str], asked: str | None) -> str 
         )
         return None
     return asked or next(iter(names), None)
-
-
-def _with_spill_dir(file: ConfigFile, table: PlanningSettings) -> PlanningSettings:
-    """Return the settings with an absolute `spill_dir`."""
-    spill = file.path_in(("plan", "spill_dir"), table.spill_dir)
-    return replace(table, spill_dir=str(spill) if spill else None)
-
-
-def _with_page(file: ConfigFile, table: ReportSettings) -> ReportSettings:
-    """Return the settings with an absolute path of the page."""
-    page = file.path_in(("report", "html"), table.html)
-    return replace(table, html=str(page) if page else None)
-
-
-def _with_metric_files(file: ConfigFile, table: MetricsSettings) -> MetricsSettings:
-    """Return the settings with absolute paths."""
-    textfile = file.path_in(("metrics", "textfile"), table.textfile)
-    return replace(
-        table,
-        textfile=str(textfile) if textfile else None,
-        push_url=_url_in(file, ("metrics", "push_url"), table.push_url),
-    )
-
-
-def _with_notify_files(file: ConfigFile, table: NotifySettings) -> NotifySettings:
-    """Return the settings with absolute paths."""
-
-    def urls(keys: Keys, given: Iterable[str]) -> tuple[str, ...]:
-        found = (_url_in(file, keys, each) for each in given)
-        return tuple(each for each in found if each is not None)
-
-    return replace(
-        table,
-        urls=urls(("notify", "urls"), table.urls),
-        owners={
-            name: urls(("notify", "owners", name), each) for name, each in table.owners.items()
-        },
-    )
-
-
-def _with_ping_file(file: ConfigFile, table: PingSettings) -> PingSettings:
-    """Return the settings with an absolute path."""
-    return replace(table, url=_url_in(file, ("pings", "url"), table.url))
-
-
-def _url_in(file: ConfigFile, keys: Keys, text: str | None) -> str | None:
-    """Return a URL, or the absolute path of the file that holds it; None after a problem."""
-    if text is None or not text.startswith(FILE_PREFIX):
-        return text
-    path = file.path_in(keys, text.removeprefix(FILE_PREFIX))
-    return None if path is None else f"{FILE_PREFIX}{path}"
-
-
-def _state_dir(file: ConfigFile, flag: Path | None) -> Path | None:
-    """Return the absolute state folder from flag or file; None after a problem."""
-    keys = ("state", "dir")
-    by_file = file.path_in(keys, file.tables.read(("state",), StateTable).dir)
-    is_set = file.tables.holds(keys)
-    given = {
-        "`--state`": flag.absolute() if flag else None,
-        f"`state.dir` in {file.path}": by_file if is_set or flag is None else None,
-    }
-    found = file.problems.winner(given)
-    if found is not None and (problem := state_path_problem(found)) is not None:
-        file.problems.add(problem)
-    return found
-
-
-def locate_state(
-    path: Path | None = None,
-    *,
-    state: Path | None = None,
-    environ: Mapping[str, str] = os.environ,
-) -> Path:
-    """Return only the state folder, for commands that only read the ledger.
-
-    The rest of the file is not checked, so that its other problems do not prevent reading the
-    ledger. Raises `ConfigError` as `load` does.
-    """
-    if state is not None:
-        if (problem := state_path_problem(state.absolute())) is not None:
-            raise ConfigError(problem, hint="name another folder by --state")
-        return state.absolute()
-    file = open_main(path, environ)
-    state_dir = _state_dir(file, None)
-    file.problems.raise_if_any()
-    if state_dir is None:
-        raise ConfigError(f"{file.tables.label}: no state folder")
-    return state_dir

@@ -7,7 +7,8 @@ from functools import cached_property
 from pathlib import Path
 
 from engine.config.cohorts import CohortSettings
-from engine.config.loading import Config, Project, load, load_project, locate_state
+from engine.config.loading import Config, Project, load, load_project
+from engine.config.state_location import locate_state
 from engine.errors import UsageError
 
 HINT_NO_COHORT = (

@@ -47,10 +47,18 @@ class Reception:
     has_more: bool = False
     """Whether more bytes followed the answer, so that the answer may be another request's."""
 
-    def refuse_spoiled(self) -> None:
-        """Raise `UnaskedBytesError` if any bytes have already arrived."""
-        if self.connection is not None and self.connection.is_spoiled:
+    def refuse_unusable(self) -> None:
+        """Raise an error if the connection can't carry the request, of which nothing was sent.
+
+        That is `UnaskedBytesError` if bytes have already arrived, and `ServerDisconnectedError` if
+        the server has closed the connection.
+        """
+        if self.connection is None:
+            return
+        if self.connection.is_spoiled:
             raise UnaskedBytesError
+        if not self.connection.is_connected():
+            raise aiohttp.ServerDisconnectedError
 
     def begin(self) -> None:
         """Note that the request's first byte is about to be written and an answer is expected.

@@ -41,7 +41,7 @@ class _Request:
         # The loop delivers bytes received in the meantime in its next rounds.
         for _ in range(_ROUNDS):
             await asyncio.sleep(0)
-        self.reception.refuse_spoiled()
+        self.reception.refuse_unusable()
         # From now on bytes may have been sent, so the timeout for the answer starts.
         self.head_left = True
         loop = asyncio.get_running_loop()

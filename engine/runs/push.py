@@ -1,9 +1,10 @@
 """A push, from its request to its accounts: this module assembles its parts."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from engine.cancellation import run_in_thread
 from engine.config.loading import Config
 from engine.delivery.http import refuse_unfit
 from engine.delivery.stop import Stop
@@ -11,28 +12,33 @@ from engine.errors import (
     EmptyExportError,
     ExitStatus,
     ExportChangedError,
-    GuardError,
     IncompleteError,
     SourceError,
-    UsageError,
 )
-from engine.ledger.records import RunCommand, RunKey, RunReference, RunState, overtaken
-from engine.model.cohort import Action, Cohort, CohortKey, Operation
+from engine.ledger.records import RunCommand, RunState
+from engine.model.cohort import CohortKey, Operation
 from engine.pacing.pacer import PaceRecord
 from engine.payload.batch import Batch
 from engine.payload.cutter import Cutter
 from engine.payload.envelope import Envelope
 from engine.payload.limit import Limit, refuse_narrow_limit
-from engine.planning.allowances import Allowance, Guard, attributed, flags_to_lift
+from engine.planning.allowances import attributed
 from engine.planning.file_times import judge_spread
-from engine.planning.settings import GuardSettings
 from engine.report.accounts import Accounts, exit_status_of, partial_reason
 from engine.report.run_results import Opening, RunResult
 from engine.runs import context as run_context
 from engine.runs.closing import End, enter, run_to_end, status_of
 from engine.runs.context import NOBODY, RunContext, RunObservers, entered
-from engine.runs.ports import Ledger, RunStore
+from engine.runs.interruptible import WritePermission
+from engine.runs.ports import Ledger
 from engine.runs.precedence import FIRST, Precedence
+from engine.runs.push_admission import (
+    PushRequest,
+    admit,
+    excludes_others,
+    key_of,
+    refuse_ended,
+)
 from engine.runs.sending import RunSender
 from engine.runs.session import WorkspaceSession
 from engine.snapshot.operation_uids import recording
@@ -40,40 +46,10 @@ from engine.snapshot.store import SnapshotStore
 from engine.source.protocol import (
     MeasuresReading,
     Source,
-    Spec,
-    exclusion_digest,
     files_of,
     is_rereadable,
 )
 from engine.source.source_file import describe_files
-
-
-@dataclass(frozen=True, slots=True)
-class PushRequest:
-    """What to push, and how to treat an unfinished earlier run."""
-
-    source: Source
-    spec: Spec
-    """The specification that `source` was opened from, for the ledger."""
-    cohort: Cohort
-    action: Action
-    restart_if_changed: bool = False
-    allowances: Sequence[Allowance] = ()
-    """The lifted guards; only the guard `name` applies to a push."""
-    reason: str | None = None
-    """Why the guard is lifted, in the user's words."""
-    records: bool = False
-    """Whether the cohort's snapshot records what is sent, as it does for a mirror."""
-    wait_seconds: float = 0.0
-    """How long to wait for another process that works on the cohort, or sends."""
-    guards: GuardSettings | None = None
-    """The limits of this cohort; None for those of the configuration."""
-    resumes: str | None = None
-    """The run to resume; None to resume the unfinished run of the same request, or to begin one."""
-
-
-class RunEndedError(UsageError):
-    """The run to resume is no longer unfinished: another caller or process has ended it."""
 
 
 async def push(
@@ -98,7 +74,7 @@ async def push(
     key = CohortKey(workspace.partner, request.cohort.id)
     context = RunContext(session, key, observers, precedence)
     async with context.open(request.wait_seconds, sends=True) as (ledger, store):
-        await _refuse_ended(ledger.runs, request, config)
+        await refuse_ended(ledger.runs, request, config)
         records = await admit(ledger.runs, request, config)
         if records:
             await store.catch_up()
@@ -115,91 +91,11 @@ async def push(
             return await run_to_end(execution, execution.work)
 
 
-async def _refuse_ended(runs: RunStore, request: PushRequest, config: Config) -> None:
-    """Raise `RunEndedError` if the run to resume is not the one that the request would resume."""
-    if request.resumes is None:
-        return
-    found = await runs.unfinished(key_of(request, config).identity)
-    if found is None or found.name != request.resumes:
-        raise RunEndedError(f"run {request.resumes} has ended in the meantime")
-
-
 def stays_unfinished(run: str) -> str:
     """Return a note that this command does not resume an unfinished run of its cohort."""
     return (
         f"run {run} of this cohort is unfinished, and stays so: this command names other files, "
         "reading options or another action, and begins a run of its own"
-    )
-
-
-async def admit(runs: RunStore, request: PushRequest, config: Config) -> bool:
-    """Return whether the snapshot records this push, or the unfinished push that it resumes.
-
-    Raises `UsageError` for a push that would change a cohort without its snapshot, or that
-    cannot be resumed, and `GuardError` for one that would rename the cohort.
-    """
-    key = CohortKey(config.workspace.partner, request.cohort.id)
-    found = await runs.unfinished(key_of(request, config).identity)
-    if found is not None and not request.restart_if_changed:
-        await _refuse_other_exclusion(runs, request, found)
-    is_recorded = await _is_recorded(runs, request, key, found)
-    await _refuse_other_name(runs, request, key)
-    if found is not None and not request.restart_if_changed:
-        later = await runs.later_run(found.number, key)
-        if later is not None:
-            raise overtaken(found.name, later, key.cohort_id)
-    return is_recorded
-
-
-async def _refuse_other_exclusion(
-    runs: RunStore, request: PushRequest, found: RunReference
-) -> None:
-    """Raise `ExportChangedError` if a run began with other uids to exclude."""
-    if await excludes_others(runs, request, found.number):
-        raise ExportChangedError(
-            f"the exclusion list has changed since run {found.name} began",
-            hint="put the list back to go on, or pass --on-changed restart to begin a new run",
-        )
-
-
-async def excludes_others(runs: RunStore, request: PushRequest, run: int) -> bool:
-    """Return whether a run began with other uids to exclude than those of the request."""
-    return exclusion_digest(request.source) != await runs.exclusion_digest(run)
-
-
-async def _is_recorded(
-    runs: RunStore, request: PushRequest, key: CohortKey, found: RunReference | None
-) -> bool:
-    if found is not None:
-        is_unrecorded = await runs.has_unrecorded_batches(found.number)
-        if request.records and is_unrecorded and not request.restart_if_changed:
-            raise UsageError(
-                f"run {found.name} was begun without --record: what it has sent so far is not "
-                "recorded",
-                hint="resume it as it was begun, or pass --on-changed restart to begin anew",
-            )
-        if await runs.records_changes(found.number):
-            return True
-    if not request.records and await runs.is_mirrored(key):
-        raise UsageError(
-            f"cohort {request.cohort.id} is mirrored: a push would change what its snapshot knows",
-            hint="mirror the export that it should be equal to, or pass --record, and the snapshot "
-            "follows the push",
-        )
-    return request.records
-
-
-async def _refuse_other_name(runs: RunStore, request: PushRequest, key: CohortKey) -> None:
-    """Raise `GuardError` if the cohort is known by another name: its id may be wrong."""
-    last = await runs.last_name(key)
-    is_lifted = any(each.guard is Guard.NAME for each in request.allowances)
-    if last is None or last == request.cohort.name or is_lifted:
-        return
-    flags = flags_to_lift([Allowance(Guard.NAME).flag], request.allowances, request.reason)
-    raise GuardError(
-        f"name: cohort {key.cohort_id} was called '{last}' and is '{request.cohort.name}' now: is "
-        "the id right?",
-        hint=f"if it is: {flags}",
     )
 
 
@@ -232,19 +128,6 @@ def _expected(source: Source) -> float | None:
     if not isinstance(source, MeasuresReading) or not source.share_read:
         return None
     return source.uids_read / source.share_read
-
-
-def key_of(request: PushRequest, config: Config) -> RunKey:
-    """Return the key that identifies the run of this request; an earlier run may have the same."""
-    workspace = config.workspace
-    return RunKey(
-        config.place.endpoint,
-        workspace.id,
-        workspace.partner,
-        request.cohort,
-        request.action,
-        request.source.identity,
-    )
 
 
 def _has_changed(stop: Stop | None) -> bool:
@@ -296,14 +179,11 @@ class _PushExecution:
         note_files(request, config, context.clock.stamp().utc_ns, context.note)
         envelope = Envelope(config.workspace.partner, request.cohort, request.action)
         cutter = Cutter(envelope, Limit.of(config.packing.payload_bytes), known)
-        batches = cutter.batches(request.source.blocks())
-        stop = None
+        batches = cutter.batches(context.precedence.reading(request.source.blocks()))
         if self._store is not None:
-            batches = await self._record(self._store, batches, state, known_uids)
-            recent = await self._store.recent(but=state.run.number)
-            stop = await self.sender.wait_to_settle(recent.seconds, state)
-        left_open = await runs.open_batches(state.run.number)
-        stop = stop or await self.sender.deliver(state, cutter.limit, batches, left_open)
+            stop = await self._record(self._store, state, cutter.limit, batches, known_uids)
+        else:
+            stop = await self._deliver(state, cutter.limit, batches)
         # After an error of the source no thread reads, so the cutter does not change.
         if stop is not None and isinstance(stop.error, SourceError) and cutter.uidless:
             is_complete = isinstance(stop.error, EmptyExportError)
@@ -340,12 +220,31 @@ class _PushExecution:
         return begins_to_record or await excludes_others(runs, self._request, found.number)
 
     async def _record(
-        self, store: SnapshotStore, batches: Iterator[Batch], state: RunState, known_uids: int
-    ) -> Iterator[Batch]:
-        """Return the batches, each after its uids are kept for the snapshot."""
+        self,
+        store: SnapshotStore,
+        state: RunState,
+        limit: Limit,
+        batches: Iterator[Batch],
+        known_uids: int,
+    ) -> Stop | None:
+        """Deliver batches, each after its uids are kept for the snapshot."""
         await self.ledger.runs.record_changes(state.run.number)
         folder = store.make_plan_folder(state.run.name)
-        return recording(batches, folder, Operation(self._request.action), known_uids)
+        operation = Operation(self._request.action)
+        permission = WritePermission()
+        recorded = recording(batches, folder, operation, known_uids, permission.held)
+        recent = await store.recent(but=state.run.number)
+        stop = await self.sender.wait_to_settle(recent.seconds, state)
+        try:
+            return stop or await self._deliver(state, limit, recorded)
+        finally:  # After a stop, the thread that reads ahead may still wait for the export.
+            await run_in_thread(permission.withdraw)
+
+    async def _deliver(
+        self, state: RunState, limit: Limit, batches: Iterator[Batch]
+    ) -> Stop | None:
+        left_open = await self.ledger.runs.open_batches(state.run.number)
+        return await self.sender.deliver(state, limit, batches, left_open)
 
     @property
     def pace(self) -> PaceRecord | None:

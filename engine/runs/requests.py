@@ -27,7 +27,7 @@ from engine.runs.exports import (
 )
 from engine.runs.mirror import RollbackRequest
 from engine.runs.planner import MirrorRequest
-from engine.runs.push import PushRequest
+from engine.runs.push_admission import PushRequest
 from engine.runs.session import WorkspaceSession
 from engine.source.spec import SourceSpec
 

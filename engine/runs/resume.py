@@ -14,7 +14,8 @@ from engine.report.run_results import FailedRun, NothingToResume, ResumedRuns, R
 from engine.runs.arguments import Note, Observers, no_note
 from engine.runs.context import RunObservers
 from engine.runs.exports import open_push
-from engine.runs.push import PushRequest, RunEndedError, key_of, push
+from engine.runs.push import push
+from engine.runs.push_admission import PushRequest, RunEndedError, key_of
 from engine.runs.session import WorkspaceSession
 
 Follow = Callable[[str], AbstractContextManager[Observers]]

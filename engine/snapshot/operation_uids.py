@@ -5,7 +5,8 @@ which outcome. A plan keeps the uids of an operation in one file, a recorded pus
 each batch. Only this module translates positions to uids and back.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,7 +90,11 @@ def batch_files(folder: Path, operation: Operation) -> dict[int, Path]:
 
 
 def recording(
-    batches: Iterable[Batch], folder: Path, operation: Operation, known: int
+    batches: Iterable[Batch],
+    folder: Path,
+    operation: Operation,
+    known: int,
+    permission: Callable[[], AbstractContextManager[None]],
 ) -> Iterator[Batch]:
     """Yield batches, each once its uids are kept in `folder`, before it can be sent.
 
@@ -98,15 +103,20 @@ def recording(
 
     The ledger holds the first `known` uids: those are kept already. Files after them are of batches
     that a process cut but did not enter before it died.
+
+    Each change of `folder` is made with `permission()`, which raises an error once the lock of the
+    cohort may be released: a thread that reads the export may outlive the run.
     """
-    for first_uid, path in batch_files(folder, operation).items():
-        if first_uid >= known:
-            path.unlink()
+    with permission():
+        for first_uid, path in batch_files(folder, operation).items():
+            if first_uid >= known:
+                path.unlink()
     for batch in batches:
         if batch.first_uid >= known:
             path = recorded_path(folder, operation, batch.first_uid)
             rows = pa.record_batch([batch.uids.cast(pa.binary())], schema=UIDS)
-            write_batches(path, UIDS, [rows])
+            with permission():
+                write_batches(path, UIDS, [rows])
         yield batch
 
 

@@ -19,7 +19,7 @@ def pytest_asyncio_loop_factories(
     loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
     if item.path.name == "test_proxies.py":
         return {"uvloop": uvloop.new_event_loop}
-    if item.path.name in {"test_transport.py", "test_desync.py"}:
+    if item.path.name in {"test_transport.py", "test_desync.py", "test_idle_connections.py"}:
         loops["uvloop"] = uvloop.new_event_loop
     return loops
 

@@ -26,7 +26,8 @@ from engine.runs.arguments import Observers, no_note
 from engine.runs.context import RunObservers
 from engine.runs.mirror import mirror
 from engine.runs.planner import MirrorRequest
-from engine.runs.push import PushRequest, push
+from engine.runs.push import push
+from engine.runs.push_admission import PushRequest
 from engine.runs.resume import resume, resume_all
 from engine.runs.session import WorkspaceSession
 from engine.snapshot.settings import MirrorSettings

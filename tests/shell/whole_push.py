@@ -54,7 +54,8 @@ from engine.report.settings import AccountingSettings
 from engine.runs.context import RunContext, RunObservers
 from engine.runs.mirror import RollbackRequest, apply, mirror, rollback
 from engine.runs.planner import MirrorRequest
-from engine.runs.push import PushRequest, push
+from engine.runs.push import push
+from engine.runs.push_admission import PushRequest
 from engine.runs.session import WorkspaceSession
 from engine.snapshot.settings import MirrorSettings
 from engine.snapshot.store import SnapshotStore
@@ -463,6 +464,7 @@ class Pushes:
             ),
             "engine.delivery.sender.ReadAhead": ReaderOnStage,
             "engine.delivery.sender.random": SimpleNamespace(random=lambda: 0.5),
+            "engine.runs.push.run_in_thread": _at_once,
             "engine.delivery.transport.open_http_session": lambda _workspace, timeout, **_: (
                 self.scripted_server.session(timeout)
             ),

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
-from clean_room import API_KEY, ENGINE, PATIENCE_SECONDS, WORKSPACE, environment, until
+from clean_room import API_KEY, PATIENCE_SECONDS, WORKSPACE, environment, until
+from forked_process import ForkedProcess
 
 COHORT = "night"
 """The cohort that is pushed to unless a test says otherwise."""
@@ -55,10 +56,11 @@ class Emulator:
 def emulator(folder: Path, *flags: str) -> Iterator[Emulator]:
     """Run an emulator for the length of the block."""
     port_file = folder / "port"
-    command = [*ENGINE, "emulator", "--port", "0", "--port-file", str(port_file)]
-    command += ["--workspace", f"{WORKSPACE}:{API_KEY}", *flags]
+    command = ("emulator", "--port", "0", "--port-file", str(port_file))
+    command += ("--workspace", f"{WORKSPACE}:{API_KEY}", *flags)
     with (folder / "emulator.log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment(folder), cwd=folder, stderr=log)
+        files = (subprocess.DEVNULL, log.fileno(), log.fileno())
+        process = ForkedProcess(command, env=environment(folder), cwd=folder, files=files)
     try:
         until(lambda: port_file.exists() or process.poll() is not None, "the emulator listens")
         assert process.poll() is None, (folder / "emulator.log").read_text()

@@ -69,7 +69,7 @@ def test_rejects_lists_every_uid_and_row_with_its_place(cli: CommandLine, run: s
 def test_a_reader_that_stops_reading_is_no_error(
     cli: CommandLine, run: str, command: tuple[str, ...]
 ) -> None:
-    running = cli.start(command[0], run, *command[1:], stdout=PIPE)
+    running = cli.start(command[0], run, *command[1:], stdout=PIPE, anew=True)
     assert running.process.stdout is not None
     running.process.stdout.close()
     assert running.wait().stderr == ""
@@ -81,7 +81,7 @@ def test_a_run_whose_accounts_nobody_reads_keeps_its_exit_status(
     del run
     for form in ((), ("--json",)):
         command = ("push", "export.csv", *TARGET, "--column", "uid", *form)
-        running = cli.start(*command, stdout=PIPE)
+        running = cli.start(*command, stdout=PIPE, anew=not form)
         assert running.process.stdout is not None
         running.process.stdout.close()
         ended = running.wait()
@@ -102,7 +102,7 @@ def test_a_stdout_that_cannot_be_written_is_reported(
     }
     for command, status in commands.items():
         with Path("/dev/full").open("wb") as full:
-            ended = cli.start(*command, *form, stdout=full.fileno()).wait()
+            ended = cli.start(*command, *form, stdout=full.fileno(), anew=not form).wait()
         assert ended.status == status, ended.stderr
         assert "error: stdout cannot be written: No space left on device\n" in ended.stderr
         assert "Exception ignored" not in ended.stderr
@@ -148,9 +148,9 @@ def test_a_locale_without_a_character_costs_no_run_its_status(
     cli.write("export.txt", 3)
     cli.variables = {"PYTHONIOENCODING": "ascii"}
     name = ("--cohort-id", "c", "--cohort-name", "Zoé")
-    pushed = cli.spawn("push", "export.txt", *name, "--json")
+    pushed = cli.spawn("push", "export.txt", *name, "--json", anew=True)
     assert (pushed.status, pushed.document["status"]) == (0, "finished")
-    shown = cli.spawn("show", pushed.document["run"])
+    shown = cli.spawn("show", pushed.document["run"], anew=True)
     assert shown.status == 0
     assert "Zo\\xe9" in shown.stdout
     assert api.received() == 1

@@ -45,7 +45,7 @@ def whole_lines(
         if len(rest) > limit:
             yield None
             rest = skip_line(chunks)
-    if rest := without_leading_boms(rest):
+    if rest := _without_boms(rest):  # After a line that was skipped, it may be several lines.
         yield rest
 
 

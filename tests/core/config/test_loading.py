@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config.loading import Config, load, locate_state
+from engine.config.loading import Config, load
+from engine.config.state_location import locate_state
 from engine.errors import ConfigError
 from engine.report.settings import AccountingSettings
 

@@ -24,7 +24,8 @@ from engine.report.run_results import RunResult
 from engine.runs.context import NOBODY, RunObservers
 from engine.runs.mirror import mirror
 from engine.runs.planner import MirrorRequest
-from engine.runs.push import PushRequest, push
+from engine.runs.push import push
+from engine.runs.push_admission import PushRequest
 from engine.runs.session import WorkspaceSession
 
 KEY, PASSWORD = "s3cr3t-key", "pr0xy-pass"

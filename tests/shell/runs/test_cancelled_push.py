@@ -13,7 +13,8 @@ from engine.errors import ExitStatus, IncompleteError
 from engine.model.cohort import Action
 from engine.report.run_results import RunResult
 from engine.runs.context import RunObservers
-from engine.runs.push import PushRequest, push
+from engine.runs.push import push
+from engine.runs.push_admission import PushRequest
 from engine.runs.session import WorkspaceSession
 from exports import Export, Row
 

@@ -8,7 +8,8 @@ from whole_push import COHORT, Death, ExportSource, Pushes
 
 from engine.errors import ExitStatus
 from engine.model.cohort import Action
-from engine.runs.push import PushRequest, push
+from engine.runs.push import push
+from engine.runs.push_admission import PushRequest
 from exports import Export, Row
 
 UIDS = [f"u{number:04}" for number in range(30)]

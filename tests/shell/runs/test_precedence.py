@@ -15,7 +15,8 @@ from engine.runs.context import RunObservers
 from engine.runs.mirror import mirror
 from engine.runs.planner import MirrorRequest
 from engine.runs.precedence import Precedence
-from engine.runs.push import PushRequest, push
+from engine.runs.push import push
+from engine.runs.push_admission import PushRequest
 from engine.runs.session import WorkspaceSession
 
 QUEUED_AHEAD = 2

@@ -1,15 +1,17 @@
 """Pushes into a mirrored cohort: refused, or followed by its snapshot."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from mirrored_cohort import SETTLE, UIDS, Cohort, MirrorRun
 from scripted_server import Play, Stage
+from stage import ReaderOnStage
 from whole_push import Death, Ended
 
-from engine.errors import ExitStatus
+from engine.errors import ExitStatus, IncompleteError
 from engine.model.cohort import Action
+from engine.payload.batch import Batch
 from exports import Export, Row
 
 
@@ -116,8 +118,31 @@ def test_a_push_that_was_begun_without_it_is_not_gone_on_with(cohort: Cohort) ->
     assert census(cohort) == (9, 0, 0)
 
 
+def kept(cohort: Cohort) -> list[Path]:
+    return sorted((cohort.commands.ledger.parent / "plans").glob("*/*.parquet"))
+
+
+def test_a_thread_that_still_reads_after_a_stop_writes_no_more(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Iterator[Batch]] = []
+
+    def reader(batches: Iterator[Batch], wake: Callable[[], None]) -> ReaderOnStage:
+        read.append(batches)
+        return ReaderOnStage(batches, wake)
+
+    monkeypatch.setattr("whole_push.ReaderOnStage", reader)
+    uids = [f"u{number:04}" for number in range(60)]
+    assert push(cohort, uids, stops_at=(0.3,)).exit_status is ExitStatus.INCOMPLETE
+    before = kept(cohort)
+    assert 0 < len(before) < 20
+    # The process goes on with others: another run of this cohort may begin now.
+    with pytest.raises(IncompleteError):
+        next(read[0])
+    assert kept(cohort) == before
+
+
 def test_its_uids_are_kept_for_their_owner_alone(cohort: Cohort) -> None:
     push(cohort, UIDS[:9])
-    files = list((cohort.commands.ledger.parent / "plans").glob("*/*.parquet"))
-    assert len(files) == 3
-    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+    assert len(kept(cohort)) == 3
+    assert {path.stat().st_mode & 0o777 for path in kept(cohort)} == {0o600}

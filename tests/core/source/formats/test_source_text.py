@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from source_outcomes import Outcome, outcomes
 
@@ -53,6 +53,8 @@ def _outcome(line: bytes, *, strip: bool) -> Outcome:
     st.integers(24, 40),
     st.booleans(),
 )
+# What follows a line that is too long is two lines, of which the second is not ended.
+@example(b"long" * 7 + b"\n\n\xef\xbb\xbf", 5, 24, False)  # noqa: FBT003 - as below
 def test_every_line_is_one_record_wherever_the_blocks_are_cut(
     data: bytes,
     size: int,
