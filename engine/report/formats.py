@@ -1,7 +1,6 @@
 """Moments, durations and statuses in words, for people."""
 
-from datetime import datetime
-
+from engine.model.time_of_day import local_time
 from engine.report.period import Change, CohortPeriod, Level
 from engine.report.requests import Answer
 from engine.source.source_file import SourceFile, format_bytes
@@ -53,12 +52,6 @@ def moment(utc_ns: int) -> str:
     return f"{local.day} {local:%b %Y %H:%M}"
 
 
-def short_moment(utc_ns: int) -> str:
-    """Return a time without the year: `27 Nov 06:10`."""
-    local = local_time(utc_ns)
-    return f"{local.day} {local:%b %H:%M}"
-
-
 def day(utc_ns: int) -> str:
     """Return a day: `27 Nov`."""
     local = local_time(utc_ns)
@@ -73,11 +66,6 @@ def zone(utc_ns: int) -> str:
     return (
         name if name == "UTC" else offset if name.lstrip("+-").isdigit() else f"{name} ({offset})"
     )
-
-
-def local_time(utc_ns: int) -> datetime:
-    """Return a time in this machine's time zone."""
-    return datetime.fromtimestamp(utc_ns / 1e9).astimezone()
 
 
 def duration(seconds: float) -> str:
