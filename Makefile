@@ -28,7 +28,7 @@ night: $(VENV)/.installed-for-tests ## one night of six cohorts, compressed; wha
 browser: $(VENV)/.installed-for-tests ## the pages in Chromium; skipped if it is not installed
 	$(BIN)/python -m pytest -m browser -rs tests/system
 
-recipes: $(VENV)/.installed-for-recipes ## the recipes of docs/: Kubernetes' schema, a Dockerfile linter, uv
+recipes: $(VENV)/.installed-for-recipes ## what is in docs/, by the tools of Kubernetes, Docker, TOML and uv
 	$(BIN)/python -m pytest -m recipes -rs tests/system
 
 airflow: $(VENV)/.installed-for-tests $(VENV)-airflow/.installed ## the recipe for Airflow, in one
