@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from engine.clock import SystemClock
-from engine.ledger.sqlite.ledger import sole_ledger
+from engine.ledger.sqlite.ledger import Ledger
 from table import print_table
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +48,7 @@ def compare(folder: Path, runs: int, each: int) -> None:
     begin = time.time_ns() - runs * SECONDS_APART * 1_000_000_000
     path = make_large_ledger(large, runs=runs, each=each, begin_utc_ns=begin)
     began = time.process_time()
-    asyncio.run(_store_totals(path.parent))
+    asyncio.run(_store_totals(path))
     stored = time.process_time() - began
     rows = []
     for command in commands(runs, each):
@@ -84,9 +84,10 @@ def commands(runs: int, each: int) -> Iterator[Sequence[str]]:
             yield command
 
 
-async def _store_totals(folder: Path) -> None:
-    async with sole_ledger(folder, SystemClock()) as ledger:
-        await ledger.store_missing_totals()
+async def _store_totals(path: Path) -> None:
+    ledger = await Ledger.open(path, SystemClock())
+    await ledger.store_missing_totals()
+    await ledger.close()
 
 
 def _cpu_seconds(command: Sequence[str], state: Path, folder: Path) -> tuple[float, int]:

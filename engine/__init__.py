@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from engine.delivery.stop import StopSwitch
     from engine.errors import CohortSyncError, ExitStatus
     from engine.model.cohort import Action, Cohort
+    from engine.model.status import CohortStatus
     from engine.preflight.finding import CheckResult, Finding
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
@@ -75,7 +76,7 @@ if TYPE_CHECKING:
     from engine.report.state import Abandoned, BackedUp, Pruned, Restored, StateUsage
     from engine.report.status import CohortHealth, RunningRun, Status
     from engine.report.support import SupportReport
-    from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
+    from engine.report.sync_result import CohortResult, SyncResult
     from engine.report.why import UidReport
     from engine.runs.arguments import (
         ExportArguments,
@@ -149,6 +150,7 @@ _MODULES = {
     "engine.delivery.stop": ("StopSwitch",),
     "engine.errors": ("CohortSyncError", "ExitStatus"),
     "engine.model.cohort": ("Action", "Cohort"),
+    "engine.model.status": ("CohortStatus",),
     "engine.preflight.finding": ("CheckResult", "Finding"),
     "engine.report.accounts": ("Accounts",),
     "engine.report.history": ("Reject", "RunDetails"),
@@ -163,7 +165,7 @@ _MODULES = {
     "engine.report.state": ("Abandoned", "BackedUp", "Pruned", "Restored", "StateUsage"),
     "engine.report.status": ("CohortHealth", "RunningRun", "Status"),
     "engine.report.support": ("SupportReport",),
-    "engine.report.sync_result": ("CohortResult", "CohortStatus", "SyncResult"),
+    "engine.report.sync_result": ("CohortResult", "SyncResult"),
     "engine.report.why": ("UidReport",),
     "engine.runs.arguments": (
         *("ExportArguments", "Note", "Observers", "PlanArguments", "PlanObservers", "Reading"),

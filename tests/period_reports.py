@@ -17,6 +17,7 @@ from engine.report.accounts import (
 from engine.report.next_step import next_step
 from engine.report.period import (
     CohortPeriod,
+    FailedAttempt,
     Level,
     MemberHistory,
     PeriodReport,
@@ -97,9 +98,13 @@ def cohort(name: str, exit_status: int | None = 0, *, cohort_id: str = "c") -> C
         started_utc_ns=NOW - 4 * HOUR,
         finished_utc_ns=NOW - 3 * HOUR,
         members=1_234_567,
-        accounts=accounts(name, rejected=int(exit_status == 1)),
+        run="run",
+        runs=[accounts(name, rejected=int(exit_status == 1))],
         files=[SourceFile(name, 10**9, NOW - 30 * HOUR), SourceFile(name, None, None)] * 2,
         guards=guards,
+        failed_attempts=[]
+        if level is Level.OK
+        else [FailedAttempt(NOW - 5 * HOUR, "source_failed", 2, f"`code` {name}", None)],
     )
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from engine.errors import ExitStatus
-from engine.model.status import RunStatus
+from engine.model.status import CohortStatus, RunStatus
 from engine.notices.problems import NoticedCohort
 from engine.report.accounts import (
     Accounts,
@@ -16,7 +16,7 @@ from engine.report.accounts import (
 )
 from engine.report.forecast import CohortForecast
 from engine.report.run_results import RunResult
-from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
+from engine.report.sync_result import CohortResult, SyncResult
 
 SECOND = 1_000_000_000
 COHORT = NoticedCohort("vip", "VIP customers", "default", "P", "vip-id")

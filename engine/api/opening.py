@@ -68,7 +68,7 @@ class OpenEngine:
         finally:
             engine._is_closed = True
             async with AsyncExitStack() as open_sessions:
-                for session in engine._sessions.values():
+                for session in engine._sessions.values():  # The last one is left first.
                     open_sessions.push_async_exit(session)
 
     @property
@@ -107,7 +107,11 @@ class OpenEngine:
             raise closed_error()
         session = self._sessions.get(config.name)
         if session is None:
-            session = self._sessions[config.name] = WorkspaceSession(config)
+            beside = next(
+                (each for each in self._sessions.values() if each.folder == config.place.folder),
+                None,
+            )
+            session = self._sessions[config.name] = WorkspaceSession(config, beside=beside)
         elif session.config.workspace.api_key is None:
             session.renew(config)
         return session

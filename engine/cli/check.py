@@ -7,6 +7,7 @@ import typer
 
 from engine.cli.messages import columns_of, level_of, log
 from engine.cli.options import JsonOption, TargetOptions, flat
+from engine.cli.signs import has_colors
 from engine.cli.streams import print_json, printing
 from engine.cli.text import wrapped
 from engine.model.foreign_text import printable
@@ -31,9 +32,10 @@ def check(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check whether runs could start: configuration, state folder, connection, exports.
+    """Check whether runs could start: configuration, state folder, connection, exports, notices.
 
     Without --workspace all workspaces are checked. That an export is not there yet is only a note.
+    Nobody is notified, and no command is started.
     The key can't be tested without sending; with --live one request is sent that names no members:
     400 means that the key is valid, 401 that it is not.
 
@@ -64,7 +66,9 @@ def check(
 
 
 def _show(finding: "Finding") -> None:
-    verdict = typer.style(f"{finding.verdict:<8}", fg=_COLORS[finding.verdict])
+    verdict = f"{finding.verdict:<8}"
+    if has_colors(sys.stdout):
+        verdict = typer.style(verdict, fg=_COLORS[finding.verdict])
     lines = finding.detail.split("\n")
     if finding.hint:
         lines.append(f"hint: {finding.hint}")

@@ -31,7 +31,8 @@ class CohortOptions:
         typer.Option(
             "--cohort-id",
             metavar="ID",
-            help="The cohort's id, chosen by you; always the same for one cohort.",
+            help="The cohort's id, chosen by you; always the same for one cohort. Without "
+            "--cohort it is needed, and so is --cohort-name.",
         ),
     ] = None
     cohort_name: Annotated[
@@ -69,7 +70,11 @@ class KnownCohortOptions:
     cohort: KeyOption = None
     cohort_id: Annotated[
         str | None,
-        typer.Option("--cohort-id", metavar="ID", help="The cohort's id, as mirrored or pushed."),
+        typer.Option(
+            "--cohort-id",
+            metavar="ID",
+            help="The cohort's id, as mirrored or pushed; needed without --cohort.",
+        ),
     ] = None
 
     def named(self, **further: object) -> "KnownCohort":

@@ -89,17 +89,20 @@ def _prompted(line: str) -> str:
     return line if line.startswith(" ") else f"$ {line}"
 
 
-def _placeholder(shown_type: str) -> str | None:
-    """Return what stands for the value of an option; None for a choice, which typer lists."""
-    name = shown_type.strip("<>")
-    if name.startswith("list["):
-        return f"<{name.removeprefix('list[').removesuffix(']')}>"
-    return _PLACEHOLDERS.get(name.removesuffix(" range"))
-
-
 _PLACEHOLDERS = {"int": "N", "float": "NUMBER", "str": "TEXT", "Path": "FILE"}
 
 
+def _describe_value(option: Any, shown_type: str) -> None:  # noqa: ANN401 - typer's
+    """Set what stands for the value of an option; a choice that is too wide goes into its help."""
+    name = shown_type.strip("<>").removeprefix("list[").removesuffix("]").removesuffix(" range")
+    option.metavar = _PLACEHOLDERS.get(name) or f"<{name}>"
+    if len(option.metavar) > _WIDEST_CHOICE:
+        option.metavar = max(option.opts, key=len).removeprefix("--").upper()
+        option.help = f"{option.help} One of {', '.join(name.split('|'))}."
+
+
+_WIDEST_CHOICE = 16
+"""Columns of a choice that fits beside its option; rich breaks a wider one within its words."""
 _TYPERS_OWN = {"help", "install_completion", "show_completion"}
 
 
@@ -112,7 +115,7 @@ def _described(ctx: Any, parameters: Sequence[Any], *, has_panels: bool) -> list
         if isinstance(each, TyperArgument):
             _describe_argument(each)
         elif each.metavar is None:
-            each.metavar = _placeholder(each.display_type_rich(ctx))
+            _describe_value(each, each.display_type_rich(ctx))
         # A bound of a billion only keeps numbers within what can be counted.
         each._get_number_range_help_str = lambda: None  # noqa: SLF001 - typer has no setting for it
         name = max(each.opts, key=len)
@@ -121,11 +124,16 @@ def _described(ctx: Any, parameters: Sequence[Any], *, has_panels: bool) -> list
     return list(parameters)
 
 
+_ANY_NUMBER = -1
+
+
 def _describe_argument(argument: Any) -> None:  # noqa: ANN401 - typer's
     """Let help show an argument by its name alone: its type is text, or said in its help."""
     name = argument.metavar or argument.name.upper()
     if not argument.required and not name.startswith("["):
         name = f"[{name}]"
+    if argument.nargs == _ANY_NUMBER and not name.endswith("..."):
+        name = f"{name}..."
     argument.metavar = name.strip("[]") if argument.metavar is None else name
     argument.get_usage_pieces = lambda _: [name]
     argument.display_type_rich = lambda **_: None

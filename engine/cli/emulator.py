@@ -37,7 +37,8 @@ class LimitOptions:
     phase_seconds: Annotated[float, _limit(max=86_400, help="When fixed windows start.")] = 0.0
     count_throttled: Annotated[bool, _limit(help="Whether a 429 takes up room.")] = True
     retry_after: Annotated[
-        Literal["seconds", "date", "none"], _limit(help="The form of a 429's header.")
+        Literal["seconds", "date", "none"],
+        _limit(metavar="FORM", help="The form of a 429's header: seconds, date or none."),
     ] = "none"
     rate_headers: Annotated[bool, _limit("--rate-headers", help="Send X-RateLimit-*.")] = False
 

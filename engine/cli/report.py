@@ -88,13 +88,13 @@ def _lines(report: "PeriodReport") -> Iterator[str]:
 
 
 def _exception_lines(report: "PeriodReport") -> Iterator[str]:
-    from engine.report.formats import SIGNS, status_of
+    from engine.report.formats import SIGNS, reason_of, status_of
 
     for cohort in report.exceptions:
         yield ""
         yield f"{SIGNS[cohort.level]} {cohort.title}: {status_of(cohort)}"
-        if cohort.reason:
-            yield f"    {cohort.reason}"
+        if reason := reason_of(cohort):
+            yield f"    {reason}"
         if cohort.next_step:
             yield f"    `{cohort.next_step.command}`"
             if cohort.next_step.hint:
@@ -102,16 +102,18 @@ def _exception_lines(report: "PeriodReport") -> Iterator[str]:
 
 
 def _cohort_lines(report: "PeriodReport") -> Iterator[str]:
-    from engine.report.formats import SIGNS, age_of, duration, status_of, summary_of
+    from engine.report.formats import SIGNS, age_of, attempts_in_words, duration, result_of
 
     if report.cohorts:
         yield from ("", "Cohorts")
     for cohort in report.cohorts:
-        accounts, change = cohort.accounts, cohort.change
-        taken = f" in {duration(accounts.elapsed_seconds)}" if accounts else ""
+        seconds = cohort.elapsed_seconds
+        taken = "" if seconds is None else f" in {duration(max(0.1, seconds))}"
         members = "" if cohort.members is None else f"; {cohort.members:,} members"
-        done = summary_of(change) if change else status_of(cohort)
-        yield f"  {SIGNS[cohort.level]} {cohort.title} ({cohort.workspace}): {done}{taken}{members}"
+        result = f"{result_of(cohort)}{taken}{members}"
+        yield f"  {SIGNS[cohort.level]} {cohort.title} ({cohort.workspace}): {result}"
+        for attempt in attempts_in_words(cohort.failed_attempts):
+            yield f"      before: {attempt}"
         for file in cohort.files[:3]:
             yield f"      {file.name}, {age_of(file, cohort.started_utc_ns)}"
         if len(cohort.files) > 3:  # noqa: PLR2004 - as above
@@ -142,8 +144,7 @@ def _reject_lines(report: "PeriodReport") -> Iterator[str]:
         yield from ("", "Rejected uids and invalid rows")
     for reject in report.rejects:
         ids = f"; request ids {', '.join(reject.request_ids)}" if reject.request_ids else ""
-        yield f"  {reject.rows:,} {reject.kind}: {reject.reason}{ids}"
-        yield f"      `cohortsync rejects {reject.runs[-1]}`"
+        yield f"  {reject.rows:,} {reject.kind}: {reject.reason}{ids}; run {reject.runs[-1]}"
     for uid in report.rejected_uids or ():
         yield f"  {uid.record.uid}: {uid.record.reason} ({uid.cohort})"
 
@@ -159,22 +160,28 @@ def _member_lines(report: "PeriodReport") -> Iterator[str]:
 
 
 def _accounting_lines(report: "PeriodReport") -> Iterator[str]:
+    from engine.report.formats import SIGNS, sums_of
+    from engine.report.period import Level
+
     if not report.runs:
         return
     yield from ("", "Accounting")
     headings = ("run", "read", "planned", "accepted", "rejected", "unknown", "not sent")
+    signs = [sums_of(run) for run in report.runs]
     rows = [
         (
-            f"{'✗' if run.imbalance else '✓'} {run.run}",
+            f"{sign} {run.run}",
             *(f"{count:,}" for count in (run.rows.read, run.uids.planned, run.uids.accepted)),
             *(
                 f"{count:,}"
                 for count in (run.uids.rejected, run.uids.unconfirmed, run.uids.pending)
             ),
         )
-        for run in report.runs
+        for run, (sign, _) in zip(report.runs, signs, strict=True)
     ]
     yield from table_lines(headings, rows, headings[1:], columns_of(sys.stdout))
-    for run in report.runs:
+    for run, (sign, words) in zip(report.runs, signs, strict=True):
         if run.imbalance:
-            yield f"✗ {run.run}: {run.imbalance}"
+            yield f"{sign} {run.run}: {words}"
+    meanings = {sign: words for sign, words in signs if sign != SIGNS[Level.FAILED]}
+    yield f"  {'; '.join(f'{sign} {words}' for sign, words in meanings.items())}"

@@ -3,7 +3,6 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from math import ceil
 from typing import Self
 
 from engine.cli.disturbance import Disturbance, Disturbances, hold_clause
@@ -142,9 +141,7 @@ def trouble(event: Event) -> str | None:
             return f"batch {batch}: split in halves: {reason}"
         case Settled(batch, (BatchState.REJECTED | BatchState.UNCONFIRMED) as state, _, reason):
             return f"batch {batch}: {state}: {reason}"
-        case Waiting(seconds):
-            return f"waiting for earlier changes to settle, {ceil(seconds):,} s"
-        case Paused():
+        case Waiting() | Paused():
             return event.sentence
         case Stopping(reason):
             return f"stopping: {reason}; requests under way are waited for"

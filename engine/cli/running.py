@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ import uvloop
 
 from engine import Engine, Opening, RunResult, StopSwitch
 from engine.cli import signals
+from engine.cli.live_ceiling import allowed_between
 from engine.cli.log_view import LogView
 from engine.cli.messages import write_traceback
 from engine.cli.summary import print_result
@@ -106,19 +106,12 @@ def _view(pacing: "PacingSettings", estimate: "Estimate") -> "View":
     """Return the view for stderr: a bar on a terminal, otherwise log lines."""
     counts = LiveCounts(pacing.requests / pacing.per_seconds, time.monotonic())
     if pacing.hours:
-        counts.allowed_between = partial(_allowed_between, HourlyCeiling(pacing))
+        counts.allowed_between = allowed_between(HourlyCeiling(pacing))
     if not sys.stderr.isatty():
         return LogView(counts, estimate)
     from engine.cli.terminal_view import TerminalView
 
     return TerminalView(counts, estimate)
-
-
-def _allowed_between(ceiling: HourlyCeiling, start: float, end: float) -> float:
-    """Return what the ceiling allows between two times of the monotonic clock."""
-    offset = time.time_ns() - time.monotonic_ns()
-    start_ns, end_ns = (round(each * 1e9) + offset for each in (start, end))
-    return ceiling.allowed_between(start_ns, end_ns)
 
 
 class StopSignals:

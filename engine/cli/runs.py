@@ -80,28 +80,42 @@ def _time_of(text: str) -> "datetime":
         raise UsageError(f"--since {text} is no time", hint=hint) from None
 
 
-_RUN_COLUMNS = ("run", "status", "exit", "took", "added", "removed", "cohort")
+_RUN_COLUMNS = ("run", "status", "exit", "took", "added", "removed")
 
 
 def _print_runs(found: "Sequence[Accounts]") -> None:
-    """Print a table; on a terminal the cohorts are cut so that a run fits into a line."""
+    """Print a table; on a terminal, what all runs have in common is one line above it.
+
+    The cohorts of one workspace are cut so that a run fits into a line; those of several so that it
+    fits into two.
+    """
     from engine.cli.text import shortened
 
     width = columns_of(sys.stdout)
-    targets = {accounts.target for accounts in found}
-    is_short = width is not None and len(targets) == 1
-    if is_short:
-        # One line instead of a column.
+    workspaces = {accounts.workspace for accounts in found}
+    has_one_target = width is not None and len({accounts.target for accounts in found}) == 1
+    columns: dict[str, list[str]] = {name: [] for name in _RUN_COLUMNS}
+    for accounts in found:
+        for name, cell in zip(_RUN_COLUMNS, _run_cells(accounts), strict=True):
+            columns[name].append(cell)
+    room = None
+    if has_one_target and width is not None:
         sys.stdout.write(f"target {printable(found[0].target)}\n")
-    headings: tuple[str, ...] = (*_RUN_COLUMNS, "target")
-    rows: list[tuple[str, ...]]
-    rows = [(*_run_cells(a), printable(a.cohort_id), a.target) for a in found]
-    if is_short and width is not None:
-        widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-        room = max(len("cohort"), width - sum(widths[:-2]) - 2 * len(widths[:-2]))
-        rows = [(*row[:-2], shortened(row[-2], room)) for row in rows]
-        headings = _RUN_COLUMNS
-    _print_table(headings, rows, numbers=("exit", "took", "added", "removed"))
+        used = sum(max(map(len, (name, *cells))) + 2 for name, cells in columns.items())
+        room = max(len("cohort"), width - used)
+    if len(workspaces) > 1:
+        longest = width and _LONGEST_WORKSPACE
+        columns["workspace"] = [shortened(printable(each.workspace), longest) for each in found]
+        room = width and max(len("cohort"), width - _LONGEST_WORKSPACE - _INDENT - 2)
+    columns["cohort"] = [shortened(printable(each.cohort_id), room) for each in found]
+    if not has_one_target:
+        columns["target"] = [accounts.target for accounts in found]
+    rows = list(zip(*columns.values(), strict=True))
+    _print_table(list(columns), rows, numbers=("exit", "took", "added", "removed"))
+
+
+_LONGEST_WORKSPACE, _INDENT = 24, 4
+"""Columns of a workspace on a terminal, and before the second line of a run."""
 
 
 def _run_cells(accounts: "Accounts") -> tuple[str, ...]:

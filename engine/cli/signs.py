@@ -63,9 +63,15 @@ def shown_on(stream: TextIO, text: str) -> str:
     return safe
 
 
+def has_colors(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal with colors, which the user has not refused."""
+    is_refused = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not is_refused
+
+
 def colored(stream: TextIO, line: str) -> str:
     """Return a line whose first sign has its color, if the stream is a terminal with colors."""
-    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    if not has_colors(stream):
         return line
     for sign in Sign:
         mark, blank, rest = line.partition(" ")

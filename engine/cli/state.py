@@ -17,6 +17,7 @@ from engine.cli.options import (
 )
 from engine.cli.streams import print_json, print_lines, printing
 from engine.cli.text import shortened, table_lines
+from engine.model.quantity import counted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -172,7 +173,8 @@ def backup(*, folder: FolderArgument, where: StateOptions, as_json: JsonOption =
         print_lines(
             [
                 (
-                    f"backed up {made.ledgers:,} ledgers and {made.snapshots:,} snapshots to "
+                    f"backed up {counted(made.ledgers, 'ledger')} and "
+                    f"{counted(made.snapshots, 'snapshot')} to "
                     f"{made.folder}: {made.files:,} files, {_megabytes(made.bytes)}"
                 )
             ]
@@ -202,7 +204,8 @@ def _restored_lines(restored: "Restored") -> "list[str]":
         lines.append(f"closed    {', '.join(restored.abandoned)}")
     if restored.cohorts:
         lines.append(
-            f"unknown   each uid of {', '.join(restored.cohorts)}: `cohortsync snapshot adopt` "
-            "what was sent after the backup, then mirror with --allow restored"
+            f"unknown   each uid of {', '.join(restored.cohorts)}: take over each export that was "
+            "sent after the backup, by `cohortsync snapshot adopt EXPORT --cohort-id ID`, then "
+            "mirror or sync the cohort; the guard `restored` says how to lift it"
         )
     return lines

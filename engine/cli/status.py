@@ -42,10 +42,12 @@ def lines_of(found: "Status") -> Iterator[str]:
         yield "nothing runs now"
     if found.cohorts:
         yield ""
-    width = max((len(each.cohort) for each in found.cohorts), default=0)
+    width = min(_WIDEST, max((len(each.cohort) for each in found.cohorts), default=0))
     for cohort in found.cohorts:
-        yield from _cohort_lines(cohort, width, found.at_utc_ns)
+        yield from _cohort_lines(cohort, width, found.at_utc_ns, has_step=found.has_begun)
     yield ""
+    if not found.has_begun:
+        yield _FIRST_STEP if found.cohorts else _NO_COHORT
     if found.others:
         yield f"{counted(found.others, 'cohort')} not configured: `cohortsync runs` lists what ran"
     yield f"the state takes {found.state_size}"
@@ -60,8 +62,16 @@ def _running_lines(run: "RunningRun", now_utc_ns: int) -> Iterator[str]:
     yield f"    run {run.run}, begun {since} ago by {run.process}"
 
 
-def _cohort_lines(cohort: "CohortHealth", width: int, now_utc_ns: int) -> Iterator[str]:
-    from engine.report.formats import SIGNS, duration, status_of, summary_of
+_WIDEST = 24
+"""The verdicts of cohorts with longer keys are not in line with the others."""
+_FIRST_STEP = "next: `cohortsync sync --dry-run` shows what the first sync would do"
+_NO_COHORT = "no cohort is configured, and none ran: docs/nightly.md shows how to configure one"
+
+
+def _cohort_lines(
+    cohort: "CohortHealth", width: int, now_utc_ns: int, *, has_step: bool
+) -> Iterator[str]:
+    from engine.report.formats import SIGNS, duration, reason_of, status_of, summary_of
 
     def ago(utc_ns: int) -> str:
         return duration((now_utc_ns - utc_ns) / 1e9)
@@ -77,8 +87,9 @@ def _cohort_lines(cohort: "CohortHealth", width: int, now_utc_ns: int) -> Iterat
     yield f"    {known}{members and ','}{members[1:]}{unknown}"
     if cohort.is_overdue:
         yield f"    overdue{'' if due is None else f' for {ago(due)}'}"
-    if last is None or last.next_step is None:
-        return
-    if last.reason:
-        yield f"    {last.reason}"
-    yield f"    next: `{last.next_step.command}`"
+    if last is not None and (reason := reason_of(last)) and cohort.next_step:
+        yield f"    {reason}"
+    if has_step and (step := cohort.next_step):
+        yield f"    next: `{step.command}`"
+        if step.hint:
+            yield f"    {step.hint}"

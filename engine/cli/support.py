@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from engine.cli.options import JsonOption, StateOptions, flat
 from engine.cli.runs import RunArgument
 from engine.cli.streams import print_json, print_lines, printing
+from engine.model.quantity import counted
 
 if TYPE_CHECKING:
     from engine import SupportReport
@@ -28,10 +29,11 @@ def support(*, run: RunArgument, where: StateOptions, as_json: JsonOption = Fals
 
 def _lines(report: "SupportReport") -> Iterator[str]:
     accounts = report.accounts
-    yield f"run {accounts.run}: {accounts.status}, exit status {accounts.exit_status}"
+    ended = "" if accounts.exit_status is None else f", exit status {accounts.exit_status}"
+    yield f"run {accounts.run}: {accounts.status}{ended}"
     yield f"{accounts.target} · workspace {accounts.workspace} · partner {accounts.partner}"
     yield f"cohort {accounts.cohort_id} ({accounts.cohort_name}) · {accounts.action}"
-    yield f"{accounts.started_at} to {accounts.finished_at or 'now'}"
+    yield f"{accounts.started_at} to {accounts.finished_at or 'a time that is not recorded'}"
     requests, uids = accounts.requests, accounts.uids
     yield (
         f"requests: {requests.sent:,} sent, {requests.accepted:,} accepted, "
@@ -43,7 +45,8 @@ def _lines(report: "SupportReport") -> Iterator[str]:
     )
     for each in report.answers:
         yield ""
-        yield f"{each.requests:,} requests {each.outcome}: {each.reason or each.http_status}"
+        answer = each.reason or each.http_status
+        yield f"{counted(each.requests, 'request')} {each.outcome}: {answer}"
         if each.first_sent_at:
             yield f"    sent {each.first_sent_at} to {each.last_sent_at}"
         if each.request_ids:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def sync(
     cohorts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[COHORT]...", help="Keys of configured cohorts; else all enabled."),
+        typer.Argument(metavar="COHORT", help="Keys of configured cohorts; else all enabled."),
     ] = None,
     *,
     tag: Annotated[

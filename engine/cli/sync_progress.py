@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.cli.disturbance import Disturbance, Disturbances
+from engine.cli.live_ceiling import allowed_between
 from engine.cli.text import clock_duration
 from engine.delivery.events import RunEvent, Sent
 from engine.report.accounts import Ceiling
@@ -83,10 +84,15 @@ class CohortProgress:
         return _STATES[self.phase]
 
     def seconds_left(self, now: float, utc_ns: int) -> float | None:
-        """Return the seconds until it is done: by its own rate, else by the forecast."""
+        """Return the seconds until it is done: by its own rate, else by the forecast.
+
+        None if that is unknown, or if the time of the forecast has passed, as during an outage.
+        """
         if self.is_sending:
             return self.counts.seconds_left(now, self.whole)
-        return None if self.forecast is None else (self.forecast.done_utc_ns - utc_ns) / 1e9
+        if self.forecast is None or self.forecast.done_utc_ns <= utc_ns:
+            return None
+        return (self.forecast.done_utc_ns - utc_ns) / 1e9
 
 
 _STATES = {
@@ -109,8 +115,9 @@ class SyncProgress:
         self.cohorts = {
             each.key: CohortProgress(each, LiveCounts(1.0, began)) for each in opening.cohorts
         }
+        allowed = {name: allowed_between(each) for name, each in opening.ceilings.items()}
         self.workspaces = {
-            name: WorkspaceProgress(name, LiveCounts(1.0, began))
+            name: WorkspaceProgress(name, LiveCounts(1.0, began, allowed_between=allowed.get(name)))
             for name in dict.fromkeys(each.workspace for each in opening.cohorts)
         }
         self.results: list[CohortResult] = []

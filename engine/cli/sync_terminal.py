@@ -76,8 +76,9 @@ class TerminalSyncView(SyncView):
             self._print(f"forecast: {sentence}")
 
     def remark(self, key: str, event: Event, sentence: str) -> None:
-        """Print an event; the live line shows a wait, and a stop concerns all cohorts."""
-        if isinstance(event, Waiting | Stopping) and self._shown is not Verbosity.VERBOSE:
+        """Print an event; a stop concerns all cohorts, and a wait needs no attention."""
+        is_quiet = self._shown is Verbosity.QUIET and isinstance(event, Waiting)
+        if is_quiet or (isinstance(event, Stopping) and self._shown is not Verbosity.VERBOSE):
             return
         self._print(f"{key}: {sentence}", "yellow")
 

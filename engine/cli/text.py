@@ -125,18 +125,30 @@ def wrapped(line: str, width: int | None, indent: str = "") -> Iterator[str]:
 
     The line is broken at spaces. It is broken within `backticks` only if a command is longer than a
     line. It is broken within a word only if the word is longer than a line, after a slash if there
-    is one.
+    is one. A line that is a command has a backslash at each break, so that a shell takes it.
     """
     if width is None or len(line) <= width // 2:  # A character takes at most two columns.
         yield line
-        return
+    elif line.lstrip().startswith("cohortsync ") and width > len(_CONTINUED):
+        *pieces, last = _pieces(line, width - len(_CONTINUED), indent)
+        yield from (f"{piece}{_CONTINUED}" for piece in pieces)
+        yield last
+    else:
+        yield from _pieces(line, width, indent)
+
+
+_CONTINUED = " \\"
+
+
+def _pieces(line: str, width: int, indent: str) -> Iterator[str]:
     from rich.cells import cell_len
 
-    piece = ""
-    for words in _WORD.split(line):
+    piece, text = "", line.lstrip(" ")
+    lead = line[: len(line) - len(text)]
+    for words in _WORD.split(text):
         is_long = len(indent) + cell_len(words) > width
         for word in words.split(" ") if is_long else (words,):
-            longer = f"{piece} {word}" if piece else word
+            longer = f"{piece} {word}" if piece else lead + word
             # A word that no line can hold begins on this one, if that is at most half full.
             is_split = cell_len(indent + word) > width and cell_len(piece) <= width // 2
             if piece.strip() and cell_len(longer) > width and not is_split:

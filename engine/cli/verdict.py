@@ -1,17 +1,18 @@
 """How a run or a cohort of a sync ended: one line, and below it what needs attention."""
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping
+from math import ceil
 from typing import Any
 
 from engine.cli.signs import Sign, sign_of
 from engine.cli.text import duration
 from engine.errors import ExitStatus
 from engine.model.quantity import counted
+from engine.model.status import CohortStatus
 from engine.report.accounts import Accounts
 from engine.report.run_results import RunResult
-from engine.report.sync_result import CohortResult, CohortStatus
+from engine.report.sync_result import CohortResult
 
 INDENT = "  "
 _PLANNED = {"planned", "dry_run", "shadow"}
@@ -30,7 +31,6 @@ _STOPPED = {
 }
 _GUARD = re.compile(r"(^|; )[a-z]+: ")
 """The name of a guard before its sentence."""
-_ALLOW = re.compile(r"; if it is(?: right)?: (?=--allow )|^if it is: (?=--allow )")
 
 
 def run_lines(result: RunResult) -> Iterator[str]:
@@ -127,12 +127,14 @@ def plan_line(accounts: Accounts, plan: Mapping[str, Any] | None) -> str:
     line = f"Plan: {planned_changes(accounts, plan)}"
     if not accounts.uids.planned or accounts.status == "shadow":
         return f"{line}."
-    ceiling, waited = accounts.ceiling, 0.0
-    requests = accounts.batches.planned
+    ceiling = accounts.ceiling
     if plan:
-        requests, waited = plan["requests"], plan["settle_seconds"]
-    seconds = max(max(0, requests - 1) * ceiling.per_seconds / ceiling.requests, waited)
-    whole = max(1, round(seconds))
+        seconds = max(plan["seconds_at_ceiling"], plan["settle_seconds"])
+    elif ceiling.hours:  # How long that takes depends on the time of the day.
+        return f"{line}."
+    else:
+        seconds = max(0, accounts.batches.planned - 1) * ceiling.per_seconds / ceiling.requests
+    whole = max(1, ceil(seconds))
     return f"{line}, done in {duration(whole) if whole >= _MINUTE else f'{whole} s'}."
 
 
@@ -181,23 +183,11 @@ def _without_guard_names(reason: str | None) -> str:
 
 
 def _lift(result: CohortResult) -> tuple[str | None, str | None]:
-    """Return a hint, and the command by which a sync lifts the guards that block a cohort.
-
-    The hint of a guard ends with the flags of a single run; a sync names the cohort in them.
-    """
-    hint = result.hint
-    found = _ALLOW.search(hint) if hint and result.exit_status is ExitStatus.GUARDED else None
-    if hint is None or found is None:
-        return hint, None
-    key = result.cohort
-    allowed, reason_flag, reason = hint[found.end() :].partition(" --reason ")
-    guards = allowed.removeprefix(_FLAG).split(f" {_FLAG}")
-    flags = [shlex.quote(f"{key}:{each}") for each in guards]
-    before = hint[: found.start()] or "check the id"
-    return (
-        f"{before}; if it is right:",
-        f"cohortsync sync {shlex.quote(key)} {_FLAG}{f' {_FLAG}'.join(flags)}{reason_flag}{reason}",
-    )
+    """Return a hint, and the command at its end that lifts the guards, for a line of its own."""
+    before, colon, command = (result.hint or "").partition(_LIFTED_BY)
+    if not colon:
+        return result.hint, None
+    return f"{before}:", f"{_LIFTED_BY.removeprefix(': ')}{command}"
 
 
-_FLAG = "--allow "
+_LIFTED_BY = ": cohortsync sync "

@@ -18,7 +18,11 @@ from engine.model.workspace import ApiKey, no_api_key
 
 SYSTEMD_VARIABLE = "CREDENTIALS_DIRECTORY"
 COMMAND_SECONDS = 30.0
-HINT_LACK = "the steps at the top of the shipped config.toml say where each value comes from"
+HINT_LACK = "`cohortsync init FILE` writes a configuration that says where each value comes from"
+_HINT_FILE = (
+    "it names a file that holds the key alone, with mode 0600; a relative path starts at the "
+    "configuration's folder"
+)
 _KEY_BYTES = 4096
 """Bytes of a key file that are read; a longer file is not a key."""
 _STDERR_CHARACTERS = 200
@@ -65,7 +69,8 @@ class Credentials:
                 return source.read()
             except ValueError as error:
                 place = self.label if source.is_key else "environment"
-                raise ConfigError(f"{place}: `{source.name}` {error}") from None
+                hint = _HINT_FILE if source.name.endswith("api_key_file") else None
+                raise ConfigError(f"{place}: `{source.name}` {error}", hint=hint) from None
         lack = no_api_key(self.table, self.variable)
         raise ConfigError(f"{self.label}: {lack}", hint=HINT_LACK)
 

@@ -13,7 +13,9 @@ CONFIG_VARIABLE = "COHORTSYNC_CONFIG"
 _LONGEST_NAME = 255
 _LONGEST_PATH = 3000
 """Longest name on common file systems and longest path of a state folder, in bytes."""
-_HINT_TOML = 'a value of text stands in quotes: `id = "W"`; the shipped config.toml is an example'
+_HINT_TOML = (
+    'a value of text stands in quotes: `id = "W"`; `cohortsync init FILE` writes an example'
+)
 
 
 def find_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, str | None]:

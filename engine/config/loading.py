@@ -267,13 +267,22 @@ class _Reading:
             )
 
     def _refuse_equal_workspaces(self) -> None:
-        seen: dict[tuple[str, str, str], str] = {}
+        """Refuse two names for one workspace and partner, or with different ceilings."""
+        partners: dict[tuple[str, str, str], str] = {}
+        ceilings: dict[tuple[str, str], str] = {}
         for name, each in self.workspaces.items():
             if (found := each.workspace) is None:
                 continue
-            other = seen.setdefault((found.endpoint.identity, found.id, found.partner), name)
-            if other != name:
+            api = (found.endpoint.identity, found.id)
+            if (other := partners.setdefault((*api, found.partner), name)) != name:
                 clause = f"and `workspaces.{other}` have the same endpoint, id and partner"
+                self.file.tables.refuse(("workspaces", name), clause)
+            other = ceilings.setdefault(api, name)
+            if self.workspaces[other].pacing != each.pacing:
+                clause = (
+                    f"and `workspaces.{other}` have the same endpoint and id, so that they share a "
+                    "ceiling, but other limits"
+                )
                 self.file.tables.refuse(("workspaces", name), clause)
 
 

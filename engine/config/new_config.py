@@ -8,7 +8,7 @@ from pathlib import Path
 from engine.config.files import path_from
 from engine.config.schema import schema_text
 from engine.errors import UsageError
-from engine.model.endpoint import DATA_CENTERS, Endpoint
+from engine.model.endpoint import Endpoint
 from engine.model.workspace import ApiKey, is_workspace_id
 
 SCHEMA_NAME = "config.schema.json"
@@ -25,48 +25,77 @@ class NewConfig:
     """Where the API key is, relative to the configuration's folder."""
 
     def __post_init__(self) -> None:
-        if not is_workspace_id(self.workspace_id):
-            raise UsageError("--workspace-id should be printable ASCII without blanks and colons")
-        try:
-            Endpoint.of_data_center(self.data_center)
-            self.key_file.encode()
-            path_from(Path(), self.key_file)
-        except UnicodeEncodeError:
-            raise UsageError("--key-file is not valid UTF-8") from None
-        except ValueError as error:
-            flag = "--data-center" if self.data_center not in DATA_CENTERS else "--key-file"
-            raise UsageError(f"{flag} {error}") from None
+        for flag, (read, value) in {
+            "--workspace-id": (self.read_workspace_id, self.workspace_id),
+            "--data-center": (self.read_data_center, self.data_center),
+            "--key-file": (self.read_key_file, self.key_file),
+        }.items():
+            try:
+                read(value)
+            except ValueError as error:
+                raise UsageError(f"{flag} {error}") from None
 
     @staticmethod
-    def refuse_existing(path: Path) -> None:
-        """Raise `UsageError` if there is a file at `path`."""
+    def read_workspace_id(text: str) -> str:
+        """Return a workspace id; raises `ValueError` with a clause, as the methods below do."""
+        if not is_workspace_id(text):
+            raise ValueError("should be printable ASCII without blanks and colons")
+        return text
+
+    @staticmethod
+    def read_data_center(text: str) -> str:
+        """Return the number of a data center."""
+        Endpoint.of_data_center(text)
+        return text
+
+    @staticmethod
+    def read_key_file(text: str) -> str:
+        """Return the path of a key file."""
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("is not valid UTF-8") from None
+        path_from(Path(), text)
+        return text
+
+    @staticmethod
+    def read_key(text: str) -> str:
+        """Return an API key."""
+        return ApiKey.parse(text, "prompt").reveal()
+
+    @staticmethod
+    def refuse_unusable(path: Path) -> None:
+        """Raise `UsageError` if there is a file at `path`, or no folder for it."""
         if path.exists() or path.is_symlink():
             raise UsageError(
                 f"{path} exists already, and is not overwritten",
                 hint="name a new file: `cohortsync init FILE`",
             )
+        if not path.absolute().parent.is_dir():
+            raise UsageError(
+                f"{path} cannot be written: there is no folder {path.parent}",
+                hint="make the folder first",
+            )
 
     def write(self, path: Path, key: str = "") -> list[Path]:
-        """Write a first config.toml, beside it the schema, and the key if it is not empty.
+        """Write the key if it is not empty, then a first config.toml, and beside it the schema.
 
         Only the owner can read the key's file. Return what was written; no file is overwritten.
         Raises `UsageError` if `key` is no key, or if a file exists or can't be written.
         """
-        self.refuse_existing(path)
+        self.refuse_unusable(path)
         try:
-            parsed = ApiKey.parse(key, "prompt") if key else None
+            content = f"{self.read_key(key)}\n" if key else ""
         except ValueError as error:
             raise UsageError(f"the API key {error}") from None
-        _create(path, self.text)
-        written = [path]
-        schema = path.with_name(SCHEMA_NAME)
-        if not schema.exists():
-            _create(schema, schema_text())
-            written.append(schema)
-        if parsed is not None:
-            _create(self.key_path(path), parsed.reveal() + "\n", mode=0o600)
-            written.append(self.key_path(path))
-        return written
+        files = [(path, self.text, 0o666)]
+        if not path.with_name(SCHEMA_NAME).exists():
+            files.append((path.with_name(SCHEMA_NAME), schema_text(), 0o666))
+        if content:
+            files.insert(0, (self.key_path(path), content, 0o600))
+        for file, text, mode in files:
+            _create(file, text, mode)
+        return [file for file, *_ in files]
 
     def key_path(self, path: Path) -> Path:
         """Return the path of the key file of a configuration at `path`."""
@@ -83,7 +112,7 @@ class NewConfig:
         )
 
 
-def _create(path: Path, text: str, mode: int = 0o666) -> None:
+def _create(path: Path, text: str, mode: int) -> None:
     """Write a new file; raises `UsageError`."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

@@ -9,7 +9,7 @@ from engine.errors import ConfigError
 Given = TypeVar("Given")
 T = TypeVar("T")
 
-HINT_KEYS = "the shipped config.toml describes each key and its values"
+HINT_KEYS = "`cohortsync schema` describes each key and its values"
 
 
 @dataclass(slots=True)

@@ -67,7 +67,9 @@ class SyncSettings:
     time_zone: TimeZone | None = field(default=None, metadata=SHOULD_BE_ZONE)
     """The zone of `deadline`, `until` and dates in file names. None: the system's."""
     on_late: Literal["run", "refuse", "cut"] = "run"
-    """What to do if a deadline can't be met: run anyway, begin nothing, or stop at the deadline."""
+    """What to do if a deadline can't be met: run anyway, begin nothing, or stop at the deadline.
+
+    With `refuse`, the export of a push is read twice: first to count its requests."""
     until: TimeOfDay | None = field(default=None, metadata=SHOULD_BE_TIME)
     """The time of day at which it stops cleanly."""
     max_requests: Annotated[int, Ge(1), Le(1_000_000_000)] | None = None

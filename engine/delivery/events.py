@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 
 from engine.delivery.outcome import Outcome
 from engine.model.status import BatchState
@@ -67,6 +68,16 @@ class Waiting:
     """Nothing is sent for `seconds`, until earlier changes have settled."""
 
     seconds: float
+    until: datetime
+    """In the zone of the sync."""
+
+    @property
+    def sentence(self) -> str:
+        """The event in words."""
+        return (
+            f"waiting until {_next_minute(self.until):%H:%M} ({ceil(self.seconds):,} s): until "
+            "then the API may apply earlier changes of the same uids (mirror.settle_seconds)"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +90,13 @@ class Paused:
     @property
     def sentence(self) -> str:
         """The event in words; the time is rounded up to the minute."""
-        until = self.until + timedelta(seconds=59)
+        until = _next_minute(self.until)
         return f"nothing is sent until {until:%H:%M}, as `limits.hours` allow no request"
+
+
+def _next_minute(moment: datetime) -> datetime:
+    """Return a moment of the minute at whose begin `moment` has passed."""
+    return moment + timedelta(seconds=59, microseconds=999_999)
 
 
 @dataclass(frozen=True, slots=True)

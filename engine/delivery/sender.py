@@ -18,8 +18,8 @@ from engine.pacing.settings import PacingSettings
 from engine.payload.batch import Batch
 
 EMULATOR_HINT = (
-    "nothing starts an emulator by itself: `cohortsync emulator` does, and `cohortsync demo` "
-    "shows a whole run; to send to the real API see config.toml"
+    "start an emulator with `cohortsync emulator`, then run the same command again to go on; "
+    "`cohortsync init FILE` writes a configuration for the real API"
 )
 
 

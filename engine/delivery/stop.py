@@ -43,6 +43,11 @@ class StopSwitch:
         """Whether a stop was requested."""
         return self._pending is not None
 
+    @property
+    def is_pulled_by_caller(self) -> bool:
+        """Whether the caller, and not only a limit of the work, requested a stop."""
+        return self._is_pulled_by_caller
+
     def refuse_if_pulled(self) -> None:
         """Raise `IncompleteError` if a stop was requested."""
         if self._pending is not None:

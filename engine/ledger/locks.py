@@ -29,6 +29,9 @@ LOCK_NAME = "lock"
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 0.3
 """How long to try even without a wait: a check of a lock's holder takes the lock for a moment."""
+_BRIEF_GRACE_SECONDS = 5.0
+"""The same if the holder works on no run, but ends those of a dead process, or prunes."""
+_BRIEF = "brief"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,17 @@ class FileLock:
     objects for the same files exclude each other, within one process too.
     """
 
-    def __init__(self, folder: Path, files: Sequence[Path], subject: str) -> None:
-        """Lock `files` in `folder`, or `folder` itself; errors name the lock `subject`."""
+    def __init__(
+        self, folder: Path, files: Sequence[Path], subject: str, *, is_brief: bool = False
+    ) -> None:
+        """Lock `files` in `folder`, or `folder` itself; errors name the lock `subject`.
+
+        `is_brief` tells others that it is not held for a run, so that they try for longer.
+        """
         self._folder = folder
         self._files = files
         self._subject = subject
+        self._is_brief = is_brief
         self._holders = 0
         self._descriptors = ExitStack()
         self.times_taken = 0
@@ -84,12 +93,13 @@ class FileLock:
                     hint="run the same command again to go on",
                 )
             waited = loop.time() - begun
-            if waited >= max(patience.seconds, _GRACE_SECONDS):
+            grace = _BRIEF_GRACE_SECONDS if _is_brief(self._files[-1]) else _GRACE_SECONDS
+            if waited >= max(patience.seconds, grace):
                 raise LockHeldError(
                     f"{self._subject} is in use by {_holder_in(self._files[-1])}",
                     hint="pass --wait SECONDS to wait for it, or run the command again later",
                 )
-            if waited >= _GRACE_SECONDS and not is_announced:
+            if waited >= grace and not is_announced:
                 patience.waiting(_holder_in(self._files[-1]))
                 is_announced = True
             await asyncio.sleep(_POLL_SECONDS)
@@ -122,7 +132,8 @@ class FileLock:
                     raise state_gone(self._folder)
                 return False  # Another process removed it; a third may hold the one in its place.
         os.truncate(descriptors[-1], 0)
-        os.pwrite(descriptors[-1], json.dumps(this_process()).encode(), 0)
+        holder = this_process() | ({_BRIEF: True} if self._is_brief else {})
+        os.pwrite(descriptors[-1], json.dumps(holder).encode(), 0)
         return True
 
     def release(self) -> None:
@@ -144,14 +155,14 @@ def sending_lock(folder: Path) -> FileLock:
     return FileLock(folder, (folder, folder / LOCK_NAME), "this workspace's ledger")
 
 
-def cohort_lock(folder: Path, key: CohortKey) -> FileLock:
+def cohort_lock(folder: Path, key: CohortKey, *, is_brief: bool = False) -> FileLock:
     """Return the lock of a cohort in a workspace's folder; a shadow shares it with its cohort.
 
     Creates the folder of such locks; raises `LedgerError` if it cannot be created.
     """
     path = cohort_lock_path(folder, key)
     make_folder(path.parent)
-    return FileLock(folder, (path,), f"cohort {key.cohort_id}")
+    return FileLock(folder, (path,), f"cohort {key.cohort_id}", is_brief=is_brief)
 
 
 @asynccontextmanager
@@ -178,8 +189,11 @@ def sole_writer_at_once(folder: Path) -> Iterator[bool]:
 
 @contextmanager
 def cohort_at_once(folder: Path, key: CohortKey) -> Iterator[bool]:
-    """Hold a cohort's lock during the block, if it is free; yield whether it is held."""
-    lock = cohort_lock(folder, key)
+    """Hold a cohort's lock during the block, if it is free; yield whether it is held.
+
+    The block is short: a run of another process waits for its end, also one that must not wait.
+    """
+    lock = cohort_lock(folder, key, is_brief=True)
     lock.try_acquire()
     try:
         yield lock.is_held
@@ -257,6 +271,13 @@ def _lock(descriptor: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _is_brief(path: Path) -> bool:
+    try:
+        return _BRIEF in json.loads(path.read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _holder_in(path: Path) -> str:

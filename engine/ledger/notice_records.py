@@ -15,6 +15,18 @@ class ToldProblem:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardState:
+    """How a guard judged a cohort last."""
+
+    guard: str
+    blocks: bool
+    value: int | None = None
+    """The number that it limits; None if it limits none."""
+    limit: int | None = None
+    """The most, by the configuration, that it lets through; None as above."""
+
+
+@dataclass(frozen=True, slots=True)
 class MetricCount:
     """A sum of a metric over all syncs."""
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -11,9 +11,11 @@ from engine.clock import Stamp
 from engine.errors import UsageError
 from engine.model.cohort import Action, Cohort, CohortKey, Operation
 from engine.model.status import BatchState
-from engine.payload.batch import SkippedRows
-from engine.source.protocol import Spec
 from engine.source.source_file import SourceFile
+
+if TYPE_CHECKING:
+    from engine.payload.batch import SkippedRows
+    from engine.source.protocol import Spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class RunReference:
 class RunCommand:
     """How a run was requested, so that it can be resumed by its name alone."""
 
-    spec: Spec
+    spec: "Spec"
     files: Sequence[SourceFile] = ()
 
 
@@ -107,7 +109,7 @@ class Registration:
     is_last: bool
     payload_bytes: int
     digest: bytes
-    skipped: Sequence[SkippedRows]
+    skipped: "Sequence[SkippedRows]"
     file_uids: Mapping[str, int] = field(default_factory=dict)
     """Uids from each file of the export, by the file's name."""
 

@@ -21,13 +21,18 @@ class SyncRecord:
     finished_utc_ns: int | None = None
     """When the cohort ended; None while it has not, and if the process died before."""
     status: str | None = None
-    """A value of `engine.report.sync_result.CohortStatus`; None as `finished_utc_ns` is."""
+    """A value of `engine.model.status.CohortStatus`; None as `finished_utc_ns` is."""
     exit_status: int | None = None
     reason: str | None = None
     run: str | None = None
     """The run's name; None if the cohort began no run."""
     members: int | None = None
     """Members of a mirrored cohort afterwards, by its snapshot; None for a push, and if unknown."""
+
+    @property
+    def last_moment_utc_ns(self) -> int:
+        """When the cohort ended; the begin of a sync that has not ended, or whose process died."""
+        return self.started_utc_ns if self.finished_utc_ns is None else self.finished_utc_ns
 
     def ended(self, utc_ns: int, **values: Any) -> Self:  # noqa: ANN401 - as the fields have them
         """Return the record of a cohort that ended at `utc_ns`, with further values."""

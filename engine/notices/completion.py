@@ -36,6 +36,7 @@ class Completion:
     ) -> None:
         """`follow_ups`: by the cohort's key."""
         self._switch = context.switch
+        self._note = context.note
         self._follow_ups = follow_ups
         self._cohorts = {each.key: each for each in cohorts}
         self._open_ledger = context.open_ledger
@@ -86,7 +87,10 @@ class Completion:
         if run is not None and run == await self._followed_run(cohort):
             return
         variables = cohort_variables(result, sync) | {"COHORTSYNC_RUN": run or ""}
-        await run_command(follow_up, variables, self._switch)
+        await run_command(
+            *(follow_up, variables, self._switch),
+            lambda text: self._note(f"{result.cohort}: {text}"),
+        )
         if run is not None:
             await self._record_followed(cohort, run)
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,12 +118,17 @@ def inherited_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 async def run_command(
-    follow_up: FollowUp, variables: Mapping[str, str], switch: StopSwitch
+    follow_up: FollowUp,
+    variables: Mapping[str, str],
+    switch: StopSwitch,
+    note: Callable[[str], None],
 ) -> None:
     """Run a command; raises `FollowUpError` unless it ends with exit status 0 in time.
 
-    What it writes is dropped. After a stop it is not begun. It is ended, with all that it has
-    started, if it takes too long, on a cancellation, and by a stop that cancels requests in flight.
+    What it writes is dropped. It is treated as a request is: after a stop it is not begun; one that
+    runs may end, because nobody knows what half of it has done, and `note` tells of the wait. It is
+    ended, with all that it has started, if it takes too long, on a cancellation, and by a stop that
+    cancels requests in flight.
     """
     if switch.pending is not None:
         raise FollowUpError(f"the `after` command is not begun: {switch.pending.reason}")
@@ -133,7 +138,7 @@ async def run_command(
             running(follow_up.command, variables, folder=follow_up.folder) as process,
             asyncio.timeout(follow_up.seconds),
         ):
-            status = await _ended(process, switch)
+            status = await _ended(process, switch, lambda: note(_awaited(follow_up)))
     except TimeoutError:
         raise FollowUpError(
             f"the `after` command took longer than {follow_up.seconds:g} s"
@@ -146,13 +151,27 @@ async def run_command(
         raise FollowUpError(f"the `after` command ended with {ended}")
 
 
-async def _ended(process: asyncio.subprocess.Process, switch: StopSwitch) -> int:
-    """Return the exit status of a process; raises `FollowUpError` if a stop cancels it."""
+def _awaited(follow_up: FollowUp) -> str:
+    return (
+        f"waiting for the `after` command, which may take {follow_up.seconds:g} s in all; a second "
+        "signal ends it"
+    )
+
+
+async def _ended(
+    process: asyncio.subprocess.Process, switch: StopSwitch, waits: Callable[[], None]
+) -> int:
+    """Return the exit status of a process; raises `FollowUpError` if a stop cancels it.
+
+    `waits` is called by a stop that does not cancel it.
+    """
     waiting = asyncio.ensure_future(process.wait())
 
     def end(stop: Stop) -> None:
         if stop.cancels:
             waiting.cancel(stop.reason)
+        else:
+            waits()
 
     with switch.connected(end):
         try:

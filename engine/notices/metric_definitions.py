@@ -5,6 +5,7 @@ from typing import Literal
 
 Kind = Literal["counter", "gauge", "histogram"]
 _WORKSPACE, _COHORT = ("workspace",), ("workspace", "cohort")
+_GUARD = (*_COHORT, "guard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,24 @@ COHORT_EXPECTED = Metric(
     _COHORT,
     "How long after its last success the cohort is overdue, where `expect_every` is set.",
 )
+COHORT_GUARD_BLOCKS = Metric(
+    "cohortsync_cohort_guard_blocks",
+    "gauge",
+    _GUARD,
+    "1 if this guard stopped the cohort's last plan, else 0.",
+)
+COHORT_GUARD_VALUE = Metric(
+    "cohortsync_cohort_guard_value",
+    "gauge",
+    _GUARD,
+    "The number that the guard limits in the cohort's last plan, where it has a limit.",
+)
+COHORT_GUARD_LIMIT = Metric(
+    "cohortsync_cohort_guard_limit",
+    "gauge",
+    _GUARD,
+    "The most that the guard lets through, by the configuration.",
+)
 COHORT_MEMBERS = Metric(
     "cohortsync_cohort_members",
     "gauge",
@@ -114,6 +133,9 @@ METRICS: tuple[Metric, ...] = (
     SYNC_RUNNING,
     COHORT_EXIT_STATUS,
     COHORT_GUARDED,
+    COHORT_GUARD_BLOCKS,
+    COHORT_GUARD_VALUE,
+    COHORT_GUARD_LIMIT,
     COHORT_SYNCED,
     COHORT_SUCCEEDED,
     COHORT_EXPECTED,

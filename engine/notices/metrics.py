@@ -11,7 +11,7 @@ from prometheus_client.core import Metric as Family
 from engine.delivery.events import Answered, Event, Sent, Settled
 from engine.delivery.outcome import kind_of
 from engine.errors import ExitStatus
-from engine.ledger.notice_records import MetricCount
+from engine.ledger.notice_records import GuardState, MetricCount
 from engine.notices import metric_definitions as defined
 from engine.notices.metric_definitions import DURATION_BUCKETS, METRICS, Metric
 from engine.notices.problems import CohortPast, NoticedCohort
@@ -146,6 +146,9 @@ class SyncMetrics:
         if metric.name in self._last:
             yield (), self._last[metric.name]
         for key, cohort in self._cohorts.items():
+            for state in self._past(key).guards:
+                if (found := _guard_value(metric, state)) is not None:
+                    yield (cohort.workspace, key, state.guard), found
             value = self._cohort_value(metric, cohort, self._past(key))
             if value is not None:
                 yield (cohort.workspace, key), value
@@ -222,6 +225,18 @@ def _histogram(metric: Metric, found: Mapping[Labels, float]) -> Family:
             buckets.append((bound, total))
         family.add_metric(own, buckets, sum_value=found.get((*own, _SUM), 0))
     return family
+
+
+def _guard_value(metric: Metric, state: GuardState) -> float | None:
+    match metric:
+        case defined.COHORT_GUARD_BLOCKS:
+            return state.blocks
+        case defined.COHORT_GUARD_VALUE:
+            return state.value
+        case defined.COHORT_GUARD_LIMIT:
+            return state.limit
+        case _:
+            return None
 
 
 def _seconds(utc_ns: int | None) -> float | None:

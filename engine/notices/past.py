@@ -34,8 +34,9 @@ async def read_pasts(
             async with open_ledger(name) as ledger:
                 records = await ledger.syncs.since(now_utc_ns - _PAST_NS, partner)
                 successes = await ledger.notices.last_successes(partner)
+                guards = await ledger.notices.last_guards(partner)
         except CohortSyncError as error:
             failed(f"{name}: earlier syncs are not known: {error.message}")
             continue
-        found |= {each.key: past_of(each, records, successes, sync) for each in mine}
+        found |= {each.key: past_of(each, records, successes, guards, sync) for each in mine}
     return found

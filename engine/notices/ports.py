@@ -7,7 +7,7 @@ from typing import Protocol
 
 from engine.clock import Clock
 from engine.delivery.stop import StopSwitch
-from engine.ledger.notice_records import MetricCount, ToldProblem
+from engine.ledger.notice_records import GuardState, MetricCount, ToldProblem
 from engine.ledger.sync_records import SyncRecord
 
 
@@ -32,6 +32,9 @@ class NoticeStore(Protocol):
 
     async def last_successes(self, partner: str) -> Mapping[str, int]:
         """Return when each cohort last ended with exit status 0, by its id; in ns since 1970."""
+
+    async def last_guards(self, partner: str) -> Mapping[str, Sequence[GuardState]]:
+        """Return what each guard said of the last plan of each mirrored cohort, by its id."""
 
     async def last_finished_run(self, partner: str, cohort_id: str) -> str | None:
         """Return the name of the last run of a cohort that finished; None if there is none."""

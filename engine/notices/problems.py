@@ -4,21 +4,20 @@ Everything here is pure: the result of a sync and what is known of earlier ones 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
 from statistics import median
 
 from engine.errors import ExitStatus
+from engine.ledger.notice_records import GuardState
 from engine.ledger.sync_records import SyncRecord
 from engine.model.quantity import counted
+from engine.model.status import CohortStatus
 from engine.notices.settings import NotifySettings
 from engine.report.accounts import Accounts
 from engine.report.settings import AccountingSettings
-from engine.report.sync_result import CohortResult, CohortStatus
-
-FEWEST_COUNTS = 3
-"""Counts of members from which a median means anything."""
+from engine.report.sync_result import CohortResult
 
 _LATE = "late: "
 """Begins the reason of a cohort that was not begun since it would miss its deadline."""
@@ -79,25 +78,50 @@ class CohortPast:
     members: int | None = None
     """After the last sync that knew them."""
     earlier_members: Sequence[int] = ()
-    """After each sync with exit status 0 before the present one, the latest last."""
+    """After each sync with exit status 0 or 1 before the present one, the latest last."""
+    guards: Sequence[GuardState] = ()
+    """What each guard said last."""
+
+
+def _with_early_guard(
+    guards: Sequence[GuardState], last: SyncRecord | None
+) -> Sequence[GuardState]:
+    """Return the guards with the one that stopped the last sync before it planned, if one did.
+
+    Its name begins the reason of the record.
+    """
+    if last is None or last.exit_status != ExitStatus.GUARDED or last.run is not None:
+        return guards
+    name, colon, _ = (last.reason or "").partition(": ")
+    if not colon or not name.isalpha():
+        return guards
+    others = [replace(each, blocks=False) for each in guards if each.guard != name]
+    return [*others, GuardState(name, blocks=True)]
 
 
 def past_of(
     cohort: NoticedCohort,
     records: Sequence[SyncRecord],
     successes: Mapping[str, int],
+    guards: Mapping[str, Sequence[GuardState]],
     sync: str | None,
 ) -> CohortPast:
     """Return what is known of a cohort by the ledger of its workspace.
 
-    `records` are those of its partner, the earliest first; `successes` the last ones by cohort id.
-    `sync` is the name of the present sync.
+    `records` are those of its partner, the earliest first; `successes` the last ones by cohort id,
+    and `guards` what they said of its last plan, if it is mirrored. `sync` is the name of the
+    present sync.
     """
     mine = [each for each in records if each.cohort == cohort.key]
-    ended = [each for each in mine if each.finished_utc_ns is not None]
+    # A sync that began later may have ended at once, because of an earlier one that still ran.
+    ended = sorted(
+        (each for each in mine if each.finished_utc_ns is not None),
+        key=lambda each: each.finished_utc_ns or 0,
+    )
     counted_members = [each for each in ended if each.members is not None]
     last = ended[-1] if ended else None
     return CohortPast(
+        guards=_with_early_guard(guards.get(cohort.cohort_id, ()), last),
         last_success_utc_ns=successes.get(cohort.cohort_id),
         first_utc_ns=mine[0].started_utc_ns if mine else None,
         exit_status=last.exit_status if last else None,
@@ -106,7 +130,9 @@ def past_of(
         earlier_members=[
             each.members
             for each in counted_members
-            if each.members is not None and each.exit_status == 0 and each.sync != sync
+            if each.members is not None
+            and each.exit_status in {ExitStatus.ACCEPTED, ExitStatus.PARTIAL}
+            and each.sync != sync
         ],
     )
 
@@ -256,15 +282,14 @@ def _lateness(result: CohortResult, finished_utc_ns: int, zone: tzinfo | None) -
 
 def _straying(result: CohortResult, past: CohortPast, settings: NotifySettings) -> Finding | None:
     counts = past.earlier_members[-settings.members_syncs :]
-    if result.members is None or len(counts) < FEWEST_COUNTS:
+    if result.members is None or not counts:
         return None
     usual = median(counts)
     if abs(result.members - usual) <= settings.members_change * usual:
         return None
-    sentence = (
-        f"{result.members:,} members, where the last {len(counts)} syncs had {usual:,.0f} "
-        "(their median)"
-    )
+    before = f"last {len(counts)} syncs" if len(counts) > 1 else "last sync"
+    median_of = " (their median)" if len(counts) > 1 else ""
+    sentence = f"{result.members:,} members, where the {before} had {usual:,.0f}{median_of}"
     return Finding(Problem.MEMBERS, sentence)
 
 

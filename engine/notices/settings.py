@@ -70,7 +70,7 @@ class NotifySettings:
     members_change: Share = 0.5
     """How far, as a share, the members may be from the median of earlier syncs."""
     members_syncs: Annotated[int, Ge(3), Le(1000)] = 7
-    """How many earlier syncs that median is of; with fewer than three, nothing is compared."""
+    """How many earlier syncs that median is of, if there are as many."""
     timeout_seconds: Annotated[float, Ge(1), Le(600)] = 30.0
     """How long all notifications of a sync may take."""
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from engine.errors import CohortSyncError, ConfigError
+from engine.errors import CohortSyncError
 from engine.notices.completion import Completion
 from engine.notices.follow_up import (
     FollowUp,
@@ -20,11 +20,10 @@ from engine.notices.follow_up import (
 from engine.notices.notifier import Notifier, Recipients
 from engine.notices.past import read_pasts, workspaces_of
 from engine.notices.pings import ping_end, ping_start
-from engine.notices.ports import NoticeContext
+from engine.notices.ports import NoticeContext, NoticeLedger
 from engine.notices.problems import CohortPast, NoticedCohort
-from engine.notices.secret_texts import read_urls
 from engine.notices.settings import MetricsSettings, NotifySettings, PingSettings
-from engine.notices.web import UndeliveredError, WebAddress
+from engine.notices.web import UndeliveredError, read_address
 
 if TYPE_CHECKING:
     from engine.delivery.events import Event
@@ -77,10 +76,9 @@ class SyncNotices:
         self._completion = Completion(settings.follow_ups, cohorts, context, self._failed)
         self._recipients = Recipients.read(settings.label, settings.notify)
         self._notifier = Notifier(self._recipients, cohorts, context.open_ledger, settings.zone)
-        self._monitor = _address(settings.label, "pings.url", settings.pings.url)
-        self._gateway = _address(
-            settings.label, "metrics.push_url", settings.metrics.push_url, is_secret=False
-        )
+        label, pings, used = settings.label, settings.pings, settings.metrics
+        self._monitor = read_address(label, "pings.url", pings.url)
+        self._gateway = read_address(label, "metrics.push_url", used.push_url, is_secret=False)
         self._metrics = self._used_metrics()
         self._opened = AsyncExitStack()
         self._starting: asyncio.Task[None] | None = None
@@ -167,7 +165,7 @@ class SyncNotices:
             return result
         variables = sync_variables(result)
         try:
-            await run_command(follow_up, variables, self._switch)
+            await run_command(follow_up, variables, self._switch, self._note)
         except FollowUpError as error:
             self._failed("after", str(error))
             return replace(result, failure=f"complete, but {error}")
@@ -200,10 +198,14 @@ class SyncNotices:
     ) -> None:
         """Let metrics show the ledgers' state; with `is_stored`, store their counts first."""
         earlier: list[MetricCount] = []
+        read: list[NoticeLedger] = []
         for number, name in enumerate(workspaces_of(self._cohorts)):
             try:
                 async with self._open_ledger(name) as ledger:
-                    earlier += await ledger.notices.counts()
+                    # Names of one workspace that differ in the partner share a ledger.
+                    if not any(ledger is each for each in read):
+                        read.append(ledger)
+                        earlier += await ledger.notices.counts()
                     if is_stored:
                         counts = metrics.counts(name, is_first=number == 0)
                         await ledger.notices.add_counts(counts)
@@ -228,17 +230,3 @@ class SyncNotices:
         self._note(f"{kind}: {sentence}")
         if self._metrics is not None:
             self._metrics.note_failure(kind)
-
-
-def _address(label: str, key: str, url: str | None, *, is_secret: bool = True) -> WebAddress | None:
-    """Return the address in a key; raises `ConfigError` with one line."""
-    if url is None:
-        return None
-    place = f"{label}: `{key}`"
-    [text, *more] = read_urls(place, [url])
-    if more:
-        raise ConfigError(f"{place} names a file with more than one URL")
-    try:
-        return WebAddress.parse(text, is_secret=is_secret)
-    except ValueError as error:
-        raise ConfigError(f"{place} {error}") from None

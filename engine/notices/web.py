@@ -14,6 +14,7 @@ from engine import __version__
 from engine.delivery.proxy import proxy_for
 from engine.errors import ConfigError
 from engine.model.endpoint import Endpoint
+from engine.notices.secret_texts import read_urls
 
 _REDIRECTS = range(300, 400)
 _FIRST_FAILURE = 300
@@ -121,3 +122,22 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return "the connection failed"
+
+
+def read_address(
+    label: str, key: str, url: str | None, *, is_secret: bool = True
+) -> WebAddress | None:
+    """Return the address in a key of the file `label`, see `WebAddress.parse`; None without one.
+
+    Raises `ConfigError` with one line that does not repeat the URL.
+    """
+    if url is None:
+        return None
+    place = f"{label}: `{key}`"
+    [text, *more] = read_urls(place, [url])
+    if more:
+        raise ConfigError(f"{place} names a file with more than one URL")
+    try:
+        return WebAddress.parse(text, is_secret=is_secret)
+    except ValueError as error:
+        raise ConfigError(f"{place} {error}") from None

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from aiolimiter import AsyncLimiter
-
 from engine.clock import Clock
 from engine.model.time_of_day import local_time
 from engine.pacing.budget import Budget, SharedUse, Spending
@@ -161,6 +159,9 @@ class Pacer:
             return
         self._pace = pace
         burst = min(CATCH_UP, pace)
+        # Commands that only read the ledger import this module, too, and need no bucket.
+        from aiolimiter import AsyncLimiter  # noqa: PLC0415 - see above
+
         self._bucket = AsyncLimiter(burst, burst * self.slot_seconds * (1 - _HAIR))
         # No send was missed before. The first one need not wait; after a change, the next one must.
         if full := burst - 1 if is_first else burst:

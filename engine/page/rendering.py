@@ -139,7 +139,8 @@ def _template() -> Any:  # noqa: ANN401 - a template's `render` takes any values
 
 _FORMATS = (
     *(formats.moment, formats.day, formats.duration, formats.age_of),
-    *(formats.status_of, formats.summary_of),
+    *(formats.status_of, formats.summary_of, formats.reason_of),
+    *(formats.attempts_in_words, formats.sums_of),
 )
 
 

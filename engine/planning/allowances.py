@@ -115,14 +115,24 @@ def read_push_allowances(texts: Sequence[str], reason: str | None) -> list[Allow
 
 
 def flags_to_lift(
-    overrides: Sequence[str], allowances: Sequence[Allowance], reason: str | None
+    overrides: Sequence[str],
+    allowances: Sequence[Allowance],
+    reason: str | None,
+    synced_as: str | None = None,
 ) -> str:
-    """Return the flags of all given allowances, and of those that each `override` proposes."""
+    """Return the flags of all given allowances, and of those that each `override` proposes.
+
+    For a cohort that a sync runs, `synced_as` is its key, and the whole command is returned.
+    """
     flags = [override.partition(" --reason")[0] for override in overrides]
     raised = {Allowance.parse(flag.removeprefix("--allow ")).guard for flag in flags}
     given = [each.flag for each in allowances if each.guard not in raised]
     why = shlex.quote(reason) if reason else '"why"'
-    return " ".join([*given, *flags, f"--reason {why}"])
+    if synced_as is None:
+        return " ".join([*given, *flags, f"--reason {why}"])
+    guards = [flag.removeprefix("--allow ") for flag in (*given, *flags)]
+    allowed = " ".join(f"--allow {shlex.quote(f'{synced_as}:{each}')}" for each in guards)
+    return f"cohortsync sync {shlex.quote(synced_as)} {allowed} --reason {why}"
 
 
 def attributed(allowances: Sequence[Allowance], reason: str | None) -> list[dict[str, Any]]:

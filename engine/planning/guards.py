@@ -256,8 +256,8 @@ def _restored(facts: Facts, _: GuardSettings) -> GuardFinding:
         is_bad=True,
         sentence=f"the snapshot was restored from a backup of {at} UTC: what was sent to the "
         "cohort after that is unknown",
-        hint="`cohortsync snapshot adopt` each export that was sent after that, so that uids it "
-        "added are removed if they are no longer wanted",
+        hint="take over each export that was sent since, by `cohortsync snapshot adopt EXPORT`: "
+        "else the uids that it added stay, wanted or not",
     )
 
 

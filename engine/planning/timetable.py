@@ -19,6 +19,16 @@ class Job:
     """How long the last of its requests must wait; other cohorts are sent meanwhile."""
 
 
+def sent_at(requests: int, ceiling: HourlyCeiling, now_utc_ns: int) -> int:
+    """Return when the last of some requests is sent at the ceiling, the first as soon as allowed.
+
+    A pause, in which the hours allow no request, delays the first one, too.
+    """
+    if not requests:
+        return now_utc_ns
+    return ceiling.done_at(requests - 1, ceiling.resumes_at(now_utc_ns))
+
+
 def timetable(
     jobs: Sequence[Job], ceiling: HourlyCeiling, now_utc_ns: int
 ) -> Iterator[CohortForecast]:

@@ -34,6 +34,7 @@ from engine.payload.limit import refuse_narrow_limit
 from engine.preflight.connectivity import Connectivity, StepNotNeeded
 from engine.preflight.export_check import check_exports
 from engine.preflight.finding import STEPS, Finding, FindingStatus, failure
+from engine.preflight.notice_check import check_notices
 from engine.report.accounts import Ceiling
 from engine.storage.paths import UidLocation, copies_folder, fallback_folder, uid_locations
 
@@ -50,8 +51,8 @@ async def run_checks(
 ) -> AsyncIterator[Finding]:
     """Yield a finding for each step, in order, as soon as it is known.
 
-    Checks the workspace that is named, or each of them, and then the exports of their cohorts. With
-    `probing` the API keys are tested.
+    Checks the workspace that is named, or each of them, then the exports of their cohorts, and what
+    a sync tells, writes and starts. With `probing` the API keys are tested.
     """
     try:
         project = configuration.project
@@ -70,6 +71,8 @@ async def run_checks(
         async for finding in _check_workspace(config, configuration, probing):
             yield replace(finding, workspace=label)
     async for finding in check_exports(project, names):
+        yield finding
+    async for finding in check_notices(project, names):
         yield finding
 
 

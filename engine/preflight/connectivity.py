@@ -107,8 +107,9 @@ class Connectivity:
         if status == HTTPStatus.BAD_REQUEST and is_the_apis:
             return "the key is valid: a request without members was refused with 400, not 401"
         if status == HTTPStatus.UNAUTHORIZED and is_the_apis:
+            source = self._workspace.require_key().source
             raise RefusedError(
-                "the API answers 401: the key is not valid for this workspace",
+                f"the API answers 401: the key from {source} is not valid for this workspace",
                 hint="compare workspace id, Data API key and data center with the dashboard",
             )
         if status == HTTPStatus.FORBIDDEN and is_the_apis:

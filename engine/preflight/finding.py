@@ -23,7 +23,8 @@ class Finding:
     """The result of one step of the preflight; it contains no credential."""
 
     name: str
-    """One of `STEPS`, or `export`: whether that of a configured cohort is there."""
+    """One of `STEPS`; `export`: whether that of a configured cohort is there; or `notify`, `pings`,
+    `metrics`, `report`, `after`, `marker`: whether a sync could tell, write and start them."""
     verdict: FindingStatus
     detail: str
     """One line, or one line for each problem of the configuration."""

@@ -5,8 +5,8 @@ has no job to query, and ignores unknown uids. So the accounts say "accepted".
 """
 
 import operator
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -46,13 +46,17 @@ class Standing:
     pending: int = 0
 
     def __add__(self, other: "Standing") -> "Standing":
-        return Standing(*map(operator.add, _numbers(self), _numbers(other)))
+        return Standing(*map(operator.add, _STANDING(self), _STANDING(other)))
 
     @property
     def balances(self) -> bool:
         """Whether nothing is missing and nothing is counted twice."""
         parts = self.accepted + self.rejected + self.unconfirmed + self.pending
         return self.planned == parts
+
+
+# `astuple` would copy each value, a third of the CPU of a list of runs.
+_STANDING = operator.attrgetter(*(each.name for each in fields(Standing)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +128,16 @@ class CeilingSpending:
     """Not sent, or sent by other runs, while a process worked that died before it recorded it."""
 
     def __add__(self, other: "CeilingSpending") -> "CeilingSpending":
-        pairs = zip(_numbers(self), _numbers(other), strict=True)
-        return CeilingSpending(*(round(sum(pair), 3) for pair in pairs))
+        sums = map(operator.add, _SPENDING(self), _SPENDING(other))
+        return CeilingSpending(*(round(each, 3) for each in sums))
 
     @property
     def available(self) -> float:
         """Requests that the ceiling allowed and no other run sent."""
         return self.allowed - self.other_runs
+
+
+_SPENDING = operator.attrgetter(*(each.name for each in fields(CeilingSpending)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,9 +247,21 @@ class Accounts:
         return None
 
 
-def _numbers(counts: Standing | CeilingSpending) -> Iterator[Any]:
-    """Yield the fields; `astuple` would copy each, a third of the CPU of a list of runs."""
-    return (getattr(counts, name) for name in counts.__slots__)
+def future_timestamp(utc_ns: int) -> str:
+    """Return a moment as `timestamp` does, rounded up: nothing is promised too early."""
+    return timestamp(-(-utc_ns // _MILLISECOND_NS) * _MILLISECOND_NS)
+
+
+_MILLISECOND_NS = 1_000_000
+
+
+def share_of_ceiling(requests: float, allowed: float) -> float:
+    """Return requests as a share of those that the ceiling allowed from the first to the last.
+
+    It is at most 1: a few requests may be sent faster, after a moment in which none was sent. 0 if
+    nothing was allowed.
+    """
+    return min(1.0, requests / allowed) if allowed else 0.0
 
 
 def timestamp(utc_ns: int) -> str:

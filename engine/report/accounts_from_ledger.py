@@ -21,6 +21,7 @@ from engine.report.accounts import (
     Requests,
     RowCounts,
     Standing,
+    share_of_ceiling,
     timestamp,
 )
 
@@ -59,7 +60,7 @@ def account(record: RunRecord) -> Accounts:
         ),
         bytes_sent=totals.bytes,
         payload_fill=round(_share(totals.bytes, totals.room), 6),
-        ceiling_use=round(_share(spending.used, spending.available), 6),
+        ceiling_use=round(share_of_ceiling(spending.used, spending.available), 6),
         ceiling_spending=spending,
         ceiling_found=last.pace.found if last.pace else None,
         margin_seconds=round(last.pace.margin_seconds, 6) if last.pace else 0.0,
@@ -116,16 +117,16 @@ def _whole(counts: OperationCounts, cut: Standing) -> Standing:
 
 
 def _spending(executions: Sequence[ExecutionRecord], totals: RunTotals) -> CeilingSpending:
-    total = CeilingSpending()
     by_number = {execution.number: execution for execution in executions}
+    parts = []
     for span in totals.spans:
         execution = by_number.get(span.execution)
         if execution is None:
             raise corrupt("requests belong to no process")
-        total += (
+        parts.append(
             _recorded(execution.pace.spending) if execution.pace else _unrecorded(execution, span)
         )
-    return total
+    return sum(parts, CeilingSpending())
 
 
 def _recorded(spending: Spending) -> CeilingSpending:

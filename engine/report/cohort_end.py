@@ -15,45 +15,71 @@ def end_of_run(  # noqa: PLR0913 - each is read in another way
     accounts: Accounts,
     entry: RunEntry,
     *,
-    synced_as: str | None,
-    sync: str | None,
+    key: str | None,
+    record: SyncRecord | None,
     members: int | None,
 ) -> CohortPeriod:
-    """Return how a run ended. `synced_as` is the key of its cohort, if a sync can repeat it."""
+    """Return how a run ended. `key` is that of its cohort, if a sync can repeat it.
+
+    `record` is that of the sync that ran it last, if one did. The record has the verdict if the run
+    has not been continued since: what follows a complete cohort may have failed.
+    """
     name = entry.name
     plan = reads.plan(name)
     guards = () if plan is None else tuple(plan_document(plan)["guards"])
     has_died = entry.status == RunStatus.RUNNING != accounts.status
+    status, reason = str(accounts.status), accounts.reason
     exit_status = ExitStatus.INCOMPLETE if has_died else accounts.exit_status
-    step = next_step(exit_status, name, synced_as=synced_as, mode=accounts.action, guards=guards)
+    finished = entry.finished_utc_ns
+    if record is not None and record.status is not None and not is_continued(entry, record):
+        status, exit_status, reason = record.status, record.exit_status, record.reason
+        finished = record.finished_utc_ns
+    step = next_step(exit_status, name, synced_as=key, mode=accounts.action, guards=guards)
     return CohortPeriod(
-        cohort=synced_as or accounts.cohort_id,
+        cohort=key or accounts.cohort_id,
         cohort_id=accounts.cohort_id,
         cohort_name=accounts.cohort_name,
         target=accounts.target,
         workspace=accounts.workspace,
         partner=accounts.partner,
-        sync=sync,
+        sync=record.sync if record else None,
         mode=accounts.action,
-        status=accounts.status,
+        status=status,
         exit_status=exit_status,
-        reason=accounts.reason,
+        reason=reason,
         level=level_of(exit_status),
-        next_step=None if accounts.status == RunStatus.RUNNING else step,
+        next_step=None if status == RunStatus.RUNNING else step,
         started_utc_ns=entry.started_utc_ns,
-        finished_utc_ns=entry.finished_utc_ns,
+        finished_utc_ns=finished,
         members=members,
-        accounts=accounts,
+        run=name,
+        runs=(accounts,),
         files=reads.files(name),
         guards=guards,
     )
 
 
-def end_without_run(
-    record: SyncRecord, name: str | None, target: str, workspace: str
+def is_continued(entry: RunEntry, record: SyncRecord) -> bool:
+    """Return whether a run was continued since a sync has recorded its end."""
+    if entry.finished_utc_ns is None or record.finished_utc_ns is None:
+        return True
+    return entry.finished_utc_ns > record.finished_utc_ns
+
+
+def end_in_sync(
+    record: SyncRecord,
+    name: str | None,
+    target: str,
+    workspace: str,
+    *,
+    completed: str | None = None,
 ) -> CohortPeriod:
-    """Return how a cohort ended in a sync that began no run of it; `name` is the cohort's."""
+    """Return how a cohort ended in a sync, by its record alone; `name` is the cohort's.
+
+    `completed` is the run that had completed its export before, if there was one.
+    """
     is_unknown = record.status is None
+    run = record.run or completed
     return CohortPeriod(
         cohort=record.cohort,
         cohort_id=record.cohort_id,
@@ -67,12 +93,11 @@ def end_without_run(
         exit_status=record.exit_status,
         reason="the sync has not ended, or its process died" if is_unknown else record.reason,
         level=level_of(record.exit_status),
-        next_step=next_step(
-            record.exit_status, None, synced_as=record.cohort, mode=None, guards=()
-        ),
+        next_step=next_step(record.exit_status, run, synced_as=record.cohort, mode=None, guards=()),
         started_utc_ns=record.started_utc_ns,
         finished_utc_ns=record.finished_utc_ns,
         members=record.members,
+        run=record.run,
     )
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from math import ceil
 from typing import Any
 
 from engine.model.quantity import counted
 from engine.model.time_of_day import local_time
-from engine.report.accounts import timestamp
+from engine.report.accounts import future_timestamp, timestamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class CohortForecast:
         return {
             "requests": self.requests,
             "is_exact": self.is_exact,
-            "done_at": timestamp(self.done_utc_ns),
+            "done_at": future_timestamp(self.done_utc_ns),
             "deadline": None if deadline is None else timestamp(deadline),
             "share_by_deadline": round(self.share_by_deadline, 4),
         }
@@ -58,9 +59,9 @@ def forecast_sentence(
     now = local_time(now_utc_ns, zone)
     late = [(name, each) for name, each in forecasts if each.is_late]
     if not late:
-        return f"{size}, done {_clock_time(local_time(done, zone), now)}"
+        return f"{size}, done {_clock_time(_next_minute(done, zone), now)}"
     latest = max((each for _, each in late), key=_lateness)
-    deadline = local_time(latest.deadline_utc_ns or 0, zone)
+    deadline = _next_minute(latest.deadline_utc_ns or 0, zone)
     by = _duration(_lateness(latest) / 1e9)
     punctual = [name for name, each in forecasts if not each.is_late]
     parts = [f"{_listed(punctual)} finish{'' if len(punctual) > 1 else 'es'}"] if punctual else []
@@ -68,6 +69,11 @@ def forecast_sentence(
         share = int(each.share_by_deadline * 100)
         parts.append(f"{name} stops at {share} %" if share else f"{name} does not begin")
     return f"{size}; misses {_clock_time(deadline, now)} by {by}: {', '.join(parts)}"
+
+
+def _next_minute(utc_ns: int, zone: tzinfo | None) -> datetime:
+    """Return the local time, rounded up to the minute: nothing is promised too early."""
+    return local_time(-(-utc_ns // _MINUTE_NS) * _MINUTE_NS, zone)
 
 
 def _lateness(forecast: CohortForecast) -> int:
@@ -79,10 +85,10 @@ def _clock_time(moment: datetime, now: datetime) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Return a duration to the minute, or to the second below a minute: `2 h 40 min`."""
-    if seconds < _MINUTE:
-        return f"{max(1, round(seconds))} s"
-    hours, minutes = divmod(round(seconds / _MINUTE), 60)
+    """Return a duration rounded up to the minute, below a minute to the second: `2 h 40 min`."""
+    if seconds <= _MINUTE - 1:
+        return f"{max(1, ceil(seconds))} s"
+    hours, minutes = divmod(ceil(seconds / _MINUTE), 60)
     if not hours:
         return f"{minutes} min"
     return f"{hours:,} h {minutes} min" if minutes else f"{hours:,} h"
@@ -93,3 +99,4 @@ def _listed(names: Sequence[str]) -> str:
 
 
 _MINUTE = 60
+_MINUTE_NS = _MINUTE * 1_000_000_000

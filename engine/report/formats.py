@@ -1,7 +1,13 @@
 """Moments, durations and statuses in words, for people."""
 
+import re
+from collections.abc import Sequence
+from itertools import groupby
+
+from engine.model.quantity import counted
 from engine.model.time_of_day import local_time
-from engine.report.period import Change, CohortPeriod, Level
+from engine.report.accounts import Accounts
+from engine.report.period import Change, CohortPeriod, FailedAttempt, Level
 from engine.report.requests import Answer
 from engine.source.source_file import SourceFile, format_bytes
 
@@ -43,13 +49,74 @@ def status_of(cohort: CohortPeriod) -> str:
     """Return the status of a cohort in words."""
     if cohort.status == "finished" and cohort.level is not Level.OK:
         return "done, in part"
-    return STATUSES.get(cohort.status, cohort.status.replace("_", " "))
+    return _status_words(cohort.status)
+
+
+def _status_words(status: str) -> str:
+    return STATUSES.get(status, status.replace("_", " "))
+
+
+def reason_of(cohort: CohortPeriod) -> str | None:
+    """Return the reason of a cohort's status without the command that is its next step."""
+    reason, step = cohort.reason, cohort.next_step
+    if reason is None or step is None:
+        return reason
+    return re.sub(rf"; `{re.escape(step.command)}` [a-z ]+", "", reason)
+
+
+def result_of(cohort: CohortPeriod) -> str:
+    """Return what changed in a cohort, with its status unless a run is done completely."""
+    if cohort.change is None:
+        return status_of(cohort)
+    changed = summary_of(cohort.change)
+    if cohort.status == "finished" and cohort.level is Level.OK:
+        return changed
+    return f"{status_of(cohort)}, {changed}"
+
+
+def attempts_in_words(attempts: Sequence[FailedAttempt]) -> list[str]:
+    """Return when attempts failed, and why: `27 Nov 02:10 stopped by a guard: …`.
+
+    Those in a row with the same reason are one sentence, and only the last few are told.
+    """
+    rows = [list(each) for _, each in groupby(attempts, lambda each: (each.status, each.reason))]
+    earlier = sum(map(len, rows[:-_MOST_ATTEMPTS]))
+    more = [f"{counted(earlier, 'earlier attempt')}"] if earlier else []
+    return more + [_attempts_in_words(each) for each in rows[-_MOST_ATTEMPTS:]]
+
+
+def _attempts_in_words(row: Sequence[FailedAttempt]) -> str:
+    first, last = row[0], row[-1]
+    times = f" to {short_moment(last.at_utc_ns)}, {len(row):,} times" if len(row) > 1 else ""
+    reason = f": {first.reason}" if first.reason else ""
+    return f"{short_moment(first.at_utc_ns)}{times}, {_status_words(first.status)}{reason}"
+
+
+_MOST_ATTEMPTS = 5
+
+
+def sums_of(accounts: Accounts) -> tuple[str, str]:
+    """Return a sign for the sums of a run's accounts, and what it means."""
+    if accounts.imbalance:
+        return SIGNS[Level.FAILED], accounts.imbalance
+    if accounts.status in _SENDS_NOTHING and not accounts.requests.sent:
+        return SIGNS[Level.EMPTY], "nothing was sent"
+    return SIGNS[Level.OK], "the sums balance"
+
+
+_SENDS_NOTHING = {"guarded", "planned", "shadow"}
 
 
 def moment(utc_ns: int) -> str:
     """Return a time to the minute, in this machine's time zone: `27 Nov 2026 06:10`."""
     local = local_time(utc_ns)
     return f"{local.day} {local:%b %Y %H:%M}"
+
+
+def short_moment(utc_ns: int) -> str:
+    """Return a time without the year: `27 Nov 06:10`."""
+    local = local_time(utc_ns)
+    return f"{local.day} {local:%b %H:%M}"
 
 
 def day(utc_ns: int) -> str:

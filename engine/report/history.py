@@ -244,7 +244,7 @@ def all_runs(state: Path, wanted: RunFilter = ALL_RUNS) -> list[Accounts]:
         # A run whose process has died is incomplete; the ledger does not know that yet.
         wanted = replace(wanted, statuses=[*statuses, RunStatus.RUNNING])
     for path in ledgers(state):
-        with LedgerReader.open(path) as ledger:
+        with LedgerReader.open(path) as ledger, ledger.history.one_moment():
             names = ledger.history.names(wanted)
             found += [
                 RunReport(ledger.history, path.parent, name, is_older=ledger.is_older).accounts()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from engine.delivery.events import Answered, Event, Paused, Planned, Sent, Settled, Waiting
 from engine.delivery.outcome import Accepted, Throttled
 from engine.model.status import BatchState
+from engine.report.accounts import share_of_ceiling
 
 RATE_SECONDS = 60.0
 """The period of the rate: the default ceiling's window, so that bursts even out."""
@@ -135,9 +136,10 @@ class LiveCounts:
         if self.first_sent is None or self.last_sent is None:
             return 0.0
         if self.allowed_between is not None:
-            return requests / (1 + self.allowed_between(self.first_sent, self.last_sent))
-        allowed = 1 + (self.last_sent - self.first_sent) * self.requests_allowed_per_second
-        return requests / allowed
+            allowed = self.allowed_between(self.first_sent, self.last_sent)
+        else:
+            allowed = (self.last_sent - self.first_sent) * self.requests_allowed_per_second
+        return share_of_ceiling(requests, 1 + allowed)
 
     def seconds_left(self, now: float, total: float | None) -> float | None:
         """Return the seconds until `total` uids are settled at this rate; None if unknown.

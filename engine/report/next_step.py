@@ -15,6 +15,11 @@ class NextStep(NamedTuple):
     """What else leads on, if the command alone does not."""
 
 
+def first_step(key: str) -> NextStep:
+    """Return what to do with a configured cohort that never ran."""
+    return NextStep(f"cohortsync sync {shlex.quote(key)}")
+
+
 _RUN_AGAIN = "run the same command again: it continues where this run stopped"
 
 
@@ -38,7 +43,7 @@ def next_step(
         case ExitStatus.PARTIAL if run:
             return NextStep(f"cohortsync rejects {run}")
         case ExitStatus.GUARDED:
-            return _lift(shown, synced_as, guards) or NextStep(shown)
+            return _guarded(shown, run, synced_as, guards)
         case ExitStatus.REFUSED:
             return NextStep("cohortsync check --live", _again_hint(again))
         case ExitStatus.UNBALANCED:
@@ -57,6 +62,16 @@ def next_step(
 
 def _again_hint(again: str | None) -> str:
     return f"then `{again}`" if again else f"then {_RUN_AGAIN}"
+
+
+def _guarded(
+    shown: str, run: str | None, synced_as: str | None, guards: Sequence[Mapping[str, Any]]
+) -> NextStep:
+    """Return what to do about guards that block: how to see them, and the command to lift them."""
+    if run is None and synced_as is not None:
+        command = f"cohortsync sync {shlex.quote(synced_as)} --dry-run"
+        return NextStep(command, "it shows the guard, and what lifts it")
+    return _lift(shown, synced_as, guards) or NextStep(shown)
 
 
 def _lift(

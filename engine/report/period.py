@@ -41,9 +41,32 @@ class Change(NamedTuple):
     """Uids that were not sent."""
 
 
+class FailedAttempt(NamedTuple):
+    """A sync or run of a cohort that did not end with exit status 0 or 1, before the last one."""
+
+    at_utc_ns: int
+    """When it ended; its begin if that is not recorded."""
+    status: str
+    exit_status: int | None
+    """None if it has not ended, or its process died."""
+    reason: str | None
+    run: str | None
+    """None if it began no run."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return its part of the JSON document."""
+        return {
+            "at": timestamp(self.at_utc_ns),
+            "status": self.status,
+            "exit_status": self.exit_status,
+            "reason": self.reason,
+            "run": self.run,
+        }
+
+
 @dataclass(frozen=True, slots=True)
 class CohortPeriod:
-    """How the last run of a cohort in the period ended; without a run, how its sync ended."""
+    """How a cohort's last run or sync in the period ended, and what all of them have changed."""
 
     cohort: str
     """The cohort's key in the configuration; its id if no sync ran it."""
@@ -56,7 +79,7 @@ class CohortPeriod:
     sync: str | None
     """The name of the sync; None for a run that was started by itself."""
     mode: str | None
-    """mirror, add or remove; None without a run."""
+    """mirror, add or remove, of the last run; None without a run."""
     status: str
     exit_status: int | None
     """None if it has not ended."""
@@ -68,10 +91,31 @@ class CohortPeriod:
     finished_utc_ns: int | None
     members: int | None
     """Members afterwards; None for a push, and if unknown."""
-    accounts: Accounts | None = None
+    run: str | None = None
+    """The run that the end is about; None if it is about none."""
+    runs: Sequence[Accounts] = ()
+    """All its runs of the period, the earliest first."""
     files: Sequence[SourceFile] = ()
+    """Of the last run."""
     guards: Sequence[Mapping[str, Any]] = ()
-    """The results of a mirror's guards, in the form of its plan in `--json`."""
+    """The results of a mirror's guards, in the form of its plan in `--json`; of the last run."""
+    failed_attempts: Sequence[FailedAttempt] = ()
+    """The earliest first."""
+
+    @property
+    def last_moment_utc_ns(self) -> int:
+        """When it ended; the begin of what has not ended, or whose process died."""
+        return self.started_utc_ns if self.finished_utc_ns is None else self.finished_utc_ns
+
+    @property
+    def accounts(self) -> Accounts | None:
+        """Those of the last run; None without one."""
+        return self.runs[-1] if self.runs else None
+
+    @property
+    def elapsed_seconds(self) -> float | None:
+        """How long processes worked on its runs; None without a run."""
+        return round(sum(each.elapsed_seconds for each in self.runs), 3) if self.runs else None
 
     @property
     def title(self) -> str:
@@ -80,8 +124,8 @@ class CohortPeriod:
 
     @property
     def change(self) -> Change | None:
-        """What changed; None without a run."""
-        return None if self.accounts is None else change_of(self.accounts)
+        """What its runs have changed; None without a run."""
+        return changes_of(self.runs) if self.runs else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the cohort's part of the JSON document."""
@@ -95,6 +139,7 @@ class CohortPeriod:
             "partner": self.partner,
             "sync": self.sync,
             "run": accounts.run if accounts else None,
+            "runs": [each.run for each in self.runs],
             "mode": self.mode,
             "status": self.status,
             "exit_status": self.exit_status,
@@ -104,7 +149,8 @@ class CohortPeriod:
             "hint": step.hint if step else None,
             "started_at": timestamp(self.started_utc_ns),
             "finished_at": self.finished_utc_ns and timestamp(self.finished_utc_ns),
-            "elapsed_seconds": accounts.elapsed_seconds if accounts else None,
+            "elapsed_seconds": self.elapsed_seconds,
+            "failed_attempts": [each.to_dict() for each in self.failed_attempts],
             "changes": change._asdict() if change else None,
             "members": self.members,
             "guards": list(self.guards),
@@ -125,6 +171,25 @@ def change_of(accounts: Accounts) -> Change:
         None,
         *(uids.rejected, uids.unconfirmed, uids.pending),
     )
+
+
+def changes_of(runs: Sequence[Accounts]) -> Change:
+    """Return what the runs of a cohort, at least one, have changed together.
+
+    A rejected uid that later runs leave alone counts once. What is unchanged, unknown or pending is
+    as the last run left it.
+    """
+    changes = [change_of(each) for each in runs]
+    last, known = changes[-1], [_known_rejects(each) for each in runs]
+    return last._replace(
+        added=sum(each.added for each in changes),
+        removed=sum(each.removed for each in changes),
+        rejected=known[0] + sum(each.rejected for each in changes) - sum(known),
+    )
+
+
+def _known_rejects(accounts: Accounts) -> int:
+    return accounts.mirror.known_rejects if accounts.mirror else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +268,7 @@ class PeriodReport:
     members: Sequence[MemberHistory]
     """Each mirrored cohort, also those without a run in the period."""
     runs: Sequence[Accounts]
-    """All runs of the period, the earliest first; also those that a later run replaced."""
+    """All runs of the period, the earliest first; also those that sent nothing."""
     rejected_uids: Sequence[RejectedUid] | None = None
     """The first rejected uids of the period; None unless they were asked for."""
 
@@ -218,21 +283,27 @@ class PeriodReport:
         return [each for each in self.cohorts if each.level in {Level.ATTENTION, Level.FAILED}]
 
     @property
-    def change(self) -> Change:
-        """What all runs have added and removed; the rest as each cohort's last run left it.
+    def has_failed_attempts(self) -> bool:
+        """Whether any cohort has an attempt that failed before its last one."""
+        return any(each.failed_attempts for each in self.cohorts)
 
-        A mirror that was stopped has changed uids, which its successor finds unchanged.
-        """
-        last = [each.change for each in self.cohorts if each.change is not None]
-        runs = [change_of(each) for each in self.runs]
+    @property
+    def change(self) -> Change:
+        """What the runs of all cohorts have changed."""
+        changes = [each.change for each in self.cohorts if each.change is not None]
         return Change(
-            sum(each.added for each in runs),
-            sum(each.removed for each in runs),
-            sum(each.unchanged or 0 for each in last),
-            sum(each.rejected for each in last),
-            sum(each.unknown for each in last),
-            sum(each.pending for each in last),
+            sum(each.added for each in changes),
+            sum(each.removed for each in changes),
+            sum(each.unchanged or 0 for each in changes),
+            sum(each.rejected for each in changes),
+            sum(each.unknown for each in changes),
+            sum(each.pending for each in changes),
         )
+
+    @property
+    def recovered(self) -> Sequence[CohortPeriod]:
+        """The cohorts that need no attention any more, after attempts that failed."""
+        return [each for each in self.cohorts if each.level is Level.OK and each.failed_attempts]
 
     @property
     def verdict(self) -> str:
@@ -242,10 +313,24 @@ class PeriodReport:
             return "Nothing ran in this period."
         if not bad:
             subject = {1: "The cohort is", 2: "Both cohorts are"}
-            return f"{subject.get(count, f'All {count:,} cohorts are')} done."
+            return f"{subject.get(count, f'All {count:,} cohorts are')} done{self._recovery}."
         if count == 1:
             return "The cohort needs attention."
-        return f"{bad:,} of {counted(count, 'cohort')} {'needs' if bad == 1 else 'need'} attention."
+        need = "needs" if bad == 1 else "need"
+        return f"{bad:,} of {counted(count, 'cohort')} {need} attention{self._recovery}."
+
+    @property
+    def _recovery(self) -> str:
+        """The end of the verdict: how many cohorts are done only after a failed attempt."""
+        recovered = len(self.recovered)
+        if not recovered:
+            return ""
+        if len(self.cohorts) == 1:
+            return ", after a failed attempt"
+        if not self.exceptions:
+            return f", {recovered:,} of them after a failed attempt"
+        are = "is" if recovered == 1 else "are"
+        return f"; {recovered:,} {are} done after a failed attempt"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document of `report`."""

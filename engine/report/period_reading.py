@@ -12,11 +12,13 @@ from engine.ledger.period_records import MemberCount, ReasonCount
 from engine.ledger.sqlite.access import ledgers
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.sync_records import SyncRecord
-from engine.model.status import RunStatus
+from engine.model.cohort import CohortKey
+from engine.model.status import CohortStatus, RunStatus
 from engine.model.time_of_day import local_time
 from engine.report.accounts import Accounts
 from engine.report.accounts_from_ledger import target_label
-from engine.report.cohort_end import end_of_run, end_without_run
+from engine.report.cohort_end import end_in_sync, end_of_run, is_continued
+from engine.report.cohort_periods import put_together
 from engine.report.history import RunReport
 from engine.report.period import (
     CohortPeriod,
@@ -43,7 +45,7 @@ _LONGEST_SYNC_NS = 7 * _DAY_NS
 """How long before the period a sync may have begun."""
 _INTERVALS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600, 43_200, 86_400)
 """The lengths of an interval, in seconds."""
-_NOT_SENT = {RunStatus.PLANNED, RunStatus.SHADOW, RunStatus.ABANDONED}
+_NOT_SENT = {RunStatus.PLANNED, RunStatus.SHADOW}
 """The statuses of runs that say nothing about the cohort's state."""
 
 
@@ -135,39 +137,59 @@ class _Workspace:
         ledger = self._ledger
         return RunReport(ledger.history, self._folder, run, is_older=ledger.is_older)
 
-    def _cohorts(self) -> Iterator[CohortPeriod]:
-        """Yield each cohort as its last sync or run in the period left it."""
+    def _cohorts(self) -> list[CohortPeriod]:
+        """Return each cohort as its last sync or run in the period left it."""
         records = [
             record
             for record in self._ledger.history.synced_since(self._since - _LONGEST_SYNC_NS)
-            if max(record.started_utc_ns, record.finished_utc_ns or 0) >= self._since
+            if record.last_moment_utc_ns >= self._since
         ]
-        synced = {record.run for record in records}
-        ends = [self._end_of(self._accounts.get(record.run or ""), record) for record in records]
-        ends += [
-            self._end_of(accounts, None)
+        of_runs = self._records_of_runs(records)
+        ends = [
+            self._end_of_run(accounts, of_runs.get(name))
             for name, accounts in self._accounts.items()
-            if name not in synced and accounts.status not in _NOT_SENT
+            if accounts.status not in _NOT_SENT
         ]
-        ends.sort(key=lambda each: each.started_utc_ns)
-        for number, end in enumerate(ends):
-            if not any(_replaces(later, end) for later in ends[number + 1 :]):
-                yield end
+        ends += [
+            self._end_in_sync(record)
+            for record in records
+            if record not in of_runs.values() or self._is_continued(record)
+        ]
+        return put_together(ends)
 
-    def _end_of(self, accounts: Accounts | None, record: SyncRecord | None) -> CohortPeriod:
-        """Return how a run or a cohort of a sync ended; at least one of them is given."""
-        if accounts is None:
-            assert record is not None  # noqa: S101 - see the docstring
-            name = self._ledger.period.last_name(record.partner, record.cohort_id)
-            return end_without_run(record, name, *self._place)
+    def _records_of_runs(self, records: Sequence[SyncRecord]) -> dict[str, SyncRecord]:
+        """Return, of each run that a sync ran, the record of its last sync."""
+        of_runs = {each.run: each for each in records if each.run is not None}
+        of_runs = {name: each for name, each in of_runs.items() if name in self._accounts}
+        unended = [each for each in records if each.status is None]
+        for name, entry in self._entries.items():
+            if name not in of_runs:  # The run is recorded only when the cohort has ended.
+                for each in unended:
+                    if _is_run_of(entry, each):
+                        of_runs[name] = each
+        return of_runs
+
+    def _is_continued(self, record: SyncRecord) -> bool:
+        """Return whether a run that a sync has ended was continued without a sync."""
+        return record.run is not None and is_continued(self._entries[record.run], record)
+
+    def _end_of_run(self, accounts: Accounts, record: SyncRecord | None) -> CohortPeriod:
         return end_of_run(
             self._ledger.history,
             accounts,
             self._entries[str(accounts.run)],
-            synced_as=record.cohort if record else None,
-            sync=record.sync if record else None,
+            key=record.cohort if record else None,
+            record=record,
             members=self._members_after(accounts),
         )
+
+    def _end_in_sync(self, record: SyncRecord) -> CohortPeriod:
+        name = self._ledger.period.last_name(record.partner, record.cohort_id)
+        completed = None
+        if record.status == CohortStatus.UP_TO_DATE:
+            last = self._ledger.history.last_run(CohortKey(record.partner, record.cohort_id))
+            completed = last.record.entry.name if last else None
+        return end_in_sync(record, name, *self._place, completed=completed)
 
     @cached_property
     def _place(self) -> tuple[str, str]:
@@ -229,11 +251,10 @@ class _Workspace:
         )
 
 
-def _replaces(later: CohortPeriod, earlier: CohortPeriod) -> bool:
-    """Return whether a later end says how the cohort is, in place of an earlier one."""
-    if (later.partner, later.cohort_id) != (earlier.partner, earlier.cohort_id):
-        return False
-    return None in {later.mode, earlier.mode} or later.mode == earlier.mode
+def _is_run_of(entry: "RunEntry", record: SyncRecord) -> bool:
+    """Return whether a run may be that of a sync that has not recorded its end."""
+    is_cohort = (entry.partner, entry.cohort_id) == (record.partner, record.cohort_id)
+    return is_cohort and entry.started_utc_ns >= record.started_utc_ns
 
 
 def _interval_seconds(span_seconds: float) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from engine.ledger.period_records import RequestCount, SendingPeriod
 from engine.pacing.hourly_ceiling import HourlyCeiling
 from engine.pacing.settings import PacingSettings
-from engine.report.accounts import Ceiling, CeilingSpending, timestamp
+from engine.report.accounts import Ceiling, CeilingSpending, share_of_ceiling, timestamp
 
 
 class Answer(StrEnum):
@@ -153,7 +153,7 @@ class WorkspacePeriod:
     @property
     def use(self) -> float:
         """The share of the allowed requests that were sent, from 0 to 1."""
-        return self.spending.used / self.spending.allowed if self.spending.allowed else 0.0
+        return share_of_ceiling(self.spending.used, self.spending.allowed)
 
     @property
     def losses(self) -> Sequence[tuple[str, float, float]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from engine.errors import ExitStatus
 from engine.report.accounts import SCHEMA_VERSION, timestamp
+from engine.report.next_step import NextStep
 from engine.report.period import CohortPeriod, Level
 from engine.report.state import StateUsage
 from engine.source.source_file import format_bytes
@@ -58,12 +59,16 @@ class CohortHealth:
     """By the last snapshot; None for a cohort that is not mirrored."""
     unknown: int
     """Uids that may or may not be members, or of which an answer is missing."""
+    rejected: int
+    """Rejected uids and invalid rows of the last run."""
     last_success_utc_ns: int | None
     """When a run or sync of it last ended with exit status 0."""
     due_utc_ns: int | None
     """When the next success was expected at the latest; None without `expect_every`, and if there
     was no success yet."""
     is_overdue: bool
+    next_step: NextStep | None
+    """What to do; None if nothing needs attention."""
     last: CohortPeriod | None
     """How its last run or sync ended, or what runs now; None if it never ran."""
 
@@ -74,16 +79,9 @@ class CohortHealth:
             return Level.FAILED
         return self.last.level if self.last else Level.EMPTY
 
-    @property
-    def rejected(self) -> int:
-        """Rejected uids and invalid rows of the last run."""
-        accounts = self.last.accounts if self.last else None
-        return accounts.uids.rejected + accounts.rows.invalid if accounts else 0
-
     def to_dict(self) -> dict[str, Any]:
         """Return its part of the JSON document."""
-        last = self.last
-        step = last.next_step if last else None
+        last, step = self.last, self.next_step
         change = last.change if last else None
         return {
             "cohort": self.cohort,
@@ -122,6 +120,11 @@ class Status:
     """Cohorts that have a run and are not in `cohorts`."""
     usage: StateUsage
     """The size of the state folder."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any cohort has ever run."""
+        return bool(self.others) or any(each.last is not None for each in self.cohorts)
 
     @property
     def overdue(self) -> Sequence[CohortHealth]:

@@ -10,8 +10,11 @@ from engine.ledger.sqlite.access import ledger_in
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.sync_records import SyncRecord
 from engine.model.cohort import CohortKey
-from engine.report.cohort_end import end_of_run, end_without_run
+from engine.model.status import CohortStatus, RunStatus
+from engine.report.accounts import Accounts
+from engine.report.cohort_end import end_in_sync, end_of_run
 from engine.report.history import RunReport
+from engine.report.next_step import first_step
 from engine.report.period import CohortPeriod
 from engine.report.status import CohortHealth, RunningRun
 
@@ -28,6 +31,8 @@ class WatchedCohort:
     """mirror, add or remove."""
     expect_every_ns: int | None = None
     """How long after its last success it is overdue; None: never."""
+    is_enabled: bool = True
+    """Whether a sync without a selection includes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +131,16 @@ class WorkspaceStatus:
     ) -> CohortHealth:
         key = self._key(cohort.cohort_id)
         snapshot = next(iter(ledger.uids.generations(key)), None)
-        last = self._last(ledger, cohort, records)
-        accounts = last.accounts if last else None
+        last, accounts = self._last(ledger, cohort, records)
         unknown = accounts.uids.unconfirmed if accounts else 0
         success = ledger.history.last_success(key, cohort.mode)
+        never_run = self._never_run(cohort)
         found = replace(
-            self._never_run(cohort),
+            never_run,
             members=snapshot.members if snapshot else None,
             unknown=snapshot.unknown if snapshot else unknown,
+            rejected=accounts.uids.rejected + accounts.rows.invalid if accounts else 0,
+            next_step=last.next_step if last else never_run.next_step,
             last=last,
         )
         if success is None:
@@ -156,39 +163,52 @@ class WorkspaceStatus:
             cohort.mode,
             members=None,
             unknown=0,
+            rejected=0,
             last_success_utc_ns=None,
             due_utc_ns=None,
             is_overdue=cohort.expect_every_ns is not None,
+            next_step=first_step(cohort.key) if cohort.key and cohort.is_enabled else None,
             last=None,
         )
 
     def _last(
         self, ledger: LedgerReader, cohort: WatchedCohort, records: Mapping[str, SyncRecord]
-    ) -> CohortPeriod | None:
-        """Return how the last run of a cohort ended, or its last sync if that is later."""
+    ) -> tuple[CohortPeriod | None, Accounts | None]:
+        """Return how the last run of a cohort ended, or its last sync if that is later.
+
+        The second value is the accounts of the last run.
+        """
         found = ledger.history.last_run(self._key(cohort.cohort_id))
         entry = found.record.entry if found else None
+        accounts = self._report(ledger, entry.name).accounts() if entry else None
         record = records.get(cohort.key or "")
         if record is not None and record.cohort_id != cohort.cohort_id:
             record = None  # The key was that of another cohort.
-        if record is not None and _is_later(record, entry):
-            watched = self._watched
-            return end_without_run(record, cohort.name, watched.target, watched.workspace_id)
-        if entry is None:
-            return None
-        return end_of_run(
-            ledger.history,
-            self._report(ledger, entry.name).accounts(),
-            entry,
-            synced_as=cohort.key,
-            sync=record.sync if record and record.run == entry.name else None,
-            members=None,
-        )
+        if record is not None and _is_later(record, entry, accounts):
+            watched, completed = self._watched, None
+            if record.status == CohortStatus.UP_TO_DATE and entry is not None:
+                completed = entry.name
+            place = cohort.name, watched.target, watched.workspace_id
+            return end_in_sync(record, *place, completed=completed), accounts
+        if entry is None or accounts is None:
+            return None, None
+        if record is not None and record.run != entry.name:
+            record = None
+        reads = ledger.history
+        end = end_of_run(reads, accounts, entry, key=cohort.key, record=record, members=None)
+        return end, accounts
 
 
-def _is_later(record: SyncRecord, entry: RunEntry | None) -> bool:
-    """Return whether a sync says more than the last run: it began later, and began no run."""
-    return record.run is None and (entry is None or record.started_utc_ns > entry.started_utc_ns)
+def _is_later(record: SyncRecord, entry: RunEntry | None, accounts: Accounts | None) -> bool:
+    """Return whether a sync without a run says more than the last run, since it ended later."""
+    if record.run is not None:
+        return False
+    if entry is None or accounts is None:
+        return True
+    if accounts.status == RunStatus.RUNNING:  # It ends later than what has ended.
+        return False
+    ended = entry.started_utc_ns if entry.finished_utc_ns is None else entry.finished_utc_ns
+    return record.last_moment_utc_ns > ended
 
 
 def _state_of(process: str, sender: str | None, *, is_planned: bool, sent: int) -> str:

@@ -2,29 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from engine.errors import ExitStatus
-from engine.model.status import RunStatus
+from engine.model.status import CohortStatus, RunStatus
 from engine.report.accounts import SCHEMA_VERSION, timestamp
 from engine.report.forecast import CohortForecast
 from engine.report.run_results import RunResult, worst_of
-
-
-class CohortStatus(StrEnum):
-    """The status of a cohort that a sync did not end by a run; otherwise it is a `RunStatus`."""
-
-    UP_TO_DATE = "up_to_date"
-    """An earlier run has completed the same export: nothing is sent."""
-    MISSING = "missing"
-    """The export is not there."""
-    NOT_BEGUN = "not_begun"
-    """The sync was stopped, or its deadline passed, before the cohort began."""
-    DRY_RUN = "dry_run"
-    """A push of which nothing was sent, because the sync is a dry run."""
-    FAILED = "failed"
-    """It could not begin, for example because of the export or another process."""
 
 
 @dataclass(frozen=True, slots=True)

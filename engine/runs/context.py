@@ -107,7 +107,8 @@ class RunContext:
         async with AsyncExitStack() as held:
             caller = self.observers.switch or session.switch
             held.enter_context(caller.connected(self.switch.pass_on))
-            ledger = await held.enter_async_context(session.holding(self.key, waiting))
+            with self.precedence.waiting("another process"):
+                ledger = await held.enter_async_context(session.holding(self.key, waiting))
             await held.enter_async_context(ledger.naming_damage())
             if sends:
                 await session.refuse_busy(waiting)

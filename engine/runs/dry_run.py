@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from engine.config.loading import Config
 from engine.delivery.proxy import proxy_for
+from engine.delivery.stop import StopSwitch
 from engine.errors import EmptyExportError, ExitStatus, ExportChangedError
 from engine.ledger.locks import cohort_holder, holder_of
 from engine.ledger.sqlite.reader import read_ledger
@@ -56,12 +57,29 @@ async def dry_run(
     reported in a note. Raises `SourceError` if the export cannot be read.
     """
     config, note = session.config, observers.note
-    switch = observers.switch or session.switch
     observers.opened(opening_of_push(request, config))
     if lacking is not None:
         note(f"warning: {lacking}")
     started = datetime.now(UTC)
     proxy_for(config.workspace.endpoint)  # A malformed proxy would also stop the push.
+    cutting = await _cut(request, session, observers)
+    return cutting.result(started)
+
+
+async def requests_left(request: PushRequest, session: WorkspaceSession, switch: StopSwitch) -> int:
+    """Read the export to its end; return how many requests the push would send.
+
+    Those that the run it resumes has settled do not count. Raises as `dry_run` does.
+    """
+    return (await _cut(request, session, RunObservers(switch=switch))).packed
+
+
+async def _cut(
+    request: PushRequest, session: WorkspaceSession, observers: RunObservers
+) -> "_Cutting":
+    """Cut the export as a push would; raises as `dry_run` does."""
+    config, note = session.config, observers.note
+    switch = observers.switch or session.switch
     cutting = _Cutting(request, config)
     known = await _check_state(request, session, note)
     note_files(request, config, session.clock.stamp().utc_ns, note)
@@ -72,7 +90,7 @@ async def dry_run(
             raise
         cutting = _Cutting(request, config)
         await read_or_stop(lambda: cutting.cut(()), switch)
-    return cutting.result(started)
+    return cutting
 
 
 async def _check_state(

@@ -177,7 +177,7 @@ class _MirrorRun:
         plan.update(plan_document(record))
         context.observers.planned(plan)
         if record.is_blocked:
-            return _guarded(record)
+            return _guarded(record, request.synced_as)
         if not (sends or request.is_shadow):
             digests = await asyncio.to_thread(_digests, store, state.run.name, record)
             await ledger.plans.seal(state.run.number, digests)
@@ -321,7 +321,7 @@ def _no_plan(plan: str) -> UsageError:
     return UsageError(f"no plan {plan} here", hint="`cohortsync plans` lists them")
 
 
-def _guarded(record: PlanRecord) -> Stop:
+def _guarded(record: PlanRecord, synced_as: str | None) -> Stop:
     blocking = [each for each in record.verdicts if each["verdict"] == "blocks"]
     reason = "; ".join(f"{each['guard']}: {each['sentence']}" for each in blocking)
     overrides = [each["override"] for each in blocking if each["override"]]
@@ -329,5 +329,5 @@ def _guarded(record: PlanRecord) -> Stop:
     if len(overrides) == len(blocking):
         given = [Allowance(Guard(each["guard"]), each["bound"]) for each in record.allowances]
         why = next((each["reason"] for each in record.allowances), None)
-        hint += f"; if it is right: {flags_to_lift(overrides, given, why)}"
+        hint += f"; if it is right: {flags_to_lift(overrides, given, why, synced_as)}"
     return Stop(ExitStatus.GUARDED, reason, hint)

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from engine.planning.guards import Facts, GuardResult, judge
 from engine.planning.profile import Inspection, Profile
 from engine.planning.settings import GuardSettings
 from engine.planning.staging import stage
-from engine.report.accounts import timestamp
+from engine.planning.timetable import sent_at
+from engine.report.accounts import future_timestamp
 from engine.runs.context import RunContext
 from engine.runs.exports import about_exclusion
 from engine.runs.interruptible import WritePermission, compute_or_stop, read_or_stop
@@ -77,6 +79,8 @@ class MirrorRequest:
     """The limits of this cohort; None for those of the configuration."""
     exclude: Source | None = None
     """The exclusion list: its uids are not desired."""
+    synced_as: str | None = None
+    """The cohort's key, if a sync runs it: hints name the options of that."""
 
 
 class Planner:
@@ -115,6 +119,8 @@ class Planner:
         inspection = Inspection(self._guards.uid_pattern)
         excluded = await self._stage_excluded(passing / TemporaryName.EXCLUDED)
         staged = await self._stage(state, folder, passing / TemporaryName.EXPORT, inspection)
+        await self._precedence.compare()
+        self._switch.refuse_if_pulled()
         snapshot = base.snapshot
         recent = await self._store.recent()
         if base.is_blank and recent.seconds:
@@ -215,7 +221,7 @@ class Planner:
     def _until_stop(self, blocks: Iterator[Block]) -> Iterator[Block]:
         """Yield blocks; raise `IncompleteError` after a stop."""
         try:
-            for block in blocks:
+            for block in self._precedence.reading(blocks):
                 self._switch.refuse_if_pulled()
                 yield block
         except EmptyExportError:
@@ -287,8 +293,7 @@ class Planner:
         }
         whole = sum(weights.values(), Weight())
         now = self._clock.stamp().utc_ns
-        ceiling = HourlyCeiling(config.pacing)
-        seconds = (ceiling.done_at(max(0, whole.requests - 1), now) - now) / 1e9
+        seconds = (sent_at(whole.requests, HourlyCeiling(config.pacing), now) - now) / 1e9
         held = found.adds.held + found.removes.held
         settle = recent.seconds if held else 0.0
         resent = found.resends.planned
@@ -300,9 +305,9 @@ class Planner:
             "held": held,
             "requests": whole.requests,
             "bytes": whole.bytes,
-            "seconds_at_ceiling": round(seconds, 1),
-            "settle_seconds": round(settle, 1),
-            "done_at": timestamp(now + round(max(seconds, settle) * 1e9)),
+            "seconds_at_ceiling": ceil(seconds * 10) / 10,
+            "settle_seconds": ceil(settle * 10) / 10,
+            "done_at": future_timestamp(now + ceil(max(seconds, settle) * 1e9)),
             "resend_requests": weights[Operation.RESEND].requests,
             "resend_nights": -(-base.census.members // resent) if resent and base else None,
         }

@@ -43,6 +43,7 @@ def _watched(config: Config, project: Project) -> WatchedWorkspace:
                 each.name,
                 each.mode,
                 None if each.expect_every is None or not each.enabled else _ns(each.expect_every),
+                is_enabled=each.enabled,
             )
             for each in project.cohorts.values()
             if each.workspace == config.name

@@ -179,7 +179,7 @@ class _PushExecution:
         note_files(request, config, context.clock.stamp().utc_ns, context.note)
         envelope = Envelope(config.workspace.partner, request.cohort, request.action)
         cutter = Cutter(envelope, Limit.of(config.packing.payload_bytes), known)
-        batches = cutter.batches(request.source.blocks())
+        batches = cutter.batches(context.precedence.reading(request.source.blocks()))
         if self._store is not None:
             stop = await self._record(self._store, state, cutter.limit, batches, known_uids)
         else:

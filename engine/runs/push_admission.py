@@ -35,6 +35,8 @@ class PushRequest:
     """The limits of this cohort; None for those of the configuration."""
     resumes: str | None = None
     """The run to resume; None to resume the unfinished run of the same request, or to begin one."""
+    synced_as: str | None = None
+    """The cohort's key, if a sync runs it: hints name the options of that."""
 
 
 class RunEndedError(UsageError):
@@ -126,9 +128,11 @@ async def _refuse_other_name(runs: RunStore, request: PushRequest, key: CohortKe
     is_lifted = any(each.guard is Guard.NAME for each in request.allowances)
     if last is None or last == request.cohort.name or is_lifted:
         return
-    flags = flags_to_lift([Allowance(Guard.NAME).flag], request.allowances, request.reason)
+    flags = flags_to_lift(
+        *([Allowance(Guard.NAME).flag], request.allowances, request.reason, request.synced_as)
+    )
     raise GuardError(
         f"name: cohort {key.cohort_id} was called '{last}' and is '{request.cohort.name}' now: is "
         "the id right?",
-        hint=f"if it is: {flags}",
+        hint=f"check the id; if it is right: {flags}",
     )

@@ -9,6 +9,7 @@ from engine.delivery.events import Waiting
 from engine.delivery.sender import deliver
 from engine.delivery.stop import Stop
 from engine.ledger.records import OpenBatch, RunState
+from engine.model.time_of_day import local_time
 from engine.payload.batch import Batch
 from engine.payload.limit import Limit
 from engine.runs.context import RunContext
@@ -47,7 +48,9 @@ class RunSender:
             await self._context.precedence.admit()
             self._is_admitted = True
         if not self._may_send:
-            await self._context.session.hold_sending(self._context.waiting(wait_seconds))
+            waiting = self._context.waiting(wait_seconds)
+            with self._context.precedence.waiting("another process"):
+                await self._context.session.hold_sending(waiting)
             self._may_send = True
 
     def release(self) -> None:
@@ -66,7 +69,9 @@ class RunSender:
         if not seconds:
             return await wait_or_stop(0, context.switch)
         self.release()
-        context.observer(state)(Waiting(seconds))
+        now_utc_ns, zone = context.clock.stamp().utc_ns, context.config.sync.time_zone
+        until = local_time(now_utc_ns + round(seconds * 1e9), zone)
+        context.observer(state)(Waiting(seconds, until))
         stop = await wait_or_stop(seconds, context.switch)
         if stop is None:
             await self.acquire(math.inf)

@@ -13,19 +13,18 @@ from typing import Self
 from engine.clock import Clock, SystemClock
 from engine.config.loading import Config
 from engine.delivery.channel import Channel
-from engine.delivery.sender import EMULATOR_HINT, resumed_pacer
+from engine.delivery.sender import EMULATOR_HINT
 from engine.delivery.stop import StopSwitch
 from engine.delivery.transport import HttpTransport
 from engine.errors import UsageError
-from engine.ledger.locks import cohort_at_once, cohort_lock, sending_lock
-from engine.ledger.neighbors import announced
+from engine.ledger.locks import cohort_lock
 from engine.model.cohort import CohortKey
 from engine.pacing.pacer import Pacer
-from engine.pacing.ranks import Ranks
-from engine.runs.arguments import Note, no_note
+from engine.runs.arguments import no_note
 from engine.runs.interruptible import acquire_or_stop
 from engine.runs.ports import Ledger
-from engine.runs.shared_ledger import LockWait, SharedLedger
+from engine.runs.shared_ledger import LockWait
+from engine.runs.shared_workspace import SharedWorkspace
 
 
 class WorkspaceSession:
@@ -37,35 +36,34 @@ class WorkspaceSession:
     """
 
     def __init__(
-        self, config: Config, *, clock: Clock | None = None, switch: StopSwitch | None = None
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        switch: StopSwitch | None = None,
+        beside: Self | None = None,
     ) -> None:
-        """`switch` stops all runs that have no switch of their own."""
+        """`switch` stops all runs that have no switch of their own.
+
+        `beside` is a session of the same folder, which is left after this one.
+        """
         self.config = config
-        self.clock = clock or SystemClock()
+        self._shared: SharedWorkspace = (
+            SharedWorkspace(config, clock or SystemClock()) if beside is None else beside._shared  # noqa: SLF001 - of the same class
+        )
+        self.clock = self._shared.clock
         self.switch = switch or StopSwitch()
-        self.folder = config.place.folder
+        self.folder = self._shared.folder
         self.is_closed = False
         """Whether the session was left: no run begins any more."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._runs: list[tuple[CohortKey, StopSwitch]] = []
         """The runs that hold a cohort, or wait for it."""
         self._run_ended = asyncio.Event()
-        self._sending_lock = sending_lock(self.folder)
-        self._ledger = SharedLedger(
-            *(self.folder, self.clock, self._sending_lock, config.pacing.most), self._recover
-        )
         self._opened = AsyncExitStack()
-        self._opened.push_async_callback(self._ledger.close)
-        self._is_announced = False
+        if beside is None:
+            self._opened.push_async_callback(self._shared.close)
         self._transport: HttpTransport | None = None
-        self._cohorts: dict[CohortKey, asyncio.Lock] = {}
-        self._counted_in: Ledger | None = None
-        """The ledger whose missing totals are stored, or are being counted."""
-        self._probes = asyncio.Lock()
-        self._pacing = asyncio.Lock()
-        self._ranks = Ranks()
-        self._pacer: tuple[int, Pacer] | None = None
-        """The last pacer, and the number of the hold on the sending lock that it belongs to."""
 
     async def __aenter__(self) -> Self:
         """Return the session; nothing is opened yet."""
@@ -94,51 +92,6 @@ class WorkspaceSession:
         if cancellation is not None:
             raise cancellation
 
-    async def _store_missing_totals(self, ledger: Ledger, switch: StopSwitch) -> None:
-        """Count what no run has counted yet, once for each ledger; a stop leaves the rest."""
-        if self._counted_in is ledger:
-            return
-        self._counted_in = ledger  # Other runs do not wait for the count.
-        is_complete = False
-        try:
-            await ledger.store_missing_totals(lambda: switch.is_pulled)
-            is_complete = not switch.is_pulled
-        finally:
-            if not is_complete:
-                self._counted_in = None
-
-    def _announce(self, note: Note) -> None:
-        """Announce this process once: the announcement is not in the state folder."""
-        if self._is_announced:
-            return
-        self._is_announced = True
-        workspace = self.config.workspace
-        others = self._opened.enter_context(
-            announced(workspace.endpoint.identity, workspace.id, self.config.state_dir)
-        )
-        for other in others:
-            note(
-                f"warning: {other}: the two do not share the ceiling; give both the same state "
-                "folder"
-            )
-
-    async def _recover(self, ledger: Ledger) -> None:
-        """End the runs of processes that have died: their cohorts are not locked.
-
-        A run of this session that holds such a cohort, or waits for it, recovers it itself.
-        """
-        for key in await ledger.interrupted_cohorts():
-            if key in self.cohorts:
-                continue
-            async with self._lock_here(key):  # Else a run that begins now would find it locked.
-                with cohort_at_once(self.folder, key) as is_free:
-                    if is_free:
-                        await ledger.recover(key)
-
-    def _lock_here(self, key: CohortKey) -> asyncio.Lock:
-        """Return the lock that runs of this session hold a cohort by."""
-        return self._cohorts.setdefault(key, asyncio.Lock())
-
     @asynccontextmanager
     async def holding(self, key: CohortKey, waiting: LockWait) -> AsyncIterator[Ledger]:
         """Hold a cohort during the block, and end its interrupted runs first; yield the ledger.
@@ -150,12 +103,11 @@ class WorkspaceSession:
         """
         key = CohortKey(key.partner, key.cohort_id)
         with self._counted(key, waiting.switch):
-            here = self._lock_here(key)
+            here = self._shared.lock_here(key)
             await acquire_or_stop(here, waiting.switch)
             try:
-                async with self._ledger.used(waiting) as ledger:
-                    self._announce(waiting.note)
-                    await self._store_missing_totals(ledger, waiting.switch)
+                async with self._shared.ledger.used(waiting) as ledger:
+                    await self._shared.prepare(ledger, waiting.switch, waiting.note)
                     lock = cohort_lock(self.folder, key)
                     await lock.acquire(waiting.patience)
                     try:
@@ -174,7 +126,7 @@ class WorkspaceSession:
 
         Raises what opening the ledger raises.
         """
-        async with self._ledger.used(waiting) as ledger:
+        async with self._shared.ledger.used(waiting) as ledger:
             yield ledger
 
     def renew(self, config: Config) -> None:
@@ -184,8 +136,8 @@ class WorkspaceSession:
 
     @property
     def cohorts(self) -> frozenset[CohortKey]:
-        """The cohorts that runs of this session work on or wait for; none is a shadow's."""
-        return frozenset(key for key, _ in self._runs)
+        """The cohorts that runs of this process work on or wait for; none is a shadow's."""
+        return self._shared.busy
 
     @contextmanager
     def _counted(self, key: CohortKey, switch: StopSwitch) -> Iterator[None]:
@@ -202,7 +154,8 @@ class WorkspaceSession:
         run = (key, switch)
         self._runs.append(run)
         try:
-            yield
+            with self._shared.working_on(key):
+                yield
         finally:
             self._runs.remove(run)
             self._run_ended.set()
@@ -218,11 +171,11 @@ class WorkspaceSession:
 
         Raises `LockHeldError` if another process holds it for longer than `waiting` allows.
         """
-        await self._sending_lock.acquire(waiting.patience)
+        await self._shared.sending_lock.acquire(waiting.patience)
 
     def release_sending(self) -> None:
         """Release the right that `hold_sending` acquired."""
-        self._sending_lock.release()
+        self._shared.sending_lock.release()
 
     @asynccontextmanager
     async def probing(self) -> AsyncIterator[Pacer]:
@@ -233,10 +186,14 @@ class WorkspaceSession:
         """
         waiting = LockWait(0.0, StopSwitch(), no_note)
         # One at a time: the ledger does not distinguish such requests.
-        async with self._probes, self._ledger.used(waiting) as ledger, ledger.naming_damage():
+        async with (
+            self._shared.probes,
+            self._shared.ledger.used(waiting) as ledger,
+            ledger.naming_damage(),
+        ):
             await self.hold_sending(waiting)
             try:
-                pacer = await self._shared_pacer(ledger)
+                pacer = await self._shared.pacer(ledger)
                 async with ledger.sends.probing():
                     yield pacer
             finally:
@@ -251,27 +208,13 @@ class WorkspaceSession:
         return Channel(
             ledger.sends,
             self.clock,
-            await self._shared_pacer(ledger),
+            await self._shared.pacer(ledger),
             await self._shared_transport(),
             config.delivery,
             config.retry,
             EMULATOR_HINT if config.workspace.endpoint.is_loopback else None,
-            self._ranks,
+            self._shared.ranks,
         )
-
-    async def _shared_pacer(self, ledger: Ledger) -> Pacer:
-        """Return the pacer, which counts the requests that other processes have sent until now."""
-        async with self._pacing:
-            # Whoever released the lock last: since then another process may have sent.
-            hold = self._sending_lock.times_taken
-            earlier_hold, earlier = self._pacer or (None, None)
-            if earlier is not None and earlier_hold == hold:
-                return earlier
-            await ledger.settle_all()
-            await self._recover(ledger)
-            pacer = await resumed_pacer(self.config.pacing, self._ledger.sends, self.clock, earlier)
-            self._pacer = (hold, pacer)
-            return pacer
 
     async def _shared_transport(self) -> HttpTransport:
         if self._transport is None:

@@ -151,7 +151,9 @@ def _remove(folder: Path, descriptor: int) -> None:
             (os.rmdir if is_folder else os.unlink)(name, dir_fd=inside)
         for name in files:
             if name != MARK or not os.path.samestat(os.fstat(inside), os.fstat(descriptor)):
-                os.unlink(name, dir_fd=inside)
+                # A thread that a stop has ended may delete its own unfinished file meanwhile.
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=inside)
     with suppress(FileNotFoundError):
         os.unlink(MARK, dir_fd=descriptor)
     folder.rmdir()

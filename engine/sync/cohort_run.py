@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from engine.config.cohorts import CohortSettings
@@ -9,26 +10,27 @@ from engine.delivery.events import Answered, Paused, RunEvent, Sent, Waiting
 from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError, ExitStatus, GuardError, MissingExportError
 from engine.model.cohort import Action
-from engine.model.status import RunStatus
+from engine.model.status import CohortStatus, RunStatus
 from engine.planning.file_times import judge_age
-from engine.report.sync_result import CohortResult, CohortStatus, status_named
+from engine.report.sync_result import CohortResult, status_named
 from engine.runs.configured_export import ConfiguredExport, resolve
 from engine.runs.context import RunObservers
-from engine.runs.dry_run import dry_run
+from engine.runs.dry_run import dry_run, requests_left
 from engine.runs.exports import open_desired, open_exclusion, open_push
 from engine.runs.mirror import mirror
 from engine.runs.planner import MirrorRequest
 from engine.runs.precedence import Precedence
 from engine.runs.push import push
 from engine.runs.push_admission import PushRequest
+from engine.runs.shared_ledger import LockWait
 from engine.source.protocol import files_of
+from engine.sync.hints import in_sync
+from engine.sync.lending import LendableSlots
 from engine.sync.request import Phase
 from engine.sync.up_to_date import has_completed
 from engine.sync.workspace_sync import WorkspaceSync
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from engine.ledger.run_records import RunEntry
     from engine.report.forecast import CohortForecast
     from engine.report.run_results import Opening, RunResult
@@ -42,17 +44,17 @@ _DAY_NS = 24 * 3600 * 1_000_000_000
 class CohortRun:
     """Carries out one cohort of a sync."""
 
-    def __init__(self, cohort: CohortSettings, workspace: WorkspaceSync, rank: int) -> None:
-        """`rank` is its place in the order of sending, from 0."""
+    def __init__(self, cohort: CohortSettings, workspace: WorkspaceSync) -> None:
         self.cohort = cohort
         self.switch = StopSwitch()
         """Stops this cohort alone; the sync's switch pulls it, too."""
         self._workspace = workspace
         self._sync = workspace.sync
-        self._rank = rank
+        self._ceiling = workspace.ceiling
+        self._rank = workspace.ceiling.ranks[cohort.key]
         self._forecast: CohortForecast | None = None
         self._is_unauthorized = False
-        self._free_slot: Callable[[], None] = lambda: None
+        self._slots = LendableSlots(self._note)
 
     async def run(self) -> CohortResult:
         """Sync the cohort. An error is part of the result; only a cancellation is raised."""
@@ -63,7 +65,7 @@ class CohortRun:
         except Exception as error:  # noqa: BLE001 - a bug in one cohort must not stop the others
             reason = f"a bug, {type(error).__name__}"
             result = self._result(CohortStatus.FAILED, ExitStatus.UNBALANCED, reason, bug=error)
-        self._workspace.work.note_done(self.cohort.key)
+        self._ceiling.work.note_done(self.cohort.key)
         self._enter(Phase.ENDED)
         return result
 
@@ -74,16 +76,32 @@ class CohortRun:
             self._enter(Phase.WAITING_FOR_EXPORT)
             spec = await self._resolve()
         self._enter(Phase.QUEUED)
-        async with self._workspace.slots.held(self._rank) as self._free_slot:
-            self.switch.refuse_if_pulled()
+        async with self._ceiling.slots.held(self._rank) as slot:
+            with self._slots.under_way_in(slot):
+                return await self._under_way(spec)
+
+    async def _under_way(self, spec: "SourceSpec | None") -> CohortResult:
+        self.switch.refuse_if_pulled()
+        await self._wait_for_others()
+        with self._slots.waiting("its export"):
             spec = spec or await self._resolve()
-            return await self._carry_out(spec)
+        return await self._carry_out(spec)
+
+    async def _wait_for_others(self) -> None:
+        """Wait until no other process works on the cohort: it may complete this export."""
+        if self._sync.request.is_dry:
+            return
+        session, key = self._workspace.session, self._workspace.key_of(self.cohort)
+        waiting = LockWait(self._sync.request.wait_seconds, self.switch, self._note)
+        with self._slots.waiting("another process"):
+            async with session.holding(key, waiting):
+                pass
 
     async def _resolve(self) -> "SourceSpec":
         """Return which files the export has on the day of the sync, once they are there."""
         return await resolve(
             ConfiguredExport.of(self.cohort),
-            self._workspace.dates[self.cohort.key],
+            self._sync.dates[self.cohort.key],
             clock=self._sync.clock,
             switch=self.switch,
             note=self._note,
@@ -123,10 +141,11 @@ class CohortRun:
 
     async def _open(self, spec: "SourceSpec") -> "tuple[Source, SourceSpec]":
         """Return the opened export, and the spec as the ledger keeps it."""
-        if self.cohort.mode == "mirror":
-            return await open_desired(spec, note=self._note, switch=self.switch), spec
-        restarts = self.cohort.on_changed == "restart"
-        return await open_push(spec, note=self._note, switch=self.switch, rereadable=restarts)
+        with self._slots.waiting("its export"):
+            if self.cohort.mode == "mirror":
+                return await open_desired(spec, note=self._note, switch=self.switch), spec
+            rereadable = self.cohort.on_changed == "restart" or self._is_counted
+            return await open_push(spec, note=self._note, switch=self.switch, rereadable=rereadable)
 
     async def _up_to_date(self, source: "Source", spec: "SourceSpec") -> CohortResult | None:
         """Return the result of a cohort whose export has been completed before; None for another.
@@ -137,7 +156,7 @@ class CohortRun:
         if last is None:
             return None
         entry, files = last.record.entry, files_of(source)
-        self._workspace.work.expect(self.cohort.key, last.record.totals.sent, is_exact=False)
+        self._ceiling.work.expect(self.cohort.key, last.record.totals.sent, is_exact=False)
         now = self._sync.clock.stamp().utc_ns
         is_same = has_completed(last, self.cohort, files, spec)
         if not is_same or self._is_due_again(entry, now) or await self._is_replaced(entry):
@@ -179,7 +198,10 @@ class CohortRun:
         if cohort.mode == "mirror":
             exclude = None
             if spec.exclude is not None:
-                exclude = await open_exclusion(spec.exclude, note=self._note, switch=self.switch)
+                with self._slots.waiting("its exclusion list"):
+                    exclude = await open_exclusion(
+                        spec.exclude, note=self._note, switch=self.switch
+                    )
             wanted = MirrorRequest(
                 source,
                 spec,
@@ -188,6 +210,7 @@ class CohortRun:
                 reason=request.reason,
                 wait_seconds=request.wait_seconds,
                 guards=cohort.guards,
+                synced_as=cohort.key,
                 exclude=exclude,
             )
             return await mirror(
@@ -203,10 +226,27 @@ class CohortRun:
             reason=request.reason,
             wait_seconds=request.wait_seconds,
             guards=cohort.guards,
+            synced_as=cohort.key,
         )
         if request.is_dry:
-            return await dry_run(pushed, session, observers)
+            with self._slots.waiting("its export"):
+                return await dry_run(pushed, session, observers)
+        if self._is_counted:
+            with self._slots.waiting("its export"):
+                await self._count(pushed)
         return await push(pushed, session, observers, precedence=precedence)
+
+    @property
+    def _is_counted(self) -> bool:
+        """Whether a push is counted before it begins, since a deadline may prevent a cohort's."""
+        has_deadline = any(each is not None for each in self._ceiling.deadlines.values())
+        return has_deadline and self._sync.settings.on_late == "refuse"
+
+    async def _count(self, request: PushRequest) -> None:
+        """Count the requests of a push, which has no plan to forecast its end by."""
+        async with self._planning():
+            requests = await requests_left(request, self._workspace.session, self.switch)
+        self._ceiling.work.expect(self.cohort.key, requests, is_exact=True)
 
     def _observers(self) -> RunObservers:
         return RunObservers(
@@ -218,25 +258,42 @@ class CohortRun:
         )
 
     def _precedence(self) -> Precedence:
-        return Precedence(rank=self._rank, planning=self._planning, admit=self._admit)
+        return Precedence(
+            rank=self._rank,
+            planning=self._planning,
+            compare=self._slots.regain_planning,
+            waiting=self._slots.waiting,
+            admit=self._admit,
+        )
 
     @asynccontextmanager
     async def _planning(self) -> AsyncIterator[None]:
-        async with self._sync.planning.held(self._rank):
+        async with self._sync.planning.held(self._rank) as slot:
             self._enter(Phase.PLANNING)
-            yield
+            with self._slots.planned_in(slot):
+                yield
 
     async def _admit(self) -> None:
         """Let the run send, unless it would miss its deadline and must not begin then."""
         self._enter(Phase.READY)
         key = self.cohort.key
         now = self._sync.clock.stamp().utc_ns
-        self._forecast = found = self._workspace.work.forecasts(now)[key]
-        if found.is_late and self._sync.settings.on_late == "refuse":
+        forecasts = self._ceiling.work.forecasts(now)
+        self._forecast = found = forecasts[key]
+        if found.deadline_utc_ns is None or self._sync.settings.on_late != "refuse":
+            return
+        if found.is_late:
             share = int(found.share_by_deadline * 100)
             raise GuardError(
                 f"late: {share} % of {found.requests:,} requests could be sent by its deadline",
                 hint="begin earlier, move `deadline`, or set `sync.on_late`",
+            )
+        before = takewhile(lambda each: each != key, forecasts)
+        if unknown := [each for each in before if not forecasts[each].is_exact]:
+            names = ", ".join(unknown)
+            self._note(
+                f"its deadline is judged without {names}, whose requests are not counted yet",
+                label="warning",
             )
 
     def _observe(self, event: RunEvent) -> None:
@@ -251,7 +308,7 @@ class CohortRun:
                 self._note(event.event.sentence)
             case Waiting():
                 self._enter(Phase.SETTLING)
-                self._free_slot()  # Its remaining work needs no place among those that plan.
+                self._slots.release()  # Its remaining work needs no place among those that plan.
             case _:
                 pass
         self._sync.observers.observe(event)
@@ -260,7 +317,7 @@ class CohortRun:
         self._sync.observers.opened(self.cohort.key, opening)
 
     def _planned(self, plan: dict[str, Any]) -> None:
-        self._workspace.work.expect(
+        self._ceiling.work.expect(
             self.cohort.key,
             plan["requests"],
             is_exact=True,
@@ -270,7 +327,8 @@ class CohortRun:
         self._workspace.tell_forecast()
 
     def _note(self, text: str, *, label: str | None = None) -> None:
-        self._sync.observers.note(f"{self.cohort.key}: {text}", label=label)
+        key = self.cohort.key
+        self._sync.observers.note(f"{key}: {in_sync(text, key)}", label=label)
 
     def _enter(self, phase: Phase) -> None:
         self._sync.observers.phase(self.cohort.key, phase)
@@ -304,7 +362,7 @@ class CohortRun:
             status,
             exit_status,
             reason,
-            hint,
+            hint and in_sync(hint, cohort.key),
             forecast=self._forecast,
             owner=cohort.owner,
             **further,

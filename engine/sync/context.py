@@ -1,14 +1,16 @@
 """What all cohorts of a sync share."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
+from datetime import date, datetime, tzinfo
 from typing import TYPE_CHECKING
 
 from engine.clock import Clock
 from engine.config.settings import SyncSettings
 from engine.delivery.stop import StopSwitch
 from engine.model.time_of_day import local_time
+from engine.report.accounts import share_of_ceiling
 from engine.sync.ceiling_use import CeilingUse
 from engine.sync.ranked_slots import RankedSlots
 from engine.sync.request import SyncObservers, SyncRequest
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 _LONGEST_SLEEP_SECONDS = 30.0
 """After this time a timer reads the wall clock again, which may have been set."""
+PLANNED = 12
+"""Cohorts of all workspaces that may lend the slot of planning while they wait for their export."""
 
 
 @dataclass(slots=True)
@@ -32,7 +36,9 @@ class SyncContext:
     started_utc_ns: int
     zone: tzinfo | None
     """The zone of times of day and dates; None for the system's."""
-    planning: RankedSlots = field(default_factory=lambda: RankedSlots(1))
+    dates: Mapping[str, date] = field(default_factory=dict)
+    """The dates of the cohorts' exports, by the cohort's key."""
+    planning: RankedSlots = field(default_factory=lambda: RankedSlots(1, lendable=PLANNED))
     """Comparisons take the whole of `plan.memory_megabytes`, so one runs at a time."""
     sent: int = 0
     """Requests sent so far, in all workspaces."""
@@ -61,7 +67,7 @@ class SyncContext:
     def ceiling_use(self) -> float | None:
         """The requests sent, as a share of those that all ceilings allowed; None without any."""
         allowed = sum(each.allowed for each in self.uses)
-        return min(1.0, self.sent / allowed) if allowed else None
+        return share_of_ceiling(self.sent, allowed) if allowed else None
 
     async def stop_at(self, utc_ns: int, switch: StopSwitch, reason: str) -> None:
         """Stop what a switch stops at a moment of the wall clock."""

@@ -8,7 +8,7 @@ from engine.ledger.sync_records import SyncRecord
 
 
 def last_records(project: Project) -> tuple[dict[str, SyncRecord], list[CohortSyncError]]:
-    """Return the record of each configured cohort in the last sync that had it, by its key.
+    """Return the record of each configured cohort in the sync that ended last, by its key.
 
     A workspace whose ledger cannot be read has no record: its error is in the second list.
     """

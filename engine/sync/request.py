@@ -11,6 +11,7 @@ from engine.delivery.events import RunObserver
 from engine.delivery.stop import StopSwitch
 from engine.errors import UsageError
 from engine.model.time_of_day import parse_time_of_day
+from engine.pacing.hourly_ceiling import HourlyCeiling
 from engine.planning.allowances import Allowance, read_allowances, read_push_allowances
 from engine.report.forecast import CohortForecast
 from engine.report.run_results import Opening
@@ -65,6 +66,8 @@ class SyncOpening:
     cohorts: Sequence["CohortLine"]
     """In the order in which they are sent, workspace by workspace."""
     is_dry: bool
+    ceilings: Mapping[str, HourlyCeiling] = field(default_factory=dict)
+    """That of each workspace, by its name."""
 
 
 @dataclass(frozen=True, slots=True)

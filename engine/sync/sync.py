@@ -15,9 +15,11 @@ from engine.config.settings import SyncSettings
 from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError, ExitStatus
 from engine.ledger.sync_records import SyncRecord
+from engine.model.status import CohortStatus
 from engine.model.time_of_day import next_moment
 from engine.notices.ports import NoticeContext, OpenLedger
-from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
+from engine.pacing.hourly_ceiling import HourlyCeiling
+from engine.report.sync_result import CohortResult, SyncResult
 from engine.runs.ports import Ledger
 from engine.runs.session import WorkspaceSession
 from engine.runs.shared_ledger import LockWait
@@ -28,6 +30,7 @@ from engine.sync.notices import notices_of
 from engine.sync.past_syncs import last_records
 from engine.sync.request import CohortLine, SyncObservers, SyncOpening, SyncRequest
 from engine.sync.selection import failed_keys, in_order, select
+from engine.sync.shared_ceiling import SharedCeiling
 from engine.sync.workspace_sync import WorkspaceSync
 
 OpenSession = Callable[[Config], WorkspaceSession]
@@ -66,22 +69,26 @@ async def sync(
         observers.note(f"the record of earlier syncs is unknown: {error.message}", label="warning")
     failed = failed_keys(project.cohorts, {key: each.exit_status for key, each in past.items()})
     cohorts = in_order(select(project.cohorts, request, failed), context.started)
-    dates = {each.key: _date_of(each.key, past, context) for each in cohorts}
+    context.dates = {each.key: _date_of(each.key, past, context) for each in cohorts}
     lines = [CohortLine(each.key, each.name, each.workspace, each.mode) for each in cohorts]
     async with AsyncExitStack() as held:
         ledgers = _ledgers(project, open_session, context)
         surroundings = NoticeContext(ledgers, clock, _warn(observers), context.switch)
-        notices = notices_of(project, dates, surroundings)
+        notices = notices_of(project, context.dates, surroundings)
         await notices.check()  # In a dry run, too: it shows what would stop the sync.
         if not request.is_dry:
             context.notices = await held.enter_async_context(notices)
             await notices.begin(context.name, started)
-        observers.begun(SyncOpening(context.name, lines, request.is_dry))
+        ceilings = {
+            name: HourlyCeiling(project.workspaces[name].pacing)
+            for name in dict.fromkeys(each.workspace for each in cohorts)
+        }
+        observers.begun(SyncOpening(context.name, lines, request.is_dry, ceilings))
         if request.until is not None:
             end = next_moment(request.until, started, context.zone)
             stopping = context.stop_at(end, context.switch, f"it is {request.until:%H:%M}")
             held.callback(asyncio.create_task(stopping).cancel)
-        results = await _sync_all(project, cohorts, dates, context, open_session)
+        results = await _sync_all(project, cohorts, context, open_session)
         result = SyncResult(
             context.name,
             started,
@@ -93,49 +100,46 @@ async def sync(
         )
         if context.notices is None:
             return result
+        result = await context.notices.end(result)
         await follow_up(project, context)
-        return await context.notices.end(result)
+        return result
 
 
 async def _sync_all(
     project: Project,
     cohorts: Sequence[CohortSettings],
-    dates: Mapping[str, date],
     context: SyncContext,
     open_session: OpenSession,
 ) -> dict[str, CohortResult]:
-    """Sync workspaces side by side; those of one folder in sequence, as they share a ceiling."""
-    by_folder: dict[object, list[Config]] = defaultdict(list)
-    for name in dict.fromkeys(each.workspace for each in cohorts):
-        config = project.workspaces[name]
-        by_folder[config.place].append(config)
-    results: dict[str, CohortResult] = {}
-
-    async def in_sequence(configs: Sequence[Config]) -> None:
-        for config in configs:
-            mine = [each for each in cohorts if each.workspace == config.name]
-            for result in await _sync_workspace(config, mine, dates, context, open_session):
-                results[result.cohort] = result
-
+    """Sync workspaces side by side; those of one folder share a ceiling and its order."""
+    by_folder: dict[object, list[CohortSettings]] = defaultdict(list)
+    for each in cohorts:
+        by_folder[project.workspaces[each.workspace].place.folder].append(each)
+    ended: list[asyncio.Task[list[CohortResult]]] = []
     async with asyncio.TaskGroup() as workspaces:
-        for configs in by_folder.values():
-            workspaces.create_task(in_sequence(configs))
-    return results
+        for together in by_folder.values():
+            names = dict.fromkeys(each.workspace for each in together)
+            pacing = project.workspaces[together[0].workspace].pacing
+            ceiling = SharedCeiling(pacing, together, context)
+            for name in names:
+                mine = [each for each in together if each.workspace == name]
+                syncing = _sync_workspace(
+                    project.workspaces[name], mine, context, ceiling, open_session
+                )
+                ended.append(workspaces.create_task(syncing))
+    return {result.cohort: result for each in ended for result in each.result()}
 
 
 async def _sync_workspace(
     config: Config,
     cohorts: Sequence[CohortSettings],
-    dates: Mapping[str, date],
     context: SyncContext,
+    ceiling: SharedCeiling,
     open_session: OpenSession,
 ) -> list[CohortResult]:
     """Sync the cohorts of one workspace, given in the order in which they are sent."""
-    if context.notices is not None:
-        for each in cohorts:
-            context.notices.cohort_begins(each.key)
     try:
-        workspace = WorkspaceSync(config.name, open_session(config), context, cohorts, dates)
+        workspace = WorkspaceSync(config.name, open_session(config), context, cohorts, ceiling)
         await workspace.record_begin()
     except CohortSyncError as error:  # Without a ledger, nothing can be recorded.
         return [await _ended(_not_begun(each, error), None, each, context) for each in cohorts]
@@ -149,7 +153,12 @@ async def _sync_workspace(
             return [
                 await _ended(_not_begun(each, error), workspace, each, context) for each in cohorts
             ]
-    runs = [CohortRun(each, workspace, rank) for rank, each in enumerate(cohorts)]
+    if context.notices is not None:
+        # The begin is recorded, and nothing is sent yet: a crash between the two leaves a marker
+        # that is still right, and a cohort that the next sync runs.
+        for each in cohorts:
+            context.notices.cohort_begins(each.key)
+    runs = [CohortRun(each, workspace) for each in cohorts]
     async with asyncio.TaskGroup() as tasks:
         ended = [tasks.create_task(_sync_cohort(each, workspace)) for each in runs]
     return [each.result() for each in ended]
@@ -158,7 +167,7 @@ async def _sync_workspace(
 async def _sync_cohort(run: CohortRun, workspace: WorkspaceSync) -> CohortResult:
     """Sync one cohort, record how it ended, and pass that on."""
     sync = workspace.sync
-    deadline = workspace.deadlines[run.cohort.key]
+    deadline = workspace.ceiling.deadlines[run.cohort.key]
     async with AsyncExitStack() as held:
         held.enter_context(sync.switch.connected(run.switch.pass_on))
         if deadline is not None and sync.settings.on_late == "cut":

@@ -1,8 +1,7 @@
-"""The cohorts of one workspace in a sync, which share a session and its ceiling."""
+"""The cohorts of one workspace in a sync, which share a session."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from datetime import date
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.config.cohorts import CohortSettings
@@ -10,26 +9,16 @@ from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError
 from engine.ledger.sync_records import SyncRecord
 from engine.model.cohort import CohortKey
-from engine.model.time_of_day import next_moment
-from engine.pacing.hourly_ceiling import HourlyCeiling
 from engine.report.forecast import forecast_sentence
 from engine.runs.session import WorkspaceSession
 from engine.runs.shared_ledger import LockWait
-from engine.sync.ceiling_use import CeilingUse
 from engine.sync.context import SyncContext
-from engine.sync.ranked_slots import RankedSlots
-from engine.sync.remaining_work import RemainingWork
+from engine.sync.shared_ceiling import SharedCeiling
 
 if TYPE_CHECKING:
     from engine.ledger.run_records import LastRun
     from engine.ledger.snapshot_records import Generation
     from engine.report.sync_result import CohortResult
-
-AT_ONCE = 4
-"""Cohorts of a workspace that are planned or sent at the same time.
-
-While one sends, the next ones are planned, so that the ceiling has no pause between two cohorts.
-"""
 
 
 class WorkspaceSync:
@@ -41,28 +30,15 @@ class WorkspaceSync:
         session: WorkspaceSession,
         sync: SyncContext,
         cohorts: Sequence[CohortSettings],
-        dates: Mapping[str, date],
+        ceiling: SharedCeiling,
     ) -> None:
-        """`cohorts` are in the order in which they are sent; `dates` are those of their exports."""
+        """`cohorts` are in the order in which they are sent."""
         self.name = name
         self.session = session
         self.sync = sync
         self.cohorts = cohorts
-        self.dates = dates
-        self.slots = RankedSlots(AT_ONCE)
-        self.deadlines = {each.key: self._deadline(each) for each in cohorts}
-        ceiling = HourlyCeiling(session.config.pacing)
-        self.work = RemainingWork(self.deadlines, ceiling)
-        self._use = CeilingUse(ceiling)
-        sync.uses.append(self._use)
+        self.ceiling = ceiling
         self._renewing = asyncio.Lock()
-
-    def _deadline(self, cohort: CohortSettings) -> int | None:
-        sync = self.sync
-        ends = [each for each in (cohort.deadline, sync.request.until) if each is not None]
-        return min(
-            (next_moment(each, sync.started_utc_ns, sync.zone) for each in ends), default=None
-        )
 
     def key_of(self, cohort: CohortSettings) -> CohortKey:
         """Return the key of a cohort in the workspace's ledger."""
@@ -70,8 +46,8 @@ class WorkspaceSync:
 
     def note_sent(self, cohort: CohortSettings) -> None:
         """Count a request of a cohort."""
-        self.work.note_sent(cohort.key)
-        self._use.note_sent(self.sync.clock.stamp().utc_ns)
+        self.ceiling.work.note_sent(cohort.key)
+        self.ceiling.use.note_sent(self.sync.clock.stamp().utc_ns)
         self.sync.note_sent()
 
     @property
@@ -122,7 +98,7 @@ class WorkspaceSync:
             self.session.config.workspace.partner,
             cohort.id,
             self.sync.started_utc_ns,
-            self.dates[cohort.key].isoformat(),
+            self.sync.dates[cohort.key].isoformat(),
         )
         if result is None:
             return record
@@ -156,6 +132,6 @@ class WorkspaceSync:
     def tell_forecast(self) -> None:
         """Pass on the forecast of all cohorts that are not done."""
         now = self.sync.clock.stamp().utc_ns
-        found = self.work.forecasts(now)
+        found = self.ceiling.work.forecasts(now)
         sentence = forecast_sentence(list(found.items()), self.sync.zone, now)
         self.sync.observers.forecast(f"{self.name}: {sentence}", found)

@@ -72,9 +72,12 @@ html = "morning.html"
 
 [metrics]
 textfile = "cohortsync.prom"
+push_url = "http://{receiver}"
 
 [notify]
 urls = ["json://{receiver}/everyone"]
+events = ["guard", "failure", "incomplete", "partial", "late", "overdue", "recovery"]
+# Not `members`: two cohorts grow to more than thrice their size.
 
 [notify.owners]
 crm = "json://{receiver}/crm"
@@ -191,9 +194,15 @@ class Night:
         told = [
             {**json.loads(body), "to": path.strip("/")}
             for _, path, body in news
-            if not path.startswith("/ping/")
+            if not path.startswith(("/ping/", "/metrics/"))
         ]
         return pings, sorted(told, key=lambda each: each["to"])
+
+    def pushed_metrics(self) -> str:
+        """Return what the push gateway got last."""
+        return [body for _, path, body in self.receiver.requests if path.startswith("/metrics/")][
+            -1
+        ]
 
     def followed(self) -> list[str]:
         """Return what the commands that follow cohorts and syncs have written."""

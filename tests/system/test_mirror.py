@@ -235,7 +235,7 @@ def test_a_signal_ends_the_wait_for_earlier_changes(cli: CommandLine, api: Emula
     assert mirror(cli, "export.txt").status == 0
     write(cli, GOOD[10:])
     running = cli.start("mirror", "export.txt", *TARGET, "--json")
-    until(lambda: "waiting for earlier changes" in running.stderr, "it waits")
+    until(lambda: "may apply earlier changes" in running.stderr, "it waits")
     running.process.send_signal(signal.SIGINT)
     ended = running.wait()
     assert ended.status == 75

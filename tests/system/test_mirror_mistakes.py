@@ -309,7 +309,7 @@ def test_nobody_waits_to_look_at_snapshots(cli: CommandLine) -> None:
     assert mirror(cli, "export.txt").status == 0
     write(cli, 10, 100)
     running = cli.start("mirror", "export.txt", *TARGET, "--json")
-    until(lambda: "waiting for earlier changes" in running.stderr, "it waits")
+    until(lambda: "may apply earlier changes" in running.stderr, "it waits")
     for command in (("list",), ("verify",), ("compare", "export.txt"), ("export", "x.parquet")):
         assert cli.run("snapshot", *command, *COHORT_ID).status == 0
     busy = cli.run("snapshot", "adopt", "export.txt", *COHORT_ID)

@@ -40,6 +40,7 @@ _UID = re.compile(r"(vipx|news|laps|buye|cart|pros)[0-9a-f]{20}")
 _UP_TO_DATE, _WITH_REJECTS = ("up_to_date", 0), ("up_to_date", 1)
 WAITING, QUICK = {"vip", "newsletter"}, {"buyers", "cart"}
 """The cohorts that can be sent in the throttled workspace, and in the other one."""
+TWO_DAYS_NS = 2 * 86_400_000_000_000
 Tell = Callable[[str, object], None]
 
 
@@ -127,6 +128,7 @@ async def test_one_night(night: Night, tell: Tell) -> None:
     await put_right(night, tell)
     assert_members(night, wanted)
     await find_nothing_to_do(night)
+    await tell_who_is_overdue(night, tell)
     await assert_balanced(night)
     assert_ceiling_kept(night)
 
@@ -235,6 +237,26 @@ async def find_nothing_to_do(night: Night) -> None:
     assert (status, document["reason"]) == (0, None)
 
 
+async def tell_who_is_overdue(night: Night, tell: Tell) -> None:
+    """Let two days pass, and sync one cohort: others are overdue then."""
+    for path in night.cli.ledger_files():
+        with closing(sqlite3.connect(path)) as ledger, ledger:
+            for table in ("run", "synced_cohort"):
+                earlier = f"finished_utc_ns = finished_utc_ns - {TWO_DAYS_NS}"
+                ledger.execute(f"UPDATE {table} SET {earlier}")  # noqa: S608 - our own words
+    assert (await night.ask("sync", "cart"))[0] == 0
+    pings, messages = night.notices()
+    tell("two days later: notifications", messages)
+    assert pings == ["start", "0"]
+    assert {each["to"]: each["title"] for each in messages} == {
+        "crm": "cohortsync: VIP customers needs attention",
+        "everyone": "cohortsync: 2 cohorts need attention",
+        "growth": "cohortsync: Prospects needs attention",
+    }
+    status, document = await night.ask("status")
+    assert (status, document["reason"]) == (1, "overdue: vip, prospects")
+
+
 def assert_members(night: Night, wanted: Mapping[str, set[str]]) -> None:
     for cohort, uids in wanted.items():
         members = night.members(cohort)
@@ -245,6 +267,7 @@ def assert_members(night: Night, wanted: Mapping[str, set[str]]) -> None:
 def assert_metrics(night: Night, tell: Tell) -> None:
     """Compare the metrics of the first three syncs with what the workspaces received."""
     text = (night.cli.folder / "cohortsync.prom").read_text(encoding="utf-8")
+    assert night.pushed_metrics() == text
     tell("metrics", re.sub(r"(?m)^(#.*|.*_bucket.*)\n", "", text))
     samples = {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
@@ -259,6 +282,9 @@ def assert_metrics(night: Night, tell: Tell) -> None:
     assert samples["cohortsync_uids_total", "newsletter", "rejected", "eu"] == 1
     assert samples["cohortsync_syncs_total", "0"] == 1
     assert samples["cohortsync_syncs_total", "2"] == 2
+    assert samples[
+        "cohortsync_cohort_guard_blocks", "lapsed", "removals", night.workspaces["lapsed"]
+    ]
     assert {
         name: samples["cohortsync_cohort_exit_status", name, workspace]
         for name, workspace in night.workspaces.items()
@@ -290,7 +316,7 @@ async def assert_balanced(night: Night) -> None:
         is_mirror = accounts["action"] == "mirror"
         names = ("add", "remove", "resend") if is_mirror else ("uids",)
         first, *others = (accounts[name] for name in names)
-        left = ("blank", "invalid", "excluded", "duplicate", "unchanged")
+        left = ("blank", "invalid", "excluded", "undecided", "duplicate", "unchanged")
         assert rows["read"] == sum(rows.get(each, 0) for each in left) + first["planned"], run
         for each in (first, *others, accounts["batches"]):
             parts = ("accepted", "rejected", "unconfirmed", "pending")

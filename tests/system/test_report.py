@@ -143,6 +143,14 @@ def test_the_text_fits_a_terminal(mornings: Mornings) -> None:
     assert not set(UNSAFE.findall(ended.stdout)) - {"\n"}
 
 
+def test_a_list_of_runs_names_the_workspace_if_there_are_several(mornings: Mornings) -> None:
+    lines = mornings.cli.run("runs", on_terminal=True).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(SECOND_WORKSPACE in line for line in lines)
+    one = mornings.cli.run("runs", "--cohort", "vip").stdout
+    assert "workspace" not in one
+
+
 def test_json_is_one_document(mornings: Mornings) -> None:
     document = mornings.cli.run("report", "--since", "52w", "--json").document
     assert document["verdict"] == "4 of 8 cohorts need attention."

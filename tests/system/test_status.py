@@ -23,6 +23,12 @@ name = "Lapsed customers"
 source = "lapsed.txt"
 mode = "add"
 """
+SECOND_PROCESS = """
+INSERT INTO synced_cohort SELECT 'later', cohort, partner, cohort_id, started_utc_ns + 1000, date,
+  finished_utc_ns - 1000, 'failed', 75, 'another process holds the cohort', NULL, NULL
+FROM synced_cohort WHERE cohort = 'vip'
+"""
+"""A sync that began after the one before, and ended first, because the other held the cohort."""
 HOUR_NS = 3600 * 1_000_000_000
 
 
@@ -49,6 +55,8 @@ def test_a_cohort_is_overdue_until_it_succeeds_and_again_after_a_while(
     before = cohorts.run("status", "--json")
     assert (before.status, before.document["reason"]) == (1, "overdue: vip")
     assert [record["status"] for record in before.records] == ["overdue"]
+    assert before.document["cohorts"][1]["next_command"] == "cohortsync sync lapsed"
+    assert "next: `cohortsync sync --dry-run` shows" in cohorts.run("status").stdout
     assert cohorts.run("sync").status == 0
     done = cohorts.run("status", "--json")
     assert (done.status, done.document["reason"], done.document["running"]) == (0, None, [])
@@ -60,6 +68,9 @@ def test_a_cohort_is_overdue_until_it_succeeds_and_again_after_a_while(
     assert (lapsed["members"], lapsed["due_at"], lapsed["mode"]) == (None, None, "add")
     assert vip["due_at"] > vip["last_success_at"]
     assert done.document["state_bytes"]["total"] > 0
+    cohorts.change(SECOND_PROCESS)
+    assert "✓ vip     done, 20 added" in cohorts.run("status").stdout
+    assert cohorts.run("sync", "--failed", "--json").document["cohorts"] == []
     age_by(cohorts, 23)
     assert cohorts.run("status").status == 0
     age_by(cohorts, 2)

@@ -1,36 +1,17 @@
 """`cohortsync sync`: many configured cohorts by one command."""
 
-import json
+import gzip
+import shlex
 import signal
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
 from clean_room import API_KEY, WORKSPACE, until
+from configured_sync import by_key, cohort, configure, statuses, sync, two_workspaces
 from emulated_api import Emulator
-from nightly import CommandLine, Ended
+from nightly import CommandLine
 
-
-def cohort(source: str | list[str], **further: object) -> dict[str, object]:
-    return {"name": str(source).replace("*", ""), "source": source, **further}
-
-
-def configure(
-    cli: CommandLine, cohorts: dict[str, dict[str, object]], **tables: dict[str, object]
-) -> None:
-    cli.configure(**tables, **{f"cohorts.{key}": table for key, table in cohorts.items()})
-
-
-def sync(cli: CommandLine, *arguments: str) -> Ended:
-    return cli.run("sync", *arguments, "--json")
-
-
-def by_key(ended: Ended) -> dict[str, dict[str, Any]]:
-    return {each["cohort"]: each for each in ended.document["cohorts"]}
-
-
-def statuses(ended: Ended) -> dict[str, tuple[str, int]]:
-    return {key: (each["status"], each["exit_status"]) for key, each in by_key(ended).items()}
+from engine.sync import follow_up
 
 
 def test_what_happens_to_one_cohort_does_not_stop_the_others(
@@ -78,6 +59,11 @@ def test_a_second_sync_repeats_nothing_that_is_done(cli: CommandLine, api: Emula
     assert statuses(second) == {"vip": ("up_to_date", 0), "news": ("up_to_date", 0)}
     assert api.received() == received
     assert by_key(second)["vip"]["members"] == 300
+    few = {"max_additions": 1, "expected_size": [1, 2]}
+    described = {"vip": cohort("vip.txt", description="Who buys."), "vip.guards": few}
+    configure(cli, {**described, "news": cohort("news.txt", mode="add")})
+    assert statuses(sync(cli)) == statuses(second)  # Nothing is to be sent, so nothing is judged.
+    configure(cli, {"vip": cohort("vip.txt"), "news": cohort("news.txt", mode="add")})
     wanted = cli.write("vip.txt", 310)  # A new export, though under the same name.
     third = sync(cli)
     assert statuses(third) == {"vip": ("finished", 0), "news": ("up_to_date", 0)}
@@ -203,26 +189,6 @@ def test_without_cohorts_the_error_says_where_they_belong(cli: CommandLine) -> N
     assert "[cohorts.KEY]" in ended.stderr
 
 
-def two_workspaces(cli: CommandLine) -> None:
-    cli.write("a.txt", 200)
-    cli.write("b.txt", 200)
-    common = {"endpoint": cli.url, "id": WORKSPACE}
-    tables = {
-        "limits": {"requests": 300, "per_seconds": 2.0, "payload_bytes": 2000},
-        "workspaces.eu": {**common, "partner": "eu", "api_key_file": "eu.key"},
-        "workspaces.us": {**common, "partner": "us", "api_key_file": "us.key"},
-        "cohorts.a": cohort("a.txt", workspace="eu"),
-        "cohorts.b": cohort("b.txt", workspace="us"),
-    }
-    lines = []
-    for name, table in tables.items():
-        lines.append(f"[{name}]")
-        lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
-    (cli.folder / "config.toml").write_text("\n".join(lines))
-    (cli.folder / "eu.key").write_text(API_KEY)
-    (cli.folder / "eu.key").chmod(0o600)
-
-
 def test_a_workspace_without_its_key_does_not_stop_the_other(
     cli: CommandLine, api: Emulator
 ) -> None:
@@ -326,22 +292,67 @@ def test_a_guard_is_lifted_for_one_cohort(cli: CommandLine, api: Emulator) -> No
     assert by_key(ended)["a"]["run"]["exit_status"] == 0
 
 
+@pytest.mark.parametrize("mode", ["mirror", "add"])
+def test_the_hint_at_a_guard_is_a_command_that_lifts_it(
+    cli: CommandLine, api: Emulator, mode: str
+) -> None:
+    """The command is the same in the log, the document and on a terminal."""
+    cli.write("a.txt", 300)
+    configure(cli, {"vip": cohort("a.txt", mode=mode)})
+    assert sync(cli).status == 0
+    cli.write("a.txt", 310)
+    configure(cli, {"vip": cohort("a.txt", mode=mode) | {"name": "Another"}})
+    ended = sync(cli)
+    assert statuses(ended) == {"vip": ("guarded", 4)}
+    _, colon, command = by_key(ended)["vip"]["hint"].partition(": cohortsync ")
+    assert colon
+    assert by_key(ended)["vip"]["hint"] in {each.get("hint") for each in ended.records}
+    assert f"  cohortsync {command}\n" in cli.run("sync", on_terminal=True).log
+    assert cli.run(*shlex.split(command)).status == 0
+    assert len(api.members("vip")) == 310
+
+
 def test_a_cohort_that_would_be_late_is_refused_before_its_first_request(
     cli: CommandLine, api: Emulator
 ) -> None:
+    """A push is counted before it begins, also if nothing says how many rows its export has."""
     cli.write("a.txt", 2_000)
+    with gzip.open(cli.folder / "b.txt.gz", "wb") as file:
+        file.write((cli.folder / "a.txt").read_bytes())
     deadline = datetime.now().astimezone() + timedelta(minutes=3)
     configure(
         cli,
-        {"a": cohort("a.txt", deadline=f"{deadline:%H:%M}")},
+        {
+            "a": cohort("a.txt", deadline=f"{deadline:%H:%M}"),
+            "b": cohort("b.txt.gz", deadline=f"{deadline:%H:%M}", mode="add"),
+        },
         limits={"requests": 2, "per_seconds": 60.0},
         sync={"on_late": "refuse"},
     )
     ended = sync(cli)
-    assert statuses(ended) == {"a": ("guarded", 4)}
-    assert by_key(ended)["a"]["reason"].startswith("late: ")
-    assert by_key(ended)["a"]["forecast"]["share_by_deadline"] < 1
+    assert statuses(ended) == {"a": ("guarded", 4), "b": ("guarded", 4)}
+    for each in by_key(ended).values():
+        assert each["reason"].startswith("late: ")
+        assert each["forecast"]["share_by_deadline"] < 1
+        assert each["forecast"]["is_exact"]
     assert api.received() == 0
+
+
+def test_a_sync_that_cannot_begin_leaves_the_marker(cli: CommandLine, api: Emulator) -> None:
+    """Nothing has changed: the cohort is as complete as it was."""
+    cli.write("a.txt", 10)
+    configure(cli, {"a": cohort("a.txt", marker="done")})
+    assert sync(cli).status == 0
+    received = api.received()
+    cli.variables["MOENGAGE_API_KEY"] = ""
+    assert statuses(sync(cli)) == {"a": ("failed", 2)}
+    assert (cli.folder / "done").exists()
+    cli.variables["MOENGAGE_API_KEY"] = API_KEY
+    [ledger] = [each for each in cli.ledger_files() if each.suffix == ".sqlite"]
+    ledger.write_bytes(b"not SQLite" * 1000)
+    assert statuses(sync(cli)) == {"a": ("failed", 2)}
+    assert (cli.folder / "done").exists()
+    assert api.received() == received
 
 
 def test_a_dated_export_is_found_by_the_date_of_the_sync(cli: CommandLine, api: Emulator) -> None:
@@ -396,6 +407,22 @@ def test_the_page_is_written_after_each_sync_and_a_page_that_cannot_be_is_a_warn
     ended = sync(cli)
     assert ended.status == 0
     assert "the report was not written" in ended.log
+
+
+def test_people_are_notified_before_old_state_is_deleted(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.write("a.txt")
+    told = []
+
+    async def prune(*_: object, **__: object) -> None:
+        told.append((cli.folder / "sync.prom").exists() and (cli.folder / "page.html").exists())
+
+    monkeypatch.setattr(follow_up, "prune", prune)
+    page, metrics = {"html": "page.html"}, {"textfile": "sync.prom"}
+    configure(cli, {"a": cohort("a.txt")}, report=page, metrics=metrics)
+    assert sync(cli).status == 0
+    assert told == [True]
 
 
 def test_a_partial_cohort_stays_partial_until_its_export_changes(

@@ -48,6 +48,18 @@ class RunHistory:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
+    @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """Give all reads of the block the same view of the ledger as the first one."""
+        if self._connection.in_transaction:  # An outer block, or the writer's transaction.
+            yield
+            return
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.rollback()  # Nothing was written.
+
     def names(self, wanted: RunFilter = ALL_RUNS) -> list[str]:
         """Return the names of the runs that a filter selects, in the order in which they began."""
         statuses = None if wanted.statuses is None else json.dumps(list(wanted.statuses))
@@ -77,7 +89,7 @@ class RunHistory:
         raises `LedgerError` if they differ from the sums over its batches and attempts. It also
         raises `LedgerError` for values that no process of this program has written.
         """
-        with _one_moment(self._connection):
+        with self.one_moment():
             entry = self._known(name)
             totals = self._totals(entry, is_recounted=is_recounted)
             executions = self._executions(entry.number)
@@ -180,7 +192,7 @@ class RunHistory:
         return records_since(self._connection, utc_ns)
 
     def synced_last(self) -> list[SyncRecord]:
-        """Return each cohort's record in the last sync that had it."""
+        """Return the record of each cohort in the sync of it that ended last."""
         return latest_records(self._connection)
 
     def resumable(self) -> list[StoredRequest]:
@@ -226,19 +238,6 @@ class RunHistory:
         """
         row = self._connection.execute(_EARLIER, (uid, run)).fetchone()
         return row and EarlierRejection(*row)
-
-
-@contextmanager
-def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
-    """Give all queries of the block the same view of the ledger as the first one."""
-    if connection.in_transaction:  # The writer's transaction; no other process writes during it.
-        yield
-        return
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        connection.rollback()  # Nothing was written.
 
 
 def _pace(text: str) -> PaceRecord:

@@ -3,11 +3,13 @@
 Each function runs on a connection, inside its caller's transaction.
 """
 
+import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple
+from typing import Any
 
-from engine.ledger.notice_records import MetricCount, ToldProblem
+from engine.ledger.notice_records import GuardState, MetricCount, ToldProblem
 from engine.ledger.sqlite.store import Store, in_transaction
 
 
@@ -51,6 +53,25 @@ def last_successes(connection: sqlite3.Connection, partner: str) -> dict[str, in
             (partner,),
         )
     )
+
+
+def last_guards(connection: sqlite3.Connection, partner: str) -> dict[str, list[GuardState]]:
+    """Return what each guard said of the last plan of each mirrored cohort, by its id."""
+    rows = connection.execute(
+        "SELECT cohort_id, verdicts FROM plan JOIN run USING (run) WHERE run IN ("
+        " SELECT max(run) FROM plan JOIN run USING (run)"
+        " WHERE partner = ? AND NOT is_shadow GROUP BY cohort_id)",
+        (partner,),
+    )
+    return {
+        cohort_id: [_guard_state(each) for each in json.loads(text)] for cohort_id, text in rows
+    }
+
+
+def _guard_state(found: Mapping[str, Any]) -> GuardState:
+    limit = found.get("limit")  # A plan of an earlier version has neither.
+    value = None if limit is None else found.get("count")
+    return GuardState(found["guard"], found["verdict"] == "blocks", value, limit)
 
 
 def last_finished_run(connection: sqlite3.Connection, partner: str, cohort_id: str) -> str | None:
@@ -100,6 +121,7 @@ class NoticeStore(Store):
     told = in_transaction(told_problems)
     replace_told = in_transaction(replace_told)
     last_successes = in_transaction(last_successes)
+    last_guards = in_transaction(last_guards)
     last_finished_run = in_transaction(last_finished_run)
     followed_run = in_transaction(followed_run)
     record_followed = in_transaction(record_followed)

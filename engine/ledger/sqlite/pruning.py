@@ -48,8 +48,6 @@ class OldRun:
 
     number: int
     name: str
-    attempts: int
-    rejects: int
 
 
 class Pruner:
@@ -145,10 +143,11 @@ class Pruner:
         for needed in NEEDED if old else ():
             for (run,) in self._connection.execute(needed, values):
                 old.pop(run, None)
-        return [
-            OldRun(run, name, self._count("attempt", run), self._count("rejected", run))
-            for run, name in old.items()
-        ]
+        return [OldRun(run, name) for run, name in old.items()]
+
+    def counts(self, run: int) -> tuple[int, int]:
+        """Return how many attempts and rejected uids of a run `delete_some` has not deleted."""
+        return self._count("attempt", run), self._count("rejected", run)
 
     def _count(self, table: str, run: int) -> int:
         query = f"SELECT count(*) FROM {table} WHERE run = ?"  # noqa: S608 - our own names

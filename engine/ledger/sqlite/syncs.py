@@ -35,18 +35,25 @@ def records_since(
 
 
 def latest_records(connection: sqlite3.Connection) -> list[SyncRecord]:
-    """Return each cohort's record in the last sync that had it, by the cohort's key."""
+    """Return the record of each cohort that says how it is, by the cohort's key.
+
+    That is the one that ended last: a sync that began later, but ended at once because of this one,
+    does not count. One that has not ended, or whose process died, counts from its begin.
+    """
     rows = connection.execute(
-        f"SELECT {_COLUMNS}, max(started_utc_ns) FROM synced_cohort "  # noqa: S608 - our own names
+        f"SELECT {_COLUMNS}, max({_LAST_MOMENT}) FROM synced_cohort "  # noqa: S608 - our own names
         "GROUP BY cohort, partner ORDER BY cohort, partner"
     )
     return [SyncRecord(*row[:-1]) for row in rows]
 
 
+_LAST_MOMENT = "coalesce(finished_utc_ns, started_utc_ns)"
+
 _OLD = """
 FROM synced_cohort AS old WHERE started_utc_ns < ?1 AND EXISTS (
   SELECT 1 FROM synced_cohort AS later WHERE later.cohort = old.cohort
-  AND later.partner = old.partner AND later.started_utc_ns > old.started_utc_ns
+  AND later.partner = old.partner AND coalesce(later.finished_utc_ns, later.started_utc_ns)
+                                    > coalesce(old.finished_utc_ns, old.started_utc_ns)
   AND (old.exit_status IS NOT 0 OR later.exit_status = 0)
 )
 """

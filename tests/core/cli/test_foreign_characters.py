@@ -67,6 +67,7 @@ def test_lines_fit(width: int) -> None:
     assert max(map(cell_len, pieces)) <= width
     assert "".join("".join(pieces).split()) == "".join(line.split())
     assert list(wrapped(line, None)) == [line]
+    assert next(wrapped("    " + "x" * 30, 20, "    ")) == "    " + "x" * 16
     if width > 20:
         assert any("`a command to copy`" in piece for piece in pieces)
         assert any(piece.endswith("/long/") for piece in pieces)

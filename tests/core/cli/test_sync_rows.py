@@ -1,5 +1,7 @@
 """The live lines of a sync fit their terminal, whatever the cohorts are called."""
 
+from datetime import UTC, datetime, time
+
 import pytest
 from rich.cells import cell_len
 
@@ -9,10 +11,13 @@ from engine.delivery.events import Answered, EventSource, Planned, RunEvent, Sen
 from engine.delivery.outcome import Accepted, Unconfirmed
 from engine.errors import ExitStatus
 from engine.model.cohort import Cohort
-from engine.model.status import BatchState
+from engine.model.status import BatchState, CohortStatus
+from engine.pacing.hourly_ceiling import HourlyCeiling
+from engine.pacing.settings import Hours, PacingSettings
 from engine.report.accounts import Ceiling
+from engine.report.forecast import CohortForecast
 from engine.report.run_results import Opening
-from engine.report.sync_result import CohortResult, CohortStatus
+from engine.report.sync_result import CohortResult
 from engine.sync.request import CohortLine, Phase, SyncOpening
 
 NAMES = ("VIP customers", "長い名前のコホート" * 5, "Zoë 🦄 ∑", "x" * 100, "")
@@ -63,6 +68,26 @@ def test_the_lines_fit(width: int, count: int) -> None:
     assert len(lines) <= 24
 
 
+def test_a_forecast_whose_time_has_passed_promises_nothing() -> None:
+    progress = begun(1)
+    progress.expect({"k0": CohortForecast(9, is_exact=True, done_utc_ns=61 * 10**9)})
+    cohort = progress.cohorts["k0"]
+    assert cohort.seconds_left(0.0, 10**9) == 60
+    assert cohort.seconds_left(0.0, 61 * 10**9) is None
+
+
+def test_the_use_of_a_ceiling_counts_with_its_hours() -> None:
+    morning = (Hours(time(0, 0), time(0, 0), 30),)
+    ceilings = {"w0": HourlyCeiling(PacingSettings(300, 60.0, morning))}
+    lines = [CohortLine("k0", "C", "w0", "mirror")]
+    progress = SyncProgress(SyncOpening("sync-1", lines, is_dry=False, ceilings=ceilings), 0.0)
+    progress.open("k0", opening_of("k0"))
+    source = EventSource("W", "k0", "run-k0")
+    for number in range(2):
+        list(progress.workspace_of("k0").fold(RunEvent(source, Sent(number, 1, 9)), number * 20.0))
+    assert progress.workspaces["w0"].counts.ceiling_attempted == pytest.approx(2 / 11)
+
+
 def test_a_line_says_what_a_cohort_does_and_how_far_it_is() -> None:
     progress = begun(2)
     send(progress, "k0", 9_000)
@@ -79,7 +104,9 @@ def test_the_settle_wait_counts_down() -> None:
     progress = begun(1)
     send(progress, "k0", 9_000)
     progress.enter("k0", Phase.SETTLING)
-    progress.cohorts["k0"].counts.fold(Waiting(870), 20.0)
+    progress.cohorts["k0"].counts.fold(
+        Waiting(870, datetime(2026, 11, 27, 2, 15, tzinfo=UTC)), 20.0
+    )
     assert "settles 14:30" in shown(progress, 60)[0]
     assert "settles 0:10" in shown(progress, 60, now=880.0)[0]
 

@@ -16,7 +16,7 @@ from engine.cli.sync_summary import last_line
 from engine.cli.verbosity import Verbosity
 from engine.cli.verdict import cohort_lines, plan_line, run_lines
 from engine.errors import ExitStatus
-from engine.model.status import RunStatus
+from engine.model.status import CohortStatus, RunStatus
 from engine.report.accounts import (
     Accounts,
     Ceiling,
@@ -27,7 +27,7 @@ from engine.report.accounts import (
     Standing,
 )
 from engine.report.run_results import RunResult
-from engine.report.sync_result import CohortResult, CohortStatus, SyncResult
+from engine.report.sync_result import CohortResult, SyncResult
 
 REMOVALS = "removals: 1,750 removals of a cohort of 2,050 (85.4%); at most 205 are allowed"
 
@@ -88,9 +88,11 @@ def test_a_good_run_is_one_line() -> None:
 
 def test_a_plan_ends_with_one_line() -> None:
     planned = accounts(status="planned", uids=Standing(151, pending=151), requests=Requests())
-    plan = {"requests": 2, "settle_seconds": 0.0}
+    plan = {"requests": 2, "seconds_at_ceiling": 0.2, "settle_seconds": 0.0}
     expected = "Plan: 51 to add, 100 to remove, 1,949 unchanged; 2 requests, done in 1 s."
     assert plan_line(planned, plan) == expected
+    later = plan | {"seconds_at_ceiling": 61.1}  # In a pause, for example.
+    assert plan_line(planned, later).endswith("2 requests, done in 1:02.")
     empty = accounts(
         status="planned", uids=Standing(), requests=Requests(), mirror=MirrorFigures(unchanged=9)
     )
@@ -98,17 +100,19 @@ def test_a_plan_ends_with_one_line() -> None:
 
 
 def test_a_guard_is_followed_by_the_command_that_lifts_it() -> None:
-    flags = '--allow removals=1750 --allow shape --reason "why"'
+    command = (
+        'cohortsync sync lapsed --allow lapsed:removals=1750 --allow lapsed:shape --reason "why"'
+    )
     found = cohort_result(
         status=RunStatus.GUARDED,
         exit_status=ExitStatus.GUARDED,
         reason=REMOVALS,
-        hint=f"look at the export; if it is right: {flags}",
+        hint=f"look at the export; if it is right: {command}",
     )
     assert list(cohort_lines(found)) == [
         f"✗ Lapsed: stopped, nothing sent: {REMOVALS.removeprefix('removals: ')}",
         "  hint: look at the export; if it is right:",
-        '  cohortsync sync lapsed --allow lapsed:removals=1750 --allow lapsed:shape --reason "why"',
+        f"  {command}",
     ]
 
 
@@ -139,9 +143,8 @@ def random_results(draw: st.DrawFn) -> list[CohortResult]:
         status: Any = draw(st.sampled_from([*RunStatus, *CohortStatus]))
         exit_status = draw(st.sampled_from([*ExitStatus]))
         reason = draw(st.none() | st.just(REMOVALS) | st.text(max_size=60))
-        hint = draw(
-            st.none() | st.text(max_size=60) | st.just('if it is: --allow name --reason "why"')
-        )
+        lifted = 'check the id; if it is right: cohortsync sync a --allow a:name --reason "why"'
+        hint = draw(st.none() | st.text(max_size=60) | st.just(lifted))
         name = f"<{number}>{draw(NAMES)}"
         run = None
         if draw(st.booleans()):

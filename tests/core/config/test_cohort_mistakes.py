@@ -296,6 +296,11 @@ MISTAKES = {
         TWO.replace('"U"', '"E"'),
         "`workspaces.us` and `workspaces.eu` have the same endpoint, id and partner",
     ),
+    "two ceilings of one workspace": Mistake(
+        TWO.replace('"U"', '"E"\npartner = "other"') + "[workspaces.us.limits]\nrequests = 7\n",
+        "`workspaces.us` and `workspaces.eu` have the same endpoint and id, so that they share a "
+        "ceiling, but other limits",
+    ),
     "same variable": Mistake(
         TWO.replace("eu", "a-b").replace("us", "a_b"),
         "`workspaces.a_b` and `workspaces.a-b` would share the variable MOENGAGE_API_KEY_A_B: "

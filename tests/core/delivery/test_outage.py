@@ -6,6 +6,7 @@ from engine.delivery.decision import Abort
 from engine.delivery.outage import Outage
 from engine.delivery.outcome import Accepted, Exchange, NotSent, Outcome, Throttled, Unconfirmed
 from engine.delivery.retry import RetrySettings
+from engine.delivery.sender import EMULATOR_HINT
 from engine.errors import ExitStatus
 
 SETTINGS = RetrySettings(give_up_after_seconds=900, give_up_throttled_after_seconds=7200)
@@ -42,7 +43,7 @@ def test_what_never_gets_better_ends(kinds: list[Outcome], seconds: float, said:
     ended, gone = end_of(kinds)
     assert ended == pytest.approx(seconds, abs=35)
     assert said in gone.reason
-    assert gone.hint
+    assert "run the same command again" in (gone.hint or "")
 
 
 @pytest.mark.parametrize("kinds", [[FAILS] * 80 + [OK], [THROTTLES] * 700 + [OK]])
@@ -62,3 +63,11 @@ def test_a_storm_of_429s_is_no_outage() -> None:
     gone = outage.judge(Exchange(FAILS), 7900, 7901)
     assert gone is not None
     assert "9" in gone.reason
+
+
+def test_where_nothing_listens_the_hint_says_what_to_start_and_to_run_again() -> None:
+    refused = Exchange(NotSent("connection refused", nobody_listens=True))
+    gone = Outage(SETTINGS, EMULATOR_HINT).judge(refused, 0, 1)
+    assert gone is not None
+    assert gone.exit_status is ExitStatus.INCOMPLETE
+    assert "`cohortsync emulator`, then run the same command again" in (gone.hint or "")

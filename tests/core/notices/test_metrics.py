@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from engine.delivery.events import Answered, Divided, Sent, Settled
 from engine.delivery.outcome import Accepted, Rejected, Throttled, Unconfirmed
 from engine.errors import ExitStatus
-from engine.ledger.notice_records import MetricCount
+from engine.ledger.notice_records import GuardState, MetricCount
 from engine.model.status import BatchState
 from engine.notices.metric_definitions import DURATION_BUCKETS, METRICS
 from engine.notices.metrics import SyncMetrics
@@ -105,7 +105,11 @@ def test_the_state_of_each_cohort_is_shown_also_of_those_not_in_the_sync() -> No
     metrics.begin(5 * SECOND)
     assert samples(metrics)["cohortsync_sync_running"] == 1
     past = CohortPast(last_success_utc_ns=7 * SECOND, exit_status=4, synced_utc_ns=8 * SECOND)
-    metrics.show({"lapsed": replace(past, members=12)}, [])
+    guards = [
+        GuardState("removals", blocks=True, value=9, limit=5),
+        GuardState("age", blocks=False),
+    ]
+    metrics.show({"lapsed": replace(past, members=12, guards=guards)}, [])
     result = pushed(10, status=ExitStatus.PARTIAL)
     metrics.update(result, 10 * SECOND)
     metrics.end(synced(result, at_utc_ns=11 * SECOND))
@@ -120,6 +124,10 @@ def test_the_state_of_each_cohort_is_shown_also_of_those_not_in_the_sync() -> No
         f"cohortsync_cohort_exit_status{lapsed}": 4,
         f"cohortsync_cohort_guarded{vip}": 0,
         f"cohortsync_cohort_guarded{lapsed}": 1,
+        'cohortsync_cohort_guard_blocks{cohort="lapsed",guard="removals",workspace="eu"}': 1,
+        'cohortsync_cohort_guard_blocks{cohort="lapsed",guard="age",workspace="eu"}': 0,
+        'cohortsync_cohort_guard_value{cohort="lapsed",guard="removals",workspace="eu"}': 9,
+        'cohortsync_cohort_guard_limit{cohort="lapsed",guard="removals",workspace="eu"}': 5,
         f"cohortsync_cohort_last_sync_timestamp_seconds{vip}": 10,
         f"cohortsync_cohort_last_sync_timestamp_seconds{lapsed}": 8,
         f"cohortsync_cohort_last_success_timestamp_seconds{lapsed}": 7,
@@ -159,5 +167,5 @@ def test_names_have_their_units_and_labels_have_bounded_values() -> None:
         assert re.fullmatch(r"cohortsync(_[a-z]+)+", metric.name)
         assert metric.name.endswith("_total") == (metric.kind == "counter")
         assert set(metric.labels) <= {
-            *("workspace", "cohort", "outcome", "state", "exit_status", "kind")
+            *("workspace", "cohort", "outcome", "state", "exit_status", "kind", "guard")
         }

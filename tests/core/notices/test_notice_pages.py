@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,16 @@ import pytest
 import yaml
 
 from engine.config.loading import load_project
+from engine.errors import ExitStatus
 from engine.notices.follow_up import cohort_variables, inherited_variables, sync_variables
+from engine.notices.messages import message_of
 from engine.notices.metric_definitions import METRICS, Metric
-from engine.notices.settings import EVENTS
-from synced import pushed, synced
+from engine.notices.problems import CohortNews, CohortPast, NoticedCohort, find_problems
+from engine.notices.settings import EVENTS, NotifySettings
+from engine.planning.allowances import flags_to_lift
+from engine.report.accounts import MirrorFigures, Standing
+from pages import fences
+from synced import ended, pushed, synced
 
 DOCS = Path(__file__).parents[3] / "docs"
 METRICS_PAGE = (DOCS / "metrics.md").read_text(encoding="utf-8")
@@ -45,6 +52,37 @@ def test_the_page_lists_each_metric_as_it_is() -> None:
 def test_the_page_lists_each_event() -> None:
     first = NOTIFICATIONS_PAGE.split("## Pings")[0]
     assert [row[0].strip("`") for row in rows(first)] == list(EVENTS)
+
+
+def test_the_page_shows_a_message_as_it_is_sent() -> None:
+    lapsed = NoticedCohort("lapsed", "Lapsed customers", "default", "P", "lapsed")
+    vip = NoticedCohort("vip", "VIP customers", "default", "P", "vip")
+    lift = flags_to_lift(["--allow removals=1750"], (), None, "lapsed")
+    run = pushed(10, run="20261127-020004-1f3a").run
+    assert run is not None
+    figures = MirrorFigures(unchanged=1_949, add=Standing(51, 51), remove=Standing(100, 100))
+    stopped = ended(
+        ExitStatus.GUARDED,
+        reason="removals: 1,750 removals of a cohort of 2,050 (85.4%); at most 205 are allowed",
+        hint=f"look at the export; if it is right: {lift}",
+        run=run,
+    )
+    mirrored = replace(run, accounts=replace(run.accounts, mirror=figures))
+    settings = NotifySettings()
+    message = message_of(
+        [
+            CohortNews(
+                lapsed, find_problems(stopped, CohortPast(), settings, 0, None), result=stopped
+            ),
+            CohortNews(
+                vip, (), frozenset({"guard"}), result=ended(ExitStatus.ACCEPTED, run=mirrored)
+            ),
+        ],
+        settings,
+    )
+    assert message is not None
+    [shown] = fences(DOCS / "notifications.md", "text")
+    assert shown == f"{message.title}\n\n{message.body}"
 
 
 def test_the_page_lists_each_variable_of_a_command() -> None:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ExitStatus
+from engine.ledger.notice_records import GuardState
 from engine.ledger.sync_records import SyncRecord
-from engine.model.status import RunStatus
+from engine.model.status import CohortStatus, RunStatus
 from engine.notices.messages import message_of
 from engine.notices.problems import (
     RECOVERY,
@@ -22,7 +23,7 @@ from engine.notices.problems import (
     past_of,
 )
 from engine.notices.settings import EVENTS, NotifySettings
-from engine.report.sync_result import CohortResult, CohortStatus
+from engine.report.sync_result import CohortResult
 from synced import COHORT, SECOND, ended, forecast, pushed
 
 NOW = 1_700_000_000 * SECOND
@@ -107,9 +108,12 @@ def test_a_count_strays_from_the_median_of_earlier_syncs(
     assert ("members" in problems(result, past)) is strays
 
 
-def test_few_counts_are_no_measure() -> None:
-    result = replace(ended(ExitStatus.ACCEPTED), members=1)
-    assert problems(result, CohortPast(earlier_members=[100, 100])) == []
+@pytest.mark.parametrize(("earlier", "strays"), [([], False), ([100], True), ([100, 100], True)])
+def test_a_count_strays_in_the_second_sync_already(earlier: list[int], *, strays: bool) -> None:
+    """Else a sync that finds the same count again would tell it, some nights late."""
+    result = replace(ended(ExitStatus.ACCEPTED), members=151)
+    past = CohortPast(earlier_members=earlier)
+    assert problems(result, past) == ["members"] * strays
 
 
 @pytest.mark.parametrize(
@@ -147,16 +151,28 @@ def test_what_is_known_of_a_cohort_comes_from_its_records_before_this_sync() -> 
         record(2, finished_utc_ns=20, exit_status=4),
         record(3, finished_utc_ns=30, exit_status=1, members=8),
         record(4, finished_utc_ns=40, exit_status=0, members=7),
-        record(5),
+        # It began last and ended first, since the one before it still worked on the cohort.
+        record(5, finished_utc_ns=35, exit_status=75),
+        record(6),
     ]
-    assert past_of(COHORT, records, {"vip-id": 41}, "sync-4") == CohortPast(
+    assert past_of(COHORT, records, {"vip-id": 41}, {}, "sync-4") == CohortPast(
         last_success_utc_ns=41,
         first_utc_ns=1,
         exit_status=0,
         synced_utc_ns=40,
         members=7,
-        earlier_members=[5],
+        earlier_members=[5, 8],
     )
+
+
+def test_the_guard_that_stopped_a_sync_before_its_plan_is_known_by_its_reason() -> None:
+    plan = [GuardState("removals", blocks=True, value=9, limit=5), GuardState("age", blocks=False)]
+    stopped = SyncRecord("s", "vip", "P", "vip-id", 1, "2026-11-27", finished_utc_ns=2)
+    stopped = replace(stopped, status="guarded", exit_status=4, reason="age: 30 h old")
+    found = past_of(COHORT, [stopped], {}, {"vip-id": plan}, None).guards
+    assert {each.guard: each.blocks for each in found} == {"removals": False, "age": True}
+    planned = replace(stopped, run="run", reason="removals: 9 removals")
+    assert past_of(COHORT, [planned], {}, {"vip-id": plan}, None).guards == plan
 
 
 STATES = st.lists(st.sampled_from([*ExitStatus, None]), max_size=12)
@@ -198,7 +214,7 @@ def test_a_message_has_the_verdict_first_then_cohort_reason_and_command() -> Non
     assert message.title == "cohortsync: VIP customers needs attention, Lapsed has recovered"
     assert message.body.splitlines() == [
         "✗ VIP customers (vip): stopped, nothing sent: removals: 1,750 of 2,050 (85 %, limit 10 %)",
-        "  next: cohortsync check (look at the export)",
+        "  next: cohortsync sync vip --dry-run (look at the export)",
         "✓ Lapsed (lapsed) has recovered: 51 added",
     ]
 

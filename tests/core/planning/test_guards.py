@@ -1,3 +1,4 @@
+import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -324,6 +325,10 @@ def test_the_allowance_in_effect_is_reported_and_the_hint_repeats_all_that_is_li
     assert few.override is not None
     flags = flags_to_lift([few.override], given, "it's right")
     assert flags == f"--allow name --allow {guard}={count} --reason 'it'\"'\"'s right'"
+
+    command = shlex.split(flags_to_lift([few.override], given, "it's right", "v p"))
+    lifted = ["--allow", "v p:name", "--allow", f"v p:{guard}={count}"]
+    assert command == ["cohortsync", "sync", "v p", *lifted, "--reason", "it's right"]
 
     enough = verdicts(facts, LIFTED, "name", f"{guard}={count}")[guard]
     assert (enough.blocks, enough.is_lifted) == (False, True)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from engine.pacing.hourly_ceiling import HourlyCeiling
 from engine.pacing.settings import Hours, PacingSettings
-from engine.planning.timetable import Job, timetable
+from engine.planning.timetable import Job, sent_at, timetable
 
 SECOND = 1_000_000_000
 FIVE_A_SECOND = HourlyCeiling(PacingSettings(300, 60))
@@ -55,3 +55,12 @@ def test_the_ceiling_of_each_hour_counts() -> None:
     assert abs(first.done_utc_ns - (hour + 61 * SECOND)) < 2 * SECOND
     assert abs(second.done_utc_ns - (2 * hour + 1800 * SECOND + 61 * SECOND)) < 2 * SECOND
     assert abs(second.share_by_deadline - 0.5) < 0.01
+
+
+def test_a_plan_in_a_pause_is_sent_after_it() -> None:
+    paused = HourlyCeiling(PacingSettings(60, 60, (Hours(time(0), time(2), 0),), UTC))
+    two_o_clock = paused.resumes_at(0)
+    assert two_o_clock >= 2 * 3600 * SECOND
+    assert sent_at(1, paused, 0) == two_o_clock
+    assert sent_at(61, paused, 0) == two_o_clock + 60 * SECOND
+    assert sent_at(0, paused, 0) == 0

@@ -24,6 +24,12 @@ def forecast(requests, done, deadline=None, share=1.0, *, is_exact=True) -> Coho
             [("vip", forecast(700, "27T04:12")), ("b", forecast(5, "27T02:00", is_exact=False))],
             "about 705 requests, done 04:12",
         ),
+        # Rounded up: nothing is promised before the time that was computed.
+        ([("vip", forecast(1, "27T04:12:01"))], "1 request, done 04:13"),
+        (
+            [("vip", forecast(9, "27T06:20:01", "27T06:00", 0.5))],
+            "9 requests; misses 06:00 by 21 min: vip stops at 50 %",
+        ),
         ([("vip", forecast(90_000, "28T04:12"))], "90,000 requests, done 28 Nov 04:12"),
         (
             [
@@ -48,3 +54,8 @@ def forecast(requests, done, deadline=None, share=1.0, *, is_exact=True) -> Coho
 )
 def test_the_sentence(forecasts, sentence) -> None:
     assert forecast_sentence(forecasts, UTC, round(NOW.timestamp()) * 10**9) == sentence
+
+
+def test_a_forecast_is_rounded_up_in_the_document_too() -> None:
+    found = CohortForecast(1, is_exact=True, done_utc_ns=1_000_000_000_000_000_001)
+    assert found.to_dict()["done_at"] == "2001-09-09T01:46:40.001+00:00"

@@ -1,8 +1,7 @@
 """Statuses in words."""
 
-from engine.model.status import RunStatus
+from engine.model.status import CohortStatus, RunStatus
 from engine.report.formats import STATUSES
-from engine.report.sync_result import CohortStatus
 
 
 def test_the_statuses_in_words_are_those_that_there_are() -> None:

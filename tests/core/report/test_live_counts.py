@@ -76,6 +76,13 @@ def test_the_ceiling_is_measured_to_the_last_request_as_in_the_accounts() -> Non
     assert counts.ceiling_accepted == pytest.approx(1 / 51)
 
 
+def test_a_burst_is_no_more_than_the_whole_ceiling_as_in_the_summary() -> None:
+    counts = LiveCounts(requests_allowed_per_second=5, began=0)
+    for number in range(3):
+        counts.fold(Sent(number, 1, 100), number / 1000)
+    assert counts.ceiling_attempted == 1
+
+
 def test_the_ceiling_in_full_use_is_one() -> None:
     counts = LiveCounts(requests_allowed_per_second=5, began=0)
     for number in range(11):
@@ -112,7 +119,7 @@ def test_the_time_left_counts_what_waits_for_earlier_changes() -> None:
     counts.fold(Settled(1, BatchState.ACCEPTED, 100, None), 10)
     assert counts.seconds_left(10, 1000) == pytest.approx(890 + 10)
     counts.fold(Settled(2, BatchState.ACCEPTED, 800, None), 20)
-    counts.fold(Waiting(600), 20)
+    counts.fold(Waiting(600, datetime(2026, 11, 27, 2, 15, tzinfo=UTC)), 20)
     assert counts.waits_until == 620
     assert counts.seconds_left(610, 1000) is None  # there is no rate
     counts.fold(Sent(3, 1, 100), 621)

@@ -27,11 +27,11 @@ async def test_the_lowest_rank_gets_the_next_slot(ranks) -> None:
 
 async def test_an_early_release_is_not_repeated_at_the_end() -> None:
     slots = RankedSlots(1)
-    async with slots.held(0) as release:
-        release()
+    async with slots.held(0) as slot:
+        slot.release()
         async with asyncio.timeout(1), slots.held(1):
-            release()
-            waiting = asyncio.create_task(slots._acquire(2))
+            slot.release()
+            waiting = asyncio.create_task(slots.acquire(2))
             await asyncio.sleep(0)
             assert not waiting.done()
         await waiting
@@ -62,6 +62,53 @@ def test_a_cancelled_waiter_loses_no_slot(waiters, count) -> None:
         assert most <= count
         async with asyncio.timeout(1):  # Every slot is free again.
             for _ in range(count):
-                await slots._acquire(0)
+                await slots.acquire(0)
+
+    asyncio.run(run())
+
+
+async def test_a_lent_slot_is_taken_back_at_once_and_then_nobody_begins_before_one_is_free() -> (
+    None
+):
+    slots = RankedSlots(1, lendable=1)
+    async with asyncio.timeout(1), slots.held(0) as slot:
+        assert slot.lend()
+        async with slots.held(1) as borrowed:
+            assert not borrowed.lend()  # One may be lent at a time.
+            slot.take_back()
+            waiting = asyncio.create_task(slots.acquire(2))
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        slot.release()
+        await waiting
+
+
+async def test_a_lent_slot_is_regained_once_one_is_free() -> None:
+    slots = RankedSlots(1, lendable=1)
+    async with asyncio.timeout(1), slots.held(0) as slot:
+        assert slot.lend()
+        async with slots.held(1):
+            regaining = asyncio.create_task(slot.regain())
+            await asyncio.sleep(0)
+            assert not regaining.done()
+        await regaining
+        assert slot.lend()  # The first loan has ended.
+
+
+@given(st.lists(st.sampled_from(["lend", "take_back", "release"]), max_size=8))
+def test_whatever_is_lent_all_slots_are_free_at_the_end(steps) -> None:
+    async def run() -> None:
+        slots = RankedSlots(2, lendable=1)
+        async with slots.held(0) as one, slots.held(0) as other:
+            for number, step in enumerate(steps):
+                getattr((one, other)[number % 2], step)()
+        async with asyncio.timeout(1), slots.held(0) as one, slots.held(0):
+            assert one.lend()
+            waiting = asyncio.create_task(slots.acquire(0))
+            await asyncio.sleep(0)
+            assert waiting.done()
+            one.take_back()
+            slots.give_back()
 
     asyncio.run(run())

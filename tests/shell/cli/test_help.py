@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from engine.cli.application import app
 from engine.cli.command import COMMAND_PANELS
 from engine.cli.examples import EXAMPLES
+from pages import ROOT
 
 GROUP: Any = typer.main.get_command(app)
 COMMANDS = {
@@ -33,13 +35,8 @@ def test_each_option_is_explained_and_none_by_the_framework_s_words(command: str
     for name, option in options(command).items():
         if name.startswith("--"):
             assert len((option.help or "").split()) >= 2, name
-            assert option.metavar is not None or command == "emulator" or choices(option), name
+            assert option.metavar is not None, name
             assert not option.is_flag or option.metavar == "", name
-
-
-def choices(option: Any) -> bool:  # noqa: ANN401 - typer's, which differ by version
-    """Say whether help lists what an option takes."""
-    return bool(re.search(r"\|", str(option.display_type(None))))
 
 
 SAID = {
@@ -103,9 +100,11 @@ def test_help_fits_and_shows_no_type_that_says_nothing(command: str) -> None:
     text = help_of(*command.split())
     assert max(map(cell_len, text.splitlines())) <= 80
     for clutter in ("<bool>", "<str>", "<int", "<float", "list[", "<=x<=", "]...]", "..."):
-        assert clutter not in text.replace("EXPORT...", "").replace("FILES...", "").replace(
-            "[COHORT]...", ""
-        ), clutter
+        named = re.sub(r"(EXPORT|FILES|\[EXPORT\]|\[COHORT\])\.\.\.", "", text)
+        assert clutter not in named, clutter
+    assert "…" not in text
+    assert all(re.fullmatch("<[^<>]+>", each) for each in re.findall(r"<\S*|\S*>(?=  )", text))
+    assert "Examples:" in text
 
 
 def test_the_paragraphs_of_help_are_broken_only_at_the_width() -> None:
@@ -121,3 +120,29 @@ def test_each_example_is_a_command_line(line: str) -> None:
     words = shlex.split(line.partition("   ")[0].partition(" >")[0].removesuffix("\\"))[1:]
     name = " ".join(words[:2]) if words[0] == "snapshot" else words[0]
     COMMANDS[name].make_context(name, words[len(name.split()) :])
+
+
+def named_commands() -> Iterator[str]:
+    """Yield each command that a message of the program names, in backticks."""
+    for path in (ROOT / "engine").rglob("*.py"):
+        joined = re.sub(r'"\n\s*f?"', "", path.read_text("utf-8"))
+        yield from re.findall(r"`cohortsync ([a-z][^`…]*)`", joined)
+
+
+def test_each_command_that_a_message_names_is_there_with_its_options() -> None:
+    found = set(named_commands())
+    assert {"init FILE", "check", "resume --all"} <= found
+    for text in found:
+        words = text.split()
+        name = " ".join(words[:2]) if words[0] == "snapshot" else words[0]
+        if "{" in name:
+            continue  # The name is one of a set, such as that of an enum.
+        assert name in COMMANDS, text
+        named = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert named <= {*options(name), "--help"}, text
+
+
+def test_no_message_names_the_shipped_configuration() -> None:
+    """Who has installed the program does not have it."""
+    for path in (ROOT / "engine").rglob("*.py"):
+        assert "the shipped" not in path.read_text(encoding="utf-8"), path

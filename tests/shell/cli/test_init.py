@@ -1,10 +1,15 @@
 """`cohortsync init` writes a configuration that loads; `cohortsync schema` prints its schema."""
 
 import json
+import os
+import signal
+import subprocess
+import termios
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from clean_room import ENGINE, until
 from typer.testing import CliRunner, Result
 
 from engine import CohortSyncError, config_schema
@@ -54,10 +59,56 @@ def test_on_a_terminal_it_asks_and_never_shows_the_key(folder: Path) -> None:
     assert config.notes == ()
 
 
+def test_it_asks_again_after_a_wrong_answer_and_says_what_is_wrong(folder: Path) -> None:
+    result = run(answers=f"a b\nW\n7\n02\n~nobody-here\nmy.key\n{KEY} {KEY}\n{KEY}\n")
+    assert result.exit_code == 0
+    assert KEY not in result.output
+    for reason in ("without blanks and colons", "one of 01, ", "be a path", "an API key:"):
+        assert reason in result.output
+    assert (folder / "my.key").read_text(encoding="ascii") == f"{KEY}\n"
+    assert 'data_center = "02"' in (folder / "config.toml").read_text(encoding="utf-8")
+
+
 def test_it_asks_only_for_what_no_option_says(folder: Path) -> None:
-    (folder / "my.key").write_text("k", encoding="ascii")
-    assert run(*FLAGS, "--key-file", "my.key", answers="").exit_code == 0
-    assert (folder / "my.key").read_text(encoding="ascii") == "k"
+    result = run(*FLAGS, "--key-file", "my.key", answers="")
+    assert result.exit_code == 0
+    assert not (folder / "my.key").exists()
+    assert f"write the API key alone into {folder / 'my.key'}, with mode 0600" in result.output
+    assert ".gitignore should name my.key and state/" in result.output
+
+
+def test_what_cannot_be_written_leaves_no_configuration(folder: Path) -> None:
+    """The command can be run again: config.toml, which it never overwrites, comes after the key."""
+    (folder / "keys").touch()
+    result = run(*FLAGS, answers=f"keys/my.key\n{KEY}\n")
+    assert isinstance(result.exception, UsageError)
+    assert "keys/my.key cannot be written" in result.exception.message
+    assert [each.name for each in folder.iterdir()] == ["keys"]
+
+
+def test_a_stop_at_a_question_is_one_line_and_writes_nothing(folder: Path) -> None:
+    """Also while a hidden answer is typed: the terminal shows again what is typed after it."""
+    ours, its = os.openpty()
+    before = termios.tcgetattr(its)
+    with subprocess.Popen(
+        [*ENGINE, "init", *FLAGS], stdin=its, stderr=its, cwd=folder, start_new_session=True
+    ) as process:
+        shown = b""
+        for awaited, answer in ((b"File with", b"\n"), (b"(hidden", b"")):
+            while awaited not in shown:
+                shown += os.read(ours, 1000)
+            os.write(ours, answer)
+        until(lambda: not termios.tcgetattr(its)[3] & termios.ECHO, "it hides what is typed")
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 75
+        shown += os.read(ours, 1000)
+    assert termios.tcgetattr(its) == before
+    os.close(ours)
+    os.close(its)
+    text = shown.decode()
+    assert "error: stopped before anything was written" in text
+    assert "Traceback" not in text
+    assert not list(folder.iterdir())
 
 
 @pytest.mark.parametrize("name", ["config.toml", "link.toml"])
@@ -79,26 +130,37 @@ def test_a_schema_that_is_there_stays(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "answers", "says"),
+    ("words", "says"),
     [
-        ((), None, "`cohortsync init` needs --workspace-id and --data-center"),
-        (FLAGS[:2], None, "`cohortsync init` needs --data-center"),
-        ((), "W\n", "stopped before anything was written"),
-        (("--workspace-id", "a b", *FLAGS[2:]), None, "--workspace-id should be printable ASCII"),
-        ((*FLAGS[:3], "7"), None, "--data-center should be one of 01, 02, 03, 04, 05, 06, 101"),
-        ((*FLAGS, "--key-file", " "), None, "--key-file should be a path"),
-        (("no/folder.toml", *FLAGS), None, "no/folder.toml cannot be written: No such file"),
-        (FLAGS, f"k\n{KEY} {KEY}\n", "the API key should hold an API key: printable ASCII"),
+        ((), "`cohortsync init` needs --workspace-id and --data-center"),
+        (FLAGS[:2], "`cohortsync init` needs --data-center"),
+        (("--workspace-id", "a b", *FLAGS[2:]), "--workspace-id should be printable ASCII"),
+        ((*FLAGS[:3], "7"), "--data-center should be one of 01, 02, 03, 04, 05, 06, 101"),
+        ((*FLAGS, "--key-file", " "), "--key-file should be a path"),
+        (("no/folder.toml", *FLAGS), "no/folder.toml cannot be written: there is no folder no"),
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(
-    folder: Path, words: tuple[str, ...], answers: str | None, says: str
+    folder: Path, words: tuple[str, ...], says: str
 ) -> None:
-    error = run(*words, answers=answers).exception
+    error = run(*words).exception
     assert isinstance(error, CohortSyncError)
     assert error.message.startswith(says)
     assert error.exit_status == 2
-    assert KEY not in error.message
+    assert not list(folder.iterdir())
+
+
+def test_the_end_of_the_input_is_a_stop(folder: Path) -> None:
+    error = run(answers="W\n").exception
+    assert isinstance(error, CohortSyncError)
+    assert (error.exit_status, error.message) == (75, "stopped before anything was written")
+    assert not list(folder.iterdir())
+
+
+def test_a_text_that_is_no_key_is_not_written(folder: Path) -> None:
+    with pytest.raises(UsageError, match="the API key should hold an API key") as caught:
+        NewConfig("W", "01").write(folder / "config.toml", f"{KEY} {KEY}")
+    assert KEY not in caught.value.message
     assert not list(folder.iterdir())
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,13 +13,13 @@ from engine.cli.sync_log import PROGRESS_SECONDS, LogSyncView
 from engine.cli.sync_terminal import TerminalSyncView
 from engine.cli.sync_view import SyncView
 from engine.cli.verbosity import Verbosity
-from engine.delivery.events import Answered, EventSource, Planned, RunEvent, Sent, Settled
+from engine.delivery.events import Answered, EventSource, Planned, RunEvent, Sent, Settled, Waiting
 from engine.delivery.outcome import Accepted, Outcome, Unconfirmed
 from engine.delivery.stop import StopSwitch
 from engine.errors import ExitStatus
-from engine.model.status import BatchState
+from engine.model.status import BatchState, CohortStatus
 from engine.report.forecast import CohortForecast
-from engine.report.sync_result import CohortResult, CohortStatus
+from engine.report.sync_result import CohortResult
 from engine.sync.request import CohortLine, Phase, SyncOpening
 from records import plain, record
 
@@ -32,6 +33,10 @@ PLAN: dict[str, Any] = {
     "notes": ["the time of writing is unknown"],
 }
 DOWN = Unconfirmed("no answer")
+WAIT = (
+    "waiting until 02:15 (870 s): until then the API may apply earlier changes of the same uids "
+    "(mirror.settle_seconds)"
+)
 MISSING = CohortResult(
     *("gone", "default", "gone", "Gone", "add", CohortStatus.MISSING, ExitStatus.USAGE),
     *("gone.csv: no such file", "did you mean 'vip.csv'?"),
@@ -68,6 +73,7 @@ def follow(view: SyncView, clock: Clock) -> None:
         late = CohortForecast(2, is_exact=True, done_utc_ns=2, deadline_utc_ns=1)
         for _ in range(2):
             observers.forecast("default: 2 requests, misses 06:00 by 1 s", {"vip": late})
+        observers.observe(RunEvent(source, Waiting(870, datetime(2026, 11, 27, 2, 15, tzinfo=UTC))))
         observers.observe(RunEvent(source, Planned(151)))
         answer(*[DOWN] * 14)
         for batch in range(20):
@@ -98,8 +104,8 @@ def logged(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 EVENTS = [
-    *("begun", "phase", "ended", "opened", "planned", "note", "forecast", "outage", "settled"),
-    *("progress", "progress", "outage", "note", "ended"),
+    *("begun", "phase", "ended", "opened", "planned", "note", "forecast", "waiting", "outage"),
+    *("settled", "progress", "progress", "outage", "note", "ended"),
 ]
 
 
@@ -116,6 +122,8 @@ def test_each_line_is_a_record_and_none_is_of_an_attempt(
     assert (workspace["workspace"], workspace["requests"]) == ("default", "14")
     [planned] = [each for each in found if each["event"] == "planned"]
     assert (planned["add"], planned["remove"], planned["requests"]) == ("51", "100", "2")
+    [waiting] = [each for each in found if each["event"] == "waiting"]
+    assert (waiting["level"], waiting["text"]) == ("info", WAIT)
     ended = {each["cohort"]: each for each in found if each["event"] == "ended"}
     assert (ended["gone"]["status"], ended["gone"]["exit_status"]) == ("missing", "2")
     assert ended["gone"]["hint"] == "did you mean 'vip.csv'?"
@@ -176,9 +184,10 @@ def test_a_terminal_shows_verdicts_and_an_outage_once(
     outages = [line for line in lines if line.startswith("default: API ")]
     assert outages == ["default: API errors for 0:00, 14 of 15 attempts: no answer"]
     assert lines.count("warning: default: 2 requests, misses 06:00 by 1 s") == 1
+    is_quiet = verbosity is Verbosity.QUIET
+    assert (f"vip: {WAIT}" in " ".join(" ".join(lines).split())) is not is_quiet
     attempts = [line for line in lines if "attempt 1: unconfirmed" in line]
     assert len(attempts) == (14 if verbosity is Verbosity.VERBOSE else 0)
-    is_quiet = verbosity is Verbosity.QUIET
     assert lines.count("✗ Gone: no export: gone.csv: no such file") == (0 if is_quiet else 1)
     assert lines.count("✓ Vip: up to date: run-0 did it") == (0 if is_quiet else 1)
     assert ("vip: reading the export" in lines) is (verbosity is Verbosity.VERBOSE)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from opening import OPENING
@@ -115,7 +116,7 @@ def test_the_settle_wait_counts_down() -> None:
         screen.feed(Planned(900), *accepted(1, 900))
         screen.seconds = 30
         assert screen.shown()[0].endswith("ETA 14:34")  # 870 s, then 100 uids at 30 a second
-        screen.feed(Waiting(870))
+        screen.feed(Waiting(870, datetime(2026, 11, 27, 2, 15, tzinfo=UTC)))
         assert screen.shown()[1] == "earlier changes settle in 14:30"
         screen.seconds = 890.5
         assert screen.shown()[1] == "earlier changes settle in 0:10"

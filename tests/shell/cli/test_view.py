@@ -51,7 +51,7 @@ ACCOUNTS = Accounts(
 
 
 def test_a_pause_by_the_hour_says_until_when() -> None:
-    sentence = trouble(Paused(datetime(2026, 11, 27, 20, 1, 1, tzinfo=UTC)))
+    sentence = trouble(Paused(datetime(2026, 11, 27, 20, 1, 0, 1, tzinfo=UTC)))
     assert sentence == "nothing is sent until 20:02, as `limits.hours` allow no request"
 
 

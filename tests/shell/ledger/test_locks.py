@@ -1,5 +1,6 @@
 """Locks of a workspace and of its cohorts: who excludes whom."""
 
+import asyncio
 import fcntl
 import shutil
 from collections.abc import Callable
@@ -8,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from engine.errors import LockHeldError, StateGoneError
+from engine.ledger import locks
 from engine.ledger.locks import (
     NO_PATIENCE,
     FileLock,
+    Patience,
     cohort_at_once,
     cohort_holder,
     cohort_lock,
@@ -122,4 +125,23 @@ async def test_a_lock_counts_how_often_it_was_taken(tmp_path: Path) -> None:
     assert lock.times_taken == 1
     await lock.acquire(NO_PATIENCE)
     assert lock.times_taken == 2
+    lock.release()
+
+
+async def test_a_run_waits_for_a_recovery_without_a_word_though_it_must_not_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recovery, or a prune, holds the lock of a cohort only for a moment."""
+    monkeypatch.setattr(locks, "_GRACE_SECONDS", 0.0)
+    told: list[str] = []
+    lock = cohort_lock(tmp_path, KEY)
+    with cohort_at_once(tmp_path, KEY) as is_free:
+        assert is_free
+        acquiring = asyncio.create_task(lock.acquire(Patience(waiting=told.append)))
+        await asyncio.sleep(0)  # It has found the lock held.
+        assert not acquiring.done()
+    await acquiring
+    assert told == []
+    with pytest.raises(LockHeldError):
+        await cohort_lock(tmp_path, KEY).acquire(NO_PATIENCE)
     lock.release()

@@ -18,10 +18,11 @@ from receiver import time_is_up, until
 from engine.delivery.stop import StopSwitch
 from engine.errors import ExitStatus
 from engine.ledger.sqlite.ledger import Ledger
+from engine.model.status import CohortStatus
 from engine.notices.completion import Completion
 from engine.notices.follow_up import FollowUp, FollowUpError, run_command, sync_variables
 from engine.notices.ports import NoticeContext
-from engine.report.sync_result import CohortResult, CohortStatus
+from engine.report.sync_result import CohortResult
 from synced import COHORT, ended, pushed, synced
 
 WRITE = """
@@ -185,7 +186,7 @@ async def test_each_failure_of_a_command_is_told(
     tmp_path: Path, command: tuple[str, ...], says: str
 ) -> None:
     with pytest.raises(FollowUpError) as caught:
-        await run_command(FollowUp(command, folder=tmp_path), {}, StopSwitch())
+        await run_command(FollowUp(command, folder=tmp_path), {}, StopSwitch(), print)
     assert str(caught.value) == f"the `after` command {says}"
 
 
@@ -194,7 +195,7 @@ async def test_a_command_gets_no_shell_and_its_output_is_dropped(
 ) -> None:
     script = "import sys; print(sys.argv[1:]); sys.exit(sys.argv[1] != '$(touch x); *')"
     command = (sys.executable, "-c", script, "$(touch x); *")
-    await run_command(FollowUp(command, folder=tmp_path), {}, StopSwitch())
+    await run_command(FollowUp(command, folder=tmp_path), {}, StopSwitch(), print)
     assert not (tmp_path / "x").exists()
     assert capfd.readouterr() == ("", "")
 
@@ -206,7 +207,7 @@ async def test_a_command_that_takes_too_long_is_ended_with_all_that_it_started(
     started = tmp_path / "started"
     script = "sleep 1000 & echo $! > started.part; mv started.part started; wait"
     running = asyncio.create_task(
-        run_command(FollowUp(("sh", "-c", script), folder=tmp_path), {}, StopSwitch())
+        run_command(FollowUp(("sh", "-c", script), folder=tmp_path), {}, StopSwitch(), print)
     )
     await until(started.exists)
     if is_cancelled:
@@ -233,7 +234,7 @@ async def test_a_command_that_is_cancelled_while_it_starts_is_ended(
     monkeypatch.setattr(asyncio, "create_subprocess_exec", create)
     script = "sleep 1000 & echo $! > started.part; mv started.part started; wait"
     running = asyncio.create_task(
-        run_command(FollowUp(("sh", "-c", script), folder=tmp_path), {}, StopSwitch())
+        run_command(FollowUp(("sh", "-c", script), folder=tmp_path), {}, StopSwitch(), print)
     )
     started = tmp_path / "started"
     await until(started.exists)
@@ -278,13 +279,17 @@ async def test_a_second_stop_ends_a_command_and_the_first_does_not(
     script = f"touch {begun}; while [ ! -e {go} ]; do sleep 0.02; done"
     switch = StopSwitch()
     command = FollowUp(("sh", "-c", script), 30.0, tmp_path)
-    running = asyncio.create_task(run_command(command, {}, switch))
+    notes: list[str] = []
+    running = asyncio.create_task(run_command(command, {}, switch, notes.append))
     await until(begun.exists)
     for _ in range(stops):
         switch.pull("a signal")
     if stops == 1:
         go.touch()
         await running
+        assert notes == [
+            "waiting for the `after` command, which may take 30 s in all; a second signal ends it"
+        ]
     else:
         with pytest.raises(FollowUpError, match="was ended: a signal"):
             await running

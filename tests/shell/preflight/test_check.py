@@ -410,7 +410,7 @@ async def test_the_live_request_names_no_members_and_carries_the_credentials(
 @pytest.mark.parametrize(
     ("status", "body", "code", "says"),
     [
-        (401, REFUSAL, ExitStatus.REFUSED, "401: the key is not valid"),
+        (401, REFUSAL, ExitStatus.REFUSED, "401: the key from MOENGAGE_API_KEY is not valid"),
         (403, REFUSAL, ExitStatus.REFUSED, "403: the account is blocked"),
         (400, "<html>", ExitStatus.REFUSED, "the answer is 400, which says nothing"),
         (400, {"message": "no"}, ExitStatus.REFUSED, "the answer is 400, which says nothing"),
@@ -556,6 +556,22 @@ def test_the_command_prints_a_line_for_each_finding(
         ["skipped", "tls"],
         ["skipped", "key"],
     ]
+
+
+@pytest.mark.parametrize(("variables", "is_colored"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_the_verdicts_have_colors_unless_the_user_wants_none(
+    command: typer.Typer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    is_colored: bool,  # noqa: FBT001 - from the table
+) -> None:
+    (tmp_path / "config.toml").write_text("[limit]\n", encoding="utf-8")
+    monkeypatch.setattr("typer.testing._NamedTextIOWrapper.isatty", lambda _: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    result = CliRunner().invoke(command, [], env=variables, color=True)
+    assert ("\x1b[" in result.stdout) is is_colored
 
 
 def test_the_command_shows_every_problem_and_hint_below_its_finding(

@@ -72,7 +72,7 @@ async def test_a_live_check_shares_the_right_to_send_with_the_runs_of_its_engine
         Engine.open(SHIPPED, endpoint=emulator.url, state=tmp_path) as engine,
     ):
         waiting = LockWait(0.0, StopSwitch(), no_note)
-        async with engine._session(engine.config)._ledger.used(waiting):
+        async with engine._session(engine.config).using_ledger(waiting):
             await engine._session(engine.config).hold_sending(waiting)
             results = await asyncio.gather(*(engine.check(live=True) for _ in range(2)))
             engine._session(engine.config).release_sending()

@@ -21,7 +21,7 @@ from whole_push import PARTNER, Pushes
 
 from engine.config.loading import Config
 from engine.errors import ExitStatus, LedgerError
-from engine.ledger.locks import cohort_at_once
+from engine.ledger.locks import all_at_once, cohort_at_once
 from engine.ledger.records import RunKey
 from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.migrations import MIGRATIONS
@@ -32,6 +32,7 @@ from engine.model import cohort as model
 from engine.model.cohort import CohortKey
 from engine.report.history import all_runs, open_run
 from engine.report.state import Pruned
+from engine.runs import retention
 from engine.runs.retention import bounds_of, prune
 from engine.storage.paths import LEDGER_NAME, plan_folder
 from engine.storage.usage import KINDS, state_usage
@@ -191,6 +192,30 @@ async def test_a_run_that_is_half_deleted_is_on_no_list_and_goes_with_the_next_p
     assert "20260101-000001-abcd" not in {accounts.run for accounts in all_runs(config.state_dir)}
     await prune(config, clock=clock)
     assert rows(path, "SELECT count(*) FROM attempt WHERE run = 1") == [(0,)]
+
+
+async def test_a_prune_holds_a_cohort_for_less_time_than_a_run_tries_to_get_it(
+    tmp_path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lock is free while rows are deleted, and between any two runs once the time is up."""
+    monkeypatch.setattr(retention, "_HELD_SECONDS", -1.0)
+    path = await old_ledger(tmp_path / "state", clock)
+    config = replace(config_of(tmp_path), state_dir=tmp_path / "state")
+    expected = await prune(config, is_dry_run=True, clock=clock)
+    delete_some, free = Pruner.delete_some, []
+
+    def delete(pruner: Pruner) -> int:
+        with all_at_once(path.parent) as holder:
+            free.append(holder is None)
+        return delete_some(pruner)
+
+    monkeypatch.setattr(Pruner, "delete_some", delete)
+    ended = await prune(config, clock=clock, ends=lambda: len(free) > 2)
+    assert 0 < ended.runs < expected.runs
+    done = await prune(config, clock=clock)
+    assert ended.runs + done.runs == expected.runs > 5
+    assert len(free) > expected.runs
+    assert all(free)
 
 
 async def test_what_a_later_run_needs_is_never_deleted(tmp_path: Path, clock: HandClock) -> None:

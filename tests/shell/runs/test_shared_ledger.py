@@ -138,7 +138,7 @@ def test_a_stop_ends_the_wait_for_runs_that_use_a_ledger_that_is_gone(tmp_path: 
         loop = asyncio.get_running_loop()
         begun = loop.time()
         switches = [StopSwitch(), StopSwitch()]
-        async with session._ledger.used(LockWait(0.0, StopSwitch(), lambda _: None)):
+        async with session._shared.ledger.used(LockWait(0.0, StopSwitch(), lambda _: None)):
             replaced(workspace, empty)
             tasks = [
                 asyncio.create_task(
@@ -260,7 +260,7 @@ def test_a_ledger_is_prepared_by_the_next_run_if_the_first_is_cancelled(tmp_path
             first.cancel()
             await asyncio.wait([first])
         assert workspace.query(status) == [("running",)]
-        async with session._ledger.used(LockWait(0.0, StopSwitch(), lambda _: None)):
+        async with session._shared.ledger.used(LockWait(0.0, StopSwitch(), lambda _: None)):
             assert workspace.query(status) == [("incomplete",)]
         raise _DoneError("done")
 
@@ -280,7 +280,7 @@ def test_a_count_of_missing_totals_ends_with_a_stop_and_delays_no_other_run(
 
     async def start(session: WorkspaceSession, observers: RunObservers) -> RunResult:
         async def count_slowly(store: RunStore, run: int) -> RunTotals:
-            assert not session._sending_lock.is_held
+            assert not session._shared.sending_lock.is_held
             await asyncio.sleep(100)
             return await count_totals(store, run)
 
@@ -316,18 +316,18 @@ def test_whoever_releases_the_sending_lock_the_next_sender_counts_all_sends(
     waiting = LockWait(0.0, StopSwitch(), lambda _: None)
 
     async def start(session: WorkspaceSession, _: RunObservers) -> RunResult:
-        async with session._ledger.used(waiting) as ledger:
+        async with session._shared.ledger.used(waiting) as ledger:
             pacers = []
             for is_shared in (True, True, False):
                 await session.hold_sending(waiting)
                 pacers.append((await session.channel(ledger)).pacer)
                 if is_shared:
-                    await session._sending_lock.acquire(waiting.patience)
+                    await session._shared.sending_lock.acquire(waiting.patience)
                 session.release_sending()
             first, second, third = pacers
             assert first is second is third
-            session._sending_lock.release()
-            session._sending_lock.release()
+            session._shared.sending_lock.release()
+            session._shared.sending_lock.release()
             await session.hold_sending(waiting)
             assert (await session.channel(ledger)).pacer is not third
             session.release_sending()

@@ -227,6 +227,23 @@ def test_a_folder_that_cannot_be_marked_does_not_stay(tmp_path: Path) -> None:
 # Files that are written to a name that a user, or somebody else, may have used.
 
 
+def test_a_folder_is_deleted_although_a_thread_deletes_its_own_file_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = os.unlink
+
+    def unlink_late(path: str | Path, *, dir_fd: int | None = None) -> None:
+        unlink(path, dir_fd=dir_fd)
+        if str(path) == "unfinished":
+            raise FileNotFoundError(path)
+
+    with temporary_folder(tmp_path, TemporaryPurpose.LIST) as folder:
+        (folder / "unfinished").touch()
+        (folder / "whole").touch()
+        monkeypatch.setattr(os, "unlink", unlink_late)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_that_is_written_touches_nothing_beside_it(tmp_path: Path) -> None:
     target, theirs = tmp_path / "out.parquet", tmp_path / "theirs"
     theirs.write_bytes(b"x")
