@@ -81,7 +81,7 @@ def emulator(
     latency_ms: Annotated[float, _fault(max=86_400_000, help="Delay of each answer.")] = 0.0,
     latency_sigma: Annotated[
         float,
-        _fault(max=3, help="Makes it lognormal, with this sigma; --latency-ms is the median."),
+        _fault(max=3, help="Makes it lognormal: --latency-ms is the median."),
     ] = 0.0,
     fault: Annotated[
         list[str] | None,
