@@ -152,7 +152,7 @@ class Api:
         bad_hours: Sequence[BadHour] = (),
         clock_rate: float = 1.0,
     ) -> None:
-        """Take `clock_rate` seconds of its own clock to a second of ours."""
+        """Its clock advances by `clock_rate` seconds in a second of ours."""
         self._limiters = limiters
         self._latency = latency or steady()
         self._bad_hours = bad_hours
