@@ -25,7 +25,7 @@ LOSSES = {
     "held": "the gate was closed after a 429",
     "input": "the export was slower than the ceiling",
     "in_flight": "all requests waited for slow answers or for a retry",
-    "margin": "the window was stretched to allow for network jitter",
+    "margin": "the window was stretched: the API counts a request until its answer",
     "late": "late wake-ups, connecting, a pace below the ceiling",
     "unrecorded": "the process died before it recorded why",
 }
