@@ -150,12 +150,15 @@ class Api:
         limiters: Mapping[str, Limiter],
         latency: Latency | None = None,
         bad_hours: Sequence[BadHour] = (),
+        clock_rate: float = 1.0,
     ) -> None:
+        """Its clock advances by `clock_rate` seconds in a second of ours."""
         self._limiters = limiters
         self._latency = latency or steady()
         self._bad_hours = bad_hours
         self._under_way: list[tuple[float, int, Arrival]] = []
         self._next_number = count()
+        self._clock_rate = clock_rate
         self._in_window = MostInWindow(ceiling.per_seconds)
         self.answers: Counter[int | None] = Counter()
         """Arrivals by the status of their answer; None where none came."""
@@ -164,7 +167,7 @@ class Api:
 
     @property
     def most_in_window(self) -> int:
-        """The most arrivals in any window."""
+        """The most arrivals in any window of its clock."""
         return self._in_window.most
 
     def send(self, now: float) -> Arrival:
@@ -182,8 +185,11 @@ class Api:
             self.answers[arrival.answer.status if arrival.answer else None] += 1
 
     def _judge(self, at: float) -> Answer | None:
-        self._in_window.add(at)
-        refusing = [name for name, limiter in self._limiters.items() if not limiter.admit(at)]
+        by_its_clock = at * self._clock_rate
+        self._in_window.add(by_its_clock)
+        refusing = [
+            name for name, limiter in self._limiters.items() if not limiter.admit(by_its_clock)
+        ]
         for name in refusing:
             self.refused[name] += 1
         for hour in self._bad_hours:

@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 
-from engine.pacing.schedule import LARGEST_MARGIN, SMALLEST_MARGIN
+from engine.pacing.schedule import SMALLEST_SLACK
 from engine.pacing.settings import PacingSettings
+
+LARGE_MARGIN = 1 / 100
+"""A share of the window: the margin where requests arrive 560 ms late on average."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """How many requests it takes, and how long: the least, and with the margin at its largest."""
+    """How many requests it takes, and how long: with the least margin, and with a large one."""
 
     requests: int
     least_seconds: float
@@ -25,4 +28,4 @@ def forecast(uids: int, uids_a_request: int, ceiling: PacingSettings) -> Forecas
     paced = (requests - 1) * ceiling.per_seconds / ceiling.requests
     # The margin is paid once for each window behind; an even pace needs none within one.
     stretch = full_windows * ceiling.per_seconds
-    return Forecast(requests, paced + stretch * SMALLEST_MARGIN, paced + stretch * LARGEST_MARGIN)
+    return Forecast(requests, paced + stretch * SMALLEST_SLACK, paced + stretch * LARGE_MARGIN)

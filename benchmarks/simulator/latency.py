@@ -30,6 +30,31 @@ def jittered(rng: random.Random, spread: float, seconds: float = 0.1) -> Latency
     return lambda _: Trip(seconds / 2 + rng.uniform(0, spread), seconds / 2)
 
 
+def lognormal(
+    rng: random.Random, median: float, sigma: float = 0.5, way: float = 0.001, spread: float = 0.0
+) -> Latency:
+    """Answers that take a lognormal time from the arrival; `way` and up to `spread` before it."""
+    return lambda _: Trip(way + rng.uniform(0, spread), median * math.exp(rng.gauss(0.0, sigma)))
+
+
+def pareto(
+    rng: random.Random, least: float, alpha: float = 1.5, longest: float = 30.0, back: float = 0.05
+) -> Latency:
+    """Arrivals that take a Pareto-distributed time, at most `longest`; then the answer `back`."""
+    return lambda _: Trip(min(least * rng.paretovariate(alpha), longest), back)
+
+
+def late_now_and_then(rng: random.Random, share: float, most: float, otherwise: Latency) -> Latency:
+    """Add up to `most` seconds before the arrival to a `share` of the requests."""
+
+    def trip(at: float) -> Trip:
+        late = rng.uniform(0, most) if rng.random() < share else 0.0
+        usual = otherwise(at)
+        return Trip(usual.to_arrival + late, usual.from_arrival)
+
+    return trip
+
+
 def drifting(
     rng: random.Random, *, least: float, most: float, period: float, spread: float
 ) -> Latency:

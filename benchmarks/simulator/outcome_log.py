@@ -22,8 +22,8 @@ class OutcomeLog:
         self.intents = 0
         self.batches = Counter[BatchState]()
         self.uids = Counter[BatchState]()
-        self.sent = deque[Stamp](maxlen=recent_sends)
-        """The latest sends with a known outcome, for the pacer of the next execution."""
+        self.sent = deque[tuple[Stamp, int]](maxlen=recent_sends)
+        """The latest sends with a known outcome, and the wall clock at it; for the next pacer."""
 
     async def intend(
         self,
@@ -51,7 +51,7 @@ class OutcomeLog:
         del state, attempt
         self.by_name[result.outcome] += 1
         if result.sent is not None:
-            self.sent.append(result.sent)
+            self.sent.append((result.sent, result.ended_utc_ns))
         self._change(number, change)
         await asyncio.sleep(self._commit_seconds)
 

@@ -17,9 +17,10 @@ from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.delivery.stop import Stop
 from engine.delivery.transport import TakeTurn
-from engine.ledger.records import RunReference, RunState
+from engine.ledger.records import RunReference, RunState, ages
 from engine.model.cohort import Action, Cohort
 from engine.pacing.pacer import Pacer
+from engine.pacing.schedule import PastSend
 from engine.pacing.settings import PacingSettings
 from engine.payload.batch import Batch
 from engine.payload.envelope import Envelope
@@ -126,7 +127,7 @@ class SimulatedRun:
     outcomes: OutcomeLog
     sends: Sends
     margin: float
-    """Seconds by which the window was widened at the end."""
+    """The schedule's margin at the end, in seconds."""
 
     @property
     def seconds(self) -> float:
@@ -141,7 +142,11 @@ class SimulatedRun:
 
 
 def simulate(
-    scenario: Scenario, api: Api, *, start: float = 0.0, sent_before: Sequence[Stamp] = ()
+    scenario: Scenario,
+    api: Api,
+    *,
+    start: float = 0.0,
+    sent_before: Sequence[tuple[Stamp, int]] = (),
 ) -> SimulatedRun:
     """Deliver in virtual time from `start` seconds on; `sent_before` is an earlier execution's log.
 
@@ -153,14 +158,18 @@ def simulate(
     )
 
 
-async def _deliver(scenario: Scenario, api: Api, sent_before: Sequence[Stamp]) -> SimulatedRun:
+async def _deliver(
+    scenario: Scenario, api: Api, sent_before: Sequence[tuple[Stamp, int]]
+) -> SimulatedRun:
     pacing, limit = scenario.pacing, scenario.packing.payload_bytes
     clock = VirtualClock(wall_clock_error=scenario.wall_clock_error)
     began, stamp = clock.now(), clock.stamp()
     export = Export(scenario.uids, scenario.full_batch, ENVELOPE, scenario.pause_before)
     sends = Sends(api, clock, pacing, scenario.delivery.timeout_seconds)
     outcome_log = OutcomeLog(pacing.requests, scenario.commit_seconds)
-    pacer = Pacer(pacing, clock, [began - sent.age_at(stamp) for sent in sent_before])
+    recent = [ages(sent, ended_utc_ns, stamp) for sent, ended_utc_ns in sent_before]
+    log = [PastSend(began - sent_ago, began - ended_ago) for sent_ago, ended_ago in recent]
+    pacer = Pacer(pacing, clock, log)
     run = DeliveredRun(
         RunState(RunReference(1, "simulated"), 1, bool(sent_before), 1, bool(sent_before), 0),
         Limit(limit, limit),

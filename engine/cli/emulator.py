@@ -80,6 +80,10 @@ def emulator(
         float, _fault(max=86_400_000, help="Most delay before a request counts.")
     ] = 0.0,
     latency_ms: Annotated[float, _fault(max=86_400_000, help="Delay of each answer.")] = 0.0,
+    latency_sigma: Annotated[
+        float,
+        _fault(max=3, help="Makes it lognormal: --latency-ms is the median."),
+    ] = 0.0,
     fault: Annotated[
         list[str] | None,
         _fault(
@@ -125,6 +129,7 @@ def emulator(
             seed=seed,
             jitter_ms=jitter_ms,
             latency_ms=latency_ms,
+            latency_sigma=latency_sigma,
             shares=tuple(api.parse_share(text) for text in fault or ()),
             plan=planned + (api.read_plan(plan) if plan else ()),
             poison_uids=poison_uids | (api.read_uids(poison_file) if poison_file else frozenset()),

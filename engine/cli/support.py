@@ -1,5 +1,6 @@
 """`cohortsync support`: what the API's vendor needs to look into a run."""
 
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -56,4 +57,7 @@ def _lines(report: "SupportReport") -> Iterator[str]:
     if report.settings is None:
         yield "settings: the configuration cannot be read, or has no such workspace"
     for table, settings in (report.settings or {}).items():
-        yield f"[{table}] " + ", ".join(f"{key} = {value}" for key, value in settings.items())
+        given = {key: value for key, value in settings.items() if value is not None}
+        yield f"[{table}] " + ", ".join(
+            f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in given.items()
+        )

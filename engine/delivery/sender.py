@@ -14,6 +14,7 @@ from engine.delivery.pipeline import Delivery
 from engine.delivery.read_ahead import ReadAhead
 from engine.delivery.stop import Stop, StopSwitch
 from engine.pacing.pacer import Pacer
+from engine.pacing.schedule import PastSend
 from engine.pacing.settings import PacingSettings
 from engine.payload.batch import Batch
 
@@ -26,8 +27,11 @@ EMULATOR_HINT = (
 class SendHistory(Protocol):
     """The recent sends of all processes."""
 
-    async def recent_sends(self, count: int) -> list[float]:
-        """Return how many seconds ago each of the last `count` requests was sent, by time."""
+    async def recent_sends(self, count: int) -> list[tuple[float, float]]:
+        """Return how many seconds ago each request was sent, and was answered or failed.
+
+        These are the `count` requests that ended last, the last one first.
+        """
 
     async def seconds_held(self) -> float:
         """Return the remaining seconds of the wait that the last 429 asked for."""
@@ -40,10 +44,11 @@ async def resumed_pacer(
 
     It keeps what `earlier`, a pacer of this process that sends no more, has learnt.
     """
-    sent_ago = await sends.recent_sends(settings.most)
+    recent = await sends.recent_sends(settings.most)
     held_seconds = await sends.seconds_held()
     now = clock.now()
-    return Pacer(settings, clock, [now - ago for ago in sent_ago], held_seconds, earlier)
+    log = [PastSend(now - sent_ago, now - ended_ago) for sent_ago, ended_ago in recent]
+    return Pacer(settings, clock, log, held_seconds, earlier)
 
 
 async def deliver(

@@ -247,8 +247,8 @@ class Emulator:
         return await self._answer(refusal.answer(self._request_id()), headers)
 
     async def _answer(self, answer: Answer, headers: dict[str, str]) -> web.StreamResponse:
-        if self.settings.faults.latency_ms:
-            await self._wait(self.settings.faults.latency_ms / 1000)
+        if latency := self._faults.next_latency():
+            await self._wait(latency)
         self.counts.statuses[str(answer.status)] += 1
         self.counts.accepted += answer is ACCEPTED
         return respond(answer, headers)

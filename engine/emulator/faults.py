@@ -12,6 +12,9 @@ from typing import Final, NamedTuple
 
 from engine.emulator.errors import EmulatorError
 
+LARGEST_SIGMA = 3.0
+"""The largest `latency_sigma`: at that, one answer in a thousand takes 10,000 times the median."""
+
 
 class FaultKind(StrEnum):
     """The kinds of faults; the values are the words in plan files and reports."""
@@ -98,7 +101,9 @@ class FaultSettings:
     jitter_ms: float = 0.0
     """Maximum delay of a request before it is counted and limited; uniform from 0."""
     latency_ms: float = 0.0
-    """Delay of each answer after the work is done."""
+    """Delay of each answer after the work is done; the median if `latency_sigma` is above 0."""
+    latency_sigma: float = 0.0
+    """Standard deviation of the logarithm of that delay, which is lognormal; 0: all are alike."""
     shares: tuple[FaultShare, ...] = ()
     plan: tuple[PlannedFault, ...] = ()
     """Takes precedence over random faults."""
@@ -110,6 +115,8 @@ class FaultSettings:
     def __post_init__(self) -> None:
         if not (0 <= self.jitter_ms < math.inf and 0 <= self.latency_ms < math.inf):
             raise EmulatorError("jitter and latency must be 0 milliseconds or more")
+        if not 0 <= self.latency_sigma <= LARGEST_SIGMA:
+            raise EmulatorError(f"the latency's sigma must be between 0 and {LARGEST_SIGMA:g}")
         total = sum(share.share for share in self.shares)
         if total > 1 + 1e-9:
             raise EmulatorError(f"the shares of all faults add up to {total:g}, more than 1")
@@ -129,6 +136,7 @@ class Faults:
     def __init__(self, settings: FaultSettings) -> None:
         self._settings = settings
         self._random = random.Random(settings.seed)  # noqa: S311  a test double, not a secret
+        self._latencies = random.Random(settings.seed)  # noqa: S311  the same
         self._arrived = 0
 
     def next(self) -> FaultTurn:
@@ -137,6 +145,11 @@ class Faults:
         jitter, chance, applied = (self._random.random() for _ in range(3))
         fault = self._planned(self._arrived) or self._drawn(chance, applied)
         return FaultTurn(jitter * self._settings.jitter_ms / 1000, fault)
+
+    def next_latency(self) -> float:
+        """Draw how many seconds the next answer is delayed."""
+        factor = self._latencies.lognormvariate(0.0, self._settings.latency_sigma)
+        return self._settings.latency_ms / 1000 * factor
 
     def _planned(self, number: int) -> Fault | None:
         for planned in self._settings.plan:

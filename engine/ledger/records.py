@@ -131,6 +131,18 @@ class AttemptResult:
     """Seconds to wait, as a 429 requested."""
 
 
+def ages(sent: Stamp, ended_utc_ns: int | None, now: Stamp) -> tuple[float, float]:
+    """Return the seconds since a request was sent, and since it was answered or has failed.
+
+    An end before the send shows that the wall clock was set in between; then the end counts as now.
+    A request without an end was under way when its process died. It counts as sent when the next
+    process found it, and as ended then.
+    """
+    sent_ago = sent.age_at(now)
+    under_way = 0.0 if ended_utc_ns is None else (ended_utc_ns - sent.utc_ns) / 1e9
+    return sent_ago, max(0.0, sent_ago - under_way) if under_way >= 0 else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class RejectedUid:
     """A rejected uid, and its place in the export."""

@@ -34,6 +34,6 @@ def next_moment(at: time, utc_ns: int, zone: tzinfo | None) -> int:
     raise AssertionError("a time of day comes within two days")
 
 
-def local_time(utc_ns: int, zone: tzinfo | None) -> datetime:
+def local_time(utc_ns: int, zone: tzinfo | None = None) -> datetime:
     """Return a moment as a time in `zone`, or in that of the system."""
     return datetime.fromtimestamp(utc_ns / 1e9, UTC).astimezone(zone)

@@ -17,7 +17,7 @@ class Cause(StrEnum):
     IN_FLIGHT = "in_flight"
     """All batches in flight waited for slow answers or for their backoff."""
     MARGIN = "margin"
-    """The window was widened to cover arrival jitter."""
+    """A window began later, because the API may have counted a request until its answer."""
     LATE = "late"
     """Other causes: late wake-ups, connecting, and a pace below the ceiling."""
 
@@ -42,7 +42,7 @@ class SharedUse:
 
     requests: int = 0
     margin: float = 0.0
-    """Requests lost because the window was widened."""
+    """Requests lost because windows began later."""
     held_seconds: float = 0.0
     """How long requests have waited because of a 429."""
     paused_seconds: float = 0.0

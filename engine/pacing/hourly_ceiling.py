@@ -21,7 +21,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from engine.model.time_of_day import local_time
-from engine.pacing.schedule import WIDEST_MARGIN
+from engine.pacing.schedule import LARGEST_MARGIN
 from engine.pacing.settings import PacingSettings
 
 _SECOND_NS = 1_000_000_000
@@ -108,7 +108,7 @@ _FOREVER_NS = 1 << 80
 def _steps_of_day(settings: PacingSettings, day: int) -> Steps:
     """Return the ceiling in force during a day of UTC, counted from 1970."""
     start, end = day * _DAY_NS, (day + 1) * _DAY_NS
-    reach = round(settings.per_seconds * (1 + WIDEST_MARGIN) * _SECOND_NS)
+    reach = round(settings.per_seconds * (1 + LARGEST_MARGIN) * _SECOND_NS)
     configured = _configured(settings, start - 2 * reach, end + 2 * reach)
     changes = (moment + shift for moment, _ in configured for shift in (-reach, reach))
     moments = sorted({start, *(each for each in changes if start < each < end)})

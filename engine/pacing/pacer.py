@@ -1,7 +1,8 @@
 """Waits for the ceiling, and grants turns to send one at a time."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,7 +11,7 @@ from engine.model.time_of_day import local_time
 from engine.pacing.budget import Budget, SharedUse, Spending
 from engine.pacing.gate import Gate
 from engine.pacing.hourly_ceiling import HourlyCeiling
-from engine.pacing.schedule import Schedule
+from engine.pacing.schedule import PastSend, Schedule
 from engine.pacing.settings import PacingSettings
 
 CATCH_UP = 3
@@ -59,7 +60,7 @@ class PaceRecord:
     found: int | None
     """The ceiling after the last step down due to 429s; None if none was in force."""
     margin_seconds: float
-    """The margin at the end."""
+    """The margin at the end, by `Schedule.margin`."""
 
     def followed_by(self, later: "PaceRecord") -> "PaceRecord":
         """Return the combined record of this and a later pacer."""
@@ -78,7 +79,7 @@ class Pacer:
         self,
         settings: PacingSettings,
         clock: Clock,
-        log: Iterable[float] = (),
+        log: Iterable[PastSend] = (),
         held_seconds: float = 0.0,
         earlier: "Pacer | None" = None,
     ) -> None:
@@ -109,6 +110,8 @@ class Pacer:
         self._late_seconds = min(_LATE_SECONDS, settings.per_seconds * _LATE_SHARE)
         self._turn = asyncio.Lock()
         self._gate_moved = asyncio.Event()
+        self._sleepers: set[asyncio.Event] = set()
+        """One event for each request that waits for the window limit."""
 
     @property
     def slot_seconds(self) -> float:
@@ -139,7 +142,7 @@ class Pacer:
             # The bucket comes last, so that a request is sent as soon as the bucket releases it. A
             # wait for the window after it would add to the bucket's burst.
             await self._bucket.acquire()
-            # A 429 may have closed the gate in the meantime, and the margin may have grown.
+            # A 429 may have closed the gate in the meantime.
             margin = max(margin, await self._wait_for_window(paused))
             now = self._clock.now()
             self.schedule.record_send(now)
@@ -185,7 +188,18 @@ class Pacer:
             if self._settings.hours:
                 await self._sleep_by_the_hour(wait, paused)
             else:
-                await asyncio.sleep(wait)
+                await self._sleep(wait)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, at most until an answer allows an earlier send."""
+        woken = asyncio.Event()
+        timer = asyncio.get_running_loop().call_later(seconds, woken.set)
+        self._sleepers.add(woken)
+        try:
+            await woken.wait()
+        finally:
+            timer.cancel()
+            self._sleepers.discard(woken)
 
     async def _sleep_by_the_hour(self, seconds: float, paused: Paused) -> None:
         """Sleep, at most until the ceiling in force changes."""
@@ -194,7 +208,7 @@ class Pacer:
         is_paused = not self.schedule.ceiling
         if is_paused:
             paused(local_time(self._ceiling.resumes_at(utc_ns), self._settings.zone))
-        await asyncio.sleep(min(seconds, unchanged, _LONGEST_SLEEP_SECONDS))
+        await self._sleep(min(seconds, unchanged, _LONGEST_SLEEP_SECONDS))
         if is_paused:
             # Several requests may wait at once; the time counts once.
             now = self._clock.now()
@@ -238,21 +252,35 @@ class Pacer:
     def throttled(self, turn: Turn, retry_after: float | None) -> None:
         """Record a 429: the gate closes for all requests."""
         now = self._clock.now()
-        if self.gate.throttle(now, turn.sent_at, retry_after):
-            self.schedule.strike(now)
+        with self._waking():
+            self.schedule.record_end(turn.sent_at, now)
+            if self.gate.throttle(now, turn.sent_at, retry_after):
+                self.schedule.strike(now)
         self._gate_moved.set()
 
     def answered(self, turn: Turn, *, accepted: bool = False) -> None:
         """Record any other answer."""
         now = self._clock.now()
-        self.schedule.record_round_trip(now - turn.sent_at)
-        if accepted:
-            self.schedule.record_acceptance(turn.sent_at, now)
+        with self._waking():
+            self.schedule.record_end(turn.sent_at, now, is_accepted=accepted)
+            if accepted:
+                self.schedule.record_acceptance(turn.sent_at, now)
         self._end_probe(turn, answered=True)
 
     def unanswered(self, turn: Turn) -> None:
-        """Record that no answer came."""
+        """Record that a request has failed: no answer will come."""
+        with self._waking():
+            self.schedule.record_end(turn.sent_at, self._clock.now())
         self._end_probe(turn, answered=False)
+
+    @contextmanager
+    def _waking(self) -> Iterator[None]:
+        """Wake the requests that wait for the window limit if it is earlier after the block."""
+        before = self.schedule.earliest()
+        yield
+        if self.schedule.earliest() < before:
+            for sleeper in self._sleepers:
+                sleeper.set()
 
     def _end_probe(self, turn: Turn, *, answered: bool) -> None:
         if turn.is_probe and self.gate.probe_is_out:

@@ -15,7 +15,8 @@ from xml.etree import ElementTree as ET
 import pygal
 from markupsafe import Markup
 
-from engine.report.formats import ANSWERS, day, local_time
+from engine.model.time_of_day import local_time
+from engine.report.formats import ANSWERS, day
 from engine.report.requests import Answer, WorkspacePeriod
 
 # pygal adds an import hook for its plugins. It is in an old form, which warns at later imports.

@@ -170,8 +170,14 @@ async def _try_key(probing: AbstractAsyncContextManager[Pacer], connectivity: Co
     try:
         async with probing as pacer:
             await pacer.approach(_refuse_pause)
-            await pacer.take_turn()
-            return await connectivity.try_key()
+            turn = await pacer.take_turn()
+            try:
+                detail = await connectivity.try_key()
+            except BaseException:  # Some of these are answers, but none to go by.
+                pacer.unanswered(turn)
+                raise
+            pacer.answered(turn)
+            return detail
     except LockHeldError as error:
         error.hint = "run it again when that process has ended"
         raise

@@ -121,7 +121,7 @@ class CeilingSpending:
     in_flight: float = 0.0
     """All batches in flight waited for slow answers or for their backoff."""
     margin: float = 0.0
-    """The window was stretched to allow for network jitter."""
+    """The window was stretched: the API may have counted a request until its answer."""
     late: float = 0.0
     """Late wake-ups and connecting; below 0 if more was caught up than was late."""
     unrecorded: float = 0.0
@@ -198,7 +198,7 @@ class Accounts:
     ceiling_found: int | None
     """The lower ceiling of the last process after 429s; None if 429s did not lower it."""
     margin_seconds: float
-    """By how many seconds the last process had stretched the window at its end."""
+    """By how many seconds the last process stretched the window for its next send at its end."""
     started_at: str
     finished_at: str | None
     elapsed_seconds: float

@@ -20,16 +20,17 @@ def put_together(ends: Iterable[CohortPeriod]) -> list[CohortPeriod]:
     """
     in_order = sorted(ends, key=lambda each: (_is_running(each), each.last_moment_utc_ns))
     groups: list[list[CohortPeriod]] = []
-    place: dict[int, list[CohortPeriod]] = {}
-    for number in reversed(range(len(in_order))):
-        end = in_order[number]
-        later = range(number + 1, len(in_order))
-        joined = next((place[each] for each in later if _replaces(in_order[each], end)), None)
+    # Of each cohort, the ends that are later, the latest first, each with its group.
+    placed: dict[tuple[str, str], list[tuple[CohortPeriod, list[CohortPeriod]]]] = {}
+    for end in reversed(in_order):
+        later = placed.setdefault((end.partner, end.cohort_id), [])
+        joined = next((group for each, group in reversed(later) if _replaces(each, end)), None)
         if joined is None:
             groups.append(joined := [])
-        joined.insert(0, end)
-        place[number] = joined
-    return [found for group in reversed(groups) if (found := _whole(group)) is not None]
+        joined.append(end)
+        later.append((end, joined))
+    wholes = (_whole(group[::-1]) for group in reversed(groups))
+    return [each for each in wholes if each is not None]
 
 
 def _whole(ends: Sequence[CohortPeriod]) -> CohortPeriod | None:
@@ -71,7 +72,5 @@ def _attempt(end: CohortPeriod) -> FailedAttempt:
 
 
 def _replaces(later: CohortPeriod, earlier: CohortPeriod) -> bool:
-    """Return whether a later end says how the cohort is, in place of an earlier one."""
-    if (later.partner, later.cohort_id) != (earlier.partner, earlier.cohort_id):
-        return False
+    """Return whether a later end of a cohort says how it is, in place of an earlier one."""
     return None in {later.mode, earlier.mode} or later.mode == earlier.mode

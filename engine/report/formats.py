@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
 from itertools import groupby
 
 from engine.model.quantity import counted
+from engine.model.time_of_day import local_time
 from engine.report.accounts import Accounts
 from engine.report.period import Change, CohortPeriod, FailedAttempt, Level
 from engine.report.requests import Answer
@@ -25,7 +25,7 @@ LOSSES = {
     "held": "the gate was closed after a 429",
     "input": "the export was slower than the ceiling",
     "in_flight": "all requests waited for slow answers or for a retry",
-    "margin": "the window was stretched to allow for network jitter",
+    "margin": "the window was stretched: the API counts a request until its answer",
     "late": "late wake-ups, connecting, a pace below the ceiling",
     "unrecorded": "the process died before it recorded why",
 }
@@ -133,11 +133,6 @@ def zone(utc_ns: int) -> str:
     return (
         name if name == "UTC" else offset if name.lstrip("+-").isdigit() else f"{name} ({offset})"
     )
-
-
-def local_time(utc_ns: int) -> datetime:
-    """Return a time in this machine's time zone."""
-    return datetime.fromtimestamp(utc_ns / 1e9).astimezone()
 
 
 def duration(seconds: float) -> str:

@@ -3,7 +3,6 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from engine.ledger.sqlite.reader import LedgerReader
 from engine.ledger.sync_records import SyncRecord
 from engine.model.cohort import CohortKey
 from engine.model.status import CohortStatus, RunStatus
+from engine.model.time_of_day import local_time
 from engine.report.accounts import Accounts
 from engine.report.accounts_from_ledger import target_label
 from engine.report.cohort_end import end_in_sync, end_of_run, is_continued
@@ -267,7 +267,4 @@ def _interval_seconds(span_seconds: float) -> int:
 
 def _last_of_days(counts: Sequence[MemberCount]) -> list[MemberCount]:
     """Return the last snapshot of each day, by this machine's time zone."""
-    days = {
-        datetime.fromtimestamp(each.made_utc_ns / 1e9).astimezone().date(): each for each in counts
-    }
-    return list(days.values())
+    return list({local_time(each.made_utc_ns).date(): each for each in counts}.values())

@@ -146,7 +146,7 @@ class _SendTimes:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._ledger: SendHistory | None = None
-        self._earlier = Counter[int]()
+        self._earlier = Counter[tuple[int, int]]()
         """How many requests of earlier ledgers were sent in each millisecond of the clock."""
         self._held_until = -inf
 
@@ -161,22 +161,25 @@ class _SendTimes:
         """
         now = self._clock.now()
         try:
-            sent_ago = await self.recent_sends(count)
+            recent = await self.recent_sends(count)
             self._held_until = now + await self.seconds_held()
         except Exception:  # noqa: BLE001 - too long a wait is safe, and too short a wait is not
-            sent_ago = [0.0] * count
-        self._earlier = _by_millisecond(sent_ago, now)
+            recent = [(0.0, 0.0)] * count
+        self._earlier = _by_millisecond(recent, now)
 
-    async def recent_sends(self, count: int) -> list[float]:
-        """Return how many seconds ago each of the last `count` requests was sent, in no order."""
+    async def recent_sends(self, count: int) -> list[tuple[float, float]]:
+        """Return how many seconds ago each request was sent, and was answered or failed.
+
+        These are the `count` requests that ended last, and those kept, in no order.
+        """
         if self._ledger is None:
             return []
         now = self._clock.now()
-        sent_ago = await self._ledger.recent_sends(count)
+        recent = await self._ledger.recent_sends(count)
         if not self._earlier:
-            return sent_ago
-        times = _by_millisecond(sent_ago, now) | self._earlier
-        return [now - time / 1e3 for time in times.elements()]
+            return recent
+        times = _by_millisecond(recent, now) | self._earlier
+        return [(now - sent / 1e3, now - ended / 1e3) for sent, ended in times.elements()]
 
     async def seconds_held(self) -> float:
         """Return the remaining seconds of the wait that the last 429 asked for."""
@@ -184,5 +187,8 @@ class _SendTimes:
         return max(held, self._held_until - self._clock.now())
 
 
-def _by_millisecond(sent_ago: list[float], now: float) -> Counter[int]:
-    return Counter(ceil((now - ago) * 1e3) for ago in sent_ago)
+def _by_millisecond(recent: list[tuple[float, float]], now: float) -> Counter[tuple[int, int]]:
+    return Counter(
+        (ceil((now - sent_ago) * 1e3), ceil((now - ended_ago) * 1e3))
+        for sent_ago, ended_ago in recent
+    )

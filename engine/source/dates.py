@@ -6,7 +6,7 @@ Only configured sources have them: a path on the command line may have braces of
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import date, timedelta
 from string import Formatter
 
 _DAYS_AGO = {"date": 0, "yesterday": 1}
@@ -41,11 +41,6 @@ def has_dates(name: str) -> bool:
 def without_dates(text: str) -> str:
     """Return a name that `expand_dates` makes `text` of, such as for the folder before a name."""
     return text.replace("{", "{{").replace("}", "}}")
-
-
-def date_in(zone: tzinfo | None, utc_ns: int) -> date:
-    """Return the date at a moment, in ns since 1970, in a time zone; None is the system's."""
-    return datetime.fromtimestamp(utc_ns / 1e9, UTC).astimezone(zone).date()
 
 
 def _parts(name: str) -> Iterator[tuple[str, int | None, str]]:

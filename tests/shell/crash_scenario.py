@@ -116,6 +116,7 @@ class CrashScenario:
         self._uids: list[str] = []
         self._runs_before = 0
         self._accepted: set[str] = set()
+        self._found: Any = None
 
     def fill(self, uids: range) -> None:
         """Let the cohort hold so many from the start."""
@@ -164,10 +165,7 @@ class CrashScenario:
         else:
             assert ended.result, ended.error
             assert ended.result.exit_status is not ExitStatus.UNBALANCED
-        standing = self._standing()
-        with reading(pushes.ledger) as ledger:
-            found = self._find(ledger)
-            return standing is not None and found[2] == "finished"
+        return self._standing() is not None and self._found[2] == "finished"
 
     # The laws.
 
@@ -179,7 +177,7 @@ class CrashScenario:
     def _standing(self) -> Standing | None:
         """Return where the uids stand, once that has been proven; None if nothing is known."""
         with reading(self.pushes.ledger) as ledger:
-            found = self._find(ledger)
+            found = self._found = self._find(ledger)
             if found is None:
                 return None
             accounts = RunReport(RunHistory(ledger), self.pushes.ledger.parent, found[1]).accounts()

@@ -39,6 +39,7 @@ from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.schema import open_ledger
 from engine.model.status import RunStatus
 from engine.pacing.pacer import Pacer
+from engine.pacing.schedule import PastSend
 from engine.pacing.settings import PacingSettings
 from engine.payload.batch import Batch
 from engine.payload.cutter import Cutter
@@ -302,12 +303,19 @@ class Stage:
             state = await ledger.runs.begin(KEY, COMMAND, limits)
             known = await ledger.runs.known_batches(state.run.number)
             cutter = Cutter(ENVELOPE, Limit.of(payload_bytes), known)
-            ages = await ledger.sends.recent_sends(self.pacing.most)
+            recent = await ledger.sends.recent_sends(self.pacing.most)
             left_open = await ledger.runs.open_batches(state.run.number)
             writer.writes, writer.fails_at = 0, fails_at
             self.api.witness = lambda: self._assert_intent(connection)
             events: list[Event] = []
-            pacer = Pacer(self.pacing, clock, [clock.now() - age for age in ages])
+            pacer = Pacer(
+                self.pacing,
+                clock,
+                [
+                    PastSend(clock.now() - sent_ago, clock.now() - ended_ago)
+                    for sent_ago, ended_ago in recent
+                ],
+            )
             channel = Channel(
                 ledger.sends, clock, pacer, self.api, self.delivery, self.retry, self.hint
             )

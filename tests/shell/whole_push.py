@@ -464,7 +464,6 @@ class Pushes:
             ),
             "engine.delivery.sender.ReadAhead": ReaderOnStage,
             "engine.delivery.sender.random": SimpleNamespace(random=lambda: 0.5),
-            "engine.runs.push.run_in_thread": _at_once,
             "engine.delivery.transport.open_http_session": lambda _workspace, timeout, **_: (
                 self.scripted_server.session(timeout)
             ),

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from clean_room import until
 from emulated_api import Emulator
 from nightly import TARGET, CommandLine, Ended, assert_balanced
 
@@ -86,8 +87,7 @@ def test_a_killed_push_goes_on_with_the_same_list_only(cli: CommandLine, api: Em
     listed(cli, some)
     arguments = ("export.txt", "--exclude", "suppressed.txt")
     running = cli.start_push(*arguments)
-    while not api.received() and running.process.poll() is None:
-        pass
+    until(lambda: api.received() > 0 or running.process.poll() is not None, "it sends")
     running.kill()
     cli.configure()
     [run] = [each["run"] for each in json.loads(cli.run("runs", "--json").stdout)]
@@ -114,8 +114,7 @@ def test_a_changed_list_begins_a_new_run_if_asked_to(cli: CommandLine, api: Emul
     listed(cli, {"nobody"})
     arguments = ("export.txt", "--exclude", "suppressed.txt")
     running = cli.start_push(*arguments)
-    while not api.received() and running.process.poll() is None:
-        pass
+    until(lambda: api.received() > 0 or running.process.poll() is not None, "it sends")
     running.kill()
     cli.configure()
     last = max(uids)

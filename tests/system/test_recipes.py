@@ -187,6 +187,23 @@ def test_a_linter_takes_the_dockerfile() -> None:
 
 
 @pytest.mark.recipes
+def test_an_editor_checks_the_configuration_by_its_schema(tmp_path: Path) -> None:
+    taplo = shutil.which("taplo", path=Path(sys.executable).parent)
+    if taplo is None:
+        pytest.skip("taplo of the group `recipes` is not installed")
+    config = (ROOT / "config.toml").read_text()
+    mistaken = config.replace("requests =", "requets =", 1)
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")  # The first line names the schema there.
+    found = []
+    for text in (config, mistaken):
+        (tmp_path / "config.toml").write_text(text)
+        command = [taplo, "lint", "config.toml"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        found.append((done.returncode, "requets" in done.stderr))
+    assert found == [(0, False), (1, True)]
+
+
+@pytest.mark.recipes
 @pytest.mark.usefixtures("home")
 def test_the_cron_job_has_the_schema_of_kubernetes(cli: CommandLine) -> None:
     validate = pytest.importorskip("kubernetes_validate")

@@ -3,10 +3,18 @@
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from operator import itemgetter
 
 from engine.clock import Clock, Stamp
 from engine.errors import StateGoneError
-from engine.ledger.records import AttemptResult, Division, Registration, RunState, Settlement
+from engine.ledger.records import (
+    AttemptResult,
+    Division,
+    Registration,
+    RunState,
+    Settlement,
+    ages,
+)
 from engine.ledger.sqlite import batches as changes
 from engine.ledger.sqlite import recovery
 from engine.ledger.sqlite.store import Execute, Store
@@ -26,26 +34,26 @@ class SendLog(Store):
         super().__init__(execute, clock)
         self._gone = gone
 
-    async def recent_sends(self, count: int) -> list[float]:
-        """Return how many seconds ago each of the workspace's last requests was sent.
+    async def recent_sends(self, count: int) -> list[tuple[float, float]]:
+        """Return how many seconds ago each request was sent, and was answered or failed.
 
-        These are the `count` latest attempts and probes, the latest first.
+        These are the `count` attempts and probes of the workspace that ended last, the last first.
         """
         now = self._clock.stamp()
 
-        def work(connection: sqlite3.Connection) -> list[float]:
+        def work(connection: sqlite3.Connection) -> list[tuple[float, float]]:
             return [
-                Stamp(*row).age_at(now)
-                for table in ("attempt", "probe")
-                for row in connection.execute(
-                    f"SELECT sent_boot_id, sent_boot_ns, sent_utc_ns FROM {table} "  # noqa: S608 - ours
+                ages(Stamp(*sent), ended_utc_ns, now)
+                for table, ended in (("attempt", "ended_utc_ns"), ("probe", "sent_utc_ns"))
+                for *sent, ended_utc_ns in connection.execute(
+                    f"SELECT sent_boot_id, sent_boot_ns, sent_utc_ns, {ended} FROM {table} "  # noqa: S608 - ours
                     "WHERE sent_utc_ns IS NOT NULL ORDER BY id DESC LIMIT ?",
                     (count + _OUT_OF_ORDER,),
                 )
             ]
 
-        # Only the ages are in the order of the sends: a wall clock may be set back.
-        return sorted(await self._execute(work))[:count]
+        # Only the ages are in the order of the ends: a wall clock may be set back.
+        return sorted(await self._execute(work), key=itemgetter(1))[:count]
 
     async def seconds_held(self) -> float:
         """Return the seconds left of the last 429's wait; 0 once a later request was answered.

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -10,7 +11,16 @@ from engine.delivery.settings import DeliverySettings
 from engine.pacing.settings import PacingSettings
 from simulator.api import Api, every_limiter
 from simulator.forecast import forecast
-from simulator.latency import Latency, drifting, jittered, slow_between, steady
+from simulator.latency import (
+    Latency,
+    drifting,
+    jittered,
+    late_now_and_then,
+    lognormal,
+    pareto,
+    slow_between,
+    steady,
+)
 from simulator.loop import BusyProcessor
 from simulator.simulation import Scenario, SimulatedRun, simulate
 
@@ -55,25 +65,62 @@ def assert_never_over(execution: SimulatedRun, api: Api) -> None:
 
 
 def steady_use(execution: SimulatedRun, after: float | None = None) -> float:
-    """Return the ceiling's use from two windows after the start, or `after`, to the last send."""
-    start = 2 * execution.pacing.per_seconds if after is None else after
-    return execution.ceiling_use(start, execution.sends.accepted[-1])
+    """Return the ceiling's use by whole windows, from two of them or `after` to the last send."""
+    ceiling = execution.pacing
+    start = 2 * ceiling.per_seconds if after is None else after
+    steady = [at for at in execution.sends.accepted if at >= start]
+    # What ends add to a window is lost once in it, so parts of windows would tell too much.
+    steady = steady[-((len(steady) - 1) // ceiling.requests * ceiling.requests) - 1 :]
+    per_second = ceiling.requests / ceiling.per_seconds
+    return (len(steady) - 1) / (steady[-1] - steady[0]) / per_second
+
+
+LARGEST_DRIFT = 500e-6
+"""The largest difference of our clock and the API's in rate, if NTP has to set one of them."""
+NTP_DRIFT = 50e-6
+"""The largest one of clocks that NTP keeps right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """How long requests take, and the share of the ceiling that is used at least."""
+
+    latency: Callable[[random.Random], Latency]
+    use: float
+    drift: float = LARGEST_DRIFT
+    spaced: bool = True
+    """Whether arrivals stay in order: a limit on their spacing can be kept."""
+
+
+CONDITIONS = {
+    "undisturbed": Conditions(lambda _: steady(0.1), 0.9990),
+    "small jitter": Conditions(lambda rng: jittered(rng, 0.02), 0.9990),
+    "wide jitter": Conditions(lambda rng: jittered(rng, 0.3, seconds=0.004), 0.995),
+    "lognormal answers": Conditions(lambda rng: lognormal(rng, 0.08), 0.998),
+    "jitter and lognormal": Conditions(
+        lambda rng: lognormal(rng, 0.08, spread=0.3), 0.994, NTP_DRIFT
+    ),
+    "slow api": Conditions(lambda rng: lognormal(rng, 2.0), 0.980),
+    "pareto": Conditions(lambda rng: pareto(rng, 0.05), 0.993, spaced=False),
+    "late": Conditions(lambda rng: late_now_and_then(rng, 0.01, 2.0, steady()), 0.998),
+}
 
 
 @pytest.mark.parametrize(
-    "requests", [HOUR // 3, pytest.param(10 * HOUR, marks=pytest.mark.slow)], ids=["third", "ten"]
+    "requests", [HOUR // 6, pytest.param(HOUR, marks=pytest.mark.slow)], ids=["sixth", "whole"]
 )
-@pytest.mark.parametrize(
-    ("jitter", "use"), [(SMALL_JITTER, 0.998), (WIDE_JITTER, 0.990)], ids=["small", "wide"]
-)
-def test_hours_at_the_ceiling(requests, jitter, use) -> None:
-    rng = random.Random(requests)
-    phase = rng.uniform(0, 60)
-    execution, api = simulated(requests, jittered(rng, jitter * 60), phase=phase)
+@pytest.mark.parametrize("conditions", CONDITIONS.values(), ids=CONDITIONS)
+def test_hours_at_the_ceiling(requests: int, conditions: Conditions) -> None:
+    rng = random.Random(1)
+    limiters = every_limiter(MINUTE, rng.uniform(0, 60))
+    if not conditions.spaced:
+        del limiters["gcra"]
+    api = Api(MINUTE, limiters, conditions.latency(rng), clock_rate=1 - conditions.drift)
+    execution = simulate(Scenario(uids=requests * UIDS_A_REQUEST), api)
     assert_never_over(execution, api)
-    assert steady_use(execution) >= use
-    # It does not drift: the last ten minutes are as good as all of them.
-    assert steady_use(execution, execution.ended - 600) >= use
+    assert steady_use(execution) >= conditions.use
+    # It does not drift: the last five minutes are as good as all of them.
+    assert steady_use(execution, execution.ended - 310) >= conditions.use - 0.002
 
 
 @seeds

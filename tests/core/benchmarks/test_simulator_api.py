@@ -92,8 +92,8 @@ def test_a_slow_stretch_has_its_own_latency() -> None:
         (1, 1, 0, 0),
         (1000, 1, 0, 0),
         (1001, 2, 0.2, 0.2),
-        (301_000, 301, 60.05, 60.6),
-        (27_390_000, 27_390, 5477.8 + 91 * 0.05, 5477.8 + 91 * 0.6),
+        (301_000, 301, 60 + 1 / 30, 60.6),
+        (27_390_000, 27_390, 5477.8 + 91 / 30, 5477.8 + 91 * 0.6),
     ],
 )
 def test_a_forecast_pays_the_margin_once_a_window(uids, requests, least, most) -> None:

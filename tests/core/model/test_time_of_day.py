@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.model.time_of_day import next_moment, parse_time_of_day
+from engine.model.time_of_day import local_time, next_moment, parse_time_of_day
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -71,3 +71,14 @@ def test_without_a_zone_it_is_that_of_the_system(monkeypatch) -> None:
     finally:
         monkeypatch.undo()
         clock.tzset()
+
+
+def test_the_date_is_that_of_the_time_zone() -> None:
+    moment = round(datetime(2026, 11, 27, 20, tzinfo=UTC).timestamp() * 1e9)
+    dates = {
+        name: str(local_time(moment, ZoneInfo(name)).date())
+        for name in ("Asia/Kolkata", "America/Lima")
+    }
+    assert dates == {"Asia/Kolkata": "2026-11-28", "America/Lima": "2026-11-27"}
+    assert str(local_time(moment, UTC).date()) == "2026-11-27"
+    assert local_time(moment).date() == datetime.fromtimestamp(moment / 1e9).astimezone().date()

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine.pacing.gate import LONGEST_HOLD_SECONDS
 from engine.pacing.pacer import CATCH_UP, Pacer, Turn
-from engine.pacing.schedule import TRUSTED_ROUND_TRIPS
+from engine.pacing.schedule import SMALLEST_SLACK, PastSend
 from engine.pacing.settings import PacingSettings
 from virtual_time import START, VirtualClock, run_virtually
 
@@ -33,15 +34,14 @@ class Witness:
 
     def __init__(self, settings: PacingSettings, log: list[float] = ()) -> None:
         self.settings = settings
-        self.pacer = Pacer(settings, VirtualClock(), log)
+        self.pacer = Pacer(settings, VirtualClock(), [PastSend(at, at) for at in log])
         self.log = sorted(log)
         self.sent: list[float] = []
 
     async def take_turn(self) -> Turn:
         await self.pacer.approach()
         turn = await self.pacer.take_turn()
-        window = self.settings.per_seconds + self.pacer.schedule.margin
-        assert self.settings.per_seconds < window
+        window = self.settings.per_seconds * (1 + SMALLEST_SLACK)
         assert turn.sent_at == asyncio.get_running_loop().time()
         if len(self.log) >= self.settings.requests:
             assert turn.sent_at - self.log[-self.settings.requests] >= window - EPSILON
@@ -52,7 +52,7 @@ class Witness:
     async def send(self, round_trip: float) -> None:
         turn = await self.take_turn()
         await asyncio.sleep(round_trip)
-        self.pacer.answered(turn)
+        self.pacer.answered(turn, accepted=True)
 
 
 @given(
@@ -128,10 +128,10 @@ def share_of_ceiling(settings: PacingSettings, spread: float, late: float) -> fl
                 turn = await witness.take_turn()
                 seconds = 0.02 * settings.per_seconds + dice.uniform(0, spread)
                 loop = asyncio.get_running_loop()
-                loop.call_later(seconds, witness.pacer.answered, turn)
+                loop.call_later(seconds, partial(witness.pacer.answered, turn, accepted=True))
 
         await asyncio.gather(caller(), caller())
-        # A learnt margin holds from the twentieth answer on; count when it has.
+        # The shortest round trip is known from the twentieth answer on; count after it.
         steady = witness.sent[len(witness.sent) // 4 :]
         allowed = (steady[-1] - steady[0]) / slot
         return (len(steady) - 1) / allowed
@@ -141,10 +141,10 @@ def share_of_ceiling(settings: PacingSettings, spread: float, late: float) -> fl
 
 @every_ceiling
 @pytest.mark.parametrize("lateness", [0, 0.5, 1.5])
-def test_the_ceiling_is_used_while_the_margin_is_at_its_largest(settings, lateness) -> None:
+def test_the_ceiling_is_used_where_round_trips_differ(settings, lateness) -> None:
     slot = settings.per_seconds / settings.requests
     late = min(lateness * slot, 0.005 * settings.per_seconds)
-    assert share_of_ceiling(settings, 0.02 * settings.per_seconds, late) >= 0.985
+    assert share_of_ceiling(settings, 0.01 * settings.per_seconds, late) >= 0.985
 
 
 @every_ceiling
@@ -199,21 +199,66 @@ def test_a_caller_that_is_cancelled_leaves_no_trace() -> None:
     run_virtually(main)
 
 
-def test_a_margin_that_grows_behind_a_closed_gate_is_kept() -> None:
+async def waiting_for(pacer: Pacer, count: int) -> list[asyncio.Task[Turn]]:
+    """Return tasks that wait for their turns."""
+    waiting = [asyncio.create_task(pacer.take_turn()) for _ in range(count)]
+    await asyncio.sleep(0.1)
+    return waiting
+
+
+def test_an_answer_wakes_the_request_that_waits_for_it() -> None:
     async def main() -> None:
-        settings = PacingSettings(1, 100)
-        witness = Witness(settings)
-        for _ in range(TRUSTED_ROUND_TRIPS):
-            witness.pacer.schedule.record_round_trip(0.1)
+        witness = Witness(PacingSettings(1, 10))
         first = await witness.take_turn()
-        waiting = asyncio.create_task(witness.take_turn())
-        await asyncio.sleep(100)
-        witness.pacer.throttled(Turn(first.sent_at - 1, is_probe=False), retry_after=0.7)
-        await asyncio.sleep(0.65)
-        witness.pacer.schedule.record_round_trip(5.0)  # an answer that took long, at last
-        await waiting
+        [waiting] = await waiting_for(witness.pacer, 1)
+        # Without an answer, it would wait for the largest margin: 10.2 s.
+        witness.pacer.answered(first, accepted=True)
+        turn = await waiting
+        window = 10 * (1 + SMALLEST_SLACK)
+        assert turn.sent_at == pytest.approx(first.sent_at + 0.1 + window, abs=2e-3)
 
     run_virtually(main)
+
+
+def test_a_cancelled_request_that_waits_for_an_answer_leaves_no_trace() -> None:
+    async def main() -> None:
+        witness = Witness(PacingSettings(1, 10))
+        first = await witness.take_turn()
+        waiting = await waiting_for(witness.pacer, 2)
+        waiting[0].cancel()
+        await asyncio.sleep(0.1)
+        witness.pacer.answered(first)
+        turn = await waiting[1]
+        assert turn.sent_at == pytest.approx(first.sent_at + 10.2, abs=0.02)
+        assert waiting[0].cancelled()
+
+    run_virtually(main)
+
+
+def test_a_request_sleeps_once_for_the_window_and_is_not_woken_by_every_answer() -> None:
+    """Nothing polls: the sleeps are counted, and so is each wake-up of them by an answer."""
+    sleeps, dice = [], random.Random(1)
+
+    async def main() -> None:
+        settings = PacingSettings(300, 60)
+        pacer = Pacer(settings, VirtualClock())
+        sleep = pacer._sleep
+
+        async def counted(seconds: float) -> None:
+            began = asyncio.get_running_loop().time()
+            await sleep(seconds)
+            sleeps.append((seconds, asyncio.get_running_loop().time() - began))
+
+        pacer._sleep = counted  # type: ignore[method-assign]
+        for _ in range(1500):
+            turn = await pacer.take_turn()
+            answer = partial(pacer.answered, turn, accepted=True)
+            asyncio.get_running_loop().call_later(dice.lognormvariate(-2.5, 0.5), answer)
+
+    run_virtually(main)
+    assert 1000 <= len(sleeps) <= 1200  # one each after the first window
+    # Few answers allow an earlier send: those of the requests of a window ago that took so long.
+    assert sum(1 for asked, slept in sleeps if slept < asked - 1e-3) <= 10
 
 
 def test_turns_are_given_in_the_order_asked() -> None:
@@ -234,9 +279,9 @@ def test_turns_are_given_in_the_order_asked() -> None:
 def test_a_long_wait_is_waited_out_before_a_connection_is_taken() -> None:
     async def main() -> None:
         clock = VirtualClock()
-        pacer = Pacer(PacingSettings(2, 60), clock, [START, START])
+        pacer = Pacer(PacingSettings(2, 60), clock, [PastSend(START, START)] * 2)
         await pacer.approach()
-        assert clock.now() - START == pytest.approx(60 + 0.6 - 1)
+        assert clock.now() - START == pytest.approx(60 + 60 * SMALLEST_SLACK - 1)
 
     run_virtually(main)
 

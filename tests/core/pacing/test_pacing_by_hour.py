@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.pacing.pacer import Pacer
+from engine.pacing.schedule import PastSend
 from engine.pacing.settings import Hours, PacingSettings
 from virtual_time import BOOT_UTC_NS, START, VirtualClock, run_virtually
 
@@ -75,7 +76,8 @@ class Night:
     async def live(self, restarts: int) -> None:
         earlier = None
         for number in range(restarts + 1):
-            pacer = Pacer(self.settings, self.clock, self.sent, earlier=earlier)
+            log = [PastSend(each, each) for each in self.sent]
+            pacer = Pacer(self.settings, self.clock, log, earlier=earlier)
             end = START + (self.until - START) * (number + 1) / (restarts + 1)
             runs = [asyncio.create_task(self._send(pacer, end)) for _ in range(3)]
             await asyncio.gather(*runs)

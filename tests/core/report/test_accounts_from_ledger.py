@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_entries import ENTRY, SECOND
 
 from engine.errors import LedgerError
 from engine.ledger.plan_records import OperationCounts, PlanRecord
@@ -15,7 +16,6 @@ from engine.ledger.run_records import (
     ExecutionRecord,
     PlannedTotal,
     RejectRecord,
-    RunEntry,
     RunRecord,
     RunTotals,
     SendSpan,
@@ -29,24 +29,6 @@ from engine.report.accounts_from_ledger import account
 from engine.report.history import ATTEMPT_COLUMNS, RunReport
 from engine.source.source_file import SourceFile
 
-SECOND = 1_000_000_000
-ENTRY = RunEntry(
-    number=1,
-    name="run-1",
-    endpoint="http://127.0.0.1:8765",
-    workspace="W",
-    partner="p",
-    cohort_id="c",
-    cohort_name="n",
-    cohort_description=None,
-    action="add",
-    status="finished",
-    exit_status=0,
-    reason=None,
-    started_utc_ns=1_700_000_000 * SECOND,
-    finished_utc_ns=1_700_000_009 * SECOND,
-    source_complete=True,
-)
 TOTALS = RunTotals(
     records=12,
     blank=1,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from run_entries import ENTRY
 
 from engine.clock import Stamp
 from engine.errors import LedgerError
@@ -14,22 +15,14 @@ from engine.model.cohort import CohortKey, Operation
 from engine.report.why import Document, UidInquiry
 
 KEY = CohortKey("partner", "cohort-1")
-RUN = RunEntry(
+RUN = replace(
+    ENTRY,
     number=4,
     name="run-4",
-    endpoint="http://127.0.0.1:8765",
-    workspace="W",
     partner="partner",
     cohort_id="cohort-1",
-    cohort_name="n",
-    cohort_description=None,
-    action="add",
-    status="finished",
-    exit_status=0,
-    reason=None,
     started_utc_ns=0,
     finished_utc_ns=0,
-    source_complete=True,
 )
 DROPPED = Generation(3, None, None, b"", 0, 0, 0, "adopt", Stamp("", 0, 0), 0)
 PUSHES = (RUN, replace(RUN, number=7, name="run-7"))

@@ -1,13 +1,12 @@
 """Dates in the names of configured exports."""
 
-from datetime import UTC, date, datetime
-from zoneinfo import ZoneInfo
+from datetime import date
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.source.dates import date_in, date_problem, expand_dates, has_dates, without_dates
+from engine.source.dates import date_problem, expand_dates, has_dates, without_dates
 
 DAY = date(2026, 3, 1)
 
@@ -65,13 +64,3 @@ def test_any_text_is_expanded_or_has_a_problem(name: str) -> None:
         expand_dates(name, DAY)
     assert expand_dates(without_dates(name), DAY) == name
     assert not has_dates(without_dates(name))
-
-
-def test_the_date_is_that_of_the_time_zone() -> None:
-    moment = round(datetime(2026, 11, 27, 20, tzinfo=UTC).timestamp() * 1e9)
-    dates = {
-        name: str(date_in(ZoneInfo(name), moment)) for name in ("Asia/Kolkata", "America/Lima")
-    }
-    assert dates == {"Asia/Kolkata": "2026-11-28", "America/Lima": "2026-11-27"}
-    assert date_in(UTC, moment) == date(2026, 11, 27)
-    assert date_in(None, moment) == datetime.fromtimestamp(moment / 1e9).astimezone().date()

@@ -153,8 +153,11 @@ def assert_range_outcome(
 
 @pytest.mark.parametrize(
     ("action", "batch", "attempt"),
-    [(Action.ADD, 1, 1), (Action.REMOVE, 3, 2), (Action.ADD, BATCHES, ATTEMPTS)],
-    ids=["first", "middle", "last"],
+    [
+        pytest.param(Action.ADD, 1, 1, id="first"),
+        pytest.param(Action.REMOVE, 3, 2, id="middle", marks=pytest.mark.slow),
+        pytest.param(Action.REMOVE, BATCHES, ATTEMPTS, id="last"),
+    ],
 )
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_meets_its_range_outcome(

@@ -7,6 +7,7 @@ import uvloop
 
 from engine.clock import SystemClock
 from engine.pacing.pacer import Pacer
+from engine.pacing.schedule import PastSend
 from engine.pacing.settings import PacingSettings
 
 SLOT_SECONDS = 0.05
@@ -19,7 +20,8 @@ async def calls_a_turn(settings: PacingSettings, *, window_is_full: bool) -> flo
     clock = SystemClock()
     now = clock.now()
     full = [now - settings.per_seconds + SLOT_SECONDS * n for n in range(settings.requests)]
-    pacer = Pacer(settings, clock, full if window_is_full else [])
+    log = [PastSend(at, at) for at in full if window_is_full]
+    pacer = Pacer(settings, clock, log)
     calls = 0
 
     def count(_frame: object, event: str, _argument: object) -> None:

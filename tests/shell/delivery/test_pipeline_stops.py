@@ -41,7 +41,7 @@ def test_a_stop_waits_for_what_is_under_way_and_sends_nothing_more(stage: Stage)
 
 def test_an_intent_that_was_not_sent_is_known_not_to_be(stage: Stage) -> None:
     stage.pacing = PacingSettings(1, 100)
-    execution = stage.run(stops_at=[100.5])
+    execution = stage.run(stops_at=[100.1])
     assert len(stage.api.requests) == 1
     assert execution.accounts.uids.accepted == 10
     assert execution.accounts.uids.unconfirmed == 0

@@ -62,7 +62,8 @@ def test_every_flag_becomes_its_setting(monkeypatch: pytest.MonkeyPatch, tmp_pat
         f"--log {tmp_path}/log "
         "--limiter gcra --requests 5 --per-seconds 2.5 --burst 3 --phase-seconds 1 "
         "--no-count-throttled --retry-after date --rate-headers "
-        "--seed 7 --jitter-ms 30 --latency-ms 4 --fault 500=0.03:0.5 --fault hang=0.01:0:9 "
+        "--seed 7 --jitter-ms 30 --latency-ms 4 --latency-sigma 0.5 "
+        "--fault 500=0.03:0.5 --fault hang=0.01:0:9 "
         f"--fault-at 413=70 --fault-at 401=500- --plan {tmp_path}/plan.json "
         f"--poison worse --poison-file {tmp_path}/poison --no-name-poison"
     )
@@ -90,6 +91,7 @@ def test_every_flag_becomes_its_setting(monkeypatch: pytest.MonkeyPatch, tmp_pat
             seed=7,
             jitter_ms=30,
             latency_ms=4,
+            latency_sigma=0.5,
             shares=(
                 FaultShare(FaultKind.SERVER_ERROR, 0.03, 0.5),
                 FaultShare(FaultKind.HANG, 0.01, 0, 9),

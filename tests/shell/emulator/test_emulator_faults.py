@@ -3,9 +3,11 @@
 import asyncio
 import base64
 import json
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from statistics import median, stdev
 from typing import Any
 
 import aiohttp
@@ -194,6 +196,16 @@ async def test_latency_holds_back_the_answer_and_jitter_the_request() -> None:
         await asyncio.gather(client, return_exceptions=True)
 
 
+def test_latencies_are_alike_or_lognormal() -> None:
+    alike = Faults(FaultSettings(latency_ms=80))
+    assert {alike.next_latency() for _ in range(10)} == {0.08}
+    varied = [Faults(FaultSettings(latency_ms=80, latency_sigma=0.5, seed=3)) for _ in range(2)]
+    drawn, again = ([faults.next_latency() for _ in range(2000)] for faults in varied)
+    assert drawn == again
+    assert median(drawn) == pytest.approx(0.08, rel=0.05)
+    assert stdev(map(math.log, drawn)) == pytest.approx(0.5, rel=0.05)
+
+
 async def test_a_client_that_leaves_within_its_body_is_counted_as_gone() -> None:
     async with failing() as emulator:
         _, writer = await asyncio.open_connection(emulator.host, emulator.port)
@@ -356,6 +368,9 @@ def test_uids_are_read_a_line_each_byte_for_byte(tmp_path: Path) -> None:
     [
         {"jitter_ms": -1},
         {"latency_ms": float("nan")},
+        {"latency_sigma": -0.1},
+        {"latency_sigma": float("nan")},
+        {"latency_sigma": 3.1},
         {"shares": (FaultShare(FaultKind.LIE, 0.6), FaultShare(FaultKind.HTML, 0.6))},
     ],
 )

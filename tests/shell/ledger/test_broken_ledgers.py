@@ -36,6 +36,8 @@ NO_WRONG_ANSWER = {"exact", "LedgerError", "USAGE", "INCOMPLETE", "UNBALANCED", 
 
 A cohort's name that was damaged is another name, which the guard `name` asks about."""
 OUT_OF_ROOM = {"StateFullError", "INCOMPLETE"}
+FAR, NEAR = 4_093, pytest.param(1_777, marks=pytest.mark.slow)
+"""Steps in bytes that meet headers, pages and what is between them."""
 NEXT = "ALTER TABLE run ADD COLUMN note TEXT; UPDATE run SET note = 'migrated';"
 
 
@@ -55,20 +57,22 @@ def test_a_crashed_state_is_recovered_as_it_is(crashed_state: CrashedState, tmp_
 # The log beside the file: what is torn off is as if it had never been.
 
 
+@pytest.mark.parametrize("step", [FAR, NEAR])
 def test_a_log_torn_at_every_so_many_bytes_is_recovered(
-    crashed_state: CrashedState, tmp_path: Path
+    crashed_state: CrashedState, tmp_path: Path, step: int
 ) -> None:
     log = crashed_state.files[WAL_NAME]
-    for size in range(0, len(log), 1777):  # within headers, within pages, between them
+    for size in range(0, len(log), step):
         torn = crashed_state.with_file(WAL_NAME, log[:size])
         assert range_outcome_of(crashed_state.laid_out(tmp_path / str(size), torn)) == "exact"
 
 
+@pytest.mark.parametrize("step", [FAR, NEAR])
 def test_a_bit_flipped_anywhere_in_the_log_ends_it_there(
-    crashed_state: CrashedState, tmp_path: Path
+    crashed_state: CrashedState, tmp_path: Path, step: int
 ) -> None:
     log = crashed_state.files[WAL_NAME]
-    for at in range(0, len(log), 1777):
+    for at in range(0, len(log), step):
         harmed = crashed_state.with_file(WAL_NAME, flipped(log, at, at % 8))
         assert range_outcome_of(crashed_state.laid_out(tmp_path / str(at), harmed)) == "exact"
 
@@ -97,13 +101,14 @@ def test_a_file_that_is_gone(crashed_state: CrashedState, tmp_path: Path, gone: 
 # The file itself.
 
 
+@pytest.mark.parametrize("step", [FAR, NEAR])
 @pytest.mark.parametrize("with_log", [True, False])
 def test_a_file_truncated_anywhere_is_recovered_or_refused(
-    crashed_state: CrashedState, tmp_path: Path, *, with_log: bool
+    crashed_state: CrashedState, tmp_path: Path, step: int, *, with_log: bool
 ) -> None:
     content = crashed_state.files[LEDGER_NAME]
     others = crashed_state.files if with_log else {}
-    for size in range(0, len(content), 1024):
+    for size in range(0, len(content), step):
         pushes = crashed_state.laid_out(
             tmp_path / str(size), {**others, LEDGER_NAME: content[:size]}
         )
@@ -145,7 +150,7 @@ def test_a_bit_flipped_in_the_file_gives_no_wrong_answer(
     crashed_state: CrashedState, tmp_path: Path
 ) -> None:
     chance = random.Random(4)
-    places = chance.sample(live_bytes(crashed_state.files[LEDGER_NAME]), 300)
+    places = chance.sample(live_bytes(crashed_state.files[LEDGER_NAME]), 150)
     range_outcomes = range_outcomes_of_flips(crashed_state, tmp_path, places, chance)
     assert set(range_outcomes) <= NO_WRONG_ANSWER
     assert range_outcomes["LedgerError"] > range_outcomes["exact"]
@@ -242,9 +247,10 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_disk_that_is_full_at_any_byte_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", [2 * 4096, pytest.param(4096, marks=pytest.mark.slow)])
+def test_a_disk_that_is_full_at_any_byte_loses_nothing(tmp_path: Path, step: int) -> None:
     range_outcomes = Counter[str]()
-    for size in range(0, 1 << 20, 4096):
+    for size in range(0, 1 << 20, step):
         pushes = Pushes(tmp_path / str(size), ScriptedServer(poison=POISON))
         with largest_file(size):
             range_outcome = range_outcome_of(pushes)
@@ -257,10 +263,11 @@ def test_a_disk_that_is_full_at_any_byte_loses_nothing(tmp_path: Path) -> None:
     assert range_outcomes["INCOMPLETE"] > 5, "it was hardly ever full amid a run"
 
 
-def test_a_ledger_that_may_not_grow_at_any_page_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", [2, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_ledger_that_may_not_grow_at_any_page_loses_nothing(tmp_path: Path, step: int) -> None:
     export = numbered(150)
     range_outcomes = Counter[str]()
-    for pages in range(13, 1000):  # An empty one has as many.
+    for pages in range(13, 1000, step):  # An empty one has as many.
         pushes = Pushes(tmp_path / str(pages), ScriptedServer(poison=POISON), uids_per_payload=1)
         pushes.pragmas = (f"max_page_count = {pages}",)
         range_outcome = range_outcome_of(pushes, export)

@@ -131,6 +131,36 @@ async def test_calls_made_at_once_are_entered_in_their_order(
 # What an earlier execution left.
 
 
+async def sent_ago(ledger: Ledger, count: int) -> list[float]:
+    return [sent for sent, _ in await ledger.sends.recent_sends(count)]
+
+
+async def test_the_ends_of_the_latest_requests_are_known_and_never_too_early(
+    ledger: Ledger, clock: HandClock
+) -> None:
+    state = await begin(ledger)
+    entries = [registration(number, number, 1) for number in range(1, 5)]
+    await ledger.sends.intend(state, entries, 1, 1)
+    slow = verdict(clock)
+    clock.advance(3)
+    await send(ledger, state, 2, clock)
+    clock.advance(1)
+    slow = replace(slow, ended_utc_ns=clock.utc_ns)
+    await ledger.sends.conclude(state, 1, 1, slow, ACCEPTED)
+    clock.advance(10)
+    assert await ledger.sends.recent_sends(10) == [(14, 10), (11, 11)]
+    assert await ledger.sends.recent_sends(1) == [(14, 10)]
+    # If the wall clock is set while a request is under way, its end may be any time until now.
+    for number, step in ((3, -3600), (4, 3600)):
+        await ledger.sends.intend(state, [], number, 1)
+        sent = verdict(clock)
+        clock.utc_ns += step * SECOND
+        sent = replace(sent, ended_utc_ns=clock.utc_ns)
+        await ledger.sends.conclude(state, number, 1, sent, ACCEPTED)
+    clock.advance(5)
+    assert await ledger.sends.recent_sends(2) == [(5, 0), (5, 0)]
+
+
 async def test_an_attempt_without_an_outcome_counts_as_sent_now_and_maybe_applied(
     ledger: Ledger, clock: HandClock
 ) -> None:
@@ -145,7 +175,7 @@ async def test_an_attempt_without_an_outcome_counts_as_sent_now_and_maybe_applie
     assert dead == ("unconfirmed", clock.boot_id, clock.boot_ns, clock.utc_ns)
     assert answered[:2] == ("accepted", "boot-1")
     assert rows(ledger.path, "SELECT may_have_been_applied FROM batch") == [(1,), (0,)]
-    assert await ledger.sends.recent_sends(10) == [0, 500]
+    assert await sent_ago(ledger, 10) == [0, 500]
     [(ended,)] = rows(ledger.path, "SELECT ended_utc_ns FROM sitting")
     assert ended == clock.utc_ns - 500 * SECOND  # its last sign of life
 
@@ -156,7 +186,7 @@ async def test_recovering_twice_changes_nothing(ledger: Ledger, clock: HandClock
     await ledger.recover()
     clock.advance(30)
     await ledger.recover()
-    assert await ledger.sends.recent_sends(10) == [30]
+    assert await sent_ago(ledger, 10) == [30]
 
 
 async def test_sends_are_remembered_across_boots_and_clock_steps(
@@ -171,15 +201,15 @@ async def test_sends_are_remembered_across_boots_and_clock_steps(
     await send(ledger, state, 3, clock)
     clock.advance(2)
     # Within this boot, boot time decides; across boots what seems to lie ahead counts as now.
-    assert await ledger.sends.recent_sends(10) == [0, 2, 7]
-    assert await ledger.sends.recent_sends(2) == [0, 2]
+    assert await sent_ago(ledger, 10) == [0, 2, 7]
+    assert await sent_ago(ledger, 2) == [0, 2]
 
 
 async def test_attempts_that_never_left_are_no_sends(ledger: Ledger, clock: HandClock) -> None:
     state = await begin(ledger)
     await ledger.sends.intend(state, [registration(1, 0, 1)], 1, 1)
     await ledger.sends.conclude(state, 1, 1, verdict(clock, "not_sent", sent=False), None)
-    assert await ledger.sends.recent_sends(10) == []
+    assert await sent_ago(ledger, 10) == []
 
 
 async def test_a_hold_outlives_the_process_until_it_is_over_or_an_answer_ends_it(
@@ -218,13 +248,13 @@ async def test_probes_are_sends_and_one_that_died_was_sent_at_the_latest(
     async with ledger.sends.probing():
         clock.advance(3)
     clock.advance(4)
-    assert await ledger.sends.recent_sends(10) == [4, 7]
+    assert await sent_ago(ledger, 10) == [4, 7]
     dying = ledger.sends.probing()
     await dying.__aenter__()
-    assert await ledger.sends.recent_sends(10) == [4, 7]
+    assert await sent_ago(ledger, 10) == [4, 7]
     clock.advance(1)
     await ledger.recover()
-    assert await ledger.sends.recent_sends(10) == [0, 5, 8]
+    assert await sent_ago(ledger, 10) == [0, 5, 8]
 
 
 async def test_sends_of_all_the_workspaces_runs_count(ledger: Ledger, clock: HandClock) -> None:
@@ -233,7 +263,7 @@ async def test_sends_of_all_the_workspaces_runs_count(ledger: Ledger, clock: Han
         state = await begin(ledger, key)
         await send(ledger, state, 1, clock, [registration(1, 0, 1, is_last=True)])
         clock.advance(1)
-    assert await ledger.sends.recent_sends(10) == [1, 2, 3]
+    assert await sent_ago(ledger, 10) == [1, 2, 3]
 
 
 async def test_the_latest_sends_are_those_sent_last_not_those_intended_last(
@@ -253,7 +283,7 @@ async def test_the_latest_sends_are_those_sent_last_not_those_intended_last(
     for number in range(1, 101):
         await ledger.sends.conclude(first, number, 1, verdict(clock), ACCEPTED)
         clock.advance(1)
-    assert await ledger.sends.recent_sends(50) == list(range(1, 51))
+    assert await sent_ago(ledger, 50) == list(range(1, 51))
 
 
 async def test_the_last_429_is_found_behind_many_requests_of_other_runs(

@@ -43,7 +43,6 @@ class Followed:
         self.failures: list[tuple[str, str]] = []
         self.notes: list[str] = []
         self.switch = StopSwitch()
-        self.last_finished: str | None = None
         self._ledger = ledger
         self._folder = folder
 

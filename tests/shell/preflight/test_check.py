@@ -30,6 +30,7 @@ from engine.errors import ExitStatus
 from engine.ledger.sqlite.migrations import MIGRATIONS
 from engine.ledger.sqlite.schema import open_ledger
 from engine.model.endpoint import Endpoint
+from engine.pacing.pacer import Pacer
 from engine.preflight.check import check_state
 from engine.preflight.finding import CheckResult, Finding, FindingStatus
 from engine.storage.paths import LEDGER_NAME, ledger_folder
@@ -429,6 +430,19 @@ async def test_an_answer_is_read_as_a_verdict_on_the_key(
     assert says in found["key"].detail
     assert found["key"].hint
     assert CheckResult(tuple(found.values())).exit_status is code
+
+
+@pytest.mark.parametrize(("status", "end"), [(400, "answered"), (429, "unanswered")])
+async def test_the_pacer_is_told_of_the_end_of_the_live_request(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, status: int, end: str
+) -> None:
+    """Otherwise it would count as under way for as long as the session lasts."""
+    ends: list[str] = []
+    for name in ("answered", "unanswered"):
+        monkeypatch.setattr(Pacer, name, lambda *_, name=name: ends.append(name))
+    async with Api(status, REFUSAL).serving() as url:
+        await findings_of(configure(url), live=True)
+    assert ends == [end]
 
 
 async def test_an_answer_in_pieces_is_read_to_its_end(configure: Configure) -> None:

@@ -88,7 +88,7 @@ def test_the_ceiling_holds_even_if_the_ledger_that_is_gone_cannot_be_read(tmp_pa
         replaced(workspace, empty)
         failures = [OSError("a failing disk")]
 
-        async def fail_once(log: SendLog, count: int) -> list[float]:
+        async def fail_once(log: SendLog, count: int) -> list[tuple[float, float]]:
             if failures:
                 raise failures.pop()
             return await recent_sends(log, count)

@@ -69,7 +69,7 @@ def zipped(tmp_path_factory: pytest.TempPathFactory) -> str:
 # As it is opened
 
 MISSING = ("no such file", "nothing there", "no file matches")
-REFUSED, NO_HOST = "the connection was refused", "name is not known"
+REFUSED = "the connection was refused"
 OPENED = [
     ("ftp://127.0.0.1:9/e.csv", 2, REFUSED),
     ("ftp://joe:SECRET@127.0.0.1:9/e.csv", 2, REFUSED),
