@@ -20,7 +20,7 @@ from engine.runs.precedence import FIRST, Precedence
 from engine.runs.session import WorkspaceSession
 from engine.runs.shared_ledger import LockWait
 from engine.snapshot.store import SnapshotStore
-from engine.storage.duckdb_session import Interruption
+from engine.storage.computation import Interruption
 
 T = TypeVar("T")
 

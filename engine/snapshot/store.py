@@ -26,7 +26,7 @@ from engine.snapshot.operation_uids import kept_uids
 from engine.snapshot.ports import SnapshotIndex
 from engine.snapshot.records import Census, HeldChanges, Snapshot
 from engine.snapshot.settings import MirrorSettings
-from engine.storage.duckdb_session import Compute, Interruption, QueryOptions, compute_in_thread
+from engine.storage.computation import Compute, ComputeOptions, Interruption, compute_in_thread
 from engine.storage.files import names_in, work_folder
 from engine.storage.paths import (
     TemporaryPurpose,
@@ -45,6 +45,8 @@ ADOPTED, IMPORTED, RECONCILED = "adopt", "import", "reconcile"
 recently."""
 ASSUMED_EMPTY, TRUSTED = "assume-empty", "trust"
 """Origins of snapshots that replace a lost one."""
+SORTED = "sort"
+"""Origin of a snapshot with the same content as the one before, which an older version wrote."""
 RESTORED = "restore"
 """Origin of a snapshot from a backup: each of its uids may have changed after the backup."""
 _FROM_ELSEWHERE = frozenset({ADOPTED, IMPORTED, RESTORED})
@@ -276,7 +278,7 @@ class SnapshotStore:
         await self.make(
             origin,
             lambda target, interruption: fold(
-                base and base[1], changes, target, self.query_options(interruption)
+                base and base[1], changes, target, self.compute_options(interruption)
             ),
             run_number=run.run,
             last_attempt=run.last_attempt,
@@ -292,9 +294,9 @@ class SnapshotStore:
         operations = [kept_uids(folder, each) for each in (Operation.ADD, Operation.REMOVE)]
         return RunChanges(run.run, operations, outcomes, [*recent.runs, run.run])
 
-    def query_options(self, interruption: Interruption) -> QueryOptions:
-        """Return the options of a query on snapshots."""
-        return QueryOptions(self.planning, interruption)
+    def compute_options(self, interruption: Interruption) -> ComputeOptions:
+        """Return the options of a computation on snapshots."""
+        return ComputeOptions(self.planning, interruption)
 
     def work_folder(self, purpose: TemporaryPurpose) -> AbstractContextManager[Path]:
         """Create a folder for files that are deleted after the block; raises as `new_file` does."""
