@@ -50,7 +50,7 @@ def weak_hashes(uids: pa.BinaryArray) -> npt.NDArray[np.uint64]:
 
 HASHING = (
     *("storage.uid_spool", "storage.uid_groups", "storage.uid_hash"),
-    *("planning.rejections", "snapshot.sorted_file"),
+    *("planning.rejections", "snapshot.partitions", "snapshot.sorted_file"),
 )
 """The modules that compute hashes."""
 UIDS = ["007", "7", "1e5", "NULL", "nan", 'a"b', "a\\b", "é", "😀", "a\0b", "A", "a", "a ", " "]
