@@ -33,6 +33,7 @@ from engine.model.setting_values import (
 from engine.planning.settings import GuardSettings
 from engine.source.dates import date_problem, without_dates
 from engine.source.files.patterns import pick_problem
+from engine.source.lake.naming import is_table
 from engine.source.options import Format, ReadingOptions
 from engine.source.urls import display_url, file_path, is_url
 
@@ -301,6 +302,11 @@ class _CohortTable:
             return text
         if is_url(text):
             return text
+        if is_table(text):
+            kind, _, table = text.partition(":")
+            if kind == "iceberg" or is_url(table):
+                return text
+            return f"{kind}:{self._name_of(table)}"
         folder, rest = self.file.folder, text
         if text.startswith("~"):
             home, _, rest = text.partition("/")

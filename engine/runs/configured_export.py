@@ -69,9 +69,12 @@ class ConfiguredExport:
         return SourceSpec(names, self.options, date=day_read)
 
     def chosen(self, day: date) -> SourceSpec:
-        """Find which files are read on `day`; raises as `named`, and as `SourceSpec.newest`."""
+        """Find which files, or which version of a table, are read on `day`.
+
+        Raises as `named`, `SourceSpec.newest` and `SourceSpec.pinned`.
+        """
         named = self.named(day)
-        return named.newest() if self.pick == "newest" else named
+        return named.newest() if self.pick == "newest" else named.pinned()
 
 
 async def resolve(

@@ -25,6 +25,7 @@ from engine.runs.exports import (
     options_of,
     spec_of,
 )
+from engine.runs.interruptible import read_or_stop
 from engine.runs.mirror import RollbackRequest
 from engine.runs.planner import MirrorRequest
 from engine.runs.push_admission import PushRequest
@@ -61,8 +62,9 @@ class CohortExport:
         return self.settings.guards if self.settings else None
 
     async def spec(self, action: Action = Action.ADD) -> SourceSpec:
-        """Return which files to read, once they are there if the table says to wait for them.
+        """Return which files to read, once they are there if the cohort's table says to wait.
 
+        An export that is a table of a lake has the version to read.
         Raises `UsageError` if no export is named or an exclusion list contradicts the table or the
         action, and as `resolve` does.
         """
@@ -78,7 +80,8 @@ class CohortExport:
             spec = spec_of(self.exports, self.reading)
         else:
             raise UsageError("no export is named", hint="only a configured cohort has its own")
-        return excluding(spec, self.exclude, self.exclude_column, action)
+        spec = excluding(spec, self.exclude, self.exclude_column, action)
+        return await read_or_stop(spec.pinned, self.switch)
 
     async def _configured(self, table: CohortSettings, action: Action) -> SourceSpec:
         """Return the export of the table, or the one that is named, with the table's exclusion."""

@@ -1,24 +1,25 @@
-"""The files to read and how, as a value stored in the ledger."""
+"""The files or the table to read and how, as a value stored in the ledger."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Optional, Self
 
 from engine.errors import UsageError
+from engine.source.lake.naming import is_table
 from engine.source.options import ReadingOptions
 from engine.source.urls import is_redacted, redacted
 
 if TYPE_CHECKING:
-    from engine.source.files.file_source import FileSource
     from engine.source.files.file_state import FileState
+    from engine.source.protocol import Source
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """Files and how to read them. Implements `Spec`."""
+    """Files, or one table, and how to read them. Implements `Spec`."""
 
     files: tuple[str, ...]
-    """Paths, globs, folders, URLs, or `-` for standard input."""
+    """Paths, globs, folders, URLs, `-` for standard input, or the name of a table."""
     options: ReadingOptions = field(default_factory=ReadingOptions)
     date: str | None = None
     """The date (ISO 8601) of configured names that depend on it; None if none did."""
@@ -32,14 +33,40 @@ class SourceSpec:
         """The files as named by the user; in URLs a mark replaces each credential."""
         return [redacted(file) for file in self.files]
 
-    def open(self, *, rereadable: bool = False) -> "FileSource":
-        """Find the files and check that they can be read; raises the errors of `open_source`.
+    def open(self, *, rereadable: bool = False) -> "Source":
+        """Find the files and check that they can be read.
 
-        With `rereadable`, the data of a pipe is copied, so that it can be read again.
+        With `rereadable`, the data of a pipe is copied, so that it can be read again. Raises as
+        `open_source`, or for a table as `open_table_source`.
         """
+        if (table := self.table) is not None:
+            from engine.source.lake.opening import open_table_source  # noqa: PLC0415 - large
+
+            return open_table_source(table, self.options)
         from engine.source.files.opening import open_source  # noqa: PLC0415 - large: all readers
 
         return open_source(self.files, self.options, keep_pipes=rereadable)
+
+    @property
+    def table(self) -> str | None:
+        """The name of the table, if one is read; raises `UsageError` if there is something else."""
+        tables = [each for each in self.files if is_table(each)]
+        if tables and len(self.files) > 1:
+            raise UsageError(f"{tables[0]}: a table is read alone, without other exports")
+        return tables[0] if tables else None
+
+    def pinned(self) -> Self:
+        """Return the spec with the version that a table has now; files are left as they are.
+
+        Raises as `open_table`.
+        """
+        exclude = None if self.exclude is None else self.exclude.pinned()
+        files = self.files
+        if (table := self.table) is not None:
+            from engine.source.lake.opening import pinned  # noqa: PLC0415 - large
+
+            files = (pinned(table),)
+        return replace(self, files=files, exclude=exclude)
 
     def newest(self) -> Self:
         """Return the spec of the newest file or folder that each pattern matches.
@@ -53,8 +80,14 @@ class SourceSpec:
     def states(self) -> Mapping[str, "FileState | None"]:
         """Find the files, unread; return the state of each by its path or URL, None for a pipe.
 
-        Raises as `find_locations`.
+        A table has the state of its version. Raises as `find_locations`, and as `open_table`.
         """
+        if (table := self.table) is not None:
+            from engine.source.files.file_state import FileState  # noqa: PLC0415 - as above
+            from engine.source.lake.opening import open_table  # noqa: PLC0415 - as above
+
+            opened = open_table(table)
+            return {opened.name: FileState(opened.bytes, opened.written_utc_ns)}
         from engine.source.files.finding import find_locations  # noqa: PLC0415 - as above
 
         return {each.address: each.state for each in find_locations(self.files).locations}

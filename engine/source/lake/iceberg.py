@@ -1,0 +1,133 @@
+"""Reads an Iceberg table by the package `pyiceberg`, file by file, without the deleted rows.
+
+Catalogs are those of pyiceberg's own configuration: `.pyiceberg.yaml`, or variables such as
+PYICEBERG_CATALOG__LAKE__URI.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import pyarrow as pa
+from pyiceberg.catalog import load_catalog
+from pyiceberg.exceptions import (
+    NoSuchIcebergTableError,
+    NoSuchNamespaceError,
+    NoSuchTableError,
+    RESTError,
+)
+from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.io.pyarrow import ArrowScan, _read_all_delete_files
+from pyiceberg.table import FileScanTask, StaticTable, Table
+from pyiceberg.table.snapshots import Snapshot
+
+from engine.errors import EmptyExportError, MissingExportError, SourceError
+from engine.source.lake.table import one_line, unreadable_table, version_gone
+from engine.source.urls import redacted
+
+_STATIC = ".metadata.json"
+_LEAST_PARTS = 3
+
+
+class OpenIcebergTable:
+    """One snapshot of an Iceberg table. Implements `LakeTable`."""
+
+    def __init__(self, table: str, snapshot: int | None, at: datetime | None) -> None:
+        """Open a snapshot of `catalog.namespace.table`, or of the table of a metadata file.
+
+        That is the one with the id `snapshot`, the current one `at` a time, or the current one.
+        Raises `MissingExportError` if there is no table, `EmptyExportError` if nothing was ever
+        written to it, and `SourceError` if it has no such snapshot or cannot be read.
+        """
+        self.identity = table
+        shown = f"iceberg:{redacted(table)}"
+        with _translated(shown):
+            self._table = _loaded(table, shown)
+            found = _snapshot(self._table, shown, snapshot, at)
+            self.version = found.snapshot_id
+            self.name = f"{shown}@{self.version}"
+            self.written_utc_ns: int | None = found.timestamp_ms * 1_000_000
+            scan = self._table.scan(snapshot_id=self.version)
+            self.schema = scan.projection().as_arrow()
+            # Sorted, the files come in the same order each time.
+            self._tasks = sorted(scan.plan_files(), key=lambda each: each.file.file_path)
+        self.bytes = sum(each.file.file_size_in_bytes for each in self._tasks)
+        self.records: int | None = sum(each.file.record_count for each in self._tasks)
+
+    def batches(self, column: str) -> Iterator[pa.RecordBatch]:
+        """Read one column; see `LakeTable.batches`."""
+        with _translated(self.name):
+            scan = self._table.scan(snapshot_id=self.version, selected_fields=(column,))
+            arrow = _StreamingScan(
+                self._table.metadata, self._table.io, scan.projection(), AlwaysTrue()
+            )
+            yield from arrow.to_record_batches(self._tasks)
+
+
+class _StreamingScan(ArrowScan):
+    """Yields each batch when it is read; the library's own scan holds those of a whole file."""
+
+    def to_record_batches(self, tasks: Iterable[FileScanTask]) -> Iterator[pa.RecordBatch]:
+        for task in tasks:
+            deleted = _read_all_delete_files(self._io, [task])
+            yield from self._record_batches_from_scan_tasks_and_deletes([task], deleted)
+
+
+def _loaded(table: str, shown: str) -> Table:
+    if table.endswith(_STATIC):
+        return StaticTable.from_metadata(table)
+    catalog, *rest = table.split(".")
+    if len(rest) + 1 < _LEAST_PARTS:
+        raise SourceError(
+            f"{shown}: is not the name of a table",
+            hint=f"CATALOG.NAMESPACE.TABLE, or the path of a {_STATIC} file",
+        )
+    try:
+        opened = load_catalog(catalog)
+    except ValueError as error:  # Neither a file nor a variable describes it.
+        name = f"PYICEBERG_CATALOG__{catalog.upper()}__URI"
+        raise SourceError(
+            f"{shown}: catalog {catalog!r} cannot be opened ({one_line(error)})",
+            hint=f"describe it in .pyiceberg.yaml, or by variables such as {name}",
+        ) from error
+    return opened.load_table(tuple(rest))
+
+
+def _snapshot(table: Table, shown: str, wanted: int | None, at: datetime | None) -> Snapshot:
+    current = table.current_snapshot()
+    if current is None:
+        raise EmptyExportError(
+            f"{shown}: nothing to send, nothing was ever written to the table",
+            hint="check what writes the export",
+        )
+    if wanted is not None:
+        found, lack = table.snapshot_by_id(wanted), f"has no snapshot {wanted}, or no longer"
+    elif at is not None:
+        found = table.snapshot_as_of_timestamp(round(at.timestamp() * 1000))
+        lack = f"has no snapshot of {at.isoformat()} or before, or no longer"
+    else:
+        found, lack = current, ""
+    if found is None:
+        raise SourceError(f"{shown}: {lack}", hint=f"its current one is {current.snapshot_id}")
+    return found
+
+
+@contextmanager
+def _translated(name: str) -> Iterator[None]:
+    """Raise `SourceError` for the errors of `pyiceberg`."""
+    try:
+        yield
+    except (NoSuchTableError, NoSuchNamespaceError, NoSuchIcebergTableError) as error:
+        raise MissingExportError(
+            f"{name}: there is no Iceberg table of this name",
+            hint="CATALOG.NAMESPACE.TABLE; a namespace may have dots",
+        ) from error
+    except FileNotFoundError as error:
+        raise version_gone(name) from error
+    except ValueError as error:
+        hint = "rewrite the table's files, so that no deletes by equality are left"
+        raise unreadable_table(
+            name, error, hint if "equality deletes" in str(error) else None
+        ) from error
+    except (RESTError, pa.ArrowException, OSError, NotImplementedError) as error:
+        raise unreadable_table(name, error) from error
