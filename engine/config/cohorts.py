@@ -271,7 +271,7 @@ class _CohortTable:
     def _source(self, below: Keys, source: Texts) -> tuple[str, ...]:
         keys: Keys = (*below, "source")
         if not self._holds(*keys):
-            self.refuse(keys, "is needed: a file, glob, folder, URL or query, or a list of files")
+            self.refuse(keys, "is needed: a file, glob, folder, URL or query")
         made = (self._name(keys, each) for each in source)
         return tuple(each for each in made if each is not None)
 
