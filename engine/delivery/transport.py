@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from types import SimpleNamespace, TracebackType
-from typing import Self
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, Self, cast
 
 import aiohttp
 
 from engine.clock import Clock
 from engine.delivery.answer_reading import Answer, read_answer
-from engine.delivery.connection import RECEPTION, Reception
+from engine.delivery.connection import Reception, WatchedConnection
 from engine.delivery.failure import read_failure
 from engine.delivery.http import NO_LIMIT, api_headers, open_http_session, read_bounded, secrets_of
 from engine.delivery.outcome import Exchange
@@ -24,7 +25,7 @@ _ROUNDS = 2
 TakeTurn = Callable[[], Awaitable[None]]
 
 
-class _Request:
+class Sending:
     """A request until its head is sent: it takes its turn once it has a connection."""
 
     def __init__(
@@ -36,7 +37,9 @@ class _Request:
         self.reception = Reception()
         self.head_left = False
 
-    async def leave(self) -> None:
+    async def leave(self, connection: WatchedConnection | None) -> None:
+        """Take the turn; raises if the connection can't carry the request any more."""
+        self.reception.connection = connection
         await self._take_turn()
         # The loop delivers bytes received in the meantime in its next rounds.
         for _ in range(_ROUNDS):
@@ -46,6 +49,23 @@ class _Request:
         self.head_left = True
         loop = asyncio.get_running_loop()
         self._deadline.reschedule(loop.time() + self._timeout_seconds)
+
+
+SENDING: ContextVar[Sending] = ContextVar("SENDING")
+"""What the current task sends."""
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request that waits for its turn between getting a connection and writing its head."""
+
+    async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        await SENDING.get().leave(cast("WatchedConnection", conn.protocol))
+        return await super().send(conn)
+
+    async def write_bytes(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - those of its base
+        # aiohttp writes the head together with the body, right after this.
+        SENDING.get().reception.begin()
+        await super().write_bytes(*arguments, **named)
 
 
 class HttpTransport:
@@ -58,15 +78,12 @@ class HttpTransport:
         self._secrets = secrets_of(workspace, self._proxy)
         self._timeout_seconds = settings.timeout_seconds
         self._clock = clock
-        trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(_before_head)
-        trace.on_request_chunk_sent.append(_before_body)
         self._session = open_http_session(
             workspace,
             # The deadline of the exchange itself starts when the head is sent.
             aiohttp.ClientTimeout(total=None, connect=settings.timeout_seconds),
             connections=NO_LIMIT,  # Each delivery has one. A wait here would be a failure.
-            traces=[trace],
+            request_class=_Request,
         )
 
     async def __aenter__(self) -> Self:
@@ -89,23 +106,23 @@ class HttpTransport:
         exceptions are passed on. Network errors are returned as outcomes, not raised.
         """
         deadline = asyncio.timeout(None)
-        request = _Request(take_turn, deadline, self._timeout_seconds)
-        RECEPTION.set(request.reception)
+        sending = Sending(take_turn, deadline, self._timeout_seconds)
+        SENDING.set(sending)
         try:
             async with deadline:
-                answer = await self._exchange(payload, request)
+                answer = await self._exchange(payload, sending.reception)
         except (
             aiohttp.ClientError,
             OSError,
             UnicodeError,
         ) as error:  # A TimeoutError is an OSError.
-            return Exchange(read_failure(error, head_left=request.head_left))
+            return Exchange(read_failure(error, head_left=sending.head_left))
         reading = read_answer(answer, self._clock.stamp().utc_ns / 1e9, self._secrets)
         if not reading.is_regular:
-            request.reception.close()
+            sending.reception.close()
         return Exchange(reading.outcome, answer.status, reading.request_id)
 
-    async def _exchange(self, payload: bytes, request: _Request) -> Answer:
+    async def _exchange(self, payload: bytes, reception: Reception) -> Answer:
         proxy = self._proxy
         async with self._session.post(
             self._url,
@@ -114,27 +131,8 @@ class HttpTransport:
             proxy=proxy.url if proxy else None,
             proxy_headers=proxy.headers if proxy else None,
             allow_redirects=False,
-            trace_request_ctx=request,
         ) as response:
             body = await read_bounded(response)
-            reception = request.reception
             return Answer(
                 response.status, response.headers, body, reception.is_early, reception.has_more
             )
-
-
-async def _before_head(
-    _session: aiohttp.ClientSession,
-    context: SimpleNamespace,
-    _parameters: aiohttp.TraceRequestHeadersSentParams,
-) -> None:
-    await context.trace_request_ctx.leave()
-
-
-async def _before_body(
-    _session: aiohttp.ClientSession,
-    context: SimpleNamespace,
-    _parameters: aiohttp.TraceRequestChunkSentParams,
-) -> None:
-    # aiohttp writes the head together with the body, right after this.
-    context.trace_request_ctx.reception.begin()

@@ -15,6 +15,8 @@ from typing import Any
 import aiohttp
 import orjson
 
+from engine.delivery.transport import SENDING
+
 SUCCESS = b'{"status":"success","message":"will be processed soon"}'
 CONNECTING_SECONDS = 0.01
 ANSWER_SECONDS = 0.1
@@ -160,7 +162,6 @@ class Session:
         _url: str,
         *,
         data: bytes,
-        trace_request_ctx: Any,  # noqa: ANN401 - the transport's own
         **_options: object,
     ) -> AsyncIterator[Any]:
         """Carry a request there, and its answer back."""
@@ -169,7 +170,7 @@ class Session:
         scripted_server.watch("begun", request)
         await asyncio.sleep(CONNECTING_SECONDS)
         await play.trouble(Stage.CONNECTING, self._connect_seconds)
-        await trace_request_ctx.leave()
+        await SENDING.get().leave(None)
         request = replace(request, at=asyncio.get_running_loop().time())
         scripted_server.watch("sent", request)
         scripted_server.arrive(request, play)
