@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 
 from engine.clock import Clock
 from engine.delivery.answer_reading import Answer, read_answer
@@ -51,21 +51,29 @@ class Sending:
         self._deadline.reschedule(loop.time() + self._timeout_seconds)
 
 
-SENDING: ContextVar[Sending] = ContextVar("SENDING")
-"""What the current task sends."""
+class Body(aiohttp.BytesPayload):
+    """The body of a request, which takes its turn before the request is sent."""
+
+    def __init__(self, content: bytes, sending: Sending) -> None:
+        super().__init__(content)
+        self.sending = sending
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        """Write it; bytes that arrive from now on are the answer."""
+        # aiohttp writes the head together with the body, right after this.
+        self.sending.reception.begin()
+        await super().write_with_length(writer, content_length)
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request that waits for its turn between getting a connection and writing its head."""
+    """A request with a `Body`; aiohttp calls `send` once there is a connection."""
 
     async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
-        await SENDING.get().leave(cast("WatchedConnection", conn.protocol))
+        body, connection = cast("Body", self.body), cast("WatchedConnection", conn.protocol)
+        await body.sending.leave(connection)
         return await super().send(conn)
-
-    async def write_bytes(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - those of its base
-        # aiohttp writes the head together with the body, right after this.
-        SENDING.get().reception.begin()
-        await super().write_bytes(*arguments, **named)
 
 
 class HttpTransport:
@@ -107,10 +115,9 @@ class HttpTransport:
         """
         deadline = asyncio.timeout(None)
         sending = Sending(take_turn, deadline, self._timeout_seconds)
-        SENDING.set(sending)
         try:
             async with deadline:
-                answer = await self._exchange(payload, sending.reception)
+                answer = await self._exchange(Body(payload, sending))
         except (
             aiohttp.ClientError,
             OSError,
@@ -122,17 +129,17 @@ class HttpTransport:
             sending.reception.close()
         return Exchange(reading.outcome, answer.status, reading.request_id)
 
-    async def _exchange(self, payload: bytes, reception: Reception) -> Answer:
-        proxy = self._proxy
+    async def _exchange(self, body: Body) -> Answer:
+        proxy, reception = self._proxy, body.sending.reception
         async with self._session.post(
             self._url,
-            data=payload,
+            data=body,
             headers=self._headers,
             proxy=proxy.url if proxy else None,
             proxy_headers=proxy.headers if proxy else None,
             allow_redirects=False,
         ) as response:
-            body = await read_bounded(response)
+            content = await read_bounded(response)
             return Answer(
-                response.status, response.headers, body, reception.is_early, reception.has_more
+                response.status, response.headers, content, reception.is_early, reception.has_more
             )
