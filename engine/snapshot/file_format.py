@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from engine.errors import LedgerError, UsageError
 from engine.snapshot.records import UNKNOWN, Census, Snapshot, UidState
@@ -24,6 +24,9 @@ from engine.storage.uid_parquet import (
     schema_of,
     write_batches,
 )
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 SNAPSHOT = schema_of(uid=pa.binary(), state=pa.uint8(), run=pa.int32())
 """`state` is a `UidState`, `run` the ledger's number of the run in which it last changed."""
@@ -98,7 +101,7 @@ def _rows_from(path: Path, said: dict[bytes, bytes]) -> Iterator[pa.RecordBatch]
 _STATES = pa.array([int(state) for state in UidState], pa.uint8())
 
 
-def _valid_rows(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+def _valid_rows(file: "pq.ParquetFile") -> Iterator[pa.RecordBatch]:
     """Yield an open file's rows, with run 0; raises `ValueError` for invalid content."""
     if not file.schema_arrow.equals(SNAPSHOT):
         raise ValueError("it has other columns")

@@ -6,14 +6,17 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from engine.errors import LedgerError
 from engine.storage.arrow import buffers
 from engine.storage.files import name_of, new_file, reading_file
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 _CHECKSUM_KEY = b"cohortsync.rows"
 
@@ -85,7 +88,7 @@ def _parts_of(column: pa.Array) -> dict[str, memoryview]:
 class UidWriter:
     """Writes small batches of rows to a Parquet file in row groups of a suitable size."""
 
-    def __init__(self, writer: pq.ParquetWriter, checksum: RowChecksum) -> None:
+    def __init__(self, writer: "pq.ParquetWriter", checksum: RowChecksum) -> None:
         self._writer = writer
         self._checksum = checksum
         self._buffered: list[pa.RecordBatch] = []
@@ -131,13 +134,15 @@ def open_writer(
 
     It stores a checksum of its rows. Raises as `new_file` does.
     """
+    from pyarrow import parquet  # noqa: PLC0415 - large, and a push of csv needs none
+
     # Uids and row numbers rarely repeat, so a dictionary saves nothing. Statistics would
     # contain uids.
     dictionary = [name for name in schema.names if name not in {"uid", "row"}]
     encodings = {"row": "DELTA_BINARY_PACKED"} if "row" in schema.names else None
     with (
         new_file(path, replaces=replaces) as file,
-        pq.ParquetWriter(
+        parquet.ParquetWriter(
             file,
             schema,
             compression=compression,
@@ -171,17 +176,19 @@ def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
 
 
 @contextmanager
-def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+def open_parquet(path: Path) -> Iterator["pq.ParquetFile"]:
     """Open a Parquet file for reading; raises `OSError`, or PyArrow's errors if it is damaged."""
+    from pyarrow import parquet  # noqa: PLC0415 - large, and a push of csv needs none
+
     with (
         reading_file(path) as descriptor,
         pa.OSFile(name_of(descriptor)) as opened,
-        pq.ParquetFile(opened, page_checksum_verification=True) as file,
+        parquet.ParquetFile(opened, page_checksum_verification=True) as file,
     ):
         yield file
 
 
-def checked_batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def checked_batches(file: "pq.ParquetFile", columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Yield the rows of an open file; raises `ValueError` if they differ from the written rows.
 
     PyArrow may raise any error for a damaged file.
@@ -198,7 +205,7 @@ def checked_batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa
         raise ValueError("its rows are not those that were written")
 
 
-def metadata_of(file: pq.ParquetFile) -> dict[bytes, bytes]:
+def metadata_of(file: "pq.ParquetFile") -> dict[bytes, bytes]:
     """Return a file's own metadata, without the schema that Arrow adds."""
     metadata: dict[bytes, bytes] = dict(file.metadata.metadata or {})
     metadata.pop(_SCHEMA_KEY, None)
