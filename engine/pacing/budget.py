@@ -1,7 +1,8 @@
 """The use of the ceiling by a run: requests sent, and requests not sent, by their cause."""
 
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -68,9 +69,9 @@ class Budget:
     _first: float = float("inf")
     _last: float = 0.0
     _before: SharedUse = field(default_factory=SharedUse)
-    """The shared use at the last send."""
+    """The shared use at the last send, without pauses."""
     _lost: dict[Cause, float] = field(default_factory=lambda: dict.fromkeys(Cause, 0.0))
-    _waited: dict[Cause, float] = field(default_factory=lambda: dict.fromkeys(Cause, 0.0))
+    _waited: defaultdict[Cause, float] = field(default_factory=lambda: defaultdict(float))
 
     @property
     def began(self) -> float:
@@ -103,8 +104,8 @@ class Budget:
             self._first = at
         self._used += 1
         self._last = at
-        self._before = replace(shared)
-        self._waited = dict.fromkeys(Cause, 0.0)
+        self._before = SharedUse(shared.requests, shared.margin, shared.held_seconds)
+        self._waited.clear()
 
     @property
     def spending(self) -> Spending:

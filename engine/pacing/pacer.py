@@ -1,8 +1,7 @@
 """Waits for the ceiling, and grants turns to send one at a time."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -177,9 +176,12 @@ class Pacer:
         """
         margin = 0.0
         while True:
-            await self._pass_gate()
+            now = self._clock.now()
+            if self.gate.is_closed(now):
+                await self._wait_at_gate(now)
+                continue
             self._follow_hours()
-            wait = self.schedule.earliest() - self._clock.now() - ahead
+            wait = self.schedule.earliest() - now - ahead
             if wait <= 0:
                 return margin
             wait += 0.0 if ahead else self._late_seconds
@@ -225,20 +227,17 @@ class Pacer:
         )
         return self._ceiling.allowed_between(start_ns, end_ns)
 
-    async def _pass_gate(self) -> None:
-        while True:
-            began = self._clock.now()
+    async def _wait_at_gate(self, began: float) -> None:
+        """Wait until the closed gate may be open."""
+        if self.gate.probe_is_out:
             self._gate_moved.clear()
-            if self.gate.probe_is_out:
-                await self._gate_moved.wait()
-            elif (wait := self.gate.opens_at - began) > 0:
-                await asyncio.sleep(wait)
-            else:
-                return
-            # Several requests may wait at once; the time counts once.
-            now = self._clock.now()
-            self._use.held_seconds += now - max(began, self._held_until)
-            self._held_until = now
+            await self._gate_moved.wait()
+        else:
+            await asyncio.sleep(self.gate.opens_at - began)
+        # Several requests may wait at once; the time counts once.
+        now = self._clock.now()
+        self._use.held_seconds += now - max(began, self._held_until)
+        self._held_until = now
 
     def open_budget(self) -> Budget:
         """Return the budget of a run; the caller records in it each turn that the run takes."""
@@ -252,33 +251,33 @@ class Pacer:
     def throttled(self, turn: Turn, retry_after: float | None) -> None:
         """Record a 429: the gate closes for all requests."""
         now = self._clock.now()
-        with self._waking():
-            self.schedule.record_end(turn.sent_at, now)
-            if self.gate.throttle(now, turn.sent_at, retry_after):
-                self.schedule.strike(now)
+        before = self.schedule.earliest()
+        self.schedule.record_end(turn.sent_at, now)
+        if self.gate.throttle(now, turn.sent_at, retry_after):
+            self.schedule.strike(now)
+        self._wake_if_earlier(before)
         self._gate_moved.set()
 
     def answered(self, turn: Turn, *, accepted: bool = False) -> None:
         """Record any other answer."""
         now = self._clock.now()
-        with self._waking():
-            self.schedule.record_end(turn.sent_at, now, is_accepted=accepted)
-            if accepted:
-                self.schedule.record_acceptance(turn.sent_at, now)
+        before = self.schedule.earliest()
+        self.schedule.record_end(turn.sent_at, now, is_accepted=accepted)
+        if accepted:
+            self.schedule.record_acceptance(turn.sent_at, now)
+        self._wake_if_earlier(before)
         self._end_probe(turn, answered=True)
 
     def unanswered(self, turn: Turn) -> None:
         """Record that a request has failed: no answer will come."""
-        with self._waking():
-            self.schedule.record_end(turn.sent_at, self._clock.now())
+        before = self.schedule.earliest()
+        self.schedule.record_end(turn.sent_at, self._clock.now())
+        self._wake_if_earlier(before)
         self._end_probe(turn, answered=False)
 
-    @contextmanager
-    def _waking(self) -> Iterator[None]:
-        """Wake the requests that wait for the window limit if it is earlier after the block."""
-        before = self.schedule.earliest()
-        yield
-        if self.schedule.earliest() < before:
+    def _wake_if_earlier(self, before: float) -> None:
+        """Wake the requests that wait for the window limit if it has come earlier."""
+        if self._sleepers and self.schedule.earliest() < before:
             for sleeper in self._sleepers:
                 sleeper.set()
 

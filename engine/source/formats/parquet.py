@@ -6,17 +6,19 @@ decimal text. A column of any other type is refused as a whole. Pages with a che
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as kind
-from pyarrow import parquet
 
 from engine.errors import SourceError
 from engine.source.formats.columns import missing, only
 from engine.source.formats.rows import RawRows
 from engine.source.streams import OpenFile
+
+if TYPE_CHECKING:
+    from pyarrow import parquet
 
 _TEXTS = {pa.string(), pa.large_string(), pa.string_view()}
 _TEXTS |= {pa.binary(), pa.large_binary(), pa.binary_view()}
@@ -65,7 +67,9 @@ def parquet_rows(file: OpenFile, column: str) -> Iterator[RawRows]:
         raise pa.ArrowInvalid(f"{rows:,} rows read of {opened.metadata.num_rows:,}")
 
 
-def _opened(file: OpenFile) -> parquet.ParquetFile:
+def _opened(file: OpenFile) -> "parquet.ParquetFile":
+    from pyarrow import parquet  # noqa: PLC0415 - large, and a push of csv needs none
+
     return parquet.ParquetFile(
         file, pre_buffer=False, buffer_size=_BUFFER_BYTES, page_checksum_verification=True
     )
