@@ -47,21 +47,21 @@ class OpenIcebergTable:
             self.version = found.snapshot_id
             self.name = f"{shown}@{self.version}"
             self.written_utc_ns: int | None = found.timestamp_ms * 1_000_000
-            scan = self._table.scan(snapshot_id=self.version)
-            self.schema = scan.projection().as_arrow()
+            # A snapshot has the columns of its time, but the current one those of the table today.
+            is_current = found == self._table.current_snapshot()
+            self._scan = self._table.scan(snapshot_id=None if is_current else self.version)
+            self.schema = self._scan.projection().as_arrow()
             # Sorted, the files come in the same order each time.
-            self._tasks = sorted(scan.plan_files(), key=lambda each: each.file.file_path)
+            self._tasks = sorted(self._scan.plan_files(), key=lambda each: each.file.file_path)
         self.bytes = sum(each.file.file_size_in_bytes for each in self._tasks)
         self.records: int | None = sum(each.file.record_count for each in self._tasks)
 
     def batches(self, column: str) -> Iterator[pa.RecordBatch]:
         """Read one column; see `LakeTable.batches`."""
         with _translated(self.name):
-            scan = self._table.scan(snapshot_id=self.version, selected_fields=(column,))
-            arrow = _StreamingScan(
-                self._table.metadata, self._table.io, scan.projection(), AlwaysTrue()
-            )
-            yield from arrow.to_record_batches(self._tasks)
+            projected = self._scan.select(column).projection()
+            scan = _StreamingScan(self._table.metadata, self._table.io, projected, AlwaysTrue())
+            yield from scan.to_record_batches(self._tasks)
 
 
 class _StreamingScan(ArrowScan):
@@ -75,7 +75,10 @@ class _StreamingScan(ArrowScan):
 
 def _loaded(table: str, shown: str) -> Table:
     if table.endswith(_STATIC):
-        return StaticTable.from_metadata(table)
+        try:
+            return StaticTable.from_metadata(table)
+        except FileNotFoundError as error:
+            raise MissingExportError(f"{shown}: there is no such file") from error
     catalog, *rest = table.split(".")
     if len(rest) + 1 < _LEAST_PARTS:
         raise SourceError(

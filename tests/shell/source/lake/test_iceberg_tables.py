@@ -1,0 +1,169 @@
+"""Iceberg tables as exports: one snapshot, one column, without deleted rows."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import iceberg_deletes
+import pyarrow as pa
+import pytest
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.exceptions import ServiceUnavailableError
+from pyiceberg.table import Table
+from pyiceberg.types import StringType
+
+from engine.errors import (
+    EmptyExportError,
+    MissingExportError,
+    SourceError,
+    SourceUnavailableError,
+)
+from engine.source.block import BLANK, Block
+from engine.source.lake import iceberg
+from engine.source.options import ReadingOptions
+from engine.source.protocol import files_of
+from engine.source.spec import SourceSpec
+
+NAME = "iceberg:lake.db.vip"
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Catalog]:
+    """A catalog in SQLite; what pyiceberg reads from its configuration is passed on by hand."""
+    settings = {"uri": f"sqlite:///{tmp_path}/catalog.db", "warehouse": f"file://{tmp_path}"}
+    catalog = load_catalog("lake", type="sql", **settings)
+    catalog.create_namespace("db")
+    monkeypatch.setattr(
+        iceberg, "load_catalog", lambda name: {"lake": catalog}.get(name) or load_catalog(name)
+    )
+    yield catalog
+    catalog.close()
+
+
+def rows(uids: list[str | None]) -> pa.Table:
+    nested = pa.array([{"id": f"n-{uid}"} for uid in uids])
+    return pa.table({"uid": pa.array(uids), "score": [0.5] * len(uids), "nested": nested})
+
+
+@pytest.fixture
+def table(catalog: Catalog) -> Table:
+    table = catalog.create_table("db.vip", schema=rows(["u"]).schema)
+    table.append(rows(["u1", "u2", "u3"]))
+    return table
+
+
+def blocks(name: str = NAME, column: str = "uid") -> list[Block]:
+    return list(SourceSpec((name,), ReadingOptions(column)).open().blocks())
+
+
+def uids(name: str = NAME, column: str = "uid") -> list[str]:
+    return [uid for block in blocks(name, column) for uid in block.uids.to_pylist()]
+
+
+def test_a_snapshot_is_named_pinned_and_read_again(table: Table) -> None:
+    first = table.current_snapshot()
+    pinned = SourceSpec((NAME,), ReadingOptions("uid")).pinned()
+    assert pinned.files == (f"{NAME}@{first.snapshot_id}",)
+    table.append(rows(["u4"]))
+    assert uids(pinned.files[0]) == ["u1", "u2", "u3"]
+    assert sorted(uids()) == ["u1", "u2", "u3", "u4"]
+    time = datetime.fromtimestamp(first.timestamp_ms / 1000, UTC).isoformat()
+    assert SourceSpec((f"{NAME}@{time}",)).pinned().files == pinned.files
+    (file,) = files_of(pinned.open())
+    assert (file.name, file.written_utc_ns) == (pinned.files[0], first.timestamp_ms * 1_000_000)
+
+
+def test_rows_in_a_delete_file_are_left_out(table: Table, tmp_path: Path) -> None:
+    metadata = iceberg_deletes.delete_rows(table, tmp_path, [1])
+    assert uids(f"iceberg:{metadata}") == ["u1", "u3"]
+
+
+def test_deletes_by_equality_are_refused(table: Table, tmp_path: Path) -> None:
+    metadata = iceberg_deletes.delete_rows(table, tmp_path, [1], by_equality=True)
+    with pytest.raises(SourceError, match="equality deletes") as raised:
+        blocks(f"iceberg:{metadata}")
+    assert "rewrite the table's files" in (raised.value.hint or "")
+
+
+def test_columns_may_be_nested_renamed_or_new(table: Table) -> None:
+    assert uids(column="nested.id") == ["n-u1", "n-u2", "n-u3"]
+    with table.update_schema() as update:
+        update.rename_column("uid", "user_id").add_column("crm", StringType())
+    assert uids(column="user_id") == ["u1", "u2", "u3"]
+    with pytest.raises(EmptyExportError, match=f"3 {BLANK}"):
+        blocks(column="crm")
+    older = table.current_snapshot().snapshot_id
+    table.append(pa.table({"user_id": ["u4"]}))
+    assert uids(f"{NAME}@{older}", column="uid") == ["u1", "u2", "u3"]
+
+
+def test_a_file_is_read_in_small_blocks_as_it_streams(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = pa.table({"uid": [f"user-{number:012}" for number in range(150_000)]})
+    catalog.create_table("db.vip", schema=large.schema).append(large)
+    read: list[int] = []
+    whole = iceberg.ArrowScan._record_batches_from_scan_tasks_and_deletes
+
+    def counted(*arguments: object) -> Iterator[pa.RecordBatch]:
+        for batch in whole(*arguments):
+            read.append(batch.num_rows)
+            yield batch
+
+    monkeypatch.setattr(iceberg.ArrowScan, "_record_batches_from_scan_tasks_and_deletes", counted)
+    source = SourceSpec((NAME,), ReadingOptions("uid")).open()
+    arrived = source.blocks()
+    assert len(next(arrived).uids) <= 32_768
+    assert sum(read) <= 131_072
+    assert len(next(arrived).uids) + sum(len(block.uids) for block in arrived) > 100_000
+    assert sum(read) == 150_000
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "message", "hint"),
+    [
+        (f"{NAME}@7", "uid", "has no snapshot 7", "its current one is"),
+        (f"{NAME}@2020-01-01T00:00Z", "uid", "has no snapshot of 2020", "its current one is"),
+        (NAME, "uidd", "has no column 'uidd'", "'uid'"),
+        (NAME, "score", "is double, which cannot be a uid", "write the column as"),
+        ("iceberg:vip", "uid", "is not the name of a table", "CATALOG.NAMESPACE.TABLE"),
+        ("iceberg:nothing.db.vip", "uid", "catalog 'nothing' cannot", "PYICEBERG_CATALOG__NOTHING"),
+    ],
+)
+def test_what_cannot_be_read_is_one_error_with_a_hint(
+    table: Table, name: str, column: str, message: str, hint: str
+) -> None:
+    with pytest.raises(SourceError, match=message) as raised:
+        blocks(name, column)
+    assert hint in (raised.value.hint or "")
+
+
+@pytest.mark.parametrize("name", ["lake.db.no", "lake.no.vip", "/nowhere/v1.metadata.json"])
+@pytest.mark.usefixtures("catalog")
+def test_a_table_that_is_not_there_is_a_missing_export(name: str) -> None:
+    with pytest.raises(MissingExportError):
+        blocks(f"iceberg:{name}")
+
+
+def test_a_table_without_a_snapshot_has_nothing_to_send(catalog: Catalog) -> None:
+    catalog.create_table("db.vip", schema=rows(["u"]).schema)
+    with pytest.raises(EmptyExportError, match="nothing was ever written"):
+        blocks()
+
+
+def test_a_file_that_is_gone_says_so(table: Table, tmp_path: Path) -> None:
+    for path in tmp_path.rglob("*.parquet"):
+        path.unlink()
+    with pytest.raises(SourceError, match=f"{NAME}@[0-9]+: files of this version were deleted"):
+        blocks()
+
+
+def test_a_catalog_that_cannot_be_reached_may_be_reached_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: str) -> None:
+        raise ServiceUnavailableError("503 Service Unavailable")
+
+    monkeypatch.setattr(iceberg, "load_catalog", fail)
+    with pytest.raises(SourceUnavailableError):
+        blocks()
