@@ -29,7 +29,7 @@ NAME = "iceberg:lake.db.vip"
 
 @pytest.fixture
 def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Catalog]:
-    """A catalog in SQLite; what pyiceberg reads from its configuration is passed on by hand."""
+    """Make a catalog in SQLite, and pass it on in place of pyiceberg's configuration."""
     settings = {"uri": f"sqlite:///{tmp_path}/catalog.db", "warehouse": f"file://{tmp_path}"}
     catalog = load_catalog("lake", type="sql", **settings)
     catalog.create_namespace("db")
@@ -130,8 +130,9 @@ def test_a_file_is_read_in_small_blocks_as_it_streams(
         ("iceberg:nothing.db.vip", "uid", "catalog 'nothing' cannot", "PYICEBERG_CATALOG__NOTHING"),
     ],
 )
+@pytest.mark.usefixtures("table")
 def test_what_cannot_be_read_is_one_error_with_a_hint(
-    table: Table, name: str, column: str, message: str, hint: str
+    name: str, column: str, message: str, hint: str
 ) -> None:
     with pytest.raises(SourceError, match=message) as raised:
         blocks(name, column)
@@ -151,7 +152,8 @@ def test_a_table_without_a_snapshot_has_nothing_to_send(catalog: Catalog) -> Non
         blocks()
 
 
-def test_a_file_that_is_gone_says_so(table: Table, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("table")
+def test_a_file_that_is_gone_says_so(tmp_path: Path) -> None:
     for path in tmp_path.rglob("*.parquet"):
         path.unlink()
     with pytest.raises(SourceError, match=f"{NAME}@[0-9]+: files of this version were deleted"):
