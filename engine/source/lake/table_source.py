@@ -9,13 +9,13 @@ from engine.source.formats.arrow_columns import uid_column, uid_values
 from engine.source.formats.rows import RawRows, no_uids, to_block
 from engine.source.lake.table import LakeTable
 from engine.source.options import ReadingOptions
-from engine.source.source_file import SourceFile
+from engine.source.source_file import Layout, SourceFile
 
 _BLOCK_ROWS = 1 << 15
 
 
 class TableSource:
-    """A table as a source. Fulfils `Source`, `HasFiles`, `MeasuresReading`, `Rereadable`.
+    """A table as a source. Fulfils `Source` and all capabilities but `ExcludesUids`.
 
     It counts as one file: its name has the version, and it was written when that was committed.
     The table's own files may be of any age.
@@ -44,6 +44,12 @@ class TableSource:
         """The table as one file. See `HasFiles`."""
         table = self._table
         return (SourceFile(table.name, table.bytes, table.written_utc_ns, self.uids_read),)
+
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """The column that is read. See `HasLayouts`."""
+        kind = self._table.name.partition(":")[0]
+        return (Layout(f"{kind} table", self.column),)
 
     @property
     def share_read(self) -> float | None:
