@@ -201,10 +201,10 @@ def preview(request: PreviewRequest, configuration: Configuration) -> SourcePrev
     is_complete = True
     with suppress(EmptyExportError):
         for block in source.blocks():
-            look.add(block)
             if look.rows_read >= max(LOOKED_AT, request.limit) and not request.reads_all:
                 is_complete = False
                 break
+            look.add(block)
     layouts = source.layouts if isinstance(source, HasLayouts) else ()
     shapes = look.inspection.profile.document()
     return SourcePreview(

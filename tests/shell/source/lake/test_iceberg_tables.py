@@ -119,31 +119,25 @@ def test_a_file_is_read_in_small_blocks_as_it_streams(
     assert sum(read) == 150_000
 
 
-@pytest.mark.parametrize(
-    ("name", "column", "message", "hint"),
-    [
-        (f"{NAME}@7", "uid", "has no snapshot 7", "its current one is"),
-        (f"{NAME}@2020-01-01T00:00Z", "uid", "has no snapshot of 2020", "its current one is"),
-        (NAME, "uidd", "has no column 'uidd'", "'uid'"),
-        (NAME, "score", "is double, which cannot be a uid", "write the column as"),
-        ("iceberg:vip", "uid", "is not the name of a table", "CATALOG.NAMESPACE.TABLE"),
-        ("iceberg:nothing.db.vip", "uid", "catalog 'nothing' cannot", "PYICEBERG_CATALOG__NOTHING"),
-    ],
-)
+UNREADABLE = [
+    (f"{NAME}@7", "uid", "has no snapshot 7", "its current one is"),
+    (f"{NAME}@2020-01-01T00:00Z", "uid", "has no snapshot of 2020", "its current one is"),
+    (NAME, "uidd", "has no column 'uidd'", "'uid'"),
+    (NAME, "score", "is double, which cannot be a uid", "write the column as"),
+    ("iceberg:vip", "uid", "is not the name of a table", "CATALOG.NAMESPACE.TABLE"),
+    ("iceberg:nothing.db.vip", "uid", "catalog 'nothing' cannot", "PYICEBERG_CATALOG__NOTHING"),
+]
+
+
 @pytest.mark.usefixtures("table")
-def test_what_cannot_be_read_is_one_error_with_a_hint(
-    name: str, column: str, message: str, hint: str
-) -> None:
-    with pytest.raises(SourceError, match=message) as raised:
-        blocks(name, column)
-    assert hint in (raised.value.hint or "")
-
-
-@pytest.mark.parametrize("name", ["lake.db.no", "lake.no.vip", "/nowhere/v1.metadata.json"])
-@pytest.mark.usefixtures("catalog")
-def test_a_table_that_is_not_there_is_a_missing_export(name: str) -> None:
-    with pytest.raises(MissingExportError):
-        blocks(f"iceberg:{name}")
+def test_what_cannot_be_read_is_one_error_with_a_hint() -> None:
+    for name, column, message, hint in UNREADABLE:
+        with pytest.raises(SourceError, match=message) as raised:
+            blocks(name, column)
+        assert hint in (raised.value.hint or "")
+    for missing in ("lake.db.no", "lake.no.vip", "/nowhere/v1.metadata.json"):
+        with pytest.raises(MissingExportError):
+            blocks(f"iceberg:{missing}")
 
 
 def test_a_table_without_a_snapshot_has_nothing_to_send(catalog: Catalog) -> None:
