@@ -11,6 +11,7 @@ from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from engine.errors import MissingExportError, SourceError
+from engine.source.formats.arrow_columns import uid_values
 from engine.source.lake.table import unreadable_table, version_gone
 from engine.source.urls import is_url, redacted
 
@@ -50,14 +51,15 @@ class OpenDeltaTable:
                 hint=f"version {self.version} is the earliest that its log has",
             )
 
-    def batches(self, column: str) -> Iterator[pa.RecordBatch]:
-        """Read one column; see `LakeTable.batches`."""
+    def values(self, column: str) -> Iterator[pa.Array]:
+        """Read one column; see `LakeTable.values`."""
         name = column if column in self.schema.names else column.partition(".")[0]
         quoted = name.replace('"', '""')
         with _translated(self.name):
             query = QueryBuilder(_SESSION).register("export", self._table)
             read = query.execute(f'SELECT "{quoted}" FROM export')  # noqa: S608 - it is quoted
-            yield from pa.RecordBatchReader.from_stream(read)
+            for batch in pa.RecordBatchReader.from_stream(read):
+                yield uid_values(batch, column)
 
 
 def _opened(path: str, shown: str, version: int | None, at: datetime | None) -> DeltaTable:

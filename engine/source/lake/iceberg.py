@@ -5,10 +5,11 @@ PYICEBERG_CATALOG__LAKE__URI.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 
 import pyarrow as pa
+from pyarrow.parquet import ParquetFile
 from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import (
     NoSuchIcebergTableError,
@@ -17,11 +18,15 @@ from pyiceberg.exceptions import (
     RESTError,
 )
 from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.io.pyarrow import ArrowScan, _read_all_delete_files
+from pyiceberg.io import InputStream
+from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.manifest import FileFormat
 from pyiceberg.table import FileScanTask, StaticTable, Table
 from pyiceberg.table.snapshots import Snapshot
 
 from engine.errors import EmptyExportError, MissingExportError, SourceError
+from engine.source.formats.arrow_columns import uid_values
+from engine.source.formats.parquet import parquet_rows
 from engine.source.lake.table import one_line, unreadable_table, version_gone
 from engine.source.urls import redacted
 
@@ -56,21 +61,40 @@ class OpenIcebergTable:
         self.bytes = sum(each.file.file_size_in_bytes for each in self._tasks)
         self.records: int | None = sum(each.file.record_count for each in self._tasks)
 
-    def batches(self, column: str) -> Iterator[pa.RecordBatch]:
-        """Read one column; see `LakeTable.batches`."""
+    def values(self, column: str) -> Iterator[pa.Array]:
+        """Read one column; see `LakeTable.values`."""
         with _translated(self.name):
             projected = self._scan.select(column).projection()
-            scan = _StreamingScan(self._table.metadata, self._table.io, projected, AlwaysTrue())
-            yield from scan.to_record_batches(self._tasks)
+            scan = ArrowScan(self._table.metadata, self._table.io, projected, AlwaysTrue())
+            field = projected.find_field(column).field_id
+            for task in self._tasks:
+                with closing(self._table.io.new_input(task.file.file_path).open()) as file:
+                    path = _path_in(file, task, field)
+                    if path is not None:
+                        yield from (rows.values for rows in parquet_rows(file, path))
+                if path is None:
+                    yield from (uid_values(each, column) for each in scan.to_record_batches([task]))
 
 
-class _StreamingScan(ArrowScan):
-    """Yields each batch when it is read; the library's own scan holds those of a whole file."""
+def _path_in(file: InputStream, task: FileScanTask, field: int) -> str | None:
+    """Return the path of a column in a Parquet file that can be read page by page.
 
-    def to_record_batches(self, tasks: Iterable[FileScanTask]) -> Iterator[pa.RecordBatch]:
-        for task in tasks:
-            deleted = _read_all_delete_files(self._io, [task])
-            yield from self._record_batches_from_scan_tasks_and_deletes([task], deleted)
+    None if only pyiceberg can read it, which holds the column of the whole file in memory: there
+    are deleted rows, the format is another one, or the file does not have the column by its id.
+    """
+    if task.delete_files or task.file.file_format != FileFormat.PARQUET:
+        return None
+    return _path_of(field, ParquetFile(file).schema_arrow)
+
+
+def _path_of(field: int, fields: Iterable[pa.Field]) -> str | None:
+    """Return the dotted path of the field with an id; None if there is none."""
+    for each in fields:
+        if (each.metadata or {}).get(b"PARQUET:field_id") == str(field).encode():
+            return str(each.name)
+        if pa.types.is_struct(each.type) and (below := _path_of(field, each.type)) is not None:
+            return f"{each.name}.{below}"
+    return None
 
 
 def _loaded(table: str, shown: str) -> Table:

@@ -41,8 +41,8 @@ class LakeTable(Protocol):
     def schema(self) -> pa.Schema:
         """The columns of this version."""
 
-    def batches(self, column: str) -> Iterator[pa.RecordBatch]:
-        """Read one top-level column, or the part of it that `column` names by a dotted path.
+    def values(self, column: str) -> Iterator[pa.Array]:
+        """Read the values of a column, as `uid_values` returns them.
 
         The rows come in the same order each time, without those that were deleted. Raises
         `SourceError` if they cannot be read.

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine.source.block import Block
-from engine.source.formats.arrow_columns import uid_column, uid_values
+from engine.source.formats.arrow_columns import uid_column
 from engine.source.formats.rows import RawRows, no_uids, to_block
 from engine.source.lake.table import LakeTable
 from engine.source.options import ReadingOptions
@@ -61,8 +61,7 @@ class TableSource:
         """Read from the start; see `Source.blocks`. A record is a row that was not deleted."""
         self.uids_read = self._records_read = 0
         skipped: Counter[str] = Counter()
-        for batch in self._table.batches(self.column):
-            values = uid_values(batch, self.column)
+        for values in self._table.values(self.column):
             for start in range(0, len(values), _BLOCK_ROWS):
                 rows = values.slice(start, _BLOCK_ROWS)
                 block = to_block(

@@ -97,26 +97,18 @@ def test_columns_may_be_nested_renamed_or_new(table: Table) -> None:
     assert uids(f"{NAME}@{older}", column="uid") == ["u1", "u2", "u3"]
 
 
-def test_a_file_is_read_in_small_blocks_as_it_streams(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+def test_a_file_is_read_page_by_page_unless_only_the_library_can_read_it(
+    catalog: Catalog, table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    large = pa.table({"uid": [f"user-{number:012}" for number in range(150_000)]})
-    catalog.create_table("db.vip", schema=large.schema).append(large)
-    read: list[int] = []
-    whole = iceberg.ArrowScan._record_batches_from_scan_tasks_and_deletes
-
-    def counted(*arguments: object) -> Iterator[pa.RecordBatch]:
-        for batch in whole(*arguments):
-            read.append(batch.num_rows)
-            yield batch
-
-    monkeypatch.setattr(iceberg.ArrowScan, "_record_batches_from_scan_tasks_and_deletes", counted)
-    source = SourceSpec((NAME,), ReadingOptions("uid")).open()
-    arrived = source.blocks()
-    assert len(next(arrived).uids) <= 32_768
-    assert sum(read) <= 131_072
-    assert len(next(arrived).uids) + sum(len(block.uids) for block in arrived) > 100_000
-    assert sum(read) == 150_000
+    metadata = iceberg_deletes.delete_rows(table, tmp_path, [1])
+    large = pa.table({"uid": [f"user-{number:012}" for number in range(100_000)]})
+    catalog.create_table("db.large", schema=large.schema).append(large)
+    monkeypatch.setattr(iceberg.ArrowScan, "to_record_batches", lambda *_: iter(()))
+    read = blocks("iceberg:lake.db.large")
+    assert sum(block.records for block in read) == 100_000
+    assert max(block.records for block in read) <= 32_768
+    with pytest.raises(EmptyExportError):
+        blocks(f"iceberg:{metadata}")
 
 
 UNREADABLE = [
