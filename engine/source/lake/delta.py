@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from engine.errors import MissingExportError, SourceError
+from engine.errors import MissingExportError, SourceError, UsageError
 from engine.source.formats.arrow_columns import uid_values
 from engine.source.lake.table import unreadable_table, version_gone
 from engine.source.urls import is_url, redacted
@@ -40,6 +40,7 @@ class OpenDeltaTable:
         self.name = f"{shown}@{self.version}"
         with _translated(self.name):
             self.written_utc_ns = _written(self._table)
+            self._query = _query(shown).register("export", self._table)
             files = pa.table(self._table.get_add_actions())
             self.schema = pa.schema(self._table.schema())
         self.bytes: int = pc.sum(files["size_bytes"]).as_py() or 0
@@ -56,10 +57,18 @@ class OpenDeltaTable:
         name = column if column in self.schema.names else column.partition(".")[0]
         quoted = name.replace('"', '""')
         with _translated(self.name):
-            query = QueryBuilder(_SESSION).register("export", self._table)
-            read = query.execute(f'SELECT "{quoted}" FROM export')  # noqa: S608 - it is quoted
+            read = self._query.execute(f'SELECT "{quoted}" FROM export')  # noqa: S608 - it is quoted
             for batch in pa.RecordBatchReader.from_stream(read):
                 yield uid_values(batch, column)
+
+
+def _query(shown: str) -> QueryBuilder:
+    try:
+        return QueryBuilder(_SESSION)
+    except TypeError:
+        raise UsageError(
+            f"{shown}: needs deltalake 1.6.4 or later", hint="pip install --upgrade deltalake"
+        ) from None
 
 
 def _opened(path: str, shown: str, version: int | None, at: datetime | None) -> DeltaTable:

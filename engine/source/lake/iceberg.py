@@ -15,7 +15,9 @@ from pyiceberg.exceptions import (
     NoSuchIcebergTableError,
     NoSuchNamespaceError,
     NoSuchTableError,
-    RESTError,
+    ServerError,
+    ServiceUnavailableError,
+    TooManyRequestsError,
 )
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io import InputStream
@@ -24,10 +26,15 @@ from pyiceberg.manifest import FileFormat
 from pyiceberg.table import FileScanTask, StaticTable, Table
 from pyiceberg.table.snapshots import Snapshot
 
-from engine.errors import EmptyExportError, MissingExportError, SourceError
+from engine.errors import CohortSyncError, EmptyExportError, MissingExportError, SourceError
 from engine.source.formats.arrow_columns import uid_values
 from engine.source.formats.parquet import parquet_rows
-from engine.source.lake.table import one_line, unreadable_table, version_gone
+from engine.source.lake.table import (
+    one_line,
+    unavailable_table,
+    unreadable_table,
+    version_gone,
+)
 from engine.source.urls import redacted
 
 _STATIC = ".metadata.json"
@@ -151,10 +158,11 @@ def _translated(name: str) -> Iterator[None]:
         ) from error
     except FileNotFoundError as error:
         raise version_gone(name) from error
-    except ValueError as error:
+    except (ServerError, ServiceUnavailableError, TooManyRequestsError) as error:
+        raise unavailable_table(name, error) from error
+    except CohortSyncError:
+        raise
+    except Exception as error:  # Each catalog and each store raises its own.
         hint = "rewrite the table's files, so that no deletes by equality are left"
-        raise unreadable_table(
-            name, error, hint if "equality deletes" in str(error) else None
-        ) from error
-    except (RESTError, pa.ArrowException, OSError, NotImplementedError) as error:
-        raise unreadable_table(name, error) from error
+        has_equality = "equality deletes" in str(error)
+        raise unreadable_table(name, error, hint if has_equality else None) from error

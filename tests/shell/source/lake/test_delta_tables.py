@@ -207,9 +207,18 @@ def test_a_damaged_file_or_log_is_an_error_without_a_traceback() -> None:
 
 
 def test_a_store_that_cannot_be_reached_may_be_reached_later() -> None:
-    error = OSError("Generic S3 error: error sending request for url")
-    assert isinstance(unreadable_table("delta:s3://b/t", error), SourceUnavailableError)
-    assert not isinstance(unreadable_table("t", OSError("broken")), SourceUnavailableError)
+    for text in ("error sending request for url", "status code; 503 Slow Down", "timed out"):
+        assert isinstance(unreadable_table("t", OSError(text)), SourceUnavailableError)
+    for text in ("GET http://host/503", "non-2xx status code: 404 Not Found"):
+        assert not isinstance(unreadable_table("t", OSError(text)), SourceUnavailableError)
+
+
+def test_what_a_library_says_is_shown_in_one_line_without_credentials() -> None:
+    error = OSError(
+        "\x1b[31m\u21b3\x1b[0m GET https://u:secret@h/a?sig=secret in 3 s\n\n no \x07\n"
+    )
+    message = unreadable_table("t", error).message
+    assert message == "t: cannot be read (GET https://h/a in 3 s; no \\x07)"
 
 
 def test_a_table_is_read_alone() -> None:

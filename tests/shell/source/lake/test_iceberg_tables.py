@@ -150,8 +150,12 @@ def test_a_catalog_that_cannot_be_reached_may_be_reached_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(_: str) -> None:
-        raise ServiceUnavailableError("503 Service Unavailable")
+        raise error
 
     monkeypatch.setattr(iceberg, "load_catalog", fail)
+    error: Exception = ServiceUnavailableError("503 Service Unavailable")
     with pytest.raises(SourceUnavailableError):
+        blocks()
+    error = RuntimeError("an error of any catalog")
+    with pytest.raises(SourceError, match="an error of any catalog"):
         blocks()
