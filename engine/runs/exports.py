@@ -131,6 +131,6 @@ async def open_push(
     with about_exclusion():
         exclusion = await read_or_stop(lambda: Exclusion(blocks), switch)
     source = await open_exports(spec, note=note, switch=switch, rereadable=rereadable)
-    identity = replace(spec.exclude, digest=None).to_dict()
+    identity = spec.exclude.request
     exclude = replace(spec.exclude, digest=exclusion.digest)
     return ExcludingSource(source, exclusion, identity), replace(spec, exclude=exclude)

@@ -1,4 +1,4 @@
-"""The files or the table to read and how, as a value stored in the ledger."""
+"""The files, the table or the query to read and how, as a value stored in the ledger."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Optional, Self
 from engine.errors import UsageError
 from engine.source.lake.naming import is_table
 from engine.source.options import ReadingOptions
+from engine.source.sql.query import QueryResult
 from engine.source.urls import is_redacted, redacted
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """Files, or one table, and how to read them. Implements `Spec`."""
+    """Files, one table or the result of a query, and how to read them. Implements `Spec`."""
 
     files: tuple[str, ...]
     """Paths, globs, folders, URLs, `-` for standard input, or the name of a table."""
@@ -27,18 +28,29 @@ class SourceSpec:
     """The exclusion list: its uids are left out."""
     digest: str | None = None
     """The digest of the uids, if this is the exclusion list of a push; see `Exclusion.digest`."""
+    query: QueryResult | None = None
+    """The result of a query, which is read in place of `files`."""
 
     @property
     def names(self) -> list[str]:
-        """The files as named by the user; in URLs a mark replaces each credential."""
+        """The files as named by the user; in URLs a mark replaces each credential.
+
+        A query is named by its connection and the start of its text.
+        """
+        if self.query is not None:
+            return [self.query.query.name]
         return [redacted(file) for file in self.files]
 
     def open(self, *, rereadable: bool = False) -> "Source":
         """Find the files and check that they can be read.
 
         With `rereadable`, the data of a pipe is copied, so that it can be read again. Raises as
-        `open_source`, or for a table as `open_table_source`.
+        `open_source`, or for a table as `open_table_source`, or for a query as `SpoolSource`.
         """
+        if self.query is not None:
+            from engine.source.sql.spool import SpoolSource  # noqa: PLC0415 - large
+
+            return SpoolSource(self.query, self.options)
         if (table := self.table) is not None:
             from engine.source.lake.opening import open_table_source  # noqa: PLC0415 - large
 
@@ -95,18 +107,28 @@ class SourceSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values without credentials; see `Spec.to_dict`."""
         exclude = None if self.exclude is None else self.exclude.to_dict()
-        others = {"date": self.date, "exclude": exclude, "digest": self.digest}
+        query = None if self.query is None else self.query.to_dict()
+        others = {"date": self.date, "exclude": exclude, "digest": self.digest, "query": query}
         given = {name: value for name, value in others.items() if value is not None}
         return {"exports": self.names, "reading": asdict(self.options) | given}
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What is read, as JSON values without its content: equal for equal commands."""
+        asked = replace(self, digest=None, query=None).to_dict()
+        return asked if self.query is None else asked | {"query": self.query.query.to_dict()}
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Self:
         """Return the spec from `to_dict`. A credential in a URL is lost: see `is_resumable`."""
         reading = dict(kept["reading"])
-        date, exclude, digest = (reading.pop(each, None) for each in ("date", "exclude", "digest"))
+        date, exclude, digest, query = (
+            reading.pop(each, None) for each in ("date", "exclude", "digest", "query")
+        )
         listed = None if exclude is None else cls.from_dict(exclude)
-        files = tuple(kept["exports"])
-        return cls(files, ReadingOptions(**reading), date, listed, digest)
+        result = None if query is None else QueryResult.from_dict(query)
+        files = tuple(kept["exports"]) if result is None else ()
+        return cls(files, ReadingOptions(**reading), date, listed, digest, result)
 
     @property
     def reads_stdin(self) -> bool:
