@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from engine.config.loading import Config
     from engine.pacing.pacer import Pacer
     from engine.preflight.finding import CheckResult, Finding
+    from engine.preflight.source_preview import SourcePreview
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
     from engine.report.period import PeriodReport
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from engine.report.status import Status
     from engine.report.support import SupportReport
     from engine.report.why import UidReport
+    from engine.runs.arguments import Exports, FormatName, Reading
 
 
 class Records(OpenEngine):
@@ -192,6 +194,31 @@ class Records(OpenEngine):
         return next(
             (masked_settings(each) for each in configs if each.workspace.id == workspace), None
         )
+
+    async def preview(
+        self,
+        exports: "Exports | None" = None,
+        *,
+        cohort: str | None = None,
+        column: str | None = None,
+        format: "FormatName | None" = None,  # noqa: A002 - the option's name
+        header: bool | None = None,
+        strip: bool | None = None,
+        limit: int = 10,
+        read_all: bool = False,
+    ) -> "SourcePreview":
+        """Return the first `limit` rows of an export as a run would read them, and what it has.
+
+        `exports` are as in `Engine.push`, or the key of one configured cohort, as `cohort` is.
+        About 100,000 rows are looked at, unless `read_all`. Nothing is sent, and no ledger is
+        needed. Raises `SourceError` for an export that cannot be read, `UsageError`, and
+        `ConfigError` if a cohort is named.
+        """
+        from engine.preflight.source_preview import PreviewRequest, preview
+
+        reading: Reading = {"column": column, "format": format, "header": header, "strip": strip}
+        request = PreviewRequest(exports, cohort, reading, limit, read_all)
+        return await asyncio.to_thread(preview, request, self._configuration)
 
     async def check(
         self, *, live: bool = False, found: "Callable[[Finding], None]" = lambda _: None

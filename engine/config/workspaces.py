@@ -10,8 +10,9 @@ from engine.config.limits import with_hours
 from engine.config.settings import WorkspaceTable
 from engine.config.toml_settings import dotted
 from engine.config.variables import Keys
+from engine.errors import ConfigError
 from engine.model.endpoint import Endpoint
-from engine.model.workspace import KEY_VARIABLE, Workspace, is_workspace_id
+from engine.model.workspace import KEY_VARIABLE, ApiKey, Workspace, is_workspace_id, no_api_key
 from engine.pacing.settings import PacingSettings
 from engine.payload.settings import PackingSettings
 
@@ -36,7 +37,7 @@ class WorkspaceSettings:
 
     workspace: Workspace | None
     """Without its key; None after a problem."""
-    credentials: Credentials
+    credentials: Credentials[ApiKey]
     pacing: PacingSettings
     packing: PackingSettings
 
@@ -71,6 +72,15 @@ def check_names(file: ConfigFile, found: Mapping[str, Keys]) -> None:
             file.tables.refuse(found[name], clause)
 
 
+def read_key(credentials: Credentials[ApiKey], environ: Mapping[str, str]) -> ApiKey:
+    """Return the API key of a workspace; raises `ConfigError` if there is none."""
+    key = credentials.read(environ)
+    if key is None:
+        lack = no_api_key(credentials.table, credentials.variable)
+        raise ConfigError(f"{credentials.label}: {lack}", hint=HINT_LACK)
+    return key
+
+
 @dataclass(frozen=True, slots=True)
 class WorkspaceReader:
     """Reads the table of one workspace."""
@@ -101,17 +111,19 @@ class WorkspaceReader:
         """Return the table as it stands in the file."""
         return self.file.tables.read(self.at, WorkspaceTable)
 
-    def credentials(self, table: WorkspaceTable) -> Credentials:
+    def credentials(self, table: WorkspaceTable) -> Credentials[ApiKey]:
         """Return where the key of the workspace may come from."""
         command = table.api_key_command or ()
         has_variables = self.file.tables.variables((*self.at, "api_key_command"))
         return Credentials(
+            kind=ApiKey,
+            key="api_key",
             label=self.file.tables.label,
             table=".".join(self.at),
             variable=self._variable(KEY_VARIABLE),
             systemd_name=f"{_SYSTEMD_NAME}_{self.name}" if self._is_named else _SYSTEMD_NAME,
             folder=self.file.folder,
-            key_file=self.file.path_in((*self.at, "api_key_file"), table.api_key_file),
+            file=self.file.path_in((*self.at, "api_key_file"), table.api_key_file),
             command=command,
             secrets=command[1:] if has_variables else (),
         )
