@@ -1,7 +1,8 @@
 """Waits for the ceiling, and grants turns to send one at a time."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -251,33 +252,33 @@ class Pacer:
     def throttled(self, turn: Turn, retry_after: float | None) -> None:
         """Record a 429: the gate closes for all requests."""
         now = self._clock.now()
-        before = self.schedule.earliest()
-        self.schedule.record_end(turn.sent_at, now)
-        if self.gate.throttle(now, turn.sent_at, retry_after):
-            self.schedule.strike(now)
-        self._wake_if_earlier(before)
+        with self._waking():
+            self.schedule.record_end(turn.sent_at, now)
+            if self.gate.throttle(now, turn.sent_at, retry_after):
+                self.schedule.strike(now)
         self._gate_moved.set()
 
     def answered(self, turn: Turn, *, accepted: bool = False) -> None:
         """Record any other answer."""
         now = self._clock.now()
-        before = self.schedule.earliest()
-        self.schedule.record_end(turn.sent_at, now, is_accepted=accepted)
-        if accepted:
-            self.schedule.record_acceptance(turn.sent_at, now)
-        self._wake_if_earlier(before)
+        with self._waking():
+            self.schedule.record_end(turn.sent_at, now, is_accepted=accepted)
+            if accepted:
+                self.schedule.record_acceptance(turn.sent_at, now)
         self._end_probe(turn, answered=True)
 
     def unanswered(self, turn: Turn) -> None:
         """Record that a request has failed: no answer will come."""
-        before = self.schedule.earliest()
-        self.schedule.record_end(turn.sent_at, self._clock.now())
-        self._wake_if_earlier(before)
+        with self._waking():
+            self.schedule.record_end(turn.sent_at, self._clock.now())
         self._end_probe(turn, answered=False)
 
-    def _wake_if_earlier(self, before: float) -> None:
-        """Wake the requests that wait for the window limit if it has come earlier."""
-        if self._sleepers and self.schedule.earliest() < before:
+    @contextmanager
+    def _waking(self) -> Iterator[None]:
+        """Wake the requests that wait for the window limit if it is earlier after the block."""
+        before = self.schedule.earliest()
+        yield
+        if self.schedule.earliest() < before:
             for sleeper in self._sleepers:
                 sleeper.set()
 
