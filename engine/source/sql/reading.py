@@ -56,6 +56,18 @@ class QueryReading:
         Raises as `run_query` does, `SourceError` for a column that is missing or cannot hold uids
         and for a spool that is too large, and `IncompleteError` for a disk that is full.
         """
+        try:
+            spooled = self._spool(folder, cancellation)
+        except SourceError as error:
+            if not cancellation.is_requested:
+                raise
+            raise IncompleteError(f"{self.query.name}: the query was ended") from error
+        return {
+            value: Spooled(each.path, each.digest, each.rows, now_utc_ns)
+            for value, each in spooled.items()
+        }
+
+    def _spool(self, folder: Path, cancellation: Cancellation) -> dict[str | None, Spool]:
         name = self.query.name
         with run_query(self.connection, self.query, cancellation) as result:
             column, columns = self._columns(result)
@@ -64,12 +76,9 @@ class QueryReading:
                 with _refusing_values(name, column):
                     for batch in result.batches(columns):
                         limit.count(self._write(batch, column, spools))
-                if cancellation.is_requested:
+                if cancellation.is_requested:  # A driver may end a result that is cut off.
                     raise IncompleteError(f"{name}: the query was ended")
-        return {
-            value: Spooled(each.path, each.digest, each.rows, now_utc_ns)
-            for value, each in spools.items()
-        }
+        return spools
 
     def _columns(self, result: Result) -> tuple[str, list[str]]:
         """Return the uid column, and all columns to read."""

@@ -273,7 +273,7 @@ MANY = "SELECT hash(i)::VARCHAR || repeat('x', 40) AS s FROM range(3000000) AS r
 
 
 def test_a_plan_that_needs_more_memory_or_disk_than_there_is(tmp_path: Path) -> None:
-    grouped = f"SELECT s, count(*) FROM ({MANY}) GROUP BY s"  # noqa: S608 - made up here
+    grouped = f"SELECT s, count(*) FROM ({MANY}) GROUP BY s"
     with open_session(OPTIONS, tmp_path) as session:
         ask(session, "SET max_temp_directory_size = '1MB'")
         full = f"cannot be spilled into {tmp_path}: the disk is full"
@@ -283,7 +283,7 @@ def test_a_plan_that_needs_more_memory_or_disk_than_there_is(tmp_path: Path) -> 
         pytest.raises(IncompleteError, match="does not fit into 64 MB") as caught,
         open_session(OPTIONS, tmp_path) as session,
     ):
-        ask(session, f"SELECT list(s) FROM ({MANY})")  # noqa: S608 - made up here
+        ask(session, f"SELECT list(s) FROM ({MANY})")
     assert "plan.memory_megabytes" in str(caught.value.hint)
     assert list(tmp_path.iterdir()) == []
 
