@@ -273,7 +273,7 @@ class _CohortTable:
     def _source(self, below: Keys, source: Texts) -> tuple[str, ...]:
         keys: Keys = (*below, "source")
         if not self._holds(*keys):
-            self.refuse(keys, "is needed: a file, glob, folder, URL or query, or a list of files")
+            self.refuse(keys, "is needed: a file, glob, folder, URL or query")
         if (table := read_lake_table(self.file, (*self.at, *keys))) is not None:
             self._refuse_file_keys(below, "a table")
             source = (table,)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from engine.runs.arguments import Exports, Reading
 from engine.runs.configured_export import ConfiguredExport
 from engine.runs.exports import options_of, spec_of
 from engine.source.block import Block, SkippedKind
-from engine.source.protocol import HasLayouts, files_of
+from engine.source.protocol import HasLayouts, Source, files_of
 from engine.source.source_file import Layout, SourceFile
-from engine.source.spec import SourceSpec
+from engine.source.sql.unspooled import UnspooledResult
 
 LOOKED_AT = 100_000
 """The number of rows that are read, unless all are."""
@@ -154,26 +155,39 @@ class PreviewRequest:
         if key is None:
             if not exports:
                 raise UsageError("nothing is named", hint="name an export, or a configured cohort")
-            return NamedExport(spec_of(exports, self.reading).pinned(), column_named_by=named_by)
+            spec = spec_of(exports, self.reading).pinned()
+            return NamedExport(spec.names, spec.open(), column_named_by=named_by)
         table = configuration.cohort(key)
         if table.column and named_by is None:
             named_by = f"cohorts.{key}.column"
+        notes = ("the cohort's exclusion list is not applied here",) * (table.exclude is not None)
+        of_cohort = partial(
+            NamedExport,
+            cohort=key,
+            column_named_by=named_by,
+            uid_pattern=table.guards.uid_pattern,
+            notes=notes,
+        )
         if exports:
             spec = spec_of(exports, self.reading, table.reading).pinned()
-        else:
-            zone = configuration.project.shared.sync.time_zone
-            today = local_time(SystemClock().stamp().utc_ns, zone).date()
-            options = options_of(self.reading, table.reading)
-            spec = replace(ConfiguredExport.of(table).chosen(today), options=options)
-        notes = ("the cohort's exclusion list is not applied here",) * (table.exclude is not None)
-        return NamedExport(spec, key, named_by, table.guards.uid_pattern, notes)
+            return of_cohort(spec.names, spec.open())
+        zone = configuration.project.shared.sync.time_zone
+        today = local_time(SystemClock().stamp().utc_ns, zone).date()
+        options = options_of(self.reading, table.reading)
+        if table.query is not None:
+            query = table.query.on(today)
+            connection = configuration.project.shared.connections[query.connection]
+            return of_cohort([query.name], UnspooledResult(connection, query, options))
+        spec = replace(ConfiguredExport.of(table).chosen(today), options=options)
+        return of_cohort(spec.names, spec.open())
 
 
 @dataclass(frozen=True, slots=True)
 class NamedExport:
-    """An export, and what its cohort says of it."""
+    """An export, opened, and what its cohort says of it."""
 
-    spec: SourceSpec
+    names: Sequence[str]
+    source: Source
     cohort: str | None = None
     column_named_by: str | None = None
     """What names the column, such as an option; None if nothing does."""
@@ -196,7 +210,7 @@ def preview(request: PreviewRequest, configuration: Configuration) -> SourcePrev
     `SourceSpec.open` and `Source.blocks`.
     """
     named = request.named(configuration)
-    source = named.spec.open()
+    source = named.source
     look = _Look(request.limit, Inspection(named.uid_pattern))
     is_complete = True
     with suppress(EmptyExportError):
@@ -208,7 +222,7 @@ def preview(request: PreviewRequest, configuration: Configuration) -> SourcePrev
     layouts = source.layouts if isinstance(source, HasLayouts) else ()
     shapes = look.inspection.profile.document()
     return SourcePreview(
-        exports=named.spec.names,
+        exports=named.names,
         cohort=named.cohort,
         files=files_of(source),
         layouts=layouts,

@@ -56,7 +56,7 @@ class Said:
 
     def line(self, error: Exception) -> str:
         """Return what an error says in one line, without secrets, and without values of rows."""
-        text = str(error)
+        text = _without_address(error)
         for secret in self.secrets:
             for form in (secret, quote(secret, safe=""), unquote(secret)):
                 text = text.replace(form, "***") if form else text
@@ -73,7 +73,7 @@ class Said:
 
 def error_of(error: Exception, said: Said, *, is_open: bool) -> SourceError:
     """Return the error for what a driver has raised; `is_open` says whether it was connected."""
-    text, line = str(error), said.line(error)
+    text, line = _without_address(error), said.line(error)
     state = getattr(error, "sqlstate", None) or ""
     if _DENIED.search(text) or state.startswith("28"):
         return SourceError(
@@ -94,6 +94,11 @@ def error_of(error: Exception, said: Said, *, is_open: bool) -> SourceError:
         return SourceUnavailableError(f"{said.name}: {what}: {line}", hint=_AGAIN)
     what = "the query failed" if is_open else "the database cannot be opened"
     return SourceError(f"{said.name}: {what}: {line}")
+
+
+def _without_address(error: Exception) -> str:
+    """Return what an error says, without the address of a server that has answered."""
+    return re.sub(r"connection to server [^\n]* failed: (?=FATAL)", "", str(error))
 
 
 @contextmanager

@@ -20,9 +20,7 @@ def run(path: Path, text: str, said: Said, cancellation: Cancellation) -> Iterat
     """
     with needing("duckdb", "a duckdb: connection"):
         import duckdb  # noqa: PLC0415 - an extra
-    errors = (duckdb.Error, pa.ArrowException)
-    if not path.exists():  # DuckDB repeats the whole path and more.
-        raise SourceError(f"{said.name}: {path}: no such file")
+    errors = (duckdb.Error, pa.ArrowException, OSError)
     with translated(said, errors, is_open=False):
         connection = duckdb.connect(str(path), read_only=True, config=_CONFIG)
     with closing(connection), cancellation.passed_to(connection.interrupt):

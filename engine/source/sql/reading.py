@@ -56,22 +56,31 @@ class QueryReading:
         Raises as `run_query` does, `SourceError` for a column that is missing or cannot hold uids
         and for a spool that is too large, and `IncompleteError` for a disk that is full.
         """
-        name = self.query.name
-        with run_query(self.connection, self.query, cancellation) as result:
-            column, columns = self._columns(result)
-            with open_spools(folder, self.values) as spools:
-                limit = _Limit(self.connection, folder, name, spools)
-                with _refusing_values(name, column):
-                    for batch in result.batches(columns):
-                        limit.count(self._write(batch, column, spools))
-                if cancellation.is_requested:
-                    raise IncompleteError(f"{name}: the query was ended")
+        try:
+            spooled = self._spool(folder, cancellation)
+        except SourceError as error:
+            if not cancellation.is_requested:
+                raise
+            raise IncompleteError(f"{self.query.name}: the query was ended") from error
         return {
             value: Spooled(each.path, each.digest, each.rows, now_utc_ns)
-            for value, each in spools.items()
+            for value, each in spooled.items()
         }
 
-    def _columns(self, result: Result) -> tuple[str, list[str]]:
+    def _spool(self, folder: Path, cancellation: Cancellation) -> dict[str | None, Spool]:
+        name = self.query.name
+        with run_query(self.connection, self.query, cancellation) as result:
+            column, columns = self.columns(result)
+            with open_spools(folder, self.values) as spools:
+                limit = _Limit(self.connection, folder, name, spools)
+                with refusing_values(name, column):
+                    for batch in result.batches(columns):
+                        limit.count(self._write(batch, column, spools))
+                if cancellation.is_requested:  # A driver may end a result that is cut off.
+                    raise IncompleteError(f"{name}: the query was ended")
+        return spools
+
+    def columns(self, result: Result) -> tuple[str, list[str]]:
         """Return the uid column, and all columns to read."""
         name, schema, by = self.query.name, result.schema, self.query.cohort_column
         if by is None:
@@ -97,7 +106,7 @@ class QueryReading:
 
 
 @contextmanager
-def _refusing_values(name: str, column: str) -> Iterator[None]:
+def refusing_values(name: str, column: str) -> Iterator[None]:
     """Raise `SourceError` for a value that cannot be a uid."""
     try:
         yield

@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager
 
+from engine.errors import MissingExportError
 from engine.source.sql.cancellation import Cancellation
 from engine.source.sql.connection import Connection
 from engine.source.sql.driver_errors import Said, needing
@@ -27,6 +28,8 @@ def run_query(
     secrets = (*([] if password is None else [password]), *passwords_in(connection.url))
     said = Said(query.name, (query.text, connection.shown), secrets)
     if connection.path is not None:
+        if not connection.path.exists():
+            raise MissingExportError(f"{query.name}: {connection.path}: no such file")
         if connection.scheme == "sqlite":
             from engine.source.sql import sqlite_file  # noqa: PLC0415 - only if it is used
 

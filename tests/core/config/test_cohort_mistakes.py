@@ -224,7 +224,7 @@ MISTAKES = {
     # What a cohort needs
     "no source": Mistake(
         f'{WORKSPACE}[cohorts.vip]\nname = "VIP"\n',
-        "`cohorts.vip.source` is needed: a file, glob, folder, URL or query, or a list of files",
+        "`cohorts.vip.source` is needed: a file, glob, folder, URL or query",
     ),
     "no name": Mistake(
         f'{WORKSPACE}[cohorts.vip]\nsource = "a.csv"\n',
@@ -241,8 +241,7 @@ MISTAKES = {
     ),
     "exclude without source": in_vip(
         '[cohorts.vip.exclude]\ncolumn = "uid"',
-        "`cohorts.vip.exclude.source` is needed: a file, glob, folder, URL or query, "
-        "or a list of files",
+        "`cohorts.vip.exclude.source` is needed: a file, glob, folder, URL or query",
     ),
     "name that the API refuses": Mistake(
         f'{WORKSPACE}[cohorts.vip]\nname = "A|B"\nsource = "a.csv"\n',

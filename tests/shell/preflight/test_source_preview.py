@@ -1,6 +1,8 @@
 """A preview: the first rows of any source as a run would read them, and nothing else happens."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,40 @@ def test_a_cohort_is_previewed_as_its_table_says() -> None:
     assert (found.exports, found.column_reason) == (["vip-2026-01-01.csv"], "--column names it")
     Path("vip").write_text("u1\n")
     assert (preview("vip")).exports == ["vip"]  # A file that exists is meant.
+
+
+QUERY = """
+[connections.here]
+url = "sqlite:data.sqlite"
+[queries.all]
+connection = "here"
+query = "SELECT whose, uid FROM audience ORDER BY rowid"
+cohort_column = "whose"
+[cohorts.gold]
+name = "Gold"
+source = { connection = "here", query = "SELECT uid FROM audience WHERE whose = 'gold'" }
+[cohorts.new]
+name = "New"
+source = { shared_query = "all" }
+"""
+
+
+def test_a_query_is_read_straight_from_the_database() -> None:
+    Path("config.toml").write_text(CONFIG + QUERY)
+    with closing(sqlite3.connect("data.sqlite")) as database, database:
+        database.execute("CREATE TABLE audience (whose TEXT, uid)")
+        rows = [("gold", "g1"), ("new", "n1"), ("gold", None), ("new", 7)]
+        database.executemany("INSERT INTO audience VALUES (?, ?)", rows)
+    found = preview("gold")
+    assert [(row.record, row.uid, row.reason) for row in found.rows] == [
+        (1, "g1", None),
+        (2, None, "blank"),
+    ]
+    assert (found.layouts[0].format, found.layouts[0].column) == ("query", "uid")
+    assert [row.uid for row in preview("new").rows] == ["n1", "7"]
+    assert {path.name for path in Path().iterdir()} == {"config.toml", "data.sqlite"}
+    with pytest.raises(SourceError, match="has no column 'id'"):
+        preview("gold", column="id")
 
 
 def test_rows_without_any_uid_are_shown_and_are_no_error() -> None:
