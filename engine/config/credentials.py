@@ -1,4 +1,7 @@
-"""Reads the API key of a workspace: from a file, a command, systemd or the environment."""
+"""Reads the API key of a workspace, or another credential, from where it is kept.
+
+That is a file, a command, systemd or the environment.
+"""
 
 import os
 import re
@@ -57,6 +60,12 @@ class Credentials:
     command: tuple[str, ...] = field(default=(), repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """Arguments of the command that hold a variable's value: they are masked in what it writes."""
+    key: str = "api_key"
+    """How the keys of the table begin that name the file and the command."""
+
+    def is_set(self, environ: Mapping[str, str]) -> bool:
+        """Return whether there is a place that should have it."""
+        return bool(self._sources(environ))
 
     def read(self, environ: Mapping[str, str] = os.environ) -> ApiKey:
         """Return the key, read now: called again after a 401, it returns a replaced key.
@@ -69,7 +78,7 @@ class Credentials:
                 return source.read()
             except ValueError as error:
                 place = self.label if source.is_key else "environment"
-                hint = _HINT_FILE if source.name.endswith("api_key_file") else None
+                hint = _HINT_FILE if source.name.endswith(f"{self.key}_file") else None
                 raise ConfigError(f"{place}: `{source.name}` {error}", hint=hint) from None
         lack = no_api_key(self.table, self.variable)
         raise ConfigError(f"{self.label}: {lack}", hint=HINT_LACK)
@@ -94,10 +103,10 @@ class Credentials:
         """Return each source that is set, the one that takes precedence first."""
         found = []
         if self.key_file is not None:
-            read = partial(_read_key, self.key_file, "api_key_file", has_mode=True)
-            found.append(_Source(f"{self.table}.api_key_file", is_key=True, read=read))
+            read = partial(_read_key, self.key_file, f"{self.key}_file", has_mode=True)
+            found.append(_Source(f"{self.table}.{self.key}_file", is_key=True, read=read))
         if self.command:
-            name = f"{self.table}.api_key_command"
+            name = f"{self.table}.{self.key}_command"
             found.append(_Source(name, is_key=True, read=self._ask_command))
         folder = environ.get(SYSTEMD_VARIABLE)
         if folder and (path := Path(folder, self.systemd_name)).exists():
@@ -114,7 +123,7 @@ class Credentials:
         """Return the key that the command prints."""
         status, output, errors = _run(self.command, self.folder)
         if status == 0:
-            return ApiKey.parse(output, "api_key_command")
+            return ApiKey.parse(output, f"{self.key}_command")
         masked = Secrets.of(*(("", each) for each in (*self.secrets, *output.split())))
         last = (errors.strip().splitlines() or [""])[-1]
         said = f": {masked.mask(last)[:_STDERR_CHARACTERS]}" if last else ""

@@ -31,6 +31,8 @@ from engine.config.workspaces import (
     check_names,
     locate_workspaces,
 )
+from engine.coordination.coordination import SharedLimits
+from engine.coordination.settings import SharedSettings
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.errors import ConfigError
@@ -71,6 +73,9 @@ class Config:
     pings: PingSettings = field(default_factory=PingSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
+    hosts: SharedSettings = field(default_factory=SharedSettings)
+    shared: SharedLimits | None = None
+    """The server that hosts share a ceiling by; None if they do not."""
     name: str = DEFAULT_NAME
     """The name of the workspace in the configuration."""
     credentials: Credentials | None = None
@@ -122,6 +127,7 @@ class Project:
 TABLES: Mapping[str, tuple[str, Any]] = {
     "pacing": ("limits", PacingSettings),
     "packing": ("limits", PackingSettings),
+    "hosts": ("limits", SharedSettings),
     "delivery": ("delivery", DeliverySettings),
     "retry": ("retry", RetrySettings),
     "accounting": ("accounting", AccountingSettings),
@@ -202,9 +208,11 @@ class _Reading:
         }
         base = replace(self._settings["pacing"], zone=self._settings["sync"].time_zone)
         pacing = self._settings["pacing"] = with_hours(tables, ("limits",), base)
-        packing = self._settings["packing"]
+        packing, hosts = self._settings["packing"], self._settings["hosts"]
         self.workspaces = {
-            name: WorkspaceReader(self.file, name, keys, environ).read(endpoint, pacing, packing)
+            name: WorkspaceReader(self.file, name, keys, environ).read(
+                endpoint, pacing, packing, hosts
+            )
             for name, keys in at.items()
         }
         self._settings |= with_absolute_paths(self.file, self._settings)
@@ -253,7 +261,11 @@ class _Reading:
             notes=(),
             name=name,
             credentials=found.credentials,
-            **(self._settings | {"pacing": found.pacing, "packing": found.packing}),
+            shared=found.shared,
+            **(
+                self._settings
+                | {"pacing": found.pacing, "packing": found.packing, "hosts": found.hosts}
+            ),
         )
         return _with_key(config, self._keys.get(name), self._environ)
 
@@ -278,7 +290,9 @@ class _Reading:
                 clause = f"and `workspaces.{other}` have the same endpoint, id and partner"
                 self.file.tables.refuse(("workspaces", name), clause)
             other = ceilings.setdefault(api, name)
-            if self.workspaces[other].pacing != each.pacing:
+            if (self.workspaces[other].pacing, self.workspaces[other].hosts) != (
+                *(each.pacing, each.hosts),
+            ):
                 clause = (
                     f"and `workspaces.{other}` have the same endpoint and id, so that they share a "
                     "ceiling, but other limits"
