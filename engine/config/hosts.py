@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from engine.config.config_file import ConfigFile
 from engine.config.credentials import Credentials
@@ -43,6 +42,8 @@ def read_shared(
     A URL with a password that is not from a variable, or that anyone on the way could read, is a
     problem.
     """
+    credentials = _credentials(file, at, settings)
+    ca_file = file.path_in((*at, "shared_ca_file"), settings.shared_ca_file)
     if settings.shared is None:
         return None
     place = (*at, "shared")
@@ -57,7 +58,6 @@ def read_shared(
             f"file by `shared_password_file`, or set `{PASSWORD_VARIABLE}`",
         )
         return None
-    credentials = _credentials(file, at, settings)
     if (password or credentials.is_set(environ)) and not (
         address.is_private or settings.shared_plain
     ):
@@ -67,9 +67,6 @@ def read_shared(
             "password; `shared_plain = true` allows it on a private network",
         )
         return None
-    ca_file = file.path_in((*at, "shared_ca_file"), settings.shared_ca_file)
-    if ca_file is not None and not Path(ca_file).is_file():
-        file.tables.refuse((*at, "shared_ca_file"), "names no file")
     certificates = None if ca_file is None else str(ca_file)
     access = ServerAccess(address, _Password(password, credentials), certificates)
     return SharedLimits(access, settings)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from engine.coordination.address import Address
@@ -155,6 +156,10 @@ def _client(access: ServerAccess) -> "Redis":
         ) from None
 
     address = access.address
+    if access.ca_file is not None and not Path(access.ca_file).is_file():
+        raise ConfigError(
+            f"{access.ca_file} is no file", hint="correct `limits.shared_ca_file`, a PEM file"
+        )
 
     class Login(CredentialProvider):
         """Reads user and password for each connection."""
