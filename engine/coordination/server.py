@@ -188,4 +188,4 @@ def _client(access: ServerAccess) -> "Redis":
         kind = SSLConnection
         options |= {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
         options["ssl_ca_certs"] = access.ca_file
-    return Redis(connection_pool=ConnectionPool(connection_class=kind, **options))
+    return Redis.from_pool(ConnectionPool(connection_class=kind, **options))

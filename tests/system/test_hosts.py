@@ -11,6 +11,7 @@ from nightly import TARGET, CommandLine, assert_balanced
 from valkey_server import ValkeyServer, valkey
 
 Host = Callable[..., CommandLine]
+NAMED = ("--cohort-name", "C")
 
 
 @pytest.fixture(scope="module")
@@ -31,21 +32,21 @@ def host(api: Emulator, server: ValkeyServer, tmp_path: Path) -> Iterator[Host]:
             folder.mkdir()
             cli = CommandLine(folder, api.url)
             stack.callback(cli.end)
-            cli.configure(limits={"shared": server.url, **limits})
+            cli.configure(limits={"shared": server.url, **limits}, mirror={"settle_seconds": 0.0})
             return cli
 
         yield make
 
 
 def test_hosts_stay_within_one_ceiling_and_use_it(host: Host, api: Emulator) -> None:
-    hosts = [host(name) for name in ("a", "b", "c")]
+    hosts = [host(name) for name in ("a", "b")]
     planned = [cli.write(f"{number}.txt", 12_000) for number, cli in enumerate(hosts)]
     running = [
-        cli.start("push", f"{number}.txt", "--cohort-id", f"c{number}", "--cohort-name", "C", "--json")
+        cli.start("push", f"{number}.txt", "--cohort-id", f"c{number}", *NAMED, "--json")
         for number, cli in enumerate(hosts)
     ]
     ends = [each.wait() for each in running]
-    assert [each.status for each in ends] == [0, 0, 0], [each.stderr for each in ends]
+    assert [each.status for each in ends] == [0, 0], [each.stderr for each in ends]
     for number, ended in enumerate(ends):
         assert_balanced(ended.document)
         assert api.members(f"c{number}") == planned[number]
@@ -65,7 +66,6 @@ def test_a_cohort_of_one_host_is_refused_to_another(host: Host, api: Emulator) -
     ended = second.run("mirror", "export.txt", *TARGET, "--json")
     assert ended.status == 75
     assert f"process {running.process.pid} on " in ended.stderr
-    assert not second.run("runs", "--json").stdout.strip() or api.received() < 5
     running.kill()
 
 
