@@ -12,6 +12,7 @@ has lost everything lets a window pass.
 
 import asyncio
 import math
+import os
 import secrets
 import socket
 from collections import deque
@@ -103,7 +104,7 @@ class ServerCeiling:
         self._timeout = timeout_seconds
         self._give_up = give_up_seconds
         self._clock = clock
-        self.process = f"{socket.gethostname()}:{secrets.token_hex(4)}"
+        self.process = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._epoch = ""
         """Names the server's record of the workspace; empty before the first step."""
         self._shortest = 0.0

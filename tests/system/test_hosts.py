@@ -38,7 +38,9 @@ def host(api: Emulator, server: ValkeyServer, tmp_path: Path) -> Iterator[Host]:
         yield make
 
 
-def test_hosts_stay_within_one_ceiling_and_use_it(host: Host, api: Emulator) -> None:
+def test_hosts_stay_within_one_ceiling_and_use_it(
+    host: Host, api: Emulator, server: ValkeyServer
+) -> None:
     hosts = [host(name) for name in ("a", "b")]
     planned = [cli.write(f"{number}.txt", 12_000) for number, cli in enumerate(hosts)]
     running = [
@@ -50,6 +52,12 @@ def test_hosts_stay_within_one_ceiling_and_use_it(host: Host, api: Emulator) -> 
     for number, ended in enumerate(ends):
         assert_balanced(ended.document)
         assert api.members(f"c{number}") == planned[number]
+    shown = hosts[0].run("status")
+    assert f"the ceiling shared at {server.url}/0: " in shown.stdout
+    assert f" by process {running[0].process.pid} on " in shown.stdout
+    [use] = hosts[0].run("status", "--json").document["shared_ceilings"]
+    assert 0 < use["used"] <= use["requests"] == 300
+    assert "of 300 requests in the last 2 s, by " in hosts[0].run("check").stdout
     report = api.report()
     assert not report["breaches"]
     assert set(report["requests"]["by_status"]) == {"200"}
@@ -97,9 +105,7 @@ def test_a_snapshot_of_one_host_moves_on_another_only_after_it_was_brought_there
     assert planned < api.members()
 
 
-def test_without_the_server_nothing_is_sent(
-    host: Host, api: Emulator, tmp_path: Path, server: ValkeyServer
-) -> None:
+def test_without_the_server_nothing_is_sent(host: Host, api: Emulator) -> None:
     cli = host("a", shared="redis://127.0.0.1:1")
     cli.write("export.txt")
     ended = cli.push("export.txt")
