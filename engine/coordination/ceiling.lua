@@ -16,7 +16,7 @@ local SECOND = 1000000
 local RESERVATION = 2 * SECOND
 local REENTRY = 3 * SECOND
 local PROBE_SILENCE = 3 * SECOND
-local PROCESS_SILENCE = 120 * SECOND
+local PROCESS_SILENCE = 10 * SECOND
 local LONGEST_HOLD = 600 * SECOND
 local PROBES_ON_TRUST = 3
 local CATCH_UP = 3
@@ -144,6 +144,13 @@ end
 
 local function gate() -- why no request may be sent now, and until when
   if now < get('resumes_at', 0) then return 'resuming', get('resumes_at', 0) end
+  local reentered_at = get('reentered_at', -NEVER)
+  if now < reentered_at + REENTRY then
+    -- Once each process has made a step since then, it has entered what it has sent.
+    if redis.call('ZCOUNT', SEEN, '-inf', '(' .. text(reentered_at)) > 0 then
+      return 'resuming', now + SECOND / 4
+    end
+  end
   if now < get('opens_at', 0) then return 'held', get('opens_at', 0) end
   if (state.probe or '') ~= '' then
     local seen = tonumber(redis.call('ZSCORE', SEEN, state.probing)) or 0
@@ -263,10 +270,7 @@ local function enter(id, sent_at)
   local is_known = redis.call('ZREM', RESERVED, id) == 1
   add(SENDS, id, sent_at)
   -- Other processes may have such requests, too: give them time to enter theirs.
-  if not is_known and now - get('reentered_at', -NEVER) > window then
-    set('reentered_at', now)
-    set('resumes_at', math.max(get('resumes_at', 0), now + REENTRY))
-  end
+  if not is_known and now - get('reentered_at', -NEVER) > window then set('reentered_at', now) end
 end
 
 local function finish(id, kind, sent_at, ended_at, detail)

@@ -37,6 +37,7 @@ AHEAD_SECONDS = 2.0
 _BATCH_SECONDS = 0.05
 """What a process reserves at least at once: then the server's answers do not limit the rate."""
 _BEAT_SECONDS = 1.0
+"""Seconds between steps at most: they show others that this process lives."""
 _CLOSE_SECONDS = 3.0
 _LONGEST_WAIT_SECONDS = 10.0
 """A wait is asked for again after this: the server may have lost the reason."""
@@ -115,7 +116,7 @@ class ServerCeiling:
         self._reserved: deque[_Reserved] = deque()
         self._sent: dict[str, _Sent] = {}
         self._unreported: deque[_End] = deque()
-        self._probe: str | None = None
+        self._last_step = 0.0
         self._away_since: float | None = None
         self._refusal: CohortSyncError | None = None
         self._moved = asyncio.Event()
@@ -124,6 +125,8 @@ class ServerCeiling:
         """Set when the keeper has something to do."""
         self._keeper: asyncio.Task[None] | None = None
         self._is_closing = False
+        self._is_announced = False
+        """Whether the user knows that the server is away."""
         self.note: Callable[[str], None] = lambda _: None
         """Receives remarks for the user."""
         self.returned: Callable[[], Awaitable[None]] = _nothing
@@ -215,8 +218,6 @@ class ServerCeiling:
         self._shortest = shortest
         if (sent := self._sent.get(slot.id)) is not None:
             sent.ended_at = now
-        if slot.id == self._probe:
-            self._probe = None
         if slot.is_alone and self._away_since is not None:
             return  # It is entered when the server is there again.
         detail = -1.0 if retry_after is None else retry_after
@@ -280,9 +281,6 @@ class ServerCeiling:
             return _Wait(kind.decode(), (value - now) / 1e6)
         elsewhere = max(0, rest[0] - self._started - 1) if self._started else 0
         self._started = rest[0]
-        if value:
-            self._probe = reserved.id
-            self._due.set()
         return Slot(reserved.id, is_probe=bool(value), elsewhere=elsewhere, held_seconds=held)
 
     async def _may_send_alone(self, since: float) -> bool:
@@ -319,11 +317,12 @@ class ServerCeiling:
             "ceiling",
             self._keys,
             [
-                *(operation, self.process, self._epoch or secrets.token_hex(8)),
+                *(operation, self.process, secrets.token_hex(8)),
                 *(pacing.most, round(pacing.per_seconds * 1e6)),
                 *(pacing.requests if requests is None else requests, *arguments),
             ],
         )
+        self._last_step = self._clock.now()
         *reply, epoch, found, allowed = reply
         self._epoch = self._epoch or epoch.decode()
         self._found = found if found and allowed < pacing.most else None
@@ -363,20 +362,18 @@ class ServerCeiling:
 
     async def _keep(self) -> None:
         while not self._is_closing:
-            seconds = None
-            if self._away_since is not None:
-                seconds = RETURN_SECONDS
-            elif self._probe is not None:
-                seconds = _BEAT_SECONDS
+            seconds = _BEAT_SECONDS if self._away_since is None else RETURN_SECONDS
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._due.wait()
             self._due.clear()
+            was_away = self.is_away
             try:
                 await self._catch_up()
             except UnreachableError as error:
                 self._lose(error)
-                self._due.clear()
+                if was_away:
+                    self._due.clear()
             except CohortSyncError as error:
                 self._refusal = error
                 self._moved.set()
@@ -391,7 +388,7 @@ class ServerCeiling:
             for _ in ends:
                 self._unreported.popleft()
             self._forget()
-        if self._probe is not None:
+        if self._clock.now() - self._last_step >= _BEAT_SECONDS:
             await self._step("beat")
 
     async def _return(self) -> None:
@@ -407,7 +404,7 @@ class ServerCeiling:
         for first in range(0, len(known), _MOST_ENTRIES):
             await self._step("finish", *self._ends(known[first : first + _MOST_ENTRIES]))
         await self.returned()
-        if self._away_since is not None:
+        if self._away_since is not None and self._is_announced:
             away = self._clock.now() - self._away_since
             self.note(f"{self._server.label} is there again after {away:.0f} s")
         self._away_since = None
@@ -429,6 +426,9 @@ class ServerCeiling:
             self._away_since = self._clock.now()
             self._reserved.clear()
             self._batch = 1
+            self._is_announced = False
+        elif not self._is_announced:  # It was tried again in vain.
+            self._is_announced = True
             doing = "nothing is sent until it is there again"
             if isinstance(self._down, float):
                 doing = f"in a window, this process sends by {self._down:g} of the ceiling"

@@ -70,16 +70,17 @@ class Coordination:
             if self._is_open:
                 return
             self.ceiling.note = note
-            for remaining in range(int(START_SECONDS / RETURN_SECONDS), -1, -1):
+            loop = asyncio.get_running_loop()
+            end = loop.time() + START_SECONDS
+            while not self._is_open:
                 try:
                     await self.ceiling.open()
                 except UnreachableError:
-                    if not remaining:
+                    if loop.time() > end:
                         raise
                     await asyncio.sleep(RETURN_SECONDS)
                 else:
-                    break
-            self._is_open = True
+                    self._is_open = True
 
     async def close(self) -> None:
         """Leave the other processes; raises nothing."""
