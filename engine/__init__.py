@@ -24,7 +24,7 @@ A folder imports only from those below it; `lint-imports` checks that.
     payload/    uids as request bodies below the byte limit
     pacing/     the ceiling: the window limit, the gate after a 429, the waiting
     source/     exports as Arrow arrays of uids, with the place of each uid
-    storage/    atomic files, temporary folders, DuckDB, Parquet; in `paths`, all paths with uids
+    storage/    files, temporary folders, Parquet, partitions; in `paths`, all paths with uids
     model/      values without I/O: cohort, endpoint, workspace, status
     cancellation  work that a cancellation of its caller does not leave unfinished
     clock, errors
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from engine.model.cohort import Action, Cohort
     from engine.model.status import CohortStatus
     from engine.preflight.finding import CheckResult, Finding
+    from engine.preflight.source_preview import SourcePreview
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
     from engine.report.period import PeriodReport
@@ -129,6 +130,7 @@ __all__ = [
     "SnapshotEntry",
     "SnapshotOfList",
     "Snapshots",
+    "SourcePreview",
     "StateUsage",
     "Status",
     "StopSwitch",
@@ -152,6 +154,7 @@ _MODULES = {
     "engine.model.cohort": ("Action", "Cohort"),
     "engine.model.status": ("CohortStatus",),
     "engine.preflight.finding": ("CheckResult", "Finding"),
+    "engine.preflight.source_preview": ("SourcePreview",),
     "engine.report.accounts": ("Accounts",),
     "engine.report.history": ("Reject", "RunDetails"),
     "engine.report.period": ("PeriodReport",),

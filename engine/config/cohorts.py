@@ -12,6 +12,7 @@ from annotated_types import Ge, Le
 
 from engine.config.config_file import ConfigFile
 from engine.config.files import path_from
+from engine.config.lake_tables import LAKE_KEYS, read_lake_table
 from engine.config.queries import read_query_source
 from engine.config.toml_settings import NOT_A_KEY
 from engine.config.variables import Keys
@@ -53,7 +54,8 @@ class ExcludeSettings:
 
     source: TextsOrTable = field(default=(), metadata=SHOULD_BE_TEXTS_OR_QUERY)
     """Files, globs, folders or URLs, which may have dates such as {date}; one or a list. A path is
-    relative to this file's folder. Or a query, as a table with `connection` and `query`."""
+    relative to this file's folder. Or a table: of a query with `connection` and `query`, or of a
+    lake with `delta` or `iceberg`."""
     column: Text | None = field(default=None, metadata=SHOULD_BE_TEXT)
     """The column of the uids: a name, a number without a header, or the dotted path of a field."""
     format: FormatName = "auto"
@@ -87,8 +89,8 @@ class CohortSettings:
     """What the cohort is for."""
     source: TextsOrTable = field(default=(), metadata=SHOULD_BE_TEXTS_OR_QUERY)
     """Files, globs, folders or URLs, which may have dates such as {date}; one or a list. A path is
-    relative to this file's folder. Or a query, as a table with `connection` and `query`.
-    Required."""
+    relative to this file's folder. Or a table: of a query with `connection` and `query`, or of a
+    lake with `delta` or `iceberg`. Required."""
     column: Text | None = field(default=None, metadata=SHOULD_BE_TEXT)
     """The column of the uids: a name, a number without a header, or the dotted path of a field."""
     format: FormatName = "auto"
@@ -272,20 +274,27 @@ class _CohortTable:
         keys: Keys = (*below, "source")
         if not self._holds(*keys):
             self.refuse(keys, "is needed: a file, glob, folder, URL or query")
+        if (table := read_lake_table(self.file, (*self.at, *keys))) is not None:
+            self._refuse_file_keys(below, "a table")
+            source = (table,)
         made = (self._name(keys, each) for each in source)
         return tuple(each for each in made if each is not None)
 
     def _query(self, below: Keys) -> Query | None:
         """Return the query that a table `source` says; None without one, or after a problem."""
         at = (*self.at, *below, "source")
-        if not self.file.tables.is_table(at):
+        holds = self.file.tables.holds
+        if not self.file.tables.is_table(at) or any(holds((*at, key)) for key in LAKE_KEYS):
             return None
-        for key in ("format", "header", *(() if below else ("pick",))):
-            if self._holds(*below, key):
-                self.refuse((*below, key), "is for files: the result of a query has columns")
+        self._refuse_file_keys(below, "the result of a query")
         return read_query_source(
             self.file, at, self.at[-1], self.common.connections, self.common.queries
         )
+
+    def _refuse_file_keys(self, below: Keys, what: str) -> None:
+        for key in ("format", "header", *(() if below else ("pick",))):
+            if self._holds(*below, key):
+                self.refuse((*below, key), f"is for files: {what} has columns")
 
     def _marker(self, settings: CohortSettings) -> str | None:
         """Return the absolute path of the cohort's own marker, with dates."""
@@ -340,7 +349,7 @@ class _CohortTable:
             kind, _, table = text.partition(":")
             if kind == "iceberg" or is_url(table):
                 return text
-            return f"{kind}:{self._name_of(table)}"
+            return f"{kind}:{path_from(Path(without_dates(str(self.file.folder))), table)}"
         folder, rest = self.file.folder, text
         if text.startswith("~"):
             home, _, rest = text.partition("/")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.config.cohorts import CohortSettings, ExcludeSettings
 from engine.config.connections import ConnectionTable
+from engine.config.lake_tables import DeltaSource, IcebergSource
 from engine.config.limits import HoursTable
 from engine.config.loading import TABLES
 from engine.config.queries import QuerySource, QueryTable
@@ -78,11 +79,16 @@ def _exclude() -> Schema:
 
 
 def _source(settings: "Settings") -> Schema:
-    """Return the schema of the key `source`: texts, or the table of a query."""
+    """Return the schema of the key `source`: texts, or the table of a query or of a lake."""
     described = _key(settings, "source", _descriptions(settings)["source"])
     query = _table(QuerySource)
     query["oneOf"] = [{"required": ["connection", "query"]}, {"required": ["shared_query"]}]
-    return described | {"anyOf": [*described["anyOf"], query]}
+    delta = _table(DeltaSource) | {"required": ["delta"]}
+    iceberg = _table(IcebergSource) | {"required": ["iceberg"]}
+    for lake in (delta, iceberg):
+        *_, number, time = lake["properties"]
+        lake["not"] = {"required": [number, time]}
+    return described | {"anyOf": [*described["anyOf"], query, delta, iceberg]}
 
 
 def _connection() -> Schema:
@@ -139,7 +145,7 @@ def _values(schema: Schema) -> Schema:
         return flat[0] if len(flat) == 1 else {"anyOf": flat}
     if schema.get("type") == "array" and "items" in schema:
         return schema | {"items": _values(schema["items"])}
-    if "enum" in schema or schema.get("pattern", _NOT_BLANK) != _NOT_BLANK:
+    if "enum" in schema or "const" in schema or schema.get("pattern", _NOT_BLANK) != _NOT_BLANK:
         return {"anyOf": [schema, _HAS_VARIABLE]}
     return schema
 

@@ -117,7 +117,8 @@ SHOULD_BE_ZONE = {"should_be": 'a time zone of this machine, as "Europe/Berlin" 
 SHOULD_BE_TEXT = {"should_be": "text in quotes that is not blank"}
 SHOULD_BE_TEXTS = {"should_be": "text, or a list of texts, none of them blank"}
 SHOULD_BE_TEXTS_OR_QUERY = {
-    "should_be": "text, a list of texts, or a table with `connection` and `query`"
+    "should_be": "text, a list of texts, or a table with `connection` and `query`, `delta` or "
+    "`iceberg`"
 }
 SHOULD_BE_LIST = {"should_be": "a list of texts, none of them blank"}
 SHOULD_BE_COMMAND = {"should_be": "a list of texts: a program and its arguments"}

@@ -14,7 +14,7 @@ from engine.source.files.change_detector import ChangeDetector
 from engine.source.files.local import unreadable
 from engine.source.files.locations import Location, Pipe
 from engine.source.formats.rows import RawRows, no_uids, to_block
-from engine.source.source_file import SourceFile
+from engine.source.source_file import Layout, SourceFile
 from engine.source.streams import OpenFile
 
 READ_ERRORS = (OSError, pa.ArrowException)
@@ -35,7 +35,7 @@ class ExportFile:
 
 
 class FileSource:
-    """The files of an export. Fulfils `Source`, `HasFiles`, `MeasuresReading`, `Rereadable`."""
+    """The files of an export. Fulfils `Source` and all capabilities but `ExcludesUids`."""
 
     def __init__(
         self,
@@ -70,6 +70,15 @@ class FileSource:
             SourceFile(each.name, each.size, each.written_utc_ns or None, self._uids[each.name])
             for each in self._locations
         )
+
+    @property
+    def layouts(self) -> list[Layout]:
+        """Each layout of the files. See `HasLayouts`."""
+        counts = Counter(
+            (each.options["format"], each.options.get("column"), each.options.get("header", False))
+            for each in self._exports
+        )
+        return [Layout(*layout, files) for layout, files in counts.items()]
 
     @property
     def share_read(self) -> float | None:

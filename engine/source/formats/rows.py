@@ -1,6 +1,7 @@
 """Turns the values from a format's reader into a block of uids and skipped records."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -134,6 +135,30 @@ def runs_of(
         Skipped(first_record + int(starts[run]), int(counts[run]), reasons[codes[starts[run]]])
         for run in skipped
     )
+
+
+_BLOCK_ROWS = 1 << 15
+
+
+def blocks_of(arrays: Iterable[pa.Array], *, file: str, strip: bool) -> Iterator[Block]:
+    """Yield the values of a column as blocks: consecutive records from 1.
+
+    Raises `EmptyExportError` at the end if no value is a uid.
+    """
+    record, uids = 1, 0
+    skipped: Counter[str] = Counter()
+    for values in arrays:
+        for start in range(0, len(values), _BLOCK_ROWS):
+            part = values.slice(start, _BLOCK_ROWS)
+            rows = RawRows(part, records=len(part))
+            block = to_block(rows, file=file, first_record=record, strip=strip)
+            record += block.records
+            uids += len(block.uids)
+            for run in block.skipped if not uids else ():
+                skipped[run.reason] += run.count
+            yield block
+    if not uids:
+        raise no_uids([file], skipped)
 
 
 def no_uids(

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from engine.errors import MissingExportError, SourceError
+from engine.errors import MissingExportError, SourceError, UsageError
+from engine.source.formats.arrow_columns import uid_values
 from engine.source.lake.table import unreadable_table, version_gone
 from engine.source.urls import is_url, redacted
 
@@ -39,6 +40,7 @@ class OpenDeltaTable:
         self.name = f"{shown}@{self.version}"
         with _translated(self.name):
             self.written_utc_ns = _written(self._table)
+            self._query = _query(shown).register("export", self._table)
             files = pa.table(self._table.get_add_actions())
             self.schema = pa.schema(self._table.schema())
         self.bytes: int = pc.sum(files["size_bytes"]).as_py() or 0
@@ -50,14 +52,23 @@ class OpenDeltaTable:
                 hint=f"version {self.version} is the earliest that its log has",
             )
 
-    def batches(self, column: str) -> Iterator[pa.RecordBatch]:
-        """Read one column; see `LakeTable.batches`."""
+    def values(self, column: str) -> Iterator[pa.Array]:
+        """Read one column; see `LakeTable.values`."""
         name = column if column in self.schema.names else column.partition(".")[0]
         quoted = name.replace('"', '""')
         with _translated(self.name):
-            query = QueryBuilder(_SESSION).register("export", self._table)
-            read = query.execute(f'SELECT "{quoted}" FROM export')  # noqa: S608 - it is quoted
-            yield from pa.RecordBatchReader.from_stream(read)
+            read = self._query.execute(f'SELECT "{quoted}" FROM export')  # noqa: S608 - it is quoted
+            for batch in pa.RecordBatchReader.from_stream(read):
+                yield uid_values(batch, column)
+
+
+def _query(shown: str) -> QueryBuilder:
+    try:
+        return QueryBuilder(_SESSION)
+    except TypeError:
+        raise UsageError(
+            f"{shown}: needs deltalake 1.6.4 or later", hint="pip install --upgrade deltalake"
+        ) from None
 
 
 def _opened(path: str, shown: str, version: int | None, at: datetime | None) -> DeltaTable:

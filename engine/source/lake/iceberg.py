@@ -5,24 +5,36 @@ PYICEBERG_CATALOG__LAKE__URI.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 
 import pyarrow as pa
+from pyarrow.parquet import ParquetFile
 from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import (
     NoSuchIcebergTableError,
     NoSuchNamespaceError,
     NoSuchTableError,
-    RESTError,
+    ServerError,
+    ServiceUnavailableError,
+    TooManyRequestsError,
 )
 from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.io.pyarrow import ArrowScan, _read_all_delete_files
+from pyiceberg.io import InputStream
+from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.manifest import FileFormat
 from pyiceberg.table import FileScanTask, StaticTable, Table
 from pyiceberg.table.snapshots import Snapshot
 
-from engine.errors import EmptyExportError, MissingExportError, SourceError
-from engine.source.lake.table import one_line, unreadable_table, version_gone
+from engine.errors import CohortSyncError, EmptyExportError, MissingExportError, SourceError
+from engine.source.formats.arrow_columns import uid_values
+from engine.source.formats.parquet import parquet_rows
+from engine.source.lake.table import (
+    one_line,
+    unavailable_table,
+    unreadable_table,
+    version_gone,
+)
 from engine.source.urls import redacted
 
 _STATIC = ".metadata.json"
@@ -47,35 +59,57 @@ class OpenIcebergTable:
             self.version = found.snapshot_id
             self.name = f"{shown}@{self.version}"
             self.written_utc_ns: int | None = found.timestamp_ms * 1_000_000
-            scan = self._table.scan(snapshot_id=self.version)
-            self.schema = scan.projection().as_arrow()
+            # A snapshot has the columns of its time, but the current one those of the table today.
+            is_current = found == self._table.current_snapshot()
+            self._scan = self._table.scan(snapshot_id=None if is_current else self.version)
+            self.schema = self._scan.projection().as_arrow()
             # Sorted, the files come in the same order each time.
-            self._tasks = sorted(scan.plan_files(), key=lambda each: each.file.file_path)
+            self._tasks = sorted(self._scan.plan_files(), key=lambda each: each.file.file_path)
         self.bytes = sum(each.file.file_size_in_bytes for each in self._tasks)
         self.records: int | None = sum(each.file.record_count for each in self._tasks)
 
-    def batches(self, column: str) -> Iterator[pa.RecordBatch]:
-        """Read one column; see `LakeTable.batches`."""
+    def values(self, column: str) -> Iterator[pa.Array]:
+        """Read one column; see `LakeTable.values`."""
         with _translated(self.name):
-            scan = self._table.scan(snapshot_id=self.version, selected_fields=(column,))
-            arrow = _StreamingScan(
-                self._table.metadata, self._table.io, scan.projection(), AlwaysTrue()
-            )
-            yield from arrow.to_record_batches(self._tasks)
+            projected = self._scan.select(column).projection()
+            scan = ArrowScan(self._table.metadata, self._table.io, projected, AlwaysTrue())
+            field = projected.find_field(column).field_id
+            for task in self._tasks:
+                with closing(self._table.io.new_input(task.file.file_path).open()) as file:
+                    path = _path_in(file, task, field)
+                    if path is not None:
+                        yield from (rows.values for rows in parquet_rows(file, path))
+                if path is None:
+                    yield from (uid_values(each, column) for each in scan.to_record_batches([task]))
 
 
-class _StreamingScan(ArrowScan):
-    """Yields each batch when it is read; the library's own scan holds those of a whole file."""
+def _path_in(file: InputStream, task: FileScanTask, field: int) -> str | None:
+    """Return the path of a column in a Parquet file that can be read page by page.
 
-    def to_record_batches(self, tasks: Iterable[FileScanTask]) -> Iterator[pa.RecordBatch]:
-        for task in tasks:
-            deleted = _read_all_delete_files(self._io, [task])
-            yield from self._record_batches_from_scan_tasks_and_deletes([task], deleted)
+    None if only pyiceberg can read it, which holds the column of the whole file in memory: there
+    are deleted rows, the format is another one, or the file does not have the column by its id.
+    """
+    if task.delete_files or task.file.file_format != FileFormat.PARQUET:
+        return None
+    return _path_of(field, ParquetFile(file).schema_arrow)
+
+
+def _path_of(field: int, fields: Iterable[pa.Field]) -> str | None:
+    """Return the dotted path of the field with an id; None if there is none."""
+    for each in fields:
+        if (each.metadata or {}).get(b"PARQUET:field_id") == str(field).encode():
+            return str(each.name)
+        if pa.types.is_struct(each.type) and (below := _path_of(field, each.type)) is not None:
+            return f"{each.name}.{below}"
+    return None
 
 
 def _loaded(table: str, shown: str) -> Table:
     if table.endswith(_STATIC):
-        return StaticTable.from_metadata(table)
+        try:
+            return StaticTable.from_metadata(table)
+        except FileNotFoundError as error:
+            raise MissingExportError(f"{shown}: there is no such file") from error
     catalog, *rest = table.split(".")
     if len(rest) + 1 < _LEAST_PARTS:
         raise SourceError(
@@ -124,10 +158,11 @@ def _translated(name: str) -> Iterator[None]:
         ) from error
     except FileNotFoundError as error:
         raise version_gone(name) from error
-    except ValueError as error:
+    except (ServerError, ServiceUnavailableError, TooManyRequestsError) as error:
+        raise unavailable_table(name, error) from error
+    except CohortSyncError:
+        raise
+    except Exception as error:  # Each catalog and each store raises its own.
         hint = "rewrite the table's files, so that no deletes by equality are left"
-        raise unreadable_table(
-            name, error, hint if "equality deletes" in str(error) else None
-        ) from error
-    except (RESTError, pa.ArrowException, OSError, NotImplementedError) as error:
-        raise unreadable_table(name, error) from error
+        has_equality = "equality deletes" in str(error)
+        raise unreadable_table(name, error, hint if has_equality else None) from error

@@ -65,14 +65,19 @@ def read_table_name(name: str) -> TableName:
     return named
 
 
+def read_time(text: str) -> datetime:
+    """Return a time with its zone; raises `ValueError` for another text."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(text)
+    return time
+
+
 def _time(name: str, text: str) -> datetime:
     try:
-        time = datetime.fromisoformat(text)
+        return read_time(text)
     except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
         raise UsageError(
             f"{name}: {text!r} is not a time with its zone",
             hint="write it as 2026-11-27T03:00Z or 2026-11-27T03:00+01:00",
-        )
-    return time
+        ) from None

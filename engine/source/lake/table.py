@@ -41,36 +41,43 @@ class LakeTable(Protocol):
     def schema(self) -> pa.Schema:
         """The columns of this version."""
 
-    def batches(self, column: str) -> Iterator[pa.RecordBatch]:
-        """Read one top-level column, or the part of it that `column` names by a dotted path.
+    def values(self, column: str) -> Iterator[pa.Array]:
+        """Read the values of a column, as `uid_values` returns them.
 
         The rows come in the same order each time, without those that were deleted. Raises
         `SourceError` if they cannot be read.
         """
 
 
-_COLOR = re.compile("\x1b\\[[0-9;]*m")
+_COLOR = re.compile("\x1b\\[[0-9;]*m|\u21b3")
+_URL_SECRET = re.compile(r"(?<=://)[^/@\s]*@|(?<=\w)\?[^\s;)]*(?=[\s;)]|$)")
+"""Credentials in a URL, and its query, which may be a signature."""
 _LONGEST = 300
 _UNREACHABLE = re.compile(
-    r"error sending request|connection (?:refused|reset|closed)|timed? ?out|temporarily|"
-    r"\b(?:429|50[0234])\b|failed to establish|name resolution|dns error",
+    r"error sending request|connection (?:refused|reset|closed)|timed out|failed to establish|"
+    r"name resolution|dns error|status code\W{1,4}(?:429|5\d\d)",
     re.IGNORECASE,
 )
+"""What libraries say of a server that does not answer or is busy: their errors have no types."""
 
 
 def one_line(error: Exception) -> str:
     """Return what an error of a library says, in one line that is safe to show."""
-    lines = _COLOR.sub("", str(error)).replace("\u21b3", "").splitlines()
+    lines = _URL_SECRET.sub("", _COLOR.sub("", str(error))).splitlines()
     text = "; ".join(line.strip() for line in lines if line.strip()) or type(error).__name__
     return printable(text)[:_LONGEST]
 
 
 def unreadable_table(name: str, error: Exception, hint: str | None = None) -> SourceError:
     """Return the error for a table that cannot be read, now or at all, as its library says."""
-    text = _COLOR.sub("", str(error))
-    if _UNREACHABLE.search(text):
-        return SourceUnavailableError(f"{name}: cannot be reached ({one_line(error)})")
+    if _UNREACHABLE.search(str(error)):
+        return unavailable_table(name, error)
     return SourceError(f"{name}: cannot be read ({one_line(error)})", hint=hint)
+
+
+def unavailable_table(name: str, error: Exception) -> SourceUnavailableError:
+    """Return the error for a table that cannot be read now, as its library says."""
+    return SourceUnavailableError(f"{name}: cannot be reached ({one_line(error)})")
 
 
 def version_gone(name: str) -> SourceError:

@@ -1,21 +1,18 @@
 """The uids in one column of a table, at one version."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine.source.block import Block
-from engine.source.formats.arrow_columns import uid_column, uid_values
-from engine.source.formats.rows import RawRows, no_uids, to_block
+from engine.source.formats.arrow_columns import uid_column
+from engine.source.formats.rows import blocks_of
 from engine.source.lake.table import LakeTable
 from engine.source.options import ReadingOptions
-from engine.source.source_file import SourceFile
-
-_BLOCK_ROWS = 1 << 15
+from engine.source.source_file import Layout, SourceFile
 
 
 class TableSource:
-    """A table as a source. Fulfils `Source`, `HasFiles`, `MeasuresReading`, `Rereadable`.
+    """A table as a source. Fulfils `Source` and all capabilities but `ExcludesUids`.
 
     It counts as one file: its name has the version, and it was written when that was committed.
     The table's own files may be of any age.
@@ -46,6 +43,12 @@ class TableSource:
         return (SourceFile(table.name, table.bytes, table.written_utc_ns, self.uids_read),)
 
     @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """The column that is read. See `HasLayouts`."""
+        kind = self._table.name.partition(":")[0]
+        return (Layout(f"{kind} table", self.column),)
+
+    @property
     def share_read(self) -> float | None:
         """The share of the rows that has been read. See `MeasuresReading`."""
         records = self._table.records
@@ -54,21 +57,8 @@ class TableSource:
     def blocks(self) -> Iterator[Block]:
         """Read from the start; see `Source.blocks`. A record is a row that was not deleted."""
         self.uids_read = self._records_read = 0
-        skipped: Counter[str] = Counter()
-        for batch in self._table.batches(self.column):
-            values = uid_values(batch, self.column)
-            for start in range(0, len(values), _BLOCK_ROWS):
-                rows = values.slice(start, _BLOCK_ROWS)
-                block = to_block(
-                    RawRows(rows, records=len(rows)),
-                    file=self._table.name,
-                    first_record=self._records_read + 1,
-                    strip=self._strip,
-                )
-                self._records_read += block.records
-                self.uids_read += len(block.uids)
-                for run in block.skipped if not self.uids_read else ():
-                    skipped[run.reason] += run.count
-                yield block
-        if not self.uids_read:
-            raise no_uids([self._table.name], skipped)
+        table = self._table
+        for block in blocks_of(table.values(self.column), file=table.name, strip=self._strip):
+            self._records_read += block.records
+            self.uids_read += len(block.uids)
+            yield block

@@ -78,17 +78,17 @@ class QueryReading:
     def _spool(self, folder: Path, cancellation: Cancellation) -> dict[str | None, Spool]:
         name = self.query.name
         with run_query(self.connection, self.query, cancellation) as result:
-            column, columns = self._columns(result)
+            column, columns = self.columns(result)
             with open_spools(folder, self.values) as spools:
                 limit = _Limit(self.connection, folder, name, spools)
-                with _refusing_values(name, column):
+                with refusing_values(name, column):
                     for batch in result.batches(columns):
                         limit.count(self._write(batch, column, spools))
                 if cancellation.is_requested:  # A driver may end a result that is cut off.
                     raise IncompleteError(f"{name}: the query was ended")
         return spools
 
-    def _columns(self, result: Result) -> tuple[str, list[str]]:
+    def columns(self, result: Result) -> tuple[str, list[str]]:
         """Return the uid column, and all columns to read."""
         name, schema, by = self.query.name, result.schema, self.query.cohort_column
         if by is None:
@@ -114,7 +114,7 @@ class QueryReading:
 
 
 @contextmanager
-def _refusing_values(name: str, column: str) -> Iterator[None]:
+def refusing_values(name: str, column: str) -> Iterator[None]:
     """Raise `SourceError` for a value that cannot be a uid."""
     try:
         yield

@@ -233,7 +233,7 @@ MISTAKES = {
     "empty list of sources": Mistake(
         f'{WORKSPACE}[cohorts.vip]\nname = "VIP"\nsource = []\n',
         "`cohorts.vip.source` should be text, a list of texts, or a table with `connection` and "
-        "`query`, not []",
+        "`query`, `delta` or `iceberg`, not []",
     ),
     "standard input": Mistake(
         f'{WORKSPACE}[cohorts.vip]\nname = "VIP"\nsource = "-"\n',
