@@ -16,7 +16,10 @@ from table import print_table
 GOAL = "plan of 100 M uids: 30 s at any limit; of 10 M: 3.5 s; snapshot: 15 s; peak: 600 MB"
 SIZES = (10_000_000, 100_000_000)
 MEMORY = (500, 64)
-HEADINGS = (*("uids", "limit MB", "plan s", "of it reading", "snapshot s", "peak MB", "disk GB"),)
+HEADINGS = (
+    *("uids", "limit MB", "plan s", "of it reading", "plan CPU s"),
+    *("snapshot s", "snapshot CPU s", "peak MB", "disk GB"),
+)
 
 
 def row(uids: int, memory: int, plan: Step, fold: Step) -> list[str]:
@@ -26,7 +29,9 @@ def row(uids: int, memory: int, plan: Step, fold: Step) -> list[str]:
         f"{memory}",
         f"{plan.seconds:.1f}",
         f"{plan.reading_seconds:.1f}",
+        f"{plan.cpu_seconds:.1f}",
         f"{fold.seconds:.1f}",
+        f"{fold.cpu_seconds:.1f}",
         f"{max(plan.peak_mb, fold.peak_mb):.0f}",
         f"{max(plan.disk_gb, fold.disk_gb):.1f}",
     ]

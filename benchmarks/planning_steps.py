@@ -28,6 +28,8 @@ class Step:
     """What one process took."""
 
     seconds: float
+    cpu_seconds: float
+    """User and system time, all threads."""
     peak_mb: float
     reading_seconds: float
     """How long a plan has read the export."""
@@ -62,7 +64,8 @@ def measure(step: str, folder: Path, number: int) -> Step:
     seconds = time.monotonic() - began
     note = folder / SECONDS
     reading = float(note.read_text(encoding="ascii")) if step == "plan" else 0.0
-    return Step(seconds, usage.ru_maxrss / 1000, reading, disk / 1e9)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Step(seconds, cpu, usage.ru_maxrss / 1000, reading, disk / 1e9)
 
 
 def clear(folder: Path) -> None:

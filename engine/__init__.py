@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from engine.model.cohort import Action, Cohort
     from engine.model.status import CohortStatus
     from engine.preflight.finding import CheckResult, Finding
+    from engine.preflight.source_preview import SourcePreview
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
     from engine.report.period import PeriodReport
@@ -129,6 +130,7 @@ __all__ = [
     "SnapshotEntry",
     "SnapshotOfList",
     "Snapshots",
+    "SourcePreview",
     "StateUsage",
     "Status",
     "StopSwitch",
@@ -152,6 +154,7 @@ _MODULES = {
     "engine.model.cohort": ("Action", "Cohort"),
     "engine.model.status": ("CohortStatus",),
     "engine.preflight.finding": ("CheckResult", "Finding"),
+    "engine.preflight.source_preview": ("SourcePreview",),
     "engine.report.accounts": ("Accounts",),
     "engine.report.history": ("Reject", "RunDetails"),
     "engine.report.period": ("PeriodReport",),

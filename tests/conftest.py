@@ -1,10 +1,13 @@
 """What all tests share: no waits for real time, and hypothesis without a stopwatch."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
+
+from postgres_server import PostgresServer, postgres_server
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +36,10 @@ settings.register_profile("brief", untimed, max_examples=20)
 # The same laws, searched harder: pytest --hypothesis-profile=thorough
 settings.register_profile("thorough", untimed, max_examples=2000)
 settings.load_profile("brief")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """Run a PostgreSQL server for all tests of a worker."""
+    with postgres_server() as server:
+        yield server

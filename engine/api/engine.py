@@ -87,16 +87,16 @@ class Engine(Records):
             wait_seconds=wait_seconds,
         )
         reading: Reading = {"column": column, "format": format, "header": header, "strip": strip}
-        export = self._export(
+        async with self._export(
             exports, cohort, reading, observers, exclude=exclude, exclude_column=exclude_column
-        )
-        request = await push_request(export, options)
-        if not dry_run:
-            return await push(request, export.session, export.observers)
-        from engine.runs.dry_run import dry_run as push_nothing
+        ) as export:
+            request = await push_request(export, options)
+            if not dry_run:
+                return await push(request, export.session, export.observers)
+            from engine.runs.dry_run import dry_run as push_nothing
 
-        lacking = export.session.config.key_problem(self._configuration.environ)
-        return await push_nothing(request, export.session, export.observers, lacking=lacking)
+            lacking = export.session.config.key_problem(self._configuration.environ)
+            return await push_nothing(request, export.session, export.observers, lacking=lacking)
 
     async def mirror(
         self,
@@ -144,14 +144,14 @@ class Engine(Records):
             is_shadow=shadow,
         )
         reading: Reading = {"column": column, "format": format, "header": header, "strip": strip}
-        export = self._export(
+        async with self._export(
             exports, cohort, reading, observers, exclude=exclude, exclude_column=exclude_column
-        )
-        request = await mirror_request(export, options)
-        if dry_run:
-            self._note_lacking_key(export.session.config, export.observers.note)
-        sends = not (dry_run or shadow)
-        return await mirror(request, export.session, export.observers, sends=sends)
+        ) as export:
+            request = await mirror_request(export, options)
+            if dry_run:
+                self._note_lacking_key(export.session.config, export.observers.note)
+            sends = not (dry_run or shadow)
+            return await mirror(request, export.session, export.observers, sends=sends)
 
     async def sync(
         self,

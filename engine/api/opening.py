@@ -116,7 +116,8 @@ class OpenEngine:
             session.renew(config)
         return session
 
-    def _export(
+    @asynccontextmanager
+    async def _export(
         self,
         exports: "Exports | None",
         cohort: Cohort | str,
@@ -125,9 +126,10 @@ class OpenEngine:
         *,
         exclude: "Exports",
         exclude_column: str | None,
-    ) -> "CohortExport":
-        """Return a cohort with its export; a configured cohort is named by its key."""
+    ) -> "AsyncIterator[CohortExport]":
+        """Yield a cohort with its export; a configured cohort is named by its key."""
         from engine.runs.context import run_observers
+        from engine.runs.queries import Queries
         from engine.runs.requests import CohortExport
 
         table = None
@@ -135,12 +137,14 @@ class OpenEngine:
             table = self._configuration.cohort(cohort)
             cohort = table.cohort
         session = self._session(self._configuration.config(table))
-        return CohortExport(
-            *(session, cohort, table, exports, reading),
-            exclude,
-            exclude_column,
-            run_observers(observers),
-        )
+        async with Queries(session) as queries:
+            yield CohortExport(
+                *(session, cohort, table, exports, reading),
+                exclude,
+                exclude_column,
+                run_observers(observers),
+                queries,
+            )
 
     def _note_lacking_key(self, config: "Config", note: "Note") -> None:
         """Pass `note` a remark if there is no API key, which sending a plan will need."""

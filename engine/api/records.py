@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from engine.config.loading import Config
     from engine.pacing.pacer import Pacer
     from engine.preflight.finding import CheckResult, Finding
+    from engine.preflight.source_preview import SourcePreview
     from engine.report.accounts import Accounts
     from engine.report.history import Reject, RunDetails
     from engine.report.period import PeriodReport
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from engine.report.status import Status
     from engine.report.support import SupportReport
     from engine.report.why import UidReport
+    from engine.runs.arguments import Exports, FormatName, Reading
 
 
 class Records(OpenEngine):
@@ -125,9 +128,10 @@ class Records(OpenEngine):
         It only reads. Raises `LedgerError` for a ledger that cannot be read.
         """
         from engine.clock import SystemClock
-        from engine.runs.present import status
+        from engine.runs.present import shared_ceilings, status
 
-        return await asyncio.to_thread(status, self.project, SystemClock().stamp().utc_ns)
+        found = await asyncio.to_thread(status, self.project, SystemClock().stamp().utc_ns)
+        return replace(found, shared=await shared_ceilings(self.project))
 
     async def usage(self) -> "StateUsage":
         """Return the size of the state folder, by kind of file.
@@ -192,6 +196,31 @@ class Records(OpenEngine):
         return next(
             (masked_settings(each) for each in configs if each.workspace.id == workspace), None
         )
+
+    async def preview(
+        self,
+        exports: "Exports | None" = None,
+        *,
+        cohort: str | None = None,
+        column: str | None = None,
+        format: "FormatName | None" = None,  # noqa: A002 - the option's name
+        header: bool | None = None,
+        strip: bool | None = None,
+        limit: int = 10,
+        read_all: bool = False,
+    ) -> "SourcePreview":
+        """Return the first `limit` rows of an export as a run would read them, and what it has.
+
+        `exports` are as in `Engine.push`, or the key of one configured cohort, as `cohort` is.
+        About 100,000 rows are looked at, unless `read_all`. Nothing is sent, and no ledger is
+        needed. Raises `SourceError` for an export that cannot be read, `UsageError`, and
+        `ConfigError` if a cohort is named.
+        """
+        from engine.preflight.source_preview import PreviewRequest, preview
+
+        reading: Reading = {"column": column, "format": format, "header": header, "strip": strip}
+        request = PreviewRequest(exports, cohort, reading, limit, read_all)
+        return await asyncio.to_thread(preview, request, self._configuration)
 
     async def check(
         self, *, live: bool = False, found: "Callable[[Finding], None]" = lambda _: None

@@ -26,6 +26,7 @@ from engine.cli.push import push, resume
 from engine.cli.report import report
 from engine.cli.runs import rejects, runs, show
 from engine.cli.snapshot import snapshot
+from engine.cli.source import source
 from engine.cli.state import abandon, backup, plans, prune, restore
 from engine.cli.status import status
 from engine.cli.streams import prepare_streams, print_json, printing
@@ -57,6 +58,7 @@ for panel, commands in _COMMANDS.items():
         extended = with_verbosity(command) if command in _RUNNING else command
         app.command(cls=Command, rich_help_panel=panel)(with_log_format(extended))
 app.add_typer(snapshot, name="snapshot", rich_help_panel="State")
+app.add_typer(source, name="source", rich_help_panel="Look")
 
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer passes it by position
@@ -123,7 +125,7 @@ def _flush() -> None:
 def _command_named() -> str:
     """Return the command in the arguments, with its parent."""
     words = list(takewhile(lambda word: not word.startswith("-"), sys.argv[1:]))
-    depth = 2 if words[:1] == ["snapshot"] else 1
+    depth = 2 if {*words[:1]} & {str(group.name) for group in app.registered_groups} else 1
     return " ".join(["cohortsync", *words[:depth]])
 
 

@@ -58,6 +58,12 @@ EXAMPLES = {
         "cohortsync emulator --per-seconds 10 --fault 500=0.01",
     ),
     "demo": ("cohortsync demo", "cohortsync demo --uids 20000 --per-seconds 10"),
+    "source": ("cohortsync source preview vip.csv --column id",),
+    "source preview": (
+        "cohortsync source preview vip",
+        'cohortsync source preview "exports/*.csv.gz" --column id --limit 50 --all',
+        "cohortsync source preview delta:s3://lake/vip --column user_id",
+    ),
     "snapshot": (
         "cohortsync snapshot list --cohort vip",
         "cohortsync snapshot compare list.csv --cohort vip",

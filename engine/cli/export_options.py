@@ -56,7 +56,9 @@ class ListOptions(FormatOptions):
 
     exports: Annotated[
         list[str],
-        typer.Argument(metavar="EXPORT...", help="Files, globs, folders, URLs, or - for stdin."),
+        typer.Argument(
+            metavar="EXPORT...", help="Files, globs, folders, URLs, a table, or - for stdin."
+        ),
     ]
 
 
@@ -68,7 +70,8 @@ class ExportOptions(FormatOptions):
         list[str] | None,
         typer.Argument(
             metavar="EXPORT",
-            help="Files, globs, folders, URLs, or - for stdin; with --cohort by default its own.",
+            help="Files, globs, folders, URLs, a table, or - for stdin; with --cohort by default "
+            "its own.",
         ),
     ] = None
 

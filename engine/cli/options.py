@@ -87,8 +87,8 @@ WaitOption = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class StateOptions:
-    """The location of the ledgers; the rest of the configuration is not needed."""
+class ConfigOptions:
+    """The configuration, which is read only as far as it is needed."""
 
     config: Annotated[
         Path | None,
@@ -98,18 +98,12 @@ class StateOptions:
             help="Configuration file; else COHORTSYNC_CONFIG, else ./config.toml.",
         ),
     ] = None
-    state: Annotated[
-        Path | None,
-        typer.Option(
-            "--state", metavar="FOLDER", help="State folder, instead of the configured one."
-        ),
-    ] = None
 
     def open(self) -> "AbstractAsyncContextManager[Engine]":
         """Return an engine that reads only the parts of the configuration that it needs."""
         from engine import Engine
 
-        return Engine.open(self.config, state=self.state, lazy=True)
+        return Engine.open(self.config, lazy=True)
 
     def call(self, work: "Callable[[Engine], Awaitable[R]]", **opening: bool) -> R:
         """Return the result of `work` with an engine; `opening` are the arguments of `open`."""
@@ -120,6 +114,24 @@ class StateOptions:
                 return await work(engine)
 
         return asyncio.run(run())
+
+
+@dataclass(frozen=True, slots=True)
+class StateOptions(ConfigOptions):
+    """The location of the ledgers; the rest of the configuration is not needed."""
+
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            "--state", metavar="FOLDER", help="State folder, instead of the configured one."
+        ),
+    ] = None
+
+    def open(self) -> "AbstractAsyncContextManager[Engine]":
+        """Return an engine; see `ConfigOptions.open`."""
+        from engine import Engine
+
+        return Engine.open(self.config, state=self.state, lazy=True)
 
 
 @dataclass(frozen=True, slots=True)

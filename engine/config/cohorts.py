@@ -1,7 +1,7 @@
 """Reads the tables `cohorts.KEY` of the main file and of the files that it includes."""
 
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -12,6 +12,8 @@ from annotated_types import Ge, Le
 
 from engine.config.config_file import ConfigFile
 from engine.config.files import path_from
+from engine.config.lake_tables import LAKE_KEYS, read_lake_table
+from engine.config.queries import read_query_source
 from engine.config.toml_settings import NOT_A_KEY
 from engine.config.variables import Keys
 from engine.errors import UsageError
@@ -21,19 +23,22 @@ from engine.model.setting_values import (
     SHOULD_BE_DURATION,
     SHOULD_BE_LIST,
     SHOULD_BE_TEXT,
-    SHOULD_BE_TEXTS,
+    SHOULD_BE_TEXTS_OR_QUERY,
     SHOULD_BE_TIME,
     Command,
     Duration,
     Text,
     TextList,
     Texts,
+    TextsOrTable,
     TimeOfDay,
 )
 from engine.planning.settings import GuardSettings
 from engine.source.dates import date_problem, without_dates
 from engine.source.files.patterns import pick_problem
+from engine.source.lake.naming import is_table
 from engine.source.options import Format, ReadingOptions
+from engine.source.sql.query import Query
 from engine.source.urls import display_url, file_path, is_url
 
 Mode = Literal["mirror", "add", "remove"]
@@ -47,9 +52,10 @@ _PUSH_GUARDS = frozenset({"max_spread_hours"})
 class ExcludeSettings:
     """An export whose uids are always left out of a cohort."""
 
-    source: Texts = field(default=(), metadata=SHOULD_BE_TEXTS)
+    source: TextsOrTable = field(default=(), metadata=SHOULD_BE_TEXTS_OR_QUERY)
     """Files, globs, folders or URLs, which may have dates such as {date}; one or a list. A path is
-    relative to this file's folder."""
+    relative to this file's folder. Or a table: of a query with `connection` and `query`, or of a
+    lake with `delta` or `iceberg`."""
     column: Text | None = field(default=None, metadata=SHOULD_BE_TEXT)
     """The column of the uids: a name, a number without a header, or the dotted path of a field."""
     format: FormatName = "auto"
@@ -58,6 +64,8 @@ class ExcludeSettings:
     """Whether the first record of a csv or tsv file names the columns."""
     strip: bool = False
     """Whether white space around a uid is removed."""
+    query: Query | None = field(default=None, metadata=NOT_A_KEY)
+    """The query whose result is read in place of files."""
 
     @property
     def reading(self) -> ReadingOptions:
@@ -79,9 +87,10 @@ class CohortSettings:
     """The name that the dashboard shows. Required."""
     description: str | None = None
     """What the cohort is for."""
-    source: Texts = field(default=(), metadata=SHOULD_BE_TEXTS)
+    source: TextsOrTable = field(default=(), metadata=SHOULD_BE_TEXTS_OR_QUERY)
     """Files, globs, folders or URLs, which may have dates such as {date}; one or a list. A path is
-    relative to this file's folder. Required."""
+    relative to this file's folder. Or a table: of a query with `connection` and `query`, or of a
+    lake with `delta` or `iceberg`. Required."""
     column: Text | None = field(default=None, metadata=SHOULD_BE_TEXT)
     """The column of the uids: a name, a number without a header, or the dotted path of a field."""
     format: FormatName = "auto"
@@ -127,6 +136,8 @@ class CohortSettings:
     """Its guards: those of its own table, and otherwise the common ones."""
     exclude: ExcludeSettings | None = field(default=None, metadata=NOT_A_KEY)
     """Uids that are always left out."""
+    query: Query | None = field(default=None, metadata=NOT_A_KEY)
+    """The query whose result is read in place of files."""
 
     @property
     def cohort(self) -> Cohort:
@@ -139,20 +150,28 @@ class CohortSettings:
         return ReadingOptions(self.column, self.format, self.header, self.strip)
 
 
-def read_cohorts(
-    files: Iterable[ConfigFile], workspaces: Sequence[str], guards: GuardSettings
-) -> dict[str, CohortSettings]:
-    """Read every cohort; `workspaces` are the names there are, `guards` the common settings.
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What the main file sets that cohorts refer to."""
 
-    An invalid cohort is a problem in its file.
-    """
+    workspaces: Sequence[str]
+    """The names that there are."""
+    guards: GuardSettings
+    connections: Collection[str] = ()
+    """The names that there are."""
+    queries: Mapping[str, Query | None] = field(default_factory=dict)
+    """The shared queries by name; None for an invalid one."""
+
+
+def read_cohorts(files: Iterable[ConfigFile], common: Common) -> dict[str, CohortSettings]:
+    """Read every cohort; an invalid one is a problem in its file."""
     found: dict[str, CohortSettings] = {}
     ids: dict[tuple[str, str], CohortSettings] = {}
     markers: dict[str, str] = {}
     for file in files:
         for key in file.tables.names(("cohorts",)):
-            reading = _CohortTable(file, ("cohorts", key))
-            settings = reading.read(workspaces, guards)
+            reading = _CohortTable(file, ("cohorts", key), common)
+            settings = reading.read()
             if settings is None:
                 continue
             if key in found:
@@ -174,24 +193,26 @@ def read_cohorts(
 class _CohortTable:
     file: ConfigFile
     at: Keys
+    common: Common
 
-    def read(self, workspaces: Sequence[str], guards: GuardSettings) -> CohortSettings | None:
+    def read(self) -> CohortSettings | None:
         """Return the settings; None if it is no table."""
         key, tables = self.at[-1], self.file.tables
         base = CohortSettings(key=key, id=key, file=self.file.path or Path())
         settings = tables.read(self.at, CohortSettings, base)
         if not tables.is_table(self.at):
             return None
+        settings = replace(settings, query=self._query(()))
         self._check_texts(settings)
-        self._check_waiting()
+        self._check_waiting(settings)
         self._check_pick(settings)
         return replace(
             settings,
-            workspace=self._workspace(settings, workspaces),
+            workspace=self._workspace(settings, self.common.workspaces),
             source=self._source((), settings.source),
             wait_for=self._awaited_marker(settings),
             marker=self._marker(settings),
-            guards=self._guards(settings, guards),
+            guards=self._guards(settings, self.common.guards),
             exclude=self._exclude(settings.mode),
         )
 
@@ -217,7 +238,11 @@ class _CohortTable:
         if problem is not None:
             self.refuse(below, problem.clause)
 
-    def _check_waiting(self) -> None:
+    def _check_waiting(self, settings: CohortSettings) -> None:
+        if settings.wait_for is True and settings.query is not None:
+            self.refuse(
+                ("wait_for",), "should be the path of a marker: a query has no file to wait for"
+            )
         if self._holds("wait_minutes") and not self._holds("wait_for"):
             self.refuse(("wait_minutes",), "needs `wait_for`: true, or the path of a marker")
 
@@ -248,9 +273,28 @@ class _CohortTable:
     def _source(self, below: Keys, source: Texts) -> tuple[str, ...]:
         keys: Keys = (*below, "source")
         if not self._holds(*keys):
-            self.refuse(keys, "is needed: a file, glob, folder or URL, or a list of them")
+            self.refuse(keys, "is needed: a file, glob, folder, URL or query")
+        if (table := read_lake_table(self.file, (*self.at, *keys))) is not None:
+            self._refuse_file_keys(below, "a table")
+            source = (table,)
         made = (self._name(keys, each) for each in source)
         return tuple(each for each in made if each is not None)
+
+    def _query(self, below: Keys) -> Query | None:
+        """Return the query that a table `source` says; None without one, or after a problem."""
+        at = (*self.at, *below, "source")
+        holds = self.file.tables.holds
+        if not self.file.tables.is_table(at) or any(holds((*at, key)) for key in LAKE_KEYS):
+            return None
+        self._refuse_file_keys(below, "the result of a query")
+        return read_query_source(
+            self.file, at, self.at[-1], self.common.connections, self.common.queries
+        )
+
+    def _refuse_file_keys(self, below: Keys, what: str) -> None:
+        for key in ("format", "header", *(() if below else ("pick",))):
+            if self._holds(*below, key):
+                self.refuse((*below, key), f"is for files: {what} has columns")
 
     def _marker(self, settings: CohortSettings) -> str | None:
         """Return the absolute path of the cohort's own marker, with dates."""
@@ -301,6 +345,11 @@ class _CohortTable:
             return text
         if is_url(text):
             return text
+        if is_table(text):
+            kind, _, table = text.partition(":")
+            if kind == "iceberg" or is_url(table):
+                return text
+            return f"{kind}:{path_from(Path(without_dates(str(self.file.folder))), table)}"
         folder, rest = self.file.folder, text
         if text.startswith("~"):
             home, _, rest = text.partition("/")
@@ -331,7 +380,11 @@ class _CohortTable:
             self.refuse(
                 ("exclude",), 'can\'t be used with mode = "remove": it says who is not added'
             )
-        return replace(settings, source=self._source(("exclude",), settings.source))
+        return replace(
+            settings,
+            source=self._source(("exclude",), settings.source),
+            query=self._query(("exclude",)),
+        )
 
 
 def check_guards(file: ConfigFile, at: Keys, settings: GuardSettings) -> None:

@@ -1,4 +1,7 @@
-"""Reads the API key of a workspace: from a file, a command, systemd or the environment."""
+"""Reads a secret: from a file, a command, systemd or the environment.
+
+That is the API key of a workspace, or the password of a database, or of a server that hosts share.
+"""
 
 import os
 import re
@@ -10,69 +13,81 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar, cast
 
 from engine.delivery.secrets import Secrets
 from engine.errors import ConfigError
-from engine.model.workspace import ApiKey, no_api_key
+from engine.model.secret import Secret
+
+S = TypeVar("S", bound=Secret)
 
 SYSTEMD_VARIABLE = "CREDENTIALS_DIRECTORY"
 COMMAND_SECONDS = 30.0
 HINT_LACK = "`cohortsync init FILE` writes a configuration that says where each value comes from"
 _HINT_FILE = (
-    "it names a file that holds the key alone, with mode 0600; a relative path starts at the "
+    "it names a file that holds the {} alone, with mode 0600; a relative path starts at the "
     "configuration's folder"
 )
-_KEY_BYTES = 4096
-"""Bytes of a key file that are read; a longer file is not a key."""
+_MOST_BYTES = 4096
+"""Bytes of a file that are read; a longer one holds no key or password."""
 _STDERR_CHARACTERS = 200
 
 
 class _Source(NamedTuple):
-    """A place that has the key."""
+    """A place that has the secret."""
 
     name: str
     """The key of the file, the variable, or the file in systemd's folder."""
     is_key: bool
     """Whether it is set in the configuration file."""
-    read: Callable[[], ApiKey]
+    read: Callable[[], Secret]
     """Raises `ValueError` with a clause."""
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """Where the API key of one workspace may come from; the key itself is not kept."""
+class Credentials(Generic[S]):
+    """Where a secret may come from; the secret itself is not kept."""
+
+    kind: type[S]
+    """The class of the secret."""
+    key: str
+    """The start of the keys in the file: `api_key` for `api_key_file` and `api_key_command`."""
 
     label: str
     """The configuration file, for messages."""
     table: str
-    """The workspace's table in it."""
+    """The table with the keys in it."""
     variable: str
-    """The environment variable of the key."""
+    """The environment variable of the secret."""
     systemd_name: str
-    """The name of the key's file in systemd's folder of credentials."""
+    """The name of its file in systemd's folder of credentials."""
     folder: Path
     """The folder that the command runs in: that of the configuration file."""
-    key_file: Path | None = None
+    file: Path | None = None
     command: tuple[str, ...] = field(default=(), repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """Arguments of the command that hold a variable's value: they are masked in what it writes."""
 
-    def read(self, environ: Mapping[str, str] = os.environ) -> ApiKey:
-        """Return the key, read now: called again after a 401, it returns a replaced key.
+    def is_set(self, environ: Mapping[str, str]) -> bool:
+        """Return whether there is a place that should have it."""
+        return bool(self._sources(environ))
 
-        The first source that is set is used, even if it fails. Raises `ConfigError` with one line
-        that never repeats the key.
+    def read(self, environ: Mapping[str, str] = os.environ) -> S | None:
+        """Return the secret, read now: called again, it returns a replaced one.
+
+        The first source that is set is used, even if it fails; None if none is. Raises
+        `ConfigError` with one line that never repeats the secret.
         """
         for source in self._sources(environ):
             try:
-                return source.read()
+                found = source.read()
             except ValueError as error:
                 place = self.label if source.is_key else "environment"
-                hint = _HINT_FILE if source.name.endswith("api_key_file") else None
+                is_file = source.name.endswith(f"{self.key}_file")
+                hint = _HINT_FILE.format(self.kind.noun) if is_file else None
                 raise ConfigError(f"{place}: `{source.name}` {error}", hint=hint) from None
-        lack = no_api_key(self.table, self.variable)
-        raise ConfigError(f"{self.label}: {lack}", hint=HINT_LACK)
+            return cast("S", found)
+        return None
 
     def notes(self, environ: Mapping[str, str]) -> list[str]:
         """Return a sentence for each source that another one takes precedence over."""
@@ -83,45 +98,46 @@ class Credentials:
         name = f"`{winner.name}` in {self.label}" if winner.is_key else f"`{winner.name}`"
         return [f"{name} wins over `{other.name}`" for other in others]
 
-    def warnings(self, key: ApiKey) -> list[str]:
+    def warnings(self, key: Secret) -> list[str]:
         """Return a sentence if other users can read the file that the key is from."""
         if not key.readable_by_others:
             return []
         place = f"{self.label}: `{self.table}.{key.source}`"
-        return [f"{place}: other users can read the key; make the file's mode 0600"]
+        return [f"{place}: other users can read the {key.noun}; make the file's mode 0600"]
 
     def _sources(self, environ: Mapping[str, str]) -> list[_Source]:
         """Return each source that is set, the one that takes precedence first."""
         found = []
-        if self.key_file is not None:
-            read = partial(_read_key, self.key_file, "api_key_file", has_mode=True)
-            found.append(_Source(f"{self.table}.api_key_file", is_key=True, read=read))
+        read: Callable[[], Secret]
+        if self.file is not None:
+            read = partial(_read_file, self.kind, self.file, f"{self.key}_file", has_mode=True)
+            found.append(_Source(f"{self.table}.{self.key}_file", is_key=True, read=read))
         if self.command:
-            name = f"{self.table}.api_key_command"
+            name = f"{self.table}.{self.key}_command"
             found.append(_Source(name, is_key=True, read=self._ask_command))
         folder = environ.get(SYSTEMD_VARIABLE)
         if folder and (path := Path(folder, self.systemd_name)).exists():
             name = f"${SYSTEMD_VARIABLE}/{self.systemd_name}"
             # Its mode is not judged: systemd grants access by an ACL, which shows as group's.
-            read = partial(_read_key, path, name, has_mode=False)
+            read = partial(_read_file, self.kind, path, name, has_mode=False)
             found.append(_Source(name, is_key=False, read=read))
         if key := environ.get(self.variable):
-            read = partial(ApiKey.parse, key, self.variable)
+            read = partial(self.kind.parse, key, self.variable)
             found.append(_Source(self.variable, is_key=False, read=read))
         return found
 
-    def _ask_command(self) -> ApiKey:
-        """Return the key that the command prints."""
-        status, output, errors = _run(self.command, self.folder)
+    def _ask_command(self) -> Secret:
+        """Return the secret that the command prints."""
+        status, output, errors = _run(self.command, self.folder, self.kind.noun)
         if status == 0:
-            return ApiKey.parse(output, "api_key_command")
+            return self.kind.parse(output, f"{self.key}_command")
         masked = Secrets.of(*(("", each) for each in (*self.secrets, *output.split())))
         last = (errors.strip().splitlines() or [""])[-1]
         said = f": {masked.mask(last)[:_STDERR_CHARACTERS]}" if last else ""
         raise ValueError(f"ended with {_status(status)}{said}")
 
 
-def _run(command: tuple[str, ...], folder: Path) -> tuple[int, str, str]:
+def _run(command: tuple[str, ...], folder: Path, noun: str) -> tuple[int, str, str]:
     """Run a command without a shell; return its exit status, stdout and stderr.
 
     Raises `ValueError` with a clause if it can't be started, or takes too long.
@@ -142,7 +158,7 @@ def _run(command: tuple[str, ...], folder: Path) -> tuple[int, str, str]:
         try:
             output, errors = process.communicate(timeout=COMMAND_SECONDS)
         except subprocess.TimeoutExpired:
-            raise ValueError(f"printed no key within {COMMAND_SECONDS:g} s") from None
+            raise ValueError(f"printed no {noun} within {COMMAND_SECONDS:g} s") from None
         finally:
             if process.returncode is None:
                 with suppress(ProcessLookupError):
@@ -154,19 +170,19 @@ def _status(code: int) -> str:
     return f"exit status {code}" if code > 0 else f"signal {-code}"
 
 
-def _read_key(path: Path, source: str, *, has_mode: bool) -> ApiKey:
-    """Return the key from a file with no other content.
+def _read_file(kind: type[Secret], path: Path, source: str, *, has_mode: bool) -> Secret:
+    """Return the secret from a file with no other content.
 
-    Raises `ValueError` as `ApiKey.parse` does. The message does not repeat the path either, because
-    the path may be the key itself, given by mistake.
+    Raises `ValueError` as `Secret.parse` does. The message does not repeat the path either, because
+    the path may be the secret itself, given by mistake.
     """
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            content = file.read(_KEY_BYTES)
+            content = file.read(_MOST_BYTES)
     except OSError as error:
         raise ValueError(f"names a file that cannot be read: {error.strerror}") from None
-    return ApiKey.parse(
+    return kind.parse(
         content.decode("latin-1"),
         source,
         readable_by_others=has_mode and bool(mode & (stat.S_IRGRP | stat.S_IROTH)),
@@ -174,5 +190,5 @@ def _read_key(path: Path, source: str, *, has_mode: bool) -> ApiKey:
 
 
 def variable_suffix(name: str) -> str:
-    """Return a workspace's name as it ends a variable: upper case, `_` for other characters."""
+    """Return a name as it ends a variable: upper case, `_` for other characters."""
     return re.sub(r"[^A-Z0-9]", "_", name.upper())

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.config.absolute_paths import with_absolute_paths
-from engine.config.cohorts import CohortSettings, check_guards, read_cohorts
+from engine.config.cohorts import CohortSettings, Common, check_guards, read_cohorts
 from engine.config.config_file import ConfigFile, open_included, open_main
+from engine.config.connections import read_connections
 from engine.config.credentials import Credentials
 from engine.config.limits import with_hours
+from engine.config.queries import read_queries
 from engine.config.settings import RetentionSettings, SyncSettings
 from engine.config.state_location import locate_in
 from engine.config.toml_settings import dotted
@@ -30,7 +32,10 @@ from engine.config.workspaces import (
     WorkspaceSettings,
     check_names,
     locate_workspaces,
+    read_key,
 )
+from engine.coordination.coordination import SharedLimits
+from engine.coordination.settings import SharedSettings
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.errors import ConfigError
@@ -43,6 +48,7 @@ from engine.payload.settings import PackingSettings
 from engine.planning.settings import GuardSettings
 from engine.report.settings import AccountingSettings
 from engine.snapshot.settings import MirrorSettings
+from engine.source.sql.connection import Connection
 from engine.storage.settings import PlanningSettings
 
 
@@ -71,10 +77,15 @@ class Config:
     pings: PingSettings = field(default_factory=PingSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
+    hosts: SharedSettings = field(default_factory=SharedSettings)
+    shared: SharedLimits | None = None
+    """The server that hosts share a ceiling by; None if they do not."""
     name: str = DEFAULT_NAME
     """The name of the workspace in the configuration."""
-    credentials: Credentials | None = None
+    credentials: Credentials[ApiKey] | None = None
     """Where the workspace's key may come from; None if no file or environment was read."""
+    connections: Mapping[str, Connection] = field(default_factory=dict)
+    """The databases that queries name, by name."""
 
     @property
     def place(self) -> WorkspaceFolder:
@@ -89,7 +100,7 @@ class Config:
         """
         if self.credentials is None:
             return self
-        return _with_key(self, self.credentials.read(environ), environ)
+        return _with_key(self, read_key(self.credentials, environ), environ)
 
     def key_problem(self, environ: Mapping[str, str] = os.environ) -> str | None:
         """Return why there is no API key, for a command without need of it; None if there is."""
@@ -122,6 +133,7 @@ class Project:
 TABLES: Mapping[str, tuple[str, Any]] = {
     "pacing": ("limits", PacingSettings),
     "packing": ("limits", PackingSettings),
+    "hosts": ("limits", SharedSettings),
     "delivery": ("delivery", DeliverySettings),
     "retry": ("retry", RetrySettings),
     "accounting": ("accounting", AccountingSettings),
@@ -202,9 +214,11 @@ class _Reading:
         }
         base = replace(self._settings["pacing"], zone=self._settings["sync"].time_zone)
         pacing = self._settings["pacing"] = with_hours(tables, ("limits",), base)
-        packing = self._settings["packing"]
+        packing, hosts = self._settings["packing"], self._settings["hosts"]
         self.workspaces = {
-            name: WorkspaceReader(self.file, name, keys, environ).read(endpoint, pacing, packing)
+            name: WorkspaceReader(self.file, name, keys, environ).read(
+                endpoint, pacing, packing, hosts
+            )
             for name, keys in at.items()
         }
         self._settings |= with_absolute_paths(self.file, self._settings)
@@ -212,7 +226,10 @@ class _Reading:
         self._state_dir = locate_in(self.file, state)
         self._refuse_equal_workspaces()
         files = [self.file, *open_included(self.file, environ)]
-        self._cohorts = read_cohorts(files, list(at), self._settings["guards"])
+        self._connections = read_connections(self.file, environ)
+        queries = read_queries(self.file, self._connections)
+        common = Common(list(at), self._settings["guards"], self._connections, queries)
+        self._cohorts = read_cohorts(files, common)
         self._refuse_unroutable_owners()
         for each in files:
             each.tables.refuse_unknown()
@@ -221,7 +238,7 @@ class _Reading:
         """Read the API keys of some workspaces; the lack of one is a problem."""
         for name in names:
             try:
-                self._keys[name] = self.workspaces[name].credentials.read(self._environ)
+                self._keys[name] = read_key(self.workspaces[name].credentials, self._environ)
             except ConfigError as error:
                 if error.hint is None:
                     self.file.problems.add(error.message)
@@ -253,7 +270,12 @@ class _Reading:
             notes=(),
             name=name,
             credentials=found.credentials,
-            **(self._settings | {"pacing": found.pacing, "packing": found.packing}),
+            connections=self._connections,
+            shared=found.shared,
+            **(
+                self._settings
+                | {"pacing": found.pacing, "packing": found.packing, "hosts": found.hosts}
+            ),
         )
         return _with_key(config, self._keys.get(name), self._environ)
 
@@ -278,7 +300,9 @@ class _Reading:
                 clause = f"and `workspaces.{other}` have the same endpoint, id and partner"
                 self.file.tables.refuse(("workspaces", name), clause)
             other = ceilings.setdefault(api, name)
-            if self.workspaces[other].pacing != each.pacing:
+            if (self.workspaces[other].pacing, self.workspaces[other].hosts) != (
+                *(each.pacing, each.hosts),
+            ):
                 clause = (
                     f"and `workspaces.{other}` have the same endpoint and id, so that they share a "
                     "ceiling, but other limits"

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from engine.config.cohorts import CohortSettings
+from engine.config.files import find_file
 from engine.config.loading import Config, Project, load, load_project
 from engine.config.state_location import locate_state
 from engine.errors import UsageError
@@ -49,6 +50,11 @@ class Configuration:
             need_credentials=False,
             environ=self.environ,
         )
+
+    @property
+    def has_file(self) -> bool:
+        """Whether there is a configuration file; raises `ConfigError` if a named one is missing."""
+        return find_file(self.path, self.environ)[0] is not None
 
     @property
     def is_one_workspace_meant(self) -> bool:

@@ -8,8 +8,11 @@ from dataclasses import MISSING
 from typing import TYPE_CHECKING, Any
 
 from engine.config.cohorts import CohortSettings, ExcludeSettings
+from engine.config.connections import ConnectionTable
+from engine.config.lake_tables import DeltaSource, IcebergSource
 from engine.config.limits import HoursTable
 from engine.config.loading import TABLES
+from engine.config.queries import QuerySource, QueryTable
 from engine.config.settings import StateTable, TopLevel, WorkspaceTable
 from engine.config.toml_settings import adapter_of, key_fields
 from engine.model.setting_values import SOME_TEXT
@@ -35,7 +38,12 @@ def config_schema() -> Schema:
     for name, settings in TABLES.values():
         tables.setdefault(name, []).append(settings)
     workspace = _table(WorkspaceTable, limits={"$ref": "#/$defs/limits"})
-    cohort = _table(CohortSettings, guards={"$ref": "#/$defs/guards"}, exclude=_exclude())
+    cohort = _table(
+        CohortSettings,
+        guards={"$ref": "#/$defs/guards"},
+        exclude=_exclude(),
+        source=_source(CohortSettings),
+    )
     cohort["required"] = ["name", "source"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -45,6 +53,8 @@ def config_schema() -> Schema:
             workspace={"$ref": "#/$defs/workspace"},
             workspaces=_named({"$ref": "#/$defs/workspace"}, "Several workspaces, by name."),
             **{name: {"$ref": f"#/$defs/{name}"} for name in sorted(tables)},
+            connections=_named(_connection(), "Databases that queries are sent to, by name."),
+            queries=_named(_query(), "Queries for the exports of several cohorts, by name."),
             cohorts=_named({"$ref": "#/$defs/cohort"}, "The cohorts, by name."),
         ),
         "$defs": {
@@ -65,7 +75,28 @@ def schema_text() -> str:
 
 
 def _exclude() -> Schema:
-    return _table(ExcludeSettings) | {"required": ["source"]}
+    return _table(ExcludeSettings, source=_source(ExcludeSettings)) | {"required": ["source"]}
+
+
+def _source(settings: "Settings") -> Schema:
+    """Return the schema of the key `source`: texts, or the table of a query or of a lake."""
+    described = _key(settings, "source", _descriptions(settings)["source"])
+    query = _table(QuerySource)
+    query["oneOf"] = [{"required": ["connection", "query"]}, {"required": ["shared_query"]}]
+    delta = _table(DeltaSource) | {"required": ["delta"]}
+    iceberg = _table(IcebergSource) | {"required": ["iceberg"]}
+    for lake in (delta, iceberg):
+        *_, number, time = lake["properties"]
+        lake["not"] = {"required": [number, time]}
+    return described | {"anyOf": [*described["anyOf"], query, delta, iceberg]}
+
+
+def _connection() -> Schema:
+    return _table(ConnectionTable) | {"required": ["url"]}
+
+
+def _query() -> Schema:
+    return _table(QueryTable) | {"required": ["connection", "query", "cohort_column"]}
 
 
 def _hours() -> Schema:
@@ -114,7 +145,7 @@ def _values(schema: Schema) -> Schema:
         return flat[0] if len(flat) == 1 else {"anyOf": flat}
     if schema.get("type") == "array" and "items" in schema:
         return schema | {"items": _values(schema["items"])}
-    if "enum" in schema or schema.get("pattern", _NOT_BLANK) != _NOT_BLANK:
+    if "enum" in schema or "const" in schema or schema.get("pattern", _NOT_BLANK) != _NOT_BLANK:
         return {"anyOf": [schema, _HAS_VARIABLE]}
     return schema
 

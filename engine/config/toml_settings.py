@@ -137,6 +137,11 @@ class Tables:
         found = [name for place, each in names if place[: len(keys)] == keys for name in each]
         return list(dict.fromkeys(found))
 
+    def fixed_text(self, keys: Keys) -> str:
+        """Return the text of a key as the file has it, without what came from variables."""
+        value = self._table(keys[:-1]).get(keys[-1], "")
+        return self._content.fixed.get(keys, value if isinstance(value, str) else "")
+
     def refuse_unknown(self) -> None:
         """Add a problem for each key unknown to the classes read so far, with a similar key."""
         self._refuse_unknown((), self._content.document)

@@ -37,6 +37,8 @@ class Substituted:
     document: dict[str, Any] = field(default_factory=dict)
     names: dict[Keys, list[str]] = field(default_factory=dict)
     """The variables in each value that has any; their values may be secret."""
+    fixed: dict[Keys, str] = field(default_factory=dict)
+    """The rest of each such value: what the file itself says."""
     problems: dict[Keys, str] = field(default_factory=dict)
     """For each value that could not be replaced, a clause that says why."""
 
@@ -72,11 +74,14 @@ def substitute(document: Mapping[str, Any], environ: Mapping[str, str]) -> Subst
 
 
 def _replace(text: str, keys: Keys, environ: Mapping[str, str], found: Substituted) -> str:
+    fixed = _REFERENCE.sub(lambda match: "$" if match["name"] is None else "", text)
+
     def value_of(match: re.Match[str]) -> str:
         name, default = match["name"], match["default"]
         if name is None:
             return "$"
         found.names.setdefault(keys, []).append(name)
+        found.fixed[keys] = fixed
         value = environ.get(name)
         if not value and default is not None:
             return default

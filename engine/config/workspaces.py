@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 from engine.config.config_file import ConfigFile
 from engine.config.credentials import HINT_LACK, Credentials, variable_suffix
+from engine.config.hosts import read_shared
 from engine.config.limits import with_hours
 from engine.config.settings import WorkspaceTable
 from engine.config.toml_settings import dotted
 from engine.config.variables import Keys
+from engine.coordination.coordination import SharedLimits
+from engine.coordination.settings import SharedSettings
+from engine.errors import ConfigError
 from engine.model.endpoint import Endpoint
-from engine.model.workspace import KEY_VARIABLE, Workspace, is_workspace_id
+from engine.model.workspace import KEY_VARIABLE, ApiKey, Workspace, is_workspace_id, no_api_key
 from engine.pacing.settings import PacingSettings
 from engine.payload.settings import PackingSettings
 
@@ -36,9 +40,11 @@ class WorkspaceSettings:
 
     workspace: Workspace | None
     """Without its key; None after a problem."""
-    credentials: Credentials
+    credentials: Credentials[ApiKey]
     pacing: PacingSettings
     packing: PackingSettings
+    hosts: SharedSettings
+    shared: SharedLimits | None
 
 
 def locate_workspaces(file: ConfigFile) -> dict[str, Keys]:
@@ -71,6 +77,15 @@ def check_names(file: ConfigFile, found: Mapping[str, Keys]) -> None:
             file.tables.refuse(found[name], clause)
 
 
+def read_key(credentials: Credentials[ApiKey], environ: Mapping[str, str]) -> ApiKey:
+    """Return the API key of a workspace; raises `ConfigError` if there is none."""
+    key = credentials.read(environ)
+    if key is None:
+        lack = no_api_key(credentials.table, credentials.variable)
+        raise ConfigError(f"{credentials.label}: {lack}", hint=HINT_LACK)
+    return key
+
+
 @dataclass(frozen=True, slots=True)
 class WorkspaceReader:
     """Reads the table of one workspace."""
@@ -81,7 +96,11 @@ class WorkspaceReader:
     environ: Mapping[str, str]
 
     def read(
-        self, flag: str | None, pacing: PacingSettings, packing: PackingSettings
+        self,
+        flag: str | None,
+        pacing: PacingSettings,
+        packing: PackingSettings,
+        hosts: SharedSettings,
     ) -> WorkspaceSettings:
         """Return its settings; `flag` is `--endpoint`, the others are those of `[limits]`."""
         table = self.table()
@@ -89,29 +108,35 @@ class WorkspaceReader:
         pacing = self.file.tables.read(limits, PacingSettings, pacing)
         pacing = with_hours(self.file.tables, limits, pacing)
         packing = self.file.tables.read(limits, PackingSettings, packing)
+        has_own = self.file.tables.holds((*limits, "shared"))
+        hosts = self.file.tables.read(limits, SharedSettings, hosts)
+        at = limits if has_own else ("limits",)
+        shared = read_shared(self.file, at, hosts, self.environ)
         found = self._id(table)
         endpoint = self._endpoint(table, flag)
         self._check_partner(table)
         workspace = None
         if found is not None and endpoint is not None:
             workspace = Workspace(found, None, endpoint, table.partner)
-        return WorkspaceSettings(workspace, self.credentials(table), pacing, packing)
+        return WorkspaceSettings(workspace, self.credentials(table), pacing, packing, hosts, shared)
 
     def table(self) -> WorkspaceTable:
         """Return the table as it stands in the file."""
         return self.file.tables.read(self.at, WorkspaceTable)
 
-    def credentials(self, table: WorkspaceTable) -> Credentials:
+    def credentials(self, table: WorkspaceTable) -> Credentials[ApiKey]:
         """Return where the key of the workspace may come from."""
         command = table.api_key_command or ()
         has_variables = self.file.tables.variables((*self.at, "api_key_command"))
         return Credentials(
+            kind=ApiKey,
+            key="api_key",
             label=self.file.tables.label,
             table=".".join(self.at),
             variable=self._variable(KEY_VARIABLE),
             systemd_name=f"{_SYSTEMD_NAME}_{self.name}" if self._is_named else _SYSTEMD_NAME,
             folder=self.file.folder,
-            key_file=self.file.path_in((*self.at, "api_key_file"), table.api_key_file),
+            file=self.file.path_in((*self.at, "api_key_file"), table.api_key_file),
             command=command,
             secrets=command[1:] if has_variables else (),
         )

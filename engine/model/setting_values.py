@@ -48,6 +48,10 @@ def _texts(value: object) -> tuple[str, ...]:
     return (_text(value),)
 
 
+def _texts_or_table(value: object) -> tuple[str, ...]:
+    return () if isinstance(value, dict) else _texts(value)
+
+
 def _list_of_texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError  # noqa: TRY004 - pydantic makes a ValidationError of it
@@ -89,6 +93,10 @@ Text = Annotated[str, *_read_by(_text, SOME_TEXT)]
 """Text that is not blank."""
 Texts = Annotated[tuple[str, ...], *_read_by(_texts, {"anyOf": [SOME_TEXT, _SOME_TEXTS]})]
 """One text or several, none blank."""
+TextsOrTable = Annotated[
+    tuple[str, ...], *_read_by(_texts_or_table, {"anyOf": [SOME_TEXT, _SOME_TEXTS]})
+]
+"""One text or several; a table, which is read on its own, stands for none."""
 TextList = Annotated[
     tuple[str, ...], *_read_by(_list_of_texts, {"type": "array", "items": SOME_TEXT})
 ]
@@ -108,5 +116,9 @@ SHOULD_BE_DURATION = {"should_be": 'a duration in minutes, hours or days, as "90
 SHOULD_BE_ZONE = {"should_be": 'a time zone of this machine, as "Europe/Berlin" or "UTC"'}
 SHOULD_BE_TEXT = {"should_be": "text in quotes that is not blank"}
 SHOULD_BE_TEXTS = {"should_be": "text, or a list of texts, none of them blank"}
+SHOULD_BE_TEXTS_OR_QUERY = {
+    "should_be": "text, a list of texts, or a table with `connection` and `query`, `delta` or "
+    "`iceberg`"
+}
 SHOULD_BE_LIST = {"should_be": "a list of texts, none of them blank"}
 SHOULD_BE_COMMAND = {"should_be": "a list of texts: a program and its arguments"}

@@ -2,10 +2,10 @@
 
 import re
 from dataclasses import dataclass
-from typing import Self
 
 from engine.errors import ConfigError
 from engine.model.endpoint import Endpoint
+from engine.model.secret import Secret
 
 KEY_VARIABLE = "MOENGAGE_API_KEY"
 """The environment variable of the key of the only workspace."""
@@ -14,41 +14,17 @@ _PRINTABLE = re.compile(r"[!-~]+")
 """Matches text that is valid in authentication and headers: ASCII without blanks or controls."""
 
 
-class ApiKey:
-    """A Data API key that only `reveal` shows.
+class ApiKey(Secret):
+    """A Data API key."""
 
-    It is not a dataclass, so that neither `repr` nor `dataclasses.asdict` of its owner shows the
-    key.
-    """
-
-    __slots__ = ("_value", "readable_by_others", "source")
-
-    def __init__(self, value: str, source: str, *, readable_by_others: bool = False) -> None:
-        self._value = value
-        self.source = source
-        """The source of the key; may be shown."""
-        self.readable_by_others = readable_by_others
-        """Whether the key is from a file that other users of the machine can read by its mode."""
+    noun = "key"
+    __slots__ = ()
 
     @classmethod
-    def parse(cls, text: str, source: str, *, readable_by_others: bool = False) -> Self:
-        """Return a key from `text`, without its trailing newline.
-
-        Raises `ValueError` with a clause that describes the problem and never repeats `text`.
-        """
-        value = text.rstrip("\r\n")
-        if not value:
-            raise ValueError("holds nothing")
-        if not _PRINTABLE.fullmatch(value):
-            raise ValueError("should hold an API key: printable ASCII without blanks")
-        return cls(value, source, readable_by_others=readable_by_others)
-
-    def reveal(self) -> str:
-        """Return the key itself; use it only for the Authorization header."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return f"ApiKey(***, from {self.source})"
+    def problem_of(cls, value: str) -> str | None:
+        """Return why a value cannot be an API key; see `Secret.problem_of`."""
+        is_valid = _PRINTABLE.fullmatch(value) is not None
+        return None if is_valid else "should hold an API key: printable ASCII without blanks"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ patterns of its own, so that a run that is resumed after midnight reads the same
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 from engine.clock import Clock
 from engine.config.cohorts import CohortSettings
@@ -20,6 +20,7 @@ from engine.source.dates import expand_dates, has_dates
 from engine.source.files.file_state import FileState
 from engine.source.options import ReadingOptions
 from engine.source.spec import SourceSpec
+from engine.source.sql.query import Query, QueryResult
 
 Pick = Literal["all", "newest"]
 """Which of the matches of a pattern are read."""
@@ -50,6 +51,8 @@ class ConfiguredExport:
     wait_for: WaitFor | None = None
     exclude: "ConfiguredExport | None" = None
     """The exclusion list."""
+    query: Query | None = None
+    """The query whose result is read in place of files; it may have dates."""
 
     @classmethod
     def of(cls, cohort: CohortSettings) -> Self:
@@ -59,8 +62,10 @@ class ConfiguredExport:
             marker = None if cohort.wait_for is True else cohort.wait_for
             wait = WaitFor(cohort.wait_minutes, marker)
         listed = cohort.exclude
-        exclude = None if listed is None else cls(listed.source, listed.reading)
-        return cls(cohort.source, cohort.reading, cohort.pick, wait, exclude)
+        exclude = None
+        if listed is not None:
+            exclude = cls(listed.source, listed.reading, query=listed.query)
+        return cls(cohort.source, cohort.reading, cohort.pick, wait, exclude, cohort.query)
 
     def named(self, day: date) -> SourceSpec:
         """Return the names of `day`; raises `ValueError` for a `date_problem`."""
@@ -69,19 +74,41 @@ class ConfiguredExport:
         return SourceSpec(names, self.options, date=day_read)
 
     def chosen(self, day: date) -> SourceSpec:
-        """Find which files are read on `day`; raises as `named`, and as `SourceSpec.newest`."""
+        """Find which files, or which version of a table, are read on `day`.
+
+        Raises as `named`, `SourceSpec.newest` and `SourceSpec.pinned`.
+        """
         named = self.named(day)
-        return named.newest() if self.pick == "newest" else named
+        return named.newest() if self.pick == "newest" else named.pinned()
 
 
-async def resolve(
-    export: ConfiguredExport, day: date, *, clock: Clock, switch: StopSwitch, note: Note
-) -> SourceSpec:
+class QueryRunner(Protocol):
+    """Runs the queries of one cohort."""
+
+    async def result(
+        self, query: Query, options: ReadingOptions, *, is_exclusion: bool
+    ) -> QueryResult:
+        """Return the result of a query without dates; see `CohortQueries.result`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What finding an export needs from the command that reads it."""
+
+    clock: Clock
+    switch: StopSwitch
+    note: Note
+    queries: QueryRunner
+
+
+async def resolve(export: ConfiguredExport, day: date, within: Surroundings) -> SourceSpec:
     """Wait for an export if it asks for that; return which files it has on `day`.
+
+    A query is run, unless an unfinished push of the cohort has the result.
 
     Raises `ValueError` for a `date_problem`, `SourceError` if it is not complete after the wait,
     which is `MissingExportError` if there is no file, `IncompleteError` if a stop comes meanwhile,
-    and as `SourceSpec.newest`.
+    and as `SourceSpec.newest` and `CohortQueries.result`.
     """
     wait = export.wait_for
     if wait is not None:
@@ -92,25 +119,30 @@ async def resolve(
             look=marker.states if marker else (lambda: export.chosen(day).states()),
             is_export=marker is None,
         )
-        await _wait(awaited, wait, clock=clock, switch=switch, note=note)
-    spec = await read_or_stop(lambda: export.chosen(day), switch)
-    return await excluding_on(export, spec, day, clock=clock, switch=switch, note=note)
+        await _wait(awaited, wait, within)
+    return await excluding_on(export, await _found(export, day, within), day, within)
 
 
-async def excluding_on(  # noqa: PLR0913 - those of `resolve`, and the spec
-    export: ConfiguredExport,
-    spec: SourceSpec,
-    day: date,
-    *,
-    clock: Clock,
-    switch: StopSwitch,
-    note: Note,
+async def _found(
+    export: ConfiguredExport, day: date, within: Surroundings, *, is_exclusion: bool = False
+) -> SourceSpec:
+    """Return the spec of an export without its exclusion list."""
+    if export.query is None:
+        return await read_or_stop(lambda: export.chosen(day), within.switch)
+    query = export.query.on(day)
+    result = await within.queries.result(query, export.options, is_exclusion=is_exclusion)
+    day_read = day.isoformat() if export.query.has_dates else None
+    return SourceSpec((), export.options, date=day_read, query=result)
+
+
+async def excluding_on(
+    export: ConfiguredExport, spec: SourceSpec, day: date, within: Surroundings
 ) -> SourceSpec:
     """Return a spec with the exclusion list of `export` on `day`; raises as `resolve` does."""
     if export.exclude is None:
         return spec
     with about_exclusion():
-        exclude = await resolve(export.exclude, day, clock=clock, switch=switch, note=note)
+        exclude = await _found(export.exclude, day, within, is_exclusion=True)
     return replace(spec, exclude=exclude)
 
 
@@ -125,10 +157,9 @@ class _Awaited:
     """Whether the files must have content, and be the same in two looks."""
 
 
-async def _wait(
-    awaited: _Awaited, wait: WaitFor, *, clock: Clock, switch: StopSwitch, note: Note
-) -> None:
+async def _wait(awaited: _Awaited, wait: WaitFor, within: Surroundings) -> None:
     """Look until the files are there, or raise `SourceError` at the end of the longest wait."""
+    clock, switch = within.clock, within.switch
     deadline = clock.now() + wait.minutes * 60
     before: Mapping[str, FileState | None] | None = None
     is_told = False
@@ -154,7 +185,7 @@ async def _wait(
         if left <= 0:
             raise _not_complete(awaited, wait, lack)
         if not is_told:
-            note(f"waiting up to {wait.minutes:g} min for {awaited.what}")
+            within.note(f"waiting up to {wait.minutes:g} min for {awaited.what}")
             is_told = True
         if await wait_or_stop(min(wait.poll_seconds, left), switch) is not None:
             switch.refuse_if_pulled()

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.delivery.stop import StopSwitch
 from engine.errors import (
@@ -18,12 +18,9 @@ from engine.model.cohort import Action
 from engine.runs.arguments import Exports, Note, Reading
 from engine.runs.interruptible import read_or_stop
 from engine.source.options import ReadingOptions
-from engine.source.protocol import Source
+from engine.source.protocol import Source, files_of
 from engine.source.source_file import describe_files
 from engine.source.spec import SourceSpec
-
-if TYPE_CHECKING:
-    from engine.source.files.file_source import FileSource
 
 
 def spec_of(
@@ -64,7 +61,7 @@ def excluding(
 
 async def open_exports(
     spec: SourceSpec, *, note: Note, switch: StopSwitch, rereadable: bool = False
-) -> "FileSource":
+) -> Source:
     """Find the files and check in a thread that they can be read; `note` receives warnings.
 
     Raises as `SourceSpec.open` does, and `IncompleteError` if a stop comes meanwhile.
@@ -75,7 +72,7 @@ async def open_exports(
     return source
 
 
-async def open_desired(spec: SourceSpec, *, note: Note, switch: StopSwitch) -> "FileSource":
+async def open_desired(spec: SourceSpec, *, note: Note, switch: StopSwitch) -> Source:
     """Open the export that a cohort should equal; raises `GuardError` for an empty export."""
     try:
         return await open_exports(spec, note=note, switch=switch)
@@ -112,7 +109,7 @@ async def open_exclusion(spec: SourceSpec, *, note: Note, switch: StopSwitch) ->
         return None
     for text in source.notes:
         note(f"exclusion list: {text}", label="note")
-    note(f"reading the exclusion list: {describe_files(source.files)}")
+    note(f"reading the exclusion list: {describe_files(files_of(source))}")
     return source
 
 
@@ -134,6 +131,6 @@ async def open_push(
     with about_exclusion():
         exclusion = await read_or_stop(lambda: Exclusion(blocks), switch)
     source = await open_exports(spec, note=note, switch=switch, rereadable=rereadable)
-    identity = replace(spec.exclude, digest=None).to_dict()
+    identity = spec.exclude.request
     exclude = replace(spec.exclude, digest=exclusion.digest)
     return ExcludingSource(source, exclusion, identity), replace(spec, exclude=exclude)

@@ -6,6 +6,7 @@ A cohort is given as a `Cohort`, or it is configured: then its table has what th
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from engine.config.cohorts import CohortSettings
 from engine.delivery.stop import StopSwitch
@@ -15,7 +16,12 @@ from engine.model.time_of_day import local_time
 from engine.planning.allowances import read_allowances, read_push_allowances
 from engine.planning.settings import GuardSettings
 from engine.runs.arguments import ActionName, Exports, OnChanged, Reading
-from engine.runs.configured_export import ConfiguredExport, excluding_on, resolve
+from engine.runs.configured_export import (
+    ConfiguredExport,
+    Surroundings,
+    excluding_on,
+    resolve,
+)
 from engine.runs.context import RunObservers
 from engine.runs.exports import (
     excluding,
@@ -25,11 +31,15 @@ from engine.runs.exports import (
     options_of,
     spec_of,
 )
-from engine.runs.mirror import RollbackRequest
-from engine.runs.planner import MirrorRequest
+from engine.runs.interruptible import read_or_stop
 from engine.runs.push_admission import PushRequest
+from engine.runs.queries import CohortQueries, Queries
 from engine.runs.session import WorkspaceSession
 from engine.source.spec import SourceSpec
+
+if TYPE_CHECKING:
+    from engine.runs.mirror import RollbackRequest
+    from engine.runs.planner import MirrorRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,8 @@ class CohortExport:
     """Lists of uids that are left out; the table may have others in their place."""
     exclude_column: str | None
     observers: RunObservers
+    queries: Queries
+    """The queries of this command; whoever makes this closes them."""
 
     @property
     def switch(self) -> StopSwitch:
@@ -60,9 +72,11 @@ class CohortExport:
         """The limits of the cohort; None for those of the configuration."""
         return self.settings.guards if self.settings else None
 
-    async def spec(self, action: Action = Action.ADD) -> SourceSpec:
-        """Return which files to read, once they are there if the table says to wait for them.
+    async def spec(self, action: Action | None = None) -> SourceSpec:
+        """Return which files to read, once they are there if the cohort's table says to wait.
 
+        `action` is that of a push, None for a mirror. An export that is a table of a lake has the
+        version to read, a query is run.
         Raises `UsageError` if no export is named or an exclusion list contradicts the table or the
         action, and as `resolve` does.
         """
@@ -78,20 +92,23 @@ class CohortExport:
             spec = spec_of(self.exports, self.reading)
         else:
             raise UsageError("no export is named", hint="only a configured cohort has its own")
-        return excluding(spec, self.exclude, self.exclude_column, action)
+        spec = excluding(spec, self.exclude, self.exclude_column, action or Action.ADD)
+        return await read_or_stop(spec.pinned, self.switch)
 
-    async def _configured(self, table: CohortSettings, action: Action) -> SourceSpec:
+    async def _configured(self, table: CohortSettings, action: Action | None) -> SourceSpec:
         """Return the export of the table, or the one that is named, with the table's exclusion."""
         export = ConfiguredExport.of(table)
         export = replace(export, options=options_of(self.reading, export.options))
         if action is Action.REMOVE:
             export = replace(export, exclude=None)  # It lists who is not added.
-        clock, note = self.session.clock, self.observers.note
+        clock, note, switch = self.session.clock, self.observers.note, self.switch
         day = local_time(clock.stamp().utc_ns, self.session.config.sync.time_zone).date()
+        queries = CohortQueries(self.queries, self.cohort, action, switch, note)
+        within = Surroundings(clock, switch, note, queries)
         if self.exports is None:
-            return await resolve(export, day, clock=clock, switch=self.switch, note=note)
+            return await resolve(export, day, within)
         spec = spec_of(self.exports, self.reading, table.reading)
-        return await excluding_on(export, spec, day, clock=clock, switch=self.switch, note=note)
+        return await excluding_on(export, spec, day, within)
 
     def note_name(self) -> None:
         """Pass on a warning about the cohort's name."""
@@ -165,8 +182,10 @@ class MirrorOptions:
     trust: int | None = None
     is_shadow: bool = False
 
-    def applied(self, guards: GuardSettings | None) -> partial[MirrorRequest]:
+    def applied(self, guards: GuardSettings | None) -> "partial[MirrorRequest]":
         """Return the request, less its source, spec and cohort."""
+        from engine.runs.planner import MirrorRequest  # noqa: PLC0415 - a push needs no planner
+
         return partial(
             MirrorRequest,
             first_action=Action(self.first_action),
@@ -180,7 +199,7 @@ class MirrorOptions:
         )
 
 
-async def mirror_request(export: CohortExport, options: MirrorOptions) -> MirrorRequest:
+async def mirror_request(export: CohortExport, options: MirrorOptions) -> "MirrorRequest":
     """Open the export of a mirror, and return the request.
 
     Raises `UsageError` for invalid arguments, and as `open_desired` and `CohortExport.spec`.
@@ -210,11 +229,13 @@ def rollback_request(
     *,
     name: str | None,
     table: CohortSettings | None,
-) -> RollbackRequest:
+) -> "RollbackRequest":
     """Return the request of a rollback; `table` is that of the cohort, if it is configured.
 
     Raises `UsageError` for invalid arguments.
     """
+    from engine.runs.mirror import RollbackRequest  # noqa: PLC0415 - a push needs no planner
+
     check_id(cohort_id)
     request = options.applied(table.guards if table else None)
     return RollbackRequest(

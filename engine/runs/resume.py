@@ -16,6 +16,7 @@ from engine.runs.context import RunObservers
 from engine.runs.exports import open_push
 from engine.runs.push import push
 from engine.runs.push_admission import PushRequest, RunEndedError, key_of
+from engine.runs.queries import Queries
 from engine.runs.session import WorkspaceSession
 
 Follow = Callable[[str], AbstractContextManager[Observers]]
@@ -53,7 +54,7 @@ async def resume(
                 label="note",
             )
         try:
-            return await push(request, session, RunObservers(**observers))
+            return await _push(found, request, session, RunObservers(**observers))
         except RunEndedError as ended:
             if run is not None:
                 return NothingToResume(ended.message)
@@ -93,7 +94,7 @@ async def resume_all(  # noqa: PLR0913 - the runs, the options and the observers
                     wait=wait_seconds,
                 )
                 observers["switch"] = switch
-                return await push(request, session, RunObservers(**observers))
+                return await _push(run, request, session, RunObservers(**observers))
         except RunEndedError as error:
             note(error.message, label="note")
             return None
@@ -110,6 +111,15 @@ async def resume_all(  # noqa: PLR0913 - the runs, the options and the observers
             results.append(result)
             ended(result)
     return ResumedRuns(results) if results else await _nothing(config)
+
+
+async def _push(
+    found: StoredRequest, request: PushRequest, session: WorkspaceSession, observers: RunObservers
+) -> RunResult:
+    """Push; the results of queries that the run reads are deleted if it ends for good."""
+    async with Queries(session) as queries:
+        queries.hold_all(found.spec)
+        return await push(request, session, observers)
 
 
 def _target(config: Config) -> tuple[str, str, str]:

@@ -31,7 +31,7 @@ from engine.runs.ledger_reads import opened_in_thread
 from engine.runs.session import WorkspaceSession
 from engine.runs.transfer import StagedSnapshot
 from engine.snapshot.store import SnapshotStore
-from engine.source.files.file_source import FileSource
+from engine.source.protocol import Source, files_of
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ class Snapshots:
         counts = await self._look(
             lambda store: transfer.compare_with(store, source.blocks(), self.switch)
         )
-        return SnapshotComparison(counts, source.files)
+        return SnapshotComparison(counts, files_of(source))
 
     async def adopt(
         self, exports: Exports, *, wait_seconds: float = 0.0, **reading: Unpack[Reading]
@@ -140,14 +140,14 @@ class Snapshots:
         made = await self._change(
             lambda store: transfer.reconcile(
                 *(store, source.blocks(), self.switch, self.guards),
-                *(allowances, source.files),
+                *(allowances, files_of(source)),
                 reason=reason,
             ),
             wait_seconds,
         )
         return _of_list(made, source)
 
-    async def _open(self, exports: Exports, reading: Reading) -> FileSource:
+    async def _open(self, exports: Exports, reading: Reading) -> Source:
         spec = spec_of(exports, reading)
         return await open_exports(spec, note=no_note, switch=self.switch)
 
@@ -188,13 +188,13 @@ class Snapshots:
         """Do work that changes the snapshots, after all that was sent is folded into them."""
         observers = RunObservers(note=self.note, switch=self.switch)
         context = RunContext(self.session, self.key, observers)
-        async with context.open(wait_seconds) as (_, store):
+        async with context.open(wait_seconds, goes_by_snapshot=False) as (_, store):
             if catches_up:
                 await store.catch_up()
             return await change(store)
 
 
-def _of_list(made: StagedSnapshot, source: FileSource) -> SnapshotOfList:
+def _of_list(made: StagedSnapshot, source: Source) -> SnapshotOfList:
     rows = made.rows
     return SnapshotOfList(
         SnapshotEntry.of(made.generation),
@@ -202,5 +202,5 @@ def _of_list(made: StagedSnapshot, source: FileSource) -> SnapshotOfList:
         rows.blank,
         rows.invalid,
         rows.uids,
-        source.files,
+        files_of(source),
     )

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from engine.errors import LedgerError, UsageError
 from engine.snapshot.partitions import CHANGE, Changes, Known, rewrite, states_of
@@ -28,6 +28,9 @@ from engine.storage.uid_parquet import (
     reason_of,
 )
 from engine.storage.uid_spool import Side, open_spool
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 
 def describe(path: Path) -> Snapshot:
@@ -114,7 +117,7 @@ def _rows_from(path: Path, said: dict[bytes, bytes]) -> Iterator[pa.RecordBatch]
 _STATES = pa.array([int(state) for state in UidState], pa.uint8())
 
 
-def _valid_rows(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+def _valid_rows(file: "pq.ParquetFile") -> Iterator[pa.RecordBatch]:
     """Yield an open file's rows, without their runs; raises `ValueError` for invalid content."""
     if not file.schema_arrow.equals(SNAPSHOT):
         raise ValueError("it has other columns")

@@ -6,12 +6,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from engine.errors import LedgerError
 from engine.snapshot.records import Snapshot
@@ -22,6 +21,9 @@ from engine.storage.uid_groups import UidGroups, group_uids
 from engine.storage.uid_hash import WHOLE, Partition, hashes, stable_order
 from engine.storage.uid_parquet import LOST, naming_damage, open_parquet, read_batches
 from engine.storage.uid_spool import Side, joined, open_spool, partitions
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 _BYTES_A_ROW = 9
 """The memory of a row besides its uid, as state, run and place of the uid."""
@@ -119,7 +121,9 @@ class _SortedRows:
 
     sides: Sequence[Side] = ()
 
-    def __init__(self, path: Path, files: ExitStack, file: pq.ParquetFile, layout: Layout) -> None:
+    def __init__(
+        self, path: Path, files: ExitStack, file: "pq.ParquetFile", layout: Layout
+    ) -> None:
         self._path = path
         self._files = files
         self._layout = layout

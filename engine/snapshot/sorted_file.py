@@ -12,12 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from engine.errors import LedgerError
 from engine.snapshot.records import UNKNOWN, Census, Snapshot, UidState
@@ -32,6 +31,9 @@ from engine.storage.uid_parquet import (
     schema_of,
 )
 from engine.storage.uid_spool import joined
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 SNAPSHOT = schema_of(uid=pa.binary(), state=pa.uint8(), run=pa.int32())
 """`state` is a `UidState`, `run` the ledger's number of the run in which it last changed."""
@@ -155,7 +157,7 @@ class Layout:
         return cls(np.array([each[0] for each in groups], np.uint64), [each[1] for each in groups])
 
     @classmethod
-    def of(cls, file: pq.ParquetFile) -> Self | None:
+    def of(cls, file: "pq.ParquetFile") -> Self | None:
         """Return the layout of a file; None if it is not sorted, or by another hash.
 
         Raises `ValueError` for metadata that is damaged, or does not fit the file.
@@ -203,7 +205,7 @@ class Layout:
 
 
 def rows_of_partition(
-    path: Path, file: pq.ParquetFile, layout: Layout, partition: Partition
+    path: Path, file: "pq.ParquetFile", layout: Layout, partition: Partition
 ) -> tuple[pa.RecordBatch, npt.NDArray[np.uint64]]:
     """Return the rows of a partition of a sorted snapshot, in their order, and their hashes.
 

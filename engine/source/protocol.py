@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from engine.source.block import Block
-from engine.source.source_file import SourceFile
+from engine.source.source_file import Layout, SourceFile
 
 
 class Source(Protocol):
@@ -60,6 +60,15 @@ class HasFiles(Protocol):
 
         Their `uids` count the uids read so far in the latest reading.
         """
+
+
+@runtime_checkable
+class HasLayouts(Protocol):
+    """A source that says where it finds the uids."""
+
+    @property
+    def layouts(self) -> Sequence[Layout]:
+        """Each layout that its files have, in the order of reading."""
 
 
 @runtime_checkable

@@ -21,6 +21,20 @@ class SourceFile:
     """Number of uids read so far, including duplicates; None if unknown."""
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the uids are in some files of an export."""
+
+    format: str
+    """The format of the files, or the kind of table."""
+    column: str | None
+    """The column's name, number or path; None if a line is a uid."""
+    has_header: bool = False
+    """Whether the first record names the columns."""
+    files: int = 1
+    """The number of files that have this layout."""
+
+
 def describe_files(files: Sequence[SourceFile]) -> str:
     """Return a line with the number of files, their times of writing and their bytes."""
     return f"{counted(len(files), 'file')}, {_times(files)}, {_bytes(files)}"

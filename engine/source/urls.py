@@ -111,6 +111,17 @@ def is_redacted(export: str) -> bool:
     return is_url(export) and _REDACTED in export
 
 
+def passwords_in(url: str) -> list[str]:
+    """Return the passwords in a URL as it has them: after the user's name, and as parameters."""
+    scheme, found, rest = url.partition("://")
+    if not found:
+        return []
+    user, rest = _user_and_rest(scheme, rest)
+    parameters = _PARAMETER.finditer(rest)
+    given = [each[2] for each in parameters if _CREDENTIAL.search(unquote(each[1]))]
+    return [each for each in (user.partition(":")[2], *given) if each]
+
+
 def _lower_scheme(link: str) -> str:
     scheme, found, rest = link.partition("://")
     return f"{scheme.lower()}://{rest}" if found else link

@@ -7,6 +7,7 @@
         plans/RUN/                          a plan's operations, or the batches of a recorded push
         snapshots/PARTNER/COHORT/           what the API acknowledged
         shadows/PARTNER/COHORT/             the same, as if each dry run had been sent
+        queries/NAME.parquet                the result of a query that a push reads
     STATE/before-restore-TIME/ENDPOINT/…    the state that `restore` has replaced
     STATE/restore-unfinished                exists while `restore` replaces the state
     any of these, or `plan.spill_dir`:
@@ -36,8 +37,11 @@ _RESCUED = f"{LEDGER_NAME}.put-back-"
 
 LOCKS_NAME = "locks"
 """The folder of the locks of cohorts, in a workspace's folder."""
+LEDGER_ID_NAME = "ledger-id"
+"""A file that identifies the ledger beside it to other hosts; only if hosts share a ceiling."""
 _PLANS, _SNAPSHOTS, _SHADOWS = UID_FOLDERS = ("plans", "snapshots", "shadows")
-"""The folders of a workspace that hold files of uids."""
+"""The folders of a workspace that hold files of uids, of which its ledger knows."""
+_QUERIES = "queries"
 _RECORDED = re.compile(r"(add|remove|resend)-([0-9]+)\.parquet")
 _GENERATION = re.compile(r"([0-9]{6,})\.parquet")
 
@@ -97,6 +101,7 @@ class UidContent(StrEnum):
     RECORDING = "recorded push"
     SNAPSHOT = "snapshot"
     SHADOW = "dry-run snapshot"
+    QUERY = "query result"
     TEMPORARY = "temporary file"
 
 
@@ -196,6 +201,11 @@ def plan_folder(root: Path, run: str) -> Path:
     return root / _PLANS / run
 
 
+def queries_folder(root: Path) -> Path:
+    """Return the folder of the results of queries; `root` is the ledger's folder."""
+    return root / _QUERIES
+
+
 def snapshot_folder(root: Path, key: CohortKey) -> Path:
     """Return the folder of a cohort's snapshots; `root` is the ledger's folder."""
     kind = _SHADOWS if key.is_shadow else _SNAPSHOTS
@@ -283,7 +293,7 @@ def uid_locations(workspace_folder: Path, elsewhere: Iterable[Path] = ()) -> lis
     """
     found: set[UidLocation] = set()
     for path in _entries(workspace_folder):
-        if path.name in UID_FOLDERS:
+        if path.name in {*UID_FOLDERS, _QUERIES}:
             found.update(_files_below(path))
         elif content := _ledger_content(path.name):
             found.update(_location(path, content))
@@ -328,6 +338,8 @@ def _content(top: str, below: Path) -> UidContent:
         return UidContent.TEMPORARY
     if top == _PLANS:
         return UidContent.RECORDING if recorded_batch(below.name) else UidContent.PLAN
+    if top == _QUERIES:
+        return UidContent.QUERY
     return UidContent.SHADOW if top == _SHADOWS else UidContent.SNAPSHOT
 
 

@@ -6,14 +6,17 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from engine.errors import CohortSyncError, LedgerError
 from engine.storage.arrow import buffers
 from engine.storage.files import name_of, new_file, reading_file
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 _CHECKSUM_KEY = b"cohortsync.rows"
 
@@ -89,7 +92,7 @@ def _parts_of(column: pa.Array) -> dict[str, memoryview]:
 class UidWriter:
     """Writes small batches of rows to a Parquet file in row groups of a suitable size."""
 
-    def __init__(self, writer: pq.ParquetWriter, checksum: RowChecksum) -> None:
+    def __init__(self, writer: "pq.ParquetWriter", checksum: RowChecksum) -> None:
         self._writer = writer
         self._checksum = checksum
         self.metadata: dict[bytes, bytes] = {}
@@ -148,13 +151,15 @@ def open_writer(
 
     It stores a checksum of its rows. Raises as `new_file` does.
     """
+    from pyarrow import parquet  # noqa: PLC0415 - large, and a push of csv needs none
+
     # Uids and row numbers rarely repeat, so a dictionary saves nothing. Statistics would
     # contain uids.
     dictionary = [name for name in schema.names if name not in {"uid", "row"}]
     encodings = {name: kind for name, kind in _ENCODINGS.items() if name in schema.names}
     with (
         new_file(path, replaces=replaces) as file,
-        pq.ParquetWriter(
+        parquet.ParquetWriter(
             file,
             schema,
             compression=compression,
@@ -195,18 +200,20 @@ def naming_damage(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+def open_parquet(path: Path) -> Iterator["pq.ParquetFile"]:
     """Open a Parquet file for reading; raises `OSError`, or PyArrow's errors if it is damaged."""
+    from pyarrow import parquet  # noqa: PLC0415 - large, and a push of csv needs none
+
     with (
         reading_file(path) as descriptor,
         pa.OSFile(name_of(descriptor)) as opened,
         # With `pre_buffer`, PyArrow keeps all that it has read until the file is closed.
-        pq.ParquetFile(opened, pre_buffer=False, page_checksum_verification=True) as file,
+        parquet.ParquetFile(opened, pre_buffer=False, page_checksum_verification=True) as file,
     ):
         yield file
 
 
-def checked_batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def checked_batches(file: "pq.ParquetFile", columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Yield the rows of an open file; raises `ValueError` if they differ from the written rows.
 
     PyArrow may raise any error for a damaged file.
@@ -223,7 +230,7 @@ def checked_batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa
         raise ValueError("its rows are not those that were written")
 
 
-def metadata_of(file: pq.ParquetFile) -> dict[bytes, bytes]:
+def metadata_of(file: "pq.ParquetFile") -> dict[bytes, bytes]:
     """Return a file's own metadata, without the schema that Arrow adds."""
     metadata: dict[bytes, bytes] = dict(file.metadata.metadata or {})
     metadata.pop(_SCHEMA_KEY, None)

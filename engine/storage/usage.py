@@ -24,6 +24,7 @@ _KINDS: Mapping[UidContent, str] = {
     UidContent.PLAN: "plans",
     UidContent.RECORDING: "recordings",
     UidContent.TEMPORARY: "staging",
+    UidContent.QUERY: "queries",
 }
 _SPILL, _SET_ASIDE = "spill", "set_aside"
 
@@ -34,7 +35,8 @@ KINDS = (*dict.fromkeys(_KINDS.values()), _SPILL, _SET_ASIDE)
 def state_usage(state: Path, elsewhere: Iterable[Path] = ()) -> dict[str, int]:
     """Return the bytes of the files in a state folder, by `KINDS`.
 
-    `ledger_backups`: from before a migration; `staging`: temporary files of runs; `spill`: what a
+    `ledger_backups`: from before a migration; `staging`: temporary files of runs; `queries`: the
+    results of queries; `spill`: what a
     comparison could not hold in memory; `set_aside`: states that `restore` has replaced.
     `elsewhere` are other parents of temporary folders, such as `plan.spill_dir`. The copies of
     exports that can be read only once have no name, and are not included. Raises `OSError`.

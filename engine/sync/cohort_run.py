@@ -13,7 +13,7 @@ from engine.model.cohort import Action
 from engine.model.status import CohortStatus, RunStatus
 from engine.planning.file_times import judge_age
 from engine.report.sync_result import CohortResult, status_named
-from engine.runs.configured_export import ConfiguredExport, resolve
+from engine.runs.configured_export import ConfiguredExport, Surroundings, resolve
 from engine.runs.context import RunObservers
 from engine.runs.dry_run import dry_run, requests_left
 from engine.runs.exports import open_desired, open_exclusion, open_push
@@ -22,6 +22,7 @@ from engine.runs.planner import MirrorRequest
 from engine.runs.precedence import Precedence
 from engine.runs.push import push
 from engine.runs.push_admission import PushRequest
+from engine.runs.queries import CohortQueries
 from engine.runs.shared_ledger import LockWait
 from engine.source.protocol import files_of
 from engine.sync.hints import in_sync
@@ -55,11 +56,16 @@ class CohortRun:
         self._forecast: CohortForecast | None = None
         self._is_unauthorized = False
         self._slots = LendableSlots(self._note)
+        action = None if cohort.mode == "mirror" else Action(cohort.mode)
+        self._queries = CohortQueries(
+            workspace.queries, cohort.cohort, action, self.switch, self._note
+        )
 
     async def run(self) -> CohortResult:
         """Sync the cohort. An error is part of the result; only a cancellation is raised."""
         try:
-            result = await self._run()
+            async with self._queries:
+                result = await self._run()
         except CohortSyncError as error:
             result = self._failed(error)
         except Exception as error:  # noqa: BLE001 - a bug in one cohort must not stop the others
@@ -102,9 +108,7 @@ class CohortRun:
         return await resolve(
             ConfiguredExport.of(self.cohort),
             self._sync.dates[self.cohort.key],
-            clock=self._sync.clock,
-            switch=self.switch,
-            note=self._note,
+            Surroundings(self._sync.clock, self.switch, self._note, self._queries),
         )
 
     async def _carry_out(self, spec: "SourceSpec") -> CohortResult:

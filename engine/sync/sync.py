@@ -159,7 +159,7 @@ async def _sync_workspace(
         for each in cohorts:
             context.notices.cohort_begins(each.key)
     runs = [CohortRun(each, workspace) for each in cohorts]
-    async with asyncio.TaskGroup() as tasks:
+    async with workspace.queries, asyncio.TaskGroup() as tasks:
         ended = [tasks.create_task(_sync_cohort(each, workspace)) for each in runs]
     return [each.result() for each in ended]
 

@@ -16,8 +16,8 @@ def has_completed(
     """Return whether a cohort's last run has completed the export that is `present` now.
 
     The export is the same if its files have the same names, sizes and times of writing, an unknown
-    time being a new one, and are read in the same way. The exclusion list of a mirror may have
-    changed: its content is not kept.
+    time being a new one, and are read in the same way; or if the same query has the same result.
+    The exclusion list of a mirror may have changed: its content is not kept.
     """
     entry = last.record.entry
     action = MIRROR if cohort.mode == "mirror" else cohort.mode
@@ -28,9 +28,13 @@ def has_completed(
         and last.spec.options == spec.options
         and last.spec.exclude == spec.exclude
         and (spec.exclude is None or spec.exclude.digest is not None)
-        and 0 < len(present) == len(last.files)
-        and all(map(_is_same, last.files, present))
+        and last.spec.query == spec.query
+        and (spec.query is not None or _are_same(last.files, present))
     )
+
+
+def _are_same(earlier: Sequence[SourceFile], present: Sequence[SourceFile]) -> bool:
+    return 0 < len(present) == len(earlier) and all(map(_is_same, earlier, present))
 
 
 def _is_same(earlier: SourceFile, present: SourceFile) -> bool:

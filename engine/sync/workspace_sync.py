@@ -10,6 +10,7 @@ from engine.errors import CohortSyncError
 from engine.ledger.sync_records import SyncRecord
 from engine.model.cohort import CohortKey
 from engine.report.forecast import forecast_sentence
+from engine.runs.queries import Queries, SharedRead
 from engine.runs.session import WorkspaceSession
 from engine.runs.shared_ledger import LockWait
 from engine.sync.context import SyncContext
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
     from engine.ledger.run_records import LastRun
     from engine.ledger.snapshot_records import Generation
     from engine.report.sync_result import CohortResult
+
+
+def _values(
+    cohorts: Sequence[CohortSettings], sync: SyncContext
+) -> dict[SharedRead, list[str | None]]:
+    """Return which values of a query that several cohorts share are read together."""
+    found: dict[SharedRead, list[str | None]] = {}
+    for each in cohorts:
+        if each.query is not None and each.query.cohort_column is not None:
+            query = each.query.of(None).on(sync.dates[each.key])
+            found.setdefault(SharedRead(query, each.column), []).append(each.query.value)
+    return found
 
 
 class WorkspaceSync:
@@ -38,6 +51,8 @@ class WorkspaceSync:
         self.sync = sync
         self.cohorts = cohorts
         self.ceiling = ceiling
+        self.queries = Queries(session, _values(cohorts, sync))
+        """The queries of the cohorts; whoever makes this closes them."""
         self._renewing = asyncio.Lock()
 
     def key_of(self, cohort: CohortSettings) -> CohortKey:

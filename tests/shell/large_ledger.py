@@ -125,7 +125,7 @@ def scanned(path: Path, statement: str) -> list[str]:
         roots = {
             root: name
             for name, root, sql in ledger.execute(
-                f"SELECT name, rootpage, sql FROM sqlite_schema WHERE tbl_name IN ({marks})",  # noqa: S608 - marks are question marks
+                f"SELECT name, rootpage, sql FROM sqlite_schema WHERE tbl_name IN ({marks})",
                 GREAT,
             )
             if "WHERE" not in (sql or "")

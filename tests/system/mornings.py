@@ -169,5 +169,5 @@ class Mornings:
             for table, columns in _MOMENTS.items():
                 by = "written" if table == "file" else "moved"
                 changes = ", ".join(f"{column} = {by}({column})" for column in columns)
-                ledger.execute(f"UPDATE {table} SET {changes}")  # noqa: S608 - our own names
-            ledger.execute(f"UPDATE sitting SET per_seconds = per_seconds * {self.slowness}")  # noqa: S608 - a number
+                ledger.execute(f"UPDATE {table} SET {changes}")
+            ledger.execute(f"UPDATE sitting SET per_seconds = per_seconds * {self.slowness}")

@@ -4,6 +4,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,14 +33,15 @@ class PageRunner:
 
     cli: CommandLine
     binaries: Path
-    """A folder with `cohortsync`, for lines that need a shell."""
+    """A folder with `cohortsync` and `python`, for lines that need a shell."""
     emulators: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def prepare(self) -> None:
-        """Put the command where a shell finds it."""
-        shim = self.binaries / "cohortsync"
-        shim.write_text(f'#!/bin/sh\nexec {shlex.join(ENGINE)} "$@"\n')
-        shim.chmod(0o755)
+        """Put the commands where a shell finds them."""
+        for name, command in (("cohortsync", ENGINE), ("python", [sys.executable])):
+            shim = self.binaries / name
+            shim.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+            shim.chmod(0o755)
 
     def run(self, step: Fence | Command) -> int:
         """Run a command, or what a fence holds; return how many commands that were."""

@@ -112,7 +112,7 @@ def downgrade(path: Path, version: int) -> None:
                 row[1] for row in ledger.execute(f"PRAGMA main.table_info({table})")
             )
             ledger.execute(
-                f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}"  # noqa: S608 - our own names
+                f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}"
             )
     for suffix in ("-wal", "-shm"):
         path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)

@@ -80,7 +80,7 @@ def _tables(connection: sqlite3.Connection) -> dict[str, list[list[tuple[str, ob
     return {
         name: sorted(
             sorted(zip(row.keys(), map(repr, row), strict=True))
-            for row in connection.execute(f"SELECT * FROM {name}")  # noqa: S608 - our own names
+            for row in connection.execute(f"SELECT * FROM {name}")
         )
         for name in names
     }

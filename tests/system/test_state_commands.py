@@ -99,7 +99,7 @@ def test_an_ambiguous_name_lists_at_most_five(cli: CommandLine) -> None:
     )
     for number in range(9):
         cli.change(
-            f"INSERT INTO run (name, exports, {columns}) SELECT '19990101-000000-000{number}', "  # noqa: S608 - ours
+            f"INSERT INTO run (name, exports, {columns}) SELECT '19990101-000000-000{number}', "
             f"'{exports}', {columns} FROM run LIMIT 1"
         )
     error = cli.run("show", "1999").stderr
@@ -149,7 +149,7 @@ def test_runs_are_filtered(cli: CommandLine) -> None:
     assert listed("--status", "failed", "--status", "refused") == []
     assert listed("--since", "1h") == every
     assert listed("--since", "2999-01-01") == []
-    cli.change(f"UPDATE run SET status = 'running' WHERE name = '{run}'")  # noqa: S608 - ours
+    cli.change(f"UPDATE run SET status = 'running' WHERE name = '{run}'")
     assert listed("--status", "incomplete") == [run]  # Its process has died.
     assert listed("--status", "running") == []
     wrong = cli.run("runs", "--since", "yesterday")

@@ -46,7 +46,7 @@ def cohorts(cli: CommandLine, api: Emulator) -> CommandLine:
 def age_by(cli: CommandLine, hours: int) -> None:
     """Let all runs and syncs have ended earlier."""
     for table in ("run", "synced_cohort"):
-        cli.change(f"UPDATE {table} SET finished_utc_ns = finished_utc_ns - {hours * HOUR_NS}")  # noqa: S608 - our own words
+        cli.change(f"UPDATE {table} SET finished_utc_ns = finished_utc_ns - {hours * HOUR_NS}")
 
 
 def test_a_cohort_is_overdue_until_it_succeeds_and_again_after_a_while(

@@ -123,7 +123,7 @@ def columns_with_marker(ledger: Path) -> set[tuple[str, str]]:
         tables = "SELECT name FROM sqlite_schema WHERE type = 'table'"
         for (table,) in connection.execute(tables).fetchall():
             for column in [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]:
-                values = connection.execute(f"SELECT {column} FROM {table}").fetchall()  # noqa: S608 - our own names
+                values = connection.execute(f"SELECT {column} FROM {table}").fetchall()
                 text = " ".join(str(value) for (value,) in values)
                 if MARKER.decode() in text or MARKER.hex() in text:
                     found.add((table, column))

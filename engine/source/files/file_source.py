@@ -4,19 +4,17 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 
-from engine.errors import ChangedWhileReadError, EmptyExportError, SourceError
-from engine.model.quantity import counted
+from engine.errors import ChangedWhileReadError, SourceError
 from engine.source.block import Block
 from engine.source.files.change_detector import ChangeDetector
 from engine.source.files.local import unreadable
 from engine.source.files.locations import Location, Pipe
-from engine.source.formats.rows import NOT_UTF8, RawRows, to_block
-from engine.source.source_file import SourceFile
+from engine.source.formats.rows import RawRows, no_uids, to_block
+from engine.source.source_file import Layout, SourceFile
 from engine.source.streams import OpenFile
 
 READ_ERRORS = (OSError, pa.ArrowException)
@@ -37,7 +35,7 @@ class ExportFile:
 
 
 class FileSource:
-    """The files of an export. Fulfils `Source`, `HasFiles`, `MeasuresReading`, `Rereadable`."""
+    """The files of an export. Fulfils `Source` and all capabilities but `ExcludesUids`."""
 
     def __init__(
         self,
@@ -72,6 +70,15 @@ class FileSource:
             SourceFile(each.name, each.size, each.written_utc_ns or None, self._uids[each.name])
             for each in self._locations
         )
+
+    @property
+    def layouts(self) -> list[Layout]:
+        """Each layout of the files. See `HasLayouts`."""
+        counts = Counter(
+            (each.options["format"], each.options.get("column"), each.options.get("header", False))
+            for each in self._exports
+        )
+        return [Layout(*layout, files) for layout, files in counts.items()]
 
     @property
     def share_read(self) -> float | None:
@@ -113,7 +120,7 @@ class FileSource:
         if held is not None:
             yield held
         if not self.uids_read:
-            raise empty([export.location.name for export in self._exports], skipped)
+            raise no_uids([export.location.name for export in self._exports], skipped)
 
     def _read_all(self) -> Iterator[Block]:
         bytes_before = 0
@@ -153,16 +160,3 @@ class FileSource:
             if export.location.is_quick_to_check:
                 self._changes.check(export.location)
             yield some
-
-
-def empty(
-    names: Sequence[str], skipped: Mapping[str, int] = MappingProxyType({})
-) -> EmptyExportError:
-    """Return the error for files without a uid; `skipped` counts their records by reason."""
-    where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-    rows = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items())
-    found = f" ({counted(sum(skipped.values()), 'row')} read: {rows})" if rows else ""
-    hint = "check what writes the export"
-    if NOT_UTF8 in skipped:
-        hint = "is it in another encoding? iconv -f latin1 -t UTF-8 converts Latin-1"
-    return EmptyExportError(f"{where}: nothing to send, no row holds a uid{found}", hint=hint)

@@ -11,7 +11,7 @@ from engine.clock import Clock
 from engine.errors import SourceError, UsageError
 from engine.source.files.change_detector import ChangeDetector
 from engine.source.files.file_groups import GUESSED, UNKNOWN, kind_by_name, refuse_mixture
-from engine.source.files.file_source import READ_ERRORS, ExportFile, FileSource, empty
+from engine.source.files.file_source import READ_ERRORS, ExportFile, FileSource
 from engine.source.files.finding import find_locations
 from engine.source.files.local import unreadable
 from engine.source.files.locations import Location, Pipe
@@ -22,7 +22,7 @@ from engine.source.formats.format_detection import DELIMITERS, declared_format, 
 from engine.source.formats.lines import FileStart
 from engine.source.formats.ndjson import field_of, ndjson_rows
 from engine.source.formats.parquet import parquet_column, parquet_rows
-from engine.source.formats.rows import READ_SIZE, RawRows
+from engine.source.formats.rows import READ_SIZE, RawRows, no_uids
 from engine.source.formats.text import text_rows
 from engine.source.options import Format, ReadingOptions
 from engine.source.streams import OpenFile, PrefixedFile, Stream
@@ -65,7 +65,7 @@ def open_source(
     exports_or_none = [inspected[each.address] for each in locations]
     readable = [export for export in exports_or_none if export is not None]
     if all(export.is_empty for export in readable):
-        raise empty([each.name for each in locations])
+        raise no_uids([each.name for each in locations])
     notes += tuple(f"{each.name}: is empty" for each in locations if not inspected[each.address])
     notes += tuple(_notes(readable, options))
     return FileSource(readable, changes, strip=options.strip, notes=notes, locations=locations)

@@ -13,10 +13,14 @@ from enum import Enum, auto
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
+from engine.errors import UsageError
+from engine.source.lake.naming import is_table
 from engine.source.urls import HTTP, carrier, file_path, is_url, links, scheme_of
 
 _MAGIC = re.compile(r"[*?[]")
 _ANY_FOLDERS = "**"
+_DELTA_LOG = "_delta_log"
+"""The folder in each folder that is a Delta table."""
 _FOLDER_MARKER = "_$folder$"
 """The suffix of the empty files by which some stores mark a folder."""
 
@@ -66,6 +70,8 @@ def pick_problem(pattern: str) -> str | None:
     Raises `UsageError` for a URL that names no file of this machine.
     """
     path = file_path(pattern) or pattern
+    if is_table(path):
+        return "a table is read at its latest version"
     if is_url(path) and scheme_of(links(path)[0]) in HTTP:
         return "a server cannot list files over http, so that none can be picked as the newest"
     if not has_magic(links(path)[carrier(path)] if is_url(path) else path):
@@ -138,7 +144,7 @@ class _Search:
     def _match_below(self, folder: str, rest: list[str]) -> None:
         if rest:
             self.match(folder, rest)
-        for entry in self._tree.children(folder, is_deep=True):
+        for entry in self._children(folder, is_deep=True):
             is_folder = entry.kind is Kind.FOLDER
             if _is_hidden(entry.name) or (is_folder and entry.is_link):
                 self.passed_over.add(entry.path)
@@ -147,12 +153,22 @@ class _Search:
             elif not rest and entry.kind is Kind.FILE:
                 self.found[entry.path] = entry
 
+    def _children(self, folder: str, *, is_deep: bool) -> list[Entry]:
+        """Return what is in a folder; raises `UsageError` for one that is a Delta table."""
+        children = list(self._tree.children(folder, is_deep=is_deep))
+        if any(entry.name == _DELTA_LOG and entry.kind is Kind.FOLDER for entry in children):
+            raise UsageError(
+                f"{folder}: is a Delta table, whose files also have rows of earlier versions",
+                hint="delta: before the name of the folder reads it as a table",
+            )
+        return children
+
     def _matches(self, folder: str, pattern: str) -> list[Entry]:
         if not has_magic(pattern):
             joint = "" if not folder or folder.endswith("/") else "/"
             entry = self._tree.entry(f"{folder}{joint}{pattern}")
             return [] if entry is None else [entry]
-        children = list(self._tree.children(folder, is_deep=False))
+        children = self._children(folder, is_deep=False)
         if exact := [entry for entry in children if entry.name == pattern]:
             return exact
         matching = [entry for entry in children if fnmatchcase(entry.name, pattern)]

@@ -1,13 +1,17 @@
 """Turns the values from a format's reader into a block of uids and skipped records."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engine.errors import EmptyExportError
+from engine.model.quantity import counted
 from engine.source.block import BLANK, Block, Skipped
 from engine.storage.arrow import buffers
 
@@ -131,3 +135,40 @@ def runs_of(
         Skipped(first_record + int(starts[run]), int(counts[run]), reasons[codes[starts[run]]])
         for run in skipped
     )
+
+
+_BLOCK_ROWS = 1 << 15
+
+
+def blocks_of(arrays: Iterable[pa.Array], *, file: str, strip: bool) -> Iterator[Block]:
+    """Yield the values of a column as blocks: consecutive records from 1.
+
+    Raises `EmptyExportError` at the end if no value is a uid.
+    """
+    record, uids = 1, 0
+    skipped: Counter[str] = Counter()
+    for values in arrays:
+        for start in range(0, len(values), _BLOCK_ROWS):
+            part = values.slice(start, _BLOCK_ROWS)
+            rows = RawRows(part, records=len(part))
+            block = to_block(rows, file=file, first_record=record, strip=strip)
+            record += block.records
+            uids += len(block.uids)
+            for run in block.skipped if not uids else ():
+                skipped[run.reason] += run.count
+            yield block
+    if not uids:
+        raise no_uids([file], skipped)
+
+
+def no_uids(
+    names: Sequence[str], skipped: Mapping[str, int] = MappingProxyType({})
+) -> EmptyExportError:
+    """Return the error for files without a uid; `skipped` counts their records by reason."""
+    where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+    rows = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items())
+    found = f" ({counted(sum(skipped.values()), 'row')} read: {rows})" if rows else ""
+    hint = "check what writes the export"
+    if NOT_UTF8 in skipped:
+        hint = "is it in another encoding? iconv -f latin1 -t UTF-8 converts Latin-1"
+    return EmptyExportError(f"{where}: nothing to send, no row holds a uid{found}", hint=hint)

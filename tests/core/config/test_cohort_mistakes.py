@@ -224,7 +224,7 @@ MISTAKES = {
     # What a cohort needs
     "no source": Mistake(
         f'{WORKSPACE}[cohorts.vip]\nname = "VIP"\n',
-        "`cohorts.vip.source` is needed: a file, glob, folder or URL, or a list of them",
+        "`cohorts.vip.source` is needed: a file, glob, folder, URL or query",
     ),
     "no name": Mistake(
         f'{WORKSPACE}[cohorts.vip]\nsource = "a.csv"\n',
@@ -232,7 +232,8 @@ MISTAKES = {
     ),
     "empty list of sources": Mistake(
         f'{WORKSPACE}[cohorts.vip]\nname = "VIP"\nsource = []\n',
-        "`cohorts.vip.source` should be text, or a list of texts, none of them blank, not []",
+        "`cohorts.vip.source` should be text, a list of texts, or a table with `connection` and "
+        "`query`, `delta` or `iceberg`, not []",
     ),
     "standard input": Mistake(
         f'{WORKSPACE}[cohorts.vip]\nname = "VIP"\nsource = "-"\n',
@@ -240,7 +241,7 @@ MISTAKES = {
     ),
     "exclude without source": in_vip(
         '[cohorts.vip.exclude]\ncolumn = "uid"',
-        "`cohorts.vip.exclude.source` is needed: a file, glob, folder or URL, or a list of them",
+        "`cohorts.vip.exclude.source` is needed: a file, glob, folder, URL or query",
     ),
     "name that the API refuses": Mistake(
         f'{WORKSPACE}[cohorts.vip]\nname = "A|B"\nsource = "a.csv"\n',

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from engine.config.cohorts import CohortSettings, ExcludeSettings
+from engine.config.lake_tables import DeltaSource, IcebergSource
 from engine.config.limits import HoursTable
 from engine.config.loading import TABLES, load_project
 from engine.config.settings import StateTable, TopLevel, WorkspaceTable
@@ -31,6 +32,8 @@ def defaults() -> dict[str, Any]:
         ("state", StateTable),
         ("cohorts.KEY", CohortSettings),
         ("cohorts.KEY.exclude", ExcludeSettings),
+        ("cohorts.KEY.source", DeltaSource),
+        ("cohorts.KEY.source", IcebergSource),
     ):
         for key, field in key_fields(settings).items():
             default = None if field.default in {MISSING, "", ()} else field.default

@@ -11,13 +11,13 @@ from pages import ROOT, fences
 
 
 def test_the_configuration_of_the_page(tmp_path: Path) -> None:
-    [text] = fences(ROOT / "docs" / "sources.md", "toml")
+    text = "\n".join(fences(ROOT / "docs" / "sources.md", "toml"))
     path = tmp_path / "config.toml"
     path.write_text(f'[workspace]\nid = "W"\ndata_center = "01"\n{text}', encoding="utf-8")
-    assert load_project(path, need_credentials=False, environ={}).cohorts.keys() == {
-        "vip",
-        "lapsed",
-    }
+    read = load_project(path, need_credentials=False, environ={}).cohorts
+    assert {"vip", "lapsed"} <= read.keys()
+    assert read["lake"].source == ("delta:s3://lake/vip@{date}T03:00+01:00",)
+    assert read["prod"].source == ("iceberg:prod.crm.vip",)
     cohorts = tomllib.loads(text)["cohorts"]
     named = [cohorts["vip"]["source"], cohorts["lapsed"]["wait_for"]]
     named += cohorts["lapsed"]["exclude"]["source"]

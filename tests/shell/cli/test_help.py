@@ -16,9 +16,14 @@ from engine.cli.examples import EXAMPLES
 from pages import ROOT
 
 GROUP: Any = typer.main.get_command(app)
+GROUPS = {name: each.commands for name, each in GROUP.commands.items() if hasattr(each, "commands")}
 COMMANDS = {
-    **{name: command for name, command in GROUP.commands.items() if name != "snapshot"},
-    **{f"snapshot {name}": each for name, each in GROUP.commands["snapshot"].commands.items()},
+    **{name: command for name, command in GROUP.commands.items() if name not in GROUPS},
+    **{
+        f"{group} {name}": command
+        for group, commands in GROUPS.items()
+        for name, command in commands.items()
+    },
 }
 CREATORS = ("push", "mirror", "plan")
 """Commands that may create a cohort."""
@@ -100,7 +105,7 @@ def test_help_fits_and_shows_no_type_that_says_nothing(command: str) -> None:
     text = help_of(*command.split())
     assert max(map(cell_len, text.splitlines())) <= 80
     for clutter in ("<bool>", "<str>", "<int", "<float", "list[", "<=x<=", "]...]", "..."):
-        named = re.sub(r"(EXPORT|FILES|\[EXPORT\]|\[COHORT\])\.\.\.", "", text)
+        named = re.sub(r"(EXPORT|FILES|\[EXPORT\]|\[COHORT\]|\[COHORT\|EXPORT\])\.\.\.", "", text)
         assert clutter not in named, clutter
     assert "…" not in text
     assert all(re.fullmatch("<[^<>]+>", each) for each in re.findall(r"<\S*|\S*>(?=  )", text))
@@ -118,7 +123,7 @@ def test_the_paragraphs_of_help_are_broken_only_at_the_width() -> None:
 )
 def test_each_example_is_a_command_line(line: str) -> None:
     words = shlex.split(line.partition("   ")[0].partition(" >")[0].removesuffix("\\"))[1:]
-    name = " ".join(words[:2]) if words[0] == "snapshot" else words[0]
+    name = " ".join(words[:2]) if words[0] in GROUPS else words[0]
     COMMANDS[name].make_context(name, words[len(name.split()) :])
 
 
@@ -134,7 +139,7 @@ def test_each_command_that_a_message_names_is_there_with_its_options() -> None:
     assert {"init FILE", "check", "resume --all"} <= found
     for text in found:
         words = text.split()
-        name = " ".join(words[:2]) if words[0] == "snapshot" else words[0]
+        name = " ".join(words[:2]) if words[0] in GROUPS else words[0]
         if "{" in name:
             continue  # The name is one of a set, such as that of an enum.
         assert name in COMMANDS, text

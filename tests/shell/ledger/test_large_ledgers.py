@@ -199,7 +199,7 @@ async def test_totals_that_were_harmed_are_counted_anew(
     path = ledger_of(state)
     listed = all_runs(state)
     with tampering(path) as ledger:
-        ledger.execute(f"UPDATE run_totals SET {harm}")  # noqa: S608 - our own words
+        ledger.execute(f"UPDATE run_totals SET {harm}")
     assert all_runs(state) == listed
 
 
@@ -305,7 +305,7 @@ def test_a_reader_finds_values_that_a_column_may_not_hold(tmp_path: Path) -> Non
 def test_json_that_is_none_is_damage(tmp_path: Path, column: str, text: str) -> None:
     path = make_large_ledger(tmp_path, runs=6, each=1)
     with tampering(path) as ledger:
-        ledger.execute(f"UPDATE run SET status = 'incomplete', {column} = ?", (text,))  # noqa: S608 - our own words
+        ledger.execute(f"UPDATE run SET status = 'incomplete', {column} = ?", (text,))
     looks: list[Look] = [show] if column == "sizes" else [ABOUT_ALL["what is unfinished"], resume]
     for look in looks:
         with pytest.raises(LedgerError, match="corrupt"):

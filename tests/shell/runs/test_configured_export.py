@@ -17,14 +17,25 @@ from engine.errors import (
     UsageError,
 )
 from engine.runs import configured_export
-from engine.runs.configured_export import ConfiguredExport, Pick, WaitFor, resolve
+from engine.runs.configured_export import ConfiguredExport, Pick, Surroundings, WaitFor, resolve
 from engine.source.options import ReadingOptions
 from engine.source.spec import SourceSpec
+from engine.source.sql.query import Query, QueryResult
 from virtual_time import START, VirtualClock, run_virtually
 
 T = TypeVar("T")
 DAY = date(2026, 11, 27)
 OPTIONS = ReadingOptions(column="uid")
+
+
+class SpooledQueries:
+    """Runs no query: each has a result at once."""
+
+    async def result(
+        self, query: Query, options: ReadingOptions, *, is_exclusion: bool
+    ) -> QueryResult:
+        del options
+        return QueryResult(query, "digest", Path("out" if is_exclusion else "in"), 1)
 
 
 class Morning:
@@ -59,21 +70,30 @@ class Morning:
         wait: WaitFor | None = None,
         pick: Pick = "all",
         exclude: ConfiguredExport | None = None,
+        query: Query | None = None,
     ) -> SourceSpec:
         async def main() -> SourceSpec:
             for at, event in self.events.items():
                 asyncio.get_running_loop().call_later(at, event)
             export = ConfiguredExport(
-                tuple(f"{self.folder}/{name}" for name in names), OPTIONS, pick, wait, exclude
+                tuple(f"{self.folder}/{name}" for name in names),
+                OPTIONS,
+                pick,
+                wait,
+                exclude,
+                query,
             )
             clock = VirtualClock()
             try:
                 return await resolve(
                     export,
                     DAY,
-                    clock=clock,
-                    switch=self.switch,
-                    note=lambda text, **_: self.notes.append(text),
+                    Surroundings(
+                        clock,
+                        self.switch,
+                        lambda text, **_: self.notes.append(text),
+                        SpooledQueries(),
+                    ),
                 )
             finally:
                 self.ended = clock.now() - START
@@ -103,6 +123,21 @@ def test_the_dates_of_an_exclusion_list_are_frozen_with_those_of_its_export(
     found = morning.resolve("vip.csv", exclude=listed)
     assert found.exclude == SourceSpec((f"{morning.folder}/out-2026-11-27.txt",), date="2026-11-27")
     assert SourceSpec.from_dict(found.to_dict()) == found
+
+
+def test_the_dates_of_a_query_are_frozen(morning: Morning) -> None:
+    text = "select uid from audience where day = '{date}'"
+    listed = ConfiguredExport((), query=Query("lake", "select uid from gone where day > {date:%j}"))
+    found = morning.resolve(query=Query("lake", text, "cohort", "vip"), exclude=listed)
+    query = Query("lake", "select uid from audience where day = '2026-11-27'", "cohort", "vip")
+    assert found.query == QueryResult(query, "digest", Path("in"), 1)
+    assert found.date == "2026-11-27"
+    assert found.exclude is not None
+    assert found.exclude.query is not None
+    assert found.exclude.query.query.text == "select uid from gone where day > 331"
+    assert found.exclude.query.spool == Path("out")
+    assert SourceSpec.from_dict(found.to_dict()) == found
+    assert found.names == [f"lake: {query.text} (cohort = vip)"]
 
 
 def test_the_newest_is_frozen(morning: Morning) -> None:

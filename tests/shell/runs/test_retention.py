@@ -92,10 +92,7 @@ def test_what_is_kept_does_not_grow(tmp_path: Path) -> None:
         pruned(pushes.config(), RestingClock(pushes.machine), keep_days=30)
         tables = ("run", "attempt", "batch", "plan", "generation", "followed", "sitting")
         counts.append(
-            [
-                rows(pushes.ledger, f"SELECT count(*) FROM {table}")[0][0]  # noqa: S608 - our own names
-                for table in tables
-            ]
+            [rows(pushes.ledger, f"SELECT count(*) FROM {table}")[0][0] for table in tables]
             + [len(cohort.snapshots), len(list((pushes.ledger.parent / "plans").iterdir()))]
         )
     # 30 days are two of these runs.
@@ -126,7 +123,7 @@ async def test_old_runs_go_and_the_file_shrinks(tmp_path: Path, clock: HandClock
     assert {cohort for _, cohort in kept} == {f"C{number}" for number in range(5)}
     assert done.attempts == before - EACH * len(kept)
     for table in ("attempt", "batch", "sitting", "run_totals"):
-        orphans = f"SELECT count(*) FROM {table} WHERE run NOT IN (SELECT run FROM run)"  # noqa: S608 - ours
+        orphans = f"SELECT count(*) FROM {table} WHERE run NOT IN (SELECT run FROM run)"
         assert rows(path, orphans) == [(0,)]
     assert rows(path, "SELECT * FROM pruned") == []
     assert path.stat().st_size == size - done.ledger_bytes < 0.7 * size

@@ -1,0 +1,1 @@
+"""The results of SQL queries: read once, kept in a spool, and read from there."""

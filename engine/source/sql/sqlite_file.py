@@ -1,0 +1,37 @@
+"""Runs a query on an SQLite file, by Python's own module."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from engine.source.sql.cancellation import Cancellation
+from engine.source.sql.driver_errors import Said, translated
+from engine.source.sql.result import BATCH_ROWS, Result, result_of_rows
+
+_ERRORS = (sqlite3.Error,)
+
+
+@contextmanager
+def run(path: Path, text: str, said: Said, cancellation: Cancellation) -> Iterator[Result]:
+    """Run a query on a file that is opened for reading only, and yield its result.
+
+    Raises `SourceError`.
+    """
+    with translated(said, _ERRORS, is_open=False):
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
+    with closing(connection), cancellation.passed_to(connection.interrupt):
+        connection.text_factory = bytes  # Text that is not UTF-8 is one bad row.
+        with translated(said, _ERRORS, is_open=True):
+            cursor = connection.execute(text)
+
+        def chunks() -> Iterator[list[tuple[Any, ...]]]:
+            while True:
+                with translated(said, _ERRORS, is_open=True):
+                    rows = cursor.fetchmany(BATCH_ROWS)
+                if not rows:
+                    return
+                yield rows
+
+        yield result_of_rows([each[0] for each in cursor.description or ()], chunks())

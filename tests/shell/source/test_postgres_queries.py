@@ -1,0 +1,164 @@
+"""Queries on a real PostgreSQL: what they return, and what happens to those that cannot."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from sql_reading import blocks, spooled, uids
+
+from engine.errors import CohortSyncError, IncompleteError, SourceError, SourceUnavailableError
+from engine.source.block import Skipped
+from engine.source.sql.cancellation import Cancellation
+from engine.source.sql.connection import Connection
+from postgres_server import PASSWORD, READER, PostgresServer
+
+ROWS = 30_000
+
+
+@pytest.fixture(scope="module")
+def marts(postgres: PostgresServer) -> Iterator[PostgresServer]:
+    postgres.execute(
+        "create table audience as select 'u' || n as uid, n, n::smallint as small, "
+        "'00000000-0000-4000-8000-' || lpad(n::text, 12, '0') as text_id, "
+        "('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid as id, "
+        "n::numeric as amount, n::float8 as score, date '2026-11-27' as day "
+        f"from generate_series(1, {ROWS}) n",
+    )
+    yield postgres
+    postgres.execute("drop table audience")
+
+
+@pytest.fixture
+def connection(marts: PostgresServer, tmp_path: Path) -> Iterator[Connection]:
+    """Return a reader's connection; every test leaves none open."""
+    yield Connection("warehouse", marts.url_of(READER), tmp_path, lambda: PASSWORD)
+    assert marts.connections() == 0
+
+
+def test_columns_by_type(connection: Connection, tmp_path: Path) -> None:
+    for column, first in (("uid", "u1"), ("n", "1"), ("small", "1")):
+        found = uids(connection, f"select {column} from audience order by n", tmp_path)
+        assert (len(found), found[0]) == (ROWS, first)
+    found = uids(connection, "select * from audience order by n; ", tmp_path, "id")
+    assert found[255] == str(UUID("00000000-0000-4000-8000-000000000256"))
+    assert found == uids(connection, "select text_id from audience order by n", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "type_"), [("amount", "numeric"), ("score", "double"), ("day", r"date32\[day\]")]
+)
+def test_a_column_of_another_type_is_refused_with_the_cast(
+    connection: Connection, tmp_path: Path, column: str, type_: str
+) -> None:
+    with pytest.raises(SourceError, match=f"column '{column}' is {type_}, which cannot") as caught:
+        spooled(connection, f"select {column} from audience", tmp_path)
+    assert caught.value.hint is not None
+    assert f"CAST({column} AS text) AS {column}" in caught.value.hint
+    assert caught.value.exit_status == 2
+
+
+def test_records_are_rows_of_the_result(connection: Connection, tmp_path: Path) -> None:
+    rows = "values ('a'), (null), (' '), ('b '), (''), (''), ('a')"
+    [block] = blocks(connection, rows, tmp_path)
+    assert block.uids.to_pylist() == ["a", "b ", "a"]
+    assert block.skipped == (Skipped(2, 2, "blank"), Skipped(5, 2, "blank"))
+    assert (block.records, block.first_record) == (7, 1)
+    assert block.file == f"warehouse: {rows}"
+    [block] = blocks(connection, rows, tmp_path, strip=True)
+    assert block.uids.to_pylist() == ["a", "b", "a"]
+
+
+def test_an_equal_result_has_an_equal_digest(connection: Connection, tmp_path: Path) -> None:
+    text = "select uid from audience order by n"
+    first, second = (spooled(connection, text, tmp_path) for _ in range(2))
+    assert first == second
+    assert first.spool != second.spool
+    assert first.spool.stat().st_mode & 0o777 == 0o600
+    other = spooled(connection, "select uid from audience order by n desc", tmp_path)
+    assert other.digest != first.digest
+
+
+REFUSED = {
+    "delete from audience": "query writes, .*cannot execute DELETE in a read-only transaction",
+    "with gone as (delete from audience returning uid) select uid from gone": "query writes, ",
+    "select nextval('counter')": "permission denied for sequence counter$",
+    "create table copied as select uid from audience": "query writes, ",
+    "select uid from audience; select 1": "has several statements",
+    "select uid from audience where; select": "syntax error at or near",
+    "select uid from gone": 'query failed: relation "gone" does not exist$',
+    "select name from audience": 'query failed: column "name" does not exist$',
+    "select uid, n from audience": "uid, n",
+    "select uid, uid from audience": "has 2 columns named 'uid'",
+    "select 1 / (n - 29000) from audience": "query failed: division by zero$",
+    "select uid::int from audience": r"invalid input syntax for type integer: \(a value\)$",
+    "explain select uid from audience": "syntax error",
+}
+
+
+def test_a_query_that_cannot_be_read_is_one_line(
+    marts: PostgresServer, connection: Connection, tmp_path: Path
+) -> None:
+    marts.execute("create sequence if not exists counter")
+    for text, said in REFUSED.items():
+        with pytest.raises(CohortSyncError, match=said) as caught:
+            spooled(connection, text, tmp_path, "uid" if "uid, uid" in text else None)
+        assert caught.value.exit_status == 2
+        assert "\n" not in caught.value.message
+        assert "Query was" not in caught.value.message
+    assert marts.execute("select count(*) from audience") == [(ROWS,)]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_password_is_told_without_it(marts: PostgresServer, tmp_path: Path) -> None:
+    for password in ("wr-ong/7%", None):
+        wrong = Connection("warehouse", marts.url_of(READER), tmp_path, lambda each=password: each)
+        with pytest.raises(SourceError, match="refuses the password or the user") as caught:
+            spooled(wrong, "select uid from audience", tmp_path)
+        assert caught.value.exit_status == 2
+        assert "wr-ong" not in f"{caught.value} {caught.value.hint} {wrong!r}"
+
+
+def test_a_server_that_is_away_may_come_back(marts: PostgresServer, tmp_path: Path) -> None:
+    for url in ("postgresql://127.0.0.1:1/marts", f"postgresql:///marts?host={tmp_path}"):
+        away = Connection("warehouse", url, tmp_path)
+        with pytest.raises(SourceUnavailableError, match="cannot be reached") as caught:
+            spooled(away, "select uid from audience", tmp_path)
+        assert caught.value.exit_status == 75
+    gone = Connection("warehouse", marts.url_of("postgres", "gone"), tmp_path)
+    with pytest.raises(SourceError, match='database "gone" does not exist') as wrong:
+        spooled(gone, "select uid from audience", tmp_path)
+    assert wrong.value.exit_status == 2
+
+
+_KILLED = """
+select case when n < 29000 then uid else pg_terminate_backend(pg_backend_pid())::text end
+from audience order by n
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(_KILLED, "terminating connection"), ("select pg_sleep(60)::text", "statement timeout")],
+    ids=["killed half-way", "statement timeout"],
+)
+def test_a_query_that_is_ended_may_be_run_again(
+    marts: PostgresServer, tmp_path: Path, text: str, said: str
+) -> None:
+    url = f"{marts.url}&options=-c%20statement_timeout%3D300"
+    with pytest.raises(SourceUnavailableError, match=f"query was ended: .*{said}") as caught:
+        spooled(Connection("warehouse", url, tmp_path), text, tmp_path)
+    assert caught.value.exit_status == 75
+    assert list(tmp_path.iterdir()) == []
+    assert marts.connections() == 0
+
+
+def test_a_query_ends_when_it_is_cancelled(connection: Connection, tmp_path: Path) -> None:
+    cancellation = Cancellation()
+    timer = threading.Timer(0.2, cancellation.request)
+    timer.start()
+    with pytest.raises((IncompleteError, SourceUnavailableError)):
+        spooled(connection, "select pg_sleep(600)::text", tmp_path, cancellation=cancellation)
+    timer.join()
+    assert list(tmp_path.iterdir()) == []
