@@ -43,7 +43,7 @@ _PLANS, _SNAPSHOTS, _SHADOWS = UID_FOLDERS = ("plans", "snapshots", "shadows")
 """The folders of a workspace that hold files of uids, of which its ledger knows."""
 _QUERIES = "queries"
 _RECORDED = re.compile(r"(add|remove|resend)-([0-9]+)\.parquet")
-_GENERATION = re.compile(r"([0-9]{6,})\.parquet")
+_GENERATION = re.compile(r"([0-9]{6,})\.(?:parquet|json)")
 
 TEMPORARY_PREFIX = "cohortsync-"
 """Prefix of the name of a temporary folder; its purpose and eight characters follow."""
@@ -89,6 +89,8 @@ class TemporaryName(StrEnum):
     """An imported snapshot until it is verified."""
     CANDIDATE = "candidate.parquet"
     """A snapshot that becomes the current one when its plan is sent."""
+    ROWS = "rows-{}.parquet"
+    """The rows of a snapshot that is kept in a database."""
 
 
 class UidContent(StrEnum):
@@ -225,6 +227,14 @@ def _cohort_name(text: str) -> str:
 def generation_path(folder: Path, number: int) -> Path:
     """Return the path of one generation of a cohort's snapshots, in the cohort's `folder`."""
     return folder / f"{number:06}.parquet"
+
+
+def record_path(path: Path) -> Path:
+    """Return the path of the record of a generation whose rows are in a database.
+
+    `path` is that of its file if its rows were in one.
+    """
+    return path.with_suffix(".json")
 
 
 def is_uid_file(name: str) -> bool:

@@ -48,6 +48,7 @@ from engine.model.workspace import ApiKey, Workspace
 from engine.pacing.settings import PacingSettings
 from engine.payload.envelope import Envelope
 from engine.payload.settings import PackingSettings
+from engine.planning.local_engine import LOCAL
 from engine.planning.settings import GuardSettings
 from engine.report.run_results import RunResult
 from engine.report.settings import AccountingSettings
@@ -395,7 +396,7 @@ class Pushes:
         key = CohortKey(PARTNER, COHORT.id)
         with LedgerReader.open(self.ledger, self.machine) as ledger:
             store = SnapshotStore(
-                folder, ledger.snapshots, key, config.mirror, config.planning, self.machine
+                folder, ledger.snapshots, key, config.mirror, config.planning, self.machine, LOCAL
             )
             return asyncio.run(work(store))  # type: ignore[arg-type] # a coroutine, in truth
 
