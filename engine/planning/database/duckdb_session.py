@@ -64,23 +64,29 @@ class DuckdbSession:
     """None: DuckDB joins by hash, and an index of all uids would not fit into memory."""
 
     def __init__(
-        self, connection: Any, failures: Failures, errors: tuple[type[Exception], ...]
+        self,
+        connection: Any,  # noqa: ANN401 - the driver ships few types
+        failures: Failures,
+        errors: tuple[type[Exception], ...],
     ) -> None:
         self._connection = connection
         self._failures = failures
         self._errors = errors
 
     def execute(self, *statements: str) -> None:
+        """Run statements that return nothing."""
         with self._failures.named(self._errors):
             for each in statements:
                 self._connection.execute(each)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a small result."""
         with self._failures.named(self._errors):
             found: list[tuple[Any, ...]] = self._connection.execute(query).fetchall()
             return found
 
     def batches(self, query: str) -> Iterator[pa.RecordBatch]:
+        """Yield a large result, as the database sends it."""
         with self._failures.named(self._errors):
             reader = self._connection.sql(query).to_arrow_reader(_BATCH_ROWS)
         while True:
@@ -91,14 +97,18 @@ class DuckdbSession:
             yield batch
 
     def load(self, table: str, rows: pa.Table) -> None:
+        """Add rows to a temporary table that has their columns."""
         with self._failures.named(self._errors):
             self._connection.register(_LOADED, rows)
             names = ", ".join(rows.column_names)
-            self._connection.execute(f"insert into {table} ({names}) select {names} from {_LOADED}")
+            self._connection.execute(
+                f"insert into {table} ({names}) select {names} from {_LOADED}"  # noqa: S608 - ours
+            )
             self._connection.unregister(_LOADED)
 
     @contextmanager
     def transaction(self, *, is_steady: bool = False) -> Iterator[None]:
+        """Commit what the block does at its end, or nothing of it after an error."""
         del is_steady  # Each transaction is.
         self.execute("begin")
         try:
@@ -113,4 +123,5 @@ class DuckdbSession:
         """Do nothing: the file belongs to this process."""
 
     def cancel(self) -> None:
+        """End what another thread runs."""
         self._connection.interrupt()

@@ -64,8 +64,7 @@ class DatabaseEngine:
             self._refuse_lost(session, record)
             if not is_thorough:
                 return
-            states = f"select state, count(*) from ({self.tables.rows_of(record.number)}) s"
-            found = _census(dict(session.rows(f"{states} group by state")))
+            found = _census(dict(session.rows(self.tables.states_of(record.number))))
         if found != snapshot.census:
             raise LedgerError(
                 f"generation {record.number} in the database of `connections.{self.connection}` is "
@@ -90,7 +89,7 @@ class DatabaseEngine:
         if base is not None and not is_uid_file(base.path.name):
             record = self._record(base.path)
             if self._head(session) != (record.number, record.token):
-                raise self._moved(record)
+                raise self._moved()
             return self.tables.members
         session.execute(f"create temp table base ({statements.ROWS})")
         if base is not None:
@@ -152,10 +151,7 @@ class DatabaseEngine:
             self._refuse_lost(session, record)
             session.execute("create temp table asked (uid bytea)")
             session.load("asked", pa.table({"uid": pa.array([uid.encode()], pa.binary())}))
-            rows = self.tables.rows_of(record.number)
-            found = session.rows(
-                f"select state, run from ({rows}) s where uid = (select uid from asked)"
-            )
+            found = session.rows(self.tables.asked_of(record.number))
         return (UidState(found[0][0]), found[0][1]) if found else None
 
     def _create(self, session: Session) -> None:
@@ -181,7 +177,7 @@ class DatabaseEngine:
             if head == number and self._is_own(path, token):
                 head, token = self._undo(session, head)
             if (head, token) != fence if fence else head >= number:
-                raise self._moved(record)
+                raise self._moved()
             session.execute(moved)
             counts = self._counts(session, head, token)
             session.execute(
@@ -253,7 +249,7 @@ class DatabaseEngine:
                 hint=LOST,
             )
 
-    def _moved(self, record: GenerationRecord) -> LedgerError:
+    def _moved(self) -> LedgerError:
         return LedgerError(
             f"another machine has moved the snapshot in the database of "
             f"`connections.{self.connection}` (cohort {self.tables.name})",

@@ -42,7 +42,10 @@ class PostgresSession:
     keys = " primary key"
 
     def __init__(
-        self, connection: Any, failures: Failures, errors: tuple[type[Exception], ...]
+        self,
+        connection: Any,  # noqa: ANN401 - the driver ships few types
+        failures: Failures,
+        errors: tuple[type[Exception], ...],
     ) -> None:
         self._connection = connection
         self._failures = failures
@@ -50,12 +53,14 @@ class PostgresSession:
         self._is_in_transaction = False
 
     def execute(self, *statements: str) -> None:
+        """Run statements that return nothing."""
         with self._failures.named(self._errors), self._connection.cursor() as cursor:
             for each in statements:
                 cursor.execute(each)
         self._end_statement()
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a small result."""
         with self._failures.named(self._errors), self._connection.cursor() as cursor:
             cursor.execute(query)
             found: list[tuple[Any, ...]] = cursor.fetchall()
@@ -63,6 +68,7 @@ class PostgresSession:
         return found
 
     def batches(self, query: str) -> Iterator[pa.RecordBatch]:
+        """Yield a large result, as the database sends it."""
         with self._failures.named(self._errors), self._connection.cursor() as cursor:
             cursor.execute(query)
             with cursor.fetch_record_batch() as reader:
@@ -71,12 +77,14 @@ class PostgresSession:
         self._end_statement()
 
     def load(self, table: str, rows: pa.Table) -> None:
+        """Add rows to a temporary table that has their columns."""
         with self._failures.named(self._errors), self._connection.cursor() as cursor:
             cursor.adbc_ingest(table, rows, mode="append", temporary=True)
         self._end_statement()
 
     @contextmanager
     def transaction(self, *, is_steady: bool = False) -> Iterator[None]:
+        """Commit what the block does at its end, or nothing of it after an error."""
         self._is_in_transaction = True
         try:
             if is_steady:
@@ -91,6 +99,7 @@ class PostgresSession:
             self._is_in_transaction = False
 
     def commit(self) -> None:
+        """Commit what was done."""
         with self._failures.named(self._errors):
             self._connection.commit()
 
@@ -100,8 +109,10 @@ class PostgresSession:
             self.commit()
 
     def lock_schema(self) -> None:
+        """Let no other connection make tables until the transaction ends."""
         self.rows(f"select pg_advisory_xact_lock({_SCHEMA_LOCK})")
 
     def cancel(self) -> None:
+        """End what another thread runs."""
         with self._failures.ignored(self._errors):  # The statement may just have ended.
             self._connection.adbc_cancel()

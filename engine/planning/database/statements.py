@@ -1,7 +1,7 @@
 """The SQL of the comparison and of the snapshots, which DuckDB and PostgreSQL both understand.
 
-Uids are `bytea`: they compare byte by byte, whatever the collation. Nothing that a user or an export
-has written is part of a statement: rows come in temporary tables.
+Uids are `bytea`: they compare byte by byte, whatever the collation. Nothing that a user or an
+export has written is part of a statement: rows come in temporary tables.
 
     cohortsync.cohorts          per cohort, the number and token of its current generation
     cohortsync.generations      per kept generation, its token and the number of uids in each state
@@ -14,8 +14,8 @@ has written is part of a statement: rows come in temporary tables.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.planning.conditions import Conditions
 from engine.planning.change_kinds import Kind
+from engine.planning.conditions import Conditions
 from engine.snapshot.records import UidState
 
 SCHEMA = "cohortsync"
@@ -53,13 +53,14 @@ class Tables:
         """Make those that do not exist; `keys` is `Session.keys`."""
         return [
             f"create schema if not exists {SCHEMA}",
-            f"create table if not exists {SCHEMA}.cohorts "
-            "(cohort text primary key, generation int, token text)",
-            f"create table if not exists {SCHEMA}.generations (cohort text, number int, "
-            "token text, members bigint, unknown bigint, removed bigint)",
-            f"create table if not exists {self.changes} (generation int, uid bytea, "
-            "was smallint, was_run int, state smallint, run int)",
-            f"create table if not exists {self.members} (uid bytea{keys}, state smallint, run int)",
+            f"""create table if not exists {SCHEMA}.cohorts
+                (cohort text primary key, generation int, token text)""",
+            f"""create table if not exists {SCHEMA}.generations (cohort text, number int,
+                token text, members bigint, unknown bigint, removed bigint)""",
+            f"""create table if not exists {self.changes} (generation int, uid bytea,
+                was smallint, was_run int, state smallint, run int)""",
+            f"""create table if not exists {self.members}
+                (uid bytea{keys}, state smallint, run int)""",
             f"insert into {SCHEMA}.cohorts values ('{self.name}', 0, '') on conflict do nothing",
         ]
 
@@ -109,19 +110,20 @@ class Tables:
     def apply(self, number: int) -> list[str]:
         """Make the changes of the temporary table `moved`, as those of a generation."""
         return [
-            f"insert into {self.changes} (generation, uid, was, was_run, state, run) "
-            f"select {number}, uid, was, was_run, state, run from moved",
+            f"""insert into {self.changes} (generation, uid, was, was_run, state, run)
+                select {number}, uid, was, was_run, state, run from moved""",
             f"delete from {self.members} m using moved c where m.uid = c.uid",
-            f"insert into {self.members} select uid, state, run from moved where state is not null",
+            f"""insert into {self.members}
+                select uid, state, run from moved where state is not null""",
         ]
 
     def undo(self, number: int) -> list[str]:
         """Undo a generation, which is the current one."""
-        those = f"{self.changes} c where c.generation = {number}"
         return [
-            f"delete from {self.members} m using {those} and m.uid = c.uid",
-            f"insert into {self.members} select c.uid, c.was, c.was_run from {those} "
-            "and c.was is not null",
+            f"""delete from {self.members} m using {self.changes} c
+                where c.generation = {number} and m.uid = c.uid""",
+            f"""insert into {self.members} select uid, was, was_run from {self.changes}
+                where generation = {number} and was is not null""",
             f"delete from {self.changes} where generation = {number}",
             f"delete from {SCHEMA}.generations where cohort = '{self.name}' and number = {number}",
         ]
@@ -147,6 +149,15 @@ class Tables:
             join later l on l.uid = c.uid and l.generation = c.generation
             where c.was is not null
         """
+
+    def states_of(self, number: int) -> str:
+        """Select how many uids a generation has in each state."""
+        return f"select state, count(*) from ({self.rows_of(number)}) s group by state"
+
+    def asked_of(self, number: int) -> str:
+        """Select the row of a generation whose uid is in the temporary table `asked`."""
+        rows = self.rows_of(number)
+        return f"select state, run from ({rows}) s where uid = (select uid from asked)"
 
 
 def folded(tables: Tables, run: int, recent_runs: Sequence[int]) -> str:
@@ -228,7 +239,7 @@ def removes(base: str, conditions: Conditions) -> str:
     """
 
 
-def _kind(reversed_by: Sequence[int], recent: Sequence[int], all_wait: bool) -> str:  # noqa: FBT001
+def _kind(reversed_by: Sequence[int], recent: Sequence[int], all_wait: bool) -> str:  # noqa: FBT001 - one of the values that it is judged by
     """Return the expression of a uid's `Kind`; a rejection is void once the uid changed later."""
     was_run = "coalesce(b.run, 0)"
     states = ", ".join(map(str, reversed_by))

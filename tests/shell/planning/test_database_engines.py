@@ -2,20 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
 from comparison_cases import OPTIONS, THIS_RUN, Case, blocks_of, cases, known_in
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from known_snapshot import SETTINGS, snapshot_of
-from postgres_server import PostgresServer
 
-from engine.errors import LedgerError
 from engine.ledger.snapshot_records import RangeOutcome
 from engine.model.cohort import Operation
 from engine.planning.database.duckdb_session import duckdb_session
@@ -29,10 +27,13 @@ from engine.planning.staging import stage
 from engine.runs.ports import PlanEngine
 from engine.snapshot.fold import RunChanges
 from engine.snapshot.operation_uids import OperationUids
-from engine.snapshot.records import Comparison, PlannedOperation, Snapshot, UidState
+from engine.snapshot.records import Comparison, PlannedOperation, Snapshot
 from engine.source.sql.driver_errors import Said
 from engine.storage.computation import Interruption
 from engine.storage.paths import generation_path
+
+if TYPE_CHECKING:
+    from postgres_server import PostgresServer
 
 Open = Callable[[Interruption], AbstractContextManager[Session]]
 _names = count()
@@ -94,7 +95,7 @@ def content(operation: PlannedOperation) -> list[list[dict[str, Any]]]:
     for place in range(1, len(ends)):
         ends[place] += ends[place - 1]
     assert ends[-1] == len(rows)
-    parts = [rows[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    parts = [rows[start:end] for start, end in pairwise(ends)]
     return [sorted(part, key=lambda row: bytes(row["uid"])) for part in parts]
 
 
@@ -116,7 +117,6 @@ def rows_in(engine: PlanEngine, snapshot: Snapshot, folder: Path) -> dict[str, A
 FEW = settings(
     max_examples=max(settings().max_examples // 4, 10),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-    phases=[Phase.generate],  # DEV
 )
 
 
