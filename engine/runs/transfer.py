@@ -25,14 +25,14 @@ from engine.snapshot.baseline import doubting
 from engine.snapshot.file_format import take_over, uids_in
 from engine.snapshot.fold import adopt as adopt_staged
 from engine.snapshot.operation_uids import sample
-from engine.snapshot.records import Comparison, Snapshot, Staged, UidState
+from engine.snapshot.records import Census, Comparison, Snapshot, Staged, UidState
 from engine.snapshot.sorted_file import SNAPSHOT
 from engine.snapshot.store import ADOPTED, IMPORTED, RECONCILED, SnapshotStore
 from engine.source.block import Block
 from engine.source.source_file import SourceFile
 from engine.storage.computation import Interruption
 from engine.storage.files import rename_durably, work_folder
-from engine.storage.paths import TemporaryName, TemporaryPurpose, fallback_folder
+from engine.storage.paths import TemporaryName, TemporaryPurpose, fallback_folder, is_record
 from engine.storage.uid_parquet import UIDS, read_batches, write_batches
 from engine.storage.uid_spool import Spool, open_spool
 
@@ -221,6 +221,8 @@ async def import_snapshot(
 ) -> Generation:
     """Replace the current snapshot by a file that `export` wrote, perhaps on another machine.
 
+    It may also be the record of a generation in the database of `plan.connection`.
+
     `target` names endpoint, workspace and partner.
     Raises `UsageError` for a file that `export` did not write, for another cohort and, without
     `from_elsewhere`, for another target. Raises `IncompleteError` while the API may not have
@@ -245,7 +247,10 @@ async def import_snapshot(
         with work_folder(made.parent, TemporaryPurpose.IMPORT) as folder:
             copy = folder / TemporaryName.IMPORT
             options = store.compute_options(interruption)
-            snapshot = doubt(take_over(path, copy, options, check), interruption)
+            rows = path
+            if is_record(path.name):
+                rows = store.as_file(Snapshot(path, Census(), b""), interruption).path
+            snapshot = doubt(take_over(rows, copy, options, check), interruption)
             rename_durably(copy, made)
         return replace(snapshot, path=made)
 

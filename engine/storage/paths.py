@@ -242,6 +242,11 @@ def is_uid_file(name: str) -> bool:
     return name.endswith(".parquet")
 
 
+def is_record(name: str) -> bool:
+    """Return whether a file has the name of a record of a generation that is in a database."""
+    return generation_number(name) is not None and not is_uid_file(name)
+
+
 def generation_number(name: str) -> int | None:
     """Return the number of the generation with this file name; None for another name."""
     match = _GENERATION.fullmatch(name)
