@@ -101,8 +101,6 @@ def check_engine(
     at = ("plan", "connection")
     schemes = _SCHEMES.get(settings.engine)
     if schemes is None:
-        if settings.connection is not None:
-            file.tables.refuse(at, 'is only used with engine = "duckdb" or "postgres"')
         return
     if settings.connection is None:
         file.tables.refuse(

@@ -38,10 +38,10 @@ def engine_of(config: Config, root: Path, key: CohortKey) -> PlanEngine:
     @contextmanager
     def session(interruption: Interruption) -> Iterator["Session"]:
         with (
-            _opened(connection, settings, interruption) as opened,
-            interruption.calling(opened.cancel),
+            opened(connection, settings, interruption) as found,
+            interruption.calling(found.cancel),
         ):
-            yield opened
+            yield found
 
     # The endpoint and workspace as the folders are called: equal on each machine.
     what = (root.parent.name, root.name, key.partner, key.cohort_id, str(key.is_shadow))
@@ -51,7 +51,7 @@ def engine_of(config: Config, root: Path, key: CohortKey) -> PlanEngine:
 
 
 @contextmanager
-def _opened(
+def opened(
     connection: Connection, settings: PlanningSettings, interruption: Interruption
 ) -> Iterator["Session"]:
     """Open a session in the database of a connection; raises as `Session`, and `ConfigError`."""
