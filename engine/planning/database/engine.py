@@ -214,12 +214,12 @@ class DatabaseEngine:
         return after
 
     def _forgotten(self, session: Session) -> list[str]:
-        """Return statements that drop generations which are no longer kept.
+        """Return statements that drop generations which are no longer kept with the next one.
 
-        The one before the current is always kept, so that the current can be undone.
+        One more is kept, so that the current one can always be undone.
         """
         known = session.rows(self.tables.generations)
-        oldest = known[min(self.kept, len(known) - 1)] if known else None
+        oldest = known[min(self.kept, len(known)) - 1] if known else None
         return self.tables.forget(oldest[0]) if oldest else []
 
     def _head(self, session: Session) -> tuple[int, str]:

@@ -1,7 +1,10 @@
 """A database compares and moves a snapshot as this machine does, uid by uid."""
 
+import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from itertools import count, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from known_snapshot import SETTINGS, snapshot_of
 
+from engine.errors import IncompleteError, LedgerError
 from engine.ledger.snapshot_records import RangeOutcome
 from engine.model.cohort import Operation
 from engine.planning.database.duckdb_session import duckdb_session
@@ -27,7 +31,7 @@ from engine.planning.staging import stage
 from engine.runs.ports import PlanEngine
 from engine.snapshot.fold import RunChanges
 from engine.snapshot.operation_uids import OperationUids
-from engine.snapshot.records import Comparison, PlannedOperation, Snapshot
+from engine.snapshot.records import Comparison, PlannedOperation, Snapshot, UidState
 from engine.source.sql.driver_errors import Said
 from engine.storage.computation import Interruption
 from engine.storage.paths import generation_path
@@ -169,3 +173,87 @@ def _changes(found: Comparison, data: st.DataObject, number: int) -> RunChanges:
     ]
     run = THIS_RUN + number
     return RunChanges(run, operations, outcomes, [*data.draw(st.sampled_from([[], [11]])), run])
+
+
+CASE = Case(["a", "b"], {"b": (UidState.IN, 1), "c": (UidState.IN, 1)}, frozenset(), {})
+
+
+def test_a_stop_ends_what_the_database_does(opening: Open) -> None:
+    stopped = Interruption()
+    with opening(stopped) as session:
+        timer = threading.Timer(0.1, stopped.trip, [IncompleteError("stopped")])
+        timer.start()
+        with pytest.raises(IncompleteError, match="stopped"):
+            session.rows("select count(*) from generate_series(1, 400000000) a(i) where i % 7 = 3")
+        timer.join()
+
+
+def test_a_process_that_died_in_its_move_makes_it_once_more(opening: Open, tmp_path: Path) -> None:
+    engine = engine_in(opening)
+    base = made(engine, CASE, tmp_path)
+    changes = RunChanges(2, [], [], [2])
+    target = generation_path(tmp_path, 2)
+    after = engine.fold(base, changes, target, OPTIONS)
+    again = engine.fold(base, changes, target, OPTIONS)
+    assert (again.path, again.census) == (after.path, after.census)
+    assert again.digest != after.digest
+    engine.verify(again, is_thorough=True)
+    with pytest.raises(LedgerError, match="corrupt"):
+        engine.verify(after)
+
+
+def test_of_two_that_move_one_generation_the_second_is_refused(
+    opening: Open, tmp_path: Path
+) -> None:
+    name = f"c{next(_names)}"
+    here, there = tmp_path / "here", tmp_path / "there"
+    engine = engine_in(opening, name)
+    here.mkdir()
+    base = made(engine, CASE, here)
+    shutil.copytree(here, there)
+    moved = engine.fold(base, RunChanges(2, [], [], [2]), generation_path(here, 2), OPTIONS)
+    known_there = replace(base, path=there / base.path.name)
+    for number in (2, 3):
+        target = generation_path(there, number)
+        with pytest.raises(LedgerError, match="another machine has moved"):
+            engine.fold(known_there, RunChanges(3, [], [], [3]), target, OPTIONS)
+    with pytest.raises(LedgerError, match="another machine has moved"):
+        made(engine, CASE, there, 2)
+    with pytest.raises(LedgerError, match="another machine has moved"):
+        compared(engine, CASE, known_there, there)
+    engine.verify(moved, is_thorough=True)
+    assert engine.latest() == 2
+
+
+def test_no_more_is_kept_than_the_kept_generations_need(opening: Open, tmp_path: Path) -> None:
+    engine = engine_in(opening, kept=2)
+    base = first = made(engine, CASE, tmp_path)
+    for number in (2, 3, 4, 5):
+        rows = {"c": (UidState.IN, number), "d": (UidState.OUT, number)}
+        base = made(engine, replace(CASE, known=rows), tmp_path, number)
+    with pytest.raises(LedgerError, match="has no generation 1"):
+        engine.verify(first)
+    with opening(Interruption()) as session:
+        kept = session.rows(f"select distinct generation from {engine.tables.changes}")
+    assert sorted(kept) == [(4,), (5,)]
+    assert rows_in(engine, base, tmp_path) == rows
+
+
+def test_a_connection_that_is_lost_is_named_and_nothing_is_moved(
+    postgres: "PostgresServer", tmp_path: Path
+) -> None:
+    @contextmanager
+    def session(interruption: Interruption) -> Iterator[Session]:
+        failures = Failures("the database", Said("the database", ()), interruption)
+        with postgres_session(postgres.url, SETTINGS, failures) as found:
+            yield found
+
+    engine = engine_in(session)
+    base = made(engine, CASE, tmp_path)
+    kill = "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()"
+    with engine.comparing(tmp_path, OPTIONS) as comparison:
+        rows = comparison.new_list()
+        postgres.execute(f"{kill} and application_name = 'cohortsync'")
+        with pytest.raises(IncompleteError, match="the database: "):
+            stage(blocks_of(CASE.export), rows)
+    engine.verify(base, is_thorough=True)
