@@ -8,6 +8,7 @@ from shared_host import PREFIX, Hosts
 from valkey_server import ValkeyServer, valkey
 
 from engine.coordination import coordination
+from engine.coordination import server as server_module
 from engine.coordination.address import Address
 from engine.coordination.coordination import SharedLimits
 from engine.coordination.inquiry import ceiling_now
@@ -66,6 +67,7 @@ async def test_a_server_without_tls_is_an_error(
 ) -> None:
     hosts = replace(hosts_of(server, "limited", "s3cret"), url=f"rediss://127.0.0.1:{server.port}")
     monkeypatch.setattr(coordination, "START_SECONDS", 0.0)
+    monkeypatch.setattr(server_module, "STEP_SECONDS", 0.1)
     with pytest.raises(CohortSyncError, match="rediss://127"):
         async with hosts.host("a"):
             pass
