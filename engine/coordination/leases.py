@@ -197,6 +197,10 @@ class Leases:
             self._lose(lease, reply[2].decode())
             return
         lease.token, lease.last_move = reply[1], _last_move(reply[2:])
+        last = lease.last_move
+        if last is not None and last.ledger != self.owner.ledger:
+            lease.error = _elsewhere(lease.key, last)
+            lease.lost(lease.error)
 
     async def _keep(self, lease: Lease) -> None:
         while lease.error is None:

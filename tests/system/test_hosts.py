@@ -108,6 +108,29 @@ def test_a_snapshot_of_one_host_moves_on_another_only_after_it_was_brought_there
     assert planned < api.members()
 
 
+def test_a_run_whose_cohort_was_taken_over_moves_no_snapshot_and_nothing_is_lost(
+    host: Host, api: Emulator, server: ValkeyServer
+) -> None:
+    cli = host("a")
+    planned = cli.write("export.txt", 8_000)
+    running = cli.start("mirror", "export.txt", *TARGET, "--json")
+    until(lambda: api.received() >= 1, "it sends")
+    with server.client() as client:
+        [lease] = client.keys("*:cohort:*")
+        token = client.hget(lease, "token")
+        client.hset(lease, mapping={"token": 1 << 52, "holder": "process 9 on elsewhere"})
+        ended = running.wait()
+        assert ended.status == 75, ended.stderr
+        assert "was taken over by process 9 on elsewhere" in ended.stderr
+        client.hset(lease, mapping={"token": token or 0, "until": 0})
+    received = api.received()
+    ended = cli.run("mirror", "export.txt", *TARGET, "--json")
+    assert ended.status == 0, ended.stderr
+    assert api.members() == planned
+    assert api.received() - received < 30
+    assert cli.run("snapshot", "verify", "--cohort-id", TARGET[1]).status == 0
+
+
 @pytest.mark.slow
 def test_without_the_server_nothing_is_sent(host: Host, api: Emulator) -> None:
     cli = host("a", shared="redis://127.0.0.1:1")
