@@ -256,5 +256,6 @@ def _elsewhere(key: CohortKey, last: LastMove) -> LedgerError:
         f"the snapshot of cohort {key.cohort_id} was last moved from another state folder, by "
         f"{last.process}: the one here does not have what that one has sent",
         hint="run it there; or bring that snapshot here: `cohortsync snapshot export` there, then "
-        "`cohortsync snapshot import` here (docs/hosts.md)",
+        "`cohortsync snapshot import` here; if it is lost, `cohortsync snapshot reconcile` here "
+        "takes over (docs/hosts.md)",
     )

@@ -47,7 +47,7 @@ ASSUMED_EMPTY, TRUSTED = "assume-empty", "trust"
 """Origins of snapshots that replace a lost one."""
 RESTORED = "restore"
 """Origin of a snapshot from a backup: each of its uids may have changed after the backup."""
-_REPLACING = frozenset({IMPORTED, RECONCILED, RESTORED, ASSUMED_EMPTY})
+_REPLACING = frozenset({IMPORTED, RECONCILED, ASSUMED_EMPTY})
 """Origins of snapshots that do not go by the one before them."""
 _FROM_ELSEWHERE = frozenset({ADOPTED, IMPORTED, RESTORED})
 """Origins of snapshots whose uids another program, or a lost run, may have sent recently."""
