@@ -59,6 +59,8 @@ class ValkeyServer:
         end = time.monotonic() + PATIENCE_SECONDS
         while True:
             with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as found:
+                if "--tls-port" in self.options:
+                    return
                 found.sendall(b"PING\r\n")
                 if found.recv(64)[:1] in {b"+", b"-"}:
                     return
