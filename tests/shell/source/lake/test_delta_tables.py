@@ -248,7 +248,7 @@ def test_a_table_in_s3_is_read_with_credentials_of_the_environment(
         monkeypatch.setenv(f"AWS_{name}", value)
     try:
         until(lambda: _answers(port), "moto answers")
-        request = Request(f"http://127.0.0.1:{port}/lake", method="PUT")  # noqa: S310 - http
+        request = Request(f"http://127.0.0.1:{port}/lake", method="PUT")
         urlopen(request).close()  # noqa: S310 - http
         for uid in ("u1", "u2"):
             write_deltalake("s3://lake/vip", pa.table({"uid": [uid]}), mode="overwrite")
