@@ -2,9 +2,10 @@
 
     python benchmarks/peers.py [--uids N] [--seconds N] [--only PEER ...] [--side-by-side N]
 
-Each client works twice: at 300 requests a minute in real time, for so many seconds at the most,
-which shows how near to the ceiling it keeps; and with faults at 300 in 6 s to its end, which shows
-what it loses. The table and the picture are written to `benchmarks/results` as well.
+Each client works three times: at 300 requests a minute in real time, for so many seconds at the
+most, which shows how near to the ceiling it keeps; the same with answers that take 80 ms in the
+median and vary; and with faults at 300 in 6 s to its end, which shows what it loses. The table and
+the picture are written to `benchmarks/results` as well.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from trial import Arrival, Client, Ended, accepted_per_second, read_log, report
 from workload import WORKSPACE, emulator, environment, export, push_command
 
 REAL, COMPRESSED = (300, 60.0), (300, 6.0)
+VARYING = ("--latency-ms", "80", "--latency-sigma", "0.5")
 FAULTS = ("--fault", "500=0.03:0.5", "--fault", "reset=0.01:1")
 PHYSICAL_BYTES = 131_072
 """The largest payload that the API can be meant to take."""
@@ -154,12 +156,13 @@ def _is_idle(log: Path) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Both:
-    """A client's two runs."""
+class Trials:
+    """A client's runs."""
 
     peer: Peer
     uids: int
     paced: Trial
+    varying: Trial
     faulty: Trial
 
     def row(self) -> list[str]:
@@ -174,7 +177,8 @@ class Both:
         return [
             self.peer.title,
             f"{rate / (REAL[0] / REAL[1]):.2%}",
-            f"{paced.throttled:,}",
+            f"{accepted_per_second(self.varying.arrivals) / (REAL[0] / REAL[1]):.2%}",
+            f"{paced.throttled:,} / {self.varying.throttled:,}",
             f"{counted['workspaces'][WORKSPACE]['most_in_window']:,}",
             f"{counted['bytes_received'] / received / PHYSICAL_BYTES:.1%}",
             f"{bytes_per_second / physical:.3f}",
@@ -182,8 +186,12 @@ class Both:
             self._end(),
             f"{faulty.throttled:,}",
             f"{faulty.ended.cpu_seconds / self.uids * 1e6:.1f}",
-            f"{max(paced.ended.peak_bytes, faulty.ended.peak_bytes) / 1e6:.0f}",
+            f"{max(trial.ended.peak_bytes for trial in self._all) / 1e6:.0f}",
         ]
+
+    @property
+    def _all(self) -> tuple[Trial, ...]:
+        return self.paced, self.varying, self.faulty
 
     def _end(self) -> str:
         if not self.peer.ends:
@@ -195,6 +203,7 @@ class Both:
 HEADINGS = (
     "client",
     "accepted ÷ ceiling",
+    "with varying answers",
     "429s",
     "most in any 60 s",
     "payload fill",
@@ -214,11 +223,12 @@ def markdown(rows: Sequence[Sequence[str]], notes: str) -> str:
     return f"{table}\n\n{notes}\n"
 
 
-def run(peer: Peer, path: Path, uids: int, seconds: float) -> Both:
-    """Let a client work in real time, and then with faults."""
+def run(peer: Peer, path: Path, uids: int, seconds: float) -> Trials:
+    """Let a client work in real time, twice, and then with faults."""
     paced = attempt(peer, path, REAL, (), seconds)
+    varying = attempt(peer, path, REAL, VARYING, seconds)
     faulty = attempt(peer, path, COMPRESSED, FAULTS, LONGEST_RUN_SECONDS)
-    return Both(peer, uids, paced, faulty)
+    return Trials(peer, uids, paced, varying, faulty)
 
 
 def _notes(flags: str, uids: int, seconds: float) -> str:
@@ -226,7 +236,8 @@ def _notes(flags: str, uids: int, seconds: float) -> str:
         f"Measured by `python benchmarks/peers.py {flags}`: {uids:,} uids of 24 hex digits. First "
         f"in real time, {seconds:g} s at the most, under a sliding window of {REAL[0]} requests a "
         "minute, against which refused requests count too: of the n accepted requests, "
-        "(n - 1) / (last - first), as a share of 300 a minute; "
+        "(n - 1) / (last - first), as a share of 300 a minute, by answers at once and by answers "
+        "that take 80 ms in the median (lognormal, sigma 0.5); "
         "fill and uids as shares of 131,072 bytes 300 times a minute. Then to the end, at 300 "
         "requests in 6 s, with 3 % of 500s, half of them applied, and 1 % of resets after "
         "applying: the uids of the export that are not in the cohort when the client is done, and "
@@ -248,13 +259,13 @@ def main() -> None:
     there = [peer for peer in chosen if peer.is_there()]
     with export("csv", given.uids) as path, ThreadPoolExecutor(given.side_by_side) as pool:
         done = list(pool.map(lambda peer: run(peer, path, given.uids, given.seconds), there))
-    rows = [both.row() for both in done]
+    rows = [trials.row() for trials in done]
     blanks = [""] * (len(HEADINGS) - 2)
     rows += [[peer.title, "not installed", *blanks] for peer in chosen if peer not in there]
     text = markdown(rows, _notes(" ".join(sys.argv[1:]), given.uids, given.seconds))
     given.results.mkdir(exist_ok=True)
     (given.results / "peers.md").write_text(text, encoding="utf-8")
-    times = {both.peer.title: [at for at, _ in both.paced.arrivals] for both in done}
+    times = {each.peer.title: [at for at, _ in each.paced.arrivals] for each in done}
     (given.results / "ceiling.svg").write_text(draw(times, REAL[0], REAL[1]), encoding="utf-8")
     print(text)
 

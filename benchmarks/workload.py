@@ -22,6 +22,7 @@ CEILING_PER_SECOND = 300 / 60
 LIFTED = (1_000_000, 1.0)
 """A ceiling that is never met: requests, and the seconds of their window."""
 WORKSPACE, API_KEY = "DEMO", "demo-key"
+_NEVER_COMPILED = "PYTHONDONTWRITEBYTECODE"
 _ENGINE = (sys.executable, "-m", "engine")
 _START_SECONDS = 60.0
 
@@ -110,7 +111,9 @@ def push_command(path: Path, endpoint: str, folder: Path, ceiling: tuple[int, fl
 
 def environment() -> dict[str, str]:
     """Return this process's environment with the emulator's key in it."""
-    return {**os.environ, "MOENGAGE_API_KEY": API_KEY, "MOENGAGE_WORKSPACE_ID": WORKSPACE}
+    # An installed program is compiled once; one in a checkout would be compiled at each start.
+    inherited = {name: text for name, text in os.environ.items() if name != _NEVER_COMPILED}
+    return {**inherited, "MOENGAGE_API_KEY": API_KEY, "MOENGAGE_WORKSPACE_ID": WORKSPACE}
 
 
 def push(path: Path, endpoint: str, ceiling: tuple[int, float] = LIFTED) -> Push:

@@ -24,7 +24,7 @@ A folder imports only from those below it; `lint-imports` checks that.
     payload/    uids as request bodies below the byte limit
     pacing/     the ceiling: the window limit, the gate after a 429, the waiting
     source/     exports as Arrow arrays of uids, with the place of each uid
-    storage/    atomic files, temporary folders, DuckDB, Parquet; in `paths`, all paths with uids
+    storage/    files, temporary folders, Parquet, partitions; in `paths`, all paths with uids
     model/      values without I/O: cohort, endpoint, workspace, status
     cancellation  work that a cancellation of its caller does not leave unfinished
     clock, errors

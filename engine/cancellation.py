@@ -24,13 +24,31 @@ async def await_to_end(work: Awaitable[T], on_cancellation: OnCancellation = _ig
     cancellation: asyncio.CancelledError | None = None
     while not working.done():
         try:
-            await asyncio.wait((working,))
+            await _end_of(working)
         except asyncio.CancelledError as error:
             cancellation = error
             on_cancellation()
     if cancellation is None:
         return working.result()
     raise cancellation from (None if working.cancelled() else working.exception())
+
+
+async def _end_of(working: "asyncio.Future[T]") -> None:
+    """Wait until `working` is done; a cancellation ends only the wait.
+
+    `asyncio.wait` would take three times as long, twice a request.
+    """
+    ended = asyncio.get_running_loop().create_future()
+
+    def note(_: "asyncio.Future[T]") -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    working.add_done_callback(note)
+    try:
+        await ended
+    finally:
+        working.remove_done_callback(note)
 
 
 async def run_in_thread(work: Callable[[], T], on_cancellation: OnCancellation = _ignore) -> T:

@@ -30,6 +30,11 @@ class Stamp:
         return max(0.0, (now.utc_ns - self.utc_ns) / 1e9)
 
 
+# It advances while a laptop sleeps, as the API's window does. A system without it has no boot id
+# either, so ages come from the wall clock.
+_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 class Clock(Protocol):
     """The clock of the engine."""
 
@@ -43,16 +48,11 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clocks."""
 
-    def now(self) -> float:
-        """Return the monotonic clock, in seconds."""
-        return time.monotonic()
+    now = staticmethod(time.monotonic)
 
     def stamp(self) -> Stamp:
         """Read boot time and wall clock."""
-        # CLOCK_BOOTTIME advances while a laptop sleeps, as the API's window does. A system
-        # without it has no boot id either, so ages come from the wall clock.
-        boot_clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-        return Stamp(_boot_id(), time.clock_gettime_ns(boot_clock), time.time_ns())
+        return Stamp(_boot_id(), time.clock_gettime_ns(_BOOT_CLOCK), time.time_ns())
 
 
 @cache

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -127,9 +128,10 @@ class Records(OpenEngine):
         It only reads. Raises `LedgerError` for a ledger that cannot be read.
         """
         from engine.clock import SystemClock
-        from engine.runs.present import status
+        from engine.runs.present import shared_ceilings, status
 
-        return await asyncio.to_thread(status, self.project, SystemClock().stamp().utc_ns)
+        found = await asyncio.to_thread(status, self.project, SystemClock().stamp().utc_ns)
+        return replace(found, shared=await shared_ceilings(self.project))
 
     async def usage(self) -> "StateUsage":
         """Return the size of the state folder, by kind of file.

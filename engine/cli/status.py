@@ -12,6 +12,7 @@ from engine.cli.streams import print_json, print_lines, printing
 
 if TYPE_CHECKING:
     from engine import CohortHealth, RunningRun, Status
+    from engine.report.status import WorkspaceCeiling
 
 
 @flat
@@ -40,6 +41,8 @@ def lines_of(found: "Status") -> Iterator[str]:
         yield from _running_lines(run, found.at_utc_ns)
     if not found.running:
         yield "nothing runs now"
+    for ceiling in found.shared:
+        yield from _ceiling_lines(ceiling)
     if found.cohorts:
         yield ""
     width = min(_WIDEST, max((len(each.cohort) for each in found.cohorts), default=0))
@@ -60,6 +63,19 @@ def _running_lines(run: "RunningRun", now_utc_ns: int) -> Iterator[str]:
     figures = f": {run.accepted:,} of {run.planned:,} accepted" if run.planned else ""
     yield f"{run.cohort} {run.state}{figures}"
     yield f"    run {run.run}, begun {since} ago by {run.process}"
+
+
+def _ceiling_lines(ceiling: "WorkspaceCeiling") -> Iterator[str]:
+    if (now := ceiling.now) is None:
+        yield f"the ceiling shared at {ceiling.server} is unknown: {ceiling.problem}"
+        return
+    held = f", held for {now.held_seconds:.0f} s" if now.held_seconds else ""
+    yield (
+        f"the ceiling shared at {ceiling.server}: {now.used:,} of {now.requests:,} requests of the "
+        f"last window{held}"
+    )
+    for each in now.processes:
+        yield f"    {each.requests:,} by {each.process}"
 
 
 _WIDEST = 24

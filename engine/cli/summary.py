@@ -230,6 +230,8 @@ def accounting_lines(accounts: Accounts, width: int | None) -> Iterator[str]:
         f"{accounts.ceiling_use:.2%} attempted · {accounts.elapsed_seconds:,.1f} s"
     )
     others = f" + {spent.other_runs:,.0f} by other runs" if spent.other_runs else ""
+    if spent.other_processes:
+        others += f" + {spent.other_processes:,.0f} by other processes"
     yield (
         f"ceiling   {spent.allowed:,.1f} requests allowed = {spent.used:,} used{others} + "
         f"{_losses(spent)}"

@@ -1,6 +1,6 @@
 """Reads a secret: from a file, a command, systemd or the environment.
 
-That is the API key of a workspace, or the password of a connection to a database.
+That is the API key of a workspace, or the password of a database, or of a server that hosts share.
 """
 
 import os
@@ -67,6 +67,10 @@ class Credentials(Generic[S]):
     command: tuple[str, ...] = field(default=(), repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """Arguments of the command that hold a variable's value: they are masked in what it writes."""
+
+    def is_set(self, environ: Mapping[str, str]) -> bool:
+        """Return whether there is a place that should have it."""
+        return bool(self._sources(environ))
 
     def read(self, environ: Mapping[str, str] = os.environ) -> S | None:
         """Return the secret, read now: called again, it returns a replaced one.

@@ -81,6 +81,6 @@ def state_path_problem(folder: Path) -> str | None:
         return "the state folder's path holds a NUL"
     try:
         str(folder).encode()
-    except UnicodeEncodeError:  # DuckDB and PyArrow accept no other path.
+    except UnicodeEncodeError:  # PyArrow accepts no other path.
         return f"the state folder's path is not valid UTF-8: {folder}"
     return None

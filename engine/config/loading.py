@@ -34,6 +34,8 @@ from engine.config.workspaces import (
     locate_workspaces,
     read_key,
 )
+from engine.coordination.coordination import SharedLimits
+from engine.coordination.settings import SharedSettings
 from engine.delivery.retry import RetrySettings
 from engine.delivery.settings import DeliverySettings
 from engine.errors import ConfigError
@@ -75,6 +77,9 @@ class Config:
     pings: PingSettings = field(default_factory=PingSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
+    hosts: SharedSettings = field(default_factory=SharedSettings)
+    shared: SharedLimits | None = None
+    """The server that hosts share a ceiling by; None if they do not."""
     name: str = DEFAULT_NAME
     """The name of the workspace in the configuration."""
     credentials: Credentials[ApiKey] | None = None
@@ -128,6 +133,7 @@ class Project:
 TABLES: Mapping[str, tuple[str, Any]] = {
     "pacing": ("limits", PacingSettings),
     "packing": ("limits", PackingSettings),
+    "hosts": ("limits", SharedSettings),
     "delivery": ("delivery", DeliverySettings),
     "retry": ("retry", RetrySettings),
     "accounting": ("accounting", AccountingSettings),
@@ -208,9 +214,11 @@ class _Reading:
         }
         base = replace(self._settings["pacing"], zone=self._settings["sync"].time_zone)
         pacing = self._settings["pacing"] = with_hours(tables, ("limits",), base)
-        packing = self._settings["packing"]
+        packing, hosts = self._settings["packing"], self._settings["hosts"]
         self.workspaces = {
-            name: WorkspaceReader(self.file, name, keys, environ).read(endpoint, pacing, packing)
+            name: WorkspaceReader(self.file, name, keys, environ).read(
+                endpoint, pacing, packing, hosts
+            )
             for name, keys in at.items()
         }
         self._settings |= with_absolute_paths(self.file, self._settings)
@@ -263,7 +271,11 @@ class _Reading:
             name=name,
             credentials=found.credentials,
             connections=self._connections,
-            **(self._settings | {"pacing": found.pacing, "packing": found.packing}),
+            shared=found.shared,
+            **(
+                self._settings
+                | {"pacing": found.pacing, "packing": found.packing, "hosts": found.hosts}
+            ),
         )
         return _with_key(config, self._keys.get(name), self._environ)
 
@@ -288,7 +300,9 @@ class _Reading:
                 clause = f"and `workspaces.{other}` have the same endpoint, id and partner"
                 self.file.tables.refuse(("workspaces", name), clause)
             other = ceilings.setdefault(api, name)
-            if self.workspaces[other].pacing != each.pacing:
+            if (self.workspaces[other].pacing, self.workspaces[other].hosts) != (
+                *(each.pacing, each.hosts),
+            ):
                 clause = (
                     f"and `workspaces.{other}` have the same endpoint and id, so that they share a "
                     "ceiling, but other limits"

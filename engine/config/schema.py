@@ -145,7 +145,7 @@ def _values(schema: Schema) -> Schema:
         return flat[0] if len(flat) == 1 else {"anyOf": flat}
     if schema.get("type") == "array" and "items" in schema:
         return schema | {"items": _values(schema["items"])}
-    if "enum" in schema or schema.get("pattern", _NOT_BLANK) != _NOT_BLANK:
+    if "enum" in schema or "const" in schema or schema.get("pattern", _NOT_BLANK) != _NOT_BLANK:
         return {"anyOf": [schema, _HAS_VARIABLE]}
     return schema
 

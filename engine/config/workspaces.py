@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 from engine.config.config_file import ConfigFile
 from engine.config.credentials import HINT_LACK, Credentials, variable_suffix
+from engine.config.hosts import read_shared
 from engine.config.limits import with_hours
 from engine.config.settings import WorkspaceTable
 from engine.config.toml_settings import dotted
 from engine.config.variables import Keys
+from engine.coordination.coordination import SharedLimits
+from engine.coordination.settings import SharedSettings
 from engine.errors import ConfigError
 from engine.model.endpoint import Endpoint
 from engine.model.workspace import KEY_VARIABLE, ApiKey, Workspace, is_workspace_id, no_api_key
@@ -40,6 +43,8 @@ class WorkspaceSettings:
     credentials: Credentials[ApiKey]
     pacing: PacingSettings
     packing: PackingSettings
+    hosts: SharedSettings
+    shared: SharedLimits | None
 
 
 def locate_workspaces(file: ConfigFile) -> dict[str, Keys]:
@@ -91,7 +96,11 @@ class WorkspaceReader:
     environ: Mapping[str, str]
 
     def read(
-        self, flag: str | None, pacing: PacingSettings, packing: PackingSettings
+        self,
+        flag: str | None,
+        pacing: PacingSettings,
+        packing: PackingSettings,
+        hosts: SharedSettings,
     ) -> WorkspaceSettings:
         """Return its settings; `flag` is `--endpoint`, the others are those of `[limits]`."""
         table = self.table()
@@ -99,13 +108,17 @@ class WorkspaceReader:
         pacing = self.file.tables.read(limits, PacingSettings, pacing)
         pacing = with_hours(self.file.tables, limits, pacing)
         packing = self.file.tables.read(limits, PackingSettings, packing)
+        has_own = self.file.tables.holds((*limits, "shared"))
+        hosts = self.file.tables.read(limits, SharedSettings, hosts)
+        at = limits if has_own else ("limits",)
+        shared = read_shared(self.file, at, hosts, self.environ)
         found = self._id(table)
         endpoint = self._endpoint(table, flag)
         self._check_partner(table)
         workspace = None
         if found is not None and endpoint is not None:
             workspace = Workspace(found, None, endpoint, table.partner)
-        return WorkspaceSettings(workspace, self.credentials(table), pacing, packing)
+        return WorkspaceSettings(workspace, self.credentials(table), pacing, packing, hosts, shared)
 
     def table(self) -> WorkspaceTable:
         """Return the table as it stands in the file."""

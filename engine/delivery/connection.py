@@ -14,7 +14,6 @@ import fcntl
 import struct
 import termios
 from collections.abc import Callable
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -72,10 +71,6 @@ class Reception:
         """Close the connection, so that no other request uses it."""
         if self.connection is not None:
             self.connection.spoil()
-
-
-RECEPTION: ContextVar[Reception | None] = ContextVar("RECEPTION", default=None)
-"""The reception for the request that the current task sends."""
 
 
 class WatchedConnection(ResponseHandler):
@@ -151,7 +146,7 @@ class WatchedConnection(ResponseHandler):
 
 
 class WatchedConnector(aiohttp.TCPConnector):
-    """A pool of `WatchedConnection`s; stores a task's connection in its `RECEPTION`."""
+    """A pool of `WatchedConnection`s."""
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - those of its base
         super().__init__(**options)
@@ -179,8 +174,6 @@ class WatchedConnector(aiohttp.TCPConnector):
             connection.close()
             if not was_used:
                 raise UnaskedBytesError
-        if (reception := RECEPTION.get()) is not None:
-            reception.connection = protocol
         return connection
 
 

@@ -2,7 +2,7 @@
 
 import base64
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import aiohttp
 
@@ -24,7 +24,7 @@ def open_http_session(
     timeout: aiohttp.ClientTimeout,
     *,
     connections: int = 1,
-    traces: Sequence[aiohttp.TraceConfig] = (),
+    request_class: type[aiohttp.ClientRequest] = aiohttp.ClientRequest,
 ) -> aiohttp.ClientSession:
     """Open a pool of connections to the workspace's endpoint.
 
@@ -35,7 +35,7 @@ def open_http_session(
         connector=WatchedConnector(limit=connections, ssl=_tls(workspace.endpoint)),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=timeout,
-        trace_configs=list(traces),
+        request_class=request_class,
         trust_env=False,
     )
 

@@ -85,6 +85,8 @@ class Isolation:
 
         The uid of each ambiguous refusal is therefore wrong; the caller settles it as rejected.
         """
+        if self.proven and not self.ambiguous:
+            return self
         return replace(self, proven=True, ambiguous=())
 
     def at_end(self) -> Abort | None:

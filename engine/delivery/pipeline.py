@@ -149,7 +149,10 @@ class Delivery:
                 self._end_of_export()
                 return None
             idle = Cause.INPUT if self._may_admit() and not self._reader.is_dry else Cause.IN_FLIGHT
-            await self._sleep(self._again[0][0] - now if may_send and self._again else None)
+            if may_send and self._again:
+                await self._sleep(self._again[0][0] - now)
+            else:
+                await self._wake.wait()
             self._run.budget.wait(idle, self._clock.now() - now)
         return None
 
@@ -160,7 +163,7 @@ class Delivery:
     def _most_at_once(self) -> int:
         return self._channel.settings.max_in_flight if self._isolation.proven else 1
 
-    async def _sleep(self, seconds: float | None) -> None:
+    async def _sleep(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()

@@ -16,6 +16,7 @@ from engine.delivery.stop import Stop, StopSwitch
 from engine.pacing.pacer import Pacer
 from engine.pacing.schedule import PastSend
 from engine.pacing.settings import PacingSettings
+from engine.pacing.slots import Slots
 from engine.payload.batch import Batch
 
 EMULATOR_HINT = (
@@ -38,17 +39,22 @@ class SendHistory(Protocol):
 
 
 async def resumed_pacer(
-    settings: PacingSettings, sends: SendHistory, clock: Clock, earlier: Pacer | None = None
+    settings: PacingSettings,
+    sends: SendHistory,
+    clock: Clock,
+    earlier: Pacer | None = None,
+    slots: Slots | None = None,
 ) -> Pacer:
     """Return a pacer that counts the sends of all processes within the last window.
 
-    It keeps what `earlier`, a pacer of this process that sends no more, has learnt.
+    It keeps what `earlier`, a pacer of this process that sends no more, has learnt. `slots` is the
+    ceiling that it shares with other hosts, if it does.
     """
     recent = await sends.recent_sends(settings.most)
     held_seconds = await sends.seconds_held()
     now = clock.now()
     log = [PastSend(now - sent_ago, now - ended_ago) for sent_ago, ended_ago in recent]
-    return Pacer(settings, clock, log, held_seconds, earlier)
+    return Pacer(settings, clock, log, held_seconds, earlier, slots)
 
 
 async def deliver(

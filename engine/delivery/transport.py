@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from types import SimpleNamespace, TracebackType
-from typing import Self
+from types import TracebackType
+from typing import Self, cast
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 
 from engine.clock import Clock
 from engine.delivery.answer_reading import Answer, read_answer
-from engine.delivery.connection import RECEPTION, Reception
+from engine.delivery.connection import Reception, WatchedConnection
 from engine.delivery.failure import read_failure
 from engine.delivery.http import NO_LIMIT, api_headers, open_http_session, read_bounded, secrets_of
 from engine.delivery.outcome import Exchange
@@ -24,7 +25,7 @@ _ROUNDS = 2
 TakeTurn = Callable[[], Awaitable[None]]
 
 
-class _Request:
+class Sending:
     """A request until its head is sent: it takes its turn once it has a connection."""
 
     def __init__(
@@ -36,7 +37,9 @@ class _Request:
         self.reception = Reception()
         self.head_left = False
 
-    async def leave(self) -> None:
+    async def leave(self, connection: WatchedConnection | None) -> None:
+        """Take the turn; raises if the connection can't carry the request any more."""
+        self.reception.connection = connection
         await self._take_turn()
         # The loop delivers bytes received in the meantime in its next rounds.
         for _ in range(_ROUNDS):
@@ -46,6 +49,31 @@ class _Request:
         self.head_left = True
         loop = asyncio.get_running_loop()
         self._deadline.reschedule(loop.time() + self._timeout_seconds)
+
+
+class Body(aiohttp.BytesPayload):
+    """The body of a request, which takes its turn before the request is sent."""
+
+    def __init__(self, content: bytes, sending: Sending) -> None:
+        super().__init__(content)
+        self.sending = sending
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        """Write it; bytes that arrive from now on are the answer."""
+        # aiohttp writes the head together with the body, right after this.
+        self.sending.reception.begin()
+        await super().write_with_length(writer, content_length)
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request with a `Body`; aiohttp calls `send` once there is a connection."""
+
+    async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        body, connection = cast("Body", self.body), cast("WatchedConnection", conn.protocol)
+        await body.sending.leave(connection)
+        return await super().send(conn)
 
 
 class HttpTransport:
@@ -58,15 +86,12 @@ class HttpTransport:
         self._secrets = secrets_of(workspace, self._proxy)
         self._timeout_seconds = settings.timeout_seconds
         self._clock = clock
-        trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(_before_head)
-        trace.on_request_chunk_sent.append(_before_body)
         self._session = open_http_session(
             workspace,
             # The deadline of the exchange itself starts when the head is sent.
             aiohttp.ClientTimeout(total=None, connect=settings.timeout_seconds),
             connections=NO_LIMIT,  # Each delivery has one. A wait here would be a failure.
-            traces=[trace],
+            request_class=_Request,
         )
 
     async def __aenter__(self) -> Self:
@@ -89,52 +114,32 @@ class HttpTransport:
         exceptions are passed on. Network errors are returned as outcomes, not raised.
         """
         deadline = asyncio.timeout(None)
-        request = _Request(take_turn, deadline, self._timeout_seconds)
-        RECEPTION.set(request.reception)
+        sending = Sending(take_turn, deadline, self._timeout_seconds)
         try:
             async with deadline:
-                answer = await self._exchange(payload, request)
+                answer = await self._exchange(Body(payload, sending))
         except (
             aiohttp.ClientError,
             OSError,
             UnicodeError,
         ) as error:  # A TimeoutError is an OSError.
-            return Exchange(read_failure(error, head_left=request.head_left))
+            return Exchange(read_failure(error, head_left=sending.head_left))
         reading = read_answer(answer, self._clock.stamp().utc_ns / 1e9, self._secrets)
         if not reading.is_regular:
-            request.reception.close()
+            sending.reception.close()
         return Exchange(reading.outcome, answer.status, reading.request_id)
 
-    async def _exchange(self, payload: bytes, request: _Request) -> Answer:
-        proxy = self._proxy
+    async def _exchange(self, body: Body) -> Answer:
+        proxy, reception = self._proxy, body.sending.reception
         async with self._session.post(
             self._url,
-            data=payload,
+            data=body,
             headers=self._headers,
             proxy=proxy.url if proxy else None,
             proxy_headers=proxy.headers if proxy else None,
             allow_redirects=False,
-            trace_request_ctx=request,
         ) as response:
-            body = await read_bounded(response)
-            reception = request.reception
+            content = await read_bounded(response)
             return Answer(
-                response.status, response.headers, body, reception.is_early, reception.has_more
+                response.status, response.headers, content, reception.is_early, reception.has_more
             )
-
-
-async def _before_head(
-    _session: aiohttp.ClientSession,
-    context: SimpleNamespace,
-    _parameters: aiohttp.TraceRequestHeadersSentParams,
-) -> None:
-    await context.trace_request_ctx.leave()
-
-
-async def _before_body(
-    _session: aiohttp.ClientSession,
-    context: SimpleNamespace,
-    _parameters: aiohttp.TraceRequestChunkSentParams,
-) -> None:
-    # aiohttp writes the head together with the body, right after this.
-    context.trace_request_ctx.reception.begin()

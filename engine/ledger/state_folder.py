@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import re
+import secrets
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,9 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from engine.errors import LedgerError, StateFullError, StateGoneError
+from engine.errors import LedgerError, StateFullError, StateGoneError, UsageError
 from engine.model.endpoint import Endpoint
-from engine.storage.paths import ledger_folder
+from engine.storage.files import new_file
+from engine.storage.paths import LEDGER_ID_NAME, ledger_folder
 
 # SQLite's WAL needs memory that processes share, and flock needs one kernel for all processes:
 # network file systems guarantee neither.
@@ -202,3 +204,26 @@ def this_process() -> dict[str, Any]:
 def describe_process(process: Mapping[str, Any]) -> str:
     """Return a description of a process from what `this_process` returned in it."""
     return f"process {process['pid']} on {process['host']} since {process['since']}"
+
+
+def folder_identity(folder: Path, boot_id: str) -> str:
+    """Return text that identifies a folder, which exists, on this boot of this machine."""
+    found = folder.stat()
+    return f"{boot_id}:{found.st_dev}:{found.st_ino}"
+
+
+def ledger_id(folder: Path) -> str:
+    """Return what identifies the ledger in a folder to other hosts; it is made if it is missing.
+
+    A ledger that is restored from a backup is another one. Raises `LedgerError` if it cannot be
+    written.
+    """
+    path = folder / LEDGER_ID_NAME
+    if not path.exists():
+        # Another process may make it at the same time.
+        with suppress(UsageError), new_file(path, replaces=False) as file:
+            file.write(secrets.token_hex(16).encode())
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, ValueError) as error:
+        raise LedgerError(f"{path} cannot be read", hint="check its permissions") from error

@@ -1,7 +1,8 @@
 """The use of the ceiling by a run: requests sent, and requests not sent, by their cause."""
 
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -10,6 +11,8 @@ class Cause(StrEnum):
 
     OTHER_RUNS = "other_runs"
     """Another run, which shared the ceiling, sent it."""
+    OTHER_PROCESSES = "other_processes"
+    """A process of another host or state folder, which shares the ceiling, sent it."""
     HELD = "held"
     """A 429 had closed the gate."""
     INPUT = "input"
@@ -41,6 +44,8 @@ class SharedUse:
     """The use of the ceiling by all runs that share a pacer, as totals that only grow."""
 
     requests: int = 0
+    elsewhere: int = 0
+    """Requests of other processes that share the ceiling through a server."""
     margin: float = 0.0
     """Requests lost because windows began later."""
     held_seconds: float = 0.0
@@ -68,9 +73,9 @@ class Budget:
     _first: float = float("inf")
     _last: float = 0.0
     _before: SharedUse = field(default_factory=SharedUse)
-    """The shared use at the last send."""
+    """The shared use at the last send, without pauses."""
     _lost: dict[Cause, float] = field(default_factory=lambda: dict.fromkeys(Cause, 0.0))
-    _waited: dict[Cause, float] = field(default_factory=lambda: dict.fromkeys(Cause, 0.0))
+    _waited: defaultdict[Cause, float] = field(default_factory=lambda: defaultdict(float))
 
     @property
     def began(self) -> float:
@@ -88,10 +93,12 @@ class Budget:
             allowed, seconds = self.allowed_between(self._last, at), at - self._last
             per_second = allowed / seconds if seconds else 0.0
             others = shared.requests - before.requests - 1
+            elsewhere = shared.elsewhere - before.elsewhere
             margin = shared.margin - before.margin
             self._lost[Cause.OTHER_RUNS] += others
+            self._lost[Cause.OTHER_PROCESSES] += elsewhere
             self._lost[Cause.MARGIN] += margin
-            missed = allowed - 1 - others - margin
+            missed = allowed - 1 - others - elsewhere - margin
             self._waited[Cause.HELD] = shared.held_seconds - before.held_seconds
             for cause in (Cause.HELD, Cause.INPUT, Cause.IN_FLIGHT):
                 cost = max(0.0, min(missed, self._waited[cause] * per_second))
@@ -103,8 +110,10 @@ class Budget:
             self._first = at
         self._used += 1
         self._last = at
-        self._before = replace(shared)
-        self._waited = dict.fromkeys(Cause, 0.0)
+        self._before = SharedUse(
+            shared.requests, shared.elsewhere, shared.margin, shared.held_seconds
+        )
+        self._waited.clear()
 
     @property
     def spending(self) -> Spending:

@@ -19,6 +19,10 @@ class Gate:
         self._probe_due = False
         self._strikes = 0
 
+    def is_closed(self, now: float) -> bool:
+        """Return whether a request has to wait, for the end of the probe or for `opens_at`."""
+        return self.probe_is_out or self.opens_at > now
+
     def let_pass(self) -> bool:
         """Pass one request; return whether it is the probe."""
         self.probe_is_out = self._probe_due

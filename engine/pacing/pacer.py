@@ -13,6 +13,7 @@ from engine.pacing.gate import Gate
 from engine.pacing.hourly_ceiling import HourlyCeiling
 from engine.pacing.schedule import PastSend, Schedule
 from engine.pacing.settings import PacingSettings
+from engine.pacing.slots import Slot, SlotEnd, Slots
 
 CATCH_UP = 3
 """Sends without spacing after a late wake-up: the one that is due and two missed ones.
@@ -50,6 +51,13 @@ class Turn:
 
     sent_at: float
     is_probe: bool
+    slot: Slot | None = None
+    """The slot of the ceiling that is shared with other hosts, if one is."""
+
+    @property
+    def is_by_own_limits(self) -> bool:
+        """Whether the gate of this process, and not that of all, has let it pass."""
+        return self.slot is None or self.slot.is_alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +83,20 @@ class Pacer:
     cancelled while it waits is not logged.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the ceiling, what it continues, and who shares it
         self,
         settings: PacingSettings,
         clock: Clock,
         log: Iterable[PastSend] = (),
         held_seconds: float = 0.0,
         earlier: "Pacer | None" = None,
+        slots: Slots | None = None,
     ) -> None:
         """Continue after the sends in `log`; close the gate for `held_seconds` (earlier 429).
 
         What `earlier`, a pacer that sends no more, has learnt from answers is kept, unless it sent
-        nothing for `KEPT_WINDOWS`.
+        nothing for `KEPT_WINDOWS`. With `slots`, each request also needs a slot of a ceiling that
+        is shared with other hosts, which keeps the gate for all of them.
         """
         self._clock = clock
         now = clock.now()
@@ -101,6 +111,7 @@ class Pacer:
         if held_seconds > 0:
             self.gate.hold(now, held_seconds)
         self._settings = settings
+        self._slots = slots
         self._ceiling = HourlyCeiling(settings)
         self._use = SharedUse()
         self._held_until = self._paused_until = now
@@ -136,24 +147,53 @@ class Pacer:
         `paused` is called if the hour allows no request.
         """
         async with self._turn:
-            await self._follow_pace()
-            margin = await self._wait_for_window(paused)
-            await self._follow_pace()
-            # The bucket comes last, so that a request is sent as soon as the bucket releases it. A
-            # wait for the window after it would add to the bucket's burst.
-            await self._bucket.acquire()
-            # A 429 may have closed the gate in the meantime.
-            margin = max(margin, await self._wait_for_window(paused))
+            margin = await self._wait_for_bucket(paused)
+            slot = await self._take_slot(paused)
             now = self._clock.now()
             self.schedule.record_send(now)
             # The margin of a window is lost once; its cost is divided among the requests in it.
             self._use.send(margin / self._settings.per_seconds)
-            return Turn(now, self.gate.let_pass())
+            is_probe = self.gate.let_pass() if slot is None or slot.is_alone else slot.is_probe
+            return Turn(now, is_probe, slot)
+
+    async def _wait_for_bucket(self, paused: Paused) -> float:
+        """Wait until the limits of this process allow a request; return the margin in seconds."""
+        await self._follow_pace()
+        margin = await self._wait_for_window(paused)
+        await self._follow_pace()
+        # The bucket comes last, so that a request is sent as soon as the bucket releases it. A
+        # wait for the window after it would add to the bucket's burst.
+        await self._bucket.acquire()
+        # A 429 may have closed the gate in the meantime.
+        return max(margin, await self._wait_for_window(paused))
+
+    async def _take_slot(self, paused: Paused) -> Slot | None:
+        """Wait for a slot of the ceiling that is shared with other hosts, if one is."""
+        if self._slots is None:
+            return None
+        while True:
+            share = self._slots.share
+            slot = await self._slots.take(self._requests_now())
+            self._use.held_seconds += slot.held_seconds
+            self._use.elsewhere += slot.elsewhere
+            if not slot.is_alone or self._slots.share == share:
+                return slot
+            # The others cannot be reached any more: the limits of this process are lower now.
+            self._slots.finish(slot, self._clock.now(), SlotEnd.FAILED, 0.0, None)
+            await self._wait_for_bucket(paused)
+
+    def _requests_now(self) -> int:
+        """Return the ceiling of all processes in force."""
+        if not self._settings.hours:
+            return self._settings.requests
+        return self._ceiling.requests_at(self._clock.stamp().utc_ns)
 
     def _follow_hours(self) -> None:
-        """Set the schedule's ceiling to the one in force."""
-        if self._settings.hours:
-            self.schedule.ceiling = self._ceiling.requests_at(self._clock.stamp().utc_ns)
+        """Set the schedule's ceiling to the one in force for this process."""
+        if self._settings.hours or self._slots is not None:
+            requests = self._requests_now()
+            share = 1.0 if self._slots is None else self._slots.share
+            self.schedule.ceiling = max(1, int(requests * share)) if requests else 0
 
     async def _follow_pace(self) -> None:
         """Let the bucket leak at the pace of the ceiling in force, without a burst at a change."""
@@ -177,9 +217,12 @@ class Pacer:
         """
         margin = 0.0
         while True:
-            await self._pass_gate()
+            now = self._clock.now()
+            if self.gate.is_closed(now):
+                await self._wait_at_gate(now)
+                continue
             self._follow_hours()
-            wait = self.schedule.earliest() - self._clock.now() - ahead
+            wait = self.schedule.earliest() - now - ahead
             if wait <= 0:
                 return margin
             wait += 0.0 if ahead else self._late_seconds
@@ -225,20 +268,17 @@ class Pacer:
         )
         return self._ceiling.allowed_between(start_ns, end_ns)
 
-    async def _pass_gate(self) -> None:
-        while True:
-            began = self._clock.now()
+    async def _wait_at_gate(self, began: float) -> None:
+        """Wait until the closed gate may be open."""
+        if self.gate.probe_is_out:
             self._gate_moved.clear()
-            if self.gate.probe_is_out:
-                await self._gate_moved.wait()
-            elif (wait := self.gate.opens_at - began) > 0:
-                await asyncio.sleep(wait)
-            else:
-                return
-            # Several requests may wait at once; the time counts once.
-            now = self._clock.now()
-            self._use.held_seconds += now - max(began, self._held_until)
-            self._held_until = now
+            await self._gate_moved.wait()
+        else:
+            await asyncio.sleep(self.gate.opens_at - began)
+        # Several requests may wait at once; the time counts once.
+        now = self._clock.now()
+        self._use.held_seconds += now - max(began, self._held_until)
+        self._held_until = now
 
     def open_budget(self) -> Budget:
         """Return the budget of a run; the caller records in it each turn that the run takes."""
@@ -247,14 +287,18 @@ class Pacer:
     def record(self, budget: Budget) -> PaceRecord:
         """Return a run's use of the ceiling so far."""
         schedule = self.schedule
-        return PaceRecord(budget.spending, schedule.found_since(budget.began), schedule.margin)
+        found = schedule.found_since(budget.began)
+        if self._slots is not None and self._slots.found is not None:
+            found = self._slots.found
+        return PaceRecord(budget.spending, found, schedule.margin)
 
     def throttled(self, turn: Turn, retry_after: float | None) -> None:
         """Record a 429: the gate closes for all requests."""
         now = self._clock.now()
+        self._finish(turn, SlotEnd.THROTTLED, retry_after)
         with self._waking():
             self.schedule.record_end(turn.sent_at, now)
-            if self.gate.throttle(now, turn.sent_at, retry_after):
+            if turn.is_by_own_limits and self.gate.throttle(now, turn.sent_at, retry_after):
                 self.schedule.strike(now)
         self._gate_moved.set()
 
@@ -265,13 +309,20 @@ class Pacer:
             self.schedule.record_end(turn.sent_at, now, is_accepted=accepted)
             if accepted:
                 self.schedule.record_acceptance(turn.sent_at, now)
+        self._finish(turn, SlotEnd.ACCEPTED if accepted else SlotEnd.ANSWERED)
         self._end_probe(turn, answered=True)
 
     def unanswered(self, turn: Turn) -> None:
         """Record that a request has failed: no answer will come."""
         with self._waking():
             self.schedule.record_end(turn.sent_at, self._clock.now())
+        self._finish(turn, SlotEnd.FAILED)
         self._end_probe(turn, answered=False)
+
+    def _finish(self, turn: Turn, end: SlotEnd, retry_after: float | None = None) -> None:
+        """Report the end of a request to the ceiling that is shared with other hosts."""
+        if self._slots is not None and turn.slot is not None:
+            self._slots.finish(turn.slot, turn.sent_at, end, self.schedule.shortest, retry_after)
 
     @contextmanager
     def _waking(self) -> Iterator[None]:
@@ -283,6 +334,6 @@ class Pacer:
                 sleeper.set()
 
     def _end_probe(self, turn: Turn, *, answered: bool) -> None:
-        if turn.is_probe and self.gate.probe_is_out:
+        if turn.is_by_own_limits and turn.is_probe and self.gate.probe_is_out:
             self.gate.settle_probe(answered=answered)
             self._gate_moved.set()

@@ -98,7 +98,9 @@ class Schedule:
 
         It is 0 if the window limit does not apply.
         """
-        allowed = self.allowed
+        return self._margin(self.allowed)
+
+    def _margin(self, allowed: int) -> float:
         if not allowed or len(self._sends) < allowed:
             return 0.0
         largest = self._window * LARGEST_MARGIN
@@ -135,7 +137,7 @@ class Schedule:
         if len(self._sends) < allowed:
             limit = float("-inf")
         else:
-            limit = self._sends[-allowed] + self._window + self.margin
+            limit = self._sends[-allowed] + self._window + self._margin(allowed)
         if allowed == self.ceiling or not self._sends:
             return limit
         # Below the configured pace, the bucket is too fast. Even spacing suits any kind of limit.

@@ -1,6 +1,5 @@
 """A batch: the uids of one request, its payload, and the places of the uids in the export."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -124,9 +123,9 @@ class Batch:
     @property
     def file_uids(self) -> Mapping[str, int]:
         """The number of uids from each file, by file name."""
-        uids: Counter[str] = Counter()
+        uids: dict[str, int] = {}
         for span in self.spans:
-            uids[span.file] += span.count
+            uids[span.file] = uids.get(span.file, 0) + span.count
         return uids
 
     def place(self, index: int) -> tuple[str, int]:

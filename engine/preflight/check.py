@@ -13,6 +13,8 @@ from pathlib import Path
 
 from engine.config.loading import Config
 from engine.config.lookup import Configuration
+from engine.coordination.coordination import SharedLimits, key_prefix
+from engine.coordination.inquiry import ceiling_now
 from engine.delivery.events import Paused
 from engine.errors import (
     CohortSyncError,
@@ -90,6 +92,9 @@ async def _check_workspace(
     else:
         yield await _finding("uids", lambda: asyncio.to_thread(_describe_uid_locations, config))
 
+    if config.shared is not None:
+        limits = config.shared
+        yield await _finding("shared", lambda: _describe_shared(limits, config))
     seconds = min(CONNECT_SECONDS, config.delivery.timeout_seconds)
     connectivity = Connectivity(config.workspace, seconds)
     is_reachable = True
@@ -210,6 +215,19 @@ def _summary(config: Config) -> Finding:
         f"{Ceiling.of(pacing).hours_clause}"
     )
     return Finding("configuration", FindingStatus.OK, detail, "; ".join(config.notes) or None)
+
+
+async def _describe_shared(limits: SharedLimits, config: Config) -> str:
+    """Return who shares the ceiling now; raises `ConfigError` and `UnreachableError`."""
+    workspace = config.workspace
+    prefix = key_prefix(workspace.endpoint.identity, workspace.id)
+    found = await ceiling_now(limits, prefix, config.pacing)
+    warning = "" if found.warning is None else f"; {found.warning}"
+    return (
+        f"{found.server} (version {found.version}): {found.used:,} of {found.requests:,} requests "
+        f"in the last {config.pacing.per_seconds:g} s, by "
+        f"{counted(len(found.processes), 'process')}{warning}"
+    )
 
 
 def _describe_uid_locations(config: Config) -> str:

@@ -23,8 +23,9 @@ class Finding:
     """The result of one step of the preflight; it contains no credential."""
 
     name: str
-    """One of `STEPS`; `export`: whether that of a configured cohort is there; or `notify`, `pings`,
-    `metrics`, `report`, `after`, `marker`: whether a sync could tell, write and start them."""
+    """One of `STEPS`; `shared`: the server of a shared ceiling; `export`: whether that of a
+    configured cohort is there; or `notify`, `pings`, `metrics`, `report`, `after`, `marker`:
+    whether a sync could tell, write and start them."""
     verdict: FindingStatus
     detail: str
     """One line, or one line for each problem of the configuration."""

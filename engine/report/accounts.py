@@ -114,6 +114,8 @@ class CeilingSpending:
     """Requests of this run."""
     other_runs: float = 0.0
     """Requests of other runs at the same time, which share the ceiling."""
+    other_processes: float = 0.0
+    """Requests of processes on other hosts, which share the ceiling."""
     held: float = 0.0
     """A 429 had closed the gate."""
     input: float = 0.0
@@ -133,8 +135,8 @@ class CeilingSpending:
 
     @property
     def available(self) -> float:
-        """Requests that the ceiling allowed and no other run sent."""
-        return self.allowed - self.other_runs
+        """Requests that the ceiling allowed and no other run or process sent."""
+        return self.allowed - self.other_runs - self.other_processes
 
 
 _SPENDING = operator.attrgetter(*(each.name for each in fields(CeilingSpending)))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.coordination.inquiry import CeilingNow
 from engine.errors import ExitStatus
 from engine.report.accounts import SCHEMA_VERSION, timestamp
 from engine.report.next_step import NextStep
@@ -109,6 +110,33 @@ class CohortHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkspaceCeiling:
+    """The ceiling of a workspace that hosts share, and who uses it."""
+
+    workspace: str
+    """The name of the workspace in the configuration."""
+    server: str
+    now: CeilingNow | None
+    """None if the server cannot be asked."""
+    problem: str | None = None
+    """Why it cannot be asked."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return its part of the JSON document."""
+        now = self.now
+        return {
+            "workspace": self.workspace,
+            "server": self.server,
+            "problem": self.problem,
+            "requests": now and now.requests,
+            "used": now and now.used,
+            "held_seconds": now and now.held_seconds,
+            "processes": now
+            and [{"process": each.process, "requests": each.requests} for each in now.processes],
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What runs now, and how every cohort stands."""
 
@@ -120,6 +148,8 @@ class Status:
     """Cohorts that have a run and are not in `cohorts`."""
     usage: StateUsage
     """The size of the state folder."""
+    shared: Sequence[WorkspaceCeiling] = ()
+    """The ceilings that hosts share."""
 
     @property
     def has_begun(self) -> bool:
@@ -159,6 +189,7 @@ class Status:
             "cohorts": [each.to_dict() for each in self.cohorts],
             "other_cohorts": self.others,
             "state_bytes": self.usage.to_dict(),
+            "shared_ceilings": [each.to_dict() for each in self.shared],
         }
 
 

@@ -20,7 +20,7 @@ Settings = Mapping[str, Mapping[str, Any]]
 
 MOST_REQUEST_IDS = 20
 """The request ids that are listed of each kind of answer: the first and the last ones."""
-_PACKAGES = ("aiohttp", "aiolimiter", "duckdb", "numpy", "orjson", "pyarrow", "uvloop")
+_PACKAGES = ("aiohttp", "aiolimiter", "numpy", "orjson", "pyarrow", "uvloop")
 _IDENTIFYING = re.compile(r"\S*[\d@]\S*")
 """A word that may be a uid; the names of error types and fields have neither digit nor `@`."""
 _MASK = "***"

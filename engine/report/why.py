@@ -15,7 +15,7 @@ from engine.report.accounts import SCHEMA_VERSION, timestamp
 from engine.snapshot.file_format import look_up
 from engine.snapshot.operation_uids import kept_uids, position_of
 from engine.snapshot.records import UidState
-from engine.snapshot.store import IMPORTED, MIRRORED, RECONCILED
+from engine.snapshot.store import IMPORTED, MIRRORED, RECONCILED, SORTED
 from engine.storage.paths import operation_path, plan_folder, snapshot_folder
 
 Document = dict[str, Any]
@@ -187,7 +187,7 @@ class UidInquiry:
             return None
         for external in self._generations:
             # The run of an old mirror's snapshot may be deleted.
-            if external.run is None and external.origin != MIRRORED:
+            if external.run is None and external.origin not in {MIRRORED, SORTED}:
                 return {
                     "generation": external.number,
                     "origin": external.origin,

@@ -33,7 +33,7 @@ async def abandon(
     entry = _find(run, session.config)
     key = CohortKey(entry.partner, entry.cohort_id)
     context = RunContext(session, key, RunObservers(note=note, switch=switch))
-    async with context.open(wait_seconds) as (ledger, store):
+    async with context.open(wait_seconds, goes_by_snapshot=False) as (ledger, store):
         # While this waited, another process may have finished the run.
         _refuse_ended(_find(entry.name, session.config))
         if await ledger.runs.records_changes(entry.number):

@@ -20,7 +20,7 @@ from engine.runs.precedence import FIRST, Precedence
 from engine.runs.session import WorkspaceSession
 from engine.runs.shared_ledger import LockWait
 from engine.snapshot.store import SnapshotStore
-from engine.storage.duckdb_session import Interruption
+from engine.storage.computation import Interruption
 
 T = TypeVar("T")
 
@@ -96,11 +96,12 @@ class RunContext:
 
     @asynccontextmanager
     async def open(
-        self, wait_seconds: float, *, sends: bool = False
+        self, wait_seconds: float, *, sends: bool = False, goes_by_snapshot: bool = True
     ) -> AsyncIterator[tuple[Ledger, SnapshotStore]]:
         """Hold the cohort during the block; raises as `WorkspaceSession.holding` does.
 
-        Raises `LockHeldError` if another process sends, for a run that `sends` and must not wait.
+        Raises `LockHeldError` if another process sends, for a run that `sends` and must not wait,
+        and `LedgerError` if another host has moved the snapshot, for one that `goes_by_snapshot`.
         """
         session, config = self.session, self.config
         waiting = self.waiting(wait_seconds)
@@ -115,7 +116,10 @@ class RunContext:
             store = SnapshotStore(
                 *(session.folder, ledger.snapshots, self.key, config.mirror, config.planning),
                 *(self.clock, self._compute),
+                session.fence(self.key),
             )
+            if goes_by_snapshot and not self.key.is_shadow:
+                await store.refuse_stale()
             try:
                 yield ledger, store
             finally:

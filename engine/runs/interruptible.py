@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 from engine.cancellation import run_in_thread
 from engine.delivery.stop import Stop, StopSwitch
 from engine.errors import IncompleteError
-from engine.storage.duckdb_session import Interruption, compute_in_thread
+from engine.storage.computation import Interruption, compute_in_thread
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ async def read_or_stop(
 async def compute_or_stop(
     work: Callable[[Interruption], T], switch: StopSwitch, *, hears_earlier: bool = True
 ) -> T:
-    """Run `work` in a thread; a stop interrupts the query that it is running, if any.
+    """Run `work` in a thread; a stop interrupts it between its parts.
 
     So does a cancellation, which is raised when the thread has ended. An earlier stop must not
     interrupt the fold at the end of a run: it also runs after a stop.

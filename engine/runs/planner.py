@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -21,12 +22,13 @@ from engine.payload.batch import RowCounter, SkippedRows
 from engine.payload.envelope import Envelope
 from engine.payload.member_json import MEMBER_BYTES
 from engine.planning.allowances import Allowance, attributed
-from engine.planning.comparison import REJECTIONS, Conditions, Resend, compare
+from engine.planning.comparison import compare
+from engine.planning.conditions import REJECTIONS, Conditions, Resend
 from engine.planning.forecast import Weight, weigh
 from engine.planning.guards import Facts, GuardResult, judge
 from engine.planning.profile import Inspection, Profile
 from engine.planning.settings import GuardSettings
-from engine.planning.staging import stage
+from engine.planning.staging import EXPORT, stage
 from engine.planning.timetable import sent_at
 from engine.report.accounts import future_timestamp
 from engine.runs.context import RunContext
@@ -50,7 +52,7 @@ from engine.source.exclusion import excluded_blocks
 from engine.source.protocol import Source, Spec, files_of
 from engine.source.source_file import describe_files, newest_utc_ns
 from engine.storage.capacity import check_disk, disk_needed
-from engine.storage.paths import TemporaryName, TemporaryPurpose
+from engine.storage.uid_spool import Spool, open_spool
 
 _DAY_NS = 86_400_000_000_000
 
@@ -109,16 +111,16 @@ class Planner:
         """
         make_folder(self._store.folder)
         async with self._precedence.planning():
-            with self._store.work_folder(TemporaryPurpose.PLAN) as passing:
-                return await self._plan(state, base, passing)
+            with ExitStack() as spools:
+                return await self._plan(state, base, spools)
 
-    async def _plan(self, state: RunState, base: Base, passing: Path) -> PlanRecord:
-        """Make the plan; `passing` is a folder for temporary files that are not part of it."""
+    async def _plan(self, state: RunState, base: Base, spools: ExitStack) -> PlanRecord:
+        """Make the plan; what is read is kept in `spools` meanwhile."""
         request = self._request
         folder = self._store.make_plan_folder(state.run.name)
         inspection = Inspection(self._guards.uid_pattern)
-        excluded = await self._stage_excluded(passing / TemporaryName.EXCLUDED)
-        staged = await self._stage(state, folder, passing / TemporaryName.EXPORT, inspection)
+        excluded = await self._stage_excluded(spools)
+        staged = await self._stage(state, folder, spools, inspection)
         await self._precedence.compare()
         self._switch.refuse_if_pulled()
         snapshot = base.snapshot
@@ -154,9 +156,9 @@ class Planner:
         return record
 
     async def _stage(
-        self, state: RunState, folder: Path, path: Path, inspection: Inspection
+        self, state: RunState, folder: Path, spools: ExitStack, inspection: Inspection
     ) -> Staged:
-        """Read the export to its end; write its uids to `path`, and their places to `folder`."""
+        """Read the export to its end; keep its uids, and write their places to `folder`."""
         request = self._request
         loop = asyncio.get_running_loop()
 
@@ -170,11 +172,12 @@ class Planner:
         def write(blocks: Iterator[Block]) -> Staged:
             with open_places(folder) as places:
                 observe = (enter_skipped, lambda block: inspection.look(block.uids), places.add)
-                return stage(blocks, path, counts=self._counts, observe=observe)
+                return stage(blocks, spool, counts=self._counts, observe=observe)
 
         read = files_of(request.source)
         what = describe_files(read) if read else ", ".join(request.spec.names)
         self._note(f"reading the export: {what}")
+        spool = spools.enter_context(self._spool())
         is_complete = False
         try:
             staged = await self._read(request.source.blocks(), write)
@@ -195,13 +198,17 @@ class Planner:
         )
         return [note]
 
-    async def _stage_excluded(self, path: Path) -> Staged | None:
-        """Read the exclusion list to its end, and write its uids to `path`; None without one."""
+    async def _stage_excluded(self, spools: ExitStack) -> Staged | None:
+        """Read the exclusion list to its end, and keep its uids; None without one."""
         if self._request.exclude is None:
             return None
         blocks = excluded_blocks(self._request.exclude)
+        spool = spools.enter_context(self._spool())
         with about_exclusion():
-            return await self._read(blocks, lambda read: stage(read, path))
+            return await self._read(blocks, lambda read: stage(read, spool))
+
+    def _spool(self) -> AbstractContextManager[Spool]:
+        return open_spool(self._store.folder, EXPORT, self._config.planning)
 
     async def _read(
         self, blocks: Iterator[Block], write: Callable[[Iterator[Block]], Staged]
@@ -258,7 +265,7 @@ class Planner:
         conditions = Conditions(recent.runs, recent.waiting, rejections, resend, excluded)
         return await compute_or_stop(
             lambda interruption: compare(
-                staged, base, folder, self._store.query_options(interruption), conditions
+                staged, base, folder, self._store.compute_options(interruption), conditions
             ),
             self._switch,
         )

@@ -3,7 +3,10 @@
 from datetime import timedelta
 
 from engine.config.loading import Config, Project
-from engine.report.status import Status
+from engine.coordination.coordination import key_prefix
+from engine.coordination.inquiry import ceiling_now
+from engine.errors import CohortSyncError
+from engine.report.status import Status, WorkspaceCeiling
 from engine.report.status_reading import WatchedCohort, WatchedWorkspace, WorkspaceStatus
 from engine.runs.usage import usage_of
 
@@ -26,6 +29,23 @@ def status(project: Project, now_utc_ns: int) -> Status:
         sum(each.others for each in found),
         usage_of(project.shared),
     )
+
+
+async def shared_ceilings(project: Project) -> list[WorkspaceCeiling]:
+    """Return the ceilings that hosts share; a server that cannot be asked is no error."""
+    found = []
+    for config in project.workspaces.values():
+        if config.shared is None:
+            continue
+        workspace, label = config.workspace, config.shared.access.address.label
+        prefix = key_prefix(workspace.endpoint.identity, workspace.id)
+        try:
+            now = await ceiling_now(config.shared, prefix, config.pacing)
+        except CohortSyncError as error:
+            found.append(WorkspaceCeiling(config.name, label, None, error.message))
+        else:
+            found.append(WorkspaceCeiling(config.name, label, now))
+    return found
 
 
 def _watched(config: Config, project: Project) -> WatchedWorkspace:

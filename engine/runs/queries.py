@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 
 _YOUNG_SECONDS = 600
 """A spool that is younger is kept: it may be about to be used."""
-_END_SECONDS = 10.0
-"""How long a stop waits for a query that it ends; then its connection is left to its thread."""
+_END_SECONDS, _END_TRIES = 0.5, 20
+"""How long a stop waits for a query before it ends it again, and how often it does; then the
+connection is left to its thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,10 +279,12 @@ class _Reading:
         """End the query if it is still running, and wait for the end of its connection."""
         if self._task.done():
             return
-        self._cancellation.request()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_END_SECONDS):
-                await self._ended.wait()
+        for _ in range(_END_TRIES):  # A query that is just about to begin hears only a later one.
+            self._cancellation.request()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_END_SECONDS):
+                    await self._ended.wait()
+                    break
         self._switch.pull("the query is not needed any more")
         await asyncio.wait((self._task,))
 

@@ -6,6 +6,7 @@ A cohort is given as a `Cohort`, or it is configured: then its table has what th
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from engine.config.cohorts import CohortSettings
 from engine.delivery.stop import StopSwitch
@@ -31,12 +32,14 @@ from engine.runs.exports import (
     spec_of,
 )
 from engine.runs.interruptible import read_or_stop
-from engine.runs.mirror import RollbackRequest
-from engine.runs.planner import MirrorRequest
 from engine.runs.push_admission import PushRequest
 from engine.runs.queries import CohortQueries, Queries
 from engine.runs.session import WorkspaceSession
 from engine.source.spec import SourceSpec
+
+if TYPE_CHECKING:
+    from engine.runs.mirror import RollbackRequest
+    from engine.runs.planner import MirrorRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +182,10 @@ class MirrorOptions:
     trust: int | None = None
     is_shadow: bool = False
 
-    def applied(self, guards: GuardSettings | None) -> partial[MirrorRequest]:
+    def applied(self, guards: GuardSettings | None) -> "partial[MirrorRequest]":
         """Return the request, less its source, spec and cohort."""
+        from engine.runs.planner import MirrorRequest  # noqa: PLC0415 - a push needs no planner
+
         return partial(
             MirrorRequest,
             first_action=Action(self.first_action),
@@ -194,7 +199,7 @@ class MirrorOptions:
         )
 
 
-async def mirror_request(export: CohortExport, options: MirrorOptions) -> MirrorRequest:
+async def mirror_request(export: CohortExport, options: MirrorOptions) -> "MirrorRequest":
     """Open the export of a mirror, and return the request.
 
     Raises `UsageError` for invalid arguments, and as `open_desired` and `CohortExport.spec`.
@@ -224,11 +229,13 @@ def rollback_request(
     *,
     name: str | None,
     table: CohortSettings | None,
-) -> RollbackRequest:
+) -> "RollbackRequest":
     """Return the request of a rollback; `table` is that of the cohort, if it is configured.
 
     Raises `UsageError` for invalid arguments.
     """
+    from engine.runs.mirror import RollbackRequest  # noqa: PLC0415 - a push needs no planner
+
     check_id(cohort_id)
     request = options.applied(table.guards if table else None)
     return RollbackRequest(

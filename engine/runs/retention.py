@@ -17,6 +17,7 @@ from engine.ledger.sqlite.ledger import open_shared
 from engine.ledger.sqlite.pruning import Bounds, OldRun, Pruner
 from engine.model.cohort import CohortKey
 from engine.report.state import Pruned
+from engine.runs.queries import sweep
 from engine.runs.usage import spill_folders
 from engine.snapshot.store import lost_ledger, unknown_files
 from engine.storage.paths import (
@@ -25,6 +26,7 @@ from engine.storage.paths import (
     is_run_name,
     plan_folder,
     plans_folder,
+    queries_folder,
     snapshot_folder,
 )
 from engine.storage.temporary import remove_abandoned_folders, remove_abandoned_parts
@@ -214,6 +216,7 @@ class _WorkspacePruning:
                 self._result.files += 1
                 self._delete_file(path)
         if not self._result.is_dry_run:
+            self._result.file_bytes += sweep(queries_folder(self._folder), self._config.state_dir)
             remove_abandoned_parts(self._folder)
             for parent in (self._folder, self._config.state_dir, *spill_folders(self._config)):
                 remove_abandoned_folders(parent)

@@ -25,6 +25,7 @@ from engine.runs.interruptible import acquire_or_stop
 from engine.runs.ports import Ledger
 from engine.runs.shared_ledger import LockWait
 from engine.runs.shared_workspace import SharedWorkspace
+from engine.snapshot.ports import SnapshotFence
 
 
 class WorkspaceSession:
@@ -99,7 +100,8 @@ class WorkspaceSession:
         Runs of this session wait for each other. `waiting.switch` is the run's own: it is pulled if
         the session is left. Raises `LockHeldError` if another process holds the cohort for longer
         than `waiting` allows, `IncompleteError` if a stop ends a wait, `UsageError` if the session
-        was left or is used in another event loop, and what opening the ledger raises.
+        was left or is used in another event loop, and what opening the ledger and joining other
+        hosts raise.
         """
         key = CohortKey(key.partner, key.cohort_id)
         with self._counted(key, waiting.switch):
@@ -114,11 +116,16 @@ class WorkspaceSession:
                         if ledger.gone is not None:
                             raise ledger.gone
                         await ledger.recover(key)
-                        yield ledger
+                        async with self._shared.leased(key, waiting):
+                            yield ledger
                     finally:
                         lock.release()
             finally:
                 here.release()
+
+    def fence(self, key: CohortKey) -> SnapshotFence:
+        """Return what guards the snapshot of a cohort, which is held, against other hosts."""
+        return self._shared.fence(CohortKey(key.partner, key.cohort_id))
 
     @asynccontextmanager
     async def using_ledger(self, waiting: LockWait) -> AsyncIterator[Ledger]:

@@ -2,21 +2,25 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 from engine.clock import Clock
 from engine.config.loading import Config
+from engine.coordination.coordination import Coordination, key_prefix
+from engine.coordination.leases import Lease, Owner
 from engine.delivery.sender import resumed_pacer
-from engine.delivery.stop import StopSwitch
+from engine.delivery.stop import Stop, StopSwitch
 from engine.ledger.locks import cohort_at_once, sending_lock
 from engine.ledger.neighbors import announced
+from engine.ledger.state_folder import describe_process, folder_identity, ledger_id, this_process
 from engine.model.cohort import CohortKey
 from engine.pacing.pacer import Pacer
 from engine.pacing.ranks import Ranks
-from engine.runs.arguments import Note
+from engine.runs.arguments import Note, no_note
 from engine.runs.ports import Ledger
-from engine.runs.shared_ledger import SharedLedger
+from engine.runs.shared_ledger import LockWait, SharedLedger
+from engine.snapshot.ports import SnapshotFence, SoleHost
 
 
 class SharedWorkspace:
@@ -47,6 +51,8 @@ class SharedWorkspace:
         self._opened = AsyncExitStack()
         self._opened.push_async_callback(self.ledger.close)
         self._is_announced = False
+        self._coordination: Coordination | None = None
+        self._leases: dict[CohortKey, Lease] = {}
 
     async def close(self) -> None:
         """Close what was opened; no session uses it any more."""
@@ -73,8 +79,12 @@ class SharedWorkspace:
         return self._locks.setdefault(key, asyncio.Lock())
 
     async def prepare(self, ledger: Ledger, switch: StopSwitch, note: Note) -> None:
-        """Announce this process, and count what no run has counted yet; a stop leaves the rest."""
+        """Announce this process, and count what no run has counted yet; a stop leaves the rest.
+
+        Raises as `Coordination.open`.
+        """
         self._announce(note)
+        await self._coordinate(note)
         if self._counted_in is ledger:
             return
         self._counted_in = ledger  # Other runs do not wait for the count.
@@ -91,6 +101,8 @@ class SharedWorkspace:
         if self._is_announced:
             return
         self._is_announced = True
+        if self._config.shared is not None:
+            return
         workspace = self._config.workspace
         others = self._opened.enter_context(
             announced(workspace.endpoint.identity, workspace.id, self._config.state_dir)
@@ -100,6 +112,58 @@ class SharedWorkspace:
                 f"warning: {other}: the two do not share the ceiling; give both the same state "
                 "folder"
             )
+
+    async def _coordinate(self, note: Note) -> Coordination | None:
+        """Join the processes of other hosts, if they share a ceiling."""
+        config = self._config
+        if config.shared is None:
+            return None
+        if self._coordination is None:
+            workspace = config.workspace
+            owner = Owner(
+                folder_identity(self.folder, self.clock.stamp().boot_id),
+                ledger_id(self.folder),
+                describe_process(this_process()),
+            )
+            self._coordination = Coordination(
+                config.shared,
+                key_prefix(workspace.endpoint.identity, workspace.id),
+                config.pacing,
+                owner,
+                self.clock,
+                # Connecting may take as long again.
+                timeout_seconds=2 * config.delivery.timeout_seconds,
+                give_up_seconds=config.retry.give_up_after_seconds,
+            )
+            self._opened.push_async_callback(self._coordination.close)
+        await self._coordination.open(note)
+        return self._coordination
+
+    @asynccontextmanager
+    async def leased(self, key: CohortKey, waiting: LockWait) -> AsyncIterator[None]:
+        """Hold a cohort's lease during the block, if hosts share a ceiling.
+
+        Raises as `Coordination.leased`; if the lease is lost, the run is stopped.
+        """
+        coordination = self._coordination
+        if coordination is None:
+            yield
+            return
+        patience = waiting.patience
+        held = coordination.leased(
+            *(key, patience.seconds, patience.stop_reason, patience.waiting),
+            lambda error: waiting.switch.pass_on(Stop.of(error)),
+        )
+        async with held as lease:
+            self._leases[key] = lease
+            try:
+                yield
+            finally:
+                del self._leases[key]
+
+    def fence(self, key: CohortKey) -> SnapshotFence:
+        """Return what guards a cohort's snapshot against other hosts."""
+        return self._leases.get(key) or SoleHost()
 
     async def _recover(self, ledger: Ledger) -> None:
         """End the runs of processes that have died: their cohorts are not locked.
@@ -127,6 +191,10 @@ class SharedWorkspace:
                 return earlier
             await ledger.settle_all()
             await self._recover(ledger)
-            pacer = await resumed_pacer(self._config.pacing, self.ledger.sends, self.clock, earlier)
+            coordination = await self._coordinate(no_note)
+            pacer = await resumed_pacer(
+                *(self._config.pacing, self.ledger.sends, self.clock, earlier),
+                None if coordination is None else coordination.ceiling,
+            )
             self._pacer = (hold, pacer)
             return pacer

@@ -188,7 +188,7 @@ class Snapshots:
         """Do work that changes the snapshots, after all that was sent is folded into them."""
         observers = RunObservers(note=self.note, switch=self.switch)
         context = RunContext(self.session, self.key, observers)
-        async with context.open(wait_seconds) as (_, store):
+        async with context.open(wait_seconds, goes_by_snapshot=False) as (_, store):
             if catches_up:
                 await store.catch_up()
             return await change(store)

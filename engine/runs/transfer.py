@@ -19,20 +19,22 @@ from engine.planning.comparison import compare
 from engine.planning.guards import Facts, judge
 from engine.planning.profile import Inspection
 from engine.planning.settings import GuardSettings
-from engine.planning.staging import stage
+from engine.planning.staging import EXPORT, stage
 from engine.runs.interruptible import WritePermission, compute_or_stop, read_or_stop
 from engine.snapshot.baseline import doubting
-from engine.snapshot.file_format import SNAPSHOT, describe, refuse_twice, take_over, uids_in
+from engine.snapshot.file_format import take_over, uids_in
 from engine.snapshot.fold import adopt as adopt_staged
 from engine.snapshot.operation_uids import sample
 from engine.snapshot.records import Comparison, Snapshot, Staged, UidState
+from engine.snapshot.sorted_file import SNAPSHOT
 from engine.snapshot.store import ADOPTED, IMPORTED, RECONCILED, SnapshotStore
 from engine.source.block import Block
 from engine.source.source_file import SourceFile
-from engine.storage.duckdb_session import Interruption
+from engine.storage.computation import Interruption
 from engine.storage.files import rename_durably, work_folder
 from engine.storage.paths import TemporaryName, TemporaryPurpose, fallback_folder
 from engine.storage.uid_parquet import UIDS, read_batches, write_batches
+from engine.storage.uid_spool import Spool, open_spool
 
 _SHOWN = 10
 """The number of uids of each kind that a comparison shows."""
@@ -46,6 +48,15 @@ class StagedSnapshot:
     rows: Staged
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a list is kept while it is used."""
+
+    folder: Path
+    """A temporary folder."""
+    spool: Spool
+
+
 async def adopt(
     store: SnapshotStore, blocks: Iterable[Block], switch: StopSwitch
 ) -> StagedSnapshot:
@@ -54,8 +65,8 @@ async def adopt(
     Raises `SourceError` for a list without a uid, and `IncompleteError` if a stop comes.
     """
     base = await store.current()
-    with _list_of(store) as path:
-        staged = await _read(blocks, path, switch)
+    with _list_of(store) as place:
+        staged = await _read(blocks, place.spool, switch)
         made = await _take_over(store, base and base[1], staged, UidState.MAY_BE_IN, ADOPTED)
     return StagedSnapshot(made, staged)
 
@@ -83,11 +94,12 @@ async def reconcile(  # noqa: PLR0913, PLR0917 - the list, its guards, and why t
             f"what was sent to cohort {store.key.cohort_id} may not have been applied yet",
             hint=f"reconcile it with a list that is taken in {recent.seconds:,.0f} s or later",
         )
-    with _list_of(store) as path:
+    with _list_of(store) as place:
         inspection = Inspection(guards.uid_pattern)
-        staged = await _read(blocks, path, switch, [lambda block: inspection.look(block.uids)])
+        observe = [lambda block: inspection.look(block.uids)]
+        staged = await _read(blocks, place.spool, switch, observe)
         base = await _known(store)
-        found = await _compare(store, staged, base, switch)
+        found = await _compare(store, staged, base, place.folder, switch)
         facts = Facts(
             members=base.census.members + base.census.unknown if base else 0,
             adds=0,
@@ -134,29 +146,32 @@ async def _known(store: SnapshotStore) -> Snapshot | None:
 
 
 @contextmanager
-def _list_of(store: SnapshotStore) -> Iterator[Path]:
-    """Yield a temporary path for a list."""
+def _list_of(store: SnapshotStore) -> Iterator[_Place]:
+    """Yield a place for a list."""
     make_folder(store.folder)
-    with store.work_folder(TemporaryPurpose.LIST) as folder:
-        yield folder / TemporaryName.LIST
+    with (
+        store.work_folder(TemporaryPurpose.LIST) as folder,
+        open_spool(folder, EXPORT, store.planning) as spool,
+    ):
+        yield _Place(folder, spool)
 
 
 @contextmanager
-def _list_to_look_at(store: SnapshotStore) -> Iterator[Path]:
-    """Yield a path for a list that is only read; outside the state folder if that is read-only."""
+def _list_to_look_at(store: SnapshotStore) -> Iterator[_Place]:
+    """Yield a place for a list that is only read; outside the state folder if that is read-only."""
     with ExitStack() as made:
         try:
-            path = made.enter_context(_list_of(store))
+            place = made.enter_context(_list_of(store))
         except LedgerError:
             elsewhere = fallback_folder(store.planning.spill_dir)
             folder = made.enter_context(work_folder(elsewhere, TemporaryPurpose.LIST))
-            path = folder / TemporaryName.LIST
-        yield path
+            place = _Place(folder, made.enter_context(open_spool(folder, EXPORT, store.planning)))
+        yield place
 
 
 async def _read(
     blocks: Iterable[Block],
-    path: Path,
+    spool: Spool,
     switch: StopSwitch,
     observe: Sequence[Callable[[Block], None]] = (),
 ) -> Staged:
@@ -165,7 +180,7 @@ async def _read(
 
     def read_list() -> Staged:
         with permission.held():
-            return stage(permission.released_between(blocks), path, observe=observe)
+            return stage(permission.released_between(blocks), spool, observe=observe)
 
     staged = await read_or_stop(read_list, switch, permission)
     if not staged.uids:
@@ -174,12 +189,11 @@ async def _read(
 
 
 async def _compare(
-    store: SnapshotStore, staged: Staged, base: Snapshot | None, switch: StopSwitch
+    store: SnapshotStore, staged: Staged, base: Snapshot | None, folder: Path, switch: StopSwitch
 ) -> Comparison:
-    """Compare a list with a snapshot; the differences are written next to the staged list."""
-    folder = staged.path.parent
+    """Compare a list with a snapshot; the differences are written into `folder`."""
     return await compute_or_stop(
-        lambda interruption: compare(staged, base, folder, store.query_options(interruption)),
+        lambda interruption: compare(staged, base, folder, store.compute_options(interruption)),
         switch,
     )
 
@@ -193,8 +207,8 @@ async def _take_over(  # noqa: PLR0913, PLR0917 - the known uids, and their new 
     lifted: Sequence[Mapping[str, Any]] = (),
 ) -> Generation:
     def maker(target: Path, interruption: Interruption) -> Snapshot:
-        options = store.query_options(interruption)
-        return adopt_staged(base, staged.path, state, target, options)
+        options = store.compute_options(interruption)
+        return adopt_staged(base, staged.spool, state, target, options)
 
     return await store.make(origin, maker, lifted=lifted)
 
@@ -221,13 +235,14 @@ async def import_snapshot(
     unfolded = await store.unfolded()
     doubt = await doubting(store, [(run, run.folded_attempt) for run in unfolded])
 
+    def check(said: Mapping[bytes, bytes]) -> None:
+        _refuse_other(path, said, store.key, None if from_elsewhere else target)
+
     def maker(made: Path, interruption: Interruption) -> Snapshot:
         with work_folder(made.parent, TemporaryPurpose.IMPORT) as folder:
             copy = folder / TemporaryName.IMPORT
-            said = take_over(path, copy)
-            _refuse_other(path, said, store.key, None if from_elsewhere else target)
-            refuse_twice(path, copy, store.query_options(interruption))
-            snapshot = doubt(describe(copy), interruption)
+            options = store.compute_options(interruption)
+            snapshot = doubt(take_over(path, copy, options, check), interruption)
             rename_durably(copy, made)
         return replace(snapshot, path=made)
 
@@ -293,9 +308,9 @@ async def compare_with(
     Raises `UsageError` if there is no snapshot, and raises as `adopt` does.
     """
     base = await store.verified(None)
-    with _list_to_look_at(store) as path:
-        staged = await _read(blocks, path, switch)
-        found = await _compare(store, staged, base, switch)
+    with _list_to_look_at(store) as place:
+        staged = await _read(blocks, place.spool, switch)
+        found = await _compare(store, staged, base, place.folder, switch)
         return {
             "in_both": found.unchanged,
             "only_in_the_list": found.adds.planned,

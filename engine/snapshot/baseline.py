@@ -6,24 +6,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.errors import UsageError
-from engine.ledger.snapshot_records import Unfolded
+from engine.ledger.snapshot_records import Generation, Unfolded
 from engine.ledger.state_folder import make_folder
-from engine.snapshot.file_format import SNAPSHOT, describe
 from engine.snapshot.fold import RunChanges, fold
+from engine.snapshot.partitions import is_sorted, sort_rows
 from engine.snapshot.records import Snapshot
+from engine.snapshot.sorted_file import write_sorted
 from engine.snapshot.store import (
     ADOPTED,
     ASSUMED_EMPTY,
     IMPORTED,
     RECONCILED,
     RESTORED,
+    SORTED,
     TRUSTED,
     SnapshotStore,
 )
-from engine.storage.duckdb_session import Interruption
+from engine.storage.computation import Interruption
 from engine.storage.files import new_file
 from engine.storage.paths import TemporaryName, earlier_path
-from engine.storage.uid_parquet import write_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,12 @@ async def find_base(
         return await _trusted_base(store, trust)
     await store.catch_up()
     current = await store.current()
-    return Base(current[0].number, current[1]) if current else Base(None, None)
+    if current is None:
+        return Base(None, None)
+    generation, snapshot = current
+    if is_sorted(snapshot):
+        return Base(generation.number, snapshot)
+    return await _sorted_base(store, generation, snapshot)
 
 
 async def install(store: SnapshotStore, base: Base) -> int | None:
@@ -74,9 +80,25 @@ async def install(store: SnapshotStore, base: Base) -> int | None:
 
     def put(target: Path, _: Interruption) -> Snapshot:
         _copy(snapshot, target)
-        return describe(target)
+        return replace(snapshot, path=target)
 
     return (await store.make(base.origin, put, folds=base.folds)).number
+
+
+async def _sorted_base(store: SnapshotStore, old: Generation, snapshot: Snapshot) -> Base:
+    """Make a sorted snapshot of one from an older version, once, so that plans read it faster."""
+
+    def put(target: Path, interruption: Interruption) -> Snapshot:
+        return sort_rows(snapshot, target, store.compute_options(interruption))
+
+    made = await store.make(
+        SORTED, put, run_number=old.run, last_attempt=old.last_attempt, lifted=old.lifted
+    )
+    note = (
+        f"generation {old.number} of the snapshot is from an older version: it was sorted, "
+        f"and kept as generation {made.number}"
+    )
+    return Base(made.number, await store.verified(made.number), notes=(note,))
 
 
 async def _empty_base(store: SnapshotStore) -> Base:
@@ -84,8 +106,7 @@ async def _empty_base(store: SnapshotStore) -> Base:
     candidate = store.session_folder / TemporaryName.CANDIDATE
 
     def empty(_: Interruption) -> Snapshot:
-        write_batches(candidate, SNAPSHOT, [])
-        return describe(candidate)
+        return write_sorted(candidate, [])
 
     unfolded = await store.unfolded()
     snapshot = await store.compute(empty)
@@ -113,8 +134,10 @@ async def _trusted_base(store: SnapshotStore, number: int) -> Base:
     candidate = store.session_folder / TemporaryName.CANDIDATE
 
     def doubted(interruption: Interruption) -> Snapshot:
-        _copy(old, candidate)
-        return doubt(describe(candidate), interruption)
+        if is_sorted(old):
+            _copy(old, candidate)
+            return doubt(replace(old, path=candidate), interruption)
+        return doubt(sort_rows(old, candidate, store.compute_options(interruption)), interruption)
 
     snapshot = await store.compute(doubted)
     return Base(None, snapshot, TRUSTED, since, await _forgotten(store, number))
@@ -142,7 +165,7 @@ async def doubting(
         for changes in doubts:
             path.replace(earlier)
             snapshot = replace(snapshot, path=earlier)
-            snapshot = fold(snapshot, changes, path, store.query_options(interruption))
+            snapshot = fold(snapshot, changes, path, store.compute_options(interruption))
         earlier.unlink(missing_ok=True)
         return snapshot
 

@@ -1,16 +1,14 @@
 """A restored snapshot: each of its uids may have changed after the backup."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
+import numpy.typing as npt
 
-from engine.snapshot.file_format import SNAPSHOT, describe
+from engine.snapshot.partitions import Known, rewrite_each
 from engine.snapshot.records import Snapshot, UidState
 from engine.snapshot.store import RESTORED, SnapshotStore
-from engine.storage.duckdb_session import Interruption
-from engine.storage.uid_parquet import read_batches, write_batches
+from engine.storage.computation import Interruption
 
 _DOUBTED = np.zeros(max(UidState) + 1, np.uint8)
 for _state in UidState:
@@ -29,17 +27,15 @@ async def doubt_all(store: SnapshotStore) -> bool:
         return False
     _, snapshot = current
 
-    def rewrite(target: Path, _: Interruption) -> Snapshot:
-        write_batches(target, SNAPSHOT, _doubted(snapshot.path), "zstd")
-        return describe(target)
+    def doubt(target: Path, interruption: Interruption) -> Snapshot:
+        return rewrite_each(snapshot, _doubted, target, store.compute_options(interruption))
 
-    await store.make(RESTORED, rewrite)
+    await store.make(RESTORED, doubt)
     return True
 
 
-def _doubted(path: Path) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a snapshot, each in an unknown state since an unknown run."""
-    for rows in read_batches(path, SNAPSHOT.names):
-        states = pa.array(_DOUBTED[rows["state"].to_numpy()])
-        runs = pa.array(np.zeros(len(rows), np.int32))
-        yield pa.record_batch([rows["uid"], states, runs], schema=SNAPSHOT)
+def _doubted(
+    known: Known, _: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+    """Return an unknown state since an unknown run for each uid."""
+    return _DOUBTED[known.state], np.zeros(len(known.run), np.int32)

@@ -1,50 +1,44 @@
 """A snapshot's file: its format, and its verification."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from engine.errors import LedgerError, UsageError
-from engine.snapshot.records import UNKNOWN, Census, Snapshot, UidState
-from engine.storage.capacity import shares_of_file
-from engine.storage.duckdb_session import QueryOptions, Session, open_session
+from engine.snapshot.partitions import CHANGE, Changes, Known, rewrite, states_of
+from engine.snapshot.records import Snapshot, UidState
+from engine.snapshot.sorted_file import SNAPSHOT, Layout, StateCounts, rows_of_partition
+from engine.storage.computation import ComputeOptions
 from engine.storage.files import digest_of
+from engine.storage.uid_groups import group_uids
+from engine.storage.uid_hash import HASH_BITS, partition_of
 from engine.storage.uid_parquet import (
     LOST,
     checked_batches,
     is_damage,
     metadata_of,
+    naming_damage,
     open_parquet,
     read_batches,
     reason_of,
-    schema_of,
-    write_batches,
 )
+from engine.storage.uid_spool import Side, open_spool
 
-SNAPSHOT = schema_of(uid=pa.binary(), state=pa.uint8(), run=pa.int32())
-"""`state` is a `UidState`, `run` the ledger's number of the run in which it last changed."""
-
-
-def rows_of(snapshot: Snapshot | None, session: Session, shares: int, which: int) -> str:
-    """Return as SQL the rows of one share of a snapshot; without a snapshot there are none."""
-    return session.share(snapshot.path, shares, which) if snapshot else _NO_ROWS
-
-
-_NO_ROWS = "(SELECT ''::BLOB AS uid, 0::UTINYINT AS state, 0::INTEGER AS run WHERE false)"
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 
 def describe(path: Path) -> Snapshot:
     """Return the snapshot of a file that was just made."""
-    counts = np.zeros(max(UidState) + 1, np.int64)
+    counts = StateCounts()
     for batch in read_batches(path, ["state"]):
-        counts += np.bincount(batch["state"].to_numpy(), minlength=len(counts))
-    unknown = sum(int(counts[state]) for state in UNKNOWN)
-    census = Census(int(counts[UidState.IN]), unknown, int(counts[UidState.OUT]))
-    return Snapshot(path, census, digest_of(path))
+        counts.add(batch["state"])
+    return Snapshot(path, counts.census, digest_of(path))
 
 
 def verify(snapshot: Snapshot) -> None:
@@ -64,15 +58,40 @@ def verify(snapshot: Snapshot) -> None:
 _WRITES_ONE = "`cohortsync snapshot export` writes one"
 
 
-def take_over(path: Path, target: Path) -> dict[bytes, bytes]:
-    """Copy a snapshot from elsewhere to `target`; return its metadata.
+def take_over(
+    path: Path, target: Path, options: ComputeOptions, check: Callable[[dict[bytes, bytes]], None]
+) -> Snapshot:
+    """Write a snapshot from elsewhere to `target`, sorted; `check` may refuse its metadata.
 
     Its runs become 0: the runs of another ledger have no meaning here. Raises `UsageError` unless
-    it is undamaged, each uid is UTF-8 and each state is valid.
+    it is undamaged, each uid is UTF-8 and occurs once, and each state is valid. Raises as
+    `rewrite` and `open_spool` do.
     """
     said: dict[bytes, bytes] = {}
-    write_batches(target, SNAPSHOT, _rows_from(path, said), "zstd")
-    return said
+    with open_spool(target.parent, CHANGE, options.settings) as spool:
+        for rows in options.interruption.until_tripped(_rows_from(path, said)):
+            spool.write(rows)
+        spool.finish()
+        check(said)
+
+        def refuse_twice(rows: pa.RecordBatch) -> pa.RecordBatch:
+            if len(group_uids([rows["uid"]]).starts) < len(rows):
+                raise UsageError(
+                    f"{path}: is no snapshot: it contains a uid twice", hint=_WRITES_ONE
+                )
+            return rows
+
+        def states(rows: pa.RecordBatch) -> npt.NDArray[np.uint8]:
+            return states_of(refuse_twice(rows))
+
+        changes = Changes(Side(spool, refuse_twice), states)
+        return rewrite(changes, None, _imported, target, options)
+
+
+def _imported(
+    known: Known, change: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+    return change, known.run
 
 
 def _rows_from(path: Path, said: dict[bytes, bytes]) -> Iterator[pa.RecordBatch]:
@@ -98,8 +117,8 @@ def _rows_from(path: Path, said: dict[bytes, bytes]) -> Iterator[pa.RecordBatch]
 _STATES = pa.array([int(state) for state in UidState], pa.uint8())
 
 
-def _valid_rows(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
-    """Yield an open file's rows, with run 0; raises `ValueError` for invalid content."""
+def _valid_rows(file: "pq.ParquetFile") -> Iterator[pa.RecordBatch]:
+    """Yield an open file's rows, without their runs; raises `ValueError` for invalid content."""
     if not file.schema_arrow.equals(SNAPSHOT):
         raise ValueError("it has other columns")
     for rows in checked_batches(file, SNAPSHOT.names):
@@ -109,38 +128,30 @@ def _valid_rows(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
             rows["uid"].cast(pa.string()).validate(full=True)
         except pa.ArrowInvalid as error:
             raise ValueError("a uid is not UTF-8") from error  # Arrow's message may quote it.
-        runs = pa.array(np.zeros(len(rows), np.int32))
-        yield pa.record_batch([rows["uid"], rows["state"], runs], schema=SNAPSHOT)
-
-
-def refuse_twice(path: Path, snapshot: Path, options: QueryOptions) -> None:
-    """Raise `UsageError`, naming `path`, if its copy `snapshot` contains a uid twice.
-
-    What exceeds memory is spilled beside that copy.
-    """
-    options = options.affordable()
-    shares = shares_of_file(snapshot, options.settings)
-    with open_session(options, snapshot.parent) as session:
-        for which in range(shares):
-            query = _TWICE.format(rows=session.share(snapshot, shares, which))
-            for found in session.rows(query):
-                if len(found):
-                    raise UsageError(
-                        f"{path}: is no snapshot: it contains a uid twice", hint=_WRITES_ONE
-                    )
-
-
-_TWICE = "SELECT 1 FROM (SELECT uid FROM {rows} GROUP BY uid HAVING count(*) > 1) LIMIT 1"
+        yield rows.select(CHANGE.names)
 
 
 def look_up(path: Path, uid: str) -> tuple[UidState, int] | None:
-    """Return a uid's state, and the run of its last change; None if it is not in the file."""
+    """Return a uid's state, and the run of its last change; None if it is not in the file.
+
+    Of a sorted snapshot, only one row group is read. Raises `LedgerError` for a
+    damaged file.
+    """
     wanted = pa.scalar(uid.encode(), pa.binary())
-    for batch in read_batches(path, SNAPSHOT.names):
-        place = pc.index(batch["uid"], wanted).as_py()
+    for rows in _rows_near(path, uid.encode()):
+        place = pc.index(rows["uid"], wanted).as_py()
         if place >= 0:
-            return UidState(batch["state"][place].as_py()), batch["run"][place].as_py()
+            return UidState(rows["state"][place].as_py()), rows["run"][place].as_py()
     return None
+
+
+def _rows_near(path: Path, uid: bytes) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a snapshot among which a uid is, if it is in the snapshot."""
+    with naming_damage(path), open_parquet(path) as file:
+        if (layout := Layout.of(file)) is not None:
+            yield rows_of_partition(path, file, layout, partition_of(uid, HASH_BITS))[0]
+            return
+    yield from read_batches(path, SNAPSHOT.names)
 
 
 def uids_in(path: Path, states: tuple[UidState, ...]) -> Iterator[pa.BinaryArray]:

@@ -1,23 +1,22 @@
 """The next snapshot: the last one, with the later outcomes of a run's batches."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from engine.ledger.snapshot_records import RangeOutcome
 from engine.model.cohort import Operation
-from engine.snapshot.file_format import SNAPSHOT, describe, rows_of
 from engine.snapshot.operation_uids import OperationUids
+from engine.snapshot.partitions import CHANGE, NO_CHANGE, Changes, Known, lowest_states, rewrite
 from engine.snapshot.records import Snapshot, UidState
-from engine.storage.capacity import shares_of_file
-from engine.storage.duckdb_session import QueryOptions, open_session
-from engine.storage.files import work_folder
-from engine.storage.paths import TemporaryName, TemporaryPurpose
-from engine.storage.uid_parquet import open_writer, schema_of, write_batches
+from engine.storage.computation import ComputeOptions
+from engine.storage.uid_groups import distinct
+from engine.storage.uid_spool import Side, Spool, open_spool
 
 _STATES = {
     (Operation.ADD, True): UidState.IN,
@@ -26,39 +25,6 @@ _STATES = {
     (Operation.REMOVE, False): UidState.MAY_BE_OUT,
 }
 """An operation that is sent again changes nothing: members remain members."""
-
-_CHANGED = schema_of(uid=pa.binary(), state=pa.uint8())
-
-# A uid may be in an export twice: of two outcomes the certain one counts. An operation that may
-# have been applied has changed nothing if the uid was already in that state. It still counts as
-# sent, since an operation that reverses it has to wait.
-_NEXT = f"""
-WITH b AS (SELECT uid, state, run FROM {{base}}),
-     c AS (SELECT uid, min(state) AS state FROM {{rows}} GROUP BY uid),
-     n AS (
-       SELECT coalesce(c.uid, b.uid) AS uid, b.state AS was, b.run AS was_run, c.state AS becomes
-       FROM b FULL OUTER JOIN c ON b.uid = c.uid
-     )
-SELECT uid, (CASE
-         WHEN becomes IS NULL THEN was
-         WHEN becomes = {UidState.MAY_BE_IN:d} AND was = {UidState.IN:d} THEN was
-         WHEN becomes = {UidState.MAY_BE_OUT:d} AND coalesce(was, {UidState.OUT:d})
-           = {UidState.OUT:d} THEN {UidState.OUT:d}
-         ELSE becomes END)::UTINYINT AS state,
-       (CASE WHEN becomes IS NULL THEN was_run ELSE {{run}} END)::INTEGER AS run FROM n
-WHERE state <> {UidState.OUT:d} OR run IN ({{recent}})
-"""  # noqa: S608 - our own words
-
-_ADOPTED = f"""
-WITH b AS (SELECT uid, state, run FROM {{base}}),
-     s AS (SELECT DISTINCT uid FROM {{rows}})
-SELECT coalesce(b.uid, s.uid) AS uid,
-       (CASE WHEN b.uid IS NULL THEN {{state}}
-             WHEN b.state = {UidState.OUT:d} AND s.uid IS NOT NULL THEN {UidState.MAY_BE_OUT:d}
-             ELSE b.state END)::UTINYINT AS state,
-       coalesce(b.run, 0)::INTEGER AS run
-FROM b FULL OUTER JOIN s ON b.uid = s.uid
-"""  # noqa: S608 - our own words
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,52 +40,72 @@ class RunChanges:
 
 
 def fold(
-    base: Snapshot | None, changes: RunChanges, target: Path, options: QueryOptions
+    base: Snapshot | None, changes: RunChanges, target: Path, options: ComputeOptions
 ) -> Snapshot:
-    """Write the generation after `base` to `target`; the same arguments give the same rows.
+    """Write the generation after `base` to `target`; the same arguments give the same file.
 
-    Raises as `open_session` does, and `LedgerError` if uids that have an outcome are no longer
-    kept.
+    Raises as `rewrite` and `open_spool` do, and `LedgerError` if uids that have an outcome are no
+    longer kept.
     """
-    with work_folder(target.parent, TemporaryPurpose.FOLD) as folder:
-        changed = folder / TemporaryName.CHANGES
+    with open_spool(target.parent, CHANGE, options.settings) as spool:
         states = (rows for uids in changes.operations for rows in _changed(uids, changes.outcomes))
-        write_batches(changed, _CHANGED, states)
-        recent = ", ".join(str(each) for each in (-1, *changes.recent_runs))
-        query = partial(_NEXT.format, run=changes.run, recent=recent)
-        return _joined(query, base, changed, target, options)
+        for rows in options.interruption.until_tripped(states):
+            spool.write(rows)
+        spool.finish()
+        next_of = partial(_next, changes.run, np.array(changes.recent_runs, np.int32))
+        changed = Changes(Side(spool, lowest_states))
+        return rewrite(changed, base, next_of, target, options)
+
+
+def _next(
+    run: int, recent: npt.NDArray[np.int32], known: Known, change: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+    """Return the states after a run.
+
+    A uid may be in an export twice: of two outcomes the certain one counts. An operation that may
+    have been applied has changed nothing if the uid was already in that state. It still counts as
+    sent, since an operation that reverses it has to wait.
+    """
+    was_out = ~known.is_known | (known.state == UidState.OUT)
+    state = np.select(
+        [
+            change == NO_CHANGE,
+            (change == UidState.MAY_BE_IN) & (known.state == UidState.IN),
+            (change == UidState.MAY_BE_OUT) & was_out,
+        ],
+        [known.state, known.state, np.uint8(UidState.OUT)],
+        change,
+    )
+    runs = np.where(change == NO_CHANGE, known.run, np.int32(run))
+    is_forgotten = (state == UidState.OUT) & ~np.isin(runs, recent)
+    return np.where(is_forgotten, np.uint8(0), state), runs
 
 
 def adopt(
-    base: Snapshot | None, staged: Path, state: UidState, target: Path, options: QueryOptions
+    base: Snapshot | None, staged: Spool, state: UidState, target: Path, options: ComputeOptions
 ) -> Snapshot:
-    """Write `base` and, in `state`, each uid of the file `staged` that it does not hold.
+    """Write `base` and, in `state`, each uid of `staged` that it does not hold.
 
     The added uids have the run 0. A uid that was out becomes unknown, and keeps its run: a late
-    remove may still be applied. Raises as `open_session` does.
+    remove may still be applied. Raises as `rewrite` does.
     """
-    return _joined(partial(_ADOPTED.format, state=int(state)), base, staged, target, options)
+
+    def states(rows: pa.RecordBatch) -> npt.NDArray[np.uint8]:
+        return np.full(len(rows), state, np.uint8)
+
+    return rewrite(Changes(Side(staged, distinct), states), base, _adopted, target, options)
 
 
-def _joined(
-    query: Callable[..., str],
-    base: Snapshot | None,
-    path: Path,
-    target: Path,
-    options: QueryOptions,
-) -> Snapshot:
-    """Write `base` joined with the uids in the file at `path` to `target`, by shares."""
-    options = options.affordable()
-    shares = shares_of_file(path, options.settings)
-    with (
-        open_session(options, path.parent) as session,
-        open_writer(target, SNAPSHOT, compression="zstd") as writer,
-    ):
-        for which in range(shares):
-            rows = session.share(path, shares, which)
-            for found in session.rows(query(base=rows_of(base, session, shares, which), rows=rows)):
-                writer.write(found.cast(SNAPSHOT))
-    return describe(target)
+def _adopted(
+    known: Known, change: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+    """Return the states after an adoption."""
+    is_listed = change != NO_CHANGE
+    returns = is_listed & (known.state == UidState.OUT)
+    state = np.select(
+        [returns, known.is_known], [np.uint8(UidState.MAY_BE_OUT), known.state], change
+    )
+    return state, known.run
 
 
 def _changed(uids: OperationUids, outcomes: Sequence[RangeOutcome]) -> Iterator[pa.RecordBatch]:
@@ -128,4 +114,4 @@ def _changed(uids: OperationUids, outcomes: Sequence[RangeOutcome]) -> Iterator[
         states = np.where(
             is_accepted, _STATES[uids.operation, True], _STATES[uids.operation, False]
         )
-        yield pa.record_batch([changed, pa.array(states.astype(np.uint8))], schema=_CHANGED)
+        yield pa.record_batch([changed, pa.array(states.astype(np.uint8))], schema=CHANGE)

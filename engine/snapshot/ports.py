@@ -7,6 +7,32 @@ from engine.ledger.snapshot_records import Generation, LastSend, RangeOutcome, R
 from engine.model.cohort import CohortKey
 
 
+class SnapshotFence(Protocol):
+    """Whether this process may still move a cohort's snapshot, among other hosts."""
+
+    def refuse_stale(self, known: int) -> None:
+        """Raise `LedgerError` if another ledger has moved the snapshot last.
+
+        `known` is the latest generation that the ledger here knows.
+        """
+
+    async def confirm_move(self, generation: int, *, known: int, takes_over: bool) -> None:
+        """Enter a move, unless `refuse_stale` raises; one that `takes_over` replaces all.
+
+        Raises `IncompleteError` if another process works on the cohort now, or that is unknown.
+        """
+
+
+class SoleHost:
+    """The fence of a cohort that no other host works on."""
+
+    def refuse_stale(self, known: int) -> None:
+        """Raise nothing."""
+
+    async def confirm_move(self, generation: int, *, known: int, takes_over: bool) -> None:
+        """Raise nothing."""
+
+
 class SnapshotIndex(Protocol):
     """The snapshots that were made, and the runs each includes. Each change is durable at once."""
 

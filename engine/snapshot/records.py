@@ -3,8 +3,12 @@
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.ledger.plan_records import OperationCounts
+
+if TYPE_CHECKING:  # Large; the command line does not need it.
+    from engine.storage.uid_spool import Spool
 
 
 class UidState(IntEnum):
@@ -64,15 +68,15 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """An export that was read completely, its uids in a Parquet file with one column `uid`."""
+    """An export that was read completely, its uids in a spool."""
 
-    path: Path
+    spool: "Spool"
     rows_read: int
     """By the reader's own count."""
     blank: int
     invalid: int
     uids: int
-    """Rows that hold a uid, duplicates included: rows of the file."""
+    """Rows that hold a uid, duplicates included: rows of the spool."""
     uid_bytes: int
     """Bytes of those uids together."""
 

@@ -23,10 +23,10 @@ from engine.model.cohort import CohortKey, Operation
 from engine.snapshot.file_format import verify
 from engine.snapshot.fold import RunChanges, fold
 from engine.snapshot.operation_uids import kept_uids
-from engine.snapshot.ports import SnapshotIndex
+from engine.snapshot.ports import SnapshotFence, SnapshotIndex, SoleHost
 from engine.snapshot.records import Census, HeldChanges, Snapshot
 from engine.snapshot.settings import MirrorSettings
-from engine.storage.duckdb_session import Compute, Interruption, QueryOptions, compute_in_thread
+from engine.storage.computation import Compute, ComputeOptions, Interruption, compute_in_thread
 from engine.storage.files import names_in, work_folder
 from engine.storage.paths import (
     TemporaryPurpose,
@@ -45,8 +45,12 @@ ADOPTED, IMPORTED, RECONCILED = "adopt", "import", "reconcile"
 recently."""
 ASSUMED_EMPTY, TRUSTED = "assume-empty", "trust"
 """Origins of snapshots that replace a lost one."""
+SORTED = "sort"
+"""Origin of a snapshot with the same content as the one before, which an older version wrote."""
 RESTORED = "restore"
 """Origin of a snapshot from a backup: each of its uids may have changed after the backup."""
+_REPLACING = frozenset({IMPORTED, RECONCILED, RESTORED, ASSUMED_EMPTY})
+"""Origins of snapshots that do not go by the one before them."""
 _FROM_ELSEWHERE = frozenset({ADOPTED, IMPORTED, RESTORED})
 """Origins of snapshots whose uids another program, or a lost run, may have sent recently."""
 
@@ -75,6 +79,7 @@ class SnapshotStore:
     planning: PlanningSettings
     _clock: Clock
     compute: Compute = compute_in_thread
+    fence: SnapshotFence = field(default_factory=SoleHost)
     _files: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -131,6 +136,15 @@ class SnapshotStore:
         last = await self._index.current(self.key)
         making = await self._index.being_made(self.key)
         return unknown_files(self.folder, last.number if last else 0, making)
+
+    async def refuse_stale(self) -> None:
+        """Raise `LedgerError` if another host has moved the snapshot since this one did."""
+        self.fence.refuse_stale(await self._known())
+
+    async def _known(self) -> int:
+        """Return the number of the latest generation that was made here, or whose making began."""
+        last = await self._index.current(self.key)
+        return max(last.number if last else 0, await self._index.being_made(self.key) or 0)
 
     async def verified(self, number: int | None) -> Snapshot:
         """Return the verified snapshot of a generation; `LedgerError` if its file has changed."""
@@ -224,8 +238,9 @@ class SnapshotStore:
         `maker` writes it to a path. It includes everything up to `last_attempt`, by default all
         that was sent, and the runs `folds`, whose plans are closed except that of run `stays_open`.
         `lifted` lists the guards that were lifted for it, by whom and why. Raises what `maker`
-        does.
+        and `SnapshotFence.confirm_move` do.
         """
+        known = await self._known()
         last = await self._index.current(self.key)
         number = 1 + max([last.number if last else 0, *await self._unknown_files()])
         make_folder(self.folder)
@@ -238,6 +253,9 @@ class SnapshotStore:
             *(census.members, census.unknown, census.out, origin),
             *(self._clock.stamp(), last_attempt or 0, lifted),
         )
+        if not self.key.is_shadow:
+            # If this process dies between the two, the next one makes the same number again.
+            await self.fence.confirm_move(number, known=known, takes_over=origin in _REPLACING)
         entered = await self._index.enter(
             *(self.key, generation, folds), knows_all=last_attempt is None, stays_open=stays_open
         )
@@ -276,7 +294,7 @@ class SnapshotStore:
         await self.make(
             origin,
             lambda target, interruption: fold(
-                base and base[1], changes, target, self.query_options(interruption)
+                base and base[1], changes, target, self.compute_options(interruption)
             ),
             run_number=run.run,
             last_attempt=run.last_attempt,
@@ -292,9 +310,9 @@ class SnapshotStore:
         operations = [kept_uids(folder, each) for each in (Operation.ADD, Operation.REMOVE)]
         return RunChanges(run.run, operations, outcomes, [*recent.runs, run.run])
 
-    def query_options(self, interruption: Interruption) -> QueryOptions:
-        """Return the options of a query on snapshots."""
-        return QueryOptions(self.planning, interruption)
+    def compute_options(self, interruption: Interruption) -> ComputeOptions:
+        """Return the options of a computation on snapshots."""
+        return ComputeOptions(self.planning, interruption)
 
     def work_folder(self, purpose: TemporaryPurpose) -> AbstractContextManager[Path]:
         """Create a folder for files that are deleted after the block; raises as `new_file` does."""

@@ -1,4 +1,4 @@
-"""Estimates the memory and disk of a plan, and the number of shares that it is split into."""
+"""Estimates the memory and disk of a plan, and the rows that it processes at a time."""
 
 import os
 import resource
@@ -8,33 +8,31 @@ from pathlib import Path
 
 from engine.errors import IncompleteError
 from engine.storage.settings import PlanningSettings
-from engine.storage.uid_parquet import open_parquet
 
 MEGABYTE = 1_000_000
 _LEAST_MEGABYTES = 64
+_LEAST_A_THREAD = 32
+"""Megabytes; with less, a thread would read row groups of a large snapshot more than once."""
 _MEGABYTES_A_THREAD = 150
 """Address space of a thread: its stack and a memory arena."""
-_BYTES_A_ROW = 48
-"""Memory of a join's row besides its uid, as counted against the limit; above it, a join spills."""
+_TIMES_THE_ROWS = 3
+"""The memory of a thread that processes rows, as a multiple of theirs: hashes, places, copies. With
+more, 64 MB would not suffice for 100 million uids without dividing their spool again."""
 _BYTES_A_STORED_ROW = 9
 """Largest size of a row of an operation or a snapshot besides its uid."""
 _BYTES_A_ROW_NUMBER = 4
 """Additional size of an add, for its place in the export; measured: 2.5 for 10 million."""
 
 
-def shares_of_file(path: Path, settings: PlanningSettings) -> int:
-    """Return the number of shares for the join of a file of uids with a side not larger."""
-    with open_parquet(path) as file:
-        return shares_for(file.metadata.num_rows, path.stat().st_size, settings)
+def threads_for(settings: PlanningSettings) -> int:
+    """Return the number of threads that compute, so that each has a useful share of memory."""
+    threads = settings.threads or os.cpu_count() or 1
+    return max(1, min(threads, settings.memory_megabytes // _LEAST_A_THREAD))
 
 
-def shares_for(rows: int, uid_bytes: int, settings: PlanningSettings) -> int:
-    """Return the number of shares of uids such that a join of one share fits into memory.
-
-    `rows` and `uid_bytes` are the totals of both sides.
-    """
-    needed = uid_bytes + rows * _BYTES_A_ROW
-    return max(1, -(-needed // (settings.memory_megabytes * MEGABYTE)))
+def partition_bytes(settings: PlanningSettings, threads: int) -> int:
+    """Return how many bytes of rows may be processed at a time by each of so many threads."""
+    return settings.memory_megabytes * MEGABYTE // (_TIMES_THE_ROWS * threads + 2)
 
 
 def affordable(settings: PlanningSettings) -> PlanningSettings:

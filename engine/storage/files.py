@@ -142,8 +142,7 @@ def reading_file(path: Path) -> Iterator[int]:
 def name_of(descriptor: int) -> str:
     """Return the system's name of an open file, which no reader interprets as a pattern.
 
-    Readers do not receive paths: DuckDB interprets `*`, `?` and brackets as a pattern and a
-    folder `state=3` as a column; PyArrow interprets `s3:` as a server.
+    Readers do not receive paths: PyArrow interprets `s3:` as a server.
     """
     return f"{DESCRIPTORS}/{descriptor}"
 

@@ -37,6 +37,8 @@ _RESCUED = f"{LEDGER_NAME}.put-back-"
 
 LOCKS_NAME = "locks"
 """The folder of the locks of cohorts, in a workspace's folder."""
+LEDGER_ID_NAME = "ledger-id"
+"""A file that identifies the ledger beside it to other hosts; only if hosts share a ceiling."""
 _PLANS, _SNAPSHOTS, _SHADOWS = UID_FOLDERS = ("plans", "snapshots", "shadows")
 """The folders of a workspace that hold files of uids, of which its ledger knows."""
 _QUERIES = "queries"

@@ -10,9 +10,13 @@ from annotated_types import Ge, Le
 class PlanningSettings:
     """Limits on memory, threads and disk for the comparison of an export with a snapshot."""
 
-    memory_megabytes: Annotated[int, Ge(64), Le(100_000_000)] = 2000
-    """DuckDB's limit; above it, DuckDB spills to disk. The process takes up to 1.5 times this."""
+    memory_megabytes: Annotated[int, Ge(64), Le(100_000_000)] = 500
+    """Megabytes of memory for the uids that are compared at a time, besides what the program itself
+    takes (about 150 MB). Uids are divided into partitions that fit."""
     threads: Annotated[int, Ge(0), Le(256)] = 0
-    """Number of threads; 0 means one for each core."""
+    """Number of threads that compare; 0 means one for each core. There are fewer if memory is
+    small."""
     spill_dir: str | None = None
-    """The absolute path of the folder to spill into; None means the cohort's snapshot folder."""
+    """The absolute path of the folder of the temporary files that hold the uids being compared;
+    None means the cohort's snapshot folder. The files have no names, and disappear with the
+    process."""

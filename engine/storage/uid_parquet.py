@@ -6,14 +6,17 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from engine.errors import LedgerError
+from engine.errors import CohortSyncError, LedgerError
 from engine.storage.arrow import buffers
 from engine.storage.files import name_of, new_file, reading_file
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 _CHECKSUM_KEY = b"cohortsync.rows"
 
@@ -24,6 +27,8 @@ def schema_of(**columns: pa.DataType) -> pa.Schema:
 
 
 UIDS = schema_of(uid=pa.binary())
+_ENCODINGS = {"uid": "DELTA_LENGTH_BYTE_ARRAY", "row": "DELTA_BINARY_PACKED"}
+"""Lengths apart from the bytes: uids of one length are written in two thirds of the time."""
 _GROUP_ROWS, _GROUP_BYTES = 250_000, 16_000_000
 """The rows or bytes at which a row group is written."""
 
@@ -40,7 +45,8 @@ class RowChecksum:
 
     def __init__(self, columns: Iterable[str], metadata: Mapping[bytes, bytes] | None) -> None:
         """Sum these columns; `metadata` is the file's other metadata."""
-        self._file = zlib.crc32(repr(sorted((metadata or {}).items())).encode())
+        self.metadata = dict(metadata or {})
+        """The file's other metadata."""
         self.rows = 0
         """Rows counted so far."""
         self._columns = list(columns)
@@ -69,7 +75,8 @@ class RowChecksum:
 
     @property
     def _fields(self) -> dict[str, int]:
-        return {"rows": self.rows, "file": self._file} | self._sums
+        file = zlib.crc32(repr(sorted(self.metadata.items())).encode())
+        return {"rows": self.rows, "file": file} | self._sums
 
 
 def _parts_of(column: pa.Array) -> dict[str, memoryview]:
@@ -85,11 +92,18 @@ def _parts_of(column: pa.Array) -> dict[str, memoryview]:
 class UidWriter:
     """Writes small batches of rows to a Parquet file in row groups of a suitable size."""
 
-    def __init__(self, writer: pq.ParquetWriter, checksum: RowChecksum) -> None:
+    def __init__(self, writer: "pq.ParquetWriter", checksum: RowChecksum) -> None:
         self._writer = writer
         self._checksum = checksum
+        self.metadata: dict[bytes, bytes] = {}
+        """Metadata of the file besides that of the schema; written at the end."""
         self._buffered: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the next row begins a row group."""
+        return not self._buffered
 
     def write(self, rows: pa.RecordBatch) -> None:
         """Write rows of the file's schema."""
@@ -107,6 +121,12 @@ class UidWriter:
         if self._buffered:
             self._writer.write_table(pa.Table.from_batches(self._buffered))
         self._buffered, self._rows, self._bytes = [], 0, 0
+
+    def end(self) -> None:
+        """Write the rows that are left, and the metadata."""
+        self.flush()
+        self._checksum.metadata.update(self.metadata)
+        self._writer.add_key_value_metadata({**self.metadata, _CHECKSUM_KEY: self._checksum.text})
 
 
 def write_batches(
@@ -131,13 +151,15 @@ def open_writer(
 
     It stores a checksum of its rows. Raises as `new_file` does.
     """
+    from pyarrow import parquet  # noqa: PLC0415 - large, and a push of csv needs none
+
     # Uids and row numbers rarely repeat, so a dictionary saves nothing. Statistics would
     # contain uids.
     dictionary = [name for name in schema.names if name not in {"uid", "row"}]
-    encodings = {"row": "DELTA_BINARY_PACKED"} if "row" in schema.names else None
+    encodings = {name: kind for name, kind in _ENCODINGS.items() if name in schema.names}
     with (
         new_file(path, replaces=replaces) as file,
-        pq.ParquetWriter(
+        parquet.ParquetWriter(
             file,
             schema,
             compression=compression,
@@ -151,8 +173,7 @@ def open_writer(
         checksum = RowChecksum(schema.names, schema.metadata)
         rows = UidWriter(writer, checksum)
         yield rows
-        rows.flush()
-        writer.add_key_value_metadata({_CHECKSUM_KEY: checksum.text})
+        rows.end()
 
 
 def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -161,9 +182,17 @@ def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
     Raises `LedgerError` for a missing or damaged file. Each page has a checksum. The rows as a
     whole have one too, which is checked after the last row is read.
     """
+    with naming_damage(path), open_parquet(path) as file:
+        yield from checked_batches(file, columns)
+
+
+@contextmanager
+def naming_damage(path: Path) -> Iterator[None]:
+    """Raise `LedgerError` that names the file if the block can't read it."""
     try:
-        with open_parquet(path) as file:
-            yield from checked_batches(file, columns)
+        yield
+    except CohortSyncError:
+        raise
     except Exception as error:
         if not is_damage(error):
             raise
@@ -171,17 +200,20 @@ def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
 
 
 @contextmanager
-def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+def open_parquet(path: Path) -> Iterator["pq.ParquetFile"]:
     """Open a Parquet file for reading; raises `OSError`, or PyArrow's errors if it is damaged."""
+    from pyarrow import parquet  # noqa: PLC0415 - large, and a push of csv needs none
+
     with (
         reading_file(path) as descriptor,
         pa.OSFile(name_of(descriptor)) as opened,
-        pq.ParquetFile(opened, page_checksum_verification=True) as file,
+        # With `pre_buffer`, PyArrow keeps all that it has read until the file is closed.
+        parquet.ParquetFile(opened, pre_buffer=False, page_checksum_verification=True) as file,
     ):
         yield file
 
 
-def checked_batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def checked_batches(file: "pq.ParquetFile", columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Yield the rows of an open file; raises `ValueError` if they differ from the written rows.
 
     PyArrow may raise any error for a damaged file.
@@ -198,7 +230,7 @@ def checked_batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa
         raise ValueError("its rows are not those that were written")
 
 
-def metadata_of(file: pq.ParquetFile) -> dict[bytes, bytes]:
+def metadata_of(file: "pq.ParquetFile") -> dict[bytes, bytes]:
     """Return a file's own metadata, without the schema that Arrow adds."""
     metadata: dict[bytes, bytes] = dict(file.metadata.metadata or {})
     metadata.pop(_SCHEMA_KEY, None)

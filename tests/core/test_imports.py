@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import pytest
+
 import engine
 
 ROOT = Path(engine.__file__).parent
@@ -26,10 +28,24 @@ def test_no_modules_import_each_other() -> None:
     assert not circles
 
 
-def test_quick_commands_import_no_large_libraries() -> None:
-    code = "import sys, engine.api, engine.runs.present, engine.report.history; print(*sys.modules)"
+@pytest.mark.parametrize(
+    ("needed", "unneeded"),
+    [
+        (
+            "engine.api, engine.runs.present, engine.report.history",
+            {"aiohttp", "numpy", "pyarrow"},
+        ),
+        (
+            "engine.runs.push, engine.runs.requests, engine.source.files.opening, pyarrow.csv",
+            {"engine.runs.planner", "pyarrow.fs", "pyarrow.parquet"},
+        ),
+    ],
+    ids=["quick commands", "push of csv"],
+)
+def test_no_large_module_is_imported_that_is_not_needed(needed: str, unneeded: set[str]) -> None:
+    code = f"import sys, {needed}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert not {"aiohttp", "duckdb", "numpy", "pyarrow"} & set(done.stdout.split())
+    assert not unneeded & set(done.stdout.split())
 
 
 def test_each_public_name_can_be_listed_and_imported() -> None:

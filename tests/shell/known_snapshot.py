@@ -1,24 +1,46 @@
-"""A snapshot file of uids whose state is given."""
+"""A snapshot file of uids whose state is given, and an export that was read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 
-from engine.snapshot.file_format import SNAPSHOT, describe
-from engine.snapshot.records import Snapshot, UidState
+from engine.planning.staging import EXPORT, stage
+from engine.snapshot.file_format import describe
+from engine.snapshot.records import Snapshot, Staged, UidState
+from engine.snapshot.sorted_file import SNAPSHOT, bits_for, write_sorted
+from engine.source.block import Block
 from engine.storage.settings import PlanningSettings
+from engine.storage.uid_groups import group_uids
 from engine.storage.uid_parquet import write_batches
+from engine.storage.uid_spool import open_spool
 
 SETTINGS = PlanningSettings(memory_megabytes=64, threads=1)
 Known = Mapping[str, tuple[UidState, int]]
 
 
-def snapshot_of(known: Known, path: Path) -> Snapshot:
+def snapshot_of(known: Known, path: Path, *, is_sorted: bool = False) -> Snapshot:
+    """Write a snapshot, as this version does if `is_sorted`, or else as older ones did."""
     rows = {
         "uid": [uid.encode() for uid in known],
         "state": [int(state) for state, _ in known.values()],
         "run": [run for _, run in known.values()],
     }
-    write_batches(path, SNAPSHOT, pa.table(rows, schema=SNAPSHOT).to_batches())
-    return describe(path)
+    table = pa.table(rows, schema=SNAPSHOT).combine_chunks()
+    if not is_sorted:
+        write_batches(path, SNAPSHOT, table.to_batches())
+        return describe(path)
+    if not len(table):
+        return write_sorted(path, [])
+    groups = group_uids([table["uid"].combine_chunks()])
+    [batch] = table.take(pa.array(groups.order)).combine_chunks().to_batches()
+    bits = bits_for(len(batch), batch.nbytes)
+    return write_sorted(path, [(batch, groups.hashes[groups.order])], bits)
+
+
+@contextmanager
+def staged_in(folder: Path, blocks: Iterable[Block]) -> Iterator[Staged]:
+    """Read an export to its end."""
+    with open_spool(folder, EXPORT, SETTINGS) as spool:
+        yield stage(blocks, spool)

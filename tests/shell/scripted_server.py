@@ -15,6 +15,8 @@ from typing import Any
 import aiohttp
 import orjson
 
+from engine.delivery.transport import Body
+
 SUCCESS = b'{"status":"success","message":"will be processed soon"}'
 CONNECTING_SECONDS = 0.01
 ANSWER_SECONDS = 0.1
@@ -104,7 +106,7 @@ class ScriptedServer:
         """Return what stands in for aiohttp's session."""
         return Session(self, timeout.connect)
 
-    def begin(self, data: bytes) -> tuple[Request, Play]:
+    def begin(self, data: str) -> tuple[Request, Play]:
         """Take up a request, and decide what it meets."""
         document = orjson.loads(data)
         uids = tuple(member["uid"] for member in document["parameters"]["members"])
@@ -159,17 +161,16 @@ class Session:
         self,
         _url: str,
         *,
-        data: bytes,
-        trace_request_ctx: Any,  # noqa: ANN401 - the transport's own
+        data: Body,
         **_options: object,
     ) -> AsyncIterator[Any]:
         """Carry a request there, and its answer back."""
         scripted_server = self._server
-        request, play = scripted_server.begin(data)
+        request, play = scripted_server.begin(data.decode())
         scripted_server.watch("begun", request)
         await asyncio.sleep(CONNECTING_SECONDS)
         await play.trouble(Stage.CONNECTING, self._connect_seconds)
-        await trace_request_ctx.leave()
+        await data.sending.leave(None)
         request = replace(request, at=asyncio.get_running_loop().time())
         scripted_server.watch("sent", request)
         scripted_server.arrive(request, play)

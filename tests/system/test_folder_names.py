@@ -12,7 +12,7 @@ import pytest
 from emulated_api import COHORT, Emulator
 from nightly import TARGET, CommandLine, Ended
 
-from engine.snapshot.file_format import SNAPSHOT
+from engine.snapshot.sorted_file import SNAPSHOT
 
 COHORT_ID = ("--cohort-id", COHORT)
 LIFTED = ("--allow", "shape", "--allow", "older", "--reason", "a trial")

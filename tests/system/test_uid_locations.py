@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from clean_room import until
 from emulated_api import Emulator
 from nightly import TARGET, CommandLine
 from past_runs import downgrade, target
@@ -63,15 +62,11 @@ def used(tmp_path: Path, emulate: Callable[..., Emulator]) -> CommandLine:
 
 
 def interrupt_a_plan(cli: CommandLine) -> None:
-    """Kill a plan that has staged a part of its export."""
+    """Kill a plan that has read most of its export; what it keeps of that has no name."""
     running = cli.start("plan", "-", "--format", "text", *TARGET, stdin=PIPE)
     assert running.process.stdin is not None
     running.process.stdin.write("".join(f"{uid}\n" for uid in uids(0, 300_000)).encode())
-    parts = "state/*/*/snapshots/*/*/cohortsync-plan-*/.cohortsync-*.part"
-    until(
-        lambda: any(path.stat().st_size > 10_000 for path in cli.folder.glob(parts)),
-        "a part of the export is staged",
-    )
+    running.process.stdin.flush()
     running.kill()
     running.process.stdin.close()
 
@@ -94,6 +89,7 @@ def holds_marker(path: Path) -> bool:
 def test_every_file_and_column_that_holds_a_uid_is_listed(used: CommandLine) -> None:
     interrupt_a_plan(used)
     [path] = used.ledger_files()
+    (path.parent / ".cohortsync-abcdefgh.part").write_bytes(MARKER)
     listed = uid_locations(path.parent)
     holding = {
         each for each in (used.folder / "state").rglob("*") if each.is_file() and holds_marker(each)
@@ -138,7 +134,7 @@ def test_a_rescued_ledger_and_what_is_elsewhere_are_listed(tmp_path: Path) -> No
     spill, other = tmp_path / "spill" / "cohortsync-spill-abcdefgh", tmp_path / "cohortsync-1000"
     spill.mkdir(parents=True)
     other.mkdir()
-    (spill / "duckdb_temp_storage-0.tmp").write_bytes(b"uids")
+    (spill / "rows-0.tmp").write_bytes(b"uids")
     (other / "theirs").write_bytes(b"x")
     rescued = tmp_path / "ledger.sqlite.put-back-7"
     rescued.write_bytes(b"uid")
@@ -146,5 +142,5 @@ def test_a_rescued_ledger_and_what_is_elsewhere_are_listed(tmp_path: Path) -> No
     (tmp_path / "plans").symlink_to(tmp_path / "nowhere")
     assert uid_locations(tmp_path, [tmp_path / "spill"]) == [
         UidLocation(rescued, UidContent.RESCUED, 3),
-        UidLocation(spill / "duckdb_temp_storage-0.tmp", UidContent.TEMPORARY, 4),
+        UidLocation(spill / "rows-0.tmp", UidContent.TEMPORARY, 4),
     ]

@@ -5,14 +5,16 @@ Pages with a checksum are verified.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from pyarrow import parquet
 
 from engine.source.formats.arrow_columns import uid_column, uid_values
 from engine.source.formats.rows import RawRows
 from engine.source.streams import OpenFile
+
+if TYPE_CHECKING:
+    from pyarrow import parquet
 
 _BATCH_BYTES = 1 << 20
 _BATCH_ROWS = range(64, 1 << 15)
@@ -46,7 +48,9 @@ def parquet_rows(file: OpenFile, column: str) -> Iterator[RawRows]:
         raise pa.ArrowInvalid(f"{rows:,} rows read of {opened.metadata.num_rows:,}")
 
 
-def _opened(file: OpenFile) -> parquet.ParquetFile:
+def _opened(file: OpenFile) -> "parquet.ParquetFile":
+    from pyarrow import parquet  # noqa: PLC0415 - large, and a push of csv needs none
+
     return parquet.ParquetFile(
         file, pre_buffer=False, buffer_size=_BUFFER_BYTES, page_checksum_verification=True
     )

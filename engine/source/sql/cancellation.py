@@ -19,7 +19,7 @@ class Cancellation:
         return self._is_requested
 
     def request(self) -> None:
-        """Let the query end soon, now or as soon as one is running."""
+        """Let the query end soon; one that has not begun yet hears the next request."""
         with self._lock:
             self._is_requested = True
             self._call()

@@ -67,6 +67,14 @@ class QueryReading:
             for value, each in spooled.items()
         }
 
+    def check(self) -> str:
+        """Let the database parse the query and return no row; return the name of the uid column.
+
+        Raises as `spool` does.
+        """
+        with run_query(self.connection, self.query, Cancellation(), is_check=True) as result:
+            return self._columns(result)[0]
+
     def _spool(self, folder: Path, cancellation: Cancellation) -> dict[str | None, Spool]:
         name = self.query.name
         with run_query(self.connection, self.query, cancellation) as result:

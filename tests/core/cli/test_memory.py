@@ -15,7 +15,7 @@ LACKS = {
     "a thread": RuntimeError("can't start new thread"),
 }
 OTHERS = {
-    "a missing library": ImportError("No module named 'duckdb'"),
+    "a missing library": ImportError("No module named 'numpy'"),
     "a state": RuntimeError("the comparison does not add up"),
     "a value": ValueError("memory"),
 }

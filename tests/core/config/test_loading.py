@@ -195,7 +195,7 @@ def test_an_unfit_value_is_reported_with_its_key(
     ("text", "says"),
     [
         ("[limits]\nrequest = 1", "unknown key `limits.request`; did you mean `limits.requests`?"),
-        ("[limits]\nsize = 1", "unknown key `limits.size`; did you mean `limits.hours`?"),
+        ("[limits]\nsize = 1", "unknown key `limits.size`; did you mean `limits.shared`?"),
         (
             "[delivery]\npayload_bytes = 1",
             "unknown key `delivery.payload_bytes`; did you mean `limits.payload_bytes`?",

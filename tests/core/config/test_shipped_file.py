@@ -23,6 +23,7 @@ def shipped() -> Config:
 
 def test_no_settings_class_of_the_configuration_is_forgotten_here() -> None:
     others = {"path", "workspace", "state_dir", "notes", "name", "credentials", "connections"}
+    others |= {"shared"}
     assert {field.name for field in fields(Config)} == set(TABLES) | others
 
 

@@ -1,8 +1,10 @@
 """One payload to a real server on loopback and back, through all that a network can do."""
 
 import asyncio
+import gc
 import gzip
 import socket
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -72,6 +74,29 @@ async def test_one_turn_is_taken_for_each_request(server: Server) -> None:
     async with transport_to(server.port) as transport:
         await asyncio.gather(*(transport.send(PAYLOAD, take_turn) for _ in range(20)))
     assert turns == len(server.requests) == 20
+
+
+async def test_a_request_that_has_ended_keeps_nothing_until_the_next_collection(
+    server: Server,
+) -> None:
+    """At the ceiling, collections are minutes apart; payloads would fill the memory."""
+
+    class Owner:
+        async def take_turn(self) -> None:
+            pass
+
+    async with transport_to(server.port) as transport:
+        for _ in range(2):  # On a new connection, then on one that stands already.
+            owner = Owner()
+            is_kept = weakref.ref(owner)
+            gc.disable()
+            try:
+                await asyncio.create_task(transport.send(PAYLOAD, owner.take_turn))
+                del owner
+                await asyncio.sleep(0)
+                assert is_kept() is None
+            finally:
+                gc.enable()
 
 
 async def test_requests_that_wait_for_their_turns_keep_no_other_from_a_connection(

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from known_snapshot import staged_in
 from large_ledger import make_large_ledger, watching
 from ledger_entries import (
     COMMAND,
@@ -31,11 +32,12 @@ from engine.ledger.sqlite.ledger import Ledger
 from engine.ledger.sqlite.reader import LedgerReader
 from engine.planning.comparison import compare
 from engine.report.history import RunReport
-from engine.snapshot.file_format import SNAPSHOT, describe
-from engine.snapshot.records import Staged
-from engine.storage.duckdb_session import QueryOptions
+from engine.snapshot.file_format import describe
+from engine.snapshot.sorted_file import SNAPSHOT
+from engine.source.block import Block
+from engine.storage.computation import ComputeOptions
 from engine.storage.settings import PlanningSettings
-from engine.storage.uid_parquet import UIDS, write_batches
+from engine.storage.uid_parquet import write_batches
 
 PATIENCE_SECONDS = 60.0
 """How long a test waits for what must not wait for anything."""
@@ -304,14 +306,14 @@ async def test_all_of_a_record_is_as_of_one_moment(ledger: Ledger) -> None:
 def compare_uids(folder: Path, count: int) -> int:
     """Compare so many uids with as many, of which 1 in 100 differs; return how many are added."""
     folder.mkdir()
-    known, staged = folder / "known.parquet", folder / "staged.parquet"
+    known = folder / "known.parquet"
     write_batches(known, SNAPSHOT, _members(0, count))
-    uids = (rows.select(["uid"]) for rows in _members(count // 100, count))
-    write_batches(staged, UIDS, uids)
-    export = Staged(staged, count, 0, 0, count, 13 * count)
+    uids = (rows["uid"].cast(pa.string()) for rows in _members(count // 100, count))
+    blocks = (Block("e.txt", 1, len(each), each, ()) for each in uids)
     # One thread of two, as it leaves the other processor to the intents.
     settings = PlanningSettings(memory_megabytes=512, threads=1)
-    return compare(export, describe(known), folder, QueryOptions(settings)).adds.planned
+    with staged_in(folder, blocks) as export:
+        return compare(export, describe(known), folder, ComputeOptions(settings)).adds.planned
 
 
 def _members(first: int, count: int) -> list[pa.RecordBatch]:

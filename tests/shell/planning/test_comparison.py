@@ -7,19 +7,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from known_snapshot import SETTINGS, Known, snapshot_of
+from known_snapshot import SETTINGS, Known, snapshot_of, staged_in
 
 from engine.errors import IncompleteError, LedgerError
 from engine.ledger.snapshot_records import RangeOutcome
 from engine.model.cohort import Operation
-from engine.planning.comparison import REJECTIONS, Conditions, Resend, compare
-from engine.planning.staging import stage
-from engine.snapshot.file_format import look_up, verify
+from engine.planning.comparison import compare
+from engine.planning.conditions import REJECTIONS, Conditions, Resend
+from engine.planning.staging import EXPORT, stage
+from engine.snapshot.file_format import describe, look_up, verify
 from engine.snapshot.fold import RunChanges, adopt, fold
 from engine.snapshot.operation_uids import OperationUids
 from engine.snapshot.records import (
@@ -33,12 +36,25 @@ from engine.snapshot.records import (
 )
 from engine.source.block import Block, Skipped
 from engine.storage.capacity import check_disk
-from engine.storage.duckdb_session import QueryOptions
+from engine.storage.computation import ComputeOptions
+from engine.storage.uid_hash import WHOLE, hashes
 from engine.storage.uid_parquet import UIDS as UID_COLUMN
 from engine.storage.uid_parquet import read_batches, write_batches
+from engine.storage.uid_spool import open_spool
 
+
+def weak_hashes(uids: pa.BinaryArray) -> npt.NDArray[np.uint64]:
+    """Return hashes of which there are only two."""
+    return hashes(uids) & np.uint64(1 << 60)
+
+
+HASHING = (
+    *("storage.uid_spool", "storage.uid_groups", "storage.uid_hash"),
+    *("planning.rejections", "snapshot.partitions", "snapshot.sorted_file"),
+)
+"""The modules that compute hashes."""
 UIDS = ["007", "7", "1e5", "NULL", "nan", 'a"b', "a\\b", "é", "😀", "a\0b", "A", "a", "a ", " "]
-OPTIONS = QueryOptions(SETTINGS)
+OPTIONS = ComputeOptions(SETTINGS)
 THIS_RUN = 9
 
 BECOMES = {
@@ -59,12 +75,37 @@ class Case:
     rejected: Mapping[tuple[str, Operation], tuple[int, bool]]
     waiting: HeldChanges = field(default_factory=HeldChanges)
     resend: Resend | None = None
-    shares: int = 1
+    limit: int = 10**9
+    """Bytes of a partition."""
+    is_sorted: bool = True
+    """Whether the snapshot is sorted; those of older versions are not."""
+    is_weak: bool = False
+    """Whether there are only a few different hashes."""
     excluded: frozenset[str] | None = None
 
     @property
     def wanted(self) -> set[str]:
         return set(self.export) - (self.excluded or set())
+
+    def base(self, folder: Path) -> Snapshot | None:
+        """Write what was acknowledged."""
+        if not self.known:
+            return None
+        return snapshot_of(self.known, folder / "base.parquet", is_sorted=self.is_sorted)
+
+    @contextmanager
+    def conditions(self) -> Iterator[None]:
+        """Bound the partitions, and weaken the hash."""
+        with ExitStack() as stack:
+            if self.is_weak:
+                for module in HASHING:
+                    stack.enter_context(patch(f"engine.{module}.hashes", weak_hashes))
+            for module in ("planning.comparison", "snapshot.partitions"):
+                place = f"engine.{module}.partition_bytes"
+                stack.enter_context(patch(place, lambda *_: self.limit))
+            stack.enter_context(patch("engine.storage.uid_spool._FAST", self.limit))
+            stack.enter_context(patch("engine.snapshot.sorted_file._ROWS_A_PARTITION", 2))
+            yield
 
     def kind(self, uid: str, operation: Operation) -> str:
         state, run = self.known.get(uid, (0, 0))
@@ -136,7 +177,9 @@ cases = st.builds(
         st.integers(1, 8),
         st.none() | st.builds(Member, runs, uids.map(str.encode)),
     ),
-    st.integers(1, 3),
+    st.sampled_from([10**9, 10**9, 100]),
+    st.booleans(),
+    st.booleans(),
     st.none() | st.frozensets(uids),
 )
 
@@ -155,8 +198,6 @@ def known_in(path: Path) -> dict[str, tuple[UidState, int]]:
 
 
 def compared(case: Case, folder: Path) -> tuple[Comparison, Snapshot | None]:
-    base = snapshot_of(case.known, folder / "base.parquet") if case.known else None
-    staged = stage(blocks_of(case.export), folder / "staged.parquet")
     rejections = pa.table(
         {
             "uid": [uid.encode() for uid, _ in case.rejected],
@@ -166,11 +207,13 @@ def compared(case: Case, folder: Path) -> tuple[Comparison, Snapshot | None]:
         },
         schema=REJECTIONS,
     )
-    excluded = None
-    if case.excluded is not None:
-        listed = sorted(case.excluded) * 2
-        excluded = stage(blocks_of(listed), folder / "excluded.parquet")
-    with parted(case.shares):
+    with ExitStack() as stack:
+        stack.enter_context(case.conditions())
+        base = case.base(folder)
+        staged = stack.enter_context(staged_in(folder, blocks_of(case.export)))
+        excluded = None
+        if case.excluded is not None:
+            excluded = stack.enter_context(staged_in(folder, blocks_of(sorted(case.excluded) * 2)))
         found = compare(
             staged,
             base,
@@ -179,16 +222,6 @@ def compared(case: Case, folder: Path) -> tuple[Comparison, Snapshot | None]:
             Conditions(sorted(case.recent), case.waiting, rejections, case.resend, excluded),
         )
     return found, base
-
-
-@contextmanager
-def parted(shares: int) -> Iterator[None]:
-    """Part uids into so many shares, as if they did not fit into memory."""
-    with ExitStack() as stack:
-        for module in ("planning.comparison", "storage.capacity"):
-            place = f"engine.{module}.shares_for"
-            stack.enter_context(patch(place, lambda *_: shares))
-        yield
 
 
 def uids_of(operation: PlannedOperation) -> list[str]:
@@ -233,8 +266,7 @@ def test_a_comparison_is_what_the_model_says(case: Case) -> None:
         )
         parts = (found.duplicate, found.unchanged, found.adds.planned, found.adds.known)
         assert sum(parts) + found.excluded == len(case.export)
-        given_files = {"base.parquet", "staged.parquet", "excluded.parquet"}
-        left = {path.name for path in Path(name).iterdir()} - given_files
+        left = {path.name for path in Path(name).iterdir()} - {"base.parquet"}
         assert left == {"adds.parquet", "removes.parquet", "resends.parquet"}
 
 
@@ -261,7 +293,7 @@ def test_a_fold_moves_only_what_may_have_changed(case: Case, data: st.DataObject
                 for uid in planned[start:end]:
                     expected[uid] = (BECOMES[operation, is_accepted], THIS_RUN)
         for _ in range(2):  # Done again after a crash, it comes to the same.
-            with parted(case.shares):
+            with case.conditions():
                 operations = [
                     OperationUids(Operation.ADD, {0: found.adds.path}),
                     OperationUids(Operation.REMOVE, {0: found.removes.path}),
@@ -276,8 +308,11 @@ def test_a_fold_moves_only_what_may_have_changed(case: Case, data: st.DataObject
         assert after.census.unknown == len(states) - after.census.members - after.census.out
         assert after.path.stat().st_mode & 0o777 == 0o600
         verify(after)
-        for uid in UIDS:
-            assert look_up(after.path, uid) == expected.get(uid)
+        assert after == describe(after.path)
+        with case.conditions():
+            assert {uid: look_up(after.path, uid) for uid in UIDS} == {
+                uid: expected.get(uid) for uid in UIDS
+            }
 
 
 @given(
@@ -293,7 +328,6 @@ def test_a_fold_of_a_push_knows_who_was_there_and_that_rows_repeat(
 ) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
-        base = snapshot_of(case.known, folder / "base.parquet") if case.known else None
         expected = dict(case.known)
         files, outcomes, place = {}, [], 0
         for batch, is_accepted in batches:
@@ -312,10 +346,10 @@ def test_a_fold_of_a_push_knows_who_was_there_and_that_rows_repeat(
                 # Whatever became of it, it is where it was, but what reverses it has to wait.
                 is_certain = is_accepted or state is unchanged
                 expected[uid] = (BECOMES[operation, is_certain], THIS_RUN)
-        with parted(case.shares):
+        with case.conditions():
             kept, recent = [OperationUids(operation, files)], [*case.recent, THIS_RUN]
             changes = RunChanges(THIS_RUN, kept, outcomes, recent)
-            after = fold(base, changes, folder / "next.parquet", OPTIONS)
+            after = fold(case.base(folder), changes, folder / "next.parquet", OPTIONS)
         assert known_in(after.path) == {
             uid: (state, run)
             for uid, (state, run) in expected.items()
@@ -327,11 +361,10 @@ def test_a_fold_of_a_push_knows_who_was_there_and_that_rows_repeat(
 def test_an_adoption_adds_what_is_not_known_yet(case: Case) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
-        base = snapshot_of(case.known, folder / "base.parquet") if case.known else None
-        staged = stage(blocks_of(case.export), folder / "staged.parquet")
-        with parted(case.shares):
+        with case.conditions(), staged_in(folder, blocks_of(case.export)) as staged:
+            base = case.base(folder)
             target = folder / "next.parquet"
-            made = adopt(base, staged.path, UidState.MAY_BE_IN, target, OPTIONS)
+            made = adopt(base, staged.spool, UidState.MAY_BE_IN, target, OPTIONS)
         expected = dict(case.known)
         for uid in case.export:
             state, run = case.known.get(uid, (UidState.MAY_BE_IN, 0))
@@ -345,15 +378,17 @@ def test_a_stage_counts_every_row_and_hands_on_the_skipped(tmp_path: Path) -> No
         Block("b", 1, 1, pa.array(["x"]), ()),
     ]
     seen: list[Block] = []
-    staged = stage(
-        iter(blocks),
-        tmp_path / "s.parquet",
-        observe=[seen.append],
-    )
+    with open_spool(tmp_path, EXPORT, SETTINGS) as spool:
+        staged = stage(iter(blocks), spool, observe=[seen.append])
+        rows = spool.rows(WHOLE)
+    assert sorted(zip(rows["row"].to_pylist(), rows["uid"].to_pylist(), strict=True)) == [
+        (0, b"x"),
+        (1, b"y"),
+        (2, b"x"),
+    ]
     assert (staged.rows_read, staged.blank, staged.invalid, staged.uids) == (5, 1, 1, 3)
     assert staged.uid_bytes == 3
     assert seen == blocks
-    assert staged.path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_broken_or_lost_snapshot_is_noticed(tmp_path: Path) -> None:
@@ -369,10 +404,10 @@ def test_a_broken_or_lost_snapshot_is_noticed(tmp_path: Path) -> None:
 
 
 def test_more_than_fits_into_memory_is_compared_on_disk(tmp_path: Path) -> None:
-    wanted = [f"{number:024x}" for number in range(1_000, 401_000)]
-    known = {f"{number:024x}": (UidState.IN, 1) for number in range(400_000)}
-    found, _ = compared(Case(wanted, known, frozenset(), {}), tmp_path)
-    assert (found.adds.planned, found.removes.planned, found.unchanged) == (1_000, 1_000, 399_000)
+    wanted = [f"{number:024x}" for number in range(100, 4_100)]
+    known = {f"{number:024x}": (UidState.IN, 1) for number in range(4_000)}
+    found, _ = compared(Case(wanted, known, frozenset(), {}, limit=20_000), tmp_path)
+    assert (found.adds.planned, found.removes.planned, found.unchanged) == (100, 100, 3_900)
 
 
 def test_a_disk_without_room_is_reported_before_it_starts(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ async def make(store: SnapshotStore, hold: Hold) -> None:
 
 
 async def assume_empty(store: SnapshotStore, hold: Hold) -> None:
-    with patch("engine.snapshot.baseline.write_batches", hold):
+    with patch("engine.snapshot.baseline.write_sorted", hold):
         await find_base(store, assume_empty=True)
 
 

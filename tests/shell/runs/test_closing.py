@@ -73,7 +73,7 @@ STEPS = tuple(
         *("runs/context.py", "runs/sending.py"),
         *("runs/planner.py", "delivery/sender.py", "delivery/http.py", "delivery/transport.py"),
         *("snapshot/", "planning/", "ledger/", "report/accounts.py"),
-        *("storage/duckdb_session.py", "storage/uid_parquet.py", "storage/capacity.py"),
+        *("storage/uid_spool.py", "storage/uid_parquet.py", "storage/capacity.py"),
         "storage/paths.py",
     )
 )
@@ -94,7 +94,10 @@ AROUND = (
     "readable_files",
 )
 """What holds a run, and what follows when it has ended."""
-READING = ("open_parquet", "read_batches", "checked_batches", "metadata_of", "is_damage", "verify")
+READING = (
+    *("open_parquet", "read_batches", "checked_batches", "metadata_of", "is_damage", "verify"),
+    *("naming_damage", "Layout.of"),
+)
 """What reads a file of uids: a failure there is reported as a damaged file, as Arrow's errors are
 no closed set."""
 

@@ -14,7 +14,7 @@ from engine.runs.interruptible import (
     compute_or_stop,
     read_or_stop,
 )
-from engine.storage.duckdb_session import Interruption
+from engine.storage.computation import Interruption
 
 PATIENCE_SECONDS = 60.0
 

@@ -17,14 +17,16 @@ from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError, IncompleteError, LedgerError, UsageError
 from engine.planning.comparison import OPERATION
 from engine.runs import transfer
-from engine.snapshot.file_format import SNAPSHOT, describe, look_up, refuse_twice, take_over
+from engine.snapshot.file_format import describe, look_up, take_over
 from engine.snapshot.records import UidState
+from engine.snapshot.sorted_file import SNAPSHOT, write_sorted
 from engine.storage.capacity import affordable
-from engine.storage.duckdb_session import QueryOptions, open_session
+from engine.storage.computation import ComputeOptions
 from engine.storage.settings import PlanningSettings
+from engine.storage.uid_groups import group_uids
 from engine.storage.uid_parquet import read_batches, write_batches
 
-OPTIONS = QueryOptions(PlanningSettings(memory_megabytes=64, threads=1))
+OPTIONS = ComputeOptions(PlanningSettings(memory_megabytes=64, threads=1))
 COUNT = 40
 
 
@@ -50,20 +52,40 @@ def from_folder_of_snapshots(path: Path) -> None:
     write_batches(path, SNAPSHOT, [rows_of(SNAPSHOT)], "zstd")
 
 
+def sorted_by_hash(path: Path) -> None:
+    """Write a file as a fold does, in several row groups."""
+    rows = rows_of(SNAPSHOT)
+    groups = group_uids([rows["uid"]])
+    write_sorted(path, [(rows.take(pa.array(groups.order)), groups.hashes[groups.order])], bits=2)
+
+
 def from_plan(path: Path) -> None:
     write_batches(path, OPERATION, [rows_of(OPERATION)])
 
 
 def brought_in(path: Path) -> pa.Table:
     copy = path.with_name("copy.parquet")
-    take_over(path, copy)
+    take_over(path, copy, OPTIONS, lambda _: None)
     with copy.open("rb") as file:
-        return pq.read_table(file)
+        return pq.read_table(file).sort_by("uid")
+
+
+def looked_up(path: Path) -> pa.Table:
+    """Look up each uid, as `why` does: only its row group is read."""
+    wanted = rows_of(SNAPSHOT)
+    found = [look_up(path, uid.decode()) for uid in wanted["uid"].to_pylist()]
+    uids, states, runs = zip(
+        *((uid, *each) for uid, each in zip(wanted["uid"].to_pylist(), found, strict=True) if each),
+        strict=True,
+    )
+    assert look_up(path, "nobody") is None
+    return pa.table([uids, pa.array(states, pa.uint8()), pa.array(runs, pa.int32())], SNAPSHOT)
 
 
 FILES: dict[str, tuple[Callable[[Path], None], Callable[[Path], pa.Table], pa.Schema]] = {
     "an exported snapshot that is imported": (exported, brought_in, SNAPSHOT),
     "a snapshot's own file that is imported": (from_folder_of_snapshots, brought_in, SNAPSHOT),
+    "a sorted snapshot that uids are looked up in": (sorted_by_hash, looked_up, SNAPSHOT),
     "the uids of a plan": (
         from_plan,
         lambda path: pa.Table.from_batches(read_batches(path, OPERATION.names), OPERATION),
@@ -184,13 +206,9 @@ def test_what_is_no_snapshot_is_refused_by_name(
 ) -> None:
     path, copy = tmp_path / "theirs.parquet", tmp_path / "copy.parquet"
     make(path)
-
-    def bring() -> None:
-        take_over(path, copy)
-        refuse_twice(path, copy, OPTIONS)
-
     with pytest.raises(UsageError, match=r"theirs\.parquet") as caught:
-        bring()
+        take_over(path, copy, OPTIONS, lambda _: None)
+    assert not copy.exists()
     assert "copy.parquet" not in caught.value.message
 
 
@@ -259,58 +277,6 @@ def test_uids_that_were_sent_and_are_damaged_move_no_snapshot(tmp_path: Path) ->
     cohort.commands.mirror(UIDS[:9], sends=False)
     [file] = cohort.commands.ledger.parent.glob("snapshots/*/*/000001.parquet")
     assert {look_up(file, uid) for uid in UIDS[:3]} == {(UidState.IN, 1)}
-
-
-# What DuckDB says, in the words of what a user can do about it.
-
-
-def ask(session: object, query: str) -> None:
-    for _ in session.rows(query):  # type: ignore[attr-defined] # a session
-        pass
-
-
-MANY = "SELECT hash(i)::VARCHAR || repeat('x', 40) AS s FROM range(3000000) AS r(i)"
-
-
-def test_a_plan_that_needs_more_memory_or_disk_than_there_is(tmp_path: Path) -> None:
-    grouped = f"SELECT s, count(*) FROM ({MANY}) GROUP BY s"
-    with open_session(OPTIONS, tmp_path) as session:
-        ask(session, "SET max_temp_directory_size = '1MB'")
-        full = f"cannot be spilled into {tmp_path}: the disk is full"
-        with pytest.raises(IncompleteError, match=full):
-            ask(session, grouped)
-    with (
-        pytest.raises(IncompleteError, match="does not fit into 64 MB") as caught,
-        open_session(OPTIONS, tmp_path) as session,
-    ):
-        ask(session, f"SELECT list(s) FROM ({MANY})")
-    assert "plan.memory_megabytes" in str(caught.value.hint)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_damaged_file_is_named_by_its_path(tmp_path: Path) -> None:
-    path = tmp_path / "state=3" / "000001.parquet"
-    path.parent.mkdir()
-    from_folder_of_snapshots(path)
-    harmed(path, 40)
-    path.write_bytes(path.read_bytes()[:-30])
-    with (
-        pytest.raises(LedgerError, match=f"{path} cannot be read"),
-        open_session(OPTIONS, tmp_path) as session,
-    ):
-        ask(session, f"FROM {session.table(path)}")
-    with (
-        pytest.raises(LedgerError, match="nowhere cannot be read: No such file"),
-        open_session(OPTIONS, tmp_path) as session,
-    ):
-        session.table(tmp_path / "nowhere")
-
-
-def test_a_mistake_in_a_query_stays_a_bug(tmp_path: Path) -> None:
-    with open_session(OPTIONS, tmp_path) as session:
-        with pytest.raises(Exception, match="Parser Error") as caught:
-            ask(session, "SELEKT 1")
-        assert not isinstance(caught.value, CohortSyncError)
 
 
 LIMITS = {

@@ -8,15 +8,16 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from known_snapshot import SETTINGS
 
 from engine.planning.comparison import OPERATION, compare
-from engine.planning.staging import stage
+from engine.planning.staging import EXPORT, stage
 from engine.snapshot.export_places import ExportPlaces, open_places
 from engine.snapshot.records import PlannedOperation
 from engine.source.block import BLANK
-from engine.storage.duckdb_session import QueryOptions
-from engine.storage.settings import PlanningSettings
+from engine.storage.computation import ComputeOptions
 from engine.storage.uid_parquet import read_batches, write_batches
+from engine.storage.uid_spool import open_spool
 from exports import Export, Row, exports, plain_uids
 
 PLAN = Export([[Row("a"), Row(reason=BLANK), Row("b")], [Row("a"), Row("c")]])
@@ -24,10 +25,10 @@ PLAN = Export([[Row("a"), Row(reason=BLANK), Row("b")], [Row("a"), Row("c")]])
 
 def planned(export: Export, folder: Path, block_size: int = 7) -> PlannedOperation:
     """Plan to add all of an export."""
-    with open_places(folder) as places:
-        staged = stage(export.blocks(block_size), folder / "staged.parquet", observe=[places.add])
-    settings = PlanningSettings(memory_megabytes=64, threads=1)
-    return compare(staged, None, folder, QueryOptions(settings)).adds
+    with open_spool(folder, EXPORT, SETTINGS) as spool:
+        with open_places(folder) as places:
+            staged = stage(export.blocks(block_size), spool, observe=[places.add])
+        return compare(staged, None, folder, ComputeOptions(SETTINGS)).adds
 
 
 def uids_of(adds: PlannedOperation) -> list[str]:

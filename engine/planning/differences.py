@@ -1,0 +1,193 @@
+"""Compares the export with the snapshot in one partition, which is in memory."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from engine.planning.conditions import Conditions
+from engine.planning.rejections import Rejections
+from engine.snapshot.partitions import in_hash_order
+from engine.snapshot.records import UidState
+from engine.storage.uid_groups import UidGroups, find_rows, group_uids
+from engine.storage.uid_hash import Partition
+from engine.storage.uid_parquet import schema_of
+
+REDUCED = schema_of(uid=pa.binary(), row=pa.int64(), n=pa.int64())
+"""Rows of the export by uid: its first row, and the number of its rows."""
+CHANGES = schema_of(
+    uid=pa.binary(), was=pa.uint8(), was_run=pa.int32(), row=pa.int64(), kind=pa.uint8()
+)
+"""`was` is the uid's `UidState` in the snapshot, 0 if it had none; `was_run` that state's run;
+`row` its first row in the export, 0 if it has none; `kind` a `Kind`."""
+MEMBERS = schema_of(uid=pa.binary(), run=pa.int32())
+"""Members, and the run since which they are."""
+
+
+class Kind(IntEnum):
+    """What an operation's uid is sent with; the operation's file has this order."""
+
+    PLAIN = 0
+    SUSPECT = 1
+    """It was rejected, and is tried again."""
+    HELD = 2
+    """It waits until the API has applied what was sent before."""
+    KNOWN = 3
+    """It was rejected, and is not sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """The differences in one partition."""
+
+    adds: pa.RecordBatch
+    """Of the schema `CHANGES`, as `removes`; in the order of the uids' hashes."""
+    removes: pa.RecordBatch
+    added_rows: int
+    """The export's rows of the added uids."""
+    excluded_rows: int
+    unchanged: int
+    """Members that remain members."""
+    resendable: pa.RecordBatch | None
+    """Those that may be sent again, of the schema `MEMBERS`; None if that is not asked for."""
+
+
+def first_rows(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Reduce rows of the export to `REDUCED`; those of equal uids are in the export's order."""
+    groups = group_uids([rows["uid"]])
+    first = groups.order[groups.starts]
+    numbers = rows["row"].to_numpy()[first]
+    columns = [groups.uids.take(pa.array(first)), pa.array(numbers), pa.array(_rows(groups, rows))]
+    return pa.record_batch(columns, schema=REDUCED)
+
+
+def _rows(groups: UidGroups, export: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """Return how many rows of the export each group has; `export` is its first column."""
+    if "n" in export.schema.names:
+        each = export["n"].to_numpy()
+    elif len(export) == len(groups.order):
+        return groups.ends - groups.starts
+    else:
+        each = np.ones(len(export), np.int64)
+    weights = np.zeros(len(groups.order), np.int64)
+    weights[: len(export)] = each
+    totals = np.concatenate(([0], np.cumsum(weights[groups.order])))
+    return totals[groups.ends] - totals[groups.starts]
+
+
+class Comparer:
+    """Finds the differences under some conditions; several threads may use it."""
+
+    def __init__(self, conditions: Conditions) -> None:
+        self._recent = np.array(conditions.recent_runs, np.int32)
+        self._waiting = conditions.waiting
+        self._rejected_adds, self._rejected_removes = Rejections.of_both(conditions.rejections)
+        self._resends = conditions.resend is not None
+
+    def compare(
+        self,
+        partition: Partition,
+        base: pa.RecordBatch,
+        export: pa.RecordBatch,
+        excluded: pa.RecordBatch | None,
+        hashes: npt.NDArray[np.uint64] | None = None,
+    ) -> Differences:
+        """Compare the rows of one partition.
+
+        `base` has the columns of a snapshot, `export` those of a staged export or `REDUCED`;
+        `hashes` are those of the base, if they are known.
+        Raises `LedgerError` if the base contains a uid twice.
+        """
+        base, keys = in_hash_order(base, hashes)
+        columns = [export["uid"]] if excluded is None else [export["uid"], excluded["uid"]]
+        groups = group_uids(columns, partition.bits)
+        rows = _rows(groups, export)
+        is_excluded = groups.order[groups.ends - 1] >= len(export)
+        wanted = (rows > 0) & ~is_excluded
+        first = groups.order[groups.starts]
+        uids = groups.uids.take(pa.array(first))
+        places = find_rows(base["uid"], keys, uids, groups.hashes[first])
+        # The place -1 is that of a further row, which stands for the uids without one.
+        states, runs = (np.append(base[name].to_numpy(), np.int32(0)) for name in ("state", "run"))
+        is_member = wanted & (states[places] == UidState.IN)
+        stays = np.zeros(len(states), np.bool_)
+        stays[places[wanted]] = True
+
+        added = np.flatnonzero(wanted & ~is_member)
+        was_added = places[added]
+        removed = np.flatnonzero(~stays[:-1] & (states[:-1] != UidState.OUT))
+        members = places[is_member]
+        return Differences(
+            self._adds(
+                partition,
+                _Chosen(uids.take(pa.array(added)), states[was_added], runs[was_added]),
+                export["row"].to_numpy()[first[added]],
+            ),
+            self._removes(partition, _Chosen.of(base, removed)),
+            int(rows[added].sum()),
+            int(rows[is_excluded].sum()),
+            len(members),
+            self._resendable(partition, _Chosen.of(base, members)) if self._resends else None,
+        )
+
+    def _adds(
+        self, partition: Partition, uids: "_Chosen", numbers: npt.NDArray[np.int64]
+    ) -> pa.RecordBatch:
+        reversed_by = (UidState.OUT, UidState.MAY_BE_OUT)
+        kinds = self._kinds(partition, uids, self._rejected_adds, reversed_by, self._waiting.adds)
+        return uids.changes(numbers, kinds)
+
+    def _removes(self, partition: Partition, uids: "_Chosen") -> pa.RecordBatch:
+        reversed_by = (UidState.IN, UidState.MAY_BE_IN)
+        waiting = self._waiting.removes
+        kinds = self._kinds(partition, uids, self._rejected_removes, reversed_by, waiting)
+        return uids.changes(np.zeros(len(kinds), np.int64), kinds)
+
+    def _kinds(
+        self,
+        partition: Partition,
+        uids: "_Chosen",
+        rejections: Rejections,
+        reversed_by: tuple[UidState, UidState],
+        all_wait: bool,  # noqa: FBT001 - one of the values that it is judged by
+    ) -> npt.NDArray[np.uint8]:
+        """Return the kind of each uid; a rejection is void once the uid has changed later."""
+        rejected = rejections.of(partition, uids.uids, uids.was_run)
+        waits = np.isin(uids.was_run, self._recent) & np.isin(uids.was, reversed_by) | all_wait
+        return np.select(
+            [rejected.waits, waits, rejected.is_rejected],
+            [np.uint8(Kind.KNOWN), np.uint8(Kind.HELD), np.uint8(Kind.SUSPECT)],
+            np.uint8(Kind.PLAIN),
+        )
+
+    def _resendable(self, partition: Partition, members: "_Chosen") -> pa.RecordBatch:
+        """Return the members that may be sent again; a rejection counts whatever came later."""
+        ever = np.zeros(len(members.uids), np.int32)
+        rejected = self._rejected_adds.of(partition, members.uids, ever)
+        found = pa.record_batch([members.uids, pa.array(members.was_run)], schema=MEMBERS)
+        return found.filter(pa.array(~rejected.waits))
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """Some uids, and what the snapshot knows of them."""
+
+    uids: pa.BinaryArray
+    was: npt.NDArray[np.uint8]
+    was_run: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, base: pa.RecordBatch, places: npt.NDArray[np.int64]) -> Self:
+        """Return some uids of the snapshot."""
+        rows = base.take(pa.array(places))
+        return cls(rows["uid"], rows["state"].to_numpy(), rows["run"].to_numpy())
+
+    def changes(
+        self, numbers: npt.NDArray[np.int64], kinds: npt.NDArray[np.uint8]
+    ) -> pa.RecordBatch:
+        """Return them as rows of the schema `CHANGES`."""
+        columns = [self.was, self.was_run, numbers, kinds]
+        return pa.record_batch([self.uids, *map(pa.array, columns)], schema=CHANGES)

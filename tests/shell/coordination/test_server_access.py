@@ -1,0 +1,71 @@
+"""What a server refuses is one clear error without the password; a user needs few rights."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from shared_host import PREFIX, Hosts
+from valkey_server import ValkeyServer, valkey
+
+from engine.coordination import coordination
+from engine.coordination.address import Address
+from engine.coordination.coordination import SharedLimits
+from engine.coordination.inquiry import ceiling_now
+from engine.coordination.server import ServerAccess
+from engine.coordination.settings import SharedSettings
+from engine.errors import CohortSyncError, ConfigError
+from engine.pacing.settings import PacingSettings
+
+RIGHTS = "~cohortsync:* +@read +@write +@scripting +@connection +time +info"
+"""Those that docs/hosts.md names."""
+PACING = PacingSettings(20, 0.5)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    with valkey(tmp_path_factory.mktemp("valkey")) as started:
+        with started.client() as client:
+            client.execute_command("ACL", "SETUSER", "limited", "on", ">s3cret", *RIGHTS.split())
+            client.execute_command("ACL", "SETUSER", "nobody", "on", ">s3cret", "+@connection")
+            client.execute_command("ACL", "SETUSER", "default", "off")
+        yield started
+
+
+def hosts_of(server: ValkeyServer, user: str, password: str | None) -> Hosts:
+    return Hosts(f"redis://{user}@127.0.0.1:{server.port}", PACING, lambda: password)
+
+
+async def test_a_user_with_the_documented_rights_is_enough(server: ValkeyServer) -> None:
+    hosts = hosts_of(server, "limited", "s3cret")
+    async with hosts.host("a") as host:
+        await host.exchange(2)
+    address, _ = Address.parse(hosts.url)
+    limits = SharedLimits(ServerAccess(address, lambda: "s3cret"), SharedSettings(hosts.url))
+    found = await ceiling_now(limits, PREFIX, PACING)
+    assert found.requests == 20
+
+
+@pytest.mark.parametrize(
+    ("user", "password"),
+    [("limited", "wr0ng"), ("limited", None), ("nobody", "s3cret"), ("default", "s3cret")],
+)
+async def test_a_refusal_is_one_clear_error(
+    server: ValkeyServer, user: str, password: str | None
+) -> None:
+    with pytest.raises(ConfigError, match="refuses this process") as caught:
+        async with hosts_of(server, user, password).host("a"):
+            pass
+    shown = f"{caught.value.message} {caught.value.hint}"
+    assert "limits.shared_password_file" in shown
+    assert "s3cret" not in shown
+    assert "wr0ng" not in shown
+
+
+async def test_a_server_without_tls_is_an_error(
+    server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = replace(hosts_of(server, "limited", "s3cret"), url=f"rediss://127.0.0.1:{server.port}")
+    monkeypatch.setattr(coordination, "START_SECONDS", 0.0)
+    with pytest.raises(CohortSyncError, match="rediss://127"):
+        async with hosts.host("a"):
+            pass

@@ -1,0 +1,126 @@
+"""Processes with state folders of their own, as on several hosts, share a ceiling and cohorts."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from clean_room import until
+from emulated_api import Emulator
+from nightly import TARGET, CommandLine, assert_balanced
+from valkey_server import ValkeyServer, valkey
+
+Host = Callable[..., CommandLine]
+NAMED = ("--cohort-name", "C")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    with valkey(tmp_path_factory.mktemp("valkey")) as started:
+        yield started
+
+
+@pytest.fixture
+def host(api: Emulator, server: ValkeyServer, tmp_path: Path) -> Iterator[Host]:
+    """Make a host: a folder with a configuration of its own."""
+    with server.client() as client:
+        client.flushall()
+    with ExitStack() as stack:
+
+        def make(name: str, **limits: object) -> CommandLine:
+            folder = tmp_path / name
+            folder.mkdir()
+            cli = CommandLine(folder, api.url)
+            stack.callback(cli.end)
+            cli.configure(limits={"shared": server.url, **limits}, mirror={"settle_seconds": 0.0})
+            return cli
+
+        yield make
+
+
+def test_hosts_stay_within_one_ceiling_and_use_it(
+    host: Host, api: Emulator, server: ValkeyServer
+) -> None:
+    hosts = [host(name) for name in ("a", "b")]
+    planned = [cli.write(f"{number}.txt", 12_000) for number, cli in enumerate(hosts)]
+    running = [
+        cli.start("push", f"{number}.txt", "--cohort-id", f"c{number}", *NAMED, "--json")
+        for number, cli in enumerate(hosts)
+    ]
+    ends = [each.wait() for each in running]
+    assert [each.status for each in ends] == [0, 0], [each.stderr for each in ends]
+    for number, ended in enumerate(ends):
+        assert_balanced(ended.document)
+        assert api.members(f"c{number}") == planned[number]
+    shown = hosts[0].run("status")
+    assert f"the ceiling shared at {server.url}/0: " in shown.stdout
+    [use] = hosts[0].run("status", "--json").document["shared_ceilings"]
+    assert use["used"] <= use["requests"] == 300
+    assert "of 300 requests in the last 2 s, by " in hosts[0].run("check").stdout
+    report = api.report()
+    assert not report["breaches"]
+    assert set(report["requests"]["by_status"]) == {"200"}
+    others = [each.document["ceiling_spending"]["other_processes"] for each in ends]
+    assert max(others) > 100
+
+
+def test_a_cohort_of_one_host_is_refused_to_another(host: Host, api: Emulator) -> None:
+    first, second = host("a", requests=2), host("b", requests=2)
+    for cli in (first, second):
+        cli.write("export.txt", 2_000)
+    running = first.start("mirror", "export.txt", *TARGET, "--json")
+    until(lambda: api.received() >= 1, "it sends")
+    ended = second.run("mirror", "export.txt", *TARGET, "--json")
+    assert ended.status == 75
+    assert f"process {running.process.pid} on " in ended.stderr
+    running.kill()
+
+
+def test_a_snapshot_of_one_host_moves_on_another_only_after_it_was_brought_there(
+    host: Host, api: Emulator
+) -> None:
+    first, second = host("a"), host("b")
+    planned = first.write("export.txt", 500)
+    second.write("export.txt", 500)
+    assert first.run("mirror", "export.txt", *TARGET, "--json").status == 0
+    received = api.received()
+    for command in ("mirror", "plan", "push"):
+        ended = second.run(command, "export.txt", *TARGET, "--json")
+        assert ended.status == 2, ended.stderr
+        assert "was last moved from another state folder" in ended.stderr
+        assert "snapshot import" in ended.stderr
+    assert api.received() == received
+    cohort = ("--cohort-id", TARGET[1])
+    file = str(second.folder / "snapshot.parquet")
+    assert first.run("snapshot", "export", file, *cohort).status == 0
+    ended = second.run("snapshot", "import", file, *cohort)
+    assert ended.status == 0, ended.stderr
+    second.write("more.txt", 10)
+    ended = second.run("push", "more.txt", *TARGET, "--record", "--json")
+    assert ended.status == 0, ended.stderr
+    assert second.run("snapshot", "verify", *cohort).status == 0
+    # And now the first one is out of date.
+    assert first.run("mirror", "export.txt", *TARGET, "--json").status == 2
+    assert planned < api.members()
+
+
+def test_without_the_server_nothing_is_sent(host: Host, api: Emulator) -> None:
+    cli = host("a", shared="redis://127.0.0.1:1")
+    cli.write("export.txt")
+    ended = cli.push("export.txt")
+    assert ended.status == 75
+    assert "redis://127.0.0.1:1/0 cannot be reached" in ended.stderr
+    assert not api.received()
+    other = host("b", requests=100)
+    with ExitStack() as stack:
+        first = host("c", requests=2)
+        first.write("export.txt", 2_000)
+        running = first.start("push", "export.txt", "--cohort-id", "x", "--cohort-name", "X")
+        stack.callback(running.kill)
+        until(lambda: api.received() >= 1, "it sends")
+        other.write("export.txt")
+        ended = other.push("export.txt")
+        assert ended.status == 2
+        assert "share a ceiling of 2 in 2 s, and this one is configured with 100 in 2 s" in (
+            ended.stderr
+        )
