@@ -73,7 +73,7 @@ class QueryReading:
         Raises as `spool` does.
         """
         with run_query(self.connection, self.query, Cancellation(), is_check=True) as result:
-            return self._columns(result)[0]
+            return self.columns(result)[0]
 
     def _spool(self, folder: Path, cancellation: Cancellation) -> dict[str | None, Spool]:
         name = self.query.name
