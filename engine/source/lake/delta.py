@@ -67,7 +67,7 @@ def _query(shown: str) -> QueryBuilder:
         return QueryBuilder(_SESSION)
     except TypeError:
         raise UsageError(
-            f"{shown}: needs deltalake 1.6.4 or later", hint="pip install --upgrade deltalake"
+            f"{shown}: needs deltalake 1.6.4 or later", hint="pip install 'deltalake>=1.6.4'"
         ) from None
 
 

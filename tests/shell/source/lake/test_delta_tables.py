@@ -1,13 +1,18 @@
 """Delta tables as exports: one version, one column, without deleted rows."""
 
+import socket
+import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import delta_log
 import pyarrow as pa
 import pytest
+from clean_room import until
 from deltalake import DeltaTable, write_deltalake
 
 from engine.errors import (
@@ -219,6 +224,41 @@ def test_what_a_library_says_is_shown_in_one_line_without_credentials() -> None:
     )
     message = unreadable_table("t", error).message
     assert message == "t: cannot be read (GET https://h/a in 3 s; no \\x07)"
+
+
+def _answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
+@pytest.mark.slow
+def test_a_table_in_s3_is_read_with_credentials_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A process of its own: the server of moto that tests run in threads does not serve deltalake.
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    settings = {"ACCESS_KEY_ID": "k", "SECRET_ACCESS_KEY": "s", "REGION": "us-east-1"}
+    settings |= {"ENDPOINT_URL": f"http://127.0.0.1:{port}", "ALLOW_HTTP": "true"}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    try:
+        until(lambda: _answers(port), "moto answers")
+        request = Request(f"http://127.0.0.1:{port}/lake", method="PUT")
+        urlopen(request).close()  # noqa: S310 - http
+        for uid in ("u1", "u2"):
+            write_deltalake("s3://lake/vip", pa.table({"uid": [uid]}), mode="overwrite")
+        assert uids("delta:s3://lake/vip") == ["u2"]
+        assert uids("delta:s3://lake/vip@0") == ["u1"]
+        with pytest.raises(MissingExportError):
+            blocks("delta:s3://lake/none")
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_a_table_is_read_alone() -> None:
