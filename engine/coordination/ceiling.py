@@ -109,6 +109,7 @@ class ServerCeiling:
         self._epoch = ""
         """Names the server's record of the workspace; empty before the first step."""
         self._shortest = 0.0
+        self._clock_offset_ns = 0
         self._number = 0
         self._started = 0
         self._batch = 1
@@ -165,6 +166,11 @@ class ServerCeiling:
         if self._away_since is None or isinstance(self._down, str):
             return 1.0
         return self._down
+
+    @property
+    def clock_offset_ns(self) -> int:
+        """How far the server's clock is ahead of this host's wall clock."""
+        return self._clock_offset_ns
 
     @property
     def found(self) -> int | None:
@@ -323,6 +329,7 @@ class ServerCeiling:
             ],
         )
         self._last_step = self._clock.now()
+        self._clock_offset_ns = 1000 * int(reply[1]) - self._clock.stamp().utc_ns
         *reply, epoch, found, allowed = reply
         self._epoch = self._epoch or epoch.decode()
         self._found = found if found and allowed < pacing.most else None

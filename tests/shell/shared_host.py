@@ -45,6 +45,7 @@ class Hosts:
     pacing: PacingSettings
     password: Callable[[], str | None] = lambda: None
     ca_file: str | None = None
+    clock: SystemClock = field(default_factory=SystemClock)
 
     @asynccontextmanager
     async def host(self, name: str, **shared: object) -> AsyncIterator[SharedHost]:
@@ -53,7 +54,7 @@ class Hosts:
         limits = SharedLimits(
             ServerAccess(Address.parse(self.url)[0], self.password, self.ca_file), settings
         )
-        clock = SystemClock()
+        clock = self.clock
         coordination = Coordination(
             *(limits, PREFIX, self.pacing, Owner(name, name, f"process of {name}"), clock),
             timeout_seconds=5.0,

@@ -108,6 +108,7 @@ def test_a_snapshot_of_one_host_moves_on_another_only_after_it_was_brought_there
     assert planned < api.members()
 
 
+@pytest.mark.slow
 def test_a_run_whose_cohort_was_taken_over_moves_no_snapshot_and_nothing_is_lost(
     host: Host, api: Emulator, server: ValkeyServer
 ) -> None:

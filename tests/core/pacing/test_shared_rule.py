@@ -17,7 +17,7 @@ def most_counted(counted: list[float], seconds: float) -> int:
     return max((sum(at - seconds < each <= at for each in times) for at in times), default=0)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(1))
 def test_the_api_counts_no_window_beyond_the_ceiling(seed: int) -> None:
     draw = random.Random(seed)
     first = LuaCeiling(6, WINDOW, "host:0:x")
@@ -27,7 +27,7 @@ def test_the_api_counts_no_window_beyond_the_ceiling(seed: int) -> None:
     under_way: list[tuple[float, LuaCeiling, str, float]] = []
     """When each request ends, whose it is, its name, and when it was sent."""
     sent = 0
-    for _ in range(150):
+    for _ in range(120):
         ended = sorted(each for each in under_way if each[0] <= now)
         under_way = [each for each in under_way if each[0] > now]
         for at, process, name, sent_at in ended:
@@ -53,7 +53,7 @@ def test_the_api_counts_no_window_beyond_the_ceiling(seed: int) -> None:
         if draw.random() < 0.05:
             now += draw.random() * WINDOW  # None has anything to send.
     assert most_counted(counted, WINDOW) <= 6
-    assert sent > 100
+    assert sent > 80
 
 
 def test_a_reservation_is_no_longer_valid_after_two_seconds() -> None:
@@ -82,7 +82,7 @@ def test_429s_and_acceptances_change_what_the_schedule_and_the_gate_would() -> N
     schedule, gate = Schedule(settings), Gate(settings.per_seconds)
     draw = random.Random(7)
     now = 1.0
-    for _ in range(120):
+    for _ in range(60):
         found = lua.reserve(now)
         if found is None:
             now = gate.opens_at + 1e-6
