@@ -214,7 +214,7 @@ def test_a_damaged_file_or_log_is_an_error_without_a_traceback() -> None:
 
 
 def test_a_panic_of_the_library_is_an_error_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    class PanicException(BaseException):  # noqa: N818 - its name in deltalake
+    class PanicException(BaseException):
         pass
 
     def fail(*_: object, **__: object) -> None:
