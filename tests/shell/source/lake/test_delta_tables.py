@@ -23,6 +23,7 @@ from engine.errors import (
     UsageError,
 )
 from engine.source.block import BLANK, Block, Skipped
+from engine.source.lake import delta
 from engine.source.lake.table import unreadable_table
 from engine.source.options import ReadingOptions
 from engine.source.protocol import files_of, is_rereadable
@@ -161,6 +162,7 @@ def test_a_table_without_uids_has_nothing_to_send() -> None:
     [
         ("delta:nothing", {}, "there is no Delta table", "_delta_log"),
         ("delta:vip@7", {}, "has no version 7", "its last is 1"),
+        (f"delta:vip@{10**25}", {}, f"has no version {10**25}", "its last is 1"),
         ("delta:vip", {}, "which one holds the uids", "'uid', 'score'"),
         ("delta:vip", {"column": "uidd"}, "has no column 'uidd'", "'uid'"),
         ("delta:vip", {"column": "score"}, "is double, which cannot be", "write the column as"),
@@ -208,6 +210,18 @@ def test_a_damaged_file_or_log_is_an_error_without_a_traceback() -> None:
         blocks()
     Path(f"vip/_delta_log/{0:020}.json").write_text("no log\n")
     with pytest.raises(SourceError, match="delta:vip: cannot be read"):
+        blocks()
+
+
+def test_a_panic_of_the_library_is_an_error_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    class PanicException(BaseException):
+        pass
+
+    def fail(*_: object, **__: object) -> None:
+        raise PanicException("called `Option::unwrap()` on a `None` value")
+
+    monkeypatch.setattr(delta, "DeltaTable", fail)
+    with pytest.raises(SourceError, match=r"deltalake failed .called `Option"):
         blocks()
 
 
