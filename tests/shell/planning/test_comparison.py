@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from known_snapshot import SETTINGS, Known, snapshot_of, staged_in
+from known_snapshot import SETTINGS, Known, describe, snapshot_of, staged_in
 
 from engine.errors import IncompleteError, LedgerError
 from engine.ledger.snapshot_records import RangeOutcome
@@ -22,7 +22,7 @@ from engine.model.cohort import Operation
 from engine.planning.comparison import compare
 from engine.planning.conditions import REJECTIONS, Conditions, Resend
 from engine.planning.staging import EXPORT, stage
-from engine.snapshot.file_format import describe, look_up, verify
+from engine.snapshot.file_format import look_up, verify
 from engine.snapshot.fold import RunChanges, adopt, fold
 from engine.snapshot.operation_uids import OperationUids
 from engine.snapshot.records import (

@@ -10,6 +10,7 @@ from unittest.mock import patch
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from known_snapshot import describe
 from listed_members import adopt, listed, reconcile
 from mirrored_cohort import SETTLE, UIDS, Cohort, MirrorRun
 from whole_push import Death
@@ -18,7 +19,7 @@ from engine.delivery.stop import StopSwitch
 from engine.errors import CohortSyncError, IncompleteError, LedgerError, UsageError
 from engine.planning.comparison import OPERATION
 from engine.runs import transfer
-from engine.snapshot.file_format import describe, look_up, take_over
+from engine.snapshot.file_format import look_up, take_over
 from engine.snapshot.partitions import open_rows
 from engine.snapshot.records import Census, Snapshot, UidState
 from engine.snapshot.sorted_file import SNAPSHOT, write_sorted

@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from known_snapshot import SETTINGS, snapshot_of
+from known_snapshot import SETTINGS, describe, snapshot_of
 from mirrored_cohort import UIDS, Cohort, MirrorRun
 
 from engine.errors import LedgerError
 from engine.ledger.snapshot_records import RangeOutcome
 from engine.model.cohort import Operation
-from engine.snapshot.file_format import describe, look_up
+from engine.snapshot.file_format import look_up
 from engine.snapshot.fold import RunChanges, fold
 from engine.snapshot.operation_uids import OperationUids
 from engine.snapshot.partitions import is_sorted, open_rows, sort_rows
