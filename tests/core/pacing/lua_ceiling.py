@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 from fakeredis import FakeStrictRedis
 
-from engine.coordination.ceiling import KEYS
+from engine.coordination.ceiling_script import KEYS
 
 SCRIPT = Path(__file__).parents[3] / "engine" / "coordination" / "ceiling.lua"
 START = 1_800_000_000.0
