@@ -22,9 +22,10 @@ from engine.model.cohort import Operation
 from engine.planning.comparison import compare
 from engine.planning.conditions import REJECTIONS, Conditions, Resend
 from engine.planning.staging import EXPORT, stage
-from engine.snapshot.file_format import look_up, verify
+from engine.snapshot.file_format import look_up, take_over, verify
 from engine.snapshot.fold import RunChanges, adopt, fold
 from engine.snapshot.operation_uids import OperationUids
+from engine.snapshot.partitions import is_sorted, sort_rows
 from engine.snapshot.records import (
     UNKNOWN,
     Comparison,
@@ -82,6 +83,8 @@ class Case:
     is_weak: bool = False
     """Whether there are only a few different hashes."""
     excluded: frozenset[str] | None = None
+    rows_a_group: int = 2
+    """About how many rows of a sorted snapshot are a row group."""
 
     @property
     def wanted(self) -> set[str]:
@@ -104,7 +107,8 @@ class Case:
                 place = f"engine.{module}.partition_bytes"
                 stack.enter_context(patch(place, lambda *_: self.limit))
             stack.enter_context(patch("engine.storage.uid_spool._FAST", self.limit))
-            stack.enter_context(patch("engine.snapshot.sorted_file._ROWS_A_PARTITION", 2))
+            rows = "engine.snapshot.sorted_file._ROWS_A_PARTITION"
+            stack.enter_context(patch(rows, self.rows_a_group))
             yield
 
     def kind(self, uid: str, operation: Operation) -> str:
@@ -372,6 +376,85 @@ def test_an_adoption_adds_what_is_not_known_yet(case: Case) -> None:
         assert known_in(made.path) == expected
 
 
+STEPS = ("add", "remove", "adopt", "reconcile", "import", "sort", "be of an older version")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(STEPS),
+            st.lists(uids | st.integers(1, 500).map("x".__mul__), max_size=9),
+        ),
+        min_size=2,
+        max_size=7,
+    ),
+    st.sampled_from([10**9, 100]),
+    st.booleans(),
+)
+@settings(max_examples=settings().max_examples // 2)
+def test_generations_follow_each_other(
+    steps: list[tuple[str, list[str]]],
+    limit: int,
+    is_weak: bool,  # noqa: FBT001 - drawn
+) -> None:
+    case = Case([], {}, frozenset(), {}, limit=limit, is_weak=is_weak)
+    expected: dict[str, tuple[UidState, int]] = {}
+    base: Snapshot | None = None
+    with TemporaryDirectory() as name, case.conditions():
+        for run, (step, listed) in enumerate(steps, start=1):
+            path = Path(name) / f"{run}.parquet"
+            base = made_by(step, listed, run, base, path)
+            expected = expected_after(step, listed, run, expected)
+            assert known_in(base.path) == expected
+            assert base == describe(base.path)
+            assert is_sorted(base) == (step != STEPS[-1])
+            for uid in (*listed, "nobody"):
+                assert look_up(base.path, uid) == expected.get(uid)
+
+
+def made_by(step: str, listed: list[str], run: int, base: Snapshot | None, path: Path) -> Snapshot:
+    """Make the next generation."""
+    if step in {"adopt", "reconcile"}:
+        state = UidState.MAY_BE_IN if step == "adopt" else UidState.IN
+        with staged_in(path.parent, blocks_of(listed)) as staged:
+            return adopt(base if step == "adopt" else None, staged.spool, state, path, OPTIONS)
+    base = base or snapshot_of({}, path.with_name("nothing.parquet"))
+    if step == "sort":
+        return sort_rows(base, path, OPTIONS)
+    if step == "import":
+        return take_over(base.path, path, OPTIONS, lambda _: None)
+    if step == STEPS[-1]:
+        return snapshot_of(known_in(base.path), path)
+    operation = Operation(step)
+    sent = path.with_name(f"{operation}-{run}.parquet")
+    rows = pa.record_batch([pa.array([uid.encode() for uid in listed], pa.binary())], UID_COLUMN)
+    write_batches(sent, UID_COLUMN, [rows])
+    outcomes = [RangeOutcome(operation, 0, len(listed), is_accepted=True)] if listed else []
+    changes = RunChanges(run, [OperationUids(operation, {0: sent})], outcomes, [run - 1, run])
+    return fold(base, changes, path, OPTIONS)
+
+
+def expected_after(
+    step: str, listed: list[str], run: int, known: Known
+) -> dict[str, tuple[UidState, int]]:
+    """Return what the next generation holds."""
+    if step == "import":
+        return {uid: (state, 0) for uid, (state, _) in known.items()}
+    if step == "reconcile":
+        return dict.fromkeys(listed, (UidState.IN, 0))
+    found = dict(known)
+    for uid in listed if step in {"adopt", "add", "remove"} else []:
+        state, since = known.get(uid, (UidState.MAY_BE_IN, 0))
+        if step == "adopt":
+            found[uid] = (UidState.MAY_BE_OUT if state is UidState.OUT else state, since)
+        else:
+            found[uid] = (BECOMES[Operation(step), True], run)
+    if step in {"add", "remove"}:
+        is_recent = {run - 1, run}
+        return {u: s for u, s in found.items() if s[0] is not UidState.OUT or s[1] in is_recent}
+    return found
+
+
 def test_a_stage_counts_every_row_and_hands_on_the_skipped(tmp_path: Path) -> None:
     blocks = [
         Block("a", 1, 4, pa.array(["x", "y"]), (Skipped(2, 1, "blank"), Skipped(4, 1, "odd"))),
@@ -404,10 +487,11 @@ def test_a_broken_or_lost_snapshot_is_noticed(tmp_path: Path) -> None:
 
 
 def test_more_than_fits_into_memory_is_compared_on_disk(tmp_path: Path) -> None:
-    wanted = [f"{number:024x}" for number in range(1_000, 401_000)]
-    known = {f"{number:024x}": (UidState.IN, 1) for number in range(400_000)}
-    found, _ = compared(Case(wanted, known, frozenset(), {}), tmp_path)
-    assert (found.adds.planned, found.removes.planned, found.unchanged) == (1_000, 1_000, 399_000)
+    wanted = [f"{number:024x}" for number in range(1_000, 101_000)]
+    known = {f"{number:024x}": (UidState.IN, 1) for number in range(100_000)}
+    case = Case(wanted, known, frozenset(), {}, limit=500_000, rows_a_group=5_000)
+    found, _ = compared(case, tmp_path)
+    assert (found.adds.planned, found.removes.planned, found.unchanged) == (1_000, 1_000, 99_000)
 
 
 def test_a_disk_without_room_is_reported_before_it_starts(tmp_path: Path) -> None:
