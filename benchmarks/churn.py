@@ -51,7 +51,7 @@ def main() -> None:
     """Print the table, and draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--uids", type=int, default=100_000_000)
-    parser.add_argument("--plan-seconds", type=float, default=70.0)
+    parser.add_argument("--plan-seconds", type=float, default=32.0)
     parser.add_argument("--picture", type=Path)
     asked = parser.parse_args()
     push = send(asked.uids)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +10,9 @@ import pyarrow as pa
 
 from engine.planning.conditions import Conditions
 from engine.planning.rejections import Rejections
-from engine.snapshot.partitions import Known
+from engine.snapshot.partitions import in_hash_order
 from engine.snapshot.records import UidState
-from engine.storage.uid_groups import UidGroups, group_uids
+from engine.storage.uid_groups import UidGroups, find_rows, group_uids
 from engine.storage.uid_hash import Partition
 from engine.storage.uid_parquet import schema_of
 
@@ -57,22 +58,22 @@ class Differences:
 def first_rows(rows: pa.RecordBatch) -> pa.RecordBatch:
     """Reduce rows of the export to `REDUCED`; those of equal uids are in the export's order."""
     groups = group_uids([rows["uid"]])
-    uids = groups.uids.take(pa.array(groups.order[groups.starts]))
-    numbers = rows["row"].to_numpy()[groups.order[groups.starts]]
-    counts = _sums(groups, _weights(rows))
-    return pa.record_batch([uids, pa.array(numbers), pa.array(counts)], schema=REDUCED)
+    first = groups.order[groups.starts]
+    numbers = rows["row"].to_numpy()[first]
+    columns = [groups.uids.take(pa.array(first)), pa.array(numbers), pa.array(_rows(groups, rows))]
+    return pa.record_batch(columns, schema=REDUCED)
 
 
-def _weights(rows: pa.RecordBatch) -> npt.NDArray[np.int64]:
-    """Return how many rows of the export each row stands for."""
-    if "n" not in rows.schema.names:
-        return np.ones(len(rows), np.int64)
-    counts: npt.NDArray[np.int64] = rows["n"].to_numpy()
-    return counts
-
-
-def _sums(groups: UidGroups, weights: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return the sum of the rows' weights by group."""
+def _rows(groups: UidGroups, export: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """Return how many rows of the export each group has; `export` is its first column."""
+    if "n" in export.schema.names:
+        each = export["n"].to_numpy()
+    elif len(export) == len(groups.order):
+        return groups.ends - groups.starts
+    else:
+        each = np.ones(len(export), np.int64)
+    weights = np.zeros(len(groups.order), np.int64)
+    weights[: len(export)] = each
     totals = np.concatenate(([0], np.cumsum(weights[groups.order])))
     return totals[groups.ends] - totals[groups.starts]
 
@@ -100,36 +101,36 @@ class Comparer:
         `hashes` are those of the base, if they are known.
         Raises `LedgerError` if the base contains a uid twice.
         """
-        columns = [base["uid"], export["uid"]]
-        if excluded is not None:
-            columns.append(excluded["uid"])
-        groups = group_uids(columns, partition.bits, hashes)
-        known = Known.of(base, groups)
-        is_excluded = groups.order[groups.ends - 1] >= len(base) + len(export)
-        weights = np.zeros(len(groups.order), np.int64)
-        weights[len(base) : len(base) + len(export)] = _weights(export)
-        rows = _sums(groups, weights)
+        base, keys = in_hash_order(base, hashes)
+        columns = [export["uid"]] if excluded is None else [export["uid"], excluded["uid"]]
+        groups = group_uids(columns, partition.bits)
+        rows = _rows(groups, export)
+        is_excluded = groups.order[groups.ends - 1] >= len(export)
         wanted = (rows > 0) & ~is_excluded
+        first = groups.order[groups.starts]
+        uids = groups.uids.take(pa.array(first))
+        places = find_rows(base["uid"], keys, uids, groups.hashes[first])
+        # The place -1 is that of a further row, which stands for the uids without one.
+        states, runs = (np.append(base[name].to_numpy(), np.int32(0)) for name in ("state", "run"))
+        is_member = wanted & (states[places] == UidState.IN)
+        stays = np.zeros(len(states), np.bool_)
+        stays[places[wanted]] = True
 
-        def chosen(places: npt.NDArray[np.int64]) -> _Chosen:
-            uids = groups.uids.take(pa.array(known.first[places]))
-            return _Chosen(uids, known.state[places], known.run[places])
-
-        added = np.flatnonzero(wanted & (known.state != UidState.IN))
-        removed = np.flatnonzero(~wanted & known.is_known & (known.state != UidState.OUT))
-        is_member = wanted & (known.state == UidState.IN)
-        # The first row in the export follows the row of the base, if there is one.
-        in_export = groups.order[groups.starts[added] + known.is_known[added]] - len(base)
-        numbers = export["row"].to_numpy()[in_export]
+        added = np.flatnonzero(wanted & ~is_member)
+        was_added = places[added]
+        removed = np.flatnonzero(~stays[:-1] & (states[:-1] != UidState.OUT))
+        members = places[is_member]
         return Differences(
-            self._adds(partition, chosen(added), numbers),
-            self._removes(partition, chosen(removed)),
+            self._adds(
+                partition,
+                _Chosen(uids.take(pa.array(added)), states[was_added], runs[was_added]),
+                export["row"].to_numpy()[first[added]],
+            ),
+            self._removes(partition, _Chosen.of(base, removed)),
             int(rows[added].sum()),
             int(rows[is_excluded].sum()),
-            int(np.count_nonzero(is_member)),
-            self._resendable(partition, chosen(np.flatnonzero(is_member)))
-            if self._resends
-            else None,
+            len(members),
+            self._resendable(partition, _Chosen.of(base, members)) if self._resends else None,
         )
 
     def _adds(
@@ -177,6 +178,12 @@ class _Chosen:
     uids: pa.BinaryArray
     was: npt.NDArray[np.uint8]
     was_run: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, base: pa.RecordBatch, places: npt.NDArray[np.int64]) -> Self:
+        """Return some uids of the snapshot."""
+        rows = base.take(pa.array(places))
+        return cls(rows["uid"], rows["state"].to_numpy(), rows["run"].to_numpy())
 
     def changes(
         self, numbers: npt.NDArray[np.int64], kinds: npt.NDArray[np.uint8]

@@ -41,11 +41,12 @@ class Profile:
         places = np.linspace(0, len(uids) - 1, min(len(uids), _SAMPLE)).astype(np.int64)
         sample = uids.take(pa.array(places))
         alphabets = np.full(len(sample), len(_PATTERNS), np.int64)
-        for alphabet in reversed(range(len(_PATTERNS))):
-            fits = pc.match_substring_regex(sample, _PATTERNS[alphabet]).to_numpy(
-                zero_copy_only=False
-            )
-            alphabets[fits] = alphabet
+        others = np.arange(len(sample))
+        for alphabet, pattern in enumerate(_PATTERNS):
+            fits = pc.match_substring_regex(sample.take(pa.array(others)), pattern)
+            is_fit = fits.to_numpy(zero_copy_only=False)
+            alphabets[others[is_fit]] = alphabet
+            others = others[~is_fit]
         lengths = np.minimum(pc.binary_length(sample).to_numpy(zero_copy_only=False), _LONGEST)
         # Each uid of the sample represents this many of the block.
         weight = len(uids) / len(sample)

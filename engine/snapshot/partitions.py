@@ -19,7 +19,7 @@ from engine.snapshot.sorted_file import SNAPSHOT, Layout, bits_for, rows_of_part
 from engine.storage.capacity import partition_bytes, threads_for
 from engine.storage.computation import ComputeOptions, in_order, within_memory
 from engine.storage.uid_groups import UidGroups, group_uids
-from engine.storage.uid_hash import WHOLE, Partition
+from engine.storage.uid_hash import WHOLE, Partition, hashes, stable_order
 from engine.storage.uid_parquet import LOST, naming_damage, open_parquet, read_batches
 from engine.storage.uid_spool import Side, joined, open_spool, partitions
 
@@ -175,13 +175,31 @@ class Known:
         first = groups.order[groups.starts]
         is_known = first < len(rows)
         if np.count_nonzero(is_known) != len(rows):
-            raise LedgerError("the last snapshot is corrupt: it contains a uid twice", hint=LOST)
+            raise _uid_twice()
         places = first[is_known]
         state = np.zeros(len(first), np.uint8)
         state[is_known] = rows["state"].to_numpy()[places]
         run = np.zeros(len(first), np.int32)
         run[is_known] = rows["run"].to_numpy()[places]
         return cls(first, is_known, state, run)
+
+
+def in_hash_order(rows: pa.RecordBatch, keys: Keys | None) -> tuple[pa.RecordBatch, Keys]:
+    """Return rows of a snapshot in the order of their hashes, and these.
+
+    `keys` are the hashes of rows that are in order. Raises `LedgerError` for a uid twice.
+    """
+    if keys is None:
+        keys = hashes(rows["uid"])
+        order = stable_order(keys)
+        rows, keys = rows.take(pa.array(order)), keys[order]
+    if not (keys[1:] > keys[:-1]).all() and len(group_uids([rows["uid"]]).starts) < len(rows):
+        raise _uid_twice()
+    return rows, keys
+
+
+def _uid_twice() -> LedgerError:
+    return LedgerError("the last snapshot is corrupt: it contains a uid twice", hint=LOST)
 
 
 NO_CHANGE = 255

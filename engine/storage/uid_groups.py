@@ -63,6 +63,30 @@ def distinct(rows: pa.RecordBatch) -> pa.RecordBatch:
     return rows.take(pa.array(np.sort(groups.order[groups.starts])))
 
 
+def find_rows(
+    known: pa.BinaryArray,
+    known_hashes: npt.NDArray[np.uint64],
+    uids: pa.BinaryArray,
+    uid_hashes: npt.NDArray[np.uint64],
+) -> npt.NDArray[np.int64]:
+    """Return the row of each uid among distinct `known` ones; -1 for those that are not known.
+
+    The known ones are sorted by their hashes.
+    """
+    if not len(known):
+        return np.full(len(uids), -1, np.int64)
+    places = np.searchsorted(known_hashes, uid_hashes)
+    places[places == len(known)] = 0
+    found = np.flatnonzero(known_hashes[places] == uid_hashes)
+    if not _are_equal(known, places[found], uids, found):
+        # Two uids have the same hash.
+        places = pc.fill_null(pc.index_in(uids, value_set=known), -1).to_numpy()
+        found = np.flatnonzero(places >= 0)
+    rows = np.full(len(uids), -1, np.int64)
+    rows[found] = places[found]
+    return rows
+
+
 def _merged_order(
     first: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64], bits: int
 ) -> npt.NDArray[np.int64]:
@@ -90,10 +114,19 @@ def _all_equal(
 ) -> bool:
     """Return whether each uid whose hash is that of the row before is also the same uid."""
     places = np.flatnonzero(is_same)
-    for start in range(0, len(places), _PAIRS):
-        chosen = places[start : start + _PAIRS]
-        one, other = (uids.take(pa.array(order[each])) for each in (chosen - 1, chosen))
-        if not one.equals(other):
+    return _are_equal(uids, order[places - 1], uids, order[places])
+
+
+def _are_equal(
+    one: pa.BinaryArray,
+    rows: npt.NDArray[np.int64],
+    other: pa.BinaryArray,
+    other_rows: npt.NDArray[np.int64],
+) -> bool:
+    """Return whether the uids in these rows of two columns are the same, pair by pair."""
+    for start in range(0, len(rows), _PAIRS):
+        part = slice(start, start + _PAIRS)
+        if not one.take(pa.array(rows[part])).equals(other.take(pa.array(other_rows[part]))):
             return False
     return True
 

@@ -1,5 +1,7 @@
 """Rows grouped by uid, against a model; also if different uids have the same hash."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.storage import uid_groups
-from engine.storage.uid_groups import group_uids
+from engine.storage.uid_groups import find_rows, group_uids
 from engine.storage.uid_hash import hashes, stable_order
 
 COLUMNS = st.lists(st.lists(st.binary(max_size=3), max_size=30), min_size=1, max_size=3)
@@ -40,6 +42,26 @@ def test_rows_are_grouped_by_uid_and_ordered_by_hash(
     ]
     assert groups == [expected[each] for each in sorted(expected)]
     assert found.uids.to_pylist() == rows
+
+
+UIDS = st.binary(max_size=2)
+
+
+@pytest.mark.parametrize("hash_of", [hashes, weak])
+@given(known=st.sets(UIDS, max_size=40), uids=st.lists(UIDS, max_size=40))
+def test_rows_are_found_by_uid(
+    hash_of: Callable[[pa.BinaryArray], npt.NDArray[np.uint64]],
+    known: set[bytes],
+    uids: list[bytes],
+) -> None:
+    """Also if different uids have the same hash."""
+    column = pa.array(sorted(known), pa.binary())
+    order = stable_order(hash_of(column))
+    column = column.take(pa.array(order))
+    asked = pa.array(uids, pa.binary())
+    found = find_rows(column, hash_of(column), asked, hash_of(asked))
+    rows = {uid: row for row, uid in enumerate(column.to_pylist())}
+    assert found.tolist() == [rows.get(uid, -1) for uid in uids]
 
 
 @given(

@@ -51,7 +51,7 @@ def weak_hashes(uids: pa.BinaryArray) -> npt.NDArray[np.uint64]:
 
 HASHING = (
     *("storage.uid_spool", "storage.uid_groups", "storage.uid_hash"),
-    *("planning.rejections", "snapshot.sorted_file"),
+    *("planning.rejections", "snapshot.partitions", "snapshot.sorted_file"),
 )
 """The modules that compute hashes."""
 UIDS = ["007", "7", "1e5", "NULL", "nan", 'a"b', "a\\b", "é", "😀", "a\0b", "A", "a", "a ", " "]
@@ -83,8 +83,6 @@ class Case:
     is_weak: bool = False
     """Whether there are only a few different hashes."""
     excluded: frozenset[str] | None = None
-    rows_a_group: int = 2
-    """About how many rows of a sorted snapshot are a row group."""
 
     @property
     def wanted(self) -> set[str]:
@@ -107,8 +105,7 @@ class Case:
                 place = f"engine.{module}.partition_bytes"
                 stack.enter_context(patch(place, lambda *_: self.limit))
             stack.enter_context(patch("engine.storage.uid_spool._FAST", self.limit))
-            rows = "engine.snapshot.sorted_file._ROWS_A_PARTITION"
-            stack.enter_context(patch(rows, self.rows_a_group))
+            stack.enter_context(patch("engine.snapshot.sorted_file._ROWS_A_PARTITION", 2))
             yield
 
     def kind(self, uid: str, operation: Operation) -> str:
@@ -487,11 +484,10 @@ def test_a_broken_or_lost_snapshot_is_noticed(tmp_path: Path) -> None:
 
 
 def test_more_than_fits_into_memory_is_compared_on_disk(tmp_path: Path) -> None:
-    wanted = [f"{number:024x}" for number in range(1_000, 101_000)]
-    known = {f"{number:024x}": (UidState.IN, 1) for number in range(100_000)}
-    case = Case(wanted, known, frozenset(), {}, limit=500_000, rows_a_group=5_000)
-    found, _ = compared(case, tmp_path)
-    assert (found.adds.planned, found.removes.planned, found.unchanged) == (1_000, 1_000, 99_000)
+    wanted = [f"{number:024x}" for number in range(100, 4_100)]
+    known = {f"{number:024x}": (UidState.IN, 1) for number in range(4_000)}
+    found, _ = compared(Case(wanted, known, frozenset(), {}, limit=20_000), tmp_path)
+    assert (found.adds.planned, found.removes.planned, found.unchanged) == (100, 100, 3_900)
 
 
 def test_a_disk_without_room_is_reported_before_it_starts(tmp_path: Path) -> None:
