@@ -134,8 +134,8 @@ MISTAKES = {
     "unknown connection": (
         COHORT,
         (
-            "`cohorts.vip.source.connection` is 'dwh'; each connection is a table [connections.NAME] "
-            "with a `url`"
+            "`cohorts.vip.source.connection` is 'dwh'; each connection is a table "
+            "[connections.NAME] with a `url`"
         ),
     ),
     "other connection": (
@@ -145,8 +145,8 @@ MISTAKES = {
     "a query that writes": (
         CONNECTION + COHORT.replace("select uid from", "delete from"),
         (
-            "`cohorts.vip.source.query` should be one query that reads, as SELECT …, and begins with "
-            "DELETE"
+            "`cohorts.vip.source.query` should be one query that reads, as SELECT …, and begins "
+            "with DELETE"
         ),
     ),
     "an invalid date": (
