@@ -88,6 +88,14 @@ class PostgresServer:
         )
         return int(count)
 
+    def await_idle(self) -> None:
+        """Wait until nobody else is connected: a server notices the end of a connection late."""
+        for _ in range(500):
+            if not self.connections():
+                return
+            self.execute("select pg_sleep(0.02)")
+        raise AssertionError("a connection is left open")
+
 
 @contextmanager
 def postgres_server() -> Iterator[PostgresServer]:

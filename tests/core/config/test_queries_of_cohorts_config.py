@@ -145,8 +145,8 @@ MISTAKES = {
     "a query that writes": (
         CONNECTION + COHORT.replace("select uid from", "delete from"),
         (
-            "`cohorts.vip.source.query` should be one query that reads, as SELECT …, and "
-            "begins with DELETE"
+            "`cohorts.vip.source.query` should be one query that reads, as SELECT …, and begins "
+            "with DELETE"
         ),
     ),
     "an invalid date": (
