@@ -17,9 +17,13 @@ SMALL = {
     "plan": ["--uids", "10000", "--memory", "512"],
     "simple": ["--uids", "10000"],
     "churn": ["--uids", "100000"],
+    "shared_ceiling": [
+        *("--hosts", "3", "--seconds", "12"),
+        *("--requests", "40", "--per-seconds", "4"),
+    ],
     "sync_ceiling": ["--cohorts", "2", "--requests", "3", "--per-seconds", "2"],
 }
-STARTING = {"engine_speed", "memory", "cpu", "sync_ceiling"}
+STARTING = {"engine_speed", "memory", "cpu", "shared_ceiling", "sync_ceiling"}
 """Those that start a dozen processes, which is most of what they take."""
 
 
