@@ -15,6 +15,7 @@ from engine.model.secret import Secret
 from engine.model.setting_values import SHOULD_BE_COMMAND, SHOULD_BE_TEXT, Command, Text
 from engine.source.sql.connection import Connection, url_problem
 from engine.source.urls import passwords_in
+from engine.storage.settings import PlanningSettings
 
 PASSWORD_VARIABLE = "COHORTSYNC_PASSWORD"  # noqa: S105 - the start of a variable's name
 _SYSTEMD_NAME = "cohortsync_password"
@@ -88,3 +89,28 @@ def _credentials(file: ConfigFile, at: Keys, table: ConnectionTable) -> Credenti
         command=command,
         secrets=command[1:] if file.tables.variables((*at, "password_command")) else (),
     )
+
+
+_SCHEMES = {"duckdb": ("duckdb",), "postgres": ("postgresql", "postgres")}
+
+
+def check_engine(
+    file: ConfigFile, settings: PlanningSettings, connections: Mapping[str, Connection]
+) -> None:
+    """Add a problem unless the connection of the engine of plans fits the engine."""
+    at = ("plan", "connection")
+    schemes = _SCHEMES.get(settings.engine)
+    if schemes is None:
+        return
+    if settings.connection is None:
+        file.tables.refuse(
+            ("plan", "engine"), "needs `plan.connection`: the name of a table of `connections`"
+        )
+        return
+    found = connections.get(settings.connection)
+    if found is None:
+        if not file.tables.holds(("connections", settings.connection)):
+            file.tables.refuse(at, f"names no table of `connections`: {settings.connection}")
+    elif found.scheme not in schemes:
+        clause = f'should name a {schemes[0]}: connection, as engine = "{settings.engine}"'
+        file.tables.refuse(at, clause)

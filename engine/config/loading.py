@@ -18,7 +18,7 @@ from typing import Any
 from engine.config.absolute_paths import with_absolute_paths
 from engine.config.cohorts import CohortSettings, Common, check_guards, read_cohorts
 from engine.config.config_file import ConfigFile, open_included, open_main
-from engine.config.connections import read_connections
+from engine.config.connections import check_engine, read_connections
 from engine.config.credentials import Credentials
 from engine.config.limits import with_hours
 from engine.config.queries import read_queries
@@ -227,6 +227,7 @@ class _Reading:
         self._refuse_equal_workspaces()
         files = [self.file, *open_included(self.file, environ)]
         self._connections = read_connections(self.file, environ)
+        check_engine(self.file, self._settings["planning"], self._connections)
         queries = read_queries(self.file, self._connections)
         common = Common(list(at), self._settings["guards"], self._connections, queries)
         self._cohorts = read_cohorts(files, common)

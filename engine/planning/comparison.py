@@ -27,7 +27,7 @@ from engine.storage.paths import operation_path
 from engine.storage.uid_groups import distinct
 from engine.storage.uid_hash import Partition
 from engine.storage.uid_parquet import open_writer, schema_of, write_batches
-from engine.storage.uid_spool import Side, partitions
+from engine.storage.uid_spool import Side, Spool, partitions
 
 OPERATION = schema_of(uid=pa.binary(), was=pa.uint8(), was_run=pa.int32())
 """`was` is the uid's `UidState` in the snapshot, 0 if it had none; `was_run` that state's run."""
@@ -101,13 +101,14 @@ def _differences(
     staged: Staged, base: Snapshot | None, options: ComputeOptions, conditions: Conditions
 ) -> Iterator[Iterator[Differences]]:
     """Yield the differences of each partition, in order, computed by several threads."""
-    sides = [Side(staged.spool, first_rows)]
+    spool = _spool_of(staged)
+    sides = [Side(spool, first_rows)]
     if conditions.excluded is not None:
-        sides.append(Side(conditions.excluded.spool, distinct))
+        sides.append(Side(_spool_of(conditions.excluded), distinct))
     comparer = Comparer(conditions)
     threads = threads_for(options.settings)
     limit = partition_bytes(options.settings, threads)
-    with open_rows(base, staged.spool.where, options) as known:
+    with open_rows(base, spool.where, options) as known:
         tasks = (
             partial(_compare_rows, comparer, known, partition, rows)
             for partition, rows in partitions(
@@ -116,6 +117,12 @@ def _differences(
         )
         with in_order(tasks, threads) as differences:
             yield differences
+
+
+def _spool_of(staged: Staged) -> Spool:
+    if not isinstance(staged.spool, Spool):
+        raise TypeError("rows that are compared on this machine are in a spool")
+    return staged.spool
 
 
 def _compare_rows(

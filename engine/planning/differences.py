@@ -1,15 +1,14 @@
 """Compares the export with the snapshot in one partition, which is in memory."""
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from engine.planning.change_kinds import ChangeKinds
 from engine.planning.conditions import Conditions
-from engine.planning.rejections import Rejections
 from engine.snapshot.partitions import in_hash_order
 from engine.snapshot.records import UidState
 from engine.storage.uid_groups import UidGroups, find_rows, group_uids
@@ -25,18 +24,6 @@ CHANGES = schema_of(
 `row` its first row in the export, 0 if it has none; `kind` a `Kind`."""
 MEMBERS = schema_of(uid=pa.binary(), run=pa.int32())
 """Members, and the run since which they are."""
-
-
-class Kind(IntEnum):
-    """What an operation's uid is sent with; the operation's file has this order."""
-
-    PLAIN = 0
-    SUSPECT = 1
-    """It was rejected, and is tried again."""
-    HELD = 2
-    """It waits until the API has applied what was sent before."""
-    KNOWN = 3
-    """It was rejected, and is not sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +69,7 @@ class Comparer:
     """Finds the differences under some conditions; several threads may use it."""
 
     def __init__(self, conditions: Conditions) -> None:
-        self._recent = np.array(conditions.recent_runs, np.int32)
-        self._waiting = conditions.waiting
-        self._rejected_adds, self._rejected_removes = Rejections.of_both(conditions.rejections)
+        self._kinds = ChangeKinds(conditions)
         self._resends = conditions.resend is not None
 
     def compare(
@@ -136,39 +121,17 @@ class Comparer:
     def _adds(
         self, partition: Partition, uids: "_Chosen", numbers: npt.NDArray[np.int64]
     ) -> pa.RecordBatch:
-        reversed_by = (UidState.OUT, UidState.MAY_BE_OUT)
-        kinds = self._kinds(partition, uids, self._rejected_adds, reversed_by, self._waiting.adds)
+        kinds = self._kinds.of_adds(uids.uids, uids.was, uids.was_run, partition)
         return uids.changes(numbers, kinds)
 
     def _removes(self, partition: Partition, uids: "_Chosen") -> pa.RecordBatch:
-        reversed_by = (UidState.IN, UidState.MAY_BE_IN)
-        waiting = self._waiting.removes
-        kinds = self._kinds(partition, uids, self._rejected_removes, reversed_by, waiting)
+        kinds = self._kinds.of_removes(uids.uids, uids.was, uids.was_run, partition)
         return uids.changes(np.zeros(len(kinds), np.int64), kinds)
 
-    def _kinds(
-        self,
-        partition: Partition,
-        uids: "_Chosen",
-        rejections: Rejections,
-        reversed_by: tuple[UidState, UidState],
-        all_wait: bool,  # noqa: FBT001 - one of the values that it is judged by
-    ) -> npt.NDArray[np.uint8]:
-        """Return the kind of each uid; a rejection is void once the uid has changed later."""
-        rejected = rejections.of(partition, uids.uids, uids.was_run)
-        waits = np.isin(uids.was_run, self._recent) & np.isin(uids.was, reversed_by) | all_wait
-        return np.select(
-            [rejected.waits, waits, rejected.is_rejected],
-            [np.uint8(Kind.KNOWN), np.uint8(Kind.HELD), np.uint8(Kind.SUSPECT)],
-            np.uint8(Kind.PLAIN),
-        )
-
     def _resendable(self, partition: Partition, members: "_Chosen") -> pa.RecordBatch:
-        """Return the members that may be sent again; a rejection counts whatever came later."""
-        ever = np.zeros(len(members.uids), np.int32)
-        rejected = self._rejected_adds.of(partition, members.uids, ever)
+        """Return the members that may be sent again."""
         found = pa.record_batch([members.uids, pa.array(members.was_run)], schema=MEMBERS)
-        return found.filter(pa.array(~rejected.waits))
+        return found.filter(pa.array(self._kinds.may_be_resent(members.uids, partition)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.planning.differences import Kind
+from engine.planning.change_kinds import Kind
 from engine.snapshot.records import UNKNOWN, PlannedOperation
 from engine.storage.paths import aside_path
 from engine.storage.uid_parquet import UidWriter, open_writer, read_batches

@@ -1,4 +1,4 @@
-"""Reads an export completely, once, into a spool of uids that can be compared."""
+"""Reads an export completely, once, into a spool or a table of uids that can be compared."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -7,10 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.payload.batch import RowCounter
-from engine.snapshot.records import Staged
+from engine.snapshot.records import Staged, UidList
 from engine.source.block import Block
 from engine.storage.uid_parquet import schema_of
-from engine.storage.uid_spool import Spool
 
 EXPORT = schema_of(uid=pa.binary(), row=pa.int64())
 """The rows of a staged export; `row` is the number of the row, from 0, from which its place in the
@@ -19,16 +18,16 @@ export's files is found."""
 
 def stage(
     blocks: Iterable[Block],
-    spool: Spool,
+    spool: UidList,
     *,
     counts: RowCounter | None = None,
     observe: Sequence[Callable[[Block], None]] = (),
 ) -> Staged:
-    """Write the uids of `blocks`, including duplicates, to a spool of the schema `EXPORT`.
+    """Write the uids of `blocks`, including duplicates, to a list of the schema `EXPORT`.
 
     `counts` is updated for each block, so that it is correct even if reading fails. Each of
     `observe` is called with each block. Raises `SourceError` as reading does, and the errors of
-    `Spool.write`.
+    `UidList.write`.
     """
     counts = counts or RowCounter()
     uids = uid_bytes = 0

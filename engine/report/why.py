@@ -1,6 +1,6 @@
 """Why one uid is or is not in a mirrored cohort: its last request, and the API's answer."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,7 +75,14 @@ class UidReads(Protocol):
         """Return each run's rejection of a uid, the earliest first."""
 
 
-def find_uid(folder: Path, key: CohortKey, uid: str) -> UidReport | None:
+LookUp = Callable[[Path, str], tuple[UidState, int] | None]
+"""Returns a uid's state in the generation with a file, and the run since which it has it; None if
+it is not in it. Raises `LedgerError`."""
+
+
+def find_uid(
+    folder: Path, key: CohortKey, uid: str, look_up_in: LookUp = look_up
+) -> UidReport | None:
     """Return what is known about a uid; None if nothing was ever sent from `folder`.
 
     `folder` is the ledger's. It is only read, so a current run is not disturbed. Raises
@@ -90,7 +97,7 @@ def find_uid(folder: Path, key: CohortKey, uid: str) -> UidReport | None:
                 f"nothing is known of cohort {key.cohort_id} of partner {key.partner}",
                 hint="`cohortsync runs` lists the cohorts that something was sent to",
             )
-        return UidInquiry(ledger.uids, folder, key, uid).report()
+        return UidInquiry(ledger.uids, folder, key, uid, look_up_in).report()
 
 
 _MEMBERSHIP = {UidState.IN: "in", UidState.OUT: "out"}
@@ -106,12 +113,20 @@ def _membership_after(attempt: Mapping[str, Any]) -> str:
 class UidInquiry:
     """Finds what the ledger and the files next to it record about one uid of a cohort."""
 
-    def __init__(self, reads: UidReads, folder: Path, key: CohortKey, uid: str) -> None:
+    def __init__(
+        self,
+        reads: UidReads,
+        folder: Path,
+        key: CohortKey,
+        uid: str,
+        look_up_in: LookUp = look_up,
+    ) -> None:
         """`folder` is the ledger's: uids of plans and snapshots are in files below it."""
         self._reads = reads
         self._folder = folder
         self._key = key
         self._uid = uid
+        self._look_up_in = look_up_in
         self._generations = reads.generations(key)
 
     def report(self) -> UidReport:
@@ -164,7 +179,7 @@ class UidInquiry:
     def _look_up(self, snapshot: Generation) -> tuple[UidState, int] | None:
         if snapshot.file is None:
             raise LedgerError(f"generation {snapshot.number} is no longer kept")
-        return look_up(snapshot_folder(self._folder, self._key) / snapshot.file, self._uid)
+        return self._look_up_in(snapshot_folder(self._folder, self._key) / snapshot.file, self._uid)
 
     def _attempts(self, runs: Iterable[RunEntry]) -> Iterator[Document]:
         """Yield the last attempt to send the uid, of each operation of each of `runs`."""

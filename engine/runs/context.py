@@ -14,8 +14,9 @@ from engine.model.cohort import Cohort, CohortKey
 from engine.report.accounts import Ceiling
 from engine.report.run_results import Opening
 from engine.runs.arguments import Note, Observers, PlanObservers, no_note, note_and_switch
+from engine.runs.engines import engine_of
 from engine.runs.interruptible import compute_or_stop
-from engine.runs.ports import Ledger
+from engine.runs.ports import Ledger, PlanEngine
 from engine.runs.precedence import FIRST, Precedence
 from engine.runs.session import WorkspaceSession
 from engine.runs.shared_ledger import LockWait
@@ -80,6 +81,11 @@ class RunContext:
         return self.observers.note
 
     @property
+    def engine(self) -> PlanEngine:
+        """What compares the cohort's exports, and keeps its snapshots."""
+        return engine_of(self.config, self.session.folder, self.key)
+
+    @property
     def limits(self) -> ExecutionSettings:
         """The limits that apply to the run."""
         pacing = self.config.pacing
@@ -115,7 +121,7 @@ class RunContext:
                 await session.refuse_busy(waiting)
             store = SnapshotStore(
                 *(session.folder, ledger.snapshots, self.key, config.mirror, config.planning),
-                *(self.clock, self._compute),
+                *(self.clock, self.engine, self._compute),
                 session.fence(self.key),
             )
             if goes_by_snapshot and not self.key.is_shadow:

@@ -32,13 +32,13 @@ from engine.report.accounts import (
 from engine.report.run_results import RunResult
 from engine.runs.arguments import Note
 from engine.runs.context import NOBODY, RunObservers
+from engine.runs.engines import store_of
 from engine.runs.interruptible import read_or_stop
 from engine.runs.ledger_reads import opened_in_thread
 from engine.runs.ports import RunStore
 from engine.runs.push import note_files, opening_of_push, stays_unfinished
 from engine.runs.push_admission import PushRequest, admit, excludes_others, key_of
 from engine.runs.session import WorkspaceSession
-from engine.snapshot.store import SnapshotStore
 from engine.source.block import Block
 from engine.source.protocol import files_of
 
@@ -105,9 +105,7 @@ async def _check_state(
     if holder := cohort_holder(folder, key) or holder_of(folder):
         note(f"warning: the workspace is in use by {holder}: a push has to wait for it (--wait)")
     async with opened_in_thread(read_ledger(folder, clock)) as ledger:
-        store = SnapshotStore(
-            *(folder, ledger.snapshots, key, config.mirror, config.planning), clock
-        )
+        store = store_of(config, folder, ledger.snapshots, key, clock)
         if await admit(ledger.runs, request, config):
             await store.current()
         else:

@@ -4,6 +4,7 @@ from engine.config.loading import Config
 from engine.errors import UsageError
 from engine.model.cohort import CohortKey, check_id
 from engine.report.why import UidReport, find_uid
+from engine.runs.engines import engine_of
 
 
 def why(config: Config, uid: str, cohort_id: str) -> UidReport:
@@ -18,7 +19,9 @@ def why(config: Config, uid: str, cohort_id: str) -> UidReport:
         raise UsageError("the uid is not valid UTF-8") from error
     check_id(cohort_id)
     workspace = config.workspace
-    answer = find_uid(config.place.folder, CohortKey(workspace.partner, cohort_id), uid)
+    key = CohortKey(workspace.partner, cohort_id)
+    folder = config.place.folder
+    answer = find_uid(folder, key, uid, engine_of(config, folder, key).look_up)
     if answer is None:
         raise UsageError(
             f"nothing was ever sent to workspace {workspace.id} at {workspace.endpoint.label} from "

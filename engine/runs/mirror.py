@@ -112,7 +112,8 @@ async def rollback(
         known = (last.cohort_name, last.cohort_description) if last else ("", None)
         cohort = Cohort(key.cohort_id, request.name or known[0], known[1])
         _refuse_narrow(config, cohort)
-        asked = request.mirror(GenerationSpec(request.generation, snapshot.path), cohort)
+        rows = await store.compute(lambda interruption: store.as_file(snapshot, interruption))
+        asked = request.mirror(GenerationSpec(request.generation, rows.path), cohort)
         return await _MirrorRun(context, ledger, store, asked, base).to_end(sends=sends)
 
 

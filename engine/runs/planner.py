@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -22,19 +21,18 @@ from engine.payload.batch import RowCounter, SkippedRows
 from engine.payload.envelope import Envelope
 from engine.payload.member_json import MEMBER_BYTES
 from engine.planning.allowances import Allowance, attributed
-from engine.planning.comparison import compare
 from engine.planning.conditions import REJECTIONS, Conditions, Resend
 from engine.planning.forecast import Weight, weigh
 from engine.planning.guards import Facts, GuardResult, judge
 from engine.planning.profile import Inspection, Profile
 from engine.planning.settings import GuardSettings
-from engine.planning.staging import EXPORT, stage
+from engine.planning.staging import stage
 from engine.planning.timetable import sent_at
 from engine.report.accounts import future_timestamp
 from engine.runs.context import RunContext
 from engine.runs.exports import about_exclusion
 from engine.runs.interruptible import WritePermission, compute_or_stop, read_or_stop
-from engine.runs.ports import Ledger
+from engine.runs.ports import EngineComparison, Ledger
 from engine.snapshot.baseline import Base
 from engine.snapshot.export_places import open_places
 from engine.snapshot.operation_uids import sample
@@ -51,8 +49,7 @@ from engine.source.block import Block
 from engine.source.exclusion import excluded_blocks
 from engine.source.protocol import Source, Spec, files_of
 from engine.source.source_file import describe_files, newest_utc_ns
-from engine.storage.capacity import check_disk, disk_needed
-from engine.storage.uid_spool import Spool, open_spool
+from engine.storage.computation import Interruption
 
 _DAY_NS = 86_400_000_000_000
 
@@ -99,6 +96,7 @@ class Planner:
         self._switch = context.switch
         self._note = context.note
         self._precedence = context.precedence
+        self._engine = context.engine
         self._ledger = ledger
         self._store = store
         self._counts = RowCounter()
@@ -111,23 +109,27 @@ class Planner:
         """
         make_folder(self._store.folder)
         async with self._precedence.planning():
-            with ExitStack() as spools:
-                return await self._plan(state, base, spools)
+            options = self._store.compute_options(Interruption())
+            with self._engine.comparing(self._store.folder, options) as comparison:
+                return await self._plan(state, base, comparison)
 
-    async def _plan(self, state: RunState, base: Base, spools: ExitStack) -> PlanRecord:
-        """Make the plan; what is read is kept in `spools` meanwhile."""
+    async def _plan(self, state: RunState, base: Base, comparison: EngineComparison) -> PlanRecord:
+        """Make the plan; what is read is kept in lists of `comparison` meanwhile."""
         request = self._request
         folder = self._store.make_plan_folder(state.run.name)
         inspection = Inspection(self._guards.uid_pattern)
-        excluded = await self._stage_excluded(spools)
-        staged = await self._stage(state, folder, spools, inspection)
+        excluded = await self._stage_excluded(comparison)
+        staged = await self._stage(state, folder, comparison, inspection)
         await self._precedence.compare()
         self._switch.refuse_if_pulled()
         snapshot = base.snapshot
         recent = await self._store.recent()
         if base.is_blank and recent.seconds:
             recent = replace(recent, waiting=HeldChanges(adds=True, removes=True))
-        found = await self._compare(staged, excluded, snapshot, folder, recent)
+        rejections = await self._rejections()
+        resend = await self._slice(staged, snapshot)
+        conditions = Conditions(recent.runs, recent.waiting, rejections, resend, excluded)
+        found = await self._compare(comparison, staged, snapshot, folder, conditions)
         self._switch.refuse_if_pulled()
         facts = await self._facts(staged, found, snapshot, inspection)
         verdicts = judge(facts, self._guards, request.allowances)
@@ -156,7 +158,11 @@ class Planner:
         return record
 
     async def _stage(
-        self, state: RunState, folder: Path, spools: ExitStack, inspection: Inspection
+        self,
+        state: RunState,
+        folder: Path,
+        comparison: EngineComparison,
+        inspection: Inspection,
     ) -> Staged:
         """Read the export to its end; keep its uids, and write their places to `folder`."""
         request = self._request
@@ -172,12 +178,12 @@ class Planner:
         def write(blocks: Iterator[Block]) -> Staged:
             with open_places(folder) as places:
                 observe = (enter_skipped, lambda block: inspection.look(block.uids), places.add)
-                return stage(blocks, spool, counts=self._counts, observe=observe)
+                return stage(blocks, rows, counts=self._counts, observe=observe)
 
         read = files_of(request.source)
         what = describe_files(read) if read else ", ".join(request.spec.names)
         self._note(f"reading the export: {what}")
-        spool = spools.enter_context(self._spool())
+        rows = comparison.new_list()
         is_complete = False
         try:
             staged = await self._read(request.source.blocks(), write)
@@ -198,17 +204,14 @@ class Planner:
         )
         return [note]
 
-    async def _stage_excluded(self, spools: ExitStack) -> Staged | None:
+    async def _stage_excluded(self, comparison: EngineComparison) -> Staged | None:
         """Read the exclusion list to its end, and keep its uids; None without one."""
         if self._request.exclude is None:
             return None
         blocks = excluded_blocks(self._request.exclude)
-        spool = spools.enter_context(self._spool())
+        rows = comparison.new_list()
         with about_exclusion():
-            return await self._read(blocks, lambda read: stage(read, spool))
-
-    def _spool(self) -> AbstractContextManager[Spool]:
-        return open_spool(self._store.folder, EXPORT, self._config.planning)
+            return await self._read(blocks, lambda read: stage(read, rows))
 
     async def _read(
         self, blocks: Iterator[Block], write: Callable[[Iterator[Block]], Staged]
@@ -249,22 +252,18 @@ class Planner:
 
     async def _compare(
         self,
+        comparison: EngineComparison,
         staged: Staged,
-        excluded: Staged | None,
         base: Snapshot | None,
         folder: Path,
-        recent: Recent,
+        conditions: Conditions,
     ) -> Comparison:
         known = base.census.total if base else 0
-        check_disk(folder, disk_needed(staged.uids, staged.uid_bytes, known))
         self._note(
             f"comparing {counted(staged.uids, 'uid')} with the {known:,} of the last snapshot"
         )
-        rejections = await self._rejections()
-        resend = await self._slice(staged, base)
-        conditions = Conditions(recent.runs, recent.waiting, rejections, resend, excluded)
         return await compute_or_stop(
-            lambda interruption: compare(
+            lambda interruption: comparison.compare(
                 staged, base, folder, self._store.compute_options(interruption), conditions
             ),
             self._switch,

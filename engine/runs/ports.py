@@ -1,7 +1,12 @@
-"""The ledger's interface for runs. Each change is durable when its call returns."""
+"""The interfaces that runs need.
+
+Those of the ledger: each change is durable when its call returns. That of the engine of plans: what
+compares exports with snapshots, and keeps the snapshots.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from engine.delivery.ports import SendLog
@@ -24,8 +29,11 @@ from engine.model.status import RunStatus
 from engine.notices.ports import NoticeStore
 from engine.pacing.pacer import PaceRecord
 from engine.payload.batch import KnownBatch, SkippedRows, UidlessRows
-from engine.snapshot.ports import SnapshotIndex
+from engine.planning.conditions import Conditions
+from engine.snapshot.ports import SnapshotBackend, SnapshotIndex
+from engine.snapshot.records import Comparison, Snapshot, Staged, UidList
 from engine.source.source_file import SourceFile
+from engine.storage.computation import ComputeOptions
 
 T = TypeVar("T")
 
@@ -262,3 +270,34 @@ class Ledger(Protocol):
 
     def outside_cause(self, error: Exception) -> CohortSyncError | None:
         """Return a named error for a database error with an external cause; None for others."""
+
+
+class EngineComparison(Protocol):
+    """One comparison of an export with a snapshot. The methods block, and run in threads."""
+
+    def new_list(self) -> UidList:
+        """Return a list of the schema `EXPORT`, for the rows of an export or of exclusions."""
+
+    def compare(
+        self,
+        staged: Staged,
+        base: Snapshot | None,
+        folder: Path,
+        options: ComputeOptions,
+        conditions: Conditions,
+    ) -> Comparison:
+        """Write the files of the operations into `folder`, as `planning.comparison.compare` does.
+
+        `base` may also be a file that is not a generation yet. Each engine finds the same uids, of
+        the same kinds; their order is its own. Raises `LedgerError` for a damaged snapshot or one
+        that another machine has replaced, and the error of a stop.
+        """
+
+
+class PlanEngine(SnapshotBackend, Protocol):
+    """What makes the plans of one cohort, and keeps what was acknowledged."""
+
+    def comparing(
+        self, folder: Path, options: ComputeOptions
+    ) -> AbstractContextManager[EngineComparison]:
+        """Yield a comparison; temporary files may lie in `folder`, the cohort's, meanwhile."""

@@ -19,8 +19,8 @@ from engine.ledger.state_folder import make_folder, refuse_network_file_system
 from engine.report.accounts import timestamp
 from engine.report.state import Restored
 from engine.runs.backup import FORMAT, MANIFEST, STATE, VERSION, link_or_copy
+from engine.runs.engines import store_of
 from engine.snapshot.doubt import doubt_all
-from engine.snapshot.store import SnapshotStore
 from engine.storage.files import digest_of, new_file, sync_folders, work_folder, writing_in
 from engine.storage.paths import (
     LEDGER_NAME,
@@ -141,9 +141,7 @@ async def _prepare(
         await ledger.recover()
         doubted = []
         for key in await ledger.write(mirrored_cohorts):
-            store = SnapshotStore(
-                *(path.parent, ledger.snapshots, key, config.mirror, config.planning, clock)
-            )
+            store = store_of(config, path.parent, ledger.snapshots, key, clock)
             if await doubt_all(store):
                 doubted.append(key.cohort_id)
         now = clock.stamp()

@@ -26,6 +26,7 @@ from engine.report.snapshots import (
 from engine.runs import transfer
 from engine.runs.arguments import Exports, Note, Reading, no_note
 from engine.runs.context import RunContext, RunObservers
+from engine.runs.engines import store_of
 from engine.runs.exports import open_exports, spec_of
 from engine.runs.ledger_reads import opened_in_thread
 from engine.runs.session import WorkspaceSession
@@ -171,12 +172,13 @@ class Snapshots:
             raise unknown
         clock = SystemClock()
         async with opened_in_thread(LedgerReader.open(path, clock)) as ledger:
-            store = SnapshotStore(
-                folder, ledger.snapshots, key, config.mirror, config.planning, clock
-            )
+            store = store_of(config, folder, ledger.snapshots, key, clock)
             if not await store.generations():
                 raise unknown
-            return await look(store)
+            try:
+                return await look(store)
+            finally:
+                store.close()
 
     async def _change(
         self,

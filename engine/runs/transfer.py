@@ -25,14 +25,14 @@ from engine.snapshot.baseline import doubting
 from engine.snapshot.file_format import take_over, uids_in
 from engine.snapshot.fold import adopt as adopt_staged
 from engine.snapshot.operation_uids import sample
-from engine.snapshot.records import Comparison, Snapshot, Staged, UidState
+from engine.snapshot.records import Census, Comparison, Snapshot, Staged, UidState
 from engine.snapshot.sorted_file import SNAPSHOT
 from engine.snapshot.store import ADOPTED, IMPORTED, RECONCILED, SnapshotStore
 from engine.source.block import Block
 from engine.source.source_file import SourceFile
 from engine.storage.computation import Interruption
 from engine.storage.files import rename_durably, work_folder
-from engine.storage.paths import TemporaryName, TemporaryPurpose, fallback_folder
+from engine.storage.paths import TemporaryName, TemporaryPurpose, fallback_folder, is_record
 from engine.storage.uid_parquet import UIDS, read_batches, write_batches
 from engine.storage.uid_spool import Spool, open_spool
 
@@ -67,7 +67,7 @@ async def adopt(
     base = await store.current()
     with _list_of(store) as place:
         staged = await _read(blocks, place.spool, switch)
-        made = await _take_over(store, base and base[1], staged, UidState.MAY_BE_IN, ADOPTED)
+        made = await _take_over(store, base and base[1], place, UidState.MAY_BE_IN, ADOPTED)
     return StagedSnapshot(made, staged)
 
 
@@ -132,7 +132,7 @@ async def reconcile(  # noqa: PLR0913, PLR0917 - the list, its guards, and why t
                 + f"; if it is right: {flags}",
             )
         lifted = attributed(allowances, reason)
-        made = await _take_over(store, None, staged, UidState.IN, RECONCILED, lifted)
+        made = await _take_over(store, None, place, UidState.IN, RECONCILED, lifted)
     return StagedSnapshot(made, staged)
 
 
@@ -192,23 +192,26 @@ async def _compare(
     store: SnapshotStore, staged: Staged, base: Snapshot | None, folder: Path, switch: StopSwitch
 ) -> Comparison:
     """Compare a list with a snapshot; the differences are written into `folder`."""
-    return await compute_or_stop(
-        lambda interruption: compare(staged, base, folder, store.compute_options(interruption)),
-        switch,
-    )
+
+    def work(interruption: Interruption) -> Comparison:
+        known = base and store.as_file(base, interruption)
+        return compare(staged, known, folder, store.compute_options(interruption))
+
+    return await compute_or_stop(work, switch)
 
 
 async def _take_over(  # noqa: PLR0913, PLR0917 - the known uids, and their new state
     store: SnapshotStore,
     base: Snapshot | None,
-    staged: Staged,
+    place: _Place,
     state: UidState,
     origin: str,
     lifted: Sequence[Mapping[str, Any]] = (),
 ) -> Generation:
     def maker(target: Path, interruption: Interruption) -> Snapshot:
         options = store.compute_options(interruption)
-        return adopt_staged(base, staged.spool, state, target, options)
+        known = base and store.as_file(base, interruption)
+        return adopt_staged(known, place.spool, state, target, options)
 
     return await store.make(origin, maker, lifted=lifted)
 
@@ -217,6 +220,8 @@ async def import_snapshot(
     store: SnapshotStore, path: Path, target: str, *, from_elsewhere: bool = False
 ) -> Generation:
     """Replace the current snapshot by a file that `export` wrote, perhaps on another machine.
+
+    It may also be the record of a generation in the database of `plan.connection`.
 
     `target` names endpoint, workspace and partner.
     Raises `UsageError` for a file that `export` did not write, for another cohort and, without
@@ -242,7 +247,10 @@ async def import_snapshot(
         with work_folder(made.parent, TemporaryPurpose.IMPORT) as folder:
             copy = folder / TemporaryName.IMPORT
             options = store.compute_options(interruption)
-            snapshot = doubt(take_over(path, copy, options, check), interruption)
+            rows = path
+            if is_record(path.name):
+                rows = store.as_file(Snapshot(path, Census(), b""), interruption).path
+            snapshot = doubt(take_over(rows, copy, options, check), interruption)
             rename_durably(copy, made)
         return replace(snapshot, path=made)
 
@@ -288,12 +296,13 @@ async def export(
     def copy_out(interruption: Interruption) -> None:
         if os.path.lexists(path):  # An early check: the file may still be created later.
             raise UsageError(f"{path} exists already", hint="name a new file")
+        kept = store.as_file(snapshot, interruption)
         if members_only:
-            members = uids_in(snapshot.path, (UidState.IN,))
+            members = uids_in(kept.path, (UidState.IN,))
             uids = (pa.record_batch([uids], schema=UIDS) for uids in members)
             write_batches(path, UIDS, interruption.until_tripped(uids), replaces=False)
         else:
-            rows = read_batches(snapshot.path, SNAPSHOT.names)
+            rows = read_batches(kept.path, SNAPSHOT.names)
             copied = interruption.until_tripped(batch.cast(schema) for batch in rows)
             write_batches(path, schema, copied, "zstd", replaces=False)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engine.cancellation import run_in_thread
 from engine.errors import UsageError
 from engine.ledger.snapshot_records import Generation, Unfolded
 from engine.ledger.state_folder import make_folder
@@ -67,7 +68,7 @@ async def find_base(
     if current is None:
         return Base(None, None)
     generation, snapshot = current
-    if is_sorted(snapshot):
+    if not await run_in_thread(lambda: store.backend.needs_sorting(snapshot)):
         return Base(generation.number, snapshot)
     return await _sorted_base(store, generation, snapshot)
 
@@ -134,10 +135,11 @@ async def _trusted_base(store: SnapshotStore, number: int) -> Base:
     candidate = store.session_folder / TemporaryName.CANDIDATE
 
     def doubted(interruption: Interruption) -> Snapshot:
-        if is_sorted(old):
-            _copy(old, candidate)
-            return doubt(replace(old, path=candidate), interruption)
-        return doubt(sort_rows(old, candidate, store.compute_options(interruption)), interruption)
+        rows = store.as_file(old, interruption)
+        if is_sorted(rows):
+            _copy(rows, candidate)
+            return doubt(replace(rows, path=candidate), interruption)
+        return doubt(sort_rows(rows, candidate, store.compute_options(interruption)), interruption)
 
     snapshot = await store.compute(doubted)
     return Base(None, snapshot, TRUSTED, since, await _forgotten(store, number))

@@ -28,7 +28,8 @@ async def doubt_all(store: SnapshotStore) -> bool:
     _, snapshot = current
 
     def doubt(target: Path, interruption: Interruption) -> Snapshot:
-        return rewrite_each(snapshot, _doubted, target, store.compute_options(interruption))
+        rows = store.as_file(snapshot, interruption)
+        return rewrite_each(rows, _doubted, target, store.compute_options(interruption))
 
     await store.make(RESTORED, doubt)
     return True

@@ -48,8 +48,7 @@ def fold(
     longer kept.
     """
     with open_spool(target.parent, CHANGE, options.settings) as spool:
-        states = (rows for uids in changes.operations for rows in _changed(uids, changes.outcomes))
-        for rows in options.interruption.until_tripped(states):
+        for rows in options.interruption.until_tripped(changed_states(changes)):
             spool.write(rows)
         spool.finish()
         next_of = partial(_next, changes.run, np.array(changes.recent_runs, np.int32))
@@ -106,6 +105,15 @@ def _adopted(
         [returns, known.is_known], [np.uint8(UidState.MAY_BE_OUT), known.state], change
     )
     return state, known.run
+
+
+def changed_states(changes: RunChanges) -> Iterator[pa.RecordBatch]:
+    """Yield the uids that a run may have changed, in their new state, of the schema `CHANGE`.
+
+    Of a uid that is yielded twice, the lowest state counts.
+    """
+    for uids in changes.operations:
+        yield from _changed(uids, changes.outcomes)
 
 
 def _changed(uids: OperationUids, outcomes: Sequence[RangeOutcome]) -> Iterator[pa.RecordBatch]:

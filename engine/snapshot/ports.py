@@ -1,10 +1,14 @@
-"""The interface to the ledger that a store of snapshots needs."""
+"""The interfaces that a store of snapshots needs: to the ledger, and to what keeps the rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from engine.ledger.snapshot_records import Generation, LastSend, RangeOutcome, RunUids, Unfolded
 from engine.model.cohort import CohortKey
+from engine.snapshot.fold import RunChanges
+from engine.snapshot.records import Snapshot, UidState
+from engine.storage.computation import ComputeOptions, Interruption
 
 
 class SnapshotFence(Protocol):
@@ -89,3 +93,52 @@ class SnapshotIndex(Protocol):
 
     async def runs_with_uids(self, key: CohortKey) -> list[RunUids]:
         """Return the runs that may have uids beside the ledger, and whether any is needed."""
+
+
+class SnapshotBackend(Protocol):
+    """What keeps the rows of the snapshots of one cohort.
+
+    Each generation has one file in the cohort's folder, whose name and digest the ledger records:
+    the rows, or a record of the place where they are. The methods block, and run in threads.
+    """
+
+    def latest(self) -> int | None:
+        """Return the number of the latest generation outside the folder; None if there is none."""
+
+    def verify(self, snapshot: Snapshot, *, is_thorough: bool = False) -> None:
+        """Raise `LedgerError` unless the generation is kept, and is what was made.
+
+        If it `is_thorough`, rows that are elsewhere are counted.
+        """
+
+    def needs_sorting(self, snapshot: Snapshot) -> bool:
+        """Return whether a snapshot is of an older version, and has to be written anew."""
+
+    def make(
+        self,
+        maker: Callable[[Path, Interruption], Snapshot],
+        target: Path,
+        options: ComputeOptions,
+    ) -> Snapshot:
+        """Make a generation of the file that `maker` writes; return it, in place of the current.
+
+        `target` is the path of the generation's file; the returned one may have another suffix.
+        """
+
+    def fold(
+        self, base: Snapshot | None, changes: RunChanges, target: Path, options: ComputeOptions
+    ) -> Snapshot:
+        """Make the generation after `base`, in one step; `target` as for `make`.
+
+        It may be called again after a process died in it. Raises `LedgerError`, and changes
+        nothing, if another machine has replaced `base`.
+        """
+
+    def as_file(self, snapshot: Snapshot, target: Path, options: ComputeOptions) -> Snapshot:
+        """Write the rows of a generation that are elsewhere to the file `target`, in any order."""
+
+    def look_up(self, path: Path, uid: str) -> tuple[UidState, int] | None:
+        """Return a uid's state in the generation with a file, and the run since which it has it.
+
+        None if it is not in it.
+        """

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from engine.ledger.plan_records import OperationCounts
 
 if TYPE_CHECKING:  # Large; the command line does not need it.
-    from engine.storage.uid_spool import Spool
+    import pyarrow as pa
 
 
 class UidState(IntEnum):
@@ -54,7 +54,7 @@ class Census:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One generation of what the API acknowledged, in a Parquet file.
+    """One generation of what the API acknowledged, in a Parquet file or in a database.
 
     Columns: `uid` binary, unique; `state` uint8, a `UidState`; `run` int32, the ledger's number of
     the run in which the uid last changed or may have changed.
@@ -63,14 +63,24 @@ class Snapshot:
     path: Path
     census: Census
     digest: bytes
-    """SHA-256 of the file."""
+    """SHA-256 of the file, or of the record that stands for rows in a database."""
+
+
+class UidList(Protocol):
+    """The rows of an export or a list, which are written once and then compared."""
+
+    def write(self, rows: "pa.RecordBatch") -> None:
+        """Add rows; raises `IncompleteError` or `LedgerError` if earlier ones can't be written."""
+
+    def finish(self) -> None:
+        """End the writing; raises as `write`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """An export that was read completely, its uids in a spool."""
+    """An export that was read completely, its uids in a spool or a table."""
 
-    spool: "Spool"
+    spool: UidList
     rows_read: int
     """By the reader's own count."""
     blank: int

@@ -5,7 +5,6 @@ ledger names it. A process that dies before that leaves a file that the ledger d
 the next process folds the same attempts again.
 """
 
-import asyncio
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -20,18 +19,19 @@ from engine.errors import LedgerError, UsageError
 from engine.ledger.snapshot_records import Generation, RangeOutcome, Unfolded
 from engine.ledger.state_folder import make_folder
 from engine.model.cohort import CohortKey, Operation
-from engine.snapshot.file_format import verify
-from engine.snapshot.fold import RunChanges, fold
+from engine.snapshot.fold import RunChanges
 from engine.snapshot.operation_uids import kept_uids
-from engine.snapshot.ports import SnapshotFence, SnapshotIndex, SoleHost
+from engine.snapshot.ports import SnapshotBackend, SnapshotFence, SnapshotIndex, SoleHost
 from engine.snapshot.records import Census, HeldChanges, Snapshot
 from engine.snapshot.settings import MirrorSettings
 from engine.storage.computation import Compute, ComputeOptions, Interruption, compute_in_thread
 from engine.storage.files import names_in, work_folder
 from engine.storage.paths import (
+    TemporaryName,
     TemporaryPurpose,
     generation_number,
     generation_path,
+    is_uid_file,
     plan_folder,
     snapshot_folder,
 )
@@ -78,9 +78,11 @@ class SnapshotStore:
     _settings: MirrorSettings
     planning: PlanningSettings
     _clock: Clock
+    backend: SnapshotBackend
     compute: Compute = compute_in_thread
     fence: SnapshotFence = field(default_factory=SoleHost)
     _files: ExitStack = field(default_factory=ExitStack)
+    _written: dict[Snapshot, Snapshot] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -135,7 +137,12 @@ class SnapshotStore:
     async def _unknown_files(self) -> list[int]:
         last = await self._index.current(self.key)
         making = await self._index.being_made(self.key)
-        return unknown_files(self.folder, last.number if last else 0, making)
+        known = last.number if last else 0
+        elsewhere = await run_in_thread(self.backend.latest)
+        found = unknown_files(self.folder, known, making)
+        if elsewhere is not None and elsewhere > known and elsewhere != making:
+            found.append(elsewhere)
+        return found
 
     async def refuse_stale(self) -> None:
         """Raise `LedgerError` if another host has moved the snapshot since this one did."""
@@ -158,13 +165,13 @@ class SnapshotStore:
                 continue
             problem = None
             try:
-                await self._verified(generation)
+                await self._verified(generation, is_thorough=True)
             except LedgerError as error:
                 problem = error.message
             found.append((generation, problem))
         return found
 
-    async def _verified(self, generation: Generation) -> Snapshot:
+    async def _verified(self, generation: Generation, *, is_thorough: bool = False) -> Snapshot:
         if generation.file is None:
             raise LedgerError(
                 f"generation {generation.number} of cohort {self.key.cohort_id} was dropped",
@@ -172,7 +179,7 @@ class SnapshotStore:
             )
         census = Census(generation.members, generation.unknown, generation.out)
         snapshot = Snapshot(self.folder / generation.file, census, generation.digest)
-        await asyncio.to_thread(verify, snapshot)
+        await run_in_thread(lambda: self.backend.verify(snapshot, is_thorough=is_thorough))
         return snapshot
 
     async def recent(self, but: int | None = None) -> Recent:
@@ -240,13 +247,41 @@ class SnapshotStore:
         `lifted` lists the guards that were lifted for it, by whom and why. Raises what `maker`
         and `SnapshotFence.confirm_move` do.
         """
+
+        def make(target: Path, options: ComputeOptions) -> Snapshot:
+            return self.backend.make(maker, target, options)
+
+        return await self._enter(
+            origin,
+            make,
+            run_number=run_number,
+            last_attempt=last_attempt,
+            folds=folds,
+            stays_open=stays_open,
+            lifted=lifted,
+        )
+
+    async def _enter(  # noqa: PLR0913 - as `make`
+        self,
+        origin: str,
+        maker: Callable[[Path, ComputeOptions], Snapshot],
+        *,
+        run_number: int | None = None,
+        last_attempt: int | None = None,
+        folds: Sequence[Unfolded] = (),
+        stays_open: int | None = None,
+        lifted: Sequence[Mapping[str, Any]] = (),
+    ) -> Generation:
+        """Make a snapshot by the backend, and enter it as the current one."""
         known = await self._known()
         last = await self._index.current(self.key)
         number = 1 + max([last.number if last else 0, *await self._unknown_files()])
         make_folder(self.folder)
         await self._index.intend_to_make(self.key, number)
         path = generation_path(self.folder, number)
-        made = await self.compute(lambda interruption: maker(path, interruption))
+        made = await self.compute(
+            lambda interruption: maker(path, self.compute_options(interruption))
+        )
         census = made.census
         generation = Generation(
             *(number, run_number, made.path.name, made.digest),
@@ -291,11 +326,9 @@ class SnapshotStore:
             await self._index.mark_folded(run, number, is_closed=is_closed)
             return
         changes = self.changes(run, outcomes, await self.recent())
-        await self.make(
+        await self._enter(
             origin,
-            lambda target, interruption: fold(
-                base and base[1], changes, target, self.compute_options(interruption)
-            ),
+            lambda target, options: self.backend.fold(base and base[1], changes, target, options),
             run_number=run.run,
             last_attempt=run.last_attempt,
             folds=[run],
@@ -313,6 +346,19 @@ class SnapshotStore:
     def compute_options(self, interruption: Interruption) -> ComputeOptions:
         """Return the options of a computation on snapshots."""
         return ComputeOptions(self.planning, interruption)
+
+    def as_file(self, snapshot: Snapshot, interruption: Interruption) -> Snapshot:
+        """Return a snapshot whose file holds the rows, until `close`; a thread calls this.
+
+        Rows that are in a database are written to a file of the session, once.
+        """
+        if is_uid_file(snapshot.path.name):
+            return snapshot
+        if snapshot not in self._written:
+            target = self.session_folder / TemporaryName.ROWS.format(len(self._written))
+            options = self.compute_options(interruption)
+            self._written[snapshot] = self.backend.as_file(snapshot, target, options)
+        return self._written[snapshot]
 
     def work_folder(self, purpose: TemporaryPurpose) -> AbstractContextManager[Path]:
         """Create a folder for files that are deleted after the block; raises as `new_file` does."""

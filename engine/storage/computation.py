@@ -22,11 +22,26 @@ class Interruption:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._error: CohortSyncError | None = None
+        self._cancels: list[Callable[[], object]] = []
 
     def trip(self, error: CohortSyncError) -> None:
         """End the computation; it and all later ones raise the `error` of the first call."""
         with self._lock:
             self._error = self._error or error
+            for cancel in self._cancels:
+                cancel()
+
+    @contextmanager
+    def calling(self, cancel: Callable[[], object]) -> Iterator[None]:
+        """Call `cancel`, which must not raise, at a stop that comes before the block ends."""
+        with self._lock:
+            self._cancels.append(cancel)
+        try:
+            self.check()
+            yield
+        finally:
+            with self._lock:
+                self._cancels.remove(cancel)
 
     def check(self) -> None:
         """Raise the error of a stop, if there was one."""

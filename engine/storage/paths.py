@@ -44,7 +44,7 @@ _PLANS, _SNAPSHOTS, _SHADOWS = UID_FOLDERS = ("plans", "snapshots", "shadows")
 """The folders of a workspace that hold files of uids, of which its ledger knows."""
 _QUERIES = "queries"
 _RECORDED = re.compile(r"(add|remove|resend)-([0-9]+)\.parquet")
-_GENERATION = re.compile(r"([0-9]{6,})\.parquet")
+_GENERATION = re.compile(r"([0-9]{6,})\.(?:parquet|json)")
 
 TEMPORARY_PREFIX = "cohortsync-"
 """Prefix of the name of a temporary folder; its purpose and eight characters follow."""
@@ -82,6 +82,8 @@ class TemporaryName(StrEnum):
     """An imported snapshot until it is verified."""
     CANDIDATE = "candidate.parquet"
     """A snapshot that becomes the current one when its plan is sent."""
+    ROWS = "rows-{}.parquet"
+    """The rows of a snapshot that is kept in a database."""
 
 
 class UidContent(StrEnum):
@@ -220,9 +222,22 @@ def generation_path(folder: Path, number: int) -> Path:
     return folder / f"{number:06}.parquet"
 
 
+def record_path(path: Path) -> Path:
+    """Return the path of the record of a generation whose rows are in a database.
+
+    `path` is that of its file if its rows were in one.
+    """
+    return path.with_suffix(".json")
+
+
 def is_uid_file(name: str) -> bool:
     """Return whether a complete file with this name holds the uids of a snapshot or a run."""
     return name.endswith(".parquet")
+
+
+def is_record(name: str) -> bool:
+    """Return whether a file has the name of a record of a generation that is in a database."""
+    return generation_number(name) is not None and not is_uid_file(name)
 
 
 def generation_number(name: str) -> int | None:

@@ -1,7 +1,7 @@
 """The limits on memory, threads and disk of a comparison."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
@@ -16,6 +16,12 @@ class PlanningSettings:
     threads: Annotated[int, Ge(0), Le(256)] = 0
     """Number of threads that compare; 0 means one for each core. There are fewer if memory is
     small."""
+    engine: Literal["local", "duckdb", "postgres"] = "local"
+    """Where exports are compared with snapshots, and where these are kept: on this machine, in
+    files; or in the database of `connection`."""
+    connection: str | None = None
+    """The name of a table of `connections`, with a duckdb: or postgresql:// URL; needed unless
+    `engine` is "local"."""
     spill_dir: str | None = None
     """The absolute path of the folder of the temporary files that hold the uids being compared;
     None means the cohort's snapshot folder. The files have no names, and disappear with the

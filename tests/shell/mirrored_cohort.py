@@ -1,8 +1,9 @@
 """A cohort that is mirrored again and again in virtual time, and the laws that hold meanwhile."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from crash_scenario import REPLIES
 from scripted_server import Play, Request, ScriptedServer
@@ -12,9 +13,12 @@ from engine.delivery.retry import RetrySettings
 from engine.errors import ExitStatus
 from engine.model.cohort import Action
 from engine.snapshot.settings import MirrorSettings
+from engine.source.sql.connection import Connection
 from exports import Export, Row
 
 SETTLE = 900.0
+ENGINES = {"duckdb": "duckdb", "postgresql": "postgres"}
+"""The engine of each scheme of a connection."""
 UIDS = [f"u{number:04}" for number in range(14)]
 
 
@@ -54,7 +58,9 @@ class Cohort:
         poison: frozenset[str] = frozenset(),
         most_uids: int = 10**9,
         resend_over_nights: int = 0,
+        connection: Connection | None = None,
     ) -> None:
+        """Compare on this machine, or in the database of `connection`."""
         self.scripted_server = ScriptedServer(poison=poison, most_uids=most_uids)
         self.commands = Pushes(
             folder,
@@ -63,12 +69,17 @@ class Cohort:
             retry=RetrySettings(max_attempts=3),
             mirroring=MirrorSettings(settle_seconds=SETTLE, resend_over_nights=resend_over_nights),
         )
+        if connection is not None:
+            engine: Any = ENGINES[connection.scheme]
+            planning = self.commands.planning
+            self.commands.planning = replace(planning, engine=engine, connection=connection.name)
+            self.commands.connections = {connection.name: connection}
         self._pushes = 0
 
     @property
     def snapshots(self) -> list[Path]:
         """The files of all its snapshots, the oldest first."""
-        return sorted((self.commands.ledger.parent / "snapshots").glob("*/*/*.parquet"))
+        return sorted((self.commands.ledger.parent / "snapshots").glob("*/*/0*"))
 
     def carry_out(self, mirror_run: MirrorRun) -> Ended:
         """Run the command, and hold the laws."""

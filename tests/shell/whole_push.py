@@ -52,6 +52,7 @@ from engine.planning.settings import GuardSettings
 from engine.report.run_results import RunResult
 from engine.report.settings import AccountingSettings
 from engine.runs.context import RunContext, RunObservers
+from engine.runs.engines import store_of
 from engine.runs.mirror import RollbackRequest, apply, mirror, rollback
 from engine.runs.planner import MirrorRequest
 from engine.runs.push import push
@@ -64,6 +65,7 @@ from engine.source.exclusion import ExcludingSource, Exclusion
 from engine.source.protocol import Source, Spec
 from engine.source.source_file import SourceFile
 from engine.source.spec import SourceSpec
+from engine.source.sql.connection import Connection
 from engine.storage.paths import LEDGER_NAME, ledger_folder
 from engine.storage.settings import PlanningSettings
 from exports import Export, Row
@@ -284,6 +286,7 @@ class Pushes:
         default_factory=lambda: PlanningSettings(memory_megabytes=64, threads=1)
     )
     guards: GuardSettings = field(default_factory=GuardSettings)
+    connections: Mapping[str, Connection] = field(default_factory=dict)
     machine: Machine = field(default_factory=Machine)
     watch: Callable[[str, Request], None] = lambda _stage, _request: None
     """Called as `ScriptedServer.watch` is."""
@@ -394,9 +397,7 @@ class Pushes:
         folder, config = self.ledger.parent, self.config()
         key = CohortKey(PARTNER, COHORT.id)
         with LedgerReader.open(self.ledger, self.machine) as ledger:
-            store = SnapshotStore(
-                folder, ledger.snapshots, key, config.mirror, config.planning, self.machine
-            )
+            store = store_of(config, folder, ledger.snapshots, key, self.machine)
             return asyncio.run(work(store))  # type: ignore[arg-type] # a coroutine, in truth
 
     def apply(self, plan: str, first: int | None = None, stops_at: tuple[float, ...] = ()) -> Ended:
@@ -488,4 +489,5 @@ class Pushes:
             mirror=self.mirroring,
             planning=self.planning,
             guards=self.guards,
+            connections=self.connections,
         )

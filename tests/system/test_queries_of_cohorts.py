@@ -234,7 +234,6 @@ def test_five_million_uids_of_a_postgres(
     assert (result["status"], result["members"]) == ("finished", uids)
     members = np.array([int(each) for each in api.members("vip")])
     assert (len(members), members.min(), members.max()) == (uids, 1, uids)
-    print("peak", peak)
     assert peak < 450_000, f"{peak:,} kB"  # All of it: reading, planning and sending.
     assert spools(cli) == []
     postgres.await_idle()

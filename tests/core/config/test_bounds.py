@@ -80,7 +80,7 @@ def loaded(folder: Path, table: str, key: str, value: str) -> Config | list[str]
 
 
 TEXTS = {"uid_pattern", "id", "name", "description", "column", "owner"}
-TEXTS |= {"push_url", "address", "url", "cohort_column"}
+TEXTS |= {"push_url", "address", "url", "connection", "cohort_column"}
 """Keys with text of any length, in which a long path is valid; a pattern may match a NUL."""
 BEYOND = {"2**63 - 1", "2**63", "400 digits", "1e308", "nan", "inf", "-inf", "NUL", "long path"}
 """What no other key takes."""

@@ -1,0 +1,1 @@
+"""The comparison in a database, which also keeps the snapshots."""

@@ -1,0 +1,45 @@
+"""Names the errors of a database's driver: those of the snapshots' tables, not of an export."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from engine.errors import IncompleteError, LedgerError, SourceUnavailableError
+from engine.source.sql.driver_errors import Said, error_of
+from engine.storage.computation import Interruption
+
+_AGAIN = "run the same command again: the snapshot is as it was"
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Turns what a driver raises into errors for the user, without passwords and uids."""
+
+    name: str
+    """The database, for messages."""
+    said: Said
+    interruption: Interruption
+    """A stop ends statements, whose errors are then the stop's."""
+
+    @contextmanager
+    def named(self, kinds: tuple[type[Exception], ...], *, is_open: bool = True) -> Iterator[None]:
+        """Raise errors of these kinds as the error of a stop, `IncompleteError` or `LedgerError`.
+
+        `is_open` says whether the database was connected.
+        """
+        try:
+            yield
+        except kinds as error:
+            self.interruption.check()
+            found = error_of(error, self.said, is_open=is_open)
+            if isinstance(found, SourceUnavailableError):
+                raise IncompleteError(found.message, hint=_AGAIN) from error
+            raise LedgerError(found.message, hint=found.hint) from error
+
+    @contextmanager
+    def ignored(self, kinds: tuple[type[Exception], ...]) -> Iterator[None]:
+        """Ignore errors of these kinds: another one is about to be raised."""
+        try:
+            yield
+        except kinds:
+            return

@@ -1,0 +1,118 @@
+"""A session in PostgreSQL, by ADBC: rows come and go as Arrow batches, by COPY."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pyarrow as pa
+
+from engine.planning.database.failures import Failures
+from engine.source.sql.driver_errors import needing
+from engine.storage.settings import PlanningSettings
+
+_SCHEMA_LOCK = 0x636F686F
+"""The key of the advisory lock under which tables are made."""
+
+
+@contextmanager
+def postgres_session(
+    url: str, settings: PlanningSettings, failures: Failures
+) -> Iterator["PostgresSession"]:
+    """Connect to a database; raises as `Session`, and `UsageError` if the driver is missing."""
+    with needing("postgres", 'plan.engine = "postgres"'):
+        import adbc_driver_postgresql.dbapi as postgres  # noqa: PLC0415 - an extra
+
+        from engine.source.sql import adbc  # noqa: PLC0415 - an extra
+    with failures.named(adbc.ERRORS, is_open=False):
+        connection = postgres.connect(adbc.postgres(url).database["uri"])
+    with closing(connection):
+        session = PostgresSession(connection, failures, adbc.ERRORS)
+        session.execute(
+            # A sort or a hash in the server takes about as much as one here would.
+            f"set work_mem = '{max(settings.memory_megabytes // 4, 16)}MB'",
+            "set client_min_messages = warning",
+        )
+        session.commit()
+        yield session
+
+
+class PostgresSession:
+    """A connection to PostgreSQL. Fulfils `Session`."""
+
+    keys = " primary key"
+
+    def __init__(
+        self,
+        connection: Any,  # noqa: ANN401 - the driver ships few types
+        failures: Failures,
+        errors: tuple[type[Exception], ...],
+    ) -> None:
+        self._connection = connection
+        self._failures = failures
+        self._errors = errors
+        self._is_in_transaction = False
+
+    def execute(self, *statements: str) -> None:
+        """Run statements that return nothing."""
+        with self._failures.named(self._errors), self._connection.cursor() as cursor:
+            for each in statements:
+                cursor.execute(each)
+        self._end_statement()
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a small result."""
+        with self._failures.named(self._errors), self._connection.cursor() as cursor:
+            cursor.execute(query)
+            found: list[tuple[Any, ...]] = cursor.fetchall()
+        self._end_statement()
+        return found
+
+    def batches(self, query: str) -> Iterator[pa.RecordBatch]:
+        """Yield a large result, as the database sends it."""
+        with self._failures.named(self._errors), self._connection.cursor() as cursor:
+            cursor.execute(query)
+            with cursor.fetch_record_batch() as reader:
+                while (batch := next(reader, None)) is not None:
+                    yield batch
+        self._end_statement()
+
+    def load(self, table: str, rows: pa.Table) -> None:
+        """Add rows to a temporary table that has their columns."""
+        with self._failures.named(self._errors), self._connection.cursor() as cursor:
+            cursor.adbc_ingest(table, rows, mode="append", temporary=True)
+        self._end_statement()
+
+    @contextmanager
+    def transaction(self, *, is_steady: bool = False) -> Iterator[None]:
+        """Commit what the block does at its end, or nothing of it after an error."""
+        self._is_in_transaction = True
+        try:
+            if is_steady:
+                self.execute("set transaction isolation level repeatable read")
+            yield
+            self.commit()
+        except BaseException:
+            with self._failures.ignored(self._errors):
+                self._connection.rollback()
+            raise
+        finally:
+            self._is_in_transaction = False
+
+    def commit(self) -> None:
+        """Commit what was done."""
+        with self._failures.named(self._errors):
+            self._connection.commit()
+
+    def _end_statement(self) -> None:
+        """Commit a statement outside a transaction: an open one would keep old rows."""
+        if not self._is_in_transaction:
+            self.commit()
+
+    def lock_schema(self) -> None:
+        """Let no other connection make tables until the transaction ends."""
+        self.rows(f"select pg_advisory_xact_lock({_SCHEMA_LOCK})")
+
+    def cancel(self) -> None:
+        """End what another thread runs."""
+        with self._failures.ignored(self._errors):  # The statement may just have ended.
+            self._connection.adbc_cancel()

@@ -1,0 +1,273 @@
+"""The SQL of the comparison and of the snapshots, which DuckDB and PostgreSQL both understand.
+
+Uids are `bytea`: they compare byte by byte, whatever the collation. Nothing that a user or an
+export has written is part of a statement: rows come in temporary tables.
+
+    cohortsync.cohorts          per cohort, the number and token of its current generation
+    cohortsync.generations      per kept generation, its token and the number of uids in each state
+    cohortsync.members_COHORT   the current rows: uid, state, run
+    cohortsync.changes_COHORT   per generation, the uids that it changed, with the states before and
+                                after (null: not in the snapshot); an earlier generation is the
+                                current one with the later changes undone
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.planning.change_kinds import Kind
+from engine.planning.conditions import Conditions
+from engine.snapshot.records import UidState
+
+SCHEMA = "cohortsync"
+IN, MAY_BE_IN, OUT, MAY_BE_OUT = (int(state) for state in UidState)
+ROWS = "uid bytea, state smallint, run int"
+"""The columns of a snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The tables of one cohort."""
+
+    name: str
+    """The end of their names: letters and digits."""
+
+    @property
+    def members(self) -> str:
+        """The table of the current rows."""
+        return f"{SCHEMA}.members_{self.name}"
+
+    @property
+    def changes(self) -> str:
+        """The table of the changes by generation."""
+        return f"{SCHEMA}.changes_{self.name}"
+
+    @property
+    def exist(self) -> str:
+        """Select a row if they exist."""
+        return (
+            f"select 1 from information_schema.tables where table_schema = '{SCHEMA}' "
+            f"and table_name = 'members_{self.name}'"
+        )
+
+    def create(self, keys: str) -> list[str]:
+        """Make those that do not exist; `keys` is `Session.keys`."""
+        return [
+            f"create schema if not exists {SCHEMA}",
+            f"""create table if not exists {SCHEMA}.cohorts
+                (cohort text primary key, generation int, token text)""",
+            f"""create table if not exists {SCHEMA}.generations (cohort text, number int,
+                token text, members bigint, unknown bigint, removed bigint)""",
+            f"""create table if not exists {self.changes} (generation int, uid bytea,
+                was smallint, was_run int, state smallint, run int)""",
+            f"""create table if not exists {self.members}
+                (uid bytea{keys}, state smallint, run int)""",
+            f"insert into {SCHEMA}.cohorts values ('{self.name}', 0, '') on conflict do nothing",
+        ]
+
+    @property
+    def head(self) -> str:
+        """Select the number and token of the current generation."""
+        return f"select generation, token from {SCHEMA}.cohorts where cohort = '{self.name}'"
+
+    @property
+    def locked_head(self) -> str:
+        """Select them, and let no other connection move them until the transaction ends."""
+        return (
+            f"update {SCHEMA}.cohorts set generation = generation where cohort = '{self.name}' "
+            "returning generation, token"
+        )
+
+    def set_head(self, number: int, token: str) -> str:
+        """Set them."""
+        return (
+            f"update {SCHEMA}.cohorts set generation = {number}, token = '{token}' "
+            f"where cohort = '{self.name}'"
+        )
+
+    def generation(self, number: int, token: str) -> str:
+        """Select the numbers of uids of a generation."""
+        return (
+            f"select members, unknown, removed from {SCHEMA}.generations "
+            f"where cohort = '{self.name}' and number = {number} and token = '{token}'"
+        )
+
+    @property
+    def generations(self) -> str:
+        """Select number and token of each kept generation, the latest first."""
+        return (
+            f"select number, token from {SCHEMA}.generations where cohort = '{self.name}' "
+            "order by number desc"
+        )
+
+    def enter(self, number: int, token: str, counts: Sequence[int]) -> str:
+        """Enter a generation."""
+        members, unknown, removed = counts
+        return (
+            f"insert into {SCHEMA}.generations values "
+            f"('{self.name}', {number}, '{token}', {members}, {unknown}, {removed})"
+        )
+
+    def apply(self, number: int) -> list[str]:
+        """Make the changes of the temporary table `moved`, as those of a generation."""
+        return [
+            f"""insert into {self.changes} (generation, uid, was, was_run, state, run)
+                select {number}, uid, was, was_run, state, run from moved""",
+            f"delete from {self.members} m using moved c where m.uid = c.uid",
+            f"""insert into {self.members}
+                select uid, state, run from moved where state is not null""",
+        ]
+
+    def undo(self, number: int) -> list[str]:
+        """Undo a generation, which is the current one."""
+        return [
+            f"""delete from {self.members} m using {self.changes} c
+                where c.generation = {number} and m.uid = c.uid""",
+            f"""insert into {self.members} select uid, was, was_run from {self.changes}
+                where generation = {number} and was is not null""",
+            f"delete from {self.changes} where generation = {number}",
+            f"delete from {SCHEMA}.generations where cohort = '{self.name}' and number = {number}",
+        ]
+
+    def forget(self, oldest: int) -> list[str]:
+        """Drop what only generations before `oldest` need."""
+        return [
+            f"delete from {self.changes} where generation <= {oldest}",
+            f"delete from {SCHEMA}.generations where cohort = '{self.name}' and number < {oldest}",
+        ]
+
+    def rows_of(self, number: int) -> str:
+        """Select the rows of a generation: the current ones, with later changes undone."""
+        return f"""
+            with later as (
+                select uid, min(generation) as generation from {self.changes}
+                where generation > {number} group by uid
+            )
+            select m.uid, m.state, m.run from {self.members} m
+            where not exists (select 1 from later l where l.uid = m.uid)
+            union all
+            select c.uid, c.was, c.was_run from {self.changes} c
+            join later l on l.uid = c.uid and l.generation = c.generation
+            where c.was is not null
+        """
+
+    def states_of(self, number: int) -> str:
+        """Select how many uids a generation has in each state."""
+        return f"select state, count(*) from ({self.rows_of(number)}) s group by state"
+
+    def asked_of(self, number: int) -> str:
+        """Select the row of a generation whose uid is in the temporary table `asked`."""
+        rows = self.rows_of(number)
+        return f"select state, run from ({rows}) s where uid = (select uid from asked)"
+
+
+def folded(tables: Tables, run: int, recent_runs: Sequence[int]) -> str:
+    """Make `moved`, the changes by a run, from the temporary table `incoming` (uid, state).
+
+    The rules are those of `engine.snapshot.fold`.
+    """
+    recent = ", ".join(map(str, recent_runs))
+    return f"""
+        create temp table moved as
+        with lowest as (select uid, min(state) as state from incoming group by uid),
+        changed as (
+            select l.uid, m.state as was, m.run as was_run, {run} as run,
+                case when l.state = {MAY_BE_IN} and m.state = {IN} then {IN}
+                    when l.state = {MAY_BE_OUT} and coalesce(m.state, {OUT}) = {OUT} then {OUT}
+                    else l.state end as state
+            from lowest l left join {tables.members} m on m.uid = l.uid
+            union all
+            select m.uid, m.state, m.run, m.run, m.state from {tables.members} m
+            where m.state = {OUT} and m.run not in ({recent})
+                and not exists (select 1 from lowest l where l.uid = m.uid)
+        ),
+        kept as (
+            select uid, was, was_run, run,
+                case when state = {OUT} and run not in ({recent}) then null else state end as state
+            from changed
+        )
+        select uid, was, was_run, cast(state as smallint) as state,
+            case when state is null then null else run end as run
+        from kept where was is not null or state is not null
+    """
+
+
+def replaced(tables: Tables) -> str:
+    """Make `moved`, the changes to the rows of the temporary table `incoming` (`ROWS`)."""
+    return f"""
+        create temp table moved as
+        select coalesce(i.uid, m.uid) as uid, m.state as was, m.run as was_run, i.state, i.run
+        from incoming i full join {tables.members} m on m.uid = i.uid
+        where i.state is distinct from m.state or i.run is distinct from m.run
+    """
+
+
+MOVED_COUNTS = "select was, state, count(*) from moved group by was, state"
+
+
+def desired(export: str, excluded: str) -> str:
+    """Make `desired`, the uids of the table `export` that are not in `excluded`, each once."""
+    return f"""
+        create temp table desired as
+        select e.uid, min(e.row) as row, count(*) as n from {export} e
+        where not exists (select 1 from {excluded} x where x.uid = e.uid)
+        group by e.uid
+    """
+
+
+DESIRED_COUNTS = "select count(*), cast(coalesce(sum(n), 0) as bigint) from desired"
+
+
+def adds(base: str, conditions: Conditions) -> str:
+    """Select the wanted uids that are not members, by the rules of `Comparer`."""
+    kind = _kind((OUT, MAY_BE_OUT), conditions.recent_runs, conditions.waiting.adds)
+    return f"""
+        select d.uid, coalesce(b.state, 0) as was, coalesce(b.run, 0) as was_run, d.row,
+            {kind} as kind
+        from desired d left join {base} b on b.uid = d.uid
+        left join rejections r on r.uid = d.uid and r.wanted
+        where coalesce(b.state, 0) <> {IN}
+    """
+
+
+def removes(base: str, conditions: Conditions) -> str:
+    """Select the uids that are or may be members and are not wanted."""
+    kind = _kind((IN, MAY_BE_IN), conditions.recent_runs, conditions.waiting.removes)
+    return f"""
+        select b.uid, b.state as was, b.run as was_run, 0 as row, {kind} as kind
+        from {base} b left join rejections r on r.uid = b.uid and not r.wanted
+        where b.state <> {OUT} and not exists (select 1 from desired d where d.uid = b.uid)
+    """
+
+
+def _kind(reversed_by: Sequence[int], recent: Sequence[int], all_wait: bool) -> str:  # noqa: FBT001 - one of the values that it is judged by
+    """Return the expression of a uid's `Kind`; a rejection is void once the uid changed later."""
+    was_run = "coalesce(b.run, 0)"
+    states = ", ".join(map(str, reversed_by))
+    waits = f"coalesce(b.state, 0) in ({states}) and {was_run} in ({_listed(recent)})"
+    return f"""
+        case when r.run >= {was_run} and not r.is_due then {Kind.KNOWN.value}
+            when {"true" if all_wait else waits} then {Kind.HELD.value}
+            when r.run >= {was_run} then {Kind.SUSPECT.value}
+            else {Kind.PLAIN.value} end
+    """
+
+
+def _listed(runs: Sequence[int]) -> str:
+    return ", ".join(map(str, runs)) or "-1"
+
+
+def resends(base: str, most: int, *, goes_on: bool) -> str:
+    """Select the members to be sent again; if it `goes_on`, those after the row of `resent`."""
+    after = """
+        and exists (select 1 from resent a
+            where b.run < a.run or (b.run = a.run and b.uid > a.uid))
+    """
+    return f"""
+        select b.uid, b.state as was, b.run as was_run from {base} b
+        where b.state = {IN} and exists (select 1 from desired d where d.uid = b.uid)
+            and not exists (
+                select 1 from rejections r where r.uid = b.uid and r.wanted and not r.is_due
+            )
+            {after if goes_on else ""}
+        order by b.run desc, b.uid limit {most}
+    """

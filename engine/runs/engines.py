@@ -1,0 +1,81 @@
+"""The engine that makes a cohort's plans and keeps its snapshots, by the configuration."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.clock import Clock
+from engine.config.loading import Config
+from engine.model.cohort import CohortKey
+from engine.planning.local_engine import LOCAL
+from engine.runs.ports import PlanEngine
+from engine.snapshot.ports import SnapshotIndex
+from engine.snapshot.store import SnapshotStore
+from engine.source.sql.connection import Connection
+from engine.source.sql.driver_errors import Said
+from engine.source.urls import passwords_in
+from engine.storage.computation import Interruption
+from engine.storage.settings import PlanningSettings
+
+if TYPE_CHECKING:  # Loaded only if an engine is configured.
+    from engine.planning.database.session import Session
+
+_TABLE_CHARACTERS = 20
+
+
+def engine_of(config: Config, root: Path, key: CohortKey) -> PlanEngine:
+    """Return the engine of a cohort whose ledger is in the folder `root`."""
+    settings = config.planning
+    if settings.engine == "local":
+        return LOCAL
+    from engine.planning.database.engine import DatabaseEngine  # noqa: PLC0415 - only if used
+    from engine.planning.database.statements import Tables  # noqa: PLC0415
+
+    connection = config.connections[settings.connection or ""]
+
+    @contextmanager
+    def session(interruption: Interruption) -> Iterator["Session"]:
+        with (
+            opened(connection, settings, interruption) as found,
+            interruption.calling(found.cancel),
+        ):
+            yield found
+
+    # The endpoint and workspace as the folders are called: equal on each machine.
+    what = (root.parent.name, root.name, key.partner, key.cohort_id, str(key.is_shadow))
+    digest = hashlib.sha256("\0".join(what).encode()).hexdigest()
+    tables = Tables(digest[:_TABLE_CHARACTERS])
+    return DatabaseEngine(session, connection.name, tables, config.mirror.keep_generations)
+
+
+@contextmanager
+def opened(
+    connection: Connection, settings: PlanningSettings, interruption: Interruption
+) -> Iterator["Session"]:
+    """Open a session in the database of a connection; raises as `Session`, and `ConfigError`."""
+    from engine.planning.database.failures import Failures  # noqa: PLC0415 - only if used
+
+    name = f"the database of `connections.{connection.name}`"
+    password = connection.password()
+    secrets = (*([] if password is None else [password]), *passwords_in(connection.url))
+    failures = Failures(name, Said(name, (connection.shown,), secrets), interruption)
+    if connection.path is not None:
+        from engine.planning.database.duckdb_session import duckdb_session  # noqa: PLC0415
+
+        with duckdb_session(connection.path, settings, failures) as session:
+            yield session
+        return
+    from engine.planning.database.postgres_session import postgres_session  # noqa: PLC0415
+
+    with postgres_session(connection.url_with(password), settings, failures) as session:
+        yield session
+
+
+def store_of(
+    config: Config, root: Path, index: SnapshotIndex, key: CohortKey, clock: Clock
+) -> SnapshotStore:
+    """Return the snapshots of a cohort whose ledger, in the folder `root`, has the `index`."""
+    engine = engine_of(config, root, key)
+    return SnapshotStore(root, index, key, config.mirror, config.planning, clock, engine)

@@ -1,0 +1,51 @@
+"""The engine of plans needs a connection to a database of its kind."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.config.loading import load
+from engine.errors import ConfigError
+
+WORKSPACE = """
+[workspace]
+id = "w"
+data_center = "01"
+[connections.marts]
+url = "postgresql://reader@db/marts"
+[connections.file]
+url = "duckdb:plans.duckdb"
+"""
+
+
+def read(tmp_path: Path, plan: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f"{WORKSPACE}[plan]\n{plan}\n")
+    load(path, need_credentials=False, environ={})
+
+
+@pytest.mark.parametrize(
+    ("plan", "problem"),
+    [
+        ('engine = "postgres"', "`plan.engine` needs `plan.connection`"),
+        ('engine = "duckdb"\nconnection = "none"', "`plan.connection` names no table of"),
+        ('engine = "duckdb"\nconnection = "marts"', "should name a duckdb: connection"),
+        ('engine = "postgres"\nconnection = "file"', "should name a postgresql: connection"),
+        ('engine = "oracle"', "`plan.engine` should be"),
+    ],
+)
+def test_an_engine_without_its_database_is_refused(tmp_path: Path, plan: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        read(tmp_path, plan)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        'engine = "local"\nconnection = "file"',
+        'engine = "duckdb"\nconnection = "file"',
+        'engine = "postgres"\nconnection = "marts"',
+    ],
+)
+def test_an_engine_with_its_database_is_read(tmp_path: Path, plan: str) -> None:
+    read(tmp_path, plan)

@@ -1,0 +1,218 @@
+"""Cases of what a plan compares: an export, what was acknowledged, and what bears on the order."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import strategies as st
+from known_snapshot import SETTINGS, Known, snapshot_of, staged_in
+
+from engine.model.cohort import Operation
+from engine.planning.comparison import compare
+from engine.planning.conditions import REJECTIONS, Conditions, Resend
+from engine.snapshot.records import (
+    Comparison,
+    HeldChanges,
+    Member,
+    PlannedOperation,
+    Snapshot,
+    Staged,
+    UidState,
+)
+from engine.source.block import Block
+from engine.storage.computation import ComputeOptions
+from engine.storage.uid_hash import hashes
+from engine.storage.uid_parquet import read_batches
+
+
+def weak_hashes(uids: pa.BinaryArray) -> npt.NDArray[np.uint64]:
+    """Return hashes of which there are only two."""
+    return hashes(uids) & np.uint64(1 << 60)
+
+
+HASHING = (
+    *("storage.uid_spool", "storage.uid_groups", "storage.uid_hash"),
+    *("planning.rejections", "snapshot.partitions", "snapshot.sorted_file"),
+)
+"""The modules that compute hashes."""
+UIDS = ["007", "7", "1e5", "NULL", "nan", 'a"b', "a\\b", "é", "😀", "a\0b", "A", "a", "a ", " "]
+OPTIONS = ComputeOptions(SETTINGS)
+THIS_RUN = 9
+
+BECOMES = {
+    (Operation.ADD, True): UidState.IN,
+    (Operation.ADD, False): UidState.MAY_BE_IN,
+    (Operation.REMOVE, True): UidState.OUT,
+    (Operation.REMOVE, False): UidState.MAY_BE_OUT,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """An export, what was acknowledged, and what bears on the order."""
+
+    export: Sequence[str]
+    known: Known
+    recent: frozenset[int]
+    rejected: Mapping[tuple[str, Operation], tuple[int, bool]]
+    waiting: HeldChanges = field(default_factory=HeldChanges)
+    resend: Resend | None = None
+    limit: int = 10**9
+    """Bytes of a partition."""
+    is_sorted: bool = True
+    """Whether the snapshot is sorted; those of older versions are not."""
+    is_weak: bool = False
+    """Whether there are only a few different hashes."""
+    excluded: frozenset[str] | None = None
+
+    @property
+    def wanted(self) -> set[str]:
+        return set(self.export) - (self.excluded or set())
+
+    def base(self, folder: Path) -> Snapshot | None:
+        """Write what was acknowledged."""
+        if not self.known:
+            return None
+        return snapshot_of(self.known, folder / "base.parquet", is_sorted=self.is_sorted)
+
+    @contextmanager
+    def conditions(self) -> Iterator[None]:
+        """Bound the partitions, and weaken the hash."""
+        with ExitStack() as stack:
+            if self.is_weak:
+                for module in HASHING:
+                    stack.enter_context(patch(f"engine.{module}.hashes", weak_hashes))
+            for module in ("planning.comparison", "snapshot.partitions"):
+                place = f"engine.{module}.partition_bytes"
+                stack.enter_context(patch(place, lambda *_: self.limit))
+            stack.enter_context(patch("engine.storage.uid_spool._FAST", self.limit))
+            stack.enter_context(patch("engine.snapshot.sorted_file._ROWS_A_PARTITION", 2))
+            yield
+
+    def bearing(self, excluded: Staged | None) -> Conditions:
+        """Return what decides which of the differences are sent, and when."""
+        rejections = pa.table(
+            {
+                "uid": [uid.encode() for uid, _ in self.rejected],
+                "wanted": [operation is Operation.ADD for _, operation in self.rejected],
+                "run": [run for run, _ in self.rejected.values()],
+                "is_due": [is_due for _, is_due in self.rejected.values()],
+            },
+            schema=REJECTIONS,
+        )
+        return Conditions(sorted(self.recent), self.waiting, rejections, self.resend, excluded)
+
+    def kind(self, uid: str, operation: Operation) -> str:
+        state, run = self.known.get(uid, (0, 0))
+        rejecting, is_due = self.rejected.get((uid, operation), (-1, False))
+        reversed_states = {
+            Operation.ADD: (UidState.OUT, UidState.MAY_BE_OUT),
+            Operation.REMOVE: (UidState.IN, UidState.MAY_BE_IN),
+        }[operation]
+        if rejecting >= run and not is_due:
+            return "known"
+        if state in reversed_states and run in self.recent:
+            return "held"
+        if self.waiting.adds if operation is Operation.ADD else self.waiting.removes:
+            return "held"
+        return "suspect" if rejecting >= run else "plain"
+
+    def resent(self) -> list[Member]:
+        """All that a round of resending has to come, in order: the newest first."""
+        wanted = self.wanted
+        members = sorted(
+            (
+                Member(run, uid.encode())
+                for uid, (state, run) in self.known.items()
+                if state is UidState.IN
+                and uid in wanted
+                and self.rejected.get((uid, Operation.ADD), (0, True))[1]
+            ),
+            key=lambda member: (-member.run, member.uid),
+        )
+        after = self.resend and self.resend.after
+        if after is None:
+            return members
+        left = [m for m in members if (-m.run, m.uid) > (-after.run, after.uid)]
+        return left or members
+
+    def operations(self) -> dict[Operation, dict[str, set[str]]]:
+        wanted = self.wanted
+        inside = {uid for uid, (state, _) in self.known.items() if state is UidState.IN}
+        away = {uid for uid, (state, _) in self.known.items() if state is UidState.OUT}
+        changes = {
+            Operation.ADD: wanted - inside,
+            Operation.REMOVE: set(self.known) - wanted - away,
+        }
+        return {
+            operation: {
+                kind: {uid for uid in uids if self.kind(uid, operation) == kind}
+                for kind in ("plain", "suspect", "held", "known")
+            }
+            for operation, uids in changes.items()
+        }
+
+
+uids = st.sampled_from(UIDS)
+runs = st.integers(1, 4)
+cases = st.builds(
+    Case,
+    st.lists(uids, max_size=30),
+    st.dictionaries(uids, st.tuples(st.sampled_from(UidState), runs), max_size=14),
+    st.frozensets(runs, max_size=2),
+    st.dictionaries(
+        st.tuples(uids, st.sampled_from([Operation.ADD, Operation.REMOVE])),
+        st.tuples(runs, st.booleans()),
+        max_size=4,
+    ),
+    st.builds(HeldChanges, st.booleans(), st.booleans()),
+    st.none()
+    | st.builds(
+        Resend,
+        st.integers(1, 8),
+        st.none() | st.builds(Member, runs, uids.map(str.encode)),
+    ),
+    st.sampled_from([10**9, 10**9, 100]),
+    st.booleans(),
+    st.booleans(),
+    st.none() | st.frozensets(uids),
+)
+
+
+def blocks_of(export: Sequence[str], size: int = 7) -> Iterator[Block]:
+    for start in range(0, len(export), size):
+        part = export[start : start + size]
+        yield Block("e.txt", start + 1, len(part), pa.array(part, pa.string()), ())
+
+
+def known_in(path: Path) -> dict[str, tuple[UidState, int]]:
+    rows = pq.read_table(path).to_pylist()
+    found = {row["uid"].decode(): (UidState(row["state"]), row["run"]) for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def compared(case: Case, folder: Path) -> tuple[Comparison, Snapshot | None]:
+    with ExitStack() as stack:
+        stack.enter_context(case.conditions())
+        base = case.base(folder)
+        staged = stack.enter_context(staged_in(folder, blocks_of(case.export)))
+        excluded = None
+        if case.excluded is not None:
+            excluded = stack.enter_context(staged_in(folder, blocks_of(sorted(case.excluded) * 2)))
+        found = compare(staged, base, folder, OPTIONS, case.bearing(excluded))
+    return found, base
+
+
+def uids_of(operation: PlannedOperation) -> list[str]:
+    return [
+        uid.decode()
+        for batch in read_batches(operation.path, ["uid"])
+        for uid in batch["uid"].to_pylist()
+    ]
