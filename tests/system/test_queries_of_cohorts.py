@@ -224,8 +224,8 @@ def test_five_million_uids_of_a_postgres(
     assert spools(cli) == []
     assert api.received() == 0
     running = cli.start("sync", "--json", anew=True)
-    peak = 0
-    while running.process.poll() is None:
+    peak = 0  # Until the plan begins, whose memory does not depend on where the uids are from.
+    while running.process.poll() is None and "reading the export" not in running.stderr:
         with suppress(OSError, IndexError):  # It may just have ended.
             status = Path(f"/proc/{running.process.pid}/status").read_text(encoding="ascii")
             peak = max(peak, int(status.partition("VmHWM:")[2].split()[0]))
@@ -234,7 +234,7 @@ def test_five_million_uids_of_a_postgres(
     assert (result["status"], result["members"]) == ("finished", uids)
     members = np.array([int(each) for each in api.members("vip")])
     assert (len(members), members.min(), members.max()) == (uids, 1, uids)
-    assert peak < 450_000, f"{peak:,} kB"  # All of it: reading, planning and sending.
+    assert 0 < peak < 250_000, f"{peak:,} kB"
     assert spools(cli) == []
     postgres.await_idle()
     postgres.execute("drop table many")
