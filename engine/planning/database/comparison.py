@@ -85,9 +85,11 @@ class DatabaseComparison:
         session.execute(f"create temp table rejections ({_REJECTIONS})")
         session.load("rejections", conditions.rejections)
         excluded = conditions.excluded and conditions.excluded.spool
-        session.execute(
-            statements.desired(_table(staged.spool), _table(excluded or self.new_list()))
-        )
+        lists = [_table(staged.spool), _table(excluded or self.new_list())]
+        for each in (*lists, "rejections"):
+            session.analyze(each)
+        session.execute(statements.desired(*lists))
+        session.analyze("desired")
         [(uids, rows)] = session.rows(statements.DESIRED_COUNTS)
         to_add = OperationFile(operation_path(folder, Operation.ADD), ADDS, files)
         for batch in session.batches(statements.adds(table, conditions)):

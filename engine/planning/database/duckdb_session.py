@@ -122,6 +122,9 @@ class DuckdbSession:
     def lock_schema(self) -> None:
         """Do nothing: the file belongs to this process."""
 
+    def analyze(self, table: str) -> None:
+        """Do nothing: DuckDB knows."""
+
     def cancel(self) -> None:
         """End what another thread runs."""
         self._connection.interrupt()

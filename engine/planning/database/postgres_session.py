@@ -112,6 +112,10 @@ class PostgresSession:
         """Let no other connection make tables until the transaction ends."""
         self.rows(f"select pg_advisory_xact_lock({_SCHEMA_LOCK})")
 
+    def analyze(self, table: str) -> None:
+        """Let the planner of queries know how many rows a temporary table has."""
+        self.execute(f"analyze {table}")
+
     def cancel(self) -> None:
         """End what another thread runs."""
         with self._failures.ignored(self._errors):  # The statement may just have ended.

@@ -39,6 +39,9 @@ class Session(Protocol):
     def lock_schema(self) -> None:
         """Let no other connection make tables until the transaction ends."""
 
+    def analyze(self, table: str) -> None:
+        """Let the planner of queries know how many rows a temporary table has."""
+
     def cancel(self) -> None:
         """End what another thread runs."""
 

@@ -45,8 +45,9 @@ class TableList:
 
 
 def upload(session: Session, table: str, batches: Iterable[pa.RecordBatch]) -> None:
-    """Load rows into a temporary table that has their columns."""
+    """Load rows into a temporary table that has their columns, and count them for its queries."""
     rows = TableList(session, table)
     for each in batches:
         rows.write(each)
     rows.finish()
+    session.analyze(table)

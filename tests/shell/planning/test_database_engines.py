@@ -115,7 +115,7 @@ def rows_in(engine: PlanEngine, snapshot: Snapshot, folder: Path) -> dict[str, A
 
 
 FEW = settings(
-    max_examples=max(settings().max_examples // 4, 10),
+    max_examples=max(settings().max_examples // 20, 3),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
