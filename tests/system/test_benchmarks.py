@@ -23,9 +23,11 @@ SMALL = {
         *("--hosts", "3", "--seconds", "12"),
         *("--requests", "40", "--per-seconds", "4"),
     ],
+    "sql_source": ["--rows", "20000", "--repeat", "1"],
     "sync_ceiling": ["--cohorts", "2", "--requests", "3", "--per-seconds", "2"],
 }
-STARTING = {"engine_speed", "memory", "cpu", "shared_ceiling", "sync_ceiling", "workspace_night"}
+STARTING = {"engine_speed", "memory", "cpu", "shared_ceiling", "sql_source"}
+STARTING |= {"sync_ceiling", "workspace_night"}
 """Those that start many processes, which is most of what they take."""
 
 
